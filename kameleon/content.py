@@ -1,0 +1,147 @@
+"""From a record to the text it says, and from that text to what the keyword index holds.
+
+`analyze` serves both databases and both sides: what is indexed and what is asked pass through the same function.
+It adds what the built-in analysers lose. They cut at every symbol, so `C++` becomes `c` and `POL-358` two common
+halves; and they take a run of Chinese or Japanese for one long word, so nothing in it is found.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+from .errors import InvalidRecord
+
+MAX_ID_BYTES = 1024
+MAX_ENTITY_BYTES = 255
+
+CJK = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
+CJK_RUN = re.compile(f"[{CJK}]+")
+CODE = re.compile(
+    r"(?<!\w)(?:"
+    r"[#.]?+\w++(?:[-./:@&+'’]\w++)++(?:\+\+|\#)?+"  # POL-358, don't, Node.js, #POL-358
+    r"|\w++(?:\+\+|\#)(?!\w)"  # C++, C#
+    r"|[#.]\w++"  # #12345, .NET
+    r"|\w*_\w*"  # ERR_CONN_RESET
+    r")"
+)
+JOINT = re.compile(r"[-./:@&+'’_#](?=[\w+#])(?!(?<=['’])s\b)")
+SHARP = re.compile(r"(?<=\w)#")
+PREFIXES = {"#": "hash", ".": "dot"}
+SPELLED = str.maketrans({**dict.fromkeys("-./:@&'’_"), "+": "plus", "#": "sharp"})
+
+
+def normalize(text: str) -> str:
+    """The text as both databases can hold it: PostgreSQL refuses NUL, and neither takes half of a surrogate pair.
+
+    NUL becomes a space. Raises InvalidRecord for a lone surrogate, which stands for a character that was lost before.
+    """
+    if "\0" in text:
+        text = text.replace("\0", " ")
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRecord(
+            f"a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start}: no database can store it. "
+            "Decode the source with errors='replace', or drop the character"
+        ) from error
+    return text
+
+
+def content_hash(content: str) -> str:
+    """128 bits of BLAKE2b in hex; the empty string for content that says nothing (empty or white space)."""
+    if not content or content.isspace():
+        return ""
+    return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
+
+
+def analyze(text: str) -> str:
+    """The text and, at its end so that phrases stay whole, the terms an analyser would lose."""
+    extra = lost_terms(text)
+    return f"{text} {extra}" if extra else text
+
+
+def lost_terms(text: str) -> str:
+    """The terms that a database's own analyser would lose, as plain words."""
+    terms: list[str] = []
+    if words := joined_words(text):
+        terms += [code for match in CODE.finditer(" ".join(words)) if (code := spell(match.group())) is not None]
+    if not text.isascii():
+        terms += [pair for run in CJK_RUN.findall(text) for pair in bigrams(run)]
+    return " ".join(terms)
+
+
+def joined_words(text: str) -> list[str]:
+    """The stretches between spaces that hold a symbol an analyser would cut at: the only ones worth a closer look."""
+    words = []
+    end = 0
+    joints = JOINT.finditer(text)
+    if "#" in text:
+        joints = iter(sorted([*joints, *SHARP.finditer(text)], key=re.Match.start))
+    for match in joints:
+        if match.start() >= end:
+            start = text.rfind(" ", 0, match.start()) + 1
+            end = text.find(" ", match.start())
+            end = end if end >= 0 else len(text)
+            words.append(text[start:end])
+    return words
+
+
+def spell(code: str) -> str | None:
+    """One plain word for a code: `C++` cplusplus, `C#` csharp, `.NET` dotnet, `#12345` hash12345, `POL-358` POL358."""
+    prefix = PREFIXES.get(code[0])
+    word = prefix + code[1:].translate(SPELLED) if prefix else code.translate(SPELLED)
+    return word if word.isalnum() and word != code else None
+
+
+def bigrams(run: str) -> Iterator[str]:
+    """Every two neighbours and every single character of a run, so that a query of either length meets them."""
+    yield from run
+    if len(run) > 1:
+        for left, right in pairwise(run):
+            yield left + right
+
+
+def render(data: Mapping[str, Any], fields: Iterable[str]) -> str:
+    """What a record says: its searchable fields in order, one line each; lists are joined, empty fields left out."""
+    return "\n".join(text for field in fields if (text := say(data.get(field))))
+
+
+def say(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return ", ".join(text for item in value.values() if (text := say(item)))
+    if isinstance(value, list | tuple):
+        return ", ".join(text for item in value if (text := say(item)))
+    return str(value)
+
+
+def check_entity(name: object) -> str:
+    return _check_key(name, "an entity name", MAX_ENTITY_BYTES)
+
+
+def check_id(value: object) -> str:
+    """A record's id as text: strings and integers as they are."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return _check_key(value, "a record id", MAX_ID_BYTES)
+
+
+def _check_key(value: object, what: str, limit: int) -> str:
+    if not isinstance(value, str):
+        raise InvalidRecord(f"{what} is text or a whole number, not {type(value).__name__} ({value!r:.60})")
+    if not value or "\0" in value:
+        raise InvalidRecord(f"{what} must not be empty or hold NUL, got {value!r:.60}")
+    if 4 * len(value) <= limit and value.isascii():
+        return value
+    if len(normalize(value).encode()) > limit:
+        raise InvalidRecord(
+            f"{what} may have {limit} bytes at most, this one has {len(value.encode())}: {value!r:.40}…"
+        )
+    return value

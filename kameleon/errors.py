@@ -1,0 +1,116 @@
+"""What can go wrong, as one tree. Every message says what was seen, what is possible and what to do.
+
+KameleonError
+├── InvalidInput (ValueError)     the call's arguments or a record cannot be taken
+│   ├── InvalidRecord             a record or its content: names the record and the field
+│   ├── InvalidFilter             a `where` with an unknown operator, field or shape
+│   └── UnknownEntity             names the entities that exist
+├── RecordExists                  an id is already taken, at `position` of the call
+├── RecordMissing (LookupError)   no record of that id
+├── EntityExists                  an entity of that name was created before
+├── StorageError                  what the database said, translated, with its error as cause
+│   ├── SchemaMissing             kameleon's tables are not there
+│   ├── SchemaTooNew              written by a later kameleon
+│   └── DatabaseLocked            another writer held the lock for the whole time-out
+└── ProviderError                 an embedding provider, or the lack of one
+    ├── NoProvider                vectors were asked of an engine without a provider
+    ├── ModelMismatch             the index holds another model's embeddings
+    ├── TextRefused               bad text: this one text, nothing else
+    ├── ProviderUnavailable       an outage: try later, nothing is wrong with the texts
+    ├── ProviderRefused           refused for all texts: key, quota, wrong dimension of every vector
+    ├── UnknownProvider (ValueError)
+    └── MissingExtra (ImportError)
+"""
+
+
+class KameleonError(Exception):
+    """The root: catch this to catch all of kameleon's own errors."""
+
+
+class InvalidInput(KameleonError, ValueError):
+    pass
+
+
+class InvalidRecord(InvalidInput):
+    """`position` is the record's 0-based place in the call, where there is one."""
+
+    def __init__(self, message: str, *, position: int | None = None) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class InvalidFilter(InvalidInput):
+    pass
+
+
+class UnknownEntity(InvalidInput):
+    pass
+
+
+class RecordExists(KameleonError):
+    """`position` is the first record of the call whose id is taken, 0-based; nothing of the call was stored."""
+
+    def __init__(self, message: str, *, position: int) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class RecordMissing(KameleonError, LookupError):
+    pass
+
+
+class EntityExists(KameleonError):
+    pass
+
+
+class StorageError(KameleonError):
+    pass
+
+
+class SchemaMissing(StorageError):
+    pass
+
+
+class SchemaTooNew(StorageError):
+    pass
+
+
+class DatabaseLocked(StorageError):
+    pass
+
+
+class ProviderError(KameleonError):
+    pass
+
+
+class NoProvider(ProviderError):
+    pass
+
+
+class ModelMismatch(ProviderError):
+    pass
+
+
+class TextRefused(ProviderError):
+    """`reason` is one of read_failed, embed_failed, wrong_dimension, not_finite, too_long."""
+
+    def __init__(self, message: str, *, reason: str = "embed_failed") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ProviderUnavailable(ProviderError):
+    pass
+
+
+class ProviderRefused(ProviderError):
+    pass
+
+
+class UnknownProvider(ProviderError, ValueError):
+    pass
+
+
+class MissingExtra(ProviderError, ImportError):
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed. pip install 'kameleon[{extra}]'")

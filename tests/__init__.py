@@ -1,0 +1,1 @@
+"""The suite. `conftest` has the stores under test and the words the tests speak."""
