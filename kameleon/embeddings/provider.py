@@ -1,0 +1,83 @@
+"""The seam between kameleon and whatever turns text into embeddings.
+
+A provider writes one method, `embed` or `embed_batch`; each has a default made of the other. What a vector means is
+told by the provider's `fingerprint`: two vectors may be compared only where it is the same.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingResult:
+    """A text and its embedding: `embedding` has `dimensions` float32 and length 1."""
+
+    text: str
+    embedding: Vector
+    model: str
+    dimensions: int
+
+
+class EmbeddingProvider:
+    """Base of all providers. A subclass sets `model_name` and `dimensions`, as class attributes or properties.
+
+    `batch_size` is the most texts one `embed_batch` call takes. `vector_weight` (0..1) is how much the vector leg
+    counts against the keyword leg when both are fused: how far this model's similarities are to be trusted.
+    `revision` tells apart models of one name; `query_prefix` and `passage_prefix` are what the model wants before a
+    text.
+    """
+
+    name: ClassVar[str] = ""
+    model_name: str
+    dimensions: int
+    batch_size: int = 1000
+    vector_weight: float = 0.7
+    revision: str = ""
+    query_prefix: str = ""
+    passage_prefix: str = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.embed is EmbeddingProvider.embed and cls.embed_batch is EmbeddingProvider.embed_batch:
+            raise TypeError(f"{cls.__name__} must define embed(text) or embed_batch(texts)")
+
+    def embed(self, text: str) -> ArrayLike:
+        """One vector of `dimensions` numbers for a passage; raises where the text is refused."""
+        result: Any = self.embed_batch([text])[0]
+        if isinstance(result, Exception):
+            raise result
+        return cast(ArrayLike, result)
+
+    def embed_batch(self, texts: Sequence[str]) -> Sequence[Any] | NDArray[Any]:
+        """One vector for each text, in order: an (n, dimensions) array, or a sequence whose positions may also hold
+        an exception for a text that was refused. Raising refuses the whole call."""
+        results: list[Any] = []
+        for text in texts:
+            try:
+                results.append(self.embed(text))
+            except Exception as error:  # noqa: BLE001 - handed on in the text's own position, never dropped
+                results.append(error)
+        return results
+
+    def embed_query(self, text: str) -> ArrayLike:
+        """One vector for a question; the same as a passage's unless the model tells the two apart."""
+        return self.embed(text)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What `get_provider(self.name, **options)` needs to make this provider again. Never a secret."""
+        return {}
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the vectors: model name, dimensions, revision and prefixes, as 16 hex digits."""
+        identity = [self.model_name, self.dimensions, self.revision, "unit", self.query_prefix, self.passage_prefix]
+        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
