@@ -1,0 +1,127 @@
+"""The bundled model: a table of token vectors, looked up and averaged. No download, no neural network at run time.
+
+It reads any folder in model2vec's layout (`model.safetensors` with a tensor `embeddings`, `tokenizer.json`); without a
+path it is `static-en-256`, which ships with kameleon. Its README says where it comes from and how good it is.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from ..errors import InvalidInput, TextRefused
+from .provider import EmbeddingProvider, Vector
+
+BUNDLED = Path(__file__).parent / "static-en-256"
+CHARACTERS_A_TOKEN = 8
+INT16_TOKENS = 258
+DTYPES = {"I8": np.int8, "F16": np.float16, "F32": np.float32}
+
+
+class StaticProvider(EmbeddingProvider):
+    """`path` is a model folder. Texts are read up to `max_tokens` tokens; one without a known token is refused."""
+
+    name: ClassVar[str] = "static"
+    vector_weight = 0.6
+
+    def __init__(self, path: str | Path | None = None, *, max_tokens: int = 256) -> None:
+        self.path = Path(path) if path is not None else BUNDLED
+        self.max_tokens = max_tokens
+        missing = [name for name in ("model.safetensors", "tokenizer.json") if not (self.path / name).is_file()]
+        if missing:
+            raise InvalidInput(f"{self.path} is not a static model: it has no {' and no '.join(missing)}")
+
+    @property
+    def model_name(self) -> str:  # type: ignore[override]
+        return self.path.name
+
+    @property
+    def dimensions(self) -> int:  # type: ignore[override]
+        return int(self._table.shape[1])
+
+    @cached_property
+    def revision(self) -> str:  # type: ignore[override]
+        digest = hashlib.sha256((self.path / "model.safetensors").read_bytes())
+        digest.update((self.path / "tokenizer.json").read_bytes())
+        return f"{digest.hexdigest()[:16]}/{self.max_tokens}"
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return {} if self.path == BUNDLED else {"path": str(self.path)}
+
+    def embed_batch(self, texts: Sequence[str]) -> list[Vector | TextRefused]:
+        table = self._table
+        # 256 int8 numbers of 127 at most fit an int16, which sums four times faster than float32
+        total = np.int16 if table.dtype == np.int8 and self.max_tokens <= INT16_TOKENS else np.float32
+        sums = np.zeros((len(texts), table.shape[1]), total)
+        for row, tokens in enumerate(self._first_tokens(texts)):
+            if tokens:
+                np.add.reduce(table.take(tokens, axis=0), axis=0, dtype=total, out=sums[row])
+        vectors = sums.astype(np.float32)
+        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        known = lengths > 0
+        vectors[known] /= lengths[known, None]
+        return [
+            vector if is_known else TextRefused("no token of this text is known to the model")
+            for vector, is_known in zip(vectors, known, strict=True)
+        ]
+
+    def _first_tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """The first `max_tokens` ids of each text, the tokenizer adding none of its own.
+
+        A long text is cut before it is tokenised. The cut can change only its last word, and a word makes
+        `longest_word` tokens at most; where fewer than that are left beyond the window, the whole text is tokenised.
+        """
+        if self._longest_word is None:
+            return self._ids(texts)
+        cut = self.max_tokens * CHARACTERS_A_TOKEN
+        ids = self._ids([text[:cut] for text in texts], self.max_tokens + self._longest_word)
+        short = [
+            place
+            for place, text in enumerate(texts)
+            if len(text) > cut and len(ids[place]) < self.max_tokens + self._longest_word
+        ]
+        for place, whole in zip(short, self._ids([texts[place] for place in short]), strict=True):
+            ids[place] = whole
+        return [tokens[: self.max_tokens] for tokens in ids]
+
+    def _ids(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids[: limit or self.max_tokens] for encoding in encodings]
+
+    @cached_property
+    def _table(self) -> NDArray[Any]:
+        return np.asarray(read_tensor(self.path / "model.safetensors", "embeddings"))
+
+    @cached_property
+    def _longest_word(self) -> int | None:
+        model = json.loads((self.path / "tokenizer.json").read_text("utf-8"))["model"]
+        return model.get("max_input_chars_per_word") if model.get("type") == "WordPiece" else None
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        tokenizer = Tokenizer.from_file(str(self.path / "tokenizer.json"))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
+
+
+def read_tensor(path: Path, name: str) -> NDArray[Any]:
+    """One tensor of a safetensors file, mapped into memory: 8 bytes of header length, a JSON header, raw numbers."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    if name not in header:
+        raise InvalidInput(f"{path} has no tensor {name!r}, only {', '.join(sorted(header))}")
+    entry = header[name]
+    if entry["dtype"] not in DTYPES:
+        raise InvalidInput(f"{path}: tensor {name!r} is {entry['dtype']}; readable: {', '.join(DTYPES)}")
+    start, _end = entry["data_offsets"]
+    return np.memmap(path, DTYPES[entry["dtype"]], "r", offset=8 + length + start, shape=tuple(entry["shape"]))
