@@ -1,0 +1,42 @@
+"""kameleon: hybrid search in the database an application already has.
+
+Names load when they are first used, so that a command which needs only some of them starts at once.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .errors import KameleonError
+
+if TYPE_CHECKING:
+    from .database import create_engine
+    from .records import RecordStore
+    from .search.engine import SearchEngine
+    from .values import IndexReport, IndexStatus, SearchResult, SearchResults
+
+__all__ = [
+    "IndexReport",
+    "IndexStatus",
+    "KameleonError",
+    "RecordStore",
+    "SearchEngine",
+    "SearchResult",
+    "SearchResults",
+    "create_engine",
+]
+
+_HOMES = {
+    "IndexReport": ".values",
+    "IndexStatus": ".values",
+    "RecordStore": ".records",
+    "SearchEngine": ".search.engine",
+    "SearchResult": ".values",
+    "SearchResults": ".values",
+    "create_engine": ".database",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name], __name__), name)

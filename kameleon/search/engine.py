@@ -1,0 +1,293 @@
+"""`SearchEngine`, what users hold: each verb opens or joins a transaction and hands the work on to its room."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import ColumnElement, Connection, Engine, text, true
+
+from ..content import check_entity, check_id
+from ..errors import InvalidInput, ModelMismatch, NoProvider, ProviderUnavailable
+from ..values import Failure, Generation, IndexReport, IndexStatus, Ref, SearchResults
+from . import catalog
+from .filters import parse_filter
+from .query import ask
+from .retrieval import Retriever
+from .sqlite import SQLiteStore
+from .store import Entry, Store
+from .writing import Plan, Progress, Writer, entries
+
+if TYPE_CHECKING:
+    from ..embeddings.provider import EmbeddingProvider
+    from ..embeddings.service import EmbeddingService
+
+STORES = {"sqlite": SQLiteStore}
+ON_PROVIDER_ERROR = ("defer", "raise")
+
+
+class SearchEngine:
+    """Hybrid search in the database of `engine`.
+
+    `embedding_provider` is None (keywords only), a name or a provider object. A name serves a new index; an index that
+    has embeddings names its own model, and an engine opened by name follows it.
+
+    `on_provider_error` says what a writing call does while the provider is down: "defer" stores the keywords and leaves
+    embeddings pending for `sync`, "raise" stores nothing and raises ProviderUnavailable or ProviderRefused.
+
+    Constructing it makes kameleon's tables where they are missing; `create_tables=False` leaves that to migrations.
+    Safe to share between threads; all database work is done on the caller's.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        embedding_provider: "str | EmbeddingProvider | None" = None,
+        *,
+        create_tables: bool = True,
+        on_provider_error: Literal["defer", "raise"] = "defer",
+        vector_search: Literal["auto", "numpy", "sqlite-vec"] = "auto",
+    ) -> None:
+        if engine.dialect.name not in STORES:
+            raise InvalidInput(f"kameleon has no store for {engine.dialect.name!r}. Known: {', '.join(sorted(STORES))}")
+        if on_provider_error not in ON_PROVIDER_ERROR:
+            raise InvalidInput(
+                f"unknown on_provider_error {on_provider_error!r}. Known: {', '.join(ON_PROVIDER_ERROR)}"
+            )
+        self.engine = engine
+        self._store: Store = STORES[engine.dialect.name](engine, vector_search=vector_search)
+        self._provider = embedding_provider
+        self._on_provider_error = on_provider_error
+        self._prepare_schema(create_tables)
+
+    # writing
+
+    def index_record(
+        self, entity: str, id: str | int, content: str, *, connection: Connection | None = None
+    ) -> IndexReport:
+        """Index one record's text, replacing what was there."""
+        return self.index_records_batch([(entity, id, content)], connection=connection)
+
+    def index_records_batch(
+        self,
+        records: Iterable[tuple[str, str | int, str]],
+        *,
+        connection: Connection | None = None,
+        progress: Progress | None = None,
+    ) -> IndexReport:
+        """Index (entity, id, text) records in one transaction, with one call of the embedding service for all.
+
+        A record whose text is unchanged costs neither an embedding nor a write; of two with one key the last wins.
+        `connection` writes inside the caller's transaction and commits nothing; without it the call commits its own,
+        begun after embedding. `progress(done, total)` counts records. Raises InvalidRecord before anything is written.
+        """
+        wanted = entries(records)
+        if not wanted:
+            return IndexReport()
+        plan = self.plan(wanted, connection=connection, progress=progress)
+        with self.transaction(connection) as conn:
+            report = self.apply(plan, conn)
+        if progress:
+            progress(len(wanted), len(wanted))
+        return report
+
+    def plan(
+        self, wanted: Sequence[Entry], *, connection: Connection | None = None, progress: Progress | None = None
+    ) -> Plan:
+        """Compare entries with the index and embed what differs. Writes nothing, and holds no lock while embedding
+        (but for those that `connection` holds already)."""
+        with self.reading(connection) as conn:
+            compared = self._writer.compare(conn, wanted)
+        plan = self._writer.embed(compared, progress=progress)
+        if plan.report.outage and self._on_provider_error == "raise":
+            raise ProviderUnavailable(f"nothing was stored: {plan.report.outage}")
+        return plan
+
+    def apply(self, plan: Plan, connection: Connection) -> IndexReport:
+        """Write a plan inside the connection's transaction."""
+        return self._writer.apply(connection, plan)
+
+    def delete_record(self, entity: str, id: str | int, *, connection: Connection | None = None) -> bool:
+        """Take a record out of the index; False if it was not there."""
+        return self.delete_records([(entity, id)], connection=connection) == 1
+
+    def delete_records(self, records: Iterable[tuple[str, str | int]], *, connection: Connection | None = None) -> int:
+        """Take (entity, id) records out of the index in one transaction; tells how many were there."""
+        refs = list(dict.fromkeys(Ref(check_entity(entity), check_id(id_)) for entity, id_ in records))
+        if not refs:
+            return 0
+        with self.transaction(connection) as conn:
+            return self._store.delete(conn, refs, catalog.read_generations(conn))
+
+    def sync(
+        self, *, batch_size: int = 1000, retry_failed: bool = False, progress: Progress | None = None
+    ) -> IndexReport:
+        """Embed what is pending, `batch_size` records a transaction, newest text wins; stops at an outage.
+
+        `retry_failed` also tries again what the provider refused. `progress(done, total)` counts records.
+        """
+        self._require_service()
+        total = sum(status.pending + retry_failed * status.failed for status in self.get_status())
+        report = IndexReport()
+        for batch in self._pending(batch_size, retry_failed):
+            plan = self._writer.embed(Plan(len(batch), (), batch))
+            with self.transaction() as conn:
+                done = self.apply(plan, conn)
+            report += replace(done, unchanged=0)
+            tried = report.embedded + report.reused + report.failed
+            if progress:
+                progress(tried, total)
+            if done.outage:
+                return replace(report, pending=total - tried)
+        return report
+
+    def _pending(self, batch_size: int, retry_failed: bool) -> Iterator[list[Entry]]:
+        """Each batch read in a transaction of its own, so that none stays open while the provider works."""
+        for is_failed in (False, True) if retry_failed else (False,):
+            after: Any = None
+            while True:
+                with self.reading() as conn:
+                    generation = self._filled_generation(catalog.read_generations(conn))
+                    batch, after = self._store.pending(
+                        conn, generation, after=after, limit=batch_size, is_failed=is_failed
+                    )
+                if not batch:
+                    break
+                yield batch
+
+    def _filled_generation(self, known: Sequence[Generation]) -> Generation | None:
+        provider = self._require_service().provider
+        generation, current = catalog.of_fingerprint(known, provider.fingerprint), catalog.active(known)
+        if generation is None and current is not None:
+            raise ModelMismatch(
+                f"the index holds embeddings of {current.model_name}, this engine's provider is "
+                f"{provider.model_name}: nothing can be filled in. Use the index's model"
+            )
+        return generation
+
+    # reading
+
+    def search(
+        self,
+        query: str,
+        *,
+        entity: object = None,
+        entities: Iterable[object] | None = None,
+        limit: int = 10,
+        min_score: float = 0.0,
+        where: Mapping[str, Any] | None = None,
+        mode: str = "hybrid",
+        highlight: bool = False,
+        connection: Connection | None = None,
+    ) -> SearchResults:
+        """The best records for a query, best first, scores 0..1 relative to the best there could be in each leg.
+
+        Any string is a query. `where` filters by record fields inside both legs. `mode` is hybrid, keyword or vector.
+        Equal scores are ordered by (entity, id). Writes nothing. Raises InvalidInput and its kind for bad arguments;
+        with mode="vector" also NoProvider, ModelMismatch, ProviderUnavailable, where hybrid answers by keywords alone
+        and says so in `plan.note`.
+        """
+        asked = ask(
+            query,
+            entity=entity,
+            entities=entities,
+            limit=limit,
+            min_score=min_score,
+            where=where,
+            mode=mode,
+            highlight=highlight,
+        )
+        with self.reading(connection) as conn:
+            retriever = Retriever(self._store, None if mode == "keyword" else self._service)
+            return retriever.search(conn, asked)
+
+    def get_status(self, entity: str | None = None) -> list[IndexStatus]:
+        """One IndexStatus an entity that is in the index, by name; `pending` and `failed` are 0 without a provider."""
+        with self.reading() as conn:
+            generation = self._reported_generation(catalog.read_generations(conn))
+            found = self._store.status(conn, generation, has_provider=self._provider is not None)
+        return [status for status in found if entity in (None, status.entity)]
+
+    def failures(self) -> list[Failure]:
+        """The records that the provider refused, by entity and id."""
+        with self.reading() as conn:
+            generation = self._reported_generation(catalog.read_generations(conn))
+            return self._store.failures(conn, generation) if generation else []
+
+    def generations(self) -> list[Generation]:
+        """The models that have embeddings in this index, oldest first."""
+        with self.reading() as conn:
+            return catalog.read_generations(conn)
+
+    def condition(self, where: Mapping[str, Any], fields: Collection[str]) -> ColumnElement[bool]:
+        """`where` as a condition on `kdb_records.data`. Raises InvalidFilter."""
+        parsed = parse_filter(where, fields)
+        if parsed is None:
+            return true()
+        sql, binds = self._store.filter_sql(parsed)
+        return text(sql).bindparams(**binds)  # type: ignore[return-value]
+
+    def _reported_generation(self, known: Sequence[Generation]) -> Generation | None:
+        if self._provider is None:
+            return None
+        if isinstance(self._provider, str):
+            return catalog.active(known)
+        return catalog.of_fingerprint(known, self._provider.fingerprint) or catalog.active(known)
+
+    # transactions
+
+    @contextmanager
+    def transaction(self, connection: Connection | None = None) -> Iterator[Connection]:
+        """The caller's connection as it is, or one of our own that commits at the end. Raises StorageError."""
+        with self._store.translating():
+            if connection is not None:
+                yield connection
+                return
+            with self.engine.connect() as conn:
+                self._store.begin_writing(conn)
+                yield conn
+                conn.commit()
+
+    @contextmanager
+    def reading(self, connection: Connection | None = None) -> Iterator[Connection]:
+        with self._store.translating():
+            if connection is not None:
+                yield connection
+                return
+            with self.engine.connect() as conn:
+                yield conn
+
+    def _prepare_schema(self, create_tables: bool) -> None:
+        with self.reading() as conn:
+            if self._store.has_schema(conn):
+                self._store.check_version(conn)
+                return
+        if create_tables:
+            with self.transaction() as conn:
+                self._store.create(conn)
+
+    # the provider
+
+    @cached_property
+    def _service(self) -> "EmbeddingService | None":
+        if self._provider is None:
+            return None
+        from ..embeddings import EmbeddingService, get_provider
+
+        if not isinstance(self._provider, str):
+            return EmbeddingService(self._provider)
+        with self.reading() as conn:
+            current = catalog.active(catalog.read_generations(conn))
+        if current is None:
+            return EmbeddingService(get_provider(self._provider))
+        return EmbeddingService(get_provider(current.provider, **current.options))
+
+    def _require_service(self) -> "EmbeddingService":
+        if self._service is None:
+            raise NoProvider("this engine has no embedding provider: SearchEngine(engine, embedding_provider='static')")
+        return self._service
+
+    @cached_property
+    def _writer(self) -> Writer:
+        return Writer(self._store, self._service)

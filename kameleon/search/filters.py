@@ -1,0 +1,105 @@
+"""`where` as people write it, checked and turned into a small tree that each store says in its own SQL.
+
+    {"status": "open", "priority": {"$gte": 3}, "$or": [{"tags": {"$contains": "vip"}}, {"product.line": "hub"}]}
+
+Several keys are all required. A dotted path goes into nested objects. Comparisons are typed: 3 is not "3", and an order
+holds only among numbers or among texts. A missing field equals null.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InvalidFilter
+
+COMPARISONS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$contains")
+ORDERED = ("$gt", "$gte", "$lt", "$lte")
+GROUPS = ("$and", "$or", "$not")
+MAX_DEPTH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    path: tuple[str, ...]
+    operator: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """`operator` is $and, $or or $not (of one); an empty $and holds for every record."""
+
+    operator: str
+    members: tuple["Filter", ...]
+
+
+Filter = Comparison | Group
+
+
+def parse_filter(where: Mapping[str, Any] | None, fields: Collection[str] | None = None) -> Filter | None:
+    """The tree of `where`, None for no condition. `fields`, if given, are the names a path may begin with.
+
+    Raises InvalidFilter.
+    """
+    if where is None or where == {}:
+        return None
+    return _group(where, fields, 0)
+
+
+def _group(where: Any, fields: Collection[str] | None, depth: int) -> Filter:
+    if not isinstance(where, Mapping):
+        raise InvalidFilter(f"a filter is an object such as {{'status': 'open'}}, not {where!r:.60}")
+    if depth > MAX_DEPTH:
+        raise InvalidFilter(f"the filter is nested more than {MAX_DEPTH} deep")
+    members = tuple(part for key, value in where.items() for part in _entry(key, value, fields, depth))
+    return members[0] if len(members) == 1 else Group("$and", members)
+
+
+def _entry(key: Any, value: Any, fields: Collection[str] | None, depth: int) -> Iterator[Filter]:
+    if key in ("$and", "$or"):
+        if not isinstance(value, list | tuple) or not value:
+            raise InvalidFilter(f"{key} takes a list of filters, not {value!r:.60}")
+        yield Group(key, tuple(_group(member, fields, depth + 1) for member in value))
+    elif key == "$not":
+        yield Group("$not", (_group(value, fields, depth + 1),))
+    elif not isinstance(key, str) or key.startswith("$"):
+        raise InvalidFilter(
+            f"unknown operator {key!r:.60}. Known: {', '.join(GROUPS)}; on a field {', '.join(COMPARISONS)}"
+        )
+    else:
+        yield from _comparisons(_path(key, fields), value, fields, depth)
+
+
+def _path(key: str, fields: Collection[str] | None) -> tuple[str, ...]:
+    path = tuple(key.split("."))
+    if fields is not None and path[0] not in fields:
+        raise InvalidFilter(f"unknown field {path[0]!r:.80}. Known: {', '.join(sorted(fields)) or 'none'}")
+    if not all(path) or '"' in key or "\0" in key:
+        raise InvalidFilter(f"{key!r:.80} is no field: a path is names joined by single dots, without quotes")
+    return path
+
+
+def _comparisons(path: tuple[str, ...], value: Any, fields: Collection[str] | None, depth: int) -> Iterator[Filter]:
+    if not (isinstance(value, Mapping) and any(isinstance(k, str) and k.startswith("$") for k in value)):
+        yield Comparison(path, "$eq", value)
+        return
+    for operator, operand in value.items():
+        if operator == "$not":
+            inner = _group({".".join(path): operand}, fields, depth + 1)
+            yield Group("$not", (inner,))
+            continue
+        if operator not in COMPARISONS:
+            raise InvalidFilter(f"unknown operator {operator!r:.60}. Known: {', '.join(COMPARISONS)}, $not")
+        yield Comparison(path, operator, _operand(operator, operand))
+
+
+def _operand(operator: str, value: Any) -> Any:
+    if operator in ORDERED and (isinstance(value, bool) or not isinstance(value, int | float | str)):
+        raise InvalidFilter(f"{operator} compares with a number or a text, not {value!r:.60}")
+    if operator in ("$in", "$nin") and not isinstance(value, list | tuple | set | frozenset):
+        raise InvalidFilter(f"{operator} takes a list, not {value!r:.60}")
+    if operator == "$exists" and not isinstance(value, bool):
+        raise InvalidFilter(f"$exists takes true or false, not {value!r:.60}")
+    if operator == "$contains" and isinstance(value, Mapping | list | tuple):
+        raise InvalidFilter(f"$contains takes one value, not {value!r:.60}")
+    return value

@@ -1,0 +1,123 @@
+"""How FTS5 reads a text, asked of FTS5 itself: a private index in memory with the tokenizer of the real one.
+
+So a query's stems, a candidate's term counts and the places to highlight are the index's own, not a second tokenizer's.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+from weakref import finalize
+
+from ..content import CJK_RUN, bigrams
+from .store import Term
+
+WORDS = "unicode61 remove_diacritics 2 categories ''L* N* Co Mn Mc''"
+TOKENIZER = f"porter {WORDS}"
+BEFORE, AFTER = "\ue000", "\ue001"
+SENTINELS = str.maketrans({BEFORE: " ", AFTER: " ", "\0": " "})
+
+
+class TextReader:
+    """Safe to share between threads. `dbapi` is the SQLite driver that the application's engine uses."""
+
+    def __init__(self, dbapi: Any) -> None:
+        self._lock = Lock()
+        self._connection = dbapi.connect(":memory:", check_same_thread=False, isolation_level=None)
+        finalize(self, self._connection.close)
+        for name, tokenizer in (("stemmed", TOKENIZER), ("plain", WORDS)):
+            self._connection.execute(f"CREATE VIRTUAL TABLE {name} USING fts5(terms, tokenize = '{tokenizer}')")
+            self._connection.execute(f"CREATE VIRTUAL TABLE {name}_terms USING fts5vocab({name}, instance)")
+
+    def terms(self, text: str) -> list[Term]:
+        """The distinct terms of a text, in order."""
+        with self._filled([text], "stemmed", "plain"):
+            stems, words = (
+                [row[0] for row in self._connection.execute(f'SELECT term FROM {table}_terms ORDER BY "offset"')]
+                for table in ("stemmed", "plain")
+            )
+        terms: dict[str, Term] = {}
+        for word, stem in zip(words, stems, strict=True):
+            terms.setdefault(stem, Term(word, stem))
+        return list(terms.values())
+
+    def count(self, texts: Sequence[str], terms: Iterable[Term]) -> list[tuple[int, Counter[str]]]:
+        """For each text its length in terms, and how often it holds each of `terms` (by stem)."""
+        counts: list[Counter[str]] = [Counter() for _ in texts]
+        with self._filled(texts, "stemmed"):
+            sizes = self._connection.execute("SELECT sz FROM stemmed_docsize ORDER BY id").fetchall()
+            for term in terms:
+                for (row,) in self._connection.execute("SELECT doc FROM stemmed_terms WHERE term = ?", (term.stem,)):
+                    counts[row - 1][term.stem] += 1
+        return [(varints(size)[0], count) for (size,), count in zip(sizes, counts, strict=True)]
+
+    def spans(self, query: str, terms: Sequence[Term], texts: Sequence[str]) -> list[tuple[tuple[int, int], ...]]:
+        """For each text the (start, end) places of the terms, in order, none overlapping."""
+        marked: dict[int, str] = {}
+        if terms:
+            with self._filled([text.translate(SENTINELS) for text in texts], "stemmed"):
+                found = self._connection.execute(
+                    "SELECT rowid, highlight(stemmed, 0, ?, ?) FROM stemmed WHERE stemmed MATCH ?",
+                    (BEFORE, AFTER, match_any(terms)),
+                )
+                marked = dict(found.fetchall())
+        pairs = [pair for run in CJK_RUN.findall(query) for pair in bigrams(run) if len(pair) == min(2, len(run))]
+        return [merge([*marks(marked.get(row, "")), *places(text, pairs)]) for row, text in enumerate(texts, 1)]
+
+    @contextmanager
+    def _filled(self, texts: Sequence[str], *tables: str) -> Iterator[None]:
+        rows = [(row, text.replace("\0", " ")) for row, text in enumerate(texts, 1)]
+        with self._lock:
+            self._connection.execute("BEGIN")
+            try:
+                for table in tables:
+                    self._connection.executemany(f"INSERT INTO {table}(rowid, terms) VALUES (?, ?)", rows)
+                yield
+            finally:
+                self._connection.execute("ROLLBACK")
+
+
+def match_any(terms: Iterable[Term]) -> str:
+    """An FTS5 query for any of the terms. They are quoted: nothing in them is an operator or names a column."""
+    return " OR ".join('"' + term.surface.replace('"', '""') + '"' for term in terms)
+
+
+def marks(marked: str) -> Iterable[tuple[int, int]]:
+    start = place = 0
+    for character in marked:
+        if character == BEFORE:
+            start = place
+        elif character == AFTER:
+            yield start, place
+        else:
+            place += 1
+
+
+def places(text: str, words: Iterable[str]) -> Iterable[tuple[int, int]]:
+    for word in words:
+        start = text.find(word)
+        while start >= 0:
+            yield start, start + len(word)
+            start = text.find(word, start + 1)
+
+
+def merge(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return tuple(merged)
+
+
+def varints(block: bytes) -> list[int]:
+    """SQLite's variable-length integers: 7 bits a byte, high bit set on all but the last."""
+    values, value = [], 0
+    for byte in block:
+        value = (value << 7) | (byte & 0x7F)
+        if byte < 0x80:
+            values.append(value)
+            value = 0
+    return values

@@ -1,0 +1,66 @@
+"""What was asked, checked once at the door."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..content import check_entity, normalize
+from ..errors import InvalidInput
+
+MODES = ("hybrid", "keyword", "vector")
+CANDIDATES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """`entities` empty means all. `depth` is how many candidates each leg puts forward."""
+
+    text: str
+    entities: tuple[str, ...] = ()
+    limit: int = 10
+    min_score: float = 0.0
+    where: Mapping[str, Any] | None = None
+    mode: str = "hybrid"
+    highlight: bool = False
+
+    @property
+    def depth(self) -> int:
+        return max(CANDIDATES, 2 * self.limit)
+
+
+def ask(
+    text: object,
+    *,
+    entity: object = None,
+    entities: Iterable[object] | None = None,
+    limit: int = 10,
+    min_score: float = 0.0,
+    where: Mapping[str, Any] | None = None,
+    mode: str = "hybrid",
+    highlight: bool = False,
+) -> Query:
+    """A checked Query. Raises InvalidInput, naming what is possible."""
+    if not isinstance(text, str):
+        raise InvalidInput(f"a query is text, not {type(text).__name__}")
+    if mode not in MODES:
+        raise InvalidInput(f"unknown mode {mode!r}. Known: {', '.join(MODES)}")
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise InvalidInput(f"limit is a whole number of hits from 1 up, not {limit!r}")
+    if not 0.0 <= min_score <= 1.0:
+        raise InvalidInput(f"min_score lies between 0 and 1, as scores do; got {min_score!r}")
+    if isinstance(entities, str):
+        raise InvalidInput(f"entities is a list of names; for one, use entity={entities!r}")
+    names = ([entity] if entity is not None else []) + list(entities or [])
+    return Query(
+        text=normalize(text),
+        entities=tuple(dict.fromkeys(check_entity(_name(name)) for name in names)),
+        limit=limit,
+        min_score=min_score,
+        where=where,
+        mode=mode,
+        highlight=highlight,
+    )
+
+
+def _name(entity: object) -> object:
+    return entity.__name__ if isinstance(entity, type) else entity

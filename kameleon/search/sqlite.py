@@ -1,0 +1,665 @@
+"""SQLite's side of the seam: FTS5 for keywords, embeddings as plain blobs that NumPy or sqlite-vec compares.
+
+An integer id in `kdb_search` carries the FTS5 row and the embeddings, so an upsert keeps it (`INSERT OR REPLACE` on
+`kdb_search` would change it). Embeddings never stand in a `vec0` table: an interpreter without the extension could not
+even open it. Keys are these ids.
+"""
+
+import json
+import math
+import secrets
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from ..content import analyze, lost_terms
+from ..errors import DatabaseLocked, InvalidInput, SchemaMissing, SchemaTooNew, StorageError
+from ..values import Failure, Generation, IndexStatus, Ref
+from . import fts5
+from .filters import ORDERED, Comparison, Filter
+from .store import Candidates, Embedding, Entry, Key, Scope, State, Term
+from .tables import SCHEMA_VERSION, meta, metadata
+
+if TYPE_CHECKING:
+    from .mirror import Mirror
+
+ROWS_A_STATEMENT = 10_000
+QUERY_TERMS = 64
+QUERY_WORDS = 1_000
+POSTINGS = 20_000
+LOG_IDS_KEPT = 50_000
+LOG_IDS_A_ENTRY = 10_000
+LOG_PRUNED_EVERY = 64
+VECTOR_SEARCHES = ("auto", "numpy", "sqlite-vec")
+K1, B = 1.2, 0.75
+
+T = TypeVar("T")
+
+CREATE = (
+    """
+    CREATE TABLE IF NOT EXISTS kdb_search (
+      id INTEGER PRIMARY KEY,
+      entity_name TEXT NOT NULL,
+      record_id TEXT NOT NULL,
+      content TEXT NOT NULL,
+      terms TEXT NOT NULL,
+      content_hash TEXT NOT NULL,
+      created_at TEXT NOT NULL,
+      updated_at TEXT NOT NULL,
+      UNIQUE (entity_name, record_id)
+    )
+    """,
+    f"""
+    CREATE VIRTUAL TABLE IF NOT EXISTS kdb_search_fts
+    USING fts5(content, terms, content = 'kdb_search', content_rowid = 'id', tokenize = '{fts5.TOKENIZER}')
+    """,
+    "CREATE VIRTUAL TABLE IF NOT EXISTS kdb_search_vocab USING fts5vocab(kdb_search_fts, row)",
+    """
+    CREATE TABLE IF NOT EXISTS kdb_embedding_log (
+      seq INTEGER PRIMARY KEY,
+      mark TEXT NOT NULL,
+      changed BLOB,
+      ids INTEGER NOT NULL
+    )
+    """,
+)
+
+CREATE_GENERATION = """
+    CREATE TABLE kdb_embedding_g{number} (
+      search_id INTEGER NOT NULL,
+      passage INTEGER NOT NULL,
+      content_hash TEXT NOT NULL,
+      embedding BLOB,
+      reason TEXT,
+      message TEXT,
+      attempts INTEGER NOT NULL,
+      updated_at TEXT NOT NULL,
+      UNIQUE (search_id, passage)
+    )
+"""
+
+HAS_SCHEMA = text("SELECT 1 FROM sqlite_master WHERE name = 'kdb_meta'")
+
+STATES = """
+    SELECT s.record_id, s.content_hash, {embedded} AS embedded_hash
+    FROM json_each(:ids) AS k CROSS JOIN kdb_search AS s ON s.entity_name = :entity AND s.record_id = k.value
+    {join}
+"""
+
+KEYS = text("""
+    SELECT s.id
+    FROM json_each(:ids) AS k LEFT JOIN kdb_search AS s ON s.entity_name = :entity AND s.record_id = k.value
+    ORDER BY k.key
+""")
+
+# Bulk statements go to the driver as they are, positional: named binds cost as much as the write itself.
+UPSERT = """
+    INSERT INTO kdb_search (entity_name, record_id, content, terms, content_hash, created_at, updated_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
+    ON CONFLICT (entity_name, record_id) DO UPDATE SET content = excluded.content, terms = excluded.terms,
+        content_hash = excluded.content_hash, updated_at = excluded.updated_at
+"""
+
+# FTS5 keeps no text of its own: a row is taken out by saying again what was put in, so before its text changes.
+INDEX = text("""
+    INSERT INTO kdb_search_fts (rowid, content, terms)
+    SELECT s.id, s.content, s.terms FROM json_each(:keys) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
+""")
+UNINDEX = text("""
+    INSERT INTO kdb_search_fts (kdb_search_fts, rowid, content, terms)
+    SELECT 'delete', s.id, s.content, s.terms
+    FROM json_each(:keys) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
+""")
+
+UPSERT_EMBEDDING = """
+    INSERT INTO kdb_embedding_g{number}
+      (search_id, passage, content_hash, embedding, reason, message, attempts, updated_at)
+    VALUES (?1, 0, ?2, ?3, ?4, ?5, 1, ?6)
+    ON CONFLICT (search_id, passage) DO UPDATE
+    SET embedding = excluded.embedding, reason = excluded.reason, message = excluded.message,
+        attempts = CASE WHEN content_hash = excluded.content_hash THEN attempts + 1 ELSE 1 END,
+        content_hash = excluded.content_hash, updated_at = excluded.updated_at
+"""
+
+DELETE_STALE = "DELETE FROM kdb_embedding_g{number} WHERE search_id = ?1 AND content_hash <> ?2"
+
+LOG_CHANGE = text("INSERT INTO kdb_embedding_log (mark, changed, ids) VALUES (:mark, :changed, :ids)")
+PRUNE_LOG = text("""
+    DELETE FROM kdb_embedding_log WHERE seq <= (
+      SELECT max(seq) FROM (SELECT seq, sum(ids) OVER (ORDER BY seq DESC) AS newer FROM kdb_embedding_log)
+      WHERE newer > :kept AND seq < :seq
+    )
+""")
+
+TERM_ROWS = text(
+    "SELECT v.term, v.doc FROM json_each(:terms) AS t CROSS JOIN kdb_search_vocab AS v ON v.term = t.value"
+)
+FTS_TOTALS = text("SELECT block FROM kdb_search_fts_data WHERE id = 1")
+
+BY_KEYWORD = """
+    SELECT f.rowid, -bm25(kdb_search_fts) AS score
+    FROM kdb_search_fts AS f {join}
+    WHERE kdb_search_fts MATCH :match AND {scope}
+    ORDER BY rank, f.rowid
+    LIMIT :limit
+"""
+
+BY_VECTOR = """
+    SELECT e.search_id, max(1.0 - vec_distance_cosine(e.embedding, :vector)) AS score
+    FROM kdb_embedding_g{number} AS e {join}
+    WHERE e.embedding IS NOT NULL AND {scope}
+    GROUP BY e.search_id
+    ORDER BY score DESC, e.search_id
+    LIMIT :limit
+"""
+
+VECTOR_SCORES = """
+    SELECT e.search_id, max(1.0 - vec_distance_cosine(e.embedding, :vector))
+    FROM json_each(:keys) AS k CROSS JOIN kdb_embedding_g{number} AS e ON e.search_id = k.value
+    WHERE e.embedding IS NOT NULL
+    GROUP BY e.search_id
+"""
+
+IN_SCOPE = "SELECT s.id FROM kdb_search AS s WHERE {scope}"
+REFS = text(
+    "SELECT s.id, s.entity_name, s.record_id FROM json_each(:keys) AS k CROSS JOIN kdb_search AS s ON s.id = k.value"
+)
+ANALYZED = text("""
+    SELECT s.id, s.content || ' ' || s.terms AS analyzed
+    FROM json_each(:keys) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
+""")
+CONTENTS = text("SELECT s.id, s.content FROM json_each(:keys) AS k CROSS JOIN kdb_search AS s ON s.id = k.value")
+
+STATUS = """
+    SELECT s.entity_name, count(*) AS indexed, max(s.updated_at) AS last_updated,
+      sum({pending}) AS pending, sum({failed}) AS failed
+    FROM kdb_search AS s {join}
+    GROUP BY s.entity_name ORDER BY s.entity_name
+"""
+JOIN_EMBEDDING = "LEFT JOIN kdb_embedding_g{number} AS e ON e.search_id = s.id AND e.passage = 0"
+IS_PENDING = "s.content_hash <> '' AND (e.search_id IS NULL OR e.content_hash <> s.content_hash)"
+IS_FAILED = "e.search_id IS NOT NULL AND e.content_hash = s.content_hash AND e.embedding IS NULL"
+
+PENDING = """
+    SELECT s.id, s.entity_name, s.record_id, s.content, s.content_hash
+    FROM kdb_search AS s {join}
+    WHERE s.id > :after AND {condition}
+    ORDER BY s.id LIMIT :limit
+"""
+
+FAILURES = """
+    SELECT s.entity_name, s.record_id, e.reason, e.message, e.attempts
+    FROM kdb_search AS s {join}
+    WHERE {condition} ORDER BY s.entity_name, s.record_id
+"""
+
+
+class SQLiteStore:
+    """`vector_search`: numpy keeps the embeddings in memory, sqlite-vec reads them on each query; auto takes sqlite-vec
+    for a store's first query, where the extension loads, and NumPy from the second on."""
+
+    def __init__(self, engine: Engine, *, vector_search: str = "auto") -> None:
+        if vector_search not in VECTOR_SEARCHES:
+            raise InvalidInput(f"unknown vector_search {vector_search!r}. Known: {', '.join(VECTOR_SEARCHES)}")
+        self._dbapi = engine.dialect.dbapi
+        self._vector_search = vector_search
+        self._mirrors: dict[int, Mirror] = {}
+        self._has_answered = False
+
+    # create
+
+    def has_schema(self, connection: Connection) -> bool:
+        return connection.execute(HAS_SCHEMA).first() is not None
+
+    def check_version(self, connection: Connection) -> None:
+        if not self.has_schema(connection):
+            raise SchemaMissing(no_tables())
+        found = int(connection.scalar(meta.select().with_only_columns(meta.c.value)) or 0)
+        if found > SCHEMA_VERSION:
+            raise SchemaTooNew(
+                f"this index has schema version {found}, this kameleon knows {SCHEMA_VERSION}. pip install -U kameleon"
+            )
+
+    def create(self, connection: Connection) -> None:
+        metadata.create_all(connection)
+        for statement in CREATE:
+            connection.execute(text(statement))
+        if connection.execute(meta.select()).first() is None:
+            connection.execute(meta.insert(), {"key": "schema_version", "value": str(SCHEMA_VERSION)})
+
+    def add_generation(self, connection: Connection, generation: Generation) -> None:
+        connection.execute(text(CREATE_GENERATION.format(number=generation.number)))
+
+    # transactions
+
+    def begin_writing(self, connection: Connection) -> None:
+        """BEGIN IMMEDIATE: a deferred transaction that reads before it writes is refused at once when another wrote."""
+        connection.begin()
+        driver = cast(Any, connection.connection.dbapi_connection)
+        if driver.in_transaction:
+            connection.exec_driver_sql("ROLLBACK")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    @contextmanager
+    def translating(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            raise storage_error(error) from error
+
+    # upsert
+
+    def states(
+        self, connection: Connection, refs: Sequence[Ref], generation: Generation | None
+    ) -> dict[tuple[str, str], State]:
+        join = JOIN_EMBEDDING.format(number=generation.number) if generation else ""
+        statement = text(STATES.format(join=join, embedded="e.content_hash" if generation else "NULL"))
+        return {
+            (entity, id_): State(content_hash, embedded_hash)
+            for entity, group in by_entity(refs).items()
+            for id_, content_hash, embedded_hash in connection.execute(
+                statement, {"entity": entity, "ids": json.dumps([ref.id for ref in group])}
+            ).all()
+        }
+
+    def upsert(
+        self, connection: Connection, entries: Sequence[Entry], generations: Sequence[Generation], now: datetime
+    ) -> dict[tuple[str, str], Key]:
+        stamp = timestamp(now)
+        written: dict[tuple[str, str], Key] = {}
+        for part in parts(entries):
+            refs = [entry.ref for entry in part]
+            connection.execute(UNINDEX, {"keys": as_json(self._keys(connection, refs).values())})
+            rows = [(*ref, content, lost_terms(content), hash_, stamp) for ref, content, hash_ in part]
+            connection.exec_driver_sql(UPSERT, rows)
+            keys = self._keys(connection, refs)
+            connection.execute(INDEX, {"keys": as_json(keys.values())})
+            stale = [(keys[e.ref], e.content_hash) for e in part]
+            deleted = [
+                connection.exec_driver_sql(DELETE_STALE.format(number=generation.number), stale).rowcount
+                for generation in generations
+            ]
+            if any(deleted):
+                self._log_change(connection, list(keys.values()))
+            written.update(keys)
+        return written
+
+    def write_embeddings(
+        self,
+        connection: Connection,
+        generation: Generation,
+        embeddings: Sequence[Embedding],
+        now: datetime,
+        keys: Mapping[tuple[str, str], Key],
+    ) -> int:
+        statement = UPSERT_EMBEDDING.format(number=generation.number)
+        stamp = timestamp(now)
+        written = 0
+        for part in parts(embeddings):
+            others = self._current(connection, [e for e in part if e.ref not in keys])
+            known = {**keys, **others} if others else keys
+            rows = [
+                (known[ref], hash_, vector, reason, message, stamp)
+                for ref, hash_, vector, reason, message in part
+                if ref in known
+            ]
+            if rows:
+                written += connection.exec_driver_sql(statement, rows).rowcount
+                self._log_change(connection, [row[0] for row in rows])
+        return written
+
+    def _keys(self, connection: Connection, refs: Sequence[Ref]) -> dict[tuple[str, str], int]:
+        """The key of each ref that is there. The ref objects of the caller are the dictionary's: a batch is large."""
+        found: dict[tuple[str, str], int] = {}
+        for group in by_entity(refs).values():
+            ids = json.dumps([ref.id for ref in group])
+            keys = connection.execute(KEYS, {"entity": group[0].entity, "ids": ids}).scalars().all()
+            found.update((ref, key) for ref, key in zip(group, keys, strict=True) if key is not None)
+        return found
+
+    def _current(self, connection: Connection, embeddings: Sequence[Embedding]) -> dict[tuple[str, str], int]:
+        """The keys of those whose record says what they were made from, still."""
+        if not embeddings:
+            return {}
+        refs = [embedding.ref for embedding in embeddings]
+        keys, states = self._keys(connection, refs), self.states(connection, refs, None)
+        return {ref: keys[ref] for ref, hash_, *_ in embeddings if ref in keys and states[ref].content_hash == hash_}
+
+    def _log_change(self, connection: Connection, keys: Sequence[Any]) -> None:
+        changed = array("q", keys).tobytes() if len(keys) <= LOG_IDS_A_ENTRY else None
+        result = connection.execute(LOG_CHANGE, {"mark": secrets.token_hex(8), "changed": changed, "ids": len(keys)})
+        if result.lastrowid % LOG_PRUNED_EVERY == 0:
+            connection.execute(PRUNE_LOG, {"kept": LOG_IDS_KEPT, "seq": result.lastrowid})
+
+    # delete
+
+    def delete(self, connection: Connection, refs: Sequence[Ref], generations: Sequence[Generation]) -> int:
+        deleted = 0
+        for part in parts(refs):
+            keys = list(self._keys(connection, part).values())
+            if not keys:
+                continue
+            deleted += len(keys)
+            connection.execute(UNINDEX, {"keys": as_json(keys)})
+            rows = [(key,) for key in keys]
+            for table, column in (
+                ("kdb_search", "id"),
+                *((f"kdb_embedding_g{generation.number}", "search_id") for generation in generations),
+            ):
+                connection.exec_driver_sql(f"DELETE FROM {table} WHERE {column} = ?1", rows)
+            if generations:
+                self._log_change(connection, keys)
+        return deleted
+
+    # by_keyword
+
+    def by_keyword(self, connection: Connection, query: str, scope: Scope, *, limit: int, enough: int) -> Candidates:
+        terms = self._known_terms(connection, query)
+        chosen = cheapest(terms, POSTINGS)
+        where, binds = self._scope_sql(scope)
+        statement = text(
+            BY_KEYWORD.format(scope=where, join="" if where == "1" else "CROSS JOIN kdb_search AS s ON s.id = f.rowid")
+        )
+        rows: Sequence[Any] = []
+        while chosen:
+            rows = connection.execute(statement, {"match": fts5.match_any(chosen), "limit": limit, **binds}).all()
+            if len(rows) >= enough or len(chosen) == len(terms):
+                break
+            chosen = terms[: 2 * len(chosen)]
+        is_exact = len(chosen) == len(terms)
+        scores: dict[Key, float] = {row.rowid: row.score for row in rows}
+        if not is_exact:
+            scores = self.keyword_scores(connection, terms, list(scores))
+        return Candidates(best_first(scores), is_exact, tuple(terms), tuple(chosen), "fts5")
+
+    def keyword_scores(self, connection: Connection, terms: Sequence[Term], keys: Sequence[Key]) -> dict[Key, float]:
+        """BM25 as FTS5's `bm25()` computes it (k1 1.2, b 0.75), from the index's own totals and the rows' texts."""
+        if not terms or not keys:
+            return {}
+        rows, length = self._totals(connection)
+        texts = {row.id: row.analyzed for row in connection.execute(ANALYZED, {"keys": json.dumps(keys)})}
+        counted = self._reader.count(list(texts.values()), terms)
+        weights = {term.stem: idf(rows, term.rows) for term in terms}
+        scores = {
+            key: sum(
+                weights[stem] * n * (K1 + 1) / (n + K1 * (1 - B + B * size * rows / length))
+                for stem, n in counts.items()
+            )
+            for key, (size, counts) in zip(texts, counted, strict=True)
+        }
+        return {key: score for key, score in scores.items() if score > 0}
+
+    def _known_terms(self, connection: Connection, query: str) -> list[Term]:
+        """The query's terms that the index has, rarest first."""
+        asked = {term.stem: term for term in self._reader.terms(analyze(query))[:QUERY_WORDS]}
+        rows = connection.execute(TERM_ROWS, {"terms": json.dumps(list(asked))}).all()
+        known = [Term(asked[row.term].surface, row.term, row.doc) for row in rows]
+        return sorted(known, key=lambda term: (term.rows, term.stem))[:QUERY_TERMS]
+
+    def _totals(self, connection: Connection) -> tuple[int, int]:
+        """Rows and terms in the whole index, from FTS5's averages record."""
+        block = connection.scalar(FTS_TOTALS)
+        rows, *lengths = fts5.varints(block) if block else [0]
+        return max(rows, 1), max(sum(lengths), 1)
+
+    @cached_property
+    def _reader(self) -> fts5.TextReader:
+        return fts5.TextReader(self._dbapi)
+
+    def spans(self, query: str, texts: Sequence[str]) -> list[tuple[tuple[int, int], ...]]:
+        return self._reader.spans(query, self._reader.terms(query)[:QUERY_TERMS], texts)
+
+    # by_vector
+
+    def by_vector(
+        self, connection: Connection, generation: Generation, vector: Any, scope: Scope, limit: int
+    ) -> Candidates:
+        where, binds = self._scope_sql(scope)
+        if self._uses_extension(connection, generation):
+            join = "" if where == "1" else "JOIN kdb_search AS s ON s.id = e.search_id"
+            statement = text(BY_VECTOR.format(number=generation.number, join=join, scope=where))
+            rows = connection.execute(statement, {"vector": vector.tobytes(), "limit": limit, **binds})
+            return Candidates({row.search_id: row.score for row in rows}, how="sqlite-vec")
+        allowed = None
+        if where != "1":
+            allowed = connection.execute(text(IN_SCOPE.format(scope=where)), binds).scalars().all()
+        scores = self._mirror(generation).best(connection, vector, limit, allowed)
+        return Candidates(cast(Mapping[Key, float], scores), how="numpy")
+
+    def vector_scores(
+        self, connection: Connection, generation: Generation, vector: Any, keys: Sequence[Key]
+    ) -> dict[Key, float]:
+        if not keys:
+            return {}
+        if generation.number in self._mirrors:
+            return cast(dict[Key, float], self._mirror(generation).scores(connection, vector, cast(Any, keys)))
+        statement = text(VECTOR_SCORES.format(number=generation.number))
+        rows = connection.execute(statement, {"vector": vector.tobytes(), "keys": json.dumps(keys)})
+        return {row[0]: row[1] for row in rows}
+
+    def _uses_extension(self, connection: Connection, generation: Generation) -> bool:
+        first, self._has_answered = not self._has_answered, True
+        if self._vector_search == "numpy" or (self._vector_search == "auto" and not first):
+            return False
+        self._mirrors.pop(generation.number, None)
+        if load_extension(connection):
+            return True
+        if self._vector_search == "sqlite-vec":
+            raise StorageError(
+                "this Python's sqlite3 cannot load sqlite-vec. Use vector_search='numpy' (the same results), a Python "
+                "built with loadable extensions, or pip install 'kameleon[sqlite]' and pass "
+                "create_engine(..., module=pysqlite3)"
+            )
+        return False
+
+    def _mirror(self, generation: Generation) -> "Mirror":
+        from .mirror import Mirror  # NumPy loads with the first vector, a keyword search does without
+
+        return self._mirrors.setdefault(
+            generation.number, Mirror(f"kdb_embedding_g{generation.number}", generation.dimensions)
+        )
+
+    # hits
+
+    def refs(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, Ref]:
+        rows = connection.execute(REFS, {"keys": json.dumps(keys)})
+        return {row.id: Ref(row.entity_name, row.record_id) for row in rows}
+
+    def contents(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, str]:
+        return {row.id: row.content for row in connection.execute(CONTENTS, {"keys": json.dumps(keys)})}
+
+    # status
+
+    def status(self, connection: Connection, generation: Generation | None, *, has_provider: bool) -> list[IndexStatus]:
+        join = JOIN_EMBEDDING.format(number=generation.number) if generation else ""
+        pending = IS_PENDING if generation else "s.content_hash <> ''" if has_provider else "0"
+        statement = STATUS.format(join=join, pending=pending, failed=IS_FAILED if generation else "0")
+        return [
+            IndexStatus(row.entity_name, row.indexed, row.pending, instant(row.last_updated), row.failed)
+            for row in connection.execute(text(statement))
+        ]
+
+    def pending(
+        self, connection: Connection, generation: Generation | None, *, after: Any, limit: int, is_failed: bool = False
+    ) -> tuple[list[Entry], Any]:
+        if generation is None:
+            join, found = "", "0" if is_failed else "s.content_hash <> ''"
+        else:
+            join = JOIN_EMBEDDING.format(number=generation.number)
+            found = IS_FAILED if is_failed else IS_PENDING
+        statement = text(PENDING.format(join=join, condition=found))
+        rows = connection.execute(statement, {"after": after or 0, "limit": limit}).all()
+        return [Entry(Ref(r.entity_name, r.record_id), r.content, r.content_hash) for r in rows], rows and rows[-1].id
+
+    def failures(self, connection: Connection, generation: Generation) -> list[Failure]:
+        statement = FAILURES.format(join=JOIN_EMBEDDING.format(number=generation.number), condition=IS_FAILED)
+        return [
+            Failure(row.entity_name, row.record_id, row.reason, row.message, row.attempts)
+            for row in connection.execute(text(statement))
+        ]
+
+    # filters
+
+    def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
+        binds: dict[str, Any] = {}
+        return condition(filter_, binds), binds
+
+    def _scope_sql(self, scope: Scope) -> tuple[str, dict[str, Any]]:
+        """A condition on `s`, "1" for every record."""
+        binds: dict[str, Any] = {f"entity{n}": name for n, name in enumerate(scope.entities)}
+        parts_ = []
+        if scope.entities:
+            parts_.append(f"s.entity_name IN ({', '.join(f':{name}' for name in binds)})")
+        if scope.filter is not None:
+            parts_.append(
+                "EXISTS (SELECT 1 FROM kdb_records WHERE kdb_records.entity_name = s.entity_name "
+                f"AND kdb_records.id = s.record_id AND {condition(scope.filter, binds)})"
+            )
+        return " AND ".join(parts_) or "1", binds
+
+
+def as_json(keys: Iterable[int]) -> str:
+    return json.dumps(list(keys))
+
+
+def by_entity(refs: Sequence[Ref]) -> dict[str, list[Ref]]:
+    groups: dict[str, list[Ref]] = {}
+    for ref in refs:
+        groups.setdefault(ref.entity, []).append(ref)
+    return groups
+
+
+def parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(rows), ROWS_A_STATEMENT):
+        yield rows[start : start + ROWS_A_STATEMENT]
+
+
+def cheapest(terms: Sequence[Term], postings: int) -> Sequence[Term]:
+    """The rarest terms, as many as stay within `postings` rows in all, one at the least."""
+    total = 0
+    for count, term in enumerate(terms):
+        total += term.rows
+        if count and total > postings:
+            return terms[:count]
+    return terms
+
+
+def idf(rows: int, having: int) -> float:
+    """FTS5's: ln((N - n + 0.5) / (n + 0.5)), never below 1e-6."""
+    return max(1e-6, math.log((rows - having + 0.5) / (having + 0.5)))
+
+
+def best_first(scores: Mapping[Key, float]) -> dict[Key, float]:
+    return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
+
+
+def load_extension(connection: Connection) -> bool:
+    """Loads sqlite-vec into this connection, once; False where the driver cannot load extensions."""
+    if "kameleon_sqlite_vec" not in connection.info:
+        connection.info["kameleon_sqlite_vec"] = _load(connection.connection.dbapi_connection)
+    return bool(connection.info["kameleon_sqlite_vec"])
+
+
+def _load(driver: Any) -> bool:
+    if not hasattr(driver, "enable_load_extension"):
+        return False
+    import sqlite_vec
+
+    driver.enable_load_extension(True)
+    try:
+        sqlite_vec.load(driver)
+    finally:
+        driver.enable_load_extension(False)
+    return True
+
+
+def condition(filter_: Filter, binds: dict[str, Any]) -> str:
+    """SQL that is 1 or 0, never NULL, so that NOT means what it says."""
+    if isinstance(filter_, Comparison):
+        return f"ifnull({comparison(filter_, binds)}, 0)"
+    members = [condition(member, binds) for member in filter_.members]
+    if filter_.operator == "$not":
+        return f"NOT ({members[0]})"
+    return "(" + (" AND " if filter_.operator == "$and" else " OR ").join(members or ["1"]) + ")"
+
+
+def comparison(asked: Comparison, binds: dict[str, Any]) -> str:
+    if asked.operator in ("$in", "$nin") and not asked.value:
+        return "0" if asked.operator == "$in" else "1"
+    path = bind(binds, "$" + "".join(f'."{name}"' for name in asked.path))
+    value, kind = f"json_extract(kdb_records.data, {path})", f"json_type(kdb_records.data, {path})"
+    match asked.operator:
+        case "$eq":
+            return equals(value, kind, asked.value, binds)
+        case "$ne":
+            return f"NOT ifnull({equals(value, kind, asked.value, binds)}, 0)"
+        case "$in" | "$nin":
+            any_ = " OR ".join(equals(value, kind, option, binds) for option in asked.value)
+            return f"({any_})" if asked.operator == "$in" else f"NOT ifnull(({any_}), 0)"
+        case "$exists":
+            return f"{kind} IS {'NOT ' if asked.value else ''}NULL"
+        case "$contains":
+            return contains(value, kind, path, asked.value, binds)
+    signs = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))
+    kinds = "('text')" if isinstance(asked.value, str) else "('integer', 'real')"
+    return f"({kind} IN {kinds} AND {value} {signs[asked.operator]} {bind(binds, asked.value)})"
+
+
+def equals(value: str, kind: str, wanted: Any, binds: dict[str, Any]) -> str:
+    if wanted is None:
+        return f"({value} IS NULL)"
+    if isinstance(wanted, bool):
+        return f"({kind} = '{'true' if wanted else 'false'}')"
+    if isinstance(wanted, int | float):
+        return f"({kind} IN ('integer', 'real') AND {value} = {bind(binds, wanted)})"
+    if isinstance(wanted, str):
+        return f"({kind} = 'text' AND {value} = {bind(binds, wanted)})"
+    return f"({value} = json({bind(binds, json.dumps(wanted))}))"
+
+
+def contains(value: str, kind: str, path: str, wanted: Any, binds: dict[str, Any]) -> str:
+    member = (
+        f"EXISTS (SELECT 1 FROM json_each(kdb_records.data, {path}) AS item "
+        f"WHERE {equals('item.value', 'item.type', wanted, binds)})"
+    )
+    inside = f"instr({value}, {bind(binds, wanted)}) > 0" if isinstance(wanted, str) else "0"
+    return f"CASE {kind} WHEN 'array' THEN {member} WHEN 'text' THEN {inside} ELSE 0 END"
+
+
+def bind(binds: dict[str, Any], value: Any) -> str:
+    name = f"where{len(binds)}"
+    binds[name] = value
+    return f":{name}"
+
+
+def timestamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def instant(stamp: str | None) -> datetime | None:
+    return datetime.fromisoformat(stamp) if stamp else None
+
+
+def no_tables() -> str:
+    return (
+        "kameleon's tables are not in this database. SearchEngine(engine) makes them (an in-memory SQLite database is "
+        "another one for each thread; with create_tables=False a migration must)"
+    )
+
+
+def storage_error(error: DBAPIError) -> StorageError:
+    said = str(error.orig)
+    if "no such table: kdb_" in said:
+        return SchemaMissing(no_tables())
+    if "locked" in said or "busy" in said:
+        return DatabaseLocked(
+            f"{said}: another process is writing. Try again, keep transactions short, or raise the time-out: "
+            "create_engine(url, connect_args={'timeout': 30})"
+        )
+    return StorageError(f"SQLite says: {said}")

@@ -1,0 +1,144 @@
+"""The seam between the engine and a database: what a store must do, in the words of the engine.
+
+A store holds no transaction of its own: every verb works on the connection it is given. Keys are whatever the store
+likes to name an index row by within one transaction (a rowid, a `Ref`); only the store looks inside them.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+from sqlalchemy import Connection
+
+from ..values import Failure, Generation, IndexStatus, Ref
+from .filters import Filter
+
+Key = Hashable
+
+
+class Entry(NamedTuple):
+    """A record's content on its way into the index."""
+
+    ref: Ref
+    content: str
+    content_hash: str
+
+
+class Embedding(NamedTuple):
+    """An embedding on its way in, or a tombstone: `vector` is float32 little-endian bytes, or None with a `reason`."""
+
+    ref: Ref
+    content_hash: str
+    vector: bytes | None
+    reason: str | None = None
+    message: str | None = None
+
+
+class State(NamedTuple):
+    """What the index holds of a record: the hash of its content, and of the content its embedding was made from."""
+
+    content_hash: str
+    embedded_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A word as it was asked, and as the index holds it; `rows` is how many records have it."""
+
+    surface: str
+    stem: str
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which records may be hits: `entities` empty means all."""
+
+    entities: tuple[str, ...] = ()
+    filter: Filter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """A leg's own: raw scores, best first. `is_exact` is False where a better record might have been passed over."""
+
+    scores: Mapping[Key, float]
+    is_exact: bool = True
+    terms: tuple[Term, ...] = ()
+    chosen_by: tuple[Term, ...] = ()
+    how: str = ""
+
+
+class Store(Protocol):
+    def translating(self) -> AbstractContextManager[None]:
+        """Turns driver errors into StorageErrors, with the driver's as their cause."""
+
+    def has_schema(self, connection: Connection) -> bool: ...
+    def check_version(self, connection: Connection) -> None:
+        """Raises SchemaMissing or SchemaTooNew."""
+
+    def create(self, connection: Connection) -> None:
+        """Creates what is missing. Idempotent."""
+
+    def begin_writing(self, connection: Connection) -> None:
+        """Begins a transaction that will write, waiting for its turn up to the driver's time-out."""
+
+    def add_generation(self, connection: Connection, generation: Generation) -> None:
+        """Creates the table that holds a generation's embeddings."""
+
+    def states(
+        self, connection: Connection, refs: Sequence[Ref], generation: Generation | None
+    ) -> Mapping[tuple[str, str], State]: ...
+
+    def upsert(
+        self, connection: Connection, entries: Sequence[Entry], generations: Sequence[Generation], now: datetime
+    ) -> Mapping[tuple[str, str], Key]:
+        """Stores contents, one entry a ref; their embeddings of other contents go from every generation. Their keys."""
+
+    def write_embeddings(
+        self,
+        connection: Connection,
+        generation: Generation,
+        embeddings: Sequence[Embedding],
+        now: datetime,
+        keys: Mapping[tuple[str, str], Key],
+    ) -> int:
+        """Stores those whose record still says what they were made from; tells how many that were.
+
+        `keys` are those `upsert` gave in this transaction; others are looked up.
+        """
+
+    def delete(self, connection: Connection, refs: Sequence[Ref], generations: Sequence[Generation]) -> int: ...
+
+    def by_keyword(self, connection: Connection, query: str, scope: Scope, *, limit: int, enough: int) -> Candidates:
+        """The `limit` best by BM25. The rarest terms choose; commoner ones join until `enough` records are found."""
+
+    def by_vector(
+        self, connection: Connection, generation: Generation, vector: Any, scope: Scope, limit: int
+    ) -> Candidates: ...
+    def keyword_scores(self, connection: Connection, terms: Sequence[Term], keys: Sequence[Key]) -> dict[Key, float]:
+        """BM25 of given rows; a row without any of the terms is absent."""
+
+    def vector_scores(
+        self, connection: Connection, generation: Generation, vector: Any, keys: Sequence[Key]
+    ) -> dict[Key, float]: ...
+
+    def refs(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, Ref]: ...
+    def contents(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, str]: ...
+    def spans(self, query: str, texts: Sequence[str]) -> list[tuple[tuple[int, int], ...]]: ...
+
+    def status(self, connection: Connection, generation: Generation | None, *, has_provider: bool) -> list[IndexStatus]:
+        """By entity; pending and failed against the generation. Without one, all is pending if there is a provider."""
+
+    def pending(
+        self, connection: Connection, generation: Generation | None, *, after: Any, limit: int, is_failed: bool = False
+    ) -> tuple[list[Entry], Any]:
+        """The next `limit` records without a current embedding (`is_failed`: with a tombstone), and where to go on."""
+
+    def failures(self, connection: Connection, generation: Generation) -> list[Failure]:
+        """Every tombstone, by entity and id."""
+
+    def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
+        """A condition on `kdb_records.data` and its binds."""

@@ -1,0 +1,145 @@
+"""The one write path: compare, embed, apply.
+
+`compare` reads what the index holds and leaves only what differs; `embed` asks the provider, holding no lock and no
+transaction of ours; `apply` writes contents and embeddings in one transaction. Whatever happened in between is met by
+the store: an embedding is kept only where its record still says what it was made from.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+
+from ..content import check_entity, check_id, content_hash, normalize
+from ..errors import InvalidRecord, TextRefused
+from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Ref
+from . import catalog
+from .store import Embedding, Entry, Store
+
+if TYPE_CHECKING:
+    from ..embeddings.service import EmbeddingReport, EmbeddingService
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a call has to write: `changed` contents, and `to_embed`, whose embeddings `embeddings` holds once made."""
+
+    total: int
+    changed: Sequence[Entry]
+    to_embed: Sequence[Entry]
+    embeddings: Sequence[Embedding] = ()
+    report: IndexReport = field(default_factory=IndexReport)
+
+
+def entries(records: Iterable[tuple[object, object, object]]) -> list[Entry]:
+    """Checked entries, the last of a ref winning. Raises InvalidRecord with the position."""
+    folded: dict[Ref, Entry] = {}
+    for position, record in enumerate(records):
+        try:
+            entry = make_entry(record)
+        except InvalidRecord as error:
+            raise InvalidRecord(f"record {position}: {error}", position=position) from error
+        folded[entry.ref] = entry
+    return list(folded.values())
+
+
+def make_entry(record: tuple[object, object, object]) -> Entry:
+    if not isinstance(record, tuple | list) or len(record) != 3:
+        raise InvalidRecord(f"a record is (entity, id, text), not {record!r:.80}")
+    entity, id_, text = record
+    if not isinstance(text, str):
+        raise InvalidRecord(f"the text of {entity!r:.40} {id_!r:.40} is {type(text).__name__}, not str")
+    content = normalize(text)
+    return Entry(Ref(check_entity(entity), check_id(id_)), content, content_hash(content))
+
+
+class Writer:
+    def __init__(self, store: Store, service: "EmbeddingService | None") -> None:
+        self._store = store
+        self._service = service
+        self._has_warned = False
+
+    def compare(self, connection: Connection, wanted: Sequence[Entry]) -> Plan:
+        known = catalog.read_generations(connection)
+        fingerprint = self._service.provider.fingerprint if self._service else ""
+        generation = catalog.of_fingerprint(known, fingerprint)
+        states = self._store.states(connection, [entry.ref for entry in wanted], generation)
+        changed = [e for e in wanted if e.ref not in states or states[e.ref].content_hash != e.content_hash]
+        to_embed: list[Entry] = []
+        if self._service and self._may_embed(known, generation):
+            to_embed = [
+                e
+                for e in wanted
+                if e.content_hash and (e.ref not in states or states[e.ref].embedded_hash != e.content_hash)
+            ]
+        return Plan(len(wanted), changed, to_embed)
+
+    def embed(self, plan: Plan, *, progress: Progress | None = None) -> Plan:
+        """The plan with its embeddings. Raises nothing for a refused text or an outage: `report` tells."""
+        if not plan.to_embed or self._service is None:
+            return plan
+        done = plan.total - len(plan.to_embed)
+        made = self._service.embed_batch(
+            [entry.content for entry in plan.to_embed],
+            on_error="collect",
+            progress=(lambda texts: progress(done + texts, plan.total)) if progress else None,
+        )
+        return replace(plan, embeddings=list(embeddings(plan.to_embed, made)), report=counts(plan.to_embed, made))
+
+    def apply(self, connection: Connection, plan: Plan) -> IndexReport:
+        """Write the plan on this connection, inside its transaction."""
+        now = datetime.now(UTC)
+        known = catalog.read_generations(connection)
+        keys = self._store.upsert(connection, plan.changed, known, now) if plan.changed else {}
+        if plan.embeddings and self._service:
+            provider = self._service.provider
+            generation = catalog.of_fingerprint(known, provider.fingerprint)
+            if generation is None and catalog.active(known) is None:
+                generation = catalog.add_generation(connection, self._store, provider, catalog.ACTIVE)
+            if generation is not None:
+                self._store.write_embeddings(connection, generation, plan.embeddings, now, keys)
+        return replace(plan.report, indexed=len(plan.changed), unchanged=plan.total - len(plan.changed))
+
+    def _may_embed(self, known: Sequence[Generation], generation: Generation | None) -> bool:
+        current = catalog.active(known)
+        if generation is not None or current is None:
+            return True
+        if not self._has_warned and self._service:
+            self._has_warned = True
+            warnings.warn(
+                f"this index holds embeddings of {current.model_name}, the engine's provider is "
+                f"{self._service.provider.model_name}: records are indexed for keywords, their embeddings stay "
+                "pending. Use the index's model",
+                stacklevel=5,
+            )
+        return False
+
+
+def embeddings(wanted: Sequence[Entry], made: "EmbeddingReport") -> Iterable[Embedding]:
+    """What there is to store: vectors, and tombstones for refused texts. An outage leaves nothing."""
+    for entry, vector, error in zip(wanted, made.embeddings, made.errors, strict=True):
+        if vector is not None:
+            yield Embedding(entry.ref, entry.content_hash, vector.astype("<f4", copy=False).tobytes())
+        elif isinstance(error, TextRefused):
+            yield Embedding(entry.ref, entry.content_hash, None, error.reason, str(error)[:500])
+
+
+def counts(wanted: Sequence[Entry], made: "EmbeddingReport") -> IndexReport:
+    refused = [
+        (e.ref, str(error)) for e, error in zip(wanted, made.errors, strict=True) if isinstance(error, TextRefused)
+    ]
+    good = [i for i, vector in enumerate(made.embeddings) if vector is not None]
+    reused = sum(i in made.reused for i in good)
+    return IndexReport(
+        embedded=len(good) - reused,
+        reused=reused,
+        failed=len(refused),
+        pending=len(wanted) - len(good) - len(refused),
+        failures=tuple(refused[:MAX_FAILURES_SHOWN]),
+        outage=str(made.outage) if made.outage else None,
+    )

@@ -1,0 +1,445 @@
+"""What every store promises, through the engine that users hold. Each test runs on each store."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import Engine, event, text
+
+from kameleon import RecordStore, SearchEngine
+from kameleon.errors import InvalidRecord, ModelMismatch, NoProvider, ProviderUnavailable
+from kameleon.testing import HashProvider
+
+from .conftest import Make, ids
+
+ARTICLES = [
+    ("Article", "1", "red fox in the snow"),
+    ("Article", "2", "brown bear by the river"),
+    ("Article", "3", "a fox and a bear"),
+    ("Note", "1", "buy red paint"),
+]
+
+
+@pytest.fixture
+def filled(search: SearchEngine) -> SearchEngine:
+    search.index_records_batch(ARTICLES)
+    return search
+
+
+def rows(engine: Engine, table: str) -> int:
+    with engine.connect() as connection:
+        return int(connection.scalar(text(f"SELECT count(*) FROM {table}")) or 0)
+
+
+def test_a_batch_is_embedded_with_one_call(search: SearchEngine, provider: HashProvider) -> None:
+    report = search.index_records_batch(ARTICLES)
+    assert (report.indexed, report.embedded, report.pending) == (4, 4, 0)
+    assert provider.calls == [[content for _, _, content in ARTICLES]]
+
+
+def test_an_empty_batch_is_no_call_and_no_sql(search: SearchEngine, provider: HashProvider, engine: Engine) -> None:
+    statements: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    assert search.index_records_batch([]).indexed == 0
+    assert search.delete_records([]) == 0
+    assert (provider.calls, statements) == ([], [])
+
+
+def test_unchanged_content_costs_nothing(filled: SearchEngine, provider: HashProvider) -> None:
+    before = filled.get_status()
+    report = filled.index_records_batch(ARTICLES)
+    assert (report.unchanged, report.indexed, report.embedded) == (4, 0, 0)
+    assert len(provider.calls) == 1
+    assert filled.get_status() == before
+
+
+def test_only_what_changed_is_embedded(filled: SearchEngine, provider: HashProvider) -> None:
+    filled.index_records_batch([*ARTICLES[:3], ("Note", "1", "buy green paint")])
+    assert provider.calls[1:] == [["buy green paint"]]
+    assert ids(filled.search("green", mode="keyword")) == ["1"]
+    assert ids(filled.search("red", mode="keyword", entity="Note")) == []
+
+
+def test_identical_texts_are_embedded_once(search: SearchEngine, provider: HashProvider) -> None:
+    report = search.index_records_batch([("A", "1", "same words"), ("A", "2", "same words"), ("B", "1", "same words")])
+    assert (report.embedded, report.reused) == (1, 2)
+    assert provider.calls == [["same words"]]
+    assert len(search.search("same words", mode="vector")) == 3
+
+
+def test_of_two_with_one_key_the_last_wins(search: SearchEngine, provider: HashProvider) -> None:
+    search.index_records_batch([("A", "1", "first"), ("A", "2", "other"), ("A", "1", "second")])
+    assert ids(search.search("first", mode="keyword")) == []
+    assert ids(search.search("second", mode="keyword")) == ["1"]
+    assert provider.calls == [["second", "other"]]
+
+
+def test_two_entities_may_share_an_id(filled: SearchEngine) -> None:
+    found = filled.search("red")
+    assert {(hit.entity, hit.id) for hit in found[:2]} == {("Article", "1"), ("Note", "1")}
+    filled.delete_record("Article", "1")
+    assert [(hit.entity, hit.id) for hit in filled.search("red", mode="keyword")] == [("Note", "1")]
+
+
+def test_index_record_is_the_same_path_with_one(search: SearchEngine, provider: HashProvider) -> None:
+    search.index_record("A", 7, "lonely text")
+    assert provider.calls == [["lonely text"]]
+    assert ids(search.search("lonely")) == ["7"]
+
+
+@pytest.mark.parametrize("blank", ["", "   ", "\n\t"])
+def test_empty_content_is_stored_embeds_nothing_and_matches_nothing(
+    search: SearchEngine, provider: HashProvider, blank: str
+) -> None:
+    search.index_records_batch([("A", "1", blank), ("A", "2", "words")])
+    assert provider.calls == [["words"]]
+    (status,) = search.get_status()
+    assert (status.indexed, status.pending, status.failed) == (2, 0, 0)
+    assert ids(search.search("words")) == ["2"]
+
+
+def test_content_that_becomes_empty_loses_its_embedding(search: SearchEngine) -> None:
+    search.index_record("A", "1", "words")
+    search.index_record("A", "1", "")
+    assert ids(search.search("words", mode="vector")) == []
+
+
+def test_delete_takes_row_terms_and_embedding(filled: SearchEngine, engine: Engine) -> None:
+    assert filled.delete_record("Article", "3") is True
+    assert filled.delete_record("Article", "3") is False
+    assert [rows(engine, t) for t in ("kdb_search", "kdb_search_fts", "kdb_embedding_g1")] == [3, 3, 3]
+    assert ids(filled.search("bear")) == ["2", "1", "1"]
+
+
+def test_each_mode_ranks_its_own_leg(filled: SearchEngine) -> None:
+    assert ids(filled.search("fox bear", entity="Article", mode="keyword")) == ["3", "1", "2"]
+    assert ids(filled.search("brown bear by the river", entity="Article", mode="vector", limit=1)) == ["2"]
+    assert ids(filled.search("brown bear by the river", entity="Article", limit=1)) == ["2"]
+
+
+def test_scores_lie_between_0_and_1_and_do_not_depend_on_the_limit(filled: SearchEngine) -> None:
+    many = filled.search("a red fox", limit=10)
+    assert len(many) == 4
+    assert all(0.0 <= hit.score <= 1.0 for hit in many)
+    assert many[0].score == pytest.approx(1.0)
+    assert [hit.score for hit in many] == sorted((hit.score for hit in many), reverse=True)
+    few = filled.search("a red fox", limit=2)
+    assert [(hit.id, hit.score) for hit in few] == [(hit.id, hit.score) for hit in many[:2]]
+
+
+def test_min_score_cuts_by_score(filled: SearchEngine) -> None:
+    scores = [hit.score for hit in filled.search("red fox")]
+    assert len(filled.search("red fox", min_score=scores[1])) == 2
+
+
+def test_ties_are_ordered_by_entity_and_id(search: SearchEngine) -> None:
+    search.index_records_batch([(entity, id_, "twin text") for entity in "BA" for id_ in ("2", "10", "1")])
+    found = [(hit.entity, hit.id) for hit in search.search("twin text")]
+    assert found == [("A", "1"), ("A", "10"), ("A", "2"), ("B", "1"), ("B", "10"), ("B", "2")]
+
+
+def test_entities_narrow_both_legs(filled: SearchEngine) -> None:
+    for mode in ("hybrid", "keyword", "vector"):
+        assert {hit.entity for hit in filled.search("red", entities=["Note"], mode=mode)} == {"Note"}
+    assert {hit.entity for hit in filled.search("red", entities=["Note", "Article"])} == {"Note", "Article"}
+    assert filled.search("red", entity="Nothing") == []
+
+
+def test_every_hit_explains_itself(filled: SearchEngine) -> None:
+    results = filled.search("red fox", limit=1)
+    (hit,) = results
+    legs = {leg.leg: leg for leg in hit.explanation}
+    assert set(legs) == {"keyword", "vector"}
+    assert sum(leg.weight * leg.score for leg in legs.values()) == pytest.approx(hit.score)
+    assert (legs["keyword"].rank, legs["vector"].rank) == (1, 1)
+    assert set(legs["keyword"].terms) == {"red", "fox"}
+    assert results.plan.model == "hash"
+    assert results.exact is True
+
+
+def test_highlight_marks_the_words_as_the_index_reads_them(search: SearchEngine) -> None:
+    search.index_record("A", "1", "Refunds are paid. We refunded you; résumé")
+    (hit,) = search.search("refund resume", highlight=True)
+    assert hit.highlight("[", "]") == "[Refunds] are paid. We [refunded] you; [résumé]"
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ("order #12345", "order"),
+        ("C++", "cpp"),
+        ("POL-358", "policy"),
+        ("pol358", "policy"),
+        ("don't", "apostrophe"),
+        ("Node.js", "node"),
+        ("ERR_CONN_RESET", "error"),
+        ("全文検索", "cjk"),
+        ("検", "cjk"),
+        ("हिन्दी", "hindi"),
+    ],
+)
+def test_what_analysers_lose_is_found_first(search: SearchEngine, query: str, wanted: str) -> None:
+    search.index_records_batch(
+        [
+            ("A", "order", "my order #12345 is late"),
+            ("A", "digits", "order of 12345 pieces"),
+            ("A", "cpp", "written in C++ mostly"),
+            ("A", "c", "written in C mostly, with letter c"),
+            ("A", "policy", "see POL-358 for this"),
+            ("A", "pol", "pol 12 and 358 others"),
+            ("A", "apostrophe", "I don’t know"),
+            ("A", "node", "a Node.js server"),
+            ("A", "error", "it says ERR_CONN_RESET again"),
+            ("A", "cjk", "これは全文検索の例です"),
+            ("A", "hindi", "यह हिन्दी में लिखा है"),
+        ]
+    )
+    assert ids(search.search(query, mode="keyword"))[0] == wanted
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("*", "(", "'", "%", "\0", "🦊", "...", "fox AND", '"open', "NEAR(", "a:b", "terms:fox", "{a b}: x"),
+        *("-fox", "^fox", "fox OR", "the of and", "fox\0bear", "x" * 100_000, "word " * 20_000),
+    ],
+)
+def test_any_string_is_a_query(filled: SearchEngine, query: str) -> None:
+    for mode in ("hybrid", "keyword", "vector"):
+        filled.search(query, mode=mode)
+    if "fox" in query and "x" * 9 not in query:
+        assert set(ids(filled.search(query, mode="keyword", entity="Article"))) >= {"1", "3"}
+
+
+def test_entity_and_id_are_not_searchable_text(search: SearchEngine) -> None:
+    search.index_record("Secret", "topsecret", "plain words")
+    assert search.search("secret topsecret", mode="keyword") == []
+
+
+def test_without_a_provider_keywords_work_and_nothing_is_pending(make: Make) -> None:
+    search = make(None)
+    search.index_records_batch(ARTICLES)
+    results = search.search("red fox", entity="Article")
+    assert ids(results) == ["1", "3"]
+    assert "no embedding provider" in results.plan.note
+    assert [status.pending for status in search.get_status()] == [0, 0]
+    with pytest.raises(NoProvider, match="embedding_provider"):
+        search.search("red fox", mode="vector")
+
+
+def test_what_was_indexed_without_a_provider_is_pending_with_one(make: Make, provider: HashProvider) -> None:
+    make(None).index_records_batch(ARTICLES)
+    search = make(provider)
+    assert sum(status.pending for status in search.get_status()) == 4
+    assert search.sync(batch_size=3).embedded == 4
+    assert [len(call) for call in provider.calls] == [3, 1]
+    assert sum(status.pending for status in search.get_status()) == 0
+    assert ids(search.search("brown bear by the river", mode="vector", limit=1)) == ["2"]
+
+
+def test_a_content_change_without_a_provider_leaves_no_old_embedding(make: Make, provider: HashProvider) -> None:
+    search = make(provider)
+    search.index_records_batch(ARTICLES)
+    make(None).index_record("Article", "1", "quite another text")
+    (article, _) = search.get_status()
+    assert article.pending == 1
+    assert "1" not in ids(search.search("red fox in the snow", mode="vector", entity="Article"))
+
+
+def test_status_counts_what_is_there(filled: SearchEngine) -> None:
+    article, note = filled.get_status()
+    assert (article.entity, article.indexed, article.pending, article.failed) == ("Article", 3, 0, 0)
+    assert (note.entity, note.indexed) == ("Note", 1)
+    assert note.last_updated is not None
+    assert note.last_updated.tzinfo is not None
+    assert filled.get_status("Note") == [note]
+
+
+def test_a_refused_text_costs_nobody_else_anything(make: Make) -> None:
+    provider = HashProvider(refuse=lambda text: ValueError("bad words") if "poison" in text else None)
+    search = make(provider)
+    report = search.index_records_batch([*ARTICLES, ("Article", "4", "poison fox")])
+    assert (report.indexed, report.embedded, report.failed, report.pending) == (5, 4, 1, 0)
+    assert report.failures[0][0] == ("Article", "4")
+    assert "bad words" in report.failures[0][1]
+    assert "4" in ids(search.search("poison", mode="keyword"))
+    assert [(s.failed, s.pending) for s in search.get_status("Article")] == [(1, 0)]
+    (failure,) = search.failures()
+    assert (failure.entity, failure.id, failure.reason, failure.attempts) == ("Article", "4", "embed_failed", 1)
+
+
+def test_a_refused_text_is_not_tried_again_until_asked_or_changed(make: Make) -> None:
+    is_refusing = [True]
+    provider = HashProvider(refuse=lambda text: ValueError("no") if "poison" in text and is_refusing[0] else None)
+    search = make(provider)
+    search.index_record("A", "1", "poison")
+    search.index_record("A", "1", "poison")
+    assert search.sync().embedded == 0
+    assert len(provider.calls) == 1
+    assert search.sync(retry_failed=True).failed == 1
+    assert search.failures()[0].attempts == 2
+    is_refusing[0] = False
+    assert search.sync(retry_failed=True).embedded == 1
+    assert search.failures() == []
+    is_refusing[0] = True
+    search.index_record("A", "1", "more poison")
+    assert search.failures()[0].attempts == 1
+
+
+class Down(HashProvider):
+    is_down = True
+
+    def embed_batch(self, texts):  # type: ignore[no-untyped-def]
+        if self.is_down:
+            raise ConnectionError("no route")
+        return super().embed_batch(texts)
+
+
+def test_while_the_provider_is_down_keywords_are_stored_and_embeddings_wait(make: Make) -> None:
+    provider = Down()
+    search = make(provider)
+    report = search.index_records_batch(ARTICLES)
+    assert (report.indexed, report.pending, report.failed) == (4, 4, 0)
+    assert report.outage is not None
+    assert "no route" in report.outage
+    assert ids(search.search("red fox", entity="Article", mode="keyword")) == ["1", "3"]
+    assert search.sync().pending == 4
+    provider.is_down = False
+    assert search.sync().embedded == 4
+
+
+def test_an_embedding_of_a_text_that_changed_meanwhile_is_not_kept(make: Make) -> None:
+    make(None).index_record("A", "1", "old text")
+
+    def change(text: str) -> None:
+        if text == "old text":
+            make(None).index_record("A", "1", "new text")
+
+    search = make(HashProvider(refuse=change))
+    search.sync()
+    assert search.get_status()[0].pending == 1
+    assert search.search("old text", mode="vector") == []
+    search.sync()
+    (hit,) = search.search("new text", mode="vector")
+    assert hit.explanation[0].raw == pytest.approx(1.0, abs=1e-5)
+
+
+def test_with_raise_an_outage_stores_nothing(make: Make, engine: Engine) -> None:
+    search = make(Down(), on_provider_error="raise")
+    with pytest.raises(ProviderUnavailable, match="nothing was stored"):
+        search.index_records_batch(ARTICLES)
+    assert rows(engine, "kdb_search") == 0
+
+
+def test_the_callers_transaction_decides(search: SearchEngine, engine: Engine) -> None:
+    search.index_record("A", "0", "zero")
+    with engine.connect() as connection:
+        transaction = connection.begin()
+        search.index_record("A", "1", "one fox", connection=connection)
+        assert ids(search.search("one fox", connection=connection, limit=1)) == ["1"]
+        search.delete_record("A", "0", connection=connection)
+        transaction.rollback()
+    assert ids(search.search("one fox zero")) == ["0"]
+    with engine.begin() as connection:
+        search.index_record("A", "1", "one fox", connection=connection)
+    assert ids(search.search("one fox", limit=1)) == ["1"]
+
+
+def test_what_a_rolled_back_search_saw_is_forgotten(search: SearchEngine, engine: Engine) -> None:
+    search.index_record("A", "1", "one")
+    assert ids(search.search("one", mode="vector")) == ["1"]
+    with engine.connect() as connection:
+        transaction = connection.begin()
+        search.index_record("A", "2", "two", connection=connection)
+        assert ids(search.search("two", mode="vector", connection=connection, limit=1)) == ["2"]
+        transaction.rollback()
+    search.index_record("A", "3", "three")
+    assert ids(search.search("two", mode="vector")) in (["1", "3"], ["3", "1"])
+
+
+def test_a_bad_record_is_named_and_nothing_is_written(search: SearchEngine, engine: Engine) -> None:
+    for bad in [
+        ("A", "", "x"),
+        ("A", None, "x"),
+        ("", "1", "x"),
+        ("A", "2", None),
+        ("A", True, "x"),
+        ("A", "2", "\ud800"),
+        ("A", "x" * 2000, "x"),
+        ("A", "1"),
+    ]:
+        with pytest.raises(InvalidRecord, match="record 1"):
+            search.index_records_batch([("A", "1", "good"), bad])  # type: ignore[list-item]
+    assert rows(engine, "kdb_search") == 0
+
+
+def test_nul_in_content_becomes_a_space(search: SearchEngine) -> None:
+    search.index_record("A", "1", "red\0fox")
+    assert search.search("fox")[0].matched_text == "red fox"
+
+
+def test_another_model_is_refused_for_vectors_and_keywords_go_on(make: Make) -> None:
+    make(HashProvider()).index_records_batch(ARTICLES)
+    other = make(HashProvider(32, model_name="other"))
+    with pytest.raises(ModelMismatch, match=r"hash .*other"):
+        other.search("red fox", mode="vector")
+    results = other.search("red fox", entity="Article")
+    assert ids(results) == ["1", "3"]
+    assert "other" in results.plan.note
+    with pytest.warns(UserWarning, match="stay pending"):
+        other.index_record("Article", "9", "late fox")
+    assert other.get_status("Article")[0].pending == 1
+    with pytest.raises(ModelMismatch):
+        other.sync()
+
+
+def test_the_tables_are_made_once_and_kept(make: Make, filled: SearchEngine) -> None:
+    assert ids(make(HashProvider()).search("red paint", entity="Note")) == ["1"]
+
+
+def test_many_threads_may_search_and_write(file_engine: Engine) -> None:
+    search = SearchEngine(file_engine, HashProvider())
+
+    def work(worker: int) -> list[bool]:
+        found = []
+        for n in range(10):
+            search.index_record("A", f"{worker}-{n}", f"text of worker {worker} number {n}")
+            found.append(f"{worker}-{n}" in ids(search.search(f"worker {worker} number {n}", limit=60)))
+        return found
+
+    with ThreadPoolExecutor(4) as pool:
+        found = [one for worker in pool.map(work, range(4)) for one in worker]
+    assert found == [True] * 40
+    assert search.get_status()[0].indexed == 40
+
+
+def test_hits_of_the_record_store_carry_their_data(search: SearchEngine) -> None:
+    RecordStore(search).insert("Ticket", [{"id": 1, "subject": "no refund yet", "status": "open"}])
+    (hit,) = search.search("refund")
+    assert (hit.id, hit.data) == ("1", {"subject": "no refund yet", "status": "open"})
+    search.index_record("Loose", "1", "refund")
+    assert [h.data for h in search.search("refund", entity="Loose")] == [None]
+
+
+def test_common_words_never_choose_candidates_alone(search: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kameleon.search.sqlite.POSTINGS", 10)
+    filler = [("A", f"{n:03}", "the film of the year") for n in range(50)]
+    search.index_records_batch([*filler, ("A", "fox", "the fox film of the forest")])
+    results = search.search("the fox film", mode="keyword", limit=1)
+    assert ids(results) == ["fox"]
+    assert results.plan.candidate_terms == ("fox",)
+    assert set(results.plan.terms) == {"the", "fox", "film"}
+    assert len(search.search("the fox film", mode="keyword", limit=40)) == 40
+
+
+def test_the_two_ways_to_a_keyword_score_agree(search: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    search.index_records_batch(
+        [("A", str(n), f"{'fox ' * (n % 4)}{'river ' * (n % 3)}bank of the {'long ' * n}word") for n in range(12)]
+    )
+    whole = search.search("fox river bank", mode="keyword", limit=20)
+    monkeypatch.setattr("kameleon.search.sqlite.POSTINGS", 1)
+    chosen = search.search("fox river bank", mode="keyword", limit=8)
+    assert chosen.plan.candidate_terms != whole.plan.candidate_terms
+    raw = {hit.id: hit.explanation[0].raw for hit in whole}
+    assert len(chosen) == 8
+    for hit in chosen:
+        assert hit.explanation[0].raw == pytest.approx(raw[hit.id], rel=1e-9)

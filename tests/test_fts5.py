@@ -1,0 +1,57 @@
+import sqlite3
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kameleon.search.fts5 import TextReader, match_any, varints
+from kameleon.search.store import Term
+
+READER = TextReader(sqlite3)
+
+
+def test_terms_are_the_index_s_own() -> None:
+    assert READER.terms("Refunds refunded; Ünïted café") == [
+        Term("refunds", "refund"),
+        Term("united", "unit"),
+        Term("cafe", "cafe"),
+    ]
+
+
+def test_counts_and_lengths_are_the_index_s_own() -> None:
+    texts = ["fox foxes bear", "", "the fox"]
+    assert READER.count(texts, READER.terms("fox bear")) == [(3, {"fox": 2, "bear": 1}), (0, {}), (2, {"fox": 1})]
+
+
+def test_spans_are_places_of_the_text_as_it_was_given() -> None:
+    text = "A \ue000fox\0and FOXES, 全文検索"
+    (spans,) = READER.spans("fox 文検", READER.terms("fox"), [text])
+    assert [text[start:end] for start, end in spans] == ["fox", "FOXES", "文検"]
+
+
+@given(st.text())
+def test_any_text_can_be_read(text: str) -> None:
+    terms = READER.terms(text)
+    ((length, counts),) = READER.count([text], terms)
+    assert length >= len(terms)
+    assert set(counts) == {term.stem for term in terms}
+    (spans,) = READER.spans(text, terms, [text])
+    assert list(spans) == sorted(set(spans))
+    assert bool(spans) >= bool(terms)
+
+
+@given(st.lists(st.text(), min_size=1, max_size=5))
+def test_a_match_of_quoted_terms_is_never_query_syntax(words: list[str]) -> None:
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE VIRTUAL TABLE t USING fts5(x)")
+    terms = [Term(term.surface, term.stem) for word in words for term in READER.terms(word)]
+    if terms:
+        assert connection.execute("SELECT * FROM t WHERE t MATCH ?", (match_any(terms),)).fetchall() == []
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("block", "values"), [(b"\x01\x7f", [1, 127]), (b"\x81\x00", [128]), (b"\x82\x80\x05", [32773])]
+)
+def test_varints(block: bytes, values: list[int]) -> None:
+    assert varints(block) == values

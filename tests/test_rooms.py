@@ -1,0 +1,74 @@
+"""A room imports only from rooms below it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = [
+    {"values", "errors"},
+    {"content", "search.filters", "search.query", "search.fusion", "search.tables"},
+    {"embeddings.provider", "embeddings.cache"},
+    {"search.store"},
+    {"search.fts5", "search.mirror", "embeddings.static", "embeddings.fastembed", "embeddings.openai", "testing"},
+    {"search.sqlite", "search.catalog", "embeddings.service", "database"},
+    {"search.writing", "search.retrieval", "embeddings"},
+    {"search", "search.engine"},
+    {"records"},
+    {""},
+]
+PURE = {"values", "errors", "content", "search.filters", "search.query", "search.fusion"}
+
+
+def module_name(path: Path) -> str:
+    parts = list(path.relative_to(ROOT / "kameleon").with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in (ROOT / "kameleon").rglob("*.py")}
+
+
+def floor(module: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if module in rooms)
+
+
+def imports(module: str) -> set[str]:
+    """The rooms a module imports, leaving out those for type checking alone and those a package hands on by name."""
+    path = MODULES[module]
+    package = module.split(".") if path.name == "__init__.py" and module else module.split(".")[:-1]
+    tree = ast.parse(path.read_text("utf-8"))
+    unchecked = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for inner in ast.walk(node)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level and node not in unchecked:
+            base = package[: len(package) - (node.level - 1)]
+            target = ".".join([*base, *(node.module.split(".") if node.module else [])])
+            for alias in node.names:
+                inner = f"{target}.{alias.name}".lstrip(".")
+                found.add(inner if inner in MODULES else target)
+    return found
+
+
+def test_every_room_has_a_floor() -> None:
+    assert set(MODULES) <= set().union(*FLOORS)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_room_imports_only_from_below(module: str) -> None:
+    above = {other for other in imports(module) if floor(other) >= floor(module)}
+    allowed = {"values", "errors"} if module in FLOORS[0] else set()
+    siblings = {(a, b) for a in FLOORS[1] for b in {"content"}}
+    assert {other for other in above if (module, other) not in siblings} <= allowed
+
+
+def test_pure_rooms_know_no_database() -> None:
+    for module in PURE:
+        text = MODULES[module].read_text("utf-8")
+        assert "sqlalchemy" not in text
+        assert "numpy" not in text
