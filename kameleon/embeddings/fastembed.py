@@ -1,0 +1,136 @@
+"""Local transformer models through fastembed: any of its hub models by name, or a model folder by path.
+
+fastembed pads every text of a batch to the longest one, so a batch of mixed lengths is slower than one text at a
+time. Texts are therefore sorted by their token count and cut by padded tokens before fastembed sees them.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..errors import InvalidInput, MissingExtra, ProviderUnavailable
+from .provider import EmbeddingProvider, Vector
+
+try:
+    from fastembed import TextEmbedding
+    from fastembed.common.model_description import ModelSource, PoolingType
+except ImportError as error:
+    raise MissingExtra("fastembed", "fastembed") from error
+
+DEFAULT_MODEL = "BAAI/bge-small-en-v1.5"
+PADDED_TOKENS_AT_ONCE = 4096
+
+
+class FastEmbedProvider(EmbeddingProvider):
+    """`model` is a fastembed model name or a folder with `model.onnx` and `tokenizer.json` (mean-pooled, normalised).
+
+    The model loads at first use. `cache_dir` is where fetched models are kept (default: `FASTEMBED_CACHE_PATH`).
+    """
+
+    name: ClassVar[str] = "fastembed"
+    vector_weight = 0.8
+
+    def __init__(self, model: str = DEFAULT_MODEL, *, cache_dir: str | None = None, threads: int | None = None) -> None:
+        self._model = model
+        self._folder = Path(model) if (Path(model) / "tokenizer.json").is_file() else None
+        self._cache_dir = cache_dir
+        self._threads = threads
+        self._lock = Lock()
+        if self._folder is None and model not in self._known():
+            raise InvalidInput(
+                f"{model!r} is neither a model folder (with model.onnx and tokenizer.json) nor a model that fastembed "
+                f"knows. Known: {', '.join(sorted(self._known())[:8])}, …"
+            )
+
+    @property
+    def model_name(self) -> str:  # type: ignore[override]
+        return self._folder.resolve().name if self._folder else self._model
+
+    @cached_property
+    def dimensions(self) -> int:  # type: ignore[override]
+        if self._folder is None:
+            return int(TextEmbedding.get_embedding_size(self._model))
+        return int(json.loads((self._folder / "config.json").read_text("utf-8"))["hidden_size"])
+
+    @cached_property
+    def revision(self) -> str:  # type: ignore[override]
+        if self._folder is None:
+            return ""
+        with (self._folder / "model.onnx").open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return {"model": str(self._folder.resolve()) if self._folder else self._model}
+
+    def embed_batch(self, texts: Sequence[str]) -> list[Vector]:
+        with self._lock:
+            lengths = [len(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+            results: list[Any] = [None] * len(texts)
+            for slice_ in padded_slices(lengths, PADDED_TOKENS_AT_ONCE):
+                vectors = self._session.passage_embed([texts[i] for i in slice_], batch_size=len(slice_))
+                for position, vector in zip(slice_, vectors, strict=True):
+                    results[position] = np.asarray(vector, dtype=np.float32)
+            return results
+
+    def embed_query(self, text: str) -> Vector:
+        with self._lock:
+            return np.asarray(next(iter(self._session.query_embed([text]))), dtype=np.float32)
+
+    @staticmethod
+    def _known() -> dict[str, Any]:
+        return {model["model"]: model for model in TextEmbedding.list_supported_models()}
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        tokenizer = type(self._session.model.tokenizer).from_str(self._session.model.tokenizer.to_str())
+        tokenizer.no_padding()
+        return tokenizer
+
+    @cached_property
+    def _session(self) -> Any:
+        if self._folder is not None:
+            return self._load_folder(self._folder)
+        try:
+            return TextEmbedding(self._model, cache_dir=self._cache_dir, threads=self._threads, lazy_load=False)
+        except Exception as error:
+            where = self._cache_dir or os.environ.get("FASTEMBED_CACHE_PATH") or "the temporary folder"
+            raise ProviderUnavailable(
+                f"model {self._model!r} could not be fetched ({type(error).__name__}). Use the bundled model "
+                "(provider 'static'), give FastEmbedProvider the path of a local model folder, or set "
+                f"FASTEMBED_CACHE_PATH to a folder that already holds the model (looked in {where})"
+            ) from error
+
+    def _load_folder(self, folder: Path) -> Any:
+        alias = f"kameleon/{self.model_name}-{self.revision}"
+        if alias not in self._known():
+            TextEmbedding.add_custom_model(
+                model=alias,
+                pooling=PoolingType.MEAN,
+                normalization=True,
+                sources=ModelSource(url="file://" + str(folder.resolve())),
+                dim=self.dimensions,
+                model_file="model.onnx",
+            )
+        return TextEmbedding(alias, specific_model_path=str(folder), threads=self._threads)
+
+
+def padded_slices(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Positions cut into slices of like length: longest first, each slice at most `limit` tokens once padded."""
+    slice_: list[int] = []
+    longest = 0
+    for position in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        longest = longest if slice_ else max(1, lengths[position])
+        if slice_ and longest * (len(slice_) + 1) > limit:
+            yield slice_
+            slice_, longest = [], max(1, lengths[position])
+        slice_.append(position)
+    if slice_:
+        yield slice_
