@@ -1,0 +1,398 @@
+"""The built-in record store: records as JSON, kept in the same transaction as their index.
+
+For those without tables of their own, and behind `kameleon data …`. A record's `id` is its key; its other keys are
+fields. The searchable ones, in the entity's order, are what the record says to the index.
+"""
+
+import math
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, select
+
+from .content import check_entity, check_id, content_hash, normalize, render
+from .errors import EntityExists, InvalidInput, InvalidRecord, RecordExists, RecordMissing, StorageError, UnknownEntity
+from .search import catalog
+from .search.catalog import Entity, Field
+from .search.engine import SearchEngine
+from .search.store import Entry
+from .search.tables import records as table
+from .values import IndexReport, Ref
+
+OnConflict = Literal["error", "upsert", "skip"]
+
+IDS_A_STATEMENT = 1_000
+MAX_DEPTH = 64
+TRIES = 10
+TYPES: Mapping[str, tuple[type, ...]] = {
+    "any": (object,),
+    "text": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "list": (list,),
+    "object": (dict,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    entity: str
+    id: str
+    data: Mapping[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class InsertReport:
+    """What an insert did, in records; `index` is what became of their index rows."""
+
+    inserted: int = 0
+    updated: int = 0
+    skipped: int = 0
+    index: IndexReport = field(default_factory=IndexReport)
+    created_entity: Entity | None = None
+
+    def __add__(self, other: "InsertReport") -> "InsertReport":
+        return InsertReport(
+            self.inserted + other.inserted,
+            self.updated + other.updated,
+            self.skipped + other.skipped,
+            self.index + other.index,
+            self.created_entity or other.created_entity,
+        )
+
+
+class RecordStore:
+    """Records of declared entities in the database of a SearchEngine."""
+
+    def __init__(self, search: SearchEngine) -> None:
+        self.search = search
+
+    # entities
+
+    def create_entity(
+        self, name: str, *, search: Sequence[str] = (), fields: Mapping[str, str] | None = None
+    ) -> Entity:
+        """Declare an entity: `search` names its searchable fields, `fields` maps a name to a type that is checked."""
+        types = dict(fields or {})
+        unknown = sorted(set(types.values()) - set(TYPES))
+        if unknown:
+            raise InvalidInput(f"unknown type {unknown[0]!r}. Known: {', '.join(TYPES)}")
+        names = dict.fromkeys([*search, *types])
+        if not search:
+            raise InvalidInput(f"{name}: name at least one searchable field")
+        made = tuple(Field(check_field(n), types.get(n, "any"), n in search) for n in names)
+        entity = Entity(check_entity(name), made)
+        with self.search.transaction() as connection:
+            if name in catalog.read_entities(connection):
+                raise EntityExists(f"entity {name!r} exists already. See it: kameleon entity describe {name}")
+            catalog.write_entity(connection, entity, is_new=True)
+        return entity
+
+    def entities(self) -> list[Entity]:
+        with self.search.reading() as connection:
+            return list(catalog.read_entities(connection).values())
+
+    def entity(self, name: str, *, connection: Connection | None = None) -> Entity:
+        """Raises UnknownEntity."""
+        with self.search.reading(connection) as conn:
+            known = catalog.read_entities(conn)
+        if name not in known:
+            raise UnknownEntity(f"unknown entity {name!r}. Known: {', '.join(known) or 'none'}")
+        return known[name]
+
+    # records
+
+    def insert(
+        self,
+        entity: str,
+        records: Sequence[Mapping[str, Any]],
+        *,
+        on_conflict: OnConflict = "error",
+        create: bool = True,
+        connection: Connection | None = None,
+    ) -> InsertReport:
+        """Store records and index them, in one transaction and with one call of the embedding service.
+
+        A record without `id` gets a random one. An id that is taken raises RecordExists ("error"), replaces the record
+        ("upsert") or leaves it ("skip"). A missing entity is made from these records, unless `create=False`
+        (UnknownEntity). Raises InvalidRecord with the record's position before anything is written.
+        """
+        for _ in range(TRIES):
+            known = self._define(entity, records, create, connection)
+            rows = checked_rows(known, records)
+            taken = self._taken(entity, rows, connection)
+            chosen = resolve(entity, rows, taken, on_conflict)
+            entries = [make_entry(known, id_, data) for id_, data in chosen.items()]
+            plan = self.search.plan(entries, connection=connection)
+            with self.search.transaction(connection) as conn:
+                if self._taken(entity, rows, conn) != taken:
+                    continue
+                is_new = self._declare(conn, known)
+                self._write(conn, entity, chosen, taken)
+                index = self.search.apply(plan, conn)
+            updated = sum(id_ in taken for id_ in chosen)
+            return InsertReport(
+                len(chosen) - updated, updated, len(rows) - len(chosen), index, known if is_new else None
+            )
+        raise StorageError(f"the ids of this insert into {entity} kept being taken and freed by others. Try again")
+
+    def get(self, entity: str, id: str | int, *, connection: Connection | None = None) -> Record:
+        """Raises UnknownEntity, RecordMissing."""
+        self.entity(entity, connection=connection)
+        with self.search.reading(connection) as conn:
+            row = conn.execute(
+                table.select().where(table.c.entity_name == entity, table.c.id == check_id(id))
+            ).one_or_none()
+        if row is None:
+            raise RecordMissing(f"{entity} has no record {str(id)!r:.80}")
+        return make_record(row)
+
+    def list(
+        self, entity: str, *, where: Mapping[str, Any] | None = None, limit: int = 100, offset: int = 0
+    ) -> "list[Record]":
+        """Records by id, those of `where`. Raises UnknownEntity, InvalidFilter."""
+        known = self.entity(entity)
+        statement = table.select().where(table.c.entity_name == entity)
+        if where:
+            statement = statement.where(self.search.condition(where, known.field_names))
+        with self.search.reading() as connection:
+            rows = connection.execute(statement.order_by(table.c.id).limit(limit).offset(offset)).all()
+        return [make_record(row) for row in rows]
+
+    def update(
+        self,
+        entity: str,
+        id: str | int,
+        changes: Mapping[str, Any],
+        *,
+        replace_all: bool = False,
+    ) -> Record:
+        """Set the fields of `changes`, keeping the others unless `replace_all`. Re-indexes only what it says anew."""
+        known = self.entity(entity)
+        if "id" in changes and check_id(changes["id"]) != check_id(id):
+            raise InvalidRecord(
+                f"an update cannot change the id {str(id)!r:.80}. Insert the record anew and delete this one"
+            )
+        patch = {name: value for name, value in changes.items() if name != "id"}
+        for _ in range(TRIES):
+            before = self.get(entity, id)
+            data = check_data(known, patch if replace_all else {**before.data, **patch})
+            grown = with_fields(known, [data])
+            plan = self.search.plan([make_entry(grown, before.id, data)])
+            with self.search.transaction() as connection:
+                if self._current(connection, before) != before.data:
+                    continue
+                self._declare(connection, grown)
+                self._write(connection, entity, {before.id: data}, {before.id})
+                self.search.apply(plan, connection)
+            return self.get(entity, id)
+        raise StorageError(f"{entity} {id} kept being changed by others. Try again")
+
+    def delete(self, entity: str, ids: Iterable[str | int]) -> int:
+        """Delete records and their index rows in one transaction; tells how many there were. Raises UnknownEntity."""
+        self.entity(entity)
+        wanted = [check_id(id_) for id_ in ids]
+        with self.search.transaction() as connection:
+            deleted = 0
+            for part in parts(wanted):
+                result = connection.execute(table.delete().where(table.c.entity_name == entity, table.c.id.in_(part)))
+                deleted += result.rowcount
+            self.search.delete_records([(entity, id_) for id_ in wanted], connection=connection)
+        return deleted
+
+    # steps
+
+    def _define(
+        self, name: str, records: Sequence[Mapping[str, Any]], create: bool, connection: Connection | None
+    ) -> Entity:
+        """The entity as it will be: as it is plus the fields these records add."""
+        with self.search.reading(connection) as conn:
+            known = catalog.read_entities(conn)
+        plain = [record for record in records if isinstance(record, Mapping)]
+        if name in known:
+            return with_fields(known[name], plain)
+        if not create:
+            raise UnknownEntity(
+                f"unknown entity {name!r}. Known: {', '.join(known) or 'none'}. "
+                f"Make it: kameleon entity create {name} --search FIELD"
+            )
+        return infer_entity(check_entity(name), plain)
+
+    def _declare(self, connection: Connection, entity: Entity) -> bool:
+        """Write what is new about an entity; True if all of it is. What another writer added meanwhile stays."""
+        stored = catalog.read_entities(connection).get(entity.name)
+        if stored is None:
+            catalog.write_entity(connection, entity, is_new=True)
+            return True
+        added = tuple(f for f in entity.fields if f.name not in stored.field_names)
+        if added:
+            grown = replace(stored, fields=stored.fields + tuple(replace(f, is_searchable=False) for f in added))
+            catalog.write_entity(connection, grown, is_new=False)
+        return False
+
+    def _taken(
+        self, entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], connection: Connection | None
+    ) -> set[str]:
+        found: set[str] = set()
+        with self.search.reading(connection) as conn:
+            for part in parts([id_ for id_, _ in rows]):
+                ids = select(table.c.id).where(table.c.entity_name == entity, table.c.id.in_(part))
+                found.update(conn.execute(ids).scalars())
+        return found
+
+    def _current(self, connection: Connection, record: Record) -> Mapping[str, Any] | None:
+        return connection.scalar(
+            select(table.c.data).where(table.c.entity_name == record.entity, table.c.id == record.id)
+        )
+
+    def _write(
+        self, connection: Connection, entity: str, rows: Mapping[str, Mapping[str, Any]], taken: set[str]
+    ) -> None:
+        now = datetime.now(UTC)
+        new = [
+            {"entity_name": entity, "id": id_, "data": data, "created_at": now, "updated_at": now}
+            for id_, data in rows.items()
+            if id_ not in taken
+        ]
+        if new:
+            connection.execute(table.insert(), new)
+        for id_, data in rows.items():
+            if id_ in taken:
+                connection.execute(
+                    table.update().where(table.c.entity_name == entity, table.c.id == id_),
+                    {"data": data, "updated_at": now},
+                )
+
+
+def checked_rows(entity: Entity, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    rows = []
+    for position, record in enumerate(records):
+        try:
+            rows.append(check_record(entity, record))
+        except InvalidRecord as error:
+            raise InvalidRecord(str(error), position=position) from error
+    return rows
+
+
+def check_record(entity: Entity, record: Any) -> tuple[str, Mapping[str, Any]]:
+    """(id, data without id). Raises InvalidRecord."""
+    if not isinstance(record, Mapping):
+        raise InvalidRecord(f"a record is an object, not {type(record).__name__}")
+    given = record.get("id")
+    id_ = str(uuid.uuid4()) if given is None else check_id(given)
+    return id_, check_data(entity, {name: value for name, value in record.items() if name != "id"})
+
+
+def check_data(entity: Entity, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The data itself, once every field has its declared type and every value can be stored."""
+    for name, value in data.items():
+        check_field(name)
+        check_value(value, name, 1)
+    for declared in entity.fields:
+        value = data.get(declared.name)
+        if declared.type != "any" and value is not None and not is_of_type(value, declared.type):
+            raise InvalidRecord(
+                f"field {declared.name!r} is declared {declared.type}, this is {type(value).__name__} ({value!r:.60})"
+            )
+    return data
+
+
+def check_value(value: Any, place: str, depth: int) -> None:
+    """Raises InvalidRecord for what JSON or a database cannot hold, naming the place."""
+    if value is None or isinstance(value, bool | int):
+        return
+    if isinstance(value, str):
+        if "\0" in value:
+            raise InvalidRecord(f"{place} holds a NUL character, which PostgreSQL cannot store")
+        if not value.isascii():
+            try:
+                normalize(value)
+            except InvalidRecord as error:
+                raise InvalidRecord(f"{place}: {error}") from error
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidRecord(f"{place} is {value}, which JSON does not have")
+    elif depth >= MAX_DEPTH:
+        raise InvalidRecord(f"{place[:60]} is nested more than {MAX_DEPTH} deep")
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            check_field(name)
+            check_value(item, f"{place}.{name}", depth + 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            check_value(item, place, depth + 1)
+    else:
+        raise InvalidRecord(
+            f"{place} is {type(value).__name__}; a record holds text, numbers, booleans, null, lists, objects"
+        )
+
+
+def check_field(name: Any) -> str:
+    if not isinstance(name, str) or not name:
+        raise InvalidRecord(f"a field's name is text and not empty, got {name!r:.60}")
+    check_value(name, "a field's name", 1)
+    return name
+
+
+def is_of_type(value: Any, type_: str) -> bool:
+    if isinstance(value, bool):
+        return type_ == "boolean"
+    return isinstance(value, TYPES[type_])
+
+
+def resolve(
+    entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], taken: set[str], on_conflict: OnConflict
+) -> dict[str, Mapping[str, Any]]:
+    """The rows to write by id. Raises RecordExists with the position of the first whose id is taken."""
+    chosen: dict[str, Mapping[str, Any]] = {}
+    for position, (id_, data) in enumerate(rows):
+        if on_conflict == "upsert" or (id_ not in taken and id_ not in chosen):
+            chosen[id_] = data
+        elif on_conflict == "error":
+            raise RecordExists(
+                f"{entity} has a record {id_!r:.80} already; nothing of this call was stored. "
+                "Replace it (upsert) or leave it (skip)",
+                position=position,
+            )
+    return chosen
+
+
+def infer_entity(name: str, records: Sequence[Mapping[str, Any]]) -> Entity:
+    """Texts longer than a word are searchable; where there is none, every text is."""
+    texts: dict[str, bool] = {}
+    for record in records:
+        for field_name, value in record.items():
+            if isinstance(value, str) and field_name != "id":
+                texts[field_name] = texts.get(field_name, False) or len(value.split(maxsplit=1)) > 1
+    searchable = {n for n, is_long in texts.items() if is_long} or set(texts)
+    entity = with_fields(Entity(name), records)
+    return replace(entity, fields=tuple(replace(f, is_searchable=f.name in searchable) for f in entity.fields))
+
+
+def with_fields(entity: Entity, records: Sequence[Mapping[str, Any]]) -> Entity:
+    known = set(entity.field_names) | {"id"}
+    names = dict.fromkeys(name for record in records for name in record if name not in known)
+    return replace(entity, fields=entity.fields + tuple(Field(name) for name in names)) if names else entity
+
+
+def make_entry(entity: Entity, id_: str, data: Mapping[str, Any]) -> Entry:
+    content = render(data, entity.searchable)
+    return Entry(Ref(entity.name, id_), content, content_hash(content))
+
+
+def make_record(row: Any) -> Record:
+    return Record(row.entity_name, row.id, row.data, utc(row.created_at), utc(row.updated_at))
+
+
+def utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def parts(ids: "list[str]") -> "Iterable[list[str]]":
+    return (ids[start : start + IDS_A_STATEMENT] for start in range(0, len(ids), IDS_A_STATEMENT))

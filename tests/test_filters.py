@@ -1,0 +1,130 @@
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kameleon import RecordStore, SearchEngine
+from kameleon.errors import InvalidFilter, UnknownEntity
+from kameleon.search.filters import Comparison, Group, parse_filter
+
+from .conftest import ids
+
+RECORDS: list[dict[str, Any]] = [
+    {"id": "a", "say": "x y", "status": "open", "n": 3, "tags": ["red", "7"], "paid": True, "who": {"town": "Oslo"}},
+    {"id": "b", "say": "x y", "status": "open", "n": 7.5, "tags": ["blue"], "paid": False, "who": {"town": "Rome"}},
+    {"id": "c", "say": "x y", "status": "closed", "n": "3", "tags": [], "paid": 1, "who": None},
+    {"id": "d", "say": "x y", "note": "o'clock; DROP TABLE kdb_records; --", "tags": "reddish"},
+]
+
+
+@pytest.fixture
+def records(search: SearchEngine) -> RecordStore:
+    store = RecordStore(search)
+    store.insert("R", RECORDS)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("where", "wanted"),
+    [
+        ({}, "abcd"),
+        ({"status": "open"}, "ab"),
+        ({"status": {"$ne": "open"}}, "cd"),
+        ({"status": None}, "d"),
+        ({"n": 3}, "a"),
+        ({"n": "3"}, "c"),
+        ({"n": {"$gte": 3}}, "ab"),
+        ({"n": {"$gt": 3, "$lt": 8}}, "b"),
+        ({"n": {"$lte": "4"}}, "c"),
+        ({"paid": True}, "a"),
+        ({"paid": 1}, "c"),
+        ({"status": {"$in": ["closed", "open"]}, "n": {"$in": [3, 7.5]}}, "ab"),
+        ({"status": {"$in": []}}, ""),
+        ({"status": {"$nin": ["open"]}}, "cd"),
+        ({"note": {"$exists": True}}, "d"),
+        ({"who": {"$exists": True}}, "abc"),
+        ({"note": {"$exists": False}}, "abc"),
+        ({"tags": {"$contains": "red"}}, "ad"),
+        ({"tags": {"$contains": "7"}}, "a"),
+        ({"tags": {"$contains": 7}}, ""),
+        ({"tags": ["blue"]}, "b"),
+        ({"tags": []}, "c"),
+        ({"who.town": "Oslo"}, "a"),
+        ({"who": {"town": "Rome"}}, "b"),
+        ({"$or": [{"status": "closed"}, {"who.town": "Oslo"}]}, "ac"),
+        ({"$and": [{"status": "open"}, {"n": {"$lt": 5}}]}, "a"),
+        ({"$not": {"status": "open"}}, "cd"),
+        ({"status": {"$not": {"$in": ["closed"]}}}, "abd"),
+        ({"note": "o'clock; DROP TABLE kdb_records; --"}, "d"),
+    ],
+)
+def test_a_filter_means_the_same_in_both_legs_and_in_the_store(
+    records: RecordStore, where: dict[str, Any], wanted: str
+) -> None:
+    assert "".join(record.id for record in records.list("R", where=where)) == wanted
+    for mode in ("keyword", "vector", "hybrid"):
+        assert "".join(sorted(ids(records.search.search("x", where=where, mode=mode)))) == wanted
+
+
+def test_a_filter_inside_the_legs_never_starves_the_limit(search: SearchEngine) -> None:
+    rows = [{"id": f"{n:04}", "say": "same text again", "is_rare": n % 100 == 0} for n in range(1000)]
+    RecordStore(search).insert("R", rows)
+    for mode in ("keyword", "vector", "hybrid"):
+        found = search.search("same text", where={"is_rare": True}, mode=mode, limit=10)
+        assert ids(found) == [f"{n:04}" for n in range(0, 1000, 100)]
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ({"colour": "red"}, "unknown field 'colour'. Known: n, note, paid, say, status, tags, who"),
+        ({"status": {"$like": "x"}}, r"unknown operator '\$like'. Known: \$eq"),
+        ({"$nor": []}, "unknown operator"),
+        ({"$or": {}}, "takes a list of filters"),
+        ({"$and": []}, "takes a list of filters"),
+        ({"n": {"$gt": True}}, "a number or a text"),
+        ({"n": {"$gt": None}}, "a number or a text"),
+        ({"n": {"$in": "abc"}}, "takes a list"),
+        ({"n": {"$exists": 1}}, "true or false"),
+        ({"who..town": 1}, "is no field"),
+        ({'who."town': 1}, "is no field"),
+        ({"$not": "x"}, "a filter is an object"),
+    ],
+)
+def test_a_filter_that_cannot_be_is_told(records: RecordStore, where: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidFilter, match=message):
+        records.search.search("x", entity="R", where=where)
+    with pytest.raises(InvalidFilter, match=message):
+        records.list("R", where=where)
+
+
+def test_a_filter_on_what_the_store_does_not_hold_is_told(search: SearchEngine) -> None:
+    search.index_record("Loose", "1", "x")
+    with pytest.raises(UnknownEntity, match="no entity 'Loose'"):
+        search.search("x", entity="Loose", where={"a": 1})
+
+
+def test_several_conditions_are_all_required() -> None:
+    assert parse_filter({"a": 1, "b": {"$gt": 2}}) == Group(
+        "$and", (Comparison(("a",), "$eq", 1), Comparison(("b",), "$gt", 2))
+    )
+    assert parse_filter({}) is None
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+keys = st.sampled_from(["$and", "$or", "$not", "$in", "$gt", "$contains", "$exists", "a", "a.b", "", "$", "a..b"])
+filters = st.recursive(
+    json_values, lambda inner: st.dictionaries(keys, inner | st.lists(inner, max_size=3), max_size=3)
+)
+
+
+@given(filters)
+def test_any_shape_is_parsed_or_refused_with_our_error(where: Any) -> None:
+    with suppress(InvalidFilter):
+        parse_filter(where)

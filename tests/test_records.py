@@ -1,0 +1,253 @@
+import math
+import sqlite3
+import uuid
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine
+
+import kameleon.records
+from kameleon import RecordStore, SearchEngine
+from kameleon.errors import (
+    EntityExists,
+    InvalidInput,
+    InvalidRecord,
+    KameleonError,
+    RecordExists,
+    RecordMissing,
+    UnknownEntity,
+)
+from kameleon.testing import HashProvider
+
+from .conftest import ids
+
+
+@pytest.fixture
+def records(search: SearchEngine) -> RecordStore:
+    return RecordStore(search)
+
+
+def test_an_insert_is_stored_and_found_in_one_transaction(records: RecordStore, provider: HashProvider) -> None:
+    report = records.insert(
+        "Ticket", [{"id": "1", "subject": "no refund", "n": 1}, {"id": "2", "subject": "late parcel"}]
+    )
+    assert (report.inserted, report.index.embedded) == (2, 2)
+    assert provider.calls == [["no refund", "late parcel"]]
+    assert records.get("Ticket", "1").data == {"subject": "no refund", "n": 1}
+    assert ids(records.search.search("refund", mode="keyword")) == ["1"]
+
+
+def test_a_missing_entity_is_made_from_what_its_records_say(records: RecordStore) -> None:
+    made = records.insert(
+        "T", [{"id": "1", "title": "two words", "code": "one"}, {"id": "2", "title": "x", "about": "more words"}]
+    ).created_entity
+    assert made is not None
+    assert made.searchable == ("title", "about")
+    assert made.field_names == ("title", "code", "about")
+    assert records.insert("T", [{"id": "3", "title": "three", "later": "late words"}]).created_entity is None
+    assert records.entity("T").searchable == ("title", "about")
+    assert records.entity("T").field_names == ("title", "code", "about", "later")
+
+
+def test_where_no_text_is_longer_than_a_word_every_text_is_searchable(records: RecordStore) -> None:
+    records.insert("T", [{"id": 1, "name": "Ann", "n": 3}])
+    assert records.entity("T").searchable == ("name",)
+
+
+def test_a_declared_entity_checks_its_types(records: RecordStore) -> None:
+    records.create_entity(
+        "T", search=["title"], fields={"n": "integer", "ok": "boolean", "tags": "list", "x": "number"}
+    )
+    records.insert("T", [{"id": "1", "title": "a", "n": 3, "ok": True, "tags": ["a"], "x": 1.5, "other": None}])
+    for field, value in [("n", 1.5), ("n", True), ("n", "3"), ("ok", 1), ("tags", {}), ("x", "1")]:
+        with pytest.raises(InvalidRecord, match=f"field '{field}' is declared"):
+            records.insert("T", [{"id": "2", "title": "b", field: value}])
+    with pytest.raises(EntityExists, match="entity describe T"):
+        records.create_entity("T", search=["title"])
+    with pytest.raises(InvalidInput, match=r"unknown type 'date'\. Known: any, text"):
+        records.create_entity("U", search=["title"], fields={"day": "date"})
+    with pytest.raises(InvalidInput, match="at least one searchable"):
+        records.create_entity("U")
+
+
+def test_an_unknown_entity_names_the_known(records: RecordStore) -> None:
+    records.insert("Ticket", [{"subject": "a b"}])
+    for call in (
+        lambda: records.get("Tickt", "1"),
+        lambda: records.list("Tickt"),
+        lambda: records.update("Tickt", "1", {}),
+        lambda: records.delete("Tickt", ["1"]),
+        lambda: records.insert("Tickt", [{"a": "b"}], create=False),
+    ):
+        with pytest.raises(UnknownEntity, match=r"unknown entity 'Tickt'\. Known: Ticket"):
+            call()
+
+
+def test_an_id_that_is_taken_is_told_and_nothing_is_stored(records: RecordStore, provider: HashProvider) -> None:
+    records.insert("T", [{"id": "1", "say": "old text"}])
+    with pytest.raises(RecordExists, match="T has a record '1' already") as caught:
+        records.insert("T", [{"id": "2", "say": "new text"}, {"id": "1", "say": "other text"}])
+    assert caught.value.position == 1
+    with pytest.raises(RecordExists) as caught:
+        records.insert("T", [{"id": "3", "say": "a b"}, {"id": "3", "say": "c d"}])
+    assert caught.value.position == 1
+    assert [r.id for r in records.list("T")] == ["1"]
+    assert len(provider.calls) == 1
+
+
+def test_upsert_replaces_and_skip_leaves(records: RecordStore) -> None:
+    records.insert("T", [{"id": "1", "say": "old text", "n": 1}])
+    created = records.get("T", "1").created_at
+    report = records.insert("T", [{"id": "1", "say": "new text"}, {"id": "2", "say": "b b"}], on_conflict="upsert")
+    assert (report.inserted, report.updated) == (1, 1)
+    assert records.get("T", "1").data == {"say": "new text"}
+    assert records.get("T", "1").created_at == created
+    report = records.insert("T", [{"id": "1", "say": "third text"}, {"id": "3", "say": "c c"}], on_conflict="skip")
+    assert (report.inserted, report.skipped) == (1, 1)
+    assert ids(records.search.search("text", mode="keyword")) == ["1"]
+    assert records.search.search("third", mode="keyword") == []
+
+
+def test_ids_are_text_and_a_missing_one_is_made(records: RecordStore) -> None:
+    records.insert("T", [{"id": 7, "say": "a b"}, {"say": "c d"}])
+    given, made = sorted((record.id for record in records.list("T")), key=len)
+    assert given == "7"
+    assert uuid.UUID(made).version == 4
+    refused: list[Any] = [1.5, True, "", [], {"a": 1}, "x" * 2000]
+    for bad in refused:
+        with pytest.raises(InvalidRecord, match="record id"):
+            records.insert("T", [{"id": bad, "say": "a"}])
+
+
+def test_update_keeps_what_it_does_not_name_and_embeds_only_what_is_said_anew(
+    records: RecordStore, provider: HashProvider
+) -> None:
+    records.insert("T", [{"id": "1", "say": "red fox", "status": "open"}])
+    assert records.update("T", "1", {"status": "closed"}).data == {"say": "red fox", "status": "closed"}
+    assert len(provider.calls) == 1
+    records.update("T", "1", {"say": "grey wolf", "new": 1})
+    assert provider.calls[1:] == [["grey wolf"]]
+    assert ids(records.search.search("wolf", mode="keyword", where={"new": 1})) == ["1"]
+    assert records.update("T", "1", {"say": "only"}, replace_all=True).data == {"say": "only"}
+    with pytest.raises(RecordMissing, match="T has no record '9'"):
+        records.update("T", "9", {"a": 1})
+    with pytest.raises(InvalidRecord, match="cannot change the id"):
+        records.update("T", "1", {"id": "2"})
+
+
+def test_an_update_never_loses_another_s(records: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    records.insert("T", [{"id": "1", "say": "a b", "n": 0}])
+    plain = kameleon.records.make_entry
+    calls: list[int] = []
+
+    def meanwhile(*args: Any) -> Any:
+        if not calls:
+            calls.append(1)
+            records.update("T", "1", {"n": 5})
+        return plain(*args)
+
+    monkeypatch.setattr(kameleon.records, "make_entry", meanwhile)
+    assert records.update("T", "1", {"m": 1}).data == {"say": "a b", "n": 5, "m": 1}
+
+
+def test_delete_takes_record_and_index_together(records: RecordStore) -> None:
+    records.insert("T", [{"id": str(n), "say": f"fox {n}"} for n in range(3)])
+    assert records.delete("T", ["0", "2", "9"]) == 2
+    assert [record.id for record in records.list("T")] == ["1"]
+    assert ids(records.search.search("fox")) == ["1"]
+    with pytest.raises(RecordMissing):
+        records.get("T", "0")
+
+
+def test_list_pages_by_id(records: RecordStore) -> None:
+    records.insert("T", [{"id": f"{n}", "say": f"fox {n}"} for n in range(5)])
+    assert [r.id for r in records.list("T", limit=2, offset=1)] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"a": "x\0y"}, "a holds a NUL"),
+        ({"a": {"b": ["\ud800"]}}, r"a\.b: a lone surrogate"),
+        ({"a": math.nan}, "a is nan"),
+        ({"a": [math.inf]}, "a is inf"),
+        ({"a": object()}, "a is object"),
+        ({"": 1}, "field's name"),
+        ({"x\0": 1}, "field's name holds a NUL"),
+        ({3: 1}, "field's name"),
+    ],
+)
+def test_what_a_database_cannot_hold_is_refused_by_its_place(
+    records: RecordStore, data: dict[Any, Any], message: str
+) -> None:
+    with pytest.raises(InvalidRecord, match=message) as caught:
+        records.insert("T", [{"say": "good words"}, data])
+    assert caught.value.position == 1
+    assert records.entities() == []
+
+
+def test_a_record_nested_too_deep_is_refused(records: RecordStore) -> None:
+    deep: Any = "x"
+    for _ in range(80):
+        deep = [deep]
+    with pytest.raises(InvalidRecord, match="more than 64 deep"):
+        records.insert("T", [{"a": deep}])
+
+
+def test_a_failing_write_leaves_neither_record_nor_index(
+    records: RecordStore, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records.insert("T", [{"id": "0", "say": "a b"}])
+
+    def fail(*_args: Any) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(records.search, "apply", fail)
+    with pytest.raises(sqlite3.OperationalError):
+        records.insert("T", [{"id": "1", "say": "c d"}])
+    monkeypatch.undo()
+    assert [r.id for r in records.list("T")] == ["0"]
+    assert records.search.get_status()[0].indexed == 1
+
+
+texts = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40)
+storable = texts.filter(lambda text: "\0" not in text)
+
+
+@given(st.lists(st.tuples(storable.filter(bool), texts), min_size=1, max_size=8), texts)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_unicode_text_can_be_stored_and_any_string_can_be_a_query(
+    records: RecordStore, rows: list[tuple[str, str]], query: str
+) -> None:
+    records.search.index_records_batch([("Any", id_, text) for id_, text in rows])
+    wanted = {id_: text.replace("\0", " ") for id_, text in rows}
+    for mode in ("hybrid", "keyword", "vector"):
+        records.search.search(query, mode=mode)
+    with records.search.reading() as connection:
+        stored = connection.exec_driver_sql("SELECT record_id, content FROM kdb_search WHERE entity_name = 'Any'")
+        found = {row[0]: row[1] for row in stored}
+    assert {id_: found[id_] for id_ in wanted} == wanted
+    for text in wanted.values():
+        hits = records.search.search(text, mode="keyword", limit=1000)
+        if any(character.isalnum() and character.isascii() for character in text):
+            assert text in {hit.matched_text for hit in hits}
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(max_size=5), json_values, max_size=4))
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_json_is_stored_as_it_is_or_refused_with_our_error(records: RecordStore, data: dict[str, Any]) -> None:
+    try:
+        records.insert("Json", [{**data, "id": "1"}], on_conflict="upsert")
+    except KameleonError as error:
+        assert isinstance(error, InvalidRecord)  # noqa: PT017
+        return
+    assert records.get("Json", "1").data == {name: value for name, value in data.items() if name != "id"}
