@@ -1,0 +1,1 @@
+"""The `kameleon` command: parse, call the library, print."""

@@ -1,0 +1,94 @@
+"""What every command shares: the options that may stand before or after it, the way to the database, and printing."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+import kameleon
+from kameleon.errors import StorageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_URL = "sqlite:///kameleon.db"
+DEFAULT_PROVIDER = "static"
+
+
+@dataclass
+class App:
+    database: str | None = None
+    as_json: bool = False
+
+    @property
+    def url(self) -> str:
+        return self.database or os.environ.get("KAMELEON_URL") or DEFAULT_URL
+
+    def open(self, *, create: bool = False) -> "kameleon.SearchEngine":
+        """The engine of the database; `create=False` asks for one that is there already."""
+        engine = kameleon.create_engine(self.url)
+        file = engine.url.database
+        if not create and engine.dialect.name == "sqlite" and file and not Path(file).exists():
+            raise StorageError(
+                f"no database at {file}. `kameleon data insert` makes one; --database or KAMELEON_URL names another"
+            )
+        return kameleon.SearchEngine(engine, DEFAULT_PROVIDER, create_tables=create)
+
+    def records(self, *, create: bool = False) -> "kameleon.RecordStore":
+        return kameleon.RecordStore(self.open(create=create))
+
+    def print_json(self, value: Any) -> None:
+        click.echo(json.dumps(value, ensure_ascii=False, default=str))
+
+    def print_rows(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """A table on a terminal, tab-separated lines in a pipe."""
+        if not sys.stdout.isatty():
+            for row in rows:
+                click.echo("\t".join(" ".join(str(cell).split()) for cell in row))
+            return
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+        for row in rows:
+            table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        Console().print(table)
+
+
+def common(command: F) -> F:
+    """--database and --json, wherever they stand."""
+    for option in (
+        click.option(
+            "--json", "as_json", is_flag=True, expose_value=False, callback=_remember, help="Print one JSON document."
+        ),
+        click.option(
+            "-d", "--database", metavar="URL", expose_value=False, callback=_remember, help="The database to work on."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    app = context.find_root().ensure_object(App)
+    if value and parameter.name:
+        setattr(app, parameter.name, value)
+
+
+pass_app = click.make_pass_decorator(App, ensure=True)
+
+
+def parse_object(text: str, what: str) -> Mapping[str, Any]:
+    """A JSON object from the command line; a usage error otherwise."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"{what} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise click.UsageError(f'{what} is a JSON object such as \'{{"status": "open"}}\', not {text:.40}')
+    return value

@@ -1,0 +1,207 @@
+"""`kameleon data …`: records of the built-in store."""
+
+import gzip
+import io
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, BinaryIO, cast
+
+import click
+
+from .app import App, common, parse_object, pass_app
+from .inserting import Insertion
+from .source import read_items
+
+
+@click.group()
+def data() -> None:
+    """Insert, read, change and delete records."""
+
+
+@data.command()
+@click.argument("entity")
+@click.argument("json_records", metavar="[JSON]", required=False)
+@click.option(
+    "--from-file", type=click.Path(exists=True, dir_okay=False), help="Read this file (also .gz) instead of stdin."
+)
+@click.option("--batch-size", type=click.IntRange(1), default=100, show_default=True, help="Records a transaction.")
+@click.option("--upsert", is_flag=True, help="Replace records whose id exists.")
+@click.option("--skip-existing", is_flag=True, help="Leave records whose id exists as they are.")
+@click.option("--no-create", is_flag=True, help="Do not make a missing entity.")
+@click.option("--skip-invalid", is_flag=True, help="Go on after a bad record.")
+@click.option("--rejects", type=click.File("wb", lazy=True), help="Write bad records to this file.")
+@click.option("--atomic", is_flag=True, help="All or nothing: one transaction, holding the write lock throughout.")
+@click.option("--from-line", type=click.IntRange(1), default=1, help="Start at this line (in a JSON array: element).")
+@click.option("--max-record-bytes", type=click.IntRange(2), default=10_000_000, show_default=True)
+@common
+@pass_app
+def insert(
+    app: App,
+    entity: str,
+    json_records: str | None,
+    from_file: str | None,
+    batch_size: int,
+    upsert: bool,
+    skip_existing: bool,
+    no_create: bool,
+    skip_invalid: bool,
+    rejects: BinaryIO | None,
+    atomic: bool,
+    from_line: int,
+    max_record_bytes: int,
+) -> None:
+    """Insert records: JSON lines, a JSON array or one object, from stdin, a file or the command line.
+
+    Each batch is one transaction with its index rows. A record's `id` is its key. A bad record ends the run, and the
+    message says how to go on from there; so does Ctrl-C.
+
+    \b
+    kameleon data insert Contact < contacts.jsonl
+    kameleon data insert Contact '{"id": "7", "name": "Ann Lee", "about": "met in Oslo"}'
+    """
+    if upsert and skip_existing:
+        raise click.UsageError("--upsert and --skip-existing exclude each other")
+    if json_records is not None and from_file is not None:
+        raise click.UsageError("give records as an argument or with --from-file, not both")
+    if json_records is None and from_file is None and sys.stdin.isatty():
+        raise click.UsageError(
+            "no records: pipe JSON lines in, name a file with --from-file, or give JSON as an argument"
+        )
+    records = app.records(create=True)
+    with ExitStack() as stack:
+        stream, name = _open_source(stack, json_records, from_file)
+        insertion = Insertion(
+            records=records,
+            search=records.search,
+            entity=entity,
+            name=name,
+            batch_size=batch_size,
+            on_conflict="upsert" if upsert else "skip" if skip_existing else "error",
+            create=not no_create,
+            is_atomic=atomic,
+            skip_invalid=skip_invalid,
+            rejects=rejects,
+            progress=stack.enter_context(_progress(entity)),
+        )
+        insertion.run(
+            read_items(stream, max_bytes=max_record_bytes, from_line=from_line, keep_rest=rejects is not None)
+        )
+    made = insertion.report.created_entity
+    if made is not None:
+        click.echo(f"made entity {made.name}, searchable: {', '.join(made.searchable) or 'nothing'}", err=True)
+    if insertion.report.index.outage:
+        click.echo(f"embeddings pending, the provider is down: {insertion.report.index.outage}", err=True)
+    _print_summary(app, insertion.summary())
+
+
+def _open_source(stack: ExitStack, given: str | None, file: str | None) -> tuple[BinaryIO, str]:
+    if given is not None:
+        return io.BytesIO(given.encode("utf-8", "surrogateescape")), "argument"
+    if file is None:
+        return sys.stdin.buffer, "stdin"
+    if file.endswith(".gz"):
+        return cast(BinaryIO, stack.enter_context(gzip.open(file, "rb"))), file
+    return stack.enter_context(open(file, "rb")), file
+
+
+@contextmanager
+def _progress(entity: str) -> Iterator[Callable[[int], None]]:
+    if not sys.stderr.isatty():
+        yield lambda _stored: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,.0f} records"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(entity, total=None)
+        yield lambda stored: bar.update(task, completed=stored)
+
+
+def _print_summary(app: App, summary: dict[str, Any]) -> None:
+    if app.as_json:
+        app.print_json(summary)
+        return
+    said = {name: summary[name] for name in ("updated", "skipped", "rejected", "unchanged", "failed", "pending")}
+    extra = "".join(f", {count} {name}" for name, count in said.items() if count)
+    click.echo(
+        f"{summary['entity']}: {summary['inserted']} inserted{extra}; {summary['embedded']} embedded, "
+        f"{summary['reused']} reused, {summary['seconds']} s, {summary['records_per_second']:,.0f} records/s"
+    )
+
+
+@data.command()
+@click.argument("entity")
+@click.argument("id_", metavar="ID")
+@common
+@pass_app
+def get(app: App, entity: str, id_: str) -> None:
+    """Print one record as JSON.
+
+    \b
+    kameleon data get Ticket T-1001
+    """
+    record = app.records().get(entity, id_)
+    app.print_json({"id": record.id, **record.data})
+
+
+@data.command("list")
+@click.argument("entity")
+@click.option("--where", metavar="JSON", help="Only records that match, as in search.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--offset", type=click.IntRange(0), default=0)
+@common
+@pass_app
+def list_(app: App, entity: str, where: str | None, limit: int, offset: int) -> None:
+    """List records by id, one JSON object a line.
+
+    \b
+    kameleon data list Ticket --where '{"status": "open"}' --limit 5
+    """
+    condition = parse_object(where, "--where") if where else None
+    found = app.records().list(entity, where=condition, limit=limit, offset=offset)
+    rows = [{"id": record.id, **record.data} for record in found]
+    if app.as_json:
+        app.print_json(rows)
+    else:
+        for row in rows:
+            app.print_json(row)
+
+
+@data.command()
+@click.argument("entity")
+@click.argument("id_", metavar="ID")
+@click.argument("changes", metavar="JSON")
+@click.option("--replace", "replace_all", is_flag=True, help="Drop the fields that JSON does not name.")
+@common
+@pass_app
+def update(app: App, entity: str, id_: str, changes: str, replace_all: bool) -> None:
+    """Set fields of a record; it is indexed anew only if what it says changed.
+
+    \b
+    kameleon data update Ticket T-1001 '{"status": "closed"}'
+    """
+    record = app.records().update(entity, id_, parse_object(changes, "JSON"), replace_all=replace_all)
+    if app.as_json:
+        app.print_json({"id": record.id, **record.data})
+    else:
+        click.echo(f"updated {entity} {record.id}")
+
+
+@data.command()
+@click.argument("entity")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@common
+@pass_app
+def delete(app: App, entity: str, ids: tuple[str, ...]) -> None:
+    """Delete records and their index rows in one transaction.
+
+    \b
+    kameleon data delete Ticket T-1001 T-1002
+    """
+    deleted = app.records().delete(entity, ids)
+    if app.as_json:
+        app.print_json({"deleted": deleted})
+    else:
+        click.echo(f"deleted {deleted} of {len(ids)}")

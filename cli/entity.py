@@ -1,0 +1,78 @@
+"""`kameleon entity …`: the kinds of record in the built-in store."""
+
+from typing import Any
+
+import click
+
+from .app import App, common, pass_app
+
+
+@click.group()
+def entity() -> None:
+    """Declare and describe the kinds of record."""
+
+
+@entity.command()
+@click.argument("name")
+@click.option(
+    "--search", "searchable", metavar="FIELD", multiple=True, required=True, help="A searchable field. Repeatable."
+)
+@click.option(
+    "--field", "fields", metavar="NAME:TYPE", multiple=True, help="A field and its type, checked. Repeatable."
+)
+@common
+@pass_app
+def create(app: App, name: str, searchable: tuple[str, ...], fields: tuple[str, ...]) -> None:
+    """Declare an entity. Types: any, text, integer, number, boolean, list, object.
+
+    \b
+    kameleon entity create Ticket --search subject --search body --field priority:text --field rating:integer
+    """
+    types = {}
+    for declared in fields:
+        field, colon, type_ = declared.rpartition(":")
+        if not colon or not field:
+            raise click.UsageError(f"--field is NAME:TYPE, such as priority:text, not {declared!r}")
+        types[field] = type_
+    made = app.records(create=True).create_entity(name, search=searchable, fields=types)
+    if app.as_json:
+        app.print_json(as_json(made))
+    else:
+        click.echo(f"made entity {made.name}, searchable: {', '.join(made.searchable)}")
+
+
+@entity.command("list")
+@common
+@pass_app
+def list_(app: App) -> None:
+    """List the entities and their searchable fields."""
+    found = app.records().entities()
+    if app.as_json:
+        app.print_json([as_json(entity) for entity in found])
+    else:
+        app.print_rows(("entity", "searchable"), [(e.name, ", ".join(e.searchable)) for e in found])
+
+
+@entity.command()
+@click.argument("name")
+@common
+@pass_app
+def describe(app: App, name: str) -> None:
+    """Show an entity's fields.
+
+    \b
+    kameleon entity describe Ticket
+    """
+    found = app.records().entity(name)
+    if app.as_json:
+        app.print_json(as_json(found))
+    else:
+        rows = [(f.name, f.type, "searchable" if f.is_searchable else "") for f in found.fields]
+        app.print_rows(("field", "type", ""), rows)
+
+
+def as_json(entity: Any) -> dict[str, Any]:
+    return {
+        "name": entity.name,
+        "fields": [{"name": f.name, "type": f.type, "searchable": f.is_searchable} for f in entity.fields],
+    }

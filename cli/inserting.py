@@ -1,0 +1,186 @@
+"""`data insert` at work: items in, batches out, each one transaction; what is bad is told by its line."""
+
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+import click
+
+import kameleon
+from kameleon.errors import InvalidRecord, KameleonError, RecordExists
+
+from .source import Item
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+class InputStopped(KameleonError):
+    pass
+
+
+class Interrupted(click.ClickException):
+    exit_code = 130
+
+
+@dataclass
+class Insertion:
+    """One run of `data insert`. `name` is what the input is called in messages."""
+
+    records: "kameleon.RecordStore"
+    search: "kameleon.SearchEngine"
+    entity: str
+    name: str
+    batch_size: int
+    on_conflict: Literal["error", "upsert", "skip"] = "error"
+    create: bool = True
+    is_atomic: bool = False
+    skip_invalid: bool = False
+    rejects: BinaryIO | None = None
+    progress: Callable[[int], None] = lambda _stored: None
+    report: Any = None
+    rejected: int = 0
+    started: float = field(default_factory=time.perf_counter)
+    _is_interrupted: bool = False
+    _next_line: int = 1
+
+    def run(self, items: Iterable[Item]) -> None:
+        """Insert everything, or stop with InputStopped or Interrupted; what was stored before stays stored."""
+        from kameleon.records import InsertReport
+
+        self.report = InsertReport()
+        with ExitStack() as stack:
+            connection = stack.enter_context(self.search.transaction()) if self.is_atomic else None
+            stack.enter_context(self._interruptible())
+            for batch in self._batches(items):
+                self._store(batch, connection)
+                self.progress(self.stored)
+                if self._is_interrupted:
+                    raise Interrupted(self._so_far("interrupted"))
+
+    @property
+    def stored(self) -> int:
+        return int(self.report.inserted + self.report.updated)
+
+    def summary(self) -> dict[str, Any]:
+        seconds = time.perf_counter() - self.started
+        index = self.report.index
+        return {
+            "entity": self.entity,
+            "inserted": self.report.inserted,
+            "updated": self.report.updated,
+            "skipped": self.report.skipped,
+            "rejected": self.rejected,
+            "embedded": index.embedded,
+            "reused": index.reused,
+            "unchanged": index.unchanged,
+            "failed": index.failed,
+            "pending": index.pending,
+            "seconds": round(seconds, 2),
+            "records_per_second": round(self.stored / seconds, 1) if seconds else 0.0,
+        }
+
+    def _batches(self, items: Iterable[Item]) -> Iterator[list[Item]]:
+        """Batches of `batch_size`; a bad item that will stop the run ends its batch."""
+        batch: list[Item] = []
+        for item in items:
+            batch.append(item)
+            if len(batch) >= self.batch_size or self._stops(item):
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _stops(self, item: Item) -> bool:
+        return item.error is not None and (item.is_fatal or not self.skip_invalid)
+
+    def _store(self, items: list[Item], connection: "Connection | None") -> None:
+        """Store what is good, then tell what is bad in its order; the first that stops the run raises InputStopped."""
+        good = [item for item in items if item.error is None]
+        bad = [item for item in items if item.error is not None]
+        while good:
+            try:
+                self._insert(good, connection)
+                break
+            except (InvalidRecord, RecordExists) as error:
+                if error.position is None:
+                    raise
+                found = replace(good[error.position], error=reason(error))
+                self._insert(good[: error.position], connection)
+                bad.append(found)
+                good = good[error.position + 1 :] if self.skip_invalid else []
+        for item in sorted(bad, key=lambda item: item.line):
+            self._tell(item)
+        self._next_line = items[-1].line + 1
+
+    def _insert(self, items: list[Item], connection: "Connection | None") -> None:
+        if items:
+            self.report += self.records.insert(
+                self.entity,
+                [item.data for item in items],
+                on_conflict=self.on_conflict,
+                create=self.create,
+                connection=connection,
+            )
+
+    def _tell(self, item: Item) -> None:
+        self._next_line = item.line
+        place = f"{self.name}:{item.line}: {item.error}"
+        if item.is_fatal or not self.skip_invalid:
+            raise InputStopped(self._so_far(place))
+        self.rejected += 1
+        click.echo(f"skipped {place}", err=True)
+        if self.rejects is not None:
+            self._reject(item, self.rejects)
+
+    def _reject(self, item: Item, file: BinaryIO) -> None:
+        if item.rest is None:
+            file.write(item.raw.rstrip(b"\n") + b"\n")
+            return
+        file.write(item.raw)
+        with item.rest as rest:
+            shutil.copyfileobj(rest, file)
+
+    def _so_far(self, what: str) -> str:
+        if self.is_atomic:
+            return f"{what}. Nothing was stored (--atomic)"
+        return f"{what}. Stored so far: {self.stored} records. Continue with: {continue_command(self._next_line)}"
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """The first Ctrl-C ends the run after the batch in hand, the second at once."""
+
+        def interrupted(_signal: int, _frame: Any) -> None:
+            self._is_interrupted = True
+            signal.signal(signal.SIGINT, before)
+
+        before = signal.signal(signal.SIGINT, interrupted)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def reason(error: InvalidRecord | RecordExists) -> str:
+    if isinstance(error, RecordExists):
+        return f"{str(error).split(';')[0]}. Use --upsert or --skip-existing"
+    return str(error)
+
+
+def continue_command(line: int) -> str:
+    """This command again, from `line` on."""
+    arguments = iter(sys.argv[1:])
+    kept = []
+    for argument in arguments:
+        if argument == "--from-line":
+            next(arguments, None)
+        elif not argument.startswith("--from-line="):
+            kept.append(argument)
+    has_file = any(a == "--from-file" or a.startswith("--from-file=") for a in kept)
+    return shlex.join(["kameleon", *kept, "--from-line", str(line)]) + ("" if has_file else " < INPUT")

@@ -1,0 +1,52 @@
+"""The command's root. Errors that kameleon knows are one line on stderr and exit status 1."""
+
+import os
+import sys
+from importlib.metadata import version
+
+import click
+
+from kameleon.errors import KameleonError
+
+from .app import common
+from .data import data
+from .embeddings import embeddings
+from .entity import entity
+from .search import search
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(version("kameleon"), prog_name="kameleon")
+@common
+def kameleon() -> None:
+    """Hybrid search, keywords and vectors, in the database you already have.
+
+    The database is --database, else KAMELEON_URL, else kameleon.db in the current folder.
+
+    \b
+    kameleon data insert Ticket --from-file tickets.jsonl
+    kameleon search "cannot log in" --where '{"status": "open"}'
+    """
+
+
+for command in (data, embeddings, entity, search):
+    kameleon.add_command(command)
+
+
+def main() -> None:
+    try:
+        status = kameleon.main(standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except KameleonError as error:
+        click.echo(f"Error: {error}", err=True)
+        status = 1
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        status = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status if isinstance(status, int) else 0)

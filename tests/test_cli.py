@@ -1,0 +1,344 @@
+"""The command as users run it: the console script in a process of its own."""
+
+import gzip
+import json
+import os
+import pty
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+root = import_module("kameleon_cli.main").kameleon
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+TICKETS: list[dict[str, Any]] = [
+    {"id": "1", "subject": "Refund missing", "body": "I was billed twice", "status": "open", "stars": 3},
+    {"id": "2", "subject": "Parcel is late", "body": "see order #12345", "status": "closed", "stars": 5},
+    {"id": "3", "subject": "Wages overdue", "body": "the payroll run failed", "status": "open"},
+]
+
+
+@pytest.fixture
+def run(console_script: str, tmp_path: Path) -> Run:
+    def call(*arguments: str, stdin: str | bytes = "", status: int = 0) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "COLUMNS": "100"}
+        environment.pop("KAMELEON_URL", None)
+        raw = stdin.encode() if isinstance(stdin, str) else stdin
+        done = subprocess.run(
+            [console_script, *arguments], input=raw, capture_output=True, cwd=tmp_path, env=environment, check=False
+        )
+        result = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+        assert result.returncode == status, result.stderr
+        assert "Traceback" not in result.stderr
+        return result
+
+    return call
+
+
+@pytest.fixture
+def filled(run: Run) -> Run:
+    run("data", "insert", "Ticket", stdin=lines(TICKETS))
+    return run
+
+
+def lines(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def hits(result: subprocess.CompletedProcess[str]) -> list[str]:
+    return [hit["id"] for hit in json.loads(result.stdout)["hits"]]
+
+
+def test_insert_says_what_it_did(run: Run) -> None:
+    done = run("data", "insert", "Ticket", stdin=lines(TICKETS))
+    assert done.stderr == "made entity Ticket, searchable: subject, body\n"
+    assert done.stdout.startswith("Ticket: 3 inserted; 3 embedded, 0 reused, ")
+    done = run("--json", "data", "insert", "Ticket", "--upsert", stdin=lines(TICKETS))
+    summary = json.loads(done.stdout)
+    assert (summary["updated"], summary["unchanged"], summary["embedded"]) == (3, 3, 0)
+    assert summary["records_per_second"] > 0
+
+
+@pytest.mark.parametrize(
+    "text", [lines(TICKETS), json.dumps(TICKETS), json.dumps(TICKETS, indent=2)], ids=["lines", "array", "pretty array"]
+)
+def test_records_come_from_stdin_a_file_or_the_command_line(run: Run, tmp_path: Path, text: str) -> None:
+    run("data", "insert", "A", stdin=text)
+    (tmp_path / "in.json").write_text(text)
+    run("data", "insert", "B", "--from-file", "in.json")
+    (tmp_path / "in.json.gz").write_bytes(gzip.compress(text.encode()))
+    run("data", "insert", "C", "--from-file", "in.json.gz")
+    run("data", "insert", "D", text)
+    run("data", "insert", "E", json.dumps(TICKETS[0], indent=2))
+    status = json.loads(run("--json", "embeddings", "status").stdout)
+    assert {entity["entity"]: entity["indexed"] for entity in status["entities"]} == {
+        "A": 3,
+        "B": 3,
+        "C": 3,
+        "D": 3,
+        "E": 1,
+    }
+
+
+def test_search_finds_words_meaning_codes_and_filters(filled: Run) -> None:
+    assert hits(filled("search", "refund", "--limit", "1", "--json")) == ["1"]
+    assert hits(filled("--json", "search", "salary unpaid", "--limit", "1")) == ["3"]
+    assert hits(filled("search", "order #12345", "--json", "--limit", "1")) == ["2"]
+    assert set(hits(filled("search", "late", "--where", '{"status": "open"}', "--json"))) == {"1", "3"}
+    assert hits(filled("search", "refund", "--mode", "keyword", "-e", "Ticket", "--json")) == ["1"]
+    assert hits(filled("search", "refund", "--min-score", "1", "--json")) == ["1"]
+
+
+def test_search_in_a_pipe_is_one_line_a_hit(filled: Run) -> None:
+    done = filled("search", "refund", "--mode", "keyword")
+    assert done.stdout == "1.000\tTicket\t1\tRefund missing I was billed twice\n"
+    assert filled("search", "nosuchword", "--mode", "keyword").stderr == "no record matches\n"
+
+
+def test_explain_shows_each_leg(filled: Run) -> None:
+    done = filled("search", "refund", "--explain", "--limit", "1")
+    assert "keyword: 0.40 x 1.0000" in done.stdout
+    assert "vector: 0.60 x" in done.stdout
+    assert "model: static-en-256" in done.stdout
+    found = json.loads(filled("search", "refund", "--explain", "--json").stdout)
+    assert {leg["leg"] for leg in found["hits"][0]["explanation"]} == {"keyword", "vector"}
+    assert found["plan"]["terms"] == ["refund"]
+
+
+def test_records_are_read_changed_and_deleted(filled: Run) -> None:
+    assert json.loads(filled("data", "get", "Ticket", "2").stdout) == TICKETS[1]
+    assert filled("data", "update", "Ticket", "2", '{"body": "found at last"}').stdout == "updated Ticket 2\n"
+    assert hits(filled("search", "found", "--mode", "keyword", "--json")) == ["2"]
+    listed = filled("data", "list", "Ticket", "--where", '{"stars": {"$gte": 4}}')
+    assert [json.loads(line)["id"] for line in listed.stdout.splitlines()] == ["2"]
+    assert len(json.loads(filled("data", "list", "Ticket", "--json").stdout)) == 3
+    assert filled("data", "delete", "Ticket", "2", "9").stdout == "deleted 1 of 2\n"
+    assert filled("data", "get", "Ticket", "2", status=1).stderr == "Error: Ticket has no record '2'\n"
+
+
+def test_entities_are_declared_listed_and_described(run: Run) -> None:
+    run("entity", "create", "T", "--search", "title", "--field", "n:integer")
+    assert run("entity", "list").stdout == "T\ttitle\n"
+    assert run("entity", "describe", "T").stdout == "title\tany\tsearchable\nn\tinteger\t\n"
+    assert json.loads(run("entity", "describe", "T", "--json").stdout)["fields"][1]["type"] == "integer"
+    failed = run("data", "insert", "T", '{"title": "x", "n": "three"}', status=1)
+    assert "argument:1: field 'n' is declared integer" in failed.stderr
+    assert "Known: T" in run("data", "insert", "U", '{"a": "b"}', "--no-create", status=1).stderr
+
+
+def test_status_and_sync(filled: Run) -> None:
+    done = filled("embeddings", "status")
+    assert done.stdout.startswith("active: static static-en-256, 256 dimensions (generation 1)\nTicket\t3\t0\t0\t")
+    assert filled("embeddings", "sync").stdout == "0 embedded, 0 failed, 0 pending\n"
+    filled("data", "insert", "Ticket", '{"id": "9", "subject": "🦊🦊 🦊"}')
+    (failure,) = json.loads(filled("embeddings", "status", "--failed", "--json").stdout)
+    assert (failure["id"], failure["reason"], failure["attempts"]) == ("9", "embed_failed", 1)
+    assert filled("embeddings", "sync", "--retry-failed").stdout == "0 embedded, 1 failed, 0 pending\n"
+    assert json.loads(filled("embeddings", "status", "--failed", "--json").stdout)[0]["attempts"] == 2
+
+
+BAD = [
+    ("{oops}", "not JSON"),
+    ("[1]", "not an object but a list"),
+    ('{"id": true, "a": "b"}', "a record id is text or a whole number"),
+    ('{"a": "x\\u0000y"}', "a holds a NUL"),
+    ('{"a": "\\ud800"}', "a: a lone surrogate"),
+    ('{"a": ' + "[" * 70 + "]" * 70 + "}", "a is nested more than 64 deep"),
+    ('{"a": "' + "x" * 3000 + '"}', "over 2,000 bytes (--max-record-bytes)"),
+    (json.dumps(TICKETS[0]), "Ticket has a record '1' already"),
+]
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD, ids=[reason for _, reason in BAD])
+def test_a_bad_line_stops_with_its_place_and_the_way_on(run: Run, tmp_path: Path, bad: str, reason: str) -> None:
+    (tmp_path / "in.jsonl").write_text(lines(TICKETS[:2]) + bad + "\n" + lines(TICKETS[2:]))
+    options = ("--max-record-bytes", "2000")
+    failed = run("data", "insert", "Ticket", "--from-file", "in.jsonl", *options, status=1)
+    message = failed.stderr.splitlines()[-1]
+    assert message.startswith(f"Error: in.jsonl:3: {reason}")
+    command = "kameleon data insert Ticket --from-file in.jsonl --max-record-bytes 2000 --from-line 3"
+    assert message.endswith(f"Stored so far: 2 records. Continue with: {command}")
+    (tmp_path / "in.jsonl").write_text("".join([lines(TICKETS[:2]), "\n", lines(TICKETS[2:])]))
+    run(*command.split()[1:])
+    assert len(run("data", "list", "Ticket").stdout.splitlines()) == 3
+
+
+def test_skip_invalid_goes_on_and_keeps_the_bad_lines(run: Run, tmp_path: Path) -> None:
+    bad = [line for line, _ in BAD]
+    text = lines(TICKETS[:1]) + "\n".join(bad) + "\n" + lines(TICKETS[1:])
+    done = run(
+        *(
+            "data",
+            "insert",
+            "Ticket",
+            "--skip-invalid",
+            "--rejects",
+            "bad.jsonl",
+            "--max-record-bytes",
+            "2000",
+            "--json",
+        ),
+        stdin=text,
+    )
+    assert json.loads(done.stdout)["inserted"] == 3
+    assert json.loads(done.stdout)["rejected"] == len(bad)
+    assert done.stderr.count("skipped stdin:") == len(bad)
+    assert (tmp_path / "bad.jsonl").read_text() == "\n".join(bad) + "\n"
+
+
+def test_atomic_is_all_or_nothing(run: Run) -> None:
+    failed = run("data", "insert", "Ticket", "--atomic", "--batch-size", "1", stdin=lines(TICKETS) + "oops\n", status=1)
+    assert "Nothing was stored (--atomic)" in failed.stderr
+    assert run("entity", "list").stdout == ""
+    run("data", "insert", "Ticket", "--atomic", "--batch-size", "1", stdin=lines(TICKETS))
+    assert hits(run("search", "refund", "--mode", "keyword", "--json")) == ["1"]
+
+
+def test_skip_existing_and_upsert(filled: Run) -> None:
+    new = [{"id": "1", "subject": "Changed words"}, {"id": "4", "subject": "Fourth one"}]
+    done = filled("data", "insert", "Ticket", "--skip-existing", "--json", stdin=lines(new))
+    assert (json.loads(done.stdout)["inserted"], json.loads(done.stdout)["skipped"]) == (1, 1)
+    done = filled("data", "insert", "Ticket", "--upsert", "--json", stdin=lines(new))
+    assert (json.loads(done.stdout)["inserted"], json.loads(done.stdout)["updated"]) == (0, 2)
+    assert hits(filled("search", "changed", "--mode", "keyword", "--json")) == ["1"]
+
+
+def test_ctrl_c_ends_between_batches_and_says_how_to_go_on(console_script: str, tmp_path: Path, run: Run) -> None:
+    process = subprocess.Popen(
+        [console_script, "-d", "sqlite:///x.db", "data", "insert", "T", "--batch-size", "2"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+    )
+    assert process.stdin is not None
+    try:
+        process.stdin.write(lines([{"id": n, "say": "some words"} for n in range(1, 3)]).encode())
+        process.stdin.flush()
+        while "2" not in stored(console_script, tmp_path):
+            pass
+        process.send_signal(signal.SIGINT)
+        process.stdin.write(lines([{"id": n, "say": "some words"} for n in range(3, 6)]).encode())
+        _out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    said = err.decode()
+    assert "Stored so far: 4 records" in said
+    assert "kameleon -d sqlite:///x.db data insert T --batch-size 2 --from-line 5 < INPUT" in said
+
+
+def stored(console_script: str, folder: Path) -> str:
+    """The ids in the store so far, once there is one."""
+    listed = subprocess.run(
+        [console_script, "-d", "sqlite:///x.db", "data", "list", "T"], capture_output=True, cwd=folder, check=False
+    )
+    return listed.stdout.decode()
+
+
+def test_a_terminal_gets_a_table_with_the_words_marked(filled: Run, console_script: str, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "NO_COLOR": ""}
+    environment.pop("NO_COLOR")
+    process = subprocess.Popen(
+        [console_script, "search", "refund", "--mode", "keyword"], stdout=theirs, cwd=tmp_path, env=environment
+    )
+    os.close(theirs)
+    chunks: list[bytes] = []
+
+    def drain() -> None:
+        try:
+            while chunk := os.read(ours, 4096):
+                chunks.append(chunk)
+        except OSError:  # the other end closed: a terminal says so with EIO
+            return
+
+    reader = threading.Thread(target=drain)
+    reader.start()
+    assert process.wait(60) == 0
+    reader.join()
+    os.close(ours)
+    shown = b"".join(chunks).decode()
+    assert "score" in shown
+    assert "\x1b[1;33mRefund\x1b[0m" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("search", "x"), 1, "Error: no database at kameleon.db."),
+        (("-d", "nonsense", "search", "x"), 1, "Error: 'nonsense' is no database URL"),
+        (("search", " "), 2, "the query is empty"),
+        (("search", "x", "--where", "{"), 2, "--where is not JSON"),
+        (("search", "x", "--where", "[]"), 2, "--where is a JSON object"),
+        (("search", "x", "--limit", "0"), 2, "--limit"),
+        (("data", "insert", "T", "--upsert", "--skip-existing"), 2, "exclude each other"),
+        (("entity", "create", "T", "--search", "a", "--field", "n"), 2, "--field is NAME:TYPE"),
+        (("nonsense",), 2, "No such command"),
+    ],
+)
+def test_what_cannot_be_is_one_clear_line(run: Run, arguments: tuple[str, ...], status: int, message: str) -> None:
+    failed = run(*arguments, status=status)
+    assert message in failed.stderr
+    assert failed.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("search", "x", "-e", "Tickt"), "Error: unknown entity 'Tickt'. Known: Ticket"),
+        (
+            ("search", "x", "--where", '{"colour": 1}'),
+            "Error: unknown field 'colour'. Known: body, stars, status, subject",
+        ),
+        (("data", "get", "Tickt", "1"), "Error: unknown entity 'Tickt'. Known: Ticket"),
+        (("entity", "describe", "X"), "Error: unknown entity 'X'. Known: Ticket"),
+        (("entity", "create", "Ticket", "--search", "a"), "Error: entity 'Ticket' exists already"),
+    ],
+)
+def test_what_is_not_there_lists_what_is(filled: Run, arguments: tuple[str, ...], message: str) -> None:
+    failed = filled(*arguments, status=1)
+    assert failed.stderr.startswith(message)
+    assert failed.stderr.count("\n") == 1
+
+
+def test_a_foreign_database_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "kameleon.db").write_bytes(b"this is no database" * 100)
+    assert "not a database" in run("search", "x", status=1).stderr
+    (tmp_path / "kameleon.db").write_bytes(b"")
+    assert "kameleon's tables are not in this database" in run("search", "x", status=1).stderr
+
+
+def test_the_database_comes_from_the_option_or_the_environment(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, console_script: str
+) -> None:
+    run("data", "insert", "T", '{"a": "b c"}', "--database", f"sqlite:///{tmp_path}/one.db")
+    environment = {**os.environ, "KAMELEON_URL": f"sqlite:///{tmp_path}/one.db"}
+    done = subprocess.run([console_script, "entity", "list"], capture_output=True, env=environment, check=True)
+    assert done.stdout == b"T\ta\n"
+    assert not (tmp_path / "kameleon.db").exists()
+
+
+def every_command(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
+    found = [(path, command)]
+    for name, inner in sorted(getattr(command, "commands", {}).items()):
+        found += every_command(inner, (*path, name))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), every_command(root), ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_every_command_has_help_and_a_line_in_the_readme(path: tuple[str, ...], command: click.Command) -> None:
+    assert command.help
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    if not hasattr(command, "commands"):
+        assert f"kameleon {' '.join(path)}" in readme

@@ -1,0 +1,43 @@
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import kameleon
+import kameleon.embeddings
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def test_every_package_of_the_tree_is_listed() -> None:
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "kameleon").rglob("__init__.py")} | {
+        "kameleon_cli"
+    }
+    assert found == set(PROJECT["tool"]["setuptools"]["packages"])
+
+
+@pytest.mark.parametrize("package", [kameleon, kameleon.embeddings], ids=lambda package: package.__name__)
+def test_public_names_are_sorted_and_there(package: object) -> None:
+    names = package.__all__  # type: ignore[attr-defined]
+    assert names == sorted(names)
+    assert [name for name in names if not hasattr(package, name)] == []
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        package.nonsense  # type: ignore[attr-defined] # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import kameleon_cli.main", {"numpy", "tokenizers", "rich", "sqlalchemy", "fastembed", "openai"}),
+        ("import kameleon; kameleon.SearchEngine; kameleon.RecordStore", {"numpy", "tokenizers", "rich", "fastembed"}),
+        ("import kameleon.embeddings as e; e.StaticProvider()", {"fastembed", "openai", "sqlalchemy"}),
+    ],
+)
+def test_heavy_imports_wait_until_they_are_used(code: str, absent: set[str]) -> None:
+    script = f"{code}\nimport sys\nprint(' '.join({{name.split('.')[0] for name in sys.modules}}))"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert set(loaded.split()) & absent == set()
+    assert "kameleon" in loaded

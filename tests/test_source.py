@@ -1,0 +1,115 @@
+import io
+import json
+from importlib import import_module
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+read_items = import_module("kameleon_cli.source").read_items
+
+
+class Trickle(io.BytesIO):
+    """A pipe that gives a few bytes at a time."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(min(size or 7, 7) if size and size > 0 else 7)
+
+
+def read(raw: bytes, *, max_bytes: int = 1000, from_line: int = 1, stream: Any = io.BytesIO) -> list[Any]:
+    return list(read_items(stream(raw), max_bytes=max_bytes, from_line=from_line))
+
+
+@pytest.mark.parametrize("stream", [io.BytesIO, Trickle])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"a": 1}\n{"a": 2}\n',
+        b'\n  {"a": 1}\r\n\n{"a": 2}',
+        b'\xef\xbb\xbf{"a": 1}\n{"a": 2}',
+        b'[{"a": 1}, {"a": 2}]',
+        b' \n[\n  {\n"a": 1},\n\n{"a"\n: 2} ] \n',
+    ],
+)
+def test_lines_and_arrays_are_read(raw: bytes, stream: Any) -> None:
+    assert [item.data for item in read(raw, stream=stream)] == [{"a": 1}, {"a": 2}]
+
+
+def test_one_object_may_stand_on_many_lines() -> None:
+    assert [item.data for item in read(b'{\n  "a": {\n "b": 1}\n}\n')] == [{"a": {"b": 1}}]
+    assert [item.data for item in read(b'{"a": 1}')] == [{"a": 1}]
+
+
+@pytest.mark.parametrize("raw", [b"", b"  \n\n ", b"[]", b" [ ] "])
+def test_nothing_is_nothing(raw: bytes) -> None:
+    assert read(raw) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"a": }', "not JSON: Expecting value at column 7"),
+        (b"[1]", "not an object but a list"),
+        (b'"x"', "not an object but a text"),
+        (b"3", "not an object but a number"),
+        (b"null", "not an object but null"),
+        (b'{"a": NaN}', "not JSON: NaN is not a JSON number"),
+        (b'{"a": "\xff"}', "not UTF-8: byte 0xff at column 8"),
+        (b'{"a": "x\0y"}', "not JSON: Invalid control character at at column 9"),
+        (b'{"a": ' + b"[" * 100_000, "over 1,000 bytes"),
+        (b'{"a": "' + b"x" * 2000 + b'"}', "over 1,000 bytes"),
+    ],
+)
+def test_a_bad_line_is_told_and_the_next_is_read(line: bytes, reason: str) -> None:
+    first, bad, last = read(b'{"a": 1}\n' + line + b'\n{"a": 3}\n')
+    assert (first.data, last.data, last.line) == ({"a": 1}, {"a": 3}, 3)
+    assert bad.error is not None
+    assert bad.error.startswith(reason)
+    assert (bad.line, bad.is_fatal) == (2, False)
+
+
+def test_a_line_nested_too_deep_for_the_parser_is_told() -> None:
+    (item,) = read(b'{"a": ' + b"[" * 5000 + b"]" * 5000 + b"}", max_bytes=100_000)
+    assert item.error == "nested too deep"
+
+
+def test_elements_of_an_array_are_counted_and_broken_json_ends_it() -> None:
+    items = read(b'[{"a": 1}, 2, {"a": 3}, {"a" 4}, {"a": 5}]')
+    assert [(item.line, item.data, item.is_fatal) for item in items] == [
+        (1, {"a": 1}, False),
+        (2, None, False),
+        (3, {"a": 3}, False),
+        (4, None, True),
+    ]
+    (cut,) = read(b'[{"a": 1')
+    assert cut.is_fatal
+
+
+def test_from_line_skips_what_stands_before() -> None:
+    assert [item.line for item in read(b'{"a":1}\n{"a":2}\nbad\n{"a":4}', from_line=3)] == [3, 4]
+    assert [item.data for item in read(b'[{"a":1},{"a":2}]', from_line=2)] == [{"a": 2}]
+
+
+objects = st.dictionaries(st.text(max_size=5), st.text(max_size=20) | st.integers(), max_size=3)
+
+
+@given(st.lists(objects, max_size=8), st.booleans(), st.sampled_from([None, 2]), st.booleans())
+def test_what_was_written_is_read(rows: list[Any], is_array: bool, indent: int | None, is_ascii: bool) -> None:
+    if is_array:
+        raw = json.dumps(rows, indent=indent, ensure_ascii=is_ascii)
+    else:
+        raw = "\n".join(json.dumps(row, ensure_ascii=is_ascii) for row in rows)
+    data = raw.encode("utf-8", "surrogatepass" if is_ascii else "replace")
+    for stream in (io.BytesIO, Trickle):
+        items = read(data, stream=stream, max_bytes=10_000)
+        assert [item.error for item in items] == [None] * len(rows)
+        assert [item.data for item in items] == json.loads(
+            json.dumps(json.loads(f"[{','.join(json.dumps(r) for r in rows)}]"))
+        )
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_items_with_data_or_error(raw: bytes) -> None:
+    for item in read(raw):
+        assert (item.data is None) != (item.error is None)
