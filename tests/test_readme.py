@@ -1,0 +1,38 @@
+"""The README's code runs, as it stands."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_python_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = blocks("python")
+    assert len(code) == 3
+    names: dict[str, object] = {}
+    for block in code:
+        exec(block, names)  # noqa: S102
+    assert capsys.readouterr().out == "1.00 Note 1: Wages were not paid in March\n"
+
+
+def test_the_commands_run_from_top_to_bottom(tmp_path: Path, console_script: str) -> None:
+    rows = [{"id": n, "name": f"Person {n}", "about": "lives in Norway", "age": 20 + n} for n in range(5)]
+    (tmp_path / "contacts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (block,) = blocks("console")
+    commands = [line.removeprefix("$ ") for line in block.splitlines()]
+    assert len(commands) > 10
+    script = "set -e\n" + "\n".join(command.replace("kameleon", f"'{console_script}'", 1) for command in commands)
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "deleted 1 of 1" in done.stdout
