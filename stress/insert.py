@@ -1,0 +1,137 @@
+"""How fast records become searchable: `data insert` whole, and the write path against SQL written by hand."""
+
+import json
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kameleon import SearchEngine, create_engine
+from kameleon.embeddings import EmbeddingProvider
+
+from .corpus import passages, record_file
+from .report import line, run_command, stopwatch
+
+DIMENSIONS = 256
+SETS = ("wikipedia_movies", "open_english_wordnet")
+LOOP_ROWS = 1_000
+TRIES = 5
+
+BY_HAND = """
+    CREATE TABLE search (
+      id INTEGER PRIMARY KEY, entity_name TEXT NOT NULL, record_id TEXT NOT NULL, content TEXT NOT NULL,
+      content_hash TEXT NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL, UNIQUE (entity_name, record_id)
+    );
+    CREATE VIRTUAL TABLE search_fts USING fts5(terms, tokenize = 'porter unicode61 remove_diacritics 2');
+    CREATE TABLE embedding (
+      search_id INTEGER NOT NULL, passage INTEGER NOT NULL, content_hash TEXT NOT NULL, embedding BLOB,
+      updated_at TEXT NOT NULL, UNIQUE (search_id, passage)
+    );
+"""
+
+
+UPSERT_BY_HAND = """
+    INSERT INTO search VALUES (?, 'Record', ?, ?, ?, ?, ?) ON CONFLICT (entity_name, record_id) DO UPDATE
+    SET content = excluded.content, content_hash = excluded.content_hash, updated_at = excluded.updated_at
+"""
+
+
+class AtHand(EmbeddingProvider):
+    """Looks vectors up that were made before."""
+
+    model_name = "at-hand"
+    dimensions = DIMENSIONS
+    batch_size = 100_000
+
+    def __init__(self, texts: Sequence[str], seed: int) -> None:
+        made = np.random.default_rng(seed).standard_normal((len(texts), DIMENSIONS), dtype=np.float32)
+        made /= np.linalg.norm(made, axis=1, keepdims=True)
+        self.vectors = dict(zip(texts, made, strict=True))
+
+    def embed_batch(self, texts: Sequence[str]) -> list[np.ndarray[tuple[int], np.dtype[np.float32]]]:
+        return [self.vectors[text] for text in texts]
+
+
+def run(rows: int, seed: int) -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        for name in SETS:
+            if (path := record_file(name)) is not None:
+                yield data_insert(name, path, Path(folder))
+        yield write_path(rows, seed, Path(folder))
+
+
+def data_insert(name: str, path: Path, folder: Path) -> str:
+    url = f"sqlite:///{folder / name}.db"
+    output, seconds, memory = run_command(
+        "-d", url, "--json", "data", "insert", "Record", "--from-file", str(path), "--batch-size", "100"
+    )
+    summary = json.loads(output)
+    return line(
+        "data insert",
+        records=name,
+        rows=summary["inserted"],
+        seconds=round(seconds, 2),
+        rows_per_second=round(summary["inserted"] / seconds),
+        peak_mb=round(memory),
+        database_mb=round((folder / f"{name}.db").stat().st_size / 1e6),
+    )
+
+
+def write_path(rows: int, seed: int, folder: Path) -> str:
+    texts = passages(rows, seed)
+    provider = AtHand(texts, seed)
+    records = [("Record", str(n), text) for n, text in enumerate(texts)]
+    by_hand = [hand_written(folder / f"hand{n}.db", texts, provider) for n in range(TRIES)]
+    batch = [index_batch(folder / f"batch{n}.db", records, provider) for n in range(TRIES)]
+    loop = index_loop(folder / "loop.db", records[:LOOP_ROWS], provider) / LOOP_ROWS * rows
+    return line(
+        "index_records_batch",
+        rows=rows,
+        seed=seed,
+        seconds=round(min(batch), 2),
+        rows_per_second=round(rows / min(batch)),
+        hand_written_seconds=round(min(by_hand), 2),
+        rate_to_hand_written=round(min(by_hand) / min(batch), 2),
+        loop_seconds=round(loop, 1),
+        times_the_loop=round(loop / min(batch), 1),
+    )
+
+
+def hand_written(path: Path, texts: Sequence[str], provider: AtHand) -> float:
+    with stopwatch() as watch:
+        connection = sqlite3.connect(path)
+        connection.execute("PRAGMA journal_mode = wal")
+        connection.executescript(BY_HAND)
+        now = "2026-01-01T00:00:00.000000+00:00"
+        blobs = [provider.vectors[text].tobytes() for text in texts]
+        with connection:
+            connection.executemany(
+                UPSERT_BY_HAND, ((n, str(n), text, f"{n:032x}", now, now) for n, text in enumerate(texts))
+            )
+            connection.executemany("INSERT INTO search_fts (rowid, terms) VALUES (?, ?)", enumerate(texts))
+            connection.executemany(
+                "INSERT INTO embedding VALUES (?, 0, ?, ?, ?)",
+                ((n, f"{n:032x}", blob, now) for n, blob in enumerate(blobs)),
+            )
+        connection.close()
+    return watch.seconds
+
+
+def index_batch(path: Path, records: Sequence[tuple[str, str, str]], provider: AtHand) -> float:
+    engine = create_engine(f"sqlite:///{path}")
+    with stopwatch() as watch:
+        SearchEngine(engine, provider).index_records_batch(records)
+    engine.dispose()
+    return watch.seconds
+
+
+def index_loop(path: Path, records: Sequence[tuple[str, str, str]], provider: AtHand) -> float:
+    engine = create_engine(f"sqlite:///{path}")
+    search = SearchEngine(engine, provider)
+    with stopwatch() as watch:
+        for entity, id_, text in records:
+            search.index_record(entity, id_, text)
+    engine.dispose()
+    return watch.seconds
