@@ -94,8 +94,6 @@ class EmbeddingService:
         return vector
 
     def _merge(self, texts: Sequence[str], run: "_Run") -> EmbeddingReport:
-        seen: set[str] = set()
-        reused = frozenset(i for i, text in enumerate(texts) if text in seen or seen.add(text))  # type: ignore[func-returns-value]
         outcomes = [run.outcomes[text] for text in texts]
         return EmbeddingReport(
             model=self.provider.model_name,
@@ -104,7 +102,7 @@ class EmbeddingService:
             errors=[o if isinstance(o, ProviderError) else None for o in outcomes],
             requests=run.requests,
             fallbacks=run.fallbacks,
-            reused=reused,
+            reused=repeated(texts) if len(run.outcomes) < len(texts) else frozenset(),
         )
 
 
@@ -151,6 +149,12 @@ class _Run:
             self.outcomes.update(dict.fromkeys(texts, self.stopped))
             return
         self.outcomes.update(zip(texts, checked, strict=True))
+
+
+def repeated(texts: Sequence[str]) -> frozenset[int]:
+    """The positions of texts that stood before."""
+    first: dict[str, int] = {}
+    return frozenset(position for position, text in enumerate(texts) if first.setdefault(text, position) != position)
 
 
 def halves(texts: list[str]) -> Iterator[list[str]]:

@@ -130,6 +130,8 @@ def embeddings(wanted: Sequence[Entry], made: "EmbeddingReport") -> Iterable[Emb
 
 
 def counts(wanted: Sequence[Entry], made: "EmbeddingReport") -> IndexReport:
+    if not made.reused and not any(made.errors):
+        return IndexReport(embedded=len(wanted))
     refused = [
         (e.ref, str(error)) for e, error in zip(wanted, made.errors, strict=True) if isinstance(error, TextRefused)
     ]
