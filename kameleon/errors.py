@@ -17,7 +17,7 @@ KameleonError
     ├── ModelMismatch             the index holds another model's embeddings
     ├── TextRefused               bad text: this one text, nothing else
     ├── ProviderUnavailable       an outage: try later, nothing is wrong with the texts
-    ├── ProviderRefused           refused for all texts: key, quota, wrong dimension of every vector
+    ├── ProviderRefused           refused for all texts: key, quota, wrong dimension or number of vectors
     ├── UnknownProvider (ValueError)
     └── MissingExtra (ImportError)
 """
@@ -100,7 +100,11 @@ class TextRefused(ProviderError):
 
 
 class ProviderUnavailable(ProviderError):
-    pass
+    """`retry_after_s` is how long the provider asked to wait, None where it did not say."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class ProviderRefused(ProviderError):

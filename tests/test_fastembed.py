@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kameleon import SearchEngine, create_engine
 from kameleon.embeddings import EmbeddingService, FastEmbedProvider, get_provider
-from kameleon.embeddings.fastembed import padded_slices
+from kameleon.embeddings.batching import padded_slices
 from kameleon.errors import InvalidInput, ProviderUnavailable
 
 from .conftest import ids
@@ -15,7 +15,7 @@ from .conftest import ids
 
 @given(st.lists(st.integers(0, 600), max_size=60))
 def test_slices_hold_every_text_once_within_the_padded_limit(lengths: list[int]) -> None:
-    slices = list(padded_slices(lengths, 1024))
+    slices = list(padded_slices(lengths, total=1024))
     assert sorted(i for slice_ in slices for i in slice_) == list(range(len(lengths)))
     assert all(len(s) == 1 or len(s) * max(lengths[i] for i in s) <= 1024 for s in slices)
     assert [lengths[i] for slice_ in slices for i in slice_] == sorted(lengths, reverse=True)

@@ -9,16 +9,35 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"values", "errors"},
     {"content", "search.filters", "search.query", "search.fusion", "search.tables"},
-    {"embeddings.provider", "embeddings.cache"},
+    {"embeddings.batching", "embeddings.retry"},
+    {"embeddings.provider"},
+    {"embeddings.cache"},
     {"search.store"},
-    {"search.fts5", "search.mirror", "embeddings.static", "embeddings.fastembed", "embeddings.openai", "testing"},
-    {"search.sqlite", "search.catalog", "embeddings.service", "database"},
+    {
+        "search.fts5",
+        "search.mirror",
+        "embeddings.static",
+        "embeddings.fastembed",
+        "embeddings.openai",
+        "embeddings.function",
+        "testing",
+    },
+    {"search.sqlite", "search.catalog", "search.caching", "embeddings.service", "database"},
     {"search.writing", "search.retrieval", "embeddings"},
     {"search", "search.engine"},
     {"records"},
     {""},
 ]
-PURE = {"values", "errors", "content", "search.filters", "search.query", "search.fusion"}
+PURE = {
+    "values",
+    "errors",
+    "content",
+    "embeddings.batching",
+    "embeddings.retry",
+    "search.filters",
+    "search.query",
+    "search.fusion",
+}
 
 
 def module_name(path: Path) -> str:

@@ -1,12 +1,16 @@
+import logging
 import math
+from collections import Counter
+from importlib.metadata import EntryPoint
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kameleon.embeddings import EmbeddingProvider, EmbeddingService, get_provider
+from kameleon.embeddings import CallableProvider, EmbeddingProvider, EmbeddingService, get_provider
 from kameleon.errors import ProviderRefused, ProviderUnavailable, TextRefused
 from kameleon.testing import HashProvider
 
@@ -85,10 +89,13 @@ def test_a_refused_slice_is_halved_until_the_poison_stands_alone() -> None:
 
 def test_an_outage_stops_the_run_and_keeps_what_is_done() -> None:
     provider = Listed({"3": ConnectionError("down")})
-    report = EmbeddingService(provider, batch_size=2).embed_batch([str(n) for n in range(6)], on_error="collect")
+    report = EmbeddingService(provider, batch_size=2, backoff_s=0).embed_batch(
+        [str(n) for n in range(6)], on_error="collect"
+    )
     assert [v is not None for v in report.embeddings] == [True, True, False, False, False, False]
     assert isinstance(report.outage, ProviderUnavailable)
-    assert len(provider.calls) == 2
+    assert provider.calls == [["0", "1"], *[["2", "3"]] * 3]
+    assert (report.requests, report.retries) == (4, 2)
 
 
 def test_every_vector_of_a_wrong_dimension_stops_the_run() -> None:
@@ -171,3 +178,129 @@ def test_an_unknown_provider_names_the_known_ones() -> None:
         get_provider("static", colour="red")
     provider = HashProvider()
     assert get_provider(provider) is provider
+
+
+class Faulty(Listed):
+    """Each call goes as the next of `faults` says, and well once they are over; "p" texts are always refused."""
+
+    attempts = 3
+
+    def __init__(self, faults: list[str], concurrency: int) -> None:
+        super().__init__()
+        self.faults = faults
+        self.concurrency = concurrency
+        self.answered: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.lock = Lock()
+
+    def embed_batch(self, texts: Any) -> Any:
+        with self.lock:
+            fault = self.faults.pop(0) if self.faults else "good"
+            if fault == "outage":
+                raise ConnectionError("down")
+            if fault == "key":
+                raise ProviderRefused("no key")
+            if any(text.startswith("p") for text in texts):
+                self.refused.update(texts)
+                raise ValueError("poison")
+            if fault == "short" and len(texts) > 1:
+                self.refused.update(texts)
+                return [own_vector(text) for text in texts[1:]]
+            self.answered.update(texts)
+            return [own_vector(text) for text in texts]
+
+
+def own_vector(text: str) -> list[float]:
+    angle = sum(text.encode()) / 500
+    return [math.cos(angle), math.sin(angle)]
+
+
+@given(
+    st.lists(st.sampled_from([*(f"t{n}" for n in range(12)), "p1", "p2"]), max_size=25),
+    st.lists(st.sampled_from(["good", "good", "outage", "short", "key"]), max_size=8),
+    st.integers(1, 6),
+    st.sampled_from([1, 3]),
+)
+@settings(max_examples=200, deadline=None)
+def test_for_any_faults_each_position_has_its_own_vector_or_error_and_nothing_is_asked_twice(
+    texts: list[str], faults: list[str], batch_size: int, concurrency: int
+) -> None:
+    provider = Faulty(list(faults), concurrency)
+    service = EmbeddingService(provider, batch_size=batch_size, backoff_s=0, sleep=lambda _s: None)
+    report = service.embed_batch(texts, on_error="collect")
+    assert len(report.embeddings) == len(report.errors) == len(texts)
+    for text, vector, error in zip(texts, report.embeddings, report.errors, strict=True):
+        assert (vector is None) != (error is None)
+        if vector is not None:
+            assert vector == pytest.approx(own_vector(text), abs=1e-6)
+        elif isinstance(error, TextRefused):
+            assert text.startswith("p")
+    assert all(count == 1 for count in provider.answered.values())
+    assert (report.outage is not None) == any(
+        isinstance(e, ProviderRefused | ProviderUnavailable) for e in report.errors
+    )
+    if not {"outage", "key"} & set(faults):
+        assert report.outage is None
+        assert all(text.startswith("p") or provider.answered[text] == 1 for text in texts)
+
+
+def test_ten_thousand_texts_and_more_come_in_chunks() -> None:
+    provider = HashProvider(2, batch_size=4_000)
+    reports = list(EmbeddingService(provider).embed_chunks(f"t{n}" for n in range(10_500)))
+    assert [report.total_count for report in reports] == [10_000, 500]
+    assert [len(call) for call in provider.calls] == [4000, 4000, 2000, 500]
+
+
+@pytest.mark.parametrize("bad", ["", None, 3])
+def test_invalid_input_is_named_by_position_before_any_request(bad: Any) -> None:
+    provider = Listed()
+    with pytest.raises(TextRefused, match="text 1: "):
+        EmbeddingService(provider).embed_batch(["a", bad])
+    assert provider.calls == []
+    report = EmbeddingService(provider).embed_batch(["a", bad, "b"], on_error="collect")
+    assert [error is None for error in report.errors] == [True, False, True]
+    assert provider.calls == [["a", "b"]]
+
+
+def giving(answer: Any) -> Any:
+    return lambda _texts: answer
+
+
+def test_a_provider_may_answer_with_any_sequence_and_is_told_if_it_does_not() -> None:
+    made = [[3.0, 4.0], [0.0, 1.0]]
+    for answer in (made, tuple(made), np.array(made), iter(made)):
+        provider = CallableProvider(giving(answer), dimensions=2, model_name="f")
+        assert EmbeddingService(provider).embed_batch(["a", "b"]).errors == [None, None]
+    for broken in (None, 3, "text", {"a": 1}):
+        provider = CallableProvider(giving(broken), dimensions=2, model_name="f", batch_size=1)
+        report = EmbeddingService(provider).embed_batch(["a", "b"], on_error="collect")
+        assert report.requests == 1
+        assert isinstance(report.outage, ProviderRefused)
+    with pytest.raises(TypeError, match="unknown limit 'colour'"):
+        CallableProvider(lambda _texts: [], dimensions=2, model_name="f", colour=1)
+
+
+def test_one_text_with_two_vectors_ends_the_run() -> None:
+    provider = CallableProvider(lambda texts: [[1.0, 0.0]] * (len(texts) + 1), dimensions=2, model_name="f")
+    report = EmbeddingService(provider).embed_batch(list("abcd"), on_error="collect")
+    assert isinstance(report.outage, ProviderRefused)
+    assert "2 vectors for 1 texts" in str(report.outage)
+    assert report.requests == 3
+
+
+def test_the_log_tells_counts_and_never_the_text(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "kameleon.embeddings")
+    provider = Faulty(["outage"], 1)
+    EmbeddingService(provider, sleep=lambda _s: None).embed_batch(["t1", "p2 secret"], on_error="collect")
+    said = [record.getMessage() for record in caplog.records]
+    for prefix in ("enter", "provider_call", "retry", "fallback", "success"):
+        assert any(line.startswith(f"embed_batch:{prefix} texts=") for line in said)
+    assert "secret" not in " ".join(said)
+
+
+def test_packages_may_add_providers(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("hash", "kameleon.testing:HashProvider", "kameleon.providers")
+    monkeypatch.setattr("kameleon.embeddings.entry_points", lambda group: [entry] if group == entry.group else [])
+    assert isinstance(get_provider("hash", dimensions=3), HashProvider)
+    with pytest.raises(ValueError, match="Known: fastembed, hash, openai, static"):
+        get_provider("nonsense")

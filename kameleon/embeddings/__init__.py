@@ -1,18 +1,23 @@
 """Providers: what turns text into embeddings. Each one's module loads when it is first named."""
 
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput, UnknownProvider
 
 if TYPE_CHECKING:
+    from .cache import EmbeddingCache
     from .fastembed import FastEmbedProvider
+    from .function import CallableProvider
     from .openai import OpenAIProvider
     from .provider import EmbeddingProvider, EmbeddingResult
     from .service import EmbeddingReport, EmbeddingService
     from .static import StaticProvider
 
 __all__ = [
+    "CallableProvider",
+    "EmbeddingCache",
     "EmbeddingProvider",
     "EmbeddingReport",
     "EmbeddingResult",
@@ -24,6 +29,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CallableProvider": ".function",
+    "EmbeddingCache": ".cache",
     "EmbeddingProvider": ".provider",
     "EmbeddingReport": ".service",
     "EmbeddingResult": ".provider",
@@ -32,6 +39,7 @@ _HOMES = {
     "OpenAIProvider": ".openai",
     "StaticProvider": ".static",
 }
+ENTRY_POINTS = "kameleon.providers"
 PROVIDERS = {"fastembed": "FastEmbedProvider", "openai": "OpenAIProvider", "static": "StaticProvider"}
 
 
@@ -41,18 +49,28 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_HOMES[name], __name__), name)
 
 
+def _provider_class(name: str) -> "type[EmbeddingProvider]":
+    if name in PROVIDERS:
+        return __getattr__(PROVIDERS[name])  # type: ignore[no-any-return]
+    added = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    if name in added:
+        return added[name].load()  # type: ignore[no-any-return]
+    known = ", ".join(sorted({*PROVIDERS, *added}))
+    raise UnknownProvider(f"Unknown embedding provider {name!r}. Known: {known}")
+
+
 def get_provider(provider: "str | EmbeddingProvider", **options: Any) -> "EmbeddingProvider":
     """A provider by name with its options, or the object as it is.
+
+    Packages add names through the entry-point group `kameleon.providers`.
 
     Raises UnknownProvider (a ValueError) for an unknown name, MissingExtra (an ImportError) where its package is not
     installed, InvalidInput for an option it does not have.
     """
     if not isinstance(provider, str):
         return provider
-    if provider not in PROVIDERS:
-        raise UnknownProvider(f"Unknown embedding provider {provider!r}. Known: {', '.join(sorted(PROVIDERS))}")
-    made = __getattr__(PROVIDERS[provider])
+    made = _provider_class(provider)
     try:
-        return made(**options)  # type: ignore[no-any-return]
+        return made(**options)
     except TypeError as error:
         raise InvalidInput(f"provider {provider!r}: {error}") from error

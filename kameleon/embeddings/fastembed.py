@@ -7,15 +7,17 @@ time. Texts are therefore sorted by their token count and cut by padded tokens b
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import InvalidInput, MissingExtra, ProviderUnavailable
+from .batching import padded_slices
 from .provider import EmbeddingProvider, Vector
 
 try:
@@ -27,22 +29,26 @@ except ImportError as error:
 DEFAULT_MODEL = "BAAI/bge-small-en-v1.5"
 PADDED_TOKENS_AT_ONCE = 4096
 
+_running = RLock()
+_sessions: dict[tuple[str, str | None, int | None], Any] = {}
+
 
 class FastEmbedProvider(EmbeddingProvider):
     """`model` is a fastembed model name or a folder with `model.onnx` and `tokenizer.json` (mean-pooled, normalised).
 
-    The model loads at first use. `cache_dir` is where fetched models are kept (default: `FASTEMBED_CACHE_PATH`).
+    The model loads at first use, once a process for each model and `threads`, and runs one batch at a time. `cache_dir`
+    is where fetched models are kept (default: `FASTEMBED_CACHE_PATH`).
     """
 
     name: ClassVar[str] = "fastembed"
     vector_weight = 0.8
+    attempts = 1
 
     def __init__(self, model: str = DEFAULT_MODEL, *, cache_dir: str | None = None, threads: int | None = None) -> None:
         self._model = model
         self._folder = Path(model) if (Path(model) / "tokenizer.json").is_file() else None
         self._cache_dir = cache_dir
         self._threads = threads
-        self._lock = Lock()
         if self._folder is None and model not in self._known():
             raise InvalidInput(
                 f"{model!r} is neither a model folder (with model.onnx and tokenizer.json) nor a model that fastembed "
@@ -71,17 +77,19 @@ class FastEmbedProvider(EmbeddingProvider):
         return {"model": str(self._folder.resolve()) if self._folder else self._model}
 
     def embed_batch(self, texts: Sequence[str]) -> list[Vector]:
-        with self._lock:
-            lengths = [len(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+        limit = self.max_tokens or sys.maxsize
+        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        lengths = [min(limit, len(encoding.ids)) for encoding in encodings]
+        with _running:
             results: list[Any] = [None] * len(texts)
-            for slice_ in padded_slices(lengths, PADDED_TOKENS_AT_ONCE):
+            for slice_ in padded_slices(lengths, total=PADDED_TOKENS_AT_ONCE):
                 vectors = self._session.passage_embed([texts[i] for i in slice_], batch_size=len(slice_))
                 for position, vector in zip(slice_, vectors, strict=True):
                     results[position] = np.asarray(vector, dtype=np.float32)
             return results
 
     def embed_query(self, text: str) -> Vector:
-        with self._lock:
+        with _running:
             return np.asarray(next(iter(self._session.query_embed([text]))), dtype=np.float32)
 
     @staticmethod
@@ -92,12 +100,26 @@ class FastEmbedProvider(EmbeddingProvider):
     def _tokenizer(self) -> Any:
         tokenizer = type(self._session.model.tokenizer).from_str(self._session.model.tokenizer.to_str())
         tokenizer.no_padding()
+        tokenizer.no_truncation()
         return tokenizer
 
-    @cached_property
+    @property
+    def max_tokens(self) -> int | None:  # type: ignore[override]
+        truncation = self._session.model.tokenizer.truncation
+        return int(truncation["max_length"]) if truncation else None
+
+    def count_tokens(self, text: str) -> int:
+        return len(self._tokenizer.encode(text).ids)
+
+    @property
     def _session(self) -> Any:
-        if self._folder is not None:
-            return self._load_folder(self._folder)
+        key = (self.options["model"], self._cache_dir, self._threads)
+        with _running:
+            if key not in _sessions:
+                _sessions[key] = self._load_folder(self._folder) if self._folder else self._load_hub_model()
+            return _sessions[key]
+
+    def _load_hub_model(self) -> Any:
         try:
             return TextEmbedding(self._model, cache_dir=self._cache_dir, threads=self._threads, lazy_load=False)
         except Exception as error:
@@ -120,17 +142,3 @@ class FastEmbedProvider(EmbeddingProvider):
                 model_file="model.onnx",
             )
         return TextEmbedding(alias, specific_model_path=str(folder), threads=self._threads)
-
-
-def padded_slices(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
-    """Positions cut into slices of like length: longest first, each slice at most `limit` tokens once padded."""
-    slice_: list[int] = []
-    longest = 0
-    for position in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        longest = longest if slice_ else max(1, lengths[position])
-        if slice_ and longest * (len(slice_) + 1) > limit:
-            yield slice_
-            slice_, longest = [], max(1, lengths[position])
-        slice_.append(position)
-    if slice_:
-        yield slice_

@@ -1,26 +1,45 @@
 """OpenAI's embeddings, and every server that speaks the same protocol (`base_url=`).
 
-The key comes from the argument or `OPENAI_API_KEY`; it is handed to the client and kept nowhere else.
+The key comes from the argument or `OPENAI_API_KEY`; it is handed to the client, kept nowhere else, and taken out of
+whatever a server says. The client's own retries are off: the service retries, and two of them would multiply.
 """
 
+import base64
+import binascii
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
+from urllib.parse import urlsplit, urlunsplit
 
-from ..errors import MissingExtra, ProviderRefused, ProviderUnavailable, TextRefused
-from .provider import EmbeddingProvider
+import numpy as np
+
+from ..errors import InvalidInput, MissingExtra, ProviderRefused, ProviderUnavailable, TextRefused
+from .batching import estimate_tokens
+from .provider import EmbeddingProvider, Vector
+from .retry import retry_after_s
 
 try:
     import openai
 except ImportError as error:
     raise MissingExtra("openai", "openai") from error
 
+MAX_INPUTS = 2048
+BAD_TEXT = (400, 413, 422)
+COME_BACK = (408, 409, 425, 429)
+NOT_THE_TEXT = ("dimensions", "model", "user")
+
 
 class OpenAIProvider(EmbeddingProvider):
-    """`dimensions` is asked of the server, which shortens the vectors of the text-embedding-3 models."""
+    """`dimensions` is asked of the text-embedding-3 models, which shorten their vectors; other models must give it.
+
+    A text over `max_tokens` is cut to its beginning. `batch_size` texts a request, 2,048 at most.
+    """
 
     name: ClassVar[str] = "openai"
-    batch_size = 100
+    max_batch_tokens = 250_000
+    max_tokens: int = 8192
+    concurrency = 10
+    is_costly = True
 
     def __init__(
         self,
@@ -30,30 +49,69 @@ class OpenAIProvider(EmbeddingProvider):
         api_key: str | None = None,
         base_url: str | None = None,
         timeout_s: float = 30.0,
+        batch_size: int = 100,
+        max_tokens: int = 8192,
     ) -> None:
+        if not 1 <= batch_size <= MAX_INPUTS:
+            raise InvalidInput(f"batch_size lies between 1 and {MAX_INPUTS} inputs a request, not {batch_size}")
         self.model_name = model
         self.dimensions = dimensions
+        self.batch_size = batch_size
+        self.max_tokens = max_tokens
         self._key = api_key
         self._base_url = base_url
         self._timeout_s = timeout_s
+        self._encoding = "base64"
 
     @property
     def options(self) -> Mapping[str, Any]:
-        base = {"base_url": self._base_url} if self._base_url else {}
+        base = {"base_url": without_user(self._base_url)} if self._base_url else {}
         return {"model": self.model_name, "dimensions": self.dimensions, **base}
 
     def embed_batch(self, texts: Sequence[str]) -> list[Any]:
+        inputs = [self._beginning(text) for text in texts]
         try:
-            answer = self._client.embeddings.create(
-                input=list(texts), model=self.model_name, dimensions=self.dimensions
-            )
-        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            raise ProviderRefused(f"{type(error).__name__}: {error.message}") from error
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            raise TextRefused(f"{type(error).__name__}: {error.message}") from error
-        except openai.OpenAIError as error:
-            raise ProviderUnavailable(f"{type(error).__name__}: {error}") from error
-        return [item.embedding for item in sorted(answer.data, key=lambda item: item.index)]
+            return self._ask(inputs)
+        except EncodingRefused:
+            self._encoding = "float"
+            return self._ask(inputs)
+
+    def _ask(self, inputs: list[str]) -> list[Any]:
+        asked: dict[str, Any] = {"encoding_format": self._encoding}
+        if self.model_name.startswith("text-embedding-3"):
+            asked["dimensions"] = self.dimensions
+        try:
+            answer = self._client.embeddings.create(input=inputs, model=self.model_name, **asked)
+        except openai.APIStatusError as error:
+            raise self._translated(error) from error
+        except openai.APIConnectionError as error:
+            raise ProviderUnavailable(self._redacted(f"{type(error).__name__}: {error.__cause__ or error}")) from error
+        except openai.APIResponseValidationError as error:
+            raise TextRefused(self._redacted(f"{type(error).__name__}: {error}")) from error
+        return [decoded(item.embedding) for item in sorted(answer.data or [], key=lambda item: item.index)]
+
+    def _translated(self, error: openai.APIStatusError) -> Exception:
+        said = self._redacted(f"{type(error).__name__}: {error.message}")
+        if error.status_code in BAD_TEXT:
+            if self._encoding == "base64" and "encoding_format" in f"{error.param} {error.message}":
+                return EncodingRefused(said)
+            if error.param in NOT_THE_TEXT:
+                return ProviderRefused(said)
+            is_long = error.status_code == 413 or "maximum context length" in error.message
+            return TextRefused(said, reason="too_long" if is_long else "embed_failed")
+        if error.code == "insufficient_quota":
+            return ProviderRefused(said)
+        if error.status_code in COME_BACK or error.status_code >= 500:
+            return ProviderUnavailable(said, retry_after_s=retry_after_s(error.response.headers))
+        return ProviderRefused(said)
+
+    def _redacted(self, message: str) -> str:
+        key = self._client.api_key
+        return message.replace(key, "…") if key else message
+
+    def _beginning(self, text: str) -> str:
+        tokens = estimate_tokens(text)
+        return text if tokens <= self.max_tokens else text[: len(text) * self.max_tokens // tokens]
 
     @cached_property
     def _client(self) -> openai.OpenAI:
@@ -61,3 +119,23 @@ class OpenAIProvider(EmbeddingProvider):
             return openai.OpenAI(api_key=self._key, base_url=self._base_url, timeout=self._timeout_s, max_retries=0)
         except openai.OpenAIError as error:
             raise ProviderRefused("no key: set OPENAI_API_KEY or pass api_key=") from error
+
+
+class EncodingRefused(ProviderRefused):
+    """The server does not give base64."""
+
+
+def decoded(embedding: Any) -> Vector:
+    """A vector from base64 of little-endian float32, or from the list of numbers that some servers give anyway."""
+    if not isinstance(embedding, str):
+        return np.asarray(embedding, dtype=np.float32)
+    try:
+        return np.frombuffer(base64.b64decode(embedding, validate=True), dtype="<f4")
+    except (binascii.Error, ValueError) as error:
+        raise EncodingRefused(f"the server's base64 cannot be read: {error}") from error
+
+
+def without_user(url: str) -> str:
+    """The URL without the user and password that may stand in it."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -13,6 +13,8 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .batching import estimate_tokens
+
 Vector = NDArray[np.float32]
 
 
@@ -29,16 +31,24 @@ class EmbeddingResult:
 class EmbeddingProvider:
     """Base of all providers. A subclass sets `model_name` and `dimensions`, as class attributes or properties.
 
-    `batch_size` is the most texts one `embed_batch` call takes. `vector_weight` (0..1) is how much the vector leg
-    counts against the keyword leg when both are fused: how far this model's similarities are to be trusted.
-    `revision` tells apart models of one name; `query_prefix` and `passage_prefix` are what the model wants before a
-    text.
+    What it takes: `batch_size` texts a call at most, `max_batch_tokens` tokens a call, `max_tokens` tokens a text
+    (None: no limit). How it is asked: `concurrency` calls at a time, `attempts` for each while it is down. `is_costly`
+    says that an embedding is worth keeping, because it costs money or a trip over the network.
+
+    `vector_weight` (0..1) is how much the vector leg counts against the keyword leg when both are fused: how far this
+    model's similarities are to be trusted. `revision` tells apart models of one name; `query_prefix` and
+    `passage_prefix` are what the model wants before a text.
     """
 
     name: ClassVar[str] = ""
     model_name: str
     dimensions: int
     batch_size: int = 1000
+    max_batch_tokens: int | None = None
+    max_tokens: int | None = None
+    concurrency: int = 1
+    attempts: int = 3
+    is_costly: bool = False
     vector_weight: float = 0.7
     revision: str = ""
     query_prefix: str = ""
@@ -70,6 +80,10 @@ class EmbeddingProvider:
     def embed_query(self, text: str) -> ArrayLike:
         """One vector for a question; the same as a passage's unless the model tells the two apart."""
         return self.embed(text)
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text, or an estimate of them."""
+        return estimate_tokens(text)
 
     @property
     def options(self) -> Mapping[str, Any]:

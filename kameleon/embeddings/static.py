@@ -30,6 +30,8 @@ class StaticProvider(EmbeddingProvider):
 
     name: ClassVar[str] = "static"
     vector_weight = 0.6
+    attempts = 1
+    max_tokens: int = 256
 
     def __init__(self, path: str | Path | None = None, *, max_tokens: int = 256) -> None:
         self.path = Path(path) if path is not None else BUNDLED
@@ -72,6 +74,9 @@ class StaticProvider(EmbeddingProvider):
             vector if is_known else TextRefused("no token of this text is known to the model")
             for vector, is_known in zip(vectors, known, strict=True)
         ]
+
+    def count_tokens(self, text: str) -> int:
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _first_tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """The first `max_tokens` ids of each text, the tokenizer adding none of its own.

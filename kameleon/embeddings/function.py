@@ -1,0 +1,32 @@
+"""Any function as a provider."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .provider import EmbeddingProvider
+
+
+class CallableProvider(EmbeddingProvider):
+    """`function(texts)` gives one vector of `dimensions` numbers a text, in order, or an exception in a position.
+
+    `model_name` identifies the vectors: change it when the function gives others. `limits` are EmbeddingProvider's
+    `batch_size`, `concurrency`, `attempts`, `is_costly`, `max_tokens`, `max_batch_tokens` and `vector_weight`.
+    """
+
+    def __init__(
+        self, function: Callable[[Sequence[str]], Any], *, dimensions: int, model_name: str, **limits: Any
+    ) -> None:
+        unknown = sorted(set(limits) - LIMITS)
+        if unknown:
+            raise TypeError(f"unknown limit {unknown[0]!r}. Known: {', '.join(sorted(LIMITS))}")
+        self.function = function
+        self.dimensions = dimensions
+        self.model_name = model_name
+        for name, value in limits.items():
+            setattr(self, name, value)
+
+    def embed_batch(self, texts: Sequence[str]) -> Any:
+        return self.function(texts)
+
+
+LIMITS = {"attempts", "batch_size", "concurrency", "is_costly", "max_batch_tokens", "max_tokens", "vector_weight"}

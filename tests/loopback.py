@@ -1,0 +1,109 @@
+"""An embeddings server on loopback that answers by a script of faults, and well once the script is over."""
+
+import base64
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+
+Answer = tuple[int, dict[str, str], bytes]
+Fault = Callable[[dict[str, Any]], Answer | None]
+
+DIMENSIONS = 8
+
+
+def vector(text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+    made = np.random.default_rng(seed).standard_normal(DIMENSIONS).astype("<f4")
+    return np.asarray(made / np.linalg.norm(made), "<f4")
+
+
+def answer(rows: list[dict[str, Any]]) -> Answer:
+    return 200, {}, json.dumps({"object": "list", "data": rows, "model": "m", "usage": {}}).encode()
+
+
+def good(asked: dict[str, Any]) -> Answer:
+    is_base64 = asked.get("encoding_format") == "base64"
+    made = [vector(text) for text in asked["input"]]
+    values: list[Any] = [base64.b64encode(v.tobytes()).decode() if is_base64 else v.tolist() for v in made]
+    return answer([{"object": "embedding", "index": n, "embedding": value} for n, value in enumerate(values)])
+
+
+def error(status: int, message: str = "no", *, headers: dict[str, str] | None = None, **fields: Any) -> Fault:
+    body = json.dumps({"error": {"message": message, **fields}}).encode()
+    return lambda _asked: (status, headers or {}, body)
+
+
+def cut(_asked: dict[str, Any]) -> None:
+    """The connection closes without an answer."""
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: list[dict[str, Any]] = []
+        self.keys: list[str] = []
+        self.script: list[Fault] = []
+        self.always: Fault = good
+        self.in_flight = self.most_in_flight = 0
+        self.lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    @property
+    def inputs(self) -> list[list[str]]:
+        return [asked["input"] for asked in self.requests]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hung up is part of the script."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        with self.server.lock:
+            self.server.requests.append(asked)
+            self.server.keys.append(self.headers.get("authorization", ""))
+            self.server.in_flight += 1
+            self.server.most_in_flight = max(self.server.most_in_flight, self.server.in_flight)
+            fault = self.server.script.pop(0) if self.server.script else self.server.always
+        answered = fault(asked)
+        with self.server.lock:
+            self.server.in_flight -= 1
+        if answered is None:
+            self.close_connection = True
+            return
+        status, headers, body = answered
+        self.send_response(status)
+        for name, value in {"content-type": "application/json", "content-length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
