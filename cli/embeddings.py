@@ -1,10 +1,14 @@
 """`kameleon embeddings …`: the models of the index and what is still to embed."""
 
+import re
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 
 import click
 
 from .app import App, common, pass_app
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 @click.group()
@@ -31,7 +35,10 @@ def status(app: App, list_failed: bool) -> None:
     found = engine.get_status()
     if app.as_json:
         generations = [asdict(model) for model in models]
-        app.print_json({"generations": generations, "entities": [asdict(status) for status in found]})
+        totals = {name: sum(getattr(s, name) for s in found) for name in ("indexed", "pending", "failed")}
+        totals["cached"] = sum(part.texts for part in engine.cache_status())
+        entities = [asdict(status) for status in found]
+        app.print_json({"generations": generations, "entities": entities, "totals": totals})
         return
     for model in models:
         name = f"{model.provider} {model.model_name}, {model.dimensions} dimensions"
@@ -69,3 +76,56 @@ def sync(app: App, batch_size: int, retry_failed: bool) -> None:
     if report.outage:
         click.echo(f"stopped, the provider is down: {report.outage}", err=True)
         raise click.exceptions.Exit(1)
+
+
+@embeddings.group()
+def cache() -> None:
+    """The embeddings that are kept by text, so that nothing is paid for twice."""
+
+
+@cache.command("status")
+@common
+@pass_app
+def cache_status(app: App) -> None:
+    """Show what the cache holds of each model."""
+    engine = app.open()
+    models = {model.fingerprint: model.model_name for model in engine.generations()}
+    found = engine.cache_status()
+    if app.as_json:
+        app.print_json([{**asdict(part), "model": models.get(part.fingerprint)} for part in found])
+        return
+    rows = [
+        (
+            models.get(part.fingerprint, part.fingerprint),
+            part.texts,
+            f"{part.size / 1e6:.1f} MB",
+            f"{part.last_used:%Y-%m-%d}",
+        )
+        for part in found
+    ]
+    app.print_rows(("model", "texts", "size", "last used"), rows)
+
+
+@cache.command("clear")
+@click.option("--older-than", metavar="AGE", help="Only what was not used for this long, such as 30d or 12h.")
+@common
+@pass_app
+def cache_clear(app: App, older_than: str | None) -> None:
+    """Empty the cache, or drop what was not used for a while.
+
+    \b
+    kameleon embeddings cache clear --older-than 30d
+    """
+    since = datetime.now(UTC) - parse_age(older_than) if older_than is not None else None
+    cleared = app.open().clear_cache(since)
+    if app.as_json:
+        app.print_json({"cleared": cleared})
+    else:
+        click.echo(f"cleared {cleared} texts")
+
+
+def parse_age(text: str) -> timedelta:
+    match = re.fullmatch(r"(\d{1,6})([smhdw])", text)
+    if match is None:
+        raise click.UsageError(f"--older-than is a number and one of s, m, h, d, w, such as 30d, not {text!r}")
+    return timedelta(seconds=int(match[1]) * SECONDS[match[2]])

@@ -20,6 +20,7 @@ from .search.catalog import Entity, Field
 from .search.engine import SearchEngine
 from .search.store import Entry
 from .search.tables import records as table
+from .search.tables import utc
 from .values import IndexReport, Ref
 
 OnConflict = Literal["error", "upsert", "skip"]
@@ -388,10 +389,6 @@ def make_entry(entity: Entity, id_: str, data: Mapping[str, Any]) -> Entry:
 
 def make_record(row: Any) -> Record:
     return Record(row.entity_name, row.id, row.data, utc(row.created_at), utc(row.updated_at))
-
-
-def utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def parts(ids: "list[str]") -> "Iterable[list[str]]":

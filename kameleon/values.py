@@ -112,7 +112,7 @@ class IndexReport:
     """What one writing call did, in records.
 
     `unchanged` had the same content and cost nothing; `embedded` got a new embedding, `reused` one made for an
-    identical text of the same call; `failed` were refused by the provider (`failures` says why, a few of them);
+    identical text before; `failed` were refused by the provider (`failures` says why, a few of them);
     `pending` are left to `embeddings sync`, because of `outage` where that is set.
     """
 
@@ -150,6 +150,16 @@ class Failure:
     reason: str
     message: str
     attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatus:
+    """One model's part of the embedding cache; `size` in bytes."""
+
+    fingerprint: str
+    texts: int
+    size: int
+    last_used: datetime
 
 
 @dataclass(frozen=True, slots=True)

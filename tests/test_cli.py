@@ -145,6 +145,16 @@ def test_status_and_sync(filled: Run) -> None:
     assert json.loads(filled("embeddings", "status", "--failed", "--json").stdout)[0]["attempts"] == 2
 
 
+def test_the_cache_is_shown_and_cleared(filled: Run) -> None:
+    assert filled("embeddings", "cache", "status").stdout == ""
+    assert json.loads(filled("embeddings", "cache", "status", "--json").stdout) == []
+    assert filled("embeddings", "cache", "clear").stdout == "cleared 0 texts\n"
+    assert json.loads(filled("embeddings", "cache", "clear", "--older-than", "30d", "--json").stdout) == {"cleared": 0}
+    assert "such as 30d" in filled("embeddings", "cache", "clear", "--older-than", "soon", status=2).stderr
+    totals = json.loads(filled("embeddings", "status", "--json").stdout)["totals"]
+    assert totals == {"indexed": 3, "pending": 0, "failed": 0, "cached": 0}
+
+
 BAD = [
     ("{oops}", "not JSON"),
     ("[1]", "not an object but a list"),

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,8 +11,9 @@ from sqlalchemy import ColumnElement, Connection, Engine, text, true
 
 from ..content import check_entity, check_id
 from ..errors import InvalidInput, ModelMismatch, NoProvider, ProviderUnavailable
-from ..values import Failure, Generation, IndexReport, IndexStatus, Ref, SearchResults
-from . import catalog
+from ..values import CacheStatus, Failure, Generation, IndexReport, IndexStatus, Ref, SearchResults
+from . import caching, catalog
+from .caching import StoredCache
 from .filters import parse_filter
 from .query import ask
 from .retrieval import Retriever
@@ -21,8 +23,9 @@ from .writing import Plan, Progress, Writer, entries
 
 if TYPE_CHECKING:
     from ..embeddings.provider import EmbeddingProvider
-    from ..embeddings.service import EmbeddingService
+    from ..embeddings.service import EmbeddingService, Listener
 
+BATCH_GENERATED = "embedding.batch_generated"
 STORES = {"sqlite": SQLiteStore}
 ON_PROVIDER_ERROR = ("defer", "raise")
 
@@ -36,6 +39,9 @@ class SearchEngine:
     `on_provider_error` says what a writing call does while the provider is down: "defer" stores the keywords and leaves
     embeddings pending for `sync`, "raise" stores nothing and raises ProviderUnavailable or ProviderRefused.
 
+    `cache` keeps embeddings by text in `kdb_embedding_cache`, `cache_limit` texts at most; None asks the provider
+    whether that is worth it.
+
     Constructing it makes kameleon's tables where they are missing; `create_tables=False` leaves that to migrations.
     Safe to share between threads; all database work is done on the caller's.
     """
@@ -48,6 +54,8 @@ class SearchEngine:
         create_tables: bool = True,
         on_provider_error: Literal["defer", "raise"] = "defer",
         vector_search: Literal["auto", "numpy", "sqlite-vec"] = "auto",
+        cache: bool | None = None,
+        cache_limit: int = 200_000,
     ) -> None:
         if engine.dialect.name not in STORES:
             raise InvalidInput(f"kameleon has no store for {engine.dialect.name!r}. Known: {', '.join(sorted(STORES))}")
@@ -59,6 +67,8 @@ class SearchEngine:
         self._store: Store = STORES[engine.dialect.name](engine, vector_search=vector_search)
         self._provider = embedding_provider
         self._on_provider_error = on_provider_error
+        self._is_caching = cache
+        self._cache_limit = cache_limit
         self._prepare_schema(create_tables)
 
     # writing
@@ -99,7 +109,7 @@ class SearchEngine:
         (but for those that `connection` holds already)."""
         with self.reading(connection) as conn:
             compared = self._writer.compare(conn, wanted)
-        plan = self._writer.embed(compared, progress=progress)
+        plan = self._writer.embed(compared, progress=progress, cache=self._cache(connection))
         if plan.report.outage and self._on_provider_error == "raise":
             raise ProviderUnavailable(f"nothing was stored: {plan.report.outage}")
         return plan
@@ -131,7 +141,7 @@ class SearchEngine:
         total = sum(status.pending + retry_failed * status.failed for status in self.get_status())
         report = IndexReport()
         for batch in self._pending(batch_size, retry_failed):
-            plan = self._writer.embed(Plan(len(batch), (), batch))
+            plan = self._writer.embed(Plan(len(batch), (), batch), cache=self._cache())
             with self.transaction() as conn:
                 done = self.apply(plan, conn)
             report += replace(done, unchanged=0)
@@ -165,6 +175,24 @@ class SearchEngine:
                 f"{provider.model_name}: nothing can be filled in. Use the index's model"
             )
         return generation
+
+    # the cache
+
+    def cache_status(self) -> list[CacheStatus]:
+        """What the embedding cache holds, by fingerprint."""
+        with self.reading() as conn:
+            return caching.status(conn)
+
+    def clear_cache(self, unused_since: datetime | None = None) -> int:
+        """Empty the embedding cache, or drop what was last used before a moment; tells how many texts went."""
+        with self.transaction() as conn:
+            return caching.clear(conn, unused_since)
+
+    def _cache(self, connection: Connection | None = None) -> StoredCache | None:
+        provider = self._service.provider if self._service else None
+        if provider is None or not (provider.is_costly if self._is_caching is None else self._is_caching):
+            return None
+        return StoredCache(self._store, self, limit=self._cache_limit, connection=connection)
 
     # reading
 
@@ -269,6 +297,12 @@ class SearchEngine:
 
     # the provider
 
+    def on(self, event: str, listener: "Listener") -> None:
+        """Call `listener(event, figures)` after each batch of embeddings. Known: embedding.batch_generated."""
+        if event != BATCH_GENERATED:
+            raise InvalidInput(f"unknown event {event!r}. Known: {BATCH_GENERATED}")
+        self._require_service().listen(listener)
+
     @cached_property
     def _service(self) -> "EmbeddingService | None":
         if self._provider is None:
@@ -281,6 +315,11 @@ class SearchEngine:
             current = catalog.active(catalog.read_generations(conn))
         if current is None:
             return EmbeddingService(get_provider(self._provider))
+        if not current.provider:
+            raise NoProvider(
+                f"this index was embedded by a provider object ({current.model_name}): "
+                "pass that object to SearchEngine, a name cannot stand for it"
+            )
         return EmbeddingService(get_provider(current.provider, **current.options))
 
     def _require_service(self) -> "EmbeddingService":

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
 
 from ..content import analyze, lost_terms
@@ -23,8 +24,8 @@ from ..errors import DatabaseLocked, InvalidInput, SchemaMissing, SchemaTooNew, 
 from ..values import Failure, Generation, IndexStatus, Ref
 from . import fts5
 from .filters import ORDERED, Comparison, Filter
-from .store import Candidates, Embedding, Entry, Key, Scope, State, Term
-from .tables import SCHEMA_VERSION, meta, metadata
+from .store import Cached, Candidates, Embedding, Entry, Key, Scope, State, Term
+from .tables import SCHEMA_VERSION, embedding_cache, meta, metadata, utc
 
 if TYPE_CHECKING:
     from .mirror import Mirror
@@ -175,6 +176,12 @@ ANALYZED = text("""
     FROM json_each(:keys) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
 """)
 CONTENTS = text("SELECT s.id, s.content FROM json_each(:keys) AS k CROSS JOIN kdb_search AS s ON s.id = k.value")
+
+CACHED = text("""
+    SELECT c.text_hash, c.embedding, c.used_at
+    FROM json_each(:keys) AS k CROSS JOIN kdb_embedding_cache AS c
+      ON c.text_hash = k.value AND c.fingerprint = :fingerprint
+""").columns(embedding_cache.c.text_hash, embedding_cache.c.embedding, embedding_cache.c.used_at)
 
 STATUS = """
     SELECT s.entity_name, count(*) AS indexed, max(s.updated_at) AS last_updated,
@@ -503,6 +510,20 @@ class SQLiteStore:
             Failure(row.entity_name, row.record_id, row.reason, row.message, row.attempts)
             for row in connection.execute(text(statement))
         ]
+
+    # cache
+
+    def cached(self, connection: Connection, fingerprint: str, keys: Sequence[str]) -> list[Cached]:
+        rows = connection.execute(CACHED, {"keys": json.dumps(keys), "fingerprint": fingerprint})
+        return [Cached(row.text_hash, row.embedding, utc(row.used_at)) for row in rows]
+
+    def cache(self, connection: Connection, fingerprint: str, rows: Mapping[str, bytes], now: datetime) -> None:
+        values = [
+            {"text_hash": key, "fingerprint": fingerprint, "embedding": vector, "used_at": now}
+            for key, vector in sorted(rows.items())
+        ]
+        if values:
+            connection.execute(insert(embedding_cache).on_conflict_do_nothing(), values)
 
     # filters
 

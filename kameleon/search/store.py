@@ -36,6 +36,12 @@ class Embedding(NamedTuple):
     message: str | None = None
 
 
+class Cached(NamedTuple):
+    key: str
+    vector: bytes
+    used_at: datetime
+
+
 class State(NamedTuple):
     """What the index holds of a record: the hash of its content, and of the content its embedding was made from."""
 
@@ -139,6 +145,12 @@ class Store(Protocol):
 
     def failures(self, connection: Connection, generation: Generation) -> list[Failure]:
         """Every tombstone, by entity and id."""
+
+    def cached(self, connection: Connection, fingerprint: str, keys: Sequence[str]) -> list[Cached]:
+        """The rows of the embedding cache that are there."""
+
+    def cache(self, connection: Connection, fingerprint: str, rows: Mapping[str, bytes], now: datetime) -> None:
+        """Adds rows, in the order of their keys, leaving those that are there."""
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         """A condition on `kdb_records.data` and its binds."""

@@ -1,9 +1,17 @@
 """The tables that are the same on both databases, as SQLAlchemy sees them. What differs stands in the dialect files."""
 
-from sqlalchemy import JSON, Column, DateTime, Float, Index, Integer, MetaData, Table, Text
+from datetime import UTC, datetime
+
+from sqlalchemy import JSON, Column, DateTime, Float, Index, Integer, LargeBinary, MetaData, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
 SCHEMA_VERSION = 1
+
+
+def utc(moment: datetime) -> datetime:
+    """A moment as a database gave it back: SQLite drops the zone, which was UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
 
 metadata = MetaData()
 document = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
@@ -30,6 +38,15 @@ generations = Table(
     Column("created_at", instant, nullable=False),
     Column("updated_at", instant, nullable=False),
     Index("kdb_generation_fingerprint", "fingerprint"),
+)
+
+embedding_cache = Table(
+    "kdb_embedding_cache",
+    metadata,
+    Column("text_hash", Text, primary_key=True),
+    Column("fingerprint", Text, primary_key=True),
+    Column("embedding", LargeBinary, nullable=False),
+    Column("used_at", instant, nullable=False, index=True),
 )
 
 entities = Table(

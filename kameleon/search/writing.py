@@ -21,6 +21,7 @@ from .store import Embedding, Entry, Store
 
 if TYPE_CHECKING:
     from ..embeddings.service import EmbeddingReport, EmbeddingService
+    from .caching import StoredCache
 
 Progress = Callable[[int, int], None]
 
@@ -33,6 +34,7 @@ class Plan:
     changed: Sequence[Entry]
     to_embed: Sequence[Entry]
     embeddings: Sequence[Embedding] = ()
+    cache: "StoredCache | None" = None
     report: IndexReport = field(default_factory=IndexReport)
 
 
@@ -79,7 +81,7 @@ class Writer:
             ]
         return Plan(len(wanted), changed, to_embed)
 
-    def embed(self, plan: Plan, *, progress: Progress | None = None) -> Plan:
+    def embed(self, plan: Plan, *, progress: Progress | None = None, cache: "StoredCache | None" = None) -> Plan:
         """The plan with its embeddings. Raises nothing for a refused text or an outage: `report` tells."""
         if not plan.to_embed or self._service is None:
             return plan
@@ -88,8 +90,14 @@ class Writer:
             [entry.content for entry in plan.to_embed],
             on_error="collect",
             progress=(lambda texts: progress(done + texts, plan.total)) if progress else None,
+            cache=cache,
         )
-        return replace(plan, embeddings=list(embeddings(plan.to_embed, made)), report=counts(plan.to_embed, made))
+        return replace(
+            plan,
+            embeddings=list(embeddings(plan.to_embed, made)),
+            cache=cache,
+            report=counts(plan.to_embed, made),
+        )
 
     def apply(self, connection: Connection, plan: Plan) -> IndexReport:
         """Write the plan on this connection, inside its transaction."""
@@ -98,6 +106,8 @@ class Writer:
         keys = self._store.upsert(connection, plan.changed, known, now) if plan.changed else {}
         if plan.embeddings and self._service:
             provider = self._service.provider
+            if plan.cache and plan.cache.waiting:
+                plan.cache.write(connection, provider.fingerprint, plan.cache.waiting)
             generation = catalog.of_fingerprint(known, provider.fingerprint)
             if generation is None and catalog.active(known) is None:
                 generation = catalog.add_generation(connection, self._store, provider, catalog.ACTIVE)
@@ -130,13 +140,13 @@ def embeddings(wanted: Sequence[Entry], made: "EmbeddingReport") -> Iterable[Emb
 
 
 def counts(wanted: Sequence[Entry], made: "EmbeddingReport") -> IndexReport:
-    if not made.reused and not any(made.errors):
+    if not made.reused and not made.cache_hits and not any(made.errors):
         return IndexReport(embedded=len(wanted))
     refused = [
         (e.ref, str(error)) for e, error in zip(wanted, made.errors, strict=True) if isinstance(error, TextRefused)
     ]
     good = [i for i, vector in enumerate(made.embeddings) if vector is not None]
-    reused = sum(i in made.reused for i in good)
+    reused = sum(i in made.reused or made.cached[i] for i in good)
     return IndexReport(
         embedded=len(good) - reused,
         reused=reused,

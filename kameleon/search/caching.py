@@ -1,0 +1,121 @@
+"""The embedding cache in the index's own database.
+
+What was paid for is written in a transaction of its own as soon as it arrives, so that work which fails afterwards pays
+nothing again. On SQLite there is one writer: inside a caller's transaction (`connection=`) the rows wait and are
+written with it, and a rollback takes them along.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from sqlalchemy import Connection, bindparam, delete, func, select, update
+
+from ..errors import DatabaseLocked
+from ..values import CacheStatus
+from .store import Cached, Store
+from .tables import embedding_cache as table
+from .tables import utc
+
+if TYPE_CHECKING:
+    from ..embeddings.provider import Vector
+
+log = logging.getLogger("kameleon.embeddings")
+
+USE_IS_NOTED_AFTER = timedelta(days=1)
+EVICT_EVERY = 1_000
+
+
+class Transactions(Protocol):
+    def reading(self, connection: Connection | None = None) -> AbstractContextManager[Connection]: ...
+    def transaction(self, connection: Connection | None = None) -> AbstractContextManager[Connection]: ...
+
+
+class StoredCache:
+    """An EmbeddingCache. `limit` is in texts; those unused for longest go first, to the day.
+
+    `connection` is the caller's: the rows then wait in `waiting`, for `write` inside its transaction.
+    """
+
+    def __init__(self, store: Store, open_: Transactions, *, limit: int, connection: Connection | None = None) -> None:
+        self._store = store
+        self._open = open_
+        self._limit = limit
+        self._connection = connection
+        self._until_evicting = 0
+        self.waiting: dict[str, bytes] = {}
+
+    def get(self, fingerprint: str, keys: Sequence[str]) -> "Mapping[str, Vector]":
+        import numpy as np
+
+        with self._open.reading(self._connection) as connection:
+            found = self._store.cached(connection, fingerprint, keys)
+        self._note_use(fingerprint, found)
+        return {row.key: np.frombuffer(row.vector, "<f4") for row in found}
+
+    def put(self, fingerprint: str, vectors: "Mapping[str, Vector]") -> None:
+        rows = {key: vector.astype("<f4", copy=False).tobytes() for key, vector in vectors.items()}
+        if self._connection is not None:
+            self.waiting.update(rows)
+            return
+        try:
+            with self._open.transaction() as connection:
+                self.write(connection, fingerprint, rows)
+        except DatabaseLocked as error:
+            log.warning("embed_batch:cache_skipped texts=%d: %s", len(rows), error)
+
+    def write(self, connection: Connection, fingerprint: str, rows: Mapping[str, bytes]) -> None:
+        self._store.cache(connection, fingerprint, rows, datetime.now(UTC))
+        self._until_evicting -= len(rows)
+        if self._until_evicting <= 0:
+            self._until_evicting = EVICT_EVERY
+            evict(connection, self._limit)
+
+    def _note_use(self, fingerprint: str, found: Sequence[Cached]) -> None:
+        """Once a day for each text, so that looking up stays reading."""
+        now = datetime.now(UTC)
+        stale = [{"key": row.key} for row in found if now - row.used_at > USE_IS_NOTED_AFTER]
+        if not stale or self._connection is not None:
+            return
+        noted = update(table).where(table.c.text_hash == bindparam("key"), table.c.fingerprint == fingerprint)
+        try:
+            with self._open.transaction() as connection:
+                connection.execute(noted.values(used_at=now), stale)
+        except DatabaseLocked as error:
+            log.warning("embed_batch:cache_skipped texts=%d: %s", len(stale), error)
+
+
+def evict(connection: Connection, limit: int) -> int:
+    """Down to `limit` texts, those unused for longest first; tells how many went."""
+    surplus = (connection.scalar(select(func.count()).select_from(table)) or 0) - limit
+    if surplus <= 0:
+        return 0
+    oldest = select(table.c.text_hash, table.c.fingerprint).order_by(table.c.used_at, table.c.text_hash).limit(surplus)
+    rows = [{"key": row.text_hash, "whose": row.fingerprint} for row in connection.execute(oldest)]
+    gone = delete(table).where(table.c.text_hash == bindparam("key"), table.c.fingerprint == bindparam("whose"))
+    connection.execute(gone, rows)
+    return len(rows)
+
+
+def clear(connection: Connection, unused_since: datetime | None) -> int:
+    """All of it, or what was last used before a moment; tells how many texts that were."""
+    statement = delete(table)
+    if unused_since is not None:
+        statement = statement.where(table.c.used_at < unused_since)
+    return connection.execute(statement).rowcount
+
+
+def status(connection: Connection) -> list[CacheStatus]:
+    found = connection.execute(
+        select(
+            table.c.fingerprint,
+            func.count().label("texts"),
+            func.sum(func.length(table.c.embedding)).label("size"),
+            func.max(table.c.used_at).label("used"),
+        )
+        .group_by(table.c.fingerprint)
+        .order_by(table.c.fingerprint)
+    )
+    return [CacheStatus(row.fingerprint, row.texts, row.size, utc(row.used)) for row in found]

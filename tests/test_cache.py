@@ -1,0 +1,167 @@
+"""Nothing is paid for twice: the embedding cache, on every store."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, text
+
+from kameleon import SearchEngine
+from kameleon.embeddings import EmbeddingService, OpenAIProvider, StaticProvider
+from kameleon.embeddings.cache import text_key
+from kameleon.errors import DatabaseLocked
+from kameleon.testing import HashProvider
+
+from .conftest import Make
+
+
+@pytest.fixture
+def caching(make: Make, provider: HashProvider) -> SearchEngine:
+    return make(provider, cache=True)
+
+
+def asked(provider: HashProvider) -> list[str]:
+    return [text for call in provider.calls for text in call]
+
+
+def test_a_known_text_is_not_asked_again_whatever_it_belongs_to(caching: SearchEngine, provider: HashProvider) -> None:
+    caching.index_record("A", "1", "red fox")
+    report = caching.index_records_batch([("B", "9", "red fox"), ("B", "10", "grey wolf")])
+    assert (report.embedded, report.reused) == (1, 1)
+    assert asked(provider) == ["red fox", "grey wolf"]
+    assert [hit.id for hit in caching.search("red fox", mode="vector", limit=2)] == ["1", "9"]
+
+
+def test_a_deleted_record_leaves_its_text_known(caching: SearchEngine, provider: HashProvider) -> None:
+    caching.index_record("A", "1", "red fox")
+    caching.delete_record("A", "1")
+    caching.index_record("A", "1", "red fox")
+    assert asked(provider) == ["red fox"]
+
+
+def test_another_model_knows_nothing_of_it(make: Make, caching: SearchEngine) -> None:
+    caching.index_record("A", "1", "red fox")
+    other = HashProvider(model_name="other")
+    cache = caching._cache()
+    report = EmbeddingService(other, cache=cache).embed_batch(["red fox"])
+    assert (report.cache_hits, report.requests) == (0, 1)
+    assert len({part.fingerprint for part in caching.cache_status()}) == 2
+
+
+def test_the_report_says_what_came_from_the_cache(caching: SearchEngine, provider: HashProvider) -> None:
+    service = EmbeddingService(provider, cache=caching._cache())
+    service.embed_batch(["a", "b"])
+    report = service.embed_batch(["b", "c", "a", "b"])
+    assert report.cached == [True, False, True, True]
+    assert (report.total_count, report.cache_hits, report.cache_hit_rate, report.requests) == (4, 3, 0.75, 1)
+    assert provider.calls == [["a", "b"], ["c"]]
+    for vector, word in zip(report.embeddings, "bcab", strict=True):
+        assert vector is not None
+        assert np.allclose(vector, EmbeddingService(HashProvider()).embed_query(word), atol=1e-6)
+
+
+def test_work_that_failed_pays_nothing_again(
+    caching: SearchEngine, provider: HashProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: Any) -> None:
+        raise RuntimeError("the application fails")
+
+    monkeypatch.setattr(caching, "apply", fail)
+    with pytest.raises(RuntimeError):
+        caching.index_record("A", "1", "red fox")
+    monkeypatch.undo()
+    assert caching.index_record("A", "1", "red fox").reused == 1
+    assert asked(provider) == ["red fox"]
+
+
+def test_in_the_callers_transaction_the_cache_is_written_with_it(
+    caching: SearchEngine, provider: HashProvider, engine: Engine
+) -> None:
+    caching.index_record("A", "0", "zero")
+    with engine.connect() as connection:
+        transaction = connection.begin()
+        caching.index_record("A", "1", "red fox", connection=connection)
+        transaction.rollback()
+    assert sum(part.texts for part in caching.cache_status()) == 1
+    with engine.begin() as connection:
+        caching.index_record("A", "1", "red fox", connection=connection)
+    assert sum(part.texts for part in caching.cache_status()) == 2
+    assert asked(provider) == ["zero", "red fox", "red fox"]
+
+
+def test_refused_texts_are_not_kept(make: Make) -> None:
+    provider = HashProvider(refuse=lambda text: ValueError("no") if text == "poison" else None)
+    search = make(provider, cache=True)
+    search.index_records_batch([("A", "1", "poison"), ("A", "2", "fine")])
+    assert [part.texts for part in search.cache_status()] == [1]
+
+
+def test_whether_it_is_on_is_the_providers_to_say(make: Make, provider: HashProvider) -> None:
+    assert (StaticProvider().is_costly, OpenAIProvider.is_costly) == (False, True)
+    search = make(provider)
+    search.index_record("A", "1", "red fox")
+    assert search.cache_status() == []
+    provider.is_costly = True
+    search.index_record("A", "2", "grey wolf")
+    assert [part.texts for part in search.cache_status()] == [1]
+    make(provider, cache=False).index_record("A", "3", "brown bear")
+    assert [part.texts for part in search.cache_status()] == [1]
+
+
+def age(engine: Engine, key: str, days: int) -> None:
+    then = (datetime.now(UTC) - timedelta(days=days)).replace(tzinfo=None)
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE kdb_embedding_cache SET used_at = :then WHERE text_hash = :key"),
+            {"then": then.isoformat(" "), "key": text_key(key)},
+        )
+
+
+def test_clearing_drops_all_or_what_was_not_used_for_long(caching: SearchEngine, engine: Engine) -> None:
+    caching.index_records_batch([("A", str(n), f"text {n}") for n in range(4)])
+    age(engine, "text 0", 40)
+    age(engine, "text 1", 40)
+    caching.index_record("B", "1", "text 1")
+    assert caching.clear_cache(datetime.now(UTC) - timedelta(days=30)) == 1
+    assert caching.clear_cache() == 3
+    assert caching.cache_status() == []
+
+
+def test_the_texts_unused_for_longest_make_room(make: Make, provider: HashProvider, engine: Engine) -> None:
+    search = make(provider, cache=True, cache_limit=3)
+    search.index_records_batch([("A", str(n), f"text {n}") for n in range(3)])
+    age(engine, "text 1", 9)
+    search.index_record("A", "3", "text 3")
+    provider.calls.clear()
+    search.index_records_batch([("B", str(n), f"text {n}") for n in range(4)])
+    assert asked(provider) == ["text 1"]
+
+
+def test_a_cache_that_cannot_be_written_costs_only_money(
+    caching: SearchEngine, provider: HashProvider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = caching._cache()
+    assert cache is not None
+
+    def locked(*_args: Any) -> None:
+        raise DatabaseLocked("busy")
+
+    monkeypatch.setattr(cache, "write", locked)
+    report = EmbeddingService(provider, cache=cache).embed_batch(["red fox"])
+    assert report.errors == [None]
+    assert "embed_batch:cache_skipped texts=1" in caplog.text
+
+
+def test_listeners_hear_of_every_batch(caching: SearchEngine) -> None:
+    heard: list[tuple[str, dict[str, float]]] = []
+    caching.on("embedding.batch_generated", lambda event, figures: heard.append((event, dict(figures))))
+    caching.index_records_batch([("A", "1", "red fox"), ("A", "2", "grey wolf")])
+    caching.index_record("B", "1", "red fox")
+    (first, second) = heard
+    assert first[0] == "embedding.batch_generated"
+    assert (first[1]["total_count"], first[1]["cache_hits"], first[1]["api_calls"]) == (2, 0, 1)
+    assert (second[1]["total_count"], second[1]["cache_hits"], second[1]["api_calls"]) == (1, 1, 0)
+    assert set(first[1]) == {"total_count", "cache_hits", "api_calls", "processing_time_ms", "avg_latency_ms"}
+    with pytest.raises(ValueError, match=r"Known: embedding\.batch_generated"):
+        caching.on("nonsense", lambda *_: None)
