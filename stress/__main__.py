@@ -2,9 +2,9 @@
 
 import click
 
-from . import insert, startup
+from . import embed, insert, startup
 
-RUNS = {"insert": insert.run, "startup": startup.run}
+RUNS = {"embed": embed.run, "insert": insert.run, "startup": startup.run}
 
 
 @click.command()
@@ -12,10 +12,17 @@ RUNS = {"insert": insert.run, "startup": startup.run}
 @click.option("--rows", type=click.IntRange(1), default=30_000, show_default=True)
 @click.option("--seed", type=int, default=7, show_default=True)
 def main(name: str, rows: int, seed: int) -> None:
-    """Measure: insert (records to searchable), startup (the command from a standing start). A JSON line a measure."""
+    """Measure, a JSON line each.
+
+    \b
+    embed    what the embedding service adds, and what it saves
+    insert   records to searchable, against SQL by hand and a loop of single calls
+    startup  the command from a standing start
+    """
     for run in RUNS.values() if name == "all" else [RUNS[name]]:
         for figures in run(rows, seed):
             click.echo(figures)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""What the embedding service adds, and what it saves."""
+
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kameleon import SearchEngine, create_engine
+from kameleon.embeddings import CallableProvider, EmbeddingService, OpenAIProvider
+
+from .corpus import SHARED, passages, records
+from .report import line, stopwatch
+from .server import DIMENSIONS, serving
+
+MINILM = SHARED / "models" / "all-MiniLM-L6-v2"
+MIXED_TEXTS = 1_500
+LATENCY_S = 0.2
+TRIES = 5
+
+
+def run(rows: int, seed: int) -> Iterator[str]:
+    if MINILM.is_dir():
+        yield local_model(seed)
+    yield network(seed)
+    yield overhead(rows, seed)
+
+
+def mixed(seed: int) -> list[str]:
+    """Titles, sentences and whole extracts in one list, as applications have them."""
+    chance = np.random.default_rng(seed)
+    extracts = [record["extract"] for record in records("wikipedia_movies") if record["extract"]]
+    chosen = [extracts[n].split() for n in chance.choice(len(extracts), MIXED_TEXTS, replace=False)]
+    lengths = np.minimum(300, 3 + chance.lognormal(2.7, 1.0, MIXED_TEXTS)).astype(int)
+    return [" ".join(words[:n]) for words, n in zip(chosen, lengths, strict=True)]
+
+
+def local_model(seed: int) -> str:
+    from kameleon.embeddings import FastEmbedProvider
+
+    texts = mixed(seed)
+    provider = FastEmbedProvider(str(MINILM))
+    provider.embed_batch(texts[:8])
+    session = provider._session
+    with stopwatch() as ours:
+        EmbeddingService(provider).embed_batch(texts)
+    with stopwatch() as one_by_one:
+        for text in texts:
+            list(session.embed([text]))
+    with stopwatch() as theirs:
+        list(session.embed(texts))
+    return line(
+        "embed: all-MiniLM-L6-v2",
+        seed=seed,
+        texts=len(texts),
+        mean_words=round(statistics.mean(len(text.split()) for text in texts), 1),
+        texts_per_second=round(len(texts) / ours.seconds, 1),
+        fastembed_texts_per_second=round(len(texts) / theirs.seconds, 1),
+        one_by_one_texts_per_second=round(len(texts) / one_by_one.seconds, 1),
+        times_fastembed=round(theirs.seconds / ours.seconds, 2),
+        times_one_by_one=round(one_by_one.seconds / ours.seconds, 2),
+    )
+
+
+def network(seed: int) -> str:
+    texts = passages(1_800, seed)
+    with serving(LATENCY_S) as url, tempfile.TemporaryDirectory() as folder:
+        engine = create_engine(f"sqlite:///{Path(folder) / 'cache.db'}")
+        search = SearchEngine(engine, OpenAIProvider(dimensions=DIMENSIONS, api_key="none", base_url=url))
+        service = EmbeddingService(search._require_service().provider, cache=search._cache())
+        service.embed_batch(["warm up the connection"])
+        uncached = service.embed_batch(texts[:1000])
+        mostly = service.embed_batch([*texts[:800], *texts[1000:1200]])
+        cached = service.embed_batch(texts[:1])
+        few = service.embed_batch(texts[1200:1216])
+        engine.dispose()
+    return line(
+        "embed: loopback server",
+        seed=seed,
+        latency_s=LATENCY_S,
+        round_trips_uncached_1000=round(uncached.processing_time_seconds / LATENCY_S, 2),
+        round_trips_80_percent_cached_1000=round(mostly.processing_time_seconds / LATENCY_S, 2),
+        requests_for_16=few.requests,
+        cached_text_ms=round(1000 * cached.processing_time_seconds, 2),
+        worker_utilization=round(uncached.worker_utilization, 2),
+        error_rate=sum(e is not None for report in (uncached, mostly, few) for e in report.errors) / 2016,
+    )
+
+
+def overhead(rows: int, seed: int) -> str:
+    texts = passages(rows, seed)
+    answer = np.full((1000, DIMENSIONS), 0.5, np.float32)
+
+    def at_once(asked: Sequence[str]) -> Any:
+        return answer[: len(asked)]
+
+    provider = CallableProvider(at_once, dimensions=DIMENSIONS, model_name="at-once")
+    plain = min(EmbeddingService(provider).embed_batch(texts).processing_time_seconds for _ in range(TRIES))
+    with tempfile.TemporaryDirectory() as folder:
+        engine = create_engine(f"sqlite:///{Path(folder) / 'cache.db'}")
+        search = SearchEngine(engine, provider, cache=True)
+        service = EmbeddingService(provider, cache=search._cache())
+        written = service.embed_batch(texts).processing_time_seconds
+        found = service.embed_batch(texts).processing_time_seconds
+        engine.dispose()
+    return line(
+        "embed: service overhead",
+        seed=seed,
+        texts=rows,
+        microseconds_a_text=round(1e6 * plain / rows, 2),
+        with_cache_written=round(1e6 * written / rows, 2),
+        with_cache_found=round(1e6 * found / rows, 2),
+    )

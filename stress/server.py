@@ -1,0 +1,59 @@
+"""An embeddings server on loopback, in a process of its own, that takes its time."""
+
+import base64
+import json
+import multiprocessing
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+DIMENSIONS = 256
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    latency_s = 0.0
+    vector = base64.b64encode(np.full(DIMENSIONS, 0.5, "<f4").tobytes()).decode()
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        rows = [{"object": "embedding", "index": n, "embedding": self.vector} for n in range(len(asked["input"]))]
+        body = json.dumps({"object": "list", "data": rows, "model": "m", "usage": {}}).encode()
+        time.sleep(self.latency_s)
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 64
+
+
+def serve(latency_s: float, told: Connection) -> None:
+    Handler.latency_s = latency_s
+    server = Server(("127.0.0.1", 0), Handler)
+    told.send(f"http://127.0.0.1:{server.server_address[1]}/v1")
+    server.serve_forever()
+
+
+@contextmanager
+def serving(latency_s: float) -> Iterator[str]:
+    """The server's base URL."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(latency_s, theirs), daemon=True)
+    process.start()
+    try:
+        yield ours.recv()
+    finally:
+        process.terminate()
+        process.join()
