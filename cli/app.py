@@ -32,7 +32,8 @@ class App:
         """The engine of the database; `create=False` asks for one that is there already."""
         engine = kameleon.create_engine(self.url)
         file = engine.url.database
-        if not create and engine.dialect.name == "sqlite" and file and not Path(file).exists():
+        is_file = engine.dialect.name == "sqlite" and file and file != ":memory:" and not file.startswith("file:")
+        if is_file and not create and not Path(str(file)).exists():
             raise StorageError(
                 f"no database at {file}. `kameleon data insert` makes one; --database or KAMELEON_URL names another"
             )
@@ -87,7 +88,7 @@ def parse_object(text: str, what: str) -> Mapping[str, Any]:
     """A JSON object from the command line; a usage error otherwise."""
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.UsageError(f"{what} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise click.UsageError(f'{what} is a JSON object such as \'{{"status": "open"}}\', not {text:.40}')

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, cast
 import click
 
 from .app import App, common, parse_object, pass_app
-from .inserting import Insertion
+from .inserting import ARGUMENT, Insertion
 from .source import read_items
 
 
@@ -30,7 +30,7 @@ def data() -> None:
 @click.option("--skip-existing", is_flag=True, help="Leave records whose id exists as they are.")
 @click.option("--no-create", is_flag=True, help="Do not make a missing entity.")
 @click.option("--skip-invalid", is_flag=True, help="Go on after a bad record.")
-@click.option("--rejects", type=click.File("wb", lazy=True), help="Write bad records to this file.")
+@click.option("--rejects", type=click.File("ab", lazy=False), help="Add bad records to this file.")
 @click.option("--atomic", is_flag=True, help="All or nothing: one transaction, holding the write lock throughout.")
 @click.option("--from-line", type=click.IntRange(1), default=1, help="Start at this line (in a JSON array: element).")
 @click.option("--max-record-bytes", type=click.IntRange(2), default=10_000_000, show_default=True)
@@ -64,7 +64,7 @@ def insert(
         raise click.UsageError("--upsert and --skip-existing exclude each other")
     if json_records is not None and from_file is not None:
         raise click.UsageError("give records as an argument or with --from-file, not both")
-    if json_records is None and from_file is None and sys.stdin.isatty():
+    if json_records is None and from_file is None and (sys.stdin is None or sys.stdin.isatty()):
         raise click.UsageError(
             "no records: pipe JSON lines in, name a file with --from-file, or give JSON as an argument"
         )
@@ -97,7 +97,7 @@ def insert(
 
 def _open_source(stack: ExitStack, given: str | None, file: str | None) -> tuple[BinaryIO, str]:
     if given is not None:
-        return io.BytesIO(given.encode("utf-8", "surrogateescape")), "argument"
+        return io.BytesIO(given.encode("utf-8", "surrogateescape")), ARGUMENT
     if file is None:
         return sys.stdin.buffer, "stdin"
     if file.endswith(".gz"):
@@ -149,8 +149,8 @@ def get(app: App, entity: str, id_: str) -> None:
 @data.command("list")
 @click.argument("entity")
 @click.option("--where", metavar="JSON", help="Only records that match, as in search.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
-@click.option("--offset", type=click.IntRange(0), default=0)
+@click.option("--limit", type=click.IntRange(1, 2**53), default=20, show_default=True)
+@click.option("--offset", type=click.IntRange(0, 2**53), default=0)
 @common
 @pass_app
 def list_(app: App, entity: str, where: str | None, limit: int, offset: int) -> None:
@@ -182,7 +182,8 @@ def update(app: App, entity: str, id_: str, changes: str, replace_all: bool) -> 
     \b
     kameleon data update Ticket T-1001 '{"status": "closed"}'
     """
-    record = app.records().update(entity, id_, parse_object(changes, "JSON"), replace_all=replace_all)
+    patch = parse_object(changes, "JSON")
+    record = app.records().update(entity, id_, patch, replace_all=replace_all)
     if app.as_json:
         app.print_json({"id": record.id, **record.data})
     else:

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import click
 
 import kameleon
-from kameleon.errors import InvalidRecord, KameleonError, RecordExists
+from kameleon.errors import InvalidRecord, KameleonError, RecordExists, StorageError
 
 from .source import Item
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+
+ARGUMENT = "argument"
 
 
 class InputStopped(KameleonError):
@@ -48,6 +51,7 @@ class Insertion:
     rejected: int = 0
     started: float = field(default_factory=time.perf_counter)
     _is_interrupted: bool = False
+    _is_reading: bool = False
     _next_line: int = 1
 
     def run(self, items: Iterable[Item]) -> None:
@@ -58,11 +62,16 @@ class Insertion:
         with ExitStack() as stack:
             connection = stack.enter_context(self.search.transaction()) if self.is_atomic else None
             stack.enter_context(self._interruptible())
-            for batch in self._batches(items):
-                self._store(batch, connection)
-                self.progress(self.stored)
-                if self._is_interrupted:
-                    raise Interrupted(self._so_far("interrupted"))
+            try:
+                for batch in self._batches(items):
+                    self._store(batch, connection)
+                    self.progress(self.stored)
+                    if self._is_interrupted:
+                        raise KeyboardInterrupt
+            except KeyboardInterrupt:
+                raise Interrupted(self._so_far("interrupted")) from None
+            except StorageError as error:
+                raise InputStopped(self._so_far(str(error))) from error
 
     @property
     def stored(self) -> int:
@@ -89,13 +98,23 @@ class Insertion:
     def _batches(self, items: Iterable[Item]) -> Iterator[list[Item]]:
         """Batches of `batch_size`; a bad item that will stop the run ends its batch."""
         batch: list[Item] = []
-        for item in items:
+        for item in self._read(items):
             batch.append(item)
             if len(batch) >= self.batch_size or self._stops(item):
                 yield batch
                 batch = []
         if batch:
             yield batch
+
+    def _read(self, items: Iterable[Item]) -> Iterator[Item]:
+        rest = iter(items)
+        while True:
+            self._is_reading = True
+            item = next(rest, None)
+            self._is_reading = False
+            if item is None:
+                return
+            yield item
 
     def _stops(self, item: Item) -> bool:
         return item.error is not None and (item.is_fatal or not self.skip_invalid)
@@ -150,15 +169,20 @@ class Insertion:
     def _so_far(self, what: str) -> str:
         if self.is_atomic:
             return f"{what}. Nothing was stored (--atomic)"
-        return f"{what}. Stored so far: {self.stored} records. Continue with: {continue_command(self._next_line)}"
+        stored = f"{what}. Stored so far: {self.stored} records"
+        if self.name == ARGUMENT:
+            return stored
+        return f"{stored}. Continue with: {continue_command(self._next_line)}"
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """The first Ctrl-C ends the run after the batch in hand, the second at once."""
+        """Ctrl-C ends the run after the batch in hand, or at once while waiting for input or when pressed twice."""
 
         def interrupted(_signal: int, _frame: Any) -> None:
             self._is_interrupted = True
             signal.signal(signal.SIGINT, before)
+            if self._is_reading:
+                raise KeyboardInterrupt
 
         before = signal.signal(signal.SIGINT, interrupted)
         try:

@@ -36,7 +36,8 @@ for command in (data, embeddings, entity, search):
 def main() -> None:
     try:
         status = kameleon.main(standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         status = error.exit_code
@@ -49,4 +50,7 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
+    except OSError as error:
+        click.echo(f"Error: {error}", err=True)
+        status = 1
     sys.exit(status if isinstance(status, int) else 0)

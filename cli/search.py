@@ -18,7 +18,7 @@ SNIPPET = 160
 @click.argument("query")
 @click.option("-e", "--entity", "entities", multiple=True, help="Only this entity. Repeatable.")
 @click.option("--where", metavar="JSON", help='Only records that match, such as \'{"status": "open"}\'.')
-@click.option("--limit", type=click.IntRange(1), default=10, show_default=True, help="Hits at most.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Hits at most.")
 @click.option("--mode", type=click.Choice(["hybrid", "keyword", "vector"]), default="hybrid", show_default=True)
 @click.option("--min-score", type=click.FloatRange(0, 1), default=0.0, help="Only hits of at least this score.")
 @click.option("--explain", is_flag=True, help="Show what each leg said of each hit.")

@@ -6,6 +6,7 @@ What cannot be a record is an item with an error, so that the reader decides whe
 import codecs
 import json
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
@@ -32,9 +33,20 @@ class Item:
 def read_items(stream: BinaryIO, *, max_bytes: int, from_line: int = 1, keep_rest: bool = False) -> Iterator[Item]:
     """The items from `from_line` on. `keep_rest` keeps what of a line is over `max_bytes` in a temporary file."""
     reader = Lines(stream)
-    first = reader.peek()
+    try:
+        first = reader.peek()
+    except (OSError, EOFError, zlib.error) as error:
+        yield Item(1, b"", error=f"cannot be read: {error}", is_fatal=True)
+        return
     items = array_items(reader, max_bytes) if first == b"[" else line_items(reader, max_bytes, keep_rest)
-    return (item for item in items if item.line >= from_line)
+    line = 0
+    try:
+        for item in items:
+            line = item.line
+            if line >= from_line:
+                yield item
+    except (OSError, EOFError, zlib.error) as error:
+        yield Item(line + 1, b"", error=f"cannot be read: {error}", is_fatal=True)
 
 
 class Lines:
@@ -107,7 +119,7 @@ def is_start_of_object(raw: bytes) -> bool:
         json.loads(text)
     except json.JSONDecodeError as error:
         return error.pos >= len(text) or text == "{"
-    except RecursionError:
+    except (ValueError, RecursionError):
         return False
     return False
 
@@ -127,39 +139,70 @@ def whole_object(reader: Lines, raw: bytes, number: int, max_bytes: int) -> Item
 
 def array_items(reader: Lines, max_bytes: int) -> Iterator[Item]:
     """The elements of one array. Broken JSON inside it is fatal: nothing tells where the next element begins."""
-    decoder = json.JSONDecoder(parse_constant=refuse_constant)
-    decode = codecs.getincrementaldecoder("utf-8")().decode
-    text, number, is_end = "", 0, False
-
-    def more(text: str) -> tuple[str, bool]:
-        chunk = reader.read(max(CHUNK, len(text)))
-        return text + decode(chunk, not chunk), not chunk
-
+    number = 0
     try:
-        text, is_end = more(text)
-        text = text.lstrip(SPACE)[1:]
-        while True:
-            text = text.lstrip(SPACE + ("," if number else ""))
-            if not text and not is_end:
-                text, is_end = more(text)
-                continue
-            if text.startswith("]"):
-                return
-            try:
-                data, end = decoder.raw_decode(text)
-            except ValueError as error:
-                if not is_end and len(text) <= 4 * max_bytes:
-                    text, is_end = more(text)
-                    continue
-                yield Item(number + 1, text[:max_bytes].encode(), error=not_json(error), is_fatal=True)
-                return
+        ahead = Ahead(reader, max_bytes)
+        ahead.take()
+        while (head := ahead.head()) != "]":
+            if number:
+                if head != ",":
+                    raise ValueError("a comma or ] is missing")
+                ahead.take()
+            data, raw = ahead.value()
             number += 1
-            raw, text = text[:end].encode(), text[end:]
             yield check_item(number, raw, data, max_bytes)
+        ahead.take()
+        if ahead.head():
+            raise ValueError("something stands after the array")
     except UnicodeDecodeError as error:
         yield Item(number + 1, b"", error=f"not UTF-8: {error.reason}", is_fatal=True)
+    except ValueError as error:
+        yield Item(number + 1, b"", error=not_json(error), is_fatal=True)
     except RecursionError:
         yield Item(number + 1, b"", error="nested too deep", is_fatal=True)
+
+
+class Ahead:
+    """The text that was read and not yet taken; more is read as it is needed."""
+
+    def __init__(self, reader: Lines, max_bytes: int) -> None:
+        self._reader = reader
+        self._limit = 4 * max_bytes
+        self._decoder = json.JSONDecoder(parse_constant=refuse_constant)
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode
+        self._text = ""
+        self._is_end = False
+
+    def head(self) -> str:
+        """The next character that is not white space, "" at the end."""
+        self._text = self._text.lstrip(SPACE)
+        while not self._text and not self._is_end:
+            self._read()
+            self._text = self._text.lstrip(SPACE)
+        return self._text[:1]
+
+    def take(self) -> None:
+        self.head()
+        self._text = self._text[1:]
+
+    def value(self) -> tuple[Any, bytes]:
+        """The next value and how it stood there. Raises ValueError."""
+        self.head()
+        while True:
+            try:
+                data, end = self._decoder.raw_decode(self._text)
+            except ValueError:
+                if self._is_end or len(self._text) > self._limit:
+                    raise
+                self._read()
+            else:
+                raw, self._text = self._text[:end], self._text[end:]
+                return data, raw.encode("utf-8", "surrogatepass")
+
+    def _read(self) -> None:
+        chunk = self._reader.read(max(CHUNK, len(self._text)))
+        self._text += self._decode(chunk, not chunk)
+        self._is_end = not chunk
 
 
 def parse_item(raw: bytes, number: int) -> Item:

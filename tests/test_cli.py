@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import threading
@@ -222,28 +223,46 @@ def test_skip_existing_and_upsert(filled: Run) -> None:
 
 
 def test_ctrl_c_ends_between_batches_and_says_how_to_go_on(console_script: str, tmp_path: Path, run: Run) -> None:
+    (tmp_path / "in.jsonl").write_text(lines([{"id": n, "say": f"some words {n}"} for n in range(1, 3001)]))
+    arguments = ["-d", "sqlite:///x.db", "data", "insert", "T", "--batch-size", "2", "--from-file", "in.jsonl"]
+    process = subprocess.Popen([console_script, *arguments], stderr=subprocess.PIPE, cwd=tmp_path)
+    try:
+        while not stored(console_script, tmp_path):
+            pass
+        process.send_signal(signal.SIGINT)
+        _out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    said = re.search(r"Stored so far: (\d+) records\. Continue with: kameleon (.*)$", err.decode())
+    assert said
+    count = int(said[1])
+    assert 0 < count < 3000
+    assert said[2] == " ".join([*arguments, "--from-line", str(count + 1)])
+    done = json.loads(run("--json", *said[2].split()).stdout)
+    assert done["inserted"] == 3000 - count
+
+
+def test_ctrl_c_ends_a_run_that_waits_for_input(console_script: str, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [console_script, "-d", "sqlite:///x.db", "data", "insert", "T", "--batch-size", "2"],
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=tmp_path,
     )
     assert process.stdin is not None
     try:
-        process.stdin.write(lines([{"id": n, "say": "some words"} for n in range(1, 3)]).encode())
+        process.stdin.write(lines([{"id": n, "say": "some words"} for n in range(1, 4)]).encode())
         process.stdin.flush()
         while "2" not in stored(console_script, tmp_path):
             pass
         process.send_signal(signal.SIGINT)
-        process.stdin.write(lines([{"id": n, "say": "some words"} for n in range(3, 6)]).encode())
         _out, err = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130
-    said = err.decode()
-    assert "Stored so far: 4 records" in said
-    assert "kameleon -d sqlite:///x.db data insert T --batch-size 2 --from-line 5 < INPUT" in said
+    assert "Stored so far: 2 records" in err.decode()
+    assert "--from-line 3 < INPUT" in err.decode()
 
 
 def stored(console_script: str, folder: Path) -> str:
@@ -285,7 +304,7 @@ def test_a_terminal_gets_a_table_with_the_words_marked(filled: Run, console_scri
     ("arguments", "status", "message"),
     [
         (("search", "x"), 1, "Error: no database at kameleon.db."),
-        (("-d", "nonsense", "search", "x"), 1, "Error: 'nonsense' is no database URL"),
+        (("-d", "nonsense", "search", "x"), 1, "Error: no database can be opened as 'nonsense'"),
         (("search", " "), 2, "the query is empty"),
         (("search", "x", "--where", "{"), 2, "--where is not JSON"),
         (("search", "x", "--where", "[]"), 2, "--where is a JSON object"),
@@ -293,11 +312,19 @@ def test_a_terminal_gets_a_table_with_the_words_marked(filled: Run, console_scri
         (("data", "insert", "T", "--upsert", "--skip-existing"), 2, "exclude each other"),
         (("entity", "create", "T", "--search", "a", "--field", "n"), 2, "--field is NAME:TYPE"),
         (("nonsense",), 2, "No such command"),
+        (("-d", "mysql://h/x", "entity", "list"), 1, "Error: no database can be opened as 'mysql://h/x'"),
+        (("-d", "sqlite:///:memory:", "entity", "list"), 1, "tables are not in this database"),
+        (("search", "x", "--limit", "9" * 20), 2, "--limit"),
+        (("data", "insert", "T", "{oops}"), 1, "Error: argument:1: not JSON"),
+        (("data", "insert", "T", "[1, {}] x"), 1, "Error: argument:1: not an object"),
+        (("data", "insert", "T", '{"a": 1' + "0" * 5000 + "}"), 1, "Error: argument:1: "),
+        (("data", "update", "T", "1", "[" * 100_000), 2, "JSON is not JSON"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(run: Run, arguments: tuple[str, ...], status: int, message: str) -> None:
     failed = run(*arguments, status=status)
     assert message in failed.stderr
+    assert "INPUT" not in failed.stderr
     assert failed.stdout == ""
 
 

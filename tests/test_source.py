@@ -1,3 +1,4 @@
+import gzip
 import io
 import json
 from importlib import import_module
@@ -70,7 +71,7 @@ def test_a_bad_line_is_told_and_the_next_is_read(line: bytes, reason: str) -> No
 
 
 def test_a_line_nested_too_deep_for_the_parser_is_told() -> None:
-    (item,) = read(b'{"a": ' + b"[" * 5000 + b"]" * 5000 + b"}", max_bytes=100_000)
+    (item,) = read(b'{"a": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", max_bytes=1_000_000)
     assert item.error == "nested too deep"
 
 
@@ -82,8 +83,29 @@ def test_elements_of_an_array_are_counted_and_broken_json_ends_it() -> None:
         (3, {"a": 3}, False),
         (4, None, True),
     ]
-    (cut,) = read(b'[{"a": 1')
-    assert cut.is_fatal
+
+
+@pytest.mark.parametrize(
+    "raw", [b'[{"a": 1', b"[{} {}]", b"[{},,{}]", b"[{},]", b"[{}] x", b"[{}] [{}]", b"[", b"[NaN]"]
+)
+def test_a_malformed_array_ends_with_a_fatal_item(raw: bytes) -> None:
+    *good, last = read(raw)
+    assert all(item.error is None for item in good)
+    assert last.is_fatal
+    assert last.error is not None
+    assert last.error.startswith("not JSON: ")
+
+
+def test_a_stream_that_breaks_off_is_told() -> None:
+    whole = gzip.compress(b'{"a": 1}\n' * 1000)
+    with gzip.open(io.BytesIO(whole[:-20])) as stream:
+        *good, last = read_items(stream, max_bytes=100)
+    assert last.is_fatal
+    assert last.error.startswith("cannot be read: ")
+    assert len(good) < 1001
+    with gzip.open(io.BytesIO(b"no gzip at all")) as stream:
+        (only,) = read_items(stream, max_bytes=100)
+    assert only.error.startswith("cannot be read: Not a gzipped file")
 
 
 def test_from_line_skips_what_stands_before() -> None:
