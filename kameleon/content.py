@@ -129,6 +129,8 @@ def check_entity(name: object) -> str:
 def check_id(value: object) -> str:
     """A record's id as text: strings and integers as they are."""
     if isinstance(value, int) and not isinstance(value, bool):
+        if value.bit_length() > MAX_ID_BYTES:
+            raise InvalidRecord("a record id is a whole number of more than 300 digits")
         return str(value)
     return _check_key(value, "a record id", MAX_ID_BYTES)
 

@@ -1,5 +1,7 @@
 """Engines set up the way kameleon likes its databases; plain ones from SQLAlchemy work too."""
 
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import sqlalchemy
@@ -16,24 +18,31 @@ def create_engine(url: str, **options: Any) -> Engine:
     """
     try:
         parsed = make_url(url)
-    except sqlalchemy.exc.ArgumentError as error:
-        raise InvalidInput(
-            f"{url!r:.80} is no database URL. Try sqlite:///kameleon.db or postgresql://host/name"
-        ) from error
-    if parsed.drivername in ("postgresql", "postgres"):
-        parsed = parsed.set(drivername="postgresql+psycopg")
-    engine = sqlalchemy.create_engine(parsed, **options)
+        if parsed.drivername in ("postgresql", "postgres"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        engine = sqlalchemy.create_engine(parsed, **options)
+    except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError, ImportError, ValueError) as error:
+        raise InvalidInput(f"no database can be opened as {shown(url)}: {error}. Try sqlite:///kameleon.db") from error
     if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _connected)
+        event.listen(engine, "connect", partial(_connected, engine.dialect.dbapi))
         event.listen(engine, "begin", _began)
     return engine
 
 
-def _connected(connection: Any, _record: Any) -> None:
+def shown(url: str) -> str:
+    """The URL for a message, without what stands before an @, which may be a password."""
+    scheme, _, rest = url.partition("://")
+    return repr(f"{scheme}://…@{rest.rpartition('@')[2]}" if "@" in rest else url)[:120]
+
+
+def _connected(dbapi: Any, connection: Any, _record: Any) -> None:
+    """Where the file cannot be changed to write-ahead logging now (read-only, or another process is at it), it works as
+    it is and a later connection tries again."""
     connection.isolation_level = None
     cursor = connection.cursor()
     if cursor.execute("PRAGMA journal_mode").fetchone()[0] == "delete":
-        cursor.execute("PRAGMA journal_mode = wal")
+        with suppress(dbapi.OperationalError):
+            cursor.execute("PRAGMA journal_mode = wal")
     cursor.close()
 
 

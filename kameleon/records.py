@@ -24,9 +24,12 @@ from .search.tables import utc
 from .values import IndexReport, Ref
 
 OnConflict = Literal["error", "upsert", "skip"]
+ON_CONFLICT = ("error", "upsert", "skip")
 
 IDS_A_STATEMENT = 1_000
 MAX_DEPTH = 64
+MAX_BITS = 1024
+MAX_LIMIT = 2**53
 TRIES = 10
 TYPES: Mapping[str, tuple[type, ...]] = {
     "any": (object,),
@@ -81,6 +84,10 @@ class RecordStore:
     ) -> Entity:
         """Declare an entity: `search` names its searchable fields, `fields` maps a name to a type that is checked."""
         types = dict(fields or {})
+        if isinstance(search, str):
+            raise InvalidInput(f"search is a list of field names; for one, use [{search!r}]")
+        if "id" in (*search, *types):
+            raise InvalidInput("`id` is the key of every record and no field: get a record by it")
         unknown = sorted(set(types.values()) - set(TYPES))
         if unknown:
             raise InvalidInput(f"unknown type {unknown[0]!r}. Known: {', '.join(TYPES)}")
@@ -112,7 +119,7 @@ class RecordStore:
     def insert(
         self,
         entity: str,
-        records: Sequence[Mapping[str, Any]],
+        records: Iterable[Mapping[str, Any]],
         *,
         on_conflict: OnConflict = "error",
         create: bool = True,
@@ -124,6 +131,9 @@ class RecordStore:
         ("upsert") or leaves it ("skip"). A missing entity is made from these records, unless `create=False`
         (UnknownEntity). Raises InvalidRecord with the record's position before anything is written.
         """
+        if on_conflict not in ON_CONFLICT:
+            raise InvalidInput(f"unknown on_conflict {on_conflict!r}. Known: {', '.join(ON_CONFLICT)}")
+        records = list(records)
         for _ in range(TRIES):
             known = self._define(entity, records, create, connection)
             rows = checked_rows(known, records)
@@ -132,7 +142,9 @@ class RecordStore:
             entries = [make_entry(known, id_, data) for id_, data in chosen.items()]
             plan = self.search.plan(entries, connection=connection)
             with self.search.transaction(connection) as conn:
-                if self._taken(entity, rows, conn) != taken:
+                if self._taken(entity, rows, conn) != taken or not self.search.is_current(plan, conn):
+                    continue
+                if self._define(entity, records, create, conn) != known:
                     continue
                 is_new = self._declare(conn, known)
                 self._write(conn, entity, chosen, taken)
@@ -158,6 +170,9 @@ class RecordStore:
         self, entity: str, *, where: Mapping[str, Any] | None = None, limit: int = 100, offset: int = 0
     ) -> "list[Record]":
         """Records by id, those of `where`. Raises UnknownEntity, InvalidFilter."""
+        for name, value, least in (("limit", limit, 1), ("offset", offset, 0)):
+            if not isinstance(value, int) or not least <= value <= MAX_LIMIT:
+                raise InvalidInput(f"{name} is a whole number from {least} to {MAX_LIMIT}, not {value!r:.40}")
         known = self.entity(entity)
         statement = table.select().where(table.c.entity_name == entity)
         if where:
@@ -187,7 +202,7 @@ class RecordStore:
             grown = with_fields(known, [data])
             plan = self.search.plan([make_entry(grown, before.id, data)])
             with self.search.transaction() as connection:
-                if self._current(connection, before) != before.data:
+                if self._current(connection, before) != before.data or not self.search.is_current(plan, connection):
                     continue
                 self._declare(connection, grown)
                 self._write(connection, entity, {before.id: data}, {before.id})
@@ -198,6 +213,8 @@ class RecordStore:
     def delete(self, entity: str, ids: Iterable[str | int]) -> int:
         """Delete records and their index rows in one transaction; tells how many there were. Raises UnknownEntity."""
         self.entity(entity)
+        if isinstance(ids, str):
+            raise InvalidInput(f"ids is a list; for one, use [{ids!r}]")
         wanted = [check_id(id_) for id_ in ids]
         with self.search.transaction() as connection:
             deleted = 0
@@ -306,6 +323,8 @@ def check_data(entity: Entity, data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def check_value(value: Any, place: str, depth: int) -> None:
     """Raises InvalidRecord for what JSON or a database cannot hold, naming the place."""
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise InvalidRecord(f"{place} is a whole number of more than 300 digits")
     if value is None or isinstance(value, bool | int):
         return
     if isinstance(value, str):

@@ -33,7 +33,8 @@ class LegScore:
 class SearchResult:
     """One hit. `data` is the record as the record store holds it, None for records that live elsewhere.
 
-    `spans` are the (start, end) places of matched words in `matched_text`, filled by `search(..., highlight=True)`.
+    `spans` are the (start, end) places of matched words in the first 20,000 characters of `matched_text`, filled by
+    `search(..., highlight=True)`.
     """
 
     entity: str

@@ -11,6 +11,7 @@ from kameleon import SearchEngine
 from kameleon.embeddings import EmbeddingService, OpenAIProvider, StaticProvider
 from kameleon.embeddings.cache import text_key
 from kameleon.errors import DatabaseLocked
+from kameleon.search.caching import StoredCache
 from kameleon.testing import HashProvider
 
 from .conftest import Make
@@ -19,6 +20,10 @@ from .conftest import Make
 @pytest.fixture
 def caching(make: Make, provider: HashProvider) -> SearchEngine:
     return make(provider, cache=True)
+
+
+def stored_cache(search: SearchEngine) -> StoredCache:
+    return StoredCache(search._store, search, limit=100)
 
 
 def asked(provider: HashProvider) -> list[str]:
@@ -43,14 +48,14 @@ def test_a_deleted_record_leaves_its_text_known(caching: SearchEngine, provider:
 def test_another_model_knows_nothing_of_it(make: Make, caching: SearchEngine) -> None:
     caching.index_record("A", "1", "red fox")
     other = HashProvider(model_name="other")
-    cache = caching._cache()
+    cache = stored_cache(caching)
     report = EmbeddingService(other, cache=cache).embed_batch(["red fox"])
     assert (report.cache_hits, report.requests) == (0, 1)
     assert len({part.fingerprint for part in caching.cache_status()}) == 2
 
 
 def test_the_report_says_what_came_from_the_cache(caching: SearchEngine, provider: HashProvider) -> None:
-    service = EmbeddingService(provider, cache=caching._cache())
+    service = EmbeddingService(provider, cache=stored_cache(caching))
     service.embed_batch(["a", "b"])
     report = service.embed_batch(["b", "c", "a", "b"])
     assert report.cached == [True, False, True, True]
@@ -141,8 +146,7 @@ def test_the_texts_unused_for_longest_make_room(make: Make, provider: HashProvid
 def test_a_cache_that_cannot_be_written_costs_only_money(
     caching: SearchEngine, provider: HashProvider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cache = caching._cache()
-    assert cache is not None
+    cache = stored_cache(caching)
 
     def locked(*_args: Any) -> None:
         raise DatabaseLocked("busy")

@@ -1,12 +1,22 @@
 """What every store promises, through the engine that users hold. Each test runs on each store."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, text
 
 from kameleon import RecordStore, SearchEngine
-from kameleon.errors import InvalidRecord, ModelMismatch, NoProvider, ProviderUnavailable
+from kameleon.embeddings import EmbeddingProvider, StaticProvider
+from kameleon.errors import (
+    InvalidInput,
+    InvalidRecord,
+    ModelMismatch,
+    NoProvider,
+    ProviderError,
+    ProviderRefused,
+    ProviderUnavailable,
+)
 from kameleon.testing import HashProvider
 
 from .conftest import Make, ids
@@ -200,14 +210,43 @@ def test_what_analysers_lose_is_found_first(search: SearchEngine, query: str, wa
     "query",
     [
         *("*", "(", "'", "%", "\0", "🦊", "...", "fox AND", '"open', "NEAR(", "a:b", "terms:fox", "{a b}: x"),
+        *("a吐ing", "ab\u0820ing", "hello \u0301", "".join(chr(0x4E00 + n % 20_000) for n in range(40_000))),
         *("-fox", "^fox", "fox OR", "the of and", "fox\0bear", "x" * 100_000, "word " * 20_000),
     ],
 )
 def test_any_string_is_a_query(filled: SearchEngine, query: str) -> None:
     for mode in ("hybrid", "keyword", "vector"):
-        filled.search(query, mode=mode)
+        filled.search(query, mode=mode, highlight=True)
     if "fox" in query and "x" * 9 not in query:
         assert set(ids(filled.search(query, mode="keyword", entity="Article"))) >= {"1", "3"}
+
+
+def test_a_word_whose_stem_is_cut_mid_character_is_found(search: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    search.index_records_batch([("A", "1", "the a吐ing one"), ("A", "2", "the other one")])
+    assert ids(search.search("a吐ing", mode="keyword")) == ["1"]
+    monkeypatch.setattr("kameleon.search.sqlite.POSTINGS", 1)
+    assert ids(search.search("a吐ing one", mode="keyword", limit=2)) == ["1", "2"]
+
+
+def test_a_long_text_is_highlighted_at_its_beginning(search: SearchEngine) -> None:
+    search.index_record("A", "1", "word " * 200_000)
+    (hit,) = search.search("word", mode="keyword", highlight=True)
+    assert len(hit.spans) == 4_000
+
+
+def test_a_query_of_more_terms_than_are_used_is_not_called_exact(search: SearchEngine) -> None:
+    search.index_records_batch([("A", f"{n:03}", f"word{n}") for n in range(90)])
+    results = search.search(" ".join(f"word{n}" for n in range(90)), mode="keyword", limit=100)
+    assert (len(results), results.exact) == (64, False)
+
+
+def test_a_model_of_weight_0_leaves_the_ranking_to_keywords(make: Make, provider: HashProvider) -> None:
+    provider.vector_weight = 0.0
+    search = make(provider)
+    search.index_records_batch(ARTICLES)
+    hybrid, keyword = search.search("red fox"), search.search("red fox", mode="keyword")
+    assert [hit.score for hit in hybrid][: len(keyword)] == [hit.score for hit in keyword]
+    assert hybrid.plan.weight == 0.0
 
 
 def test_entity_and_id_are_not_searchable_text(search: SearchEngine) -> None:
@@ -269,13 +308,15 @@ def test_a_refused_text_costs_nobody_else_anything(make: Make) -> None:
 
 def test_a_refused_text_is_not_tried_again_until_asked_or_changed(make: Make) -> None:
     is_refusing = [True]
+    counted: list[tuple[int, int]] = []
     provider = HashProvider(refuse=lambda text: ValueError("no") if "poison" in text and is_refusing[0] else None)
     search = make(provider)
     search.index_record("A", "1", "poison")
     search.index_record("A", "1", "poison")
     assert search.sync().embedded == 0
     assert len(provider.calls) == 1
-    assert search.sync(retry_failed=True).failed == 1
+    assert search.sync(retry_failed=True, progress=lambda done, total: counted.append((done, total))).failed == 1
+    assert counted == [(1, 1)]
     assert search.failures()[0].attempts == 2
     is_refusing[0] = False
     assert search.sync(retry_failed=True).embedded == 1
@@ -321,6 +362,102 @@ def test_an_embedding_of_a_text_that_changed_meanwhile_is_not_kept(make: Make) -
     search.sync()
     (hit,) = search.search("new text", mode="vector")
     assert hit.explanation[0].raw == pytest.approx(1.0, abs=1e-5)
+
+
+class OneByOne(EmbeddingProvider):
+    model_name = "one-by-one"
+    dimensions = 2
+    error: Exception = ConnectionError("no route")
+
+    def embed(self, text: str) -> list[float]:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ConnectionError("no route"), OSError("disk"), ProviderRefused("no key")])
+def test_an_outage_told_text_by_text_leaves_no_tombstone(make: Make, error: Exception) -> None:
+    provider = OneByOne()
+    provider.error = error
+    search = make(provider)
+    report = search.index_records_batch(ARTICLES)
+    assert (report.indexed, report.failed, report.pending) == (4, 0, 4)
+    assert report.outage is not None
+    assert search.failures() == []
+
+
+def test_a_provider_that_fails_on_every_text_is_what_is_broken(make: Make) -> None:
+    provider = HashProvider(refuse=lambda text: (_ for _ in ()).throw(RuntimeError("out of memory")))
+    search = make(provider)
+    report = search.index_records_batch([("A", str(n), f"text {n}") for n in range(500)])
+    assert (report.failed, report.pending) == (0, 500)
+    assert report.outage is not None
+    assert "fails on every text: RuntimeError: out of memory" in report.outage
+    assert len(provider.calls) < 40
+
+
+def test_an_error_message_that_no_database_can_store_costs_nothing(make: Make) -> None:
+    search = make(HashProvider(refuse=lambda text: ValueError("\ud800\0") if text == "bad" else None))
+    report = search.index_records_batch([("A", "1", "bad"), ("A", "2", "good")])
+    assert (report.embedded, report.failed) == (1, 1)
+    assert search.failures()[0].message == "ValueError: ? "
+
+
+def test_prefixes_stand_before_what_the_model_reads(make: Make, provider: HashProvider) -> None:
+    provider.passage_prefix = "passage: "
+    provider.query_prefix = "query: "
+    asked: list[str] = []
+    provider.embed_query = lambda text: asked.append(text) or HashProvider().embed_query(text)  # type: ignore[method-assign,func-returns-value]
+    search = make(provider)
+    search.index_record("A", "1", "red fox")
+    assert search.search("fox")[0].matched_text == "red fox"
+    assert (provider.calls, asked) == ([["passage: red fox"]], ["query: fox"])
+
+
+def test_hybrid_search_goes_on_by_keyword_when_the_provider_refuses(make: Make, provider: HashProvider) -> None:
+    search = make(provider)
+    search.index_records_batch(ARTICLES)
+
+    def refuse(text: str) -> None:
+        raise ProviderRefused("no key")
+
+    provider.embed_query = refuse  # type: ignore[assignment,method-assign]
+    results = search.search("red fox", entity="Article")
+    assert ids(results) == ["1", "3"]
+    assert results.plan.note == "keywords only: no key"
+    with pytest.raises(ProviderRefused):
+        search.search("red fox", mode="vector")
+
+
+@pytest.mark.parametrize("name", ["", "gone"])
+def test_an_engine_by_name_does_without_a_provider_it_cannot_have(
+    make: Make, provider: HashProvider, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HashProvider, "name", name)
+    make(provider).index_records_batch(ARTICLES)
+    search = make("static")
+    results = search.search("red fox", entity="Article")
+    assert ids(results) == ["1", "3"]
+    assert "keywords only" in results.plan.note
+    with pytest.raises(ProviderError):
+        search.search("red fox", mode="vector")
+    with pytest.warns(UserWarning, match="stay pending"):
+        search.index_record("Article", "9", "late fox")
+    assert ids(search.search("late", mode="keyword")) == ["9"]
+    assert search.get_status("Article")[0].pending == 1
+
+
+def test_an_engine_by_name_finds_the_model_with_its_options_and_follows_a_new_index(make: Make) -> None:
+    early = make("static")
+    assert early.search("anything") == []
+    make(StaticProvider(max_tokens=64)).index_record("A", "1", "red fox")
+    assert ids(early.search("red fox", mode="vector")) == ["1"]
+    assert early.generations()[0].options == {"max_tokens": 64}
+
+
+def test_with_raise_a_refusal_stays_what_it_is(make: Make) -> None:
+    provider = OneByOne()
+    provider.error = ProviderRefused("no key")
+    with pytest.raises(ProviderRefused, match="nothing was stored: no key"):
+        make(provider, on_provider_error="raise").index_records_batch(ARTICLES)
 
 
 def test_with_raise_an_outage_stores_nothing(make: Make, engine: Engine) -> None:
@@ -390,6 +527,28 @@ def test_another_model_is_refused_for_vectors_and_keywords_go_on(make: Make) -> 
     assert other.get_status("Article")[0].pending == 1
     with pytest.raises(ModelMismatch):
         other.sync()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mode": "fuzzy"}, "Known: hybrid, keyword, vector"),
+        ({"limit": 0}, "from 1 to 10,000"),
+        ({"limit": 2**70}, "from 1 to 10,000"),
+        ({"limit": True}, "from 1 to 10,000"),
+        ({"min_score": 5.0}, "between 0 and 1"),
+        ({"entities": "Article"}, "use entity='Article'"),
+    ],
+)
+def test_what_cannot_be_asked_is_told(search: SearchEngine, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        search.search("x", **arguments)
+
+
+def test_a_provider_is_an_object_or_a_name(make: Make) -> None:
+    for wrong in (3, HashProvider, object()):
+        with pytest.raises(InvalidInput, match="a name or a provider object"):
+            make(wrong)
 
 
 def test_the_tables_are_made_once_and_kept(make: Make, filled: SearchEngine) -> None:

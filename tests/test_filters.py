@@ -12,10 +12,29 @@ from kameleon.search.filters import Comparison, Group, parse_filter
 from .conftest import ids
 
 RECORDS: list[dict[str, Any]] = [
-    {"id": "a", "say": "x y", "status": "open", "n": 3, "tags": ["red", "7"], "paid": True, "who": {"town": "Oslo"}},
+    {
+        "id": "a",
+        "say": "x y",
+        "status": "open",
+        "n": 3,
+        "tags": ["red", "7"],
+        "paid": True,
+        "who": {"town": "Oslo"},
+        "größe": {"ö😀": 5},
+    },
     {"id": "b", "say": "x y", "status": "open", "n": 7.5, "tags": ["blue"], "paid": False, "who": {"town": "Rome"}},
-    {"id": "c", "say": "x y", "status": "closed", "n": "3", "tags": [], "paid": 1, "who": None},
-    {"id": "d", "say": "x y", "note": "o'clock; DROP TABLE kdb_records; --", "tags": "reddish"},
+    {
+        "id": "c",
+        "say": "x y",
+        "status": "closed",
+        "n": "3",
+        "tags": [],
+        "paid": 1,
+        "who": None,
+        "big": 2**70,
+        "looks": '["x"]',
+    },
+    {"id": "d", "say": "x y", "note": "o'clock; DROP TABLE kdb_records; --", "tags": "reddish", "looks": ["x"]},
 ]
 
 
@@ -57,6 +76,15 @@ def records(search: SearchEngine) -> RecordStore:
         ({"$and": [{"status": "open"}, {"n": {"$lt": 5}}]}, "a"),
         ({"$not": {"status": "open"}}, "cd"),
         ({"status": {"$not": {"$in": ["closed"]}}}, "abd"),
+        ({"größe": {"ö😀": 5}}, "a"),
+        ({"größe.ö😀": {"$gt": 4}}, "a"),
+        ({"größe": {"$exists": False}}, "bcd"),
+        ({"n": {"$in": [*range(4, 5000), 7.5, "3"]}}, "bc"),
+        ({"n": {"$nin": [str(n) for n in range(5000)]}}, "abd"),
+        ({"big": 2**70}, "c"),
+        ({"big": {"$gte": 2**64, "$lt": 2**71}}, "c"),
+        ({"looks": ["x"]}, "d"),
+        ({"looks": '["x"]'}, "c"),
         ({"note": "o'clock; DROP TABLE kdb_records; --"}, "d"),
     ],
 )
@@ -79,7 +107,7 @@ def test_a_filter_inside_the_legs_never_starves_the_limit(search: SearchEngine) 
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ({"colour": "red"}, "unknown field 'colour'. Known: n, note, paid, say, status, tags, who"),
+        ({"colour": "red"}, "unknown field 'colour'. Known: big, größe, looks, n, note, paid, say, status, tags, who"),
         ({"status": {"$like": "x"}}, r"unknown operator '\$like'. Known: \$eq"),
         ({"$nor": []}, "unknown operator"),
         ({"$or": {}}, "takes a list of filters"),
@@ -91,6 +119,15 @@ def test_a_filter_inside_the_legs_never_starves_the_limit(search: SearchEngine) 
         ({"who..town": 1}, "is no field"),
         ({'who."town': 1}, "is no field"),
         ({"$not": "x"}, "a filter is an object"),
+        ({"who.a\\b": 1}, "is no field"),
+        ({"who.\ud800": 1}, "is no field"),
+        ({"n": 10**400}, "finite"),
+        ({"n": [float("inf")]}, "finite"),
+        ({"n": {"$gt": float("nan")}}, "finite"),
+        ({"n": b"x"}, "not bytes"),
+        ({"n": {"$contains": {1}}}, "takes one value"),
+        ({"status": "\ud800"}, "lone surrogate"),
+        ({"$or": [{"n": 1}] * 300}, "For many values use"),
     ],
 )
 def test_a_filter_that_cannot_be_is_told(records: RecordStore, where: dict[str, Any], message: str) -> None:

@@ -188,6 +188,25 @@ def test_what_a_database_cannot_hold_is_refused_by_its_place(
     assert records.entities() == []
 
 
+def test_arguments_that_would_do_something_else_are_refused(records: RecordStore) -> None:
+    assert records.insert("T", ({"id": n, "say": "a b"} for n in (1, 2, 3))).inserted == 3
+    with pytest.raises(InvalidInput, match="unknown on_conflict 'replace'"):
+        records.insert("T", [{"id": 1, "say": "c"}], on_conflict="replace")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="ids is a list"):
+        records.delete("T", "123")
+    with pytest.raises(InvalidInput, match="search is a list"):
+        records.create_entity("U", search="say")
+    with pytest.raises(InvalidInput, match="no field"):
+        records.create_entity("U", search=["id"])
+    for limit in (0, -1, 2**70):
+        with pytest.raises(InvalidInput, match="limit is"):
+            records.list("T", limit=limit)
+    for bad in ({"id": 10**5000, "say": "a"}, {"id": "9", "n": 10**5000}):
+        with pytest.raises(InvalidRecord, match="more than 300 digits"):
+            records.insert("T", [bad])
+    assert len(records.list("T")) == 3
+
+
 def test_a_record_nested_too_deep_is_refused(records: RecordStore) -> None:
     deep: Any = "x"
     for _ in range(80):

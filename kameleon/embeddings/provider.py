@@ -37,7 +37,7 @@ class EmbeddingProvider:
 
     `vector_weight` (0..1) is how much the vector leg counts against the keyword leg when both are fused: how far this
     model's similarities are to be trusted. `revision` tells apart models of one name; `query_prefix` and
-    `passage_prefix` are what the model wants before a text.
+    `passage_prefix` are what the model wants before a text, put there by the service.
     """
 
     name: ClassVar[str] = ""
@@ -93,5 +93,12 @@ class EmbeddingProvider:
     @property
     def fingerprint(self) -> str:
         """Identity of the vectors: model name, dimensions, revision and prefixes, as 16 hex digits."""
-        identity = [self.model_name, self.dimensions, self.revision, "unit", self.query_prefix, self.passage_prefix]
+        identity = [
+            self.model_name,
+            int(self.dimensions),
+            self.revision,
+            "unit",
+            self.query_prefix,
+            self.passage_prefix,
+        ]
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]

@@ -36,6 +36,7 @@ BATCH_GENERATED = "embedding.batch_generated"
 TEXTS_A_CHUNK = 10_000
 QUERIES_REMEMBERED = 256
 VECTORS_AT_ONCE = 1024
+DOUBTFUL_TEXTS = 8
 
 
 @dataclass
@@ -106,7 +107,7 @@ class EmbeddingService:
 
     `batch_size` (texts a request) and `workers` (requests at a time) lower what the provider states. `cache=None` looks
     nothing up. `truncate="error"` refuses a text over the model's limit instead of embedding its beginning. `backoff_s`
-    is the wait before the second attempt, doubled for each further one.
+    is the wait before the second attempt, doubled for each further one. `listeners` may be shared between services.
     """
 
     def __init__(
@@ -119,8 +120,11 @@ class EmbeddingService:
         truncate: Truncate = "end",
         backoff_s: float = 0.5,
         sleep: Callable[[float], None] = time.sleep,
+        listeners: list[Listener] | None = None,
     ) -> None:
-        for name, value in (("batch_size", batch_size), ("workers", workers)):
+        limits = {"batch_size": batch_size, "workers": workers}
+        limits |= {f"{provider.model_name}'s {name}": getattr(provider, name) for name in ("batch_size", "concurrency")}
+        for name, value in limits.items():
             if value is not None and value < 1:
                 raise InvalidInput(f"{name} is at least 1, not {value}")
         self.provider = provider
@@ -130,7 +134,7 @@ class EmbeddingService:
         self.truncate = truncate
         self.backoff_s = backoff_s
         self.pace = Pace(sleep)
-        self._listeners: list[Listener] = []
+        self._listeners = listeners if listeners is not None else []
         self._queries: OrderedDict[str, Vector] = OrderedDict()
         self._lock = Lock()
 
@@ -173,7 +177,7 @@ class EmbeddingService:
                 self._queries.move_to_end(text)
                 return self._queries[text]
         run = _Run(self, self.provider.embed_query)
-        vector = check_vector(run.request(text), self.provider.dimensions)
+        vector = check_vector(run.request(self.provider.query_prefix + text), self.provider.dimensions)
         with self._lock:
             self._queries[text] = vector
             while len(self._queries) > QUERIES_REMEMBERED:
@@ -246,7 +250,8 @@ class EmbeddingService:
         return run.outcomes
 
     def _call(self, texts: Sequence[str]) -> Any:
-        vectors = self.provider.embed_batch(texts)
+        prefix = self.provider.passage_prefix
+        vectors = self.provider.embed_batch([prefix + text for text in texts] if prefix else texts)
         if isinstance(vectors, list | tuple | np.ndarray):
             return vectors
         if not isinstance(vectors, Iterable) or isinstance(vectors, str | bytes | Mapping):
@@ -287,6 +292,8 @@ class _Run:
         self.stopped: ProviderError | None = None
         self.requests = self.retries = self.fallbacks = 0
         self.busy_seconds = self.requesting_seconds = 0.0
+        self.accepted = False
+        self.doubtful = 0
         self._lock = Lock()
         self._recovering = Lock()
 
@@ -384,18 +391,32 @@ class _Run:
         texts = [self.texts[position] for position in slice_]
         if isinstance(answer, TextRefused):
             self.outcomes[texts[0]] = answer
+            self._doubt(answer)
         elif isinstance(answer, ProviderError):
             self.stopped = self.stopped or answer
         else:
             self._accept(texts, answer)
         return []
 
+    def _doubt(self, refused: TextRefused) -> None:
+        """A provider that fails on text after text, and has taken none, is what is broken: its texts stay pending."""
+        if not isinstance(refused, Unexplained) or self.accepted:
+            return
+        self.doubtful += 1
+        if self.doubtful >= DOUBTFUL_TEXTS:
+            self.stopped = ProviderRefused(f"{self.provider.model_name} fails on every text: {refused}")
+            self.outcomes = {t: o for t, o in self.outcomes.items() if not isinstance(o, Unexplained)}
+
     def _accept(self, texts: list[str], checked: Sequence[Vector | ProviderError]) -> None:
         wrong = [c for c in checked if isinstance(c, TextRefused) and c.reason == "wrong_dimension"]
         if wrong and len(wrong) == len(texts):
             self.stopped = ProviderRefused(f"{self.provider.model_name}: every vector is refused, {wrong[0]}")
-        else:
-            self.outcomes.update(zip(texts, checked, strict=True))
+            return
+        self.accepted = True
+        for text, outcome in zip(texts, checked, strict=True):
+            self.outcomes[text] = outcome
+            if isinstance(outcome, ProviderError) and not isinstance(outcome, TextRefused):
+                self.stopped = self.stopped or outcome
 
 
 def repeated(texts: Sequence[str]) -> frozenset[int]:
@@ -410,10 +431,23 @@ def translate(call: Callable[[Any], Any], argument: Any) -> Any:
         return call(argument)
     except ProviderError:
         raise
-    except (ConnectionError, TimeoutError) as error:
-        raise ProviderUnavailable(f"{type(error).__name__}: {error}") from error
     except Exception as error:
-        raise TextRefused(f"{type(error).__name__}: {error}") from error
+        raise provider_error(error) from error
+
+
+def provider_error(error: Exception) -> ProviderError:
+    """What a provider raised, or put in a position, in our words: operating-system and network errors are outages,
+    everything else is about the texts."""
+    if isinstance(error, ProviderError):
+        return error
+    message = f"{type(error).__name__}: {error}"
+    made: ProviderError = ProviderUnavailable(message) if isinstance(error, OSError) else Unexplained(message)
+    made.__cause__ = error
+    return made
+
+
+class Unexplained(TextRefused):
+    """A refusal that the provider did not put in our words: it may be about the texts, or about itself."""
 
 
 def check_all(vectors: Sequence[Any], dimensions: int) -> list[Vector | ProviderError]:
@@ -430,7 +464,7 @@ def unit_rows(vectors: Sequence[Any], dimensions: int) -> NDArray[np.float32] | 
     """All at once, or None where one of them needs a closer look."""
     try:
         array = np.asarray(vectors, dtype=np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     if array.shape != (len(vectors), dimensions):
         return None
@@ -439,12 +473,8 @@ def unit_rows(vectors: Sequence[Any], dimensions: int) -> NDArray[np.float32] | 
 
 
 def checked_or_error(vector: Any, dimensions: int) -> Vector | ProviderError:
-    if isinstance(vector, ProviderError):
-        return vector
     if isinstance(vector, Exception):
-        refused = TextRefused(f"{type(vector).__name__}: {vector}")
-        refused.__cause__ = vector
-        return refused
+        return provider_error(vector)
     try:
         return check_vector(vector, dimensions)
     except TextRefused as error:
@@ -455,7 +485,7 @@ def check_vector(vector: Any, dimensions: int) -> Vector:
     """The vector as float32 of length 1. Raises TextRefused: wrong_dimension, not_finite (also for a zero vector)."""
     try:
         array = np.asarray(vector, dtype=np.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TextRefused(f"not a vector of numbers: {error}") from error
     if array.shape != (dimensions,):
         raise TextRefused(f"{array.shape} numbers, the model says {dimensions}", reason="wrong_dimension")

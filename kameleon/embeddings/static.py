@@ -56,7 +56,8 @@ class StaticProvider(EmbeddingProvider):
 
     @property
     def options(self) -> Mapping[str, Any]:
-        return {} if self.path == BUNDLED else {"path": str(self.path)}
+        where = {} if self.path == BUNDLED else {"path": str(self.path.resolve())}
+        return where if self.max_tokens == StaticProvider.max_tokens else {**where, "max_tokens": self.max_tokens}
 
     def embed_batch(self, texts: Sequence[str]) -> list[Vector | TextRefused]:
         table = self._table

@@ -14,7 +14,7 @@ from .tables import entities, generations
 if TYPE_CHECKING:
     from ..embeddings.provider import EmbeddingProvider
 
-BUILDING, ACTIVE, RETIRED = "building", "active", "retired"
+BUILDING, ACTIVE = "building", "active"
 
 
 @dataclass(frozen=True, slots=True)

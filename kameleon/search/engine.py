@@ -1,16 +1,16 @@
 """`SearchEngine`, what users hold: each verb opens or joins a transaction and hands the work on to its room."""
 
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Engine, text, true
 
 from ..content import check_entity, check_id
-from ..errors import InvalidInput, ModelMismatch, NoProvider, ProviderUnavailable
+from ..errors import InvalidInput, ModelMismatch, NoProvider, ProviderError, StorageError
 from ..values import CacheStatus, Failure, Generation, IndexReport, IndexStatus, Ref, SearchResults
 from . import caching, catalog
 from .caching import StoredCache
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..embeddings.provider import EmbeddingProvider
     from ..embeddings.service import EmbeddingService, Listener
 
+TRIES = 10
 BATCH_GENERATED = "embedding.batch_generated"
 STORES = {"sqlite": SQLiteStore}
 ON_PROVIDER_ERROR = ("defer", "raise")
@@ -59,12 +60,21 @@ class SearchEngine:
     ) -> None:
         if engine.dialect.name not in STORES:
             raise InvalidInput(f"kameleon has no store for {engine.dialect.name!r}. Known: {', '.join(sorted(STORES))}")
+        is_provider = hasattr(embedding_provider, "embed_batch") and not isinstance(embedding_provider, type)
+        if not (embedding_provider is None or isinstance(embedding_provider, str) or is_provider):
+            raise InvalidInput(
+                f"embedding_provider is None, a name or a provider object, not {embedding_provider!r:.80}"
+            )
         if on_provider_error not in ON_PROVIDER_ERROR:
             raise InvalidInput(
                 f"unknown on_provider_error {on_provider_error!r}. Known: {', '.join(ON_PROVIDER_ERROR)}"
             )
         self.engine = engine
         self._store: Store = STORES[engine.dialect.name](engine, vector_search=vector_search)
+        self._writer = Writer(self._store)
+        self._services: dict[str, EmbeddingService] = {}
+        self._listeners: list[Listener] = []
+        self._warned: set[str] = set()
         self._provider = embedding_provider
         self._on_provider_error = on_provider_error
         self._is_caching = cache
@@ -95,24 +105,36 @@ class SearchEngine:
         wanted = entries(records)
         if not wanted:
             return IndexReport()
-        plan = self.plan(wanted, connection=connection, progress=progress)
-        with self.transaction(connection) as conn:
-            report = self.apply(plan, conn)
-        if progress:
-            progress(len(wanted), len(wanted))
-        return report
+        for _ in range(TRIES):
+            plan = self.plan(wanted, connection=connection, progress=progress)
+            with self.transaction(connection) as conn:
+                if not self.is_current(plan, conn):
+                    continue
+                report = self.apply(plan, conn)
+            if progress:
+                progress(len(wanted), len(wanted))
+            return report
+        raise StorageError("these records kept being changed by others. Try again")
 
     def plan(
         self, wanted: Sequence[Entry], *, connection: Connection | None = None, progress: Progress | None = None
     ) -> Plan:
-        """Compare entries with the index and embed what differs. Writes nothing, and holds no lock while embedding
-        (but for those that `connection` holds already)."""
+        """Compare entries with the index and embed what differs. Writes nothing, and holds no lock while embedding;
+        inside the caller's transaction SQLite's write lock is taken first, for a transaction that reads and then writes
+        is refused when another wrote in between."""
         with self.reading(connection) as conn:
-            compared = self._writer.compare(conn, wanted)
-        plan = self._writer.embed(compared, progress=progress, cache=self._cache(connection))
-        if plan.report.outage and self._on_provider_error == "raise":
-            raise ProviderUnavailable(f"nothing was stored: {plan.report.outage}")
+            if connection is not None:
+                self._store.take_turn(conn)
+            service = self._writing_service(conn)
+            compared = self._writer.compare(conn, wanted, service)
+        plan = self._writer.embed(compared, progress=progress, cache=self._cache(service, connection))
+        if plan.outage is not None and self._on_provider_error == "raise":
+            raise type(plan.outage)(f"nothing was stored: {plan.outage}") from plan.outage
         return plan
+
+    def is_current(self, plan: Plan, connection: Connection) -> bool:
+        """Whether a plan may still be applied, asked inside the transaction that will."""
+        return self._writer.is_current(connection, plan)
 
     def apply(self, plan: Plan, connection: Connection) -> IndexReport:
         """Write a plan inside the connection's transaction."""
@@ -128,6 +150,7 @@ class SearchEngine:
         if not refs:
             return 0
         with self.transaction(connection) as conn:
+            self._store.take_turn(conn)
             return self._store.delete(conn, refs, catalog.read_generations(conn))
 
     def sync(
@@ -137,11 +160,13 @@ class SearchEngine:
 
         `retry_failed` also tries again what the provider refused. `progress(done, total)` counts records.
         """
-        self._require_service()
+        with self.reading() as conn:
+            service = self._require_service(conn)
+            self._filled_generation(conn, service)
         total = sum(status.pending + retry_failed * status.failed for status in self.get_status())
         report = IndexReport()
-        for batch in self._pending(batch_size, retry_failed):
-            plan = self._writer.embed(Plan(len(batch), (), batch), cache=self._cache())
+        for batch in self._pending(service, batch_size, retry_failed):
+            plan = self._writer.embed(Plan(batch, (), batch, service), cache=self._cache(service))
             with self.transaction() as conn:
                 done = self.apply(plan, conn)
             report += replace(done, unchanged=0)
@@ -149,16 +174,17 @@ class SearchEngine:
             if progress:
                 progress(tried, total)
             if done.outage:
-                return replace(report, pending=total - tried)
+                return replace(report, pending=max(0, total - tried))
         return report
 
-    def _pending(self, batch_size: int, retry_failed: bool) -> Iterator[list[Entry]]:
-        """Each batch read in a transaction of its own, so that none stays open while the provider works."""
-        for is_failed in (False, True) if retry_failed else (False,):
+    def _pending(self, service: "EmbeddingService", batch_size: int, retry_failed: bool) -> Iterator[list[Entry]]:
+        """Each batch read in a transaction of its own, so that none stays open while the provider works. What was
+        refused comes first: what is refused anew is not met a second time."""
+        for is_failed in (True, False) if retry_failed else (False,):
             after: Any = None
             while True:
                 with self.reading() as conn:
-                    generation = self._filled_generation(catalog.read_generations(conn))
+                    generation = self._filled_generation(conn, service)
                     batch, after = self._store.pending(
                         conn, generation, after=after, limit=batch_size, is_failed=is_failed
                     )
@@ -166,13 +192,13 @@ class SearchEngine:
                     break
                 yield batch
 
-    def _filled_generation(self, known: Sequence[Generation]) -> Generation | None:
-        provider = self._require_service().provider
-        generation, current = catalog.of_fingerprint(known, provider.fingerprint), catalog.active(known)
+    def _filled_generation(self, connection: Connection, service: "EmbeddingService") -> Generation | None:
+        known = catalog.read_generations(connection)
+        generation, current = catalog.of_fingerprint(known, service.provider.fingerprint), catalog.active(known)
         if generation is None and current is not None:
             raise ModelMismatch(
                 f"the index holds embeddings of {current.model_name}, this engine's provider is "
-                f"{provider.model_name}: nothing can be filled in. Use the index's model"
+                f"{service.provider.model_name}: nothing can be filled in. Use the index's model"
             )
         return generation
 
@@ -188,9 +214,8 @@ class SearchEngine:
         with self.transaction() as conn:
             return caching.clear(conn, unused_since)
 
-    def _cache(self, connection: Connection | None = None) -> StoredCache | None:
-        provider = self._service.provider if self._service else None
-        if provider is None or not (provider.is_costly if self._is_caching is None else self._is_caching):
+    def _cache(self, service: "EmbeddingService | None", connection: Connection | None = None) -> StoredCache | None:
+        if service is None or not (service.provider.is_costly if self._is_caching is None else self._is_caching):
             return None
         return StoredCache(self._store, self, limit=self._cache_limit, connection=connection)
 
@@ -227,8 +252,8 @@ class SearchEngine:
             highlight=highlight,
         )
         with self.reading(connection) as conn:
-            retriever = Retriever(self._store, None if mode == "keyword" else self._service)
-            return retriever.search(conn, asked)
+            service, note = (None, "") if mode == "keyword" else self._asking_service(conn, mode)
+            return Retriever(self._store, service, note).search(conn, asked)
 
     def get_status(self, entity: str | None = None) -> list[IndexStatus]:
         """One IndexStatus an entity that is in the index, by name; `pending` and `failed` are 0 without a provider."""
@@ -272,18 +297,20 @@ class SearchEngine:
             if connection is not None:
                 yield connection
                 return
-            with self.engine.connect() as conn:
+            with self._store.connect() as conn:
                 self._store.begin_writing(conn)
                 yield conn
                 conn.commit()
 
     @contextmanager
     def reading(self, connection: Connection | None = None) -> Iterator[Connection]:
+        """The caller's connection as it is, or one of our own that sees one state of the database."""
         with self._store.translating():
             if connection is not None:
                 yield connection
                 return
-            with self.engine.connect() as conn:
+            with self._store.connect() as conn:
+                self._store.begin_reading(conn)
                 yield conn
 
     def _prepare_schema(self, create_tables: bool) -> None:
@@ -298,35 +325,68 @@ class SearchEngine:
     # the provider
 
     def on(self, event: str, listener: "Listener") -> None:
-        """Call `listener(event, figures)` after each batch of embeddings. Known: embedding.batch_generated."""
+        """Call `listener(event, figures)` after each batch of embeddings. Known: embedding.batch_generated, with
+        total_count, cache_hits, api_calls, processing_time_ms, avg_latency_ms."""
         if event != BATCH_GENERATED:
             raise InvalidInput(f"unknown event {event!r}. Known: {BATCH_GENERATED}")
-        self._require_service().listen(listener)
+        self._listeners.append(listener)
 
-    @cached_property
-    def _service(self) -> "EmbeddingService | None":
+    def _service_of(self, connection: Connection) -> "EmbeddingService | None":
+        """The service of the engine's provider; of the index's own model where the engine was opened by name."""
         if self._provider is None:
             return None
-        from ..embeddings import EmbeddingService, get_provider
-
         if not isinstance(self._provider, str):
-            return EmbeddingService(self._provider)
-        with self.reading() as conn:
-            current = catalog.active(catalog.read_generations(conn))
-        if current is None:
-            return EmbeddingService(get_provider(self._provider))
-        if not current.provider:
+            return self._services.get("") or self._make_service("", self._provider)
+        current = catalog.active(catalog.read_generations(connection))
+        if current is not None and not current.provider:
             raise NoProvider(
                 f"this index was embedded by a provider object ({current.model_name}): "
                 "pass that object to SearchEngine, a name cannot stand for it"
             )
-        return EmbeddingService(get_provider(current.provider, **current.options))
+        name, options = (current.provider, current.options) if current else (self._provider, {})
+        key = f"{name} {sorted(options.items())}"
+        return self._services.get(key) or self._make_service(key, name, **options)
 
-    def _require_service(self) -> "EmbeddingService":
-        if self._service is None:
+    def _make_service(self, key: str, provider: "str | EmbeddingProvider", **options: Any) -> "EmbeddingService":
+        from ..embeddings import EmbeddingService, get_provider  # NumPy loads with the first provider
+
+        made = EmbeddingService(get_provider(provider, **options), listeners=self._listeners)
+        self._services[key] = made
+        return made
+
+    def _require_service(self, connection: Connection) -> "EmbeddingService":
+        service = self._service_of(connection)
+        if service is None:
             raise NoProvider("this engine has no embedding provider: SearchEngine(engine, embedding_provider='static')")
-        return self._service
+        return service
 
-    @cached_property
-    def _writer(self) -> Writer:
-        return Writer(self._store, self._service)
+    def _asking_service(self, connection: Connection, mode: str) -> "tuple[EmbeddingService | None, str]":
+        """For a query: where the index's provider cannot be had, a hybrid search does without and says why."""
+        try:
+            return self._service_of(connection), ""
+        except ProviderError as error:
+            if mode == "vector":
+                raise
+            return None, str(error)
+
+    def _writing_service(self, connection: Connection) -> "EmbeddingService | None":
+        """For writing: where the index's model is not the engine's, or cannot be had, embeddings stay pending."""
+        try:
+            service = self._service_of(connection)
+        except ProviderError as error:
+            self._warn_once(str(error))
+            return None
+        if service is not None:
+            known = catalog.read_generations(connection)
+            current = catalog.active(known)
+            if current is not None and catalog.of_fingerprint(known, service.provider.fingerprint) is None:
+                self._warn_once(
+                    f"this index holds embeddings of {current.model_name}, the engine's provider is "
+                    f"{service.provider.model_name}. Use the index's model"
+                )
+        return service
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(f"records are indexed for keywords, their embeddings stay pending: {message}", stacklevel=6)

@@ -6,6 +6,7 @@ Several keys are all required. A dotted path goes into nested objects. Compariso
 holds only among numbers or among texts. A missing field equals null.
 """
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ COMPARISONS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exis
 ORDERED = ("$gt", "$gte", "$lt", "$lte")
 GROUPS = ("$and", "$or", "$not")
 MAX_DEPTH = 32
+MAX_MEMBERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ def _entry(key: Any, value: Any, fields: Collection[str] | None, depth: int) -> 
     if key in ("$and", "$or"):
         if not isinstance(value, list | tuple) or not value:
             raise InvalidFilter(f"{key} takes a list of filters, not {value!r:.60}")
+        if len(value) > MAX_MEMBERS:
+            raise InvalidFilter(f"{key} takes {MAX_MEMBERS} filters at most, not {len(value)}. For many values use $in")
         yield Group(key, tuple(_group(member, fields, depth + 1) for member in value))
     elif key == "$not":
         yield Group("$not", (_group(value, fields, depth + 1),))
@@ -74,14 +78,14 @@ def _path(key: str, fields: Collection[str] | None) -> tuple[str, ...]:
     path = tuple(key.split("."))
     if fields is not None and path[0] not in fields:
         raise InvalidFilter(f"unknown field {path[0]!r:.80}. Known: {', '.join(sorted(fields)) or 'none'}")
-    if not all(path) or '"' in key or "\0" in key:
-        raise InvalidFilter(f"{key!r:.80} is no field: a path is names joined by single dots, without quotes")
+    if not all(path) or set('"\\') & set(key) or not key.isprintable():
+        raise InvalidFilter(f"{key!r:.80} is no field: a path is printable names joined by single dots, without quotes")
     return path
 
 
 def _comparisons(path: tuple[str, ...], value: Any, fields: Collection[str] | None, depth: int) -> Iterator[Filter]:
     if not (isinstance(value, Mapping) and any(isinstance(k, str) and k.startswith("$") for k in value)):
-        yield Comparison(path, "$eq", value)
+        yield Comparison(path, "$eq", plain(value))
         return
     for operator, operand in value.items():
         if operator == "$not":
@@ -100,6 +104,25 @@ def _operand(operator: str, value: Any) -> Any:
         raise InvalidFilter(f"{operator} takes a list, not {value!r:.60}")
     if operator == "$exists" and not isinstance(value, bool):
         raise InvalidFilter(f"$exists takes true or false, not {value!r:.60}")
-    if operator == "$contains" and isinstance(value, Mapping | list | tuple):
+    if operator == "$contains" and isinstance(value, Mapping | list | tuple | set | frozenset):
         raise InvalidFilter(f"$contains takes one value, not {value!r:.60}")
+    return plain(value)
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """The value as JSON has it; whole numbers over 64 bits become floats, as both databases' JSON reads them."""
+    if depth > MAX_DEPTH:
+        raise InvalidFilter(f"the value is nested more than {MAX_DEPTH} deep")
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 63:
+        value = float(value) if abs(value) < 1 << 1023 else math.inf
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidFilter("numbers in a filter are finite")
+    if isinstance(value, Mapping):
+        return {plain(name): plain(item, depth + 1) for name, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item, depth + 1) for item in value]
+    if isinstance(value, str) and not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise InvalidFilter("a text in a filter holds a lone surrogate, which no database can store")
+    if value is not None and not isinstance(value, bool | int | float | str):
+        raise InvalidFilter(f"a filter compares with JSON values, not {type(value).__name__} ({value!r:.60})")
     return value

@@ -15,6 +15,7 @@ from .store import Term
 
 WORDS = "unicode61 remove_diacritics 2 categories ''L* N* Co Mn Mc''"
 TOKENIZER = f"porter {WORDS}"
+MARKED_CHARACTERS = 20_000
 BEFORE, AFTER = "\ue000", "\ue001"
 SENTINELS = str.maketrans({BEFORE: " ", AFTER: " ", "\0": " "})
 
@@ -25,6 +26,7 @@ class TextReader:
     def __init__(self, dbapi: Any) -> None:
         self._lock = Lock()
         self._connection = dbapi.connect(":memory:", check_same_thread=False, isolation_level=None)
+        self._connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         finalize(self, self._connection.close)
         for name, tokenizer in (("stemmed", TOKENIZER), ("plain", WORDS)):
             self._connection.execute(f"CREATE VIRTUAL TABLE {name} USING fts5(terms, tokenize = '{tokenizer}')")
@@ -39,7 +41,8 @@ class TextReader:
             )
         terms: dict[str, Term] = {}
         for word, stem in zip(words, stems, strict=True):
-            terms.setdefault(stem, Term(word, stem))
+            if word and stem and is_whole(word):  # a lone accent is an empty word; one over 32 kB is cut mid-character
+                terms.setdefault(stem, Term(word, stem))
         return list(terms.values())
 
     def count(self, texts: Sequence[str], terms: Iterable[Term]) -> list[tuple[int, Counter[str]]]:
@@ -48,12 +51,16 @@ class TextReader:
         with self._filled(texts, "stemmed"):
             sizes = self._connection.execute("SELECT sz FROM stemmed_docsize ORDER BY id").fetchall()
             for term in terms:
-                for (row,) in self._connection.execute("SELECT doc FROM stemmed_terms WHERE term = ?", (term.stem,)):
+                for (row,) in self._connection.execute(
+                    "SELECT doc FROM stemmed_terms WHERE term = CAST(? AS TEXT)", (raw(term.stem),)
+                ):
                     counts[row - 1][term.stem] += 1
         return [(varints(size)[0], count) for (size,), count in zip(sizes, counts, strict=True)]
 
     def spans(self, query: str, terms: Sequence[Term], texts: Sequence[str]) -> list[tuple[tuple[int, int], ...]]:
-        """For each text the (start, end) places of the terms, in order, none overlapping."""
+        """For each text the (start, end) places of the terms, in order, none overlapping. FTS5's `highlight` takes time
+        by the square of the places, so only the beginning of a long text is looked at."""
+        texts = [text[:MARKED_CHARACTERS] for text in texts]
         marked: dict[int, str] = {}
         if terms:
             with self._filled([text.translate(SENTINELS) for text in texts], "stemmed"):
@@ -76,6 +83,15 @@ class TextReader:
                 yield
             finally:
                 self._connection.execute("ROLLBACK")
+
+
+def is_whole(stem: str) -> bool:
+    """Whether a stem is text: FTS5's porter cuts bytes, and may leave a part of a character at the end."""
+    return stem.isascii() or not any("\udc80" <= character <= "\udcff" for character in stem)
+
+
+def raw(stem: str) -> bytes:
+    return stem.encode("utf-8", "surrogateescape")
 
 
 def match_any(terms: Iterable[Term]) -> str:

@@ -9,6 +9,7 @@ from ..errors import InvalidInput
 
 MODES = ("hybrid", "keyword", "vector")
 CANDIDATES = 100
+MAX_LIMIT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,8 @@ def ask(
         raise InvalidInput(f"a query is text, not {type(text).__name__}")
     if mode not in MODES:
         raise InvalidInput(f"unknown mode {mode!r}. Known: {', '.join(MODES)}")
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise InvalidInput(f"limit is a whole number of hits from 1 up, not {limit!r}")
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
+        raise InvalidInput(f"limit is a whole number of hits from 1 to {MAX_LIMIT:,}, not {limit!r}")
     if not 0.0 <= min_score <= 1.0:
         raise InvalidInput(f"min_score lies between 0 and 1, as scores do; got {min_score!r}")
     if isinstance(entities, str):

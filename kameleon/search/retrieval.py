@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select
 
-from ..errors import ModelMismatch, NoProvider, ProviderUnavailable, TextRefused, UnknownEntity
+from ..errors import ModelMismatch, NoProvider, ProviderError, TextRefused, UnknownEntity
 from ..values import Generation, LegScore, QueryPlan, Ref, SearchResult, SearchResults
 from . import catalog
 from .filters import Filter, parse_filter
@@ -40,9 +40,12 @@ class Answer:
 
 
 class Retriever:
-    def __init__(self, store: Store, service: "EmbeddingService | None") -> None:
+    """`service` is None where there is no provider, or none that can be had: `note` says why."""
+
+    def __init__(self, store: Store, service: "EmbeddingService | None", note: str = "") -> None:
         self._store = store
         self._service = service
+        self._note = note
 
     def search(self, connection: Connection, query: Query) -> SearchResults:
         scope = Scope(query.entities, self._filter(connection, query))
@@ -55,7 +58,9 @@ class Retriever:
         legs = self._legs(connection, query, answer)
         fused = fuse(legs)
         refs = self._store.refs(connection, list(fused))
-        order = sorted((-score, refs[key], key) for key, score in fused.items() if score >= query.min_score)
+        order = sorted(
+            (-score, refs[key], key) for key, score in fused.items() if key in refs and score >= query.min_score
+        )
         keys = [key for _, _, key in order[: query.limit]]
         return SearchResults(
             self._hits(connection, query, keys, refs, fused, legs, answer),
@@ -100,7 +105,7 @@ class Retriever:
                 raise NoProvider(
                     "this engine has no embedding provider: SearchEngine(engine, embedding_provider='static')"
                 )
-            answer.notes.append("keywords only: the engine has no embedding provider")
+            answer.notes.append(f"keywords only: {self._note or 'the engine has no embedding provider'}")
             return None
         known = catalog.read_generations(connection)
         own = catalog.of_fingerprint(known, self._service.provider.fingerprint)
@@ -120,11 +125,11 @@ class Retriever:
         try:
             return self._service.embed_query(query.text)
         except TextRefused as error:
-            answer.notes.append(f"keywords only: the model cannot read this query ({error})")
-        except ProviderUnavailable as error:
+            answer.notes.append(f"no vector: the model cannot read this query ({error})")
+        except ProviderError as error:
             if query.mode == "vector":
                 raise
-            log.warning("search: keywords only, the provider is down: %s", error)
+            log.warning("search: keywords only: %s", error)
             answer.notes.append(f"keywords only: {error}")
         return None
 
@@ -139,8 +144,10 @@ class Retriever:
             legs.append(Leg("keyword", keyword, scored, 1.0 - weight))
         if vector and answer.generation:
             others = [key for key in keyword if key not in vector]
-            scored = self._store.vector_scores(connection, answer.generation, answer.embedding, others)
-            legs.append(Leg("vector", vector, scored, weight or 1.0))
+            scored = self._store.vector_scores(
+                connection, answer.generation, answer.embedding, others, answer.vector.how
+            )
+            legs.append(Leg("vector", vector, scored, weight if query.mode == "hybrid" else 1.0))
         return legs
 
     def _hits(
@@ -221,7 +228,8 @@ def is_exact(query: Query, legs: Sequence[Leg[Key]], answer: Answer, scores: Seq
         for leg in legs
         if len(leg.chosen) >= query.depth
     )
-    return not unseen or (len(scores) >= query.limit and scores[query.limit - 1] >= unseen)
+    last = scores[query.limit - 1] if len(scores) >= query.limit else 0.0
+    return unseen < max(last, query.min_score) or not unseen
 
 
 def elapsed_ms(start: float) -> float:

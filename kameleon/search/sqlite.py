@@ -15,17 +15,18 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, select, text
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
 
 from ..content import analyze, lost_terms
-from ..errors import DatabaseLocked, InvalidInput, SchemaMissing, SchemaTooNew, StorageError
+from ..errors import DatabaseLocked, InvalidInput, KameleonError, SchemaMissing, SchemaTooNew, StorageError
 from ..values import Failure, Generation, IndexStatus, Ref
 from . import fts5
 from .filters import ORDERED, Comparison, Filter
 from .store import Cached, Candidates, Embedding, Entry, Key, Scope, State, Term
-from .tables import SCHEMA_VERSION, embedding_cache, meta, metadata, utc
+from .tables import SCHEMA_VERSION, dump, embedding_cache, meta, metadata, utc
 
 if TYPE_CHECKING:
     from .mirror import Mirror
@@ -39,6 +40,7 @@ LOG_IDS_A_ENTRY = 10_000
 LOG_PRUNED_EVERY = 64
 VECTOR_SEARCHES = ("auto", "numpy", "sqlite-vec")
 K1, B = 1.2, 0.75
+BUSY_SNAPSHOT = 517
 
 T = TypeVar("T")
 
@@ -85,6 +87,7 @@ CREATE_GENERATION = """
     )
 """
 
+TAKE_TURN = text("UPDATE kdb_meta SET value = value WHERE key = ''")
 HAS_SCHEMA = text("SELECT 1 FROM sqlite_master WHERE name = 'kdb_meta'")
 
 STATES = """
@@ -102,7 +105,7 @@ KEYS = text("""
 # Bulk statements go to the driver as they are, positional: named binds cost as much as the write itself.
 UPSERT = """
     INSERT INTO kdb_search (entity_name, record_id, content, terms, content_hash, created_at, updated_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (entity_name, record_id) DO UPDATE SET content = excluded.content, terms = excluded.terms,
         content_hash = excluded.content_hash, updated_at = excluded.updated_at
 """
@@ -121,14 +124,14 @@ UNINDEX = text("""
 UPSERT_EMBEDDING = """
     INSERT INTO kdb_embedding_g{number}
       (search_id, passage, content_hash, embedding, reason, message, attempts, updated_at)
-    VALUES (?1, 0, ?2, ?3, ?4, ?5, 1, ?6)
+    VALUES (?, 0, ?, ?, ?, ?, 1, ?)
     ON CONFLICT (search_id, passage) DO UPDATE
     SET embedding = excluded.embedding, reason = excluded.reason, message = excluded.message,
         attempts = CASE WHEN content_hash = excluded.content_hash THEN attempts + 1 ELSE 1 END,
         content_hash = excluded.content_hash, updated_at = excluded.updated_at
 """
 
-DELETE_STALE = "DELETE FROM kdb_embedding_g{number} WHERE search_id = ?1 AND content_hash <> ?2"
+DELETE_STALE = "DELETE FROM kdb_embedding_g{number} WHERE search_id = ? AND content_hash <> ?"
 
 LOG_CHANGE = text("INSERT INTO kdb_embedding_log (mark, changed, ids) VALUES (:mark, :changed, :ids)")
 PRUNE_LOG = text("""
@@ -141,6 +144,7 @@ PRUNE_LOG = text("""
 TERM_ROWS = text(
     "SELECT v.term, v.doc FROM json_each(:terms) AS t CROSS JOIN kdb_search_vocab AS v ON v.term = t.value"
 )
+BROKEN_TERM_ROWS = text("SELECT doc FROM kdb_search_vocab WHERE term = CAST(:term AS TEXT)")
 FTS_TOTALS = text("SELECT block FROM kdb_search_fts_data WHERE id = 1")
 
 BY_KEYWORD = """
@@ -214,9 +218,9 @@ class SQLiteStore:
     def __init__(self, engine: Engine, *, vector_search: str = "auto") -> None:
         if vector_search not in VECTOR_SEARCHES:
             raise InvalidInput(f"unknown vector_search {vector_search!r}. Known: {', '.join(VECTOR_SEARCHES)}")
-        self._dbapi = engine.dialect.dbapi
+        self._engine = engine
         self._vector_search = vector_search
-        self._mirrors: dict[int, Mirror] = {}
+        self._mirrors: dict[tuple[int, str], Mirror] = {}
         self._has_answered = False
 
     # create
@@ -225,9 +229,8 @@ class SQLiteStore:
         return connection.execute(HAS_SCHEMA).first() is not None
 
     def check_version(self, connection: Connection) -> None:
-        if not self.has_schema(connection):
-            raise SchemaMissing(no_tables())
-        found = int(connection.scalar(meta.select().with_only_columns(meta.c.value)) or 0)
+        version = select(meta.c.value).where(meta.c.key == "schema_version")
+        found = int(connection.scalar(version) or 0)
         if found > SCHEMA_VERSION:
             raise SchemaTooNew(
                 f"this index has schema version {found}, this kameleon knows {SCHEMA_VERSION}. pip install -U kameleon"
@@ -245,13 +248,40 @@ class SQLiteStore:
 
     # transactions
 
+    def connect(self) -> Connection:
+        """In-memory databases have one connection a thread: one that the caller is using is never touched."""
+        if isinstance(self._engine.pool, StaticPool):
+            refuse_shared(self._engine.pool.connection.dbapi_connection)
+        connection = self._engine.connect()
+        driver = connection.connection.dbapi_connection
+        try:
+            refuse_shared(driver)
+            if getattr(driver, "autocommit", None) is True:
+                raise InvalidInput(
+                    "the driver's autocommit=True commits every statement alone. Leave it at its default"
+                )
+        except KameleonError:
+            connection.close()
+            raise
+        return connection
+
+    def begin_reading(self, connection: Connection) -> None:
+        """One snapshot for all statements: plain pysqlite begins no transaction for a SELECT."""
+        connection.begin()
+        if not cast(Any, connection.connection.dbapi_connection).in_transaction:
+            connection.exec_driver_sql("BEGIN")
+
     def begin_writing(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE: a deferred transaction that reads before it writes is refused at once when another wrote."""
         connection.begin()
-        driver = cast(Any, connection.connection.dbapi_connection)
-        if driver.in_transaction:
+        if cast(Any, connection.connection.dbapi_connection).in_transaction:
             connection.exec_driver_sql("ROLLBACK")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    def take_turn(self, connection: Connection) -> None:
+        """A write that changes nothing: waits for the write lock while the transaction has read nothing yet. Once it
+        has, SQLite refuses at once if another wrote since."""
+        connection.execute(TAKE_TURN)
 
     @contextmanager
     def translating(self) -> Iterator[None]:
@@ -283,7 +313,7 @@ class SQLiteStore:
         for part in parts(entries):
             refs = [entry.ref for entry in part]
             connection.execute(UNINDEX, {"keys": as_json(self._keys(connection, refs).values())})
-            rows = [(*ref, content, lost_terms(content), hash_, stamp) for ref, content, hash_ in part]
+            rows = [(*ref, content, lost_terms(content), hash_, stamp, stamp) for ref, content, hash_ in part]
             connection.exec_driver_sql(UPSERT, rows)
             keys = self._keys(connection, refs)
             connection.execute(INDEX, {"keys": as_json(keys.values())})
@@ -359,7 +389,7 @@ class SQLiteStore:
                 ("kdb_search", "id"),
                 *((f"kdb_embedding_g{generation.number}", "search_id") for generation in generations),
             ):
-                connection.exec_driver_sql(f"DELETE FROM {table} WHERE {column} = ?1", rows)
+                connection.exec_driver_sql(f"DELETE FROM {table} WHERE {column} = ?", rows)
             if generations:
                 self._log_change(connection, keys)
         return deleted
@@ -367,7 +397,8 @@ class SQLiteStore:
     # by_keyword
 
     def by_keyword(self, connection: Connection, query: str, scope: Scope, *, limit: int, enough: int) -> Candidates:
-        terms = self._known_terms(connection, query)
+        known = self._known_terms(connection, query)
+        terms = known[:QUERY_TERMS]
         chosen = cheapest(terms, POSTINGS)
         where, binds = self._scope_sql(scope)
         statement = text(
@@ -379,11 +410,10 @@ class SQLiteStore:
             if len(rows) >= enough or len(chosen) == len(terms):
                 break
             chosen = terms[: 2 * len(chosen)]
-        is_exact = len(chosen) == len(terms)
         scores: dict[Key, float] = {row.rowid: row.score for row in rows}
-        if not is_exact:
+        if len(chosen) < len(terms):
             scores = self.keyword_scores(connection, terms, list(scores))
-        return Candidates(best_first(scores), is_exact, tuple(terms), tuple(chosen), "fts5")
+        return Candidates(best_first(scores), len(chosen) == len(known), tuple(terms), tuple(chosen), "fts5")
 
     def keyword_scores(self, connection: Connection, terms: Sequence[Term], keys: Sequence[Key]) -> dict[Key, float]:
         """BM25 as FTS5's `bm25()` computes it (k1 1.2, b 0.75), from the index's own totals and the rows' texts."""
@@ -405,9 +435,13 @@ class SQLiteStore:
     def _known_terms(self, connection: Connection, query: str) -> list[Term]:
         """The query's terms that the index has, rarest first."""
         asked = {term.stem: term for term in self._reader.terms(analyze(query))[:QUERY_WORDS]}
-        rows = connection.execute(TERM_ROWS, {"terms": json.dumps(list(asked))}).all()
-        known = [Term(asked[row.term].surface, row.term, row.doc) for row in rows]
-        return sorted(known, key=lambda term: (term.rows, term.stem))[:QUERY_TERMS]
+        whole = json.dumps([stem for stem in asked if fts5.is_whole(stem)])
+        counts = {row.term: row.doc for row in connection.execute(TERM_ROWS, {"terms": whole})}
+        for stem in asked:
+            if not fts5.is_whole(stem) and (rows := connection.scalar(BROKEN_TERM_ROWS, {"term": fts5.raw(stem)})):
+                counts[stem] = rows
+        known = [Term(asked[stem].surface, stem, rows) for stem, rows in counts.items()]
+        return sorted(known, key=lambda term: (term.rows, term.stem))
 
     def _totals(self, connection: Connection) -> tuple[int, int]:
         """Rows and terms in the whole index, from FTS5's averages record."""
@@ -417,7 +451,7 @@ class SQLiteStore:
 
     @cached_property
     def _reader(self) -> fts5.TextReader:
-        return fts5.TextReader(self._dbapi)
+        return fts5.TextReader(self._engine.dialect.dbapi)
 
     def spans(self, query: str, texts: Sequence[str]) -> list[tuple[tuple[int, int], ...]]:
         return self._reader.spans(query, self._reader.terms(query)[:QUERY_TERMS], texts)
@@ -428,7 +462,7 @@ class SQLiteStore:
         self, connection: Connection, generation: Generation, vector: Any, scope: Scope, limit: int
     ) -> Candidates:
         where, binds = self._scope_sql(scope)
-        if self._uses_extension(connection, generation):
+        if self._uses_extension(connection):
             join = "" if where == "1" else "JOIN kdb_search AS s ON s.id = e.search_id"
             statement = text(BY_VECTOR.format(number=generation.number, join=join, scope=where))
             rows = connection.execute(statement, {"vector": vector.tobytes(), "limit": limit, **binds})
@@ -440,21 +474,20 @@ class SQLiteStore:
         return Candidates(cast(Mapping[Key, float], scores), how="numpy")
 
     def vector_scores(
-        self, connection: Connection, generation: Generation, vector: Any, keys: Sequence[Key]
+        self, connection: Connection, generation: Generation, vector: Any, keys: Sequence[Key], how: str
     ) -> dict[Key, float]:
         if not keys:
             return {}
-        if generation.number in self._mirrors:
+        if how == "numpy":
             return cast(dict[Key, float], self._mirror(generation).scores(connection, vector, cast(Any, keys)))
         statement = text(VECTOR_SCORES.format(number=generation.number))
         rows = connection.execute(statement, {"vector": vector.tobytes(), "keys": json.dumps(keys)})
         return {row[0]: row[1] for row in rows}
 
-    def _uses_extension(self, connection: Connection, generation: Generation) -> bool:
+    def _uses_extension(self, connection: Connection) -> bool:
         first, self._has_answered = not self._has_answered, True
         if self._vector_search == "numpy" or (self._vector_search == "auto" and not first):
             return False
-        self._mirrors.pop(generation.number, None)
         if load_extension(connection):
             return True
         if self._vector_search == "sqlite-vec":
@@ -469,7 +502,8 @@ class SQLiteStore:
         from .mirror import Mirror  # NumPy loads with the first vector, a keyword search does without
 
         return self._mirrors.setdefault(
-            generation.number, Mirror(f"kdb_embedding_g{generation.number}", generation.dimensions)
+            (generation.number, generation.fingerprint),
+            Mirror(f"kdb_embedding_g{generation.number}", generation.dimensions),
         )
 
     # hits
@@ -573,7 +607,7 @@ def cheapest(terms: Sequence[Term], postings: int) -> Sequence[Term]:
 
 def idf(rows: int, having: int) -> float:
     """FTS5's: ln((N - n + 0.5) / (n + 0.5)), never below 1e-6."""
-    return max(1e-6, math.log((rows - having + 0.5) / (having + 0.5)))
+    return max(1e-6, math.log((rows - having + 0.5) / (having + 0.5))) if having < rows else 1e-6
 
 
 def best_first(scores: Mapping[Key, float]) -> dict[Key, float]:
@@ -621,7 +655,7 @@ def comparison(asked: Comparison, binds: dict[str, Any]) -> str:
         case "$ne":
             return f"NOT ifnull({equals(value, kind, asked.value, binds)}, 0)"
         case "$in" | "$nin":
-            any_ = " OR ".join(equals(value, kind, option, binds) for option in asked.value)
+            any_ = equals_any(value, kind, asked.value, binds)
             return f"({any_})" if asked.operator == "$in" else f"NOT ifnull(({any_}), 0)"
         case "$exists":
             return f"{kind} IS {'NOT ' if asked.value else ''}NULL"
@@ -641,7 +675,21 @@ def equals(value: str, kind: str, wanted: Any, binds: dict[str, Any]) -> str:
         return f"({kind} IN ('integer', 'real') AND {value} = {bind(binds, wanted)})"
     if isinstance(wanted, str):
         return f"({kind} = 'text' AND {value} = {bind(binds, wanted)})"
-    return f"({value} = json({bind(binds, json.dumps(wanted))}))"
+    shape = "object" if isinstance(wanted, Mapping) else "array"
+    return f"({kind} = '{shape}' AND {value} = json({bind(binds, dump(wanted))}))"
+
+
+def equals_any(value: str, kind: str, options: Sequence[Any], binds: dict[str, Any]) -> str:
+    """Texts and numbers as one list each: SQLite's expressions may be 1,000 deep at most."""
+    texts = [option for option in options if isinstance(option, str)]
+    numbers = [option for option in options if isinstance(option, int | float) and not isinstance(option, bool)]
+    others = [o for o in options if o is None or isinstance(o, bool | Mapping | list | tuple)]
+    found = [equals(value, kind, option, binds) for option in others]
+    for listed, kinds in ((texts, "('text')"), (numbers, "('integer', 'real')")):
+        if listed:
+            members = f"SELECT item.value FROM json_each({bind(binds, dump(listed))}) AS item"
+            found.append(f"({kind} IN {kinds} AND {value} IN ({members}))")
+    return " OR ".join(found)
 
 
 def contains(value: str, kind: str, path: str, wanted: Any, binds: dict[str, Any]) -> str:
@@ -657,6 +705,13 @@ def bind(binds: dict[str, Any], value: Any) -> str:
     name = f"where{len(binds)}"
     binds[name] = value
     return f":{name}"
+
+
+def refuse_shared(driver: Any) -> None:
+    if driver.in_transaction and getattr(driver, "autocommit", None) is not False:
+        raise StorageError(
+            "this engine has a single connection and a transaction is open on it: pass connection=, or end it first"
+        )
 
 
 def timestamp(moment: datetime) -> str:
@@ -678,6 +733,11 @@ def storage_error(error: DBAPIError) -> StorageError:
     said = str(error.orig)
     if "no such table: kdb_" in said:
         return SchemaMissing(no_tables())
+    if getattr(error.orig, "sqlite_errorcode", None) == BUSY_SNAPSHOT:
+        return DatabaseLocked(
+            "another process wrote since this transaction began to read, so it cannot write any more. Roll it back and "
+            "repeat it; a transaction that writes before it reads waits for its turn instead"
+        )
     if "locked" in said or "busy" in said:
         return DatabaseLocked(
             f"{said}: another process is writing. Try again, keep transactions short, or raise the time-out: "

@@ -83,13 +83,22 @@ class Store(Protocol):
 
     def has_schema(self, connection: Connection) -> bool: ...
     def check_version(self, connection: Connection) -> None:
-        """Raises SchemaMissing or SchemaTooNew."""
+        """Raises SchemaTooNew."""
 
     def create(self, connection: Connection) -> None:
         """Creates what is missing. Idempotent."""
 
+    def connect(self) -> Connection:
+        """A connection of our own, in no transaction. Raises StorageError where that would be the caller's."""
+
+    def begin_reading(self, connection: Connection) -> None:
+        """Begins a transaction that sees one state of the database."""
+
     def begin_writing(self, connection: Connection) -> None:
         """Begins a transaction that will write, waiting for its turn up to the driver's time-out."""
+
+    def take_turn(self, connection: Connection) -> None:
+        """Makes the caller's transaction wait for other writers now, where the database has one writer at a time."""
 
     def add_generation(self, connection: Connection, generation: Generation) -> None:
         """Creates the table that holds a generation's embeddings."""
@@ -128,8 +137,9 @@ class Store(Protocol):
         """BM25 of given rows; a row without any of the terms is absent."""
 
     def vector_scores(
-        self, connection: Connection, generation: Generation, vector: Any, keys: Sequence[Key]
-    ) -> dict[Key, float]: ...
+        self, connection: Connection, generation: Generation, vector: Any, keys: Sequence[Key], how: str
+    ) -> dict[Key, float]:
+        """Cosines of given rows, reckoned as the leg was (`Candidates.how`)."""
 
     def refs(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, Ref]: ...
     def contents(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, str]: ...

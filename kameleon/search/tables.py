@@ -1,9 +1,13 @@
 """The tables that are the same on both databases, as SQLAlchemy sees them. What differs stands in the dialect files."""
 
+import json
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import JSON, Column, DateTime, Float, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import Column, DateTime, Float, Index, Integer, LargeBinary, MetaData, Table, Text, TypeDecorator
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeEngine
 
 SCHEMA_VERSION = 1
 
@@ -13,8 +17,29 @@ def utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
+def dump(value: Any) -> str:
+    """JSON with every character as itself: older SQLites compare names in JSON byte by byte, escapes unresolved."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+class Document(TypeDecorator[Any]):
+    """JSON text on SQLite, JSONB on PostgreSQL, whatever serializer the application's engine has."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(JSONB() if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return value if dialect.name == "postgresql" else dump(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        return json.loads(value) if isinstance(value, str) else value
+
+
 metadata = MetaData()
-document = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+document = Document()
 instant = DateTime(timezone=True)
 
 meta = Table(

@@ -5,7 +5,6 @@ transaction of ours; `apply` writes contents and embeddings in one transaction. 
 the store: an embedding is kept only where its record still says what it was made from.
 """
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection
 
 from ..content import check_entity, check_id, content_hash, normalize
-from ..errors import InvalidRecord, TextRefused
-from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Ref
+from ..errors import InvalidRecord, ProviderError, TextRefused
+from ..values import MAX_FAILURES_SHOWN, IndexReport, Ref
 from . import catalog
 from .store import Embedding, Entry, Store
 
@@ -28,13 +27,16 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a call has to write: `changed` contents, and `to_embed`, whose embeddings `embeddings` holds once made."""
+    """What a call has to write: `changed` of the `wanted` contents, and `to_embed`, whose embeddings `embeddings` holds
+    once `service` made them."""
 
-    total: int
+    wanted: Sequence[Entry]
     changed: Sequence[Entry]
     to_embed: Sequence[Entry]
+    service: "EmbeddingService | None" = None
     embeddings: Sequence[Embedding] = ()
     cache: "StoredCache | None" = None
+    outage: ProviderError | None = None
     report: IndexReport = field(default_factory=IndexReport)
 
 
@@ -61,73 +63,71 @@ def make_entry(record: tuple[object, object, object]) -> Entry:
 
 
 class Writer:
-    def __init__(self, store: Store, service: "EmbeddingService | None") -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._service = service
-        self._has_warned = False
 
-    def compare(self, connection: Connection, wanted: Sequence[Entry]) -> Plan:
-        known = catalog.read_generations(connection)
-        fingerprint = self._service.provider.fingerprint if self._service else ""
-        generation = catalog.of_fingerprint(known, fingerprint)
+    def compare(self, connection: Connection, wanted: Sequence[Entry], service: "EmbeddingService | None") -> Plan:
+        """Without a service, or where the index holds another model's embeddings, nothing is to be embedded."""
+        known = catalog.read_generations(connection) if service else []
+        generation = catalog.of_fingerprint(known, service.provider.fingerprint) if service else None
         states = self._store.states(connection, [entry.ref for entry in wanted], generation)
         changed = [e for e in wanted if e.ref not in states or states[e.ref].content_hash != e.content_hash]
         to_embed: list[Entry] = []
-        if self._service and self._may_embed(known, generation):
+        if service and (generation is not None or catalog.active(known) is None):
             to_embed = [
                 e
                 for e in wanted
                 if e.content_hash and (e.ref not in states or states[e.ref].embedded_hash != e.content_hash)
             ]
-        return Plan(len(wanted), changed, to_embed)
+        return Plan(wanted, changed, to_embed, service)
 
     def embed(self, plan: Plan, *, progress: Progress | None = None, cache: "StoredCache | None" = None) -> Plan:
         """The plan with its embeddings. Raises nothing for a refused text or an outage: `report` tells."""
-        if not plan.to_embed or self._service is None:
+        if not plan.to_embed or plan.service is None:
             return plan
-        done = plan.total - len(plan.to_embed)
-        made = self._service.embed_batch(
+        total = len(plan.wanted)
+        done = total - len(plan.to_embed)
+        made = plan.service.embed_batch(
             [entry.content for entry in plan.to_embed],
             on_error="collect",
-            progress=(lambda texts: progress(done + texts, plan.total)) if progress else None,
+            progress=(lambda texts: progress(done + texts, total)) if progress else None,
             cache=cache,
         )
         return replace(
             plan,
             embeddings=list(embeddings(plan.to_embed, made)),
             cache=cache,
+            outage=made.outage,
             report=counts(plan.to_embed, made),
         )
+
+    def is_current(self, connection: Connection, plan: Plan) -> bool:
+        """Whether what the plan found unchanged still is: another writer may have come in between."""
+        changed = {entry.ref for entry in plan.changed}
+        unchanged = [entry for entry in plan.wanted if entry.ref not in changed]
+        if not unchanged:
+            return True
+        states = self._store.states(connection, [entry.ref for entry in unchanged], None)
+        return all(e.ref in states and states[e.ref].content_hash == e.content_hash for e in unchanged)
 
     def apply(self, connection: Connection, plan: Plan) -> IndexReport:
         """Write the plan on this connection, inside its transaction."""
         now = datetime.now(UTC)
         known = catalog.read_generations(connection)
         keys = self._store.upsert(connection, plan.changed, known, now) if plan.changed else {}
-        if plan.embeddings and self._service:
-            provider = self._service.provider
-            if plan.cache and plan.cache.waiting:
-                plan.cache.write(connection, provider.fingerprint, plan.cache.waiting)
-            generation = catalog.of_fingerprint(known, provider.fingerprint)
-            if generation is None and catalog.active(known) is None:
-                generation = catalog.add_generation(connection, self._store, provider, catalog.ACTIVE)
-            if generation is not None:
-                self._store.write_embeddings(connection, generation, plan.embeddings, now, keys)
-        return replace(plan.report, indexed=len(plan.changed), unchanged=plan.total - len(plan.changed))
-
-    def _may_embed(self, known: Sequence[Generation], generation: Generation | None) -> bool:
-        current = catalog.active(known)
-        if generation is not None or current is None:
-            return True
-        if not self._has_warned and self._service:
-            self._has_warned = True
-            warnings.warn(
-                f"this index holds embeddings of {current.model_name}, the engine's provider is "
-                f"{self._service.provider.model_name}: records are indexed for keywords, their embeddings stay "
-                "pending. Use the index's model",
-                stacklevel=5,
-            )
-        return False
+        report = replace(plan.report, indexed=len(plan.changed), unchanged=len(plan.wanted) - len(plan.changed))
+        if not plan.embeddings or plan.service is None:
+            return report
+        provider = plan.service.provider
+        if plan.cache and plan.cache.waiting:
+            plan.cache.write(connection, provider.fingerprint, plan.cache.waiting)
+        generation = catalog.of_fingerprint(known, provider.fingerprint)
+        if generation is None and catalog.active(known) is None:
+            generation = catalog.add_generation(connection, self._store, provider, catalog.ACTIVE)
+        if generation is None:
+            return replace(report, embedded=0, reused=0, failed=0, failures=(), pending=len(plan.to_embed))
+        self._store.write_embeddings(connection, generation, plan.embeddings, now, keys)
+        return report
 
 
 def embeddings(wanted: Sequence[Entry], made: "EmbeddingReport") -> Iterable[Embedding]:
@@ -136,7 +136,11 @@ def embeddings(wanted: Sequence[Entry], made: "EmbeddingReport") -> Iterable[Emb
         if vector is not None:
             yield Embedding(entry.ref, entry.content_hash, vector.astype("<f4", copy=False).tobytes())
         elif isinstance(error, TextRefused):
-            yield Embedding(entry.ref, entry.content_hash, None, error.reason, str(error)[:500])
+            yield Embedding(entry.ref, entry.content_hash, None, error.reason, storable(str(error)))
+
+
+def storable(message: str) -> str:
+    return message[:500].encode("utf-8", "replace").decode().replace("\0", " ")
 
 
 def counts(wanted: Sequence[Entry], made: "EmbeddingReport") -> IndexReport:

@@ -1,0 +1,189 @@
+"""Transactions, whoever began them and on whatever engine."""
+
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from sqlalchemy import Engine, text
+from sqlalchemy.pool import StaticPool
+
+import kameleon
+from kameleon import RecordStore, SearchEngine
+from kameleon.errors import DatabaseLocked, InvalidInput, SchemaTooNew, StorageError
+from kameleon.testing import HashProvider
+
+from .conftest import ids
+
+
+@pytest.mark.parametrize("options", [{}, {"poolclass": StaticPool}], ids=["a connection a thread", "one connection"])
+@pytest.mark.parametrize("create", [sqlalchemy.create_engine, kameleon.create_engine], ids=["plain", "kameleon"])
+def test_an_open_transaction_on_the_only_connection_is_never_touched(create, options) -> None:  # type: ignore[no-untyped-def]
+    engine = create("sqlite://", **options)
+    search = SearchEngine(engine, "static")
+    search.index_record("A", "1", "red fox")
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE note (id INTEGER)"))
+        connection.execute(text("INSERT INTO note VALUES (1)"))
+        for call in (lambda: search.search("fox"), lambda: search.index_record("A", "2", "x"), search.get_status):
+            with pytest.raises(StorageError, match="pass connection="):
+                call()
+        search.index_record("A", "2", "grey wolf", connection=connection)
+        assert ids(search.search("wolf", limit=1, connection=connection)) == ["2"]
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM note")) == 1
+    assert ids(search.search("wolf", limit=1)) == ["2"]
+    engine.dispose()
+
+
+def test_a_search_sees_one_state_while_others_write(tmp_path: Path) -> None:
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'x.db'}", connect_args={"timeout": 30})
+    search = SearchEngine(engine, HashProvider())
+    search.index_records_batch([("A", str(n), f"hello number {n}") for n in range(20)])
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            search.delete_record("A", "5")
+            search.index_record("A", "5", "hello number 5")
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        try:
+            counts = {
+                len(search.search("hello", limit=50, mode=mode)) for mode in ("keyword", "hybrid") for _ in range(60)
+            }
+        finally:
+            stop.set()
+        writing.result()
+    assert counts <= {19, 20}
+    engine.dispose()
+
+
+def test_writers_in_their_own_transactions_wait_for_their_turn(tmp_path: Path) -> None:
+    engine = kameleon.create_engine(f"sqlite:///{tmp_path / 'x.db'}", connect_args={"timeout": 60})
+    search = SearchEngine(engine, HashProvider())
+
+    def work(worker: int) -> None:
+        for n in range(15):
+            with engine.begin() as connection:
+                search.index_record("A", f"{worker}-{n}", "text", connection=connection)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(work, range(3)))
+    assert search.get_status()[0].indexed == 45
+    engine.dispose()
+
+
+def test_a_transaction_that_read_before_another_wrote_is_told_to_repeat(file_engine: Engine) -> None:
+    search = SearchEngine(file_engine, HashProvider())
+    search.index_record("A", "1", "one")
+    with file_engine.connect() as connection:
+        connection.execute(text("SELECT * FROM kdb_search")).all()
+        search.index_record("A", "2", "two")
+        with pytest.raises(DatabaseLocked, match="Roll it back and repeat"):
+            search.index_record("A", "3", "three", connection=connection)
+
+
+def test_a_concurrent_upsert_leaves_data_and_index_the_same(file_engine: Engine) -> None:
+    provider = HashProvider()
+    search = SearchEngine(file_engine, provider)
+    records = RecordStore(search)
+    records.insert("T", [{"id": "1", "say": "alpha"}, {"id": "2", "say": "other"}])
+    is_first = [True]
+
+    def meanwhile(content: str) -> None:
+        if content == "new" and is_first.pop():
+            is_first.append(False)
+            records.insert("T", [{"id": "1", "say": "beta"}], on_conflict="upsert")
+
+    provider.refuse = meanwhile
+    records.insert("T", [{"id": "1", "say": "alpha"}, {"id": "2", "say": "new"}], on_conflict="upsert")
+    assert records.get("T", "1").data == {"say": "alpha"}
+    assert ids(search.search("alpha", mode="keyword")) == ["1"]
+    assert search.search("beta", mode="keyword") == []
+    assert search.get_status()[0].pending == 0
+
+
+@pytest.mark.parametrize("isolation_level", [None, "AUTOCOMMIT", "SERIALIZABLE"])
+def test_any_isolation_level_of_the_engine_will_do(tmp_path: Path, isolation_level: str | None) -> None:
+    options = {"isolation_level": isolation_level} if isolation_level else {}
+    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'x.db'}", **options)
+    search = SearchEngine(engine, HashProvider())
+    search.index_records_batch([("A", "1", "red fox"), ("A", "2", "grey wolf")])
+    search.delete_record("A", "1")
+    assert ids(search.search("red fox grey wolf")) == ["2"]
+    engine.dispose()
+    assert sqlite3.connect(tmp_path / "x.db").execute("SELECT count(*) FROM kdb_search").fetchone() == (1,)
+
+
+def test_a_read_only_file_can_be_searched(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}")
+    SearchEngine(engine, HashProvider()).index_record("A", "1", "red fox")
+    engine.dispose()
+    for create in (kameleon.create_engine, sqlalchemy.create_engine):
+        reader = create(f"sqlite:///file:{path}?mode=ro&uri=true")
+        search = SearchEngine(reader, HashProvider())
+        assert ids(search.search("fox")) == ["1"]
+        with pytest.raises(StorageError, match="readonly"):
+            search.index_record("A", "2", "x")
+        reader.dispose()
+
+
+def test_a_pool_of_one_connection_is_enough(tmp_path: Path) -> None:
+    engine = kameleon.create_engine(f"sqlite:///{tmp_path / 'x.db'}", pool_size=1, max_overflow=0, pool_timeout=1)
+    search = SearchEngine(engine, "static")
+    search.index_record("A", "1", "red fox")
+    assert ids(search.search("fox")) == ["1"]
+    engine.dispose()
+
+
+def test_a_newer_schema_is_refused(file_engine: Engine) -> None:
+    SearchEngine(file_engine)
+    with file_engine.begin() as connection:
+        connection.execute(text("INSERT INTO kdb_meta VALUES ('a', '0')"))
+        connection.execute(text("UPDATE kdb_meta SET value = '99' WHERE key = 'schema_version'"))
+    with pytest.raises(SchemaTooNew, match="pip install -U kameleon"):
+        SearchEngine(file_engine)
+
+
+def test_tables_are_left_to_migrations_on_request(file_engine: Engine) -> None:
+    search = SearchEngine(file_engine, create_tables=False)
+    with pytest.raises(StorageError, match="tables are not in this database"):
+        search.search("x")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "nonsense",
+        "foo://x",
+        "sqlite+foo://",
+        "mysql://h/x",
+        "sqlite:///x.db?timeout=abc",
+        "postgresql://u:secret@h:abc/x",
+    ],
+)
+def test_a_url_that_cannot_be_opened_is_told_without_its_password(url: str) -> None:
+    with pytest.raises(InvalidInput, match="no database can be opened as") as caught:
+        kameleon.create_engine(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_the_index_stays_whole_under_savepoints(file_engine: Engine) -> None:
+    search = SearchEngine(file_engine, HashProvider())
+    search.index_records_batch([("A", str(n), f"fox {n}") for n in range(5)])
+    with file_engine.begin() as connection:
+        search.index_record("A", "0", "wolf", connection=connection)
+        savepoint = connection.begin_nested()
+        search.index_record("A", "1", "bear", connection=connection)
+        search.delete_record("A", "2", connection=connection)
+        savepoint.rollback()
+        search.delete_record("A", "3", connection=connection)
+    assert sorted(ids(search.search("fox wolf bear", mode="keyword"))) == ["0", "1", "2", "4"]
+    assert ids(search.search("bear", mode="keyword")) == []
+    with file_engine.begin() as connection:
+        connection.execute(text("INSERT INTO kdb_search_fts(kdb_search_fts, rank) VALUES ('integrity-check', 1)"))
