@@ -10,6 +10,7 @@ import numpy as np
 
 from kameleon import SearchEngine, create_engine
 from kameleon.embeddings import CallableProvider, EmbeddingService, OpenAIProvider
+from kameleon.search.caching import StoredCache
 
 from .corpus import SHARED, passages, records
 from .report import line, stopwatch
@@ -33,7 +34,7 @@ def mixed(seed: int) -> list[str]:
     chance = np.random.default_rng(seed)
     extracts = [record["extract"] for record in records("wikipedia_movies") if record["extract"]]
     chosen = [extracts[n].split() for n in chance.choice(len(extracts), MIXED_TEXTS, replace=False)]
-    lengths = np.minimum(300, 3 + chance.lognormal(2.7, 1.0, MIXED_TEXTS)).astype(int)
+    lengths = np.minimum(300, 3 + chance.lognormal(3.2, 1.0, MIXED_TEXTS)).astype(int)
     return [" ".join(words[:n]) for words, n in zip(chosen, lengths, strict=True)]
 
 
@@ -68,8 +69,9 @@ def network(seed: int) -> str:
     texts = passages(1_800, seed)
     with serving(LATENCY_S) as url, tempfile.TemporaryDirectory() as folder:
         engine = create_engine(f"sqlite:///{Path(folder) / 'cache.db'}")
-        search = SearchEngine(engine, OpenAIProvider(dimensions=DIMENSIONS, api_key="none", base_url=url))
-        service = EmbeddingService(search._require_service().provider, cache=search._cache())
+        provider = OpenAIProvider(dimensions=DIMENSIONS, api_key="none", base_url=url)
+        search = SearchEngine(engine, provider)
+        service = EmbeddingService(provider, cache=StoredCache(search._store, search, limit=10_000))
         service.embed_batch(["warm up the connection"])
         uncached = service.embed_batch(texts[:1000])
         mostly = service.embed_batch([*texts[:800], *texts[1000:1200]])
@@ -101,7 +103,7 @@ def overhead(rows: int, seed: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         engine = create_engine(f"sqlite:///{Path(folder) / 'cache.db'}")
         search = SearchEngine(engine, provider, cache=True)
-        service = EmbeddingService(provider, cache=search._cache())
+        service = EmbeddingService(provider, cache=StoredCache(search._store, search, limit=10 * rows))
         written = service.embed_batch(texts).processing_time_seconds
         found = service.embed_batch(texts).processing_time_seconds
         engine.dispose()

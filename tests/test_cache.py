@@ -1,5 +1,6 @@
 """Nothing is paid for twice: the embedding cache, on every store."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -169,3 +170,17 @@ def test_listeners_hear_of_every_batch(caching: SearchEngine) -> None:
     assert set(first[1]) == {"total_count", "cache_hits", "api_calls", "processing_time_ms", "avg_latency_ms"}
     with pytest.raises(ValueError, match=r"Known: embedding\.batch_generated"):
         caching.on("nonsense", lambda *_: None)
+
+
+def test_threads_that_embed_the_same_texts_never_fail_each_other(file_engine: Engine) -> None:
+    def work(worker: int) -> int:
+        search = SearchEngine(file_engine, HashProvider(), cache=True)
+        rows = [(f"E{worker}", str(n), f"text {n % 40}") for n in range(120)]
+        return sum(search.index_records_batch(rows[start : start + 20]).failed for start in range(0, 120, 20))
+
+    SearchEngine(file_engine)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(work, range(4))) == [0, 0, 0, 0]
+    search = SearchEngine(file_engine, HashProvider())
+    assert [status.pending for status in search.get_status()] == [0, 0, 0, 0]
+    assert [part.texts for part in search.cache_status()] == [40]

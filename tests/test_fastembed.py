@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from kameleon import SearchEngine, create_engine
 from kameleon.embeddings import EmbeddingService, FastEmbedProvider, get_provider
 from kameleon.embeddings.batching import padded_slices
-from kameleon.errors import InvalidInput, ProviderUnavailable
+from kameleon.errors import InvalidInput, ProviderUnavailable, TextRefused
 
 from .conftest import ids
 
@@ -30,6 +31,19 @@ def test_a_model_folder_embeds_in_order(minilm: Path) -> None:
     assert np.abs(together - alone).max() < 1e-4
     query = EmbeddingService(provider).embed_query("salary not paid")
     assert query @ together[0] > query @ together[1]
+
+
+def test_one_session_serves_a_process_and_counts_tokens(minilm: Path) -> None:
+    one, two = FastEmbedProvider(str(minilm)), FastEmbedProvider(str(minilm))
+    with ThreadPoolExecutor(2) as pool:
+        vectors = list(pool.map(lambda provider: provider.embed("hello"), [one, two]))
+    assert np.array_equal(*vectors)
+    assert one._session is two._session
+    assert one.count_tokens("hello world") == 4
+    assert one.max_tokens is not None
+    strict = EmbeddingService(one, truncate="error")
+    with pytest.raises(TextRefused, match=r"text 1: \d+ tokens, the model takes"):
+        strict.embed_batch(["hello", "word " * 1000])
 
 
 def test_an_index_names_its_model_and_engines_opened_by_name_follow(minilm: Path, tmp_path: Path) -> None:
