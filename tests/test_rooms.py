@@ -11,11 +11,12 @@ FLOORS = [
     {"content", "search.filters", "search.query", "search.fusion", "search.tables"},
     {"embeddings.batching", "embeddings.retry"},
     {"embeddings.provider"},
-    {"embeddings.cache"},
+    {"embeddings.cache", "embeddings.checking"},
     {"search.store"},
     {
         "search.fts5",
         "search.mirror",
+        "search.sqlite_where",
         "embeddings.static",
         "embeddings.fastembed",
         "embeddings.openai",

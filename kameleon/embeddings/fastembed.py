@@ -125,8 +125,8 @@ class FastEmbedProvider(EmbeddingProvider):
         except Exception as error:
             where = self._cache_dir or os.environ.get("FASTEMBED_CACHE_PATH") or "the temporary folder"
             raise ProviderUnavailable(
-                f"model {self._model!r} could not be fetched ({type(error).__name__}). Use the bundled model "
-                "(provider 'static'), give FastEmbedProvider the path of a local model folder, or set "
+                f"model {self._model!r} could not be loaded, nor fetched ({type(error).__name__}). Use the bundled "
+                "model (provider 'static'), give FastEmbedProvider the path of a local model folder, or set "
                 f"FASTEMBED_CACHE_PATH to a folder that already holds the model (looked in {where})"
             ) from error
 

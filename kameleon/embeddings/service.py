@@ -18,11 +18,11 @@ from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import InvalidInput, ProviderError, ProviderRefused, ProviderUnavailable, TextRefused
 from .batching import halves, slices
 from .cache import EmbeddingCache, text_key
+from .checking import Unexplained, check_all, check_vector, provider_error
 from .provider import EmbeddingProvider, EmbeddingResult, Vector
 from .retry import LONGEST_WAIT_S, Pace, backoff_s
 
@@ -35,7 +35,6 @@ Listener = Callable[[str, Mapping[str, float]], None]
 BATCH_GENERATED = "embedding.batch_generated"
 TEXTS_A_CHUNK = 10_000
 QUERIES_REMEMBERED = 256
-VECTORS_AT_ONCE = 1024
 DOUBTFUL_TEXTS = 8
 
 
@@ -433,65 +432,3 @@ def translate(call: Callable[[Any], Any], argument: Any) -> Any:
         raise
     except Exception as error:
         raise provider_error(error) from error
-
-
-def provider_error(error: Exception) -> ProviderError:
-    """What a provider raised, or put in a position, in our words: operating-system and network errors are outages,
-    everything else is about the texts."""
-    if isinstance(error, ProviderError):
-        return error
-    message = f"{type(error).__name__}: {error}"
-    made: ProviderError = ProviderUnavailable(message) if isinstance(error, OSError) else Unexplained(message)
-    made.__cause__ = error
-    return made
-
-
-class Unexplained(TextRefused):
-    """A refusal that the provider did not put in our words: it may be about the texts, or about itself."""
-
-
-def check_all(vectors: Sequence[Any], dimensions: int) -> list[Vector | ProviderError]:
-    """Every vector with length 1, or the error of its position."""
-    checked: list[Vector | ProviderError] = []
-    for start in range(0, len(vectors), VECTORS_AT_ONCE):
-        some = vectors[start : start + VECTORS_AT_ONCE]
-        whole = unit_rows(some, dimensions)
-        checked += [checked_or_error(vector, dimensions) for vector in some] if whole is None else list(whole)
-    return checked
-
-
-def unit_rows(vectors: Sequence[Any], dimensions: int) -> NDArray[np.float32] | None:
-    """All at once, or None where one of them needs a closer look."""
-    try:
-        array = np.asarray(vectors, dtype=np.float32)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    if array.shape != (len(vectors), dimensions):
-        return None
-    lengths = np.sqrt(np.einsum("ij,ij->i", array, array))
-    return array / lengths[:, None] if np.isfinite(lengths).all() and lengths.all() else None
-
-
-def checked_or_error(vector: Any, dimensions: int) -> Vector | ProviderError:
-    if isinstance(vector, Exception):
-        return provider_error(vector)
-    try:
-        return check_vector(vector, dimensions)
-    except TextRefused as error:
-        return error
-
-
-def check_vector(vector: Any, dimensions: int) -> Vector:
-    """The vector as float32 of length 1. Raises TextRefused: wrong_dimension, not_finite (also for a zero vector)."""
-    try:
-        array = np.asarray(vector, dtype=np.float32)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise TextRefused(f"not a vector of numbers: {error}") from error
-    if array.shape != (dimensions,):
-        raise TextRefused(f"{array.shape} numbers, the model says {dimensions}", reason="wrong_dimension")
-    length = float(np.sqrt(np.dot(array, array)))
-    if not np.isfinite(length):
-        raise TextRefused("the vector holds NaN or infinity", reason="not_finite")
-    if length == 0.0:
-        raise TextRefused("the vector is zero, it points nowhere", reason="not_finite")
-    return array / np.float32(length)

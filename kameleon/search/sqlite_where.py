@@ -1,0 +1,83 @@
+"""`where` in SQLite's words: conditions on the JSON text of `kdb_records.data`, every value and path a bind.
+
+`json_extract` gives SQL values and `json_type` tells what they were in JSON, so that true is not 1 and 3 is not "3".
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .filters import ORDERED, Comparison, Filter
+from .tables import dump
+
+
+def condition(filter_: Filter, binds: dict[str, Any]) -> str:
+    """SQL that is 1 or 0, never NULL, so that NOT means what it says."""
+    if isinstance(filter_, Comparison):
+        return f"ifnull({comparison(filter_, binds)}, 0)"
+    members = [condition(member, binds) for member in filter_.members]
+    if filter_.operator == "$not":
+        return f"NOT ({members[0]})"
+    return "(" + (" AND " if filter_.operator == "$and" else " OR ").join(members or ["1"]) + ")"
+
+
+def comparison(asked: Comparison, binds: dict[str, Any]) -> str:
+    if asked.operator in ("$in", "$nin") and not asked.value:
+        return "0" if asked.operator == "$in" else "1"
+    path = bind(binds, "$" + "".join(f'."{name}"' for name in asked.path))
+    value, kind = f"json_extract(kdb_records.data, {path})", f"json_type(kdb_records.data, {path})"
+    match asked.operator:
+        case "$eq":
+            return equals(value, kind, asked.value, binds)
+        case "$ne":
+            return f"NOT ifnull({equals(value, kind, asked.value, binds)}, 0)"
+        case "$in" | "$nin":
+            any_ = equals_any(value, kind, asked.value, binds)
+            return f"({any_})" if asked.operator == "$in" else f"NOT ifnull(({any_}), 0)"
+        case "$exists":
+            return f"{kind} IS {'NOT ' if asked.value else ''}NULL"
+        case "$contains":
+            return contains(value, kind, path, asked.value, binds)
+    signs = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))
+    kinds = "('text')" if isinstance(asked.value, str) else "('integer', 'real')"
+    return f"({kind} IN {kinds} AND {value} {signs[asked.operator]} {bind(binds, asked.value)})"
+
+
+def equals(value: str, kind: str, wanted: Any, binds: dict[str, Any]) -> str:
+    if wanted is None:
+        return f"({value} IS NULL)"
+    if isinstance(wanted, bool):
+        return f"({kind} = '{'true' if wanted else 'false'}')"
+    if isinstance(wanted, int | float):
+        return f"({kind} IN ('integer', 'real') AND {value} = {bind(binds, wanted)})"
+    if isinstance(wanted, str):
+        return f"({kind} = 'text' AND {value} = {bind(binds, wanted)})"
+    shape = "object" if isinstance(wanted, Mapping) else "array"
+    return f"({kind} = '{shape}' AND {value} = json({bind(binds, dump(wanted))}))"
+
+
+def equals_any(value: str, kind: str, options: Sequence[Any], binds: dict[str, Any]) -> str:
+    """Texts and numbers as one list each: SQLite's expressions may be 1,000 deep at most."""
+    texts = [option for option in options if isinstance(option, str)]
+    numbers = [option for option in options if isinstance(option, int | float) and not isinstance(option, bool)]
+    others = [o for o in options if o is None or isinstance(o, bool | Mapping | list | tuple)]
+    found = [equals(value, kind, option, binds) for option in others]
+    for listed, kinds in ((texts, "('text')"), (numbers, "('integer', 'real')")):
+        if listed:
+            members = f"SELECT item.value FROM json_each({bind(binds, dump(listed))}) AS item"
+            found.append(f"({kind} IN {kinds} AND {value} IN ({members}))")
+    return " OR ".join(found)
+
+
+def contains(value: str, kind: str, path: str, wanted: Any, binds: dict[str, Any]) -> str:
+    member = (
+        f"EXISTS (SELECT 1 FROM json_each(kdb_records.data, {path}) AS item "
+        f"WHERE {equals('item.value', 'item.type', wanted, binds)})"
+    )
+    inside = f"instr({value}, {bind(binds, wanted)}) > 0" if isinstance(wanted, str) else "0"
+    return f"CASE {kind} WHEN 'array' THEN {member} WHEN 'text' THEN {inside} ELSE 0 END"
+
+
+def bind(binds: dict[str, Any], value: Any) -> str:
+    name = f"where{len(binds)}"
+    binds[name] = value
+    return f":{name}"
