@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -116,7 +117,8 @@ def test_any_isolation_level_of_the_engine_will_do(tmp_path: Path, isolation_lev
     search.delete_record("A", "1")
     assert ids(search.search("red fox grey wolf")) == ["2"]
     engine.dispose()
-    assert sqlite3.connect(tmp_path / "x.db").execute("SELECT count(*) FROM kdb_search").fetchone() == (1,)
+    with closing(sqlite3.connect(tmp_path / "x.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM kdb_search").fetchone() == (1,)
 
 
 def test_a_read_only_file_can_be_searched(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,9 +21,11 @@ def test_the_python_runs_from_top_to_bottom(
     monkeypatch.chdir(tmp_path)
     code = blocks("python")
     assert len(code) == 4
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     for block in code:
         exec(block, names)  # noqa: S102
+    for opened in (names["engine"], names["search"].engine):
+        opened.dispose()
     assert capsys.readouterr().out == "1.00 Note 1: Wages were not paid in March\n"
 
 
