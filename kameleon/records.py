@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, select
 
-from .content import check_entity, check_id, content_hash, normalize, render
+from .content import check_entity, check_id, normalize, render
 from .errors import EntityExists, InvalidInput, InvalidRecord, RecordExists, RecordMissing, StorageError, UnknownEntity
 from .search import catalog
 from .search.catalog import Entity, Field
@@ -21,6 +21,7 @@ from .search.engine import SearchEngine
 from .search.store import Entry
 from .search.tables import records as table
 from .search.tables import utc
+from .search.writing import make_entry
 from .values import IndexReport, Ref
 
 OnConflict = Literal["error", "upsert", "skip"]
@@ -139,7 +140,7 @@ class RecordStore:
             rows = checked_rows(known, records)
             taken = self._taken(entity, rows, connection)
             chosen = resolve(entity, rows, taken, on_conflict)
-            entries = [make_entry(known, id_, data) for id_, data in chosen.items()]
+            entries = [record_entry(known, id_, data) for id_, data in chosen.items()]
             plan = self.search.plan(entries, connection=connection)
             with self.search.transaction(connection) as conn:
                 if self._taken(entity, rows, conn) != taken or not self.search.is_current(plan, conn):
@@ -200,7 +201,7 @@ class RecordStore:
             before = self.get(entity, id)
             data = check_data(known, patch if replace_all else {**before.data, **patch})
             grown = with_fields(known, [data])
-            plan = self.search.plan([make_entry(grown, before.id, data)])
+            plan = self.search.plan([record_entry(grown, before.id, data)])
             with self.search.transaction() as connection:
                 if self._current(connection, before) != before.data or not self.search.is_current(plan, connection):
                     continue
@@ -401,9 +402,8 @@ def with_fields(entity: Entity, records: Sequence[Mapping[str, Any]]) -> Entity:
     return replace(entity, fields=entity.fields + tuple(Field(name) for name in names)) if names else entity
 
 
-def make_entry(entity: Entity, id_: str, data: Mapping[str, Any]) -> Entry:
-    content = render(data, entity.searchable)
-    return Entry(Ref(entity.name, id_), content, content_hash(content))
+def record_entry(entity: Entity, id_: str, data: Mapping[str, Any]) -> Entry:
+    return make_entry(Ref(entity.name, id_), render(data, entity.searchable))
 
 
 def make_record(row: Any) -> Record:

@@ -107,6 +107,13 @@ def test_empty_content_is_stored_embeds_nothing_and_matches_nothing(
     assert ids(search.search("words")) == ["2"]
 
 
+def test_white_space_is_stored_as_nothing(search: SearchEngine, engine: Engine) -> None:
+    for blank in ("\x1f", "", " \n"):
+        assert search.index_record("A", "1", blank).embedded == 0
+        with engine.connect() as connection:
+            assert connection.scalar(text("SELECT content FROM kdb_search")) == ""
+
+
 def test_content_that_becomes_empty_loses_its_embedding(search: SearchEngine) -> None:
     search.index_record("A", "1", "words")
     search.index_record("A", "1", "")

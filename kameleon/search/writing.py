@@ -45,21 +45,26 @@ def entries(records: Iterable[tuple[object, object, object]]) -> list[Entry]:
     folded: dict[Ref, Entry] = {}
     for position, record in enumerate(records):
         try:
-            entry = make_entry(record)
+            entry = checked_entry(record)
         except InvalidRecord as error:
             raise InvalidRecord(f"record {position}: {error}", position=position) from error
         folded[entry.ref] = entry
     return list(folded.values())
 
 
-def make_entry(record: tuple[object, object, object]) -> Entry:
+def make_entry(ref: Ref, content: str) -> Entry:
+    """White space says nothing, so it is stored as the empty text that it is."""
+    hash_ = content_hash(content)
+    return Entry(ref, content if hash_ else "", hash_)
+
+
+def checked_entry(record: tuple[object, object, object]) -> Entry:
     if not isinstance(record, tuple | list) or len(record) != 3:
         raise InvalidRecord(f"a record is (entity, id, text), not {record!r:.80}")
     entity, id_, text = record
     if not isinstance(text, str):
         raise InvalidRecord(f"the text of {entity!r:.40} {id_!r:.40} is {type(text).__name__}, not str")
-    content = normalize(text)
-    return Entry(Ref(check_entity(entity), check_id(id_)), content, content_hash(content))
+    return make_entry(Ref(check_entity(entity), check_id(id_)), normalize(text))
 
 
 class Writer:
