@@ -241,10 +241,25 @@ def test_a_long_text_is_highlighted_at_its_beginning(search: SearchEngine) -> No
     assert len(hit.spans) == 4_000
 
 
-def test_a_query_of_more_terms_than_are_used_is_not_called_exact(search: SearchEngine) -> None:
-    search.index_records_batch([("A", f"{n:03}", f"word{n}") for n in range(90)])
-    results = search.search(" ".join(f"word{n}" for n in range(90)), mode="keyword", limit=100)
-    assert (len(results), results.exact) == (64, False)
+def test_a_word_that_is_asked_twice_counts_for_more(search: SearchEngine) -> None:
+    search.index_records_batch(
+        [("A", "1", "fox here"), ("A", "2", "bear here"), *[("A", f"n{n}", "x") for n in range(9)]]
+    )
+    assert ids(search.search("bear fox", mode="keyword")) == ["1", "2"]
+    assert ids(search.search("bear fox bears", mode="keyword")) == ["2", "1"]
+
+
+def test_every_term_of_a_long_query_counts(search: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    search.index_records_batch([("A", f"{n:03}", f"word{n} " * (1 + n % 3)) for n in range(90)])
+    asked = " ".join(f"word{n}" for n in range(90))
+    results = search.search(asked, mode="keyword", limit=100)
+    assert (len(results), results.exact) == (90, True)
+    few = search.search(asked, mode="keyword", limit=5)
+    assert len(few.plan.terms) == 90
+    assert len(few.plan.candidate_terms) == 64
+    monkeypatch.setattr("kameleon.search.sqlite.QUERY_WORDS", 50)
+    cut = search.search(asked, mode="keyword", limit=100)
+    assert (len(cut), cut.exact) == (50, False)
 
 
 def test_a_model_of_weight_0_leaves_the_ranking_to_keywords(make: Make, provider: HashProvider) -> None:

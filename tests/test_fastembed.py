@@ -66,3 +66,11 @@ def test_a_hub_model_that_cannot_be_fetched_is_one_clear_error(tmp_path: Path, m
     assert (provider.model_name, provider.dimensions) == ("BAAI/bge-small-en-v1.5", 384)
     with pytest.raises(ProviderUnavailable, match=r"'static'.*path of a local model folder.*FASTEMBED_CACHE_PATH"):
         provider.embed_query("x")
+
+    class Unreached:
+        def __init__(self, *_args: object, **_options: object) -> None:
+            raise AssertionError("asked again at once")
+
+    monkeypatch.setattr("kameleon.embeddings.fastembed.TextEmbedding", Unreached)
+    with pytest.raises(ProviderUnavailable, match="could not be loaded"):
+        provider.embed_query("y")

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +30,11 @@ except ImportError as error:
 DEFAULT_MODEL = "BAAI/bge-small-en-v1.5"
 PADDED_TOKENS_AT_ONCE = 4096
 
+FAILED_FOR_S = 60.0
+"""fastembed asks the hub for 40 seconds before it gives up: for this long, a model that failed is not asked again."""
+
 _running = RLock()
+_failures: dict[tuple[str, str | None, int | None], tuple[float, ProviderUnavailable]] = {}
 _sessions: dict[tuple[str, str | None, int | None], Any] = {}
 
 
@@ -113,22 +118,31 @@ class FastEmbedProvider(EmbeddingProvider):
 
     @property
     def _session(self) -> Any:
-        key = (self.options["model"], self._cache_dir, self._threads)
+        key = self._key
         with _running:
+            failed_at, error = _failures.get(key, (-FAILED_FOR_S, None))
+            if error is not None and time.monotonic() - failed_at < FAILED_FOR_S:
+                raise ProviderUnavailable(str(error)) from error
             if key not in _sessions:
                 _sessions[key] = self._load_folder(self._folder) if self._folder else self._load_hub_model()
             return _sessions[key]
+
+    @property
+    def _key(self) -> tuple[str, str | None, int | None]:
+        return self.options["model"], self._cache_dir, self._threads
 
     def _load_hub_model(self) -> Any:
         try:
             return TextEmbedding(self._model, cache_dir=self._cache_dir, threads=self._threads, lazy_load=False)
         except Exception as error:
             where = self._cache_dir or os.environ.get("FASTEMBED_CACHE_PATH") or "the temporary folder"
-            raise ProviderUnavailable(
+            unavailable = ProviderUnavailable(
                 f"model {self._model!r} could not be loaded, nor fetched ({type(error).__name__}). Use the bundled "
                 "model (provider 'static'), give FastEmbedProvider the path of a local model folder, or set "
                 f"FASTEMBED_CACHE_PATH to a folder that already holds the model (looked in {where})"
-            ) from error
+            )
+            _failures[self._key] = (time.monotonic(), unavailable)
+            raise unavailable from error
 
     def _load_folder(self, folder: Path) -> Any:
         alias = f"kameleon/{self.model_name}-{self.revision}"

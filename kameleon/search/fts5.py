@@ -39,10 +39,11 @@ class TextReader:
                 [row[0] for row in self._connection.execute(f'SELECT term FROM {table}_terms ORDER BY "offset"')]
                 for table in ("stemmed", "plain")
             )
+        times = Counter(stems)
         terms: dict[str, Term] = {}
         for word, stem in zip(words, stems, strict=True):
             if word and stem and is_whole(word):  # a lone accent is an empty word; one over 32 kB is cut mid-character
-                terms.setdefault(stem, Term(word, stem))
+                terms.setdefault(stem, Term(word, stem, times=times[stem]))
         return list(terms.values())
 
     def count(self, texts: Sequence[str], terms: Iterable[Term]) -> list[tuple[int, Counter[str]]]:

@@ -11,6 +11,7 @@ import secrets
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -40,7 +41,7 @@ LOG_IDS_KEPT = 50_000
 LOG_IDS_A_ENTRY = 10_000
 LOG_PRUNED_EVERY = 64
 VECTOR_SEARCHES = ("auto", "numpy", "sqlite-vec")
-K1, B = 1.2, 0.75
+K1, B, K3 = 1.2, 0.75, 1.0
 BUSY_SNAPSHOT = 517
 
 T = TypeVar("T")
@@ -398,9 +399,8 @@ class SQLiteStore:
     # by_keyword
 
     def by_keyword(self, connection: Connection, query: str, scope: Scope, *, limit: int, enough: int) -> Candidates:
-        known = self._known_terms(connection, query)
-        terms = known[:QUERY_TERMS]
-        chosen = cheapest(terms, POSTINGS)
+        terms, is_whole = self._known_terms(connection, query)
+        chosen = cheapest(terms, POSTINGS)[:QUERY_TERMS]
         where, binds = self._scope_sql(scope)
         statement = text(
             BY_KEYWORD.format(scope=where, join="" if where == "1" else "CROSS JOIN kdb_search AS s ON s.id = f.rowid")
@@ -412,18 +412,24 @@ class SQLiteStore:
                 break
             chosen = terms[: 2 * len(chosen)]
         scores: dict[Key, float] = {row.rowid: row.score for row in rows}
-        if len(chosen) < len(terms):
+        if len(chosen) < len(terms) or any(term.times > 1 for term in terms):
             scores = self.keyword_scores(connection, terms, list(scores))
-        return Candidates(best_first(scores), len(chosen) == len(known), tuple(terms), tuple(chosen), "fts5")
+        return Candidates(
+            best_first(scores), is_whole and len(chosen) == len(terms), tuple(terms), tuple(chosen), "fts5"
+        )
 
     def keyword_scores(self, connection: Connection, terms: Sequence[Term], keys: Sequence[Key]) -> dict[Key, float]:
-        """BM25 as FTS5's `bm25()` computes it (k1 1.2, b 0.75), from the index's own totals and the rows' texts."""
+        """BM25 as FTS5's `bm25()` computes it (k1 1.2, b 0.75), from the index's own totals and the rows' texts.
+
+        A term that was asked q times weighs (k3 + 1) q / (k3 + q) as much, k3 1 (Robertson and Walker, "Some simple
+        effective approximations to the 2-Poisson model", 1994): long questions repeat what they are about.
+        """
         if not terms or not keys:
             return {}
         rows, length = self._totals(connection)
         texts = {row.id: row.analyzed for row in connection.execute(ANALYZED, {"keys": json.dumps(keys)})}
         counted = self._reader.count(list(texts.values()), terms)
-        weights = {term.stem: idf(rows, term.rows) for term in terms}
+        weights = {t.stem: (K3 + 1) * t.times / (K3 + t.times) * idf(rows, t.rows) for t in terms}
         scores = {
             key: sum(
                 weights[stem] * n * (K1 + 1) / (n + K1 * (1 - B + B * size * rows / length))
@@ -433,16 +439,17 @@ class SQLiteStore:
         }
         return {key: score for key, score in scores.items() if score > 0}
 
-    def _known_terms(self, connection: Connection, query: str) -> list[Term]:
-        """The query's terms that the index has, rarest first."""
-        asked = {term.stem: term for term in self._reader.terms(analyze(query))[:QUERY_WORDS]}
+    def _known_terms(self, connection: Connection, query: str) -> tuple[list[Term], bool]:
+        """The query's terms that the index has, rarest first, and whether these are all of them."""
+        read = self._reader.terms(analyze(query))
+        asked = {term.stem: term for term in read[:QUERY_WORDS]}
         whole = json.dumps([stem for stem in asked if fts5.is_whole(stem)])
         counts = {row.term: row.doc for row in connection.execute(TERM_ROWS, {"terms": whole})}
         for stem in asked:
             if not fts5.is_whole(stem) and (rows := connection.scalar(BROKEN_TERM_ROWS, {"term": fts5.raw(stem)})):
                 counts[stem] = rows
-        known = [Term(asked[stem].surface, stem, rows) for stem, rows in counts.items()]
-        return sorted(known, key=lambda term: (term.rows, term.stem))
+        known = [replace(asked[stem], rows=rows) for stem, rows in counts.items()]
+        return sorted(known, key=lambda term: (term.rows, term.stem)), len(read) <= QUERY_WORDS
 
     def _totals(self, connection: Connection) -> tuple[int, int]:
         """Rows and terms in the whole index, from FTS5's averages record."""

@@ -51,11 +51,13 @@ class State(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A word as it was asked, and as the index holds it; `rows` is how many records have it."""
+    """A word as it was asked, and as the index holds it; `rows` is how many records have it, `times` how often it was
+    asked."""
 
     surface: str
     stem: str
     rows: int = 0
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
