@@ -14,6 +14,7 @@ from sqlalchemy.pool import StaticPool
 import kameleon
 from kameleon import RecordStore, SearchEngine
 from kameleon.errors import DatabaseLocked, InvalidInput, SchemaTooNew, StorageError
+from kameleon.search.writing import entries
 from kameleon.testing import HashProvider
 
 from .conftest import ids
@@ -189,3 +190,12 @@ def test_the_index_stays_whole_under_savepoints(file_engine: Engine) -> None:
     assert ids(search.search("bear", mode="keyword")) == []
     with file_engine.begin() as connection:
         connection.execute(text("INSERT INTO kdb_search_fts(kdb_search_fts, rank) VALUES ('integrity-check', 1)"))
+
+
+def test_a_plan_made_before_holds_no_lock_and_is_applied_inside(file_engine: Engine) -> None:
+    search = SearchEngine(file_engine, HashProvider())
+    plan = search.plan(entries([("A", "1", "red fox")]))
+    search.index_record("A", "2", "another writer")
+    with file_engine.begin() as connection:
+        assert search.apply(plan, connection).embedded == 1
+    assert ids(search.search("red fox", limit=1)) == ["1"]
