@@ -73,7 +73,6 @@ def insert(
         stream, name = _open_source(stack, json_records, from_file)
         insertion = Insertion(
             records=records,
-            search=records.search,
             entity=entity,
             name=name,
             batch_size=batch_size,

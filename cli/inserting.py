@@ -37,7 +37,6 @@ class Insertion:
     """One run of `data insert`. `name` is what the input is called in messages."""
 
     records: "kameleon.RecordStore"
-    search: "kameleon.SearchEngine"
     entity: str
     name: str
     batch_size: int
@@ -60,7 +59,7 @@ class Insertion:
 
         self.report = InsertReport()
         with ExitStack() as stack:
-            connection = stack.enter_context(self.search.transaction()) if self.is_atomic else None
+            connection = stack.enter_context(self.records.search.transaction()) if self.is_atomic else None
             stack.enter_context(self._interruptible())
             try:
                 for batch in self._batches(items):

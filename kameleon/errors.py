@@ -84,7 +84,11 @@ class ProviderError(KameleonError):
 
 
 class NoProvider(ProviderError):
-    pass
+    def __init__(
+        self,
+        message: str = "this engine has no embedding provider: SearchEngine(engine, embedding_provider='static')",
+    ) -> None:
+        super().__init__(message)
 
 
 class ModelMismatch(ProviderError):

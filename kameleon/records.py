@@ -19,15 +19,14 @@ from .search import catalog
 from .search.catalog import Entity, Field
 from .search.engine import SearchEngine
 from .search.store import Entry
+from .search.tables import IDS_A_STATEMENT, parts, utc
 from .search.tables import records as table
-from .search.tables import utc
 from .search.writing import make_entry
 from .values import IndexReport, Ref
 
 OnConflict = Literal["error", "upsert", "skip"]
 ON_CONFLICT = ("error", "upsert", "skip")
 
-IDS_A_STATEMENT = 1_000
 MAX_DEPTH = 64
 MAX_BITS = 1024
 MAX_LIMIT = 2**53
@@ -219,7 +218,7 @@ class RecordStore:
         wanted = [check_id(id_) for id_ in ids]
         with self.search.transaction() as connection:
             deleted = 0
-            for part in parts(wanted):
+            for part in parts(wanted, IDS_A_STATEMENT):
                 result = connection.execute(table.delete().where(table.c.entity_name == entity, table.c.id.in_(part)))
                 deleted += result.rowcount
             self.search.delete_records([(entity, id_) for id_ in wanted], connection=connection)
@@ -260,7 +259,7 @@ class RecordStore:
     ) -> set[str]:
         found: set[str] = set()
         with self.search.reading(connection) as conn:
-            for part in parts([id_ for id_, _ in rows]):
+            for part in parts([id_ for id_, _ in rows], IDS_A_STATEMENT):
                 ids = select(table.c.id).where(table.c.entity_name == entity, table.c.id.in_(part))
                 found.update(conn.execute(ids).scalars())
         return found
@@ -408,7 +407,3 @@ def record_entry(entity: Entity, id_: str, data: Mapping[str, Any]) -> Entry:
 
 def make_record(row: Any) -> Record:
     return Record(row.entity_name, row.id, row.data, utc(row.created_at), utc(row.updated_at))
-
-
-def parts(ids: "list[str]") -> "Iterable[list[str]]":
-    return (ids[start : start + IDS_A_STATEMENT] for start in range(0, len(ids), IDS_A_STATEMENT))

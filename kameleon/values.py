@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+BATCH_GENERATED = "embedding.batch_generated"
+"""The event after each batch of embeddings."""
+
 
 class Ref(NamedTuple):
     """Which record: its entity and its id as text. Its order is the order of ties."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from kameleon import SearchEngine, create_engine
 from kameleon.embeddings import CallableProvider, EmbeddingService, OpenAIProvider
-from kameleon.search.caching import StoredCache
+from kameleon.search.caching import Evictor, StoredCache
 
 from .corpus import SHARED, passages, records
 from .report import line, stopwatch
@@ -71,7 +71,7 @@ def network(seed: int) -> str:
         engine = create_engine(f"sqlite:///{Path(folder) / 'cache.db'}")
         provider = OpenAIProvider(dimensions=DIMENSIONS, api_key="none", base_url=url)
         search = SearchEngine(engine, provider)
-        service = EmbeddingService(provider, cache=StoredCache(search._store, search, limit=10_000))
+        service = EmbeddingService(provider, cache=StoredCache(search._store, search, Evictor(10_000)))
         service.embed_batch(["warm up the connection"])
         uncached = service.embed_batch(texts[:1000])
         mostly = service.embed_batch([*texts[:800], *texts[1000:1200]])
@@ -103,7 +103,7 @@ def overhead(rows: int, seed: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         engine = create_engine(f"sqlite:///{Path(folder) / 'cache.db'}")
         search = SearchEngine(engine, provider, cache=True)
-        service = EmbeddingService(provider, cache=StoredCache(search._store, search, limit=10 * rows))
+        service = EmbeddingService(provider, cache=StoredCache(search._store, search, Evictor(10 * rows)))
         written = service.embed_batch(texts).processing_time_seconds
         found = service.embed_batch(texts).processing_time_seconds
         engine.dispose()

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 
 from kameleon import SearchEngine
 from kameleon.embeddings import EmbeddingService, OpenAIProvider, StaticProvider
 from kameleon.embeddings.cache import text_key
 from kameleon.errors import DatabaseLocked
-from kameleon.search.caching import StoredCache
+from kameleon.search.caching import Evictor, StoredCache
 from kameleon.testing import HashProvider
 
 from .conftest import Make
@@ -24,7 +24,7 @@ def caching(make: Make, provider: HashProvider) -> SearchEngine:
 
 
 def stored_cache(search: SearchEngine) -> StoredCache:
-    return StoredCache(search._store, search, limit=100)
+    return StoredCache(search._store, search, Evictor(100))
 
 
 def asked(provider: HashProvider) -> list[str]:
@@ -142,6 +142,20 @@ def test_the_texts_unused_for_longest_make_room(make: Make, provider: HashProvid
     provider.calls.clear()
     search.index_records_batch([("B", str(n), f"text {n}") for n in range(4)])
     assert asked(provider) == ["text 1"]
+
+
+def test_the_cache_is_counted_once_for_a_tenth_of_its_limit(make: Make, provider: HashProvider, engine: Engine) -> None:
+    counted: list[str] = []
+
+    def note(*arguments: Any) -> None:
+        if "count(*)" in arguments[2] and "kdb_embedding_cache" in arguments[2]:
+            counted.append(arguments[2])
+
+    search = make(provider, cache=True, cache_limit=100)
+    event.listen(engine, "before_cursor_execute", note)
+    for n in range(21):
+        search.index_record("A", str(n), f"text {n}")
+    assert len(counted) == 3
 
 
 def test_a_cache_that_cannot_be_written_costs_only_money(

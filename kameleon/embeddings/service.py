@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import InvalidInput, ProviderError, ProviderRefused, ProviderUnavailable, TextRefused
+from ..values import BATCH_GENERATED
 from .batching import halves, slices
 from .cache import EmbeddingCache, text_key
 from .checking import Unexplained, check_all, check_vector, provider_error
@@ -32,7 +33,6 @@ OnError = Literal["raise", "collect"]
 Truncate = Literal["end", "error"]
 Listener = Callable[[str, Mapping[str, float]], None]
 
-BATCH_GENERATED = "embedding.batch_generated"
 TEXTS_A_CHUNK = 10_000
 QUERIES_REMEMBERED = 256
 DOUBTFUL_TEXTS = 8

@@ -33,18 +33,34 @@ class Transactions(Protocol):
     def transaction(self, connection: Connection | None = None) -> AbstractContextManager[Connection]: ...
 
 
+class Evictor:
+    """Keeps the cache at about `limit` texts, those unused for longest going first, to the day. Counting costs a scan,
+    so it is done once for every tenth of the limit written, 1,000 texts at most; one evictor serves an engine."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._until_next = 0
+
+    def written(self, connection: Connection, texts: int) -> None:
+        self._until_next -= texts
+        if self._until_next <= 0:
+            self._until_next = min(EVICT_EVERY, self._limit // 10)
+            evict(connection, self._limit)
+
+
 class StoredCache:
-    """An EmbeddingCache. `limit` is in texts; those unused for longest go first, to the day.
+    """An EmbeddingCache of one call.
 
     `connection` is the caller's: the rows then wait in `waiting`, for `write` inside its transaction.
     """
 
-    def __init__(self, store: Store, open_: Transactions, *, limit: int, connection: Connection | None = None) -> None:
+    def __init__(
+        self, store: Store, open_: Transactions, evictor: Evictor, *, connection: Connection | None = None
+    ) -> None:
         self._store = store
         self._open = open_
-        self._limit = limit
+        self._evictor = evictor
         self._connection = connection
-        self._until_evicting = 0
         self.waiting: dict[str, bytes] = {}
 
     def get(self, fingerprint: str, keys: Sequence[str]) -> "Mapping[str, Vector]":
@@ -68,10 +84,7 @@ class StoredCache:
 
     def write(self, connection: Connection, fingerprint: str, rows: Mapping[str, bytes]) -> None:
         self._store.cache(connection, fingerprint, rows, datetime.now(UTC))
-        self._until_evicting -= len(rows)
-        if self._until_evicting <= 0:
-            self._until_evicting = EVICT_EVERY
-            evict(connection, self._limit)
+        self._evictor.written(connection, len(rows))
 
     def _note_use(self, fingerprint: str, found: Sequence[Cached]) -> None:
         """Once a day for each text, so that looking up stays reading."""

@@ -56,6 +56,17 @@ def of_fingerprint(known: Sequence[Generation], fingerprint: str) -> Generation 
     return active(made) or (made[-1] if made else None)
 
 
+def mismatch(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
+    """Why a provider has no place in the index: another model is active and it has no generation. Else empty."""
+    current = active(known)
+    if current is None or of_fingerprint(known, provider.fingerprint) is not None:
+        return ""
+    return (
+        f"the index holds embeddings of {current.model_name} ({current.dimensions} dimensions), this engine's provider "
+        f"is {provider.model_name}. Use the index's model"
+    )
+
+
 def add_generation(connection: Connection, store: Store, provider: "EmbeddingProvider", state: str) -> Generation:
     known = read_generations(connection)
     generation = Generation(

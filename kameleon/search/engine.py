@@ -11,9 +11,9 @@ from sqlalchemy import ColumnElement, Connection, Engine, text, true
 
 from ..content import check_entity, check_id
 from ..errors import InvalidInput, ModelMismatch, NoProvider, ProviderError, StorageError
-from ..values import CacheStatus, Failure, Generation, IndexReport, IndexStatus, Ref, SearchResults
+from ..values import BATCH_GENERATED, CacheStatus, Failure, Generation, IndexReport, IndexStatus, Ref, SearchResults
 from . import caching, catalog
-from .caching import StoredCache
+from .caching import Evictor, StoredCache
 from .filters import parse_filter
 from .query import ask
 from .retrieval import Retriever
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ..embeddings.service import EmbeddingService, Listener
 
 TRIES = 10
-BATCH_GENERATED = "embedding.batch_generated"
 STORES = {"sqlite": SQLiteStore}
 ON_PROVIDER_ERROR = ("defer", "raise")
 
@@ -40,7 +39,7 @@ class SearchEngine:
     `on_provider_error` says what a writing call does while the provider is down: "defer" stores the keywords and leaves
     embeddings pending for `sync`, "raise" stores nothing and raises ProviderUnavailable or ProviderRefused.
 
-    `cache` keeps embeddings by text in `kdb_embedding_cache`, `cache_limit` texts at most; None asks the provider
+    `cache` keeps embeddings by text in `kdb_embedding_cache`, about `cache_limit` texts; None asks the provider
     whether that is worth it.
 
     Constructing it makes kameleon's tables where they are missing; `create_tables=False` leaves that to migrations.
@@ -78,7 +77,7 @@ class SearchEngine:
         self._provider = embedding_provider
         self._on_provider_error = on_provider_error
         self._is_caching = cache
-        self._cache_limit = cache_limit
+        self._evictor = Evictor(cache_limit)
         self._prepare_schema(create_tables)
 
     # writing
@@ -125,8 +124,9 @@ class SearchEngine:
         with self.reading(connection) as conn:
             if connection is not None:
                 self._store.take_turn(conn)
-            service = self._writing_service(conn)
-            compared = self._writer.compare(conn, wanted, service)
+            known = catalog.read_generations(conn)
+            service = self._writing_service(known)
+            compared = self._writer.compare(conn, wanted, service, known)
         plan = self._writer.embed(compared, progress=progress, cache=self._cache(service, connection))
         if plan.outage is not None and self._on_provider_error == "raise":
             raise type(plan.outage)(f"nothing was stored: {plan.outage}") from plan.outage
@@ -161,8 +161,11 @@ class SearchEngine:
         `retry_failed` also tries again what the provider refused. `progress(done, total)` counts records.
         """
         with self.reading() as conn:
-            service = self._require_service(conn)
-            self._filled_generation(conn, service)
+            known = catalog.read_generations(conn)
+        service = self._service_of(known)
+        if service is None:
+            raise NoProvider
+        self._filled_generation(known, service)
         total = sum(status.pending + retry_failed * status.failed for status in self.get_status())
         report = IndexReport()
         for batch in self._pending(service, batch_size, retry_failed):
@@ -184,7 +187,7 @@ class SearchEngine:
             after: Any = None
             while True:
                 with self.reading() as conn:
-                    generation = self._filled_generation(conn, service)
+                    generation = self._filled_generation(catalog.read_generations(conn), service)
                     batch, after = self._store.pending(
                         conn, generation, after=after, limit=batch_size, is_failed=is_failed
                     )
@@ -192,15 +195,10 @@ class SearchEngine:
                     break
                 yield batch
 
-    def _filled_generation(self, connection: Connection, service: "EmbeddingService") -> Generation | None:
-        known = catalog.read_generations(connection)
-        generation, current = catalog.of_fingerprint(known, service.provider.fingerprint), catalog.active(known)
-        if generation is None and current is not None:
-            raise ModelMismatch(
-                f"the index holds embeddings of {current.model_name}, this engine's provider is "
-                f"{service.provider.model_name}: nothing can be filled in. Use the index's model"
-            )
-        return generation
+    def _filled_generation(self, known: Sequence[Generation], service: "EmbeddingService") -> Generation | None:
+        if mismatch := catalog.mismatch(known, service.provider):
+            raise ModelMismatch(f"nothing can be filled in: {mismatch}")
+        return catalog.of_fingerprint(known, service.provider.fingerprint)
 
     # the cache
 
@@ -217,7 +215,7 @@ class SearchEngine:
     def _cache(self, service: "EmbeddingService | None", connection: Connection | None = None) -> StoredCache | None:
         if service is None or not (service.provider.is_costly if self._is_caching is None else self._is_caching):
             return None
-        return StoredCache(self._store, self, limit=self._cache_limit, connection=connection)
+        return StoredCache(self._store, self, self._evictor, connection=connection)
 
     # reading
 
@@ -252,8 +250,9 @@ class SearchEngine:
             highlight=highlight,
         )
         with self.reading(connection) as conn:
-            service, note = (None, "") if mode == "keyword" else self._asking_service(conn, mode)
-            return Retriever(self._store, service, note).search(conn, asked)
+            known = [] if mode == "keyword" else catalog.read_generations(conn)
+            service, note = (None, "") if mode == "keyword" else self._asking_service(known, mode)
+            return Retriever(self._store, service, known, note).search(conn, asked)
 
     def get_status(self, entity: str | None = None) -> list[IndexStatus]:
         """One IndexStatus an entity that is in the index, by name; `pending` and `failed` are 0 without a provider."""
@@ -331,13 +330,13 @@ class SearchEngine:
             raise InvalidInput(f"unknown event {event!r}. Known: {BATCH_GENERATED}")
         self._listeners.append(listener)
 
-    def _service_of(self, connection: Connection) -> "EmbeddingService | None":
+    def _service_of(self, known: Sequence[Generation]) -> "EmbeddingService | None":
         """The service of the engine's provider; of the index's own model where the engine was opened by name."""
         if self._provider is None:
             return None
         if not isinstance(self._provider, str):
             return self._services.get("") or self._make_service("", self._provider)
-        current = catalog.active(catalog.read_generations(connection))
+        current = catalog.active(known)
         if current is not None and not current.provider:
             raise NoProvider(
                 f"this index was embedded by a provider object ({current.model_name}): "
@@ -354,36 +353,24 @@ class SearchEngine:
         self._services[key] = made
         return made
 
-    def _require_service(self, connection: Connection) -> "EmbeddingService":
-        service = self._service_of(connection)
-        if service is None:
-            raise NoProvider("this engine has no embedding provider: SearchEngine(engine, embedding_provider='static')")
-        return service
-
-    def _asking_service(self, connection: Connection, mode: str) -> "tuple[EmbeddingService | None, str]":
+    def _asking_service(self, known: Sequence[Generation], mode: str) -> "tuple[EmbeddingService | None, str]":
         """For a query: where the index's provider cannot be had, a hybrid search does without and says why."""
         try:
-            return self._service_of(connection), ""
+            return self._service_of(known), ""
         except ProviderError as error:
             if mode == "vector":
                 raise
             return None, str(error)
 
-    def _writing_service(self, connection: Connection) -> "EmbeddingService | None":
+    def _writing_service(self, known: Sequence[Generation]) -> "EmbeddingService | None":
         """For writing: where the index's model is not the engine's, or cannot be had, embeddings stay pending."""
         try:
-            service = self._service_of(connection)
+            service = self._service_of(known)
         except ProviderError as error:
             self._warn_once(str(error))
             return None
-        if service is not None:
-            known = catalog.read_generations(connection)
-            current = catalog.active(known)
-            if current is not None and catalog.of_fingerprint(known, service.provider.fingerprint) is None:
-                self._warn_once(
-                    f"this index holds embeddings of {current.model_name}, the engine's provider is "
-                    f"{service.provider.model_name}. Use the index's model"
-                )
+        if service is not None and (mismatch := catalog.mismatch(known, service.provider)):
+            self._warn_once(mismatch)
         return service
 
     def _warn_once(self, message: str) -> None:

@@ -15,7 +15,7 @@ from .filters import Filter, parse_filter
 from .fusion import Leg, fuse
 from .query import Query
 from .store import Candidates, Key, Scope, Store
-from .tables import records
+from .tables import IDS_A_STATEMENT, parts, records
 
 if TYPE_CHECKING:
     from ..embeddings.provider import Vector
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kameleon.search")
 
-IDS_A_STATEMENT = 1_000
 NOTHING = Candidates({})
 
 
@@ -40,11 +39,15 @@ class Answer:
 
 
 class Retriever:
-    """`service` is None where there is no provider, or none that can be had: `note` says why."""
+    """`known` are the index's generations. `service` is None where there is no provider, or none that can be had:
+    `note` says why."""
 
-    def __init__(self, store: Store, service: "EmbeddingService | None", note: str = "") -> None:
+    def __init__(
+        self, store: Store, service: "EmbeddingService | None", known: Sequence[Generation], note: str
+    ) -> None:
         self._store = store
         self._service = service
+        self._known = known
         self._note = note
 
     def search(self, connection: Connection, query: Query) -> SearchResults:
@@ -88,7 +91,7 @@ class Retriever:
         answer.milliseconds["keyword"] = elapsed_ms(start)
 
     def _vector_leg(self, connection: Connection, query: Query, scope: Scope, answer: Answer) -> None:
-        answer.generation = self._generation(connection, query, answer)
+        answer.generation = self._generation(query, answer)
         if answer.generation is None:
             return
         start = time.perf_counter()
@@ -99,26 +102,17 @@ class Retriever:
             answer.vector = self._store.by_vector(connection, answer.generation, answer.embedding, scope, query.depth)
             answer.milliseconds["vector"] = elapsed_ms(start)
 
-    def _generation(self, connection: Connection, query: Query, answer: Answer) -> Generation | None:
+    def _generation(self, query: Query, answer: Answer) -> Generation | None:
         if self._service is None:
             if query.mode == "vector":
-                raise NoProvider(
-                    "this engine has no embedding provider: SearchEngine(engine, embedding_provider='static')"
-                )
+                raise NoProvider
             answer.notes.append(f"keywords only: {self._note or 'the engine has no embedding provider'}")
             return None
-        known = catalog.read_generations(connection)
-        own = catalog.of_fingerprint(known, self._service.provider.fingerprint)
-        current = catalog.active(known)
-        if own is None and current is not None:
-            message = (
-                f"the index holds embeddings of {current.model_name} ({current.dimensions} dimensions), this engine "
-                f"asks with {self._service.provider.model_name}. Use the index's model"
-            )
+        if mismatch := catalog.mismatch(self._known, self._service.provider):
             if query.mode == "vector":
-                raise ModelMismatch(message)
-            answer.notes.append(f"keywords only: {message}")
-        return own
+                raise ModelMismatch(mismatch)
+            answer.notes.append(f"keywords only: {mismatch}")
+        return catalog.of_fingerprint(self._known, self._service.provider.fingerprint)
 
     def _embed(self, query: Query, answer: Answer) -> "Vector | None":
         assert self._service is not None  # noqa: S101 - _generation returned one of its provider
@@ -192,11 +186,9 @@ def record_data(connection: Connection, refs: Sequence[Ref]) -> dict[Ref, Mappin
     found: dict[Ref, Mapping[str, Any]] = {}
     for entity in dict.fromkeys(ref.entity for ref in refs):
         ids = [ref.id for ref in refs if ref.entity == entity]
-        for start in range(0, len(ids), IDS_A_STATEMENT):
+        for part in parts(ids, IDS_A_STATEMENT):
             rows = connection.execute(
-                select(records.c.id, records.c.data).where(
-                    records.c.entity_name == entity, records.c.id.in_(ids[start : start + IDS_A_STATEMENT])
-                )
+                select(records.c.id, records.c.data).where(records.c.entity_name == entity, records.c.id.in_(part))
             )
             found.update({Ref(entity, row.id): row.data for row in rows})
     return found

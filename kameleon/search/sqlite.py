@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Connection, Engine, select, text
 from sqlalchemy.dialects.sqlite import insert
@@ -28,7 +28,7 @@ from . import fts5
 from .filters import Filter
 from .sqlite_where import condition
 from .store import Cached, Candidates, Embedding, Entry, Key, Scope, State, Term
-from .tables import SCHEMA_VERSION, embedding_cache, meta, metadata, utc
+from .tables import SCHEMA_VERSION, embedding_cache, meta, metadata, parts, utc
 
 if TYPE_CHECKING:
     from .mirror import Mirror
@@ -43,8 +43,6 @@ LOG_PRUNED_EVERY = 64
 VECTOR_SEARCHES = ("auto", "numpy", "sqlite-vec")
 K1, B, K3 = 1.2, 0.75, 1.0
 BUSY_SNAPSHOT = 517
-
-T = TypeVar("T")
 
 CREATE = (
     """
@@ -312,7 +310,7 @@ class SQLiteStore:
     ) -> dict[tuple[str, str], Key]:
         stamp = timestamp(now)
         written: dict[tuple[str, str], Key] = {}
-        for part in parts(entries):
+        for part in parts(entries, ROWS_A_STATEMENT):
             refs = [entry.ref for entry in part]
             connection.execute(UNINDEX, {"keys": as_json(self._keys(connection, refs).values())})
             rows = [(*ref, content, lost_terms(content), hash_, stamp, stamp) for ref, content, hash_ in part]
@@ -336,11 +334,10 @@ class SQLiteStore:
         embeddings: Sequence[Embedding],
         now: datetime,
         keys: Mapping[tuple[str, str], Key],
-    ) -> int:
+    ) -> None:
         statement = UPSERT_EMBEDDING.format(number=generation.number)
         stamp = timestamp(now)
-        written = 0
-        for part in parts(embeddings):
+        for part in parts(embeddings, ROWS_A_STATEMENT):
             others = self._current(connection, [e for e in part if e.ref not in keys])
             known = {**keys, **others} if others else keys
             rows = [
@@ -349,9 +346,8 @@ class SQLiteStore:
                 if ref in known
             ]
             if rows:
-                written += connection.exec_driver_sql(statement, rows).rowcount
+                connection.exec_driver_sql(statement, rows)
                 self._log_change(connection, [row[0] for row in rows])
-        return written
 
     def _keys(self, connection: Connection, refs: Sequence[Ref]) -> dict[tuple[str, str], int]:
         """The key of each ref that is there. The ref objects of the caller are the dictionary's: a batch is large."""
@@ -380,7 +376,7 @@ class SQLiteStore:
 
     def delete(self, connection: Connection, refs: Sequence[Ref], generations: Sequence[Generation]) -> int:
         deleted = 0
-        for part in parts(refs):
+        for part in parts(refs, ROWS_A_STATEMENT):
             keys = list(self._keys(connection, part).values())
             if not keys:
                 continue
@@ -596,11 +592,6 @@ def by_entity(refs: Sequence[Ref]) -> dict[str, list[Ref]]:
     for ref in refs:
         groups.setdefault(ref.entity, []).append(ref)
     return groups
-
-
-def parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(rows), ROWS_A_STATEMENT):
-        yield rows[start : start + ROWS_A_STATEMENT]
 
 
 def cheapest(terms: Sequence[Term], postings: int) -> Sequence[Term]:

@@ -121,8 +121,8 @@ class Store(Protocol):
         embeddings: Sequence[Embedding],
         now: datetime,
         keys: Mapping[tuple[str, str], Key],
-    ) -> int:
-        """Stores those whose record still says what they were made from; tells how many that were.
+    ) -> None:
+        """Stores those whose record still says what they were made from.
 
         `keys` are those `upsert` gave in this transaction; others are looked up.
         """

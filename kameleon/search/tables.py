@@ -1,8 +1,9 @@
 """The tables that are the same on both databases, as SQLAlchemy sees them. What differs stands in the dialect files."""
 
 import json
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Column, DateTime, Float, Index, Integer, LargeBinary, MetaData, Table, Text, TypeDecorator
 from sqlalchemy.dialects.postgresql import JSONB
@@ -10,6 +11,14 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
 SCHEMA_VERSION = 1
+IDS_A_STATEMENT = 1_000
+
+T = TypeVar("T")
+
+
+def parts(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
 
 
 def utc(moment: datetime) -> datetime:

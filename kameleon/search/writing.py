@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from ..content import check_entity, check_id, content_hash, normalize
 from ..errors import InvalidRecord, ProviderError, TextRefused
-from ..values import MAX_FAILURES_SHOWN, IndexReport, Ref
+from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Ref
 from . import catalog
 from .store import Embedding, Entry, Store
 
@@ -71,14 +71,19 @@ class Writer:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def compare(self, connection: Connection, wanted: Sequence[Entry], service: "EmbeddingService | None") -> Plan:
+    def compare(
+        self,
+        connection: Connection,
+        wanted: Sequence[Entry],
+        service: "EmbeddingService | None",
+        known: Sequence[Generation],
+    ) -> Plan:
         """Without a service, or where the index holds another model's embeddings, nothing is to be embedded."""
-        known = catalog.read_generations(connection) if service else []
         generation = catalog.of_fingerprint(known, service.provider.fingerprint) if service else None
         states = self._store.states(connection, [entry.ref for entry in wanted], generation)
         changed = [e for e in wanted if e.ref not in states or states[e.ref].content_hash != e.content_hash]
         to_embed: list[Entry] = []
-        if service and (generation is not None or catalog.active(known) is None):
+        if service and not catalog.mismatch(known, service.provider):
             to_embed = [
                 e
                 for e in wanted
@@ -126,11 +131,11 @@ class Writer:
         provider = plan.service.provider
         if plan.cache and plan.cache.waiting:
             plan.cache.write(connection, provider.fingerprint, plan.cache.waiting)
-        generation = catalog.of_fingerprint(known, provider.fingerprint)
-        if generation is None and catalog.active(known) is None:
-            generation = catalog.add_generation(connection, self._store, provider, catalog.ACTIVE)
-        if generation is None:
+        if catalog.mismatch(known, provider):
             return replace(report, embedded=0, reused=0, failed=0, failures=(), pending=len(plan.to_embed))
+        generation = catalog.of_fingerprint(known, provider.fingerprint) or catalog.add_generation(
+            connection, self._store, provider, catalog.ACTIVE
+        )
         self._store.write_embeddings(connection, generation, plan.embeddings, now, keys)
         return report
 
