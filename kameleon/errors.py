@@ -11,7 +11,10 @@ KameleonError
 ├── StorageError                  what the database said, translated, with its error as cause
 │   ├── SchemaMissing             kameleon's tables are not there
 │   ├── SchemaTooNew              written by a later kameleon
-│   └── DatabaseLocked            another writer held the lock for the whole time-out
+│   ├── DatabaseLocked            another writer held a lock for the whole time-out
+│   ├── VectorsUnavailable        PostgreSQL without pgvector, or one too old for this model
+│   └── TransactionConflict       another transaction came in between: roll back and repeat
+│       └── Outdated              seen before anything was written: look again, the transaction can go on
 └── ProviderError                 an embedding provider, or the lack of one
     ├── NoProvider                vectors were asked of an engine without a provider
     ├── ModelMismatch             the index holds another model's embeddings
@@ -76,6 +79,18 @@ class SchemaTooNew(StorageError):
 
 
 class DatabaseLocked(StorageError):
+    pass
+
+
+class VectorsUnavailable(StorageError):
+    pass
+
+
+class TransactionConflict(StorageError):
+    pass
+
+
+class Outdated(TransactionConflict):
     pass
 
 

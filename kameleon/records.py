@@ -11,16 +11,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from .content import check_entity, check_id, normalize, render
-from .errors import EntityExists, InvalidInput, InvalidRecord, RecordExists, RecordMissing, StorageError, UnknownEntity
-from .search import catalog
+from .errors import EntityExists, InvalidInput, InvalidRecord, Outdated, RecordExists, RecordMissing, UnknownEntity
 from .search.catalog import Entity, Field
 from .search.engine import SearchEngine
 from .search.store import Entry
 from .search.tables import IDS_A_STATEMENT, parts, utc
-from .search.tables import records as table
 from .search.writing import make_entry
 from .values import IndexReport, Ref
 
@@ -30,7 +28,6 @@ ON_CONFLICT = ("error", "upsert", "skip")
 MAX_DEPTH = 64
 MAX_BITS = 1024
 MAX_LIMIT = 2**53
-TRIES = 10
 TYPES: Mapping[str, tuple[type, ...]] = {
     "any": (object,),
     "text": (str,),
@@ -76,6 +73,8 @@ class RecordStore:
 
     def __init__(self, search: SearchEngine) -> None:
         self.search = search
+        self._table = search.tables.records
+        self._catalog = search.catalog
 
     # entities
 
@@ -96,20 +95,24 @@ class RecordStore:
             raise InvalidInput(f"{name}: name at least one searchable field")
         made = tuple(Field(check_field(n), types.get(n, "any"), n in search) for n in names)
         entity = Entity(check_entity(name), made)
-        with self.search.transaction() as connection:
-            if name in catalog.read_entities(connection):
-                raise EntityExists(f"entity {name!r} exists already. See it: kameleon entity describe {name}")
-            catalog.write_entity(connection, entity, is_new=True)
-        return entity
+
+        def attempt() -> Entity:
+            with self.search.transaction() as connection:
+                if name in self._catalog.entities(connection):
+                    raise EntityExists(f"entity {name!r} exists already. See it: kameleon entity describe {name}")
+                self._catalog.write_entity(connection, entity, is_new=True)
+            return entity
+
+        return self.search.retried(attempt)
 
     def entities(self) -> list[Entity]:
         with self.search.reading() as connection:
-            return list(catalog.read_entities(connection).values())
+            return list(self._catalog.entities(connection).values())
 
     def entity(self, name: str, *, connection: Connection | None = None) -> Entity:
         """Raises UnknownEntity."""
         with self.search.reading(connection) as conn:
-            known = catalog.read_entities(conn)
+            known = self._catalog.entities(conn)
         if name not in known:
             raise UnknownEntity(f"unknown entity {name!r}. Known: {', '.join(known) or 'none'}")
         return known[name]
@@ -134,7 +137,8 @@ class RecordStore:
         if on_conflict not in ON_CONFLICT:
             raise InvalidInput(f"unknown on_conflict {on_conflict!r}. Known: {', '.join(ON_CONFLICT)}")
         records = list(records)
-        for _ in range(TRIES):
+
+        def attempt() -> InsertReport:
             known = self._define(entity, records, create, connection)
             rows = checked_rows(known, records)
             taken = self._taken(entity, rows, connection)
@@ -142,23 +146,26 @@ class RecordStore:
             entries = [record_entry(known, id_, data) for id_, data in chosen.items()]
             plan = self.search.plan(entries, connection=connection)
             with self.search.transaction(connection) as conn:
-                if self._taken(entity, rows, conn) != taken or not self.search.is_current(plan, conn):
-                    continue
-                if self._define(entity, records, create, conn) != known:
-                    continue
+                if self._taken(entity, rows, conn) != taken or self._define(entity, records, create, conn) != known:
+                    raise Outdated(
+                        f"the ids of this insert into {entity} kept being taken and freed by others. Try again"
+                    )
                 is_new = self._declare(conn, known)
                 self._write(conn, entity, chosen, taken)
+                self.search.check_current(plan, conn)
                 index = self.search.apply(plan, conn)
             updated = sum(id_ in taken for id_ in chosen)
             return InsertReport(
                 len(chosen) - updated, updated, len(rows) - len(chosen), index, known if is_new else None
             )
-        raise StorageError(f"the ids of this insert into {entity} kept being taken and freed by others. Try again")
+
+        return self.search.retried(attempt, connection)
 
     def get(self, entity: str, id: str | int, *, connection: Connection | None = None) -> Record:
         """Raises UnknownEntity, RecordMissing."""
         self.entity(entity, connection=connection)
         with self.search.reading(connection) as conn:
+            table = self._table
             row = conn.execute(
                 table.select().where(table.c.entity_name == entity, table.c.id == check_id(id))
             ).one_or_none()
@@ -174,6 +181,7 @@ class RecordStore:
             if not isinstance(value, int) or not least <= value <= MAX_LIMIT:
                 raise InvalidInput(f"{name} is a whole number from {least} to {MAX_LIMIT}, not {value!r:.40}")
         known = self.entity(entity)
+        table = self._table
         statement = table.select().where(table.c.entity_name == entity)
         if where:
             statement = statement.where(self.search.condition(where, known.field_names))
@@ -196,33 +204,41 @@ class RecordStore:
                 f"an update cannot change the id {str(id)!r:.80}. Insert the record anew and delete this one"
             )
         patch = {name: value for name, value in changes.items() if name != "id"}
-        for _ in range(TRIES):
+
+        def attempt() -> None:
             before = self.get(entity, id)
             data = check_data(known, patch if replace_all else {**before.data, **patch})
             grown = with_fields(known, [data])
             plan = self.search.plan([record_entry(grown, before.id, data)])
             with self.search.transaction() as connection:
-                if self._current(connection, before) != before.data or not self.search.is_current(plan, connection):
-                    continue
                 self._declare(connection, grown)
+                if self._current(connection, before) != before.data:
+                    raise Outdated(f"{entity} {id} kept being changed by others. Try again")
+                self.search.check_current(plan, connection)
                 self._write(connection, entity, {before.id: data}, {before.id})
                 self.search.apply(plan, connection)
-            return self.get(entity, id)
-        raise StorageError(f"{entity} {id} kept being changed by others. Try again")
+
+        self.search.retried(attempt)
+        return self.get(entity, id)
 
     def delete(self, entity: str, ids: Iterable[str | int]) -> int:
         """Delete records and their index rows in one transaction; tells how many there were. Raises UnknownEntity."""
         self.entity(entity)
         if isinstance(ids, str):
             raise InvalidInput(f"ids is a list; for one, use [{ids!r}]")
-        wanted = [check_id(id_) for id_ in ids]
-        with self.search.transaction() as connection:
-            deleted = 0
-            for part in parts(wanted, IDS_A_STATEMENT):
-                result = connection.execute(table.delete().where(table.c.entity_name == entity, table.c.id.in_(part)))
-                deleted += result.rowcount
-            self.search.delete_records([(entity, id_) for id_ in wanted], connection=connection)
-        return deleted
+        wanted = sorted({check_id(id_) for id_ in ids})
+        table = self._table
+
+        def attempt() -> int:
+            with self.search.transaction() as connection:
+                deleted = 0
+                for part in parts(wanted, IDS_A_STATEMENT):
+                    gone = table.delete().where(table.c.entity_name == entity, table.c.id.in_(part))
+                    deleted += connection.execute(gone).rowcount
+                self.search.delete_records([(entity, id_) for id_ in wanted], connection=connection)
+            return deleted
+
+        return self.search.retried(attempt)
 
     # steps
 
@@ -231,7 +247,7 @@ class RecordStore:
     ) -> Entity:
         """The entity as it will be: as it is plus the fields these records add."""
         with self.search.reading(connection) as conn:
-            known = catalog.read_entities(conn)
+            known = self._catalog.entities(conn)
         plain = [record for record in records if isinstance(record, Mapping)]
         if name in known:
             return with_fields(known[name], plain)
@@ -244,20 +260,22 @@ class RecordStore:
 
     def _declare(self, connection: Connection, entity: Entity) -> bool:
         """Write what is new about an entity; True if all of it is. What another writer added meanwhile stays."""
-        stored = catalog.read_entities(connection).get(entity.name)
+        stored = self._catalog.entities(connection).get(entity.name)
         if stored is None:
-            catalog.write_entity(connection, entity, is_new=True)
+            self._catalog.write_entity(connection, entity, is_new=True)
             return True
-        added = tuple(f for f in entity.fields if f.name not in stored.field_names)
-        if added:
-            grown = replace(stored, fields=stored.fields + tuple(replace(f, is_searchable=False) for f in added))
-            catalog.write_entity(connection, grown, is_new=False)
+        if set(entity.field_names) <= set(stored.field_names):
+            return False
+        stored = self._catalog.locked_entity(connection, entity.name) or stored
+        added = tuple(replace(f, is_searchable=False) for f in entity.fields if f.name not in stored.field_names)
+        self._catalog.write_entity(connection, replace(stored, fields=stored.fields + added), is_new=False)
         return False
 
     def _taken(
         self, entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], connection: Connection | None
     ) -> set[str]:
         found: set[str] = set()
+        table = self._table
         with self.search.reading(connection) as conn:
             for part in parts([id_ for id_, _ in rows], IDS_A_STATEMENT):
                 ids = select(table.c.id).where(table.c.entity_name == entity, table.c.id.in_(part))
@@ -265,27 +283,30 @@ class RecordStore:
         return found
 
     def _current(self, connection: Connection, record: Record) -> Mapping[str, Any] | None:
-        return connection.scalar(
-            select(table.c.data).where(table.c.entity_name == record.entity, table.c.id == record.id)
-        )
+        """The record's data, which no other transaction changes before this one ends."""
+        table = self._table
+        current = select(table.c.data).where(table.c.entity_name == record.entity, table.c.id == record.id)
+        return connection.scalar(current.with_for_update())
 
     def _write(
         self, connection: Connection, entity: str, rows: Mapping[str, Mapping[str, Any]], taken: set[str]
     ) -> None:
+        """Raises Outdated where a taken id was freed meanwhile."""
         now = datetime.now(UTC)
+        table = self._table
+        ordered = sorted(rows.items(), key=lambda row: row[0])
         new = [
             {"entity_name": entity, "id": id_, "data": data, "created_at": now, "updated_at": now}
-            for id_, data in rows.items()
+            for id_, data in ordered
             if id_ not in taken
         ]
+        changed = [{"key": id_, "data": data, "updated_at": now} for id_, data in ordered if id_ in taken]
         if new:
             connection.execute(table.insert(), new)
-        for id_, data in rows.items():
-            if id_ in taken:
-                connection.execute(
-                    table.update().where(table.c.entity_name == entity, table.c.id == id_),
-                    {"data": data, "updated_at": now},
-                )
+        if changed:
+            update = table.update().where(table.c.entity_name == entity, table.c.id == bindparam("key"))
+            if connection.execute(update, changed).rowcount != len(changed):
+                raise Outdated(f"records of {entity} were deleted meanwhile. Try again")
 
 
 def checked_rows(entity: Entity, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:

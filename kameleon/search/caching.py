@@ -1,8 +1,8 @@
 """The embedding cache in the index's own database.
 
 What was paid for is written in a transaction of its own as soon as it arrives, so that work which fails afterwards pays
-nothing again. On SQLite there is one writer: inside a caller's transaction (`connection=`) the rows wait and are
-written with it, and a rollback takes them along.
+nothing again. Where no second connection can write beside the caller's transaction (SQLite, which has one writer; an
+exhausted pool), the rows wait and are written with it, and a rollback takes them along.
 """
 
 import logging
@@ -11,12 +11,11 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, func, select, update
 
-from ..errors import DatabaseLocked
+from ..errors import DatabaseLocked, TransactionConflict
 from ..values import CacheStatus
 from .store import Cached, Store
-from .tables import embedding_cache as table
 from .tables import utc
 
 if TYPE_CHECKING:
@@ -41,11 +40,11 @@ class Evictor:
         self._limit = limit
         self._until_next = 0
 
-    def written(self, connection: Connection, texts: int) -> None:
+    def written(self, connection: Connection, table: Table, texts: int) -> None:
         self._until_next -= texts
         if self._until_next <= 0:
             self._until_next = min(EVICT_EVERY, self._limit // 10)
-            evict(connection, self._limit)
+            evict(connection, table, self._limit)
 
 
 class StoredCache:
@@ -58,6 +57,7 @@ class StoredCache:
         self, store: Store, open_: Transactions, evictor: Evictor, *, connection: Connection | None = None
     ) -> None:
         self._store = store
+        self._table = store.tables.embedding_cache
         self._open = open_
         self._evictor = evictor
         self._connection = connection
@@ -79,28 +79,29 @@ class StoredCache:
         try:
             with self._open.transaction() as connection:
                 self.write(connection, fingerprint, rows)
-        except DatabaseLocked as error:
+        except (DatabaseLocked, TransactionConflict) as error:
             log.warning("embed_batch:cache_skipped texts=%d: %s", len(rows), error)
 
     def write(self, connection: Connection, fingerprint: str, rows: Mapping[str, bytes]) -> None:
         self._store.cache(connection, fingerprint, rows, datetime.now(UTC))
-        self._evictor.written(connection, len(rows))
+        self._evictor.written(connection, self._table, len(rows))
 
     def _note_use(self, fingerprint: str, found: Sequence[Cached]) -> None:
         """Once a day for each text, so that looking up stays reading."""
         now = datetime.now(UTC)
-        stale = [{"key": row.key} for row in found if now - row.used_at > USE_IS_NOTED_AFTER]
+        stale = sorted(row.key for row in found if now - row.used_at > USE_IS_NOTED_AFTER)
         if not stale or self._connection is not None:
             return
+        table = self._table
         noted = update(table).where(table.c.text_hash == bindparam("key"), table.c.fingerprint == fingerprint)
         try:
             with self._open.transaction() as connection:
-                connection.execute(noted.values(used_at=now), stale)
-        except DatabaseLocked as error:
+                connection.execute(noted.values(used_at=now), [{"key": key} for key in stale])
+        except (DatabaseLocked, TransactionConflict) as error:
             log.warning("embed_batch:cache_skipped texts=%d: %s", len(stale), error)
 
 
-def evict(connection: Connection, limit: int) -> int:
+def evict(connection: Connection, table: Table, limit: int) -> int:
     """Down to `limit` texts, those unused for longest first; tells how many went."""
     surplus = (connection.scalar(select(func.count()).select_from(table)) or 0) - limit
     if surplus <= 0:
@@ -112,7 +113,7 @@ def evict(connection: Connection, limit: int) -> int:
     return len(rows)
 
 
-def clear(connection: Connection, unused_since: datetime | None) -> int:
+def clear(connection: Connection, table: Table, unused_since: datetime | None) -> int:
     """All of it, or what was last used before a moment; tells how many texts that were."""
     statement = delete(table)
     if unused_since is not None:
@@ -120,7 +121,7 @@ def clear(connection: Connection, unused_since: datetime | None) -> int:
     return connection.execute(statement).rowcount
 
 
-def status(connection: Connection) -> list[CacheStatus]:
+def status(connection: Connection, table: Table) -> list[CacheStatus]:
     found = connection.execute(
         select(
             table.c.fingerprint,

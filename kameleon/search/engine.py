@@ -1,24 +1,36 @@
 """`SearchEngine`, what users hold: each verb opens or joins a transaction and hands the work on to its room."""
 
+import random
+import time
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from sqlalchemy import ColumnElement, Connection, Engine, text, true
 
 from ..content import check_entity, check_id
-from ..errors import InvalidInput, ModelMismatch, NoProvider, ProviderError, StorageError
+from ..errors import (
+    InvalidInput,
+    ModelMismatch,
+    NoProvider,
+    Outdated,
+    ProviderError,
+    TransactionConflict,
+    VectorsUnavailable,
+)
 from ..values import BATCH_GENERATED, CacheStatus, Failure, Generation, IndexReport, IndexStatus, Ref, SearchResults
-from . import caching, catalog
+from . import caching
 from .caching import Evictor, StoredCache
+from .catalog import Catalog, Entity, active, mismatch, of_fingerprint
 from .filters import parse_filter
-from .query import ask
+from .query import Query, ask
 from .retrieval import Retriever
-from .sqlite import SQLiteStore
-from .store import Entry, Store
+from .store import Entry
+from .stores import StoreOptions, make_store
 from .writing import Plan, Progress, Writer, entries
 
 if TYPE_CHECKING:
@@ -26,8 +38,10 @@ if TYPE_CHECKING:
     from ..embeddings.service import EmbeddingService, Listener
 
 TRIES = 10
-STORES = {"sqlite": SQLiteStore}
+PAUSE_S = 0.02
 ON_PROVIDER_ERROR = ("defer", "raise")
+
+T = TypeVar("T")
 
 
 class SearchEngine:
@@ -43,6 +57,12 @@ class SearchEngine:
     whether that is worth it.
 
     Constructing it makes kameleon's tables where they are missing; `create_tables=False` leaves that to migrations.
+
+    `options` belong to the database. SQLite: `vector_search` ("auto", "numpy", "sqlite-vec"). PostgreSQL: `schema`
+    holds the tables (default: the connection's own), `language` is the text search configuration of a new index
+    ("english", "simple", any regconfig; an existing index has its own), `m` and `ef_construction` shape the HNSW index
+    (16, 64), `ef_search` is how far a query looks in it (100).
+
     Safe to share between threads; all database work is done on the caller's.
     """
 
@@ -53,12 +73,10 @@ class SearchEngine:
         *,
         create_tables: bool = True,
         on_provider_error: Literal["defer", "raise"] = "defer",
-        vector_search: Literal["auto", "numpy", "sqlite-vec"] = "auto",
         cache: bool | None = None,
         cache_limit: int = 200_000,
+        **options: Unpack[StoreOptions],
     ) -> None:
-        if engine.dialect.name not in STORES:
-            raise InvalidInput(f"kameleon has no store for {engine.dialect.name!r}. Known: {', '.join(sorted(STORES))}")
         is_provider = hasattr(embedding_provider, "embed_batch") and not isinstance(embedding_provider, type)
         if not (embedding_provider is None or isinstance(embedding_provider, str) or is_provider):
             raise InvalidInput(
@@ -69,8 +87,10 @@ class SearchEngine:
                 f"unknown on_provider_error {on_provider_error!r}. Known: {', '.join(ON_PROVIDER_ERROR)}"
             )
         self.engine = engine
-        self._store: Store = STORES[engine.dialect.name](engine, vector_search=vector_search)
-        self._writer = Writer(self._store)
+        self._store = make_store(engine, options)
+        self.tables = self._store.tables
+        self.catalog = Catalog(self._store)
+        self._writer = Writer(self._store, self.catalog)
         self._services: dict[str, EmbeddingService] = {}
         self._listeners: list[Listener] = []
         self._warned: set[str] = set()
@@ -104,16 +124,17 @@ class SearchEngine:
         wanted = entries(records)
         if not wanted:
             return IndexReport()
-        for _ in range(TRIES):
+
+        def attempt() -> IndexReport:
             plan = self.plan(wanted, connection=connection, progress=progress)
             with self.transaction(connection) as conn:
-                if not self.is_current(plan, conn):
-                    continue
-                report = self.apply(plan, conn)
-            if progress:
-                progress(len(wanted), len(wanted))
-            return report
-        raise StorageError("these records kept being changed by others. Try again")
+                self.check_current(plan, conn)
+                return self.apply(plan, conn)
+
+        report = self.retried(attempt, connection)
+        if progress:
+            progress(len(wanted), len(wanted))
+        return report
 
     def plan(
         self, wanted: Sequence[Entry], *, connection: Connection | None = None, progress: Progress | None = None
@@ -124,17 +145,18 @@ class SearchEngine:
         with self.reading(connection) as conn:
             if connection is not None:
                 self._store.take_turn(conn)
-            known = catalog.read_generations(conn)
-            service = self._writing_service(known)
+            known = self.catalog.generations(conn)
+            service = self._writing_service(conn, known)
             compared = self._writer.compare(conn, wanted, service, known)
         plan = self._writer.embed(compared, progress=progress, cache=self._cache(service, connection))
         if plan.outage is not None and self._on_provider_error == "raise":
             raise type(plan.outage)(f"nothing was stored: {plan.outage}") from plan.outage
         return plan
 
-    def is_current(self, plan: Plan, connection: Connection) -> bool:
-        """Whether a plan may still be applied, asked inside the transaction that will."""
-        return self._writer.is_current(connection, plan)
+    def check_current(self, plan: Plan, connection: Connection) -> None:
+        """Raises Outdated if a plan may not be applied any more; called inside the transaction that will."""
+        if not self._writer.is_current(connection, plan):
+            raise Outdated("these records kept being changed by others. Try again")
 
     def apply(self, plan: Plan, connection: Connection) -> IndexReport:
         """Write a plan inside the connection's transaction."""
@@ -146,39 +168,65 @@ class SearchEngine:
 
     def delete_records(self, records: Iterable[tuple[str, str | int]], *, connection: Connection | None = None) -> int:
         """Take (entity, id) records out of the index in one transaction; tells how many were there."""
-        refs = list(dict.fromkeys(Ref(check_entity(entity), check_id(id_)) for entity, id_ in records))
+        refs = sorted({Ref(check_entity(entity), check_id(id_)) for entity, id_ in records})
         if not refs:
             return 0
-        with self.transaction(connection) as conn:
-            self._store.take_turn(conn)
-            return self._store.delete(conn, refs, catalog.read_generations(conn))
+
+        def attempt() -> int:
+            with self.transaction(connection) as conn:
+                self._store.take_turn(conn)
+                return self._store.delete(conn, refs, self.catalog.generations(conn))
+
+        return self.retried(attempt, connection)
 
     def sync(
         self, *, batch_size: int = 1000, retry_failed: bool = False, progress: Progress | None = None
     ) -> IndexReport:
-        """Embed what is pending, `batch_size` records a transaction, newest text wins; stops at an outage.
+        """Embed what is pending, `batch_size` records a transaction, newest text wins; stops at an outage. At the end
+        PostgreSQL's vector index is built, if it is missing and the embeddings are many.
 
         `retry_failed` also tries again what the provider refused. `progress(done, total)` counts records.
         """
         with self.reading() as conn:
-            known = catalog.read_generations(conn)
-        service = self._service_of(known)
-        if service is None:
-            raise NoProvider
+            known = self.catalog.generations(conn)
+            service = self._service_of(known)
+            if service is None:
+                raise NoProvider
+            if refusal := self._store.refusal(conn, service.provider.dimensions):
+                raise VectorsUnavailable(refusal)
         self._filled_generation(known, service)
         total = sum(status.pending + retry_failed * status.failed for status in self.get_status())
         report = IndexReport()
         for batch in self._pending(service, batch_size, retry_failed):
-            plan = self._writer.embed(Plan(batch, (), batch, service), cache=self._cache(service))
-            with self.transaction() as conn:
-                done = self.apply(plan, conn)
+            done = self.retried(partial(self._fill, self._embedded(batch, service)))
             report += replace(done, unchanged=0)
             tried = report.embedded + report.reused + report.failed
             if progress:
                 progress(tried, total)
             if done.outage:
                 return replace(report, pending=max(0, total - tried))
+        self.index_vectors()
         return report
+
+    def index_vectors(self) -> bool:
+        """Build the approximate vector index where that is worth it and not done yet: PostgreSQL's HNSW, from 10,000
+        embeddings on. True if it did. Reading and writing go on meanwhile."""
+        with self.reading() as conn:
+            current = active(self.catalog.generations(conn))
+        with self._store.translating():
+            return current is not None and self._store.index_vectors(current)
+
+    def vector_index(self, generation: Generation) -> str:
+        """How a generation's vectors are searched: `exact`, `hnsw`, or what keeps `hnsw` from being used."""
+        with self.reading() as conn:
+            return self._store.vector_index(conn, generation)
+
+    def _embedded(self, batch: Sequence[Entry], service: "EmbeddingService") -> Plan:
+        return self._writer.embed(Plan(batch, (), batch, service), cache=self._cache(service))
+
+    def _fill(self, plan: Plan) -> IndexReport:
+        with self.transaction() as conn:
+            return self.apply(plan, conn)
 
     def _pending(self, service: "EmbeddingService", batch_size: int, retry_failed: bool) -> Iterator[list[Entry]]:
         """Each batch read in a transaction of its own, so that none stays open while the provider works. What was
@@ -187,7 +235,7 @@ class SearchEngine:
             after: Any = None
             while True:
                 with self.reading() as conn:
-                    generation = self._filled_generation(catalog.read_generations(conn), service)
+                    generation = self._filled_generation(self.catalog.generations(conn), service)
                     batch, after = self._store.pending(
                         conn, generation, after=after, limit=batch_size, is_failed=is_failed
                     )
@@ -196,26 +244,27 @@ class SearchEngine:
                 yield batch
 
     def _filled_generation(self, known: Sequence[Generation], service: "EmbeddingService") -> Generation | None:
-        if mismatch := catalog.mismatch(known, service.provider):
-            raise ModelMismatch(f"nothing can be filled in: {mismatch}")
-        return catalog.of_fingerprint(known, service.provider.fingerprint)
+        if problem := mismatch(known, service.provider):
+            raise ModelMismatch(f"nothing can be filled in: {problem}")
+        return of_fingerprint(known, service.provider.fingerprint)
 
     # the cache
 
     def cache_status(self) -> list[CacheStatus]:
         """What the embedding cache holds, by fingerprint."""
         with self.reading() as conn:
-            return caching.status(conn)
+            return caching.status(conn, self._store.tables.embedding_cache)
 
     def clear_cache(self, unused_since: datetime | None = None) -> int:
         """Empty the embedding cache, or drop what was last used before a moment; tells how many texts went."""
         with self.transaction() as conn:
-            return caching.clear(conn, unused_since)
+            return caching.clear(conn, self._store.tables.embedding_cache, unused_since)
 
     def _cache(self, service: "EmbeddingService | None", connection: Connection | None = None) -> StoredCache | None:
         if service is None or not (service.provider.is_costly if self._is_caching is None else self._is_caching):
             return None
-        return StoredCache(self._store, self, self._evictor, connection=connection)
+        waits_for = None if self._store.has_spare_connection() else connection
+        return StoredCache(self._store, self, self._evictor, connection=waits_for)
 
     # reading
 
@@ -249,28 +298,34 @@ class SearchEngine:
             mode=mode,
             highlight=highlight,
         )
-        with self.reading(connection) as conn:
-            known = [] if mode == "keyword" else catalog.read_generations(conn)
+        with self.visiting(connection) as conn:
+            known, declared = self._catalog_for(conn, asked)
             service, note = (None, "") if mode == "keyword" else self._asking_service(known, mode)
-            return Retriever(self._store, service, known, note).search(conn, asked)
+            return Retriever(self._store, service, known, declared, note).search(conn, asked)
+
+    def _catalog_for(self, conn: Connection, asked: Query) -> tuple[list[Generation], dict[str, Entity]]:
+        """What a query has to know of the index, with one statement at most."""
+        if asked.where:
+            return self.catalog.read(conn)
+        return [] if asked.mode == "keyword" else self.catalog.generations(conn), {}
 
     def get_status(self, entity: str | None = None) -> list[IndexStatus]:
         """One IndexStatus an entity that is in the index, by name; `pending` and `failed` are 0 without a provider."""
         with self.reading() as conn:
-            generation = self._reported_generation(catalog.read_generations(conn))
+            generation = self._reported_generation(self.catalog.generations(conn))
             found = self._store.status(conn, generation, has_provider=self._provider is not None)
         return [status for status in found if entity in (None, status.entity)]
 
     def failures(self) -> list[Failure]:
         """The records that the provider refused, by entity and id."""
         with self.reading() as conn:
-            generation = self._reported_generation(catalog.read_generations(conn))
+            generation = self._reported_generation(self.catalog.generations(conn))
             return self._store.failures(conn, generation) if generation else []
 
     def generations(self) -> list[Generation]:
         """The models that have embeddings in this index, oldest first."""
         with self.reading() as conn:
-            return catalog.read_generations(conn)
+            return self.catalog.generations(conn)
 
     def condition(self, where: Mapping[str, Any], fields: Collection[str]) -> ColumnElement[bool]:
         """`where` as a condition on `kdb_records.data`. Raises InvalidFilter."""
@@ -284,8 +339,8 @@ class SearchEngine:
         if self._provider is None:
             return None
         if isinstance(self._provider, str):
-            return catalog.active(known)
-        return catalog.of_fingerprint(known, self._provider.fingerprint) or catalog.active(known)
+            return active(known)
+        return of_fingerprint(known, self._provider.fingerprint) or active(known)
 
     # transactions
 
@@ -293,33 +348,48 @@ class SearchEngine:
     def transaction(self, connection: Connection | None = None) -> Iterator[Connection]:
         """The caller's connection as it is, or one of our own that commits at the end. Raises StorageError."""
         with self._store.translating():
-            if connection is not None:
-                yield connection
-                return
-            with self._store.connect() as conn:
-                self._store.begin_writing(conn)
-                yield conn
-                conn.commit()
+            if connection is None:
+                with self._store.writing() as conn:
+                    yield conn
+            else:
+                with self._store.joining(connection), self._store.savepoint(connection):
+                    yield connection
 
     @contextmanager
     def reading(self, connection: Connection | None = None) -> Iterator[Connection]:
         """The caller's connection as it is, or one of our own that sees one state of the database."""
         with self._store.translating():
-            if connection is not None:
+            if connection is None:
+                with self._store.reading() as conn:
+                    yield conn
+            else:
                 yield connection
-                return
-            with self._store.connect() as conn:
-                self._store.begin_reading(conn)
-                yield conn
+
+    @contextmanager
+    def visiting(self, connection: Connection | None = None) -> Iterator[Connection]:
+        """As `reading`, and the caller's transaction is left as it was found, whatever is set or fails inside."""
+        with self.reading(connection) as conn, self._store.visiting(conn) if connection else nullcontext():
+            yield conn
+
+    def retried(self, attempt: Callable[[], T], connection: Connection | None = None) -> T:
+        """What `attempt` returns, begun anew while other writers come in between. In the caller's transaction that is
+        done as long as the database lets it go on. Raises TransactionConflict, after ten tries."""
+        for tries_left in reversed(range(TRIES)):
+            try:
+                return attempt()
+            except TransactionConflict as conflict:
+                if not tries_left or not (connection is None or isinstance(conflict, Outdated)):
+                    raise
+            time.sleep(random.uniform(0, PAUSE_S))
+        raise AssertionError
 
     def _prepare_schema(self, create_tables: bool) -> None:
+        with_vectors = self._provider is not None
         with self.reading() as conn:
-            if self._store.has_schema(conn):
-                self._store.check_version(conn)
-                return
-        if create_tables:
+            is_complete = self._store.check(conn, with_vectors=with_vectors)
+        if create_tables and not is_complete:
             with self.transaction() as conn:
-                self._store.create(conn)
+                self._store.create(conn, with_vectors=with_vectors)
 
     # the provider
 
@@ -336,7 +406,7 @@ class SearchEngine:
             return None
         if not isinstance(self._provider, str):
             return self._services.get("") or self._make_service("", self._provider)
-        current = catalog.active(known)
+        current = active(known)
         if current is not None and not current.provider:
             raise NoProvider(
                 f"this index was embedded by a provider object ({current.model_name}): "
@@ -362,15 +432,20 @@ class SearchEngine:
                 raise
             return None, str(error)
 
-    def _writing_service(self, known: Sequence[Generation]) -> "EmbeddingService | None":
+    def _writing_service(self, conn: Connection, known: Sequence[Generation]) -> "EmbeddingService | None":
         """For writing: where the index's model is not the engine's, or cannot be had, embeddings stay pending."""
         try:
             service = self._service_of(known)
         except ProviderError as error:
             self._warn_once(str(error))
             return None
-        if service is not None and (mismatch := catalog.mismatch(known, service.provider)):
-            self._warn_once(mismatch)
+        if service is None:
+            return None
+        if not known and (refusal := self._store.refusal(conn, service.provider.dimensions)):
+            self._warn_once(refusal)
+            return None
+        if problem := mismatch(known, service.provider):
+            self._warn_once(problem)
         return service
 
     def _warn_once(self, message: str) -> None:

@@ -10,12 +10,11 @@ from threading import Lock
 from typing import Any
 from weakref import finalize
 
-from ..content import CJK_RUN, bigrams
-from .store import Term
+from .highlighting import MARKED_CHARACTERS, cjk_pairs, merge, places
+from .store import Spans, Term
 
 WORDS = "unicode61 remove_diacritics 2 categories ''L* N* Co Mn Mc''"
 TOKENIZER = f"porter {WORDS}"
-MARKED_CHARACTERS = 20_000
 BEFORE, AFTER = "\ue000", "\ue001"
 SENTINELS = str.maketrans({BEFORE: " ", AFTER: " ", "\0": " "})
 
@@ -58,7 +57,7 @@ class TextReader:
                     counts[row - 1][term.stem] += 1
         return [(varints(size)[0], count) for (size,), count in zip(sizes, counts, strict=True)]
 
-    def spans(self, query: str, terms: Sequence[Term], texts: Sequence[str]) -> list[tuple[tuple[int, int], ...]]:
+    def spans(self, query: str, terms: Sequence[Term], texts: Sequence[str]) -> list[Spans]:
         """For each text the (start, end) places of the terms, in order, none overlapping. FTS5's `highlight` takes time
         by the square of the places, so only the beginning of a long text is looked at."""
         texts = [text[:MARKED_CHARACTERS] for text in texts]
@@ -70,7 +69,7 @@ class TextReader:
                     (BEFORE, AFTER, match_any(terms)),
                 )
                 marked = dict(found.fetchall())
-        pairs = [pair for run in CJK_RUN.findall(query) for pair in bigrams(run) if len(pair) == min(2, len(run))]
+        pairs = cjk_pairs(query)
         return [merge([*marks(marked.get(row, "")), *places(text, pairs)]) for row, text in enumerate(texts, 1)]
 
     @contextmanager
@@ -109,24 +108,6 @@ def marks(marked: str) -> Iterable[tuple[int, int]]:
             yield start, place
         else:
             place += 1
-
-
-def places(text: str, words: Iterable[str]) -> Iterable[tuple[int, int]]:
-    for word in words:
-        start = text.find(word)
-        while start >= 0:
-            yield start, start + len(word)
-            start = text.find(word, start + 1)
-
-
-def merge(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
-        if merged and start < merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return tuple(merged)
 
 
 def varints(block: bytes) -> list[int]:

@@ -4,18 +4,17 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from ..errors import ModelMismatch, NoProvider, ProviderError, TextRefused, UnknownEntity
+from ..errors import ModelMismatch, NoProvider, ProviderError, TextRefused, UnknownEntity, VectorsUnavailable
 from ..values import Generation, LegScore, QueryPlan, Ref, SearchResult, SearchResults
-from . import catalog
+from .catalog import Entity, mismatch, of_fingerprint
 from .filters import Filter, parse_filter
 from .fusion import Leg, fuse
 from .query import Query
 from .store import Candidates, Key, Scope, Store
-from .tables import IDS_A_STATEMENT, parts, records
 
 if TYPE_CHECKING:
     from ..embeddings.provider import Vector
@@ -39,26 +38,33 @@ class Answer:
 
 
 class Retriever:
-    """`known` are the index's generations. `service` is None where there is no provider, or none that can be had:
+    """`known` and `entities` are the index's. `service` is None where there is no provider, or none that can be had:
     `note` says why."""
 
     def __init__(
-        self, store: Store, service: "EmbeddingService | None", known: Sequence[Generation], note: str
+        self,
+        store: Store,
+        service: "EmbeddingService | None",
+        known: Sequence[Generation],
+        entities: Mapping[str, Entity],
+        note: str,
     ) -> None:
         self._store = store
         self._service = service
         self._known = known
+        self._entities = entities
         self._note = note
 
     def search(self, connection: Connection, query: Query) -> SearchResults:
-        scope = Scope(query.entities, self._filter(connection, query))
+        scope = Scope(query.entities, self._filter(query))
         answer = Answer()
+        self._store.prepare_search(connection, query.depth)
         if query.text and not query.text.isspace():
             if query.mode != "vector":
                 self._keyword_leg(connection, query, scope, answer)
             if query.mode != "keyword":
                 self._vector_leg(connection, query, scope, answer)
-        legs = self._legs(connection, query, answer)
+        legs = self._legs(query, answer)
         fused = fuse(legs)
         refs = self._store.refs(connection, list(fused))
         order = sorted(
@@ -72,10 +78,10 @@ class Retriever:
             exact=is_exact(query, legs, answer, [-score for score, _, _ in order]),
         )
 
-    def _filter(self, connection: Connection, query: Query) -> Filter | None:
+    def _filter(self, query: Query) -> Filter | None:
         if not query.where:
             return None
-        known = catalog.read_entities(connection)
+        known = self._entities
         missing = [name for name in query.entities if name not in known]
         if missing or not known:
             raise UnknownEntity(
@@ -91,7 +97,7 @@ class Retriever:
         answer.milliseconds["keyword"] = elapsed_ms(start)
 
     def _vector_leg(self, connection: Connection, query: Query, scope: Scope, answer: Answer) -> None:
-        answer.generation = self._generation(query, answer)
+        answer.generation = self._generation(connection, query, answer)
         if answer.generation is None:
             return
         start = time.perf_counter()
@@ -99,20 +105,26 @@ class Retriever:
         answer.milliseconds["embedding"] = elapsed_ms(start)
         if answer.embedding is not None:
             start = time.perf_counter()
-            answer.vector = self._store.by_vector(connection, answer.generation, answer.embedding, scope, query.depth)
+            answer.keyword, answer.vector = self._store.by_vector(
+                connection, answer.generation, answer.embedding, scope, query.depth, answer.keyword
+            )
             answer.milliseconds["vector"] = elapsed_ms(start)
 
-    def _generation(self, query: Query, answer: Answer) -> Generation | None:
+    def _generation(self, connection: Connection, query: Query, answer: Answer) -> Generation | None:
         if self._service is None:
             if query.mode == "vector":
                 raise NoProvider
             answer.notes.append(f"keywords only: {self._note or 'the engine has no embedding provider'}")
             return None
-        if mismatch := catalog.mismatch(self._known, self._service.provider):
+        if problem := mismatch(self._known, self._service.provider):
             if query.mode == "vector":
-                raise ModelMismatch(mismatch)
-            answer.notes.append(f"keywords only: {mismatch}")
-        return catalog.of_fingerprint(self._known, self._service.provider.fingerprint)
+                raise ModelMismatch(problem)
+            answer.notes.append(f"keywords only: {problem}")
+        elif not self._known and (problem := self._store.refusal(connection, self._service.provider.dimensions)):
+            if query.mode == "vector":
+                raise VectorsUnavailable(problem)
+            answer.notes.append(f"keywords only: {problem}")
+        return of_fingerprint(self._known, self._service.provider.fingerprint)
 
     def _embed(self, query: Query, answer: Answer) -> "Vector | None":
         assert self._service is not None  # noqa: S101 - _generation returned one of its provider
@@ -127,21 +139,16 @@ class Retriever:
             answer.notes.append(f"keywords only: {error}")
         return None
 
-    def _legs(self, connection: Connection, query: Query, answer: Answer) -> list[Leg[Key]]:
+    def _legs(self, query: Query, answer: Answer) -> list[Leg[Key]]:
         """Each leg with its own candidates and its scores for the other's, so that no score depends on the depth."""
-        keyword, vector = answer.keyword.scores, answer.vector.scores
-        weight = answer.generation.weight if answer.generation and vector and query.mode == "hybrid" else 0.0
+        keyword, vector = answer.keyword, answer.vector
+        is_hybrid = query.mode == "hybrid"
+        weight = answer.generation.weight if answer.generation and vector.scores and is_hybrid else 0.0
         legs: list[Leg[Key]] = []
-        if keyword:
-            others = [key for key in vector if key not in keyword]
-            scored = self._store.keyword_scores(connection, answer.keyword.terms, others)
-            legs.append(Leg("keyword", keyword, scored, 1.0 - weight))
-        if vector and answer.generation:
-            others = [key for key in keyword if key not in vector]
-            scored = self._store.vector_scores(
-                connection, answer.generation, answer.embedding, others, answer.vector.how
-            )
-            legs.append(Leg("vector", vector, scored, weight if query.mode == "hybrid" else 1.0))
+        if keyword.scores:
+            legs.append(Leg("keyword", keyword.scores, keyword.others, 1.0 - weight))
+        if vector.scores:
+            legs.append(Leg("vector", vector.scores, vector.others, weight if is_hybrid else 1.0))
         return legs
 
     def _hits(
@@ -156,13 +163,12 @@ class Retriever:
     ) -> list[SearchResult]:
         if not keys:
             return []
-        contents = self._store.contents(connection, keys)
-        data = record_data(connection, [refs[key] for key in keys])
+        found = self._store.hits(connection, keys)
         explained = explain(keys, legs, answer)
-        texts = [contents[key] for key in keys]
-        spans = self._store.spans(query.text, texts) if query.highlight else [()] * len(keys)
+        texts = [found[key].content for key in keys]
+        spans = self._store.spans(connection, query.text, texts) if query.highlight else [()] * len(keys)
         return [
-            SearchResult(*refs[key], fused[key], data.get(refs[key]), contents[key], explained[key], places)
+            SearchResult(*refs[key], fused[key], found[key].data, found[key].content, explained[key], places)
             for key, places in zip(keys, spans, strict=True)
         ]
 
@@ -179,19 +185,6 @@ class Retriever:
             weight=next((leg.weight for leg in legs if leg.name == "vector"), 0.0),
             note="; ".join(answer.notes),
         )
-
-
-def record_data(connection: Connection, refs: Sequence[Ref]) -> dict[Ref, Mapping[str, Any]]:
-    """The data of those records that the record store holds."""
-    found: dict[Ref, Mapping[str, Any]] = {}
-    for entity in dict.fromkeys(ref.entity for ref in refs):
-        ids = [ref.id for ref in refs if ref.entity == entity]
-        for part in parts(ids, IDS_A_STATEMENT):
-            rows = connection.execute(
-                select(records.c.id, records.c.data).where(records.c.entity_name == entity, records.c.id.in_(part))
-            )
-            found.update({Ref(entity, row.id): row.data for row in rows})
-    return found
 
 
 def explain(keys: Sequence[Key], legs: Sequence[Leg[Key]], answer: Answer) -> dict[Key, tuple[LegScore, ...]]:

@@ -6,11 +6,10 @@ even open it. Keys are these ids.
 """
 
 import json
-import math
 import secrets
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,26 +21,24 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from ..content import analyze, lost_terms
-from ..errors import DatabaseLocked, InvalidInput, KameleonError, SchemaMissing, SchemaTooNew, StorageError
+from ..errors import DatabaseLocked, InvalidInput, KameleonError, SchemaMissing, StorageError
 from ..values import Failure, Generation, IndexStatus, Ref
 from . import fts5
+from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, term_score, weight
 from .filters import Filter
 from .sqlite_where import condition
-from .store import Cached, Candidates, Embedding, Entry, Key, Scope, State, Term
-from .tables import SCHEMA_VERSION, embedding_cache, meta, metadata, parts, utc
+from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Scope, Spans, State, Term
+from .tables import SCHEMA_VERSION, Tables, document, instant, parts, too_new, utc
 
 if TYPE_CHECKING:
     from .mirror import Mirror
 
 ROWS_A_STATEMENT = 10_000
-QUERY_TERMS = 64
-QUERY_WORDS = 1_000
 POSTINGS = 20_000
 LOG_IDS_KEPT = 50_000
 LOG_IDS_A_ENTRY = 10_000
 LOG_PRUNED_EVERY = 64
 VECTOR_SEARCHES = ("auto", "numpy", "sqlite-vec")
-K1, B, K3 = 1.2, 0.75, 1.0
 BUSY_SNAPSHOT = 517
 
 CREATE = (
@@ -179,13 +176,17 @@ ANALYZED = text("""
     SELECT s.id, s.content || ' ' || s.terms AS analyzed
     FROM json_each(:keys) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
 """)
-CONTENTS = text("SELECT s.id, s.content FROM json_each(:keys) AS k CROSS JOIN kdb_search AS s ON s.id = k.value")
+HITS = text("""
+    SELECT s.id, s.content, r.data
+    FROM json_each(:keys) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
+      LEFT JOIN kdb_records AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
+""").columns(data=document)
 
 CACHED = text("""
     SELECT c.text_hash, c.embedding, c.used_at
     FROM json_each(:keys) AS k CROSS JOIN kdb_embedding_cache AS c
       ON c.text_hash = k.value AND c.fingerprint = :fingerprint
-""").columns(embedding_cache.c.text_hash, embedding_cache.c.embedding, embedding_cache.c.used_at)
+""").columns(used_at=instant)
 
 STATUS = """
     SELECT s.entity_name, count(*) AS indexed, max(s.updated_at) AS last_updated,
@@ -218,6 +219,7 @@ class SQLiteStore:
     def __init__(self, engine: Engine, *, vector_search: str = "auto") -> None:
         if vector_search not in VECTOR_SEARCHES:
             raise InvalidInput(f"unknown vector_search {vector_search!r}. Known: {', '.join(VECTOR_SEARCHES)}")
+        self.tables = Tables()
         self._engine = engine
         self._vector_search = vector_search
         self._mirrors: dict[tuple[int, str], Mirror] = {}
@@ -225,30 +227,71 @@ class SQLiteStore:
 
     # create
 
-    def has_schema(self, connection: Connection) -> bool:
-        return connection.execute(HAS_SCHEMA).first() is not None
+    def check(self, connection: Connection, *, with_vectors: bool) -> bool:
+        if connection.execute(HAS_SCHEMA).first() is None:
+            return False
+        meta = self.tables.meta
+        too_new(connection.scalar(select(meta.c.value).where(meta.c.key == "schema_version")))
+        return True
 
-    def check_version(self, connection: Connection) -> None:
-        version = select(meta.c.value).where(meta.c.key == "schema_version")
-        found = int(connection.scalar(version) or 0)
-        if found > SCHEMA_VERSION:
-            raise SchemaTooNew(
-                f"this index has schema version {found}, this kameleon knows {SCHEMA_VERSION}. pip install -U kameleon"
-            )
-
-    def create(self, connection: Connection) -> None:
-        metadata.create_all(connection)
+    def create(self, connection: Connection, *, with_vectors: bool) -> None:
+        self.tables.metadata.create_all(connection)
         for statement in CREATE:
             connection.execute(text(statement))
+        meta = self.tables.meta
         if connection.execute(meta.select()).first() is None:
             connection.execute(meta.insert(), {"key": "schema_version", "value": str(SCHEMA_VERSION)})
+
+    def lock_registry(self, connection: Connection) -> None:
+        """Whoever writes is alone already."""
 
     def add_generation(self, connection: Connection, generation: Generation) -> None:
         connection.execute(text(CREATE_GENERATION.format(number=generation.number)))
 
+    def refusal(self, connection: Connection, dimensions: int) -> str:
+        return ""
+
+    def index_vectors(self, generation: Generation) -> bool:
+        return False
+
+    def vector_index(self, connection: Connection, generation: Generation) -> str:
+        return "exact"
+
     # transactions
 
-    def connect(self) -> Connection:
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Plain pysqlite begins no transaction for a SELECT."""
+        with self._connect() as connection:
+            connection.begin()
+            if not cast(Any, connection.connection.dbapi_connection).in_transaction:
+                connection.exec_driver_sql("BEGIN")
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """BEGIN IMMEDIATE: a deferred transaction that reads before it writes is refused at once when another wrote."""
+        with self._connect() as connection:
+            connection.begin()
+            if cast(Any, connection.connection.dbapi_connection).in_transaction:
+                connection.exec_driver_sql("ROLLBACK")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+            connection.commit()
+
+    def joining(self, connection: Connection) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def visiting(self, connection: Connection) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def savepoint(self, connection: Connection) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def has_spare_connection(self) -> bool:
+        return False
+
+    def _connect(self) -> Connection:
         """In-memory databases have one connection a thread: one that the caller is using is never touched."""
         if isinstance(self._engine.pool, StaticPool):
             refuse_shared(self._engine.pool.connection.dbapi_connection)
@@ -264,19 +307,6 @@ class SQLiteStore:
             connection.close()
             raise
         return connection
-
-    def begin_reading(self, connection: Connection) -> None:
-        """One snapshot for all statements: plain pysqlite begins no transaction for a SELECT."""
-        connection.begin()
-        if not cast(Any, connection.connection.dbapi_connection).in_transaction:
-            connection.exec_driver_sql("BEGIN")
-
-    def begin_writing(self, connection: Connection) -> None:
-        """BEGIN IMMEDIATE: a deferred transaction that reads before it writes is refused at once when another wrote."""
-        connection.begin()
-        if cast(Any, connection.connection.dbapi_connection).in_transaction:
-            connection.exec_driver_sql("ROLLBACK")
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def take_turn(self, connection: Connection) -> None:
         """A write that changes nothing: waits for the write lock while the transaction has read nothing yet. Once it
@@ -396,7 +426,7 @@ class SQLiteStore:
 
     def by_keyword(self, connection: Connection, query: str, scope: Scope, *, limit: int, enough: int) -> Candidates:
         terms, is_whole = self._known_terms(connection, query)
-        chosen = cheapest(terms, POSTINGS)[:QUERY_TERMS]
+        chosen = cheapest(terms, POSTINGS)
         where, binds = self._scope_sql(scope)
         statement = text(
             BY_KEYWORD.format(scope=where, join="" if where == "1" else "CROSS JOIN kdb_search AS s ON s.id = f.rowid")
@@ -409,28 +439,28 @@ class SQLiteStore:
             chosen = terms[: 2 * len(chosen)]
         scores: dict[Key, float] = {row.rowid: row.score for row in rows}
         if len(chosen) < len(terms) or any(term.times > 1 for term in terms):
-            scores = self.keyword_scores(connection, terms, list(scores))
+            scores = self._keyword_scores(connection, terms, list(scores))
         return Candidates(
-            best_first(scores), is_whole and len(chosen) == len(terms), tuple(terms), tuple(chosen), "fts5"
+            best_first(scores),
+            is_exact=is_whole and len(chosen) == len(terms),
+            terms=tuple(terms),
+            chosen_by=tuple(chosen),
+            how="fts5",
         )
 
-    def keyword_scores(self, connection: Connection, terms: Sequence[Term], keys: Sequence[Key]) -> dict[Key, float]:
-        """BM25 as FTS5's `bm25()` computes it (k1 1.2, b 0.75), from the index's own totals and the rows' texts.
+    def prepare_search(self, connection: Connection, depth: int) -> None:
+        """SQLite has nothing to set."""
 
-        A term that was asked q times weighs (k3 + 1) q / (k3 + q) as much, k3 1 (Robertson and Walker, "Some simple
-        effective approximations to the 2-Poisson model", 1994): long questions repeat what they are about.
-        """
+    def _keyword_scores(self, connection: Connection, terms: Sequence[Term], keys: Sequence[Key]) -> dict[Key, float]:
+        """BM25 from the index's own totals and the rows' texts; a row without any of the terms is absent."""
         if not terms or not keys:
             return {}
         rows, length = self._totals(connection)
         texts = {row.id: row.analyzed for row in connection.execute(ANALYZED, {"keys": json.dumps(keys)})}
         counted = self._reader.count(list(texts.values()), terms)
-        weights = {t.stem: (K3 + 1) * t.times / (K3 + t.times) * idf(rows, t.rows) for t in terms}
+        weights = {term.stem: weight(rows, term) for term in terms}
         scores = {
-            key: sum(
-                weights[stem] * n * (K1 + 1) / (n + K1 * (1 - B + B * size * rows / length))
-                for stem, n in counts.items()
-            )
+            key: sum(term_score(weights[stem], n, size, length / rows) for stem, n in counts.items())
             for key, (size, counts) in zip(texts, counted, strict=True)
         }
         return {key: score for key, score in scores.items() if score > 0}
@@ -457,12 +487,30 @@ class SQLiteStore:
     def _reader(self) -> fts5.TextReader:
         return fts5.TextReader(self._engine.dialect.dbapi)
 
-    def spans(self, query: str, texts: Sequence[str]) -> list[tuple[tuple[int, int], ...]]:
+    def spans(self, connection: Connection, query: str, texts: Sequence[str]) -> list[Spans]:
         return self._reader.spans(query, self._reader.terms(query)[:QUERY_TERMS], texts)
 
     # by_vector
 
     def by_vector(
+        self,
+        connection: Connection,
+        generation: Generation,
+        vector: Any,
+        scope: Scope,
+        limit: int,
+        keyword: Candidates,
+    ) -> tuple[Candidates, Candidates]:
+        own = self._nearest(connection, generation, vector, scope, limit)
+        cosines = self._vector_scores(
+            connection, generation, vector, [key for key in keyword.scores if key not in own.scores], own.how
+        )
+        scores = self._keyword_scores(
+            connection, keyword.terms, [key for key in own.scores if key not in keyword.scores]
+        )
+        return replace(keyword, others=scores), replace(own, others=cosines)
+
+    def _nearest(
         self, connection: Connection, generation: Generation, vector: Any, scope: Scope, limit: int
     ) -> Candidates:
         where, binds = self._scope_sql(scope)
@@ -477,7 +525,7 @@ class SQLiteStore:
         scores = self._mirror(generation).best(connection, vector, limit, allowed)
         return Candidates(cast(Mapping[Key, float], scores), how="numpy")
 
-    def vector_scores(
+    def _vector_scores(
         self, connection: Connection, generation: Generation, vector: Any, keys: Sequence[Key], how: str
     ) -> dict[Key, float]:
         if not keys:
@@ -516,8 +564,8 @@ class SQLiteStore:
         rows = connection.execute(REFS, {"keys": json.dumps(keys)})
         return {row.id: Ref(row.entity_name, row.record_id) for row in rows}
 
-    def contents(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, str]:
-        return {row.id: row.content for row in connection.execute(CONTENTS, {"keys": json.dumps(keys)})}
+    def hits(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, Hit]:
+        return {row.id: Hit(row.content, row.data) for row in connection.execute(HITS, {"keys": json.dumps(keys)})}
 
     # status
 
@@ -526,7 +574,7 @@ class SQLiteStore:
         pending = IS_PENDING if generation else "s.content_hash <> ''" if has_provider else "0"
         statement = STATUS.format(join=join, pending=pending, failed=IS_FAILED if generation else "0")
         return [
-            IndexStatus(row.entity_name, row.indexed, row.pending, instant(row.last_updated), row.failed)
+            IndexStatus(row.entity_name, row.indexed, row.pending, moment(row.last_updated), row.failed)
             for row in connection.execute(text(statement))
         ]
 
@@ -561,7 +609,7 @@ class SQLiteStore:
             for key, vector in sorted(rows.items())
         ]
         if values:
-            connection.execute(insert(embedding_cache).on_conflict_do_nothing(), values)
+            connection.execute(insert(self.tables.embedding_cache).on_conflict_do_nothing(), values)
 
     # filters
 
@@ -592,25 +640,6 @@ def by_entity(refs: Sequence[Ref]) -> dict[str, list[Ref]]:
     for ref in refs:
         groups.setdefault(ref.entity, []).append(ref)
     return groups
-
-
-def cheapest(terms: Sequence[Term], postings: int) -> Sequence[Term]:
-    """The rarest terms, as many as stay within `postings` rows in all, one at the least."""
-    total = 0
-    for count, term in enumerate(terms):
-        total += term.rows
-        if count and total > postings:
-            return terms[:count]
-    return terms
-
-
-def idf(rows: int, having: int) -> float:
-    """FTS5's: ln((N - n + 0.5) / (n + 0.5)), never below 1e-6."""
-    return max(1e-6, math.log((rows - having + 0.5) / (having + 0.5))) if having < rows else 1e-6
-
-
-def best_first(scores: Mapping[Key, float]) -> dict[Key, float]:
-    return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
 
 
 def load_extension(connection: Connection) -> bool:
@@ -644,7 +673,7 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def instant(stamp: str | None) -> datetime | None:
+def moment(stamp: str | None) -> datetime | None:
     return datetime.fromisoformat(stamp) if stamp else None
 
 

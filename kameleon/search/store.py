@@ -6,7 +6,7 @@ likes to name an index row by within one transaction (a rowid, a `Ref`); only th
 
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -14,8 +14,10 @@ from sqlalchemy import Connection
 
 from ..values import Failure, Generation, IndexStatus, Ref
 from .filters import Filter
+from .tables import Tables
 
 Key = Hashable
+Spans = tuple[tuple[int, int], ...]
 
 
 class Entry(NamedTuple):
@@ -49,6 +51,13 @@ class State(NamedTuple):
     embedded_hash: str | None
 
 
+class Hit(NamedTuple):
+    """`data` is the record store's, None for a record that it does not hold."""
+
+    content: str
+    data: Mapping[str, Any] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Term:
     """A word as it was asked, and as the index holds it; `rows` is how many records have it, `times` how often it was
@@ -70,9 +79,11 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """A leg's own: raw scores, best first. `is_exact` is False where a better record might have been passed over."""
+    """A leg's own: raw scores, best first, and in `others` its scores of the other leg's candidates that have one.
+    `is_exact` is False where a better record might have been passed over."""
 
     scores: Mapping[Key, float]
+    others: Mapping[Key, float] = field(default_factory=dict)
     is_exact: bool = True
     terms: tuple[Term, ...] = ()
     chosen_by: tuple[Term, ...] = ()
@@ -80,30 +91,59 @@ class Candidates:
 
 
 class Store(Protocol):
+    tables: Tables
+
     def translating(self) -> AbstractContextManager[None]:
         """Turns driver errors into StorageErrors, with the driver's as their cause."""
 
-    def has_schema(self, connection: Connection) -> bool: ...
-    def check_version(self, connection: Connection) -> None:
-        """Raises SchemaTooNew."""
+    def check(self, connection: Connection, *, with_vectors: bool) -> bool:
+        """Whether all is there that `create` makes. Raises SchemaTooNew, and InvalidInput where the index was made with
+        other options than this store's."""
 
-    def create(self, connection: Connection) -> None:
+    def create(self, connection: Connection, *, with_vectors: bool) -> None:
         """Creates what is missing. Idempotent."""
 
-    def connect(self) -> Connection:
-        """A connection of our own, in no transaction. Raises StorageError where that would be the caller's."""
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A connection of our own in a transaction that sees one state of the database. Raises StorageError where that
+        would be the caller's."""
 
-    def begin_reading(self, connection: Connection) -> None:
-        """Begins a transaction that sees one state of the database."""
+    def writing(self) -> AbstractContextManager[Connection]:
+        """The same, in a transaction that will write and commits at the end, waiting for its turn up to the driver's
+        time-out."""
 
-    def begin_writing(self, connection: Connection) -> None:
-        """Begins a transaction that will write, waiting for its turn up to the driver's time-out."""
+    def joining(self, connection: Connection) -> AbstractContextManager[None]:
+        """Work inside the caller's transaction; one of our own on his connection if that commits every statement."""
+
+    def visiting(self, connection: Connection) -> AbstractContextManager[None]:
+        """Reading inside the caller's transaction, which is left as it was found."""
+
+    def savepoint(self, connection: Connection) -> AbstractContextManager[None]:
+        """Takes back what is written inside when it raises, where other writers may come in between at all."""
 
     def take_turn(self, connection: Connection) -> None:
         """Makes the caller's transaction wait for other writers now, where the database has one writer at a time."""
 
+    def has_spare_connection(self) -> bool:
+        """Whether a second connection can be had and write while the caller's transaction is open."""
+
+    def lock_registry(self, connection: Connection) -> None:
+        """Waits until no other transaction is adding a generation. Search never waits for it."""
+
     def add_generation(self, connection: Connection, generation: Generation) -> None:
         """Creates the table that holds a generation's embeddings."""
+
+    def refusal(self, connection: Connection, dimensions: int) -> str:
+        """Why embeddings of that many dimensions cannot be kept or compared here; empty if they can."""
+
+    def index_vectors(self, generation: Generation) -> bool:
+        """Builds the approximate index over a generation where that is worth it and not done yet; True if it did. In
+        transactions of its own; reading and writing go on."""
+
+    def vector_index(self, connection: Connection, generation: Generation) -> str:
+        """How the generation's vectors are searched: `exact`, `hnsw`, or what keeps `hnsw` from being used."""
+
+    def prepare_search(self, connection: Connection, depth: int) -> None:
+        """Settings of this transaction for a query that asks each leg for `depth` candidates."""
 
     def states(
         self, connection: Connection, refs: Sequence[Ref], generation: Generation | None
@@ -133,19 +173,21 @@ class Store(Protocol):
         """The `limit` best by BM25. The rarest terms choose; commoner ones join until `enough` records are found."""
 
     def by_vector(
-        self, connection: Connection, generation: Generation, vector: Any, scope: Scope, limit: int
-    ) -> Candidates: ...
-    def keyword_scores(self, connection: Connection, terms: Sequence[Term], keys: Sequence[Key]) -> dict[Key, float]:
-        """BM25 of given rows; a row without any of the terms is absent."""
+        self,
+        connection: Connection,
+        generation: Generation,
+        vector: Any,
+        scope: Scope,
+        limit: int,
+        keyword: Candidates,
+    ) -> tuple[Candidates, Candidates]:
+        """The keyword leg with its scores of the vector leg's candidates, and the vector leg by cosine with its scores
+        of the keyword leg's."""
 
-    def vector_scores(
-        self, connection: Connection, generation: Generation, vector: Any, keys: Sequence[Key], how: str
-    ) -> dict[Key, float]:
-        """Cosines of given rows, reckoned as the leg was (`Candidates.how`)."""
-
-    def refs(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, Ref]: ...
-    def contents(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, str]: ...
-    def spans(self, query: str, texts: Sequence[str]) -> list[tuple[tuple[int, int], ...]]: ...
+    def refs(self, connection: Connection, keys: Sequence[Key]) -> Mapping[Key, Ref]: ...
+    def hits(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, Hit]: ...
+    def spans(self, connection: Connection, query: str, texts: Sequence[str]) -> list[Spans]:
+        """For each text the (start, end) places of the query's words, in order, none overlapping."""
 
     def status(self, connection: Connection, generation: Generation | None, *, has_provider: bool) -> list[IndexStatus]:
         """By entity; pending and failed against the generation. Without one, all is pending if there is a provider."""

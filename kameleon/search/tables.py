@@ -1,14 +1,16 @@
 """The tables that are the same on both databases, as SQLAlchemy sees them. What differs stands in the dialect files."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, DateTime, Float, Index, Integer, LargeBinary, MetaData, Table, Text, TypeDecorator
+from sqlalchemy import Column, DateTime, Double, Index, Integer, LargeBinary, MetaData, Table, Text, TypeDecorator
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
+
+from ..errors import SchemaTooNew
 
 SCHEMA_VERSION = 1
 IDS_A_STATEMENT = 1_000
@@ -31,6 +33,26 @@ def dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+def too_new(version: str | None) -> None:
+    """Raises SchemaTooNew for an index that a later kameleon made."""
+    if int(version or 0) > SCHEMA_VERSION:
+        raise SchemaTooNew(
+            f"this index has schema version {version}, this kameleon knows {SCHEMA_VERSION}. pip install -U kameleon"
+        )
+
+
+def digits(value: Any) -> Any:
+    """The value with floats of 1e16 and more as whole numbers: JSONB takes the digits that are written, and JSON writes
+    such a float with no more of them than tell it from its neighbours."""
+    if isinstance(value, float):
+        return int(value) if abs(value) >= 1e16 else value
+    if isinstance(value, Mapping):
+        return {name: digits(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [digits(item) for item in value]
+    return value
+
+
 class Document(TypeDecorator[Any]):
     """JSON text on SQLite, JSONB on PostgreSQL, whatever serializer the application's engine has."""
 
@@ -41,63 +63,67 @@ class Document(TypeDecorator[Any]):
         return dialect.type_descriptor(JSONB() if dialect.name == "postgresql" else Text())
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        return value if dialect.name == "postgresql" else dump(value)
+        return digits(value) if dialect.name == "postgresql" else dump(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         return json.loads(value) if isinstance(value, str) else value
 
 
-metadata = MetaData()
+key = Text().with_variant(Text(collation="C"), "postgresql")
 document = Document()
 instant = DateTime(timezone=True)
 
-meta = Table(
-    "kdb_meta",
-    metadata,
-    Column("key", Text, primary_key=True),
-    Column("value", Text, nullable=False),
-)
 
-generations = Table(
-    "kdb_generation",
-    metadata,
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("provider", Text, nullable=False),
-    Column("options", document, nullable=False),
-    Column("model_name", Text, nullable=False),
-    Column("dimensions", Integer, nullable=False),
-    Column("fingerprint", Text, nullable=False),
-    Column("weight", Float, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("created_at", instant, nullable=False),
-    Column("updated_at", instant, nullable=False),
-    Index("kdb_generation_fingerprint", "fingerprint"),
-)
+class Tables:
+    """The tables in one schema; None is whichever the connection's own is."""
 
-embedding_cache = Table(
-    "kdb_embedding_cache",
-    metadata,
-    Column("text_hash", Text, primary_key=True),
-    Column("fingerprint", Text, primary_key=True),
-    Column("embedding", LargeBinary, nullable=False),
-    Column("used_at", instant, nullable=False, index=True),
-)
+    def __init__(self, schema: str | None = None) -> None:
+        self.metadata = MetaData(schema=schema)
+        self.meta = Table(
+            "kdb_meta",
+            self.metadata,
+            Column("key", Text, primary_key=True),
+            Column("value", Text, nullable=False),
+        )
+        self.generations = Table(
+            "kdb_generation",
+            self.metadata,
+            Column("number", Integer, primary_key=True, autoincrement=False),
+            Column("provider", Text, nullable=False),
+            Column("options", document, nullable=False),
+            Column("model_name", Text, nullable=False),
+            Column("dimensions", Integer, nullable=False),
+            Column("fingerprint", Text, nullable=False),
+            Column("weight", Double, nullable=False),
+            Column("state", Text, nullable=False),
+            *times(),
+            Index("kdb_generation_fingerprint", "fingerprint"),
+        )
+        self.embedding_cache = Table(
+            "kdb_embedding_cache",
+            self.metadata,
+            Column("text_hash", key, primary_key=True),
+            Column("fingerprint", key, primary_key=True),
+            Column("embedding", LargeBinary, nullable=False),
+            Column("used_at", instant, nullable=False),
+            Index("kdb_embedding_cache_used_at", "used_at"),
+        )
+        self.entities = Table(
+            "kdb_entities",
+            self.metadata,
+            Column("name", key, primary_key=True),
+            Column("definition", document, nullable=False),
+            *times(),
+        )
+        self.records = Table(
+            "kdb_records",
+            self.metadata,
+            Column("entity_name", key, primary_key=True),
+            Column("id", key, primary_key=True),
+            Column("data", document, nullable=False),
+            *times(),
+        )
 
-entities = Table(
-    "kdb_entities",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("definition", document, nullable=False),
-    Column("created_at", instant, nullable=False),
-    Column("updated_at", instant, nullable=False),
-)
 
-records = Table(
-    "kdb_records",
-    metadata,
-    Column("entity_name", Text, primary_key=True),
-    Column("id", Text, primary_key=True),
-    Column("data", document, nullable=False),
-    Column("created_at", instant, nullable=False),
-    Column("updated_at", instant, nullable=False),
-)
+def times() -> tuple[Column[datetime], Column[datetime]]:
+    return Column("created_at", instant, nullable=False), Column("updated_at", instant, nullable=False)

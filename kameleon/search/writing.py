@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from ..content import check_entity, check_id, content_hash, normalize
 from ..errors import InvalidRecord, ProviderError, TextRefused
 from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Ref
-from . import catalog
+from .catalog import Catalog, mismatch, of_fingerprint
 from .store import Embedding, Entry, Store
 
 if TYPE_CHECKING:
@@ -68,8 +68,9 @@ def checked_entry(record: tuple[object, object, object]) -> Entry:
 
 
 class Writer:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, catalog: Catalog) -> None:
         self._store = store
+        self._catalog = catalog
 
     def compare(
         self,
@@ -79,11 +80,11 @@ class Writer:
         known: Sequence[Generation],
     ) -> Plan:
         """Without a service, or where the index holds another model's embeddings, nothing is to be embedded."""
-        generation = catalog.of_fingerprint(known, service.provider.fingerprint) if service else None
+        generation = of_fingerprint(known, service.provider.fingerprint) if service else None
         states = self._store.states(connection, [entry.ref for entry in wanted], generation)
         changed = [e for e in wanted if e.ref not in states or states[e.ref].content_hash != e.content_hash]
         to_embed: list[Entry] = []
-        if service and not catalog.mismatch(known, service.provider):
+        if service and not mismatch(known, service.provider):
             to_embed = [
                 e
                 for e in wanted
@@ -123,7 +124,7 @@ class Writer:
     def apply(self, connection: Connection, plan: Plan) -> IndexReport:
         """Write the plan on this connection, inside its transaction."""
         now = datetime.now(UTC)
-        known = catalog.read_generations(connection)
+        known = self._catalog.generations(connection)
         keys = self._store.upsert(connection, plan.changed, known, now) if plan.changed else {}
         report = replace(plan.report, indexed=len(plan.changed), unchanged=len(plan.wanted) - len(plan.changed))
         if not plan.embeddings or plan.service is None:
@@ -131,11 +132,9 @@ class Writer:
         provider = plan.service.provider
         if plan.cache and plan.cache.waiting:
             plan.cache.write(connection, provider.fingerprint, plan.cache.waiting)
-        if catalog.mismatch(known, provider):
+        generation = self._catalog.ensure_generation(connection, provider)
+        if generation is None:
             return replace(report, embedded=0, reused=0, failed=0, failures=(), pending=len(plan.to_embed))
-        generation = catalog.of_fingerprint(known, provider.fingerprint) or catalog.add_generation(
-            connection, self._store, provider, catalog.ACTIVE
-        )
         self._store.write_embeddings(connection, generation, plan.embeddings, now, keys)
         return report
 

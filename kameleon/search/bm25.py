@@ -1,0 +1,44 @@
+"""BM25 as FTS5's `bm25()` computes it, for both databases, and which of a query's terms choose its candidates."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from .store import Key, Term
+
+K1, B, K3 = 1.2, 0.75, 1.0
+QUERY_TERMS = 64
+QUERY_WORDS = 1_000
+
+
+def idf(rows: int, having: int) -> float:
+    """FTS5's: ln((N - n + 0.5) / (n + 0.5)), never below 1e-6."""
+    return max(1e-6, math.log((rows - having + 0.5) / (having + 0.5))) if having < rows else 1e-6
+
+
+def weight(rows: int, term: Term) -> float:
+    """What a term that is in `term.rows` of `rows` records counts for.
+
+    One that was asked q times weighs (k3 + 1) q / (k3 + q) as much, k3 1 (Robertson and Walker, "Some simple effective
+    approximations to the 2-Poisson model", 1994): long questions repeat what they are about.
+    """
+    return (K3 + 1) * term.times / (K3 + term.times) * idf(rows, term.rows)
+
+
+def term_score(weight: float, times: int, length: int, average: float) -> float:
+    """A term's part of a record's score, the record `length` terms long and holding it `times`."""
+    return weight * times * (K1 + 1) / (times + K1 * (1 - B + B * length / average))
+
+
+def cheapest(terms: Sequence[Term], postings: int) -> Sequence[Term]:
+    """The rarest of terms in order of rarity, as many as stay within `postings` rows in all, one at the least and
+    QUERY_TERMS at most."""
+    total = 0
+    for count, term in enumerate(terms[:QUERY_TERMS]):
+        total += term.rows
+        if count and total > postings:
+            return terms[:count]
+    return terms[:QUERY_TERMS]
+
+
+def best_first(scores: Mapping[Key, float]) -> dict[Key, float]:
+    return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))

@@ -1,0 +1,32 @@
+"""Which store serves an engine, and what can be chosen about it."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Literal, TypedDict
+
+from sqlalchemy import Engine
+
+from ..errors import InvalidInput
+from .store import Store
+
+
+class StoreOptions(TypedDict, total=False):
+    vector_search: Literal["auto", "numpy", "sqlite-vec"]
+
+
+HOMES = {"sqlite": (".sqlite", "SQLiteStore")}
+OPTIONS = {"sqlite": ("vector_search",)}
+
+
+def make_store(engine: Engine, options: Mapping[str, Any]) -> Store:
+    """The store of the engine's database. Raises InvalidInput."""
+    name = engine.dialect.name
+    if name not in HOMES:
+        raise InvalidInput(f"kameleon has no store for {name!r}. Known: {', '.join(sorted(HOMES))}")
+    given = {option: value for option, value in options.items() if value is not None}
+    unknown = sorted(set(given) - set(OPTIONS[name]))
+    if unknown:
+        raise InvalidInput(f"{unknown[0]!r} is no option of {name}. Known: {', '.join(OPTIONS[name])}")
+    module, store = HOMES[name]
+    made: Store = getattr(import_module(module, __package__), store)(engine, **given)
+    return made
