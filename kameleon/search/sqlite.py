@@ -24,7 +24,7 @@ from ..content import analyze, lost_terms
 from ..errors import DatabaseLocked, InvalidInput, KameleonError, SchemaMissing, StorageError
 from ..values import Failure, Generation, IndexStatus, Ref
 from . import fts5
-from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, term_score, weight
+from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, weight
 from .filters import Filter
 from .sqlite_where import condition
 from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Scope, Spans, State, Term
@@ -254,6 +254,9 @@ class SQLiteStore:
     def index_vectors(self, generation: Generation) -> bool:
         return False
 
+    def distribute(self, connection: Connection, generations: Sequence[Generation]) -> list[str]:
+        raise StorageError("SQLite is one file on one machine. PostgreSQL with Citus can be distributed")
+
     def vector_index(self, connection: Connection, generation: Generation) -> str:
         return "exact"
 
@@ -467,7 +470,7 @@ class SQLiteStore:
 
     def _known_terms(self, connection: Connection, query: str) -> tuple[list[Term], bool]:
         """The query's terms that the index has, rarest first, and whether these are all of them."""
-        read = self._reader.terms(analyze(query))
+        read = telling(self._reader.terms(analyze(query)))
         asked = {term.stem: term for term in read[:QUERY_WORDS]}
         whole = json.dumps([stem for stem in asked if fts5.is_whole(stem)])
         counts = {row.term: row.doc for row in connection.execute(TERM_ROWS, {"terms": whole})}
@@ -488,7 +491,7 @@ class SQLiteStore:
         return fts5.TextReader(self._engine.dialect.dbapi)
 
     def spans(self, connection: Connection, query: str, texts: Sequence[str]) -> list[Spans]:
-        return self._reader.spans(query, self._reader.terms(query)[:QUERY_TERMS], texts)
+        return self._reader.spans(query, telling(self._reader.terms(query))[:QUERY_TERMS], texts)
 
     # by_vector
 
