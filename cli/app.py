@@ -37,7 +37,10 @@ class App:
             raise StorageError(
                 f"no database at {file}. `kameleon data insert` makes one; --database or KAMELEON_URL names another"
             )
-        return kameleon.SearchEngine(engine, DEFAULT_PROVIDER, create_tables=create)
+        options: Any = {}
+        if engine.dialect.name == "postgresql":
+            options = {name: os.environ.get(f"KAMELEON_{name.upper()}") or None for name in ("schema", "language")}
+        return kameleon.SearchEngine(engine, DEFAULT_PROVIDER, create_tables=create, **options)
 
     def records(self, *, create: bool = False) -> "kameleon.RecordStore":
         return kameleon.RecordStore(self.open(create=create))

@@ -86,6 +86,8 @@ def insert(
         insertion.run(
             read_items(stream, max_bytes=max_record_bytes, from_line=from_line, keep_rest=rejects is not None)
         )
+    if insertion.stored and records.search.index_vectors():
+        click.echo("built the vector index", err=True)
     made = insertion.report.created_entity
     if made is not None:
         click.echo(f"made entity {made.name}, searchable: {', '.join(made.searchable) or 'nothing'}", err=True)

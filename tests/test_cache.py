@@ -81,19 +81,20 @@ def test_work_that_failed_pays_nothing_again(
     assert asked(provider) == ["red fox"]
 
 
-def test_in_the_callers_transaction_the_cache_is_written_with_it(
+def test_what_the_caller_rolls_back_is_paid_again_only_where_there_is_one_writer(
     caching: SearchEngine, provider: HashProvider, engine: Engine
 ) -> None:
+    has_one_writer = engine.dialect.name == "sqlite"
     caching.index_record("A", "0", "zero")
     with engine.connect() as connection:
         transaction = connection.begin()
         caching.index_record("A", "1", "red fox", connection=connection)
         transaction.rollback()
-    assert sum(part.texts for part in caching.cache_status()) == 1
+    assert sum(part.texts for part in caching.cache_status()) == (1 if has_one_writer else 2)
     with engine.begin() as connection:
         caching.index_record("A", "1", "red fox", connection=connection)
     assert sum(part.texts for part in caching.cache_status()) == 2
-    assert asked(provider) == ["zero", "red fox", "red fox"]
+    assert asked(provider) == ["zero", "red fox", "red fox"][: 3 if has_one_writer else 2]
 
 
 def test_refused_texts_are_not_kept(make: Make) -> None:

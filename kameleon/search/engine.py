@@ -61,7 +61,7 @@ class SearchEngine:
     `options` belong to the database. SQLite: `vector_search` ("auto", "numpy", "sqlite-vec"). PostgreSQL: `schema`
     holds the tables (default: the connection's own), `language` is the text search configuration of a new index
     ("english", "simple", any regconfig; an existing index has its own), `m` and `ef_construction` shape the HNSW index
-    (16, 64), `ef_search` is how far a query looks in it (100).
+    (16, 64), `ef_search` is how far a query looks in it (600).
 
     Safe to share between threads; all database work is done on the caller's.
     """
@@ -220,6 +220,12 @@ class SearchEngine:
         """How a generation's vectors are searched: `exact`, `hnsw`, or what keeps `hnsw` from being used."""
         with self.reading() as conn:
             return self._store.vector_index(conn, generation)
+
+    def distribute(self) -> list[str]:
+        """Spread the tables over a Citus cluster by record id, rows and all; tells which were not yet. Writers wait
+        meanwhile. Raises StorageError where there is no Citus."""
+        with self.transaction() as conn:
+            return self._store.distribute(conn, self.catalog.generations(conn))
 
     def _embedded(self, batch: Sequence[Entry], service: "EmbeddingService") -> Plan:
         return self._writer.embed(Plan(batch, (), batch, service), cache=self._cache(service))

@@ -142,6 +142,9 @@ class Store(Protocol):
     def vector_index(self, connection: Connection, generation: Generation) -> str:
         """How the generation's vectors are searched: `exact`, `hnsw`, or what keeps `hnsw` from being used."""
 
+    def distribute(self, connection: Connection, generations: Sequence[Generation]) -> list[str]:
+        """Spreads the tables over a cluster's servers; tells which it did. Raises StorageError where there is none."""
+
     def prepare_search(self, connection: Connection, depth: int) -> None:
         """Settings of this transaction for a query that asks each leg for `depth` candidates."""
 

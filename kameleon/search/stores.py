@@ -12,10 +12,18 @@ from .store import Store
 
 class StoreOptions(TypedDict, total=False):
     vector_search: Literal["auto", "numpy", "sqlite-vec"]
+    schema: str
+    language: str
+    m: int
+    ef_construction: int
+    ef_search: int
 
 
-HOMES = {"sqlite": (".sqlite", "SQLiteStore")}
-OPTIONS = {"sqlite": ("vector_search",)}
+HOMES = {"sqlite": (".sqlite", "SQLiteStore"), "postgresql": (".postgresql", "PostgreSQLStore")}
+OPTIONS = {
+    "sqlite": ("vector_search",),
+    "postgresql": ("schema", "language", "m", "ef_construction", "ef_search"),
+}
 
 
 def make_store(engine: Engine, options: Mapping[str, Any]) -> Store:
@@ -23,6 +31,11 @@ def make_store(engine: Engine, options: Mapping[str, Any]) -> Store:
     name = engine.dialect.name
     if name not in HOMES:
         raise InvalidInput(f"kameleon has no store for {name!r}. Known: {', '.join(sorted(HOMES))}")
+    if name == "postgresql" and engine.dialect.driver != "psycopg":
+        raise InvalidInput(
+            f"kameleon speaks to PostgreSQL through psycopg 3, this engine uses {engine.dialect.driver}. "
+            "Open it as postgresql+psycopg://… (pip install 'kameleon[postgresql]')"
+        )
     given = {option: value for option, value in options.items() if value is not None}
     unknown = sorted(set(given) - set(OPTIONS[name]))
     if unknown:

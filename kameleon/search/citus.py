@@ -1,0 +1,42 @@
+"""Citus: the same tables, spread over servers by the record's id, so that a record's rows stand on one of them."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, text
+
+IS_DISTRIBUTED = text("SELECT 1 FROM pg_dist_partition WHERE logicalrelid = to_regclass(:table)")
+DISTRIBUTE = text("SELECT create_distributed_table(:table, :column, colocate_with => :beside)")
+COPY_EVERYWHERE = text("SELECT create_reference_table(:table)")
+
+
+def distribute(
+    connection: Connection, search: str, *, small: Sequence[str], records: str, cache: str, embeddings: Sequence[str]
+) -> list[str]:
+    """Spread the tables that are not yet; tells which were."""
+    wanted = [
+        *((table, None, "") for table in small),
+        (search, "record_id", "none"),
+        (records, "id", search),
+        *((table, "record_id", search) for table in embeddings),
+        (cache, "text_hash", "none"),
+    ]
+    done = []
+    for table, column, beside in wanted:
+        if is_distributed(connection, table):
+            continue
+        if column is None:
+            connection.execute(COPY_EVERYWHERE, {"table": table})
+        else:
+            connection.execute(DISTRIBUTE, {"table": table, "column": column, "beside": beside})
+        done.append(table)
+    return done
+
+
+def distribute_generation(connection: Connection, search: str, embedding: str) -> None:
+    """A new generation goes where the records' rows are."""
+    if is_distributed(connection, search):
+        connection.execute(DISTRIBUTE, {"table": embedding, "column": "record_id", "beside": search})
+
+
+def is_distributed(connection: Connection, table: str) -> bool:
+    return connection.scalar(IS_DISTRIBUTED, {"table": table}) is not None

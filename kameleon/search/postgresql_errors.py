@@ -1,0 +1,41 @@
+"""What PostgreSQL said, in kameleon's words and with the cure."""
+
+from ..errors import DatabaseLocked, Outdated, SchemaMissing, StorageError, TransactionConflict
+
+UNIQUE_VIOLATION = "23505"
+READ_ONLY = "25006"
+SERIALIZATION_FAILURE, DEADLOCK = "40001", "40P01"
+NO_RIGHT = "42501"
+UNDEFINED_TABLE = "42P01"
+TOO_LARGE = "54000"
+NOT_AVAILABLE = "55P03"
+CANCELED = "57014"
+
+SAID = {
+    READ_ONLY: "This is a replica or a read-only transaction: search works here, writing goes to the primary",
+    NO_RIGHT: "The role lacks a right on kameleon's tables; an administrator grants it",
+    TOO_LARGE: "A text is too large for the text search configuration. Split the record, or use language='simple'",
+    CANCELED: "statement_timeout was reached, or someone cancelled the query. Raise the time-out for this role, narrow "
+    "the query by entity or where, or write in smaller batches",
+}
+
+
+def storage_error(error: BaseException) -> StorageError:
+    """`error` is psycopg's."""
+    state = getattr(error, "sqlstate", None)
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if state == UNDEFINED_TABLE and "kdb_" in lines[0]:
+        return SchemaMissing(
+            f"kameleon's tables are not in this database ({lines[0]}). SearchEngine(engine) makes them; with "
+            "create_tables=False a migration must, and with schema= they are looked for there"
+        )
+    if state in (SERIALIZATION_FAILURE, DEADLOCK):
+        return TransactionConflict(
+            f"PostgreSQL says: {lines[0]}. Another transaction came in between: roll back and repeat yours"
+        )
+    if state == UNIQUE_VIOLATION:
+        return Outdated(f"another transaction wrote the same key first ({lines[0]}). Try again")
+    if state == NOT_AVAILABLE:
+        return DatabaseLocked(f"PostgreSQL says: {lines[0]}. Try again, or raise lock_timeout")
+    cure = SAID.get(state or "", "")
+    return StorageError(f"PostgreSQL says: {lines[0]}{'. ' if cure else ''}{cure}")

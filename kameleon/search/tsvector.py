@@ -1,0 +1,80 @@
+"""How a text is put before PostgreSQL's analyser.
+
+Its parser takes `foo.com/bar` for an address, `-358` for a number and `<b>` for a tag, and finds no `bar` in the first.
+So a text is cut here, at every character that is no letter, digit or mark, as FTS5 cuts it; PostgreSQL gets words with
+spaces between and does what it does well: stop words and stems. A lower-case letter is meant by either case, whatever
+the database's locale knows of it; `é` is `e` where the stemmer does not read accents.
+"""
+
+import re
+from unicodedata import category, normalize
+
+from ..content import analyze
+
+FOLDED = ("english", "simple")
+ACCENTED = re.compile("[\u00c0-\u024f\u0300-\u036f\u1e00-\u1eff]")
+WORD = re.compile(r"\S+")
+KEPT_CHARACTERS = 20_000
+SAFE_BYTES = 400_000
+MAX_BYTES = 1_000_000
+MAX_POSITIONS = 255
+
+
+class Words(dict[int, str]):
+    """A table for `str.translate` from characters to words and spaces, filled as characters are met."""
+
+    def __init__(self, language: str) -> None:
+        super().__init__({code: self._ascii(chr(code)) for code in range(128)})
+        self._folds = language.removeprefix("pg_catalog.") in FOLDED
+
+    @staticmethod
+    def _ascii(character: str) -> str:
+        return character if character.isalnum() else " "
+
+    def __missing__(self, code: int) -> str:
+        read = self._read(chr(code))
+        if len(self) < KEPT_CHARACTERS:
+            self[code] = read
+        return read
+
+    def _read(self, character: str) -> str:
+        if self._folds and ACCENTED.match(character):
+            return "".join(part for part in normalize("NFD", character) if not ACCENTED.match(part)).lower()
+        if character.isalnum() or category(character) in ("Mn", "Mc", "Co"):
+            return character.lower()
+        return " "
+
+    def indexed(self, text: str) -> tuple[str, int]:
+        """What PostgreSQL is given to index of a text, and BM25's length: the words it has, stop words too."""
+        words = self._read_all(analyze(text))
+        split = words.split()
+        return (words if len(words) * 4 < SAFE_BYTES else fitting(split)), len(split)
+
+    def asked(self, text: str) -> list[str]:
+        """The words of a query, in order."""
+        return self._read_all(text).split()
+
+    def places(self, text: str) -> list[tuple[int, int, str]]:
+        """(start, end, word) of a text's words."""
+        mask = "".join(" " if self[ord(character)] == " " else "x" for character in text)
+        return [(*match.span(), self._read_all(text[slice(*match.span())])) for match in WORD.finditer(mask)]
+
+    def _read_all(self, text: str) -> str:
+        if not self._folds and not text.isascii():
+            text = normalize("NFC", text)
+        return text.translate(self)
+
+
+def fitting(words: list[str]) -> str:
+    """The words that a tsvector is sure to hold: it has 1 MB for its lexemes and their positions, 255 of each kept."""
+    left = MAX_BYTES
+    counts: dict[str, int] = {}
+    kept = []
+    for word in words:
+        count = counts[word] = counts.get(word, 0) + 1
+        if count <= MAX_POSITIONS:
+            left -= 2 if count > 1 else len(word.encode()) + 5
+            if left < 0:
+                break
+            kept.append(word)
+    return " ".join(kept)

@@ -1,0 +1,630 @@
+"""PostgreSQL alone: rights, schemas, languages, vectors, and the ways people deploy it."""
+
+import json
+import math
+import random
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import URL, Engine, NullPool, event, text
+
+import kameleon
+from kameleon import RecordStore, SearchEngine
+from kameleon.errors import (
+    DatabaseLocked,
+    InvalidInput,
+    SchemaMissing,
+    StorageError,
+    TransactionConflict,
+    VectorsUnavailable,
+)
+from kameleon.search import pgcopy, postgresql
+from kameleon.testing import HashProvider
+
+from .conftest import ids
+
+FOXES = [("A", str(n), f"fox number{n} of the river") for n in range(30)]
+
+
+@pytest.fixture
+def search(pg_engine: Engine) -> SearchEngine:
+    return SearchEngine(pg_engine, HashProvider())
+
+
+def opened(url: URL, **options: Any) -> Engine:
+    return sqlalchemy.create_engine(url, poolclass=NullPool, **options)
+
+
+def with_options(url: URL, more: str) -> URL:
+    return url.update_query_dict({"options": f"{url.query['options']} {more}"})
+
+
+@pytest.fixture
+def bare_database(server: URL) -> Iterator[URL]:
+    """A database without pgvector, and a role that may do nothing in it but make tables."""
+    admin = opened(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        if not connection.scalar(text("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")):
+            pytest.skip("the server's role may not make databases and roles")
+        connection.exec_driver_sql("CREATE DATABASE kdb_bare")
+        connection.exec_driver_sql("CREATE ROLE kdb_app LOGIN")
+    bare = server.set(database="kdb_bare")
+    with opened(bare, isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.exec_driver_sql("GRANT ALL ON SCHEMA public TO kdb_app")
+    yield bare
+    with admin.connect() as connection:
+        connection.exec_driver_sql("DROP DATABASE kdb_bare WITH (FORCE)")
+        connection.exec_driver_sql("DROP ROLE kdb_app")
+
+
+# creation
+
+
+def test_engines_that_start_together_make_the_tables_once(pg_url: URL) -> None:
+    ready = threading.Barrier(6)
+
+    def start(_: int) -> int:
+        engine = opened(pg_url)
+        ready.wait()
+        search = SearchEngine(engine, HashProvider())
+        return search.index_record("A", str(threading.get_ident()), "red fox").indexed
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(start, range(6))) == [1] * 6
+    assert [g.number for g in SearchEngine(opened(pg_url)).generations()] == [1]
+
+
+def test_tables_stand_in_the_schema_that_was_named(pg_engine: Engine, schema: str) -> None:
+    other = f"{schema} Other"
+    search = SearchEngine(pg_engine, HashProvider(), schema=other, cache=True)
+    records = RecordStore(search)
+    records.insert("R", [{"id": str(n), "say": "red fox", "n": n} for n in range(5)])
+    records.update("R", "1", {"say": "grey wolf"})
+    records.delete("R", ["2"])
+    assert ids(search.search("fox", where={"n": {"$gt": 1}})) == ["3", "4"]
+    assert search.search("fox", highlight=True)[0].highlight("[", "]") == "red [fox]"
+    assert [r.id for r in records.list("R", where={"say": "grey wolf"})] == ["1"]
+    assert search.cache_status()[0].texts == 2
+    assert [s.indexed for s in search.get_status()] == [4]
+    with pg_engine.connect() as connection:
+        where = connection.execute(text("SELECT DISTINCT schemaname FROM pg_tables WHERE tablename LIKE 'kdb\\_%'"))
+        assert set(where.scalars()) & {schema, other} == {other}
+        connection.execute(text(f'DROP SCHEMA "{other}" CASCADE'))
+        connection.commit()
+    with pytest.raises(SchemaMissing, match="schema= they are looked for"):
+        search.search("fox")
+
+
+def test_tables_that_are_not_there_are_told(pg_engine: Engine) -> None:
+    search = SearchEngine(pg_engine, HashProvider(), create_tables=False)
+    with pytest.raises(SchemaMissing, match="SearchEngine"):
+        search.search("fox")
+    with pytest.raises(SchemaMissing):
+        search.index_record("A", "1", "fox")
+
+
+def test_a_role_that_may_not_add_pgvector_is_told_what_to_ask_for(bare_database: URL) -> None:
+    engine = opened(bare_database.set(username="kdb_app"))
+    with pytest.raises(VectorsUnavailable, match=r"kdb_app may not .* kdb_bare.*: CREATE EXTENSION vector;"):
+        SearchEngine(engine, HashProvider())
+    keywords = SearchEngine(engine)
+    keywords.index_record("A", "1", "red fox")
+    assert ids(keywords.search("fox")) == ["1"]
+    with opened(bare_database).begin() as connection:
+        connection.exec_driver_sql("CREATE EXTENSION vector")
+    search = SearchEngine(engine, HashProvider())
+    assert search.sync().embedded == 1
+    assert ids(search.search("fox", mode="vector")) == ["1"]
+
+
+def test_without_pgvector_keywords_work_and_it_is_said_once(bare_database: URL) -> None:
+    with opened(bare_database).connect() as connection:
+        if connection.dialect.server_version_info < (18,):  # type: ignore[operator]
+            pytest.skip("only PostgreSQL 18 can be told to look for extensions elsewhere")
+    engine = opened(bare_database.update_query_dict({"options": "-c extension_control_path=/nowhere"}))
+    search = SearchEngine(engine, HashProvider())
+    with pytest.warns(UserWarning, match="has no pgvector here"):
+        search.index_record("A", "1", "red fox")
+    search.index_record("A", "2", "red wolf")
+    results = search.search("fox")
+    assert ids(results) == ["1"]
+    assert "CREATE EXTENSION vector" in results.plan.note
+    assert search.get_status()[0].pending == 2
+    for call in (lambda: search.search("fox", mode="vector"), search.sync):
+        with pytest.raises(VectorsUnavailable, match="CREATE EXTENSION vector"):
+            call()
+
+
+def test_a_lone_role_without_temporary_tables_writes_as_well(bare_database: URL) -> None:
+    with opened(bare_database).begin() as connection:
+        connection.exec_driver_sql("CREATE EXTENSION vector")
+        connection.exec_driver_sql("REVOKE TEMPORARY ON DATABASE kdb_bare FROM PUBLIC")
+    search = SearchEngine(opened(bare_database.set(username="kdb_app")), HashProvider(8))
+    rows = [("A", str(n), f"text {n}") for n in range(2_500)]
+    assert search.index_records_batch(rows).embedded == 2_500
+    assert search.get_status()[0].indexed == 2_500
+
+
+# languages
+
+
+def test_a_language_belongs_to_the_index(pg_engine: Engine) -> None:
+    with pytest.raises(InvalidInput, match=r"no text search configuration 'klingon'. It has: .*english, .*simple"):
+        SearchEngine(pg_engine, language="klingon")
+    german = SearchEngine(pg_engine, language="german")
+    german.index_records_batch([("A", "1", "Die Häuser am Fluss"), ("A", "2", "ein Haus"), ("A", "3", "Ha\u0308usern")])
+    assert sorted(ids(german.search("Haus"))) == ["1", "2", "3"]
+    assert sorted(ids(SearchEngine(pg_engine).search("HÄUSERN"))) == ["1", "2", "3"]
+    with pytest.raises(InvalidInput, match="reads texts as 'german'; language='english'"):
+        SearchEngine(pg_engine, language="english")
+
+
+def test_simple_finds_stop_words_and_english_does_not(pg_engine: Engine, schema: str) -> None:
+    rows = [("A", "1", "The Who"), ("A", "2", "running")]
+    for language, found in (("simple", ["1"]), ("english", [])):
+        search = SearchEngine(pg_engine, schema=f"{schema}_{language}", language=language)
+        search.index_records_batch(rows)
+        assert ids(search.search("the who")) == found
+        assert ids(search.search("run")) == ([] if language == "simple" else ["2"])
+        with pg_engine.begin() as connection:
+            connection.exec_driver_sql(f"DROP SCHEMA {schema}_{language} CASCADE")
+
+
+@pytest.mark.parametrize("query", ["Москва", "МОСКВА", "москва", "ÉCLAIR", "eclair", "e\u0301clair"])
+def test_case_and_accents_do_not_depend_on_the_locale(search: SearchEngine, query: str) -> None:
+    search.index_records_batch([("A", "1", "Москва, Éclair"), ("A", "2", "other")])
+    assert ids(search.search(query, mode="keyword")) == ["1"]
+
+
+@pytest.mark.parametrize("query", ["example", "path", "com", "358", "bold", "user", "mail", "1e5"])
+def test_postgresqls_parser_hides_no_word(search: SearchEngine, query: str) -> None:
+    search.index_record("A", "1", "http://example.com/path/x.html POL-358 <b>bold</b> user@mail.org 1e5 &amp; -358")
+    search.index_record("A", "2", "nothing of it")
+    assert ids(search.search(query, mode="keyword")) == ["1"]
+
+
+# texts
+
+
+def test_a_text_too_large_for_a_tsvector_is_indexed_as_far_as_it_goes(search: SearchEngine) -> None:
+    words = [f"w{n:x}ord" for n in range(300_000)]
+    search.index_records_batch(
+        [("A", "1", " ".join(words)), ("A", "2", "many " * 400_000), ("A", "3", "x" * 3_000_000)]
+    )
+    assert ids(search.search(words[100], mode="keyword")) == ["1"]
+    assert ids(search.search("many", mode="keyword")) == ["2"]
+    assert search.get_status()[0].indexed == 3
+
+
+def bm25(texts: dict[str, list[str]], query: list[str]) -> dict[str, float]:
+    """By the book, for words that no stemmer changes."""
+    average = sum(map(len, texts.values())) / len(texts)
+    scores: dict[str, float] = {}
+    for word in set(query):
+        having = sum(word in words for words in texts.values())
+        idf = max(1e-6, math.log((len(texts) - having + 0.5) / (having + 0.5)))
+        for id_, words in texts.items():
+            if n := words.count(word):
+                asked = 2 * query.count(word) / (1 + query.count(word))
+                part = asked * idf * n * 2.2 / (n + 1.2 * (0.25 + 0.75 * len(words) / average))
+                scores[id_] = scores.get(id_, 0.0) + part
+    return scores
+
+
+drawn = st.lists(st.sampled_from(["w0", "w1", "w2", "w3", "w4", "w5"]), max_size=300)
+
+
+@given(st.lists(drawn.filter(bool), min_size=1, max_size=12), drawn.filter(bool))
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_bm25_is_bm25(search: SearchEngine, texts: list[list[str]], query: list[str]) -> None:
+    search.delete_records([("A", str(n)) for n in range(12)])
+    search.index_records_batch([("A", str(n), " ".join(words)) for n, words in enumerate(texts)])
+    wanted = bm25({str(n): words for n, words in enumerate(texts)}, query)
+    found = {hit.id: hit.explanation[0].raw for hit in search.search(" ".join(query), mode="keyword", limit=20)}
+    if any(n > 255 for words in texts for n in Counter(words).values()):
+        return
+    assert found == pytest.approx(wanted, rel=1e-9)
+
+
+def test_the_two_databases_score_alike(pg_engine: Engine) -> None:
+    chance = random.Random(5)
+    words = [f"word{n}" for n in range(200)]
+    rows = [("A", str(n), " ".join(chance.choices(words, k=chance.randint(1, 60)))) for n in range(500)]
+    stores = [SearchEngine(pg_engine), SearchEngine(kameleon.create_engine("sqlite://"))]
+    for store in stores:
+        store.index_records_batch(rows)
+    for _ in range(20):
+        query = " ".join(chance.choices(words, k=4))
+        here, there = ({h.id: h.explanation[0].raw for h in s.search(query, mode="keyword")} for s in stores)
+        assert here == pytest.approx(there, rel=1e-6)
+
+
+# bulk writes
+
+
+def stored(engine: Engine, table: str, columns: str) -> list[Any]:
+    with engine.connect() as connection:
+        return list(connection.execute(text(f"SELECT {columns} FROM {table} ORDER BY 1, 2")).all())
+
+
+def test_copy_and_values_store_the_same(pg_engine: Engine, schema: str) -> None:
+    rows = [("A", f"{n:05}", f"täxt {n} C++ {'long ' * (n % 7)}") for n in range(2_600)]
+    provider = HashProvider(
+        8, refuse=lambda content: ValueError("no\n\\N\t") if content.startswith("täxt 77 ") else None
+    )
+    found = []
+    for name, size in ((f"{schema}_copy", 2_600), (f"{schema}_values", 700)):
+        search = SearchEngine(pg_engine, provider, schema=name)
+        for start in range(0, len(rows), size):
+            search.index_records_batch(rows[start : start + size])
+        found.append(
+            [
+                stored(
+                    pg_engine, f"{name}.kdb_search", "entity_name, record_id, content, terms, n_terms, content_hash"
+                ),
+                stored(
+                    pg_engine,
+                    f"{name}.kdb_embedding_g1",
+                    "entity_name, record_id, passage, content_hash, reason, message, attempts, embedding",
+                ),
+            ]
+        )
+        with pg_engine.begin() as connection:
+            connection.exec_driver_sql(f"DROP SCHEMA {name} CASCADE")
+    (rows_copied, copied), (rows_given, given_) = found
+    assert len(rows_copied) == len(copied) == 2_600
+    assert rows_copied == rows_given
+    assert [row[:-1] for row in copied] == [row[:-1] for row in given_]
+    assert copied[77].embedding is None
+    for one, other in zip(copied, given_, strict=True):
+        if one.embedding:
+            assert json.loads(one.embedding) == pytest.approx(json.loads(other.embedding), abs=1e-6)
+
+
+def test_a_large_update_replaces_rows_terms_and_embeddings(search: SearchEngine) -> None:
+    search.index_records_batch([("A", str(n), f"old{n} fox") for n in range(3_000)])
+    report = search.index_records_batch([("A", str(n), f"new{n} wolf") for n in range(500, 2_500)])
+    assert (report.indexed, report.embedded) == (2_000, 2_000)
+    assert ids(search.search("old1000", mode="keyword")) == []
+    assert ids(search.search("new1000", mode="keyword")) == ["1000"]
+    assert [(s.indexed, s.pending) for s in search.get_status()] == [(3_000, 0)]
+    assert search.search("new1000 wolf", mode="vector", limit=1)[0].id == "1000"
+
+
+@given(st.lists(st.lists(st.floats(-1, 1, width=32), min_size=8, max_size=8), min_size=1, max_size=5))
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_vectors_come_back_as_they_were(pg_engine: Engine, vectors: list[list[float]]) -> None:
+    raw = [np.asarray(vector, "<f4").tobytes() for vector in vectors]
+    *packed, nothing = pgcopy.vectors([*raw, None], 8, is_half=False)
+    assert nothing is None
+    with pg_engine.connect() as connection:
+        postgresql.adapt(connection)
+        for data, vector in zip(packed, vectors, strict=True):
+            as_text = text("SELECT CAST(CAST(:v AS vector) AS text)")
+            back = connection.scalar(as_text, {"v": postgresql.Packed(data or b"")})
+            assert json.loads(back) == pytest.approx(vector, rel=1e-5, abs=1e-9)
+
+
+# vectors
+
+
+def test_wide_models_are_kept_as_halfvec_and_wider_ones_refused_before_anything_is_made(pg_engine: Engine) -> None:
+    too_wide = SearchEngine(pg_engine, HashProvider(4_001))
+    with pytest.raises(VectorsUnavailable, match="4,001 dimensions, pgvector indexes 4,000 at most"):
+        too_wide.index_record("A", "1", "red fox")
+    assert (too_wide.generations(), too_wide.get_status()) == ([], [])
+    search = SearchEngine(pg_engine, HashProvider(3_000))
+    search.index_records_batch(FOXES)
+    with pg_engine.connect() as connection:
+        kind = text(
+            "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = to_regclass(:t) AND "
+            "attname = 'embedding'"
+        )
+        assert connection.scalar(kind, {"t": "kdb_embedding_g1"}) == "halfvec(3000)"
+    (hit,) = search.search("fox number7 of the river", mode="vector", limit=1)
+    assert hit.id == "7"
+    assert hit.explanation[0].raw == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.fixture
+def indexed(pg_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> SearchEngine:
+    """3,000 records of three entities and an HNSW index, which small tables use when sequential scans are off."""
+    monkeypatch.setattr(postgresql, "INDEXED_FROM", 1_000)
+    monkeypatch.setattr(postgresql, "NARROW", 50)
+    search = SearchEngine(pg_engine, HashProvider(16), ef_search=40)
+    records = RecordStore(search)
+    chance = random.Random(1)
+    words = [f"word{n}" for n in range(300)]
+    for entity, rows in (("Big", 2_900), ("Small", 95), ("Tiny", 5)):
+        data = [
+            {"id": str(n), "say": " ".join(chance.choices(words, k=6)), "tenth": n % 10, "is_rare": n % 100 == 0}
+            for n in range(rows)
+        ]
+        records.insert(entity, data)
+    assert search.vector_index(search.generations()[0]) == "exact"
+    assert search.index_vectors() is True
+    assert search.index_vectors() is False
+    assert search.vector_index(search.generations()[0]) == "hnsw"
+
+    @event.listens_for(pg_engine, "connect")
+    def no_sequential_scans(driver: Any, _record: Any) -> None:
+        driver.execute("SET enable_seqscan = off")
+        driver.execute("SET enable_sort = off")
+        driver.commit()
+
+    pg_engine.dispose()
+    return search
+
+
+def test_hnsw_answers_and_says_so(indexed: SearchEngine) -> None:
+    results = indexed.search("word1 word2 word3", mode="vector", entity="Big")
+    assert (len(results), results.plan.vector_search, results.exact) == (10, "hnsw", False)
+
+
+@pytest.mark.parametrize(
+    ("asked", "matching"),
+    [
+        ({"entity": "Small"}, 95),
+        ({"entity": "Tiny"}, 5),
+        ({"where": {"is_rare": True}}, 31),
+        ({"where": {"tenth": 3}}, 300),
+        ({"entity": "Small", "where": {"tenth": 3}}, 10),
+        ({"entity": "Big", "where": {"is_rare": True, "tenth": 3}}, 0),
+        ({}, 3_000),
+    ],
+)
+def test_filters_never_starve_the_limit(indexed: SearchEngine, asked: dict[str, Any], matching: int) -> None:
+    for limit in (10, 200):
+        results = indexed.search("word1 word2 word3", mode="vector", limit=limit, **asked)
+        assert len(results) == min(limit, matching)
+        assert results.total >= min(limit, matching)
+
+
+def test_a_broken_index_is_seen_and_built_anew(indexed: SearchEngine, pg_engine: Engine) -> None:
+    (generation,) = indexed.generations()
+    with pg_engine.begin() as connection:
+        breaking = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = to_regclass('kdb_embedding_g1_hnsw')"
+        connection.exec_driver_sql(breaking)
+    assert indexed.vector_index(generation) == "hnsw is broken: `kameleon embeddings sync` rebuilds it"
+    assert indexed.search("word1 word2", mode="vector").plan.vector_search == "exact"
+    indexed.sync()
+    assert indexed.vector_index(generation) == "hnsw"
+
+
+def test_a_stale_embedding_is_never_a_hit(search: SearchEngine, pg_engine: Engine) -> None:
+    search.index_records_batch(FOXES)
+    with pg_engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE kdb_search SET content = 'x', content_hash = 'x' WHERE record_id = '7'")
+        connection.exec_driver_sql("DELETE FROM kdb_search WHERE record_id = '8'")
+    found = ids(search.search("fox number7 number8", mode="vector", limit=30))
+    assert len(found) == 28
+    assert not {"7", "8"} & set(found)
+
+
+# deployment
+
+
+def test_an_autocommit_engine_has_transactions_of_its_own(pg_url: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = opened(pg_url, isolation_level="AUTOCOMMIT")
+    search = SearchEngine(engine, HashProvider())
+    search.index_records_batch(FOXES)
+    assert search.search("number7", limit=1)[0].id == "7"
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("half way")
+
+    monkeypatch.setattr(search._store, "write_embeddings", fail)
+    with pytest.raises(RuntimeError):
+        search.index_record("A", "new", "grey wolf")
+    with engine.connect() as connection:
+        with pytest.raises(RuntimeError):
+            search.index_record("A", "new", "grey wolf", connection=connection)
+        monkeypatch.undo()
+        assert search.search("wolf", mode="keyword", connection=connection) == []
+        search.index_record("A", "new", "grey wolf", connection=connection)
+        assert ids(search.search("wolf", mode="keyword", connection=connection)) == ["new"]
+    assert ids(search.search("wolf", mode="keyword")) == ["new"]
+
+
+def count_statements(engine: Engine) -> list[str]:
+    seen: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *arguments: seen.append(arguments[2]))
+    return seen
+
+
+@pytest.mark.parametrize("limit", [1, 25])
+def test_a_search_is_six_statements_at_most(search: SearchEngine, pg_engine: Engine, limit: int) -> None:
+    RecordStore(search).insert("R", [{"id": str(n), "say": f"fox number{n}", "n": n} for n in range(30)])
+    search.search("fox")
+    seen = count_statements(pg_engine)
+    assert len(search.search("fox number7", limit=limit, where={"n": {"$gte": 0}}, highlight=True)) == limit
+    assert len([statement for statement in seen if not statement.startswith("SET LOCAL")]) == 6
+    seen.clear()
+    search.search("fox number7", limit=limit)
+    assert len([statement for statement in seen if not statement.startswith("SET LOCAL")]) == 5
+
+
+def settings_of(connection: Any) -> list[str]:
+    names = ("jit", "plan_cache_mode", "hnsw.ef_search", "hnsw.iterative_scan")
+    return [str(connection.exec_driver_sql(f"SHOW {name}").scalar()) for name in names]
+
+
+def test_a_search_leaves_no_state_behind(search: SearchEngine, pg_engine: Engine) -> None:
+    search.index_records_batch(FOXES)
+    with pg_engine.connect() as connection:
+        search.search("fox", connection=connection)
+        before = settings_of(connection)
+        for _ in range(8):
+            search.search("fox", connection=connection)
+        assert settings_of(connection) == before
+        connection.rollback()
+        driver: Any = connection.connection.driver_connection
+        threshold = driver.prepare_threshold
+    for _ in range(8):
+        search.search("fox")
+        search.index_record("A", "x", f"text {_}")
+    with pg_engine.connect() as connection:
+        assert settings_of(connection) == before
+        ours = text("SELECT statement FROM pg_prepared_statements WHERE statement LIKE '%kdb_search%'")
+        assert list(connection.execute(ours).scalars()) == []
+        assert connection.connection.driver_connection.prepare_threshold == threshold  # type: ignore[union-attr]
+
+
+def test_a_search_that_fails_leaves_the_callers_transaction_alive(search: SearchEngine, pg_engine: Engine) -> None:
+    search.index_records_batch(FOXES)
+    with pg_engine.begin() as connection:
+        search.index_record("A", "mine", "grey wolf", connection=connection)
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 1")
+        long = " ".join(f"word{n}" for n in range(1_000))
+        with pytest.raises(StorageError, match=r"statement_timeout was reached.* narrow the query"):
+            search.search(f"fox {long}", connection=connection)
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        assert ids(search.search("wolf", mode="keyword", connection=connection)) == ["mine"]
+    assert ids(search.search("wolf", mode="keyword")) == ["mine"]
+
+
+def test_a_replica_is_searched_and_not_written(search: SearchEngine, pg_url: URL) -> None:
+    search.index_records_batch(FOXES)
+    replica = opened(with_options(pg_url, "-c default_transaction_read_only=on"))
+    reading = SearchEngine(replica, HashProvider(), cache=True)
+    assert ids(reading.search("fox number7", limit=1, highlight=True)) == ["7"]
+    assert reading.get_status()[0].indexed == 30
+    with pytest.raises(StorageError, match=r"read-only transaction.*writing goes to the primary"):
+        reading.index_record("A", "1", "grey wolf")
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+def test_writers_that_meet_are_repeated_and_never_fail(pg_url: URL, level: str) -> None:
+    engine = sqlalchemy.create_engine(pg_url, isolation_level=level)
+    SearchEngine(engine, HashProvider(8))
+
+    def work(worker: int) -> int:
+        search = SearchEngine(engine, HashProvider(8))
+        chance = random.Random(worker)
+        for turn in range(6):
+            picked = chance.sample(range(30), 12)
+            search.index_records_batch([("A", str(n), f"text {n} of {worker} {turn}") for n in picked])
+            search.delete_records([("A", str(n)) for n in chance.sample(range(30), 2)])
+        return 1
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(work, range(4))) == 4
+    search = SearchEngine(engine, HashProvider(8))
+    (status,) = search.get_status()
+    assert status.pending == 0
+    for hit in search.search("text", mode="keyword", limit=30):
+        (found,) = [h for h in search.search(hit.matched_text, mode="vector", limit=30) if h.id == hit.id]
+        assert found.explanation[0].raw == pytest.approx(1.0, abs=1e-4)
+    engine.dispose()
+
+
+def test_records_and_their_index_never_part(pg_engine: Engine) -> None:
+    RecordStore(SearchEngine(pg_engine, HashProvider(8))).insert("R", [{"id": "0", "say": "zero"}])
+
+    def work(worker: int) -> None:
+        records = RecordStore(SearchEngine(pg_engine, HashProvider(8)))
+        chance = random.Random(worker)
+        for turn in range(8):
+            rows = [
+                {"id": str(n), "say": f"worker{worker} turn{turn}", f"by{worker}": turn}
+                for n in chance.sample(range(12), 5)
+            ]
+            records.insert("R", rows, on_conflict=chance.choice(["upsert", "skip"]))
+            if chance.random() < 0.5:
+                records.delete("R", [str(chance.randrange(12))])
+            try:
+                records.update("R", str(chance.randrange(12)), {"say": f"updated{worker} {turn}"})
+            except LookupError:
+                continue
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    records = RecordStore(SearchEngine(pg_engine, HashProvider(8)))
+    said = {record.id: record.data["say"] for record in records.list("R")}
+    with pg_engine.connect() as connection:
+        rows = connection.execute(text("SELECT record_id, content FROM kdb_search WHERE entity_name = 'R'"))
+        assert {row.record_id: row.content for row in rows} == said
+    assert {"say", "by0", "by1", "by2", "by3"} <= set(records.entity("R").field_names)
+    assert records.search.get_status()[0].pending == 0
+
+
+def test_a_conflict_in_the_callers_transaction_is_the_callers(search: SearchEngine, pg_url: URL) -> None:
+    search.index_records_batch(FOXES)
+    engine = opened(pg_url, isolation_level="REPEATABLE READ")
+    with engine.connect() as connection:
+        connection.execute(text("SELECT count(*) FROM kdb_search"))
+        search.index_record("A", "7", "changed meanwhile")
+        with pytest.raises(TransactionConflict, match="roll back and repeat"):
+            search.index_record("A", "7", "changed here", connection=connection)
+
+
+def test_a_lock_that_is_not_had_in_time_is_told(search: SearchEngine, pg_url: URL) -> None:
+    search.index_records_batch(FOXES)
+    impatient = SearchEngine(opened(with_options(pg_url, "-c lock_timeout=50ms")), HashProvider())
+    with opened(pg_url).begin() as connection:
+        connection.execute(text("UPDATE kdb_search SET content_hash = content_hash WHERE record_id = '7'"))
+        assert impatient.search("number7", limit=1)[0].id == "7"
+        with pytest.raises(DatabaseLocked, match="lock_timeout"):
+            impatient.index_record("A", "7", "grey wolf")
+
+
+def test_search_waits_for_no_lock_of_ours(search: SearchEngine, pg_url: URL) -> None:
+    search.index_records_batch(FOXES)
+    other = SearchEngine(opened(with_options(pg_url, "-c lock_timeout=50ms")), HashProvider())
+    with opened(pg_url).begin() as connection:
+        connection.execute(postgresql.LOCK, {"what": "tables"})
+        search.index_record("A", "new", "in progress", connection=connection)
+        assert other.search("fox number7", limit=1)[0].id == "7"
+        assert other.get_status()[0].indexed == 30
+
+
+def test_paid_texts_survive_a_rollback_unless_the_pool_is_exhausted(pg_url: URL) -> None:
+    for pool, kept in ((2, 1), (1, 0)):
+        engine = sqlalchemy.create_engine(pg_url, pool_size=pool, max_overflow=0, pool_timeout=1)
+        search = SearchEngine(engine, HashProvider(), cache=True)
+        search.clear_cache()
+        with engine.connect() as connection:
+            search.index_record("A", "1", "red fox", connection=connection)
+            connection.rollback()
+        assert sum(part.texts for part in search.cache_status()) == kept
+        engine.dispose()
+
+
+def test_an_option_of_the_other_database_is_refused(pg_engine: Engine) -> None:
+    with pytest.raises(InvalidInput, match=r"'vector_search' is no option of postgresql. Known: schema, language, m,"):
+        SearchEngine(pg_engine, vector_search="numpy")
+    with pytest.raises(InvalidInput, match=r"'schema' is no option of sqlite. Known: vector_search"):
+        SearchEngine(kameleon.create_engine("sqlite://"), schema="x")
+    with pytest.raises(InvalidInput, match="ef_search is a whole number from 1 to 1000, not 0"):
+        SearchEngine(pg_engine, ef_search=0)
+
+
+def test_distributing_one_server_is_refused(search: SearchEngine) -> None:
+    with pytest.raises(StorageError, match="has no Citus"):
+        search.distribute()
+
+
+@pytest.mark.parametrize("query", ["'", "\\", "a'b\\c", "!&|()<->:*", "foo:*", "a & !b", "\u2028", "\ufeff"])
+def test_nothing_in_a_query_is_an_operator(search: SearchEngine, query: str) -> None:
+    search.index_records_batch([*FOXES, ("A", "odd", f"odd {query} text")])
+    for mode in ("keyword", "hybrid"):
+        search.search(query, mode=mode, highlight=True)
+        assert ids(search.search(f"odd {query}", mode=mode, limit=1)) == ["odd"]
+
+
+def test_a_custom_dictionary_may_make_any_lexeme(pg_engine: Engine, schema: str) -> None:
+    with pg_engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE TEXT SEARCH CONFIGURATION {schema}.mine (COPY = simple)")
+    search = SearchEngine(pg_engine, language=f"{schema}.mine")
+    search.index_records_batch(FOXES)
+    assert re.fullmatch(r"(test_\w+\.)?mine", str(search._store._language))  # type: ignore[attr-defined]
+    assert ids(SearchEngine(pg_engine).search("number7", mode="keyword")) == ["7"]
