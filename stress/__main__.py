@@ -5,9 +5,9 @@ import sys
 
 import click
 
-from . import embed, insert, quality, startup
+from . import embed, insert, quality, search, startup
 
-RUNS = {"embed": embed.run, "insert": insert.run, "quality": quality.run, "startup": startup.run}
+RUNS = {"embed": embed.run, "insert": insert.run, "quality": quality.run, "search": search.run, "startup": startup.run}
 
 
 @click.command()
@@ -21,6 +21,7 @@ def main(name: str, rows: int, seed: int) -> None:
     embed    what the embedding service adds, and what it saves
     insert   records to searchable, against SQL by hand and a loop of single calls
     quality  nDCG@10 of each leg and of both, on judged collections
+    search   hybrid search on PostgreSQL, against a query by hand and an exact scan
     startup  the command from a standing start
     """
     if name == "all":  # each in a process of its own: a child's peak memory begins with its parent's
