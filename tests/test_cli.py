@@ -15,6 +15,8 @@ from typing import Any
 
 import click
 import pytest
+import sqlalchemy
+from sqlalchemy import URL
 
 root = import_module("kameleon_cli.main").kameleon
 
@@ -29,9 +31,11 @@ TICKETS: list[dict[str, Any]] = [
 
 @pytest.fixture
 def run(console_script: str, tmp_path: Path) -> Run:
-    def call(*arguments: str, stdin: str | bytes = "", status: int = 0) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "COLUMNS": "100"}
-        environment.pop("KAMELEON_URL", None)
+    def call(
+        *arguments: str, stdin: str | bytes = "", status: int = 0, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("KAMELEON_")}
+        environment = {**plain, "COLUMNS": "100", **variables}
         raw = stdin.encode() if isinstance(stdin, str) else stdin
         done = subprocess.run(
             [console_script, *arguments], input=raw, capture_output=True, cwd=tmp_path, env=environment, check=False
@@ -137,7 +141,9 @@ def test_entities_are_declared_listed_and_described(run: Run) -> None:
 
 def test_status_and_sync(filled: Run) -> None:
     done = filled("embeddings", "status")
-    assert done.stdout.startswith("active: static static-en-256, 256 dimensions (generation 1)\nTicket\t3\t0\t0\t")
+    assert done.stdout.startswith(
+        "active: static static-en-256, 256 dimensions (generation 1), vector index: exact\nTicket\t3\t0\t0\t"
+    )
     assert filled("embeddings", "sync").stdout == "0 embedded, 0 failed, 0 pending\n"
     filled("data", "insert", "Ticket", '{"id": "9", "subject": "🦊🦊 🦊"}')
     (failure,) = json.loads(filled("embeddings", "status", "--failed", "--json").stdout)
@@ -379,3 +385,64 @@ def test_every_command_has_help_and_a_line_in_the_readme(path: tuple[str, ...], 
     readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
     if not hasattr(command, "commands"):
         assert f"kameleon {' '.join(path)}" in readme
+
+
+def test_every_command_works_on_postgresql(run: Run, pg_url: URL) -> None:
+    url = pg_url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    def on_server(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
+        return run(*arguments, KAMELEON_URL=url, **more)
+
+    on_server("search", "refund", status=1)
+    on_server("data", "insert", "Ticket", "--batch-size", "2", stdin=lines(TICKETS))
+    assert hits(on_server("search", "refund", "--json", "--where", '{"status": "open"}'))[0] == "1"
+    assert hits(on_server("search", "#12345", "--mode", "keyword", "--json", "--explain")) == ["2"]
+    assert json.loads(on_server("data", "get", "Ticket", "3", "--json").stdout)["subject"] == "Wages overdue"
+    on_server("data", "update", "Ticket", "3", '{"status": "closed"}')
+    listed = on_server("data", "list", "Ticket", "--where", '{"status": "closed"}').stdout.splitlines()
+    assert [json.loads(line)["id"] for line in listed] == ["2", "3"]
+    on_server("data", "delete", "Ticket", "2")
+    assert on_server("entity", "list").stdout.startswith("Ticket")
+    assert "vector index: exact" in on_server("embeddings", "status").stdout
+    status = json.loads(on_server("embeddings", "status", "--json").stdout)
+    assert status["totals"] == {"indexed": 2, "pending": 0, "failed": 0, "cached": 0}
+    assert on_server("embeddings", "sync").stdout == "0 embedded, 0 failed, 0 pending\n"
+    on_server("embeddings", "cache", "clear")
+    assert "has no Citus" in on_server("distribute", "--by", "record_id", status=1).stderr
+    assert "--by" in on_server("distribute", "--by", "entity", status=2).stderr
+
+
+def test_an_atomic_insert_on_postgresql_stores_all_or_nothing(run: Run, pg_url: URL) -> None:
+    url = pg_url.render_as_string(hide_password=False)
+    run("-d", url, "entity", "create", "Ticket", "--search", "subject", "--field", "stars:integer")
+    bad = lines([*TICKETS, {"id": "4", "subject": "x", "stars": "many"}])
+    stopped = run("-d", url, "data", "insert", "Ticket", "--atomic", "--batch-size", "1", stdin=bad, status=1)
+    assert "Nothing was stored (--atomic)" in stopped.stderr
+    assert run("-d", url, "data", "list", "Ticket").stdout == ""
+    run("-d", url, "data", "insert", "Ticket", "--atomic", "--batch-size", "1", stdin=lines(TICKETS))
+    assert len(run("-d", url, "data", "list", "Ticket").stdout.splitlines()) == 3
+
+
+def test_schema_and_language_come_from_the_environment(run: Run, pg_url: URL, schema: str) -> None:
+    url = pg_url.render_as_string(hide_password=False)
+    chosen = {"KAMELEON_URL": url, "KAMELEON_SCHEMA": f"{schema}_index", "KAMELEON_LANGUAGE": "simple"}
+    run("data", "insert", "Ticket", stdin=lines([{"id": "1", "subject": "the who"}]), **chosen)
+    assert hits(run("search", "the", "--mode", "keyword", "--json", **chosen)) == ["1"]
+    assert "reads texts as 'simple'" in run("search", "x", **{**chosen, "KAMELEON_LANGUAGE": "german"}, status=1).stderr
+    assert "klingon" in run("data", "insert", "T", "{}", **{**chosen, "KAMELEON_LANGUAGE": "klingon"}, status=1).stderr
+    with sqlalchemy.create_engine(pg_url, poolclass=sqlalchemy.NullPool).begin() as connection:
+        connection.exec_driver_sql(f"DROP SCHEMA {schema}_index CASCADE")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("postgresql://nobody@127.0.0.1:1/none", "127.0.0.1"),
+        ("postgresql://nobody:secret@no-such-host.invalid/none", "no-such-host.invalid"),
+    ],
+)
+def test_a_server_that_is_not_there_is_one_line(run: Run, url: str, message: str) -> None:
+    stderr = run("-d", url, "search", "x", status=1).stderr
+    assert message in stderr
+    assert "secret" not in stderr
+    assert len(stderr.strip().splitlines()) == 1

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import URL, Engine
 
+ON_POSTGRESQL = "postgresql+psycopg://app@db.example/app"
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 
 
@@ -19,7 +21,7 @@ def test_the_python_runs_from_top_to_bottom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code = blocks("python")
+    code = [block for block in blocks("python") if ON_POSTGRESQL not in block]
     assert len(code) == 4
     names: dict[str, Any] = {}
     for block in code:
@@ -27,6 +29,15 @@ def test_the_python_runs_from_top_to_bottom(
     for opened in (names["engine"], names["search"].engine):
         opened.dispose()
     assert capsys.readouterr().out == "1.00 Note 1: Wages were not paid in March\n"
+
+
+def test_the_python_for_postgresql_runs(pg_url: URL, pg_engine: Engine) -> None:
+    (block,) = (block for block in blocks("python") if ON_POSTGRESQL in block)
+    names: dict[str, Any] = {}
+    exec(block.replace(ON_POSTGRESQL, pg_url.render_as_string(hide_password=False)), names)  # noqa: S102
+    names["engine"].dispose()
+    with pg_engine.begin() as connection:
+        connection.exec_driver_sql("DROP SCHEMA search CASCADE")
 
 
 def test_the_commands_run_from_top_to_bottom(tmp_path: Path, console_script: str) -> None:
