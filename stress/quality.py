@@ -8,12 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
+from sqlalchemy import Engine
+
 from kameleon import SearchEngine, create_engine
 from kameleon.embeddings import StaticProvider
 
 from .corpus import SHARED
+from .database import postgresql
 from .report import line
 
+COMPARED = ("npl", "cisi")
 COLLECTIONS = ("medline", "cisi", "npl", "liveqa_med", "xquad_en", "esci_us150")
 
 
@@ -22,18 +26,49 @@ def run(rows: int, seed: int) -> Iterator[str]:
         folder = SHARED / "data" / "ir" / name
         if folder.is_dir():
             yield collection(name, folder)
+    with postgresql() as engine:
+        for name in COMPARED:
+            folder = SHARED / "data" / "ir" / name
+            if folder.is_dir():
+                yield agreement(name, folder, engine)
+
+
+def agreement(name: str, folder: Path, engine: Engine) -> str:
+    """How much of SQLite's first ten by keyword are PostgreSQL's, and how well those are ranked."""
+    documents, queries, relevance = read(folder)
+    here, there = SearchEngine(create_engine("sqlite://")), SearchEngine(engine, schema=f"{name}_agreement")
+    ranked: dict[str, list[list[str]]] = {query: [] for query in queries}
+    for search in (here, there):
+        search.index_records_batch(documents)
+        for query, asked in queries.items():
+            ranked[query].append([hit.id for hit in search.search(asked, mode="keyword")])
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP SCHEMA {name}_agreement CASCADE")
+    return line(
+        "agreement",
+        collection=name,
+        queries=len(queries),
+        overlap_of_ten=round(mean(len({*a} & {*b}) / len(a) for a, b in ranked.values() if a), 4),
+        keyword_on_postgresql=round(mean(ndcg(ranked[query][1], gains) for query, gains in relevance.items()), 4),
+    )
+
+
+def read(folder: Path) -> tuple[list[tuple[str, str, str]], dict[str, str], dict[str, dict[str, int]]]:
+    """Records, queries by id, and relevance."""
+    with gzip.open(folder / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
+        found = [json.loads(text) for text in lines]
+    documents = [("D", one["_id"], f"{one.get('title') or ''} {one['text']}") for one in found]
+    with (folder / "queries.jsonl").open(encoding="utf-8") as lines:
+        queries = {query["_id"]: query["text"] for query in map(json.loads, lines)}
+    judged = judgements(folder / "qrels.tsv")
+    return documents, queries, {query: gains for query, gains in judged.items() if query in queries}
 
 
 def collection(name: str, folder: Path) -> str:
     engine = create_engine("sqlite://")
     search = SearchEngine(engine, StaticProvider())
-    with gzip.open(folder / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
-        documents = [json.loads(text) for text in lines]
-    texts = [f"{document.get('title') or ''} {document['text']}" for document in documents]
-    search.index_records_batch([("D", d["_id"], text) for d, text in zip(documents, texts, strict=True)])
-    with (folder / "queries.jsonl").open(encoding="utf-8") as lines:
-        queries = {query["_id"]: query["text"] for query in map(json.loads, lines)}
-    relevance = {query: gains for query, gains in judgements(folder / "qrels.tsv").items() if query in queries}
+    documents, queries, relevance = read(folder)
+    search.index_records_batch(documents)
     figures = {
         mode: round(
             mean(
