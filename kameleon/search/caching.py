@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import Connection, Table, bindparam, delete, func, select, update
 
-from ..errors import DatabaseLocked, TransactionConflict
+from ..errors import StorageError
 from ..values import CacheStatus
 from .store import Cached, Store
 from .tables import utc
@@ -79,7 +79,7 @@ class StoredCache:
         try:
             with self._open.transaction() as connection:
                 self.write(connection, fingerprint, rows)
-        except (DatabaseLocked, TransactionConflict) as error:
+        except StorageError as error:
             log.warning("embed_batch:cache_skipped texts=%d: %s", len(rows), error)
 
     def write(self, connection: Connection, fingerprint: str, rows: Mapping[str, bytes]) -> None:
@@ -97,7 +97,7 @@ class StoredCache:
         try:
             with self._open.transaction() as connection:
                 connection.execute(noted.values(used_at=now), [{"key": key} for key in stale])
-        except (DatabaseLocked, TransactionConflict) as error:
+        except StorageError as error:
             log.warning("embed_batch:cache_skipped texts=%d: %s", len(stale), error)
 
 
@@ -107,7 +107,7 @@ def evict(connection: Connection, table: Table, limit: int) -> int:
     if surplus <= 0:
         return 0
     oldest = select(table.c.text_hash, table.c.fingerprint).order_by(table.c.used_at, table.c.text_hash).limit(surplus)
-    rows = [{"key": row.text_hash, "whose": row.fingerprint} for row in connection.execute(oldest)]
+    rows = [{"key": key, "whose": whose} for key, whose in sorted(map(tuple, connection.execute(oldest)))]
     gone = delete(table).where(table.c.text_hash == bindparam("key"), table.c.fingerprint == bindparam("whose"))
     connection.execute(gone, rows)
     return len(rows)

@@ -4,7 +4,7 @@ import random
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -28,13 +28,13 @@ from .caching import Evictor, StoredCache
 from .catalog import Catalog, Entity, active, mismatch, of_fingerprint
 from .filters import parse_filter
 from .query import Query, ask
-from .retrieval import Retriever
+from .retrieval import Embed, Retriever
 from .store import Entry
 from .stores import StoreOptions, make_store
 from .writing import Plan, Progress, Writer, entries
 
 if TYPE_CHECKING:
-    from ..embeddings.provider import EmbeddingProvider
+    from ..embeddings.provider import EmbeddingProvider, Vector
     from ..embeddings.service import EmbeddingService, Listener
 
 TRIES = 10
@@ -93,6 +93,7 @@ class SearchEngine:
         self._writer = Writer(self._store, self.catalog)
         self._services: dict[str, EmbeddingService] = {}
         self._listeners: list[Listener] = []
+        self._asked_last: EmbeddingService | None = None
         self._warned: set[str] = set()
         self._provider = embedding_provider
         self._on_provider_error = on_provider_error
@@ -304,10 +305,32 @@ class SearchEngine:
             mode=mode,
             highlight=highlight,
         )
+        embed = self._embedder(asked, connection)
         with self.visiting(connection) as conn:
             known, declared = self._catalog_for(conn, asked)
             service, note = (None, "") if mode == "keyword" else self._asking_service(known, mode)
-            return Retriever(self._store, service, known, declared, note).search(conn, asked)
+            return Retriever(self._store, service, embed, known, declared, note).search(conn, asked)
+
+    def _embedder(self, asked: Query, connection: Connection | None) -> "Embed":
+        """What embeds the query: the provider of the last one does so before a transaction of ours is open, lest that
+        waits for it; another, inside."""
+        ahead, self._asked_last = self._asked_last, None
+        outcome: Vector | ProviderError | None = None
+        if ahead is not None and connection is None and asked.mode != "keyword" and asked.says_something:
+            try:
+                outcome = ahead.embed_query(asked.text)
+            except ProviderError as error:
+                outcome = error
+
+        def embed(service: "EmbeddingService", text: str) -> "Vector":
+            self._asked_last = service
+            if service is not ahead or outcome is None:
+                return service.embed_query(text)
+            if isinstance(outcome, ProviderError):
+                raise outcome
+            return outcome
+
+        return embed
 
     def _catalog_for(self, conn: Connection, asked: Query) -> tuple[list[Generation], dict[str, Entity]]:
         """What a query has to know of the index, with one statement at most."""
@@ -369,13 +392,18 @@ class SearchEngine:
                 with self._store.reading() as conn:
                     yield conn
             else:
-                yield connection
+                with self._store.joining(connection):
+                    yield connection
 
     @contextmanager
     def visiting(self, connection: Connection | None = None) -> Iterator[Connection]:
         """As `reading`, and the caller's transaction is left as it was found, whatever is set or fails inside."""
-        with self.reading(connection) as conn, self._store.visiting(conn) if connection else nullcontext():
-            yield conn
+        if connection is None:
+            with self.reading() as conn:
+                yield conn
+        else:
+            with self._store.translating(), self._store.visiting(connection):
+                yield connection
 
     def retried(self, attempt: Callable[[], T], connection: Connection | None = None) -> T:
         """What `attempt` returns, begun anew while other writers come in between. In the caller's transaction that is

@@ -33,7 +33,8 @@ def storage_error(error: BaseException) -> StorageError:
         return TransactionConflict(
             f"PostgreSQL says: {lines[0]}. Another transaction came in between: roll back and repeat yours"
         )
-    if state == UNIQUE_VIOLATION:
+    table = getattr(getattr(error, "diag", None), "table_name", None) or ""
+    if state == UNIQUE_VIOLATION and table.startswith("kdb_"):
         return Outdated(f"another transaction wrote the same key first ({lines[0]}). Try again")
     if state == NOT_AVAILABLE:
         return DatabaseLocked(f"PostgreSQL says: {lines[0]}. Try again, or raise lock_timeout")

@@ -25,6 +25,10 @@ class Query:
     highlight: bool = False
 
     @property
+    def says_something(self) -> bool:
+        return bool(self.text) and not self.text.isspace()
+
+    @property
     def depth(self) -> int:
         return max(CANDIDATES, 2 * self.limit)
 

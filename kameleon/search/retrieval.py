@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kameleon.search")
 
+Embed = Callable[["EmbeddingService", str], "Vector"]
+
 NOTHING = Candidates({})
 
 
@@ -39,18 +41,20 @@ class Answer:
 
 class Retriever:
     """`known` and `entities` are the index's. `service` is None where there is no provider, or none that can be had:
-    `note` says why."""
+    `note` says why. `embed` asks it for a query's vector."""
 
     def __init__(
         self,
         store: Store,
         service: "EmbeddingService | None",
+        embed: "Embed",
         known: Sequence[Generation],
         entities: Mapping[str, Entity],
         note: str,
     ) -> None:
         self._store = store
         self._service = service
+        self._embed_with = embed
         self._known = known
         self._entities = entities
         self._note = note
@@ -58,8 +62,8 @@ class Retriever:
     def search(self, connection: Connection, query: Query) -> SearchResults:
         scope = Scope(query.entities, self._filter(query))
         answer = Answer()
-        self._store.prepare_search(connection, query.depth)
-        if query.text and not query.text.isspace():
+        self._store.prepare_search(connection)
+        if query.says_something:
             if query.mode != "vector":
                 self._keyword_leg(connection, query, scope, answer)
             if query.mode != "keyword":
@@ -129,7 +133,7 @@ class Retriever:
     def _embed(self, query: Query, answer: Answer) -> "Vector | None":
         assert self._service is not None  # noqa: S101 - _generation returned one of its provider
         try:
-            return self._service.embed_query(query.text)
+            return self._embed_with(self._service, query.text)
         except TextRefused as error:
             answer.notes.append(f"no vector: the model cannot read this query ({error})")
         except ProviderError as error:
@@ -164,6 +168,9 @@ class Retriever:
         if not keys:
             return []
         found = self._store.hits(connection, keys)
+        keys = [
+            key for key in keys if key in found
+        ]  # deleted meanwhile, where the caller's transaction has no snapshot
         explained = explain(keys, legs, answer)
         texts = [found[key].content for key in keys]
         spans = self._store.spans(connection, query.text, texts) if query.highlight else [()] * len(keys)

@@ -451,7 +451,7 @@ class SQLiteStore:
             how="fts5",
         )
 
-    def prepare_search(self, connection: Connection, depth: int) -> None:
+    def prepare_search(self, connection: Connection) -> None:
         """SQLite has nothing to set."""
 
     def _keyword_scores(self, connection: Connection, terms: Sequence[Term], keys: Sequence[Key]) -> dict[Key, float]:

@@ -80,13 +80,17 @@ class Scope:
 @dataclass(frozen=True, slots=True)
 class Candidates:
     """A leg's own: raw scores, best first, and in `others` its scores of the other leg's candidates that have one.
-    `is_exact` is False where a better record might have been passed over."""
+
+    `totals` is the store's own: the state of the index that scores were reckoned with. `is_exact` is False where a
+    better record might have been passed over.
+    """
 
     scores: Mapping[Key, float]
     others: Mapping[Key, float] = field(default_factory=dict)
     is_exact: bool = True
     terms: tuple[Term, ...] = ()
     chosen_by: tuple[Term, ...] = ()
+    totals: Any = None
     how: str = ""
 
 
@@ -115,7 +119,8 @@ class Store(Protocol):
         """Work inside the caller's transaction; one of our own on his connection if that commits every statement."""
 
     def visiting(self, connection: Connection) -> AbstractContextManager[None]:
-        """Reading inside the caller's transaction, which is left as it was found."""
+        """Reading inside the caller's transaction, whose settings are left as they were found, whatever fails. Below
+        REPEATABLE READ its statements may see different states."""
 
     def savepoint(self, connection: Connection) -> AbstractContextManager[None]:
         """Takes back what is written inside when it raises, where other writers may come in between at all."""
@@ -145,8 +150,8 @@ class Store(Protocol):
     def distribute(self, connection: Connection, generations: Sequence[Generation]) -> list[str]:
         """Spreads the tables over a cluster's servers; tells which it did. Raises StorageError where there is none."""
 
-    def prepare_search(self, connection: Connection, depth: int) -> None:
-        """Settings of this transaction for a query that asks each leg for `depth` candidates."""
+    def prepare_search(self, connection: Connection) -> None:
+        """Settings of this transaction for a query."""
 
     def states(
         self, connection: Connection, refs: Sequence[Ref], generation: Generation | None

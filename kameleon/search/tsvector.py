@@ -7,6 +7,7 @@ the database's locale knows of it; `é` is `e` where the stemmer does not read a
 """
 
 import re
+from collections import Counter
 from unicodedata import category, normalize
 
 from ..content import analyze
@@ -15,9 +16,10 @@ FOLDED = ("english", "simple")
 ACCENTED = re.compile("[\u00c0-\u024f\u0300-\u036f\u1e00-\u1eff]")
 WORD = re.compile(r"\S+")
 KEPT_CHARACTERS = 20_000
-SAFE_BYTES = 400_000
+SAFE_CHARACTERS = 100_000
 MAX_BYTES = 1_000_000
-MAX_POSITIONS = 255
+MAX_POSITION, MAX_POSITIONS = 16_383, 255
+LEXEME_BYTES, POSITION_BYTES = 3, 2
 
 
 class Words(dict[int, str]):
@@ -48,7 +50,8 @@ class Words(dict[int, str]):
         """What PostgreSQL is given to index of a text, and BM25's length: the words it has, stop words too."""
         words = self._read_all(analyze(text))
         split = words.split()
-        return (words if len(words) * 4 < SAFE_BYTES else fitting(split)), len(split)
+        is_short = len(split) < MAX_POSITION and len(words) < SAFE_CHARACTERS
+        return words if is_short else fitting(split), len(split)
 
     def asked(self, text: str) -> list[str]:
         """The words of a query, in order."""
@@ -66,15 +69,19 @@ class Words(dict[int, str]):
 
 
 def fitting(words: list[str]) -> str:
-    """The words that a tsvector is sure to hold: it has 1 MB for its lexemes and their positions, 255 of each kept."""
+    """The words of a long text, rearranged so that a tsvector keeps as many counts as it can: it has 255 positions for
+    a lexeme, none beyond 16,383, and 1 MB for all. Words that repeat come first, cut to a count for which all of them
+    have places; the others need none."""
+    counts = Counter(words)
+    most = MAX_POSITIONS
+    while most > 1 and sum(min(count, most) for count in counts.values() if count > 1) > MAX_POSITION:
+        most //= 2
     left = MAX_BYTES
-    counts: dict[str, int] = {}
-    kept = []
-    for word in words:
-        count = counts[word] = counts.get(word, 0) + 1
-        if count <= MAX_POSITIONS:
-            left -= 2 if count > 1 else len(word.encode()) + 5
-            if left < 0:
-                break
-            kept.append(word)
+    kept: list[str] = []
+    for word, count in sorted(counts.items(), key=lambda item: -item[1]):
+        times = min(count, most)
+        left -= len(word.encode()) + LEXEME_BYTES + POSITION_BYTES * times
+        if left < 0:
+            break
+        kept += [word] * times
     return " ".join(kept)

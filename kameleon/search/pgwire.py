@@ -1,4 +1,4 @@
-"""PostgreSQL's binary formats: rows of COPY, and pgvector's vectors.
+"""What goes over the wire to PostgreSQL in its binary formats: rows of COPY, and pgvector's vectors.
 
 https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format". Integers and floats are big-endian.
 """
@@ -9,6 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+from sqlalchemy import Connection
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 TRAILER = b"\xff\xff"
@@ -52,3 +55,30 @@ def vectors(given: Sequence[bytes | None], dimensions: int, *, is_half: bool) ->
     head = struct.pack(">HH", dimensions, 0)
     made = (head + packed[start : start + size] for start in range(0, len(packed), size or 1))
     return [None if raw is None else next(made) for raw in given]
+
+
+class Packed:
+    """A vector in pgvector's format, for a parameter whose type the statement says."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+class PackedDumper(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: Packed) -> bytes:
+        return obj.data
+
+
+def driver_of(connection: Connection) -> Any:
+    return connection.connection.driver_connection
+
+
+def adapt(connection: Connection) -> None:
+    """Teaches this driver connection to send `Packed`, once."""
+    if "kameleon_packed" not in connection.info:
+        driver_of(connection).adapters.register_dumper(Packed, PackedDumper)
+        connection.info["kameleon_packed"] = True

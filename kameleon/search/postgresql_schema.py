@@ -1,0 +1,253 @@
+"""What stands in a PostgreSQL: kameleon's tables and their language, pgvector and Citus, the vector index. Making it,
+and the names that statements call it by."""
+
+import logging
+import re
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Engine, TextClause, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.schema import CreateSchema
+
+from ..errors import InvalidInput, SchemaMissing, StorageError, VectorsUnavailable
+from ..values import Generation
+from . import citus
+from . import postgresql_sql as sql
+from .pgwire import driver_of
+from .postgresql_errors import NO_RIGHT
+from .tables import SCHEMA_VERSION, Tables, too_new
+from .tsvector import Words
+
+TABLES = ("search", "records", "embedding_cache", "meta", "generation", "entities")
+INDEXED_FROM = 10_000
+MAX_VECTOR, MAX_HALFVEC = 2_000, 4_000
+PLAIN_DIMENSIONS = 1_500
+HALFVEC_SINCE, ITERATIVE_SINCE = (0, 7), (0, 8)
+
+log = logging.getLogger("kameleon.search")
+
+
+class PgVector(NamedTuple):
+    """The extension: `schema` is quoted."""
+
+    schema: str
+    version: tuple[int, ...]
+
+
+class Schema:
+    """`m` and `ef_construction` are those of an HNSW index that is built from now on."""
+
+    def __init__(self, engine: Engine, schema: str | None, language: str | None, m: int, ef_construction: int) -> None:
+        for what, name in (("schema", schema), ("language", language)):
+            if name is not None and (not isinstance(name, str) or not name or set(name) & set('%:"\0')):
+                raise InvalidInput(f"{what} is a name without %, : and quotes, not {name!r:.80}")
+        self.tables = Tables(schema)
+        self._engine = engine
+        self._schema = schema
+        self._wanted_language = language
+        self._language: str | None = None
+        self._words: Words | None = None
+        self._m, self._ef_construction = m, ef_construction
+        self._pgvector: PgVector | None = None
+        self._has_citus = False
+        self._prefix = f'"{schema}".' if schema else ""
+        self._names = {name: f"{self._prefix}kdb_{name}" for name in TABLES}
+
+    # create
+
+    def check(self, connection: Connection, *, with_vectors: bool) -> bool:
+        if not connection.scalar(text("SELECT to_regclass(:name) IS NOT NULL"), {"name": self._names["meta"]}):
+            return False
+        settings = self._read_settings(connection)
+        too_new(settings.get("schema_version"))
+        if self._wanted_language and self._language != self._known_language(connection, self._wanted_language):
+            raise InvalidInput(
+                f"this index reads texts as {self._language!r}; language={self._wanted_language!r} would not find "
+                "them. Leave language out, or make an index of your own in another schema="
+            )
+        has_pgvector = self._load_extensions(connection) is not None
+        return not with_vectors or has_pgvector or not connection.scalar(sql.CAN_ADD_VECTOR)
+
+    def create(self, connection: Connection, *, with_vectors: bool) -> None:
+        """Under a lock: two processes that start together both find the tables made."""
+        connection.exec_driver_sql(sql.NO_SNAPSHOT)
+        connection.execute(sql.LOCK, {"what": "tables"})
+        if self.check(connection, with_vectors=with_vectors):
+            return
+        language = self._known_language(connection, self._wanted_language or "english")
+        if self._schema and not connection.scalar(sql.HAS_SCHEMA, {"name": self._schema}):
+            connection.execute(CreateSchema(self._schema))
+        self.tables.metadata.create_all(connection)
+        for statement in sql.CREATE:
+            connection.execute(self._text(statement))
+        settings = self._read_settings(connection)
+        for key, value in (("schema_version", str(SCHEMA_VERSION)), ("language", language)):
+            if key not in settings:
+                connection.execute(self.tables.meta.insert(), {"key": key, "value": value})
+        self._read_settings(connection)
+        if with_vectors and self._load_extensions(connection) is None and connection.scalar(sql.CAN_ADD_VECTOR):
+            self._add_pgvector(connection)
+
+    def _add_pgvector(self, connection: Connection) -> None:
+        try:
+            connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != NO_RIGHT:
+                raise
+            role, database = self._engine.url.username or "this role", self._engine.url.database
+            raise VectorsUnavailable(
+                f"{role} may not add pgvector to database {database}. An administrator runs there: "
+                "CREATE EXTENSION vector;  Until then embedding_provider=None gives search by keywords"
+            ) from error
+        self._load_extensions(connection)
+
+    def _known_language(self, connection: Connection, wanted: str) -> str:
+        known = connection.execute(sql.LANGUAGES).all()
+        for row in known:
+            if wanted in (row.name, row.cfgname, f"{row.nspname}.{row.cfgname}"):
+                return str(row.name)
+        raise InvalidInput(
+            f"PostgreSQL has no text search configuration {wanted!r:.80}. It has: "
+            f"{', '.join(sorted(row.name for row in known))}"
+        )
+
+    def _read_settings(self, connection: Connection) -> dict[str, str]:
+        meta = self.tables.meta
+        settings = {row.key: row.value for row in connection.execute(meta.select())}
+        self._language = settings.get("language", self._language)
+        if self._language:
+            self._words = Words(self._language)
+        return settings
+
+    def _load_extensions(self, connection: Connection) -> PgVector | None:
+        for name, version, schema in connection.execute(sql.EXTENSIONS):
+            if name == "vector":
+                self._pgvector = PgVector(schema, tuple(int(part) for part in re.findall(r"\d+", version)))
+            else:
+                self._has_citus = True
+        return self._pgvector
+
+    # generations
+
+    def lock_registry(self, connection: Connection) -> None:
+        connection.execute(sql.LOCK, {"what": f"generations of {self._schema}"})
+
+    def add_generation(self, connection: Connection, generation: Generation) -> None:
+        self._load_extensions(connection)
+        connection.execute(self._text(sql.CREATE_GENERATION, generation))
+        if generation.dimensions <= PLAIN_DIMENSIONS:
+            connection.execute(self._text(sql.STORE_PLAIN, generation))
+        if self._has_citus:
+            citus.distribute_generation(connection, self._names["search"], self._embedding(generation))
+
+    def refusal(self, connection: Connection, dimensions: int) -> str:
+        if dimensions > MAX_HALFVEC:
+            raise VectorsUnavailable(
+                f"the model makes {dimensions:,} dimensions, pgvector indexes {MAX_HALFVEC:,} at most. Ask the model "
+                "for fewer (OpenAIProvider(dimensions=1024)), or use another"
+            )
+        found = self._pgvector or self._load_extensions(connection)
+        if found is None:
+            return (
+                "PostgreSQL has no pgvector here. An administrator installs its package on the server and runs in this "
+                "database: CREATE EXTENSION vector;  then `kameleon embeddings sync` fills what is pending"
+            )
+        if dimensions > MAX_VECTOR and found.version < HALFVEC_SINCE:
+            return (
+                f"{dimensions:,} dimensions need pgvector 0.7 or later, this is "
+                f"{'.'.join(map(str, found.version))}. An administrator runs: ALTER EXTENSION vector UPDATE;"
+            )
+        return ""
+
+    def distribute(self, connection: Connection, generations: Sequence[Generation]) -> list[str]:
+        self._load_extensions(connection)
+        if not self._has_citus:
+            raise StorageError(
+                "this PostgreSQL has no Citus. On a cluster an administrator runs: CREATE EXTENSION citus;  One server "
+                "needs none of it"
+            )
+        connection.execute(sql.LOCK, {"what": "tables"})
+        self.lock_registry(connection)
+        return citus.distribute(
+            connection,
+            self._names["search"],
+            small=[self._names[name] for name in ("meta", "generation", "entities")],
+            records=self._names["records"],
+            cache=self._names["embedding_cache"],
+            embeddings=[self._embedding(generation) for generation in generations],
+        )
+
+    # the vector index
+
+    def vector_index(self, connection: Connection, generation: Generation) -> str:
+        state = connection.execute(sql.HNSW_STATE, {"hnsw": self._hnsw(generation)}).one_or_none()
+        if state is None:
+            return "exact"
+        if state.indisvalid:
+            return "hnsw"
+        return "hnsw is being built" if state.is_building else "hnsw is broken: `kameleon embeddings sync` rebuilds it"
+
+    def index_vectors(self, generation: Generation) -> bool:
+        """Concurrently, so that writers go on; that needs a connection outside any transaction."""
+        with self._engine.connect() as connection:
+            state = connection.execute(sql.HNSW_STATE, {"hnsw": self._hnsw(generation)}).one_or_none()
+            many = connection.scalar(self._text(sql.COUNT_EMBEDDINGS, generation), {"many": INDEXED_FROM}) or 0
+            self._load_extensions(connection)
+        if many < INDEXED_FROM or (state is not None and (state.indisvalid or state.is_building)):
+            return False
+        started = time.perf_counter()
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            driver = driver_of(connection)
+            driver.add_notice_handler(warn_of_notice)
+            try:
+                for statement in (sql.DROP_HNSW, sql.CREATE_HNSW) if state is not None else (sql.CREATE_HNSW,):
+                    connection.execute(self._text(statement, generation))
+            finally:
+                driver.remove_notice_handler(warn_of_notice)
+            for statement in (sql.ANALYZE_EMBEDDING, sql.ANALYZE_SEARCH):
+                connection.execute(self._text(statement, generation))
+            is_built = self.vector_index(connection, generation) == "hnsw"
+        log.info("vector_index:built generation=%d seconds=%.1f", generation.number, time.perf_counter() - started)
+        return is_built
+
+    # names
+
+    def _reader(self, connection: Connection) -> Words:
+        if self._words is None:
+            self._read_settings(connection)
+        if self._words is None:
+            raise SchemaMissing("kameleon's tables are not in this database. SearchEngine(engine) makes them")
+        return self._words
+
+    def _embedding(self, generation: Generation) -> str:
+        return f"{self._prefix}kdb_embedding_g{generation.number}"
+
+    def _hnsw(self, generation: Generation) -> str:
+        return f"{self._embedding(generation)}_hnsw"
+
+    def _text(self, template: str, generation: Generation | None = None, **more: str) -> TextClause:
+        return text(self._format(template, generation, **more))
+
+    def _format(self, template: str, generation: Generation | None = None, **more: str) -> str:
+        names = {**self._names, "language": f"CAST('{self._language}' AS regconfig)"}
+        if generation is not None:
+            names |= {
+                "embedding": self._embedding(generation),
+                "dimensions": str(generation.dimensions),
+                "hnsw": self._hnsw(generation),
+                "hnsw_name": f"kdb_embedding_g{generation.number}_hnsw",
+                "m": str(self._m),
+                "ef_construction": str(self._ef_construction),
+            }
+            if self._pgvector is not None:
+                kind = "halfvec" if generation.dimensions > MAX_VECTOR else "vector"
+                names["vector"] = f"{self._pgvector.schema}.{kind}"
+                names["ip"] = f"OPERATOR({self._pgvector.schema}.<#>)"
+        return template.format(**names, **more)
+
+
+def warn_of_notice(notice: Any) -> None:
+    """pgvector says so when a graph outgrows maintenance_work_mem and the build becomes slow."""
+    log.warning("vector_index: PostgreSQL says: %s %s", notice.message_primary, notice.message_hint or "")

@@ -1,0 +1,259 @@
+"""What is said to PostgreSQL, as templates: `{…}` are names and expressions of this file, `:…` and `%s` are binds."""
+
+from sqlalchemy import text
+
+CREATE = (
+    """
+    CREATE TABLE IF NOT EXISTS {search} (
+      entity_name text COLLATE "C" NOT NULL,
+      record_id text COLLATE "C" NOT NULL,
+      content text NOT NULL,
+      terms tsvector NOT NULL,
+      n_terms integer NOT NULL,
+      content_hash text NOT NULL,
+      created_at timestamptz NOT NULL,
+      updated_at timestamptz NOT NULL,
+      PRIMARY KEY (entity_name, record_id)
+    )
+    """,
+    "CREATE INDEX IF NOT EXISTS kdb_search_terms ON {search} USING gin (terms)",
+)
+
+CREATE_GENERATION = """
+    CREATE TABLE {embedding} (
+      entity_name text COLLATE "C" NOT NULL,
+      record_id text COLLATE "C" NOT NULL,
+      passage integer NOT NULL DEFAULT 0,
+      content_hash text NOT NULL,
+      embedding {vector}({dimensions}),
+      reason text,
+      message text,
+      attempts integer NOT NULL DEFAULT 1,
+      updated_at timestamptz NOT NULL,
+      PRIMARY KEY (entity_name, record_id, passage)
+    )
+"""
+STORE_PLAIN = "ALTER TABLE {embedding} ALTER COLUMN embedding SET STORAGE PLAIN"
+CREATE_HNSW = """
+    CREATE INDEX CONCURRENTLY IF NOT EXISTS {hnsw_name} ON {embedding}
+    USING hnsw (embedding {vector}_ip_ops) WITH (m = {m}, ef_construction = {ef_construction})
+"""
+DROP_HNSW = "DROP INDEX CONCURRENTLY IF EXISTS {hnsw}"
+COUNT_EMBEDDINGS = "SELECT count(*) FROM (SELECT 1 FROM {embedding} LIMIT :many) AS e"
+ANALYZE_EMBEDDING, ANALYZE_SEARCH = "ANALYZE {embedding}", "ANALYZE {search}"
+HNSW_STATE = text("""
+    SELECT i.indisvalid, p.pid IS NOT NULL AS is_building
+    FROM pg_index AS i LEFT JOIN pg_stat_progress_create_index AS p ON p.index_relid = i.indexrelid
+    WHERE i.indexrelid = to_regclass(:hnsw)
+""")
+
+NO_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('kameleon ' || :what, 0))")
+HAS_SCHEMA = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
+EXTENSIONS = text("""
+    SELECT e.extname, e.extversion, quote_ident(n.nspname) AS schema
+    FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace WHERE e.extname IN ('vector', 'citus')
+""")
+CAN_ADD_VECTOR = text("""
+    SELECT EXISTS (SELECT 1 FROM pg_available_extensions WHERE name = 'vector')
+      AND NOT pg_is_in_recovery() AND current_setting('default_transaction_read_only') = 'off'
+""")
+LANGUAGES = text(
+    "SELECT CAST(CAST(c.oid AS regconfig) AS text) AS name, nspname, cfgname FROM pg_ts_config AS c "
+    "JOIN pg_namespace AS n ON n.oid = c.cfgnamespace ORDER BY 1"
+)
+
+STATES = """
+    SELECT s.record_id, s.content_hash, {embedded} AS embedded_hash
+    FROM {search} AS s {join}
+    WHERE s.entity_name = :entity AND s.record_id = ANY(:ids)
+"""
+
+UPSERT = """
+    INSERT INTO {search} (entity_name, record_id, content, terms, n_terms, content_hash, created_at, updated_at)
+    {rows}
+    ON CONFLICT (entity_name, record_id) DO UPDATE SET content = excluded.content, terms = excluded.terms,
+      n_terms = excluded.n_terms, content_hash = excluded.content_hash, updated_at = excluded.updated_at
+"""
+ROW = "(%s, %s, %s, to_tsvector({language}, %s), %s, %s, %s, %s)"
+LOADED = (
+    "SELECT entity_name, record_id, content, to_tsvector({language}, words), n_terms, content_hash, updated_at, "
+    "updated_at FROM kdb_loading ORDER BY entity_name, record_id"
+)
+LOADING = """
+    CREATE TEMPORARY TABLE kdb_loading (
+      entity_name text COLLATE "C", record_id text COLLATE "C", content text, words text, n_terms integer,
+      content_hash text, updated_at timestamptz
+    ) ON COMMIT DROP
+"""
+LOADING_COLUMNS = ("entity_name", "record_id", "content", "words", "content_hash", "n_terms", "updated_at")
+
+UPSERT_EMBEDDING = """
+    INSERT INTO {embedding} AS e
+      (entity_name, record_id, passage, content_hash, embedding, reason, message, attempts, updated_at)
+    {rows}
+    ON CONFLICT (entity_name, record_id, passage) DO UPDATE
+    SET embedding = excluded.embedding, reason = excluded.reason, message = excluded.message,
+        attempts = CASE WHEN e.content_hash = excluded.content_hash THEN e.attempts + 1 ELSE 1 END,
+        content_hash = excluded.content_hash, updated_at = excluded.updated_at
+"""
+EMBEDDING_ROW = "(%s, %s, 0, %s, CAST(%s AS {vector}), %s, %s, 1, %s)"
+EMBEDDING_COLUMNS = ("entity_name", "record_id", "content_hash", "updated_at", "embedding", "reason", "message")
+EMBEDDINGS_LOADED = "SELECT * FROM kdb_loading_embedding ORDER BY entity_name, record_id"
+LOADING_EMBEDDING = "CREATE TEMPORARY TABLE kdb_loading_embedding (LIKE {embedding} INCLUDING DEFAULTS) ON COMMIT DROP"
+ANY_EMBEDDING = "SELECT 1 FROM {embedding} WHERE entity_name = :entity AND record_id = ANY(:ids) LIMIT 1"
+
+HASHES = """
+    SELECT record_id, content_hash FROM {search} WHERE entity_name = :entity AND record_id = ANY(:ids)
+    ORDER BY record_id {hold}
+"""
+
+DELETE_STALE = """
+    DELETE FROM {embedding} AS e USING {search} AS s
+    WHERE s.entity_name = :entity AND s.record_id = ANY(:ids)
+      AND e.entity_name = s.entity_name AND e.record_id = s.record_id AND e.content_hash <> s.content_hash
+"""
+DELETE = "DELETE FROM {search} WHERE entity_name = :entity AND record_id = ANY(:ids) RETURNING record_id"
+DELETE_EMBEDDINGS = "DELETE FROM {embedding} WHERE entity_name = :entity AND record_id = ANY(:ids)"
+
+# A lexeme is quoted before it becomes a tsquery: a dictionary may make one of anything.
+QUOTED = "('''' || replace(replace(a.lexeme, '\\', '\\\\'), '''', '''''') || '''')"
+TERMS = """
+    WITH asked AS MATERIALIZED (
+      SELECT l.lexeme, min(w.place) AS place, sum(w.times) AS times
+      FROM unnest(CAST(:words AS text[]), CAST(:times AS integer[])) WITH ORDINALITY AS w(word, times, place),
+        unnest(to_tsvector({language}, w.word)) AS l
+      GROUP BY l.lexeme
+    ){with_totals}
+    SELECT a.lexeme, a.place, a.times, count(*) AS rows{totals}
+    FROM asked AS a JOIN {search} AS s ON s.terms @@ CAST({quoted} AS tsquery)
+    GROUP BY a.lexeme, a.place, a.times
+    ORDER BY rows, a.lexeme
+"""
+WITH_TOTALS = ", totals AS MATERIALIZED (SELECT count(*) AS rows, sum(n_terms) AS terms FROM {search})"
+TOTALS = ", (SELECT rows FROM totals) AS all_rows, (SELECT terms FROM totals) AS all_terms"
+
+ONES = "CAST(ARRAY[1, 1, 1, 1] AS real[])"
+BM25 = """(
+      SELECT sum(t.weight * t.times / (t.times + :floor + :slope * s.n_terms)) FROM (
+        SELECT a.weight,
+          round(1 / (1.64493406685 * (1 - CAST(ts_rank({ones}, s.terms, a.term) AS float8))) - 0.55) AS times
+        FROM unnest(CAST(:{terms} AS tsquery[]), CAST(:{weights} AS float8[])) AS a(term, weight)
+      ) AS t
+    )"""
+BY_KEYWORD = """
+    WITH ranked AS MATERIALIZED (
+      SELECT s.entity_name, s.record_id, {score} AS score FROM {search} AS s
+      WHERE s.terms @@ CAST(:chosen AS tsquery) AND {scope}
+      ORDER BY score DESC, s.entity_name, s.record_id LIMIT :limit
+    )
+"""
+ALL_CHOSEN = "SELECT entity_name, record_id, score, false AS is_widened FROM ranked"
+WIDER = """
+    SELECT ranked.entity_name, ranked.record_id, {full_score} AS score, false AS is_widened
+    FROM ranked JOIN {search} AS s ON s.entity_name = ranked.entity_name AND s.record_id = ranked.record_id
+    WHERE (SELECT count(*) FROM ranked) >= :enough
+    UNION ALL (
+      SELECT w.* FROM (SELECT 1 WHERE (SELECT count(*) FROM ranked) < :enough) AS is_open CROSS JOIN LATERAL (
+        SELECT s.entity_name, s.record_id, {full_score} AS score, true AS is_widened FROM {search} AS s
+        WHERE s.terms @@ CAST(:any AS tsquery) AND {scope}
+        ORDER BY score DESC, s.entity_name, s.record_id LIMIT :limit
+      ) AS w
+    )
+"""
+
+# The CTEs of the vector leg. `near` is what the planner makes of it: the HNSW index, or an exact scan where that is
+# cheaper or there is no index. HNSW may run dry before enough of a filter's matches are found: then `whole` looks at
+# all. A filter that few records pass is left to neither: `few` compares those alone. What a gate shuts is not begun.
+INDEX = """index AS MATERIALIZED (
+      SELECT EXISTS (SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(:hnsw) AND indisvalid) AS is_there
+    )"""
+ALLOWED = """allowed AS MATERIALIZED (
+      SELECT kdb_records.entity_name, kdb_records.id AS record_id FROM {records} WHERE {condition} LIMIT :narrow
+    )"""
+DISTANCE = "e.embedding {ip} CAST(:vector AS {vector})"
+NEAR = """near AS MATERIALIZED (
+      SELECT n.*, (SELECT is_there FROM index) AS is_hnsw FROM (SELECT 1{if_wide}) AS is_open CROSS JOIN LATERAL (
+        SELECT e.entity_name, e.record_id, e.content_hash, {distance} AS distance FROM {embedding} AS e
+        WHERE e.embedding IS NOT NULL AND {scope} ORDER BY {distance} LIMIT :limit
+      ) AS n
+    )"""
+WHOLE = """whole AS MATERIALIZED (
+      SELECT n.*, false AS is_hnsw
+      FROM (SELECT 1 FROM index WHERE is_there AND (SELECT count(*) FROM near) < :limit{and_wide}) AS is_open
+        CROSS JOIN LATERAL (
+          SELECT e.entity_name, e.record_id, e.content_hash, {distance} AS distance FROM {embedding} AS e
+          WHERE e.embedding IS NOT NULL AND {scope} ORDER BY ({distance}) + 0 LIMIT :limit
+        ) AS n
+    )"""
+IS_WIDE = "(SELECT count(*) FROM allowed) = :narrow"
+FEW = """few AS MATERIALIZED (
+      SELECT n.*, false AS is_hnsw FROM (SELECT 1 WHERE NOT {is_wide}) AS is_open CROSS JOIN LATERAL (
+        SELECT e.entity_name, e.record_id, e.content_hash, {distance} AS distance
+        FROM allowed AS a JOIN {embedding} AS e ON e.entity_name = a.entity_name AND e.record_id = a.record_id
+        WHERE e.embedding IS NOT NULL ORDER BY ({distance}) + 0 LIMIT :limit
+      ) AS n
+    )"""
+NEAREST = """nearest AS MATERIALIZED (
+      SELECT * FROM near WHERE NOT EXISTS (SELECT 1 FROM whole) UNION ALL SELECT * FROM whole
+    )"""
+NEAREST_OR_FEW = """nearest AS MATERIALIZED (
+      SELECT * FROM near WHERE NOT EXISTS (SELECT 1 FROM whole)
+      UNION ALL SELECT * FROM whole UNION ALL SELECT * FROM few
+    )"""
+BY_VECTOR = """
+    WITH {ctes}
+    SELECT s.entity_name, s.record_id, -n.distance AS cosine, {score} AS score, true AS is_nearest, n.is_hnsw
+    FROM nearest AS n
+      JOIN {search} AS s ON s.entity_name = n.entity_name AND s.record_id = n.record_id
+        AND s.content_hash = n.content_hash
+"""
+OTHERS = """
+    UNION ALL
+    SELECT s.entity_name, s.record_id, -({distance}), NULL, false, false
+    FROM unnest(CAST(:entities AS text[]), CAST(:ids AS text[])) AS k(entity_name, record_id)
+      JOIN {embedding} AS e ON e.entity_name = k.entity_name AND e.record_id = k.record_id AND e.embedding IS NOT NULL
+      JOIN {search} AS s ON s.entity_name = e.entity_name AND s.record_id = e.record_id
+        AND s.content_hash = e.content_hash
+"""
+
+HITS = """
+    SELECT s.entity_name, s.record_id, s.content, r.data
+    FROM unnest(CAST(:entities AS text[]), CAST(:ids AS text[])) AS k(entity_name, record_id)
+      JOIN {search} AS s ON s.entity_name = k.entity_name AND s.record_id = k.record_id
+      LEFT JOIN {records} AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
+"""
+SAME_STEM = """
+    SELECT w.word FROM unnest(CAST(:words AS text[])) AS w(word)
+    WHERE tsvector_to_array(to_tsvector({language}, w.word)) && (
+      SELECT array_agg(l.lexeme) FROM unnest(CAST(:asked AS text[])) AS q, unnest(to_tsvector({language}, q)) AS l
+    )
+"""
+
+CACHED = """
+    SELECT text_hash, embedding, used_at FROM {embedding_cache}
+    WHERE text_hash = ANY(:keys) AND fingerprint = :fingerprint
+"""
+
+STATUS = """
+    SELECT s.entity_name, count(*) AS indexed, max(s.updated_at) AS last_updated,
+      count(*) FILTER (WHERE {pending}) AS pending, count(*) FILTER (WHERE {failed}) AS failed
+    FROM {search} AS s {join}
+    GROUP BY s.entity_name ORDER BY s.entity_name
+"""
+JOIN_EMBEDDING = """
+    LEFT JOIN {embedding} AS e ON e.entity_name = s.entity_name AND e.record_id = s.record_id AND e.passage = 0
+"""
+IS_PENDING = "s.content_hash <> '' AND (e.record_id IS NULL OR e.content_hash <> s.content_hash)"
+IS_FAILED = "e.record_id IS NOT NULL AND e.content_hash = s.content_hash AND e.embedding IS NULL"
+PENDING = """
+    SELECT s.entity_name, s.record_id, s.content, s.content_hash
+    FROM {search} AS s {join}
+    WHERE (s.entity_name, s.record_id) > (:entity, :id) AND {condition}
+    ORDER BY s.entity_name, s.record_id LIMIT :limit
+"""
+FAILURES = """
+    SELECT s.entity_name, s.record_id, e.reason, e.message, e.attempts
+    FROM {search} AS s {join}
+    WHERE {condition} ORDER BY s.entity_name, s.record_id
+"""
