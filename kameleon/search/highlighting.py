@@ -1,15 +1,18 @@
 """Places in a text: where the words of a query stand."""
 
 from collections.abc import Iterable
+from itertools import islice
 
 from ..content import CJK_RUN, bigrams
 
 MARKED_CHARACTERS = 20_000
+MARKED_PAIRS = 1_000
 
 
 def cjk_pairs(query: str) -> list[str]:
     """What to look for of a query's Chinese, Japanese and Korean: every pair, or a character that stands alone."""
-    return [pair for run in CJK_RUN.findall(query) for pair in bigrams(run) if len(pair) == min(2, len(run))]
+    pairs = (pair for run in CJK_RUN.findall(query) for pair in bigrams(run) if len(pair) == min(2, len(run)))
+    return list(islice(pairs, MARKED_PAIRS))
 
 
 def places(text: str, words: Iterable[str]) -> Iterable[tuple[int, int]]:

@@ -400,16 +400,17 @@ class PostgreSQLStore(Schema):
 
     def spans(self, connection: Connection, query: str, texts: Sequence[str]) -> list[Spans]:
         words = self._reader(connection)
-        found = [words.places(text_[:MARKED_CHARACTERS]) for text_ in texts]
-        distinct = list({word for places_ in found for _, _, word in places_})
+        texts = [content[:MARKED_CHARACTERS] for content in texts]
+        found = [words.places(content) for content in texts]
+        distinct = list({word for read in found for _, _, word in read})
         asked = list(dict.fromkeys(words.asked(query)))[:QUERY_TERMS]
         same: set[str] = set()
         if asked and distinct:
             same.update(connection.execute(self._text(sql.SAME_STEM), {"words": distinct, "asked": asked}).scalars())
         pairs = cjk_pairs(query)
         return [
-            merge([*((start, end) for start, end, word in places_ if word in same), *places(text_, pairs)])
-            for places_, text_ in zip(found, texts, strict=True)
+            merge([*((start, end) for start, end, word in read if word in same), *places(content, pairs)])
+            for read, content in zip(found, texts, strict=True)
         ]
 
     # by_vector

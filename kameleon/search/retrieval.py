@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
@@ -24,6 +24,7 @@ log = logging.getLogger("kameleon.search")
 
 Embed = Callable[["EmbeddingService", str], "Vector"]
 
+READ_CHARACTERS = 50_000
 NOTHING = Candidates({})
 
 
@@ -97,7 +98,9 @@ class Retriever:
 
     def _keyword_leg(self, connection: Connection, query: Query, scope: Scope, answer: Answer) -> None:
         start = time.perf_counter()
-        answer.keyword = self._store.by_keyword(connection, query.text, scope, limit=query.depth, enough=query.limit)
+        text = query.text[:READ_CHARACTERS]
+        found = self._store.by_keyword(connection, text, scope, limit=query.depth, enough=query.limit)
+        answer.keyword = found if text == query.text else replace(found, is_exact=False)
         answer.milliseconds["keyword"] = elapsed_ms(start)
 
     def _vector_leg(self, connection: Connection, query: Query, scope: Scope, answer: Answer) -> None:
@@ -173,7 +176,9 @@ class Retriever:
         ]  # deleted meanwhile, where the caller's transaction has no snapshot
         explained = explain(keys, legs, answer)
         texts = [found[key].content for key in keys]
-        spans = self._store.spans(connection, query.text, texts) if query.highlight else [()] * len(keys)
+        spans = (
+            self._store.spans(connection, query.text[:READ_CHARACTERS], texts) if query.highlight else [()] * len(keys)
+        )
         return [
             SearchResult(*refs[key], fused[key], found[key].data, found[key].content, explained[key], places)
             for key, places in zip(keys, spans, strict=True)
