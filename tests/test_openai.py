@@ -28,11 +28,18 @@ Serve = Callable[..., EmbeddingService]
 def server() -> Iterator[Server]:
     with serving() as running:
         yield running
+    while made:
+        if "_client" in vars(last := made.pop()):
+            last._client.close()
+
+
+made: list[OpenAIProvider] = []
 
 
 def provider(server: Server, **options: Any) -> OpenAIProvider:
     options = {"dimensions": DIMENSIONS, "api_key": KEY, "base_url": server.url, **options}
-    return OpenAIProvider("text-embedding-3-small", **options)
+    made.append(OpenAIProvider("text-embedding-3-small", **options))
+    return made[-1]
 
 
 @pytest.fixture
