@@ -106,7 +106,8 @@ def bigrams(run: str) -> Iterator[str]:
 
 
 def render(data: Mapping[str, Any], fields: Iterable[str]) -> str:
-    """What a record says: its searchable fields in order, one line each; lists are joined, empty fields left out."""
+    """What a record says: its searchable fields in order, one line each; lists are joined, objects too, in the order of
+    their names (JSONB keeps no other); empty fields are left out."""
     return "\n".join(text for field in fields if (text := say(data.get(field))))
 
 
@@ -116,9 +117,11 @@ def say(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
-        return ", ".join(text for item in value.values() if (text := say(item)))
+        return ", ".join(text for name in sorted(value) if (text := say(value[name])))
     if isinstance(value, list | tuple):
         return ", ".join(text for item in value if (text := say(item)))
+    if isinstance(value, float):
+        return str(int(value) if abs(value) >= 1e16 else value + 0.0)  # JSONB keeps no exponent and no -0.0
     return str(value)
 
 

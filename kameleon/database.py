@@ -23,6 +23,8 @@ def create_engine(url: str, **options: Any) -> Engine:
         engine = sqlalchemy.create_engine(parsed, **options)
     except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError, ImportError, ValueError) as error:
         raise InvalidInput(f"no database can be opened as {shown(url)}: {error}. Try sqlite:///kameleon.db") from error
+    if engine.dialect.is_async:
+        raise InvalidInput(f"kameleon is synchronous, {parsed.drivername} is not. Try postgresql:// or sqlite:///")
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", partial(_connected, engine.dialect.dbapi))
         event.listen(engine, "begin", _began)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 import sqlalchemy
 from hypothesis import HealthCheck, given, settings
@@ -182,6 +183,12 @@ def test_simple_finds_stop_words_and_english_does_not(pg_engine: Engine, schema:
 @pytest.mark.parametrize("query", ["Москва", "МОСКВА", "москва", "ÉCLAIR", "eclair", "e\u0301clair"])
 def test_case_and_accents_do_not_depend_on_the_locale(search: SearchEngine, query: str) -> None:
     search.index_records_batch([("A", "1", "Москва, Éclair"), ("A", "2", "other")])
+    assert ids(search.search(query, mode="keyword")) == ["1"]
+
+
+@pytest.mark.parametrize(("text", "query"), [("½ cup", "½"), ("x² + y", "x²"), ("① one", "①"), ("ΟΔΟΣ", "οδος")])
+def test_numbers_in_circles_and_final_sigmas_are_found(search: SearchEngine, text: str, query: str) -> None:
+    search.index_records_batch([("A", "1", text), ("A", "2", "other")])
     assert ids(search.search(query, mode="keyword")) == ["1"]
 
 
@@ -399,6 +406,22 @@ def test_a_broken_index_is_seen_and_built_anew(indexed: SearchEngine, pg_engine:
     assert indexed.search("word1 word2", mode="vector").plan.vector_search == "exact"
     indexed.sync()
     assert indexed.vector_index(generation) == "hnsw"
+
+
+def test_of_many_builders_one_builds(pg_url: URL, search: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgresql_schema, "INDEXED_FROM", 1_000)
+    search.index_records_batch([("A", str(n), f"text {n}") for n in range(3_000)])
+    ready = threading.Barrier(5)
+
+    def build(_: int) -> bool:
+        engine = SearchEngine(opened(pg_url), HashProvider())
+        ready.wait()
+        return engine.index_vectors()
+
+    with ThreadPoolExecutor(5) as pool:
+        built = list(pool.map(build, range(5)))
+    assert sum(built) == 1
+    assert search.vector_index(search.generations()[0]) == "hnsw"
 
 
 def test_a_stale_embedding_is_never_a_hit(search: SearchEngine, pg_engine: Engine) -> None:
@@ -854,3 +877,31 @@ def test_hnsw_is_what_the_planner_uses(indexed: SearchEngine, pg_engine: Engine)
     event.listen(pg_engine, "before_cursor_execute", explain)
     assert indexed.search("word1 word2", mode="vector").plan.vector_search == "hnsw"
     assert "Index Scan using kdb_embedding_g1_hnsw" in plans[0]
+
+
+def test_a_connection_of_another_encoding_stores_the_same(pg_url: URL) -> None:
+    search = SearchEngine(opened(pg_url, connect_args={"client_encoding": "LATIN1"}), HashProvider(8))
+    search.index_records_batch([("A", str(n), f"café {n}") for n in range(1_500)])
+    (hit,) = SearchEngine(opened(pg_url)).search("1499", mode="keyword")
+    assert hit.matched_text == "café 1499"
+    with pytest.raises(StorageError, match="client_encoding cannot carry"):
+        search.index_record("A", "1", "🦊")
+
+
+def test_a_cursor_that_writes_values_into_statements_will_do(pg_url: URL) -> None:
+    engine = opened(pg_url, connect_args={"cursor_factory": psycopg.ClientCursor})
+    search = SearchEngine(engine, HashProvider())
+    search.index_records_batch(FOXES)
+    assert search.search("fox number7 of the river", mode="vector")[0].id == "7"
+
+
+def test_what_is_no_connection_is_told(search: SearchEngine) -> None:
+    with kameleon.create_engine("sqlite://").connect() as other:
+        for wrong in (other, search.engine, "x"):
+            for call in (
+                lambda c: search.search("fox", connection=c),
+                lambda c: search.index_record("A", "1", "x", connection=c),
+                lambda c: search.delete_record("A", "1", connection=c),
+            ):
+                with pytest.raises(InvalidInput, match=r"session\.connection\(\)"):
+                    call(wrong)

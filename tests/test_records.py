@@ -271,3 +271,26 @@ def test_any_json_is_stored_as_it_is_or_refused_with_our_error(records: RecordSt
         assert isinstance(error, InvalidRecord)  # noqa: PT017
         return
     assert records.get("Json", "1").data == {name: value for name, value in data.items() if name != "id"}
+
+
+def test_what_a_record_says_does_not_change_with_how_it_is_stored(records: RecordStore, provider: HashProvider) -> None:
+    records.create_entity("D", search=["address", "numbers"])
+    said = {"address": {"street": "Main Road", "city": "Oslo town"}, "numbers": [1e16, -0.0, 1e22, 2.5]}
+    records.insert("D", [{"id": "1", **said, "status": 1}])
+    records.update("D", "1", {"status": 2})
+    assert records.insert("D", [{"id": "1", **said, "status": 3}], on_conflict="upsert").index.unchanged == 1
+    assert len(provider.calls) == 1
+
+
+@pytest.mark.parametrize("number", [2.5e22 / 7, 1.7976931348623157e308, 1e16, 0.1])
+def test_a_number_is_found_by_itself_wherever_it_stands(records: RecordStore, number: float) -> None:
+    records.insert("N", [{"id": "1", "say": "a b", "n": number, "list": [number, 1], "object": {"x": number}}])
+    for where in (
+        {"n": number},
+        {"n": {"$in": [number]}},
+        {"list": {"$contains": number}},
+        {"list": [number, 1]},
+        {"object": {"x": number}},
+        {"object.x": number},
+    ):
+        assert [record.id for record in records.list("N", where=where)] == ["1"]

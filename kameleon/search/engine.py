@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ..embeddings.service import EmbeddingService, Listener
 
 TRIES = 10
-PAUSE_S = 0.02
+PAUSE_S = 0.002
 ON_PROVIDER_ERROR = ("defer", "raise")
 
 T = TypeVar("T")
@@ -381,6 +381,7 @@ class SearchEngine:
                 with self._store.writing() as conn:
                     yield conn
             else:
+                self._check_connection(connection)
                 with self._store.joining(connection), self._store.savepoint(connection):
                     yield connection
 
@@ -392,6 +393,7 @@ class SearchEngine:
                 with self._store.reading() as conn:
                     yield conn
             else:
+                self._check_connection(connection)
                 with self._store.joining(connection):
                     yield connection
 
@@ -402,8 +404,17 @@ class SearchEngine:
             with self.reading() as conn:
                 yield conn
         else:
+            self._check_connection(connection)
             with self._store.translating(), self._store.visiting(connection):
                 yield connection
+
+    def _check_connection(self, connection: object) -> None:
+        wanted = self.engine.dialect.name
+        if not isinstance(connection, Connection) or connection.dialect.name != wanted:
+            raise InvalidInput(
+                f"connection= is a SQLAlchemy Connection to {wanted}, not {connection!r:.80}. Of a Session, give "
+                "session.connection()"
+            )
 
     def retried(self, attempt: Callable[[], T], connection: Connection | None = None) -> T:
         """What `attempt` returns, begun anew while other writers come in between. In the caller's transaction that is
@@ -414,7 +425,7 @@ class SearchEngine:
             except TransactionConflict as conflict:
                 if not tries_left or not (connection is None or isinstance(conflict, Outdated)):
                     raise
-            time.sleep(random.uniform(0, PAUSE_S))
+            time.sleep(random.uniform(0, PAUSE_S * 2 ** (TRIES - tries_left)))
         raise AssertionError
 
     def _prepare_schema(self, create_tables: bool) -> None:

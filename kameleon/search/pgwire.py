@@ -3,6 +3,7 @@
 https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format". Integers and floats are big-endian.
 """
 
+import json
 import struct
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -73,6 +74,15 @@ class PackedDumper(Dumper):
         return obj.data
 
 
+class PackedTextDumper(Dumper):
+    """For cursors that write values into the statement."""
+
+    def dump(self, obj: Packed) -> bytes:
+        (dimensions,) = struct.unpack_from(">H", obj.data)
+        is_half = len(obj.data) == 4 + 2 * dimensions
+        return json.dumps(np.frombuffer(obj.data, ">f2" if is_half else ">f4", offset=4).tolist()).encode()
+
+
 def driver_of(connection: Connection) -> Any:
     return connection.connection.driver_connection
 
@@ -80,5 +90,6 @@ def driver_of(connection: Connection) -> Any:
 def adapt(connection: Connection) -> None:
     """Teaches this driver connection to send `Packed`, once."""
     if "kameleon_packed" not in connection.info:
-        driver_of(connection).adapters.register_dumper(Packed, PackedDumper)
+        for dumper in (PackedTextDumper, PackedDumper):
+            driver_of(connection).adapters.register_dumper(Packed, dumper)
         connection.info["kameleon_packed"] = True

@@ -22,7 +22,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, TwoPhaseTransaction, text
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..content import analyze
@@ -161,6 +161,12 @@ class PostgreSQLStore(Schema):
             raise storage_error(error.orig or error) from error
         except psycopg.Error as error:
             raise storage_error(error) from error
+        except UnicodeError as error:
+            raise StorageError(
+                f"the connection's client_encoding cannot carry this text ({error}). Let it be UTF8"
+            ) from error
+        except InvalidRequestError as error:
+            raise StorageError(f"the connection cannot be used: {error}") from error
         except PoolTimeout as error:
             raise StorageError(
                 f"the engine's pool had no connection to give in time ({error}). Give it more (pool_size=, "
@@ -236,11 +242,13 @@ class PostgreSQLStore(Schema):
             pgwire.copy_into(cursor, table, names, data)
 
     def _may_copy(self, connection: Connection) -> bool:
-        """A temporary table needs a right that most roles have, and cannot be part of a two-phase commit."""
+        """A temporary table needs a right that most roles have, and cannot be part of a two-phase commit. What is
+        copied is UTF-8."""
         if self._has_temp is None:
             right = text("SELECT has_database_privilege(current_database(), 'TEMPORARY')")
             self._has_temp = bool(connection.scalar(right))
-        return self._has_temp and not isinstance(connection.get_transaction(), TwoPhaseTransaction)
+        is_utf8 = driver_of(connection).info.encoding == "utf-8"
+        return self._has_temp and is_utf8 and not isinstance(connection.get_transaction(), TwoPhaseTransaction)
 
     def write_embeddings(
         self,

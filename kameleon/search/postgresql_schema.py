@@ -190,27 +190,33 @@ class Schema:
         return "hnsw is being built" if state.is_building else "hnsw is broken: `kameleon embeddings sync` rebuilds it"
 
     def index_vectors(self, generation: Generation) -> bool:
-        """Concurrently, so that writers go on; that needs a connection outside any transaction."""
-        with self._engine.connect() as connection:
-            state = connection.execute(sql.HNSW_STATE, {"hnsw": self._hnsw(generation)}).one_or_none()
-            many = connection.scalar(self._text(sql.COUNT_EMBEDDINGS, generation), {"many": INDEXED_FROM}) or 0
-            self._load_extensions(connection)
+        """Concurrently, so that writers go on; that needs a connection outside any transaction. Another holds the lock
+        meanwhile, in a transaction that touches nothing else, for a session's own lock would stay with a pooler."""
+        with self._engine.connect() as guard:
+            name = self._embedding(generation).replace("'", "''")
+            if not guard.exec_driver_sql(sql.TRY_LOCK.format(name=name)).scalar():
+                return False
+            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                return self._build_index(connection, generation)
+
+    def _build_index(self, connection: Connection, generation: Generation) -> bool:
+        state = connection.execute(sql.HNSW_STATE, {"hnsw": self._hnsw(generation)}).one_or_none()
+        many = connection.scalar(self._text(sql.COUNT_EMBEDDINGS, generation), {"many": INDEXED_FROM}) or 0
         if many < INDEXED_FROM or (state is not None and (state.indisvalid or state.is_building)):
             return False
+        self._load_extensions(connection)
         started = time.perf_counter()
-        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            driver = driver_of(connection)
-            driver.add_notice_handler(warn_of_notice)
-            try:
-                for statement in (sql.DROP_HNSW, sql.CREATE_HNSW) if state is not None else (sql.CREATE_HNSW,):
-                    connection.execute(self._text(statement, generation))
-            finally:
-                driver.remove_notice_handler(warn_of_notice)
-            for statement in (sql.ANALYZE_EMBEDDING, sql.ANALYZE_SEARCH):
+        driver = driver_of(connection)
+        driver.add_notice_handler(warn_of_notice)
+        try:
+            for statement in (sql.DROP_HNSW, sql.CREATE_HNSW) if state is not None else (sql.CREATE_HNSW,):
                 connection.execute(self._text(statement, generation))
-            is_built = self.vector_index(connection, generation) == "hnsw"
+        finally:
+            driver.remove_notice_handler(warn_of_notice)
+        for statement in (sql.ANALYZE_EMBEDDING, sql.ANALYZE_SEARCH):
+            connection.execute(self._text(statement, generation))
         log.info("vector_index:built generation=%d seconds=%.1f", generation.number, time.perf_counter() - started)
-        return is_built
+        return self.vector_index(connection, generation) == "hnsw"
 
     # names
 

@@ -49,6 +49,8 @@ HNSW_STATE = text("""
 
 NO_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('kameleon ' || :what, 0))")
+# Without a bind: the portal of a statement with one keeps its snapshot, which the build would wait for.
+TRY_LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended('kameleon index of {name}', 0))"
 HAS_SCHEMA = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
 EXTENSIONS = text("""
     SELECT e.extname, e.extversion, quote_ident(n.nspname) AS schema

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .filters import ORDERED, Comparison, Filter
-from .tables import dump
+from .tables import digits, dump
 
 MAX_FLOAT = "1.7976931348623157e308"
 
@@ -51,12 +51,12 @@ def equals(value: str, wanted: Any, binds: dict[str, Any]) -> str:
         return f"({value} IS NULL OR {value} = 'null')"
     if isinstance(wanted, float):
         return when(value, "number", f"{number(value, wanted)} = {bind(binds, wanted)}")
-    return f"({value} = CAST({bind(binds, dump(wanted))} AS jsonb))"
+    return f"({value} = CAST({bind(binds, dump(digits(wanted)))} AS jsonb))"
 
 
 def equals_any(value: str, options: Sequence[Any], binds: dict[str, Any]) -> str:
     floats = [option for option in options if isinstance(option, float)]
-    others = [dump(option) for option in options if option is not None and not isinstance(option, float)]
+    others = [dump(digits(option)) for option in options if option is not None and not isinstance(option, float)]
     found = []
     if None in options:
         found.append(equals(value, None, binds))
@@ -68,7 +68,7 @@ def equals_any(value: str, options: Sequence[Any], binds: dict[str, Any]) -> str
 
 
 def contains(value: str, wanted: Any, binds: dict[str, Any]) -> str:
-    member = f"{value} @> CAST({bind(binds, dump(wanted))} AS jsonb)"
+    member = f"{value} @> CAST({bind(binds, dump(digits(wanted)))} AS jsonb)"
     inside = f"strpos({value} #>> '{{}}', {bind(binds, wanted)}) > 0" if isinstance(wanted, str) else "false"
     return f"CASE jsonb_typeof({value}) WHEN 'array' THEN {member} WHEN 'string' THEN {inside} ELSE false END"
 

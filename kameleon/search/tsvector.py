@@ -42,8 +42,11 @@ class Words(dict[int, str]):
     def _read(self, character: str) -> str:
         if self._folds and ACCENTED.match(character):
             return "".join(part for part in normalize("NFD", character) if not ACCENTED.match(part)).lower()
-        if character.isalnum() or category(character) in ("Mn", "Mc", "Co"):
-            return character.lower()
+        kind = category(character)
+        if kind == "No":
+            return "".join(part if part.isalnum() else " " for part in normalize("NFKC", character)).lower()
+        if character.isalnum() or kind in ("Mn", "Mc", "Co"):
+            return character.lower().replace("ς", "σ")
         return " "
 
     def indexed(self, text: str) -> tuple[str, int]:
