@@ -190,9 +190,6 @@ def postgresql_write_path(rows: int, seed: int) -> Iterator[str]:
 
 def hand_written_rows(engine: Engine, texts: Sequence[str], provider: AtHand, *, with_hnsw: bool) -> float:
     """Binary COPY as pgvector's README has it; multi-row inserts of 1,000 where the index is there."""
-    now = datetime.now(UTC)
-    rows = [("Record", str(n), text, 35, f"{n:032x}", now, now) for n, text in enumerate(texts)]
-    embeddings = [("Record", str(n), 0, f"{n:032x}", provider.vectors[text], 1, now) for n, text in enumerate(texts)]
     with engine.begin() as connection:
         connection.exec_driver_sql(POSTGRESQL_BY_HAND)
         if with_hnsw:
@@ -200,6 +197,11 @@ def hand_written_rows(engine: Engine, texts: Sequence[str], provider: AtHand, *,
     with engine.connect() as connection, stopwatch() as watch:
         driver: Any = connection.connection.driver_connection
         register_vector(driver)
+        now = datetime.now(UTC)
+        rows = [("Record", str(n), text, 35, f"{n:032x}", now, now) for n, text in enumerate(texts)]
+        embeddings = [
+            ("Record", str(n), 0, f"{n:032x}", provider.vectors[text], 1, now) for n, text in enumerate(texts)
+        ]
         with driver.cursor() as cursor:
             if with_hnsw:
                 insert_rows(cursor, "hand_search", SEARCH_COLUMNS, rows)
