@@ -97,9 +97,11 @@ class Catalog:
         named = sorted((row for row in rows if row.name is not None), key=lambda row: row.name)
         return made, {row.name: Entity(row.name, _fields(row.definition)) for row in named}
 
-    def ensure_generation(self, connection: Connection, provider: "EmbeddingProvider") -> Generation | None:
-        """The provider's generation, an active one made if the index has none yet; None where another model is."""
-        known = self.generations(connection)
+    def ensure_generation(
+        self, connection: Connection, known: Sequence[Generation], provider: "EmbeddingProvider"
+    ) -> Generation | None:
+        """The provider's of the `known` generations, an active one made if the index has none yet; None where another
+        model is."""
         if of_fingerprint(known, provider.fingerprint) is None and not mismatch(known, provider):
             self._store.lock_registry(connection)
             known = self.generations(connection)

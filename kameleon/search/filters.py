@@ -7,7 +7,7 @@ holds only among numbers or among texts. A missing field equals null.
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,3 +126,20 @@ def plain(value: Any, depth: int = 0) -> Any:
     if value is not None and not isinstance(value, bool | int | float | str):
         raise InvalidFilter(f"a filter compares with JSON values, not {type(value).__name__} ({value!r:.60})")
     return value
+
+
+def condition(filter_: Filter, binds: dict[str, Any], comparison: Callable[[Comparison, dict[str, Any]], str]) -> str:
+    """The tree as SQL that is true or false, never NULL, so that NOT means what it says. `comparison` is the store's
+    own; values go into `binds`."""
+    if isinstance(filter_, Comparison):
+        return f"coalesce({comparison(filter_, binds)}, false)"
+    members = [condition(member, binds, comparison) for member in filter_.members]
+    if filter_.operator == "$not":
+        return f"NOT ({members[0]})"
+    return "(" + (" AND " if filter_.operator == "$and" else " OR ").join(members or ["true"]) + ")"
+
+
+def bind(binds: dict[str, Any], value: Any) -> str:
+    name = f"where{len(binds)}"
+    binds[name] = value
+    return f":{name}"

@@ -31,12 +31,12 @@ from ..values import Failure, Generation, IndexStatus, Ref
 from . import pgwire
 from . import postgresql_sql as sql
 from .bm25 import K1, QUERY_TERMS, QUERY_WORDS, B, best_first, cheapest, weight
-from .filters import Filter
+from .filters import Filter, condition
 from .highlighting import MARKED_CHARACTERS, cjk_pairs, merge, places
 from .pgwire import Packed, adapt, driver_of
 from .postgresql_errors import storage_error
 from .postgresql_schema import ITERATIVE_SINCE, MAX_VECTOR, Schema
-from .postgresql_where import condition
+from .postgresql_where import comparison
 from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Scope, Spans, State, Term
 from .tables import parts, utc
 
@@ -262,8 +262,7 @@ class PostgreSQLStore(Schema):
         current = sorted(e for e in embeddings if e.ref in keys or hashes.get(e.ref) == e.content_hash)
         if not current:
             return
-        is_half = generation.dimensions > MAX_VECTOR
-        packed = pgwire.vectors([e.vector for e in current], generation.dimensions, is_half=is_half)
+        packed = packed_for(generation, [e.vector for e in current])
         rows = [
             (*ref, hash_, vector, reason, message)
             for (ref, hash_, _, reason, message), vector in zip(current, packed, strict=True)
@@ -434,9 +433,7 @@ class PostgreSQLStore(Schema):
     ) -> tuple[Candidates, Candidates]:
         self._prepare_vectors(connection, limit)
         where, binds = self._scope_sql(scope, "e")
-        (packed,) = pgwire.vectors(
-            [vector.tobytes()], generation.dimensions, is_half=generation.dimensions > MAX_VECTOR
-        )
+        (packed,) = packed_for(generation, [vector.tobytes()])
         binds |= {"vector": Packed(packed or b""), "limit": limit, "hnsw": self._hnsw(generation)}
         ctes, wide = [sql.INDEX, sql.NEAR, sql.WHOLE, sql.NEAREST], {"if_wide": "", "and_wide": ""}
         if scope.filter is not None:
@@ -525,19 +522,14 @@ class PostgreSQLStore(Schema):
         rows = connection.execute(self._text(sql.CACHED), {"keys": list(keys), "fingerprint": fingerprint})
         return [Cached(row.text_hash, row.embedding, utc(row.used_at)) for row in rows]
 
-    def cache(self, connection: Connection, fingerprint: str, rows: Mapping[str, bytes], now: datetime) -> None:
-        values = [
-            {"text_hash": key, "fingerprint": fingerprint, "embedding": vector, "used_at": now}
-            for key, vector in sorted(rows.items())
-        ]
-        if values:
-            connection.execute(insert(self.tables.embedding_cache).on_conflict_do_nothing(), values)
+    def cache(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        connection.execute(insert(self.tables.embedding_cache).on_conflict_do_nothing(), rows)
 
     # filters
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}
-        return condition(filter_, binds), binds
+        return condition(filter_, binds, comparison), binds
 
     def _scope_sql(self, scope: Scope, alias: str) -> tuple[str, dict[str, Any]]:
         """A condition on `alias`."""
@@ -549,14 +541,18 @@ class PostgreSQLStore(Schema):
         if scope.filter is not None:
             asked.append(
                 f"EXISTS (SELECT 1 FROM {self._names['records']} WHERE kdb_records.entity_name = {alias}.entity_name "
-                f"AND kdb_records.id = {alias}.record_id AND {condition(scope.filter, binds)})"
+                f"AND kdb_records.id = {alias}.record_id AND {condition(scope.filter, binds, comparison)})"
             )
         return " AND ".join(asked) or "true", binds
 
     def _record_condition(self, filter_: Filter, entities: Sequence[str], binds: dict[str, Any]) -> str:
         """The same on `kdb_records`, `:scope` being bound."""
-        asked = condition(filter_, binds)
+        asked = condition(filter_, binds, comparison)
         return f"kdb_records.entity_name = ANY(:scope) AND {asked}" if entities else asked
+
+
+def packed_for(generation: Generation, vectors: Sequence[bytes | None]) -> list[bytes | None]:
+    return pgwire.vectors(vectors, generation.dimensions, is_half=generation.dimensions > MAX_VECTOR)
 
 
 def by_entity(refs: Iterable[Ref]) -> Iterator[tuple[str, list[str]]]:

@@ -82,11 +82,11 @@ class Schema:
         self.tables.metadata.create_all(connection)
         for statement in sql.CREATE:
             connection.execute(self._text(statement))
+        self._language = language
         settings = self._read_settings(connection)
         for key, value in (("schema_version", str(SCHEMA_VERSION)), ("language", language)):
             if key not in settings:
                 connection.execute(self.tables.meta.insert(), {"key": key, "value": value})
-        self._read_settings(connection)
         if with_vectors and self._load_extensions(connection) is None and connection.scalar(sql.CAN_ADD_VECTOR):
             self._add_pgvector(connection)
 

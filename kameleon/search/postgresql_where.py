@@ -6,20 +6,10 @@ Paths are strict: one never goes into a list by itself, as SQLite's do not.
 from collections.abc import Sequence
 from typing import Any
 
-from .filters import ORDERED, Comparison, Filter
+from .filters import ORDERED, Comparison, bind
 from .tables import digits, dump
 
 MAX_FLOAT = "1.7976931348623157e308"
-
-
-def condition(filter_: Filter, binds: dict[str, Any]) -> str:
-    """SQL that is true or false, never NULL, so that NOT means what it says."""
-    if isinstance(filter_, Comparison):
-        return f"coalesce({comparison(filter_, binds)}, false)"
-    members = [condition(member, binds) for member in filter_.members]
-    if filter_.operator == "$not":
-        return f"NOT ({members[0]})"
-    return "(" + (" AND " if filter_.operator == "$and" else " OR ").join(members or ["true"]) + ")"
 
 
 def comparison(asked: Comparison, binds: dict[str, Any]) -> str:
@@ -84,9 +74,3 @@ def number(value: str, wanted: float) -> str:
     if isinstance(wanted, float):
         return f"CAST(least(greatest({exact}, -{MAX_FLOAT}), {MAX_FLOAT}) AS float8)"
     return exact
-
-
-def bind(binds: dict[str, Any], value: Any) -> str:
-    name = f"where{len(binds)}"
-    binds[name] = value
-    return f":{name}"

@@ -25,8 +25,8 @@ from ..errors import DatabaseLocked, InvalidInput, KameleonError, SchemaMissing,
 from ..values import Failure, Generation, IndexStatus, Ref
 from . import fts5
 from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, weight
-from .filters import Filter
-from .sqlite_where import condition
+from .filters import Filter, condition
+from .sqlite_where import comparison
 from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Scope, Spans, State, Term
 from .tables import SCHEMA_VERSION, Tables, document, instant, parts, too_new, utc
 
@@ -606,19 +606,14 @@ class SQLiteStore:
         rows = connection.execute(CACHED, {"keys": json.dumps(keys), "fingerprint": fingerprint})
         return [Cached(row.text_hash, row.embedding, utc(row.used_at)) for row in rows]
 
-    def cache(self, connection: Connection, fingerprint: str, rows: Mapping[str, bytes], now: datetime) -> None:
-        values = [
-            {"text_hash": key, "fingerprint": fingerprint, "embedding": vector, "used_at": now}
-            for key, vector in sorted(rows.items())
-        ]
-        if values:
-            connection.execute(insert(self.tables.embedding_cache).on_conflict_do_nothing(), values)
+    def cache(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        connection.execute(insert(self.tables.embedding_cache).on_conflict_do_nothing(), rows)
 
     # filters
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}
-        return condition(filter_, binds), binds
+        return condition(filter_, binds, comparison), binds
 
     def _scope_sql(self, scope: Scope) -> tuple[str, dict[str, Any]]:
         """A condition on `s`, "1" for every record."""
@@ -629,7 +624,7 @@ class SQLiteStore:
         if scope.filter is not None:
             parts_.append(
                 "EXISTS (SELECT 1 FROM kdb_records WHERE kdb_records.entity_name = s.entity_name "
-                f"AND kdb_records.id = s.record_id AND {condition(scope.filter, binds)})"
+                f"AND kdb_records.id = s.record_id AND {condition(scope.filter, binds, comparison)})"
             )
         return " AND ".join(parts_) or "1", binds
 

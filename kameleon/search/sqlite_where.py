@@ -6,18 +6,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .filters import ORDERED, Comparison, Filter
+from .filters import ORDERED, Comparison, bind
 from .tables import dump
-
-
-def condition(filter_: Filter, binds: dict[str, Any]) -> str:
-    """SQL that is 1 or 0, never NULL, so that NOT means what it says."""
-    if isinstance(filter_, Comparison):
-        return f"ifnull({comparison(filter_, binds)}, 0)"
-    members = [condition(member, binds) for member in filter_.members]
-    if filter_.operator == "$not":
-        return f"NOT ({members[0]})"
-    return "(" + (" AND " if filter_.operator == "$and" else " OR ").join(members or ["1"]) + ")"
 
 
 def comparison(asked: Comparison, binds: dict[str, Any]) -> str:
@@ -75,9 +65,3 @@ def contains(value: str, kind: str, path: str, wanted: Any, binds: dict[str, Any
     )
     inside = f"instr({value}, {bind(binds, wanted)}) > 0" if isinstance(wanted, str) else "0"
     return f"CASE {kind} WHEN 'array' THEN {member} WHEN 'text' THEN {inside} ELSE 0 END"
-
-
-def bind(binds: dict[str, Any], value: Any) -> str:
-    name = f"where{len(binds)}"
-    binds[name] = value
-    return f":{name}"

@@ -211,8 +211,8 @@ class Store(Protocol):
     def cached(self, connection: Connection, fingerprint: str, keys: Sequence[str]) -> list[Cached]:
         """The rows of the embedding cache that are there."""
 
-    def cache(self, connection: Connection, fingerprint: str, rows: Mapping[str, bytes], now: datetime) -> None:
-        """Adds rows, in the order of their keys, leaving those that are there."""
+    def cache(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Adds rows of `kdb_embedding_cache`, in their order, leaving those that are there."""
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         """A condition on `kdb_records.data` and its binds."""

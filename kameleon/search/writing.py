@@ -132,7 +132,7 @@ class Writer:
         provider = plan.service.provider
         if plan.cache and plan.cache.waiting:
             plan.cache.write(connection, provider.fingerprint, plan.cache.waiting)
-        generation = self._catalog.ensure_generation(connection, provider)
+        generation = self._catalog.ensure_generation(connection, known, provider)
         if generation is None:
             return replace(report, embedded=0, reused=0, failed=0, failures=(), pending=len(plan.to_embed))
         self._store.write_embeddings(connection, generation, plan.embeddings, now, keys)
