@@ -10,6 +10,7 @@ from .errors import KameleonError
 
 if TYPE_CHECKING:
     from .database import create_engine
+    from .mapping import searchable
     from .records import RecordStore
     from .search.engine import SearchEngine
     from .values import IndexReport, IndexStatus, SearchResult, SearchResults
@@ -23,6 +24,7 @@ __all__ = [
     "SearchResult",
     "SearchResults",
     "create_engine",
+    "searchable",
 ]
 
 _HOMES = {
@@ -33,6 +35,7 @@ _HOMES = {
     "SearchResult": ".values",
     "SearchResults": ".values",
     "create_engine": ".database",
+    "searchable": ".mapping",
 }
 
 

@@ -8,11 +8,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"values", "errors"},
-    {"content", "search.filters", "search.query", "search.fusion", "search.tables"},
+    {"content", "queue", "search.filters", "search.query", "search.fusion", "search.tables", "search.waiting"},
+    {"identity", "search.claims"},
+    {"mapping", "statements"},
     {"embeddings.batching", "embeddings.retry"},
     {"embeddings.provider"},
     {"embeddings.cache", "embeddings.checking"},
     {"search.store"},
+    {"search.criteria"},
     {
         "search.bm25",
         "search.citus",
@@ -41,6 +44,7 @@ FLOORS = [
     },
     {"search.stores"},
     {"search.writing", "search.retrieval", "embeddings"},
+    {"listener"},
     {"search", "search.engine"},
     {"records"},
     {""},
@@ -49,6 +53,7 @@ PURE = {
     "values",
     "errors",
     "content",
+    "queue",
     "embeddings.batching",
     "embeddings.retry",
     "search.filters",

@@ -50,17 +50,25 @@ class Evictor:
 class StoredCache:
     """An EmbeddingCache of one call.
 
-    `connection` is the caller's: the rows then wait in `waiting`, for `write` inside its transaction.
+    `connection` is the caller's, to read with. With `waits`, new rows are kept in `waiting`, for `write` inside the
+    caller's transaction.
     """
 
     def __init__(
-        self, store: Store, open_: Transactions, evictor: Evictor, *, connection: Connection | None = None
+        self,
+        store: Store,
+        open_: Transactions,
+        evictor: Evictor,
+        *,
+        connection: Connection | None = None,
+        waits: bool = False,
     ) -> None:
         self._store = store
         self._table = store.tables.embedding_cache
         self._open = open_
         self._evictor = evictor
         self._connection = connection
+        self._waits = waits
         self.waiting: dict[str, bytes] = {}
 
     def get(self, fingerprint: str, keys: Sequence[str]) -> "Mapping[str, Vector]":
@@ -73,7 +81,7 @@ class StoredCache:
 
     def put(self, fingerprint: str, vectors: "Mapping[str, Vector]") -> None:
         rows = {key: vector.astype("<f4", copy=False).tobytes() for key, vector in vectors.items()}
-        if self._connection is not None:
+        if self._waits:
             self.waiting.update(rows)
             return
         try:
@@ -96,7 +104,7 @@ class StoredCache:
         """Once a day for each text, so that looking up stays reading."""
         now = datetime.now(UTC)
         stale = sorted(row.key for row in found if now - row.used_at > USE_IS_NOTED_AFTER)
-        if not stale or self._connection is not None:
+        if not stale or self._waits:
             return
         table = self._table
         noted = update(table).where(table.c.text_hash == bindparam("key"), table.c.fingerprint == fingerprint)

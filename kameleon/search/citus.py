@@ -10,14 +10,20 @@ COPY_EVERYWHERE = text("SELECT create_reference_table(:table)")
 
 
 def distribute(
-    connection: Connection, search: str, *, small: Sequence[str], records: str, cache: str, embeddings: Sequence[str]
+    connection: Connection,
+    search: str,
+    *,
+    small: Sequence[str],
+    beside: Sequence[str],
+    records: str,
+    cache: str,
 ) -> list[str]:
     """Spread the tables that are not yet; tells which were."""
     wanted = [
         *((table, None, "") for table in small),
         (search, "record_id", "none"),
         (records, "id", search),
-        *((table, "record_id", search) for table in embeddings),
+        *((table, "record_id", search) for table in beside),
         (cache, "text_hash", "none"),
     ]
     done = []

@@ -1,5 +1,6 @@
 """`SearchEngine`, what users hold: each verb opens or joins a transaction and hands the work on to its room."""
 
+import asyncio
 import random
 import time
 import warnings
@@ -7,10 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
-from sqlalchemy import ColumnElement, Connection, Engine, text, true
+from sqlalchemy import ColumnElement, Connection, Engine, Select, select, text, true
 
 from ..content import check_entity, check_id
 from ..errors import (
@@ -27,15 +28,21 @@ from . import caching
 from .caching import Evictor, StoredCache
 from .catalog import Catalog, Entity, active, mismatch, of_fingerprint
 from .filters import parse_filter
-from .query import Query, ask
+from .query import Query, SearchOptions, ask
 from .retrieval import Embed, Retriever
-from .store import Entry
+from .store import Among, Entry
 from .stores import StoreOptions, make_store
-from .writing import Plan, Progress, Writer, entries
+from .waiting import off_the_loop, within
+from .writing import Ahead, Indexing, Plan, Progress, Writer, check_indexing, entries, make_entry
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from ..embeddings.provider import EmbeddingProvider, Vector
     from ..embeddings.service import EmbeddingService, Listener
+    from ..listener import Sessions
+    from ..mapping import Mapped
+    from ..queue import Put
 
 TRIES = 10
 PAUSE_S = 0.002
@@ -56,6 +63,10 @@ class SearchEngine:
     `cache` keeps embeddings by text in `kdb_embedding_cache`, about `cache_limit` texts; None asks the provider
     whether that is worth it.
 
+    `indexing` is how sessions that it is attached to commit: "sync" with the embeddings, "deferred" leaves these to
+    `kameleon embeddings worker`, "auto" does so where they take longer than `budget_s`. `session.info` may say
+    otherwise for one session, under "kameleon_indexing".
+
     Constructing it makes kameleon's tables where they are missing; `create_tables=False` leaves that to migrations.
 
     `options` belong to the database. SQLite: `vector_search` ("auto", "numpy", "sqlite-vec"). PostgreSQL: `schema`
@@ -75,6 +86,8 @@ class SearchEngine:
         on_provider_error: Literal["defer", "raise"] = "defer",
         cache: bool | None = None,
         cache_limit: int = 200_000,
+        indexing: Indexing = "sync",
+        budget_s: float = 1.0,
         **options: Unpack[StoreOptions],
     ) -> None:
         is_provider = hasattr(embedding_provider, "embed_batch") and not isinstance(embedding_provider, type)
@@ -86,6 +99,8 @@ class SearchEngine:
             raise InvalidInput(
                 f"unknown on_provider_error {on_provider_error!r}. Known: {', '.join(ON_PROVIDER_ERROR)}"
             )
+        self.indexing = check_indexing(indexing)
+        self.budget_s = budget_s
         self.engine = engine
         self._store = make_store(engine, options)
         self.tables = self._store.tables
@@ -101,13 +116,41 @@ class SearchEngine:
         self._evictor = Evictor(cache_limit)
         self._prepare_schema(create_tables)
 
+    # sessions
+
+    @cached_property
+    def sessions(self) -> "Sessions":
+        """What hears of sessions. The ORM loads with its first use: a command does without."""
+        from ..listener import Sessions
+
+        return Sessions(self)
+
+    def attach(self, sessions: T, *, indexing: Indexing | None = None) -> T:
+        """Index what sessions commit of classes declared `@searchable`, in their own transactions.
+
+        Takes a sessionmaker, async_sessionmaker or scoped_session and returns it; takes a Session class and returns one
+        derived from it. `indexing` stands for the engine's own in these sessions.
+        """
+        return self.sessions.attach(sessions, indexing)
+
     # writing
 
     def index_record(
-        self, entity: str, id: str | int, content: str, *, connection: Connection | None = None
+        self,
+        entity: str,
+        id: str | int,
+        content: str,
+        *,
+        connection: Connection | None = None,
+        session: "Session | None" = None,
     ) -> IndexReport:
-        """Index one record's text, replacing what was there."""
-        return self.index_records_batch([(entity, id, content)], connection=connection)
+        """Index one record's text, replacing what was there. With an attached `session` that is done when it commits,
+        together with all else that it changed; the report is empty then."""
+        if session is None:
+            return self.index_records_batch([(entity, id, content)], connection=connection)
+        (wanted,) = entries([(entity, id, content)])
+        self.sessions.queue_of(session).put(wanted.ref, wanted.content)
+        return IndexReport()
 
     def index_records_batch(
         self,
@@ -138,21 +181,94 @@ class SearchEngine:
         return report
 
     def plan(
-        self, wanted: Sequence[Entry], *, connection: Connection | None = None, progress: Progress | None = None
+        self,
+        wanted: Sequence[Entry],
+        *,
+        connection: Connection | None = None,
+        progress: Progress | None = None,
+        ahead: Ahead | None = None,
+        is_deferred: bool = False,
     ) -> Plan:
-        """Compare entries with the index and embed what differs. Writes nothing, and holds no lock while embedding;
-        inside the caller's transaction SQLite's write lock is taken first, for a transaction that reads and then writes
-        is refused when another wrote in between."""
+        """Compare entries with the index and embed what differs, unless that `is_deferred`. Writes nothing, and holds
+        no lock while embedding; inside the caller's transaction SQLite's write lock is taken first, for a transaction
+        that reads and then writes is refused when another wrote in between. `ahead` is what was embedded before."""
         with self.reading(connection) as conn:
             if connection is not None:
                 self._store.take_turn(conn)
             known = self.catalog.generations(conn)
             service = self._writing_service(conn, known)
             compared = self._writer.compare(conn, wanted, service, known)
-        plan = self._writer.embed(compared, progress=progress, cache=self._cache(service, connection))
+        if is_deferred:
+            return replace(compared, is_deferred=True)
+        is_async = connection is not None and connection.dialect.is_async
+        cache = ahead.cache if ahead and ahead.cache else self._cache(service, connection, on_a_thread=is_async)
+        embed = partial(self._writer.embed, compared, progress=progress, cache=cache, ahead=ahead)
+        plan = off_the_loop(embed) if is_async else embed()
         if plan.outage is not None and self._on_provider_error == "raise":
             raise type(plan.outage)(f"nothing was stored: {plan.outage}") from plan.outage
         return plan
+
+    def embed_ahead(
+        self,
+        known: "Mapping[Ref, Put]",
+        new: Sequence[str],
+        *,
+        connection: Connection | None,
+        indexing: Indexing,
+        is_async: bool,
+    ) -> Ahead | None:
+        """Embed what a transaction is about to write, before it holds a lock: `known` records, where they differ from
+        the index, and the texts of `new` ones. `connection` is the transaction's, if it has begun. With "auto" no
+        longer than `budget_s`; then, and with "deferred", a worker is left to it. Raises ProviderError where the
+        engine's `on_provider_error` is "raise"."""
+        wanted = [make_entry(ref, *put) for ref, put in known.items()]
+
+        def compare() -> "tuple[EmbeddingService | None, list[str]]":
+            with self.reading(connection) as conn:
+                generations = self.catalog.generations(conn)
+                service = self._writing_service(conn, generations)
+                if service is None or mismatch(generations, service.provider):
+                    return None, []
+                compared = self._writer.compare(conn, wanted, service, generations) if wanted else None
+            texts = [entry.content for entry in compared.to_embed] if compared else []
+            return service, list(dict.fromkeys([*texts, *(t for t in new if t and not t.isspace())]))
+
+        if self._provider is None:
+            return None
+        service, texts = off_the_loop(compare) if is_async and connection is None else compare()
+        if service is None or not texts:
+            return None
+        if indexing == "deferred":
+            return Ahead(service)
+        budget_s = self.budget_s if indexing == "auto" else None
+        cache = self._cache(service, connection, on_a_thread=is_async or budget_s is not None)
+        embed = partial(within, budget_s, partial(service.embed_batch, texts, on_error="collect", cache=cache))
+        made = off_the_loop(embed) if is_async else embed()
+        if made is not None and made.outage is not None and self._on_provider_error == "raise":
+            raise type(made.outage)(f"nothing was stored: {made.outage}") from made.outage
+        return Ahead(service, made, cache)
+
+    def write_changes(
+        self,
+        connection: Connection,
+        puts: "Mapping[Ref, Put]",
+        drops: Sequence[Ref],
+        *,
+        ahead: Ahead | None,
+        indexing: Indexing,
+    ) -> None:
+        """Bring the index to what the connection's transaction has changed, inside it."""
+        wanted = [make_entry(ref, *put) for ref, put in puts.items()]
+        is_deferred = indexing == "deferred" or (indexing == "auto" and ahead is not None and ahead.made is None)
+        with self.transaction(connection) as conn:
+            if drops:
+                self._store.delete(conn, sorted(drops), self.catalog.generations(conn))
+            if wanted:
+                self.apply(self.plan(wanted, connection=conn, ahead=ahead, is_deferred=is_deferred), conn)
+
+    def take_turn(self, connection: Connection) -> None:
+        with self._store.translating():
+            self._store.take_turn(connection)
 
     def check_current(self, plan: Plan, connection: Connection) -> None:
         """Raises Outdated if a plan may not be applied any more; called inside the transaction that will."""
@@ -163,8 +279,14 @@ class SearchEngine:
         """Write a plan inside the connection's transaction."""
         return self._writer.apply(connection, plan)
 
-    def delete_record(self, entity: str, id: str | int, *, connection: Connection | None = None) -> bool:
-        """Take a record out of the index; False if it was not there."""
+    def delete_record(
+        self, entity: str, id: str | int, *, connection: Connection | None = None, session: "Session | None" = None
+    ) -> bool:
+        """Take a record out of the index; False if it was not there. With an attached `session` that is done when it
+        commits, and the answer is True."""
+        if session is not None:
+            self.sessions.queue_of(session).drop(Ref(check_entity(entity), check_id(id)))
+            return True
         return self.delete_records([(entity, id)], connection=connection) == 1
 
     def delete_records(self, records: Iterable[tuple[str, str | int]], *, connection: Connection | None = None) -> int:
@@ -267,11 +389,18 @@ class SearchEngine:
         with self.transaction() as conn:
             return caching.clear(conn, self._store.tables.embedding_cache, unused_since)
 
-    def _cache(self, service: "EmbeddingService | None", connection: Connection | None = None) -> StoredCache | None:
+    def _cache(
+        self,
+        service: "EmbeddingService | None",
+        connection: Connection | None = None,
+        *,
+        on_a_thread: bool = False,
+    ) -> StoredCache | None:
         if service is None or not (service.provider.is_costly if self._is_caching is None else self._is_caching):
             return None
-        waits_for = None if self._store.has_spare_connection() else connection
-        return StoredCache(self._store, self, self._evictor, connection=waits_for)
+        waits = connection is not None and not self._store.has_spare_connection()
+        reads_with = connection if waits and not on_a_thread else None
+        return StoredCache(self._store, self, self._evictor, connection=reads_with, waits=waits)
 
     # reading
 
@@ -283,33 +412,75 @@ class SearchEngine:
         entities: Iterable[object] | None = None,
         limit: int = 10,
         min_score: float = 0.0,
-        where: Mapping[str, Any] | None = None,
+        where: Mapping[str, Any] | ColumnElement[bool] | None = None,
         mode: str = "hybrid",
         highlight: bool = False,
         connection: Connection | None = None,
     ) -> SearchResults:
         """The best records for a query, best first, scores 0..1 relative to the best there could be in each leg.
 
-        Any string is a query. `where` filters by record fields inside both legs. `mode` is hybrid, keyword or vector.
+        Any string is a query. `entity` is a name or a mapped class. `where` filters inside both legs: by the fields of
+        stored records, by the columns of a mapped class, or by any SQLAlchemy condition on one. `mode` is hybrid,
+        keyword or vector.
         Equal scores are ordered by (entity, id). Writes nothing. Raises InvalidInput and its kind for bad arguments;
         with mode="vector" also NoProvider, ModelMismatch, ProviderUnavailable, where hybrid answers by keywords alone
         and says so in `plan.note`.
         """
+        if isinstance(entities, str):
+            raise InvalidInput(f"entities is a list of names; for one, use entity={entities!r}")
+        names = [*([] if entity is None else [entity]), *(entities or ())]
+        among = None
+        if any(isinstance(name, type) for name in names) or isinstance(where, ColumnElement):
+            names, among = self.sessions.scope(names, where)
         asked = ask(
             query,
-            entity=entity,
-            entities=entities,
+            entities=names,
             limit=limit,
             min_score=min_score,
-            where=where,
+            where=None if among is not None else where,
             mode=mode,
             highlight=highlight,
+            among=None if among is None else self._among(*among),
         )
         embed = self._embedder(asked, connection)
         with self.visiting(connection) as conn:
             known, declared = self._catalog_for(conn, asked)
             service, note = (None, "") if mode == "keyword" else self._asking_service(known, mode)
             return Retriever(self._store, service, embed, known, declared, note).search(conn, asked)
+
+    async def asearch(
+        self,
+        query: str,
+        *,
+        entity: object = None,
+        entities: Iterable[object] | None = None,
+        **options: Unpack[SearchOptions],
+    ) -> SearchResults:
+        """`search` for coroutines: on a thread, so that neither the model nor the database holds the event loop up."""
+        return await asyncio.to_thread(partial(self.search, query, entity=entity, entities=entities, **options))
+
+    def select(
+        self, cls: type[T], query: str, *, connection: Connection | None = None, **options: Unpack[SearchOptions]
+    ) -> Select[tuple[T]]:
+        """The hits as a SELECT of a mapped class's objects, best first, to be run by any session of the database.
+
+        The search is done now, the statement names its hits. Joins and loader options go on it as on any; a condition
+        added to it narrows the hits, `where=` here finds `limit` that meet it.
+        """
+        mapped = self.sessions.searchable(cls)
+        hits = self.search(query, entity=cls, connection=connection, **options)
+        return mapped.ranked(select(cls), [hit.id for hit in hits])
+
+    async def aselect(self, cls: type[T], query: str, **options: Unpack[SearchOptions]) -> Select[tuple[T]]:
+        """`select` for coroutines: the search is done on a thread."""
+        return await asyncio.to_thread(partial(self.select, cls, query, **options))
+
+    def _among(self, mapped: "Mapped", cls: type, where: ColumnElement[bool]) -> Among:
+        from .criteria import compiled
+
+        columns = [(getattr(cls, n), c.kind) for n, c in zip(mapped.key_names, mapped.identity.columns, strict=True)]
+        wanted = select(self._store.id_text(columns)).select_from(cls).where(where)
+        return compiled(wanted, self.engine.dialect)
 
     def _embedder(self, asked: Query, connection: Connection | None) -> "Embed":
         """What embeds the query: the provider of the last one does so before a transaction of ours is open, lest that

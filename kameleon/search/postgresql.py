@@ -20,7 +20,19 @@ from typing import Any, NamedTuple, cast
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Connection, Engine, NullPool, QueuePool, TwoPhaseTransaction, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    NullPool,
+    QueuePool,
+    Text,
+    TwoPhaseTransaction,
+    func,
+    literal,
+    text,
+)
+from sqlalchemy import cast as cast_to
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -28,7 +40,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from ..content import analyze
 from ..errors import InvalidInput, StorageError, VectorsUnavailable
 from ..values import Failure, Generation, IndexStatus, Ref
-from . import pgwire
+from . import claims, pgwire
 from . import postgresql_sql as sql
 from .bm25 import K1, QUERY_TERMS, QUERY_WORDS, B, best_first, cheapest, weight
 from .filters import Filter, condition
@@ -37,8 +49,8 @@ from .pgwire import Packed, adapt, driver_of
 from .postgresql_errors import storage_error
 from .postgresql_schema import ITERATIVE_SINCE, MAX_VECTOR, Schema
 from .postgresql_where import comparison
-from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Scope, Spans, State, Term
-from .tables import parts, utc
+from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Scope, Spans, State, Term, bound
+from .tables import hyphenated, parts, utc
 
 ROWS_A_STATEMENT = 1_000
 ROWS_A_COPY = 4_000
@@ -207,8 +219,8 @@ class PostgreSQLStore(Schema):
         for part in parts(entries, ROWS_A_STATEMENT):
             statement = self._format(sql.UPSERT, rows="VALUES " + ", ".join([row] * len(part)))
             values: list[Any] = []
-            for ref, content, hash_ in part:
-                values += (*ref, content, *words.indexed(content), hash_, now, now)
+            for ref, content, hash_, emphasis in part:
+                values += (*ref, content, *words.indexed(with_emphasis(content, emphasis)), hash_, now, now)
             connection.exec_driver_sql(statement, tuple(values))
 
     def _copy_entries(self, connection: Connection, entries: Sequence[Entry], now: datetime) -> None:
@@ -218,8 +230,8 @@ class PostgreSQLStore(Schema):
 
         def encode(part: Sequence[Entry]) -> bytes:
             rows = []
-            for (entity, id_), content, hash_ in part:
-                read, length = words.indexed(content)
+            for (entity, id_), content, hash_, emphasis in part:
+                read, length = words.indexed(with_emphasis(content, emphasis))
                 texts = (entity, id_, content, read, hash_)
                 rows.append((*map(str.encode, texts), pgwire.integer(length), stamp))
             return pgwire.encoded(rows)
@@ -361,7 +373,8 @@ class PostgreSQLStore(Schema):
             statement = sql.BY_KEYWORD + sql.WIDER
             binds |= {"enough": enough, "any": any_of(terms), **self._bm25_binds(terms, totals, "all")}
         full = sql.BM25.format(ones=sql.ONES, terms="all_terms", weights="all_weights")
-        rows = connection.execute(self._text(statement, score=score, full_score=full, scope=where), binds).all()
+        asked = self._text(statement, score=score, full_score=full, scope=where)
+        rows = connection.execute(*bound(asked, binds)).all()
         if rows and rows[0].is_widened:
             chosen = terms
         return Candidates(
@@ -436,10 +449,18 @@ class PostgreSQLStore(Schema):
         (packed,) = packed_for(generation, [vector.tobytes()])
         binds |= {"vector": Packed(packed or b""), "limit": limit, "hnsw": self._hnsw(generation)}
         ctes, wide = [sql.INDEX, sql.NEAR, sql.WHOLE, sql.NEAREST], {"if_wide": "", "and_wide": ""}
-        if scope.filter is not None:
-            ctes = [sql.INDEX, sql.ALLOWED, sql.NEAR, sql.WHOLE, sql.FEW, sql.NEAREST_OR_FEW]
+        if scope.filter is not None or scope.among is not None:
+            ctes = [
+                sql.INDEX,
+                sql.ALLOWED if scope.filter else sql.ALLOWED_AMONG,
+                sql.NEAR,
+                sql.WHOLE,
+                sql.FEW,
+                sql.NEAREST_OR_FEW,
+            ]
             wide = {"if_wide": f" WHERE {sql.IS_WIDE}", "and_wide": f" AND {sql.IS_WIDE}", "is_wide": sql.IS_WIDE}
-            wide["condition"] = self._record_condition(scope.filter, scope.entities, binds)
+            wide["condition"] = self._record_condition(scope.filter, scope.entities, binds) if scope.filter else ""
+            wide["among"] = scope.among.sql if scope.among else ""
             binds["narrow"] = NARROW
         distance, score, others = self._format(sql.DISTANCE, generation), "NULL", ""
         if keyword.terms:
@@ -450,7 +471,7 @@ class PostgreSQLStore(Schema):
             binds |= pairs_of(cast(Iterable[Ref], keyword.scores))
         made = [self._format(cte, generation, distance=distance, scope=where, **wide) for cte in ctes]
         statement = self._format(sql.BY_VECTOR, ctes=", ".join(made), score=score) + others
-        rows = connection.execute(text(statement), binds).all()
+        rows = connection.execute(*bound(text(statement), binds)).all()
         nearest = {Ref(row.entity_name, row.record_id): row for row in rows if row.is_nearest}
         cosines = {Ref(row.entity_name, row.record_id): row.cosine for row in rows if not row.is_nearest}
         is_hnsw = any(row.is_hnsw for row in nearest.values())
@@ -525,7 +546,24 @@ class PostgreSQLStore(Schema):
     def cache(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         connection.execute(insert(self.tables.embedding_cache).on_conflict_do_nothing(), rows)
 
+    # queue
+
+    def enqueue(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        connection.execute(*claims.replacing(insert(self.tables.queue), rows))
+
     # filters
+
+    def id_text(self, columns: Sequence[tuple[Any, str]]) -> ColumnElement[str]:
+        if len(columns) == 1:
+            return as_text(*columns[0]).collate("C")
+        parts_ = [
+            as_text(c, kind) if kind == "integer" else cast_to(func.to_json(as_text(c, kind)), Text)
+            for c, kind in columns
+        ]
+        joined = parts_[0]
+        for part in parts_[1:]:
+            joined = joined.op("||")(",").op("||")(part)
+        return literal("[", Text).op("||")(joined).op("||")("]").collate("C")
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}
@@ -543,12 +581,23 @@ class PostgreSQLStore(Schema):
                 f"EXISTS (SELECT 1 FROM {self._names['records']} WHERE kdb_records.entity_name = {alias}.entity_name "
                 f"AND kdb_records.id = {alias}.record_id AND {condition(scope.filter, binds, comparison)})"
             )
+        if scope.among is not None:
+            asked.append(f"{alias}.record_id IN ({scope.among.sql})")
+            binds |= scope.among.binds
         return " AND ".join(asked) or "true", binds
 
     def _record_condition(self, filter_: Filter, entities: Sequence[str], binds: dict[str, Any]) -> str:
         """The same on `kdb_records`, `:scope` being bound."""
         asked = condition(filter_, binds, comparison)
         return f"kdb_records.entity_name = ANY(:scope) AND {asked}" if entities else asked
+
+
+def as_text(column: Any, kind: str) -> ColumnElement[str]:
+    return hyphenated(column) if kind == "hex" else cast_to(column, Text)
+
+
+def with_emphasis(content: str, emphasis: str) -> str:
+    return f"{content}\n{emphasis}" if emphasis else content
 
 
 def packed_for(generation: Generation, vectors: Sequence[bytes | None]) -> list[bytes | None]:

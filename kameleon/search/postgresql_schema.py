@@ -17,10 +17,10 @@ from . import citus
 from . import postgresql_sql as sql
 from .pgwire import driver_of
 from .postgresql_errors import NO_RIGHT
-from .tables import SCHEMA_VERSION, Tables, too_new
+from .tables import SCHEMA_VERSION, Tables, is_current
 from .tsvector import Words
 
-TABLES = ("search", "records", "embedding_cache", "meta", "generation", "entities")
+TABLES = ("search", "records", "embedding_cache", "meta", "generation", "entities", "queue")
 INDEXED_FROM = 10_000
 MAX_VECTOR, MAX_HALFVEC = 2_000, 4_000
 PLAIN_DIMENSIONS = 1_500
@@ -61,14 +61,15 @@ class Schema:
         if not connection.scalar(text("SELECT to_regclass(:name) IS NOT NULL"), {"name": self._names["meta"]}):
             return False
         settings = self._read_settings(connection)
-        too_new(settings.get("schema_version"))
+        is_new_enough = is_current(settings.get("schema_version"))
         if self._wanted_language and self._language != self._known_language(connection, self._wanted_language):
             raise InvalidInput(
                 f"this index reads texts as {self._language!r}; language={self._wanted_language!r} would not find "
                 "them. Leave language out, or make an index of your own in another schema="
             )
         has_pgvector = self._load_extensions(connection) is not None
-        return not with_vectors or has_pgvector or not connection.scalar(sql.CAN_ADD_VECTOR)
+        has_vectors = not with_vectors or has_pgvector or not connection.scalar(sql.CAN_ADD_VECTOR)
+        return is_new_enough and has_vectors
 
     def create(self, connection: Connection, *, with_vectors: bool) -> None:
         """Under a lock: two processes that start together both find the tables made."""
@@ -84,9 +85,11 @@ class Schema:
             connection.execute(self._text(statement))
         self._language = language
         settings = self._read_settings(connection)
+        meta = self.tables.meta
         for key, value in (("schema_version", str(SCHEMA_VERSION)), ("language", language)):
-            if key not in settings:
-                connection.execute(self.tables.meta.insert(), {"key": key, "value": value})
+            if settings.get(key) != value:
+                connection.execute(meta.delete().where(meta.c.key == key))
+                connection.execute(meta.insert(), {"key": key, "value": value})
         if with_vectors and self._load_extensions(connection) is None and connection.scalar(sql.CAN_ADD_VECTOR):
             self._add_pgvector(connection)
 
@@ -176,7 +179,7 @@ class Schema:
             small=[self._names[name] for name in ("meta", "generation", "entities")],
             records=self._names["records"],
             cache=self._names["embedding_cache"],
-            embeddings=[self._embedding(generation) for generation in generations],
+            beside=[self._names["queue"], *(self._embedding(generation) for generation in generations)],
         )
 
     # the vector index

@@ -173,6 +173,10 @@ INDEX = """index AS MATERIALIZED (
 ALLOWED = """allowed AS MATERIALIZED (
       SELECT kdb_records.entity_name, kdb_records.id AS record_id FROM {records} WHERE {condition} LIMIT :narrow
     )"""
+ALLOWED_AMONG = """allowed AS MATERIALIZED (
+      SELECT n.entity_name, a.record_id
+      FROM unnest(CAST(:scope AS text[])) AS n(entity_name) CROSS JOIN ({among}) AS a(record_id) LIMIT :narrow
+    )"""
 DISTANCE = "e.embedding {ip} CAST(:vector AS {vector})"
 NEAR = """near AS MATERIALIZED (
       SELECT n.*, (SELECT is_there FROM index) AS is_hnsw FROM (SELECT 1{if_wide}) AS is_open CROSS JOIN LATERAL (

@@ -2,14 +2,27 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..content import check_entity, normalize
 from ..errors import InvalidInput
 
+if TYPE_CHECKING:
+    from .store import Among
+
 MODES = ("hybrid", "keyword", "vector")
 CANDIDATES = 100
 MAX_LIMIT = 10_000
+
+
+class SearchOptions(TypedDict, total=False):
+    """What `search` may be asked besides the query and its entities."""
+
+    limit: int
+    min_score: float
+    where: Any
+    mode: str
+    highlight: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +36,7 @@ class Query:
     where: Mapping[str, Any] | None = None
     mode: str = "hybrid"
     highlight: bool = False
+    among: "Among | None" = None
 
     @property
     def says_something(self) -> bool:
@@ -36,13 +50,13 @@ class Query:
 def ask(
     text: object,
     *,
-    entity: object = None,
-    entities: Iterable[object] | None = None,
+    entities: Iterable[object] = (),
     limit: int = 10,
     min_score: float = 0.0,
-    where: Mapping[str, Any] | None = None,
+    where: Any = None,
     mode: str = "hybrid",
     highlight: bool = False,
+    among: "Among | None" = None,
 ) -> Query:
     """A checked Query. Raises InvalidInput, naming what is possible."""
     if not isinstance(text, str):
@@ -53,19 +67,13 @@ def ask(
         raise InvalidInput(f"limit is a whole number of hits from 1 to {MAX_LIMIT:,}, not {limit!r}")
     if not 0.0 <= min_score <= 1.0:
         raise InvalidInput(f"min_score lies between 0 and 1, as scores do; got {min_score!r}")
-    if isinstance(entities, str):
-        raise InvalidInput(f"entities is a list of names; for one, use entity={entities!r}")
-    names = ([entity] if entity is not None else []) + list(entities or [])
     return Query(
         text=normalize(text),
-        entities=tuple(dict.fromkeys(check_entity(_name(name)) for name in names)),
+        entities=tuple(dict.fromkeys(check_entity(name) for name in entities)),
         limit=limit,
         min_score=min_score,
         where=where,
         mode=mode,
         highlight=highlight,
+        among=among,
     )
-
-
-def _name(entity: object) -> object:
-    return entity.__name__ if isinstance(entity, type) else entity

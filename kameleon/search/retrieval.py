@@ -61,7 +61,7 @@ class Retriever:
         self._note = note
 
     def search(self, connection: Connection, query: Query) -> SearchResults:
-        scope = Scope(query.entities, self._filter(query))
+        scope = Scope(query.entities, self._filter(query), query.among)
         answer = Answer()
         self._store.prepare_search(connection)
         if query.says_something:

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Connection, Engine, select, text
+from sqlalchemy import ColumnElement, Connection, Engine, Text, func, literal, select, text
+from sqlalchemy import cast as cast_to
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
@@ -23,12 +24,12 @@ from sqlalchemy.pool import StaticPool
 from ..content import analyze, lost_terms
 from ..errors import DatabaseLocked, InvalidInput, KameleonError, SchemaMissing, StorageError
 from ..values import Failure, Generation, IndexStatus, Ref
-from . import fts5
+from . import claims, fts5
 from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, weight
 from .filters import Filter, condition
 from .sqlite_where import comparison
-from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Scope, Spans, State, Term
-from .tables import SCHEMA_VERSION, Tables, document, instant, parts, too_new, utc
+from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Scope, Spans, State, Term, bound
+from .tables import SCHEMA_VERSION, Tables, document, hyphenated, instant, is_current, parts, utc
 
 if TYPE_CHECKING:
     from .mirror import Mirror
@@ -231,16 +232,15 @@ class SQLiteStore:
         if connection.execute(HAS_SCHEMA).first() is None:
             return False
         meta = self.tables.meta
-        too_new(connection.scalar(select(meta.c.value).where(meta.c.key == "schema_version")))
-        return True
+        return is_current(connection.scalar(select(meta.c.value).where(meta.c.key == "schema_version")))
 
     def create(self, connection: Connection, *, with_vectors: bool) -> None:
         self.tables.metadata.create_all(connection)
         for statement in CREATE:
             connection.execute(text(statement))
         meta = self.tables.meta
-        if connection.execute(meta.select()).first() is None:
-            connection.execute(meta.insert(), {"key": "schema_version", "value": str(SCHEMA_VERSION)})
+        connection.execute(meta.delete().where(meta.c.key == "schema_version"))
+        connection.execute(meta.insert(), {"key": "schema_version", "value": str(SCHEMA_VERSION)})
 
     def lock_registry(self, connection: Connection) -> None:
         """Whoever writes is alone already."""
@@ -346,7 +346,10 @@ class SQLiteStore:
         for part in parts(entries, ROWS_A_STATEMENT):
             refs = [entry.ref for entry in part]
             connection.execute(UNINDEX, {"keys": as_json(self._keys(connection, refs).values())})
-            rows = [(*ref, content, lost_terms(content), hash_, stamp, stamp) for ref, content, hash_ in part]
+            rows = [
+                (*ref, content, keyword_terms(content, emphasis), hash_, stamp, stamp)
+                for ref, content, hash_, emphasis in part
+            ]
             connection.exec_driver_sql(UPSERT, rows)
             keys = self._keys(connection, refs)
             connection.execute(INDEX, {"keys": as_json(keys.values())})
@@ -434,6 +437,7 @@ class SQLiteStore:
         statement = text(
             BY_KEYWORD.format(scope=where, join="" if where == "1" else "CROSS JOIN kdb_search AS s ON s.id = f.rowid")
         )
+        statement, binds = bound(statement, binds)
         rows: Sequence[Any] = []
         while chosen:
             rows = connection.execute(statement, {"match": fts5.match_any(chosen), "limit": limit, **binds}).all()
@@ -520,11 +524,12 @@ class SQLiteStore:
         if self._uses_extension(connection):
             join = "" if where == "1" else "JOIN kdb_search AS s ON s.id = e.search_id"
             statement = text(BY_VECTOR.format(number=generation.number, join=join, scope=where))
+            statement, binds = bound(statement, binds)
             rows = connection.execute(statement, {"vector": vector.tobytes(), "limit": limit, **binds})
             return Candidates({row.search_id: row.score for row in rows}, how="sqlite-vec")
         allowed = None
         if where != "1":
-            allowed = connection.execute(text(IN_SCOPE.format(scope=where)), binds).scalars().all()
+            allowed = connection.execute(*bound(text(IN_SCOPE.format(scope=where)), binds)).scalars().all()
         scores = self._mirror(generation).best(connection, vector, limit, allowed)
         return Candidates(cast(Mapping[Key, float], scores), how="numpy")
 
@@ -609,7 +614,21 @@ class SQLiteStore:
     def cache(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         connection.execute(insert(self.tables.embedding_cache).on_conflict_do_nothing(), rows)
 
+    # queue
+
+    def enqueue(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        connection.execute(*claims.replacing(insert(self.tables.queue), rows))
+
     # filters
+
+    def id_text(self, columns: Sequence[tuple[Any, str]]) -> ColumnElement[str]:
+        if len(columns) == 1:
+            return as_text(*columns[0])
+        parts_ = [as_text(c, kind) if kind == "integer" else func.json_quote(as_text(c, kind)) for c, kind in columns]
+        joined = parts_[0]
+        for part in parts_[1:]:
+            joined = joined.op("||")(",").op("||")(part)
+        return literal("[").op("||")(joined).op("||")("]")
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}
@@ -626,7 +645,20 @@ class SQLiteStore:
                 "EXISTS (SELECT 1 FROM kdb_records WHERE kdb_records.entity_name = s.entity_name "
                 f"AND kdb_records.id = s.record_id AND {condition(scope.filter, binds, comparison)})"
             )
+        if scope.among is not None:
+            parts_.append(f"s.record_id IN ({scope.among.sql})")
+            binds |= scope.among.binds
         return " AND ".join(parts_) or "1", binds
+
+
+def as_text(column: Any, kind: str) -> ColumnElement[str]:
+    return hyphenated(column) if kind == "hex" else cast_to(column, Text)
+
+
+def keyword_terms(content: str, emphasis: str) -> str:
+    """What is indexed beside the content."""
+    lost = lost_terms(content)
+    return f"{lost} {analyze(emphasis)}" if emphasis else lost
 
 
 def as_json(keys: Iterable[int]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import Connection
+from sqlalchemy import BindParameter, ColumnElement, Connection, TextClause
 
 from ..values import Failure, Generation, IndexStatus, Ref
 from .filters import Filter
@@ -21,11 +21,12 @@ Spans = tuple[tuple[int, int], ...]
 
 
 class Entry(NamedTuple):
-    """A record's content on its way into the index."""
+    """A record's content on its way into the index; `emphasis` is what of it keywords count again."""
 
     ref: Ref
     content: str
     content_hash: str
+    emphasis: str = ""
 
 
 class Embedding(NamedTuple):
@@ -69,12 +70,29 @@ class Term:
     times: int = 1
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Among:
+    """A subquery of one column, record ids as text; `binds` are typed, by the names that stand in `sql`."""
+
+    sql: str
+    binds: Mapping[str, BindParameter[Any]]
+
+
+def bound(statement: TextClause, binds: Mapping[str, Any]) -> tuple[TextClause, dict[str, Any]]:
+    """The statement with its typed binds, and the values of the others."""
+    typed = [value for value in binds.values() if isinstance(value, BindParameter)]
+    plain = {name: value for name, value in binds.items() if not isinstance(value, BindParameter)}
+    return statement.bindparams(*typed) if typed else statement, plain
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which records may be hits: `entities` empty means all."""
+    """Which records may be hits: `entities` empty means all. `filter` is on records of the record store, `among` on
+    those of mapped classes."""
 
     entities: tuple[str, ...] = ()
     filter: Filter | None = None
+    among: Among | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +231,12 @@ class Store(Protocol):
 
     def cache(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Adds rows of `kdb_embedding_cache`, in their order, leaving those that are there."""
+
+    def enqueue(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Rows of `kdb_queue`, replacing those that are there."""
+
+    def id_text(self, columns: Sequence[tuple[Any, str]]) -> ColumnElement[str]:
+        """A record's id in SQL, from a mapped class's primary key: (column, kind) as `identity` has them."""
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         """A condition on `kdb_records.data` and its binds."""

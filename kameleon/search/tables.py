@@ -3,16 +3,30 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import Column, DateTime, Double, Index, Integer, LargeBinary, MetaData, Table, Text, TypeDecorator
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    DateTime,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    func,
+    type_coerce,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
 from ..errors import SchemaTooNew
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 IDS_A_STATEMENT = 1_000
 
 T = TypeVar("T")
@@ -33,12 +47,13 @@ def dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def too_new(version: str | None) -> None:
-    """Raises SchemaTooNew for an index that a later kameleon made."""
+def is_current(version: str | None) -> bool:
+    """False for an index that an earlier kameleon made. Raises SchemaTooNew for one of a later."""
     if int(version or 0) > SCHEMA_VERSION:
         raise SchemaTooNew(
             f"this index has schema version {version}, this kameleon knows {SCHEMA_VERSION}. pip install -U kameleon"
         )
+    return int(version or 0) == SCHEMA_VERSION
 
 
 def digits(value: Any) -> Any:
@@ -51,6 +66,15 @@ def digits(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [digits(item) for item in value]
     return value
+
+
+def hyphenated(column: Any) -> ColumnElement[str]:
+    """A UUID that is stored as 32 hexadecimal digits, as its usual text."""
+    digits_ = func.lower(type_coerce(column, Text))
+    text: Any = func.substr(digits_, 1, 8)
+    for start, length in ((9, 4), (13, 4), (17, 4), (21, 12)):
+        text = text.op("||")("-").op("||")(func.substr(digits_, start, length))
+    return cast("ColumnElement[str]", text)
 
 
 class Document(TypeDecorator[Any]):
@@ -122,6 +146,17 @@ class Tables:
             Column("id", key, primary_key=True),
             Column("data", document, nullable=False),
             *times(),
+        )
+        self.queue = Table(
+            "kdb_queue",
+            self.metadata,
+            Column("entity_name", key, primary_key=True),
+            Column("record_id", key, primary_key=True),
+            Column("version", Text, nullable=False),
+            Column("due_at", instant, nullable=False),
+            Column("claimed_by", Text),
+            Column("attempts", Integer, nullable=False),
+            Index("kdb_queue_due_at", "due_at"),
         )
 
 

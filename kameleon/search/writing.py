@@ -5,24 +5,36 @@ transaction of ours; `apply` writes contents and embeddings in one transaction. 
 the store: an embedding is kept only where its record still says what it was made from.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, cast
 
 from sqlalchemy import Connection
 
 from ..content import check_entity, check_id, content_hash, normalize
-from ..errors import InvalidRecord, ProviderError, TextRefused
+from ..errors import InvalidInput, InvalidRecord, ProviderError, TextRefused
 from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Ref
 from .catalog import Catalog, mismatch, of_fingerprint
+from .claims import rows_of
 from .store import Embedding, Entry, Store
 
 if TYPE_CHECKING:
+    from ..embeddings.provider import Vector
     from ..embeddings.service import EmbeddingReport, EmbeddingService
     from .caching import StoredCache
 
 Progress = Callable[[int, int], None]
+Indexing = Literal["sync", "deferred", "auto"]
+
+INDEXING = ("sync", "deferred", "auto")
+
+
+def check_indexing(indexing: str) -> Indexing:
+    if indexing not in INDEXING:
+        raise InvalidInput(f"unknown indexing {indexing!r}. Known: {', '.join(INDEXING)}")
+    return cast(Indexing, indexing)
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,16 @@ class Plan:
     embeddings: Sequence[Embedding] = ()
     cache: "StoredCache | None" = None
     outage: ProviderError | None = None
+    is_deferred: bool = False
     report: IndexReport = field(default_factory=IndexReport)
+
+    @property
+    def left(self) -> list[Ref]:
+        """Those without an embedding, which a worker is to make."""
+        if not self.is_deferred and self.outage is None:
+            return []
+        made = {embedding.ref for embedding in self.embeddings}
+        return [entry.ref for entry in self.to_embed if entry.ref not in made]
 
 
 def entries(records: Iterable[tuple[object, object, object]]) -> list[Entry]:
@@ -52,10 +73,12 @@ def entries(records: Iterable[tuple[object, object, object]]) -> list[Entry]:
     return list(folded.values())
 
 
-def make_entry(ref: Ref, content: str) -> Entry:
+def make_entry(ref: Ref, content: str, emphasis: str = "") -> Entry:
     """White space says nothing, so it is stored as the empty text that it is."""
     hash_ = content_hash(content)
-    return Entry(ref, content if hash_ else "", hash_)
+    if hash_ and emphasis:
+        hash_ = content_hash(f"{content}\0{emphasis}")
+    return Entry(ref, content if hash_ else "", hash_, emphasis if hash_ else "")
 
 
 def checked_entry(record: tuple[object, object, object]) -> Entry:
@@ -65,6 +88,20 @@ def checked_entry(record: tuple[object, object, object]) -> Entry:
     if not isinstance(text, str):
         raise InvalidRecord(f"the text of {entity!r:.40} {id_!r:.40} is {type(text).__name__}, not str")
     return make_entry(Ref(check_entity(entity), check_id(id_)), normalize(text))
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What was embedded before a flush, when the texts were known and the records not yet: `made` by `service`, nothing
+    where that is left to a worker."""
+
+    service: "EmbeddingService"
+    made: "EmbeddingReport | None" = None
+    cache: "StoredCache | None" = None
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        return {text: place for place, text in enumerate(self.made.texts)} if self.made else {}
 
 
 class Writer:
@@ -92,18 +129,34 @@ class Writer:
             ]
         return Plan(wanted, changed, to_embed, service)
 
-    def embed(self, plan: Plan, *, progress: Progress | None = None, cache: "StoredCache | None" = None) -> Plan:
-        """The plan with its embeddings. Raises nothing for a refused text or an outage: `report` tells."""
+    def embed(
+        self,
+        plan: Plan,
+        *,
+        progress: Progress | None = None,
+        cache: "StoredCache | None" = None,
+        ahead: Ahead | None = None,
+    ) -> Plan:
+        """The plan with its embeddings, those of `ahead` and those that are missing there. Raises nothing for a refused
+        text or an outage: `report` tells."""
         if not plan.to_embed or plan.service is None:
             return plan
         total = len(plan.wanted)
         done = total - len(plan.to_embed)
-        made = plan.service.embed_batch(
-            [entry.content for entry in plan.to_embed],
-            on_error="collect",
-            progress=(lambda texts: progress(done + texts, total)) if progress else None,
-            cache=cache,
-        )
+        texts = [entry.content for entry in plan.to_embed]
+        before = ahead if ahead is not None and ahead.service is plan.service and ahead.made else None
+        missing = [text for text in texts if text not in before.places] if before else texts
+        made = before.made if before else None
+        if missing and not (made and made.outage):
+            made = plan.service.embed_batch(
+                missing,
+                on_error="collect",
+                progress=(lambda texts: progress(done + texts, total)) if progress else None,
+                cache=cache,
+            )
+        assert made is not None  # noqa: S101 - nothing is missing that was not made before
+        if before is not None:
+            made = merged(texts, before, made)
         return replace(
             plan,
             embeddings=list(embeddings(plan.to_embed, made)),
@@ -127,6 +180,9 @@ class Writer:
         known = self._catalog.generations(connection)
         keys = self._store.upsert(connection, plan.changed, known, now) if plan.changed else {}
         report = replace(plan.report, indexed=len(plan.changed), unchanged=len(plan.wanted) - len(plan.changed))
+        if plan.service is not None and (left := plan.left):
+            self._store.enqueue(connection, rows_of(left, now))
+            report = replace(report, pending=len(left))
         if not plan.embeddings or plan.service is None:
             return report
         provider = plan.service.provider
@@ -137,6 +193,24 @@ class Writer:
             return replace(report, embedded=0, reused=0, failed=0, failures=(), pending=len(plan.to_embed))
         self._store.write_embeddings(connection, generation, plan.embeddings, now, keys)
         return report
+
+
+def merged(texts: Sequence[str], before: Ahead, rest: "EmbeddingReport") -> "EmbeddingReport":
+    """One report for all texts: what `before` knows, then what `rest` does; an outage leaves what neither has."""
+    assert before.made is not None  # noqa: S101 - it has places
+    later = {text: place for place, text in enumerate(rest.texts)}
+    first: dict[str, int] = {}
+    embeddings: list[Vector | None] = []
+    errors: list[ProviderError | None] = []
+    cached: list[bool] = []
+    for position, text in enumerate(texts):
+        first.setdefault(text, position)
+        report, place = (before.made, before.places.get(text)) if text in before.places else (rest, later.get(text))
+        embeddings.append(report.embeddings[place] if place is not None else None)
+        errors.append(report.errors[place] if place is not None else before.made.outage)
+        cached.append(report.cached[place] if place is not None else False)
+    reused = frozenset(position for position, text in enumerate(texts) if first[text] != position)
+    return replace(rest, texts=texts, embeddings=embeddings, errors=errors, cached=cached, reused=reused)
 
 
 def embeddings(wanted: Sequence[Entry], made: "EmbeddingReport") -> Iterable[Embedding]:

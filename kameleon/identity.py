@@ -1,0 +1,80 @@
+"""A record's id as text, from its primary key and back, in Python and in SQL alike.
+
+Integers and strings as they are, UUIDs hyphenated in lower case, composite keys as a JSON array. A column type of the
+application's own (TypeDecorator) says what its database says.
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Column, Dialect, Enum, Integer, String, TypeDecorator, Uuid
+from sqlalchemy.types import TypeEngine
+
+from .content import check_id
+from .errors import InvalidInput, InvalidRecord
+
+KINDS = {int: "integer", str: "text"}
+
+
+class KeyColumn(NamedTuple):
+    """`kind` is integer, text, uuid or hex (a UUID's 32 digits): what the database holds. `encode` and `decode` go
+    between the attribute's value and what stands in the id: a number or a text."""
+
+    column: Column[Any]
+    kind: str
+    encode: Callable[[Any], int | str]
+    decode: Callable[[Any], Any]
+
+
+class Identity:
+    def __init__(self, columns: Sequence[Any], dialect: Dialect) -> None:
+        self.columns = [_key_column(column, dialect) for column in columns]
+
+    def id_of(self, key: Sequence[Any]) -> str:
+        """The id of a primary key's values. Raises InvalidRecord for one that is not whole yet."""
+        if None in key:
+            raise InvalidRecord(f"the primary key {tuple(key)!r:.80} of {self.columns[0].column.table} is not whole")
+        parts = [column.encode(value) for column, value in zip(self.columns, key, strict=True)]
+        if len(parts) == 1:
+            return check_id(parts[0])
+        return check_id(json.dumps(parts, ensure_ascii=False, separators=(",", ":")))
+
+    def key_of(self, id_: str) -> tuple[Any, ...] | None:
+        """The primary key's values of an id; None for an id that this table cannot have."""
+        try:
+            parts = [id_] if len(self.columns) == 1 else json.loads(id_)
+            return tuple(column.decode(part) for column, part in zip(self.columns, parts, strict=True))
+        except (ValueError, TypeError):
+            return None
+
+
+def _key_column(column: Column[Any], dialect: Dialect) -> KeyColumn:
+    type_ = column.type.dialect_impl(dialect)
+    stored: TypeEngine[Any] = type_
+    while isinstance(stored, TypeDecorator):
+        stored = stored.impl_instance
+    if isinstance(stored, Uuid):
+        kind = "uuid" if stored.native_uuid and dialect.supports_native_uuid else "hex"
+        return KeyColumn(column, kind, _hyphenated, _uuid if stored.as_uuid else _hyphenated)
+    plain: type[int] | type[str] = int if isinstance(stored, Integer) else str
+    if not isinstance(stored, Integer | String):
+        raise InvalidInput(
+            f"{column} is {column.type!r}: a record's id is made of integers, texts and UUIDs. Use such a key"
+        )
+    if type_ is stored and not isinstance(stored, Enum):
+        return KeyColumn(column, KINDS[plain], plain, plain)
+    to_database = type_.bind_processor(dialect) or plain
+    to_python = type_.result_processor(dialect, None) or plain
+    return KeyColumn(
+        column, KINDS[plain], lambda value: plain(to_database(value)), lambda value: to_python(plain(value))
+    )
+
+
+def _hyphenated(value: Any) -> str:
+    return str(_uuid(value))
+
+
+def _uuid(value: Any) -> uuid.UUID:
+    return value if isinstance(value, uuid.UUID) else uuid.UUID(str(value))

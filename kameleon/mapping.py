@@ -1,0 +1,374 @@
+"""What makes a mapped class searchable: its declaration, and what that means for an object and for a row.
+
+The entity of a class is the class that declares it; subclasses are of the same entity unless they declare anew. A class
+with concrete inheritance has keys of its own, so it is an entity of its own.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeVar
+from weakref import WeakSet, WeakValueDictionary
+
+from sqlalchemy import Connection, Dialect, Select, and_, case, false, inspect, select, tuple_
+from sqlalchemy.orm import InstanceState, Mapper, Session, aliased
+from sqlalchemy.orm.attributes import get_history
+from sqlalchemy.orm.base import PassiveFlag
+
+from .content import check_entity, normalize, say
+from .errors import InvalidInput, InvalidRecord
+from .identity import Identity
+from .queue import Put
+from .values import Ref
+
+MAX_WEIGHT = 10
+KEYS_A_STATEMENT = 500
+ATTRIBUTE = "__searchable__"
+
+T = TypeVar("T", bound=type)
+
+declared: "WeakSet[type]" = WeakSet()
+_declarations = itertools.count()
+_newest = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Declaration:
+    """`fields` by weight. `content` gives the text where it is not the fields' own."""
+
+    fields: Mapping[str, int]
+    content: Callable[[Any], str | None] | None
+    when: Callable[[Any], bool] | None
+    depends_on: tuple[str, ...]
+    name: str | None
+
+
+def searchable(
+    *,
+    fields: Iterable[str] | Mapping[str, float] | None = None,
+    content: Callable[[Any], str | None] | None = None,
+    when: Callable[[Any], bool] | None = None,
+    depends_on: Iterable[str] = (),
+    name: str | None = None,
+) -> Callable[[T], T]:
+    """Declare a mapped class searchable.
+
+    `fields` are attributes whose text is the record's content, one a line. As a mapping they have weights: a word of
+    weight 2 counts for keywords as if it stood there twice (whole numbers from 1 to 10). `content(object)` gives the
+    text instead; `fields` beside it name the attributes it is made of, so that a change of others costs nothing.
+    `when(object)` False keeps a record out of the index. `depends_on` names relationships ("author", "author.company")
+    whose objects' texts are part of the content. `name` is the entity's, the class's own by default.
+
+    Raises InvalidInput at once for what cannot be.
+    """
+    if isinstance(fields, str) or isinstance(depends_on, str):
+        raise InvalidInput("fields and depends_on are lists of names")
+    weights = dict(fields) if isinstance(fields, Mapping) else dict.fromkeys(fields or (), 1)
+    if not weights and content is None:
+        raise InvalidInput("searchable(fields=['title', 'body']) or searchable(content=...): one says what the text is")
+    for field, weight in weights.items():
+        if weight != int(weight) or not 1 <= weight <= MAX_WEIGHT:
+            raise InvalidInput(f"the weight of {field!r} is a whole number from 1 to {MAX_WEIGHT}, not {weight!r}")
+    declaration = Declaration(
+        {field: int(weight) for field, weight in weights.items()}, content, when, tuple(depends_on), name
+    )
+
+    def declare(cls: T) -> T:
+        global _newest
+        if name is not None:
+            check_entity(name)
+        names = [*weights, *(path.partition(".")[0] for path in declaration.depends_on)]
+        if unknown := next((n for n in names if not _has(cls, n)), None):
+            raise InvalidInput(f"{cls.__name__} has no attribute {unknown!r}. It has: {', '.join(_attributes(cls))}")
+        setattr(cls, ATTRIBUTE, declaration)
+        declared.add(cls)
+        _newest = next(_declarations)
+        return cls
+
+    return declare
+
+
+def _has(cls: type, name: str) -> bool:
+    return hasattr(cls, name) or any(name in vars(base).get("__annotations__", {}) for base in cls.__mro__)
+
+
+def _attributes(cls: type) -> list[str]:
+    table = getattr(cls, "__table__", None)
+    columns = list(table.columns.keys()) if table is not None else []
+    return sorted({*columns, *(n for n in vars(cls) if not n.startswith("_"))} - {"metadata", "registry"})
+
+
+class Mapped:
+    """A searchable class of one database: who its objects are, what they say, and when that may have changed."""
+
+    def __init__(self, mapper: Mapper[Any], owner: Mapper[Any], declaration: Declaration, dialect: Dialect) -> None:
+        self.mapper = mapper
+        self.owner = owner
+        self.declaration = declaration
+        self.entity = check_entity(declaration.name or owner.class_.__name__)
+        self.identity = Identity(mapper.primary_key, dialect)
+        self.key_names = tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
+        columns = set(mapper.column_attrs.keys())
+        for field in declaration.fields:
+            if field in mapper.relationships:
+                raise InvalidInput(
+                    f"{mapper.class_.__name__}.{field} is a relationship: say its text with content=, "
+                    f"and name it in depends_on=[{field!r}]"
+                )
+        links = [_relationships(mapper, path) for path in declaration.depends_on]
+        self.paths = tuple(links)
+        is_plain = not declaration.when and set(declaration.fields) <= columns and bool(declaration.fields)
+        generated = [c for f in declaration.fields if f in columns for c in mapper.column_attrs[f].columns]
+        is_plain = is_plain and not any(
+            getattr(c, "onupdate", None) is not None
+            or getattr(c, "server_onupdate", None) is not None
+            or getattr(c, "computed", None) is not None
+            for c in generated
+        )
+        self.watched: frozenset[str] | None = None
+        if is_plain:
+            related = {path[0].key for path in links}
+            local = {mapper.get_property_by_column(c).key for path in links for c in path[0].local_columns}
+            self.watched = frozenset({*declaration.fields, *self.key_names, *related, *local})
+        self.defaulted = tuple(
+            f
+            for f in declaration.fields
+            if f in columns
+            and any(
+                getattr(c, "default", None) is not None or getattr(c, "server_default", None) is not None
+                for c in mapper.column_attrs[f].columns
+            )
+        )
+        self.columns = tuple(f for f in declaration.fields if f in columns)
+
+    def ref(self, key: Sequence[Any]) -> Ref:
+        return Ref(self.entity, self.identity.id_of(key))
+
+    def ref_of(self, obj: Any) -> Ref:
+        return self.ref(self.mapper.primary_key_from_instance(obj))
+
+    def said(self, obj: Any) -> Put | None:
+        """What the object says; None if it is to be kept out of the index. Raises InvalidRecord."""
+        asked = self.declaration
+        if asked.when is not None and not asked.when(obj):
+            return None
+        texts = {field: say(plain(getattr(obj, field))) for field in asked.fields}
+        if asked.content is None:
+            content: Any = "\n".join(text for text in texts.values() if text)
+        else:
+            content = asked.content(obj)
+        if content is None:
+            content = ""
+        if not isinstance(content, str):
+            raise InvalidRecord(f"content of {self.entity} gives text, not {type(content).__name__}")
+        emphasis = " ".join(text for f, text in texts.items() for _ in range(asked.fields[f] - 1) if text)
+        try:
+            return Put(normalize(content), normalize(emphasis))
+        except InvalidRecord as error:
+            raise InvalidRecord(f"{self.entity} {self.mapper.primary_key_from_instance(obj)}: {error}") from error
+
+    def is_changed(self, obj: Any, session: Session) -> bool:
+        """Whether what an object of `session.dirty` says may have changed since it was loaded or flushed."""
+        if self.watched is None:
+            return session.is_modified(obj)
+        state: InstanceState[Any] = inspect(obj)
+        return any(
+            get_history(obj, name, PassiveFlag.PASSIVE_NO_INITIALIZE).has_changes()
+            for name in self.watched & state.committed_state.keys()
+        )
+
+    def is_expired(self, obj: Any) -> bool:
+        """Whether something that it says has to be read from the database anew."""
+        return not inspect(obj).unloaded.isdisjoint(self.columns)
+
+    def is_complete(self, obj: Any) -> bool:
+        """Whether a new object says already what it will say once defaults have been filled in."""
+        values = vars(obj)
+        return all(name in values for name in self.defaulted)
+
+    def load(self, connection: Connection, ids: Sequence[str]) -> Iterator[tuple[str, Put | None]]:
+        """What the rows of these ids say, read from the database; None for a row that is not there or kept out."""
+        keys = {key: id_ for id_ in ids if (key := self.identity.key_of(id_)) is not None}
+        found: dict[str, Put | None] = dict.fromkeys(ids)
+        wanted = list(keys)
+        for start in range(0, len(wanted), KEYS_A_STATEMENT):
+            statement = self.among(select(self.owner.class_), wanted[start : start + KEYS_A_STATEMENT])
+            for obj in objects(connection, statement):
+                if self.is_of(type(obj)):
+                    found[self.identity.id_of(self.mapper.primary_key_from_instance(obj))] = self.said(obj)
+        yield from found.items()
+
+    def is_of(self, cls: type) -> bool:
+        """Whether objects of the class are of this entity."""
+        return _owner(inspect(cls), getattr(cls, ATTRIBUTE, None)) is self.owner
+
+    def among(self, statement: Select[Any], keys: Sequence[tuple[Any, ...]]) -> Select[Any]:
+        """The statement's rows of these primary keys."""
+        attributes = [getattr(self.mapper.class_, name) for name in self.key_names]
+        if len(attributes) == 1:
+            return statement.where(attributes[0].in_([key[0] for key in keys]))
+        return statement.where(tuple_(*attributes).in_(keys))
+
+    def ranked(self, statement: Select[Any], ids: Sequence[str]) -> Select[Any]:
+        """The statement's rows of these ids, in their order."""
+        keys = [key for id_ in ids if (key := self.identity.key_of(id_)) is not None]
+        if not keys:
+            return statement.where(false())
+        attributes = [getattr(self.mapper.class_, name) for name in self.key_names]
+        ranks = [
+            (and_(*(a == part for a, part in zip(attributes, key, strict=True))), rank) for rank, key in enumerate(keys)
+        ]
+        return self.among(statement, keys).order_by(case(*ranks))
+
+    def owners(
+        self, connection: Connection, path: Sequence[Any], depth: int, keys: Sequence[Sequence[Any]]
+    ) -> list[Ref]:
+        """The records that reach, over `depth` relationships of `path`, an object of these primary keys."""
+        statement = select(*(getattr(self.mapper.class_, name) for name in self.key_names)).select_from(
+            self.mapper.class_
+        )
+        target: Any = self.mapper.class_
+        for link in path[:depth]:
+            nearer, target = target, aliased(link.entity)
+            statement = statement.join(target, getattr(nearer, link.key))
+        mapper = path[depth - 1].mapper
+        attributes = [getattr(target, mapper.get_property_by_column(c).key) for c in mapper.primary_key]
+        found: dict[Ref, None] = {}
+        for start in range(0, len(keys), KEYS_A_STATEMENT):
+            part = [tuple(key) for key in keys[start : start + KEYS_A_STATEMENT]]
+            chosen = attributes[0].in_([k[0] for k in part]) if len(attributes) == 1 else tuple_(*attributes).in_(part)
+            for row in connection.execute(statement.where(chosen).distinct()):
+                found[self.ref(tuple(row))] = None
+        return list(found)
+
+
+def objects(connection: Connection, statement: Select[Any]) -> Iterator[Any]:
+    """Mapped objects as the database has them now, in a session of their own that leaves the transaction as it is."""
+    with Session(connection, autoflush=False, join_transaction_mode="rollback_only") as session:
+        yield from session.scalars(statement).unique()
+
+
+def plain(value: Any) -> Any:
+    """An attribute's value as `say` takes it."""
+    if value is None or isinstance(value, str | int | float | Mapping):
+        return value.value if isinstance(value, Enum) else value
+    if isinstance(value, Enum):
+        return value.value if isinstance(value.value, str) else value.name
+    if isinstance(value, bytes | bytearray | memoryview):
+        return None
+    if isinstance(value, Set):
+        return sorted(str(plain(item)) for item in value)
+    if isinstance(value, Iterable):
+        return [plain(item) for item in value]
+    return value
+
+
+def _relationships(mapper: Mapper[Any], path: str) -> tuple[Any, ...]:
+    links: list[Any] = []
+    for name in path.split("."):
+        if name not in mapper.relationships:
+            known = ", ".join(sorted(mapper.relationships.keys())) or "none"
+            raise InvalidInput(f"{mapper.class_.__name__}.{name} is no relationship. It has: {known}")
+        links.append(mapper.relationships[name])
+        mapper = links[-1].mapper
+    return tuple(links)
+
+
+@dataclass(frozen=True, slots=True)
+class Dependent:
+    """`mapped`'s records depend on objects of a class that they reach over `depth` relationships of `path`."""
+
+    mapped: Mapped
+    path: tuple[Any, ...]
+    depth: int
+
+
+class Mappings:
+    """The searchable classes of one database, found as they are met."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._known: dict[type, Mapped | None] = {}
+        self._owners: WeakValueDictionary[str, type] = WeakValueDictionary()
+        self._by_entity: dict[str, Mapped] = {}
+        self._dependents: dict[type, tuple[Dependent, ...]] = {}
+        self._seen = -1
+
+    def of(self, cls: type) -> Mapped | None:
+        """A class's mapping, None if it is not searchable. Raises InvalidInput where it cannot be."""
+        self._refresh()
+        if cls not in self._known:
+            self._known[cls] = self._resolve(cls)
+        return self._known[cls]
+
+    def of_entity(self, entity: str) -> Mapped:
+        return self._by_entity[entity]
+
+    def all(self) -> list[Mapped]:
+        """One an entity, by name, of every searchable class that was declared and is mapped."""
+        for cls in list(declared):
+            for inner in _with_subclasses(cls):
+                if inspect(inner, raiseerr=False) is not None:
+                    self.of(inner)
+        return [self._by_entity[name] for name in sorted(self._by_entity)]
+
+    def dependents(self, cls: type) -> tuple[Dependent, ...]:
+        """Whose content is made of this class's objects, too."""
+        self._refresh()
+        if cls not in self._dependents:
+            mapper: Mapper[Any] = inspect(cls)
+            self._dependents[cls] = tuple(
+                Dependent(mapped, path, depth)
+                for mapped in self.all()
+                for path in mapped.paths
+                for depth, link in enumerate(path, 1)
+                if mapper.isa(link.mapper)
+            )
+        return self._dependents[cls]
+
+    def _refresh(self) -> None:
+        if self._seen != _newest:
+            self._seen = _newest
+            self._known.clear()
+            self._dependents.clear()
+
+    def _resolve(self, cls: type) -> Mapped | None:
+        declaration = getattr(cls, ATTRIBUTE, None)
+        mapper: Mapper[Any] | None = inspect(cls, raiseerr=False)
+        if declaration is None or mapper is None:
+            return None
+        owner = _owner(mapper, declaration)
+        mapped = Mapped(mapper, owner, declaration, self._dialect)
+        other = self._owners.setdefault(mapped.entity, owner.class_)
+        if other is not owner.class_:
+            raise InvalidInput(
+                f"two searchable classes are named {mapped.entity!r}: {_whole(other)} and {_whole(owner.class_)}. "
+                "Give one another name: @searchable(..., name='…')"
+            )
+        if mapper is owner:
+            self._by_entity[mapped.entity] = mapped
+        elif mapped.entity not in self._by_entity:
+            self.of(owner.class_)
+        return mapped
+
+
+def _owner(mapper: Mapper[Any], declaration: Declaration | None) -> Mapper[Any]:
+    while (
+        not mapper.concrete
+        and mapper.inherits is not None
+        and getattr(mapper.inherits.class_, ATTRIBUTE, None) is declaration
+    ):
+        mapper = mapper.inherits
+    return mapper
+
+
+def _with_subclasses(cls: type) -> Iterator[type]:
+    yield cls
+    subclasses: list[type] = cls.__subclasses__()
+    for inner in subclasses:
+        yield from _with_subclasses(inner)
+
+
+def _whole(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"

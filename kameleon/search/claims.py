@@ -1,0 +1,92 @@
+"""`kdb_queue`: records whose embedding is left to a worker, claimed for a time by one of many.
+
+A row is due when its `due_at` has come: a claim moves that into the future, so a worker that dies loses its claim by
+itself. `version` is new with each edit, so that a worker which was overtaken leaves the row to the next.
+"""
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Table, func, select, update
+
+from ..values import Ref
+from .tables import IDS_A_STATEMENT, parts
+
+
+class Claim(NamedTuple):
+    ref: Ref
+    version: str
+    attempts: int
+
+
+def rows_of(refs: Iterable[Ref], now: datetime) -> list[dict[str, Any]]:
+    """Rows that ask for these records, in the order of their keys."""
+    return [
+        {
+            "entity_name": ref.entity,
+            "record_id": ref.id,
+            "version": secrets.token_hex(8),
+            "due_at": now,
+            "claimed_by": None,
+            "attempts": 0,
+        }
+        for ref in sorted(refs)
+    ]
+
+
+def replacing(insert: Any, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, Sequence[Mapping[str, Any]]]:
+    """A dialect's insert into the queue, a newer edit taking the place of an older, with its rows."""
+    new = insert.excluded
+    changes = {name: getattr(new, name) for name in ("version", "due_at", "claimed_by", "attempts")}
+    return insert.on_conflict_do_update(index_elements=["entity_name", "record_id"], set_=changes), rows
+
+
+def claim(
+    connection: Connection, queue: Table, worker: str, *, limit: int, now: datetime, lease: timedelta, may_skip: bool
+) -> list[Claim]:
+    """The longest due rows that no other worker holds, this worker's until the lease ends. `may_skip` passes over rows
+    that another is claiming at this moment, where the database can."""
+    due = select(queue.c.entity_name, queue.c.record_id).where(queue.c.due_at <= now)
+    due = due.order_by(queue.c.due_at, queue.c.entity_name, queue.c.record_id).limit(limit)
+    chosen = (due.with_for_update(skip_locked=True) if may_skip else due).cte("chosen")
+    claimed = (
+        update(queue)
+        .where(
+            queue.c.entity_name == chosen.c.entity_name,
+            queue.c.record_id == chosen.c.record_id,
+            queue.c.due_at <= now,
+        )
+        .values(due_at=now + lease, claimed_by=worker, attempts=queue.c.attempts + 1)
+        .returning(queue.c.entity_name, queue.c.record_id, queue.c.version, queue.c.attempts)
+    )
+    found = connection.execute(claimed).all()
+    return sorted(Claim(Ref(row.entity_name, row.record_id), row.version, row.attempts) for row in found)
+
+
+def finish(connection: Connection, queue: Table, claims: Sequence[Claim]) -> int:
+    """Done with these, but for those that were edited since; tells how many."""
+    done = 0
+    for part in parts(claims, IDS_A_STATEMENT):
+        versions = [claim.version for claim in part]
+        gone = queue.delete().where(
+            queue.c.record_id.in_([claim.ref.id for claim in part]), queue.c.version.in_(versions)
+        )
+        done += connection.execute(gone).rowcount
+    return done
+
+
+def put_off(connection: Connection, queue: Table, claims: Sequence[Claim], until: datetime) -> None:
+    """Not before `until`, by whoever comes first then."""
+    for part in parts(claims, IDS_A_STATEMENT):
+        versions = [claim.version for claim in part]
+        later = update(queue).where(
+            queue.c.record_id.in_([claim.ref.id for claim in part]), queue.c.version.in_(versions)
+        )
+        connection.execute(later.values(due_at=until, claimed_by=None))
+
+
+def next_due(connection: Connection, queue: Table) -> datetime | None:
+    found: datetime | None = connection.scalar(select(func.min(queue.c.due_at)))
+    return found

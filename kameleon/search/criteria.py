@@ -1,0 +1,99 @@
+"""Conditions on mapped classes, as text that a store's statements can hold: a subquery of record ids with typed binds.
+
+It is compiled without its values, which stay binds of their columns' types, so that a date or a UUID is bound as the
+application's own statements bind it.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, Dialect, Select, and_, bindparam, false, func, not_, or_, true
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+
+from ..errors import InvalidFilter
+from .filters import Comparison, Filter, parse_filter
+from .store import Among
+
+PLAIN_DIALECTS: Mapping[str, Any] = {"sqlite": SQLiteDialect, "postgresql": PGDialect}
+EXPANDING = re.compile(r"\(__\[POSTCOMPILE_(\w+)\]\)")
+NAMED = re.compile(r":(\w+)")
+
+
+def compiled(statement: Select[Any], dialect: Dialect) -> Among:
+    """`statement` as text for `text()`, each `:` in it that is no bind escaped."""
+    plain = PLAIN_DIALECTS[dialect.name](paramstyle="named")
+    made = statement.compile(dialect=plain)
+    binds = {name: bind for bind, name in made.bind_names.items()}
+    names = {name: f"among{place}" for place, name in enumerate(binds)}
+    sql = NAMED.sub(lambda found: _named(found, names), EXPANDING.sub(r":\1", str(made)))
+    params = made.params
+    return Among(
+        sql,
+        {
+            names[name]: bindparam(names[name], params.get(name), type_=bind.type, expanding=bind.expanding)
+            for name, bind in binds.items()
+        },
+    )
+
+
+def _named(found: re.Match[str], names: Mapping[str, str]) -> str:
+    name = found.group(1)
+    return f":{names[name]}" if name in names else f"\\:{name}"
+
+
+def as_condition(where: object, cls: type) -> ColumnElement[bool]:
+    """`where` on a mapped class: an expression as it is, a mapping as one on its columns. Raises InvalidFilter."""
+    if isinstance(where, ColumnElement):
+        return where
+    if not isinstance(where, Mapping):
+        raise InvalidFilter(
+            f"where= is a condition such as {cls.__name__}.status == 'open', or a mapping, not {where!r:.60}"
+        )
+    parsed = parse_filter(where)
+    return true() if parsed is None else _condition(parsed, cls)
+
+
+def _condition(asked: Filter, cls: type) -> ColumnElement[bool]:
+    if isinstance(asked, Comparison):
+        return func.coalesce(_comparison(asked, _column(asked, cls)), false())
+    members = [_condition(member, cls) for member in asked.members]
+    if asked.operator == "$not":
+        return not_(members[0])
+    return and_(true(), *members) if asked.operator == "$and" else or_(*members)
+
+
+def _column(asked: Comparison, cls: Any) -> Any:
+    columns = cls.__mapper__.column_attrs.keys()
+    if len(asked.path) != 1 or asked.path[0] not in columns:
+        raise InvalidFilter(
+            f"{cls.__name__} has no column {'.'.join(asked.path)!r:.80}. Known: {', '.join(sorted(columns))}. "
+            "For anything else, where= takes a SQLAlchemy expression"
+        )
+    return getattr(cls, asked.path[0])
+
+
+def _comparison(asked: Comparison, column: Any) -> Any:
+    value = asked.value
+    match asked.operator:
+        case "$eq":
+            return column.is_(None) if value is None else column == value
+        case "$ne":
+            return column.is_distinct_from(value)
+        case "$gt":
+            return column > value
+        case "$gte":
+            return column >= value
+        case "$lt":
+            return column < value
+        case "$lte":
+            return column <= value
+        case "$in" | "$nin":
+            among = or_(column.in_([item for item in value if item is not None]), column.is_(None) & (None in value))
+            return among if asked.operator == "$in" else not_(func.coalesce(among, false()))
+        case "$exists":
+            return column.is_not(None) if value else column.is_(None)
+    if not isinstance(value, str):
+        raise InvalidFilter(f"$contains on a column takes a text, not {value!r:.60}")
+    return column.contains(value, autoescape=True)

@@ -1,0 +1,190 @@
+"""The classes that tests of sessions map, and the truth that their tables tell."""
+
+import uuid
+from typing import Any
+
+from sqlalchemy import Column, Engine, ForeignKey, Table, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+
+from kameleon import SearchEngine, searchable
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Author(Base):
+    __tablename__ = "author"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+links = Table(
+    "article_tag",
+    Base.metadata,
+    Column("article_id", ForeignKey("article.id"), primary_key=True),
+    Column("tag_id", ForeignKey("tag.id"), primary_key=True),
+)
+
+
+class Tag(Base):
+    __tablename__ = "tag"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    label: Mapped[str]
+
+
+@searchable(
+    content=lambda article: article.says(),
+    when=lambda article: article.status != "hidden",
+    depends_on=["author", "tags", "replies"],
+)
+class Article(Base):
+    __tablename__ = "article"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    status: Mapped[str] = mapped_column(default="open")
+    author_id: Mapped[int | None] = mapped_column(ForeignKey("author.id"))
+    author: Mapped[Author | None] = relationship()
+    tags: Mapped[list[Tag]] = relationship(secondary=links, order_by=Tag.id)
+    replies: Mapped[list["Reply"]] = relationship(
+        primaryjoin="Article.id == foreign(Reply.article_id)", order_by="Reply.id", viewonly=True
+    )
+
+    def says(self) -> str:
+        by = f" by {self.author.name}" if self.author else ""
+        replies = "".join(f"\n{reply.text}" for reply in self.replies)
+        return f"{self.title}{by}{''.join(f' #{tag.label}' for tag in self.tags)}{replies}"
+
+
+class Reply(Base):
+    """Linked by its foreign key alone: the article is not told."""
+
+    __tablename__ = "reply"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    article_id: Mapped[int]
+    text: Mapped[str]
+
+
+@searchable(fields={"title": 2, "body": 1})
+class Note(Base):
+    """`stamp` and `body` are the server's to fill."""
+
+    __tablename__ = "note"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    body: Mapped[str] = mapped_column(server_default=text("'empty'"))
+    stars: Mapped[int] = mapped_column(default=0)
+
+
+@searchable(fields=["name"])
+class Place(Base):
+    __tablename__ = "place"
+
+    country: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+@searchable(fields=["text"], name="Remark")
+class Comment(Base):
+    __tablename__ = "comment"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
+    text: Mapped[str]
+
+
+@searchable(fields=["name"])
+class Animal(Base):
+    """Joined-table inheritance; a dog is an animal, a cat declares anew."""
+
+    __tablename__ = "animal"
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}  # noqa: RUF012
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    name: Mapped[str]
+
+
+class Dog(Animal):
+    __tablename__ = "dog"
+    __mapper_args__ = {"polymorphic_identity": "dog"}  # noqa: RUF012
+
+    id: Mapped[int] = mapped_column(ForeignKey("animal.id"), primary_key=True)
+    trick: Mapped[str] = mapped_column(default="")
+
+
+@searchable(fields=["name", "purr"])
+class Cat(Animal):
+    """Single-table inheritance."""
+
+    __mapper_args__ = {"polymorphic_identity": "cat"}  # noqa: RUF012
+
+    purr: Mapped[str | None]
+
+
+class Bird(Animal):
+    """Concrete inheritance: its keys are its own."""
+
+    __tablename__ = "bird"
+    __mapper_args__ = {"concrete": True, "polymorphic_identity": "bird"}  # noqa: RUF012
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(default="bird")
+    name: Mapped[str]
+
+
+Truth = dict[tuple[str, str], str]
+
+
+def truth(engine: Engine) -> Truth:
+    """What the index should hold, from the tables alone."""
+    with Session(engine) as session:
+        animals = session.query(Animal).all()
+        return {
+            **{("Article", str(a.id)): a.says() for a in session.query(Article) if a.status != "hidden"},
+            **{("Note", str(n.id)): "\n".join(filter(None, [n.title, n.body])) for n in session.query(Note)},
+            **{("Place", f'["{p.country}",{p.number}]'): p.name for p in session.query(Place)},
+            **{("Remark", str(c.id)): c.text for c in session.query(Comment)},
+            **{("Animal", str(a.id)): a.name for a in animals if not isinstance(a, Cat)},
+            **{("Cat", str(a.id)): "\n".join(filter(None, [a.name, a.purr])) for a in animals if isinstance(a, Cat)},
+            **{("Bird", str(b.id)): b.name for b in session.query(Bird)},
+        }
+
+
+def index(engine: Engine) -> Truth:
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT entity_name, record_id, content FROM kdb_search"))
+        return {(row[0], row[1]): row[2] for row in rows}
+
+
+def embedded(engine: Engine) -> set[tuple[str, str]]:
+    """Records with a vector that was made from what they say."""
+    by = "s.id = e.search_id" if engine.dialect.name == "sqlite" else "s.record_id = e.record_id"
+    same = "" if engine.dialect.name == "sqlite" else "AND s.entity_name = e.entity_name"
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text(
+                f"SELECT s.entity_name, s.record_id FROM kdb_search AS s JOIN kdb_embedding_g1 AS e ON {by} {same} "
+                "WHERE e.content_hash = s.content_hash AND e.embedding IS NOT NULL"
+            )
+        )
+        return {(row[0], row[1]) for row in rows}
+
+
+def assert_true(engine: Engine, search: SearchEngine) -> Truth:
+    """The index says what the tables say, each record is embedded as it stands, and no embedding is left over."""
+    expected = truth(engine)
+    assert index(engine) == expected
+    if not search.generations():
+        assert not any(expected.values())
+        return expected
+    assert embedded(engine) == {key for key, content in expected.items() if content.strip()}
+    with engine.connect() as connection:
+        count: Any = connection.scalar(text("SELECT count(*) FROM kdb_embedding_g1"))
+    assert count == len(embedded(engine))
+    return expected

@@ -1,0 +1,115 @@
+"""The queue alone, against a plain list of what was said and which savepoints stood around it."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kameleon.queue import DROP, LOAD, Change, Put, Queue
+from kameleon.values import Ref
+
+A, B = Ref("E", "a"), Ref("E", "b")
+
+
+def test_the_last_word_on_a_record_wins() -> None:
+    queue = Queue()
+    queue.put(A, "first")
+    queue.drop(B)
+    queue.put(A, "second", "emphasis")
+    queue.load(B)
+    assert queue.pending() == {A: Put("second", "emphasis"), B: LOAD}
+
+
+def test_a_cut_forgets_what_came_after_its_mark_and_later_ones() -> None:
+    queue = Queue()
+    queue.put(A, "kept")
+    queue.mark("one")
+    queue.put(A, "gone")
+    queue.mark("two")
+    queue.drop(B)
+    queue.cut("one")
+    assert queue.pending() == {A: Put("kept")}
+
+
+def test_a_savepoint_from_before_the_first_change_takes_all_with_it() -> None:
+    queue = Queue()
+    queue.put(A, "gone")
+    queue.cut("unknown")
+    assert queue.pending() == {}
+
+
+def test_a_release_hands_on_what_its_savepoint_said() -> None:
+    queue = Queue()
+    queue.drop(A)
+    queue.mark("one")
+    queue.put(A, "new")
+    queue.release("one")
+    queue.release("unknown")
+    assert queue.pending() == {A: Put("new")}
+
+
+def test_what_is_settled_is_pending_no_more() -> None:
+    queue = Queue()
+    queue.put(A, "x")
+    queue.settle(queue.pending())
+    assert queue.pending() == {}
+
+
+def test_what_was_written_inside_a_savepoint_is_pending_again_when_that_is_rolled_back() -> None:
+    queue = Queue()
+    queue.drop(A)
+    queue.mark("one")
+    queue.put(A, "new")
+    queue.settle(queue.pending())
+    assert queue.pending() == {}
+    queue.cut("one")
+    assert queue.pending() == {A: DROP}
+
+
+def test_what_was_written_inside_a_savepoint_stays_so_when_that_is_released() -> None:
+    queue = Queue()
+    queue.drop(A)
+    queue.mark("one")
+    queue.put(A, "new")
+    queue.settle(queue.pending())
+    queue.release("one")
+    assert queue.pending() == {}
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.sampled_from([A, B]), st.text(max_size=2)),
+        st.tuples(st.just("drop"), st.sampled_from([A, B])),
+        st.tuples(st.sampled_from(["mark", "cut", "release", "write"])),
+    ),
+    max_size=30,
+)
+
+
+@given(steps)
+def test_a_database_that_is_written_to_at_any_time_ends_as_the_last_words_say(given: list[tuple[object, ...]]) -> None:
+    """`rows` is the database: it, too, forgets what was done inside a savepoint that is rolled back."""
+    queue = Queue()
+    said: dict[Ref, Change] = {}
+    rows: dict[Ref, Change] = {}
+    savepoints: list[tuple[dict[Ref, Change], dict[Ref, Change]]] = []
+    for step, *arguments in given:
+        if step == "put":
+            queue.put(*arguments)  # type: ignore[arg-type]
+            said[arguments[0]] = Put(arguments[1])  # type: ignore[index, arg-type]
+        elif step == "drop":
+            queue.drop(*arguments)  # type: ignore[arg-type]
+            said[arguments[0]] = DROP  # type: ignore[index]
+        elif step == "mark":
+            queue.mark(f"s{len(savepoints)}")
+            savepoints.append((dict(said), dict(rows)))
+        elif step == "write":
+            rows |= queue.pending()
+            queue.settle(queue.pending())
+        elif savepoints:
+            before = savepoints.pop()
+            if step == "cut":
+                said, rows = before
+                queue.cut(f"s{len(savepoints)}")
+            else:
+                queue.release(f"s{len(savepoints)}")
+    rows |= queue.pending()
+    assert rows == said
