@@ -250,31 +250,35 @@ class Sessions:
             self._load(connection, queue)
             known.update((ref, put) for ref, put in queue.pending().items() if isinstance(put, Put))
         new: list[str] = []
-        for obj in session.new:
-            if (mapped := self._served(session, obj)) and mapped.is_complete(obj) and (put := mapped.said(obj)):
+        bind: Engine | Connection | None = connection
+        for obj, mapped in self._served(session, session.new):
+            if mapped.is_complete(obj) and (put := mapped.said(obj)):
+                bind = bind or session.get_bind(mapped.mapper)
                 new.append(put.content)
-        for obj in session.dirty:
-            mapped = self._served(session, obj)
-            if not mapped or not mapped.is_changed(obj, session) or mapped.is_expired(obj):
-                continue
-            if put := mapped.said(obj):
+        for obj, mapped in self._served(session, session.dirty):
+            if mapped.is_changed(obj, session) and not mapped.is_expired(obj) and (put := mapped.said(obj)):
+                bind = bind or session.get_bind(mapped.mapper)
                 known[mapped.ref_of(obj)] = put
-        if not known and not new:
+        if bind is None or not (known or new):
             return None
-        is_async = session.get_bind().dialect.is_async if connection is None else connection.dialect.is_async
+        joined = bind if isinstance(bind, Connection) and bind.in_transaction() else None
         return self.search.embed_ahead(
-            known, new, connection=connection, indexing=self._indexing_of(session), is_async=is_async
+            known, new, connection=joined, indexing=self._indexing_of(session), is_async=bind.dialect.is_async
         )
 
-    def _served(self, session: Session, obj: Any) -> Mapped | None:
-        mapped = self.mappings.of(type(obj))
-        return mapped if mapped and self.is_mine(session, mapped) else None
+    def _served(self, session: Session, objects: Iterable[Any]) -> Iterator[tuple[Any, Mapped]]:
+        for obj in objects:
+            mapped = self.mappings.of(type(obj))
+            if mapped and self.is_mine(session, mapped):
+                yield obj, mapped
 
     def write(self, session: Session, ahead: "Ahead | None" = None) -> None:
         for connection in list(self._connections.get(session, ())):
             self.write_queue(connection, ahead, self._indexing_of(session))
 
-    def write_queue(self, connection: Connection, ahead: "Ahead | None" = None, indexing: Indexing = "sync") -> None:
+    def write_queue(
+        self, connection: Connection, ahead: "Ahead | None" = None, indexing: Indexing | None = None
+    ) -> None:
         queue = self._queues.get(connection)
         if queue is None:
             return
@@ -283,7 +287,7 @@ class Sessions:
         if pending:
             puts = {ref: put for ref, put in pending.items() if isinstance(put, Put)}
             drops = [ref for ref in pending if ref not in puts]
-            self.search.write_changes(connection, puts, drops, ahead=ahead, indexing=indexing)
+            self.search.write_changes(connection, puts, drops, ahead=ahead, indexing=indexing or self.search.indexing)
             queue.settle(pending)
 
     def _load(self, connection: Connection, queue: Queue) -> None:

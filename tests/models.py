@@ -1,6 +1,8 @@
 """The classes that tests of sessions map, and the truth that their tables tell."""
 
+import json
 import uuid
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Column, Engine, ForeignKey, Table, text
@@ -139,6 +141,7 @@ class Bird(Animal):
 
 
 Truth = dict[tuple[str, str], str]
+dumps = partial(json.dumps, ensure_ascii=False, separators=(",", ":"))
 
 
 def truth(engine: Engine) -> Truth:
@@ -148,7 +151,7 @@ def truth(engine: Engine) -> Truth:
         return {
             **{("Article", str(a.id)): a.says() for a in session.query(Article) if a.status != "hidden"},
             **{("Note", str(n.id)): "\n".join(filter(None, [n.title, n.body])) for n in session.query(Note)},
-            **{("Place", f'["{p.country}",{p.number}]'): p.name for p in session.query(Place)},
+            **{("Place", dumps([p.country, p.number])): p.name for p in session.query(Place)},
             **{("Remark", str(c.id)): c.text for c in session.query(Comment)},
             **{("Animal", str(a.id)): a.name for a in animals if not isinstance(a, Cat)},
             **{("Cat", str(a.id)): "\n".join(filter(None, [a.name, a.purr])) for a in animals if isinstance(a, Cat)},
