@@ -1,10 +1,14 @@
 """`kameleon embeddings …`: the models of the index and what is still to embed."""
 
 import re
+import signal
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from threading import Event
 
 import click
+
+from kameleon.values import IndexReport
 
 from .app import App, common, pass_app
 
@@ -77,6 +81,41 @@ def sync(app: App, batch_size: int, retry_failed: bool) -> None:
     if report.outage:
         click.echo(f"stopped, the provider is down: {report.outage}", err=True)
         raise click.exceptions.Exit(1)
+
+
+@embeddings.command()
+@click.option("--once", is_flag=True, help="Stop when nothing is due.")
+@click.option("--batch-size", type=click.IntRange(1, 10_000), default=500, show_default=True, help="Records a claim.")
+@click.option("--poll", type=click.FloatRange(0.05), default=1.0, show_default=True, help="Seconds between looks.")
+@click.option("--lease", type=click.FloatRange(1), default=300.0, show_default=True, help="Seconds a claim holds.")
+@common
+@pass_app
+def worker(app: App, once: bool, batch_size: int, poll: float, lease: float) -> None:
+    """Make the embeddings that commits left for later, on any number of machines.
+
+    Runs until SIGTERM or Ctrl-C, and finishes the batch it has begun.
+
+    \b
+    kameleon embeddings worker --once
+    """
+    from kameleon.worker import Worker
+
+    working = Worker(app.open(), batch_size=batch_size, lease_s=lease)
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    total = working.run(stop, poll_s=None if once else poll, done=tell)
+    if app.as_json:
+        app.print_json({name: getattr(total, name) for name in ("embedded", "reused", "failed", "pending", "outage")})
+    else:
+        click.echo(f"{total.embedded + total.reused} embedded, {total.failed} failed")
+    if once and total.outage:
+        raise click.exceptions.Exit(1)
+
+
+def tell(report: IndexReport) -> None:
+    line = f"{report.embedded + report.reused} embedded, {report.failed} failed"
+    click.echo(f"{line}, {report.pending} put off: {report.outage}" if report.outage else line, err=True)
 
 
 @embeddings.group()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .records import RecordStore
     from .search.engine import SearchEngine
     from .values import IndexReport, IndexStatus, SearchResult, SearchResults
+    from .worker import Worker
 
 __all__ = [
     "IndexReport",
@@ -23,6 +24,7 @@ __all__ = [
     "SearchEngine",
     "SearchResult",
     "SearchResults",
+    "Worker",
     "create_engine",
     "searchable",
 ]
@@ -34,6 +36,7 @@ _HOMES = {
     "SearchEngine": ".search.engine",
     "SearchResult": ".values",
     "SearchResults": ".values",
+    "Worker": ".worker",
     "create_engine": ".database",
     "searchable": ".mapping",
 }

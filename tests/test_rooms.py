@@ -46,7 +46,7 @@ FLOORS = [
     {"search.writing", "search.retrieval", "embeddings"},
     {"listener"},
     {"search", "search.engine"},
-    {"records"},
+    {"records", "worker"},
     {""},
 ]
 PURE = {

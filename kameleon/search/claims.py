@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, func, select, update
+from sqlalchemy import Connection, Table, select, update
 
 from ..values import Ref
 from .tables import IDS_A_STATEMENT, parts
@@ -85,8 +85,3 @@ def put_off(connection: Connection, queue: Table, claims: Sequence[Claim], until
             queue.c.record_id.in_([claim.ref.id for claim in part]), queue.c.version.in_(versions)
         )
         connection.execute(later.values(due_at=until, claimed_by=None))
-
-
-def next_due(connection: Connection, queue: Table) -> datetime | None:
-    found: datetime | None = connection.scalar(select(func.min(queue.c.due_at)))
-    return found

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
@@ -24,9 +24,10 @@ from ..errors import (
     VectorsUnavailable,
 )
 from ..values import BATCH_GENERATED, CacheStatus, Failure, Generation, IndexReport, IndexStatus, Ref, SearchResults
-from . import caching
+from . import caching, claims
 from .caching import Evictor, StoredCache
 from .catalog import Catalog, Entity, active, mismatch, of_fingerprint
+from .claims import Claim
 from .filters import parse_filter
 from .query import Query, SearchOptions, ask
 from .retrieval import Embed, Retriever
@@ -310,14 +311,7 @@ class SearchEngine:
 
         `retry_failed` also tries again what the provider refused. `progress(done, total)` counts records.
         """
-        with self.reading() as conn:
-            known = self.catalog.generations(conn)
-            service = self._service_of(known)
-            if service is None:
-                raise NoProvider
-            if refusal := self._store.refusal(conn, service.provider.dimensions):
-                raise VectorsUnavailable(refusal)
-        self._filled_generation(known, service)
+        service = self._filling_service()
         total = sum(status.pending + retry_failed * status.failed for status in self.get_status())
         report = IndexReport()
         for batch in self._pending(service, batch_size, retry_failed):
@@ -350,8 +344,56 @@ class SearchEngine:
         with self.transaction() as conn:
             return self._store.distribute(conn, self.catalog.generations(conn))
 
+    def _filling_service(self) -> "EmbeddingService":
+        """Raises NoProvider, ModelMismatch, VectorsUnavailable where nothing can be filled in."""
+        with self.reading() as conn:
+            known = self.catalog.generations(conn)
+            service = self._service_of(known)
+            if service is None:
+                raise NoProvider
+            if refusal := self._store.refusal(conn, service.provider.dimensions):
+                raise VectorsUnavailable(refusal)
+        self._filled_generation(known, service)
+        return service
+
     def _embedded(self, batch: Sequence[Entry], service: "EmbeddingService") -> Plan:
-        return self._writer.embed(Plan(batch, (), batch, service), cache=self._cache(service))
+        return self._writer.embed(Plan(batch, (), batch, service, enqueues=False), cache=self._cache(service))
+
+    # the queue
+
+    def claim(self, worker: str, *, limit: int, lease: timedelta) -> list[Claim]:
+        """Records whose embedding is left to a worker: this one's until the lease ends."""
+        with self.transaction() as conn:
+            return claims.claim(
+                conn,
+                self.tables.queue,
+                worker,
+                limit=limit,
+                now=datetime.now(UTC),
+                lease=lease,
+                may_skip=self._store.may_skip_locked(),
+            )
+
+    def work_off(self, claimed: Sequence[Claim], *, pause: timedelta) -> IndexReport:
+        """Embed claimed records as they stand, no transaction open meanwhile, and take them out of the queue; not
+        before `pause` is over where the provider is down. What was edited since stays in the queue."""
+        service = self._filling_service()
+        with self.reading() as conn:
+            batch = self._store.entries(conn, [claim.ref for claim in claimed])
+            compared = self._writer.compare_embeddings(conn, batch, service)
+        plan = self._writer.embed(compared, cache=self._cache(service))
+        made = {embedding.ref for embedding in plan.embeddings}
+        left = {entry.ref for entry in plan.to_embed} - made
+
+        def attempt() -> IndexReport:
+            with self.transaction() as conn:
+                report = self.apply(plan, conn)
+                claims.finish(conn, self.tables.queue, [claim for claim in claimed if claim.ref not in left])
+                until = datetime.now(UTC) + pause
+                claims.put_off(conn, self.tables.queue, [claim for claim in claimed if claim.ref in left], until)
+            return report
+
+        return self.retried(attempt)
 
     def _fill(self, plan: Plan) -> IndexReport:
         with self.transaction() as conn:

@@ -548,6 +548,16 @@ class PostgreSQLStore(Schema):
 
     # queue
 
+    def entries(self, connection: Connection, refs: Sequence[Ref]) -> list[Entry]:
+        return [
+            Entry(Ref(row.entity_name, row.record_id), row.content, row.content_hash)
+            for entity, ids in by_entity(refs)
+            for row in connection.execute(self._text(sql.ENTRIES), {"entity": entity, "ids": ids})
+        ]
+
+    def may_skip_locked(self) -> bool:
+        return not self._has_citus
+
     def enqueue(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         connection.execute(*claims.replacing(insert(self.tables.queue), rows))
 

@@ -71,6 +71,11 @@ STATES = """
     WHERE s.entity_name = :entity AND s.record_id = ANY(:ids)
 """
 
+ENTRIES = """
+    SELECT entity_name, record_id, content, content_hash FROM {search}
+    WHERE entity_name = :entity AND record_id = ANY(:ids)
+"""
+
 UPSERT = """
     INSERT INTO {search} (entity_name, record_id, content, terms, n_terms, content_hash, created_at, updated_at)
     {rows}

@@ -94,6 +94,11 @@ STATES = """
     {join}
 """
 
+ENTRIES = text("""
+    SELECT s.entity_name, s.record_id, s.content, s.content_hash
+    FROM json_each(:ids) AS k CROSS JOIN kdb_search AS s ON s.entity_name = :entity AND s.record_id = k.value
+""")
+
 KEYS = text("""
     SELECT s.id
     FROM json_each(:ids) AS k LEFT JOIN kdb_search AS s ON s.entity_name = :entity AND s.record_id = k.value
@@ -615,6 +620,16 @@ class SQLiteStore:
         connection.execute(insert(self.tables.embedding_cache).on_conflict_do_nothing(), rows)
 
     # queue
+
+    def entries(self, connection: Connection, refs: Sequence[Ref]) -> list[Entry]:
+        return [
+            Entry(Ref(row.entity_name, row.record_id), row.content, row.content_hash)
+            for entity, group in by_entity(refs).items()
+            for row in connection.execute(ENTRIES, {"entity": entity, "ids": json.dumps([ref.id for ref in group])})
+        ]
+
+    def may_skip_locked(self) -> bool:
+        return False
 
     def enqueue(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         connection.execute(*claims.replacing(insert(self.tables.queue), rows))

@@ -232,6 +232,12 @@ class Store(Protocol):
     def cache(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Adds rows of `kdb_embedding_cache`, in their order, leaving those that are there."""
 
+    def entries(self, connection: Connection, refs: Sequence[Ref]) -> list[Entry]:
+        """What the index holds of these records; those that are not there are left out."""
+
+    def may_skip_locked(self) -> bool:
+        """Whether rows that another transaction holds can be passed over."""
+
     def enqueue(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Rows of `kdb_queue`, replacing those that are there."""
 

@@ -50,12 +50,13 @@ class Plan:
     cache: "StoredCache | None" = None
     outage: ProviderError | None = None
     is_deferred: bool = False
+    enqueues: bool = True
     report: IndexReport = field(default_factory=IndexReport)
 
     @property
     def left(self) -> list[Ref]:
         """Those without an embedding, which a worker is to make."""
-        if not self.is_deferred and self.outage is None:
+        if not self.enqueues or (not self.is_deferred and self.outage is None):
             return []
         made = {embedding.ref for embedding in self.embeddings}
         return [entry.ref for entry in self.to_embed if entry.ref not in made]
@@ -165,6 +166,13 @@ class Writer:
             report=counts(plan.to_embed, made),
         )
 
+    def compare_embeddings(self, connection: Connection, batch: Sequence[Entry], service: "EmbeddingService") -> Plan:
+        """What of the index's own contents has no embedding yet. Nothing is written but embeddings."""
+        generation = of_fingerprint(self._catalog.generations(connection), service.provider.fingerprint)
+        states = self._store.states(connection, [entry.ref for entry in batch], generation)
+        to_embed = [e for e in batch if e.content_hash and states[e.ref].embedded_hash != e.content_hash]
+        return Plan(batch, (), to_embed, service, enqueues=False)
+
     def is_current(self, connection: Connection, plan: Plan) -> bool:
         """Whether what the plan found unchanged still is: another writer may have come in between."""
         changed = {entry.ref for entry in plan.changed}
@@ -181,6 +189,7 @@ class Writer:
         keys = self._store.upsert(connection, plan.changed, known, now) if plan.changed else {}
         report = replace(plan.report, indexed=len(plan.changed), unchanged=len(plan.wanted) - len(plan.changed))
         if plan.service is not None and (left := plan.left):
+            self._catalog.ensure_generation(connection, known, plan.service.provider)
             self._store.enqueue(connection, rows_of(left, now))
             report = replace(report, pending=len(left))
         if not plan.embeddings or plan.service is None:

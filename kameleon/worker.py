@@ -1,0 +1,57 @@
+"""Makes the embeddings that commits left for later: `kameleon embeddings worker`, on any number of machines.
+
+A claim is a lease: a worker that dies loses it when it ends, and another does the work once more, to the same effect.
+No transaction is open while the provider works; an edit that comes in between wins, and is claimed anew.
+"""
+
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from datetime import timedelta
+from threading import Event
+
+from .search.engine import SearchEngine
+from .values import IndexReport
+
+LONGEST_PAUSE_S = 60.0
+
+
+class Worker:
+    """`batch_size` records a claim; `lease_s` is how long a claim holds, longer than such a batch takes."""
+
+    def __init__(self, search: SearchEngine, *, batch_size: int = 500, lease_s: float = 300.0) -> None:
+        self.search = search
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.batch_size = batch_size
+        self.lease = timedelta(seconds=lease_s)
+
+    def work(self) -> IndexReport | None:
+        """One claim's worth; None if nothing is due."""
+        claimed = self.search.claim(self.name, limit=self.batch_size, lease=self.lease)
+        if not claimed:
+            return None
+        most = max(claim.attempts for claim in claimed)
+        return self.search.work_off(claimed, pause=timedelta(seconds=min(LONGEST_PAUSE_S, 2.0**most)))
+
+    def run(
+        self,
+        stop: Event | None = None,
+        *,
+        poll_s: float | None = None,
+        done: Callable[[IndexReport], None] = lambda _report: None,
+    ) -> IndexReport:
+        """Work until nothing is due; with `poll_s` look again after that many seconds, until `stop` is set. A batch
+        that was begun is finished; `done` hears of each."""
+        stop = stop or Event()
+        total = IndexReport()
+        while not stop.is_set():
+            report = self.work()
+            if report is not None:
+                done(report)
+                total += report
+            elif poll_s is None:
+                break
+            else:
+                stop.wait(poll_s)
+        return total
