@@ -9,6 +9,8 @@ from sqlalchemy import Engine, event, make_url
 
 from .errors import InvalidInput
 
+SYNCHRONOUS = {"aiosqlite": "sqlite", "psycopg": "postgresql+psycopg", "psycopg_async": "postgresql+psycopg"}
+
 
 def create_engine(url: str, **options: Any) -> Engine:
     """SQLAlchemy's `create_engine` with good manners for each database.
@@ -24,11 +26,33 @@ def create_engine(url: str, **options: Any) -> Engine:
     except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError, ImportError, ValueError) as error:
         raise InvalidInput(f"no database can be opened as {shown(url)}: {error}. Try sqlite:///kameleon.db") from error
     if engine.dialect.is_async:
-        raise InvalidInput(f"kameleon is synchronous, {parsed.drivername} is not. Try postgresql:// or sqlite:///")
+        raise InvalidInput(
+            f"{parsed.drivername} is asynchronous: sqlalchemy.ext.asyncio.create_async_engine opens it, and "
+            "SearchEngine takes what that returns"
+        )
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", partial(_connected, engine.dialect.dbapi))
         event.listen(engine, "begin", _began)
     return engine
+
+
+def synchronous(engine: Any) -> Engine:
+    """The engine itself; of an asynchronous one, a synchronous engine of the same database. Raises InvalidInput."""
+    engine = getattr(engine, "sync_engine", engine)
+    if not isinstance(engine, Engine):
+        raise InvalidInput(f"SearchEngine takes a SQLAlchemy engine, not {engine!r:.80}")
+    if not engine.dialect.is_async:
+        return engine
+    url = engine.url
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise InvalidInput(
+            "an asynchronous database in memory cannot be opened a second time. Use a file, or a plain engine"
+        )
+    if engine.dialect.driver not in SYNCHRONOUS:
+        raise InvalidInput(
+            f"kameleon cannot work on {engine.dialect.driver}. Known: sqlite+aiosqlite, postgresql+psycopg"
+        )
+    return create_engine(url.set(drivername=SYNCHRONOUS[engine.dialect.driver]).render_as_string(hide_password=False))
 
 
 def shown(url: str) -> str:

@@ -357,7 +357,11 @@ class Sessions:
 
     def queue_of(self, session: Session) -> Queue:
         """For what a session is told by hand. Raises InvalidInput for one that is not attached."""
-        session = getattr(session, "sync_session", session)
+        if hasattr(session, "sync_session"):
+            raise InvalidInput(
+                "an AsyncSession is told inside its greenlet: "
+                "await session.run_sync(lambda s: search.index_record(..., session=s))"
+            )
         if self not in getattr(session, "kameleon", ()):
             raise InvalidInput(
                 f"session= is one of an attached factory, not {session!r:.80}: "

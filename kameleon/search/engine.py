@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 from sqlalchemy import ColumnElement, Connection, Engine, Select, select, text, true
 
 from ..content import check_entity, check_id
+from ..database import synchronous
 from ..errors import (
     InvalidInput,
     ModelMismatch,
@@ -37,6 +38,7 @@ from .waiting import off_the_loop, within
 from .writing import Ahead, Indexing, Plan, Progress, Writer, check_indexing, entries, make_entry
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.orm import Session
 
     from ..embeddings.provider import EmbeddingProvider, Vector
@@ -53,7 +55,8 @@ T = TypeVar("T")
 
 
 class SearchEngine:
-    """Hybrid search in the database of `engine`.
+    """Hybrid search in the database of `engine`. Of an asynchronous one (aiosqlite, psycopg) the engine's own work is
+    done through a synchronous engine of the same URL.
 
     `embedding_provider` is None (keywords only), a name or a provider object. A name serves a new index; an index that
     has embeddings names its own model, and an engine opened by name follows it.
@@ -80,7 +83,7 @@ class SearchEngine:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: "Engine | AsyncEngine",
         embedding_provider: "str | EmbeddingProvider | None" = None,
         *,
         create_tables: bool = True,
@@ -102,8 +105,8 @@ class SearchEngine:
             )
         self.indexing = check_indexing(indexing)
         self.budget_s = budget_s
-        self.engine = engine
-        self._store = make_store(engine, options)
+        self.engine = synchronous(engine)
+        self._store = make_store(self.engine, options)
         self.tables = self._store.tables
         self.catalog = Catalog(self._store)
         self._writer = Writer(self._store, self.catalog)
