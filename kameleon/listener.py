@@ -183,11 +183,12 @@ class Sessions:
         return mapped is not None and mapped.is_changed(obj, session)
 
     def _queue_object(self, obj: Any, mapped: Mapped, queue: Queue) -> None:
+        """A new object says what its row does. Another's row may have been changed by others since it was loaded."""
         ref = mapped.ref_of(obj)
         before = state_of(obj).identity
         if before is not None and (old := mapped.ref(before)) != ref:
             queue.drop(old)
-        if mapped.is_expired(obj):
+        if before is not None or mapped.is_expired(obj):
             queue.load(ref)
         elif (put := mapped.said(obj)) is None:
             queue.drop(ref)

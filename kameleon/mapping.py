@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
 from sqlalchemy import Connection, Dialect, Select, and_, case, false, inspect, select, tuple_
-from sqlalchemy.orm import InstanceState, Mapper, Session, aliased
+from sqlalchemy.orm import InstanceState, Load, Mapper, Session, aliased
 from sqlalchemy.orm.attributes import get_history
 from sqlalchemy.orm.base import PassiveFlag
 
@@ -188,16 +188,21 @@ class Mapped:
         return all(name in values for name in self.defaulted)
 
     def load(self, connection: Connection, ids: Sequence[str]) -> Iterator[tuple[str, Put | None]]:
-        """What the rows of these ids say, read from the database; None for a row that is not there or kept out."""
-        keys = {key: id_ for id_ in ids if (key := self.identity.key_of(id_)) is not None}
+        """What the rows of these ids say, read from the database and not changed by others before the transaction ends;
+        None for a row that is not there or kept out."""
         found: dict[str, Put | None] = dict.fromkeys(ids)
-        wanted = list(keys)
+        wanted = [key for id_ in ids if (key := self.identity.key_of(id_)) is not None]
+        rows = self.rows().with_for_update(read=True, of=self.owner.local_table)
         for start in range(0, len(wanted), KEYS_A_STATEMENT):
-            statement = self.among(select(self.owner.class_), wanted[start : start + KEYS_A_STATEMENT])
-            for obj in objects(connection, statement):
+            for obj in objects(connection, self.among(rows, wanted[start : start + KEYS_A_STATEMENT])):
                 if self.is_of(type(obj)):
                     found[self.identity.id_of(self.mapper.primary_key_from_instance(obj))] = self.said(obj)
         yield from found.items()
+
+    def rows(self) -> Select[Any]:
+        """Its objects by key, with what they depend on."""
+        attributes = [getattr(self.owner.class_, name) for name in self.key_names]
+        return select(self.owner.class_).options(*map(_loading, self.paths)).order_by(*attributes)
 
     def is_of(self, cls: type) -> bool:
         """Whether objects of the class are of this entity."""
@@ -262,6 +267,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, Iterable):
         return [plain(item) for item in value]
     return value
+
+
+def _loading(path: Sequence[Any]) -> Any:
+    loading: Any = None
+    for link in path:
+        loading = (loading or Load(link.parent.class_)).selectinload(link.class_attribute)
+    return loading
 
 
 def _relationships(mapper: Mapper[Any], path: str) -> tuple[Any, ...]:

@@ -199,6 +199,18 @@ def test_text_that_the_server_fills_in_is_read_back(maker: Maker, provider: Hash
     assert len(provider.calls) == 1
 
 
+def test_what_another_session_changed_of_the_row_is_indexed_too(maker: Maker, said: Said) -> None:
+    with maker(expire_on_commit=False) as session:
+        one = note("first")
+        session.add(one)
+        session.commit()
+        with maker.begin() as other:
+            other.query(Note).one().body = "changed by another"
+        one.title = "second"
+        session.commit()
+    assert said() == ["second\nchanged by another"]
+
+
 def test_an_assigned_expression_is_read_back(maker: Maker, said: Said) -> None:
     with maker.begin() as session:
         session.add(note("one"))
