@@ -22,7 +22,8 @@ from .mapping import Mapped, Mappings
 from .queue import LOAD, Put, Queue
 from .search.criteria import as_condition
 from .search.writing import Indexing, check_indexing
-from .values import Ref
+from .tracking import Tracking
+from .values import IndexReport, Ref
 
 if TYPE_CHECKING:
     from .search.engine import SearchEngine
@@ -78,6 +79,7 @@ class Sessions:
         self._touched: WeakKeyDictionary[Session, dict[int, Any]] = WeakKeyDictionary()
         self._written: WeakSet[Session] = WeakSet()
         self._engines: WeakKeyDictionary[Engine, bool] = WeakKeyDictionary()
+        self.tracking = Tracking(self)
         self._listen_to(search.engine)
 
     # attaching
@@ -279,17 +281,21 @@ class Sessions:
 
     def write_queue(
         self, connection: Connection, ahead: "Ahead | None" = None, indexing: Indexing | None = None
-    ) -> None:
+    ) -> IndexReport:
         queue = self._queues.get(connection)
+        report = IndexReport()
         if queue is None:
-            return
+            return report
         self._load(connection, queue)
         pending = queue.pending()
         if pending:
             puts = {ref: put for ref, put in pending.items() if isinstance(put, Put)}
             drops = [ref for ref in pending if ref not in puts]
-            self.search.write_changes(connection, puts, drops, ahead=ahead, indexing=indexing or self.search.indexing)
+            indexing = indexing or self.search.indexing
+            report = self.search.write_changes(connection, puts, drops, ahead=ahead, indexing=indexing)
+            self.tracking.forget(connection, pending)
             queue.settle(pending)
+        return report
 
     def _load(self, connection: Connection, queue: Queue) -> None:
         """What statements changed is read back, an entity at a time."""

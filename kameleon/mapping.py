@@ -187,12 +187,14 @@ class Mapped:
         values = vars(obj)
         return all(name in values for name in self.defaulted)
 
-    def load(self, connection: Connection, ids: Sequence[str]) -> Iterator[tuple[str, Put | None]]:
-        """What the rows of these ids say, read from the database and not changed by others before the transaction ends;
-        None for a row that is not there or kept out."""
+    def load(
+        self, connection: Connection, ids: Sequence[str], *, holds: bool = True
+    ) -> Iterator[tuple[str, Put | None]]:
+        """What the rows of these ids say, read from the database; None for a row that is not there or kept out. Others
+        do not change a row that it `holds` before the transaction ends."""
         found: dict[str, Put | None] = dict.fromkeys(ids)
         wanted = [key for id_ in ids if (key := self.identity.key_of(id_)) is not None]
-        rows = self.rows().with_for_update(read=True, of=self.owner.local_table)
+        rows = self.rows().with_for_update(read=True, of=self.owner.local_table) if holds else self.rows()
         for start in range(0, len(wanted), KEYS_A_STATEMENT):
             for obj in objects(connection, self.among(rows, wanted[start : start + KEYS_A_STATEMENT])):
                 if self.is_of(type(obj)):

@@ -27,7 +27,9 @@ class Worker:
         self.lease = timedelta(seconds=lease_s)
 
     def work(self) -> IndexReport | None:
-        """One claim's worth; None if nothing is due."""
+        """A batch of marked rows, or one claim's worth; None if nothing is due."""
+        if (report := self.search.catch_up(self.batch_size)) is not None:
+            return report
         claimed = self.search.claim(self.name, limit=self.batch_size, lease=self.lease)
         if not claimed:
             return None

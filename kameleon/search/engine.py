@@ -38,6 +38,7 @@ from .waiting import off_the_loop, within
 from .writing import Ahead, Indexing, Plan, Progress, Writer, check_indexing, entries, make_entry
 
 if TYPE_CHECKING:
+    from sqlalchemy import Table
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.orm import Session
 
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 TRIES = 10
 PAUSE_S = 0.002
+KEYWORDS_ONLY = "records are indexed for keywords, their embeddings stay pending: "
 ON_PROVIDER_ERROR = ("defer", "raise")
 
 T = TypeVar("T")
@@ -136,6 +138,32 @@ class SearchEngine:
         derived from it. `indexing` stands for the engine's own in these sessions.
         """
         return self.sessions.attach(sessions, indexing)
+
+    def track(self, cls: type) -> None:
+        """Put triggers on a class's tables, so that rows which no session shows (Core, raw SQL, another program) are
+        marked, for `sync` or a worker to index. Raises StorageError where the role may not."""
+        self.sessions.tracking.track(self.sessions.searchable(cls))
+
+    def untrack(self, cls: type) -> None:
+        """Take the triggers away, and the marks that are left."""
+        self.sessions.tracking.untrack(self.sessions.searchable(cls))
+
+    def set_triggers(
+        self, connection: Connection, table: "Table", key: Sequence[tuple[Any, str]], entities: Sequence[str]
+    ) -> None:
+        """Triggers that mark a table's rows as records of the entities; none of them takes the triggers away."""
+        self._store.set_triggers(connection, table, key, entities)
+
+    def catch_up(self, limit: int = 1000) -> IndexReport | None:
+        """Index up to `limit` rows that triggers marked, as they stand; None if none is marked. Warns of marks whose
+        classes are not imported."""
+        with self.reading() as conn:
+            if not self._store.has_marks(conn):
+                return None
+            unknown = self.sessions.tracking.unknown(conn)
+        if unknown:
+            self._warn_once(f"rows of {', '.join(unknown)} are marked, and no class of that name is imported here")
+        return self.sessions.tracking.catch_up(limit)
 
     # writing
 
@@ -260,15 +288,16 @@ class SearchEngine:
         *,
         ahead: Ahead | None,
         indexing: Indexing,
-    ) -> None:
+    ) -> IndexReport:
         """Bring the index to what the connection's transaction has changed, inside it."""
         wanted = [make_entry(ref, *put) for ref, put in puts.items()]
         is_deferred = indexing == "deferred" or (indexing == "auto" and ahead is not None and ahead.made is None)
         with self.transaction(connection) as conn:
             if drops:
                 self._store.delete(conn, sorted(drops), self.catalog.generations(conn))
-            if wanted:
-                self.apply(self.plan(wanted, connection=conn, ahead=ahead, is_deferred=is_deferred), conn)
+            if not wanted:
+                return IndexReport()
+            return self.apply(self.plan(wanted, connection=conn, ahead=ahead, is_deferred=is_deferred), conn)
 
     def take_turn(self, connection: Connection) -> None:
         with self._store.translating():
@@ -309,11 +338,14 @@ class SearchEngine:
     def sync(
         self, *, batch_size: int = 1000, retry_failed: bool = False, progress: Progress | None = None
     ) -> IndexReport:
-        """Embed what is pending, `batch_size` records a transaction, newest text wins; stops at an outage. At the end
-        PostgreSQL's vector index is built, if it is missing and the embeddings are many.
+        """Index rows that triggers marked, then embed what is pending, `batch_size` records a transaction, newest text
+        wins; stops at an outage. At the end PostgreSQL's vector index is built, if it is missing and the embeddings are
+        many.
 
         `retry_failed` also tries again what the provider refused. `progress(done, total)` counts records.
         """
+        while self.catch_up(batch_size) is not None:
+            pass
         service = self._filling_service()
         total = sum(status.pending + retry_failed * status.failed for status in self.get_status())
         report = IndexReport()
@@ -698,18 +730,18 @@ class SearchEngine:
         try:
             service = self._service_of(known)
         except ProviderError as error:
-            self._warn_once(str(error))
+            self._warn_once(KEYWORDS_ONLY + str(error))
             return None
         if service is None:
             return None
         if not known and (refusal := self._store.refusal(conn, service.provider.dimensions)):
-            self._warn_once(refusal)
+            self._warn_once(KEYWORDS_ONLY + refusal)
             return None
         if problem := mismatch(known, service.provider):
-            self._warn_once(problem)
+            self._warn_once(KEYWORDS_ONLY + problem)
         return service
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
             self._warned.add(message)
-            warnings.warn(f"records are indexed for keywords, their embeddings stay pending: {message}", stacklevel=6)
+            warnings.warn(message, stacklevel=6)

@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple, cast
 
@@ -26,10 +27,12 @@ from sqlalchemy import (
     Engine,
     NullPool,
     QueuePool,
+    Table,
     Text,
     TwoPhaseTransaction,
     func,
     literal,
+    select,
     text,
 )
 from sqlalchemy import cast as cast_to
@@ -40,7 +43,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from ..content import analyze
 from ..errors import InvalidInput, StorageError, VectorsUnavailable
 from ..values import Failure, Generation, IndexStatus, Ref
-from . import claims, pgwire
+from . import claims, pgwire, postgresql_triggers
 from . import postgresql_sql as sql
 from .bm25 import K1, QUERY_TERMS, QUERY_WORDS, B, best_first, cheapest, weight
 from .filters import Filter, condition
@@ -49,7 +52,7 @@ from .pgwire import Packed, adapt, driver_of
 from .postgresql_errors import storage_error
 from .postgresql_schema import ITERATIVE_SINCE, MAX_VECTOR, Schema
 from .postgresql_where import comparison
-from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Scope, Spans, State, Term, bound
+from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Scope, Spans, State, Term, bound, row_id
 from .tables import hyphenated, parts, utc
 
 ROWS_A_STATEMENT = 1_000
@@ -560,6 +563,20 @@ class PostgreSQLStore(Schema):
 
     def enqueue(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         connection.execute(*claims.replacing(insert(self.tables.queue), rows))
+
+    # marks
+
+    def set_triggers(
+        self, connection: Connection, table: Table, key: Sequence[tuple[Any, str]], entities: Sequence[str]
+    ) -> None:
+        if entities:
+            id_of = partial(row_id, self, connection.dialect, key)
+            postgresql_triggers.create(connection, table, entities, id_of, self._names["search"])
+        else:
+            postgresql_triggers.drop(connection, table, self._names["search"])
+
+    def has_marks(self, connection: Connection) -> bool:
+        return connection.execute(select(self.tables.dirty.c.seq).limit(1)).first() is not None
 
     # filters
 

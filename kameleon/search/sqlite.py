@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import ColumnElement, Connection, Engine, Text, func, literal, select, text
+from sqlalchemy import ColumnElement, Connection, Engine, Table, Text, func, literal, select, text
 from sqlalchemy import cast as cast_to
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
@@ -24,11 +24,11 @@ from sqlalchemy.pool import StaticPool
 from ..content import analyze, lost_terms
 from ..errors import DatabaseLocked, InvalidInput, KameleonError, SchemaMissing, StorageError
 from ..values import Failure, Generation, IndexStatus, Ref
-from . import claims, fts5
+from . import claims, fts5, sqlite_triggers
 from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, weight
 from .filters import Filter, condition
 from .sqlite_where import comparison
-from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Scope, Spans, State, Term, bound
+from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Scope, Spans, State, Term, bound, row_id
 from .tables import SCHEMA_VERSION, Tables, document, hyphenated, instant, is_current, parts, utc
 
 if TYPE_CHECKING:
@@ -633,6 +633,20 @@ class SQLiteStore:
 
     def enqueue(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         connection.execute(*claims.replacing(insert(self.tables.queue), rows))
+
+    # marks
+
+    def set_triggers(
+        self, connection: Connection, table: Table, key: Sequence[tuple[Any, str]], entities: Sequence[str]
+    ) -> None:
+        if entities:
+            id_of = partial(row_id, self, connection.dialect, key)
+            sqlite_triggers.create(connection, table, entities, id_of)
+        else:
+            sqlite_triggers.drop(connection, table)
+
+    def has_marks(self, connection: Connection) -> bool:
+        return connection.execute(select(self.tables.dirty.c.seq).limit(1)).first() is not None
 
     # filters
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, TextClause
+from sqlalchemy import BindParameter, ColumnElement, Connection, Dialect, Table, TextClause, literal_column
 
 from ..values import Failure, Generation, IndexStatus, Ref
 from .filters import Filter
@@ -83,6 +83,13 @@ def bound(statement: TextClause, binds: Mapping[str, Any]) -> tuple[TextClause, 
     typed = [value for value in binds.values() if isinstance(value, BindParameter)]
     plain = {name: value for name, value in binds.items() if not isinstance(value, BindParameter)}
     return statement.bindparams(*typed) if typed else statement, plain
+
+
+def row_id(store: "Store", dialect: Dialect, key: Sequence[tuple[Any, str]], row: str) -> str:
+    """The id of a trigger's row OLD or NEW, as SQL."""
+    quote = dialect.identifier_preparer.quote
+    parts = [(literal_column(f"{row}.{quote(column.name)}", column.type), kind) for column, kind in key]
+    return str(store.id_text(parts).compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +247,14 @@ class Store(Protocol):
 
     def enqueue(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Rows of `kdb_queue`, replacing those that are there."""
+
+    def set_triggers(
+        self, connection: Connection, table: Table, key: Sequence[tuple[Any, str]], entities: Sequence[str]
+    ) -> None:
+        """Triggers that put a mark into `kdb_dirty` for each row of the table that changes, under each of the entities;
+        without any, the triggers go. `key` as in `id_text`."""
+
+    def has_marks(self, connection: Connection) -> bool: ...
 
     def id_text(self, columns: Sequence[tuple[Any, str]]) -> ColumnElement[str]:
         """A record's id in SQL, from a mapped class's primary key: (column, kind) as `identity` has them."""

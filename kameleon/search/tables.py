@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     ColumnElement,
     DateTime,
     Double,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -66,6 +68,11 @@ def digits(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [digits(item) for item in value]
     return value
+
+
+def quoted_text(value: str) -> str:
+    """A text as SQL has it, for the few statements that take no binds."""
+    return "'" + value.replace("'", "''") + "'"
 
 
 def hyphenated(column: Any) -> ColumnElement[str]:
@@ -157,6 +164,14 @@ class Tables:
             Column("claimed_by", Text),
             Column("attempts", Integer, nullable=False),
             Index("kdb_queue_due_at", "due_at"),
+        )
+        self.dirty = Table(
+            "kdb_dirty",
+            self.metadata,
+            Column("seq", BigInteger().with_variant(Integer, "sqlite"), Identity(always=True), primary_key=True),
+            Column("entity_name", key, nullable=False),
+            Column("record_id", key, nullable=False),
+            Index("kdb_dirty_record", "entity_name", "record_id"),
         )
 
 

@@ -1,0 +1,163 @@
+"""Triggers see what no session shows, and what they mark is indexed by `sync` or a worker."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, delete, insert, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from kameleon import SearchEngine, Worker
+from kameleon.testing import HashProvider
+
+from .models import Animal, Base, Bird, Cat, Comment, Dog, Note, Place, assert_true, index
+
+Maker = sessionmaker[Session]
+
+
+@pytest.fixture(params=["sqlite", "sqlite-plain", "postgresql"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def maker(engine: Engine, search: SearchEngine) -> Maker:
+    Base.metadata.create_all(engine)
+    for cls in (Note, Place, Comment, Animal):
+        search.track(cls)
+    return search.attach(sessionmaker(engine))
+
+
+def marks(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return int(connection.scalar(text("SELECT count(*) FROM kdb_dirty")) or 0)
+
+
+def test_raw_sql_is_indexed_when_the_marks_are_worked_off(
+    maker: Maker, search: SearchEngine, provider: HashProvider, engine: Engine
+) -> None:
+    with maker.begin() as session:
+        session.add_all(
+            [Note(title="one", body="b"), Note(title="two", body="b"), Place(country="no", number=1, name="x")]
+        )
+    assert marks(engine) == 0
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE note SET title = 'raw' WHERE id = 1"))
+        connection.execute(text("DELETE FROM note WHERE id = 2"))
+        connection.execute(text("UPDATE place SET number = 2"))
+        connection.execute(insert(Note), [{"title": f"core {n}", "body": "b"} for n in range(3)])
+        connection.execute(insert(Comment), [{"text": "a key of its own"}])
+    assert marks(engine) == 9  # an update marks the key before and after
+    assert search.sync().pending == 0
+    assert_true(engine, search)
+    assert marks(engine) == 0
+    assert len(provider.calls) == 2
+
+
+def test_a_transaction_that_is_rolled_back_marks_nothing(maker: Maker, engine: Engine) -> None:
+    with engine.connect() as connection:
+        connection.execute(text("INSERT INTO note (title, body, stars) VALUES ('gone', 'b', 0)"))
+        connection.rollback()
+    assert marks(engine) == 0
+
+
+def test_inherited_rows_are_marked_whichever_of_their_tables_changes(
+    maker: Maker, search: SearchEngine, engine: Engine
+) -> None:
+    with maker.begin() as session:
+        session.add_all([Dog(name="Rex", trick="roll"), Cat(name="Tom", purr="loud"), Bird(name="Ada")])
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE animal SET name = name || '!'"))
+        connection.execute(text("UPDATE dog SET trick = 'sit'"))
+        connection.execute(text("UPDATE bird SET name = 'Bea'"))
+    Worker(search).run()
+    assert set(index(engine).values()) == {"Rex!", "Tom!\nloud", "Bea"}
+    assert_true(engine, search)
+
+
+def test_a_sessions_own_writes_leave_no_marks(maker: Maker, engine: Engine) -> None:
+    with maker.begin() as session:
+        session.add(Note(title="one", body="b"))
+    with maker.begin() as session:
+        session.query(Note).one().stars = 4
+        session.query(Note).one().title = "two"
+    with maker.begin() as session:
+        session.execute(delete(Note))
+    assert marks(engine) == 0
+
+
+def test_a_row_edited_while_its_mark_is_worked_off_ends_as_it_stands(
+    maker: Maker, search: SearchEngine, provider: HashProvider, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with maker.begin() as session:
+        session.add(Note(title="one", body="b"))
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE note SET title = 'first'"))
+    once: list[Callable[[], None]] = [lambda: edit("second"), lambda: None]
+
+    def edit(title: str) -> None:
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE note SET title = :title"), {"title": title})
+
+    embed = provider.embed_batch
+
+    def interrupted(texts: Sequence[str]) -> Any:
+        once.pop(0)()
+        return embed(texts)
+
+    monkeypatch.setattr(provider, "embed_batch", interrupted)
+    Worker(search).run()
+    assert_true(engine, search)
+    assert marks(engine) == 0
+
+
+def test_marks_of_classes_that_are_not_here_are_kept_and_named(
+    maker: Maker, search: SearchEngine, engine: Engine
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO kdb_dirty (entity_name, record_id) VALUES ('Elsewhere', '1')"))
+    with pytest.warns(UserWarning, match="rows of Elsewhere are marked"):
+        assert search.sync().embedded == 0
+    assert marks(engine) == 1
+
+
+def test_tracking_ends_with_its_triggers(maker: Maker, search: SearchEngine, engine: Engine) -> None:
+    search.track(Note)
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO note (title, body, stars) VALUES ('x', 'b', 0)"))
+    assert marks(engine) == 1
+    search.untrack(Note)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE note SET title = 'unseen'"))
+    assert marks(engine) == 0
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_a_truncated_table_takes_its_records_along(maker: Maker, search: SearchEngine, engine: Engine) -> None:
+    with maker.begin() as session:
+        session.add_all([Note(title="one", body="b"), Note(title="two", body="b")])
+    with engine.begin() as connection:
+        connection.execute(text("TRUNCATE note"))
+        connection.execute(text("INSERT INTO note (title, body, stars) VALUES ('new', 'b', 0)"))
+    search.sync()
+    assert_true(engine, search)
+    assert list(index(engine).values()) == ["new\nb"]
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_whoever_may_write_the_table_may_mark_its_rows(maker: Maker, search: SearchEngine, engine: Engine) -> None:
+    with engine.begin() as connection:
+        schema = connection.scalar(text("SELECT current_schema()"))
+        connection.execute(text("DROP ROLE IF EXISTS kdb_writer"))
+        connection.execute(text("CREATE ROLE kdb_writer"))
+        connection.execute(text(f"GRANT USAGE ON SCHEMA {schema} TO kdb_writer"))
+        connection.execute(text("GRANT INSERT ON note TO kdb_writer"))
+        connection.execute(text("GRANT USAGE ON SEQUENCE note_id_seq TO kdb_writer"))
+        connection.execute(text("SET LOCAL ROLE kdb_writer"))
+        connection.execute(text("SET LOCAL search_path = pg_catalog"))
+        connection.execute(text(f"INSERT INTO {schema}.note (title, body, stars) VALUES ('by another role', 'b', 0)"))
+    search.sync()
+    assert_true(engine, search)
+    with engine.begin() as connection:
+        connection.execute(text("DROP OWNED BY kdb_writer"))
+        connection.execute(text("DROP ROLE kdb_writer"))
