@@ -36,9 +36,9 @@ class Identity:
         """The id of a primary key's values. Raises InvalidRecord for one that is not whole yet."""
         if None in key:
             raise InvalidRecord(f"the primary key {tuple(key)!r:.80} of {self.columns[0].column.table} is not whole")
+        if len(self.columns) == 1:
+            return check_id(self.columns[0].encode(key[0]))
         parts = [column.encode(value) for column, value in zip(self.columns, key, strict=True)]
-        if len(parts) == 1:
-            return check_id(parts[0])
         return check_id(json.dumps(parts, ensure_ascii=False, separators=(",", ":")))
 
     def key_of(self, id_: str) -> tuple[Any, ...] | None:

@@ -78,6 +78,7 @@ class Sessions:
         self._connections: WeakKeyDictionary[Session, WeakSet[Connection]] = WeakKeyDictionary()
         self._touched: WeakKeyDictionary[Session, dict[int, Any]] = WeakKeyDictionary()
         self._written: WeakSet[Session] = WeakSet()
+        self._begun_before: WeakSet[Engine] = WeakSet()
         self._engines: WeakKeyDictionary[Engine, bool] = WeakKeyDictionary()
         self.tracking = Tracking(self)
         self._listen_to(search.engine)
@@ -270,10 +271,14 @@ class Sessions:
         )
 
     def _served(self, session: Session, objects: Iterable[Any]) -> Iterator[tuple[Any, Mapped]]:
+        homes: dict[type, Mapped | None] = {}
         for obj in objects:
-            mapped = self.mappings.of(type(obj))
-            if mapped and self.is_mine(session, mapped):
-                yield obj, mapped
+            cls = type(obj)
+            if cls not in homes:
+                mapped = self.mappings.of(cls)
+                homes[cls] = mapped if mapped and self.is_mine(session, mapped) else None
+            if home := homes[cls]:
+                yield obj, home
 
     def write(self, session: Session, ahead: "Ahead | None" = None) -> None:
         for connection in list(self._connections.get(session, ())):
@@ -416,6 +421,9 @@ class Sessions:
                 self._listen_to(engine)
             self._engines[engine] = is_ours
         if self._engines[engine]:
+            if engine not in self._begun_before:
+                self._begun_before.add(engine)
+                self.search.caveat(connection)
             self._connections.setdefault(session, WeakSet()).add(connection)
 
     def _begun(self, session: Session) -> Connection | None:

@@ -141,32 +141,41 @@ class Mapped:
             )
         )
         self.columns = tuple(f for f in declaration.fields if f in columns)
+        self._has_weights = any(weight > 1 for weight in declaration.fields.values())
 
     def ref(self, key: Sequence[Any]) -> Ref:
         return Ref(self.entity, self.identity.id_of(key))
 
+    def key_of(self, obj: Any) -> Sequence[Any]:
+        """The primary key as the object has it now."""
+        values = vars(obj)
+        if all(name in values for name in self.key_names):
+            return tuple(values[name] for name in self.key_names)
+        return self.mapper.primary_key_from_instance(obj)
+
     def ref_of(self, obj: Any) -> Ref:
-        return self.ref(self.mapper.primary_key_from_instance(obj))
+        return self.ref(self.key_of(obj))
 
     def said(self, obj: Any) -> Put | None:
         """What the object says; None if it is to be kept out of the index. Raises InvalidRecord."""
         asked = self.declaration
         if asked.when is not None and not asked.when(obj):
             return None
-        texts = {field: say(plain(getattr(obj, field))) for field in asked.fields}
-        if asked.content is None:
-            content: Any = "\n".join(text for text in texts.values() if text)
-        else:
-            content = asked.content(obj)
-        if content is None:
-            content = ""
+        texts = [
+            value if type(value) is str else say(plain(value))
+            for value in (getattr(obj, field) for field in asked.fields)
+        ]
+        content: Any = "\n".join(filter(None, texts)) if asked.content is None else asked.content(obj) or ""
         if not isinstance(content, str):
             raise InvalidRecord(f"content of {self.entity} gives text, not {type(content).__name__}")
-        emphasis = " ".join(text for f, text in texts.items() for _ in range(asked.fields[f] - 1) if text)
+        emphasis = ""
+        if self._has_weights:
+            weighted = zip(texts, asked.fields.values(), strict=True)
+            emphasis = " ".join(text for text, weight in weighted if text for _ in range(weight - 1))
         try:
             return Put(normalize(content), normalize(emphasis))
         except InvalidRecord as error:
-            raise InvalidRecord(f"{self.entity} {self.mapper.primary_key_from_instance(obj)}: {error}") from error
+            raise InvalidRecord(f"{self.entity} {self.key_of(obj)}: {error}") from error
 
     def is_changed(self, obj: Any, session: Session) -> bool:
         """Whether what an object of `session.dirty` says may have changed since it was loaded or flushed."""
@@ -180,7 +189,8 @@ class Mapped:
 
     def is_expired(self, obj: Any) -> bool:
         """Whether something that it says has to be read from the database anew."""
-        return not inspect(obj).unloaded.isdisjoint(self.columns)
+        values = vars(obj)
+        return any(name not in values for name in self.columns)
 
     def is_complete(self, obj: Any) -> bool:
         """Whether a new object says already what it will say once defaults have been filled in."""
@@ -198,7 +208,7 @@ class Mapped:
         for start in range(0, len(wanted), KEYS_A_STATEMENT):
             for obj in objects(connection, self.among(rows, wanted[start : start + KEYS_A_STATEMENT])):
                 if self.is_of(type(obj)):
-                    found[self.identity.id_of(self.mapper.primary_key_from_instance(obj))] = self.said(obj)
+                    found[self.ref_of(obj).id] = self.said(obj)
         yield from found.items()
 
     def rows(self) -> Select[Any]:

@@ -5,9 +5,16 @@ import sys
 
 import click
 
-from . import embed, insert, quality, search, startup
+from . import embed, insert, orm, quality, search, startup
 
-RUNS = {"embed": embed.run, "insert": insert.run, "quality": quality.run, "search": search.run, "startup": startup.run}
+RUNS = {
+    "embed": embed.run,
+    "insert": insert.run,
+    "orm": orm.run,
+    "quality": quality.run,
+    "search": search.run,
+    "startup": startup.run,
+}
 
 
 @click.command()
@@ -20,6 +27,7 @@ def main(name: str, rows: int, seed: int) -> None:
     \b
     embed    what the embedding service adds, and what it saves
     insert   records to searchable, against SQL by hand and a loop of single calls
+    orm      commits of attached sessions, against plain ones and index writes by hand
     quality  nDCG@10 of each leg and of both, on judged collections
     search   hybrid search on PostgreSQL, against a query by hand and an exact scan
     startup  the command from a standing start

@@ -111,19 +111,20 @@ def hand_written(path: Path, texts: Sequence[str], provider: AtHand) -> float:
         connection = sqlite3.connect(path)
         connection.execute("PRAGMA journal_mode = wal")
         connection.executescript(BY_HAND)
-        now = "2026-01-01T00:00:00.000000+00:00"
-        blobs = [provider.vectors[text].tobytes() for text in texts]
         with connection:
-            connection.executemany(
-                UPSERT_BY_HAND, ((n, str(n), text, f"{n:032x}", now, now) for n, text in enumerate(texts))
-            )
-            connection.executemany("INSERT INTO search_fts (rowid, terms) VALUES (?, ?)", enumerate(texts))
-            connection.executemany(
-                "INSERT INTO embedding VALUES (?, 0, ?, ?, ?)",
-                ((n, f"{n:032x}", blob, now) for n, blob in enumerate(blobs)),
-            )
+            write_by_hand(connection, texts, provider)
         connection.close()
     return watch.seconds
+
+
+def write_by_hand(connection: sqlite3.Connection, texts: Sequence[str], provider: AtHand) -> None:
+    now = "2026-01-01T00:00:00.000000+00:00"
+    blobs = [provider.vectors[text].tobytes() for text in texts]
+    connection.executemany(UPSERT_BY_HAND, ((n, str(n), text, f"{n:032x}", now, now) for n, text in enumerate(texts)))
+    connection.executemany("INSERT INTO search_fts (rowid, terms) VALUES (?, ?)", enumerate(texts))
+    connection.executemany(
+        "INSERT INTO embedding VALUES (?, 0, ?, ?, ?)", ((n, f"{n:032x}", blob, now) for n, blob in enumerate(blobs))
+    )
 
 
 def index_batch(path: Path, records: Sequence[tuple[str, str, str]], provider: AtHand) -> float:
@@ -196,21 +197,23 @@ def hand_written_rows(engine: Engine, texts: Sequence[str], provider: AtHand, *,
             connection.exec_driver_sql(HNSW.format(table="hand_embedding"))
     with engine.connect() as connection, stopwatch() as watch:
         driver: Any = connection.connection.driver_connection
-        register_vector(driver)
-        now = datetime.now(UTC)
-        rows = [("Record", str(n), text, 35, f"{n:032x}", now, now) for n, text in enumerate(texts)]
-        embeddings = [
-            ("Record", str(n), 0, f"{n:032x}", provider.vectors[text], 1, now) for n, text in enumerate(texts)
-        ]
-        with driver.cursor() as cursor:
-            if with_hnsw:
-                insert_rows(cursor, "hand_search", SEARCH_COLUMNS, rows)
-                insert_rows(cursor, "hand_embedding", EMBEDDING_COLUMNS, embeddings)
-            else:
-                copy_rows(cursor, "hand_search", SEARCH_COLUMNS, SEARCH_TYPES, rows)
-                copy_rows(cursor, "hand_embedding", EMBEDDING_COLUMNS, EMBEDDING_TYPES, embeddings)
+        write_rows_by_hand(driver, texts, provider, with_hnsw=with_hnsw)
         driver.commit()
     return watch.seconds
+
+
+def write_rows_by_hand(driver: Any, texts: Sequence[str], provider: AtHand, *, with_hnsw: bool = False) -> None:
+    register_vector(driver)
+    now = datetime.now(UTC)
+    rows = [("Record", str(n), text, 35, f"{n:032x}", now, now) for n, text in enumerate(texts)]
+    embeddings = [("Record", str(n), 0, f"{n:032x}", provider.vectors[text], 1, now) for n, text in enumerate(texts)]
+    with driver.cursor() as cursor:
+        if with_hnsw:
+            insert_rows(cursor, "hand_search", SEARCH_COLUMNS, rows)
+            insert_rows(cursor, "hand_embedding", EMBEDDING_COLUMNS, embeddings)
+        else:
+            copy_rows(cursor, "hand_search", SEARCH_COLUMNS, SEARCH_TYPES, rows)
+            copy_rows(cursor, "hand_embedding", EMBEDDING_COLUMNS, EMBEDDING_TYPES, embeddings)
 
 
 def copy_rows(cursor: Any, table: str, columns: str, types: Sequence[str], rows: Sequence[Any]) -> None:

@@ -437,6 +437,17 @@ def test_a_factory_that_was_not_attached_is_left_alone(
     assert (index(engine), provider.calls) == ({}, [])
 
 
+@pytest.mark.parametrize("backend", ["sqlite-plain"], indirect=True)
+def test_an_engine_whose_savepoints_do_not_hold_is_told_of(maker: Maker) -> None:
+    def commit() -> None:
+        with maker.begin() as session:
+            session.add(note("one"))
+
+    with pytest.warns(UserWarning, match=r"a savepoint before that commits.*kameleon\.create_engine"):
+        commit()
+    commit()
+
+
 def test_attaching_twice_indexes_once(maker: Maker, search: SearchEngine, provider: HashProvider, said: Said) -> None:
     assert search.attach(maker) is maker
     with maker.begin() as session:

@@ -15,7 +15,7 @@ from .models import Animal, Base, Bird, Cat, Comment, Dog, Note, Place, assert_t
 Maker = sessionmaker[Session]
 
 
-@pytest.fixture(params=["sqlite", "sqlite-plain", "postgresql"])
+@pytest.fixture(params=["sqlite", "sqlite-vec", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -115,6 +115,7 @@ class SearchEngine:
         self._services: dict[str, EmbeddingService] = {}
         self._listeners: list[Listener] = []
         self._asked_last: EmbeddingService | None = None
+        self._wrote_last: EmbeddingService | None = None
         self._warned: set[str] = set()
         self._provider = embedding_provider
         self._on_provider_error = on_provider_error
@@ -230,8 +231,9 @@ class SearchEngine:
             known = self.catalog.generations(conn)
             service = self._writing_service(conn, known)
             compared = self._writer.compare(conn, wanted, service, known)
+            compared = replace(compared, known=known if connection is not None else None, is_deferred=is_deferred)
         if is_deferred:
-            return replace(compared, is_deferred=True)
+            return compared
         is_async = connection is not None and connection.dialect.is_async
         cache = ahead.cache if ahead and ahead.cache else self._cache(service, connection, on_a_thread=is_async)
         embed = partial(self._writer.embed, compared, progress=progress, cache=cache, ahead=ahead)
@@ -251,23 +253,16 @@ class SearchEngine:
     ) -> Ahead | None:
         """Embed what a transaction is about to write, before it holds a lock: `known` records, where they differ from
         the index, and the texts of `new` ones. `connection` is the transaction's, if it has begun. With "auto" no
-        longer than `budget_s`; then, and with "deferred", a worker is left to it. Raises ProviderError where the
-        engine's `on_provider_error` is "raise"."""
-        wanted = [make_entry(ref, *put) for ref, put in known.items()]
-
-        def compare() -> "tuple[EmbeddingService | None, list[str]]":
-            with self.reading(connection) as conn:
-                generations = self.catalog.generations(conn)
-                service = self._writing_service(conn, generations)
-                if service is None or mismatch(generations, service.provider):
-                    return None, []
-                compared = self._writer.compare(conn, wanted, service, generations) if wanted else None
-            texts = [entry.content for entry in compared.to_embed] if compared else []
-            return service, list(dict.fromkeys([*texts, *(t for t in new if t and not t.isspace())]))
-
+        longer than `budget_s`; then, and with "deferred", a worker is left to it. New texts alone go to the service of
+        the commit before: should the index have moved to another model since, that is seen on writing. Raises
+        ProviderError where the engine's `on_provider_error` is "raise"."""
         if self._provider is None:
             return None
-        service, texts = off_the_loop(compare) if is_async and connection is None else compare()
+        service, changed = self._wrote_last, list[str]()
+        if known or service is None:
+            compare = partial(self._compare_ahead, known, connection)
+            service, changed = off_the_loop(compare) if is_async and connection is None else compare()
+        texts = list(dict.fromkeys([*changed, *(text for text in new if text and not text.isspace())]))
         if service is None or not texts:
             return None
         if indexing == "deferred":
@@ -279,6 +274,19 @@ class SearchEngine:
         if made is not None and made.outage is not None and self._on_provider_error == "raise":
             raise type(made.outage)(f"nothing was stored: {made.outage}") from made.outage
         return Ahead(service, made, cache)
+
+    def _compare_ahead(
+        self, known: "Mapping[Ref, Put]", connection: Connection | None
+    ) -> "tuple[EmbeddingService | None, list[str]]":
+        """The service that will embed, None if none can, and the texts of known records that it has to."""
+        with self.reading(connection) as conn:
+            generations = self.catalog.generations(conn)
+            service = self._writing_service(conn, generations)
+            wanted = [make_entry(ref, *put) for ref, put in known.items()]
+            compared = self._writer.compare(conn, wanted, service, generations)
+        if service is not None and mismatch(generations, service.provider):
+            service = None
+        return service, [entry.content for entry in compared.to_embed]
 
     def write_changes(
         self,
@@ -298,6 +306,11 @@ class SearchEngine:
             if not wanted:
                 return IndexReport()
             return self.apply(self.plan(wanted, connection=conn, ahead=ahead, is_deferred=is_deferred), conn)
+
+    def caveat(self, connection: Connection) -> None:
+        """Warns once of what savepoints on a session's connection do not hold."""
+        if said := self._store.caveat(connection):
+            self._warn_once(said)
 
     def take_turn(self, connection: Connection) -> None:
         with self._store.translating():
@@ -727,6 +740,7 @@ class SearchEngine:
 
     def _writing_service(self, conn: Connection, known: Sequence[Generation]) -> "EmbeddingService | None":
         """For writing: where the index's model is not the engine's, or cannot be had, embeddings stay pending."""
+        self._wrote_last = None
         try:
             service = self._service_of(known)
         except ProviderError as error:
@@ -739,6 +753,7 @@ class SearchEngine:
             return None
         if problem := mismatch(known, service.provider):
             self._warn_once(KEYWORDS_ONLY + problem)
+        self._wrote_last = None if problem else service
         return service
 
     def _warn_once(self, message: str) -> None:

@@ -158,6 +158,9 @@ class PostgreSQLStore(Schema):
         with connection.begin_nested():
             yield
 
+    def caveat(self, connection: Connection) -> str:
+        return ""
+
     def take_turn(self, connection: Connection) -> None:
         """Writers wait for each other's rows, not for turns."""
 

@@ -41,6 +41,7 @@ LOG_IDS_A_ENTRY = 10_000
 LOG_PRUNED_EVERY = 64
 VECTOR_SEARCHES = ("auto", "numpy", "sqlite-vec")
 BUSY_SNAPSHOT = 517
+LEGACY_CONTROL = -1
 
 CREATE = (
     """
@@ -316,6 +317,16 @@ class SQLiteStore:
             raise
         return connection
 
+    def caveat(self, connection: Connection) -> str:
+        driver: Any = connection.connection.dbapi_connection
+        if driver.isolation_level is None or getattr(driver, "autocommit", LEGACY_CONTROL) != LEGACY_CONTROL:
+            return ""
+        return (
+            "this engine's driver begins a transaction with the first write, so a savepoint before that commits when it "
+            "is released, and a rollback does not take it back. Use kameleon.create_engine, or SQLAlchemy's own remedy "
+            '("Enabling Non-Legacy SQLite Transactional Modes" in its manual)'
+        )
+
     def take_turn(self, connection: Connection) -> None:
         """A write that changes nothing: waits for the write lock while the transaction has read nothing yet. Once it
         has, SQLite refuses at once if another wrote since."""
@@ -350,7 +361,8 @@ class SQLiteStore:
         written: dict[tuple[str, str], Key] = {}
         for part in parts(entries, ROWS_A_STATEMENT):
             refs = [entry.ref for entry in part]
-            connection.execute(UNINDEX, {"keys": as_json(self._keys(connection, refs).values())})
+            if there := self._keys(connection, refs):
+                connection.execute(UNINDEX, {"keys": as_json(there.values())})
             rows = [
                 (*ref, content, keyword_terms(content, emphasis), hash_, stamp, stamp)
                 for ref, content, hash_, emphasis in part

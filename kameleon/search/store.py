@@ -150,6 +150,9 @@ class Store(Protocol):
     def savepoint(self, connection: Connection) -> AbstractContextManager[None]:
         """Takes back what is written inside when it raises, where other writers may come in between at all."""
 
+    def caveat(self, connection: Connection) -> str:
+        """What the connection's own savepoints do not hold; empty where they hold all."""
+
     def take_turn(self, connection: Connection) -> None:
         """Makes the caller's transaction wait for other writers now, where the database has one writer at a time."""
 

@@ -40,7 +40,7 @@ def check_indexing(indexing: str) -> Indexing:
 @dataclass(frozen=True)
 class Plan:
     """What a call has to write: `changed` of the `wanted` contents, and `to_embed`, whose embeddings `embeddings` holds
-    once `service` made them."""
+    once `service` made them. `known` are the generations, where it was made inside the transaction that applies it."""
 
     wanted: Sequence[Entry]
     changed: Sequence[Entry]
@@ -51,6 +51,7 @@ class Plan:
     outage: ProviderError | None = None
     is_deferred: bool = False
     enqueues: bool = True
+    known: Sequence[Generation] | None = None
     report: IndexReport = field(default_factory=IndexReport)
 
     @property
@@ -185,7 +186,7 @@ class Writer:
     def apply(self, connection: Connection, plan: Plan) -> IndexReport:
         """Write the plan on this connection, inside its transaction."""
         now = datetime.now(UTC)
-        known = self._catalog.generations(connection)
+        known = self._catalog.generations(connection) if plan.known is None else plan.known
         keys = self._store.upsert(connection, plan.changed, known, now) if plan.changed else {}
         report = replace(plan.report, indexed=len(plan.changed), unchanged=len(plan.wanted) - len(plan.changed))
         if plan.service is not None and (left := plan.left):
