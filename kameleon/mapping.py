@@ -331,10 +331,8 @@ class Mappings:
 
     def all(self) -> list[Mapped]:
         """One an entity, by name, of every searchable class that was declared and is mapped."""
-        for cls in list(declared):
-            for inner in _with_subclasses(cls):
-                if inspect(inner, raiseerr=False) is not None:
-                    self.of(inner)
+        for mapper in _declared_mappers():
+            self.of(mapper.class_)
         return [self._by_entity[name] for name in sorted(self._by_entity)]
 
     def dependents(self, cls: type) -> tuple[Dependent, ...]:
@@ -344,12 +342,23 @@ class Mappings:
             mapper: Mapper[Any] = inspect(cls)
             self._dependents[cls] = tuple(
                 Dependent(mapped, path, depth)
-                for mapped in self.all()
+                for mapped in self._reaching(mapper)
                 for path in mapped.paths
                 for depth, link in enumerate(path, 1)
                 if mapper.isa(link.mapper)
             )
         return self._dependents[cls]
+
+    def _reaching(self, mapper: Mapper[Any]) -> list[Mapped]:
+        """One an entity, by name, of the classes that name objects of this one. Others are not looked at: they may be
+        another database's, of the same names."""
+        found: set[str] = set()
+        for other in _declared_mappers():
+            paths = (_relationships(other, path) for path in getattr(other.class_, ATTRIBUTE).depends_on)
+            leads_here = any(mapper.isa(link.mapper) for path in paths for link in path)
+            if leads_here and (mapped := self.of(other.class_)):
+                found.add(mapped.entity)
+        return [self._by_entity[name] for name in sorted(found)]
 
     def _refresh(self) -> None:
         if self._seen != _newest:
@@ -385,6 +394,15 @@ def _owner(mapper: Mapper[Any], declaration: Declaration | None) -> Mapper[Any]:
     ):
         mapper = mapper.inherits
     return mapper
+
+
+def _declared_mappers() -> Iterator[Mapper[Any]]:
+    """Of every searchable class of this process."""
+    for cls in list(declared):
+        for inner in _with_subclasses(cls):
+            mapper: Mapper[Any] | None = inspect(inner, raiseerr=False)
+            if mapper is not None:
+                yield mapper
 
 
 def _with_subclasses(cls: type) -> Iterator[type]:
