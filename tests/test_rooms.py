@@ -45,7 +45,7 @@ FLOORS = [
         "database",
     },
     {"search.stores"},
-    {"search.writing", "search.retrieval", "embeddings"},
+    {"search.writing", "search.retrieval", "embeddings", "alembic"},
     {"tracking"},
     {"listener"},
     {"search", "search.engine"},
