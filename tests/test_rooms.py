@@ -32,7 +32,6 @@ FLOORS = [
         "embeddings.fastembed",
         "embeddings.openai",
         "embeddings.function",
-        "testing",
     },
     {"search.fts5", "search.tsvector"},
     {"search.postgresql_schema"},
@@ -49,7 +48,7 @@ FLOORS = [
     {"tracking"},
     {"listener"},
     {"search", "search.engine"},
-    {"records", "worker"},
+    {"testing", "records", "worker"},
     {""},
 ]
 PURE = {

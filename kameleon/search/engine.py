@@ -32,7 +32,7 @@ from .claims import Claim
 from .filters import parse_filter
 from .query import Query, SearchOptions, ask
 from .retrieval import Embed, Retriever
-from .store import Among, Entry
+from .store import Among, Entry, State
 from .stores import StoreOptions, make_store
 from .waiting import off_the_loop, within
 from .writing import Ahead, Indexing, Plan, Progress, Writer, check_indexing, entries, make_entry
@@ -606,11 +606,24 @@ class SearchEngine:
             found = self._store.status(conn, generation, has_provider=self._provider is not None)
         return [status for status in found if entity in (None, status.entity)]
 
-    def failures(self) -> list[Failure]:
+    def failures(self, *, connection: Connection | None = None) -> list[Failure]:
         """The records that the provider refused, by entity and id."""
-        with self.reading() as conn:
+        with self.reading(connection) as conn:
             generation = self._reported_generation(self.catalog.generations(conn))
             return self._store.failures(conn, generation) if generation else []
+
+    def state(self, entity: str, id: str | int, *, connection: Connection | None = None) -> State | None:
+        """What the index holds of a record; None if it is not there. Without a provider nothing is told of
+        embeddings."""
+        ref = Ref(check_entity(entity), check_id(id))
+        with self.reading(connection) as conn:
+            generation = self._reported_generation(self.catalog.generations(conn))
+            return self._store.states(conn, [ref], generation).get(ref)
+
+    @property
+    def is_embedding(self) -> bool:
+        """Whether it has a provider."""
+        return self._provider is not None
 
     def generations(self) -> list[Generation]:
         """The models that have embeddings in this index, oldest first."""
