@@ -1,14 +1,328 @@
 """Whatever way an application maps its classes and opens its sessions, they are indexed."""
 
+import enum
+import uuid
+from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Engine, ForeignKey
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, sessionmaker
+import pytest
+import sqlalchemy
+import sqlmodel
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import URL, Engine, ForeignKey, String, TypeDecorator
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    MappedAsDataclass,
+    Session,
+    mapped_column,
+    registry,
+    relationship,
+    scoped_session,
+    sessionmaker,
+)
 
 from kameleon import SearchEngine, searchable
-from kameleon.testing import HashProvider
+from kameleon.errors import InvalidInput
+from kameleon.testing import HashProvider, assert_indexed
 
+from .conftest import ids, schema_on
 from .models import index
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+@searchable(fields=["title"])
+class Book(Base):
+    __tablename__ = "book"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    pages: Mapped[int] = mapped_column(default=0)
+
+
+def created(search: SearchEngine, base: Any = Base) -> sessionmaker[Session]:
+    base.metadata.create_all(search.engine)
+    return search.attach(sessionmaker(search.engine))
+
+
+def commit(maker: Any, *objects: Any) -> None:
+    with maker() as session:
+        session.add_all(objects)
+        session.commit()
+
+
+# libraries
+
+
+@searchable(fields=["name"])
+class Hero(sqlmodel.SQLModel, table=True):
+    id: int | None = sqlmodel.Field(default=None, primary_key=True)
+    name: str
+    age: int = 0
+
+
+@pytest.fixture(params=["class", "sessionmaker"])
+def heroes(request: pytest.FixtureRequest, search: SearchEngine) -> Iterator[sqlmodel.Session]:
+    sqlmodel.SQLModel.metadata.create_all(search.engine)
+    made: Any
+    if request.param == "class":
+        made = search.attach(sqlmodel.Session)(search.engine)
+    else:
+        made = search.attach(sessionmaker(search.engine, class_=sqlmodel.Session))()
+    with made as session:
+        yield session
+
+
+def test_sqlmodel(heroes: sqlmodel.Session, search: SearchEngine) -> None:
+    heroes.add(Hero(name="red fox"))
+    heroes.add(Hero(name="blue whale", age=90))
+    heroes.commit()
+    assert ids(search.search("fox", entity=Hero, mode="keyword")) == ["1"]
+    assert ids(search.search("fox", entity=Hero, where=sqlmodel.col(Hero.age) > 40)) == ["2"]
+    hero = heroes.exec(sqlmodel.select(Hero).where(Hero.age == 90)).one()
+    assert_indexed(hero)
+    heroes.exec(sqlmodel.update(Hero).where(sqlmodel.col(Hero.age) == 90).values(name="blue fox"))
+    heroes.commit()
+    found: Any = heroes.scalars(search.select(Hero, "blue")).all()
+    assert [one.name for one in found] == ["blue fox", "red fox"]
+    assert index(search.engine) == {("Hero", "1"): "red fox", ("Hero", "2"): "blue fox"}
+
+
+def test_flask_sqlalchemy(engine: Engine, backend: str) -> None:
+    class Plain(DeclarativeBase):
+        pass
+
+    db = SQLAlchemy(model_class=Plain)
+    app = Flask("shop")
+    app.config["SQLALCHEMY_DATABASE_URI"] = engine.url
+
+    @searchable(fields=["label"])
+    class Product(db.Model):  # type: ignore[name-defined, misc]
+        id: Mapped[int] = mapped_column(primary_key=True)
+        label: Mapped[str]
+
+    db.init_app(app)
+    with app.app_context():
+        search = SearchEngine(db.engine, HashProvider())
+        search.attach(db.session)
+        db.create_all()
+        db.session.add(Product(label="red fox"))
+        db.session.commit()
+    with app.app_context():
+        product: Any = db.session.execute(search.select(Product, "fox")).scalar_one()
+        assert_indexed(product)
+        product.label = "blue whale"
+        db.session.commit()
+        assert index(db.engine) == {("Product", "1"): "blue whale"}
+        db.session.delete(product)
+        db.session.commit()
+        assert index(db.engine) == {}
+        db.session.remove()
+        db.engine.dispose()
+
+
+# sessions
+
+
+def test_a_scoped_session_that_was_not_used_yet(search: SearchEngine) -> None:
+    Base.metadata.create_all(search.engine)
+    scoped = scoped_session(sessionmaker(search.engine))
+    assert search.attach(scoped) is scoped
+    scoped.add(Book(title="red fox"))
+    scoped.commit()
+    scoped.remove()
+    assert ids(search.search("fox")) == ["1"]
+
+
+@pytest.mark.parametrize("expire_on_commit", [True, False])
+def test_what_expires_at_the_commit_is_no_matter(search: SearchEngine, expire_on_commit: bool) -> None:
+    created(search)
+    with search.attach(sessionmaker(search.engine, expire_on_commit=expire_on_commit))() as session:
+        book = Book(title="red fox")
+        session.add(book)
+        session.commit()
+        book.title = "blue whale"
+        session.commit()
+        book.pages = 7
+        session.commit()
+        assert_indexed(book)
+    assert index(search.engine) == {("Book", "1"): "blue whale"}
+
+
+def test_merging_a_new_object_indexes_it(search: SearchEngine) -> None:
+    with created(search)() as session:
+        book = session.merge(Book(id=7, title="red fox"))
+        session.commit()
+        assert_indexed(book)
+
+
+def test_merging_a_detached_object_indexes_what_it_says_now(search: SearchEngine) -> None:
+    maker = created(search)
+    book = Book(id=1, title="red fox")
+    with maker(expire_on_commit=False) as session:
+        session.add(book)
+        session.commit()
+    book.title = "blue whale"
+    with maker() as session:
+        session.merge(book)
+        session.commit()
+    assert index(search.engine) == {("Book", "1"): "blue whale"}
+
+
+def test_a_detached_object_can_be_added_again(search: SearchEngine) -> None:
+    maker = created(search)
+    book = Book(id=1, title="red fox")
+    with maker(expire_on_commit=False) as session:
+        session.add(book)
+        session.commit()
+    book.title = "blue whale"
+    commit(maker, book)
+    assert index(search.engine) == {("Book", "1"): "blue whale"}
+
+
+def test_merging_what_is_unchanged_asks_no_provider(search: SearchEngine, provider: HashProvider) -> None:
+    maker = created(search)
+    commit(maker, Book(id=1, title="red fox"))
+    asked = len(provider.calls)
+    with maker() as session:
+        session.merge(Book(id=1, title="red fox", pages=3))
+        session.commit()
+    assert len(provider.calls) == asked
+    assert index(search.engine) == {("Book", "1"): "red fox"}
+
+
+# dataclasses and imperative mapping
+
+
+class DataBase(MappedAsDataclass, DeclarativeBase):
+    pass
+
+
+class Owner(DataBase):
+    __tablename__ = "owner"
+
+    id: Mapped[int] = mapped_column(primary_key=True, init=False)
+    name: Mapped[str]
+
+
+@searchable(content=lambda pet: f"{pet.name} of {pet.owner.name}", depends_on=["owner"])
+class Pet(DataBase):
+    """Its objects compare by value, so they have no hash."""
+
+    __tablename__ = "pet"
+
+    id: Mapped[int] = mapped_column(primary_key=True, init=False)
+    name: Mapped[str]
+    owner: Mapped[Owner] = relationship()
+    owner_id: Mapped[int] = mapped_column(ForeignKey("owner.id"), init=False)
+
+
+def test_classes_mapped_as_dataclasses(search: SearchEngine) -> None:
+    maker = created(search, DataBase)
+    commit(maker, Pet("Rex", Owner("Ann")), Pet("Tom", Owner("Ann")))
+    with maker() as session:
+        session.get_one(Pet, 1).owner.name = "Bea"
+        session.delete(session.get_one(Pet, 2))
+        session.commit()
+    assert index(search.engine) == {("Pet", "1"): "Rex of Bea"}
+
+
+@pytest.mark.parametrize("is_declared_first", [True, False])
+def test_a_dataclass_that_a_registry_maps(search: SearchEngine, is_declared_first: bool) -> None:
+    mapped = registry()
+    declare = searchable(fields=["name"])
+    made = mapped.mapped_as_dataclass
+
+    class Bike:
+        __tablename__ = "bike"
+
+        id: Mapped[int] = mapped_column(primary_key=True, init=False)
+        name: Mapped[str] = mapped_column()
+
+    cls: Any = made(declare(Bike)) if is_declared_first else declare(made(Bike))
+    commit(created(search, mapped), cls("red fox"))
+    assert index(search.engine) == {("Bike", "1"): "red fox"}
+
+
+# mixins
+
+
+@searchable(fields=["title"])
+class AbstractTitled(Base):
+    __abstract__ = True
+
+    title: Mapped[str]
+
+
+class Essay(AbstractTitled):
+    __tablename__ = "essay"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Poem(AbstractTitled):
+    __tablename__ = "poem"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+def test_each_class_of_a_searchable_abstract_base_is_an_entity(search: SearchEngine) -> None:
+    commit(created(search), Essay(title="red fox"), Poem(title="blue whale"))
+    assert index(search.engine) == {("Essay", "1"): "red fox", ("Poem", "1"): "blue whale"}
+    assert ids(search.search("whale", entity=Poem, where=Poem.title.contains("blue"))) == ["1"]
+
+
+# several databases, and schemas
+
+
+@pytest.mark.parametrize("how", ["flush", "commit"])
+def test_a_bind_that_no_attached_engine_indexes_is_refused_whole(
+    file_engine: Engine, pg_engine: Engine, how: str
+) -> None:
+    search = SearchEngine(file_engine, HashProvider())
+    for own in (file_engine, pg_engine):
+        Base.metadata.create_all(own)
+    maker = search.attach(sessionmaker(binds={Essay: file_engine, Poem: pg_engine}))
+    with maker() as session:
+        session.add_all([Essay(title="red fox"), Poem(title="blue whale")])
+        with pytest.raises(InvalidInput, match=r"Poem is bound to .*no SearchEngine of that database is attached"):
+            getattr(session, how)()
+        session.rollback()
+        assert session.query(Essay).count() == session.query(Poem).count() == 0
+        session.add(Essay(title="red fox"))
+        session.commit()
+    assert index(file_engine) == {("Essay", "1"): "red fox"}
+
+
+def test_classes_in_a_schema_of_their_own(search: SearchEngine, server: URL, backend: str) -> None:
+    if backend == "sqlite":
+        pytest.skip("SQLite has no schemas")
+    with schema_on(server) as home:
+
+        class Own(DeclarativeBase):
+            pass
+
+        @searchable(fields=["name"])
+        class Town(Own):
+            __tablename__ = "town"
+            __table_args__ = {"schema": home}  # noqa: RUF012
+
+            id: Mapped[int] = mapped_column(primary_key=True)
+            name: Mapped[str]
+
+        maker = created(search, Own)
+        commit(maker, Town(name="red fox"))
+        with maker() as session:
+            session.execute(sqlalchemy.update(Town).values(name="blue whale"))
+            session.commit()
+        assert ids(search.search("whale", entity=Town, where=Town.name == "blue whale")) == ["1"]
 
 
 def application() -> Any:
@@ -42,3 +356,162 @@ def test_classes_of_one_name_in_two_databases_do_not_meet(file_engine: Engine, p
         with SearchEngine(engine, HashProvider()).attach(sessionmaker(engine)).begin() as session:
             session.add(book(title="Hunger", writer=book.writer_class(name="Hamsun")))
     assert index(file_engine) == index(pg_engine) == {("Book", "1"): "Hunger by Hamsun"}
+
+
+# keys
+
+
+class Colour(enum.Enum):
+    RED = "r"
+    BLUE = "b"
+
+
+class Prefixed(TypeDecorator[str]):
+    """`7` in Python, `part-7` in the database."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, _dialect: Any) -> str | None:
+        return None if value is None else f"part-{value}"
+
+    def process_result_value(self, value: Any, _dialect: Any) -> str | None:
+        return None if value is None else str(value).removeprefix("part-")
+
+
+@searchable(fields=["name"])
+class Ticket(Base):
+    __tablename__ = "ticket"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+@searchable(fields=["name"])
+class Seat(Base):
+    __tablename__ = "seat"
+    hall: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    owner: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+@searchable(fields=["name"])
+class Part(Base):
+    __tablename__ = "part"
+    id: Mapped[str] = mapped_column(Prefixed, primary_key=True)
+    name: Mapped[str]
+
+
+@searchable(fields=["name"])
+class Paint(Base):
+    __tablename__ = "paint"
+    id: Mapped[Colour] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+@searchable(fields=["name"])
+class Word(Base):
+    __tablename__ = "word"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+ONE, TWO = uuid.UUID(int=1), uuid.UUID(int=2)
+KEYS: list[tuple[Any, list[dict[str, Any]], list[str]]] = [
+    (Ticket, [{"id": ONE}, {"id": TWO}], [str(ONE), str(TWO)]),
+    (
+        Seat,
+        [{"hall": 'Ü "a"', "number": 1, "owner": ONE}, {"hall": "\\", "number": -2, "owner": TWO}],
+        [f'["Ü \\"a\\"",1,"{ONE}"]', f'["\\\\",-2,"{TWO}"]'],
+    ),
+    (Part, [{"id": "7"}, {"id": "8"}], ["part-7", "part-8"]),
+    (Paint, [{"id": Colour.RED}, {"id": Colour.BLUE}], ["RED", "BLUE"]),
+    (Word, [{"id": "a b"}, {"id": "[1]"}], ["a b", "[1]"]),
+]
+
+
+@pytest.mark.parametrize(("cls", "keys", "expected"), KEYS, ids=lambda value: getattr(value, "__name__", ""))
+def test_keys(search: SearchEngine, cls: Any, keys: list[dict[str, Any]], expected: list[str]) -> None:
+    maker = created(search)
+    commit(maker, cls(**keys[0], name="red fox"), cls(**keys[1], name="blue fox"))
+    red, blue = ((cls.__name__, id_) for id_ in expected)
+    assert index(search.engine) == {red: "red fox", blue: "blue fox"}
+    for name, id_ in zip(["red fox", "blue fox"], expected, strict=True):
+        assert ids(search.search("fox", entity=cls, where=cls.name == name)) == [id_]
+    with maker() as session:
+        found = session.scalars(search.select(cls, "blue fox")).all()
+        assert [obj.name for obj in found] == ["blue fox", "red fox"]
+        session.execute(sqlalchemy.update(cls).where(cls.name == "red fox").values(name="red whale"))
+        session.execute(sqlalchemy.delete(cls).where(cls.name == "blue fox"))
+        session.commit()
+        assert_indexed(found[1])
+    assert index(search.engine) == {red: "red whale"}
+
+
+# declarations that cannot be
+
+
+class Undeclared(Base):
+    __tablename__ = "undeclared"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str]
+    book_id: Mapped[int | None] = mapped_column(ForeignKey("book.id"))
+    book: Mapped[Book | None] = relationship()
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"fields": ["titel"]}, "Undeclared has no attribute 'titel'. It has: book, book_id, id, title"),
+        ({"fields": {"title": 0}}, "the weight of 'title' is a whole number from 1 to 10, not 0"),
+        ({"fields": {"title": 1.5}}, "the weight of 'title' is a whole number from 1 to 10, not 1.5"),
+        ({"fields": "title"}, "fields and depends_on are lists of names"),
+        ({"fields": ["title"], "depends_on": "book"}, "fields and depends_on are lists of names"),
+        ({}, "one says what the text is"),
+        ({"fields": []}, "one says what the text is"),
+        ({"fields": ["title"], "depends_on": ["boook"]}, "Undeclared has no attribute 'boook'"),
+    ],
+    ids=str,
+)
+def test_a_declaration_that_cannot_be_is_refused_at_once(options: Any, why: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        searchable(**options)(Undeclared)
+    assert why in str(refused.value)
+
+
+def test_a_relationship_is_no_field(search: SearchEngine) -> None:
+    class Own(DeclarativeBase):
+        pass
+
+    class Shelf(Own):
+        __tablename__ = "shelf"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    @searchable(fields=["shelf"])
+    class Vase(Own):
+        __tablename__ = "vase"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        shelf_id: Mapped[int] = mapped_column(ForeignKey("shelf.id"))
+        shelf: Mapped[Shelf] = relationship()
+
+    with pytest.raises(InvalidInput, match=r"Vase.shelf is a relationship: .* depends_on=\['shelf'\]"):
+        commit(created(search, Own), Vase(shelf=Shelf()))
+
+
+def test_two_classes_of_one_name_in_one_database_are_refused(search: SearchEngine) -> None:
+    def lamp(table: str) -> Any:
+        class Own(DeclarativeBase):
+            pass
+
+        @searchable(fields=["name"])
+        class Lamp(Own):
+            __tablename__ = table
+            id: Mapped[int] = mapped_column(primary_key=True)
+            name: Mapped[str]
+
+        return Lamp
+
+    desk, street = lamp("desk_lamp"), lamp("street_lamp")
+    commit(created(search, desk), desk(name="red fox"))
+    with pytest.raises(InvalidInput, match="two searchable classes are named 'Lamp'"):
+        commit(created(search, street), street(name="blue whale"))
