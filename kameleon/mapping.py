@@ -60,7 +60,7 @@ def searchable(
     `when(object)` False keeps a record out of the index. `depends_on` names relationships ("author", "author.company")
     whose objects' texts are part of the content. `name` is the entity's, the class's own by default.
 
-    Raises InvalidInput at once for what cannot be.
+    Raises InvalidInput for what cannot be: at once, or, where the class is not mapped yet, when it is first used.
     """
     if isinstance(fields, str) or isinstance(depends_on, str):
         raise InvalidInput("fields and depends_on are lists of names")
@@ -78,9 +78,8 @@ def searchable(
         global _newest
         if name is not None:
             check_entity(name)
-        names = [*weights, *(path.partition(".")[0] for path in declaration.depends_on)]
-        if unknown := next((n for n in names if not _has(cls, n)), None):
-            raise InvalidInput(f"{cls.__name__} has no attribute {unknown!r}. It has: {', '.join(_attributes(cls))}")
+        if inspect(cls, raiseerr=False) is not None:
+            _check_names(cls, declaration)
         setattr(cls, ATTRIBUTE, declaration)
         declared.add(cls)
         _newest = next(_declarations)
@@ -89,8 +88,11 @@ def searchable(
     return declare
 
 
-def _has(cls: type, name: str) -> bool:
-    return hasattr(cls, name) or any(name in vars(base).get("__annotations__", {}) for base in cls.__mro__)
+def _check_names(cls: type, declaration: Declaration) -> None:
+    """Of a mapped class: what a mixin, or one that is mapped later, will have is not known before."""
+    names = [*declaration.fields, *(path.partition(".")[0] for path in declaration.depends_on)]
+    if unknown := next((name for name in names if not hasattr(cls, name)), None):
+        raise InvalidInput(f"{cls.__name__} has no attribute {unknown!r}. It has: {', '.join(_attributes(cls))}")
 
 
 def _attributes(cls: type) -> list[str]:
@@ -108,6 +110,7 @@ class Mapped:
         self.declaration = declaration
         self.entity = check_entity(declaration.name or owner.class_.__name__)
         self.identity = Identity(mapper.primary_key, dialect)
+        _check_names(mapper.class_, declaration)
         self.key_names = tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
         columns = set(mapper.column_attrs.keys())
         for field in declaration.fields:

@@ -10,12 +10,13 @@ import sqlalchemy
 import sqlmodel
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import URL, Engine, ForeignKey, String, TypeDecorator
+from sqlalchemy import URL, Column, Engine, ForeignKey, Integer, String, Table, Text, TypeDecorator
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
     MappedAsDataclass,
     Session,
+    declared_attr,
     mapped_column,
     registry,
     relationship,
@@ -253,7 +254,42 @@ def test_a_dataclass_that_a_registry_maps(search: SearchEngine, is_declared_firs
     assert index(search.engine) == {("Bike", "1"): "red fox"}
 
 
+@pytest.mark.parametrize("is_declared_first", [True, False])
+def test_a_plain_class_that_is_mapped_imperatively(search: SearchEngine, is_declared_first: bool) -> None:
+    mapped = registry()
+    table = Table("boat", mapped.metadata, Column("id", Integer, primary_key=True), Column("name", Text))
+
+    class Boat:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+    declare = searchable(fields=["name"])
+    if is_declared_first:
+        declare(Boat)
+    mapped.map_imperatively(Boat, table)
+    if not is_declared_first:
+        declare(Boat)
+    commit(created(search, mapped), Boat("red fox"))
+    assert index(search.engine) == {("Boat", "1"): "red fox"}
+
+
+def test_an_unknown_field_of_a_class_that_is_mapped_later_is_named_at_its_first_use(search: SearchEngine) -> None:
+    mapped = registry()
+    table = Table("boat", mapped.metadata, Column("id", Integer, primary_key=True), Column("name", Text))
+    boat = searchable(fields=["nmae"])(type("Boat", (), {}))
+    mapped.map_imperatively(boat, table)
+    with pytest.raises(InvalidInput, match=r"Boat has no attribute 'nmae'\. It has: id, name"):
+        commit(created(search, mapped), boat())
+
+
 # mixins
+
+
+@searchable(fields=["title"])
+class Titled:
+    @declared_attr
+    def title(cls) -> Mapped[str]:  # noqa: N805
+        return mapped_column(Text)
 
 
 @searchable(fields=["title"])
@@ -261,6 +297,22 @@ class AbstractTitled(Base):
     __abstract__ = True
 
     title: Mapped[str]
+
+
+def test_each_class_with_a_searchable_mixin_is_an_entity(search: SearchEngine) -> None:
+    class Own(DeclarativeBase):
+        pass
+
+    class Film(Titled, Own):
+        __tablename__ = "film"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    class Song(Titled, Own):
+        __tablename__ = "song"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    commit(created(search, Own), Film(title="red fox"), Song(title="blue whale"))
+    assert index(search.engine) == {("Film", "1"): "red fox", ("Song", "1"): "blue whale"}
 
 
 class Essay(AbstractTitled):
