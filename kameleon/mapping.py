@@ -68,7 +68,7 @@ def searchable(
     if not weights and content is None:
         raise InvalidInput("searchable(fields=['title', 'body']) or searchable(content=...): one says what the text is")
     for field, weight in weights.items():
-        if weight != int(weight) or not 1 <= weight <= MAX_WEIGHT:
+        if not isinstance(weight, int | float) or weight not in range(1, MAX_WEIGHT + 1):
             raise InvalidInput(f"the weight of {field!r} is a whole number from 1 to {MAX_WEIGHT}, not {weight!r}")
     declaration = Declaration(
         {field: int(weight) for field, weight in weights.items()}, content, when, tuple(depends_on), name

@@ -516,6 +516,7 @@ class Undeclared(Base):
     [
         ({"fields": ["titel"]}, "Undeclared has no attribute 'titel'. It has: book, book_id, id, title"),
         ({"fields": {"title": 0}}, "the weight of 'title' is a whole number from 1 to 10, not 0"),
+        ({"fields": {"title": "many"}}, "the weight of 'title' is a whole number from 1 to 10, not 'many'"),
         ({"fields": {"title": 1.5}}, "the weight of 'title' is a whole number from 1 to 10, not 1.5"),
         ({"fields": "title"}, "fields and depends_on are lists of names"),
         ({"fields": ["title"], "depends_on": "book"}, "fields and depends_on are lists of names"),
