@@ -334,6 +334,24 @@ def test_each_class_of_a_searchable_abstract_base_is_an_entity(search: SearchEng
 # several databases, and schemas
 
 
+def test_each_class_is_indexed_on_its_own_bind(file_engine: Engine, pg_engine: Engine) -> None:
+    searches = [SearchEngine(own, HashProvider()) for own in (file_engine, pg_engine)]
+    maker = sessionmaker(binds={Essay: file_engine, Poem: pg_engine}, twophase=False)
+    for search in searches:
+        Base.metadata.create_all(search.engine)
+        search.attach(maker)
+    with maker() as session:
+        essay, poem = Essay(title="red fox"), Poem(title="blue whale")
+        session.add_all([essay, poem])
+        session.commit()
+        assert_indexed(essay)
+        assert_indexed(poem)
+        session.execute(sqlalchemy.update(Poem).values(title="blue fox"))
+        session.commit()
+    assert index(file_engine) == {("Essay", "1"): "red fox"}
+    assert index(pg_engine) == {("Poem", "1"): "blue fox"}
+
+
 @pytest.mark.parametrize("how", ["flush", "commit"])
 def test_a_bind_that_no_attached_engine_indexes_is_refused_whole(
     file_engine: Engine, pg_engine: Engine, how: str
