@@ -89,6 +89,7 @@ class Sessions:
         if indexing is not None:
             check_indexing(indexing)
         if isinstance(target, scoped_session) or type(target).__name__ == "async_scoped_session":
+            self._check_unused(target)
             self.attach(target.session_factory, indexing)  # type: ignore[attr-defined]
         elif isinstance(target, sessionmaker):
             target.class_ = self._attached(target.class_, indexing)
@@ -104,6 +105,13 @@ class Sessions:
                 f"not {target!r:.80}"
             )
         return target
+
+    def _check_unused(self, target: Any) -> None:
+        if target.registry.has() and self not in getattr(_sync(target()), "kameleon", ()):
+            raise InvalidInput(
+                f"this {type(target).__name__} has a session open that would not be heard: "
+                "attach it before its first use, or call its .remove() first"
+            )
 
     def _attached(self, cls: type[Session], indexing: Indexing | None) -> type[Session]:
         known: tuple[Sessions, ...] = getattr(cls, "kameleon", ())
@@ -452,6 +460,12 @@ class Sessions:
         if connection in self._queues:
             self.write_queue(connection)
             self._queues.pop(connection, None)
+
+
+def _sync(session: Any) -> Session:
+    """What is beneath an AsyncSession, any other as it is."""
+    found: Session = getattr(session, "sync_session", session)
+    return found
 
 
 def state_of(obj: Any) -> InstanceState[Any]:

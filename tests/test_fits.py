@@ -144,6 +144,19 @@ def test_a_scoped_session_that_was_not_used_yet(search: SearchEngine) -> None:
     assert ids(search.search("fox")) == ["1"]
 
 
+def test_a_scoped_session_that_is_open_would_not_hear_so_it_is_refused(search: SearchEngine) -> None:
+    Base.metadata.create_all(search.engine)
+    scoped = scoped_session(sessionmaker(search.engine))
+    scoped.add(Book(title="red fox"))
+    with pytest.raises(InvalidInput, match=r"\.remove\(\)"):
+        search.attach(scoped)
+    scoped.remove()
+    search.attach(scoped).add(Book(title="red fox"))
+    search.attach(scoped).commit()
+    scoped.remove()
+    assert ids(search.search("fox")) == ["1"]
+
+
 @pytest.mark.parametrize("expire_on_commit", [True, False])
 def test_what_expires_at_the_commit_is_no_matter(search: SearchEngine, expire_on_commit: bool) -> None:
     created(search)
