@@ -20,7 +20,7 @@ from . import statements
 from .errors import InvalidInput
 from .mapping import Mapped, Mappings
 from .queue import LOAD, Put, Queue
-from .search.criteria import as_condition
+from .search.criteria import as_condition, schema_map
 from .search.writing import Indexing, check_indexing
 from .tracking import Tracking
 from .values import IndexReport, Ref
@@ -80,6 +80,7 @@ class Sessions:
         self._written: WeakSet[Session] = WeakSet()
         self._begun_before: WeakSet[Engine] = WeakSet()
         self._engines: WeakKeyDictionary[Engine, bool] = WeakKeyDictionary()
+        self._heard: WeakSet[Engine] = WeakSet()
         self.tracking = Tracking(self)
         self._listen_to(search.engine)
 
@@ -129,11 +130,16 @@ class Sessions:
         return made
 
     def _listen_to(self, engine: Engine) -> None:
+        """Events of an engine reach those that its `execution_options` made, and not the other way."""
+        while (inner := getattr(engine, "_proxied", None)) is not None:
+            engine = inner
+        if engine in self._heard:
+            return
         for name in ("savepoint", "rollback_savepoint", "release_savepoint", "rollback", "commit"):
             event.listen(engine, name, getattr(self, f"_{name}"))
         event.listen(engine, "prepare_twophase", self._commit)
         event.listen(engine, "rollback_twophase", self._rollback)
-        self._engines[engine] = True
+        self._heard.add(engine)
 
     # what changed
 
@@ -396,7 +402,16 @@ class Sessions:
         """The connection that a class's rows go through, None if another attached engine indexes them."""
         if not self.is_mine(session, mapped):
             return None
-        return session.connection(bind_arguments={"mapper": mapped.mapper})
+        return self._checked(session.connection(bind_arguments={"mapper": mapped.mapper}))
+
+    def _checked(self, connection: Connection) -> Connection:
+        """Records of two schemas would have the same ids. Raises InvalidInput."""
+        if (found := schema_map(connection)) != (ours := schema_map(self.search.engine)):
+            raise InvalidInput(
+                f"this session writes with schema_translate_map={found!r}, the index is of {ours!r}: "
+                "SearchEngine(engine.execution_options(schema_translate_map=...)).attach(...) for each"
+            )
+        return connection
 
     def is_mine(self, session: Session, mapped: Mapped) -> bool:
         """Raises InvalidInput if no engine attached to the session indexes the class's database."""
@@ -405,15 +420,17 @@ class Sessions:
             return True
         if not any(other.serves(bind.engine) for other in getattr(session, "kameleon", ())):
             raise InvalidInput(
-                f"{mapped.entity} is bound to {bind.engine.url!r}, and no SearchEngine of that database is attached to "
-                "this session: SearchEngine(engine).attach(...) for each"
+                f"{mapped.entity} is bound to {bind.engine.url!r}{_translated(bind.engine)}, and no SearchEngine of "
+                "that database is attached to this session: SearchEngine(engine).attach(...) for each"
             )
         return False
 
     def serves(self, engine: Engine) -> bool:
         """Whether an engine's database is ours: the same pool, or the same place."""
-        known = self._engines.get(engine)
-        return known if known is not None else engine.pool is self.search.engine.pool or self.is_same_place(engine)
+        if (known := self._engines.get(engine)) is not None:
+            return known
+        ours = self.search.engine
+        return schema_map(engine) == schema_map(ours) and (engine.pool is ours.pool or self.is_same_place(engine))
 
     def is_same_place(self, engine: Engine) -> bool:
         ours, theirs = self.search.engine.url, engine.url
@@ -425,7 +442,7 @@ class Sessions:
         engine = connection.engine
         if engine not in self._engines:
             is_ours = self.serves(engine)
-            if is_ours and engine.pool is not self.search.engine.pool:
+            if is_ours:
                 self._listen_to(engine)
             self._engines[engine] = is_ours
         if self._engines[engine]:
@@ -436,7 +453,8 @@ class Sessions:
 
     def _begun(self, session: Session) -> Connection | None:
         """The session's connection to this database, if it has begun a transaction there."""
-        return next((c for c in self._connections.get(session, ()) if c.in_transaction()), None)
+        begun = next((c for c in self._connections.get(session, ()) if c.in_transaction()), None)
+        return None if begun is None else self._checked(begun)
 
     def _savepoint(self, connection: Connection, name: str | None) -> None:
         """SQLAlchemy tells of a savepoint before it numbers it, and of its end by that number."""
@@ -460,6 +478,10 @@ class Sessions:
         if connection in self._queues:
             self.write_queue(connection)
             self._queues.pop(connection, None)
+
+
+def _translated(engine: Engine) -> str:
+    return f" with schema_translate_map={schemas!r}" if (schemas := schema_map(engine)) else ""
 
 
 def _sync(session: Any) -> Session:

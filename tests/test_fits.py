@@ -408,6 +408,60 @@ def test_classes_in_a_schema_of_their_own(search: SearchEngine, server: URL, bac
         assert ids(search.search("whale", entity=Town, where=Town.name == "blue whale")) == ["1"]
 
 
+def tenant_of(engine: Engine, schema: str) -> Engine:
+    return engine.execution_options(schema_translate_map={None: schema})
+
+
+def test_a_tenants_schema_holds_its_rows_and_its_index(server: URL, pg_engine: Engine) -> None:
+    with schema_on(server) as ann, schema_on(server) as bea:
+        searches = [SearchEngine(tenant_of(pg_engine, tenant), HashProvider()) for tenant in (ann, bea)]
+        for name, search in zip(("ann", "bea"), searches, strict=True):
+            commit(created(search), Book(title=f"fox of {name}"))
+        for name, search in zip(("ann", "bea"), searches, strict=True):
+            hits = search.search("fox", entity=Book, where=Book.title.like("fox of %"))
+            assert [hit.matched_text for hit in hits] == [f"fox of {name}"]
+            with Session(search.engine) as session:
+                found: Any = session.scalars(search.select(Book, "fox")).one()
+                assert found.title == f"fox of {name}"
+        assert sqlalchemy.inspect(pg_engine).get_table_names() == []
+
+
+def test_a_tenants_engine_may_be_made_anew_for_each_session(server: URL, pg_engine: Engine) -> None:
+    with schema_on(server) as tenant:
+        maker = created(SearchEngine(tenant_of(pg_engine, tenant), HashProvider()))
+        with maker(bind=tenant_of(pg_engine, tenant)) as session:
+            book = Book(title="red fox")
+            session.add(book)
+            with session.begin_nested() as savepoint:
+                session.add(Book(title="blue whale"))
+                savepoint.rollback()
+            session.commit()
+            assert_indexed(book)
+            session.delete(book)
+            session.rollback()
+            session.commit()
+            assert_indexed(book)
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_tenant_is_never_indexed_by_the_engine_of_another(
+    server: URL, search: SearchEngine, backend: str, is_late: bool
+) -> None:
+    if backend == "sqlite":
+        pytest.skip("SQLite has no schemas")
+    with schema_on(server) as tenant:
+        own = tenant_of(search.engine, tenant)
+        Base.metadata.create_all(own)
+        maker = search.attach(sessionmaker(search.engine if is_late else own))
+        with maker() as session:
+            if is_late:
+                session.connection(execution_options=dict(own.get_execution_options()))
+            session.add(Book(title="red fox"))
+            with pytest.raises(InvalidInput, match="with schema_translate_map"):
+                session.commit()
+    assert index(search.engine) == {}
+
+
 def application() -> Any:
     """A class `Book` of its own registry, as another application of the same process may have."""
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Dialect, Select, and_, bindparam, false, func, not_, or_, true
+from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, bindparam, false, func, not_, or_, true
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
@@ -21,10 +21,17 @@ EXPANDING = re.compile(r"\(__\[POSTCOMPILE_(\w+)\]\)")
 NAMED = re.compile(r":(\w+)")
 
 
-def compiled(statement: Select[Any], dialect: Dialect) -> Among:
+def schema_map(of: Engine | Connection) -> dict[str | None, str | None]:
+    """The `schema_translate_map` of its options, without the key that SQLAlchemy adds while it renders."""
+    chosen = of.get_execution_options().get("schema_translate_map") or {}
+    return {schema: other for schema, other in chosen.items() if schema != "_none"}
+
+
+def compiled(statement: Select[Any], engine: Engine) -> Among:
     """`statement` as text for `text()`, each `:` in it that is no bind escaped."""
-    plain = PLAIN_DIALECTS[dialect.name](paramstyle="named")
-    made = statement.compile(dialect=plain)
+    plain = PLAIN_DIALECTS[engine.dialect.name](paramstyle="named")
+    schemas: Any = schema_map(engine)
+    made = statement.compile(dialect=plain, schema_translate_map=schemas or None, render_schema_translate=bool(schemas))
     binds = {name: bind for bind, name in made.bind_names.items()}
     names = {name: f"among{place}" for place, name in enumerate(binds)}
     sql = NAMED.sub(lambda found: _named(found, names), EXPANDING.sub(r":\1", str(made)))

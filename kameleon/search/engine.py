@@ -570,7 +570,7 @@ class SearchEngine:
 
         columns = [(getattr(cls, n), c.kind) for n, c in zip(mapped.key_names, mapped.identity.columns, strict=True)]
         wanted = select(self._store.id_text(columns)).select_from(cls).where(where)
-        return compiled(wanted, self.engine.dialect)
+        return compiled(wanted, self.engine)
 
     def _embedder(self, asked: Query, connection: Connection | None) -> "Embed":
         """What embeds the query: the provider of the last one does so before a transaction of ours is open, lest that

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypedDict
 from sqlalchemy import Engine
 
 from ..errors import InvalidInput
+from .criteria import schema_map
 from .store import Store
 
 
@@ -27,7 +28,8 @@ OPTIONS = {
 
 
 def make_store(engine: Engine, options: Mapping[str, Any]) -> Store:
-    """The store of the engine's database. Raises InvalidInput."""
+    """The store of the engine's database; a `schema_translate_map` of the engine holds for its tables, too. Raises
+    InvalidInput."""
     name = engine.dialect.name
     if name not in HOMES:
         raise InvalidInput(f"kameleon has no store for {name!r}. Known: {', '.join(sorted(HOMES))}")
@@ -37,6 +39,8 @@ def make_store(engine: Engine, options: Mapping[str, Any]) -> Store:
             "Open it as postgresql+psycopg://… (pip install 'kameleon[postgresql]')"
         )
     given = {option: value for option, value in options.items() if value is not None}
+    if home := schema_map(engine).get(given.get("schema")):
+        given["schema"] = home
     unknown = sorted(set(given) - set(OPTIONS[name]))
     if unknown:
         raise InvalidInput(f"{unknown[0]!r} is no option of {name}. Known: {', '.join(OPTIONS[name])}")
