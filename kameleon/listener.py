@@ -339,7 +339,7 @@ class Sessions:
         """Raises InvalidInput for a class that is not searchable."""
         mapped = self.mappings.of(cls)
         if mapped is None:
-            known = ", ".join(mapped.entity for mapped in self.mappings.all()) or "none"
+            known = ", ".join(self.mappings.names()) or "none"
             raise InvalidInput(
                 f"{getattr(cls, '__name__', cls)!r:.80} is not searchable. Searchable: {known}. "
                 "Declare it: @searchable(fields=[...])"

@@ -108,7 +108,7 @@ class Mapped:
         self.mapper = mapper
         self.owner = owner
         self.declaration = declaration
-        self.entity = check_entity(declaration.name or owner.class_.__name__)
+        self.entity = check_entity(_entity(mapper, declaration))
         self.identity = Identity(mapper.primary_key, dialect)
         _check_names(mapper.class_, declaration)
         self.key_names = tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
@@ -332,11 +332,9 @@ class Mappings:
     def of_entity(self, entity: str) -> Mapped:
         return self._by_entity[entity]
 
-    def all(self) -> list[Mapped]:
-        """One an entity, by name, of every searchable class that was declared and is mapped."""
-        for mapper in _declared_mappers():
-            self.of(mapper.class_)
-        return [self._by_entity[name] for name in sorted(self._by_entity)]
+    def names(self) -> list[str]:
+        """The entities of every searchable class of this process that is mapped, of other databases, too."""
+        return sorted({_entity(mapper, getattr(mapper.class_, ATTRIBUTE)) for mapper in _declared_mappers()})
 
     def dependents(self, cls: type) -> tuple[Dependent, ...]:
         """Whose content is made of this class's objects, too."""
@@ -397,6 +395,10 @@ def _owner(mapper: Mapper[Any], declaration: Declaration | None) -> Mapper[Any]:
     ):
         mapper = mapper.inherits
     return mapper
+
+
+def _entity(mapper: Mapper[Any], declaration: Declaration) -> str:
+    return declaration.name or str(_owner(mapper, declaration).class_.__name__)
 
 
 def _declared_mappers() -> Iterator[Mapper[Any]]:

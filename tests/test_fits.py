@@ -384,9 +384,8 @@ def test_a_bind_that_no_attached_engine_indexes_is_refused_whole(
     assert index(file_engine) == {("Essay", "1"): "red fox"}
 
 
-def test_classes_in_a_schema_of_their_own(search: SearchEngine, server: URL, backend: str) -> None:
-    if backend == "sqlite":
-        pytest.skip("SQLite has no schemas")
+def test_classes_in_a_schema_of_their_own(server: URL, pg_engine: Engine) -> None:
+    search = SearchEngine(pg_engine, HashProvider())
     with schema_on(server) as home:
 
         class Own(DeclarativeBase):
@@ -444,11 +443,8 @@ def test_a_tenants_engine_may_be_made_anew_for_each_session(server: URL, pg_engi
 
 
 @pytest.mark.parametrize("is_late", [False, True])
-def test_a_tenant_is_never_indexed_by_the_engine_of_another(
-    server: URL, search: SearchEngine, backend: str, is_late: bool
-) -> None:
-    if backend == "sqlite":
-        pytest.skip("SQLite has no schemas")
+def test_a_tenant_is_never_indexed_by_the_engine_of_another(server: URL, pg_engine: Engine, is_late: bool) -> None:
+    search = SearchEngine(pg_engine, HashProvider())
     with schema_on(server) as tenant:
         own = tenant_of(search.engine, tenant)
         Base.metadata.create_all(own)
@@ -653,3 +649,10 @@ def test_two_classes_of_one_name_in_one_database_are_refused(search: SearchEngin
     commit(created(search, desk), desk(name="red fox"))
     with pytest.raises(InvalidInput, match="two searchable classes are named 'Lamp'"):
         commit(created(search, street), street(name="blue whale"))
+
+
+def test_what_is_searchable_is_named_even_where_two_classes_have_one_name(search: SearchEngine) -> None:
+    twins = [application(), application()]
+    with pytest.raises(InvalidInput, match=r"'Undeclared' is not searchable\. Searchable: .*Book, .*Essay"):
+        search.select(Undeclared, "fox")
+    assert len(twins) == 2
