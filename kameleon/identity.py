@@ -56,8 +56,7 @@ def _key_column(column: Column[Any], dialect: Dialect) -> KeyColumn:
     while isinstance(stored, TypeDecorator):
         stored = stored.impl_instance
     if isinstance(stored, Uuid):
-        kind = "uuid" if stored.native_uuid and dialect.supports_native_uuid else "hex"
-        return KeyColumn(column, kind, _hyphenated, _uuid if stored.as_uuid else _hyphenated)
+        return _uuid_column(column, type_, stored, dialect)
     plain: type[int] | type[str] = int if isinstance(stored, Integer) else str
     if not isinstance(stored, Integer | String):
         raise InvalidInput(
@@ -70,6 +69,19 @@ def _key_column(column: Column[Any], dialect: Dialect) -> KeyColumn:
     return KeyColumn(
         column, KINDS[plain], lambda value: plain(to_database(value)), lambda value: to_python(plain(value))
     )
+
+
+def _uuid_column(column: Column[Any], type_: TypeEngine[Any], stored: Uuid[Any], dialect: Dialect) -> KeyColumn:
+    kind = "uuid" if stored.native_uuid and dialect.supports_native_uuid else "hex"
+    if type_ is stored:
+        return KeyColumn(column, kind, _hyphenated, _uuid if stored.as_uuid else _hyphenated)
+    to_database = type_.bind_processor(dialect) or _uuid
+    to_python = type_.result_processor(dialect, None) or _uuid
+
+    def decode(value: Any) -> Any:
+        return to_python(_uuid(value) if kind == "uuid" else _uuid(value).hex)
+
+    return KeyColumn(column, kind, lambda value: _hyphenated(to_database(value)), decode)
 
 
 def _hyphenated(value: Any) -> str:

@@ -10,7 +10,7 @@ import sqlalchemy
 import sqlmodel
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import URL, Column, Engine, ForeignKey, Integer, String, Table, Text, TypeDecorator
+from sqlalchemy import URL, Column, Engine, ForeignKey, Integer, String, Table, Text, TypeDecorator, Uuid
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -512,6 +512,26 @@ class Prefixed(TypeDecorator[str]):
         return None if value is None else str(value).removeprefix("part-")
 
 
+class Short(TypeDecorator[int]):
+    """A number in Python, a UUID in the database."""
+
+    impl = Uuid
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, _dialect: Any) -> uuid.UUID | None:
+        return None if value is None else uuid.UUID(int=value)
+
+    def process_result_value(self, value: Any, _dialect: Any) -> int | None:
+        return None if value is None else uuid.UUID(str(value)).int
+
+
+@searchable(fields=["name"])
+class Coupon(Base):
+    __tablename__ = "coupon"
+    id: Mapped[int] = mapped_column(Short, primary_key=True)
+    name: Mapped[str]
+
+
 @searchable(fields=["name"])
 class Ticket(Base):
     __tablename__ = "ticket"
@@ -557,6 +577,7 @@ KEYS: list[tuple[Any, list[dict[str, Any]], list[str]]] = [
         [{"hall": 'Ü "a"', "number": 1, "owner": ONE}, {"hall": "\\", "number": -2, "owner": TWO}],
         [f'["Ü \\"a\\"",1,"{ONE}"]', f'["\\\\",-2,"{TWO}"]'],
     ),
+    (Coupon, [{"id": 1}, {"id": 2}], [str(ONE), str(TWO)]),
     (Part, [{"id": "7"}, {"id": "8"}], ["part-7", "part-8"]),
     (Paint, [{"id": Colour.RED}, {"id": Colour.BLUE}], ["RED", "BLUE"]),
     (Word, [{"id": "a b"}, {"id": "[1]"}], ["a b", "[1]"]),
