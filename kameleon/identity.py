@@ -15,7 +15,7 @@ from sqlalchemy.types import TypeEngine
 from .content import check_id
 from .errors import InvalidInput, InvalidRecord
 
-KINDS = {int: "integer", str: "text"}
+PADDED = ("CHAR", "NCHAR")
 
 
 class KeyColumn(NamedTuple):
@@ -57,18 +57,19 @@ def _key_column(column: Column[Any], dialect: Dialect) -> KeyColumn:
         stored = stored.impl_instance
     if isinstance(stored, Uuid):
         return _uuid_column(column, type_, stored, dialect)
-    plain: type[int] | type[str] = int if isinstance(stored, Integer) else str
+    kind = "integer" if isinstance(stored, Integer) else "text"
+    plain: Callable[[Any], int | str] = int if kind == "integer" else str
     if not isinstance(stored, Integer | String):
         raise InvalidInput(
             f"{column} is {column.type!r}: a record's id is made of integers, texts and UUIDs. Use such a key"
         )
+    if dialect.name == "postgresql" and column.type.compile(dialect).partition("(")[0] in PADDED:
+        plain = _unpadded
     if type_ is stored and not isinstance(stored, Enum):
-        return KeyColumn(column, KINDS[plain], plain, plain)
+        return KeyColumn(column, kind, plain, plain)
     to_database = type_.bind_processor(dialect) or plain
     to_python = type_.result_processor(dialect, None) or plain
-    return KeyColumn(
-        column, KINDS[plain], lambda value: plain(to_database(value)), lambda value: to_python(plain(value))
-    )
+    return KeyColumn(column, kind, lambda value: plain(to_database(value)), lambda value: to_python(plain(value)))
 
 
 def _uuid_column(column: Column[Any], type_: TypeEngine[Any], stored: Uuid[Any], dialect: Dialect) -> KeyColumn:
@@ -82,6 +83,11 @@ def _uuid_column(column: Column[Any], type_: TypeEngine[Any], stored: Uuid[Any],
         return to_python(_uuid(value) if kind == "uuid" else _uuid(value).hex)
 
     return KeyColumn(column, kind, lambda value: _hyphenated(to_database(value)), decode)
+
+
+def _unpadded(value: Any) -> str:
+    """CHAR comes back from PostgreSQL with blanks to its length, which do not count."""
+    return str(value).rstrip(" ")
 
 
 def _hyphenated(value: Any) -> str:

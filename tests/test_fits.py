@@ -10,7 +10,7 @@ import sqlalchemy
 import sqlmodel
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import URL, Column, Engine, ForeignKey, Integer, String, Table, Text, TypeDecorator, Uuid
+from sqlalchemy import CHAR, URL, Column, Engine, ForeignKey, Integer, String, Table, Text, TypeDecorator, Uuid
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -563,6 +563,13 @@ class Paint(Base):
 
 
 @searchable(fields=["name"])
+class Code(Base):
+    __tablename__ = "code"
+    id: Mapped[str] = mapped_column(CHAR(4), primary_key=True)
+    name: Mapped[str]
+
+
+@searchable(fields=["name"])
 class Word(Base):
     __tablename__ = "word"
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -600,6 +607,22 @@ def test_keys(search: SearchEngine, cls: Any, keys: list[dict[str, Any]], expect
         session.commit()
         assert_indexed(found[1])
     assert index(search.engine) == {red: "red whale"}
+
+
+def test_a_key_that_the_database_pads_is_one_key(search: SearchEngine) -> None:
+    maker = created(search)
+    commit(maker, Code(id="a", name="red fox"))
+    with maker() as session:
+        session.scalars(sqlalchemy.select(Code)).one().name = "blue whale"
+        session.commit()
+    assert index(search.engine) == {("Code", "a"): "blue whale"}
+    assert ids(search.search("whale", entity=Code, where=Code.name == "blue whale")) == ["a"]
+    with maker() as session:
+        session.execute(sqlalchemy.update(Code).values(name="red fox"))
+        session.commit()
+        session.delete(session.scalars(search.select(Code, "fox")).one())
+        session.commit()
+    assert index(search.engine) == {}
 
 
 # declarations that cannot be
