@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import KameleonError
 
 if TYPE_CHECKING:
-    from .database import create_engine
+    from .database import create_async_engine, create_engine, set_up_engine
     from .mapping import searchable
     from .records import RecordStore
     from .search.engine import SearchEngine
@@ -25,8 +25,10 @@ __all__ = [
     "SearchResult",
     "SearchResults",
     "Worker",
+    "create_async_engine",
     "create_engine",
     "searchable",
+    "set_up_engine",
 ]
 
 _HOMES = {
@@ -37,8 +39,10 @@ _HOMES = {
     "SearchResult": ".values",
     "SearchResults": ".values",
     "Worker": ".worker",
+    "create_async_engine": ".database",
     "create_engine": ".database",
     "searchable": ".mapping",
+    "set_up_engine": ".database",
 }
 
 

@@ -2,12 +2,15 @@
 
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
-from sqlalchemy import Engine, event, make_url
+from sqlalchemy import URL, Engine, event, make_url
 
 from .errors import InvalidInput
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 SYNCHRONOUS = {"aiosqlite": "sqlite", "psycopg": "postgresql+psycopg", "psycopg_async": "postgresql+psycopg"}
 
@@ -27,13 +30,27 @@ def create_engine(url: str, **options: Any) -> Engine:
         raise InvalidInput(f"no database can be opened as {shown(url)}: {error}. Try sqlite:///kameleon.db") from error
     if engine.dialect.is_async:
         raise InvalidInput(
-            f"{parsed.drivername} is asynchronous: sqlalchemy.ext.asyncio.create_async_engine opens it, and "
-            "SearchEngine takes what that returns"
+            f"{parsed.drivername} is asynchronous: kameleon.create_async_engine opens it, and SearchEngine takes what "
+            "that returns"
         )
+    set_up_engine(engine)
+    return engine
+
+
+def create_async_engine(url: str | URL, **options: Any) -> "AsyncEngine":
+    """SQLAlchemy's `create_async_engine` with the same manners."""
+    from sqlalchemy.ext.asyncio import create_async_engine as create
+
+    engine = create(url, **options)
+    set_up_engine(engine.sync_engine)
+    return engine
+
+
+def set_up_engine(engine: Engine) -> None:
+    """The same manners for an engine that a framework made, before its first connection."""
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", partial(_connected, engine.dialect.dbapi))
         event.listen(engine, "begin", _began)
-    return engine
 
 
 def synchronous(engine: Any) -> Engine:
@@ -66,7 +83,8 @@ def _connected(dbapi: Any, connection: Any, _record: Any) -> None:
     it is and a later connection tries again."""
     connection.isolation_level = None
     cursor = connection.cursor()
-    if cursor.execute("PRAGMA journal_mode").fetchone()[0] == "delete":
+    cursor.execute("PRAGMA journal_mode")
+    if cursor.fetchone()[0] == "delete":
         with suppress(dbapi.OperationalError):
             cursor.execute("PRAGMA journal_mode = wal")
     cursor.close()

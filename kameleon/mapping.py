@@ -336,6 +336,24 @@ class Mappings:
         """The entities of every searchable class of this process that is mapped, of other databases, too."""
         return sorted({_entity(mapper, getattr(mapper.class_, ATTRIBUTE)) for mapper in _declared_mappers()})
 
+    def named(self, entity: str) -> Mapped | None:
+        """The class of an entity that is met already, or is the only one of that name in this process."""
+        self._refresh()
+        if entity not in self._by_entity:
+            found = [
+                mapper.class_
+                for mapper in _declared_mappers()
+                if _entity(mapper, getattr(mapper.class_, ATTRIBUTE)) == entity
+            ]
+            owners = {_owner(inspect(cls), getattr(cls, ATTRIBUTE)) for cls in found}
+            if len(owners) == 1:
+                self.of(owners.pop().class_)
+        return self._by_entity.get(entity)
+
+    def all(self) -> list[Mapped]:
+        """One an entity, by name, of the classes that `named` finds."""
+        return [mapped for name in self.names() if (mapped := self.named(name)) is not None]
+
     def dependents(self, cls: type) -> tuple[Dependent, ...]:
         """Whose content is made of this class's objects, too."""
         self._refresh()

@@ -91,15 +91,15 @@ class Tracking:
 
     def unknown(self, connection: Connection) -> list[str]:
         """Entities with marks whose classes are not imported here."""
-        entities = connection.execute(select(self._tables.dirty.c.entity_name).distinct()).scalars()
-        return sorted(set(entities) - set(self._known()))
+        return [entity for entity in self._entities(connection) if self._sessions.mappings.named(entity) is None]
 
-    def _known(self) -> list[str]:
-        return [mapped.entity for mapped in self._sessions.mappings.all()]
+    def _entities(self, connection: Connection) -> list[str]:
+        return sorted(connection.execute(select(self._tables.dirty.c.entity_name).distinct()).scalars())
 
     def _marked(self, connection: Connection, limit: int) -> list[Ref]:
         dirty = self._tables.dirty
-        oldest = select(dirty.c.entity_name, dirty.c.record_id).where(dirty.c.entity_name.in_(self._known()))
+        known = [entity for entity in self._entities(connection) if self._sessions.mappings.named(entity) is not None]
+        oldest = select(dirty.c.entity_name, dirty.c.record_id).where(dirty.c.entity_name.in_(known))
         oldest = oldest.group_by(dirty.c.entity_name, dirty.c.record_id).order_by(func.min(dirty.c.seq)).limit(limit)
         return [Ref(*row) for row in connection.execute(oldest)]
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, delete, event, select, update
-from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
 from sqlalchemy.orm import Session
 
+import kameleon
 from kameleon import SearchEngine
 from kameleon.errors import InvalidInput, ProviderUnavailable
 from kameleon.testing import HashProvider
@@ -34,7 +35,7 @@ def opened(engine: Engine) -> Opened:
 
     @asynccontextmanager
     async def open_(provider: Any, **options: Any) -> AsyncIterator[tuple[SearchEngine, AsyncMaker]]:
-        made = create_async_engine(url)
+        made = kameleon.create_async_engine(url)
         search = SearchEngine(made, provider, **options)
         try:
             yield search, search.attach(async_sessionmaker(made))
@@ -213,4 +214,4 @@ def test_a_listener_of_the_application_still_hears_its_sessions(
 
 def test_an_async_database_in_memory_is_refused() -> None:
     with pytest.raises(InvalidInput, match="cannot be opened a second time"):
-        SearchEngine(create_async_engine("sqlite+aiosqlite://"))
+        SearchEngine(kameleon.create_async_engine("sqlite+aiosqlite://"))

@@ -24,6 +24,7 @@ from sqlalchemy.orm import (
     sessionmaker,
 )
 
+import kameleon
 from kameleon import SearchEngine, searchable
 from kameleon.errors import InvalidInput
 from kameleon.testing import HashProvider, assert_indexed
@@ -113,6 +114,7 @@ def test_flask_sqlalchemy(engine: Engine, backend: str) -> None:
 
     db.init_app(app)
     with app.app_context():
+        kameleon.set_up_engine(db.engine)
         search = SearchEngine(db.engine, HashProvider())
         search.attach(db.session)
         db.create_all()

@@ -322,9 +322,9 @@ class SQLiteStore:
         if driver.isolation_level is None or getattr(driver, "autocommit", LEGACY_CONTROL) != LEGACY_CONTROL:
             return ""
         return (
-            "this engine's driver begins a transaction with the first write, so a savepoint before that commits when it "
-            "is released, and a rollback does not take it back. Use kameleon.create_engine, or SQLAlchemy's own remedy "
-            '("Enabling Non-Legacy SQLite Transactional Modes" in its manual)'
+            "this engine's driver begins a transaction with the first write, so a savepoint before that commits when "
+            "it is released, and a rollback does not take it back. Use kameleon.create_engine or create_async_engine; "
+            "kameleon.set_up_engine(engine) does the same for an engine that a framework made"
         )
 
     def take_turn(self, connection: Connection) -> None:
