@@ -11,6 +11,7 @@ from kameleon.errors import KameleonError
 from .app import common
 from .data import data
 from .distribute import distribute
+from .doctor import doctor
 from .embeddings import embeddings
 from .entity import entity
 from .search import search
@@ -31,7 +32,7 @@ def kameleon() -> None:
     """
 
 
-for command in (data, distribute, embeddings, entity, search):
+for command in (data, distribute, doctor, embeddings, entity, search):
     kameleon.add_command(command)
 
 

@@ -34,7 +34,8 @@ FLOORS = [
         "embeddings.function",
     },
     {"search.fts5", "search.tsvector"},
-    {"search.postgresql_schema"},
+    {"search.postgresql_schema", "search.sqlite_health"},
+    {"search.postgresql_health"},
     {
         "search.sqlite",
         "search.postgresql",
@@ -49,6 +50,7 @@ FLOORS = [
     {"listener"},
     {"search", "search.engine"},
     {"testing", "records", "worker"},
+    {"doctor"},
     {""},
 ]
 PURE = {

@@ -32,7 +32,7 @@ from .claims import Claim
 from .filters import parse_filter
 from .query import Query, SearchOptions, ask
 from .retrieval import Embed, Retriever
-from .store import Among, Entry, State
+from .store import Among, Entry, State, Store
 from .stores import StoreOptions, make_store
 from .waiting import off_the_loop, within
 from .writing import Ahead, Indexing, Plan, Progress, Writer, check_indexing, entries, make_entry
@@ -637,6 +637,16 @@ class SearchEngine:
             return true()
         sql, binds = self._store.filter_sql(parsed)
         return text(sql).bindparams(**binds)  # type: ignore[return-value]
+
+    @property
+    def store(self) -> Store:
+        """The seam to the database, for rooms that look after it."""
+        return self._store
+
+    @property
+    def provider(self) -> "str | EmbeddingProvider | None":
+        """As the engine was given it."""
+        return self._provider
 
     def _reported_generation(self, known: Sequence[Generation]) -> Generation | None:
         if self._provider is None:

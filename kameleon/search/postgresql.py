@@ -50,7 +50,8 @@ from .filters import Filter, condition
 from .highlighting import MARKED_CHARACTERS, cjk_pairs, merge, places
 from .pgwire import Packed, adapt, driver_of
 from .postgresql_errors import storage_error
-from .postgresql_schema import ITERATIVE_SINCE, MAX_VECTOR, Schema
+from .postgresql_health import Health
+from .postgresql_schema import ITERATIVE_SINCE, MAX_VECTOR
 from .postgresql_where import comparison
 from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Scope, Spans, State, Term, bound, row_id
 from .tables import hyphenated, parts, utc
@@ -78,7 +79,7 @@ class Totals(NamedTuple):
         return self.rows / ROWS_A_SECOND_OF_LAG
 
 
-class PostgreSQLStore(Schema):
+class PostgreSQLStore(Health):
     def __init__(
         self,
         engine: Engine,
@@ -580,6 +581,13 @@ class PostgreSQLStore(Schema):
 
     def has_marks(self, connection: Connection) -> bool:
         return connection.execute(select(self.tables.dirty.c.seq).limit(1)).first() is not None
+
+    # health
+
+    def unused_index(self, connection: Connection, generation: Generation) -> str:
+        self.prepare_search(connection)
+        self._prepare_vectors(connection, limit=10)
+        return self._why_unused(connection, generation)
 
     # filters
 

@@ -24,11 +24,11 @@ from sqlalchemy.pool import StaticPool
 from ..content import analyze, lost_terms
 from ..errors import DatabaseLocked, InvalidInput, KameleonError, SchemaMissing, StorageError
 from ..values import Failure, Generation, IndexStatus, Ref
-from . import claims, fts5, sqlite_triggers
+from . import claims, fts5, sqlite_health, sqlite_triggers
 from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, weight
 from .filters import Filter, condition
 from .sqlite_where import comparison
-from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Scope, Spans, State, Term, bound, row_id
+from .store import Cached, Candidates, Embedding, Entry, Fault, Hit, Key, Scope, Spans, State, Term, bound, row_id
 from .tables import SCHEMA_VERSION, Tables, document, hyphenated, instant, is_current, parts, utc
 
 if TYPE_CHECKING:
@@ -659,6 +659,52 @@ class SQLiteStore:
 
     def has_marks(self, connection: Connection) -> bool:
         return connection.execute(select(self.tables.dirty.c.seq).limit(1)).first() is not None
+
+    # health
+
+    def faults(self, connection: Connection, *, has_provider: bool) -> list[Fault]:
+        is_missing = has_provider and self._vector_search != "numpy" and not load_extension(connection)
+        return sqlite_health.faults(connection, is_extension_missing=is_missing)
+
+    def index_faults(self, connection: Connection) -> list[Fault]:
+        return sqlite_health.index_faults(connection)
+
+    def mend(self, fault: Fault) -> None:
+        if fault.check == "no-wal":
+            sqlite_health.set_wal(self._engine)
+        elif fault.check == "invalid-index":
+            with self.writing() as connection:
+                connection.execute(sqlite_health.REBUILD_FTS)
+
+    def embedding_tables(self, connection: Connection) -> set[int]:
+        return sqlite_health.embedding_tables(connection)
+
+    def restore_generation(self, connection: Connection, generation: Generation) -> None:
+        self.add_generation(connection, generation)
+
+    def ids_after(self, connection: Connection, entity: str, after: str, limit: int) -> list[str]:
+        return sqlite_health.ids_after(connection, entity, after, limit)
+
+    def duplicates(self, connection: Connection, after: Any, limit: int) -> tuple[Sequence[Ref], Any]:
+        return sqlite_health.duplicates(connection, after, limit)
+
+    def leftovers(
+        self, connection: Connection, generation: Generation, after: Any, limit: int
+    ) -> tuple[Sequence[Key], Any]:
+        return sqlite_health.leftovers(connection, generation, after, limit)
+
+    def bad_vectors(
+        self, connection: Connection, generation: Generation, after: Any, limit: int
+    ) -> tuple[Sequence[Key], Any]:
+        return sqlite_health.bad_vectors(connection, generation, after, limit)
+
+    def drop_embeddings(self, connection: Connection, generation: Generation, keys: Sequence[Key]) -> None:
+        statement = sqlite_health.DROP_EMBEDDINGS.format(number=generation.number)
+        connection.exec_driver_sql(statement, [(key,) for key in keys])
+        self._log_change(connection, keys)
+
+    def unused_index(self, connection: Connection, generation: Generation) -> str:
+        return ""
 
     # filters
 

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Dialect, Table, TextClause, literal_column
 
@@ -57,6 +57,17 @@ class Hit(NamedTuple):
 
     content: str
     data: Mapping[str, Any] | None
+
+
+class Fault(NamedTuple):
+    """What is wrong with the database itself: `check`, `severity` and `cure` are a finding's of the doctor, `name` is
+    the index's, where it is one."""
+
+    check: str
+    severity: Literal["error", "warning", "note"]
+    message: str
+    cure: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +269,40 @@ class Store(Protocol):
         without any, the triggers go. `key` as in `id_text`."""
 
     def has_marks(self, connection: Connection) -> bool: ...
+    def faults(self, connection: Connection, *, has_provider: bool) -> list[Fault]:
+        """What is wrong with the database's settings and extensions."""
+
+    def index_faults(self, connection: Connection) -> list[Fault]:
+        """The broken indexes; in a transaction that may write."""
+
+    def mend(self, fault: Fault) -> None:
+        """Does what can be done about a fault without an administrator, in transactions of its own."""
+
+    def embedding_tables(self, connection: Connection) -> set[int]:
+        """The numbers of the generations that have a table with embeddings, registered or not."""
+
+    def restore_generation(self, connection: Connection, generation: Generation) -> None:
+        """Makes its table anew, empty."""
+
+    def ids_after(self, connection: Connection, entity: str, after: str, limit: int) -> list[str]:
+        """The next `limit` ids of an entity in the index, in order."""
+
+    def duplicates(self, connection: Connection, after: Any, limit: int) -> tuple[Sequence[Ref], Any]:
+        """The next records that have several rows in the index, and where to go on; None at the end."""
+
+    def leftovers(
+        self, connection: Connection, generation: Generation, after: Any, limit: int
+    ) -> tuple[Sequence[Key], Any]:
+        """The next embeddings whose record is not in the index, and where to go on."""
+
+    def bad_vectors(
+        self, connection: Connection, generation: Generation, after: Any, limit: int
+    ) -> tuple[Sequence[Key], Any]:
+        """The next embeddings that are not of length 1 in the generation's dimensions, and where to go on."""
+
+    def drop_embeddings(self, connection: Connection, generation: Generation, keys: Sequence[Key]) -> None: ...
+    def unused_index(self, connection: Connection, generation: Generation) -> str:
+        """Why searches do without the approximate index that so many embeddings should have; empty if they do not."""
 
     def id_text(self, columns: Sequence[tuple[Any, str]]) -> ColumnElement[str]:
         """A record's id in SQL, from a mapped class's primary key: (column, kind) as `identity` has them."""
