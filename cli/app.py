@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,6 +77,29 @@ def common(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def importing(command: F) -> F:
+    """--import, for commands that have to know the application's classes."""
+    return click.option(
+        "--import",
+        multiple=True,
+        metavar="MODULE",
+        expose_value=False,
+        callback=_import,
+        help="Import this module of the application, for its searchable classes; may be repeated.",
+    )(command)
+
+
+def _import(_context: click.Context, _parameter: click.Parameter, modules: Sequence[str]) -> None:
+    """From the current folder, as `python -m` does."""
+    if modules:
+        sys.path.insert(0, "")
+    for name in modules:
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise click.UsageError(f"--import {name}: {error}. Run it in the folder that holds the module") from error
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:

@@ -10,7 +10,7 @@ import click
 
 from kameleon.values import IndexReport
 
-from .app import App, common, pass_app
+from .app import App, common, importing, pass_app
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -56,14 +56,16 @@ def status(app: App, list_failed: bool) -> None:
 @embeddings.command()
 @click.option("--batch-size", type=click.IntRange(1), default=1000, show_default=True, help="Records a transaction.")
 @click.option("--retry-failed", is_flag=True, help="Also try again what the provider refused.")
+@importing
 @common
 @pass_app
 def sync(app: App, batch_size: int, retry_failed: bool) -> None:
-    """Embed what is pending, and build PostgreSQL's vector index if it is missing and the embeddings are many. Running
-    it twice does nothing twice.
+    """Index rows that triggers marked, embed what is pending, and build PostgreSQL's vector index if it is missing and
+    the embeddings are many. Running it twice does nothing twice.
 
     \b
     kameleon embeddings sync --retry-failed
+    kameleon embeddings sync --import myapp.models
     """
     report = app.open().sync(batch_size=batch_size, retry_failed=retry_failed)
     if app.as_json:
@@ -88,6 +90,7 @@ def sync(app: App, batch_size: int, retry_failed: bool) -> None:
 @click.option("--batch-size", type=click.IntRange(1, 10_000), default=500, show_default=True, help="Records a claim.")
 @click.option("--poll", type=click.FloatRange(0.05), default=1.0, show_default=True, help="Seconds between looks.")
 @click.option("--lease", type=click.FloatRange(1), default=300.0, show_default=True, help="Seconds a claim holds.")
+@importing
 @common
 @pass_app
 def worker(app: App, once: bool, batch_size: int, poll: float, lease: float) -> None:

@@ -87,7 +87,7 @@ class MappedTruth:
     def page(self, connection: Connection, after: Any, limit: int) -> tuple[Said, Any]:
         mapped = self.mapped
         keys = [getattr(mapped.mapper.class_, name) for name in mapped.key_names]
-        statement = select(mapped.owner.class_).order_by(*keys).limit(limit)
+        statement = mapped.rows().limit(limit)
         if after is not None:
             statement = statement.where(tuple_(*keys) > after if len(keys) > 1 else keys[0] > after[0])
         found: Said = {}
@@ -100,7 +100,7 @@ class MappedTruth:
         return found, last
 
     def said(self, connection: Connection, ids: Sequence[str]) -> Said:
-        return {id_: self._entry(id_, put) for id_, put in self.mapped.load(connection, ids)}
+        return {id_: self._entry(id_, put) for id_, put in self.mapped.load(connection, ids, holds=False)}
 
     def _entry(self, id_: str, put: Put | None) -> Entry | None:
         return make_entry(Ref(self.entity, id_), *put) if put is not None else None

@@ -1,6 +1,9 @@
 """Triggers see what no session shows, and what they mark is indexed by `sync` or a worker."""
 
+import json
+import subprocess
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,20 @@ from kameleon.testing import HashProvider
 from .models import Animal, Base, Bird, Cat, Comment, Dog, Note, Place, assert_true, index
 
 Maker = sessionmaker[Session]
+
+SHOP = """
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from kameleon import searchable
+
+class Base(DeclarativeBase):
+    pass
+
+@searchable(fields=["label"])
+class Product(Base):
+    __tablename__ = "product"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    label: Mapped[str]
+"""
 
 
 @pytest.fixture(params=["sqlite", "sqlite-vec", "postgresql"])
@@ -119,6 +136,27 @@ def test_marks_of_classes_that_are_not_here_are_kept_and_named(
     with pytest.warns(UserWarning, match="rows of Elsewhere are marked"):
         assert search.sync().embedded == 0
     assert marks(engine) == 1
+
+
+def test_the_command_works_off_marks_with_the_applications_classes(
+    console_script: str, tmp_path: Path, file_engine: Engine
+) -> None:
+    (tmp_path / "shop.py").write_text(SHOP)
+    with file_engine.begin() as connection:
+        connection.execute(text("CREATE TABLE product (id INTEGER PRIMARY KEY, label TEXT NOT NULL)"))
+    namespace: dict[str, Any] = {}
+    exec(compile(SHOP, "shop.py", "exec"), namespace)  # noqa: S102 - the same module, for the trigger
+    search = SearchEngine(file_engine, "static")
+    search.track(namespace["Product"])
+    with file_engine.begin() as connection:
+        connection.execute(text("INSERT INTO product (label) VALUES ('red fox')"))
+    command = [console_script, "-d", str(file_engine.url), "embeddings", "sync", "--json"]
+    done = subprocess.run([*command, "--import", "shop"], cwd=tmp_path, capture_output=True, check=True)
+    assert json.loads(done.stdout)["embedded"] == 1
+    assert index(file_engine) == {("Product", "1"): "red fox"}
+    missing = subprocess.run([*command, "--import", "nowhere"], cwd=tmp_path, capture_output=True, check=False)
+    assert missing.returncode == 2
+    assert b"--import nowhere" in missing.stderr
 
 
 def test_tracking_ends_with_its_triggers(maker: Maker, search: SearchEngine, engine: Engine) -> None:

@@ -357,11 +357,11 @@ class SearchEngine:
 
         `retry_failed` also tries again what the provider refused. `progress(done, total)` counts records.
         """
-        while self.catch_up(batch_size) is not None:
-            pass
+        report = IndexReport()
+        while (caught := self.catch_up(batch_size)) is not None:
+            report += replace(caught, unchanged=0)
         service = self._filling_service()
         total = sum(status.pending + retry_failed * status.failed for status in self.get_status())
-        report = IndexReport()
         for batch in self._pending(service, batch_size, retry_failed):
             done = self.retried(partial(self._fill, self._embedded(batch, service)))
             report += replace(done, unchanged=0)
