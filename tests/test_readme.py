@@ -22,12 +22,12 @@ def test_the_python_runs_from_top_to_bottom(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code = [block for block in blocks("python") if ON_POSTGRESQL not in block]
-    assert len(code) == 4
+    assert len(code) == 5
     names: dict[str, Any] = {}
     for block in code:
         exec(block, names)  # noqa: S102
-    for opened in (names["engine"], names["search"].engine):
-        opened.dispose()
+        for opened in (names["engine"], names["search"].engine):
+            opened.dispose()
     assert capsys.readouterr().out == "1.00 Note 1: Wages were not paid in March\n"
 
 
