@@ -176,6 +176,12 @@ class Sessions:
         classes = [inner.class_ for inner in mapper.self_and_descendants]
         return any(self.mappings.of(cls) is not None or self.mappings.dependents(cls) for cls in classes)
 
+    def take_turn(self, session: Session, mapper: Mapper[Any]) -> None:
+        """Before a statement's rows are read: on SQLite what reads first may not write when another wrote meanwhile."""
+        bind = session.get_bind(mapper)
+        if self.serves(bind.engine):
+            self.search.take_turn(session.connection(bind_arguments={"mapper": mapper}))
+
     def must_follow(self, session: Session, mapper: Mapper[Any]) -> bool:
         """Whether a statement's rows are to be heard of once more, when it has run."""
         return session in self._written or any(

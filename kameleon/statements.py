@@ -25,6 +25,7 @@ def execute(sessions: "Sessions", state: ORMExecuteState) -> Any:
         return None
     if state.is_insert:
         return _insert(sessions, state, mapper)
+    sessions.take_turn(state.session, mapper)
     keys = _named(mapper, state.parameters) if state.is_update else None
     keys = keys if keys is not None else _matching(state, mapper)
     sessions.hear_rows(state.session, mapper, keys)
