@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from . import embed, insert, orm, quality, search, startup
+from . import embed, insert, orm, quality, search, sessions, startup
 
 RUNS = {
     "embed": embed.run,
@@ -13,6 +13,7 @@ RUNS = {
     "orm": orm.run,
     "quality": quality.run,
     "search": search.run,
+    "sessions": sessions.run,
     "startup": startup.run,
 }
 
@@ -30,6 +31,7 @@ def main(name: str, rows: int, seed: int) -> None:
     orm      commits of attached sessions, against plain ones and index writes by hand
     quality  nDCG@10 of each leg and of both, on judged collections
     search   hybrid search on PostgreSQL, against a query by hand and an exact scan
+    sessions random sessions on both databases, compared with the tables after each commit
     startup  the command from a standing start
     """
     if name == "all":  # each in a process of its own: a child's peak memory begins with its parent's
