@@ -140,6 +140,12 @@ class SearchEngine:
         """
         return self.sessions.attach(sessions, indexing)
 
+    def flush(self, session: "Session") -> None:
+        """Flush an attached session and write its index rows now, inside its transaction: searches with its connection
+        see them before it commits."""
+        session.flush()
+        self.sessions.write(session)
+
     def track(self, cls: type) -> None:
         """Put triggers on a class's tables, so that rows which no session shows (Core, raw SQL, another program) are
         marked, for `sync` or a worker to index. Raises StorageError where the role may not."""

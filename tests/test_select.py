@@ -1,0 +1,182 @@
+"""Searching mapped classes: conditions inside both legs, and objects as the result."""
+
+import datetime
+import uuid
+from typing import Any
+
+import pytest
+from sqlalchemy import DateTime, Engine, ForeignKey, String, Uuid, bindparam, func, literal, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, joinedload, mapped_column, relationship, sessionmaker
+
+from kameleon import SearchEngine, searchable
+from kameleon.errors import InvalidFilter, InvalidInput
+
+from .conftest import ids
+from .models import Animal, Cat, Dog, Note
+from .models import Base as Others
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Owner(Base):
+    __tablename__ = "owner"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+@searchable(fields=["label"])
+class Item(Base):
+    __tablename__ = "item"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    label: Mapped[str]
+    status: Mapped[str] = mapped_column(String(20))
+    made: Mapped[datetime.datetime] = mapped_column(DateTime)
+    code: Mapped[uuid.UUID] = mapped_column(Uuid)
+    price: Mapped[int | None]
+    owner_id: Mapped[int] = mapped_column(ForeignKey("owner.id"))
+    owner: Mapped[Owner] = relationship()
+
+
+CODES = [uuid.UUID(int=n) for n in range(6)]
+MADE = [datetime.datetime(2026, 1, 1 + n) for n in range(6)]
+
+
+@pytest.fixture(params=["sqlite", "sqlite-vec", "postgresql"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def maker(engine: Engine, search: SearchEngine) -> sessionmaker[Session]:
+    Base.metadata.create_all(engine)
+    Others.metadata.create_all(engine)
+    maker = search.attach(sessionmaker(engine))
+    with maker.begin() as session:
+        owners = [Owner(name="Ann"), Owner(name="Bob")]
+        session.add_all(
+            [
+                Item(
+                    label=f"red fox number{n}",
+                    status=["open", "a:b 50% 'x'"][n % 2],
+                    made=MADE[n],
+                    code=CODES[n],
+                    price=None if n == 5 else n,
+                    owner=owners[n // 3],
+                )
+                for n in range(6)
+            ]
+        )
+        session.add(Note(title="red fox", body="elsewhere"))
+    return maker
+
+
+CONDITIONS: list[tuple[Any, list[str]]] = [
+    (Item.status == "open", ["1", "3", "5"]),
+    (Item.status == "a:b 50% 'x'", ["2", "4", "6"]),
+    (Item.status.like("a:b 50!%%", escape="!"), ["2", "4", "6"]),
+    (Item.status.contains("50%", autoescape=True), ["2", "4", "6"]),
+    (Item.made >= MADE[4], ["5", "6"]),
+    (Item.code.in_([CODES[0], CODES[3]]), ["1", "4"]),
+    (Item.code.in_([]), []),
+    (Item.price.is_(None), ["6"]),
+    (Item.owner.has(Owner.name == "Bob"), ["4", "5", "6"]),
+    (Item.owner_id.in_(select(Owner.id).where(Owner.name == "Ann")), ["1", "2", "3"]),
+    ((Item.price > 1) & ~(Item.status == "open"), ["4"]),
+    (Item.price == literal(2), ["3"]),
+    (Item.price == bindparam("limit", 3), ["4"]),
+    (text("item.status = 'a:b 50% ''x'''") & (Item.id > 2), ["4", "6"]),
+    (func.lower(Item.label).startswith("red fox number5"), ["6"]),
+    ({"status": "open", "price": {"$gte": 2}}, ["3", "5"]),
+    ({"price": None}, ["6"]),
+    ({"$or": [{"price": {"$in": [0, None]}}, {"id": 3}]}, ["1", "3", "6"]),
+    ({"price": {"$nin": [0, 1, None]}}, ["3", "4", "5"]),
+    ({"$not": {"price": {"$lt": 3}}}, ["4", "5", "6"]),
+    ({"price": {"$ne": 2, "$exists": True}, "label": {"$contains": "number"}}, ["1", "2", "4", "5"]),
+    ({}, ["1", "2", "3", "4", "5", "6"]),
+]
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "keyword", "vector"])
+def test_conditions_hold_inside_both_legs(search: SearchEngine, maker: Any, mode: str) -> None:
+    for condition, expected in CONDITIONS:
+        found = search.search("red fox", entity=Item, where=condition, mode=mode)
+        assert sorted(ids(found)) == expected, str(condition)
+        assert {hit.entity for hit in found} <= {"Item"}
+
+
+def test_a_condition_leaves_room_for_all_that_meet_it(search: SearchEngine, maker: Any) -> None:
+    assert ids(search.search("red fox number0", entity=Item, where=Item.made > MADE[4], limit=1)) == ["6"]
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ({"nope": 1}, "Item has no column 'nope'. Known: code, id, label"),
+        ({"owner.name": "Ann"}, "Item has no column 'owner.name'"),
+        ({"price": {"$contains": 3}}, r"\$contains on a column takes a text"),
+        ({"price": {"$about": 3}}, "unknown operator"),
+        ("open", "a condition such as Item.status == 'open'"),
+    ],
+)
+def test_a_wrong_condition_is_named(search: SearchEngine, maker: Any, where: Any, said: str) -> None:
+    with pytest.raises(InvalidFilter, match=said):
+        search.search("fox", entity=Item, where=where)
+
+
+def test_a_condition_belongs_to_one_class(search: SearchEngine, maker: Any) -> None:
+    for options in ({"entities": [Item, Note]}, {}, {"entity": "Item"}):
+        with pytest.raises(InvalidInput, match="is searched alone"):
+            search.search("fox", where=Item.status == "open", **options)
+    assert {hit.entity for hit in search.search("fox", entities=[Item, "Note"])} == {"Item", "Note"}
+
+
+def test_objects_come_best_first_and_compose(search: SearchEngine, maker: sessionmaker[Session]) -> None:
+    with maker() as session:
+        best: Any = search.select(Item, "fox number4", limit=3)
+        assert session.scalars(best).all()[0].label == "red fox number4"
+        hits = search.search("fox number4", entity=Item, limit=3)
+        assert [str(item.id) for item in session.scalars(best)] == ids(hits)
+        owned = best.join(Item.owner).where(Owner.name == "Bob").options(joinedload(Item.owner))
+        items = session.scalars(owned).all()
+        assert [item.owner.name for item in items] == ["Bob"] * len(items)
+        assert len(items) > 0
+        limited: Any = search.select(Item, "fox", limit=2, where=Item.owner.has(name="Ann"), mode="keyword")
+        assert len(session.scalars(limited).all()) == 2
+
+
+def test_no_hits_are_no_objects(search: SearchEngine, maker: sessionmaker[Session]) -> None:
+    with maker() as session:
+        nothing: Any = search.select(Item, "zebra", mode="keyword")
+        assert session.scalars(nothing).all() == []
+
+
+def test_a_class_that_is_not_searchable_is_named(search: SearchEngine, maker: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"'Owner' is not searchable\. Searchable: .*Item"):
+        search.select(Owner, "fox")
+
+
+def test_a_base_class_finds_those_that_inherit_it(search: SearchEngine, maker: sessionmaker[Session]) -> None:
+    with maker.begin() as session:
+        session.add_all([Animal(name="red fox"), Dog(name="red dog", trick="sit"), Cat(name="red cat", purr="soft")])
+    assert {hit.matched_text for hit in search.search("red", entity=Animal)} == {"red fox", "red dog", "red cat\nsoft"}
+    assert [hit.matched_text for hit in search.search("red", entity=Dog)] == ["red dog"]
+    assert [hit.matched_text for hit in search.search("red", entity=Cat)] == ["red cat\nsoft"]
+    assert [hit.matched_text for hit in search.search("red", entity=Dog, where=Dog.trick == "roll")] == []
+    with maker() as session:
+        animals: Any = search.select(Animal, "red dog", limit=3)
+        assert {type(animal) for animal in session.scalars(animals)} == {Animal, Dog, Cat}
+
+
+def test_what_a_transaction_wrote_is_searched_in_it(search: SearchEngine, maker: sessionmaker[Session]) -> None:
+    with maker() as session:
+        search.index_record("Page", "1", "a page about zebras", session=session)
+        session.query(Item).filter_by(id=1).one().label = "a zebra"
+        search.flush(session)
+        connection = session.connection()
+        assert ids(search.search("zebra", entity=Item, mode="keyword", connection=connection)) == ["1"]
+        session.rollback()
+    assert ids(search.search("zebra", entity=Item, mode="keyword")) == []
