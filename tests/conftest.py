@@ -23,9 +23,14 @@ from kameleon.testing import HashProvider
 SHARED = Path(__file__).parents[2] / "shared"
 SERVER = "KAMELEON_TEST_POSTGRESQL_URL"
 CLUSTER = "KAMELEON_TEST_CITUS_URL"
-BACKENDS: tuple[str, ...] = ("sqlite", "sqlite-plain", "sqlite-memory", "sqlite-vec", "postgresql")
-if CLUSTER in os.environ:
-    BACKENDS = (*BACKENDS, "citus")
+
+
+def with_citus(*backends: str) -> tuple[str, ...]:
+    """A cluster too, where KAMELEON_TEST_CITUS_URL names one."""
+    return (*backends, "citus") if CLUSTER in os.environ else backends
+
+
+BACKENDS = with_citus("sqlite", "sqlite-plain", "sqlite-memory", "sqlite-vec", "postgresql")
 
 Make = Callable[..., SearchEngine]
 

@@ -15,7 +15,7 @@ from kameleon.embeddings import EmbeddingProvider
 from kameleon.errors import InvalidInput, InvalidRecord, ProviderUnavailable
 from kameleon.testing import HashProvider
 
-from .conftest import Make, ids
+from .conftest import Make, ids, with_citus
 from .models import Article, Author, Base, Bird, Cat, Comment, Dog, Note, Place, Reply, Tag, assert_true, index
 
 JoinMode = Literal["conditional_savepoint", "rollback_only", "control_fully", "create_savepoint"]
@@ -24,7 +24,7 @@ JOIN_MODES: list[JoinMode] = ["conditional_savepoint", "rollback_only", "control
 Maker = sessionmaker[Session]
 
 
-@pytest.fixture(params=["sqlite", "sqlite-memory", "postgresql"])
+@pytest.fixture(params=with_citus("sqlite", "sqlite-memory", "postgresql"))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
