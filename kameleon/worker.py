@@ -30,11 +30,11 @@ class Worker:
         """A batch of marked rows, or one claim's worth; None if nothing is due."""
         if (report := self.search.catch_up(self.batch_size)) is not None:
             return report
-        claimed = self.search.claim(self.name, limit=self.batch_size, lease=self.lease)
+        claimed = self.search.filling.claim(self.name, limit=self.batch_size, lease=self.lease)
         if not claimed:
             return None
         most = max(claim.attempts for claim in claimed)
-        return self.search.work_off(claimed, pause=timedelta(seconds=min(LONGEST_PAUSE_S, 2.0**most)))
+        return self.search.filling.work_off(claimed, pause=timedelta(seconds=min(LONGEST_PAUSE_S, 2.0**most)))
 
     def run(
         self,

@@ -123,12 +123,12 @@ def test_what_a_commit_could_not_embed_is_queued_for_a_worker(make: Make, engine
 
 def test_a_claim_is_this_workers_until_its_lease_ends(maker: Maker, deferring: SearchEngine, engine: Engine) -> None:
     add(maker, "one", "two", "three")
-    first = deferring.claim("a", limit=2, lease=timedelta(hours=1))
+    first = deferring.filling.claim("a", limit=2, lease=timedelta(hours=1))
     assert [claim.ref.id for claim in first] == ["1", "2"]
-    assert [claim.ref.id for claim in deferring.claim("b", limit=9, lease=timedelta(seconds=-1))] == ["3"]
-    assert [claim.ref.id for claim in deferring.claim("c", limit=9, lease=timedelta(hours=1))] == ["3"]
-    assert deferring.claim("d", limit=9, lease=timedelta(hours=1)) == []
-    deferring.work_off(first, pause=timedelta(0))
+    assert [claim.ref.id for claim in deferring.filling.claim("b", limit=9, lease=timedelta(seconds=-1))] == ["3"]
+    assert [claim.ref.id for claim in deferring.filling.claim("c", limit=9, lease=timedelta(hours=1))] == ["3"]
+    assert deferring.filling.claim("d", limit=9, lease=timedelta(hours=1)) == []
+    deferring.filling.work_off(first, pause=timedelta(0))
     assert queued(engine) == ["3"]
 
 

@@ -1,13 +1,9 @@
 """`SearchEngine`, what users hold: each verb opens or joins a transaction and hands the work on to its room."""
 
 import asyncio
-import random
-import time
-import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
@@ -15,25 +11,18 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, select, text, 
 
 from ..content import check_entity, check_id
 from ..database import synchronous
-from ..errors import (
-    InvalidInput,
-    ModelMismatch,
-    NoProvider,
-    Outdated,
-    ProviderError,
-    TransactionConflict,
-    VectorsUnavailable,
-)
+from ..errors import InvalidInput, Outdated, ProviderError
 from ..values import BATCH_GENERATED, CacheStatus, Failure, Generation, IndexReport, IndexStatus, Ref, SearchResults
-from . import caching, claims
-from .caching import Evictor, StoredCache
-from .catalog import Catalog, Entity, active, mismatch, of_fingerprint
-from .claims import Claim
+from . import caching
+from .catalog import Catalog, Entity, active, mismatch
+from .filling import Filling
 from .filters import parse_filter
 from .query import Query, SearchOptions, ask
 from .retrieval import Embed, Retriever
+from .services import Services
 from .store import Among, Entry, State, Store
 from .stores import StoreOptions, make_store
+from .transactions import Transactions
 from .waiting import off_the_loop, within
 from .writing import Ahead, Indexing, Plan, Progress, Writer, check_indexing, entries, make_entry
 
@@ -48,15 +37,12 @@ if TYPE_CHECKING:
     from ..mapping import Mapped
     from ..queue import Put
 
-TRIES = 10
-PAUSE_S = 0.002
-KEYWORDS_ONLY = "records are indexed for keywords, their embeddings stay pending: "
 ON_PROVIDER_ERROR = ("defer", "raise")
 
 T = TypeVar("T")
 
 
-class SearchEngine:
+class SearchEngine(Transactions):
     """Hybrid search in the database of `engine`. Of an asynchronous one (aiosqlite, psycopg) the engine's own work is
     done through a synchronous engine of the same URL.
 
@@ -96,31 +82,20 @@ class SearchEngine:
         budget_s: float = 1.0,
         **options: Unpack[StoreOptions],
     ) -> None:
-        is_provider = hasattr(embedding_provider, "embed_batch") and not isinstance(embedding_provider, type)
-        if not (embedding_provider is None or isinstance(embedding_provider, str) or is_provider):
-            raise InvalidInput(
-                f"embedding_provider is None, a name or a provider object, not {embedding_provider!r:.80}"
-            )
         if on_provider_error not in ON_PROVIDER_ERROR:
             raise InvalidInput(
                 f"unknown on_provider_error {on_provider_error!r}. Known: {', '.join(ON_PROVIDER_ERROR)}"
             )
         self.indexing = check_indexing(indexing)
         self.budget_s = budget_s
-        self.engine = synchronous(engine)
-        self._store = make_store(self.engine, options)
+        opened = synchronous(engine)
+        super().__init__(opened, make_store(opened, options))
         self.tables = self._store.tables
         self.catalog = Catalog(self._store)
+        self.services = Services(self, self._store, embedding_provider, is_caching=cache, cache_limit=cache_limit)
         self._writer = Writer(self._store, self.catalog)
-        self._services: dict[str, EmbeddingService] = {}
-        self._listeners: list[Listener] = []
-        self._asked_last: EmbeddingService | None = None
-        self._wrote_last: EmbeddingService | None = None
-        self._warned: set[str] = set()
-        self._provider = embedding_provider
+        self.filling = Filling(self, self._store, self.catalog, self._writer, self.services)
         self._on_provider_error = on_provider_error
-        self._is_caching = cache
-        self._evictor = Evictor(cache_limit)
         self._prepare_schema(create_tables)
 
     # sessions
@@ -169,7 +144,9 @@ class SearchEngine:
                 return None
             unknown = self.sessions.tracking.unknown(conn)
         if unknown:
-            self._warn_once(f"rows of {', '.join(unknown)} are marked, and no class of that name is imported here")
+            self.services.warn_once(
+                f"rows of {', '.join(unknown)} are marked, and no class of that name is imported here"
+            )
         return self.sessions.tracking.catch_up(limit)
 
     # writing
@@ -235,13 +212,13 @@ class SearchEngine:
             if connection is not None:
                 self._store.take_turn(conn)
             known = self.catalog.generations(conn)
-            service = self._writing_service(conn, known)
+            service = self.services.writing(conn, known)
             compared = self._writer.compare(conn, wanted, service, known)
             compared = replace(compared, known=known if connection is not None else None, is_deferred=is_deferred)
         if is_deferred:
             return compared
         is_async = connection is not None and connection.dialect.is_async
-        cache = ahead.cache if ahead and ahead.cache else self._cache(service, connection, on_a_thread=is_async)
+        cache = ahead.cache if ahead and ahead.cache else self.services.cache(service, connection, on_a_thread=is_async)
         embed = partial(self._writer.embed, compared, progress=progress, cache=cache, ahead=ahead)
         plan = off_the_loop(embed) if is_async else embed()
         if plan.outage is not None and self._on_provider_error == "raise":
@@ -262,9 +239,9 @@ class SearchEngine:
         longer than `budget_s`; then, and with "deferred", a worker is left to it. New texts alone go to the service of
         the commit before: should the index have moved to another model since, that is seen on writing. Raises
         ProviderError where the engine's `on_provider_error` is "raise"."""
-        if self._provider is None:
+        if self.services.provider is None:
             return None
-        service, changed = self._wrote_last, list[str]()
+        service, changed = self.services.wrote_last, list[str]()
         if known or service is None:
             compare = partial(self._compare_ahead, known, connection)
             service, changed = off_the_loop(compare) if is_async and connection is None else compare()
@@ -274,7 +251,7 @@ class SearchEngine:
         if indexing == "deferred":
             return Ahead(service)
         budget_s = self.budget_s if indexing == "auto" else None
-        cache = self._cache(service, connection, on_a_thread=is_async or budget_s is not None)
+        cache = self.services.cache(service, connection, on_a_thread=is_async or budget_s is not None)
         embed = partial(within, budget_s, partial(service.embed_batch, texts, on_error="collect", cache=cache))
         made = off_the_loop(embed) if is_async else embed()
         if made is not None and made.outage is not None and self._on_provider_error == "raise":
@@ -287,7 +264,7 @@ class SearchEngine:
         """The service that will embed, None if none can, and the texts of known records that it has to."""
         with self.reading(connection) as conn:
             generations = self.catalog.generations(conn)
-            service = self._writing_service(conn, generations)
+            service = self.services.writing(conn, generations)
             wanted = [make_entry(ref, *put) for ref, put in known.items()]
             compared = self._writer.compare(conn, wanted, service, generations)
         if service is not None and mismatch(generations, service.provider):
@@ -316,7 +293,7 @@ class SearchEngine:
     def caveat(self, connection: Connection) -> None:
         """Warns once of what savepoints on a session's connection do not hold."""
         if said := self._store.caveat(connection):
-            self._warn_once(said)
+            self.services.warn_once(said)
 
     def take_turn(self, connection: Connection) -> None:
         with self._store.translating():
@@ -366,18 +343,10 @@ class SearchEngine:
         report = IndexReport()
         while (caught := self.catch_up(batch_size)) is not None:
             report += replace(caught, unchanged=0)
-        service = self._filling_service()
-        total = sum(status.pending + retry_failed * status.failed for status in self.get_status())
-        for batch in self._pending(service, batch_size, retry_failed):
-            done = self.retried(partial(self._fill, self._embedded(batch, service)))
-            report += replace(done, unchanged=0)
-            tried = report.embedded + report.reused + report.failed
-            if progress:
-                progress(tried, total)
-            if done.outage:
-                return replace(report, pending=max(0, total - tried))
-        self.index_vectors()
-        return report
+        filled = self.filling.fill(batch_size=batch_size, retry_failed=retry_failed, progress=progress)
+        if not filled.outage:
+            self.index_vectors()
+        return report + filled
 
     def index_vectors(self) -> bool:
         """Build the approximate vector index where that is worth it and not done yet: PostgreSQL's HNSW, from 10,000
@@ -398,81 +367,6 @@ class SearchEngine:
         with self.transaction() as conn:
             return self._store.distribute(conn, self.catalog.generations(conn))
 
-    def _filling_service(self) -> "EmbeddingService":
-        """Raises NoProvider, ModelMismatch, VectorsUnavailable where nothing can be filled in."""
-        with self.reading() as conn:
-            known = self.catalog.generations(conn)
-            service = self._service_of(known)
-            if service is None:
-                raise NoProvider
-            if refusal := self._store.refusal(conn, service.provider.dimensions):
-                raise VectorsUnavailable(refusal)
-        self._filled_generation(known, service)
-        return service
-
-    def _embedded(self, batch: Sequence[Entry], service: "EmbeddingService") -> Plan:
-        return self._writer.embed(Plan(batch, (), batch, service, enqueues=False), cache=self._cache(service))
-
-    # the queue
-
-    def claim(self, worker: str, *, limit: int, lease: timedelta) -> list[Claim]:
-        """Records whose embedding is left to a worker: this one's until the lease ends."""
-        with self.transaction() as conn:
-            return claims.claim(
-                conn,
-                self.tables.queue,
-                worker,
-                limit=limit,
-                now=datetime.now(UTC),
-                lease=lease,
-                may_skip=self._store.may_skip_locked(),
-            )
-
-    def work_off(self, claimed: Sequence[Claim], *, pause: timedelta) -> IndexReport:
-        """Embed claimed records as they stand, no transaction open meanwhile, and take them out of the queue; not
-        before `pause` is over where the provider is down. What was edited since stays in the queue."""
-        service = self._filling_service()
-        with self.reading() as conn:
-            batch = self._store.entries(conn, [claim.ref for claim in claimed])
-            compared = self._writer.compare_embeddings(conn, batch, service)
-        plan = self._writer.embed(compared, cache=self._cache(service))
-        made = {embedding.ref for embedding in plan.embeddings}
-        left = {entry.ref for entry in plan.to_embed} - made
-
-        def attempt() -> IndexReport:
-            with self.transaction() as conn:
-                report = self.apply(plan, conn)
-                claims.finish(conn, self.tables.queue, [claim for claim in claimed if claim.ref not in left])
-                until = datetime.now(UTC) + pause
-                claims.put_off(conn, self.tables.queue, [claim for claim in claimed if claim.ref in left], until)
-            return report
-
-        return self.retried(attempt)
-
-    def _fill(self, plan: Plan) -> IndexReport:
-        with self.transaction() as conn:
-            return self.apply(plan, conn)
-
-    def _pending(self, service: "EmbeddingService", batch_size: int, retry_failed: bool) -> Iterator[list[Entry]]:
-        """Each batch read in a transaction of its own, so that none stays open while the provider works. What was
-        refused comes first: what is refused anew is not met a second time."""
-        for is_failed in (True, False) if retry_failed else (False,):
-            after: Any = None
-            while True:
-                with self.reading() as conn:
-                    generation = self._filled_generation(self.catalog.generations(conn), service)
-                    batch, after = self._store.pending(
-                        conn, generation, after=after, limit=batch_size, is_failed=is_failed
-                    )
-                if not batch:
-                    break
-                yield batch
-
-    def _filled_generation(self, known: Sequence[Generation], service: "EmbeddingService") -> Generation | None:
-        if problem := mismatch(known, service.provider):
-            raise ModelMismatch(f"nothing can be filled in: {problem}")
-        return of_fingerprint(known, service.provider.fingerprint)
-
     # the cache
 
     def cache_status(self) -> list[CacheStatus]:
@@ -484,19 +378,6 @@ class SearchEngine:
         """Empty the embedding cache, or drop what was last used before a moment; tells how many texts went."""
         with self.transaction() as conn:
             return caching.clear(conn, self._store.tables.embedding_cache, unused_since)
-
-    def _cache(
-        self,
-        service: "EmbeddingService | None",
-        connection: Connection | None = None,
-        *,
-        on_a_thread: bool = False,
-    ) -> StoredCache | None:
-        if service is None or not (service.provider.is_costly if self._is_caching is None else self._is_caching):
-            return None
-        waits = connection is not None and not self._store.has_spare_connection()
-        reads_with = connection if waits and not on_a_thread else None
-        return StoredCache(self._store, self, self._evictor, connection=reads_with, waits=waits)
 
     # reading
 
@@ -541,7 +422,7 @@ class SearchEngine:
         embed = self._embedder(asked, connection)
         with self.visiting(connection) as conn:
             known, declared = self._catalog_for(conn, asked)
-            service, note = (None, "") if mode == "keyword" else self._asking_service(known, mode)
+            service, note = (None, "") if mode == "keyword" else self.services.asking(known, mode)
             return Retriever(self._store, service, embed, known, declared, note).search(conn, asked)
 
     async def asearch(
@@ -581,7 +462,7 @@ class SearchEngine:
     def _embedder(self, asked: Query, connection: Connection | None) -> "Embed":
         """What embeds the query: the provider of the last one does so before a transaction of ours is open, lest that
         waits for it; another, inside."""
-        ahead, self._asked_last = self._asked_last, None
+        ahead, self.services.asked_last = self.services.asked_last, None
         outcome: Vector | ProviderError | None = None
         if ahead is not None and connection is None and asked.mode != "keyword" and asked.says_something:
             try:
@@ -590,7 +471,7 @@ class SearchEngine:
                 outcome = error
 
         def embed(service: "EmbeddingService", text: str) -> "Vector":
-            self._asked_last = service
+            self.services.asked_last = service
             if service is not ahead or outcome is None:
                 return service.embed_query(text)
             if isinstance(outcome, ProviderError):
@@ -608,14 +489,14 @@ class SearchEngine:
     def get_status(self, entity: str | None = None) -> list[IndexStatus]:
         """One IndexStatus an entity that is in the index, by name; `pending` and `failed` are 0 without a provider."""
         with self.reading() as conn:
-            generation = self._reported_generation(self.catalog.generations(conn))
-            found = self._store.status(conn, generation, has_provider=self._provider is not None)
+            generation = self.services.reported(self.catalog.generations(conn))
+            found = self._store.status(conn, generation, has_provider=self.services.provider is not None)
         return [status for status in found if entity in (None, status.entity)]
 
     def failures(self, *, connection: Connection | None = None) -> list[Failure]:
         """The records that the provider refused, by entity and id."""
         with self.reading(connection) as conn:
-            generation = self._reported_generation(self.catalog.generations(conn))
+            generation = self.services.reported(self.catalog.generations(conn))
             return self._store.failures(conn, generation) if generation else []
 
     def state(self, entity: str, id: str | int, *, connection: Connection | None = None) -> State | None:
@@ -623,13 +504,13 @@ class SearchEngine:
         embeddings."""
         ref = Ref(check_entity(entity), check_id(id))
         with self.reading(connection) as conn:
-            generation = self._reported_generation(self.catalog.generations(conn))
+            generation = self.services.reported(self.catalog.generations(conn))
             return self._store.states(conn, [ref], generation).get(ref)
 
     @property
     def is_embedding(self) -> bool:
         """Whether it has a provider."""
-        return self._provider is not None
+        return self.services.provider is not None
 
     def generations(self) -> list[Generation]:
         """The models that have embeddings in this index, oldest first."""
@@ -652,74 +533,10 @@ class SearchEngine:
     @property
     def provider(self) -> "str | EmbeddingProvider | None":
         """As the engine was given it."""
-        return self._provider
-
-    def _reported_generation(self, known: Sequence[Generation]) -> Generation | None:
-        if self._provider is None:
-            return None
-        if isinstance(self._provider, str):
-            return active(known)
-        return of_fingerprint(known, self._provider.fingerprint) or active(known)
-
-    # transactions
-
-    @contextmanager
-    def transaction(self, connection: Connection | None = None) -> Iterator[Connection]:
-        """The caller's connection as it is, or one of our own that commits at the end. Raises StorageError."""
-        with self._store.translating():
-            if connection is None:
-                with self._store.writing() as conn:
-                    yield conn
-            else:
-                self._check_connection(connection)
-                with self._store.joining(connection), self._store.savepoint(connection):
-                    yield connection
-
-    @contextmanager
-    def reading(self, connection: Connection | None = None) -> Iterator[Connection]:
-        """The caller's connection as it is, or one of our own that sees one state of the database."""
-        with self._store.translating():
-            if connection is None:
-                with self._store.reading() as conn:
-                    yield conn
-            else:
-                self._check_connection(connection)
-                with self._store.joining(connection):
-                    yield connection
-
-    @contextmanager
-    def visiting(self, connection: Connection | None = None) -> Iterator[Connection]:
-        """As `reading`, and the caller's transaction is left as it was found, whatever is set or fails inside."""
-        if connection is None:
-            with self.reading() as conn:
-                yield conn
-        else:
-            self._check_connection(connection)
-            with self._store.translating(), self._store.visiting(connection):
-                yield connection
-
-    def _check_connection(self, connection: object) -> None:
-        wanted = self.engine.dialect.name
-        if not isinstance(connection, Connection) or connection.dialect.name != wanted:
-            raise InvalidInput(
-                f"connection= is a SQLAlchemy Connection to {wanted}, not {connection!r:.80}. Of a Session, give "
-                "session.connection()"
-            )
-
-    def retried(self, attempt: Callable[[], T], connection: Connection | None = None) -> T:
-        """What `attempt` returns, begun anew while other writers come in between. In the caller's transaction that is
-        done as long as the database lets it go on. Raises TransactionConflict, after ten tries."""
-        for tries_left in reversed(range(TRIES)):
-            try:
-                return attempt()
-            except TransactionConflict as conflict:
-                if not tries_left or not (connection is None or isinstance(conflict, Outdated)):
-                    raise
-            time.sleep(random.uniform(0, PAUSE_S * 2 ** (TRIES - tries_left)))
-        raise AssertionError
+        return self.services.provider
 
     def _prepare_schema(self, create_tables: bool) -> None:
-        with_vectors = self._provider is not None
+        with_vectors = self.services.provider is not None
         with self.reading() as conn:
             is_complete = self._store.check(conn, with_vectors=with_vectors)
         if create_tables and not is_complete:
@@ -733,59 +550,4 @@ class SearchEngine:
         total_count, cache_hits, api_calls, processing_time_ms, avg_latency_ms."""
         if event != BATCH_GENERATED:
             raise InvalidInput(f"unknown event {event!r}. Known: {BATCH_GENERATED}")
-        self._listeners.append(listener)
-
-    def _service_of(self, known: Sequence[Generation]) -> "EmbeddingService | None":
-        """The service of the engine's provider; of the index's own model where the engine was opened by name."""
-        if self._provider is None:
-            return None
-        if not isinstance(self._provider, str):
-            return self._services.get("") or self._make_service("", self._provider)
-        current = active(known)
-        if current is not None and not current.provider:
-            raise NoProvider(
-                f"this index was embedded by a provider object ({current.model_name}): "
-                "pass that object to SearchEngine, a name cannot stand for it"
-            )
-        name, options = (current.provider, current.options) if current else (self._provider, {})
-        key = f"{name} {sorted(options.items())}"
-        return self._services.get(key) or self._make_service(key, name, **options)
-
-    def _make_service(self, key: str, provider: "str | EmbeddingProvider", **options: Any) -> "EmbeddingService":
-        from ..embeddings import EmbeddingService, get_provider  # NumPy loads with the first provider
-
-        made = EmbeddingService(get_provider(provider, **options), listeners=self._listeners)
-        self._services[key] = made
-        return made
-
-    def _asking_service(self, known: Sequence[Generation], mode: str) -> "tuple[EmbeddingService | None, str]":
-        """For a query: where the index's provider cannot be had, a hybrid search does without and says why."""
-        try:
-            return self._service_of(known), ""
-        except ProviderError as error:
-            if mode == "vector":
-                raise
-            return None, str(error)
-
-    def _writing_service(self, conn: Connection, known: Sequence[Generation]) -> "EmbeddingService | None":
-        """For writing: where the index's model is not the engine's, or cannot be had, embeddings stay pending."""
-        self._wrote_last = None
-        try:
-            service = self._service_of(known)
-        except ProviderError as error:
-            self._warn_once(KEYWORDS_ONLY + str(error))
-            return None
-        if service is None:
-            return None
-        if not known and (refusal := self._store.refusal(conn, service.provider.dimensions)):
-            self._warn_once(KEYWORDS_ONLY + refusal)
-            return None
-        if problem := mismatch(known, service.provider):
-            self._warn_once(KEYWORDS_ONLY + problem)
-        self._wrote_last = None if problem else service
-        return service
-
-    def _warn_once(self, message: str) -> None:
-        if message not in self._warned:
-            self._warned.add(message)
-            warnings.warn(message, stacklevel=6)
+        self.services.listeners.append(listener)

@@ -1,0 +1,125 @@
+"""Makes the embeddings that are missing: all that are pending, or those that a worker claims from the queue."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ModelMismatch, NoProvider, VectorsUnavailable
+from ..values import Generation, IndexReport
+from . import claims
+from .catalog import Catalog, mismatch, of_fingerprint
+from .claims import Claim
+from .services import Services
+from .store import Entry, Store
+from .transactions import Transactions
+from .writing import Plan, Progress, Writer
+
+if TYPE_CHECKING:
+    from ..embeddings.service import EmbeddingService
+
+
+class Filling:
+    def __init__(
+        self, transactions: Transactions, store: Store, catalog: Catalog, writer: Writer, services: Services
+    ) -> None:
+        self._transactions = transactions
+        self._store = store
+        self._catalog = catalog
+        self._writer = writer
+        self._services = services
+
+    def fill(self, *, batch_size: int, retry_failed: bool, progress: Progress | None) -> IndexReport:
+        """Embed what is pending, a batch a transaction; an outage ends it."""
+        service = self._service()
+        total = self._count(service, retry_failed)
+        report = IndexReport()
+        for batch in self._pending(service, batch_size, retry_failed):
+            done = self._transactions.retried(partial(self._fill, self._embedded(batch, service)))
+            report += replace(done, unchanged=0)
+            tried = report.embedded + report.reused + report.failed
+            if progress:
+                progress(tried, total)
+            if done.outage:
+                return replace(report, pending=max(0, total - tried))
+        return report
+
+    def _count(self, service: "EmbeddingService", retry_failed: bool) -> int:
+        with self._transactions.reading() as conn:
+            generation = of_fingerprint(self._catalog.generations(conn), service.provider.fingerprint)
+            found = self._store.status(conn, generation, has_provider=True)
+        return sum(status.pending + retry_failed * status.failed for status in found)
+
+    def _service(self) -> "EmbeddingService":
+        """Raises NoProvider, ModelMismatch, VectorsUnavailable where nothing can be filled in."""
+        with self._transactions.reading() as conn:
+            known = self._catalog.generations(conn)
+            service = self._services.of(known)
+            if service is None:
+                raise NoProvider
+            if refusal := self._store.refusal(conn, service.provider.dimensions):
+                raise VectorsUnavailable(refusal)
+        self._filled_generation(known, service)
+        return service
+
+    def _embedded(self, batch: Sequence[Entry], service: "EmbeddingService") -> Plan:
+        return self._writer.embed(Plan(batch, (), batch, service, enqueues=False), cache=self._services.cache(service))
+
+    def claim(self, worker: str, *, limit: int, lease: timedelta) -> list[Claim]:
+        """Records whose embedding is left to a worker: this one's until the lease ends."""
+        with self._transactions.transaction() as conn:
+            return claims.claim(
+                conn,
+                self._store.tables.queue,
+                worker,
+                limit=limit,
+                now=datetime.now(UTC),
+                lease=lease,
+                may_skip=self._store.may_skip_locked(),
+            )
+
+    def work_off(self, claimed: Sequence[Claim], *, pause: timedelta) -> IndexReport:
+        """Embed claimed records as they stand, no transaction open meanwhile, and take them out of the queue; not
+        before `pause` is over where the provider is down. What was edited since stays in the queue."""
+        service = self._service()
+        with self._transactions.reading() as conn:
+            batch = self._store.entries(conn, [claim.ref for claim in claimed])
+            compared = self._writer.compare_embeddings(conn, batch, service)
+        plan = self._writer.embed(compared, cache=self._services.cache(service))
+        made = {embedding.ref for embedding in plan.embeddings}
+        left = {entry.ref for entry in plan.to_embed} - made
+
+        def attempt() -> IndexReport:
+            with self._transactions.transaction() as conn:
+                report = self._writer.apply(conn, plan)
+                claims.finish(conn, self._store.tables.queue, [claim for claim in claimed if claim.ref not in left])
+                until = datetime.now(UTC) + pause
+                claims.put_off(conn, self._store.tables.queue, [claim for claim in claimed if claim.ref in left], until)
+            return report
+
+        return self._transactions.retried(attempt)
+
+    def _fill(self, plan: Plan) -> IndexReport:
+        with self._transactions.transaction() as conn:
+            return self._writer.apply(conn, plan)
+
+    def _pending(self, service: "EmbeddingService", batch_size: int, retry_failed: bool) -> Iterator[list[Entry]]:
+        """Each batch read in a transaction of its own, so that none stays open while the provider works. What was
+        refused comes first: what is refused anew is not met a second time."""
+        for is_failed in (True, False) if retry_failed else (False,):
+            after: Any = None
+            while True:
+                with self._transactions.reading() as conn:
+                    generation = self._filled_generation(self._catalog.generations(conn), service)
+                    batch, after = self._store.pending(
+                        conn, generation, after=after, limit=batch_size, is_failed=is_failed
+                    )
+                if not batch:
+                    break
+                yield batch
+
+    def _filled_generation(self, known: Sequence[Generation], service: "EmbeddingService") -> Generation | None:
+        if problem := mismatch(known, service.provider):
+            raise ModelMismatch(f"nothing can be filled in: {problem}")
+        return of_fingerprint(known, service.provider.fingerprint)

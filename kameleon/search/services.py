@@ -1,0 +1,118 @@
+"""Which embedding service serves an index: the engine's own provider's, or that of the model which the index names."""
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+
+from ..errors import InvalidInput, NoProvider, ProviderError
+from ..values import Generation
+from .caching import Evictor, StoredCache
+from .catalog import active, mismatch, of_fingerprint
+from .store import Store
+from .transactions import Transactions
+
+if TYPE_CHECKING:
+    from ..embeddings.provider import EmbeddingProvider
+    from ..embeddings.service import EmbeddingService, Listener
+
+KEYWORDS_ONLY = "records are indexed for keywords, their embeddings stay pending: "
+
+
+class Services:
+    """`provider` is as the engine was given it. `wrote_last` is the service of the last write, None where it could not
+    embed; `asked_last` that of the last query."""
+
+    def __init__(
+        self, transactions: Transactions, store: Store, provider: Any, *, is_caching: bool | None, cache_limit: int
+    ) -> None:
+        is_provider = hasattr(provider, "embed_batch") and not isinstance(provider, type)
+        if not (provider is None or isinstance(provider, str) or is_provider):
+            raise InvalidInput(f"embedding_provider is None, a name or a provider object, not {provider!r:.80}")
+        self.provider: str | EmbeddingProvider | None = provider
+        self.listeners: list[Listener] = []
+        self.asked_last: EmbeddingService | None = None
+        self.wrote_last: EmbeddingService | None = None
+        self._transactions = transactions
+        self._store = store
+        self._made: dict[str, EmbeddingService] = {}
+        self._warned: set[str] = set()
+        self._is_caching = is_caching
+        self._evictor = Evictor(cache_limit)
+
+    def of(self, known: Sequence[Generation]) -> "EmbeddingService | None":
+        """The service of the engine's provider; of the index's own model where the engine was opened by name."""
+        if self.provider is None:
+            return None
+        if not isinstance(self.provider, str):
+            return self._made.get("") or self._make("", self.provider)
+        current = active(known)
+        if current is not None and not current.provider:
+            raise NoProvider(
+                f"this index was embedded by a provider object ({current.model_name}): "
+                "pass that object to SearchEngine, a name cannot stand for it"
+            )
+        name, options = (current.provider, current.options) if current else (self.provider, {})
+        key = f"{name} {sorted(options.items())}"
+        return self._made.get(key) or self._make(key, name, **options)
+
+    def _make(self, key: str, provider: "str | EmbeddingProvider", **options: Any) -> "EmbeddingService":
+        from ..embeddings import EmbeddingService, get_provider  # NumPy loads with the first provider
+
+        made = EmbeddingService(get_provider(provider, **options), listeners=self.listeners)
+        self._made[key] = made
+        return made
+
+    def asking(self, known: Sequence[Generation], mode: str) -> "tuple[EmbeddingService | None, str]":
+        """For a query: where the index's provider cannot be had, a hybrid search does without and says why."""
+        try:
+            return self.of(known), ""
+        except ProviderError as error:
+            if mode == "vector":
+                raise
+            return None, str(error)
+
+    def writing(self, conn: Connection, known: Sequence[Generation]) -> "EmbeddingService | None":
+        """For writing: where the index's model is not the engine's, or cannot be had, embeddings stay pending."""
+        self.wrote_last = None
+        try:
+            service = self.of(known)
+        except ProviderError as error:
+            self.warn_once(KEYWORDS_ONLY + str(error))
+            return None
+        if service is None:
+            return None
+        if not known and (refusal := self._store.refusal(conn, service.provider.dimensions)):
+            self.warn_once(KEYWORDS_ONLY + refusal)
+            return None
+        if problem := mismatch(known, service.provider):
+            self.warn_once(KEYWORDS_ONLY + problem)
+        self.wrote_last = None if problem else service
+        return service
+
+    def cache(
+        self,
+        service: "EmbeddingService | None",
+        connection: Connection | None = None,
+        *,
+        on_a_thread: bool = False,
+    ) -> StoredCache | None:
+        if service is None or not (service.provider.is_costly if self._is_caching is None else self._is_caching):
+            return None
+        waits = connection is not None and not self._store.has_spare_connection()
+        reads_with = connection if waits and not on_a_thread else None
+        return StoredCache(self._store, self._transactions, self._evictor, connection=reads_with, waits=waits)
+
+    def reported(self, known: Sequence[Generation]) -> Generation | None:
+        """The generation that status speaks of."""
+        if self.provider is None:
+            return None
+        if isinstance(self.provider, str):
+            return active(known)
+        return of_fingerprint(known, self.provider.fingerprint) or active(known)
+
+    def warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(message, stacklevel=6)
