@@ -117,7 +117,7 @@ def say(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
-        return ", ".join(text for name in sorted(value) if (text := say(value[name])))
+        return ", ".join(text for name in sorted(value, key=str) if (text := say(value[name])))
     if isinstance(value, list | tuple):
         return ", ".join(text for item in value if (text := say(item)))
     if isinstance(value, float):

@@ -100,7 +100,7 @@ class MappedTruth:
         return found, last
 
     def said(self, connection: Connection, ids: Sequence[str]) -> Said:
-        return {id_: self._entry(id_, put) for id_, put in self.mapped.load(connection, ids, holds=False)}
+        return {id_: self._entry(id_, put) for id_, put in self.mapped.load(connection, ids)}
 
     def _entry(self, id_: str, put: Put | None) -> Entry | None:
         return make_entry(Ref(self.entity, id_), *put) if put is not None else None

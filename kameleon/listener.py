@@ -9,7 +9,8 @@ of a later listener, a transaction committed outside any session) is written as 
 commits.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -17,10 +18,11 @@ from sqlalchemy import ColumnElement, Connection, Engine, event, inspect, true
 from sqlalchemy.orm import InstanceState, Mapper, ORMExecuteState, Session, scoped_session, sessionmaker
 
 from . import statements
-from .errors import InvalidInput
+from .binds import Binds
+from .errors import InvalidInput, InvalidRecord
 from .mapping import Mapped, Mappings
 from .queue import LOAD, Put, Queue
-from .search.criteria import as_condition, schema_map
+from .search.criteria import as_condition
 from .search.writing import Indexing, check_indexing
 from .tracking import Tracking
 from .values import IndexReport, Ref
@@ -73,13 +75,13 @@ class Sessions:
     def __init__(self, search: "SearchEngine") -> None:
         self.search = search
         self.mappings = Mappings(search.engine.dialect)
+        self.binds = Binds(search.engine)
         self._queues: WeakKeyDictionary[Connection, Queue] = WeakKeyDictionary()
         self._indexing: WeakKeyDictionary[Connection, Indexing] = WeakKeyDictionary()
         self._connections: WeakKeyDictionary[Session, WeakSet[Connection]] = WeakKeyDictionary()
         self._touched: WeakKeyDictionary[Session, dict[int, Any]] = WeakKeyDictionary()
         self._written: WeakSet[Session] = WeakSet()
         self._begun_before: WeakSet[Engine] = WeakSet()
-        self._engines: WeakKeyDictionary[Engine, bool] = WeakKeyDictionary()
         self._heard: WeakSet[Engine] = WeakSet()
         self.tracking = Tracking(self)
         self._listen_to(search.engine)
@@ -89,17 +91,22 @@ class Sessions:
     def attach(self, target: T, indexing: Indexing | None = None) -> T:
         if indexing is not None:
             check_indexing(indexing)
-        if isinstance(target, scoped_session) or type(target).__name__ == "async_scoped_session":
+        asyncio: Any = sys.modules.get("sqlalchemy.ext.asyncio")
+        if isinstance(target, scoped_session) or (asyncio and isinstance(target, asyncio.async_scoped_session)):
             self._check_unused(target)
-            self.attach(target.session_factory, indexing)  # type: ignore[attr-defined]
+            self.attach(target.session_factory, indexing)
         elif isinstance(target, sessionmaker):
             target.class_ = self._attached(target.class_, indexing)
-        elif type(target).__name__ == "async_sessionmaker":
+        elif asyncio and isinstance(target, asyncio.async_sessionmaker):
             maker: Any = target
             made = self._attached(maker.kw.get("sync_session_class") or maker.class_.sync_session_class, indexing)
             maker.configure(sync_session_class=made)
         elif isinstance(target, type) and issubclass(target, Session):
             return self._attached(target, indexing)  # type: ignore[return-value]
+        elif asyncio and isinstance(target, type) and issubclass(target, asyncio.AsyncSession):
+            given: Any = target
+            made = self._attached(given.sync_session_class, indexing)
+            return type(given.__name__, (given,), {"sync_session_class": made})  # type: ignore[return-value]
         else:
             raise InvalidInput(
                 "attach takes a sessionmaker, async_sessionmaker, scoped_session or a Session class, "
@@ -116,12 +123,15 @@ class Sessions:
 
     def _attached(self, cls: type[Session], indexing: Indexing | None) -> type[Session]:
         known: tuple[Sessions, ...] = getattr(cls, "kameleon", ())
+        chosen = {**getattr(cls, "kameleon_indexing", {})}
+        if indexing is not None:
+            chosen[self] = indexing
         if self in known:
+            cls.kameleon_indexing = chosen  # type: ignore[attr-defined]
             return cls
         bases = (cls,) if issubclass(cls, AttachedSession) else (AttachedSession, cls)
-        made = type(cls.__name__, bases, {"__module__": cls.__module__, "kameleon": (*known, self)})
-        if indexing is not None:
-            made.kameleon_indexing = indexing  # type: ignore[attr-defined]
+        own = {"__module__": cls.__module__, "kameleon": (*known, self), "kameleon_indexing": chosen}
+        made = type(cls.__name__, bases, own)
         for name in ("after_begin", "before_flush", "after_flush", "after_flush_postexec", "before_commit"):
             event.listen(made, name, getattr(self, name))
         for name in ("after_commit", "after_soft_rollback"):
@@ -138,6 +148,7 @@ class Sessions:
         for name in ("savepoint", "rollback_savepoint", "release_savepoint", "rollback", "commit"):
             event.listen(engine, name, getattr(self, f"_{name}"))
         event.listen(engine, "prepare_twophase", self._commit)
+        event.listen(engine, "commit_twophase", self._commit_twophase)
         event.listen(engine, "rollback_twophase", self._rollback)
         self._heard.add(engine)
 
@@ -152,13 +163,13 @@ class Sessions:
         }
         self._hear_dependents(session, [*session.dirty, *session.deleted])
 
-    def after_flush(self, session: Session, _context: Any) -> None:
+    def after_flush(self, session: Session, context: Any) -> None:
         touched = self._touched.pop(session, {})
-        gone, changed = list(session.deleted), list(session.new)
-        changed += [obj for obj in session.dirty if id(obj) in touched or self._is_changed(obj, session)]
+        gone = [state.obj() for state, (is_delete, is_listed) in context.states.items() if is_delete and not is_listed]
+        edited = [obj for obj in session.dirty if id(obj) in touched or self._is_changed(obj, session)]
         for obj, mapped, queue in self._mine(session, gone):
             queue.drop(mapped.ref(state_of(obj).identity or ()))
-        for obj, mapped, queue in self._mine(session, changed):
+        for obj, mapped, queue in self._mine(session, [*session.new, *edited]):
             self._queue_object(obj, mapped, queue)
         self._hear_dependents(session, [*session.new, *session.dirty])
 
@@ -178,9 +189,8 @@ class Sessions:
 
     def take_turn(self, session: Session, mapper: Mapper[Any]) -> None:
         """Before a statement's rows are read: on SQLite what reads first may not write when another wrote meanwhile."""
-        bind = session.get_bind(mapper)
-        if self.serves(bind.engine):
-            self.search.take_turn(session.connection(bind_arguments={"mapper": mapper}))
+        if (connection := self.binds.connection_to(session, mapper)) is not None:
+            self.search.take_turn(connection)
 
     def must_follow(self, session: Session, mapper: Mapper[Any]) -> bool:
         """Whether a statement's rows are to be heard of once more, when it has run."""
@@ -193,7 +203,7 @@ class Sessions:
         whole = [key for key in keys if None not in key]
         for inner in mapper.self_and_descendants:
             mapped = self.mappings.of(inner.class_)
-            if mapped is not None and (connection := self.connection(session, mapped)) is not None:
+            if mapped is not None and (connection := self.binds.connection(session, mapped)) is not None:
                 queue = self.queue(connection)
                 for key in whole:
                     queue.load(mapped.ref(key))
@@ -203,15 +213,16 @@ class Sessions:
 
     def _is_changed(self, obj: Any, session: Session) -> bool:
         mapped = self.mappings.of(type(obj))
-        return mapped is not None and mapped.is_changed(obj, session)
+        return mapped is not None and (mapped.is_changed(obj, session) or mapped.is_expired(obj))
 
     def _queue_object(self, obj: Any, mapped: Mapped, queue: Queue) -> None:
-        """A new object says what its row does. Another's row may have been changed by others since it was loaded."""
+        """A new object says what its row does. Another's row, and what a row depends on, may have been changed by
+        others since it was loaded; a row whose key has moved on may have left it to another."""
         ref = mapped.ref_of(obj)
         before = state_of(obj).identity
-        if before is not None and (old := mapped.ref(before)) != ref:
-            queue.drop(old)
-        if before is not None or mapped.is_expired(obj):
+        if before is not None:
+            queue.load(mapped.ref(before))
+        if before is not None or not mapped.is_literal or mapped.is_expired(obj):
             queue.load(ref)
         elif (put := mapped.said(obj)) is None:
             queue.drop(ref)
@@ -226,7 +237,7 @@ class Sessions:
             if cls not in homes:
                 mapped = self.mappings.of(cls)
                 homes[cls] = None
-                if mapped is not None and (connection := self.connection(session, mapped)) is not None:
+                if mapped is not None and (connection := self.binds.connection(session, mapped)) is not None:
                     homes[cls] = mapped, self.queue(connection)
             if home := homes[cls]:
                 yield obj, *home
@@ -234,8 +245,9 @@ class Sessions:
     def _hear_dependents(self, session: Session, objects: Iterable[Any]) -> None:
         """Records whose content is made of these objects, too, as the database links them now."""
         keys: dict[type, list[tuple[Any, ...]]] = {}
+        deleted = {id(obj) for obj in session.deleted}
         for obj in objects:
-            if self.mappings.dependents(type(obj)) and (session.is_modified(obj) or obj in session.deleted):
+            if self.mappings.dependents(type(obj)) and (id(obj) in deleted or session.is_modified(obj)):
                 keys.setdefault(type(obj), []).append(tuple(key_of(obj)))
         for cls, found in keys.items():
             self.hear_dependents(session, cls, found)
@@ -244,7 +256,7 @@ class Sessions:
         whole = [key for key in keys if None not in key]
         for dependent in self.mappings.dependents(cls):
             mapped = dependent.mapped
-            if whole and (connection := self.connection(session, mapped)) is not None:
+            if whole and (connection := self.binds.connection(session, mapped)) is not None:
                 self.search.take_turn(connection)
                 queue = self.queue(connection)
                 for ref in mapped.owners(connection, dependent.path, dependent.depth, whole):
@@ -267,38 +279,51 @@ class Sessions:
 
     def _embed_ahead(self, session: Session) -> "Ahead | None":
         """What the pending objects say, embedded before they are flushed."""
-        self._indexing_of(session)
+        indexing = self._indexing_of(session)
+        if not self.search.is_embedding:
+            return None
         connection = self._begun(session)
         known: dict[Ref, Put] = {}
         if connection is not None and (queue := self._queues.get(connection)):
             self._load(connection, queue)
             known.update((ref, put) for ref, put in queue.pending().items() if isinstance(put, Put))
-        new: list[str] = []
-        bind: Engine | Connection | None = connection
-        for obj, mapped in self._served(session, session.new):
-            if mapped.is_complete(obj) and (put := mapped.said(obj)):
-                bind = bind or session.get_bind(mapped.mapper)
-                new.append(put.content)
-        for obj, mapped in self._served(session, session.dirty):
-            if mapped.is_changed(obj, session) and not mapped.is_expired(obj) and (put := mapped.said(obj)):
-                bind = bind or session.get_bind(mapped.mapper)
-                known[mapped.ref_of(obj)] = put
-        if bind is None or not (known or new):
+        with session.no_autoflush:
+            known.update(self._pending(session, session.dirty, is_new=False))
+            new = [put.content for _, put in self._pending(session, session.new, is_new=True)]
+        if not known and not new:
             return None
+        bind = connection or self._bind_of(session)
         joined = bind if isinstance(bind, Connection) and bind.in_transaction() else None
         return self.search.embed_ahead(
-            known, new, connection=joined, indexing=self._indexing_of(session), is_async=bind.dialect.is_async
+            known, new, connection=joined, indexing=indexing, is_async=bind is not None and bind.dialect.is_async
         )
 
-    def _served(self, session: Session, objects: Iterable[Any]) -> Iterator[tuple[Any, Mapped]]:
+    def _pending(self, session: Session, objects: Iterable[Any], *, is_new: bool) -> Iterator[tuple[Ref, Put]]:
+        """What objects say that were not flushed yet, where that can be told. New ones have no key: their Ref is
+        empty."""
         homes: dict[type, Mapped | None] = {}
         for obj in objects:
             cls = type(obj)
             if cls not in homes:
                 mapped = self.mappings.of(cls)
-                homes[cls] = mapped if mapped and self.is_mine(session, mapped) else None
-            if home := homes[cls]:
-                yield obj, home
+                homes[cls] = mapped if mapped and self.binds.bind(session, mapped) is not None else None
+            home = homes[cls]
+            if home is None or not (home.is_complete(obj) if is_new else home.is_told(obj, session)):
+                continue
+            try:
+                put = home.said(obj)
+            except InvalidRecord as error:
+                if isinstance(error.__cause__, InvalidRecord):
+                    raise
+                continue  # it may be able to, once the flush has filled in defaults
+            if put is not None:
+                yield Ref("", "") if is_new else home.ref_of(obj), put
+
+    def _bind_of(self, session: Session) -> Engine | Connection | None:
+        for obj in [*session.new, *session.dirty]:
+            if (mapped := self.mappings.of(type(obj))) and (bind := self.binds.bind(session, mapped)) is not None:
+                return bind
+        return None
 
     def write(self, session: Session, ahead: "Ahead | None" = None) -> None:
         for connection in list(self._connections.get(session, ())):
@@ -309,8 +334,10 @@ class Sessions:
     ) -> IndexReport:
         queue = self._queues.get(connection)
         report = IndexReport()
-        if queue is None:
+        if queue is None or not (asked := queue.pending()):
             return report
+        self.search.hold(connection, asked)
+        marks = self.tracking.marks(connection, queue, asked)
         self._load(connection, queue)
         pending = queue.pending()
         if pending:
@@ -318,7 +345,7 @@ class Sessions:
             drops = [ref for ref in pending if ref not in puts]
             indexing = indexing or self.search.indexing
             report = self.search.write_changes(connection, puts, drops, ahead=ahead, indexing=indexing)
-            self.tracking.forget(connection, pending)
+            self.tracking.forget(connection, marks)
             queue.settle(pending)
         return report
 
@@ -336,8 +363,8 @@ class Sessions:
                     queue.put(Ref(entity, id_), *put)
 
     def _indexing_of(self, session: Session) -> Indexing:
-        chosen = session.info.get(INFO) or getattr(session, "kameleon_indexing", None) or self.search.indexing
-        return check_indexing(chosen)
+        of_class = getattr(session, "kameleon_indexing", {}).get(self)
+        return check_indexing(session.info.get(INFO) or of_class or self.search.indexing)
 
     # asking
 
@@ -370,7 +397,7 @@ class Sessions:
             names += dict.fromkeys(m.entity for m in inner if m is not None)
             if where is not None or mapped.mapper is not mapped.owner:
                 narrow.append((mapped, one))
-        if not narrow and not isinstance(where, ColumnElement):
+        if not narrow and (where is None or isinstance(where, Mapping)):
             return names, None
         if len(asked) != 1 or not narrow:
             raise InvalidInput(
@@ -399,68 +426,22 @@ class Sessions:
                 f"session= is one of an attached factory, not {session!r:.80}: "
                 "Session = search.attach(sessionmaker(engine))"
             )
-        connection = session.connection()
-        if not self.serves(connection.engine):
-            raise InvalidInput(f"this session is bound to {connection.engine.url!r}, the index to another database")
-        return self.queue(connection)
-
-    def connection(self, session: Session, mapped: Mapped) -> Connection | None:
-        """The connection that a class's rows go through, None if another attached engine indexes them."""
-        if not self.is_mine(session, mapped):
-            return None
-        return self._checked(session.connection(bind_arguments={"mapper": mapped.mapper}))
-
-    def _checked(self, connection: Connection) -> Connection:
-        """Records of two schemas would have the same ids. Raises InvalidInput."""
-        if (found := schema_map(connection)) != (ours := schema_map(self.search.engine)):
-            raise InvalidInput(
-                f"this session writes with schema_translate_map={found!r}, the index is of {ours!r}: "
-                "SearchEngine(engine.execution_options(schema_translate_map=...)).attach(...) for each"
-            )
-        return connection
-
-    def is_mine(self, session: Session, mapped: Mapped) -> bool:
-        """Raises InvalidInput if no engine attached to the session indexes the class's database."""
-        bind = session.get_bind(mapped.mapper)
-        if self.serves(bind.engine):
-            return True
-        if not any(other.serves(bind.engine) for other in getattr(session, "kameleon", ())):
-            raise InvalidInput(
-                f"{mapped.entity} is bound to {bind.engine.url!r}{_translated(bind.engine)}, and no SearchEngine of "
-                "that database is attached to this session: SearchEngine(engine).attach(...) for each"
-            )
-        return False
-
-    def serves(self, engine: Engine) -> bool:
-        """Whether an engine's database is ours: the same pool, or the same place."""
-        if (known := self._engines.get(engine)) is not None:
-            return known
-        ours = self.search.engine
-        return schema_map(engine) == schema_map(ours) and (engine.pool is ours.pool or self.is_same_place(engine))
-
-    def is_same_place(self, engine: Engine) -> bool:
-        ours, theirs = self.search.engine.url, engine.url
-        if ours.get_backend_name() != theirs.get_backend_name() or theirs.database in (None, "", ":memory:"):
-            return False
-        return (ours.host, ours.port, ours.database) == (theirs.host, theirs.port, theirs.database)
+        return self.queue(self.binds.own_connection(session))
 
     def after_begin(self, session: Session, _transaction: Any, connection: Connection) -> None:
-        engine = connection.engine
-        if engine not in self._engines:
-            is_ours = self.serves(engine)
-            if is_ours:
-                self._listen_to(engine)
-            self._engines[engine] = is_ours
-        if self._engines[engine]:
-            if engine not in self._begun_before:
-                self._begun_before.add(engine)
-                self.search.caveat(connection)
-            self._connections.setdefault(session, WeakSet()).add(connection)
+        if not self.binds.serves(connection.engine):
+            return
+        if connection.engine not in self._begun_before:
+            self._begun_before.add(connection.engine)
+            self._listen_to(connection.engine)
+            self.search.caveat(connection)
+        self._connections.setdefault(session, WeakSet()).add(connection)
+        self._indexing[connection] = self._indexing_of(session)
 
     def _begun(self, session: Session) -> Connection | None:
         """The session's connection to this database, if it has begun a transaction there."""
         begun = next((c for c in self._connections.get(session, ()) if c.in_transaction()), None)
-        return None if begun is None else self._checked(begun)
+        return None if begun is None else self.binds.checked(begun)
 
     def _savepoint(self, connection: Connection, name: str | None) -> None:
         """SQLAlchemy tells of a savepoint before it numbers it, and of its end by that number."""
@@ -480,14 +461,19 @@ class Sessions:
         self._queues.pop(connection, None)
 
     def _commit(self, connection: Connection, *_: Any) -> None:
-        """What no session's commit has written."""
-        if connection in self._queues:
-            self.write_queue(connection)
+        """What no session's commit has written. SQLAlchemy takes a commit that raises for done with: it would give the
+        connection back to the pool inside the transaction."""
+        try:
+            self.write_queue(connection, indexing=self._indexing.get(connection))
+        except BaseException:
+            connection.dialect.do_rollback(connection.connection)
+            raise
+        finally:
             self._queues.pop(connection, None)
 
-
-def _translated(engine: Engine) -> str:
-    return f" with schema_translate_map={schemas!r}" if (schemas := schema_map(engine)) else ""
+    def _commit_twophase(self, connection: Connection, _xid: Any, is_prepared: bool) -> None:
+        if not is_prepared:
+            self._commit(connection)
 
 
 def _sync(session: Any) -> Session:

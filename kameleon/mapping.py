@@ -7,11 +7,28 @@ with concrete inheritance has keys of its own, so it is an entity of its own.
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum as PythonEnum
 from typing import Any, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
-from sqlalchemy import Connection, Dialect, Select, and_, case, false, inspect, select, tuple_
+from sqlalchemy import (
+    ClauseElement,
+    Column,
+    Connection,
+    Dialect,
+    Enum,
+    Integer,
+    Select,
+    String,
+    TypeDecorator,
+    and_,
+    case,
+    event,
+    false,
+    inspect,
+    select,
+    tuple_,
+)
 from sqlalchemy.orm import InstanceState, Load, Mapper, Session, aliased
 from sqlalchemy.orm.attributes import get_history
 from sqlalchemy.orm.base import PassiveFlag
@@ -101,6 +118,13 @@ def _attributes(cls: type) -> list[str]:
     return sorted({*columns, *(n for n in vars(cls) if not n.startswith("_"))} - {"metadata", "registry"})
 
 
+@event.listens_for(Mapper, "after_configured")
+def _forget_what_was_known() -> None:
+    """A class that inherits a declaration may have been mapped."""
+    global _newest
+    _newest = next(_declarations)
+
+
 class Mapped:
     """A searchable class of one database: who its objects are, what they say, and when that may have changed."""
 
@@ -121,29 +145,14 @@ class Mapped:
                 )
         links = [_relationships(mapper, path) for path in declaration.depends_on]
         self.paths = tuple(links)
-        is_plain = not declaration.when and set(declaration.fields) <= columns and bool(declaration.fields)
-        generated = [c for f in declaration.fields if f in columns for c in mapper.column_attrs[f].columns]
-        is_plain = is_plain and not any(
-            getattr(c, "onupdate", None) is not None
-            or getattr(c, "server_onupdate", None) is not None
-            or getattr(c, "computed", None) is not None
-            for c in generated
-        )
-        self.watched: frozenset[str] | None = None
-        if is_plain:
-            related = {path[0].key for path in links}
-            local = {mapper.get_property_by_column(c).key for path in links for c in path[0].local_columns}
-            self.watched = frozenset({*declaration.fields, *self.key_names, *related, *local})
-        self.defaulted = tuple(
-            f
-            for f in declaration.fields
-            if f in columns
-            and any(
-                getattr(c, "default", None) is not None or getattr(c, "server_default", None) is not None
-                for c in mapper.column_attrs[f].columns
-            )
-        )
+        self.watched = _watched(mapper, declaration, [path[0] for path in links])
+        self.defaulted = _defaulted(mapper, declaration)
         self.columns = tuple(f for f in declaration.fields if f in columns)
+        self._links = [
+            (path[0].key, [mapper.get_property_by_column(c).key for c in path[0].local_columns if not c.primary_key])
+            for path in links
+        ]
+        self.is_literal = _is_literal(mapper, declaration)
         self._has_weights = any(weight > 1 for weight in declaration.fields.values())
 
     def ref(self, key: Sequence[Any]) -> Ref:
@@ -162,21 +171,26 @@ class Mapped:
     def said(self, obj: Any) -> Put | None:
         """What the object says; None if it is to be kept out of the index. Raises InvalidRecord."""
         asked = self.declaration
-        if asked.when is not None and not asked.when(obj):
-            return None
-        texts = [
-            value if type(value) is str else say(plain(value))
-            for value in (getattr(obj, field) for field in asked.fields)
-        ]
-        content: Any = "\n".join(filter(None, texts)) if asked.content is None else asked.content(obj) or ""
-        if not isinstance(content, str):
+        try:
+            if asked.when is not None and not asked.when(obj):
+                return None
+            values = [getattr(obj, field) for field in asked.fields]
+            content: Any = asked.content(obj) if asked.content is not None else None
+        except Exception as error:
+            raise InvalidRecord(
+                f"{self.entity} {self.key_of(obj)} cannot say what it says: {type(error).__name__}: {error}"
+            ) from error
+        texts = [value if type(value) is str else say(plain(value)) for value in values]
+        if asked.content is None:
+            content = "\n".join(filter(None, texts))
+        elif not isinstance(content, str | None):
             raise InvalidRecord(f"content of {self.entity} gives text, not {type(content).__name__}")
         emphasis = ""
         if self._has_weights:
             weighted = zip(texts, asked.fields.values(), strict=True)
             emphasis = " ".join(text for text, weight in weighted if text for _ in range(weight - 1))
         try:
-            return Put(normalize(content), normalize(emphasis))
+            return Put(normalize(content or ""), normalize(emphasis))
         except InvalidRecord as error:
             raise InvalidRecord(f"{self.entity} {self.key_of(obj)}: {error}") from error
 
@@ -198,18 +212,25 @@ class Mapped:
     def is_complete(self, obj: Any) -> bool:
         """Whether a new object says already what it will say once defaults have been filled in."""
         values = vars(obj)
-        return all(name in values for name in self.defaulted)
+        is_filled = all(name in values for name in self.defaulted) and not self._has_expression(values)
+        return is_filled and not any(
+            link not in values and any(values.get(name) is not None for name in names) for link, names in self._links
+        )
 
-    def load(
-        self, connection: Connection, ids: Sequence[str], *, holds: bool = True
-    ) -> Iterator[tuple[str, Put | None]]:
-        """What the rows of these ids say, read from the database; None for a row that is not there or kept out. Others
-        do not change a row that it `holds` before the transaction ends."""
+    def is_told(self, obj: Any, session: Session) -> bool:
+        """Whether an edited object says something new, and has it at hand."""
+        is_changed = self.is_changed(obj, session) and not self.is_expired(obj)
+        return is_changed and not self._has_expression(vars(obj))
+
+    def _has_expression(self, values: Mapping[str, Any]) -> bool:
+        return any(isinstance(values.get(name), ClauseElement) for name in self.columns)
+
+    def load(self, connection: Connection, ids: Sequence[str]) -> Iterator[tuple[str, Put | None]]:
+        """What the rows of these ids say, read from the database; None for a row that is not there or kept out."""
         found: dict[str, Put | None] = dict.fromkeys(ids)
         wanted = [key for id_ in ids if (key := self.identity.key_of(id_)) is not None]
-        rows = self.rows().with_for_update(read=True, of=self.owner.local_table) if holds else self.rows()
         for start in range(0, len(wanted), KEYS_A_STATEMENT):
-            for obj in objects(connection, self.among(rows, wanted[start : start + KEYS_A_STATEMENT])):
+            for obj in objects(connection, self.among(self.rows(), wanted[start : start + KEYS_A_STATEMENT])):
                 if self.is_of(type(obj)):
                     found[self.ref_of(obj).id] = self.said(obj)
         yield from found.items()
@@ -269,11 +290,55 @@ def objects(connection: Connection, statement: Select[Any]) -> Iterator[Any]:
         yield from session.scalars(statement).unique()
 
 
+def _watched(mapper: Mapper[Any], declaration: Declaration, links: Sequence[Any]) -> frozenset[str] | None:
+    """The attributes whose change may change what an object says; None if any may."""
+    names = mapper.column_attrs.keys()
+    if declaration.when or not declaration.fields or not set(declaration.fields) <= set(names):
+        return None
+    columns = [column for field in declaration.fields for column in mapper.column_attrs[field].columns]
+    if not all(isinstance(column, Column) for column in columns):
+        return None
+    if any(c.onupdate is not None or c.server_onupdate is not None or c.computed is not None for c in columns):
+        return None
+    keys = [*mapper.primary_key, *(column for link in links for column in link.local_columns)]
+    own = (mapper.get_property_by_column(column).key for column in keys)
+    return frozenset({*declaration.fields, *own, *(link.key for link in links)})
+
+
+def _is_literal(mapper: Mapper[Any], declaration: Declaration) -> bool:
+    """Whether what a new object says is what its row will say: texts and whole numbers, as they are."""
+    if declaration.content is not None or declaration.when is not None:
+        return False
+    return all(
+        field in mapper.column_attrs
+        and all(
+            isinstance(column, Column)
+            and isinstance(column.type, String | Integer)
+            and not isinstance(column.type, Enum | TypeDecorator)
+            for column in mapper.column_attrs[field].columns
+        )
+        for field in declaration.fields
+    )
+
+
+def _defaulted(mapper: Mapper[Any], declaration: Declaration) -> tuple[str, ...]:
+    """The attributes that a flush may fill in and a text may be made of."""
+    return tuple(
+        name
+        for name in declaration.fields
+        if name in mapper.column_attrs
+        for column in mapper.column_attrs[name].columns
+        if isinstance(column, Column)
+        and not column.primary_key
+        and (column.default is not None or column.server_default is not None)
+    )
+
+
 def plain(value: Any) -> Any:
     """An attribute's value as `say` takes it."""
     if value is None or isinstance(value, str | int | float | Mapping):
-        return value.value if isinstance(value, Enum) else value
-    if isinstance(value, Enum):
+        return value.value if isinstance(value, PythonEnum) else value
+    if isinstance(value, PythonEnum):
         return value.value if isinstance(value.value, str) else value.name
     if isinstance(value, bytes | bytearray | memoryview):
         return None
@@ -325,9 +390,10 @@ class Mappings:
     def of(self, cls: type) -> Mapped | None:
         """A class's mapping, None if it is not searchable. Raises InvalidInput where it cannot be."""
         self._refresh()
-        if cls not in self._known:
-            self._known[cls] = self._resolve(cls)
-        return self._known[cls]
+        if cls in self._known:
+            return self._known[cls]
+        found = self._known[cls] = self._resolve(cls)
+        return found
 
     def of_entity(self, entity: str) -> Mapped:
         return self._by_entity[entity]
@@ -381,9 +447,8 @@ class Mappings:
 
     def _refresh(self) -> None:
         if self._seen != _newest:
+            self._known, self._dependents = {}, {}
             self._seen = _newest
-            self._known.clear()
-            self._dependents.clear()
 
     def _resolve(self, cls: type) -> Mapped | None:
         declaration = getattr(cls, ATTRIBUTE, None)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import inspect, select
-from sqlalchemy.orm import Mapper, ORMExecuteState, Session
+from sqlalchemy.orm import Mapper, ORMExecuteState
 
 from .errors import InvalidInput
 
@@ -27,7 +27,7 @@ def execute(sessions: "Sessions", state: ORMExecuteState) -> Any:
         return _insert(sessions, state, mapper)
     sessions.take_turn(state.session, mapper)
     keys = _named(mapper, state.parameters) if state.is_update else None
-    keys = keys if keys is not None else _matching(state, mapper)
+    keys = keys if keys is not None else _matching(sessions, state, mapper)
     sessions.hear_rows(state.session, mapper, keys)
     if not sessions.must_follow(state.session, mapper):
         return None
@@ -39,7 +39,9 @@ def execute(sessions: "Sessions", state: ORMExecuteState) -> Any:
 def bulk_save(
     session: "AttachedSession", objects: list[Any], save: Callable[..., None], options: dict[str, Any]
 ) -> None:
-    heard = [obj for obj in objects if any(own.is_heard(inspect(obj).mapper) for own in session.kameleon)]
+    mappers = {inspect(obj).mapper for obj in objects}
+    known = {mapper for mapper in mappers if any(own.is_heard(mapper) for own in session.kameleon)}
+    heard = [obj for obj in objects if inspect(obj).mapper in known]
     _hear_objects(session, heard)
     if any(None in _key_of(obj) for obj in heard):
         options["return_defaults"] = True
@@ -115,7 +117,7 @@ def _insert(sessions: "Sessions", state: ORMExecuteState, mapper: Mapper[Any]) -
 def _insert_returning(sessions: "Sessions", state: ORMExecuteState, mapper: Mapper[Any]) -> Any:
     """The keys beside what the statement returns anyway. What returned nothing still knows how many rows it was."""
     statement: Any = state.statement
-    columns = [getattr(mapper.class_, name) for name in key_names(mapper)]
+    columns = [getattr(mapper.class_, name).label(f"kameleon_key{n}") for n, name in enumerate(key_names(mapper))]
     frozen = state.invoke_statement(statement=statement.returning(*columns)).freeze()
     keys = [tuple(row)[-len(columns) :] for row in frozen()]
     sessions.hear_rows(state.session, mapper, keys)
@@ -136,22 +138,38 @@ def _named(mapper: Mapper[Any], parameters: Any) -> Keys | None:
     return keys if keys and not any(None in key for key in keys) else None
 
 
-def _matching(state: ORMExecuteState, mapper: Mapper[Any]) -> Keys:
+def _matching(sessions: "Sessions", state: ORMExecuteState, mapper: Mapper[Any]) -> Keys:
     """The keys of the rows that an update or delete is about to meet."""
     statement: Any = state.statement
     names = key_names(mapper)
-    if state.is_update and (moved := set(names) & {_name(column) for column in statement._values or ()}):
-        raise InvalidInput(
-            f"this update sets {mapper.class_.__name__}.{min(moved)}, part of the primary key, on many rows at once: "
-            "their entries in the index could not be followed. Change the key object by object"
-        )
-    wanted = select(*(getattr(mapper.class_, name) for name in names))
+    if state.is_update:
+        given = state.parameters if isinstance(state.parameters, dict) else ()
+        _refuse_moved(mapper, [*(statement._values or ()), *(pair[0] for pair in _ordered(statement)), *given])
+    wanted = select(*(getattr(mapper.class_, name) for name in names)).options(*state.user_defined_options)
     if statement.whereclause is not None:
         wanted = wanted.where(statement.whereclause)
-    session: Session = state.session
-    parameters = state.parameters if isinstance(state.parameters, dict) else None
-    return [tuple(row) for row in session.execute(wanted, parameters, bind_arguments={"mapper": mapper})]
+    if state.session.autoflush:
+        state.session.flush()
+    connection = sessions.binds.connection_to(state.session, mapper)
+    if connection is None:
+        return []
+    sets = state.parameters if isinstance(state.parameters, list) else [state.parameters]
+    return [tuple(row) for values in sets for row in connection.execute(wanted, values)]
 
 
-def _name(column: Any) -> str:
-    return column if isinstance(column, str) else str(getattr(column, "key", column))
+def _ordered(statement: Any) -> Any:
+    """What `ordered_values` was given; SQLAlchemy 2.1 keeps it among the values."""
+    return getattr(statement, "_ordered_values", None) or ()
+
+
+def _refuse_moved(mapper: Mapper[Any], assigned: Sequence[Any]) -> None:
+    columns = {column.name for column in mapper.primary_key}
+    names = {*key_names(mapper), *columns}
+    for column in assigned:
+        is_name = isinstance(column, str)
+        if (column if is_name else column.name) in (names if is_name else columns):
+            moved = f"{mapper.class_.__name__}.{column if is_name else column.key}"
+            raise InvalidInput(
+                f"this update sets {moved}, part of the primary key, on many rows at once: their entries in the index "
+                "could not be followed. Change the key object by object"
+            )

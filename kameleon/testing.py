@@ -66,7 +66,7 @@ def _assert_embedded(
 def _engine_of(obj: object) -> SearchEngine:
     session = object_session(obj)
     for sessions in getattr(session, "kameleon", ()):
-        if sessions.is_mine(session, sessions.searchable(type(obj))):
+        if sessions.binds.bind(session, sessions.searchable(type(obj))) is not None:
             engine: SearchEngine = sessions.search
             return engine
     raise InvalidInput(f"{obj!r:.80} is in no attached session: name the engine, assert_indexed(obj, search)")
@@ -94,7 +94,7 @@ def _connection(obj: object, search: SearchEngine) -> Connection | None:
         return None
     mapper = search.sessions.searchable(type(obj)).mapper
     connection = session.connection(bind_arguments={"mapper": mapper})
-    return connection if search.sessions.serves(connection.engine) else None
+    return connection if search.sessions.binds.serves(connection.engine) else None
 
 
 def _content(ref: Ref, search: SearchEngine, connection: Connection | None) -> str | None:

@@ -4,14 +4,15 @@ A mark says that a row changed, not how: what it says is read when the mark is w
 of rows that a session's own commit writes to the index go with that commit.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Table, func, select
 
-from .errors import InvalidInput
+from .errors import InvalidInput, InvalidRecord
 from .mapping import Mapped
-from .queue import Put
+from .queue import Put, Queue
 from .search.tables import IDS_A_STATEMENT, parts
 from .values import IndexReport, Ref
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 TRACKED = "tracked:"
 
+log = logging.getLogger("kameleon.sessions")
+
 
 class Tracking:
     def __init__(self, sessions: "Sessions") -> None:
@@ -27,6 +30,7 @@ class Tracking:
         self._search = sessions.search
         self._tables = sessions.search.tables
         self._tracked: set[str] | None = None
+        self._mute: set[Ref] = set()
 
     def track(self, mapped: Mapped) -> None:
         """Idempotent; what changed before is for `doctor` to find."""
@@ -59,25 +63,37 @@ class Tracking:
             self._tracked = {key.removeprefix(TRACKED) for key in keys.scalars()}
         return self._tracked
 
-    def forget(self, connection: Connection, refs: Iterable[Ref]) -> None:
-        """Marks of records that this transaction brings up to date."""
+    def marks(self, connection: Connection, queue: Queue, refs: Iterable[Ref]) -> list[int]:
+        """The marks, so far, of records that are about to be written; they are to be read from their tables, for raw
+        SQL of this very transaction may have set the marks."""
         tracked = self.tracked(connection)
         by_entity: dict[str, list[str]] = {}
         for ref in refs:
             if ref.entity in tracked:
+                queue.load(ref)
                 by_entity.setdefault(ref.entity, []).append(ref.id)
         dirty = self._tables.dirty
+        found: list[int] = []
         for entity, ids in by_entity.items():
             for part in parts(ids, IDS_A_STATEMENT):
-                connection.execute(dirty.delete().where(dirty.c.entity_name == entity, dirty.c.record_id.in_(part)))
+                asked = select(dirty.c.seq).where(dirty.c.entity_name == entity, dirty.c.record_id.in_(part))
+                found += connection.execute(asked).scalars()
+        return found
+
+    def forget(self, connection: Connection, marks: Sequence[int]) -> None:
+        dirty = self._tables.dirty
+        for part in parts(marks, IDS_A_STATEMENT):
+            connection.execute(dirty.delete().where(dirty.c.seq.in_(part)))
 
     def catch_up(self, limit: int) -> IndexReport | None:
         """Index what up to `limit` marked rows say now; None if there is no mark."""
         with self._search.reading() as connection:
             refs = self._marked(connection, limit)
-            puts = {ref: put for ref, put in self._said(connection, refs) if put is not None}
+            said = self._said(connection, refs)
         if not refs:
             return None
+        refs = list(said)
+        puts = {ref: put for ref, put in said.items() if put is not None}
         ahead = self._search.embed_ahead(puts, [], connection=None, indexing="sync", is_async=False)
 
         def attempt() -> IndexReport:
@@ -100,16 +116,28 @@ class Tracking:
         dirty = self._tables.dirty
         known = [entity for entity in self._entities(connection) if self._sessions.mappings.named(entity) is not None]
         oldest = select(dirty.c.entity_name, dirty.c.record_id).where(dirty.c.entity_name.in_(known))
-        oldest = oldest.group_by(dirty.c.entity_name, dirty.c.record_id).order_by(func.min(dirty.c.seq)).limit(limit)
-        return [Ref(*row) for row in connection.execute(oldest)]
+        oldest = oldest.group_by(dirty.c.entity_name, dirty.c.record_id).order_by(func.min(dirty.c.seq))
+        rows = connection.execute(oldest.limit(limit + len(self._mute)))
+        return [ref for row in rows if (ref := Ref(*row)) not in self._mute][:limit]
 
-    def _said(self, connection: Connection, refs: Sequence[Ref]) -> Iterable[tuple[Ref, Put | None]]:
+    def _said(self, connection: Connection, refs: Sequence[Ref]) -> dict[Ref, Put | None]:
+        """What marked rows say. One that cannot say it keeps its mark, is told of, and is not asked again here."""
         by_entity: dict[str, list[str]] = {}
         for ref in refs:
             by_entity.setdefault(ref.entity, []).append(ref.id)
+        found: dict[Ref, Put | None] = {}
         for entity, ids in by_entity.items():
-            for id_, put in self._sessions.mappings.of_entity(entity).load(connection, ids, holds=False):
-                yield Ref(entity, id_), put
+            mapped = self._sessions.mappings.of_entity(entity)
+            try:
+                found |= {Ref(entity, id_): put for id_, put in mapped.load(connection, ids)}
+            except InvalidRecord as error:
+                if len(ids) > 1:
+                    for id_ in ids:
+                        found |= self._said(connection, [Ref(entity, id_)])
+                else:
+                    self._mute.add(Ref(entity, ids[0]))
+                    log.warning("catch_up: %s", error)
+        return found
 
     def _tables_of(self, mapped: Mapped) -> Iterable[tuple[Table, set[str]]]:
         """The tables of a class and those that inherit it, each with the entities that its rows may be of."""

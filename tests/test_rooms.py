@@ -47,7 +47,7 @@ FLOORS = [
     {"search.stores", "search.transactions"},
     {"search.writing", "search.retrieval", "embeddings", "alembic"},
     {"search.services"},
-    {"search.filling", "tracking"},
+    {"search.filling", "tracking", "binds"},
     {"listener"},
     {"search", "search.engine"},
     {"testing", "records", "worker"},

@@ -8,7 +8,20 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, bindparam, false, func, not_, or_, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    TextClause,
+    and_,
+    bindparam,
+    false,
+    func,
+    not_,
+    or_,
+    true,
+)
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
@@ -35,6 +48,8 @@ def compiled(statement: Select[Any], engine: Engine) -> Among:
     binds = {name: bind for bind, name in made.bind_names.items()}
     names = {name: f"among{place}" for place, name in enumerate(binds)}
     sql = NAMED.sub(lambda found: _named(found, names), EXPANDING.sub(r":\1", str(made)))
+    if "__[POSTCOMPILE_" in sql:
+        raise InvalidFilter("where= cannot hold a list whose type says how it is bound: compare one by one, or_(…)")
     params = made.params
     return Among(
         sql,
@@ -47,13 +62,15 @@ def compiled(statement: Select[Any], engine: Engine) -> Among:
 
 def _named(found: re.Match[str], names: Mapping[str, str]) -> str:
     name = found.group(1)
-    return f":{names[name]}" if name in names else f"\\:{name}"
+    return f":{names[name]} " if name in names else f"\\:{name}"
 
 
 def as_condition(where: object, cls: type) -> ColumnElement[bool]:
     """`where` on a mapped class: an expression as it is, a mapping as one on its columns. Raises InvalidFilter."""
-    if isinstance(where, ColumnElement):
-        return where
+    if hasattr(where, "__clause_element__"):
+        where = where.__clause_element__()
+    if isinstance(where, ColumnElement | TextClause):
+        return where  # type: ignore[return-value]
     if not isinstance(where, Mapping):
         raise InvalidFilter(
             f"where= is a condition such as {cls.__name__}.status == 'open', or a mapping, not {where!r:.60}"

@@ -23,7 +23,7 @@ from .services import Services
 from .store import Among, Entry, State, Store
 from .stores import StoreOptions, make_store
 from .transactions import Transactions
-from .waiting import off_the_loop, within
+from .waiting import Patience, off_the_loop
 from .writing import Ahead, Indexing, Plan, Progress, Writer, check_indexing, entries, make_entry
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class SearchEngine(Transactions):
             )
         self.indexing = check_indexing(indexing)
         self.budget_s = budget_s
+        self.patience = Patience()
         opened = synchronous(engine)
         super().__init__(opened, make_store(opened, options))
         self.tables = self._store.tables
@@ -204,10 +205,12 @@ class SearchEngine(Transactions):
         progress: Progress | None = None,
         ahead: Ahead | None = None,
         is_deferred: bool = False,
+        budget_s: float | None = None,
     ) -> Plan:
         """Compare entries with the index and embed what differs, unless that `is_deferred`. Writes nothing, and holds
         no lock while embedding; inside the caller's transaction SQLite's write lock is taken first, for a transaction
-        that reads and then writes is refused when another wrote in between. `ahead` is what was embedded before."""
+        that reads and then writes is refused when another wrote in between. `ahead` is what was embedded before; what
+        is missing there is left to a worker if it takes longer than `budget_s`."""
         with self.reading(connection) as conn:
             if connection is not None:
                 self._store.take_turn(conn)
@@ -218,9 +221,15 @@ class SearchEngine(Transactions):
         if is_deferred:
             return compared
         is_async = connection is not None and connection.dialect.is_async
-        cache = ahead.cache if ahead and ahead.cache else self.services.cache(service, connection, on_a_thread=is_async)
+        on_a_thread = is_async or budget_s is not None
+        cache = (
+            ahead.cache if ahead and ahead.cache else self.services.cache(service, connection, on_a_thread=on_a_thread)
+        )
         embed = partial(self._writer.embed, compared, progress=progress, cache=cache, ahead=ahead)
-        plan = off_the_loop(embed) if is_async else embed()
+        waited = partial(self.patience.within, budget_s, embed)
+        plan = off_the_loop(waited) if is_async else waited()
+        if plan is None:
+            return replace(compared, is_deferred=True)
         if plan.outage is not None and self._on_provider_error == "raise":
             raise type(plan.outage)(f"nothing was stored: {plan.outage}") from plan.outage
         return plan
@@ -252,7 +261,8 @@ class SearchEngine(Transactions):
             return Ahead(service)
         budget_s = self.budget_s if indexing == "auto" else None
         cache = self.services.cache(service, connection, on_a_thread=is_async or budget_s is not None)
-        embed = partial(within, budget_s, partial(service.embed_batch, texts, on_error="collect", cache=cache))
+        call = partial(service.embed_batch, texts, on_error="collect", cache=cache)
+        embed = partial(self.patience.within, budget_s, call)
         made = off_the_loop(embed) if is_async else embed()
         if made is not None and made.outage is not None and self._on_provider_error == "raise":
             raise type(made.outage)(f"nothing was stored: {made.outage}") from made.outage
@@ -261,8 +271,9 @@ class SearchEngine(Transactions):
     def _compare_ahead(
         self, known: "Mapping[Ref, Put]", connection: Connection | None
     ) -> "tuple[EmbeddingService | None, list[str]]":
-        """The service that will embed, None if none can, and the texts of known records that it has to."""
-        with self.reading(connection) as conn:
+        """The service that will embed, None if none can, and the texts of known records that it has to. An estimate, so
+        made beside the transaction where that can be: on SQLite one that has read may not write after another did."""
+        with self.reading(None if self._store.has_reader() else connection) as conn:
             generations = self.catalog.generations(conn)
             service = self.services.writing(conn, generations)
             wanted = [make_entry(ref, *put) for ref, put in known.items()]
@@ -288,12 +299,20 @@ class SearchEngine(Transactions):
                 self._store.delete(conn, sorted(drops), self.catalog.generations(conn))
             if not wanted:
                 return IndexReport()
-            return self.apply(self.plan(wanted, connection=conn, ahead=ahead, is_deferred=is_deferred), conn)
+            budget_s = self.budget_s if indexing == "auto" else None
+            plan = self.plan(wanted, connection=conn, ahead=ahead, is_deferred=is_deferred, budget_s=budget_s)
+            return self.apply(plan, conn)
 
     def caveat(self, connection: Connection) -> None:
         """Warns once of what savepoints on a session's connection do not hold."""
         if said := self._store.caveat(connection):
             self.services.warn_once(said)
+
+    def hold(self, connection: Connection, refs: Iterable[Ref]) -> None:
+        """From here to the end of the transaction no other writes these records to the index: who reads their tables
+        after that, and writes what they say, writes the newest."""
+        with self._store.translating():
+            self._store.hold(connection, sorted(refs))
 
     def take_turn(self, connection: Connection) -> None:
         with self._store.translating():
@@ -407,7 +426,7 @@ class SearchEngine(Transactions):
             raise InvalidInput(f"entities is a list of names; for one, use entity={entities!r}")
         names = [*([] if entity is None else [entity]), *(entities or ())]
         among = None
-        if any(isinstance(name, type) for name in names) or isinstance(where, ColumnElement):
+        if any(isinstance(name, type) for name in names) or not (where is None or isinstance(where, Mapping)):
             names, among = self.sessions.scope(names, where)
         asked = ask(
             query,

@@ -54,7 +54,7 @@ from .postgresql_health import Health
 from .postgresql_schema import ITERATIVE_SINCE, MAX_VECTOR
 from .postgresql_where import comparison
 from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Scope, Spans, State, Term, bound, row_id
-from .tables import hyphenated, parts, utc
+from .tables import has_room, hyphenated, parts, utc
 
 ROWS_A_STATEMENT = 1_000
 ROWS_A_COPY = 4_000
@@ -167,10 +167,16 @@ class PostgreSQLStore(Health):
 
     def has_spare_connection(self) -> bool:
         pool = self._engine.pool
-        if isinstance(pool, QueuePool):
-            overflow = pool._max_overflow
-            return overflow < 0 or pool.checkedout() < pool.size() + overflow
-        return isinstance(pool, NullPool)
+        return isinstance(pool, NullPool) or (isinstance(pool, QueuePool) and has_room(pool))
+
+    def hold(self, connection: Connection, refs: Sequence[Ref]) -> None:
+        """Citus cannot hold rows of several shards."""
+        if not self._has_citus:
+            for entity, ids in by_entity(refs):
+                connection.execute(self._text(sql.HOLD), {"entity": entity, "ids": ids})
+
+    def has_reader(self) -> bool:
+        return self.has_spare_connection()
 
     @contextmanager
     def translating(self) -> Iterator[None]:

@@ -110,6 +110,7 @@ EMBEDDINGS_LOADED = "SELECT * FROM kdb_loading_embedding ORDER BY entity_name, r
 LOADING_EMBEDDING = "CREATE TEMPORARY TABLE kdb_loading_embedding (LIKE {embedding} INCLUDING DEFAULTS) ON COMMIT DROP"
 ANY_EMBEDDING = "SELECT 1 FROM {embedding} WHERE entity_name = :entity AND record_id = ANY(:ids) LIMIT 1"
 
+HOLD = "SELECT 1 FROM {search} WHERE entity_name = :entity AND record_id = ANY(:ids) ORDER BY record_id FOR UPDATE"
 HASHES = """
     SELECT record_id, content_hash FROM {search} WHERE entity_name = :entity AND record_id = ANY(:ids)
     ORDER BY record_id {hold}

@@ -101,7 +101,7 @@ class Services:
         if service is None or not (service.provider.is_costly if self._is_caching is None else self._is_caching):
             return None
         waits = connection is not None and not self._store.has_spare_connection()
-        reads_with = connection if waits and not on_a_thread else None
+        reads_with = connection if waits and not on_a_thread and not self._store.has_reader() else None
         return StoredCache(self._store, self._transactions, self._evictor, connection=reads_with, waits=waits)
 
     def reported(self, known: Sequence[Generation]) -> Generation | None:

@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Table, Text, func, lit
 from sqlalchemy import cast as cast_to
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from ..content import analyze, lost_terms
 from ..errors import DatabaseLocked, InvalidInput, KameleonError, SchemaMissing, StorageError
@@ -29,7 +29,7 @@ from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_
 from .filters import Filter, condition
 from .sqlite_where import comparison
 from .store import Cached, Candidates, Embedding, Entry, Fault, Hit, Key, Scope, Spans, State, Term, bound, row_id
-from .tables import SCHEMA_VERSION, Tables, document, hyphenated, instant, is_current, parts, utc
+from .tables import SCHEMA_VERSION, Tables, document, has_room, hyphenated, instant, is_current, parts, utc
 
 if TYPE_CHECKING:
     from .mirror import Mirror
@@ -299,6 +299,13 @@ class SQLiteStore:
 
     def has_spare_connection(self) -> bool:
         return False
+
+    def hold(self, connection: Connection, refs: Sequence[Ref]) -> None:
+        """Whoever writes is alone."""
+
+    def has_reader(self) -> bool:
+        pool = self._engine.pool
+        return isinstance(pool, NullPool) or (isinstance(pool, QueuePool) and has_room(pool))
 
     def _connect(self) -> Connection:
         """In-memory databases have one connection a thread: one that the caller is using is never touched."""

@@ -170,6 +170,12 @@ class Store(Protocol):
     def has_spare_connection(self) -> bool:
         """Whether a second connection can be had and write while the caller's transaction is open."""
 
+    def hold(self, connection: Connection, refs: Sequence[Ref]) -> None:
+        """Locks the index's rows of these records, in the order of their keys."""
+
+    def has_reader(self) -> bool:
+        """Whether a second connection can be had and read while the caller's transaction is open."""
+
     def lock_registry(self, connection: Connection) -> None:
         """Waits until no other transaction is adding a generation. Search never waits for it."""
 

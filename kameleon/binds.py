@@ -1,0 +1,95 @@
+"""Which of a session's connections lead to an engine's database."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Engine, update
+from sqlalchemy.exc import UnboundExecutionError
+from sqlalchemy.orm import Mapper, Session
+
+from .errors import InvalidInput
+from .mapping import Mapped
+from .search.criteria import schema_map
+
+if TYPE_CHECKING:
+    from .listener import AttachedSession
+
+PLACES = ("host", "port", "options", "service")
+
+
+class Binds:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._known: WeakKeyDictionary[Engine, bool] = WeakKeyDictionary()
+
+    def serves(self, engine: Engine) -> bool:
+        """Whether an engine's database is ours: the same pool, or the same place."""
+        if engine not in self._known:
+            is_near = engine.pool is self._engine.pool or self._is_same_place(engine)
+            self._known[engine] = is_near and schema_map(engine) == schema_map(self._engine)
+        return self._known[engine]
+
+    def _is_same_place(self, engine: Engine) -> bool:
+        ours, theirs = self._engine.url, engine.url
+        if ours.get_backend_name() != theirs.get_backend_name() or theirs.database in (None, "", ":memory:"):
+            return False
+        place = (ours.host, ours.port, ours.database, _place(ours.query))
+        return place == (theirs.host, theirs.port, theirs.database, _place(theirs.query))
+
+    def bind(self, session: "AttachedSession | Session", mapped: Mapped) -> Engine | Connection | None:
+        """Where a class's rows are written, None if another attached engine indexes them. Raises InvalidInput if none
+        does."""
+        bind = session.get_bind(mapped.mapper, clause=_writing(mapped))
+        if self.serves(bind.engine):
+            return bind
+        if not any(other.binds.serves(bind.engine) for other in getattr(session, "kameleon", ())):
+            raise InvalidInput(
+                f"{mapped.entity} is bound to {bind.engine.url!r}{_translated(bind.engine)}, and no SearchEngine of "
+                "that database is attached to this session: SearchEngine(engine).attach(...) for each"
+            )
+        return None
+
+    def connection(self, session: Session, mapped: Mapped) -> Connection | None:
+        """The connection that a class's rows go through, None if another attached engine indexes them."""
+        if self.bind(session, mapped) is None:
+            return None
+        return self.checked(session.connection(bind_arguments={"mapper": mapped.mapper, "clause": _writing(mapped)}))
+
+    def connection_to(self, session: Session, mapper: Mapper[Any]) -> Connection | None:
+        """The connection that a mapper's statements go through, None if that is another database's."""
+        asked: dict[str, Any] = {"mapper": mapper, "clause": update(mapper.class_)}
+        is_ours = self.serves(session.get_bind(**asked).engine)
+        return session.connection(bind_arguments=asked) if is_ours else None
+
+    def own_connection(self, session: Session) -> Connection:
+        """The session's connection to this database, whichever classes it has. Raises InvalidInput."""
+        try:
+            connection = session.connection()
+        except UnboundExecutionError:
+            connection = session.connection(bind_arguments={"bind": self._engine})
+        if not self.serves(connection.engine):
+            raise InvalidInput(f"this session is bound to {connection.engine.url!r}, the index to another database")
+        return self.checked(connection)
+
+    def checked(self, connection: Connection) -> Connection:
+        """Records of two schemas would have the same ids. Raises InvalidInput."""
+        if (found := schema_map(connection)) != (ours := schema_map(self._engine)):
+            raise InvalidInput(
+                f"this session writes with schema_translate_map={found!r}, the index is of {ours!r}: "
+                "SearchEngine(engine.execution_options(schema_translate_map=...)).attach(...) for each"
+            )
+        return connection
+
+
+def _writing(mapped: Mapped) -> Any:
+    """What a session that reads elsewhere than it writes is asked with."""
+    return update(mapped.owner.local_table)  # type: ignore[arg-type]
+
+
+def _place(query: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(query.get(name) for name in PLACES)
+
+
+def _translated(engine: Engine) -> str:
+    return f" with schema_translate_map={schemas!r}" if (schemas := schema_map(engine)) else ""
