@@ -11,7 +11,7 @@ commits.
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import ColumnElement, Connection, Engine, event, inspect, true
@@ -21,7 +21,7 @@ from . import statements
 from .binds import Binds
 from .errors import InvalidInput, InvalidRecord
 from .mapping import Mapped, Mappings
-from .queue import LOAD, Put, Queue
+from .queue import DROP, LOAD, Change, Put, Queue
 from .search.criteria import as_condition
 from .search.writing import Indexing, check_indexing
 from .tracking import Tracking
@@ -78,6 +78,7 @@ class Sessions:
         self.binds = Binds(search.engine)
         self._queues: WeakKeyDictionary[Connection, Queue] = WeakKeyDictionary()
         self._indexing: WeakKeyDictionary[Connection, Indexing] = WeakKeyDictionary()
+        self._linked: WeakKeyDictionary[Connection, set[Ref]] = WeakKeyDictionary()
         self._connections: WeakKeyDictionary[Session, WeakSet[Connection]] = WeakKeyDictionary()
         self._touched: WeakKeyDictionary[Session, dict[int, Any]] = WeakKeyDictionary()
         self._written: WeakSet[Session] = WeakSet()
@@ -171,6 +172,9 @@ class Sessions:
             queue.drop(mapped.ref(state_of(obj).identity or ()))
         for obj, mapped, queue in self._mine(session, [*session.new, *edited]):
             self._queue_object(obj, mapped, queue)
+            if mapped.paths and self.search.can_hold_rows:
+                connection = self.binds.connection(session, mapped)
+                self._linked.setdefault(cast(Connection, connection), set()).add(mapped.ref_of(obj))
         self._hear_dependents(session, [*session.new, *session.dirty])
 
     def after_flush_postexec(self, session: Session, _context: Any) -> None:
@@ -285,8 +289,9 @@ class Sessions:
         connection = self._begun(session)
         known: dict[Ref, Put] = {}
         if connection is not None and (queue := self._queues.get(connection)):
-            self._load(connection, queue)
-            known.update((ref, put) for ref, put in queue.pending().items() if isinstance(put, Put))
+            changes = queue.pending()
+            known.update((ref, put) for ref, put in changes.items() if isinstance(put, Put))
+            known.update((ref, put) for ref, put in self._read(connection, changes) if put is not None)
         with session.no_autoflush:
             known.update(self._pending(session, session.dirty, is_new=False))
             new = [put.content for _, put in self._pending(session, session.new, is_new=True)]
@@ -333,34 +338,39 @@ class Sessions:
         self, connection: Connection, ahead: "Ahead | None" = None, indexing: Indexing | None = None
     ) -> IndexReport:
         queue = self._queues.get(connection)
-        report = IndexReport()
         if queue is None or not (asked := queue.pending()):
-            return report
-        self.search.hold(connection, asked)
+            return IndexReport()
+        self._hold(connection, asked)
         marks = self.tracking.marks(connection, queue, asked)
-        self._load(connection, queue)
-        pending = queue.pending()
-        if pending:
-            puts = {ref: put for ref, put in pending.items() if isinstance(put, Put)}
-            drops = [ref for ref in pending if ref not in puts]
-            indexing = indexing or self.search.indexing
-            report = self.search.write_changes(connection, puts, drops, ahead=ahead, indexing=indexing)
-            self.tracking.forget(connection, marks)
-            queue.settle(pending)
+        changes = queue.pending()
+        changes |= {ref: DROP if put is None else put for ref, put in self._read(connection, changes)}
+        puts = {ref: put for ref, put in changes.items() if isinstance(put, Put)}
+        drops = [ref for ref in changes if ref not in puts]
+        indexing = indexing or self.search.indexing
+        report = self.search.write_changes(connection, puts, drops, ahead=ahead, indexing=indexing)
+        self.tracking.forget(connection, marks)
+        queue.settle(changes)
         return report
 
-    def _load(self, connection: Connection, queue: Queue) -> None:
-        """What statements changed is read back, an entity at a time."""
+    def _hold(self, connection: Connection, refs: Iterable[Ref]) -> None:
+        """What flushed objects depend on, then the index's rows: who changes the former waits and then finds the
+        latter. Always in this order, for who waits for an index row already has what it changed."""
+        linked: dict[str, list[str]] = {}
+        for ref in self._linked.pop(connection, ()):
+            linked.setdefault(ref.entity, []).append(ref.id)
+        for entity in sorted(linked):
+            self.mappings.of_entity(entity).hold_links(connection, sorted(linked[entity]))
+        self.search.hold(connection, refs)
+
+    def _read(self, connection: Connection, changes: Mapping[Ref, Change]) -> Iterator[tuple[Ref, Put | None]]:
+        """What is to be read from tables, an entity at a time; None for what is to leave the index."""
         wanted: dict[str, list[str]] = {}
-        for ref, change in queue.pending().items():
+        for ref, change in changes.items():
             if change is LOAD:
                 wanted.setdefault(ref.entity, []).append(ref.id)
         for entity, ids in wanted.items():
             for id_, put in self.mappings.of_entity(entity).load(connection, ids):
-                if put is None:
-                    queue.drop(Ref(entity, id_))
-                else:
-                    queue.put(Ref(entity, id_), *put)
+                yield Ref(entity, id_), put
 
     def _indexing_of(self, session: Session) -> Indexing:
         of_class = getattr(session, "kameleon_indexing", {}).get(self)
@@ -459,6 +469,7 @@ class Sessions:
 
     def _rollback(self, connection: Connection, *_: Any) -> None:
         self._queues.pop(connection, None)
+        self._linked.pop(connection, None)
 
     def _commit(self, connection: Connection, *_: Any) -> None:
         """What no session's commit has written. SQLAlchemy takes a commit that raises for done with: it would give the

@@ -266,15 +266,9 @@ class Mapped:
         self, connection: Connection, path: Sequence[Any], depth: int, keys: Sequence[Sequence[Any]]
     ) -> list[Ref]:
         """The records that reach, over `depth` relationships of `path`, an object of these primary keys."""
-        statement = select(*(getattr(self.mapper.class_, name) for name in self.key_names)).select_from(
-            self.mapper.class_
-        )
-        target: Any = self.mapper.class_
-        for link in path[:depth]:
-            nearer, target = target, aliased(link.entity)
-            statement = statement.join(target, getattr(nearer, link.key))
+        statement, target = self._reach(path, depth)
         mapper = path[depth - 1].mapper
-        attributes = [getattr(target, mapper.get_property_by_column(c).key) for c in mapper.primary_key]
+        attributes = _keys_of(target, mapper)
         found: dict[Ref, None] = {}
         for start in range(0, len(keys), KEYS_A_STATEMENT):
             part = [tuple(key) for key in keys[start : start + KEYS_A_STATEMENT]]
@@ -282,6 +276,26 @@ class Mapped:
             for row in connection.execute(statement.where(chosen).distinct()):
                 found[self.ref(tuple(row))] = None
         return list(found)
+
+    def hold_links(self, connection: Connection, ids: Sequence[str]) -> None:
+        """Nobody changes what these records depend on before the transaction ends."""
+        keys = [key for id_ in ids if (key := self.identity.key_of(id_)) is not None]
+        for path in self.paths:
+            for depth, link in enumerate(path, 1):
+                statement, target = self._reach(path, depth)
+                held = statement.order_by(*_keys_of(target, link.mapper)).with_for_update(read=True, of=target)
+                for start in range(0, len(keys), KEYS_A_STATEMENT):
+                    connection.execute(self.among(held, keys[start : start + KEYS_A_STATEMENT])).all()
+
+    def _reach(self, path: Sequence[Any], depth: int) -> tuple[Select[Any], Any]:
+        """Keys of records, joined over relationships to what they depend on; and that."""
+        cls = self.mapper.class_
+        statement = select(*(getattr(cls, name) for name in self.key_names)).select_from(cls)
+        target: Any = cls
+        for link in path[:depth]:
+            nearer, target = target, aliased(link.entity)
+            statement = statement.join(target, getattr(nearer, link.key))
+        return statement, target
 
 
 def objects(connection: Connection, statement: Select[Any]) -> Iterator[Any]:
@@ -347,6 +361,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, Iterable):
         return [plain(item) for item in value]
     return value
+
+
+def _keys_of(target: Any, mapper: Mapper[Any]) -> list[Any]:
+    return [getattr(target, mapper.get_property_by_column(column).key) for column in mapper.primary_key]
 
 
 def _loading(path: Sequence[Any]) -> Any:

@@ -124,7 +124,8 @@ def _insert_returning(sessions: "Sessions", state: ORMExecuteState, mapper: Mapp
     result: Any = frozen()
     if statement._returning:
         return result.columns(*range(len(result.keys()) - len(columns)))
-    result.rowcount = len(keys)
+    result.rowcount, result.returns_rows = len(keys), False
+    result.inserted_primary_key = keys[0] if len(keys) == 1 else None
     result.close()
     return result
 

@@ -2,10 +2,11 @@
 
 import json
 import uuid
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Column, Engine, ForeignKey, Table, text
+from sqlalchemy import JSON, Column, Engine, ForeignKey, Numeric, Table, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from kameleon import SearchEngine, searchable
@@ -138,6 +139,32 @@ class Bird(Animal):
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(default="bird")
     name: Mapped[str]
+
+
+class Shelf(Base):
+    __tablename__ = "shelf"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    books: Mapped[list["Book"]] = relationship(cascade="all, delete-orphan", order_by="Book.id")
+
+
+@searchable(content=lambda book: f"{book.title} by {book.author.strip()}")
+class Book(Base):
+    __tablename__ = "book"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    shelf_id: Mapped[int] = mapped_column(ForeignKey("shelf.id"))
+    title: Mapped[str]
+    author: Mapped[str | None] = mapped_column(default="nobody")
+
+
+@searchable(fields=["amount", "data"])
+class Price(Base):
+    __tablename__ = "price"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    amount: Mapped[Decimal] = mapped_column(Numeric(10, 2))
+    data: Mapped[dict[Any, str]] = mapped_column(JSON)
 
 
 Truth = dict[tuple[str, str], str]

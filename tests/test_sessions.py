@@ -3,20 +3,41 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from threading import Barrier
 from typing import Any, Literal
 
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Delete, Engine, Update, create_engine, event, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
 from kameleon import SearchEngine
+from kameleon.doctor import examine
 from kameleon.embeddings import EmbeddingProvider
 from kameleon.errors import InvalidInput, InvalidRecord, ProviderUnavailable
 from kameleon.testing import HashProvider
 
 from .conftest import Make, ids, with_citus
-from .models import Article, Author, Base, Bird, Cat, Comment, Dog, Note, Place, Reply, Tag, assert_true, index
+from .models import (
+    Article,
+    Author,
+    Base,
+    Bird,
+    Book,
+    Cat,
+    Comment,
+    Dog,
+    Note,
+    Place,
+    Price,
+    Reply,
+    Shelf,
+    Tag,
+    assert_true,
+    index,
+)
 
 JoinMode = Literal["conditional_savepoint", "rollback_only", "control_fully", "create_savepoint"]
 JOIN_MODES: list[JoinMode] = ["conditional_savepoint", "rollback_only", "control_fully", "create_savepoint"]
@@ -264,6 +285,86 @@ def test_a_related_text_is_followed_wherever_it_changes(maker: Maker, said: Said
     assert said() == ["one by Bob"]
 
 
+def test_a_new_object_linked_by_its_key_alone_says_what_it_depends_on(maker: Maker, said: Said) -> None:
+    with maker.begin() as session:
+        session.add(Author(id=1, name="Ann"))
+    with maker.begin() as session:
+        session.add(Article(title="one", author_id=1))
+    assert said() == ["one by Ann"]
+
+
+def test_a_dependency_that_another_session_changed_since_it_was_loaded_is_read_anew(maker: Maker, said: Said) -> None:
+    with maker(expire_on_commit=False) as session:
+        author = Author(name="Ann")
+        session.add(author)
+        session.commit()
+        with maker.begin() as other:
+            other.query(Author).one().name = "Bob"
+        session.add(Article(title="one", author=author))
+        session.commit()
+    assert said() == ["one by Bob"]
+
+
+def test_keys_that_move_along_lose_no_record(maker: Maker, said: Said) -> None:
+    with maker.begin() as session:
+        session.add_all([Place(country="no", number=n, name=f"place {n}") for n in range(2, 12)])
+    with maker.begin() as session:
+        for place in session.query(Place).order_by(Place.number):
+            place.number -= 1
+    assert len(said()) == 10
+
+
+def test_orphans_of_the_orm_leave_the_index(maker: Maker, engine: Engine) -> None:
+    with maker.begin() as session:
+        session.add(Shelf(books=[Book(title="kept"), Book(title="gone")]))
+    with maker.begin() as session:
+        shelf = session.query(Shelf).one()
+        shelf.books.pop()
+    assert [content for (entity, _), content in index(engine).items() if entity == "Book"] == ["kept by nobody"]
+    with maker.begin() as session:
+        session.query(Book).one().author = "Ann"
+    assert [content for (entity, _), content in index(engine).items() if entity == "Book"] == ["kept by Ann"]
+    with maker.begin() as session:
+        session.delete(session.query(Shelf).one())
+    assert index(engine) == {}
+
+
+def test_values_are_said_as_the_database_has_them(maker: Maker, engine: Engine, search: SearchEngine) -> None:
+    with maker.begin() as session:
+        session.add(Price(amount=Decimal("1.239"), data={1: "one", "x": "two"}))
+    assert list(index(engine).values()) == ["1.24\none, two"]
+    assert [finding.check for finding in examine(search) if finding.severity == "error"] == []
+
+
+def test_nothing_is_flushed_before_the_provider_was_asked(
+    maker: Maker, engine: Engine, provider: HashProvider, said: Said
+) -> None:
+    """Though what an article says has to be loaded, and loading flushes."""
+    with maker.begin() as session:
+        session.add(Article(title="one", author=Author(name="Ann"), tags=[Tag(label="red")]))
+    order: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *args: order.append(args[2].split()[0]))
+    search_with = provider.embed_batch
+    provider.embed_batch = lambda texts: order.append("EMBED") or search_with(texts)  # type: ignore[method-assign, func-returns-value]
+    with maker.begin() as session:
+        session.query(Article).one().title = "two"
+    assert order.index("EMBED") < order.index("UPDATE")
+
+
+def test_a_content_that_cannot_be_said_yet_is_said_after_the_flush(
+    search: SearchEngine, maker: Maker, engine: Engine, provider: HashProvider
+) -> None:
+    with maker.begin() as session:
+        session.add(Shelf(books=[Book(title="one")]))
+    assert list(index(engine).values()) == ["one by nobody"]
+    with maker() as session:
+        session.add(Shelf(books=[Book(title="two", author="")]))
+        session.flush()
+        session.execute(text("UPDATE book SET author = NULL"))
+        with pytest.raises(InvalidRecord, match=r"Book .* cannot say what it says: AttributeError"):
+            session.commit()
+
+
 # savepoints
 
 
@@ -495,6 +596,113 @@ def test_records_told_by_hand_join_the_sessions_queue(
 def test_a_session_that_is_not_attached_cannot_be_told(search: SearchEngine, engine: Engine) -> None:
     with Session(engine) as session, pytest.raises(InvalidInput, match=r"search\.attach\(sessionmaker"):
         search.index_record("Page", "1", "text", session=session)
+
+
+# the connection's own commit
+
+
+def test_a_commit_that_the_index_stops_leaves_nothing_behind(make: Make, engine: Engine) -> None:
+    provider = Down()
+    Base.metadata.create_all(engine)
+    maker = make(provider, on_provider_error="raise").attach(sessionmaker(engine))
+    with engine.connect() as connection:
+        session = maker(bind=connection, join_transaction_mode="rollback_only")
+        session.add(note("gone"))
+        session.flush()
+        with pytest.raises(ProviderUnavailable):
+            connection.commit()
+        session.close()
+    with engine.begin() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM note")) == 0
+
+
+def test_an_outer_commit_keeps_to_the_sessions_own_indexing(
+    maker: Maker, engine: Engine, provider: HashProvider
+) -> None:
+    with engine.begin() as connection:
+        session = maker(bind=connection, info={"kameleon_indexing": "deferred"})
+        session.add(note("later"))
+        session.flush()
+    session.close()
+    assert (list(index(engine).values()), provider.calls) == (["later\nb"], [])
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_an_outer_two_phase_commit_without_prepare_is_heard(maker: Maker, engine: Engine, said: Said) -> None:
+    with engine.connect() as connection:
+        outer = connection.begin_twophase()
+        session = maker(bind=connection, join_transaction_mode="rollback_only")
+        session.add(note("one"))
+        session.flush()
+        outer.commit()
+        session.close()
+    assert said() == ["one\nb"]
+
+
+def test_a_session_that_reads_elsewhere_is_asked_where_it_writes(
+    search: SearchEngine, engine: Engine, said: Said, maker: Maker
+) -> None:
+    replica = create_engine("sqlite://")
+
+    class Routing(Session):
+        def get_bind(self, mapper: Any = None, *, clause: Any = None, **_: Any) -> Engine:
+            return engine if self._flushing or isinstance(clause, Update | Delete) else replica
+
+    with search.attach(Routing)() as session:
+        session.add(note("one"))
+        session.commit()
+    replica.dispose()
+    assert said() == ["one\nb"]
+
+
+# two at once
+
+
+def at_once(*work: Callable[[], None]) -> None:
+    with ThreadPoolExecutor(len(work)) as pool:
+        for done in [pool.submit(one) for one in work]:
+            done.result(60)
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_two_that_change_what_a_record_depends_on_both_find_themselves_in_it(maker: Maker, said: Said) -> None:
+    with maker.begin() as session:
+        session.add(Article(title="one", tags=[Tag(id=1, label="x"), Tag(id=2, label="y")]))
+    both = Barrier(2)
+
+    def rename(tag: int) -> None:
+        with maker() as session:
+            session.get_one(Tag, tag).label = f"new{tag}"
+            session.flush()
+            both.wait(30)
+            session.commit()
+
+    at_once(lambda: rename(1), lambda: rename(2))
+    assert said() == ["one #new1 #new2"]
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_a_new_record_and_a_change_of_what_it_depends_on_meet(maker: Maker, said: Said) -> None:
+    with maker.begin() as session:
+        session.add(Author(id=1, name="Ann"))
+    both = Barrier(2)
+
+    def write() -> None:
+        with maker() as session:
+            session.add(Article(title="one", author_id=1))
+            session.flush()
+            both.wait(30)
+            session.commit()
+
+    def rename() -> None:
+        with maker() as session:
+            session.get_one(Author, 1).name = "Bob"
+            session.flush()
+            both.wait(30)
+            session.commit()
+
+    at_once(write, rename)
+    assert said() == ["one by Bob"]
 
 
 # the provider

@@ -308,6 +308,10 @@ class SearchEngine(Transactions):
         if said := self._store.caveat(connection):
             self.services.warn_once(said)
 
+    @property
+    def can_hold_rows(self) -> bool:
+        return self._store.can_hold_rows()
+
     def hold(self, connection: Connection, refs: Iterable[Ref]) -> None:
         """From here to the end of the transaction no other writes these records to the index: who reads their tables
         after that, and writes what they say, writes the newest."""

@@ -76,7 +76,7 @@ class Filling:
                 limit=limit,
                 now=datetime.now(UTC),
                 lease=lease,
-                may_skip=self._store.may_skip_locked(),
+                may_skip=self._store.can_hold_rows(),
             )
 
     def work_off(self, claimed: Sequence[Claim], *, pause: timedelta) -> IndexReport:

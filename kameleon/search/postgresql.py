@@ -568,7 +568,7 @@ class PostgreSQLStore(Health):
             for row in connection.execute(self._text(sql.ENTRIES), {"entity": entity, "ids": ids})
         ]
 
-    def may_skip_locked(self) -> bool:
+    def can_hold_rows(self) -> bool:
         return not self._has_citus
 
     def enqueue(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -647,7 +647,7 @@ class SQLiteStore:
             for row in connection.execute(ENTRIES, {"entity": entity, "ids": json.dumps([ref.id for ref in group])})
         ]
 
-    def may_skip_locked(self) -> bool:
+    def can_hold_rows(self) -> bool:
         return False
 
     def enqueue(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -262,8 +262,8 @@ class Store(Protocol):
     def entries(self, connection: Connection, refs: Sequence[Ref]) -> list[Entry]:
         """What the index holds of these records; those that are not there are left out."""
 
-    def may_skip_locked(self) -> bool:
-        """Whether rows that another transaction holds can be passed over."""
+    def can_hold_rows(self) -> bool:
+        """Whether single rows can be locked, or passed over where another transaction has."""
 
     def enqueue(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Rows of `kdb_queue`, replacing those that are there."""
