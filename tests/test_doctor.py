@@ -19,7 +19,7 @@ from kameleon.doctor import Finding, examine, is_ok
 from kameleon.search import postgresql_schema
 from kameleon.testing import HashProvider
 
-from .conftest import Make, ids
+from .conftest import Make, ids, with_citus
 from .models import Animal, Article, Author, Base, Bird, Cat, Comment, Dog, Note, Place, Tag, assert_true, index
 
 pytestmark = pytest.mark.filterwarnings("ignore:this engine's driver begins")
@@ -28,6 +28,11 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Brief = list[tuple[str, str, int, tuple[str, ...]]]
 
 ENVIRONMENT = {"no-extension", "no-wal"}
+
+
+@pytest.fixture(params=with_citus("sqlite", "sqlite-plain", "postgresql"))
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 def brief(findings: list[Finding]) -> Brief:

@@ -9,7 +9,7 @@ from kameleon import RecordStore, SearchEngine
 from kameleon.errors import InvalidFilter, UnknownEntity
 from kameleon.search.filters import Comparison, Group, parse_filter
 
-from .conftest import ids
+from .conftest import ids, with_citus
 
 RECORDS: list[dict[str, Any]] = [
     {
@@ -36,6 +36,11 @@ RECORDS: list[dict[str, Any]] = [
     },
     {"id": "d", "say": "x y", "note": "o'clock; DROP TABLE kdb_records; --", "tags": "reddish", "looks": ["x"]},
 ]
+
+
+@pytest.fixture(params=with_citus("sqlite", "sqlite-vec", "postgresql"))
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture

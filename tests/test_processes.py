@@ -14,7 +14,7 @@ from .conftest import Make
 from .models import Article, Author, Base, Note, assert_true
 
 ROOT = Path(__file__).parents[1]
-PROCESSES, COMMITS = 3, 30
+PROCESSES, COMMITS = 3, 20
 
 WRITER = """
 import random

@@ -21,7 +21,12 @@ from kameleon.errors import (
 )
 from kameleon.testing import HashProvider
 
-from .conftest import ids
+from .conftest import ids, with_citus
+
+
+@pytest.fixture(params=with_citus("sqlite", "sqlite-memory", "postgresql"))
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
