@@ -355,6 +355,8 @@ class Sessions:
     def _hold(self, connection: Connection, refs: Iterable[Ref]) -> None:
         """What flushed objects depend on, then the index's rows: who changes the former waits and then finds the
         latter. Always in this order, for who waits for an index row already has what it changed."""
+        if not self.search.can_hold_rows:
+            return
         linked: dict[str, list[str]] = {}
         for ref in self._linked.pop(connection, ()):
             linked.setdefault(ref.entity, []).append(ref.id)

@@ -67,6 +67,8 @@ class Tracking:
         """The marks, so far, of records that are about to be written; they are to be read from their tables, for raw
         SQL of this very transaction may have set the marks."""
         tracked = self.tracked(connection)
+        if not tracked:
+            return []
         by_entity: dict[str, list[str]] = {}
         for ref in refs:
             if ref.entity in tracked:
