@@ -183,6 +183,7 @@ def truth(engine: Engine) -> Truth:
             **{("Animal", str(a.id)): a.name for a in animals if not isinstance(a, Cat)},
             **{("Cat", str(a.id)): "\n".join(filter(None, [a.name, a.purr])) for a in animals if isinstance(a, Cat)},
             **{("Bird", str(b.id)): b.name for b in session.query(Bird)},
+            **{("Book", str(b.id)): f"{b.title} by {b.author}" for b in session.query(Book)},
         }
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from kameleon import SearchEngine
 from kameleon.testing import HashProvider
 
-from .models import Animal, Article, Author, Base, Cat, Comment, Dog, Note, Place, Reply, Tag, assert_true
+from .models import Animal, Article, Author, Base, Book, Cat, Comment, Dog, Note, Place, Reply, Shelf, Tag, assert_true
 
 WORDS = st.sampled_from(["", "red", "fox", "blue whale", "a fox", "über", "x" * 40])
 NUMBERS = st.integers(0, 5)
@@ -51,12 +51,25 @@ def machine(engine: Engine) -> type[RuleBasedStateMachine]:
             found = self.session.scalars(select(cls).order_by(*cls.__mapper__.primary_key)).all()
             return found[number % len(found)] if found else None
 
-        @rule(title=WORDS, hidden=st.booleans(), author=NUMBERS, tag=NUMBERS)
-        def add_article(self, title: str, hidden: bool, author: int, tag: int) -> None:
+        @rule(title=WORDS, hidden=st.booleans(), author=NUMBERS, tag=NUMBERS, by_key=st.booleans())
+        def add_article(self, title: str, hidden: bool, author: int, tag: int, by_key: bool) -> None:
             tags = [found] if (found := self.one(Tag, tag)) else []
-            self.session.add(
-                Article(title=title, status="hidden" if hidden else "open", author=self.one(Author, author), tags=tags)
-            )
+            article = Article(title=title, status="hidden" if hidden else "open", tags=tags)
+            written_by = self.one(Author, author)
+            if not by_key:
+                article.author = written_by
+            elif written_by:
+                article.author_id = written_by.id
+            self.session.add(article)
+
+        @rule(n=NUMBERS, title=WORDS, drops=st.booleans())
+        def shelve(self, n: int, title: str, drops: bool) -> None:
+            shelf = self.one(Shelf, n) or Shelf()
+            self.session.add(shelf)
+            if drops and shelf.books:
+                shelf.books.pop()
+            else:
+                shelf.books.append(Book(title=title))
 
         @rule(name=WORDS)
         def add_others(self, name: str) -> None:
