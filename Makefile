@@ -22,7 +22,7 @@ demo: $(BASE)
 	@$(BIN)/python examples/demo.py
 
 test: $(FULL)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: $(FULL)
 	$(BIN)/ruff check .
