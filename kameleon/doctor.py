@@ -22,6 +22,7 @@ from typing import Any, Literal, Protocol
 from sqlalchemy import Connection, inspect, select, tuple_
 
 from .errors import Outdated, ProviderError, VectorsUnavailable
+from .identity import key_attributes
 from .mapping import Mapped, objects
 from .queue import Put
 from .records import record_entry
@@ -86,14 +87,14 @@ class MappedTruth:
 
     def page(self, connection: Connection, after: Any, limit: int) -> tuple[Said, Any]:
         mapped = self.mapped
-        keys = [getattr(mapped.mapper.class_, name) for name in mapped.key_names]
+        keys = key_attributes(mapped.mapper)
         statement = mapped.rows().limit(limit)
         if after is not None:
             statement = statement.where(tuple_(*keys) > after if len(keys) > 1 else keys[0] > after[0])
         found: Said = {}
         last = None
         for obj in objects(connection, statement):
-            last = tuple(mapped.mapper.primary_key_from_instance(obj))
+            last = tuple(mapped.key_of(obj))
             if mapped.is_of(type(obj)):
                 id_ = mapped.identity.id_of(last)
                 found[id_] = self._entry(id_, mapped.said(obj))

@@ -7,9 +7,10 @@ application's own (TypeDecorator) says what its database says.
 import json
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Column, Dialect, Enum, Integer, String, TypeDecorator, Uuid
+from sqlalchemy import Column, ColumnElement, Dialect, Enum, Integer, String, TypeDecorator, Uuid, inspect, tuple_
+from sqlalchemy.orm import Mapper
 from sqlalchemy.types import TypeEngine
 
 from .content import check_id
@@ -26,6 +27,29 @@ class KeyColumn(NamedTuple):
     kind: str
     encode: Callable[[Any], int | str]
     decode: Callable[[Any], Any]
+
+
+def key_names(mapper: Mapper[Any]) -> list[str]:
+    """The attributes that are the primary key."""
+    return [mapper.get_property_by_column(column).key for column in mapper.primary_key]
+
+
+def key_attributes(mapper: Mapper[Any], target: Any = None) -> list[Any]:
+    """The same as SQL expressions, of the mapped class or an alias of it."""
+    return [getattr(mapper.class_ if target is None else target, name) for name in key_names(mapper)]
+
+
+def primary_key(obj: Any) -> Sequence[Any]:
+    """An object's primary key as it has it now."""
+    mapper: Mapper[Any] = inspect(obj).mapper
+    return mapper.primary_key_from_instance(obj)
+
+
+def is_among(attributes: Sequence[Any], keys: Sequence[Sequence[Any]]) -> ColumnElement[bool]:
+    """Whether a row's primary key is one of these."""
+    if len(attributes) == 1:
+        return cast("ColumnElement[bool]", attributes[0].in_([key[0] for key in keys]))
+    return tuple_(*attributes).in_([tuple(key) for key in keys])
 
 
 class Identity:

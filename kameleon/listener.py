@@ -20,6 +20,7 @@ from sqlalchemy.orm import InstanceState, Mapper, ORMExecuteState, Session, scop
 from . import statements
 from .binds import Binds
 from .errors import InvalidInput, InvalidRecord
+from .identity import primary_key
 from .mapping import Mapped, Mappings
 from .queue import DROP, LOAD, Change, Put, Queue
 from .search.criteria import as_condition
@@ -252,7 +253,7 @@ class Sessions:
         deleted = {id(obj) for obj in session.deleted}
         for obj in objects:
             if self.mappings.dependents(type(obj)) and (id(obj) in deleted or session.is_modified(obj)):
-                keys.setdefault(type(obj), []).append(tuple(key_of(obj)))
+                keys.setdefault(type(obj), []).append(tuple(primary_key(obj)))
         for cls, found in keys.items():
             self.hear_dependents(session, cls, found)
 
@@ -498,8 +499,3 @@ def _sync(session: Any) -> Session:
 def state_of(obj: Any) -> InstanceState[Any]:
     state: InstanceState[Any] = inspect(obj)
     return state
-
-
-def key_of(obj: Any) -> Sequence[Any]:
-    """An object's primary key as it is now."""
-    return state_of(obj).mapper.primary_key_from_instance(obj)

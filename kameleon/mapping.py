@@ -27,7 +27,6 @@ from sqlalchemy import (
     false,
     inspect,
     select,
-    tuple_,
 )
 from sqlalchemy.orm import InstanceState, Load, Mapper, Session, aliased
 from sqlalchemy.orm.attributes import get_history
@@ -35,8 +34,9 @@ from sqlalchemy.orm.base import PassiveFlag
 
 from .content import check_entity, normalize, say
 from .errors import InvalidInput, InvalidRecord
-from .identity import Identity
+from .identity import Identity, is_among, key_attributes, key_names
 from .queue import Put
+from .search.tables import parts
 from .values import Ref
 
 MAX_WEIGHT = 10
@@ -92,14 +92,13 @@ def searchable(
     )
 
     def declare(cls: T) -> T:
-        global _newest
         if name is not None:
             check_entity(name)
         if inspect(cls, raiseerr=False) is not None:
             _check_names(cls, declaration)
         setattr(cls, ATTRIBUTE, declaration)
         declared.add(cls)
-        _newest = next(_declarations)
+        _forget_what_was_known()
         return cls
 
     return declare
@@ -120,7 +119,7 @@ def _attributes(cls: type) -> list[str]:
 
 @event.listens_for(Mapper, "after_configured")
 def _forget_what_was_known() -> None:
-    """A class that inherits a declaration may have been mapped."""
+    """A class was declared, or one that inherits a declaration may have been mapped."""
     global _newest
     _newest = next(_declarations)
 
@@ -135,7 +134,7 @@ class Mapped:
         self.entity = check_entity(_entity(mapper, declaration))
         self.identity = Identity(mapper.primary_key, dialect)
         _check_names(mapper.class_, declaration)
-        self.key_names = tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
+        self.key_names = key_names(mapper)
         columns = set(mapper.column_attrs.keys())
         for field in declaration.fields:
             if field in mapper.relationships:
@@ -228,69 +227,65 @@ class Mapped:
     def load(self, connection: Connection, ids: Sequence[str]) -> Iterator[tuple[str, Put | None]]:
         """What the rows of these ids say, read from the database; None for a row that is not there or kept out."""
         found: dict[str, Put | None] = dict.fromkeys(ids)
-        wanted = [key for id_ in ids if (key := self.identity.key_of(id_)) is not None]
-        for start in range(0, len(wanted), KEYS_A_STATEMENT):
-            for obj in objects(connection, self.among(self.rows(), wanted[start : start + KEYS_A_STATEMENT])):
+        for keys in parts(self._keys(ids), KEYS_A_STATEMENT):
+            for obj in objects(connection, self.among(self.rows(), keys)):
                 if self.is_of(type(obj)):
                     found[self.ref_of(obj).id] = self.said(obj)
         yield from found.items()
 
     def rows(self) -> Select[Any]:
         """Its objects by key, with what they depend on."""
-        attributes = [getattr(self.owner.class_, name) for name in self.key_names]
-        return select(self.owner.class_).options(*map(_loading, self.paths)).order_by(*attributes)
+        loading = map(_loading, self.paths)
+        return select(self.owner.class_).options(*loading).order_by(*key_attributes(self.owner))
 
     def is_of(self, cls: type) -> bool:
         """Whether objects of the class are of this entity."""
         return _owner(inspect(cls), getattr(cls, ATTRIBUTE, None)) is self.owner
 
-    def among(self, statement: Select[Any], keys: Sequence[tuple[Any, ...]]) -> Select[Any]:
+    def among(self, statement: Select[Any], keys: Sequence[Sequence[Any]]) -> Select[Any]:
         """The statement's rows of these primary keys."""
-        attributes = [getattr(self.mapper.class_, name) for name in self.key_names]
-        if len(attributes) == 1:
-            return statement.where(attributes[0].in_([key[0] for key in keys]))
-        return statement.where(tuple_(*attributes).in_(keys))
+        return statement.where(is_among(key_attributes(self.mapper), keys))
 
     def ranked(self, statement: Select[Any], ids: Sequence[str]) -> Select[Any]:
         """The statement's rows of these ids, in their order."""
-        keys = [key for id_ in ids if (key := self.identity.key_of(id_)) is not None]
+        keys = self._keys(ids)
         if not keys:
             return statement.where(false())
-        attributes = [getattr(self.mapper.class_, name) for name in self.key_names]
+        attributes = key_attributes(self.mapper)
         ranks = [
             (and_(*(a == part for a, part in zip(attributes, key, strict=True))), rank) for rank, key in enumerate(keys)
         ]
         return self.among(statement, keys).order_by(case(*ranks))
+
+    def _keys(self, ids: Iterable[str]) -> list[tuple[Any, ...]]:
+        """Primary keys of ids that this table can have."""
+        return [key for id_ in ids if (key := self.identity.key_of(id_)) is not None]
 
     def owners(
         self, connection: Connection, path: Sequence[Any], depth: int, keys: Sequence[Sequence[Any]]
     ) -> list[Ref]:
         """The records that reach, over `depth` relationships of `path`, an object of these primary keys."""
         statement, target = self._reach(path, depth)
-        mapper = path[depth - 1].mapper
-        attributes = _keys_of(target, mapper)
+        attributes = key_attributes(path[depth - 1].mapper, target)
         found: dict[Ref, None] = {}
-        for start in range(0, len(keys), KEYS_A_STATEMENT):
-            part = [tuple(key) for key in keys[start : start + KEYS_A_STATEMENT]]
-            chosen = attributes[0].in_([k[0] for k in part]) if len(attributes) == 1 else tuple_(*attributes).in_(part)
-            for row in connection.execute(statement.where(chosen).distinct()):
+        for part in parts(keys, KEYS_A_STATEMENT):
+            for row in connection.execute(statement.where(is_among(attributes, part)).distinct()):
                 found[self.ref(tuple(row))] = None
         return list(found)
 
     def hold_links(self, connection: Connection, ids: Sequence[str]) -> None:
         """Nobody changes what these records depend on before the transaction ends."""
-        keys = [key for id_ in ids if (key := self.identity.key_of(id_)) is not None]
         for path in self.paths:
             for depth, link in enumerate(path, 1):
                 statement, target = self._reach(path, depth)
-                held = statement.order_by(*_keys_of(target, link.mapper)).with_for_update(read=True, of=target)
-                for start in range(0, len(keys), KEYS_A_STATEMENT):
-                    connection.execute(self.among(held, keys[start : start + KEYS_A_STATEMENT])).all()
+                held = statement.order_by(*key_attributes(link.mapper, target)).with_for_update(read=True, of=target)
+                for keys in parts(self._keys(ids), KEYS_A_STATEMENT):
+                    connection.execute(self.among(held, keys)).all()
 
     def _reach(self, path: Sequence[Any], depth: int) -> tuple[Select[Any], Any]:
         """Keys of records, joined over relationships to what they depend on; and that."""
         cls = self.mapper.class_
-        statement = select(*(getattr(cls, name) for name in self.key_names)).select_from(cls)
+        statement = select(*key_attributes(self.mapper)).select_from(cls)
         target: Any = cls
         for link in path[:depth]:
             nearer, target = target, aliased(link.entity)
@@ -361,10 +356,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, Iterable):
         return [plain(item) for item in value]
     return value
-
-
-def _keys_of(target: Any, mapper: Mapper[Any]) -> list[Any]:
-    return [getattr(target, mapper.get_property_by_column(column).key) for column in mapper.primary_key]
 
 
 def _loading(path: Sequence[Any]) -> Any:

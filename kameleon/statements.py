@@ -11,6 +11,7 @@ from sqlalchemy import inspect, select
 from sqlalchemy.orm import Mapper, ORMExecuteState
 
 from .errors import InvalidInput
+from .identity import key_attributes, key_names, primary_key
 
 if TYPE_CHECKING:
     from .listener import AttachedSession, Sessions
@@ -43,7 +44,7 @@ def bulk_save(
     known = {mapper for mapper in mappers if any(own.is_heard(mapper) for own in session.kameleon)}
     heard = [obj for obj in objects if inspect(obj).mapper in known]
     _hear_objects(session, heard)
-    if any(None in _key_of(obj) for obj in heard):
+    if any(None in primary_key(obj) for obj in heard):
         options["return_defaults"] = True
     save(objects, **options)
     _hear_objects(session, heard)
@@ -77,10 +78,6 @@ def bulk_update(
     _hear(session, mapper, keys)
 
 
-def key_names(mapper: Mapper[Any]) -> list[str]:
-    return [mapper.get_property_by_column(column).key for column in mapper.primary_key]
-
-
 def _hear(session: "AttachedSession", mapper: Mapper[Any], keys: Keys) -> None:
     for own in session.kameleon:
         if own.is_heard(mapper):
@@ -90,14 +87,9 @@ def _hear(session: "AttachedSession", mapper: Mapper[Any], keys: Keys) -> None:
 def _hear_objects(session: "AttachedSession", objects: Sequence[Any]) -> None:
     by_class: dict[Mapper[Any], list[Sequence[Any]]] = {}
     for obj in objects:
-        by_class.setdefault(inspect(obj).mapper, []).append(_key_of(obj))
+        by_class.setdefault(inspect(obj).mapper, []).append(primary_key(obj))
     for mapper, keys in by_class.items():
         _hear(session, mapper, keys)
-
-
-def _key_of(obj: Any) -> Sequence[Any]:
-    mapper: Mapper[Any] = inspect(obj).mapper
-    return mapper.primary_key_from_instance(obj)
 
 
 def _insert(sessions: "Sessions", state: ORMExecuteState, mapper: Mapper[Any]) -> Any:
@@ -117,7 +109,7 @@ def _insert(sessions: "Sessions", state: ORMExecuteState, mapper: Mapper[Any]) -
 def _insert_returning(sessions: "Sessions", state: ORMExecuteState, mapper: Mapper[Any]) -> Any:
     """The keys beside what the statement returns anyway. What returned nothing still knows how many rows it was."""
     statement: Any = state.statement
-    columns = [getattr(mapper.class_, name).label(f"kameleon_key{n}") for n, name in enumerate(key_names(mapper))]
+    columns = [key.label(f"kameleon_key{n}") for n, key in enumerate(key_attributes(mapper))]
     frozen = state.invoke_statement(statement=statement.returning(*columns)).freeze()
     keys = [tuple(row)[-len(columns) :] for row in frozen()]
     sessions.hear_rows(state.session, mapper, keys)
@@ -142,11 +134,10 @@ def _named(mapper: Mapper[Any], parameters: Any) -> Keys | None:
 def _matching(sessions: "Sessions", state: ORMExecuteState, mapper: Mapper[Any]) -> Keys:
     """The keys of the rows that an update or delete is about to meet."""
     statement: Any = state.statement
-    names = key_names(mapper)
     if state.is_update:
         given = state.parameters if isinstance(state.parameters, dict) else ()
         _refuse_moved(mapper, [*(statement._values or ()), *(pair[0] for pair in _ordered(statement)), *given])
-    wanted = select(*(getattr(mapper.class_, name) for name in names)).options(*state.user_defined_options)
+    wanted = select(*key_attributes(mapper)).options(*state.user_defined_options)
     if statement.whereclause is not None:
         wanted = wanted.where(statement.whereclause)
     if state.session.autoflush:
