@@ -40,7 +40,7 @@ class Binds:
     def bind(self, session: "AttachedSession | Session", mapped: Mapped) -> Engine | Connection | None:
         """Where a class's rows are written, None if another attached engine indexes them. Raises InvalidInput if none
         does."""
-        bind = session.get_bind(mapped.mapper, clause=_writing(mapped))
+        bind = session.get_bind(mapped.mapper, clause=mapped.write)
         if self.serves(bind.engine):
             return bind
         if not any(other.binds.serves(bind.engine) for other in getattr(session, "kameleon", ())):
@@ -54,7 +54,7 @@ class Binds:
         """The connection that a class's rows go through, None if another attached engine indexes them."""
         if self.bind(session, mapped) is None:
             return None
-        return self.checked(session.connection(bind_arguments={"mapper": mapped.mapper, "clause": _writing(mapped)}))
+        return self.checked(session.connection(bind_arguments={"mapper": mapped.mapper, "clause": mapped.write}))
 
     def connection_to(self, session: Session, mapper: Mapper[Any]) -> Connection | None:
         """The connection that a mapper's statements go through, None if that is another database's."""
@@ -80,11 +80,6 @@ class Binds:
                 "SearchEngine(engine.execution_options(schema_translate_map=...)).attach(...) for each"
             )
         return connection
-
-
-def _writing(mapped: Mapped) -> Any:
-    """What a session that reads elsewhere than it writes is asked with."""
-    return update(mapped.owner.local_table)  # type: ignore[arg-type]
 
 
 def _place(query: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ commits.
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import ColumnElement, Connection, Engine, event, inspect, true
@@ -26,7 +26,7 @@ from .queue import DROP, LOAD, Change, Put, Queue
 from .search.criteria import as_condition
 from .search.writing import Indexing, check_indexing
 from .tracking import Tracking
-from .values import IndexReport, Ref
+from .values import IndexReport, Ref, ids_by_entity
 
 if TYPE_CHECKING:
     from .search.engine import SearchEngine
@@ -169,13 +169,12 @@ class Sessions:
         touched = self._touched.pop(session, {})
         gone = [state.obj() for state, (is_delete, is_listed) in context.states.items() if is_delete and not is_listed]
         edited = [obj for obj in session.dirty if id(obj) in touched or self._is_changed(obj, session)]
-        for obj, mapped, queue in self._mine(session, gone):
-            queue.drop(mapped.ref(state_of(obj).identity or ()))
-        for obj, mapped, queue in self._mine(session, [*session.new, *edited]):
-            self._queue_object(obj, mapped, queue)
+        for obj, mapped, connection in self._mine(session, gone):
+            self.queue(connection).drop(mapped.ref(state_of(obj).identity or ()))
+        for obj, mapped, connection in self._mine(session, [*session.new, *edited]):
+            self._queue_object(obj, mapped, self.queue(connection))
             if mapped.paths and self.search.can_hold_rows:
-                connection = self.binds.connection(session, mapped)
-                self._linked.setdefault(cast(Connection, connection), set()).add(mapped.ref_of(obj))
+                self._linked.setdefault(connection, set()).add(mapped.ref_of(obj))
         self._hear_dependents(session, [*session.new, *session.dirty])
 
     def after_flush_postexec(self, session: Session, _context: Any) -> None:
@@ -234,16 +233,15 @@ class Sessions:
         else:
             queue.put(ref, *put)
 
-    def _mine(self, session: Session, objects: Iterable[Any]) -> Iterator[tuple[Any, Mapped, Queue]]:
-        """The searchable ones whose database is this engine's, each with the queue of its connection."""
-        homes: dict[type, tuple[Mapped, Queue] | None] = {}
+    def _mine(self, session: Session, objects: Iterable[Any]) -> Iterator[tuple[Any, Mapped, Connection]]:
+        """The searchable ones whose database is this engine's, each with the connection of its rows."""
+        homes: dict[type, tuple[Mapped, Connection] | None] = {}
         for obj in objects:
             cls = type(obj)
             if cls not in homes:
                 mapped = self.mappings.of(cls)
-                homes[cls] = None
-                if mapped is not None and (connection := self.binds.connection(session, mapped)) is not None:
-                    homes[cls] = mapped, self.queue(connection)
+                connection = self.binds.connection(session, mapped) if mapped is not None else None
+                homes[cls] = (mapped, connection) if mapped is not None and connection is not None else None
             if home := homes[cls]:
                 yield obj, *home
 
@@ -292,7 +290,7 @@ class Sessions:
         if connection is not None and (queue := self._queues.get(connection)):
             changes = queue.pending()
             known.update((ref, put) for ref, put in changes.items() if isinstance(put, Put))
-            known.update((ref, put) for ref, put in self._read(connection, changes) if put is not None)
+            known.update((ref, put) for ref, put in self.read(connection, loads(changes)).items() if put is not None)
         with session.no_autoflush:
             known.update(self._pending(session, session.dirty, is_new=False))
             new = [put.content for _, put in self._pending(session, session.new, is_new=True)]
@@ -344,7 +342,7 @@ class Sessions:
         self._hold(connection, asked)
         marks = self.tracking.marks(connection, queue, asked)
         changes = queue.pending()
-        changes |= {ref: DROP if put is None else put for ref, put in self._read(connection, changes)}
+        changes |= {ref: put or DROP for ref, put in self.read(connection, loads(changes)).items()}
         puts = {ref: put for ref, put in changes.items() if isinstance(put, Put)}
         drops = [ref for ref in changes if ref not in puts]
         indexing = indexing or self.search.indexing
@@ -358,22 +356,17 @@ class Sessions:
         latter. Always in this order, for who waits for an index row already has what it changed."""
         if not self.search.can_hold_rows:
             return
-        linked: dict[str, list[str]] = {}
-        for ref in self._linked.pop(connection, ()):
-            linked.setdefault(ref.entity, []).append(ref.id)
-        for entity in sorted(linked):
-            self.mappings.of_entity(entity).hold_links(connection, sorted(linked[entity]))
+        for entity, ids in ids_by_entity(sorted(self._linked.pop(connection, ()))).items():
+            self.mappings.of_entity(entity).hold_links(connection, ids)
         self.search.hold(connection, refs)
 
-    def _read(self, connection: Connection, changes: Mapping[Ref, Change]) -> Iterator[tuple[Ref, Put | None]]:
-        """What is to be read from tables, an entity at a time; None for what is to leave the index."""
-        wanted: dict[str, list[str]] = {}
-        for ref, change in changes.items():
-            if change is LOAD:
-                wanted.setdefault(ref.entity, []).append(ref.id)
-        for entity, ids in wanted.items():
-            for id_, put in self.mappings.of_entity(entity).load(connection, ids):
-                yield Ref(entity, id_), put
+    def read(self, connection: Connection, refs: Iterable[Ref]) -> dict[Ref, Put | None]:
+        """What the rows of records say now, an entity at a time; None for what is to leave the index."""
+        return {
+            Ref(entity, id_): put
+            for entity, ids in ids_by_entity(refs).items()
+            for id_, put in self.mappings.of_entity(entity).load(connection, ids)
+        }
 
     def _indexing_of(self, session: Session) -> Indexing:
         of_class = getattr(session, "kameleon_indexing", {}).get(self)
@@ -488,6 +481,10 @@ class Sessions:
     def _commit_twophase(self, connection: Connection, _xid: Any, is_prepared: bool) -> None:
         if not is_prepared:
             self._commit(connection)
+
+
+def loads(changes: Mapping[Ref, Change]) -> list[Ref]:
+    return [ref for ref, change in changes.items() if change is LOAD]
 
 
 def _sync(session: Any) -> Session:

@@ -27,6 +27,7 @@ from sqlalchemy import (
     false,
     inspect,
     select,
+    update,
 )
 from sqlalchemy.orm import InstanceState, Load, Mapper, Session, aliased
 from sqlalchemy.orm.attributes import get_history
@@ -135,6 +136,7 @@ class Mapped:
         self.identity = Identity(mapper.primary_key, dialect)
         _check_names(mapper.class_, declaration)
         self.key_names = key_names(mapper)
+        self.write = update(owner.class_)  # what a session that reads elsewhere than it writes is asked with
         columns = set(mapper.column_attrs.keys())
         for field in declaration.fields:
             if field in mapper.relationships:

@@ -14,7 +14,7 @@ from .errors import InvalidInput, InvalidRecord
 from .mapping import Mapped
 from .queue import Put, Queue
 from .search.tables import IDS_A_STATEMENT, parts
-from .values import IndexReport, Ref
+from .values import IndexReport, Ref, ids_by_entity
 
 if TYPE_CHECKING:
     from .listener import Sessions
@@ -69,14 +69,12 @@ class Tracking:
         tracked = self.tracked(connection)
         if not tracked:
             return []
-        by_entity: dict[str, list[str]] = {}
-        for ref in refs:
-            if ref.entity in tracked:
-                queue.load(ref)
-                by_entity.setdefault(ref.entity, []).append(ref.id)
+        marked = [ref for ref in refs if ref.entity in tracked]
+        for ref in marked:
+            queue.load(ref)
         dirty = self._tables.dirty
         found: list[int] = []
-        for entity, ids in by_entity.items():
+        for entity, ids in ids_by_entity(marked).items():
             for part in parts(ids, IDS_A_STATEMENT):
                 asked = select(dirty.c.seq).where(dirty.c.entity_name == entity, dirty.c.record_id.in_(part))
                 found += connection.execute(asked).scalars()
@@ -124,22 +122,14 @@ class Tracking:
 
     def _said(self, connection: Connection, refs: Sequence[Ref]) -> dict[Ref, Put | None]:
         """What marked rows say. One that cannot say it keeps its mark, is told of, and is not asked again here."""
-        by_entity: dict[str, list[str]] = {}
-        for ref in refs:
-            by_entity.setdefault(ref.entity, []).append(ref.id)
-        found: dict[Ref, Put | None] = {}
-        for entity, ids in by_entity.items():
-            mapped = self._sessions.mappings.of_entity(entity)
-            try:
-                found |= {Ref(entity, id_): put for id_, put in mapped.load(connection, ids)}
-            except InvalidRecord as error:
-                if len(ids) > 1:
-                    for id_ in ids:
-                        found |= self._said(connection, [Ref(entity, id_)])
-                else:
-                    self._mute.add(Ref(entity, ids[0]))
-                    log.warning("catch_up: %s", error)
-        return found
+        try:
+            return self._sessions.read(connection, refs)
+        except InvalidRecord as error:
+            if len(refs) > 1:
+                return {found: put for ref in refs for found, put in self._said(connection, [ref]).items()}
+            self._mute.update(refs)
+            log.warning("catch_up: %s", error)
+            return {}
 
     def _tables_of(self, mapped: Mapped) -> Iterable[tuple[Table, set[str]]]:
         """The tables of a class and those that inherit it, each with the entities that its rows may be of."""

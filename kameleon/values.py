@@ -1,6 +1,6 @@
 """The values that cross kameleon's borders: frozen, plain, importing nothing of kameleon's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -14,6 +14,14 @@ class Ref(NamedTuple):
 
     entity: str
     id: str
+
+
+def ids_by_entity(refs: Iterable[Ref]) -> dict[str, list[str]]:
+    """In the order of the refs."""
+    grouped: dict[str, list[str]] = {}
+    for entity, id_ in refs:
+        grouped.setdefault(entity, []).append(id_)
+    return grouped
 
 
 @dataclass(frozen=True, slots=True)
