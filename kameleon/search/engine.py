@@ -141,7 +141,7 @@ class SearchEngine(Transactions):
         """Index up to `limit` rows that triggers marked, as they stand; None if none is marked. Warns of marks whose
         classes are not imported."""
         with self.reading() as conn:
-            if not self._store.has_marks(conn):
+            if conn.execute(select(self.tables.dirty.c.seq).limit(1)).first() is None:
                 return None
             unknown = self.sessions.tracking.unknown(conn)
         if unknown:

@@ -31,8 +31,6 @@ from sqlalchemy import (
     Text,
     TwoPhaseTransaction,
     func,
-    literal,
-    select,
     text,
 )
 from sqlalchemy import cast as cast_to
@@ -54,7 +52,7 @@ from .postgresql_health import Health
 from .postgresql_schema import ITERATIVE_SINCE, MAX_VECTOR
 from .postgresql_where import comparison
 from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Scope, Spans, State, Term, bound, row_id
-from .tables import has_room, hyphenated, parts, utc
+from .tables import has_room, id_text, parts, utc
 
 ROWS_A_STATEMENT = 1_000
 ROWS_A_COPY = 4_000
@@ -580,13 +578,10 @@ class PostgreSQLStore(Health):
         self, connection: Connection, table: Table, key: Sequence[tuple[Any, str]], entities: Sequence[str]
     ) -> None:
         if entities:
-            id_of = partial(row_id, self, connection.dialect, key)
+            id_of = partial(row_id, self.id_text, connection.dialect, key)
             postgresql_triggers.create(connection, table, entities, id_of, self._names["search"])
         else:
             postgresql_triggers.drop(connection, table, self._names["search"])
-
-    def has_marks(self, connection: Connection) -> bool:
-        return connection.execute(select(self.tables.dirty.c.seq).limit(1)).first() is not None
 
     # health
 
@@ -598,16 +593,7 @@ class PostgreSQLStore(Health):
     # filters
 
     def id_text(self, columns: Sequence[tuple[Any, str]]) -> ColumnElement[str]:
-        if len(columns) == 1:
-            return as_text(*columns[0]).collate("C")
-        parts_ = [
-            as_text(c, kind) if kind == "integer" else cast_to(func.to_json(as_text(c, kind)), Text)
-            for c, kind in columns
-        ]
-        joined = parts_[0]
-        for part in parts_[1:]:
-            joined = joined.op("||")(",").op("||")(part)
-        return literal("[", Text).op("||")(joined).op("||")("]").collate("C")
+        return id_text(columns, lambda text: cast_to(func.to_json(text), Text)).collate("C")
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}
@@ -634,10 +620,6 @@ class PostgreSQLStore(Health):
         """The same on `kdb_records`, `:scope` being bound."""
         asked = condition(filter_, binds, comparison)
         return f"kdb_records.entity_name = ANY(:scope) AND {asked}" if entities else asked
-
-
-def as_text(column: Any, kind: str) -> ColumnElement[str]:
-    return hyphenated(column) if kind == "hex" else cast_to(column, Text)
 
 
 def with_emphasis(content: str, emphasis: str) -> str:

@@ -15,8 +15,7 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, Text, func, literal, select, text
-from sqlalchemy import cast as cast_to
+from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select, text
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
@@ -29,7 +28,7 @@ from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_
 from .filters import Filter, condition
 from .sqlite_where import comparison
 from .store import Cached, Candidates, Embedding, Entry, Fault, Hit, Key, Scope, Spans, State, Term, bound, row_id
-from .tables import SCHEMA_VERSION, Tables, document, has_room, hyphenated, instant, is_current, parts, utc
+from .tables import SCHEMA_VERSION, Tables, document, has_room, id_text, instant, is_current, parts, utc
 
 if TYPE_CHECKING:
     from .mirror import Mirror
@@ -659,13 +658,10 @@ class SQLiteStore:
         self, connection: Connection, table: Table, key: Sequence[tuple[Any, str]], entities: Sequence[str]
     ) -> None:
         if entities:
-            id_of = partial(row_id, self, connection.dialect, key)
+            id_of = partial(row_id, self.id_text, connection.dialect, key)
             sqlite_triggers.create(connection, table, entities, id_of)
         else:
             sqlite_triggers.drop(connection, table)
-
-    def has_marks(self, connection: Connection) -> bool:
-        return connection.execute(select(self.tables.dirty.c.seq).limit(1)).first() is not None
 
     # health
 
@@ -716,13 +712,7 @@ class SQLiteStore:
     # filters
 
     def id_text(self, columns: Sequence[tuple[Any, str]]) -> ColumnElement[str]:
-        if len(columns) == 1:
-            return as_text(*columns[0])
-        parts_ = [as_text(c, kind) if kind == "integer" else func.json_quote(as_text(c, kind)) for c, kind in columns]
-        joined = parts_[0]
-        for part in parts_[1:]:
-            joined = joined.op("||")(",").op("||")(part)
-        return literal("[").op("||")(joined).op("||")("]")
+        return id_text(columns, func.json_quote)
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}
@@ -743,10 +733,6 @@ class SQLiteStore:
             parts_.append(f"s.record_id IN ({scope.among.sql})")
             binds |= scope.among.binds
         return " AND ".join(parts_) or "1", binds
-
-
-def as_text(column: Any, kind: str) -> ColumnElement[str]:
-    return hyphenated(column) if kind == "hex" else cast_to(column, Text)
 
 
 def keyword_terms(content: str, emphasis: str) -> str:

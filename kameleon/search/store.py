@@ -4,7 +4,7 @@ A store holds no transaction of its own: every verb works on the connection it i
 likes to name an index row by within one transaction (a rowid, a `Ref`); only the store looks inside them.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +18,7 @@ from .tables import Tables
 
 Key = Hashable
 Spans = tuple[tuple[int, int], ...]
+IdText = Callable[[Sequence[tuple[Any, str]]], ColumnElement[str]]
 
 
 class Entry(NamedTuple):
@@ -96,11 +97,11 @@ def bound(statement: TextClause, binds: Mapping[str, Any]) -> tuple[TextClause, 
     return statement.bindparams(*typed) if typed else statement, plain
 
 
-def row_id(store: "Store", dialect: Dialect, key: Sequence[tuple[Any, str]], row: str) -> str:
+def row_id(id_text: IdText, dialect: Dialect, key: Sequence[tuple[Any, str]], row: str) -> str:
     """The id of a trigger's row OLD or NEW, as SQL."""
     quote = dialect.identifier_preparer.quote
     parts = [(literal_column(f"{row}.{quote(column.name)}", column.type), kind) for column, kind in key]
-    return str(store.id_text(parts).compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+    return str(id_text(parts).compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +275,6 @@ class Store(Protocol):
         """Triggers that put a mark into `kdb_dirty` for each row of the table that changes, under each of the entities;
         without any, the triggers go. `key` as in `id_text`."""
 
-    def has_marks(self, connection: Connection) -> bool: ...
     def faults(self, connection: Connection, *, has_provider: bool) -> list[Fault]:
         """What is wrong with the database's settings and extensions."""
 

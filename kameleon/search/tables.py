@@ -1,7 +1,7 @@
 """The tables that are the same on both databases, as SQLAlchemy sees them. What differs stands in the dialect files."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
@@ -21,8 +21,10 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     func,
+    literal,
     type_coerce,
 )
+from sqlalchemy import cast as cast_to
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
@@ -88,6 +90,24 @@ def hyphenated(column: Any) -> ColumnElement[str]:
     for start, length in ((9, 4), (13, 4), (17, 4), (21, 12)):
         text = text.op("||")("-").op("||")(func.substr(digits_, start, length))
     return cast("ColumnElement[str]", text)
+
+
+def as_text(column: Any, kind: str) -> ColumnElement[str]:
+    """A part of a primary key as text; `kind` as `identity` has it."""
+    return hyphenated(column) if kind == "hex" else cast_to(column, Text)
+
+
+def id_text(key: Sequence[tuple[Any, str]], quoted: Callable[[Any], Any]) -> ColumnElement[str]:
+    """A record's id from the (column, kind) parts of a primary key; `quoted` makes a JSON string of a text."""
+    if len(key) == 1:
+        return as_text(*key[0])
+    first, *others = (
+        as_text(column, kind) if kind == "integer" else quoted(as_text(column, kind)) for column, kind in key
+    )
+    joined: Any = literal("[", Text).op("||")(first)
+    for part in others:
+        joined = joined.op("||")(",").op("||")(part)
+    return cast("ColumnElement[str]", joined.op("||")("]"))
 
 
 class Document(TypeDecorator[Any]):
