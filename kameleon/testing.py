@@ -93,8 +93,7 @@ def _connection(obj: object, search: SearchEngine) -> Connection | None:
     if session is None or not session.in_transaction():
         return None
     mapper = search.sessions.searchable(type(obj)).mapper
-    connection = session.connection(bind_arguments={"mapper": mapper})
-    return connection if search.sessions.binds.serves(connection.engine) else None
+    return search.sessions.binds.connection_to(session, mapper)
 
 
 def _content(ref: Ref, search: SearchEngine, connection: Connection | None) -> str | None:

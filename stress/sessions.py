@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
+from hypothesis import seed as seeded
 from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import Engine
 
@@ -21,13 +22,13 @@ def run(rows: int, seed: int) -> Iterator[str]:
     """`rows` steps in all on each database."""
     with tempfile.TemporaryDirectory() as folder:
         engine = create_engine(f"sqlite:///{Path(folder) / 'sessions.db'}")
-        yield checked("SQLite", engine, rows)
+        yield checked("SQLite", engine, rows, seed)
         engine.dispose()
     with postgresql() as engine:
-        yield checked("PostgreSQL", engine, rows)
+        yield checked("PostgreSQL", engine, rows, seed)
 
 
-def checked(name: str, engine: Engine, steps: int) -> str:
+def checked(name: str, engine: Engine, steps: int, seed: int) -> str:
     asked = settings(
         max_examples=max(1, steps // STEPS),
         stateful_step_count=STEPS,
@@ -36,5 +37,5 @@ def checked(name: str, engine: Engine, steps: int) -> str:
         suppress_health_check=list(HealthCheck),
     )
     with stopwatch() as watch:
-        run_state_machine_as_test(machine(engine), settings=asked)
-    return line(f"random sessions, {name}", steps=steps, differences=0, seconds=round(watch.seconds, 1))
+        run_state_machine_as_test(seeded(seed)(machine(engine)), settings=asked)
+    return line(f"random sessions, {name}", steps=steps, seed=seed, differences=0, seconds=round(watch.seconds, 1))

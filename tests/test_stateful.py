@@ -36,9 +36,8 @@ def machine(engine: Engine) -> type[RuleBasedStateMachine]:
             with engine.begin() as connection:
                 for table in reversed(Base.metadata.sorted_tables):
                     connection.execute(table.delete())
-                for name in ("kdb_search",):
-                    rows = connection.execute(text(f"SELECT entity_name, record_id FROM {name}")).all()
-                    search.delete_records([tuple(row) for row in rows], connection=connection)
+                rows = connection.execute(text("SELECT entity_name, record_id FROM kdb_search")).all()
+                search.delete_records([tuple(row) for row in rows], connection=connection)
             self.session: Session = maker()
             self.savepoints: list[Any] = []
             self.numbers = itertools.count()
