@@ -169,10 +169,10 @@ class Sessions:
         touched = self._touched.pop(session, {})
         gone = [state.obj() for state, (is_delete, is_listed) in context.states.items() if is_delete and not is_listed]
         edited = [obj for obj in session.dirty if id(obj) in touched or self._is_changed(obj, session)]
-        for obj, mapped, connection in self._mine(session, gone):
-            self.queue(connection).drop(mapped.ref(state_of(obj).identity or ()))
-        for obj, mapped, connection in self._mine(session, [*session.new, *edited]):
-            self._queue_object(obj, mapped, self.queue(connection))
+        for obj, mapped, _, queue in self._mine(session, gone):
+            queue.drop(mapped.ref(state_of(obj).identity or ()))
+        for obj, mapped, connection, queue in self._mine(session, [*session.new, *edited]):
+            self._queue_object(obj, mapped, queue)
             if mapped.paths and self.search.can_hold_rows:
                 self._linked.setdefault(connection, set()).add(mapped.ref_of(obj))
         self._hear_dependents(session, [*session.new, *session.dirty])
@@ -233,15 +233,17 @@ class Sessions:
         else:
             queue.put(ref, *put)
 
-    def _mine(self, session: Session, objects: Iterable[Any]) -> Iterator[tuple[Any, Mapped, Connection]]:
-        """The searchable ones whose database is this engine's, each with the connection of its rows."""
-        homes: dict[type, tuple[Mapped, Connection] | None] = {}
+    def _mine(self, session: Session, objects: Iterable[Any]) -> Iterator[tuple[Any, Mapped, Connection, Queue]]:
+        """The searchable ones whose database is this engine's, each with the connection of its rows and that one's
+        queue."""
+        homes: dict[type, tuple[Mapped, Connection, Queue] | None] = {}
         for obj in objects:
             cls = type(obj)
             if cls not in homes:
                 mapped = self.mappings.of(cls)
-                connection = self.binds.connection(session, mapped) if mapped is not None else None
-                homes[cls] = (mapped, connection) if mapped is not None and connection is not None else None
+                homes[cls] = None
+                if mapped is not None and (connection := self.binds.connection(session, mapped)) is not None:
+                    homes[cls] = mapped, connection, self.queue(connection)
             if home := homes[cls]:
                 yield obj, *home
 
