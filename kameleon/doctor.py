@@ -26,7 +26,7 @@ from .identity import key_attributes
 from .mapping import Mapped, objects
 from .queue import Put
 from .records import record_entry
-from .search.catalog import Entity, active, mismatch, of_fingerprint
+from .search.catalog import Entity, active, current, home, mismatch
 from .search.engine import SearchEngine
 from .search.store import Entry, Fault, Key
 from .search.tables import IDS_A_STATEMENT, parts
@@ -432,8 +432,8 @@ class Doctor:
         known = self.search.generations()
         provider = self.search.provider
         if provider is None or isinstance(provider, str):
-            return active(known)
-        return of_fingerprint(known, provider.fingerprint) or active(known)
+            return current(known)
+        return home(known, provider.fingerprint) or active(known)
 
     def _has_table(self, generation: Generation | None) -> bool:
         return generation is None or generation in self._generations()

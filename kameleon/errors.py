@@ -8,6 +8,9 @@ KameleonError
 ├── RecordExists                  an id is already taken, at `position` of the call
 ├── RecordMissing (LookupError)   no record of that id
 ├── EntityExists                  an entity of that name was created before
+├── ReindexRefused                a generation is not built, or not switched to
+│   ├── ReindexRunning            another run holds the lease, or took this one's
+│   └── GateRefused               the new model finds other records than `gate` allows
 ├── StorageError                  what the database said, translated, with its error as cause
 │   ├── SchemaMissing             kameleon's tables are not there
 │   ├── SchemaTooNew              written by a later kameleon
@@ -63,6 +66,18 @@ class RecordMissing(KameleonError, LookupError):
 
 
 class EntityExists(KameleonError):
+    pass
+
+
+class ReindexRefused(KameleonError):
+    pass
+
+
+class ReindexRunning(ReindexRefused):
+    pass
+
+
+class GateRefused(ReindexRefused):
     pass
 
 

@@ -30,6 +30,7 @@ class LegScore:
 
     `rank` is 1-based among that leg's candidates, None where the leg scored the record without having chosen it;
     `raw` is BM25 or the cosine; `score` is `raw` normalised to 0..1; `weight` is the leg's share in the fusion.
+    `generation` is the one whose embeddings the vector leg compared.
     """
 
     leg: str
@@ -38,6 +39,7 @@ class LegScore:
     score: float
     weight: float
     terms: tuple[str, ...] = ()
+    generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +112,15 @@ class SearchResults(list[SearchResult]):
 
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
-    """One entity's index: `indexed` records; `pending` of them lack a current embedding, `failed` were refused."""
+    """One entity's index: `indexed` records; `pending` of them lack a current embedding, `failed` were refused. `note`
+    says what keeps vectors from being searched with this engine's model."""
 
     entity: str
     indexed: int
     pending: int
     last_updated: datetime | None
     failed: int = 0
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,7 @@ class CacheStatus:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One row of the registry: all embeddings made by one fingerprint. `state`: building, active or retired."""
+    """One row of the registry: all embeddings made by one fingerprint. `state`: building, active, retired, dropped."""
 
     number: int
     provider: str
@@ -186,3 +190,115 @@ class Generation:
     fingerprint: str = ""
     weight: float = 0.5
     state: str = "active"
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuild:
+    """A run that builds or fills a generation, as any process sees it: records of `total` that are done, and seconds.
+    `phase`: embedding, indexing, comparing, done or stopped; `owner` is who holds its lease, None if nobody does."""
+
+    generation: int
+    phase: str
+    owner: str | None
+    total: int
+    embedded: int
+    reused: int
+    failed: int
+    embedding_s: float
+    writing_s: float
+    indexing_s: float
+    began_at: datetime
+    updated_at: datetime
+
+    @property
+    def done(self) -> int:
+        return self.embedded + self.reused + self.failed
+
+    @property
+    def rows_per_second(self) -> float:
+        """Of those who work at it, each for itself; 0 before the first batch."""
+        seconds = self.embedding_s + self.writing_s
+        return self.done / seconds if seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of embedding, at this rate; None before the first batch."""
+        return max(0, self.total - self.done) / self.rows_per_second if self.rows_per_second else None
+
+
+@dataclass(frozen=True, slots=True)
+class GateReport:
+    """How the rankings of two models compare. `overlap` is the share of the first ten that both have, averaged over
+    `queries`; nDCG@10 with linear gain over those of them with judgements, None without any."""
+
+    queries: int
+    overlap: float
+    judged: int = 0
+    ndcg_before: float | None = None
+    ndcg_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReindexReport:
+    """What `reindex` did, in records and seconds.
+
+    `action`: "nothing" (all is current), "filled" (what was pending in the active generation) or "built" (another
+    generation, `switched` says whether the index reads it now). `reused` came from the cache or an identical text of
+    the same batch; `failed` are tombstones, `failures` a few of them. `stopped` says why the run ended before its end,
+    `outage` that this was the provider: run it again and it resumes. `notes` are for the reader.
+    """
+
+    action: str
+    generation: int | None
+    model: str
+    embedded: int = 0
+    reused: int = 0
+    failed: int = 0
+    pending: int = 0
+    embedding_s: float = 0.0
+    writing_s: float = 0.0
+    indexing_s: float = 0.0
+    seconds: float = 0.0
+    switched: bool = False
+    stopped: str = ""
+    outage: str | None = None
+    failures: tuple[tuple[Ref, str], ...] = ()
+    gate: GateReport | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def rows_per_second(self) -> float:
+        """The index's build not counted."""
+        seconds = self.seconds - self.indexing_s
+        return (self.embedded + self.reused + self.failed) / seconds if seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReindexPlan:
+    """What `reindex` would do. `rows` are to be embedded, `distinct` texts of them, `cached` of those are paid already;
+    `batches` of `batch_size`. `tokens` are estimated from a sample, of texts that are not cached; `cost` in the price's
+    currency. Seconds are None where no rate is known. `disk_bytes` is what the new generation takes beside the old.
+    """
+
+    action: str
+    current_model: str | None
+    current_fingerprint: str | None
+    target_model: str
+    target_fingerprint: str
+    current_dimensions: int | None
+    target_dimensions: int
+    rows: int
+    distinct: int
+    cached: int
+    batches: int
+    batch_size: int
+    tokens: int
+    cost: float | None
+    rows_per_second: float | None
+    embedding_s: float | None
+    indexing_s: float | None
+    disk_bytes: int
+
+    @property
+    def dimensions_change(self) -> bool:
+        return self.current_dimensions is not None and self.current_dimensions != self.target_dimensions

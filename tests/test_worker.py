@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from kameleon import SearchEngine, Worker
 from kameleon.errors import InvalidInput, NoProvider, ProviderUnavailable
+from kameleon.search.tables import SCHEMA_VERSION
 from kameleon.testing import HashProvider
 
 from .conftest import Make, with_citus
@@ -284,4 +285,4 @@ def test_an_index_of_an_earlier_version_gets_its_queue_when_it_is_opened(
     assert [hit.id for hit in search.search("kept")] == ["1"]
     with engine.connect() as connection:
         version = connection.scalar(text("SELECT value FROM kdb_meta WHERE key = 'schema_version'"))
-    assert version == "2"
+    assert version == str(SCHEMA_VERSION)

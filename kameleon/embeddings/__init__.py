@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput, UnknownProvider
@@ -39,6 +40,7 @@ _HOMES = {
     "OpenAIProvider": ".openai",
     "StaticProvider": ".static",
 }
+BUNDLED_MODEL = "static-en-256"
 ENTRY_POINTS = "kameleon.providers"
 PROVIDERS = {"fastembed": "FastEmbedProvider", "openai": "OpenAIProvider", "static": "StaticProvider"}
 
@@ -57,6 +59,22 @@ def _provider_class(name: str) -> "type[EmbeddingProvider]":
         return added[name].load()  # type: ignore[no-any-return]
     known = ", ".join(sorted({*PROVIDERS, *added}))
     raise UnknownProvider(f"Unknown embedding provider {name!r}. Known: {known}")
+
+
+def chosen(provider: str | None, model: str | None, dimensions: int | None) -> tuple[str, dict[str, Any]]:
+    """A provider's name and options, from what a command names. Without a `provider` the model tells: a folder by the
+    files in it, else whoever has a model of that name."""
+    folder = Path(model) if model else None
+    if provider is None and folder is not None:
+        is_static = model == BUNDLED_MODEL or (folder / "model.safetensors").is_file()
+        is_openai = str(model).startswith("text-embedding-")
+        provider = "static" if is_static else "openai" if is_openai else "fastembed"
+    options: dict[str, Any] = {}
+    if model and not (provider == "static" and model == BUNDLED_MODEL):
+        options["path" if provider == "static" else "model"] = model
+    if dimensions is not None and provider not in ("static", "fastembed"):
+        options["dimensions"] = dimensions
+    return provider or "static", options
 
 
 def get_provider(provider: "str | EmbeddingProvider", **options: Any) -> "EmbeddingProvider":

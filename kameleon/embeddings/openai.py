@@ -24,6 +24,7 @@ except ImportError as error:
     raise MissingExtra("openai", "openai") from error
 
 MAX_INPUTS = 2048
+PRICES = {"text-embedding-3-small": 0.02, "text-embedding-3-large": 0.13, "text-embedding-ada-002": 0.10}
 BAD_TEXT = (400, 413, 422)
 COME_BACK = (408, 409, 425, 429)
 NOT_THE_TEXT = ("dimensions", "model", "user")
@@ -55,6 +56,7 @@ class OpenAIProvider(EmbeddingProvider):
         if not 1 <= batch_size <= MAX_INPUTS:
             raise InvalidInput(f"batch_size lies between 1 and {MAX_INPUTS} inputs a request, not {batch_size}")
         self.model_name = model
+        self.price_per_million = PRICES.get(model) if base_url is None else None
         self.dimensions = dimensions
         self.batch_size = batch_size
         self.max_tokens = max_tokens

@@ -33,7 +33,8 @@ class EmbeddingProvider:
 
     What it takes: `batch_size` texts a call at most, `max_batch_tokens` tokens a call, `max_tokens` tokens a text
     (None: no limit). How it is asked: `concurrency` calls at a time, `attempts` for each while it is down. `is_costly`
-    says that an embedding is worth keeping, because it costs money or a trip over the network.
+    says that an embedding is worth keeping, because it costs money or a trip over the network; `price_per_million` is
+    what a million tokens cost, None where that is not known.
 
     `vector_weight` (0..1) is how much the vector leg counts against the keyword leg when both are fused: how far this
     model's similarities are to be trusted. `revision` tells apart models of one name; `query_prefix` and
@@ -49,6 +50,7 @@ class EmbeddingProvider:
     concurrency: int = 1
     attempts: int = 3
     is_costly: bool = False
+    price_per_million: float | None = None
     vector_weight: float = 0.7
     revision: str = ""
     query_prefix: str = ""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, null, select, type_coerce
+from sqlalchemy import Connection, case, func, null, select, type_coerce
 
 from ..values import Generation
 from .store import Store
@@ -13,7 +13,7 @@ from .store import Store
 if TYPE_CHECKING:
     from ..embeddings.provider import EmbeddingProvider
 
-BUILDING, ACTIVE = "building", "active"
+BUILDING, ACTIVE, RETIRED, DROPPED = "building", "active", "retired", "dropped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +45,54 @@ def active(known: Sequence[Generation]) -> Generation | None:
     return next((generation for generation in known if generation.state == ACTIVE), None)
 
 
+def current(known: Sequence[Generation]) -> Generation | None:
+    """The generation whose model the index has: the active one, or while it is rebuilt in place the one being built."""
+    return active(known) or (known[-1] if known and known[-1].state == BUILDING else None)
+
+
 def of_fingerprint(known: Sequence[Generation], fingerprint: str) -> Generation | None:
-    """The generation of a fingerprint: the active one, else the newest that is not being built."""
+    """The generation that a query of this fingerprint reads: the active one, else the newest that is whole."""
     made = [g for g in known if g.fingerprint == fingerprint and g.state != BUILDING]
     return active(made) or (made[-1] if made else None)
 
 
+def home(known: Sequence[Generation], fingerprint: str) -> Generation | None:
+    """The generation that embeddings of this fingerprint are written to, which may be one that is being built."""
+    built = [g for g in known if g.fingerprint == fingerprint]
+    return of_fingerprint(known, fingerprint) or (built[-1] if built else None)
+
+
 def mismatch(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
-    """Why a provider has no place in the index: another model is active and it has no generation. Else empty."""
-    current = active(known)
-    if current is None or of_fingerprint(known, provider.fingerprint) is not None:
+    """Why a provider has no place in the index: it has another model and no generation of this one. Else empty."""
+    holds = current(known)
+    if holds is None or home(known, provider.fingerprint) is not None:
         return ""
     return (
-        f"the index holds embeddings of {current.model_name} ({current.dimensions} dimensions), this engine's provider "
-        f"is {provider.model_name}. Use the index's model"
+        f"the index holds embeddings of {holds.model_name} ({holds.dimensions} dimensions), this engine's provider is "
+        f"{provider.model_name} ({provider.dimensions}). Use the index's model, or move the index to this one: "
+        f"{command(provider)}"
     )
+
+
+def unread(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
+    """Why a query of a provider's cannot be compared with any embedding yet. Else empty."""
+    place = home(known, provider.fingerprint)
+    if place is not None and place.state == BUILDING and of_fingerprint(known, provider.fingerprint) is None:
+        return (
+            f"the embeddings of {provider.model_name} (generation {place.number}) are still being built: "
+            "`kameleon embeddings status` shows how far, `kameleon embeddings reindex` goes on with it"
+        )
+    return mismatch(known, provider)
+
+
+def command(provider: "EmbeddingProvider") -> str:
+    """What moves an index to a provider's model."""
+    if not provider.name:
+        return "search.reindex() of an engine with this provider"
+    model = next(
+        (provider.options[name] for name in ("path", "model") if name in provider.options), provider.model_name
+    )
+    return f"`kameleon embeddings reindex --provider {provider.name} --model {model}`, or search.reindex()"
 
 
 class Catalog:
@@ -69,9 +102,25 @@ class Catalog:
         self._entities = store.tables.entities
 
     def generations(self, connection: Connection) -> list[Generation]:
-        """Oldest first."""
+        """Those that have embeddings, oldest first."""
         table = self._generations
-        return [_generation(row) for row in connection.execute(table.select().order_by(table.c.number))]
+        there = table.select().where(table.c.state != DROPPED).order_by(table.c.number)
+        return [_generation(row) for row in connection.execute(there)]
+
+    def dropped(self, connection: Connection) -> list[Generation]:
+        """Those that had."""
+        table = self._generations
+        gone = table.select().where(table.c.state == DROPPED).order_by(table.c.number)
+        return [_generation(row) for row in connection.execute(gone)]
+
+    def retired_last(self, connection: Connection) -> Generation | None:
+        """The one that was active before the active one."""
+        table = self._generations
+        newest = (
+            table.select().where(table.c.state == RETIRED).order_by(table.c.updated_at.desc(), table.c.number.desc())
+        )
+        row = connection.execute(newest.limit(1)).one_or_none()
+        return _generation(row) if row else None
 
     def entities(self, connection: Connection) -> dict[str, Entity]:
         """By name."""
@@ -89,9 +138,8 @@ class Catalog:
         """Both, in one statement."""
         models, kinds = self._generations.c, self._entities.c
         nothing = type_coerce(null(), kinds.definition.type).label("definition")
-        both = select(*models, null().label("name"), nothing).union_all(
-            select(*(null() for _ in models), kinds.name, kinds.definition)
-        )
+        there = select(*models, null().label("name"), nothing).where(models.state != DROPPED)
+        both = there.union_all(select(*(null() for _ in models), kinds.name, kinds.definition))
         rows = connection.execute(both).all()
         made = sorted((_generation(row) for row in rows if row.name is None), key=lambda made: made.number)
         named = sorted((row for row in rows if row.name is not None), key=lambda row: row.name)
@@ -102,18 +150,18 @@ class Catalog:
     ) -> Generation | None:
         """The provider's of the `known` generations, an active one made if the index has none yet; None where another
         model is."""
-        if of_fingerprint(known, provider.fingerprint) is None and not mismatch(known, provider):
+        if home(known, provider.fingerprint) is None and not mismatch(known, provider):
             self._store.lock_registry(connection)
             known = self.generations(connection)
         if mismatch(known, provider):
             return None
-        return of_fingerprint(known, provider.fingerprint) or self._add_generation(connection, known, provider, ACTIVE)
+        return home(known, provider.fingerprint) or self.add_generation(connection, provider, ACTIVE)
 
-    def _add_generation(
-        self, connection: Connection, known: Sequence[Generation], provider: "EmbeddingProvider", state: str
-    ) -> Generation:
+    def add_generation(self, connection: Connection, provider: "EmbeddingProvider", state: str) -> Generation:
+        """A new one with its table; the registry is locked. A number is never given twice."""
+        last = connection.scalar(select(func.max(self._generations.c.number)))
         generation = Generation(
-            number=max((g.number for g in known), default=0) + 1,
+            number=(last or 0) + 1,
             provider=provider.name,
             options=dict(provider.options),
             model_name=provider.model_name,
@@ -127,6 +175,19 @@ class Catalog:
         connection.execute(self._generations.insert(), {**row, "created_at": now, "updated_at": now})
         self._store.add_generation(connection, generation)
         return generation
+
+    def switch(self, connection: Connection, to: Generation) -> None:
+        """Make a generation the active one, and retire the one that was, in one statement."""
+        table = self._generations
+        state = case((table.c.number == to.number, ACTIVE), else_=RETIRED)
+        changed = table.update().where((table.c.number == to.number) | (table.c.state == ACTIVE))
+        connection.execute(changed.values(state=state, updated_at=datetime.now(UTC)))
+
+    def forget(self, connection: Connection, numbers: Sequence[int]) -> None:
+        """From here on no transaction that begins knows of these; their tables are still there."""
+        table = self._generations
+        gone = table.update().where(table.c.number.in_(numbers))
+        connection.execute(gone.values(state=DROPPED, updated_at=datetime.now(UTC)))
 
     def write_entity(self, connection: Connection, entity: Entity, *, is_new: bool) -> None:
         table = self._entities

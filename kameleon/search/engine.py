@@ -12,8 +12,19 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, select, text, 
 from ..content import check_entity, check_id
 from ..database import synchronous
 from ..errors import InvalidInput, Outdated, ProviderError
-from ..values import BATCH_GENERATED, CacheStatus, Failure, Generation, IndexReport, IndexStatus, Ref, SearchResults
+from ..values import (
+    BATCH_GENERATED,
+    CacheStatus,
+    Failure,
+    Generation,
+    IndexReport,
+    IndexStatus,
+    Ref,
+    ReindexReport,
+    SearchResults,
+)
 from . import caching
+from .building import Building
 from .catalog import Catalog, Entity, active, mismatch
 from .filling import Filling
 from .filters import parse_filter
@@ -36,6 +47,7 @@ if TYPE_CHECKING:
     from ..listener import Sessions
     from ..mapping import Mapped
     from ..queue import Put
+    from ..reindexing import Reindexing, ReindexOptions
 
 ON_PROVIDER_ERROR = ("defer", "raise")
 
@@ -95,11 +107,19 @@ class SearchEngine(Transactions):
         self.catalog = Catalog(self._store)
         self.services = Services(self, self._store, embedding_provider, is_caching=cache, cache_limit=cache_limit)
         self._writer = Writer(self._store, self.catalog)
+        self.building = Building(self, self._store, self.catalog, self._writer, self.services)
         self.filling = Filling(self, self._store, self.catalog, self._writer, self.services)
         self._on_provider_error = on_provider_error
         self._prepare_schema(create_tables)
 
     # sessions
+
+    @cached_property
+    def reindexing(self) -> "Reindexing":
+        """Generations: what `reindex` does not say itself (`rollback`, `prune`, `cancel`, `status`)."""
+        from ..reindexing import Reindexing
+
+        return Reindexing(self)
 
     @cached_property
     def sessions(self) -> "Sessions":
@@ -371,6 +391,27 @@ class SearchEngine(Transactions):
             self.index_vectors()
         return report + filled
 
+    def reindex(self, *entities: object, **options: "Unpack[ReindexOptions]") -> ReindexReport:
+        """Make the index's embeddings anew, with another model or the same, while search and writing go on.
+
+        The target is `provider` (a name or an object) with its `model` (a name or a folder) and `dimensions`; without
+        any of them the engine's provider object, or a build that was interrupted, or the index's own model. If the
+        index has that model, what is pending is embedded, of `entities` (names or mapped classes) alone if any are
+        given; `force` embeds all of them anew. Else a generation is built beside the active one, `batch_size` records a
+        transaction, and switched to; `drop_old` then drops the others, `in_place` drops them first, and search goes by
+        keywords alone meanwhile.
+
+        `gate` compares what both find before the switch and raises GateRefused. `max_minutes` and `max_cost` (at
+        `price_per_million` tokens, or the provider's own price) end the run between two batches. `concurrent_index`
+        builds PostgreSQL's vector index without making writers wait. `progress(phase, done, total)` counts records.
+
+        A run that was killed or stopped resumes when it is run again. Raises ReindexRunning while another one runs.
+        """
+        from ..reindexing import Request
+
+        names = tuple(name if isinstance(name, str) else self.sessions.searchable(name).entity for name in entities)  # type: ignore[arg-type]
+        return self.reindexing.run(Request(names, **options))
+
     def index_vectors(self) -> bool:
         """Build the approximate vector index where that is worth it and not done yet: PostgreSQL's HNSW, from 10,000
         embeddings on. True if it did. Reading and writing go on meanwhile."""
@@ -512,9 +553,11 @@ class SearchEngine(Transactions):
     def get_status(self, entity: str | None = None) -> list[IndexStatus]:
         """One IndexStatus an entity that is in the index, by name; `pending` and `failed` are 0 without a provider."""
         with self.reading() as conn:
-            generation = self.services.reported(self.catalog.generations(conn))
+            known = self.catalog.generations(conn)
+            generation = self.services.reported(known)
             found = self._store.status(conn, generation, has_provider=self.services.provider is not None)
-        return [status for status in found if entity in (None, status.entity)]
+        note = self.services.problem(known)
+        return [replace(status, note=note) for status in found if entity in (None, status.entity)]
 
     def failures(self, *, connection: Connection | None = None) -> list[Failure]:
         """The records that the provider refused, by entity and id."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ModelMismatch, NoProvider, VectorsUnavailable
 from ..values import Generation, IndexReport
 from . import claims
-from .catalog import Catalog, mismatch, of_fingerprint
+from .catalog import Catalog, home, mismatch
 from .claims import Claim
 from .services import Services
 from .store import Entry, Store
@@ -47,7 +47,7 @@ class Filling:
 
     def _count(self, service: "EmbeddingService", retry_failed: bool) -> int:
         with self._transactions.reading() as conn:
-            generation = of_fingerprint(self._catalog.generations(conn), service.provider.fingerprint)
+            generation = home(self._catalog.generations(conn), service.provider.fingerprint)
             found = self._store.status(conn, generation, has_provider=True)
         return sum(status.pending + retry_failed * status.failed for status in found)
 
@@ -122,4 +122,4 @@ class Filling:
     def _filled_generation(self, known: Sequence[Generation], service: "EmbeddingService") -> Generation | None:
         if problem := mismatch(known, service.provider):
             raise ModelMismatch(f"nothing can be filled in: {problem}")
-        return of_fingerprint(known, service.provider.fingerprint)
+        return home(known, service.provider.fingerprint)

@@ -529,17 +529,49 @@ class PostgreSQLStore(Health):
         ]
 
     def pending(
-        self, connection: Connection, generation: Generation | None, *, after: Any, limit: int, is_failed: bool = False
+        self,
+        connection: Connection,
+        generation: Generation | None,
+        *,
+        after: Any,
+        limit: int,
+        is_failed: bool = False,
+        upto: Any = None,
+        entities: Sequence[str] = (),
     ) -> tuple[list[Entry], Any]:
-        if generation is None:
-            join, found = "", "false" if is_failed else "s.content_hash <> ''"
-        else:
-            join, found = self._format(sql.JOIN_EMBEDDING, generation), sql.IS_FAILED if is_failed else sql.IS_PENDING
-        statement = self._text(sql.PENDING, join=join, condition=found)
+        found = ["false" if is_failed else "s.content_hash <> ''"]
+        if generation is not None:
+            failed = " AND e.embedding IS NULL" if is_failed else ""
+            looked_up = self._format(sql.LOOKED_UP, generation, failed=failed)
+            found = [(sql.IS_REFUSED if is_failed else sql.STILL_PENDING).format(looked_up=looked_up)]
         entity, id_ = after or ("", "")
-        rows = connection.execute(statement, {"entity": entity, "id": id_, "limit": limit}).all()
+        binds: dict[str, Any] = {"entity": entity, "id": id_, "limit": limit}
+        if upto is not None:
+            found.append(sql.UPTO)
+            binds["last_entity"], binds["last_id"] = upto
+        if entities:
+            found.append(sql.OF_ENTITIES)
+            binds["of"] = list(entities)
+        rows = connection.execute(self._text(sql.PENDING, condition=" AND ".join(found)), binds).all()
         entries = [Entry(Ref(r.entity_name, r.record_id), r.content, r.content_hash) for r in rows]
         return entries, entries and entries[-1].ref
+
+    def bounds(self, connection: Connection, size: int) -> list[Any]:
+        return [list(row) for row in connection.execute(self._text(sql.BOUNDS), {"size": size})]
+
+    def copy_embeddings(
+        self,
+        connection: Connection,
+        source: Generation,
+        target: Generation,
+        *,
+        without: Sequence[str],
+        after: Any,
+        upto: Any,
+    ) -> None:
+        (entity, id_), (last_entity, last_id) = after or ("", ""), upto
+        binds = {"entity": entity, "id": id_, "last_entity": last_entity, "last_id": last_id, "without": list(without)}
+        connection.execute(self._text(sql.COPY_EMBEDDINGS, source, target=self._embedding(target)), binds)
 
     def failures(self, connection: Connection, generation: Generation) -> list[Failure]:
         statement = self._text(sql.FAILURES, join=self._format(sql.JOIN_EMBEDDING, generation), condition=sql.IS_FAILED)

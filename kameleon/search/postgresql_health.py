@@ -30,7 +30,6 @@ EMBEDDING_TABLES = text("""
     WHERE c.relkind IN ('r', 'p') AND c.relname ~ '^kdb_embedding_g[0-9]+$'
       AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass(:search))
 """)
-DROP_TABLE = "DROP TABLE IF EXISTS {embedding}"
 
 IDS_AFTER = """
     SELECT record_id FROM {search}
@@ -90,7 +89,7 @@ class Health(Schema):
 
     def restore_generation(self, connection: Connection, generation: Generation) -> None:
         """Where pgvector was dropped, a table without its vectors is left."""
-        connection.execute(self._text(DROP_TABLE, generation))
+        connection.execute(self._text(sql.DROP_TABLE, generation))
         self.add_generation(connection, generation)
 
     def ids_after(self, connection: Connection, entity: str, after: str, limit: int) -> list[str]:

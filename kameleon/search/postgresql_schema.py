@@ -4,7 +4,7 @@ and the names that statements call it by."""
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, TextClause, text
@@ -20,8 +20,20 @@ from .postgresql_errors import NO_RIGHT
 from .tables import SCHEMA_VERSION, Tables, is_current
 from .tsvector import Words
 
-TABLES = ("search", "records", "embedding_cache", "meta", "generation", "entities", "queue")
+TABLES = (
+    "search",
+    "records",
+    "embedding_cache",
+    "meta",
+    "generation",
+    "entities",
+    "queue",
+    "reindex",
+    "reindex_range",
+)
+SMALL = ("meta", "generation", "entities", "reindex", "reindex_range")
 INDEXED_FROM = 10_000
+READERS_WAIT_S = 10.0
 MAX_VECTOR, MAX_HALFVEC = 2_000, 4_000
 PLAIN_DIMENSIONS = 1_500
 HALFVEC_SINCE, ITERATIVE_SINCE = (0, 7), (0, 8)
@@ -145,6 +157,24 @@ class Schema:
         if self._has_citus:
             citus.distribute_generation(connection, self._names["search"], self._embedding(generation))
 
+    def wait_for_readers(self) -> bool:
+        registry = {"registry": self._names["generation"]}
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            before = set(connection.execute(sql.READERS, registry).scalars())
+            for pause_s in pauses(READERS_WAIT_S):
+                if not before & set(connection.execute(sql.READERS, registry).scalars()):
+                    return True
+                time.sleep(pause_s)
+        return False
+
+    def drop_generation(self, generation: Generation) -> bool:
+        """Whoever read the registry before the generation went from it may name the table in his next statement."""
+        if not self.wait_for_readers():
+            return False
+        with self._engine.begin() as connection:
+            connection.execute(self._text(sql.DROP_TABLE, generation))
+        return True
+
     def refusal(self, connection: Connection, dimensions: int) -> str:
         if dimensions > MAX_HALFVEC:
             raise VectorsUnavailable(
@@ -176,7 +206,7 @@ class Schema:
         return citus.distribute(
             connection,
             self._names["search"],
-            small=[self._names[name] for name in ("meta", "generation", "entities")],
+            small=[self._names[name] for name in SMALL],
             records=self._names["records"],
             cache=self._names["embedding_cache"],
             beside=[self._names["queue"], *(self._embedding(generation) for generation in generations)],
@@ -255,6 +285,15 @@ class Schema:
                 names["vector"] = f"{self._pgvector.schema}.{kind}"
                 names["ip"] = f"OPERATOR({self._pgvector.schema}.<#>)"
         return template.format(**names, **more)
+
+
+def pauses(total_s: float) -> Iterator[float]:
+    """Growing pauses in seconds, until they are `total_s` together."""
+    pause_s = 0.01
+    while total_s > 0:
+        yield min(pause_s, total_s)
+        total_s -= pause_s
+        pause_s = min(2 * pause_s, 0.5)
 
 
 def warn_of_notice(notice: Any) -> None:

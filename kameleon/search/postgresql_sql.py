@@ -38,6 +38,7 @@ CREATE_HNSW = """
     CREATE INDEX CONCURRENTLY IF NOT EXISTS {hnsw_name} ON {embedding}
     USING hnsw (embedding {vector}_ip_ops) WITH (m = {m}, ef_construction = {ef_construction})
 """
+DROP_TABLE = "DROP TABLE IF EXISTS {embedding}"
 DROP_HNSW = "DROP INDEX CONCURRENTLY IF EXISTS {hnsw}"
 COUNT_EMBEDDINGS = "SELECT count(*) FROM (SELECT 1 FROM {embedding} LIMIT :many) AS e"
 ANALYZE_EMBEDDING, ANALYZE_SEARCH = "ANALYZE {embedding}", "ANALYZE {search}"
@@ -256,14 +257,44 @@ STATUS = """
 JOIN_EMBEDDING = """
     LEFT JOIN {embedding} AS e ON e.entity_name = s.entity_name AND e.record_id = s.record_id AND e.passage = 0
 """
+# A subquery of one value is looked up for each row: a join might be planned by reading the whole table for each batch.
+LOOKED_UP = """(
+    SELECT e.content_hash FROM {embedding} AS e
+    WHERE e.entity_name = s.entity_name AND e.record_id = s.record_id AND e.passage = 0{failed}
+)"""
+STILL_PENDING = "s.content_hash <> '' AND {looked_up} IS DISTINCT FROM s.content_hash"
+IS_REFUSED = "{looked_up} = s.content_hash"
 IS_PENDING = "s.content_hash <> '' AND (e.record_id IS NULL OR e.content_hash <> s.content_hash)"
 IS_FAILED = "e.record_id IS NOT NULL AND e.content_hash = s.content_hash AND e.embedding IS NULL"
 PENDING = """
     SELECT s.entity_name, s.record_id, s.content, s.content_hash
-    FROM {search} AS s {join}
+    FROM {search} AS s
     WHERE (s.entity_name, s.record_id) > (:entity, :id) AND {condition}
     ORDER BY s.entity_name, s.record_id LIMIT :limit
 """
+UPTO = "(s.entity_name, s.record_id) <= (:last_entity, :last_id)"
+OF_ENTITIES = "s.entity_name = ANY(:of)"
+BOUNDS = """
+    SELECT entity_name, record_id FROM (
+      SELECT entity_name, record_id, row_number() OVER (ORDER BY entity_name, record_id) AS place,
+        count(*) OVER () AS rows
+      FROM {search}
+    ) AS numbered
+    WHERE place % :size = 0 OR place = rows ORDER BY place
+"""
+COPY_EMBEDDINGS = """
+    INSERT INTO {target}
+    SELECT e.* FROM {embedding} AS e
+    WHERE (e.entity_name, e.record_id) > (:entity, :id) AND (e.entity_name, e.record_id) <= (:last_entity, :last_id)
+      AND e.entity_name <> ALL(:without)
+    ON CONFLICT DO NOTHING
+"""
+# Who has read the registry holds a lock on it until his transaction ends.
+READERS = text("""
+    SELECT virtualtransaction FROM pg_locks
+    WHERE relation = to_regclass(:registry) AND pid <> pg_backend_pid()
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+""")
 FAILURES = """
     SELECT s.entity_name, s.record_id, e.reason, e.message, e.attempts
     FROM {search} AS s {join}

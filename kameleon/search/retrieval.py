@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from ..errors import ModelMismatch, NoProvider, ProviderError, TextRefused, UnknownEntity, VectorsUnavailable
 from ..values import Generation, LegScore, QueryPlan, Ref, SearchResult, SearchResults
-from .catalog import Entity, mismatch, of_fingerprint
+from .catalog import Entity, of_fingerprint, unread
 from .filters import Filter, parse_filter
 from .fusion import Leg, fuse
 from .query import Query
@@ -123,7 +123,7 @@ class Retriever:
                 raise NoProvider
             answer.notes.append(f"keywords only: {self._note or 'the engine has no embedding provider'}")
             return None
-        if problem := mismatch(self._known, self._service.provider):
+        if problem := unread(self._known, self._service.provider):
             if query.mode == "vector":
                 raise ModelMismatch(problem)
             answer.notes.append(f"keywords only: {problem}")
@@ -201,6 +201,7 @@ class Retriever:
 
 def explain(keys: Sequence[Key], legs: Sequence[Leg[Key]], answer: Answer) -> dict[Key, tuple[LegScore, ...]]:
     terms = {"keyword": tuple(term.surface for term in answer.keyword.terms)}
+    made = {"vector": answer.generation.number} if answer.generation else {}
     parts: dict[Key, list[LegScore]] = {key: [] for key in keys}
     total = sum(leg.weight for leg in legs)
     for leg in legs:
@@ -209,7 +210,13 @@ def explain(keys: Sequence[Key], legs: Sequence[Leg[Key]], answer: Answer) -> di
             if key in raw:
                 parts[key].append(
                     LegScore(
-                        leg.name, ranks.get(key), raw[key], normalized[key], leg.weight / total, terms.get(leg.name, ())
+                        leg.name,
+                        ranks.get(key),
+                        raw[key],
+                        normalized[key],
+                        leg.weight / total,
+                        terms.get(leg.name, ()),
+                        made.get(leg.name),
                     )
                 )
     return {key: tuple(scores) for key, scores in parts.items()}

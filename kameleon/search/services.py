@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from ..errors import InvalidInput, NoProvider, ProviderError
 from ..values import Generation
 from .caching import Evictor, StoredCache
-from .catalog import active, mismatch, of_fingerprint
+from .catalog import RETIRED, active, command, current, home, mismatch, unread
 from .store import Store
 from .transactions import Transactions
 
@@ -46,14 +46,30 @@ class Services:
         if self.provider is None:
             return None
         if not isinstance(self.provider, str):
-            return self._made.get("") or self._make("", self.provider)
-        current = active(known)
-        if current is not None and not current.provider:
+            return self.of_provider(self.provider)
+        holds = current(known)
+        return self.of_generation(holds) if holds is not None else self.named(self.provider)
+
+    def of_generation(self, generation: Generation) -> "EmbeddingService":
+        """The service of the model that made a generation. Raises NoProvider where only the application has it."""
+        own = self.provider
+        if own is not None and not isinstance(own, str) and own.fingerprint == generation.fingerprint:
+            return self.of_provider(own)
+        if not generation.provider:
             raise NoProvider(
-                f"this index was embedded by a provider object ({current.model_name}): "
+                f"this index was embedded by a provider object ({generation.model_name}): "
                 "pass that object to SearchEngine, a name cannot stand for it"
             )
-        name, options = (current.provider, current.options) if current else (self.provider, {})
+        return self.named(generation.provider, **generation.options)
+
+    def of_provider(self, provider: "EmbeddingProvider") -> "EmbeddingService":
+        """Of an object, the engine's own or another."""
+        if provider is self.provider:
+            return self._made.get("") or self._make("", provider)
+        key = f"{provider.fingerprint} {id(provider)}"
+        return self._made.get(key) or self._make(key, provider)
+
+    def named(self, name: str, **options: Any) -> "EmbeddingService":
         key = f"{name} {sorted(options.items())}"
         return self._made.get(key) or self._make(key, name, **options)
 
@@ -88,8 +104,18 @@ class Services:
             return None
         if problem := mismatch(known, service.provider):
             self.warn_once(KEYWORDS_ONLY + problem)
+        self._warn_of_age(known, service)
         self.wrote_last = None if problem else service
         return service
+
+    def _warn_of_age(self, known: Sequence[Generation], service: "EmbeddingService") -> None:
+        place, holds = home(known, service.provider.fingerprint), active(known)
+        if place is not None and holds is not None and place.state == RETIRED:
+            self.warn_once(
+                f"the index has moved from this engine's {place.model_name} to {holds.model_name}: what it writes is "
+                "pending there until `kameleon embeddings sync`. Open the engine by name and it follows; "
+                f"{command(service.provider)} moves the index back"
+            )
 
     def cache(
         self,
@@ -109,8 +135,16 @@ class Services:
         if self.provider is None:
             return None
         if isinstance(self.provider, str):
-            return active(known)
-        return of_fingerprint(known, self.provider.fingerprint) or active(known)
+            return current(known)
+        return home(known, self.provider.fingerprint) or active(known)
+
+    def problem(self, known: Sequence[Generation]) -> str:
+        """What keeps the vectors of this index from being searched; empty if nothing does."""
+        try:
+            service = self.of(known)
+        except ProviderError as error:
+            return str(error)
+        return unread(known, service.provider) if service else ""
 
     def warn_once(self, message: str) -> None:
         if message not in self._warned:

@@ -41,6 +41,7 @@ LOG_PRUNED_EVERY = 64
 VECTOR_SEARCHES = ("auto", "numpy", "sqlite-vec")
 BUSY_SNAPSHOT = 517
 LEGACY_CONTROL = -1
+LAST_ID = 2**63 - 1
 
 CREATE = (
     """
@@ -205,10 +206,20 @@ IS_PENDING = "s.content_hash <> '' AND (e.search_id IS NULL OR e.content_hash <>
 IS_FAILED = "e.search_id IS NOT NULL AND e.content_hash = s.content_hash AND e.embedding IS NULL"
 
 PENDING = """
-    SELECT s.id, s.entity_name, s.record_id, s.content, s.content_hash
+    SELECT s.id, s.entity_name, s.record_id, CAST(s.content AS BLOB) AS content, s.content_hash
     FROM kdb_search AS s {join}
-    WHERE s.id > :after AND {condition}
+    WHERE s.id > :after AND s.id <= :upto AND {condition}
     ORDER BY s.id LIMIT :limit
+"""
+BOUNDS = text("""
+    SELECT id FROM (SELECT id, row_number() OVER (ORDER BY id) AS place, count(*) OVER () AS rows FROM kdb_search)
+    WHERE place % :size = 0 OR place = rows ORDER BY id
+""")
+COPY_EMBEDDINGS = """
+    INSERT OR IGNORE INTO kdb_embedding_g{target}
+    SELECT e.* FROM kdb_embedding_g{source} AS e
+    WHERE e.search_id > :after AND e.search_id <= :upto
+      AND e.search_id NOT IN (SELECT id FROM kdb_search WHERE entity_name IN (SELECT value FROM json_each(:without)))
 """
 
 FAILURES = """
@@ -610,16 +621,54 @@ class SQLiteStore:
         ]
 
     def pending(
-        self, connection: Connection, generation: Generation | None, *, after: Any, limit: int, is_failed: bool = False
+        self,
+        connection: Connection,
+        generation: Generation | None,
+        *,
+        after: Any,
+        limit: int,
+        is_failed: bool = False,
+        upto: Any = None,
+        entities: Sequence[str] = (),
     ) -> tuple[list[Entry], Any]:
         if generation is None:
             join, found = "", "0" if is_failed else "s.content_hash <> ''"
         else:
             join = JOIN_EMBEDDING.format(number=generation.number)
             found = IS_FAILED if is_failed else IS_PENDING
-        statement = text(PENDING.format(join=join, condition=found))
-        rows = connection.execute(statement, {"after": after or 0, "limit": limit}).all()
-        return [Entry(Ref(r.entity_name, r.record_id), r.content, r.content_hash) for r in rows], rows and rows[-1].id
+        binds = {"after": after or 0, "upto": LAST_ID if upto is None else upto, "limit": limit}
+        if entities:
+            found += " AND s.entity_name IN (SELECT value FROM json_each(:entities))"
+            binds["entities"] = json.dumps(list(entities))
+        rows = connection.execute(text(PENDING.format(join=join, condition=found)), binds).all()
+        entries = [Entry(Ref(r.entity_name, r.record_id), readable(r.content), r.content_hash) for r in rows]
+        return entries, rows and rows[-1].id
+
+    def bounds(self, connection: Connection, size: int) -> list[Any]:
+        return list(connection.execute(BOUNDS, {"size": size}).scalars())
+
+    def copy_embeddings(
+        self,
+        connection: Connection,
+        source: Generation,
+        target: Generation,
+        *,
+        without: Sequence[str],
+        after: Any,
+        upto: Any,
+    ) -> None:
+        statement = text(COPY_EMBEDDINGS.format(source=source.number, target=target.number))
+        connection.execute(statement, {"without": json.dumps(list(without)), "after": after or 0, "upto": upto})
+
+    def wait_for_readers(self) -> bool:
+        """Who began before and has yet to write is refused, and begins anew."""
+        return True
+
+    def drop_generation(self, generation: Generation) -> bool:
+        """Who reads an older state of the file goes on reading it."""
+        with self.writing() as connection:
+            connection.execute(text(f"DROP TABLE IF EXISTS kdb_embedding_g{generation.number}"))
+        return True
 
     def failures(self, connection: Connection, generation: Generation) -> list[Failure]:
         statement = FAILURES.format(join=JOIN_EMBEDDING.format(number=generation.number), condition=IS_FAILED)
@@ -739,6 +788,14 @@ def keyword_terms(content: str, emphasis: str) -> str:
     """What is indexed beside the content."""
     lost = lost_terms(content)
     return f"{lost} {analyze(emphasis)}" if emphasis else lost
+
+
+def readable(content: bytes) -> str:
+    """Empty where it is not UTF-8."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return ""
 
 
 def as_json(keys: Iterable[int]) -> str:

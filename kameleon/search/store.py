@@ -29,6 +29,10 @@ class Entry(NamedTuple):
     content_hash: str
     emphasis: str = ""
 
+    @property
+    def is_readable(self) -> bool:
+        return bool(self.content) or not self.content_hash
+
 
 class Embedding(NamedTuple):
     """An embedding on its way in, or a tombstone: `vector` is float32 little-endian bytes, or None with a `reason`."""
@@ -247,9 +251,41 @@ class Store(Protocol):
         """By entity; pending and failed against the generation. Without one, all is pending if there is a provider."""
 
     def pending(
-        self, connection: Connection, generation: Generation | None, *, after: Any, limit: int, is_failed: bool = False
+        self,
+        connection: Connection,
+        generation: Generation | None,
+        *,
+        after: Any,
+        limit: int,
+        is_failed: bool = False,
+        upto: Any = None,
+        entities: Sequence[str] = (),
     ) -> tuple[list[Entry], Any]:
-        """The next `limit` records without a current embedding (`is_failed`: with a tombstone), and where to go on."""
+        """The next `limit` records without a current embedding (`is_failed`: with a tombstone), of `entities` alone if
+        any are named, and where to go on: a key, which `after` and `upto` are too. The content of a record that cannot
+        be read is empty."""
+
+    def bounds(self, connection: Connection, size: int) -> list[Any]:
+        """The key of every `size`th record, and the last one's: each a value that JSON can hold."""
+
+    def copy_embeddings(
+        self,
+        connection: Connection,
+        source: Generation,
+        target: Generation,
+        *,
+        without: Sequence[str],
+        after: Any,
+        upto: Any,
+    ) -> None:
+        """Those of records between two keys, but for some entities', into a generation of the same model."""
+
+    def wait_for_readers(self) -> bool:
+        """Until every transaction that has read the registry before is over; False if that takes too long."""
+
+    def drop_generation(self, generation: Generation) -> bool:
+        """Drops its table, once no transaction is left that may have known of it; False if that takes too long. In
+        transactions of its own."""
 
     def failures(self, connection: Connection, generation: Generation) -> list[Failure]:
         """Every tombstone, by entity and id."""

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ColumnElement,
     DateTime,
@@ -31,7 +32,7 @@ from sqlalchemy.types import TypeEngine
 
 from ..errors import SchemaTooNew
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 IDS_A_STATEMENT = 1_000
 
 T = TypeVar("T")
@@ -198,6 +199,31 @@ class Tables:
             Column("entity_name", key, nullable=False),
             Column("record_id", key, nullable=False),
             Index("kdb_dirty_record", "entity_name", "record_id"),
+        )
+        self.reindex = Table(
+            "kdb_reindex",
+            self.metadata,
+            Column("number", Integer, primary_key=True, autoincrement=False),
+            Column("owner", Text),
+            Column("lease_until", instant),
+            Column("is_cancelled", Boolean, nullable=False),
+            Column("phase", Text, nullable=False),
+            Column("batch_size", Integer, nullable=False),
+            Column("total", Integer, nullable=False),
+            *(Column(name, Integer, nullable=False) for name in ("batches", "embedded", "reused", "failed")),
+            *(Column(name, Double, nullable=False) for name in ("embedding_s", "writing_s", "indexing_s")),
+            Column("began_at", instant, nullable=False),
+            *times(),
+        )
+        self.reindex_range = Table(
+            "kdb_reindex_range",
+            self.metadata,
+            Column("number", Integer, primary_key=True, autoincrement=False),
+            Column("place", Integer, primary_key=True, autoincrement=False),
+            Column("after", document, nullable=False),
+            Column("upto", document, nullable=False),
+            Column("due_at", instant, nullable=False),
+            Column("claimed_by", Text),
         )
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from ..content import check_entity, check_id, content_hash, normalize
 from ..errors import InvalidInput, InvalidRecord, ProviderError, TextRefused
 from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Ref
-from .catalog import Catalog, mismatch, of_fingerprint
+from .catalog import Catalog, home, mismatch
 from .claims import rows_of
 from .store import Embedding, Entry, Store
 
@@ -29,6 +29,7 @@ Progress = Callable[[int, int], None]
 Indexing = Literal["sync", "deferred", "auto"]
 
 INDEXING = ("sync", "deferred", "auto")
+UNREADABLE = "the index's own copy of this text cannot be read: index the record again"
 
 
 def check_indexing(indexing: str) -> Indexing:
@@ -40,7 +41,8 @@ def check_indexing(indexing: str) -> Indexing:
 @dataclass(frozen=True)
 class Plan:
     """What a call has to write: `changed` of the `wanted` contents, and `to_embed`, whose embeddings `embeddings` holds
-    once `service` made them. `known` are the generations, where it was made inside the transaction that applies it."""
+    once `service` made them. `known` are the generations, where it was made inside the transaction that applies it;
+    `target` is the number of the one to write to, None for the service's own."""
 
     wanted: Sequence[Entry]
     changed: Sequence[Entry]
@@ -51,6 +53,7 @@ class Plan:
     outage: ProviderError | None = None
     is_deferred: bool = False
     enqueues: bool = True
+    target: int | None = None
     known: Sequence[Generation] | None = None
     report: IndexReport = field(default_factory=IndexReport)
 
@@ -119,7 +122,7 @@ class Writer:
         known: Sequence[Generation],
     ) -> Plan:
         """Without a service, or where the index holds another model's embeddings, nothing is to be embedded."""
-        generation = of_fingerprint(known, service.provider.fingerprint) if service else None
+        generation = home(known, service.provider.fingerprint) if service else None
         states = self._store.states(connection, [entry.ref for entry in wanted], generation)
         changed = [e for e in wanted if e.ref not in states or states[e.ref].content_hash != e.content_hash]
         to_embed: list[Entry] = []
@@ -143,6 +146,8 @@ class Writer:
         text or an outage: `report` tells."""
         if not plan.to_embed or plan.service is None:
             return plan
+        if not all(entry.is_readable for entry in plan.to_embed):
+            return self._embed_readable(plan, progress, cache)
         total = len(plan.wanted)
         done = total - len(plan.to_embed)
         texts = [entry.content for entry in plan.to_embed]
@@ -167,9 +172,20 @@ class Writer:
             report=counts(plan.to_embed, made),
         )
 
+    def _embed_readable(self, plan: Plan, progress: Progress | None, cache: "StoredCache | None") -> Plan:
+        """What the index holds and cannot be read becomes a tombstone."""
+        readable = [entry for entry in plan.to_embed if entry.is_readable]
+        broken = [entry for entry in plan.to_embed if not entry.is_readable]
+        made = self.embed(replace(plan, to_embed=readable), progress=progress, cache=cache)
+        tombstones = [Embedding(e.ref, e.content_hash, None, "read_failed", UNREADABLE) for e in broken]
+        failed = IndexReport(
+            failed=len(broken), failures=tuple((e.ref, UNREADABLE) for e in broken[:MAX_FAILURES_SHOWN])
+        )
+        return replace(made, embeddings=[*made.embeddings, *tombstones], report=made.report + failed)
+
     def compare_embeddings(self, connection: Connection, batch: Sequence[Entry], service: "EmbeddingService") -> Plan:
         """What of the index's own contents has no embedding yet. Nothing is written but embeddings."""
-        generation = of_fingerprint(self._catalog.generations(connection), service.provider.fingerprint)
+        generation = home(self._catalog.generations(connection), service.provider.fingerprint)
         states = self._store.states(connection, [entry.ref for entry in batch], generation)
         to_embed = [e for e in batch if e.content_hash and states[e.ref].embedded_hash != e.content_hash]
         return Plan(batch, (), to_embed, service, enqueues=False)
@@ -198,7 +214,10 @@ class Writer:
         provider = plan.service.provider
         if plan.cache and plan.cache.waiting:
             plan.cache.write(connection, provider.fingerprint, plan.cache.waiting)
-        generation = self._catalog.ensure_generation(connection, known, provider)
+        if plan.target is None:
+            generation = self._catalog.ensure_generation(connection, known, provider)
+        else:
+            generation = next((g for g in known if g.number == plan.target), None)
         if generation is None:
             return replace(report, embedded=0, reused=0, failed=0, failures=(), pending=len(plan.to_embed))
         self._store.write_embeddings(connection, generation, plan.embeddings, now, keys)

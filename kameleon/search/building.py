@@ -1,0 +1,152 @@
+"""Fills a generation, batch by batch: pending records in the order of their keys, embedded with no transaction open,
+then written with the run's progress in one transaction. Memory is that of a batch."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ProviderError
+from ..values import Generation, IndexReport
+from .catalog import Catalog
+from .runs import Batch, Range, Runs
+from .services import Services
+from .store import Entry, Store
+from .transactions import Transactions
+from .writing import Plan, Writer
+
+if TYPE_CHECKING:
+    from ..embeddings.service import EmbeddingService
+
+ROWS_A_RANGE = 2_000
+
+log = logging.getLogger("kameleon.reindex")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is built: `generation` by `service`, of `entities` alone if any are named. `is_owner` holds the lease."""
+
+    generation: Generation
+    service: "EmbeddingService"
+    batch_size: int
+    entities: tuple[str, ...] = ()
+    is_owner: bool = True
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
+
+
+@dataclass(frozen=True)
+class Written:
+    """A batch that is in the database. `is_cancelled` asks the run to stop."""
+
+    report: IndexReport
+    batch: Batch
+    is_cancelled: bool = False
+
+
+class Building:
+    def __init__(
+        self, transactions: Transactions, store: Store, catalog: Catalog, writer: Writer, services: Services
+    ) -> None:
+        self.runs = Runs(store.tables)
+        self._transactions = transactions
+        self._store = store
+        self._writer = writer
+        self._services = services
+        self._catalog = catalog
+
+    def pending(
+        self, job: Job, *, after: Any = None, upto: Any = None, is_failed: bool = False
+    ) -> Iterator[list[Entry]]:
+        """Batches of records without a current embedding, each read in a transaction of its own."""
+        while True:
+            with self._transactions.reading() as conn:
+                batch, after = self._store.pending(
+                    conn,
+                    job.generation,
+                    after=after,
+                    upto=upto,
+                    limit=job.batch_size,
+                    is_failed=is_failed,
+                    entities=job.entities,
+                )
+            if not batch:
+                return
+            yield batch
+
+    def write(self, job: Job, batch: Sequence[Entry]) -> Written:
+        """Embed a batch and write it. An outage, or a refusal of all texts, is in the report; what came before it is
+        kept. Raises ReindexRunning where the lease was lost: nothing of the batch is kept then."""
+        started = time.perf_counter()
+        number = job.generation.number
+        plan = Plan(batch, (), batch, job.service, enqueues=False, target=number)
+        plan = self._writer.embed(plan, cache=self._services.cache(job.service))
+        embedding_s = time.perf_counter() - started
+
+        def attempt() -> Written:
+            with self._transactions.transaction() as conn:
+                report = self._writer.apply(conn, plan)
+                done = Batch(
+                    report.embedded,
+                    report.reused,
+                    report.failed,
+                    embedding_s,
+                    time.perf_counter() - started - embedding_s,
+                )
+                is_cancelled = self.runs.advance(conn, number, done, is_owner=job.is_owner)
+            return Written(report, done, is_cancelled)
+
+        written = self._transactions.retried(attempt)
+        log.info("reindex: wrote batch %d (%d rows)", next(job.numbers), len(plan.embeddings))
+        return written
+
+    def take_range(self, job: Job, worker: str) -> Range | None:
+        with self._transactions.transaction() as conn:
+            return self.runs.take_range(conn, job.generation.number, worker)
+
+    def leave_range(self, job: Job, range_: Range, *, is_done: bool) -> None:
+        """Not done with it: another may have it after a pause."""
+        with self._transactions.transaction() as conn:
+            leave = self.runs.leave_range if is_done else self.runs.put_off
+            leave(conn, job.generation.number, range_.place)
+
+    def help_out(self, worker: str, batch_size: int) -> IndexReport | None:
+        """One range of a generation that another process is building; None if there is none to take."""
+        job = self._shared(batch_size)
+        range_ = self.take_range(job, worker) if job else None
+        if job is None or range_ is None:
+            return None
+        total, is_done = IndexReport(), False
+        try:
+            for batch in self.pending(job, after=range_.after, upto=range_.upto):
+                written = self.write(job, batch)
+                total += written.report
+                if written.is_cancelled or written.report.outage:
+                    break
+                self.keep_range(job, range_)
+            else:
+                is_done = True
+        finally:
+            self.leave_range(job, range_, is_done=is_done)
+        return total
+
+    def keep_range(self, job: Job, range_: Range) -> None:
+        """It takes a little longer."""
+        with self._transactions.transaction() as conn:
+            self.runs.keep_range(conn, job.generation.number, range_.place)
+
+    def _shared(self, batch_size: int) -> Job | None:
+        with self._transactions.reading() as conn:
+            number = self.runs.shared(conn)
+            known = self._catalog.generations(conn) if number is not None else []
+        generation = next((g for g in known if g.number == number), None)
+        if generation is None:
+            return None
+        try:
+            service = self._services.of_generation(generation)
+        except ProviderError as error:
+            self._services.warn_once(f"generation {generation.number} is being built without this worker: {error}")
+            return None
+        return Job(generation, service, batch_size, is_owner=False)
