@@ -215,7 +215,13 @@ class Doctor:
             cure = "`kameleon doctor --fix` makes an empty one, `kameleon embeddings sync` fills it"
             is_fixed = self.fix and self._restored(generation)
             yield Finding("wrong-generation", "", 1, message, cure, ids=(name,), is_fixed=is_fixed)
-        for number in sorted(self._tables() - {generation.number for generation in known}):
+        pruned = self._pruned()
+        for number in sorted(self._tables() & pruned):
+            message = f"kdb_embedding_g{number} is left of generation {number}, which was pruned"
+            is_fixed = self.fix and number in {g.number for g in self.search.reindexing.drop_tables().dropped}
+            cure = "`kameleon embeddings prune` drops it, once no transaction may be reading it"
+            yield Finding("wrong-generation", "", 1, message, cure, is_fixed=is_fixed)
+        for number in sorted(self._tables() - pruned - {generation.number for generation in known}):
             name = f"kdb_embedding_g{number}"
             message = f"no generation is registered for the table {name}, so nobody knows whose embeddings it holds"
             cure = f"restore its row of kdb_generation, or DROP TABLE {name};"
@@ -229,6 +235,10 @@ class Doctor:
             if generation.number not in self.store.embedding_tables(connection):
                 self.store.restore_generation(connection, generation)
         return True
+
+    def _pruned(self) -> set[int]:
+        with self.search.reading() as connection:
+            return {generation.number for generation in self.search.catalog.dropped(connection)}
 
     def _tables(self) -> set[int]:
         with self.search.reading() as connection:

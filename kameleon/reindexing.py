@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypedDict
 
 from sqlalchemy import Connection
@@ -22,6 +23,7 @@ from .errors import (
     GateRefused,
     InvalidInput,
     NoProvider,
+    ProviderError,
     ReindexRefused,
     StorageError,
     UnknownEntity,
@@ -268,7 +270,7 @@ class Reindexing:
         try:
             target = Target(self._services.of_generation(to), replace(to, state=ACTIVE), to, pending)
             filled = Run(self._search, Request(progress=progress), target).go()
-        except (NoProvider, ReindexRefused) as error:
+        except (ProviderError, ReindexRefused) as error:
             return replace(report, notes=(f"{pending} records are pending: {error}",) if pending else ())
         return replace(filled, action="rolled back", switched=True)
 
@@ -366,7 +368,7 @@ class Run:
         """The lease, the generation and its ranges, in one transaction."""
         search, target = self._search, self._target
         with search.reading() as conn:
-            bounds = self._store.bounds(conn, ROWS_A_RANGE) if target.action == "built" else []
+            bounds = self._store.bounds(conn, self._rows_a_range) if target.action == "built" else []
         with search.transaction() as conn:
             self._store.lock_registry(conn)
             self._runs.check_free(conn)
@@ -386,6 +388,11 @@ class Run:
             "reindex: begins generation=%d model=%s rows=%d", generation.number, generation.model_name, target.pending
         )
         return generation
+
+    @property
+    def _rows_a_range(self) -> int:
+        """Whole batches."""
+        return self._request.batch_size * max(1, ROWS_A_RANGE // self._request.batch_size)
 
     def _end(self, generation: Generation, phase: str) -> None:
         """A lease that cannot be given back ends by itself."""
@@ -472,7 +479,7 @@ class Run:
         """What other entities have, piece by piece."""
         with self._search.reading() as conn:
             bounds = self._store.bounds(conn, ROWS_A_RANGE)
-        for after, upto in zip([None, *bounds], bounds, strict=False):
+        for after, upto in pairwise([None, *bounds, None]):
             with self._search.transaction() as conn:
                 self._runs.note(conn, target.number)
                 self._store.copy_embeddings(
@@ -512,7 +519,7 @@ class Run:
         """Records from all over the index."""
         with self._search.reading() as conn:
             rows = sum(status.indexed for status in self._store.status(conn, None, has_provider=False))
-            for after in [None, *self._store.bounds(conn, max(1, rows // GATE_QUERIES))[:-1]]:
+            for after in [None, *self._store.bounds(conn, max(1, rows // GATE_QUERIES))]:
                 found, _ = self._store.pending(conn, None, after=after, limit=1)
                 yield from (entry.content for entry in found)
 

@@ -569,9 +569,12 @@ class PostgreSQLStore(Health):
         after: Any,
         upto: Any,
     ) -> None:
-        (entity, id_), (last_entity, last_id) = after or ("", ""), upto
-        binds = {"entity": entity, "id": id_, "last_entity": last_entity, "last_id": last_id, "without": list(without)}
-        connection.execute(self._text(sql.COPY_EMBEDDINGS, source, target=self._embedding(target)), binds)
+        entity, id_ = after or ("", "")
+        binds: dict[str, Any] = {"entity": entity, "id": id_, "without": list(without)}
+        if upto is not None:
+            binds["last_entity"], binds["last_id"] = upto
+        names = {"target": self._embedding(target), "upto": "" if upto is None else sql.COPIED_UPTO}
+        connection.execute(self._text(sql.COPY_EMBEDDINGS, source, **names), binds)
 
     def failures(self, connection: Connection, generation: Generation) -> list[Failure]:
         statement = self._text(sql.FAILURES, join=self._format(sql.JOIN_EMBEDDING, generation), condition=sql.IS_FAILED)

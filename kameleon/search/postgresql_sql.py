@@ -272,21 +272,19 @@ PENDING = """
     WHERE (s.entity_name, s.record_id) > (:entity, :id) AND {condition}
     ORDER BY s.entity_name, s.record_id LIMIT :limit
 """
+COPIED_UPTO = " AND (e.entity_name, e.record_id) <= (:last_entity, :last_id)"
 UPTO = "(s.entity_name, s.record_id) <= (:last_entity, :last_id)"
 OF_ENTITIES = "s.entity_name = ANY(:of)"
 BOUNDS = """
     SELECT entity_name, record_id FROM (
-      SELECT entity_name, record_id, row_number() OVER (ORDER BY entity_name, record_id) AS place,
-        count(*) OVER () AS rows
-      FROM {search}
+      SELECT entity_name, record_id, row_number() OVER (ORDER BY entity_name, record_id) AS place FROM {search}
     ) AS numbered
-    WHERE place % :size = 0 OR place = rows ORDER BY place
+    WHERE place % :size = 0 ORDER BY place
 """
 COPY_EMBEDDINGS = """
     INSERT INTO {target}
     SELECT e.* FROM {embedding} AS e
-    WHERE (e.entity_name, e.record_id) > (:entity, :id) AND (e.entity_name, e.record_id) <= (:last_entity, :last_id)
-      AND e.entity_name <> ALL(:without)
+    WHERE (e.entity_name, e.record_id) > (:entity, :id) AND e.entity_name <> ALL(:without){upto}
     ON CONFLICT DO NOTHING
 """
 # Who has read the registry holds a lock on it until his transaction ends.

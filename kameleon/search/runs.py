@@ -11,6 +11,7 @@ import secrets
 import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ DONE, STOPPED = "done", "stopped"
 
 
 class Range(NamedTuple):
-    """Records whose key is beyond `after`, up to and with `upto`; a store's own keys."""
+    """Records whose key is beyond `after`, up to and with `upto`: a store's own keys, None for no bound."""
 
     place: int
     after: Any
@@ -201,13 +202,11 @@ class Runs:
 
     def add_ranges(self, connection: Connection, number: int, bounds: Sequence[Any]) -> None:
         now = datetime.now(UTC)
-        starts = [None, *bounds]
         rows = [
             {"number": number, "place": place, "after": after, "upto": upto, "due_at": now}
-            for place, (after, upto) in enumerate(zip(starts, bounds, strict=False))
+            for place, (after, upto) in enumerate(pairwise([None, *bounds, None]))
         ]
-        if rows:
-            connection.execute(self._ranges.insert(), rows)
+        connection.execute(self._ranges.insert(), rows)
 
     def shared(self, connection: Connection) -> int | None:
         """A generation that is being built and has a range that nobody has."""

@@ -55,6 +55,9 @@ class Services:
         own = self.provider
         if own is not None and not isinstance(own, str) and own.fingerprint == generation.fingerprint:
             return self.of_provider(own)
+        for service in self._made.values():
+            if service.provider.fingerprint == generation.fingerprint:
+                return service
         if not generation.provider:
             raise NoProvider(
                 f"this index was embedded by a provider object ({generation.model_name}): "

@@ -38,6 +38,7 @@ POSTINGS = 20_000
 LOG_IDS_KEPT = 50_000
 LOG_IDS_A_ENTRY = 10_000
 LOG_PRUNED_EVERY = 64
+MIRRORS_KEPT = 2
 VECTOR_SEARCHES = ("auto", "numpy", "sqlite-vec")
 BUSY_SNAPSHOT = 517
 LEGACY_CONTROL = -1
@@ -212,8 +213,8 @@ PENDING = """
     ORDER BY s.id LIMIT :limit
 """
 BOUNDS = text("""
-    SELECT id FROM (SELECT id, row_number() OVER (ORDER BY id) AS place, count(*) OVER () AS rows FROM kdb_search)
-    WHERE place % :size = 0 OR place = rows ORDER BY id
+    SELECT id FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM kdb_search) WHERE place % :size = 0
+    ORDER BY id
 """)
 COPY_EMBEDDINGS = """
     INSERT OR IGNORE INTO kdb_embedding_g{target}
@@ -595,10 +596,12 @@ class SQLiteStore:
     def _mirror(self, generation: Generation) -> "Mirror":
         from .mirror import Mirror  # NumPy loads with the first vector, a keyword search does without
 
-        return self._mirrors.setdefault(
-            (generation.number, generation.fingerprint),
-            Mirror(f"kdb_embedding_g{generation.number}", generation.dimensions),
-        )
+        key = (generation.number, generation.fingerprint)
+        mirror = self._mirrors.get(key) or Mirror(f"kdb_embedding_g{generation.number}", generation.dimensions)
+        mirror = self._mirrors.setdefault(key, mirror)
+        for oldest in [known for known in list(self._mirrors) if known != key][: 1 - MIRRORS_KEPT]:
+            self._mirrors.pop(oldest, None)
+        return mirror
 
     # hits
 
@@ -658,7 +661,8 @@ class SQLiteStore:
         upto: Any,
     ) -> None:
         statement = text(COPY_EMBEDDINGS.format(source=source.number, target=target.number))
-        connection.execute(statement, {"without": json.dumps(list(without)), "after": after or 0, "upto": upto})
+        binds = {"after": after or 0, "upto": LAST_ID if upto is None else upto}
+        connection.execute(statement, {"without": json.dumps(list(without)), **binds})
 
     def wait_for_readers(self) -> bool:
         """Who began before and has yet to write is refused, and begins anew."""

@@ -266,7 +266,7 @@ class Store(Protocol):
         be read is empty."""
 
     def bounds(self, connection: Connection, size: int) -> list[Any]:
-        """The key of every `size`th record, and the last one's: each a value that JSON can hold."""
+        """The key of every `size`th record, each a value that JSON can hold."""
 
     def copy_embeddings(
         self,
@@ -278,7 +278,8 @@ class Store(Protocol):
         after: Any,
         upto: Any,
     ) -> None:
-        """Those of records between two keys, but for some entities', into a generation of the same model."""
+        """Those of records between two keys (None is the first or the last), but for some entities', into a generation
+        of the same model."""
 
     def wait_for_readers(self) -> bool:
         """Until every transaction that has read the registry before is over; False if that takes too long."""

@@ -220,8 +220,8 @@ class Tables:
             self.metadata,
             Column("number", Integer, primary_key=True, autoincrement=False),
             Column("place", Integer, primary_key=True, autoincrement=False),
-            Column("after", document, nullable=False),
-            Column("upto", document, nullable=False),
+            Column("after", document),
+            Column("upto", document),
             Column("due_at", instant, nullable=False),
             Column("claimed_by", Text),
         )

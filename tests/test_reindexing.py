@@ -1,0 +1,482 @@
+"""Re-embedding through the engine that users hold: what a request comes to, and what every generation holds then."""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.orm import Session, sessionmaker
+
+from kameleon import SearchEngine
+from kameleon.doctor import examine
+from kameleon.embeddings import EmbeddingProvider
+from kameleon.embeddings.static import BUNDLED
+from kameleon.errors import (
+    GateRefused,
+    InvalidInput,
+    ModelMismatch,
+    ProviderUnavailable,
+    ReindexRefused,
+    ReindexRunning,
+    TextRefused,
+    UnknownEntity,
+    UnknownProvider,
+)
+from kameleon.gate import Gate, GateQuery
+from kameleon.search.runs import machine
+from kameleon.testing import HashProvider
+from kameleon.values import Ref
+
+from .conftest import Make, ids, with_citus
+from .models import Base, Note, assert_true
+
+RECORDS = [("Article", str(n), f"word{n} shared fox {n % 5}") for n in range(30)]
+OTHERS = [("Note", str(n), f"paint number{n}") for n in range(7)]
+
+
+@pytest.fixture(params=with_citus("sqlite", "sqlite-memory", "postgresql"))
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def old(make: Make) -> SearchEngine:
+    """An index of 64 dimensions."""
+    search = make(HashProvider(64, model_name="old"))
+    search.index_records_batch([*RECORDS, *OTHERS])
+    return search
+
+
+def new_provider(**options: Any) -> HashProvider:
+    return HashProvider(32, model_name="new", **options)
+
+
+@pytest.fixture
+def new(make: Make, old: SearchEngine) -> SearchEngine:
+    """An engine whose model has no embeddings in the index yet."""
+    return make(new_provider())
+
+
+def asked(search: SearchEngine) -> list[str]:
+    assert isinstance(search.provider, HashProvider)
+    return [content for call in search.provider.calls for content in call]
+
+
+def states(search: SearchEngine) -> list[tuple[int, str, str]]:
+    return [(g.number, g.model_name, g.state) for g in search.generations()]
+
+
+def found(search: SearchEngine, query: str) -> tuple[str, int | None]:
+    """The best hit by vector, and the generation that it names."""
+    (hit,) = search.search(query, mode="vector", limit=1)
+    return hit.id, hit.explanation[0].generation
+
+
+def embeddings(engine: Engine, number: int) -> int:
+    with engine.connect() as connection:
+        return int(connection.scalar(text(f"SELECT count(*) FROM kdb_embedding_g{number}")) or 0)
+
+
+class Failing(HashProvider):
+    """Down after `good` calls."""
+
+    attempts = 1
+
+    def __init__(self, good: int, dimensions: int = 32) -> None:
+        super().__init__(dimensions, model_name="new")
+        self.good = good
+
+    def embed_batch(self, texts: Sequence[str]) -> list[Any]:
+        if len(self.calls) >= self.good:
+            raise ProviderUnavailable("the line is cut")
+        return super().embed_batch(texts)
+
+
+def test_a_generation_is_built_beside_and_switched_to(
+    old: SearchEngine, new: SearchEngine, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "kameleon.reindex")
+    report = new.reindex(batch_size=10)
+    assert (report.action, report.generation, report.embedded, report.pending) == ("built", 2, 37, 0)
+    assert report.switched
+    assert not report.stopped
+    assert states(new) == [(1, "old", "retired"), (2, "new", "active")]
+    wrote = [record.getMessage() for record in caplog.records if "wrote batch" in record.getMessage()]
+    assert wrote == [f"reindex: wrote batch {n} ({rows} rows)" for n, rows in ((1, 10), (2, 10), (3, 10), (4, 7))]
+    assert found(new, "word7 shared") == ("7", 2)
+    assert found(old, "word7 shared") == ("7", 1)
+    assert (embeddings(engine, 1), embeddings(engine, 2)) == (37, 37)
+
+
+def test_nothing_to_do_is_said_and_calls_nobody(old: SearchEngine) -> None:
+    calls = len(asked(old))
+    report = old.reindex()
+    assert (report.action, report.generation, report.switched) == ("nothing", 1, False)
+    assert report.notes
+    assert len(asked(old)) == calls
+    assert old.reindexing.status() == []
+
+
+def test_what_is_pending_is_embedded_in_place(old: SearchEngine, make: Make) -> None:
+    make(None).index_records_batch([("Article", "a", "written without"), ("Note", "b", "also without")])
+    assert old.reindex("Note").embedded == 1
+    assert {s.entity: s.pending for s in old.get_status()} == {"Article": 1, "Note": 0}
+    assert old.reindex().embedded == 1
+    assert [g.number for g in old.generations()] == [1]
+
+
+def test_force_embeds_all_anew_with_the_same_model(old: SearchEngine) -> None:
+    report = old.reindex(force=True)
+    assert (report.generation, report.embedded) == (2, 37)
+    assert states(old) == [(1, "old", "retired"), (2, "old", "active")]
+    assert found(old, "word3 shared") == ("3", 2)
+
+
+def test_force_of_one_entity_keeps_what_the_others_have(old: SearchEngine, engine: Engine) -> None:
+    before = len(asked(old))
+    report = old.reindex("Note", force=True)
+    assert (report.embedded, len(asked(old)) - before) == (7, 7)
+    assert embeddings(engine, 2) == 37
+    assert found(old, "word3 shared") == ("3", 2)
+    assert found(old, "number4") == ("4", 2)
+
+
+def test_an_entity_alone_cannot_change_its_model(old: SearchEngine, new: SearchEngine) -> None:
+    with pytest.raises(InvalidInput, match="a change of model is for the whole index"):
+        new.reindex("Note")
+    with pytest.raises(UnknownEntity, match="It has: Article, Note"):
+        old.reindex("Nobody")
+    assert len(old.generations()) == 1
+
+
+def test_dimensions_change_both_ways_and_a_retired_generation_is_filled_again(
+    old: SearchEngine, new: SearchEngine
+) -> None:
+    new.reindex()
+    new.index_record("Article", "late", "zebra crossing")
+    report = old.reindex()
+    assert (report.action, report.generation, report.embedded, report.switched) == ("built", 1, 1, True)
+    assert states(old) == [(1, "old", "active"), (2, "new", "retired")]
+    assert found(old, "zebra crossing") == ("late", 1)
+
+
+def test_an_engine_without_generation_is_told_both_models_and_the_command(old: SearchEngine, new: SearchEngine) -> None:
+    with pytest.raises(ModelMismatch, match=r"of old \(64 dimensions\).* new \(32\).*embeddings reindex"):
+        new.search("fox", mode="vector")
+    assert ids(new.search("word7", mode="keyword")) == ["7"]
+    assert "embeddings reindex" in new.search("word7").plan.note
+    assert all("embeddings reindex" in status.note for status in new.get_status())
+    assert [status.note for status in old.get_status()] == ["", ""]
+
+
+def test_an_outage_ends_the_run_and_the_next_resumes(old: SearchEngine, make: Make) -> None:
+    down = make(Failing(2))
+    report = down.reindex(batch_size=10)
+    assert (report.embedded, report.pending, report.switched) == (20, 17, False)
+    assert report.outage is not None
+    assert "the line is cut" in report.stopped
+    assert states(old) == [(1, "old", "active"), (2, "new", "building")]
+    assert found(old, "word7 shared") == ("7", 1)
+    with pytest.raises(ModelMismatch, match="still being built"):
+        down.search("fox", mode="vector")
+    again = make(new_provider())
+    report = again.reindex(batch_size=10)
+    assert (report.generation, report.embedded, report.pending) == (2, 17, 0)
+    assert sorted(asked(again) + asked(down)) == sorted(content for _, _, content in [*RECORDS, *OTHERS])
+    (run,) = again.reindexing.status()
+    assert (run.done, run.total, run.owner, run.phase) == (37, 37, None, "done")
+
+
+def test_writes_meanwhile_are_drained_and_deletes_too(old: SearchEngine, make: Make) -> None:
+    def meddle(batch: int) -> None:
+        if batch == 2:
+            old.index_record("Article", "late", "zebra crossing")
+            old.index_record("Article", "0", "giraffe now")
+            old.delete_record("Article", "1")
+
+    provider = Meddled(meddle)
+    search = make(provider)
+    report = search.reindex(batch_size=10)
+    assert report.pending == 0
+    assert found(search, "zebra crossing") == ("late", 2)
+    assert found(search, "giraffe now") == ("0", 2)
+    assert "1" not in ids(search.search("word1 shared", mode="vector", entity="Article", limit=50))
+    assert sum(status.indexed for status in search.get_status()) == 37
+
+
+class Meddled(HashProvider):
+    """Does something else before each batch."""
+
+    def __init__(self, meddle: Callable[[int], None]) -> None:
+        super().__init__(32, model_name="new")
+        self.meddle = meddle
+
+    def embed_batch(self, texts: Sequence[str]) -> list[Any]:
+        self.meddle(len(self.calls) + 1)
+        return super().embed_batch(texts)
+
+
+def test_refused_texts_are_tombstones_and_stop_nothing(old: SearchEngine, make: Make) -> None:
+    poison = make(new_provider(refuse=lambda said: TextRefused("bad") if "word7 " in said else None))
+    report = poison.reindex(batch_size=10)
+    assert (report.embedded, report.failed, report.pending, report.switched) == (36, 1, 0, True)
+    assert report.failures[0][0] == Ref("Article", "7")
+    assert [(f.id, f.reason) for f in poison.failures()] == [("7", "embed_failed")]
+    assert ids(poison.search("word7", mode="keyword")) == ["7"]
+    assert poison.reindex().action == "nothing"
+
+
+class OneTooMany(EmbeddingProvider):
+    model_name = "new"
+    dimensions = 4
+
+    def embed_batch(self, texts: Sequence[str]) -> list[Any]:
+        return [[1.0, 0.0, 0.0, 0.0]] * (len(texts) + 1)
+
+
+class Wide(OneTooMany):
+    def embed_batch(self, texts: Sequence[str]) -> list[Any]:
+        return [[1.0, 0.0, 0.0, 0.0, 0.0]] * len(texts)
+
+
+@pytest.mark.parametrize("broken", [OneTooMany(), Wide()])
+def test_a_broken_contract_ends_the_run_with_its_cause(
+    old: SearchEngine, make: Make, broken: EmbeddingProvider
+) -> None:
+    report = make(broken).reindex()
+    assert report.outage is not None
+    assert not report.switched
+    assert "contract is broken" in report.outage or "every vector is refused" in report.outage
+    assert found(old, "word7 shared") == ("7", 1)
+
+
+@pytest.mark.parametrize("backend", ["sqlite"])
+def test_a_text_that_cannot_be_read_is_a_tombstone(old: SearchEngine, new: SearchEngine, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE kdb_search SET content = CAST(x'ff41' AS TEXT) WHERE record_id = '9'"))
+    report = new.reindex(batch_size=10)
+    assert (report.embedded, report.failed, report.switched) == (36, 1, True)
+    assert [(f.id, f.reason) for f in new.failures()] == [("9", "read_failed")]
+
+
+def test_a_second_run_is_refused_and_told_who_has_it(old: SearchEngine, make: Make) -> None:
+    said: list[str] = []
+
+    def meddle(batch: int) -> None:
+        if batch == 1:
+            with pytest.raises(ReindexRunning) as refused:
+                make(new_provider()).reindex()
+            said.append(str(refused.value))
+
+    assert make(Meddled(meddle)).reindex(batch_size=10).switched
+    assert "is building generation 2" in said[0]
+    assert "embeddings cancel" in said[0]
+
+
+@pytest.mark.parametrize("owner", ["a-machine 1 99 ab", "{here} 4194305 99 ab", "{here} {pid} 1 ab"])
+def test_a_lease_is_kept_elsewhere_and_free_where_its_process_is_gone(
+    old: SearchEngine, make: Make, engine: Engine, owner: str
+) -> None:
+    make(Failing(1)).reindex(batch_size=10)
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE kdb_reindex SET owner = :owner, lease_until = '2999-01-01 00:00:00+00:00'"),
+            {"owner": owner.format(here=machine(), pid=os.getpid())},
+        )
+    again = make(new_provider())
+    if owner.startswith("a-machine"):
+        with pytest.raises(ReindexRunning, match="process 1 on a-machine"):
+            again.reindex()
+    else:
+        assert again.reindex().switched
+
+
+def test_who_lost_the_lease_writes_no_more(old: SearchEngine, make: Make, engine: Engine) -> None:
+    def meddle(batch: int) -> None:
+        if batch == 3:
+            with engine.begin() as connection:
+                connection.execute(text("UPDATE kdb_reindex SET owner = 'other 1 1 x'"))
+
+    with pytest.raises(ReindexRunning, match="took generation 2 over"):
+        make(Meddled(meddle)).reindex(batch_size=10)
+    assert embeddings(engine, 2) == 20
+
+
+def test_cancel_stops_after_the_batch_and_the_next_run_resumes(old: SearchEngine, make: Make) -> None:
+    def meddle(batch: int) -> None:
+        if batch == 2:
+            assert len(old.reindexing.cancel()) == 1
+
+    search = make(Meddled(meddle))
+    report = search.reindex(batch_size=10)
+    assert (report.stopped, report.embedded, report.switched) == ("cancelled", 20, False)
+    assert old.reindexing.cancel() == []
+    assert search.reindex(batch_size=10).embedded == 17
+
+
+def test_limits_stop_between_batches(old: SearchEngine, make: Make) -> None:
+    search = make(new_provider())
+    assert search.reindex(max_minutes=0).embedded == 0
+    with pytest.raises(InvalidInput, match="price_per_million"):
+        search.reindex(max_cost=1)
+    tokens = [search.provider.count_tokens(content) for _, _, content in RECORDS[:20]]  # type: ignore[union-attr]
+    report = search.reindex(batch_size=10, max_cost=sum(tokens) / 1e6, price_per_million=1)
+    assert (report.embedded, report.switched) == (20, False)
+    assert "would cost more" in report.stopped
+    assert search.reindex().embedded == 17
+
+
+def test_rollback_goes_back_and_embeds_what_came_since(old: SearchEngine, new: SearchEngine) -> None:
+    with pytest.raises(ReindexRefused, match="no generation to go back to"):
+        old.reindexing.rollback()
+    new.reindex()
+    new.index_record("Article", "late", "zebra crossing")
+    report = old.reindexing.rollback()
+    assert (report.generation, report.embedded, report.pending) == (1, 1, 0)
+    assert states(old) == [(1, "old", "active"), (2, "new", "retired")]
+    assert found(old, "zebra crossing") == ("late", 1)
+    assert found(new, "zebra crossing") == ("late", 2)
+
+
+def test_prune_drops_all_but_the_active_one(old: SearchEngine, new: SearchEngine, engine: Engine) -> None:
+    new.reindex()
+    pruned = new.reindexing.prune()
+    assert ([g.number for g in pruned.dropped], pruned.waiting) == ([1], ())
+    assert states(new) == [(2, "new", "active")]
+    with new.reading() as connection:
+        assert new.store.embedding_tables(connection) == {2}
+    with pytest.raises(ModelMismatch, match="holds embeddings of new"):
+        old.search("fox", mode="vector")
+    with pytest.warns(UserWarning, match="stay pending: the index holds embeddings of new"):
+        old.index_record("Article", "1", "changed by the old engine")
+    assert ids(old.search("changed")) == ["1"]
+    assert old.reindex().generation == 3
+
+
+@pytest.mark.parametrize("backend", ["postgresql"])
+def test_a_table_that_may_be_read_is_dropped_by_the_next_prune(
+    old: SearchEngine, new: SearchEngine, pg_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kameleon.search.postgresql_schema.READERS_WAIT_S", 0.1)
+    new.reindex()
+    with pg_engine.connect() as reader:
+        before = old.search("word7 shared", mode="vector", connection=reader)
+        reader.execute(text("SELECT count(*) FROM kdb_generation"))
+        pruned = new.reindexing.prune()
+        assert ([g.number for g in pruned.waiting], pruned.dropped) == ([1], ())
+        assert embeddings(pg_engine, 1) == 37
+        (finding,) = [f for f in examine(new) if f.check == "wrong-generation"]
+        assert "embeddings prune" in finding.cure
+    assert [g.number for g in new.reindexing.prune().dropped] == [1]
+    assert before.plan.generation == 1
+
+
+def test_drop_old_leaves_one_generation(old: SearchEngine, new: SearchEngine) -> None:
+    new.reindex(drop_old=True)
+    assert states(new) == [(2, "new", "active")]
+
+
+def test_in_place_drops_first_and_searches_by_keyword_meanwhile(old: SearchEngine, make: Make, engine: Engine) -> None:
+    seen: list[tuple[list[str], str, list[tuple[int, str, str]]]] = []
+
+    def meddle(batch: int) -> None:
+        if batch == 2:
+            results = old.search("word7")
+            seen.append((ids(results), results.plan.note, states(old)))
+            old.index_record("Article", "late", "zebra crossing")
+
+    search = make(Meddled(meddle))
+    report = search.reindex(in_place=True, batch_size=10)
+    assert seen[0][0] == ["7"]
+    assert "holds embeddings of new" in seen[0][1]
+    assert seen[0][2] == [(2, "new", "building")]
+    assert (report.switched, report.pending, states(search)) == (True, 0, [(2, "new", "active")])
+    assert found(search, "zebra crossing") == ("late", 2)
+
+
+def test_in_place_that_was_interrupted_resumes(old: SearchEngine, make: Make) -> None:
+    assert make(Failing(1)).reindex(in_place=True, batch_size=10).embedded == 10
+    assert old.search("word7").plan.generation is None
+    writer = make(new_provider())
+    writer.index_record("Article", "late", "zebra crossing")
+    assert states(writer) == [(2, "new", "building")]
+    assert writer.reindex().pending == 0
+    assert found(writer, "zebra crossing") == ("late", 2)
+
+
+def test_the_gate_refuses_a_model_that_finds_others(old: SearchEngine, new: SearchEngine) -> None:
+    assert isinstance(new.provider, HashProvider)
+    with pytest.raises(GateRefused, match=r"overlap@10 is 0\.\d+ over \d+ queries"):
+        old.reindex(provider=new.provider, gate=Gate(overlap=1.0))
+    assert states(new) == [(1, "old", "active"), (2, "new", "building")]
+    judged = [GateQuery("word7 shared", {Ref("Article", "7"): 1})]
+    report = old.reindex(provider=new.provider, gate=Gate(overlap=0.1, queries=judged))
+    assert report.gate is not None
+    assert (report.gate.queries, report.gate.judged, report.gate.ndcg_before, report.gate.ndcg_after) == (
+        1,
+        1,
+        1.0,
+        1.0,
+    )
+    assert (report.embedded, report.switched) == (0, True)
+
+
+def test_bad_requests_write_nothing(old: SearchEngine, new: SearchEngine, make: Make) -> None:
+    with pytest.raises(InvalidInput, match="makes 256 dimensions, 384 were asked for"):
+        new.reindex(provider="static", dimensions=384)
+    for options in ({"batch_size": 0}, {"max_minutes": -1}, {"in_place": True, "gate": Gate()}):
+        with pytest.raises(InvalidInput):
+            new.reindex(**options)
+    with pytest.raises(UnknownProvider, match="hash"):
+        make(None).reindex()
+    assert (states(new), new.reindexing.status()) == ([(1, "old", "active")], [])
+
+
+def test_an_engine_opened_by_name_follows_the_switch(make: Make, tmp_path: Path) -> None:
+    named = make("static")
+    named.index_records_batch(RECORDS)
+    assert named.search("fox", mode="vector").plan.generation == 1
+    report = named.reindex(model=str(other_model(tmp_path)))
+    assert (report.generation, report.model, report.embedded) == (2, "other", 30)
+    results = named.search("word7 shared", mode="vector")
+    assert (results.plan.generation, results.plan.model) == (2, "other")
+    named.index_record("Article", "late", "zebra crossing")
+    assert found(named, "zebra crossing") == ("late", 2)
+    assert [status.pending for status in named.get_status()] == [0]
+    assert named.reindex().action == "nothing"
+    assert named.reindexing.rollback().embedded == 1
+    assert found(named, "zebra crossing") == ("late", 1)
+
+
+def other_model(folder: Path) -> Path:
+    """The bundled model under a fingerprint of its own."""
+    target = folder / "other"
+    target.mkdir()
+    for file in BUNDLED.iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    said = json.loads((target / "tokenizer.json").read_text("utf-8"))
+    (target / "tokenizer.json").write_text(json.dumps(said, indent=1), "utf-8")
+    return target
+
+
+def test_mapped_classes_are_reindexed_as_they_are(make: Make, engine: Engine) -> None:
+    Base.metadata.create_all(engine)
+    before, after = make(HashProvider(64)), make(new_provider())
+    maker: sessionmaker[Session] = before.attach(sessionmaker(engine))
+    with maker.begin() as session:
+        session.add_all([Note(title=f"title{n}", body=f"body{n} fox") for n in range(20)])
+
+    def meddle(batch: int) -> None:
+        if batch == 2:
+            with maker.begin() as session:
+                session.add(Note(title="zebra", body="crossing"))
+                session.get_one(Note, 3).title = "giraffe"
+                session.delete(session.get_one(Note, 4))
+
+    report = make(Meddled(meddle)).reindex(batch_size=8)
+    assert (report.pending, report.switched) == (0, True)
+    assert_true(engine, after)
