@@ -33,7 +33,7 @@ FLOORS = [
         "embeddings.openai",
         "embeddings.function",
     },
-    {"search.fts5", "search.tsvector"},
+    {"search.fts5", "search.tsvector", "search.postgresql_hnsw"},
     {"search.postgresql_schema", "search.sqlite_health"},
     {"search.postgresql_health"},
     {

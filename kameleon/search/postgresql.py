@@ -25,8 +25,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
-    NullPool,
-    QueuePool,
     Table,
     Text,
     TwoPhaseTransaction,
@@ -52,7 +50,7 @@ from .postgresql_health import Health
 from .postgresql_schema import ITERATIVE_SINCE, MAX_VECTOR
 from .postgresql_where import comparison
 from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Scope, Spans, State, Term, bound, row_id
-from .tables import has_room, id_text, parts, utc
+from .tables import id_text, parts, utc
 
 ROWS_A_STATEMENT = 1_000
 ROWS_A_COPY = 4_000
@@ -162,10 +160,6 @@ class PostgreSQLStore(Health):
 
     def take_turn(self, connection: Connection) -> None:
         """Writers wait for each other's rows, not for turns."""
-
-    def has_spare_connection(self) -> bool:
-        pool = self._engine.pool
-        return isinstance(pool, NullPool) or (isinstance(pool, QueuePool) and has_room(pool))
 
     def hold(self, connection: Connection, refs: Sequence[Ref]) -> None:
         """Citus cannot hold rows of several shards."""

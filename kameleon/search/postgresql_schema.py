@@ -4,20 +4,24 @@ and the names that statements call it by."""
 import logging
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, TextClause, text
+from sqlalchemy import Connection, Engine, NullPool, QueuePool, TextClause, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.schema import CreateSchema
 
 from ..errors import InvalidInput, SchemaMissing, StorageError, VectorsUnavailable
 from ..values import Generation
 from . import citus
+from . import postgresql_hnsw as hnsw
 from . import postgresql_sql as sql
 from .pgwire import driver_of
 from .postgresql_errors import NO_RIGHT
-from .tables import SCHEMA_VERSION, Tables, is_current
+from .store import IndexProgress
+from .tables import SCHEMA_VERSION, Tables, has_room, is_current
 from .tsvector import Words
 
 TABLES = (
@@ -222,34 +226,111 @@ class Schema:
             return "hnsw"
         return "hnsw is being built" if state.is_building else "hnsw is broken: `kameleon embeddings sync` rebuilds it"
 
-    def index_vectors(self, generation: Generation) -> bool:
-        """Concurrently, so that writers go on; that needs a connection outside any transaction. Another holds the lock
-        meanwhile, in a transaction that touches nothing else, for a session's own lock would stay with a pooler."""
-        with self._engine.connect() as guard:
+    def index_vectors(
+        self,
+        generation: Generation,
+        *,
+        concurrently: bool = True,
+        progress: Callable[[IndexProgress], None] | None = None,
+    ) -> bool:
+        """On a connection outside any transaction, as CONCURRENTLY asks. Another holds the lock meanwhile, in a
+        transaction that touches nothing else, for a session's own lock would stay with a pooler; one that kept a
+        snapshot would be waited for."""
+        with self._engine.connect().execution_options(isolation_level="READ COMMITTED") as guard:
             name = self._embedding(generation).replace("'", "''")
+            guard.exec_driver_sql(sql.NO_IDLE_LIMIT)
             if not guard.exec_driver_sql(sql.TRY_LOCK.format(name=name)).scalar():
                 return False
             with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                return self._build_index(connection, generation)
+                return self._build_index(connection, generation, concurrently, progress)
 
-    def _build_index(self, connection: Connection, generation: Generation) -> bool:
+    def _build_index(
+        self,
+        connection: Connection,
+        generation: Generation,
+        concurrently: bool,
+        progress: Callable[[IndexProgress], None] | None,
+    ) -> bool:
         state = connection.execute(sql.HNSW_STATE, {"hnsw": self._hnsw(generation)}).one_or_none()
         many = connection.scalar(self._text(sql.COUNT_EMBEDDINGS, generation), {"many": INDEXED_FROM}) or 0
         if many < INDEXED_FROM or (state is not None and (state.indisvalid or state.is_building)):
             return False
         self._load_extensions(connection)
         started = time.perf_counter()
-        driver = driver_of(connection)
-        driver.add_notice_handler(warn_of_notice)
-        try:
-            for statement in (sql.DROP_HNSW, sql.CREATE_HNSW) if state is not None else (sql.CREATE_HNSW,):
-                connection.execute(self._text(statement, generation))
-        finally:
-            driver.remove_notice_handler(warn_of_notice)
+        build = partial(self._create_index, connection, generation, concurrently, has_leftover=state is not None)
+        self._watched(build, connection, generation, progress)
         for statement in (sql.ANALYZE_EMBEDDING, sql.ANALYZE_SEARCH):
             connection.execute(self._text(statement, generation))
         log.info("vector_index:built generation=%d seconds=%.1f", generation.number, time.perf_counter() - started)
         return self.vector_index(connection, generation) == "hnsw"
+
+    def _watched(
+        self,
+        build: Callable[[], None],
+        connection: Connection,
+        generation: Generation,
+        progress: Callable[[IndexProgress], None] | None,
+    ) -> None:
+        watcher = self._spare_connection() if progress is not None else None
+        if progress is None or watcher is None:
+            build()
+            return
+        with watcher:
+            hnsw.watch(build, connection, partial(hnsw.seen_from, watcher, self._embedding(generation)), progress)
+
+    def _spare_connection(self) -> Connection | None:
+        """Outside any transaction: a build waits for snapshots."""
+        if not self.has_spare_connection():
+            return None
+        try:
+            return self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        except (DBAPIError, PoolTimeout) as error:
+            log.info("vector_index:unwatched error=%s", error)
+            return None
+
+    def _create_index(
+        self, connection: Connection, generation: Generation, concurrently: bool, *, has_leftover: bool
+    ) -> None:
+        session = hnsw.session_of(connection)
+        if concurrently and session.is_pooled:
+            self._replace_index(connection, generation, concurrently, has_leftover)
+            return
+        settings = hnsw.wanted(
+            session, self._graph_bytes(connection, generation), self._pgvector.version if self._pgvector else ()
+        )
+        raised = hnsw.in_session if concurrently else hnsw.in_transaction
+        try:
+            with raised(connection, session, settings):
+                self._replace_index(connection, generation, concurrently, has_leftover)
+        except DBAPIError as error:
+            if not settings[hnsw.WORKERS] or not hnsw.is_short_of_shared_memory(error.orig):
+                raise
+            log.warning("vector_index:built without parallel workers, for PostgreSQL says: %s", error.orig)
+            with raised(connection, session, settings | {hnsw.WORKERS: 0}):
+                self._replace_index(connection, generation, concurrently, has_leftover or concurrently)
+
+    def _replace_index(
+        self, connection: Connection, generation: Generation, concurrently: bool, has_leftover: bool
+    ) -> None:
+        how = "CONCURRENTLY" if concurrently else ""
+        driver = driver_of(connection)
+        driver.add_notice_handler(warn_of_notice)
+        try:
+            for statement in (sql.DROP_HNSW, sql.CREATE_HNSW) if has_leftover else (sql.CREATE_HNSW,):
+                connection.execute(self._text(statement, generation, concurrently=how))
+        finally:
+            driver.remove_notice_handler(warn_of_notice)
+
+    def _graph_bytes(self, connection: Connection, generation: Generation) -> int:
+        a_row = hnsw.bytes_a_row(generation.dimensions, 2 if generation.dimensions > MAX_VECTOR else 4, self._m)
+        with driver_of(connection).transaction():
+            connection.exec_driver_sql(sql.NO_TIME_LIMIT)
+            counted = self._text(sql.COUNT_EMBEDDINGS, generation)
+            return a_row * (connection.scalar(counted, {"many": hnsw.most_rows(a_row)}) or 0)
+
+    def has_spare_connection(self) -> bool:
+        pool = self._engine.pool
+        return isinstance(pool, NullPool) or (isinstance(pool, QueuePool) and has_room(pool))
 
     # names
 

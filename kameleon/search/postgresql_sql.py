@@ -35,11 +35,11 @@ CREATE_GENERATION = """
 """
 STORE_PLAIN = "ALTER TABLE {embedding} ALTER COLUMN embedding SET STORAGE PLAIN"
 CREATE_HNSW = """
-    CREATE INDEX CONCURRENTLY IF NOT EXISTS {hnsw_name} ON {embedding}
+    CREATE INDEX {concurrently} IF NOT EXISTS {hnsw_name} ON {embedding}
     USING hnsw (embedding {vector}_ip_ops) WITH (m = {m}, ef_construction = {ef_construction})
 """
 DROP_TABLE = "DROP TABLE IF EXISTS {embedding}"
-DROP_HNSW = "DROP INDEX CONCURRENTLY IF EXISTS {hnsw}"
+DROP_HNSW = "DROP INDEX {concurrently} IF EXISTS {hnsw}"
 COUNT_EMBEDDINGS = "SELECT count(*) FROM (SELECT 1 FROM {embedding} LIMIT :many) AS e"
 ANALYZE_EMBEDDING, ANALYZE_SEARCH = "ANALYZE {embedding}", "ANALYZE {search}"
 HNSW_STATE = text("""
@@ -47,9 +47,22 @@ HNSW_STATE = text("""
     FROM pg_index AS i LEFT JOIN pg_stat_progress_create_index AS p ON p.index_relid = i.indexrelid
     WHERE i.indexrelid = to_regclass(:hnsw)
 """)
+BUILD_SETTINGS = """
+    SELECT name, CAST(setting AS bigint), source = 'session', pg_backend_pid() FROM pg_settings
+    WHERE name IN (
+      'maintenance_work_mem', 'max_parallel_maintenance_workers', 'max_parallel_workers', 'statement_timeout'
+    )
+"""
+INDEX_PROGRESS = """
+    SELECT phase, CASE WHEN tuples_total > 0 THEN tuples_done ELSE blocks_done END,
+      CASE WHEN tuples_total > 0 THEN tuples_total ELSE blocks_total END, NULLIF(current_locker_pid, 0)
+    FROM pg_stat_progress_create_index WHERE relid = to_regclass(%s) LIMIT 1
+"""
 
 NO_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('kameleon ' || :what, 0))")
+NO_TIME_LIMIT = "SET LOCAL statement_timeout = 0"
+NO_IDLE_LIMIT = "SET LOCAL idle_in_transaction_session_timeout = 0"
 # Without a bind: the portal of a statement with one keeps its snapshot, which the build would wait for.
 TRY_LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended('kameleon index of {name}', 0))"
 HAS_SCHEMA = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")

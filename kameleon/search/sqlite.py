@@ -8,7 +8,7 @@ even open it. Keys are these ids.
 import json
 import secrets
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,7 +27,22 @@ from . import claims, fts5, sqlite_health, sqlite_triggers
 from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, weight
 from .filters import Filter, condition
 from .sqlite_where import comparison
-from .store import Cached, Candidates, Embedding, Entry, Fault, Hit, Key, Scope, Spans, State, Term, bound, row_id
+from .store import (
+    Cached,
+    Candidates,
+    Embedding,
+    Entry,
+    Fault,
+    Hit,
+    IndexProgress,
+    Key,
+    Scope,
+    Spans,
+    State,
+    Term,
+    bound,
+    row_id,
+)
 from .tables import SCHEMA_VERSION, Tables, document, has_room, id_text, instant, is_current, parts, utc
 
 if TYPE_CHECKING:
@@ -268,7 +283,13 @@ class SQLiteStore:
     def refusal(self, connection: Connection, dimensions: int) -> str:
         return ""
 
-    def index_vectors(self, generation: Generation) -> bool:
+    def index_vectors(
+        self,
+        generation: Generation,
+        *,
+        concurrently: bool = True,
+        progress: Callable[[IndexProgress], None] | None = None,
+    ) -> bool:
         return False
 
     def distribute(self, connection: Connection, generations: Sequence[Generation]) -> list[str]:

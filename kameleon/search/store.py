@@ -44,6 +44,16 @@ class Embedding(NamedTuple):
     message: str | None = None
 
 
+class IndexProgress(NamedTuple):
+    """Of a build of the approximate index: `phase` in the database's own words, what it counts there as `done` of a
+    `total`, and the server process that it waits for."""
+
+    phase: str
+    done: int
+    total: int
+    waits_for: int | None
+
+
 class Cached(NamedTuple):
     key: str
     vector: bytes
@@ -190,9 +200,16 @@ class Store(Protocol):
     def refusal(self, connection: Connection, dimensions: int) -> str:
         """Why embeddings of that many dimensions cannot be kept or compared here; empty if they can."""
 
-    def index_vectors(self, generation: Generation) -> bool:
+    def index_vectors(
+        self,
+        generation: Generation,
+        *,
+        concurrently: bool = True,
+        progress: Callable[[IndexProgress], None] | None = None,
+    ) -> bool:
         """Builds the approximate index over a generation where that is worth it and not done yet; True if it did. In
-        transactions of its own; reading and writing go on."""
+        transactions of its own; reading goes on, and writing if it is done `concurrently`. `progress` is called about
+        once a second, where a third connection can be had; what it raises cancels the build."""
 
     def vector_index(self, connection: Connection, generation: Generation) -> str:
         """How the generation's vectors are searched: `exact`, `hnsw`, or what keeps `hnsw` from being used."""
