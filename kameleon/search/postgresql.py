@@ -53,6 +53,7 @@ from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Scope, Spans,
 from .tables import id_text, parts, utc
 
 ROWS_A_STATEMENT = 1_000
+ROWS_INSERTED = 50
 ROWS_A_COPY = 4_000
 KEYS_A_STATEMENT = 10_000
 POSTINGS = 5_000
@@ -264,8 +265,11 @@ class PostgreSQLStore(Health):
         if self._has_temp is None:
             right = text("SELECT has_database_privilege(current_database(), 'TEMPORARY')")
             self._has_temp = bool(connection.scalar(right))
-        is_utf8 = driver_of(connection).info.encoding == "utf-8"
-        return self._has_temp and is_utf8 and not isinstance(connection.get_transaction(), TwoPhaseTransaction)
+        is_two_phase = isinstance(connection.get_transaction(), TwoPhaseTransaction)
+        return self._has_temp and self._is_utf8(connection) and not is_two_phase
+
+    def _is_utf8(self, connection: Connection) -> bool:
+        return bool(driver_of(connection).info.encoding == "utf-8")
 
     def write_embeddings(
         self,
@@ -284,10 +288,21 @@ class PostgreSQLStore(Health):
             (*ref, hash_, vector, reason, message)
             for (ref, hash_, _, reason, message), vector in zip(current, packed, strict=True)
         ]
-        if len(rows) > ROWS_A_STATEMENT and self._may_copy(connection):
+        if (
+            len(rows) > ROWS_INSERTED
+            and self._is_utf8(connection)
+            and not self._any_there(connection, generation, rows)
+        ):
+            self._copy(connection, self._embedding(generation), *copied(rows, now))
+        elif len(rows) > ROWS_A_STATEMENT and self._may_copy(connection):
             self._copy_embeddings(connection, generation, rows, now)
         else:
             self._insert_embeddings(connection, generation, rows, now)
+
+    def _any_there(self, connection: Connection, generation: Generation, rows: Sequence[tuple[Any, ...]]) -> bool:
+        is_there = self._text(sql.ANY_EMBEDDING, generation)
+        known = by_entity(Ref(*row[:2]) for row in rows)
+        return any(connection.scalar(is_there, {"entity": entity, "ids": ids}) for entity, ids in known)
 
     def _held_hashes(self, connection: Connection, refs: Sequence[Ref]) -> dict[Ref, str]:
         """What the records say, once other writers of them are done, and no other changes it before this transaction
@@ -314,30 +329,8 @@ class PostgreSQLStore(Health):
     def _copy_embeddings(
         self, connection: Connection, generation: Generation, rows: Sequence[tuple[Any, ...]], now: datetime
     ) -> None:
-        """Straight in, where none of the records has an embedding yet."""
-        names = (
-            sql.EMBEDDING_COLUMNS if any(vector is None for *_, vector, _, _ in rows) else sql.EMBEDDING_COLUMNS[:-2]
-        )
-        stamp = pgwire.timestamp(now)
-        data = pgwire.encoded(
-            (
-                entity.encode(),
-                id_.encode(),
-                hash_.encode(),
-                stamp,
-                vector,
-                reason and reason.encode(),
-                message and message.encode(),
-            )[: len(names)]
-            for entity, id_, hash_, vector, reason, message in rows
-        )
-        is_there = self._text(sql.ANY_EMBEDDING, generation)
-        known = by_entity(Ref(*row[:2]) for row in rows)
-        if not any(connection.scalar(is_there, {"entity": entity, "ids": ids}) for entity, ids in known):
-            self._copy(connection, self._embedding(generation), names, data)
-            return
         connection.execute(self._text(sql.LOADING_EMBEDDING, generation))
-        self._copy(connection, "kdb_loading_embedding", names, data)
+        self._copy(connection, "kdb_loading_embedding", *copied(rows, now))
         connection.execute(self._text(sql.UPSERT_EMBEDDING, generation, rows=sql.EMBEDDINGS_LOADED))
         connection.execute(text("DROP TABLE kdb_loading_embedding"))
 
@@ -653,6 +646,25 @@ class PostgreSQLStore(Health):
 
 def with_emphasis(content: str, emphasis: str) -> str:
     return f"{content}\n{emphasis}" if emphasis else content
+
+
+def copied(rows: Sequence[tuple[Any, ...]], now: datetime) -> tuple[Sequence[str], bytes]:
+    """Columns and data of embeddings, as COPY takes them."""
+    names = sql.EMBEDDING_COLUMNS if any(vector is None for *_, vector, _, _ in rows) else sql.EMBEDDING_COLUMNS[:-2]
+    stamp = pgwire.timestamp(now)
+    data = pgwire.encoded(
+        (
+            entity.encode(),
+            id_.encode(),
+            hash_.encode(),
+            stamp,
+            vector,
+            reason and reason.encode(),
+            message and message.encode(),
+        )[: len(names)]
+        for entity, id_, hash_, vector, reason, message in rows
+    )
+    return names, data
 
 
 def packed_for(generation: Generation, vectors: Sequence[bytes | None]) -> list[bytes | None]:

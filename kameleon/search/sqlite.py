@@ -122,6 +122,12 @@ KEYS = text("""
     ORDER BY k.key
 """)
 
+HASHES = text("""
+    SELECT s.id, s.content_hash
+    FROM json_each(:ids) AS k LEFT JOIN kdb_search AS s ON s.entity_name = :entity AND s.record_id = k.value
+    ORDER BY k.key
+""")
+
 # Bulk statements go to the driver as they are, positional: named binds cost as much as the write itself.
 UPSERT = """
     INSERT INTO kdb_search (entity_name, record_id, content, terms, content_hash, created_at, updated_at)
@@ -454,9 +460,16 @@ class SQLiteStore:
         """The keys of those whose record says what they were made from, still."""
         if not embeddings:
             return {}
-        refs = [embedding.ref for embedding in embeddings]
-        keys, states = self._keys(connection, refs), self.states(connection, refs, None)
-        return {ref: keys[ref] for ref, hash_, *_ in embeddings if ref in keys and states[ref].content_hash == hash_}
+        made_from = {embedding.ref: embedding.content_hash for embedding in embeddings}
+        found: dict[tuple[str, str], int] = {}
+        for entity, group in by_entity(list(made_from)).items():
+            rows = connection.execute(HASHES, {"entity": entity, "ids": json.dumps([ref.id for ref in group])}).all()
+            found.update(
+                (ref, key)
+                for ref, (key, hash_) in zip(group, rows, strict=True)
+                if key is not None and hash_ == made_from[ref]
+            )
+        return found
 
     def _log_change(self, connection: Connection, keys: Sequence[Any]) -> None:
         changed = array("q", keys).tobytes() if len(keys) <= LOG_IDS_A_ENTRY else None
