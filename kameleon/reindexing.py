@@ -35,7 +35,7 @@ from .search.catalog import ACTIVE, BUILDING, active, current
 from .search.query import ask
 from .search.retrieval import Retriever
 from .search.runs import COMPARING, DONE, INDEXING, STOPPED
-from .search.store import Entry
+from .search.store import Entry, IndexProgress
 from .values import MAX_FAILURES_SHOWN, GateReport, Generation, IndexReport, Rebuild, Ref, ReindexReport
 
 if TYPE_CHECKING:
@@ -412,7 +412,6 @@ class Run:
             if range_ is not None:
                 for batch in self._building.pending(self._job, after=range_.after, upto=range_.upto):
                     self._do(batch)
-                    self._building.keep_range(self._job, range_)
                 self._building.leave_range(self._job, range_, is_done=True)
             elif self._are_ranges_left():
                 time.sleep(WAIT_S)
@@ -420,9 +419,8 @@ class Run:
                 return
 
     def _are_ranges_left(self) -> bool:
-        with self._search.transaction() as conn:
-            if self._runs.note(conn, self._job.generation.number):
-                raise Halted("cancelled")
+        self._note()
+        with self._search.reading() as conn:
             return self._runs.ranges_left(conn, self._job.generation.number) > 0
 
     def _drain(self) -> None:
@@ -489,14 +487,29 @@ class Run:
     # index, gate, switch
 
     def _index(self, generation: Generation) -> None:
-        number, started = generation.number, time.perf_counter()
-        with self._search.transaction() as conn:
-            self._runs.note(conn, number, phase=INDEXING)
+        started = time.perf_counter()
+        self._note(phase=INDEXING)
         with self._store.translating():
-            self._store.index_vectors(generation)
-        self._counts.indexing_s = time.perf_counter() - started
+            is_built = self._store.index_vectors(
+                generation, concurrently=self._request.concurrent_index, progress=self._watch
+            )
+        if is_built:
+            self._counts.indexing_s = time.perf_counter() - started
+            with self._search.transaction() as conn:
+                self._runs.add_indexing(conn, generation.number, self._counts.indexing_s)
+
+    def _watch(self, seen: IndexProgress) -> None:
+        """Also keeps the lease, which no batch renews meanwhile."""
+        self._note()
+        waits = f", waits for process {seen.waits_for}" if seen.waits_for else ""
+        self._tell(f"{INDEXING} ({seen.phase}{waits})", seen.done, seen.total)
+
+    def _note(self, **changes: str) -> None:
+        """In the run's row. Raises Halted where that says so."""
         with self._search.transaction() as conn:
-            self._runs.add_indexing(conn, number, self._counts.indexing_s)
+            is_cancelled = self._runs.note(conn, self._job.generation.number, **changes)
+        if is_cancelled:
+            raise Halted("cancelled")
 
     def _compare(self, generation: Generation) -> None:
         gate, before = self._request.gate, self._target.active
@@ -505,8 +518,7 @@ class Run:
         if before is None:
             self._notes.append("no gate: there is no active generation to compare with")
             return
-        with self._search.transaction() as conn:
-            self._runs.note(conn, generation.number, phase=COMPARING)
+        self._note(phase=COMPARING)
         queries = gate.queries or sampled(self._samples())
         self._gate = compare(queries, self._ranking(before), self._ranking(generation))
         if refusal := gate.refusal(self._gate):

@@ -5,13 +5,12 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ProviderError
 from ..values import Generation, IndexReport
 from .catalog import Catalog
-from .runs import Batch, Range, Runs
+from .runs import RANGE_LEASE, WHOLE_RUN, Batch, Range, Runs
 from .services import Services
 from .store import Entry, Store
 from .transactions import Transactions
@@ -25,16 +24,18 @@ ROWS_A_RANGE = 2_000
 log = logging.getLogger("kameleon.reindex")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Job:
-    """What is built: `generation` by `service`, of `entities` alone if any are named. `is_owner` holds the lease."""
+    """What is built: `generation` by `service`, of `entities` alone if any are named. `is_owner` holds the lease.
+    `clock` stood so when the batch before was written."""
 
     generation: Generation
     service: "EmbeddingService"
     batch_size: int
     entities: tuple[str, ...] = ()
     is_owner: bool = True
-    numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    written: int = 0
+    clock: float = field(default_factory=time.perf_counter)
 
 
 @dataclass(frozen=True)
@@ -81,30 +82,29 @@ class Building:
         kept. Raises ReindexRunning where the lease was lost: nothing of the batch is kept then."""
         started = time.perf_counter()
         number = job.generation.number
-        plan = Plan(batch, (), batch, job.service, enqueues=False, target=number)
+        plan = Plan(batch, (), batch, job.service, enqueues=False, target=number, known=[job.generation])
         plan = self._writer.embed(plan, cache=self._services.cache(job.service))
         embedding_s = time.perf_counter() - started
 
         def attempt() -> Written:
             with self._transactions.transaction() as conn:
                 report = self._writer.apply(conn, plan)
-                done = Batch(
-                    report.embedded,
-                    report.reused,
-                    report.failed,
-                    embedding_s,
-                    time.perf_counter() - started - embedding_s,
-                )
+                seconds = time.perf_counter() - job.clock
+                done = Batch(report.embedded, report.reused, report.failed, embedding_s, seconds - embedding_s)
                 is_cancelled = self.runs.advance(conn, number, done, is_owner=job.is_owner)
             return Written(report, done, is_cancelled)
 
         written = self._transactions.retried(attempt)
-        log.info("reindex: wrote batch %d (%d rows)", next(job.numbers), len(plan.embeddings))
+        job.clock = time.perf_counter()
+        job.written += 1
+        log.info("reindex: wrote batch %d (%d rows)", job.written, len(plan.embeddings))
         return written
 
     def take_range(self, job: Job, worker: str) -> Range | None:
+        """The owner's are his as long as the run is."""
         with self._transactions.transaction() as conn:
-            return self.runs.take_range(conn, job.generation.number, worker)
+            lease = WHOLE_RUN if job.is_owner else RANGE_LEASE
+            return self.runs.take_range(conn, job.generation.number, worker, lease)
 
     def leave_range(self, job: Job, range_: Range, *, is_done: bool) -> None:
         """Not done with it: another may have it after a pause."""

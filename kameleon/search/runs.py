@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, func, select, update
+from sqlalchemy import Connection, Table, Update, bindparam, func, select, update
 
 from ..errors import ReindexRunning
 from ..values import Generation, Rebuild
@@ -23,6 +23,7 @@ from .tables import Tables, utc
 
 LEASE = timedelta(minutes=5)
 RANGE_LEASE = timedelta(minutes=2)
+WHOLE_RUN = timedelta(days=3_650)
 RANGE_PAUSE = timedelta(seconds=30)
 EMBEDDING, INDEXING, COMPARING = "embedding", "indexing", "comparing"
 DONE, STOPPED = "done", "stopped"
@@ -97,6 +98,7 @@ class Runs:
         self._table: Table = tables.reindex
         self._ranges: Table = tables.reindex_range
         self.owner = ""
+        self._advance = {is_owner: advancing(self._table, is_owner=is_owner) for is_owner in (True, False)}
 
     def check_free(self, connection: Connection) -> None:
         """Raises ReindexRunning, naming who holds the lease. The registry is locked."""
@@ -141,28 +143,18 @@ class Runs:
         """Count a batch in its own transaction, and renew the lease; True if the run is to stop after it. Raises
         ReindexRunning where another run took the lease."""
         now = datetime.now(UTC)
-        table = self._table.c
-        counts = {name: table[name] + value for name, value in batch._asdict().items()}
-        changes: dict[str, Any] = {**counts, "batches": table.batches + 1, "updated_at": now}
-        return self._renew(connection, number, changes, now, is_owner=is_owner)
+        binds: dict[str, Any] = {f"more_{name}": value for name, value in batch._asdict().items()}
+        binds |= {"of": number, "now": now}
+        if is_owner:
+            binds |= {"until": now + LEASE, "mine": self.owner}
+        return still_mine(connection.scalar(self._advance[is_owner], binds), number)
 
     def note(self, connection: Connection, number: int, **changes: Any) -> bool:
         """As `advance`, for other columns than the counts."""
-        now = datetime.now(UTC)
-        return self._renew(connection, number, {**changes, "updated_at": now}, now, is_owner=True)
-
-    def _renew(
-        self, connection: Connection, number: int, changes: dict[str, Any], now: datetime, *, is_owner: bool
-    ) -> bool:
-        table = self._table
-        mine = update(table).where(table.c.number == number)
-        if is_owner:
-            mine = mine.where(table.c.owner == self.owner)
-            changes = {**changes, "lease_until": now + LEASE}
-        is_cancelled = connection.scalar(mine.values(**changes).returning(table.c.is_cancelled))
-        if is_cancelled is None:
-            raise ReindexRunning(f"another run took generation {number} over, or it was pruned: this one stopped")
-        return bool(is_cancelled)
+        now, table = datetime.now(UTC), self._table
+        mine = update(table).where(table.c.number == number, table.c.owner == self.owner)
+        changes |= {"lease_until": now + LEASE, "updated_at": now}
+        return still_mine(connection.scalar(mine.values(**changes).returning(table.c.is_cancelled)), number)
 
     def add_indexing(self, connection: Connection, number: int, seconds: float) -> None:
         self.note(connection, number, indexing_s=self._table.c.indexing_s + seconds)
@@ -219,13 +211,15 @@ class Runs:
         ranges = self._ranges
         return connection.scalar(select(func.count()).where(ranges.c.number == number)) or 0
 
-    def take_range(self, connection: Connection, number: int, worker: str) -> Range | None:
+    def take_range(
+        self, connection: Connection, number: int, worker: str, lease: timedelta = RANGE_LEASE
+    ) -> Range | None:
         """The first that nobody has, this worker's until its lease ends."""
         ranges, now = self._ranges, datetime.now(UTC)
         due = select(ranges.c.place).where(ranges.c.number == number, ranges.c.due_at <= now).order_by(ranges.c.place)
         for place in connection.execute(due.limit(10)).scalars().all():
             mine = update(ranges).where(ranges.c.number == number, ranges.c.place == place, ranges.c.due_at <= now)
-            taken = mine.values(due_at=now + RANGE_LEASE, claimed_by=worker).returning(ranges.c.after, ranges.c.upto)
+            taken = mine.values(due_at=now + lease, claimed_by=worker).returning(ranges.c.after, ranges.c.upto)
             row = connection.execute(taken).one_or_none()
             if row is not None:
                 return Range(place, row.after, row.upto)
@@ -251,6 +245,23 @@ class Runs:
     def free_ranges(self, connection: Connection, number: int) -> None:
         """Nobody takes any of it from here on."""
         connection.execute(self._ranges.delete().where(self._ranges.c.number == number))
+
+
+def advancing(table: Table, *, is_owner: bool) -> Update:
+    """Made once: composing it takes as long as running it."""
+    counts: dict[str, Any] = {name: table.c[name] + bindparam(f"more_{name}") for name in Batch._fields}
+    counts |= {"batches": table.c.batches + 1, "updated_at": bindparam("now")}
+    statement = update(table).where(table.c.number == bindparam("of"))
+    if is_owner:
+        statement = statement.where(table.c.owner == bindparam("mine"))
+        counts["lease_until"] = bindparam("until")
+    return statement.values(counts).returning(table.c.is_cancelled)
+
+
+def still_mine(is_cancelled: bool | None, number: int) -> bool:
+    if is_cancelled is None:
+        raise ReindexRunning(f"another run took generation {number} over, or it was pruned: this one stopped")
+    return is_cancelled
 
 
 def rebuild(row: Any, now: datetime) -> Rebuild:
