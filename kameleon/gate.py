@@ -1,4 +1,4 @@
-"""Compares what two generations find, before the index is switched from one to the other. Pure but for `sampled`."""
+"""Compares what two generations find, before the index is switched from one to the other. Pure."""
 
 import json
 import math

@@ -2,9 +2,8 @@
 
 import gzip
 import json
-import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import mean
 
@@ -12,6 +11,7 @@ from sqlalchemy import Engine
 
 from kameleon import SearchEngine, create_engine
 from kameleon.embeddings import StaticProvider
+from kameleon.gate import ndcg
 
 from .corpus import SHARED
 from .database import postgresql
@@ -91,11 +91,3 @@ def judgements(path: Path) -> Mapping[str, dict[str, int]]:
         if gain.lstrip("-").isdigit():
             found[query][document] = int(gain)
     return found
-
-
-def ndcg(ranked: Sequence[str], gains: Mapping[str, int], depth: int = 10) -> float:
-    """Discounted gain of the first `depth`, as a share of what the best order would have."""
-    ideal = sorted(gains.values(), reverse=True)[:depth]
-    best = sum(gain / math.log2(rank + 2) for rank, gain in enumerate(ideal))
-    found = sum(gains.get(id_, 0) / math.log2(rank + 2) for rank, id_ in enumerate(ranked[:depth]))
-    return found / best if best else 0.0

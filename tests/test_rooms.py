@@ -59,6 +59,7 @@ PURE = {
     "errors",
     "content",
     "queue",
+    "gate",
     "embeddings.batching",
     "embeddings.retry",
     "search.filters",
