@@ -14,8 +14,9 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from sqlalchemy import Connection
 
@@ -257,12 +258,7 @@ class Reindexing:
     def rollback(self, *, progress: Progress | None = None) -> ReindexReport:
         """Make the generation that was active before the active one again, then embed what was written since. Raises
         ReindexRefused where there is none."""
-        with self._search.transaction() as conn:
-            self._store.lock_registry(conn)
-            to = self._catalog.retired_last(conn)
-            if to is None:
-                raise ReindexRefused("there is no generation to go back to: none was switched from, or it was pruned")
-            self._catalog.switch(conn, to)
+        to = self._search.committed(self._go_back)
         log.info("reindex: rolled_back generation=%d model=%s", to.number, to.model_name)
         with self._search.reading() as conn:
             pending = self._pending(conn, to, ())
@@ -274,14 +270,24 @@ class Reindexing:
             return replace(report, notes=(f"{pending} records are pending: {error}",) if pending else ())
         return replace(filled, action="rolled back", switched=True)
 
+    def _go_back(self, conn: Connection) -> Generation:
+        self._store.lock_registry(conn)
+        to = self._catalog.retired_last(conn)
+        if to is None:
+            raise ReindexRefused("there is no generation to go back to: none was switched from, or it was pruned")
+        self._catalog.switch(conn, to)
+        return to
+
     def prune(self) -> PruneReport:
         """Drop every generation but the active one and those that are being built at this moment."""
-        with self._search.transaction() as conn:
-            self._store.lock_registry(conn)
-            known = self._catalog.generations(conn)
-            kept = {holds.number for holds in (current(known),) if holds} | self._runs.held(conn)
-            self.forget(conn, [g.number for g in known if g.number not in kept])
+        self._search.committed(self._forget_others)
         return self.drop_tables()
+
+    def _forget_others(self, conn: Connection) -> None:
+        self._store.lock_registry(conn)
+        known = self._catalog.generations(conn)
+        kept = {holds.number for holds in (current(known),) if holds} | self._runs.held(conn)
+        self.forget(conn, [g.number for g in known if g.number not in kept])
 
     def forget(self, conn: Connection, numbers: Sequence[int]) -> None:
         self._catalog.forget(conn, numbers)
@@ -300,8 +306,7 @@ class Reindexing:
 
     def cancel(self) -> list[str]:
         """Ask the runs that are under way, on any machine, to stop after their batch; tells whose they are."""
-        with self._search.transaction() as conn:
-            return self._runs.cancel(conn)
+        return self._search.committed(self._runs.cancel)
 
     def status(self) -> list[Rebuild]:
         """The runs that are known, by generation, under way or not."""
@@ -366,27 +371,33 @@ class Run:
 
     def _begin(self) -> Generation:
         """The lease, the generation and its ranges, in one transaction."""
-        search, target = self._search, self._target
-        with search.reading() as conn:
-            bounds = self._store.bounds(conn, self._rows_a_range) if target.action == "built" else []
-        with search.transaction() as conn:
-            self._store.lock_registry(conn)
-            self._runs.check_free(conn)
-            known = search.catalog.generations(conn)
-            generation = target.generation
-            if generation is None:
-                generation = search.catalog.add_generation(conn, target.service.provider, BUILDING)
-            elif generation.number not in {g.number for g in known}:
-                raise ReindexRefused(f"generation {generation.number} was pruned meanwhile. Run it again")
-            if self._request.in_place and target.action == "built":
-                search.reindexing.forget(conn, [g.number for g in known if g.number != generation.number])
-            self._runs.begin(conn, generation, total=target.pending, batch_size=self._request.batch_size)
-            self._runs.free_ranges(conn, generation.number)
-            if generation.state == BUILDING:
-                self._runs.add_ranges(conn, generation.number, bounds)
+        with self._search.reading() as conn:
+            is_built = self._target.action == "built"
+            bounds = self._store.bounds(conn, self._rows_a_range) if is_built else []
+        generation = self._search.committed(partial(self._take, bounds=bounds))
+        target = self._target
         log.info(
             "reindex: begins generation=%d model=%s rows=%d", generation.number, generation.model_name, target.pending
         )
+        return generation
+
+    def _take(self, conn: Connection, bounds: Sequence[Any]) -> Generation:
+        catalog, target = self._search.catalog, self._target
+        self._store.lock_registry(conn)
+        self._runs.check_free(conn)
+        known = catalog.generations(conn)
+        generation = target.generation
+        if generation is None:
+            generation = catalog.add_generation(conn, target.service.provider, BUILDING)
+        elif generation.number not in {g.number for g in known}:
+            raise ReindexRefused(f"generation {generation.number} was pruned meanwhile. Run it again")
+        if self._request.in_place and target.action == "built":
+            self._search.reindexing.forget(conn, [g.number for g in known if g.number != generation.number])
+            catalog.reopen(conn, generation)
+        self._runs.begin(conn, generation, total=target.pending, batch_size=self._request.batch_size)
+        self._runs.free_ranges(conn, generation.number)
+        if generation.state == BUILDING:
+            self._runs.add_ranges(conn, generation.number, bounds)
         return generation
 
     @property
@@ -397,11 +408,13 @@ class Run:
     def _end(self, generation: Generation, phase: str) -> None:
         """A lease that cannot be given back ends by itself."""
         try:
-            with self._search.transaction() as conn:
-                if self._runs.end(conn, generation.number, phase):
-                    self._runs.free_ranges(conn, generation.number)
+            self._search.committed(partial(self._give_back, generation=generation, phase=phase))
         except StorageError as error:
             log.warning("reindex: the lease of generation %d is left to end by itself: %s", generation.number, error)
+
+    def _give_back(self, conn: Connection, generation: Generation, phase: str) -> None:
+        if self._runs.end(conn, generation.number, phase):
+            self._runs.free_ranges(conn, generation.number)
 
     # embedding
 
@@ -414,6 +427,7 @@ class Run:
                     self._do(batch)
                 self._building.leave_range(self._job, range_, is_done=True)
             elif self._are_ranges_left():
+                self._check_limits(())
                 time.sleep(WAIT_S)
             else:
                 return
@@ -478,11 +492,11 @@ class Run:
         with self._search.reading() as conn:
             bounds = self._store.bounds(conn, ROWS_A_RANGE)
         for after, upto in pairwise([None, *bounds, None]):
-            with self._search.transaction() as conn:
-                self._runs.note(conn, target.number)
-                self._store.copy_embeddings(
-                    conn, source, target, without=self._request.entities, after=after, upto=upto
-                )
+            self._search.committed(partial(self._copy_piece, source=source, target=target, after=after, upto=upto))
+
+    def _copy_piece(self, conn: Connection, *, source: Generation, target: Generation, after: Any, upto: Any) -> None:
+        self._runs.note(conn, target.number)
+        self._store.copy_embeddings(conn, source, target, without=self._request.entities, after=after, upto=upto)
 
     # index, gate, switch
 
@@ -495,8 +509,8 @@ class Run:
             )
         if is_built:
             self._counts.indexing_s = time.perf_counter() - started
-            with self._search.transaction() as conn:
-                self._runs.add_indexing(conn, generation.number, self._counts.indexing_s)
+            seconds = self._counts.indexing_s
+            self._search.committed(lambda conn: self._runs.add_indexing(conn, generation.number, seconds))
 
     def _watch(self, seen: IndexProgress) -> None:
         """Also keeps the lease, which no batch renews meanwhile."""
@@ -506,9 +520,8 @@ class Run:
 
     def _note(self, **changes: str) -> None:
         """In the run's row. Raises Halted where that says so."""
-        with self._search.transaction() as conn:
-            is_cancelled = self._runs.note(conn, self._job.generation.number, **changes)
-        if is_cancelled:
+        number = self._job.generation.number
+        if self._search.committed(lambda conn: self._runs.note(conn, number, **changes)):
             raise Halted("cancelled")
 
     def _compare(self, generation: Generation) -> None:
@@ -548,10 +561,7 @@ class Run:
 
     def _switch(self, generation: Generation) -> None:
         """Writers that chose the old generation before are waited for, so that the drain which follows meets them."""
-        with self._search.transaction() as conn:
-            self._store.lock_registry(conn)
-            self._runs.note(conn, generation.number)
-            self._search.catalog.switch(conn, generation)
+        self._search.committed(partial(self._make_active, generation=generation))
         self._switched = True
         log.info("reindex: switched generation=%d model=%s", generation.number, generation.model_name)
         with self._store.translating():
@@ -560,6 +570,11 @@ class Run:
                     "a transaction from before the switch is still open: what it commits is pending until `kameleon "
                     "embeddings sync`"
                 )
+
+    def _make_active(self, conn: Connection, generation: Generation) -> None:
+        self._store.lock_registry(conn)
+        self._runs.note(conn, generation.number)
+        self._search.catalog.switch(conn, generation)
 
     def _drop_others(self) -> None:
         pruned = self._search.reindexing.prune()

@@ -87,7 +87,7 @@ class Failing(HashProvider):
     attempts = 1
 
     def __init__(self, good: int, dimensions: int = 32) -> None:
-        super().__init__(dimensions, model_name="new")
+        super().__init__(dimensions, model_name="new" if dimensions == 32 else "old")
         self.good = good
 
     def embed_batch(self, texts: Sequence[str]) -> list[Any]:
@@ -406,6 +406,21 @@ def test_in_place_that_was_interrupted_resumes(old: SearchEngine, make: Make) ->
     assert states(writer) == [(2, "new", "building")]
     assert writer.reindex().pending == 0
     assert found(writer, "zebra crossing") == ("late", 2)
+
+
+def test_in_place_onto_a_retired_generation_leaves_it_alone_in_the_index(
+    old: SearchEngine, new: SearchEngine, make: Make
+) -> None:
+    new.reindex()
+    make(None).index_record("Article", "late", "zebra crossing")
+    seen: list[tuple[list[tuple[int, str, str]], int | None]] = []
+    back = make(Failing(0, 64))
+    back.reindex(in_place=True)
+    seen.append((states(back), back.search("word7").plan.generation))
+    assert seen == [([(1, "old", "building")], None)]
+    assert old.reindex().switched
+    assert states(old) == [(1, "old", "active")]
+    assert found(old, "zebra crossing") == ("late", 1)
 
 
 def test_the_gate_refuses_a_model_that_finds_others(old: SearchEngine, new: SearchEngine) -> None:

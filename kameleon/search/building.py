@@ -102,15 +102,15 @@ class Building:
 
     def take_range(self, job: Job, worker: str) -> Range | None:
         """The owner's are his as long as the run is."""
-        with self._transactions.transaction() as conn:
-            lease = WHOLE_RUN if job.is_owner else RANGE_LEASE
-            return self.runs.take_range(conn, job.generation.number, worker, lease)
+        lease = WHOLE_RUN if job.is_owner else RANGE_LEASE
+        return self._transactions.committed(
+            lambda conn: self.runs.take_range(conn, job.generation.number, worker, lease)
+        )
 
     def leave_range(self, job: Job, range_: Range, *, is_done: bool) -> None:
         """Not done with it: another may have it after a pause."""
-        with self._transactions.transaction() as conn:
-            leave = self.runs.leave_range if is_done else self.runs.put_off
-            leave(conn, job.generation.number, range_.place)
+        leave = self.runs.leave_range if is_done else self.runs.put_off
+        self._transactions.committed(lambda conn: leave(conn, job.generation.number, range_.place))
 
     def help_out(self, worker: str, batch_size: int) -> IndexReport | None:
         """One range of a generation that another process is building; None if there is none to take."""
@@ -134,8 +134,7 @@ class Building:
 
     def keep_range(self, job: Job, range_: Range) -> None:
         """It takes a little longer."""
-        with self._transactions.transaction() as conn:
-            self.runs.keep_range(conn, job.generation.number, range_.place)
+        self._transactions.committed(lambda conn: self.runs.keep_range(conn, job.generation.number, range_.place))
 
     def _shared(self, batch_size: int) -> Job | None:
         with self._transactions.reading() as conn:

@@ -183,6 +183,12 @@ class Catalog:
         changed = table.update().where((table.c.number == to.number) | (table.c.state == ACTIVE))
         connection.execute(changed.values(state=state, updated_at=datetime.now(UTC)))
 
+    def reopen(self, connection: Connection, generation: Generation) -> None:
+        """A retired one is built on: nobody reads it before it is whole."""
+        table = self._generations
+        changed = table.update().where(table.c.number == generation.number)
+        connection.execute(changed.values(state=BUILDING, updated_at=datetime.now(UTC)))
+
     def forget(self, connection: Connection, numbers: Sequence[int]) -> None:
         """From here on no transaction that begins knows of these; their tables are still there."""
         table = self._generations

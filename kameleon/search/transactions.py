@@ -65,6 +65,15 @@ class Transactions:
                 "session.connection()"
             )
 
+    def committed(self, work: Callable[[Connection], T]) -> T:
+        """What `work` returns of a transaction of its own, begun anew while others come in between."""
+
+        def attempt() -> T:
+            with self.transaction() as conn:
+                return work(conn)
+
+        return self.retried(attempt)
+
     def retried(self, attempt: Callable[[], T], connection: Connection | None = None) -> T:
         """What `attempt` returns, begun anew while other writers come in between. In the caller's transaction that is
         done as long as the database lets it go on. Raises TransactionConflict, after ten tries."""
