@@ -259,6 +259,8 @@ class Reindexing:
         """Make the generation that was active before the active one again, then embed what was written since. Raises
         ReindexRefused where there is none."""
         to = self._search.committed(self._go_back)
+        with self._store.translating():
+            self._store.wait_for_readers()
         log.info("reindex: rolled_back generation=%d model=%s", to.number, to.model_name)
         with self._search.reading() as conn:
             pending = self._pending(conn, to, ())
