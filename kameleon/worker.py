@@ -27,12 +27,13 @@ class Worker:
         self.lease = timedelta(seconds=lease_s)
 
     def work(self) -> IndexReport | None:
-        """A batch of marked rows, or one claim's worth; None if nothing is due."""
+        """A batch of marked rows, or one claim's worth, or a range of a generation that `reindex` is building; None if
+        nothing is due."""
         if (report := self.search.catch_up(self.batch_size)) is not None:
             return report
         claimed = self.search.filling.claim(self.name, limit=self.batch_size, lease=self.lease)
         if not claimed:
-            return None
+            return self.search.building.help_out(self.name, self.batch_size)
         most = max(claim.attempts for claim in claimed)
         return self.search.filling.work_off(claimed, pause=timedelta(seconds=min(LONGEST_PAUSE_S, 2.0**most)))
 

@@ -16,8 +16,13 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from kameleon import SearchEngine, Worker
 from kameleon.errors import InvalidInput, NoProvider, ProviderUnavailable
+from kameleon.reindexing import Request
+from kameleon.reindexing import Run as ReindexRun
+from kameleon.search.building import ROWS_A_RANGE
+from kameleon.search.runs import STOPPED
 from kameleon.search.tables import SCHEMA_VERSION
 from kameleon.testing import HashProvider
+from kameleon.values import Generation
 
 from .conftest import Make, with_citus
 from .models import Base, Note, assert_true, index
@@ -286,3 +291,70 @@ def test_an_index_of_an_earlier_version_gets_its_queue_when_it_is_opened(
     with engine.connect() as connection:
         version = connection.scalar(text("SELECT value FROM kdb_meta WHERE key = 'schema_version'"))
     assert version == str(SCHEMA_VERSION)
+
+
+# a reindex that is under way
+
+
+def begun(search: SearchEngine, **options: Any) -> tuple[ReindexRun, Generation]:
+    """A run that has its lease and waits."""
+    request = Request(**options)
+    run = ReindexRun(search, request, search.reindexing.target(request))
+    return run, run._begin()
+
+
+def embedded(engine: Engine, generation: Generation) -> int:
+    with engine.connect() as connection:
+        table = f"kdb_embedding_g{generation.number}"
+        return connection.scalar(text(f"SELECT count(*) FROM {table} WHERE embedding IS NOT NULL")) or 0
+
+
+def test_a_worker_in_another_process_takes_ranges_of_a_reindex(make: Make, engine: Engine, console_script: str) -> None:
+    search = make("static")
+    search.index_records_batch([("Page", n, f"some words, {n}") for n in range(2 * ROWS_A_RANGE + 1)])
+    run, generation = begun(search, force=True)
+    url = engine.url.render_as_string(hide_password=False)
+    command = [console_script, "-d", url, "embeddings", "worker", "--once", "--json"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    assert json.loads(done.stdout)["embedded"] == 2 * ROWS_A_RANGE + 1
+    assert embedded(engine, generation) == 2 * ROWS_A_RANGE + 1
+    assert [rebuild.done for rebuild in search.reindexing.status()] == [2 * ROWS_A_RANGE + 1]
+    with search.reading() as connection:
+        assert search.building.runs.ranges_left(connection, generation.number) == 0
+    run._end(generation, STOPPED)
+    report = search.reindex()
+    assert (report.generation, report.embedded, report.pending, report.switched) == (generation.number, 0, 0, True)
+
+
+def test_workers_help_only_when_nothing_is_due(
+    maker: Maker, make: Make, deferring: SearchEngine, engine: Engine
+) -> None:
+    add(maker, "one")
+    Worker(deferring).run()
+    run, generation = begun(deferring, force=True)
+    add(maker, "two")
+    worker = Worker(deferring)
+    assert worker.work() is not None
+    assert (queued(engine), embedded(engine, generation)) == ([], 0)
+    assert worker.work() is not None
+    assert worker.work() is None
+    run._end(generation, STOPPED)
+    deferring.reindex()
+    assert embedded(engine, generation) == 2
+    assert_true(engine, deferring)
+
+
+def test_a_worker_outlives_the_generation_that_it_helps_with(
+    maker: Maker, deferring: SearchEngine, provider: Interrupted, engine: Engine
+) -> None:
+    add(maker, "one")
+    Worker(deferring).run()
+    run, generation = begun(deferring, force=True)
+
+    def prune() -> None:
+        run._end(generation, STOPPED)
+        deferring.reindexing.prune()
+
+    provider.first = prune
+    assert Worker(deferring).run().embedded == 0
+    assert_true(engine, deferring)

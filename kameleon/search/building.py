@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ProviderError
+from ..errors import ProviderError, ReindexRunning
 from ..values import Generation, IndexReport
 from .catalog import Catalog
 from .runs import RANGE_LEASE, WHOLE_RUN, Batch, Range, Runs
@@ -113,7 +113,8 @@ class Building:
         self._transactions.committed(lambda conn: leave(conn, job.generation.number, range_.place))
 
     def help_out(self, worker: str, batch_size: int) -> IndexReport | None:
-        """One range of a generation that another process is building; None if there is none to take."""
+        """One range of a generation that another process is building; None if there is none to take, or if it is
+        pruned meanwhile."""
         job = self._shared(batch_size)
         range_ = self.take_range(job, worker) if job else None
         if job is None or range_ is None:
@@ -128,6 +129,9 @@ class Building:
                 self.keep_range(job, range_)
             else:
                 is_done = True
+        except ReindexRunning as error:
+            log.info("reindex: %s", error)
+            return None
         finally:
             self.leave_range(job, range_, is_done=is_done)
         return total
