@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from sqlalchemy import Connection
 
@@ -37,7 +37,7 @@ from .search.query import ask
 from .search.retrieval import Retriever
 from .search.runs import COMPARING, DONE, INDEXING, STOPPED
 from .search.store import Entry, IndexProgress
-from .values import MAX_FAILURES_SHOWN, GateReport, Generation, IndexReport, Rebuild, Ref, ReindexReport
+from .values import MAX_FAILURES_SHOWN, GateReport, Generation, IndexReport, Rebuild, Ref, ReindexPlan, ReindexReport
 
 if TYPE_CHECKING:
     from .embeddings.provider import EmbeddingProvider
@@ -252,6 +252,13 @@ class Reindexing:
             self._services.of_generation(target.active)
         if request.dimensions is not None and target.pending:
             target.service.embed_batch(["kameleon"], on_error="raise")
+
+    def plan(self, *entities: object, rate: float | None = None, **options: Unpack[ReindexOptions]) -> ReindexPlan:
+        """What `search.reindex` would do with the same arguments, and how long at `rate` records a second. Writes
+        nothing and asks no provider. Raises what `target` does."""
+        from .estimating import estimate
+
+        return estimate(self._search, Request(self._search.names(entities), **options), rate=rate)
 
     # what else is done with generations
 

@@ -48,6 +48,7 @@ FLOORS = [
     {"search.writing", "search.retrieval", "embeddings", "alembic"},
     {"search.services"},
     {"search.filling", "search.building", "tracking", "binds"},
+    {"estimating"},
     {"listener", "reindexing"},
     {"search", "search.engine"},
     {"testing", "records", "worker"},

@@ -409,8 +409,11 @@ class SearchEngine(Transactions):
         """
         from ..reindexing import Request
 
-        names = tuple(name if isinstance(name, str) else self.sessions.searchable(name).entity for name in entities)  # type: ignore[arg-type]
-        return self.reindexing.run(Request(names, **options))
+        return self.reindexing.run(Request(self.names(entities), **options))
+
+    def names(self, entities: Iterable[object]) -> tuple[str, ...]:
+        """Of entities by name or mapped class."""
+        return tuple(name if isinstance(name, str) else self.sessions.searchable(name).entity for name in entities)  # type: ignore[arg-type]
 
     def index_vectors(self) -> bool:
         """Build the approximate vector index where that is worth it and not done yet: PostgreSQL's HNSW, from 10,000

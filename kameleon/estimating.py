@@ -1,0 +1,185 @@
+"""What `reindex` would do and cost: reads the records it would embed once, writes nothing and asks no provider. Memory
+is a number for each distinct text."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from heapq import nsmallest
+from math import ceil
+from typing import TYPE_CHECKING
+
+from .errors import InvalidInput
+from .search.postgresql_schema import INDEXED_FROM, MAX_VECTOR
+from .search.store import Entry
+from .values import Generation, ReindexPlan
+
+if TYPE_CHECKING:
+    from .embeddings.service import EmbeddingService
+    from .reindexing import Request, Target
+    from .search.engine import SearchEngine
+
+RECORDS_A_PAGE = 1_000
+SAMPLE = 1_000
+PAGE_BYTES = {"postgresql": 8192, "sqlite": 4096}
+ROW_BYTES, KEY_BYTES, HNSW_ROW_BYTES = 140, 40, 290
+HNSW_S_A_ROW, AT_DIMENSIONS = 0.0011, 384
+MEASURABLE_S = 1.0
+
+
+@dataclass
+class Texts:
+    """What stands in the records. `characters` are those of texts that would be embedded; `sample` holds the texts of
+    these with the least digests, which is a fair choice."""
+
+    rows: int = 0
+    cached: int = 0
+    characters: int = 0
+    distinct: set[int] = field(default_factory=set)
+    sample: dict[int, str] = field(default_factory=dict)
+
+    def add_sample(self, texts: dict[int, str]) -> None:
+        found = self.sample | texts
+        self.sample = {mark: found[mark] for mark in nsmallest(SAMPLE, found)}
+
+
+def estimate(search: "SearchEngine", request: "Request", *, rate: float | None = None) -> ReindexPlan:
+    """`rate` in records a second; without one, that of an earlier run with the same model."""
+    if rate is not None and not rate > 0:
+        raise InvalidInput(f"rate is a number of records a second above 0, not {rate!r:.40}")
+    target = search.reindexing.target(request)
+    provider, holds = target.service.provider, target.active
+    texts = count(search, target, request)
+    tokens = count_tokens(texts, target.service)
+    price = provider.price_per_million if request.price_per_million is None else request.price_per_million
+    rate = rate or measured_rate(search, provider.fingerprint)
+    return ReindexPlan(
+        action=target.action,
+        current_model=holds.model_name if holds else None,
+        current_fingerprint=holds.fingerprint if holds else None,
+        target_model=provider.model_name,
+        target_fingerprint=provider.fingerprint,
+        current_dimensions=holds.dimensions if holds else None,
+        target_dimensions=provider.dimensions,
+        rows=texts.rows,
+        distinct=len(texts.distinct),
+        cached=texts.cached,
+        batches=ceil(texts.rows / request.batch_size),
+        batch_size=request.batch_size,
+        tokens=tokens,
+        cost=None if price is None else tokens * price / 1e6,
+        rows_per_second=rate,
+        embedding_s=texts.rows / rate if rate else None,
+        indexing_s=indexing_s(search, target),
+        disk_bytes=disk_bytes(search, target, request, texts.rows),
+    )
+
+
+# texts
+
+
+def count(search: "SearchEngine", target: "Target", request: "Request") -> Texts:
+    texts = Texts()
+    has_cache = search.services.cache(target.service) is not None
+    fingerprint = target.service.provider.fingerprint
+    for page in pages(search, target.generation, request.entities):
+        said = [entry.content for entry in page if entry.content]
+        new = {mark: text for text in said if (mark := digest(text)) not in texts.distinct}
+        cached = marks_cached(search, fingerprint, new) if has_cache else set()
+        due = {mark: text for mark, text in new.items() if mark not in cached}
+        texts.rows += len(page)
+        texts.cached += len(cached)
+        texts.distinct.update(new)
+        texts.add_sample(due)
+        texts.characters += sum(map(len, due.values() if has_cache else batchwise(said, request.batch_size)))
+    return texts
+
+
+def pages(search: "SearchEngine", generation: Generation | None, entities: Sequence[str]) -> Iterator[list[Entry]]:
+    after = None
+    while True:
+        with search.reading() as conn:
+            page, after = search.store.pending(conn, generation, after=after, limit=RECORDS_A_PAGE, entities=entities)
+        if not page:
+            return
+        yield page
+
+
+def batchwise(texts: Sequence[str], size: int) -> Iterator[str]:
+    """Without a cache a text is embedded once a batch."""
+    for start in range(0, len(texts), size):
+        yield from dict.fromkeys(texts[start : start + size])
+
+
+def digest(text: str) -> int:
+    found = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=7)
+    return int.from_bytes(found.digest(), "little")
+
+
+def marks_cached(search: "SearchEngine", fingerprint: str, texts: dict[int, str]) -> set[int]:
+    """Not through the cache's own `get`, which notes the use."""
+    from .embeddings.cache import text_key
+
+    keys = {text_key(text): mark for mark, text in texts.items()}
+    with search.reading() as conn:
+        return {keys[row.key] for row in search.store.cached(conn, fingerprint, list(keys))}
+
+
+def count_tokens(texts: Texts, service: "EmbeddingService") -> int:
+    """Those of the sample, scaled to all by their characters."""
+    sample: Iterable[str] = texts.sample.values()
+    characters = sum(map(len, sample))
+    found = sum(map(service.provider.count_tokens, sample))
+    return round(found * texts.characters / characters) if characters else 0
+
+
+# time and space
+
+
+def measured_rate(search: "SearchEngine", fingerprint: str) -> float | None:
+    """Of the last run with this model."""
+    of_model = {made.number for made in search.generations() if made.fingerprint == fingerprint}
+    runs = [run for run in search.reindexing.status() if run.generation in of_model and run.rows_per_second]
+    return max(runs, key=lambda run: run.updated_at).rows_per_second if runs else None
+
+
+def indexing_s(search: "SearchEngine", target: "Target") -> float:
+    """As an earlier build of an index measured it, by rows and dimensions."""
+    rows = indexed_rows(search, target)
+    if not rows:
+        return 0.0
+    made = {generation.number: generation for generation in search.generations()}
+    runs = [
+        run
+        for run in search.reindexing.status()
+        if run.generation in made and run.done >= INDEXED_FROM and run.indexing_s >= MEASURABLE_S
+    ]
+    a_number = HNSW_S_A_ROW / AT_DIMENSIONS
+    if runs:
+        last = max(runs, key=lambda run: run.updated_at)
+        a_number = last.indexing_s / last.done / made[last.generation].dimensions
+    return rows * target.service.provider.dimensions * a_number
+
+
+def indexed_rows(search: "SearchEngine", target: "Target") -> int:
+    """The rows of the vector index that would be built; 0 where none would."""
+    if search.engine.dialect.name != "postgresql" or target.action == "nothing":
+        return 0
+    if target.generation is not None and search.vector_index(target.generation) == "hnsw":
+        return 0
+    rows = sum(status.indexed for status in search.get_status())
+    return rows if rows >= INDEXED_FROM else 0
+
+
+def disk_bytes(search: "SearchEngine", target: "Target", request: "Request", rows: int) -> int:
+    dialect, dimensions = search.engine.dialect.name, target.service.provider.dimensions
+    if target.copies is not None:
+        rows += sum(status.indexed for status in search.get_status() if status.entity not in request.entities)
+    vector = dimensions * (2 if dialect == "postgresql" and dimensions > MAX_VECTOR else 4)
+    page = PAGE_BYTES[dialect]
+    table = rows * (on_pages(vector + ROW_BYTES, page) + KEY_BYTES)
+    return round(table + indexed_rows(search, target) * on_pages(vector + HNSW_ROW_BYTES, page))
+
+
+def on_pages(row: int, page: int) -> float:
+    """What a row takes: as many as fit whole share a page."""
+    return page / (page // row) if row <= page else ceil(row / page) * page
