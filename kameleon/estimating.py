@@ -50,7 +50,7 @@ def estimate(search: "SearchEngine", request: "Request", *, rate: float | None =
     provider, holds = target.service.provider, target.active
     texts = count(search, target, request)
     tokens = count_tokens(texts, target.service)
-    price = provider.price_per_million if request.price_per_million is None else request.price_per_million
+    price = request.price(provider)
     rate = rate or measured_rate(search, provider.fingerprint)
     return ReindexPlan(
         action=target.action,

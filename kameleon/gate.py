@@ -36,7 +36,7 @@ class Gate:
     def __post_init__(self) -> None:
         if not 0 <= self.overlap <= 1:
             raise InvalidInput(f"overlap@10 lies between 0 and 1, not {self.overlap!r}")
-        if self.ndcg < 0:
+        if not self.ndcg >= 0:
             raise InvalidInput(f"nDCG@10 of the new model is a share of the old one's from 0 on, not {self.ndcg!r}")
 
     def refusal(self, found: GateReport) -> str:

@@ -35,7 +35,7 @@ from .search.building import ROWS_A_RANGE, Job, Written
 from .search.catalog import ACTIVE, BUILDING, active, current
 from .search.query import ask
 from .search.retrieval import Retriever
-from .search.runs import COMPARING, DONE, INDEXING, STOPPED
+from .search.runs import COMPARING, DONE, EMBEDDING, INDEXING, STOPPED
 from .search.store import Entry, IndexProgress
 from .values import MAX_FAILURES_SHOWN, GateReport, Generation, IndexReport, Rebuild, Ref, ReindexPlan, ReindexReport
 
@@ -107,6 +107,10 @@ class Request:
     @property
     def names_a_model(self) -> bool:
         return self.provider is not None or self.model is not None or self.dimensions is not None
+
+    def price(self, provider: "EmbeddingProvider") -> float | None:
+        """Of a million tokens: the one that was named, be it 0, before the provider's own."""
+        return provider.price_per_million if self.price_per_million is None else self.price_per_million
 
 
 @dataclass(frozen=True)
@@ -246,7 +250,7 @@ class Reindexing:
     def _check(self, target: Target, request: Request) -> None:
         """What would otherwise be found out after the first batch."""
         provider = target.service.provider
-        if request.max_cost is not None and request.price_per_million is None and provider.price_per_million is None:
+        if request.max_cost is not None and request.price(provider) is None:
             raise InvalidInput(f"max_cost needs price_per_million: nobody told what {provider.model_name} costs")
         if request.gate is not None and target.active is not None:
             self._services.of_generation(target.active)
@@ -369,6 +373,7 @@ class Run:
             self._copy(self._target.copies, generation)
         self._embed_ranges()
         self._drain()
+        self._tell(INDEXING, 0, 0)
         self._index(generation)
         if self._target.action == "built":
             self._drain()
@@ -473,7 +478,7 @@ class Run:
             return 0.0
         provider = self._target.service.provider
         tokens = sum(provider.count_tokens(text) for text in {entry.content for entry in batch})
-        price = tokens * (self._request.price_per_million or provider.price_per_million or 0.0) / 1e6
+        price = tokens * (self._request.price(provider) or 0.0) / 1e6
         if self._counts.cost + price > most:
             raise Halted(f"the next batch would cost more than the {most:g} that were allowed")
         return price
@@ -485,7 +490,7 @@ class Run:
         counts.writing_s += written.batch.writing_s
         paid = report.embedded / (report.embedded + report.reused) if report.embedded else 0.0
         counts.cost += price * paid
-        self._tell("embedding", self._done, max(self._target.pending, self._done))
+        self._tell(EMBEDDING, self._done, max(self._target.pending, self._done))
 
     @property
     def _done(self) -> int:
@@ -541,6 +546,7 @@ class Run:
             self._notes.append("no gate: there is no active generation to compare with")
             return
         self._note(phase=COMPARING)
+        self._tell(COMPARING, 0, 0)
         queries = gate.queries or sampled(self._samples())
         self._gate = compare(queries, self._ranking(before), self._ranking(generation))
         if refusal := gate.refusal(self._gate):

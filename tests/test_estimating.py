@@ -8,6 +8,7 @@ from sqlalchemy import Engine, text
 
 from kameleon.errors import InvalidInput, UnknownEntity
 from kameleon.estimating import on_pages
+from kameleon.gate import Gate
 from kameleon.search.postgresql_schema import INDEXED_FROM
 from kameleon.testing import HashProvider
 
@@ -157,3 +158,23 @@ def test_rows_that_fit_share_a_page() -> None:
     assert on_pages(1000, 4096) == 1024
     assert on_pages(3000, 4096) == 4096
     assert on_pages(5000, 4096) == 8192
+
+
+def test_a_price_of_nothing_is_a_price(make: Make) -> None:
+    search = make(HashProvider())
+    search.index_records_batch(records(10))
+    report = search.reindex(provider=Paid(model_name="paid"), max_cost=0.0, price_per_million=0.0)
+    assert (report.embedded, report.stopped) == (10, "")
+
+
+def test_a_run_tells_its_phases(make: Make) -> None:
+    search = make(HashProvider())
+    search.index_records_batch(records(20))
+    heard: list[tuple[str, int, int]] = []
+    search.reindex(force=True, batch_size=15, gate=Gate(), progress=lambda *said: heard.append(said))
+    assert heard == [("embedding", 15, 20), ("embedding", 20, 20), ("indexing", 0, 0), ("comparing", 0, 0)]
+
+
+def test_a_gate_takes_numbers_alone() -> None:
+    with pytest.raises(InvalidInput):
+        Gate(ndcg=float("nan"))

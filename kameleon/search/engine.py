@@ -403,7 +403,8 @@ class SearchEngine(Transactions):
 
         `gate` compares what both find before the switch and raises GateRefused. `max_minutes` and `max_cost` (at
         `price_per_million` tokens, or the provider's own price) end the run between two batches. `concurrent_index`
-        builds PostgreSQL's vector index without making writers wait. `progress(phase, done, total)` counts records.
+        builds PostgreSQL's vector index without making writers wait. `progress(phase, done, total)` counts records, of
+        0 in a phase that has none to count.
 
         A run that was killed or stopped resumes when it is run again. Raises ReindexRunning while another one runs.
         """
