@@ -2,22 +2,32 @@
 
 import re
 import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from threading import Event
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from kameleon.values import IndexReport
+from kameleon.values import Generation, IndexReport, Rebuild
 
 from .app import App, common, importing, pass_app
+from .reindexing import cancel, duration, prune, reindex, rollback
+
+if TYPE_CHECKING:
+    from kameleon import SearchEngine
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 @click.group()
 def embeddings() -> None:
-    """Show and complete the embeddings."""
+    """Show and complete the embeddings, and move them to another model."""
+
+
+for command in (reindex, rollback, prune, cancel):
+    embeddings.add_command(command)
 
 
 @embeddings.command()
@@ -25,7 +35,7 @@ def embeddings() -> None:
 @common
 @pass_app
 def status(app: App, list_failed: bool) -> None:
-    """Show provider, model and dimensions, and how much of each entity is embedded."""
+    """Show provider, model and dimensions, how much of each entity is embedded, and a reindex that is under way."""
     engine = app.open()
     models = engine.generations()
     if list_failed:
@@ -36,21 +46,53 @@ def status(app: App, list_failed: bool) -> None:
             rows = [(f.entity, f.id, f.reason, f.attempts, f.message) for f in failures]
             app.print_rows(("entity", "id", "reason", "attempts", "message"), rows)
         return
-    found = engine.get_status()
     if app.as_json:
-        generations = [{**asdict(model), "vector_index": engine.vector_index(model)} for model in models]
-        totals = {name: sum(getattr(s, name) for s in found) for name in ("indexed", "pending", "failed")}
-        totals["cached"] = sum(part.texts for part in engine.cache_status())
-        entities = [asdict(status) for status in found]
-        app.print_json({"generations": generations, "entities": entities, "totals": totals})
+        app.print_json(as_document(engine, models))
         return
-    for model in models:
-        name = f"{model.provider} {model.model_name}, {model.dimensions} dimensions"
-        click.echo(f"{model.state}: {name} (generation {model.number}), vector index: {engine.vector_index(model)}")
-    if not models:
-        click.echo("no model yet: the first record makes one")
+    for line in [*model_lines(engine, models), *run_lines(engine.reindexing.status(), models)]:
+        click.echo(line)
+    found = engine.get_status()
     counts = [(s.entity, s.indexed, s.pending, s.failed, f"{s.last_updated:%Y-%m-%d %H:%M:%S} UTC") for s in found]
     app.print_rows(("entity", "indexed", "pending", "failed", "last updated"), counts)
+    for note in sorted({status.note for status in found if status.note}):
+        click.echo(note, err=True)
+
+
+def as_document(engine: "SearchEngine", models: Sequence[Generation]) -> dict[str, Any]:
+    found = engine.get_status()
+    totals = {name: sum(getattr(s, name) for s in found) for name in ("indexed", "pending", "failed")}
+    totals["cached"] = sum(part.texts for part in engine.cache_status())
+    return {
+        "generations": [{**asdict(model), "vector_index": engine.vector_index(model)} for model in models],
+        "entities": [asdict(status) for status in found],
+        "totals": totals,
+        "rebuilds": [
+            {**asdict(run), "rows_per_second": run.rows_per_second, "seconds_left": run.seconds_left}
+            for run in engine.reindexing.status()
+        ],
+    }
+
+
+def model_lines(engine: "SearchEngine", models: Sequence[Generation]) -> Iterator[str]:
+    for model in models:
+        name = f"{model.provider} {model.model_name}, {model.dimensions} dimensions"
+        yield f"{model.state}: {name} (generation {model.number}), vector index: {engine.vector_index(model)}"
+    if any(model.state == "retired" for model in models):
+        yield "`kameleon embeddings rollback` goes back to what was active last, `prune` drops what is not active"
+    if not models:
+        yield "no model yet: the first record makes one"
+
+
+def run_lines(runs: Sequence[Rebuild], models: Sequence[Generation]) -> Iterator[str]:
+    """Of runs that are under way, and of builds that nobody is working at."""
+    building = {model.number for model in models if model.state == "building"}
+    for run in runs:
+        line = f"reindex: generation {run.generation}, {run.done:,} of {run.total:,} records"
+        if run.owner is not None:
+            left = f", about {duration(run.seconds_left)} left" if run.seconds_left and run.phase == "embedding" else ""
+            yield f"{line}, {run.phase}, {run.rows_per_second:,.0f} records/s{left}, {run.owner}"
+        elif run.generation in building:
+            yield f"{line}, nobody is working at it: `kameleon embeddings reindex` resumes, `prune` drops it"
 
 
 @embeddings.command()
@@ -94,7 +136,7 @@ def sync(app: App, batch_size: int, retry_failed: bool) -> None:
 @common
 @pass_app
 def worker(app: App, once: bool, batch_size: int, poll: float, lease: float) -> None:
-    """Make the embeddings that commits left for later, on any number of machines.
+    """Make the embeddings that commits left for later, on any number of machines, and help a reindex along.
 
     Runs until SIGTERM or Ctrl-C, and finishes the batch it has begun.
 

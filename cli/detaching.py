@@ -1,0 +1,63 @@
+"""`--background`: the same command in a process of its own, which outlives the terminal."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .app import App
+
+if TYPE_CHECKING:
+    from kameleon import SearchEngine
+
+FLAG = "--background"
+LOOK_EVERY_S = 0.1
+
+
+def detach(app: App, search: "SearchEngine") -> None:
+    """Start it, and tell where it is once it has begun, or what it said if it has ended."""
+    number, log = tempfile.mkstemp(prefix="kameleon-reindex-", suffix=".log")
+    try:
+        child = start(number)
+    finally:
+        os.close(number)
+    try:
+        while child.poll() is None and not has_begun(search, child.pid):
+            time.sleep(LOOK_EVERY_S)
+    except KeyboardInterrupt:
+        child.terminate()
+        raise
+    if child.returncode:
+        click.echo(Path(log).read_text("utf-8", "replace").rstrip(), err=True)
+        Path(log).unlink()
+        raise click.exceptions.Exit(child.returncode)
+    tell(app, child, log)
+
+
+def start(output: int) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, *(argument for argument in sys.orig_argv[1:] if argument != FLAG)]
+    return subprocess.Popen(  # noqa: S603 - this process's own command
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+    )
+
+
+def has_begun(search: "SearchEngine", pid: int) -> bool:
+    host = socket.gethostname().replace(" ", "-")
+    return f"process {pid} on {host}" in [run.owner for run in search.reindexing.status()]
+
+
+def tell(app: App, child: "subprocess.Popen[bytes]", log: str) -> None:
+    if app.as_json:
+        app.print_json({"pid": child.pid, "log": log, "is_done": child.returncode == 0})
+    elif child.returncode == 0:
+        click.echo(Path(log).read_text("utf-8", "replace").rstrip())
+        click.echo(f"process {child.pid} is done, its log is {log}")
+    else:
+        click.echo(f"process {child.pid} is at work, its log is {log}")
+        click.echo("`kameleon embeddings status` shows it, `kameleon embeddings cancel` stops it")

@@ -1,0 +1,367 @@
+"""`kameleon embeddings reindex`, `rollback`, `prune` and `cancel`: to another model, and back."""
+
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from kameleon.errors import InvalidInput
+
+from .app import App, common, importing, pass_app
+from .detaching import detach
+
+if TYPE_CHECKING:
+    from kameleon import SearchEngine
+    from kameleon.gate import Gate, GateQuery
+    from kameleon.reindexing import Progress
+    from kameleon.values import Generation, ReindexPlan, ReindexReport
+
+SECONDS_TO_THINK = 5
+AGAIN = "Run it again to resume"
+SYNC = "`kameleon embeddings sync` embeds what is pending"
+POSITIVE = click.FloatRange(0, min_open=True)
+
+
+class Interrupted(click.ClickException):
+    exit_code = 130
+
+
+class Terminated(Interrupted):
+    exit_code = 143
+
+
+@click.command()
+@click.argument("entities", metavar="[ENTITY]...", nargs=-1)
+@click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True, help="Records a transaction.")
+@click.option("--provider", metavar="NAME", help="Who makes the embeddings: static, fastembed, openai, or one added.")
+@click.option("--model", metavar="NAME|PATH", help="The provider's model; without --provider, it tells the provider.")
+@click.option("--dimensions", type=click.IntRange(1), help="Refuse a model that makes others; a provider may cut them.")
+@click.option("--force", is_flag=True, help="Embed all records anew, with the index's own model too.")
+@click.option("--in-place", is_flag=True, help="Drop the old embeddings first; search goes by keywords meanwhile.")
+@click.option("--no-confirm", is_flag=True, help="With --in-place: begin without the five seconds' wait on a terminal.")
+@click.option("--drop-old", is_flag=True, help="Drop the old embeddings after the switch; no rollback then.")
+@click.option(
+    "--concurrent-index/--no-concurrent-index",
+    default=True,
+    show_default=True,
+    help="PostgreSQL: build the vector index without making writers wait.",
+)
+@click.option(
+    "--gate", "overlap", metavar="OVERLAP", type=float, help="Switch if this share of the top ten stays, 0..1."
+)
+@click.option(
+    "--gate-queries", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="What the gate asks."
+)
+@click.option("--gate-ndcg", metavar="SHARE", type=float, help="Switch if nDCG@10 is at least this share of the old.")
+@click.option("--max-minutes", type=click.FloatRange(0), help="Stop after a batch when these are over.")
+@click.option("--max-cost", type=click.FloatRange(0), help="Stop before a batch that would cost more.")
+@click.option("--price-per-million", type=click.FloatRange(0), help="What a million tokens cost.")
+@click.option("--dry-run", is_flag=True, help="Tell what would be done, how long it takes and what it costs.")
+@click.option("--rate", metavar="ROWS/S", type=POSITIVE, help="With --dry-run: reckon with this many records a second.")
+@click.option("--background", is_flag=True, help="Go on without this terminal, with a log file.")
+@importing
+@common
+@pass_app
+def reindex(app: App, /, entities: tuple[str, ...], **given: Any) -> None:
+    """Embed the index anew, with another model or the same, while search and writing go on.
+
+    The new embeddings are made beside the old, and the index switches when they are complete: until then every search
+    is answered from the old ones. Without --provider, --model and --force, what is pending is embedded, or a build
+    that was interrupted is completed.
+
+    If it was killed, run it again: it resumes after its last batch, and search was right all along (but for --in-place,
+    where it went by keywords). Nothing has to be dropped beforehand: PostgreSQL's vector index is always built after
+    the embeddings are loaded, so there is no counterpart to other tools' --drop-hnsw-first.
+
+    A gate's FILE has one JSON object a line, {"query": "…", "relevant": [{"entity": "…", "id": "…", "gain": 1}]};
+    without FILE the first words of up to 100 records are asked. What is not told is 0.5 for OVERLAP and, where there
+    are `relevant` records, 0.95 for SHARE.
+
+    \b
+    kameleon embeddings reindex --model text-embedding-3-small --dry-run --price-per-million 0.02
+    kameleon embeddings reindex --model text-embedding-3-small --gate 0.5 --background
+    kameleon embeddings reindex --model models/my-model --drop-old
+    kameleon embeddings reindex --force
+    kameleon embeddings reindex Ticket --force --max-minutes 30
+    """
+    check(given)
+    options = options_of(given)
+    search = app.open()
+    if given["dry_run"]:
+        print_plan(app, search.reindexing.plan(*entities, rate=given["rate"], **options))
+        return
+    if given["in_place"]:
+        warn(search, entities, options, waits=not given["no_confirm"] and sys.stderr.isatty())
+    if given["background"]:
+        detach(app, search)
+        return
+    with resumable(), watching() as progress:
+        report = search.reindex(*entities, **options, progress=progress)
+    print_report(app, report)
+
+
+def check(given: Mapping[str, Any]) -> None:
+    has_gate = any(given[name] is not None for name in ("overlap", "gate_queries", "gate_ndcg"))
+    wrong = {
+        "--no-confirm goes with --in-place": given["no_confirm"] and not given["in_place"],
+        "--in-place drops the old embeddings first: there is nothing for a gate to compare with": (
+            given["in_place"] and has_gate
+        ),
+        "--in-place drops the old embeddings first: leave --drop-old out": given["in_place"] and given["drop_old"],
+        "--gate-ndcg goes with --gate-queries, whose `relevant` it judges by": (
+            given["gate_ndcg"] is not None and given["gate_queries"] is None
+        ),
+        "--rate goes with --dry-run": given["rate"] is not None and not given["dry_run"],
+        "--price-per-million goes with --max-cost or --dry-run": (
+            given["price_per_million"] is not None and given["max_cost"] is None and not given["dry_run"]
+        ),
+        "--background and --dry-run exclude each other": given["background"] and given["dry_run"],
+    }
+    for message, is_wrong in wrong.items():
+        if is_wrong:
+            raise click.UsageError(message)
+
+
+def options_of(given: Mapping[str, Any]) -> Any:
+    """Those of `SearchEngine.reindex`."""
+    same = ("provider", "model", "dimensions", "batch_size", "force", "in_place", "drop_old", "concurrent_index")
+    limits = ("max_minutes", "max_cost", "price_per_million")
+    return {name: given[name] for name in same + limits} | {"gate": gate_of(given)}
+
+
+def gate_of(given: Mapping[str, Any]) -> "Gate | None":
+    from kameleon.gate import Gate
+
+    asked = {"overlap": given["overlap"], "ndcg": given["gate_ndcg"]}
+    options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    if given["gate_queries"] is not None:
+        options["queries"] = queries_in(given["gate_queries"])
+        if given["gate_ndcg"] is not None and not any(query.relevant for query in options["queries"]):
+            raise InvalidInput(f"{given['gate_queries']}: no query has `relevant`, which --gate-ndcg judges by")
+    return Gate(**options) if options else None
+
+
+def queries_in(path: str) -> "list[GateQuery]":
+    from kameleon.gate import read_queries
+
+    try:
+        with open(path, encoding="utf-8") as lines:
+            queries = read_queries(lines)
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path} is not UTF-8: {error}") from error
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {error}") from error
+    if not queries:
+        raise InvalidInput(f"{path} has no queries: one JSON object a line is wanted")
+    return queries
+
+
+def warn(search: "SearchEngine", entities: tuple[str, ...], options: Any, *, waits: bool) -> None:
+    """Of a run in place that will leave search without vectors."""
+    from kameleon.reindexing import Request
+
+    target = search.reindexing.target(Request(entities, **options))
+    if target.action != "built" or target.active is None:
+        return
+    click.echo("--in-place drops the old embeddings first: search goes by keywords alone until it is done", err=True)
+    if waits:
+        click.echo(f"beginning in {SECONDS_TO_THINK} seconds; Ctrl-C changes nothing", err=True)
+        time.sleep(SECONDS_TO_THINK)
+
+
+# while it runs
+
+
+@contextmanager
+def resumable(advice: str = AGAIN) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the run where it is, once its lease is given back."""
+
+    def terminate(number: int, _frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted, what was written is kept. {advice}") from None
+    except SystemExit:
+        raise Terminated(f"terminated, what was written is kept. {advice}") from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def watching() -> Iterator["Progress | None"]:
+    """A bar on a terminal, else the run's log lines."""
+    if not sys.stderr.isatty():
+        with logging_to(sys.stderr):
+            yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("embedding", total=None)
+        yield lambda phase, done, total: bar.update(task, description=phase, completed=done, total=total or None)
+
+
+@contextmanager
+def logging_to(stream: TextIO) -> Iterator[None]:
+    log, handler = logging.getLogger("kameleon.reindex"), logging.StreamHandler(stream)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+# what it did
+
+
+def print_report(app: App, report: "ReindexReport") -> None:
+    if app.as_json:
+        app.print_json({**asdict(report), "rows_per_second": report.rows_per_second})
+    else:
+        for line in lines_of(report):
+            click.echo(line)
+    if report.outage:
+        cause = " ".join(report.outage.split())
+        click.echo(f"stopped, the provider is down: {cause}. {advice_after(report)}", err=True)
+        raise click.exceptions.Exit(1)
+
+
+def lines_of(report: "ReindexReport") -> Iterator[str]:
+    if report.action != "nothing":
+        place = f"generation {report.generation} ({report.model})"
+        end = ", switched to" if report.switched else ", not switched to" if report.action == "built" else ""
+        yield f"{report.action}: {place}{end}"
+        yield (
+            f"{report.embedded} embedded, {report.reused} reused, {report.failed} failed, {report.pending} pending; "
+            f"{report.embedding_s:.1f} s embedding, {report.indexing_s:.1f} s building the index, "
+            f"{report.rows_per_second:,.0f} rows/s"
+        )
+    if report.gate is not None:
+        yield gate_line(report)
+    for ref, reason in report.failures:
+        yield f"failed: {ref.entity} {ref.id}: {reason}"
+    yield from report.notes
+    if report.stopped and not report.outage:
+        yield f"stopped: {report.stopped}. {advice_after(report)}"
+
+
+def advice_after(report: "ReindexReport") -> str:
+    """A rollback is not to be run again: it would go back to where it came from."""
+    return SYNC if report.action == "rolled back" else AGAIN
+
+
+def gate_line(report: "ReindexReport") -> str:
+    gate = report.gate
+    assert gate is not None  # noqa: S101 - asked before
+    line = f"gate: overlap@10 {gate.overlap:.3f} over {gate.queries} queries"
+    if gate.ndcg_before is None or gate.ndcg_after is None:
+        return line
+    return f"{line}; nDCG@10 {gate.ndcg_before:.3f} before, {gate.ndcg_after:.3f} after over {gate.judged} judged"
+
+
+def print_plan(app: App, plan: "ReindexPlan") -> None:
+    if app.as_json:
+        app.print_json({**asdict(plan), "dimensions_change": plan.dimensions_change})
+        return
+    for line in lines_of_plan(plan):
+        click.echo(line, err=True)
+
+
+def lines_of_plan(plan: "ReindexPlan") -> Iterator[str]:
+    target = f"{plan.target_model}, {plan.target_dimensions} dimensions"
+    now = f"{plan.current_model}, {plan.current_dimensions} dimensions" if plan.current_model else "no model"
+    does = {"built": f"would build {target}, beside {now}", "filled": f"would embed what is pending with {target}"}
+    yield does.get(plan.action, f"nothing to do: {target} is the index's model and nothing is pending")
+    yield f"{plan.rows:,} records in {plan.batches:,} batches of {plan.batch_size:,}"
+    yield f"{plan.distinct:,} distinct texts, {plan.cached:,} of them cached; about {plan.tokens:,} tokens"
+    yield "cost: not known, --price-per-million tells it" if plan.cost is None else f"cost: about {plan.cost:.4g}"
+    if plan.rows_per_second is None or plan.embedding_s is None:
+        yield "time: not known, no run of this model was measured; --rate tells it"
+    else:
+        yield f"time: about {duration(plan.embedding_s)} embedding at {plan.rows_per_second:,.0f} records/s"
+    if plan.indexing_s:
+        yield f"then about {duration(plan.indexing_s)} building the vector index"
+    yield f"disk: about {plan.disk_bytes / 1e6:,.1f} MB"
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+# generations
+
+
+@click.command()
+@importing
+@common
+@pass_app
+def rollback(app: App) -> None:
+    """Make the model that was the index's before the last switch its model again, then embed what was written since.
+
+    \b
+    kameleon embeddings rollback
+    """
+    search = app.open()
+    with resumable(f"`kameleon embeddings status` shows which model is active, {SYNC}"), watching() as progress:
+        report = search.reindexing.rollback(progress=progress)
+    print_report(app, report)
+
+
+@click.command()
+@common
+@pass_app
+def prune(app: App) -> None:
+    """Drop the embeddings of all models but the index's own, and those of builds that nobody is working at.
+
+    \b
+    kameleon embeddings prune
+    """
+    report = app.open().reindexing.prune()
+    if app.as_json:
+        app.print_json({"dropped": plain(report.dropped), "waiting": plain(report.waiting)})
+        return
+    for made in report.dropped:
+        click.echo(f"dropped generation {made.number} ({made.model_name})")
+    for made in report.waiting:
+        click.echo(f"generation {made.number} ({made.model_name}) waits for an open transaction: prune again later")
+    if not report.dropped and not report.waiting:
+        click.echo("nothing to drop")
+
+
+def plain(generations: "Iterable[Generation]") -> list[dict[str, Any]]:
+    return [asdict(made) for made in generations]
+
+
+@click.command()
+@common
+@pass_app
+def cancel(app: App) -> None:
+    """Ask a reindex that is under way, on any machine, to stop after its batch.
+
+    \b
+    kameleon embeddings cancel
+    """
+    asked = app.open().reindexing.cancel()
+    if app.as_json:
+        app.print_json({"cancelled": asked})
+        return
+    for owner in asked:
+        click.echo(f"asked {owner} to stop after its batch; `kameleon embeddings reindex` resumes")
+    if not asked:
+        click.echo("nothing to cancel: no reindex is under way")
