@@ -1,0 +1,27 @@
+"""A process that re-embeds is killed with SIGKILL: search was right all along, and another run goes on where it was."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from .crashing import Crashing
+
+KILLS = {"sqlite": 3, "postgresql": 2}
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes end otherwise there")
+
+
+@pytest.fixture(params=KILLS)
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_a_killed_run_leaves_a_whole_index_and_goes_on_with_its_next_batch(
+    engine: Engine, backend: str, tmp_path: Path
+) -> None:
+    crashing = Crashing(engine, tmp_path, rows=600, batch_size=20, seed=7)
+    while crashing.kills < KILLS[backend]:
+        crashing.round(KILLS[backend] - crashing.kills)
+    assert crashing.kills == KILLS[backend]
