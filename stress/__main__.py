@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 
 import click
 
-from . import embed, insert, orm, quality, search, sessions, startup
+from . import crash, embed, insert, orm, quality, search, sessions, startup
 
-RUNS = {
+RUNS: dict[str, Callable[[int, int], Iterator[str]]] = {
+    "crash": crash.run,
     "embed": embed.run,
     "insert": insert.run,
     "orm": orm.run,
@@ -22,10 +24,12 @@ RUNS = {
 @click.argument("name", metavar="RUN", type=click.Choice([*RUNS, "all"]))
 @click.option("--rows", type=click.IntRange(1), default=30_000, show_default=True)
 @click.option("--seed", type=int, default=7, show_default=True)
-def main(name: str, rows: int, seed: int) -> None:
+@click.option("--rounds", type=click.IntRange(1), default=50, show_default=True, help="Of crash.")
+def main(name: str, rows: int, seed: int, rounds: int) -> None:
     """Measure, a JSON line each.
 
     \b
+    crash    re-embedding by processes that are killed: what holds after each kill
     embed    what the embedding service adds, and what it saves
     insert   records to searchable, against SQL by hand and a loop of single calls
     orm      commits of attached sessions, against plain ones and index writes by hand
@@ -36,9 +40,11 @@ def main(name: str, rows: int, seed: int) -> None:
     """
     if name == "all":  # each in a process of its own: a child's peak memory begins with its parent's
         for one in RUNS:
-            subprocess.run([sys.executable, "-m", "stress", one, f"--rows={rows}", f"--seed={seed}"], check=True)
+            options = [f"--rows={rows}", f"--seed={seed}", f"--rounds={rounds}"]
+            subprocess.run([sys.executable, "-m", "stress", one, *options], check=True)
         return
-    for figures in RUNS[name](rows, seed):
+    made = crash.run(rows, seed, rounds) if name == "crash" else RUNS[name](rows, seed)
+    for figures in made:
         click.echo(figures)
 
 
