@@ -348,7 +348,13 @@ class SearchEngine(Transactions):
             raise Outdated("these records kept being changed by others. Try again")
 
     def apply(self, plan: Plan, connection: Connection) -> IndexReport:
-        """Write a plan inside the connection's transaction."""
+        """Write a plan inside the connection's transaction. Raises Outdated where it was made outside of it and the
+        index has moved to another model since, which an engine opened by name follows."""
+        if plan.known is None:
+            known = self.catalog.generations(connection)
+            if plan.service is not None and self.services.has_left(known, plan.service):
+                raise Outdated("the index kept being moved to another model. Try again")
+            plan = replace(plan, known=known)
         return self._writer.apply(connection, plan)
 
     def delete_record(

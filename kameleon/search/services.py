@@ -50,6 +50,16 @@ class Services:
         holds = current(known)
         return self.of_generation(holds) if holds is not None else self.named(self.provider)
 
+    def has_left(self, known: Sequence[Generation], service: "EmbeddingService") -> bool:
+        """Whether an engine opened by name has another service now: the index moved to another model."""
+        holds = current(known)
+        if not isinstance(self.provider, str) or holds is None or holds.fingerprint == service.provider.fingerprint:
+            return False
+        try:
+            return self.of(known) is not service
+        except ProviderError:
+            return True
+
     def of_generation(self, generation: Generation) -> "EmbeddingService":
         """The service of the model that made a generation. Raises NoProvider where only the application has it."""
         own = self.provider

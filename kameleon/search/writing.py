@@ -41,7 +41,7 @@ def check_indexing(indexing: str) -> Indexing:
 @dataclass(frozen=True)
 class Plan:
     """What a call has to write: `changed` of the `wanted` contents, and `to_embed`, whose embeddings `embeddings` holds
-    once `service` made them. `known` are the generations, where it was made inside the transaction that applies it;
+    once `service` made them. `known` are the generations as the transaction that applies it sees them, None before;
     `target` is the number of the one to write to, None for the service's own."""
 
     wanted: Sequence[Entry]
