@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from . import crash, embed, insert, orm, quality, search, sessions, startup
+from . import crash, embed, insert, orm, quality, reindex, search, sessions, startup
 
 RUNS: dict[str, Callable[[int, int], Iterator[str]]] = {
     "crash": crash.run,
@@ -14,6 +14,8 @@ RUNS: dict[str, Callable[[int, int], Iterator[str]]] = {
     "insert": insert.run,
     "orm": orm.run,
     "quality": quality.run,
+    "reindex": reindex.run,
+    "reindex-memory": reindex.run_memory,
     "search": search.run,
     "sessions": sessions.run,
     "startup": startup.run,
@@ -34,6 +36,8 @@ def main(name: str, rows: int, seed: int, rounds: int) -> None:
     insert   records to searchable, against SQL by hand and a loop of single calls
     orm      commits of attached sessions, against plain ones and index writes by hand
     quality  nDCG@10 of each leg and of both, on judged collections
+    reindex  re-embedding, against embedding and bulk inserts by hand; its memory; the vector index
+    reindex-memory  its memory alone, for many rows
     search   hybrid search on PostgreSQL, against a query by hand and an exact scan
     sessions random sessions on both databases, compared with the tables after each commit
     startup  the command from a standing start
