@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -231,3 +232,31 @@ def test_a_model_whose_files_are_others_now_leaves_embeddings_pending(make: Make
     with pytest.warns(UserWarning, match="stay pending: the index holds embeddings of static-en-32"):
         search.index_record("Record", "late", "a teacher in the garden")
     assert [(status.indexed, status.pending) for status in search.get_status()] == [(2, 1)]
+
+
+def test_where_the_model_s_folder_is_gone_an_engine_opened_by_name_goes_by_keywords(make: Make, tmp_path: Path) -> None:
+    small = small_model(tmp_path)
+    make("static").index_record("Record", "early", "a captain of the ocean")
+    make("static").reindex(model=str(small))
+    shutil.rmtree(small)
+    search = make("static")
+    with pytest.warns(UserWarning, match="static-en-32 cannot be had here: .* is not a static model"):
+        search.index_record("Record", "late", "a teacher in the garden")
+    found = search.search("teacher")
+    assert [hit.id for hit in found] == ["late"]
+    assert "keywords only" in found.plan.note
+    (status,) = search.get_status()
+    assert (status.pending, "cannot be had here" in status.note) == (1, True)
+    assert search.reindexing.rollback().pending == 0
+    assert search.search("teacher", mode="vector", limit=1)[0].id == "late"
+
+
+def test_a_rollback_to_a_model_that_cannot_be_had_says_what_is_pending(make: Make) -> None:
+    old, new = make(HashProvider(64, model_name="old")), make(HashProvider(32, model_name="new"))
+    old.index_record("Record", "early", "a captain of the ocean")
+    new.reindex()
+    new.index_record("Record", "late", "a teacher in the garden")
+    report = new.reindexing.rollback()
+    assert (report.action, report.model, report.switched, report.pending) == ("rolled back", "old", True, 1)
+    assert "1 records are pending: Unknown embedding provider 'hash'" in report.notes[0]
+    assert [(g.model_name, g.state) for g in new.generations()] == [("old", "active"), ("new", "retired")]

@@ -61,7 +61,8 @@ class Services:
             return True
 
     def of_generation(self, generation: Generation) -> "EmbeddingService":
-        """The service of the model that made a generation. Raises NoProvider where only the application has it."""
+        """The service of the model that made a generation. Raises NoProvider where only the application has it, or its
+        folder is not here, UnknownProvider and MissingExtra."""
         own = self.provider
         if own is not None and not isinstance(own, str) and own.fingerprint == generation.fingerprint:
             return self.of_provider(own)
@@ -73,7 +74,10 @@ class Services:
                 f"this index was embedded by a provider object ({generation.model_name}): "
                 "pass that object to SearchEngine, a name cannot stand for it"
             )
-        return self.named(generation.provider, **generation.options)
+        try:
+            return self.named(generation.provider, **generation.options)
+        except InvalidInput as error:
+            raise NoProvider(f"the index's model {generation.model_name} cannot be had here: {error}") from error
 
     def of_provider(self, provider: "EmbeddingProvider") -> "EmbeddingService":
         """Of an object, the engine's own or another."""
