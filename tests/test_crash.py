@@ -1,10 +1,14 @@
 """A process that re-embeds is killed with SIGKILL: search was right all along, and another run goes on where it was."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
+
+from kameleon.search.runs import began, is_dead, machine
 
 from .crashing import Crashing
 
@@ -25,3 +29,14 @@ def test_a_killed_run_leaves_a_whole_index_and_goes_on_with_its_next_batch(
     while crashing.kills < KILLS[backend]:
         crashing.round(KILLS[backend] - crashing.kills)
     assert crashing.kills == KILLS[backend]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell of processes there")
+def test_a_killed_process_is_dead_before_its_parent_notices() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        owner = f"{machine()} {process.pid} {began(process.pid)} mark"
+        assert not is_dead(owner)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert is_dead(owner)
+    assert is_dead(owner)

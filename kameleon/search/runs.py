@@ -27,6 +27,7 @@ WHOLE_RUN = timedelta(days=3_650)
 RANGE_PAUSE = timedelta(seconds=30)
 EMBEDDING, INDEXING, COMPARING = "embedding", "indexing", "comparing"
 DONE, STOPPED = "done", "stopped"
+OVER = ("Z", "X")
 
 
 class Range(NamedTuple):
@@ -60,12 +61,14 @@ def machine() -> str:
 
 
 def began(pid: int) -> str:
-    """When a process began, in the system's own ticks; "?" where the system does not say."""
+    """When a process began, in the system's own ticks; "?" where the system does not say, and of one that is over and
+    whose parent has yet to notice."""
     try:
         said = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
     except FileNotFoundError:
         return "?"
-    return said.rpartition(")")[2].split()[19]
+    fields = said.rpartition(")")[2].split()
+    return "?" if fields[0] in OVER else fields[19]
 
 
 def is_dead(owner: str) -> bool:
