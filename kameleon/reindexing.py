@@ -24,6 +24,7 @@ from .errors import (
     GateRefused,
     InvalidInput,
     NoProvider,
+    Outdated,
     ProviderError,
     ReindexRefused,
     StorageError,
@@ -155,13 +156,20 @@ class Reindexing:
         self._runs = search.building.runs
 
     def run(self, request: Request) -> ReindexReport:
+        run = self._search.retried(partial(self._begun, request))
+        return run.go() if isinstance(run, Run) else run
+
+    def _begun(self, request: Request) -> "Run | ReindexReport":
+        """A run that has the lease, or why there is nothing for one to do."""
         target = self.target(request)
         if target.action == "nothing":
             note = f"{target.service.provider.model_name} is the index's model and nothing is pending"
             number = target.generation.number if target.generation else None
             return ReindexReport("nothing", number, target.service.provider.model_name, notes=(note,))
         self._check(target, request)
-        return Run(self._search, request, target).go()
+        run = Run(self._search, request, target)
+        run.begin()
+        return run
 
     def target(self, request: Request) -> Target:
         """What a request comes to; reads only. Raises InvalidInput, UnknownEntity, NoProvider, VectorsUnavailable."""
@@ -278,7 +286,9 @@ class Reindexing:
         report = ReindexReport("rolled back", to.number, to.model_name, pending=pending, switched=True)
         try:
             target = Target(self._services.of_generation(to), replace(to, state=ACTIVE), to, pending)
-            filled = Run(self._search, Request(progress=progress), target).go()
+            run = Run(self._search, Request(progress=progress), target)
+            self._search.retried(run.begin)
+            filled = run.go()
         except (ProviderError, ReindexRefused) as error:
             return replace(report, notes=(f"{pending} records are pending: {error}",) if pending else ())
         return replace(filled, action="rolled back", switched=True)
@@ -353,10 +363,21 @@ class Run:
         self._gate: GateReport | None = None
         self._notes: list[str] = []
 
-    def go(self) -> ReindexReport:
-        generation = self._begin()
+    def begin(self) -> None:
+        """The lease, the generation and its ranges, in one transaction. Raises ReindexRunning, and Outdated where the
+        target is no more what it was."""
+        target = self._target
+        with self._search.reading() as conn:
+            bounds = self._store.bounds(conn, self._rows_a_range) if target.action == "built" else []
+        with self._search.transaction() as conn:
+            generation = self._take(conn, bounds)
+        log.info(
+            "reindex: begins generation=%d model=%s rows=%d", generation.number, generation.model_name, target.pending
+        )
         self._job = Job(generation, self._target.service, self._request.batch_size, self._target.entities)
-        phase = STOPPED
+
+    def go(self) -> ReindexReport:
+        generation, phase = self._job.generation, STOPPED
         try:
             self._build(generation)
             phase = DONE
@@ -383,28 +404,16 @@ class Run:
             if self._request.drop_old:
                 self._drop_others()
 
-    def _begin(self) -> Generation:
-        """The lease, the generation and its ranges, in one transaction."""
-        with self._search.reading() as conn:
-            is_built = self._target.action == "built"
-            bounds = self._store.bounds(conn, self._rows_a_range) if is_built else []
-        generation = self._search.committed(partial(self._take, bounds=bounds))
-        target = self._target
-        log.info(
-            "reindex: begins generation=%d model=%s rows=%d", generation.number, generation.model_name, target.pending
-        )
-        return generation
-
     def _take(self, conn: Connection, bounds: Sequence[Any]) -> Generation:
         catalog, target = self._search.catalog, self._target
         self._store.lock_registry(conn)
         self._runs.check_free(conn)
         known = catalog.generations(conn)
         generation = target.generation
+        if self._is_outdated(known):
+            raise Outdated("other runs kept changing what there is to do. Try again")
         if generation is None:
             generation = catalog.add_generation(conn, target.service.provider, BUILDING)
-        elif generation.number not in {g.number for g in known}:
-            raise ReindexRefused(f"generation {generation.number} was pruned meanwhile. Run it again")
         if self._request.in_place and target.action == "built":
             self._search.reindexing.forget(conn, [g.number for g in known if g.number != generation.number])
             catalog.reopen(conn, generation)
@@ -413,6 +422,12 @@ class Run:
         if generation.state == BUILDING:
             self._runs.add_ranges(conn, generation.number, bounds)
         return generation
+
+    def _is_outdated(self, known: Sequence[Generation]) -> bool:
+        chosen, fingerprint = self._target.generation, self._target.service.provider.fingerprint
+        if chosen is not None:
+            return chosen not in known
+        return not self._request.force and any(g.fingerprint == fingerprint for g in known)
 
     @property
     def _rows_a_range(self) -> int:

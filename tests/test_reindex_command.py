@@ -200,7 +200,8 @@ def test_a_provider_that_is_down_is_one_line(run: Run, pages: SearchEngine, envi
 def test_another_run_is_seen_refused_and_cancelled(run: Run, pages: SearchEngine) -> None:
     request = Request(force=True)
     held = ReindexRun(pages, request, pages.reindexing.target(request))
-    generation = held._begin()
+    held.begin()
+    generation = held._job.generation
     owner = f"process {os.getpid()} on "
     assert f"reindex: generation 2, 0 of 60 records, embedding, 0 records/s, {owner}" in run("status").stdout
     assert json.loads(run("status", "--json").stdout)["rebuilds"][0]["owner"].startswith(owner)
@@ -218,7 +219,8 @@ def test_a_rollback_that_ends_early_is_not_to_be_run_again(run: Run, pages: Sear
     engine.dispose()
     request = Request(force=True)
     held = ReindexRun(pages, request, pages.reindexing.target(request))
-    generation = held._begin()
+    held.begin()
+    generation = held._job.generation
     said = run("rollback").stdout
     assert said.startswith("rolled back: generation 1 (static-en-256), switched to\n")
     assert f"1 records are pending: process {os.getpid()} on " in said

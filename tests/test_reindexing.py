@@ -27,6 +27,7 @@ from kameleon.errors import (
     UnknownProvider,
 )
 from kameleon.gate import Gate, GateQuery
+from kameleon.reindexing import Request
 from kameleon.search.runs import machine
 from kameleon.testing import HashProvider
 from kameleon.values import Ref
@@ -304,6 +305,25 @@ def test_who_lost_the_lease_writes_no_more(old: SearchEngine, make: Make, engine
     with pytest.raises(ReindexRunning, match="took generation 2 over"):
         make(Meddled(meddle)).reindex(batch_size=10)
     assert embeddings(engine, 2) == 20
+
+
+def test_what_another_run_did_since_it_was_looked_at_is_not_done_again(
+    old: SearchEngine, new: SearchEngine, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = make(new_provider())
+    look, looks = second.reindexing.target, list[str]()
+
+    def overtaken(request: Request) -> Any:
+        target = look(request)
+        looks.append(target.action)
+        if len(looks) == 1:
+            new.reindex()
+        return target
+
+    monkeypatch.setattr(second.reindexing, "target", overtaken)
+    assert second.reindex().action == "nothing"
+    assert (looks, asked(second)) == (["built", "nothing"], [])
+    assert states(second) == [(1, "old", "retired"), (2, "new", "active")]
 
 
 def test_cancel_stops_after_the_batch_and_the_next_run_resumes(old: SearchEngine, make: Make) -> None:

@@ -300,7 +300,8 @@ def begun(search: SearchEngine, **options: Any) -> tuple[ReindexRun, Generation]
     """A run that has its lease and waits."""
     request = Request(**options)
     run = ReindexRun(search, request, search.reindexing.target(request))
-    return run, run._begin()
+    run.begin()
+    return run, run._job.generation
 
 
 def embedded(engine: Engine, generation: Generation) -> int:

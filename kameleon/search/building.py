@@ -27,7 +27,7 @@ log = logging.getLogger("kameleon.reindex")
 @dataclass
 class Job:
     """What is built: `generation` by `service`, of `entities` alone if any are named. `is_owner` holds the lease.
-    `clock` stood so when the batch before was written."""
+    `clock` stood so when the batch before was about to be written: that counts with the next one's."""
 
     generation: Generation
     service: "EmbeddingService"
@@ -79,7 +79,8 @@ class Building:
 
     def write(self, job: Job, batch: Sequence[Entry]) -> Written:
         """Embed a batch and write it. An outage, or a refusal of all texts, is in the report; what came before it is
-        kept. Raises ReindexRunning where the lease was lost: nothing of the batch is kept then."""
+        kept. Raises ReindexRunning where the lease was lost or the generation pruned: nothing of the batch is kept
+        then, and until it is in no one prunes the generation."""
         started = time.perf_counter()
         number = job.generation.number
         plan = Plan(batch, (), batch, job.service, enqueues=False, target=number, known=[job.generation])
@@ -88,14 +89,15 @@ class Building:
 
         def attempt() -> Written:
             with self._transactions.transaction() as conn:
-                report = self._writer.apply(conn, plan)
-                seconds = time.perf_counter() - job.clock
-                done = Batch(report.embedded, report.reused, report.failed, embedding_s, seconds - embedding_s)
+                clock, made = time.perf_counter(), plan.report
+                seconds = clock - job.clock
+                done = Batch(made.embedded, made.reused, made.failed, embedding_s, seconds - embedding_s)
                 is_cancelled = self.runs.advance(conn, number, done, is_owner=job.is_owner)
+                report = self._writer.apply(conn, plan)
+            job.clock = clock
             return Written(report, done, is_cancelled)
 
         written = self._transactions.retried(attempt)
-        job.clock = time.perf_counter()
         job.written += 1
         log.info("reindex: wrote batch %d (%d rows)", job.written, len(plan.embeddings))
         return written

@@ -92,6 +92,9 @@ class Filling:
 
         def attempt() -> IndexReport:
             with self._transactions.transaction() as conn:
+                if self._services.has_left(self._catalog.generations(conn), service):
+                    claims.put_off(conn, self._store.tables.queue, claimed, datetime.now(UTC))
+                    return IndexReport(pending=len(claimed))
                 report = self._writer.apply(conn, plan)
                 claims.finish(conn, self._store.tables.queue, [claim for claim in claimed if claim.ref not in left])
                 until = datetime.now(UTC) + pause
@@ -106,12 +109,16 @@ class Filling:
 
     def _pending(self, service: "EmbeddingService", batch_size: int, retry_failed: bool) -> Iterator[list[Entry]]:
         """Each batch read in a transaction of its own, so that none stays open while the provider works. What was
-        refused comes first: what is refused anew is not met a second time."""
+        refused comes first: what is refused anew is not met a second time. Ends where the index moves to another model
+        meanwhile."""
         for is_failed in (True, False) if retry_failed else (False,):
             after: Any = None
             while True:
                 with self._transactions.reading() as conn:
-                    generation = self._filled_generation(self._catalog.generations(conn), service)
+                    known = self._catalog.generations(conn)
+                    if self._services.has_left(known, service):
+                        return
+                    generation = self._filled_generation(known, service)
                     batch, after = self._store.pending(
                         conn, generation, after=after, limit=batch_size, is_failed=is_failed
                     )
