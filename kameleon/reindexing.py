@@ -190,10 +190,10 @@ class Reindexing:
         generation = half if half is not None or request.force else whole
         copies = active(known) if request.force and request.entities else None
         entities = request.entities if generation is not None and generation.state == ACTIVE else ()
-        pending = self._pending(conn, generation, request.entities)
+        pending = self.pending(conn, generation, request.entities)
         return Target(service, generation, active(known), pending, entities, copies)
 
-    def _pending(self, conn: Connection, generation: Generation | None, entities: Sequence[str]) -> int:
+    def pending(self, conn: Connection, generation: Generation | None, entities: Sequence[str]) -> int:
         found = self._store.status(conn, generation, has_provider=True)
         return sum(status.pending for status in found if not entities or status.entity in entities)
 
@@ -282,7 +282,7 @@ class Reindexing:
             self._store.wait_for_readers()
         log.info("reindex: rolled_back generation=%d model=%s", to.number, to.model_name)
         with self._search.reading() as conn:
-            pending = self._pending(conn, to, ())
+            pending = self.pending(conn, to, ())
         report = ReindexReport("rolled back", to.number, to.model_name, pending=pending, switched=True)
         try:
             target = Target(self._services.of_generation(to), replace(to, state=ACTIVE), to, pending)
@@ -358,7 +358,7 @@ class Run:
         self._target = target
         self._counts = Counts()
         self._started = time.monotonic()
-        self._switched = False
+        self._switched = self._is_drained = False
         self._stopped = ""
         self._gate: GateReport | None = None
         self._notes: list[str] = []
@@ -393,7 +393,8 @@ class Run:
         if self._target.copies is not None:
             self._copy(self._target.copies, generation)
         self._embed_ranges()
-        self._drain()
+        if generation.state != BUILDING:
+            self._drain()
         self._tell(INDEXING, 0, 0)
         self._index(generation)
         if self._target.action == "built":
@@ -473,7 +474,9 @@ class Run:
             for batch in self._building.pending(self._job):
                 self._do(batch)
             if self._done == before:
+                self._is_drained = True
                 return
+        self._is_drained = False
 
     def _do(self, batch: Sequence[Entry]) -> None:
         price = self._check_limits(batch)
@@ -616,9 +619,10 @@ class Run:
 
     def _report(self, generation: Generation) -> ReindexReport:
         counts, target = self._counts, self._target
-        with self._search.reading() as conn:
-            found = self._store.status(conn, generation, has_provider=True)
-        wanted = [status for status in found if not target.entities or status.entity in target.entities]
+        pending = 0
+        if not self._is_drained:
+            with self._search.reading() as conn:
+                pending = self._search.reindexing.pending(conn, generation, target.entities)
         return ReindexReport(
             action=target.action,
             generation=generation.number,
@@ -626,7 +630,7 @@ class Run:
             embedded=counts.report.embedded,
             reused=counts.report.reused,
             failed=counts.report.failed,
-            pending=sum(status.pending for status in wanted),
+            pending=pending,
             embedding_s=counts.embedding_s,
             writing_s=counts.writing_s,
             indexing_s=counts.indexing_s,

@@ -13,6 +13,7 @@ from .catalog import Catalog
 from .runs import RANGE_LEASE, WHOLE_RUN, Batch, Range, Runs
 from .services import Services
 from .store import Entry, Store
+from .tables import parts
 from .transactions import Transactions
 from .writing import Plan, Writer
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..embeddings.service import EmbeddingService
 
 ROWS_A_RANGE = 2_000
+READ_CHARACTERS, BATCHES_READ = 1_000_000, 8
 
 log = logging.getLogger("kameleon.reindex")
 
@@ -58,24 +60,24 @@ class Building:
         self._services = services
         self._catalog = catalog
 
-    def pending(
-        self, job: Job, *, after: Any = None, upto: Any = None, is_failed: bool = False
-    ) -> Iterator[list[Entry]]:
-        """Batches of records without a current embedding, each read in a transaction of its own."""
+    def pending(self, job: Job, *, after: Any = None, upto: Any = None) -> Iterator[Sequence[Entry]]:
+        """Batches of records without a current embedding. Of short texts several are read at a time, in a transaction
+        of its own."""
+        batches = 1
         while True:
             with self._transactions.reading() as conn:
-                batch, after = self._store.pending(
+                read, after = self._store.pending(
                     conn,
                     job.generation,
                     after=after,
                     upto=upto,
-                    limit=job.batch_size,
-                    is_failed=is_failed,
+                    limit=batches * job.batch_size,
                     entities=job.entities,
                 )
-            if not batch:
+            if not read:
                 return
-            yield batch
+            yield from parts(read, job.batch_size)
+            batches = batches_of(READ_CHARACTERS, read, job.batch_size)
 
     def write(self, job: Job, batch: Sequence[Entry]) -> Written:
         """Embed a batch and write it. An outage, or a refusal of all texts, is in the report; what came before it is
@@ -155,3 +157,9 @@ class Building:
             self._services.warn_once(f"generation {generation.number} is being built without this worker: {error}")
             return None
         return Job(generation, service, batch_size, is_owner=False)
+
+
+def batches_of(characters: int, read: Sequence[Entry], batch_size: int) -> int:
+    """How many batches of texts as long as those read last make so many characters; from 1 to 8."""
+    rows = characters * len(read) // max(1, sum(len(entry.content) for entry in read))
+    return max(1, min(BATCHES_READ, rows // batch_size))

@@ -279,8 +279,9 @@ class PostgreSQLStore(Health):
         now: datetime,
         keys: Mapping[tuple[str, str], Key],
     ) -> None:
-        hashes = self._held_hashes(connection, [e.ref for e in embeddings if e.ref not in keys])
-        current = sorted(e for e in embeddings if e.ref in keys or hashes.get(e.ref) == e.content_hash)
+        held = self._held(connection, generation, [e.ref for e in embeddings if e.ref not in keys])
+        said = {ref: row.content_hash for ref, row in held.items()}
+        current = sorted(e for e in embeddings if e.ref in keys or said.get(e.ref) == e.content_hash)
         if not current:
             return
         packed = packed_for(generation, [e.vector for e in current])
@@ -288,28 +289,35 @@ class PostgreSQLStore(Health):
             (*ref, hash_, vector, reason, message)
             for (ref, hash_, _, reason, message), vector in zip(current, packed, strict=True)
         ]
-        if (
-            len(rows) > ROWS_INSERTED
-            and self._is_utf8(connection)
-            and not self._any_there(connection, generation, rows)
-        ):
+        is_new = not any(row.is_there for row in held.values())
+        if len(rows) > ROWS_INSERTED and is_new and self._may_copy_new(connection, generation, current, keys):
             self._copy(connection, self._embedding(generation), *copied(rows, now))
         elif len(rows) > ROWS_A_STATEMENT and self._may_copy(connection):
             self._copy_embeddings(connection, generation, rows, now)
         else:
             self._insert_embeddings(connection, generation, rows, now)
 
-    def _any_there(self, connection: Connection, generation: Generation, rows: Sequence[tuple[Any, ...]]) -> bool:
+    def _may_copy_new(
+        self,
+        connection: Connection,
+        generation: Generation,
+        current: Sequence[Embedding],
+        keys: Mapping[tuple[str, str], Key],
+    ) -> bool:
+        """Whether none of the records that were written in this transaction has an embedding."""
         is_there = self._text(sql.ANY_EMBEDDING, generation)
-        known = by_entity(Ref(*row[:2]) for row in rows)
-        return any(connection.scalar(is_there, {"entity": entity, "ids": ids}) for entity, ids in known)
+        written = by_entity(embedding.ref for embedding in current if embedding.ref in keys)
+        return self._is_utf8(connection) and not any(
+            connection.scalar(is_there, {"entity": entity, "ids": ids}) for entity, ids in written
+        )
 
-    def _held_hashes(self, connection: Connection, refs: Sequence[Ref]) -> dict[Ref, str]:
+    def _held(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> dict[Ref, Any]:
         """What the records say, once other writers of them are done, and no other changes it before this transaction
-        ends. Citus cannot hold rows of several shards; there an embedding may be overtaken, which search sees."""
-        statement = self._text(sql.HASHES, hold="" if self._has_citus else "FOR SHARE")
+        ends; and whether they have an embedding. Citus cannot hold rows of several shards; there an embedding may be
+        overtaken, which search sees."""
+        statement = self._text(sql.HASHES, generation, hold="" if self._has_citus else "FOR SHARE OF s")
         return {
-            Ref(entity, row.record_id): row.content_hash
+            Ref(entity, row.record_id): row
             for entity, ids in by_entity(refs)
             for row in connection.execute(statement, {"entity": entity, "ids": ids})
         }

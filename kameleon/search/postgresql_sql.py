@@ -126,8 +126,10 @@ ANY_EMBEDDING = "SELECT 1 FROM {embedding} WHERE entity_name = :entity AND recor
 
 HOLD = "SELECT 1 FROM {search} WHERE entity_name = :entity AND record_id = ANY(:ids) ORDER BY record_id FOR UPDATE"
 HASHES = """
-    SELECT record_id, content_hash FROM {search} WHERE entity_name = :entity AND record_id = ANY(:ids)
-    ORDER BY record_id {hold}
+    SELECT s.record_id, s.content_hash, EXISTS (
+      SELECT 1 FROM {embedding} AS e WHERE e.entity_name = s.entity_name AND e.record_id = s.record_id
+    ) AS is_there
+    FROM {search} AS s WHERE s.entity_name = :entity AND s.record_id = ANY(:ids) ORDER BY s.record_id {hold}
 """
 
 DELETE_STALE = """
