@@ -9,8 +9,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from .errors import InvalidInput
-from .search.postgresql_schema import INDEXED_FROM, MAX_VECTOR
-from .search.store import Entry
+from .search.store import Entry, Footprint
 from .values import Generation, ReindexPlan
 
 if TYPE_CHECKING:
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
 RECORDS_A_PAGE = 1_000
 SAMPLE = 1_000
-PAGE_BYTES = {"postgresql": 8192, "sqlite": 4096}
-ROW_BYTES, KEY_BYTES, HNSW_ROW_BYTES = 140, 40, 290
-HNSW_S_A_ROW, AT_DIMENSIONS = 0.0011, 384
 MEASURABLE_S = 1.0
 
 
@@ -52,6 +48,8 @@ def estimate(search: "SearchEngine", request: "Request", *, rate: float | None =
     tokens = count_tokens(texts, target.service)
     price = request.price(provider)
     rate = rate or measured_rate(search, provider.fingerprint)
+    everything = sum(status.indexed for status in search.get_status())
+    index = index_footprint(search, target, everything)
     return ReindexPlan(
         action=target.action,
         current_model=holds.model_name if holds else None,
@@ -69,8 +67,8 @@ def estimate(search: "SearchEngine", request: "Request", *, rate: float | None =
         cost=None if price is None else tokens * price / 1e6,
         rows_per_second=rate,
         embedding_s=texts.rows / rate if rate else None,
-        indexing_s=indexing_s(search, target),
-        disk_bytes=disk_bytes(search, target, request, texts.rows),
+        indexing_s=indexing_s(search, target, index, everything),
+        disk_bytes=table_bytes(search, target, request, texts.rows) + index.index_bytes,
     )
 
 
@@ -142,44 +140,27 @@ def measured_rate(search: "SearchEngine", fingerprint: str) -> float | None:
     return max(runs, key=lambda run: run.updated_at).rows_per_second if runs else None
 
 
-def indexing_s(search: "SearchEngine", target: "Target") -> float:
+def indexing_s(search: "SearchEngine", target: "Target", index: Footprint, rows: int) -> float:
     """As an earlier build of an index measured it, by rows and dimensions."""
-    rows = indexed_rows(search, target)
-    if not rows:
+    if not index.index_bytes:
         return 0.0
     made = {generation.number: generation for generation in search.generations()}
-    runs = [
-        run
-        for run in search.reindexing.status()
-        if run.generation in made and run.done >= INDEXED_FROM and run.indexing_s >= MEASURABLE_S
-    ]
-    a_number = HNSW_S_A_ROW / AT_DIMENSIONS
-    if runs:
-        last = max(runs, key=lambda run: run.updated_at)
-        a_number = last.indexing_s / last.done / made[last.generation].dimensions
-    return rows * target.service.provider.dimensions * a_number
+    runs = [run for run in search.reindexing.status() if run.generation in made and run.indexing_s >= MEASURABLE_S]
+    if not runs:
+        return index.index_s
+    last = max(runs, key=lambda run: run.updated_at)
+    return last.indexing_s / last.done / made[last.generation].dimensions * rows * target.service.provider.dimensions
 
 
-def indexed_rows(search: "SearchEngine", target: "Target") -> int:
-    """The rows of the vector index that would be built; 0 where none would."""
-    if search.engine.dialect.name != "postgresql" or target.action == "nothing":
-        return 0
-    if target.generation is not None and search.vector_index(target.generation) == "hnsw":
-        return 0
-    rows = sum(status.indexed for status in search.get_status())
-    return rows if rows >= INDEXED_FROM else 0
+def index_footprint(search: "SearchEngine", target: "Target", rows: int) -> Footprint:
+    """Of the vector index that would be built over so many."""
+    is_there = target.generation is not None and search.vector_index(target.generation) == "hnsw"
+    if target.action == "nothing" or is_there:
+        return Footprint(0)
+    return search.store.footprint(rows, target.service.provider.dimensions)
 
 
-def disk_bytes(search: "SearchEngine", target: "Target", request: "Request", rows: int) -> int:
-    dialect, dimensions = search.engine.dialect.name, target.service.provider.dimensions
+def table_bytes(search: "SearchEngine", target: "Target", request: "Request", rows: int) -> int:
     if target.copies is not None:
         rows += sum(status.indexed for status in search.get_status() if status.entity not in request.entities)
-    vector = dimensions * (2 if dialect == "postgresql" and dimensions > MAX_VECTOR else 4)
-    page = PAGE_BYTES[dialect]
-    table = rows * (on_pages(vector + ROW_BYTES, page) + KEY_BYTES)
-    return round(table + indexed_rows(search, target) * on_pages(vector + HNSW_ROW_BYTES, page))
-
-
-def on_pages(row: int, page: int) -> float:
-    """What a row takes: as many as fit whole share a page."""
-    return page / (page // row) if row <= page else ceil(row / page) * page
+    return search.store.footprint(rows, target.service.provider.dimensions).table_bytes

@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import Engine, text
 
 from kameleon.errors import InvalidInput, UnknownEntity
-from kameleon.estimating import on_pages
 from kameleon.gate import Gate
 from kameleon.search.postgresql_schema import INDEXED_FROM
+from kameleon.search.store import bytes_on_pages
 from kameleon.testing import HashProvider
 
 from .conftest import Make
@@ -155,9 +155,9 @@ def test_a_vector_index_is_reckoned_where_one_will_be_built(make: Make, engine: 
 
 
 def test_rows_that_fit_share_a_page() -> None:
-    assert on_pages(1000, 4096) == 1024
-    assert on_pages(3000, 4096) == 4096
-    assert on_pages(5000, 4096) == 8192
+    assert bytes_on_pages(4, 1000, 4096) == 4096
+    assert bytes_on_pages(2, 3000, 4096) == 8192
+    assert bytes_on_pages(2, 5000, 4096) == 16384
 
 
 def test_a_price_of_nothing_is_a_price(make: Make) -> None:

@@ -120,3 +120,10 @@ def test_pure_rooms_know_no_database() -> None:
         text = MODULES[module].read_text("utf-8")
         assert "sqlalchemy" not in text
         assert "numpy" not in text
+
+
+def test_rooms_of_one_database_are_known_to_nobody_else() -> None:
+    own = ("search.postgresql", "search.pgwire", "search.citus", "search.tsvector", "search.sqlite", "search.fts5")
+    strangers = {module: {other for other in imports(module) if other.startswith(own)} for module in MODULES}
+    assert any(strangers.values())
+    assert [m for m, known in strangers.items() if known and not m.startswith(own)] == []

@@ -20,7 +20,7 @@ from . import postgresql_hnsw as hnsw
 from . import postgresql_sql as sql
 from .pgwire import driver_of
 from .postgresql_errors import NO_RIGHT
-from .store import IndexProgress
+from .store import Footprint, IndexProgress, bytes_on_pages
 from .tables import SCHEMA_VERSION, Tables, has_room, is_current
 from .tsvector import Words
 
@@ -37,6 +37,8 @@ TABLES = (
 )
 SMALL = ("meta", "generation", "entities", "reindex", "reindex_range")
 INDEXED_FROM = 10_000
+PAGE_BYTES, ROW_BYTES, KEY_BYTES, HNSW_ROW_BYTES = 8192, 140, 40, 290
+HNSW_S_A_NUMBER = 0.0011 / 384
 READERS_WAIT_S = 10.0
 MAX_VECTOR, MAX_HALFVEC = 2_000, 4_000
 PLAIN_DIMENSIONS = 1_500
@@ -217,6 +219,14 @@ class Schema:
         )
 
     # the vector index
+
+    def footprint(self, rows: int, dimensions: int) -> Footprint:
+        vector = dimensions * (2 if dimensions > MAX_VECTOR else 4)
+        table = bytes_on_pages(rows, vector + ROW_BYTES, PAGE_BYTES) + rows * KEY_BYTES
+        if rows < INDEXED_FROM:
+            return Footprint(table)
+        seconds = rows * dimensions * HNSW_S_A_NUMBER
+        return Footprint(table, bytes_on_pages(rows, vector + HNSW_ROW_BYTES, PAGE_BYTES), seconds)
 
     def vector_index(self, connection: Connection, generation: Generation) -> str:
         state = connection.execute(sql.HNSW_STATE, {"hnsw": self._hnsw(generation)}).one_or_none()

@@ -33,6 +33,7 @@ from .store import (
     Embedding,
     Entry,
     Fault,
+    Footprint,
     Hit,
     IndexProgress,
     Key,
@@ -41,6 +42,7 @@ from .store import (
     State,
     Term,
     bound,
+    bytes_on_pages,
     row_id,
 )
 from .tables import SCHEMA_VERSION, Tables, document, has_room, id_text, instant, is_current, parts, utc
@@ -54,6 +56,7 @@ LOG_IDS_KEPT = 50_000
 LOG_IDS_A_ENTRY = 10_000
 LOG_PRUNED_EVERY = 64
 MIRRORS_KEPT = 2
+PAGE_BYTES, ROW_BYTES, KEY_BYTES = 4096, 140, 40
 VECTOR_SEARCHES = ("auto", "numpy", "sqlite-vec")
 BUSY_SNAPSHOT = 517
 LEGACY_CONTROL = -1
@@ -297,6 +300,9 @@ class SQLiteStore:
         progress: Callable[[IndexProgress], None] | None = None,
     ) -> bool:
         return False
+
+    def footprint(self, rows: int, dimensions: int) -> Footprint:
+        return Footprint(bytes_on_pages(rows, 4 * dimensions + ROW_BYTES, PAGE_BYTES) + rows * KEY_BYTES)
 
     def distribute(self, connection: Connection, generations: Sequence[Generation]) -> list[str]:
         raise StorageError("SQLite is one file on one machine. PostgreSQL with Citus can be distributed")
