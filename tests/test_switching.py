@@ -14,6 +14,7 @@ from threading import Condition, Event
 import pytest
 
 from kameleon import SearchEngine
+from kameleon.content import content_hash
 from kameleon.testing import HashProvider
 from kameleon.values import BATCH_GENERATED, SearchResults
 
@@ -22,7 +23,7 @@ from .small_model import small_model
 
 ROWS = 400
 BATCH = 16
-AT_LEAST = 3
+AT_LEAST, ASKED = 3, 40
 WAIT_S = 60
 WORDS = (
     "river",
@@ -139,9 +140,15 @@ def check_found(search: SearchEngine, traffic: Traffic) -> None:
     assert len(traffic.written) > AT_LEAST
     assert traffic.deleted
     for id_, text in traffic.written.items():
+        state = search.state("Record", id_)
+        assert state is not None
+        assert state.content_hash == state.embedded_hash == content_hash(text)
+    for id_ in traffic.deleted:
+        assert search.state("Record", id_) is None
+    for id_, text in random.Random(13).sample(sorted(traffic.written.items()), min(ASKED, len(traffic.written))):
         for mode in ("keyword", "vector"):
             assert search.search(text, mode=mode, limit=1)[0].id == id_, (id_, mode)
-    for id_ in traffic.deleted:
+    for id_ in sorted(traffic.deleted)[:ASKED]:
         assert not search.search(id_, mode="keyword")
         assert id_ not in [hit.id for hit in search.search(id_, mode="vector", limit=2 * ROWS)]
 
