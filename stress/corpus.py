@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 SHARED = Path(__file__).parents[2] / "shared"
+MINILM = SHARED / "models" / "all-MiniLM-L6-v2"
 RECORDS = SHARED / "data" / "records"
 WORDS_A_PASSAGE = 35
 

@@ -12,11 +12,10 @@ from kameleon import SearchEngine, create_engine
 from kameleon.embeddings import CallableProvider, EmbeddingService, OpenAIProvider
 from kameleon.search.caching import Evictor, StoredCache
 
-from .corpus import SHARED, passages, records
+from .corpus import MINILM, passages, records
 from .report import line, stopwatch
 from .server import DIMENSIONS, serving
 
-MINILM = SHARED / "models" / "all-MiniLM-L6-v2"
 MIXED_TEXTS = 1_500
 LATENCY_S = 0.2
 TRIES = 5

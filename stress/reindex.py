@@ -22,18 +22,19 @@ from sqlalchemy import Connection, Engine
 
 from kameleon import SearchEngine, create_engine
 from kameleon.content import content_hash
-from kameleon.embeddings import EmbeddingService, StaticProvider
+from kameleon.embeddings import EmbeddingProvider, EmbeddingService, FastEmbedProvider, StaticProvider
 from kameleon.search.pgwire import Packed, adapt, vectors
 from kameleon.search.tables import parts
 from tests.small_model import small_model
 
-from .corpus import passages
+from .corpus import MINILM, passages
 from .database import postgresql
 from .report import line, stopwatch
 
 Row = tuple[int, str, str]
 
 TRIES = 3
+ROWS_OF_A_TRANSFORMER = 2_000
 BATCH_SIZES = (128, 1_000)
 ROWS_A_CALL = 10_000
 ROOT = Path(__file__).parents[1]
@@ -54,7 +55,7 @@ POSTGRESQL_BY_HAND = (
     """
     CREATE TABLE hand_embedding (
       entity_name text COLLATE "C" NOT NULL, record_id text COLLATE "C" NOT NULL, passage integer NOT NULL,
-      content_hash text NOT NULL, embedding vector(256), reason text, message text, attempts integer NOT NULL,
+      content_hash text NOT NULL, embedding vector({dimensions}), reason text, message text, attempts integer NOT NULL,
       updated_at timestamptz NOT NULL, PRIMARY KEY (entity_name, record_id, passage)
     )
     """,
@@ -66,10 +67,19 @@ POSTGRESQL_ROW = "('Record', %s, 0, %s, CAST(%s AS vector), NULL, NULL, 1, %s)"
 
 def run(rows: int, seed: int) -> Iterator[str]:
     for name, engine, search in indexes(rows, seed):
-        yield from timed(name, engine, search, passages(rows, seed), seed)
+        yield from timed(name, engine, search, StaticProvider(), passages(rows, seed), seed)
         if engine.dialect.name == "postgresql":
             yield vector_index(search, rows)
         yield remembered(name, engine, search, rows, seed)
+    yield from run_transformer(seed)
+
+
+def run_transformer(seed: int) -> Iterator[str]:
+    """With a model that takes as long as models do."""
+    if MINILM.is_dir():
+        for name, engine, search in indexes(ROWS_OF_A_TRANSFORMER, seed):
+            texts = passages(ROWS_OF_A_TRANSFORMER, seed)
+            yield from timed(name, engine, search, FastEmbedProvider(str(MINILM)), texts, seed, tries=1)
 
 
 def run_memory(rows: int, seed: int) -> Iterator[str]:
@@ -124,17 +134,25 @@ class Best:
         return {f"{prefix}{name}": round(value, 2) for name, value in figures.items()}
 
 
-def timed(name: str, engine: Engine, search: SearchEngine, texts: Sequence[str], seed: int) -> Iterator[str]:
-    bundled = StaticProvider()
-    service = EmbeddingService(bundled)
+def timed(
+    name: str,
+    engine: Engine,
+    search: SearchEngine,
+    provider: EmbeddingProvider,
+    texts: Sequence[str],
+    seed: int,
+    tries: int = TRIES,
+) -> Iterator[str]:
+    service = EmbeddingService(provider)
     service.embed_batch(texts[:10])
     for batch_size in BATCH_SIZES:
         ours, by_hand = Best(), Best()
-        for _ in range(TRIES):
+        for _ in range(tries):
             by_hand.take(*embed_by_hand(engine, service, texts, batch_size))
-            ours.take(*reindex(search, bundled, batch_size))
+            ours.take(*reindex(search, provider, batch_size))
         yield line(
             f"reindex, {name}",
+            model=provider.model_name,
             rows=len(texts),
             seed=seed,
             batch_size=batch_size,
@@ -145,10 +163,10 @@ def timed(name: str, engine: Engine, search: SearchEngine, texts: Sequence[str],
         )
 
 
-def reindex(search: SearchEngine, bundled: StaticProvider, batch_size: int) -> tuple[float, float, float]:
+def reindex(search: SearchEngine, provider: EmbeddingProvider, batch_size: int) -> tuple[float, float, float]:
     """The whole call but for the vector index; then the index is as it was before."""
     with without_vector_index(search), stopwatch() as watch:
-        report = search.reindex(provider=bundled, batch_size=batch_size)
+        report = search.reindex(provider=provider, batch_size=batch_size)
     assert report.switched
     search.reindexing.rollback()
     search.reindexing.prune()
@@ -166,7 +184,7 @@ def embed_by_hand(
     is_sqlite = engine.dialect.name == "sqlite"
     with engine.begin() as connection:
         for statement in SQLITE_BY_HAND if is_sqlite else POSTGRESQL_BY_HAND:
-            connection.exec_driver_sql(statement)
+            connection.exec_driver_sql(statement.format(dimensions=service.provider.dimensions))
     insert = insert_into_sqlite if is_sqlite else insert_into_postgresql
     rows = [(n, text, content_hash(text)) for n, text in enumerate(texts)]
     embedding_s = 0.0
@@ -190,7 +208,7 @@ def insert_into_postgresql(connection: Connection, part: Sequence[Row], made: Se
     """With one statement, vectors in pgvector's binary format."""
     adapt(connection)
     now = datetime.now(UTC)
-    packed = vectors([vector.tobytes() for vector in made], StaticProvider().dimensions, is_half=False)
+    packed = vectors([vector.tobytes() for vector in made], len(made[0]), is_half=False)
     values: list[Any] = []
     for (n, _, hash_), vector in zip(part, packed, strict=True):
         values += (record_id(n), hash_, Packed(vector or b""), now)
