@@ -469,6 +469,7 @@ class Run:
 
     def _drain(self) -> None:
         """What was written since, until nothing is; writers that never rest are left to be pending."""
+        self._is_drained = False
         for _ in range(DRAINS):
             before = self._done
             for batch in self._building.pending(self._job):
@@ -476,7 +477,6 @@ class Run:
             if self._done == before:
                 self._is_drained = True
                 return
-        self._is_drained = False
 
     def _do(self, batch: Sequence[Entry]) -> None:
         price = self._check_limits(batch)
@@ -586,6 +586,7 @@ class Run:
         alone = [replace(generation, state=ACTIVE)]
 
         def ranking(text: str) -> list[Ref]:
+            self._note()
             with self._search.reading() as conn:
                 retriever = Retriever(self._store, service, lambda asked, said: asked.embed_query(said), alone, {}, "")
                 return [Ref(hit.entity, hit.id) for hit in retriever.search(conn, ask(text))]
