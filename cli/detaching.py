@@ -1,7 +1,6 @@
 """`--background`: the same command in a process of its own, which outlives the terminal."""
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from kameleon.search.owners import machine, process
 
 from .app import App
 
@@ -48,8 +49,7 @@ def start(output: int) -> "subprocess.Popen[bytes]":
 
 
 def has_begun(search: "SearchEngine", pid: int) -> bool:
-    host = socket.gethostname().replace(" ", "-")
-    return f"process {pid} on {host}" in [run.owner for run in search.reindexing.status()]
+    return process(machine(), pid) in [run.owner for run in search.reindexing.status()]
 
 
 def tell(app: App, child: "subprocess.Popen[bytes]", log: str) -> None:

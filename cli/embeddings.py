@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kameleon.values import Generation, IndexReport, Rebuild
+from kameleon.values import Generation, IndexReport, ReindexRun
 
 from .app import App, common, importing, pass_app
 from .reindexing import cancel, duration, prune, reindex, rollback
@@ -66,7 +66,7 @@ def as_document(engine: "SearchEngine", models: Sequence[Generation]) -> dict[st
         "generations": [{**asdict(model), "vector_index": engine.vector_index(model)} for model in models],
         "entities": [asdict(status) for status in found],
         "totals": totals,
-        "rebuilds": [
+        "runs": [
             {**asdict(run), "rows_per_second": run.rows_per_second, "seconds_left": run.seconds_left}
             for run in engine.reindexing.status()
         ],
@@ -83,7 +83,7 @@ def model_lines(engine: "SearchEngine", models: Sequence[Generation]) -> Iterato
         yield "no model yet: the first record makes one"
 
 
-def run_lines(runs: Sequence[Rebuild], models: Sequence[Generation]) -> Iterator[str]:
+def run_lines(runs: Sequence[ReindexRun], models: Sequence[Generation]) -> Iterator[str]:
     """Of runs that are under way, and of builds that nobody is working at."""
     building = {model.number for model in models if model.state == "building"}
     for run in runs:

@@ -38,7 +38,7 @@ from .search.query import ask
 from .search.retrieval import Retriever
 from .search.runs import COMPARING, DONE, EMBEDDING, INDEXING, STOPPED
 from .search.store import Entry, IndexProgress
-from .values import MAX_FAILURES_SHOWN, GateReport, Generation, IndexReport, Rebuild, Ref, ReindexPlan, ReindexReport
+from .values import MAX_FAILURES_SHOWN, GateReport, Generation, IndexReport, Ref, ReindexPlan, ReindexReport, ReindexRun
 
 if TYPE_CHECKING:
     from .embeddings.provider import EmbeddingProvider
@@ -309,12 +309,13 @@ class Reindexing:
     def _forget_others(self, conn: Connection) -> None:
         self._store.lock_registry(conn)
         known = self._catalog.generations(conn)
-        kept = {holds.number for holds in (current(known),) if holds} | self._runs.held(conn)
+        kept = {holds.number for holds in (current(known),) if holds} | self._runs.held(conn).keys()
         self.forget(conn, [g.number for g in known if g.number not in kept])
 
     def forget(self, conn: Connection, numbers: Sequence[int]) -> None:
         self._catalog.forget(conn, numbers)
         self._runs.forget(conn, numbers)
+        self._search.building.ranges.free(conn, numbers)
 
     def drop_tables(self) -> PruneReport:
         """Of generations that are forgotten."""
@@ -331,7 +332,7 @@ class Reindexing:
         """Ask the runs that are under way, on any machine, to stop after their batch; tells whose they are."""
         return self._search.committed(self._runs.cancel)
 
-    def status(self) -> list[Rebuild]:
+    def status(self) -> list[ReindexRun]:
         """The runs that are known, by generation, under way or not."""
         with self._search.reading() as conn:
             return self._runs.all(conn)
@@ -353,7 +354,8 @@ class Run:
         self._search = search
         self._store = search.store
         self._building = search.building
-        self._runs = search.building.runs
+        self._runs, self._ranges = search.building.runs, search.building.ranges
+        self._job: Job
         self._request = request
         self._target = target
         self._counts = Counts()
@@ -370,30 +372,45 @@ class Run:
         with self._search.reading() as conn:
             bounds = self._store.bounds(conn, self._rows_a_range) if target.action == "built" else []
         with self._search.transaction() as conn:
-            generation = self._take(conn, bounds)
+            self._job = self._take(conn, bounds)
+        generation = self.generation
         log.info(
             "reindex: begins generation=%d model=%s rows=%d", generation.number, generation.model_name, target.pending
         )
-        self._job = Job(generation, self._target.service, self._request.batch_size, self._target.entities)
+
+    @property
+    def generation(self) -> Generation:
+        return self._job.generation
+
+    @property
+    def _owner(self) -> str:
+        assert self._job.owner is not None  # noqa: S101 - a run has the lease
+        return self._job.owner
+
+    @property
+    def _is_shared(self) -> bool:
+        """What helpers pay would not be under `max_cost`."""
+        return self.generation.state == BUILDING and self._request.max_cost is None
 
     def go(self) -> ReindexReport:
-        generation, phase = self._job.generation, STOPPED
+        phase = STOPPED
         try:
-            self._build(generation)
+            self._build(self.generation)
             phase = DONE
         except Halted as halted:
             self._stopped = str(halted)
         finally:
-            self._end(generation, phase)
-        return self._report(generation)
+            self.end(phase)
+        return self._report(self.generation)
 
     def _build(self, generation: Generation) -> None:
-        if self._request.in_place:
+        if self._request.in_place and self._target.action == "built":
             self._drop_others()
         if self._target.copies is not None:
             self._copy(self._target.copies, generation)
-        self._embed_ranges()
-        if generation.state != BUILDING:
+        if self._is_shared:
+            self._embed_ranges()
+        else:
             self._drain()
         self._tell(INDEXING, 0, 0)
         self._index(generation)
@@ -405,8 +422,8 @@ class Run:
             if self._request.drop_old:
                 self._drop_others()
 
-    def _take(self, conn: Connection, bounds: Sequence[Any]) -> Generation:
-        catalog, target = self._search.catalog, self._target
+    def _take(self, conn: Connection, bounds: Sequence[Any]) -> Job:
+        catalog, target, request = self._search.catalog, self._target, self._request
         self._store.lock_registry(conn)
         self._runs.check_free(conn)
         known = catalog.generations(conn)
@@ -415,17 +432,20 @@ class Run:
             raise Outdated("other runs kept changing what there is to do. Try again")
         if generation is None:
             generation = catalog.add_generation(conn, target.service.provider, BUILDING)
-        if self._request.in_place and target.action == "built":
+        if request.in_place and target.action == "built":
             self._search.reindexing.forget(conn, [g.number for g in known if g.number != generation.number])
             catalog.reopen(conn, generation)
-        self._runs.begin(conn, generation, total=target.pending, batch_size=self._request.batch_size)
-        self._runs.free_ranges(conn, generation.number)
-        if generation.state == BUILDING:
-            self._runs.add_ranges(conn, generation.number, bounds)
-        return generation
+        owner = self._runs.begin(conn, generation, total=target.pending, batch_size=request.batch_size)
+        self._job = Job(generation, target.service, request.batch_size, target.entities, owner)
+        self._ranges.free(conn, [generation.number])
+        if self._is_shared:
+            self._ranges.add(conn, generation.number, bounds)
+        return self._job
 
     def _is_outdated(self, known: Sequence[Generation]) -> bool:
         chosen, fingerprint = self._target.generation, self._target.service.provider.fingerprint
+        if self._target.copies is not None and self._target.copies not in known:
+            return True
         if chosen is not None:
             return chosen not in known
         return not self._request.force and any(g.fingerprint == fingerprint for g in known)
@@ -435,27 +455,28 @@ class Run:
         """Whole batches."""
         return self._request.batch_size * max(1, ROWS_A_RANGE // self._request.batch_size)
 
-    def _end(self, generation: Generation, phase: str) -> None:
+    def end(self, phase: str = STOPPED) -> None:
         """A lease that cannot be given back ends by itself."""
+        number = self.generation.number
         try:
-            self._search.committed(partial(self._give_back, generation=generation, phase=phase))
+            self._search.committed(partial(self._give_back, number=number, phase=phase))
         except StorageError as error:
-            log.warning("reindex: the lease of generation %d is left to end by itself: %s", generation.number, error)
+            log.warning("reindex: the lease of generation %d is left to end by itself: %s", number, error)
 
-    def _give_back(self, conn: Connection, generation: Generation, phase: str) -> None:
-        if self._runs.end(conn, generation.number, phase):
-            self._runs.free_ranges(conn, generation.number)
+    def _give_back(self, conn: Connection, number: int, phase: str) -> None:
+        if self._runs.end(conn, number, self._owner, phase):
+            self._ranges.free(conn, [number])
 
     # embedding
 
     def _embed_ranges(self) -> None:
         """Those that no helper has taken; then wait for the helpers."""
         while True:
-            range_ = self._building.take_range(self._job, self._runs.owner)
+            range_ = self._building.take_range(self._job)
             if range_ is not None:
                 for batch in self._building.pending(self._job, after=range_.after, upto=range_.upto):
                     self._do(batch)
-                self._building.leave_range(self._job, range_, is_done=True)
+                self._building.leave_range(self._job, range_)
             elif self._are_ranges_left():
                 self._check_limits(())
                 time.sleep(WAIT_S)
@@ -465,7 +486,7 @@ class Run:
     def _are_ranges_left(self) -> bool:
         self._note()
         with self._search.reading() as conn:
-            return self._runs.ranges_left(conn, self._job.generation.number) > 0
+            return self._ranges.left(conn, self.generation.number) > 0
 
     def _drain(self) -> None:
         """What was written since, until nothing is; writers that never rest are left to be pending."""
@@ -481,10 +502,10 @@ class Run:
     def _do(self, batch: Sequence[Entry]) -> None:
         price = self._check_limits(batch)
         written = self._building.write(self._job, batch)
-        self._count(written, price)
+        self._count(written, price / max(1, len({entry.content for entry in batch})))
         if written.report.outage:
             raise Halted(written.report.outage)
-        if written.is_cancelled:
+        if written.is_to_stop:
             raise Halted("cancelled")
 
     def _check_limits(self, batch: Sequence[Entry]) -> float:
@@ -502,12 +523,12 @@ class Run:
         return price
 
     def _count(self, written: Written, price: float) -> None:
+        """`price` is that of a text, of those that were embedded."""
         counts, report = self._counts, written.report
         counts.report += report
-        counts.embedding_s += written.batch.embedding_s
-        counts.writing_s += written.batch.writing_s
-        paid = report.embedded / (report.embedded + report.reused) if report.embedded else 0.0
-        counts.cost += price * paid
+        counts.embedding_s += written.counted.embedding_s
+        counts.writing_s += written.counted.writing_s
+        counts.cost += price * (report.embedded + report.failed)
         self._tell(EMBEDDING, self._done, max(self._target.pending, self._done))
 
     @property
@@ -527,7 +548,7 @@ class Run:
             self._search.committed(partial(self._copy_piece, source=source, target=target, after=after, upto=upto))
 
     def _copy_piece(self, conn: Connection, *, source: Generation, target: Generation, after: Any, upto: Any) -> None:
-        self._runs.note(conn, target.number)
+        self._runs.note(conn, target.number, self._owner)
         self._store.copy_embeddings(conn, source, target, without=self._request.entities, after=after, upto=upto)
 
     # index, gate, switch
@@ -542,24 +563,26 @@ class Run:
         if is_built:
             self._counts.indexing_s = time.perf_counter() - started
             seconds = self._counts.indexing_s
-            self._search.committed(lambda conn: self._runs.add_indexing(conn, generation.number, seconds))
+            self._search.committed(lambda conn: self._runs.add_indexing(conn, generation.number, self._owner, seconds))
 
     def _watch(self, seen: IndexProgress) -> None:
         """Also keeps the lease, which no batch renews meanwhile."""
         self._note()
         waits = f", waits for process {seen.waits_for}" if seen.waits_for else ""
-        self._tell(f"{INDEXING} ({seen.phase}{waits})", seen.done, seen.total)
+        self._tell(f"{INDEXING} ({seen.phase}{waits})" if seen.phase else INDEXING, seen.done, seen.total)
 
     def _note(self, **changes: str) -> None:
         """In the run's row. Raises Halted where that says so."""
-        number = self._job.generation.number
-        if self._search.committed(lambda conn: self._runs.note(conn, number, **changes)):
+        number = self.generation.number
+        if self._search.committed(lambda conn: self._runs.note(conn, number, self._owner, **changes)):
             raise Halted("cancelled")
 
     def _compare(self, generation: Generation) -> None:
-        gate, before = self._request.gate, self._target.active
+        gate = self._request.gate
         if gate is None:
             return
+        with self._search.reading() as conn:
+            before = active(self._search.catalog.generations(conn))
         if before is None:
             self._notes.append("no gate: there is no active generation to compare with")
             return
@@ -607,7 +630,8 @@ class Run:
 
     def _make_active(self, conn: Connection, generation: Generation) -> None:
         self._store.lock_registry(conn)
-        self._runs.note(conn, generation.number)
+        if self._runs.note(conn, generation.number, self._owner):
+            raise Halted("cancelled")
         self._search.catalog.switch(conn, generation)
 
     def _drop_others(self) -> None:

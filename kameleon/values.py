@@ -193,7 +193,7 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
-class Rebuild:
+class ReindexRun:
     """A run that builds or fills a generation, as any process sees it: records of `total` that are done, and seconds.
     `phase`: embedding, indexing, comparing, done or stopped; `owner` is who holds its lease, None if nobody does."""
 

@@ -33,7 +33,7 @@ class Worker:
             return report
         claimed = self.search.filling.claim(self.name, limit=self.batch_size, lease=self.lease)
         if not claimed:
-            return self.search.building.help_out(self.name, self.batch_size)
+            return self.search.building.help_out()
         most = max(claim.attempts for claim in claimed)
         return self.search.filling.work_off(claimed, pause=timedelta(seconds=min(LONGEST_PAUSE_S, 2.0**most)))
 

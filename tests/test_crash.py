@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from kameleon.search.runs import began, is_dead, machine
+from kameleon.search.owners import began, is_alive, machine
 
 from .crashing import Crashing
 
@@ -35,8 +35,8 @@ def test_a_killed_run_leaves_a_whole_index_and_goes_on_with_its_next_batch(
 def test_a_killed_process_is_dead_before_its_parent_notices() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         owner = f"{machine()} {process.pid} {began(process.pid)} mark"
-        assert not is_dead(owner)
+        assert is_alive(owner)
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        assert is_dead(owner)
-    assert is_dead(owner)
+        assert is_alive(owner) is False
+    assert is_alive(owner) is False

@@ -19,7 +19,6 @@ from kameleon import SearchEngine
 from kameleon.embeddings.static import BUNDLED
 from kameleon.reindexing import Request
 from kameleon.reindexing import Run as ReindexRun
-from kameleon.search.runs import STOPPED
 
 Done = subprocess.CompletedProcess[str]
 Run = Callable[..., Done]
@@ -162,8 +161,8 @@ def test_a_run_that_was_stopped_resumes(run: Run, pages: SearchEngine) -> None:
     assert stopped.endswith("stopped: 0 minutes are over. Run it again to resume\n")
     assert "0 of 60 records, nobody is working at it: `kameleon embeddings reindex` resumes" in run("status").stdout
     assert run("reindex").stdout.startswith("built: generation 2 (other-256), switched to\n60 embedded")
-    (rebuild,) = json.loads(run("status", "--json").stdout)["rebuilds"]
-    assert (rebuild["generation"], rebuild["phase"], rebuild["embedded"]) == (2, "done", 60)
+    (reindexed,) = json.loads(run("status", "--json").stdout)["runs"]
+    assert (reindexed["generation"], reindexed["phase"], reindexed["embedded"]) == (2, "done", 60)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -201,14 +200,13 @@ def test_another_run_is_seen_refused_and_cancelled(run: Run, pages: SearchEngine
     request = Request(force=True)
     held = ReindexRun(pages, request, pages.reindexing.target(request))
     held.begin()
-    generation = held._job.generation
     owner = f"process {os.getpid()} on "
     assert f"reindex: generation 2, 0 of 60 records, embedding, 0 records/s, {owner}" in run("status").stdout
-    assert json.loads(run("status", "--json").stdout)["rebuilds"][0]["owner"].startswith(owner)
+    assert json.loads(run("status", "--json").stdout)["runs"][0]["owner"].startswith(owner)
     assert f"Error: {owner}" in run("reindex", "--force", status=1).stderr
     assert f"Error: {owner}" in run("reindex", "--force", "--background", status=1).stderr
     assert run("cancel").stdout.startswith(f"asked {owner}")
-    held._end(generation, STOPPED)
+    held.end()
     assert json.loads(run("cancel", "--json").stdout) == {"cancelled": []}
 
 
@@ -220,11 +218,10 @@ def test_a_rollback_that_ends_early_is_not_to_be_run_again(run: Run, pages: Sear
     request = Request(force=True)
     held = ReindexRun(pages, request, pages.reindexing.target(request))
     held.begin()
-    generation = held._job.generation
     said = run("rollback").stdout
     assert said.startswith("rolled back: generation 1 (static-en-256), switched to\n")
     assert f"1 records are pending: process {os.getpid()} on " in said
-    held._end(generation, STOPPED)
+    held.end()
     assert "Run it again" not in said
     assert models(pages)[1] == ("static-en-256", "active")
     assert run("sync").stdout.startswith("1 embedded")

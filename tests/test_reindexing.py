@@ -28,7 +28,7 @@ from kameleon.errors import (
 )
 from kameleon.gate import Gate, GateQuery
 from kameleon.reindexing import Request
-from kameleon.search.runs import machine
+from kameleon.search.owners import machine
 from kameleon.testing import HashProvider
 from kameleon.values import Ref
 

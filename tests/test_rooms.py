@@ -9,7 +9,8 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"values", "errors"},
     {"content", "queue", "search.filters", "search.query", "search.fusion", "search.tables", "search.waiting"},
-    {"identity", "search.claims", "search.runs", "gate"},
+    {"identity", "search.claims", "search.owners", "gate"},
+    {"search.runs", "search.ranges"},
     {"mapping", "statements"},
     {"embeddings.batching", "embeddings.retry"},
     {"embeddings.provider"},

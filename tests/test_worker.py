@@ -19,7 +19,6 @@ from kameleon.errors import InvalidInput, NoProvider, ProviderUnavailable
 from kameleon.reindexing import Request
 from kameleon.reindexing import Run as ReindexRun
 from kameleon.search.building import ROWS_A_RANGE
-from kameleon.search.runs import STOPPED
 from kameleon.search.tables import SCHEMA_VERSION
 from kameleon.testing import HashProvider
 from kameleon.values import Generation
@@ -301,7 +300,7 @@ def begun(search: SearchEngine, **options: Any) -> tuple[ReindexRun, Generation]
     request = Request(**options)
     run = ReindexRun(search, request, search.reindexing.target(request))
     run.begin()
-    return run, run._job.generation
+    return run, run.generation
 
 
 def embedded(engine: Engine, generation: Generation) -> int:
@@ -321,8 +320,8 @@ def test_a_worker_in_another_process_takes_ranges_of_a_reindex(make: Make, engin
     assert embedded(engine, generation) == 2 * ROWS_A_RANGE + 1
     assert [rebuild.done for rebuild in search.reindexing.status()] == [2 * ROWS_A_RANGE + 1]
     with search.reading() as connection:
-        assert search.building.runs.ranges_left(connection, generation.number) == 0
-    run._end(generation, STOPPED)
+        assert search.building.ranges.left(connection, generation.number) == 0
+    run.end()
     report = search.reindex()
     assert (report.generation, report.embedded, report.pending, report.switched) == (generation.number, 0, 0, True)
 
@@ -339,7 +338,7 @@ def test_workers_help_only_when_nothing_is_due(
     assert (queued(engine), embedded(engine, generation)) == ([], 0)
     assert worker.work() is not None
     assert worker.work() is None
-    run._end(generation, STOPPED)
+    run.end()
     deferring.reindex()
     assert embedded(engine, generation) == 2
     assert_true(engine, deferring)
@@ -350,10 +349,10 @@ def test_a_worker_outlives_the_generation_that_it_helps_with(
 ) -> None:
     add(maker, "one")
     Worker(deferring).run()
-    run, generation = begun(deferring, force=True)
+    run, _ = begun(deferring, force=True)
 
     def prune() -> None:
-        run._end(generation, STOPPED)
+        run.end()
         deferring.reindexing.prune()
 
     provider.first = prune

@@ -4,13 +4,14 @@ then written with the run's progress in one transaction. Memory is that of a bat
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ProviderError, ReindexRunning
 from ..values import Generation, IndexReport
 from .catalog import Catalog
-from .runs import RANGE_LEASE, WHOLE_RUN, Batch, Range, Runs
+from .ranges import LEASE, WHOLE_RUN, Range, Ranges
+from .runs import Counted, Runs
 from .services import Services
 from .store import Entry, Store
 from .tables import parts
@@ -28,25 +29,25 @@ log = logging.getLogger("kameleon.reindex")
 
 @dataclass
 class Job:
-    """What is built: `generation` by `service`, of `entities` alone if any are named. `is_owner` holds the lease.
-    `clock` stood so when the batch before was about to be written: that counts with the next one's."""
+    """What is built: `generation` by `service`, of `entities` alone if any are named. `owner` has the lease, None is a
+    helper. `clock` stood so when the batch before was written, but for its commit, which counts with the next."""
 
     generation: Generation
     service: "EmbeddingService"
     batch_size: int
     entities: tuple[str, ...] = ()
-    is_owner: bool = True
+    owner: str | None = None
     written: int = 0
     clock: float = field(default_factory=time.perf_counter)
 
 
 @dataclass(frozen=True)
 class Written:
-    """A batch that is in the database. `is_cancelled` asks the run to stop."""
+    """A batch that is in the database. `is_to_stop`: the run was cancelled, or a helper's owner has ended."""
 
     report: IndexReport
-    batch: Batch
-    is_cancelled: bool = False
+    counted: Counted
+    is_to_stop: bool = False
 
 
 class Building:
@@ -54,6 +55,7 @@ class Building:
         self, transactions: Transactions, store: Store, catalog: Catalog, writer: Writer, services: Services
     ) -> None:
         self.runs = Runs(store.tables)
+        self.ranges = Ranges(store.tables)
         self._transactions = transactions
         self._store = store
         self._writer = writer
@@ -79,76 +81,66 @@ class Building:
             yield from parts(read, job.batch_size)
             batches = batches_of(READ_CHARACTERS, read, job.batch_size)
 
-    def write(self, job: Job, batch: Sequence[Entry]) -> Written:
+    def write(self, job: Job, batch: Sequence[Entry], range_: Range | None = None) -> Written:
         """Embed a batch and write it. An outage, or a refusal of all texts, is in the report; what came before it is
-        kept. Raises ReindexRunning where the lease was lost or the generation pruned: nothing of the batch is kept
-        then, and until it is in no one prunes the generation."""
+        kept. Raises ReindexRunning where the lease was lost or the generation pruned: nothing of the batch is kept."""
         started = time.perf_counter()
         number = job.generation.number
-        plan = Plan(batch, (), batch, job.service, enqueues=False, target=number, known=[job.generation])
+        plan = Plan(batch, (), batch, job.service, enqueues=False, target=number)
         plan = self._writer.embed(plan, cache=self._services.cache(job.service))
         embedding_s = time.perf_counter() - started
 
         def attempt() -> Written:
             with self._transactions.transaction() as conn:
-                clock, made = time.perf_counter(), plan.report
-                seconds = clock - job.clock
-                done = Batch(made.embedded, made.reused, made.failed, embedding_s, seconds - embedding_s)
-                is_cancelled = self.runs.advance(conn, number, done, is_owner=job.is_owner)
                 report = self._writer.apply(conn, plan)
+                clock = time.perf_counter()
+                seconds = clock - job.clock - embedding_s
+                counted = Counted(report.embedded, report.reused, report.failed, embedding_s, seconds)
+                is_to_stop = self.runs.advance(conn, number, counted, job.owner)
+                if range_ is not None and job.owner is None:
+                    self.ranges.keep(conn, number, range_.place)
             job.clock = clock
-            return Written(report, done, is_cancelled)
+            return Written(report, counted, is_to_stop)
 
         written = self._transactions.retried(attempt)
         job.written += 1
         log.info("reindex: wrote batch %d (%d rows)", job.written, len(plan.embeddings))
         return written
 
-    def take_range(self, job: Job, worker: str) -> Range | None:
+    def take_range(self, job: Job) -> Range | None:
         """The owner's are his as long as the run is."""
-        lease = WHOLE_RUN if job.is_owner else RANGE_LEASE
-        return self._transactions.committed(
-            lambda conn: self.runs.take_range(conn, job.generation.number, worker, lease)
-        )
+        lease = WHOLE_RUN if job.owner else LEASE
+        return self._transactions.committed(lambda conn: self.ranges.take(conn, job.generation.number, lease))
 
-    def leave_range(self, job: Job, range_: Range, *, is_done: bool) -> None:
-        """Not done with it: another may have it after a pause."""
-        leave = self.runs.leave_range if is_done else self.runs.put_off
-        self._transactions.committed(lambda conn: leave(conn, job.generation.number, range_.place))
+    def leave_range(self, job: Job, range_: Range) -> None:
+        self._transactions.committed(lambda conn: self.ranges.leave(conn, job.generation.number, range_.place))
 
-    def help_out(self, worker: str, batch_size: int) -> IndexReport | None:
-        """One range of a generation that another process is building; None if there is none to take, or if it is
-        pruned meanwhile."""
-        job = self._shared(batch_size)
-        range_ = self.take_range(job, worker) if job else None
+    def help_out(self) -> IndexReport | None:
+        """One range of a generation that another process is building, in batches of that one's size; None if there is
+        none to take, or if it is pruned meanwhile."""
+        job = self._shared()
+        range_ = self.take_range(job) if job else None
         if job is None or range_ is None:
             return None
-        total, is_done = IndexReport(), False
+        total = IndexReport()
         try:
             for batch in self.pending(job, after=range_.after, upto=range_.upto):
-                written = self.write(job, batch)
-                total += written.report
-                if written.is_cancelled or written.report.outage:
-                    break
-                self.keep_range(job, range_)
-            else:
-                is_done = True
+                written = self.write(job, batch, range_)
+                total += replace(written.report, unchanged=0)
+                if written.is_to_stop or written.report.outage:
+                    return total
+            self.leave_range(job, range_)
         except ReindexRunning as error:
             log.info("reindex: %s", error)
             return None
-        finally:
-            self.leave_range(job, range_, is_done=is_done)
         return total
 
-    def keep_range(self, job: Job, range_: Range) -> None:
-        """It takes a little longer."""
-        self._transactions.committed(lambda conn: self.runs.keep_range(conn, job.generation.number, range_.place))
-
-    def _shared(self, batch_size: int) -> Job | None:
+    def _shared(self) -> Job | None:
         with self._transactions.reading() as conn:
-            number = self.runs.shared(conn)
-            known = self._catalog.generations(conn) if number is not None else []
-        generation = next((g for g in known if g.number == number), None)
+            due = self.ranges.due(conn)
+            held = self.runs.held(conn) if due else {}
+            known = self._catalog.generations(conn) if held else []
+        generation = next((g for g in known if g.number in due & held.keys()), None)
         if generation is None:
             return None
         try:
@@ -156,7 +148,7 @@ class Building:
         except ProviderError as error:
             self._services.warn_once(f"generation {generation.number} is being built without this worker: {error}")
             return None
-        return Job(generation, service, batch_size, is_owner=False)
+        return Job(generation, service, held[generation.number])
 
 
 def batches_of(characters: int, read: Sequence[Entry], batch_size: int) -> int:

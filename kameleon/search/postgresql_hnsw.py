@@ -25,6 +25,7 @@ ELEMENT_BYTES, NEIGHBOUR_BYTES = 200, 16
 # Earlier, a parallel build wrote past its buffer.
 PARALLEL_SINCE = (0, 8, 2)
 POLL_S = 1.0
+UNSEEN = IndexProgress("", 0, 0, None)
 
 
 class Setting(NamedTuple):
@@ -111,8 +112,7 @@ def watch(
         building = pool.submit(build)
         try:
             while not wait([building], POLL_S).done:
-                if (seen := poll()) is not None:
-                    progress(seen)
+                progress(poll() or UNSEEN)
         except BaseException:
             cancel(driver, building)
             raise

@@ -19,7 +19,7 @@ from . import citus
 from . import postgresql_hnsw as hnsw
 from . import postgresql_sql as sql
 from .pgwire import driver_of
-from .postgresql_errors import NO_RIGHT
+from .postgresql_errors import NO_RIGHT, NOT_AVAILABLE
 from .store import Footprint, IndexProgress, bytes_on_pages
 from .tables import SCHEMA_VERSION, Tables, has_room, is_current
 from .tsvector import Words
@@ -39,7 +39,7 @@ SMALL = ("meta", "generation", "entities", "reindex", "reindex_range")
 INDEXED_FROM = 10_000
 PAGE_BYTES, ROW_BYTES, KEY_BYTES, HNSW_ROW_BYTES = 8192, 140, 40, 290
 HNSW_S_A_NUMBER = 0.0011 / 384
-READERS_WAIT_S = 10.0
+READERS_WAIT_S, DROP_WAITS_S = 10.0, 5
 MAX_VECTOR, MAX_HALFVEC = 2_000, 4_000
 PLAIN_DIMENSIONS = 1_500
 HALFVEC_SINCE, ITERATIVE_SINCE = (0, 7), (0, 8)
@@ -164,21 +164,36 @@ class Schema:
             citus.distribute_generation(connection, self._names["search"], self._embedding(generation))
 
     def wait_for_readers(self) -> bool:
+        return self._outlasted(sql.READERS)
+
+    def _outlasted(self, who: TextClause) -> bool:
+        """Whether those who are there now are gone in time."""
         registry = {"registry": self._names["generation"]}
         with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            before = set(connection.execute(sql.READERS, registry).scalars())
+            before = set(connection.execute(who, registry).scalars())
             for pause_s in pauses(READERS_WAIT_S):
-                if not before & set(connection.execute(sql.READERS, registry).scalars()):
+                if not before & set(connection.execute(who, registry).scalars()):
                     return True
                 time.sleep(pause_s)
         return False
 
     def drop_generation(self, generation: Generation) -> bool:
-        """Whoever read the registry before the generation went from it may name the table in his next statement."""
-        if not self.wait_for_readers():
+        """Whoever read the registry before the generation went from it, or goes on seeing it as it was, may name the
+        table in his next statement. One who builds its index waits for us, so we do not wait for him."""
+        if not self._outlasted(sql.SNAPSHOTS):
             return False
-        with self._engine.begin() as connection:
-            connection.execute(self._text(sql.DROP_TABLE, generation))
+        with self._engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
+            name = self._embedding(generation).replace("'", "''")
+            if not connection.exec_driver_sql(sql.TRY_LOCK.format(name=name)).scalar():
+                return False
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{DROP_WAITS_S}s'")
+            try:
+                connection.execute(self._text(sql.DROP_TABLE, generation))
+                connection.commit()
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) != NOT_AVAILABLE:
+                    raise
+                return False
         return True
 
     def refusal(self, connection: Connection, dimensions: int) -> str:

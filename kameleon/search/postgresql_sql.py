@@ -302,11 +302,19 @@ COPY_EMBEDDINGS = """
     WHERE (e.entity_name, e.record_id) > (:entity, :id) AND e.entity_name <> ALL(:without){upto}
     ON CONFLICT DO NOTHING
 """
-# Who has read the registry holds a lock on it until his transaction ends.
-READERS = text("""
+# Who has read the registry holds a lock on it until his transaction ends; one that is prepared has no process.
+REGISTRY_LOCKS = """
     SELECT virtualtransaction FROM pg_locks
-    WHERE relation = to_regclass(:registry) AND pid <> pg_backend_pid()
+    WHERE relation = to_regclass(:registry) AND pid IS DISTINCT FROM pg_backend_pid()
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+READERS = text(REGISTRY_LOCKS)
+# Who has a snapshot may read the registry later as it was then.
+SNAPSHOTS = text(f"""{REGISTRY_LOCKS}
+    UNION ALL
+    SELECT pid || ' ' || backend_xmin FROM pg_stat_activity
+    WHERE backend_xmin IS NOT NULL AND datname = current_database() AND pid <> pg_backend_pid()
+      AND backend_type = 'client backend'
 """)
 FAILURES = """
     SELECT s.entity_name, s.record_id, e.reason, e.message, e.attempts

@@ -66,7 +66,7 @@ class Services:
         own = self.provider
         if own is not None and not isinstance(own, str) and own.fingerprint == generation.fingerprint:
             return self.of_provider(own)
-        for service in self._made.values():
+        for service in list(self._made.values()):
             if service.provider.fingerprint == generation.fingerprint:
                 return service
         if not generation.provider:

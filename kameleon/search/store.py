@@ -46,8 +46,8 @@ class Embedding(NamedTuple):
 
 
 class IndexProgress(NamedTuple):
-    """Of a build of the approximate index: `phase` in the database's own words, what it counts there as `done` of a
-    `total`, and the server process that it waits for."""
+    """Of a build of the approximate index: `phase` in the database's own words, empty where none is to be seen, what it
+    counts there as `done` of a `total`, and the server process that it waits for."""
 
     phase: str
     done: int
@@ -320,8 +320,8 @@ class Store(Protocol):
         """Until every transaction that has read the registry before is over; False if that takes too long."""
 
     def drop_generation(self, generation: Generation) -> bool:
-        """Drops its table, once no transaction is left that may have known of it; False if that takes too long. In
-        transactions of its own."""
+        """Drops its table, once no transaction is left that may know of it; False if that takes too long, or if its
+        index is being built. In transactions of its own."""
 
     def failures(self, connection: Connection, generation: Generation) -> list[Failure]:
         """Every tombstone, by entity and id."""

@@ -210,7 +210,7 @@ class Tables:
             Column("phase", Text, nullable=False),
             Column("batch_size", Integer, nullable=False),
             Column("total", Integer, nullable=False),
-            *(Column(name, Integer, nullable=False) for name in ("batches", "embedded", "reused", "failed")),
+            *(Column(name, Integer, nullable=False) for name in ("embedded", "reused", "failed")),
             *(Column(name, Double, nullable=False) for name in ("embedding_s", "writing_s", "indexing_s")),
             Column("began_at", instant, nullable=False),
             *times(),
@@ -223,7 +223,6 @@ class Tables:
             Column("after", document),
             Column("upto", document),
             Column("due_at", instant, nullable=False),
-            Column("claimed_by", Text),
         )
 
 
