@@ -395,6 +395,23 @@ def test_a_table_that_may_be_read_is_dropped_by_the_next_prune(
     assert before.plan.generation == 1
 
 
+@pytest.mark.parametrize("backend", ["postgresql"])
+def test_a_prepared_transaction_is_waited_for(
+    old: SearchEngine, new: SearchEngine, pg_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kameleon.search.postgresql_schema.READERS_WAIT_S", 0.1)
+    with pg_engine.connect() as writer:
+        transaction = writer.begin_twophase()
+        old.index_record("Article", "late", "a late text", connection=writer)
+        transaction.prepare()
+        (note,) = new.reindex().notes
+        waiting = new.reindexing.prune().waiting
+        transaction.commit()
+    assert "still open" in note
+    assert [g.number for g in waiting] == [1]
+    assert [g.number for g in new.reindexing.prune().dropped] == [1]
+
+
 def test_drop_old_leaves_one_generation(old: SearchEngine, new: SearchEngine) -> None:
     new.reindex(drop_old=True)
     assert states(new) == [(2, "new", "active")]
