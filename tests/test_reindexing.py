@@ -396,6 +396,38 @@ def test_a_table_that_may_be_read_is_dropped_by_the_next_prune(
 
 
 @pytest.mark.parametrize("backend", ["postgresql"])
+def test_a_role_that_may_write_records_may_write_a_new_generation(
+    old: SearchEngine, pg_engine: Engine, make: Make, schema: str
+) -> None:
+    role = f"{schema} role"
+    with pg_engine.begin() as connection:
+        connection.execute(text(f'CREATE ROLE "{role}"'))
+        connection.execute(text(f'GRANT USAGE ON SCHEMA {schema} TO "{role}"'))
+        connection.execute(text(f'GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO "{role}"'))
+
+    def write(batch: int) -> None:
+        if batch == 2:
+            with pg_engine.connect() as connection:
+                connection.execute(text(f'SET LOCAL ROLE "{role}"'))
+                old.index_record("Article", "1", "written by another role", connection=connection)
+                assert old.delete_record("Article", "2", connection=connection)
+                connection.commit()
+
+    new = make(Meddled(write))
+    try:
+        assert new.reindex(batch_size=10).switched
+        with pg_engine.connect() as connection:
+            connection.execute(text(f'SET LOCAL ROLE "{role}"'))
+            (hit,) = new.search("written by another role", mode="vector", limit=1, connection=connection)
+            assert hit.id == "1"
+            connection.rollback()
+    finally:
+        with pg_engine.begin() as connection:
+            connection.execute(text(f'DROP OWNED BY "{role}"'))
+            connection.execute(text(f'DROP ROLE "{role}"'))
+
+
+@pytest.mark.parametrize("backend", ["postgresql"])
 def test_a_prepared_transaction_is_waited_for(
     old: SearchEngine, new: SearchEngine, pg_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,6 +160,9 @@ class Schema:
         connection.execute(self._text(sql.CREATE_GENERATION, generation))
         if generation.dimensions <= PLAIN_DIMENSIONS:
             connection.execute(self._text(sql.STORE_PLAIN, generation))
+        grants = connection.execute(self._text(sql.GRANTS, generation), {"search": self._names["search"]})
+        for grant in grants.scalars().all():
+            driver_of(connection).execute(grant)
         if self._has_citus:
             citus.distribute_generation(connection, self._names["search"], self._embedding(generation))
 

@@ -34,6 +34,14 @@ CREATE_GENERATION = """
     )
 """
 STORE_PLAIN = "ALTER TABLE {embedding} ALTER COLUMN embedding SET STORAGE PLAIN"
+# What others may do with the records' table they may do with a new generation's, for every write touches each of them.
+GRANTS = """
+    SELECT 'GRANT ' || string_agg(a.privilege_type, ', ') || ' ON {embedding} TO '
+      || CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
+    FROM pg_class AS c, aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) AS a
+    WHERE c.oid = to_regclass(:search) AND pg_get_userbyid(a.grantee) <> current_user
+    GROUP BY a.grantee
+"""
 CREATE_HNSW = """
     CREATE INDEX {concurrently} IF NOT EXISTS {hnsw_name} ON {embedding}
     USING hnsw (embedding {vector}_ip_ops) WITH (m = {m}, ef_construction = {ef_construction})
