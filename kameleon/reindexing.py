@@ -294,7 +294,7 @@ class Reindexing:
         return replace(filled, action="rolled back", switched=True)
 
     def _go_back(self, conn: Connection) -> Generation:
-        self._store.lock_registry(conn)
+        self._store.lock_registry(conn, is_first=True)
         to = self._catalog.retired_last(conn)
         if to is None:
             raise ReindexRefused("there is no generation to go back to: none was switched from, or it was pruned")
@@ -307,7 +307,7 @@ class Reindexing:
         return self.drop_tables()
 
     def _forget_others(self, conn: Connection) -> None:
-        self._store.lock_registry(conn)
+        self._store.lock_registry(conn, is_first=True)
         known = self._catalog.generations(conn)
         kept = {holds.number for holds in (current(known),) if holds} | self._runs.held(conn).keys()
         self.forget(conn, [g.number for g in known if g.number not in kept])
@@ -424,7 +424,7 @@ class Run:
 
     def _take(self, conn: Connection, bounds: Sequence[Any]) -> Job:
         catalog, target, request = self._search.catalog, self._target, self._request
-        self._store.lock_registry(conn)
+        self._store.lock_registry(conn, is_first=True)
         self._runs.check_free(conn)
         known = catalog.generations(conn)
         generation = target.generation
@@ -629,7 +629,7 @@ class Run:
                 )
 
     def _make_active(self, conn: Connection, generation: Generation) -> None:
-        self._store.lock_registry(conn)
+        self._store.lock_registry(conn, is_first=True)
         if self._runs.note(conn, generation.number, self._owner):
             raise Halted("cancelled")
         self._search.catalog.switch(conn, generation)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+import sqlalchemy
+from sqlalchemy import URL, Connection, Engine, text
 from sqlalchemy.orm import Session, sessionmaker
 
 from kameleon import SearchEngine
@@ -294,6 +295,27 @@ def test_a_lease_is_kept_elsewhere_and_free_where_its_process_is_gone(
             again.reindex()
     else:
         assert again.reindex().switched
+
+
+@pytest.mark.parametrize("backend", ["postgresql"])
+def test_a_lease_that_was_taken_while_the_registry_was_waited_for_is_seen(
+    old: SearchEngine, pg_engine: Engine, pg_url: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SearchEngine(pg_engine).index_record("Article", "pending", "not embedded yet")
+    old.reindex()
+    snapshots = sqlalchemy.create_engine(pg_url, isolation_level="REPEATABLE READ")
+    second = SearchEngine(snapshots, new_provider())
+    lock = second.store.lock_registry
+
+    def overtaken(connection: Connection, **options: Any) -> None:
+        lock(connection, **options)
+        with pg_engine.begin() as other:
+            other.execute(text("UPDATE kdb_reindex SET owner = 'a-machine 1 99 ab', lease_until = '2999-01-01'"))
+
+    monkeypatch.setattr(second.store, "lock_registry", overtaken)
+    with pytest.raises(ReindexRunning, match="process 1 on a-machine"):
+        second.reindex()
+    snapshots.dispose()
 
 
 def test_who_lost_the_lease_writes_no_more(old: SearchEngine, make: Make, engine: Engine) -> None:

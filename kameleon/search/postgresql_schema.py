@@ -152,7 +152,9 @@ class Schema:
 
     # generations
 
-    def lock_registry(self, connection: Connection) -> None:
+    def lock_registry(self, connection: Connection, *, is_first: bool = False) -> None:
+        if is_first:
+            connection.exec_driver_sql(sql.NO_SNAPSHOT)
         connection.execute(sql.LOCK, {"what": f"generations of {self._schema}"})
 
     def add_generation(self, connection: Connection, generation: Generation) -> None:

@@ -283,7 +283,7 @@ class SQLiteStore:
         connection.execute(meta.delete().where(meta.c.key == "schema_version"))
         connection.execute(meta.insert(), {"key": "schema_version", "value": str(SCHEMA_VERSION)})
 
-    def lock_registry(self, connection: Connection) -> None:
+    def lock_registry(self, connection: Connection, *, is_first: bool = False) -> None:
         """Whoever writes is alone already."""
 
     def add_generation(self, connection: Connection, generation: Generation) -> None:

@@ -206,8 +206,9 @@ class Store(Protocol):
     def has_reader(self) -> bool:
         """Whether a second connection can be had and read while the caller's transaction is open."""
 
-    def lock_registry(self, connection: Connection) -> None:
-        """Waits until no other transaction is adding a generation. Search never waits for it."""
+    def lock_registry(self, connection: Connection, *, is_first: bool = False) -> None:
+        """Waits until no other transaction is adding a generation. Search never waits for it. Who does so as the first
+        thing in a transaction of ours sees all that was committed before, whatever the engine's isolation."""
 
     def add_generation(self, connection: Connection, generation: Generation) -> None:
         """Creates the table that holds a generation's embeddings."""
