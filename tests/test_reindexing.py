@@ -466,6 +466,17 @@ def test_a_prepared_transaction_is_waited_for(
     assert [g.number for g in new.reindexing.prune().dropped] == [1]
 
 
+@pytest.mark.parametrize("backend", ["postgresql"])
+def test_one_connection_will_do(old: SearchEngine, pg_url: URL) -> None:
+    single = sqlalchemy.create_engine(pg_url, pool_size=1, max_overflow=0, pool_timeout=0)
+    new = SearchEngine(single, new_provider())
+    assert new.reindex(drop_old=True).switched
+    assert new.reindexing.prune().dropped == ()
+    new.index_record("Article", "late", "a late text")
+    assert new.sync().embedded == 0
+    single.dispose()
+
+
 def test_drop_old_leaves_one_generation(old: SearchEngine, new: SearchEngine) -> None:
     new.reindex(drop_old=True)
     assert states(new) == [(2, "new", "active")]

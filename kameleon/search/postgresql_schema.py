@@ -265,7 +265,10 @@ class Schema:
     ) -> bool:
         """On a connection outside any transaction, as CONCURRENTLY asks. Another holds the lock meanwhile, in a
         transaction that touches nothing else, for a session's own lock would stay with a pooler; one that kept a
-        snapshot would be waited for."""
+        snapshot would be waited for. Where there is nothing to build one connection will do."""
+        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if self._count_embeddings(connection, generation, INDEXED_FROM) < INDEXED_FROM:
+                return False
         with self._engine.connect().execution_options(isolation_level="READ COMMITTED") as guard:
             name = self._embedding(generation).replace("'", "''")
             guard.exec_driver_sql(sql.NO_IDLE_LIMIT)
@@ -282,8 +285,7 @@ class Schema:
         progress: Callable[[IndexProgress], None] | None,
     ) -> bool:
         state = connection.execute(sql.HNSW_STATE, {"hnsw": self._hnsw(generation)}).one_or_none()
-        many = connection.scalar(self._text(sql.COUNT_EMBEDDINGS, generation), {"many": INDEXED_FROM}) or 0
-        if many < INDEXED_FROM or (state is not None and (state.indisvalid or state.is_building)):
+        if state is not None and (state.indisvalid or state.is_building):
             return False
         self._load_extensions(connection)
         started = time.perf_counter()
@@ -355,8 +357,11 @@ class Schema:
         a_row = hnsw.bytes_a_row(generation.dimensions, 2 if generation.dimensions > MAX_VECTOR else 4, self._m)
         with driver_of(connection).transaction():
             connection.exec_driver_sql(sql.NO_TIME_LIMIT)
-            counted = self._text(sql.COUNT_EMBEDDINGS, generation)
-            return a_row * (connection.scalar(counted, {"many": hnsw.most_rows(a_row)}) or 0)
+            return a_row * self._count_embeddings(connection, generation, hnsw.most_rows(a_row))
+
+    def _count_embeddings(self, connection: Connection, generation: Generation, many: int) -> int:
+        """No further than `many`."""
+        return connection.scalar(self._text(sql.COUNT_EMBEDDINGS, generation), {"many": many}) or 0
 
     def has_spare_connection(self) -> bool:
         pool = self._engine.pool
