@@ -24,6 +24,7 @@ from kameleon.errors import (
     ReindexRefused,
     ReindexRunning,
     TextRefused,
+    TransactionConflict,
     UnknownEntity,
     UnknownProvider,
 )
@@ -475,6 +476,19 @@ def test_one_connection_will_do(old: SearchEngine, pg_url: URL) -> None:
     new.index_record("Article", "late", "a late text")
     assert new.sync().embedded == 0
     single.dispose()
+
+
+@pytest.mark.parametrize("backend", ["postgresql"])
+def test_a_snapshot_older_than_a_prune_is_told_to_begin_anew(
+    old: SearchEngine, new: SearchEngine, pg_engine: Engine
+) -> None:
+    with pg_engine.connect().execution_options(isolation_level="REPEATABLE READ") as reader:
+        reader.execute(text("SELECT 1"))
+        new.reindex(drop_old=True)
+        with pytest.raises(TransactionConflict, match="older than the prune"):
+            old.search("word7 shared", mode="vector", connection=reader)
+        reader.rollback()
+        assert new.search("word7 shared", mode="vector", connection=reader)[0].id == "7"
 
 
 def test_drop_old_leaves_one_generation(old: SearchEngine, new: SearchEngine) -> None:

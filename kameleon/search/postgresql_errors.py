@@ -24,6 +24,11 @@ def storage_error(error: BaseException) -> StorageError:
     """`error` is psycopg's."""
     state = getattr(error, "sqlstate", None)
     lines = str(error).strip().splitlines() or [type(error).__name__]
+    if state == UNDEFINED_TABLE and "kdb_embedding_g" in lines[0]:
+        return TransactionConflict(
+            f"PostgreSQL says: {lines[0]}. This transaction's snapshot is older than the prune that dropped it: roll "
+            "back and repeat yours. If that changes nothing, `kameleon doctor` tells what is missing"
+        )
     if state == UNDEFINED_TABLE and "kdb_" in lines[0]:
         return SchemaMissing(
             f"kameleon's tables are not in this database ({lines[0]}). SearchEngine(engine) makes them; with "
