@@ -416,6 +416,7 @@ class Run:
         self._index(generation)
         if self._target.action == "built":
             self._drain()
+            self._check_has_vectors(generation)
             self._compare(generation)
             self._switch(generation)
             self._drain()
@@ -576,6 +577,25 @@ class Run:
         number = self.generation.number
         if self._search.committed(lambda conn: self._runs.note(conn, number, self._owner, **changes)):
             raise Halted("cancelled")
+
+    def _check_has_vectors(self, generation: Generation) -> None:
+        """A model that refuses every text would take the vectors from a search that has some."""
+        before, made = self._target.active, self._counts.report
+        if before is None or made.embedded or made.reused:
+            return
+        with self._search.reading() as conn:
+            texts = self._search.reindexing.pending(conn, None, ())
+            has_vectors = [self._vectors(conn, holds, texts) > 0 for holds in (generation, before)]
+        if has_vectors == [False, True]:
+            raise ReindexRefused(
+                f"{generation.model_name} refused every text, so generation {generation.number} is not switched to: "
+                f"{made.failures[0][1] if made.failures else 'an earlier run was refused'}. `kameleon embeddings "
+                "prune` drops it, then reindex once the model answers"
+            )
+
+    def _vectors(self, conn: Connection, generation: Generation, texts: int) -> int:
+        found = self._store.status(conn, generation, has_provider=True)
+        return texts - sum(status.pending + status.failed for status in found)
 
     def _compare(self, generation: Generation) -> None:
         gate = self._request.gate

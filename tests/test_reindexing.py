@@ -257,6 +257,18 @@ def test_a_broken_contract_ends_the_run_with_its_cause(
     assert found(old, "word7 shared") == ("7", 1)
 
 
+def test_a_model_that_refuses_every_text_is_not_switched_to(old: SearchEngine, make: Make) -> None:
+    old.index_record("Article", "blank", "  ")
+    broken = make(new_provider(refuse=lambda _said: TextRefused("not a number")))
+    for reason in ("not a number", "an earlier run"):
+        with pytest.raises(ReindexRefused, match=f"refused every text.*{reason}"):
+            broken.reindex()
+        assert states(old) == [(1, "old", "active"), (2, "new", "building")]
+    assert found(old, "word7 shared") == ("7", 1)
+    old.reindexing.prune()
+    assert make(new_provider()).reindex().switched
+
+
 @pytest.mark.parametrize("backend", ["sqlite"])
 def test_a_text_that_cannot_be_read_is_a_tombstone(old: SearchEngine, new: SearchEngine, engine: Engine) -> None:
     with engine.begin() as connection:
