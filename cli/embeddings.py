@@ -92,7 +92,14 @@ def run_lines(runs: Sequence[ReindexRun], models: Sequence[Generation]) -> Itera
             left = f", about {duration(run.seconds_left)} left" if run.seconds_left and run.phase == "embedding" else ""
             yield f"{line}, {run.phase}, {run.rows_per_second:,.0f} records/s{left}, {run.owner}"
         elif run.generation in building:
-            yield f"{line}, nobody is working at it: `kameleon embeddings reindex` resumes, `prune` drops it"
+            yield f"{line}, {idle(run, may_be_pruned=any(model.state == 'active' for model in models))}"
+
+
+def idle(run: ReindexRun, *, may_be_pruned: bool) -> str:
+    dropped = "; `prune` drops it" if may_be_pruned else ""
+    if run.phase == "refused":
+        return f"its gate refused it: `kameleon embeddings reindex` without --gate switches to it{dropped}"
+    return f"nobody is working at it: `kameleon embeddings reindex` with the same options resumes{dropped}"
 
 
 @embeddings.command()

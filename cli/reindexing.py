@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kameleon.values import Generation, ReindexPlan, ReindexReport
 
 SECONDS_TO_THINK = 5
-AGAIN = "Run it again to resume"
+AGAIN = "Run it again, with the same options, to resume"
 SYNC = "`kameleon embeddings sync` embeds what is pending"
 POSITIVE = click.FloatRange(0, min_open=True)
 
@@ -90,7 +90,7 @@ def reindex(app: App, /, entities: tuple[str, ...], **given: Any) -> None:
     kameleon embeddings reindex --force
     kameleon embeddings reindex Ticket --force --max-minutes 30
     """
-    check(given)
+    check(entities, given)
     options = options_of(given)
     search = app.open()
     if given["dry_run"]:
@@ -106,13 +106,14 @@ def reindex(app: App, /, entities: tuple[str, ...], **given: Any) -> None:
     print_report(app, report)
 
 
-def check(given: Mapping[str, Any]) -> None:
+def check(entities: tuple[str, ...], given: Mapping[str, Any]) -> None:
     has_gate = any(given[name] is not None for name in ("overlap", "gate_queries", "gate_ndcg"))
     wrong = {
         "--no-confirm goes with --in-place": given["no_confirm"] and not given["in_place"],
         "--in-place drops the old embeddings first: there is nothing for a gate to compare with": (
             given["in_place"] and has_gate
         ),
+        "--in-place drops the embeddings of the whole index: name no entity": given["in_place"] and bool(entities),
         "--in-place drops the old embeddings first: leave --drop-old out": given["in_place"] and given["drop_old"],
         "--gate-ndcg goes with --gate-queries, whose `relevant` it judges by": (
             given["gate_ndcg"] is not None and given["gate_queries"] is None
@@ -242,7 +243,7 @@ def lines_of(report: "ReindexReport") -> Iterator[str]:
     if report.action != "nothing":
         place = f"generation {report.generation} ({report.model})"
         end = ", switched to" if report.switched else ", not switched to" if report.action == "built" else ""
-        yield f"{report.action}: {place}{end}"
+        yield f"{'not finished' if report.stopped else report.action}: {place}{end}"
         yield (
             f"{report.embedded} embedded, {report.reused} reused, {report.failed} failed, {report.pending} pending; "
             f"{report.embedding_s:.1f} s embedding, {report.indexing_s:.1f} s building the index, "
@@ -327,7 +328,7 @@ def rollback(app: App) -> None:
 @common
 @pass_app
 def prune(app: App) -> None:
-    """Drop the embeddings of all models but the index's own, and those of builds that nobody is working at.
+    """Drop the embeddings of all models but the index's own, and of builds beside it that nobody is working at.
 
     \b
     kameleon embeddings prune
@@ -362,6 +363,6 @@ def cancel(app: App) -> None:
         app.print_json({"cancelled": asked})
         return
     for owner in asked:
-        click.echo(f"asked {owner} to stop after its batch; `kameleon embeddings reindex` resumes")
+        click.echo(f"asked {owner} to stop after its batch; the same command again resumes")
     if not asked:
         click.echo("nothing to cancel: no reindex is under way")

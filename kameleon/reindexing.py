@@ -36,7 +36,7 @@ from .search.building import ROWS_A_RANGE, Job, Written
 from .search.catalog import ACTIVE, BUILDING, active, current
 from .search.query import ask
 from .search.retrieval import Retriever
-from .search.runs import COMPARING, DONE, EMBEDDING, INDEXING, STOPPED
+from .search.runs import COMPARING, DONE, EMBEDDING, INDEXING, REFUSED, STOPPED
 from .search.store import Entry, IndexProgress
 from .values import MAX_FAILURES_SHOWN, GateReport, Generation, IndexReport, Ref, ReindexPlan, ReindexReport, ReindexRun
 
@@ -65,7 +65,7 @@ class ReindexOptions(TypedDict, total=False):
     in_place: bool
     drop_old: bool
     concurrent_index: bool
-    gate: Gate | None
+    gate: Gate | float | None
     max_minutes: float | None
     max_cost: float | None
     price_per_million: float | None
@@ -85,7 +85,7 @@ class Request:
     in_place: bool = False
     drop_old: bool = False
     concurrent_index: bool = True
-    gate: Gate | None = None
+    gate: "Gate | float | None" = None
     max_minutes: float | None = None
     max_cost: float | None = None
     price_per_million: float | None = None
@@ -98,6 +98,12 @@ class Request:
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise InvalidInput(f"{name} is 0 or more, not {value!r:.40}")
+        if isinstance(self.gate, int | float):
+            object.__setattr__(self, "gate", Gate(overlap=self.gate))
+        elif not (self.gate is None or isinstance(self.gate, Gate)):
+            raise InvalidInput(f"gate is an overlap@10 from 0 to 1 or a kameleon.gate.Gate, not {self.gate!r:.80}")
+        if self.in_place and self.entities:
+            raise InvalidInput("in_place drops the embeddings of the whole index: name no entity")
         if self.in_place and self.gate is not None:
             raise InvalidInput(
                 "in_place drops the old embeddings first, so there is nothing for a gate to compare with"
@@ -244,7 +250,9 @@ class Reindexing:
         if not request.entities:
             return
         holds = active(known)
-        if holds is None or holds.fingerprint != service.provider.fingerprint:
+        if holds is None:
+            raise InvalidInput("the index has no complete embeddings yet: reindex all of it, naming no entity")
+        if holds.fingerprint != service.provider.fingerprint:
             raise InvalidInput(
                 f"{', '.join(request.entities)} alone cannot move to {service.provider.model_name}: a change of model "
                 "is for the whole index. Name no entity"
@@ -399,6 +407,9 @@ class Run:
             phase = DONE
         except Halted as halted:
             self._stopped = str(halted)
+        except GateRefused:
+            phase = REFUSED
+            raise
         finally:
             self.end(phase)
         return self._report(self.generation)
@@ -419,6 +430,7 @@ class Run:
             self._check_has_vectors(generation)
             self._compare(generation)
             self._switch(generation)
+            self._sweep(generation)
             self._drain()
             if self._request.drop_old:
                 self._drop_others()
@@ -599,7 +611,7 @@ class Run:
 
     def _compare(self, generation: Generation) -> None:
         gate = self._request.gate
-        if gate is None:
+        if not isinstance(gate, Gate):
             return
         with self._search.reading() as conn:
             before = active(self._search.catalog.generations(conn))
@@ -647,6 +659,16 @@ class Run:
                     "a transaction from before the switch is still open: what it commits is pending until `kameleon "
                     "embeddings sync`"
                 )
+
+    def _sweep(self, generation: Generation) -> None:
+        """Embeddings of records that a transaction deleted which did not know of this generation yet."""
+        after: Any = None
+        while True:
+            with self._search.reading() as conn:
+                keys, after = self._store.leftovers(conn, generation, after, self._request.batch_size)
+            if not keys:
+                return
+            self._search.committed(partial(self._store.drop_embeddings, generation=generation, keys=keys))
 
     def _make_active(self, conn: Connection, generation: Generation) -> None:
         self._store.lock_registry(conn, is_first=True)

@@ -195,7 +195,8 @@ class Generation:
 @dataclass(frozen=True, slots=True)
 class ReindexRun:
     """A run that builds or fills a generation, as any process sees it: records of `total` that are done, and seconds.
-    `phase`: embedding, indexing, comparing, done or stopped; `owner` is who holds its lease, None if nobody does."""
+    `phase`: embedding, indexing, comparing, done, stopped or refused (by its gate); `owner` has the lease, None if
+    nobody has."""
 
     generation: int
     phase: str

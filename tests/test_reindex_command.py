@@ -156,10 +156,13 @@ def test_a_gate_refuses_another_model(run: Run, pages: SearchEngine, tmp_path: P
 def test_a_run_that_was_stopped_resumes(run: Run, pages: SearchEngine) -> None:
     stopped = run("reindex", "--model", "other-256", "--max-minutes", "0").stdout
     assert stopped.startswith(
-        "built: generation 2 (other-256), not switched to\n0 embedded, 0 reused, 0 failed, 60 pend"
+        "not finished: generation 2 (other-256), not switched to\n0 embedded, 0 reused, 0 failed, 60 pend"
     )
-    assert stopped.endswith("stopped: 0 minutes are over. Run it again to resume\n")
-    assert "0 of 60 records, nobody is working at it: `kameleon embeddings reindex` resumes" in run("status").stdout
+    assert stopped.endswith("stopped: 0 minutes are over. Run it again, with the same options, to resume\n")
+    assert (
+        "0 of 60 records, nobody is working at it: `kameleon embeddings reindex` with the same options resumes"
+        in run("status").stdout
+    )
     assert run("reindex").stdout.startswith("built: generation 2 (other-256), switched to\n60 embedded")
     (reindexed,) = json.loads(run("status", "--json").stdout)["runs"]
     assert (reindexed["generation"], reindexed["phase"], reindexed["embedded"]) == (2, "done", 60)
@@ -176,7 +179,7 @@ def test_a_signal_ends_a_run_that_resumes(
     process.send_signal(number)
     _out, err = process.communicate(timeout=120)
     assert process.returncode == status
-    assert b"what was written is kept. Run it again to resume" in err
+    assert b"what was written is kept. Run it again, with the same options, to resume" in err
     assert b"Traceback" not in err
     (rebuild,) = many.reindexing.status()
     assert (rebuild.owner, rebuild.phase) == (None, "stopped")
@@ -192,7 +195,7 @@ def test_a_provider_that_is_down_is_one_line(run: Run, pages: SearchEngine, envi
     assert "60 pending" in done.stdout
     last = done.stderr.splitlines()[-1]
     assert last.startswith("stopped, the provider is down: ")
-    assert last.endswith(". Run it again to resume")
+    assert last.endswith(". Run it again, with the same options, to resume")
     assert models(pages)[1] == ("static-en-256", "active")
 
 

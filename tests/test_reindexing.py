@@ -29,8 +29,9 @@ from kameleon.errors import (
     UnknownProvider,
 )
 from kameleon.gate import Gate, GateQuery
-from kameleon.reindexing import Request
+from kameleon.reindexing import Request, Run
 from kameleon.search.owners import machine
+from kameleon.search.postgresql_sql import TRY_LOCK
 from kameleon.testing import HashProvider
 from kameleon.values import Ref
 
@@ -342,6 +343,79 @@ def test_who_lost_the_lease_writes_no_more(old: SearchEngine, make: Make, engine
     assert embeddings(engine, 2) == 20
 
 
+def test_a_run_that_lost_its_lease_to_another_of_its_engine_writes_no_more(
+    old: SearchEngine, make: Make, engine: Engine
+) -> None:
+    def meddle(batch: int) -> None:
+        if batch == 2:
+            with engine.begin() as connection:
+                connection.execute(text("UPDATE kdb_reindex SET lease_until = '2000-01-01 00:00:00+00:00'"))
+            Run(mover, Request(), mover.reindexing.target(Request())).begin()
+
+    mover = make(Meddled(meddle))
+    with pytest.raises(ReindexRunning, match="took generation 2 over"):
+        mover.reindex(batch_size=10)
+    assert embeddings(engine, 2) == 10
+    assert mover.reindexing.status()[-1].owner is not None
+
+
+def test_a_helper_stops_when_the_run_has_ended(old: SearchEngine, make: Make, engine: Engine) -> None:
+    def meddle(batch: int) -> None:
+        if batch == 2:
+            run.end()
+
+    helper, request = make(Meddled(meddle)), Request(batch_size=10)
+    run = Run(helper, request, helper.reindexing.target(request))
+    run.begin()
+    helped = helper.building.help_out()
+    assert helped is not None
+    assert (helped.embedded, embeddings(engine, 2)) == (20, 20)
+    assert helper.building.help_out() is None
+
+
+def test_a_cancel_just_before_the_switch_is_heard(old: SearchEngine, make: Make) -> None:
+    new = make(new_provider())
+
+    def progress(phase: str, _done: int, _total: int) -> None:
+        if phase == "indexing":
+            assert old.reindexing.cancel()
+
+    assert new.reindex(progress=progress).stopped == "cancelled"
+    assert states(old) == [(1, "old", "active"), (2, "new", "building")]
+
+
+def test_embeddings_whose_records_went_unseen_are_swept_away(
+    old: SearchEngine, new: SearchEngine, engine: Engine
+) -> None:
+    def progress(phase: str, _done: int, _total: int) -> None:
+        if phase == "indexing":
+            with engine.begin() as connection:
+                connection.execute(text("DELETE FROM kdb_search WHERE entity_name = 'Note'"))
+
+    assert new.reindex(progress=progress).switched
+    assert (embeddings(engine, 1), embeddings(engine, 2)) == (37, 30)
+
+
+def test_a_text_that_stands_twice_in_a_batch_is_paid_once(old: SearchEngine, make: Make) -> None:
+    old.index_records_batch([("Same", str(n), "one and the same") for n in range(30)])
+    old.delete_records([(entity, id_) for entity, id_, _ in [*RECORDS, *OTHERS]])
+    search = make(new_provider())
+    assert isinstance(search.provider, HashProvider)
+    one = search.provider.count_tokens("one and the same") / 1e6
+    report = search.reindex(batch_size=10, max_cost=2.5 * one, price_per_million=1)
+    assert (report.embedded, report.reused, report.switched) == (2, 18, False)
+    assert len(asked(search)) == 2
+
+
+def test_in_place_keeps_what_it_has_no_need_to_drop(old: SearchEngine, new: SearchEngine, make: Make) -> None:
+    new.reindex()
+    make(None).index_record("Note", "late", "zebra crossing")
+    assert new.reindex(in_place=True).action == "filled"
+    assert states(new) == [(1, "old", "retired"), (2, "new", "active")]
+    with pytest.raises(InvalidInput, match="name no entity"):
+        new.reindex("Note", in_place=True, force=True)
+
+
 def test_what_another_run_did_since_it_was_looked_at_is_not_done_again(
     old: SearchEngine, new: SearchEngine, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -491,16 +565,42 @@ def test_one_connection_will_do(old: SearchEngine, pg_url: URL) -> None:
 
 
 @pytest.mark.parametrize("backend", ["postgresql"])
-def test_a_snapshot_older_than_a_prune_is_told_to_begin_anew(
+def test_what_an_older_snapshot_may_name_is_not_dropped(
+    old: SearchEngine, new: SearchEngine, pg_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kameleon.search.postgresql_schema.READERS_WAIT_S", 0.1)
+    with pg_engine.connect().execution_options(isolation_level="REPEATABLE READ") as reader:
+        reader.execute(text("SELECT 1"))
+        report = new.reindex(drop_old=True)
+        assert "the table of generation 1 may be read" in report.notes[0]
+        assert old.search("word7 shared", mode="vector", connection=reader)[0].id == "7"
+    assert [g.number for g in new.reindexing.prune().dropped] == [1]
+
+
+@pytest.mark.parametrize("backend", ["postgresql"])
+def test_what_is_gone_under_a_snapshot_is_to_be_asked_anew(
     old: SearchEngine, new: SearchEngine, pg_engine: Engine
 ) -> None:
     with pg_engine.connect().execution_options(isolation_level="REPEATABLE READ") as reader:
         reader.execute(text("SELECT 1"))
-        new.reindex(drop_old=True)
+        new.reindex()
+        with pg_engine.begin() as other:
+            other.execute(text("DROP TABLE kdb_embedding_g1"))
         with pytest.raises(TransactionConflict, match="older than the prune"):
             old.search("word7 shared", mode="vector", connection=reader)
         reader.rollback()
         assert new.search("word7 shared", mode="vector", connection=reader)[0].id == "7"
+
+
+@pytest.mark.parametrize("backend", ["postgresql"])
+def test_a_table_whose_index_is_being_built_is_dropped_by_the_next_prune(
+    old: SearchEngine, new: SearchEngine, pg_engine: Engine
+) -> None:
+    new.reindex()
+    with pg_engine.connect() as builder:
+        builder.exec_driver_sql(TRY_LOCK.format(name="kdb_embedding_g1"))
+        assert [g.number for g in new.reindexing.prune().waiting] == [1]
+    assert [g.number for g in new.reindexing.prune().dropped] == [1]
 
 
 def test_drop_old_leaves_one_generation(old: SearchEngine, new: SearchEngine) -> None:
@@ -571,7 +671,13 @@ def test_the_gate_refuses_a_model_that_finds_others(old: SearchEngine, new: Sear
 def test_bad_requests_write_nothing(old: SearchEngine, new: SearchEngine, make: Make) -> None:
     with pytest.raises(InvalidInput, match="makes 256 dimensions, 384 were asked for"):
         new.reindex(provider="static", dimensions=384)
-    for options in ({"batch_size": 0}, {"max_minutes": -1}, {"in_place": True, "gate": Gate()}):
+    for options in (
+        {"batch_size": 0},
+        {"max_minutes": -1},
+        {"in_place": True, "gate": 0.5},
+        {"gate": 3},
+        {"gate": "x"},
+    ):
         with pytest.raises(InvalidInput):
             new.reindex(**options)
     with pytest.raises(UnknownProvider, match="hash"):

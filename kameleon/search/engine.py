@@ -407,7 +407,8 @@ class SearchEngine(Transactions):
         transaction, and switched to; `drop_old` then drops the others, `in_place` drops them first, and search goes by
         keywords alone meanwhile.
 
-        `gate` compares what both find before the switch and raises GateRefused. `max_minutes` and `max_cost` (at
+        `gate`, an overlap@10 or a `kameleon.gate.Gate`, compares what both find before the switch and raises
+        GateRefused. `max_minutes` and `max_cost` (at
         `price_per_million` tokens, or the provider's own price) end the run between two batches. `concurrent_index`
         builds PostgreSQL's vector index without making writers wait. `progress(phase, done, total)` counts records, of
         0 in a phase that has none to count.

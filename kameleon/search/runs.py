@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, Update, bindparam, or_, select, update
+from sqlalchemy import Connection, Table, Update, bindparam, select, update
 
 from ..errors import ReindexRunning
 from ..values import Generation, ReindexRun
@@ -17,7 +17,7 @@ from .tables import Tables, utc
 
 LEASE = timedelta(minutes=5)
 EMBEDDING, INDEXING, COMPARING = "embedding", "indexing", "comparing"
-DONE, STOPPED = "done", "stopped"
+DONE, STOPPED, REFUSED = "done", "stopped", "refused"
 
 
 class Counted(NamedTuple):
@@ -43,8 +43,7 @@ class Runs:
             raise ReindexRunning(
                 f"{shown(row.owner)} is building generation {row.number} (since {utc(row.began_at):%H:%M} UTC, "
                 f"{row.embedded + row.reused + row.failed:,} of {row.total:,} records). `kameleon embeddings "
-                "status` shows it, `kameleon embeddings cancel` stops it; a run that died on another machine frees it "
-                f"at {utc(row.lease_until):%H:%M:%S} UTC"
+                f"status` shows it, `kameleon embeddings cancel` stops it{ends(row)}"
             )
 
     def begin(self, connection: Connection, generation: Generation, *, total: int, batch_size: int) -> str:
@@ -77,14 +76,15 @@ class Runs:
         binds |= {"of": number, "now": now}
         if owner is not None:
             binds |= {"until": now + LEASE, "mine": owner}
-        return still_mine(connection.scalar(self._advance[owner is not None], binds), number)
+        return to_stop(connection.execute(self._advance[owner is not None], binds).one_or_none(), number)
 
     def note(self, connection: Connection, number: int, owner: str, **changes: Any) -> bool:
         """As `advance`, for other columns than the counts."""
         now, table = datetime.now(UTC), self._table
         mine = update(table).where(table.c.number == number, table.c.owner == owner)
         changes |= {"lease_until": now + LEASE, "updated_at": now}
-        return still_mine(connection.scalar(mine.values(**changes).returning(table.c.is_cancelled)), number)
+        noted = mine.values(**changes).returning(table.c.is_cancelled, table.c.owner)
+        return to_stop(connection.execute(noted).one_or_none(), number)
 
     def add_indexing(self, connection: Connection, number: int, owner: str, seconds: float) -> None:
         self.note(connection, number, owner, indexing_s=self._table.c.indexing_s + seconds)
@@ -129,21 +129,28 @@ def is_held(row: Any, now: datetime) -> bool:
     return utc(row.lease_until) > now if alive is None else alive
 
 
+def ends(row: Any) -> str:
+    """When another machine's lease is over, should its process be gone."""
+    until = f"; if that died, it is over at {utc(row.lease_until):%H:%M:%S} UTC"
+    return until if is_alive(row.owner) is None else ""
+
+
 def advancing(table: Table, *, is_owner: bool) -> Update:
-    """Made once: composing it takes as long as running it. A helper stops when the owner has ended."""
+    """Made once: composing it takes as long as running it."""
     changes: dict[str, Any] = {name: table.c[name] + bindparam(f"more_{name}") for name in Counted._fields}
     changes["updated_at"] = bindparam("now")
     statement = update(table).where(table.c.number == bindparam("of"))
-    if not is_owner:
-        return statement.values(changes).returning(or_(table.c.is_cancelled, table.c.owner.is_(None)))
-    changes["lease_until"] = bindparam("until")
-    return statement.where(table.c.owner == bindparam("mine")).values(changes).returning(table.c.is_cancelled)
+    if is_owner:
+        statement = statement.where(table.c.owner == bindparam("mine"))
+        changes["lease_until"] = bindparam("until")
+    return statement.values(changes).returning(table.c.is_cancelled, table.c.owner)
 
 
-def still_mine(is_to_stop: bool | None, number: int) -> bool:
-    if is_to_stop is None:
+def to_stop(row: Any, number: int) -> bool:
+    """A helper stops when the owner has ended."""
+    if row is None:
         raise ReindexRunning(f"another run took generation {number} over, or it was pruned: this one stopped")
-    return bool(is_to_stop)
+    return row.is_cancelled or row.owner is None
 
 
 def run_of(row: Any, is_under_way: bool) -> ReindexRun:
