@@ -129,6 +129,7 @@ def test_an_index_moves_to_another_model_and_back(run: Run, pages: SearchEngine)
     assert run("cancel").stdout == "nothing to cancel: no reindex is under way\n"
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_dry_run_is_told_in_words_on_stderr(run: Run, pages: SearchEngine) -> None:
     done = run("reindex", "--model", "other-256", "--dry-run", "--price-per-million", "3")
     assert done.stdout == ""
@@ -139,6 +140,7 @@ def test_a_dry_run_is_told_in_words_on_stderr(run: Run, pages: SearchEngine) -> 
     assert cost.startswith("cost: about 0.00")
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_gate_refuses_another_model(run: Run, pages: SearchEngine, tmp_path: Path) -> None:
     judged = {"query": "sea", "relevant": [{"entity": "Page", "id": "0"}]}
     (tmp_path / "queries").write_text(json.dumps(judged) + "\n" + json.dumps({"query": "page 7"}) + "\n")
@@ -153,6 +155,7 @@ def test_a_gate_refuses_another_model(run: Run, pages: SearchEngine, tmp_path: P
     assert models(pages) == {2: ("other-256", "active")}
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_run_that_was_stopped_resumes(run: Run, pages: SearchEngine) -> None:
     stopped = run("reindex", "--model", "other-256", "--max-minutes", "0").stdout
     assert stopped.startswith(
@@ -188,6 +191,7 @@ def test_a_signal_ends_a_run_that_resumes(
     assert (report["embedded"], report["switched"]) == (MANY - rebuild.embedded, True)
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_provider_that_is_down_is_one_line(run: Run, pages: SearchEngine, environment: dict[str, str]) -> None:
     environment["OPENAI_API_KEY"] = "sk-none"
     environment["OPENAI_BASE_URL"] = "http://127.0.0.1:9"
@@ -199,6 +203,7 @@ def test_a_provider_that_is_down_is_one_line(run: Run, pages: SearchEngine, envi
     assert models(pages)[1] == ("static-en-256", "active")
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_another_run_is_seen_refused_and_cancelled(run: Run, pages: SearchEngine) -> None:
     request = Request(force=True)
     held = ReindexRun(pages, request, pages.reindexing.target(request))
@@ -213,6 +218,7 @@ def test_another_run_is_seen_refused_and_cancelled(run: Run, pages: SearchEngine
     assert json.loads(run("cancel", "--json").stdout) == {"cancelled": []}
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_rollback_that_ends_early_is_not_to_be_run_again(run: Run, pages: SearchEngine, url: str) -> None:
     run("reindex", "--model", "other-256")
     engine = kameleon.create_engine(url)
@@ -249,6 +255,7 @@ def test_in_the_background_it_outlives_its_parent(run: Run, many: SearchEngine) 
     assert "nothing is pending" in run("reindex", "--background").stdout
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_an_error_in_the_background_is_the_commands_own(run: Run, pages: SearchEngine, tmp_path: Path) -> None:
     done = run("reindex", "--provider", "nobody", "--background", status=1)
     assert done.stderr.startswith("Error: Unknown embedding provider 'nobody'")
