@@ -19,7 +19,7 @@ from .detaching import detach
 if TYPE_CHECKING:
     from kameleon import SearchEngine
     from kameleon.gate import Gate, GateQuery
-    from kameleon.reindexing import Progress
+    from kameleon.reindex_request import PhaseProgress
     from kameleon.values import Generation, ReindexPlan, ReindexReport
 
 SECONDS_TO_THINK = 5
@@ -30,6 +30,10 @@ POSITIVE = click.FloatRange(0, min_open=True)
 
 class Interrupted(click.ClickException):
     exit_code = 130
+
+
+class Termination(BaseException):
+    """SIGTERM came: passes through what handles errors, as a Ctrl-C does."""
 
 
 class Terminated(Interrupted):
@@ -165,7 +169,7 @@ def queries_in(path: str) -> "list[GateQuery]":
 
 def warn(search: "SearchEngine", entities: tuple[str, ...], options: Any, *, waits: bool) -> None:
     """Of a run in place that will leave search without vectors."""
-    from kameleon.reindexing import Request
+    from kameleon.reindex_request import Request
 
     target = search.reindexing.target(Request(entities, **options))
     if target.action != "built" or target.active is None:
@@ -183,22 +187,22 @@ def warn(search: "SearchEngine", entities: tuple[str, ...], options: Any, *, wai
 def resumable(advice: str = AGAIN) -> Iterator[None]:
     """Ctrl-C and SIGTERM end the run where it is, once its lease is given back."""
 
-    def terminate(number: int, _frame: Any) -> None:
-        raise SystemExit(128 + number)
+    def terminate(_number: int, _frame: Any) -> None:
+        raise Termination
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted, what was written is kept. {advice}") from None
-    except SystemExit:
+    except Termination:
         raise Terminated(f"terminated, what was written is kept. {advice}") from None
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
-def watching() -> Iterator["Progress | None"]:
+def watching() -> Iterator["PhaseProgress | None"]:
     """A bar on a terminal, else the run's log lines."""
     if not sys.stderr.isatty():
         with logging_to(sys.stderr):

@@ -14,7 +14,7 @@ from .values import Generation, ReindexPlan
 
 if TYPE_CHECKING:
     from .embeddings.service import EmbeddingService
-    from .reindexing import Request, Target
+    from .reindex_request import Request, Target
     from .search.engine import SearchEngine
 
 RECORDS_A_PAGE = 1_000

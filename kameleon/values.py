@@ -178,6 +178,9 @@ class CacheStatus:
     last_used: datetime
 
 
+BUILDING = "building"
+
+
 @dataclass(frozen=True, slots=True)
 class Generation:
     """One row of the registry: all embeddings made by one fingerprint. `state`: building, active, retired, dropped."""

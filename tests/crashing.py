@@ -18,8 +18,8 @@ import kameleon
 from kameleon import SearchEngine
 from kameleon.embeddings import StaticProvider
 from kameleon.embeddings.static import BUNDLED
-from kameleon.search.catalog import BUILDING, active
-from kameleon.values import Generation, SearchResults
+from kameleon.search.catalog import active
+from kameleon.values import BUILDING, Generation, SearchResults
 
 from .small_model import small_model
 

@@ -29,7 +29,8 @@ from kameleon.errors import (
     UnknownProvider,
 )
 from kameleon.gate import Gate, GateQuery
-from kameleon.reindexing import Request, Run
+from kameleon.reindex_request import Request
+from kameleon.reindex_run import Run
 from kameleon.search.owners import machine
 from kameleon.search.postgresql_sql import TRY_LOCK
 from kameleon.testing import HashProvider

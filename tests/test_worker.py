@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from kameleon import SearchEngine, Worker
 from kameleon.errors import InvalidInput, NoProvider, ProviderUnavailable
-from kameleon.reindexing import Request
-from kameleon.reindexing import Run as ReindexRun
+from kameleon.reindex_request import Request
+from kameleon.reindex_run import Run as ReindexRun
 from kameleon.search.building import ROWS_A_RANGE
 from kameleon.search.tables import SCHEMA_VERSION
 from kameleon.testing import HashProvider

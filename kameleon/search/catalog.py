@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, case, func, null, select, type_coerce
 
-from ..values import Generation
+from ..values import BUILDING, Generation
 from .store import Store
 
 if TYPE_CHECKING:
     from ..embeddings.provider import EmbeddingProvider
 
-BUILDING, ACTIVE, RETIRED, DROPPED = "building", "active", "retired", "dropped"
+ACTIVE, RETIRED, DROPPED = "active", "retired", "dropped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +100,12 @@ class Catalog:
         self._store = store
         self._generations = store.tables.generations
         self._entities = store.tables.entities
+        columns = self._generations.c
+        self._there = select(self._generations).where(columns.state != DROPPED).order_by(columns.number)
 
     def generations(self, connection: Connection) -> list[Generation]:
         """Those that have embeddings, oldest first."""
-        table = self._generations
-        there = table.select().where(table.c.state != DROPPED).order_by(table.c.number)
-        return [_generation(row) for row in connection.execute(there)]
+        return [_generation(row) for row in connection.execute(self._there)]
 
     def dropped(self, connection: Connection) -> list[Generation]:
         """Those that had."""

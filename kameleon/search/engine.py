@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from ..listener import Sessions
     from ..mapping import Mapped
     from ..queue import Put
-    from ..reindexing import Reindexing, ReindexOptions
+    from ..reindex_request import ReindexOptions
+    from ..reindexing import Reindexing
 
 ON_PROVIDER_ERROR = ("defer", "raise")
 
@@ -415,7 +416,7 @@ class SearchEngine(Transactions):
 
         A run that was killed or stopped resumes when it is run again. Raises ReindexRunning while another one runs.
         """
-        from ..reindexing import Request
+        from ..reindex_request import Request
 
         return self.reindexing.run(Request(self.names(entities), **options))
 

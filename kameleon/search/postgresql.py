@@ -38,7 +38,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ..content import analyze
 from ..errors import InvalidInput, StorageError, VectorsUnavailable
-from ..values import Failure, Generation, IndexStatus, Ref
+from ..values import BUILDING, Failure, Generation, IndexStatus, Ref
 from . import claims, pgwire, postgresql_triggers
 from . import postgresql_sql as sql
 from .bm25 import K1, QUERY_TERMS, QUERY_WORDS, B, best_first, cheapest, weight
@@ -314,8 +314,10 @@ class PostgreSQLStore(Health):
     def _held(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> dict[Ref, Any]:
         """What the records say, once other writers of them are done, and no other changes it before this transaction
         ends; and whether they have an embedding. Citus cannot hold rows of several shards; there an embedding may be
-        overtaken, which search sees."""
-        statement = self._text(sql.HASHES, generation, hold="" if self._has_citus else "FOR SHARE OF s")
+        overtaken, which search sees. So may one of a generation that is being built, whose run sees to that before and
+        after the switch: to lock each record of the index is to write each once more."""
+        is_held = not self._has_citus and generation.state != BUILDING
+        statement = self._text(sql.HASHES, generation, hold="FOR SHARE OF s" if is_held else "")
         return {
             Ref(entity, row.record_id): row
             for entity, ids in by_entity(refs)
