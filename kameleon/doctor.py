@@ -215,13 +215,14 @@ class Doctor:
             cure = "`kameleon doctor --fix` makes an empty one, `kameleon embeddings sync` fills it"
             is_fixed = self.fix and self._restored(generation)
             yield Finding("wrong-generation", "", 1, message, cure, ids=(name,), is_fixed=is_fixed)
-        pruned = self._pruned()
-        for number in sorted(self._tables() & pruned):
+        tables, pruned = self._tables(), self._pruned()
+        left = tables & pruned
+        dropped = {g.number for g in self.search.reindexing.drop_tables().dropped} if self.fix and left else set()
+        for number in sorted(left):
             message = f"kdb_embedding_g{number} is left of generation {number}, which was pruned"
-            is_fixed = self.fix and number in {g.number for g in self.search.reindexing.drop_tables().dropped}
             cure = "`kameleon embeddings prune` drops it, once no transaction may be reading it"
-            yield Finding("wrong-generation", "", 1, message, cure, is_fixed=is_fixed)
-        for number in sorted(self._tables() - pruned - {generation.number for generation in known}):
+            yield Finding("wrong-generation", "", 1, message, cure, is_fixed=number in dropped)
+        for number in sorted(tables - pruned - {generation.number for generation in known}):
             name = f"kdb_embedding_g{number}"
             message = f"no generation is registered for the table {name}, so nobody knows whose embeddings it holds"
             cure = f"restore its row of kdb_generation, or DROP TABLE {name};"

@@ -566,6 +566,22 @@ def test_one_connection_will_do(old: SearchEngine, pg_url: URL) -> None:
 
 
 @pytest.mark.parametrize("backend", ["postgresql"])
+def test_the_doctor_drops_every_table_that_was_left(
+    old: SearchEngine, new: SearchEngine, pg_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kameleon.search.postgresql_schema.READERS_WAIT_S", 0.1)
+    new.reindex()
+    new.reindex(force=True)
+    with pg_engine.connect() as reader:
+        reader.execute(text("SELECT count(*) FROM kdb_generation"))
+        assert [g.number for g in new.reindexing.prune().waiting] == [1, 2]
+    found_left = [f for f in examine(new, fix=True) if f.check == "wrong-generation"]
+    assert [f.is_fixed for f in found_left] == [True, True]
+    with new.reading() as connection:
+        assert new.store.embedding_tables(connection) == {3}
+
+
+@pytest.mark.parametrize("backend", ["postgresql"])
 def test_what_an_older_snapshot_may_name_is_not_dropped(
     old: SearchEngine, new: SearchEngine, pg_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
