@@ -9,8 +9,8 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from .errors import InvalidInput
-from .search.store import Entry, Footprint
-from .values import Generation, ReindexPlan
+from .search.store import Footprint
+from .values import ReindexPlan
 
 if TYPE_CHECKING:
     from .embeddings.service import EmbeddingService
@@ -79,7 +79,7 @@ def count(search: "SearchEngine", target: "Target", request: "Request") -> Texts
     texts = Texts()
     has_cache = search.services.cache(target.service) is not None
     fingerprint = target.service.provider.fingerprint
-    for page in pages(search, target.generation, request.entities):
+    for page in search.building.pending(target.generation, RECORDS_A_PAGE, entities=request.entities):
         said = [entry.content for entry in page if entry.content]
         new = {mark: text for text in said if (mark := digest(text)) not in texts.distinct}
         cached = marks_cached(search, fingerprint, new) if has_cache else set()
@@ -90,16 +90,6 @@ def count(search: "SearchEngine", target: "Target", request: "Request") -> Texts
         texts.add_sample(due)
         texts.characters += sum(map(len, due.values() if has_cache else batchwise(said, request.batch_size)))
     return texts
-
-
-def pages(search: "SearchEngine", generation: Generation | None, entities: Sequence[str]) -> Iterator[list[Entry]]:
-    after = None
-    while True:
-        with search.reading() as conn:
-            page, after = search.store.pending(conn, generation, after=after, limit=RECORDS_A_PAGE, entities=entities)
-        if not page:
-            return
-        yield page
 
 
 def batchwise(texts: Sequence[str], size: int) -> Iterator[str]:

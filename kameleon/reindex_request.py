@@ -4,9 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
-from .errors import (
-    InvalidInput,
-)
+from .errors import InvalidInput
 from .gate import Gate
 from .search.catalog import ACTIVE
 from .values import Generation

@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from .errors import (
-    GateRefused,
-    Outdated,
-    ReindexRefused,
-    StorageError,
-)
+from .errors import GateRefused, Outdated, ReindexRefused, StorageError
 from .gate import Gate, compare, sampled
 from .reindex_request import Request, Target
 from .search.building import ROWS_A_RANGE, Job, Written
@@ -73,7 +68,7 @@ class Run:
         with self._search.reading() as conn:
             bounds = self._store.bounds(conn, self._rows_a_range) if target.action == "built" else []
         with self._search.transaction() as conn:
-            self._job = self._take(conn, bounds)
+            self._take(conn, bounds)
         generation = self.generation
         log.info(
             "reindex: begins generation=%d model=%s rows=%d", generation.number, generation.model_name, target.pending
@@ -128,7 +123,7 @@ class Run:
             if self._request.drop_old:
                 self._drop_others()
 
-    def _take(self, conn: Connection, bounds: Sequence[Any]) -> Job:
+    def _take(self, conn: Connection, bounds: Sequence[Any]) -> None:
         catalog, target, request = self._search.catalog, self._target, self._request
         self._store.lock_registry(conn, is_first=True)
         self._runs.check_free(conn)
@@ -146,7 +141,6 @@ class Run:
         self._ranges.free(conn, [generation.number])
         if self._is_shared:
             self._ranges.add(conn, generation.number, bounds)
-        return self._job
 
     def _is_outdated(self, known: Sequence[Generation]) -> bool:
         chosen, fingerprint = self._target.generation, self._target.service.provider.fingerprint
@@ -180,7 +174,7 @@ class Run:
         while True:
             range_ = self._building.take_range(self._job)
             if range_ is not None:
-                for batch in self._building.pending(self._job, after=range_.after, upto=range_.upto):
+                for batch in self._building.batches(self._job, range_):
                     self._do(batch)
                 self._building.leave_range(self._job, range_)
             elif self._are_ranges_left():
@@ -199,7 +193,7 @@ class Run:
         self._is_drained = False
         for _ in range(DRAINS):
             before = self._done
-            for batch in self._building.pending(self._job):
+            for batch in self._building.batches(self._job):
                 self._do(batch)
             if self._done == before:
                 self._is_drained = True

@@ -18,17 +18,10 @@ from typing import TYPE_CHECKING, Unpack
 
 from sqlalchemy import Connection
 
-from .errors import (
-    InvalidInput,
-    NoProvider,
-    ProviderError,
-    ReindexRefused,
-    UnknownEntity,
-    VectorsUnavailable,
-)
+from .errors import InvalidInput, NoProvider, ProviderError, ReindexRefused, UnknownEntity, VectorsUnavailable
 from .reindex_request import PhaseProgress, ReindexOptions, Request, Target
 from .reindex_run import Run
-from .search.catalog import ACTIVE, active, current
+from .search.catalog import ACTIVE, active, current, of_fingerprint
 from .values import BUILDING, Generation, ReindexPlan, ReindexReport, ReindexRun
 
 if TYPE_CHECKING:
@@ -86,10 +79,8 @@ class Reindexing:
         self, conn: Connection, known: Sequence[Generation], service: "EmbeddingService", request: Request
     ) -> Target:
         fingerprint = service.provider.fingerprint
-        own = [g for g in known if g.fingerprint == fingerprint]
-        half = next((g for g in reversed(own) if g.state == BUILDING), None)
-        whole = active(own) or next((g for g in reversed(own) if g.state != BUILDING), None)
-        generation = half if half is not None or request.force else whole
+        half = next((g for g in reversed(known) if g.fingerprint == fingerprint and g.state == BUILDING), None)
+        generation = half if half is not None or request.force else of_fingerprint(known, fingerprint)
         copies = active(known) if request.force and request.entities else None
         entities = request.entities if generation is not None and generation.state == ACTIVE else ()
         pending = self.pending(conn, generation, request.entities)

@@ -62,24 +62,37 @@ class Building:
         self._services = services
         self._catalog = catalog
 
-    def pending(self, job: Job, *, after: Any = None, upto: Any = None) -> Iterator[Sequence[Entry]]:
-        """Batches of records without a current embedding. Of short texts several are read at a time, in a transaction
-        of its own."""
+    def batches(self, job: Job, range_: Range | None = None) -> Iterator[Sequence[Entry]]:
+        """What a job has still to embed, in one range or anywhere."""
+        _, after, upto = range_ or (0, None, None)
+        return self.pending(job.generation, job.batch_size, entities=job.entities, after=after, upto=upto)
+
+    def pending(
+        self,
+        generation: Generation | None,
+        batch_size: int,
+        *,
+        entities: Sequence[str] = (),
+        after: Any = None,
+        upto: Any = None,
+    ) -> Iterator[Sequence[Entry]]:
+        """Batches of records without a current embedding, of all records where there is no generation. Of short texts
+        several are read at a time, in a transaction of its own."""
         batches = 1
         while True:
             with self._transactions.reading() as conn:
                 read, after = self._store.pending(
                     conn,
-                    job.generation,
+                    generation,
                     after=after,
                     upto=upto,
-                    limit=batches * job.batch_size,
-                    entities=job.entities,
+                    limit=batches * batch_size,
+                    entities=entities,
                 )
             if not read:
                 return
-            yield from parts(read, job.batch_size)
-            batches = batches_of(READ_CHARACTERS, read, job.batch_size)
+            yield from parts(read, batch_size)
+            batches = batches_to_read(read, batch_size)
 
     def write(self, job: Job, batch: Sequence[Entry], range_: Range | None = None) -> Written:
         """Embed a batch and write it. An outage, or a refusal of all texts, is in the report; what came before it is
@@ -124,7 +137,7 @@ class Building:
             return None
         total = IndexReport()
         try:
-            for batch in self.pending(job, after=range_.after, upto=range_.upto):
+            for batch in self.batches(job, range_):
                 written = self.write(job, batch, range_)
                 total += replace(written.report, unchanged=0)
                 if written.is_to_stop or written.report.outage:
@@ -151,7 +164,7 @@ class Building:
         return Job(generation, service, held[generation.number])
 
 
-def batches_of(characters: int, read: Sequence[Entry], batch_size: int) -> int:
-    """How many batches of texts as long as those read last make so many characters; from 1 to 8."""
-    rows = characters * len(read) // max(1, sum(len(entry.content) for entry in read))
+def batches_to_read(read: Sequence[Entry], batch_size: int) -> int:
+    """How many batches of texts as long as those read last make a million characters; from 1 to 8."""
+    rows = READ_CHARACTERS * len(read) // max(1, sum(len(entry.content) for entry in read))
     return max(1, min(BATCHES_READ, rows // batch_size))

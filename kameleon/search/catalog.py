@@ -76,13 +76,16 @@ def mismatch(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
 
 def unread(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
     """Why a query of a provider's cannot be compared with any embedding yet. Else empty."""
-    place = home(known, provider.fingerprint)
-    if place is not None and place.state == BUILDING and of_fingerprint(known, provider.fingerprint) is None:
-        return (
-            f"the embeddings of {provider.model_name} (generation {place.number}) are still being built: "
-            "`kameleon embeddings status` shows how far, `kameleon embeddings reindex` goes on with it"
-        )
-    return mismatch(known, provider)
+    fingerprint = provider.fingerprint
+    if of_fingerprint(known, fingerprint) is not None:
+        return ""
+    place = home(known, fingerprint)
+    if place is None:
+        return mismatch(known, provider)
+    return (
+        f"the embeddings of {provider.model_name} (generation {place.number}) are still being built: "
+        "`kameleon embeddings status` shows how far, `kameleon embeddings reindex` goes on with it"
+    )
 
 
 def command(provider: "EmbeddingProvider") -> str:

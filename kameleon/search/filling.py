@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import Connection
+
 from ..errors import ModelMismatch, NoProvider, VectorsUnavailable
 from ..values import Generation, IndexReport
 from . import claims
@@ -36,7 +38,7 @@ class Filling:
         total = self._count(service, retry_failed)
         report = IndexReport()
         for batch in self._pending(service, batch_size, retry_failed):
-            done = self._transactions.retried(partial(self._fill, self._embedded(batch, service)))
+            done = self._transactions.committed(partial(self._writer.apply, plan=self._embedded(batch, service)))
             report += replace(done, unchanged=0)
             tried = report.embedded + report.reused + report.failed
             if progress:
@@ -90,22 +92,17 @@ class Filling:
         made = {embedding.ref for embedding in plan.embeddings}
         left = {entry.ref for entry in plan.to_embed} - made
 
-        def attempt() -> IndexReport:
-            with self._transactions.transaction() as conn:
-                if self._services.has_left(self._catalog.generations(conn), service):
-                    claims.put_off(conn, self._store.tables.queue, claimed, datetime.now(UTC))
-                    return IndexReport(pending=len(claimed))
-                report = self._writer.apply(conn, plan)
-                claims.finish(conn, self._store.tables.queue, [claim for claim in claimed if claim.ref not in left])
-                until = datetime.now(UTC) + pause
-                claims.put_off(conn, self._store.tables.queue, [claim for claim in claimed if claim.ref in left], until)
+        def write(conn: Connection) -> IndexReport:
+            if self._services.has_left(self._catalog.generations(conn), service):
+                claims.put_off(conn, self._store.tables.queue, claimed, datetime.now(UTC))
+                return IndexReport(pending=len(claimed))
+            report = self._writer.apply(conn, plan)
+            claims.finish(conn, self._store.tables.queue, [claim for claim in claimed if claim.ref not in left])
+            until = datetime.now(UTC) + pause
+            claims.put_off(conn, self._store.tables.queue, [claim for claim in claimed if claim.ref in left], until)
             return report
 
-        return self._transactions.retried(attempt)
-
-    def _fill(self, plan: Plan) -> IndexReport:
-        with self._transactions.transaction() as conn:
-            return self._writer.apply(conn, plan)
+        return self._transactions.committed(write)
 
     def _pending(self, service: "EmbeddingService", batch_size: int, retry_failed: bool) -> Iterator[list[Entry]]:
         """Each batch read in a transaction of its own, so that none stays open while the provider works. What was
