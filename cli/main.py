@@ -14,7 +14,7 @@ from .distribute import distribute
 from .doctor import doctor
 from .embeddings import embeddings
 from .entity import entity
-from .search import search
+from .search import search, similar
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -32,7 +32,7 @@ def kameleon() -> None:
     """
 
 
-for command in (data, distribute, doctor, embeddings, entity, search):
+for command in (data, distribute, doctor, embeddings, entity, search, similar):
     kameleon.add_command(command)
 
 

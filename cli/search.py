@@ -1,8 +1,10 @@
-"""`kameleon search`."""
+"""`kameleon search` and `kameleon similar`."""
 
+import json
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -14,25 +16,45 @@ from .app import App, common, parse_object, pass_app
 SNIPPET = 160
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def asking(command: F) -> F:
+    """The options of a search that `similar` has too."""
+    for option in (
+        click.option("--explain", is_flag=True, help="Show what each leg said of each hit, and what it cost."),
+        click.option("--min-score", type=click.FloatRange(0, 1), default=0.0, help="Only hits of at least this score."),
+        click.option("--mode", type=click.Choice(["hybrid", "keyword", "vector"]), default="hybrid", show_default=True),
+        click.option("--limit", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Hits at most."),
+        click.option("--where", metavar="JSON", help='Only records that match, such as \'{"status": "open"}\'.'),
+        click.option("-e", "--entity", "entities", multiple=True, help="Only this entity. Repeatable."),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
 @click.argument("query")
-@click.option("-e", "--entity", "entities", multiple=True, help="Only this entity. Repeatable.")
-@click.option("--where", metavar="JSON", help='Only records that match, such as \'{"status": "open"}\'.')
-@click.option("--limit", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Hits at most.")
-@click.option("--mode", type=click.Choice(["hybrid", "keyword", "vector"]), default="hybrid", show_default=True)
-@click.option("--min-score", type=click.FloatRange(0, 1), default=0.0, help="Only hits of at least this score.")
-@click.option("--explain", is_flag=True, help="Show what each leg said of each hit.")
+@asking
+@click.option("--offset", type=click.IntRange(0, 10_000), default=0, help="Leave out so many of the best.")
+@click.option("--cursor", metavar="CURSOR", help="The page after the one that gave this cursor (with --json).")
+@click.option("--sort", metavar="FIELD", help="Order the 1,000 best by a field; -FIELD: the greatest first.")
+@click.option("--facet", "facets", metavar="FIELD", multiple=True, help="Count a field's values. Repeatable.")
+@click.option("--count", is_flag=True, help="Count all that match.")
+@click.option("--group-by", type=click.Choice(["entity"]), help="Give --limit hits of each.")
+@click.option("--rerank", metavar="MODEL", help="Order the 50 best anew by a cross-encoder: a name or a folder.")
 @common
 @pass_app
 def search(
     app: App,
+    /,
     query: str,
     entities: tuple[str, ...],
     where: str | None,
-    limit: int,
-    mode: str,
-    min_score: float,
+    rerank: str | None,
     explain: bool,
+    count: bool,
+    **options: Any,
 ) -> None:
     """Search by keywords and by meaning, best first.
 
@@ -41,23 +63,52 @@ def search(
     \b
     kameleon search "order #12345"
     kameleon search "cannot log in" --entity Ticket --where '{"priority": {"$in": ["high", "urgent"]}}'
+    kameleon search "refund" --facet status --sort=-created --limit 20
     """
     if not query.strip():
         raise click.UsageError("the query is empty. Give it a word, or list records with `kameleon data list ENTITY`")
     condition = parse_object(where, "--where") if where else None
     engine = app.open()
     check_entities(engine, entities)
-    results = engine.search(
-        query,
-        entities=entities,
-        where=condition,
-        limit=limit,
-        mode=mode,
-        min_score=min_score,
-        highlight=True,
-    )
+    if rerank:
+        from kameleon.embeddings import FastEmbedReranker
+
+        options["rerank"] = FastEmbedReranker(rerank)
+    options |= {"entities": entities, "where": condition, "explain": explain, "count": count}
+    show(app, engine.search(query, highlight=True, **options), {"query": query}, explain=explain, count=count)
+
+
+@click.command()
+@click.argument("entity")
+@click.argument("id")
+@asking
+@common
+@pass_app
+def similar(
+    app: App, /, entity: str, id: str, entities: tuple[str, ...], where: str | None, explain: bool, **options: Any
+) -> None:
+    """Find the records most like one that is in the index, among its own entity's or those of --entity.
+
+    \b
+    kameleon similar Ticket T-17 --limit 5
+    """
+    condition = parse_object(where, "--where") if where else None
+    engine = app.open()
+    check_entities(engine, (entity, *entities))
+    options |= {"entities": entities or None, "where": condition, "explain": explain}
+    show(app, engine.similar(entity, id, **options), {"entity": entity, "id": id}, explain=explain)
+
+
+def show(
+    app: App,
+    results: "kameleon.SearchResults",
+    asked: Mapping[str, Any],
+    *,
+    explain: bool = False,
+    count: bool = False,
+) -> None:
     if app.as_json:
-        app.print_json(as_json(query, results, explain))
+        app.print_json({**asked, **as_json(results, explain)})
         return
     is_terminal = sys.stdout.isatty()
     rows = [
@@ -68,8 +119,20 @@ def search(
         click.echo("no record matches", err=True)
     if results.plan.note:
         click.echo(results.plan.note, err=True)
+    for field, counts in results.facets.items():
+        click.echo(f"{field}: " + ", ".join(f"{say(value)} ({count})" for value, count in counts.items()))
+    if count:
+        click.echo(f"{how_many(results)} match")
     if explain:
         print_explanation(results)
+
+
+def how_many(results: "kameleon.SearchResults") -> str:
+    return f"{'' if results.is_total_exact else 'at least '}{results.total}"
+
+
+def say(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def check_entities(engine: "kameleon.SearchEngine", wanted: tuple[str, ...]) -> None:
@@ -84,7 +147,7 @@ def check_entities(engine: "kameleon.SearchEngine", wanted: tuple[str, ...]) -> 
             raise UnknownEntity(f"unknown entity {name!r}. Known: {', '.join(sorted(known)) or 'none'}")
 
 
-def as_json(query: str, results: "kameleon.SearchResults", explain: bool) -> dict[str, Any]:
+def as_json(results: "kameleon.SearchResults", explain: bool) -> dict[str, Any]:
     hits = [
         {
             "entity": hit.entity,
@@ -97,14 +160,19 @@ def as_json(query: str, results: "kameleon.SearchResults", explain: bool) -> dic
         }
         for hit in results
     ]
-    plan = {"plan": asdict(results.plan)} if explain else {}
+    facets = {
+        field: [{"value": value, "count": count} for value, count in counts.items()]
+        for field, counts in results.facets.items()
+    }
     return {
-        "query": query,
         "total": results.total,
+        "is_total_exact": results.is_total_exact,
         "exact": results.exact,
         "hits": hits,
+        "cursor": results.cursor,
+        **({"facets": facets} if facets else {}),
         "note": results.plan.note,
-        **plan,
+        **({"plan": asdict(results.plan)} if explain else {}),
     }
 
 
@@ -129,10 +197,19 @@ def styled(hit: "kameleon.SearchResult") -> Any:
 def print_explanation(results: "kameleon.SearchResults") -> None:
     plan = results.plan
     legs = ", ".join(f"{leg} {ms} ms" for leg, ms in plan.legs.items())
+    scanned = ", ".join(f"{leg} {rows}" for leg, rows in plan.rows_scanned.items())
     click.echo(f"\n{plan.mode}; {legs}; terms: {' '.join(plan.terms) or 'none'}; model: {plan.model or 'none'}")
-    click.echo(f"candidates: {results.total}, {'exact' if results.exact else 'approximate'}")
+    click.echo(
+        f"candidates chosen by: {' '.join(plan.candidate_terms) or 'none'}; rows looked at: {scanned or 'unknown'}"
+    )
+    click.echo(
+        f"{how_many(results)} match; "
+        f"{'exact' if results.exact else 'approximate'}; vectors: {plan.vector_search or 'none'}; "
+        f"query embedding {'from memory' if plan.is_query_cached else 'made now'}"
+    )
     for place, hit in enumerate(results, 1):
         click.echo(f"{place}. {hit.entity} {hit.id}  {hit.score:.4f}")
         for leg in hit.explanation:
             rank = f"rank {leg.rank}" if leg.rank else "not among its candidates"
-            click.echo(f"   {leg.leg}: {leg.weight:.2f} x {leg.score:.4f} (raw {leg.raw:.4f}, {rank})")
+            terms = f": {' '.join(leg.terms)}" if leg.terms else ""
+            click.echo(f"   {leg.leg}: {leg.weight:.2f} x {leg.score:.4f} (raw {leg.raw:.4f}, {rank}){terms}")

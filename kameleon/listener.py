@@ -23,6 +23,7 @@ from .errors import InvalidInput, InvalidRecord
 from .identity import primary_key
 from .mapping import Mapped, Mappings
 from .queue import DROP, LOAD, Change, Put, Queue
+from .search.columns import ClassFields
 from .search.criteria import as_condition
 from .search.writing import Indexing, check_indexing
 from .tracking import Tracking
@@ -414,6 +415,11 @@ class Sessions:
             )
         ((mapped, cls),) = narrow
         return names, (mapped, cls, true() if where is None else as_condition(where, cls))
+
+    def fields(self, asked: Sequence[object]) -> ClassFields | None:
+        """The columns of the class that is searched, where it is one alone."""
+        mapped = self.mappings.of(asked[0]) if len(asked) == 1 and isinstance(asked[0], type) else None
+        return ClassFields(mapped, asked[0], self.search.store.id_text) if mapped else None  # type: ignore[arg-type]
 
     # connections
 

@@ -248,6 +248,11 @@ class Mapped:
         """The statement's rows of these primary keys."""
         return statement.where(is_among(key_attributes(self.mapper), keys))
 
+    def of_ids(self, statement: Select[Any], ids: Sequence[str]) -> Select[Any]:
+        """The statement's rows of these ids."""
+        keys = self._keys(ids)
+        return self.among(statement, keys) if keys else statement.where(false())
+
     def ranked(self, statement: Select[Any], ids: Sequence[str]) -> Select[Any]:
         """The statement's rows of these ids, in their order."""
         keys = self._keys(ids)

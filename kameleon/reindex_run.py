@@ -330,7 +330,7 @@ class Run:
         def ranking(text: str) -> list[Ref]:
             self._note()
             with self._search.reading() as conn:
-                retriever = Retriever(self._store, service, lambda asked, said: asked.embed_query(said), alone, {}, "")
+                retriever = Retriever(self._store, service, lambda asked, said: asked.ask(said), alone, {}, "")
                 return [Ref(hit.entity, hit.id) for hit in retriever.search(conn, ask(text))]
 
         return ranking

@@ -28,9 +28,10 @@ def ids_by_entity(refs: Iterable[Ref]) -> dict[str, list[str]]:
 class LegScore:
     """What one leg said of a hit.
 
-    `rank` is 1-based among that leg's candidates, None where the leg scored the record without having chosen it;
-    `raw` is BM25 or the cosine; `score` is `raw` normalised to 0..1; `weight` is the leg's share in the fusion.
-    `generation` is the one whose embeddings the vector leg compared.
+    `leg` is keyword, vector, or rerank, whose score is the hit's own where there is one. `rank` is 1-based among that
+    leg's candidates, None where the leg scored the record without having chosen it; `raw` is BM25, the cosine or the
+    reranker's score; `score` is `raw` normalised to 0..1; `weight` is the leg's share in the fusion. `terms` are those
+    of the query that stand in the record. `generation` is the one whose embeddings the vector leg compared.
     """
 
     leg: str
@@ -47,7 +48,8 @@ class SearchResult:
     """One hit. `data` is the record as the record store holds it, None for records that live elsewhere.
 
     `spans` are the (start, end) places of matched words in the first 20,000 characters of `matched_text`, filled by
-    `search(..., highlight=True)`.
+    `search(..., highlight=True)`; of a hit without any, the place of the sentence nearest to the query. `explanation`
+    is filled by `search(..., explain=True)`.
     """
 
     entity: str
@@ -71,7 +73,8 @@ class QueryPlan:
     """How a query was answered.
 
     `legs` names what ran, with milliseconds; `terms` are the query's terms as the index holds them, `candidate_terms`
-    those that chose candidates; `note` says in words what was left out and why.
+    those that chose candidates; `rows_scanned` is how many records each leg looked at, as far as that is known;
+    `is_query_cached` says that the query's embedding was at hand; `note` says in words what was left out and why.
     """
 
     mode: str
@@ -82,14 +85,20 @@ class QueryPlan:
     model: str | None = None
     vector_search: str | None = None
     weight: float = 0.0
+    rows_scanned: Mapping[str, int] = field(default_factory=dict)
+    is_query_cached: bool = False
     note: str = ""
 
 
 class SearchResults(list[SearchResult]):
     """The hits, best first, and what is known about them as a whole.
 
-    `total` counts the records that the legs put forward before `limit` cut them; `exact` says whether no record that
-    should be among the hits can be missing. `facets` and `cursor` are empty unless a search asks for them.
+    `total` is how many records match: those that hold a word of the query, and those that the vector leg put forward,
+    if their score is at least `min_score`. `is_total_exact` tells a count from a lower bound. `exact` says whether no
+    record that should be among the hits can be missing.
+
+    `cursor` asks for the next page, None after the last. `facets` are counts over the matches, by field and value, the
+    most frequent first. `groups` are the hits by entity, in the order of their best, where they were grouped.
     """
 
     def __init__(
@@ -99,15 +108,19 @@ class SearchResults(list[SearchResult]):
         *,
         total: int = 0,
         exact: bool = True,
+        is_total_exact: bool = True,
         facets: Mapping[str, Mapping[Any, int]] | None = None,
         cursor: str | None = None,
+        groups: Mapping[str, Sequence[SearchResult]] | None = None,
     ) -> None:
         super().__init__(hits)
         self.plan = plan
         self.total = total
         self.exact = exact
+        self.is_total_exact = is_total_exact
         self.facets = facets or {}
         self.cursor = cursor
+        self.groups = groups or {}
 
 
 @dataclass(frozen=True, slots=True)

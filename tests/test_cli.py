@@ -108,6 +108,27 @@ def test_search_in_a_pipe_is_one_line_a_hit(filled: Run) -> None:
     assert filled("search", "nosuchword", "--mode", "keyword").stderr == "no record matches\n"
 
 
+def test_search_pages_sorts_and_counts(filled: Run) -> None:
+    asked = ("search", "refund parcel wages", "--mode", "keyword")
+    ranked = hits(filled(*asked, "--json"))
+    first = filled(*asked, "--limit", "1", "--json")
+    following = filled(*asked, "--limit", "1", "--cursor", json.loads(first.stdout)["cursor"], "--json")
+    assert [*hits(first), *hits(following)] == ranked[:2]
+    assert hits(filled(*asked, "--offset", "1", "--json")) == ranked[1:]
+    assert hits(filled(*asked, "--sort=-stars", "--json")) == ["2", "1", "3"]
+    counted = filled(*asked, "--facet", "status", "--facet", "stars", "--count", "--limit", "1").stdout
+    assert counted.endswith("status: open (2), closed (1)\nstars: 3 (1), 5 (1)\n3 match\n")
+    assert filled(*asked, "--cursor", "mine", status=1).stderr.startswith(
+        "Error: this is no cursor of a search: 'mine'"
+    )
+
+
+def test_similar_finds_the_nearest_others(filled: Run) -> None:
+    filled("data", "insert", "Ticket", '{"id": "4", "subject": "Wages were not paid"}')
+    assert hits(filled("similar", "Ticket", "4", "--limit", "1", "--json")) == ["3"]
+    assert "'9' is not in the index" in filled("similar", "Ticket", "9", status=1).stderr
+
+
 def test_explain_shows_each_leg(filled: Run) -> None:
     done = filled("search", "refund", "--explain", "--limit", "1")
     assert "keyword: 0.40 x 1.0000" in done.stdout

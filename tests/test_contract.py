@@ -169,7 +169,7 @@ def test_entities_narrow_both_legs(filled: SearchEngine) -> None:
 
 
 def test_every_hit_explains_itself(filled: SearchEngine) -> None:
-    results = filled.search("red fox", limit=1)
+    results = filled.search("red fox", limit=1, explain=True)
     (hit,) = results
     legs = {leg.leg: leg for leg in hit.explanation}
     assert set(legs) == {"keyword", "vector"}
@@ -402,7 +402,7 @@ def test_an_embedding_of_a_text_that_changed_meanwhile_is_not_kept(make: Make) -
     assert search.get_status()[0].pending == 1
     assert search.search("old text", mode="vector") == []
     search.sync()
-    (hit,) = search.search("new text", mode="vector")
+    (hit,) = search.search("new text", mode="vector", explain=True)
     assert hit.explanation[0].raw == pytest.approx(1.0, abs=1e-5)
 
 
@@ -636,9 +636,9 @@ def test_the_two_ways_to_a_keyword_score_agree(search: SearchEngine, monkeypatch
     search.index_records_batch(
         [("A", str(n), f"{'fox ' * (n % 4)}{'river ' * (n % 3)}bank of the {'long ' * n}word") for n in range(12)]
     )
-    whole = search.search("fox river bank", mode="keyword", limit=20)
+    whole = search.search("fox river bank", mode="keyword", limit=20, explain=True)
     tighten(monkeypatch, search, POSTINGS=1)
-    chosen = search.search("fox river bank", mode="keyword", limit=8)
+    chosen = search.search("fox river bank", mode="keyword", limit=8, explain=True)
     assert chosen.plan.candidate_terms != whole.plan.candidate_terms
     raw = {hit.id: hit.explanation[0].raw for hit in whole}
     assert len(chosen) == 8

@@ -241,7 +241,9 @@ def test_bm25_is_bm25(search: SearchEngine, texts: list[list[str]], query: list[
     search.delete_records([("A", str(n)) for n in range(12)])
     search.index_records_batch([("A", str(n), " ".join(words)) for n, words in enumerate(texts)])
     wanted = bm25({str(n): words for n, words in enumerate(texts)}, query)
-    found = {hit.id: hit.explanation[0].raw for hit in search.search(" ".join(query), mode="keyword", limit=20)}
+    found = {
+        hit.id: hit.explanation[0].raw for hit in search.search(" ".join(query), mode="keyword", limit=20, explain=True)
+    }
     if any(n > 255 for words in texts for n in Counter(words).values()):
         return
     assert found == pytest.approx(wanted, rel=1e-9)
@@ -256,7 +258,9 @@ def test_the_two_databases_score_alike(pg_engine: Engine) -> None:
         store.index_records_batch(rows)
     for _ in range(20):
         query = " ".join(chance.choices(words, k=4))
-        here, there = ({h.id: h.explanation[0].raw for h in s.search(query, mode="keyword")} for s in stores)
+        here, there = (
+            {h.id: h.explanation[0].raw for h in s.search(query, mode="keyword", explain=True)} for s in stores
+        )
         assert here == pytest.approx(there, rel=1e-6)
 
 
@@ -342,7 +346,7 @@ def test_wide_models_are_kept_as_halfvec_and_wider_ones_refused_before_anything_
             "attname = 'embedding'"
         )
         assert connection.scalar(kind, {"t": "kdb_embedding_g1"}) == "halfvec(3000)"
-    (hit,) = search.search("fox number7 of the river", mode="vector", limit=1)
+    (hit,) = search.search("fox number7 of the river", mode="vector", limit=1, explain=True)
     assert hit.id == "7"
     assert hit.explanation[0].raw == pytest.approx(1.0, abs=1e-3)
 
@@ -774,7 +778,7 @@ def test_writers_that_meet_are_repeated_and_never_fail(pg_url: URL, level: str) 
     (status,) = search.get_status()
     assert status.pending == 0
     for hit in search.search("text", mode="keyword", limit=30):
-        (found,) = [h for h in search.search(hit.matched_text, mode="vector", limit=30) if h.id == hit.id]
+        (found,) = [h for h in search.search(hit.matched_text, mode="vector", limit=30, explain=True) if h.id == hit.id]
         assert found.explanation[0].raw == pytest.approx(1.0, abs=1e-4)
     engine.dispose()
 
@@ -997,7 +1001,7 @@ def test_a_filler_never_overwrites_a_newer_embedding(search: SearchEngine, pg_ur
     SearchEngine(search.engine, HashProvider(refuse=embedding)).sync()
     changer.join()
     assert search.get_status()[0].pending == 0
-    assert search.search("new text", mode="vector")[0].explanation[0].raw == pytest.approx(1.0, abs=1e-5)
+    assert search.search("new text", mode="vector", explain=True)[0].explanation[0].raw == pytest.approx(1.0, abs=1e-5)
 
 
 def test_searches_in_one_transaction_leave_no_savepoints(search: SearchEngine, pg_engine: Engine) -> None:
@@ -1032,7 +1036,7 @@ def test_counts_of_a_long_text_are_kept_beyond_its_16383rd_word(pg_engine: Engin
     scores = []
     for search in (SearchEngine(pg_engine), SearchEngine(kameleon.create_engine("sqlite://"))):
         search.index_records_batch(rows)
-        scores.append({hit.id: hit.explanation[0].raw for hit in search.search("needle", mode="keyword")})
+        scores.append({hit.id: hit.explanation[0].raw for hit in search.search("needle", mode="keyword", explain=True)})
     assert scores[0] == pytest.approx(scores[1], rel=1e-6)
 
 

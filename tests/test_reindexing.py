@@ -77,7 +77,7 @@ def states(search: SearchEngine) -> list[tuple[int, str, str]]:
 
 def found(search: SearchEngine, query: str) -> tuple[str, int | None]:
     """The best hit by vector, and the generation that it names."""
-    (hit,) = search.search(query, mode="vector", limit=1)
+    (hit,) = search.search(query, mode="vector", limit=1, explain=True)
     return hit.id, hit.explanation[0].generation
 
 

@@ -8,15 +8,25 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"values", "errors"},
-    {"content", "queue", "search.filters", "search.query", "search.fusion", "search.tables", "search.waiting"},
-    {"identity", "search.claims", "search.owners", "gate"},
+    {
+        "content",
+        "queue",
+        "search.filters",
+        "search.ordering",
+        "search.paging",
+        "search.reranking",
+        "search.fusion",
+        "search.tables",
+        "search.waiting",
+    },
+    {"identity", "search.claims", "search.owners", "search.query", "gate"},
     {"search.runs", "search.ranges"},
     {"mapping", "statements"},
     {"embeddings.batching", "embeddings.retry"},
     {"embeddings.provider"},
     {"embeddings.cache", "embeddings.checking"},
     {"search.store"},
-    {"search.criteria"},
+    {"search.criteria", "search.columns"},
     {
         "search.bm25",
         "search.citus",
@@ -31,6 +41,7 @@ FLOORS = [
         "search.postgresql_triggers",
         "embeddings.static",
         "embeddings.fastembed",
+        "embeddings.reranker",
         "embeddings.openai",
         "embeddings.function",
     },
@@ -68,6 +79,9 @@ PURE = {
     "search.filters",
     "search.query",
     "search.fusion",
+    "search.ordering",
+    "search.paging",
+    "search.reranking",
 }
 
 

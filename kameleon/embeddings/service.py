@@ -171,17 +171,21 @@ class EmbeddingService:
 
     def embed_query(self, text: str) -> Vector:
         """A question's unit vector, remembered in memory. Raises ProviderError."""
+        return self.ask(text)[0]
+
+    def ask(self, text: str) -> tuple[Vector, bool]:
+        """The same, and whether it was in memory."""
         with self._lock:
             if text in self._queries:
                 self._queries.move_to_end(text)
-                return self._queries[text]
+                return self._queries[text], True
         run = _Run(self, self.provider.embed_query)
         vector = check_vector(run.request(self.provider.query_prefix + text), self.provider.dimensions)
         with self._lock:
             self._queries[text] = vector
             while len(self._queries) > QUERIES_REMEMBERED:
                 self._queries.popitem(last=False)
-        return vector
+        return vector, False
 
     def _embed(
         self,

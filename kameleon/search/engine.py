@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, select, text, 
 
 from ..content import check_entity, check_id
 from ..database import synchronous
-from ..errors import InvalidInput, Outdated, ProviderError
+from ..errors import InvalidInput, Outdated, RecordMissing
 from ..values import (
     BATCH_GENERATED,
     CacheStatus,
@@ -30,7 +30,7 @@ from .filling import Filling
 from .filters import parse_filter
 from .query import Query, SearchOptions, ask
 from .retrieval import Embed, Retriever
-from .services import Services
+from .services import AskedAhead, Services
 from .store import Among, Entry, State, Store
 from .stores import StoreOptions, make_store
 from .transactions import Transactions
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.orm import Session
 
-    from ..embeddings.provider import EmbeddingProvider, Vector
+    from ..embeddings.provider import EmbeddingProvider
     from ..embeddings.service import EmbeddingService, Listener
     from ..listener import Sessions
     from ..mapping import Mapped
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from ..reindexing import Reindexing
 
 ON_PROVIDER_ERROR = ("defer", "raise")
+SIMILAR_CHARACTERS = 10_000
 
 T = TypeVar("T")
 
@@ -463,43 +464,83 @@ class SearchEngine(Transactions):
         *,
         entity: object = None,
         entities: Iterable[object] | None = None,
-        limit: int = 10,
-        min_score: float = 0.0,
-        where: Mapping[str, Any] | ColumnElement[bool] | None = None,
-        mode: str = "hybrid",
-        highlight: bool = False,
         connection: Connection | None = None,
+        **options: Unpack[SearchOptions],
     ) -> SearchResults:
         """The best records for a query, best first, scores 0..1 relative to the best there could be in each leg.
 
-        Any string is a query. `entity` is a name or a mapped class. `where` filters inside both legs: by the fields of
-        stored records, by the columns of a mapped class, or by any SQLAlchemy condition on one. `mode` is hybrid,
-        keyword or vector.
+        Any string is a query. `entity` is a name or a mapped class, `entities` several. `options`:
+
+        `limit` (10) hits after the first `offset` (0), or after the page whose `cursor` is given: then no hit of an
+        earlier page comes again, whatever was written in between. `min_score` (0) leaves out hits below it. `where`
+        filters inside both legs: by the fields of stored records, by the columns of a mapped class, or by any
+        SQLAlchemy condition on one. `mode` is hybrid, keyword or vector.
+
+        `sort` orders the 1,000 best by a field ("-price": the greatest first). `group_by="entity"` gives `limit` hits
+        of each entity. `facets` names fields whose values are counted over all that match, `count`
+        counts those. `rerank` is a callable
+        (query, texts) -> scores 0..1 that orders the `rerank_top` (50) best anew. `highlight` fills `spans`, `explain`
+        fills `explanation`.
+
         Equal scores are ordered by (entity, id). Writes nothing. Raises InvalidInput and its kind for bad arguments;
         with mode="vector" also NoProvider, ModelMismatch, ProviderUnavailable, where hybrid answers by keywords alone
         and says so in `plan.note`.
         """
-        if isinstance(entities, str):
-            raise InvalidInput(f"entities is a list of names; for one, use entity={entities!r}")
-        names = [*([] if entity is None else [entity]), *(entities or ())]
-        among = None
-        if any(isinstance(name, type) for name in names) or not (where is None or isinstance(where, Mapping)):
-            names, among = self.sessions.scope(names, where)
-        asked = ask(
-            query,
-            entities=names,
-            limit=limit,
-            min_score=min_score,
-            where=None if among is not None else where,
-            mode=mode,
-            highlight=highlight,
-            among=None if among is None else self._among(*among),
-        )
-        embed = self._embedder(asked, connection)
+        asked = self._asked(query, entity, entities, **options)
+        return self._answer(asked, self.services.asking_ahead(asked, connection), connection)
+
+    def similar(
+        self,
+        entity: object,
+        id: str | int,
+        *,
+        entities: Iterable[object] | None = None,
+        connection: Connection | None = None,
+        **options: Unpack[SearchOptions],
+    ) -> SearchResults:
+        """The records most like one that is in the index, itself left out: by its words, and by its embedding as it is
+        stored. Among its own entity's, or those of `entities`; `options` as in `search`. Raises RecordMissing."""
+        (name,) = self.names([entity])
+        ref = Ref(check_entity(name), check_id(id))
+        with self.reading(connection) as conn:
+            found = self._store.entries(conn, [ref])
+        if not found:
+            raise RecordMissing(f"{name} {ref.id!r:.80} is not in the index, so nothing can be similar to it")
+        content = found[0].content[:SIMILAR_CHARACTERS]
+        asked = self._asked(content, None, [entity] if entities is None else entities, like=ref, **options)
+        return self._answer(asked, AskedAhead(self.services), connection)
+
+    def _answer(self, asked: Query, embed: "Embed", connection: Connection | None) -> SearchResults:
         with self.visiting(connection) as conn:
             known, declared = self._catalog_for(conn, asked)
-            service, note = (None, "") if mode == "keyword" else self.services.asking(known, mode)
+            service, note = (None, "") if asked.mode == "keyword" else self.services.asking(known, asked.mode)
             return Retriever(self._store, service, embed, known, declared, note).search(conn, asked)
+
+    def _asked(
+        self,
+        query: str,
+        entity: object,
+        entities: Iterable[object] | None,
+        like: Ref | None = None,
+        **options: Unpack[SearchOptions],
+    ) -> Query:
+        if isinstance(entities, str):
+            raise InvalidInput(f"entities is a list of names; for one, use entity={entities!r}")
+        names: list[object] = [*([] if entity is None else [entity]), *(entities or ())]
+        where = options.get("where")
+        among = fields = None
+        if any(isinstance(name, type) for name in names) or not (where is None or isinstance(where, Mapping)):
+            fields = self.sessions.fields(names)
+            names, among = self.sessions.scope(names, where)
+        options["where"] = where if among is None else None
+        return ask(
+            query,
+            entities=names,
+            among=None if among is None else self._among(*among),
+            fields=fields,
+            like=like,
+            **options,
+        )
 
     async def asearch(
         self,
@@ -535,30 +576,9 @@ class SearchEngine(Transactions):
         wanted = select(self._store.id_text(columns)).select_from(cls).where(where)
         return compiled(wanted, self.engine)
 
-    def _embedder(self, asked: Query, connection: Connection | None) -> "Embed":
-        """What embeds the query: the provider of the last one does so before a transaction of ours is open, lest that
-        waits for it; another, inside."""
-        ahead, self.services.asked_last = self.services.asked_last, None
-        outcome: Vector | ProviderError | None = None
-        if ahead is not None and connection is None and asked.mode != "keyword" and asked.says_something:
-            try:
-                outcome = ahead.embed_query(asked.text)
-            except ProviderError as error:
-                outcome = error
-
-        def embed(service: "EmbeddingService", text: str) -> "Vector":
-            self.services.asked_last = service
-            if service is not ahead or outcome is None:
-                return service.embed_query(text)
-            if isinstance(outcome, ProviderError):
-                raise outcome
-            return outcome
-
-        return embed
-
     def _catalog_for(self, conn: Connection, asked: Query) -> tuple[list[Generation], dict[str, Entity]]:
         """What a query has to know of the index, with one statement at most."""
-        if asked.where:
+        if asked.reads_records:
             return self.catalog.read(conn)
         return [] if asked.mode == "keyword" else self.catalog.generations(conn), {}
 

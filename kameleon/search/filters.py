@@ -71,10 +71,11 @@ def _entry(key: Any, value: Any, fields: Collection[str] | None, depth: int) -> 
             f"unknown operator {key!r:.60}. Known: {', '.join(GROUPS)}; on a field {', '.join(COMPARISONS)}"
         )
     else:
-        yield from _comparisons(_path(key, fields), value, fields, depth)
+        yield from _comparisons(path_of(key, fields), value, fields, depth)
 
 
-def _path(key: str, fields: Collection[str] | None) -> tuple[str, ...]:
+def path_of(key: str, fields: Collection[str] | None) -> tuple[str, ...]:
+    """The names of a dotted path, the first of them one of `fields`. Raises InvalidFilter."""
     path = tuple(key.split("."))
     if fields is not None and path[0] not in fields:
         raise InvalidFilter(f"unknown field {path[0]!r:.80}. Known: {', '.join(sorted(fields)) or 'none'}")

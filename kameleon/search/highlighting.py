@@ -1,5 +1,6 @@
-"""Places in a text: where the words of a query stand."""
+"""Places in a text: where the words of a query stand, and where its sentences do."""
 
+import re
 from collections.abc import Iterable
 from itertools import islice
 
@@ -7,6 +8,9 @@ from ..content import CJK_RUN, bigrams
 
 MARKED_CHARACTERS = 20_000
 MARKED_PAIRS = 1_000
+MARKED_SENTENCES = 20
+SENTENCE = re.compile(r"[^\s.!?。！？][^\n]*?(?:[.!?]+(?=\s)|[。！？]+|$)", re.MULTILINE)
+WORD = re.compile(r"\w")
 
 
 def cjk_pairs(query: str) -> list[str]:
@@ -31,3 +35,9 @@ def merge(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
         else:
             merged.append((start, end))
     return tuple(merged)
+
+
+def sentences(text: str) -> list[tuple[int, int]]:
+    """(start, end) of the first sentences and lines that have a letter or digit in them."""
+    found = (match.span() for match in SENTENCE.finditer(text[:MARKED_CHARACTERS]) if WORD.search(match.group()))
+    return list(islice(found, MARKED_SENTENCES))

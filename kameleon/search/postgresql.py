@@ -9,6 +9,7 @@ read back from it. Unnesting the tsvector for the same takes three times as long
 """
 
 import time
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -49,7 +50,7 @@ from .postgresql_errors import storage_error
 from .postgresql_health import Health
 from .postgresql_schema import ITERATIVE_SINCE, MAX_VECTOR
 from .postgresql_where import comparison
-from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Scope, Spans, State, Term, bound, row_id
+from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Matches, Scope, Spans, State, Term, bound, row_id
 from .tables import id_text, parts, utc
 
 ROWS_A_STATEMENT = 1_000
@@ -392,6 +393,7 @@ class PostgreSQLStore(Health):
             chosen_by=tuple(chosen),
             totals=totals,
             how="tsvector",
+            scanned=sum(term.rows for term in chosen),
         )
 
     def _known_terms(self, connection: Connection, query: str) -> tuple[list[Term], Totals, bool]:
@@ -513,6 +515,45 @@ class PostgreSQLStore(Health):
     def hits(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, Hit]:
         rows = connection.execute(self._text(sql.HITS), pairs_of(cast(Iterable[Ref], keys)))
         return {Ref(row.entity_name, row.record_id): Hit(row.content, row.data) for row in rows}
+
+    def matched_terms(
+        self, connection: Connection, keys: Sequence[Key], terms: Sequence[Term]
+    ) -> dict[Key, tuple[str, ...]]:
+        binds = {**pairs_of(cast(Iterable[Ref], keys)), "terms": [quoted(term.stem) for term in terms]}
+        found: dict[Key, tuple[str, ...]] = {}
+        for entity, id_, place in connection.execute(self._text(sql.MATCHED_TERMS), binds):
+            found[Ref(entity, id_)] = (*found.get(Ref(entity, id_), ()), terms[place - 1].surface)
+        return found
+
+    def embedding(self, connection: Connection, generation: Generation, ref: Ref) -> bytes | None:
+        numbers = connection.scalar(self._text(sql.EMBEDDING_OF, generation), {"entity": ref.entity, "id": ref.id})
+        return None if numbers is None else array("f", numbers).tobytes()
+
+    # fields
+
+    def entities(self, connection: Connection) -> list[str]:
+        return list(connection.execute(self._text(sql.ENTITIES)).scalars())
+
+    def matches(self, terms: Sequence[Term], scope: Scope, keys: Sequence[Key]) -> Matches:
+        where, binds = self._scope_sql(scope, "s")
+        binds |= pairs_of(cast(Iterable[Ref], keys))
+        if terms:
+            binds["match"] = any_of(terms)
+        holding = self._format(sql.HOLDING) if terms else ""
+        return Matches(self._format(sql.MATCHES, holding=holding, scope=where), binds)
+
+    def count(self, connection: Connection, matches: Matches) -> int:
+        statement, binds = bound(text(sql.COUNT.format(matches=matches.sql)), matches.binds)
+        return connection.scalar(statement, binds) or 0
+
+    def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> dict[Ref, Any]:
+        rows = connection.execute(self._text(sql.VALUES), {**pairs_of(refs), "path": field.split(".")})
+        return {Ref(row.entity_name, row.id): row.value for row in rows}
+
+    def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
+        statement, binds = bound(text(self._format(sql.FACET, matches=matches.sql)), matches.binds)
+        rows = connection.execute(statement, {**binds, "path": field.split("."), "limit": limit})
+        return [(row.value, row.records) for row in rows]
 
     # status
 

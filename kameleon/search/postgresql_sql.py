@@ -259,6 +259,53 @@ HITS = """
       JOIN {search} AS s ON s.entity_name = k.entity_name AND s.record_id = k.record_id
       LEFT JOIN {records} AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
 """
+MATCHES = """
+    SELECT s.entity_name, s.record_id FROM (
+      {holding}SELECT * FROM unnest(CAST(:entities AS text[]), CAST(:ids AS text[])) AS k(entity_name, record_id)
+    ) AS m JOIN {search} AS s ON s.entity_name = m.entity_name AND s.record_id = m.record_id
+    WHERE {scope}
+"""
+HOLDING = "SELECT entity_name, record_id FROM {search} WHERE terms @@ CAST(:match AS tsquery) UNION "
+COUNT = "SELECT count(*) FROM ({matches}) AS m"
+FACET = """
+    SELECT v.value, count(*) AS records
+    FROM ({matches}) AS m JOIN {records} AS r ON r.entity_name = m.entity_name AND r.id = m.record_id
+      CROSS JOIN LATERAL (
+        SELECT DISTINCT e.value FROM jsonb_array_elements(
+          CASE jsonb_typeof(r.data #> :path) WHEN 'array' THEN r.data #> :path
+            ELSE jsonb_build_array(r.data #> :path) END
+        ) AS e(value)
+      ) AS v
+    WHERE jsonb_typeof(v.value) IN ('string', 'number', 'boolean')
+    GROUP BY v.value ORDER BY records DESC, v.value LIMIT :limit
+"""
+VALUES = """
+    SELECT r.entity_name, r.id, r.data #> :path AS value
+    FROM unnest(CAST(:entities AS text[]), CAST(:ids AS text[])) AS k(entity_name, record_id)
+      JOIN {records} AS r ON r.entity_name = k.entity_name AND r.id = k.record_id
+    WHERE jsonb_typeof(r.data #> :path) IN ('string', 'number', 'boolean')
+"""
+ENTITIES = """
+    WITH RECURSIVE names(name) AS (
+      (SELECT entity_name FROM {search} ORDER BY entity_name LIMIT 1)
+      UNION ALL
+      SELECT (SELECT entity_name FROM {search} WHERE entity_name > name ORDER BY entity_name LIMIT 1) FROM names
+      WHERE name IS NOT NULL
+    )
+    SELECT name FROM names WHERE name IS NOT NULL
+"""
+EMBEDDING_OF = """
+    SELECT CAST(e.embedding AS real[]) FROM {search} AS s JOIN {embedding} AS e
+      ON e.entity_name = s.entity_name AND e.record_id = s.record_id AND e.content_hash = s.content_hash
+    WHERE s.entity_name = :entity AND s.record_id = :id AND e.passage = 0
+"""
+MATCHED_TERMS = """
+    SELECT s.entity_name, s.record_id, a.place
+    FROM unnest(CAST(:entities AS text[]), CAST(:ids AS text[])) AS k(entity_name, record_id)
+      JOIN {search} AS s ON s.entity_name = k.entity_name AND s.record_id = k.record_id
+      CROSS JOIN unnest(CAST(:terms AS tsquery[])) WITH ORDINALITY AS a(term, place)
+    WHERE s.terms @@ a.term ORDER BY a.place
+"""
 SAME_STEM = """
     SELECT w.word FROM unnest(CAST(:words AS text[])) AS w(word)
     WHERE tsvector_to_array(to_tsvector({language}, w.word)) && (

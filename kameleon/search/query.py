@@ -2,49 +2,91 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..content import check_entity, normalize
 from ..errors import InvalidInput
+from ..values import Ref
+from .ordering import Sort, read_sort
+from .paging import Cursor, first_page, read_cursor
+from .reranking import RERANKED, Reranker, check_reranker
 
 if TYPE_CHECKING:
-    from .store import Among
+    from .store import Among, Fields
 
 MODES = ("hybrid", "keyword", "vector")
+GROUPINGS = ("entity",)
 CANDIDATES = 100
+SORTED = 1_000
 MAX_LIMIT = 10_000
+MAX_FACETS = 20
+NO_PAGE = Cursor(b"")
 
 
 class SearchOptions(TypedDict, total=False):
     """What `search` may be asked besides the query and its entities."""
 
     limit: int
+    offset: int
+    cursor: str | None
     min_score: float
     where: Any
     mode: str
     highlight: bool
+    count: bool
+    facets: Iterable[str]
+    sort: str | None
+    group_by: str | None
+    rerank: Reranker | None
+    rerank_top: int
+    explain: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Query:
-    """`entities` empty means all. `depth` is how many candidates each leg puts forward."""
+    """`entities` empty means all. `fields` reads the fields of a mapped class, None stands for the record store's.
+    `like` is the record that others are to be similar to; `text` is its own then."""
 
     text: str
     entities: tuple[str, ...] = ()
     limit: int = 10
+    offset: int = 0
     min_score: float = 0.0
     where: Mapping[str, Any] | None = None
     mode: str = "hybrid"
     highlight: bool = False
+    count: bool = False
+    facets: tuple[str, ...] = ()
+    sort: Sort | None = None
+    group_by: str | None = None
+    rerank: Reranker | None = None
+    rerank_top: int = RERANKED
+    explain: bool = False
     among: "Among | None" = None
+    fields: "Fields | None" = None
+    like: Ref | None = None
+    page: Cursor = NO_PAGE
 
     @property
     def says_something(self) -> bool:
         return bool(self.text) and not self.text.isspace()
 
     @property
+    def end(self) -> int:
+        """How many of the best are looked at until the page ends."""
+        return max(self.offset, len(self.page.shown)) + self.limit
+
+    @cached_property
     def depth(self) -> int:
-        return max(CANDIDATES, 2 * self.limit)
+        """How many candidates each leg puts forward."""
+        best = self.rerank_top if self.rerank else SORTED if self.sort else 0
+        return max(CANDIDATES, best, 2 * self.end)
+
+    @property
+    def reads_records(self) -> bool:
+        """Whether the declared fields of the record store have to be known."""
+        return bool(self.where) or (self.fields is None and bool(self.facets or self.sort))
 
 
 def ask(
@@ -52,28 +94,95 @@ def ask(
     *,
     entities: Iterable[object] = (),
     limit: int = 10,
+    offset: int = 0,
+    cursor: str | None = None,
     min_score: float = 0.0,
     where: Any = None,
     mode: str = "hybrid",
     highlight: bool = False,
+    count: bool = False,
+    facets: Iterable[str] = (),
+    sort: str | None = None,
+    group_by: str | None = None,
+    rerank: Reranker | None = None,
+    rerank_top: int = RERANKED,
+    explain: bool = False,
     among: "Among | None" = None,
+    fields: "Fields | None" = None,
+    like: Ref | None = None,
 ) -> Query:
     """A checked Query. Raises InvalidInput, naming what is possible."""
     if not isinstance(text, str):
         raise InvalidInput(f"a query is text, not {type(text).__name__}")
     if mode not in MODES:
         raise InvalidInput(f"unknown mode {mode!r}. Known: {', '.join(MODES)}")
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
-        raise InvalidInput(f"limit is a whole number of hits from 1 to {MAX_LIMIT:,}, not {limit!r}")
+    check_whole("limit", limit, 1)
+    check_whole("offset", offset, 0)
+    check_whole("rerank_top", rerank_top, 1)
     if not 0.0 <= min_score <= 1.0:
         raise InvalidInput(f"min_score lies between 0 and 1, as scores do; got {min_score!r}")
-    return Query(
-        text=normalize(text),
-        entities=tuple(dict.fromkeys(check_entity(name) for name in entities)),
+    if group_by is not None and group_by not in GROUPINGS:
+        raise InvalidInput(f"unknown group_by {group_by!r:.60}. Known: {', '.join(GROUPINGS)}")
+    if cursor is not None and (offset or group_by):
+        raise InvalidInput(f"a cursor says where its page begins: leave {'offset' if offset else 'group_by'} out")
+    if offset and group_by:
+        raise InvalidInput("groups have no second page: leave offset out, and raise limit, which is each group's")
+    if sort is not None and rerank is not None:
+        raise InvalidInput("sort and rerank both say the order: leave one out")
+    check_reranker(rerank)
+    names = tuple(dict.fromkeys(check_entity(name) for name in entities))
+    text = normalize(text)
+    first = first_page(
+        (
+            text,
+            names,
+            where,
+            among and (among.sql, [bind.value for bind in among.binds.values()]),
+            mode,
+            min_score,
+            sort,
+            like,
+        )
+    )
+    query = Query(
+        text=text,
+        entities=names,
         limit=limit,
+        offset=offset,
         min_score=min_score,
         where=where,
         mode=mode,
         highlight=highlight,
+        count=count,
+        facets=check_facets(facets),
+        sort=read_sort(sort),
+        group_by=group_by,
+        rerank=rerank,
+        rerank_top=rerank_top,
+        explain=explain,
         among=among,
+        fields=fields,
+        like=like,
+        page=first if cursor is None else read_cursor(cursor, first),
     )
+    if query.end > MAX_LIMIT:
+        raise InvalidInput(
+            f"a search reaches {MAX_LIMIT:,} hits deep, and this page ends at {query.end:,}. Narrow it with where="
+        )
+    return query
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_LIMIT:
+        raise InvalidInput(f"{name} is a whole number of hits from {least} to {MAX_LIMIT:,}, not {value!r}")
+
+
+def check_facets(facets: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(facets, str):
+        raise InvalidInput(f"facets is a list of fields; for one, use facets=[{facets!r}]")
+    names = tuple(dict.fromkeys(facets))
+    if len(names) > MAX_FACETS:
+        raise InvalidInput(f"facets are {MAX_FACETS} fields at most, not {len(names)}")
+    if wrong := [name for name in names if not isinstance(name, str) or not name]:
+        raise InvalidInput(f"facets are names of fields, not {wrong[0]!r:.60}")
+    return names

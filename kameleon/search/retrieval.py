@@ -1,20 +1,24 @@
-"""A query's way: legs, fusion, hits. Reads only."""
+"""A query's way: legs, fusion, order, page, hits. Reads only."""
 
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
 from ..errors import ModelMismatch, NoProvider, ProviderError, TextRefused, UnknownEntity, VectorsUnavailable
 from ..values import Generation, LegScore, QueryPlan, Ref, SearchResult, SearchResults
 from .catalog import Entity, of_fingerprint, unread
-from .filters import Filter, parse_filter
+from .filters import Filter, parse_filter, path_of
 from .fusion import Leg, fuse
-from .query import Query
-from .store import Candidates, Key, Scope, Store
+from .highlighting import sentences
+from .ordering import by_field, by_group
+from .paging import digest_of
+from .query import MAX_LIMIT, Query
+from .reranking import judged
+from .store import Candidates, Key, Scope, Spans, Store, united
 
 if TYPE_CHECKING:
     from ..embeddings.provider import Vector
@@ -22,9 +26,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kameleon.search")
 
-Embed = Callable[["EmbeddingService", str], "Vector"]
+Embed = Callable[["EmbeddingService", str], "tuple[Vector, bool]"]
 
 READ_CHARACTERS = 50_000
+FACET_VALUES = 100
 NOTHING = Candidates({})
 
 
@@ -36,13 +41,30 @@ class Answer:
     vector: Candidates = NOTHING
     generation: Generation | None = None
     embedding: "Vector | None" = None
+    is_query_cached: bool = False
     notes: list[str] = field(default_factory=list)
     milliseconds: dict[str, float] = field(default_factory=dict)
+
+    def took(self, step: str, start: float) -> None:
+        passed = (time.perf_counter() - start) * 1000
+        self.milliseconds[step] = round(self.milliseconds.get(step, 0.0) + passed, 3)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """All that was put forward: `keys` best first, as far as they are to be shown, `scores` of those and others.
+    `total` counts those of this page, of the pages before it and of those after."""
+
+    keys: Sequence[Key]
+    refs: Mapping[Key, Ref]
+    scores: Mapping[Key, float]
+    total: int
+    reranked: Mapping[Key, float] = field(default_factory=dict)
 
 
 class Retriever:
     """`known` and `entities` are the index's. `service` is None where there is no provider, or none that can be had:
-    `note` says why. `embed` asks it for a query's vector."""
+    `note` says why. `embed` asks it for a query's vector, and tells whether that was at hand."""
 
     def __init__(
         self,
@@ -62,60 +84,156 @@ class Retriever:
 
     def search(self, connection: Connection, query: Query) -> SearchResults:
         scope = Scope(query.entities, self._filter(query), query.among)
+        self._check_fields(query)
         answer = Answer()
         self._store.prepare_search(connection)
         if query.says_something:
-            if query.mode != "vector":
-                self._keyword_leg(connection, query, scope, answer)
-            if query.mode != "keyword":
-                self._vector_leg(connection, query, scope, answer)
+            self._legs_of(connection, query, scope, answer)
         legs = self._legs(query, answer)
-        fused = fuse(legs)
-        refs = self._store.refs(connection, list(fused))
-        order = sorted(
-            (-score, refs[key], key) for key, score in fused.items() if key in refs and score >= query.min_score
-        )
-        keys = [key for _, _, key in order[: query.limit]]
+        ranking = self._ranked(connection, query, fuse(legs))
+        if query.rerank is not None:
+            ranking = self._reranked(connection, query, ranking, answer)
+        elif query.sort is not None:
+            ranking = self._sorted(connection, query, ranking)
+        keys = self._page(query, ranking)
+        hits = self._hits(connection, query, keys, ranking, legs, answer)
+        is_exact, is_whole = exactness(query, legs, answer, [ranking.scores[key] for key in ranking.keys])
+        total, facets = ranking.total, dict[str, dict[Any, int]]()
+        if query.facets or query.count:
+            total, facets = self._facets(connection, query, scope, ranking, answer)
+            is_whole = is_whole or (not query.min_score and query.mode != "vector")
         return SearchResults(
-            self._hits(connection, query, keys, refs, fused, legs, answer),
+            hits,
             self._plan(query, answer, legs),
-            total=len(order),
-            exact=is_exact(query, legs, answer, [-score for score, _, _ in order]),
+            total=total,
+            exact=is_exact,
+            is_total_exact=is_whole,
+            facets=facets,
+            cursor=self._cursor(query, ranking, hits),
+            groups=grouped(hits) if query.group_by else None,
         )
 
-    def _filter(self, query: Query) -> Filter | None:
-        if not query.where:
+    def _legs_of(self, connection: Connection, query: Query, scope: Scope, answer: Answer) -> None:
+        """Each leg in the scope; where hits are grouped, in the scope of each entity, so that each has its best."""
+        scopes = [scope]
+        if query.group_by:
+            names = scope.entities or self._store.entities(connection)
+            scopes = [replace(scope, entities=(name,)) for name in names]
+        if query.mode != "keyword":
+            self._ask_vector(connection, query, answer)
+        found = [self._leg_pair(connection, query, one, answer) for one in scopes]
+        if found:
+            answer.keyword = united([keyword for keyword, _ in found])
+            answer.vector = united([vector for _, vector in found])
+
+    def _leg_pair(
+        self, connection: Connection, query: Query, scope: Scope, answer: Answer
+    ) -> tuple[Candidates, Candidates]:
+        keyword = vector = NOTHING
+        if query.mode != "vector":
+            start = time.perf_counter()
+            text = query.text[:READ_CHARACTERS]
+            keyword = self._store.by_keyword(connection, text, scope, limit=query.depth, enough=query.end)
+            if text != query.text:
+                keyword = replace(keyword, is_exact=False)
+            answer.took("keyword", start)
+        if answer.generation is not None and answer.embedding is not None:
+            start = time.perf_counter()
+            keyword, vector = self._store.by_vector(
+                connection, answer.generation, answer.embedding, scope, query.depth, keyword
+            )
+            answer.took("vector", start)
+        return keyword, vector
+
+    def _ask_vector(self, connection: Connection, query: Query, answer: Answer) -> None:
+        answer.generation = self._generation(connection, query, answer)
+        if answer.generation is not None:
+            start = time.perf_counter()
+            answer.embedding = self._embed(connection, query, answer)
+            answer.took("embedding", start)
+
+    def _ranked(self, connection: Connection, query: Query, fused: Mapping[Key, float]) -> Ranking:
+        refs = self._store.refs(connection, list(fused))
+        least = 0.0 if query.rerank else query.min_score
+        order = sorted(
+            (-score, refs[key], key)
+            for key, score in fused.items()
+            if key in refs and score >= least and refs[key] != query.like
+        )
+        shown = set(query.page.shown)
+        keys = [key for _, ref, key in order if not shown or digest_of(ref) not in shown]
+        return Ranking(keys, refs, fused, len(order))
+
+    def _reranked(self, connection: Connection, query: Query, ranking: Ranking, answer: Answer) -> Ranking:
+        """The best by the reranker's scores, which are the hits' own from here on; the rest falls away."""
+        assert query.rerank is not None  # noqa: S101 - the caller looked
+        best = ranking.keys[: max(query.rerank_top, query.offset + query.limit)]
+        found = self._store.hits(connection, best)
+        best = [key for key in best if key in found]
+        start = time.perf_counter()
+        scores = dict(zip(best, judged(query.rerank, query.text, [found[key].content for key in best]), strict=True))
+        answer.took("rerank", start)
+        keys = sorted(
+            (key for key in best if scores[key] >= query.min_score), key=lambda key: (-scores[key], ranking.refs[key])
+        )
+        return replace(ranking, keys=keys, scores={**ranking.scores, **scores}, reranked=scores)
+
+    def _sorted(self, connection: Connection, query: Query, ranking: Ranking) -> Ranking:
+        assert query.sort is not None  # noqa: S101 - the caller looked
+        refs = [ranking.refs[key] for key in ranking.keys]
+        values = (query.fields or self._store).values(connection, refs, query.sort.field)
+        by_key = {key: values.get(ref) for key, ref in zip(ranking.keys, refs, strict=True)}
+        return replace(ranking, keys=by_field(ranking.keys, by_key, query.sort))
+
+    def _page(self, query: Query, ranking: Ranking) -> list[Key]:
+        if query.group_by:
+            entities = {key: ranking.refs[key].entity for key in ranking.keys}
+            return [key for members in by_group(ranking.keys, entities, query.limit).values() for key in members]
+        return list(ranking.keys[query.offset : query.offset + query.limit])
+
+    def _cursor(self, query: Query, ranking: Ranking, hits: Sequence[SearchResult]) -> str | None:
+        end = query.offset + query.limit
+        if query.group_by or len(ranking.keys) <= end or query.end + 1 > MAX_LIMIT:
             return None
+        return str(query.page.after(ranking.refs[key] for key in ranking.keys[:end]))
+
+    def _facets(
+        self, connection: Connection, query: Query, scope: Scope, ranking: Ranking, answer: Answer
+    ) -> tuple[int, dict[str, dict[Any, int]]]:
+        """How many records match, and the values of theirs. Where `min_score` is asked, only what was put forward is
+        known to reach it."""
+        put_forward = [key for key in ranking.refs if ranking.scores[key] >= query.min_score]
+        terms = () if query.min_score or query.mode == "vector" else answer.keyword.terms
+        matches = self._store.matches(terms, scope, put_forward)
+        fields = query.fields or self._store
+        start = time.perf_counter()
+        counted = {name: dict(fields.facet(connection, matches, name, FACET_VALUES)) for name in query.facets}
+        total = self._store.count(connection, matches)
+        answer.took("counting", start)
+        return total, counted
+
+    def _check_fields(self, query: Query) -> None:
+        """Raises InvalidFilter for a field that the asked entities of the record store do not have."""
+        asked = [*query.facets, *([query.sort.field] if query.sort else [])]
+        if asked and query.fields is None:
+            known = self._declared(query, "facets and sort look")
+            for name in asked:
+                path_of(name, known)
+
+    def _filter(self, query: Query) -> Filter | None:
+        return parse_filter(query.where, self._declared(query, "`where` looks")) if query.where else None
+
+    def _declared(self, query: Query, who: str) -> set[str]:
+        """The fields of the asked entities in the record store. Raises UnknownEntity."""
         known = self._entities
         missing = [name for name in query.entities if name not in known]
         if missing or not known:
             raise UnknownEntity(
-                f"`where` looks at the fields of records in the record store, which has no entity "
+                f"{who} at the fields of records in the record store, which has no entity "
                 f"{missing[0] if missing else 'yet'!r}. It has: {', '.join(known) or 'none'}"
             )
         asked = [known[name] for name in query.entities] or list(known.values())
-        return parse_filter(query.where, {name for entity in asked for name in entity.field_names})
-
-    def _keyword_leg(self, connection: Connection, query: Query, scope: Scope, answer: Answer) -> None:
-        start = time.perf_counter()
-        text = query.text[:READ_CHARACTERS]
-        found = self._store.by_keyword(connection, text, scope, limit=query.depth, enough=query.limit)
-        answer.keyword = found if text == query.text else replace(found, is_exact=False)
-        answer.milliseconds["keyword"] = elapsed_ms(start)
-
-    def _vector_leg(self, connection: Connection, query: Query, scope: Scope, answer: Answer) -> None:
-        answer.generation = self._generation(connection, query, answer)
-        if answer.generation is None:
-            return
-        start = time.perf_counter()
-        answer.embedding = self._embed(query, answer)
-        answer.milliseconds["embedding"] = elapsed_ms(start)
-        if answer.embedding is not None:
-            start = time.perf_counter()
-            answer.keyword, answer.vector = self._store.by_vector(
-                connection, answer.generation, answer.embedding, scope, query.depth, answer.keyword
-            )
-            answer.milliseconds["vector"] = elapsed_ms(start)
+        return {name for entity in asked for name in entity.field_names}
 
     def _generation(self, connection: Connection, query: Query, answer: Answer) -> Generation | None:
         if self._service is None:
@@ -133,10 +251,14 @@ class Retriever:
             answer.notes.append(f"keywords only: {problem}")
         return of_fingerprint(self._known, self._service.provider.fingerprint)
 
-    def _embed(self, query: Query, answer: Answer) -> "Vector | None":
-        assert self._service is not None  # noqa: S101 - _generation returned one of its provider
+    def _embed(self, connection: Connection, query: Query, answer: Answer) -> "Vector | None":
+        assert self._service is not None  # noqa: S101 - the caller looked
+        assert answer.generation is not None  # noqa: S101 - the caller looked
+        if query.like is not None:
+            return self._own_vector(connection, query.like, answer.generation, answer)
         try:
-            return self._embed_with(self._service, query.text)
+            vector, answer.is_query_cached = self._embed_with(self._service, query.text)
+            return vector
         except TextRefused as error:
             answer.notes.append(f"no vector: the model cannot read this query ({error})")
         except ProviderError as error:
@@ -145,6 +267,15 @@ class Retriever:
             log.warning("search: keywords only: %s", error)
             answer.notes.append(f"keywords only: {error}")
         return None
+
+    def _own_vector(self, connection: Connection, like: Ref, generation: Generation, answer: Answer) -> "Vector | None":
+        import numpy as np
+
+        stored = self._store.embedding(connection, generation, like)
+        if stored is None:
+            answer.notes.append(f"keywords only: {like.entity} {like.id} has no embedding yet")
+            return None
+        return np.frombuffer(stored, "<f4")
 
     def _legs(self, query: Query, answer: Answer) -> list[Leg[Key]]:
         """Each leg with its own candidates and its scores for the other's, so that no score depends on the depth."""
@@ -163,8 +294,7 @@ class Retriever:
         connection: Connection,
         query: Query,
         keys: Sequence[Key],
-        refs: Mapping[Key, Ref],
-        fused: Mapping[Key, float],
+        ranking: Ranking,
         legs: Sequence[Leg[Key]],
         answer: Answer,
     ) -> list[SearchResult]:
@@ -174,18 +304,53 @@ class Retriever:
         keys = [
             key for key in keys if key in found
         ]  # deleted meanwhile, where the caller's transaction has no snapshot
-        explained = explain(keys, legs, answer)
         texts = [found[key].content for key in keys]
-        spans = (
-            self._store.spans(connection, query.text[:READ_CHARACTERS], texts) if query.highlight else [()] * len(keys)
-        )
+        explained = self._explained(connection, keys, ranking, legs, answer) if query.explain else {}
+        spans = self._spans(connection, query, texts, answer) if query.highlight else [()] * len(keys)
         return [
-            SearchResult(*refs[key], fused[key], found[key].data, found[key].content, explained[key], places)
-            for key, places in zip(keys, spans, strict=True)
+            SearchResult(
+                *ranking.refs[key], ranking.scores[key], found[key].data, content, explained.get(key, ()), places
+            )
+            for key, content, places in zip(keys, texts, spans, strict=True)
         ]
+
+    def _spans(self, connection: Connection, query: Query, texts: Sequence[str], answer: Answer) -> list[Spans]:
+        """The places of the query's words; of a text that has none, the sentence nearest to the query, where embedding
+        costs nothing."""
+        spans = list(self._store.spans(connection, query.text[:READ_CHARACTERS], texts))
+        service, embedding = self._service, answer.embedding
+        silent = [place for place, found in enumerate(spans) if not found]
+        if service is None or embedding is None or service.provider.is_costly or not silent:
+            return spans
+        cut = {place: sentences(texts[place]) for place in silent}
+        asked = [texts[place][start:end] for place, found in cut.items() for start, end in found]
+        made = iter(service.embed_batch(asked, on_error="collect").embeddings)
+        for place, found in cut.items():
+            near = [(float(vector @ embedding), span) for span in found if (vector := next(made)) is not None]
+            spans[place] = (max(near, key=lambda one: one[0])[1],) if near else ()
+        return spans
+
+    def _explained(
+        self,
+        connection: Connection,
+        keys: Sequence[Key],
+        ranking: Ranking,
+        legs: Sequence[Leg[Key]],
+        answer: Answer,
+    ) -> dict[Key, tuple[LegScore, ...]]:
+        terms = self._store.matched_terms(connection, keys, answer.keyword.terms)
+        made = answer.generation.number if answer.generation else None
+        explained = explain(keys, legs, terms, made)
+        order = {key: rank for rank, key in enumerate(sorted(ranking.reranked, key=lambda k: -ranking.reranked[k]), 1)}
+        for key in keys:
+            if key in order:
+                score = ranking.reranked[key]
+                explained[key] += (LegScore("rerank", order[key], score, score, 1.0),)
+        return explained
 
     def _plan(self, query: Query, answer: Answer, legs: Sequence[Leg[Key]]) -> QueryPlan:
         generation = answer.generation
+        scanned = {"keyword": answer.keyword.scanned, "vector": answer.vector.scanned}
         return QueryPlan(
             mode=query.mode,
             legs=answer.milliseconds,
@@ -195,17 +360,20 @@ class Retriever:
             model=generation.model_name if generation else None,
             vector_search=answer.vector.how or None,
             weight=next((leg.weight for leg in legs if leg.name == "vector"), 0.0),
+            rows_scanned={leg: rows for leg, rows in scanned.items() if rows},
+            is_query_cached=answer.is_query_cached,
             note="; ".join(answer.notes),
         )
 
 
-def explain(keys: Sequence[Key], legs: Sequence[Leg[Key]], answer: Answer) -> dict[Key, tuple[LegScore, ...]]:
-    terms = {"keyword": tuple(term.surface for term in answer.keyword.terms)}
-    made = {"vector": answer.generation.number} if answer.generation else {}
+def explain(
+    keys: Sequence[Key], legs: Sequence[Leg[Key]], terms: Mapping[Key, tuple[str, ...]], generation: int | None
+) -> dict[Key, tuple[LegScore, ...]]:
     parts: dict[Key, list[LegScore]] = {key: [] for key in keys}
     total = sum(leg.weight for leg in legs)
     for leg in legs:
         ranks, normalized, raw = leg.ranks(), leg.normalized(), {**leg.scored, **leg.chosen}
+        is_keyword = leg.name == "keyword"
         for key in keys:
             if key in raw:
                 parts[key].append(
@@ -215,26 +383,32 @@ def explain(keys: Sequence[Key], legs: Sequence[Leg[Key]], answer: Answer) -> di
                         raw[key],
                         normalized[key],
                         leg.weight / total,
-                        terms.get(leg.name, ()),
-                        made.get(leg.name),
+                        terms.get(key, ()) if is_keyword else (),
+                        None if is_keyword else generation,
                     )
                 )
     return {key: tuple(scores) for key, scores in parts.items()}
 
 
-def is_exact(query: Query, legs: Sequence[Leg[Key]], answer: Answer, scores: Sequence[float]) -> bool:
-    """Whether no record outside the candidates can belong among the hits (the threshold algorithm's stopping rule)."""
+def exactness(query: Query, legs: Sequence[Leg[Key]], answer: Answer, scores: Sequence[float]) -> tuple[bool, bool]:
+    """Whether no record outside the candidates can belong among the hits (the threshold algorithm's stopping rule), and
+    whether none can reach `min_score`."""
     if not answer.keyword.is_exact or not answer.vector.is_exact:
-        return False
+        return False, False
     total = sum(leg.weight for leg in legs) or 1.0
     unseen = sum(
         leg.weight / total * min(score for key, score in leg.normalized().items() if key in leg.chosen)
         for leg in legs
         if len(leg.chosen) >= query.depth
     )
-    last = scores[query.limit - 1] if len(scores) >= query.limit else 0.0
-    return unseen < max(last, query.min_score) or not unseen
+    is_whole = unseen < query.min_score or not unseen
+    end = query.offset + query.limit
+    last = scores[end - 1] if len(scores) >= end and not (query.sort or query.rerank) else 0.0
+    return is_whole or unseen < last, is_whole
 
 
-def elapsed_ms(start: float) -> float:
-    return round((time.perf_counter() - start) * 1000, 3)
+def grouped(hits: Sequence[SearchResult]) -> dict[str, list[SearchResult]]:
+    groups: dict[str, list[SearchResult]] = {}
+    for hit in hits:
+        groups.setdefault(hit.entity, []).append(hit)
+    return groups

@@ -10,14 +10,37 @@ from ..errors import InvalidInput, NoProvider, ProviderError
 from ..values import Generation
 from .caching import Evictor, StoredCache
 from .catalog import RETIRED, active, command, current, home, mismatch, unread
+from .query import Query
 from .store import Store
 from .transactions import Transactions
 
 if TYPE_CHECKING:
-    from ..embeddings.provider import EmbeddingProvider
+    from ..embeddings.provider import EmbeddingProvider, Vector
     from ..embeddings.service import EmbeddingService, Listener
 
 KEYWORDS_ONLY = "records are indexed for keywords, their embeddings stay pending: "
+
+
+class AskedAhead:
+    """What gives a query's vector: `outcome` if `service`, which it came from, is the index's own still."""
+
+    def __init__(
+        self,
+        services: "Services",
+        service: "EmbeddingService | None" = None,
+        outcome: "tuple[Vector, bool] | ProviderError | None" = None,
+    ) -> None:
+        self._services = services
+        self._service = service
+        self._outcome = outcome
+
+    def __call__(self, service: "EmbeddingService", text: str) -> "tuple[Vector, bool]":
+        self._services.asked_last = service
+        if service is not self._service or self._outcome is None:
+            return service.ask(text)
+        if isinstance(self._outcome, ProviderError):
+            raise self._outcome
+        return self._outcome
 
 
 class Services:
@@ -105,6 +128,17 @@ class Services:
             if mode == "vector":
                 raise
             return None, str(error)
+
+    def asking_ahead(self, asked: Query, connection: Connection | None) -> "AskedAhead":
+        """The query's vector from the provider of the last one, before a transaction of ours is open, lest that waits
+        for it; another provider is asked inside."""
+        ahead, self.asked_last = self.asked_last, None
+        if ahead is None or connection is not None or asked.mode == "keyword" or not asked.says_something:
+            return AskedAhead(self)
+        try:
+            return AskedAhead(self, ahead, ahead.ask(asked.text))
+        except ProviderError as error:
+            return AskedAhead(self, ahead, error)
 
     def writing(self, conn: Connection, known: Sequence[Generation]) -> "EmbeddingService | None":
         """For writing: where the index's model is not the engine's, or cannot be had, embeddings stay pending."""

@@ -26,7 +26,7 @@ from ..values import Failure, Generation, IndexStatus, Ref
 from . import claims, fts5, sqlite_health, sqlite_triggers
 from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, weight
 from .filters import Filter, condition
-from .sqlite_where import comparison
+from .sqlite_where import comparison, json_path
 from .store import (
     Cached,
     Candidates,
@@ -37,6 +37,7 @@ from .store import (
     Hit,
     IndexProgress,
     Key,
+    Matches,
     Scope,
     Spans,
     State,
@@ -213,6 +214,39 @@ HITS = text("""
     FROM json_each(:keys) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
       LEFT JOIN kdb_records AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
 """).columns(data=document)
+
+MATCHES = """
+    SELECT s.entity_name, s.record_id
+    FROM ({holding}SELECT value AS id FROM json_each(:keys)) AS m CROSS JOIN kdb_search AS s ON s.id = m.id
+    WHERE {scope}
+"""
+HOLDING = "SELECT rowid AS id FROM kdb_search_fts WHERE kdb_search_fts MATCH :match UNION "
+COUNT = "SELECT count(*) FROM ({matches})"
+FACET = """
+    SELECT v.value, v.type, count(DISTINCT r.rowid) AS records
+    FROM ({matches}) AS m CROSS JOIN kdb_records AS r ON r.entity_name = m.entity_name AND r.id = m.record_id,
+      json_each(r.data, :path) AS v
+    WHERE v.type NOT IN ('object', 'array', 'null') AND json_type(r.data, :path) <> 'object'
+    GROUP BY v.value, v.type ORDER BY records DESC, v.type, v.value LIMIT :limit
+"""
+VALUES = text("""
+    SELECT r.entity_name, r.id, json_extract(r.data, :path) AS value, json_type(r.data, :path) AS kind
+    FROM json_each(:refs) AS k CROSS JOIN kdb_records AS r
+      ON r.entity_name = json_extract(k.value, '$[0]') AND r.id = json_extract(k.value, '$[1]')
+""")
+ENTITIES = text("""
+    WITH RECURSIVE names(name) AS (
+      SELECT min(entity_name) FROM kdb_search
+      UNION ALL SELECT (SELECT min(entity_name) FROM kdb_search WHERE entity_name > name) FROM names
+      WHERE name IS NOT NULL
+    )
+    SELECT name FROM names WHERE name IS NOT NULL
+""")
+EMBEDDING_OF = """
+    SELECT e.embedding FROM kdb_search AS s
+      JOIN kdb_embedding_g{number} AS e ON e.search_id = s.id AND e.content_hash = s.content_hash
+    WHERE s.entity_name = :entity AND s.record_id = :id AND e.passage = 0
+"""
 
 CACHED = text("""
     SELECT c.text_hash, c.embedding, c.used_at
@@ -528,6 +562,7 @@ class SQLiteStore:
             terms=tuple(terms),
             chosen_by=tuple(chosen),
             how="fts5",
+            scanned=sum(term.rows for term in chosen),
         )
 
     def prepare_search(self, connection: Connection) -> None:
@@ -651,6 +686,50 @@ class SQLiteStore:
 
     def hits(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, Hit]:
         return {row.id: Hit(row.content, row.data) for row in connection.execute(HITS, {"keys": json.dumps(keys)})}
+
+    def matched_terms(
+        self, connection: Connection, keys: Sequence[Key], terms: Sequence[Term]
+    ) -> dict[Key, tuple[str, ...]]:
+        texts = {row.id: row.analyzed for row in connection.execute(ANALYZED, {"keys": json.dumps(keys)})}
+        counted = self._reader.count(list(texts.values()), terms)
+        return {
+            key: tuple(term.surface for term in terms if term.stem in counts)
+            for key, (_, counts) in zip(texts, counted, strict=True)
+        }
+
+    def embedding(self, connection: Connection, generation: Generation, ref: Ref) -> bytes | None:
+        statement = text(EMBEDDING_OF.format(number=generation.number))
+        found: bytes | None = connection.scalar(statement, {"entity": ref.entity, "id": ref.id})
+        return found
+
+    # fields
+
+    def entities(self, connection: Connection) -> list[str]:
+        return list(connection.execute(ENTITIES).scalars())
+
+    def matches(self, terms: Sequence[Term], scope: Scope, keys: Sequence[Key]) -> Matches:
+        where, binds = self._scope_sql(scope)
+        binds["keys"] = json.dumps(keys)
+        if terms:
+            binds["match"] = fts5.match_any(terms)
+        return Matches(MATCHES.format(holding=HOLDING if terms else "", scope=where), binds)
+
+    def count(self, connection: Connection, matches: Matches) -> int:
+        statement, binds = bound(text(COUNT.format(matches=matches.sql)), matches.binds)
+        return connection.scalar(statement, binds) or 0
+
+    def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> dict[Ref, Any]:
+        rows = connection.execute(VALUES, {"refs": json.dumps(refs), "path": json_path(field.split("."))})
+        return {
+            Ref(row.entity_name, row.id): as_json_has_it(row.value, row.kind)
+            for row in rows
+            if row.kind not in (None, "null", "array", "object")
+        }
+
+    def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
+        statement, binds = bound(text(FACET.format(matches=matches.sql)), matches.binds)
+        rows = connection.execute(statement, {**binds, "path": json_path(field.split(".")), "limit": limit})
+        return [(as_json_has_it(row.value, row.type), row.records) for row in rows]
 
     # status
 
@@ -832,6 +911,11 @@ def keyword_terms(content: str, emphasis: str) -> str:
     """What is indexed beside the content."""
     lost = lost_terms(content)
     return f"{lost} {analyze(emphasis)}" if emphasis else lost
+
+
+def as_json_has_it(value: Any, kind: str) -> Any:
+    """SQLite has 1 and 0 for true and false."""
+    return kind == "true" if kind in ("true", "false") else value
 
 
 def readable(content: bytes) -> str:

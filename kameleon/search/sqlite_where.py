@@ -13,7 +13,7 @@ from .tables import dump
 def comparison(asked: Comparison, binds: dict[str, Any]) -> str:
     if asked.operator in ("$in", "$nin") and not asked.value:
         return "0" if asked.operator == "$in" else "1"
-    path = bind(binds, "$" + "".join(f'."{name}"' for name in asked.path))
+    path = bind(binds, json_path(asked.path))
     value, kind = f"json_extract(kdb_records.data, {path})", f"json_type(kdb_records.data, {path})"
     match asked.operator:
         case "$eq":
@@ -30,6 +30,10 @@ def comparison(asked: Comparison, binds: dict[str, Any]) -> str:
     signs = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))
     kinds = "('text')" if isinstance(asked.value, str) else "('integer', 'real')"
     return f"({kind} IN {kinds} AND {value} {signs[asked.operator]} {bind(binds, asked.value)})"
+
+
+def json_path(names: Sequence[str]) -> str:
+    return "$" + "".join(f'."{name}"' for name in names)
 
 
 def equals(value: str, kind: str, wanted: Any, binds: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ likes to name an index row by within one transaction (a rowid, a `Ref`); only th
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from math import ceil
 from typing import Any, Literal, NamedTuple, Protocol
@@ -129,12 +129,31 @@ class Scope:
     among: Among | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Matches:
+    """A subquery of (entity_name, record_id), the records that match; `binds` as in `bound`."""
+
+    sql: str
+    binds: Mapping[str, Any]
+
+
+class Fields(Protocol):
+    """Where the values of records' fields stand."""
+
+    def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
+        """The field of each record that has it."""
+
+    def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
+        """The most frequent values among the matches and how many records have each; a list counts for each of its
+        members."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidates:
     """A leg's own: raw scores, best first, and in `others` its scores of the other leg's candidates that have one.
 
     `totals` is the store's own: the state of the index that scores were reckoned with. `is_exact` is False where a
-    better record might have been passed over.
+    better record might have been passed over. `scanned` is how many records were looked at, 0 where that is not known.
     """
 
     scores: Mapping[Key, float]
@@ -144,6 +163,22 @@ class Candidates:
     chosen_by: tuple[Term, ...] = ()
     totals: Any = None
     how: str = ""
+    scanned: int = 0
+
+
+def united(parts: Sequence[Candidates]) -> Candidates:
+    """One leg's candidates in several scopes that have no record in common."""
+    if len(parts) == 1:
+        return parts[0]
+    chosen_by = {term.stem: term for part in parts for term in part.chosen_by}
+    return replace(
+        max(parts, key=lambda part: len(part.terms)),
+        scores={key: score for part in parts for key, score in part.scores.items()},
+        others={key: score for part in parts for key, score in part.others.items()},
+        is_exact=all(part.is_exact for part in parts),
+        chosen_by=tuple(chosen_by.values()),
+        scanned=sum(part.scanned for part in parts),
+    )
 
 
 class Footprint(NamedTuple):
@@ -160,7 +195,9 @@ def bytes_on_pages(rows: int, row: int, page: int) -> int:
     return ceil(rows / (page // row)) * page if row <= page else rows * ceil(row / page) * page
 
 
-class Store(Protocol):
+class Store(Fields, Protocol):
+    """The record store's fields are its own: dotted paths into `kdb_records.data`."""
+
     tables: Tables
 
     def translating(self) -> AbstractContextManager[None]:
@@ -277,6 +314,21 @@ class Store(Protocol):
     ) -> tuple[Candidates, Candidates]:
         """The keyword leg with its scores of the vector leg's candidates, and the vector leg by cosine with its scores
         of the keyword leg's."""
+
+    def matches(self, terms: Sequence[Term], scope: Scope, keys: Sequence[Key]) -> Matches:
+        """The records of a scope that have any of the terms, and those of `keys`, which are in it."""
+
+    def count(self, connection: Connection, matches: Matches) -> int: ...
+    def entities(self, connection: Connection) -> list[str]:
+        """Those that are in the index, by name."""
+
+    def matched_terms(
+        self, connection: Connection, keys: Sequence[Key], terms: Sequence[Term]
+    ) -> Mapping[Key, tuple[str, ...]]:
+        """Which of the terms each record holds, as they were asked."""
+
+    def embedding(self, connection: Connection, generation: Generation, ref: Ref) -> bytes | None:
+        """A record's, of its first passage; None where there is none of what it says now."""
 
     def refs(self, connection: Connection, keys: Sequence[Key]) -> Mapping[Key, Ref]: ...
     def hits(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, Hit]: ...

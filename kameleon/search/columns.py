@@ -1,0 +1,57 @@
+"""The fields of a mapped class: its columns, read where its own table has them."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, Connection, func, select, text
+
+from ..errors import InvalidFilter
+from ..values import Ref
+from .store import IdText, Matches, bound
+from .tables import parts
+
+if TYPE_CHECKING:
+    from ..mapping import Mapped
+
+KEYS_A_STATEMENT = 500
+
+
+class ClassFields:
+    """`Fields` of a mapped class; `id_text` is the store's. Raises InvalidFilter for what is no column."""
+
+    def __init__(self, mapped: "Mapped", cls: type, id_text: IdText) -> None:
+        self._mapped = mapped
+        self._cls = cls
+        self._id_text = id_text
+
+    def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
+        wanted = select(*self._key_columns, self._column(field)).select_from(self._cls)
+        found: dict[str, Any] = {}
+        for part in parts(refs, KEYS_A_STATEMENT):
+            for *key, value in connection.execute(self._mapped.of_ids(wanted, [ref.id for ref in part])):
+                found[self._mapped.identity.id_of(key)] = value
+        return {ref: found[ref.id] for ref in refs if ref.id in found}
+
+    def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
+        column = self._column(field)
+        kinds = zip(self._key_columns, self._mapped.identity.columns, strict=True)
+        matching, binds = bound(text(f"SELECT m.record_id FROM ({matches.sql}) AS m"), matches.binds)
+        counted = (
+            select(column, func.count())
+            .select_from(self._cls)
+            .where(self._id_text([(key, one.kind) for key, one in kinds]).in_(matching), column.is_not(None))
+            .group_by(column)
+            .order_by(func.count().desc(), column)
+            .limit(limit)
+        )
+        return [(value, count) for value, count in connection.execute(counted, binds)]
+
+    @property
+    def _key_columns(self) -> list[Any]:
+        return [getattr(self._cls, name) for name in self._mapped.key_names]
+
+    def _column(self, name: str) -> ColumnElement[Any]:
+        known = self._cls.__mapper__.column_attrs.keys()  # type: ignore[attr-defined]
+        if name not in known:
+            raise InvalidFilter(f"{self._cls.__name__} has no column {name!r:.80}. Known: {', '.join(sorted(known))}")
+        return getattr(self._cls, name)  # type: ignore[no-any-return]

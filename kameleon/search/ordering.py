@@ -1,0 +1,54 @@
+"""Hits in another order than their scores': by a field, or by entity. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from ..errors import InvalidInput
+
+Item = TypeVar("Item")
+
+SORT_SHAPE = "sort is a field, or -field for the greatest first"
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    field: str
+    is_descending: bool = False
+
+
+def read_sort(asked: object) -> Sort | None:
+    """Raises InvalidInput."""
+    if asked is None:
+        return None
+    if not isinstance(asked, str) or not asked.removeprefix("-"):
+        raise InvalidInput(f"{SORT_SHAPE}; got {asked!r:.60}")
+    return Sort(asked.removeprefix("-"), asked.startswith("-"))
+
+
+def by_field(ranked: Sequence[Item], values: Mapping[Item, Any], sort: Sort) -> list[Item]:
+    """`ranked` by their values, equal ones in the order they came, those without one last. Numbers come before texts;
+    lists and objects count for none."""
+    kinds = {item: kind for item in ranked if (kind := kind_of(values.get(item)))}
+    known = sorted(kinds, key=lambda item: (kinds[item], values[item]), reverse=sort.is_descending)
+    return [*known, *(item for item in ranked if item not in kinds)]
+
+
+def kind_of(value: Any) -> str:
+    """Values of one kind can be compared; empty for what has no order."""
+    if value is None or isinstance(value, list | tuple | dict) or value != value:
+        return ""
+    if isinstance(value, int | float | Decimal):
+        return " number"
+    return "text" if isinstance(value, str) else f"~{type(value).__name__}"
+
+
+def by_group(ranked: Sequence[Item], groups: Mapping[Item, str], size: int) -> dict[str, list[Item]]:
+    """The first `size` of each group, in the order in which the groups come up."""
+    grouped: dict[str, list[Item]] = {}
+    for item in ranked:
+        members = grouped.setdefault(groups[item], [])
+        if len(members) < size:
+            members.append(item)
+    return grouped
