@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .function import CallableProvider
     from .openai import OpenAIProvider
     from .provider import EmbeddingProvider, EmbeddingResult
+    from .reranker import FastEmbedReranker
     from .service import EmbeddingReport, EmbeddingService
     from .static import StaticProvider
 
@@ -24,6 +25,7 @@ __all__ = [
     "EmbeddingResult",
     "EmbeddingService",
     "FastEmbedProvider",
+    "FastEmbedReranker",
     "OpenAIProvider",
     "StaticProvider",
     "get_provider",
@@ -37,6 +39,7 @@ _HOMES = {
     "EmbeddingResult": ".provider",
     "EmbeddingService": ".service",
     "FastEmbedProvider": ".fastembed",
+    "FastEmbedReranker": ".reranker",
     "OpenAIProvider": ".openai",
     "StaticProvider": ".static",
 }
