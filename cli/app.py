@@ -38,9 +38,8 @@ class App:
             raise StorageError(
                 f"no database at {file}. `kameleon data insert` makes one; --database or KAMELEON_URL names another"
             )
-        options: Any = {}
-        if engine.dialect.name == "postgresql":
-            options = {name: os.environ.get(f"KAMELEON_{name.upper()}") or None for name in ("schema", "language")}
+        names = ("schema", "language") if engine.dialect.name == "postgresql" else ("language",)
+        options: Any = {name: os.environ.get(f"KAMELEON_{name.upper()}") or None for name in names}
         return kameleon.SearchEngine(engine, DEFAULT_PROVIDER, create_tables=create, **options)
 
     def records(self, *, create: bool = False) -> "kameleon.RecordStore":

@@ -4,6 +4,8 @@ from typing import Any
 
 import click
 
+from kameleon.search.catalog import Field
+
 from .app import App, common, pass_app
 
 
@@ -15,7 +17,12 @@ def entity() -> None:
 @entity.command()
 @click.argument("name")
 @click.option(
-    "--search", "searchable", metavar="FIELD", multiple=True, required=True, help="A searchable field. Repeatable."
+    "--search",
+    "searchable",
+    metavar="FIELD[:WEIGHT]",
+    multiple=True,
+    required=True,
+    help="A searchable field, and how often its words count (1 to 10). Repeatable.",
 )
 @click.option(
     "--field", "fields", metavar="NAME:TYPE", multiple=True, help="A field and its type, checked. Repeatable."
@@ -26,7 +33,7 @@ def create(app: App, name: str, searchable: tuple[str, ...], fields: tuple[str, 
     """Declare an entity. Types: any, text, integer, number, boolean, list, object.
 
     \b
-    kameleon entity create Ticket --search subject --search body --field priority:text --field rating:integer
+    kameleon entity create Ticket --search subject:2 --search body --field priority:text --field rating:integer
     """
     types = {}
     for declared in fields:
@@ -34,11 +41,17 @@ def create(app: App, name: str, searchable: tuple[str, ...], fields: tuple[str, 
         if not colon or not field:
             raise click.UsageError(f"--field is NAME:TYPE, such as priority:text, not {declared!r}")
         types[field] = type_
-    made = app.records(create=True).create_entity(name, search=searchable, fields=types)
+    made = app.records(create=True).create_entity(name, search=dict(map(weighted, searchable)), fields=types)
     if app.as_json:
         app.print_json(as_json(made))
     else:
         click.echo(f"made entity {made.name}, searchable: {', '.join(made.searchable)}")
+
+
+def weighted(declared: str) -> tuple[str, int]:
+    """A field and its weight; what follows the last colon is one if it is a number."""
+    field, colon, weight = declared.rpartition(":")
+    return (field, int(weight)) if colon and field and weight.isdecimal() else (declared, 1)
 
 
 @entity.command("list")
@@ -67,12 +80,20 @@ def describe(app: App, name: str) -> None:
     if app.as_json:
         app.print_json(as_json(found))
     else:
-        rows = [(f.name, f.type, "searchable" if f.is_searchable else "") for f in found.fields]
+        rows = [(f.name, f.type, said_of(f)) for f in found.fields]
         app.print_rows(("field", "type", ""), rows)
 
 
 def as_json(entity: Any) -> dict[str, Any]:
     return {
         "name": entity.name,
-        "fields": [{"name": f.name, "type": f.type, "searchable": f.is_searchable} for f in entity.fields],
+        "fields": [
+            {"name": f.name, "type": f.type, "searchable": f.is_searchable, "weight": f.weight} for f in entity.fields
+        ],
     }
+
+
+def said_of(field: Field) -> str:
+    if not field.is_searchable:
+        return ""
+    return f"searchable, weight {field.weight}" if field.weight > 1 else "searchable"

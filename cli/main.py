@@ -23,8 +23,9 @@ from .search import search, similar
 def kameleon() -> None:
     """Hybrid search, keywords and vectors, in the database you already have.
 
-    The database is --database, else KAMELEON_URL, else kameleon.db in the current folder. On PostgreSQL
-    KAMELEON_SCHEMA names the schema of the tables, and KAMELEON_LANGUAGE the text search configuration of a new index.
+    The database is --database, else KAMELEON_URL, else kameleon.db in the current folder. KAMELEON_LANGUAGE is how a
+    new index reads texts (english, simple; on PostgreSQL any text search configuration), and KAMELEON_SCHEMA names the
+    schema of its tables on PostgreSQL.
 
     \b
     kameleon data insert Ticket --from-file tickets.jsonl

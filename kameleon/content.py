@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from .errors import InvalidRecord
+from .errors import InvalidInput, InvalidRecord
 
 MAX_ID_BYTES = 1024
 MAX_ENTITY_BYTES = 255
+MAX_WEIGHT = 10
 
 CJK = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 CJK_RUN = re.compile(f"[{CJK}]+")
@@ -109,6 +110,20 @@ def render(data: Mapping[str, Any], fields: Iterable[str]) -> str:
     """What a record says: its searchable fields in order, one line each; lists are joined, objects too, in the order of
     their names (JSONB keeps no other); empty fields are left out."""
     return "\n".join(text for field in fields if (text := say(data.get(field))))
+
+
+def emphasized(weighted: Iterable[tuple[str, int]]) -> str:
+    """What keywords count again of texts that weigh more than 1."""
+    return " ".join(text for text, weight in weighted if text for _ in range(weight - 1))
+
+
+def field_weights(fields: Iterable[str] | Mapping[str, float]) -> dict[str, int]:
+    """Fields by weight, 1 where none is named. Raises InvalidInput."""
+    named = dict(fields) if isinstance(fields, Mapping) else dict.fromkeys(fields, 1)
+    for field, weight in named.items():
+        if not isinstance(weight, int | float) or weight not in range(1, MAX_WEIGHT + 1):
+            raise InvalidInput(f"the weight of {field!r} is a whole number from 1 to {MAX_WEIGHT}, not {weight!r}")
+    return {field: int(weight) for field, weight in named.items()}
 
 
 def say(value: Any) -> str:

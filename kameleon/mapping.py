@@ -33,14 +33,13 @@ from sqlalchemy.orm import InstanceState, Load, Mapper, Session, aliased
 from sqlalchemy.orm.attributes import get_history
 from sqlalchemy.orm.base import PassiveFlag
 
-from .content import check_entity, normalize, say
+from .content import check_entity, emphasized, field_weights, normalize, say
 from .errors import InvalidInput, InvalidRecord
 from .identity import Identity, is_among, key_attributes, key_names
 from .queue import Put
 from .search.tables import parts
 from .values import Ref
 
-MAX_WEIGHT = 10
 KEYS_A_STATEMENT = 500
 ATTRIBUTE = "__searchable__"
 
@@ -82,15 +81,10 @@ def searchable(
     """
     if isinstance(fields, str) or isinstance(depends_on, str):
         raise InvalidInput("fields and depends_on are lists of names")
-    weights = dict(fields) if isinstance(fields, Mapping) else dict.fromkeys(fields or (), 1)
+    weights = field_weights(fields or ())
     if not weights and content is None:
         raise InvalidInput("searchable(fields=['title', 'body']) or searchable(content=...): one says what the text is")
-    for field, weight in weights.items():
-        if not isinstance(weight, int | float) or weight not in range(1, MAX_WEIGHT + 1):
-            raise InvalidInput(f"the weight of {field!r} is a whole number from 1 to {MAX_WEIGHT}, not {weight!r}")
-    declaration = Declaration(
-        {field: int(weight) for field, weight in weights.items()}, content, when, tuple(depends_on), name
-    )
+    declaration = Declaration(weights, content, when, tuple(depends_on), name)
 
     def declare(cls: T) -> T:
         if name is not None:
@@ -188,8 +182,7 @@ class Mapped:
             raise InvalidRecord(f"content of {self.entity} gives text, not {type(content).__name__}")
         emphasis = ""
         if self._has_weights:
-            weighted = zip(texts, asked.fields.values(), strict=True)
-            emphasis = " ".join(text for text, weight in weighted if text for _ in range(weight - 1))
+            emphasis = emphasized(zip(texts, asked.fields.values(), strict=True))
         try:
             return Put(normalize(content or ""), normalize(emphasis))
         except InvalidRecord as error:

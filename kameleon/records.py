@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, bindparam, select
 
-from .content import check_entity, check_id, normalize, render
+from .content import check_entity, check_id, emphasized, field_weights, normalize, render, say
 from .errors import EntityExists, InvalidInput, InvalidRecord, Outdated, RecordExists, RecordMissing, UnknownEntity
 from .search.catalog import Entity, Field
 from .search.engine import SearchEngine
@@ -79,9 +79,14 @@ class RecordStore:
     # entities
 
     def create_entity(
-        self, name: str, *, search: Sequence[str] = (), fields: Mapping[str, str] | None = None
+        self,
+        name: str,
+        *,
+        search: Sequence[str] | Mapping[str, float] = (),
+        fields: Mapping[str, str] | None = None,
     ) -> Entity:
-        """Declare an entity: `search` names its searchable fields, `fields` maps a name to a type that is checked."""
+        """Declare an entity: `search` names its searchable fields, as a mapping with weights (whole numbers from 1 to
+        10), `fields` maps a name to a type that is checked."""
         types = dict(fields or {})
         if isinstance(search, str):
             raise InvalidInput(f"search is a list of field names; for one, use [{search!r}]")
@@ -93,7 +98,8 @@ class RecordStore:
         names = dict.fromkeys([*search, *types])
         if not search:
             raise InvalidInput(f"{name}: name at least one searchable field")
-        made = tuple(Field(check_field(n), types.get(n, "any"), n in search) for n in names)
+        weights = field_weights(search)
+        made = tuple(Field(check_field(n), types.get(n, "any"), n in weights, weights.get(n, 1)) for n in names)
         entity = Entity(check_entity(name), made)
 
         def attempt() -> Entity:
@@ -423,7 +429,8 @@ def with_fields(entity: Entity, records: Sequence[Mapping[str, Any]]) -> Entity:
 
 
 def record_entry(entity: Entity, id_: str, data: Mapping[str, Any]) -> Entry:
-    return make_entry(Ref(entity.name, id_), render(data, entity.searchable))
+    weighty = [(say(data.get(field.name)), field.weight) for field in entity.fields if field.weight > 1]
+    return make_entry(Ref(entity.name, id_), render(data, entity.searchable), emphasized(weighty))
 
 
 def make_record(row: Any) -> Record:

@@ -644,3 +644,14 @@ def test_the_two_ways_to_a_keyword_score_agree(search: SearchEngine, monkeypatch
     assert len(chosen) == 8
     for hit in chosen:
         assert hit.explanation[0].raw == pytest.approx(raw[hit.id], rel=1e-9)
+
+
+def test_an_index_has_the_language_that_it_was_made_with(make: Make) -> None:
+    search = make(language="simple")
+    search.index_records_batch([("Note", "1", "the running fox"), ("Note", "2", "runs")])
+    assert ids(make().search("running", mode="keyword")) == ["1"]
+    assert ids(make(language="simple").search("the", mode="keyword")) == ["1"]
+    with pytest.raises(InvalidInput, match=r"this index reads texts as '(pg_catalog\.)?simple'"):
+        make(language="english")
+    with pytest.raises(InvalidInput, match="english"):
+        make(language="klingon")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from kameleon.search.fts5 import TextReader, match_any, varints
 from kameleon.search.store import Term
 
-READER = TextReader(sqlite3)
+READER = TextReader(sqlite3, "english")
 
 
 def test_terms_are_the_index_s_own() -> None:

@@ -299,3 +299,16 @@ def test_a_number_is_found_by_itself_wherever_it_stands(records: RecordStore, nu
         {"object.x": number},
     ):
         assert [record.id for record in records.list("N", where=where)] == ["1"]
+
+
+def test_a_word_of_a_weightier_field_counts_for_more(search: SearchEngine) -> None:
+    store = RecordStore(search)
+    store.create_entity("Book", search={"blurb": 1, "title": 3})
+    said = {"title": "whales", "blurb": "a story of the sea"}
+    store.insert("Book", [{"id": "1", "title": "the sea", "blurb": "a story of whales"}, {"id": "2", **said}])
+    assert ids(search.search("whales", entity="Book", mode="keyword")) == ["2", "1"]
+    assert [field.weight for field in store.entity("Book").fields] == [1, 3]
+    (hit,) = search.search("whales", entity="Book", mode="keyword", limit=1)
+    assert hit.matched_text == "a story of the sea\nwhales"
+    with pytest.raises(InvalidInput, match=r"the weight of 'title' is a whole number from 1 to 10, not 0\.5"):
+        store.create_entity("Poem", search={"title": 0.5})

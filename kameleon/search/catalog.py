@@ -18,11 +18,13 @@ ACTIVE, RETIRED, DROPPED = "active", "retired", "dropped"
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """`type` is any, text, integer, number, boolean, list or object; any is not checked."""
+    """`type` is any, text, integer, number, boolean, list or object; any is not checked. A word of a field of `weight`
+    2 counts for keywords as if it stood there twice."""
 
     name: str
     type: str = "any"
     is_searchable: bool = False
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +204,10 @@ class Catalog:
         table = self._entities
         now = datetime.now(UTC)
         definition = {
-            "fields": [{"name": f.name, "type": f.type, "searchable": f.is_searchable} for f in entity.fields]
+            "fields": [
+                {"name": f.name, "type": f.type, "searchable": f.is_searchable, "weight": f.weight}
+                for f in entity.fields
+            ]
         }
         if is_new:
             row = {"name": entity.name, "definition": definition, "created_at": now, "updated_at": now}
@@ -213,7 +218,7 @@ class Catalog:
 
 
 def _fields(definition: Mapping[str, Any]) -> tuple[Field, ...]:
-    return tuple(Field(f["name"], f["type"], f["searchable"]) for f in definition["fields"])
+    return tuple(Field(f["name"], f["type"], f["searchable"], f.get("weight", 1)) for f in definition["fields"])
 
 
 def _generation(row: Any) -> Generation:

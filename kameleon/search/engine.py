@@ -75,10 +75,10 @@ class SearchEngine(Transactions):
 
     Constructing it makes kameleon's tables where they are missing; `create_tables=False` leaves that to migrations.
 
-    `options` belong to the database. SQLite: `vector_search` ("auto", "numpy", "sqlite-vec"). PostgreSQL: `schema`
-    holds the tables (default: the connection's own), `language` is the text search configuration of a new index
-    ("english", "simple", any regconfig; an existing index has its own), `m` and `ef_construction` shape the HNSW index
-    (16, 64), `ef_search` is how far a query looks in it (600).
+    `options` belong to the database. `language` is how a new index reads texts: "english" (default), "simple" (words as
+    they are), on PostgreSQL any text search configuration; an existing index has its own. SQLite: `vector_search`
+    ("auto", "numpy", "sqlite-vec"). PostgreSQL: `schema` holds the tables (default: the connection's own), `m` and
+    `ef_construction` shape the HNSW index (16, 64), `ef_search` is how far a query looks in it (600).
 
     Safe to share between threads; all database work is done on the caller's.
     """

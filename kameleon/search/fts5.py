@@ -14,7 +14,7 @@ from .highlighting import MARKED_CHARACTERS, cjk_pairs, merge, places
 from .store import Spans, Term
 
 WORDS = "unicode61 remove_diacritics 2 categories ''L* N* Co Mn Mc''"
-TOKENIZER = f"porter {WORDS}"
+TOKENIZERS = {"english": f"porter {WORDS}", "simple": WORDS}
 BEFORE, AFTER = "\ue000", "\ue001"
 SENTINELS = str.maketrans({BEFORE: " ", AFTER: " ", "\0": " "})
 
@@ -22,12 +22,12 @@ SENTINELS = str.maketrans({BEFORE: " ", AFTER: " ", "\0": " "})
 class TextReader:
     """Safe to share between threads. `dbapi` is the SQLite driver that the application's engine uses."""
 
-    def __init__(self, dbapi: Any) -> None:
+    def __init__(self, dbapi: Any, language: str) -> None:
         self._lock = Lock()
         self._connection = dbapi.connect(":memory:", check_same_thread=False, isolation_level=None)
         self._connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
         finalize(self, self._connection.close)
-        for name, tokenizer in (("stemmed", TOKENIZER), ("plain", WORDS)):
+        for name, tokenizer in (("stemmed", TOKENIZERS[language]), ("plain", WORDS)):
             self._connection.execute(f"CREATE VIRTUAL TABLE {name} USING fts5(terms, tokenize = '{tokenizer}')")
             self._connection.execute(f"CREATE VIRTUAL TABLE {name}_terms USING fts5vocab({name}, instance)")
 

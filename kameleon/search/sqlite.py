@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 ROWS_A_STATEMENT = 10_000
 POSTINGS = 20_000
+DEFAULT_LANGUAGE = "english"
 LOG_IDS_KEPT = 50_000
 LOG_IDS_A_ENTRY = 10_000
 LOG_PRUNED_EVERY = 64
@@ -77,9 +78,9 @@ CREATE = (
       UNIQUE (entity_name, record_id)
     )
     """,
-    f"""
+    """
     CREATE VIRTUAL TABLE IF NOT EXISTS kdb_search_fts
-    USING fts5(content, terms, content = 'kdb_search', content_rowid = 'id', tokenize = '{fts5.TOKENIZER}')
+    USING fts5(content, terms, content = 'kdb_search', content_rowid = 'id', tokenize = '{tokenizer}')
     """,
     "CREATE VIRTUAL TABLE IF NOT EXISTS kdb_search_vocab USING fts5vocab(kdb_search_fts, row)",
     """
@@ -289,13 +290,21 @@ FAILURES = """
 
 
 class SQLiteStore:
-    """`vector_search`: numpy keeps the embeddings in memory, sqlite-vec reads them on each query; auto takes sqlite-vec
+    """`language` is how a new index reads texts: english (stems, stop words) or simple (words as they are).
+
+    `vector_search`: numpy keeps the embeddings in memory, sqlite-vec reads them on each query; auto takes sqlite-vec
     for a store's first query, where the extension loads, and NumPy from the second on."""
 
-    def __init__(self, engine: Engine, *, vector_search: str = "auto") -> None:
+    def __init__(self, engine: Engine, *, vector_search: str = "auto", language: str | None = None) -> None:
         if vector_search not in VECTOR_SEARCHES:
             raise InvalidInput(f"unknown vector_search {vector_search!r}. Known: {', '.join(VECTOR_SEARCHES)}")
+        if language is not None and language not in fts5.TOKENIZERS:
+            raise InvalidInput(
+                f"SQLite has no language {language!r:.60}. It has: {', '.join(fts5.TOKENIZERS)}; PostgreSQL has others"
+            )
         self.tables = Tables()
+        self._wanted_language = language
+        self._language = language or DEFAULT_LANGUAGE
         self._engine = engine
         self._vector_search = vector_search
         self._mirrors: dict[tuple[int, str], Mirror] = {}
@@ -306,16 +315,25 @@ class SQLiteStore:
     def check(self, connection: Connection, *, with_vectors: bool) -> bool:
         if connection.execute(HAS_SCHEMA).first() is None:
             return False
-        meta = self.tables.meta
-        return is_current(connection.scalar(select(meta.c.value).where(meta.c.key == "schema_version")))
+        settings = {row.key: row.value for row in connection.execute(select(self.tables.meta))}
+        is_new_enough = is_current(settings.get("schema_version"))
+        self._language = settings.get("language", DEFAULT_LANGUAGE)
+        if self._wanted_language not in (None, self._language):
+            raise InvalidInput(
+                f"this index reads texts as {self._language!r}; language={self._wanted_language!r} would not find "
+                "them. Leave language out, or make an index of your own in another file"
+            )
+        return is_new_enough
 
     def create(self, connection: Connection, *, with_vectors: bool) -> None:
         self.tables.metadata.create_all(connection)
+        tokenizer = fts5.TOKENIZERS[self._language]
         for statement in CREATE:
-            connection.execute(text(statement))
+            connection.execute(text(statement.format(tokenizer=tokenizer)))
         meta = self.tables.meta
-        connection.execute(meta.delete().where(meta.c.key == "schema_version"))
-        connection.execute(meta.insert(), {"key": "schema_version", "value": str(SCHEMA_VERSION)})
+        connection.execute(meta.delete().where(meta.c.key.in_(["schema_version", "language"])))
+        settings = {"schema_version": str(SCHEMA_VERSION), "language": self._language}
+        connection.execute(meta.insert(), [{"key": key, "value": value} for key, value in settings.items()])
 
     def lock_registry(self, connection: Connection, *, is_first: bool = False) -> None:
         """Whoever writes is alone already."""
@@ -584,7 +602,7 @@ class SQLiteStore:
 
     def _known_terms(self, connection: Connection, query: str) -> tuple[list[Term], bool]:
         """The query's terms that the index has, rarest first, and whether these are all of them."""
-        read = telling(self._reader.terms(analyze(query)))
+        read = self._telling(self._reader.terms(analyze(query)))
         asked = {term.stem: term for term in read[:QUERY_WORDS]}
         whole = json.dumps([stem for stem in asked if fts5.is_whole(stem)])
         counts = {row.term: row.doc for row in connection.execute(TERM_ROWS, {"terms": whole})}
@@ -600,12 +618,15 @@ class SQLiteStore:
         rows, *lengths = fts5.varints(block) if block else [0]
         return max(rows, 1), max(sum(lengths), 1)
 
+    def _telling(self, terms: Sequence[Term]) -> Sequence[Term]:
+        return telling(terms) if self._language == DEFAULT_LANGUAGE else terms
+
     @cached_property
     def _reader(self) -> fts5.TextReader:
-        return fts5.TextReader(self._engine.dialect.dbapi)
+        return fts5.TextReader(self._engine.dialect.dbapi, self._language)
 
     def spans(self, connection: Connection, query: str, texts: Sequence[str]) -> list[Spans]:
-        return self._reader.spans(query, telling(self._reader.terms(query))[:QUERY_TERMS], texts)
+        return self._reader.spans(query, self._telling(self._reader.terms(query))[:QUERY_TERMS], texts)
 
     # by_vector
 

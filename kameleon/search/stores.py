@@ -22,7 +22,7 @@ class StoreOptions(TypedDict, total=False):
 
 HOMES = {"sqlite": (".sqlite", "SQLiteStore"), "postgresql": (".postgresql", "PostgreSQLStore")}
 OPTIONS = {
-    "sqlite": ("vector_search",),
+    "sqlite": ("vector_search", "language"),
     "postgresql": ("schema", "language", "m", "ef_construction", "ef_search"),
 }
 
