@@ -10,7 +10,7 @@ commits.
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -24,7 +24,8 @@ from .identity import primary_key
 from .mapping import Mapped, Mappings
 from .queue import DROP, LOAD, Change, Put, Queue
 from .search.columns import ClassFields
-from .search.criteria import as_condition
+from .search.criteria import as_condition, with_words
+from .search.syntax import parse
 from .search.writing import Indexing, check_indexing
 from .tracking import Tracking
 from .values import IndexReport, Ref, ids_by_entity
@@ -416,10 +417,21 @@ class Sessions:
         ((mapped, cls),) = narrow
         return names, (mapped, cls, true() if where is None else as_condition(where, cls))
 
-    def fields(self, asked: Sequence[object]) -> ClassFields | None:
+    def class_fields(self, asked: Sequence[object]) -> ClassFields | None:
         """The columns of the class that is searched, where it is one alone."""
         mapped = self.mappings.of(asked[0]) if len(asked) == 1 and isinstance(asked[0], type) else None
         return ClassFields(mapped, asked[0], self.search.store.id_text) if mapped else None  # type: ignore[arg-type]
+
+    def columns(self, asked: Sequence[object]) -> Collection[str]:
+        """What a query may name of a class that is asked alone."""
+        (one, *others) = asked
+        mapped = self.mappings.of(one) if isinstance(one, type) and not others else None
+        return () if mapped is None else tuple(one.__mapper__.column_attrs.keys())  # type: ignore[attr-defined]
+
+    def saying(self, query: str, asked: Sequence[object], where: Any, fields: Collection[str]) -> Any:
+        """`where` and what the query says of columns."""
+        said = parse(query, fields).fields if fields else ()
+        return with_words(where, asked[0], said) if said else where
 
     # connections
 

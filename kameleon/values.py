@@ -73,8 +73,9 @@ class QueryPlan:
     """How a query was answered.
 
     `legs` names what ran, with milliseconds; `terms` are the query's terms as the index holds them, `candidate_terms`
-    those that chose candidates; `rows_scanned` is how many records each leg looked at, as far as that is known;
-    `is_query_cached` says that the query's embedding was at hand; `note` says in words what was left out and why.
+    those that chose candidates; `corrections` are words that no record has, and those that keywords took for them;
+    `rows_scanned` is how many records each leg looked at, as far as that is known; `is_query_cached` says that the
+    query's embedding was at hand; `note` says in words what was left out and why.
     """
 
     mode: str
@@ -88,6 +89,7 @@ class QueryPlan:
     rows_scanned: Mapping[str, int] = field(default_factory=dict)
     is_query_cached: bool = False
     note: str = ""
+    corrections: Mapping[str, str] = field(default_factory=dict)
 
 
 class SearchResults(list[SearchResult]):

@@ -5,7 +5,7 @@ application's own statements bind it.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import (
@@ -13,9 +13,11 @@ from sqlalchemy import (
     Connection,
     Engine,
     Select,
+    Text,
     TextClause,
     and_,
     bindparam,
+    cast,
     false,
     func,
     not_,
@@ -77,6 +79,12 @@ def as_condition(where: object, cls: type) -> ColumnElement[bool]:
         )
     parsed = parse_filter(where)
     return true() if parsed is None else _condition(parsed, cls)
+
+
+def with_words(where: object, cls: Any, said: Iterable[tuple[str, str]]) -> ColumnElement[bool]:
+    """`where`, and each (column, words) said by that column."""
+    conditions = [cast(getattr(cls, name), Text).icontains(words, autoescape=True) for name, words in said]
+    return and_(true() if where is None else as_condition(where, cls), *conditions)
 
 
 def _condition(asked: Filter, cls: type) -> ColumnElement[bool]:

@@ -28,11 +28,12 @@ from .building import Building
 from .catalog import Catalog, Entity, active, mismatch
 from .filling import Filling
 from .filters import parse_filter
-from .query import Query, SearchOptions, ask
+from .query import Query, SearchOptions, ask, check_text
 from .retrieval import Embed, Retriever
 from .services import AskedAhead, Services
 from .store import Among, Entry, State, Store
 from .stores import StoreOptions, make_store
+from .syntax import may_name_field
 from .transactions import Transactions
 from .waiting import Patience, off_the_loop
 from .writing import Ahead, Indexing, Plan, Progress, Writer, check_indexing, entries, make_entry
@@ -469,7 +470,8 @@ class SearchEngine(Transactions):
     ) -> SearchResults:
         """The best records for a query, best first, scores 0..1 relative to the best there could be in each leg.
 
-        Any string is a query. `entity` is a name or a mapped class, `entities` several. `options`:
+        Any string is a query; `"exact phrase"`, `-word`, `prefix*` and `field:word` say more of it. `entity` is a name
+        or a mapped class, `entities` several. `options`:
 
         `limit` (10) hits after the first `offset` (0), or after the page whose `cursor` is given: then no hit of an
         earlier page comes again, whatever was written in between. `min_score` (0) leaves out hits below it. `where`
@@ -486,7 +488,7 @@ class SearchEngine(Transactions):
         with mode="vector" also NoProvider, ModelMismatch, ProviderUnavailable, where hybrid answers by keywords alone
         and says so in `plan.note`.
         """
-        asked = self._asked(query, entity, entities, **options)
+        asked = self._asked(query, entity, entities, connection, **options)
         return self._answer(asked, self.services.asking_ahead(asked, connection), connection)
 
     def similar(
@@ -507,7 +509,7 @@ class SearchEngine(Transactions):
         if not found:
             raise RecordMissing(f"{name} {ref.id!r:.80} is not in the index, so nothing can be similar to it")
         content = found[0].content[:SIMILAR_CHARACTERS]
-        asked = self._asked(content, None, [entity] if entities is None else entities, like=ref, **options)
+        asked = self._asked(content, None, [entity] if entities is None else entities, connection, like=ref, **options)
         return self._answer(asked, AskedAhead(self.services), connection)
 
     def _answer(self, asked: Query, embed: "Embed", connection: Connection | None) -> SearchResults:
@@ -521,23 +523,27 @@ class SearchEngine(Transactions):
         query: str,
         entity: object,
         entities: Iterable[object] | None,
+        connection: Connection | None,
         like: Ref | None = None,
         **options: Unpack[SearchOptions],
     ) -> Query:
         if isinstance(entities, str):
             raise InvalidInput(f"entities is a list of names; for one, use entity={entities!r}")
         names: list[object] = [*([] if entity is None else [entity]), *(entities or ())]
-        where = options.get("where")
-        among = fields = None
+        typed, where = check_text(query), options.get("where")
+        fields = () if like else self._fields(typed, names, connection)
+        among = columns = None
         if any(isinstance(name, type) for name in names) or not (where is None or isinstance(where, Mapping)):
-            fields = self.sessions.fields(names)
+            columns = self.sessions.class_fields(names)
+            where = self.sessions.saying(typed, names, where, fields)
             names, among = self.sessions.scope(names, where)
         options["where"] = where if among is None else None
         return ask(
-            query,
+            typed,
+            fields=fields,
             entities=names,
             among=None if among is None else self._among(*among),
-            fields=fields,
+            columns=columns,
             like=like,
             **options,
         )
@@ -568,6 +574,18 @@ class SearchEngine(Transactions):
     async def aselect(self, cls: type[T], query: str, **options: Unpack[SearchOptions]) -> Select[tuple[T]]:
         """`select` for coroutines: the search is done on a thread."""
         return await asyncio.to_thread(partial(self.select, cls, query, **options))
+
+    def _fields(self, query: str, names: Sequence[object], connection: Connection | None) -> Collection[str]:
+        """Those that a query may name: of a mapped class that is asked alone, or of the record store's entities. Looked
+        up before the query is embedded."""
+        if not may_name_field(query):
+            return ()
+        if any(isinstance(name, type) for name in names):
+            return self.sessions.columns(names)
+        with self.visiting(connection) as conn:
+            declared = self.catalog.entities(conn)
+        asked = [entity for name, entity in declared.items() if not names or name in names]
+        return {name for entity in asked for name in entity.field_names}
 
     def _among(self, mapped: "Mapped", cls: type, where: ColumnElement[bool]) -> Among:
         from .criteria import compiled

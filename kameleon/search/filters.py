@@ -15,6 +15,7 @@ from ..errors import InvalidFilter
 
 COMPARISONS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$contains")
 ORDERED = ("$gt", "$gte", "$lt", "$lte")
+SAYS = "says"
 GROUPS = ("$and", "$or", "$not")
 MAX_DEPTH = 32
 MAX_MEMBERS = 200
@@ -22,6 +23,8 @@ MAX_MEMBERS = 200
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
+    """`operator` is one of COMPARISONS, or SAYS of a query's `field:word`."""
+
     path: tuple[str, ...]
     operator: str
     value: Any

@@ -96,7 +96,12 @@ def raw(stem: str) -> bytes:
 
 def match_any(terms: Iterable[Term]) -> str:
     """An FTS5 query for any of the terms. They are quoted: nothing in them is an operator or names a column."""
-    return " OR ".join('"' + term.surface.replace('"', '""') + '"' for term in terms)
+    return " OR ".join(quoted(term.surface) for term in terms)
+
+
+def quoted(words: str) -> str:
+    """A phrase, whatever stands in it."""
+    return '"' + words.replace('"', '""') + '"'
 
 
 def marks(marked: str) -> Iterable[tuple[int, int]]:

@@ -8,6 +8,7 @@ number, over π²/6: a number of its own for each count up to the 255 positions 
 read back from it. Unnesting the tsvector for the same takes three times as long.
 """
 
+import re
 import time
 from array import array
 from collections import Counter
@@ -37,13 +38,13 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ..content import analyze
+from ..content import CJK_RUN, analyze, lost_terms
 from ..errors import InvalidInput, StorageError, VectorsUnavailable
 from ..values import BUILDING, Failure, Generation, IndexStatus, Ref
 from . import claims, pgwire, postgresql_triggers
 from . import postgresql_sql as sql
 from .bm25 import K1, QUERY_TERMS, QUERY_WORDS, B, best_first, cheapest, weight
-from .filters import Filter, condition
+from .filters import Filter, bind, condition
 from .highlighting import MARKED_CHARACTERS, cjk_pairs, merge, places
 from .pgwire import Packed, adapt, driver_of
 from .postgresql_errors import storage_error
@@ -361,6 +362,7 @@ class PostgreSQLStore(Health):
 
     def prepare_search(self, connection: Connection) -> None:
         """For this transaction alone. Plans are made for the terms at hand; compiling one costs more than it saves."""
+        self._reader(connection)
         self._set(connection, "jit = off", "plan_cache_mode = force_custom_plan")
 
     def _set(self, connection: Connection, *settings: str) -> None:
@@ -369,9 +371,9 @@ class PostgreSQLStore(Health):
         connection.exec_driver_sql("; ".join(f"SET LOCAL {setting}" for setting in settings))
 
     def by_keyword(self, connection: Connection, query: str, scope: Scope, *, limit: int, enough: int) -> Candidates:
-        terms, totals, is_whole = self._known_terms(connection, query)
+        terms, totals, unknown, is_whole = self._known_terms(connection, query)
         if not terms:
-            return Candidates({}, is_exact=is_whole)
+            return Candidates({}, is_exact=is_whole, unknown=unknown)
         chosen = cheapest(terms, POSTINGS)
         where, binds = self._scope_sql(scope, "s")
         binds |= {"limit": limit, "chosen": any_of(chosen), **self._bm25_binds(chosen, totals, "chosen")}
@@ -394,14 +396,16 @@ class PostgreSQLStore(Health):
             totals=totals,
             how="tsvector",
             scanned=sum(term.rows for term in chosen),
+            unknown=unknown,
         )
 
-    def _known_terms(self, connection: Connection, query: str) -> tuple[list[Term], Totals, bool]:
-        """The query's terms that the index has, rarest first, the index's totals, and whether these are all terms."""
+    def _known_terms(self, connection: Connection, query: str) -> tuple[list[Term], Totals, tuple[str, ...], bool]:
+        """The query's terms that the index has, rarest first, the index's totals, the words that it has not (stop words
+        among them), and whether these are all terms."""
         times = Counter(word.lower() for word in self._reader(connection).asked(analyze(query)))
         words = list(times)[:QUERY_WORDS]
         if not words:
-            return [], Totals(1, 1, 0.0), True
+            return [], Totals(1, 1, 0.0), (), True
         known = self._totals
         is_due = known is None or time.monotonic() > known.until
         if known is not None and is_due:
@@ -415,7 +419,9 @@ class PostgreSQLStore(Health):
             known = known._replace(until=known.until + known.lag)
             if known.rows > ALWAYS_COUNTED and not connection.info.get("kameleon_visited"):
                 self._totals = known
-        return terms, known or Totals(1, 1, 0.0), len(times) <= QUERY_WORDS
+        there = {row.place for row in found}
+        unknown = tuple(word for place, word in enumerate(words, 1) if place not in there)
+        return terms, known or Totals(1, 1, 0.0), unknown, len(times) <= QUERY_WORDS
 
     @staticmethod
     def _bm25_binds(terms: Sequence[Term], totals: Totals, name: str) -> dict[str, Any]:
@@ -459,10 +465,11 @@ class PostgreSQLStore(Health):
         (packed,) = packed_for(generation, [vector.tobytes()])
         binds |= {"vector": Packed(packed or b""), "limit": limit, "hnsw": self._hnsw(generation)}
         ctes, wide = [sql.INDEX, sql.NEAR, sql.WHOLE, sql.NEAREST], {"if_wide": "", "and_wide": ""}
-        if scope.filter is not None or scope.among is not None:
+        has_said = bool(scope.phrases or scope.excluded)
+        if scope.filter is not None or scope.among is not None or has_said:
             ctes = [
                 sql.INDEX,
-                sql.ALLOWED if scope.filter else sql.ALLOWED_AMONG,
+                sql.ALLOWED_SAID if has_said else sql.ALLOWED if scope.filter else sql.ALLOWED_AMONG,
                 sql.NEAR,
                 sql.WHOLE,
                 sql.FEW,
@@ -471,6 +478,7 @@ class PostgreSQLStore(Health):
             wide = {"if_wide": f" WHERE {sql.IS_WIDE}", "and_wide": f" AND {sql.IS_WIDE}", "is_wide": sql.IS_WIDE}
             wide["condition"] = self._record_condition(scope.filter, scope.entities, binds) if scope.filter else ""
             wide["among"] = scope.among.sql if scope.among else ""
+            wide["said"] = self._scope_sql(scope, "s")[0] if has_said else ""
             binds["narrow"] = NARROW
         distance, score, others = self._format(sql.DISTANCE, generation), "NULL", ""
         if keyword.terms:
@@ -687,7 +695,41 @@ class PostgreSQLStore(Health):
         if scope.among is not None:
             asked.append(f"{alias}.record_id IN ({scope.among.sql})")
             binds |= scope.among.binds
+        said = self._said(scope, binds)
+        if said and alias == "s":
+            asked.append(said)
+        elif said:
+            asked.append(
+                f"EXISTS (SELECT 1 FROM {self._names['search']} AS s WHERE s.entity_name = {alias}.entity_name "
+                f"AND s.record_id = {alias}.record_id AND {said})"
+            )
         return " AND ".join(asked) or "true", binds
+
+    def _said(self, scope: Scope, binds: dict[str, Any]) -> str:
+        """Which phrases stand in the content of `s`, and which do not."""
+        return " AND ".join(
+            f"{wanted}({said})"
+            for wanted, phrases in (("", scope.phrases), ("NOT ", scope.excluded))
+            for said in (self._says(phrase, binds) for phrase in phrases)
+            if said
+        )
+
+    def _says(self, phrase: str, binds: dict[str, Any]) -> str:
+        """Empty where it has no words. Chinese, Japanese and Korean are looked for by their characters, which stand one
+        after another among the terms; a phrase of stop words, and one in a text too long for its places to be kept, as
+        it is written."""
+        if self._words is None:
+            return ""
+        runs = CJK_RUN.findall(phrase)
+        phrases = [" ".join(run) for run in runs] or [" ".join(self._words.asked(phrase))]
+        codes = "" if runs else " ".join(self._words.asked(lost_terms(phrase)))
+        if not any(phrases):
+            return ""
+        written, coded = bind(binds, verbatim(phrase)), bind(binds, codes)
+        said = [self._format(sql.SAYS, words=bind(binds, words), codes=coded, verbatim=written) for words in phrases]
+        if runs and runs != [phrase]:
+            said.append(f"s.content ~* {written}")
+        return " AND ".join(said)
 
     def _record_condition(self, filter_: Filter, entities: Sequence[str], binds: dict[str, Any]) -> str:
         """The same on `kdb_records`, `:scope` being bound."""
@@ -737,6 +779,14 @@ def pairs_of(refs: Iterable[Ref]) -> dict[str, list[str]]:
 def quoted(lexeme: str) -> str:
     """A lexeme as a tsquery of itself: nothing in it is an operator."""
     return "'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def verbatim(phrase: str) -> str:
+    """A pattern of the phrase's words with anything but letters and digits between them."""
+    words = re.findall(r"[^\W_]+", phrase)
+    before, after = ("" if CJK_RUN.match(end) else "[^[:alnum:]]" for end in (words[0][0], words[-1][-1]))
+    between = "[^[:alnum:]]+".join(words)
+    return (f"(^|{before})" if before else "") + between + (f"($|{after})" if after else "")
 
 
 def any_of(terms: Iterable[Term]) -> str:

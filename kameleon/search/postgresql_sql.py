@@ -207,6 +207,19 @@ ALLOWED_AMONG = """allowed AS MATERIALIZED (
       SELECT n.entity_name, a.record_id
       FROM unnest(CAST(:scope AS text[])) AS n(entity_name) CROSS JOIN ({among}) AS a(record_id) LIMIT :narrow
     )"""
+ALLOWED_SAID = """allowed AS MATERIALIZED (
+      SELECT s.entity_name, s.record_id FROM {search} AS s WHERE {said} LIMIT :narrow
+    )"""
+# The tsquery of all words finds the records by the index; `fitting` has moved the words of a long text about.
+SAYS = """(
+      (numnode(plainto_tsquery({language}, {words})) = 0 OR s.terms @@ plainto_tsquery({language}, {words}))
+      AND (numnode(plainto_tsquery({language}, {codes})) = 0 OR s.terms @@ plainto_tsquery({language}, {codes}))
+      AND CASE
+        WHEN numnode(phraseto_tsquery({language}, {words})) = 0 OR s.n_terms >= 16383 OR length(s.content) >= 50000
+        THEN s.content ~* {verbatim}
+        ELSE s.terms @@ phraseto_tsquery({language}, {words})
+      END
+    )"""
 DISTANCE = "e.embedding {ip} CAST(:vector AS {vector})"
 NEAR = """near AS MATERIALIZED (
       SELECT n.*, (SELECT is_there FROM index) AS is_hnsw FROM (SELECT 1{if_wide}) AS is_open CROSS JOIN LATERAL (

@@ -6,10 +6,11 @@ Paths are strict: one never goes into a list by itself, as SQLite's do not.
 from collections.abc import Sequence
 from typing import Any
 
-from .filters import ORDERED, Comparison, bind
+from .filters import ORDERED, SAYS, Comparison, bind
 from .tables import digits, dump
 
 MAX_FLOAT = "1.7976931348623157e308"
+START, END = "(^|[^a-z0-9])", "($|[^a-z0-9])"
 
 
 def comparison(asked: Comparison, binds: dict[str, Any]) -> str:
@@ -30,6 +31,8 @@ def comparison(asked: Comparison, binds: dict[str, Any]) -> str:
             return f"{value} IS {'NOT ' if asked.value else ''}NULL"
         case "$contains":
             return contains(value, asked.value, binds)
+        case _ if asked.operator == SAYS:
+            return says(asked.path, asked.value, binds)
     sign = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))[asked.operator]
     if isinstance(asked.value, str):
         return when(value, "string", f"({value} #>> '{{}}') COLLATE \"C\" {sign} {bind(binds, asked.value)}")
@@ -74,3 +77,15 @@ def number(value: str, wanted: float) -> str:
     if isinstance(wanted, float):
         return f"CAST(least(greatest({exact}, -{MAX_FLOAT}), {MAX_FLOAT}) AS float8)"
     return exact
+
+
+def says(path: tuple[str, ...], words: str, binds: dict[str, Any]) -> str:
+    """Whether a text or a number in the field holds the words as whole ones."""
+    inner = bind(binds, "strict $" + "".join(f'."{name}"' for name in path) + ".**")
+    quoted = "".join(rf"\{c}" if c.isascii() and not c.isalnum() else c for c in words)
+    before, after = (end.isascii() and end.isalnum() for end in (words[0], words[-1]))
+    pattern = bind(binds, (START if before else "") + quoted + (END if after else ""))
+    return (
+        f"EXISTS (SELECT 1 FROM jsonb_path_query(kdb_records.data, CAST({inner} AS jsonpath), '{{}}', true) AS item "
+        f"WHERE jsonb_typeof(item) IN ('string', 'number') AND item #>> '{{}}' ~* {pattern})"
+    )

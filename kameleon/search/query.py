@@ -1,6 +1,6 @@
 """What was asked, checked once at the door."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -11,6 +11,7 @@ from ..values import Ref
 from .ordering import Sort, read_sort
 from .paging import Cursor, first_page, read_cursor
 from .reranking import RERANKED, Reranker, check_reranker
+from .syntax import Asked, parse
 
 if TYPE_CHECKING:
     from .store import Among, Fields
@@ -45,10 +46,12 @@ class SearchOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Query:
-    """`entities` empty means all. `fields` reads the fields of a mapped class, None stands for the record store's.
-    `like` is the record that others are to be similar to; `text` is its own then."""
+    """`raw` is what was typed, `text` what ranks of it, `asked` its conditions. `entities` empty means all. `columns`
+    reads the fields of a mapped class, None stands for the record store's. `like` is the record that others are to be
+    similar to; `text` is its own then."""
 
-    text: str
+    asked: Asked
+    raw: str
     entities: tuple[str, ...] = ()
     limit: int = 10
     offset: int = 0
@@ -64,9 +67,13 @@ class Query:
     rerank_top: int = RERANKED
     explain: bool = False
     among: "Among | None" = None
-    fields: "Fields | None" = None
+    columns: "Fields | None" = None
     like: Ref | None = None
     page: Cursor = NO_PAGE
+
+    @property
+    def text(self) -> str:
+        return self.asked.text
 
     @property
     def says_something(self) -> bool:
@@ -86,12 +93,19 @@ class Query:
     @property
     def reads_records(self) -> bool:
         """Whether the declared fields of the record store have to be known."""
-        return bool(self.where) or (self.fields is None and bool(self.facets or self.sort))
+        return bool(self.where) or (self.columns is None and bool(self.facets or self.sort))
+
+
+def check_text(text: object) -> str:
+    if not isinstance(text, str):
+        raise InvalidInput(f"a query is text, not {type(text).__name__}")
+    return normalize(text)
 
 
 def ask(
     text: object,
     *,
+    fields: Collection[str] = (),
     entities: Iterable[object] = (),
     limit: int = 10,
     offset: int = 0,
@@ -108,12 +122,11 @@ def ask(
     rerank_top: int = RERANKED,
     explain: bool = False,
     among: "Among | None" = None,
-    fields: "Fields | None" = None,
+    columns: "Fields | None" = None,
     like: Ref | None = None,
 ) -> Query:
-    """A checked Query. Raises InvalidInput, naming what is possible."""
-    if not isinstance(text, str):
-        raise InvalidInput(f"a query is text, not {type(text).__name__}")
+    """A checked Query; `fields` are those that it may name. Raises InvalidInput, naming what is possible."""
+    typed = check_text(text)
     if mode not in MODES:
         raise InvalidInput(f"unknown mode {mode!r}. Known: {', '.join(MODES)}")
     check_whole("limit", limit, 1)
@@ -131,10 +144,9 @@ def ask(
         raise InvalidInput("sort and rerank both say the order: leave one out")
     check_reranker(rerank)
     names = tuple(dict.fromkeys(check_entity(name) for name in entities))
-    text = normalize(text)
     first = first_page(
         (
-            text,
+            typed,
             names,
             where,
             among and (among.sql, [bind.value for bind in among.binds.values()]),
@@ -145,7 +157,8 @@ def ask(
         )
     )
     query = Query(
-        text=text,
+        asked=Asked(typed) if like else parse(typed, fields),
+        raw=typed,
         entities=names,
         limit=limit,
         offset=offset,
@@ -161,7 +174,7 @@ def ask(
         rerank_top=rerank_top,
         explain=explain,
         among=among,
-        fields=fields,
+        columns=columns,
         like=like,
         page=first if cursor is None else read_cursor(cursor, first),
     )

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from ..errors import ModelMismatch, NoProvider, ProviderError, TextRefused, UnknownEntity, VectorsUnavailable
 from ..values import Generation, LegScore, QueryPlan, Ref, SearchResult, SearchResults
 from .catalog import Entity, of_fingerprint, unread
-from .filters import Filter, parse_filter, path_of
+from .filters import SAYS, Comparison, Filter, Group, parse_filter, path_of
 from .fusion import Leg, fuse
 from .highlighting import sentences
 from .ordering import by_field, by_group
@@ -83,7 +83,8 @@ class Retriever:
         self._note = note
 
     def search(self, connection: Connection, query: Query) -> SearchResults:
-        scope = Scope(query.entities, self._filter(query), query.among)
+        asked = query.asked
+        scope = Scope(query.entities, self._filter(query), query.among, asked.phrases, asked.excluded)
         self._check_fields(query)
         answer = Answer()
         self._store.prepare_search(connection)
@@ -181,7 +182,7 @@ class Retriever:
     def _sorted(self, connection: Connection, query: Query, ranking: Ranking) -> Ranking:
         assert query.sort is not None  # noqa: S101 - the caller looked
         refs = [ranking.refs[key] for key in ranking.keys]
-        values = (query.fields or self._store).values(connection, refs, query.sort.field)
+        values = (query.columns or self._store).values(connection, refs, query.sort.field)
         by_key = {key: values.get(ref) for key, ref in zip(ranking.keys, refs, strict=True)}
         return replace(ranking, keys=by_field(ranking.keys, by_key, query.sort))
 
@@ -205,7 +206,7 @@ class Retriever:
         put_forward = [key for key in ranking.refs if ranking.scores[key] >= query.min_score]
         terms = () if query.min_score or query.mode == "vector" else answer.keyword.terms
         matches = self._store.matches(terms, scope, put_forward)
-        fields = query.fields or self._store
+        fields = query.columns or self._store
         start = time.perf_counter()
         counted = {name: dict(fields.facet(connection, matches, name, FACET_VALUES)) for name in query.facets}
         total = self._store.count(connection, matches)
@@ -215,13 +216,17 @@ class Retriever:
     def _check_fields(self, query: Query) -> None:
         """Raises InvalidFilter for a field that the asked entities of the record store do not have."""
         asked = [*query.facets, *([query.sort.field] if query.sort else [])]
-        if asked and query.fields is None:
+        if asked and query.columns is None:
             known = self._declared(query, "facets and sort look")
             for name in asked:
                 path_of(name, known)
 
     def _filter(self, query: Query) -> Filter | None:
-        return parse_filter(query.where, self._declared(query, "`where` looks")) if query.where else None
+        where = parse_filter(query.where, self._declared(query, "`where` looks")) if query.where else None
+        said = query.asked.fields if query.among is None else ()
+        members = [] if where is None else [where]
+        members += [Comparison((field,), SAYS, words) for field, words in said]
+        return Group("$and", tuple(members)) if len(members) > 1 else next(iter(members), None)
 
     def _declared(self, query: Query, who: str) -> set[str]:
         """The fields of the asked entities in the record store. Raises UnknownEntity."""

@@ -20,12 +20,12 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
-from ..content import analyze, lost_terms
+from ..content import CJK_RUN, analyze, lost_terms
 from ..errors import DatabaseLocked, InvalidInput, KameleonError, SchemaMissing, StorageError
 from ..values import Failure, Generation, IndexStatus, Ref
 from . import claims, fts5, sqlite_health, sqlite_triggers
 from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, weight
-from .filters import Filter, condition
+from .filters import Filter, bind, condition
 from .sqlite_where import comparison, json_path
 from .store import (
     Cached,
@@ -558,7 +558,7 @@ class SQLiteStore:
     # by_keyword
 
     def by_keyword(self, connection: Connection, query: str, scope: Scope, *, limit: int, enough: int) -> Candidates:
-        terms, is_whole = self._known_terms(connection, query)
+        terms, unknown, is_whole = self._known_terms(connection, query)
         chosen = cheapest(terms, POSTINGS)
         where, binds = self._scope_sql(scope)
         statement = text(
@@ -581,6 +581,7 @@ class SQLiteStore:
             chosen_by=tuple(chosen),
             how="fts5",
             scanned=sum(term.rows for term in chosen),
+            unknown=unknown,
         )
 
     def prepare_search(self, connection: Connection) -> None:
@@ -600,8 +601,8 @@ class SQLiteStore:
         }
         return {key: score for key, score in scores.items() if score > 0}
 
-    def _known_terms(self, connection: Connection, query: str) -> tuple[list[Term], bool]:
-        """The query's terms that the index has, rarest first, and whether these are all of them."""
+    def _known_terms(self, connection: Connection, query: str) -> tuple[list[Term], tuple[str, ...], bool]:
+        """The query's terms that the index has, rarest first, the words that it has not, and whether these are all."""
         read = self._telling(self._reader.terms(analyze(query)))
         asked = {term.stem: term for term in read[:QUERY_WORDS]}
         whole = json.dumps([stem for stem in asked if fts5.is_whole(stem)])
@@ -610,7 +611,8 @@ class SQLiteStore:
             if not fts5.is_whole(stem) and (rows := connection.scalar(BROKEN_TERM_ROWS, {"term": fts5.raw(stem)})):
                 counts[stem] = rows
         known = [replace(asked[stem], rows=rows) for stem, rows in counts.items()]
-        return sorted(known, key=lambda term: (term.rows, term.stem)), len(read) <= QUERY_WORDS
+        unknown = tuple(term.surface for stem, term in asked.items() if stem not in counts)
+        return sorted(known, key=lambda term: (term.rows, term.stem)), unknown, len(read) <= QUERY_WORDS
 
     def _totals(self, connection: Connection) -> tuple[int, int]:
         """Rows and terms in the whole index, from FTS5's averages record."""
@@ -925,7 +927,25 @@ class SQLiteStore:
         if scope.among is not None:
             parts_.append(f"s.record_id IN ({scope.among.sql})")
             binds |= scope.among.binds
+        for wanted, texts in (("", scope.phrases), ("NOT ", scope.excluded)):
+            parts_ += [f"{wanted}({said})" for said in (self._says(texts_, binds) for texts_ in texts) if said]
         return " AND ".join(parts_) or "1", binds
+
+    def _says(self, phrase: str, binds: dict[str, Any]) -> str:
+        """Whether a record's content has the phrase; empty where it has no words. Chinese, Japanese and Korean are
+        looked for by their characters, which stand one after another among the terms."""
+        runs = CJK_RUN.findall(phrase)
+        if not runs and not self._reader.terms(phrase):
+            return ""
+        asked = [("terms", " ".join(run)) for run in runs] or [
+            ("content", phrase),
+            *(("terms", code) for code in lost_terms(phrase).split()),
+        ]
+        match = bind(binds, " AND ".join(f"{{{column}}} : {fts5.quoted(words)}" for column, words in asked))
+        said = f"s.id IN (SELECT rowid FROM kdb_search_fts WHERE kdb_search_fts MATCH {match})"
+        if runs and runs != [phrase]:
+            said += f" AND instr(lower(s.content), lower({bind(binds, phrase)})) > 0"
+        return said
 
 
 def keyword_terms(content: str, emphasis: str) -> str:

@@ -6,8 +6,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .filters import ORDERED, Comparison, bind
+from .filters import ORDERED, SAYS, Comparison, bind
 from .tables import dump
+
+EDGE = "[^a-z0-9]"
 
 
 def comparison(asked: Comparison, binds: dict[str, Any]) -> str:
@@ -27,6 +29,8 @@ def comparison(asked: Comparison, binds: dict[str, Any]) -> str:
             return f"{kind} IS {'NOT ' if asked.value else ''}NULL"
         case "$contains":
             return contains(value, kind, path, asked.value, binds)
+        case _ if asked.operator == SAYS:
+            return says(path, asked.value, binds)
     signs = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))
     kinds = "('text')" if isinstance(asked.value, str) else "('integer', 'real')"
     return f"({kind} IN {kinds} AND {value} {signs[asked.operator]} {bind(binds, asked.value)})"
@@ -69,3 +73,14 @@ def contains(value: str, kind: str, path: str, wanted: Any, binds: dict[str, Any
     )
     inside = f"instr({value}, {bind(binds, wanted)}) > 0" if isinstance(wanted, str) else "0"
     return f"CASE {kind} WHEN 'array' THEN {member} WHEN 'text' THEN {inside} ELSE 0 END"
+
+
+def says(path: str, words: str, binds: dict[str, Any]) -> str:
+    """Whether a text or a number in the field holds the words as whole ones; SQLite lowers ASCII letters alone."""
+    pattern = "".join(f"[{c}]" if c in "*?[" else c for c in words)
+    before, after = (EDGE if end.isascii() and end.isalnum() else "" for end in (words[0], words[-1]))
+    pattern = bind(binds, f"*{before}{pattern}{after}*")
+    return (
+        f"EXISTS (SELECT 1 FROM json_tree(kdb_records.data, {path}) AS item "
+        f"WHERE item.type IN ('text', 'integer', 'real') AND ' ' || lower(item.atom) || ' ' GLOB lower({pattern}))"
+    )

@@ -122,11 +122,13 @@ def row_id(id_text: IdText, dialect: Dialect, key: Sequence[tuple[Any, str]], ro
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Which records may be hits: `entities` empty means all. `filter` is on records of the record store, `among` on
-    those of mapped classes."""
+    those of mapped classes. Each of `phrases` stands in their contents, none of `excluded` does."""
 
     entities: tuple[str, ...] = ()
     filter: Filter | None = None
     among: Among | None = None
+    phrases: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +155,8 @@ class Candidates:
     """A leg's own: raw scores, best first, and in `others` its scores of the other leg's candidates that have one.
 
     `totals` is the store's own: the state of the index that scores were reckoned with. `is_exact` is False where a
-    better record might have been passed over. `scanned` is how many records were looked at, 0 where that is not known.
+    better record might have been passed over. `unknown` are words of the query that are in no record. `scanned` is how
+    many records were looked at, 0 where that is not known.
     """
 
     scores: Mapping[Key, float]
@@ -164,6 +167,7 @@ class Candidates:
     totals: Any = None
     how: str = ""
     scanned: int = 0
+    unknown: tuple[str, ...] = ()
 
 
 def united(parts: Sequence[Candidates]) -> Candidates:

@@ -1,0 +1,158 @@
+"""What a query's operators mean, in both legs and on both databases."""
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
+
+from kameleon import RecordStore, SearchEngine, searchable
+from kameleon.testing import HashProvider
+
+from .conftest import Make, ids, with_citus
+
+MODES = ("keyword", "vector", "hybrid")
+NOTES = [
+    ("N", "exact", "The refund request was paid. Written in C++ and Go, don't ask"),
+    ("N", "apart", "a request for a refund, written in C mostly"),
+    ("N", "other", "to be or not to be is the question of café owners"),
+    ("N", "cjk", "これは全文検索の例です, iPhone手机壳"),
+    ("N", "runs", "全体の文は検討 and 手 iPhone 机"),
+]
+
+
+@pytest.fixture(params=with_citus("sqlite", "postgresql"))
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def notes(search: SearchEngine) -> SearchEngine:
+    search.index_records_batch(NOTES)
+    return search
+
+
+def found(search: SearchEngine, query: str, **options: object) -> list[set[str]]:
+    return [set(ids(search.search(query, mode=mode, **options))) for mode in MODES]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ('"refund requests"', "exact"),
+        ('"request for a refund"', "apart"),
+        ('refund "C++"', "exact"),
+        ('"to be or not to be"', "other"),
+        ('"CAFE owners"', "other"),
+        ('"全文検索"', "cjk"),
+        ('"iPhone手机"', "cjk"),
+        ('"don\'t ask" refund', "exact"),
+    ],
+)
+def test_a_phrase_stands_in_every_hit_of_both_legs(notes: SearchEngine, query: str, wanted: str) -> None:
+    keyword, vector, hybrid = found(notes, query)
+    assert vector == hybrid == {wanted}
+    assert keyword <= {wanted}
+    if query != '"to be or not to be"':
+        assert keyword == {wanted}
+
+
+@pytest.mark.parametrize(
+    ("query", "unwanted"),
+    [
+        ("request -paid", {"exact"}),
+        ("written -C++", {"exact"}),
+        ('request -"refund request"', {"exact"}),
+        ("request -文検", {"cjk"}),
+        ("request -refunds", {"exact", "apart"}),
+    ],
+)
+def test_what_is_excluded_is_in_no_hit_of_either_leg(notes: SearchEngine, query: str, unwanted: set[str]) -> None:
+    _, vector, hybrid = found(notes, query)
+    assert vector == hybrid == {id_ for _, id_, _ in NOTES} - unwanted
+    assert found(notes, "-refund") == [set(), set(), set()]
+
+
+def test_few_matches_of_a_phrase_fill_the_limit(search: SearchEngine) -> None:
+    search.index_records_batch([("N", str(n), f"fox number {n} " + "of snow" * (n % 20 == 0)) for n in range(200)])
+    assert [len(hits) for hits in found(search, '"of snow" fox -bear', limit=10)] == [10, 10, 10]
+
+
+def test_a_phrase_of_a_long_text_is_found_as_it_is_written(search: SearchEngine) -> None:
+    long = " ".join(f"w{n % 4_000} fox" for n in range(10_000))
+    search.index_records_batch([("N", "in", f"{long} red bear {long}"), ("N", "out", f"{long} bear red {long}")])
+    assert ids(search.search('"red bear"', mode="keyword")) == ["in"]
+
+
+def test_a_field_is_asked_by_its_name_where_there_is_one(search: SearchEngine) -> None:
+    store = RecordStore(search)
+    store.insert(
+        "T",
+        [
+            {"id": "1", "say": "a fox here", "status": "wide open", "tags": ["vip", {"of": "x[1]"}], "stars": 4},
+            {"id": "2", "say": "a fox is open there", "status": "reopened", "tags": [], "stars": 14},
+        ],
+    )
+    for query in ("fox status:OPEN", 'fox status:"wide open"', "fox tags:vip", "fox tags:x[1]", "fox stars:4"):
+        assert found(search, query) == [{"1"}, {"1"}, {"1"}], query
+    assert found(search, "fox color:open", entity="T") == [{"1", "2"}] * 3
+    assert found(search, "fox status:open", where={"stars": {"$gt": 5}}) == [set()] * 3
+
+
+def test_a_column_is_asked_by_its_name_where_its_class_is(make: Make, backend: str) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    @searchable(fields={"say": 1})
+    class Memo(Base):
+        __tablename__ = "memo"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        say: Mapped[str]
+        by: Mapped[str]
+
+    search = make(HashProvider())
+    Base.metadata.create_all(search.engine)
+    with search.attach(sessionmaker(search.engine)).begin() as session:
+        session.add_all([Memo(id=1, say="a fox", by="Ann_Lee"), Memo(id=2, say="a fox of ann", by="Bo")])
+    assert found(search, "fox by:ann_", entity=Memo) == [{"1"}] * 3
+    assert found(search, "fox by:ann", entity=Memo, where=Memo.id > 1) == [set()] * 3
+    assert found(search, "fox by:ann") == [{"1", "2"}] * 3
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("content:fox", "terms:fox", "{content}:fox", "kdb_search_fts:fox", "rowid:1", "fox:*", "!fox", "fox & !bear"),
+        *("fox | bear", "fox <-> bear", "a\\'b", "'; DROP TABLE kdb_search; --", "fox\\", '"fox\\', "\"fox'\" '", ":x"),
+        *('"🦊"', "-🦊 fox", '"fox\0bear"', "שועל מהיר", "e\u0301\u0327 \u200d", '"the"', "fox -the", '"' * 1_001),
+        *(
+            '"fox" ' * 50,
+            "-a" * 30_000,
+            '"a b" -c d* e:f ' * 2_000,
+            "aa* " * 20_000,
+            '"' + "x" * 100_000 + '"',
+            "\ufeff",
+        ),
+        *(
+            '"(fox|bear)+[" fox',
+            "fox*",
+            "*fox",
+            "fox**",
+            "NOT fox",
+            "fox AND AND",
+            "^",
+            "fox^2",
+            "+fox",
+            "fox~1",
+            "[a TO b]",
+        ),
+    ],
+)
+def test_no_string_is_an_error_or_reaches_into_a_column(notes: SearchEngine, query: str) -> None:
+    for mode in MODES:
+        notes.search(query, mode=mode, highlight=True, entity="N")
+    with notes.engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM kdb_search")) == len(NOTES)
+
+
+def test_columns_of_the_index_are_no_fields(notes: SearchEngine) -> None:
+    notes.index_record("N", "word", "the word content")
+    assert ids(notes.search("content:paid", mode="keyword")) == ["word", "exact"]

@@ -1,0 +1,72 @@
+"""A query's few operators; anything else is plain text."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from kameleon.search.syntax import MAX_OPERATORS, Asked, parse
+
+TYPED = st.text(st.sampled_from('ab é文\u093f1"“”-*: \n\0_.!()') | st.characters(), max_size=60)
+
+
+def test_each_operator_says_what_it_says() -> None:
+    asked = parse('the “exact phrase” -not -"at all" refu* status:open by:"Ann Lee"', ["status", "by"])
+    assert asked.text.split() == ["the", "exact", "phrase", "refu", "open", "Ann", "Lee"]
+    assert (asked.phrases, asked.excluded) == (("exact phrase",), ("not", "at all"))
+    assert (asked.prefixes, asked.fields) == (("refu",), (("status", "open"), ("by", "Ann Lee")))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            '"open',
+            'a 5" pipe and a 3" one',
+            '""',
+            '"..."',
+            "foo-bar",
+            "-5 degrees",
+            "--help",
+            "- fox",
+            "a*b",
+            "x*",
+            "*",
+        ),
+        *("http://a.b", "10:30", "colour:red", 'colour:"dark red"', "status:", "fox AND bear", "NEAR(", "don't", "C++"),
+        *("order #12345", "a:b", "\0", "🦊", "", "  two  spaces ", "5*", "-", "(-fox)", '"' + "x" * 1_001 + '"'),
+    ],
+)
+def test_what_is_no_operator_is_plain_text(text: str) -> None:
+    assert parse(text, ["status"]) == Asked(text)
+
+
+@pytest.mark.parametrize("text", ["-fox", '-"red fox" ...', "-fox -bear \n"])
+def test_exclusions_alone_leave_nothing_to_rank(text: str) -> None:
+    assert parse(text).text == ""
+
+
+def test_only_so_many_operators_count() -> None:
+    asked = parse("fox " + " ".join(f"-a{n}" for n in range(100)))
+    assert len(asked.excluded) == MAX_OPERATORS
+    assert "-a99" in asked.text
+
+
+@given(TYPED)
+@example('"“')
+def test_any_string_parses_and_what_is_left_is_of_the_string(text: str) -> None:
+    asked = parse(text, ["a", "b"])
+    for part in (*asked.phrases, *asked.excluded, *asked.prefixes, *(word for _, word in asked.fields)):
+        assert part in text
+        assert any(character.isalnum() for character in part)
+    if asked == Asked(asked.text):
+        assert asked.text == text
+
+
+@given(st.text(st.characters(exclude_characters='-*:"“”')))
+def test_a_text_without_operators_stays_as_it_is(text: str) -> None:
+    assert parse(text, ["a"]) == Asked(text)
+
+
+@given(st.text(st.characters(categories=["L", "N", "Zs"]), min_size=1, max_size=20).filter(lambda t: t.strip()))
+def test_whatever_stands_in_quotes_is_a_phrase(words: str) -> None:
+    assert parse(f'x "{words}" y') == Asked(f"x {words} y", phrases=(words,))
