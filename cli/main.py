@@ -15,6 +15,7 @@ from .doctor import doctor
 from .embeddings import embeddings
 from .entity import entity
 from .search import search, similar
+from .suggest import suggest
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -33,7 +34,7 @@ def kameleon() -> None:
     """
 
 
-for command in (data, distribute, doctor, embeddings, entity, search, similar):
+for command in (data, distribute, doctor, embeddings, entity, search, similar, suggest):
     kameleon.add_command(command)
 
 

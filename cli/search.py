@@ -58,7 +58,14 @@ def search(
 ) -> None:
     """Search by keywords and by meaning, best first.
 
-    Any text is a query. Filters: $eq $ne $gt $gte $lt $lte $in $nin $exists $contains $and $or $not.
+    \b
+    Any text is a query. In it, at the beginning of a word:
+      "exact phrase"            stands in the record, in this order
+      -word, -"a phrase"        is not in it (write: kameleon search -- "-word other")
+      prefix*                   any word that begins so
+      field:word                is in that field of the entity
+
+    Filters: $eq $ne $gt $gte $lt $lte $in $nin $exists $contains $and $or $not.
 
     \b
     kameleon search "order #12345"
@@ -117,6 +124,8 @@ def show(
     app.print_rows(("score", "entity", "id", "text"), rows)
     if not results:
         click.echo("no record matches", err=True)
+    for typed, taken in results.plan.corrections.items():
+        click.echo(f'showing results for {taken} (no record has "{typed}")', err=True)
     if results.plan.note:
         click.echo(results.plan.note, err=True)
     for field, counts in results.facets.items():
@@ -172,6 +181,7 @@ def as_json(results: "kameleon.SearchResults", explain: bool) -> dict[str, Any]:
         "cursor": results.cursor,
         **({"facets": facets} if facets else {}),
         "note": results.plan.note,
+        "corrections": results.plan.corrections,
         **({"plan": asdict(results.plan)} if explain else {}),
     }
 

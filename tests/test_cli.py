@@ -467,3 +467,13 @@ def test_a_server_that_is_not_there_is_one_line(run: Run, url: str, message: str
     assert message in stderr
     assert "secret" not in stderr
     assert len(stderr.strip().splitlines()) == 1
+
+
+def test_a_typo_is_told_of_and_a_word_completed(filled: Run) -> None:
+    done = filled("search", "refnud", "--mode", "keyword")
+    assert "Refund missing" in done.stdout
+    assert done.stderr == 'showing results for refund (no record has "refnud")\n'
+    assert json.loads(filled("--json", "search", "refnud").stdout)["corrections"] == {"refnud": "refund"}
+    assert filled("suggest", "my pay").stdout == "my payroll\n"
+    assert json.loads(filled("--json", "suggest", "Pa", "--limit", "2").stdout)["suggestions"] == ["parcel", "payroll"]
+    assert hits(filled("--json", "search", "stars:3 or -missing late", "--mode", "keyword")) == []

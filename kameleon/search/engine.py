@@ -28,9 +28,11 @@ from .building import Building
 from .catalog import Catalog, Entity, active, mismatch
 from .filling import Filling
 from .filters import parse_filter
-from .query import Query, SearchOptions, ask, check_text
+from .learning import Learning
+from .query import Query, SearchOptions, ask, check_text, check_whole
 from .retrieval import Embed, Retriever
 from .services import AskedAhead, Services
+from .spelling import parted
 from .store import Among, Entry, State, Store
 from .stores import StoreOptions, make_store
 from .syntax import may_name_field
@@ -111,6 +113,7 @@ class SearchEngine(Transactions):
         self.services = Services(self, self._store, embedding_provider, is_caching=cache, cache_limit=cache_limit)
         self._writer = Writer(self._store, self.catalog)
         self.building = Building(self, self._store, self.catalog, self._writer, self.services)
+        self.learning = Learning(self, self._store)
         self.filling = Filling(self, self._store, self.catalog, self._writer, self.services)
         self._on_provider_error = on_provider_error
         self._prepare_schema(create_tables)
@@ -395,6 +398,7 @@ class SearchEngine(Transactions):
         report = IndexReport()
         while (caught := self.catch_up(batch_size)) is not None:
             report += replace(caught, unchanged=0)
+        self.learning.learn(batch_size)
         filled = self.filling.fill(batch_size=batch_size, retry_failed=retry_failed, progress=progress)
         if not filled.outage:
             self.index_vectors()
@@ -558,6 +562,18 @@ class SearchEngine(Transactions):
     ) -> SearchResults:
         """`search` for coroutines: on a thread, so that neither the model nor the database holds the event loop up."""
         return await asyncio.to_thread(partial(self.search, query, entity=entity, entities=entities, **options))
+
+    def suggest(self, text: str, *, limit: int = 10, connection: Connection | None = None) -> list[str]:
+        """What a text may become: its last word completed by words of the index, those in most records first. Any
+        string will do; nothing is suggested after a space."""
+        before, word = parted(check_text(text))
+        check_whole("limit", limit, 1)
+        if not word:
+            return []
+        with self.visiting(connection) as conn:
+            self._store.prepare_search(conn)
+            counts = partial(self._store.count_words, conn)
+            return [before + whole for whole in self._store.vocabulary.completions(conn, word, counts, limit)]
 
     def select(
         self, cls: type[T], query: str, *, connection: Connection | None = None, **options: Unpack[SearchOptions]

@@ -45,6 +45,13 @@ class TextReader:
                 terms.setdefault(stem, Term(word, stem, times=times[stem]))
         return list(terms.values())
 
+    def stems(self, words: Sequence[str]) -> list[str]:
+        """Of each word, which is one term; empty where it is none that is text."""
+        with self._filled(words, "stemmed"):
+            rows = self._connection.execute('SELECT doc, term FROM stemmed_terms WHERE "offset" = 0')
+            found = {row: term for row, term in rows if is_whole(term)}
+        return [found.get(row, "") for row in range(1, len(words) + 1)]
+
     def count(self, texts: Sequence[str], terms: Iterable[Term]) -> list[tuple[int, Counter[str]]]:
         """For each text its length in terms, and how often it holds each of `terms` (by stem)."""
         counts: list[Counter[str]] = [Counter() for _ in texts]

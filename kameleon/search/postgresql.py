@@ -211,15 +211,33 @@ class PostgreSQLStore(Health):
     ) -> dict[tuple[str, str], Key]:
         """In the order of the keys, for two writers that meet in another order would wait for each other for ever."""
         entries = sorted(entries, key=lambda entry: entry.ref)
-        if len(entries) > ROWS_A_STATEMENT and self._may_copy(connection):
-            self._copy_entries(connection, entries, now)
-        else:
-            self._insert_entries(connection, entries, now)
+        tokens: set[str] = set()
+        with self.vocabulary.reading([entry.content for entry in entries], tokens):
+            if len(entries) > ROWS_A_STATEMENT and self._may_copy(connection):
+                self._copy_entries(connection, entries, now)
+            else:
+                self._insert_entries(connection, entries, now)
+        self.learn(connection, tokens)
         for generation in generations:
             statement = self._text(sql.DELETE_STALE, generation)
             for entity, ids in by_entity([entry.ref for entry in entries]):
                 connection.execute(statement, {"entity": entity, "ids": ids})
         return {entry.ref: entry.ref for entry in entries}
+
+    def learn(self, connection: Connection, tokens: set[str]) -> None:
+        self.vocabulary.learn(
+            connection,
+            tokens,
+            lambda words: connection.execute(self._text(sql.KNOWN_WORDS), {"words": words}).scalars(),
+            lambda forms: connection.execute(self._text(sql.ADD_FORMS), {"forms": forms}),
+        )
+
+    def count_words(self, connection: Connection, words: Sequence[str]) -> dict[str, int]:
+        reader = self._reader(connection)
+        cut = {word: " ".join(reader.asked(word)) for word in words}
+        rows = connection.execute(self._text(sql.COUNT_WORDS), {"words": list(set(cut.values()))})
+        counts = {row.word: row.rows for row in rows}
+        return {word: counts.get(read, 0) for word, read in cut.items()}
 
     def _insert_entries(self, connection: Connection, entries: Sequence[Entry], now: datetime) -> None:
         words = self._reader(connection)

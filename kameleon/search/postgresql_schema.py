@@ -21,8 +21,9 @@ from . import postgresql_sql as sql
 from .pgwire import driver_of
 from .postgresql_errors import NO_RIGHT, NOT_AVAILABLE
 from .store import Footprint, IndexProgress, bytes_on_pages
-from .tables import SCHEMA_VERSION, Tables, has_room, is_current
+from .tables import LEARNT_UPTO, SCHEMA_VERSION, Tables, has_room, is_current, lacks_words
 from .tsvector import Words
+from .vocabulary import Vocabulary
 
 TABLES = (
     "search",
@@ -34,8 +35,9 @@ TABLES = (
     "queue",
     "reindex",
     "reindex_range",
+    "term",
 )
-SMALL = ("meta", "generation", "entities", "reindex", "reindex_range")
+SMALL = ("meta", "generation", "entities", "reindex", "reindex_range", "term")
 INDEXED_FROM = 10_000
 PAGE_BYTES, ROW_BYTES, KEY_BYTES, HNSW_ROW_BYTES = 8192, 140, 40, 290
 HNSW_S_A_NUMBER = 0.0011 / 384
@@ -62,6 +64,7 @@ class Schema:
             if name is not None and (not isinstance(name, str) or not name or set(name) & set('%:"\0')):
                 raise InvalidInput(f"{what} is a name without %, : and quotes, not {name!r:.80}")
         self.tables = Tables(schema)
+        self.vocabulary = Vocabulary(self.tables)
         self._engine = engine
         self._schema = schema
         self._wanted_language = language
@@ -102,8 +105,15 @@ class Schema:
         for statement in sql.CREATE:
             connection.execute(self._text(statement))
         self._language = language
+        for grant in connection.execute(
+            self._text(sql.GRANTS, embedding=self._names["term"]), {"search": self._names["search"]}
+        ).scalars():
+            driver_of(connection).execute(grant)
         settings = self._read_settings(connection)
         meta = self.tables.meta
+        self.vocabulary.forget()
+        if lacks_words(settings.get("schema_version")):
+            connection.execute(meta.insert(), {"key": LEARNT_UPTO, "value": "null"})
         for key, value in (("schema_version", str(SCHEMA_VERSION)), ("language", language)):
             if settings.get(key) != value:
                 connection.execute(meta.delete().where(meta.c.key == key))

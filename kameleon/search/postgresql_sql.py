@@ -165,6 +165,20 @@ TERMS = """
 WITH_TOTALS = ", totals AS MATERIALIZED (SELECT count(*) AS rows, sum(n_terms) AS terms FROM {search})"
 TOTALS = ", (SELECT rows FROM totals) AS all_rows, (SELECT terms FROM totals) AS all_terms"
 
+# Words that stem alike are counted once.
+COUNT_WORDS = """
+    WITH asked AS MATERIALIZED (
+      SELECT w.word, plainto_tsquery({language}, w.word) AS said FROM unnest(CAST(:words AS text[])) AS w(word)
+    ), counted AS MATERIALIZED (
+      SELECT a.said, count(*) AS rows
+      FROM (SELECT DISTINCT said FROM asked WHERE numnode(said) > 0) AS a JOIN {search} AS s ON s.terms @@ a.said
+      GROUP BY a.said
+    )
+    SELECT asked.word, counted.rows FROM asked JOIN counted ON counted.said = asked.said
+"""
+KNOWN_WORDS = "SELECT DISTINCT form FROM {term} WHERE form = ANY(:words)"
+ADD_FORMS = "INSERT INTO {term} (form) SELECT unnest(CAST(:forms AS text[]))"
+
 ONES = "CAST(ARRAY[1, 1, 1, 1] AS real[])"
 BM25 = """(
       SELECT sum(t.weight * t.times / (t.times + :floor + :slope * s.n_terms)) FROM (

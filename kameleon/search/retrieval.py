@@ -4,12 +4,15 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
+from ..content import joined_words, lost_terms
 from ..errors import ModelMismatch, NoProvider, ProviderError, TextRefused, UnknownEntity, VectorsUnavailable
 from ..values import Generation, LegScore, QueryPlan, Ref, SearchResult, SearchResults
+from .bm25 import STOP_WORDS
 from .catalog import Entity, of_fingerprint, unread
 from .filters import SAYS, Comparison, Filter, Group, parse_filter, path_of
 from .fusion import Leg, fuse
@@ -18,6 +21,7 @@ from .ordering import by_field, by_group
 from .paging import digest_of
 from .query import MAX_LIMIT, Query
 from .reranking import judged
+from .spelling import is_correctable, words_of
 from .store import Candidates, Key, Scope, Spans, Store, united
 
 if TYPE_CHECKING:
@@ -30,18 +34,21 @@ Embed = Callable[["EmbeddingService", str], "tuple[Vector, bool]"]
 
 READ_CHARACTERS = 50_000
 FACET_VALUES = 100
+COMPLETED, CORRECTED = 64, 8
 NOTHING = Candidates({})
 
 
 @dataclass
 class Answer:
-    """What the legs found on the way to the hits."""
+    """What the legs found on the way to the hits; `read` is what keywords made of the query's text."""
 
     keyword: Candidates = NOTHING
     vector: Candidates = NOTHING
     generation: Generation | None = None
     embedding: "Vector | None" = None
     is_query_cached: bool = False
+    read: str = ""
+    corrections: Mapping[str, str] | None = None
     notes: list[str] = field(default_factory=list)
     milliseconds: dict[str, float] = field(default_factory=dict)
 
@@ -133,10 +140,7 @@ class Retriever:
         keyword = vector = NOTHING
         if query.mode != "vector":
             start = time.perf_counter()
-            text = query.text[:READ_CHARACTERS]
-            keyword = self._store.by_keyword(connection, text, scope, limit=query.depth, enough=query.end)
-            if text != query.text:
-                keyword = replace(keyword, is_exact=False)
+            keyword = self._by_keyword(connection, query, scope, answer)
             answer.took("keyword", start)
         if answer.generation is not None and answer.embedding is not None:
             start = time.perf_counter()
@@ -240,6 +244,42 @@ class Retriever:
         asked = [known[name] for name in query.entities] or list(known.values())
         return {name for entity in asked for name in entity.field_names}
 
+    def _by_keyword(self, connection: Connection, query: Query, scope: Scope, answer: Answer) -> Candidates:
+        """Once more with what stands in for words that no record has."""
+        if not answer.read:
+            answer.read = " ".join([query.text[:READ_CHARACTERS], *self._completed(connection, query)])
+        ask = partial(self._store.by_keyword, connection, scope=scope, limit=query.depth, enough=query.end)
+        found = ask(query=answer.read)
+        if answer.corrections is None:
+            answer.corrections = self._corrected(connection, query, found.unknown)
+            if answer.corrections:
+                answer.read = " ".join([answer.read, *answer.corrections.values()])
+                found = ask(query=answer.read)
+        return found if len(query.text) <= READ_CHARACTERS else replace(found, is_exact=False)
+
+    def _completed(self, connection: Connection, query: Query) -> list[str]:
+        """The words in most records that begin with one of the query's prefixes."""
+        return [
+            word
+            for prefix in query.asked.prefixes
+            for word in self._store.vocabulary.completions(
+                connection, prefix.lower(), partial(self._store.count_words, connection), COMPLETED
+            )
+        ]
+
+    def _corrected(self, connection: Connection, query: Query, unknown: Sequence[str]) -> dict[str, str]:
+        """What stands in for words that no record has; for none that was asked as it is, nor for codes and their parts.
+        Stop words are not what is unknown."""
+        wanted = [word for word in unknown if is_correctable(word) and word not in STOP_WORDS]
+        if not wanted:
+            return {}
+        codes = joined_words(query.text)
+        said = f"{query.asked.exact} {' '.join(codes)} {lost_terms(query.text)}".lower()
+        kept = {word for token in said.split() for word in words_of(token)}
+        wanted = [word for word in wanted if word not in kept][:CORRECTED]
+        counts = partial(self._store.count_words, connection)
+        return self._store.vocabulary.corrections(connection, wanted, counts) if wanted else {}
+
     def _generation(self, connection: Connection, query: Query, answer: Answer) -> Generation | None:
         if self._service is None:
             if query.mode == "vector":
@@ -322,7 +362,7 @@ class Retriever:
     def _spans(self, connection: Connection, query: Query, texts: Sequence[str], answer: Answer) -> list[Spans]:
         """The places of the query's words; of a text that has none, the sentence nearest to the query, where embedding
         costs nothing."""
-        spans = list(self._store.spans(connection, query.text[:READ_CHARACTERS], texts))
+        spans = list(self._store.spans(connection, answer.read or query.text[:READ_CHARACTERS], texts))
         service, embedding = self._service, answer.embedding
         silent = [place for place, found in enumerate(spans) if not found]
         if service is None or embedding is None or service.provider.is_costly or not silent:
@@ -368,6 +408,7 @@ class Retriever:
             rows_scanned={leg: rows for leg, rows in scanned.items() if rows},
             is_query_cached=answer.is_query_cached,
             note="; ".join(answer.notes),
+            corrections=answer.corrections or {},
         )
 
 

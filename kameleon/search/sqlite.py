@@ -46,7 +46,20 @@ from .store import (
     bytes_on_pages,
     row_id,
 )
-from .tables import SCHEMA_VERSION, Tables, document, has_room, id_text, instant, is_current, parts, utc
+from .tables import (
+    LEARNT_UPTO,
+    SCHEMA_VERSION,
+    Tables,
+    document,
+    has_room,
+    id_text,
+    instant,
+    is_current,
+    lacks_words,
+    parts,
+    utc,
+)
+from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from .mirror import Mirror
@@ -151,6 +164,11 @@ UNINDEX = text("""
     SELECT 'delete', s.id, s.content, s.terms
     FROM json_each(:keys) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
 """)
+
+KNOWN_WORDS = text(
+    "SELECT w.value FROM json_each(:words) AS w WHERE EXISTS (SELECT 1 FROM kdb_term AS t WHERE t.form = w.value)"
+)
+ADD_FORMS = text("INSERT INTO kdb_term (form) SELECT value FROM json_each(:forms)")
 
 UPSERT_EMBEDDING = """
     INSERT INTO kdb_embedding_g{number}
@@ -305,6 +323,7 @@ class SQLiteStore:
         self.tables = Tables()
         self._wanted_language = language
         self._language = language or DEFAULT_LANGUAGE
+        self.vocabulary = Vocabulary(self.tables)
         self._engine = engine
         self._vector_search = vector_search
         self._mirrors: dict[tuple[int, str], Mirror] = {}
@@ -331,6 +350,10 @@ class SQLiteStore:
         for statement in CREATE:
             connection.execute(text(statement.format(tokenizer=tokenizer)))
         meta = self.tables.meta
+        version = connection.scalar(select(meta.c.value).where(meta.c.key == "schema_version"))
+        self.vocabulary.forget()
+        if lacks_words(version):
+            connection.execute(meta.insert(), {"key": LEARNT_UPTO, "value": "null"})
         connection.execute(meta.delete().where(meta.c.key.in_(["schema_version", "language"])))
         settings = {"schema_version": str(SCHEMA_VERSION), "language": self._language}
         connection.execute(meta.insert(), [{"key": key, "value": value} for key, value in settings.items()])
@@ -462,6 +485,7 @@ class SQLiteStore:
     ) -> dict[tuple[str, str], Key]:
         stamp = timestamp(now)
         written: dict[tuple[str, str], Key] = {}
+        tokens: set[str] = set()
         for part in parts(entries, ROWS_A_STATEMENT):
             refs = [entry.ref for entry in part]
             if there := self._keys(connection, refs):
@@ -472,7 +496,8 @@ class SQLiteStore:
             ]
             connection.exec_driver_sql(UPSERT, rows)
             keys = self._keys(connection, refs)
-            connection.execute(INDEX, {"keys": as_json(keys.values())})
+            with self.vocabulary.reading([entry.content for entry in part], tokens):
+                connection.execute(INDEX, {"keys": as_json(keys.values())})
             stale = [(keys[e.ref], e.content_hash) for e in part]
             deleted = [
                 connection.exec_driver_sql(DELETE_STALE.format(number=generation.number), stale).rowcount
@@ -481,7 +506,21 @@ class SQLiteStore:
             if any(deleted):
                 self._log_change(connection, list(keys.values()))
             written.update(keys)
+        self.learn(connection, tokens)
         return written
+
+    def learn(self, connection: Connection, tokens: set[str]) -> None:
+        self.vocabulary.learn(
+            connection,
+            tokens,
+            lambda words: connection.execute(KNOWN_WORDS, {"words": json.dumps(words)}).scalars(),
+            lambda forms: connection.execute(ADD_FORMS, {"forms": json.dumps(forms)}),
+        )
+
+    def count_words(self, connection: Connection, words: Sequence[str]) -> dict[str, int]:
+        stems = self._reader.stems(words)
+        counts = {row.term: row.doc for row in connection.execute(TERM_ROWS, {"terms": json.dumps(list(set(stems)))})}
+        return {word: counts.get(stem, 0) for word, stem in zip(words, stems, strict=True)}
 
     def write_embeddings(
         self,

@@ -16,6 +16,7 @@ from sqlalchemy import BindParameter, ColumnElement, Connection, Dialect, Table,
 from ..values import Failure, Generation, IndexStatus, Ref
 from .filters import Filter
 from .tables import Tables
+from .vocabulary import Vocabulary
 
 Key = Hashable
 Spans = tuple[tuple[int, int], ...]
@@ -203,6 +204,7 @@ class Store(Fields, Protocol):
     """The record store's fields are its own: dotted paths into `kdb_records.data`."""
 
     tables: Tables
+    vocabulary: Vocabulary
 
     def translating(self) -> AbstractContextManager[None]:
         """Turns driver errors into StorageErrors, with the driver's as their cause."""
@@ -333,6 +335,12 @@ class Store(Fields, Protocol):
 
     def embedding(self, connection: Connection, generation: Generation, ref: Ref) -> bytes | None:
         """A record's, of its first passage; None where there is none of what it says now."""
+
+    def count_words(self, connection: Connection, words: Sequence[str]) -> Mapping[str, int]:
+        """How many records have each word, as the index reads it."""
+
+    def learn(self, connection: Connection, tokens: set[str]) -> None:
+        """Adds the words of what stands between spaces in lower-case contents to the vocabulary."""
 
     def refs(self, connection: Connection, keys: Sequence[Key]) -> Mapping[Key, Ref]: ...
     def hits(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, Hit]: ...

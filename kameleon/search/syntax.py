@@ -1,6 +1,7 @@
 """What a query says beside its words: `"exact phrase"`, `-word`, `prefix*`, `field:word`. All else is plain text.
 
-An operator stands at the beginning of a word: `foo-bar`, `-5` and a quote that nothing closes are plain.
+An operator stands at the beginning of a word, or for a prefix at its end: `foo-bar`, `-5` and a quote that nothing
+closes are plain.
 """
 
 import re

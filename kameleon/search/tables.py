@@ -32,7 +32,8 @@ from sqlalchemy.types import TypeEngine
 
 from ..errors import SchemaTooNew
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+WORDS_SINCE, LEARNT_UPTO = 4, "learnt_upto"
 IDS_A_STATEMENT = 1_000
 
 T = TypeVar("T")
@@ -65,6 +66,11 @@ def is_current(version: str | None) -> bool:
             f"this index has schema version {version}, this kameleon knows {SCHEMA_VERSION}. pip install -U kameleon"
         )
     return int(version or 0) == SCHEMA_VERSION
+
+
+def lacks_words(version: str | None) -> bool:
+    """Whether an index has records whose words were not kept, perhaps."""
+    return version is not None and int(version) < WORDS_SINCE
 
 
 def digits(value: Any) -> Any:
@@ -180,6 +186,12 @@ class Tables:
             Column("id", key, primary_key=True),
             Column("data", document, nullable=False),
             *times(),
+        )
+        self.term = Table(
+            "kdb_term",
+            self.metadata,
+            Column("form", key, nullable=False),
+            Index("kdb_term_form", "form"),
         )
         self.queue = Table(
             "kdb_queue",
