@@ -7,12 +7,17 @@ from ..content import CJK_RUN
 
 SHORTEST, LONGEST = 3, 40
 CORRECTED_FROM, LONG = 4, 8
+AROUND = ".,;:!?\"'()[]"
 LAST = "\U0010ffff"
 
 
 def words_of(token: str) -> Iterator[str]:
     """The words of a lower-case token that are worth keeping: letters and their marks alone, 3 to 40 of them. Nobody
     misspells a number, and each Chinese, Japanese or Korean character is a term of its own."""
+    bare = token.strip(AROUND)
+    if is_plain(bare):
+        yield bare
+        return
     mask = "".join(character if is_letter(character) else " " for character in token)
     for word in mask.split():
         if SHORTEST <= len(word) <= LONGEST and is_kept(word):

@@ -13,11 +13,11 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Connection, func, select
 
 from .spelling import LAST, ends, is_plain, near, reach, words_of
-from .tables import Tables
+from .tables import Tables, parts
 
 Counts = Callable[[Sequence[str]], Mapping[str, int]]
 TOKENS_KEPT = 500_000
-INLINE = 500
+INLINE, TEXTS_A_PIECE = 500, 200
 BACKWARD = "<"
 SCANNED, OFFERED, COUNTED = 10_000, 200, 20
 
@@ -43,7 +43,11 @@ class Vocabulary:
             into |= found.result()
 
     def _tokens(self, contents: Sequence[str]) -> set[str]:
-        return set(" ".join(contents).lower().split()).difference(self._seen)
+        """In pieces small enough to stay in a processor's cache."""
+        found: set[str] = set()
+        for part in parts(contents, TEXTS_A_PIECE):
+            found.update(" ".join(part).lower().split())
+        return found.difference(self._seen)
 
     def learn(
         self,
