@@ -1,10 +1,11 @@
 import sqlite3
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kameleon.search.fts5 import TextReader, match_any, varints
+from kameleon.search.fts5 import TOKENIZER, TextReader, match_any, varints
 from kameleon.search.store import Term
 
 READER = TextReader(sqlite3, "english")
@@ -21,6 +22,21 @@ def test_terms_are_the_index_s_own() -> None:
 def test_counts_and_lengths_are_the_index_s_own() -> None:
     texts = ["fox foxes bear", "", "the fox"]
     assert READER.count(texts, READER.terms("fox bear")) == [(3, {"fox": 2, "bear": 1}), (0, {}), (2, {"fox": 1})]
+
+
+@given(st.lists(st.text(st.sampled_from("aé\u0301_-.ßx9 \x85\u3000全文'\0"), max_size=20), max_size=5))
+def test_texts_read_by_their_chunks_are_read_as_fts5_reads_them_whole(texts: list[str]) -> None:
+    terms = READER.terms(" ".join(texts))
+    with sqlite3.connect(":memory:") as connection:
+        connection.execute(f"CREATE VIRTUAL TABLE t USING fts5(c, tokenize = '{TOKENIZER}')")
+        connection.execute("CREATE VIRTUAL TABLE v USING fts5vocab(t, instance)")
+        rows = [(row, content.replace("\0", " ")) for row, content in enumerate(texts)]
+        connection.executemany("INSERT INTO t (rowid, c) VALUES (?, ?)", rows)
+        found = [connection.execute("SELECT term FROM v WHERE doc = ?", (row,)).fetchall() for row, _ in rows]
+    stems = {term.stem for term in terms}
+    assert READER.count(texts, terms) == [
+        (len(rows), Counter(stem for (stem,) in rows if stem in stems)) for rows in found
+    ]
 
 
 def test_spans_are_places_of_the_text_as_it_was_given() -> None:

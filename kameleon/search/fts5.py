@@ -4,7 +4,7 @@ So a query's stems, a candidate's term counts and the places to highlight are th
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
@@ -16,6 +16,8 @@ from .store import Spans, Term
 WORDS = "unicode61 remove_diacritics 2 categories ''L* N* Co Mn Mc''"
 TOKENIZERS = {"english": f"porter {WORDS}", "simple": WORDS}
 BEFORE, AFTER = "\ue000", "\ue001"
+APART = bytes(code if code > 127 or chr(code).isalnum() else 32 for code in range(256))
+CHUNKS_KEPT, CHUNK_KEPT = 50_000, 40
 SENTINELS = str.maketrans({BEFORE: " ", AFTER: " ", "\0": " "})
 
 
@@ -26,6 +28,7 @@ class TextReader:
         self._lock = Lock()
         self._connection = dbapi.connect(":memory:", check_same_thread=False, isolation_level=None)
         self._connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+        self._known: dict[bytes, Sequence[str]] = {}
         finalize(self, self._connection.close)
         for name, tokenizer in (("stemmed", TOKENIZERS[language]), ("plain", WORDS)):
             self._connection.execute(f"CREATE VIRTUAL TABLE {name} USING fts5(terms, tokenize = '{tokenizer}')")
@@ -54,15 +57,35 @@ class TextReader:
 
     def count(self, texts: Sequence[str], terms: Iterable[Term]) -> list[tuple[int, Counter[str]]]:
         """For each text its length in terms, and how often it holds each of `terms` (by stem)."""
-        counts: list[Counter[str]] = [Counter() for _ in texts]
-        with self._filled(texts, "stemmed"):
-            sizes = self._connection.execute("SELECT sz FROM stemmed_docsize ORDER BY id").fetchall()
-            for term in terms:
-                for (row,) in self._connection.execute(
-                    "SELECT doc FROM stemmed_terms WHERE term = CAST(? AS TEXT)", (raw(term.stem),)
-                ):
-                    counts[row - 1][term.stem] += 1
-        return [(varints(size)[0], count) for (size,), count in zip(sizes, counts, strict=True)]
+        wanted = {term.stem for term in terms}
+        chunks = [raw(text).translate(APART).split() for text in texts]
+        distinct: set[bytes] = set().union(*chunks)
+        stems = self._stems(distinct)
+        more = {chunk: len(stems[chunk]) - 1 for chunk in distinct if len(stems[chunk]) != 1}
+        telling = {chunk: stems[chunk] for chunk in distinct if not wanted.isdisjoint(stems[chunk])}
+        found = []
+        for parts in chunks:
+            counts = Counter(stem for part in parts if part in telling for stem in telling[part] if stem in wanted)
+            found.append((len(parts) + sum(more[part] for part in parts if part in more), counts))
+        return found
+
+    def _stems(self, chunks: set[bytes]) -> Mapping[bytes, Sequence[str]]:
+        """What FTS5 makes of each chunk. It takes texts apart at every ASCII character but letters and digits, so
+        a chunk reads alone as it reads in its text; texts are made of few, so they are remembered."""
+        known = self._known
+        new = chunks.difference(known)
+        if not new:
+            return known
+        read: list[list[str]] = [[] for _ in new]
+        with self._filled([chunk.decode("utf-8", "surrogateescape") for chunk in new], "stemmed"):
+            for row, stem in self._connection.execute('SELECT doc, term FROM stemmed_terms ORDER BY doc, "offset"'):
+                read[row - 1].append(stem)
+        made = {chunk: tuple(stems) for chunk, stems in zip(new, read, strict=True)}
+        stems = {**made, **{chunk: known[chunk] for chunk in chunks - new}}
+        if len(known) + len(made) > CHUNKS_KEPT:
+            self._known = known = {}
+        known.update((chunk, parts) for chunk, parts in made.items() if len(chunk) <= CHUNK_KEPT)
+        return stems
 
     def spans(self, query: str, terms: Sequence[Term], texts: Sequence[str]) -> list[Spans]:
         """For each text the (start, end) places of the terms, in order, none overlapping. FTS5's `highlight` takes time
