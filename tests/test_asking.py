@@ -156,3 +156,11 @@ def test_no_string_is_an_error_or_reaches_into_a_column(notes: SearchEngine, que
 def test_columns_of_the_index_are_no_fields(notes: SearchEngine) -> None:
     notes.index_record("N", "word", "the word content")
     assert ids(notes.search("content:paid", mode="keyword")) == ["word", "exact"]
+
+
+def test_operators_and_filters_hold_together(search: SearchEngine) -> None:
+    store = RecordStore(search)
+    said = ["late refund", "refund paid late", "late refund paid", "no refund"]
+    store.insert("T", [{"id": str(n), "text": text, "stars": n % 2} for n, text in enumerate(said)])
+    assert found(search, '"late refund" -paid', entity="T", where={"stars": 0}) == [{"0"}] * 3
+    assert found(search, "refund -paid", entity="T", where={"stars": 1}) == [{"3"}] * 3

@@ -4,10 +4,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Engine, event
 
 from kameleon import RecordStore, SearchEngine
 from kameleon.errors import InvalidFilter, UnknownEntity
+from kameleon.search import sqlite
 from kameleon.search.filters import Comparison, Group, parse_filter
+from kameleon.testing import HashProvider
 
 from .conftest import ids, with_citus
 
@@ -170,3 +173,40 @@ filters = st.recursive(
 def test_any_shape_is_parsed_or_refused_with_our_error(where: Any) -> None:
     with suppress(InvalidFilter):
         parse_filter(where)
+
+
+def test_a_filter_on_a_declared_field_looks_records_up(file_engine: Engine) -> None:
+    search = SearchEngine(file_engine, HashProvider(8))
+    store = RecordStore(search)
+    store.create_entity(
+        "R", search=["say"], fields={"status": "text", "n": "integer", "no name": "text", "tags": "list"}
+    )
+    store.insert("R", [{"id": str(n), "say": "x", "status": f"s{n}", "n": n, "no name": "y"} for n in range(30)])
+    plans: list[str] = []
+
+    @event.listens_for(file_engine, "before_cursor_execute")
+    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "json_group_array" in statement:
+            driver = connection.connection.dbapi_connection
+            plans.extend(row[3] for row in driver.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
+
+    assert ids(search.search("x", where={"status": "s7", "no name": "y"})) == ["7"]
+    assert any("USING INDEX kdb_records_by_status" in step for step in plans)
+    plans.clear()
+    assert ids(search.search("x", where={"n": {"$gte": 29}})) == ["29"]
+    assert any("USING INDEX kdb_records_by_n " in step for step in plans)
+
+
+@pytest.mark.parametrize("few", [0, 3, 10_000])
+def test_broad_and_narrow_scopes_find_the_same(file_engine: Engine, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    monkeypatch.setattr(sqlite, "FEW_IDS", few)
+    monkeypatch.setattr(sqlite, "FEW_TERMS", few)
+    search = SearchEngine(file_engine, HashProvider(8), vector_search="numpy")
+    store = RecordStore(search)
+    rows = [{"id": f"{n:04}", "say": "x " + "y " * (n % 7), "kind": n % 50} for n in range(3000)]
+    store.insert("R", rows)
+    store.insert("Other", [{"id": "z", "say": "x", "kind": 3}])
+    for mode in ("keyword", "vector", "hybrid"):
+        found = search.search("x y", where={"kind": 3}, entity="R", mode=mode, limit=60)
+        assert sorted(ids(found)) == [f"{n:04}" for n in range(3, 3000, 50)]
+        assert ids(search.search("x", entity="Other", mode=mode)) == ["z"]

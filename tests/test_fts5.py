@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kameleon.search.fts5 import TOKENIZER, TextReader, match_any, varints
+from kameleon.search.fts5 import TOKENIZERS, TextReader, match_any, varints
 from kameleon.search.store import Term
 
 READER = TextReader(sqlite3, "english")
@@ -28,7 +28,7 @@ def test_counts_and_lengths_are_the_index_s_own() -> None:
 def test_texts_read_by_their_chunks_are_read_as_fts5_reads_them_whole(texts: list[str]) -> None:
     terms = READER.terms(" ".join(texts))
     with sqlite3.connect(":memory:") as connection:
-        connection.execute(f"CREATE VIRTUAL TABLE t USING fts5(c, tokenize = '{TOKENIZER}')")
+        connection.execute(f"CREATE VIRTUAL TABLE t USING fts5(c, tokenize = '{TOKENIZERS['english']}')")
         connection.execute("CREATE VIRTUAL TABLE v USING fts5vocab(t, instance)")
         rows = [(row, content.replace("\0", " ")) for row, content in enumerate(texts)]
         connection.executemany("INSERT INTO t (rowid, c) VALUES (?, ?)", rows)

@@ -1,17 +1,25 @@
 """The embeddings in memory against the embeddings in the database, whatever happens to the latter."""
 
+import secrets
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from numpy.typing import NDArray
 from sqlalchemy import Engine, text
 
 import kameleon
 from kameleon import SearchEngine
+from kameleon.search import mirror as mirroring
 from kameleon.search import sqlite as dialect
 from kameleon.search.mirror import Mirror
 from kameleon.testing import HashProvider
+
+from .conftest import SHARED
 
 record_ids = st.integers(0, 12).map(str)
 words = st.sampled_from(["red fox", "brown bear", "grey wolf", "white owl", "poison", ""])
@@ -59,7 +67,7 @@ class MirrorMachine(RuleBasedStateMachine):
                 text("SELECT search_id, embedding FROM kdb_embedding_g1 WHERE embedding NOT NULL")
             )
             truth = {row[0]: float(np.frombuffer(row[1], "<f4") @ vector) for row in rows}
-            found = self.mirror.best(connection, vector, 100, None)
+            found = self.mirror.best(connection, vector, 100).scores
         assert found.keys() == truth.keys()
         assert all(abs(found[id_] - truth[id_]) < 1e-5 for id_ in truth)
 
@@ -102,3 +110,93 @@ def test_another_process_s_write_is_seen(file_engine: Engine) -> None:
     SearchEngine(other, HashProvider(8)).index_record("A", "2", "red fox")
     other.dispose()
     assert len(ours.search("red fox", mode="vector")) == 2
+
+
+@pytest.fixture
+def by_directions(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"EXACT_BYTES": 0, "DIRECTIONS": 96, "CANDIDATES": 200, "SAMPLE": 500}.items():
+        monkeypatch.setattr(mirroring, name, value)
+
+
+class TablesOfVectors:
+    """The two tables that a mirror reads."""
+
+    def __init__(self, dimensions: int) -> None:
+        self.engine = kameleon.create_engine("sqlite://")
+        with self.engine.begin() as connection:
+            connection.execute(text("CREATE TABLE t (search_id INTEGER, passage INTEGER, embedding BLOB)"))
+            connection.execute(text("CREATE INDEX by_id ON t (search_id)"))
+            connection.execute(text(dialect.CREATE[-1]))
+        self.mirror = Mirror("t", dimensions)
+
+    def write(self, vectors: dict[tuple[int, int], NDArray[np.float32]], gone: Iterable[int] = ()) -> None:
+        changed = np.unique([*gone, *(id_ for id_, _ in vectors)]).astype(np.int64)
+        with self.engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM t WHERE search_id = ?", [(int(id_),) for id_ in changed])
+            rows = [(id_, passage, vector.tobytes()) for (id_, passage), vector in vectors.items()]
+            if rows:
+                connection.exec_driver_sql("INSERT INTO t VALUES (?, ?, ?)", rows)
+            entry = {"mark": secrets.token_hex(8), "changed": changed.tobytes(), "ids": len(changed)}
+            connection.execute(dialect.LOG_CHANGE, entry)
+
+    def best(self, vector: NDArray[np.float32], limit: int, **options: Any) -> mirroring.Nearest:
+        with self.engine.connect() as connection:
+            return self.mirror.best(connection, vector, limit, **options)
+
+
+@pytest.mark.usefixtures("by_directions")
+def test_directions_of_real_embeddings_find_nearly_all_that_an_exact_scan_finds() -> None:
+    path = SHARED / "data" / "embeddings" / "wikipedia_movies.all-MiniLM-L6-v2.f16.npy"
+    if not path.is_file():
+        pytest.skip("the embeddings of film extracts are not beside the project")
+    real = np.load(path, mmap_mode="r")[:8040].astype(np.float32)
+    real /= np.linalg.norm(real, axis=1, keepdims=True)
+    stored, asked = real[:8000], real[8000:]
+    tables = TablesOfVectors(384)
+    tables.write({(n, 0): vector for n, vector in enumerate(stored)})
+    shares = []
+    for vector in asked:
+        exact = set(np.argsort(-(stored @ vector))[:10].tolist())
+        found = tables.best(vector, 10)
+        assert not found.is_exact
+        shares.append(len(exact & set(found.scores)) / 10)
+    assert np.mean(shares) >= 0.97
+
+
+@pytest.mark.usefixtures("by_directions")
+def test_directions_follow_updates_deletes_and_growth() -> None:
+    chance = np.random.default_rng(1)
+    vectors = chance.standard_normal((3000, 128)).astype(np.float32)
+    tables = TablesOfVectors(128)
+    tables.write({(n, 0): vectors[n] for n in range(1000)})
+    assert next(iter(tables.best(vectors[5], 3).scores)) == 5
+    tables.write({(5, 0): vectors[2000], (5, 1): vectors[2001]}, gone=[6])
+    assert tables.best(vectors[2001], 1).passages == {5: 1}
+    assert 5 not in tables.best(vectors[5], 10).scores
+    assert 6 not in tables.best(vectors[6], 999).scores
+    tables.write({(n, 0): vectors[n] for n in range(1000, 3000)})
+    assert next(iter(tables.best(vectors[2500], 3).scores)) == 2500
+    assert list(tables.best(vectors[7], 2, allowed=[7, 2999]).scores) == [7, 2999]
+    odd = tables.best(vectors[7], 300, accept=lambda asked: [id_ for id_ in asked if id_ % 10 == 1])
+    assert len(odd.scores) == 300
+
+
+def test_a_record_of_many_passages_takes_one_place() -> None:
+    tables = TablesOfVectors(4)
+    near, far = np.array([1, 0, 0, 0], np.float32), np.array([0.5, 0.5, 0, 0], np.float32)
+    tables.write({**{(1, passage): near for passage in range(50)}, (2, 0): far, (3, 0): far, (2, 1): -near})
+    assert tables.best(near, 3) == ({1: 1.0, 2: 0.5, 3: 0.5}, {1: 0, 2: 0, 3: 0}, True)
+
+
+def test_transactions_that_see_an_older_state_are_answered_from_it(file_engine: Engine) -> None:
+    search = SearchEngine(file_engine, HashProvider(8), vector_search="numpy")
+    search.index_record("A", "1", "red fox")
+    with file_engine.connect() as older:
+        assert len(search.search("fox", mode="vector", connection=older)) == 1
+        other = kameleon.create_engine(str(file_engine.url))
+        SearchEngine(other, HashProvider(8)).index_records_batch([("A", "1", "grey wolf"), ("A", "2", "red fox")])
+        other.dispose()
+        assert len(search.search("fox", mode="vector")) == 2
+        (hit,) = search.search("red fox", mode="vector", connection=older)
+        assert (hit.id, hit.score) == ("1", 1.0)
+    assert [hit.id for hit in search.search("red fox", mode="vector", limit=1)] == ["2"]

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, case, func, null, select, type_coerce
 
 from ..values import BUILDING, Generation
 from .store import Store
+from .tables import indexed_fields
 
 if TYPE_CHECKING:
     from ..embeddings.provider import EmbeddingProvider
@@ -215,6 +216,7 @@ class Catalog:
         else:
             changes = {"definition": definition, "updated_at": now}
             connection.execute(table.update().where(table.c.name == entity.name), changes)
+        self._store.index_fields(connection, indexed_fields(definition))
 
 
 def _fields(definition: Mapping[str, Any]) -> tuple[Field, ...]:

@@ -211,6 +211,9 @@ class Schema:
                 return False
         return True
 
+    def index_fields(self, connection: Connection, names: Sequence[str]) -> None:
+        """A filter is a jsonpath, for which there is no index: it reads the records of its entities."""
+
     def refusal(self, connection: Connection, dimensions: int) -> str:
         if dimensions > MAX_HALFVEC:
             raise VectorsUnavailable(

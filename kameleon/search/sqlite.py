@@ -10,7 +10,7 @@ import secrets
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
@@ -26,7 +26,7 @@ from ..values import Failure, Generation, IndexStatus, Ref
 from . import claims, fts5, sqlite_health, sqlite_triggers
 from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, weight
 from .filters import Filter, bind, condition
-from .sqlite_where import comparison, json_path
+from .sqlite_where import comparison, holding, indexed_path, is_plain, json_path
 from .store import (
     Cached,
     Candidates,
@@ -53,6 +53,7 @@ from .tables import (
     document,
     has_room,
     id_text,
+    indexed_fields,
     instant,
     is_current,
     lacks_words,
@@ -65,7 +66,10 @@ if TYPE_CHECKING:
     from .mirror import Mirror
 
 ROWS_A_STATEMENT = 10_000
-POSTINGS = 20_000
+POSTINGS = 10_000
+FEW_IDS = 10_000
+FEW_TERMS = 50_000
+RANKS_AT_ONCE, RANKS_ASKED = 3, 16
 DEFAULT_LANGUAGE = "english"
 LOG_IDS_KEPT = 50_000
 LOG_IDS_A_ENTRY = 10_000
@@ -118,6 +122,10 @@ CREATE_GENERATION = """
       updated_at TEXT NOT NULL,
       UNIQUE (search_id, passage)
     )
+"""
+
+FIELD_INDEX = """
+    CREATE INDEX IF NOT EXISTS kdb_records_by_{name} ON kdb_records (json_extract(data, {path}), entity_name)
 """
 
 TAKE_TURN = text("UPDATE kdb_meta SET value = value WHERE key = ''")
@@ -196,13 +204,21 @@ TERM_ROWS = text(
 BROKEN_TERM_ROWS = text("SELECT doc FROM kdb_search_vocab WHERE term = CAST(:term AS TEXT)")
 FTS_TOTALS = text("SELECT block FROM kdb_search_fts_data WHERE id = 1")
 
-BY_KEYWORD = """
+BY_KEYWORD = text("""
     SELECT f.rowid, -bm25(kdb_search_fts) AS score
-    FROM kdb_search_fts AS f {join}
-    WHERE kdb_search_fts MATCH :match AND {scope}
+    FROM kdb_search_fts AS f
+    WHERE kdb_search_fts MATCH :match
     ORDER BY rank, f.rowid
     LIMIT :limit
-"""
+""")
+
+BY_KEYWORD_AMONG = text("""
+    SELECT f.rowid, -bm25(kdb_search_fts) AS score
+    FROM kdb_search_fts AS f
+    WHERE kdb_search_fts MATCH :match AND +f.rowid IN (SELECT value FROM json_each(:ids))
+    ORDER BY rank, f.rowid
+    LIMIT :limit
+""")
 
 BY_VECTOR = """
     SELECT e.search_id, max(1.0 - vec_distance_cosine(e.embedding, :vector)) AS score
@@ -221,6 +237,13 @@ VECTOR_SCORES = """
 """
 
 IN_SCOPE = "SELECT s.id FROM kdb_search AS s WHERE {scope}"
+FILTERED = """
+    SELECT s.id FROM kdb_records CROSS JOIN kdb_search AS s
+      ON s.entity_name = kdb_records.entity_name AND s.record_id = kdb_records.id
+    WHERE {scope}
+"""
+UP_TO = "SELECT json_group_array(id) FROM ({select} LIMIT :most)"
+WHICH_IN_SCOPE = "SELECT s.id FROM json_each(:ids) AS k CROSS JOIN kdb_search AS s ON s.id = k.value WHERE {scope}"
 REFS = text(
     "SELECT s.id, s.entity_name, s.record_id FROM json_each(:keys) AS k CROSS JOIN kdb_search AS s ON s.id = k.value"
 )
@@ -307,6 +330,20 @@ FAILURES = """
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """A scope, read once a query: the `ids` in it where they are few, in `where` (a condition on `s`, "1" for every
+    record) otherwise."""
+
+    where: str
+    binds: Mapping[str, Any]
+    ids: Sequence[int] | None = None
+
+    @property
+    def is_all(self) -> bool:
+        return self.where == "1"
+
+
 class SQLiteStore:
     """`language` is how a new index reads texts: english (stems, stop words) or simple (words as they are).
 
@@ -349,6 +386,8 @@ class SQLiteStore:
         tokenizer = fts5.TOKENIZERS[self._language]
         for statement in CREATE:
             connection.execute(text(statement.format(tokenizer=tokenizer)))
+        for definition in connection.execute(select(self.tables.entities.c.definition)).scalars():
+            self.index_fields(connection, indexed_fields(definition))
         meta = self.tables.meta
         version = connection.scalar(select(meta.c.value).where(meta.c.key == "schema_version"))
         self.vocabulary.forget()
@@ -366,6 +405,12 @@ class SQLiteStore:
 
     def refusal(self, connection: Connection, dimensions: int) -> str:
         return ""
+
+    def index_fields(self, connection: Connection, names: Sequence[str]) -> None:
+        """Entities share the index of a field of one name."""
+        for name in names:
+            if is_plain(name):
+                connection.exec_driver_sql(FIELD_INDEX.format(name=name, path=indexed_path(name)))
 
     def index_vectors(
         self,
@@ -598,19 +643,26 @@ class SQLiteStore:
 
     def by_keyword(self, connection: Connection, query: str, scope: Scope, *, limit: int, enough: int) -> Candidates:
         terms, unknown, is_whole = self._known_terms(connection, query)
+        reach = self._reach(connection, scope)
+        if reach.ids is not None and self._are_short(connection, len(reach.ids)):
+            scores = best_first(self._keyword_scores(connection, terms, reach.ids))
+            scores = dict(list(scores.items())[:limit])
+            return Candidates(
+                scores,
+                is_exact=is_whole,
+                terms=tuple(terms),
+                totals=reach,
+                how="fts5",
+                unknown=unknown,
+                scanned=len(reach.ids),
+            )
         chosen = cheapest(terms, POSTINGS)
-        where, binds = self._scope_sql(scope)
-        statement = text(
-            BY_KEYWORD.format(scope=where, join="" if where == "1" else "CROSS JOIN kdb_search AS s ON s.id = f.rowid")
-        )
-        statement, binds = bound(statement, binds)
-        rows: Sequence[Any] = []
+        scores = {}
         while chosen:
-            rows = connection.execute(statement, {"match": fts5.match_any(chosen), "limit": limit, **binds}).all()
-            if len(rows) >= enough or len(chosen) == len(terms):
+            scores = self._best_within(connection, fts5.match_any(chosen), reach, limit)
+            if len(scores) >= enough or len(chosen) == len(terms):
                 break
             chosen = terms[: 2 * len(chosen)]
-        scores: dict[Key, float] = {row.rowid: row.score for row in rows}
         if len(chosen) < len(terms) or any(term.times > 1 for term in terms):
             scores = self._keyword_scores(connection, terms, list(scores))
         return Candidates(
@@ -618,10 +670,39 @@ class SQLiteStore:
             is_exact=is_whole and len(chosen) == len(terms),
             terms=tuple(terms),
             chosen_by=tuple(chosen),
+            totals=reach,
             how="fts5",
             scanned=sum(term.rows for term in chosen),
             unknown=unknown,
         )
+
+    def _best_within(self, connection: Connection, match: str, reach: Reach, limit: int) -> dict[Key, float]:
+        """The `limit` best within reach. Asking FTS5 for more than that and looking at them in their order costs less
+        than looking at every record that it finds."""
+        if reach.ids is not None:
+            binds = {"match": match, "limit": limit, "ids": json.dumps(reach.ids)}
+            return {row.rowid: row.score for row in connection.execute(BY_KEYWORD_AMONG, binds)}
+        asked = limit if reach.is_all else RANKS_ASKED * limit
+        while True:
+            found = {
+                row.rowid: row.score for row in connection.execute(BY_KEYWORD, {"match": match, "limit": asked}).all()
+            }
+            if reach.is_all:
+                return found
+            kept: dict[Key, float] = {}
+            for part in parts(list(found), RANKS_AT_ONCE * limit):
+                inside = set(self._inside(connection, reach, part))
+                kept.update((key, found[key]) for key in part if key in inside)
+                if len(kept) >= limit:
+                    return dict(list(kept.items())[:limit])
+            if len(found) < asked:
+                return kept
+            asked *= RANKS_ASKED
+
+    def _are_short(self, connection: Connection, records: int) -> bool:
+        """Whether so many records of average length are read sooner than the postings of a query's terms."""
+        rows, length = self._totals(connection)
+        return records * length <= FEW_TERMS * rows
 
     def prepare_search(self, connection: Connection) -> None:
         """SQLite has nothing to set."""
@@ -680,7 +761,8 @@ class SQLiteStore:
         limit: int,
         keyword: Candidates,
     ) -> tuple[Candidates, Candidates]:
-        own = self._nearest(connection, generation, vector, scope, limit)
+        reach = keyword.totals or self._reach(connection, scope)
+        own = self._nearest(connection, generation, vector, reach, limit)
         cosines = self._vector_scores(
             connection, generation, vector, [key for key in keyword.scores if key not in own.scores], own.how
         )
@@ -690,20 +772,20 @@ class SQLiteStore:
         return replace(keyword, others=scores), replace(own, others=cosines)
 
     def _nearest(
-        self, connection: Connection, generation: Generation, vector: Any, scope: Scope, limit: int
+        self, connection: Connection, generation: Generation, vector: Any, reach: Reach, limit: int
     ) -> Candidates:
-        where, binds = self._scope_sql(scope)
         if self._uses_extension(connection):
-            join = "" if where == "1" else "JOIN kdb_search AS s ON s.id = e.search_id"
+            where, binds = reach.where, reach.binds
+            if reach.ids is not None:
+                where, binds = "s.id IN (SELECT value FROM json_each(:ids))", {"ids": json.dumps(reach.ids)}
+            join = "" if reach.is_all else "JOIN kdb_search AS s ON s.id = e.search_id"
             statement = text(BY_VECTOR.format(number=generation.number, join=join, scope=where))
             statement, binds = bound(statement, binds)
             rows = connection.execute(statement, {"vector": vector.tobytes(), "limit": limit, **binds})
             return Candidates({row.search_id: row.score for row in rows}, how="sqlite-vec")
-        allowed = None
-        if where != "1":
-            allowed = connection.execute(*bound(text(IN_SCOPE.format(scope=where)), binds)).scalars().all()
-        scores = self._mirror(generation).best(connection, vector, limit, allowed)
-        return Candidates(cast(Mapping[Key, float], scores), how="numpy")
+        accept = None if reach.is_all or reach.ids is not None else partial(self._inside, connection, reach)
+        found = self._mirror(generation).best(connection, vector, limit, allowed=reach.ids, accept=accept)
+        return Candidates(cast(Mapping[Key, float], found.scores), is_exact=found.is_exact, how="numpy")
 
     def _vector_scores(
         self, connection: Connection, generation: Generation, vector: Any, keys: Sequence[Key], how: str
@@ -711,7 +793,8 @@ class SQLiteStore:
         if not keys:
             return {}
         if how == "numpy":
-            return cast(dict[Key, float], self._mirror(generation).scores(connection, vector, cast(Any, keys)))
+            found = self._mirror(generation).scores(connection, vector, cast(Any, keys))
+            return cast(dict[Key, float], found.scores)
         statement = text(VECTOR_SCORES.format(number=generation.number))
         rows = connection.execute(statement, {"vector": vector.tobytes(), "keys": json.dumps(keys)})
         return {row[0]: row[1] for row in rows}
@@ -951,6 +1034,24 @@ class SQLiteStore:
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}
         return condition(filter_, binds, comparison), binds
+
+    def _reach(self, connection: Connection, scope: Scope) -> Reach:
+        where, binds = self._scope_sql(scope)
+        if where == "1":
+            return Reach(where, binds)
+        select_, inner = IN_SCOPE.format(scope=where), binds
+        if scope.filter is not None and scope == Scope(scope.entities, scope.filter):
+            inner = {f"entity{n}": name for n, name in enumerate(scope.entities)}
+            entities = f"kdb_records.entity_name IN ({', '.join(f':{name}' for name in inner)}) AND " if inner else ""
+            select_ = FILTERED.format(scope=entities + holding(scope.filter, inner))
+        statement, values = bound(text(UP_TO.format(select=select_)), inner)
+        ids = json.loads(connection.scalar(statement, {**values, "most": FEW_IDS + 1}))
+        return Reach(where, binds, ids if len(ids) <= FEW_IDS else None)
+
+    def _inside(self, connection: Connection, reach: Reach, keys: Sequence[Key]) -> Sequence[int]:
+        """Those of `keys` that are within reach."""
+        statement, binds = bound(text(WHICH_IN_SCOPE.format(scope=reach.where)), reach.binds)
+        return connection.execute(statement, {**binds, "ids": json.dumps(keys)}).scalars().all()
 
     def _scope_sql(self, scope: Scope) -> tuple[str, dict[str, Any]]:
         """A condition on `s`, "1" for every record."""

@@ -6,16 +6,27 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .filters import ORDERED, SAYS, Comparison, bind
+from .filters import ORDERED, SAYS, Comparison, Filter, bind, condition
 from .tables import dump
 
 EDGE = "[^a-z0-9]"
 
 
+def is_plain(name: str) -> bool:
+    """Whether a field may have an index: its name then stands in SQL."""
+    return name.isascii() and name.isidentifier()
+
+
+def indexed_path(name: str) -> str:
+    """A literal: an index is used where the query says its expression word for word."""
+    return f"""'$."{name}"'"""
+
+
 def comparison(asked: Comparison, binds: dict[str, Any]) -> str:
     if asked.operator in ("$in", "$nin") and not asked.value:
         return "0" if asked.operator == "$in" else "1"
-    path = bind(binds, json_path(asked.path))
+    path = indexed_path(asked.path[0]) if len(asked.path) == 1 and is_plain(asked.path[0]) else ""
+    path = path or bind(binds, json_path(asked.path))
     value, kind = f"json_extract(kdb_records.data, {path})", f"json_type(kdb_records.data, {path})"
     match asked.operator:
         case "$eq":
@@ -40,11 +51,21 @@ def json_path(names: Sequence[str]) -> str:
     return "$" + "".join(f'."{name}"' for name in names)
 
 
+def holding(filter_: Filter, binds: dict[str, Any]) -> str:
+    """The same as `condition`, for a WHERE of its own: NULL is no there, and the planner sees what it can look up."""
+    if isinstance(filter_, Comparison):
+        return comparison(filter_, binds)
+    if filter_.operator == "$not":
+        return condition(filter_, binds, comparison)
+    members = [holding(member, binds) for member in filter_.members]
+    return "(" + (" AND " if filter_.operator == "$and" else " OR ").join(members or ["true"]) + ")"
+
+
 def equals(value: str, kind: str, wanted: Any, binds: dict[str, Any]) -> str:
     if wanted is None:
         return f"({value} IS NULL)"
     if isinstance(wanted, bool):
-        return f"({kind} = '{'true' if wanted else 'false'}')"
+        return f"({kind} = '{'true' if wanted else 'false'}' AND {value} = {int(wanted)})"
     if isinstance(wanted, int | float):
         return f"({kind} IN ('integer', 'real') AND {value} = {bind(binds, wanted)})"
     if isinstance(wanted, str):

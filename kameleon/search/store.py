@@ -259,6 +259,9 @@ class Store(Fields, Protocol):
     def refusal(self, connection: Connection, dimensions: int) -> str:
         """Why embeddings of that many dimensions cannot be kept or compared here; empty if they can."""
 
+    def index_fields(self, connection: Connection, names: Sequence[str]) -> None:
+        """Makes what filters on these fields of the record store look records up by, where that is missing and pays."""
+
     def index_vectors(
         self,
         generation: Generation,

@@ -34,6 +34,7 @@ from ..errors import SchemaTooNew
 
 SCHEMA_VERSION = 4
 WORDS_SINCE, LEARNT_UPTO = 4, "learnt_upto"
+COMPARED = ("text", "integer", "number", "boolean")
 IDS_A_STATEMENT = 1_000
 
 T = TypeVar("T")
@@ -57,6 +58,11 @@ def dump(value: Any) -> str:
 def has_room(pool: QueuePool) -> bool:
     """Whether a pool has another connection to give."""
     return pool._max_overflow < 0 or pool.checkedout() < pool.size() + pool._max_overflow
+
+
+def indexed_fields(definition: Mapping[str, Any]) -> list[str]:
+    """The declared fields that filters compare with one value: typed, and no text to search in."""
+    return [f["name"] for f in definition["fields"] if f["type"] in COMPARED and not f["searchable"]]
 
 
 def is_current(version: str | None) -> bool:
