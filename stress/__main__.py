@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from . import crash, embed, insert, orm, quality, reindex, search, sessions, startup
+from . import crash, embed, insert, orm, quality, reindex, search, search_sqlite, sessions, startup
 
 RUNS: dict[str, Callable[[int, int], Iterator[str]]] = {
     "crash": crash.run,
@@ -27,7 +27,8 @@ RUNS: dict[str, Callable[[int, int], Iterator[str]]] = {
 @click.option("--rows", type=click.IntRange(1), default=30_000, show_default=True)
 @click.option("--seed", type=int, default=7, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=50, show_default=True, help="Of crash.")
-def main(name: str, rows: int, seed: int, rounds: int) -> None:
+@click.option("--backend", type=click.Choice(["postgresql", "sqlite"]), default="postgresql", help="Of search.")
+def main(name: str, rows: int, seed: int, rounds: int, backend: str) -> None:
     """Measure, a JSON line each.
 
     \b
@@ -38,16 +39,21 @@ def main(name: str, rows: int, seed: int, rounds: int) -> None:
     quality  nDCG@10 of each leg and of both, on judged collections
     reindex  re-embedding, against embedding and bulk inserts by hand; its memory; the vector index
     reindex-memory  its memory alone, for many rows
-    search   hybrid search on PostgreSQL, against a query by hand and an exact scan
+    search   hybrid search, against a query by hand and an exact scan; on SQLite filters, memory and a writer too
     sessions random sessions on both databases, compared with the tables after each commit
     startup  the command from a standing start
     """
     if name == "all":  # each in a process of its own: a child's peak memory begins with its parent's
         for one in RUNS:
             options = [f"--rows={rows}", f"--seed={seed}", f"--rounds={rounds}"]
-            subprocess.run([sys.executable, "-m", "stress", one, *options], check=True)
+            for database in ("postgresql", "sqlite") if one == "search" else (backend,):
+                command = [sys.executable, "-m", "stress", one, *options, f"--backend={database}"]
+                subprocess.run(command, check=True)
         return
-    made = crash.run(rows, seed, rounds) if name == "crash" else RUNS[name](rows, seed)
+    if name == "search" and backend == "sqlite":
+        made = search_sqlite.run(rows, seed)
+    else:
+        made = crash.run(rows, seed, rounds) if name == "crash" else RUNS[name](rows, seed)
     for figures in made:
         click.echo(figures)
 
