@@ -143,6 +143,7 @@ def test_a_column_is_asked_by_its_name_where_its_class_is(make: Make, backend: s
             "+fox",
             "fox~1",
             "[a TO b]",
+            '"' + "a " * 499 + '"',
         ),
     ],
 )
