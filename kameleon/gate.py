@@ -1,16 +1,14 @@
 """Compares what two generations find, before the index is switched from one to the other. Pure."""
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import mean
-from typing import Any
 
 from .errors import InvalidInput
+from .metrics import DEPTH, ndcg
 from .values import GateReport, Ref
 
-DEPTH = 10
 WORDS_A_QUERY = 8
 SHAPE = '{"query": "…", "relevant": [{"entity": "…", "id": "…", "gain": 1}]}'
 
@@ -76,15 +74,6 @@ def overlap(old: Sequence[Ref], new: Sequence[Ref]) -> float:
     first, second = {*old[:DEPTH]}, {*new[:DEPTH]}
     longest = max(len(first), len(second))
     return len(first & second) / longest if longest else 1.0
-
-
-def ndcg(ranked: Sequence[Any], gains: Mapping[Any, float], depth: int = DEPTH) -> float:
-    """Discounted gain of the first `depth`, linear, as a share of what the best order would have (Järvelin and
-    Kekäläinen, 2002)."""
-    ideal = sorted(gains.values(), reverse=True)[:depth]
-    best = sum(gain / math.log2(rank + 2) for rank, gain in enumerate(ideal))
-    found = sum(gains.get(id_, 0) / math.log2(rank + 2) for rank, id_ in enumerate(ranked[:depth]))
-    return found / best if best else 0.0
 
 
 def sampled(contents: Iterable[str]) -> list[GateQuery]:

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from kameleon import SearchEngine, create_engine
 from kameleon.embeddings import StaticProvider
-from kameleon.gate import ndcg
+from kameleon.metrics import ndcg
 
 from .corpus import SHARED
 from .database import postgresql

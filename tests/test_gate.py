@@ -5,7 +5,7 @@ import math
 import pytest
 
 from kameleon.errors import InvalidInput
-from kameleon.gate import Gate, GateQuery, compare, ndcg, overlap, read_queries, sampled
+from kameleon.gate import Gate, GateQuery, compare, overlap, read_queries, sampled
 from kameleon.values import GateReport, Ref
 
 A, B, C, D = (Ref("E", name) for name in "abcd")
@@ -23,15 +23,6 @@ def test_overlap_looks_at_ten() -> None:
     refs = [Ref("E", str(n)) for n in range(20)]
     assert overlap(refs, [*refs[:10], *refs[:9:-1]]) == 1.0
     assert overlap(refs, refs[10:]) == 0.0
-
-
-def test_ndcg_discounts_by_the_logarithm_of_the_rank() -> None:
-    gains = {A: 3.0, B: 1.0}
-    assert ndcg([A, B], gains) == 1.0
-    assert ndcg([C, A], {A: 1.0}) == pytest.approx(1 / math.log2(3))
-    assert ndcg([B, A], gains) == pytest.approx((1 + 3 / math.log2(3)) / (3 + 1 / math.log2(3)))
-    assert ndcg([C, D], gains) == 0.0
-    assert ndcg([A], {}) == 0.0
 
 
 def test_two_models_are_compared_over_all_queries() -> None:

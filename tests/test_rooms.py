@@ -10,6 +10,7 @@ FLOORS = [
     {"values", "errors"},
     {
         "content",
+        "metrics",
         "queue",
         "search.filters",
         "search.ordering",
@@ -24,7 +25,7 @@ FLOORS = [
     {"identity", "search.claims", "search.owners", "search.query", "search.vocabulary", "gate"},
     {"search.runs", "search.ranges"},
     {"mapping", "statements"},
-    {"embeddings.batching", "embeddings.retry"},
+    {"embeddings.batching", "embeddings.knowing", "embeddings.retry"},
     {"embeddings.provider"},
     {"embeddings.cache", "embeddings.checking"},
     {"search.store"},
@@ -66,7 +67,7 @@ FLOORS = [
     {"estimating", "reindex_run"},
     {"listener", "reindexing"},
     {"search", "search.engine"},
-    {"testing", "records", "worker"},
+    {"testing", "records", "worker", "evaluation"},
     {"doctor"},
     {""},
 ]
@@ -76,6 +77,7 @@ PURE = {
     "content",
     "queue",
     "gate",
+    "metrics",
     "embeddings.batching",
     "embeddings.retry",
     "search.filters",
