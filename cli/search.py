@@ -36,6 +36,10 @@ def asking(command: F) -> F:
 @click.command()
 @click.argument("query")
 @asking
+@click.option("--fusion", type=click.Choice(["weighted", "rrf", "dbsf"]), default="weighted", show_default=True)
+@click.option(
+    "--weight", type=click.FloatRange(0, 1), help="The vector's share of a score, instead of its model's own."
+)
 @click.option("--offset", type=click.IntRange(0, 10_000), default=0, help="Leave out so many of the best.")
 @click.option("--cursor", metavar="CURSOR", help="The page after the one that gave this cursor (with --json).")
 @click.option("--sort", metavar="FIELD", help="Order the 1,000 best by a field; -FIELD: the greatest first.")

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..errors import InvalidInput, MissingExtra, ProviderUnavailable
 from .batching import padded_slices
+from .knowing import known_share
 from .provider import EmbeddingProvider, Vector
 
 try:
@@ -46,7 +47,7 @@ class FastEmbedProvider(EmbeddingProvider):
     """
 
     name: ClassVar[str] = "fastembed"
-    vector_weight = 0.8
+    vector_weight = 0.7
     attempts = 1
 
     def __init__(self, model: str = DEFAULT_MODEL, *, cache_dir: str | None = None, threads: int | None = None) -> None:
@@ -115,6 +116,9 @@ class FastEmbedProvider(EmbeddingProvider):
 
     def count_tokens(self, text: str) -> int:
         return len(self._tokenizer.encode(text).ids)
+
+    def known_share(self, text: str) -> float:
+        return known_share(self._tokenizer, text)
 
     @property
     def _session(self) -> Any:

@@ -87,6 +87,11 @@ class EmbeddingProvider:
         """Tokens of a text, or an estimate of them."""
         return estimate_tokens(text)
 
+    def known_share(self, text: str) -> float:
+        """How much of a question the model knows, 0 to 1: the vector counts for less where it knows little. Asked with
+        every hybrid search, so it takes no time to speak of."""
+        return 1.0
+
     @property
     def options(self) -> Mapping[str, Any]:
         """What `get_provider(self.name, **options)` needs to make this provider again. Never a secret."""

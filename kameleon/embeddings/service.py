@@ -187,6 +187,10 @@ class EmbeddingService:
                 self._queries.popitem(last=False)
         return vector, False
 
+    def known_share(self, text: str) -> float:
+        """How much of a question the model knows, 0 to 1."""
+        return min(1.0, max(0.0, self.provider.known_share(text)))
+
     def _embed(
         self,
         texts: Sequence[str],

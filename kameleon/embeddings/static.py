@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from ..errors import InvalidInput, TextRefused
+from .knowing import known_share
 from .provider import EmbeddingProvider, Vector
 
 BUNDLED = Path(__file__).parent / "static-en-256"
@@ -78,6 +79,9 @@ class StaticProvider(EmbeddingProvider):
 
     def count_tokens(self, text: str) -> int:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def known_share(self, text: str) -> float:
+        return known_share(self._tokenizer, text)
 
     def _first_tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """The first `max_tokens` ids of each text, the tokenizer adding none of its own.

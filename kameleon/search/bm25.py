@@ -1,7 +1,7 @@
 """BM25 as FTS5's `bm25()` computes it, for both databases, and which of a query's terms choose its candidates."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from .store import Key, Term
 
@@ -42,6 +42,12 @@ def weight(rows: int, term: Term) -> float:
 def term_score(weight: float, times: int, length: int, average: float) -> float:
     """A term's part of a record's score, the record `length` terms long and holding it `times`."""
     return weight * times * (K1 + 1) / (times + K1 * (1 - B + B * length / average))
+
+
+def upper_bound(rows: int, terms: Iterable[Term]) -> float:
+    """What a record would score that held every term without end: the sum of the terms' upper bounds (Turtle and Flood,
+    "Query evaluation: strategies and optimizations", 1995)."""
+    return (K1 + 1) * sum(weight(rows, term) for term in terms)
 
 
 def cheapest(terms: Sequence[Term], postings: int) -> Sequence[Term]:

@@ -164,8 +164,12 @@ class Catalog:
         return home(known, provider.fingerprint) or self.add_generation(connection, provider, ACTIVE)
 
     def add_generation(self, connection: Connection, provider: "EmbeddingProvider", state: str) -> Generation:
-        """A new one with its table; the registry is locked. A number is never given twice."""
-        last = connection.scalar(select(func.max(self._generations.c.number)))
+        """A new one with its table; the registry is locked. A number is never given twice. It weighs what the last one
+        of its model did."""
+        columns = self._generations.c
+        last = connection.scalar(select(func.max(columns.number)))
+        same = select(columns.weight).where(columns.fingerprint == provider.fingerprint).order_by(columns.number.desc())
+        weight = connection.scalar(same.limit(1))
         generation = Generation(
             number=(last or 0) + 1,
             provider=provider.name,
@@ -173,7 +177,7 @@ class Catalog:
             model_name=provider.model_name,
             dimensions=provider.dimensions,
             fingerprint=provider.fingerprint,
-            weight=provider.vector_weight,
+            weight=provider.vector_weight if weight is None else weight,
             state=state,
         )
         now = datetime.now(UTC)
@@ -188,6 +192,12 @@ class Catalog:
         state = case((table.c.number == to.number, ACTIVE), else_=RETIRED)
         changed = table.update().where((table.c.number == to.number) | (table.c.state == ACTIVE))
         connection.execute(changed.values(state=state, updated_at=datetime.now(UTC)))
+
+    def set_weight(self, connection: Connection, number: int, weight: float) -> None:
+        """What a generation's vectors count for in every search from here on."""
+        table = self._generations
+        changed = table.update().where(table.c.number == number)
+        connection.execute(changed.values(weight=weight))
 
     def reopen(self, connection: Connection, generation: Generation) -> None:
         """A retired one is built on: nobody reads it before it is whole."""

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, select, text, 
 
 from ..content import check_entity, check_id
 from ..database import synchronous
-from ..errors import InvalidInput, Outdated, RecordMissing
+from ..errors import InvalidInput, NoProvider, Outdated, RecordMissing
 from ..values import (
     BATCH_GENERATED,
     CacheStatus,
@@ -29,8 +29,8 @@ from .catalog import Catalog, Entity, active, mismatch
 from .filling import Filling
 from .filters import parse_filter
 from .learning import Learning
-from .query import Query, SearchOptions, ask, check_text, check_whole
-from .retrieval import Embed, Retriever
+from .query import Query, SearchOptions, ask, check_text, check_weight, check_whole
+from .retrieval import Embed, Legs, Retriever
 from .services import AskedAhead, Services
 from .spelling import parted
 from .store import Among, Entry, State, Store
@@ -482,11 +482,13 @@ class SearchEngine(Transactions):
         filters inside both legs: by the fields of stored records, by the columns of a mapped class, or by any
         SQLAlchemy condition on one. `mode` is hybrid, keyword or vector.
 
+        `fusion` makes one ranking of two: weighted, rrf, dbsf, or a function of the `fusion.Leg`s that gives a score
+        from 0 to 1 by key; `weight` is the vector's (0..1) in this query, the model's own where it is None.
+
         `sort` orders the 1,000 best by a field ("-price": the greatest first). `group_by="entity"` gives `limit` hits
-        of each entity. `facets` names fields whose values are counted over all that match, `count`
-        counts those. `rerank` is a callable
-        (query, texts) -> scores 0..1 that orders the `rerank_top` (50) best anew. `highlight` fills `spans`, `explain`
-        fills `explanation`.
+        of each entity. `facets` names fields whose values are counted over all that match, `count` counts those.
+        `rerank` is a callable (query, texts) -> scores 0..1 that orders the `rerank_top` (50) best anew. `highlight`
+        fills `spans`, `explain` fills `explanation`.
 
         Equal scores are ordered by (entity, id). Writes nothing. Raises InvalidInput and its kind for bad arguments;
         with mode="vector" also NoProvider, ModelMismatch, ProviderUnavailable, where hybrid answers by keywords alone
@@ -602,6 +604,27 @@ class SearchEngine(Transactions):
             declared = self.catalog.entities(conn)
         asked = [entity for name, entity in declared.items() if not names or name in names]
         return {name for entity in asked for name in entity.field_names}
+
+    def legs(self, query: str, *, entities: Iterable[str] = ()) -> Legs:
+        """What each leg finds for a query, before any fusion."""
+        asked = ask(query, entities=entities)
+        embed = self.services.asking_ahead(asked, None)
+        with self.reading() as conn:
+            known, declared = self._catalog_for(conn, asked)
+            service, note = self.services.asking(known, asked.mode)
+            return Retriever(self._store, service, embed, known, declared, note).legs(conn, asked)
+
+    def set_weight(self, weight: float, generation: Generation | None = None) -> Generation:
+        """Let the vector count for `weight` (0..1) against the keywords in every search from here on; kept with the
+        generation, the active one if none is given, and by its model's reindex. Raises NoProvider where there is
+        none."""
+        weight = check_weight(weight)
+        with self.transaction() as conn:
+            generation = generation or active(self.catalog.generations(conn))
+            if generation is None:
+                raise NoProvider("the index has no embeddings, so there is no weight to keep")
+            self.catalog.set_weight(conn, generation.number, weight)
+        return replace(generation, weight=weight)
 
     def _among(self, mapped: "Mapped", cls: type, where: ColumnElement[bool]) -> Among:
         from .criteria import compiled

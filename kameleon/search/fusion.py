@@ -1,46 +1,152 @@
 """Two legs into one ranking. Pure: scores in, scores out.
 
-Normalisation is theoretical-minimum scaling (Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid
+Three ways by name, each of which turns a leg's raw scores into 0..1 before the legs are combined by their weights:
+
+`weighted` is theoretical-minimum scaling (Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid
 Retrieval", 2022): a leg's score is measured from the least it could be, not from the least that was fetched, so a hit's
-score does not change with the number of candidates.
+score does not change with the number of candidates. What it is measured to is said at `Leg.normalized`.
+
+`rrf` is reciprocal rank fusion (Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and
+individual Rank Learning Methods", 2009) over the best it could be: (k + 1) / (k + rank), k 60; equal scores share the
+better rank. A record that a leg did not choose has nothing of that leg, so a deeper search may raise its score.
+
+`dbsf` is distribution-based score fusion (Mazzeschi, 2023, as Qdrant has it): a leg's candidates from three standard
+deviations below their mean to three above it, clipped. All its scores depend on how many candidates were fetched.
 """
 
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+from statistics import fmean, pstdev
+from typing import Any, Generic, TypeVar
+
+from ..errors import InvalidInput
 
 Key = TypeVar("Key", bound=Hashable)
 
 LEAST = {"keyword": 0.0, "vector": -1.0}
+RRF_K = 60
+SIGMAS = 3.0
+STRANGE, FAMILIAR = 0.5, 0.7
 
 
 @dataclass(frozen=True)
 class Leg(Generic[Key]):
-    """One leg's raw scores, higher is better: `chosen` are its own candidates, `scored` those of the other leg."""
+    """One leg's raw scores, higher is better: `chosen` are its own candidates, `scored` those of the other leg. Keys
+    stand for records and say nothing of them. `weight` is the leg's share; a leg alone has all of it."""
 
     name: str
     chosen: Mapping[Key, float]
     scored: Mapping[Key, float]
-    weight: float
+    weight: float = 1.0
+    most: float | None = None
+
+    @property
+    def raw(self) -> dict[Key, float]:
+        return {**self.scored, **self.chosen}
 
     def normalized(self) -> dict[Key, float]:
-        """Each raw score over 0..1: (raw - least) / (best - least), least being 0 for BM25 and -1 for a cosine."""
-        raw = {**self.scored, **self.chosen}
+        """Each raw score over 0..1: (raw - least) / (top - least), least being 0 for BM25 and -1 for a cosine.
+
+        The top is the best score; for a leg that knows `most`, what no record could score more than, halfway between
+        the two. A best hit that has all of a query's words is then near to 1, and one that has but a minor word is not,
+        as it is by the maximum alone: so one weight fits short and long questions.
+        """
+        raw = self.raw
         least = LEAST[self.name]
-        span = max(raw.values(), default=least) - least
-        return {key: (value - least) / span if span > 0 else 0.0 for key, value in raw.items()}
+        best = max(raw.values(), default=least)
+        top = best if self.most is None else (best + max(best, self.most)) / 2
+        span = top - least
+        return {key: within((value - least) / span) if span > 0 else 0.0 for key, value in raw.items()}
 
     def ranks(self) -> dict[Key, int]:
-        """1-based, best first; equal scores in the order the leg put them forward."""
-        ordered = sorted(self.chosen.items(), key=lambda item: -item[1])
-        return {key: rank for rank, (key, _) in enumerate(ordered, 1)}
+        """1-based, best first; equal scores share a rank."""
+        ranks: dict[Key, int] = {}
+        previous, shared = math.nan, 0
+        for place, (key, score) in enumerate(sorted(self.chosen.items(), key=lambda item: -item[1]), 1):
+            shared = shared if score == previous else place
+            ranks[key], previous = shared, score
+        return ranks
 
 
-def fuse(legs: "list[Leg[Key]]") -> dict[Key, float]:
-    """The convex combination of the legs' normalised scores, 0..1, for every key that a leg put forward."""
+Fusion = Callable[[Sequence[Leg[Any]]], Mapping[Any, float]]
+"""A way of one's own: from the legs that found anything, keyword before vector, a score from 0 to 1 for each key to be
+among the hits. Keys that it leaves out are no hits."""
+
+
+def by_rank(leg: Leg[Key]) -> dict[Key, float]:
+    return {key: (RRF_K + 1) / (RRF_K + rank) for key, rank in leg.ranks().items()}
+
+
+def by_distribution(leg: Leg[Key]) -> dict[Key, float]:
+    """Where all candidates are alike, each is in the middle, as the mean is."""
+    if not leg.chosen:
+        return {}
+    mean, spread = fmean(leg.chosen.values()), SIGMAS * pstdev(leg.chosen.values())
+    if spread <= 1e-9 * max(1.0, abs(mean)):
+        return dict.fromkeys(leg.raw, 0.5)
+    return {key: within((value - mean + spread) / (2 * spread)) for key, value in leg.raw.items()}
+
+
+WAYS: dict[str, Callable[[Leg[Any]], dict[Any, float]]] = {
+    "weighted": Leg.normalized,
+    "rrf": by_rank,
+    "dbsf": by_distribution,
+}
+
+
+def check_fusion(fusion: object) -> "str | Fusion":
+    if callable(fusion) or (isinstance(fusion, str) and fusion in WAYS):
+        return fusion
+    raise InvalidInput(f"unknown fusion {fusion!r:.80}. Known: {', '.join(WAYS)}, or a function of the legs")
+
+
+def leg_scores(leg: Leg[Key], fusion: "str | Fusion" = "weighted") -> dict[Key, float]:
+    """A leg's scores over 0..1, as they go into a fusion."""
+    return (WAYS[fusion] if isinstance(fusion, str) else Leg.normalized)(leg)
+
+
+def fuse(legs: "Sequence[Leg[Key]]", fusion: "str | Fusion" = "weighted") -> dict[Key, float]:
+    """The convex combination of the legs' scores, 0..1, for every key that a leg put forward, or what a function gives.
+    Raises InvalidInput where that is no score."""
+    if not isinstance(fusion, str):
+        return _checked(fusion(legs), legs) if legs else {}
     total = sum(leg.weight for leg in legs) or 1.0
     fused: dict[Key, float] = {key: 0.0 for leg in legs for key in leg.chosen}
     for leg in legs:
-        for key, score in leg.normalized().items():
-            fused[key] += leg.weight / total * score
-    return {key: min(1.0, max(0.0, score)) for key, score in fused.items()}
+        for key, score in leg_scores(leg, fusion).items():
+            if key in fused:
+                fused[key] += leg.weight / total * score
+    return {key: within(score) for key, score in fused.items()}
+
+
+def share(legs: "Sequence[Leg[Key]]", weight: float) -> "list[Leg[Key]]":
+    """The legs that count, `weight` being the vector's: a leg alone counts for all, and one of weight 0 puts nothing
+    forward beside another."""
+    if len(legs) < 2:
+        return [replace(leg, weight=1.0) for leg in legs]
+    weights = {"vector": weight, "keyword": 1.0 - weight}
+    return [replace(leg, weight=weights[leg.name]) for leg in legs if weights[leg.name] > 0]
+
+
+def trusted(weight: float, known_share: float) -> float:
+    """The vector's weight for a query of which the model knows a share: all of it from FAMILIAR on, nothing below
+    STRANGE, where words are for the most part unknown or come in pieces."""
+    return weight * within((known_share - STRANGE) / (FAMILIAR - STRANGE))
+
+
+def within(score: float) -> float:
+    return min(1.0, max(0.0, score))
+
+
+def _checked(scores: object, legs: "Sequence[Leg[Key]]") -> dict[Key, float]:
+    if not isinstance(scores, Mapping):
+        raise InvalidInput(f"a fusion gives a score for each key, as a mapping, not {type(scores).__name__}")
+    known = {key for leg in legs for key in leg.chosen}
+    for key, score in scores.items():
+        if key not in known:
+            raise InvalidInput(f"a fusion scored {key!r:.80}, which no leg put forward")
+        if not isinstance(score, Real) or isinstance(score, bool) or not math.isfinite(score):
+            raise InvalidInput(f"a fusion gives finite numbers from 0 to 1, not {score!r:.80}")
+    return {key: within(float(score)) for key, score in scores.items()}

@@ -43,7 +43,7 @@ from ..errors import InvalidInput, StorageError, VectorsUnavailable
 from ..values import BUILDING, Failure, Generation, IndexStatus, Ref
 from . import claims, pgwire, postgresql_triggers
 from . import postgresql_sql as sql
-from .bm25 import K1, QUERY_TERMS, QUERY_WORDS, B, best_first, cheapest, weight
+from .bm25 import K1, QUERY_TERMS, QUERY_WORDS, B, best_first, cheapest, upper_bound, weight
 from .filters import Filter, bind, condition
 from .highlighting import MARKED_CHARACTERS, cjk_pairs, merge, places
 from .pgwire import Packed, adapt, driver_of
@@ -411,6 +411,7 @@ class PostgreSQLStore(Health):
             is_exact=is_whole and len(chosen) == len(terms),
             terms=tuple(terms),
             chosen_by=tuple(chosen),
+            most=upper_bound(max(totals.rows, *(term.rows for term in terms), 1), terms),
             totals=totals,
             how="tsvector",
             scanned=sum(term.rows for term in chosen),

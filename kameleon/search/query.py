@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from ..content import check_entity, normalize
 from ..errors import InvalidInput
 from ..values import Ref
+from .fusion import check_fusion
 from .ordering import Sort, read_sort
 from .paging import Cursor, first_page, read_cursor
 from .reranking import RERANKED, Reranker, check_reranker
 from .syntax import Asked, parse
 
 if TYPE_CHECKING:
+    from .fusion import Fusion
     from .store import Among, Fields
 
 MODES = ("hybrid", "keyword", "vector")
@@ -34,6 +36,8 @@ class SearchOptions(TypedDict, total=False):
     min_score: float
     where: Any
     mode: str
+    fusion: "str | Fusion"
+    weight: float | None
     highlight: bool
     count: bool
     facets: Iterable[str]
@@ -46,9 +50,9 @@ class SearchOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Query:
-    """`raw` is what was typed, `text` what ranks of it, `asked` its conditions. `entities` empty means all. `columns`
-    reads the fields of a mapped class, None stands for the record store's. `like` is the record that others are to be
-    similar to; `text` is its own then."""
+    """`raw` is what was typed, `text` what ranks of it, `asked` its conditions. `entities` empty means all. `weight` is
+    the vector's, None the generation's own. `columns` reads the fields of a mapped class, None stands for the record
+    store's. `like` is the record that others are to be similar to; `text` is its own then."""
 
     asked: Asked
     raw: str
@@ -58,6 +62,8 @@ class Query:
     min_score: float = 0.0
     where: Mapping[str, Any] | None = None
     mode: str = "hybrid"
+    fusion: "str | Fusion" = "weighted"
+    weight: float | None = None
     highlight: bool = False
     count: bool = False
     facets: tuple[str, ...] = ()
@@ -113,6 +119,8 @@ def ask(
     min_score: float = 0.0,
     where: Any = None,
     mode: str = "hybrid",
+    fusion: object = "weighted",
+    weight: float | None = None,
     highlight: bool = False,
     count: bool = False,
     facets: Iterable[str] = (),
@@ -165,6 +173,8 @@ def ask(
         min_score=min_score,
         where=where,
         mode=mode,
+        fusion=check_fusion(fusion),
+        weight=None if weight is None else check_weight(weight),
         highlight=highlight,
         count=count,
         facets=check_facets(facets),
@@ -199,3 +209,9 @@ def check_facets(facets: Iterable[str]) -> tuple[str, ...]:
     if wrong := [name for name in names if not isinstance(name, str) or not name]:
         raise InvalidInput(f"facets are names of fields, not {wrong[0]!r:.60}")
     return names
+
+
+def check_weight(weight: object) -> float:
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
+        raise InvalidInput(f"weight is the vector's share of a score, a number from 0 to 1, not {weight!r:.80}")
+    return float(weight)

@@ -15,7 +15,7 @@ from ..values import Generation, LegScore, QueryPlan, Ref, SearchResult, SearchR
 from .bm25 import STOP_WORDS
 from .catalog import Entity, of_fingerprint, unread
 from .filters import SAYS, Comparison, Filter, Group, parse_filter, path_of
-from .fusion import Leg, fuse
+from .fusion import Leg, fuse, leg_scores, share, trusted
 from .highlighting import sentences
 from .ordering import by_field, by_group
 from .paging import digest_of
@@ -49,6 +49,8 @@ class Answer:
     is_query_cached: bool = False
     read: str = ""
     corrections: Mapping[str, str] | None = None
+    weight: float = 0.0
+    known_share: float = 1.0
     notes: list[str] = field(default_factory=list)
     milliseconds: dict[str, float] = field(default_factory=dict)
 
@@ -67,6 +69,16 @@ class Ranking:
     scores: Mapping[Key, float]
     total: int
     reranked: Mapping[Key, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Legs:
+    """The legs that found anything. `known_share` is how much of the query the generation's model knows."""
+
+    legs: Sequence[Leg[Ref]]
+    generation: Generation | None
+    known_share: float
+    note: str
 
 
 class Retriever:
@@ -90,15 +102,11 @@ class Retriever:
         self._note = note
 
     def search(self, connection: Connection, query: Query) -> SearchResults:
-        asked = query.asked
-        scope = Scope(query.entities, self._filter(query), query.among, asked.phrases, asked.excluded)
         self._check_fields(query)
-        answer = Answer()
-        self._store.prepare_search(connection)
-        if query.says_something:
-            self._legs_of(connection, query, scope, answer)
-        legs = self._legs(query, answer)
-        ranking = self._ranked(connection, query, fuse(legs))
+        scope = self._scope(query)
+        answer = self._answer(connection, query, scope)
+        legs = self._legs(answer)
+        ranking = self._ranked(connection, query, fuse(legs, query.fusion))
         if query.rerank is not None:
             ranking = self._reranked(connection, query, ranking, answer)
         elif query.sort is not None:
@@ -121,8 +129,33 @@ class Retriever:
             groups=grouped(hits) if query.group_by else None,
         )
 
-    def _legs_of(self, connection: Connection, query: Query, scope: Scope, answer: Answer) -> None:
+    def legs(self, connection: Connection, query: Query) -> Legs:
+        """What each leg found by itself, for whoever fuses it many times."""
+        answer = self._answer(connection, query, self._scope(query))
+        found = {"keyword": answer.keyword, "vector": answer.vector}
+        refs = self._store.refs(connection, list({key for leg in found.values() for key in leg.scores}))
+        by_ref = [
+            Leg(
+                name,
+                {refs[key]: score for key, score in leg.scores.items() if key in refs},
+                {refs[key]: score for key, score in leg.others.items() if key in refs},
+                most=leg.most,
+            )
+            for name, leg in found.items()
+            if leg.scores
+        ]
+        return Legs(by_ref, answer.generation, answer.known_share, "; ".join(answer.notes))
+
+    def _scope(self, query: Query) -> Scope:
+        asked = query.asked
+        return Scope(query.entities, self._filter(query), query.among, asked.phrases, asked.excluded)
+
+    def _answer(self, connection: Connection, query: Query, scope: Scope) -> Answer:
         """Each leg in the scope; where hits are grouped, in the scope of each entity, so that each has its best."""
+        answer = Answer()
+        self._store.prepare_search(connection)
+        if not query.says_something:
+            return answer
         scopes = [scope]
         if query.group_by:
             names = scope.entities or self._store.entities(connection)
@@ -133,6 +166,8 @@ class Retriever:
         if found:
             answer.keyword = united([keyword for keyword, _ in found])
             answer.vector = united([vector for _, vector in found])
+            answer.weight = self._weight(query, answer)
+        return answer
 
     def _leg_pair(
         self, connection: Connection, query: Query, scope: Scope, answer: Answer
@@ -280,6 +315,22 @@ class Retriever:
         counts = partial(self._store.count_words, connection)
         return self._store.vocabulary.corrections(connection, wanted, counts) if wanted else {}
 
+    def _weight(self, query: Query, answer: Answer) -> float:
+        """The vector's: as it was asked, or the generation's, as far as its model knows the words."""
+        if answer.generation is None or self._service is None or not answer.vector.scores:
+            return 0.0
+        if query.mode != "hybrid" or not answer.keyword.scores:
+            return 1.0
+        if query.weight is not None:
+            return query.weight
+        own, answer.known_share = answer.generation.weight, self._service.known_share(query.text)
+        weight = trusted(own, answer.known_share)
+        if weight < own:
+            answer.notes.append(
+                f"the vector counts {weight:.2f}, not {own:.2f}: the model knows {answer.known_share:.0%} of the words"
+            )
+        return weight
+
     def _generation(self, connection: Connection, query: Query, answer: Answer) -> Generation | None:
         if self._service is None:
             if query.mode == "vector":
@@ -322,17 +373,15 @@ class Retriever:
             return None
         return np.frombuffer(stored, "<f4")
 
-    def _legs(self, query: Query, answer: Answer) -> list[Leg[Key]]:
+    def _legs(self, answer: Answer) -> list[Leg[Key]]:
         """Each leg with its own candidates and its scores for the other's, so that no score depends on the depth."""
         keyword, vector = answer.keyword, answer.vector
-        is_hybrid = query.mode == "hybrid"
-        weight = answer.generation.weight if answer.generation and vector.scores and is_hybrid else 0.0
-        legs: list[Leg[Key]] = []
-        if keyword.scores:
-            legs.append(Leg("keyword", keyword.scores, keyword.others, 1.0 - weight))
-        if vector.scores:
-            legs.append(Leg("vector", vector.scores, vector.others, weight if is_hybrid else 1.0))
-        return legs
+        legs: list[Leg[Key]] = [
+            Leg(name, found.scores, found.others, most=found.most)
+            for name, found in (("keyword", keyword), ("vector", vector))
+            if found.scores
+        ]
+        return share(legs, answer.weight)
 
     def _hits(
         self,
@@ -350,7 +399,7 @@ class Retriever:
             key for key in keys if key in found
         ]  # deleted meanwhile, where the caller's transaction has no snapshot
         texts = [found[key].content for key in keys]
-        explained = self._explained(connection, keys, ranking, legs, answer) if query.explain else {}
+        explained = self._explained(connection, query, keys, ranking, legs, answer) if query.explain else {}
         spans = self._spans(connection, query, texts, answer) if query.highlight else [()] * len(keys)
         return [
             SearchResult(
@@ -378,6 +427,7 @@ class Retriever:
     def _explained(
         self,
         connection: Connection,
+        query: Query,
         keys: Sequence[Key],
         ranking: Ranking,
         legs: Sequence[Leg[Key]],
@@ -385,7 +435,7 @@ class Retriever:
     ) -> dict[Key, tuple[LegScore, ...]]:
         terms = self._store.matched_terms(connection, keys, answer.keyword.terms)
         made = answer.generation.number if answer.generation else None
-        explained = explain(keys, legs, terms, made)
+        explained = explain(query, keys, legs, terms, made)
         order = {key: rank for rank, key in enumerate(sorted(ranking.reranked, key=lambda k: -ranking.reranked[k]), 1)}
         for key in keys:
             if key in order:
@@ -413,12 +463,16 @@ class Retriever:
 
 
 def explain(
-    keys: Sequence[Key], legs: Sequence[Leg[Key]], terms: Mapping[Key, tuple[str, ...]], generation: int | None
+    query: Query,
+    keys: Sequence[Key],
+    legs: Sequence[Leg[Key]],
+    terms: Mapping[Key, tuple[str, ...]],
+    generation: int | None,
 ) -> dict[Key, tuple[LegScore, ...]]:
     parts: dict[Key, list[LegScore]] = {key: [] for key in keys}
-    total = sum(leg.weight for leg in legs)
+    total = sum(leg.weight for leg in legs) or 1.0
     for leg in legs:
-        ranks, normalized, raw = leg.ranks(), leg.normalized(), {**leg.scored, **leg.chosen}
+        ranks, scores, raw = leg.ranks(), leg_scores(leg, query.fusion), leg.raw
         is_keyword = leg.name == "keyword"
         for key in keys:
             if key in raw:
@@ -427,7 +481,7 @@ def explain(
                         leg.name,
                         ranks.get(key),
                         raw[key],
-                        normalized[key],
+                        scores.get(key, 0.0),
                         leg.weight / total,
                         terms.get(key, ()) if is_keyword else (),
                         None if is_keyword else generation,
@@ -438,9 +492,13 @@ def explain(
 
 def exactness(query: Query, legs: Sequence[Leg[Key]], answer: Answer, scores: Sequence[float]) -> tuple[bool, bool]:
     """Whether no record outside the candidates can belong among the hits (the threshold algorithm's stopping rule), and
-    whether none can reach `min_score`."""
+    whether none can reach `min_score`. A way of fusing whose scores depend on the depth needs all that the legs can
+    find."""
     if not answer.keyword.is_exact or not answer.vector.is_exact:
         return False, False
+    if query.fusion != "weighted":
+        is_whole = all(len(leg.chosen) < query.depth for leg in legs)
+        return is_whole, is_whole
     total = sum(leg.weight for leg in legs) or 1.0
     unseen = sum(
         leg.weight / total * min(score for key, score in leg.normalized().items() if key in leg.chosen)

@@ -24,7 +24,7 @@ from ..content import CJK_RUN, analyze, lost_terms
 from ..errors import DatabaseLocked, InvalidInput, KameleonError, SchemaMissing, StorageError
 from ..values import Failure, Generation, IndexStatus, Ref
 from . import claims, fts5, sqlite_health, sqlite_triggers
-from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, weight
+from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, upper_bound, weight
 from .filters import Filter, bind, condition
 from .sqlite_where import comparison, holding, indexed_path, is_plain, json_path
 from .store import (
@@ -651,6 +651,7 @@ class SQLiteStore:
                 scores,
                 is_exact=is_whole,
                 terms=tuple(terms),
+                most=upper_bound(self._totals(connection)[0], terms),
                 totals=reach,
                 how="fts5",
                 unknown=unknown,
@@ -670,6 +671,7 @@ class SQLiteStore:
             is_exact=is_whole and len(chosen) == len(terms),
             terms=tuple(terms),
             chosen_by=tuple(chosen),
+            most=upper_bound(self._totals(connection)[0], terms),
             totals=reach,
             how="fts5",
             scanned=sum(term.rows for term in chosen),

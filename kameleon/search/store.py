@@ -155,9 +155,10 @@ class Fields(Protocol):
 class Candidates:
     """A leg's own: raw scores, best first, and in `others` its scores of the other leg's candidates that have one.
 
-    `totals` is the store's own: the state of the index that scores were reckoned with. `is_exact` is False where a
-    better record might have been passed over. `unknown` are words of the query that are in no record. `scanned` is how
-    many records were looked at, 0 where that is not known.
+    `most` is what no record could score more than, None where that is not known; `totals` is the store's own: the
+    state of the index that scores were reckoned with. `is_exact` is False where a better record might have been passed
+    over. `unknown` are words of the query that are in no record. `scanned` is how many records were looked at, 0 where
+    that is not known.
     """
 
     scores: Mapping[Key, float]
@@ -165,6 +166,7 @@ class Candidates:
     is_exact: bool = True
     terms: tuple[Term, ...] = ()
     chosen_by: tuple[Term, ...] = ()
+    most: float | None = None
     totals: Any = None
     how: str = ""
     scanned: int = 0

@@ -1,0 +1,27 @@
+"""How much of a text a tokenizer knows."""
+
+from typing import Any
+
+CHARACTERS_READ = 200
+
+
+def known_share(tokenizer: Any, text: str) -> float:
+    """The mean over the words at the beginning of a text of 1 / pieces, 0 for a word with an unknown token.
+
+    WordPiece leaves words of its own language whole and shatters others. Of other tokenizers, which cut where no word
+    ends, or into bytes, only unknown tokens tell.
+    """
+    encoding = tokenizer.encode(text[:CHARACTERS_READ], add_special_tokens=False)
+    model = tokenizer.model
+    name = getattr(model, "unk_token", None)
+    unknown = getattr(model, "unk_id", None) if name is None else tokenizer.token_to_id(name)
+    if type(model).__name__ != "WordPiece":
+        return 1 - encoding.ids.count(unknown) / len(encoding.ids) if encoding.ids else 1.0
+    words: dict[int, int] = {}
+    strange: set[int] = set()
+    for id_, word, (start, end) in zip(encoding.ids, encoding.word_ids, encoding.offsets, strict=True):
+        if id_ == unknown:
+            strange.add(word)
+        if id_ == unknown or text[start:end].isalnum():
+            words[word] = words.get(word, 0) + 1
+    return sum(0.0 if word in strange else 1 / pieces for word, pieces in words.items()) / len(words) if words else 1.0
