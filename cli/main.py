@@ -14,6 +14,7 @@ from .distribute import distribute
 from .doctor import doctor
 from .embeddings import embeddings
 from .entity import entity
+from .evaluating import evaluation
 from .search import search, similar
 from .suggest import suggest
 
@@ -34,7 +35,7 @@ def kameleon() -> None:
     """
 
 
-for command in (data, distribute, doctor, embeddings, entity, search, similar, suggest):
+for command in (data, distribute, doctor, embeddings, entity, evaluation, search, similar, suggest):
     kameleon.add_command(command)
 
 

@@ -43,6 +43,8 @@ def test_the_python_for_postgresql_runs(pg_url: URL, pg_engine: Engine) -> None:
 def test_the_commands_run_from_top_to_bottom(tmp_path: Path, console_script: str) -> None:
     rows = [{"id": n, "name": f"Person {n}", "about": "lives in Norway", "age": 20 + n} for n in range(5)]
     (tmp_path / "contacts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "Person 3"}\n')
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq\t3\t1\n")
     (tmp_path / "myapp").mkdir()
     (tmp_path / "myapp" / "models.py").touch()
     (block,) = blocks("console")

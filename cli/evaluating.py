@@ -1,0 +1,98 @@
+"""`kameleon eval`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .app import App, common, pass_app
+from .search import check_entities
+
+if TYPE_CHECKING:
+    from kameleon.evaluation import Evaluation
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+NAMES = {"ndcg": "nDCG@10", "recall": "recall@100", "mrr": "MRR"}
+
+
+@click.command("eval")
+@click.option("--queries", type=FILE, required=True, help='JSON lines of {"_id": "…", "text": "…"}.')
+@click.option("--qrels", type=FILE, required=True, help="Lines of query-id, corpus-id and score, separated by tabs.")
+@click.option("-e", "--entity", "entities", multiple=True, help="Only this entity. Repeatable.")
+@click.option("--plot", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write a bar chart (SVG).")
+@click.option("--save", is_flag=True, help="Keep the weight that fits best with the index's embeddings.")
+@common
+@pass_app
+def evaluation(app: App, queries: Path, qrels: Path, entities: tuple[str, ...], plot: Path | None, save: bool) -> None:
+    """Measure how well this index answers queries whose answers you know.
+
+    Both files are as BEIR has them; a corpus-id is a record's id, or entity/id where several entities have it. Each way
+    of searching is measured, and every weight of the vector from 0 to 1 in steps of .05.
+
+    \b
+    kameleon eval --queries queries.jsonl --qrels qrels.tsv --plot quality.svg
+    kameleon eval --queries queries.jsonl --qrels qrels.tsv --entity Ticket --save
+    """
+    from kameleon.evaluation import evaluate, read_qrels, read_queries
+
+    with queries.open(encoding="utf-8") as lines:
+        asked = read_queries(lines, str(queries))
+    with qrels.open(encoding="utf-8") as lines:
+        judged = read_qrels(lines, str(qrels))
+    engine = app.open()
+    check_entities(engine, entities)
+    found = evaluate(engine, asked, judged, entities=entities)
+    if save and (found.generation is None or found.best is None):
+        raise click.UsageError(
+            f"--save: no vector was searched, so there is no weight to keep. {' '.join(found.notes)}"
+        )
+    if plot is not None:
+        from .plotting import bar_chart
+
+        title = f"{found.queries} queries, {found.generation.model_name if found.generation else 'keywords only'}"
+        plot.write_text(bar_chart(title, {name: named(found, name) for name in found.figures}), "utf-8")
+    if save and found.generation is not None and found.best is not None:
+        engine.set_weight(found.best, found.generation)
+    if app.as_json:
+        app.print_json(as_json(found, save))
+        return
+    rows = [(name, *(f"{value:.4f}" for value in named(found, name).values())) for name in found.figures]
+    app.print_rows(("", *NAMES.values()), rows)
+    for line in told(found, save):
+        click.echo(line, err=True)
+
+
+def named(found: "Evaluation", name: str) -> dict[str, float]:
+    return {NAMES[figure]: value for figure, value in asdict(found.figures[name]).items()}
+
+
+def told(found: "Evaluation", is_saved: bool) -> list[str]:
+    """What stands below the figures."""
+    lines = [f"{found.queries} queries asked, {found.skipped} skipped: no relevant record of theirs is in the index"]
+    lines.append(f"{found.judged - found.unknown} of {found.judged} judged records are in the index")
+    if found.curve is not None and found.best is not None and found.weight is not None:
+        best = f"weight {found.best:.2f} fits best: nDCG@10 {found.curve[found.best]:.4f}"
+        lines.append(f"{best}; the index has {found.weight:.2f}")
+        if is_saved:
+            lines.append(f"saved: the index has {found.best:.2f} now")
+        elif found.best != found.weight:
+            lines.append("--save keeps it")
+    return [*lines, *found.notes[:5]]
+
+
+def as_json(found: "Evaluation", is_saved: bool) -> dict[str, Any]:
+    return {
+        "queries": found.queries,
+        "skipped": found.skipped,
+        "judged": found.judged,
+        "unknown": found.unknown,
+        "figures": {name: asdict(figures) for name, figures in found.figures.items()},
+        "model": found.generation.model_name if found.generation else None,
+        "generation": found.generation.number if found.generation else None,
+        "weight": found.weight,
+        "best_weight": found.best,
+        "ndcg_by_weight": {f"{weight:.2f}": value for weight, value in (found.curve or {}).items()},
+        "saved": is_saved,
+        "notes": found.notes,
+    }

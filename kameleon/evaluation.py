@@ -1,0 +1,186 @@
+"""How well an index answers queries whose answers are known, and which weight of the vector answers them best.
+
+Each query is embedded once and its legs run once; they are then fused in memory as often as there are ways and weights.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from .errors import InvalidInput
+from .metrics import ndcg, recall, reciprocal_rank
+from .search.fusion import WAYS, Leg, fuse, share, trusted
+from .values import Generation, Ref
+
+if TYPE_CHECKING:
+    from .search.engine import SearchEngine
+    from .search.retrieval import Legs
+
+STEPS = 20
+IDS_A_READ = 500
+QUERY, JUDGEMENT = '{"_id": "…", "text": "…"}', "query-id, corpus-id and score, separated by tabs"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Means over the judged queries: nDCG@10 with linear gain, recall@100, and the reciprocal rank of the first
+    relevant among 100."""
+
+    ndcg: float
+    recall: float
+    mrr: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    `queries` were asked; `skipped` have no relevant record judged, or none that is in the index. Of `judged` records
+    `unknown` are not in the index; they count as not found. `figures` by what was asked: keyword, vector where the
+    index has a model, and each way of fusing at `weight`, the generation's; `curve` is nDCG@10 of the weighted fusion
+    by weight, and `best` the weight where it is highest, the nearest to the current of several. `notes` are those of
+    the searches.
+    """
+
+    queries: int
+    skipped: int
+    judged: int
+    unknown: int
+    figures: Mapping[str, Figures]
+    generation: Generation | None = None
+    weight: float | None = None
+    best: float | None = None
+    curve: Mapping[float, float] | None = None
+    notes: tuple[str, ...] = ()
+
+
+Gains = Mapping[Ref, float]
+
+
+def evaluate(
+    search: "SearchEngine",
+    queries: Mapping[str, str],
+    qrels: Mapping[str, Mapping[str, float]],
+    *,
+    entities: Sequence[str] = (),
+) -> Evaluation:
+    """`queries` are texts by id, `qrels` the gains of records by query: a record by its id, or as `entity/id` where
+    several entities have that id. Raises InvalidInput where none of it can be asked."""
+    judged = dict.fromkeys(id_ for query in queries.keys() & qrels.keys() for id_ in qrels[query])
+    refs = _refs(search, list(judged), entities)
+    asked: list[tuple[Legs, Gains]] = []
+    for query, text in queries.items():
+        relevant = {id_: gain for id_, gain in qrels.get(query, {}).items() if gain > 0}
+        if any(id_ in refs for id_ in relevant):
+            gains = {refs.get(id_, Ref("", id_)): gain for id_, gain in relevant.items()}
+            asked.append((search.legs(text, entities=entities), gains))
+    if not asked:
+        raise InvalidInput(
+            f"none of the {len(queries)} queries has a relevant record that is in the index: of {len(judged)} judged "
+            f"records {len(judged) - len(refs)} are not. Are the ids of the qrels those of the records?"
+        )
+    counts = (len(asked), len(queries) - len(asked), len(judged), len(judged) - len(refs))
+    notes = tuple(dict.fromkeys(legs.note for legs, _ in asked if legs.note))
+    generation = next((legs.generation for legs, _ in asked if legs.generation is not None), None)
+    figures = {"keyword": _figures((_alone(legs, "keyword"), gains) for legs, gains in asked)}
+    if generation is None:
+        return Evaluation(*counts, figures, notes=notes)
+    weight = generation.weight
+    figures["vector"] = _figures((_alone(legs, "vector"), gains) for legs, gains in asked)
+    for way in WAYS:
+        figures[way] = _figures((_fused(legs, weight, way), gains) for legs, gains in asked)
+    grid = [step / STEPS for step in range(STEPS + 1)]
+    curve = {at: fmean(ndcg(_fused(legs, at), gains) for legs, gains in asked) for at in grid}
+    return Evaluation(*counts, figures, generation, weight, best_weight(curve, weight), curve, notes)
+
+
+def best_weight(curve: Mapping[float, float], current: float) -> float:
+    """Where the curve is highest; of several such places the nearest to the current weight, the lower of two."""
+    return max(curve, key=lambda weight: (round(curve[weight], 9), -round(abs(weight - current), 9), -weight))
+
+
+def read_queries(lines: Iterable[str], name: str = "queries") -> dict[str, str]:
+    """Texts by id from JSON lines. Raises InvalidInput, naming the line."""
+    queries: dict[str, str] = {}
+    for number, line in _numbered(lines):
+        try:
+            said = json.loads(line)
+            id_, text = said["_id"], said["text"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InvalidInput(f"{name}:{number} is not {QUERY}: {error!r:.80}") from error
+        if isinstance(id_, bool) or not isinstance(id_, str | int) or not isinstance(text, str) or not text.strip():
+            raise InvalidInput(f"{name}:{number} is not {QUERY}: an id or a text to ask is missing")
+        if str(id_) in queries:
+            raise InvalidInput(f"{name}:{number}: query {id_!r:.80} stood above already")
+        queries[str(id_)] = text
+    return queries
+
+
+def read_qrels(lines: Iterable[str], name: str = "qrels") -> dict[str, dict[str, float]]:
+    """Gains by query and record from lines of three columns, below a header or not; negative ones are 0. Raises
+    InvalidInput, naming the line."""
+    qrels: dict[str, dict[str, float]] = {}
+    for number, line in _numbered(lines):
+        parts = line.rstrip("\r\n").split("\t")
+        if number == 1 and parts[-1].strip() == "score":
+            continue
+        try:
+            query, record, score = (part.strip() for part in parts)
+            gain = float(score)
+        except ValueError as error:
+            raise InvalidInput(f"{name}:{number} is not {JUDGEMENT}: {line.strip()!r:.80}") from error
+        if not (query and record and abs(gain) < float("inf")):
+            raise InvalidInput(f"{name}:{number} is not {JUDGEMENT}: {line.strip()!r:.80}")
+        qrels.setdefault(query, {})[record] = max(0.0, gain)
+    return qrels
+
+
+def _numbered(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    return ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _refs(search: "SearchEngine", ids: Sequence[str], entities: Sequence[str]) -> dict[str, Ref]:
+    """The records that are in the index, by how they were judged."""
+    names = list(entities) or [status.entity for status in search.get_status()]
+    found: dict[str, Ref] = {}
+    rest = iter(ids)
+    while part := list(islice(rest, IDS_A_READ)):
+        possible = {id_: [*_spelled(id_, names), *(Ref(name, id_) for name in names)] for id_ in part}
+        with search.reading() as connection:
+            there = search.store.states(connection, [ref for refs in possible.values() for ref in refs], None)
+        for id_, refs in possible.items():
+            held = [ref for ref in refs if ref in there]
+            if len(held) > 1:
+                several = " or ".join(f"{ref.entity}/{ref.id}" for ref in held)
+                raise InvalidInput(
+                    f"the qrels judge {id_!r:.80}, which may be {several}. Write it so, or name one entity"
+                )
+            if held:
+                found[id_] = held[0]
+    return found
+
+
+def _spelled(id_: str, names: Sequence[str]) -> list[Ref]:
+    entity, slash, rest = id_.partition("/")
+    return [Ref(entity, rest)] if slash and rest and entity in names else []
+
+
+def _figures(answers: Iterable[tuple[Sequence[Ref], Gains]]) -> Figures:
+    measured = [(ndcg(r, gains), recall(r, gains), reciprocal_rank(r, gains)) for r, gains in answers]
+    return Figures(*(fmean(column) for column in zip(*measured, strict=True)))
+
+
+def _alone(legs: "Legs", name: str) -> list[Ref]:
+    return _ranked([Leg(leg.name, leg.chosen, {}, 1.0, leg.most) for leg in legs.legs if leg.name == name])
+
+
+def _fused(legs: "Legs", weight: float, way: str = "weighted") -> list[Ref]:
+    return _ranked(share(legs.legs, trusted(weight, legs.known_share)), way)
+
+
+def _ranked(legs: Sequence[Leg[Any]], way: str = "weighted") -> list[Ref]:
+    scores = fuse(legs, way)
+    return sorted(scores, key=lambda ref: (-scores[ref], ref))
