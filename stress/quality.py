@@ -2,30 +2,43 @@
 
 import gzip
 import json
+import re
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from sqlalchemy import Engine
 
 from kameleon import SearchEngine, create_engine
-from kameleon.embeddings import StaticProvider
+from kameleon.embeddings import EmbeddingProvider, StaticProvider
 from kameleon.metrics import ndcg
+from kameleon.search.bm25 import STOP_WORDS
 
-from .corpus import SHARED
+from .corpus import MINILM, SHARED
 from .database import postgresql
 from .report import line
 
 COMPARED = ("npl", "cisi")
-COLLECTIONS = ("medline", "cisi", "npl", "liveqa_med", "xquad_en", "esci_us150")
+COLLECTIONS = (
+    *("medline", "cisi", "npl", "liveqa_med", "xquad_en", "esci_us150"),
+    *("xquad_zh", "xquad_hi", "xquad_de"),
+)
+WAYS: dict[str, dict[str, Any]] = {
+    "keyword": {"mode": "keyword"},
+    "vector": {"mode": "vector"},
+    "hybrid": {},
+    "rrf": {"fusion": "rrf", "weight": 0.5},
+}
 
 
 def run(rows: int, seed: int) -> Iterator[str]:
     for name in COLLECTIONS:
         folder = SHARED / "data" / "ir" / name
         if folder.is_dir():
-            yield collection(name, folder)
+            yield from collection(name, folder)
     with postgresql() as engine:
         for name in COMPARED:
             folder = SHARED / "data" / "ir" / name
@@ -64,23 +77,50 @@ def read(folder: Path) -> tuple[list[tuple[str, str, str]], dict[str, str], dict
     return documents, queries, {query: gains for query, gains in judged.items() if query in queries}
 
 
-def collection(name: str, folder: Path) -> str:
-    engine = create_engine("sqlite://")
-    search = SearchEngine(engine, StaticProvider())
+def collection(name: str, folder: Path) -> Iterator[str]:
     documents, queries, relevance = read(folder)
-    search.index_records_batch(documents)
-    figures = {
-        mode: round(
-            mean(
-                ndcg([hit.id for hit in search.search(queries[query], mode=mode)], gains)
-                for query, gains in relevance.items()
-            ),
-            4,
-        )
-        for mode in ("keyword", "vector", "hybrid")
-    }
-    engine.dispose()
-    return line("quality", collection=name, rows=len(documents), queries=len(relevance), **figures)
+    shape = {"collection": name, "rows": len(documents), "queries": len(relevance)}
+    for provider in providers():
+        engine = create_engine("sqlite://")
+        search = SearchEngine(engine, provider)
+        search.index_records_batch(documents)
+        found: dict[str, list[float]] = {way: [] for way in WAYS}
+        for query, gains in relevance.items():
+            for way, options in WAYS.items():
+                found[way].append(ndcg([hit.id for hit in search.search(queries[query], **options)], gains))
+        engine.dispose()
+        figures = {way: round(mean(values), 4) for way, values in found.items()}
+        yield line("quality", **shape, model=provider.model_name, weight=provider.vector_weight, **figures)
+    yield line("reference", **shape, **reference(documents, queries, relevance))
+
+
+def providers() -> Iterator[EmbeddingProvider]:
+    yield StaticProvider()
+    if MINILM.is_dir():
+        from kameleon.embeddings.fastembed import FastEmbedProvider
+
+        yield FastEmbedProvider(str(MINILM))
+
+
+def reference(
+    documents: list[tuple[str, str, str]], queries: Mapping[str, str], relevance: Mapping[str, Mapping[str, float]]
+) -> dict[str, float]:
+    """FTS5's own ranking of every record that holds any word of a query, with stop words and without."""
+    plain = sqlite3.connect(":memory:")
+    plain.execute("CREATE VIRTUAL TABLE f USING fts5(id UNINDEXED, text, tokenize = 'porter unicode61')")
+    plain.executemany("INSERT INTO f VALUES (?, ?)", [(id_, text) for _, id_, text in documents])
+    figures = {}
+    for name, left_out in (("any_word", frozenset[str]()), ("any_word_without_stop_words", STOP_WORDS)):
+        found = []
+        for query, gains in relevance.items():
+            words = list(dict.fromkeys(re.findall(r"\w+", queries[query].lower())))
+            words = [word for word in words if word not in left_out] or words
+            match = " OR ".join(f'"{word}"' for word in words)
+            rows = plain.execute("SELECT id FROM f WHERE f MATCH ? ORDER BY bm25(f), id LIMIT 10", (match,))
+            found.append(ndcg([row[0] for row in rows] if words else [], gains))
+        figures[name] = round(mean(found), 4)
+    plain.close()
+    return figures
 
 
 def judgements(path: Path) -> Mapping[str, dict[str, int]]:
