@@ -2,7 +2,7 @@
 
 from typing import Any
 
-CHARACTERS_READ = 200
+CHARACTERS_READ = 120
 
 
 def known_share(tokenizer: Any, text: str) -> float:
@@ -11,7 +11,9 @@ def known_share(tokenizer: Any, text: str) -> float:
     WordPiece leaves words of its own language whole and shatters others. Of other tokenizers, which cut where no word
     ends, or into bytes, only unknown tokens tell.
     """
-    encoding = tokenizer.encode(text[:CHARACTERS_READ], add_special_tokens=False)
+    if len(text) > CHARACTERS_READ:
+        text = text[:CHARACTERS_READ].rpartition(" ")[0] or text[:CHARACTERS_READ]
+    encoding = tokenizer.encode(text, add_special_tokens=False)
     model = tokenizer.model
     name = getattr(model, "unk_token", None)
     unknown = getattr(model, "unk_id", None) if name is None else tokenizer.token_to_id(name)
