@@ -87,7 +87,7 @@ class Mirror:
         self._ids: Ids = NONE
         self._passages: Ids = NONE
         self._vectors: Floats = np.zeros((0, dimensions), np.float32)
-        self._count = text(f"SELECT count(*) FROM {table} WHERE embedding IS NOT NULL")
+        self._count = text(f"SELECT count(*) FROM {table}")
         self._all = text(f"SELECT search_id, passage, embedding FROM {table} WHERE embedding IS NOT NULL")
         self._last_row = text(f"SELECT max(rowid) FROM {table}")
         self._some = text(
