@@ -209,6 +209,7 @@ def beside_writer(path: Path, dimensions: int, search: SearchEngine, asked: Sequ
     alone = timed({"alone": search.search}, asked)["alone"]
     writer = child(WRITER, path, dimensions)
     assert writer.stdout is not None
+    writer.stdout.readline()
     beside, stale = [], 0
     for query in asked:
         start = time.perf_counter()
