@@ -293,7 +293,7 @@ def cosines(vectors: Floats, vector: Vector) -> Floats:
 def choose(ids: Ids, scores: Floats, limit: int, accept: Accept | None) -> Ids:
     """The places of the best rows: of `limit` accepted records, and of all that tie with the last of them."""
     living = int(np.count_nonzero(scores > -np.inf))
-    asked = limit
+    asked = limit if accept is None else 5 * limit // 2
     answers: dict[int, bool] = {}
     while True:
         asked = min(asked, living)
