@@ -8,8 +8,11 @@ from heapq import nsmallest
 from math import ceil
 from typing import TYPE_CHECKING
 
+from .embeddings.passages import Places, split_long
 from .errors import InvalidInput
 from .search.store import Footprint
+from .search.tables import parts
+from .search.writing import flattened
 from .values import ReindexPlan
 
 if TYPE_CHECKING:
@@ -24,10 +27,11 @@ MEASURABLE_S = 1.0
 
 @dataclass
 class Texts:
-    """What stands in the records. `characters` are those of texts that would be embedded; `sample` holds the texts of
-    these with the least digests, which is a fair choice."""
+    """What stands in the records, a long text as its passages. `characters` are those of texts that would be embedded;
+    `sample` holds the texts of these with the least digests, which is a fair choice."""
 
     rows: int = 0
+    passages: int = 0
     cached: int = 0
     characters: int = 0
     distinct: set[int] = field(default_factory=set)
@@ -48,7 +52,7 @@ def estimate(search: "SearchEngine", request: "Request", *, rate: float | None =
     tokens = count_tokens(texts, target.service)
     price = request.price(provider)
     rate = rate or measured_rate(search, provider.fingerprint)
-    everything = sum(status.indexed for status in search.get_status())
+    everything = sum(status.indexed for status in search.get_status()) + texts.passages - texts.rows
     index = index_footprint(search, target, everything)
     return ReindexPlan(
         action=target.action,
@@ -68,7 +72,7 @@ def estimate(search: "SearchEngine", request: "Request", *, rate: float | None =
         rows_per_second=rate,
         embedding_s=texts.rows / rate if rate else None,
         indexing_s=indexing_s(search, target, index, everything),
-        disk_bytes=table_bytes(search, target, request, texts.rows) + index.index_bytes,
+        disk_bytes=table_bytes(search, target, request, texts.passages) + index.index_bytes,
     )
 
 
@@ -80,22 +84,25 @@ def count(search: "SearchEngine", target: "Target", request: "Request") -> Texts
     has_cache = search.services.cache(target.service) is not None
     fingerprint = target.service.provider.fingerprint
     for page in search.building.pending(target.generation, RECORDS_A_PAGE, entities=request.entities):
-        said = [entry.content for entry in page if entry.content]
+        contents = [entry.content for entry in page if entry.content]
+        split = split_long(contents, target.service.provider)
+        said = flattened(contents, split)
         new = {mark: text for text in said if (mark := digest(text)) not in texts.distinct}
         cached = marks_cached(search, fingerprint, new) if has_cache else set()
         due = {mark: text for mark, text in new.items() if mark not in cached}
         texts.rows += len(page)
+        texts.passages += len(page) - len(contents) + len(said)
         texts.cached += len(cached)
         texts.distinct.update(new)
         texts.add_sample(due)
-        texts.characters += sum(map(len, due.values() if has_cache else batchwise(said, request.batch_size)))
+        texts.characters += sum(map(len, due.values() if has_cache else batchwise(contents, split, request.batch_size)))
     return texts
 
 
-def batchwise(texts: Sequence[str], size: int) -> Iterator[str]:
+def batchwise(contents: Sequence[str], split: Places, size: int) -> Iterator[str]:
     """Without a cache a text is embedded once a batch."""
-    for start in range(0, len(texts), size):
-        yield from dict.fromkeys(texts[start : start + size])
+    for part in parts(contents, size):
+        yield from dict.fromkeys(flattened(part, split))
 
 
 def digest(text: str) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
+from .embeddings.passages import split_long
 from .errors import GateRefused, Outdated, ReindexRefused, StorageError
 from .gate import Gate, compare, sampled
 from .reindex_request import Request, Target
@@ -19,6 +20,7 @@ from .search.query import ask
 from .search.retrieval import Retriever
 from .search.runs import COMPARING, DONE, EMBEDDING, INDEXING, REFUSED, STOPPED
 from .search.store import Entry, IndexProgress
+from .search.writing import flattened
 from .values import BUILDING, MAX_FAILURES_SHOWN, GateReport, Generation, IndexReport, Ref, ReindexReport
 
 if TYPE_CHECKING:
@@ -216,7 +218,9 @@ class Run:
         if most is None:
             return 0.0
         provider = self._target.service.provider
-        tokens = sum(provider.count_tokens(text) for text in {entry.content for entry in batch})
+        contents = list({entry.content for entry in batch})
+        texts = set(flattened(contents, split_long(contents, provider)))
+        tokens = sum(map(provider.count_tokens, texts))
         price = tokens * (self._request.price(provider) or 0.0) / 1e6
         if self._counts.cost + price > most:
             raise Halted(f"the next batch would cost more than the {most:g} that were allowed")

@@ -1,6 +1,9 @@
 """Texts into slices, one a provider call. Pure: sizes in, positions out."""
 
+import re
 from collections.abc import Iterator, Sequence
+
+TOKENS = re.compile(r"[!-~]{1,4}|[^\x00-\x7f\s]")
 
 
 def slices(tokens: Sequence[int], *, texts: int, total: int | None = None) -> Iterator[list[int]]:
@@ -45,3 +48,9 @@ def estimate_tokens(text: str) -> int:
         return len(text) // 4 + 1
     ascii_count = sum(map(str.isascii, text))
     return ascii_count // 4 + len(text) - ascii_count + 1
+
+
+def estimate_spans(text: str) -> list[tuple[int, int]]:
+    """Where the tokens of a text may stand, rather too many than too few: up to four ASCII characters of a word, and
+    every other character that is no white space."""
+    return [found.span() for found in TOKENS.finditer(text)]

@@ -43,15 +43,23 @@ class FastEmbedProvider(EmbeddingProvider):
     """`model` is a fastembed model name or a folder with `model.onnx` and `tokenizer.json` (mean-pooled, normalised).
 
     The model loads at first use, once a process for each model and `threads`, and runs one batch at a time. `cache_dir`
-    is where fetched models are kept (default: `FASTEMBED_CACHE_PATH`).
+    is where fetched models are kept (default: `FASTEMBED_CACHE_PATH`). `passage_tokens` as in EmbeddingProvider.
     """
 
     name: ClassVar[str] = "fastembed"
     vector_weight = 0.7
     attempts = 1
 
-    def __init__(self, model: str = DEFAULT_MODEL, *, cache_dir: str | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: str = DEFAULT_MODEL,
+        *,
+        cache_dir: str | None = None,
+        threads: int | None = None,
+        passage_tokens: int | None = None,
+    ) -> None:
         self._model = model
+        self.passage_tokens = passage_tokens
         self._folder = Path(model) if (Path(model) / "tokenizer.json").is_file() else None
         self._cache_dir = cache_dir
         self._threads = threads
@@ -80,7 +88,7 @@ class FastEmbedProvider(EmbeddingProvider):
 
     @property
     def options(self) -> Mapping[str, Any]:
-        return {"model": str(self._folder.resolve()) if self._folder else self._model}
+        return {"model": str(self._folder.resolve()) if self._folder else self._model, **self.passage_options}
 
     def embed_batch(self, texts: Sequence[str]) -> list[Vector]:
         limit = self.max_tokens or sys.maxsize
@@ -119,6 +127,13 @@ class FastEmbedProvider(EmbeddingProvider):
 
     def known_share(self, text: str) -> float:
         return known_share(self._tokenizer, text)
+
+    def count_all(self, texts: Sequence[str]) -> list[int]:
+        return [len(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+
+    def token_spans(self, text: str) -> Sequence[tuple[int, int]]:
+        offsets: list[tuple[int, int]] = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        return offsets
 
     @property
     def _session(self) -> Any:

@@ -10,7 +10,8 @@ class CallableProvider(EmbeddingProvider):
     """`function(texts)` gives one vector of `dimensions` numbers a text, in order, or an exception in a position.
 
     `model_name` identifies the vectors: change it when the function gives others. `limits` are EmbeddingProvider's
-    `batch_size`, `concurrency`, `attempts`, `is_costly`, `max_tokens`, `max_batch_tokens` and `vector_weight`.
+    `batch_size`, `concurrency`, `attempts`, `is_costly`, `max_tokens`, `max_batch_tokens`, `passage_tokens` and
+    `vector_weight`.
     """
 
     def __init__(
@@ -29,4 +30,13 @@ class CallableProvider(EmbeddingProvider):
         return self.function(texts)
 
 
-LIMITS = {"attempts", "batch_size", "concurrency", "is_costly", "max_batch_tokens", "max_tokens", "vector_weight"}
+LIMITS = {
+    "attempts",
+    "batch_size",
+    "concurrency",
+    "is_costly",
+    "max_batch_tokens",
+    "max_tokens",
+    "passage_tokens",
+    "vector_weight",
+}

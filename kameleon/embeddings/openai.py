@@ -33,7 +33,8 @@ NOT_THE_TEXT = ("dimensions", "model", "user")
 class OpenAIProvider(EmbeddingProvider):
     """`dimensions` is asked of the text-embedding-3 models, which shorten their vectors; other models must give it.
 
-    A text over `max_tokens` is cut to its beginning. `batch_size` texts a request, 2,048 at most.
+    A text over `max_tokens` is cut to its beginning. `batch_size` texts a request, 2,048 at most. `passage_tokens` as
+    in EmbeddingProvider.
     """
 
     name: ClassVar[str] = "openai"
@@ -52,6 +53,7 @@ class OpenAIProvider(EmbeddingProvider):
         timeout_s: float = 30.0,
         batch_size: int = 100,
         max_tokens: int = 8192,
+        passage_tokens: int | None = None,
     ) -> None:
         if not 1 <= batch_size <= MAX_INPUTS:
             raise InvalidInput(f"batch_size lies between 1 and {MAX_INPUTS} inputs a request, not {batch_size}")
@@ -60,6 +62,7 @@ class OpenAIProvider(EmbeddingProvider):
         self.dimensions = dimensions
         self.batch_size = batch_size
         self.max_tokens = max_tokens
+        self.passage_tokens = passage_tokens
         self._key = api_key
         self._base_url = base_url
         self._timeout_s = timeout_s
@@ -68,7 +71,7 @@ class OpenAIProvider(EmbeddingProvider):
     @property
     def options(self) -> Mapping[str, Any]:
         base = {"base_url": without_user(self._base_url)} if self._base_url else {}
-        return {"model": self.model_name, "dimensions": self.dimensions, **base}
+        return {"model": self.model_name, "dimensions": self.dimensions, **base, **self.passage_options}
 
     def embed_batch(self, texts: Sequence[str]) -> list[Any]:
         inputs = [self._beginning(text) for text in texts]

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .batching import estimate_tokens
+from .batching import estimate_spans, estimate_tokens
 
 Vector = NDArray[np.float32]
 
@@ -36,6 +36,9 @@ class EmbeddingProvider:
     says that an embedding is worth keeping, because it costs money or a trip over the network; `price_per_million` is
     what a million tokens cost, None where that is not known.
 
+    `passage_tokens` is what a record's text is split by for its embeddings: passages of so many tokens (None: as many
+    as a text may have), 0 for the beginning of the text alone.
+
     `vector_weight` (0..1) is how much the vector leg counts against the keyword leg when both are fused: how far this
     model's similarities are to be trusted. `revision` tells apart models of one name; `query_prefix` and
     `passage_prefix` are what the model wants before a text, put there by the service.
@@ -47,6 +50,7 @@ class EmbeddingProvider:
     batch_size: int = 1000
     max_batch_tokens: int | None = None
     max_tokens: int | None = None
+    passage_tokens: int | None = None
     concurrency: int = 1
     attempts: int = 3
     is_costly: bool = False
@@ -92,10 +96,31 @@ class EmbeddingProvider:
         every hybrid search, so it takes no time to speak of."""
         return 1.0
 
+    def count_all(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, before they are split and embedded."""
+        return [self.count_tokens(text) for text in texts]
+
+    def token_spans(self, text: str) -> Sequence[tuple[int, int]]:
+        """The (start, end) of each token in a text's characters, in order, or an estimate of them."""
+        return estimate_spans(text)
+
+    @property
+    def window(self) -> int | None:
+        """Tokens of a passage at most, what is put before it and around it left out; None where no text is split."""
+        if self.passage_tokens == 0 or self.max_tokens is None:
+            return self.passage_tokens or None
+        room = max(1, self.max_tokens - self.count_tokens(self.passage_prefix))
+        return min(room, self.passage_tokens or room)
+
     @property
     def options(self) -> Mapping[str, Any]:
         """What `get_provider(self.name, **options)` needs to make this provider again. Never a secret."""
         return {}
+
+    @property
+    def passage_options(self) -> Mapping[str, int]:
+        """The part of `options` that says how texts are split; empty where the model's own limit does."""
+        return {} if self.passage_tokens is None else {"passage_tokens": self.passage_tokens}
 
     @property
     def fingerprint(self) -> str:

@@ -27,16 +27,21 @@ DTYPES = {"I8": np.int8, "F16": np.float16, "F32": np.float32}
 
 
 class StaticProvider(EmbeddingProvider):
-    """`path` is a model folder. Texts are read up to `max_tokens` tokens; one without a known token is refused."""
+    """`path` is a model folder. Texts are read up to `max_tokens` tokens; one without a known token is refused.
+    `passage_tokens` as in EmbeddingProvider."""
 
     name: ClassVar[str] = "static"
     vector_weight = 0.6
     attempts = 1
     max_tokens: int = 256
 
-    def __init__(self, path: str | Path | None = None, *, max_tokens: int = 256) -> None:
+    def __init__(
+        self, path: str | Path | None = None, *, max_tokens: int = 256, passage_tokens: int | None = None
+    ) -> None:
         self.path = Path(path) if path is not None else BUNDLED
         self.max_tokens = max_tokens
+        self.passage_tokens = passage_tokens
+        self._counted: dict[str, list[int]] = {}
         missing = [name for name in ("model.safetensors", "tokenizer.json") if not (self.path / name).is_file()]
         if missing:
             raise InvalidInput(f"{self.path} is not a static model: it has no {' and no '.join(missing)}")
@@ -57,8 +62,10 @@ class StaticProvider(EmbeddingProvider):
 
     @property
     def options(self) -> Mapping[str, Any]:
-        where = {} if self.path == BUNDLED else {"path": str(self.path.resolve())}
-        return where if self.max_tokens == StaticProvider.max_tokens else {**where, "max_tokens": self.max_tokens}
+        where: dict[str, Any] = {} if self.path == BUNDLED else {"path": str(self.path.resolve())}
+        if self.max_tokens != StaticProvider.max_tokens:
+            where["max_tokens"] = self.max_tokens
+        return {**where, **self.passage_options}
 
     def embed_batch(self, texts: Sequence[str]) -> list[Vector | TextRefused]:
         table = self._table
@@ -83,7 +90,23 @@ class StaticProvider(EmbeddingProvider):
     def known_share(self, text: str) -> float:
         return known_share(self._tokenizer, text)
 
+    def count_all(self, texts: Sequence[str]) -> list[int]:
+        """Remembers the tokens until they are embedded."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        tokens = [encoding.ids for encoding in encodings]
+        self._counted = {text: ids for text, ids in zip(texts, tokens, strict=True) if len(ids) <= self.max_tokens}
+        return [len(ids) for ids in tokens]
+
+    def token_spans(self, text: str) -> Sequence[tuple[int, int]]:
+        offsets: list[tuple[int, int]] = self._tokenizer.encode(text, add_special_tokens=False).offsets
+        return offsets
+
     def _first_tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        counted = {text: ids for text in texts if (ids := self._counted.pop(text, None)) is not None}
+        rest = iter(self._tokenised([text for text in texts if text not in counted]))
+        return [counted[text] if text in counted else next(rest) for text in texts]
+
+    def _tokenised(self, texts: Sequence[str]) -> list[list[int]]:
         """The first `max_tokens` ids of each text, the tokenizer adding none of its own.
 
         A long text is cut before it is tokenised. The cut can change only its last word, and a word makes

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, select, text, 
 
 from ..content import check_entity, check_id
 from ..database import synchronous
+from ..embeddings.passages import split_long
 from ..errors import InvalidInput, NoProvider, Outdated, RecordMissing
 from ..values import (
     BATCH_GENERATED,
@@ -38,7 +39,7 @@ from .stores import StoreOptions, make_store
 from .syntax import may_name_field
 from .transactions import Transactions
 from .waiting import Patience, off_the_loop
-from .writing import Ahead, Indexing, Plan, Progress, Writer, check_indexing, entries, make_entry
+from .writing import Ahead, Indexing, Plan, Progress, Writer, check_indexing, entries, flattened, make_entry
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
@@ -280,11 +281,13 @@ class SearchEngine(Transactions):
         if known or service is None:
             compare = partial(self._compare_ahead, known, connection)
             service, changed = off_the_loop(compare) if is_async and connection is None else compare()
-        texts = list(dict.fromkeys([*changed, *(text for text in new if text and not text.isspace())]))
-        if service is None or not texts:
+        contents = list(dict.fromkeys([*changed, *(text for text in new if text and not text.isspace())]))
+        if service is None or not contents:
             return None
         if indexing == "deferred":
             return Ahead(service)
+        split = split_long(contents, service.provider)
+        texts = flattened(contents, split)
         budget_s = self.budget_s if indexing == "auto" else None
         cache = self.services.cache(service, connection, on_a_thread=is_async or budget_s is not None)
         call = partial(service.embed_batch, texts, on_error="collect", cache=cache)
@@ -292,7 +295,7 @@ class SearchEngine(Transactions):
         made = off_the_loop(embed) if is_async else embed()
         if made is not None and made.outage is not None and self._on_provider_error == "raise":
             raise type(made.outage)(f"nothing was stored: {made.outage}") from made.outage
-        return Ahead(service, made, cache)
+        return Ahead(service, made, cache, split)
 
     def _compare_ahead(
         self, known: "Mapping[Ref, Put]", connection: Connection | None

@@ -18,7 +18,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, NamedTuple, cast
 
 import psycopg
@@ -299,17 +299,20 @@ class PostgreSQLStore(Health):
         now: datetime,
         keys: Mapping[tuple[str, str], Key],
     ) -> None:
-        held = self._held(connection, generation, [e.ref for e in embeddings if e.ref not in keys])
+        held = self._held(connection, generation, [e.ref for e in embeddings if e.ref not in keys and e.passage == 0])
         said = {ref: row.content_hash for ref, row in held.items()}
-        current = sorted(e for e in embeddings if e.ref in keys or said.get(e.ref) == e.content_hash)
+        current = sorted(
+            (e for e in embeddings if e.ref in keys or said.get(e.ref) == e.content_hash),
+            key=lambda embedding: (embedding.ref, embedding.passage),
+        )
         if not current:
             return
+        several = [e.ref for e in current if e.passage == 0 and e.ref in held and held[e.ref].last_passage]
+        for entity, ids in by_entity(several):
+            connection.execute(self._text(sql.DELETE_PASSAGES, generation), {"entity": entity, "ids": ids})
         packed = packed_for(generation, [e.vector for e in current])
-        rows = [
-            (*ref, hash_, vector, reason, message)
-            for (ref, hash_, _, reason, message), vector in zip(current, packed, strict=True)
-        ]
-        is_new = not any(row.is_there for row in held.values())
+        rows = [(*e.ref, e.content_hash, vector, *e[3:]) for e, vector in zip(current, packed, strict=True)]
+        is_new = all(row.last_passage is None for row in held.values())
         if len(rows) > ROWS_INSERTED and is_new and self._may_copy_new(connection, generation, current, keys):
             self._copy(connection, self._embedding(generation), *copied(rows, now))
         elif len(rows) > ROWS_A_STATEMENT and self._may_copy(connection):
@@ -352,8 +355,9 @@ class PostgreSQLStore(Health):
         for part in parts(rows, ROWS_A_STATEMENT):
             statement = self._format(sql.UPSERT_EMBEDDING, generation, rows="VALUES " + ", ".join([row] * len(part)))
             values: list[Any] = []
-            for entity, id_, hash_, vector, reason, message in part:
-                values += (entity, id_, hash_, Packed(vector) if vector else None, reason, message, now)
+            for entity, id_, hash_, vector, reason, message, passage, start, end in part:
+                values += (entity, id_, passage, hash_, Packed(vector) if vector else None, reason, message, now)
+                values += (start, end)
             connection.exec_driver_sql(statement, tuple(values))
 
     def _copy_embeddings(
@@ -483,7 +487,7 @@ class PostgreSQLStore(Health):
         where, binds = self._scope_sql(scope, "e")
         (packed,) = packed_for(generation, [vector.tobytes()])
         binds |= {"vector": Packed(packed or b""), "limit": limit, "hnsw": self._hnsw(generation)}
-        ctes, wide = [sql.INDEX, sql.NEAR, sql.WHOLE, sql.NEAREST], {"if_wide": "", "and_wide": ""}
+        ctes, wide = [sql.INDEX, sql.NEAR, sql.WHOLE, sql.NEAREST, sql.BEST], {"if_wide": "", "and_wide": ""}
         has_said = bool(scope.phrases or scope.excluded)
         if scope.filter is not None or scope.among is not None or has_said:
             ctes = [
@@ -493,6 +497,7 @@ class PostgreSQLStore(Health):
                 sql.WHOLE,
                 sql.FEW,
                 sql.NEAREST_OR_FEW,
+                sql.BEST,
             ]
             wide = {"if_wide": f" WHERE {sql.IS_WIDE}", "and_wide": f" AND {sql.IS_WIDE}", "is_wide": sql.IS_WIDE}
             wide["condition"] = self._record_condition(scope.filter, scope.entities, binds) if scope.filter else ""
@@ -509,11 +514,16 @@ class PostgreSQLStore(Health):
         made = [self._format(cte, generation, distance=distance, scope=where, **wide) for cte in ctes]
         statement = self._format(sql.BY_VECTOR, ctes=", ".join(made), score=score) + others
         rows = connection.execute(*bound(text(statement), binds)).all()
+        while depth := deeper([row for row in rows if row.is_nearest], limit, binds["limit"]):
+            binds["limit"] = depth
+            rows = connection.execute(*bound(text(statement), binds)).all()
         nearest = {Ref(row.entity_name, row.record_id): row for row in rows if row.is_nearest}
         cosines = {Ref(row.entity_name, row.record_id): row.cosine for row in rows if not row.is_nearest}
+        chosen = best_first({ref: row.cosine for ref, row in nearest.items()})
+        nearest = {ref: nearest[ref] for ref in islice(cast(Iterable[Ref], chosen), limit)}
         is_hnsw = any(row.is_hnsw for row in nearest.values())
         own = Candidates(
-            best_first({ref: row.cosine for ref, row in nearest.items()}),
+            {ref: row.cosine for ref, row in nearest.items()},
             {ref: cosine for ref, cosine in cosines.items() if ref not in nearest},
             is_exact=not is_hnsw,
             how="hnsw" if is_hnsw else "exact",
@@ -539,9 +549,22 @@ class PostgreSQLStore(Health):
     def refs(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, Ref]:
         return {key: cast(Ref, key) for key in keys}
 
-    def hits(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, Hit]:
-        rows = connection.execute(self._text(sql.HITS), pairs_of(cast(Iterable[Ref], keys)))
-        return {Ref(row.entity_name, row.record_id): Hit(row.content, row.data) for row in rows}
+    def hits(
+        self, connection: Connection, keys: Sequence[Key], generation: Generation | None = None, vector: Any = None
+    ) -> dict[Key, Hit]:
+        binds: dict[str, Any] = pairs_of(cast(Iterable[Ref], keys))
+        passage = sql.NO_PASSAGE
+        if generation is not None:
+            passage = self._format(sql.PASSAGE, generation, distance=self._format(sql.DISTANCE, generation))
+            (packed,) = packed_for(generation, [vector.tobytes()])
+            binds["vector"] = Packed(packed or b"")
+        rows = connection.execute(self._text(sql.HITS, passage=passage), binds)
+        return {
+            Ref(row.entity_name, row.record_id): Hit(
+                row.content, row.data, None if row.start_at is None else (row.start_at, row.end_at)
+            )
+            for row in rows
+        }
 
     def matched_terms(
         self, connection: Connection, keys: Sequence[Key], terms: Sequence[Term]
@@ -606,7 +629,7 @@ class PostgreSQLStore(Health):
     ) -> tuple[list[Entry], Any]:
         found = ["false" if is_failed else "s.content_hash <> ''"]
         if generation is not None:
-            failed = " AND e.embedding IS NULL" if is_failed else ""
+            failed = " AND e.reason IS NOT NULL" if is_failed else ""
             looked_up = self._format(sql.LOOKED_UP, generation, failed=failed)
             found = [(sql.IS_REFUSED if is_failed else sql.STILL_PENDING).format(looked_up=looked_up)]
         entity, id_ = after or ("", "")
@@ -761,22 +784,32 @@ def with_emphasis(content: str, emphasis: str) -> str:
 
 
 def copied(rows: Sequence[tuple[Any, ...]], now: datetime) -> tuple[Sequence[str], bytes]:
-    """Columns and data of embeddings, as COPY takes them."""
-    names = sql.EMBEDDING_COLUMNS if any(vector is None for *_, vector, _, _ in rows) else sql.EMBEDDING_COLUMNS[:-2]
+    """Columns and data of embeddings, as COPY takes them: no columns that all rows leave empty."""
     stamp = pgwire.timestamp(now)
-    data = pgwire.encoded(
-        (
-            entity.encode(),
-            id_.encode(),
-            hash_.encode(),
-            stamp,
-            vector,
-            reason and reason.encode(),
-            message and message.encode(),
-        )[: len(names)]
-        for entity, id_, hash_, vector, reason, message in rows
-    )
-    return names, data
+    names: tuple[str, ...] = sql.EMBEDDING_COLUMNS
+    if is_refused := any(row[4] is not None for row in rows):
+        names += sql.REFUSAL_COLUMNS
+    if is_split := any(row[7] is not None for row in rows):
+        names += sql.PASSAGE_COLUMNS
+
+    def fields() -> Iterator[Sequence[bytes | None]]:
+        for entity, id_, hash_, vector, reason, message, *place in rows:
+            row: tuple[bytes | None, ...] = (entity.encode(), id_.encode(), hash_.encode(), stamp, vector)
+            if is_refused:
+                row += (reason and reason.encode(), message and message.encode())
+            if is_split:
+                row += tuple(None if number is None else pgwire.integer(number) for number in place)
+            yield row
+
+    return names, pgwire.encoded(fields())
+
+
+def deeper(nearest: Sequence[Any], wanted: int, depth: int) -> int:
+    """How many passages to look at next, where the `depth` nearest are of fewer records than wanted; 0 where these are
+    all there are."""
+    if len(nearest) >= wanted or not nearest or nearest[0].looked_at < depth:
+        return 0
+    return max(2 * depth, 3 * depth * wanted // (2 * len(nearest)))
 
 
 def packed_for(generation: Generation, vectors: Sequence[bytes | None]) -> list[bytes | None]:

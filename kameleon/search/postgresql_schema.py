@@ -104,6 +104,9 @@ class Schema:
         self.tables.metadata.create_all(connection)
         for statement in sql.CREATE:
             connection.execute(self._text(statement))
+        for table in connection.execute(sql.WITHOUT_PLACES, {"search": self._names["search"]}).scalars().all():
+            for statement in sql.ADD_PLACES:
+                connection.exec_driver_sql(statement.format(table=table).replace("%", "%%"))
         self._language = language
         for grant in connection.execute(
             self._text(sql.GRANTS, embedding=self._names["term"]), {"search": self._names["search"]}

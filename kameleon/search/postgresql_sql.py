@@ -30,9 +30,23 @@ CREATE_GENERATION = """
       message text,
       attempts integer NOT NULL DEFAULT 1,
       updated_at timestamptz NOT NULL,
+      start_at integer,
+      end_at integer,
       PRIMARY KEY (entity_name, record_id, passage)
     )
 """
+ADD_PLACES = (
+    "ALTER TABLE {table} ADD COLUMN IF NOT EXISTS start_at integer",
+    "ALTER TABLE {table} ADD COLUMN IF NOT EXISTS end_at integer",
+)
+WITHOUT_PLACES = text("""
+    SELECT CAST(CAST(c.oid AS regclass) AS text) FROM pg_class AS c
+    WHERE c.relkind IN ('r', 'p') AND c.relname ~ '^kdb_embedding_g[0-9]+$'
+      AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass(:search))
+      AND (SELECT count(*) FROM pg_attribute AS a
+           WHERE a.attrelid = c.oid AND a.attname IN ('start_at', 'end_at') AND NOT a.attisdropped) < 2
+    ORDER BY 1
+""")
 STORE_PLAIN = "ALTER TABLE {embedding} ALTER COLUMN embedding SET STORAGE PLAIN"
 # What others may do with the records' table they may do with a new generation's, for every write touches each of them.
 GRANTS = """
@@ -119,24 +133,30 @@ LOADING_COLUMNS = ("entity_name", "record_id", "content", "words", "content_hash
 
 UPSERT_EMBEDDING = """
     INSERT INTO {embedding} AS e
-      (entity_name, record_id, passage, content_hash, embedding, reason, message, attempts, updated_at)
+      (entity_name, record_id, passage, content_hash, embedding, reason, message, attempts, updated_at, start_at,
+       end_at)
     {rows}
     ON CONFLICT (entity_name, record_id, passage) DO UPDATE
     SET embedding = excluded.embedding, reason = excluded.reason, message = excluded.message,
+        start_at = excluded.start_at, end_at = excluded.end_at,
         attempts = CASE WHEN e.content_hash = excluded.content_hash THEN e.attempts + 1 ELSE 1 END,
         content_hash = excluded.content_hash, updated_at = excluded.updated_at
 """
-EMBEDDING_ROW = "(%s, %s, 0, %s, CAST(%s AS {vector}), %s, %s, 1, %s)"
-EMBEDDING_COLUMNS = ("entity_name", "record_id", "content_hash", "updated_at", "embedding", "reason", "message")
-EMBEDDINGS_LOADED = "SELECT * FROM kdb_loading_embedding ORDER BY entity_name, record_id"
+EMBEDDING_ROW = "(%s, %s, %s, %s, CAST(%s AS {vector}), %s, %s, 1, %s, CAST(%s AS integer), CAST(%s AS integer))"
+EMBEDDING_COLUMNS = ("entity_name", "record_id", "content_hash", "updated_at", "embedding")
+REFUSAL_COLUMNS, PASSAGE_COLUMNS = ("reason", "message"), ("passage", "start_at", "end_at")
+EMBEDDINGS_LOADED = (
+    "SELECT entity_name, record_id, passage, content_hash, embedding, reason, message, attempts, updated_at, start_at, "
+    "end_at FROM kdb_loading_embedding ORDER BY entity_name, record_id, passage"
+)
 LOADING_EMBEDDING = "CREATE TEMPORARY TABLE kdb_loading_embedding (LIKE {embedding} INCLUDING DEFAULTS) ON COMMIT DROP"
 ANY_EMBEDDING = "SELECT 1 FROM {embedding} WHERE entity_name = :entity AND record_id = ANY(:ids) LIMIT 1"
 
 HOLD = "SELECT 1 FROM {search} WHERE entity_name = :entity AND record_id = ANY(:ids) ORDER BY record_id FOR UPDATE"
 HASHES = """
-    SELECT s.record_id, s.content_hash, EXISTS (
-      SELECT 1 FROM {embedding} AS e WHERE e.entity_name = s.entity_name AND e.record_id = s.record_id
-    ) AS is_there
+    SELECT s.record_id, s.content_hash, (
+      SELECT max(e.passage) FROM {embedding} AS e WHERE e.entity_name = s.entity_name AND e.record_id = s.record_id
+    ) AS last_passage
     FROM {search} AS s WHERE s.entity_name = :entity AND s.record_id = ANY(:ids) ORDER BY s.record_id {hold}
 """
 
@@ -144,6 +164,9 @@ DELETE_STALE = """
     DELETE FROM {embedding} AS e USING {search} AS s
     WHERE s.entity_name = :entity AND s.record_id = ANY(:ids)
       AND e.entity_name = s.entity_name AND e.record_id = s.record_id AND e.content_hash <> s.content_hash
+"""
+DELETE_PASSAGES = """
+    DELETE FROM {embedding} WHERE entity_name = :entity AND record_id = ANY(:ids) AND passage > 0
 """
 DELETE = "DELETE FROM {search} WHERE entity_name = :entity AND record_id = ANY(:ids) RETURNING record_id"
 DELETE_EMBEDDINGS = "DELETE FROM {embedding} WHERE entity_name = :entity AND record_id = ANY(:ids)"
@@ -264,27 +287,43 @@ NEAREST_OR_FEW = """nearest AS MATERIALIZED (
       SELECT * FROM near WHERE NOT EXISTS (SELECT 1 FROM whole)
       UNION ALL SELECT * FROM whole UNION ALL SELECT * FROM few
     )"""
+BEST = """best AS MATERIALIZED (
+      SELECT entity_name, record_id, content_hash, min(distance) AS distance, bool_or(is_hnsw) AS is_hnsw,
+        (SELECT count(*) FROM nearest) AS looked_at
+      FROM nearest GROUP BY entity_name, record_id, content_hash
+    )"""
 BY_VECTOR = """
     WITH {ctes}
-    SELECT s.entity_name, s.record_id, -n.distance AS cosine, {score} AS score, true AS is_nearest, n.is_hnsw
-    FROM nearest AS n
+    SELECT s.entity_name, s.record_id, -n.distance AS cosine, {score} AS score, true AS is_nearest, n.is_hnsw,
+      n.looked_at
+    FROM best AS n
       JOIN {search} AS s ON s.entity_name = n.entity_name AND s.record_id = n.record_id
         AND s.content_hash = n.content_hash
 """
 OTHERS = """
     UNION ALL
-    SELECT s.entity_name, s.record_id, -({distance}), NULL, false, false
+    SELECT s.entity_name, s.record_id, -min({distance}), NULL, false, false, 0
     FROM unnest(CAST(:entities AS text[]), CAST(:ids AS text[])) AS k(entity_name, record_id)
       JOIN {embedding} AS e ON e.entity_name = k.entity_name AND e.record_id = k.record_id AND e.embedding IS NOT NULL
       JOIN {search} AS s ON s.entity_name = e.entity_name AND s.record_id = e.record_id
         AND s.content_hash = e.content_hash
+    GROUP BY s.entity_name, s.record_id
 """
+# Beyond the order of an index: a record has few of them.
+PASSAGE = """LEFT JOIN LATERAL (
+        SELECT e.start_at, e.end_at FROM {embedding} AS e
+        WHERE e.entity_name = s.entity_name AND e.record_id = s.record_id AND e.content_hash = s.content_hash
+          AND e.embedding IS NOT NULL AND e.start_at IS NOT NULL
+        ORDER BY ({distance}) + 0, e.passage LIMIT 1
+      ) AS p ON true"""
+NO_PASSAGE = "CROSS JOIN (SELECT CAST(NULL AS integer) AS start_at, CAST(NULL AS integer) AS end_at) AS p"
 
 HITS = """
-    SELECT s.entity_name, s.record_id, s.content, r.data
+    SELECT s.entity_name, s.record_id, s.content, r.data, p.start_at, p.end_at
     FROM unnest(CAST(:entities AS text[]), CAST(:ids AS text[])) AS k(entity_name, record_id)
       JOIN {search} AS s ON s.entity_name = k.entity_name AND s.record_id = k.record_id
       LEFT JOIN {records} AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
+      {passage}
 """
 MATCHES = """
     SELECT s.entity_name, s.record_id FROM (
@@ -362,7 +401,7 @@ LOOKED_UP = """(
 STILL_PENDING = "s.content_hash <> '' AND {looked_up} IS DISTINCT FROM s.content_hash"
 IS_REFUSED = "{looked_up} = s.content_hash"
 IS_PENDING = "s.content_hash <> '' AND (e.record_id IS NULL OR e.content_hash <> s.content_hash)"
-IS_FAILED = "e.record_id IS NOT NULL AND e.content_hash = s.content_hash AND e.embedding IS NULL"
+IS_FAILED = "e.record_id IS NOT NULL AND e.content_hash = s.content_hash AND e.reason IS NOT NULL"
 PENDING = """
     SELECT s.entity_name, s.record_id, s.content, s.content_hash
     FROM {search} AS s

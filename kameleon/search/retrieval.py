@@ -22,7 +22,7 @@ from .paging import digest_of
 from .query import MAX_LIMIT, Query
 from .reranking import judged
 from .spelling import is_correctable, words_of
-from .store import Candidates, Key, Scope, Spans, Store, united
+from .store import Candidates, Hit, Key, Scope, Spans, Store, united
 
 if TYPE_CHECKING:
     from ..embeddings.provider import Vector
@@ -208,10 +208,10 @@ class Retriever:
         """The best by the reranker's scores, which are the hits' own from here on; the rest falls away."""
         assert query.rerank is not None  # noqa: S101 - the caller looked
         best = ranking.keys[: max(query.rerank_top, query.offset + query.limit)]
-        found = self._store.hits(connection, best)
+        found = self._found(connection, best, answer)
         best = [key for key in best if key in found]
         start = time.perf_counter()
-        scores = dict(zip(best, judged(query.rerank, query.text, [found[key].content for key in best]), strict=True))
+        scores = dict(zip(best, judged(query.rerank, query.text, [found[key].text for key in best]), strict=True))
         answer.took("rerank", start)
         keys = sorted(
             (key for key in best if scores[key] >= query.min_score), key=lambda key: (-scores[key], ranking.refs[key])
@@ -394,11 +394,11 @@ class Retriever:
     ) -> list[SearchResult]:
         if not keys:
             return []
-        found = self._store.hits(connection, keys)
+        found = self._found(connection, keys, answer)
         keys = [
             key for key in keys if key in found
         ]  # deleted meanwhile, where the caller's transaction has no snapshot
-        texts = [found[key].content for key in keys]
+        texts = [found[key].text for key in keys]
         explained = self._explained(connection, query, keys, ranking, legs, answer) if query.explain else {}
         spans = self._spans(connection, query, texts, answer) if query.highlight else [()] * len(keys)
         return [
@@ -407,6 +407,10 @@ class Retriever:
             )
             for key, content, places in zip(keys, texts, spans, strict=True)
         ]
+
+    def _found(self, connection: Connection, keys: Sequence[Key], answer: Answer) -> dict[Key, Hit]:
+        generation = answer.generation if answer.embedding is not None else None
+        return self._store.hits(connection, keys, generation, answer.embedding)
 
     def _spans(self, connection: Connection, query: Query, texts: Sequence[str], answer: Answer) -> list[Spans]:
         """The places of the query's words; of a text that has none, the sentence nearest to the query, where embedding

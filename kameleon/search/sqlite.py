@@ -71,6 +71,7 @@ FEW_IDS = 6_000
 FEW_TERMS = 50_000
 RANKS_AT_ONCE, RANKS_ASKED = 3, 8
 DEFAULT_LANGUAGE = "english"
+PASSAGES_AT_ONCE = 4_096
 LOG_IDS_KEPT = 50_000
 LOG_IDS_A_ENTRY = 10_000
 LOG_PRUNED_EVERY = 64
@@ -120,9 +121,15 @@ CREATE_GENERATION = """
       message TEXT,
       attempts INTEGER NOT NULL,
       updated_at TEXT NOT NULL,
+      start_at INTEGER,
+      end_at INTEGER,
       UNIQUE (search_id, passage)
     )
 """
+LACKING = text("""
+    SELECT name.value FROM json_each(:names) AS name
+    WHERE NOT EXISTS (SELECT 1 FROM pragma_table_info(:table) AS there WHERE there.name = name.value)
+""")
 
 FIELD_INDEX = """
     CREATE INDEX IF NOT EXISTS kdb_records_by_{name} ON kdb_records (json_extract(data, {path}), entity_name)
@@ -180,14 +187,16 @@ ADD_FORMS = text("INSERT INTO kdb_term (form) SELECT value FROM json_each(:forms
 
 UPSERT_EMBEDDING = """
     INSERT INTO kdb_embedding_g{number}
-      (search_id, passage, content_hash, embedding, reason, message, attempts, updated_at)
-    VALUES (?, 0, ?, ?, ?, ?, 1, ?)
+      (search_id, content_hash, embedding, reason, message, passage, start_at, end_at, attempts, updated_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?)
     ON CONFLICT (search_id, passage) DO UPDATE
     SET embedding = excluded.embedding, reason = excluded.reason, message = excluded.message,
+        start_at = excluded.start_at, end_at = excluded.end_at,
         attempts = CASE WHEN content_hash = excluded.content_hash THEN attempts + 1 ELSE 1 END,
         content_hash = excluded.content_hash, updated_at = excluded.updated_at
 """
 
+DELETE_PASSAGES = "DELETE FROM kdb_embedding_g{number} WHERE search_id = ? AND passage > 0"
 DELETE_STALE = "DELETE FROM kdb_embedding_g{number} WHERE search_id = ? AND content_hash <> ?"
 
 LOG_CHANGE = text("INSERT INTO kdb_embedding_log (mark, changed, ids) VALUES (:mark, :changed, :ids)")
@@ -234,6 +243,14 @@ VECTOR_SCORES = """
     FROM json_each(:keys) AS k CROSS JOIN kdb_embedding_g{number} AS e ON e.search_id = k.value
     WHERE e.embedding IS NOT NULL
     GROUP BY e.search_id
+"""
+
+PASSAGES = """
+    SELECT e.search_id, e.start_at, e.end_at, e.embedding
+    FROM json_each(:keys) AS k CROSS JOIN kdb_embedding_g{number} AS e ON e.search_id = k.value
+      CROSS JOIN kdb_search AS s ON s.id = e.search_id AND s.content_hash = e.content_hash
+    WHERE e.start_at IS NOT NULL AND e.embedding IS NOT NULL
+    ORDER BY e.search_id, e.passage
 """
 
 IN_SCOPE = "SELECT s.id FROM kdb_search AS s WHERE {scope}"
@@ -304,7 +321,7 @@ STATUS = """
 """
 JOIN_EMBEDDING = "LEFT JOIN kdb_embedding_g{number} AS e ON e.search_id = s.id AND e.passage = 0"
 IS_PENDING = "s.content_hash <> '' AND (e.search_id IS NULL OR e.content_hash <> s.content_hash)"
-IS_FAILED = "e.search_id IS NOT NULL AND e.content_hash = s.content_hash AND e.embedding IS NULL"
+IS_FAILED = "e.search_id IS NOT NULL AND e.content_hash = s.content_hash AND e.reason IS NOT NULL"
 
 PENDING = """
     SELECT s.id, s.entity_name, s.record_id, CAST(s.content AS BLOB) AS content, s.content_hash
@@ -388,6 +405,10 @@ class SQLiteStore:
             connection.execute(text(statement.format(tokenizer=tokenizer)))
         for definition in connection.execute(select(self.tables.entities.c.definition)).scalars():
             self.index_fields(connection, indexed_fields(definition))
+        for number in sqlite_health.embedding_tables(connection):
+            names = {"names": json.dumps(["start_at", "end_at"]), "table": f"kdb_embedding_g{number}"}
+            for name in connection.execute(LACKING, names).scalars().all():
+                connection.execute(text(f"ALTER TABLE kdb_embedding_g{number} ADD COLUMN {name} INTEGER"))
         meta = self.tables.meta
         version = connection.scalar(select(meta.c.value).where(meta.c.key == "schema_version"))
         self.vocabulary.forget()
@@ -580,11 +601,10 @@ class SQLiteStore:
         for part in parts(embeddings, ROWS_A_STATEMENT):
             others = self._current(connection, [e for e in part if e.ref not in keys])
             known = {**keys, **others} if others else keys
-            rows = [
-                (known[ref], hash_, vector, reason, message, stamp)
-                for ref, hash_, vector, reason, message in part
-                if ref in known
-            ]
+            rows = [(known[e.ref], *e[1:], stamp) for e in part if e.ref in known]
+            again = [(others[e.ref],) for e in part if e.passage == 0 and e.ref in others]
+            if again:
+                connection.exec_driver_sql(DELETE_PASSAGES.format(number=generation.number), again)
             if rows:
                 connection.exec_driver_sql(statement, rows)
                 self._log_change(connection, [row[0] for row in rows])
@@ -801,6 +821,17 @@ class SQLiteStore:
         rows = connection.execute(statement, {"vector": vector.tobytes(), "keys": json.dumps(keys)})
         return {row[0]: row[1] for row in rows}
 
+    def _passages(
+        self, connection: Connection, generation: Generation, vector: Any, keys: Sequence[Key]
+    ) -> dict[Key, tuple[int, int]]:
+        rows = connection.execute(text(PASSAGES.format(number=generation.number)), {"keys": json.dumps(keys)})
+        best: dict[Key, tuple[float, int, int]] = {}
+        for part in rows.partitions(PASSAGES_AT_ONCE):
+            for row, cosine in zip(part, cosines([row.embedding for row in part], vector), strict=True):
+                if row.search_id not in best or cosine > best[row.search_id][0]:
+                    best[row.search_id] = (cosine, row.start_at, row.end_at)
+        return {key: (start, end) for key, (_, start, end) in best.items()}
+
     def _uses_extension(self, connection: Connection) -> bool:
         first, self._has_answered = not self._has_answered, True
         if self._vector_search == "numpy" or (self._vector_search == "auto" and not first):
@@ -831,8 +862,12 @@ class SQLiteStore:
         rows = connection.execute(REFS, {"keys": json.dumps(keys)})
         return {row.id: Ref(row.entity_name, row.record_id) for row in rows}
 
-    def hits(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, Hit]:
-        return {row.id: Hit(row.content, row.data) for row in connection.execute(HITS, {"keys": json.dumps(keys)})}
+    def hits(
+        self, connection: Connection, keys: Sequence[Key], generation: Generation | None = None, vector: Any = None
+    ) -> dict[Key, Hit]:
+        places = self._passages(connection, generation, vector, keys) if generation else {}
+        rows = connection.execute(HITS, {"keys": json.dumps(keys)})
+        return {row.id: Hit(row.content, row.data, places.get(row.id)) for row in rows}
 
     def matched_terms(
         self, connection: Connection, keys: Sequence[Key], terms: Sequence[Term]
@@ -1088,6 +1123,13 @@ class SQLiteStore:
         if runs and runs != [phrase]:
             said += f" AND instr(lower(s.content), lower({bind(binds, phrase)})) > 0"
         return said
+
+
+def cosines(embeddings: Sequence[bytes], vector: Any) -> list[float]:
+    import numpy as np  # loads with the first vector, a keyword search does without
+
+    found: list[float] = (np.frombuffer(b"".join(embeddings), "<f4").reshape(len(embeddings), -1) @ vector).tolist()
+    return found
 
 
 def keyword_terms(content: str, emphasis: str) -> str:

@@ -37,13 +37,18 @@ class Entry(NamedTuple):
 
 
 class Embedding(NamedTuple):
-    """An embedding on its way in, or a tombstone: `vector` is float32 little-endian bytes, or None with a `reason`."""
+    """An embedding on its way in, or a tombstone: `vector` is float32 little-endian bytes, or None with a `reason`.
+    Of the passages of a long text, which stand from `start_at` to `end_at`, the first also says why another was
+    refused. All of a record's are written together."""
 
     ref: Ref
     content_hash: str
     vector: bytes | None
     reason: str | None = None
     message: str | None = None
+    passage: int = 0
+    start_at: int | None = None
+    end_at: int | None = None
 
 
 class IndexProgress(NamedTuple):
@@ -70,10 +75,16 @@ class State(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """`data` is the record store's, None for a record that it does not hold."""
+    """`data` is the record store's, None for a record that it does not hold. `passage` is where in the content the
+    passage stands that is nearest to the query's vector, None for a text of one."""
 
     content: str
     data: Mapping[str, Any] | None
+    passage: tuple[int, int] | None = None
+
+    @property
+    def text(self) -> str:
+        return self.content if self.passage is None else self.content[slice(*self.passage)]
 
 
 class Fault(NamedTuple):
@@ -304,7 +315,7 @@ class Store(Fields, Protocol):
         now: datetime,
         keys: Mapping[tuple[str, str], Key],
     ) -> None:
-        """Stores those whose record still says what they were made from.
+        """Stores those whose record still says what they were made from, in the place of all that it has.
 
         `keys` are those `upsert` gave in this transaction; others are looked up.
         """
@@ -348,7 +359,11 @@ class Store(Fields, Protocol):
         """Adds the words of what stands between spaces in lower-case contents to the vocabulary."""
 
     def refs(self, connection: Connection, keys: Sequence[Key]) -> Mapping[Key, Ref]: ...
-    def hits(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, Hit]: ...
+    def hits(
+        self, connection: Connection, keys: Sequence[Key], generation: Generation | None = None, vector: Any = None
+    ) -> dict[Key, Hit]:
+        """With the passages that are nearest to a vector, if there is one."""
+
     def spans(self, connection: Connection, query: str, texts: Sequence[str]) -> list[Spans]:
         """For each text the (start, end) places of the query's words, in order, none overlapping."""
 

@@ -5,7 +5,8 @@ transaction of ours; `apply` writes contents and embeddings in one transaction. 
 the store: an embedding is kept only where its record still says what it was made from.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from sqlalchemy import Connection
 
 from ..content import check_entity, check_id, content_hash, normalize
+from ..embeddings.passages import Places, passages, split_long
 from ..errors import InvalidInput, InvalidRecord, ProviderError, TextRefused
 from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Ref
 from .catalog import Catalog, home, mismatch
@@ -98,11 +100,12 @@ def checked_entry(record: tuple[object, object, object]) -> Entry:
 @dataclass(frozen=True)
 class Ahead:
     """What was embedded before a flush, when the texts were known and the records not yet: `made` by `service`, nothing
-    where that is left to a worker."""
+    where that is left to a worker; of long texts their passages, as `split` has them."""
 
     service: "EmbeddingService"
     made: "EmbeddingReport | None" = None
     cache: "StoredCache | None" = None
+    split: Places = field(default_factory=dict)
 
     @cached_property
     def places(self) -> Mapping[str, int]:
@@ -148,17 +151,21 @@ class Writer:
             return plan
         if not all(entry.is_readable for entry in plan.to_embed):
             return self._embed_readable(plan, progress, cache)
-        total = len(plan.wanted)
-        done = total - len(plan.to_embed)
-        texts = [entry.content for entry in plan.to_embed]
         before = ahead if ahead is not None and ahead.service is plan.service and ahead.made else None
+        contents = [entry.content for entry in plan.to_embed]
+        if before:
+            new = [content for content in contents if content not in before.split and content not in before.places]
+            split: Places = {**before.split, **split_long(new, plan.service.provider)}
+        else:
+            split = split_long(contents, plan.service.provider)
+        texts = flattened(contents, split)
         missing = [text for text in texts if text not in before.places] if before else texts
         made = before.made if before else None
         if missing and not (made and made.outage):
             made = plan.service.embed_batch(
                 missing,
                 on_error="collect",
-                progress=(lambda texts: progress(done + texts, total)) if progress else None,
+                progress=progress and self._by_record(progress, plan, split),
                 cache=cache,
             )
         assert made is not None  # noqa: S101 - nothing is missing that was not made before
@@ -166,11 +173,19 @@ class Writer:
             made = merged(texts, before, made)
         return replace(
             plan,
-            embeddings=list(embeddings(plan.to_embed, made)),
+            embeddings=list(embeddings(plan.to_embed, split, made)),
             cache=cache,
             outage=made.outage,
-            report=counts(plan.to_embed, made),
+            report=counts(plan.to_embed, split, made),
         )
+
+    @staticmethod
+    def _by_record(progress: Progress, plan: Plan, split: Places) -> Callable[[int], None]:
+        """Progress that is told of texts and counts the records whose texts these are."""
+        total = len(plan.wanted)
+        done = total - len(plan.to_embed)
+        ends = [place.stop for _, place in positions(plan.to_embed, split)]
+        return lambda texts: progress(done + bisect_right(ends, texts), total)
 
     def _embed_readable(self, plan: Plan, progress: Progress | None, cache: "StoredCache | None") -> Plan:
         """What the index holds and cannot be read becomes a tombstone."""
@@ -242,32 +257,87 @@ def merged(texts: Sequence[str], before: Ahead, rest: "EmbeddingReport") -> "Emb
     return replace(rest, texts=texts, embeddings=embeddings, errors=errors, cached=cached, reused=reused)
 
 
-def embeddings(wanted: Sequence[Entry], made: "EmbeddingReport") -> Iterable[Embedding]:
-    """What there is to store: vectors, and tombstones for refused texts. An outage leaves nothing."""
+def flattened(contents: Sequence[str], split: Places) -> Sequence[str]:
+    """What is embedded of them: the passages of those that are split, and all others whole."""
+    return [passage for content in contents for passage in passages(content, split)] if split else contents
+
+
+def positions(wanted: Sequence[Entry], split: Places) -> Iterator[tuple[Entry, range]]:
+    """Each entry with the positions of its passages among all that were embedded."""
+    start = 0
+    for entry in wanted:
+        end = start + (len(split[entry.content]) if entry.content in split else 1)
+        yield entry, range(start, end)
+        start = end
+
+
+def embeddings(wanted: Sequence[Entry], split: Places, made: "EmbeddingReport") -> Iterable[Embedding]:
+    """What there is to store: vectors, and tombstones for refused texts. An outage leaves nothing of a record."""
+    if split:
+        for entry, place in positions(wanted, split):
+            yield from record_embeddings(entry, split, made.embeddings[slice_of(place)], made.errors[slice_of(place)])
+        return
     for entry, vector, error in zip(wanted, made.embeddings, made.errors, strict=True):
         if vector is not None:
-            yield Embedding(entry.ref, entry.content_hash, vector.astype("<f4", copy=False).tobytes())
+            yield Embedding(entry.ref, entry.content_hash, packed(vector))
         elif isinstance(error, TextRefused):
             yield Embedding(entry.ref, entry.content_hash, None, error.reason, storable(str(error)))
+
+
+def record_embeddings(
+    entry: Entry, split: Places, vectors: "Sequence[Vector | None]", errors: Sequence[ProviderError | None]
+) -> Iterator[Embedding]:
+    if not all(error is None or isinstance(error, TextRefused) for error in errors):
+        return
+    places = split.get(entry.content, ((None, None),))
+    refused = first_refusal(errors)
+    for passage, (vector, error, (start, end)) in enumerate(zip(vectors, errors, places, strict=True)):
+        said = refused if passage == 0 else error
+        reason, message = (said.reason, storable(str(said))) if isinstance(said, TextRefused) else (None, None)
+        made = None if vector is None else packed(vector)
+        yield Embedding(entry.ref, entry.content_hash, made, reason, message, passage, start, end)
+
+
+def first_refusal(errors: Sequence[ProviderError | None]) -> TextRefused | None:
+    """In the words of the record: which of its passages was refused, if it has several."""
+    for passage, error in enumerate(errors):
+        if isinstance(error, TextRefused):
+            if len(errors) == 1:
+                return error
+            return TextRefused(f"passage {passage + 1} of {len(errors)}: {error}", reason=error.reason)
+    return None
+
+
+def slice_of(place: range) -> slice:
+    return slice(place.start, place.stop)
+
+
+def packed(vector: "Vector") -> bytes:
+    return vector.astype("<f4", copy=False).tobytes()
 
 
 def storable(message: str) -> str:
     return message[:500].encode("utf-8", "replace").decode().replace("\0", " ")
 
 
-def counts(wanted: Sequence[Entry], made: "EmbeddingReport") -> IndexReport:
+def counts(wanted: Sequence[Entry], split: Places, made: "EmbeddingReport") -> IndexReport:
+    """Of records: one is failed if any of its passages was refused, and reused if no passage of it was embedded."""
     if not made.reused and not made.cache_hits and not any(made.errors):
         return IndexReport(embedded=len(wanted))
-    refused = [
-        (e.ref, str(error)) for e, error in zip(wanted, made.errors, strict=True) if isinstance(error, TextRefused)
-    ]
-    good = [i for i, vector in enumerate(made.embeddings) if vector is not None]
-    reused = sum(i in made.reused or made.cached[i] for i in good)
+    failures: list[tuple[Ref, str]] = []
+    good = reused = 0
+    for entry, place in positions(wanted, split):
+        errors = made.errors[slice_of(place)]
+        if not any(errors):
+            good += 1
+            reused += all(i in made.reused or made.cached[i] for i in place)
+        elif all(error is None or isinstance(error, TextRefused) for error in errors):
+            failures.append((entry.ref, str(first_refusal(errors))))
     return IndexReport(
-        embedded=len(good) - reused,
+        embedded=good - reused,
         reused=reused,
-        failed=len(refused),
-        pending=len(wanted) - len(good) - len(refused),
-        failures=tuple(refused[:MAX_FAILURES_SHOWN]),
+        failed=len(failures),
+        pending=len(wanted) - good - len(failures),
+        failures=tuple(failures[:MAX_FAILURES_SHOWN]),
         outage=str(made.outage) if made.outage else None,
     )
