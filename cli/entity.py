@@ -1,12 +1,13 @@
 """`kameleon entity …`: the kinds of record in the built-in store."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from kameleon.search.catalog import Field
-
 from .app import App, common, pass_app
+
+if TYPE_CHECKING:
+    from kameleon.search.catalog import Field
 
 
 @click.group()
@@ -93,7 +94,7 @@ def as_json(entity: Any) -> dict[str, Any]:
     }
 
 
-def said_of(field: Field) -> str:
+def said_of(field: "Field") -> str:
     if not field.is_searchable:
         return ""
     return f"searchable, weight {field.weight}" if field.weight > 1 else "searchable"

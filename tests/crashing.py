@@ -183,7 +183,7 @@ class Crashing:
         sample = self._chance.choice(self._texts)
         fresh = SearchEngine(kameleon.create_engine(self._url, poolclass=NullPool), "static")
         for search in (self._search, fresh):
-            for found in (search.search(sample), search.search(sample, mode="vector")):
+            for found in (search.search(sample, explain=True), search.search(sample, mode="vector", explain=True)):
                 check_generation(found, now)
                 assert found[0].matched_text == sample
 

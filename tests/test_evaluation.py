@@ -118,7 +118,7 @@ def test_qrels_of_other_records_are_told(pages: SearchEngine) -> None:
 def test_ways_of_fusing_are_asked_by_name_and_by_function(pages: SearchEngine) -> None:
     assert ids(pages.search("red", weight=0.0)) == ["1", "2"]
     assert ids(pages.search("red", weight=1.0))[0] == "2"
-    rrf = pages.search("red", fusion="rrf", weight=0.5)
+    rrf = pages.search("red", fusion="rrf", weight=0.5, explain=True)
     assert rrf[0].id == "2"
     assert rrf[0].score == 1.0
     assert sum(leg.weight * leg.score for leg in rrf[0].explanation) == pytest.approx(1.0)

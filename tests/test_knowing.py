@@ -6,7 +6,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from kameleon.embeddings import StaticProvider
-from kameleon.embeddings.knowing import CHARACTERS_READ, known_share
+from kameleon.embeddings.knowing import CHARACTERS_READ, PRESUMED, known_share
+from kameleon.search.fusion import trusted
 from kameleon.testing import HashProvider
 
 
@@ -15,7 +16,7 @@ from kameleon.testing import HashProvider
     [
         ("What was the weather in Norway?", 0.95, 1.0),
         ("Welche Verteidigungslinie hat die wenigsten Punkte abgegeben?", 0.3, 0.75),
-        ("पैंथर्स के रक्षा दल ने कितने अंक दिए?", 0.0, 0.6),
+        ("पैंथर्स के रक्षा दल ने कितने अंक दिए?", 0.0, 0.65),
         ("黑豹队的防守丢了多少分？", 0.0, 0.5),
         ("", 1.0, 1.0),
         ("?!", 1.0, 1.0),
@@ -29,7 +30,9 @@ def test_a_word_counts_by_its_pieces_and_an_unknown_one_for_nothing() -> None:
     provider = StaticProvider()
     tokens = provider._tokenizer.encode("angioplasty", add_special_tokens=False).tokens
     assert len(tokens) > 1
-    assert provider.known_share("angioplasty") == pytest.approx(1 / len(tokens))
+    presumed = provider.known_share("angioplasty")
+    assert presumed == pytest.approx((PRESUMED + 1 / len(tokens)) / (PRESUMED + 1))
+    assert trusted(1.0, presumed) == 1.0
     assert provider.known_share("water \u4e02") == 0.5
 
 

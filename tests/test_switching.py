@@ -99,7 +99,7 @@ class Traffic:
 
     def _ask(self, n: int) -> None:
         mode = ("hybrid", "vector")[n % 2]
-        found = self._search.search(WORDS[n % len(WORDS)], mode=mode)
+        found = self._search.search(WORDS[n % len(WORDS)], mode=mode, explain=True)
         self.seen.add(checked(found, self._models))
 
     def _write(self, n: int) -> None:
@@ -193,7 +193,7 @@ def test_an_engine_with_a_provider_object_stays_with_its_own_embeddings(make: Ma
     with traffic.flowing():
         traffic.during("before")
         move(mover, traffic)
-        assert checked(mover.search(WORDS[0]), {"new"}) == ("new", 2)
+        assert checked(mover.search(WORDS[0], explain=True), {"new"}) == ("new", 2)
         move_back = search.reindex(batch_size=BATCH)
         assert (move_back.action, move_back.generation, move_back.switched) == ("built", 1, True)
         traffic.during("back")

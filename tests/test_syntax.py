@@ -46,9 +46,9 @@ def test_exclusions_alone_leave_nothing_to_rank(text: str) -> None:
 
 
 def test_only_so_many_operators_count() -> None:
-    asked = parse("fox " + " ".join(f"-a{n}" for n in range(100)))
-    assert len(asked.excluded) == MAX_OPERATORS
-    assert "-a99" in asked.text
+    asked = parse("".join(f'"a{n}"' for n in range(100)))
+    assert len(asked.phrases) == MAX_OPERATORS
+    assert asked.text.count('"') == 2 * (100 - MAX_OPERATORS)
 
 
 @given(TYPED)
@@ -70,3 +70,9 @@ def test_a_text_without_operators_stays_as_it_is(text: str) -> None:
 @given(st.text(st.characters(categories=["L", "N", "Zs"]), min_size=1, max_size=20).filter(lambda t: t.strip()))
 def test_whatever_stands_in_quotes_is_a_phrase(words: str) -> None:
     assert parse(f'x "{words}" y') == Asked(f"x {words} y", phrases=(words,))
+
+
+def test_a_text_of_many_words_is_read_as_text() -> None:
+    text = 'He said "wait a moment" -not "now"' + " word" * 12
+    assert parse(text) == Asked(text)
+    assert parse(text.removesuffix(" word" * 3)).phrases == ("wait a moment", "now")

@@ -3,13 +3,15 @@
 from typing import Any
 
 CHARACTERS_READ = 120
+PRESUMED = 2
 
 
 def known_share(tokenizer: Any, text: str) -> float:
     """The mean over the words at the beginning of a text of 1 / pieces, 0 for a word with an unknown token.
 
-    WordPiece leaves words of its own language whole and shatters others. Of other tokenizers, which cut where no word
-    ends, or into bytes, only unknown tokens tell.
+    WordPiece leaves words of its own language whole and shatters others; but names and rarer words of its own, too, so
+    that a few words in pieces prove little: as many as PRESUMED are counted in as known. Of other tokenizers, which cut
+    where no word ends, or into bytes, only unknown tokens tell.
     """
     if len(text) > CHARACTERS_READ:
         text = text[:CHARACTERS_READ].rpartition(" ")[0] or text[:CHARACTERS_READ]
@@ -26,4 +28,6 @@ def known_share(tokenizer: Any, text: str) -> float:
             strange.add(word)
         if id_ == unknown or text[start:end].isalnum():
             words[word] = words.get(word, 0) + 1
-    return sum(0.0 if word in strange else 1 / pieces for word, pieces in words.items()) / len(words) if words else 1.0
+    presumed = 0 if strange else PRESUMED
+    known = sum(0.0 if word in strange else 1 / pieces for word, pieces in words.items())
+    return (presumed + known) / (presumed + len(words)) if words else 1.0

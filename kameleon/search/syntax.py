@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from unicodedata import category
 
 MAX_OPERATORS = 32
+MAX_WORDS = 16
 MAX_CHARACTERS = 1_000
 MIN_PREFIX = 2
 
@@ -47,7 +48,9 @@ def may_name_field(text: str) -> bool:
 
 
 def parse(text: str, fields: Collection[str] = ()) -> Asked:
-    """Never raises. The first 32 operators count."""
+    """Never raises. The first 32 operators count; what has more than 16 words is somebody's text, and plain."""
+    if len(text.split(maxsplit=MAX_WORDS)) > MAX_WORDS:
+        return Asked(text)
     phrases: dict[str, None] = {}
     excluded: dict[str, None] = {}
     prefixes: dict[str, None] = {}
