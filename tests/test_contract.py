@@ -187,22 +187,21 @@ def test_highlight_marks_the_words_as_the_index_reads_them(search: SearchEngine)
     assert hit.highlight("[", "]") == "[Refunds] are paid. We [refunded] you; [résumé]"
 
 
-@pytest.mark.parametrize(
-    ("query", "wanted"),
-    [
-        ("order #12345", "order"),
-        ("C++", "cpp"),
-        ("POL-358", "policy"),
-        ("pol358", "policy"),
-        ("don't", "apostrophe"),
-        ("Node.js", "node"),
-        ("ERR_CONN_RESET", "error"),
-        ("全文検索", "cjk"),
-        ("検", "cjk"),
-        ("हिन्दी", "hindi"),
-    ],
-)
-def test_what_analysers_lose_is_found_first(search: SearchEngine, query: str, wanted: str) -> None:
+LOST = {
+    "order #12345": "order",
+    "C++": "cpp",
+    "POL-358": "policy",
+    "pol358": "policy",
+    "don't": "apostrophe",
+    "Node.js": "node",
+    "ERR_CONN_RESET": "error",
+    "全文検索": "cjk",
+    "検": "cjk",
+    "हिन्दी": "hindi",
+}
+
+
+def test_what_analysers_lose_is_found_first(search: SearchEngine) -> None:
     search.index_records_batch(
         [
             ("A", "order", "my order #12345 is late"),
@@ -218,22 +217,22 @@ def test_what_analysers_lose_is_found_first(search: SearchEngine, query: str, wa
             ("A", "hindi", "यह हिन्दी में लिखा है"),
         ]
     )
-    assert ids(search.search(query, mode="keyword"))[0] == wanted
+    assert {query: ids(search.search(query, mode="keyword"))[0] for query in LOST} == LOST
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        *("*", "(", "'", "%", "\0", "🦊", "...", "fox AND", '"open', "NEAR(", "a:b", "terms:fox", "{a b}: x"),
-        *("a吐ing", "ab\u0820ing", "hello \u0301", "".join(chr(0x4E00 + n % 20_000) for n in range(40_000))),
-        *("- fox", "^fox", "fox OR", "the of and", "fox\0bear", "x" * 100_000, "word " * 20_000),
-    ],
-)
-def test_any_string_is_a_query(filled: SearchEngine, query: str) -> None:
-    for mode in ("hybrid", "keyword", "vector"):
-        filled.search(query, mode=mode, highlight=True)
-    if "fox" in query and "x" * 9 not in query:
-        assert set(ids(filled.search(query, mode="keyword", entity="Article"))) >= {"1", "3"}
+ANY = [
+    *("*", "(", "'", "%", "\0", "🦊", "...", "fox AND", '"open', "NEAR(", "a:b", "terms:fox", "{a b}: x"),
+    *("a吐ing", "ab\u0820ing", "hello \u0301", "".join(chr(0x4E00 + n % 20_000) for n in range(40_000))),
+    *("- fox", "^fox", "fox OR", "the of and", "fox\0bear", "x" * 100_000, "word " * 20_000),
+]
+
+
+def test_any_string_is_a_query(filled: SearchEngine) -> None:
+    for query in ANY:
+        for mode in ("hybrid", "keyword", "vector"):
+            filled.search(query, mode=mode, highlight=True)
+        if "fox" in query:
+            assert set(ids(filled.search(query, mode="keyword", entity="Article"))) >= {"1", "3"}, query
 
 
 def test_a_word_whose_stem_is_cut_mid_character_is_found(search: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +243,7 @@ def test_a_word_whose_stem_is_cut_mid_character_is_found(search: SearchEngine, m
 
 
 def test_a_long_text_is_highlighted_at_its_beginning(search: SearchEngine) -> None:
-    search.index_record("A", "1", "word " * 200_000)
+    search.index_record("A", "1", "word " * 20_000)
     (hit,) = search.search("word", mode="keyword", highlight=True)
     assert len(hit.spans) == 4_000
 
@@ -572,20 +571,20 @@ def test_another_model_is_refused_for_vectors_and_keywords_go_on(make: Make) -> 
         other.sync()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"mode": "fuzzy"}, "Known: hybrid, keyword, vector"),
-        ({"limit": 0}, "from 1 to 10,000"),
-        ({"limit": 2**70}, "from 1 to 10,000"),
-        ({"limit": True}, "from 1 to 10,000"),
-        ({"min_score": 5.0}, "between 0 and 1"),
-        ({"entities": "Article"}, "use entity='Article'"),
-    ],
-)
-def test_what_cannot_be_asked_is_told(search: SearchEngine, arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidInput, match=message):
-        search.search("x", **arguments)
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"mode": "fuzzy"}, "Known: hybrid, keyword, vector"),
+    ({"limit": 0}, "from 1 to 10,000"),
+    ({"limit": 2**70}, "from 1 to 10,000"),
+    ({"limit": True}, "from 1 to 10,000"),
+    ({"min_score": 5.0}, "between 0 and 1"),
+    ({"entities": "Article"}, "use entity='Article'"),
+]
+
+
+def test_what_cannot_be_asked_is_told(search: SearchEngine) -> None:
+    for arguments, message in WRONG:
+        with pytest.raises(InvalidInput, match=message):
+            search.search("x", **arguments)
 
 
 def test_a_provider_is_an_object_or_a_name(make: Make) -> None:

@@ -14,7 +14,7 @@ from kameleon.evaluation import best_weight, evaluate, read_qrels, read_queries
 from kameleon.search.fusion import Leg
 from kameleon.testing import HashProvider
 
-from .conftest import Make, ids
+from .conftest import Make, ids, with_citus
 from .test_cli import Run, run
 
 __all__ = ["run"]
@@ -22,6 +22,11 @@ __all__ = ["run"]
 PAGES = [("Page", "1", "red fox"), ("Page", "2", "red bear"), ("Page", "3", "green frog"), ("Memo", "3", "old memo")]
 QUERIES = {"q1": "red", "q2": "frog", "q3": "nobody judged this", "q4": "lost"}
 QRELS = {"q1": {"2": 1.0, "1": 0.0}, "q2": {"Page/3": 2.0, "gone": 1.0}, "q4": {"gone": 1.0}}
+
+
+@pytest.fixture(params=with_citus("sqlite", "postgresql"))
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 class Pointing(HashProvider):

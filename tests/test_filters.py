@@ -199,7 +199,7 @@ def test_a_filter_on_a_declared_field_looks_records_up(file_engine: Engine) -> N
 
 @pytest.mark.parametrize("few", [0, 3, 10_000])
 def test_broad_and_narrow_scopes_find_the_same(file_engine: Engine, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
-    monkeypatch.setattr(sqlite, "FEW_IDS", few)
+    monkeypatch.setattr(sqlite, "LOOKED_AT", few)
     monkeypatch.setattr(sqlite, "FEW_TERMS", few)
     search = SearchEngine(file_engine, HashProvider(8), vector_search="numpy")
     store = RecordStore(search)
