@@ -304,9 +304,10 @@ def choose(ids: Ids, scores: Floats, limit: int, accept: Accept | None) -> Ids:
             good = set(accept(new))
             answers.update((id_, id_ in good) for id_ in new)
             chosen = chosen[[answers[id_] for id_ in ids[chosen].tolist()]]
-        if asked == living or len(np.unique(ids[chosen])) >= limit:
+        there = len(np.unique(ids[chosen]))
+        if asked == living or there >= limit:
             return chosen
-        asked *= 4
+        asked = max(2 * asked, 5 * limit * asked // (4 * max(1, there)))
 
 
 def first(found: tuple[Ids, Ids, Floats], limit: int) -> tuple[dict[int, float], dict[int, int]]:

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
+from math import isqrt
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select, text
@@ -66,10 +67,10 @@ if TYPE_CHECKING:
     from .mirror import Mirror
 
 ROWS_A_STATEMENT = 10_000
-POSTINGS = 10_000
-FEW_IDS = 6_000
-FEW_TERMS = 50_000
-RANKS_AT_ONCE, RANKS_ASKED = 3, 8
+POSTINGS = 8_000
+LOOKED_AT, SAMPLED = 500, 200
+LEAST_IDS, IDS_OVER = 100, 4
+FEW_TERMS = 5_000
 DEFAULT_LANGUAGE = "english"
 PASSAGES_AT_ONCE = 4_096
 LOG_IDS_KEPT = 50_000
@@ -229,6 +230,17 @@ BY_KEYWORD_AMONG = text("""
     LIMIT :limit
 """)
 
+# A subquery without a LIMIT may lose its order.
+BY_KEYWORD_WITHIN = """
+    SELECT f.rowid, f.score
+    FROM (
+      SELECT rowid, -bm25(kdb_search_fts) AS score FROM kdb_search_fts
+      WHERE kdb_search_fts MATCH :match ORDER BY rank, rowid LIMIT -1
+    ) AS f CROSS JOIN kdb_search AS s ON s.id = f.rowid
+    WHERE {scope}
+    LIMIT :limit
+"""
+
 BY_VECTOR = """
     SELECT e.search_id, max(1.0 - vec_distance_cosine(e.embedding, :vector)) AS score
     FROM kdb_embedding_g{number} AS e {join}
@@ -259,6 +271,7 @@ FILTERED = """
       ON s.entity_name = kdb_records.entity_name AND s.record_id = kdb_records.id
     WHERE {scope}
 """
+LAST_KEY = text("SELECT max(id) FROM kdb_search")
 UP_TO = "SELECT json_group_array(id) FROM ({select} LIMIT :most)"
 WHICH_IN_SCOPE = "SELECT s.id FROM json_each(:ids) AS k CROSS JOIN kdb_search AS s ON s.id = k.value WHERE {scope}"
 REFS = text(
@@ -699,27 +712,16 @@ class SQLiteStore:
         )
 
     def _best_within(self, connection: Connection, match: str, reach: Reach, limit: int) -> dict[Key, float]:
-        """The `limit` best within reach. Asking FTS5 for more than that and looking at them in their order costs less
-        than looking at every record that it finds."""
+        """The `limit` best within reach. Where that is wide, records are looked at in the order of their scores, until
+        there are enough, which costs less than looking at every one that FTS5 finds."""
+        binds = {"match": match, "limit": limit}
+        statement = BY_KEYWORD
         if reach.ids is not None:
-            binds = {"match": match, "limit": limit, "ids": json.dumps(reach.ids)}
-            return {row.rowid: row.score for row in connection.execute(BY_KEYWORD_AMONG, binds)}
-        asked = limit if reach.is_all else RANKS_ASKED * limit
-        while True:
-            found = {
-                row.rowid: row.score for row in connection.execute(BY_KEYWORD, {"match": match, "limit": asked}).all()
-            }
-            if reach.is_all:
-                return found
-            kept: dict[Key, float] = {}
-            for part in parts(list(found), RANKS_AT_ONCE * limit):
-                inside = set(self._inside(connection, reach, part))
-                kept.update((key, found[key]) for key in part if key in inside)
-                if len(kept) >= limit:
-                    return dict(list(kept.items())[:limit])
-            if len(found) < asked:
-                return kept
-            asked *= RANKS_ASKED
+            statement, binds["ids"] = BY_KEYWORD_AMONG, json.dumps(reach.ids)
+        elif not reach.is_all:
+            statement, within = bound(text(BY_KEYWORD_WITHIN.format(scope=reach.where)), reach.binds)
+            binds |= within
+        return {row.rowid: row.score for row in connection.execute(statement, binds)}
 
     def _are_short(self, connection: Connection, records: int) -> bool:
         """Whether so many records of average length are read sooner than the postings of a query's terms."""
@@ -1073,22 +1075,35 @@ class SQLiteStore:
         return condition(filter_, binds, comparison), binds
 
     def _reach(self, connection: Connection, scope: Scope) -> Reach:
+        """To look `few` ids up costs as much as to look at as many of the best as have enough of them within."""
         where, binds = self._scope_sql(scope)
-        if where == "1":
-            return Reach(where, binds)
+        reach = Reach(where, binds)
+        if reach.is_all:
+            return reach
+        rows, _ = self._totals(connection)
+        few = isqrt(LOOKED_AT * rows)
+        if rows > few and self._estimate(connection, reach) > few:
+            return reach
         select_, inner = IN_SCOPE.format(scope=where), binds
         if scope.filter is not None and scope == Scope(scope.entities, scope.filter):
             inner = {f"entity{n}": name for n, name in enumerate(scope.entities)}
             entities = f"kdb_records.entity_name IN ({', '.join(f':{name}' for name in inner)}) AND " if inner else ""
             select_ = FILTERED.format(scope=entities + holding(scope.filter, inner))
         statement, values = bound(text(UP_TO.format(select=select_)), inner)
-        ids = json.loads(connection.scalar(statement, {**values, "most": FEW_IDS + 1}))
-        return Reach(where, binds, ids if len(ids) <= FEW_IDS else None)
+        most = max(few, LEAST_IDS) * IDS_OVER
+        ids = json.loads(connection.scalar(statement, {**values, "most": most + 1}))
+        return replace(reach, ids=ids) if len(ids) <= most else reach
+
+    def _estimate(self, connection: Connection, reach: Reach) -> int:
+        """How many records are within reach, by those of a sample that are."""
+        last = connection.scalar(LAST_KEY) or 0
+        sample = range(1, last + 1, max(1, last // SAMPLED))
+        return len(self._inside(connection, reach, sample)) * last // max(1, len(sample))
 
     def _inside(self, connection: Connection, reach: Reach, keys: Sequence[Key]) -> Sequence[int]:
         """Those of `keys` that are within reach."""
         statement, binds = bound(text(WHICH_IN_SCOPE.format(scope=reach.where)), reach.binds)
-        return connection.execute(statement, {**binds, "ids": json.dumps(keys)}).scalars().all()
+        return connection.execute(statement, {**binds, "ids": as_json(keys)}).scalars().all()
 
     def _scope_sql(self, scope: Scope) -> tuple[str, dict[str, Any]]:
         """A condition on `s`, "1" for every record."""
@@ -1151,7 +1166,7 @@ def readable(content: bytes) -> str:
         return ""
 
 
-def as_json(keys: Iterable[int]) -> str:
+def as_json(keys: Iterable[Any]) -> str:
     return json.dumps(list(keys))
 
 
