@@ -59,17 +59,16 @@ class Rows:
     """What one query reads. Rows are only ever appended, so it is read without the lock."""
 
     ids: Ids
-    passages: Ids
     vectors: Floats
     directions: Floats | None
     dead: Ids
 
 
 class Nearest(NamedTuple):
-    """Cosines of records, best first, and the passage that each comes from."""
+    """Cosines of records, each of its best passage, best first; of `scanned` passages."""
 
     scores: dict[int, float]
-    passages: dict[int, int]
+    scanned: int
     is_exact: bool = True
 
 
@@ -85,17 +84,16 @@ class Mirror:
         self._learned_from = 0
         self._directions: Floats | None = None
         self._ids: Ids = NONE
-        self._passages: Ids = NONE
         self._vectors: Floats = np.zeros((0, dimensions), np.float32)
         self._count = text(f"SELECT count(*) FROM {table}")
-        self._all = text(f"SELECT search_id, passage, embedding FROM {table} WHERE embedding IS NOT NULL")
+        self._all = text(f"SELECT search_id, embedding FROM {table} WHERE embedding IS NOT NULL")
         self._last_row = text(f"SELECT max(rowid) FROM {table}")
         self._some = text(
             f"SELECT e.embedding FROM json_each(:wanted) AS w CROSS JOIN {table} AS e ON e.rowid = w.value "
             "WHERE e.embedding IS NOT NULL"
         )
         self._wanted = text(
-            f"SELECT e.search_id, e.passage, e.embedding FROM json_each(:wanted) AS w CROSS JOIN {table} AS e "
+            f"SELECT e.search_id, e.embedding FROM json_each(:wanted) AS w CROSS JOIN {table} AS e "
             "ON e.search_id = w.value WHERE e.embedding IS NOT NULL"
         )
 
@@ -115,33 +113,31 @@ class Mirror:
         wanted = limit if rows.directions is None else max(CANDIDATES, 2 * limit)
         if rows.directions is not None and places is not None and len(places) <= wanted:
             found = self._read(connection, vector, np.unique(rows.ids[places]))
-            return Nearest(*first(found, limit))
+            return Nearest(first(found, limit), len(places))
         scores = scored(rows, vector, places)
         ids = rows.ids if places is None else rows.ids[places]
         chosen = choose(ids, scores, wanted, accept)
         if rows.directions is None:
             chosen = chosen if places is None else places[chosen]
-            found = (rows.ids[chosen], rows.passages[chosen], cosines(rows.vectors[chosen], vector))
-            return Nearest(*first(found, limit))
+            return Nearest(first((rows.ids[chosen], cosines(rows.vectors[chosen], vector)), limit), len(scores))
         found = self._read(connection, vector, np.unique(ids[chosen]))
-        return Nearest(*first(found, limit), is_exact=False)
+        return Nearest(first(found, limit), len(scores), is_exact=False)
 
-    def scores(self, connection: Connection, vector: Vector, wanted: Iterable[int]) -> Nearest:
+    def scores(self, connection: Connection, vector: Vector, wanted: Iterable[int]) -> dict[int, float]:
         """The cosine of each wanted record that has an embedding: of its nearest passage."""
         rows = self._rows(connection)
         ids = np.unique(np.fromiter(wanted, np.int64))
         if rows.directions is not None:
-            return Nearest(*first(self._read(connection, vector, ids), len(ids)))
+            return first(self._read(connection, vector, ids), len(ids))
         places = self._places(rows, ids)
         assert places is not None  # noqa: S101 - there are ids
-        found = (rows.ids[places], rows.passages[places], cosines(rows.vectors[places], vector))
-        return Nearest(*first(found, len(ids)))
+        return first((rows.ids[places], cosines(rows.vectors[places], vector)), len(ids))
 
     def _rows(self, connection: Connection) -> Rows:
         with self._lock:
             state = self._refreshed(connection)
             end = state.size
-            return Rows(self._ids[:end], self._passages[:end], self._vectors[:end], self._directions, state.dead)
+            return Rows(self._ids[:end], self._vectors[:end], self._directions, state.dead)
 
     def _places(self, rows: Rows, allowed: Ids | None) -> Ids | None:
         """Where living rows of allowed records stand; None for all rows."""
@@ -151,19 +147,15 @@ class Mirror:
         is_wanted[rows.dead] = False
         return np.flatnonzero(is_wanted)
 
-    def _read(self, connection: Connection, vector: Vector, ids: Ids) -> tuple[Ids, Ids, Floats]:
+    def _read(self, connection: Connection, vector: Vector, ids: Ids) -> tuple[Ids, Floats]:
         """Every passage of these records, scored from the table."""
         parts = [
             connection.execute(self._wanted, {"wanted": as_json(ids[start : start + IDS_AT_ONCE])}).all()
             for start in range(0, len(ids), IDS_AT_ONCE)
         ]
         found = [row for part in parts for row in part]
-        matrix = np.frombuffer(b"".join(row[2] for row in found), "<f4").reshape(-1, self._dimensions)
-        return (
-            np.fromiter((row[0] for row in found), np.int64, len(found)),
-            np.fromiter((row[1] for row in found), np.int64, len(found)),
-            cosines(matrix, vector),
-        )
+        matrix = np.frombuffer(b"".join(row[1] for row in found), "<f4").reshape(-1, self._dimensions)
+        return np.fromiter((row[0] for row in found), np.int64, len(found)), cosines(matrix, vector)
 
     # refresh
 
@@ -201,7 +193,7 @@ class Mirror:
             self._directions = directions(self._sampled(connection))
         width = self._dimensions if self._directions is None else DIRECTIONS
         self._vectors = np.zeros((0, width), np.float32)
-        self._ids = self._passages = NONE
+        self._ids = NONE
         self._reserve(rows)
         self._append(connection.execute(self._all))
         return State(self._filled, NONE)
@@ -211,7 +203,7 @@ class Mirror:
         chosen = np.random.default_rng(0).integers(1, last, 2 * SAMPLE, endpoint=True)
         rows = connection.execute(self._some, {"wanted": as_json(chosen)}).scalars().all()[:SAMPLE]
         if len(rows) < self._dimensions:
-            rows = [row[2] for row in connection.execute(self._all).fetchmany(SAMPLE)]
+            rows = [row[1] for row in connection.execute(self._all).fetchmany(SAMPLE)]
         return np.frombuffer(b"".join(rows), "<f4").reshape(-1, self._dimensions)
 
     def _replaced(self, connection: Connection, before: State, changed: Ids) -> State:
@@ -226,7 +218,7 @@ class Mirror:
         if len(dead) <= self._filled // 4:
             return State(self._filled, dead)
         alive = np.delete(np.arange(self._filled), dead)
-        self._ids, self._passages, self._vectors = self._ids[alive], self._passages[alive], self._vectors[alive]
+        self._ids, self._vectors = self._ids[alive], self._vectors[alive]
         self._filled = len(alive)
         self._states.clear()
         return State(self._filled, NONE)
@@ -236,8 +228,7 @@ class Mirror:
             start, end = self._filled, self._filled + len(part)
             self._reserve(end)
             self._ids[start:end] = [row[0] for row in part]
-            self._passages[start:end] = [row[1] for row in part]
-            matrix = np.frombuffer(b"".join(row[2] for row in part), "<f4").reshape(len(part), self._dimensions)
+            matrix = np.frombuffer(b"".join(row[1] for row in part), "<f4").reshape(len(part), self._dimensions)
             self._vectors[start:end] = matrix if self._directions is None else matrix @ self._directions
             self._filled = end
 
@@ -245,7 +236,7 @@ class Mirror:
         if rows <= len(self._ids):
             return
         size = max(rows, len(self._ids) + len(self._ids) // 2)
-        for name in ("_ids", "_passages", "_vectors"):
+        for name in ("_ids", "_vectors"):
             before = getattr(self, name)
             grown = np.zeros((size, *before.shape[1:]), before.dtype)
             grown[: self._filled] = before[: self._filled]
@@ -310,18 +301,15 @@ def choose(ids: Ids, scores: Floats, limit: int, accept: Accept | None) -> Ids:
         asked = max(2 * asked, 5 * limit * asked // (4 * max(1, there)))
 
 
-def first(found: tuple[Ids, Ids, Floats], limit: int) -> tuple[dict[int, float], dict[int, int]]:
+def first(found: tuple[Ids, Floats], limit: int) -> dict[int, float]:
     """The best row of each record, of the `limit` best records."""
-    ids, passages, scores = found
+    ids, scores = found
     best: dict[int, float] = {}
-    where: dict[int, int] = {}
-    for place in np.lexsort((passages, ids, -scores)).tolist():
-        id_ = int(ids[place])
-        if id_ not in best:
-            if len(best) == limit:
-                break
-            best[id_], where[id_] = float(scores[place]), int(passages[place])
-    return best, where
+    for place in np.lexsort((ids, -scores)).tolist():
+        if len(best) == limit:
+            break
+        best.setdefault(int(ids[place]), float(scores[place]))
+    return best
 
 
 def member(ids: Ids, wanted: Ids) -> NDArray[np.bool_]:

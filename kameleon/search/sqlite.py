@@ -809,7 +809,8 @@ class SQLiteStore:
             return Candidates({row.search_id: row.score for row in rows}, how="sqlite-vec")
         accept = None if reach.is_all or reach.ids is not None else partial(self._inside, connection, reach)
         found = self._mirror(generation).best(connection, vector, limit, allowed=reach.ids, accept=accept)
-        return Candidates(cast(Mapping[Key, float], found.scores), is_exact=found.is_exact, how="numpy")
+        nearest = cast(Mapping[Key, float], found.scores)
+        return Candidates(nearest, is_exact=found.is_exact, how="numpy", scanned=found.scanned)
 
     def _vector_scores(
         self, connection: Connection, generation: Generation, vector: Any, keys: Sequence[Key], how: str
@@ -817,8 +818,7 @@ class SQLiteStore:
         if not keys:
             return {}
         if how == "numpy":
-            found = self._mirror(generation).scores(connection, vector, cast(Any, keys))
-            return cast(dict[Key, float], found.scores)
+            return cast(dict[Key, float], self._mirror(generation).scores(connection, vector, cast(Any, keys)))
         statement = text(VECTOR_SCORES.format(number=generation.number))
         rows = connection.execute(statement, {"vector": vector.tobytes(), "keys": json.dumps(keys)})
         return {row[0]: row[1] for row in rows}
