@@ -85,7 +85,7 @@ def search(
         from kameleon.embeddings import FastEmbedReranker
 
         options["rerank"] = FastEmbedReranker(rerank)
-    options |= {"entities": entities, "where": condition, "explain": explain, "count": count}
+    options |= {"entities": entities or None, "where": condition, "explain": explain, "count": count}
     show(app, engine.search(query, highlight=True, **options), {"query": query}, explain=explain, count=count)
 
 
@@ -135,7 +135,7 @@ def show(
     for field, counts in results.facets.items():
         click.echo(f"{field}: " + ", ".join(f"{say(value)} ({count})" for value, count in counts.items()))
     if count:
-        click.echo(f"{how_many(results)} match")
+        click.echo(f"{how_many(results)} in all")
     if explain:
         print_explanation(results)
 
@@ -208,6 +208,12 @@ def styled(hit: "kameleon.SearchResult") -> Any:
     return text
 
 
+def embedding_of(plan: "kameleon.QueryPlan") -> str:
+    if "embedding" not in plan.legs:
+        return "none"
+    return "from memory" if plan.is_query_cached else "made now"
+
+
 def print_explanation(results: "kameleon.SearchResults") -> None:
     plan = results.plan
     legs = ", ".join(f"{leg} {ms} ms" for leg, ms in plan.legs.items())
@@ -217,9 +223,9 @@ def print_explanation(results: "kameleon.SearchResults") -> None:
         f"candidates chosen by: {' '.join(plan.candidate_terms) or 'none'}; rows looked at: {scanned or 'unknown'}"
     )
     click.echo(
-        f"{how_many(results)} match; "
+        f"{how_many(results)} in all; "
         f"{'exact' if results.exact else 'approximate'}; vectors: {plan.vector_search or 'none'}; "
-        f"query embedding {'from memory' if plan.is_query_cached else 'made now'}"
+        f"query embedding: {embedding_of(plan)}"
     )
     for place, hit in enumerate(results, 1):
         click.echo(f"{place}. {hit.entity} {hit.id}  {hit.score:.4f}")

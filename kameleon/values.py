@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from html import escape
 from typing import Any, NamedTuple
 
 BATCH_GENERATED = "embedding.batch_generated"
@@ -61,11 +62,13 @@ class SearchResult:
     spans: tuple[tuple[int, int], ...] = ()
 
     def highlight(self, before: str = "<mark>", after: str = "</mark>") -> str:
+        """`matched_text` with marks around what matched; as HTML, the text escaped, where a mark is a tag."""
+        say = escape if before.startswith("<") else str
         parts, end = [], 0
         for start, stop in self.spans:
-            parts += [self.matched_text[end:start], before, self.matched_text[start:stop], after]
+            parts += [say(self.matched_text[end:start]), before, say(self.matched_text[start:stop]), after]
             end = stop
-        return "".join([*parts, self.matched_text[end:]])
+        return "".join([*parts, say(self.matched_text[end:])])
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ def test_search_pages_sorts_and_counts(filled: Run) -> None:
     assert hits(filled(*asked, "--offset", "1", "--json")) == ranked[1:]
     assert hits(filled(*asked, "--sort=-stars", "--json")) == ["2", "1", "3"]
     counted = filled(*asked, "--facet", "status", "--facet", "stars", "--count", "--limit", "1").stdout
-    assert counted.endswith("status: open (2), closed (1)\nstars: 3 (1), 5 (1)\n3 match\n")
+    assert counted.endswith("status: open (2), closed (1)\nstars: 3 (1), 5 (1)\n3 in all\n")
     assert filled(*asked, "--cursor", "mine", status=1).stderr.startswith(
         "Error: this is no cursor of a search: 'mine'"
     )

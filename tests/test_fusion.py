@@ -63,17 +63,18 @@ def test_a_function_fuses_as_it_likes() -> None:
 
     def only_both(legs: Any) -> Scores:
         assert [(leg.name, leg.weight) for leg in legs] == [("keyword", 0.4), ("vector", 0.6)]
-        return {key: 7 * leg_scores(legs[0])[key] for key in legs[0].chosen.keys() & legs[1].chosen}
+        return {key: leg_scores(legs[0])[key] / 2 for key in legs[0].chosen.keys() & legs[1].chosen}
 
-    assert fuse(legs, only_both) == {"a": 1.0}
+    assert fuse(legs, only_both) == {"a": 0.5}
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         ([("a", 1.0)], "as a mapping, not list"),
-        ({"a": math.nan}, "finite numbers from 0 to 1, not nan"),
+        ({"a": math.nan}, "numbers from 0 to 1, not nan"),
         ({"a": "1"}, "not '1'"),
+        ({"a": 1.5}, r"not 1\.5"),
         ({"z": 0.5}, "'z', which no leg put forward"),
     ],
 )
@@ -87,11 +88,13 @@ def test_an_unknown_fusion_names_those_there_are() -> None:
         check_fusion("sum")
 
 
-def test_a_leg_of_weight_0_puts_nothing_forward_and_one_alone_has_all_the_weight() -> None:
+def test_a_leg_of_weight_0_puts_nothing_forward_and_the_vector_alone_counts_for_no_more_than_its_weight() -> None:
     keyword, vector = Leg("keyword", {"a": 8.0}, {"b": 0.0}), Leg("vector", {"b": 0.9}, {"a": 0.1})
     assert fuse(share([keyword, vector], 0.0)) == {"a": 1.0}
     assert [leg.weight for leg in share([keyword, vector], 0.25)] == [0.75, 0.25]
-    assert [leg.weight for leg in share([vector], 0.0)] == [1.0]
+    assert [leg.weight for leg in share([keyword], 0.25)] == [1.0]
+    assert fuse(share([vector], 0.25)) == {"b": 0.25}
+    assert share([vector], 0.0) == []
     assert fuse(share([], 0.3)) == {}
 
 

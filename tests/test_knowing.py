@@ -16,7 +16,7 @@ from kameleon.testing import HashProvider
     [
         ("What was the weather in Norway?", 0.95, 1.0),
         ("Welche Verteidigungslinie hat die wenigsten Punkte abgegeben?", 0.3, 0.75),
-        ("पैंथर्स के रक्षा दल ने कितने अंक दिए?", 0.0, 0.65),
+        ("पैंथर्स के रक्षा दल ने कितने अंक दिए?", 0.0, 0.2),
         ("黑豹队的防守丢了多少分？", 0.0, 0.5),
         ("", 1.0, 1.0),
         ("?!", 1.0, 1.0),

@@ -1,15 +1,17 @@
 """Pages, facets, orders, groups, rerankers: what a search gives besides the best ten."""
 
 import random
+from collections.abc import Iterable
+from enum import Enum
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import create_engine
+from sqlalchemy import JSON, create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
-from kameleon import RecordStore, SearchEngine, SearchResults, searchable
+from kameleon import RecordStore, SearchEngine, SearchResult, SearchResults, searchable
 from kameleon.errors import InvalidFilter, InvalidInput, RecordMissing, UnknownEntity
 from kameleon.search.ordering import Sort, by_field, by_group
 from kameleon.search.paging import Cursor, first_page, read_cursor
@@ -45,7 +47,7 @@ def lamp(n: int) -> dict[str, Any]:
     }
 
 
-def refs(found: SearchResults) -> list[tuple[str, str]]:
+def refs(found: Iterable[SearchResult]) -> list[tuple[str, str]]:
     return [(hit.entity, hit.id) for hit in found]
 
 
@@ -127,7 +129,9 @@ def test_facets_count_all_that_match(shop: SearchEngine) -> None:
     assert found.facets["tags"] == {"warm": LAMPS, "led": LAMPS // 2}
     assert {type(value) for value in found.facets["is_new"]} == {bool}
     assert found.facets["maker.city"] == {"Oslo": LAMPS * 9 // 10, "Rome": LAMPS // 10}
-    assert (found.total, found.is_total_exact) == (LAMPS, True)
+    assert (found.total, found.is_total_exact) == (LAMPS, False)
+    alone = shop.search("lamp", entity="Lamp", mode="keyword", limit=1, facets=["price"])
+    assert (alone.facets["price"], alone.total, alone.is_total_exact) == (prices, LAMPS, True)
     narrow = shop.search("lamp", entity="Lamp", where={"price": 3}, facets=["is_new", "price"])
     assert narrow.facets["price"] == {3: prices[3]}
     assert sum(narrow.facets["is_new"].values()) == prices[3]
@@ -161,6 +165,7 @@ def test_hits_are_sorted_by_a_field(shop: SearchEngine) -> None:
     assert [hit.data["price"] for page in cheap for hit in page if hit.data] == sorted(n % 7 for n in range(LAMPS))
     mixed = [hit.entity for hit in shop.search("desk", sort="is_new", limit=LAMPS + 3)]
     assert mixed[-3:] == ["Chair"] * 3
+    assert {hit.entity for hit in shop.search("oak", sort="price", limit=LAMPS)} == {"Chair"}
 
 
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.integers(), max_size=1)
@@ -200,14 +205,22 @@ def test_a_reranker_orders_the_best_anew(shop: SearchEngine) -> None:
         asked.append((query, len(texts)))
         return [1 / (1 + text.count("bright")) for text in texts]
 
-    found = shop.search("bright lamp", entity="Lamp", rerank=dullest, rerank_top=40, limit=5, explain=True)
+    options: dict[str, Any] = {"entity": "Lamp", "rerank": dullest, "rerank_top": 40}
+    found = shop.search("bright lamp", limit=5, explain=True, **options)
     best = shop.search("bright lamp", entity="Lamp", limit=40)
+    wanted = sorted((1 / (1 + hit.matched_text.count("bright")) for hit in best), reverse=True)
     assert asked == [("bright lamp", 40)]
-    assert [hit.score for hit in found] == sorted(
-        (1 / (1 + h.matched_text.count("bright")) for h in best), reverse=True
-    )[:5]
+    assert [hit.score for hit in found] == wanted[:5]
     assert (found[0].explanation[-1].leg, found[0].explanation[-1].score) == ("rerank", found[0].score)
     assert shop.search("bright lamp", rerank=dullest, min_score=0.9, rerank_top=10) == []
+    by_offset = [
+        hit for offset in range(0, 40, 8) for hit in shop.search("bright lamp", limit=8, offset=offset, **options)
+    ]
+    by_cursor = [hit for page in pages(shop, "bright lamp", limit=8, **options) for hit in page]
+    assert [hit.score for hit in by_offset] == [hit.score for hit in by_cursor] == wanted
+    assert refs(by_offset) == refs(by_cursor)
+    with pytest.raises(InvalidInput, match="rerank orders the 40 best, and this page ends at 48"):
+        shop.search("bright lamp", limit=8, offset=40, **options)
 
 
 @pytest.mark.parametrize(
@@ -274,8 +287,60 @@ def test_a_count_that_went_no_further_is_called_a_bound() -> None:
     assert len({ref for page in everything for ref in refs(page)}) == 400
 
 
+def test_a_last_page_is_told_from_one_that_rare_words_filled() -> None:
+    search = SearchEngine(create_engine("sqlite://"))
+    texts = (f"{'rare ' if n < 10 else ''}common {'filler ' * (n % 3)}" for n in range(9_000))
+    search.index_records_batch([("A", f"{n:04}", text) for n, text in enumerate(texts)])
+    assert search.search("rare common", limit=10).cursor
+
+
+def test_counts_are_without_the_record_that_others_are_similar_to(search: SearchEngine) -> None:
+    search.index_records_batch([("Note", str(n), "red fox") for n in range(4)])
+    found = search.similar("Note", "2", count=True, limit=10)
+    assert (found.total, sorted(ids(found))) == (3, ["0", "1", "3"])
+
+
+def test_a_search_among_no_entities_finds_nothing(shop: SearchEngine) -> None:
+    assert shop.search("lamp", entities=[], facets=["price"]) == []
+    assert shop.search("lamp", entities=None)
+
+
+def test_marks_that_are_tags_make_html(make: Any) -> None:
+    search = make()
+    search.index_record("Note", "1", "<script>wages</script> & wages")
+    (hit,) = search.search("wages", highlight=True)
+    assert hit.highlight() == "&lt;script&gt;<mark>wages</mark>&lt;/script&gt; &amp; <mark>wages</mark>"
+    assert hit.highlight("[", "]") == "<script>[wages]</script> & [wages]"
+
+
+def test_what_cannot_be_asked_is_told_before_anything_is_looked_for(shop: SearchEngine) -> None:
+    nested: dict[str, Any] = {"price": 1}
+    for _ in range(3_000):
+        nested = {"$not": nested}
+    wrong: list[dict[str, Any]] = [
+        *({"where": {1: 2, "price": 3}}, {"where": {("price",): 1}}, {"where": nested}, {"where": {"price": "a\0b"}}),
+        *({"facets": 5}, {"facets": [["price"]]}, {"min_score": "x"}, {"min_score": None}),
+        {"rerank": len, "group_by": "entity"},
+    ]
+    for options in wrong:
+        with pytest.raises(InvalidInput):
+            shop.search("lamp", entity="Lamp", **options)
+
+
+def test_a_cursor_knows_how_the_ranking_was_made(shop: SearchEngine) -> None:
+    cursor = shop.search("desk lamp").cursor
+    for options in ({"fusion": "rrf"}, {"weight": 0.9}, {"rerank": lambda query, texts: [0.5] * len(texts)}):
+        with pytest.raises(InvalidInput, match="belongs to another query"):
+            shop.search("desk lamp", cursor=cursor, **options)
+
+
 class Base(DeclarativeBase):
     pass
+
+
+class Shade(Enum):
+    dark = 2
+    light = 1
 
 
 @searchable(fields=["title"])
@@ -286,6 +351,9 @@ class Album(Base):
     title: Mapped[str]
     year: Mapped[int | None]
     genre: Mapped[str]
+    shade: Mapped[Shade] = mapped_column(default=Shade.dark)
+    extra: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    odd: Mapped[int] = mapped_column("a-b", default=3)
 
 
 @pytest.mark.filterwarnings("ignore:this engine's driver begins")
@@ -304,5 +372,9 @@ def test_a_mapped_class_is_sorted_and_counted_by_its_columns(make: Any, engine: 
     assert years == sorted(years, reverse=True)
     narrow = search.search("blue", entity=Album, where=Album.genre == "folk", facets=["genre"])
     assert (narrow.facets, narrow.total) == ({"genre": {"folk": 10}}, 10)
-    with pytest.raises(InvalidFilter, match=r"Album has no column 'artist'\. Known: genre, id, title, year"):
+    with pytest.raises(InvalidFilter, match=r"Album has no column 'artist'\. Known: extra, genre, id, odd"):
         search.search("blue", entity=Album, facets=["artist"])
+    assert len(search.search("blue", entity=Album, sort="shade")) == 10
+    assert ids(search.search("blue", entity=Album, where=Album.odd.in_([3]) & (Album.id == 7))) == ["7"]
+    with pytest.raises(InvalidFilter, match=r"Album\.extra holds lists and objects"):
+        search.search("blue", entity=Album, facets=["extra"])

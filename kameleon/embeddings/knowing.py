@@ -7,7 +7,8 @@ PRESUMED = 2
 
 
 def known_share(tokenizer: Any, text: str) -> float:
-    """The mean over the words at the beginning of a text of 1 / pieces, 0 for a word with an unknown token.
+    """The mean over the words at the beginning of a text of 1 / pieces, 0 for a word that is strange: with an unknown
+    token, or of another script, spelt letter by letter.
 
     WordPiece leaves words of its own language whole and shatters others; but names and rarer words of its own, too, so
     that a few words in pieces prove little: as many as PRESUMED are counted in as known. Of other tokenizers, which cut
@@ -21,13 +22,16 @@ def known_share(tokenizer: Any, text: str) -> float:
     unknown = getattr(model, "unk_id", None) if name is None else tokenizer.token_to_id(name)
     if type(model).__name__ != "WordPiece":
         return 1 - encoding.ids.count(unknown) / len(encoding.ids) if encoding.ids else 1.0
-    words: dict[int, int] = {}
+    pieces: dict[int, list[str]] = {}
     strange: set[int] = set()
-    for id_, word, (start, end) in zip(encoding.ids, encoding.word_ids, encoding.offsets, strict=True):
+    for id_, word, token, (start, end) in zip(
+        encoding.ids, encoding.word_ids, encoding.tokens, encoding.offsets, strict=True
+    ):
         if id_ == unknown:
             strange.add(word)
         if id_ == unknown or text[start:end].isalnum():
-            words[word] = words.get(word, 0) + 1
+            pieces.setdefault(word, []).append(token.removeprefix("##"))
+    strange |= {word for word, tokens in pieces.items() if all(len(t) == 1 and not t.isascii() for t in tokens)}
     presumed = 0 if strange else PRESUMED
-    known = sum(0.0 if word in strange else 1 / pieces for word, pieces in words.items())
-    return (presumed + known) / (presumed + len(words)) if words else 1.0
+    known = sum(0.0 if word in strange else 1 / len(tokens) for word, tokens in pieces.items())
+    return (presumed + known) / (presumed + len(pieces)) if pieces else 1.0

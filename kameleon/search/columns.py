@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, func, select, text
+from sqlalchemy import ARRAY, JSON, Connection, func, select, text
 
 from ..errors import InvalidFilter
 from ..values import Ref
@@ -50,8 +50,17 @@ class ClassFields:
     def _key_columns(self) -> list[Any]:
         return [getattr(self._cls, name) for name in self._mapped.key_names]
 
-    def _column(self, name: str) -> ColumnElement[Any]:
+    def check(self, names: Sequence[str]) -> None:
+        for name in names:
+            self._column(name)
+
+    def _column(self, name: str) -> Any:
         known = self._cls.__mapper__.column_attrs.keys()  # type: ignore[attr-defined]
         if name not in known:
             raise InvalidFilter(f"{self._cls.__name__} has no column {name!r:.80}. Known: {', '.join(sorted(known))}")
-        return getattr(self._cls, name)  # type: ignore[no-any-return]
+        column = getattr(self._cls, name)
+        if isinstance(column.type, JSON | ARRAY):
+            raise InvalidFilter(
+                f"{self._cls.__name__}.{name} holds lists and objects, which have no order and no facets"
+            )
+        return column

@@ -32,8 +32,6 @@ from .filters import Comparison, Filter, parse_filter
 from .store import Among
 
 PLAIN_DIALECTS: Mapping[str, Any] = {"sqlite": SQLiteDialect, "postgresql": PGDialect}
-EXPANDING = re.compile(r"\(__\[POSTCOMPILE_(\w+)\]\)")
-NAMED = re.compile(r":(\w+)")
 
 
 def schema_map(of: Engine | Connection) -> dict[str | None, str | None]:
@@ -49,7 +47,9 @@ def compiled(statement: Select[Any], engine: Engine) -> Among:
     made = statement.compile(dialect=plain, schema_translate_map=schemas or None, render_schema_translate=bool(schemas))
     binds = {name: bind for bind, name in made.bind_names.items()}
     names = {name: f"among{place}" for place, name in enumerate(binds)}
-    sql = NAMED.sub(lambda found: _named(found, names), EXPANDING.sub(r":\1", str(made)))
+    known = "|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)"
+    plain_sql = re.sub(rf"\(__\[POSTCOMPILE_({known})\]\)", r":\1", str(made))
+    sql = re.sub(rf":((?:{known})(?!\w)|\w+)", lambda found: _named(found, names), plain_sql)
     if "__[POSTCOMPILE_" in sql:
         raise InvalidFilter("where= cannot hold a list whose type says how it is bound: compare one by one, or_(…)")
     params = made.params

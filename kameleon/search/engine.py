@@ -478,7 +478,7 @@ class SearchEngine(Transactions):
         """The best records for a query, best first, scores 0..1 relative to the best there could be in each leg.
 
         Any string is a query; `"exact phrase"`, `-word`, `prefix*` and `field:word` say more of it. `entity` is a name
-        or a mapped class, `entities` several. `options`:
+        or a mapped class, `entities` several, of none nothing is found. `options`:
 
         `limit` (10) hits after the first `offset` (0), or after the page whose `cursor` is given: then no hit of an
         earlier page comes again, whatever was written in between. `min_score` (0) leaves out hits below it. `where`
@@ -488,10 +488,11 @@ class SearchEngine(Transactions):
         `fusion` makes one ranking of two: weighted, rrf, dbsf, or a function of the `fusion.Leg`s that gives a score
         from 0 to 1 by key; `weight` is the vector's (0..1) in this query, the model's own where it is None.
 
-        `sort` orders the 1,000 best by a field ("-price": the greatest first). `group_by="entity"` gives `limit` hits
-        of each entity. `facets` names fields whose values are counted over all that match, `count` counts those.
-        `rerank` is a callable (query, texts) -> scores 0..1 that orders the `rerank_top` (50) best anew. `highlight`
-        fills `spans`, `explain` fills `explanation`.
+        `sort` orders the 1,000 best by a field ("-price": the greatest first), in a hybrid search those that have a
+        word of the query. `group_by="entity"` gives `limit` hits of each entity. `facets` names fields whose values are
+        counted over all that match, `count` counts those. `rerank` is a callable (query, texts) -> scores 0..1 that
+        orders the `rerank_top` (50) best anew, and leaves out the others. `highlight` fills `spans`, `explain` fills
+        `explanation`.
 
         Equal scores are ordered by (entity, id). Writes nothing. Raises InvalidInput and its kind for bad arguments;
         with mode="vector" also NoProvider, ModelMismatch, ProviderUnavailable, where hybrid answers by keywords alone
@@ -550,7 +551,7 @@ class SearchEngine(Transactions):
         return ask(
             typed,
             fields=fields,
-            entities=names,
+            entities=names if names or entities is None else None,
             among=None if among is None else self._among(*among),
             columns=columns,
             like=like,

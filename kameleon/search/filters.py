@@ -127,6 +127,8 @@ def plain(value: Any, depth: int = 0) -> Any:
         return [plain(item, depth + 1) for item in value]
     if isinstance(value, str) and not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
         raise InvalidFilter("a text in a filter holds a lone surrogate, which no database can store")
+    if isinstance(value, str) and "\0" in value:
+        raise InvalidFilter("a text in a filter holds NUL, which no record can")
     if value is not None and not isinstance(value, bool | int | float | str):
         raise InvalidFilter(f"a filter compares with JSON values, not {type(value).__name__} ({value!r:.60})")
     return value

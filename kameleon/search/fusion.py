@@ -29,6 +29,7 @@ LEAST = {"keyword": 0.0, "vector": -1.0}
 RRF_K = 60
 SIGMAS = 3.0
 STRANGE, FAMILIAR = 0.5, 0.7
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def fuse(legs: "Sequence[Leg[Key]]", fusion: "str | Fusion" = "weighted") -> dic
     Raises InvalidInput where that is no score."""
     if not isinstance(fusion, str):
         return _checked(fusion(legs), legs) if legs else {}
-    total = sum(leg.weight for leg in legs) or 1.0
+    total = whole(legs)
     fused: dict[Key, float] = {key: 0.0 for leg in legs for key in leg.chosen}
     for leg in legs:
         for key, score in leg_scores(leg, fusion).items():
@@ -122,12 +123,16 @@ def fuse(legs: "Sequence[Leg[Key]]", fusion: "str | Fusion" = "weighted") -> dic
 
 
 def share(legs: "Sequence[Leg[Key]]", weight: float) -> "list[Leg[Key]]":
-    """The legs that count, `weight` being the vector's: a leg alone counts for all, and one of weight 0 puts nothing
-    forward beside another."""
-    if len(legs) < 2:
-        return [replace(leg, weight=1.0) for leg in legs]
-    weights = {"vector": weight, "keyword": 1.0 - weight}
+    """The legs that count, `weight` being the vector's. Keywords alone count for all; the vector alone for no more than
+    beside them, so that what is merely the nearest there is has no score of what has the words, too."""
+    names = {leg.name for leg in legs}
+    weights = {"vector": weight, "keyword": 1.0 - weight if "vector" in names else 1.0}
     return [replace(leg, weight=weights[leg.name]) for leg in legs if weights[leg.name] > 0]
+
+
+def whole(legs: "Sequence[Leg[Key]]") -> float:
+    """What the legs' weights are parts of."""
+    return max(1.0, sum(leg.weight for leg in legs))
 
 
 def trusted(weight: float, known_share: float) -> float:
@@ -147,6 +152,6 @@ def _checked(scores: object, legs: "Sequence[Leg[Key]]") -> dict[Key, float]:
     for key, score in scores.items():
         if key not in known:
             raise InvalidInput(f"a fusion scored {key!r:.80}, which no leg put forward")
-        if not isinstance(score, Real) or isinstance(score, bool) or not math.isfinite(score):
-            raise InvalidInput(f"a fusion gives finite numbers from 0 to 1, not {score!r:.80}")
+        if not isinstance(score, Real) or isinstance(score, bool) or not -ROUNDING <= float(score) <= 1 + ROUNDING:
+            raise InvalidInput(f"a fusion gives numbers from 0 to 1, not {score!r:.80}")
     return {key: within(float(score)) for key, score in scores.items()}

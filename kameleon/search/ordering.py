@@ -2,13 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from enum import Enum
 from typing import Any, TypeVar
+from uuid import UUID
 
 from ..errors import InvalidInput
 
 Item = TypeVar("Item")
 
+ORDERED: dict[str, type] = {
+    "text": str,
+    "time": datetime,
+    "day": date,
+    "time of day": time,
+    "interval": timedelta,
+    "uuid": UUID,
+    "bytes": bytes,
+}
 SORT_SHAPE = "sort is a field, or -field for the greatest first"
 
 
@@ -29,19 +41,20 @@ def read_sort(asked: object) -> Sort | None:
 
 def by_field(ranked: Sequence[Item], values: Mapping[Item, Any], sort: Sort) -> list[Item]:
     """`ranked` by their values, equal ones in the order they came, those without one last. Numbers come before texts;
-    lists and objects count for none."""
-    kinds = {item: kind for item in ranked if (kind := kind_of(values.get(item)))}
-    known = sorted(kinds, key=lambda item: (kinds[item], values[item]), reverse=sort.is_descending)
+    lists and objects count for none, and members of an Enum by their names."""
+    plain = {item: value.name if isinstance(value, Enum) else value for item, value in values.items()}
+    kinds = {item: kind for item in ranked if (kind := kind_of(plain.get(item)))}
+    known = sorted(kinds, key=lambda item: (kinds[item], plain[item]), reverse=sort.is_descending)
     return [*known, *(item for item in ranked if item not in kinds)]
 
 
 def kind_of(value: Any) -> str:
     """Values of one kind can be compared; empty for what has no order."""
-    if value is None or isinstance(value, list | tuple | dict) or value != value:
+    if value != value:
         return ""
     if isinstance(value, int | float | Decimal):
         return " number"
-    return "text" if isinstance(value, str) else f"~{type(value).__name__}"
+    return next((name for name, type_ in ORDERED.items() if isinstance(value, type_)), "")
 
 
 def by_group(ranked: Sequence[Item], groups: Mapping[Item, str], size: int) -> dict[str, list[Item]]:

@@ -9,7 +9,7 @@ import binascii
 import hashlib
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..values import Ref
 
 VERSION = b"\x01"
 QUESTION_BYTES, HIT_BYTES = 8, 5
+MAX_DEPTH = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Cursor:
 
 def first_page(asked: Iterable[Any]) -> Cursor:
     """Of a query, told by whatever changes its ranking."""
-    said = json.dumps(list(asked), sort_keys=True, default=_plain)
+    said = json.dumps([_plain(part) for part in asked])
     return Cursor(hashlib.blake2b(said.encode(), digest_size=QUESTION_BYTES).digest())
 
 
@@ -63,5 +64,14 @@ def digest_of(ref: Ref) -> bytes:
     return hashlib.blake2b(f"{ref.entity}\0{ref.id}".encode(), digest_size=HIT_BYTES).digest()
 
 
-def _plain(value: Any) -> Any:
-    return sorted(map(repr, value)) if isinstance(value, set | frozenset) else repr(value)
+def _plain(value: Any, depth: int = 0) -> Any:
+    """The same for equal values, whatever their order; of what no filter can hold, anything."""
+    if depth > MAX_DEPTH:
+        return ""
+    if isinstance(value, Mapping):
+        return sorted(([repr(name), _plain(item, depth + 1)] for name, item in value.items()), key=lambda pair: pair[0])
+    if isinstance(value, set | frozenset):
+        return sorted(map(repr, value))
+    if isinstance(value, list | tuple):
+        return [_plain(item, depth + 1) for item in value]
+    return value.hex() if isinstance(value, float) else hex(value) if isinstance(value, int) else repr(value)

@@ -737,6 +737,9 @@ class PostgreSQLStore(Health):
         if scope.among is not None:
             asked.append(f"{alias}.record_id IN ({scope.among.sql})")
             binds |= scope.among.binds
+        if scope.without is not None:
+            asked.append(f"({alias}.entity_name, {alias}.record_id) <> (:without_entity, :without_id)")
+            binds |= {"without_entity": scope.without.entity, "without_id": scope.without.id}
         said = self._said(scope, binds)
         if said and alias == "s":
             asked.append(said)

@@ -1,7 +1,7 @@
 """What was asked, checked once at the door."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -15,12 +15,14 @@ from .reranking import RERANKED, Reranker, check_reranker
 from .syntax import Asked, parse
 
 if TYPE_CHECKING:
+    from .columns import ClassFields
     from .fusion import Fusion
-    from .store import Among, Fields
+    from .store import Among
 
 MODES = ("hybrid", "keyword", "vector")
 GROUPINGS = ("entity",)
 CANDIDATES = 100
+DEEP = 300
 SORTED = 1_000
 MAX_LIMIT = 10_000
 MAX_FACETS = 20
@@ -50,13 +52,14 @@ class SearchOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Query:
-    """`raw` is what was typed, `text` what ranks of it, `asked` its conditions. `entities` empty means all. `weight` is
-    the vector's, None the generation's own. `columns` reads the fields of a mapped class, None stands for the record
-    store's. `like` is the record that others are to be similar to; `text` is its own then."""
+    """`text` is what ranks of what was typed, `asked` its conditions. `entities` empty means all, unless the search is
+    among none of them. `weight` is the vector's, None the generation's own. `columns` reads the fields of a mapped
+    class, None stands for the record store's. `like` is the record that others are to be similar to; `text` is its own
+    then."""
 
     asked: Asked
-    raw: str
     entities: tuple[str, ...] = ()
+    is_nowhere: bool = False
     limit: int = 10
     offset: int = 0
     min_score: float = 0.0
@@ -73,7 +76,7 @@ class Query:
     rerank_top: int = RERANKED
     explain: bool = False
     among: "Among | None" = None
-    columns: "Fields | None" = None
+    columns: "ClassFields | None" = None
     like: Ref | None = None
     page: Cursor = NO_PAGE
 
@@ -83,7 +86,8 @@ class Query:
 
     @property
     def says_something(self) -> bool:
-        return bool(self.text) and not self.text.isspace()
+        """Whether there is something to look for, and somewhere."""
+        return not self.is_nowhere and bool(self.text) and not self.text.isspace()
 
     @property
     def end(self) -> int:
@@ -93,8 +97,16 @@ class Query:
     @cached_property
     def depth(self) -> int:
         """How many candidates each leg puts forward."""
-        best = self.rerank_top if self.rerank else SORTED if self.sort else 0
-        return max(CANDIDATES, best, 2 * self.end)
+        if self.sort:
+            return SORTED
+        if self.rerank:
+            return max(CANDIDATES, self.window)
+        return max(CANDIDATES if self.fusion == "weighted" else DEEP, 2 * self.end)
+
+    @property
+    def window(self) -> int:
+        """How many of the best are reranked, whatever the page."""
+        return max(self.rerank_top, self.limit)
 
     @property
     def reads_records(self) -> bool:
@@ -112,7 +124,7 @@ def ask(
     text: object,
     *,
     fields: Collection[str] = (),
-    entities: Iterable[object] = (),
+    entities: Iterable[object] | None = (),
     limit: int = 10,
     offset: int = 0,
     cursor: str | None = None,
@@ -130,7 +142,7 @@ def ask(
     rerank_top: int = RERANKED,
     explain: bool = False,
     among: "Among | None" = None,
-    columns: "Fields | None" = None,
+    columns: "ClassFields | None" = None,
     like: Ref | None = None,
 ) -> Query:
     """A checked Query; `fields` are those that it may name. Raises InvalidInput, naming what is possible."""
@@ -140,34 +152,14 @@ def ask(
     check_whole("limit", limit, 1)
     check_whole("offset", offset, 0)
     check_whole("rerank_top", rerank_top, 1)
-    if not 0.0 <= min_score <= 1.0:
-        raise InvalidInput(f"min_score lies between 0 and 1, as scores do; got {min_score!r}")
-    if group_by is not None and group_by not in GROUPINGS:
-        raise InvalidInput(f"unknown group_by {group_by!r:.60}. Known: {', '.join(GROUPINGS)}")
-    if cursor is not None and (offset or group_by):
-        raise InvalidInput(f"a cursor says where its page begins: leave {'offset' if offset else 'group_by'} out")
-    if offset and group_by:
-        raise InvalidInput("groups have no second page: leave offset out, and raise limit, which is each group's")
-    if sort is not None and rerank is not None:
-        raise InvalidInput("sort and rerank both say the order: leave one out")
+    if isinstance(min_score, bool) or not isinstance(min_score, int | float) or not 0.0 <= min_score <= 1.0:
+        raise InvalidInput(f"min_score lies between 0 and 1, as scores do; got {min_score!r:.60}")
+    check_together(offset, cursor, group_by, sort, rerank)
     check_reranker(rerank)
-    names = tuple(dict.fromkeys(check_entity(name) for name in entities))
-    first = first_page(
-        (
-            typed,
-            names,
-            where,
-            among and (among.sql, [bind.value for bind in among.binds.values()]),
-            mode,
-            min_score,
-            sort,
-            like,
-        )
-    )
     query = Query(
         asked=Asked(typed) if like else parse(typed, fields),
-        raw=typed,
-        entities=names,
+        entities=tuple(dict.fromkeys(check_entity(name) for name in entities or ())),
+        is_nowhere=entities is None,
         limit=limit,
         offset=offset,
         min_score=min_score,
@@ -186,13 +178,48 @@ def ask(
         among=among,
         columns=columns,
         like=like,
-        page=first if cursor is None else read_cursor(cursor, first),
     )
-    if query.end > MAX_LIMIT:
+    first = first_page(ranked_by(query, typed))
+    query = replace(query, page=first if cursor is None else read_cursor(cursor, first))
+    most, what = (query.window, "rerank orders") if rerank else (SORTED, "sort orders") if sort else (MAX_LIMIT, "")
+    if query.end > most:
         raise InvalidInput(
-            f"a search reaches {MAX_LIMIT:,} hits deep, and this page ends at {query.end:,}. Narrow it with where="
+            f"{what or 'a search reaches'} the {most:,} best, and this page ends at {query.end:,}. "
+            f"{'Raise rerank_top' if rerank else 'Narrow it with where='}"
         )
     return query
+
+
+def ranked_by(query: Query, typed: str) -> list[Any]:
+    """Whatever changes the order of a query's hits."""
+    among = query.among and [query.among.sql, [bind.value for bind in query.among.binds.values()]]
+    fusion = query.fusion if isinstance(query.fusion, str) else "function"
+    reranked = query.rerank_top if query.rerank else None
+    return [
+        *(
+            typed,
+            query.entities,
+            query.is_nowhere,
+            query.where,
+            among,
+            query.mode,
+            query.min_score,
+            query.sort,
+            query.like,
+        ),
+        *(fusion, query.weight, reranked),
+    ]
+
+
+def check_together(offset: int, cursor: object, group_by: object, sort: object, rerank: object) -> None:
+    if group_by is not None and group_by not in GROUPINGS:
+        raise InvalidInput(f"unknown group_by {group_by!r:.60}. Known: {', '.join(GROUPINGS)}")
+    if cursor is not None and (offset or group_by):
+        raise InvalidInput(f"a cursor says where its page begins: leave {'offset' if offset else 'group_by'} out")
+    if offset and group_by:
+        raise InvalidInput("groups have no second page: leave offset out, and raise limit, which is each group's")
+    if rerank is not None and (sort is not None or group_by is not None):
+        raise InvalidInput(f"rerank and {'sort' if sort is not None else 'group_by'} both say the order: leave one out")
 
 
 def check_whole(name: str, value: object, least: int) -> None:
@@ -203,12 +230,14 @@ def check_whole(name: str, value: object, least: int) -> None:
 def check_facets(facets: Iterable[str]) -> tuple[str, ...]:
     if isinstance(facets, str):
         raise InvalidInput(f"facets is a list of fields; for one, use facets=[{facets!r}]")
-    names = tuple(dict.fromkeys(facets))
-    if len(names) > MAX_FACETS:
-        raise InvalidInput(f"facets are {MAX_FACETS} fields at most, not {len(names)}")
-    if wrong := [name for name in names if not isinstance(name, str) or not name]:
+    if not isinstance(facets, Iterable):
+        raise InvalidInput(f"facets is a list of fields, not {facets!r:.60}")
+    named = list(facets)
+    if wrong := [name for name in named if not isinstance(name, str) or not name]:
         raise InvalidInput(f"facets are names of fields, not {wrong[0]!r:.60}")
-    return names
+    if len(set(named)) > MAX_FACETS:
+        raise InvalidInput(f"facets are {MAX_FACETS} fields at most, not {len(set(named))}")
+    return tuple(dict.fromkeys(named))
 
 
 def check_weight(weight: object) -> float:

@@ -5,24 +5,33 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
 from ..content import joined_words, lost_terms
-from ..errors import ModelMismatch, NoProvider, ProviderError, TextRefused, UnknownEntity, VectorsUnavailable
+from ..errors import (
+    InvalidInput,
+    ModelMismatch,
+    NoProvider,
+    ProviderError,
+    TextRefused,
+    UnknownEntity,
+    VectorsUnavailable,
+)
 from ..values import Generation, LegScore, QueryPlan, Ref, SearchResult, SearchResults
 from .bm25 import STOP_WORDS
 from .catalog import Entity, of_fingerprint, unread
 from .filters import SAYS, Comparison, Filter, Group, parse_filter, path_of
-from .fusion import Leg, fuse, leg_scores, share, trusted
+from .fusion import Leg, fuse, leg_scores, share, trusted, whole
 from .highlighting import sentences
 from .ordering import by_field, by_group
 from .paging import digest_of
-from .query import MAX_LIMIT, Query
+from .query import CANDIDATES, MAX_LIMIT, SORTED, Query
 from .reranking import judged
 from .spelling import is_correctable, words_of
-from .store import Candidates, Hit, Key, Scope, Spans, Store, united
+from .store import Candidates, Hit, Key, Scope, Spans, Store, Term, united
 
 if TYPE_CHECKING:
     from ..embeddings.provider import Vector
@@ -34,6 +43,7 @@ Embed = Callable[["EmbeddingService", str], "tuple[Vector, bool]"]
 
 READ_CHARACTERS = 50_000
 FACET_VALUES = 100
+MARKED_HITS = 10
 COMPLETED, CORRECTED = 64, 8
 NOTHING = Candidates({})
 
@@ -54,6 +64,12 @@ class Answer:
     notes: list[str] = field(default_factory=list)
     milliseconds: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the query had more words than are read."""
+        keyword = self.keyword
+        return not keyword.is_exact and len(keyword.chosen_by) in (0, len(keyword.terms))
+
     def took(self, step: str, start: float) -> None:
         passed = (time.perf_counter() - start) * 1000
         self.milliseconds[step] = round(self.milliseconds.get(step, 0.0) + passed, 3)
@@ -61,13 +77,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Ranking:
-    """All that was put forward: `keys` best first, as far as they are to be shown, `scores` of those and others.
-    `total` counts those of this page, of the pages before it and of those after."""
+    """What was put forward: `keys` in the order of all pages, `scores` of those and of others."""
 
     keys: Sequence[Key]
     refs: Mapping[Key, Ref]
     scores: Mapping[Key, float]
-    total: int
     reranked: Mapping[Key, float] = field(default_factory=dict)
 
 
@@ -102,6 +116,8 @@ class Retriever:
         self._note = note
 
     def search(self, connection: Connection, query: Query) -> SearchResults:
+        if query.is_nowhere:
+            return SearchResults([], QueryPlan(query.mode, {}, note="among no entities nothing is found"))
         self._check_fields(query)
         scope = self._scope(query)
         answer = self._answer(connection, query, scope)
@@ -110,14 +126,15 @@ class Retriever:
         if query.rerank is not None:
             ranking = self._reranked(connection, query, ranking, answer)
         elif query.sort is not None:
-            ranking = self._sorted(connection, query, ranking)
-        keys = self._page(query, ranking)
+            ranking = self._sorted(connection, query, ranking, answer)
+        left = self._left(query, ranking)
+        keys = self._page(query, ranking, left)
         hits = self._hits(connection, query, keys, ranking, legs, answer)
-        is_exact, is_whole = exactness(query, legs, answer, [ranking.scores[key] for key in ranking.keys])
-        total, facets = ranking.total, dict[str, dict[Any, int]]()
+        is_exact, is_whole = exactness(query, legs, answer, [ranking.scores[key] for key in left])
+        total, facets = len(ranking.keys), dict[str, dict[Any, int]]()
         if query.facets or query.count:
-            total, facets = self._facets(connection, query, scope, ranking, answer)
-            is_whole = is_whole or (not query.min_score and query.mode != "vector")
+            total, facets = self._counted(connection, query, scope, ranking, answer)
+            is_whole = is_whole or (query.mode == "keyword" and not query.min_score and not answer.is_cut)
         return SearchResults(
             hits,
             self._plan(query, answer, legs),
@@ -125,7 +142,7 @@ class Retriever:
             exact=is_exact,
             is_total_exact=is_whole,
             facets=facets,
-            cursor=self._cursor(query, ranking, hits),
+            cursor=self._cursor(query, ranking, left),
             groups=grouped(hits) if query.group_by else None,
         )
 
@@ -200,14 +217,12 @@ class Retriever:
             for key, score in fused.items()
             if key in refs and score >= least and refs[key] != query.like
         )
-        shown = set(query.page.shown)
-        keys = [key for _, ref, key in order if not shown or digest_of(ref) not in shown]
-        return Ranking(keys, refs, fused, len(order))
+        return Ranking([key for *_, key in order], refs, fused)
 
     def _reranked(self, connection: Connection, query: Query, ranking: Ranking, answer: Answer) -> Ranking:
         """The best by the reranker's scores, which are the hits' own from here on; the rest falls away."""
         assert query.rerank is not None  # noqa: S101 - the caller looked
-        best = ranking.keys[: max(query.rerank_top, query.offset + query.limit)]
+        best = ranking.keys[: query.window]
         found = self._found(connection, best, answer)
         best = [key for key in best if key in found]
         start = time.perf_counter()
@@ -218,44 +233,65 @@ class Retriever:
         )
         return replace(ranking, keys=keys, scores={**ranking.scores, **scores}, reranked=scores)
 
-    def _sorted(self, connection: Connection, query: Query, ranking: Ranking) -> Ranking:
+    def _sorted(self, connection: Connection, query: Query, ranking: Ranking, answer: Answer) -> Ranking:
+        """Of a hybrid search those alone that have a word of the query, if any has: what is merely near to it would
+        come first wherever its field is greatest."""
         assert query.sort is not None  # noqa: S101 - the caller looked
-        refs = [ranking.refs[key] for key in ranking.keys]
+        keys = ranking.keys
+        if query.mode == "hybrid" and answer.keyword.scores:
+            keys = [key for key in keys if key in answer.keyword.scores or key in answer.keyword.others]
+        keys = keys[:SORTED]
+        refs = [ranking.refs[key] for key in keys]
         values = (query.columns or self._store).values(connection, refs, query.sort.field)
-        by_key = {key: values.get(ref) for key, ref in zip(ranking.keys, refs, strict=True)}
-        return replace(ranking, keys=by_field(ranking.keys, by_key, query.sort))
+        by_key = {key: values.get(ref) for key, ref in zip(keys, refs, strict=True)}
+        return replace(ranking, keys=by_field(keys, by_key, query.sort))
 
-    def _page(self, query: Query, ranking: Ranking) -> list[Key]:
+    def _left(self, query: Query, ranking: Ranking) -> Sequence[Key]:
+        """What no page before has shown."""
+        shown = set(query.page.shown)
+        if not shown:
+            return ranking.keys[query.offset :]
+        return [key for key in ranking.keys if digest_of(ranking.refs[key]) not in shown]
+
+    def _page(self, query: Query, ranking: Ranking, left: Sequence[Key]) -> list[Key]:
         if query.group_by:
-            entities = {key: ranking.refs[key].entity for key in ranking.keys}
-            return [key for members in by_group(ranking.keys, entities, query.limit).values() for key in members]
-        return list(ranking.keys[query.offset : query.offset + query.limit])
+            entities = {key: ranking.refs[key].entity for key in left}
+            return [key for members in by_group(left, entities, query.limit).values() for key in members]
+        return list(left[: query.limit])
 
-    def _cursor(self, query: Query, ranking: Ranking, hits: Sequence[SearchResult]) -> str | None:
-        end = query.offset + query.limit
-        if query.group_by or len(ranking.keys) <= end or query.end + 1 > MAX_LIMIT:
+    def _cursor(self, query: Query, ranking: Ranking, left: Sequence[Key]) -> str | None:
+        if query.group_by or len(left) <= query.limit or query.end >= MAX_LIMIT:
             return None
-        return str(query.page.after(ranking.refs[key] for key in ranking.keys[:end]))
+        before = ranking.keys[: query.offset]
+        return str(query.page.after(ranking.refs[key] for key in (*before, *left[: query.limit])))
 
-    def _facets(
+    def _counted(
         self, connection: Connection, query: Query, scope: Scope, ranking: Ranking, answer: Answer
     ) -> tuple[int, dict[str, dict[Any, int]]]:
-        """How many records match, and the values of theirs. Where `min_score` is asked, only what was put forward is
-        known to reach it."""
-        put_forward = [key for key in ranking.refs if ranking.scores[key] >= query.min_score]
-        terms = () if query.min_score or query.mode == "vector" else answer.keyword.terms
-        matches = self._store.matches(terms, scope, put_forward)
+        """How many records match, and the values of theirs: those that have a word of the query, and the nearest to it,
+        as many as any page puts forward. Where `min_score` is asked, only what was put forward is known to reach it."""
+        terms: Sequence[Term] = ()
+        put_forward = ranking.keys
+        if not query.min_score:
+            terms = answer.keyword.terms
+            put_forward = [key for key in islice(answer.vector.scores, CANDIDATES) if key in ranking.refs]
+        matches = self._store.matches(terms, replace(scope, without=query.like), put_forward)
         fields = query.columns or self._store
         start = time.perf_counter()
-        counted = {name: dict(fields.facet(connection, matches, name, FACET_VALUES)) for name in query.facets}
+        counted: dict[str, dict[Any, int]] = {name: {} for name in query.facets}
+        for name, counts in counted.items():
+            for value, count in fields.facet(connection, matches, name, FACET_VALUES):
+                counts[value] = counts.get(value, 0) + count
         total = self._store.count(connection, matches)
         answer.took("counting", start)
         return total, counted
 
     def _check_fields(self, query: Query) -> None:
-        """Raises InvalidFilter for a field that the asked entities of the record store do not have."""
+        """Raises InvalidFilter for a field that neither the mapped class nor the asked stored entities have."""
         asked = [*query.facets, *([query.sort.field] if query.sort else [])]
-        if asked and query.columns is None:
+        if query.columns is not None:
+            query.columns.check(asked)
+        elif asked:
             known = self._declared(query, "facets and sort look")
             for name in asked:
                 path_of(name, known)
@@ -274,7 +310,8 @@ class Retriever:
         if missing or not known:
             raise UnknownEntity(
                 f"{who} at the fields of records in the record store, which has no entity "
-                f"{missing[0] if missing else 'yet'!r}. It has: {', '.join(known) or 'none'}"
+                f"{repr(missing[0]) if missing else 'yet'}. It has: {', '.join(known) or 'none'}. "
+                "The columns of a mapped class are meant where the class itself is searched: entity=Article"
             )
         asked = [known[name] for name in query.entities] or list(known.values())
         return {name for entity in asked for name in entity.field_names}
@@ -283,7 +320,13 @@ class Retriever:
         """Once more with what stands in for words that no record has."""
         if not answer.read:
             answer.read = " ".join([query.text[:READ_CHARACTERS], *self._completed(connection, query)])
-        ask = partial(self._store.by_keyword, connection, scope=scope, limit=query.depth, enough=query.end)
+        ask = partial(
+            self._store.by_keyword,
+            connection,
+            scope=scope,
+            limit=query.depth,
+            enough=query.end + 1 + (query.like is not None),
+        )
         found = ask(query=answer.read)
         if answer.corrections is None:
             answer.corrections = self._corrected(connection, query, found.unknown)
@@ -319,12 +362,15 @@ class Retriever:
         """The vector's: as it was asked, or the generation's, as far as its model knows the words."""
         if answer.generation is None or self._service is None or not answer.vector.scores:
             return 0.0
-        if query.mode != "hybrid" or not answer.keyword.scores:
+        if query.mode != "hybrid":
             return 1.0
         if query.weight is not None:
             return query.weight
         own, answer.known_share = answer.generation.weight, self._service.known_share(query.text)
         weight = trusted(own, answer.known_share)
+        if not answer.keyword.scores:
+            answer.notes.append("no record has a word of this query")
+            return own
         if weight < own:
             answer.notes.append(
                 f"the vector counts {weight:.2f}, not {own:.2f}: the model knows {answer.known_share:.0%} of the words"
@@ -351,7 +397,7 @@ class Retriever:
         assert self._service is not None  # noqa: S101 - the caller looked
         assert answer.generation is not None  # noqa: S101 - the caller looked
         if query.like is not None:
-            return self._own_vector(connection, query.like, answer.generation, answer)
+            return self._own_vector(connection, query, query.like, answer)
         try:
             vector, answer.is_query_cached = self._embed_with(self._service, query.text)
             return vector
@@ -364,14 +410,18 @@ class Retriever:
             answer.notes.append(f"keywords only: {error}")
         return None
 
-    def _own_vector(self, connection: Connection, like: Ref, generation: Generation, answer: Answer) -> "Vector | None":
+    def _own_vector(self, connection: Connection, query: Query, like: Ref, answer: Answer) -> "Vector | None":
         import numpy as np
 
-        stored = self._store.embedding(connection, generation, like)
-        if stored is None:
-            answer.notes.append(f"keywords only: {like.entity} {like.id} has no embedding yet")
-            return None
-        return np.frombuffer(stored, "<f4")
+        assert answer.generation is not None  # noqa: S101 - the caller looked
+        stored = self._store.embedding(connection, answer.generation, like)
+        if stored is not None:
+            return np.frombuffer(stored, "<f4")
+        missing = f"{like.entity} {like.id} has no embedding: `kameleon embeddings sync` makes what is missing"
+        if query.mode == "vector":
+            raise InvalidInput(missing)
+        answer.notes.append(f"keywords only: {missing}")
+        return None
 
     def _legs(self, answer: Answer) -> list[Leg[Key]]:
         """Each leg with its own candidates and its scores for the other's, so that no score depends on the depth."""
@@ -417,7 +467,7 @@ class Retriever:
         costs nothing."""
         spans = list(self._store.spans(connection, answer.read or query.text[:READ_CHARACTERS], texts))
         service, embedding = self._service, answer.embedding
-        silent = [place for place, found in enumerate(spans) if not found]
+        silent = [place for place, found in enumerate(spans) if not found][:MARKED_HITS]
         if service is None or embedding is None or service.provider.is_costly or not silent:
             return spans
         cut = {place: sentences(texts[place]) for place in silent}
@@ -474,7 +524,7 @@ def explain(
     generation: int | None,
 ) -> dict[Key, tuple[LegScore, ...]]:
     parts: dict[Key, list[LegScore]] = {key: [] for key in keys}
-    total = sum(leg.weight for leg in legs) or 1.0
+    total = whole(legs)
     for leg in legs:
         ranks, scores, raw = leg.ranks(), leg_scores(leg, query.fusion), leg.raw
         is_keyword = leg.name == "keyword"
@@ -500,18 +550,17 @@ def exactness(query: Query, legs: Sequence[Leg[Key]], answer: Answer, scores: Se
     find."""
     if not answer.keyword.is_exact or not answer.vector.is_exact:
         return False, False
-    if query.fusion != "weighted":
-        is_whole = all(len(leg.chosen) < query.depth for leg in legs)
+    if query.fusion != "weighted" or query.sort or query.rerank:
+        is_whole = all(len(leg.chosen) < query.depth for leg in legs) and not query.rerank
         return is_whole, is_whole
-    total = sum(leg.weight for leg in legs) or 1.0
+    total = whole(legs)
     unseen = sum(
         leg.weight / total * min(score for key, score in leg.normalized().items() if key in leg.chosen)
         for leg in legs
         if len(leg.chosen) >= query.depth
     )
     is_whole = unseen < query.min_score or not unseen
-    end = query.offset + query.limit
-    last = scores[end - 1] if len(scores) >= end and not (query.sort or query.rerank) else 0.0
+    last = scores[query.limit - 1] if len(scores) >= query.limit else 0.0
     return is_whole or unseen < last, is_whole
 
 

@@ -132,7 +132,7 @@ class Services:
     def asking_ahead(self, asked: Query, connection: Connection | None) -> "AskedAhead":
         """The query's vector from the provider of the last one, before a transaction of ours is open, lest that waits
         for it; another provider is asked inside."""
-        ahead, self.asked_last = self.asked_last, None
+        ahead = self.asked_last
         if ahead is None or connection is not None or asked.mode == "keyword" or not asked.says_something:
             return AskedAhead(self)
         try:

@@ -1119,6 +1119,9 @@ class SQLiteStore:
         if scope.among is not None:
             parts_.append(f"s.record_id IN ({scope.among.sql})")
             binds |= scope.among.binds
+        if scope.without is not None:
+            parts_.append("NOT (s.entity_name = :without_entity AND s.record_id = :without_id)")
+            binds |= {"without_entity": scope.without.entity, "without_id": scope.without.id}
         for wanted, texts in (("", scope.phrases), ("NOT ", scope.excluded)):
             parts_ += [f"{wanted}({said})" for said in (self._says(texts_, binds) for texts_ in texts) if said]
         return " AND ".join(parts_) or "1", binds

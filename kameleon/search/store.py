@@ -134,13 +134,15 @@ def row_id(id_text: IdText, dialect: Dialect, key: Sequence[tuple[Any, str]], ro
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Which records may be hits: `entities` empty means all. `filter` is on records of the record store, `among` on
-    those of mapped classes. Each of `phrases` stands in their contents, none of `excluded` does."""
+    those of mapped classes. Each of `phrases` stands in their contents, none of `excluded` does.
+    `without` is none of them."""
 
     entities: tuple[str, ...] = ()
     filter: Filter | None = None
     among: Among | None = None
     phrases: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
+    without: Ref | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,6 +22,7 @@ SYNTAX = re.compile(
     rf"|(?<![0-9A-Za-z])[{QUOTE}](?P<phrase>[^{QUOTE}]*)[{QUOTE}]"
 )
 NAMES_A_FIELD = re.compile(rf"(?<!\S)[^\W\d]\w*:[\w{QUOTE}]")
+QUOTED = re.compile(rf"(?<!\S)-?[{QUOTE}][^{QUOTE}]*[{QUOTE}](?!\w)")
 LETTER = re.compile(r"[^\W_]")
 
 
@@ -48,8 +49,9 @@ def may_name_field(text: str) -> bool:
 
 
 def parse(text: str, fields: Collection[str] = ()) -> Asked:
-    """Never raises. The first 32 operators count; what has more than 16 words is somebody's text, and plain."""
-    if len(text.split(maxsplit=MAX_WORDS)) > MAX_WORDS:
+    """Never raises. The first 32 operators count; what has more than 16 words outside of quotes is somebody's text, and
+    plain."""
+    if is_text(text):
         return Asked(text)
     phrases: dict[str, None] = {}
     excluded: dict[str, None] = {}
@@ -71,7 +73,7 @@ def parse(text: str, fields: Collection[str] = ()) -> Asked:
         elif found["field"]:
             if found["field"] not in fields:
                 continue
-            said[found["field"], words] = None
+            said[found["field"], words.rstrip("*")] = None
         elif found["phrase"]:
             phrases[words] = None
         else:
@@ -84,6 +86,11 @@ def parse(text: str, fields: Collection[str] = ()) -> Asked:
     if excluded and not LETTER.search(rest):
         rest = ""
     return Asked(rest, tuple(phrases), tuple(excluded), tuple(prefixes), tuple(said))
+
+
+def is_text(text: str) -> bool:
+    """Whether operators in it are none."""
+    return len(QUOTED.sub(" ", text).split(maxsplit=MAX_WORDS)) > MAX_WORDS
 
 
 def is_word(text: str) -> bool:
