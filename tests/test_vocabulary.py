@@ -56,6 +56,13 @@ def test_what_is_asked_as_it_is_is_not_corrected(notes: SearchEngine, query: str
     assert notes.search(query, mode="keyword").plan.corrections == {}
 
 
+def test_a_second_word_of_a_stem_that_records_have_is_not_corrected(search: SearchEngine) -> None:
+    search.index_records_batch([("N", "1", "my love of houses"), ("N", "2", "loved house, over and glover")])
+    for query in ("houses house", "love loving loved houses", "hous* over"):
+        assert search.search(query, mode="keyword").plan.corrections == {}, query
+    assert search.search("house houzes", mode="keyword").plan.corrections == {"houzes": "houses"}
+
+
 def test_of_words_as_near_the_one_in_most_records_is_taken(search: SearchEngine) -> None:
     search.index_records_batch(
         [("N", "1", "bitter"), ("N", "2", "batter batter"), ("N", "3", "batter"), ("N", "4", "z")]

@@ -423,8 +423,8 @@ class PostgreSQLStore(Health):
         )
 
     def _known_terms(self, connection: Connection, query: str) -> tuple[list[Term], Totals, tuple[str, ...], bool]:
-        """The query's terms that the index has, rarest first, the index's totals, the words that it has not (stop words
-        among them), and whether these are all terms."""
+        """The query's terms that the index has, rarest first, the index's totals, the words of which it has no lexeme
+        (a stop word makes none), and whether these are all terms."""
         times = Counter(word.lower() for word in self._reader(connection).asked(analyze(query)))
         words = list(times)[:QUERY_WORDS]
         if not words:
@@ -436,14 +436,15 @@ class PostgreSQLStore(Health):
         with_totals, totals = (self._format(sql.WITH_TOTALS), sql.TOTALS) if is_due else ("", "")
         statement = self._text(sql.TERMS, quoted=sql.QUOTED, with_totals=with_totals, totals=totals)
         found = connection.execute(statement, {"words": words, "times": [times[word] for word in words]}).all()
-        terms = [Term(words[row.place - 1], row.lexeme, row.rows, int(row.times)) for row in found]
+        terms = [Term(words[row.place - 1], row.lexeme, row.rows, int(row.times)) for row in found if row.rows]
         if found and is_due:
             known = Totals(found[0].all_rows, int(found[0].all_terms or 0), time.monotonic())
             known = known._replace(until=known.until + known.lag)
             if known.rows > ALWAYS_COUNTED and not connection.info.get("kameleon_visited"):
                 self._totals = known
-        there = {row.place for row in found}
-        unknown = tuple(word for place, word in enumerate(words, 1) if place not in there)
+        there = {place for row in found if row.rows for place in row.places}
+        missing = {place for row in found for place in row.places} - there
+        unknown = tuple(words[place - 1] for place in sorted(missing))
         return terms, known or Totals(1, 1, 0.0), unknown, len(times) <= QUERY_WORDS
 
     @staticmethod

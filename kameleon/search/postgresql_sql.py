@@ -175,14 +175,17 @@ DELETE_EMBEDDINGS = "DELETE FROM {embedding} WHERE entity_name = :entity AND rec
 QUOTED = "('''' || replace(replace(a.lexeme, '\\', '\\\\'), '''', '''''') || '''')"
 TERMS = """
     WITH asked AS MATERIALIZED (
-      SELECT l.lexeme, min(w.place) AS place, sum(w.times) AS times
+      SELECT l.lexeme, min(w.place) AS place, array_agg(w.place) AS places, sum(w.times) AS times
       FROM unnest(CAST(:words AS text[]), CAST(:times AS integer[])) WITH ORDINALITY AS w(word, times, place),
         unnest(to_tsvector({language}, w.word)) AS l
       GROUP BY l.lexeme
+    ), counted AS MATERIALIZED (
+      SELECT a.lexeme, count(*) AS rows
+      FROM asked AS a JOIN {search} AS s ON s.terms @@ CAST({quoted} AS tsquery)
+      GROUP BY a.lexeme
     ){with_totals}
-    SELECT a.lexeme, a.place, a.times, count(*) AS rows{totals}
-    FROM asked AS a JOIN {search} AS s ON s.terms @@ CAST({quoted} AS tsquery)
-    GROUP BY a.lexeme, a.place, a.times
+    SELECT a.lexeme, a.place, a.places, a.times, coalesce(c.rows, 0) AS rows{totals}
+    FROM asked AS a LEFT JOIN counted AS c ON c.lexeme = a.lexeme
     ORDER BY rows, a.lexeme
 """
 WITH_TOTALS = ", totals AS MATERIALIZED (SELECT count(*) AS rows, sum(n_terms) AS terms FROM {search})"
