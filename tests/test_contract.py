@@ -646,6 +646,32 @@ def test_the_two_ways_to_a_keyword_score_agree(search: SearchEngine, monkeypatch
         assert hit.explanation[0].raw == pytest.approx(raw[hit.id], rel=1e-9)
 
 
+def test_marks_are_taken_off_letters_and_letters_stay(search: SearchEngine) -> None:
+    names = [
+        "Weiß",
+        "Wei",
+        "Søren",
+        "Sren",
+        "Soren",
+        "Łukasz",
+        "Ukasz",
+        "Ægir",
+        "Gir",
+        "cœur",
+        "cur",
+        "ılık",
+        "3×4",
+        "34",
+    ]
+    search.index_records_batch([("N", name, f"{name} was here") for name in names])
+    for name in names:
+        assert ids(search.search(name.upper() if name.isascii() else name, mode="keyword")) == [name]
+        assert ids(search.search(f'"{name}"', mode="keyword")) == [name]
+    search.index_records_batch([("M", name, name) for name in ("café", "cafe", "cafe\u0301", "Ấx", "ſet")])
+    assert set(ids(search.search("CAFÉ", entity="M", mode="keyword"))) == {"café", "cafe", "cafe\u0301"}
+    assert set(ids(search.search("ax set", entity="M", mode="keyword"))) == {"Ấx", "ſet"}
+
+
 def test_an_index_has_the_language_that_it_was_made_with(make: Make) -> None:
     search = make(language="simple")
     search.index_records_batch([("Note", "1", "the running fox"), ("Note", "2", "runs")])

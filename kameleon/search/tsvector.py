@@ -3,7 +3,8 @@
 Its parser takes `foo.com/bar` for an address, `-358` for a number and `<b>` for a tag, and finds no `bar` in the first.
 So a text is cut here, at every character that is no letter, digit or mark, as FTS5 cuts it; PostgreSQL gets words with
 spaces between and does what it does well: stop words and stems. A lower-case letter is meant by either case, whatever
-the database's locale knows of it; `é` is `e` where the stemmer does not read accents.
+the database's locale knows of it; `é` is `e` where the stemmer does not read accents, and `ø`, which is no letter with
+a mark, stays.
 """
 
 import re
@@ -41,7 +42,9 @@ class Words(dict[int, str]):
 
     def _read(self, character: str) -> str:
         if self._folds and ACCENTED.match(character):
-            return "".join(part for part in normalize("NFD", character) if not ACCENTED.match(part)).lower()
+            bare = "".join(part for part in normalize("NFD", character) if category(part) != "Mn")
+            if not bare or bare.isascii() or bare == "ſ":
+                return bare.lower().replace("ſ", "s")
         kind = category(character)
         if kind == "No":
             return "".join(part if part.isalnum() else " " for part in normalize("NFKC", character)).lower()
