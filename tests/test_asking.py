@@ -5,6 +5,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 from kameleon import RecordStore, SearchEngine, searchable
+from kameleon.search.bm25 import idf, term_score
 from kameleon.testing import HashProvider
 
 from .conftest import Make, ids, with_citus
@@ -77,6 +78,21 @@ def test_a_phrase_of_a_long_text_is_found_as_it_is_written(make: Make) -> None:
     long = " ".join(f"w{n % 4_000} fox" for n in range(10_000))
     search.index_records_batch([("N", "in", f"{long} red bear {long}"), ("N", "out", f"{long} bear red {long}")])
     assert ids(search.search('"red bear"', mode="keyword")) == ["in"]
+
+
+@pytest.mark.parametrize("others", [0, 1_000])
+def test_no_phrase_stands_where_a_weighted_field_counts_again(make: Make, others: int) -> None:
+    search = make()
+    store = RecordStore(search)
+    store.create_entity("Book", search={"blurb": 1, "title": 3})
+    fox = {"id": "fox", "title": "fox red", "blurb": "a bear's"}
+    store.insert("Book", [fox, *({"id": str(n), "title": "whale", "blurb": "sea"} for n in range(others))])
+    for said, wanted in {"bear's fox red": ["fox"], "red fox": [], "red bear": [], "fox red fox": []}.items():
+        assert ids(search.search(f'"{said}"', mode="keyword")) == wanted, said
+        assert ids(search.search(f'fox -"{said}"', mode="keyword")) == ([] if wanted else ["fox"]), said
+    (hit,) = search.search("fox", mode="keyword", limit=1, explain=True)
+    score = term_score(idf(others + 1, 1), times=3, length=9, average=(9 + 4 * others) / (1 + others))
+    assert hit.explanation[0].raw == pytest.approx(score)
 
 
 def test_a_field_is_asked_by_its_name_where_there_is_one(search: SearchEngine) -> None:

@@ -241,12 +241,15 @@ class PostgreSQLStore(Health):
 
     def _insert_entries(self, connection: Connection, entries: Sequence[Entry], now: datetime) -> None:
         words = self._reader(connection)
-        row = self._format(sql.ROW)
+        row, emphasized = self._format(sql.ROW), self._format(sql.EMPHASIZED_ROW)
         for part in parts(entries, ROWS_A_STATEMENT):
-            statement = self._format(sql.UPSERT, rows="VALUES " + ", ".join([row] * len(part)))
+            rows: list[str] = []
             values: list[Any] = []
             for ref, content, hash_, emphasis in part:
-                values += (*ref, content, *words.indexed(with_emphasis(content, emphasis)), hash_, now, now)
+                read, again, length = words.indexed(content, emphasis)
+                rows.append(emphasized if again else row)
+                values += (*ref, content, read, *([again] if again else []), length, hash_, now, now)
+            statement = self._format(sql.UPSERT, rows="VALUES " + ", ".join(rows))
             connection.exec_driver_sql(statement, tuple(values))
 
     def _copy_entries(self, connection: Connection, entries: Sequence[Entry], now: datetime) -> None:
@@ -257,8 +260,8 @@ class PostgreSQLStore(Health):
         def encode(part: Sequence[Entry]) -> bytes:
             rows = []
             for (entity, id_), content, hash_, emphasis in part:
-                read, length = words.indexed(with_emphasis(content, emphasis))
-                texts = (entity, id_, content, read, hash_)
+                read, again, length = words.indexed(content, emphasis)
+                texts = (entity, id_, content, read, again, hash_)
                 rows.append((*map(str.encode, texts), pgwire.integer(length), stamp))
             return pgwire.encoded(rows)
 
@@ -781,10 +784,6 @@ class PostgreSQLStore(Health):
         """The same on `kdb_records`, `:scope` being bound."""
         asked = condition(filter_, binds, comparison)
         return f"kdb_records.entity_name = ANY(:scope) AND {asked}" if entities else asked
-
-
-def with_emphasis(content: str, emphasis: str) -> str:
-    return f"{content}\n{emphasis}" if emphasis else content
 
 
 def copied(rows: Sequence[tuple[Any, ...]], now: datetime) -> tuple[Sequence[str], bytes]:

@@ -119,17 +119,21 @@ UPSERT = """
       n_terms = excluded.n_terms, content_hash = excluded.content_hash, updated_at = excluded.updated_at
 """
 ROW = "(%s, %s, %s, to_tsvector({language}, %s), %s, %s, %s, %s)"
+# What counts again has a weight of its own, which scores do not see and phrases pass over.
+AGAIN = "setweight(to_tsvector({language}, %s), 'A')"
+EMPHASIZED_ROW = f"(%s, %s, %s, to_tsvector({{language}}, %s) || {AGAIN}, %s, %s, %s, %s)"
 LOADED = (
-    "SELECT entity_name, record_id, content, to_tsvector({language}, words), n_terms, content_hash, updated_at, "
+    "SELECT entity_name, record_id, content, CASE again WHEN '' THEN to_tsvector({language}, words) ELSE "
+    f"to_tsvector({{language}}, words) || {AGAIN.replace('%s', 'again')} END, n_terms, content_hash, updated_at, "
     "updated_at FROM kdb_loading ORDER BY entity_name, record_id"
 )
 LOADING = """
     CREATE TEMPORARY TABLE kdb_loading (
-      entity_name text COLLATE "C", record_id text COLLATE "C", content text, words text, n_terms integer,
+      entity_name text COLLATE "C", record_id text COLLATE "C", content text, words text, again text, n_terms integer,
       content_hash text, updated_at timestamptz
     ) ON COMMIT DROP
 """
-LOADING_COLUMNS = ("entity_name", "record_id", "content", "words", "content_hash", "n_terms", "updated_at")
+LOADING_COLUMNS = ("entity_name", "record_id", "content", "words", "again", "content_hash", "n_terms", "updated_at")
 
 UPSERT_EMBEDDING = """
     INSERT INTO {embedding} AS e
@@ -257,7 +261,10 @@ SAYS = """(
       AND CASE
         WHEN numnode(phraseto_tsquery({language}, {words})) = 0 OR s.n_terms >= 16383 OR length(s.content) >= 50000
         THEN s.content ~* {verbatim}
-        ELSE s.terms @@ phraseto_tsquery({language}, {words})
+        ELSE s.terms @@ CAST(
+          regexp_replace(CAST(phraseto_tsquery({language}, {words}) AS text), '(''([^'']|'''')+'')', '\\1:D', 'g')
+          AS tsquery
+        )
       END
     )"""
 DISTANCE = "e.embedding {ip} CAST(:vector AS {vector})"

@@ -52,12 +52,13 @@ class Words(dict[int, str]):
             return character.lower().replace("ς", "σ")
         return " "
 
-    def indexed(self, text: str) -> tuple[str, int]:
-        """What PostgreSQL is given to index of a text, and BM25's length: the words it has, stop words too."""
-        words = self._read_all(analyze(text))
-        split = words.split()
-        is_short = len(split) < MAX_POSITION and len(words) < SAFE_CHARACTERS
-        return words if is_short else fitting(split), len(split)
+    def indexed(self, content: str, emphasis: str) -> tuple[str, str, int]:
+        """What PostgreSQL is given to index of a content and of what counts again, and BM25's length: the words of
+        both, stop words too. A long text is all in the first."""
+        read = [self._read_all(analyze(text)) if text else "" for text in (content, emphasis)]
+        split = [word for words in read for word in words.split()]
+        is_short = len(split) < MAX_POSITION and sum(map(len, read)) < SAFE_CHARACTERS
+        return (read[0], read[1], len(split)) if is_short else (fitting(split), "", len(split))
 
     def asked(self, text: str) -> list[str]:
         """The words of a query, in order."""
