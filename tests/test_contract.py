@@ -256,6 +256,26 @@ def test_a_word_that_is_asked_twice_counts_for_more(search: SearchEngine) -> Non
     assert ids(search.search("bear fox bears", mode="keyword")) == ["2", "1"]
 
 
+@pytest.mark.parametrize("scope", [{}, {"entity": "A"}, {"entities": ["A", "B"]}, {"where": {"n": {"$lt": 30}}}])
+def test_what_is_asked_often_ranks_alike_at_every_limit(
+    search: SearchEngine, monkeypatch: pytest.MonkeyPatch, scope: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("kameleon.search.query.CANDIDATES", 1)
+    monkeypatch.setattr("kameleon.search.sqlite.FEW_TERMS", 0)
+    store = RecordStore(search)
+    for n in range(60):
+        said = "alpha " * (n % 5) + "beta " * (n * 7 % 11) + "gamma " * (n % 2) + "word " * (n * 13 % 17)
+        store.insert("AB"[n % 2], [{"id": str(n), "n": n, "said": said}])
+    for query in ("alpha " * 8 + "beta", "alpha beta beta gamma gamma gamma", "alpha alpha", "beta gamma " * 3):
+        whole, *parts = (
+            search.search(query, mode="keyword", limit=limit, explain=True, **scope) for limit in (400, 10, 3)
+        )
+        for part in parts:
+            assert ids(part) == ids(whole)[: len(part)], query
+            for hit, same in zip(part, whole, strict=False):
+                assert hit.explanation[0].raw == pytest.approx(same.explanation[0].raw)
+
+
 def test_every_term_of_a_long_query_counts(search: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     search.index_records_batch([("A", f"{n:03}", f"word{n} " * (1 + n % 3)) for n in range(90)])
     asked = " ".join(f"word{n}" for n in range(90))

@@ -31,12 +31,14 @@ def idf(rows: int, having: int) -> float:
 
 
 def weight(rows: int, term: Term) -> float:
-    """What a term that is in `term.rows` of `rows` records counts for.
+    """What a term that is in `term.rows` of `rows` records counts for."""
+    return times_weight(term.times) * idf(rows, term.rows)
 
-    One that was asked q times weighs (k3 + 1) q / (k3 + q) as much, k3 1 (Robertson and Walker, "Some simple effective
-    approximations to the 2-Poisson model", 1994): long questions repeat what they are about.
-    """
-    return (K3 + 1) * term.times / (K3 + term.times) * idf(rows, term.rows)
+
+def times_weight(times: int) -> float:
+    """What being asked so often counts for, (k3 + 1) q / (k3 + q) with k3 1 (Robertson and Walker, "Some simple
+    effective approximations to the 2-Poisson model", 1994): long questions repeat what they are about."""
+    return (K3 + 1) * times / (K3 + times)
 
 
 def term_score(weight: float, times: int, length: int, average: float) -> float:

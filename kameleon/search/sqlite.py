@@ -25,7 +25,7 @@ from ..content import CJK_RUN, analyze, lost_terms
 from ..errors import DatabaseLocked, InvalidInput, KameleonError, SchemaMissing, StorageError
 from ..values import Failure, Generation, IndexStatus, Ref
 from . import claims, fts5, sqlite_health, sqlite_triggers
-from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, upper_bound, weight
+from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, times_weight, upper_bound, weight
 from .filters import Filter, bind, condition
 from .sqlite_where import comparison, holding, indexed_path, is_plain, json_path
 from .store import (
@@ -231,15 +231,22 @@ BY_KEYWORD_AMONG = text("""
 """)
 
 # A subquery without a LIMIT may lose its order.
-BY_KEYWORD_WITHIN = """
-    SELECT f.rowid, f.score
-    FROM (
-      SELECT rowid, -bm25(kdb_search_fts) AS score FROM kdb_search_fts
-      WHERE kdb_search_fts MATCH :match ORDER BY rank, rowid LIMIT -1
-    ) AS f CROSS JOIN kdb_search AS s ON s.id = f.rowid
-    WHERE {scope}
-    LIMIT :limit
+RANKED = """
+    SELECT rowid, -bm25(kdb_search_fts) AS score FROM kdb_search_fts
+    WHERE kdb_search_fts MATCH :match ORDER BY rank, rowid LIMIT -1
 """
+RANKED_BY_TIMES = """
+    SELECT rowid, sum(score) AS score FROM ({each}) GROUP BY rowid ORDER BY score DESC, rowid LIMIT -1
+"""
+ASKED_AS_OFTEN = """
+    SELECT rowid, score FROM (
+      SELECT rowid, :weight{n} * -bm25(kdb_search_fts) AS score FROM kdb_search_fts
+      WHERE kdb_search_fts MATCH :match{n} LIMIT -1
+    )
+"""
+BY_RANK = "SELECT f.rowid, f.score FROM ({ranked}) AS f {within} LIMIT :limit"
+AMONG = "WHERE f.rowid IN (SELECT value FROM json_each(:ids))"
+WITHIN = "CROSS JOIN kdb_search AS s ON s.id = f.rowid WHERE {scope}"
 
 BY_VECTOR = """
     SELECT e.search_id, max(1.0 - vec_distance_cosine(e.embedding, :vector)) AS score
@@ -693,11 +700,11 @@ class SQLiteStore:
         chosen = cheapest(terms, POSTINGS)
         scores = {}
         while chosen:
-            scores = self._best_within(connection, fts5.match_any(chosen), reach, limit)
+            scores = self._best_within(connection, chosen, reach, limit)
             if len(scores) >= enough or len(chosen) == len(terms):
                 break
             chosen = terms[: 2 * len(chosen)]
-        if len(chosen) < len(terms) or any(term.times > 1 for term in terms):
+        if len(chosen) < len(terms):
             scores = self._keyword_scores(connection, terms, list(scores))
         return Candidates(
             best_first(scores),
@@ -711,16 +718,21 @@ class SQLiteStore:
             unknown=unknown,
         )
 
-    def _best_within(self, connection: Connection, match: str, reach: Reach, limit: int) -> dict[Key, float]:
+    def _best_within(self, connection: Connection, terms: Sequence[Term], reach: Reach, limit: int) -> dict[Key, float]:
         """The `limit` best within reach. Where that is wide, records are looked at in the order of their scores, until
         there are enough, which costs less than looking at every one that FTS5 finds."""
-        binds = {"match": match, "limit": limit}
-        statement = BY_KEYWORD
+        is_once = all(term.times == 1 for term in terms)
+        ranked, binds = ranked_once(terms) if is_once else ranked_by_times(terms)
+        binds["limit"], within = limit, ""
         if reach.ids is not None:
-            statement, binds["ids"] = BY_KEYWORD_AMONG, json.dumps(reach.ids)
+            within, binds["ids"] = AMONG, json.dumps(reach.ids)
         elif not reach.is_all:
-            statement, within = bound(text(BY_KEYWORD_WITHIN.format(scope=reach.where)), reach.binds)
-            binds |= within
+            within = WITHIN.format(scope=reach.where)
+            binds |= reach.binds
+        if is_once and (reach.is_all or reach.ids is not None):
+            statement = BY_KEYWORD if reach.is_all else BY_KEYWORD_AMONG
+        else:
+            statement, binds = bound(text(BY_RANK.format(ranked=ranked, within=within)), binds)
         return {row.rowid: row.score for row in connection.execute(statement, binds)}
 
     def _are_short(self, connection: Connection, records: int) -> bool:
@@ -1148,6 +1160,22 @@ def cosines(embeddings: Sequence[bytes], vector: Any) -> list[float]:
 
     found: list[float] = (np.frombuffer(b"".join(embeddings), "<f4").reshape(len(embeddings), -1) @ vector).tolist()
     return found
+
+
+def ranked_once(terms: Sequence[Term]) -> tuple[str, dict[str, Any]]:
+    return RANKED, {"match": fts5.match_any(terms)}
+
+
+def ranked_by_times(terms: Sequence[Term]) -> tuple[str, dict[str, Any]]:
+    """All that have any of the terms, best first. FTS5 weighs no term: those that were asked as often go together."""
+    by_times: dict[int, list[Term]] = {}
+    for term in terms:
+        by_times.setdefault(term.times, []).append(term)
+    binds: dict[str, Any] = {}
+    for n, (times, group) in enumerate(by_times.items()):
+        binds |= {f"weight{n}": times_weight(times), f"match{n}": fts5.match_any(group)}
+    each = " UNION ALL ".join(ASKED_AS_OFTEN.format(n=n) for n in range(len(by_times)))
+    return RANKED_BY_TIMES.format(each=each), binds
 
 
 def keyword_terms(content: str, emphasis: str) -> str:
