@@ -87,6 +87,15 @@ def test_suggestions_are_words_of_records_commonest_first(notes: SearchEngine) -
         assert notes.suggest(nothing) == []
 
 
+def test_the_commonest_word_is_suggested_among_many_shorter(search: SearchEngine) -> None:
+    short = [f"re{a}{b}" for a in "abcdfghjklmnop" for b in "bcdfghjklmnopqrtuvwxz"]
+    search.index_records_batch([("N", word, word) for word in short])
+    assert search.suggest("refund re", limit=1) == ["refund reab"]
+    search.index_records_batch([("N", f"r{n}", "a refund request, or replies") for n in range(3)])
+    assert search.suggest("refund re", limit=3) == ["refund refund", "refund replies", "refund request"]
+    assert set(ids(search.search("re*", mode="keyword", limit=100))) >= {"r0", "r1", "r2"}
+
+
 def test_words_of_a_transaction_that_was_rolled_back_are_learnt_when_they_come_again(
     notes: SearchEngine, engine: Engine
 ) -> None:

@@ -23,7 +23,7 @@ from .postgresql_errors import NO_RIGHT, NOT_AVAILABLE
 from .store import Footprint, IndexProgress, bytes_on_pages
 from .tables import LEARNT_UPTO, SCHEMA_VERSION, Tables, has_room, is_current, lacks_words
 from .tsvector import Words
-from .vocabulary import Vocabulary
+from .vocabulary import COMMONEST, Vocabulary
 
 TABLES = (
     "search",
@@ -39,6 +39,7 @@ TABLES = (
 )
 SMALL = ("meta", "generation", "entities", "reindex", "reindex_range", "term")
 INDEXED_FROM = 10_000
+SAMPLED = 500
 PAGE_BYTES, ROW_BYTES, KEY_BYTES, HNSW_ROW_BYTES = 8192, 140, 40, 290
 HNSW_S_A_NUMBER = 0.0011 / 384
 READERS_WAIT_S, DROP_WAITS_S = 10.0, 5
@@ -64,7 +65,7 @@ class Schema:
             if name is not None and (not isinstance(name, str) or not name or set(name) & set('%:"\0')):
                 raise InvalidInput(f"{what} is a name without %, : and quotes, not {name!r:.80}")
         self.tables = Tables(schema)
-        self.vocabulary = Vocabulary(self.tables)
+        self.vocabulary = Vocabulary(self.tables, self._commonest)
         self._engine = engine
         self._schema = schema
         self._wanted_language = language
@@ -391,6 +392,11 @@ class Schema:
         if self._words is None:
             raise SchemaMissing("kameleon's tables are not in this database. SearchEngine(engine) makes them")
         return self._words
+
+    def _commonest(self, connection: Connection, prefix: str) -> list[str]:
+        first = next(iter(self._words.asked(prefix)), "") if self._words else ""
+        binds = {"first": first, "begins": f"'{first}':*", "sampled": SAMPLED, "most": COMMONEST}
+        return list(connection.execute(self._text(sql.COMMONEST), binds).scalars()) if first else []
 
     def _embedding(self, generation: Generation) -> str:
         return f"{self._prefix}kdb_embedding_g{generation.number}"

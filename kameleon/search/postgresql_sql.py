@@ -206,6 +206,13 @@ COUNT_WORDS = """
     )
     SELECT asked.word, counted.rows FROM asked JOIN counted ON counted.said = asked.said
 """
+COMMONEST = """
+    WITH sampled AS MATERIALIZED (
+      SELECT s.terms FROM {search} AS s WHERE s.terms @@ CAST(:begins AS tsquery) LIMIT :sampled
+    )
+    SELECT l.lexeme FROM sampled CROSS JOIN LATERAL unnest(tsvector_to_array(sampled.terms)) AS l(lexeme)
+    WHERE starts_with(l.lexeme, :first) GROUP BY l.lexeme ORDER BY count(*) DESC, l.lexeme LIMIT :most
+"""
 KNOWN_WORDS = "SELECT DISTINCT form FROM {term} WHERE form = ANY(:words)"
 ADD_FORMS = "INSERT INTO {term} (form) SELECT unnest(CAST(:forms AS text[]))"
 

@@ -27,6 +27,7 @@ from ..values import Failure, Generation, IndexStatus, Ref
 from . import claims, fts5, sqlite_health, sqlite_triggers
 from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, times_weight, upper_bound, weight
 from .filters import Filter, bind, condition
+from .spelling import LAST
 from .sqlite_where import comparison, holding, indexed_path, is_plain, json_path
 from .store import (
     Cached,
@@ -61,7 +62,7 @@ from .tables import (
     parts,
     utc,
 )
-from .vocabulary import Vocabulary
+from .vocabulary import COMMONEST, SCANNED, Vocabulary
 
 if TYPE_CHECKING:
     from .mirror import Mirror
@@ -212,6 +213,10 @@ TERM_ROWS = text(
     "SELECT v.term, v.doc FROM json_each(:terms) AS t CROSS JOIN kdb_search_vocab AS v ON v.term = t.value"
 )
 BROKEN_TERM_ROWS = text("SELECT doc FROM kdb_search_vocab WHERE term = CAST(:term AS TEXT)")
+COMMONEST_TERMS = text("""
+    SELECT term FROM (SELECT term, doc FROM kdb_search_vocab WHERE term >= :first AND term < :last LIMIT :scanned)
+    ORDER BY doc DESC, term LIMIT :most
+""")
 FTS_TOTALS = text("SELECT block FROM kdb_search_fts_data WHERE id = 1")
 
 BY_KEYWORD = text("""
@@ -397,7 +402,7 @@ class SQLiteStore:
         self.tables = Tables()
         self._wanted_language = language
         self._language = language or DEFAULT_LANGUAGE
-        self.vocabulary = Vocabulary(self.tables)
+        self.vocabulary = Vocabulary(self.tables, self._commonest)
         self._engine = engine
         self._vector_search = vector_search
         self._mirrors: dict[tuple[int, str], Mirror] = {}
@@ -607,6 +612,11 @@ class SQLiteStore:
         stems = self._reader.stems(words)
         counts = {row.term: row.doc for row in connection.execute(TERM_ROWS, {"terms": json.dumps(list(set(stems)))})}
         return {word: counts.get(stem, 0) for word, stem in zip(words, stems, strict=True)}
+
+    def _commonest(self, connection: Connection, prefix: str) -> list[str]:
+        first = next((term.surface for term in self._reader.terms(prefix)), prefix)
+        binds = {"first": first, "last": first + LAST, "scanned": SCANNED, "most": COMMONEST}
+        return list(connection.execute(COMMONEST_TERMS, binds).scalars())
 
     def write_embeddings(
         self,

@@ -4,9 +4,12 @@ that no two writers meet in one. A word may stand there twice, and after its las
 What is read there completes a prefix, and stands in for a word that no record has.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from heapq import nsmallest
+from itertools import islice, takewhile
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,17 +19,21 @@ from .spelling import LAST, ends, is_plain, near, reach, words_of
 from .tables import Tables, parts
 
 Counts = Callable[[Sequence[str]], Mapping[str, int]]
+Commonest = Callable[[Connection, str], Iterable[str]]
 TOKENS_KEPT = 500_000
 INLINE, TEXTS_A_PIECE = 500, 200
 BACKWARD = "<"
 SCANNED, OFFERED, COUNTED = 10_000, 200, 20
+SHORTEST, COMMONEST, FORMS_A_STEM, FORMS_LOOKED_AT = 100, 64, 2, 100
 
 
 class Vocabulary:
-    """`seen` are tokens whose words another transaction found in the table: what this one writes may be rolled back."""
+    """`commonest` tells the stems in most records that begin with a prefix. `seen` are tokens whose words another
+    transaction found in the table: what this one writes may be rolled back."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, commonest: Commonest) -> None:
         self._table = tables.term
+        self._commonest = commonest
         self._seen: set[str] = set()
         self._written: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
 
@@ -79,12 +86,16 @@ class Vocabulary:
         self._seen.clear()
 
     def completions(self, connection: Connection, prefix: str, counts: Counts, limit: int) -> list[str]:
-        """Words that begin so, those in most records first."""
+        """Words that begin so, those in most records first: of many, the shortest and those of the commonest stems."""
         column = self._table.c.form
         scanned = select(column).where(column >= prefix, column < prefix + LAST).order_by(column).limit(SCANNED)
-        inner = scanned.subquery().c.form
-        shortest = select(inner).group_by(inner).order_by(func.length(inner), inner).limit(OFFERED)
-        rows = counts(connection.execute(shortest).scalars().all())
+        joined = connection.scalar(select(func.aggregate_strings(scanned.subquery().c.form, " ")))
+        offered = forms = sorted(set((joined or "").split()))
+        if len(forms) > OFFERED:
+            offered = nsmallest(SHORTEST, forms, key=lambda form: (len(form), form))
+            for stem in self._commonest(connection, prefix):
+                offered += forms_of(stem, forms) or forms_of(stem[:-1], forms)
+        rows = counts(sorted(set(offered)))
         return sorted((word for word in rows if rows[word]), key=lambda word: (-rows[word], len(word), word))[:limit]
 
     def corrections(self, connection: Connection, words: Sequence[str], counts: Counts) -> dict[str, str]:
@@ -110,6 +121,13 @@ class Vocabulary:
             about = select(inner).where(length.between(len(word) - reach(word), len(word) + reach(word)))
             found.update(forward(form) if marks else form for form in connection.execute(about).scalars())
         return found
+
+
+def forms_of(stem: str, forms: Sequence[str]) -> list[str]:
+    """The shortest of some sorted forms that begin with a stem."""
+    after = islice(forms, bisect_left(forms, stem), None)
+    begun = takewhile(lambda form: form.startswith(stem), islice(after, FORMS_LOOKED_AT))
+    return nsmallest(FORMS_A_STEM, begun, key=len)
 
 
 def backward(word: str) -> str:
