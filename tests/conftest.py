@@ -2,13 +2,16 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +189,49 @@ def console_script() -> str:
     path = shutil.which(script.name, path=str(Path(sys.executable).parent))
     assert path, "the kameleon command is not installed beside this Python"
     return path
+
+
+Done = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., Done]:
+    """`kameleon …` in this process, in the test's own folder: what the script does, but for starting Python."""
+
+    def call(*arguments: str, environment: Mapping[str, str], stdin: bytes = b"") -> Done:
+        main = import_module("kameleon_cli.main").main
+        create = kameleon.create_engine
+        engines: list[Engine] = []
+
+        def create_engine(*args: Any, **options: Any) -> Engine:
+            engines.append(create(*args, **options))
+            return engines[-1]
+
+        out, err = (TextIOWrapper(BytesIO(), "utf-8", newline="") for _ in range(2))
+        status: Any = 0
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            for name in set(os.environ) - set(environment):
+                patch.delenv(name)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "argv", ["kameleon", *arguments])
+            patch.setattr(sys, "stdin", TextIOWrapper(BytesIO(stdin), "utf-8"))
+            patch.setattr(kameleon, "create_engine", create_engine)
+            try:
+                main()
+            except SystemExit as end:
+                status = end.code
+            finally:
+                for engine in engines:
+                    engine.dispose()
+        said = []
+        for stream in (out, err):
+            stream.flush()
+            said.append(stream.buffer.getvalue().decode())
+        return Done(arguments, status, *said)
+
+    return call
 
 
 def ids(results: Any) -> list[str]:

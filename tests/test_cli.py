@@ -1,4 +1,4 @@
-"""The command as users run it: the console script in a process of its own."""
+"""The command as users run it: most of it in this process, `script` in one of its own."""
 
 import gzip
 import json
@@ -29,23 +29,34 @@ TICKETS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture
-def run(console_script: str, tmp_path: Path) -> Run:
-    def call(
+def checked(call: Callable[..., subprocess.CompletedProcess[str]]) -> Run:
+    def run(
         *arguments: str, stdin: str | bytes = "", status: int = 0, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         plain = {name: value for name, value in os.environ.items() if not name.startswith("KAMELEON_")}
-        environment = {**plain, "COLUMNS": "100", **variables}
         raw = stdin.encode() if isinstance(stdin, str) else stdin
-        done = subprocess.run(
-            [console_script, *arguments], input=raw, capture_output=True, cwd=tmp_path, env=environment, check=False
-        )
-        result = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+        result = call(*arguments, environment={**plain, "COLUMNS": "100", **variables}, stdin=raw)
         assert result.returncode == status, result.stderr
         assert "Traceback" not in result.stderr
         return result
 
-    return call
+    return run
+
+
+@pytest.fixture
+def run(command: Callable[..., subprocess.CompletedProcess[str]]) -> Run:
+    return checked(command)
+
+
+@pytest.fixture
+def script(console_script: str, tmp_path: Path) -> Run:
+    def call(*arguments: str, environment: dict[str, str], stdin: bytes) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [console_script, *arguments], input=stdin, capture_output=True, cwd=tmp_path, env=environment, check=False
+        )
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return checked(call)
 
 
 @pytest.fixture
@@ -60,6 +71,13 @@ def lines(rows: list[dict[str, Any]]) -> str:
 
 def hits(result: subprocess.CompletedProcess[str]) -> list[str]:
     return [hit["id"] for hit in json.loads(result.stdout)["hits"]]
+
+
+def test_the_script_inserts_searches_and_refuses(script: Run) -> None:
+    script("data", "insert", "Ticket", stdin=lines(TICKETS))
+    assert hits(script("search", "refund", "--limit", "1", "--json")) == ["1"]
+    assert script("search", "x", "-e", "X", status=1).stderr == "Error: unknown entity 'X'. Known: Ticket\n"
+    assert "--limit" in script("search", "x", "--limit", "0", status=2).stderr
 
 
 def test_insert_says_what_it_did(run: Run) -> None:

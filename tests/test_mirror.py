@@ -77,7 +77,7 @@ class MirrorMachine(RuleBasedStateMachine):
 
 
 TestMirror = MirrorMachine.TestCase
-TestMirror.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestMirror.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
 
 
 def test_a_pruned_log_means_reading_anew(file_engine: Engine) -> None:

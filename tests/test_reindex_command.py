@@ -69,6 +69,19 @@ def run(start: Callable[..., Any]) -> Run:
 
 
 @pytest.fixture
+def here(command: Callable[..., Done], environment: dict[str, str]) -> Run:
+    """`kameleon embeddings …` in this process."""
+
+    def call(*arguments: str, status: int = 0) -> Done:
+        done = command("embeddings", *arguments, environment=environment)
+        assert done.returncode == status, done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    return call
+
+
+@pytest.fixture
 def search(url: str) -> Iterator[SearchEngine]:
     engine = kameleon.create_engine(url)
     yield SearchEngine(engine, "static")
@@ -104,11 +117,11 @@ def models(search: SearchEngine) -> dict[int, tuple[str, str]]:
     return {model.number: (model.model_name, model.state) for model in search.generations()}
 
 
-def test_an_index_moves_to_another_model_and_back(run: Run, pages: SearchEngine) -> None:
+def test_an_index_moves_to_another_model_and_back(run: Run, here: Run, pages: SearchEngine) -> None:
     plan = json.loads(run("reindex", "--model", "other-256", "--dry-run", "--rate", "30", "--json").stdout)
     assert (plan["action"], plan["rows"], plan["embedding_s"], plan["cost"]) == ("built", 60, 2.0, None)
     assert models(pages) == {1: ("static-en-256", "active")}
-    done = run("reindex", "--model", "other-256", "--gate", "0", "--batch-size", "40", "--json")
+    done = here("reindex", "--model", "other-256", "--gate", "0", "--batch-size", "40", "--json")
     report = json.loads(done.stdout)
     assert (report["action"], report["embedded"], report["switched"], report["gate"]["queries"]) == (
         "built",
@@ -119,14 +132,14 @@ def test_an_index_moves_to_another_model_and_back(run: Run, pages: SearchEngine)
     assert report["rows_per_second"] > 0
     assert "reindex: wrote batch 2 (20 rows)\n" in done.stderr
     assert models(pages) == {1: ("static-en-256", "retired"), 2: ("other-256", "active")}
-    assert "`kameleon embeddings rollback` goes back" in run("status").stdout
-    assert run("reindex").stdout == "other-256 is the index's model and nothing is pending\n"
-    assert run("rollback").stdout.startswith("rolled back: generation 1 (static-en-256), switched to\n0 embedded")
-    assert run("prune").stdout == "dropped generation 2 (other-256)\n"
-    assert run("prune").stdout == "nothing to drop\n"
-    assert json.loads(run("prune", "--json").stdout) == {"dropped": [], "waiting": []}
-    assert "there is no generation to go back to" in run("rollback", status=1).stderr
-    assert run("cancel").stdout == "nothing to cancel: no reindex is under way\n"
+    assert "`kameleon embeddings rollback` goes back" in here("status").stdout
+    assert here("reindex").stdout == "other-256 is the index's model and nothing is pending\n"
+    assert here("rollback").stdout.startswith("rolled back: generation 1 (static-en-256), switched to\n0 embedded")
+    assert here("prune").stdout == "dropped generation 2 (other-256)\n"
+    assert here("prune").stdout == "nothing to drop\n"
+    assert json.loads(here("prune", "--json").stdout) == {"dropped": [], "waiting": []}
+    assert "there is no generation to go back to" in here("rollback", status=1).stderr
+    assert here("cancel").stdout == "nothing to cancel: no reindex is under way\n"
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
@@ -291,12 +304,12 @@ def test_an_error_in_the_background_is_the_commands_own(run: Run, pages: SearchE
 )
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_what_cannot_be_done_is_said(
-    run: Run, pages: SearchEngine, tmp_path: Path, arguments: str, status: int, message: str
+    here: Run, pages: SearchEngine, tmp_path: Path, arguments: str, status: int, message: str
 ) -> None:
     files = {"empty": b"\n", "binary": b"\xff\xfe", "words": b"just words\n", "plain": b'{"query": "sea"}\n'}
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-    assert message in run("reindex", *arguments.split(), status=status).stderr
+    assert message in here("reindex", *arguments.split(), status=status).stderr
     assert models(pages) == {1: ("static-en-256", "active")}
 
 

@@ -112,7 +112,7 @@ def test_a_cursor_is_one_querys_own(shop: SearchEngine) -> None:
         shop.search("desk lamp", cursor=cursor, offset=1)
 
 
-@given(st.lists(st.tuples(st.text(), st.text())))
+@given(st.lists(st.tuples(st.text(), st.text()), max_size=20))
 def test_a_cursor_survives_being_text(shown: list[tuple[str, str]]) -> None:
     first = first_page(["query", None, {"a": {1, 2}}])
     page = first.after(Ref(*ref) for ref in shown)
