@@ -25,6 +25,7 @@ def data() -> None:
 @click.option(
     "--from-file", type=click.Path(exists=True, dir_okay=False), help="Read this file (also .gz) instead of stdin."
 )
+@click.option("--id-field", metavar="NAME", default="id", show_default=True, help="Which field is a record's key.")
 @click.option("--batch-size", type=click.IntRange(1), default=100, show_default=True, help="Records a transaction.")
 @click.option("--upsert", is_flag=True, help="Replace records whose id exists.")
 @click.option("--skip-existing", is_flag=True, help="Leave records whose id exists as they are.")
@@ -41,6 +42,7 @@ def insert(
     entity: str,
     json_records: str | None,
     from_file: str | None,
+    id_field: str,
     batch_size: int,
     upsert: bool,
     skip_existing: bool,
@@ -53,7 +55,8 @@ def insert(
 ) -> None:
     """Insert records: JSON lines, a JSON array or one object, from stdin, a file or the command line.
 
-    Each batch is one transaction with its index rows. A record's `id` is its key. A bad record ends the run, and the
+    Each batch is one transaction with its index rows. A record's `id` is its key, or what
+    --id-field names, which is kept as `id`. A bad record ends the run, and the
     message says how to go on from there; so does Ctrl-C.
 
     \b
@@ -78,6 +81,7 @@ def insert(
             batch_size=batch_size,
             on_conflict="upsert" if upsert else "skip" if skip_existing else "error",
             create=not no_create,
+            id_field=id_field,
             is_atomic=atomic,
             skip_invalid=skip_invalid,
             rejects=rejects,

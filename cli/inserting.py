@@ -42,6 +42,7 @@ class Insertion:
     batch_size: int
     on_conflict: Literal["error", "upsert", "skip"] = "error"
     create: bool = True
+    id_field: str = "id"
     is_atomic: bool = False
     skip_invalid: bool = False
     rejects: BinaryIO | None = None
@@ -113,7 +114,7 @@ class Insertion:
             self._is_reading = False
             if item is None:
                 return
-            yield item
+            yield item if self.id_field == "id" or item.error is not None else named_id(item, self.id_field)
 
     def _stops(self, item: Item) -> bool:
         return item.error is not None and (item.is_fatal or not self.skip_invalid)
@@ -188,6 +189,17 @@ class Insertion:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+def named_id(item: Item, field: str) -> Item:
+    """With the record's key as `id`, where the store has it."""
+    if field not in item.data:
+        return replace(
+            item, error=f"no {field!r:.80}, which --id-field names; it has {', '.join(item.data) or 'nothing':.80}"
+        )
+    if "id" in item.data:
+        return replace(item, error=f"an `id` stands beside {field!r:.80}, which --id-field makes its id: leave one out")
+    return replace(item, data={"id" if name == field else name: value for name, value in item.data.items()})
 
 
 def reason(error: InvalidRecord | RecordExists) -> str:

@@ -227,6 +227,14 @@ def test_a_bad_line_stops_with_its_place_and_the_way_on(run: Run, tmp_path: Path
     assert len(run("data", "list", "Ticket").stdout.splitlines()) == 3
 
 
+def test_another_field_may_be_the_key(run: Run) -> None:
+    beir = {"_id": "MED-10", "title": "Statins", "text": "Recent studies of statins", "metadata": {}}
+    assert "A: 1 inserted" in run("data", "insert", "A", "--id-field", "_id", stdin=lines([beir])).stdout
+    assert json.loads(run("data", "get", "A", "MED-10", "--json").stdout)["title"] == "Statins"
+    for bad, reason in (({"a": 1}, "no '_id', which --id-field names; it has a"), ({**beir, "id": 1}, "beside '_id'")):
+        assert reason in run("data", "insert", "A", "--id-field", "_id", stdin=lines([bad]), status=1).stderr
+
+
 def test_skip_invalid_goes_on_and_keeps_the_bad_lines(run: Run, tmp_path: Path) -> None:
     bad = [line for line, _ in BAD]
     text = lines(TICKETS[:1]) + "\n".join(bad) + "\n" + lines(TICKETS[1:])
