@@ -48,10 +48,10 @@ class App:
     def print_json(self, value: Any) -> None:
         click.echo(json.dumps(value, ensure_ascii=False, default=str))
 
-    def print_rows(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """A table on a terminal, tab-separated lines in a pipe."""
+    def print_rows(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, is_headed: bool = False) -> None:
+        """A table on a terminal, tab-separated lines in a pipe, there with names of columns if it `is_headed`."""
         if not sys.stdout.isatty():
-            for row in rows:
+            for row in [columns, *rows] if is_headed else rows:
                 click.echo("\t".join(" ".join(str(cell).split()) for cell in row))
             return
         from rich.console import Console

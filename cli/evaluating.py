@@ -28,38 +28,38 @@ def evaluation(app: App, queries: Path, qrels: Path, entities: tuple[str, ...], 
     """Measure how well this index answers queries whose answers you know.
 
     Both files are as BEIR has them; a corpus-id is a record's id, or entity/id where several entities have it. Each way
-    of searching is measured, and every weight of the vector from 0 to 1 in steps of .05.
+    of searching is measured, and every weight of the vector from 0 to 1 in steps of .05. --save wants ten judged
+    queries, and a weight that is better on them by more than chance.
 
     \b
     kameleon eval --queries queries.jsonl --qrels qrels.tsv --plot quality.svg
     kameleon eval --queries queries.jsonl --qrels qrels.tsv --entity Ticket --save
     """
-    from kameleon.evaluation import evaluate, read_qrels, read_queries
+    from kameleon.evaluation import ENOUGH_QUERIES, evaluate, read_qrels, read_queries
 
-    with queries.open(encoding="utf-8") as lines:
+    with queries.open(encoding="utf-8-sig") as lines:
         asked = read_queries(lines, str(queries))
-    with qrels.open(encoding="utf-8") as lines:
+    with qrels.open(encoding="utf-8-sig") as lines:
         judged = read_qrels(lines, str(qrels))
     engine = app.open()
     check_entities(engine, entities)
     found = evaluate(engine, asked, judged, entities=entities)
-    if save and (found.generation is None or found.best is None):
-        raise click.UsageError(
-            f"--save: no vector was searched, so there is no weight to keep. {' '.join(found.notes)}"
-        )
+    if save and (found.best is None or found.queries < ENOUGH_QUERIES):
+        raise click.UsageError(f"--save: {'. '.join([str(found.objection), *found.notes])}")
+    is_saved = save and found.objection is None
     if plot is not None:
         from .plotting import bar_chart
 
         title = f"{found.queries} queries, {found.generation.model_name if found.generation else 'keywords only'}"
         plot.write_text(bar_chart(title, {name: named(found, name) for name in found.figures}), "utf-8")
-    if save and found.generation is not None and found.best is not None:
+    if is_saved and found.best is not None:
         engine.set_weight(found.best, found.generation)
     if app.as_json:
-        app.print_json(as_json(found, save))
+        app.print_json(as_json(found, is_saved))
         return
     rows = [(name, *(f"{value:.4f}" for value in named(found, name).values())) for name in found.figures]
-    app.print_rows(("", *NAMES.values()), rows)
-    for line in told(found, save):
+    app.print_rows(("search", *NAMES.values()), rows, is_headed=True)
+    for line in told(found, save, entities):
         click.echo(line, err=True)
 
 
@@ -67,17 +67,26 @@ def named(found: "Evaluation", name: str) -> dict[str, float]:
     return {NAMES[figure]: value for figure, value in asdict(found.figures[name]).items()}
 
 
-def told(found: "Evaluation", is_saved: bool) -> list[str]:
+def told(found: "Evaluation", save: bool, entities: tuple[str, ...]) -> list[str]:
     """What stands below the figures."""
-    lines = [f"{found.queries} queries asked, {found.skipped} skipped: no relevant record of theirs is in the index"]
-    lines.append(f"{found.judged - found.unknown} of {found.judged} judged records are in the index")
+    lines = [f"{found.queries} queries asked"]
+    if found.skipped:
+        lines[0] += f", {found.skipped} skipped: no relevant record of theirs is in the index"
+    there = f"{found.judged - found.unknown} of {found.judged}" if found.unknown else f"all {found.judged}"
+    lines.append(f"{there} judged records are in the index")
     if found.curve is not None and found.best is not None and found.weight is not None:
         best = f"weight {found.best:.2f} fits best: nDCG@10 {found.curve[found.best]:.4f}"
         lines.append(f"{best}; the index has {found.weight:.2f}")
-        if is_saved:
-            lines.append(f"saved: the index has {found.best:.2f} now")
-        elif found.best != found.weight:
-            lines.append("--save keeps it")
+        if found.objection is not None:
+            lines.append(f"{'not saved' if save else 'nothing for --save'}: {found.objection}")
+        elif save:
+            lines.append(
+                f"saved: the index has {found.best:.2f} now, {found.gain:.4f} better (chance: {found.noise:.4f})"
+            )
+        else:
+            lines.append(f"--save keeps it: {found.gain:.4f} better (chance: {found.noise:.4f})")
+        if entities and found.objection is None:
+            lines.append(f"the weight is the whole index's, not that of {', '.join(entities)} alone")
     return [*lines, *found.notes[:5]]
 
 
@@ -92,6 +101,8 @@ def as_json(found: "Evaluation", is_saved: bool) -> dict[str, Any]:
         "generation": found.generation.number if found.generation else None,
         "weight": found.weight,
         "best_weight": found.best,
+        "gain": found.gain,
+        "noise": found.noise,
         "ndcg_by_weight": {f"{weight:.2f}": value for weight, value in (found.curve or {}).items()},
         "saved": is_saved,
         "notes": found.notes,

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidInput
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .search.retrieval import Legs
 
 STEPS = 20
+DEPTH = 100
+ENOUGH_QUERIES = 10
 IDS_A_READ = 500
 QUERY, JUDGEMENT = '{"_id": "…", "text": "…"}', "query-id, corpus-id and score, separated by tabs"
 
@@ -41,8 +43,11 @@ class Evaluation:
     `queries` were asked; `skipped` have no relevant record judged, or none that is in the index. Of `judged` records
     `unknown` are not in the index; they count as not found. `figures` by what was asked: keyword, vector where the
     index has a model, and each way of fusing at `weight`, the generation's; `curve` is nDCG@10 of the weighted fusion
-    by weight, and `best` the weight where it is highest, the nearest to the current of several. `notes` are those of
-    the searches.
+    by weight, and `best` the weight where it is highest, the nearest to the current of several. Both are of what
+    `set_weight` would do: as in every search without `weight=`, the vector counts for less where the model does not
+    know a query's words, so that `search(weight=w)`, which lowers nothing, may find otherwise than the curve at w.
+    `gain` is by how much `best` is better than `weight`, `noise` two standard errors of that, query by query. `notes`
+    are those of the searches.
     """
 
     queries: int
@@ -54,7 +59,22 @@ class Evaluation:
     weight: float | None = None
     best: float | None = None
     curve: Mapping[float, float] | None = None
+    gain: float = 0.0
+    noise: float = 0.0
     notes: tuple[str, ...] = ()
+
+    @property
+    def objection(self) -> str | None:
+        """What speaks against keeping `best`; None where nothing does."""
+        if self.best is None or self.weight is None:
+            return "no vector was searched, so there is no weight to keep"
+        if self.queries < ENOUGH_QUERIES:
+            return f"{self.queries} judged queries say too little of others; it takes {ENOUGH_QUERIES}"
+        if self.best == self.weight:
+            return "it is the index's already"
+        if self.gain <= self.noise:
+            return f"nDCG@10 is {self.gain:.4f} higher by it, which chance alone may do ({self.noise:.4f})"
+        return None
 
 
 Gains = Mapping[Ref, float]
@@ -69,6 +89,8 @@ def evaluate(
 ) -> Evaluation:
     """`queries` are texts by id, `qrels` the gains of records by query: a record by its id, or as `entity/id` where
     several entities have that id. Raises InvalidInput where none of it can be asked."""
+    if isinstance(entities, str):
+        raise InvalidInput(f"entities is a list of names; for one, use entities=[{entities!r}]")
     judged = dict.fromkeys(id_ for query in queries.keys() & qrels.keys() for id_ in qrels[query])
     refs = _refs(search, list(judged), entities)
     asked: list[tuple[Legs, Gains]] = []
@@ -76,11 +98,16 @@ def evaluate(
         relevant = {id_: gain for id_, gain in qrels.get(query, {}).items() if gain > 0}
         if any(id_ in refs for id_ in relevant):
             gains = {refs.get(id_, Ref("", id_)): gain for id_, gain in relevant.items()}
-            asked.append((search.legs(text, entities=entities), gains))
+            asked.append((search.legs(text, entities=entities, limit=DEPTH), gains))
+    if not judged:
+        raise InvalidInput(
+            f"none of the {len(queries)} queries is judged: the qrels judge {_some(qrels)}, the queries are "
+            f"{_some(queries)}. The ids of both have to be the same"
+        )
     if not asked:
         raise InvalidInput(
             f"none of the {len(queries)} queries has a relevant record that is in the index: of {len(judged)} judged "
-            f"records {len(judged) - len(refs)} are not. Are the ids of the qrels those of the records?"
+            f"records {len(judged) - len(refs)} are not in it. Are the ids of the qrels those of the records?"
         )
     counts = (len(asked), len(queries) - len(asked), len(judged), len(judged) - len(refs))
     notes = tuple(dict.fromkeys(legs.note for legs, _ in asked if legs.note))
@@ -93,8 +120,17 @@ def evaluate(
     for way in WAYS:
         figures[way] = _figures((_fused(legs, weight, way), gains) for legs, gains in asked)
     grid = [step / STEPS for step in range(STEPS + 1)]
-    curve = {at: fmean(ndcg(_fused(legs, at), gains) for legs, gains in asked) for at in grid}
-    return Evaluation(*counts, figures, generation, weight, best_weight(curve, weight), curve, notes)
+    singly = {at: [ndcg(_fused(legs, at), gains) for legs, gains in asked] for at in {*grid, weight}}
+    curve = {at: fmean(singly[at]) for at in grid}
+    best = best_weight(curve, weight)
+    gain, noise = _gain(singly[weight], singly[best])
+    return Evaluation(*counts, figures, generation, weight, best, curve, gain, noise, notes)
+
+
+def _gain(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:
+    """Of the same queries: the mean difference, and two standard errors of it."""
+    gains = [new - old for old, new in zip(before, after, strict=True)]
+    return fmean(gains), 2 * stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
 
 
 def best_weight(curve: Mapping[float, float], current: float) -> float:
@@ -105,17 +141,24 @@ def best_weight(curve: Mapping[float, float], current: float) -> float:
 def read_queries(lines: Iterable[str], name: str = "queries") -> dict[str, str]:
     """Texts by id from JSON lines. Raises InvalidInput, naming the line."""
     queries: dict[str, str] = {}
-    for number, line in _numbered(lines):
+    for number, line in _numbered(lines, name):
         try:
             said = json.loads(line)
-            id_, text = said["_id"], said["text"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise InvalidInput(f"{name}:{number} is not {QUERY}: {error!r:.80}") from error
-        if isinstance(id_, bool) or not isinstance(id_, str | int) or not isinstance(text, str) or not text.strip():
-            raise InvalidInput(f"{name}:{number} is not {QUERY}: an id or a text to ask is missing")
+        except (ValueError, RecursionError) as error:
+            raise InvalidInput(f"{name}:{number} is not {QUERY}: it is not JSON: {line.strip()!r:.80}") from error
+        if not isinstance(said, dict) or not {"_id", "text"} <= said.keys():
+            seen = f"it has {', '.join(map(repr, said)) or 'nothing'}" if isinstance(said, dict) else repr(said)
+            raise InvalidInput(f"{name}:{number} is not {QUERY}: {seen:.80}")
+        id_, text = said["_id"], said["text"]
+        if isinstance(id_, bool) or not isinstance(id_, str | int) or id_ == "":
+            raise InvalidInput(f"{name}:{number} is not {QUERY}: _id is {id_!r:.80}")
+        if not isinstance(text, str) or not text.strip():
+            raise InvalidInput(f"{name}:{number} is not {QUERY}: text is {text!r:.80}")
         if str(id_) in queries:
             raise InvalidInput(f"{name}:{number}: query {id_!r:.80} stood above already")
         queries[str(id_)] = text
+    if not queries:
+        raise InvalidInput(f"{name} has no queries: one a line, {QUERY}")
     return queries
 
 
@@ -123,7 +166,7 @@ def read_qrels(lines: Iterable[str], name: str = "qrels") -> dict[str, dict[str,
     """Gains by query and record from lines of three columns, below a header or not; negative ones are 0. Raises
     InvalidInput, naming the line."""
     qrels: dict[str, dict[str, float]] = {}
-    for number, line in _numbered(lines):
+    for number, line in _numbered(lines, name):
         parts = line.rstrip("\r\n").split("\t")
         if number == 1 and parts[-1].strip() == "score":
             continue
@@ -135,11 +178,20 @@ def read_qrels(lines: Iterable[str], name: str = "qrels") -> dict[str, dict[str,
         if not (query and record and abs(gain) < float("inf")):
             raise InvalidInput(f"{name}:{number} is not {JUDGEMENT}: {line.strip()!r:.80}")
         qrels.setdefault(query, {})[record] = max(0.0, gain)
+    if not qrels:
+        raise InvalidInput(f"{name} judges nothing: one record a line, {JUDGEMENT}")
     return qrels
 
 
-def _numbered(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
-    return ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+def _numbered(lines: Iterable[str], name: str) -> Iterator[tuple[int, str]]:
+    try:
+        yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{name} is not UTF-8: {error.reason}") from error
+
+
+def _some(ids: Iterable[str]) -> str:
+    return ", ".join(f"{id_!r:.40}" for id_ in islice(ids, 3)) + ", …"
 
 
 def _refs(search: "SearchEngine", ids: Sequence[str], entities: Sequence[str]) -> dict[str, Ref]:

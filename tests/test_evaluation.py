@@ -1,16 +1,19 @@
 """An index asked queries whose answers are known."""
 
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
-from kameleon import SearchEngine
+import kameleon
+from kameleon import RecordStore, SearchEngine
 from kameleon.errors import InvalidInput
-from kameleon.evaluation import best_weight, evaluate, read_qrels, read_queries
+from kameleon.evaluation import ENOUGH_QUERIES, best_weight, evaluate, read_qrels, read_queries
 from kameleon.search.fusion import Leg
 from kameleon.testing import HashProvider
 
@@ -182,25 +185,101 @@ def test_a_line_that_is_no_judgement_is_named_with_its_file(line: str) -> None:
         read_qrels(["1\ta\t1", line], "r.tsv")
 
 
+@pytest.mark.parametrize(
+    ("line", "seen"),
+    [
+        ("nothing", "not JSON: 'nothing'"),
+        ('{"id": 1, "title": "a"}', "it has 'id', 'title'"),
+        ('{"_id": 1.5, "text": "a"}', "_id is 1.5"),
+    ],
+)
+def test_of_a_bad_query_it_is_said_what_stands_there(line: str, seen: str) -> None:
+    with pytest.raises(InvalidInput, match=re.escape('q:1 is not {"_id": "…", "text": "…"}: ') + f".*{seen}"):
+        read_queries([line], "q")
+
+
+def test_files_that_say_nothing_are_told() -> None:
+    with pytest.raises(InvalidInput, match="q has no queries"):
+        read_queries(["\n"], "q")
+    with pytest.raises(InvalidInput, match="r judges nothing"):
+        read_qrels(["query-id\tcorpus-id\tscore\n"], "r")
+
+
+def test_qrels_of_other_queries_are_told(pages: SearchEngine) -> None:
+    with pytest.raises(InvalidInput, match=r"the qrels judge '7', …, the queries are 'q', …"):
+        evaluate(pages, {"q": "frog"}, {"7": {"1": 1.0}})
+
+
+def test_recall_reaches_a_hundred_deep_and_operators_hold(make: Make) -> None:
+    search = make(None)
+    tickets = RecordStore(search)
+    tickets.create_entity("Ticket", search=["subject"], fields={"kind": "text"})
+    tickets.insert("Ticket", [{"id": f"{n:02}", "subject": "red red fox", "kind": "a"} for n in range(40)])
+    tickets.insert("Ticket", [{"id": "last", "subject": "red lamp and a long table", "kind": "a"}])
+    found = evaluate(search, {"q": "red", "r": "subject:lamp red"}, {"q": {"last": 1.0}, "r": {"last": 1.0}})
+    assert found.figures["keyword"].recall == 1.0
+    assert found.figures["keyword"].mrr == pytest.approx((1 / 41 + 1) / 2)
+    for ask in (
+        search.legs,
+        lambda query, entities: evaluate(search, {"q": query}, {"q": {"last": 1.0}}, entities=entities),
+    ):
+        with pytest.raises(InvalidInput, match="entities is a list of names"):
+            ask("red", entities="Ticket")
+
+
+def test_a_weight_of_another_index_is_refused(pages: SearchEngine) -> None:
+    (ours,) = pages.generations()
+    for other in (replace(ours, number=9), replace(ours, model_name="other")):
+        with pytest.raises(InvalidInput, match=r"is not of this index. It has: 1 \(hash\)"):
+            pages.set_weight(0.5, other)
+    assert pages.generations()[0].weight == 0.3
+
+
+def test_a_weight_is_kept_for_more_queries_and_more_gain_than_chance_has(pages: SearchEngine) -> None:
+    pages.set_weight(0.0)
+    better = {f"q{n}": {"2": 1.0} for n in range(ENOUGH_QUERIES)}
+    assert evaluate(pages, dict.fromkeys(better, "red"), better, entities=["Page"]).objection is None
+    few = dict(list(better.items())[1:])
+    found = evaluate(pages, dict.fromkeys(few, "red"), few, entities=["Page"])
+    assert found.gain > 0
+    assert "9 judged queries say too little" in str(found.objection)
+    mixed = {**{query: {"1": 1.0} for query in few}, "q0": {"2": 5.0, "1": 4.9}, "q1": {"2": 1.0}, "q2": {"2": 1.0}}
+    texts = {**dict.fromkeys(few, "fox"), "q0": "red", "q1": "red", "q2": "red"}
+    found = evaluate(pages, texts, mixed, entities=["Page"])
+    assert 0 < found.gain <= found.noise
+    assert "which chance alone may do" in str(found.objection)
+
+
 def test_eval_measures_draws_and_keeps_the_weight(run: Run, tmp_path: Path) -> None:
-    records = "".join(json.dumps({"id": id_, "text": text}) + "\n" for _, id_, text in PAGES[:3])
-    run("data", "insert", "Page", stdin=records)
-    (tmp_path / "q.jsonl").write_text('{"_id": "1", "text": "fox"}\n{"_id": "2", "text": "frog"}\n')
-    (tmp_path / "r.tsv").write_text("query-id\tcorpus-id\tscore\n1\t1\t1\n1\t9\t0\n")
+    records = "".join(json.dumps({"_id": id_, "text": text}) + "\n" for _, id_, text in PAGES[:3])
+    run("data", "insert", "Page", "--id-field", "_id", stdin=records)
+    queries = "".join(json.dumps({"_id": str(n), "text": "fox"}) + "\n" for n in range(12))
+    (tmp_path / "q.jsonl").write_text("\ufeff" + queries, "utf-8")
+    (tmp_path / "r.tsv").write_text("\ufeffquery-id\tcorpus-id\tscore\n1\t1\t1\n1\t9\t0\n", "utf-8")
     files = ("eval", "--queries", "q.jsonl", "--qrels", "r.tsv")
     plain = run(*files, "--entity", "Page", "--plot", "plot.svg")
-    assert plain.stdout.splitlines()[0] == "keyword\t1.0000\t1.0000\t1.0000"
-    assert "1 queries asked, 1 skipped" in plain.stderr
+    assert plain.stdout.splitlines()[:2] == ["search\tnDCG@10\trecall@100\tMRR", "keyword\t1.0000\t1.0000\t1.0000"]
+    assert "1 queries asked, 11 skipped" in plain.stderr
     assert "1 of 2 judged records are in the index" in plain.stderr
     drawn = ElementTree.fromstring((tmp_path / "plot.svg").read_text())  # noqa: S314 - our own
     assert len([e for e in drawn.iter() if e.get("class", "").startswith("f")]) == 3 + 5 * 3
-    (tmp_path / "r.tsv").write_text("1\t3\t1\n")
+    assert "1 judged queries say too little of others; it takes 10" in run(*files, "--save", status=2).stderr
+    (tmp_path / "r.tsv").write_text("".join(f"{n}\t3\t1\n" for n in range(12)))
+    database = kameleon.create_engine(f"sqlite:///{tmp_path / 'kameleon.db'}")
+    SearchEngine(database).set_weight(0.0)
+    database.dispose()
+    told = run(*files, "--entity", "Page").stderr
+    assert told.startswith("12 queries asked\nall 1 judged records are in the index\n")
+    assert told.endswith("the weight is the whole index's, not that of Page alone\n")
     saved = json.loads(run(*files, "--save", "--json").stdout)
     assert saved["saved"] is True
-    again = json.loads(run(*files, "--json").stdout)
+    again = json.loads(run(*files, "--save", "--json").stdout)
+    assert again["saved"] is False
     assert again["weight"] == saved["best_weight"]
     assert again["figures"]["weighted"]["ndcg"] == max(saved["ndcg_by_weight"].values())
     searched = json.loads(run("search", "fox", "--fusion", "rrf", "--weight", "0.25", "--explain", "--json").stdout)
     assert searched["plan"]["weight"] == 0.25
-    (tmp_path / "r.tsv").write_text("1\t3\t1\nwhat\n")
+    (tmp_path / "r.tsv").write_bytes(b"1\t3\t1\nwhat\n")
     assert "r.tsv:2 is not query-id" in run(*files, status=1).stderr
+    (tmp_path / "r.tsv").write_bytes(b"\xff\xff")
+    assert "r.tsv is not UTF-8" in run(*files, status=1).stderr

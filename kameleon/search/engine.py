@@ -609,9 +609,9 @@ class SearchEngine(Transactions):
         asked = [entity for name, entity in declared.items() if not names or name in names]
         return {name for entity in asked for name in entity.field_names}
 
-    def legs(self, query: str, *, entities: Iterable[str] = ()) -> Legs:
-        """What each leg finds for a query, before any fusion."""
-        asked = ask(query, entities=entities)
+    def legs(self, query: str, *, entities: Iterable[object] | None = None, limit: int = 10) -> Legs:
+        """What each leg finds for a query that `search` would answer with `limit` hits, before any fusion."""
+        asked = self._asked(query, None, entities, None, limit=limit)
         embed = self.services.asking_ahead(asked, None)
         with self.reading() as conn:
             known, declared = self._catalog_for(conn, asked)
@@ -621,12 +621,18 @@ class SearchEngine(Transactions):
     def set_weight(self, weight: float, generation: Generation | None = None) -> Generation:
         """Let the vector count for `weight` (0..1) against the keywords in every search from here on; kept with the
         generation, the active one if none is given, and by its model's reindex. Raises NoProvider where there is
-        none."""
+        none, InvalidInput for one of another index."""
         weight = check_weight(weight)
         with self.transaction() as conn:
-            generation = generation or active(self.catalog.generations(conn))
+            known = self.catalog.generations(conn)
+            generation = generation or active(known)
             if generation is None:
                 raise NoProvider("the index has no embeddings, so there is no weight to keep")
+            if (generation.number, generation.model_name) not in {(each.number, each.model_name) for each in known}:
+                has = ", ".join(f"{each.number} ({each.model_name})" for each in known) or "none"
+                raise InvalidInput(
+                    f"generation {generation.number} ({generation.model_name}) is not of this index. It has: {has}"
+                )
             self.catalog.set_weight(conn, generation.number, weight)
         return replace(generation, weight=weight)
 
