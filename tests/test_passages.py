@@ -13,11 +13,11 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import sessionmaker
 
 from kameleon import RecordStore, SearchEngine
-from kameleon.embeddings import FastEmbedProvider, OpenAIProvider, StaticProvider, get_provider
+from kameleon.embeddings import CallableProvider, FastEmbedProvider, OpenAIProvider, StaticProvider, get_provider
 from kameleon.embeddings import passages as splitting
 from kameleon.embeddings.passages import Place, split, split_long
 from kameleon.embeddings.provider import Vector
-from kameleon.errors import ProviderUnavailable, TextRefused
+from kameleon.errors import InvalidInput, ProviderUnavailable, TextRefused
 from kameleon.testing import HashProvider
 
 from .conftest import Make, ids, with_citus
@@ -265,6 +265,21 @@ def test_a_reindex_makes_and_copies_passages_and_its_plan_counts_them(
     for entity in ("Page", "Other"):
         (hit, *_) = filled.search("grey heron among tall river reeds", mode="vector", entity=entity)
         assert ("heron" in hit.matched_text, hit.matched_text == PAGES) == (True, False)
+
+
+def test_passages_that_cannot_be_are_refused(make: Make) -> None:
+    provider = Words()
+    for wrong in (-5, 1.5, "x", True, False, 15):
+        message = f"from 16 on, 0 to embed a text.s beginning .*, not {wrong!r}"
+        with pytest.raises(InvalidInput, match=message):
+            StaticProvider(passage_tokens=wrong)  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput, match=message):
+            CallableProvider(provider.embed_batch, dimensions=8, model_name="own", passage_tokens=wrong)
+        provider.passage_tokens = wrong  # type: ignore[assignment]
+        with pytest.raises(InvalidInput, match=message):
+            make(provider).index_record("Page", "1", PAGES)
+    for right in (None, 0, 16):
+        assert StaticProvider(passage_tokens=right).passage_tokens == right
 
 
 # searching

@@ -20,7 +20,7 @@ import numpy as np
 from ..errors import InvalidInput, MissingExtra, ProviderUnavailable
 from .batching import padded_slices
 from .knowing import known_share
-from .provider import EmbeddingProvider, Vector
+from .provider import EmbeddingProvider, Vector, check_passage_tokens
 
 try:
     from fastembed import TextEmbedding
@@ -59,7 +59,7 @@ class FastEmbedProvider(EmbeddingProvider):
         passage_tokens: int | None = None,
     ) -> None:
         self._model = model
-        self.passage_tokens = passage_tokens
+        self.passage_tokens = check_passage_tokens(passage_tokens)
         self._folder = Path(model) if (Path(model) / "tokenizer.json").is_file() else None
         self._cache_dir = cache_dir
         self._threads = threads

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .provider import EmbeddingProvider
+from .provider import EmbeddingProvider, check_passage_tokens
 
 
 class CallableProvider(EmbeddingProvider):
@@ -20,6 +20,7 @@ class CallableProvider(EmbeddingProvider):
         unknown = sorted(set(limits) - LIMITS)
         if unknown:
             raise TypeError(f"unknown limit {unknown[0]!r}. Known: {', '.join(sorted(LIMITS))}")
+        check_passage_tokens(limits.get("passage_tokens"))
         self.function = function
         self.dimensions = dimensions
         self.model_name = model_name

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import InvalidInput, MissingExtra, ProviderRefused, ProviderUnavailable, TextRefused
 from .batching import estimate_tokens
-from .provider import EmbeddingProvider, Vector
+from .provider import EmbeddingProvider, Vector, check_passage_tokens
 from .retry import retry_after_s
 
 try:
@@ -62,7 +62,7 @@ class OpenAIProvider(EmbeddingProvider):
         self.dimensions = dimensions
         self.batch_size = batch_size
         self.max_tokens = max_tokens
-        self.passage_tokens = passage_tokens
+        self.passage_tokens = check_passage_tokens(passage_tokens)
         self._key = api_key
         self._base_url = base_url
         self._timeout_s = timeout_s

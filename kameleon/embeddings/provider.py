@@ -13,9 +13,11 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..errors import InvalidInput
 from .batching import estimate_spans, estimate_tokens
 
 Vector = NDArray[np.float32]
+LEAST_PASSAGE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,17 @@ class EmbeddingResult:
     dimensions: int
 
 
+def check_passage_tokens(value: object) -> int | None:
+    if value is None or (
+        isinstance(value, int) and not isinstance(value, bool) and (value == 0 or value >= LEAST_PASSAGE)
+    ):
+        return value
+    raise InvalidInput(
+        f"passage_tokens is a whole number of tokens from {LEAST_PASSAGE} on, 0 to embed a text's beginning alone, "
+        f"or None for as many as the model reads, not {value!r:.80}"
+    )
+
+
 class EmbeddingProvider:
     """Base of all providers. A subclass sets `model_name` and `dimensions`, as class attributes or properties.
 
@@ -36,8 +49,8 @@ class EmbeddingProvider:
     says that an embedding is worth keeping, because it costs money or a trip over the network; `price_per_million` is
     what a million tokens cost, None where that is not known.
 
-    `passage_tokens` is what a record's text is split by for its embeddings: passages of so many tokens (None: as many
-    as a text may have), 0 for the beginning of the text alone.
+    `passage_tokens` is what a record's text is split by for its embeddings: passages of so many tokens, 16 at least
+    (None: as many as a text may have), 0 for the beginning of the text alone.
 
     `vector_weight` (0..1) is how much the vector leg counts against the keyword leg when both are fused: how far this
     model's similarities are to be trusted. `revision` tells apart models of one name; `query_prefix` and

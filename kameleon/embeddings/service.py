@@ -24,7 +24,7 @@ from ..values import BATCH_GENERATED
 from .batching import halves, slices
 from .cache import EmbeddingCache, text_key
 from .checking import Unexplained, check_all, check_vector, provider_error
-from .provider import EmbeddingProvider, EmbeddingResult, Vector
+from .provider import EmbeddingProvider, EmbeddingResult, Vector, check_passage_tokens
 from .retry import LONGEST_WAIT_S, Pace, backoff_s
 
 log = logging.getLogger("kameleon.embeddings")
@@ -126,6 +126,7 @@ class EmbeddingService:
         for name, value in limits.items():
             if value is not None and value < 1:
                 raise InvalidInput(f"{name} is at least 1, not {value}")
+        check_passage_tokens(provider.passage_tokens)
         self.provider = provider
         self.cache = cache
         self.batch_size = min(batch_size or provider.batch_size, provider.batch_size)

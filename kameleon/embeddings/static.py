@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from ..errors import InvalidInput, TextRefused
 from .knowing import known_share
-from .provider import EmbeddingProvider, Vector
+from .provider import EmbeddingProvider, Vector, check_passage_tokens
 
 BUNDLED = Path(__file__).parent / "static-en-256"
 CHARACTERS_A_TOKEN = 8
@@ -40,7 +40,7 @@ class StaticProvider(EmbeddingProvider):
     ) -> None:
         self.path = Path(path) if path is not None else BUNDLED
         self.max_tokens = max_tokens
-        self.passage_tokens = passage_tokens
+        self.passage_tokens = check_passage_tokens(passage_tokens)
         self._counted: dict[str, list[int]] = {}
         missing = [name for name in ("model.safetensors", "tokenizer.json") if not (self.path / name).is_file()]
         if missing:
