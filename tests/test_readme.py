@@ -22,7 +22,7 @@ def test_the_python_runs_from_top_to_bottom(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code = [block for block in blocks("python") if ON_POSTGRESQL not in block]
-    assert len(code) == 6
+    assert len(code) == 7
     names: dict[str, Any] = {}
     for block in code:
         exec(block, names)  # noqa: S102
