@@ -611,7 +611,7 @@ class SearchEngine(Transactions):
 
     def legs(self, query: str, *, entities: Iterable[object] | None = None, limit: int = 10) -> Legs:
         """What each leg finds for a query that `search` would answer with `limit` hits, before any fusion."""
-        asked = self._asked(query, None, entities, None, limit=limit)
+        asked = self._asked(query, None, entities or None, None, limit=limit)
         embed = self.services.asking_ahead(asked, None)
         with self.reading() as conn:
             known, declared = self._catalog_for(conn, asked)
