@@ -70,7 +70,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
             started = get_server(folder, cleanup_mode="delete", start=False)
             started.ensure_pgdata_inited()
             with (folder / "postgresql.conf").open("a") as settings:
-                settings.write("max_prepared_transactions = 10\n")
+                settings.write("max_prepared_transactions = 10\nfsync = off\nfull_page_writes = off\n")
             started.start()
         url = make_url(started.get_uri())
     url = url.set(drivername="postgresql+psycopg")

@@ -28,7 +28,7 @@ def test_the_python_runs_from_top_to_bottom(
         exec(block, names)  # noqa: S102
         for opened in (names["engine"], names["search"].engine):
             opened.dispose()
-    assert capsys.readouterr().out == "1.00 Note 1: Wages were not paid in March\n"
+    assert capsys.readouterr().out == "0.60 Note 1: Wages were not paid in March\n"
 
 
 def test_the_python_for_postgresql_runs(pg_url: URL, pg_engine: Engine) -> None:
