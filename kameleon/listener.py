@@ -422,12 +422,6 @@ class Sessions:
         mapped = self.mappings.of(asked[0]) if len(asked) == 1 and isinstance(asked[0], type) else None
         return ClassFields(mapped, asked[0], self.search.store.id_text) if mapped else None  # type: ignore[arg-type]
 
-    def columns(self, asked: Sequence[object]) -> Collection[str]:
-        """What a query may name of a class that is asked alone."""
-        (one, *others) = asked
-        mapped = self.mappings.of(one) if isinstance(one, type) and not others else None
-        return () if mapped is None else tuple(one.__mapper__.column_attrs.keys())  # type: ignore[attr-defined]
-
     def saying(self, query: str, asked: Sequence[object], where: Any, fields: Collection[str]) -> Any:
         """`where` and what the query says of columns."""
         said = parse(query, fields).fields if fields else ()

@@ -241,6 +241,10 @@ class Mapped:
         """The statement's rows of these primary keys."""
         return statement.where(is_among(key_attributes(self.mapper), keys))
 
+    def id_columns(self, cls: type) -> list[tuple[Any, str]]:
+        """The (column, kind) parts of the primary key, of which SQL makes an id."""
+        return [(getattr(cls, name), one.kind) for name, one in zip(self.key_names, self.identity.columns, strict=True)]
+
     def of_ids(self, statement: Select[Any], ids: Sequence[str]) -> Select[Any]:
         """The statement's rows of these ids."""
         keys = self._keys(ids)

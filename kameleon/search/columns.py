@@ -25,7 +25,8 @@ class ClassFields:
         self._id_text = id_text
 
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
-        wanted = select(*self._key_columns, self._column(field)).select_from(self._cls)
+        key_columns = [column for column, _ in self._mapped.id_columns(self._cls)]
+        wanted = select(*key_columns, self._column(field)).select_from(self._cls)
         found: dict[str, Any] = {}
         for part in parts(refs, KEYS_A_STATEMENT):
             for *key, value in connection.execute(self._mapped.of_ids(wanted, [ref.id for ref in part])):
@@ -34,12 +35,11 @@ class ClassFields:
 
     def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
         column = self._column(field)
-        kinds = zip(self._key_columns, self._mapped.identity.columns, strict=True)
         matching, binds = bound(text(f"SELECT m.record_id FROM ({matches.sql}) AS m"), matches.binds)
         counted = (
             select(column, func.count())
             .select_from(self._cls)
-            .where(self._id_text([(key, one.kind) for key, one in kinds]).in_(matching), column.is_not(None))
+            .where(self._id_text(self._mapped.id_columns(self._cls)).in_(matching), column.is_not(None))
             .group_by(column)
             .order_by(func.count().desc(), column)
             .limit(limit)
@@ -47,17 +47,17 @@ class ClassFields:
         return [(value, count) for value, count in connection.execute(counted, binds)]
 
     @property
-    def _key_columns(self) -> list[Any]:
-        return [getattr(self._cls, name) for name in self._mapped.key_names]
+    def names(self) -> Sequence[str]:
+        return tuple(self._cls.__mapper__.column_attrs.keys())  # type: ignore[attr-defined]
 
     def check(self, names: Sequence[str]) -> None:
         for name in names:
             self._column(name)
 
     def _column(self, name: str) -> Any:
-        known = self._cls.__mapper__.column_attrs.keys()  # type: ignore[attr-defined]
-        if name not in known:
-            raise InvalidFilter(f"{self._cls.__name__} has no column {name!r:.80}. Known: {', '.join(sorted(known))}")
+        if name not in self.names:
+            known = ", ".join(sorted(self.names))
+            raise InvalidFilter(f"{self._cls.__name__} has no column {name!r:.80}. Known: {known}")
         column = getattr(self._cls, name)
         if isinstance(column.type, JSON | ARRAY):
             raise InvalidFilter(

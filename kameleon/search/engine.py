@@ -1,7 +1,7 @@
 """`SearchEngine`, what users hold: each verb opens or joins a transaction and hands the work on to its room."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property, partial
@@ -499,7 +499,7 @@ class SearchEngine(Transactions):
         and says so in `plan.note`.
         """
         asked = self._asked(query, entity, entities, connection, **options)
-        return self._answer(asked, self.services.asking_ahead(asked, connection), connection)
+        return self._answer(Retriever.search, asked, self.services.asking_ahead(asked, connection), connection)
 
     def similar(
         self,
@@ -520,13 +520,19 @@ class SearchEngine(Transactions):
             raise RecordMissing(f"{name} {ref.id!r:.80} is not in the index, so nothing can be similar to it")
         content = found[0].content[:SIMILAR_CHARACTERS]
         asked = self._asked(content, None, [entity] if entities is None else entities, connection, like=ref, **options)
-        return self._answer(asked, AskedAhead(self.services), connection)
+        return self._answer(Retriever.search, asked, AskedAhead(self.services), connection)
 
-    def _answer(self, asked: Query, embed: "Embed", connection: Connection | None) -> SearchResults:
+    def _answer(
+        self,
+        way: Callable[[Retriever, Connection, Query], T],
+        asked: Query,
+        embed: Embed,
+        connection: Connection | None = None,
+    ) -> T:
         with self.visiting(connection) as conn:
             known, declared = self._catalog_for(conn, asked)
             service, note = (None, "") if asked.mode == "keyword" else self.services.asking(known, asked.mode)
-            return Retriever(self._store, service, embed, known, declared, note).search(conn, asked)
+            return way(Retriever(self._store, service, embed, known, declared, note), conn, asked)
 
     def _asked(
         self,
@@ -603,7 +609,8 @@ class SearchEngine(Transactions):
         if not may_name_field(query):
             return ()
         if any(isinstance(name, type) for name in names):
-            return self.sessions.columns(names)
+            columns = self.sessions.class_fields(names)
+            return columns.names if columns else ()
         with self.visiting(connection) as conn:
             declared = self.catalog.entities(conn)
         asked = [entity for name, entity in declared.items() if not names or name in names]
@@ -612,11 +619,7 @@ class SearchEngine(Transactions):
     def legs(self, query: str, *, entities: Iterable[object] | None = None, limit: int = 10) -> Legs:
         """What each leg finds for a query that `search` would answer with `limit` hits, before any fusion."""
         asked = self._asked(query, None, entities or None, None, limit=limit)
-        embed = self.services.asking_ahead(asked, None)
-        with self.reading() as conn:
-            known, declared = self._catalog_for(conn, asked)
-            service, note = self.services.asking(known, asked.mode)
-            return Retriever(self._store, service, embed, known, declared, note).legs(conn, asked)
+        return self._answer(Retriever.legs, asked, self.services.asking_ahead(asked, None))
 
     def set_weight(self, weight: float, generation: Generation | None = None) -> Generation:
         """Let the vector count for `weight` (0..1) against the keywords in every search from here on; kept with the
@@ -639,8 +642,7 @@ class SearchEngine(Transactions):
     def _among(self, mapped: "Mapped", cls: type, where: ColumnElement[bool]) -> Among:
         from .criteria import compiled
 
-        columns = [(getattr(cls, n), c.kind) for n, c in zip(mapped.key_names, mapped.identity.columns, strict=True)]
-        wanted = select(self._store.id_text(columns)).select_from(cls).where(where)
+        wanted = select(self._store.id_text(mapped.id_columns(cls))).select_from(cls).where(where)
         return compiled(wanted, self.engine)
 
     def _catalog_for(self, conn: Connection, asked: Query) -> tuple[list[Generation], dict[str, Entity]]:

@@ -420,7 +420,6 @@ class PostgreSQLStore(Health):
             chosen_by=tuple(chosen),
             most=upper_bound(max(totals.rows, *(term.rows for term in terms), 1), terms),
             totals=totals,
-            how="tsvector",
             scanned=sum(term.rows for term in chosen),
             unknown=unknown,
         )

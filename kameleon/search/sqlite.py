@@ -703,7 +703,6 @@ class SQLiteStore:
                 terms=tuple(terms),
                 most=upper_bound(self._totals(connection)[0], terms),
                 totals=reach,
-                how="fts5",
                 unknown=unknown,
                 scanned=len(reach.ids),
             )
@@ -723,7 +722,6 @@ class SQLiteStore:
             chosen_by=tuple(chosen),
             most=upper_bound(self._totals(connection)[0], terms),
             totals=reach,
-            how="fts5",
             scanned=sum(term.rows for term in chosen),
             unknown=unknown,
         )
