@@ -1,22 +1,42 @@
 """`python -m stress RUN`."""
 
+import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import click
 
-from . import crash, embed, insert, orm, quality, reindex, search, search_sqlite, sessions, startup
+from . import (
+    commit,
+    concurrency,
+    crash,
+    embed,
+    hostile,
+    insert,
+    peers,
+    quality,
+    reindex,
+    search,
+    sessions,
+    soak,
+    startup,
+)
+from .database import BACKENDS
+from .report import Asked, Figures, for_people, line
 
-RUNS: dict[str, Callable[[int, int], Iterator[str]]] = {
-    "crash": crash.run,
-    "embed": embed.run,
+RUNS: dict[str, Callable[[Asked], Figures]] = {
     "insert": insert.run,
-    "orm": orm.run,
-    "quality": quality.run,
-    "reindex": reindex.run,
-    "reindex-memory": reindex.run_memory,
     "search": search.run,
+    "embed": embed.run,
+    "commit": commit.run,
+    "reindex": reindex.run,
+    "quality": quality.run,
+    "crash": crash.run,
+    "concurrency": concurrency.run,
+    "soak": soak.run,
+    "peers": peers.run,
+    "hostile": hostile.run,
     "sessions": sessions.run,
     "startup": startup.run,
 }
@@ -24,38 +44,26 @@ RUNS: dict[str, Callable[[int, int], Iterator[str]]] = {
 
 @click.command()
 @click.argument("name", metavar="RUN", type=click.Choice([*RUNS, "all"]))
+@click.option("--backend", type=click.Choice(BACKENDS), help="The database; both in turn, unless it is said.")
 @click.option("--rows", type=click.IntRange(1), default=30_000, show_default=True)
 @click.option("--seed", type=int, default=7, show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=50, show_default=True, help="Of crash.")
-@click.option("--backend", type=click.Choice(["postgresql", "sqlite"]), default="postgresql", help="Of search.")
-def main(name: str, rows: int, seed: int, rounds: int, backend: str) -> None:
-    """Measure, a JSON line each.
-
-    \b
-    crash    re-embedding by processes that are killed: what holds after each kill
-    embed    what the embedding service adds, and what it saves
-    insert   records to searchable, against SQL by hand and a loop of single calls
-    orm      commits of attached sessions, against plain ones and index writes by hand
-    quality  nDCG@10 of each leg and of both, on judged collections
-    reindex  re-embedding, against embedding and bulk inserts by hand; its memory; the vector index
-    reindex-memory  its memory alone, for many rows
-    search   hybrid search, against a query by hand and an exact scan; on SQLite filters, memory and a writer too
-    sessions random sessions on both databases, compared with the tables after each commit
-    startup  the command from a standing start
-    """
-    if name == "all":  # each in a process of its own: a child's peak memory begins with its parent's
-        for one in RUNS:
-            options = [f"--rows={rows}", f"--seed={seed}", f"--rounds={rounds}"]
-            for database in ("postgresql", "sqlite") if one == "search" else (backend,):
-                command = [sys.executable, "-m", "stress", one, *options, f"--backend={database}"]
-                subprocess.run(command, check=True)
+@click.option("--rounds", type=click.IntRange(1), default=200, show_default=True, help="Kills of crash.")
+@click.option("--seconds", type=click.FloatRange(1), default=600, show_default=True, help="Of concurrency and soak.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line a run.")
+def main(name: str, backend: str | None, rows: int, seed: int, rounds: int, seconds: float, as_json: bool) -> None:
+    """Measure, and say what was measured on what."""
+    if name == "all" or backend is None:
+        # Each in a process of its own: memory's peak is a process's.
+        for run in RUNS if name == "all" else [name]:
+            for one in BACKENDS if backend is None else [backend]:
+                options = [f"--backend={one}", f"--rows={rows}", f"--seed={seed}", f"--rounds={rounds}"]
+                options += [f"--seconds={seconds}", *(["--json"] if as_json else [])]
+                subprocess.run([sys.executable, "-m", "stress", run, *options], check=True)
         return
-    if name == "search" and backend == "sqlite":
-        made = search_sqlite.run(rows, seed)
-    else:
-        made = crash.run(rows, seed, rounds) if name == "crash" else RUNS[name](rows, seed)
-    for figures in made:
-        click.echo(figures)
+    asked = Asked(backend=backend, rows=rows, seed=seed, rounds=rounds, seconds=seconds)
+    said = line(name, asked, RUNS[name](asked))
+    for row in [json.dumps(said)] if as_json else for_people(said):
+        click.echo(row)
 
 
 if __name__ == "__main__":

@@ -1,33 +1,95 @@
-"""What every run's line says beside its figures."""
+"""What a run is asked, and what it says: one line of JSON, or the same for people."""
 
 import json
 import os
 import platform
+import resource
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import quantiles
 from typing import Any
 
+from .database import POSTGRESQL, server_versions
+
 KAMELEON = Path(sys.executable).with_name("kameleon")
+PACKAGES = ("kameleon", "sqlalchemy", "numpy", "psycopg", "pgvector")
+
+Figures = Mapping[str, Any]
 
 
-def line(run: str, **figures: Any) -> str:
-    return json.dumps(
-        {
-            "run": run,
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "sqlite": sqlite3.sqlite_version,
-            "sqlalchemy": version("sqlalchemy"),
-            "numpy": version("numpy"),
-            **figures,
-        }
-    )
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the command's options say; `seconds` bounds runs that last as long as is asked, `rounds` those that count."""
+
+    backend: str
+    rows: int
+    seed: int
+    rounds: int
+    seconds: float
+
+
+def line(run: str, asked: Asked, figures: Figures) -> dict[str, Any]:
+    """What was measured, on what. `peak_mb` is this process's unless the run knows better.
+
+    In every run's figures `times_by_hand` is its time over that of the hand-written floor in the same run.
+    """
+    return {
+        "run": run,
+        "backend": asked.backend,
+        "date": datetime.now(UTC).date().isoformat(),
+        "cores": os.cpu_count(),
+        "versions": versions(asked.backend),
+        "seed": asked.seed,
+        "peak_mb": peak_mb(),
+        **figures,
+    }
+
+
+def versions(backend: str) -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found | (server_versions() if backend == POSTGRESQL else {"sqlite": sqlite3.sqlite_version})
+
+
+def peak_mb() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024 if sys.platform != "darwin" else 1024**2))
+
+
+def latencies(milliseconds: Sequence[float]) -> dict[str, float]:
+    """Percentiles of what single calls took."""
+    cuts = quantiles(milliseconds, n=100, method="inclusive")
+    return {f"p{place}_ms": round(cuts[place - 1], 2) for place in (50, 95, 99)}
+
+
+def for_people(said: Mapping[str, Any]) -> Iterator[str]:
+    """The same figures, one a line; those of a part are indented under its name."""
+    about = " ".join(f"{name} {number}" for name, number in said["versions"].items())
+    yield f"{said['run']} on {said['backend']}, {said['date']}: {said['cores']} cores, {about}"
+    left_out = ("run", "backend", "date", "cores", "versions")
+    yield from rows_of({name: value for name, value in said.items() if name not in left_out}, "  ")
+
+
+def rows_of(figures: Mapping[str, Any], indent: str) -> Iterator[str]:
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield f"{indent}{name}"
+            yield from rows_of(value, indent + "  ")
+        else:
+            shown = json.dumps(value) if isinstance(value, list) else value
+            yield f"{indent}{name.replace('_', ' '):<32} {shown}"
 
 
 class Stopwatch:
