@@ -2,16 +2,18 @@
 
 import gzip
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, BinaryIO, cast
 
 import click
 
 from .app import App, common, parse_object, pass_app
 from .inserting import ARGUMENT, Insertion
-from .source import read_items
+from .source import Item, read_items
 
 
 @click.group()
@@ -73,11 +75,10 @@ def insert(
         )
     records = app.records(create=True)
     with ExitStack() as stack:
-        stream, name = _open_source(stack, json_records, from_file)
         insertion = Insertion(
             records=records,
             entity=entity,
-            name=name,
+            name=ARGUMENT if json_records is not None else from_file or "stdin",
             batch_size=batch_size,
             on_conflict="upsert" if upsert else "skip" if skip_existing else "error",
             create=not no_create,
@@ -88,7 +89,12 @@ def insert(
             progress=stack.enter_context(_progress(entity)),
         )
         insertion.run(
-            read_items(stream, max_bytes=max_record_bytes, from_line=from_line, keep_rest=rejects is not None)
+            _read_source(
+                partial(_open_source, json_records, from_file),
+                max_bytes=max_record_bytes,
+                from_line=from_line,
+                keep_rest=rejects is not None,
+            )
         )
     if insertion.stored and records.search.index_vectors():
         click.echo("built the vector index", err=True)
@@ -100,14 +106,26 @@ def insert(
     _print_summary(app, insertion.summary())
 
 
-def _open_source(stack: ExitStack, given: str | None, file: str | None) -> tuple[BinaryIO, str]:
+def _read_source(opened: Callable[[], BinaryIO], **options: Any) -> Iterator[Item]:
+    """Opened and closed by whoever reads, which may be a thread: closing a pipe would wait for what it waits for."""
+    with opened() as stream:
+        yield from read_items(stream, **options)
+
+
+def _open_source(given: str | None, file: str | None) -> BinaryIO:
     if given is not None:
-        return io.BytesIO(given.encode("utf-8", "surrogateescape")), ARGUMENT
+        return io.BytesIO(given.encode("utf-8", "surrogateescape"))
     if file is None:
-        return sys.stdin.buffer, "stdin"
-    if file.endswith(".gz"):
-        return cast(BinaryIO, stack.enter_context(gzip.open(file, "rb"))), file
-    return stack.enter_context(open(file, "rb")), file
+        return _own_stdin()
+    return cast(BinaryIO, gzip.open(file, "rb")) if file.endswith(".gz") else open(file, "rb")
+
+
+def _own_stdin() -> BinaryIO:
+    """Python's own at exit waits for, or dies of, a thread that is reading it."""
+    try:
+        return open(os.dup(sys.stdin.fileno()), "rb")
+    except io.UnsupportedOperation:
+        return sys.stdin.buffer
 
 
 @contextmanager

@@ -8,18 +8,24 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from itertools import chain
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
 import click
 
 import kameleon
-from kameleon.errors import InvalidRecord, KameleonError, RecordExists, StorageError
+from kameleon.errors import InvalidRecord, KameleonError, RecordExists, StorageError, UnknownEntity
 
+from .pipeline import prepared
 from .source import Item
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from kameleon.search.catalog import Entity
+    from kameleon.search.writing import Ahead
+
+T = TypeVar("T")
 
 ARGUMENT = "argument"
 
@@ -51,7 +57,7 @@ class Insertion:
     rejected: int = 0
     started: float = field(default_factory=time.perf_counter)
     _is_interrupted: bool = False
-    _is_reading: bool = False
+    _is_waiting: bool = False
     _next_line: int = 1
 
     def run(self, items: Iterable[Item]) -> None:
@@ -63,8 +69,8 @@ class Insertion:
             connection = stack.enter_context(self.records.search.transaction()) if self.is_atomic else None
             stack.enter_context(self._interruptible())
             try:
-                for batch in self._batches(items):
-                    self._store(batch, connection)
+                for batch, ahead in self._waited_for(self._ahead(self._batches(items))):
+                    self._store(batch, connection, ahead)
                     self.progress(self.stored)
                     if self._is_interrupted:
                         raise KeyboardInterrupt
@@ -95,50 +101,79 @@ class Insertion:
             "records_per_second": round(self.stored / seconds, 1) if seconds else 0.0,
         }
 
+    def _ahead(self, batches: Iterator[list[Item]]) -> Iterator[tuple[list[Item], "Ahead | None"]]:
+        """The batches in order, each with the embeddings of its texts where these could be had before its turn."""
+        first = next(batches, None)
+        if first is None:
+            return
+        count = 0 if self.is_atomic else self.records.search.batches_ahead(self.batch_size)
+        definition = self._definition(first) if count else None
+        if definition is None:
+            yield from ((batch, None) for batch in chain([first], batches))
+            return
+
+        def embed(batch: list[Item]) -> "Ahead | None":
+            return self.records.embed_ahead(definition, good_data(batch), on_conflict=self.on_conflict)
+
+        yield from prepared(chain([first], batches), embed, count)
+
+    def _definition(self, first: list[Item]) -> "Entity | None":
+        """What the first batch will make of the entity, if it can."""
+        try:
+            return self.records.definition(self.entity, good_data(first), create=self.create)
+        except (InvalidRecord, UnknownEntity):
+            return None
+
+    def _waited_for(self, found: Iterator[T]) -> Iterator[T]:
+        rest = iter(found)
+        while True:
+            self._is_waiting = True
+            one = next(rest, None)
+            self._is_waiting = False
+            if one is None:
+                return
+            yield one
+
     def _batches(self, items: Iterable[Item]) -> Iterator[list[Item]]:
-        """Batches of `batch_size`; a bad item that will stop the run ends its batch."""
+        """Batches of `batch_size`; a bad item that will stop the run ends the last."""
         batch: list[Item] = []
-        for item in self._read(items):
+        for item in self._named(items):
             batch.append(item)
-            if len(batch) >= self.batch_size or self._stops(item):
+            if self._stops(item):
+                break
+            if len(batch) >= self.batch_size:
                 yield batch
                 batch = []
         if batch:
             yield batch
 
-    def _read(self, items: Iterable[Item]) -> Iterator[Item]:
-        rest = iter(items)
-        while True:
-            self._is_reading = True
-            item = next(rest, None)
-            self._is_reading = False
-            if item is None:
-                return
+    def _named(self, items: Iterable[Item]) -> Iterator[Item]:
+        for item in items:
             yield item if self.id_field == "id" or item.error is not None else named_id(item, self.id_field)
 
     def _stops(self, item: Item) -> bool:
         return item.error is not None and (item.is_fatal or not self.skip_invalid)
 
-    def _store(self, items: list[Item], connection: "Connection | None") -> None:
+    def _store(self, items: list[Item], connection: "Connection | None", ahead: "Ahead | None") -> None:
         """Store what is good, then tell what is bad in its order; the first that stops the run raises InputStopped."""
         good = [item for item in items if item.error is None]
         bad = [item for item in items if item.error is not None]
         while good:
             try:
-                self._insert(good, connection)
+                self._insert(good, connection, ahead)
                 break
             except (InvalidRecord, RecordExists) as error:
                 if error.position is None:
                     raise
                 found = replace(good[error.position], error=reason(error))
-                self._insert(good[: error.position], connection)
+                self._insert(good[: error.position], connection, ahead)
                 bad.append(found)
                 good = good[error.position + 1 :] if self.skip_invalid else []
         for item in sorted(bad, key=lambda item: item.line):
             self._tell(item)
         self._next_line = items[-1].line + 1
 
-    def _insert(self, items: list[Item], connection: "Connection | None") -> None:
+    def _insert(self, items: list[Item], connection: "Connection | None", ahead: "Ahead | None") -> None:
         if items:
             self.report += self.records.insert(
                 self.entity,
@@ -146,6 +181,7 @@ class Insertion:
                 on_conflict=self.on_conflict,
                 create=self.create,
                 connection=connection,
+                ahead=ahead,
             )
 
     def _tell(self, item: Item) -> None:
@@ -176,12 +212,13 @@ class Insertion:
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Ctrl-C ends the run after the batch in hand, or at once while waiting for input or when pressed twice."""
+        """Ctrl-C ends the run after the batch that is being stored, or at once while waiting for the next or when
+        pressed twice."""
 
         def interrupted(_signal: int, _frame: Any) -> None:
             self._is_interrupted = True
             signal.signal(signal.SIGINT, before)
-            if self._is_reading:
+            if self._is_waiting:
                 raise KeyboardInterrupt
 
         before = signal.signal(signal.SIGINT, interrupted)
@@ -189,6 +226,10 @@ class Insertion:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+def good_data(items: Iterable[Item]) -> list[Any]:
+    return [item.data for item in items if item.error is None]
 
 
 def named_id(item: Item, field: str) -> Item:

@@ -15,11 +15,12 @@ from sqlalchemy import Connection, bindparam, select
 
 from .content import check_entity, check_id, emphasized, field_weights, normalize, render, say
 from .errors import EntityExists, InvalidInput, InvalidRecord, Outdated, RecordExists, RecordMissing, UnknownEntity
+from .queue import Put
 from .search.catalog import Entity, Field
 from .search.engine import SearchEngine
 from .search.store import Entry
 from .search.tables import IDS_A_STATEMENT, parts, utc
-from .search.writing import make_entry
+from .search.writing import Ahead, make_entry
 from .values import IndexReport, Ref
 
 OnConflict = Literal["error", "upsert", "skip"]
@@ -133,26 +134,29 @@ class RecordStore:
         on_conflict: OnConflict = "error",
         create: bool = True,
         connection: Connection | None = None,
+        ahead: Ahead | None = None,
     ) -> InsertReport:
         """Store records and index them, in one transaction and with one call of the embedding service.
 
         A record without `id` gets a random one. An id that is taken raises RecordExists ("error"), replaces the record
         ("upsert") or leaves it ("skip"). A missing entity is made from these records, unless `create=False`
-        (UnknownEntity). Raises InvalidRecord with the record's position before anything is written.
+        (UnknownEntity). `ahead` is what `embed_ahead` brought. Raises InvalidRecord with the record's position before
+        anything is written.
         """
         if on_conflict not in ON_CONFLICT:
             raise InvalidInput(f"unknown on_conflict {on_conflict!r}. Known: {', '.join(ON_CONFLICT)}")
         records = list(records)
 
         def attempt() -> InsertReport:
-            known = self._define(entity, records, create, connection)
+            known = self.definition(entity, records, create=create, connection=connection)
             rows = checked_rows(known, records)
             taken = self._taken(entity, rows, connection)
             chosen = resolve(entity, rows, taken, on_conflict)
             entries = [record_entry(known, id_, data) for id_, data in chosen.items()]
-            plan = self.search.plan(entries, connection=connection)
+            plan = self.search.plan(entries, connection=connection, ahead=ahead)
             with self.search.transaction(connection) as conn:
-                if self._taken(entity, rows, conn) != taken or self._define(entity, records, create, conn) != known:
+                now = self.definition(entity, records, create=create, connection=conn)
+                if now != known or self._taken(entity, rows, conn) != taken:
                     raise Outdated(
                         f"the ids of this insert into {entity} kept being taken and freed by others. Try again"
                     )
@@ -166,6 +170,23 @@ class RecordStore:
             )
 
         return self.search.retried(attempt, connection)
+
+    def embed_ahead(
+        self, entity: Entity, records: Sequence[Mapping[str, Any]], *, on_conflict: OnConflict = "error"
+    ) -> Ahead | None:
+        """Embed what a later `insert` of these records will ask for, on any thread, while another batch is written.
+
+        `entity` is what `definition` says of the first records. What `insert` will refuse or leave is not embedded;
+        what changes in between, it embeds itself. Raises ProviderError as `insert` does.
+        """
+        try:
+            rows = checked_rows(with_fields(entity, records), records)
+            chosen = resolve(entity.name, rows, self._taken(entity.name, rows, None), on_conflict)
+        except (InvalidRecord, RecordExists):
+            return None
+        entries = [record_entry(entity, id_, data) for id_, data in chosen.items()]
+        puts = {entry.ref: Put(entry.content, entry.emphasis) for entry in entries if entry.content}
+        return self.search.embed_ahead(puts, [], connection=None, indexing="sync", is_async=False)
 
     def get(self, entity: str, id: str | int, *, connection: Connection | None = None) -> Record:
         """Raises UnknownEntity, RecordMissing."""
@@ -246,12 +267,16 @@ class RecordStore:
 
         return self.search.retried(attempt)
 
-    # steps
-
-    def _define(
-        self, name: str, records: Sequence[Mapping[str, Any]], create: bool, connection: Connection | None
+    def definition(
+        self,
+        name: str,
+        records: Sequence[Mapping[str, Any]],
+        *,
+        create: bool = True,
+        connection: Connection | None = None,
     ) -> Entity:
-        """The entity as it will be: as it is plus the fields these records add."""
+        """The entity as an insert of these records leaves it: as it is plus the fields that they add, or what they make
+        of a missing one. Raises UnknownEntity without `create`."""
         with self.search.reading(connection) as conn:
             known = self._catalog.entities(conn)
         plain = [record for record in records if isinstance(record, Mapping)]
@@ -263,6 +288,8 @@ class RecordStore:
                 f"Make it: kameleon entity create {name} --search FIELD"
             )
         return infer_entity(check_entity(name), plain)
+
+    # steps
 
     def _declare(self, connection: Connection, entity: Entity) -> bool:
         """Write what is new about an entity; True if all of it is. What another writer added meanwhile stays."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,11 +18,12 @@ DIMENSIONS = 256
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     latency_s = 0.0
-    vector = base64.b64encode(np.full(DIMENSIONS, 0.5, "<f4").tobytes()).decode()
+    vectors: ClassVar[dict[int, str]] = {}
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        rows = [{"object": "embedding", "index": n, "embedding": self.vector} for n in range(len(asked["input"]))]
+        vector = self.vector(asked.get("dimensions", DIMENSIONS))
+        rows = [{"object": "embedding", "index": n, "embedding": vector} for n in range(len(asked["input"]))]
         body = json.dumps({"object": "list", "data": rows, "model": "m", "usage": {}}).encode()
         time.sleep(self.latency_s)
         self.send_response(200)
@@ -30,6 +31,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def vector(self, dimensions: int) -> str:
+        if dimensions not in self.vectors:
+            self.vectors[dimensions] = base64.b64encode(np.full(dimensions, 0.5, "<f4").tobytes()).decode()
+        return self.vectors[dimensions]
 
     def log_message(self, format: str, *args: Any) -> None:
         pass

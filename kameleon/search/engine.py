@@ -297,6 +297,15 @@ class SearchEngine(Transactions):
             raise type(made.outage)(f"nothing was stored: {made.outage}") from made.outage
         return Ahead(service, made, cache, split)
 
+    def batches_ahead(self, texts: int) -> int:
+        """How many batches of so many texts the provider takes at a time, if they are embedded ahead on threads of
+        their own; 0 where nothing is embedded, or no thread can look at the index while another writes."""
+        if not self._store.has_reader():
+            return 0
+        with self.reading() as connection:
+            service = self.services.writing(connection, self.catalog.generations(connection))
+        return 0 if service is None else max(1, service.workers // -(-texts // service.batch_size))
+
     def _compare_ahead(
         self, known: "Mapping[Ref, Put]", connection: Connection | None
     ) -> "tuple[EmbeddingService | None, list[str]]":

@@ -1,0 +1,122 @@
+"""Batches are read and embedded ahead of the one that is stored."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+import kameleon
+from kameleon import SearchEngine
+from kameleon.embeddings import OpenAIProvider
+
+from .loopback import DIMENSIONS, Answer, good, serving
+
+prepared = import_module("kameleon_cli.pipeline").prepared
+
+DEADLINE_S = 30
+
+
+def threads() -> int:
+    return sum(thread.name == "kameleon-ahead" for thread in threading.enumerate())
+
+
+def test_batches_come_in_their_order_however_long_each_takes() -> None:
+    last_is_ready = threading.Event()
+
+    def prepare(number: int) -> int:
+        if number == 0:
+            assert last_is_ready.wait(DEADLINE_S)
+        if number == 2:
+            last_is_ready.set()
+        return number * number
+
+    assert list(prepared(iter(range(5)), prepare, 3)) == [(n, n * n) for n in range(5)]
+
+
+def test_a_batch_that_is_ready_does_not_wait_for_the_next_to_be_read() -> None:
+    is_stored = threading.Event()
+
+    def batches() -> Iterator[str]:
+        yield "first"
+        assert is_stored.wait(DEADLINE_S)
+        yield "second"
+
+    found = []
+    for batch, _ in prepared(batches(), str.upper, 2):
+        found.append(batch)
+        is_stored.set()
+    assert found == ["first", "second"]
+
+
+def test_no_more_is_read_than_can_be_prepared() -> None:
+    read = []
+
+    def batches() -> Iterator[int]:
+        for number in range(100):
+            read.append(number)
+            yield number
+
+    rest = prepared(batches(), str, 2)
+    next(rest)
+    rest.close()
+    while threads():
+        pass
+    assert 0 < len(read) <= 4
+
+
+@pytest.mark.parametrize("is_reading", [True, False])
+def test_what_fails_is_raised_in_its_turn(is_reading: bool) -> None:
+    def batches() -> Iterator[int]:
+        yield from (1, 2)
+        if is_reading:
+            raise LookupError("input")
+        yield 3
+
+    def prepare(number: int) -> int:
+        if number == 3:
+            raise LookupError("preparing")
+        return number
+
+    found = []
+    with pytest.raises(LookupError, match="input" if is_reading else "preparing"):
+        found.extend(one for one, _ in prepared(batches(), prepare, 2))
+    while threads():
+        pass
+
+
+def test_the_requests_of_several_batches_fly_at_once(command: Callable[..., Any], tmp_path: Path) -> None:
+    """The server answers none of six batches' requests before three are there."""
+    together = threading.Barrier(3, timeout=DEADLINE_S)
+    texts = [f"written by hand {number}" for number in range(60)]
+
+    def answer(asked: dict[str, Any]) -> Answer:
+        together.wait()
+        return good(asked)
+
+    with serving() as server:
+        url = f"sqlite:///{tmp_path / 'test.db'}"
+        engine = kameleon.create_engine(url)
+        provider = OpenAIProvider("m", dimensions=DIMENSIONS, api_key="none", base_url=server.url)
+        SearchEngine(engine, provider).index_record("Note", "first", "first of all")
+        server.requests.clear()
+        server.always = answer
+        lines = "".join(json.dumps({"id": str(n), "text": text}) + "\n" for n, text in enumerate(texts))
+        arguments = ("--json", "-d", url, "data", "insert", "Note", "--batch-size", "10")
+        done: CompletedProcess[str] = command(*arguments, environment={"OPENAI_API_KEY": "none"}, stdin=lines.encode())
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["embedded"] == 60
+        assert sorted(text for asked in server.inputs for text in asked) == sorted(texts)
+        assert len(server.inputs) == 6
+        assert server.most_in_flight >= 3
+        server.requests.clear()
+        changed = lines.replace("hand", "machine").encode()
+        done = command(*arguments, "--skip-existing", environment={"OPENAI_API_KEY": "none"}, stdin=changed)
+        assert json.loads(done.stdout)["skipped"] == 60
+        assert server.requests == []
+    assert {hit.id for hit in SearchEngine(engine).search("hand", limit=100)} == {str(n) for n in range(60)}
+    engine.dispose()
