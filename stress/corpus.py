@@ -3,7 +3,8 @@
 import gzip
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,21 @@ def records(name: str) -> Iterator[dict[str, Any]]:
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)
+
+
+def documents(rows: int, seed: int) -> Iterator[dict[str, str]]:
+    """`rows` records of id, title and text: films and their extracts (320 characters on average), again from the first
+    when they are used up, or generated."""
+    films = [(film["title"], film["extract"]) for film in records("wikipedia_movies") if film["extract"]]
+    if not films:
+        films = [(" ".join(text.split()[:3]), text) for text in passages(rows, seed)]
+    for number, (title, text) in enumerate(islice(cycle(films), rows)):
+        yield {"id": str(number), "title": title, "text": text}
+
+
+def write_lines(path: Path, found: Iterable[Mapping[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in found)
 
 
 def passages(rows: int, seed: int) -> list[str]:

@@ -1,31 +1,64 @@
 """What the embedding service adds, and what it saves."""
 
 import statistics
-import tempfile
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from kameleon import SearchEngine, create_engine
-from kameleon.embeddings import CallableProvider, EmbeddingService, OpenAIProvider
+from kameleon import SearchEngine
+from kameleon.embeddings import CallableProvider, EmbeddingService, OpenAIProvider, StaticProvider
 from kameleon.search.caching import Evictor, StoredCache
+from kameleon.search.tables import parts
 
 from .corpus import MINILM, passages, records
-from .report import line, stopwatch
+from .database import SQLITE, database
+from .report import Asked, Figures, latencies, stopwatch
 from .server import DIMENSIONS, serving
 
 MIXED_TEXTS = 1_500
 LATENCY_S = 0.2
 TRIES = 5
+ALONE = 1_000
 
 
-def run(rows: int, seed: int) -> Iterator[str]:
-    if MINILM.is_dir():
-        yield local_model(seed)
-    yield network(seed)
-    yield overhead(rows, seed)
+def run(asked: Asked) -> Figures:
+    """The run's own figures are those of the bundled model through the service; a model is asked on one database."""
+    return {
+        **bundled(asked),
+        "network": network(asked),
+        "service": overhead(asked),
+        **({"minilm": local_model(asked.seed)} if MINILM.is_dir() and asked.backend == SQLITE else {}),
+    }
+
+
+def bundled(asked: Asked) -> Figures:
+    """By hand is calling the model itself, as many texts at a time; latencies are those of a text alone."""
+    texts = passages(asked.rows, asked.seed)
+    provider = StaticProvider()
+    service = EmbeddingService(provider)
+    service.embed_batch(texts[:100])
+    ours, theirs = [], []
+    for _ in range(TRIES):
+        with stopwatch() as watch:
+            service.embed_batch(texts)
+        ours.append(watch.seconds)
+        with stopwatch() as watch:
+            for part in parts(texts, service.batch_size):
+                provider.embed_batch(part)
+        theirs.append(watch.seconds)
+    alone = []
+    for text in texts[:ALONE]:
+        with stopwatch() as watch:
+            service.embed_batch([text])
+        alone.append(1000 * watch.seconds)
+    return {
+        "rows": len(texts),
+        "seconds": round(min(ours), 2),
+        "rows_per_second": round(len(texts) / min(ours)),
+        "times_by_hand": round(min(ours) / min(theirs), 2),
+        **latencies(alone),
+    }
 
 
 def mixed(seed: int) -> list[str]:
@@ -37,7 +70,7 @@ def mixed(seed: int) -> list[str]:
     return [" ".join(words[:n]) for words, n in zip(chosen, lengths, strict=True)]
 
 
-def local_model(seed: int) -> str:
+def local_model(seed: int) -> Figures:
     from kameleon.embeddings import FastEmbedProvider
 
     texts = mixed(seed)
@@ -51,23 +84,20 @@ def local_model(seed: int) -> str:
             list(session.embed([text]))
     with stopwatch() as theirs:
         list(session.embed(texts))
-    return line(
-        "embed: all-MiniLM-L6-v2",
-        seed=seed,
-        texts=len(texts),
-        mean_words=round(statistics.mean(len(text.split()) for text in texts), 1),
-        texts_per_second=round(len(texts) / ours.seconds, 1),
-        fastembed_texts_per_second=round(len(texts) / theirs.seconds, 1),
-        one_by_one_texts_per_second=round(len(texts) / one_by_one.seconds, 1),
-        times_fastembed=round(theirs.seconds / ours.seconds, 2),
-        times_one_by_one=round(one_by_one.seconds / ours.seconds, 2),
-    )
+    return {
+        "texts": len(texts),
+        "mean_words": round(statistics.mean(len(text.split()) for text in texts), 1),
+        "texts_per_second": round(len(texts) / ours.seconds, 1),
+        "fastembed_texts_per_second": round(len(texts) / theirs.seconds, 1),
+        "one_by_one_texts_per_second": round(len(texts) / one_by_one.seconds, 1),
+        "times_fastembed": round(theirs.seconds / ours.seconds, 2),
+        "times_one_by_one": round(one_by_one.seconds / ours.seconds, 2),
+    }
 
 
-def network(seed: int) -> str:
-    texts = passages(1_800, seed)
-    with serving(LATENCY_S) as url, tempfile.TemporaryDirectory() as folder:
-        engine = create_engine(f"sqlite:///{Path(folder) / 'cache.db'}")
+def network(asked: Asked) -> Figures:
+    texts = passages(1_800, asked.seed)
+    with serving(LATENCY_S) as url, database(asked.backend) as engine:
         provider = OpenAIProvider(dimensions=DIMENSIONS, api_key="none", base_url=url)
         search = SearchEngine(engine, provider)
         service = EmbeddingService(provider, cache=StoredCache(search._store, search, Evictor(10_000)))
@@ -76,41 +106,36 @@ def network(seed: int) -> str:
         mostly = service.embed_batch([*texts[:800], *texts[1000:1200]])
         cached = service.embed_batch(texts[:1])
         few = service.embed_batch(texts[1200:1216])
-        engine.dispose()
-    return line(
-        "embed: loopback server",
-        seed=seed,
-        latency_s=LATENCY_S,
-        round_trips_uncached_1000=round(uncached.processing_time_seconds / LATENCY_S, 2),
-        round_trips_80_percent_cached_1000=round(mostly.processing_time_seconds / LATENCY_S, 2),
-        requests_for_16=few.requests,
-        cached_text_ms=round(1000 * cached.processing_time_seconds, 2),
-        worker_utilization=round(uncached.worker_utilization, 2),
-        error_rate=sum(e is not None for report in (uncached, mostly, few) for e in report.errors) / 2016,
-    )
+    return {
+        "latency_s": LATENCY_S,
+        "round_trips_uncached_1000": round(uncached.processing_time_seconds / LATENCY_S, 2),
+        "round_trips_80_percent_cached_1000": round(mostly.processing_time_seconds / LATENCY_S, 2),
+        "requests_for_16": few.requests,
+        "cached_text_ms": round(1000 * cached.processing_time_seconds, 2),
+        "worker_utilization": round(uncached.worker_utilization, 2),
+        "error_rate": sum(e is not None for report in (uncached, mostly, few) for e in report.errors) / 2016,
+    }
 
 
-def overhead(rows: int, seed: int) -> str:
-    texts = passages(rows, seed)
+def overhead(asked: Asked) -> Figures:
+    """With a provider that answers at once."""
+    rows = asked.rows
+    texts = passages(rows, asked.seed)
     answer = np.full((1000, DIMENSIONS), 0.5, np.float32)
 
-    def at_once(asked: Sequence[str]) -> Any:
-        return answer[: len(asked)]
+    def at_once(part: Sequence[str]) -> Any:
+        return answer[: len(part)]
 
     provider = CallableProvider(at_once, dimensions=DIMENSIONS, model_name="at-once")
     plain = min(EmbeddingService(provider).embed_batch(texts).processing_time_seconds for _ in range(TRIES))
-    with tempfile.TemporaryDirectory() as folder:
-        engine = create_engine(f"sqlite:///{Path(folder) / 'cache.db'}")
+    with database(asked.backend) as engine:
         search = SearchEngine(engine, provider, cache=True)
         service = EmbeddingService(provider, cache=StoredCache(search._store, search, Evictor(10 * rows)))
         written = service.embed_batch(texts).processing_time_seconds
         found = service.embed_batch(texts).processing_time_seconds
-        engine.dispose()
-    return line(
-        "embed: service overhead",
-        seed=seed,
-        texts=rows,
-        microseconds_a_text=round(1e6 * plain / rows, 2),
-        with_cache_written=round(1e6 * written / rows, 2),
-        with_cache_found=round(1e6 * found / rows, 2),
-    )
+    return {
+        "texts": rows,
+        "microseconds_a_text": round(1e6 * plain / rows, 2),
+        "with_cache_written": round(1e6 * written / rows, 2),
+        "with_cache_found": round(1e6 * found / rows, 2),
+    }

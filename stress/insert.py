@@ -1,47 +1,36 @@
-"""How fast records become searchable: `data insert` whole, and the write path against SQL written by hand, on both
-databases."""
+"""How fast records become searchable: from JSON lines with the bundled model and with one behind a network, and the
+write path alone, against the same by hand."""
 
 import json
-import sqlite3
+import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
-from pgvector.psycopg import register_vector
 from sqlalchemy import Engine
 
-from kameleon import SearchEngine, create_engine
-from kameleon.embeddings import EmbeddingProvider
+from kameleon import SearchEngine
+from kameleon.embeddings import EmbeddingProvider, OpenAIProvider, StaticProvider
+from kameleon.search.tables import parts
 
-from .corpus import passages, record_file
-from .database import postgresql
-from .report import line, run_command, stopwatch
+from .by_hand import HNSW, Hand, Vectors
+from .corpus import documents, passages, write_lines
+from .database import POSTGRESQL, address, database
+from .report import Asked, Figures, latencies, run_command, stopwatch
+from .server import DIMENSIONS, serving
 
-DIMENSIONS = 256
-SETS = ("wikipedia_movies", "open_english_wordnet")
-LOOP_ROWS = 1_000
 TRIES = 5
-
-BY_HAND = """
-    CREATE TABLE search (
-      id INTEGER PRIMARY KEY, entity_name TEXT NOT NULL, record_id TEXT NOT NULL, content TEXT NOT NULL,
-      content_hash TEXT NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL, UNIQUE (entity_name, record_id)
-    );
-    CREATE VIRTUAL TABLE search_fts USING fts5(terms, tokenize = 'porter unicode61 remove_diacritics 2');
-    CREATE TABLE embedding (
-      search_id INTEGER NOT NULL, passage INTEGER NOT NULL, content_hash TEXT NOT NULL, embedding BLOB,
-      updated_at TEXT NOT NULL, UNIQUE (search_id, passage)
-    );
-"""
-
-
-UPSERT_BY_HAND = """
-    INSERT INTO search VALUES (?, 'Record', ?, ?, ?, ?, ?) ON CONFLICT (entity_name, record_id) DO UPDATE
-    SET content = excluded.content, content_hash = excluded.content_hash, updated_at = excluded.updated_at
-"""
+LOOP_ROWS = 1_000
+COMMIT_BATCH = 1_000
+SLICE = 100
+LATENCY_S = 0.1
+IN_FLIGHT = 10
+BATCH_SIZES = (1, 10, 100, 1_000, 10_000)
+ROWS_A_BATCH_SIZE = {1: 500, 10: 5_000}
 
 
 class AtHand(EmbeddingProvider):
@@ -54,191 +43,195 @@ class AtHand(EmbeddingProvider):
     def __init__(self, texts: Sequence[str], seed: int) -> None:
         made = np.random.default_rng(seed).standard_normal((len(texts), DIMENSIONS), dtype=np.float32)
         made /= np.linalg.norm(made, axis=1, keepdims=True)
+        self.matrix: Vectors = made
         self.vectors = dict(zip(texts, made, strict=True))
 
     def embed_batch(self, texts: Sequence[str]) -> list[np.ndarray[tuple[int], np.dtype[np.float32]]]:
         return [self.vectors[text] for text in texts]
 
 
-def run(rows: int, seed: int) -> Iterator[str]:
+def run(asked: Asked) -> Figures:
+    """The run's own figures are those of the command with the bundled model."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in SETS:
-            if (path := record_file(name)) is not None:
-                yield data_insert(name, path, Path(folder))
-        yield write_path(rows, seed, Path(folder))
-    yield from postgresql_write_path(rows, seed)
+        source = Path(folder) / "records.jsonl"
+        write_lines(source, documents(asked.rows, asked.seed))
+        return {
+            **from_lines(asked, source),
+            "network": over_network(asked, source),
+            **write_path(asked),
+        }
 
 
-def data_insert(name: str, path: Path, folder: Path) -> str:
-    url = f"sqlite:///{folder / name}.db"
-    output, seconds, memory = run_command(
-        "-d", url, "--json", "data", "insert", "Record", "--from-file", str(path), "--batch-size", "100"
-    )
-    summary = json.loads(output)
-    return line(
-        "data insert",
-        records=name,
-        rows=summary["inserted"],
-        seconds=round(seconds, 2),
-        rows_per_second=round(summary["inserted"] / seconds),
-        peak_mb=round(memory),
-        database_mb=round((folder / f"{name}.db").stat().st_size / 1e6),
-    )
+def from_lines(asked: Asked, source: Path) -> Figures:
+    """`kameleon data insert` as a user runs it, its start included; by hand in this process, started already."""
+    with database(asked.backend) as engine:
+        options = ("--from-file", str(source), "--batch-size", str(COMMIT_BATCH))
+        output, seconds, memory = run_command("-d", address(engine), "--json", "data", "insert", "Record", *options)
+        inserted = json.loads(output)
+        hand = lines_by_hand(engine, source)
+    return {
+        "rows": inserted["inserted"],
+        "seconds": round(seconds, 2),
+        "rows_per_second": round(inserted["inserted"] / seconds),
+        "times_by_hand": round(seconds / hand, 2),
+        "by_hand_seconds": round(hand, 2),
+        "commit_batch": COMMIT_BATCH,
+        "peak_mb": round(memory),
+    }
 
 
-def write_path(rows: int, seed: int, folder: Path) -> str:
-    texts = passages(rows, seed)
-    provider = AtHand(texts, seed)
+def lines_by_hand(engine: Engine, source: Path) -> float:
+    """Parse, embed with the same model, insert; a commit a batch."""
+    provider = StaticProvider()
+    provider.embed_batch(["a text"])
+    hand = Hand(engine)
+    hand.make_tables()
+    with hand.connection() as driver, stopwatch() as watch, source.open() as lines:
+        texts = [text_of(json.loads(line)) for line in lines]
+        for number, part in enumerate(parts(texts, COMMIT_BATCH)):
+            vectors = np.asarray(provider.embed_batch(part), np.float32)
+            hand.write(driver, part, vectors, number * COMMIT_BATCH)
+            driver.commit()
+    return watch.seconds
+
+
+def text_of(record: dict[str, Any]) -> str:
+    return f"{record['title']} {record['text']}"
+
+
+def over_network(asked: Asked, source: Path) -> Figures:
+    """Against the same requests by hand, as many in flight, whose answers are thrown away."""
+    with source.open() as lines:
+        texts = [text_of(json.loads(line)) for line in lines]
+    with serving(LATENCY_S) as url, database(asked.backend) as engine:
+        requests = requests_by_hand(url, texts)
+        provider = OpenAIProvider(dimensions=DIMENSIONS, api_key="none", base_url=url)
+        SearchEngine(engine, provider).index_record("Record", "first", "The index is of this model.")
+        took = {}
+        for size in (SLICE, COMMIT_BATCH):
+            SearchEngine(engine, provider).clear_cache()
+            inserting = ("data", "insert", f"Batch{size}", "--from-file", str(source), "--batch-size", str(size))
+            with patch.dict(os.environ, OPENAI_API_KEY="none"):
+                output, _, _ = run_command("-d", address(engine), "--json", *inserting)
+            took[size] = json.loads(output)["seconds"]
+    ideal = -(-len(texts) // SLICE) * LATENCY_S / IN_FLIGHT
+    return {
+        "request_ms": 1000 * LATENCY_S,
+        "in_flight": IN_FLIGHT,
+        "waiting_s": round(ideal, 2),
+        "requests_by_hand_s": round(requests, 2),
+        **{f"batch_{size}_s": seconds for size, seconds in took.items()},
+        **{f"batch_{size}_to_requests": round(seconds / requests, 2) for size, seconds in took.items()},
+    }
+
+
+def requests_by_hand(url: str, texts: Sequence[str]) -> float:
+    import openai
+
+    client = openai.OpenAI(api_key="none", base_url=url)
+
+    def ask(part: list[str]) -> int:
+        answer = client.embeddings.create(
+            input=part, model="text-embedding-3-small", dimensions=DIMENSIONS, encoding_format="base64"
+        )
+        return len(answer.data)
+
+    ask(["warm up the connection"])
+    with stopwatch() as watch, ThreadPoolExecutor(IN_FLIGHT) as pool:
+        assert sum(pool.map(ask, parts(texts, SLICE))) == len(texts)
+    return watch.seconds
+
+
+def write_path(asked: Asked) -> Figures:
+    """`index_records_batch` with vectors at hand; the run's latencies are those of a loop of single calls."""
+    texts = passages(asked.rows, asked.seed)
+    provider = AtHand(texts, asked.seed)
     records = [("Record", str(n), text) for n, text in enumerate(texts)]
-    by_hand = [hand_written(folder / f"hand{n}.db", texts, provider) for n in range(TRIES)]
-    batch = [index_batch(folder / f"batch{n}.db", records, provider) for n in range(TRIES)]
-    loop = index_loop(folder / "loop.db", records[:LOOP_ROWS], provider) / LOOP_ROWS * rows
-    return line(
-        "index_records_batch",
-        rows=rows,
-        seed=seed,
-        seconds=round(min(batch), 2),
-        rows_per_second=round(rows / min(batch)),
-        hand_written_seconds=round(min(by_hand), 2),
-        rate_to_hand_written=round(min(by_hand) / min(batch), 2),
-        loop_seconds=round(loop, 1),
-        times_the_loop=round(loop / min(batch), 1),
-    )
+    hand, batch = [], []
+    for _ in range(TRIES):
+        hand.append(hand_written(asked.backend, texts, provider))
+        batch.append(indexed(asked.backend, records, provider))
+    loop = looped(asked.backend, records[:LOOP_ROWS], provider)
+    per_record = sum(loop) / len(loop) / 1000
+    return {
+        **latencies(loop),
+        "index_records_batch": {
+            "seconds": round(min(batch), 2),
+            "rows_per_second": round(asked.rows / min(batch)),
+            "by_hand_seconds": round(min(hand), 2),
+            "times_by_hand": round(min(batch) / min(hand), 2),
+            "times_the_loop": round(per_record * asked.rows / min(batch), 1),
+        },
+        **({"with_hnsw": with_hnsw(records, provider)} if asked.backend == POSTGRESQL else {}),
+        "batch_sizes": {str(size): by_size(asked.backend, size, records, provider) for size in BATCH_SIZES},
+    }
 
 
-def hand_written(path: Path, texts: Sequence[str], provider: AtHand) -> float:
-    with stopwatch() as watch:
-        connection = sqlite3.connect(path)
-        connection.execute("PRAGMA journal_mode = wal")
-        connection.executescript(BY_HAND)
-        with connection:
-            write_by_hand(connection, texts, provider)
-        connection.close()
+def hand_written(backend: str, texts: Sequence[str], provider: AtHand, *, with_hnsw: bool = False) -> float:
+    with database(backend) as engine:
+        hand = Hand(engine)
+        hand.make_tables(with_hnsw=with_hnsw)
+        with hand.connection() as driver, stopwatch() as watch:
+            hand.write(driver, texts, provider.matrix)
+            driver.commit()
     return watch.seconds
 
 
-def write_by_hand(connection: sqlite3.Connection, texts: Sequence[str], provider: AtHand) -> None:
-    now = "2026-01-01T00:00:00.000000+00:00"
-    blobs = [provider.vectors[text].tobytes() for text in texts]
-    connection.executemany(UPSERT_BY_HAND, ((n, str(n), text, f"{n:032x}", now, now) for n, text in enumerate(texts)))
-    connection.executemany("INSERT INTO search_fts (rowid, terms) VALUES (?, ?)", enumerate(texts))
-    connection.executemany(
-        "INSERT INTO embedding VALUES (?, 0, ?, ?, ?)", ((n, f"{n:032x}", blob, now) for n, blob in enumerate(blobs))
-    )
-
-
-def index_batch(path: Path, records: Sequence[tuple[str, str, str]], provider: AtHand) -> float:
-    engine = create_engine(f"sqlite:///{path}")
-    with stopwatch() as watch:
-        SearchEngine(engine, provider).index_records_batch(records)
-    engine.dispose()
+def indexed(backend: str, records: Sequence[tuple[str, str, str]], provider: AtHand) -> float:
+    with database(backend) as engine:
+        search = SearchEngine(engine, provider)
+        with stopwatch() as watch:
+            search.index_records_batch(records)
     return watch.seconds
 
 
-def index_loop(path: Path, records: Sequence[tuple[str, str, str]], provider: AtHand) -> float:
-    engine = create_engine(f"sqlite:///{path}")
-    search = SearchEngine(engine, provider)
-    with stopwatch() as watch:
-        for entity, id_, text in records:
-            search.index_record(entity, id_, text)
-    engine.dispose()
-    return watch.seconds
+def looped(backend: str, records: Sequence[tuple[str, str, str]], provider: AtHand) -> list[float]:
+    """Milliseconds a call."""
+    took = []
+    with database(backend) as engine:
+        search = SearchEngine(engine, provider)
+        for record in records:
+            with stopwatch() as watch:
+                search.index_record(*record)
+            took.append(1000 * watch.seconds)
+    return took
 
 
-POSTGRESQL_BY_HAND = """
-    DROP TABLE IF EXISTS hand_search, hand_embedding;
-    CREATE TABLE hand_search (
-      entity_name text COLLATE "C" NOT NULL, record_id text COLLATE "C" NOT NULL, content text NOT NULL,
-      terms tsvector GENERATED ALWAYS AS (to_tsvector('english', content)) STORED, n_terms integer NOT NULL,
-      content_hash text NOT NULL, created_at timestamptz NOT NULL, updated_at timestamptz NOT NULL,
-      PRIMARY KEY (entity_name, record_id)
-    );
-    CREATE INDEX ON hand_search USING gin (terms);
-    CREATE TABLE hand_embedding (
-      entity_name text COLLATE "C" NOT NULL, record_id text COLLATE "C" NOT NULL, passage integer NOT NULL,
-      content_hash text NOT NULL, embedding vector(256), reason text, message text, attempts integer NOT NULL,
-      updated_at timestamptz NOT NULL, PRIMARY KEY (entity_name, record_id, passage)
-    );
-"""
-SEARCH_COLUMNS = "entity_name, record_id, content, n_terms, content_hash, created_at, updated_at"
-SEARCH_TYPES = ("text", "text", "text", "int4", "text", "timestamptz", "timestamptz")
-EMBEDDING_COLUMNS = "entity_name, record_id, passage, content_hash, embedding, attempts, updated_at"
-EMBEDDING_TYPES = ("text", "text", "int4", "text", "vector", "int4", "timestamptz")
-HNSW = "CREATE INDEX ON {table} USING hnsw (embedding vector_ip_ops) WITH (m = 16, ef_construction = 64)"
-
-
-def postgresql_write_path(rows: int, seed: int) -> Iterator[str]:
-    texts = passages(rows, seed)
-    provider = AtHand(texts, seed)
-    records = [("Record", str(n), text) for n, text in enumerate(texts)]
-    with postgresql() as engine:
-        for with_hnsw, tries in ((False, TRIES), (True, 1)):
-            by_hand, batch = [], []
-            for _ in range(tries):
-                by_hand.append(hand_written_rows(engine, texts, provider, with_hnsw=with_hnsw))
-                batch.append(index_into(engine, records, provider, with_hnsw=with_hnsw))
-            yield line(
-                "index_records_batch, PostgreSQL",
-                rows=rows,
-                seed=seed,
-                hnsw=with_hnsw,
-                seconds=round(min(batch), 2),
-                rows_per_second=round(rows / min(batch)),
-                hand_written_seconds=round(min(by_hand), 2),
-                rate_to_hand_written=round(min(by_hand) / min(batch), 2),
-            )
-
-
-def hand_written_rows(engine: Engine, texts: Sequence[str], provider: AtHand, *, with_hnsw: bool) -> float:
-    """Binary COPY as pgvector's README has it; multi-row inserts of 1,000 where the index is there."""
-    with engine.begin() as connection:
-        connection.exec_driver_sql(POSTGRESQL_BY_HAND)
-        if with_hnsw:
-            connection.exec_driver_sql(HNSW.format(table="hand_embedding"))
-    with engine.connect() as connection, stopwatch() as watch:
-        driver: Any = connection.connection.driver_connection
-        write_rows_by_hand(driver, texts, provider, with_hnsw=with_hnsw)
-        driver.commit()
-    return watch.seconds
-
-
-def write_rows_by_hand(driver: Any, texts: Sequence[str], provider: AtHand, *, with_hnsw: bool = False) -> None:
-    register_vector(driver)
-    now = datetime.now(UTC)
-    rows = [("Record", str(n), text, 35, f"{n:032x}", now, now) for n, text in enumerate(texts)]
-    embeddings = [("Record", str(n), 0, f"{n:032x}", provider.vectors[text], 1, now) for n, text in enumerate(texts)]
-    with driver.cursor() as cursor:
-        if with_hnsw:
-            insert_rows(cursor, "hand_search", SEARCH_COLUMNS, rows)
-            insert_rows(cursor, "hand_embedding", EMBEDDING_COLUMNS, embeddings)
-        else:
-            copy_rows(cursor, "hand_search", SEARCH_COLUMNS, SEARCH_TYPES, rows)
-            copy_rows(cursor, "hand_embedding", EMBEDDING_COLUMNS, EMBEDDING_TYPES, embeddings)
-
-
-def copy_rows(cursor: Any, table: str, columns: str, types: Sequence[str], rows: Sequence[Any]) -> None:
-    with cursor.copy(f"COPY {table} ({columns}) FROM STDIN WITH (FORMAT BINARY)") as copy:
-        copy.set_types(types)
-        for row in rows:
-            copy.write_row(row)
-
-
-def insert_rows(cursor: Any, table: str, columns: str, rows: Sequence[Any]) -> None:
-    places = "(" + ", ".join(["%s"] * len(rows[0])) + ")"
-    for start in range(0, len(rows), 1_000):
-        part = rows[start : start + 1_000]
-        statement = f"INSERT INTO {table} ({columns}) VALUES {', '.join([places] * len(part))}"
-        cursor.execute(statement, [value for row in part for value in row])
-
-
-def index_into(engine: Engine, records: Sequence[tuple[str, str, str]], provider: AtHand, *, with_hnsw: bool) -> float:
-    with engine.begin() as connection:
-        connection.exec_driver_sql("DROP SCHEMA IF EXISTS ours CASCADE")
-    search = SearchEngine(engine, provider, schema="ours")
-    if with_hnsw:
-        search.index_record("Other", "1", records[0][2])
+def with_hnsw(records: Sequence[tuple[str, str, str]], provider: AtHand) -> Figures:
+    """The vector index there from the start, on both sides."""
+    texts = [text for _, _, text in records]
+    by_hand = hand_written(POSTGRESQL, texts, provider, with_hnsw=True)
+    with database(POSTGRESQL) as engine:
+        search = SearchEngine(engine, provider)
+        search.index_record("Other", "1", texts[0])
         with engine.begin() as connection:
-            connection.exec_driver_sql(HNSW.format(table="ours.kdb_embedding_g1"))
-    with stopwatch() as watch:
-        search.index_records_batch(records)
-    return watch.seconds
+            connection.exec_driver_sql(HNSW.format(table="kdb_embedding_g1"))
+        with stopwatch() as watch:
+            search.index_records_batch(records)
+    return {
+        "seconds": round(watch.seconds, 2),
+        "by_hand_seconds": round(by_hand, 2),
+        "times_by_hand": round(watch.seconds / by_hand, 2),
+    }
+
+
+def by_size(backend: str, size: int, records: Sequence[tuple[str, str, str]], provider: AtHand) -> Figures:
+    """Records a second where each call, or hand-written transaction, has so many."""
+    some = records[: ROWS_A_BATCH_SIZE.get(size, len(records))]
+    with database(backend) as engine:
+        search = SearchEngine(engine, provider)
+        with stopwatch() as ours:
+            for part in parts(some, size):
+                search.index_records_batch(part)
+    with database(backend) as engine:
+        hand = Hand(engine)
+        hand.make_tables()
+        with hand.connection() as driver, stopwatch() as theirs:
+            for start in range(0, len(some), size):
+                texts = [text for _, _, text in some[start : start + size]]
+                hand.write(driver, texts, provider.matrix[start : start + size], start)
+                driver.commit()
+    return {
+        "rows_per_second": round(len(some) / ours.seconds),
+        "by_hand_rows_per_second": round(len(some) / theirs.seconds),
+    }

@@ -1,133 +1,120 @@
-"""How well hits are ranked: nDCG@10, linear gain, on judged collections in BEIR layout."""
+"""How well hits are ranked: nDCG@10, linear gain, on judged collections in BEIR layout, by `kameleon.evaluation`."""
 
 import gzip
 import json
 import re
 import sqlite3
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
-from sqlalchemy import Engine
-
-from kameleon import SearchEngine, create_engine
+from kameleon import SearchEngine
 from kameleon.embeddings import EmbeddingProvider, StaticProvider
+from kameleon.evaluation import Evaluation, evaluate, read_qrels, read_queries
 from kameleon.metrics import ndcg
 from kameleon.search.bm25 import STOP_WORDS
 
 from .corpus import MINILM, SHARED
-from .database import postgresql
-from .report import line
+from .database import SQLITE, database
+from .report import Asked, Figures, latencies, stopwatch
 
-COMPARED = ("npl", "cisi")
 COLLECTIONS = (
     *("medline", "cisi", "npl", "liveqa_med", "xquad_en", "esci_us150"),
     *("xquad_zh", "xquad_hi", "xquad_de"),
 )
-WAYS: dict[str, dict[str, Any]] = {
-    "keyword": {"mode": "keyword"},
-    "vector": {"mode": "vector"},
-    "hybrid": {},
-    "rrf": {"fusion": "rrf", "weight": 0.5},
-}
+# Its passages take MiniLM half an hour on two cores.
+TOO_LONG = ("esci_us150",)
+
+Documents = list[tuple[str, str, str]]
+Queries = Mapping[str, str]
+Relevance = Mapping[str, Mapping[str, float]]
 
 
-def run(rows: int, seed: int) -> Iterator[str]:
-    for name in COLLECTIONS:
-        folder = SHARED / "data" / "ir" / name
-        if folder.is_dir():
-            yield from collection(name, folder)
-    with postgresql() as engine:
-        for name in COMPARED:
+def run(asked: Asked) -> Figures:
+    """The run's own figures are those of asking hybrid queries, one after the other, of the bundled model."""
+    took: list[float] = []
+    rows = 0
+    figures = {}
+    with stopwatch() as watch:
+        for name in COLLECTIONS:
             folder = SHARED / "data" / "ir" / name
             if folder.is_dir():
-                yield agreement(name, folder, engine)
+                documents, queries, relevance = read(folder)
+                rows += len(documents)
+                figures[name] = collection(asked.backend, name, documents, queries, relevance, took)
+    if not figures:
+        return {"skipped": "the collections are not beside the project"}
+    hybrid = [figures[name]["static"]["weighted"] for name in figures]
+    return {
+        "rows": rows,
+        "seconds": round(watch.seconds, 1),
+        **latencies(took),
+        "mean_ndcg_at_10": round(mean(hybrid), 4),
+        "collections": figures,
+    }
 
 
-def agreement(name: str, folder: Path, engine: Engine) -> str:
-    """How much of SQLite's first ten by keyword are PostgreSQL's, and how well those are ranked."""
-    documents, queries, relevance = read(folder)
-    here, there = SearchEngine(create_engine("sqlite://")), SearchEngine(engine, schema=f"{name}_agreement")
-    ranked: dict[str, list[list[str]]] = {query: [] for query in queries}
-    for search in (here, there):
-        search.index_records_batch(documents)
-        for query, asked in queries.items():
-            ranked[query].append([hit.id for hit in search.search(asked, mode="keyword")])
-    with engine.begin() as connection:
-        connection.exec_driver_sql(f"DROP SCHEMA {name}_agreement CASCADE")
-    return line(
-        "agreement",
-        collection=name,
-        queries=len(queries),
-        overlap_of_ten=round(mean(len({*a} & {*b}) / len(a) for a, b in ranked.values() if a), 4),
-        keyword_on_postgresql=round(mean(ndcg(ranked[query][1], gains) for query, gains in relevance.items()), 4),
-    )
-
-
-def read(folder: Path) -> tuple[list[tuple[str, str, str]], dict[str, str], dict[str, dict[str, int]]]:
-    """Records, queries by id, and relevance."""
+def read(folder: Path) -> tuple[Documents, Queries, Relevance]:
     with gzip.open(folder / "corpus.jsonl.gz", "rt", encoding="utf-8") as lines:
         found = [json.loads(text) for text in lines]
     documents = [("D", one["_id"], f"{one.get('title') or ''} {one['text']}") for one in found]
     with (folder / "queries.jsonl").open(encoding="utf-8") as lines:
-        queries = {query["_id"]: query["text"] for query in map(json.loads, lines)}
-    judged = judgements(folder / "qrels.tsv")
-    return documents, queries, {query: gains for query, gains in judged.items() if query in queries}
+        queries = read_queries(lines)
+    with (folder / "qrels.tsv").open(encoding="utf-8") as lines:
+        return documents, queries, read_qrels(lines)
 
 
-def collection(name: str, folder: Path) -> Iterator[str]:
-    documents, queries, relevance = read(folder)
-    shape = {"collection": name, "rows": len(documents), "queries": len(relevance)}
-    for provider in providers():
-        engine = create_engine("sqlite://")
-        search = SearchEngine(engine, provider)
-        search.index_records_batch(documents)
-        found: dict[str, list[float]] = {way: [] for way in WAYS}
-        for query, gains in relevance.items():
-            for way, options in WAYS.items():
-                found[way].append(ndcg([hit.id for hit in search.search(queries[query], **options)], gains))
-        engine.dispose()
-        figures = {way: round(mean(values), 4) for way, values in found.items()}
-        yield line("quality", **shape, model=provider.model_name, weight=provider.vector_weight, **figures)
-    yield line("reference", **shape, **reference(documents, queries, relevance))
+def collection(
+    backend: str, name: str, documents: Documents, queries: Queries, relevance: Relevance, took: list[float]
+) -> dict[str, dict[str, float]]:
+    """Of each model the legs, the ways of fusing them and, by weight, the weighted one; and who else there is.
+
+    `took` gets milliseconds of searches.
+    """
+    figures = {}
+    for model, provider in providers(backend, name):
+        with database(backend) as engine:
+            search = SearchEngine(engine, provider)
+            search.index_records_batch(documents)
+            search.index_vectors()
+            figures[model] = told(evaluate(search, queries, relevance))
+            if model == "static":
+                for query in queries.values():
+                    with stopwatch() as watch:
+                        search.search(query)
+                    took.append(1000 * watch.seconds)
+    figures["any_word"] = any_word(documents, queries, relevance)
+    return figures
 
 
-def providers() -> Iterator[EmbeddingProvider]:
-    yield StaticProvider()
-    if MINILM.is_dir():
+def told(found: Evaluation) -> dict[str, float]:
+    by_weight = {f"weight_{weight:g}": round(value, 4) for weight, value in (found.curve or {}).items()}
+    return {name: round(figures.ndcg, 4) for name, figures in found.figures.items()} | by_weight
+
+
+def providers(backend: str, name: str) -> Iterator[tuple[str, EmbeddingProvider]]:
+    """Another model's embeddings do not depend on the database, so it is asked on one."""
+    yield "static", StaticProvider()
+    if backend == SQLITE and MINILM.is_dir() and name not in TOO_LONG:
         from kameleon.embeddings.fastembed import FastEmbedProvider
 
-        yield FastEmbedProvider(str(MINILM))
+        yield "minilm", FastEmbedProvider(str(MINILM))
 
 
-def reference(
-    documents: list[tuple[str, str, str]], queries: Mapping[str, str], relevance: Mapping[str, Mapping[str, float]]
-) -> dict[str, float]:
+def any_word(documents: Documents, queries: Queries, relevance: Relevance) -> dict[str, float]:
     """FTS5's own ranking of every record that holds any word of a query, with stop words and without."""
     plain = sqlite3.connect(":memory:")
     plain.execute("CREATE VIRTUAL TABLE f USING fts5(id UNINDEXED, text, tokenize = 'porter unicode61')")
     plain.executemany("INSERT INTO f VALUES (?, ?)", [(id_, text) for _, id_, text in documents])
     figures = {}
-    for name, left_out in (("any_word", frozenset[str]()), ("any_word_without_stop_words", STOP_WORDS)):
+    for name, left_out in (("with_stop_words", frozenset[str]()), ("without_stop_words", STOP_WORDS)):
         found = []
-        for query, gains in relevance.items():
+        for query in queries.keys() & relevance.keys():
             words = list(dict.fromkeys(re.findall(r"\w+", queries[query].lower())))
             words = [word for word in words if word not in left_out] or words
             match = " OR ".join(f'"{word}"' for word in words)
             rows = plain.execute("SELECT id FROM f WHERE f MATCH ? ORDER BY bm25(f), id LIMIT 10", (match,))
-            found.append(ndcg([row[0] for row in rows] if words else [], gains))
+            found.append(ndcg([row[0] for row in rows] if words else [], relevance[query]))
         figures[name] = round(mean(found), 4)
     plain.close()
     return figures
-
-
-def judgements(path: Path) -> Mapping[str, dict[str, int]]:
-    """query -> document -> gain, from lines that end in document and gain."""
-    found: dict[str, dict[str, int]] = defaultdict(dict)
-    for text in path.read_text("utf-8").splitlines():
-        query, *_, document, gain = text.split()
-        if gain.lstrip("-").isdigit():
-            found[query][document] = int(gain)
-    return found

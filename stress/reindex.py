@@ -8,11 +8,10 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,8 @@ from kameleon.search.tables import parts
 from tests.small_model import small_model
 
 from .corpus import MINILM, passages
-from .database import postgresql
-from .report import line, stopwatch
+from .database import POSTGRESQL, address, database
+from .report import Asked, Figures, stopwatch
 
 Row = tuple[int, str, str]
 
@@ -65,45 +64,30 @@ POSTGRESQL_INSERT = "INSERT INTO hand_embedding VALUES {rows}"
 POSTGRESQL_ROW = "('Record', %s, 0, %s, CAST(%s AS vector), NULL, NULL, 1, %s)"
 
 
-def run(rows: int, seed: int) -> Iterator[str]:
-    for name, engine, search in indexes(rows, seed):
-        yield from timed(name, engine, search, StaticProvider(), passages(rows, seed), seed)
-        if engine.dialect.name == "postgresql":
-            yield vector_index(search, rows)
-        yield remembered(name, engine, search, rows, seed)
-    yield from run_transformer(seed)
-
-
-def run_transformer(seed: int) -> Iterator[str]:
-    """With a model that takes as long as models do."""
+def run(asked: Asked) -> Figures:
+    """From a small model's embeddings to the bundled one's; the run's own figures are those of 128 records a batch. A
+    transformer's, which takes as long as models do, are apart."""
+    texts = passages(asked.rows, asked.seed)
+    with index(asked.backend, texts) as search:
+        figures = dict(timed(search, StaticProvider(), texts))
+        if asked.backend == POSTGRESQL:
+            figures["vector_index_s"] = vector_index_s(search)
+        figures["memory"] = remembered(search)
     if MINILM.is_dir():
-        for name, engine, search in indexes(ROWS_OF_A_TRANSFORMER, seed):
-            texts = passages(ROWS_OF_A_TRANSFORMER, seed)
-            yield from timed(name, engine, search, FastEmbedProvider(str(MINILM)), texts, seed, tries=1)
+        texts = texts[:ROWS_OF_A_TRANSFORMER]
+        with index(asked.backend, texts) as search:
+            figures["minilm"] = timed(search, FastEmbedProvider(str(MINILM)), texts, tries=1)
+    return figures
 
 
-def run_memory(rows: int, seed: int) -> Iterator[str]:
-    for name, engine, search in indexes(rows, seed):
-        yield remembered(name, engine, search, rows, seed)
-
-
-def indexes(rows: int, seed: int) -> Iterator[tuple[str, Engine, SearchEngine]]:
-    """On each database an index that a small model embedded; it is moved to the bundled one."""
-    with tempfile.TemporaryDirectory() as folder:
-        small = StaticProvider(small_model(Path(folder), 64))
-        engine = create_engine(f"sqlite:///{Path(folder) / 'reindex.db'}")
-        yield "SQLite", engine, indexed(engine, small, rows, seed)
-        engine.dispose()
-        with postgresql() as engine:
-            yield "PostgreSQL", engine, indexed(engine, small, rows, seed)
-
-
-def indexed(engine: Engine, small: StaticProvider, rows: int, seed: int) -> SearchEngine:
-    search = SearchEngine(engine, small)
-    texts = enumerate(passages(rows, seed))
-    while records := [("Record", record_id(n), text) for n, text in islice(texts, ROWS_A_CALL)]:
-        search.index_records_batch(records)
-    return search
+@contextmanager
+def index(backend: str, texts: Sequence[str]) -> Iterator[SearchEngine]:
+    """Embedded by a small model."""
+    with tempfile.TemporaryDirectory() as folder, database(backend) as engine:
+        search = SearchEngine(engine, StaticProvider(small_model(Path(folder), 64)))
+        for part in parts([*enumerate(texts)], ROWS_A_CALL):
+            search.index_records_batch([("Record", record_id(n), text) for n, text in part])
+        yield search
 
 
 def record_id(n: int) -> str:
@@ -135,32 +119,24 @@ class Best:
 
 
 def timed(
-    name: str,
-    engine: Engine,
-    search: SearchEngine,
-    provider: EmbeddingProvider,
-    texts: Sequence[str],
-    seed: int,
-    tries: int = TRIES,
-) -> Iterator[str]:
+    search: SearchEngine, provider: EmbeddingProvider, texts: Sequence[str], tries: int = TRIES
+) -> Mapping[str, Any]:
     service = EmbeddingService(provider)
     service.embed_batch(texts[:10])
+    found: dict[str, Any] = {"rows": len(texts)}
     for batch_size in BATCH_SIZES:
         ours, by_hand = Best(), Best()
         for _ in range(tries):
-            by_hand.take(*embed_by_hand(engine, service, texts, batch_size))
+            by_hand.take(*embed_by_hand(search.engine, service, texts, batch_size))
             ours.take(*reindex(search, provider, batch_size))
-        yield line(
-            f"reindex, {name}",
-            model=provider.model_name,
-            rows=len(texts),
-            seed=seed,
-            batch_size=batch_size,
+        figures = {
             **ours.figures(""),
-            rows_per_second=round(len(texts) / ours.seconds),
+            "rows_per_second": round(len(texts) / ours.seconds),
             **by_hand.figures("by_hand_"),
-            times_by_hand=round(ours.seconds / by_hand.seconds, 3),
-        )
+            "times_by_hand": round(ours.seconds / by_hand.seconds, 3),
+        }
+        found |= figures if batch_size == BATCH_SIZES[0] else {f"batch_{batch_size}": figures}
+    return found
 
 
 def reindex(search: SearchEngine, provider: EmbeddingProvider, batch_size: int) -> tuple[float, float, float]:
@@ -216,27 +192,24 @@ def insert_into_postgresql(connection: Connection, part: Sequence[Row], made: Se
     connection.exec_driver_sql(statement, tuple(values))
 
 
-def vector_index(search: SearchEngine, rows: int) -> str:
+def vector_index_s(search: SearchEngine) -> float:
     """Over the bundled model's embeddings; then the index is as it was before."""
     with without_vector_index(search):
         search.reindex(provider=StaticProvider())
     with stopwatch() as watch:
-        is_built = search.index_vectors()
+        search.index_vectors()
     search.reindexing.rollback()
     search.reindexing.prune()
-    dimensions = StaticProvider().dimensions
-    seconds = round(watch.seconds, 1)
-    return line("reindex: vector index, PostgreSQL", rows=rows, dimensions=dimensions, built=is_built, seconds=seconds)
+    return round(watch.seconds, 1)
 
 
-def remembered(name: str, engine: Engine, search: SearchEngine, rows: int, seed: int) -> str:
+def remembered(search: SearchEngine) -> Any:
     """In a process of its own, which has not made the index."""
-    url = engine.url.render_as_string(hide_password=False)
-    command = [sys.executable, "-m", "stress.reindex", url, str(BATCH_SIZES[0])]
+    command = [sys.executable, "-m", "stress.reindex", address(search.engine), str(BATCH_SIZES[0])]
     said = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
     search.reindexing.rollback()
     search.reindexing.prune()
-    return line(f"reindex: memory, {name}", rows=rows, seed=seed, batch_size=BATCH_SIZES[0], **json.loads(said))
+    return json.loads(said)
 
 
 def main(url: str, batch_size: str) -> None:

@@ -27,7 +27,7 @@ Figures = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What the command's options say; `seconds` bounds runs that last as long as is asked, `rounds` those that count."""
+    """What the command's options say; `seconds` bounds runs that last as long as asked, `rounds` those that count."""
 
     backend: str
     rows: int

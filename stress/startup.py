@@ -1,31 +1,28 @@
 """How long the command takes to answer from a standing start."""
 
-import json
 import statistics
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-from .corpus import passages
-from .report import line, run_command
+from .corpus import documents, write_lines
+from .database import address, database
+from .report import Asked, Figures, run_command
 
 TRIES = 7
 
 
-def run(rows: int, seed: int) -> Iterator[str]:
-    with tempfile.TemporaryDirectory() as folder:
-        url = f"sqlite:///{Path(folder) / 'start.db'}"
+def run(asked: Asked) -> Figures:
+    with tempfile.TemporaryDirectory() as folder, database(asked.backend) as engine:
         source = Path(folder) / "records.jsonl"
-        texts = passages(rows, seed)
-        source.write_text("".join(json.dumps({"id": str(n), "say": text}) + "\n" for n, text in enumerate(texts)))
+        write_lines(source, documents(asked.rows, asked.seed))
+        url = address(engine)
         run_command("-d", url, "data", "insert", "Record", "--from-file", str(source), "--batch-size", "1000")
-        yield line(
-            "startup",
-            rows=rows,
-            help_seconds=median("--help"),
-            keyword_search_seconds=median("-d", url, "search", "love story", "--mode", "keyword"),
-            hybrid_search_seconds=median("-d", url, "search", "love story"),
-        )
+        return {
+            "rows": asked.rows,
+            "help_s": median("--help"),
+            "keyword_search_s": median("-d", url, "search", "love story", "--mode", "keyword"),
+            "hybrid_search_s": median("-d", url, "search", "love story"),
+        }
 
 
 def median(*arguments: str) -> float:

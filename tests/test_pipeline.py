@@ -82,7 +82,7 @@ def test_what_fails_is_raised_in_its_turn(is_reading: bool) -> None:
             raise LookupError("preparing")
         return number
 
-    found = []
+    found: list[int] = []
     with pytest.raises(LookupError, match="input" if is_reading else "preparing"):
         found.extend(one for one, _ in prepared(batches(), prepare, 2))
     while threads():
