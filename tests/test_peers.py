@@ -1,0 +1,77 @@
+"""The run that sets other systems beside kameleon: how it judges answers, and that ours and SQL by hand work in it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stress import peers
+from stress.peers import judging, showing
+from stress.peers.scripts.by_hand_peer import OnSQLite
+from stress.peers.scripts.given import WARM, Peer, measure, read
+from stress.peers.scripts.ours_peer import Ours
+
+FIGURES = {
+    "version": "1.0",
+    "mode": "hybrid",
+    "vector_index": "exact",
+    "ingest_seconds": 2.0,
+    "hybrid_p50_ms": 3.0,
+    "hybrid_p95_ms": 4.0,
+    "disk_mb": 5,
+    "peak_mb": 6,
+}
+
+
+def test_recall_is_the_share_of_the_ten_nearest_and_a_tie_counts_as_either() -> None:
+    scores = np.array([1.0] * 9 + [0.5, 0.5] + [0.1] * 5)
+    assert judging.recall(scores, [str(n) for n in range(10)]) == 1.0
+    assert judging.recall(scores, [*map(str, range(9)), "10"]) == 1.0
+    assert judging.recall(scores, [*map(str, range(8)), "15", "15"]) == 0.8
+    assert judging.recall(scores, ["0"] * 10) == 0.1
+
+
+def test_a_source_is_found_by_its_words_among_the_first_ten() -> None:
+    texts = ["a", "b", "a", *map(str, range(10))]
+    assert judging.is_found(texts, 0, ["1", "2"])
+    assert not judging.is_found(texts, 0, ["1"])
+    assert not judging.is_found(texts, 0, [*map(str, range(3, 13)), "0"])
+
+
+def test_a_table_sets_each_peer_beside_ours_and_says_what_failed() -> None:
+    judged = {**FIGURES, "recall_at_10": 1.0, "found_at_10": 0.5}
+    slow = {**judged, "mode": "vector", "why": "no words", "ingest_seconds": 5.0, "hybrid_p95_ms": 6.0}
+    figures = judging.compared({"ours": judged, "chroma": slow, "lance": {"failed": "no such wheel"}})
+    said = {"backend": "sqlite", "rows": 30_000, "queries": 200, "peers": figures}
+    assert showing.table(said).splitlines()[4:] == [
+        "| kameleon | 1.0 | exact | 2 (1) | 3 | 4 (1) | 1.000 | 0.500 | 5 | 6 |",
+        "| Chroma | 1.0 | exact | 5 (2.5) | 3 (vector only) | 6 (1.5) (vector only) | 1.000 | 0.500 | 5 | 6 |",
+        "| LanceDB | failed: no such wheel |  |  |  |  |  |  |  |  |",
+        "",
+        "Chroma: no words.",
+    ]
+    drawn = showing.charts(said)
+    assert set(drawn) == set(showing.CHARTS)
+    assert ">2.5<" not in drawn["ingest"]
+    assert ">5<" in drawn["ingest"]
+    assert "LanceDB" not in drawn["ingest"]
+
+
+def test_a_peer_that_fails_is_reported_with_its_reason(tmp_path: Path) -> None:
+    assert peers.answers("nobody", "sqlite", tmp_path)["failed"].endswith("No module named scripts.nobody_peer")
+
+
+@pytest.mark.parametrize("peer", [Ours, OnSQLite])
+def test_what_runs_in_this_environment_finds_what_it_was_given(peer: type[Peer], tmp_path: Path) -> None:
+    if peer is OnSQLite:
+        pytest.importorskip("pysqlite3")
+    texts = [f"passage {n} of {'ab'[n % 2]} about matter{n}" for n in range(50)]
+    questions = [f"matter{n}" for n in range(WARM + 10)]
+    vectors, asked = peers.give(tmp_path, texts, questions)
+    store = tmp_path / "store"
+    store.mkdir()
+    said: Any = measure(peer(), read(tmp_path, store, ""))
+    judged = judging.judged(said, texts, vectors, asked[WARM:], range(WARM, WARM + 10))
+    assert (judged["recall_at_10"], judged["found_at_10"]) == (1.0, 1.0)
+    assert peers.size(store) > 0
