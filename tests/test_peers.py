@@ -55,6 +55,7 @@ def test_a_table_sets_each_peer_beside_ours_and_says_what_failed() -> None:
     assert set(drawn) == set(showing.CHARTS)
     assert 'width="184.0"' in drawn["ingest"]
     assert 'width="460.0"' in drawn["ingest"]
+    assert ">Chroma (vector)<" in drawn["ingest"]
     assert "LanceDB" not in drawn["ingest"]
 
 

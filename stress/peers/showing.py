@@ -75,10 +75,14 @@ def row(cells: list[str] | tuple[str, ...]) -> str:
 
 def charts(said: Figures) -> dict[str, str]:
     """SVG by name, of the peers that did not fail."""
-    peers = {NAMES[peer]: figures for peer, figures in said["peers"].items() if "failed" not in figures}
+    peers = {
+        NAMES[peer] + (" (vector)" if figures["mode"] == "vector" else ""): figures
+        for peer, figures in said["peers"].items()
+        if "failed" not in figures
+    }
     drawn: dict[str, str] = {}
     for chart, (title, names) in CHARTS.items() if peers else ():
-        groups = {peer: {name: figures[name] for name in names} for peer, figures in peers.items()}
+        groups = {peer: {name.replace("_", " "): figures[name] for name in names} for peer, figures in peers.items()}
         most = 1.0 if chart == "answers" else max(max(group.values()) for group in groups.values())
         drawn[chart] = bar_chart(f"{title}: {said['rows']:,} records, {said['backend']}", groups, most=most)
     return drawn
