@@ -7,10 +7,9 @@ WIDTH, LEFT, BAR, GAP, TOP = 640, 120, 14, 14, 56
 COLOURS = {"light": ("#2b6cb0", "#b7791f", "#2f855a"), "dark": ("#63b3ed", "#f6ad55", "#68d391")}
 
 
-def bar_chart(title: str, groups: Mapping[str, Mapping[str, float]], most: float = 1.0) -> str:
-    """One group of bars a name, a bar for each figure from 0 to `most`. All groups have the same figures."""
+def bar_chart(title: str, groups: Mapping[str, Mapping[str, float]]) -> str:
+    """One group of bars a name, a bar for each figure from 0 to 1. All groups have the same figures."""
     figures = list(next(iter(groups.values())))
-    number = ".3f" if most == 1 else "g"
     height = TOP + len(groups) * (len(figures) * BAR + GAP) + GAP
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" '
@@ -28,9 +27,9 @@ def bar_chart(title: str, groups: Mapping[str, Mapping[str, float]], most: float
         middle = y + len(figures) * BAR / 2 + 4
         parts.append(f'<text x="{LEFT - 8}" y="{middle:g}" text-anchor="end">{escape(name)}</text>')
         for place, value in enumerate(values.values()):
-            length = (WIDTH - LEFT - 60) * min(1.0, max(0.0, value / most))
+            length = (WIDTH - LEFT - 60) * min(1.0, max(0.0, value))
             parts.append(f'<rect class="f{place}" x="{LEFT}" y="{y}" width="{length:.1f}" height="{BAR - 2}"/>')
-            parts.append(f'<text x="{LEFT + length + 5:.1f}" y="{y + BAR - 4}" font-size="10">{value:{number}}</text>')
+            parts.append(f'<text x="{LEFT + length + 5:.1f}" y="{y + BAR - 4}" font-size="10">{value:.3f}</text>')
             y += BAR
         y += GAP
     return "\n".join([*parts, "</svg>", ""])

@@ -6,19 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .drawing import bar_charts, line_chart
+from .drawing import line_chart
+from .peers.showing import chart
 
 FIGURES = Path(__file__).parent / "figures"
 MEASURED = FIGURES / "measured.jsonl"
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
-PEERS = {
-    "ingest, s": "ingest_seconds",
-    "query, 95th percentile, ms": "hybrid_p95_ms",
-    "recall@10": "recall_at_10",
-    "disk, MB": "disk_mb",
-    "memory, MB": "peak_mb",
-}
-
 Line = Mapping[str, Any]
 
 
@@ -55,7 +48,7 @@ def pictures(lines: list[Line]) -> Iterator[tuple[str, str]]:
         "latency": latency(by_run["search"]),
         "quality": quality(by_run["quality"]),
     }
-    drawn |= {f"peers-{line['backend']}": peers(line) for line in by_run["peers"]}
+    drawn |= {f"peers-{line['backend']}": chart(line) for line in by_run["peers"]}
     yield from ((name, picture) for name, picture in drawn.items() if picture)
 
 
@@ -92,15 +85,6 @@ def quality(lines: Iterable[Line]) -> str:
                 curves[collection] = [(float(name.removeprefix("weight_")), value) for name, value in found.items()]
     title = "Quality by weight of the vector, bundled model"
     return line_chart(title, "weight", "nDCG@10", curves) if curves else ""
-
-
-def peers(line: Line) -> str:
-    measures = {
-        title: {name: found[key] for name, found in line["peers"].items() if found.get(key) is not None}
-        for title, key in PEERS.items()
-    }
-    title = f"{line['rows']:,} records, the same vectors and queries, {NAMES[line['backend']]} and peers"
-    return bar_charts(title, {title: bars for title, bars in measures.items() if bars})
 
 
 def most_rows(lines: Iterable[Line]) -> list[Line]:

@@ -151,14 +151,14 @@ def fill(store: RecordStore, texts: Sequence[str]) -> None:
 
 def questions(texts: Sequence[str], seed: int) -> list[str]:
     """Eight words in a row out of a passage."""
-    return [query for _, query in known_questions(texts, seed)]
+    return [question for _, question in questions_of(texts, seed, QUERIES)]
 
 
-def known_questions(texts: Sequence[str], seed: int) -> list[tuple[int, str]]:
+def questions_of(texts: Sequence[str], seed: int, count: int) -> list[tuple[int, str]]:
     """The same, each with the number of its passage."""
     chance = random.Random(seed)
     asked: list[tuple[int, str]] = []
-    while len(asked) < QUERIES:
+    while len(asked) < count:
         number = chance.randrange(len(texts))
         words = re.findall(r"\w+", texts[number])
         start = chance.randrange(max(1, len(words) - WORDS))

@@ -6,6 +6,7 @@ FTS5 and sqlite-vec need a driver that loads extensions: pysqlite3, which then s
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from .database import SQLITE
 
 Ask = Callable[[str], list[Any]]
 
+LEG = 100
+
 SQLITE_TABLES = """
     CREATE TABLE hand (id INTEGER PRIMARY KEY, content TEXT);
     CREATE VIRTUAL TABLE hand_fts USING fts5(content, content = 'hand', content_rowid = 'id', tokenize = 'porter');
@@ -26,7 +29,7 @@ SQLITE_TABLES = """
     INSERT INTO hand_vec (rowid, embedding) SELECT search_id, embedding FROM kdb_embedding_g1;
 """
 SQLITE_KEYWORD = "SELECT rowid FROM hand_fts WHERE hand_fts MATCH ? ORDER BY rank LIMIT 100"
-SQLITE_VECTOR = "SELECT rowid FROM hand_vec WHERE embedding MATCH ? AND k = 100 ORDER BY distance"
+SQLITE_VECTOR = "SELECT rowid FROM hand_vec WHERE embedding MATCH ? AND k = ? ORDER BY distance"
 SQLITE_CONTENT = "SELECT id, content FROM hand WHERE id IN (SELECT value FROM json_each(?))"
 POSTGRESQL_TABLES = """
     CREATE TABLE hand AS SELECT s.record_id, s.content, to_tsvector('english', s.content) AS terms, e.embedding
@@ -42,45 +45,47 @@ POSTGRESQL_KEYWORD = text("""
     FROM hand, CAST(replace(CAST(plainto_tsquery('english', :query) AS text), '&', '|') AS tsquery) AS q
     WHERE terms @@ q ORDER BY ts_rank_cd(terms, q) DESC LIMIT 100
 """)
-POSTGRESQL_VECTOR = text("SELECT record_id FROM hand ORDER BY embedding <=> CAST(:vector AS vector) LIMIT 100")
+POSTGRESQL_VECTOR = text("SELECT record_id FROM hand ORDER BY embedding <=> CAST(:vector AS vector) LIMIT :k")
 POSTGRESQL_CONTENT = text("SELECT record_id, content FROM hand WHERE record_id = ANY(:ids)")
 
 
 def by_hand(engine: Engine, provider: EmbeddingProvider) -> Ask | None:
     """How to ask tables of one's own, filled from those of the index; None where the driver loads no extensions."""
-    if engine.dialect.name == SQLITE:
-        return on_sqlite(engine, provider)
-    with engine.begin() as connection:
-        connection.exec_driver_sql(POSTGRESQL_TABLES)
-
-    def ask(query: str) -> list[Any]:
-        vector = str(np.asarray(provider.embed_query(query)).tolist())
-        with engine.connect() as connection:
-            keyword = connection.execute(POSTGRESQL_KEYWORD, {"query": query}).scalars().all()
-            nearest = connection.execute(POSTGRESQL_VECTOR, {"vector": vector}).scalars().all()
-            return list(connection.execute(POSTGRESQL_CONTENT, {"ids": best_of(keyword, nearest)}))
-
-    return ask
-
-
-def on_sqlite(engine: Engine, provider: EmbeddingProvider) -> Ask | None:
-    import sqlite_vec
-
+    if engine.dialect.name != SQLITE:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(POSTGRESQL_TABLES)
+        return partial(ask_postgresql, engine, provider)
     driver: Any = engine.raw_connection().driver_connection
     if not hasattr(driver, "enable_load_extension"):
         return None
+    load_vec(driver)
+    driver.executescript(SQLITE_TABLES.format(dimensions=provider.dimensions))
+    return partial(ask_sqlite, driver, provider)
+
+
+def load_vec(driver: Any) -> None:
+    import sqlite_vec
+
     driver.enable_load_extension(True)
     sqlite_vec.load(driver)
-    driver.executescript(SQLITE_TABLES.format(dimensions=provider.dimensions))
 
-    def ask(query: str) -> list[Any]:
-        match = " OR ".join(f'"{word}"' for word in query.split())
-        vector = np.asarray(provider.embed_query(query), "<f4").tobytes()
-        keyword = [row[0] for row in driver.execute(SQLITE_KEYWORD, (match,))]
-        nearest = [row[0] for row in driver.execute(SQLITE_VECTOR, (vector,))]
-        return list(driver.execute(SQLITE_CONTENT, (json.dumps(best_of(keyword, nearest)),)))
 
-    return ask
+def ask_sqlite(driver: Any, provider: EmbeddingProvider, query: str) -> list[Any]:
+    """(id, content)."""
+    match = " OR ".join(f'"{word}"' for word in query.split())
+    vector = np.asarray(provider.embed_query(query), "<f4").tobytes()
+    keyword = [row[0] for row in driver.execute(SQLITE_KEYWORD, (match,))]
+    nearest = [row[0] for row in driver.execute(SQLITE_VECTOR, (vector, LEG))]
+    return list(driver.execute(SQLITE_CONTENT, (json.dumps(best_of(keyword, nearest)),)))
+
+
+def ask_postgresql(engine: Engine, provider: EmbeddingProvider, query: str) -> list[Any]:
+    """(record_id, content)."""
+    vector = str(np.asarray(provider.embed_query(query)).tolist())
+    with engine.connect() as connection:
+        keyword = connection.execute(POSTGRESQL_KEYWORD, {"query": query}).scalars().all()
+        nearest = connection.execute(POSTGRESQL_VECTOR, {"vector": vector, "k": LEG}).scalars().all()
+        return list(connection.execute(POSTGRESQL_CONTENT, {"ids": best_of(keyword, nearest)}))
 
 
 def best_of(*legs: Sequence[Any]) -> list[Any]:

@@ -1,6 +1,5 @@
 """What people write by hand: FTS5 and sqlite-vec through pysqlite3, or tsvector and HNSW; fused by reciprocal ranks."""
 
-import struct
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -8,7 +7,7 @@ from typing import Any
 
 import kameleon
 from kameleon.embeddings import EmbeddingProvider
-from stress import search, search_sqlite
+from stress.search_by_hand import POSTGRESQL_VECTOR, SQLITE_VECTOR, ask_postgresql, ask_sqlite, load_vec
 
 from .given import LIMIT, Given, Peer, Question, main
 
@@ -18,7 +17,6 @@ SQLITE = """
     CREATE VIRTUAL TABLE hand_fts USING fts5(content, content = 'hand', content_rowid = 'id', tokenize = 'porter');
     CREATE VIRTUAL TABLE hand_vec USING vec0(embedding float[{dimensions}] distance_metric=cosine);
 """
-NEAREST = "SELECT rowid FROM hand_vec WHERE embedding MATCH ? AND k = ? ORDER BY distance"
 POSTGRESQL = """
     CREATE TABLE hand (
       record_id text PRIMARY KEY, content text NOT NULL, embedding vector({dimensions}) NOT NULL,
@@ -47,12 +45,10 @@ class AtHand(EmbeddingProvider):
 class OnSQLite(Peer):
     def fill(self, given: Given) -> None:
         import pysqlite3
-        import sqlite_vec
 
         self.provider = AtHand(given)
         self.driver: Any = pysqlite3.connect(given.store / "hand.db")
-        self.driver.enable_load_extension(True)
-        sqlite_vec.load(self.driver)
+        load_vec(self.driver)
         self.driver.executescript(SQLITE.format(dimensions=given.vectors.shape[1]))
         with self.driver:
             self.driver.executemany(
@@ -72,11 +68,11 @@ class OnSQLite(Peer):
         }
 
     def hybrid(self, question: Question) -> list[str]:
-        return [str(id_) for id_, _ in search_sqlite.by_hand(self.driver, self.provider, question.text)]
+        return [str(id_) for id_, _ in ask_sqlite(self.driver, self.provider, question.text)]
 
     def nearest(self, question: Question) -> list[str]:
-        vector = struct.pack(f"{len(question.vector)}f", *question.vector)
-        return [str(id_) for (id_,) in self.driver.execute(NEAREST, (vector, LIMIT))]
+        vector = question.vector.astype("<f4").tobytes()
+        return [str(id_) for (id_,) in self.driver.execute(SQLITE_VECTOR, (vector, LIMIT))]
 
     def close(self) -> None:
         self.driver.close()
@@ -108,12 +104,12 @@ class OnPostgreSQL(Peer):
         }
 
     def hybrid(self, question: Question) -> list[str]:
-        return [row.record_id for row in search.by_hand(self.engine, self.provider, question.text)]
+        return [row.record_id for row in ask_postgresql(self.engine, self.provider, question.text)]
 
     def nearest(self, question: Question) -> list[str]:
         with self.engine.connect() as connection:
             vector = str(question.vector.tolist())
-            return list(connection.scalars(search.VECTOR_BY_HAND, {"vector": vector}))[:LIMIT]
+            return list(connection.scalars(POSTGRESQL_VECTOR, {"vector": vector, "k": LIMIT}))
 
     def settle(self) -> None:
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
