@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -18,8 +17,9 @@ from statistics import quantiles
 from typing import Any
 
 from .database import POSTGRESQL, server_versions
+from .memory import peak_mb
 
-KAMELEON = Path(sys.executable).with_name("kameleon")
+ROOT = Path(__file__).parents[1]
 PACKAGES = ("kameleon", "sqlalchemy", "numpy", "psycopg", "pgvector")
 
 Figures = Mapping[str, Any]
@@ -63,11 +63,6 @@ def versions(backend: str) -> dict[str, str]:
     return found | (server_versions() if backend == POSTGRESQL else {"sqlite": sqlite3.sqlite_version})
 
 
-def peak_mb() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1024 if sys.platform != "darwin" else 1024**2))
-
-
 def latencies(milliseconds: Sequence[float]) -> dict[str, float]:
     """Percentiles of what single calls took."""
     cuts = quantiles(milliseconds, n=100, method="inclusive")
@@ -104,14 +99,12 @@ def stopwatch() -> Iterator[Stopwatch]:
     watch.seconds = time.perf_counter() - start
 
 
-def run_command(*arguments: str) -> tuple[str, float, float]:
-    """kameleon's standard output, seconds and peak memory in MB."""
-    process = subprocess.Popen([str(KAMELEON), *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert process.stdout is not None
+def run_command(*arguments: str) -> tuple[str, float, int]:
+    """What `kameleon` prints, its seconds with its start, and its peak memory in MB."""
+    command = [sys.executable, "-m", "stress.command", *arguments]
     with stopwatch() as watch:
-        output = process.stdout.read().decode()
-        _pid, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"kameleon {' '.join(arguments)}: exit {process.returncode}")
-    return output, watch.seconds, usage.ru_maxrss / 1024
+        done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    *said, peak = done.stderr.splitlines()
+    if done.returncode:
+        raise RuntimeError(f"kameleon {' '.join(arguments)}: exit {done.returncode}: {' '.join(said)}")
+    return done.stdout, watch.seconds, int(peak)

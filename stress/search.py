@@ -26,7 +26,8 @@ from kameleon.embeddings import CallableProvider, EmbeddingProvider, StaticProvi
 
 from .corpus import SHARED, passages
 from .database import POSTGRESQL, address, database
-from .report import Asked, Figures, latencies, peak_mb, stopwatch
+from .memory import peak_mb
+from .report import Asked, Figures, latencies, stopwatch
 from .search_by_hand import by_hand
 
 MINILM = SHARED / "data" / "embeddings" / "wikipedia_movies.all-MiniLM-L6-v2.f16.npy"
