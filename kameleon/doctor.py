@@ -9,8 +9,8 @@ the same transaction: from the write on another writer of the record waits, so a
 was newer, and all is begun anew.
 
 Errors are what makes an index wrong: missing, stale, orphaned, leftover, duplicate, bad-vector, wrong-generation,
-invalid-index. Warnings make it slower, incomplete or at risk: pending, no-wal, pgvector-version, unused-hnsw, and
-no-extension on PostgreSQL. Notes ask for nothing: failed, and no-extension on SQLite.
+invalid-index. Warnings make it slower, larger, incomplete or at risk: pending, unpruned, no-wal, pgvector-version,
+unused-hnsw, and no-extension on PostgreSQL. Notes ask for nothing: failed, and no-extension on SQLite.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -220,8 +220,11 @@ class Doctor:
         dropped = {g.number for g in self.search.reindexing.drop_tables().dropped} if self.fix and left else set()
         for number in sorted(left):
             message = f"kdb_embedding_g{number} is left of generation {number}, which was pruned"
-            cure = "`kameleon embeddings prune` drops it, once no transaction may be reading it"
-            yield Finding("wrong-generation", "", 1, message, cure, is_fixed=number in dropped)
+            cure = (
+                "`kameleon doctor --fix` or `kameleon embeddings prune` drops it, once no transaction may be reading it"
+            )
+            ids = (f"kdb_embedding_g{number}",)
+            yield Finding("unpruned", "", 1, message, cure, "warning", ids, is_fixed=number in dropped)
         for number in sorted(tables - pruned - {generation.number for generation in known}):
             name = f"kdb_embedding_g{number}"
             message = f"no generation is registered for the table {name}, so nobody knows whose embeddings it holds"

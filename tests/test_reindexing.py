@@ -499,8 +499,8 @@ def test_a_table_that_may_be_read_is_dropped_by_the_next_prune(
         pruned = new.reindexing.prune()
         assert ([g.number for g in pruned.waiting], pruned.dropped) == ([1], ())
         assert embeddings(pg_engine, 1) == 37
-        (finding,) = [f for f in examine(new) if f.check == "wrong-generation"]
-        assert "embeddings prune" in finding.cure
+        (finding,) = [f for f in examine(new) if f.check == "unpruned"]
+        assert (finding.severity, "embeddings prune" in finding.cure) == ("warning", True)
     assert [g.number for g in new.reindexing.prune().dropped] == [1]
     assert before.plan.generation == 1
 
@@ -575,7 +575,7 @@ def test_the_doctor_drops_every_table_that_was_left(
     with pg_engine.connect() as reader:
         reader.execute(text("SELECT count(*) FROM kdb_generation"))
         assert [g.number for g in new.reindexing.prune().waiting] == [1, 2]
-    found_left = [f for f in examine(new, fix=True) if f.check == "wrong-generation"]
+    found_left = [f for f in examine(new, fix=True) if f.check == "unpruned"]
     assert [f.is_fixed for f in found_left] == [True, True]
     with new.reading() as connection:
         assert new.store.embedding_tables(connection) == {3}
