@@ -39,6 +39,7 @@ FLOORS = [
         "search.postgresql_sql",
         "search.postgresql_errors",
         "search.postgresql_where",
+        "search.sqlite_errors",
         "search.sqlite_where",
         "search.sqlite_triggers",
         "search.postgresql_triggers",

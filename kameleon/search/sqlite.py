@@ -22,12 +22,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from ..content import CJK_RUN, analyze, lost_terms
-from ..errors import DatabaseLocked, InvalidInput, KameleonError, SchemaMissing, StorageError
+from ..errors import InvalidInput, KameleonError, StorageError
 from ..values import Failure, Generation, IndexStatus, Ref
 from . import claims, fts5, sqlite_health, sqlite_triggers
 from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, times_weight, upper_bound, weight
 from .filters import Filter, bind, condition
 from .spelling import LAST
+from .sqlite_errors import storage_error
 from .sqlite_where import comparison, holding, indexed_path, is_plain, json_path
 from .store import (
     Cached,
@@ -80,7 +81,6 @@ LOG_PRUNED_EVERY = 64
 MIRRORS_KEPT = 2
 PAGE_BYTES, ROW_BYTES, KEY_BYTES = 4096, 140, 40
 VECTOR_SEARCHES = ("auto", "numpy", "sqlite-vec")
-BUSY_SNAPSHOT = 517
 LEGACY_CONTROL = -1
 LAST_ID = 2**63 - 1
 
@@ -554,7 +554,7 @@ class SQLiteStore:
         try:
             yield
         except DBAPIError as error:
-            raise storage_error(error) from error
+            raise storage_error(error.orig or error, self._engine.url.database) from error
 
     # upsert
 
@@ -1249,27 +1249,3 @@ def timestamp(moment: datetime) -> str:
 
 def moment(stamp: str | None) -> datetime | None:
     return datetime.fromisoformat(stamp) if stamp else None
-
-
-def no_tables() -> str:
-    return (
-        "kameleon's tables are not in this database. SearchEngine(engine) makes them (an in-memory SQLite database is "
-        "another one for each thread; with create_tables=False a migration must)"
-    )
-
-
-def storage_error(error: DBAPIError) -> StorageError:
-    said = str(error.orig)
-    if "no such table: kdb_" in said:
-        return SchemaMissing(no_tables())
-    if getattr(error.orig, "sqlite_errorcode", None) == BUSY_SNAPSHOT:
-        return DatabaseLocked(
-            "another process wrote since this transaction began to read, so it cannot write any more. Roll it back and "
-            "repeat it; a transaction that writes before it reads waits for its turn instead"
-        )
-    if "locked" in said or "busy" in said:
-        return DatabaseLocked(
-            f"{said}: another process is writing. Try again, keep transactions short, or raise the time-out: "
-            "create_engine(url, connect_args={'timeout': 30})"
-        )
-    return StorageError(f"SQLite says: {said}")

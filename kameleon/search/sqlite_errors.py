@@ -1,0 +1,44 @@
+"""What SQLite said, in kameleon's words and with the cure."""
+
+from ..errors import DatabaseLocked, SchemaMissing, StorageError
+
+BUSY_SNAPSHOT = 517
+
+SAID = {
+    "database or disk is full": "Nothing of this transaction was stored. Make room on its disk, or raise "
+    "PRAGMA max_page_count where that is the limit, and try again",
+    "disk I/O error": "Nothing of this transaction was stored. Its disk may be full, over a quota or failing: see to "
+    "that, and try again",
+    "attempt to write a readonly database": "Searching it works; to write, open it without mode=ro or PRAGMA "
+    "query_only, as a user who may write the file and its folder",
+    "unable to open database file": "Its folder has to be there, and be writable for the files beside it (-wal, -shm)",
+    "database disk image is malformed": "`kameleon doctor` tells whether that is the keyword index, which --fix makes "
+    "anew; else restore the file from a backup, or try the sqlite3 shell's .recover",
+    "file is not a database": "--database, KAMELEON_URL or create_engine names a file of SQLite",
+}
+
+
+def storage_error(error: BaseException, file: str | None) -> StorageError:
+    """`error` is the driver's, `file` the one that its engine opened."""
+    said = str(error)
+    if "no such table: kdb_" in said:
+        return SchemaMissing(no_tables())
+    if getattr(error, "sqlite_errorcode", None) == BUSY_SNAPSHOT:
+        return DatabaseLocked(
+            "another process wrote since this transaction began to read, so it cannot write any more. Roll it back and "
+            "repeat it; a transaction that writes before it reads waits for its turn instead"
+        )
+    if "locked" in said or "busy" in said:
+        return DatabaseLocked(
+            f"{said}: another process is writing. Try again, keep transactions short, or raise the time-out: "
+            "create_engine(url, connect_args={'timeout': 30})"
+        )
+    cure = SAID.get(said)
+    return StorageError(f"SQLite says of {file or ':memory:'}: {said}. {cure}" if cure else f"SQLite says: {said}")
+
+
+def no_tables() -> str:
+    return (
+        "kameleon's tables are not in this database. SearchEngine(engine) makes them (an in-memory SQLite database is "
+        "another one for each thread; with create_tables=False a migration must)"
+    )
