@@ -1,48 +1,72 @@
-"""Re-embedding by processes that are killed at random moments, on both databases: what holds after each kill, and how
-many texts were paid twice for it."""
+"""Processes that write through every path, killed at random moments: what holds after each kill, where they landed, and
+how many texts a re-embed paid twice. On PostgreSQL some lose their connection, or the server, instead.
 
+After each kill what was told as committed is there whole, what was under way is there whole or not at all, the doctor
+finds nothing wrong, search finds what is there and nothing that is gone, and another process goes on.
+"""
+
+import os
 import random
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 
 from sqlalchemy import Engine
 
-from kameleon import create_engine
 from tests.crashing import Crashing
+from tests.killing import CRASH, KILL, PATHS, TERMINATE, Killing
+from tests.small_model import small_model
 
-from .database import postgresql
-from .report import line, stopwatch
+from .database import POSTGRESQL, SERVER, database
+from .report import Asked, Figures, stopwatch
 
-ROWS = 2_000
-BATCH_SIZE = 50
+ROWS = 600
+BATCH_SIZE = 20
 KILLS = 6
+OTHERS = {TERMINATE: 5, CRASH: 25}
 
 
-def run(_rows: int, seed: int, rounds: int = 50) -> Iterator[str]:
-    """`rounds` moves from one model to another, half of them on each database, with up to six kills each."""
-    with tempfile.TemporaryDirectory() as folder:
-        engine = create_engine(f"sqlite:///{Path(folder) / 'crash.db'}")
-        yield crashed("SQLite", engine, Path(folder), (rounds + 1) // 2, seed)
-        engine.dispose()
-    with tempfile.TemporaryDirectory() as folder, postgresql() as engine:
-        yield crashed("PostgreSQL", engine, Path(folder), rounds // 2, seed)
-
-
-def crashed(name: str, engine: Engine, folder: Path, rounds: int, seed: int) -> str:
-    chance = random.Random(seed)
+def run(asked: Asked) -> Figures:
+    """`rounds` kills, one in eight of a re-embed to another model, the others in turn on each path that writes."""
+    reindexes = max(1, asked.rounds // (len(PATHS) + 1))
     with stopwatch() as watch:
-        crashing = Crashing(engine, folder, rows=ROWS, batch_size=BATCH_SIZE, seed=seed)
-        for _ in range(rounds):
-            crashing.round(chance.randint(1, KILLS))
-    return line(
-        f"crash, {name}",
-        rounds=rounds,
-        seed=seed,
-        rows=ROWS,
-        batch_size=BATCH_SIZE,
-        kills=crashing.kills,
-        paid_twice_max=crashing.paid_twice,
-        ok=True,
-        seconds=round(watch.seconds, 1),
-    )
+        with database(asked.backend) as engine, tempfile.TemporaryDirectory() as folder:
+            killing = killed(engine, Path(folder), asked, asked.rounds - reindexes)
+        with database(asked.backend) as engine, tempfile.TemporaryDirectory() as folder:
+            crashing = reindexed(engine, Path(folder), asked.seed, reindexes)
+    kills = killing.kills + Counter({"reindex": crashing.kills})
+    return {
+        "rows": ROWS,
+        "rounds": kills.total(),
+        "seconds": round(watch.seconds, 1),
+        "kills": dict(sorted(kills.items())),
+        "landed": {name: killing.landed[name] for name in ("absent", "present", "partway", "between", "elsewhere")},
+        "paid_twice_max": crashing.paid_twice,
+        "batch_size": BATCH_SIZE,
+        "faults": 0,
+    }
+
+
+def killed(engine: Engine, folder: Path, asked: Asked, kills: int) -> Killing:
+    with Killing(engine, folder, small_model(folder), seed=asked.seed) as killing:
+        for number in range(kills):
+            killing.round(PATHS[number % len(PATHS)], manner(asked.backend, number))
+        killing.go_on()
+    return killing
+
+
+def manner(backend: str, number: int) -> str:
+    """Of each path some, for the paths take turns too. A server that is not ours is left alone."""
+    if backend != POSTGRESQL:
+        return KILL
+    if number % OTHERS[CRASH] == OTHERS[CRASH] - 1 and SERVER not in os.environ:
+        return CRASH
+    return TERMINATE if number % OTHERS[TERMINATE] == OTHERS[TERMINATE] - 1 else KILL
+
+
+def reindexed(engine: Engine, folder: Path, seed: int, kills: int) -> Crashing:
+    chance = random.Random(seed)
+    crashing = Crashing(engine, folder, rows=ROWS, batch_size=BATCH_SIZE, seed=seed)
+    while crashing.kills < kills:
+        crashing.round(min(kills - crashing.kills, chance.randint(1, KILLS)))
+    return crashing

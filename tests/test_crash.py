@@ -1,4 +1,4 @@
-"""A process that re-embeds is killed with SIGKILL: search was right all along, and another run goes on where it was."""
+"""Processes are killed with SIGKILL: what they committed is whole, and another goes on where they were."""
 
 import os
 import subprocess
@@ -11,6 +11,8 @@ from sqlalchemy import Engine
 from kameleon.search.owners import began, is_alive, machine
 
 from .crashing import Crashing
+from .killing import KILL, PATHS, TERMINATE, Killing
+from .small_model import small_model
 
 KILLS = {"sqlite": 3, "postgresql": 2}
 
@@ -29,6 +31,14 @@ def test_a_killed_run_leaves_a_whole_index_and_goes_on_with_its_next_batch(
     while crashing.kills < KILLS[backend]:
         crashing.round(KILLS[backend] - crashing.kills)
     assert crashing.kills == KILLS[backend]
+
+
+def test_a_killed_writer_leaves_each_commit_whole_or_none_of_it(engine: Engine, backend: str, tmp_path: Path) -> None:
+    with Killing(engine, tmp_path, small_model(tmp_path), seed=7) as killing:
+        for path in PATHS:
+            killing.round(path, TERMINATE if (path, backend) == ("batch", "postgresql") else KILL)
+        killing.go_on()
+    assert killing.kills.total() == len(PATHS)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell of processes there")
