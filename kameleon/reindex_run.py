@@ -16,6 +16,7 @@ from .gate import Gate, compare, sampled
 from .reindex_request import Request, Target
 from .search.building import ROWS_A_RANGE, Job, Written
 from .search.catalog import ACTIVE, active
+from .search.owners import resign
 from .search.query import ask
 from .search.retrieval import Retriever
 from .search.runs import COMPARING, DONE, EMBEDDING, INDEXING, REFUSED, STOPPED
@@ -158,11 +159,12 @@ class Run:
         return self._request.batch_size * max(1, ROWS_A_RANGE // self._request.batch_size)
 
     def end(self, phase: str = STOPPED) -> None:
-        """A lease that cannot be given back ends by itself."""
+        """A lease that cannot be given back is this process's to take again, and ends by itself for others."""
         number = self.generation.number
         try:
             self._search.committed(partial(self._give_back, number=number, phase=phase))
         except StorageError as error:
+            resign(self._owner)
             log.warning("reindex: the lease of generation %d is left to end by itself: %s", number, error)
 
     def _give_back(self, conn: Connection, number: int, phase: str) -> None:

@@ -1,7 +1,7 @@
 """A database that is full or may not be written: nothing half is left, errors say what to do, and searching works."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from .models import Base, Note
 MANY = range(100, 300)
 FULL = {"sqlite": r"test\.db: database or disk is full.* Make room", "postgresql": r"no space left.* Make room"}
 READ_ONLY = {"sqlite": r"test\.db: attempt to write a readonly", "postgresql": r"read-only transaction.* primary"}
+LAST_WRITTEN = ("kdb_embedding_g1", "kdb_embedding_cache", "kdb_queue", "kdb_generation", "kdb_reindex")
 NO_SPACE = """
     CREATE FUNCTION no_space() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END $$
@@ -39,31 +40,29 @@ class Disk:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._pages = 2**30
+        self._pages, self._is_shut = 2**30, False
         if engine.dialect.name == "sqlite":
             event.listen(engine, "checkout", self._limit)
 
-    def fill(self) -> None:
-        self._pages = 1
+    def fill(self, *, entirely: bool = False) -> None:
+        """`entirely`: nor is there room for what takes no more than before."""
+        self._pages, self._is_shut = 1, entirely
         if self._engine.dialect.name == "postgresql":
             with self._engine.begin() as connection:
                 connection.execute(text(NO_SPACE))
-                for table in self._tables(connection):
+                for table in LAST_WRITTEN:
                     made = "BEFORE INSERT OR UPDATE ON {} FOR EACH STATEMENT EXECUTE FUNCTION no_space()"
                     connection.execute(text(f"CREATE TRIGGER full_disk {made.format(table)}"))
 
     def make_room(self) -> None:
-        self._pages = 2**30
+        self._pages, self._is_shut = 2**30, False
         if self._engine.dialect.name == "postgresql":
             with self._engine.begin() as connection:
                 connection.execute(text("DROP FUNCTION no_space CASCADE"))
 
-    def _tables(self, connection: Any) -> list[str]:
-        """The last that a write comes to: whatever was written before is to be undone."""
-        return ["kdb_embedding_g1", "kdb_embedding_cache", "kdb_queue", "kdb_generation"]
-
     def _limit(self, connection: Any, *_: Any) -> None:
         connection.execute(f"PRAGMA max_page_count = {self._pages}")
+        connection.execute(f"PRAGMA query_only = {self._is_shut}")
 
 
 @pytest.fixture
@@ -131,6 +130,23 @@ def test_a_full_disk_stores_nothing_of_a_write_and_all_of_it_once_there_is_room(
     Worker(filled).run()
     assert [found for found in examine(filled) if found.severity != "note"] == []
     assert ids(filled.search("number299", entity="Ticket", limit=1, mode="keyword")) == ["299"]
+
+
+class Filling(HashProvider):
+    def __init__(self, disk: Disk) -> None:
+        super().__init__(8)
+        self._disk = disk
+
+    def embed_batch(self, texts: Sequence[str]) -> Any:
+        self._disk.fill(entirely=True)
+        return super().embed_batch(texts)
+
+
+def test_a_reindex_that_found_the_disk_full_goes_on_once_there_is_room(filled: SearchEngine, disk: Disk) -> None:
+    with pytest.raises(StorageError):
+        filled.reindex(provider=Filling(disk))
+    disk.make_room()
+    assert filled.reindex(provider=HashProvider(8)).switched
 
 
 def test_what_may_only_be_read_is_searched_in_every_way_and_never_written(

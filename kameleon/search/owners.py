@@ -8,6 +8,8 @@ from pathlib import Path
 
 UNKNOWN, OVER = "?", ("Z", "X")
 
+_resigned: set[str] = set()
+
 
 def myself() -> str:
     """This process among all: machine, number, when it began, and a mark of this run's own."""
@@ -35,9 +37,16 @@ def began(pid: int) -> str:
     return "" if fields[0] in OVER else fields[19]
 
 
+def resign(owner: str) -> None:
+    """This process has done with a lease that it could not give back: the database took no more writes."""
+    _resigned.add(owner)
+
+
 def is_alive(owner: str) -> bool | None:
-    """Whether a process of this machine still is; None of another's, and of this very one, which may have done with
-    it."""
+    """Whether a process of this machine still is, and has not resigned; None of another's, and of this very one, which
+    may have done with it."""
+    if owner in _resigned:
+        return False
     host, pid, start, _ = owner.split()
     if os.name != "posix" or host != machine() or (int(pid) == os.getpid() and start == began(os.getpid())):
         return None
