@@ -165,7 +165,15 @@ class Sessions:
             for obj in session.dirty
             if (mapped := self.mappings.of(type(obj))) and mapped.is_changed(obj, session)
         }
+        self._wait_to_write(session, [*session.new, *self._touched[session].values(), *session.deleted])
         self._hear_dependents(session, [*session.dirty, *session.deleted])
+
+    def _wait_to_write(self, session: Session, changed: Iterable[Any]) -> None:
+        """As kameleon's own writers wait: the flush's first statement would wait as SQLite does, which is in vain where
+        many write."""
+        if not self.search.can_hold_rows:
+            for connection in {connection for _, _, connection, _ in self._mine(session, changed)}:
+                self.search.store.take_turn(connection)
 
     def after_flush(self, session: Session, context: Any) -> None:
         touched = self._touched.pop(session, {})

@@ -2,13 +2,19 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, event, func, select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+import kameleon
 from kameleon import SearchEngine
+from kameleon.errors import DatabaseLocked
+from kameleon.testing import HashProvider
 
 from .conftest import Make
 from .models import Article, Author, Base, Note, assert_true
@@ -88,3 +94,73 @@ def test_processes_that_write_at_once_lose_nothing(search: SearchEngine, engine:
         assert session.scalars(select(Note.stars).where(Note.id <= 3)).all() == [PROCESSES * COMMITS] * 3
     search.sync()
     assert_true(engine, search)
+
+
+class Writing:
+    """Another process's transaction, which ends when it was asked for the lock `looks` times."""
+
+    def __init__(self, engine: Engine, waiting: Engine, looks: int) -> None:
+        self._looks = looks
+        self._connection = engine.connect()
+        self._connection.exec_driver_sql("DELETE FROM kdb_queue")
+        event.listen(waiting, "before_cursor_execute", self._asked)
+
+    def _asked(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith(("BEGIN IMMEDIATE", "UPDATE kdb_meta")):
+            self._looks -= 1
+            if self._looks == 0:
+                self._connection.close()
+
+
+def by_itself(search: SearchEngine) -> None:
+    search.index_record("Thing", "1", "text")
+
+
+def in_a_transaction(search: SearchEngine) -> None:
+    with search.engine.begin() as connection:
+        search.index_record("Thing", "1", "text", connection=connection)
+
+
+def in_a_session(search: SearchEngine) -> None:
+    with search.attach(Session)(search.engine) as session:
+        session.add(Note(title="shared", body="b"))
+        session.commit()
+
+
+@pytest.fixture(params=[by_itself, in_a_transaction, in_a_session])
+def write(request: pytest.FixtureRequest) -> Callable[[SearchEngine], None]:
+    return request.param  # type: ignore[no-any-return]
+
+
+def waiting_for(file_engine: Engine, looks: int, timeout_s: float) -> SearchEngine:
+    Base.metadata.create_all(file_engine)
+    SearchEngine(file_engine, HashProvider())
+    waiting = kameleon.create_engine(str(file_engine.url), connect_args={"timeout": timeout_s})
+    search = SearchEngine(waiting, HashProvider())
+    Writing(file_engine, waiting, looks)
+    return search
+
+
+def test_who_waits_for_sqlite_looks_often(write: Callable[[SearchEngine], None], file_engine: Engine) -> None:
+    search = waiting_for(file_engine, looks=5, timeout_s=5)
+    write(search)
+    assert [status.indexed for status in search.get_status()] == [1]
+
+
+def test_who_waits_for_sqlite_waits_as_long_as_its_time_out_says(
+    write: Callable[[SearchEngine], None], file_engine: Engine
+) -> None:
+    search = waiting_for(file_engine, looks=1_000, timeout_s=0.05)
+    with pytest.raises((DatabaseLocked, OperationalError), match="database is locked"):
+        write(search)
+    with search.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 50
+
+
+def test_who_has_read_what_another_changed_is_refused_without_waiting(file_engine: Engine) -> None:
+    search = SearchEngine(file_engine, HashProvider())
+    with file_engine.connect() as connection:
+        connection.exec_driver_sql("SELECT * FROM kdb_search").all()
+        search.index_record("Thing", "1", "text")
+        with pytest.raises(DatabaseLocked, match="since this transaction began to read"):
+            search.index_record("Thing", "2", "text", connection=connection)

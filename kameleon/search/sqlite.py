@@ -7,6 +7,7 @@ even open it. Keys are these ids.
 
 import json
 import secrets
+import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -28,7 +29,7 @@ from . import claims, fts5, sqlite_health, sqlite_triggers
 from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, times_weight, upper_bound, weight
 from .filters import Filter, bind, condition
 from .spelling import LAST
-from .sqlite_errors import storage_error
+from .sqlite_errors import BUSY, BUSY_SNAPSHOT, storage_error
 from .sqlite_where import comparison, holding, indexed_path, is_plain, json_path
 from .store import (
     Cached,
@@ -81,6 +82,7 @@ LOG_PRUNED_EVERY = 64
 MIRRORS_KEPT = 2
 PAGE_BYTES, ROW_BYTES, KEY_BYTES = 4096, 140, 40
 VECTOR_SEARCHES = ("auto", "numpy", "sqlite-vec")
+SHORT_WAIT_MS = 20
 LEGACY_CONTROL = -1
 LAST_ID = 2**63 - 1
 
@@ -137,7 +139,7 @@ FIELD_INDEX = """
     CREATE INDEX IF NOT EXISTS kdb_records_by_{name} ON kdb_records (json_extract(data, {path}), entity_name)
 """
 
-TAKE_TURN = text("UPDATE kdb_meta SET value = value WHERE key = ''")
+TAKE_TURN = "UPDATE kdb_meta SET value = value WHERE key = ''"
 HAS_SCHEMA = text("SELECT 1 FROM sqlite_master WHERE name = 'kdb_meta'")
 
 STATES = """
@@ -494,7 +496,7 @@ class SQLiteStore:
             connection.begin()
             if cast(Any, connection.connection.dbapi_connection).in_transaction:
                 connection.exec_driver_sql("ROLLBACK")
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            wait_to_write(connection, "BEGIN IMMEDIATE")
             yield connection
             connection.commit()
 
@@ -547,7 +549,7 @@ class SQLiteStore:
     def take_turn(self, connection: Connection) -> None:
         """A write that changes nothing: waits for the write lock while the transaction has read nothing yet. Once it
         has, SQLite refuses at once if another wrote since."""
-        connection.execute(TAKE_TURN)
+        wait_to_write(connection, TAKE_TURN)
 
     @contextmanager
     def translating(self) -> Iterator[None]:
@@ -1241,6 +1243,41 @@ def refuse_shared(driver: Any) -> None:
         raise StorageError(
             "this engine has a single connection and a transaction is open on it: pass connection=, or end it first"
         )
+
+
+def wait_to_write(connection: Connection, statement: str) -> None:
+    """Runs what takes the write lock, and waits for that as long as the connection's time-out says.
+
+    SQLite's own waiting looks every 100 ms before long, so where many write the lock goes to who has just let go of it,
+    and others get none of it for seconds: many short waits look every few. What SQLite refuses without waiting, because
+    the transaction has read already, is refused.
+    """
+    driver: Any = connection.connection.dbapi_connection
+    cursor = driver.cursor()
+    try:
+        cursor.execute("PRAGMA busy_timeout")
+        (timeout_ms,) = cursor.fetchone()
+        cursor.execute(f"PRAGMA busy_timeout = {min(timeout_ms, SHORT_WAIT_MS)}")
+        try:
+            _run_until(connection, statement, time.monotonic() + timeout_ms / 1000)
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout = {timeout_ms}")
+    finally:
+        cursor.close()
+
+
+def _run_until(connection: Connection, statement: str, until: float) -> None:
+    while True:
+        began = time.monotonic()
+        try:
+            connection.exec_driver_sql(statement)
+            return
+        except DBAPIError as error:
+            now = time.monotonic()
+            has_waited = now - began > SHORT_WAIT_MS / 2000
+            code = getattr(error.orig, "sqlite_errorcode", BUSY)
+            if code & 0xFF != BUSY or code == BUSY_SNAPSHOT or not has_waited or now >= until:
+                raise
 
 
 def timestamp(moment: datetime) -> str:

@@ -2,7 +2,7 @@
 
 from ..errors import DatabaseLocked, SchemaMissing, StorageError
 
-BUSY_SNAPSHOT = 517
+BUSY, BUSY_SNAPSHOT = 5, 517
 
 SAID = {
     "database or disk is full": "Nothing of this transaction was stored. Make room on its disk, or raise "
