@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 import kameleon
 from kameleon import SearchEngine
 from kameleon.errors import DatabaseLocked
+from kameleon.search import sqlite
 from kameleon.testing import HashProvider
 
 from .conftest import Make
@@ -32,6 +33,7 @@ from sqlalchemy.orm import sessionmaker
 
 import kameleon
 from kameleon import SearchEngine, Worker
+from kameleon.search import sqlite
 from kameleon.testing import HashProvider
 from tests.models import Article, Author, Note
 
@@ -164,3 +166,21 @@ def test_who_has_read_what_another_changed_is_refused_without_waiting(file_engin
         search.index_record("Thing", "1", "text")
         with pytest.raises(DatabaseLocked, match="since this transaction began to read"):
             search.index_record("Thing", "2", "text", connection=connection)
+
+
+def test_sqlites_log_is_shortened_when_it_is_long_and_readers_let_it(
+    file_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LOG_BYTES", 100_000)
+    search = SearchEngine(kameleon.create_engine(str(file_engine.url), connect_args={"timeout": 0.05}), HashProvider())
+    log = Path(f"{file_engine.url.database}-wal")
+    with file_engine.connect() as reader:
+        reader.exec_driver_sql("SELECT * FROM kdb_search").all()
+        search.index_records_batch([("Thing", str(n), f"text {n}") for n in range(200)])
+        assert log.stat().st_size > 100_000
+    for n in range(10):
+        search.index_records_batch([("Thing", str(n), f"text {n} again")])
+        search.index_records_batch([("Other", f"{n} {m}", f"other {m}") for m in range(100)])
+        if not log.stat().st_size:
+            return
+    pytest.fail(f"the log has {log.stat().st_size} bytes")

@@ -6,6 +6,7 @@ even open it. Keys are these ids.
 """
 
 import json
+import os
 import secrets
 import time
 from array import array
@@ -82,7 +83,8 @@ LOG_PRUNED_EVERY = 64
 MIRRORS_KEPT = 2
 PAGE_BYTES, ROW_BYTES, KEY_BYTES = 4096, 140, 40
 VECTOR_SEARCHES = ("auto", "numpy", "sqlite-vec")
-SHORT_WAIT_MS = 20
+SHORT_WAIT_MS, READERS_WAIT_MS = 20, 1_000
+LOG_BYTES = 32 * 2**20
 LEGACY_CONTROL = -1
 LAST_ID = 2**63 - 1
 
@@ -409,6 +411,7 @@ class SQLiteStore:
         self._vector_search = vector_search
         self._mirrors: dict[tuple[int, str], Mirror] = {}
         self._has_answered = False
+        self._log_left = 0
 
     # create
 
@@ -499,6 +502,23 @@ class SQLiteStore:
             wait_to_write(connection, "BEGIN IMMEDIATE")
             yield connection
             connection.commit()
+            self._shorten_log(connection.connection.dbapi_connection)
+
+    def _shorten_log(self, driver: Any) -> None:
+        """SQLite begins its write-ahead log anew in a moment without readers. Where these follow one another without a
+        gap it would grow for ever, so what is long is written back while writers wait for the readers there are. Where
+        one of them stays, it is tried again when the log is twice as long."""
+        path = f"{self._engine.url.database}-wal"
+        size = os.path.getsize(path) if os.path.isfile(path) else 0
+        if size <= max(LOG_BYTES, self._log_left):
+            return
+        with waiting(driver, READERS_WAIT_MS) as (cursor, _):
+            try:
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                is_busy = bool(cursor.fetchone()[0])
+            except self._engine.dialect.loaded_dbapi.OperationalError:
+                is_busy = True
+        self._log_left = 2 * size if is_busy else 0
 
     def joining(self, connection: Connection) -> AbstractContextManager[None]:
         return nullcontext()
@@ -1252,14 +1272,20 @@ def wait_to_write(connection: Connection, statement: str) -> None:
     and others get none of it for seconds: many short waits look every few. What SQLite refuses without waiting, because
     the transaction has read already, is refused.
     """
-    driver: Any = connection.connection.dbapi_connection
+    with waiting(connection.connection.dbapi_connection, SHORT_WAIT_MS) as (_, timeout_ms):
+        _run_until(connection, statement, time.monotonic() + timeout_ms / 1000)
+
+
+@contextmanager
+def waiting(driver: Any, most_ms: int) -> Iterator[tuple[Any, int]]:
+    """A cursor whose connection waits no longer than this, and how long it does otherwise."""
     cursor = driver.cursor()
     try:
         cursor.execute("PRAGMA busy_timeout")
         (timeout_ms,) = cursor.fetchone()
-        cursor.execute(f"PRAGMA busy_timeout = {min(timeout_ms, SHORT_WAIT_MS)}")
+        cursor.execute(f"PRAGMA busy_timeout = {min(timeout_ms, most_ms)}")
         try:
-            _run_until(connection, statement, time.monotonic() + timeout_ms / 1000)
+            yield cursor, timeout_ms
         finally:
             cursor.execute(f"PRAGMA busy_timeout = {timeout_ms}")
     finally:
