@@ -83,7 +83,8 @@ LOG_PRUNED_EVERY = 64
 MIRRORS_KEPT = 2
 PAGE_BYTES, ROW_BYTES, KEY_BYTES = 4096, 140, 40
 VECTOR_SEARCHES = ("auto", "numpy", "sqlite-vec")
-SHORT_WAIT_MS, READERS_WAIT_MS = 20, 1_000
+SHORT_WAIT_MS, SHORTEST_WAIT_MS, READERS_WAIT_MS = 50, 3, 1_000
+PATIENT_S = 0.5
 LOG_BYTES = 32 * 2**20
 LEGACY_CONTROL = -1
 LAST_ID = 2**63 - 1
@@ -1272,8 +1273,9 @@ def wait_to_write(connection: Connection, statement: str) -> None:
     and others get none of it for seconds: many short waits look every few. What SQLite refuses without waiting, because
     the transaction has read already, is refused.
     """
-    with waiting(connection.connection.dbapi_connection, SHORT_WAIT_MS) as (_, timeout_ms):
-        _run_until(connection, statement, time.monotonic() + timeout_ms / 1000)
+    with waiting(connection.connection.dbapi_connection, SHORT_WAIT_MS) as (cursor, timeout_ms):
+        start = time.monotonic()
+        _run_until(connection, statement, start + timeout_ms / 1000, start + PATIENT_S, cursor)
 
 
 @contextmanager
@@ -1292,7 +1294,9 @@ def waiting(driver: Any, most_ms: int) -> Iterator[tuple[Any, int]]:
         cursor.close()
 
 
-def _run_until(connection: Connection, statement: str, until: float) -> None:
+def _run_until(connection: Connection, statement: str, until: float, patient_until: float, cursor: Any) -> None:
+    """Who has waited long looks more often than who came later: among equals some would wait for ever."""
+    wait_ms = SHORT_WAIT_MS
     while True:
         began = time.monotonic()
         try:
@@ -1300,10 +1304,13 @@ def _run_until(connection: Connection, statement: str, until: float) -> None:
             return
         except DBAPIError as error:
             now = time.monotonic()
-            has_waited = now - began > SHORT_WAIT_MS / 2000
+            has_waited = now - began > wait_ms / 2000
             code = getattr(error.orig, "sqlite_errorcode", BUSY)
             if code & 0xFF != BUSY or code == BUSY_SNAPSHOT or not has_waited or now >= until:
                 raise
+            if now >= patient_until and wait_ms != SHORTEST_WAIT_MS:
+                wait_ms = SHORTEST_WAIT_MS
+                cursor.execute(f"PRAGMA busy_timeout = {wait_ms}")
 
 
 def timestamp(moment: datetime) -> str:
