@@ -303,12 +303,12 @@ class Keeper(Member):
         time.sleep(0.2)
 
     def reindex(self) -> None:
-        names = {"static": {}, "small": {"model": small_path(self.place.folder)}}
+        names: dict[str, dict[str, Any]] = {"static": {}, "small": {"model": small_path(self.place.folder)}}
         if self.place.server:
             names["openai"] = {"provider": "openai", "dimensions": DIMENSIONS}
         options = names[list(names)[self.n // 8 % len(names)]] or {"model": str(BUNDLED)}
         with self.told.timed("reindex"), suppress(ReindexRunning):
-            report = self.search.reindex(**options, batch_size=200)  # type: ignore[arg-type]
+            report = self.search.reindex(**options, batch_size=200)
             assert not report.stopped, report
         with self.told.timed("prune"):
             self.search.reindexing.prune()
