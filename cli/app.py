@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,17 @@ from typing import Any, TypeVar
 import click
 
 import kameleon
-from kameleon.errors import StorageError
+from kameleon.errors import StorageError, printable
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Lines for people, in which nothing that was stored commands the terminal."""
+    click.echo("\n".join(map(printable, text.split("\n"))), err=err)
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+CONTROLS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 DEFAULT_URL = "sqlite:///kameleon.db"
 DEFAULT_PROVIDER = "static"
 
@@ -46,13 +54,15 @@ class App:
         return kameleon.RecordStore(self.open(create=create))
 
     def print_json(self, value: Any) -> None:
-        click.echo(json.dumps(value, ensure_ascii=False, default=str))
+        """What of DEL and the C1 controls JSON leaves as it is, a terminal would obey."""
+        text = json.dumps(value, ensure_ascii=False, default=str)
+        click.echo(CONTROLS.sub(lambda found: f"\\u{ord(found.group()):04x}", text))
 
     def print_rows(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, is_headed: bool = False) -> None:
         """A table on a terminal, tab-separated lines in a pipe, there with names of columns if it `is_headed`."""
         if not sys.stdout.isatty():
             for row in [columns, *rows] if is_headed else rows:
-                click.echo("\t".join(" ".join(str(cell).split()) for cell in row))
+                click.echo("\t".join(printable(" ".join(str(cell).split())) for cell in row))
             return
         from rich.console import Console
         from rich.table import Table
@@ -60,7 +70,7 @@ class App:
 
         table = Table(*columns, box=None, header_style="bold", pad_edge=False)
         for row in rows:
-            table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+            table.add_row(*(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row))
         Console().print(table)
 
 

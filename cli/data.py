@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, cast
 
 import click
 
-from .app import App, common, parse_object, pass_app
+from .app import App, common, echo, parse_object, pass_app
 from .inserting import ARGUMENT, Insertion
 from .source import Item, read_items
 
@@ -97,12 +97,12 @@ def insert(
             )
         )
     if insertion.stored and records.search.index_vectors():
-        click.echo("built the vector index", err=True)
+        echo("built the vector index", err=True)
     made = insertion.report.created_entity
     if made is not None:
-        click.echo(f"made entity {made.name}, searchable: {', '.join(made.searchable) or 'nothing'}", err=True)
+        echo(f"made entity {made.name}, searchable: {', '.join(made.searchable) or 'nothing'}", err=True)
     if insertion.report.index.outage:
-        click.echo(f"embeddings pending, the provider is down: {insertion.report.index.outage}", err=True)
+        echo(f"embeddings pending, the provider is down: {insertion.report.index.outage}", err=True)
     _print_summary(app, insertion.summary())
 
 
@@ -148,7 +148,7 @@ def _print_summary(app: App, summary: dict[str, Any]) -> None:
         return
     said = {name: summary[name] for name in ("updated", "skipped", "rejected", "unchanged", "failed", "pending")}
     extra = "".join(f", {count} {name}" for name, count in said.items() if count)
-    click.echo(
+    echo(
         f"{summary['entity']}: {summary['inserted']} inserted{extra}; {summary['embedded']} embedded, "
         f"{summary['reused']} reused, {summary['seconds']} s, {summary['records_per_second']:,.0f} records/s"
     )
@@ -210,7 +210,7 @@ def update(app: App, entity: str, id_: str, changes: str, replace_all: bool) -> 
     if app.as_json:
         app.print_json({"id": record.id, **record.data})
     else:
-        click.echo(f"updated {entity} {record.id}")
+        echo(f"updated {entity} {record.id}")
 
 
 @data.command()
@@ -228,4 +228,4 @@ def delete(app: App, entity: str, ids: tuple[str, ...]) -> None:
     if app.as_json:
         app.print_json({"deleted": deleted})
     else:
-        click.echo(f"deleted {deleted} of {len(ids)}")
+        echo(f"deleted {deleted} of {len(ids)}")

@@ -12,7 +12,7 @@ import click
 
 from kameleon.values import Generation, IndexReport, ReindexRun
 
-from .app import App, common, importing, pass_app
+from .app import App, common, echo, importing, pass_app
 from .reindexing import cancel, duration, prune, reindex, rollback
 
 if TYPE_CHECKING:
@@ -50,12 +50,12 @@ def status(app: App, list_failed: bool) -> None:
         app.print_json(as_document(engine, models))
         return
     for line in [*model_lines(engine, models), *run_lines(engine.reindexing.status(), models)]:
-        click.echo(line)
+        echo(line)
     found = engine.get_status()
     counts = [(s.entity, s.indexed, s.pending, s.failed, f"{s.last_updated:%Y-%m-%d %H:%M:%S} UTC") for s in found]
     app.print_rows(("entity", "indexed", "pending", "failed", "last updated"), counts)
     for note in sorted({status.note for status in found if status.note}):
-        click.echo(note, err=True)
+        echo(note, err=True)
 
 
 def as_document(engine: "SearchEngine", models: Sequence[Generation]) -> dict[str, Any]:
@@ -128,9 +128,9 @@ def sync(app: App, batch_size: int, retry_failed: bool) -> None:
             }
         )
     else:
-        click.echo(f"{report.embedded + report.reused} embedded, {report.failed} failed, {report.pending} pending")
+        echo(f"{report.embedded + report.reused} embedded, {report.failed} failed, {report.pending} pending")
     if report.outage:
-        click.echo(f"stopped, the provider is down: {report.outage}", err=True)
+        echo(f"stopped, the provider is down: {report.outage}", err=True)
         raise click.exceptions.Exit(1)
 
 
@@ -160,14 +160,14 @@ def worker(app: App, once: bool, batch_size: int, poll: float, lease: float) -> 
     if app.as_json:
         app.print_json({name: getattr(total, name) for name in ("embedded", "reused", "failed", "pending", "outage")})
     else:
-        click.echo(f"{total.embedded + total.reused} embedded, {total.failed} failed")
+        echo(f"{total.embedded + total.reused} embedded, {total.failed} failed")
     if once and total.outage:
         raise click.exceptions.Exit(1)
 
 
 def tell(report: IndexReport) -> None:
     line = f"{report.embedded + report.reused} embedded, {report.failed} failed"
-    click.echo(f"{line}, {report.pending} put off: {report.outage}" if report.outage else line, err=True)
+    echo(f"{line}, {report.pending} put off: {report.outage}" if report.outage else line, err=True)
 
 
 @embeddings.group()
@@ -213,7 +213,7 @@ def cache_clear(app: App, older_than: str | None) -> None:
     if app.as_json:
         app.print_json({"cleared": cleared})
     else:
-        click.echo(f"cleared {cleared} texts")
+        echo(f"cleared {cleared} texts")
 
 
 def parse_age(text: str) -> timedelta:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .app import App, common, pass_app
+from .app import App, common, echo, pass_app
 
 if TYPE_CHECKING:
     from kameleon.search.catalog import Field
@@ -46,7 +46,7 @@ def create(app: App, name: str, searchable: tuple[str, ...], fields: tuple[str, 
     if app.as_json:
         app.print_json(as_json(made))
     else:
-        click.echo(f"made entity {made.name}, searchable: {', '.join(made.searchable)}")
+        echo(f"made entity {made.name}, searchable: {', '.join(made.searchable)}")
 
 
 def weighted(declared: str) -> tuple[str, int]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .app import App, common, pass_app
+from .app import App, common, echo, pass_app
 from .search import check_entities
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def evaluation(app: App, queries: Path, qrels: Path, entities: tuple[str, ...], 
     rows = [(name, *(f"{value:.4f}" for value in named(found, name).values())) for name in found.figures]
     app.print_rows(("search", *NAMES.values()), rows, is_headed=True)
     for line in told(found, save, entities):
-        click.echo(line, err=True)
+        echo(line, err=True)
 
 
 def named(found: "Evaluation", name: str) -> dict[str, float]:

@@ -16,6 +16,7 @@ import click
 import kameleon
 from kameleon.errors import InvalidRecord, KameleonError, RecordExists, StorageError, UnknownEntity
 
+from .app import echo
 from .pipeline import prepared
 from .source import Item
 
@@ -190,7 +191,7 @@ class Insertion:
         if item.is_fatal or not self.skip_invalid:
             raise InputStopped(self._so_far(place))
         self.rejected += 1
-        click.echo(f"skipped {place}", err=True)
+        echo(f"skipped {place}", err=True)
         if self.rejects is not None:
             self._reject(item, self.rejects)
 

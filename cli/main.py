@@ -2,13 +2,14 @@
 
 import os
 import sys
+from io import StringIO
 from importlib.metadata import version
 
 import click
 
-from kameleon.errors import KameleonError
+from kameleon.errors import KameleonError, printable, shortened
 
-from .app import common
+from .app import common, echo
 from .data import data
 from .distribute import distribute
 from .doctor import doctor
@@ -45,7 +46,9 @@ def main() -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        said = StringIO()
+        error.show(file=said)
+        echo(shortened(said.getvalue()).rstrip("\n"), err=True)
         status = error.exit_code
     except KameleonError as error:
         click.echo(f"Error: {error}", err=True)
@@ -57,6 +60,9 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except OSError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {printable(shortened(str(error)))}", err=True)
+        status = 1
+    except UnicodeEncodeError as error:
+        click.echo(f"Error: the output's encoding {error.encoding} cannot carry this text. Set PYTHONUTF8=1", err=True)
         status = 1
     sys.exit(status if isinstance(status, int) else 0)

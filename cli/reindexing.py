@@ -13,7 +13,7 @@ import click
 
 from kameleon.errors import InvalidInput
 
-from .app import App, common, importing, pass_app
+from .app import App, common, echo, importing, pass_app
 from .detaching import detach
 
 if TYPE_CHECKING:
@@ -174,9 +174,9 @@ def warn(search: "SearchEngine", entities: tuple[str, ...], options: Any, *, wai
     target = search.reindexing.target(Request(entities, **options))
     if target.action != "built" or target.active is None:
         return
-    click.echo("--in-place drops the old embeddings first: search goes by keywords alone until it is done", err=True)
+    echo("--in-place drops the old embeddings first: search goes by keywords alone until it is done", err=True)
     if waits:
-        click.echo(f"beginning in {SECONDS_TO_THINK} seconds; Ctrl-C changes nothing", err=True)
+        echo(f"beginning in {SECONDS_TO_THINK} seconds; Ctrl-C changes nothing", err=True)
         time.sleep(SECONDS_TO_THINK)
 
 
@@ -236,10 +236,10 @@ def print_report(app: App, report: "ReindexReport") -> None:
         app.print_json({**asdict(report), "rows_per_second": report.rows_per_second})
     else:
         for line in lines_of(report):
-            click.echo(line)
+            echo(line)
     if report.outage:
         cause = " ".join(report.outage.split())
-        click.echo(f"stopped, the provider is down: {cause}. {advice_after(report)}", err=True)
+        echo(f"stopped, the provider is down: {cause}. {advice_after(report)}", err=True)
         raise click.exceptions.Exit(1)
 
 
@@ -281,7 +281,7 @@ def print_plan(app: App, plan: "ReindexPlan") -> None:
         app.print_json({**asdict(plan), "dimensions_change": plan.dimensions_change})
         return
     for line in lines_of_plan(plan):
-        click.echo(line, err=True)
+        echo(line, err=True)
 
 
 def lines_of_plan(plan: "ReindexPlan") -> Iterator[str]:
@@ -342,11 +342,11 @@ def prune(app: App) -> None:
         app.print_json({"dropped": plain(report.dropped), "waiting": plain(report.waiting)})
         return
     for made in report.dropped:
-        click.echo(f"dropped generation {made.number} ({made.model_name})")
+        echo(f"dropped generation {made.number} ({made.model_name})")
     for made in report.waiting:
-        click.echo(f"generation {made.number} ({made.model_name}) waits for an open transaction: prune again later")
+        echo(f"generation {made.number} ({made.model_name}) waits for an open transaction: prune again later")
     if not report.dropped and not report.waiting:
-        click.echo("nothing to drop")
+        echo("nothing to drop")
 
 
 def plain(generations: "Iterable[Generation]") -> list[dict[str, Any]]:
@@ -367,6 +367,6 @@ def cancel(app: App) -> None:
         app.print_json({"cancelled": asked})
         return
     for owner in asked:
-        click.echo(f"asked {owner} to stop after its batch; the same command again resumes")
+        echo(f"asked {owner} to stop after its batch; the same command again resumes")
     if not asked:
-        click.echo("nothing to cancel: no reindex is under way")
+        echo("nothing to cancel: no reindex is under way")

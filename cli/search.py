@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import click
 
 import kameleon
-from kameleon.errors import UnknownEntity
+from kameleon.errors import UNPRINTABLE, UnknownEntity
 
-from .app import App, common, parse_object, pass_app
+from .app import App, common, echo, parse_object, pass_app
 
 SNIPPET = 160
 
@@ -127,15 +127,15 @@ def show(
     ]
     app.print_rows(("score", "entity", "id", "text"), rows)
     if not results:
-        click.echo("no record matches", err=True)
+        echo("no record matches", err=True)
     for typed, taken in results.plan.corrections.items():
-        click.echo(f'showing results for {taken} (no record has "{typed}")', err=True)
+        echo(f'showing results for {taken} (no record has "{typed}")', err=True)
     if results.plan.note:
-        click.echo(results.plan.note, err=True)
+        echo(results.plan.note, err=True)
     for field, counts in results.facets.items():
-        click.echo(f"{field}: " + ", ".join(f"{say(value)} ({count})" for value, count in counts.items()))
+        echo(f"{field}: " + ", ".join(f"{say(value)} ({count})" for value, count in counts.items()))
     if count:
-        click.echo(f"{how_many(results)} in all")
+        echo(f"{how_many(results)} in all")
     if explain:
         print_explanation(results)
 
@@ -201,7 +201,7 @@ def styled(hit: "kameleon.SearchResult") -> Any:
     from rich.text import Text
 
     words, start = snippet(hit)
-    text = Text(words)
+    text = Text(UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", words))
     for begin, end in hit.spans:
         if begin < start + len(words) and end > start:
             text.stylize("bold yellow", max(0, begin - start), end - start)
@@ -218,18 +218,16 @@ def print_explanation(results: "kameleon.SearchResults") -> None:
     plan = results.plan
     legs = ", ".join(f"{leg} {ms} ms" for leg, ms in plan.legs.items())
     scanned = ", ".join(f"{leg} {rows}" for leg, rows in plan.rows_scanned.items())
-    click.echo(f"\n{plan.mode}; {legs}; terms: {' '.join(plan.terms) or 'none'}; model: {plan.model or 'none'}")
-    click.echo(
-        f"candidates chosen by: {' '.join(plan.candidate_terms) or 'none'}; rows looked at: {scanned or 'unknown'}"
-    )
-    click.echo(
+    echo(f"\n{plan.mode}; {legs}; terms: {' '.join(plan.terms) or 'none'}; model: {plan.model or 'none'}")
+    echo(f"candidates chosen by: {' '.join(plan.candidate_terms) or 'none'}; rows looked at: {scanned or 'unknown'}")
+    echo(
         f"{how_many(results)} in all; "
         f"{'exact' if results.exact else 'approximate'}; vectors: {plan.vector_search or 'none'}; "
         f"query embedding: {embedding_of(plan)}"
     )
     for place, hit in enumerate(results, 1):
-        click.echo(f"{place}. {hit.entity} {hit.id}  {hit.score:.4f}")
+        echo(f"{place}. {hit.entity} {hit.id}  {hit.score:.4f}")
         for leg in hit.explanation:
             rank = f"rank {leg.rank}" if leg.rank else "not among its candidates"
             terms = f": {' '.join(leg.terms)}" if leg.terms else ""
-            click.echo(f"   {leg.leg}: {leg.weight:.2f} x {leg.score:.4f} (raw {leg.raw:.4f}, {rank}){terms}")
+            echo(f"   {leg.leg}: {leg.weight:.2f} x {leg.score:.4f} (raw {leg.raw:.4f}, {rank}){terms}")

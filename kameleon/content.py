@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from .errors import InvalidInput, InvalidRecord
+from .errors import InvalidInput, InvalidRecord, seen
 
 MAX_ID_BYTES = 1024
 MAX_ENTITY_BYTES = 255
@@ -122,7 +122,9 @@ def field_weights(fields: Iterable[str] | Mapping[str, float]) -> dict[str, int]
     named = dict(fields) if isinstance(fields, Mapping) else dict.fromkeys(fields, 1)
     for field, weight in named.items():
         if not isinstance(weight, int | float) or weight not in range(1, MAX_WEIGHT + 1):
-            raise InvalidInput(f"the weight of {field!r} is a whole number from 1 to {MAX_WEIGHT}, not {weight!r}")
+            raise InvalidInput(
+                f"the weight of {seen(field)} is a whole number from 1 to {MAX_WEIGHT}, not {seen(weight)}"
+            )
     return {field: int(weight) for field, weight in named.items()}
 
 
@@ -155,13 +157,13 @@ def check_id(value: object) -> str:
 
 def _check_key(value: object, what: str, limit: int) -> str:
     if not isinstance(value, str):
-        raise InvalidRecord(f"{what} is text or a whole number, not {type(value).__name__} ({value!r:.60})")
+        raise InvalidRecord(f"{what} is text or a whole number, not {type(value).__name__} ({seen(value)})")
     if not value or "\0" in value:
-        raise InvalidRecord(f"{what} must not be empty or hold NUL, got {value!r:.60}")
+        raise InvalidRecord(f"{what} must not be empty or hold NUL, got {seen(value)}")
     if 4 * len(value) <= limit and value.isascii():
         return value
     if len(normalize(value).encode()) > limit:
         raise InvalidRecord(
-            f"{what} may have {limit} bytes at most, this one has {len(value.encode())}: {value!r:.40}…"
+            f"{what} may have {limit} bytes at most, this one has {len(value.encode())}: {seen(value, 40)}…"
         )
     return value

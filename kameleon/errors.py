@@ -28,9 +28,40 @@ KameleonError
     └── MissingExtra (ImportError)
 """
 
+import re
+
+MAX_MESSAGE = 2000
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """One line that a terminal shows as it is: what would move its cursor or turn its text about is spelled out."""
+    return UNPRINTABLE.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
+def shortened(message: str) -> str:
+    """A message with the middle left out of what somebody made too long."""
+    if len(message) <= MAX_MESSAGE:
+        return message
+    start, end = message[: MAX_MESSAGE // 2], message[-MAX_MESSAGE // 3 :]
+    return f"{start} … ({len(message) - len(start) - len(end):,} characters left out) … {end}"
+
+
+def seen(value: object, most: int = 60) -> str:
+    """The beginning of what somebody gave, for a message. Python shows no number of over 4,300 digits, nor what is
+    nested without end."""
+    try:
+        return f"{value!r:.{most}}"
+    except (ValueError, RecursionError):
+        return f"a value of {type(value).__name__} too large to show"
+
 
 class KameleonError(Exception):
-    """The root: catch this to catch all of kameleon's own errors."""
+    """The root: catch this to catch all of kameleon's own errors. A message is one bounded line without control
+    characters, whatever it quotes."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(shortened(message)))
 
 
 class InvalidInput(KameleonError, ValueError):

@@ -19,7 +19,7 @@ from sqlalchemy.orm import InstanceState, Mapper, ORMExecuteState, Session, scop
 
 from . import statements
 from .binds import Binds
-from .errors import InvalidInput, InvalidRecord
+from .errors import InvalidInput, InvalidRecord, seen
 from .identity import primary_key
 from .mapping import Mapped, Mappings
 from .queue import DROP, LOAD, Change, Put, Queue
@@ -388,11 +388,11 @@ class Sessions:
 
     def searchable(self, cls: type) -> Mapped:
         """Raises InvalidInput for a class that is not searchable."""
-        mapped = self.mappings.of(cls)
+        mapped = self.mappings.of(cls) if isinstance(cls, type) else None
         if mapped is None:
             known = ", ".join(self.mappings.names()) or "none"
             raise InvalidInput(
-                f"{getattr(cls, '__name__', cls)!r:.80} is not searchable. Searchable: {known}. "
+                f"{seen(getattr(cls, '__name__', cls), 80)} is not searchable. Searchable: {known}. "
                 "Declare it: @searchable(fields=[...])"
             )
         return mapped

@@ -14,7 +14,16 @@ from typing import Any, Literal
 from sqlalchemy import Connection, bindparam, select
 
 from .content import check_entity, check_id, emphasized, field_weights, normalize, render, say
-from .errors import EntityExists, InvalidInput, InvalidRecord, Outdated, RecordExists, RecordMissing, UnknownEntity
+from .errors import (
+    EntityExists,
+    InvalidInput,
+    InvalidRecord,
+    Outdated,
+    RecordExists,
+    RecordMissing,
+    UnknownEntity,
+    seen,
+)
 from .queue import Put
 from .search.catalog import Entity, Field
 from .search.engine import SearchEngine
@@ -88,14 +97,18 @@ class RecordStore:
     ) -> Entity:
         """Declare an entity: `search` names its searchable fields, as a mapping with weights (whole numbers from 1 to
         10), `fields` maps a name to a type that is checked."""
+        check_entity(name)
         types = dict(fields or {})
+        for given in (*search, *types, *types.values()):
+            if not isinstance(given, str):
+                raise InvalidInput(f"fields and their types are named by texts, not {seen(given)}")
         if isinstance(search, str):
-            raise InvalidInput(f"search is a list of field names; for one, use [{search!r}]")
+            raise InvalidInput(f"search is a list of field names; for one, use [{seen(search)}]")
         if "id" in (*search, *types):
             raise InvalidInput("`id` is the key of every record and no field: get a record by it")
         unknown = sorted(set(types.values()) - set(TYPES))
         if unknown:
-            raise InvalidInput(f"unknown type {unknown[0]!r}. Known: {', '.join(TYPES)}")
+            raise InvalidInput(f"unknown type {seen(unknown[0])}. Known: {', '.join(TYPES)}")
         names = dict.fromkeys([*search, *types])
         if not search:
             raise InvalidInput(f"{name}: name at least one searchable field")
@@ -106,7 +119,7 @@ class RecordStore:
         def attempt() -> Entity:
             with self.search.transaction() as connection:
                 if name in self._catalog.entities(connection):
-                    raise EntityExists(f"entity {name!r} exists already. See it: kameleon entity describe {name}")
+                    raise EntityExists(f"entity {seen(name)} exists already. See it: kameleon entity describe {name}")
                 self._catalog.write_entity(connection, entity, is_new=True)
             return entity
 
@@ -120,8 +133,8 @@ class RecordStore:
         """Raises UnknownEntity."""
         with self.search.reading(connection) as conn:
             known = self._catalog.entities(conn)
-        if name not in known:
-            raise UnknownEntity(f"unknown entity {name!r}. Known: {', '.join(known) or 'none'}")
+        if not isinstance(name, str) or name not in known:
+            raise UnknownEntity(f"unknown entity {seen(name)}. Known: {', '.join(known) or 'none'}")
         return known[name]
 
     # records
@@ -143,8 +156,9 @@ class RecordStore:
         (UnknownEntity). `ahead` is what `embed_ahead` brought. Raises InvalidRecord with the record's position before
         anything is written.
         """
-        if on_conflict not in ON_CONFLICT:
-            raise InvalidInput(f"unknown on_conflict {on_conflict!r}. Known: {', '.join(ON_CONFLICT)}")
+        if not isinstance(on_conflict, str) or on_conflict not in ON_CONFLICT:
+            raise InvalidInput(f"unknown on_conflict {seen(on_conflict)}. Known: {', '.join(ON_CONFLICT)}")
+        check_entity(entity)
         records = list(records)
 
         def attempt() -> InsertReport:
@@ -206,7 +220,7 @@ class RecordStore:
         """Records by id, those of `where`. Raises UnknownEntity, InvalidFilter."""
         for name, value, least in (("limit", limit, 1), ("offset", offset, 0)):
             if not isinstance(value, int) or not least <= value <= MAX_LIMIT:
-                raise InvalidInput(f"{name} is a whole number from {least} to {MAX_LIMIT}, not {value!r:.40}")
+                raise InvalidInput(f"{name} is a whole number from {least} to {MAX_LIMIT}, not {seen(value, 40)}")
         known = self.entity(entity)
         table = self._table
         statement = table.select().where(table.c.entity_name == entity)
@@ -226,6 +240,8 @@ class RecordStore:
     ) -> Record:
         """Set the fields of `changes`, keeping the others unless `replace_all`. Re-indexes only what it says anew."""
         known = self.entity(entity)
+        if not isinstance(changes, Mapping):
+            raise InvalidRecord(f"changes are an object such as {{'status': 'open'}}, not {seen(changes)}")
         if "id" in changes and check_id(changes["id"]) != check_id(id):
             raise InvalidRecord(
                 f"an update cannot change the id {str(id)!r:.80}. Insert the record anew and delete this one"
@@ -251,8 +267,8 @@ class RecordStore:
     def delete(self, entity: str, ids: Iterable[str | int]) -> int:
         """Delete records and their index rows in one transaction; tells how many there were. Raises UnknownEntity."""
         self.entity(entity)
-        if isinstance(ids, str):
-            raise InvalidInput(f"ids is a list; for one, use [{ids!r}]")
+        if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+            raise InvalidInput(f"ids is a list; for one, use [{seen(ids)}]")
         wanted = sorted({check_id(id_) for id_ in ids})
         table = self._table
 
@@ -284,7 +300,7 @@ class RecordStore:
             return with_fields(known[name], plain)
         if not create:
             raise UnknownEntity(
-                f"unknown entity {name!r}. Known: {', '.join(known) or 'none'}. "
+                f"unknown entity {seen(name)}. Known: {', '.join(known) or 'none'}. "
                 f"Make it: kameleon entity create {name} --search FIELD"
             )
         return infer_entity(check_entity(name), plain)
@@ -370,7 +386,7 @@ def check_data(entity: Entity, data: Mapping[str, Any]) -> Mapping[str, Any]:
         value = data.get(declared.name)
         if declared.type != "any" and value is not None and not is_of_type(value, declared.type):
             raise InvalidRecord(
-                f"field {declared.name!r} is declared {declared.type}, this is {type(value).__name__} ({value!r:.60})"
+                f"field {declared.name!r} is declared {declared.type}, this is {type(value).__name__} ({seen(value)})"
             )
     return data
 
@@ -409,7 +425,7 @@ def check_value(value: Any, place: str, depth: int) -> None:
 
 def check_field(name: Any) -> str:
     if not isinstance(name, str) or not name:
-        raise InvalidRecord(f"a field's name is text and not empty, got {name!r:.60}")
+        raise InvalidRecord(f"a field's name is text and not empty, got {seen(name)}")
     check_value(name, "a field's name", 1)
     return name
 

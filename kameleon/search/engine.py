@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, select, text, 
 from ..content import check_entity, check_id
 from ..database import synchronous
 from ..embeddings.passages import split_long
-from ..errors import InvalidInput, NoProvider, Outdated, RecordMissing
+from ..errors import InvalidInput, NoProvider, Outdated, RecordMissing, seen
 from ..values import (
     BATCH_GENERATED,
     CacheStatus,
@@ -553,7 +553,7 @@ class SearchEngine(Transactions):
         **options: Unpack[SearchOptions],
     ) -> Query:
         if isinstance(entities, str):
-            raise InvalidInput(f"entities is a list of names; for one, use entity={entities!r}")
+            raise InvalidInput(f"entities is a list of names; for one, use entity={seen(entities)}")
         names: list[object] = [*([] if entity is None else [entity]), *(entities or ())]
         typed, where = check_text(query), options.get("where")
         fields = () if like else self._fields(typed, names, connection)
@@ -725,5 +725,5 @@ class SearchEngine(Transactions):
         """Call `listener(event, figures)` after each batch of embeddings. Known: embedding.batch_generated, with
         total_count, cache_hits, api_calls, processing_time_ms, avg_latency_ms."""
         if event != BATCH_GENERATED:
-            raise InvalidInput(f"unknown event {event!r}. Known: {BATCH_GENERATED}")
+            raise InvalidInput(f"unknown event {seen(event)}. Known: {BATCH_GENERATED}")
         self.services.listeners.append(listener)

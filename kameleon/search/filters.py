@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InvalidFilter
+from ..errors import InvalidFilter, seen
 
 COMPARISONS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$contains")
 ORDERED = ("$gt", "$gte", "$lt", "$lte")
@@ -53,7 +53,7 @@ def parse_filter(where: Mapping[str, Any] | None, fields: Collection[str] | None
 
 def _group(where: Any, fields: Collection[str] | None, depth: int) -> Filter:
     if not isinstance(where, Mapping):
-        raise InvalidFilter(f"a filter is an object such as {{'status': 'open'}}, not {where!r:.60}")
+        raise InvalidFilter(f"a filter is an object such as {{'status': 'open'}}, not {seen(where)}")
     if depth > MAX_DEPTH:
         raise InvalidFilter(f"the filter is nested more than {MAX_DEPTH} deep")
     members = tuple(part for key, value in where.items() for part in _entry(key, value, fields, depth))
@@ -63,7 +63,7 @@ def _group(where: Any, fields: Collection[str] | None, depth: int) -> Filter:
 def _entry(key: Any, value: Any, fields: Collection[str] | None, depth: int) -> Iterator[Filter]:
     if key in ("$and", "$or"):
         if not isinstance(value, list | tuple) or not value:
-            raise InvalidFilter(f"{key} takes a list of filters, not {value!r:.60}")
+            raise InvalidFilter(f"{key} takes a list of filters, not {seen(value)}")
         if len(value) > MAX_MEMBERS:
             raise InvalidFilter(f"{key} takes {MAX_MEMBERS} filters at most, not {len(value)}. For many values use $in")
         yield Group(key, tuple(_group(member, fields, depth + 1) for member in value))
@@ -71,7 +71,7 @@ def _entry(key: Any, value: Any, fields: Collection[str] | None, depth: int) -> 
         yield Group("$not", (_group(value, fields, depth + 1),))
     elif not isinstance(key, str) or key.startswith("$"):
         raise InvalidFilter(
-            f"unknown operator {key!r:.60}. Known: {', '.join(GROUPS)}; on a field {', '.join(COMPARISONS)}"
+            f"unknown operator {seen(key)}. Known: {', '.join(GROUPS)}; on a field {', '.join(COMPARISONS)}"
         )
     else:
         yield from _comparisons(path_of(key, fields), value, fields, depth)
@@ -83,7 +83,9 @@ def path_of(key: str, fields: Collection[str] | None) -> tuple[str, ...]:
     if fields is not None and path[0] not in fields:
         raise InvalidFilter(f"unknown field {path[0]!r:.80}. Known: {', '.join(sorted(fields)) or 'none'}")
     if not all(path) or set('"\\') & set(key) or not key.isprintable():
-        raise InvalidFilter(f"{key!r:.80} is no field: a path is printable names joined by single dots, without quotes")
+        raise InvalidFilter(
+            f"{seen(key, 80)} is no field: a path is printable names joined by single dots, without quotes"
+        )
     return path
 
 
@@ -97,19 +99,19 @@ def _comparisons(path: tuple[str, ...], value: Any, fields: Collection[str] | No
             yield Group("$not", (inner,))
             continue
         if operator not in COMPARISONS:
-            raise InvalidFilter(f"unknown operator {operator!r:.60}. Known: {', '.join(COMPARISONS)}, $not")
+            raise InvalidFilter(f"unknown operator {seen(operator)}. Known: {', '.join(COMPARISONS)}, $not")
         yield Comparison(path, operator, _operand(operator, operand))
 
 
 def _operand(operator: str, value: Any) -> Any:
     if operator in ORDERED and (isinstance(value, bool) or not isinstance(value, int | float | str)):
-        raise InvalidFilter(f"{operator} compares with a number or a text, not {value!r:.60}")
+        raise InvalidFilter(f"{operator} compares with a number or a text, not {seen(value)}")
     if operator in ("$in", "$nin") and not isinstance(value, list | tuple | set | frozenset):
-        raise InvalidFilter(f"{operator} takes a list, not {value!r:.60}")
+        raise InvalidFilter(f"{operator} takes a list, not {seen(value)}")
     if operator == "$exists" and not isinstance(value, bool):
-        raise InvalidFilter(f"$exists takes true or false, not {value!r:.60}")
+        raise InvalidFilter(f"$exists takes true or false, not {seen(value)}")
     if operator == "$contains" and isinstance(value, Mapping | list | tuple | set | frozenset):
-        raise InvalidFilter(f"$contains takes one value, not {value!r:.60}")
+        raise InvalidFilter(f"$contains takes one value, not {seen(value)}")
     return plain(value)
 
 
@@ -130,7 +132,7 @@ def plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, str) and "\0" in value:
         raise InvalidFilter("a text in a filter holds NUL, which no record can")
     if value is not None and not isinstance(value, bool | int | float | str):
-        raise InvalidFilter(f"a filter compares with JSON values, not {type(value).__name__} ({value!r:.60})")
+        raise InvalidFilter(f"a filter compares with JSON values, not {type(value).__name__} ({seen(value)})")
     return value
 
 

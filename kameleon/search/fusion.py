@@ -21,7 +21,7 @@ from numbers import Real
 from statistics import fmean, pstdev
 from typing import Any, Generic, TypeVar
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, seen
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -100,7 +100,7 @@ WAYS: dict[str, Callable[[Leg[Any]], dict[Any, float]]] = {
 def check_fusion(fusion: object) -> "str | Fusion":
     if callable(fusion) or (isinstance(fusion, str) and fusion in WAYS):
         return fusion
-    raise InvalidInput(f"unknown fusion {fusion!r:.80}. Known: {', '.join(WAYS)}, or a function of the legs")
+    raise InvalidInput(f"unknown fusion {seen(fusion, 80)}. Known: {', '.join(WAYS)}, or a function of the legs")
 
 
 def leg_scores(leg: Leg[Key], fusion: "str | Fusion" = "weighted") -> dict[Key, float]:

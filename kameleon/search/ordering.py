@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, TypeVar
 from uuid import UUID
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, seen
 
 Item = TypeVar("Item")
 
@@ -35,7 +35,7 @@ def read_sort(asked: object) -> Sort | None:
     if asked is None:
         return None
     if not isinstance(asked, str) or not asked.removeprefix("-"):
-        raise InvalidInput(f"{SORT_SHAPE}; got {asked!r:.60}")
+        raise InvalidInput(f"{SORT_SHAPE}; got {seen(asked)}")
     return Sort(asked.removeprefix("-"), asked.startswith("-"))
 
 

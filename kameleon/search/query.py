@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..content import check_entity, normalize
-from ..errors import InvalidInput
+from ..errors import InvalidInput, seen
 from ..values import Ref
 from .fusion import check_fusion
 from .ordering import Sort, read_sort
@@ -148,12 +148,12 @@ def ask(
     """A checked Query; `fields` are those that it may name. Raises InvalidInput, naming what is possible."""
     typed = check_text(text)
     if mode not in MODES:
-        raise InvalidInput(f"unknown mode {mode!r}. Known: {', '.join(MODES)}")
+        raise InvalidInput(f"unknown mode {seen(mode)}. Known: {', '.join(MODES)}")
     check_whole("limit", limit, 1)
     check_whole("offset", offset, 0)
     check_whole("rerank_top", rerank_top, 1)
     if isinstance(min_score, bool) or not isinstance(min_score, int | float) or not 0.0 <= min_score <= 1.0:
-        raise InvalidInput(f"min_score lies between 0 and 1, as scores do; got {min_score!r:.60}")
+        raise InvalidInput(f"min_score lies between 0 and 1, as scores do; got {seen(min_score)}")
     check_together(offset, cursor, group_by, sort, rerank)
     check_reranker(rerank)
     query = Query(
@@ -213,7 +213,7 @@ def ranked_by(query: Query, typed: str) -> list[Any]:
 
 def check_together(offset: int, cursor: object, group_by: object, sort: object, rerank: object) -> None:
     if group_by is not None and group_by not in GROUPINGS:
-        raise InvalidInput(f"unknown group_by {group_by!r:.60}. Known: {', '.join(GROUPINGS)}")
+        raise InvalidInput(f"unknown group_by {seen(group_by)}. Known: {', '.join(GROUPINGS)}")
     if cursor is not None and (offset or group_by):
         raise InvalidInput(f"a cursor says where its page begins: leave {'offset' if offset else 'group_by'} out")
     if offset and group_by:
@@ -224,17 +224,17 @@ def check_together(offset: int, cursor: object, group_by: object, sort: object, 
 
 def check_whole(name: str, value: object, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_LIMIT:
-        raise InvalidInput(f"{name} is a whole number of hits from {least} to {MAX_LIMIT:,}, not {value!r}")
+        raise InvalidInput(f"{name} is a whole number of hits from {least} to {MAX_LIMIT:,}, not {seen(value)}")
 
 
 def check_facets(facets: Iterable[str]) -> tuple[str, ...]:
     if isinstance(facets, str):
-        raise InvalidInput(f"facets is a list of fields; for one, use facets=[{facets!r}]")
+        raise InvalidInput(f"facets is a list of fields; for one, use facets=[{seen(facets)}]")
     if not isinstance(facets, Iterable):
-        raise InvalidInput(f"facets is a list of fields, not {facets!r:.60}")
+        raise InvalidInput(f"facets is a list of fields, not {seen(facets)}")
     named = list(facets)
     if wrong := [name for name in named if not isinstance(name, str) or not name]:
-        raise InvalidInput(f"facets are names of fields, not {wrong[0]!r:.60}")
+        raise InvalidInput(f"facets are names of fields, not {seen(wrong[0])}")
     if len(set(named)) > MAX_FACETS:
         raise InvalidInput(f"facets are {MAX_FACETS} fields at most, not {len(set(named))}")
     return tuple(dict.fromkeys(named))
@@ -242,5 +242,5 @@ def check_facets(facets: Iterable[str]) -> tuple[str, ...]:
 
 def check_weight(weight: object) -> float:
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
-        raise InvalidInput(f"weight is the vector's share of a score, a number from 0 to 1, not {weight!r:.80}")
+        raise InvalidInput(f"weight is the vector's share of a score, a number from 0 to 1, not {seen(weight, 80)}")
     return float(weight)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, seen
 
 Reranker = Callable[[str, Sequence[str]], Sequence[float]]
 
@@ -14,7 +14,7 @@ def check_reranker(asked: object) -> None:
     if asked is not None and not callable(asked):
         raise InvalidInput(
             "rerank is a callable (query, texts) -> one score from 0 to 1 a text, such as "
-            f"kameleon.embeddings.FastEmbedReranker(...), not {asked!r:.60}"
+            f"kameleon.embeddings.FastEmbedReranker(...), not {seen(asked)}"
         )
 
 
@@ -29,7 +29,7 @@ def judged(rerank: Reranker, query: str, texts: Sequence[str]) -> list[float]:
     for score in scores:
         if not (math.isfinite(score) and 0.0 <= score <= 1.0):
             raise InvalidInput(
-                f"the reranker gave the score {score!r}. Scores lie from 0 to 1; of a cross-encoder's logit x that is "
-                "1 / (1 + exp(-x))"
+                f"the reranker gave the score {seen(score)}. Scores lie from 0 to 1; of a cross-encoder's logit x that "
+                "is 1 / (1 + exp(-x))"
             )
     return scores

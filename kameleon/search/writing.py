@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from ..content import check_entity, check_id, content_hash, normalize
 from ..embeddings.passages import Places, passages, split_long
-from ..errors import InvalidInput, InvalidRecord, ProviderError, TextRefused
+from ..errors import InvalidInput, InvalidRecord, ProviderError, TextRefused, seen
 from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Ref
 from .catalog import Catalog, home, mismatch
 from .claims import rows_of
@@ -36,7 +36,7 @@ UNREADABLE = "the index's own copy of this text cannot be read: index the record
 
 def check_indexing(indexing: str) -> Indexing:
     if indexing not in INDEXING:
-        raise InvalidInput(f"unknown indexing {indexing!r}. Known: {', '.join(INDEXING)}")
+        raise InvalidInput(f"unknown indexing {seen(indexing)}. Known: {', '.join(INDEXING)}")
     return cast(Indexing, indexing)
 
 
@@ -90,10 +90,10 @@ def make_entry(ref: Ref, content: str, emphasis: str = "") -> Entry:
 
 def checked_entry(record: tuple[object, object, object]) -> Entry:
     if not isinstance(record, tuple | list) or len(record) != 3:
-        raise InvalidRecord(f"a record is (entity, id, text), not {record!r:.80}")
+        raise InvalidRecord(f"a record is (entity, id, text), not {seen(record, 80)}")
     entity, id_, text = record
     if not isinstance(text, str):
-        raise InvalidRecord(f"the text of {entity!r:.40} {id_!r:.40} is {type(text).__name__}, not str")
+        raise InvalidRecord(f"the text of {seen(entity, 40)} {seen(id_, 40)} is {type(text).__name__}, not str")
     return make_entry(Ref(check_entity(entity), check_id(id_)), normalize(text))
 
 
