@@ -100,6 +100,20 @@ CONDITIONS: list[tuple[Any, list[str]]] = [
 ]
 
 
+def test_a_mapping_compares_columns_as_their_types_do(search: SearchEngine, maker: Any) -> None:
+    for where, expected in [
+        ({"made": {"$gt": "2026-01-04"}}, ["5", "6"]),
+        ({"made": {"$in": ["2026-01-04T00:00:00", None]}}, ["4"]),
+        ({"code": str(CODES[1])}, ["2"]),
+        ({"code": {"$nin": [code.hex for code in CODES[1:]]}}, ["1"]),
+        ({"price": {"$lt": 2**40}}, ["1", "2", "3", "4", "5"]),
+        ({"price": {"$in": [2.5, 3.0, 2**70]}}, ["4"]),
+        ({"price": {"$gt": 2.5}}, ["4", "5"]),
+        ({"price": {"$ne": 10**300}}, ["1", "2", "3", "4", "5", "6"]),
+    ]:
+        assert sorted(ids(search.search("red fox", entity=Item, where=where))) == expected, where
+
+
 @pytest.mark.parametrize("mode", ["hybrid", "keyword", "vector"])
 def test_conditions_hold_inside_both_legs(search: SearchEngine, maker: Any, mode: str) -> None:
     for condition, expected in CONDITIONS:
@@ -119,6 +133,13 @@ def test_a_condition_leaves_room_for_all_that_meet_it(search: SearchEngine, make
         ({"owner.name": "Ann"}, "Item has no column 'owner.name'"),
         ({"price": {"$contains": 3}}, r"\$contains on a column takes a text"),
         ({"price": {"$about": 3}}, "unknown operator"),
+        ({"price": "3"}, r"price is Integer\(\), which compares with numbers, not '3'"),
+        ({"price": True}, "compares with numbers, not True"),
+        ({"status": {"$in": ["open", 3]}}, "compares with texts, not 3"),
+        ({"made": {"$gt": "soon"}}, "texts such as 2026-01-31T12:30"),
+        ({"made": {"$gt": "2026-01-31T12:30+01:00"}}, "with a zone"),
+        ({"code": "x"}, "compares with texts of UUIDs"),
+        ({"label": {"$contains": "x" * 10_001}}, "10,000 characters at most"),
         ("open", "a condition such as Item.status == 'open'"),
     ],
 )
