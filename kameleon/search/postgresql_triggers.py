@@ -1,14 +1,18 @@
 """Triggers that mark rows, in PostgreSQL's words: a function for each table, run with the rights of who made it."""
 
+import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection, Table
 
 from .tables import quoted_text
 
+NAME_BYTES, NAME_SHOWN = 63, 8
+
 FUNCTION = """
     CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql
-    SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $kdb$
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {tag}
     BEGIN
       IF TG_OP = 'TRUNCATE' THEN
         INSERT INTO {dirty} (entity_name, record_id)
@@ -23,7 +27,7 @@ FUNCTION = """
       END IF;
       RETURN NULL;
     END
-    $kdb$
+    {tag}
 """
 ROWS = """
     CREATE OR REPLACE TRIGGER kdb_track AFTER INSERT OR UPDATE OR DELETE ON {table}
@@ -49,10 +53,11 @@ def create(
         "table": _table(connection, table),
         "dirty": f"{home}.kdb_dirty",
         "search": f"{home}.kdb_search",
-        "entities": f"ARRAY[{', '.join(map(quoted_text, entities))}]::text[]",
+        "entities": f"ARRAY[{', '.join(map(_text, entities))}]::text[]",
         "old": id_of("OLD"),
         "new": id_of("NEW"),
     }
+    names["tag"] = _tag("".join(names.values()))
     for statement in (FUNCTION, ROWS, WHOLE):
         connection.exec_driver_sql(statement.format(**names))
 
@@ -70,5 +75,19 @@ def _table(connection: Connection, table: Table) -> str:
 
 
 def _function(connection: Connection, table: Table, home: str) -> str:
-    name = connection.dialect.identifier_preparer.quote(f"kdb_track_{table.fullname.replace('.', '_')}"[:63])
-    return f"{home}.{name}"
+    """One a table: PostgreSQL cuts longer names to NAME_BYTES, and then two of them may be the same."""
+    name = f"kdb_track_{table.fullname}"
+    if table.schema or len(name.encode()) > NAME_BYTES:
+        digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
+        name = f"kdb_track_{table.name[:NAME_SHOWN]}_{digest}"
+    return f"{home}.{connection.dialect.identifier_preparer.quote(name)}"
+
+
+def _text(entity: str) -> str:
+    """As the driver reads it, to which % begins a bind."""
+    return quoted_text(entity).replace("%", "%%")
+
+
+def _tag(body: str) -> str:
+    """A dollar quote that nothing in the body ends."""
+    return next(tag for number in itertools.count() if (tag := f"$kdb{number or ''}$") not in body)

@@ -11,7 +11,8 @@ from datetime import datetime
 from math import ceil
 from typing import Any, Literal, NamedTuple, Protocol
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Dialect, Table, TextClause, literal_column
+from sqlalchemy import BindParameter, ColumnElement, Connection, Dialect, Table, TextClause, table
+from sqlalchemy import column as column_of
 
 from ..values import Failure, Generation, IndexStatus, Ref
 from .filters import Filter
@@ -126,8 +127,8 @@ def bound(statement: TextClause, binds: Mapping[str, Any]) -> tuple[TextClause, 
 
 def row_id(id_text: IdText, dialect: Dialect, key: Sequence[tuple[Any, str]], row: str) -> str:
     """The id of a trigger's row OLD or NEW, as SQL."""
-    quote = dialect.identifier_preparer.quote
-    parts = [(literal_column(f"{row}.{quote(column.name)}", column.type), kind) for column, kind in key]
+    there = table(row.lower(), *(column_of(column.name, column.type) for column, _ in key))
+    parts = [(part, kind) for part, (_, kind) in zip(there.c, key, strict=True)]
     return str(id_text(parts).compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
 
 
