@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Engine, update
 from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Mapper, Session
 
+from .database import shown
 from .errors import InvalidInput
 from .mapping import Mapped
 from .search.criteria import schema_map
@@ -45,8 +46,8 @@ class Binds:
             return bind
         if not any(other.binds.serves(bind.engine) for other in getattr(session, "kameleon", ())):
             raise InvalidInput(
-                f"{mapped.entity} is bound to {bind.engine.url!r}{_translated(bind.engine)}, and no SearchEngine of "
-                "that database is attached to this session: SearchEngine(engine).attach(...) for each"
+                f"{mapped.entity} is bound to {shown(bind.engine.url)}{_translated(bind.engine)}, and no SearchEngine "
+                "of that database is attached to this session: SearchEngine(engine).attach(...) for each"
             )
         return None
 
@@ -69,7 +70,9 @@ class Binds:
         except UnboundExecutionError:
             connection = session.connection(bind_arguments={"bind": self._engine})
         if not self.serves(connection.engine):
-            raise InvalidInput(f"this session is bound to {connection.engine.url!r}, the index to another database")
+            raise InvalidInput(
+                f"this session is bound to {shown(connection.engine.url)}, the index to another database"
+            )
         return self.checked(connection)
 
     def checked(self, connection: Connection) -> Connection:

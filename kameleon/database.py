@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 from sqlalchemy import URL, Engine, event, make_url
 
-from .errors import InvalidInput
+from .errors import InvalidInput, seen
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 SYNCHRONOUS = {"aiosqlite": "sqlite", "psycopg": "postgresql+psycopg", "psycopg_async": "postgresql+psycopg"}
 
 
-def create_engine(url: str, **options: Any) -> Engine:
+def create_engine(url: str | URL, **options: Any) -> Engine:
     """SQLAlchemy's `create_engine` with good manners for each database.
 
     SQLite: write-ahead logging (readers never wait for a writer) and SQLAlchemy's own BEGIN, without which the driver
     commits savepoints as it releases them. PostgreSQL: `postgresql://` means psycopg 3. `options` are SQLAlchemy's.
     """
+    if not isinstance(url, str | URL) or not str(url).isprintable():
+        raise InvalidInput(f"a database is a printable URL such as sqlite:///kameleon.db, not {seen(url, 20)}")
     try:
         parsed = make_url(url)
         if parsed.drivername in ("postgresql", "postgres"):
@@ -72,10 +74,13 @@ def synchronous(engine: Any) -> Engine:
     return create_engine(url.set(drivername=SYNCHRONOUS[engine.dialect.driver]).render_as_string(hide_password=False))
 
 
-def shown(url: str) -> str:
-    """The URL for a message, without what stands before an @, which may be a password."""
-    scheme, _, rest = url.partition("://")
-    return repr(f"{scheme}://…@{rest.rpartition('@')[2]}" if "@" in rest else url)[:120]
+def shown(url: str | URL) -> str:
+    """The URL for a message, without what stands before an @ or after a ?, which may be a password."""
+    text = url if isinstance(url, str) else url.render_as_string()
+    scheme, separator, rest = text.partition("://") if "://" in text else ("", "", text)
+    place, question, _ = rest.partition("?")
+    user, at, host = place.rpartition("@")
+    return repr(f"{scheme}{separator}{'…' if user else ''}{at}{host}{question}{'…' if question else ''}")[:120]
 
 
 def _connected(dbapi: Any, connection: Any, _record: Any) -> None:
