@@ -2,10 +2,11 @@
 
 from importlib import import_module
 from importlib.metadata import entry_points
+from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidInput, UnknownProvider
+from ..errors import InvalidInput, UnknownProvider, seen
 
 if TYPE_CHECKING:
     from .cache import EmbeddingCache
@@ -61,7 +62,7 @@ def _provider_class(name: str) -> "type[EmbeddingProvider]":
     if name in added:
         return added[name].load()  # type: ignore[no-any-return]
     known = ", ".join(sorted({*PROVIDERS, *added}))
-    raise UnknownProvider(f"Unknown embedding provider {name!r}. Known: {known}")
+    raise UnknownProvider(f"Unknown embedding provider {seen(name)}. Known: {known}")
 
 
 def chosen(provider: str | None, model: str | None, dimensions: int | None) -> tuple[str, dict[str, Any]]:
@@ -69,7 +70,7 @@ def chosen(provider: str | None, model: str | None, dimensions: int | None) -> t
     files in it, else whoever has a model of that name."""
     folder = Path(model) if model else None
     if provider is None and folder is not None:
-        is_static = model == BUNDLED_MODEL or (folder / "model.safetensors").is_file()
+        is_static = model == BUNDLED_MODEL or isfile(folder / "model.safetensors")
         is_openai = str(model).startswith("text-embedding-")
         provider = "static" if is_static else "openai" if is_openai else "fastembed"
     options: dict[str, Any] = {}

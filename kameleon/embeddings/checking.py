@@ -1,5 +1,6 @@
 """Is it a vector, and if not, whose fault is that?"""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,11 @@ from ..errors import ProviderError, ProviderUnavailable, TextRefused
 from .provider import Vector
 
 VECTORS_AT_ONCE = 1024
+SECRET = re.compile(
+    r"""(bearer\s+|(?:api[-_ ]?key|authorization|password|secret|token)["']?\s*[=:]\s*["']?)[^\s"',;&]{6,}"""
+    r"|\b(?:sk|pk|rk|hf|gsk|ghp|pa|xai)[-_][\w-]{12,}",
+    re.IGNORECASE,
+)
 
 
 def provider_error(error: Exception) -> ProviderError:
@@ -17,10 +23,22 @@ def provider_error(error: Exception) -> ProviderError:
     everything else is about the texts."""
     if isinstance(error, ProviderError):
         return error
-    message = f"{type(error).__name__}: {error}"
+    message = f"{type(error).__name__}: {without_secrets(told(error))}"
     made: ProviderError = ProviderUnavailable(message) if isinstance(error, OSError) else Unexplained(message)
     made.__cause__ = error
     return made
+
+
+def told(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - an exception of somebody's own that cannot say what it is
+        return "it does not say why"
+
+
+def without_secrets(text: str) -> str:
+    """What looks like a key or a password taken out: client libraries quote the headers that they sent."""
+    return SECRET.sub(lambda found: f"{found[1] or ''}…", text)
 
 
 class Unexplained(TextRefused):

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from os.path import isfile
 from pathlib import Path
 from threading import RLock
 from typing import Any, ClassVar
@@ -60,7 +61,7 @@ class FastEmbedProvider(EmbeddingProvider):
     ) -> None:
         self._model = model
         self.passage_tokens = check_passage_tokens(passage_tokens)
-        self._folder = Path(model) if (Path(model) / "tokenizer.json").is_file() else None
+        self._folder = Path(model) if isfile(Path(model) / "tokenizer.json") else None
         self._cache_dir = cache_dir
         self._threads = threads
         if self._folder is None and model not in self._known():

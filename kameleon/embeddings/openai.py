@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 
-from ..errors import InvalidInput, MissingExtra, ProviderRefused, ProviderUnavailable, TextRefused
+from ..errors import InvalidInput, MissingExtra, ProviderRefused, ProviderUnavailable, TextRefused, seen
 from .batching import estimate_tokens
 from .provider import EmbeddingProvider, Vector, check_passage_tokens
 from .retry import retry_after_s
@@ -24,6 +24,7 @@ except ImportError as error:
     raise MissingExtra("openai", "openai") from error
 
 MAX_INPUTS = 2048
+MAX_URL = 2000
 PRICES = {"text-embedding-3-small": 0.02, "text-embedding-3-large": 0.13, "text-embedding-ada-002": 0.10}
 BAD_TEXT = (400, 413, 422)
 COME_BACK = (408, 409, 425, 429)
@@ -57,6 +58,10 @@ class OpenAIProvider(EmbeddingProvider):
     ) -> None:
         if not 1 <= batch_size <= MAX_INPUTS:
             raise InvalidInput(f"batch_size lies between 1 and {MAX_INPUTS} inputs a request, not {batch_size}")
+        if base_url is not None and not (
+            isinstance(base_url, str) and base_url.isprintable() and len(base_url) < MAX_URL
+        ):
+            raise InvalidInput(f"base_url is a URL such as http://localhost:8000/v1, not {seen(base_url)}")
         self.model_name = model
         self.price_per_million = PRICES.get(model) if base_url is None else None
         self.dimensions = dimensions
@@ -121,9 +126,17 @@ class OpenAIProvider(EmbeddingProvider):
     @cached_property
     def _client(self) -> openai.OpenAI:
         try:
-            return openai.OpenAI(api_key=self._key, base_url=self._base_url, timeout=self._timeout_s, max_retries=0)
+            made = openai.OpenAI(api_key=self._key, base_url=self._base_url, timeout=self._timeout_s, max_retries=0)
         except openai.OpenAIError as error:
             raise ProviderRefused("no key: set OPENAI_API_KEY or pass api_key=") from error
+        except Exception as error:
+            raise ProviderRefused(f"base_url cannot be used: {type(error).__name__}") from error
+        if not (made.api_key.isascii() and made.api_key.isprintable()):
+            raise ProviderRefused(
+                "the key holds what no header can carry, such as a newline at its end: set OPENAI_API_KEY to the key "
+                "alone"
+            )
+        return made
 
 
 class EncodingRefused(ProviderRefused):

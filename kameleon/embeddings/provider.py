@@ -13,11 +13,12 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, printable, seen
 from .batching import estimate_spans, estimate_tokens
 
 Vector = NDArray[np.float32]
 LEAST_PASSAGE = 16
+MAX_NAME = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,17 @@ def check_passage_tokens(value: object) -> int | None:
         f"passage_tokens is a whole number of tokens from {LEAST_PASSAGE} on, 0 to embed a text's beginning alone, "
         f"or None for as many as the model reads, not {value!r:.80}"
     )
+
+
+def check_model(name: object, dimensions: object) -> None:
+    """Raises InvalidInput for what no index can note down of a provider."""
+    if not isinstance(name, str) or printable(name) != name or len(name) > MAX_NAME:
+        raise InvalidInput(
+            f"a provider's model_name is text of {MAX_NAME} characters at most, without control characters, not "
+            f"{seen(name)}"
+        )
+    if isinstance(dimensions, bool) or not isinstance(dimensions, int | np.integer) or dimensions < 1:
+        raise InvalidInput(f"a provider's dimensions are a whole number from 1 on, not {seen(dimensions)}")
 
 
 class EmbeddingProvider:
@@ -138,6 +150,7 @@ class EmbeddingProvider:
     @property
     def fingerprint(self) -> str:
         """Identity of the vectors: model name, dimensions, revision and prefixes, as 16 hex digits."""
+        check_model(self.model_name, self.dimensions)
         identity = [
             self.model_name,
             int(self.dimensions),

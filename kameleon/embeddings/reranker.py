@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
+from os.path import isfile
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -29,7 +30,7 @@ class FastEmbedReranker:
 
     def __init__(self, model: str = DEFAULT_MODEL, *, cache_dir: str | None = None, threads: int | None = None) -> None:
         self._model = model
-        self._folder = Path(model) if (Path(model) / "tokenizer.json").is_file() else None
+        self._folder = Path(model) if isfile(Path(model) / "tokenizer.json") else None
         self._cache_dir = cache_dir
         self._threads = threads
         self._encoder: Any = None

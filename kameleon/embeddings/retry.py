@@ -23,7 +23,7 @@ def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> fl
     """Seconds that a server asks to wait, from `retry-after-ms` or `retry-after` (seconds or an HTTP date)."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         value = headers.get(name, "").strip()
-        if value.replace(".", "", 1).isdigit():
+        if value.isascii() and value.replace(".", "", 1).isdigit():
             return float(value) / unit
     try:
         when = parsedate_to_datetime(headers.get("retry-after", ""))

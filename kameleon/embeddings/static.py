@@ -9,6 +9,7 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from os.path import isfile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -42,7 +43,7 @@ class StaticProvider(EmbeddingProvider):
         self.max_tokens = max_tokens
         self.passage_tokens = check_passage_tokens(passage_tokens)
         self._counted: dict[str, list[int]] = {}
-        missing = [name for name in ("model.safetensors", "tokenizer.json") if not (self.path / name).is_file()]
+        missing = [name for name in ("model.safetensors", "tokenizer.json") if not isfile(self.path / name)]
         if missing:
             raise InvalidInput(f"{self.path} is not a static model: it has no {' and no '.join(missing)}")
 
