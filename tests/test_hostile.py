@@ -1,0 +1,127 @@
+"""Hostile input, in short: `python -m stress hostile` takes all of it."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from kameleon import SearchEngine, create_engine
+from kameleon.embeddings import CallableProvider
+from kameleon.errors import MAX_MESSAGE, InvalidInput, KameleonError, ProviderRefused
+
+from .conftest import with_citus
+from .hostile import KEY, LINES, STRINGS, VALUES, Ways, bad_providers, check_provider, diagnosed, random_strings
+from .loopback import serving
+
+Done = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(params=with_citus("sqlite", "postgresql"))
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_hostile_input_is_taken_whole_or_refused_in_our_words(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    ways = Ways(engine)
+    given = {name: value for name, (value, _) in (STRINGS | VALUES).items()} | dict(random_strings(7, 3))
+    for name, value in given.items():
+        ways.put(name, value, part=41)
+    ways.track()
+    ways.check()
+    assert ways.outcome.faults + diagnosed(ways.search) == []
+    assert KEY not in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_a_broken_provider_answers_costs_no_keyword_and_tells_no_key(tmp_path: Path) -> None:
+    for name, function in bad_providers().items():
+        engine = create_engine(f"sqlite:///{tmp_path / name}.db")
+        assert check_provider(engine, name, function) == []
+        engine.dispose()
+
+
+def test_a_message_is_one_bounded_line() -> None:
+    said = str(KameleonError("start \x1b[31m\n\u202e" + "x" * 10**6 + " end"))
+    assert said.startswith("start \\x1b[31m\\n\\u202ex")
+    assert said.endswith("x end")
+    assert len(said) < 2 * MAX_MESSAGE
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://h/x?password=hunter2&port=abc",
+        "u:hunter2@h",
+        "postgresql://u:hunter2@h:port/x",
+        "sqlite:///a\0b?hunter2",
+        "sqlite:///\ud800",
+    ],
+)
+def test_a_database_that_cannot_be_opened_is_told_without_its_password(url: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        create_engine(url)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "dimensions"),
+    [("a\0b", 4), ("\ud800", 4), (None, 4), ("x" * 5_000, 4), ("m", 0), ("m", None), ("m", True)],
+)
+def test_a_model_that_no_index_can_note_down_is_refused(name: Any, dimensions: Any) -> None:
+    search = SearchEngine(create_engine("sqlite://"), CallableProvider(len, dimensions=dimensions, model_name=name))
+    with pytest.raises(InvalidInput, match="a provider's"):
+        search.index_record("Note", "1", "fox")
+
+
+def test_a_key_that_no_header_carries_is_refused_untold() -> None:
+    openai = pytest.importorskip("kameleon.embeddings.openai")
+    with serving() as server:
+        with pytest.raises(ProviderRefused, match="a newline at its end") as refused:
+            openai.OpenAIProvider(api_key=f"{KEY}\n", base_url=server.url, dimensions=8).embed_batch(["fox"])
+        assert server.requests == []
+    assert KEY not in str(refused.value)
+
+
+@pytest.fixture
+def run(command: Callable[..., Done]) -> Callable[..., Done]:
+    def call(*arguments: str, stdin: bytes = b"", **variables: str) -> Done:
+        done = command(*arguments, environment={"COLUMNS": "100", **variables}, stdin=stdin)
+        shown = done.stdout + done.stderr
+        assert not {*shown} & {"\x1b", "\x9b", "\x07", "\u202e"}, done.args
+        assert "Traceback" not in shown
+        assert len(done.stderr) < 2 * MAX_MESSAGE
+        return done
+
+    return call
+
+
+def test_the_good_lines_among_hostile_ones_are_stored(run: Callable[..., Done], tmp_path: Path) -> None:
+    hostile = [line for line, _ in LINES.values()]
+    good = [json.dumps({"id": f"good {n}", "say": value}) for n, value in enumerate(("fox", "\x9b2J \x1b[31m \u202e"))]
+    stdin = b"\n".join([good[0].encode(), *hostile, good[1].encode()])
+    done = run("data", "insert", "Log", "--skip-invalid", "--rejects", "bad.jsonl", "--json", stdin=stdin)
+    assert (done.returncode, json.loads(done.stdout)["inserted"]) == (0, 2), done.stderr
+    assert json.loads(done.stdout)["rejected"] == len((tmp_path / "bad.jsonl").read_bytes().splitlines())
+    for shown in (run("data", "list", "Log"), run("search", "fox 2J", "--explain", "--facet", "say")):
+        assert shown.returncode == 0
+
+
+@pytest.mark.parametrize("name", ["escape", "drop", "backslash", "binds", "traversal", "long name", "blank"])
+def test_a_command_refuses_hostile_arguments_in_one_line(run: Callable[..., Done], name: str) -> None:
+    value = STRINGS[name][0]
+    for arguments in (
+        ("data", "get", value, value),
+        ("entity", "create", "E", "--search", "a", "--field", f"{value}:{value}"),
+        ("search", value, "--entity", value, "--where", value),
+        ("data", "insert", "E", "--from-file", value),
+        ("entity", "describe", "E", "--database", value),
+        ("embeddings", "cache", "clear", "--older-than", value),
+    ):
+        assert run(*arguments).returncode in (1, 2), arguments
+    assert run("entity", "list", KAMELEON_URL=value or "x").returncode == 1
