@@ -2,8 +2,8 @@
 
 import os
 import sys
-from io import StringIO
 from importlib.metadata import version
+from io import StringIO
 
 import click
 
