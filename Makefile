@@ -1,4 +1,4 @@
-.PHONY: demo test check clean
+.PHONY: demo test check stress clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -28,6 +28,16 @@ check: $(FULL)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+stress: $(FULL)
+	$(BIN)/python -m stress insert --rows 5000
+	$(BIN)/python -m stress search --rows 5000
+	$(BIN)/python -m stress commit
+	$(BIN)/python -m stress startup --rows 5000
+	$(BIN)/python -m stress sessions --rows 500
+	$(BIN)/python -m stress crash --rounds 14
+	$(BIN)/python -m stress concurrency --seconds 60
+	$(BIN)/python -m stress hostile --backend sqlite --rounds 1
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis demo.db*

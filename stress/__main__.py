@@ -7,7 +7,21 @@ from collections.abc import Callable
 
 import click
 
-from . import commit, concurrency, crash, embed, hostile, insert, peers, quality, reindex, search, sessions, soak, startup
+from . import (
+    commit,
+    concurrency,
+    crash,
+    embed,
+    hostile,
+    insert,
+    peers,
+    quality,
+    reindex,
+    search,
+    sessions,
+    soak,
+    startup,
+)
 from .database import BACKENDS
 from .plot import FIGURES, MEASURED, plot
 from .report import Asked, Figures, for_people, line

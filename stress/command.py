@@ -2,11 +2,10 @@
 
 import atexit
 import sys
-
-from kameleon_cli.main import main
+from importlib import import_module
 
 from .memory import peak_mb
 
 if __name__ == "__main__":
     atexit.register(lambda: print(peak_mb(), file=sys.stderr))
-    main()
+    import_module("kameleon_cli.main").main()
