@@ -1,8 +1,10 @@
 """The README's code runs, as it stands."""
 
 import json
+import os
 import re
-import subprocess
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ def test_the_python_for_postgresql_runs(pg_url: URL, pg_engine: Engine) -> None:
         connection.exec_driver_sql("DROP SCHEMA search CASCADE")
 
 
-def test_the_commands_run_from_top_to_bottom(tmp_path: Path, console_script: str) -> None:
+def test_the_commands_run_from_top_to_bottom(tmp_path: Path, command: Callable[..., Any]) -> None:
     rows = [{"id": n, "name": f"Person {n}", "about": "lives in Norway", "age": 20 + n} for n in range(5)]
     (tmp_path / "contacts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "Person 3"}\n')
@@ -50,7 +52,15 @@ def test_the_commands_run_from_top_to_bottom(tmp_path: Path, console_script: str
     (block,) = blocks("console")
     commands = [line.removeprefix("$ ") for line in block.splitlines()]
     assert len(commands) > 10
-    script = "set -e\n" + "\n".join(command.replace("kameleon", f"'{console_script}'", 1) for command in commands)
-    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "deleted 1 of 1" in done.stdout
+    said = ""
+    for line in commands:
+        name, *arguments = shlex.split(line)
+        assert name == "kameleon"
+        stdin = b""
+        if "<" in arguments:
+            *arguments, _, file = arguments
+            stdin = (tmp_path / file).read_bytes()
+        done = command(*arguments, environment=dict(os.environ), stdin=stdin)
+        assert done.returncode == 0, (line, done.stderr)
+        said += done.stdout
+    assert "deleted 1 of 1" in said
