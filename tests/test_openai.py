@@ -250,6 +250,28 @@ def test_a_vector_that_cannot_be_is_refused_in_its_own_position(
     assert report.errors[1].reason == reason
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>log in</html>",
+        b"[]",
+        b'{"data": [1, 2]}',
+        b'{"data": [{"index": 0, "embedding": ["a"]}, {"index": 1, "embedding": {}}]}',
+        b'{"data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"data": ' + b"9" * 5_000 + b"}",
+        b'{"data": [{"index": 0, "embedding": [1]}, {"index": 0, "embedding": [2]}]}',
+    ],
+    ids=["html", "list", "numbers", "texts", "deep", "digits", "whose"],
+)
+def test_an_answer_of_no_vectors_is_an_outage_and_no_fault_of_the_texts(
+    serve: Serve, server: Server, body: bytes
+) -> None:
+    server.always = lambda _asked: (200, {}, body)
+    report = serve().embed_batch(texts(2), on_error="collect")
+    assert isinstance(report.outage, ProviderUnavailable)
+    assert "not one of OpenAI's protocol" in str(report.outage)
+
+
 def test_a_wrong_number_of_results_is_halved_and_for_one_text_ends_the_run(serve: Serve, server: Server) -> None:
     def drops(asked: dict[str, Any]) -> Any:
         rows = json.loads(good(asked)[2])["data"]
@@ -287,6 +309,13 @@ def test_a_text_over_the_limit_is_cut_or_refused_before_any_request(server: Serv
     assert len(server.requests) == 1
     report = strict.embed_batch(["short", long], on_error="collect")
     assert_good(report, ["short", long], but=(1,))
+
+
+def test_a_key_that_no_header_carries_is_refused_untold(server: Server) -> None:
+    with pytest.raises(ProviderRefused, match="a newline at its end") as refused:
+        OpenAIProvider(api_key=f"{KEY}\n", base_url=server.url, dimensions=8).embed_batch(["fox"])
+    assert server.requests == []
+    assert KEY not in str(refused.value)
 
 
 def test_the_key_is_needed_and_never_stored_or_logged(

@@ -28,6 +28,7 @@ MAX_URL = 2000
 PRICES = {"text-embedding-3-small": 0.02, "text-embedding-3-large": 0.13, "text-embedding-ada-002": 0.10}
 BAD_TEXT = (400, 413, 422)
 COME_BACK = (408, 409, 425, 429)
+NO_ANSWER = "the server's answer is not one of OpenAI's protocol"
 NOT_THE_TEXT = ("dimensions", "model", "user")
 
 
@@ -96,9 +97,14 @@ class OpenAIProvider(EmbeddingProvider):
             raise self._translated(error) from error
         except openai.APIConnectionError as error:
             raise ProviderUnavailable(self._redacted(f"{type(error).__name__}: {error.__cause__ or error}")) from error
-        except openai.APIResponseValidationError as error:
-            raise TextRefused(self._redacted(f"{type(error).__name__}: {error}")) from error
-        return [decoded(item.embedding) for item in sorted(answer.data or [], key=lambda item: item.index)]
+        except UnicodeEncodeError as error:
+            raise TextRefused(f"{error.reason}: half a character") from error
+        except (openai.APIResponseValidationError, ValueError, RecursionError) as error:
+            raise ProviderUnavailable(self._redacted(f"{NO_ANSWER}: {type(error).__name__}: {error}")) from error
+        try:
+            return in_order(answer.data or [], len(inputs))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ProviderUnavailable(f"{NO_ANSWER}: {type(error).__name__}: {error}") from error
 
     def _translated(self, error: openai.APIStatusError) -> Exception:
         said = self._redacted(f"{type(error).__name__}: {error.message}")
@@ -141,6 +147,14 @@ class OpenAIProvider(EmbeddingProvider):
 
 class EncodingRefused(ProviderRefused):
     """The server does not give base64."""
+
+
+def in_order(items: Sequence[Any], count: int) -> list[Vector]:
+    """The vectors by their indexes, or too few or many. Raises ValueError where the indexes tell not whose each is."""
+    found = sorted(items, key=lambda item: item.index)
+    if len(found) == count and any(item.index != place for place, item in enumerate(found)):
+        raise ValueError(f"its indexes are {[item.index for item in found]!r:.60}")
+    return [decoded(item.embedding) for item in found]
 
 
 def decoded(embedding: Any) -> Vector:
