@@ -2,6 +2,7 @@
 assertions on the index, as an object's own transaction sees it."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -15,6 +16,8 @@ from .queue import Put
 from .search.engine import SearchEngine
 from .search.writing import make_entry
 from .values import Ref
+
+MAX_WORDS = 10_000
 
 
 def assert_indexed(obj: object, search: SearchEngine | None = None) -> None:
@@ -118,6 +121,7 @@ def _hint(obj: object) -> str:
 
 class HashProvider(EmbeddingProvider):
     """A text's vector is the sum of its words', each a fixed pseudo-random direction: texts that share words are near.
+    Of a text the first 10,000 words count.
 
     `calls` lists the texts of every `embed_batch`. `refuse(text)` may raise, or return an error to be put in the
     text's position.
@@ -147,8 +151,8 @@ class HashProvider(EmbeddingProvider):
         return self._vector(text)
 
     def _vector(self, text: str) -> Vector:
-        words = text.lower().split() or [""]
-        return np.asarray(sum(self._direction(word) for word in words), dtype=np.float32)
+        words = Counter(text.lower().split()[:MAX_WORDS] or [""])
+        return np.asarray(sum(self._direction(word) * count for word, count in words.items()), dtype=np.float32)
 
     def _direction(self, word: str) -> Vector:
         seed = int.from_bytes(hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")

@@ -5,7 +5,7 @@
 
 import random
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -198,11 +198,11 @@ class Ways:
             session.add(Hostile(id="canary", say=CANARY, n=3))
         self.tables = set(inspect(engine).get_table_names())
 
-    def put(self, name: str, value: Any, *, part: int = 1) -> None:
-        """Through every way, or one in `part` of them, others for each value."""
-        first = self.outcome.calls % part
-        for way, call in [*self.asking(value), *self.writing(name, value)][first::part]:
-            self.judge(f"{way}: {name}", call)
+    def put(self, given: Mapping[str, Any], *, part: int = 1) -> None:
+        """Through every way, or each value through one in `part` of them: `part` values in turn through all."""
+        for number, (name, value) in enumerate(given.items()):
+            for way, call in [*self.asking(value), *self.writing(name, value)][number % part :: part]:
+                self.judge(f"{way}: {name}", call)
 
     def judge(self, what: str, call: Callable[[], object]) -> None:
         """Calls; a fault is whatever is no error of kameleon's own, or one that says too much."""
