@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
+from math import inf
 from typing import Any
 
 from .errors import InvalidInput, InvalidRecord, seen
@@ -138,7 +139,7 @@ def say(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(text for item in value if (text := say(item)))
     if isinstance(value, float):
-        return str(int(value) if abs(value) >= 1e16 else value + 0.0)  # JSONB keeps no exponent and no -0.0
+        return str(int(value) if 1e16 <= abs(value) < inf else value + 0.0)  # JSONB keeps no exponent and no -0.0
     return str(value)
 
 

@@ -56,6 +56,10 @@ def test_normalize_refuses_half_a_surrogate_pair_by_its_place() -> None:
         normalize("ab\ud800")
 
 
+def test_an_endless_number_is_said_as_a_word() -> None:
+    assert render({"a": float("-inf"), "b": 1e16}, ["a", "b"]) == "-inf\n10000000000000000"
+
+
 def test_render_says_the_fields_in_their_order() -> None:
     data = {"body": "text", "title": "Name", "tags": ["a", "b"], "empty": "", "none": None, "n": 3, "yes": True}
     assert render(data, ["title", "body", "tags", "empty", "none", "n", "yes", "missing"]) == "Name\ntext\na, b\n3"

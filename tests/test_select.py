@@ -2,14 +2,31 @@
 
 import datetime
 import uuid
+from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import DateTime, Engine, ForeignKey, String, Uuid, bindparam, func, literal, select, text
+from sqlalchemy import (
+    Column,
+    DateTime,
+    Engine,
+    Float,
+    ForeignKey,
+    Numeric,
+    String,
+    Uuid,
+    bindparam,
+    func,
+    literal,
+    select,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, joinedload, mapped_column, relationship, sessionmaker
 
 from kameleon import SearchEngine, searchable
 from kameleon.errors import InvalidFilter, InvalidInput
+from kameleon.search.criteria import fitted
+from kameleon.search.filters import parse_filter
 
 from .conftest import ids
 from .models import Animal, Cat, Dog, Note
@@ -201,3 +218,10 @@ def test_what_a_transaction_wrote_is_searched_in_it(search: SearchEngine, maker:
         assert ids(search.search("zebra", entity=Item, mode="keyword", connection=connection)) == ["1"]
         session.rollback()
     assert ids(search.search("zebra", entity=Item, mode="keyword")) == []
+
+
+@pytest.mark.parametrize(("type_", "expected"), [(Numeric, Decimal("0.1")), (Float, 0.1)])
+def test_a_numeric_column_is_asked_exactly(type_: Any, expected: Any) -> None:
+    asked: Any = parse_filter({"price": 0.1})
+    value = fitted(asked, Column("price", type_())).value
+    assert (type(value), value) == (type(expected), expected)

@@ -178,8 +178,10 @@ def _integer(value: Any, _type: Any) -> Any:
     return int(number) if number == int(number) and abs(number) < 1 << 63 else number
 
 
-def _number(value: Any, _type: Any) -> Any:
-    return Decimal(value) if isinstance(_of(value, int, float), int) else value
+def _number(value: Any, type_: Any) -> Any:
+    """Exact, but for what a column of floats is asked: PostgreSQL would compare NUMERIC as floats."""
+    is_exact = isinstance(_of(value, int, float), int) or not isinstance(type_, Float)
+    return Decimal(repr(value)) if is_exact else value
 
 
 def _name(value: Any, type_: Any) -> Any:
