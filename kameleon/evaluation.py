@@ -23,6 +23,7 @@ STEPS = 20
 DEPTH = 100
 ENOUGH_QUERIES = 10
 IDS_A_READ = 500
+MAX_GAIN = 1e9
 QUERY, JUDGEMENT = '{"_id": "…", "text": "…"}', "query-id, corpus-id and score, separated by tabs"
 
 
@@ -175,7 +176,7 @@ def read_qrels(lines: Iterable[str], name: str = "qrels") -> dict[str, dict[str,
             gain = float(score)
         except ValueError as error:
             raise InvalidInput(f"{name}:{number} is not {JUDGEMENT}: {line.strip()!r:.80}") from error
-        if not (query and record and abs(gain) < float("inf")):
+        if not (query and record and abs(gain) <= MAX_GAIN):
             raise InvalidInput(f"{name}:{number} is not {JUDGEMENT}: {line.strip()!r:.80}")
         qrels.setdefault(query, {})[record] = max(0.0, gain)
     if not qrels:

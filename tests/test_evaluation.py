@@ -179,7 +179,7 @@ def test_a_line_that_is_no_query_is_named_with_its_file(line: str) -> None:
         read_queries(['{"_id": "0", "text": "red"}', line], "q.jsonl")
 
 
-@pytest.mark.parametrize("line", ["1\ta", "1 a 1", "1\ta\tmuch", "1\ta\tnan", "\ta\t1", "1\t0\ta\t1"])
+@pytest.mark.parametrize("line", ["1\ta", "1 a 1", "1\ta\tmuch", "1\ta\tnan", "1\ta\t1e308", "\ta\t1", "1\t0\ta\t1"])
 def test_a_line_that_is_no_judgement_is_named_with_its_file(line: str) -> None:
     with pytest.raises(InvalidInput, match=r"r\.tsv:2 is not query-id"):
         read_qrels(["1\ta\t1", line], "r.tsv")

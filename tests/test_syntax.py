@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kameleon.search.syntax import MAX_OPERATORS, Asked, parse
+from kameleon.search.syntax import MAX_OPERATORS, MAX_QUERY, Asked, parse
 
 TYPED = st.text(st.sampled_from('ab é文\u093f1"“”-*: \n\0_.!()') | st.characters(), max_size=60)
 
@@ -43,6 +43,11 @@ def test_what_is_no_operator_is_plain_text(text: str) -> None:
 @pytest.mark.parametrize("text", ["-fox", '-"red fox" ...', "-fox -bear \n"])
 def test_exclusions_alone_leave_nothing_to_rank(text: str) -> None:
     assert parse(text).text == ""
+
+
+def test_a_query_of_a_book_s_length_is_plain() -> None:
+    said = '"fox" ' + "x" * MAX_QUERY
+    assert parse(said) == Asked(said)
 
 
 def test_only_so_many_operators_count() -> None:

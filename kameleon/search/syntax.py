@@ -12,6 +12,7 @@ from unicodedata import category
 MAX_OPERATORS = 32
 MAX_WORDS = 16
 MAX_CHARACTERS = 1_000
+MAX_QUERY = 50_000
 MIN_PREFIX = 2
 
 QUOTE = '"“”'
@@ -49,8 +50,8 @@ def may_name_field(text: str) -> bool:
 
 
 def parse(text: str, fields: Collection[str] = ()) -> Asked:
-    """Never raises. The first 32 operators count; what has more than 16 words outside of quotes is somebody's text, and
-    plain."""
+    """Never raises. The first 32 operators count; what has more than 16 words outside of quotes, or over 50,000
+    characters, is somebody's text, and plain."""
     if is_text(text):
         return Asked(text)
     phrases: dict[str, None] = {}
@@ -90,7 +91,7 @@ def parse(text: str, fields: Collection[str] = ()) -> Asked:
 
 def is_text(text: str) -> bool:
     """Whether operators in it are none."""
-    return len(QUOTED.sub(" ", text).split(maxsplit=MAX_WORDS)) > MAX_WORDS
+    return len(text) > MAX_QUERY or len(QUOTED.sub(" ", text).split(maxsplit=MAX_WORDS)) > MAX_WORDS
 
 
 def is_word(text: str) -> bool:
