@@ -7,7 +7,7 @@ import random
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from sqlalchemy import Engine, inspect, text
@@ -140,12 +140,18 @@ class Outcome:
     faults: list[str] = field(default_factory=list)
 
 
+@cache
+def categories() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for code in range(0x110000):
+        found.setdefault(unicodedata.category(chr(code)), []).append(chr(code))
+    return found
+
+
 def random_strings(seed: int, count: int) -> Iterator[tuple[str, str]]:
     """Texts of all of Unicode's categories alike."""
     chance = random.Random(seed)
-    by_category: dict[str, list[str]] = {}
-    for code in range(0x110000):
-        by_category.setdefault(unicodedata.category(chr(code)), []).append(chr(code))
+    by_category = categories()
     for number in range(count):
         drawn = (chance.choice(by_category[chance.choice(list(by_category))]) for _ in range(chance.randint(1, 40)))
         yield f"random {number}", "".join(drawn)
