@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, func, select
+from sqlalchemy import Engine, event, func, insert, inspect, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -129,7 +129,19 @@ def in_a_session(search: SearchEngine) -> None:
         session.commit()
 
 
-@pytest.fixture(params=[by_itself, in_a_transaction, in_a_session])
+def in_bulk(search: SearchEngine) -> None:
+    with search.attach(Session)(search.engine) as session:
+        session.bulk_insert_mappings(inspect(Note), [{"id": 1, "title": "shared", "body": "b"}])
+        session.commit()
+
+
+def in_one_statement(search: SearchEngine) -> None:
+    with search.attach(Session)(search.engine) as session:
+        session.execute(insert(Note), [{"id": 1, "title": "shared", "body": "b"}])
+        session.commit()
+
+
+@pytest.fixture(params=[by_itself, in_a_transaction, in_a_session, in_bulk, in_one_statement])
 def write(request: pytest.FixtureRequest) -> Callable[[SearchEngine], None]:
     return request.param  # type: ignore[no-any-return]
 
