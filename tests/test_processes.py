@@ -1,10 +1,13 @@
 """Several processes at once, each with sessions of its own: nothing is lost, nothing waits for ever."""
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cached_property
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from sqlalchemy import Engine, event, func, insert, inspect, select
@@ -13,8 +16,9 @@ from sqlalchemy.orm import Session
 
 import kameleon
 from kameleon import SearchEngine
-from kameleon.errors import DatabaseLocked
+from kameleon.errors import DatabaseLocked, Outdated
 from kameleon.search import sqlite
+from kameleon.search.writing import entries
 from kameleon.testing import HashProvider
 
 from .conftest import Make
@@ -141,7 +145,15 @@ def in_one_statement(search: SearchEngine) -> None:
         session.commit()
 
 
-@pytest.fixture(params=[by_itself, in_a_transaction, in_a_session, in_bulk, in_one_statement])
+def in_its_turn(search: SearchEngine) -> None:
+    with search.attach(Session)(search.engine) as session:
+        search.take_turn(session.connection())
+        assert session.scalars(select(Note)).all() == []
+        session.add(Note(title="shared", body="b"))
+        session.commit()
+
+
+@pytest.fixture(params=[by_itself, in_a_transaction, in_a_session, in_bulk, in_one_statement, in_its_turn])
 def write(request: pytest.FixtureRequest) -> Callable[[SearchEngine], None]:
     return request.param  # type: ignore[no-any-return]
 
@@ -196,3 +208,84 @@ def test_sqlites_log_is_shortened_when_it_is_long_and_readers_let_it(
         if not log.stat().st_size:
             return
     pytest.fail(f"the log has {log.stat().st_size} bytes")
+
+
+class Slow(HashProvider):
+    """Notes, as it loads, whether another process could write."""
+
+    name = "slow"
+    path: ClassVar[str]
+    loads: ClassVar[list[str]] = []
+
+    def __init__(self, model: str = "first") -> None:
+        super().__init__(model_name=model)
+        self._note("package")
+
+    @property
+    def options(self) -> dict[str, str]:
+        return {"model": self.model_name}
+
+    @cached_property
+    def revision(self) -> str:  # type: ignore[override]
+        self._note("file")
+        return "1"
+
+    def load(self) -> None:
+        self._note("tokenizer")
+
+    def _note(self, what: str) -> None:
+        other = sqlite3.connect(self.path, timeout=0)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            what = f"{what}: {error}"
+        finally:
+            other.close()
+        self.loads.append(f"{self.model_name} {what}")
+
+
+@pytest.fixture
+def slow(file_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> type[Slow]:
+    entry = EntryPoint("slow", f"{__name__}:Slow", "kameleon.providers")
+    monkeypatch.setattr("kameleon.embeddings.entry_points", lambda group: [entry] if group == entry.group else [])
+    monkeypatch.setattr(Slow, "path", str(file_engine.url.database), raising=False)
+    monkeypatch.setattr(Slow, "loads", [])
+    Base.metadata.create_all(file_engine)
+    return Slow
+
+
+def test_no_model_loads_under_sqlites_lock(
+    write: Callable[[SearchEngine], None], file_engine: Engine, slow: type[Slow]
+) -> None:
+    search = SearchEngine(file_engine, "slow")
+    write(search)
+    assert slow.loads[:2] == ["first package", "first file"]
+    assert all("locked" not in load for load in slow.loads)
+    assert [status.pending for status in search.get_status()] == [0]
+
+
+def test_the_model_that_a_build_is_about_to_switch_to_loads_before_the_lock_too(
+    file_engine: Engine, slow: type[Slow]
+) -> None:
+    search, other = SearchEngine(file_engine, "slow"), SearchEngine(file_engine, "slow")
+    other.index_records_batch([("Thing", str(n), f"text {n}") for n in range(3)])
+    other.reindex(model="second", provider="slow", batch_size=1, max_minutes=1e-9)
+    assert [generation.state for generation in search.generations()] == ["active", "building"]
+    slow.loads.clear()
+    in_a_transaction(search)
+    assert slow.loads == [
+        f"{model} {what}" for model in ("first", "second") for what in ("package", "file", "tokenizer")
+    ]
+
+
+def test_that_the_index_has_moved_is_seen_without_loading_the_model_it_moved_to(
+    file_engine: Engine, slow: type[Slow]
+) -> None:
+    search, other = SearchEngine(file_engine, "slow"), SearchEngine(file_engine, "slow")
+    search.index_record("Thing", "1", "text")
+    plan = search.plan(entries([("Thing", "1", "another text")]))
+    other.reindex(model="second", provider="slow")
+    slow.loads.clear()
+    with search.transaction() as connection, pytest.raises(Outdated):
+        search.apply(plan, connection)
+    assert slow.loads == []

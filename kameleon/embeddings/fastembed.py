@@ -91,6 +91,9 @@ class FastEmbedProvider(EmbeddingProvider):
     def options(self) -> Mapping[str, Any]:
         return {"model": str(self._folder.resolve()) if self._folder else self._model, **self.passage_options}
 
+    def load(self) -> None:
+        self.count_tokens("")
+
     def embed_batch(self, texts: Sequence[str]) -> list[Vector]:
         limit = self.max_tokens or sys.maxsize
         encodings = self._tokenizer.encode_batch_fast(list(texts))

@@ -79,6 +79,9 @@ class OpenAIProvider(EmbeddingProvider):
         base = {"base_url": without_user(self._base_url)} if self._base_url else {}
         return {"model": self.model_name, "dimensions": self.dimensions, **base, **self.passage_options}
 
+    def load(self) -> None:
+        self._redacted("")
+
     def embed_batch(self, texts: Sequence[str]) -> list[Any]:
         inputs = [self._beginning(text) for text in texts]
         try:

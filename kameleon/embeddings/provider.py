@@ -90,6 +90,10 @@ class EmbeddingProvider:
         if cls.embed is EmbeddingProvider.embed and cls.embed_batch is EmbeddingProvider.embed_batch:
             raise TypeError(f"{cls.__name__} must define embed(text) or embed_batch(texts)")
 
+    def load(self) -> None:
+        """Load what the first embedding would: called before a lock is taken on which other processes wait. By default
+        nothing is."""
+
     def embed(self, text: str) -> ArrayLike:
         """One vector of `dimensions` numbers for a passage; raises where the text is refused."""
         result: Any = self.embed_batch([text])[0]

@@ -137,6 +137,13 @@ class EmbeddingService:
         self._listeners = listeners if listeners is not None else []
         self._queries: OrderedDict[str, Vector] = OrderedDict()
         self._lock = Lock()
+        self._is_loaded = False
+
+    def load(self) -> None:
+        """Load the model, if that is not done. Raises ProviderError."""
+        if not self._is_loaded:
+            translate(lambda provider: (provider.fingerprint, provider.load()), self.provider)
+            self._is_loaded = True
 
     def listen(self, listener: Listener) -> None:
         """Call `listener(event, figures)` after each batch, on the caller's thread. The event is

@@ -68,6 +68,9 @@ class StaticProvider(EmbeddingProvider):
             where["max_tokens"] = self.max_tokens
         return {**where, **self.passage_options}
 
+    def load(self) -> None:
+        self._first_tokens([""])
+
     def embed_batch(self, texts: Sequence[str]) -> list[Vector | TextRefused]:
         table = self._table
         # 256 int8 numbers of 127 at most fit an int16, which sums four times faster than float32

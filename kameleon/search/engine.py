@@ -240,7 +240,7 @@ class SearchEngine(Transactions):
         is missing there is left to a worker if it takes longer than `budget_s`."""
         with self.reading(connection) as conn:
             if connection is not None:
-                self._store.take_turn(conn)
+                self.take_turn(conn)
             known = self.catalog.generations(conn)
             service = self.services.writing(conn, known)
             compared = self._writer.compare(conn, wanted, service, known)
@@ -357,8 +357,21 @@ class SearchEngine(Transactions):
             self._store.hold(connection, sorted(refs))
 
     def take_turn(self, connection: Connection) -> None:
+        """At the beginning of a transaction that reads before it writes: wait for SQLite's write lock and hold it to
+        the end, so that no other writes in between. The model is loaded before. On PostgreSQL there is nothing to wait
+        for."""
+        self._check_connection(connection)
+        if self._store.has_turn(connection):
+            return
+        if self.services.is_to_load and self._store.has_reader():
+            off_the_loop(self._load) if connection.dialect.is_async else self._load()
         with self._store.translating():
             self._store.take_turn(connection)
+
+    def _load(self) -> None:
+        with self.reading() as connection:
+            known = self.catalog.generations(connection)
+        self.services.load(known)
 
     def check_current(self, plan: Plan, connection: Connection) -> None:
         """Raises Outdated if a plan may not be applied any more; called inside the transaction that will."""

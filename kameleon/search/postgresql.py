@@ -164,6 +164,9 @@ class PostgreSQLStore(Health):
     def take_turn(self, connection: Connection) -> None:
         """Writers wait for each other's rows, not for turns."""
 
+    def has_turn(self, connection: Connection) -> bool:
+        return True
+
     def hold(self, connection: Connection, refs: Sequence[Ref]) -> None:
         """Citus cannot hold rows of several shards."""
         if not self._has_citus:

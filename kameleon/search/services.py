@@ -1,13 +1,16 @@
 """Which embedding service serves an index: the engine's own provider's, or that of the model which the index names."""
 
+import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
 from ..errors import InvalidInput, NoProvider, ProviderError
-from ..values import Generation
+from ..values import BUILDING, Generation
 from .caching import Evictor, StoredCache
 from .catalog import RETIRED, active, command, current, home, mismatch, unread
 from .query import Query
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from ..embeddings.provider import EmbeddingProvider, Vector
     from ..embeddings.service import EmbeddingService, Listener
 
+LOOKED_EVERY_S = 1.0
 KEYWORDS_ONLY = "records are indexed for keywords, their embeddings stay pending: "
 
 
@@ -61,6 +65,7 @@ class Services:
         self._store = store
         self._made: dict[str, EmbeddingService] = {}
         self._warned: set[str] = set()
+        self._load_next = 0.0
         self._is_caching = is_caching
         self._evictor = Evictor(cache_limit)
 
@@ -78,10 +83,25 @@ class Services:
         holds = current(known)
         if not isinstance(self.provider, str) or holds is None or holds.fingerprint == service.provider.fingerprint:
             return False
-        try:
-            return self.of(known) is not service
-        except ProviderError:
-            return True
+        return self._made_of(holds) is not service
+
+    def load(self, known: Sequence[Generation]) -> None:
+        """Load the model that writes, and the one that a build is about to put in its place. What cannot be loaded is
+        told by the write."""
+        follows = isinstance(self.provider, str)
+        with suppress(ProviderError):
+            if (service := self.of(known)) is not None:
+                service.load()
+        for generation in known if follows else ():
+            with suppress(ProviderError):
+                if generation.state == BUILDING:
+                    self.of_generation(generation).load()
+        self._load_next = time.monotonic() + (LOOKED_EVERY_S if follows else inf)
+
+    @property
+    def is_to_load(self) -> bool:
+        """Whether it is time to see which models there are to `load`."""
+        return self.provider is not None and time.monotonic() >= self._load_next
 
     def of_generation(self, generation: Generation) -> "EmbeddingService":
         """The service of the model that made a generation. Raises NoProvider where only the application has it, or its
@@ -89,9 +109,8 @@ class Services:
         own = self.provider
         if own is not None and not isinstance(own, str) and own.fingerprint == generation.fingerprint:
             return self.of_provider(own)
-        for service in list(self._made.values()):
-            if service.provider.fingerprint == generation.fingerprint:
-                return service
+        if (made := self._made_of(generation)) is not None:
+            return made
         if not generation.provider:
             raise NoProvider(
                 f"this index was embedded by a provider object ({generation.model_name}): "
@@ -102,6 +121,12 @@ class Services:
         except InvalidInput as error:
             raise NoProvider(f"the index's model {generation.model_name} cannot be had here: {error}") from error
 
+    def _made_of(self, generation: Generation) -> "EmbeddingService | None":
+        for service in list(self._made.values()):
+            if service.provider.fingerprint == generation.fingerprint:
+                return service
+        return self._made.get(named_key(generation.provider, generation.options))
+
     def of_provider(self, provider: "EmbeddingProvider") -> "EmbeddingService":
         """Of an object, the engine's own or another."""
         if provider is self.provider:
@@ -110,7 +135,7 @@ class Services:
         return self._made.get(key) or self._make(key, provider)
 
     def named(self, name: str, **options: Any) -> "EmbeddingService":
-        key = f"{name} {sorted(options.items())}"
+        key = named_key(name, options)
         return self._made.get(key) or self._make(key, name, **options)
 
     def _make(self, key: str, provider: "str | EmbeddingProvider", **options: Any) -> "EmbeddingService":
@@ -201,3 +226,7 @@ class Services:
         if message not in self._warned:
             self._warned.add(message)
             warnings.warn(message, stacklevel=6)
+
+
+def named_key(name: str, options: Mapping[str, Any]) -> str:
+    return f"{name} {sorted(options.items())}"

@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from math import isqrt
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakSet
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, func, select, text
+from sqlalchemy import ColumnElement, Connection, Engine, Table, Transaction, func, select, text
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
@@ -413,6 +414,7 @@ class SQLiteStore:
         self._mirrors: dict[tuple[int, str], Mirror] = {}
         self._has_answered = False
         self._log_left = 0
+        self._turns: WeakSet[Transaction] = WeakSet()
 
     # create
 
@@ -501,6 +503,7 @@ class SQLiteStore:
             if cast(Any, connection.connection.dbapi_connection).in_transaction:
                 connection.exec_driver_sql("ROLLBACK")
             wait_to_write(connection, "BEGIN IMMEDIATE")
+            self._note_turn(connection)
             yield connection
             connection.commit()
             self._shorten_log(connection.connection.dbapi_connection)
@@ -570,7 +573,17 @@ class SQLiteStore:
     def take_turn(self, connection: Connection) -> None:
         """A write that changes nothing: waits for the write lock while the transaction has read nothing yet. Once it
         has, SQLite refuses at once if another wrote since."""
-        wait_to_write(connection, TAKE_TURN)
+        if not self.has_turn(connection):
+            wait_to_write(connection, TAKE_TURN)
+            self._note_turn(connection)
+
+    def has_turn(self, connection: Connection) -> bool:
+        return connection.get_transaction() in self._turns
+
+    def _note_turn(self, connection: Connection) -> None:
+        """Where a savepoint may commit, the lock goes with it."""
+        if not self.caveat(connection) and (transaction := connection.get_transaction()) is not None:
+            self._turns.add(transaction)
 
     @contextmanager
     def translating(self) -> Iterator[None]:

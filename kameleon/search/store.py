@@ -256,6 +256,9 @@ class Store(Fields, Protocol):
     def take_turn(self, connection: Connection) -> None:
         """Makes the caller's transaction wait for other writers now, where the database has one writer at a time."""
 
+    def has_turn(self, connection: Connection) -> bool:
+        """Whether `take_turn` has nothing to wait for, in this transaction."""
+
     def has_spare_connection(self) -> bool:
         """Whether a second connection can be had and write while the caller's transaction is open."""
 
