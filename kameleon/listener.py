@@ -173,7 +173,7 @@ class Sessions:
         many write."""
         if not self.search.can_hold_rows:
             for connection in {connection for _, _, connection, _ in self._mine(session, changed)}:
-                self.search.take_turn(connection)
+                self.search.wait_to_write(connection)
 
     def after_flush(self, session: Session, context: Any) -> None:
         touched = self._touched.pop(session, {})
@@ -202,10 +202,14 @@ class Sessions:
         return any(self.mappings.of(cls) is not None or self.mappings.dependents(cls) for cls in classes)
 
     def take_turn(self, session: Session, mapper: Mapper[Any]) -> None:
-        """Before a statement's rows are read or written: on SQLite what reads first may not write when another wrote
-        meanwhile, and what writes first waits as SQLite does."""
+        """Before a statement's rows are read: on SQLite what reads first may not write when another wrote meanwhile."""
         if (connection := self.binds.connection_to(session, mapper)) is not None:
             self.search.take_turn(connection)
+
+    def wait_to_write(self, session: Session, mapper: Mapper[Any]) -> None:
+        """Before a statement writes rows, as before a flush."""
+        if (connection := self.binds.connection_to(session, mapper)) is not None:
+            self.search.wait_to_write(connection)
 
     def must_follow(self, session: Session, mapper: Mapper[Any]) -> bool:
         """Whether a statement's rows are to be heard of once more, when it has run."""

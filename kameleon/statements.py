@@ -24,9 +24,10 @@ def execute(sessions: "Sessions", state: ORMExecuteState) -> Any:
     mapper = state.bind_mapper
     if not state.is_orm_statement or mapper is None or not sessions.is_heard(mapper):
         return None
-    sessions.take_turn(state.session, mapper)
     if state.is_insert:
+        sessions.wait_to_write(state.session, mapper)
         return _insert(sessions, state, mapper)
+    sessions.take_turn(state.session, mapper)
     keys = _named(mapper, state.parameters) if state.is_update else None
     keys = keys if keys is not None else _matching(sessions, state, mapper)
     sessions.hear_rows(state.session, mapper, keys)
@@ -43,7 +44,7 @@ def bulk_save(
     mappers = {inspect(obj).mapper for obj in objects}
     known = {mapper for mapper in mappers if any(own.is_heard(mapper) for own in session.kameleon)}
     for mapper in known:
-        _take_turns(session, mapper)
+        _wait_to_write(session, mapper)
     heard = [obj for obj in objects if inspect(obj).mapper in known]
     _hear_objects(session, heard)
     if any(None in primary_key(obj) for obj in heard):
@@ -63,7 +64,7 @@ def bulk_insert(
         insert(mapper, rows, **options)
         return
     names = key_names(mapper)
-    _take_turns(session, mapper)
+    _wait_to_write(session, mapper)
     inserted = rows
     if not options["return_defaults"] and not all(name in row for row in rows for name in names):
         inserted = [dict(row) for row in rows]
@@ -76,16 +77,16 @@ def bulk_update(
     session: "AttachedSession", mapper: Mapper[Any], rows: list[dict[str, Any]], update: Callable[..., None]
 ) -> None:
     keys = [[row.get(name) for name in key_names(mapper)] for row in rows]
-    _take_turns(session, mapper)
+    _wait_to_write(session, mapper)
     _hear(session, mapper, keys)
     update(mapper, rows)
     _hear(session, mapper, keys)
 
 
-def _take_turns(session: "AttachedSession", mapper: Mapper[Any]) -> None:
+def _wait_to_write(session: "AttachedSession", mapper: Mapper[Any]) -> None:
     for own in session.kameleon:
         if own.is_heard(mapper):
-            own.take_turn(session, mapper)
+            own.wait_to_write(session, mapper)
 
 
 def _hear(session: "AttachedSession", mapper: Mapper[Any], keys: Keys) -> None:

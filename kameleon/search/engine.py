@@ -361,12 +361,16 @@ class SearchEngine(Transactions):
         the end, so that no other writes in between. The model is loaded before. On PostgreSQL there is nothing to wait
         for."""
         self._check_connection(connection)
+        with self._store.translating():
+            self.wait_to_write(connection)
+
+    def wait_to_write(self, connection: Connection) -> None:
+        """The same before a statement of the application's, which hears the driver's own error."""
         if self._store.has_turn(connection):
             return
         if self.services.is_to_load and self._store.has_reader():
             off_the_loop(self._load) if connection.dialect.is_async else self._load()
-        with self._store.translating():
-            self._store.take_turn(connection)
+        self._store.take_turn(connection)
 
     def _load(self) -> None:
         with self.reading() as connection:
