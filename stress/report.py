@@ -65,7 +65,7 @@ def versions(backend: str) -> dict[str, str]:
 
 def latencies(milliseconds: Sequence[float]) -> dict[str, float]:
     """Percentiles of what single calls took."""
-    cuts = quantiles(milliseconds, n=100, method="inclusive")
+    cuts = quantiles([*milliseconds] * 2 if len(milliseconds) == 1 else milliseconds, n=100, method="inclusive")
     return {f"p{place}_ms": round(cuts[place - 1], 2) for place in (50, 95, 99)}
 
 
