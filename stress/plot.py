@@ -32,7 +32,8 @@ def read(source: Path) -> list[Line]:
     for number, text in enumerate(source.read_text("utf-8").splitlines(), 1):
         try:
             said = json.loads(text)
-            found[said["run"], said["backend"], said.get("rows", 0)] = said
+            if "skipped" not in said:
+                found[said["run"], said["backend"], said.get("rows", 0)] = said
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{source.name}:{number} is not a line that a run printed with --json: {error}") from error
     return list(found.values())
