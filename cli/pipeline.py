@@ -17,7 +17,7 @@ def prepared(batches: Iterator[B], prepare: Callable[[B], R], count: int) -> Ite
     turn. The threads end when the iteration does; one that waits for input does not keep the process from ending.
     """
     room, stopped = Semaphore(count), Event()
-    ready: SimpleQueue[tuple[B, Future[R]] | Exception | None] = SimpleQueue()
+    ready: SimpleQueue[tuple[B, Future[R]] | BaseException | None] = SimpleQueue()
     waiting: SimpleQueue[tuple[B, Future[R]] | None] = SimpleQueue()
 
     def read() -> None:
@@ -30,7 +30,7 @@ def prepared(batches: Iterator[B], prepare: Callable[[B], R], count: int) -> Ite
                 if stopped.is_set():
                     break
             ready.put(None)
-        except Exception as error:  # noqa: BLE001 - the consumer gets it
+        except BaseException as error:  # noqa: BLE001 - the consumer gets it, and would else wait for ever
             ready.put(error)
         finally:
             for _ in range(count):
@@ -44,14 +44,14 @@ def prepared(batches: Iterator[B], prepare: Callable[[B], R], count: int) -> Ite
             batch, future = found
             try:
                 future.set_result(prepare(batch))
-            except Exception as error:  # noqa: BLE001 - the consumer gets it
+            except BaseException as error:  # noqa: BLE001 - the consumer gets it, and would else wait for ever
                 future.set_exception(error)
 
     for target in (read, *[work] * count):
         Thread(target=target, name="kameleon-ahead", daemon=True).start()
     try:
         while (found := ready.get()) is not None:
-            if isinstance(found, Exception):
+            if isinstance(found, BaseException):
                 raise found
             batch, future = found
             made = future.result()

@@ -69,21 +69,26 @@ def test_no_more_is_read_than_can_be_prepared() -> None:
     assert 0 < len(read) <= 4
 
 
+class Panic(BaseException):
+    """As what a Rust extension raises when it panics: no Exception."""
+
+
+@pytest.mark.parametrize("failure", [LookupError, Panic])
 @pytest.mark.parametrize("is_reading", [True, False])
-def test_what_fails_is_raised_in_its_turn(is_reading: bool) -> None:
+def test_what_fails_is_raised_in_its_turn(is_reading: bool, failure: type[BaseException]) -> None:
     def batches() -> Iterator[int]:
         yield from (1, 2)
         if is_reading:
-            raise LookupError("input")
+            raise failure("input")
         yield 3
 
     def prepare(number: int) -> int:
         if number == 3:
-            raise LookupError("preparing")
+            raise failure("preparing")
         return number
 
     found: list[int] = []
-    with pytest.raises(LookupError, match="input" if is_reading else "preparing"):
+    with pytest.raises(failure, match="input" if is_reading else "preparing"):
         found.extend(one for one, _ in prepared(batches(), prepare, 2))
     while threads():
         pass
