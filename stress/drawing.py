@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from math import log10
+from math import ceil, floor, log10
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 400, 70, 170, 50, 50
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 400, 70, 190, 50, 50
 COLOURS = {
     "light": ("#2b6cb0", "#b7791f", "#2f855a", "#9b2c2c", "#6b46c1", "#2c7a7b", "#97266d", "#4a5568", "#744210"),
     "dark": ("#63b3ed", "#f6ad55", "#68d391", "#fc8181", "#b794f4", "#4fd1c5", "#f687b3", "#cbd5e0", "#ecc94b"),
 }
 BAR, GAP = 16, 12
+STEPS = (1, 2, 2.5, 5, 10)
+MOST_MARKS = 8
 
 Points = Sequence[tuple[float, float]]
 
@@ -24,24 +26,33 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         at = log10(value) if self.is_log else value
-        span = self.most - self.least or 1.0
-        return self.start + (at - self.least) / span * (self.end - self.start)
+        share = (at - self.least) / (self.most - self.least) if self.most > self.least else 0.5
+        return self.start + share * (self.end - self.start)
 
     def marks(self) -> list[float]:
+        """Round figures: powers of ten, of few also their doubles and halves; else multiples of a round step."""
         if self.is_log:
-            powers = range(int(self.least // 1), int(-(-self.most // 1)) + 1)
-            return [10.0**power for power in powers if self.least - 1e-9 <= power <= self.most + 1e-9]
-        return [self.least + (self.most - self.least) * step / 5 for step in range(6)]
+            powers = range(floor(self.least), ceil(self.most) + 1)
+            digits = (1, 2, 5) if self.most - self.least <= 2 else (1,)
+            marks = [digit * 10.0**power for power in powers for digit in digits]
+            return [mark for mark in marks if self.least - 1e-9 <= log10(mark) <= self.most + 1e-9]
+        step = round_step((self.most - self.least) / 6 or 1.0)
+        return [step * place for place in range(ceil(self.least / step - 1e-9), floor(self.most / step + 1e-9) + 1)]
+
+
+def round_step(least: float) -> float:
+    power = 10.0 ** floor(log10(least))
+    return next(step * power for step in STEPS if step * power >= least * (1 - 1e-9))
 
 
 def line_chart(
     title: str, x_name: str, y_name: str, lines: Mapping[str, Points], *, log_x: bool = False, log_y: bool = False
 ) -> str:
-    """A line a name, with a dot at each (x, y)."""
+    """A line a name, with a dot at each (x, y). Where the x are few they are what the axis marks."""
     xs = [x for points in lines.values() for x, _ in points]
     ys = [y for points in lines.values() for _, y in points]
-    lowest = 10 ** (log10(min(ys)) // 1) if log_y else min(ys) - 0.05 * (max(ys) - min(ys))
-    highest = 10 ** -(-log10(max(ys)) // 1) if log_y else max(ys) + 0.05 * (max(ys) - min(ys))
+    lowest = 10 ** floor(log10(min(ys))) if log_y else min(ys) - 0.05 * (max(ys) - min(ys))
+    highest = 10 ** ceil(log10(max(ys))) if log_y else max(ys) + 0.05 * (max(ys) - min(ys))
     across = Scale(min(xs), max(xs), LEFT, WIDTH - RIGHT, is_log=log_x)
     up = Scale(lowest, highest, HEIGHT - BOTTOM, TOP, is_log=log_y)
     parts = [f'<text x="{LEFT}" y="24" font-size="15">{escape(title)}</text>']
@@ -49,7 +60,8 @@ def line_chart(
         y = up(mark)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{short(mark)}</text>')
-    for mark in across.marks():
+    measured = sorted(set(xs))
+    for mark in measured if len(measured) <= MOST_MARKS else across.marks():
         x = across(mark)
         parts.append(f'<line class="grid" y1="{TOP}" y2="{HEIGHT - BOTTOM}" x1="{x:.1f}" x2="{x:.1f}"/>')
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{short(mark)}</text>')

@@ -81,7 +81,7 @@ def quality(lines: Iterable[Line]) -> str:
     curves = {}
     for line in lines:
         if line["backend"] == "sqlite":
-            for collection, models in line["collections"].items():
+            for collection, models in line.get("collections", {}).items():
                 found = {name: value for name, value in models["static"].items() if name.startswith("weight_")}
                 curves[collection] = [(float(name.removeprefix("weight_")), value) for name, value in found.items()]
     title = "Quality by weight of the vector, bundled model"

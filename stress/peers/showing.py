@@ -33,7 +33,6 @@ CHARTED = {
     "recall@10 of the nearest": "recall_at_10",
     "share of sources among ten": "found_at_10",
     "disk, MB": "disk_mb",
-    "memory, MB": "peak_mb",
 }
 
 
@@ -81,6 +80,8 @@ def chart(said: Figures) -> str:
         for peer, figures in said["peers"].items()
         if "failed" not in figures
     }
-    title = f"{said['rows']:,} records on {said['backend']}, and peers"
-    groups = {name: {peer: figures[key] for peer, figures in peers.items()} for name, key in CHARTED.items()}
+    is_server = said["backend"] == POSTGRESQL
+    title = f"{said['rows']:,} records on {'PostgreSQL' if is_server else 'SQLite'}, and peers"
+    charted = CHARTED | {f"memory{', without the server' if is_server else ''}, MB": "peak_mb"}
+    groups = {name: {peer: figures[key] for peer, figures in peers.items()} for name, key in charted.items()}
     return bar_charts(title, groups) if peers else ""
