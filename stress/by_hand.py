@@ -1,7 +1,8 @@
 """The floors: what an application would write without us, on each database.
 
-Each writes the same rows in the same number of columns, and does nothing else: no comparison with what is there, no
-hashing, no check of a vector, no term analysis.
+Each writes the same rows with the keys, hashes and times that ours have, and does nothing else: no comparison with what
+is there, no hashing, no check of a vector, no term analysis, and on SQLite no columns for analysed terms, failures and
+the places of passages.
 """
 
 import sqlite3
@@ -75,7 +76,7 @@ class Hand:
                 return
             driver.execute(POSTGRESQL_TABLES)
             if with_hnsw:
-                driver.execute(HNSW.format(table="hand_embedding"))
+                self.index(driver)
             driver.commit()
 
     @contextmanager
@@ -88,6 +89,11 @@ class Hand:
             return
         with self.engine.connect() as connection:
             yield connection.connection.driver_connection
+
+    def index(self, driver: Any) -> None:
+        """The vector index of PostgreSQL, with as much memory as `database` gives every connection."""
+        driver.execute(HNSW.format(table="hand_embedding"))
+        driver.commit()
 
     def write(self, driver: Any, texts: Sequence[str], vectors: Vectors, start: int = 0) -> None:
         if self.is_sqlite:

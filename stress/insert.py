@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 
 from kameleon import SearchEngine
 from kameleon.embeddings import EmbeddingProvider, OpenAIProvider, StaticProvider
+from kameleon.search.postgresql_schema import INDEXED_FROM
 from kameleon.search.tables import parts
 
 from .by_hand import HNSW, Hand, Vectors
@@ -63,12 +64,14 @@ def run(asked: Asked) -> Figures:
 
 
 def from_lines(asked: Asked, source: Path) -> Figures:
-    """`kameleon data insert` as a user runs it, its start included; by hand in this process, started already."""
+    """`kameleon data insert` as a user runs it, its start included; by hand in this process, started already. On
+    PostgreSQL both build the vector index at the end, from as many rows on."""
     with database(asked.backend) as engine:
         options = ("--from-file", str(source), "--batch-size", str(COMMIT_BATCH))
         output, seconds, memory = run_command("-d", address(engine), "--json", "data", "insert", "Record", *options)
         inserted = json.loads(output)
-        hand = lines_by_hand(engine, source)
+    with database(asked.backend) as engine:
+        hand = lines_by_hand(engine, source, with_hnsw=asked.backend == POSTGRESQL and asked.rows >= INDEXED_FROM)
     return {
         "rows": inserted["inserted"],
         "seconds": round(seconds, 2),
@@ -80,7 +83,7 @@ def from_lines(asked: Asked, source: Path) -> Figures:
     }
 
 
-def lines_by_hand(engine: Engine, source: Path) -> float:
+def lines_by_hand(engine: Engine, source: Path, *, with_hnsw: bool) -> float:
     """Parse, embed with the same model, insert; a commit a batch."""
     provider = StaticProvider()
     provider.embed_batch(["a text"])
@@ -92,6 +95,8 @@ def lines_by_hand(engine: Engine, source: Path) -> float:
             vectors = np.asarray(provider.embed_batch(part), np.float32)
             hand.write(driver, part, vectors, number * COMMIT_BATCH)
             driver.commit()
+        if with_hnsw:
+            hand.index(driver)
     return watch.seconds
 
 
@@ -163,7 +168,9 @@ def write_path(asked: Asked) -> Figures:
             "times_the_loop": round(per_record * asked.rows / min(batch), 1),
         },
         **({"with_hnsw": with_hnsw(records, provider)} if asked.backend == POSTGRESQL else {}),
-        "batch_sizes": {str(size): by_size(asked.backend, size, records, provider) for size in BATCH_SIZES},
+        "batch_sizes": {
+            str(size): by_size(asked.backend, size, records, provider) for size in BATCH_SIZES if size <= asked.rows
+        },
     }
 
 

@@ -1,5 +1,8 @@
 """Hybrid search: against the same by hand, with filters, beside a writer, from a standing start; its recall and memory.
 
+Its memory is that of a process that opens the index and asks once, the model included. On SQLite the driver is
+pysqlite3, where it is installed, whose SQLite is the one that is told.
+
 Embeddings of 384 dimensions are MiniLM's of film extracts, repeated with noise: they stand for speed, not for quality.
 """
 
@@ -25,9 +28,9 @@ from kameleon import RecordStore, SearchEngine
 from kameleon.embeddings import CallableProvider, EmbeddingProvider, StaticProvider
 
 from .corpus import SHARED, passages
-from .database import POSTGRESQL, address, database
+from .database import POSTGRESQL, SQLITE, address, database
 from .memory import peak_mb
-from .report import Asked, Figures, latencies, stopwatch
+from .report import Asked, Figures, latencies, stopwatch, versions
 from .search_by_hand import by_hand
 
 MINILM = SHARED / "data" / "embeddings" / "wikipedia_movies.all-MiniLM-L6-v2.f16.npy"
@@ -56,7 +59,15 @@ def run(asked: Asked) -> Figures:
     figures = dict(measured(asked.backend, 256, texts, queries))
     if MINILM.is_file() and asked.backend != POSTGRESQL:
         figures["dimensions_384"] = measured(asked.backend, 384, texts, queries)
+    if asked.backend == SQLITE:
+        figures["versions"] = versions(asked.backend) | {"sqlite": sqlite_version()}
     return figures
+
+
+def sqlite_version() -> str:
+    engine = open_engine("sqlite://")
+    with engine.connect() as connection:
+        return str(connection.exec_driver_sql("SELECT sqlite_version()").scalar())
 
 
 def measured(backend: str, dimensions: int, texts: Sequence[str], queries: Sequence[str]) -> Figures:
@@ -84,7 +95,7 @@ def measured(backend: str, dimensions: int, texts: Sequence[str], queries: Seque
             **latencies(took["hybrid"]),
             "keyword": latencies(took["keyword"]),
             "vector": latencies(took["vector"]),
-            "peak_mb": peak_mb(),
+            "peak_mb": int(first[2]),
             "first_query_s": float(first[0]),
             "first_query_with_start_s": float(first[1]),
             "statements": statements(engine, search, queries[0]),
@@ -203,7 +214,7 @@ def recall(engine: Engine, search: SearchEngine, provider: EmbeddingProvider, qu
         scores = matrix @ (vector / np.linalg.norm(vector))
         tenth = np.partition(scores, -10)[-10] - 1e-5
         found = [places[hit.id] for hit in search.search(query, mode="vector")]
-        shares.append(mean(bool(scores[place] >= tenth) for place in found))
+        shares.append(sum(bool(scores[place] >= tenth) for place in found) / 10)
     return round(mean(shares), 4)
 
 
@@ -243,7 +254,7 @@ def beside_writer(engine: Engine, dimensions: int, search: SearchEngine, queries
         search.index_record("Record", f"own{number}", words)
         stale += f"own{number}" not in [hit.id for hit in search.search(words)]
     writer.terminate()
-    written = 10 * writer.communicate()[0].count("\n")
+    written = 10 * (1 + writer.communicate()[0].count("\n"))
     return {**latencies(beside), "times_alone": ratio(beside, alone), "stale": stale, "written": written}
 
 
@@ -253,13 +264,13 @@ def child(name: str, url: str, dimensions: int, query: str) -> "subprocess.Popen
 
 
 def first(url: str, dimensions: int, query: str) -> None:
-    """Seconds of a process's first query, alone and with opening the database and the model."""
+    """Seconds of a process's first query, alone and with opening the database and the model; then its peak in MB."""
     start = time.perf_counter()
     search = SearchEngine(open_engine(url), provider_of(dimensions))
     made = time.perf_counter()
     search.search(query)
     end = time.perf_counter()
-    print(round(end - made, 3), round(end - start, 3))
+    print(round(end - made, 3), round(end - start, 3), peak_mb())
 
 
 def write(url: str, dimensions: int, _query: str) -> None:
