@@ -114,7 +114,7 @@ class Insertion:
             return
 
         def embed(batch: list[Item]) -> "Ahead | None":
-            return self.records.embed_ahead(definition, good_data(batch), on_conflict=self.on_conflict)
+            return self.records.embed_ahead(definition, good_data(batch), on_conflict=self.on_conflict, abreast=count)
 
         yield from prepared(chain([first], batches), embed, count)
 

@@ -7,6 +7,7 @@ fields. The searchable ones, in the entity's order, are what the record says to 
 import math
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -186,21 +187,25 @@ class RecordStore:
         return self.search.retried(attempt, connection)
 
     def embed_ahead(
-        self, entity: Entity, records: Sequence[Mapping[str, Any]], *, on_conflict: OnConflict = "error"
+        self,
+        entity: Entity,
+        records: Sequence[Mapping[str, Any]],
+        *,
+        on_conflict: OnConflict = "error",
+        abreast: int = 1,
     ) -> Ahead | None:
         """Embed what a later `insert` of these records will ask for, on any thread, while another batch is written.
 
-        `entity` is what `definition` says of the first records. What `insert` will refuse or leave is not embedded;
-        what changes in between, it embeds itself. Raises ProviderError as `insert` does.
+        `entity` is what `definition` says of the first records. `abreast` is how many such calls go on at a time: they
+        share the provider's concurrency. What `insert` will refuse or leave is not embedded; what changes in between,
+        it embeds itself. Raises ProviderError as `insert` does.
         """
-        try:
-            rows = checked_rows(with_fields(entity, records), records)
-            chosen = resolve(entity.name, rows, self._taken(entity.name, rows, None), on_conflict)
-        except (InvalidRecord, RecordExists):
-            return None
+        rows = valid_rows(with_fields(entity, records), records)
+        taken = self._taken(entity.name, rows, None)
+        chosen = resolve(entity.name, rows, taken, "upsert" if on_conflict == "upsert" else "skip")
         entries = [record_entry(entity, id_, data) for id_, data in chosen.items()]
         puts = {entry.ref: Put(entry.content, entry.emphasis) for entry in entries if entry.content}
-        return self.search.embed_ahead(puts, [], connection=None, indexing="sync", is_async=False)
+        return self.search.embed_ahead(puts, [], connection=None, indexing="sync", is_async=False, abreast=abreast)
 
     def get(self, entity: str, id: str | int, *, connection: Connection | None = None) -> Record:
         """Raises UnknownEntity, RecordMissing."""
@@ -365,6 +370,15 @@ def checked_rows(entity: Entity, records: Sequence[Mapping[str, Any]]) -> list[t
             rows.append(check_record(entity, record))
         except InvalidRecord as error:
             raise InvalidRecord(str(error), position=position) from error
+    return rows
+
+
+def valid_rows(entity: Entity, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The rows of those that an insert will take; it tells of the others."""
+    rows = []
+    for record in records:
+        with suppress(InvalidRecord):
+            rows.append(check_record(entity, record))
     return rows
 
 

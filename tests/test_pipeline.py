@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import kameleon
-from kameleon import SearchEngine
+from kameleon import RecordStore, SearchEngine
 from kameleon.embeddings import OpenAIProvider
 
 from .loopback import DIMENSIONS, Answer, good, serving
@@ -95,7 +95,7 @@ def test_what_fails_is_raised_in_its_turn(is_reading: bool, failure: type[BaseEx
 
 
 def test_the_requests_of_several_batches_fly_at_once(command: Callable[..., Any], tmp_path: Path) -> None:
-    """The server answers none of six batches' requests before three are there."""
+    """The server answers none of six batches' requests before three are there. Each holds a record that is refused."""
     together = threading.Barrier(3, timeout=DEADLINE_S)
     texts = [f"written by hand {number}" for number in range(60)]
 
@@ -110,11 +110,14 @@ def test_the_requests_of_several_batches_fly_at_once(command: Callable[..., Any]
         SearchEngine(engine, provider).index_record("Note", "first", "first of all")
         server.requests.clear()
         server.always = answer
-        lines = "".join(json.dumps({"id": str(n), "text": text}) + "\n" for n, text in enumerate(texts))
-        arguments = ("--json", "-d", url, "data", "insert", "Note", "--batch-size", "10")
+        records = [{"id": str(n), "text": text} for n, text in enumerate(texts)]
+        for place in range(50, -1, -10):
+            records.insert(place + 5, {"id": "", "text": "refused"})
+        lines = "".join(f"{json.dumps(record)}\n" for record in records)
+        arguments = ("--json", "-d", url, "data", "insert", "Note", "--batch-size", "11", "--skip-invalid")
         done: CompletedProcess[str] = command(*arguments, environment={"OPENAI_API_KEY": "none"}, stdin=lines.encode())
         assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["embedded"] == 60
+        assert (json.loads(done.stdout)["embedded"], json.loads(done.stdout)["rejected"]) == (60, 6)
         assert sorted(text for asked in server.inputs for text in asked) == sorted(texts)
         assert len(server.inputs) == 6
         assert server.most_in_flight >= 3
@@ -125,3 +128,17 @@ def test_the_requests_of_several_batches_fly_at_once(command: Callable[..., Any]
         assert server.requests == []
     assert {hit.id for hit in SearchEngine(engine).search("hand", limit=100)} == {str(n) for n in range(60)}
     engine.dispose()
+
+
+def test_batches_that_are_embedded_abreast_share_the_requests_of_the_provider(tmp_path: Path) -> None:
+    with serving() as server:
+        provider = OpenAIProvider("m", dimensions=DIMENSIONS, api_key="none", base_url=server.url)
+        records = RecordStore(SearchEngine(kameleon.create_engine(f"sqlite:///{tmp_path / 'test.db'}"), provider))
+        batches = [[{"id": str(10 * n + i), "text": f"{i} of batch {n}"} for i in range(10)] for n in range(4)]
+        records.insert("Note", batches[0])
+        definition = records.definition("Note", batches[0])
+        for abreast, workers in [(1, provider.concurrency), (4, provider.concurrency // 4), (100, 1)]:
+            ahead = records.embed_ahead(definition, batches[1], abreast=abreast)
+            assert ahead is not None
+            assert ahead.made is not None
+            assert ahead.made.concurrent_workers == workers

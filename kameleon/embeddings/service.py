@@ -157,11 +157,13 @@ class EmbeddingService:
         on_error: OnError = "raise",
         progress: Callable[[int], None] | None = None,
         cache: EmbeddingCache | None = None,
+        workers: int | None = None,
     ) -> EmbeddingReport:
         """Embed passages. `on_error="raise"` raises the first error, one in the input before any request;
-        `"collect"` leaves each in its position. `progress(done)` counts texts; `cache` stands in for the service's."""
+        `"collect"` leaves each in its position. `progress(done)` counts texts; `cache` stands in for the service's,
+        and `workers` for its number of requests at a time."""
         started = time.perf_counter()
-        report = EmbeddingReport(self.provider.model_name, self.batch_size, self.workers)
+        report = EmbeddingReport(self.provider.model_name, self.batch_size, workers or self.workers)
         if texts:
             self._embed(texts, on_error, progress, cache or self.cache, report)
         report.texts = texts
@@ -216,7 +218,7 @@ class EmbeddingService:
         distinct = list(dict.fromkeys(wanted))
         log.info("embed_batch:enter texts=%d distinct=%d model=%s", len(texts), len(distinct), report.model)
         hits: set[str] = set()
-        run = _Run(self, self._call)
+        run = _Run(self, self._call, report.concurrent_workers)
         for start in range(0, len(distinct), TEXTS_A_CHUNK):
             chunk = distinct[start : start + TEXTS_A_CHUNK]
             found = self._cached(chunk, cache)
@@ -298,8 +300,9 @@ class EmbeddingService:
 class _Run:
     """One call of the service. Requests may run on many threads; outcomes are written on the caller's alone."""
 
-    def __init__(self, service: EmbeddingService, call: Callable[[Any], Any]) -> None:
+    def __init__(self, service: EmbeddingService, call: Callable[[Any], Any], workers: int = 1) -> None:
         self.service = service
+        self.workers = workers
         self.provider = service.provider
         self.call = call
         self.texts: list[str] = []
@@ -318,7 +321,7 @@ class _Run:
     def process(self, waiting: list[list[int]]) -> None:
         """Request every slice, and the halves of those that are refused, until nothing waits."""
         started = time.perf_counter()
-        if self.service.workers == 1 or len(waiting) == 1:
+        if self.workers == 1 or len(waiting) == 1:
             self._one_by_one(waiting)
         else:
             self._side_by_side(waiting)
@@ -333,10 +336,10 @@ class _Run:
             waiting[:0] = self._settle(slice_, self._answer(slice_))
 
     def _side_by_side(self, waiting: list[list[int]]) -> None:
-        with ThreadPoolExecutor(self.service.workers, thread_name_prefix="kameleon-embed") as pool:
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="kameleon-embed") as pool:
             flying: dict[Future[Any], list[int]] = {}
             while flying or (waiting and self.stopped is None):
-                while waiting and len(flying) < self.service.workers and self.stopped is None:
+                while waiting and len(flying) < self.workers and self.stopped is None:
                     slice_ = waiting.pop(0)
                     flying[pool.submit(self._answer, slice_)] = slice_
                 done, _ = wait(flying, return_when=FIRST_COMPLETED)

@@ -269,12 +269,14 @@ class SearchEngine(Transactions):
         connection: Connection | None,
         indexing: Indexing,
         is_async: bool,
+        abreast: int = 1,
     ) -> Ahead | None:
         """Embed what a transaction is about to write, before it holds a lock: `known` records, where they differ from
         the index, and the texts of `new` ones. `connection` is the transaction's, if it has begun. With "auto" no
         longer than `budget_s`; then, and with "deferred", a worker is left to it. New texts alone go to the service of
-        the commit before: should the index have moved to another model since, that is seen on writing. Raises
-        ProviderError where the engine's `on_provider_error` is "raise"."""
+        the commit before: should the index have moved to another model since, that is seen on writing. `abreast` calls
+        at a time share the provider's concurrency. Raises ProviderError where the engine's `on_provider_error` is
+        "raise"."""
         if self.services.provider is None:
             return None
         service, changed = self.services.wrote_last, list[str]()
@@ -290,7 +292,8 @@ class SearchEngine(Transactions):
         texts = flattened(contents, split)
         budget_s = self.budget_s if indexing == "auto" else None
         cache = self.services.cache(service, connection, on_a_thread=is_async or budget_s is not None)
-        call = partial(service.embed_batch, texts, on_error="collect", cache=cache)
+        workers = max(1, service.workers // abreast)
+        call = partial(service.embed_batch, texts, on_error="collect", cache=cache, workers=workers)
         embed = partial(self.patience.within, budget_s, call)
         made = off_the_loop(embed) if is_async else embed()
         if made is not None and made.outage is not None and self._on_provider_error == "raise":
