@@ -34,7 +34,7 @@ def main(name: str, backend: str | None, rows: int, seed: int, rounds: int, seco
     insert       JSON lines to searchable, and the write path alone, against SQL by hand; a model behind a network
     search       hybrid search against the same by hand; filters, recall, memory, beside a writer
     embed        what the embedding service adds, and what it saves
-    commit       commits of attached sessions against plain ones and index writes by hand
+    commit       commits of 10,000 and of one object, against plain ones and index writes by hand
     reindex      another model, against embedding and bulk inserts by hand; its memory
     quality      nDCG@10 of each leg and of both, by weight, on judged collections
     startup      the command from a standing start

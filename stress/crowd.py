@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import random
 import re
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,9 +37,12 @@ from kameleon.values import SearchResults
 from tests.small_model import small_model
 
 from .corpus import passages
+from .database import database
 from .report import Asked, latencies
-from .server import DIMENSIONS
+from .server import DIMENSIONS, serving
 
+READERS = 8
+SERVER_LATENCY_S = 0.02
 COUNTERS, GROUPS, MEMBERS, KEPT = 5, 40, 6, 60
 START_S, GRACE_S = 300.0, 60.0
 REFUSED = 2
@@ -609,6 +613,17 @@ class Crowd:
             "longest_write_ms": round(max(writes)),
             "each": {verb: spread(found) for verb, found in sorted(spent.items())},
         }
+
+
+@contextmanager
+def gathered(asked: Asked) -> Iterator[tuple[Crowd, str]]:
+    """A crowd on a new database, and the base URL of a model for it."""
+    with (
+        database(asked.backend) as engine,
+        tempfile.TemporaryDirectory() as folder,
+        serving(SERVER_LATENCY_S) as server,
+    ):
+        yield Crowd(engine, asked, folder), server
 
 
 LEFT_BEHIND = {

@@ -16,7 +16,7 @@ from tests.hostile import (
 )
 
 from .database import database
-from .report import Asked, Figures
+from .report import Asked, Figures, stopwatch
 
 GIANTS_PART = 5
 
@@ -27,7 +27,7 @@ def run(asked: Asked) -> Figures:
     given: dict[str, Any] = {name: value for name, (value, _) in (STRINGS | VALUES).items()}
     given |= dict(random_strings(asked.seed, asked.rounds))
     giants = {name: value for name, (value, _) in GIANTS.items()}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), stopwatch() as watch:
         warnings.simplefilter("ignore")
         with database(asked.backend) as engine:
             ways = Ways(engine)
@@ -47,4 +47,5 @@ def run(asked: Asked) -> Figures:
         "calls": ways.outcome.calls,
         "accepted": ways.outcome.accepted,
         "refused": ways.outcome.refused,
+        "seconds": round(watch.seconds, 1),
     }

@@ -5,7 +5,6 @@ The first quarter warms up, a minute at most; what follows is compared with its 
 
 import os
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +12,9 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
-from .crowd import WRITERS, Crowd
-from .database import database
+from .crowd import READERS, WRITERS, gathered
 from .report import Asked, Figures
-from .server import serving
 
-READERS = 8
-SERVER_LATENCY_S = 0.02
 MINUTE_S, PART = 60.0, 4
 DEAD_ROWS = """
     SELECT sum(n_live_tup), sum(n_dead_tup), sum(pg_total_relation_size(relid))
@@ -86,13 +81,8 @@ def slope(samples: Sequence[tuple[float, float]]) -> float:
 
 
 def run(asked: Asked) -> Figures:
-    with (
-        database(asked.backend) as engine,
-        tempfile.TemporaryDirectory() as folder,
-        serving(SERVER_LATENCY_S) as server,
-    ):
-        crowd = Crowd(engine, asked, folder)
-        samples = Samples(engine)
+    with gathered(asked) as (crowd, server):
+        samples = Samples(crowd.engine)
         crowd.run(WRITERS, READERS, turns=None, seconds=asked.seconds, server=server, watch=samples.take)
         memory: dict[str, Any] = {
             f"{kind}_{number}": course(samples.memory.get(pid, []), asked.seconds)

@@ -1,18 +1,22 @@
 """`python -m stress.peers LINES.jsonl`: what runs of peers said, as Markdown."""
 
-import json
-from typing import TextIO
+from pathlib import Path
 
 import click
 
+from ..plot import read
 from .showing import table
 
 
 @click.command()
-@click.argument("lines", type=click.File())
-def main(lines: TextIO) -> None:
+@click.argument("lines", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def main(lines: Path) -> None:
     """Show the lines of `python -m stress peers --json`; others are passed over."""
-    for said in map(json.loads, lines):
+    try:
+        found = read(lines)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    for said in found:
         if said["run"] == "peers":
             click.echo(table(said))
 
