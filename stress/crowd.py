@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from importlib import import_module
 from itertools import count
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Barrier
@@ -462,6 +463,8 @@ def member(place: Place, start: Barrier) -> None:
     with name.with_suffix(".stack").open("w") as stack:
         faulthandler.dump_traceback_later(place.seconds + START_S + GRACE_S, file=stack)
         try:
+            if place.server:
+                import_module("openai")  # sixteen at once in the middle would be what is measured
             working = KINDS[place.kind](place, told)
             start.wait(START_S)
             working.run()

@@ -1,21 +1,20 @@
-"""The same crowd for as long as is asked: memory, the database's files and its dead rows are to stay as they were.
-
-The first quarter warms up, a minute at most; what follows is compared with its own end.
-"""
+"""The same crowd for as long as is asked: memory, the database's files and its dead rows are to stay as they were, once
+the index has been of each model: texts of the one behind a network are kept in its cache, which grows to its limit."""
 
 import os
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from statistics import mean
 
 from sqlalchemy import Engine, text
 
 from .crowd import READERS, WRITERS, gathered
 from .report import Asked, Figures
 
-MINUTE_S, PART = 60.0, 4
+TENTHS = 10
 DEAD_ROWS = """
     SELECT sum(n_live_tup), sum(n_dead_tup), sum(pg_total_relation_size(relid))
     FROM pg_stat_user_tables WHERE schemaname = current_schema()
@@ -58,37 +57,28 @@ def resident(pids: Sequence[int]) -> dict[int, float]:
     return {int(pid): int(kilobytes) / 1024 for pid, kilobytes in (row.split() for row in rows if row.strip())}
 
 
-def course(samples: Sequence[tuple[float, float]], seconds: float) -> Mapping[str, float]:
-    """The mean of the first part after warming up, of the last, and the slope by the minute between."""
-    part = min(MINUTE_S, seconds / PART)
-    warm = [sample for sample in samples if sample[0] >= part]
-    first = mean([value for second, value in warm if second < 2 * part])
-    last = mean([value for second, value in warm if second >= seconds - part])
-    return {"first": round(first, 1), "last": round(last, 1), "a_minute": round(slope(warm) * MINUTE_S, 2)}
-
-
-def mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
-
-
-def slope(samples: Sequence[tuple[float, float]]) -> float:
-    """Least squares."""
-    if len(samples) < 2:
-        return 0.0
-    seconds, values = mean([second for second, _ in samples]), mean([value for _, value in samples])
-    over = sum((second - seconds) ** 2 for second, _ in samples)
-    return sum((second - seconds) * (value - values) for second, value in samples) / over if over else 0.0
+def tenths(samples: Iterable[tuple[float, float]], seconds: float) -> list[float]:
+    """The means of each tenth of the time."""
+    parts: list[list[float]] = [[] for _ in range(TENTHS)]
+    for second, value in samples:
+        parts[min(int(second / seconds * TENTHS), TENTHS - 1)].append(value)
+    return [round(mean(part), 1) for part in parts if part]
 
 
 def run(asked: Asked) -> Figures:
+    """Memory is that of a process, by kind."""
     with gathered(asked) as (crowd, server):
         samples = Samples(crowd.engine)
         crowd.run(WRITERS, READERS, turns=None, seconds=asked.seconds, server=server, watch=samples.take)
-        memory: dict[str, Any] = {
-            f"{kind}_{number}": course(samples.memory.get(pid, []), asked.seconds)
-            for number, (kind, pid) in enumerate(crowd.processes)
-        }
-        peak = max(value for found in samples.memory.values() for _, value in found)
-        files = {name: course(found, asked.seconds) for name, found in samples.database.items()}
+        memory: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for kind, pid in crowd.processes:
+            memory[kind] += samples.memory.get(pid, [])
         most = {f"most_{name}": round(max(value for _, value in found), 1) for name, found in samples.database.items()}
-        return {**crowd.figures(), "peak_mb": round(peak), "memory_mb": memory, "database": files | most}
+        return {
+            **crowd.figures(),
+            "peak_mb": round(max(value for found in memory.values() for _, value in found)),
+            "memory_mb_by_tenths": {kind: tenths(found, asked.seconds) for kind, found in memory.items()},
+            "database_by_tenths": {name: tenths(found, asked.seconds) for name, found in samples.database.items()},
+            **most,
+            "cached_texts": sum(one.texts for one in crowd.search.cache_status()),
+        }
