@@ -6,8 +6,10 @@ whatever a server says. The client's own retries are off: the service retries, a
 
 import base64
 import binascii
+import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from operator import itemgetter
 from typing import Any, ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -91,11 +93,13 @@ class OpenAIProvider(EmbeddingProvider):
             return self._ask(inputs)
 
     def _ask(self, inputs: list[str]) -> list[Any]:
+        """The answer as it came over the wire: the client's models of it cost twice what the request does."""
         asked: dict[str, Any] = {"encoding_format": self._encoding}
         if self.model_name.startswith("text-embedding-3"):
             asked["dimensions"] = self.dimensions
         try:
-            answer = self._client.embeddings.create(input=inputs, model=self.model_name, **asked)
+            answer = self._client.embeddings.with_raw_response.create(input=inputs, model=self.model_name, **asked)
+            said = json.loads(answer.content)
         except openai.APIStatusError as error:
             raise self._translated(error) from error
         except openai.APIConnectionError as error:
@@ -105,8 +109,8 @@ class OpenAIProvider(EmbeddingProvider):
         except (openai.APIResponseValidationError, ValueError, RecursionError) as error:
             raise ProviderUnavailable(self._redacted(f"{NO_ANSWER}: {type(error).__name__}: {error}")) from error
         try:
-            return in_order(answer.data or [], len(inputs))
-        except (AttributeError, TypeError, ValueError) as error:
+            return in_order(said["data"] or [], len(inputs))
+        except (KeyError, TypeError, ValueError) as error:
             raise ProviderUnavailable(f"{NO_ANSWER}: {type(error).__name__}: {error}") from error
 
     def _translated(self, error: openai.APIStatusError) -> Exception:
@@ -154,10 +158,10 @@ class EncodingRefused(ProviderRefused):
 
 def in_order(items: Sequence[Any], count: int) -> list[Vector]:
     """The vectors by their indexes, or too few or many. Raises ValueError where the indexes tell not whose each is."""
-    found = sorted(items, key=lambda item: item.index)
-    if len(found) == count and any(item.index != place for place, item in enumerate(found)):
-        raise ValueError(f"its indexes are {[item.index for item in found]!r:.60}")
-    return [decoded(item.embedding) for item in found]
+    found = sorted(items, key=itemgetter("index"))
+    if len(found) == count and any(item["index"] != place for place, item in enumerate(found)):
+        raise ValueError(f"its indexes are {[item['index'] for item in found]!r:.60}")
+    return [decoded(item["embedding"]) for item in found]
 
 
 def decoded(embedding: Any) -> Vector:
