@@ -30,13 +30,13 @@ check: $(FULL)
 	$(BIN)/mypy
 
 stress: $(FULL)
-	$(BIN)/python -m stress insert --rows 5000
-	$(BIN)/python -m stress search --rows 5000
+	$(BIN)/python -m stress insert --rows 2000
+	$(BIN)/python -m stress search --rows 2000
 	$(BIN)/python -m stress commit
-	$(BIN)/python -m stress startup --rows 5000
+	$(BIN)/python -m stress startup --rows 1000
 	$(BIN)/python -m stress sessions --rows 500
 	$(BIN)/python -m stress crash --rounds 14
-	$(BIN)/python -m stress concurrency --seconds 60
+	$(BIN)/python -m stress concurrency --rows 2000 --seconds 20
 	$(BIN)/python -m stress hostile --backend sqlite --rounds 1
 
 clean:

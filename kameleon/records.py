@@ -328,13 +328,8 @@ class RecordStore:
     def _taken(
         self, entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], connection: Connection | None
     ) -> set[str]:
-        found: set[str] = set()
-        table = self._table
         with self.search.reading(connection) as conn:
-            for part in parts([id_ for id_, _ in rows], IDS_A_STATEMENT):
-                ids = select(table.c.id).where(table.c.entity_name == entity, table.c.id.in_(part))
-                found.update(conn.execute(ids).scalars())
-        return found
+            return self.search.store.stored_ids(conn, entity, [id_ for id_, _ in rows])
 
     def _current(self, connection: Connection, record: Record) -> Mapping[str, Any] | None:
         """The record's data, which no other transaction changes before this one ends."""
@@ -349,14 +344,10 @@ class RecordStore:
         now = datetime.now(UTC)
         table = self._table
         ordered = sorted(rows.items(), key=lambda row: row[0])
-        new = [
-            {"entity_name": entity, "id": id_, "data": data, "created_at": now, "updated_at": now}
-            for id_, data in ordered
-            if id_ not in taken
-        ]
+        new = [row for row in ordered if row[0] not in taken]
         changed = [{"key": id_, "data": data, "updated_at": now} for id_, data in ordered if id_ in taken]
         if new:
-            connection.execute(table.insert(), new)
+            self.search.store.add_records(connection, entity, new, now)
         if changed:
             update = table.update().where(table.c.entity_name == entity, table.c.id == bindparam("key"))
             if connection.execute(update, changed).rowcount != len(changed):

@@ -83,6 +83,7 @@ def each_alone(names: Sequence[str], backends: Sequence[str], options: Sequence[
     failed = []
     for name in names:
         for backend in backends:
+            click.echo(f"{name} on {backend} …", err=True)
             if alone([sys.executable, "-m", "stress", name, f"--backend={backend}", *options]):
                 failed.append(f"{name} on {backend}")
     if failed:

@@ -278,7 +278,7 @@ def test_copy_and_values_store_the_same(pg_engine: Engine, schema: str) -> None:
         8, refuse=lambda content: ValueError("no\n\\N\t") if content.startswith("täxt 77 ") else None
     )
     found = []
-    for name, size in ((f"{schema}_copy", 2_600), (f"{schema}_values", 700)):
+    for name, size in ((f"{schema}_copy", 2_600), (f"{schema}_values", 200)):
         search = SearchEngine(pg_engine, provider, schema=name)
         for start in range(0, len(rows), size):
             search.index_records_batch(rows[start : start + size])
@@ -1137,3 +1137,19 @@ def test_what_is_no_connection_is_told(search: SearchEngine) -> None:
             ):
                 with pytest.raises(InvalidInput, match=r"session\.connection\(\)"):
                     call(wrong)
+
+
+def test_records_are_the_same_however_many_are_written_at_once(pg_engine: Engine, search: SearchEngine) -> None:
+    data: list[dict[str, Any]] = [
+        {"text": "täxt \\N \t \u2028 'quoted' 日本", "huge": 10**30, "float": 1e300, "small": 1e-7, "none": None},
+        {"text": "", "deep": [{"a": [1, 2.5, True]}, []], "ключ": "\\u0041"},
+    ]
+    store = RecordStore(search)
+    store.insert("One", [{"id": f"{n:02}", **data[n % 2]} for n in range(10)])
+    store.insert("Many", [{"id": f"{n:02}", **data[n % 2]} for n in range(60)])
+    rows = stored(pg_engine, "kdb_records", "entity_name, id, CAST(data AS text), created_at = updated_at AS is_new")
+    few, many = ([row for row in rows if row.entity_name == name] for name in ("One", "Many"))
+    assert (len(few), len(many)) == (10, 60)
+    assert [row[1:] for row in few] == [row[1:] for row in many[:10]]
+    assert {row.is_new for row in rows} == {True}
+    assert store.get("Many", "59").data == data[1]

@@ -91,13 +91,8 @@ class StoredCache:
             log.warning("embed_batch:cache_skipped texts=%d: %s", len(rows), error)
 
     def write(self, connection: Connection, fingerprint: str, rows: Mapping[str, bytes]) -> None:
-        now = datetime.now(UTC)
-        values = [
-            {"text_hash": key, "fingerprint": fingerprint, "embedding": vector, "used_at": now}
-            for key, vector in sorted(rows.items())
-        ]
-        if values:
-            self._store.cache(connection, values)
+        if rows:
+            self._store.cache(connection, fingerprint, sorted(rows.items()), datetime.now(UTC))
         self._evictor.written(connection, self._table, len(rows))
 
     def _note_use(self, fingerprint: str, found: Sequence[Cached]) -> None:

@@ -301,13 +301,16 @@ class SearchEngine(Transactions):
         return Ahead(service, made, cache, split)
 
     def batches_ahead(self, texts: int) -> int:
-        """How many batches of so many texts the provider takes at a time, if they are embedded ahead on threads of
-        their own; 0 where nothing is embedded, or no thread can look at the index while another writes."""
+        """How many batches of so many texts to embed ahead at a time, on threads of their own: as many as the provider
+        takes requests for, and two at least where it takes several, for one of them is being looked up. 0 where nothing
+        is embedded, or no thread can look at the index while another writes."""
         if not self._store.has_reader():
             return 0
         with self.reading() as connection:
             service = self.services.writing(connection, self.catalog.generations(connection))
-        return 0 if service is None else max(1, service.workers // -(-texts // service.batch_size))
+        if service is None:
+            return 0
+        return max(min(2, service.workers), service.workers // -(-texts // service.batch_size))
 
     def _compare_ahead(
         self, known: "Mapping[Ref, Put]", connection: Connection | None

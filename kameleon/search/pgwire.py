@@ -14,6 +14,8 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from sqlalchemy import Connection
 
+from .tables import digits, dump
+
 HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 TRAILER = b"\xff\xff"
 NULL = b"\xff\xff\xff\xff"
@@ -40,6 +42,11 @@ def copy_into(cursor: Any, table: str, names: Sequence[str], data: bytes) -> Non
 
 def integer(value: int) -> bytes:
     return length(value)
+
+
+def jsonb(value: Any) -> bytes:
+    """A document in the first version of the format."""
+    return b"\1" + dump(digits(value)).encode()
 
 
 def timestamp(moment: datetime) -> bytes:

@@ -55,6 +55,7 @@ from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Matches, Scop
 from .tables import id_text, parts, utc
 
 ROWS_A_STATEMENT = 1_000
+COPIED_FROM = 200
 ROWS_INSERTED = 50
 ROWS_A_COPY = 4_000
 KEYS_A_STATEMENT = 10_000
@@ -216,7 +217,7 @@ class PostgreSQLStore(Health):
         entries = sorted(entries, key=lambda entry: entry.ref)
         tokens: set[str] = set()
         with self.vocabulary.reading([entry.content for entry in entries], tokens):
-            if len(entries) > ROWS_A_STATEMENT and self._may_copy(connection):
+            if len(entries) > COPIED_FROM and self._may_copy(connection):
                 self._copy_entries(connection, entries, now)
             else:
                 self._insert_entries(connection, entries, now)
@@ -321,7 +322,7 @@ class PostgreSQLStore(Health):
         is_new = all(row.last_passage is None for row in held.values())
         if len(rows) > ROWS_INSERTED and is_new and self._may_copy_new(connection, generation, current, keys):
             self._copy(connection, self._embedding(generation), *copied(rows, now))
-        elif len(rows) > ROWS_A_STATEMENT and self._may_copy(connection):
+        elif len(rows) > COPIED_FROM and self._may_copy(connection):
             self._copy_embeddings(connection, generation, rows, now)
         else:
             self._insert_embeddings(connection, generation, rows, now)
@@ -683,8 +684,26 @@ class PostgreSQLStore(Health):
         rows = connection.execute(self._text(sql.CACHED), {"keys": list(keys), "fingerprint": fingerprint})
         return [Cached(row.text_hash, row.embedding, utc(row.used_at)) for row in rows]
 
-    def cache(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        connection.execute(insert(self.tables.embedding_cache).on_conflict_do_nothing(), rows)
+    def cache(self, connection: Connection, fingerprint: str, rows: Sequence[tuple[str, bytes]], now: datetime) -> None:
+        keys, vectors = zip(*rows, strict=True)
+        binds = {"keys": list(keys), "vectors": list(vectors), "fingerprint": fingerprint, "now": now}
+        connection.execute(self._text(sql.CACHE), binds)
+
+    # records
+
+    def stored_ids(self, connection: Connection, entity: str, ids: Sequence[str]) -> set[str]:
+        return set(connection.execute(self._text(sql.STORED_IDS), {"entity": entity, "ids": list(ids)}).scalars())
+
+    def add_records(
+        self, connection: Connection, entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], now: datetime
+    ) -> None:
+        if len(rows) <= ROWS_INSERTED or not self._is_utf8(connection):
+            names = {"entity_name": entity, "created_at": now, "updated_at": now}
+            connection.execute(insert(self.tables.records), [{**names, "id": id_, "data": data} for id_, data in rows])
+            return
+        name, stamp = entity.encode(), pgwire.timestamp(now)
+        encoded = pgwire.encoded((name, id_.encode(), pgwire.jsonb(data), stamp, stamp) for id_, data in rows)
+        self._copy(connection, self._names["records"], sql.RECORD_COLUMNS, encoded)
 
     # queue
 

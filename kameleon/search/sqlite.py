@@ -57,6 +57,7 @@ from .tables import (
     SCHEMA_VERSION,
     Tables,
     document,
+    dump,
     has_room,
     id_text,
     indexed_fields,
@@ -176,6 +177,16 @@ UPSERT = """
     ON CONFLICT (entity_name, record_id) DO UPDATE SET content = excluded.content, terms = excluded.terms,
         content_hash = excluded.content_hash, updated_at = excluded.updated_at
 """
+
+CACHE = """
+    INSERT INTO kdb_embedding_cache (text_hash, fingerprint, embedding, used_at) VALUES (?, ?, ?, ?)
+    ON CONFLICT DO NOTHING
+"""
+
+STORED_IDS = text(
+    "SELECT id FROM kdb_records WHERE entity_name = :entity AND id IN (SELECT value FROM json_each(:ids))"
+)
+ADD_RECORD = "INSERT INTO kdb_records (entity_name, id, data, created_at, updated_at) VALUES (?, ?, ?, ?, ?)"
 
 # FTS5 keeps no text of its own: a row is taken out by saying again what was put in, so before its text changes.
 INDEX = text("""
@@ -1046,8 +1057,20 @@ class SQLiteStore:
         rows = connection.execute(CACHED, {"keys": json.dumps(keys), "fingerprint": fingerprint})
         return [Cached(row.text_hash, row.embedding, utc(row.used_at)) for row in rows]
 
-    def cache(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        connection.execute(insert(self.tables.embedding_cache).on_conflict_do_nothing(), rows)
+    def cache(self, connection: Connection, fingerprint: str, rows: Sequence[tuple[str, bytes]], now: datetime) -> None:
+        stamp = timestamp(now)
+        connection.exec_driver_sql(CACHE, [(key, fingerprint, vector, stamp) for key, vector in rows])
+
+    # records
+
+    def stored_ids(self, connection: Connection, entity: str, ids: Sequence[str]) -> set[str]:
+        return set(connection.execute(STORED_IDS, {"entity": entity, "ids": json.dumps(ids)}).scalars())
+
+    def add_records(
+        self, connection: Connection, entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], now: datetime
+    ) -> None:
+        stamp = timestamp(now)
+        connection.exec_driver_sql(ADD_RECORD, [(entity, id_, dump(data), stamp, stamp) for id_, data in rows])
 
     # queue
 

@@ -420,8 +420,17 @@ class Store(Fields, Protocol):
     def cached(self, connection: Connection, fingerprint: str, keys: Sequence[str]) -> list[Cached]:
         """The rows of the embedding cache that are there."""
 
-    def cache(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Adds rows of `kdb_embedding_cache`, in their order, leaving those that are there."""
+    def stored_ids(self, connection: Connection, entity: str, ids: Sequence[str]) -> set[str]:
+        """Those of them that `kdb_records` has."""
+
+    def add_records(
+        self, connection: Connection, entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], now: datetime
+    ) -> None:
+        """(id, data) in the order of their ids, none of which is there. Raises TransactionConflict where one is by
+        now."""
+
+    def cache(self, connection: Connection, fingerprint: str, rows: Sequence[tuple[str, bytes]], now: datetime) -> None:
+        """Adds (key, embedding) to `kdb_embedding_cache`, in their order, leaving those that are there."""
 
     def entries(self, connection: Connection, refs: Sequence[Ref]) -> list[Entry]:
         """What the index holds of these records; those that are not there are left out."""
