@@ -93,7 +93,7 @@ class OpenAIProvider(EmbeddingProvider):
             return self._ask(inputs)
 
     def _ask(self, inputs: list[str]) -> list[Any]:
-        """The answer as it came over the wire: the client's models of it cost twice what the request does."""
+        """The answer as it came over the wire: the client's models of it cost as much again as the request."""
         asked: dict[str, Any] = {"encoding_format": self._encoding}
         if self.model_name.startswith("text-embedding-3"):
             asked["dimensions"] = self.dimensions
