@@ -111,17 +111,9 @@ def over_network(asked: Asked, source: Path) -> Figures:
     neither."""
     with source.open() as lines:
         texts = [text_of(json.loads(line)) for line in lines]
-    with serving(LATENCY_S) as url, database(asked.backend) as engine:
+    with serving(LATENCY_S) as url:
         requests = requests_by_hand(url, texts)
-        provider = OpenAIProvider(dimensions=DIMENSIONS, api_key="none", base_url=url)
-        SearchEngine(engine, provider).index_record("Record", "first", "The index is of this model.")
-        took = {}
-        for size in (SLICE, COMMIT_BATCH):
-            SearchEngine(engine, provider).clear_cache()
-            inserting = ("data", "insert", f"Batch{size}", "--from-file", str(source), "--batch-size", str(size))
-            with patch.dict(os.environ, OPENAI_API_KEY="none"):
-                output, _, _ = run_command("-d", address(engine), "--json", *inserting)
-            took[size] = json.loads(output)["seconds"]
+        took = {size: inserted_over(url, asked.backend, source, size) for size in (SLICE, COMMIT_BATCH)}
     ideal = -(-len(texts) // SLICE) * LATENCY_S / IN_FLIGHT
     return {
         "request_ms": 1000 * LATENCY_S,
@@ -131,6 +123,17 @@ def over_network(asked: Asked, source: Path) -> Figures:
         **{f"batch_{size}_s": seconds for size, seconds in took.items()},
         **{f"batch_{size}_to_requests": round(seconds / requests, 2) for size, seconds in took.items()},
     }
+
+
+def inserted_over(url: str, backend: str, source: Path, size: int) -> float:
+    """Seconds that the command says of itself, with a server's model, by batches of a size."""
+    with database(backend) as engine:
+        provider = OpenAIProvider(dimensions=DIMENSIONS, api_key="none", base_url=url)
+        SearchEngine(engine, provider).index_record("Record", "first", "The index is of this model.")
+        inserting = ("data", "insert", "Record", "--from-file", str(source), "--batch-size", str(size))
+        with patch.dict(os.environ, OPENAI_API_KEY="none"):
+            output, _, _ = run_command("-d", address(engine), "--json", *inserting)
+        return float(json.loads(output)["seconds"])
 
 
 def requests_by_hand(url: str, texts: Sequence[str]) -> float:
