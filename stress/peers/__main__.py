@@ -18,7 +18,7 @@ def main(lines: Path) -> None:
         raise click.ClickException(str(error)) from error
     for said in found:
         if said["run"] == "peers":
-            click.echo(table(said))
+            click.echo(f"{table(said)}\n")
 
 
 if __name__ == "__main__":
