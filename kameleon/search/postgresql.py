@@ -685,9 +685,9 @@ class PostgreSQLStore(Health):
         return [Cached(row.text_hash, row.embedding, utc(row.used_at)) for row in rows]
 
     def cache(self, connection: Connection, fingerprint: str, rows: Sequence[tuple[str, bytes]], now: datetime) -> None:
-        keys, vectors = zip(*rows, strict=True)
-        binds = {"keys": list(keys), "vectors": list(vectors), "fingerprint": fingerprint, "now": now}
-        connection.execute(self._text(sql.CACHE), binds)
+        statement = insert(self.tables.embedding_cache).on_conflict_do_nothing()
+        values = {"fingerprint": fingerprint, "used_at": now}
+        connection.execute(statement, [{**values, "text_hash": key, "embedding": vector} for key, vector in rows])
 
     # records
 

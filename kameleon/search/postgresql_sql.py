@@ -153,13 +153,6 @@ EMBEDDINGS_LOADED = (
     "SELECT entity_name, record_id, passage, content_hash, embedding, reason, message, attempts, updated_at, start_at, "
     "end_at FROM kdb_loading_embedding ORDER BY entity_name, record_id, passage"
 )
-CACHE = """
-    INSERT INTO {embedding_cache} (text_hash, fingerprint, embedding, used_at)
-    SELECT r.key, :fingerprint, r.vector, :now
-    FROM unnest(CAST(:keys AS text[]), CAST(:vectors AS bytea[])) WITH ORDINALITY AS r(key, vector, place)
-    ORDER BY r.place
-    ON CONFLICT DO NOTHING
-"""
 STORED_IDS = "SELECT id FROM {records} WHERE entity_name = :entity AND id = ANY(:ids)"
 RECORD_COLUMNS = ("entity_name", "id", "data", "created_at", "updated_at")
 
