@@ -292,7 +292,7 @@ def test_ctrl_c_ends_between_batches_and_says_how_to_go_on(console_script: str, 
     count = int(said[1])
     assert 0 < count < 3000
     assert said[2] == " ".join([*arguments, "--from-line", str(count + 1)])
-    done = json.loads(run("--json", *said[2].split()).stdout)
+    done = json.loads(run("--json", *said[2].split(), "--batch-size", "1000").stdout)
     assert done["inserted"] == 3000 - count
 
 
