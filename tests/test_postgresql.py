@@ -31,7 +31,7 @@ from kameleon.errors import (
     TransactionConflict,
     VectorsUnavailable,
 )
-from kameleon.search import pgwire, postgresql, postgresql_hnsw, postgresql_schema, postgresql_sql
+from kameleon.search import pgwire, postgresql, postgresql_errors, postgresql_hnsw, postgresql_schema, postgresql_sql
 from kameleon.search.store import IndexProgress
 from kameleon.testing import HashProvider
 
@@ -1153,3 +1153,9 @@ def test_records_are_the_same_however_many_are_written_at_once(pg_engine: Engine
     assert [row[1:] for row in few] == [row[1:] for row in many[:10]]
     assert {row.is_new for row in rows} == {True}
     assert store.get("Many", "59").data == data[1]
+
+
+@pytest.mark.parametrize("state", ["starting up", "in recovery mode", "shutting down"])
+def test_who_connects_to_a_server_that_is_not_there_yet_is_told_to_try_again(state: str) -> None:
+    refused = psycopg.OperationalError(f"connection failed: FATAL:  the database system is {state}")
+    assert str(postgresql_errors.storage_error(refused)).endswith("try again in a moment")

@@ -15,6 +15,7 @@ CANCELED = "57014"
 DISK_FULL, TOO_MANY_CONNECTIONS = "53100", "53300"
 SHUT_DOWN, CRASHED, STARTING = "57P01", "57P02", "57P03"
 CONNECTION = "08"
+NOT_YET = "FATAL:  the database system is"  # said to who connects, without a code
 
 LOST = (
     "The connection was lost, and with it the transaction, unless it was being committed at that moment: see what is "
@@ -60,7 +61,7 @@ def storage_error(error: BaseException) -> StorageError:
         return Outdated(f"another transaction wrote the same key first ({lines[0]}). Try again")
     if state == NOT_AVAILABLE:
         return DatabaseLocked(f"PostgreSQL says: {lines[0]}. Try again, or raise lock_timeout")
-    cure = SAID.get(state or "", "")
+    cure = SAID.get(STARTING if state is None and NOT_YET in lines[0] else state or "", "")
     if not cure and is_lost(error, state):
         cure = LOST
     return StorageError(f"PostgreSQL says: {lines[0]}{'. ' if cure else ''}{cure}")
