@@ -1,6 +1,6 @@
 """Eight writers and eight readers in processes of their own: nothing is lost, nobody waits in vain."""
 
-from .crowd import READERS, WRITERS, gathered
+from .crowd import gathered
 from .report import Asked, Figures
 
 TURNS = 300
@@ -9,5 +9,5 @@ TURNS = 300
 def run(asked: Asked) -> Figures:
     """Every process does as many transactions, or searches, unless the time is over before."""
     with gathered(asked) as (crowd, server):
-        crowd.run(WRITERS, READERS, turns=TURNS, seconds=asked.seconds, server=server)
+        crowd.run(turns=TURNS, server=server)
         return crowd.figures()

@@ -500,19 +500,13 @@ class Crowd:
         )
 
     def run(
-        self,
-        writers: Sequence[str],
-        readers: int,
-        *,
-        turns: int | None,
-        seconds: float,
-        server: str = "",
-        watch: Callable[[Sequence[int]], None] = lambda _pids: None,
+        self, *, turns: int | None, server: str, watch: Callable[[Sequence[int]], None] = lambda _pids: None
     ) -> None:
         """Let them work; raises AssertionError that names what went wrong, with the seed."""
         url = self.engine.url.render_as_string(hide_password=False)
         context = multiprocessing.get_context("spawn")
-        kinds = [*writers, *["reader"] * readers]
+        kinds = [*WRITERS, *["reader"] * READERS]
+        seconds = self.asked.seconds
         places = [
             Place(url, self.folder, kind, number, self.asked.seed, seconds, turns, server)
             for number, kind in enumerate(kinds)

@@ -11,7 +11,7 @@ from statistics import mean
 
 from sqlalchemy import Engine, text
 
-from .crowd import READERS, WRITERS, gathered
+from .crowd import gathered
 from .report import Asked, Figures
 
 TENTHS = 10
@@ -69,7 +69,7 @@ def run(asked: Asked) -> Figures:
     """Memory is that of a process, by kind."""
     with gathered(asked) as (crowd, server):
         samples = Samples(crowd.engine)
-        crowd.run(WRITERS, READERS, turns=None, seconds=asked.seconds, server=server, watch=samples.take)
+        crowd.run(turns=None, server=server, watch=samples.take)
         memory: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for kind, pid in crowd.processes:
             memory[kind] += samples.memory.get(pid, [])

@@ -134,11 +134,11 @@ def test_batches_that_are_embedded_abreast_share_the_requests_of_the_provider(tm
     with serving() as server:
         provider = OpenAIProvider("m", dimensions=DIMENSIONS, api_key="none", base_url=server.url)
         records = RecordStore(SearchEngine(kameleon.create_engine(f"sqlite:///{tmp_path / 'test.db'}"), provider))
-        batches = [[{"id": str(10 * n + i), "text": f"{i} of batch {n}"} for i in range(10)] for n in range(4)]
-        records.insert("Note", batches[0])
-        definition = records.definition("Note", batches[0])
+        first, second = ([{"id": f"{n}{i}", "text": f"{i} of batch {n}"} for i in range(10)] for n in range(2))
+        records.insert("Note", first)
+        definition = records.definition("Note", first)
         for abreast, workers in [(1, provider.concurrency), (4, provider.concurrency // 4), (100, 1)]:
-            ahead = records.embed_ahead(definition, batches[1], abreast=abreast)
+            ahead = records.embed_ahead(definition, second, abreast=abreast)
             assert ahead is not None
             assert ahead.made is not None
             assert ahead.made.concurrent_workers == workers
