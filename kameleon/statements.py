@@ -42,7 +42,7 @@ def bulk_save(
     session: "AttachedSession", objects: list[Any], save: Callable[..., None], options: dict[str, Any]
 ) -> None:
     mappers = {inspect(obj).mapper for obj in objects}
-    known = {mapper for mapper in mappers if any(own.is_heard(mapper) for own in session.kameleon)}
+    known = {mapper for mapper in mappers if _hearing(session, mapper)}
     for mapper in known:
         _wait_to_write(session, mapper)
     heard = [obj for obj in objects if inspect(obj).mapper in known]
@@ -60,7 +60,7 @@ def bulk_insert(
     insert: Callable[..., None],
     options: dict[str, Any],
 ) -> None:
-    if not any(own.is_heard(mapper) for own in session.kameleon):
+    if not _hearing(session, mapper):
         insert(mapper, rows, **options)
         return
     names = key_names(mapper)
@@ -83,16 +83,18 @@ def bulk_update(
     _hear(session, mapper, keys)
 
 
+def _hearing(session: "AttachedSession", mapper: Mapper[Any]) -> list["Sessions"]:
+    return [own for own in session.kameleon if own.is_heard(mapper)]
+
+
 def _wait_to_write(session: "AttachedSession", mapper: Mapper[Any]) -> None:
-    for own in session.kameleon:
-        if own.is_heard(mapper):
-            own.wait_to_write(session, mapper)
+    for own in _hearing(session, mapper):
+        own.wait_to_write(session, mapper)
 
 
 def _hear(session: "AttachedSession", mapper: Mapper[Any], keys: Keys) -> None:
-    for own in session.kameleon:
-        if own.is_heard(mapper):
-            own.hear_rows(session, mapper, keys)
+    for own in _hearing(session, mapper):
+        own.hear_rows(session, mapper, keys)
 
 
 def _hear_objects(session: "AttachedSession", objects: Sequence[Any]) -> None:

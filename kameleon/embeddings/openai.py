@@ -106,7 +106,7 @@ class OpenAIProvider(EmbeddingProvider):
             raise ProviderUnavailable(self._redacted(f"{type(error).__name__}: {error.__cause__ or error}")) from error
         except UnicodeEncodeError as error:
             raise TextRefused(f"{error.reason}: half a character") from error
-        except (openai.APIResponseValidationError, ValueError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise ProviderUnavailable(self._redacted(f"{NO_ANSWER}: {type(error).__name__}: {error}")) from error
         try:
             return in_order(said["data"] or [], len(inputs))

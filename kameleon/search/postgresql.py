@@ -55,7 +55,7 @@ from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Matches, Scop
 from .tables import id_text, parts, utc
 
 ROWS_A_STATEMENT = 1_000
-COPIED_FROM = 200
+ROWS_UPSERTED = 200
 ROWS_INSERTED = 50
 ROWS_A_COPY = 4_000
 KEYS_A_STATEMENT = 10_000
@@ -217,7 +217,7 @@ class PostgreSQLStore(Health):
         entries = sorted(entries, key=lambda entry: entry.ref)
         tokens: set[str] = set()
         with self.vocabulary.reading([entry.content for entry in entries], tokens):
-            if len(entries) > COPIED_FROM and self._may_copy(connection):
+            if len(entries) > ROWS_UPSERTED and self._may_copy(connection):
                 self._copy_entries(connection, entries, now)
             else:
                 self._insert_entries(connection, entries, now)
@@ -322,7 +322,7 @@ class PostgreSQLStore(Health):
         is_new = all(row.last_passage is None for row in held.values())
         if len(rows) > ROWS_INSERTED and is_new and self._may_copy_new(connection, generation, current, keys):
             self._copy(connection, self._embedding(generation), *copied(rows, now))
-        elif len(rows) > COPIED_FROM and self._may_copy(connection):
+        elif len(rows) > ROWS_UPSERTED and self._may_copy(connection):
             self._copy_embeddings(connection, generation, rows, now)
         else:
             self._insert_embeddings(connection, generation, rows, now)

@@ -40,8 +40,8 @@ SAID = {
 
 def storage_error(error: BaseException) -> StorageError:
     """`error` is psycopg's."""
-    state = getattr(error, "sqlstate", None)
     lines = str(error).strip().splitlines() or [type(error).__name__]
+    state = getattr(error, "sqlstate", None) or (STARTING if NOT_YET in lines[0] else None)
     if state == UNDEFINED_TABLE and "kdb_embedding_g" in lines[0]:
         return TransactionConflict(
             f"PostgreSQL says: {lines[0]}. This transaction's snapshot is older than the prune that dropped it: roll "
@@ -61,7 +61,7 @@ def storage_error(error: BaseException) -> StorageError:
         return Outdated(f"another transaction wrote the same key first ({lines[0]}). Try again")
     if state == NOT_AVAILABLE:
         return DatabaseLocked(f"PostgreSQL says: {lines[0]}. Try again, or raise lock_timeout")
-    cure = SAID.get(STARTING if state is None and NOT_YET in lines[0] else state or "", "")
+    cure = SAID.get(state or "", "")
     if not cure and is_lost(error, state):
         cure = LOST
     return StorageError(f"PostgreSQL says: {lines[0]}{'. ' if cure else ''}{cure}")
