@@ -11,6 +11,7 @@ from .errors import KameleonError
 if TYPE_CHECKING:
     from .database import create_async_engine, create_engine, set_up_engine
     from .mapping import searchable
+    from .rebuilding import rebuild
     from .records import RecordStore
     from .search.engine import SearchEngine
     from .values import IndexReport, IndexStatus, SearchResult, SearchResults
@@ -27,6 +28,7 @@ __all__ = [
     "Worker",
     "create_async_engine",
     "create_engine",
+    "rebuild",
     "searchable",
     "set_up_engine",
 ]
@@ -41,6 +43,7 @@ _HOMES = {
     "Worker": ".worker",
     "create_async_engine": ".database",
     "create_engine": ".database",
+    "rebuild": ".rebuilding",
     "searchable": ".mapping",
     "set_up_engine": ".database",
 }

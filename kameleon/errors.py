@@ -13,7 +13,7 @@ KameleonError
 │   └── GateRefused               the new model finds other records than `gate` allows
 ├── StorageError                  what the database said, translated, with its error as cause
 │   ├── SchemaMissing             kameleon's tables are not there
-│   ├── SchemaTooNew              written by a later kameleon
+│   ├── SchemaMismatch            its tables are those of another version of kameleon
 │   ├── DatabaseLocked            another writer held a lock for the whole time-out
 │   ├── VectorsUnavailable        PostgreSQL without pgvector, or one too old for this model
 │   └── TransactionConflict       another transaction came in between: roll back and repeat
@@ -120,7 +120,7 @@ class SchemaMissing(StorageError):
     pass
 
 
-class SchemaTooNew(StorageError):
+class SchemaMismatch(StorageError):
     pass
 
 

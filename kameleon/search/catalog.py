@@ -230,7 +230,7 @@ class Catalog:
 
 
 def _fields(definition: Mapping[str, Any]) -> tuple[Field, ...]:
-    return tuple(Field(f["name"], f["type"], f["searchable"], f.get("weight", 1)) for f in definition["fields"])
+    return tuple(Field(f["name"], f["type"], f["searchable"], f["weight"]) for f in definition["fields"])
 
 
 def _generation(row: Any) -> Generation:

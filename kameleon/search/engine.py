@@ -29,7 +29,6 @@ from .building import Building
 from .catalog import Catalog, Entity, active, mismatch
 from .filling import Filling
 from .filters import parse_filter
-from .learning import Learning
 from .query import Query, SearchOptions, ask, check_text, check_weight, check_whole
 from .retrieval import Embed, Legs, Retriever
 from .services import AskedAhead, Services
@@ -114,7 +113,6 @@ class SearchEngine(Transactions):
         self.services = Services(self, self._store, embedding_provider, is_caching=cache, cache_limit=cache_limit)
         self._writer = Writer(self._store, self.catalog)
         self.building = Building(self, self._store, self.catalog, self._writer, self.services)
-        self.learning = Learning(self, self._store)
         self.filling = Filling(self, self._store, self.catalog, self._writer, self.services)
         self._on_provider_error = on_provider_error
         self._prepare_schema(create_tables)
@@ -433,7 +431,6 @@ class SearchEngine(Transactions):
         report = IndexReport()
         while (caught := self.catch_up(batch_size)) is not None:
             report += replace(caught, unchanged=0)
-        self.learning.learn(batch_size)
         filled = self.filling.fill(batch_size=batch_size, retry_failed=retry_failed, progress=progress)
         if not filled.outage:
             self.index_vectors()

@@ -20,8 +20,9 @@ from . import postgresql_hnsw as hnsw
 from . import postgresql_sql as sql
 from .pgwire import driver_of
 from .postgresql_errors import NO_RIGHT, NOT_AVAILABLE
+from .postgresql_rebuild import PostgreSQLOldTables
 from .store import Footprint, IndexProgress, bytes_on_pages
-from .tables import LEARNT_UPTO, SCHEMA_VERSION, Tables, has_room, is_current, lacks_words
+from .tables import SCHEMA_VERSION, Tables, check_version, has_room
 from .tsvector import Words
 from .vocabulary import COMMONEST, Vocabulary
 
@@ -80,10 +81,12 @@ class Schema:
     # create
 
     def check(self, connection: Connection, *, with_vectors: bool) -> bool:
-        if not connection.scalar(text("SELECT to_regclass(:name) IS NOT NULL"), {"name": self._names["meta"]}):
+        if not self._has_table(connection, "meta"):
+            if self._has_table(connection, "search"):
+                check_version(None)
             return False
         settings = self._read_settings(connection)
-        is_new_enough = is_current(settings.get("schema_version"))
+        check_version(settings.get("schema_version"))
         if self._wanted_language and self._language != self._known_language(connection, self._wanted_language):
             raise InvalidInput(
                 f"this index reads texts as {self._language!r}; language={self._wanted_language!r} would not find "
@@ -91,7 +94,10 @@ class Schema:
             )
         has_pgvector = self._load_extensions(connection) is not None
         has_vectors = not with_vectors or has_pgvector or not connection.scalar(sql.CAN_ADD_VECTOR)
-        return is_new_enough and has_vectors
+        return has_vectors
+
+    def _has_table(self, connection: Connection, name: str) -> bool:
+        return bool(connection.scalar(text("SELECT to_regclass(:name) IS NOT NULL"), {"name": self._names[name]}))
 
     def create(self, connection: Connection, *, with_vectors: bool) -> None:
         """Under a lock: two processes that start together both find the tables made."""
@@ -105,19 +111,10 @@ class Schema:
         self.tables.metadata.create_all(connection)
         for statement in sql.CREATE:
             connection.execute(self._text(statement))
-        for table in connection.execute(sql.WITHOUT_PLACES, {"search": self._names["search"]}).scalars().all():
-            for statement in sql.ADD_PLACES:
-                connection.exec_driver_sql(statement.format(table=table).replace("%", "%%"))
         self._language = language
-        for grant in connection.execute(
-            self._text(sql.GRANTS, embedding=self._names["term"]), {"search": self._names["search"]}
-        ).scalars():
-            driver_of(connection).execute(grant)
         settings = self._read_settings(connection)
         meta = self.tables.meta
         self.vocabulary.forget()
-        if lacks_words(settings.get("schema_version")):
-            connection.execute(meta.insert(), {"key": LEARNT_UPTO, "value": "null"})
         for key, value in (("schema_version", str(SCHEMA_VERSION)), ("language", language)):
             if settings.get(key) != value:
                 connection.execute(meta.delete().where(meta.c.key == key))
@@ -165,6 +162,10 @@ class Schema:
         return self._pgvector
 
     # generations
+
+    def old_tables(self, connection: Connection) -> PostgreSQLOldTables:
+        connection.execute(sql.LOCK, {"what": "tables"})
+        return PostgreSQLOldTables(connection, self._prefix)
 
     def lock_registry(self, connection: Connection, *, is_first: bool = False) -> None:
         if is_first:

@@ -35,18 +35,6 @@ CREATE_GENERATION = """
       PRIMARY KEY (entity_name, record_id, passage)
     )
 """
-ADD_PLACES = (
-    "ALTER TABLE {table} ADD COLUMN IF NOT EXISTS start_at integer",
-    "ALTER TABLE {table} ADD COLUMN IF NOT EXISTS end_at integer",
-)
-WITHOUT_PLACES = text("""
-    SELECT CAST(CAST(c.oid AS regclass) AS text) FROM pg_class AS c
-    WHERE c.relkind IN ('r', 'p') AND c.relname ~ '^kdb_embedding_g[0-9]+$'
-      AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass(:search))
-      AND (SELECT count(*) FROM pg_attribute AS a
-           WHERE a.attrelid = c.oid AND a.attname IN ('start_at', 'end_at') AND NOT a.attisdropped) < 2
-    ORDER BY 1
-""")
 STORE_PLAIN = "ALTER TABLE {embedding} ALTER COLUMN embedding SET STORAGE PLAIN"
 # What others may do with the records' table they may do with a new generation's, for every write touches each of them.
 GRANTS = """

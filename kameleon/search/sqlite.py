@@ -32,6 +32,7 @@ from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_
 from .filters import Filter, bind, condition
 from .spelling import LAST
 from .sqlite_errors import BUSY, BUSY_SNAPSHOT, storage_error
+from .sqlite_rebuild import SQLiteOldTables
 from .sqlite_where import comparison, holding, indexed_path, is_plain, json_path
 from .store import (
     Cached,
@@ -53,17 +54,15 @@ from .store import (
     row_id,
 )
 from .tables import (
-    LEARNT_UPTO,
     SCHEMA_VERSION,
     Tables,
+    check_version,
     document,
     dump,
     has_room,
     id_text,
     indexed_fields,
     instant,
-    is_current,
-    lacks_words,
     parts,
     utc,
 )
@@ -135,17 +134,13 @@ CREATE_GENERATION = """
       UNIQUE (search_id, passage)
     )
 """
-LACKING = text("""
-    SELECT name.value FROM json_each(:names) AS name
-    WHERE NOT EXISTS (SELECT 1 FROM pragma_table_info(:table) AS there WHERE there.name = name.value)
-""")
 
 FIELD_INDEX = """
     CREATE INDEX IF NOT EXISTS kdb_records_by_{name} ON kdb_records (json_extract(data, {path}), entity_name)
 """
 
 TAKE_TURN = "UPDATE kdb_meta SET value = value WHERE key = ''"
-HAS_SCHEMA = text("SELECT 1 FROM sqlite_master WHERE name = 'kdb_meta'")
+HAS_TABLE = text("SELECT 1 FROM sqlite_master WHERE name = :name")
 
 STATES = """
     SELECT s.record_id, s.content_hash, {embedded} AS embedded_hash
@@ -430,37 +425,37 @@ class SQLiteStore:
     # create
 
     def check(self, connection: Connection, *, with_vectors: bool) -> bool:
-        if connection.execute(HAS_SCHEMA).first() is None:
+        if not connection.scalar(HAS_TABLE, {"name": "kdb_meta"}):
+            if connection.scalar(HAS_TABLE, {"name": "kdb_search"}):
+                check_version(None)
             return False
         settings = {row.key: row.value for row in connection.execute(select(self.tables.meta))}
-        is_new_enough = is_current(settings.get("schema_version"))
+        check_version(settings.get("schema_version"))
         self._language = settings.get("language", DEFAULT_LANGUAGE)
         if self._wanted_language not in (None, self._language):
             raise InvalidInput(
                 f"this index reads texts as {self._language!r}; language={self._wanted_language!r} would not find "
                 "them. Leave language out, or make an index of your own in another file"
             )
-        return is_new_enough
+        return True
 
     def create(self, connection: Connection, *, with_vectors: bool) -> None:
+        if self.check(connection, with_vectors=with_vectors):
+            return
         self.tables.metadata.create_all(connection)
         tokenizer = fts5.TOKENIZERS[self._language]
         for statement in CREATE:
             connection.execute(text(statement.format(tokenizer=tokenizer)))
         for definition in connection.execute(select(self.tables.entities.c.definition)).scalars():
             self.index_fields(connection, indexed_fields(definition))
-        for number in sqlite_health.embedding_tables(connection):
-            names = {"names": json.dumps(["start_at", "end_at"]), "table": f"kdb_embedding_g{number}"}
-            for name in connection.execute(LACKING, names).scalars().all():
-                connection.execute(text(f"ALTER TABLE kdb_embedding_g{number} ADD COLUMN {name} INTEGER"))
         meta = self.tables.meta
-        version = connection.scalar(select(meta.c.value).where(meta.c.key == "schema_version"))
         self.vocabulary.forget()
-        if lacks_words(version):
-            connection.execute(meta.insert(), {"key": LEARNT_UPTO, "value": "null"})
         connection.execute(meta.delete().where(meta.c.key.in_(["schema_version", "language"])))
         settings = {"schema_version": str(SCHEMA_VERSION), "language": self._language}
         connection.execute(meta.insert(), [{"key": key, "value": value} for key, value in settings.items()])
+
+    def old_tables(self, connection: Connection) -> SQLiteOldTables:
+        return SQLiteOldTables(connection)
 
     def lock_registry(self, connection: Connection, *, is_first: bool = False) -> None:
         """Whoever writes is alone already."""

@@ -216,6 +216,29 @@ def bytes_on_pages(rows: int, row: int, page: int) -> int:
     return ceil(rows / (page // row)) * page if row <= page else rows * ceil(row / page) * page
 
 
+class OldTables(Protocol):
+    """The tables of another schema version, in a transaction that rebuilds the index. `columns` are those of each table
+    that can be copied."""
+
+    columns: Mapping[str, Sequence[str]]
+
+    def lock(self) -> None:
+        """Waits for those who are writing to the tables, and lets nobody write until the transaction ends."""
+
+    def set_aside(self, tables: Sequence[str]) -> None:
+        """Copies these to temporary tables and drops all."""
+
+    def grant_again(self) -> None:
+        """Gives other roles the rights that they had."""
+
+    def keep_embeddings(self, generation: Generation) -> bool:
+        """Puts back the embeddings that were made from the contents that are there now; False where their table had
+        another shape."""
+
+    def drop_kept(self, tables: Sequence[str]) -> None:
+        """Drops the copies."""
+
+
 class Store(Fields, Protocol):
     """The record store's fields are its own: dotted paths into `kdb_records.data`."""
 
@@ -226,7 +249,7 @@ class Store(Fields, Protocol):
         """Turns driver errors into StorageErrors, with the driver's as their cause."""
 
     def check(self, connection: Connection, *, with_vectors: bool) -> bool:
-        """Whether all is there that `create` makes. Raises SchemaTooNew, and InvalidInput where the index was made with
+        """Whether all is there that `create` makes. Raises SchemaMismatch, and InvalidInput where the index was made with
         other options than this store's."""
 
     def create(self, connection: Connection, *, with_vectors: bool) -> None:
@@ -267,6 +290,9 @@ class Store(Fields, Protocol):
 
     def has_reader(self) -> bool:
         """Whether a second connection can be had and read while the caller's transaction is open."""
+
+    def old_tables(self, connection: Connection) -> OldTables:
+        """kameleon's tables as they are, of whichever schema version."""
 
     def lock_registry(self, connection: Connection, *, is_first: bool = False) -> None:
         """Waits until no other transaction is adding a generation. Search never waits for it. Who does so as the first

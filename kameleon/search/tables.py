@@ -1,6 +1,7 @@
 """The tables that are the same on both databases, as SQLAlchemy sees them. What differs stands in the dialect files."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
@@ -30,10 +31,14 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
-from ..errors import SchemaTooNew
+from ..errors import SchemaMismatch
 
-SCHEMA_VERSION = 4
-WORDS_SINCE, LEARNT_UPTO = 4, "learnt_upto"
+SCHEMA_VERSION = 5
+PREFIX, KEPT = "kdb_", "kdb_kept_"
+OWN_TABLES = re.compile(
+    r"kdb_(search|search_fts|search_vocab|embedding_log|embedding_cache|embedding_g\d+|generation|entities|records|term|"
+    r"queue|dirty|reindex|reindex_range|meta)"
+)
 COMPARED = ("text", "integer", "number", "boolean")
 IDS_A_STATEMENT = 1_000
 
@@ -65,18 +70,26 @@ def indexed_fields(definition: Mapping[str, Any]) -> list[str]:
     return [f["name"] for f in definition["fields"] if f["type"] in COMPARED and not f["searchable"]]
 
 
-def is_current(version: str | None) -> bool:
-    """False for an index that an earlier kameleon made. Raises SchemaTooNew for one of a later."""
-    if int(version or 0) > SCHEMA_VERSION:
-        raise SchemaTooNew(
-            f"this index has schema version {version}, this kameleon knows {SCHEMA_VERSION}. pip install -U kameleon"
-        )
-    return int(version or 0) == SCHEMA_VERSION
+def check_version(version: str | None) -> None:
+    """Raises SchemaMismatch for an index whose tables another version of kameleon made."""
+    if version == str(SCHEMA_VERSION):
+        return
+    is_newer = version is not None and version.isdecimal() and int(version) > SCHEMA_VERSION
+    raise SchemaMismatch(
+        f"this index has schema version {version or 'unknown'}, this kameleon reads {SCHEMA_VERSION}. `kameleon rebuild`, "
+        f"or kameleon.rebuild(engine), makes the index anew from its contents"
+        f"{'; pip install -U kameleon reads it as it is' if is_newer else ''}"
+    )
 
 
-def lacks_words(version: str | None) -> bool:
-    """Whether an index has records whose words were not kept, perhaps."""
-    return version is not None and int(version) < WORDS_SINCE
+def is_own_table(name: str) -> bool:
+    """Whether a table of any schema version is kameleon's: others may begin with kdb_ too."""
+    return OWN_TABLES.fullmatch(name) is not None
+
+
+def kept_name(table: str) -> str:
+    """The temporary table that holds the rows of an old one while it is rebuilt."""
+    return KEPT + table.removeprefix(PREFIX)
 
 
 def digits(value: Any) -> Any:

@@ -1,0 +1,273 @@
+"""Rebuilding an index of another schema version from its contents, in one transaction."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Unpack
+
+from sqlalchemy import Connection, Table, column, func, insert, literal, select, table, tuple_, update
+
+from .content import content_hash
+from .database import synchronous
+from .errors import KameleonError, SchemaMissing, StorageError
+from .records import record_entry
+from .search.catalog import Catalog, Entity, Field, current
+from .search.store import Entry, OldTables, Store
+from .search.stores import StoreOptions, make_store
+from .search.tables import SCHEMA_VERSION, document, instant, kept_name, key
+from .search.transactions import Transactions
+from .search.writing import make_entry
+from .values import Generation, Ref
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+ROWS_A_PAGE = 1_000  # what of the contents is in memory at a time
+REWRITTEN = ("kdb_search", "kdb_entities")
+GENERATION_TABLE = "kdb_embedding_g"
+TIMES = ("created_at", "updated_at")
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildReport:
+    """`records` of the index by entity, and of these by entity those whose weighted fields the contents do not tell:
+    they count once until `doctor` with their class indexes them again. `is_needed` is False for an index that this
+    kameleon reads as it is, which is left alone."""
+
+    from_version: str | None
+    to_version: str
+    records: Mapping[str, int] = field(default_factory=dict)
+    unweighted: Mapping[str, int] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    embeddings_kept: int = 0
+    pending: int = 0
+    is_needed: bool = True
+    is_done: bool = False
+
+
+def rebuild(
+    engine: "Engine | AsyncEngine",
+    *,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+    **options: Unpack[StoreOptions],
+) -> RebuildReport:
+    """Make an index of another schema version anew from its contents: all in one transaction, or nothing.
+
+    Records, entities, marks of tracked tables, other roles' rights and what the index holds of each record stay.
+    Embeddings stay where their table has this version's columns; else they are pending, for `sync`. `options` are those
+    of SearchEngine for this database; the language is the index's own. Stop what writes to the index before: PostgreSQL
+    locks its tables until the end. `dry_run` counts. Raises SchemaMissing, and StorageError for tables without contents.
+    """
+    opened = synchronous(engine)
+    store = make_store(opened, options)
+    transactions = Transactions(opened, store)
+    if dry_run:
+        with transactions.reading() as connection:
+            return Rebuild(connection, store, options, progress).plan()
+    report = transactions.committed(lambda connection: Rebuild(connection, store, options, progress).run())
+    if report.embeddings_kept:
+        from .search.engine import SearchEngine
+
+        SearchEngine(opened, "static", **{**options, "language": None}).index_vectors()
+    return report
+
+
+class Rebuild:
+    def __init__(
+        self, connection: Connection, store: Store, options: StoreOptions, progress: Progress | None
+    ) -> None:
+        self._connection = connection
+        self._tables = store.tables
+        self._old: OldTables = store.old_tables(connection)
+        self._settings = self._old_settings()
+        language = options.get("language") or self._settings.get("language")
+        self._store = make_store(connection.engine, {**options, "language": language})
+        self._catalog = Catalog(self._store)
+        self._progress = progress or (lambda _done, _total: None)
+        self._unweighted: Counter[str] = Counter()
+
+    def plan(self) -> RebuildReport:
+        """What there is to do, counted."""
+        report = RebuildReport(self._settings.get("schema_version"), str(SCHEMA_VERSION))
+        if report.from_version == report.to_version:
+            return replace(report, is_needed=False)
+        self._check()
+        entity = column("entity_name", key)
+        counted = select(entity, func.count()).select_from(self._own("kdb_search")).group_by(entity)
+        return replace(report, records={name: rows for name, rows in self._connection.execute(counted)})
+
+    def run(self) -> RebuildReport:
+        self._old.lock()
+        report = self.plan()
+        if not report.is_needed:
+            return report
+        kept = [name for name in self._old.columns if self._is_kept(name)]
+        self._old.set_aside(kept)
+        has_models = "kdb_generation" in kept
+        self._create(with_vectors=has_models)
+        self._restore(kept)
+        self._write(sum(report.records.values()))
+        models = self._restore_embeddings() if has_models else []
+        embedded, pending = self._count(models)
+        self._old.drop_kept(kept)
+        return replace(
+            report,
+            unweighted=dict(self._unweighted),
+            models=tuple(model.model_name for model in models),
+            embeddings_kept=embedded,
+            pending=pending,
+            is_done=True,
+        )
+
+    # what there is
+
+    def _own(self, name: str) -> Any:
+        """An old table, where the index has its tables."""
+        return table(name, schema=self._tables.metadata.schema)
+
+    def _old_settings(self) -> dict[str, str]:
+        if "kdb_search" not in self._old.columns:
+            raise SchemaMissing("there is no index in this database to rebuild: it has no table kdb_search")
+        if not {"key", "value"} <= set(self._old.columns.get("kdb_meta", ())):
+            return {}
+        rows = self._connection.execute(select(column("key"), column("value")).select_from(self._own("kdb_meta")))
+        return {row.key: row.value for row in rows}
+
+    def _check(self) -> None:
+        """Nothing is begun where contents or records could not be read."""
+        for name, wanted in (
+            ("kdb_search", {"entity_name", "record_id", "content"}),
+            ("kdb_entities", {"name", "definition"}),
+            ("kdb_records", {"entity_name", "id", "data"}),
+        ):
+            missing = sorted(wanted.difference(self._old.columns.get(name, wanted)))
+            if missing:
+                raise StorageError(
+                    f"this index cannot be rebuilt: {name} has no column {', '.join(missing)}. It is left as it was; "
+                    "the kameleon that made it reads it"
+                )
+
+    def _is_kept(self, name: str) -> bool:
+        return name in self._restored or name in REWRITTEN or name.startswith(GENERATION_TABLE)
+
+    @property
+    def _restored(self) -> dict[str, Table]:
+        own = self._tables
+        return {
+            made.name: made
+            for made in (own.records, own.generations, own.embedding_cache, own.queue, own.dirty)
+        }
+
+    # what is made
+
+    def _create(self, *, with_vectors: bool) -> None:
+        self._store.create(self._connection, with_vectors=with_vectors)
+        self._old.grant_again()
+        meta = self._tables.meta
+        tracked = [{"key": k, "value": v} for k, v in self._settings.items() if k.startswith("tracked:")]
+        if tracked:
+            self._connection.execute(meta.insert(), tracked)
+
+    def _restore(self, kept: Sequence[str]) -> None:
+        for name, made in self._restored.items():
+            if name in kept:
+                self._copy(made, self._old.columns[name])
+        if "kdb_entities" in kept:
+            declared = select(column("name", key), column("definition", document))
+            for name, definition in self._connection.execute(declared.select_from(table(kept_name("kdb_entities")))).all():
+                fields = (Field(f["name"], f["type"], f["searchable"], f.get("weight", 1)) for f in definition["fields"])
+                self._catalog.write_entity(self._connection, Entity(name, tuple(fields)), is_new=True)
+
+    def _copy(self, made: Table, there: Sequence[str]) -> None:
+        """The columns that both have; a table without what this version must know is left empty."""
+        columns = [one for one in made.columns if one.identity is None]
+        absent = [one for one in columns if one.name not in there and not one.nullable and one.name not in TIMES]
+        if absent:
+            return
+        now = datetime.now(UTC)
+        values = {
+            one.name: column(one.name) if one.name in there else literal(now, instant)
+            for one in columns
+            if one.name in there or one.name in TIMES
+        }
+        rows = select(*values.values()).select_from(table(kept_name(made.name)))
+        self._connection.execute(insert(made).from_select(list(values), rows))
+
+    def _write(self, total: int) -> None:
+        entities = self._catalog.entities(self._connection)
+        done = 0
+        for rows in self._pages():
+            entries = self._entries(entities, rows)
+            self._store.upsert(self._connection, entries, [], datetime.now(UTC))
+            done += len(rows)
+            self._progress(done, total)
+
+    def _pages(self) -> Iterator[Sequence[Any]]:
+        entity, id_ = column("entity_name", key), column("record_id", key)
+        columns = [entity, id_, column("content")]
+        if "content_hash" in self._old.columns["kdb_search"]:
+            columns.append(column("content_hash"))
+        rows = select(*columns).select_from(table(kept_name("kdb_search"))).order_by(entity, id_).limit(ROWS_A_PAGE)
+        after: tuple[str, str] | None = None
+        while found := self._connection.execute(
+            rows if after is None else rows.where(tuple_(entity, id_) > tuple_(literal(after[0]), literal(after[1])))
+        ).all():
+            yield found
+            after = found[-1].entity_name, found[-1].record_id
+
+    def _entries(self, entities: Mapping[str, Entity], rows: Sequence[Any]) -> list[Entry]:
+        """As the record store renders its records; of others the contents as they are."""
+        records = self._tables.records.c
+        stored: dict[Ref, Entry] = {}
+        for name in {row.entity_name for row in rows} & set(entities):
+            ids = [row.record_id for row in rows if row.entity_name == name]
+            data = select(records.id, records.data).where(records.entity_name == name, records.id.in_(ids))
+            for id_, value in self._connection.execute(data):
+                stored[Ref(name, id_)] = record_entry(entities[name], id_, value)
+        return [stored.get(Ref(row.entity_name, row.record_id)) or self._as_it_was(row) for row in rows]
+
+    def _as_it_was(self, row: Any) -> Entry:
+        hash_ = getattr(row, "content_hash", None)
+        if hash_ and hash_ != content_hash(row.content):
+            self._unweighted[row.entity_name] += 1
+        return make_entry(Ref(row.entity_name, row.record_id), row.content)
+
+    # embeddings
+
+    def _restore_embeddings(self) -> list[Generation]:
+        """The models of the index, each with a table. One whose provider names its model otherwise now has its
+        embeddings made anew."""
+        made = []
+        for generation in self._catalog.generations(self._connection):
+            self._store.add_generation(self._connection, generation)
+            fingerprint = fingerprint_of(generation)
+            if fingerprint == generation.fingerprint:
+                self._old.keep_embeddings(generation)
+            else:
+                registry = self._tables.generations
+                own = update(registry).where(registry.c.number == generation.number)
+                self._connection.execute(own.values(fingerprint=fingerprint))
+            made.append(generation)
+        return made
+
+    def _count(self, models: Sequence[Generation]) -> tuple[int, int]:
+        """Records with an embedding of the index's model, and those without."""
+        found = self._store.status(self._connection, current(models), has_provider=bool(models))
+        return sum(one.indexed - one.pending - one.failed for one in found), sum(one.pending for one in found)
+
+
+def fingerprint_of(generation: Generation) -> str:
+    """What this version calls the model; of one that cannot be had here, what the index calls it."""
+    if not generation.provider:
+        return generation.fingerprint
+    from .embeddings import get_provider
+
+    try:
+        return get_provider(generation.provider, **generation.options).fingerprint
+    except KameleonError:
+        return generation.fingerprint
