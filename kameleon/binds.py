@@ -8,10 +8,10 @@ from sqlalchemy import Connection, Engine, update
 from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Mapper, Session
 
-from .database import shown
 from .errors import InvalidInput
 from .mapping import Mapped
 from .search.criteria import schema_map
+from .urls import shown
 
 if TYPE_CHECKING:
     from .listener import AttachedSession

@@ -1,16 +1,21 @@
 """Engines set up the way kameleon likes its databases; plain ones from SQLAlchemy work too."""
 
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy
-from sqlalchemy import URL, Engine, event, make_url
+from sqlalchemy import URL, Engine, event
 
-from .errors import InvalidInput, seen
+from .errors import InvalidInput
+from .sqlite_files import open_read_only_files
+from .urls import parse_url, shown
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+T = TypeVar("T")
 
 SYNCHRONOUS = {"aiosqlite": "sqlite", "psycopg": "postgresql+psycopg", "psycopg_async": "postgresql+psycopg"}
 
@@ -21,19 +26,11 @@ def create_engine(url: str | URL, **options: Any) -> Engine:
     SQLite: write-ahead logging (readers never wait for a writer) and SQLAlchemy's own BEGIN, without which the driver
     commits savepoints as it releases them. PostgreSQL: `postgresql://` means psycopg 3. `options` are SQLAlchemy's.
     """
-    if not isinstance(url, str | URL) or not str(url).isprintable():
-        raise InvalidInput(f"a database is a printable URL such as sqlite:///kameleon.db, not {seen(url, 20)}")
-    try:
-        parsed = make_url(url)
-        if parsed.drivername in ("postgresql", "postgres"):
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        engine = sqlalchemy.create_engine(parsed, **options)
-    except (sqlalchemy.exc.ArgumentError, sqlalchemy.exc.NoSuchModuleError, ImportError, ValueError) as error:
-        raise InvalidInput(f"no database can be opened as {shown(url)}: {error}. Try sqlite:///kameleon.db") from error
+    engine = _opened(sqlalchemy.create_engine, url, options)
     if engine.dialect.is_async:
         raise InvalidInput(
-            f"{parsed.drivername} is asynchronous: kameleon.create_async_engine opens it, and SearchEngine takes what "
-            "that returns"
+            f"{engine.url.drivername} is asynchronous: kameleon.create_async_engine opens it, and SearchEngine takes "
+            "what that returns"
         )
     set_up_engine(engine)
     return engine
@@ -43,9 +40,20 @@ def create_async_engine(url: str | URL, **options: Any) -> "AsyncEngine":
     """SQLAlchemy's `create_async_engine` with the same manners."""
     from sqlalchemy.ext.asyncio import create_async_engine as create
 
-    engine = create(url, **options)
+    engine = _opened(create, url, options)
     set_up_engine(engine.sync_engine)
     return engine
+
+
+def _opened(create: Callable[..., T], url: str | URL, options: Mapping[str, Any]) -> T:
+    """Raises InvalidInput, without what of the URL may be secret."""
+    parsed = parse_url(url)
+    try:
+        if parsed.drivername in ("postgresql", "postgres"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        return create(parsed, **options)
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, ValueError) as error:
+        raise InvalidInput(f"no database can be opened as {shown(url)}: {error}. Try sqlite:///kameleon.db") from error
 
 
 def set_up_engine(engine: Engine) -> None:
@@ -53,6 +61,7 @@ def set_up_engine(engine: Engine) -> None:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", partial(_connected, engine.dialect.dbapi))
         event.listen(engine, "begin", _began)
+        open_read_only_files(engine)
 
 
 def synchronous(engine: Any) -> Engine:
@@ -72,15 +81,6 @@ def synchronous(engine: Any) -> Engine:
             f"kameleon cannot work on {engine.dialect.driver}. Known: sqlite+aiosqlite, postgresql+psycopg"
         )
     return create_engine(url.set(drivername=SYNCHRONOUS[engine.dialect.driver]).render_as_string(hide_password=False))
-
-
-def shown(url: str | URL) -> str:
-    """The URL for a message, without what stands before an @ or after a ?, which may be a password."""
-    text = url if isinstance(url, str) else url.render_as_string()
-    scheme, separator, rest = text.partition("://") if "://" in text else ("", "", text)
-    place, question, _ = rest.partition("?")
-    user, at, host = place.rpartition("@")
-    return repr(f"{scheme}{separator}{'…' if user else ''}{at}{host}{question}{'…' if question else ''}")[:120]
 
 
 def _connected(dbapi: Any, connection: Any, _record: Any) -> None:

@@ -31,12 +31,26 @@ KameleonError
 import re
 
 MAX_MESSAGE = 2000
+SECRETS = r"[\w-]*(?:password|passwd|passphrase|pwd|api[-_]?key|secret|token|credentials?)"
+SECRET_NAME = re.compile(SECRETS, re.IGNORECASE)
+PARAMETER = re.compile(rf"\b({SECRETS}=)[^\s&'\"`,;)]+", re.IGNORECASE)
+USER = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s'\"`]*@", re.IGNORECASE)
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
     """One line that a terminal shows as it is: what would move its cursor or turn its text about is spelled out."""
     return UNPRINTABLE.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
+def redacted(text: str) -> str:
+    """A text without the user and password of URLs in it, and without the values of parameters that name a secret."""
+    return PARAMETER.sub(r"\1…", USER.sub(r"\1…@", text))
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether an option or a parameter of this name holds what is never shown."""
+    return SECRET_NAME.fullmatch(name) is not None
 
 
 def shortened(message: str) -> str:
@@ -58,10 +72,10 @@ def seen(value: object, most: int = 60) -> str:
 
 class KameleonError(Exception):
     """The root: catch this to catch all of kameleon's own errors. A message is one bounded line without control
-    characters, whatever it quotes."""
+    characters and without passwords of URLs, whatever it quotes."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(printable(shortened(message)))
+        super().__init__(printable(shortened(redacted(message))))
 
 
 class InvalidInput(KameleonError, ValueError):

@@ -61,7 +61,8 @@ def rebuild(
     Records, entities, marks of tracked tables, other roles' rights and what the index holds of each record stay.
     Embeddings stay where their table has this version's columns; else they are pending, for `sync`. `options` are those
     of SearchEngine for this database; the language is the index's own. Stop what writes to the index before: PostgreSQL
-    locks its tables until the end. `dry_run` counts. Raises SchemaMissing, and StorageError for tables without contents.
+    locks its tables until the end. `dry_run` counts. Raises SchemaMissing, and StorageError for tables without
+    contents.
     """
     opened = synchronous(engine)
     store = make_store(opened, options)
@@ -78,9 +79,7 @@ def rebuild(
 
 
 class Rebuild:
-    def __init__(
-        self, connection: Connection, store: Store, options: StoreOptions, progress: Progress | None
-    ) -> None:
+    def __init__(self, connection: Connection, store: Store, options: StoreOptions, progress: Progress | None) -> None:
         self._connection = connection
         self._tables = store.tables
         self._old: OldTables = store.old_tables(connection)
@@ -99,7 +98,7 @@ class Rebuild:
         self._check()
         entity = column("entity_name", key)
         counted = select(entity, func.count()).select_from(self._own("kdb_search")).group_by(entity)
-        return replace(report, records={name: rows for name, rows in self._connection.execute(counted)})
+        return replace(report, records={row[0]: row[1] for row in self._connection.execute(counted)})
 
     def run(self) -> RebuildReport:
         self._old.lock()
@@ -158,10 +157,7 @@ class Rebuild:
     @property
     def _restored(self) -> dict[str, Table]:
         own = self._tables
-        return {
-            made.name: made
-            for made in (own.records, own.generations, own.embedding_cache, own.queue, own.dirty)
-        }
+        return {made.name: made for made in (own.records, own.generations, own.embedding_cache, own.queue, own.dirty)}
 
     # what is made
 
@@ -179,9 +175,9 @@ class Rebuild:
                 self._copy(made, self._old.columns[name])
         if "kdb_entities" in kept:
             declared = select(column("name", key), column("definition", document))
-            for name, definition in self._connection.execute(declared.select_from(table(kept_name("kdb_entities")))).all():
-                fields = (Field(f["name"], f["type"], f["searchable"], f.get("weight", 1)) for f in definition["fields"])
-                self._catalog.write_entity(self._connection, Entity(name, tuple(fields)), is_new=True)
+            declared = declared.select_from(table(kept_name("kdb_entities")))
+            for name, definition in self._connection.execute(declared).all():
+                self._catalog.write_entity(self._connection, declared_entity(name, definition), is_new=True)
 
     def _copy(self, made: Table, there: Sequence[str]) -> None:
         """The columns that both have; a table without what this version must know is left empty."""
@@ -259,6 +255,12 @@ class Rebuild:
         """Records with an embedding of the index's model, and those without."""
         found = self._store.status(self._connection, current(models), has_provider=bool(models))
         return sum(one.indexed - one.pending - one.failed for one in found), sum(one.pending for one in found)
+
+
+def declared_entity(name: str, definition: Mapping[str, Any]) -> Entity:
+    """Of a definition that may lack what was added to it later."""
+    fields = (Field(f["name"], f["type"], f["searchable"], f.get("weight", 1)) for f in definition["fields"])
+    return Entity(name, tuple(fields))
 
 
 def fingerprint_of(generation: Generation) -> str:

@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ from sqlalchemy.pool import StaticPool
 
 import kameleon
 from kameleon import RecordStore, SearchEngine
-from kameleon.errors import DatabaseLocked, InvalidInput, SchemaTooNew, StorageError
+from kameleon.errors import DatabaseLocked, InvalidInput, StorageError
 from kameleon.search.writing import entries
 from kameleon.testing import HashProvider
 
@@ -144,15 +145,6 @@ def test_a_pool_of_one_connection_is_enough(tmp_path: Path) -> None:
     engine.dispose()
 
 
-def test_a_newer_schema_is_refused(file_engine: Engine) -> None:
-    SearchEngine(file_engine)
-    with file_engine.begin() as connection:
-        connection.execute(text("INSERT INTO kdb_meta VALUES ('a', '0')"))
-        connection.execute(text("UPDATE kdb_meta SET value = '99' WHERE key = 'schema_version'"))
-    with pytest.raises(SchemaTooNew, match="pip install -U kameleon"):
-        SearchEngine(file_engine)
-
-
 def test_tables_are_left_to_migrations_on_request(file_engine: Engine) -> None:
     search = SearchEngine(file_engine, create_tables=False)
     with pytest.raises(StorageError, match="tables are not in this database"):
@@ -168,12 +160,37 @@ def test_tables_are_left_to_migrations_on_request(file_engine: Engine) -> None:
         "mysql://h/x",
         "sqlite:///x.db?timeout=abc",
         "postgresql://u:secret@h:abc/x",
+        "postgresql://u:secret/x",
+        "postgresql://u:sec/ret:secret@h:abc/x",
+        "foo://u:a?b@secret@h/x",
+        "foo://h/x?password=secret&user=a@b",
+        "foo://h/x?sslpassword=secret",
+        "u:secret",
+        "u:secret@h/x",
     ],
 )
-def test_a_url_that_cannot_be_opened_is_told_without_its_password(url: str) -> None:
+@pytest.mark.parametrize("create", [kameleon.create_engine, kameleon.create_async_engine])
+def test_a_url_that_cannot_be_opened_is_told_without_its_password(create: Callable[[str], object], url: str) -> None:
     with pytest.raises(InvalidInput, match="no database can be opened as") as caught:
-        kameleon.create_engine(url)
+        create(url)
     assert "secret" not in str(caught.value)
+    assert "secret" not in repr(caught.value.__cause__)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("quoted", "message"),
+    [
+        ("to https://u:secret@h/v1 now", "to https://…@h/v1 now"),
+        ("postgresql://u:a/b?secret@h/db", "postgresql://…@h/db"),
+        ("api_key=secret, x=1", "api_key=…, x=1"),
+        ("sqlite:///a.db?password=secret&x=1", "sqlite:///a.db?password=…&x=1"),
+        ("http://127.0.0.1:9/v1 max_tokens=512", "http://127.0.0.1:9/v1 max_tokens=512"),
+        ("a@b.example wrote", "a@b.example wrote"),
+    ],
+)
+def test_no_error_shows_a_password(quoted: str, message: str) -> None:
+    assert str(StorageError(quoted)) == message
 
 
 def test_the_index_stays_whole_under_savepoints(file_engine: Engine) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 from sqlalchemy.orm import sessionmaker
 
 from kameleon import RecordStore, SearchEngine
@@ -319,23 +319,3 @@ def test_page_three_is_found_with_the_bundled_model(make: Make) -> None:
     found = search.search("wages overdue", mode="vector")
     assert (found[0].id, "watchman" in found[0].matched_text) == ("1", True)
     assert len(found[0].matched_text) < 2_000
-
-
-# migrating
-
-
-def test_an_index_of_version_3_gets_the_places_of_passages_when_it_is_opened(
-    make: Make, provider: Words, engine: Engine
-) -> None:
-    make(provider).index_record("Page", "1", SHORT)
-    with engine.begin() as connection:
-        for name in ("start_at", "end_at"):
-            connection.execute(text(f"ALTER TABLE kdb_embedding_g1 DROP COLUMN {name}"))
-        connection.execute(text("UPDATE kdb_meta SET value = '3' WHERE key = 'schema_version'"))
-    search = make(provider)
-    assert make(provider).get_status() == search.get_status()
-    assert ids(search.search("brown bear", mode="vector")) == ["1"]
-    search.index_record("Page", "2", PAGES)
-    assert "heron" in search.search("grey heron", mode="vector")[0].matched_text
-    search.reindex("Page", force=True)
-    assert rows(engine, "kdb_embedding_g2") == 4

@@ -51,7 +51,8 @@ def old(make: Make, engine: Engine, provider: HashProvider) -> Engine:
 @pytest.mark.parametrize("version", ["1", "3", str(SCHEMA_VERSION - 1), "99", "next"])
 def test_another_version_is_refused_by_name(old: Engine, version: str) -> None:
     set_version(old, version)
-    with pytest.raises(SchemaMismatch, match=rf"schema version {version}, .* reads {SCHEMA_VERSION}.*`kameleon rebuild`"):
+    named = rf"schema version {version}, .* reads {SCHEMA_VERSION}.*`kameleon rebuild`"
+    with pytest.raises(SchemaMismatch, match=named):
         SearchEngine(old)
     with pytest.raises(SchemaMismatch), old.connect() as connection:
         create_tables(connection)

@@ -22,7 +22,7 @@ FLOORS = [
         "search.tables",
         "search.waiting",
     },
-    {"identity", "search.claims", "search.owners", "search.query", "search.vocabulary", "gate"},
+    {"identity", "sqlite_files", "urls", "search.claims", "search.owners", "search.query", "search.vocabulary", "gate"},
     {"search.runs", "search.ranges"},
     {"mapping", "statements"},
     {"embeddings.batching", "embeddings.knowing", "embeddings.retry", "embeddings.passages"},

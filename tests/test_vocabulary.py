@@ -6,7 +6,6 @@ import pytest
 from sqlalchemy import Engine, text
 
 from kameleon import SearchEngine
-from kameleon.testing import HashProvider
 
 from .conftest import Make, ids, with_citus
 
@@ -109,20 +108,6 @@ def test_words_of_a_transaction_that_was_rolled_back_are_learnt_when_they_come_a
     notes.index_record("N", "10", "giraffe once more")
     notes.index_record("N", "11", "giraffe and more")
     assert forms(engine).count("giraffe") == 1
-
-
-def test_words_of_an_index_of_an_earlier_version_are_learnt_by_sync(make: Make, engine: Engine) -> None:
-    make(None).index_records_batch(NOTES)
-    with engine.begin() as connection:
-        connection.execute(text("DROP TABLE kdb_term"))
-        connection.execute(text("UPDATE kdb_meta SET value = '3' WHERE key = 'schema_version'"))
-    search = make(HashProvider())
-    assert search.suggest("brea") == []
-    search.sync(batch_size=3)
-    assert search.suggest("brea") == ["bread"]
-    before = forms(engine)
-    search.sync()
-    assert forms(engine) == before
 
 
 def test_many_records_and_few_learn_the_same(make: Make, engine: Engine, tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from kameleon.errors import InvalidInput, NoProvider, ProviderUnavailable
 from kameleon.reindex_request import Request
 from kameleon.reindex_run import Run as ReindexRun
 from kameleon.search.building import ROWS_A_RANGE
-from kameleon.search.tables import SCHEMA_VERSION
 from kameleon.testing import HashProvider
 from kameleon.values import Generation
 
@@ -274,22 +273,6 @@ def test_the_command_works_until_it_is_told_to_stop(console_script: str, tmp_pat
         process.kill()
     assert (process.returncode, output, errors) == (0, b"1 embedded, 0 failed\n", b"")
     assert_true(file_engine, search)
-
-
-def test_an_index_of_an_earlier_version_gets_its_queue_when_it_is_opened(
-    make: Make, provider: Interrupted, engine: Engine
-) -> None:
-    make(provider).index_record("Page", "1", "kept")
-    with engine.begin() as connection:
-        for table in ("kdb_queue", "kdb_dirty"):
-            connection.execute(text(f"DROP TABLE {table}"))
-        connection.execute(text("UPDATE kdb_meta SET value = '1' WHERE key = 'schema_version'"))
-    search = make(provider)
-    assert Worker(search).run().embedded == 0
-    assert [hit.id for hit in search.search("kept")] == ["1"]
-    with engine.connect() as connection:
-        version = connection.scalar(text("SELECT value FROM kdb_meta WHERE key = 'schema_version'"))
-    assert version == str(SCHEMA_VERSION)
 
 
 # a reindex that is under way

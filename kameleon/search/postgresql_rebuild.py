@@ -32,7 +32,8 @@ KEEP_EMBEDDINGS = """
     SELECT s.content_hash, {columns_of_e}
     FROM kdb_kept_embedding_g{number} AS e
     JOIN kdb_kept_search AS o USING (entity_name, record_id, content_hash)
-    JOIN {prefix}kdb_search AS s ON s.entity_name = e.entity_name AND s.record_id = e.record_id AND s.content = o.content
+    JOIN {prefix}kdb_search AS s
+      ON s.entity_name = e.entity_name AND s.record_id = e.record_id AND s.content = o.content
 """
 
 

@@ -93,8 +93,7 @@ class Schema:
                 "them. Leave language out, or make an index of your own in another schema="
             )
         has_pgvector = self._load_extensions(connection) is not None
-        has_vectors = not with_vectors or has_pgvector or not connection.scalar(sql.CAN_ADD_VECTOR)
-        return has_vectors
+        return not with_vectors or has_pgvector or not connection.scalar(sql.CAN_ADD_VECTOR)
 
     def _has_table(self, connection: Connection, name: str) -> bool:
         return bool(connection.scalar(text("SELECT to_regclass(:name) IS NOT NULL"), {"name": self._names[name]}))

@@ -249,8 +249,8 @@ class Store(Fields, Protocol):
         """Turns driver errors into StorageErrors, with the driver's as their cause."""
 
     def check(self, connection: Connection, *, with_vectors: bool) -> bool:
-        """Whether all is there that `create` makes. Raises SchemaMismatch, and InvalidInput where the index was made with
-        other options than this store's."""
+        """Whether all is there that `create` makes. Raises SchemaMismatch, and InvalidInput where the index was made
+        with other options than this store's."""
 
     def create(self, connection: Connection, *, with_vectors: bool) -> None:
         """Creates what is missing. Idempotent."""

@@ -76,8 +76,8 @@ def check_version(version: str | None) -> None:
         return
     is_newer = version is not None and version.isdecimal() and int(version) > SCHEMA_VERSION
     raise SchemaMismatch(
-        f"this index has schema version {version or 'unknown'}, this kameleon reads {SCHEMA_VERSION}. `kameleon rebuild`, "
-        f"or kameleon.rebuild(engine), makes the index anew from its contents"
+        f"this index has schema version {version or 'unknown'}, this kameleon reads {SCHEMA_VERSION}. "
+        f"`kameleon rebuild`, or kameleon.rebuild(engine), makes the index anew from its contents"
         f"{'; pip install -U kameleon reads it as it is' if is_newer else ''}"
     )
 
