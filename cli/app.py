@@ -3,26 +3,36 @@
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 import kameleon
-from kameleon.errors import StorageError, printable
+from kameleon.errors import StorageError, printable, redacted
+from kameleon.urls import has_secret, secrets_of
+
+if TYPE_CHECKING:
+    from .providing import Chosen
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Lines for people, in which nothing that was stored commands the terminal."""
-    click.echo("\n".join(map(printable, text.split("\n"))), err=err)
+    """Lines for people, in which nothing that was stored commands the terminal. The commands they name work on the
+    database that this one was given."""
+    context = click.get_current_context(silent=True)
+    app = context.find_root().find_object(App) if context is not None else None
+    shown = app.advised(text) if app is not None else text
+    click.echo("\n".join(map(printable, shown.split("\n"))), err=err)
 
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+ADVICE = re.compile("`kameleon (?!-)")
 CONTROLS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 DEFAULT_URL = "sqlite:///kameleon.db"
 DEFAULT_PROVIDER = "static"
@@ -32,23 +42,63 @@ DEFAULT_PROVIDER = "static"
 class App:
     database: str | None = None
     as_json: bool = False
+    chosen: "Chosen | None" = None
 
     @property
     def url(self) -> str:
         return self.database or os.environ.get("KAMELEON_URL") or DEFAULT_URL
 
-    def open(self, *, create: bool = False) -> "kameleon.SearchEngine":
-        """The engine of the database; `create=False` asks for one that is there already."""
+    @property
+    def arguments(self) -> list[str]:
+        """What names the database to another command; nothing where KAMELEON_URL or the current folder does, or has to
+        because the URL holds a secret."""
+        return ["-d", self.database] if self.database and not has_secret(self.database) else []
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether other commands find this database by KAMELEON_URL alone, which is not set to it."""
+        return bool(self.database) and not self.arguments and os.environ.get("KAMELEON_URL") != self.database
+
+    def advised(self, text: str) -> str:
+        """A message whose commands work on this database."""
+        if ADVICE.search(text) is None:
+            return text
+        named = "".join(f"{word} " for word in map(shlex.quote, self.arguments))
+        hint = " (with KAMELEON_URL set to this database's URL)" if self.is_hidden else ""
+        return ADVICE.sub(lambda found: found.group() + named, text) + hint
+
+    def without_secrets(self, text: str) -> str:
+        for secret in sorted(secrets_of(self.url), key=len, reverse=True):
+            text = text.replace(secret, "…")
+        return redacted(text)
+
+    def engine(self, *, create: bool = False) -> Any:
+        """SQLAlchemy's engine of the database; `create=False` asks for one that is there already."""
         engine = kameleon.create_engine(self.url)
         file = engine.url.database
         is_file = engine.dialect.name == "sqlite" and file and file != ":memory:" and not file.startswith("file:")
         if is_file and not create and not Path(str(file)).exists():
             raise StorageError(
-                f"no database at {file}. `kameleon data insert` makes one; --database or KAMELEON_URL names another"
+                f"no database at {file}. `kameleon data insert ENTITY < FILE` makes one; --database or KAMELEON_URL "
+                "names another"
             )
-        names = ("schema", "language") if engine.dialect.name == "postgresql" else ("language",)
-        options: Any = {name: os.environ.get(f"KAMELEON_{name.upper()}") or None for name in names}
-        return kameleon.SearchEngine(engine, DEFAULT_PROVIDER, create_tables=create, **options)
+        return engine
+
+    @property
+    def options(self) -> Any:
+        """Those of SearchEngine that the environment gives."""
+        is_postgresql = self.url.startswith("postgres")
+        names = ("schema", "language") if is_postgresql else ("language",)
+        return {name: os.environ.get(f"KAMELEON_{name.upper()}") or None for name in names}
+
+    def open(self, *, create: bool = False, by_name: bool = False) -> "kameleon.SearchEngine":
+        """With the provider that the command line names, else the index's own, which alone it is `by_name`."""
+        engine = self.engine(create=create)
+        search = kameleon.SearchEngine(engine, DEFAULT_PROVIDER, create_tables=create, **self.options)
+        if self.chosen is None or by_name:
+            return search
+        provider = self.chosen.provider(search.generations())
+        return kameleon.SearchEngine(engine, provider, create_tables=create, **self.options)
 
     def records(self, *, create: bool = False) -> "kameleon.RecordStore":
         return kameleon.RecordStore(self.open(create=create))
@@ -115,6 +165,18 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
     app = context.find_root().ensure_object(App)
     if value and parameter.name:
         setattr(app, parameter.name, value)
+
+
+def confirming(command: F) -> F:
+    """--no-confirm, which every command that changes much takes, whether or not it asks now."""
+    return click.option("--no-confirm", is_flag=True, help="Do not ask, and do not wait, before it begins.")(command)
+
+
+def quiet(command: F) -> F:
+    """`confirming`, for a command that asks nothing."""
+    return click.option(
+        "--no-confirm", is_flag=True, expose_value=False, help="Accepted for scripts: this command asks nothing."
+    )(command)
 
 
 pass_app = click.make_pass_decorator(App, ensure=True)

@@ -11,8 +11,9 @@ from typing import Any, BinaryIO, cast
 
 import click
 
-from .app import App, common, echo, parse_object, pass_app
+from .app import App, common, echo, parse_object, pass_app, quiet
 from .inserting import ARGUMENT, Insertion
+from .providing import providing
 from .source import Item, read_items
 
 
@@ -37,6 +38,8 @@ def data() -> None:
 @click.option("--atomic", is_flag=True, help="All or nothing: one transaction, holding the write lock throughout.")
 @click.option("--from-line", type=click.IntRange(1), default=1, help="Start at this line (in a JSON array: element).")
 @click.option("--max-record-bytes", type=click.IntRange(2), default=10_000_000, show_default=True)
+@providing
+@quiet
 @common
 @pass_app
 def insert(
@@ -76,6 +79,7 @@ def insert(
     records = app.records(create=True)
     with ExitStack() as stack:
         insertion = Insertion(
+            app=app,
             records=records,
             entity=entity,
             name=ARGUMENT if json_records is not None else from_file or "stdin",
@@ -103,7 +107,7 @@ def insert(
         echo(f"made entity {made.name}, searchable: {', '.join(made.searchable) or 'nothing'}", err=True)
     if insertion.report.index.outage:
         echo(f"embeddings pending, the provider is down: {insertion.report.index.outage}", err=True)
-    _print_summary(app, insertion.summary())
+    _print_summary(app, insertion.summary(), insertion.note)
 
 
 def _read_source(opened: Callable[[], BinaryIO], **options: Any) -> Iterator[Item]:
@@ -142,10 +146,12 @@ def _progress(entity: str) -> Iterator[Callable[[int], None]]:
         yield lambda stored: bar.update(task, completed=stored)
 
 
-def _print_summary(app: App, summary: dict[str, Any]) -> None:
+def _print_summary(app: App, summary: dict[str, Any], note: str) -> None:
     if app.as_json:
-        app.print_json(summary)
+        app.print_json({**summary, "note": note})
         return
+    if note:
+        echo(note, err=True)
     said = {name: summary[name] for name in ("updated", "skipped", "rejected", "unchanged", "failed", "pending")}
     extra = "".join(f", {count} {name}" for name, count in said.items() if count)
     echo(
@@ -197,6 +203,8 @@ def list_(app: App, entity: str, where: str | None, limit: int, offset: int) -> 
 @click.argument("id_", metavar="ID")
 @click.argument("changes", metavar="JSON")
 @click.option("--replace", "replace_all", is_flag=True, help="Drop the fields that JSON does not name.")
+@providing
+@quiet
 @common
 @pass_app
 def update(app: App, entity: str, id_: str, changes: str, replace_all: bool) -> None:
@@ -216,6 +224,7 @@ def update(app: App, entity: str, id_: str, changes: str, replace_all: bool) -> 
 @data.command()
 @click.argument("entity")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@quiet
 @common
 @pass_app
 def delete(app: App, entity: str, ids: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import click
 
 from kameleon.search.owners import machine, process
 
-from .app import App
+from .app import App, echo
 
 if TYPE_CHECKING:
     from kameleon import SearchEngine
@@ -25,7 +26,7 @@ def detach(app: App, search: "SearchEngine") -> None:
     """Start it, and tell where it is once it has begun, or what it said if it has ended."""
     number, log = tempfile.mkstemp(prefix="kameleon-reindex-", suffix=".log")
     try:
-        child = start(number)
+        child = start(app, number)
     finally:
         os.close(number)
     try:
@@ -41,11 +42,30 @@ def detach(app: App, search: "SearchEngine") -> None:
     tell(app, child, log)
 
 
-def start(output: int) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, *(argument for argument in sys.orig_argv[1:] if argument != FLAG)]
+def start(app: App, output: int) -> "subprocess.Popen[bytes]":
+    """The URL of the database is in its environment: others see the command line."""
+    own = [argument for argument in without_database(sys.argv[1:]) if argument != FLAG]
+    interpreter = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv[1:])]
     return subprocess.Popen(  # noqa: S603 - this process's own command
-        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        [sys.executable, *interpreter, *own],
+        env={**os.environ, "KAMELEON_URL": app.url},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
+
+
+def without_database(arguments: Sequence[str]) -> list[str]:
+    """A command line without --database, whichever way it was written."""
+    kept = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in ("-d", "--database"):
+            next(rest, None)
+        elif not argument.startswith("--database=") and not (argument.startswith("-d") and len(argument) > 2):
+            kept.append(argument)
+    return kept
 
 
 def has_begun(search: "SearchEngine", pid: int) -> bool:
@@ -59,5 +79,5 @@ def tell(app: App, child: "subprocess.Popen[bytes]", log: str) -> None:
         click.echo(Path(log).read_text("utf-8", "replace").rstrip())
         click.echo(f"process {child.pid} is done, its log is {log}")
     else:
-        click.echo(f"process {child.pid} is at work, its log is {log}")
-        click.echo("`kameleon embeddings status` shows it, `kameleon embeddings cancel` stops it")
+        echo(f"process {child.pid} is at work, its log is {log}")
+        echo("`kameleon embeddings status` shows it, `kameleon embeddings cancel` stops it")

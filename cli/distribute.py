@@ -2,13 +2,14 @@
 
 import click
 
-from .app import App, common, pass_app
+from .app import App, common, pass_app, quiet
 
 
 @click.command()
 @click.option(
     "--by", type=click.Choice(["record_id"]), default="record_id", show_default=True, help="What rows are spread by."
 )
+@quiet
 @common
 @pass_app
 def distribute(app: App, by: str) -> None:

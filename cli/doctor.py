@@ -1,16 +1,19 @@
 """`kameleon doctor`: what is wrong with the index, and mending it."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import click
 
-from .app import App, common, importing, pass_app
+from .app import App, common, echo, importing, pass_app, quiet
+from .providing import providing
 
 
 @click.command()
 @click.option("--fix", is_flag=True, help="Mend what can be mended; this embeds what is pending, too.")
 @click.option("--batch-size", type=click.IntRange(1), default=1000, show_default=True, help="Records a transaction.")
 @importing
+@providing
+@quiet
 @common
 @pass_app
 def doctor(app: App, fix: bool, batch_size: int) -> None:
@@ -24,14 +27,23 @@ def doctor(app: App, fix: bool, batch_size: int) -> None:
     """
     from kameleon.doctor import examine, is_ok
 
-    findings = examine(app.open(), fix=fix, batch_size=batch_size)
+    found = examine(app.open(), fix=fix, batch_size=batch_size)
+    findings = [replace(finding, cure=app.advised(finding.cure)) for finding in found]
     if app.as_json:
         app.print_json({"findings": [asdict(finding) for finding in findings], "ok": is_ok(findings)})
     elif not findings:
-        click.echo("nothing found")
+        echo("nothing found")
     else:
         rows = [
-            ("fixed" if f.is_fixed else f.severity, f.check, f.entity, f.count, ", ".join(f.ids), f.message, f.cure)
+            (
+                "fixed" if f.is_fixed else f.severity,
+                f.check,
+                f.entity,
+                f.count,
+                ", ".join(f.ids),
+                f.message,
+                app.advised(f.cure),
+            )
             for f in findings
         ]
         app.print_rows(("state", "check", "entity", "count", "ids", "what", "cure"), rows)

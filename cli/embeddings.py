@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kameleon.errors import redacted
 from kameleon.values import Generation, IndexReport, ReindexRun
 
-from .app import App, common, echo, importing, pass_app
+from .app import App, common, echo, importing, pass_app, quiet
+from .providing import providing
 from .reindexing import cancel, duration, prune, reindex, rollback
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ for command in (reindex, rollback, prune, cancel):
 
 @embeddings.command()
 @click.option("--failed", "list_failed", is_flag=True, help="List the records that the provider refused, and why.")
+@importing
+@providing
+@quiet
 @common
 @pass_app
 def status(app: App, list_failed: bool) -> None:
@@ -63,7 +68,10 @@ def as_document(engine: "SearchEngine", models: Sequence[Generation]) -> dict[st
     totals = {name: sum(getattr(s, name) for s in found) for name in ("indexed", "pending", "failed")}
     totals["cached"] = sum(part.texts for part in engine.cache_status())
     return {
-        "generations": [{**asdict(model), "vector_index": engine.vector_index(model)} for model in models],
+        "generations": [
+            {**asdict(model), "options": plain_options(model), "vector_index": engine.vector_index(model)}
+            for model in models
+        ],
         "entities": [asdict(status) for status in found],
         "totals": totals,
         "runs": [
@@ -73,12 +81,19 @@ def as_document(engine: "SearchEngine", models: Sequence[Generation]) -> dict[st
     }
 
 
+def plain_options(model: Generation) -> dict[str, Any]:
+    return {name: redacted(value) if isinstance(value, str) else value for name, value in model.options.items()}
+
+
 def model_lines(engine: "SearchEngine", models: Sequence[Generation]) -> Iterator[str]:
     for model in models:
         name = f"{model.provider} {model.model_name}, {model.dimensions} dimensions"
         yield f"{model.state}: {name} (generation {model.number}), vector index: {engine.vector_index(model)}"
     if any(model.state == "retired" for model in models):
-        yield "`kameleon embeddings rollback` goes back to what was active last, `prune` drops what is not active"
+        yield (
+            "`kameleon embeddings rollback` goes back to what was active last, `kameleon embeddings prune` drops what "
+            "is not active"
+        )
     if not models:
         yield "no model yet: the first record makes one"
 
@@ -96,7 +111,7 @@ def run_lines(runs: Sequence[ReindexRun], models: Sequence[Generation]) -> Itera
 
 
 def idle(run: ReindexRun, *, may_be_pruned: bool) -> str:
-    dropped = "; `prune` drops it" if may_be_pruned else ""
+    dropped = "; `kameleon embeddings prune` drops it" if may_be_pruned else ""
     if run.phase == "refused":
         return f"its gate refused it: `kameleon embeddings reindex` without --gate switches to it{dropped}"
     return f"nobody is working at it: `kameleon embeddings reindex` with the same options resumes{dropped}"
@@ -106,6 +121,8 @@ def idle(run: ReindexRun, *, may_be_pruned: bool) -> str:
 @click.option("--batch-size", type=click.IntRange(1), default=1000, show_default=True, help="Records a transaction.")
 @click.option("--retry-failed", is_flag=True, help="Also try again what the provider refused.")
 @importing
+@providing
+@quiet
 @common
 @pass_app
 def sync(app: App, batch_size: int, retry_failed: bool) -> None:
@@ -140,6 +157,8 @@ def sync(app: App, batch_size: int, retry_failed: bool) -> None:
 @click.option("--poll", type=click.FloatRange(0.05), default=1.0, show_default=True, help="Seconds between looks.")
 @click.option("--lease", type=click.FloatRange(1), default=300.0, show_default=True, help="Seconds a claim holds.")
 @importing
+@providing
+@quiet
 @common
 @pass_app
 def worker(app: App, once: bool, batch_size: int, poll: float, lease: float) -> None:
@@ -200,6 +219,7 @@ def cache_status(app: App) -> None:
 
 @cache.command("clear")
 @click.option("--older-than", metavar="AGE", help="Only what was not used for this long, such as 30d or 12h.")
+@quiet
 @common
 @pass_app
 def cache_clear(app: App, older_than: str | None) -> None:

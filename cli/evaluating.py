@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .app import App, common, echo, pass_app
+from .app import App, common, echo, pass_app, quiet
+from .providing import providing
 from .search import check_entities
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ NAMES = {"ndcg": "nDCG@10", "recall": "recall@100", "mrr": "MRR"}
 @click.option("-e", "--entity", "entities", multiple=True, help="Only this entity. Repeatable.")
 @click.option("--plot", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write a bar chart (SVG).")
 @click.option("--save", is_flag=True, help="Keep the weight that fits best with the index's embeddings.")
+@providing
+@quiet
 @common
 @pass_app
 def evaluation(app: App, queries: Path, qrels: Path, entities: tuple[str, ...], plot: Path | None, save: bool) -> None:

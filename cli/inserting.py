@@ -5,7 +5,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -16,7 +16,8 @@ import click
 import kameleon
 from kameleon.errors import InvalidRecord, KameleonError, RecordExists, StorageError, UnknownEntity
 
-from .app import echo
+from .app import App, echo
+from .detaching import without_database
 from .pipeline import prepared
 from .source import Item
 
@@ -43,6 +44,7 @@ class Interrupted(click.ClickException):
 class Insertion:
     """One run of `data insert`. `name` is what the input is called in messages."""
 
+    app: App
     records: "kameleon.RecordStore"
     entity: str
     name: str
@@ -56,6 +58,7 @@ class Insertion:
     progress: Callable[[int], None] = lambda _stored: None
     report: Any = None
     rejected: int = 0
+    ids_made: int = 0
     started: float = field(default_factory=time.perf_counter)
     _is_interrupted: bool = False
     _is_waiting: bool = False
@@ -84,6 +87,16 @@ class Insertion:
     def stored(self) -> int:
         return int(self.report.inserted + self.report.updated)
 
+    @property
+    def note(self) -> str:
+        """What loading the same input again would do to records without an id."""
+        if not self.ids_made:
+            return ""
+        return (
+            f"{self.ids_made:,} records had no `id`, so each was given one: loading them again would store them a "
+            "second time. --id-field NAME makes a field of theirs the id; --upsert and --skip-existing then go by it"
+        )
+
     def summary(self) -> dict[str, Any]:
         seconds = time.perf_counter() - self.started
         index = self.report.index
@@ -93,6 +106,7 @@ class Insertion:
             "updated": self.report.updated,
             "skipped": self.report.skipped,
             "rejected": self.rejected,
+            "ids_made": self.ids_made,
             "embedded": index.embedded,
             "reused": index.reused,
             "unchanged": index.unchanged,
@@ -184,6 +198,7 @@ class Insertion:
                 connection=connection,
                 ahead=ahead,
             )
+            self.ids_made += sum("id" not in item.data for item in items)
 
     def _tell(self, item: Item) -> None:
         self._next_line = item.line
@@ -209,7 +224,8 @@ class Insertion:
         stored = f"{what}. Stored so far: {self.stored} records"
         if self.name == ARGUMENT:
             return stored
-        return f"{stored}. Continue with: {continue_command(self._next_line)}"
+        hint = " Set KAMELEON_URL to this database's URL." if self.app.is_hidden else ""
+        return f"{stored}.{hint} Continue with: {continue_command(self.app.arguments, self._next_line)}"
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -250,14 +266,15 @@ def reason(error: InvalidRecord | RecordExists) -> str:
     return str(error)
 
 
-def continue_command(line: int) -> str:
-    """This command again, from `line` on."""
-    arguments = iter(sys.argv[1:])
+def continue_command(arguments: Sequence[str], line: int) -> str:
+    """This command again, from `line` on; `arguments` name its database."""
     kept = []
-    for argument in arguments:
+    rest = iter(without_database(sys.argv[1:]))
+    for argument in rest:
         if argument == "--from-line":
-            next(arguments, None)
+            next(rest, None)
         elif not argument.startswith("--from-line="):
             kept.append(argument)
     has_file = any(a == "--from-file" or a.startswith("--from-file=") for a in kept)
-    return shlex.join(["kameleon", *kept, "--from-line", str(line)]) + ("" if has_file else " < INPUT")
+    command = shlex.join(["kameleon", *arguments, *kept, "--from-line", str(line)])
+    return command if has_file else f"{command} < INPUT"

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from importlib.metadata import version
 from io import StringIO
 
@@ -9,13 +10,14 @@ import click
 
 from kameleon.errors import KameleonError, printable, shortened
 
-from .app import common, echo
+from .app import App, common, echo
 from .data import data
 from .distribute import distribute
 from .doctor import doctor
 from .embeddings import embeddings
 from .entity import entity
 from .evaluating import evaluation
+from .rebuilding import rebuild
 from .search import search, similar
 from .suggest import suggest
 
@@ -36,33 +38,39 @@ def kameleon() -> None:
     """
 
 
-for command in (data, distribute, doctor, embeddings, entity, evaluation, search, similar, suggest):
+for command in (data, distribute, doctor, embeddings, entity, evaluation, rebuild, search, similar, suggest):
     kameleon.add_command(command)
 
 
 def main() -> None:
+    app = App()
     try:
-        status = kameleon.main(standalone_mode=False)
+        status = kameleon.main(standalone_mode=False, obj=app)
         if sys.stdout is not None:
             sys.stdout.flush()
     except click.ClickException as error:
-        said = StringIO()
-        error.show(file=said)
-        echo(shortened(said.getvalue()).rstrip("\n"), err=True)
+        shown = StringIO()
+        error.show(file=shown)
+        tell(app, shortened(shown.getvalue()).rstrip("\n"))
         status = error.exit_code
-    except KameleonError as error:
-        click.echo(f"Error: {error}", err=True)
-        status = 1
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         status = 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
-    except OSError as error:
-        click.echo(f"Error: {printable(shortened(str(error)))}", err=True)
-        status = 1
     except UnicodeEncodeError as error:
         click.echo(f"Error: the output's encoding {error.encoding} cannot carry this text. Set PYTHONUTF8=1", err=True)
         status = 1
+    except (KameleonError, OSError) as error:
+        tell(app, f"Error: {printable(shortened(str(error)))}")
+        status = 1
+    except Exception:  # noqa: BLE001 - shown whole, but for secrets
+        tell(app, traceback.format_exc())
+        status = 1
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def tell(app: App, message: str) -> None:
+    """An error, without the secrets of this database's URL; the commands it names work on that."""
+    echo(app.advised(app.without_secrets(message)), err=True)

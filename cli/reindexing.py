@@ -13,8 +13,9 @@ import click
 
 from kameleon.errors import InvalidInput
 
-from .app import App, common, echo, importing, pass_app
+from .app import App, common, confirming, echo, importing, pass_app, quiet
 from .detaching import detach
+from .providing import Chosen, providing
 
 if TYPE_CHECKING:
     from kameleon import SearchEngine
@@ -43,12 +44,8 @@ class Terminated(Interrupted):
 @click.command()
 @click.argument("entities", metavar="[ENTITY]...", nargs=-1)
 @click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True, help="Records a transaction.")
-@click.option("--provider", metavar="NAME", help="Who makes the embeddings: static, fastembed, openai, or one added.")
-@click.option("--model", metavar="NAME|PATH", help="The provider's model; without --provider, it tells the provider.")
-@click.option("--dimensions", type=click.IntRange(1), help="Refuse a model that makes others; a provider may cut them.")
 @click.option("--force", is_flag=True, help="Embed all records anew, with the index's own model too.")
 @click.option("--in-place", is_flag=True, help="Drop the old embeddings first; search goes by keywords meanwhile.")
-@click.option("--no-confirm", is_flag=True, help="With --in-place: begin without the five seconds' wait on a terminal.")
 @click.option("--drop-old", is_flag=True, help="Drop the old embeddings after the switch; no rollback then.")
 @click.option(
     "--concurrent-index/--no-concurrent-index",
@@ -70,6 +67,8 @@ class Terminated(Interrupted):
 @click.option("--rate", metavar="ROWS/S", type=POSITIVE, help="With --dry-run: reckon with this many records a second.")
 @click.option("--background", is_flag=True, help="Go on without this terminal, with a log file.")
 @importing
+@providing
+@confirming
 @common
 @pass_app
 def reindex(app: App, /, entities: tuple[str, ...], **given: Any) -> None:
@@ -90,13 +89,14 @@ def reindex(app: App, /, entities: tuple[str, ...], **given: Any) -> None:
     \b
     kameleon embeddings reindex --model text-embedding-3-small --dry-run --price-per-million 0.02
     kameleon embeddings reindex --model text-embedding-3-small --gate 0.5 --background
+    kameleon embeddings reindex --model nomic-embed-text --base-url http://localhost:8000/v1 --dimensions 768
     kameleon embeddings reindex --model models/my-model --drop-old
     kameleon embeddings reindex --force
     kameleon embeddings reindex Ticket --force --max-minutes 30
     """
     check(entities, given)
-    options = options_of(given)
-    search = app.open()
+    search = app.open(by_name=True)
+    options = options_of(given, target_of(app.chosen or Chosen(), search))
     if given["dry_run"]:
         print_plan(app, search.reindexing.plan(*entities, rate=given["rate"], **options))
         return
@@ -113,7 +113,6 @@ def reindex(app: App, /, entities: tuple[str, ...], **given: Any) -> None:
 def check(entities: tuple[str, ...], given: Mapping[str, Any]) -> None:
     has_gate = any(given[name] is not None for name in ("overlap", "gate_queries", "gate_ndcg"))
     wrong = {
-        "--no-confirm goes with --in-place": given["no_confirm"] and not given["in_place"],
         "--in-place drops the old embeddings first: there is nothing for a gate to compare with": (
             given["in_place"] and has_gate
         ),
@@ -133,11 +132,18 @@ def check(entities: tuple[str, ...], given: Mapping[str, Any]) -> None:
             raise click.UsageError(message)
 
 
-def options_of(given: Mapping[str, Any]) -> Any:
+def target_of(chosen: Chosen, search: "SearchEngine") -> dict[str, Any]:
+    """The provider as `SearchEngine.reindex` takes it: by name, or as an object where a server is named."""
+    if chosen.is_of_server:
+        return {"provider": chosen.provider(search.generations())}
+    return {"provider": chosen.name, "model": chosen.model, "dimensions": chosen.dimensions}
+
+
+def options_of(given: Mapping[str, Any], target: Mapping[str, Any]) -> Any:
     """Those of `SearchEngine.reindex`."""
-    same = ("provider", "model", "dimensions", "batch_size", "force", "in_place", "drop_old", "concurrent_index")
+    same = ("batch_size", "force", "in_place", "drop_old", "concurrent_index")
     limits = ("max_minutes", "max_cost", "price_per_million")
-    return {name: given[name] for name in same + limits} | {"gate": gate_of(given)}
+    return {name: given[name] for name in same + limits} | {"gate": gate_of(given), **target}
 
 
 def gate_of(given: Mapping[str, Any]) -> "Gate | None":
@@ -314,6 +320,8 @@ def duration(seconds: float) -> str:
 
 @click.command()
 @importing
+@providing
+@quiet
 @common
 @pass_app
 def rollback(app: App) -> None:
@@ -329,6 +337,7 @@ def rollback(app: App) -> None:
 
 
 @click.command()
+@quiet
 @common
 @pass_app
 def prune(app: App) -> None:
@@ -354,6 +363,7 @@ def plain(generations: "Iterable[Generation]") -> list[dict[str, Any]]:
 
 
 @click.command()
+@quiet
 @common
 @pass_app
 def cancel(app: App) -> None:

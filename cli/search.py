@@ -12,6 +12,7 @@ import kameleon
 from kameleon.errors import UNPRINTABLE, UnknownEntity
 
 from .app import App, common, echo, parse_object, pass_app
+from .providing import providing
 
 SNIPPET = 160
 
@@ -21,6 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def asking(command: F) -> F:
     """The options of a search that `similar` has too."""
+    command = providing(command)
     for option in (
         click.option("--explain", is_flag=True, help="Show what each leg said of each hit, and what it cost."),
         click.option("--min-score", type=click.FloatRange(0, 1), default=0.0, help="Only hits of at least this score."),
@@ -119,7 +121,8 @@ def show(
     count: bool = False,
 ) -> None:
     if app.as_json:
-        app.print_json({**asked, **as_json(results, explain)})
+        document = as_json(results, explain)
+        app.print_json({**asked, **document, "note": app.advised(results.plan.note)})
         return
     is_terminal = sys.stdout.isatty()
     rows = [

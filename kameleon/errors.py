@@ -34,6 +34,7 @@ MAX_MESSAGE = 2000
 SECRETS = r"[\w-]*(?:password|passwd|passphrase|pwd|api[-_]?key|secret|token|credentials?)"
 SECRET_NAME = re.compile(SECRETS, re.IGNORECASE)
 PARAMETER = re.compile(rf"\b({SECRETS}=)[^\s&'\"`,;)]+", re.IGNORECASE)
+PAIR = re.compile(r"(?<![^\s'\"`(])[\w.+-]+:[^\s'\"`@/]+@")  # user:password@host, without a scheme
 USER = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s'\"`]*@", re.IGNORECASE)
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -45,7 +46,7 @@ def printable(text: str) -> str:
 
 def redacted(text: str) -> str:
     """A text without the user and password of URLs in it, and without the values of parameters that name a secret."""
-    return PARAMETER.sub(r"\1…", USER.sub(r"\1…@", text))
+    return PARAMETER.sub(r"\1…", PAIR.sub("…@", USER.sub(r"\1…@", text)))
 
 
 def is_secret_name(name: str) -> bool:

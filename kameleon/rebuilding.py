@@ -74,7 +74,8 @@ def rebuild(
     if report.embeddings_kept:
         from .search.engine import SearchEngine
 
-        SearchEngine(opened, "static", **{**options, "language": None}).index_vectors()
+        own: Any = {**options, "language": None}
+        SearchEngine(opened, "static", **own).index_vectors()
     return report
 
 
@@ -134,7 +135,7 @@ class Rebuild:
             raise SchemaMissing("there is no index in this database to rebuild: it has no table kdb_search")
         if not {"key", "value"} <= set(self._old.columns.get("kdb_meta", ())):
             return {}
-        rows = self._connection.execute(select(column("key"), column("value")).select_from(self._own("kdb_meta")))
+        rows: Any = self._connection.execute(select(column("key"), column("value")).select_from(self._own("kdb_meta")))
         return {row.key: row.value for row in rows}
 
     def _check(self) -> None:

@@ -15,7 +15,9 @@ def parse_url(url: str | URL) -> URL:
         raise InvalidInput(f"a database is a printable URL such as sqlite:///kameleon.db, not {seen(url, 20)}")
     reason = "its port is not a number, or a character of its password is not percent-encoded"
     try:
-        return make_url(url)
+        parsed = make_url(url)
+        if "@" not in (parsed.host or ""):
+            return parsed
     except sqlalchemy.exc.ArgumentError:
         reason = "it is no URL"
     except ValueError:
@@ -54,7 +56,6 @@ def secrets_of(url: str) -> Iterator[str]:
     try:
         parsed = make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError):
-        yield url
         return
     if parsed.password:
         yield str(parsed.password)

@@ -219,10 +219,16 @@ COMMANDS = [
 ]
 
 
+on_disk = pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
+
+
+@on_disk
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
-def test_every_command_names_the_one_that_rebuilds(old: Engine, run: Run, arguments: tuple[str, ...]) -> None:
-    url = old.url.render_as_string(hide_password=False)
-    run_sql(old, "ALTER TABLE kdb_generation RENAME COLUMN fingerprint TO print")
+def test_every_command_names_the_one_that_rebuilds(engine: Engine, run: Run, arguments: tuple[str, ...]) -> None:
+    SearchEngine(engine)
+    set_version(engine, "3")
+    run_sql(engine, "ALTER TABLE kdb_generation RENAME COLUMN fingerprint TO print")
+    url = engine.url.render_as_string(hide_password=False)
     done = run("-d", url, *arguments, status=1)
     assert "schema version 3" in done.stderr
     assert "rebuild`" in done.stderr
@@ -230,6 +236,7 @@ def test_every_command_names_the_one_that_rebuilds(old: Engine, run: Run, argume
     assert done.stdout == ""
 
 
+@on_disk
 def test_the_command_rebuilds_and_asks_before(old: Engine, run: Run) -> None:
     url = {"KAMELEON_URL": old.url.render_as_string(hide_password=False)}
     refused = run("rebuild", status=2, **url)

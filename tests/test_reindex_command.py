@@ -278,7 +278,6 @@ def test_an_error_in_the_background_is_the_commands_own(run: Run, pages: SearchE
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        ("--no-confirm", 2, "--no-confirm goes with --in-place"),
         ("--in-place --gate 0.5", 2, "nothing for a gate"),
         ("--in-place --drop-old", 2, "leave --drop-old out"),
         ("--gate-ndcg 1", 2, "goes with --gate-queries"),

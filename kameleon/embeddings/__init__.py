@@ -55,14 +55,17 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_HOMES[name], __name__), name)
 
 
-def _provider_class(name: str) -> "type[EmbeddingProvider]":
+def provider_class(name: str) -> "type[EmbeddingProvider]":
     if name in PROVIDERS:
         return __getattr__(PROVIDERS[name])  # type: ignore[no-any-return]
-    added = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
-    if name in added:
-        return added[name].load()  # type: ignore[no-any-return]
-    known = ", ".join(sorted({*PROVIDERS, *added}))
-    raise UnknownProvider(f"Unknown embedding provider {seen(name)}. Known: {known}")
+    for entry in entry_points(group=ENTRY_POINTS, name=name):
+        return entry.load()  # type: ignore[no-any-return]
+    raise UnknownProvider(f"Unknown embedding provider {seen(name)}. Known: {', '.join(provider_names())}")
+
+
+def provider_names() -> list[str]:
+    """The names that `get_provider` knows."""
+    return sorted({*PROVIDERS, *entry_points(group=ENTRY_POINTS).names})
 
 
 def chosen(provider: str | None, model: str | None, dimensions: int | None) -> tuple[str, dict[str, Any]]:
@@ -91,7 +94,7 @@ def get_provider(provider: "str | EmbeddingProvider", **options: Any) -> "Embedd
     """
     if not isinstance(provider, str):
         return provider
-    made = _provider_class(provider)
+    made = provider_class(provider)
     try:
         return made(**options)
     except TypeError as error:

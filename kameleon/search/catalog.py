@@ -1,5 +1,7 @@
 """What the database says about itself: which generations of embeddings it holds, and which entities were declared."""
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -7,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, case, func, null, select, type_coerce
 
+from ..errors import redacted
 from ..values import BUILDING, Generation
 from .store import Store
 from .tables import indexed_fields
@@ -14,6 +17,7 @@ from .tables import indexed_fields
 if TYPE_CHECKING:
     from ..embeddings.provider import EmbeddingProvider
 
+FLAGS = {"model": "--model", "dimensions": "--dimensions", "base_url": "--base-url"}
 ACTIVE, RETIRED, DROPPED = "active", "retired", "dropped"
 
 
@@ -92,13 +96,24 @@ def unread(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
 
 
 def command(provider: "EmbeddingProvider") -> str:
-    """What moves an index to a provider's model."""
-    if not provider.name:
-        return "search.reindex() of an engine with this provider"
-    model = next(
-        (provider.options[name] for name in ("path", "model") if name in provider.options), provider.model_name
-    )
-    return f"`kameleon embeddings reindex --provider {provider.name} --model {model}`, or search.reindex()"
+    """What moves an index to a provider's model: a command where a command line can name all that the provider is."""
+    from ..embeddings import provider_names
+
+    by_object = "search.reindex() of an engine with this provider"
+    options = {"model": provider.model_name} if provider.name == "static" else {}
+    options |= provider.options
+    if "path" in options:
+        options["model"] = options.pop("path")
+    words = ["kameleon", "embeddings", "reindex", "--provider", provider.name]
+    for name, value in options.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        words += [FLAGS[name], text] if name in FLAGS else ["--option", f"{name}={text}"]
+    line = shlex.join(words)
+    is_known = provider.name in provider_names()
+    is_plain = all(isinstance(value, str | int | float | bool | None) for value in options.values())
+    if not (is_known and is_plain) or "`" in line or redacted(line) != line:
+        return by_object
+    return f"`{line}`, or {by_object}"
 
 
 class Catalog:
