@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kameleon.errors import redacted
-from kameleon.values import Generation, IndexReport, ReindexRun
+from kameleon.values import Generation, IndexReport, IndexStatus, ReindexRun
 
 from .app import App, common, echo, importing, pass_app, quiet
 from .providing import providing
@@ -40,7 +40,13 @@ for command in (reindex, rollback, prune, cancel):
 @common
 @pass_app
 def status(app: App, list_failed: bool) -> None:
-    """Show provider, model and dimensions, how much of each entity is embedded, and a reindex that is under way."""
+    """Show provider, model and dimensions, how much of each entity is embedded, and a reindex that is under way.
+
+    With --import, also how many rows of the application's classes are not in the index.
+
+    \b
+    kameleon embeddings status --import myapp.models
+    """
     engine = app.open()
     models = engine.generations()
     if list_failed:
@@ -57,15 +63,21 @@ def status(app: App, list_failed: bool) -> None:
     for line in [*model_lines(engine, models), *run_lines(engine.reindexing.status(), models)]:
         echo(line)
     found = engine.get_status()
-    counts = [(s.entity, s.indexed, s.pending, s.failed, f"{s.last_updated:%Y-%m-%d %H:%M:%S} UTC") for s in found]
-    app.print_rows(("entity", "indexed", "pending", "failed", "last updated"), counts)
+    counts = [(s.entity, s.indexed, s.pending, s.failed, s.unindexed, updated(s)) for s in found]
+    app.print_rows(("entity", "indexed", "pending", "failed", "not indexed", "last updated"), counts)
+    if any(s.unindexed for s in found):
+        echo("`kameleon embeddings sync --import MODULE` indexes the rows that are not in the index", err=True)
     for note in sorted({status.note for status in found if status.note}):
         echo(note, err=True)
 
 
+def updated(status: IndexStatus) -> str:
+    return f"{status.last_updated:%Y-%m-%d %H:%M:%S} UTC" if status.last_updated else ""
+
+
 def as_document(engine: "SearchEngine", models: Sequence[Generation]) -> dict[str, Any]:
     found = engine.get_status()
-    totals = {name: sum(getattr(s, name) for s in found) for name in ("indexed", "pending", "failed")}
+    totals = {name: sum(getattr(s, name) for s in found) for name in ("indexed", "pending", "failed", "unindexed")}
     totals["cached"] = sum(part.texts for part in engine.cache_status())
     return {
         "generations": [
@@ -126,7 +138,8 @@ def idle(run: ReindexRun, *, may_be_pruned: bool) -> str:
 @common
 @pass_app
 def sync(app: App, batch_size: int, retry_failed: bool) -> None:
-    """Index rows that triggers marked, embed what is pending, and build PostgreSQL's vector index if it is missing and
+    """Index rows that triggers marked, and with --import rows of the application's classes that are not in the index;
+    embed what is pending, and build PostgreSQL's vector index if it is missing and
     the embeddings are many. Running it twice does nothing twice.
 
     \b

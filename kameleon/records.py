@@ -5,6 +5,7 @@ fields. The searchable ones, in the entity's order, are what the record says to 
 """
 
 import math
+import shlex
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -120,7 +121,9 @@ class RecordStore:
         def attempt() -> Entity:
             with self.search.transaction() as connection:
                 if name in self._catalog.entities(connection):
-                    raise EntityExists(f"entity {seen(name)} exists already. See it: kameleon entity describe {name}")
+                    raise EntityExists(
+                        f"entity {seen(name)} exists already. See it: `kameleon entity describe {shlex.quote(name)}`"
+                    )
                 self._catalog.write_entity(connection, entity, is_new=True)
             return entity
 
@@ -306,7 +309,7 @@ class RecordStore:
         if not create:
             raise UnknownEntity(
                 f"unknown entity {seen(name)}. Known: {', '.join(known) or 'none'}. "
-                f"Make it: kameleon entity create {name} --search FIELD"
+                f"Make it: `kameleon entity create {shlex.quote(name)} --search FIELD`"
             )
         return infer_entity(check_entity(name), plain)
 

@@ -130,8 +130,9 @@ class SearchResults(list[SearchResult]):
 
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
-    """One entity's index: `indexed` records; `pending` of them lack a current embedding, `failed` were refused. `note`
-    says what keeps vectors from being searched with this engine's model."""
+    """One entity's index: `indexed` records; `pending` of them lack a current embedding, `failed` were refused.
+    `unindexed` rows of its class, where this process knows that, are not in the index: `sync` indexes them. `note` says
+    what keeps vectors from being searched with this engine's model."""
 
     entity: str
     indexed: int
@@ -139,6 +140,7 @@ class IndexStatus:
     last_updated: datetime | None
     failed: int = 0
     note: str = ""
+    unindexed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,15 +167,12 @@ def test_a_secret_is_no_option(run: Run, arguments: list[str], message: str) -> 
 # advice
 
 
-def is_text(node: Any) -> bool:
-    return bool(node.body) and isinstance(node.body[0], ast.Expr)
-
-
 def strings(path: Path) -> Iterator[str]:
     """The texts of a module, with 1 for what is put into them."""
     tree = ast.parse(path.read_text("utf-8"))
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    docstrings = {id(node.body[0].value) for node in ast.walk(tree) if isinstance(node, documented) and is_text(node)}
+    bodies = [node.body[0] for node in ast.walk(tree) if isinstance(node, documented) and node.body]
+    docstrings = {id(first.value) for first in bodies if isinstance(first, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
             yield node.value

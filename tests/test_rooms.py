@@ -68,7 +68,7 @@ FLOORS = [
     {"search.filling", "search.building", "tracking", "binds"},
     {"reindex_request"},
     {"estimating", "reindex_run"},
-    {"listener", "reindexing"},
+    {"listener", "reindexing", "unindexed"},
     {"search", "search.engine"},
     {"testing", "records", "worker", "evaluation"},
     {"doctor", "rebuilding"},

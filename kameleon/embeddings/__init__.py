@@ -58,14 +58,15 @@ def __getattr__(name: str) -> Any:
 def provider_class(name: str) -> "type[EmbeddingProvider]":
     if name in PROVIDERS:
         return __getattr__(PROVIDERS[name])  # type: ignore[no-any-return]
-    for entry in entry_points(group=ENTRY_POINTS, name=name):
-        return entry.load()  # type: ignore[no-any-return]
+    for entry in entry_points(group=ENTRY_POINTS):
+        if entry.name == name:
+            return entry.load()  # type: ignore[no-any-return]
     raise UnknownProvider(f"Unknown embedding provider {seen(name)}. Known: {', '.join(provider_names())}")
 
 
 def provider_names() -> list[str]:
     """The names that `get_provider` knows."""
-    return sorted({*PROVIDERS, *entry_points(group=ENTRY_POINTS).names})
+    return sorted({*PROVIDERS, *(entry.name for entry in entry_points(group=ENTRY_POINTS))})
 
 
 def chosen(provider: str | None, model: str | None, dimensions: int | None) -> tuple[str, dict[str, Any]]:

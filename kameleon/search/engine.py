@@ -1,6 +1,7 @@
 """`SearchEngine`, what users hold: each verb opens or joins a transaction and hands the work on to its room."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from ..queue import Put
     from ..reindex_request import ReindexOptions
     from ..reindexing import Reindexing
+    from ..unindexed import Unindexed
 
 ON_PROVIDER_ERROR = ("defer", "raise")
 SIMILAR_CHARACTERS = 10_000
@@ -422,13 +424,14 @@ class SearchEngine(Transactions):
     def sync(
         self, *, batch_size: int = 1000, retry_failed: bool = False, progress: Progress | None = None
     ) -> IndexReport:
-        """Index rows that triggers marked, then embed what is pending, `batch_size` records a transaction, newest text
+        """Index rows of the classes that this process knows which are not in the index, and rows that triggers marked;
+        then embed what is pending, `batch_size` records a transaction, newest text
         wins; stops at an outage. At the end PostgreSQL's vector index is built, if it is missing and the embeddings are
         many.
 
         `retry_failed` also tries again what the provider refused. `progress(done, total)` counts records.
         """
-        report = IndexReport()
+        report = self._unindexed.index(batch_size) if self._knows_classes else IndexReport()
         while (caught := self.catch_up(batch_size)) is not None:
             report += replace(caught, unchanged=0)
         filled = self.filling.fill(batch_size=batch_size, retry_failed=retry_failed, progress=progress)
@@ -686,8 +689,28 @@ class SearchEngine(Transactions):
             known = self.catalog.generations(conn)
             generation = self.services.reported(known)
             found = self._store.status(conn, generation, has_provider=self.services.provider is not None)
+            unindexed = self._unindexed.counts(conn) if self._knows_classes else {}
         note = self.services.problem(known)
-        return [replace(status, note=note) for status in found if entity in (None, status.entity)]
+        entities = {status.entity for status in found}
+        found += [
+            IndexStatus(name, 0, 0, None) for name in sorted(unindexed) if unindexed[name] and name not in entities
+        ]
+        return [
+            replace(status, note=note, unindexed=unindexed.get(status.entity, 0))
+            for status in found
+            if entity in (None, status.entity)
+        ]
+
+    @property
+    def _knows_classes(self) -> bool:
+        """Without the ORM there are none."""
+        return "kameleon.mapping" in sys.modules
+
+    @cached_property
+    def _unindexed(self) -> "Unindexed":
+        from ..unindexed import Unindexed
+
+        return Unindexed(self)
 
     def failures(self, *, connection: Connection | None = None) -> list[Failure]:
         """The records that the provider refused, by entity and id."""
