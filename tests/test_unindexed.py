@@ -138,14 +138,15 @@ def test_the_command_counts_and_indexes_them(
     run: Run = checked(command)
     name = f"unindexed_models_{engine.dialect.name}"
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / f"{name}.py").write_text(MODELS)
+    entity = f"Imported{engine.dialect.name}"  # one class per process has the name
+    (tmp_path / f"{name}.py").write_text(MODELS.replace("Imported", entity).replace("imported", entity.lower()))
     with engine.begin() as connection:
-        connection.execute(text("CREATE TABLE imported (id INTEGER PRIMARY KEY, title TEXT NOT NULL)"))
-        connection.execute(text("INSERT INTO imported VALUES (1, 'red otter'), (2, 'grey heron')"))
+        connection.execute(text(f"CREATE TABLE {entity.lower()} (id INTEGER PRIMARY KEY, title TEXT NOT NULL)"))
+        connection.execute(text(f"INSERT INTO {entity.lower()} VALUES (1, 'red otter'), (2, 'grey heron')"))
     SearchEngine(engine)
     url = {"KAMELEON_URL": engine.url.render_as_string(hide_password=False)}
     shown = run("embeddings", "status", "--import", name, **url)
-    assert "Imported\t0\t0\t0\t2" in shown.stdout
+    assert f"{entity}\t0\t0\t0\t2" in shown.stdout
     assert "`kameleon embeddings sync --import MODULE`" in shown.stderr
     status = json.loads(run("embeddings", "status", "--import", name, "--json", **url).stdout)
     assert status["totals"]["unindexed"] == 2
