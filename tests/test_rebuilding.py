@@ -190,6 +190,15 @@ def test_rights_stay_and_policies_are_not_lost(pg_engine: Engine) -> None:
     assert granted == {"kdb_search": True, "kdb_meta": True, "kdb_embedding_g1": True, "kdb_queue": False}
 
 
+@pytest.mark.parametrize("level", ["SERIALIZABLE", "AUTOCOMMIT"])
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
+def test_at_every_isolation_level(old: Engine, make: Make, level: str) -> None:
+    at_level = old.execution_options(isolation_level=level)
+    assert kameleon.rebuild(at_level, dry_run=True).is_needed
+    assert kameleon.rebuild(at_level).is_done
+    assert ids(make(HashProvider()).search("note 1000", limit=1)) == ["1000"]
+
+
 # the command
 
 

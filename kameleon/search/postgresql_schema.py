@@ -163,6 +163,7 @@ class Schema:
     # generations
 
     def old_tables(self, connection: Connection) -> PostgreSQLOldTables:
+        connection.exec_driver_sql(sql.NO_SNAPSHOT)
         connection.execute(sql.LOCK, {"what": "tables"})
         return PostgreSQLOldTables(connection, self._prefix)
 
