@@ -62,6 +62,7 @@ class Insertion:
     started: float = field(default_factory=time.perf_counter)
     _is_interrupted: bool = False
     _is_waiting: bool = False
+    _is_taken: bool = False
     _next_line: int = 1
 
     def run(self, items: Iterable[Item]) -> None:
@@ -181,6 +182,7 @@ class Insertion:
                 if error.position is None:
                     raise
                 found = replace(good[error.position], error=reason(error))
+                self._is_taken = isinstance(error, RecordExists)
                 self._insert(good[: error.position], connection, ahead)
                 bad.append(found)
                 good = good[error.position + 1 :] if self.skip_invalid else []
@@ -204,7 +206,8 @@ class Insertion:
         self._next_line = item.line
         place = f"{self.name}:{item.line}: {item.error}"
         if item.is_fatal or not self.skip_invalid:
-            raise InputStopped(self._so_far(place))
+            cure = "" if self._is_taken else ". Correct it" if item.is_fatal else ". Correct it, or add --skip-invalid"
+            raise InputStopped(self._so_far(place + cure))
         self.rejected += 1
         echo(f"skipped {place}", err=True)
         if self.rejects is not None:
@@ -225,7 +228,12 @@ class Insertion:
         if self.name == ARGUMENT:
             return stored
         hint = " Set KAMELEON_URL to this database's URL." if self.app.is_hidden else ""
-        return f"{stored}.{hint} Continue with: {continue_command(self.app.arguments, self._next_line)}"
+        return f"{stored}.{hint} Continue with: {continue_command(self.app.arguments, self._next_line, self._more)}"
+
+    @property
+    def _more(self) -> list[str]:
+        """Without it the command would stop at the same record."""
+        return ["--skip-existing"] if self._is_taken and self.on_conflict == "error" else []
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -266,8 +274,8 @@ def reason(error: InvalidRecord | RecordExists) -> str:
     return str(error)
 
 
-def continue_command(arguments: Sequence[str], line: int) -> str:
-    """This command again, from `line` on; `arguments` name its database."""
+def continue_command(arguments: Sequence[str], line: int, more: Sequence[str] = ()) -> str:
+    """This command again, with `more`, from `line` on; `arguments` name its database."""
     kept = []
     rest = iter(without_database(sys.argv[1:]))
     for argument in rest:
@@ -276,5 +284,5 @@ def continue_command(arguments: Sequence[str], line: int) -> str:
         elif not argument.startswith("--from-line="):
             kept.append(argument)
     has_file = any(a == "--from-file" or a.startswith("--from-file=") for a in kept)
-    command = shlex.join(["kameleon", *arguments, *kept, "--from-line", str(line)])
+    command = shlex.join(["kameleon", *arguments, *kept, *more, "--from-line", str(line)])
     return command if has_file else f"{command} < INPUT"

@@ -68,7 +68,8 @@ def synchronous(engine: Any) -> Engine:
     """The engine itself; of an asynchronous one, a synchronous engine of the same database. Raises InvalidInput."""
     engine = getattr(engine, "sync_engine", engine)
     if not isinstance(engine, Engine):
-        raise InvalidInput(f"SearchEngine takes a SQLAlchemy engine, not {engine!r:.80}")
+        given = shown(engine) if isinstance(engine, str | URL) else f"{engine!r:.80}"
+        raise InvalidInput(f"SearchEngine takes a SQLAlchemy engine, not {given}")
     if not engine.dialect.is_async:
         return engine
     url = engine.url

@@ -12,7 +12,8 @@ from .errors import InvalidInput, is_secret_name, seen
 def parse_url(url: str | URL) -> URL:
     """Raises InvalidInput, without the URL and what SQLAlchemy quotes of it."""
     if not isinstance(url, str | URL) or not str(url).isprintable():
-        raise InvalidInput(f"a database is a printable URL such as sqlite:///kameleon.db, not {seen(url, 20)}")
+        given = shown(url) if isinstance(url, str | URL) else seen(url, 20)
+        raise InvalidInput(f"a database is a printable URL such as sqlite:///kameleon.db, not {given}")
     reason = "its port is not a number, or a character of its password is not percent-encoded"
     try:
         parsed = make_url(url)

@@ -77,6 +77,16 @@ def test_the_advice_to_continue_names_no_password(run: Run, pg_url: URL, spellin
     assert len(run("data", "list", "Note", KAMELEON_URL=url).stdout.splitlines()) == len(NOTES)
 
 
+def test_the_advice_to_continue_does_not_stop_at_the_same_record(run: Run) -> None:
+    run("data", "insert", "Note", stdin=lines(NOTES[1:2]))
+    failed = run("data", "insert", "Note", stdin=lines(NOTES), status=1)
+    advice = failed.stderr.strip().rpartition("Continue with: ")[2]
+    run(*shlex.split(advice.removesuffix("< INPUT"))[1:], stdin=lines(NOTES))
+    assert len(run("data", "list", "Note").stdout.splitlines()) == len(NOTES)
+    broken = run("data", "insert", "Note", "--skip-existing", stdin="broken\n", status=1)
+    assert "Correct it, or add --skip-invalid" in broken.stderr
+
+
 def test_a_database_without_a_secret_is_named(run: Run) -> None:
     failed = run("-d", "sqlite:///my notes.db", "data", "insert", "Note", stdin="broken\n", status=1)
     assert "Continue with: kameleon -d 'sqlite:///my notes.db' data insert Note --from-line 1 < INPUT" in failed.stderr

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy
@@ -176,6 +177,18 @@ def test_a_url_that_cannot_be_opened_is_told_without_its_password(create: Callab
     assert "secret" not in str(caught.value)
     assert "secret" not in repr(caught.value.__cause__)
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("url", [f"postgresql://u:{'secret' * 20}@h/x", "postgresql://u:secret@h/x\n"])
+def test_what_is_no_engine_is_shown_without_its_password(url: str) -> None:
+    not_an_engine: Any = url
+    with pytest.raises(InvalidInput) as caught:
+        SearchEngine(not_an_engine)
+    assert "sec" not in str(caught.value)
+    if not url.isprintable():
+        with pytest.raises(InvalidInput, match="printable URL") as caught:
+            kameleon.create_engine(url)
+        assert "sec" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
