@@ -131,7 +131,8 @@ class SearchResults(list[SearchResult]):
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
     """One entity's index: `indexed` records; `pending` of them lack a current embedding, `failed` were refused. `note`
-    says what keeps vectors from being searched with this engine's model."""
+    says what keeps vectors from being searched with this engine's model, and what else was logged as a warning and
+    still holds."""
 
     entity: str
     indexed: int

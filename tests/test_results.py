@@ -356,7 +356,6 @@ class Album(Base):
     odd: Mapped[int] = mapped_column("a-b", default=3)
 
 
-@pytest.mark.filterwarnings("ignore:this engine's driver begins")
 def test_a_mapped_class_is_sorted_and_counted_by_its_columns(make: Any, engine: Any) -> None:
     Base.metadata.create_all(engine)
     search = make(HashProvider())

@@ -165,16 +165,13 @@ class SearchEngine(Transactions):
         self._store.set_triggers(connection, table, key, entities)
 
     def catch_up(self, limit: int = 1000) -> IndexReport | None:
-        """Index up to `limit` rows that triggers marked, as they stand; None if none is marked. Warns of marks whose
-        classes are not imported."""
+        """Index up to `limit` rows that triggers marked, as they stand; None if none is marked. Marks whose classes
+        are not imported are logged and noted in the status."""
         with self.reading() as conn:
             if conn.execute(select(self.tables.dirty.c.seq).limit(1)).first() is None:
                 return None
             unknown = self.sessions.tracking.unknown(conn)
-        if unknown:
-            self.services.warn_once(
-                f"rows of {', '.join(unknown)} are marked, and no class of that name is imported here"
-            )
+        self.services.notices.report("marks", unknown_marks(unknown))
         return self.sessions.tracking.catch_up(limit)
 
     # writing
@@ -348,9 +345,8 @@ class SearchEngine(Transactions):
             return self.apply(plan, conn)
 
     def caveat(self, connection: Connection) -> None:
-        """Warns once of what savepoints on a session's connection do not hold."""
-        if said := self._store.caveat(connection):
-            self.services.warn_once(said)
+        """Notes what savepoints on a session's connection do not hold."""
+        self.services.notices.report("savepoints", self._store.caveat(connection))
 
     @property
     def can_hold_rows(self) -> bool:
@@ -689,7 +685,7 @@ class SearchEngine(Transactions):
             known = self.catalog.generations(conn)
             generation = self.services.reported(known)
             found = self._store.status(conn, generation, has_provider=self.services.provider is not None)
-        note = self.services.problem(known)
+        note = self.services.notices.joined(self.services.problem(known))
         return [replace(status, note=note) for status in found if entity in (None, status.entity)]
 
     def failures(self, *, connection: Connection | None = None) -> list[Failure]:
@@ -750,3 +746,8 @@ class SearchEngine(Transactions):
         if event != BATCH_GENERATED:
             raise InvalidInput(f"unknown event {seen(event)}. Known: {BATCH_GENERATED}")
         self.services.listeners.append(listener)
+
+
+def unknown_marks(entities: Sequence[str]) -> str:
+    """Of marked rows whose classes are not imported; empty for none."""
+    return f"rows of {', '.join(entities)} are marked, and no class of that name is imported here" if entities else ""
