@@ -37,7 +37,7 @@ from .content import check_entity, emphasized, field_weights, normalize, say
 from .errors import InvalidInput, InvalidRecord
 from .identity import Identity, is_among, key_attributes, key_names
 from .queue import Put
-from .search.tables import parts
+from .search.tables import IDS_A_STATEMENT, parts
 from .values import Ref
 
 KEYS_A_STATEMENT = 500
@@ -131,7 +131,7 @@ class Mapped:
         _check_names(mapper.class_, declaration)
         self.key_names = key_names(mapper)
         self.write = update(owner.class_)  # what a session that reads elsewhere than it writes is asked with
-        columns = set(mapper.column_attrs.keys())
+        fields = tuple(name for field in declaration.fields for name in _column_attributes(mapper, field))
         for field in declaration.fields:
             if field in mapper.relationships:
                 raise InvalidInput(
@@ -141,8 +141,9 @@ class Mapped:
         links = [_relationships(mapper, path) for path in declaration.depends_on]
         self.paths = tuple(links)
         self.watched = _watched(mapper, declaration, [path[0] for path in links])
+        self._watched_columns = _watched_columns(mapper, self.watched)
         self.defaulted = _defaulted(mapper, declaration)
-        self.columns = tuple(f for f in declaration.fields if f in columns)
+        self.columns = fields
         self._links = [
             (path[0].key, [mapper.get_property_by_column(c).key for c in path[0].local_columns if not c.primary_key])
             for path in links
@@ -197,6 +198,10 @@ class Mapped:
             get_history(obj, name, PassiveFlag.PASSIVE_NO_INITIALIZE).has_changes()
             for name in self.watched & state.committed_state.keys()
         )
+
+    def depends_on(self, assigned: Set[str] | None) -> bool:
+        """Whether a statement that sets these database columns (None: it is not known which) may change a content."""
+        return self._watched_columns is None or assigned is None or not self._watched_columns.isdisjoint(assigned)
 
     def is_expired(self, obj: Any) -> bool:
         """Whether something that it says has to be read from the database anew."""
@@ -267,15 +272,14 @@ class Mapped:
 
     def owners(
         self, connection: Connection, path: Sequence[Any], depth: int, keys: Sequence[Sequence[Any]]
-    ) -> list[Ref]:
-        """The records that reach, over `depth` relationships of `path`, an object of these primary keys."""
+    ) -> Iterator[list[str]]:
+        """Slices of the ids of records that reach, over `depth` relationships of `path`, an object of these keys."""
         statement, target = self._reach(path, depth)
         attributes = key_attributes(path[depth - 1].mapper, target)
-        found: dict[Ref, None] = {}
         for part in parts(keys, KEYS_A_STATEMENT):
-            for row in connection.execute(statement.where(is_among(attributes, part)).distinct()):
-                found[self.ref(tuple(row))] = None
-        return list(found)
+            found = connection.execute(statement.where(is_among(attributes, part)).distinct())
+            for rows in found.partitions(IDS_A_STATEMENT):
+                yield [self.identity.id_of(row) for row in rows]
 
     def hold_links(self, connection: Connection, ids: Sequence[str]) -> None:
         """Nobody changes what these records depend on before the transaction ends."""
@@ -304,18 +308,54 @@ def objects(connection: Connection, statement: Select[Any]) -> Iterator[Any]:
 
 
 def _watched(mapper: Mapper[Any], declaration: Declaration, links: Sequence[Any]) -> frozenset[str] | None:
-    """The attributes whose change may change what an object says; None if any may."""
-    names = mapper.column_attrs.keys()
-    if declaration.when or not declaration.fields or not set(declaration.fields) <= set(names):
+    """The attributes whose change may change a content; None if any may."""
+    fields = [_column_attributes(mapper, field) for field in declaration.fields]
+    if declaration.when or not fields or not all(fields):
         return None
-    columns = [column for field in declaration.fields for column in mapper.column_attrs[field].columns]
+    columns = [column for names in fields for name in names for column in mapper.column_attrs[name].columns]
     if not all(isinstance(column, Column) for column in columns):
         return None
     if any(c.onupdate is not None or c.server_onupdate is not None or c.computed is not None for c in columns):
         return None
     keys = [*mapper.primary_key, *(column for link in links for column in link.local_columns)]
     own = (mapper.get_property_by_column(column).key for column in keys)
-    return frozenset({*declaration.fields, *own, *(link.key for link in links)})
+    return frozenset({*itertools.chain.from_iterable(fields), *own, *(link.key for link in links)})
+
+
+def _watched_columns(mapper: Mapper[Any], watched: Set[str] | None) -> frozenset[str] | None:
+    """The names of the database's columns behind watched attributes, and of the one that tells subclasses apart."""
+    kinds = [each.polymorphic_on for each in mapper.iterate_to_root() if each.polymorphic_on is not None]
+    if watched is None or not all(isinstance(column, Column) for column in kinds):
+        return None
+    attributes = [mapper.column_attrs[name] for name in watched if name in mapper.column_attrs]
+    columns = [column for attribute in attributes for column in attribute.columns]
+    return frozenset(str(column.name) for column in [*columns, *kinds])
+
+
+def _column_attributes(mapper: Mapper[Any], name: str) -> tuple[str, ...]:
+    """The column attributes that an attribute stands for, itself or those of a synonym or a composite; empty where that
+    is not known."""
+    while name in mapper.synonyms:
+        name = mapper.synonyms[name].name
+    if name in mapper.composites:
+        return tuple(prop.key for prop in mapper.composites[name].props)
+    return (name,) if name in mapper.column_attrs else ()
+
+
+def assigned_columns(mapper: Mapper[Any], names: Iterable[Any]) -> frozenset[str] | None:
+    """The names of the database's columns that a statement sets, given as columns, or as names of attributes or
+    columns; None where one of them is neither."""
+    found: set[str] = set()
+    own = {column.name for table in mapper.tables for column in table.c}
+    for name in names:
+        attributes = _column_attributes(mapper, name) if isinstance(name, str) else ()
+        if attributes:
+            found.update(column.name for each in attributes for column in mapper.column_attrs[each].columns)
+        elif (column := getattr(name, "name", name)) in own:
+            found.add(column)
+        else:
+            return None
+    return frozenset(found)
 
 
 def _is_literal(mapper: Mapper[Any], declaration: Declaration) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Table, func, select
 
 from .errors import InvalidInput, InvalidRecord
 from .mapping import Mapped
-from .queue import Put, Queue
+from .queue import Put
 from .search.tables import IDS_A_STATEMENT, parts
 from .values import IndexReport, Ref, ids_by_entity
 
@@ -63,18 +63,12 @@ class Tracking:
             self._tracked = {key.removeprefix(TRACKED) for key in keys.scalars()}
         return self._tracked
 
-    def marks(self, connection: Connection, queue: Queue, refs: Iterable[Ref]) -> list[int]:
-        """The marks, so far, of records that are about to be written; they are to be read from their tables, for raw
-        SQL of this very transaction may have set the marks."""
-        tracked = self.tracked(connection)
-        if not tracked:
-            return []
-        marked = [ref for ref in refs if ref.entity in tracked]
-        for ref in marked:
-            queue.load(ref)
+    def marks(self, connection: Connection, refs: Sequence[Ref]) -> list[int]:
+        """The marks, so far, of tracked records that are about to be written; they are to be read from their tables,
+        for raw SQL of this very transaction may have set the marks."""
         dirty = self._tables.dirty
         found: list[int] = []
-        for entity, ids in ids_by_entity(marked).items():
+        for entity, ids in ids_by_entity(refs).items():
             for part in parts(ids, IDS_A_STATEMENT):
                 asked = select(dirty.c.seq).where(dirty.c.entity_name == entity, dirty.c.record_id.in_(part))
                 found += connection.execute(asked).scalars()

@@ -331,17 +331,20 @@ class SearchEngine(Transactions):
         *,
         ahead: Ahead | None,
         indexing: Indexing,
+        budget_s: float,
     ) -> IndexReport:
-        """Bring the index to what the connection's transaction has changed, inside it."""
+        """Bring the index to what the connection's transaction has changed, inside it. "auto" leaves embeddings to a
+        worker that take longer than `budget_s`."""
         wanted = [make_entry(ref, *put) for ref, put in puts.items()]
-        is_deferred = indexing == "deferred" or (indexing == "auto" and ahead is not None and ahead.made is None)
+        is_late = budget_s <= 0 or (ahead is not None and ahead.made is None)
+        is_deferred = indexing == "deferred" or (indexing == "auto" and is_late)
         with self.transaction(connection) as conn:
             if drops:
                 self._store.delete(conn, sorted(drops), self.catalog.generations(conn))
             if not wanted:
                 return IndexReport()
-            budget_s = self.budget_s if indexing == "auto" else None
-            plan = self.plan(wanted, connection=conn, ahead=ahead, is_deferred=is_deferred, budget_s=budget_s)
+            limit_s = budget_s if indexing == "auto" else None
+            plan = self.plan(wanted, connection=conn, ahead=ahead, is_deferred=is_deferred, budget_s=limit_s)
             return self.apply(plan, conn)
 
     def caveat(self, connection: Connection) -> None:
