@@ -368,7 +368,7 @@ class Sessions:
         queue = self.queue(connection)
         report = IndexReport()
         indexing = indexing or self.search.indexing
-        waiting = Budget(self.search.budget_s)
+        waiting = Budget(self.search.budget_s - (ahead.seconds if ahead else 0))
         for changes, slices in batches(queue, RECORDS_A_BATCH):
             report += self._write_batch(connection, changes, ahead, indexing, waiting)
             queue.settle(changes, slices)

@@ -1,6 +1,7 @@
 """`SearchEngine`, what users hold: each verb opens or joins a transaction and hands the work on to its room."""
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -38,7 +39,7 @@ from .store import Among, Entry, State, Store
 from .stores import StoreOptions, make_store
 from .syntax import may_name_field
 from .transactions import Transactions
-from .waiting import Patience, off_the_loop
+from .waiting import BudgetedCalls, off_the_loop
 from .writing import Ahead, Indexing, Plan, Progress, Writer, check_indexing, entries, flattened, make_entry
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class SearchEngine(Transactions):
             )
         self.indexing = check_indexing(indexing)
         self.budget_s = budget_s
-        self.patience = Patience()
+        self._budgeted = BudgetedCalls()
         opened = synchronous(engine)
         super().__init__(opened, make_store(opened, options))
         self.tables = self._store.tables
@@ -250,7 +251,7 @@ class SearchEngine(Transactions):
             ahead.cache if ahead and ahead.cache else self.services.cache(service, connection, on_a_thread=on_a_thread)
         )
         embed = partial(self._writer.embed, compared, progress=progress, cache=cache, ahead=ahead)
-        waited = partial(self.patience.within, budget_s, embed)
+        waited = partial(self._budgeted.within, budget_s, embed, service, service.workers if service else 1)
         plan = off_the_loop(waited) if is_async else waited()
         if plan is None:
             return replace(compared, is_deferred=True)
@@ -291,11 +292,12 @@ class SearchEngine(Transactions):
         cache = self.services.cache(service, connection, on_a_thread=is_async or budget_s is not None)
         workers = max(1, service.workers // abreast)
         call = partial(service.embed_batch, texts, on_error="collect", cache=cache, workers=workers)
-        embed = partial(self.patience.within, budget_s, call)
+        embed = partial(self._budgeted.within, budget_s, call, service, service.workers)
+        began = time.monotonic()
         made = off_the_loop(embed) if is_async else embed()
         if made is not None and made.outage is not None and self._on_provider_error == "raise":
             raise type(made.outage)(f"nothing was stored: {made.outage}") from made.outage
-        return Ahead(service, made, cache, split)
+        return Ahead(service, made, cache, split, time.monotonic() - began)
 
     def batches_ahead(self, texts: int) -> int:
         """How many batches of so many texts to embed ahead at a time, on threads of their own: as many as the provider
