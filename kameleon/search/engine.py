@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
@@ -28,6 +28,7 @@ from ..values import (
 from . import caching
 from .building import Building
 from .catalog import Catalog, Entity, active, mismatch
+from .claims import LEASE, worker_name
 from .filling import Filling
 from .filters import parse_filter
 from .learning import Learning
@@ -165,15 +166,18 @@ class SearchEngine(Transactions):
         """Triggers that mark a table's rows as records of the entities; none of them takes the triggers away."""
         self._store.set_triggers(connection, table, key, entities)
 
-    def catch_up(self, limit: int = 1000) -> IndexReport | None:
-        """Index up to `limit` rows that triggers marked, as they stand; None if none is marked. Marks whose classes
+    def catch_up(
+        self, limit: int = 1000, *, worker: str | None = None, lease: timedelta = LEASE, takes_over: bool = False
+    ) -> IndexReport | None:
+        """Index up to `limit` rows that triggers marked, as they stand; None if none is due. They are `worker`'s alone
+        until the `lease` ends; `takes_over` those that others have claimed, too. Marks whose classes
         are not imported are logged and noted in the status."""
         with self.reading() as conn:
             if conn.execute(select(self.tables.dirty.c.seq).limit(1)).first() is None:
                 return None
             unknown = self.sessions.tracking.unknown(conn)
         self.services.notices.report("marks", unknown_marks(unknown))
-        return self.sessions.tracking.catch_up(limit)
+        return self.sessions.tracking.catch_up(limit, worker or worker_name(), lease, takes_over=takes_over)
 
     # writing
 
@@ -425,15 +429,17 @@ class SearchEngine(Transactions):
     def sync(
         self, *, batch_size: int = 1000, retry_failed: bool = False, progress: Progress | None = None
     ) -> IndexReport:
-        """Index rows that triggers marked, then embed what is pending, `batch_size` records a transaction, newest text
+        """Index rows that triggers marked, those of workers that have not finished last, then embed what is pending, `batch_size` records a transaction, newest text
         wins; stops at an outage. At the end PostgreSQL's vector index is built, if it is missing and the embeddings are
         many.
 
         `retry_failed` also tries again what the provider refused. `progress(done, total)` counts records.
         """
         report = IndexReport()
-        while (caught := self.catch_up(batch_size)) is not None:
-            report += replace(caught, unchanged=0)
+        worker = worker_name()
+        for takes_over in (False, True):
+            while (caught := self.catch_up(batch_size, worker=worker, takes_over=takes_over)) is not None:
+                report += replace(caught, unchanged=0)
         self.learning.learn(batch_size)
         filled = self.filling.fill(batch_size=batch_size, retry_failed=retry_failed, progress=progress)
         if not filled.outage:

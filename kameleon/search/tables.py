@@ -32,7 +32,7 @@ from sqlalchemy.types import TypeEngine
 
 from ..errors import SchemaTooNew
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 WORDS_SINCE, LEARNT_UPTO = 4, "learnt_upto"
 COMPARED = ("text", "integer", "number", "boolean")
 IDS_A_STATEMENT = 1_000
@@ -216,7 +216,9 @@ class Tables:
             Column("seq", BigInteger().with_variant(Integer, "sqlite"), Identity(always=True), primary_key=True),
             Column("entity_name", key, nullable=False),
             Column("record_id", key, nullable=False),
-            Index("kdb_dirty_record", "entity_name", "record_id"),
+            Column("due_at", instant),
+            Column("claimed_by", Text),
+            Index("kdb_dirty_record", "entity_name", "record_id", "seq"),
         )
         self.reindex = Table(
             "kdb_reindex",
