@@ -22,7 +22,6 @@ from sqlalchemy import (
     String,
     TypeDecorator,
     and_,
-    case,
     event,
     false,
     inspect,
@@ -44,6 +43,7 @@ KEYS_A_STATEMENT = 500
 ATTRIBUTE = "__searchable__"
 
 T = TypeVar("T", bound=type)
+KeyRowsOf = Callable[[Sequence[tuple[Any, str]], Sequence[Sequence[Any]]], Any]
 
 declared: "WeakSet[type]" = WeakSet()
 _declarations = itertools.count()
@@ -255,16 +255,14 @@ class Mapped:
         keys = self._keys(ids)
         return self.among(statement, keys) if keys else statement.where(false())
 
-    def ranked(self, statement: Select[Any], ids: Sequence[str]) -> Select[Any]:
-        """The statement's rows of these ids, in their order."""
+    def ranked(self, statement: Select[Any], cls: type, ids: Sequence[str], key_rows: KeyRowsOf) -> Select[Any]:
+        """The statement's rows of these ids, in their order; `key_rows` is the store's."""
         keys = self._keys(ids)
         if not keys:
             return statement.where(false())
-        attributes = key_attributes(self.mapper)
-        ranks = [
-            (and_(*(a == part for a, part in zip(attributes, key, strict=True))), rank) for rank, key in enumerate(keys)
-        ]
-        return self.among(statement, keys).order_by(case(*ranks))
+        hits = key_rows(self.id_columns(cls), keys)
+        matches = (own == key for own, key in zip(key_attributes(self.mapper), hits.columns, strict=True))
+        return statement.join(hits.table, and_(*matches)).order_by(hits.place)
 
     def _keys(self, ids: Iterable[str]) -> list[tuple[Any, ...]]:
         """Primary keys of ids that this table can have."""

@@ -2,8 +2,8 @@
 time by one of many workers.
 
 A row is due when its `due_at` has come: a claim moves that into the future, so a worker that dies loses its claim by
-itself. `version` is new with each edit, so that a worker which was overtaken leaves the row to the next. Of a record's marks the oldest stands for all in a claim; one
-that is set meanwhile is left when they are deleted, and is claimed anew.
+itself. `version` is new with each edit, so that a worker which was overtaken leaves the row to the next. Of a record's
+marks the oldest stands for all in a claim; one that is set meanwhile is left when they are deleted, and claimed anew.
 """
 
 import os
@@ -17,7 +17,6 @@ from sqlalchemy import ColumnElement, Connection, Table, exists, false, or_, sel
 
 from ..values import Ref
 from .tables import IDS_A_STATEMENT, parts
-
 
 LEASE = timedelta(minutes=5)  # longer than a batch takes to embed
 

@@ -429,9 +429,9 @@ class SearchEngine(Transactions):
     def sync(
         self, *, batch_size: int = 1000, retry_failed: bool = False, progress: Progress | None = None
     ) -> IndexReport:
-        """Index rows that triggers marked, those of workers that have not finished last, then embed what is pending, `batch_size` records a transaction, newest text
-        wins; stops at an outage. At the end PostgreSQL's vector index is built, if it is missing and the embeddings are
-        many.
+        """Index rows that triggers marked, what workers have claimed and not finished last; then embed what is pending,
+        `batch_size` records a transaction, newest text wins; stops at an outage. At the end PostgreSQL's vector index
+        is built, if it is missing and the embeddings are many.
 
         `retry_failed` also tries again what the provider refused. `progress(done, total)` counts records.
         """
@@ -636,7 +636,7 @@ class SearchEngine(Transactions):
         """
         mapped = self.sessions.searchable(cls)
         hits = self.search(query, entity=cls, connection=connection, **options)
-        return mapped.ranked(select(cls), [hit.id for hit in hits])
+        return mapped.ranked(select(cls), cls, [hit.id for hit in hits], self._store.key_rows)
 
     async def aselect(self, cls: type[T], query: str, **options: Unpack[SearchOptions]) -> Select[tuple[T]]:
         """`select` for coroutines: the search is done on a thread."""

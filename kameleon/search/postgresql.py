@@ -24,16 +24,19 @@ from typing import Any, NamedTuple, cast
 import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     Connection,
     Engine,
     Table,
     Text,
     TwoPhaseTransaction,
+    bindparam,
     func,
     text,
 )
 from sqlalchemy import cast as cast_to
+from sqlalchemy import column as column_of
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -51,7 +54,22 @@ from .postgresql_errors import storage_error
 from .postgresql_health import Health
 from .postgresql_schema import ITERATIVE_SINCE, MAX_VECTOR
 from .postgresql_where import comparison
-from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Matches, Scope, Spans, State, Term, bound, row_id
+from .store import (
+    Cached,
+    Candidates,
+    Embedding,
+    Entry,
+    Hit,
+    Key,
+    KeyRows,
+    Matches,
+    Scope,
+    Spans,
+    State,
+    Term,
+    bound,
+    row_id,
+)
 from .tables import id_text, parts, utc
 
 ROWS_A_STATEMENT = 1_000
@@ -742,6 +760,17 @@ class PostgreSQLStore(Health):
 
     def id_text(self, columns: Sequence[tuple[Any, str]]) -> ColumnElement[str]:
         return id_text(columns, lambda text: cast_to(func.to_json(text), Text)).collate("C")
+
+    def key_rows(self, columns: Sequence[tuple[Any, str]], keys: Sequence[Sequence[Any]]) -> KeyRows:
+        """An array for each column, unnested side by side."""
+        names = [f"k{place}" for place in range(len(columns))]
+        arrays = [
+            bindparam(None, list(values), type_=ARRAY(column.type), unique=True)
+            for (column, _), values in zip(columns, zip(*keys, strict=True), strict=True)
+        ]
+        typed = [column_of(name, column.type) for name, (column, _) in zip(names, columns, strict=True)]
+        rows = func.unnest(*arrays).table_valued(*typed, with_ordinality="place", name="kameleon_hits").render_derived()
+        return KeyRows(rows, [rows.c[name] for name in names], rows.c.place)
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}

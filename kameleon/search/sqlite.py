@@ -19,7 +19,7 @@ from math import isqrt
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, Transaction, func, select, text
+from sqlalchemy import ColumnElement, Connection, Dialect, Engine, Table, Transaction, func, select, text
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
@@ -43,6 +43,7 @@ from .store import (
     Hit,
     IndexProgress,
     Key,
+    KeyRows,
     Matches,
     Scope,
     Spans,
@@ -1149,6 +1150,17 @@ class SQLiteStore:
     def id_text(self, columns: Sequence[tuple[Any, str]]) -> ColumnElement[str]:
         return id_text(columns, func.json_quote)
 
+    def key_rows(self, columns: Sequence[tuple[Any, str]], keys: Sequence[Sequence[Any]]) -> KeyRows:
+        """A row of `json_each` for each key: what the database holds of it, or a list of that."""
+        stored: list[Any] = [stored_values(columns, key, self._engine.dialect) for key in keys]
+        is_single = len(columns) == 1
+        if is_single:
+            stored = [value for (value,) in stored]
+        rows = func.json_each(json.dumps(stored)).table_valued("key", "value", name="kameleon_hits")
+        paths = [f"$[{place}]" for place in range(len(columns))]
+        parts_ = [rows.c.value] if is_single else [func.json_extract(rows.c.value, path) for path in paths]
+        return KeyRows(rows, parts_, rows.c.key)
+
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}
         return condition(filter_, binds, comparison), binds
@@ -1220,6 +1232,15 @@ class SQLiteStore:
         if runs and runs != [phrase]:
             said += f" AND instr(lower(s.content), lower({bind(binds, phrase)})) > 0"
         return said
+
+
+def stored_values(columns: Sequence[tuple[Any, str]], key: Sequence[Any], dialect: Dialect) -> list[Any]:
+    """A primary key's values as the database holds them: whole numbers and texts."""
+    found = []
+    for (column, _), value in zip(columns, key, strict=True):
+        to_database = column.type.dialect_impl(dialect).bind_processor(dialect)
+        found.append(to_database(value) if to_database else value)
+    return found
 
 
 def cosines(embeddings: Sequence[bytes], vector: Any) -> list[float]:

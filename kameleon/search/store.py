@@ -11,7 +11,7 @@ from datetime import datetime
 from math import ceil
 from typing import Any, Literal, NamedTuple, Protocol
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Dialect, Table, TextClause, table
+from sqlalchemy import BindParameter, ColumnElement, Connection, Dialect, FromClause, Table, TextClause, table
 from sqlalchemy import column as column_of
 
 from ..values import Failure, Generation, IndexStatus, Ref
@@ -130,6 +130,14 @@ def row_id(id_text: IdText, dialect: Dialect, key: Sequence[tuple[Any, str]], ro
     there = table(row.lower(), *(column_of(column.name, column.type) for column, _ in key))
     parts = [(part, kind) for part, (_, kind) in zip(there.c, key, strict=True)]
     return str(id_text(parts).compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+
+
+class KeyRows(NamedTuple):
+    """A table of primary keys: its columns in their order, and the place of each row."""
+
+    table: FromClause
+    columns: Sequence[ColumnElement[Any]]
+    place: ColumnElement[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -484,6 +492,9 @@ class Store(Fields, Protocol):
 
     def id_text(self, columns: Sequence[tuple[Any, str]]) -> ColumnElement[str]:
         """A record's id in SQL, from a mapped class's primary key: (column, kind) as `identity` has them."""
+
+    def key_rows(self, columns: Sequence[tuple[Any, str]], keys: Sequence[Sequence[Any]]) -> "KeyRows":
+        """Primary keys as a table of one bind for each column, or for all; (column, kind) as in `id_text`."""
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         """A condition on `kdb_records.data` and its binds."""
