@@ -22,7 +22,7 @@ from . import statements
 from .binds import Binds
 from .errors import InvalidInput, InvalidRecord, seen
 from .identity import primary_key
-from .mapping import Mapped, Mappings
+from .mapping import Mapped, Mappings, has_table, mapper_of, of_same_keys
 from .queue import DROP, LOAD, Change, Put, Queue, Slice
 from .search.columns import ClassFields
 from .search.criteria import as_condition, with_words
@@ -203,7 +203,7 @@ class Sessions:
     def is_indexed(self, mapper: Mapper[Any], assigned: frozenset[str] | None = None) -> bool:
         """Whether rows of the class, or of one that inherits it, are or belong to records; with `assigned`, whether
         setting these columns may change a content. Which columns of others a content is made of is not known."""
-        for inner in mapper.self_and_descendants:
+        for inner in of_same_keys(mapper):
             mapped = self.mappings.of(inner.class_)
             if (mapped is not None and mapped.depends_on(assigned)) or self.mappings.dependents(inner.class_):
                 return True
@@ -221,16 +221,14 @@ class Sessions:
 
     def must_follow(self, session: Session, mapper: Mapper[Any]) -> bool:
         """Whether a statement's rows are to be heard of once more, when it has run."""
-        return session in self._written or any(
-            self.mappings.dependents(inner.class_) for inner in mapper.self_and_descendants
-        )
+        return session in self._written or any(self.mappings.dependents(inner.class_) for inner in of_same_keys(mapper))
 
     def note_rows(self, session: Session, mapper: Mapper[Any], keys: Iterable[Sequence[Sequence[Any]]]) -> None:
         """Rows of these primary keys, in parts, change: which entity each is of, and its content, is read at the
         commit."""
         for part in keys:
             whole = [key for key in part if None not in key]
-            for inner in mapper.self_and_descendants:
+            for inner in of_same_keys(mapper):
                 mapped = self.mappings.of(inner.class_)
                 if mapped is not None and (connection := self.binds.connection(session, mapped)) is not None:
                     load_all(self.queue(connection), mapped.entity, [mapped.identity.id_of(key) for key in whole])
@@ -442,9 +440,9 @@ class Sessions:
                 continue
             mapped = self.mappings.of(one)
             if mapped is None:
-                names.append(one.__name__)
+                names.append(with_table(one).__name__)
                 continue
-            inner = (self.mappings.of(m.class_) for m in mapped.mapper.self_and_descendants)
+            inner = (self.mappings.of(m.class_) for m in of_same_keys(mapped.mapper))
             names += dict.fromkeys(m.entity for m in inner if m is not None)
             if where is not None or mapped.mapper is not mapped.owner:
                 narrow.append((mapped, one))
@@ -540,6 +538,15 @@ class Sessions:
 
 def loads(changes: Mapping[Ref, Change]) -> list[Ref]:
     return [ref for ref, change in changes.items() if change is LOAD]
+
+
+def with_table(cls: type) -> type:
+    """Raises InvalidInput for an abstract concrete base."""
+    mapper = mapper_of(cls)
+    if mapper is not None and not has_table(mapper):
+        own = ", ".join(inner.class_.__name__ for inner in mapper.self_and_descendants if has_table(inner))
+        raise InvalidInput(f"{cls.__name__} has no table of its own: search entities=[{own}]")
+    return cls
 
 
 def load_all(queue: Queue, entity: str, ids: Sequence[str]) -> None:

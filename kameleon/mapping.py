@@ -20,6 +20,7 @@ from sqlalchemy import (
     Integer,
     Select,
     String,
+    Subquery,
     TypeDecorator,
     and_,
     event,
@@ -31,6 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstanceState, Load, Mapper, Session, aliased
 from sqlalchemy.orm.attributes import get_history
 from sqlalchemy.orm.base import PassiveFlag
+from sqlalchemy.orm.exc import UnmappedClassError
 
 from .content import check_entity, emphasized, field_weights, normalize, say
 from .errors import InvalidInput, InvalidRecord
@@ -89,7 +91,7 @@ def searchable(
     def declare(cls: T) -> T:
         if name is not None:
             check_entity(name)
-        if inspect(cls, raiseerr=False) is not None:
+        if mapper_of(cls) is not None:
             _check_names(cls, declaration)
         setattr(cls, ATTRIBUTE, declaration)
         declared.add(cls)
@@ -130,7 +132,8 @@ class Mapped:
         self.identity = Identity(mapper.primary_key, dialect)
         _check_names(mapper.class_, declaration)
         self.key_names = key_names(mapper)
-        self.write = update(owner.class_)  # what a session that reads elsewhere than it writes is asked with
+        table: Any = owner.local_table
+        self.write = update(table)  # what a session that reads elsewhere than it writes is asked with
         fields = tuple(name for field in declaration.fields for name in _column_attributes(mapper, field))
         for field in declaration.fields:
             if field in mapper.relationships:
@@ -262,7 +265,15 @@ class Mapped:
             return statement.where(false())
         hits = key_rows(self.id_columns(cls), keys)
         matches = (own == key for own, key in zip(key_attributes(self.mapper), hits.columns, strict=True))
-        return statement.join(hits.table, and_(*matches)).order_by(hits.place)
+        return self.own(statement, cls).join(hits.table, and_(*matches)).order_by(hits.place)
+
+    def own(self, statement: Select[Any], cls: type) -> Select[Any]:
+        """The statement without rows of concrete subclasses, which a polymorphic union has with keys of their own."""
+        mapper: Mapper[Any] = inspect(cls)
+        kinds = mapper.polymorphic_on
+        if kinds is None or not any(inner.concrete for inner in mapper.with_polymorphic_mappers if inner is not mapper):
+            return statement
+        return statement.where(kinds.in_([inner.polymorphic_identity for inner in of_same_keys(mapper)]))
 
     def _keys(self, ids: Iterable[str]) -> list[tuple[Any, ...]]:
         """Primary keys of ids that this table can have."""
@@ -503,8 +514,8 @@ class Mappings:
 
     def _resolve(self, cls: type) -> Mapped | None:
         declaration = getattr(cls, ATTRIBUTE, None)
-        mapper: Mapper[Any] | None = inspect(cls, raiseerr=False)
-        if declaration is None or mapper is None:
+        mapper = mapper_of(cls)
+        if declaration is None or mapper is None or not has_table(mapper):
             return None
         owner = _owner(mapper, declaration)
         mapped = Mapped(mapper, owner, declaration, self._dialect)
@@ -521,6 +532,20 @@ class Mappings:
         return mapped
 
 
+def mapper_of(cls: type) -> Mapper[Any] | None:
+    """A class's mapper; None where it is not mapped, or not yet, as an abstract concrete base."""
+    try:
+        found: Mapper[Any] | None = inspect(cls, raiseerr=False)
+    except UnmappedClassError:
+        return None
+    return found
+
+
+def has_table(mapper: Mapper[Any]) -> bool:
+    """False for an abstract concrete base, whose subclasses alone have rows."""
+    return not isinstance(mapper.local_table, Subquery)
+
+
 def _owner(mapper: Mapper[Any], declaration: Declaration | None) -> Mapper[Any]:
     while (
         not mapper.concrete
@@ -531,6 +556,14 @@ def _owner(mapper: Mapper[Any], declaration: Declaration | None) -> Mapper[Any]:
     return mapper
 
 
+def of_same_keys(mapper: Mapper[Any]) -> Iterator[Mapper[Any]]:
+    """The mapper and those that inherit it, without concrete ones, whose tables have keys of their own."""
+    yield mapper
+    for inner in mapper.self_and_descendants:
+        if inner.inherits is mapper and not inner.concrete:
+            yield from of_same_keys(inner)
+
+
 def _entity(mapper: Mapper[Any], declaration: Declaration) -> str:
     return declaration.name or str(_owner(mapper, declaration).class_.__name__)
 
@@ -539,8 +572,7 @@ def _declared_mappers() -> Iterator[Mapper[Any]]:
     """Of every searchable class of this process."""
     for cls in list(declared):
         for inner in _with_subclasses(cls):
-            mapper: Mapper[Any] | None = inspect(inner, raiseerr=False)
-            if mapper is not None:
+            if (mapper := mapper_of(inner)) is not None and has_table(mapper):
                 yield mapper
 
 

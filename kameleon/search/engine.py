@@ -682,7 +682,7 @@ class SearchEngine(Transactions):
         from .criteria import compiled
 
         wanted = select(self._store.id_text(mapped.id_columns(cls))).select_from(cls).where(where)
-        return compiled(wanted, self.engine)
+        return compiled(mapped.own(wanted, cls), self.engine)
 
     def _catalog_for(self, conn: Connection, asked: Query) -> tuple[list[Generation], dict[str, Entity]]:
         """What a query has to know of the index, with one statement at most."""
