@@ -43,6 +43,7 @@ from .values import Ref
 
 KEYS_A_STATEMENT = 500
 ATTRIBUTE = "__searchable__"
+QUERIED = ("dynamic", "write_only")
 
 T = TypeVar("T", bound=type)
 KeyRowsOf = Callable[[Sequence[tuple[Any, str]], Sequence[Sequence[Any]]], Any]
@@ -238,7 +239,7 @@ class Mapped:
 
     def rows(self) -> Select[Any]:
         """Its objects by key, with what they depend on."""
-        loading = map(_loading, self.paths)
+        loading = [option for path in self.paths if (option := _loading(path)) is not None]
         return select(self.owner.class_).options(*loading).order_by(*key_attributes(self.owner))
 
     def is_of(self, cls: type) -> bool:
@@ -412,8 +413,9 @@ def plain(value: Any) -> Any:
 
 
 def _loading(path: Sequence[Any]) -> Any:
+    """Loads what a path reaches, up to a relationship that is no collection of loaded objects: a content queries it."""
     loading: Any = None
-    for link in path:
+    for link in itertools.takewhile(lambda link: link.lazy not in QUERIED, path):
         loading = (loading or Load(link.parent.class_)).selectinload(link.class_attribute)
     return loading
 

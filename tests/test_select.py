@@ -250,7 +250,7 @@ def test_many_hits_are_one_bind_a_column_and_in_their_order(
             rows = [Shelved(shelf="a'\\", code=uuid.UUID(int=n), number=n, label=t) for n, t in enumerate(texts)]
             session.add_all(rows)
     hits = search.search("kestrel", entity=cls, limit=10_000, mode="keyword")
-    statement = search.select(cls, "kestrel", limit=10_000, mode="keyword")
+    statement: Any = search.select(cls, "kestrel", limit=10_000, mode="keyword")
     assert len(statement.compile(engine).params) <= 3 + (engine.dialect.name == "sqlite")
     with Session(engine) as session:
         found = session.scalars(statement).all()
@@ -268,6 +268,6 @@ def test_the_hits_of_a_subclass_come_in_their_order(search: SearchEngine, maker:
     for cls in (Dog, Cat, Animal):
         hits = search.search("rex", entity=cls, limit=200)
         with Session(engine) as session:
-            found = session.scalars(search.select(cls, "rex", limit=200)).all()
+            found: Any = session.scalars(search.select(cls, "rex", limit=200)).all()
         assert [str(one.id) for one in found] == ids(hits)
         assert len(found) == (120 if cls is Animal else 60)
