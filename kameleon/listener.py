@@ -12,10 +12,11 @@ commits.
 import sys
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
-from sqlalchemy import ColumnElement, Connection, Engine, event, inspect, true
+from sqlalchemy import ColumnElement, Connection, Engine, Table, event, inspect, true
 from sqlalchemy.orm import InstanceState, Mapper, ORMExecuteState, Session, scoped_session, sessionmaker
 
 from . import statements
@@ -27,7 +28,7 @@ from .queue import DROP, LOAD, Change, Put, Queue, Slice
 from .search.columns import ClassFields
 from .search.criteria import as_condition, with_words
 from .search.syntax import parse
-from .search.tables import parts
+from .search.tables import IDS_A_STATEMENT, parts
 from .search.writing import Indexing, check_indexing
 from .tracking import Tracking
 from .values import IndexReport, Ref, ids_by_entity
@@ -88,6 +89,7 @@ class Sessions:
         self._linked: WeakKeyDictionary[Connection, set[Ref]] = WeakKeyDictionary()
         self._connections: WeakKeyDictionary[Session, WeakSet[Connection]] = WeakKeyDictionary()
         self._touched: WeakKeyDictionary[Session, dict[int, Any]] = WeakKeyDictionary()
+        self._replacing: WeakKeyDictionary[Session, ExitStack] = WeakKeyDictionary()
         self._written: WeakSet[Session] = WeakSet()
         self._begun_before: WeakSet[Engine] = WeakSet()
         self._heard: WeakSet[Engine] = WeakSet()
@@ -170,6 +172,10 @@ class Sessions:
             if (mapped := self.mappings.of(type(obj))) and mapped.is_changed(obj, session)
         }
         self._wait_to_write(session, [*session.new, *self._touched[session].values(), *session.deleted])
+        replacing = self._replacing[session] = ExitStack()
+        for mapper in {state_of(obj).mapper for obj in (*session.new, *session.dirty)}:
+            if self.is_indexed(mapper):
+                replacing.enter_context(self.noting_replaced(session, mapper))
         self._note_dependents(session, [*session.dirty, *session.deleted])
 
     def _wait_to_write(self, session: Session, changed: Iterable[Any]) -> None:
@@ -180,6 +186,7 @@ class Sessions:
                 self.search.wait_to_write(connection)
 
     def after_flush(self, session: Session, context: Any) -> None:
+        self._replacing.pop(session).close()
         touched = self._touched.pop(session, {})
         gone = [state.obj() for state, (is_delete, is_listed) in context.states.items() if is_delete and not is_listed]
         edited = [obj for obj in session.dirty if id(obj) in touched or self._is_changed(obj, session)]
@@ -218,6 +225,25 @@ class Sessions:
         """Before a statement writes rows, as before a flush."""
         if (connection := self.binds.connection_to(session, mapper)) is not None:
             self.search.wait_to_write(connection)
+
+    @contextmanager
+    def noting_replaced(self, session: Session, mapper: Mapper[Any], prefixes: str = "") -> Iterator[bool]:
+        """Notes the rows that what runs inside takes away beyond those that it names; whether there may be any."""
+        store = self.search.store
+        tables = [one for one in mapper.tables if isinstance(one, Table) and store.may_replace(one, prefixes)]
+        connection = self.binds.connection_to(session, mapper) if tables else None
+        if connection is None:
+            yield False
+            return
+        with ExitStack() as stack:
+            key = [[column.name for column in one.primary_key] for one in tables]
+            gone = [
+                stack.enter_context(store.replaced(connection, one, names))
+                for one, names in zip(tables, key, strict=True)
+            ]
+            yield True
+            for keys in gone:
+                self.note_rows(session, mapper, parts(keys(), IDS_A_STATEMENT))
 
     def must_follow(self, session: Session, mapper: Mapper[Any]) -> bool:
         """Whether a statement's rows are to be heard of once more, when it has run."""

@@ -48,11 +48,18 @@ def execute(sessions: "Sessions", state: ORMExecuteState) -> Any:
     mapper = state.bind_mapper
     if not state.is_orm_statement or mapper is None or not sessions.is_indexed(mapper):
         return None
-    if state.is_insert:
-        sessions.wait_to_write(state.session, mapper)
-        return _insert(sessions, state, mapper)
-    if state.is_update and not sessions.is_indexed(mapper, _assigned(state, mapper)):
-        return None
+    with sessions.noting_replaced(state.session, mapper, _prefixes(state)) as is_replacing:
+        if state.is_insert:
+            sessions.wait_to_write(state.session, mapper)
+            result = _insert(sessions, state, mapper)
+        elif is_replacing or state.is_delete or sessions.is_indexed(mapper, _assigned(state, mapper)):
+            result = _update_or_delete(sessions, state, mapper)
+        else:
+            return None
+        return state.invoke_statement() if is_replacing and result is None else result
+
+
+def _update_or_delete(sessions: "Sessions", state: ORMExecuteState, mapper: Mapper[Any]) -> Any:
     sessions.take_turn(state.session, mapper)
     named = _named(mapper, state.parameters) if state.is_update else None
     keys = parts(named, IDS_A_STATEMENT) if named is not None else _matching(sessions, state, mapper)
@@ -65,6 +72,11 @@ def execute(sessions: "Sessions", state: ORMExecuteState) -> Any:
     result = state.invoke_statement()
     sessions.note_rows(state.session, mapper, matched)
     return result
+
+
+def _prefixes(state: ORMExecuteState) -> str:
+    """What stands between INSERT or UPDATE and the rest."""
+    return " ".join(str(prefix) for prefix, _ in getattr(state.statement, "_prefixes", ()))
 
 
 def bulk_save(

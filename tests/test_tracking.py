@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, delete, insert, text, update
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from kameleon import SearchEngine, Worker
+from kameleon import SearchEngine, Worker, searchable
 from kameleon.errors import ProviderUnavailable
 from kameleon.testing import HashProvider
 
@@ -293,3 +293,54 @@ def test_what_fails_is_claimed_no_more(maker: Maker, search: SearchEngine, engin
     with pytest.raises(ProviderUnavailable):
         Worker(broken).run()
     assert Worker(search).run().indexed == 2
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("name", ["tenant", "o'brien $1 \\\\ É"])
+def test_triggers_stand_on_the_tables_that_a_schema_translate_map_names(engine: Engine, schema: str, name: str) -> None:
+    """Of a table without a schema, and of one with: other tenants' rows are not marked."""
+
+    class Other(DeclarativeBase):
+        pass
+
+    @searchable(fields=["title"])
+    class Memo(Other):
+        __tablename__ = "memo"
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+
+    @searchable(fields=["title"])
+    class Far(Other):
+        __tablename__ = "memo"
+        __table_args__ = {"schema": "far"}  # noqa: RUF012
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+
+    quoted, far = (
+        engine.dialect.identifier_preparer.quote(one) for one in (f"{schema} {name}", f"{schema} far {name}")
+    )
+    with engine.begin() as connection:
+        for one in (quoted, far):
+            connection.exec_driver_sql(f"CREATE SCHEMA {one}")
+        connection.exec_driver_sql("CREATE TABLE memo (id int PRIMARY KEY, title text)")
+    mapped = engine.execution_options(schema_translate_map={None: f"{schema} {name}", "far": f"{schema} far {name}"})
+    Other.metadata.create_all(mapped)
+    search = SearchEngine(mapped)
+    for cls in (Memo, Far):
+        search.track(cls)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO memo VALUES (1, 'of another')")
+        connection.exec_driver_sql(f"INSERT INTO {quoted}.memo VALUES (2, 'nearby')")
+        connection.exec_driver_sql(f"INSERT INTO {far}.memo VALUES (3, 'far')")
+    assert search.catch_up() is not None
+    assert [(hit.entity, hit.id) for hit in search.search("another nearby far")] == [("Far", "3"), ("Memo", "2")]
+    for cls in (Memo, Far):
+        search.untrack(cls)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE {quoted}.memo SET title = 'unseen'")
+    assert search.catch_up() is None
+    with engine.begin() as connection:
+        for one in (quoted, far):
+            connection.exec_driver_sql(f"DROP SCHEMA {one} CASCADE")

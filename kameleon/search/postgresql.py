@@ -12,9 +12,9 @@ import re
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -47,6 +47,7 @@ from ..values import BUILDING, Failure, Generation, IndexStatus, Ref
 from . import claims, pgwire, postgresql_triggers
 from . import postgresql_sql as sql
 from .bm25 import K1, QUERY_TERMS, QUERY_WORDS, B, best_first, cheapest, upper_bound, weight
+from .criteria import schema_of
 from .filters import Filter, bind, condition
 from .highlighting import MARKED_CHARACTERS, cjk_pairs, merge, places
 from .pgwire import Packed, adapt, driver_of
@@ -743,11 +744,20 @@ class PostgreSQLStore(Health):
     def set_triggers(
         self, connection: Connection, table: Table, key: Sequence[tuple[Any, str]], entities: Sequence[str]
     ) -> None:
+        schema = schema_of(table, connection)
         if entities:
             id_of = partial(row_id, self.id_text, connection.dialect, key)
-            postgresql_triggers.create(connection, table, entities, id_of, self._names["search"])
+            postgresql_triggers.create(connection, table, schema, entities, id_of, self._names["search"])
         else:
-            postgresql_triggers.drop(connection, table, self._names["search"])
+            postgresql_triggers.drop(connection, table, schema, self._names["search"])
+
+    def may_replace(self, table: Table, prefixes: str = "") -> bool:
+        return False
+
+    def replaced(
+        self, connection: Connection, table: Table, key: Sequence[str]
+    ) -> AbstractContextManager[Callable[[], list[tuple[Any, ...]]]]:
+        return nullcontext(list)
 
     # health
 

@@ -29,6 +29,7 @@ from ..errors import InvalidInput, KameleonError, StorageError
 from ..values import Failure, Generation, IndexStatus, Ref
 from . import claims, fts5, sqlite_health, sqlite_triggers
 from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, times_weight, upper_bound, weight
+from .criteria import schema_of
 from .filters import Filter, bind, condition
 from .spelling import LAST
 from .sqlite_errors import BUSY, BUSY_SNAPSHOT, storage_error
@@ -1093,11 +1094,20 @@ class SQLiteStore:
     def set_triggers(
         self, connection: Connection, table: Table, key: Sequence[tuple[Any, str]], entities: Sequence[str]
     ) -> None:
+        schema = schema_of(table, connection)
         if entities:
             id_of = partial(row_id, self.id_text, connection.dialect, key)
-            sqlite_triggers.create(connection, table, entities, id_of)
+            sqlite_triggers.create(connection, table, schema, entities, id_of)
         else:
-            sqlite_triggers.drop(connection, table)
+            sqlite_triggers.drop(connection, table, schema)
+
+    def may_replace(self, table: Table, prefixes: str = "") -> bool:
+        return "REPLACE" in prefixes.upper() or sqlite_triggers.replaces(table)
+
+    def replaced(
+        self, connection: Connection, table: Table, key: Sequence[str]
+    ) -> AbstractContextManager[Callable[[], list[tuple[Any, ...]]]]:
+        return sqlite_triggers.replaced(connection, table, schema_of(table, connection), key)
 
     # health
 

@@ -455,6 +455,14 @@ class Store(Fields, Protocol):
         """Triggers that put a mark into `kdb_dirty` for each row of the table that changes, under each of the entities;
         without any, the triggers go. `key` as in `id_text`."""
 
+    def may_replace(self, table: Table, prefixes: str = "") -> bool:
+        """Whether a statement with such prefixes may take other rows of the table away than it names."""
+
+    def replaced(
+        self, connection: Connection, table: Table, key: Sequence[str]
+    ) -> AbstractContextManager[Callable[[], list[tuple[Any, ...]]]]:
+        """Gives what returns the keys of the rows that were taken away inside without a trace."""
+
     def faults(self, connection: Connection, *, has_provider: bool) -> list[Fault]:
         """What is wrong with the database's settings and extensions."""
 
