@@ -144,8 +144,8 @@ class Sessions:
         made = type(cls.__name__, bases, own)
         for name in ("after_begin", "before_flush", "after_flush", "after_flush_postexec", "before_commit"):
             event.listen(made, name, getattr(self, name))
-        for name in ("after_commit", "after_soft_rollback"):
-            event.listen(made, name, self._ended)
+        event.listen(made, "after_commit", self._committed)
+        event.listen(made, "after_soft_rollback", self._ended)
         event.listen(made, "do_orm_execute", self.do_orm_execute)
         return made
 
@@ -325,6 +325,12 @@ class Sessions:
         session.flush()
         self.write(session, ahead)
         self._written.add(session)
+
+    def _committed(self, session: Session) -> None:
+        self._ended(session)
+        connections = list(self._connections.get(session, ()))
+        if connections and not any(one.in_transaction() or one.dialect.is_async for one in connections):
+            self.search.evict_if_due()
 
     def _ended(self, session: Session, *_: Any) -> None:
         self._written.discard(session)

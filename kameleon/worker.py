@@ -23,6 +23,7 @@ class Worker:
         self.name = worker_name()
         self.batch_size = batch_size
         self.lease = timedelta(seconds=lease_s)
+        self._has_trimmed = False
 
     def work(self) -> IndexReport | None:
         """A batch of marked rows, or one claim's worth, or a range of a generation that `reindex` is building; None if
@@ -31,9 +32,15 @@ class Worker:
             return report
         claimed = self.search.filling.claim(self.name, limit=self.batch_size, lease=self.lease)
         if not claimed:
+            self._trim_cache()
             return self.search.building.help_out()
         most = max(claim.attempts for claim in claimed)
         return self.search.filling.work_off(claimed, pause=timedelta(seconds=min(LONGEST_PAUSE_S, 2.0**most)))
+
+    def _trim_cache(self) -> None:
+        """Once when it has nothing else to do, then as often as it writes enough."""
+        self.search.services.evict(is_whole=not self._has_trimmed)
+        self._has_trimmed = True
 
     def run(
         self,

@@ -357,6 +357,11 @@ class SearchEngine(Transactions):
         """Notes what savepoints on a session's connection do not hold."""
         self.services.notices.report("savepoints", self._store.caveat(connection))
 
+    def evict_if_due(self) -> None:
+        """Take surplus embeddings out of the cache after a commit, where a second connection can be had."""
+        if self._store.has_reader():
+            self.services.evict(is_whole=False)
+
     @property
     def can_hold_rows(self) -> bool:
         return self._store.can_hold_rows()
@@ -444,6 +449,7 @@ class SearchEngine(Transactions):
         filled = self.filling.fill(batch_size=batch_size, retry_failed=retry_failed, progress=progress)
         if not filled.outage:
             self.index_vectors()
+        self.services.evict(is_whole=True)
         return report + filled
 
     def reindex(self, *entities: object, **options: "Unpack[ReindexOptions]") -> ReindexReport:

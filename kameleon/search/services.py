@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from ..errors import InvalidInput, NoProvider, ProviderError
+from ..errors import InvalidInput, NoProvider, ProviderError, StorageError
 from ..values import BUILDING, Generation
 from .caching import Evictor, StoredCache
 from .catalog import RETIRED, active, command, current, home, mismatch, unread
@@ -229,6 +229,15 @@ class Services:
         waits = connection is not None and not self._store.has_spare_connection()
         reads_with = connection if waits and not on_a_thread and not self._store.has_reader() else None
         return StoredCache(self._store, self._transactions, self._evictor, connection=reads_with, waits=waits)
+
+    def evict(self, *, is_whole: bool) -> None:
+        """Take the cache's surplus away, all of it or some if it is due, in transactions of its own."""
+        table = self._store.tables.embedding_cache
+        with suppress(StorageError):
+            if is_whole:
+                self._evictor.evict(self._transactions, table)
+            else:
+                self._evictor.evict_if_due(self._transactions, table)
 
     def reported(self, known: Sequence[Generation]) -> Generation | None:
         """The generation that status speaks of."""
