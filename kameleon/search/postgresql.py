@@ -150,6 +150,11 @@ class PostgreSQLStore(Health):
                 yield connection
             connection.commit()
 
+    def identity(self, connection: Connection) -> tuple[Any, ...] | None:
+        """A replica that is only read has its primary's databases."""
+        found = connection.exec_driver_sql(sql.IDENTITY).one()
+        return (found.database, None if found.is_replica else found.began)
+
     @contextmanager
     def joining(self, connection: Connection) -> Iterator[None]:
         """Nothing is prepared on the server: our statements differ from each other, and a pooler between may hand the

@@ -47,6 +47,10 @@ WITHOUT_PLACES = text("""
            WHERE a.attrelid = c.oid AND a.attname IN ('start_at', 'end_at') AND NOT a.attisdropped) < 2
     ORDER BY 1
 """)
+IDENTITY = """
+    SELECT oid AS database, pg_postmaster_start_time() AS began, pg_is_in_recovery() AS is_replica
+    FROM pg_database WHERE datname = current_database()
+"""
 STORE_PLAIN = "ALTER TABLE {embedding} ALTER COLUMN embedding SET STORAGE PLAIN"
 # What others may do with the records' table they may do with a new generation's, for every write touches each of them.
 GRANTS = """

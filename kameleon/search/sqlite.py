@@ -537,6 +537,14 @@ class SQLiteStore:
                 is_busy = True
         self._log_left = 2 * size if is_busy else 0
 
+    def identity(self, connection: Connection) -> tuple[Any, ...] | None:
+        """Its file, whatever it is called."""
+        path = connection.exec_driver_sql("SELECT file FROM pragma_database_list WHERE name = 'main'").scalar()
+        if not path:
+            return None
+        found = os.stat(path)
+        return found.st_dev, found.st_ino
+
     def joining(self, connection: Connection) -> AbstractContextManager[None]:
         return nullcontext()
 

@@ -248,6 +248,9 @@ class Store(Fields, Protocol):
         """The same, in a transaction that will write and commits at the end, waiting for its turn up to the driver's
         time-out."""
 
+    def identity(self, connection: Connection) -> tuple[Any, ...] | None:
+        """What tells the connection's database from every other; None for one in memory."""
+
     def joining(self, connection: Connection) -> AbstractContextManager[None]:
         """Work inside the caller's transaction; one of our own on his connection if that commits every statement."""
 
