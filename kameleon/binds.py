@@ -1,6 +1,5 @@
 """Which of a session's connections lead to an engine's database."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -8,6 +7,7 @@ from sqlalchemy import Connection, Engine, update
 from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.orm import Mapper, Session
 
+from .database import is_same_place
 from .errors import InvalidInput
 from .mapping import Mapped
 from .search.criteria import schema_map
@@ -15,8 +15,6 @@ from .urls import shown
 
 if TYPE_CHECKING:
     from .listener import AttachedSession
-
-PLACES = ("host", "port", "options", "service")
 
 
 class Binds:
@@ -27,16 +25,9 @@ class Binds:
     def serves(self, engine: Engine) -> bool:
         """Whether an engine's database is ours: the same pool, or the same place."""
         if engine not in self._known:
-            is_near = engine.pool is self._engine.pool or self._is_same_place(engine)
+            is_near = engine.pool is self._engine.pool or is_same_place(engine.url, self._engine.url)
             self._known[engine] = is_near and schema_map(engine) == schema_map(self._engine)
         return self._known[engine]
-
-    def _is_same_place(self, engine: Engine) -> bool:
-        ours, theirs = self._engine.url, engine.url
-        if ours.get_backend_name() != theirs.get_backend_name() or theirs.database in (None, "", ":memory:"):
-            return False
-        place = (ours.host, ours.port, ours.database, _place(ours.query))
-        return place == (theirs.host, theirs.port, theirs.database, _place(theirs.query))
 
     def bind(self, session: "AttachedSession | Session", mapped: Mapped) -> Engine | Connection | None:
         """Where a class's rows are written, None if another attached engine indexes them. Raises InvalidInput if none
@@ -83,10 +74,6 @@ class Binds:
                 "SearchEngine(engine.execution_options(schema_translate_map=...)).attach(...) for each"
             )
         return connection
-
-
-def _place(query: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(query.get(name) for name in PLACES)
 
 
 def _translated(engine: Engine) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PLACES = ("host", "port", "options", "service")  # what else of a URL's query tells databases apart
 SYNCHRONOUS = {"aiosqlite": "sqlite", "psycopg": "postgresql+psycopg", "psycopg_async": "postgresql+psycopg"}
 
 
@@ -82,6 +83,17 @@ def synchronous(engine: Any) -> Engine:
             f"kameleon cannot work on {engine.dialect.driver}. Known: sqlite+aiosqlite, postgresql+psycopg"
         )
     return create_engine(url.set(drivername=SYNCHRONOUS[engine.dialect.driver]).render_as_string(hide_password=False))
+
+
+def is_same_place(url: URL, other: URL) -> bool:
+    """Whether two URLs name one database, which one in memory never is."""
+    if url.get_backend_name() != other.get_backend_name() or url.database in (None, "", ":memory:"):
+        return False
+    return (url.host, url.port, url.database, _place(url)) == (other.host, other.port, other.database, _place(other))
+
+
+def _place(url: URL) -> tuple[Any, ...]:
+    return tuple(url.query.get(name) for name in PLACES)
 
 
 def _connected(dbapi: Any, connection: Any, _record: Any) -> None:

@@ -10,22 +10,25 @@ commits.
 """
 
 import sys
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
-from sqlalchemy import ColumnElement, Connection, Engine, event, inspect, true
+from sqlalchemy import ColumnElement, Connection, Engine, Table, event, inspect, true
 from sqlalchemy.orm import InstanceState, Mapper, ORMExecuteState, Session, scoped_session, sessionmaker
 
 from . import statements
 from .binds import Binds
 from .errors import InvalidInput, InvalidRecord, seen
 from .identity import primary_key
-from .mapping import Mapped, Mappings
-from .queue import DROP, LOAD, Change, Put, Queue
+from .mapping import Mapped, Mappings, has_table, mapper_of, of_same_keys
+from .queue import DROP, LOAD, Change, Put, Queue, Slice
 from .search.columns import ClassFields
 from .search.criteria import as_condition, with_words
 from .search.syntax import parse
+from .search.tables import IDS_A_STATEMENT, parts
 from .search.writing import Indexing, check_indexing
 from .tracking import Tracking
 from .values import IndexReport, Ref, ids_by_entity
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from .search.writing import Ahead
 
 INFO = "kameleon_indexing"
+IDS_A_SLICE = 100  # ids that one statement changed are kept as one text from so many on
+RECORDS_A_BATCH = 2_000  # contents of so many records are read, embedded and written at a time
 
 T = TypeVar("T")
 
@@ -84,6 +89,7 @@ class Sessions:
         self._linked: WeakKeyDictionary[Connection, set[Ref]] = WeakKeyDictionary()
         self._connections: WeakKeyDictionary[Session, WeakSet[Connection]] = WeakKeyDictionary()
         self._touched: WeakKeyDictionary[Session, dict[int, Any]] = WeakKeyDictionary()
+        self._replacing: WeakKeyDictionary[Session, ExitStack] = WeakKeyDictionary()
         self._written: WeakSet[Session] = WeakSet()
         self._begun_before: WeakSet[Engine] = WeakSet()
         self._heard: WeakSet[Engine] = WeakSet()
@@ -138,8 +144,8 @@ class Sessions:
         made = type(cls.__name__, bases, own)
         for name in ("after_begin", "before_flush", "after_flush", "after_flush_postexec", "before_commit"):
             event.listen(made, name, getattr(self, name))
-        for name in ("after_commit", "after_soft_rollback"):
-            event.listen(made, name, self._ended)
+        event.listen(made, "after_commit", self._committed)
+        event.listen(made, "after_soft_rollback", self._ended)
         event.listen(made, "do_orm_execute", self.do_orm_execute)
         return made
 
@@ -166,7 +172,11 @@ class Sessions:
             if (mapped := self.mappings.of(type(obj))) and mapped.is_changed(obj, session)
         }
         self._wait_to_write(session, [*session.new, *self._touched[session].values(), *session.deleted])
-        self._hear_dependents(session, [*session.dirty, *session.deleted])
+        replacing = self._replacing[session] = ExitStack()
+        for mapper in {state_of(obj).mapper for obj in (*session.new, *session.dirty)}:
+            if self.is_indexed(mapper):
+                replacing.enter_context(self.noting_replaced(session, mapper))
+        self._note_dependents(session, [*session.dirty, *session.deleted])
 
     def _wait_to_write(self, session: Session, changed: Iterable[Any]) -> None:
         """As kameleon's own writers wait: the flush's first statement would wait as SQLite does, which is in vain where
@@ -176,6 +186,7 @@ class Sessions:
                 self.search.wait_to_write(connection)
 
     def after_flush(self, session: Session, context: Any) -> None:
+        self._replacing.pop(session).close()
         touched = self._touched.pop(session, {})
         gone = [state.obj() for state, (is_delete, is_listed) in context.states.items() if is_delete and not is_listed]
         edited = [obj for obj in session.dirty if id(obj) in touched or self._is_changed(obj, session)]
@@ -185,7 +196,7 @@ class Sessions:
             self._queue_object(obj, mapped, queue)
             if mapped.paths and self.search.can_hold_rows:
                 self._linked.setdefault(connection, set()).add(mapped.ref_of(obj))
-        self._hear_dependents(session, [*session.new, *session.dirty])
+        self._note_dependents(session, [*session.new, *session.dirty])
 
     def after_flush_postexec(self, session: Session, _context: Any) -> None:
         if session in self._written:
@@ -196,10 +207,14 @@ class Sessions:
             return statements.execute(self, state)
         return None
 
-    def is_heard(self, mapper: Mapper[Any]) -> bool:
-        """Whether rows of the class, or of one that inherits it, are or belong to records."""
-        classes = [inner.class_ for inner in mapper.self_and_descendants]
-        return any(self.mappings.of(cls) is not None or self.mappings.dependents(cls) for cls in classes)
+    def is_indexed(self, mapper: Mapper[Any], assigned: frozenset[str] | None = None) -> bool:
+        """Whether rows of the class, or of one that inherits it, are or belong to records; with `assigned`, whether
+        setting these columns may change a content. Which columns of others a content is made of is not known."""
+        for inner in of_same_keys(mapper):
+            mapped = self.mappings.of(inner.class_)
+            if (mapped is not None and mapped.depends_on(assigned)) or self.mappings.dependents(inner.class_):
+                return True
+        return False
 
     def take_turn(self, session: Session, mapper: Mapper[Any]) -> None:
         """Before a statement's rows are read: on SQLite what reads first may not write when another wrote meanwhile."""
@@ -211,22 +226,39 @@ class Sessions:
         if (connection := self.binds.connection_to(session, mapper)) is not None:
             self.search.wait_to_write(connection)
 
+    @contextmanager
+    def noting_replaced(self, session: Session, mapper: Mapper[Any], prefixes: str = "") -> Iterator[bool]:
+        """Notes the rows that what runs inside takes away beyond those that it names; whether there may be any."""
+        store = self.search.store
+        tables = [one for one in mapper.tables if isinstance(one, Table) and store.may_replace(one, prefixes)]
+        connection = self.binds.connection_to(session, mapper) if tables else None
+        if connection is None:
+            yield False
+            return
+        with ExitStack() as stack:
+            key = [[column.name for column in one.primary_key] for one in tables]
+            gone = [
+                stack.enter_context(store.replaced(connection, one, names))
+                for one, names in zip(tables, key, strict=True)
+            ]
+            yield True
+            for keys in gone:
+                self.note_rows(session, mapper, parts(keys(), IDS_A_STATEMENT))
+
     def must_follow(self, session: Session, mapper: Mapper[Any]) -> bool:
         """Whether a statement's rows are to be heard of once more, when it has run."""
-        return session in self._written or any(
-            self.mappings.dependents(inner.class_) for inner in mapper.self_and_descendants
-        )
+        return session in self._written or any(self.mappings.dependents(inner.class_) for inner in of_same_keys(mapper))
 
-    def hear_rows(self, session: Session, mapper: Mapper[Any], keys: Sequence[Sequence[Any]]) -> None:
-        """Rows of these primary keys change: which entity each is of, and what it says, is read at the commit."""
-        whole = [key for key in keys if None not in key]
-        for inner in mapper.self_and_descendants:
-            mapped = self.mappings.of(inner.class_)
-            if mapped is not None and (connection := self.binds.connection(session, mapped)) is not None:
-                queue = self.queue(connection)
-                for key in whole:
-                    queue.load(mapped.ref(key))
-            self.hear_dependents(session, inner.class_, whole)
+    def note_rows(self, session: Session, mapper: Mapper[Any], keys: Iterable[Sequence[Sequence[Any]]]) -> None:
+        """Rows of these primary keys, in parts, change: which entity each is of, and its content, is read at the
+        commit."""
+        for part in keys:
+            whole = [key for key in part if None not in key]
+            for inner in of_same_keys(mapper):
+                mapped = self.mappings.of(inner.class_)
+                if mapped is not None and (connection := self.binds.connection(session, mapped)) is not None:
+                    load_all(self.queue(connection), mapped.entity, [mapped.identity.id_of(key) for key in whole])
+                self.note_dependents(session, inner.class_, whole)
         if session in self._written:
             self.write(session)
 
@@ -262,7 +294,7 @@ class Sessions:
             if home := homes[cls]:
                 yield obj, *home
 
-    def _hear_dependents(self, session: Session, objects: Iterable[Any]) -> None:
+    def _note_dependents(self, session: Session, objects: Iterable[Any]) -> None:
         """Records whose content is made of these objects, too, as the database links them now."""
         keys: dict[type, list[tuple[Any, ...]]] = {}
         deleted = {id(obj) for obj in session.deleted}
@@ -270,17 +302,17 @@ class Sessions:
             if self.mappings.dependents(type(obj)) and (id(obj) in deleted or session.is_modified(obj)):
                 keys.setdefault(type(obj), []).append(tuple(primary_key(obj)))
         for cls, found in keys.items():
-            self.hear_dependents(session, cls, found)
+            self.note_dependents(session, cls, found)
 
-    def hear_dependents(self, session: Session, cls: type, keys: Sequence[Sequence[Any]]) -> None:
+    def note_dependents(self, session: Session, cls: type, keys: Sequence[Sequence[Any]]) -> None:
         whole = [key for key in keys if None not in key]
         for dependent in self.mappings.dependents(cls):
             mapped = dependent.mapped
             if whole and (connection := self.binds.connection(session, mapped)) is not None:
                 self.search.take_turn(connection)
                 queue = self.queue(connection)
-                for ref in mapped.owners(connection, dependent.path, dependent.depth, whole):
-                    queue.load(ref)
+                for ids in mapped.owners(connection, dependent.path, dependent.depth, whole):
+                    load_all(queue, mapped.entity, ids)
 
     # committing
 
@@ -293,6 +325,12 @@ class Sessions:
         session.flush()
         self.write(session, ahead)
         self._written.add(session)
+
+    def _committed(self, session: Session) -> None:
+        self._ended(session)
+        connections = list(self._connections.get(session, ()))
+        if connections and not any(one.in_transaction() or one.dialect.is_async for one in connections):
+            self.search.evict_if_due()
 
     def _ended(self, session: Session, *_: Any) -> None:
         self._written.discard(session)
@@ -307,7 +345,8 @@ class Sessions:
         if connection is not None and (queue := self._queues.get(connection)):
             changes = queue.pending()
             known.update((ref, put) for ref, put in changes.items() if isinstance(put, Put))
-            known.update((ref, put) for ref, put in self.read(connection, loads(changes)).items() if put is not None)
+            if len(wanted := loads(changes)) <= RECORDS_A_BATCH and not queue.slices():
+                known.update((ref, put) for ref, put in self.read(connection, wanted).items() if put is not None)
         with session.no_autoflush:
             known.update(self._pending(session, session.dirty, is_new=False))
             new = [put.content for _, put in self._pending(session, session.new, is_new=True)]
@@ -353,19 +392,38 @@ class Sessions:
     def write_queue(
         self, connection: Connection, ahead: "Ahead | None" = None, indexing: Indexing | None = None
     ) -> IndexReport:
-        queue = self._queues.get(connection)
-        if queue is None or not (asked := queue.pending()):
+        """Write what is pending; records that are to be read from their tables, RECORDS_A_BATCH at a time."""
+        if connection not in self._queues:
             return IndexReport()
-        self._hold(connection, asked)
-        marks = self.tracking.marks(connection, queue, asked)
-        changes = queue.pending()
-        changes |= {ref: put or DROP for ref, put in self.read(connection, loads(changes)).items()}
-        puts = {ref: put for ref, put in changes.items() if isinstance(put, Put)}
-        drops = [ref for ref in changes if ref not in puts]
+        queue = self.queue(connection)
+        report = IndexReport()
         indexing = indexing or self.search.indexing
-        report = self.search.write_changes(connection, puts, drops, ahead=ahead, indexing=indexing)
+        waiting = Budget(self.search.budget_s - (ahead.seconds if ahead else 0))
+        for changes, slices in batches(queue, RECORDS_A_BATCH):
+            report += self._write_batch(connection, changes, ahead, indexing, waiting)
+            queue.settle(changes, slices)
+        return report
+
+    def _write_batch(
+        self,
+        connection: Connection,
+        changes: Mapping[Ref, Change],
+        ahead: "Ahead | None",
+        indexing: Indexing,
+        waiting: "Budget",
+    ) -> IndexReport:
+        self._hold(connection, changes)
+        tracked = self.tracking.tracked(connection)
+        marks = self.tracking.marks(connection, [ref for ref in changes if ref.entity in tracked])
+        read = self.read(connection, [ref for ref in changes if changes[ref] is LOAD or ref.entity in tracked])
+        known = {**changes, **{ref: put or DROP for ref, put in read.items()}}
+        puts = {ref: put for ref, put in known.items() if isinstance(put, Put)}
+        drops = [ref for ref in known if ref not in puts]
+        with waiting:
+            report = self.search.write_changes(
+                connection, puts, drops, ahead=ahead, indexing=indexing, budget_s=waiting.left_s
+            )
         self.tracking.forget(connection, marks)
-        queue.settle(changes)
         return report
 
     def _hold(self, connection: Connection, refs: Iterable[Ref]) -> None:
@@ -414,9 +472,9 @@ class Sessions:
                 continue
             mapped = self.mappings.of(one)
             if mapped is None:
-                names.append(one.__name__)
+                names.append(with_table(one).__name__)
                 continue
-            inner = (self.mappings.of(m.class_) for m in mapped.mapper.self_and_descendants)
+            inner = (self.mappings.of(m.class_) for m in of_same_keys(mapped.mapper))
             names += dict.fromkeys(m.entity for m in inner if m is not None)
             if where is not None or mapped.mapper is not mapped.owner:
                 narrow.append((mapped, one))
@@ -443,9 +501,11 @@ class Sessions:
     # connections
 
     def queue(self, connection: Connection) -> Queue:
-        if connection not in self._queues:
-            self._queues[connection] = Queue()
-        return self._queues[connection]
+        """The connection's, its levels those of the savepoints that are open."""
+        if (queue := self._queues.get(connection)) is None:
+            queue = self._queues[connection] = Queue()
+        queue.bind(connection.get_nested_transaction())
+        return queue
 
     def queue_of(self, session: Session) -> Queue:
         """For what a session is told by hand. Raises InvalidInput for one that is not attached."""
@@ -476,19 +536,17 @@ class Sessions:
         begun = next((c for c in self._connections.get(session, ()) if c.in_transaction()), None)
         return None if begun is None else self.binds.checked(begun)
 
-    def _savepoint(self, connection: Connection, name: str | None) -> None:
-        """SQLAlchemy tells of a savepoint before it numbers it, and of its end by that number."""
-        if queue := self._queues.get(connection):
-            number = connection._Connection__savepoint_seq + 1  # type: ignore[attr-defined]
-            queue.mark(name or f"sa_savepoint_{number}")
+    def _savepoint(self, connection: Connection, _name: str | None) -> None:
+        if connection in self._queues:
+            self.queue(connection).mark()
 
-    def _rollback_savepoint(self, connection: Connection, name: str, _context: Any) -> None:
-        if queue := self._queues.get(connection):
-            queue.cut(name)
+    def _rollback_savepoint(self, connection: Connection, _name: str, _context: Any) -> None:
+        if connection in self._queues:
+            self.queue(connection).cut(connection.get_nested_transaction())
 
-    def _release_savepoint(self, connection: Connection, name: str, _context: Any) -> None:
-        if queue := self._queues.get(connection):
-            queue.release(name)
+    def _release_savepoint(self, connection: Connection, _name: str, _context: Any) -> None:
+        if connection in self._queues:
+            self.queue(connection).release(connection.get_nested_transaction())
 
     def _rollback(self, connection: Connection, *_: Any) -> None:
         self._queues.pop(connection, None)
@@ -512,6 +570,60 @@ class Sessions:
 
 def loads(changes: Mapping[Ref, Change]) -> list[Ref]:
     return [ref for ref, change in changes.items() if change is LOAD]
+
+
+def with_table(cls: type) -> type:
+    """Raises InvalidInput for an abstract concrete base."""
+    mapper = mapper_of(cls)
+    if mapper is not None and not has_table(mapper):
+        own = ", ".join(inner.class_.__name__ for inner in mapper.self_and_descendants if has_table(inner))
+        raise InvalidInput(f"{cls.__name__} has no table of its own: search entities=[{own}]")
+    return cls
+
+
+def load_all(queue: Queue, entity: str, ids: Sequence[str]) -> None:
+    if len(ids) >= IDS_A_SLICE:
+        queue.load_slice(entity, ids)
+        return
+    for id_ in ids:
+        queue.load(Ref(entity, id_))
+
+
+def batches(queue: Queue, size: int) -> Iterator[tuple[dict[Ref, Change], list[Slice]]]:
+    """What is pending, and the slices that are part of it. No more than `size` records are to be read in one batch,
+    unless a slice has more."""
+    pending = queue.pending()
+    changes: dict[Ref, Change] = {ref: change for ref, change in pending.items() if change is not LOAD}
+    slices: list[Slice] = []
+    read = 0
+    for made, refs in _to_read(queue, loads(pending), size):
+        if read and read + len(refs) > size:
+            yield changes, slices
+            changes, slices, read = {}, [], 0
+        changes |= dict.fromkeys(refs, LOAD)
+        slices += made
+        read += len(refs)
+    if changes or slices:
+        yield changes, slices
+
+
+def _to_read(queue: Queue, single: Sequence[Ref], size: int) -> Iterator[tuple[list[Slice], Sequence[Ref]]]:
+    yield from (([], part) for part in parts(single, size))
+    yield from (([made], queue.refs_of(made)) for made in queue.slices())
+
+
+class Budget:
+    """How long the batches of one commit may wait for a provider, altogether: entered while one does."""
+
+    def __init__(self, seconds: float) -> None:
+        self.left_s = seconds
+        self._began = 0.0
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.left_s -= time.monotonic() - self._began
 
 
 def _sync(session: Any) -> Session:

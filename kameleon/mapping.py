@@ -20,9 +20,9 @@ from sqlalchemy import (
     Integer,
     Select,
     String,
+    Subquery,
     TypeDecorator,
     and_,
-    case,
     event,
     false,
     inspect,
@@ -32,18 +32,21 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstanceState, Load, Mapper, Session, aliased
 from sqlalchemy.orm.attributes import get_history
 from sqlalchemy.orm.base import PassiveFlag
+from sqlalchemy.orm.exc import UnmappedClassError
 
 from .content import check_entity, emphasized, field_weights, normalize, say
 from .errors import InvalidInput, InvalidRecord
 from .identity import Identity, is_among, key_attributes, key_names
 from .queue import Put
-from .search.tables import parts
+from .search.tables import IDS_A_STATEMENT, parts
 from .values import Ref
 
 KEYS_A_STATEMENT = 500
 ATTRIBUTE = "__searchable__"
+QUERIED = ("dynamic", "write_only")
 
 T = TypeVar("T", bound=type)
+KeyRowsOf = Callable[[Sequence[tuple[Any, str]], Sequence[Sequence[Any]]], Any]
 
 declared: "WeakSet[type]" = WeakSet()
 _declarations = itertools.count()
@@ -89,7 +92,7 @@ def searchable(
     def declare(cls: T) -> T:
         if name is not None:
             check_entity(name)
-        if inspect(cls, raiseerr=False) is not None:
+        if mapper_of(cls) is not None:
             _check_names(cls, declaration)
         setattr(cls, ATTRIBUTE, declaration)
         declared.add(cls)
@@ -130,8 +133,9 @@ class Mapped:
         self.identity = Identity(mapper.primary_key, dialect)
         _check_names(mapper.class_, declaration)
         self.key_names = key_names(mapper)
-        self.write = update(owner.class_)  # what a session that reads elsewhere than it writes is asked with
-        columns = set(mapper.column_attrs.keys())
+        table: Any = owner.local_table
+        self.write = update(table)  # what a session that reads elsewhere than it writes is asked with
+        fields = tuple(name for field in declaration.fields for name in _column_attributes(mapper, field))
         for field in declaration.fields:
             if field in mapper.relationships:
                 raise InvalidInput(
@@ -141,8 +145,9 @@ class Mapped:
         links = [_relationships(mapper, path) for path in declaration.depends_on]
         self.paths = tuple(links)
         self.watched = _watched(mapper, declaration, [path[0] for path in links])
+        self._watched_columns = _watched_columns(mapper, self.watched)
         self.defaulted = _defaulted(mapper, declaration)
-        self.columns = tuple(f for f in declaration.fields if f in columns)
+        self.columns = fields
         self._links = [
             (path[0].key, [mapper.get_property_by_column(c).key for c in path[0].local_columns if not c.primary_key])
             for path in links
@@ -198,6 +203,10 @@ class Mapped:
             for name in self.watched & state.committed_state.keys()
         )
 
+    def depends_on(self, assigned: Set[str] | None) -> bool:
+        """Whether a statement that sets these database columns (None: it is not known which) may change a content."""
+        return self._watched_columns is None or assigned is None or not self._watched_columns.isdisjoint(assigned)
+
     def is_expired(self, obj: Any) -> bool:
         """Whether something that it says has to be read from the database anew."""
         values = vars(obj)
@@ -230,7 +239,7 @@ class Mapped:
 
     def rows(self) -> Select[Any]:
         """Its objects by key, with what they depend on."""
-        loading = map(_loading, self.paths)
+        loading = [option for path in self.paths if (option := _loading(path)) is not None]
         return select(self.owner.class_).options(*loading).order_by(*key_attributes(self.owner))
 
     def is_of(self, cls: type) -> bool:
@@ -250,16 +259,22 @@ class Mapped:
         keys = self._keys(ids)
         return self.among(statement, keys) if keys else statement.where(false())
 
-    def ranked(self, statement: Select[Any], ids: Sequence[str]) -> Select[Any]:
-        """The statement's rows of these ids, in their order."""
+    def ranked(self, statement: Select[Any], cls: type, ids: Sequence[str], key_rows: KeyRowsOf) -> Select[Any]:
+        """The statement's rows of these ids, in their order; `key_rows` is the store's."""
         keys = self._keys(ids)
         if not keys:
             return statement.where(false())
-        attributes = key_attributes(self.mapper)
-        ranks = [
-            (and_(*(a == part for a, part in zip(attributes, key, strict=True))), rank) for rank, key in enumerate(keys)
-        ]
-        return self.among(statement, keys).order_by(case(*ranks))
+        hits = key_rows(self.id_columns(cls), keys)
+        matches = (own == key for own, key in zip(key_attributes(self.mapper), hits.columns, strict=True))
+        return self.own(statement, cls).join(hits.table, and_(*matches)).order_by(hits.place)
+
+    def own(self, statement: Select[Any], cls: type) -> Select[Any]:
+        """The statement without rows of concrete subclasses, which a polymorphic union has with keys of their own."""
+        mapper: Mapper[Any] = inspect(cls)
+        kinds = mapper.polymorphic_on
+        if kinds is None or not any(inner.concrete for inner in mapper.with_polymorphic_mappers if inner is not mapper):
+            return statement
+        return statement.where(kinds.in_([inner.polymorphic_identity for inner in of_same_keys(mapper)]))
 
     def _keys(self, ids: Iterable[str]) -> list[tuple[Any, ...]]:
         """Primary keys of ids that this table can have."""
@@ -267,15 +282,14 @@ class Mapped:
 
     def owners(
         self, connection: Connection, path: Sequence[Any], depth: int, keys: Sequence[Sequence[Any]]
-    ) -> list[Ref]:
-        """The records that reach, over `depth` relationships of `path`, an object of these primary keys."""
+    ) -> Iterator[list[str]]:
+        """Slices of the ids of records that reach, over `depth` relationships of `path`, an object of these keys."""
         statement, target = self._reach(path, depth)
         attributes = key_attributes(path[depth - 1].mapper, target)
-        found: dict[Ref, None] = {}
         for part in parts(keys, KEYS_A_STATEMENT):
-            for row in connection.execute(statement.where(is_among(attributes, part)).distinct()):
-                found[self.ref(tuple(row))] = None
-        return list(found)
+            found = connection.execute(statement.where(is_among(attributes, part)).distinct())
+            for rows in found.partitions(IDS_A_STATEMENT):
+                yield [self.identity.id_of(row) for row in rows]
 
     def hold_links(self, connection: Connection, ids: Sequence[str]) -> None:
         """Nobody changes what these records depend on before the transaction ends."""
@@ -304,18 +318,54 @@ def objects(connection: Connection, statement: Select[Any]) -> Iterator[Any]:
 
 
 def _watched(mapper: Mapper[Any], declaration: Declaration, links: Sequence[Any]) -> frozenset[str] | None:
-    """The attributes whose change may change what an object says; None if any may."""
-    names = mapper.column_attrs.keys()
-    if declaration.when or not declaration.fields or not set(declaration.fields) <= set(names):
+    """The attributes whose change may change a content; None if any may."""
+    fields = [_column_attributes(mapper, field) for field in declaration.fields]
+    if declaration.when or not fields or not all(fields):
         return None
-    columns = [column for field in declaration.fields for column in mapper.column_attrs[field].columns]
+    columns = [column for names in fields for name in names for column in mapper.column_attrs[name].columns]
     if not all(isinstance(column, Column) for column in columns):
         return None
     if any(c.onupdate is not None or c.server_onupdate is not None or c.computed is not None for c in columns):
         return None
     keys = [*mapper.primary_key, *(column for link in links for column in link.local_columns)]
     own = (mapper.get_property_by_column(column).key for column in keys)
-    return frozenset({*declaration.fields, *own, *(link.key for link in links)})
+    return frozenset({*itertools.chain.from_iterable(fields), *own, *(link.key for link in links)})
+
+
+def _watched_columns(mapper: Mapper[Any], watched: Set[str] | None) -> frozenset[str] | None:
+    """The names of the database's columns behind watched attributes, and of the one that tells subclasses apart."""
+    kinds = [each.polymorphic_on for each in mapper.iterate_to_root() if each.polymorphic_on is not None]
+    if watched is None or not all(isinstance(column, Column) for column in kinds):
+        return None
+    attributes = [mapper.column_attrs[name] for name in watched if name in mapper.column_attrs]
+    columns = [column for attribute in attributes for column in attribute.columns]
+    return frozenset(str(column.name) for column in [*columns, *kinds])
+
+
+def _column_attributes(mapper: Mapper[Any], name: str) -> tuple[str, ...]:
+    """The column attributes that an attribute stands for, itself or those of a synonym or a composite; empty where that
+    is not known."""
+    while name in mapper.synonyms:
+        name = mapper.synonyms[name].name
+    if name in mapper.composites:
+        return tuple(prop.key for prop in mapper.composites[name].props)
+    return (name,) if name in mapper.column_attrs else ()
+
+
+def assigned_columns(mapper: Mapper[Any], names: Iterable[Any]) -> frozenset[str] | None:
+    """The names of the database's columns that a statement sets, given as columns, or as names of attributes or
+    columns; None where one of them is neither."""
+    found: set[str] = set()
+    own = {column.name for table in mapper.tables for column in table.c}
+    for name in names:
+        attributes = _column_attributes(mapper, name) if isinstance(name, str) else ()
+        if attributes:
+            found.update(column.name for each in attributes for column in mapper.column_attrs[each].columns)
+        elif (column := getattr(name, "name", name)) in own:
+            found.add(column)
+        else:
+            return None
+    return frozenset(found)
 
 
 def _is_literal(mapper: Mapper[Any], declaration: Declaration) -> bool:
@@ -363,8 +413,9 @@ def plain(value: Any) -> Any:
 
 
 def _loading(path: Sequence[Any]) -> Any:
+    """Loads what a path reaches, up to a relationship that is no collection of loaded objects: a content queries it."""
     loading: Any = None
-    for link in path:
+    for link in itertools.takewhile(lambda link: link.lazy not in QUERIED, path):
         loading = (loading or Load(link.parent.class_)).selectinload(link.class_attribute)
     return loading
 
@@ -465,8 +516,8 @@ class Mappings:
 
     def _resolve(self, cls: type) -> Mapped | None:
         declaration = getattr(cls, ATTRIBUTE, None)
-        mapper: Mapper[Any] | None = inspect(cls, raiseerr=False)
-        if declaration is None or mapper is None:
+        mapper = mapper_of(cls)
+        if declaration is None or mapper is None or not has_table(mapper):
             return None
         owner = _owner(mapper, declaration)
         mapped = Mapped(mapper, owner, declaration, self._dialect)
@@ -483,6 +534,20 @@ class Mappings:
         return mapped
 
 
+def mapper_of(cls: type) -> Mapper[Any] | None:
+    """A class's mapper; None where it is not mapped, or not yet, as an abstract concrete base."""
+    try:
+        found: Mapper[Any] | None = inspect(cls, raiseerr=False)
+    except UnmappedClassError:
+        return None
+    return found
+
+
+def has_table(mapper: Mapper[Any]) -> bool:
+    """False for an abstract concrete base, whose subclasses alone have rows."""
+    return not isinstance(mapper.local_table, Subquery)
+
+
 def _owner(mapper: Mapper[Any], declaration: Declaration | None) -> Mapper[Any]:
     while (
         not mapper.concrete
@@ -493,6 +558,14 @@ def _owner(mapper: Mapper[Any], declaration: Declaration | None) -> Mapper[Any]:
     return mapper
 
 
+def of_same_keys(mapper: Mapper[Any]) -> Iterator[Mapper[Any]]:
+    """The mapper and those that inherit it, without concrete ones, whose tables have keys of their own."""
+    yield mapper
+    for inner in mapper.self_and_descendants:
+        if inner.inherits is mapper and not inner.concrete:
+            yield from of_same_keys(inner)
+
+
 def _entity(mapper: Mapper[Any], declaration: Declaration) -> str:
     return declaration.name or str(_owner(mapper, declaration).class_.__name__)
 
@@ -501,8 +574,7 @@ def _declared_mappers() -> Iterator[Mapper[Any]]:
     """Of every searchable class of this process."""
     for cls in list(declared):
         for inner in _with_subclasses(cls):
-            mapper: Mapper[Any] | None = inspect(inner, raiseerr=False)
-            if mapper is not None:
+            if (mapper := mapper_of(inner)) is not None and has_table(mapper):
                 yield mapper
 
 

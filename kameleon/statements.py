@@ -4,7 +4,8 @@ Their objects are not in the session, so a flush shows nothing of them. Keys are
 before the statement runs, or returned by it; what the rows say is read when the transaction commits.
 """
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import inspect, select
@@ -12,45 +13,92 @@ from sqlalchemy.orm import Mapper, ORMExecuteState
 
 from .errors import InvalidInput
 from .identity import key_attributes, key_names, primary_key
+from .mapping import assigned_columns
+from .search.tables import IDS_A_STATEMENT, parts
 
 if TYPE_CHECKING:
     from .listener import AttachedSession, Sessions
 
 Keys = Sequence[Sequence[Any]]
+Assigned = frozenset[str] | None
+
+
+class MatchedKeys:
+    """Primary keys of many rows, in parts; those of one whole number each take eight bytes."""
+
+    def __init__(self) -> None:
+        self._parts: list[Keys | array[int]] = []
+
+    def add(self, rows: Keys) -> None:
+        self._parts.append(packed(rows))
+
+    def __iter__(self) -> Iterator[Keys]:
+        return ([(key,) for key in part] if isinstance(part, array) else part for part in self._parts)
+
+
+def packed(rows: Keys) -> "Keys | array[int]":
+    try:
+        return array("q", [key for (key,) in rows])
+    except (ValueError, TypeError, OverflowError):
+        return [tuple(row) for row in rows]
 
 
 def execute(sessions: "Sessions", state: ORMExecuteState) -> Any:
-    """Hear an ORM-enabled insert, update or delete; its result where it had to be run here."""
+    """Note what an ORM-enabled insert, update or delete changes; its result where it had to be run here."""
     mapper = state.bind_mapper
-    if not state.is_orm_statement or mapper is None or not sessions.is_heard(mapper):
+    if not state.is_orm_statement or mapper is None or not sessions.is_indexed(mapper):
         return None
-    if state.is_insert:
-        sessions.wait_to_write(state.session, mapper)
-        return _insert(sessions, state, mapper)
+    with sessions.noting_replaced(state.session, mapper, _prefixes(state)) as is_replacing:
+        if state.is_insert:
+            sessions.wait_to_write(state.session, mapper)
+            result = _insert(sessions, state, mapper)
+        elif is_replacing or state.is_delete or sessions.is_indexed(mapper, _assigned(state, mapper)):
+            result = _update_or_delete(sessions, state, mapper)
+        else:
+            return None
+        return state.invoke_statement() if is_replacing and result is None else result
+
+
+def _update_or_delete(sessions: "Sessions", state: ORMExecuteState, mapper: Mapper[Any]) -> Any:
     sessions.take_turn(state.session, mapper)
-    keys = _named(mapper, state.parameters) if state.is_update else None
-    keys = keys if keys is not None else _matching(sessions, state, mapper)
-    sessions.hear_rows(state.session, mapper, keys)
+    named = _named(mapper, state.parameters) if state.is_update else None
+    keys = parts(named, IDS_A_STATEMENT) if named is not None else _matching(sessions, state, mapper)
+    matched = MatchedKeys()
+    for part in keys:
+        matched.add(part)
+    sessions.note_rows(state.session, mapper, matched)
     if not sessions.must_follow(state.session, mapper):
         return None
     result = state.invoke_statement()
-    sessions.hear_rows(state.session, mapper, keys)
+    sessions.note_rows(state.session, mapper, matched)
     return result
+
+
+def _prefixes(state: ORMExecuteState) -> str:
+    """What stands between INSERT or UPDATE and the rest."""
+    return " ".join(str(prefix) for prefix, _ in getattr(state.statement, "_prefixes", ()))
 
 
 def bulk_save(
     session: "AttachedSession", objects: list[Any], save: Callable[..., None], options: dict[str, Any]
 ) -> None:
-    mappers = {inspect(obj).mapper for obj in objects}
-    known = {mapper for mapper in mappers if _hearing(session, mapper)}
-    for mapper in known:
+    changed_only = options["update_changed_only"]
+    noted = [obj for obj in objects if _indexing(session, inspect(obj).mapper, _saved(obj, changed_only))]
+    for mapper in {inspect(obj).mapper for obj in noted}:
         _wait_to_write(session, mapper)
-    heard = [obj for obj in objects if inspect(obj).mapper in known]
-    _hear_objects(session, heard)
-    if any(None in primary_key(obj) for obj in heard):
+    _note_objects(session, noted)
+    if any(None in primary_key(obj) for obj in noted):
         options["return_defaults"] = True
     save(objects, **options)
-    _hear_objects(session, heard)
+    _note_objects(session, noted)
+
+
+def _saved(obj: Any, changed_only: bool) -> Assigned:
+    """The columns that saving an object sets; None for all."""
+    state = inspect(obj)
+    if not state.has_identity or not changed_only:
+        return None
+    return assigned_columns(state.mapper, [name for name, one in state.attrs.items() if one.history.has_changes()])
 
 
 def bulk_insert(
@@ -60,7 +108,7 @@ def bulk_insert(
     insert: Callable[..., None],
     options: dict[str, Any],
 ) -> None:
-    if not _hearing(session, mapper):
+    if not _indexing(session, mapper):
         insert(mapper, rows, **options)
         return
     names = key_names(mapper)
@@ -70,51 +118,56 @@ def bulk_insert(
         inserted = [dict(row) for row in rows]
         options["return_defaults"] = True
     insert(mapper, inserted, **options)
-    _hear(session, mapper, [[row[name] for name in names] for row in inserted])
+    _note(session, mapper, [[row[name] for name in names] for row in inserted])
 
 
 def bulk_update(
     session: "AttachedSession", mapper: Mapper[Any], rows: list[dict[str, Any]], update: Callable[..., None]
 ) -> None:
-    keys = [[row.get(name) for name in key_names(mapper)] for row in rows]
+    names = key_names(mapper)
+    assigned = assigned_columns(mapper, {name for row in rows for name in row} - set(names))
+    if not _indexing(session, mapper, assigned):
+        update(mapper, rows)
+        return
+    keys = [[row.get(name) for name in names] for row in rows]
     _wait_to_write(session, mapper)
-    _hear(session, mapper, keys)
+    _note(session, mapper, keys)
     update(mapper, rows)
-    _hear(session, mapper, keys)
+    _note(session, mapper, keys)
 
 
-def _hearing(session: "AttachedSession", mapper: Mapper[Any]) -> list["Sessions"]:
-    return [own for own in session.kameleon if own.is_heard(mapper)]
+def _indexing(session: "AttachedSession", mapper: Mapper[Any], assigned: Assigned = None) -> list["Sessions"]:
+    return [own for own in session.kameleon if own.is_indexed(mapper, assigned)]
 
 
 def _wait_to_write(session: "AttachedSession", mapper: Mapper[Any]) -> None:
-    for own in _hearing(session, mapper):
+    for own in _indexing(session, mapper):
         own.wait_to_write(session, mapper)
 
 
-def _hear(session: "AttachedSession", mapper: Mapper[Any], keys: Keys) -> None:
-    for own in _hearing(session, mapper):
-        own.hear_rows(session, mapper, keys)
+def _note(session: "AttachedSession", mapper: Mapper[Any], keys: Keys) -> None:
+    for own in _indexing(session, mapper):
+        own.note_rows(session, mapper, parts(keys, IDS_A_STATEMENT))
 
 
-def _hear_objects(session: "AttachedSession", objects: Sequence[Any]) -> None:
+def _note_objects(session: "AttachedSession", objects: Sequence[Any]) -> None:
     by_class: dict[Mapper[Any], list[Sequence[Any]]] = {}
     for obj in objects:
         by_class.setdefault(inspect(obj).mapper, []).append(primary_key(obj))
     for mapper, keys in by_class.items():
-        _hear(session, mapper, keys)
+        _note(session, mapper, keys)
 
 
 def _insert(sessions: "Sessions", state: ORMExecuteState, mapper: Mapper[Any]) -> Any:
     statement: Any = state.statement
     keys = _named(mapper, state.parameters)
     if keys is not None and statement._post_values_clause is None:
-        sessions.hear_rows(state.session, mapper, keys)
+        sessions.note_rows(state.session, mapper, parts(keys, IDS_A_STATEMENT))
         return state.invoke_statement() if sessions.must_follow(state.session, mapper) else None
     is_plain = not (state.parameters or statement._multi_values) and statement.select is None
     if is_plain and statement._post_values_clause is None and not statement._returning:
         result: Any = state.invoke_statement()
-        sessions.hear_rows(state.session, mapper, [result.inserted_primary_key])
+        sessions.note_rows(state.session, mapper, [[result.inserted_primary_key]])
         return result
     return _insert_returning(sessions, state, mapper)
 
@@ -125,7 +178,7 @@ def _insert_returning(sessions: "Sessions", state: ORMExecuteState, mapper: Mapp
     columns = [key.label(f"kameleon_key{n}") for n, key in enumerate(key_attributes(mapper))]
     frozen = state.invoke_statement(statement=statement.returning(*columns)).freeze()
     keys = [tuple(row)[-len(columns) :] for row in frozen()]
-    sessions.hear_rows(state.session, mapper, keys)
+    sessions.note_rows(state.session, mapper, parts(keys, IDS_A_STATEMENT))
     result: Any = frozen()
     if statement._returning:
         return result.columns(*range(len(result.keys()) - len(columns)))
@@ -144,12 +197,11 @@ def _named(mapper: Mapper[Any], parameters: Any) -> Keys | None:
     return keys if keys and not any(None in key for key in keys) else None
 
 
-def _matching(sessions: "Sessions", state: ORMExecuteState, mapper: Mapper[Any]) -> Keys:
+def _matching(sessions: "Sessions", state: ORMExecuteState, mapper: Mapper[Any]) -> Iterator[Keys]:
     """The keys of the rows that an update or delete is about to meet."""
     statement: Any = state.statement
     if state.is_update:
-        given = state.parameters if isinstance(state.parameters, dict) else ()
-        _refuse_moved(mapper, [*(statement._values or ()), *(pair[0] for pair in _ordered(statement)), *given])
+        _refuse_moved(mapper, _set_by(state))
     wanted = select(*key_attributes(mapper)).options(*state.user_defined_options)
     if statement.whereclause is not None:
         wanted = wanted.where(statement.whereclause)
@@ -157,17 +209,34 @@ def _matching(sessions: "Sessions", state: ORMExecuteState, mapper: Mapper[Any])
         state.session.flush()
     connection = sessions.binds.connection_to(state.session, mapper)
     if connection is None:
-        return []
+        return
     sets = state.parameters if isinstance(state.parameters, list) else [state.parameters]
-    return [tuple(row) for values in sets for row in connection.execute(wanted, values)]
+    for values in sets:
+        yield from connection.execute(wanted, values).partitions(IDS_A_STATEMENT)
 
 
-def _ordered(statement: Any) -> Any:
-    """What `ordered_values` was given; SQLAlchemy 2.1 keeps it among the values."""
-    return getattr(statement, "_ordered_values", None) or ()
+def _set_by(state: ORMExecuteState) -> list[Any]:
+    """What an update sets, as columns or names; the names of its binds may be among them."""
+    statement: Any = state.statement
+    sets = state.parameters if isinstance(state.parameters, list) else [state.parameters or {}]
+    ordered = getattr(statement, "_ordered_values", None) or ()  # SQLAlchemy 2.1 keeps these among the values
+    return [*(statement._values or ()), *(pair[0] for pair in ordered), *{name for values in sets for name in values}]
 
 
-def _refuse_moved(mapper: Mapper[Any], assigned: Sequence[Any]) -> None:
+def _assigned(state: ORMExecuteState, mapper: Mapper[Any]) -> Assigned:
+    """The columns that an update sets; None if that is not known. A name that is neither an attribute nor a column is
+    that of a bind in its condition."""
+    keys = set(key_names(mapper)) if _named(mapper, state.parameters) is not None else set()
+    names = [name for name in _set_by(state) if not isinstance(name, str) or name not in keys]
+    columns = [name for name in names if not isinstance(name, str) or _is_settable(mapper, name)]
+    return assigned_columns(mapper, columns) if columns else None
+
+
+def _is_settable(mapper: Mapper[Any], name: str) -> bool:
+    return name in mapper.all_orm_descriptors or any(name in table.c for table in mapper.tables)
+
+
+def _refuse_moved(mapper: Mapper[Any], assigned: Iterable[Any]) -> None:
     columns = {column.name for column in mapper.primary_key}
     names = {*key_names(mapper), *columns}
     for column in assigned:

@@ -6,13 +6,16 @@ of rows that a session's own commit writes to the index go with that commit.
 
 import logging
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, select
 
 from .errors import InvalidInput, InvalidRecord
 from .mapping import Mapped
-from .queue import Put, Queue
+from .queue import Put
+from .search.claims import Mark, claim_marks, release_marks
 from .search.tables import IDS_A_STATEMENT, parts
 from .values import IndexReport, Ref, ids_by_entity
 
@@ -30,7 +33,7 @@ class Tracking:
         self._search = sessions.search
         self._tables = sessions.search.tables
         self._tracked: set[str] | None = None
-        self._mute: set[Ref] = set()
+        self._unreadable: set[Ref] = set()
 
     def track(self, mapped: Mapped) -> None:
         """Idempotent; what changed before is for `doctor` to find."""
@@ -63,18 +66,12 @@ class Tracking:
             self._tracked = {key.removeprefix(TRACKED) for key in keys.scalars()}
         return self._tracked
 
-    def marks(self, connection: Connection, queue: Queue, refs: Iterable[Ref]) -> list[int]:
-        """The marks, so far, of records that are about to be written; they are to be read from their tables, for raw
-        SQL of this very transaction may have set the marks."""
-        tracked = self.tracked(connection)
-        if not tracked:
-            return []
-        marked = [ref for ref in refs if ref.entity in tracked]
-        for ref in marked:
-            queue.load(ref)
+    def marks(self, connection: Connection, refs: Sequence[Ref]) -> list[int]:
+        """The marks, so far, of tracked records that are about to be written; they are to be read from their tables,
+        for raw SQL of this very transaction may have set the marks."""
         dirty = self._tables.dirty
         found: list[int] = []
-        for entity, ids in ids_by_entity(marked).items():
+        for entity, ids in ids_by_entity(refs).items():
             for part in parts(ids, IDS_A_STATEMENT):
                 asked = select(dirty.c.seq).where(dirty.c.entity_name == entity, dirty.c.record_id.in_(part))
                 found += connection.execute(asked).scalars()
@@ -85,25 +82,57 @@ class Tracking:
         for part in parts(marks, IDS_A_STATEMENT):
             connection.execute(dirty.delete().where(dirty.c.seq.in_(part)))
 
-    def catch_up(self, limit: int) -> IndexReport | None:
-        """Index what up to `limit` marked rows say now; None if there is no mark."""
-        with self._search.reading() as connection:
-            refs = self._marked(connection, limit)
-            said = self._said(connection, refs)
-        if not refs:
+    def catch_up(self, limit: int, worker: str, lease: timedelta, *, takes_over: bool) -> IndexReport | None:
+        """Index the rows of up to `limit` marks as they stand, claimed until the lease ends; None if none is due."""
+        claim = partial(self._claim, limit=limit, worker=worker, lease=lease, takes_over=takes_over)
+        marks = self._search.committed(claim)
+        if not marks:
             return None
-        refs = list(said)
-        puts = {ref: put for ref, put in said.items() if put is not None}
+        try:
+            return self._index([mark.ref for mark in marks], worker, marks)
+        except BaseException:
+            self._release(worker, marks)
+            raise
+
+    def _index(self, refs: Sequence[Ref], worker: str, marks: Sequence[Mark]) -> IndexReport:
+        with self._search.reading() as connection:
+            contents = self._contents(connection, refs)
+        puts = {ref: put for ref, put in contents.items() if put is not None}
         ahead = self._search.embed_ahead(puts, [], connection=None, indexing="sync", is_async=False)
 
         def attempt() -> IndexReport:
             with self._search.transaction() as connection:
                 queue = self._sessions.queue(connection)
-                for ref in refs:
+                for ref in contents:
                     queue.load(ref)
                 return self._sessions.write_queue(connection, ahead, "sync")
 
-        return self._search.retried(attempt)
+        report = self._search.retried(attempt)
+        self._release(worker, [mark for mark in marks if mark.ref not in contents])
+        return report
+
+    def _claim(
+        self, connection: Connection, *, limit: int, worker: str, lease: timedelta, takes_over: bool
+    ) -> list[Mark]:
+        known = [entity for entity in self._entities(connection) if self._sessions.mappings.named(entity) is not None]
+        claimed = claim_marks(
+            connection,
+            self._tables.dirty,
+            worker,
+            known,
+            limit=limit + len(self._unreadable),
+            now=datetime.now(UTC),
+            lease=lease,
+            may_skip=self._search.can_hold_rows,
+            takes_over=takes_over,
+        )
+        left = [mark for mark in claimed if mark.ref in self._unreadable]
+        release_marks(connection, self._tables.dirty, worker, left)
+        return [mark for mark in claimed if mark.ref not in self._unreadable]
+
+    def _release(self, worker: str, marks: Sequence[Mark]) -> None:
+        if marks:
+            self._search.committed(partial(release_marks, dirty=self._tables.dirty, worker=worker, marks=marks))
 
     def unknown(self, connection: Connection) -> list[str]:
         """Entities with marks whose classes are not imported here."""
@@ -112,22 +141,14 @@ class Tracking:
     def _entities(self, connection: Connection) -> list[str]:
         return sorted(connection.execute(select(self._tables.dirty.c.entity_name).distinct()).scalars())
 
-    def _marked(self, connection: Connection, limit: int) -> list[Ref]:
-        dirty = self._tables.dirty
-        known = [entity for entity in self._entities(connection) if self._sessions.mappings.named(entity) is not None]
-        oldest = select(dirty.c.entity_name, dirty.c.record_id).where(dirty.c.entity_name.in_(known))
-        oldest = oldest.group_by(dirty.c.entity_name, dirty.c.record_id).order_by(func.min(dirty.c.seq))
-        rows = connection.execute(oldest.limit(limit + len(self._mute)))
-        return [ref for row in rows if (ref := Ref(*row)) not in self._mute][:limit]
-
-    def _said(self, connection: Connection, refs: Sequence[Ref]) -> dict[Ref, Put | None]:
-        """What marked rows say. One that cannot say it keeps its mark, is told of, and is not asked again here."""
+    def _contents(self, connection: Connection, refs: Sequence[Ref]) -> dict[Ref, Put | None]:
+        """The contents of marked rows. One that cannot be read keeps its mark, is logged, and is left to others."""
         try:
             return self._sessions.read(connection, refs)
         except InvalidRecord as error:
             if len(refs) > 1:
-                return {found: put for ref in refs for found, put in self._said(connection, [ref]).items()}
-            self._mute.update(refs)
+                return {found: put for ref in refs for found, put in self._contents(connection, [ref]).items()}
+            self._unreadable.update(refs)
             log.warning("catch_up: %s", error)
             return {}
 

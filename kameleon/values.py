@@ -132,7 +132,8 @@ class SearchResults(list[SearchResult]):
 class IndexStatus:
     """One entity's index: `indexed` records; `pending` of them lack a current embedding, `failed` were refused.
     `unindexed` rows of its class, where this process knows that, are not in the index: `sync` indexes them. `note` says
-    what keeps vectors from being searched with this engine's model."""
+    what keeps vectors from being searched with this engine's model, and what else was logged as a warning and still
+    holds."""
 
     entity: str
     indexed: int

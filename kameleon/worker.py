@@ -4,13 +4,11 @@ A claim is a lease: a worker that dies loses it when it ends, and another does t
 No transaction is open while the provider works; an edit that comes in between wins, and is claimed anew.
 """
 
-import os
-import secrets
-import socket
 from collections.abc import Callable
 from datetime import timedelta
 from threading import Event
 
+from .search.claims import LEASE, worker_name
 from .search.engine import SearchEngine
 from .values import IndexReport
 
@@ -20,22 +18,29 @@ LONGEST_PAUSE_S = 60.0
 class Worker:
     """`batch_size` records a claim; `lease_s` is how long a claim holds, longer than such a batch takes."""
 
-    def __init__(self, search: SearchEngine, *, batch_size: int = 500, lease_s: float = 300.0) -> None:
+    def __init__(self, search: SearchEngine, *, batch_size: int = 500, lease_s: float = LEASE.total_seconds()) -> None:
         self.search = search
-        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.name = worker_name()
         self.batch_size = batch_size
         self.lease = timedelta(seconds=lease_s)
+        self._has_trimmed = False
 
     def work(self) -> IndexReport | None:
         """A batch of marked rows, or one claim's worth, or a range of a generation that `reindex` is building; None if
         nothing is due."""
-        if (report := self.search.catch_up(self.batch_size)) is not None:
+        if (report := self.search.catch_up(self.batch_size, worker=self.name, lease=self.lease)) is not None:
             return report
         claimed = self.search.filling.claim(self.name, limit=self.batch_size, lease=self.lease)
         if not claimed:
+            self._trim_cache()
             return self.search.building.help_out()
         most = max(claim.attempts for claim in claimed)
         return self.search.filling.work_off(claimed, pause=timedelta(seconds=min(LONGEST_PAUSE_S, 2.0**most)))
+
+    def _trim_cache(self) -> None:
+        """Once when it has nothing else to do, then as often as it writes enough."""
+        self.search.services.evict(is_whole=not self._has_trimmed)
+        self._has_trimmed = True
 
     def run(
         self,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sqlalchemy import Engine, event, text
+from sqlalchemy.orm import sessionmaker
 
 from kameleon import SearchEngine
 from kameleon.embeddings import EmbeddingService, OpenAIProvider, StaticProvider
@@ -16,6 +17,7 @@ from kameleon.search.caching import Evictor, StoredCache
 from kameleon.testing import HashProvider
 
 from .conftest import Make
+from .models import Base, Note
 
 
 @pytest.fixture
@@ -156,7 +158,70 @@ def test_the_cache_is_counted_once_for_a_tenth_of_its_limit(make: Make, provider
     event.listen(engine, "before_cursor_execute", note)
     for n in range(21):
         search.index_record("A", str(n), f"text {n}")
-    assert len(counted) == 3
+    assert len(counted) == 2
+
+
+def fill(engine: Engine, texts: int) -> None:
+    """Long unused, of another model."""
+    binary = "zeroblob(8)" if engine.dialect.name == "sqlite" else "'x'::bytea"
+    rows = [{"key": f"{n:064}"} for n in range(texts)]
+    with engine.begin() as connection:
+        insert = f"INSERT INTO kdb_embedding_cache VALUES (:key, 'f', {binary}, '2026-01-01 00:00:00.000000')"
+        connection.execute(text(insert.replace("::", "\\:\\:")), rows)
+
+
+def cached(search: SearchEngine) -> int:
+    return sum(part.texts for part in search.cache_status())
+
+
+def test_a_callers_transaction_evicts_nothing_and_a_sync_all(
+    make: Make, provider: HashProvider, engine: Engine
+) -> None:
+    search = make(provider, cache=True, cache_limit=10)
+    fill(engine, 1_001)
+    with engine.begin() as connection:
+        counted = statements_about(engine, "count(*)")
+        for n in range(3):
+            search.index_record("A", str(n), f"text {n}", connection=connection)
+        sent = list(counted)
+    if engine.dialect.name == "sqlite":
+        assert (sent, cached(search)) == ([], 1_004)
+    deleted = statements_about(engine, "DELETE FROM")
+    search.sync()
+    assert cached(search) == 10
+    assert len(deleted) >= 2 or engine.dialect.name == "postgresql"
+
+
+def test_one_write_takes_a_bounded_part_of_a_surplus(make: Make, provider: HashProvider, engine: Engine) -> None:
+    search = make(provider, cache=True, cache_limit=10)
+    fill(engine, 5_000)
+    search.index_record("A", "1", "text 1")
+    assert cached(search) == 3_001
+    search.index_record("A", "2", "text 2")
+    assert cached(search) == 1_002
+
+
+def statements_about(engine: Engine, what: str) -> list[str]:
+    sent: list[str] = []
+
+    def note(*arguments: Any) -> None:
+        if what in arguments[2] and "kdb_embedding_cache" in arguments[2]:
+            sent.append(arguments[2])
+
+    event.listen(engine, "before_cursor_execute", note)
+    return sent
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"], indirect=True)
+def test_commits_of_sessions_keep_the_limit(make: Make, provider: HashProvider, engine: Engine) -> None:
+    Base.metadata.create_all(engine)
+    search = make(provider, cache=True, cache_limit=10)
+    maker = search.attach(sessionmaker(engine))
+    fill(engine, 600)
+    for n in range(3):
+        with maker.begin() as session:
+            session.add(Note(title=f"note {n}", body="b"))
+    assert cached(search) == 10
 
 
 def test_a_cache_that_cannot_be_written_costs_only_money(

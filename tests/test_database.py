@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from sqlalchemy import Engine, text
-from sqlalchemy.pool import StaticPool
+from sqlalchemy import URL, Engine, text
+from sqlalchemy.pool import NullPool, StaticPool
 
 import kameleon
 from kameleon import RecordStore, SearchEngine
@@ -229,3 +229,48 @@ def test_a_plan_made_before_holds_no_lock_and_is_applied_inside(file_engine: Eng
     with file_engine.begin() as connection:
         assert search.apply(plan, connection).embedded == 1
     assert ids(search.search("red fox", limit=1)) == ["1"]
+
+
+def test_a_connection_of_another_file_is_refused(tmp_path: Path) -> None:
+    ours = kameleon.create_engine(f"sqlite:///{tmp_path / 'ours.db'}")
+    search = SearchEngine(ours, HashProvider())
+    for url in (f"sqlite:///{tmp_path / 'other.db'}", "sqlite://"):
+        other = kameleon.create_engine(url)
+        SearchEngine(other, HashProvider())
+        with other.begin() as connection:
+            refused: list[Callable[[], Any]] = [
+                lambda: search.index_record("A", "1", "text", connection=connection),
+                lambda: search.delete_record("A", "1", connection=connection),
+                lambda: search.search("text", connection=connection),
+                lambda: search.suggest("te", connection=connection),
+                lambda: search.take_turn(connection),
+            ]
+            for call in refused:
+                with pytest.raises(InvalidInput, match=r"connection= leads to .*, this index is in .*ours\.db"):
+                    call()
+        other.dispose()
+
+
+def test_a_connection_of_the_same_file_by_another_name_is_taken(tmp_path: Path) -> None:
+    search = SearchEngine(kameleon.create_engine(f"sqlite:///{tmp_path / 'ours.db'}"), HashProvider())
+    (tmp_path / "link.db").symlink_to(tmp_path / "ours.db")
+    others = [
+        kameleon.create_engine(f"sqlite:///{tmp_path / 'link.db'}"),
+        kameleon.create_engine("sqlite://", creator=lambda: sqlite3.connect(tmp_path / "ours.db"), poolclass=NullPool),
+    ]
+    for n, other in enumerate(others):
+        with other.begin() as connection:
+            assert search.index_record("A", n, f"text {n}", connection=connection).indexed == 1
+    assert len(search.search("text")) == len(others)
+
+
+def test_a_connection_of_another_database_of_the_server_is_refused(pg_engine: Engine, pg_url: URL) -> None:
+    search = SearchEngine(pg_engine, HashProvider())
+    other = kameleon.create_engine(pg_url.set(database="template1"))
+    with other.connect() as connection, pytest.raises(InvalidInput, match="connection= leads to"):
+        search.search("text", connection=connection)
+    other.dispose()
+    same = kameleon.create_engine(pg_url.update_query_dict({"application_name": "x", "port": "5432"}))
+    with same.begin() as connection:
+        assert search.index_record("A", "1", "text", connection=connection).indexed == 1
+    same.dispose()

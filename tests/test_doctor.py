@@ -22,8 +22,6 @@ from kameleon.testing import HashProvider
 from .conftest import Make, ids, with_citus
 from .models import Animal, Article, Author, Base, Bird, Cat, Comment, Dog, Note, Place, Tag, assert_true, index
 
-pytestmark = pytest.mark.filterwarnings("ignore:this engine's driver begins")
-
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Brief = list[tuple[str, str, int, tuple[str, ...]]]
 

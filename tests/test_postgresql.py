@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +21,11 @@ import sqlalchemy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import URL, Engine, NullPool, event, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 import kameleon
-from kameleon import RecordStore, SearchEngine
+from kameleon import RecordStore, SearchEngine, searchable
+from kameleon.doctor import examine
 from kameleon.errors import (
     DatabaseLocked,
     InvalidInput,
@@ -137,8 +140,8 @@ def test_without_pgvector_keywords_work_and_it_is_said_once(bare_database: URL) 
             pytest.skip("only PostgreSQL 18 can be told to look for extensions elsewhere")
     engine = opened(bare_database.update_query_dict({"options": "-c extension_control_path=/nowhere"}))
     search = SearchEngine(engine, HashProvider())
-    with pytest.warns(UserWarning, match="has no pgvector here"):
-        search.index_record("A", "1", "red fox")
+    search.index_record("A", "1", "red fox")
+    assert "has no pgvector here" in search.get_status()[0].note
     search.index_record("A", "2", "red wolf")
     results = search.search("fox")
     assert ids(results) == ["1"]
@@ -1159,3 +1162,71 @@ def test_records_are_the_same_however_many_are_written_at_once(pg_engine: Engine
 def test_who_connects_to_a_server_that_is_not_there_yet_is_told_to_try_again(state: str) -> None:
     refused = psycopg.OperationalError(f"connection failed: FATAL:  the database system is {state}")
     assert str(postgresql_errors.storage_error(refused)).endswith("try again in a moment")
+
+
+NAMES = [
+    "o'brien",
+    "O'Brien and Sons",
+    "back\\slash",
+    "a$1b",
+    "$$",
+    "{braces} {0}",
+    "semi;colon--comment/*",
+    "Gemüse 店",
+    "select",
+    "é" * 31,
+    "back`tick[bracket](paren)",
+    "a.b",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_schema_of_any_name_serves_every_verb(pg_engine: Engine, name: str) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    @searchable(fields=["title"])
+    class Memo(Base):
+        __tablename__ = "memo"
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+
+    name = f"{name}{uuid.uuid4().hex}"[: 63 - len(name.encode()) + len(name)]
+    quoted, role = pg_engine.dialect.identifier_preparer.quote(name), f"kdb_{uuid.uuid4().hex[:12]}"
+    try:
+        search = SearchEngine(pg_engine, HashProvider(), schema=name)
+        Base.metadata.create_all(pg_engine)
+        with pg_engine.begin() as connection:
+            connection.exec_driver_sql(f"CREATE ROLE {role}")
+            connection.exec_driver_sql(f"GRANT SELECT ON {quoted}.kdb_search TO {role}")
+        search.index_records_batch([("A", n, f"red fox {n}") for n in range(250)])
+        with pg_engine.connect() as connection:
+            asked = text("SELECT has_table_privilege(:role, :table, 'SELECT')")
+            assert connection.scalar(asked, {"role": role, "table": f"{quoted}.kdb_embedding_g1"})
+        assert len(search.search("fox", limit=50)) == 50
+        search.track(Memo)
+        with search.attach(sessionmaker(pg_engine)).begin() as session:
+            session.add_all([Memo(title=f"blue whale {n}") for n in range(60)])
+        with pg_engine.begin() as connection:
+            connection.execute(text("INSERT INTO memo (title) VALUES ('raw otter')"))
+        assert search.sync().embedded == 1
+        asked_for = {"where": Memo.id > 1, "facets": ["title"], "count": True}
+        assert ids(search.search("otter", entity=Memo, mode="keyword", **asked_for)) == ["61"]  # type: ignore[arg-type]
+        other = SearchEngine(pg_engine, HashProvider(32, model_name="other"), schema=name)
+        assert other.reindex(drop_old=True).switched
+        assert other.suggest("whal") == ["whale"]
+        RecordStore(other).insert("R", [{"id": str(n), "colour": "green", "text": f"tall tree {n}"} for n in range(60)])
+        assert len(other.search("tree", where={"colour": "green"}, entity="R", limit=60)) == 60
+        assert [found.check for found in examine(other) if found.severity == "error"] == []
+        other.untrack(Memo)
+    finally:
+        with pg_engine.begin() as connection:
+            connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {quoted} CASCADE")
+            connection.exec_driver_sql(f"DROP ROLE IF EXISTS {role}")
+
+
+@pytest.mark.parametrize("name", ["", 'a"b', "a%b", "a:b", "a\0b", "a\nb", "a$kdb$b", "x" * 64, "é" * 32, "\ud800", 5])
+def test_a_schema_that_cannot_be_named_is_refused(pg_engine: Engine, name: Any) -> None:
+    with pytest.raises(InvalidInput, match="schema is a name"):
+        SearchEngine(pg_engine, schema=name)

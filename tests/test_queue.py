@@ -1,4 +1,4 @@
-"""The queue alone, against a plain list of what was said and which savepoints stood around it."""
+"""The queue alone, against a plain list of changes and the savepoints around them."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +7,17 @@ from kameleon.queue import DROP, LOAD, Change, Put, Queue
 from kameleon.values import Ref
 
 A, B = Ref("E", "a"), Ref("E", "b")
+
+
+class Savepoint:
+    is_active = True
+
+
+def mark(queue: Queue) -> Savepoint:
+    savepoint = Savepoint()
+    queue.mark()
+    queue.bind(savepoint)
+    return savepoint
 
 
 def test_the_last_word_on_a_record_wins() -> None:
@@ -21,28 +32,29 @@ def test_the_last_word_on_a_record_wins() -> None:
 def test_a_cut_forgets_what_came_after_its_mark_and_later_ones() -> None:
     queue = Queue()
     queue.put(A, "kept")
-    queue.mark("one")
+    one = mark(queue)
     queue.put(A, "gone")
-    queue.mark("two")
+    two = mark(queue)
     queue.drop(B)
-    queue.cut("one")
+    queue.cut(one)
+    assert two.is_active
     assert queue.pending() == {A: Put("kept")}
 
 
 def test_a_savepoint_from_before_the_first_change_takes_all_with_it() -> None:
     queue = Queue()
     queue.put(A, "gone")
-    queue.cut("unknown")
+    queue.cut(Savepoint())
     assert queue.pending() == {}
 
 
 def test_a_release_hands_on_what_its_savepoint_said() -> None:
     queue = Queue()
     queue.drop(A)
-    queue.mark("one")
+    one = mark(queue)
     queue.put(A, "new")
-    queue.release("one")
-    queue.release("unknown")
+    queue.release(one)
+    queue.release(Savepoint())
     assert queue.pending() == {A: Put("new")}
 
 
@@ -56,21 +68,21 @@ def test_what_is_settled_is_pending_no_more() -> None:
 def test_what_was_written_inside_a_savepoint_is_pending_again_when_that_is_rolled_back() -> None:
     queue = Queue()
     queue.drop(A)
-    queue.mark("one")
+    one = mark(queue)
     queue.put(A, "new")
     queue.settle(queue.pending())
     assert queue.pending() == {}
-    queue.cut("one")
+    queue.cut(one)
     assert queue.pending() == {A: DROP}
 
 
 def test_what_was_written_inside_a_savepoint_stays_so_when_that_is_released() -> None:
     queue = Queue()
     queue.drop(A)
-    queue.mark("one")
+    one = mark(queue)
     queue.put(A, "new")
     queue.settle(queue.pending())
-    queue.release("one")
+    queue.release(one)
     assert queue.pending() == {}
 
 
@@ -78,7 +90,7 @@ steps = st.lists(
     st.one_of(
         st.tuples(st.just("put"), st.sampled_from([A, B]), st.text(max_size=2)),
         st.tuples(st.just("drop"), st.sampled_from([A, B])),
-        st.tuples(st.sampled_from(["mark", "cut", "release", "write"])),
+        st.tuples(st.sampled_from(["mark", "cut", "release", "write", "slice"])),
     ),
     max_size=30,
 )
@@ -90,7 +102,7 @@ def test_a_database_that_is_written_to_at_any_time_ends_as_the_last_words_say(gi
     queue = Queue()
     said: dict[Ref, Change] = {}
     rows: dict[Ref, Change] = {}
-    savepoints: list[tuple[dict[Ref, Change], dict[Ref, Change]]] = []
+    savepoints: list[tuple[Savepoint, dict[Ref, Change], dict[Ref, Change]]] = []
     for step, *arguments in given:
         if step == "put":
             queue.put(*arguments)  # type: ignore[arg-type]
@@ -99,17 +111,49 @@ def test_a_database_that_is_written_to_at_any_time_ends_as_the_last_words_say(gi
             queue.drop(*arguments)  # type: ignore[arg-type]
             said[arguments[0]] = DROP  # type: ignore[index]
         elif step == "mark":
-            queue.mark(f"s{len(savepoints)}")
-            savepoints.append((dict(said), dict(rows)))
+            savepoints.append((mark(queue), dict(said), dict(rows)))
         elif step == "write":
-            rows |= queue.pending()
-            queue.settle(queue.pending())
+            rows |= written(queue)
+        elif step == "slice":
+            queue.load_slice("E", ["a", "b"])
+            said |= {A: LOAD, B: LOAD}
         elif savepoints:
-            before = savepoints.pop()
+            savepoint, *before = savepoints.pop()
             if step == "cut":
                 said, rows = before
-                queue.cut(f"s{len(savepoints)}")
+                queue.cut(savepoint)
             else:
-                queue.release(f"s{len(savepoints)}")
-    rows |= queue.pending()
+                queue.release(savepoint)
+            savepoint.is_active = False
+    rows |= written(queue)
     assert rows == said
+
+
+def written(queue: Queue) -> dict[Ref, Change]:
+    changes = queue.pending()
+    for made in queue.slices():
+        changes |= dict.fromkeys(queue.refs_of(made), LOAD)
+    queue.settle(changes, queue.slices())
+    assert (queue.pending(), queue.slices()) == ({}, [])
+    return changes
+
+
+def test_savepoints_that_end_out_of_order_take_the_later_ones_along() -> None:
+    queue = Queue()
+    outer = mark(queue)
+    queue.put(A, "gone")
+    inner = mark(queue)
+    queue.cut(inner)
+    outer.is_active = False
+    queue.bind(inner)
+    assert queue.pending() == {}
+
+
+def test_a_savepoint_that_could_not_be_set_is_none() -> None:
+    queue = Queue()
+    outer = mark(queue)
+    queue.mark()
+    queue.bind(outer)
+    queue.put(A, "kept")
+    queue.release(outer)
+    assert queue.pending() == {A: Put("kept")}

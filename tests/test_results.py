@@ -1,6 +1,7 @@
 """Pages, facets, orders, groups, rerankers: what a search gives besides the best ten."""
 
 import random
+from collections import Counter
 from collections.abc import Iterable
 from enum import Enum
 from typing import Any
@@ -18,7 +19,7 @@ from kameleon.search.paging import Cursor, first_page, read_cursor
 from kameleon.testing import HashProvider
 from kameleon.values import Ref
 
-from .conftest import ids, with_citus
+from .conftest import Make, ids, with_citus
 
 LAMPS = 130
 
@@ -356,7 +357,6 @@ class Album(Base):
     odd: Mapped[int] = mapped_column("a-b", default=3)
 
 
-@pytest.mark.filterwarnings("ignore:this engine's driver begins")
 def test_a_mapped_class_is_sorted_and_counted_by_its_columns(make: Any, engine: Any) -> None:
     Base.metadata.create_all(engine)
     search = make(HashProvider())
@@ -378,3 +378,20 @@ def test_a_mapped_class_is_sorted_and_counted_by_its_columns(make: Any, engine: 
     assert ids(search.search("blue", entity=Album, where=Album.odd.in_([3]) & (Album.id == 7))) == ["7"]
     with pytest.raises(InvalidFilter, match=r"Album\.extra holds lists and objects"):
         search.search("blue", entity=Album, facets=["extra"])
+
+
+@pytest.mark.parametrize("count", [6, 51, 201, 1_001])
+def test_a_sorted_searchs_total_and_facets_are_those_of_its_hits(make: Make, count: int) -> None:
+    search = make(HashProvider())
+    records = RecordStore(search)
+    rows: list[Any] = [
+        {"id": str(n), "name": f"{'red' if n % 3 == 0 else 'blue'} tent {n}", "price": n % 5} for n in range(count)
+    ]
+    records.insert("P", rows)
+    wanted = [row for row in rows if row["name"].startswith("red")]
+    found = search.search("red", entity="P", sort="price", count=True, facets=["price"], limit=1_000)
+    assert sorted(ids(found)) == sorted(str(row["id"]) for row in wanted)
+    assert (found.total, found.is_total_exact) == (len(wanted), True)
+    assert found.facets == {"price": dict(Counter(row["price"] for row in wanted))}
+    some = search.search("red", entity="P", sort="price", count=True, min_score=0.1, facets=["price"], limit=1_000)
+    assert (some.total, sum(some.facets["price"].values())) == (len(some), len(some))

@@ -225,3 +225,49 @@ def test_a_numeric_column_is_asked_exactly(type_: Any, expected: Any) -> None:
     asked: Any = parse_filter({"price": 0.1})
     value = fitted(asked, Column("price", type_())).value
     assert (type(value), value) == (type(expected), expected)
+
+
+@searchable(fields=["label"])
+class Shelved(Base):
+    __tablename__ = "shelved"
+
+    shelf: Mapped[str] = mapped_column(String(10), primary_key=True)
+    code: Mapped[uuid.UUID] = mapped_column(Uuid, primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    label: Mapped[str]
+
+
+@pytest.mark.parametrize("count", [50, 51, 201, 1_001, 10_000])
+@pytest.mark.parametrize("cls", [Note, Shelved])
+def test_many_hits_are_one_bind_a_column_and_in_their_order(
+    search: SearchEngine, maker: Any, engine: Engine, cls: type, count: int
+) -> None:
+    texts = [f"kestrel {'x ' * (n % 7)}" for n in range(count)]
+    with maker.begin() as session:
+        if cls is Note:
+            session.add_all([Note(title=text_, body="b") for text_ in texts])
+        else:
+            rows = [Shelved(shelf="a'\\", code=uuid.UUID(int=n), number=n, label=t) for n, t in enumerate(texts)]
+            session.add_all(rows)
+    hits = search.search("kestrel", entity=cls, limit=10_000, mode="keyword")
+    statement: Any = search.select(cls, "kestrel", limit=10_000, mode="keyword")
+    assert len(statement.compile(engine).params) <= 3 + (engine.dialect.name == "sqlite")
+    with Session(engine) as session:
+        found = session.scalars(statement).all()
+        assert len(found) == len(hits) == count
+        assert [search.sessions.mappings.of(cls).ref_of(obj).id for obj in found] == ids(hits)  # type: ignore[union-attr]
+        narrowed = statement.where(cls.__mapper__.columns[0] != -1).limit(3)  # type: ignore[attr-defined]
+        if cls is Note:
+            assert [str(note.id) for note in session.scalars(narrowed)] == ids(hits)[:3]
+
+
+def test_the_hits_of_a_subclass_come_in_their_order(search: SearchEngine, maker: Any, engine: Engine) -> None:
+    with maker.begin() as session:
+        session.add_all([Dog(name=f"rex {'x ' * (n % 5)}", trick="t") for n in range(60)])
+        session.add_all([Cat(name=f"rex {n}", purr="p") for n in range(60)])
+    for cls in (Dog, Cat, Animal):
+        hits = search.search("rex", entity=cls, limit=200)
+        with Session(engine) as session:
+            found: Any = session.scalars(search.select(cls, "rex", limit=200)).all()
+        assert [str(one.id) for one in found] == ids(hits)
+        assert len(found) == (120 if cls is Animal else 60)

@@ -3,14 +3,19 @@
 import json
 import subprocess
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, insert, text
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy import Engine, delete, insert, text, update
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from kameleon import SearchEngine, Worker
+from kameleon import SearchEngine, Worker, searchable
+from kameleon.errors import ProviderUnavailable
 from kameleon.testing import HashProvider
 
 from .models import Animal, Base, Bird, Cat, Comment, Dog, Note, Place, assert_true, index
@@ -133,8 +138,10 @@ def test_marks_of_classes_that_are_not_here_are_kept_and_named(
 ) -> None:
     with engine.begin() as connection:
         connection.execute(text("INSERT INTO kdb_dirty (entity_name, record_id) VALUES ('Elsewhere', '1')"))
-    with pytest.warns(UserWarning, match="rows of Elsewhere are marked"):
-        assert search.sync().embedded == 0
+    with maker.begin() as session:
+        session.add(Note(title="one", body="b"))
+    assert search.sync().embedded == 0
+    assert "rows of Elsewhere are marked" in search.get_status()[0].note
     assert marks(engine) == 1
 
 
@@ -199,3 +206,141 @@ def test_whoever_may_write_the_table_may_mark_its_rows(maker: Maker, search: Sea
     with engine.begin() as connection:
         connection.execute(text("DROP OWNED BY kdb_writer"))
         connection.execute(text("DROP ROLE kdb_writer"))
+
+
+def raw_notes(engine: Engine, count: int) -> None:
+    with engine.begin() as connection:
+        rows = [{"id": n, "title": f"raw {n}"} for n in range(1, count + 1)]
+        connection.execute(text("INSERT INTO note (id, title, body, stars) VALUES (:id, :title, 'b', 0)"), rows)
+
+
+def test_several_workers_embed_each_marked_row_once(maker: Maker, search: SearchEngine, engine: Engine) -> None:
+    """Each worker has a batch in hand before any of them may go on."""
+    providers = [Together(Barrier(3)) for _ in range(3)]
+    for provider in providers:
+        provider.barrier = providers[0].barrier
+    raw_notes(engine, 300)
+    workers = [Worker(SearchEngine(engine, provider), batch_size=100) for provider in providers]
+    for worker in workers:
+        worker.search.attach(sessionmaker(engine))
+        assert worker.search.sessions.mappings.named("Note")
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda worker: worker.run(), workers))
+    texts = [text for provider in providers for call in provider.calls for text in call]
+    assert (len(texts), len(set(texts))) == (300, 300)
+    assert marks(engine) == 0
+    assert_true(engine, search)
+
+
+class Together(HashProvider):
+    """Its first call waits for those of others."""
+
+    def __init__(self, barrier: Barrier) -> None:
+        super().__init__()
+        self.barrier = barrier
+
+    def embed_batch(self, texts: Sequence[str]) -> Any:
+        if not self.calls:
+            self.barrier.wait(60)
+        return super().embed_batch(texts)
+
+
+def test_a_killed_workers_claim_expires(maker: Maker, search: SearchEngine, engine: Engine) -> None:
+    raw_notes(engine, 3)
+    assert len(claimed(search, "killed", timedelta(hours=1))) == 3
+    assert Worker(search).run().indexed == 0
+    with engine.begin() as connection:
+        connection.execute(update(search.tables.dirty).values(due_at=datetime.now(UTC)))
+    assert Worker(search).run().indexed == 3
+    assert marks(engine) == 0
+
+
+def claimed(search: SearchEngine, worker: str, lease: timedelta) -> Any:
+    assert search.sessions.mappings.named("Note")
+    tracking = search.sessions.tracking
+    return search.committed(partial(tracking._claim, limit=9, worker=worker, lease=lease, takes_over=False))
+
+
+def test_sync_takes_over_what_a_killed_worker_claimed(maker: Maker, search: SearchEngine, engine: Engine) -> None:
+    raw_notes(engine, 3)
+    assert len(claimed(search, "killed", timedelta(hours=1))) == 3
+    assert search.sync().indexed == 3
+    assert marks(engine) == 0
+
+
+def test_a_row_that_changes_again_is_one_claim_until_it_is_worked_on(
+    maker: Maker, search: SearchEngine, engine: Engine
+) -> None:
+    raw_notes(engine, 2)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE note SET title = 'again' WHERE id = 1"))
+    assert [mark.ref.id for mark in claimed(search, "one", timedelta(hours=1))] == ["1", "2"]
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE note SET title = 'once more' WHERE id = 1"))
+    assert claimed(search, "two", timedelta(hours=1)) == []
+
+
+class Down(HashProvider):
+    def embed_batch(self, texts: Sequence[str]) -> Any:
+        raise ProviderUnavailable("down")
+
+
+def test_what_fails_is_claimed_no_more(maker: Maker, search: SearchEngine, engine: Engine) -> None:
+    raw_notes(engine, 2)
+    broken = SearchEngine(engine, Down(), on_provider_error="raise")
+    broken.attach(sessionmaker(engine))
+    assert broken.sessions.mappings.named("Note")
+    with pytest.raises(ProviderUnavailable):
+        Worker(broken).run()
+    assert Worker(search).run().indexed == 2
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("name", ["tenant", "o'brien $1 \\\\ É"])
+def test_triggers_stand_on_the_tables_that_a_schema_translate_map_names(engine: Engine, schema: str, name: str) -> None:
+    """Of a table without a schema, and of one with: other tenants' rows are not marked."""
+
+    class Other(DeclarativeBase):
+        pass
+
+    @searchable(fields=["title"])
+    class Memo(Other):
+        __tablename__ = "memo"
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+
+    @searchable(fields=["title"])
+    class Far(Other):
+        __tablename__ = "memo"
+        __table_args__ = {"schema": "far"}  # noqa: RUF012
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+
+    quoted, far = (
+        engine.dialect.identifier_preparer.quote(one) for one in (f"{schema} {name}", f"{schema} far {name}")
+    )
+    with engine.begin() as connection:
+        for one in (quoted, far):
+            connection.exec_driver_sql(f"CREATE SCHEMA {one}")
+        connection.exec_driver_sql("CREATE TABLE memo (id int PRIMARY KEY, title text)")
+    mapped = engine.execution_options(schema_translate_map={None: f"{schema} {name}", "far": f"{schema} far {name}"})
+    Other.metadata.create_all(mapped)
+    search = SearchEngine(mapped)
+    for cls in (Memo, Far):
+        search.track(cls)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO memo VALUES (1, 'of another')")
+        connection.exec_driver_sql(f"INSERT INTO {quoted}.memo VALUES (2, 'nearby')")
+        connection.exec_driver_sql(f"INSERT INTO {far}.memo VALUES (3, 'far')")
+    assert search.catch_up() is not None
+    assert [(hit.entity, hit.id) for hit in search.search("another nearby far")] == [("Far", "3"), ("Memo", "2")]
+    for cls in (Memo, Far):
+        search.untrack(cls)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE {quoted}.memo SET title = 'unseen'")
+    assert search.catch_up() is None
+    with engine.begin() as connection:
+        for one in (quoted, far):
+            connection.exec_driver_sql(f"DROP SCHEMA {one} CASCADE")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from threading import Barrier, Event
+from threading import Barrier, Event, Lock
 from typing import Any
 
 import pytest
@@ -250,6 +250,53 @@ def test_auto_embeds_what_is_quick_and_leaves_what_is_not(make: Make, engine: En
     patient = make(provider, indexing="auto", budget_s=60).attach(sessionmaker(engine))
     add(patient, "quick")
     assert queued(engine) == ["1"]
+    Worker(search).run()
+    assert_true(engine, search)
+
+
+class Gated(HashProvider):
+    """Answers when `may_answer` is set, and counts the calls that wait for that."""
+
+    def __init__(self, concurrency: int) -> None:
+        super().__init__()
+        self.concurrency = concurrency
+        self.waiting = 0
+        self.all_wait, self.may_answer = Event(), Event()
+        self._lock = Lock()
+
+    def embed_batch(self, texts: Sequence[str]) -> Any:
+        with self._lock:
+            self.waiting += 1
+            if self.waiting == self.concurrency:
+                self.all_wait.set()
+        assert self.may_answer.wait(60)
+        return super().embed_batch(texts)
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+def test_auto_embeds_several_commits_at_a_time(make: Make, engine: Engine) -> None:
+    """No call is answered before all of them are under way."""
+    Base.metadata.create_all(engine)
+    provider = Gated(concurrency=4)
+    maker = make(provider, indexing="auto", budget_s=60).attach(sessionmaker(engine))
+    with ThreadPoolExecutor(4) as pool:
+        commits = [pool.submit(add, maker, f"note {n}") for n in range(4)]
+        assert provider.all_wait.wait(60)
+        provider.may_answer.set()
+        for commit in commits:
+            commit.result()
+    assert queued(engine) == []
+
+
+def test_a_provider_that_hangs_is_given_no_more_calls_than_its_concurrency(make: Make, engine: Engine) -> None:
+    Base.metadata.create_all(engine)
+    provider = Gated(concurrency=2)
+    search = make(provider, indexing="auto", budget_s=0.01)
+    maker = search.attach(sessionmaker(engine))
+    for n in range(5):
+        add(maker, f"note {n}")
+    assert (provider.waiting, len(queued(engine))) == (2, 5)
+    provider.may_answer.set()
     Worker(search).run()
     assert_true(engine, search)
 

@@ -159,8 +159,10 @@ class Building:
         try:
             service = self._services.of_generation(generation)
         except ProviderError as error:
-            self._services.warn_once(f"generation {generation.number} is being built without this worker: {error}")
+            message = f"generation {generation.number} is being built without this worker: {error}"
+            self._services.notices.report("building", message)
             return None
+        self._services.notices.report("building", "")
         return Job(generation, service, held[generation.number])
 
 

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
-from sqlalchemy import Connection, Table, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Table, bindparam, delete, func, select, tuple_, update
 
 from ..errors import StorageError
 from ..values import CacheStatus
@@ -25,6 +25,7 @@ log = logging.getLogger("kameleon.embeddings")
 
 USE_IS_NOTED_AFTER = timedelta(days=1)
 EVICT_EVERY = 1_000
+EVICTED_AT_ONCE, BATCHES_AT_ONCE = 500, 4  # texts a transaction, which holds SQLite's write lock; and of those a write
 
 
 class Transactions(Protocol):
@@ -34,17 +35,37 @@ class Transactions(Protocol):
 
 class Evictor:
     """Keeps the cache at about `limit` texts, those unused for longest going first, to the day. Counting costs a scan,
-    so it is done once for every tenth of the limit written, 1,000 texts at most; one evictor serves an engine."""
+    so it is due once for every tenth of the limit written, 1,000 texts at most; one evictor serves an engine. What
+    other processes leave over goes with the next `sync`, or with a worker."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._until_next = 0
+        self._step = self._left = min(EVICT_EVERY, limit // 10)
+        self._is_due = False
 
-    def written(self, connection: Connection, table: Table, texts: int) -> None:
-        self._until_next -= texts
-        if self._until_next <= 0:
-            self._until_next = min(EVICT_EVERY, self._limit // 10)
-            evict(connection, table, self._limit)
+    def written(self, texts: int) -> None:
+        self._left -= texts
+        self._is_due = self._is_due or self._left <= 0
+
+    def evict_if_due(self, open_: Transactions, table: Table) -> None:
+        """Some of the surplus; the rest is due at once."""
+        if self._is_due:
+            self.evict(open_, table, BATCHES_AT_ONCE)
+
+    def evict(self, open_: Transactions, table: Table, batches: int | None = None) -> int:
+        """The surplus, or `batches` of it, each in a transaction of its own; tells how many texts went."""
+        self._left, self._is_due = self._step, False
+        with open_.reading() as connection:
+            surplus = (connection.scalar(select(func.count()).select_from(table)) or 0) - self._limit
+        gone = 0
+        while gone < surplus and (batches is None or gone < batches * EVICTED_AT_ONCE):
+            with open_.transaction() as connection:
+                deleted = evict(connection, table, min(EVICTED_AT_ONCE, surplus - gone))
+            if not deleted:
+                break
+            gone += deleted
+        self._is_due = self._is_due or gone < surplus
+        return gone
 
 
 class StoredCache:
@@ -87,13 +108,14 @@ class StoredCache:
         try:
             with self._open.transaction() as connection:
                 self.write(connection, fingerprint, rows)
+            self._evictor.evict_if_due(self._open, self._table)
         except StorageError as error:
             log.warning("embed_batch:cache_skipped texts=%d: %s", len(rows), error)
 
     def write(self, connection: Connection, fingerprint: str, rows: Mapping[str, bytes]) -> None:
         if rows:
             self._store.cache(connection, fingerprint, sorted(rows.items()), datetime.now(UTC))
-        self._evictor.written(connection, self._table, len(rows))
+        self._evictor.written(len(rows))
 
     def _note_use(self, fingerprint: str, found: Sequence[Cached]) -> None:
         """Once a day for each text, so that looking up stays reading."""
@@ -110,16 +132,11 @@ class StoredCache:
             log.warning("embed_batch:cache_skipped texts=%d: %s", len(stale), error)
 
 
-def evict(connection: Connection, table: Table, limit: int) -> int:
-    """Down to `limit` texts, those unused for longest first; tells how many went."""
-    surplus = (connection.scalar(select(func.count()).select_from(table)) or 0) - limit
-    if surplus <= 0:
-        return 0
-    oldest = select(table.c.text_hash, table.c.fingerprint).order_by(table.c.used_at, table.c.text_hash).limit(surplus)
-    rows = [{"key": key, "whose": whose} for key, whose in sorted(map(tuple, connection.execute(oldest)))]
-    gone = delete(table).where(table.c.text_hash == bindparam("key"), table.c.fingerprint == bindparam("whose"))
-    connection.execute(gone, rows)
-    return len(rows)
+def evict(connection: Connection, table: Table, texts: int) -> int:
+    """Drop so many, those unused for longest; tells how many went."""
+    key = (table.c.text_hash, table.c.fingerprint)
+    oldest = select(*key).order_by(table.c.used_at, *key).limit(texts)
+    return connection.execute(delete(table).where(tuple_(*key).in_(oldest))).rowcount
 
 
 def clear(connection: Connection, table: Table, unused_since: datetime | None) -> int:

@@ -1,24 +1,40 @@
-"""`kdb_queue`: records whose embedding is left to a worker, claimed for a time by one of many.
+"""`kdb_queue`, records whose embedding is left to a worker, and `kdb_dirty`, rows that triggers marked: claimed for a
+time by one of many workers.
 
 A row is due when its `due_at` has come: a claim moves that into the future, so a worker that dies loses its claim by
-itself. `version` is new with each edit, so that a worker which was overtaken leaves the row to the next.
+itself. `version` is new with each edit, so that a worker which was overtaken leaves the row to the next. Of a record's
+marks the oldest stands for all in a claim; one that is set meanwhile is left when they are deleted, and claimed anew.
 """
 
+import os
 import secrets
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, select, update
+from sqlalchemy import ColumnElement, Connection, Table, exists, false, or_, select, update
 
 from ..values import Ref
 from .tables import IDS_A_STATEMENT, parts
+
+LEASE = timedelta(minutes=5)  # longer than a batch takes to embed
+
+
+def worker_name() -> str:
+    """A new one, by machine and process."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
 
 
 class Claim(NamedTuple):
     ref: Ref
     version: str
     attempts: int
+
+
+class Mark(NamedTuple):
+    seq: int
+    ref: Ref
 
 
 def rows_of(refs: Iterable[Ref], now: datetime) -> list[dict[str, Any]]:
@@ -85,3 +101,47 @@ def put_off(connection: Connection, queue: Table, claims: Sequence[Claim], until
             queue.c.record_id.in_([claim.ref.id for claim in part]), queue.c.version.in_(versions)
         )
         connection.execute(later.values(due_at=until, claimed_by=None))
+
+
+def claim_marks(
+    connection: Connection,
+    dirty: Table,
+    worker: str,
+    entities: Sequence[str],
+    *,
+    limit: int,
+    now: datetime,
+    lease: timedelta,
+    may_skip: bool,
+    takes_over: bool = False,
+) -> list[Mark]:
+    """The oldest marked records of the entities that no other worker holds, this worker's until the lease ends;
+    `takes_over` those that others hold, too."""
+    older = dirty.alias("older")
+    is_newer = exists().where(
+        older.c.entity_name == dirty.c.entity_name,
+        older.c.record_id == dirty.c.record_id,
+        older.c.seq < dirty.c.seq,
+    )
+    is_due = or_(dirty.c.due_at.is_(None), dirty.c.due_at <= now, is_held_by_another(dirty, worker, takes_over))
+    oldest = select(dirty.c.seq).where(dirty.c.entity_name.in_(entities), ~is_newer, is_due)
+    oldest = oldest.order_by(dirty.c.seq).limit(limit)
+    chosen = (oldest.with_for_update(skip_locked=True, of=dirty) if may_skip else oldest).cte("chosen")
+    claimed = (
+        update(dirty)
+        .where(dirty.c.seq == chosen.c.seq)
+        .values(due_at=now + lease, claimed_by=worker)
+        .returning(dirty.c.seq, dirty.c.entity_name, dirty.c.record_id)
+    )
+    return sorted(Mark(row.seq, Ref(row.entity_name, row.record_id)) for row in connection.execute(claimed))
+
+
+def is_held_by_another(dirty: Table, worker: str, takes_over: bool) -> ColumnElement[bool]:
+    return dirty.c.claimed_by != worker if takes_over else false()
+
+
+def release_marks(connection: Connection, dirty: Table, worker: str, marks: Sequence[Mark]) -> None:
+    """Let others have them now."""
+    for part in parts(marks, IDS_A_STATEMENT):
+        held = update(dirty).where(dirty.c.seq.in_([mark.seq for mark in part]), dirty.c.claimed_by == worker)
+        connection.execute(held.values(due_at=None, claimed_by=None))

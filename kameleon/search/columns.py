@@ -26,7 +26,7 @@ class ClassFields:
 
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
         key_columns = [column for column, _ in self._mapped.id_columns(self._cls)]
-        wanted = select(*key_columns, self._column(field)).select_from(self._cls)
+        wanted = self._mapped.own(select(*key_columns, self._column(field)).select_from(self._cls), self._cls)
         found: dict[str, Any] = {}
         for part in parts(refs, KEYS_A_STATEMENT):
             for *key, value in connection.execute(self._mapped.of_ids(wanted, [ref.id for ref in part])):
@@ -44,7 +44,8 @@ class ClassFields:
             .order_by(func.count().desc(), column)
             .limit(limit)
         )
-        return [(value, count) for value, count in connection.execute(counted, binds)]
+        own = self._mapped.own(counted, self._cls)
+        return [(value, count) for value, count in connection.execute(own, binds)]
 
     @property
     def names(self) -> Sequence[str]:

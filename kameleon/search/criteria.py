@@ -30,6 +30,7 @@ from sqlalchemy import (
     Numeric,
     Select,
     String,
+    Table,
     Text,
     TextClause,
     Time,
@@ -61,6 +62,11 @@ def schema_map(of: Engine | Connection) -> dict[str | None, str | None]:
     """The `schema_translate_map` of its options, without the key that SQLAlchemy adds while it renders."""
     chosen = of.get_execution_options().get("schema_translate_map") or {}
     return {schema: other for schema, other in chosen.items() if schema != "_none"}
+
+
+def schema_of(table: Table, connection: Connection) -> str | None:
+    """Where the table stands for this connection, None where its search path finds it."""
+    return schema_map(connection).get(table.schema, table.schema)
 
 
 def compiled(statement: Select[Any], engine: Engine) -> Among:

@@ -2,9 +2,10 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
@@ -28,6 +29,7 @@ from ..values import (
 from . import caching
 from .building import Building
 from .catalog import Catalog, Entity, active, mismatch
+from .claims import LEASE, worker_name
 from .filling import Filling
 from .filters import parse_filter
 from .query import Query, SearchOptions, ask, check_text, check_weight, check_whole
@@ -38,7 +40,7 @@ from .store import Among, Entry, State, Store
 from .stores import StoreOptions, make_store
 from .syntax import may_name_field
 from .transactions import Transactions
-from .waiting import Patience, off_the_loop
+from .waiting import BudgetedCalls, off_the_loop
 from .writing import Ahead, Indexing, Plan, Progress, Writer, check_indexing, entries, flattened, make_entry
 
 if TYPE_CHECKING:
@@ -107,7 +109,7 @@ class SearchEngine(Transactions):
             )
         self.indexing = check_indexing(indexing)
         self.budget_s = budget_s
-        self.patience = Patience()
+        self._budgeted = BudgetedCalls()
         opened = synchronous(engine)
         super().__init__(opened, make_store(opened, options))
         self.tables = self._store.tables
@@ -164,18 +166,18 @@ class SearchEngine(Transactions):
         """Triggers that mark a table's rows as records of the entities; none of them takes the triggers away."""
         self._store.set_triggers(connection, table, key, entities)
 
-    def catch_up(self, limit: int = 1000) -> IndexReport | None:
-        """Index up to `limit` rows that triggers marked, as they stand; None if none is marked. Warns of marks whose
-        classes are not imported."""
+    def catch_up(
+        self, limit: int = 1000, *, worker: str | None = None, lease: timedelta = LEASE, takes_over: bool = False
+    ) -> IndexReport | None:
+        """Index up to `limit` rows that triggers marked, as they stand; None if none is due. They are `worker`'s alone
+        until the `lease` ends; `takes_over` those that others have claimed, too. Marks whose classes
+        are not imported are logged and noted in the status."""
         with self.reading() as conn:
             if conn.execute(select(self.tables.dirty.c.seq).limit(1)).first() is None:
                 return None
             unknown = self.sessions.tracking.unknown(conn)
-        if unknown:
-            self.services.warn_once(
-                f"rows of {', '.join(unknown)} are marked, and no class of that name is imported here"
-            )
-        return self.sessions.tracking.catch_up(limit)
+        self.services.notices.report("marks", unknown_marks(unknown))
+        return self.sessions.tracking.catch_up(limit, worker or worker_name(), lease, takes_over=takes_over)
 
     # writing
 
@@ -253,7 +255,7 @@ class SearchEngine(Transactions):
             ahead.cache if ahead and ahead.cache else self.services.cache(service, connection, on_a_thread=on_a_thread)
         )
         embed = partial(self._writer.embed, compared, progress=progress, cache=cache, ahead=ahead)
-        waited = partial(self.patience.within, budget_s, embed)
+        waited = partial(self._budgeted.within, budget_s, embed, service, service.workers if service else 1)
         plan = off_the_loop(waited) if is_async else waited()
         if plan is None:
             return replace(compared, is_deferred=True)
@@ -294,11 +296,12 @@ class SearchEngine(Transactions):
         cache = self.services.cache(service, connection, on_a_thread=is_async or budget_s is not None)
         workers = max(1, service.workers // abreast)
         call = partial(service.embed_batch, texts, on_error="collect", cache=cache, workers=workers)
-        embed = partial(self.patience.within, budget_s, call)
+        embed = partial(self._budgeted.within, budget_s, call, service, service.workers)
+        began = time.monotonic()
         made = off_the_loop(embed) if is_async else embed()
         if made is not None and made.outage is not None and self._on_provider_error == "raise":
             raise type(made.outage)(f"nothing was stored: {made.outage}") from made.outage
-        return Ahead(service, made, cache, split)
+        return Ahead(service, made, cache, split, time.monotonic() - began)
 
     def batches_ahead(self, texts: int) -> int:
         """How many batches of so many texts to embed ahead at a time, on threads of their own: as many as the provider
@@ -334,23 +337,30 @@ class SearchEngine(Transactions):
         *,
         ahead: Ahead | None,
         indexing: Indexing,
+        budget_s: float,
     ) -> IndexReport:
-        """Bring the index to what the connection's transaction has changed, inside it."""
+        """Bring the index to what the connection's transaction has changed, inside it. "auto" leaves embeddings to a
+        worker that take longer than `budget_s`."""
         wanted = [make_entry(ref, *put) for ref, put in puts.items()]
-        is_deferred = indexing == "deferred" or (indexing == "auto" and ahead is not None and ahead.made is None)
+        is_late = budget_s <= 0 or (ahead is not None and ahead.made is None)
+        is_deferred = indexing == "deferred" or (indexing == "auto" and is_late)
         with self.transaction(connection) as conn:
             if drops:
                 self._store.delete(conn, sorted(drops), self.catalog.generations(conn))
             if not wanted:
                 return IndexReport()
-            budget_s = self.budget_s if indexing == "auto" else None
-            plan = self.plan(wanted, connection=conn, ahead=ahead, is_deferred=is_deferred, budget_s=budget_s)
+            limit_s = budget_s if indexing == "auto" else None
+            plan = self.plan(wanted, connection=conn, ahead=ahead, is_deferred=is_deferred, budget_s=limit_s)
             return self.apply(plan, conn)
 
     def caveat(self, connection: Connection) -> None:
-        """Warns once of what savepoints on a session's connection do not hold."""
-        if said := self._store.caveat(connection):
-            self.services.warn_once(said)
+        """Notes what savepoints on a session's connection do not hold."""
+        self.services.notices.report("savepoints", self._store.caveat(connection))
+
+    def evict_if_due(self) -> None:
+        """Take surplus embeddings out of the cache after a commit, where a second connection can be had."""
+        if self._store.has_reader():
+            self.services.evict(is_whole=False)
 
     @property
     def can_hold_rows(self) -> bool:
@@ -424,19 +434,22 @@ class SearchEngine(Transactions):
     def sync(
         self, *, batch_size: int = 1000, retry_failed: bool = False, progress: Progress | None = None
     ) -> IndexReport:
-        """Index rows of the classes that this process knows which are not in the index, and rows that triggers marked;
-        then embed what is pending, `batch_size` records a transaction, newest text
-        wins; stops at an outage. At the end PostgreSQL's vector index is built, if it is missing and the embeddings are
-        many.
+        """Index rows of the classes that this process knows which are not in the index, and rows that triggers marked,
+        those that workers have claimed and not finished last; then embed what is pending, `batch_size` records a
+        transaction, newest text wins; stops at an outage. At the end PostgreSQL's vector index is built, if it is
+        missing and the embeddings are many.
 
         `retry_failed` also tries again what the provider refused. `progress(done, total)` counts records.
         """
         report = self._unindexed.index(batch_size) if self._knows_classes else IndexReport()
-        while (caught := self.catch_up(batch_size)) is not None:
-            report += replace(caught, unchanged=0)
+        worker = worker_name()
+        for takes_over in (False, True):
+            while (caught := self.catch_up(batch_size, worker=worker, takes_over=takes_over)) is not None:
+                report += replace(caught, unchanged=0)
         filled = self.filling.fill(batch_size=batch_size, retry_failed=retry_failed, progress=progress)
         if not filled.outage:
             self.index_vectors()
+        self.services.evict(is_whole=True)
         return report + filled
 
     def reindex(self, *entities: object, **options: "Unpack[ReindexOptions]") -> ReindexReport:
@@ -629,7 +642,7 @@ class SearchEngine(Transactions):
         """
         mapped = self.sessions.searchable(cls)
         hits = self.search(query, entity=cls, connection=connection, **options)
-        return mapped.ranked(select(cls), [hit.id for hit in hits])
+        return mapped.ranked(select(cls), cls, [hit.id for hit in hits], self._store.key_rows)
 
     async def aselect(self, cls: type[T], query: str, **options: Unpack[SearchOptions]) -> Select[tuple[T]]:
         """`select` for coroutines: the search is done on a thread."""
@@ -675,7 +688,7 @@ class SearchEngine(Transactions):
         from .criteria import compiled
 
         wanted = select(self._store.id_text(mapped.id_columns(cls))).select_from(cls).where(where)
-        return compiled(wanted, self.engine)
+        return compiled(mapped.own(wanted, cls), self.engine)
 
     def _catalog_for(self, conn: Connection, asked: Query) -> tuple[list[Generation], dict[str, Entity]]:
         """What a query has to know of the index, with one statement at most."""
@@ -690,7 +703,7 @@ class SearchEngine(Transactions):
             generation = self.services.reported(known)
             found = self._store.status(conn, generation, has_provider=self.services.provider is not None)
             unindexed = self._unindexed.counts(conn) if self._knows_classes else {}
-        note = self.services.problem(known)
+        note = self.services.notices.joined(self.services.problem(known))
         entities = {status.entity for status in found}
         found += [
             IndexStatus(name, 0, 0, None) for name in sorted(unindexed) if unindexed[name] and name not in entities
@@ -770,3 +783,8 @@ class SearchEngine(Transactions):
         if event != BATCH_GENERATED:
             raise InvalidInput(f"unknown event {seen(event)}. Known: {BATCH_GENERATED}")
         self.services.listeners.append(listener)
+
+
+def unknown_marks(entities: Sequence[str]) -> str:
+    """Of marked rows whose classes are not imported; empty for none."""
+    return f"rows of {', '.join(entities)} are marked, and no class of that name is imported here" if entities else ""

@@ -12,9 +12,9 @@ import re
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -24,16 +24,19 @@ from typing import Any, NamedTuple, cast
 import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
     Connection,
     Engine,
     Table,
     Text,
     TwoPhaseTransaction,
+    bindparam,
     func,
     text,
 )
 from sqlalchemy import cast as cast_to
+from sqlalchemy import column as column_of
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -44,6 +47,7 @@ from ..values import BUILDING, Failure, Generation, IndexStatus, Ref
 from . import claims, pgwire, postgresql_triggers
 from . import postgresql_sql as sql
 from .bm25 import K1, QUERY_TERMS, QUERY_WORDS, B, best_first, cheapest, upper_bound, weight
+from .criteria import schema_of
 from .filters import Filter, bind, condition
 from .highlighting import MARKED_CHARACTERS, cjk_pairs, merge, places
 from .pgwire import Packed, adapt, driver_of
@@ -51,7 +55,22 @@ from .postgresql_errors import storage_error
 from .postgresql_health import Health
 from .postgresql_schema import ITERATIVE_SINCE, MAX_VECTOR
 from .postgresql_where import comparison
-from .store import Cached, Candidates, Embedding, Entry, Hit, Key, Matches, Scope, Spans, State, Term, bound, row_id
+from .store import (
+    Cached,
+    Candidates,
+    Embedding,
+    Entry,
+    Hit,
+    Key,
+    KeyRows,
+    Matches,
+    Scope,
+    Spans,
+    State,
+    Term,
+    bound,
+    row_id,
+)
 from .tables import id_text, parts, utc
 
 ROWS_A_STATEMENT = 1_000
@@ -130,6 +149,11 @@ class PostgreSQLStore(Health):
             with self.joining(connection):
                 yield connection
             connection.commit()
+
+    def identity(self, connection: Connection) -> tuple[Any, ...] | None:
+        """A replica that is only read has its primary's databases."""
+        found = connection.exec_driver_sql(sql.IDENTITY).one()
+        return (found.database, None if found.is_replica else found.began)
 
     @contextmanager
     def joining(self, connection: Connection) -> Iterator[None]:
@@ -725,11 +749,20 @@ class PostgreSQLStore(Health):
     def set_triggers(
         self, connection: Connection, table: Table, key: Sequence[tuple[Any, str]], entities: Sequence[str]
     ) -> None:
+        schema = schema_of(table, connection)
         if entities:
             id_of = partial(row_id, self.id_text, connection.dialect, key)
-            postgresql_triggers.create(connection, table, entities, id_of, self._names["search"])
+            postgresql_triggers.create(connection, table, schema, entities, id_of, self._names["search"])
         else:
-            postgresql_triggers.drop(connection, table, self._names["search"])
+            postgresql_triggers.drop(connection, table, schema, self._names["search"])
+
+    def may_replace(self, table: Table, prefixes: str = "") -> bool:
+        return False
+
+    def replaced(
+        self, connection: Connection, table: Table, key: Sequence[str]
+    ) -> AbstractContextManager[Callable[[], list[tuple[Any, ...]]]]:
+        return nullcontext(list)
 
     # health
 
@@ -742,6 +775,17 @@ class PostgreSQLStore(Health):
 
     def id_text(self, columns: Sequence[tuple[Any, str]]) -> ColumnElement[str]:
         return id_text(columns, lambda text: cast_to(func.to_json(text), Text)).collate("C")
+
+    def key_rows(self, columns: Sequence[tuple[Any, str]], keys: Sequence[Sequence[Any]]) -> KeyRows:
+        """An array for each column, unnested side by side."""
+        names = [f"k{place}" for place in range(len(columns))]
+        arrays = [
+            bindparam(None, list(values), type_=ARRAY(column.type), unique=True)
+            for (column, _), values in zip(columns, zip(*keys, strict=True), strict=True)
+        ]
+        typed = [column_of(name, column.type) for name, (column, _) in zip(names, columns, strict=True)]
+        rows = func.unnest(*arrays).table_valued(*typed, with_ordinality="place", name="kameleon_hits").render_derived()
+        return KeyRows(rows, [rows.c[name] for name in names], rows.c.place)
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}

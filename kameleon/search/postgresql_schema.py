@@ -22,7 +22,7 @@ from .pgwire import driver_of
 from .postgresql_errors import NO_RIGHT, NOT_AVAILABLE
 from .postgresql_rebuild import PostgreSQLOldTables
 from .store import Footprint, IndexProgress, bytes_on_pages
-from .tables import SCHEMA_VERSION, Tables, check_version, has_room
+from .tables import SCHEMA_VERSION, Tables, check_version, has_room, quoted_text
 from .tsvector import Words
 from .vocabulary import COMMONEST, Vocabulary
 
@@ -45,10 +45,18 @@ PAGE_BYTES, ROW_BYTES, KEY_BYTES, HNSW_ROW_BYTES = 8192, 140, 40, 290
 HNSW_S_A_NUMBER = 0.0011 / 384
 READERS_WAIT_S, DROP_WAITS_S = 10.0, 5
 MAX_VECTOR, MAX_HALFVEC = 2_000, 4_000
+NAME_BYTES = 63  # PostgreSQL cuts longer names
 PLAIN_DIMENSIONS = 1_500
 HALFVEC_SINCE, ITERATIVE_SINCE = (0, 7), (0, 8)
 
 log = logging.getLogger("kameleon.search")
+
+
+def is_name(name: object) -> bool:
+    """Whether statements can name a schema so: quoted, and in a literal between $kdb$ where they make others."""
+    if not isinstance(name, str) or not 0 < len(name.encode("utf-8", "surrogatepass")) <= NAME_BYTES:
+        return False
+    return name.isprintable() and not set(name) & set('%:"') and "$kdb$" not in name
 
 
 class PgVector(NamedTuple):
@@ -63,8 +71,10 @@ class Schema:
 
     def __init__(self, engine: Engine, schema: str | None, language: str | None, m: int, ef_construction: int) -> None:
         for what, name in (("schema", schema), ("language", language)):
-            if name is not None and (not isinstance(name, str) or not name or set(name) & set('%:"\0')):
-                raise InvalidInput(f"{what} is a name without %, : and quotes, not {name!r:.80}")
+            if name is not None and not is_name(name):
+                raise InvalidInput(
+                    f'{what} is a name of at most {NAME_BYTES} bytes without %, :, " and $kdb$, not {name!r:.80}'
+                )
         self.tables = Tables(schema)
         self.vocabulary = Vocabulary(self.tables, self._commonest)
         self._engine = engine
@@ -409,7 +419,7 @@ class Schema:
         return text(self._format(template, generation, **more))
 
     def _format(self, template: str, generation: Generation | None = None, **more: str) -> str:
-        names = {**self._names, "language": f"CAST('{self._language}' AS regconfig)"}
+        names = {**self._names, "language": f"CAST({quoted_text(self._language or '')} AS regconfig)"}
         if generation is not None:
             names |= {
                 "embedding": self._embedding(generation),

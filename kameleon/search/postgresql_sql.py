@@ -35,10 +35,14 @@ CREATE_GENERATION = """
       PRIMARY KEY (entity_name, record_id, passage)
     )
 """
+IDENTITY = """
+    SELECT oid AS database, pg_postmaster_start_time() AS began, pg_is_in_recovery() AS is_replica
+    FROM pg_database WHERE datname = current_database()
+"""
 STORE_PLAIN = "ALTER TABLE {embedding} ALTER COLUMN embedding SET STORAGE PLAIN"
 # What others may do with the records' table they may do with a new generation's, for every write touches each of them.
 GRANTS = """
-    SELECT 'GRANT ' || string_agg(a.privilege_type, ', ') || ' ON {embedding} TO '
+    SELECT 'GRANT ' || string_agg(a.privilege_type, ', ') || ' ON ' || $kdb${embedding}$kdb$ || ' TO '
       || CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
     FROM pg_class AS c, aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) AS a
     WHERE c.oid = to_regclass(:search) AND pg_get_userbyid(a.grantee) <> current_user

@@ -44,13 +44,19 @@ HOME = """
 
 
 def create(
-    connection: Connection, table: Table, entities: Sequence[str], id_of: Callable[[str], str], search: str
+    connection: Connection,
+    table: Table,
+    schema: str | None,
+    entities: Sequence[str],
+    id_of: Callable[[str], str],
+    search: str,
 ) -> None:
-    """`id_of` gives the id of the row OLD or NEW as SQL, `search` names the index's table."""
+    """`id_of` gives the id of the row OLD or NEW as SQL, `search` names the index's table. The table stands in
+    `schema`, or where the search path finds it."""
     home = connection.exec_driver_sql(HOME, (search,)).scalar_one()
     names = {
-        "function": _function(connection, table, home),
-        "table": _table(connection, table),
+        "function": _function(connection, table, schema, home),
+        "table": _table(connection, table, schema),
         "dirty": f"{home}.kdb_dirty",
         "search": f"{home}.kdb_search",
         "entities": f"ARRAY[{', '.join(map(_text, entities))}]::text[]",
@@ -62,22 +68,23 @@ def create(
         connection.exec_driver_sql(statement.format(**names))
 
 
-def drop(connection: Connection, table: Table, search: str) -> None:
+def drop(connection: Connection, table: Table, schema: str | None, search: str) -> None:
     home = connection.exec_driver_sql(HOME, (search,)).scalar_one()
     for name in ("kdb_track", "kdb_track_truncate"):
-        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name} ON {_table(connection, table)}")
-    connection.exec_driver_sql(f"DROP FUNCTION IF EXISTS {_function(connection, table, home)}()")
+        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name} ON {_table(connection, table, schema)}")
+    connection.exec_driver_sql(f"DROP FUNCTION IF EXISTS {_function(connection, table, schema, home)}()")
 
 
-def _table(connection: Connection, table: Table) -> str:
-    name: str = connection.dialect.identifier_preparer.format_table(table)
-    return name
+def _table(connection: Connection, table: Table, schema: str | None) -> str:
+    """As the driver reads it, to which % begins a bind."""
+    quote = connection.dialect.identifier_preparer.quote
+    return ".".join(quote(name) for name in (schema, table.name) if name)
 
 
-def _function(connection: Connection, table: Table, home: str) -> str:
+def _function(connection: Connection, table: Table, schema: str | None, home: str) -> str:
     """One a table: PostgreSQL cuts longer names to NAME_BYTES, and then two of them may be the same."""
-    name = f"kdb_track_{table.fullname}"
-    if table.schema or len(name.encode()) > NAME_BYTES:
+    name = f"kdb_track_{schema}.{table.name}" if schema else f"kdb_track_{table.name}"
+    if schema or len(name.encode()) > NAME_BYTES:
         digest = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
         name = f"kdb_track_{table.name[:NAME_SHOWN]}_{digest}"
     return f"{home}.{connection.dialect.identifier_preparer.quote(name)}"

@@ -134,7 +134,8 @@ class Retriever:
         total, facets = len(ranking.keys), dict[str, dict[Any, int]]()
         if query.facets or query.count:
             total, facets = self._counted(connection, query, scope, ranking, answer)
-            is_whole = is_whole or (query.mode == "keyword" and not query.min_score and not answer.is_cut)
+            is_by_words = query.mode == "keyword" or has_words_alone(query, answer)
+            is_whole = is_whole or (is_by_words and not query.min_score and not answer.is_cut)
         return SearchResults(
             hits,
             self._plan(query, answer, legs),
@@ -238,7 +239,7 @@ class Retriever:
         come first wherever its field is greatest."""
         assert query.sort is not None  # noqa: S101 - the caller looked
         keys = ranking.keys
-        if query.mode == "hybrid" and answer.keyword.scores:
+        if has_words_alone(query, answer):
             keys = [key for key in keys if key in answer.keyword.scores or key in answer.keyword.others]
         keys = keys[:SORTED]
         refs = [ranking.refs[key] for key in keys]
@@ -268,13 +269,15 @@ class Retriever:
     def _counted(
         self, connection: Connection, query: Query, scope: Scope, ranking: Ranking, answer: Answer
     ) -> tuple[int, dict[str, dict[Any, int]]]:
-        """How many records match, and the values of theirs: those that have a word of the query, and the nearest to it,
-        as many as any page puts forward. Where `min_score` is asked, only what was put forward is known to reach it."""
+        """How many records match, and the values of theirs: those that have a word of the query, and, unless a sorted
+        search leaves them out, the nearest to it, as many as any page puts forward. Where `min_score` is asked, only
+        what was put forward is known to reach it."""
         terms: Sequence[Term] = ()
         put_forward = ranking.keys
         if not query.min_score:
             terms = answer.keyword.terms
-            put_forward = [key for key in islice(answer.vector.scores, CANDIDATES) if key in ranking.refs]
+            nearest = () if has_words_alone(query, answer) else islice(answer.vector.scores, CANDIDATES)
+            put_forward = [key for key in nearest if key in ranking.refs]
         matches = self._store.matches(terms, replace(scope, without=query.like), put_forward)
         fields = query.columns or self._store
         start = time.perf_counter()
@@ -562,6 +565,11 @@ def exactness(query: Query, legs: Sequence[Leg[Key]], answer: Answer, scores: Se
     is_whole = unseen < query.min_score or not unseen
     last = scores[query.limit - 1] if len(scores) >= query.limit else 0.0
     return is_whole or unseen < last, is_whole
+
+
+def has_words_alone(query: Query, answer: Answer) -> bool:
+    """Whether a hybrid search leaves out what has no word of the query: a sorted one, if any record has one."""
+    return query.sort is not None and query.rerank is None and query.mode == "hybrid" and bool(answer.keyword.scores)
 
 
 def grouped(hits: Sequence[SearchResult]) -> dict[str, list[SearchResult]]:

@@ -1,7 +1,7 @@
 """Which embedding service serves an index: the engine's own provider's, or that of the model which the index names."""
 
+import logging
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from math import inf
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from ..errors import InvalidInput, NoProvider, ProviderError
+from ..errors import InvalidInput, NoProvider, ProviderError, StorageError
 from ..values import BUILDING, Generation
 from .caching import Evictor, StoredCache
 from .catalog import RETIRED, active, command, current, home, mismatch, unread
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ..embeddings.service import EmbeddingService, Listener
 
 LOOKED_EVERY_S = 1.0
+log = logging.getLogger("kameleon.search")
+
 KEYWORDS_ONLY = "records are indexed for keywords, their embeddings stay pending: "
 
 
@@ -47,6 +49,27 @@ class AskedAhead:
         return self._outcome
 
 
+class Notices:
+    """What users should know about an engine: each message is logged once, and the current one of each topic is shown
+    by `get_status`. A Python warning would raise inside commits where warnings are errors."""
+
+    def __init__(self) -> None:
+        self._logged: set[str] = set()
+        self._current: dict[str, str] = {}
+
+    def report(self, topic: str, message: str) -> None:
+        """An empty message ends the topic's notice."""
+        self._current[topic] = message
+        if message and message not in self._logged:
+            self._logged.add(message)
+            log.warning("%s", message)
+
+    def joined(self, first: str) -> str:
+        """`first`, unless a notice repeats it, and the current notices."""
+        current = [message for message in list(self._current.values()) if message]
+        return "; ".join([*([first] if first and not any(first in other for other in current) else []), *current])
+
+
 class Services:
     """`provider` is as the engine was given it. `wrote_last` is the service of the last write, None where it could not
     embed; `asked_last` that of the last query."""
@@ -64,7 +87,7 @@ class Services:
         self._transactions = transactions
         self._store = store
         self._made: dict[str, EmbeddingService] = {}
-        self._warned: set[str] = set()
+        self.notices = Notices()
         self._load_next = 0.0
         self._is_caching = is_caching
         self._evictor = Evictor(cache_limit)
@@ -171,27 +194,28 @@ class Services:
         try:
             service = self.of(known)
         except ProviderError as error:
-            self.warn_once(KEYWORDS_ONLY + str(error))
+            self.notices.report("writing", KEYWORDS_ONLY + str(error))
             return None
         if service is None:
             return None
         if not known and (refusal := self._store.refusal(conn, service.provider.dimensions)):
-            self.warn_once(KEYWORDS_ONLY + refusal)
+            self.notices.report("writing", KEYWORDS_ONLY + refusal)
             return None
-        if problem := mismatch(known, service.provider):
-            self.warn_once(KEYWORDS_ONLY + problem)
-        self._warn_of_age(known, service)
+        problem = mismatch(known, service.provider)
+        self.notices.report("writing", KEYWORDS_ONLY + problem if problem else self._retired(known, service))
         self.wrote_last = None if problem else service
         return service
 
-    def _warn_of_age(self, known: Sequence[Generation], service: "EmbeddingService") -> None:
+    def _retired(self, known: Sequence[Generation], service: "EmbeddingService") -> str:
+        """What a writer has to know whose generation the index no longer searches; empty for another."""
         place, holds = home(known, service.provider.fingerprint), active(known)
         if place is not None and holds is not None and place.state == RETIRED:
-            self.warn_once(
+            return (
                 f"the index has moved from this engine's {place.model_name} to {holds.model_name}: what it writes is "
                 "pending there until `kameleon embeddings sync`. Open the engine by name and it follows; "
                 f"{command(service.provider)} moves the index back"
             )
+        return ""
 
     def cache(
         self,
@@ -205,6 +229,15 @@ class Services:
         waits = connection is not None and not self._store.has_spare_connection()
         reads_with = connection if waits and not on_a_thread and not self._store.has_reader() else None
         return StoredCache(self._store, self._transactions, self._evictor, connection=reads_with, waits=waits)
+
+    def evict(self, *, is_whole: bool) -> None:
+        """Take the cache's surplus away, all of it or some if it is due, in transactions of its own."""
+        table = self._store.tables.embedding_cache
+        with suppress(StorageError):
+            if is_whole:
+                self._evictor.evict(self._transactions, table)
+            else:
+                self._evictor.evict_if_due(self._transactions, table)
 
     def reported(self, known: Sequence[Generation]) -> Generation | None:
         """The generation that status speaks of."""
@@ -221,11 +254,6 @@ class Services:
         except ProviderError as error:
             return str(error)
         return unread(known, service.provider) if service else ""
-
-    def warn_once(self, message: str) -> None:
-        if message not in self._warned:
-            self._warned.add(message)
-            warnings.warn(message, stacklevel=6)
 
 
 def named_key(name: str, options: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from math import isqrt
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, Transaction, func, select, text
+from sqlalchemy import ColumnElement, Connection, Dialect, Engine, Table, Transaction, func, select, text
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
@@ -29,6 +29,7 @@ from ..errors import InvalidInput, KameleonError, StorageError
 from ..values import Failure, Generation, IndexStatus, Ref
 from . import claims, fts5, sqlite_health, sqlite_triggers
 from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, times_weight, upper_bound, weight
+from .criteria import schema_of
 from .filters import Filter, bind, condition
 from .spelling import LAST
 from .sqlite_errors import BUSY, BUSY_SNAPSHOT, storage_error
@@ -44,6 +45,7 @@ from .store import (
     Hit,
     IndexProgress,
     Key,
+    KeyRows,
     Matches,
     Scope,
     Spans,
@@ -529,6 +531,14 @@ class SQLiteStore:
             except self._engine.dialect.loaded_dbapi.OperationalError:
                 is_busy = True
         self._log_left = 2 * size if is_busy else 0
+
+    def identity(self, connection: Connection) -> tuple[Any, ...] | None:
+        """Its file, whatever it is called."""
+        path = connection.exec_driver_sql("SELECT file FROM pragma_database_list WHERE name = 'main'").scalar()
+        if not path:
+            return None
+        found = os.stat(path)
+        return found.st_dev, found.st_ino
 
     def joining(self, connection: Connection) -> AbstractContextManager[None]:
         return nullcontext()
@@ -1087,11 +1097,20 @@ class SQLiteStore:
     def set_triggers(
         self, connection: Connection, table: Table, key: Sequence[tuple[Any, str]], entities: Sequence[str]
     ) -> None:
+        schema = schema_of(table, connection)
         if entities:
             id_of = partial(row_id, self.id_text, connection.dialect, key)
-            sqlite_triggers.create(connection, table, entities, id_of)
+            sqlite_triggers.create(connection, table, schema, entities, id_of)
         else:
-            sqlite_triggers.drop(connection, table)
+            sqlite_triggers.drop(connection, table, schema)
+
+    def may_replace(self, table: Table, prefixes: str = "") -> bool:
+        return "REPLACE" in prefixes.upper() or sqlite_triggers.replaces(table)
+
+    def replaced(
+        self, connection: Connection, table: Table, key: Sequence[str]
+    ) -> AbstractContextManager[Callable[[], list[tuple[Any, ...]]]]:
+        return sqlite_triggers.replaced(connection, table, schema_of(table, connection), key)
 
     # health
 
@@ -1143,6 +1162,17 @@ class SQLiteStore:
 
     def id_text(self, columns: Sequence[tuple[Any, str]]) -> ColumnElement[str]:
         return id_text(columns, func.json_quote)
+
+    def key_rows(self, columns: Sequence[tuple[Any, str]], keys: Sequence[Sequence[Any]]) -> KeyRows:
+        """A row of `json_each` for each key: what the database holds of it, or a list of that."""
+        stored: list[Any] = [stored_values(columns, key, self._engine.dialect) for key in keys]
+        is_single = len(columns) == 1
+        if is_single:
+            stored = [value for (value,) in stored]
+        rows = func.json_each(json.dumps(stored)).table_valued("key", "value", name="kameleon_hits")
+        paths = [f"$[{place}]" for place in range(len(columns))]
+        parts_ = [rows.c.value] if is_single else [func.json_extract(rows.c.value, path) for path in paths]
+        return KeyRows(rows, parts_, rows.c.key)
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}
@@ -1215,6 +1245,15 @@ class SQLiteStore:
         if runs and runs != [phrase]:
             said += f" AND instr(lower(s.content), lower({bind(binds, phrase)})) > 0"
         return said
+
+
+def stored_values(columns: Sequence[tuple[Any, str]], key: Sequence[Any], dialect: Dialect) -> list[Any]:
+    """A primary key's values as the database holds them: whole numbers and texts."""
+    found = []
+    for (column, _), value in zip(columns, key, strict=True):
+        to_database = column.type.dialect_impl(dialect).bind_processor(dialect)
+        found.append(to_database(value) if to_database else value)
+    return found
 
 
 def cosines(embeddings: Sequence[bytes], vector: Any) -> list[float]:

@@ -11,7 +11,7 @@ from datetime import datetime
 from math import ceil
 from typing import Any, Literal, NamedTuple, Protocol
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Dialect, Table, TextClause, table
+from sqlalchemy import BindParameter, ColumnElement, Connection, Dialect, FromClause, Table, TextClause, table
 from sqlalchemy import column as column_of
 
 from ..values import Failure, Generation, IndexStatus, Ref
@@ -130,6 +130,14 @@ def row_id(id_text: IdText, dialect: Dialect, key: Sequence[tuple[Any, str]], ro
     there = table(row.lower(), *(column_of(column.name, column.type) for column, _ in key))
     parts = [(part, kind) for part, (_, kind) in zip(there.c, key, strict=True)]
     return str(id_text(parts).compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+
+
+class KeyRows(NamedTuple):
+    """A table of primary keys: its columns in their order, and the place of each row."""
+
+    table: FromClause
+    columns: Sequence[ColumnElement[Any]]
+    place: ColumnElement[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +270,9 @@ class Store(Fields, Protocol):
     def writing(self) -> AbstractContextManager[Connection]:
         """The same, in a transaction that will write and commits at the end, waiting for its turn up to the driver's
         time-out."""
+
+    def identity(self, connection: Connection) -> tuple[Any, ...] | None:
+        """What tells the connection's database from every other; None for one in memory."""
 
     def joining(self, connection: Connection) -> AbstractContextManager[None]:
         """Work inside the caller's transaction; one of our own on his connection if that commits every statement."""
@@ -473,6 +484,14 @@ class Store(Fields, Protocol):
         """Triggers that put a mark into `kdb_dirty` for each row of the table that changes, under each of the entities;
         without any, the triggers go. `key` as in `id_text`."""
 
+    def may_replace(self, table: Table, prefixes: str = "") -> bool:
+        """Whether a statement with such prefixes may take other rows of the table away than it names."""
+
+    def replaced(
+        self, connection: Connection, table: Table, key: Sequence[str]
+    ) -> AbstractContextManager[Callable[[], list[tuple[Any, ...]]]]:
+        """Gives what returns the keys of the rows that were taken away inside without a trace."""
+
     def faults(self, connection: Connection, *, has_provider: bool) -> list[Fault]:
         """What is wrong with the database's settings and extensions."""
 
@@ -510,6 +529,9 @@ class Store(Fields, Protocol):
 
     def id_text(self, columns: Sequence[tuple[Any, str]]) -> ColumnElement[str]:
         """A record's id in SQL, from a mapped class's primary key: (column, kind) as `identity` has them."""
+
+    def key_rows(self, columns: Sequence[tuple[Any, str]], keys: Sequence[Sequence[Any]]) -> "KeyRows":
+        """Primary keys as a table of one bind for each column, or for all; (column, kind) as in `id_text`."""
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         """A condition on `kdb_records.data` and its binds."""

@@ -229,7 +229,9 @@ class Tables:
             Column("seq", BigInteger().with_variant(Integer, "sqlite"), Identity(always=True), primary_key=True),
             Column("entity_name", key, nullable=False),
             Column("record_id", key, nullable=False),
-            Index("kdb_dirty_record", "entity_name", "record_id"),
+            Column("due_at", instant),
+            Column("claimed_by", Text),
+            Index("kdb_dirty_record", "entity_name", "record_id", "seq"),
         )
         self.reindex = Table(
             "kdb_reindex",

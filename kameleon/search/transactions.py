@@ -5,10 +5,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine
 
+from ..database import is_same_place
 from ..errors import InvalidInput, Outdated, TransactionConflict
+from ..urls import shown
 from .store import Store
 
 TRIES = 10
@@ -21,6 +24,7 @@ class Transactions:
     def __init__(self, engine: Engine, store: Store) -> None:
         self.engine = engine
         self._store = store
+        self._known: WeakKeyDictionary[Engine, bool] = WeakKeyDictionary()
 
     @contextmanager
     def transaction(self, connection: Connection | None = None) -> Iterator[Connection]:
@@ -64,6 +68,27 @@ class Transactions:
                 f"connection= is a SQLAlchemy Connection to {wanted}, not {connection!r:.80}. Of a Session, give "
                 "session.connection()"
             )
+        if not self._leads_here(connection):
+            raise InvalidInput(
+                f"connection= leads to {shown(connection.engine.url)}, this index is in {shown(self.engine.url)}"
+            )
+
+    def _leads_here(self, connection: Connection) -> bool:
+        """Whether it is of the engine's pool, its URL, or its database by another URL; a replica serves for reading."""
+        engine = connection.engine
+        if engine.pool is self.engine.pool:
+            return True
+        if engine not in self._known:
+            self._known[engine] = is_same_place(engine.url, self.engine.url) or self._is_same_database(connection)
+        return self._known[engine]
+
+    def _is_same_database(self, connection: Connection) -> bool:
+        theirs = self._store.identity(connection)
+        if theirs is None:
+            return False
+        with self._store.reading() as own:
+            ours = self._store.identity(own)
+        return ours is not None and (theirs == ours or (theirs[-1] is None and theirs[0] == ours[0]))
 
     def committed(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns of a transaction of its own, begun anew while others come in between."""

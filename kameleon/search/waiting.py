@@ -2,9 +2,12 @@
 
 import asyncio
 import logging
+import os
+import time
 from collections.abc import Callable
-from threading import Lock, Thread
+from threading import BoundedSemaphore, Lock, Thread
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 from sqlalchemy.util import await_only
 
@@ -13,18 +16,24 @@ log = logging.getLogger("kameleon.embeddings")
 T = TypeVar("T")
 
 
-class Patience:
-    """Calls on a thread of their own, which nobody waits for at the end. While one has outlasted its budget no other is
-    begun: a provider that hangs is asked once."""
+class BudgetedCalls:
+    """Calls on threads of their own, at most `concurrency` at a time for each service. One that outlasts its budget
+    keeps its place until it ends, so a provider that hangs is given no more calls than that."""
 
     def __init__(self) -> None:
-        self._going = Lock()
+        self._lock = Lock()
+        self._places: WeakKeyDictionary[object, BoundedSemaphore] = WeakKeyDictionary()
+        self._process = os.getpid()
 
-    def within(self, budget_s: float | None, call: Callable[[], T]) -> T | None:
-        """What the call returns, None if that takes longer than the budget; it then goes on to no effect."""
+    def within(self, budget_s: float | None, call: Callable[[], T], service: object, concurrency: int) -> T | None:
+        """What the call returns, None if that takes longer than the budget, waiting for a place included; it then goes
+        on to no effect."""
         if budget_s is None:
             return call()
-        if not self._going.acquire(timeout=budget_s):
+        until = time.monotonic() + budget_s
+        places = self._places_of(service, concurrency)
+        if not places.acquire(timeout=max(0.0, budget_s)):
+            log.info("embed_batch:deferred budget_s=%s, %d calls under way", budget_s, concurrency)
             return None
         results: list[T] = []
         errors: list[BaseException] = []
@@ -35,16 +44,25 @@ class Patience:
             except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
                 errors.append(error)
             finally:
-                self._going.release()
+                places.release()
 
         thread = Thread(target=run, name="kameleon-budget", daemon=True)
         thread.start()
-        thread.join(budget_s)
+        thread.join(max(0.0, until - time.monotonic()))
         if errors:
             raise errors[0]
         if not results:
             log.info("embed_batch:deferred budget_s=%s", budget_s)
         return results[0] if results else None
+
+    def _places_of(self, service: object, concurrency: int) -> BoundedSemaphore:
+        """A forked process has none of its parent's threads, which would give their places back."""
+        with self._lock:
+            if self._process != os.getpid():
+                self._process, self._places = os.getpid(), WeakKeyDictionary()
+            if service not in self._places:
+                self._places[service] = BoundedSemaphore(concurrency)
+            return self._places[service]
 
 
 def off_the_loop(call: Callable[[], T]) -> T:

@@ -100,12 +100,13 @@ def checked_entry(record: tuple[object, object, object]) -> Entry:
 @dataclass(frozen=True)
 class Ahead:
     """What was embedded before a flush, when the texts were known and the records not yet: `made` by `service`, nothing
-    where that is left to a worker; of long texts their passages, as `split` has them."""
+    where that is left to a worker; of long texts their passages, as `split` has them. It took `seconds`."""
 
     service: "EmbeddingService"
     made: "EmbeddingReport | None" = None
     cache: "StoredCache | None" = None
     split: Places = field(default_factory=dict)
+    seconds: float = 0.0
 
     @cached_property
     def places(self) -> Mapping[str, int]:
