@@ -107,14 +107,14 @@ class Reindexing:
         return self._services.named(own)
 
     def _named(self, known: Sequence[Generation], request: Request) -> "EmbeddingService":
-        from .embeddings import chosen
+        from .embeddings import LOCAL, chosen
 
         holds = current(known)
         if request.provider is None and request.model is None:
             if holds is None or not holds.provider:
                 raise InvalidInput("dimensions alone name no model: say which provider= or model= is to have them")
             options = dict(holds.options)
-            if "dimensions" in options:
+            if holds.provider not in LOCAL:
                 options["dimensions"] = request.dimensions
             return self._services.named(holds.provider, **options)
         assert request.provider is None or isinstance(request.provider, str)  # noqa: S101 - an object was served before

@@ -1,7 +1,7 @@
-"""The seam between kameleon and whatever turns text into embeddings.
+"""The protocol between kameleon and whatever turns text into embeddings.
 
-A provider writes one method, `embed` or `embed_batch`; each has a default made of the other. What a vector means is
-told by the provider's `fingerprint`: two vectors may be compared only where it is the same.
+A provider defines one method, `embed` or `embed_batch`; each has a default made of the other. A provider's
+`fingerprint` identifies its vectors: two vectors are compared only where their fingerprints are equal.
 """
 
 import hashlib
@@ -19,6 +19,10 @@ from .batching import estimate_spans, estimate_tokens
 Vector = NDArray[np.float32]
 LEAST_PASSAGE = 16
 MAX_NAME = 4096
+MAX_PREFIX = 4096
+MAX_QUERY_TIMEOUT_S = 86_400
+FINGERPRINT_FORMAT = "2"
+"""What a fingerprint is computed from; the number changes with it, so that an older registry row is recognised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,33 @@ def check_passage_tokens(value: object) -> int | None:
     )
 
 
+def check_query_timeout(value: object) -> float | None:
+    if value is None or (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_QUERY_TIMEOUT_S
+    ):
+        return value
+    raise InvalidInput(
+        f"query_timeout is a number of seconds over 0 and up to {MAX_QUERY_TIMEOUT_S:,}, or None for the provider's "
+        f"own, not {seen(value)}"
+    )
+
+
+def check_prefix(name: str, value: object) -> str:
+    if isinstance(value, str) and len(value) <= MAX_PREFIX:
+        return value
+    raise InvalidInput(f"{name} is text of {MAX_PREFIX} characters at most, not {seen(value)}")
+
+
+def check_revision(value: object) -> str:
+    if isinstance(value, str) and printable(value) == value and len(value) <= MAX_NAME:
+        return value
+    raise InvalidInput(
+        f"revision is text of {MAX_NAME} characters at most, without control characters, not {seen(value)}"
+    )
+
+
 def check_model(name: object, dimensions: object) -> None:
-    """Raises InvalidInput for what no index can note down of a provider."""
+    """Raises InvalidInput for what no registry row can hold of a provider."""
     if not isinstance(name, str) or printable(name) != name or len(name) > MAX_NAME:
         raise InvalidInput(
             f"a provider's model_name is text of {MAX_NAME} characters at most, without control characters, not "
@@ -65,8 +94,15 @@ class EmbeddingProvider:
     (None: as many as a text may have), 0 for the beginning of the text alone.
 
     `vector_weight` (0..1) is how much the vector leg counts against the keyword leg when both are fused: how far this
-    model's similarities are to be trusted. `revision` tells apart models of one name; `query_prefix` and
-    `passage_prefix` are what the model wants before a text, put there by the service.
+    model's similarities are to be trusted. `query_prefix` and `passage_prefix` are what the model wants before a text,
+    put there by the service.
+
+    `query_timeout` is how many seconds a search waits for the embedding of its query. None: 3 seconds where the
+    provider `is_costly`, as long as it takes where not. `load` is not counted.
+
+    `revision` separates models of one name, and joins those of one `model_name`: it stands in `fingerprint` beside
+    name, dimensions and prefixes. Set it to what changes whenever the vectors do, and is equal in every process that
+    makes equal ones: a version or a file's hash, never `hash()`, `id()` or the `repr` of an object.
     """
 
     name: ClassVar[str] = ""
@@ -81,6 +117,7 @@ class EmbeddingProvider:
     is_costly: bool = False
     price_per_million: float | None = None
     vector_weight: float = 0.7
+    query_timeout: float | None = None
     revision: str = ""
     query_prefix: str = ""
     passage_prefix: str = ""
@@ -146,21 +183,19 @@ class EmbeddingProvider:
         """What `get_provider(self.name, **options)` needs to make this provider again. Never a secret."""
         return {}
 
+    def changed(self, *names: str) -> dict[str, Any]:
+        """The named attributes whose values are not the class's own."""
+        return {name: value for name in names if (value := getattr(self, name)) != getattr(type(self), name)}
+
     @property
-    def passage_options(self) -> Mapping[str, int]:
-        """The part of `options` that says how texts are split; empty where the model's own limit does."""
-        return {} if self.passage_tokens is None else {"passage_tokens": self.passage_tokens}
+    def identity(self) -> Sequence[str]:
+        """What identifies the model in `fingerprint`, beside dimensions and prefixes."""
+        return [self.model_name, check_revision(self.revision)]
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the vectors: model name, dimensions, revision and prefixes, as 16 hex digits."""
+        """Identity of the vectors, equal in all processes: `identity`, dimensions and prefixes, hashed."""
         check_model(self.model_name, self.dimensions)
-        identity = [
-            self.model_name,
-            int(self.dimensions),
-            self.revision,
-            "unit",
-            self.query_prefix,
-            self.passage_prefix,
-        ]
-        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+        prefixes = [check_prefix(name, getattr(self, name)) for name in ("query_prefix", "passage_prefix")]
+        identity = [*self.identity, int(self.dimensions), *prefixes]
+        return f"{FINGERPRINT_FORMAT}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
