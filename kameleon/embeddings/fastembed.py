@@ -20,7 +20,8 @@ from ..errors import InvalidInput, MissingExtra, ProviderUnavailable
 from .batching import padded_slices
 from .folder import CLS, LAST_TOKEN, MEAN, ModelFolder, read_folder
 from .knowing import known_share
-from .provider import EmbeddingProvider, Vector, check_passage_tokens, check_prefix, check_revision
+from .options import check_prefix, check_revision
+from .provider import EmbeddingProvider, Vector, check_passage_tokens
 from .weights import hash_of_files
 
 try:

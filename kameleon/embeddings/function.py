@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .provider import EmbeddingProvider, check_passage_tokens, check_query_timeout
+from .options import check_query_timeout
+from .provider import EmbeddingProvider, check_passage_tokens
 
 
 class CallableProvider(EmbeddingProvider):

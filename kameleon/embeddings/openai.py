@@ -19,14 +19,8 @@ import numpy as np
 
 from ..errors import InvalidInput, MissingExtra, ProviderRefused, ProviderUnavailable, TextRefused, seen
 from .batching import estimate_tokens
-from .provider import (
-    EmbeddingProvider,
-    Vector,
-    check_passage_tokens,
-    check_prefix,
-    check_query_timeout,
-    check_revision,
-)
+from .options import check_prefix, check_query_timeout, check_revision
+from .provider import EmbeddingProvider, Vector, check_passage_tokens
 from .retry import retry_after_s
 
 try:

@@ -15,12 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InvalidInput, printable, seen
 from .batching import estimate_spans, estimate_tokens
+from .options import MAX_NAME, check_prefix, check_revision
 
 Vector = NDArray[np.float32]
 LEAST_PASSAGE = 16
-MAX_NAME = 4096
-MAX_PREFIX = 4096
-MAX_QUERY_TIMEOUT_S = 86_400
 FINGERPRINT_FORMAT = "2"
 """What a fingerprint is computed from; the number changes with it, so that an older registry row is recognised."""
 
@@ -43,31 +41,6 @@ def check_passage_tokens(value: object) -> int | None:
     raise InvalidInput(
         f"passage_tokens is a whole number of tokens from {LEAST_PASSAGE} on, 0 to embed a text's beginning alone, "
         f"or None for as many as the model reads, not {value!r:.80}"
-    )
-
-
-def check_query_timeout(value: object) -> float | None:
-    if value is None or (
-        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= MAX_QUERY_TIMEOUT_S
-    ):
-        return value
-    raise InvalidInput(
-        f"query_timeout is a number of seconds over 0 and up to {MAX_QUERY_TIMEOUT_S:,}, or None for the provider's "
-        f"own, not {seen(value)}"
-    )
-
-
-def check_prefix(name: str, value: object) -> str:
-    if isinstance(value, str) and len(value) <= MAX_PREFIX:
-        return value
-    raise InvalidInput(f"{name} is text of {MAX_PREFIX} characters at most, not {seen(value)}")
-
-
-def check_revision(value: object) -> str:
-    if isinstance(value, str) and printable(value) == value and len(value) <= MAX_NAME:
-        return value
-    raise InvalidInput(
-        f"revision is text of {MAX_NAME} characters at most, without control characters, not {seen(value)}"
     )
 
 

@@ -18,7 +18,8 @@ from tokenizers import Tokenizer
 
 from ..errors import InvalidInput, TextRefused
 from .knowing import known_share
-from .provider import EmbeddingProvider, Vector, check_passage_tokens, check_prefix, check_revision
+from .options import check_prefix, check_revision
+from .provider import EmbeddingProvider, Vector, check_passage_tokens
 from .weights import hash_of_files
 
 BUNDLED = Path(__file__).parent / "static-en-256"
