@@ -25,6 +25,8 @@ log = logging.getLogger("kameleon.embeddings")
 
 USE_IS_NOTED_AFTER = timedelta(days=1)
 EVICT_EVERY = 1_000
+FORGOTTEN_AT_ONCE = 5_000
+"""Bounds how long a transaction that drops cached embeddings makes other writers wait."""
 
 
 class Transactions(Protocol):
@@ -120,6 +122,18 @@ def evict(connection: Connection, table: Table, limit: int) -> int:
     gone = delete(table).where(table.c.text_hash == bindparam("key"), table.c.fingerprint == bindparam("whose"))
     connection.execute(gone, rows)
     return len(rows)
+
+
+def forget(connection: Connection, table: Table, fingerprint: str) -> int:
+    """Drop some of a model's embeddings, as many as one transaction may; tells how many texts that were."""
+    whose = table.c.fingerprint == fingerprint
+    keys = connection.scalars(
+        select(table.c.text_hash).where(whose).order_by(table.c.text_hash).limit(FORGOTTEN_AT_ONCE)
+    )
+    found = list(keys)
+    if found:
+        connection.execute(delete(table).where(whose, table.c.text_hash.in_(found)))
+    return len(found)
 
 
 def clear(connection: Connection, table: Table, unused_since: datetime | None) -> int:

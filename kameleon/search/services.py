@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from math import inf
+from os.path import isabs
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
@@ -107,7 +108,13 @@ class Services:
         try:
             return self.named(generation.provider, **generation.options)
         except InvalidInput as error:
-            raise NoProvider(f"the index's model {generation.model_name} cannot be had here: {error}") from error
+            moved = ""
+            if any(isabs(str(generation.options.get(name, ""))) for name in ("model", "path")):
+                moved = (
+                    ". Where its folder stands elsewhere, `kameleon embeddings reindex --model FOLDER` takes it from "
+                    "there, without embedding anything again if the files are the same"
+                )
+            raise NoProvider(f"the index's model {generation.model_name} cannot be had here: {error}{moved}") from error
 
     def _made_of(self, generation: Generation) -> "EmbeddingService | None":
         for service in list(self._made.values()):
