@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 from sqlalchemy import Engine
+from sqlalchemy.orm import sessionmaker
 
 import kameleon
 from kameleon import SearchEngine
@@ -21,6 +22,7 @@ from kameleon.testing import HashProvider
 
 from .conftest import ids
 from .loopback import DIMENSIONS, Fault, Server, error, good, serving, vector
+from .models import Base, Place
 
 LATE = 0.2
 
@@ -188,6 +190,22 @@ def test_one_query_of_many_threads_is_embedded_once(is_costly: bool, released: t
     assert calls == ["one"]
 
 
+def test_a_new_query_of_many_threads_is_sent_once_by_an_engine_that_has_just_begun(
+    loopback: Server, file_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "from-the-environment")
+    SearchEngine(file_engine, provider(loopback)).index_record("N", "1", "a note of wages")
+    every, begun = SearchEngine(file_engine, "static"), threading.Barrier(8)
+
+    def ask(_place: int) -> list[str]:
+        begun.wait(30)
+        return ids(every.search("wages", mode="vector"))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, range(8))) == [["1"]] * 8
+    assert loopback.inputs[1:] == [["wages"]]
+
+
 def test_a_local_model_has_no_time_limit_and_no_pause() -> None:
     faults: list[Exception] = [ConnectionError("down")]
 
@@ -334,6 +352,23 @@ def test_writing_and_moving_hold_no_connection_while_the_provider_works(small_po
     assert report.switched
     assert {"embed_batch", "embed_query"} <= other.called
     assert watching.holding == other.holding == set()
+
+
+def test_a_commit_holds_a_connection_while_it_embeds_only_after_a_flush(small_pool: Engine) -> None:
+    Base.metadata.create_all(small_pool)
+    watching = Watching(small_pool)
+    search = SearchEngine(small_pool, watching)
+    sessions = search.attach(sessionmaker(small_pool))
+    for count in (1, 51, 201):
+        with sessions.begin() as session:
+            session.add_all([Place(country=f"c{count}", number=n, name=f"wages {n}") for n in range(count)])
+    assert watching.holding == set()
+    with sessions.begin() as session:
+        session.add(Place(country="x", number=1, name="flushed wages"))
+        session.flush()
+        assert len(search.search("wages", connection=session.connection(), mode="vector")) == 10
+    assert [status.pending for status in search.get_status()] == [0]
+    assert len(search.search("flushed", entity=Place)) == 10
 
 
 def test_a_callers_connection_is_the_only_one_that_is_needed(small_pool: Engine) -> None:

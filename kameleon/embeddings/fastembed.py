@@ -169,8 +169,9 @@ class FastEmbedProvider(EmbeddingProvider):
         if self._folder is not None:
             origin = self.revision or self.weights
             return ["folder", origin, self._folder.pooling, str(self._folder.max_tokens or "")]
-        return [self._model, self.revision] if self.revision else [self._model, "fastembed", self._hub_class()]
+        return [self._model, self.revision] if self.revision else [self._model, "fastembed", self._hub_class]
 
+    @cached_property
     def _hub_class(self) -> str:
         """fastembed's class for the model, which says how it is pooled."""
         for made in TextEmbedding.EMBEDDINGS_REGISTRY:

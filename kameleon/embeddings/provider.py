@@ -153,7 +153,8 @@ class EmbeddingProvider:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """What `get_provider(self.name, **options)` needs to make this provider again. Never a secret."""
+        """What `get_provider(self.name, **options)` needs to make this provider again: all that changes its vectors or
+        its requests, and never a secret. `changed` gives those of its attributes that were set."""
         return {}
 
     def changed(self, *names: str) -> dict[str, Any]:

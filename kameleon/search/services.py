@@ -139,8 +139,7 @@ class Services:
         made = EmbeddingService(
             get_provider(provider, **options), listeners=self.listeners, query_timeout=self._query_timeout
         )
-        self._made[key] = made
-        return made
+        return self._made.setdefault(key, made)
 
     def reads_generations(self, query: Query) -> bool:
         """Whether a query's answer depends on which generations there are."""
