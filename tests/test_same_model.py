@@ -9,13 +9,13 @@ import pytest
 from sqlalchemy import Engine
 
 from kameleon import SearchEngine
-from kameleon.embeddings import OpenAIProvider, StaticProvider
-from kameleon.errors import ModelMismatch, NoProvider
+from kameleon.embeddings import EmbeddingService, OpenAIProvider, StaticProvider
+from kameleon.errors import ModelMismatch, NoProvider, ProviderRefused
 from kameleon.search import caching
 from kameleon.testing import HashProvider
 
 from .conftest import Make, ids
-from .loopback import DIMENSIONS, Server, good, serving
+from .loopback import DIMENSIONS, Server, error, good, serving
 from .small_model import small_model
 
 ROWS = [("N", str(n), f"note number {n}") for n in range(60)]
@@ -179,6 +179,24 @@ def test_dimensions_are_sent_where_they_were_given_and_only_there(loopback: Serv
     OpenAIProvider("m", api_key="k", base_url=loopback.url).embed_batch(["a"])
     OpenAIProvider("text-embedding-3-small", api_key="k", base_url=loopback.url).embed_batch(["a"])
     assert [asked.get("dimensions") for asked in loopback.requests] == [DIMENSIONS, None, 384]
+
+
+@pytest.mark.parametrize("fields", [{}, {"param": "dimensions"}])
+def test_a_server_that_shortens_no_vectors_is_requested_without_dimensions(
+    loopback: Server, fields: dict[str, Any]
+) -> None:
+    def refusing(asked: dict[str, Any]) -> Any:
+        refused = error(400, "Model does not support matryoshka representation", **fields)
+        return refused(asked) if "dimensions" in asked else good(asked)
+
+    loopback.always = refusing
+    service = EmbeddingService(provider(loopback))
+    for text in ("a", "b"):
+        assert service.embed_batch([text]).errors == [None]
+    assert ["dimensions" in asked for asked in loopback.requests] == [True, False, False]
+    other_length = EmbeddingService(OpenAIProvider("m", dimensions=4, api_key="k", base_url=loopback.url))
+    with pytest.raises(ProviderRefused, match=r"\(8,\) numbers, the model says 4"):
+        other_length.embed_batch(["a"])
 
 
 def test_a_model_without_given_dimensions_is_opened_without_them(

@@ -28,6 +28,7 @@ try:
 except ImportError as error:
     raise MissingExtra("openai", "openai") from error
 
+DIMENSIONS = re.compile("dimension|matryoshka", re.IGNORECASE)
 OPENAI = "https://api.openai.com/v1"
 SHORTENED = "text-embedding-3"
 NATIVE = {"text-embedding-ada-002": 1536}
@@ -55,7 +56,8 @@ NOT_THE_TEXT = ("dimensions", "model", "user")
 
 class OpenAIProvider(EmbeddingProvider):
     """`dimensions` is sent with each request where it is given, and says how long the vectors are. Where it is not,
-    text-embedding-3 models are requested at 384, and nothing is sent to others.
+    text-embedding-3 models are requested at 384, and nothing is sent to others. A server that refuses it is requested
+    without it from then on.
 
     A text over `max_tokens` is cut to its beginning. `batch_size` texts a request, 2,048 at most. `passage_tokens`, the
     prefixes and `query_timeout` as in EmbeddingProvider, 3 seconds by default.
@@ -141,6 +143,9 @@ class OpenAIProvider(EmbeddingProvider):
         except EncodingRefused:
             self._encoding = "float"
             return self._ask(inputs)
+        except DimensionsRefused:
+            self._is_shortened = False
+            return self._ask(inputs)
 
     def _ask(self, inputs: list[str]) -> list[Any]:
         """The answer as it came over the wire: the client's models of it cost as much again as the request."""
@@ -168,6 +173,8 @@ class OpenAIProvider(EmbeddingProvider):
         if error.status_code in BAD_TEXT:
             if self._encoding == "base64" and "encoding_format" in f"{error.param} {error.message}":
                 return EncodingRefused(said)
+            if self._is_shortened and self._is_about_dimensions(f"{error.param} {error.message}"):
+                return DimensionsRefused(said)
             if error.param in NOT_THE_TEXT:
                 return ProviderRefused(said)
             is_long = error.status_code == 413 or "maximum context length" in error.message
@@ -177,6 +184,10 @@ class OpenAIProvider(EmbeddingProvider):
         if error.status_code in COME_BACK or error.status_code >= 500:
             return ProviderUnavailable(said, retry_after_s=retry_after_s(error.response.headers))
         return ProviderRefused(said)
+
+    def _is_about_dimensions(self, message: str) -> bool:
+        """Whether a server refuses to shorten vectors, whose length may be right as it is."""
+        return not self.model_name.startswith(SHORTENED) and bool(DIMENSIONS.search(message))
 
     def _redacted(self, message: str) -> str:
         key = self._client.api_key
@@ -200,6 +211,10 @@ class OpenAIProvider(EmbeddingProvider):
                 "alone"
             )
         return made
+
+
+class DimensionsRefused(ProviderRefused):
+    """The server does not take `dimensions`."""
 
 
 class EncodingRefused(ProviderRefused):
