@@ -81,7 +81,7 @@ def estimate(search: "SearchEngine", request: "Request", *, rate: float | None =
 
 def count(search: "SearchEngine", target: "Target", request: "Request") -> Texts:
     texts = Texts()
-    has_cache = search.services.cache(target.service) is not None
+    has_cache = not request.force and search.services.cache(target.service) is not None
     fingerprint = target.service.provider.fingerprint
     for page in search.building.pending(target.generation, RECORDS_A_PAGE, entities=request.entities):
         contents = [entry.content for entry in page if entry.content]

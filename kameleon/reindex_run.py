@@ -17,6 +17,7 @@ from .reindex_request import Request, Target
 from .search.building import ROWS_A_RANGE, Job, Written
 from .search.catalog import ACTIVE, active
 from .search.owners import resign
+from .search.prepared import prepare
 from .search.query import ask
 from .search.retrieval import Retriever
 from .search.runs import COMPARING, DONE, EMBEDDING, INDEXING, REFUSED, STOPPED
@@ -335,9 +336,11 @@ class Run:
 
         def ranking(text: str) -> list[Ref]:
             self._note()
+            query = ask(text)
+            retriever = Retriever(self._store, query, prepare(query, alone, service), {})
             with self._search.reading() as conn:
-                retriever = Retriever(self._store, service, lambda asked, said: asked.ask(said), alone, {}, "")
-                return [Ref(hit.entity, hit.id) for hit in retriever.search(conn, ask(text))]
+                hits = retriever.page(conn, retriever.find(conn)).hits
+            return [Ref(hit.entity, hit.id) for hit in hits]
 
         return ranking
 

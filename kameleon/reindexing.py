@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 from .errors import InvalidInput, NoProvider, ProviderError, ReindexRefused, UnknownEntity, VectorsUnavailable
 from .reindex_request import PhaseProgress, ReindexOptions, Request, Target
 from .reindex_run import Run
+from .search.caching import forget
 from .search.catalog import ACTIVE, active, current, of_fingerprint
 from .values import BUILDING, Generation, ReindexPlan, ReindexReport, ReindexRun
 
@@ -51,20 +52,42 @@ class Reindexing:
         self._runs = search.building.runs
 
     def run(self, request: Request) -> ReindexReport:
-        run = self._search.retried(partial(self._begun, request))
-        return run.go() if isinstance(run, Run) else run
+        run, notes = self._search.retried(partial(self._begun, request))
+        report = run.go() if isinstance(run, Run) else run
+        return replace(report, notes=(*notes, *report.notes))
 
-    def _begun(self, request: Request) -> "Run | ReindexReport":
-        """A run that has the lease, or why there is nothing for one to do."""
+    def _begun(self, request: Request) -> "tuple[Run | ReindexReport, tuple[str, ...]]":
+        """A run that has the lease, or why there is nothing for one to do; and what was changed in the registry."""
         target = self.target(request)
+        notes = self._take_options(target)
+        target = self.target(request) if notes else target
         if target.action == "nothing":
             note = f"{target.service.provider.model_name} is the index's model and nothing is pending"
             number = target.generation.number if target.generation else None
-            return ReindexReport("nothing", number, target.service.provider.model_name, notes=(note,))
+            return ReindexReport("nothing", number, target.service.provider.model_name, notes=(note,)), notes
         self._check(target, request)
+        if request.force:
+            self._forget_cached(target.service.provider.fingerprint)
         run = Run(self._search, request, target)
         run.begin()
-        return run
+        return run, notes
+
+    def _take_options(self, target: Target) -> tuple[str, ...]:
+        """Where the same model is opened with other options than the registry has, such as another path, the registry
+        takes these."""
+        generation, provider = target.generation, target.service.provider
+        same = generation is None or (generation.provider, generation.options) == (provider.name, provider.options)
+        if generation is None or same or not provider.name:
+            return ()
+        self._search.committed(lambda conn: self._catalog.set_options(conn, generation, provider))
+        options = ", ".join(f"{name}={value}" for name, value in provider.options.items()) or "no options"
+        return (f"generation {generation.number} has the same model: it is opened with {options} from here on",)
+
+    def _forget_cached(self, fingerprint: str) -> None:
+        """What is embedded anew is not looked up, by this process or by one that helps."""
+        table = self._store.tables.embedding_cache
+        while self._search.committed(partial(forget, table=table, fingerprint=fingerprint)):
+            pass
 
     def target(self, request: Request) -> Target:
         """What a request comes to; reads only. Raises InvalidInput, UnknownEntity, NoProvider, VectorsUnavailable."""
@@ -107,14 +130,14 @@ class Reindexing:
         return self._services.named(own)
 
     def _named(self, known: Sequence[Generation], request: Request) -> "EmbeddingService":
-        from .embeddings import chosen
+        from .embeddings import LOCAL, chosen
 
         holds = current(known)
         if request.provider is None and request.model is None:
             if holds is None or not holds.provider:
                 raise InvalidInput("dimensions alone name no model: say which provider= or model= is to have them")
             options = dict(holds.options)
-            if "dimensions" in options:
+            if holds.provider not in LOCAL:
                 options["dimensions"] = request.dimensions
             return self._services.named(holds.provider, **options)
         assert request.provider is None or isinstance(request.provider, str)  # noqa: S101 - an object was served before

@@ -15,7 +15,7 @@ from .report import Asked, for_people, line
 
 RUNS = (
     *("insert", "search", "embed", "commit", "reindex", "quality", "startup", "peers"),
-    *("sessions", "crash", "concurrency", "soak", "hostile"),
+    *("beside", "sessions", "crash", "concurrency", "soak", "hostile"),
 )
 
 
@@ -39,6 +39,7 @@ def main(name: str, backend: str | None, rows: int, seed: int, rounds: int, seco
     quality      nDCG@10 of each leg and of both, by weight, on judged collections
     startup      the command from a standing start
     peers        Chroma, LanceDB, txtai, langchain-postgres and SQL by hand, side by side
+    beside       searches beside a bulk sync of the same process, with each kind of provider
     sessions     --rows random steps of sessions, compared with the tables after each commit
     crash        --rounds kills on every path that writes, and full and read-only disks
     concurrency  eight writers and eight readers, as many transactions as it takes, --seconds at most

@@ -46,6 +46,8 @@ _HOMES = {
 }
 BUNDLED_MODEL = "static-en-256"
 ENTRY_POINTS = "kameleon.providers"
+LOCAL = ("static", "fastembed")
+"""Providers whose models have their dimensions, which no option changes."""
 PROVIDERS = {"fastembed": "FastEmbedProvider", "openai": "OpenAIProvider", "static": "StaticProvider"}
 
 
@@ -80,7 +82,7 @@ def chosen(provider: str | None, model: str | None, dimensions: int | None) -> t
     options: dict[str, Any] = {}
     if model and not (provider == "static" and model == BUNDLED_MODEL):
         options["path" if provider == "static" else "model"] = model
-    if dimensions is not None and provider not in ("static", "fastembed"):
+    if dimensions is not None and provider not in LOCAL:
         options["dimensions"] = dimensions
     return provider or "static", options
 

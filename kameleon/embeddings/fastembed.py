@@ -4,24 +4,25 @@ fastembed pads every text of a batch to the longest one, so a batch of mixed len
 time. Texts are therefore sorted by their token count and cut by padded tokens before fastembed sees them.
 """
 
-import hashlib
-import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from os.path import isfile
 from pathlib import Path
-from threading import RLock
+from threading import Lock
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ..errors import InvalidInput, MissingExtra, ProviderUnavailable
 from .batching import padded_slices
+from .folder import CLS, LAST_TOKEN, MEAN, ModelFolder, read_folder
 from .knowing import known_share
+from .options import check_prefix, check_revision
 from .provider import EmbeddingProvider, Vector, check_passage_tokens
+from .weights import hash_of_files
 
 try:
     from fastembed import TextEmbedding
@@ -30,21 +31,83 @@ except ImportError as error:
     raise MissingExtra("fastembed", "fastembed") from error
 
 DEFAULT_MODEL = "BAAI/bge-small-en-v1.5"
-PADDED_TOKENS_AT_ONCE = 4096
+POOLING_TYPES = {MEAN: PoolingType.MEAN, CLS: PoolingType.CLS, LAST_TOKEN: PoolingType.LAST_TOKEN}
+SETTINGS = ("config.json", "tokenizer_config.json", "special_tokens_map.json")
+
+PADDED_TOKENS_AT_ONCE = 1024
+"""Bounds what a text waits that another thread embeds beside a bulk job of the same model."""
 
 FAILED_FOR_S = 60.0
-"""fastembed asks the hub for 40 seconds before it gives up: for this long, a model that failed is not asked again."""
+"""fastembed tries the hub for 40 seconds before it gives up: for this long, a model that failed is not loaded again."""
 
-_running = RLock()
-_failures: dict[tuple[str, str | None, int | None], tuple[float, ProviderUnavailable]] = {}
-_sessions: dict[tuple[str, str | None, int | None], Any] = {}
+
+class FairLock:
+    """A lock whose holder cannot take it again before a thread that was already waiting."""
+
+    def __init__(self) -> None:
+        self._next, self._held = Lock(), Lock()
+
+    def __enter__(self) -> None:
+        with self._next:
+            self._held.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._held.release()
+
+    @property
+    def is_held(self) -> bool:
+        return self._held.locked()
+
+
+class LoadedModel:
+    """A model of this process, loaded once. Bulk jobs take `slices` for each padded slice; queries run beside them, one
+    at a time."""
+
+    def __init__(self) -> None:
+        self.slices = FairLock()
+        self.queries = FairLock()
+        self._loading = Lock()
+        self._session: Any = None
+        self._failure: tuple[float, ProviderUnavailable] | None = None
+
+    def session(self, load: Callable[[], Any]) -> Any:
+        """Raises ProviderUnavailable, without another try for a minute after one that failed."""
+        if self._session is not None:
+            return self._session
+        with self._loading:
+            if self._session is None:
+                self._check_failure()
+                try:
+                    self._session = load()
+                except ProviderUnavailable as error:
+                    self._failure = time.monotonic(), error
+                    raise
+            return self._session
+
+    def _check_failure(self) -> None:
+        if self._failure is not None and time.monotonic() - self._failure[0] < FAILED_FOR_S:
+            raise ProviderUnavailable(str(self._failure[1])) from self._failure[1]
+
+    @property
+    def is_busy(self) -> bool:
+        return self.slices.is_held or self.queries.is_held or self._loading.locked()
+
+
+ModelKey = tuple[str, str | None, int | None]
+_models: dict[ModelKey, LoadedModel] = {}
+_registry = Lock()
 
 
 class FastEmbedProvider(EmbeddingProvider):
-    """`model` is a fastembed model name or a folder with `model.onnx` and `tokenizer.json` (mean-pooled, normalised).
+    """`model` is a fastembed model name or a folder with `model.onnx` and `tokenizer.json`.
 
-    The model loads at first use, once a process for each model and `threads`, and runs one batch at a time. `cache_dir`
-    is where fetched models are kept (default: `FASTEMBED_CACHE_PATH`). `passage_tokens` as in EmbeddingProvider.
+    A folder is pooled as its `1_Pooling/config.json` says: mean (the default), cls or last token, anything else is
+    refused; its `max_seq_length` and its prompts for queries and documents hold too, unless prefixes are given. The
+    files' hash identifies its model, not the folder's name or place; `revision` stands in for the hash.
+
+    The model loads at first use, once a process for each model and `threads`, and embeds one slice at a time, queries
+    beside them. `cache_dir` is where fetched models are kept (default: `FASTEMBED_CACHE_PATH`). `passage_tokens` as in
+    EmbeddingProvider.
     """
 
     name: ClassVar[str] = "fastembed"
@@ -58,10 +121,14 @@ class FastEmbedProvider(EmbeddingProvider):
         cache_dir: str | None = None,
         threads: int | None = None,
         passage_tokens: int | None = None,
+        query_prefix: str | None = None,
+        passage_prefix: str | None = None,
+        revision: str = "",
     ) -> None:
         self._model = model
         self.passage_tokens = check_passage_tokens(passage_tokens)
-        self._folder = Path(model) if isfile(Path(model) / "tokenizer.json") else None
+        self.revision = check_revision(revision)
+        self._folder = read_folder(Path(model)) if isfile(Path(model) / "tokenizer.json") else None
         self._cache_dir = cache_dir
         self._threads = threads
         if self._folder is None and model not in self._known():
@@ -69,27 +136,56 @@ class FastEmbedProvider(EmbeddingProvider):
                 f"{model!r} is neither a model folder (with model.onnx and tokenizer.json) nor a model that fastembed "
                 f"knows. Known: {', '.join(sorted(self._known())[:8])}, …"
             )
+        own = self._own_prefixes
+        self.query_prefix = own[0] if query_prefix is None else check_prefix("query_prefix", query_prefix)
+        self.passage_prefix = own[1] if passage_prefix is None else check_prefix("passage_prefix", passage_prefix)
+
+    @property
+    def _own_prefixes(self) -> tuple[str, str]:
+        return (self._folder.query_prefix, self._folder.passage_prefix) if self._folder else ("", "")
 
     @property
     def model_name(self) -> str:  # type: ignore[override]
-        return self._folder.resolve().name if self._folder else self._model
+        return self._folder.path.resolve().name if self._folder else self._model
 
     @cached_property
     def dimensions(self) -> int:  # type: ignore[override]
         if self._folder is None:
             return int(TextEmbedding.get_embedding_size(self._model))
-        return int(json.loads((self._folder / "config.json").read_text("utf-8"))["hidden_size"])
+        return self._folder.dimensions
 
     @cached_property
-    def revision(self) -> str:  # type: ignore[override]
+    def weights(self) -> str:
+        """A hash of the folder's model files; empty for a model of the hub, which its name identifies."""
         if self._folder is None:
             return ""
-        with (self._folder / "model.onnx").open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        try:
+            return hash_of_files(self._folder.weights)
+        except OSError as error:
+            raise ProviderUnavailable(f"the model in {self._folder.path} cannot be read: {error}") from error
+
+    @property
+    def identity(self) -> Sequence[str]:
+        if self._folder is not None:
+            origin = self.revision or self.weights
+            return ["folder", origin, self._folder.pooling, str(self._folder.max_tokens or "")]
+        return [self._model, self.revision] if self.revision else [self._model, "fastembed", self._hub_class]
+
+    @cached_property
+    def _hub_class(self) -> str:
+        """fastembed's class for the model, which says how it is pooled."""
+        for made in TextEmbedding.EMBEDDINGS_REGISTRY:
+            if any(self._model == described.model for described in made._list_supported_models()):
+                return made.__name__
+        return ""
 
     @property
     def options(self) -> Mapping[str, Any]:
-        return {"model": str(self._folder.resolve()) if self._folder else self._model, **self.passage_options}
+        given: dict[str, Any] = {"model": str(self._folder.path.resolve()) if self._folder else self._model}
+        for name, own in zip(("query_prefix", "passage_prefix"), self._own_prefixes, strict=True):
+            if getattr(self, name) != own:
+                given[name] = getattr(self, name)
+        return {**given, **self.changed("passage_tokens", "query_timeout", "revision")}
 
     def load(self) -> None:
         self.count_tokens("")
@@ -98,17 +194,19 @@ class FastEmbedProvider(EmbeddingProvider):
         limit = self.max_tokens or sys.maxsize
         encodings = self._tokenizer.encode_batch_fast(list(texts))
         lengths = [min(limit, len(encoding.ids)) for encoding in encodings]
-        with _running:
-            results: list[Any] = [None] * len(texts)
-            for slice_ in padded_slices(lengths, total=PADDED_TOKENS_AT_ONCE):
-                vectors = self._session.passage_embed([texts[i] for i in slice_], batch_size=len(slice_))
-                for position, vector in zip(slice_, vectors, strict=True):
-                    results[position] = np.asarray(vector, dtype=np.float32)
-            return results
+        model, session = self._loaded, self._session
+        results: list[Any] = [None] * len(texts)
+        for slice_ in padded_slices(lengths, total=PADDED_TOKENS_AT_ONCE):
+            with model.slices:
+                vectors = list(session.passage_embed([texts[i] for i in slice_], batch_size=len(slice_)))
+            for position, vector in zip(slice_, vectors, strict=True):
+                results[position] = np.asarray(vector, dtype=np.float32)
+        return results
 
     def embed_query(self, text: str) -> Vector:
-        with _running:
-            return np.asarray(next(iter(self._session.query_embed([text]))), dtype=np.float32)
+        session = self._session
+        with self._loaded.queries:
+            return np.asarray(next(iter(session.query_embed([text]))), dtype=np.float32)
 
     @staticmethod
     def _known() -> dict[str, Any]:
@@ -141,41 +239,77 @@ class FastEmbedProvider(EmbeddingProvider):
 
     @property
     def _session(self) -> Any:
-        key = self._key
-        with _running:
-            failed_at, error = _failures.get(key, (-FAILED_FOR_S, None))
-            if error is not None and time.monotonic() - failed_at < FAILED_FOR_S:
-                raise ProviderUnavailable(str(error)) from error
-            if key not in _sessions:
-                _sessions[key] = self._load_folder(self._folder) if self._folder else self._load_hub_model()
-            return _sessions[key]
+        return self._loaded.session(self._load_folder_model if self._folder else self._load_hub_model)
 
     @property
-    def _key(self) -> tuple[str, str | None, int | None]:
-        return self.options["model"], self._cache_dir, self._threads
+    def _loaded(self) -> LoadedModel:
+        with _registry:
+            return _models.setdefault(self._key, LoadedModel())
+
+    @cached_property
+    def _key(self) -> ModelKey:
+        if self._folder is None:
+            return self._model, self._cache_dir, self._threads
+        settings = [self._folder.path / name for name in SETTINGS if isfile(self._folder.path / name)]
+        folder = self._folder
+        return f"{self._alias(folder)}-{folder.max_tokens}-{hash_of_files(settings)}", None, self._threads
 
     def _load_hub_model(self) -> Any:
         try:
             return TextEmbedding(self._model, cache_dir=self._cache_dir, threads=self._threads, lazy_load=False)
         except Exception as error:
             where = self._cache_dir or os.environ.get("FASTEMBED_CACHE_PATH") or "the temporary folder"
-            unavailable = ProviderUnavailable(
+            raise ProviderUnavailable(
                 f"model {self._model!r} could not be loaded, nor fetched ({type(error).__name__}). Use the bundled "
                 "model (provider 'static'), give FastEmbedProvider the path of a local model folder, or set "
                 f"FASTEMBED_CACHE_PATH to a folder that already holds the model (looked in {where})"
-            )
-            _failures[self._key] = (time.monotonic(), unavailable)
-            raise unavailable from error
+            ) from error
 
-    def _load_folder(self, folder: Path) -> Any:
-        alias = f"kameleon/{self.model_name}-{self.revision}"
-        if alias not in self._known():
-            TextEmbedding.add_custom_model(
-                model=alias,
-                pooling=PoolingType.MEAN,
-                normalization=True,
-                sources=ModelSource(url="file://" + str(folder.resolve())),
-                dim=self.dimensions,
-                model_file="model.onnx",
-            )
-        return TextEmbedding(alias, specific_model_path=str(folder), threads=self._threads)
+    def _load_folder_model(self) -> Any:
+        assert self._folder is not None  # noqa: S101 - the caller looked
+        try:
+            return self._loaded_from(self._folder)
+        except Exception as error:
+            raise ProviderUnavailable(
+                f"the model in {self._folder.path} could not be loaded ({type(error).__name__}: {error}). Its "
+                "model.onnx may be incomplete, or a pointer of Git LFS"
+            ) from error
+
+    def _loaded_from(self, folder: ModelFolder) -> Any:
+        alias = self._alias(folder)
+        with _registry:
+            if alias not in self._known():
+                TextEmbedding.add_custom_model(
+                    model=alias,
+                    pooling=POOLING_TYPES[folder.pooling],
+                    normalization=True,
+                    sources=ModelSource(url="file://" + str(folder.path.resolve())),
+                    dim=self.dimensions,
+                    model_file="model.onnx",
+                )
+        session: Any = TextEmbedding(alias, specific_model_path=str(folder.path), threads=self._threads)
+        shorten(session.model.tokenizer, folder.max_tokens)
+        return session
+
+    def _alias(self, folder: ModelFolder) -> str:
+        return f"kameleon/{self.weights}-{folder.pooling.replace(' ', '-')}"
+
+
+def shorten(tokenizer: Any, max_tokens: int | None) -> None:
+    """Read `max_tokens` of a text at most, where the tokenizer itself would read more."""
+    truncation = tokenizer.truncation
+    if max_tokens is not None and truncation and max_tokens < truncation["max_length"]:
+        tokenizer.enable_truncation(max_length=max_tokens, direction=truncation["direction"])
+
+
+def _renew_after_fork() -> None:
+    """In a forked child no thread will give back what it held, and what it ran is left in the middle."""
+    global _registry
+    _registry = Lock()
+    for key, model in list(_models.items()):
+        if model.is_busy:
+            del _models[key]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_after_fork)

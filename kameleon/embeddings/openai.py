@@ -7,16 +7,19 @@ whatever a server says. The client's own retries are off: the service retries, a
 import base64
 import binascii
 import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from operator import itemgetter
 from typing import Any, ClassVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import numpy as np
 
 from ..errors import InvalidInput, MissingExtra, ProviderRefused, ProviderUnavailable, TextRefused, seen
 from .batching import estimate_tokens
+from .options import check_prefix, check_query_timeout, check_revision
 from .provider import EmbeddingProvider, Vector, check_passage_tokens
 from .retry import retry_after_s
 
@@ -25,6 +28,23 @@ try:
 except ImportError as error:
     raise MissingExtra("openai", "openai") from error
 
+DIMENSIONS = re.compile("dimension|matryoshka", re.IGNORECASE)
+OPENAI = "https://api.openai.com/v1"
+SHORTENED = "text-embedding-3"
+NATIVE = {"text-embedding-ada-002": 1536}
+OPTIONS = (
+    "max_tokens",
+    "batch_size",
+    "concurrency",
+    "passage_tokens",
+    "query_prefix",
+    "passage_prefix",
+    "query_timeout",
+    "revision",
+)
+TIMEOUT_S, BATCH_SIZE = 30.0, 100
+PUBLIC_PARAMETERS = ("api-version", "api_version")
+PORTS = {"http": 80, "https": 443}
 MAX_INPUTS = 2048
 MAX_URL = 2000
 PRICES = {"text-embedding-3-small": 0.02, "text-embedding-3-large": 0.13, "text-embedding-ada-002": 0.10}
@@ -35,15 +55,21 @@ NOT_THE_TEXT = ("dimensions", "model", "user")
 
 
 class OpenAIProvider(EmbeddingProvider):
-    """`dimensions` is asked of the text-embedding-3 models, which shorten their vectors; other models must give it.
+    """`dimensions` is sent with each request where it is given, and says how long the vectors are. Where it is not,
+    text-embedding-3 models are requested at 384, and nothing is sent to others. A server that refuses it is requested
+    without it from then on.
 
-    A text over `max_tokens` is cut to its beginning. `batch_size` texts a request, 2,048 at most. `passage_tokens` as
-    in EmbeddingProvider.
+    A text over `max_tokens` is cut to its beginning. `batch_size` texts a request, 2,048 at most. `passage_tokens`, the
+    prefixes and `query_timeout` as in EmbeddingProvider, 3 seconds by default.
+
+    `base_url` (default: `OPENAI_BASE_URL`) identifies the model besides its name: scheme, host, port and path.
+    `revision` stands in for the URL: servers with one `model` and `revision` serve the same vectors.
     """
 
     name: ClassVar[str] = "openai"
     max_batch_tokens = 250_000
     max_tokens: int = 8192
+    batch_size = BATCH_SIZE
     concurrency = 10
     is_costly = True
 
@@ -51,35 +77,61 @@ class OpenAIProvider(EmbeddingProvider):
         self,
         model: str = "text-embedding-3-small",
         *,
-        dimensions: int = 384,
+        dimensions: int | None = None,
         api_key: str | None = None,
         base_url: str | None = None,
-        timeout_s: float = 30.0,
-        batch_size: int = 100,
+        timeout_s: float = TIMEOUT_S,
+        batch_size: int = BATCH_SIZE,
         max_tokens: int = 8192,
         passage_tokens: int | None = None,
+        query_prefix: str = "",
+        passage_prefix: str = "",
+        query_timeout: float | None = None,
+        revision: str = "",
     ) -> None:
         if not 1 <= batch_size <= MAX_INPUTS:
             raise InvalidInput(f"batch_size lies between 1 and {MAX_INPUTS} inputs a request, not {batch_size}")
+        base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
         if base_url is not None and not (
             isinstance(base_url, str) and base_url.isprintable() and len(base_url) < MAX_URL
         ):
             raise InvalidInput(f"base_url is a URL such as http://localhost:8000/v1, not {seen(base_url)}")
         self.model_name = model
         self.price_per_million = PRICES.get(model) if base_url is None else None
-        self.dimensions = dimensions
+        self._is_shortened = dimensions is not None or model.startswith(SHORTENED)
+        self._dimensions = dimensions
+        self.dimensions = NATIVE.get(model, 384) if dimensions is None else dimensions
         self.batch_size = batch_size
         self.max_tokens = max_tokens
         self.passage_tokens = check_passage_tokens(passage_tokens)
+        self.query_prefix = check_prefix("query_prefix", query_prefix)
+        self.passage_prefix = check_prefix("passage_prefix", passage_prefix)
+        self.query_timeout = check_query_timeout(query_timeout)
+        self.revision = check_revision(revision)
         self._key = api_key
         self._base_url = base_url
         self._timeout_s = timeout_s
         self._encoding = "base64"
 
     @property
+    def identity(self) -> Sequence[str]:
+        return [self.model_name, self.revision] if self.revision else [self.model_name, "server", self.server]
+
+    @property
+    def server(self) -> str:
+        """Where the model is served, without what differs between equal URLs, and without user, password and query."""
+        return server_of(self._base_url) if self._base_url else OPENAI
+
+    @property
     def options(self) -> Mapping[str, Any]:
-        base = {"base_url": without_user(self._base_url)} if self._base_url else {}
-        return {"model": self.model_name, "dimensions": self.dimensions, **base, **self.passage_options}
+        given: dict[str, Any] = {"model": self.model_name}
+        if self._dimensions is not None:
+            given["dimensions"] = self._dimensions
+        if self._base_url:
+            given["base_url"] = without_secrets_of(self._base_url)
+        if self._timeout_s != TIMEOUT_S:
+            given["timeout_s"] = self._timeout_s
+        return {**given, **self.changed(*OPTIONS)}
 
     def load(self) -> None:
         self._redacted("")
@@ -91,11 +143,14 @@ class OpenAIProvider(EmbeddingProvider):
         except EncodingRefused:
             self._encoding = "float"
             return self._ask(inputs)
+        except DimensionsRefused:
+            self._is_shortened = False
+            return self._ask(inputs)
 
     def _ask(self, inputs: list[str]) -> list[Any]:
         """The answer as it came over the wire: the client's models of it cost as much again as the request."""
         asked: dict[str, Any] = {"encoding_format": self._encoding}
-        if self.model_name.startswith("text-embedding-3"):
+        if self._is_shortened:
             asked["dimensions"] = self.dimensions
         try:
             answer = self._client.embeddings.with_raw_response.create(input=inputs, model=self.model_name, **asked)
@@ -118,6 +173,8 @@ class OpenAIProvider(EmbeddingProvider):
         if error.status_code in BAD_TEXT:
             if self._encoding == "base64" and "encoding_format" in f"{error.param} {error.message}":
                 return EncodingRefused(said)
+            if self._is_shortened and self._is_about_dimensions(f"{error.param} {error.message}"):
+                return DimensionsRefused(said)
             if error.param in NOT_THE_TEXT:
                 return ProviderRefused(said)
             is_long = error.status_code == 413 or "maximum context length" in error.message
@@ -127,6 +184,10 @@ class OpenAIProvider(EmbeddingProvider):
         if error.status_code in COME_BACK or error.status_code >= 500:
             return ProviderUnavailable(said, retry_after_s=retry_after_s(error.response.headers))
         return ProviderRefused(said)
+
+    def _is_about_dimensions(self, message: str) -> bool:
+        """Whether a server refuses to shorten vectors, whose length may be right as it is."""
+        return not self.model_name.startswith(SHORTENED) and bool(DIMENSIONS.search(message))
 
     def _redacted(self, message: str) -> str:
         key = self._client.api_key
@@ -152,6 +213,10 @@ class OpenAIProvider(EmbeddingProvider):
         return made
 
 
+class DimensionsRefused(ProviderRefused):
+    """The server does not take `dimensions`."""
+
+
 class EncodingRefused(ProviderRefused):
     """The server does not give base64."""
 
@@ -174,7 +239,23 @@ def decoded(embedding: Any) -> Vector:
         raise EncodingRefused(f"the server's base64 cannot be read: {error}") from error
 
 
-def without_user(url: str) -> str:
-    """The URL without the user and password that may stand in it."""
+def without_secrets_of(url: str) -> str:
+    """The URL without the user, the password and the parameters that may hold a key: all but an API's version."""
     parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    kept = [(name, value) for name, value in parse_qsl(parts.query) if name in PUBLIC_PARAMETERS]
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=urlencode(kept), fragment=""))
+
+
+def server_of(url: str) -> str:
+    """Scheme, host, port and path of a URL, as equal URLs have them: in lower case, but for the path, without a default
+    port and a slash at the end."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host.rstrip(".")
+    named = f":{port}" if port not in (None, PORTS.get(parts.scheme)) else ""
+    path = re.sub("/+", "/", parts.path).rstrip("/")
+    return f"{parts.scheme}://{host}{named}{path}"

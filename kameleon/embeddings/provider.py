@@ -1,7 +1,7 @@
-"""The seam between kameleon and whatever turns text into embeddings.
+"""The protocol between kameleon and whatever turns text into embeddings.
 
-A provider writes one method, `embed` or `embed_batch`; each has a default made of the other. What a vector means is
-told by the provider's `fingerprint`: two vectors may be compared only where it is the same.
+A provider defines one method, `embed` or `embed_batch`; each has a default made of the other. A provider's
+`fingerprint` identifies its vectors: two vectors are compared only where their fingerprints are equal.
 """
 
 import hashlib
@@ -15,10 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InvalidInput, printable, seen
 from .batching import estimate_spans, estimate_tokens
+from .options import MAX_NAME, check_prefix, check_revision
 
 Vector = NDArray[np.float32]
 LEAST_PASSAGE = 16
-MAX_NAME = 4096
+FINGERPRINT_FORMAT = "2"
+"""What a fingerprint is computed from; the number changes with it, so that an older registry row is recognised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ def check_passage_tokens(value: object) -> int | None:
 
 
 def check_model(name: object, dimensions: object) -> None:
-    """Raises InvalidInput for what no index can note down of a provider."""
+    """Raises InvalidInput for what no registry row can hold of a provider."""
     if not isinstance(name, str) or printable(name) != name or len(name) > MAX_NAME:
         raise InvalidInput(
             f"a provider's model_name is text of {MAX_NAME} characters at most, without control characters, not "
@@ -65,8 +67,15 @@ class EmbeddingProvider:
     (None: as many as a text may have), 0 for the beginning of the text alone.
 
     `vector_weight` (0..1) is how much the vector leg counts against the keyword leg when both are fused: how far this
-    model's similarities are to be trusted. `revision` tells apart models of one name; `query_prefix` and
-    `passage_prefix` are what the model wants before a text, put there by the service.
+    model's similarities are to be trusted. `query_prefix` and `passage_prefix` are what the model wants before a text,
+    put there by the service.
+
+    `query_timeout` is how many seconds a search waits for the embedding of its query. None: 3 seconds where the
+    provider `is_costly`, as long as it takes where not. `load` is not counted.
+
+    `revision` separates models of one name, and joins those of one `model_name`: it stands in `fingerprint` beside
+    name, dimensions and prefixes. Set it to what changes whenever the vectors do, and is equal in every process that
+    makes equal ones: a version or a file's hash, never `hash()`, `id()` or the `repr` of an object.
     """
 
     name: ClassVar[str] = ""
@@ -81,6 +90,7 @@ class EmbeddingProvider:
     is_costly: bool = False
     price_per_million: float | None = None
     vector_weight: float = 0.7
+    query_timeout: float | None = None
     revision: str = ""
     query_prefix: str = ""
     passage_prefix: str = ""
@@ -143,24 +153,23 @@ class EmbeddingProvider:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """What `get_provider(self.name, **options)` needs to make this provider again. Never a secret."""
+        """What `get_provider(self.name, **options)` needs to make this provider again: all that changes its vectors or
+        its requests, and never a secret. `changed` gives those of its attributes that were set."""
         return {}
 
+    def changed(self, *names: str) -> dict[str, Any]:
+        """The named attributes whose values are not the class's own."""
+        return {name: value for name in names if (value := getattr(self, name)) != getattr(type(self), name)}
+
     @property
-    def passage_options(self) -> Mapping[str, int]:
-        """The part of `options` that says how texts are split; empty where the model's own limit does."""
-        return {} if self.passage_tokens is None else {"passage_tokens": self.passage_tokens}
+    def identity(self) -> Sequence[str]:
+        """What identifies the model in `fingerprint`, beside dimensions and prefixes."""
+        return [self.model_name, check_revision(self.revision)]
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the vectors: model name, dimensions, revision and prefixes, as 16 hex digits."""
+        """Identity of the vectors, equal in all processes: `identity`, dimensions and prefixes, hashed."""
         check_model(self.model_name, self.dimensions)
-        identity = [
-            self.model_name,
-            int(self.dimensions),
-            self.revision,
-            "unit",
-            self.query_prefix,
-            self.passage_prefix,
-        ]
-        return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+        prefixes = [check_prefix(name, getattr(self, name)) for name in ("query_prefix", "passage_prefix")]
+        identity = [*self.identity, int(self.dimensions), *prefixes]
+        return f"{FINGERPRINT_FORMAT}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"

@@ -9,7 +9,7 @@ not reached is left for another time. *Refused for all*: the run ends at once. W
 
 import logging
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -23,8 +23,10 @@ from ..errors import InvalidInput, ProviderError, ProviderRefused, ProviderUnava
 from ..values import BATCH_GENERATED
 from .batching import halves, slices
 from .cache import EmbeddingCache, text_key
-from .checking import Unexplained, check_all, check_vector, provider_error
+from .checking import Unexplained, check_all, provider_error
+from .options import check_query_timeout
 from .provider import EmbeddingProvider, EmbeddingResult, Vector, check_passage_tokens
+from .queries import Queries, query_timeout_of
 from .retry import LONGEST_WAIT_S, Pace, backoff_s
 
 log = logging.getLogger("kameleon.embeddings")
@@ -34,7 +36,6 @@ Truncate = Literal["end", "error"]
 Listener = Callable[[str, Mapping[str, float]], None]
 
 TEXTS_A_CHUNK = 10_000
-QUERIES_REMEMBERED = 256
 DOUBTFUL_TEXTS = 8
 
 
@@ -107,6 +108,7 @@ class EmbeddingService:
     `batch_size` (texts a request) and `workers` (requests at a time) lower what the provider states. `cache=None` looks
     nothing up. `truncate="error"` refuses a text over the model's limit instead of embedding its beginning. `backoff_s`
     is the wait before the second attempt, doubled for each further one. `listeners` may be shared between services.
+    `query_timeout` stands in for the provider's own.
     """
 
     def __init__(
@@ -120,6 +122,8 @@ class EmbeddingService:
         backoff_s: float = 0.5,
         sleep: Callable[[float], None] = time.sleep,
         listeners: list[Listener] | None = None,
+        query_timeout: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         limits = {"batch_size": batch_size, "workers": workers}
         limits |= {f"{provider.model_name}'s {name}": getattr(provider, name) for name in ("batch_size", "concurrency")}
@@ -135,9 +139,9 @@ class EmbeddingService:
         self.backoff_s = backoff_s
         self.pace = Pace(sleep)
         self._listeners = listeners if listeners is not None else []
-        self._queries: OrderedDict[str, Vector] = OrderedDict()
-        self._lock = Lock()
         self._is_loaded = False
+        limit_s = query_timeout_of(provider, check_query_timeout(query_timeout))
+        self.queries = Queries(provider, timeout_s=limit_s, load=self.load, clock=clock)
 
     def load(self) -> None:
         """Load the model, if that is not done. Raises ProviderError."""
@@ -180,26 +184,12 @@ class EmbeddingService:
             yield self.embed_batch(chunk, on_error=on_error)
 
     def embed_query(self, text: str) -> Vector:
-        """A question's unit vector, remembered in memory. Raises ProviderError."""
-        return self.ask(text)[0]
-
-    def ask(self, text: str) -> tuple[Vector, bool]:
-        """The same, and whether it was in memory."""
-        with self._lock:
-            if text in self._queries:
-                self._queries.move_to_end(text)
-                return self._queries[text], True
-        run = _Run(self, self.provider.embed_query)
-        vector = check_vector(run.request(self.provider.query_prefix + text), self.provider.dimensions)
-        with self._lock:
-            self._queries[text] = vector
-            while len(self._queries) > QUERIES_REMEMBERED:
-                self._queries.popitem(last=False)
-        return vector, False
+        """A query's unit vector, remembered in memory: one try, within `query_timeout`. Raises ProviderError."""
+        return self.queries.embed(text)[0]
 
     def known_share(self, text: str) -> float:
         """How much of a question the model knows, 0 to 1."""
-        return min(1.0, max(0.0, self.provider.known_share(text)))
+        return min(1.0, max(0.0, float(translate(self.provider.known_share, text))))
 
     def _embed(
         self,
@@ -269,6 +259,7 @@ class EmbeddingService:
     def _call(self, texts: Sequence[str]) -> Any:
         prefix = self.provider.passage_prefix
         vectors = self.provider.embed_batch([prefix + text for text in texts] if prefix else texts)
+        self.queries.recovered()
         if isinstance(vectors, list | tuple | np.ndarray):
             return vectors
         if not isinstance(vectors, Iterable) or isinstance(vectors, str | bytes | Mapping):

@@ -4,7 +4,6 @@ It reads any folder in model2vec's layout (`model.safetensors` with a tensor `em
 path it is `static-en-256`, which ships with kameleon. Its README says where it comes from and how good it is.
 """
 
-import hashlib
 import json
 import struct
 from collections.abc import Mapping, Sequence
@@ -19,9 +18,13 @@ from tokenizers import Tokenizer
 
 from ..errors import InvalidInput, TextRefused
 from .knowing import known_share
+from .options import check_prefix, check_revision
 from .provider import EmbeddingProvider, Vector, check_passage_tokens
+from .weights import hash_of_files
 
 BUNDLED = Path(__file__).parent / "static-en-256"
+FILES = ("model.safetensors", "tokenizer.json")
+OPTIONS = ("max_tokens", "passage_tokens", "query_prefix", "passage_prefix", "revision")
 CHARACTERS_A_TOKEN = 8
 INT16_TOKENS = 258
 DTYPES = {"I8": np.int8, "F16": np.float16, "F32": np.float32}
@@ -29,7 +32,10 @@ DTYPES = {"I8": np.int8, "F16": np.float16, "F32": np.float32}
 
 class StaticProvider(EmbeddingProvider):
     """`path` is a model folder. Texts are read up to `max_tokens` tokens; one without a known token is refused.
-    `passage_tokens` as in EmbeddingProvider."""
+
+    The files' hash identifies the model, not the folder's name or place; `revision` stands in for the hash.
+    `passage_tokens` and the prefixes as in EmbeddingProvider.
+    """
 
     name: ClassVar[str] = "static"
     vector_weight = 0.6
@@ -37,13 +43,23 @@ class StaticProvider(EmbeddingProvider):
     max_tokens: int = 256
 
     def __init__(
-        self, path: str | Path | None = None, *, max_tokens: int = 256, passage_tokens: int | None = None
+        self,
+        path: str | Path | None = None,
+        *,
+        max_tokens: int = 256,
+        passage_tokens: int | None = None,
+        query_prefix: str = "",
+        passage_prefix: str = "",
+        revision: str = "",
     ) -> None:
         self.path = Path(path) if path is not None else BUNDLED
         self.max_tokens = max_tokens
         self.passage_tokens = check_passage_tokens(passage_tokens)
+        self.query_prefix = check_prefix("query_prefix", query_prefix)
+        self.passage_prefix = check_prefix("passage_prefix", passage_prefix)
+        self.revision = check_revision(revision)
         self._counted: dict[str, list[int]] = {}
-        missing = [name for name in ("model.safetensors", "tokenizer.json") if not isfile(self.path / name)]
+        missing = [name for name in FILES if not isfile(self.path / name)]
         if missing:
             raise InvalidInput(f"{self.path} is not a static model: it has no {' and no '.join(missing)}")
 
@@ -56,17 +72,18 @@ class StaticProvider(EmbeddingProvider):
         return int(self._table.shape[1])
 
     @cached_property
-    def revision(self) -> str:  # type: ignore[override]
-        digest = hashlib.sha256((self.path / "model.safetensors").read_bytes())
-        digest.update((self.path / "tokenizer.json").read_bytes())
-        return f"{digest.hexdigest()[:16]}/{self.max_tokens}"
+    def weights(self) -> str:
+        """A hash of the model's files."""
+        return hash_of_files([self.path / name for name in FILES])
+
+    @property
+    def identity(self) -> Sequence[str]:
+        return ["static", self.revision or self.weights, str(self.max_tokens)]
 
     @property
     def options(self) -> Mapping[str, Any]:
         where: dict[str, Any] = {} if self.path == BUNDLED else {"path": str(self.path.resolve())}
-        if self.max_tokens != StaticProvider.max_tokens:
-            where["max_tokens"] = self.max_tokens
-        return {**where, **self.passage_options}
+        return {**where, **self.changed(*OPTIONS)}
 
     def load(self) -> None:
         self._first_tokens([""])

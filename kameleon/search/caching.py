@@ -26,6 +26,8 @@ log = logging.getLogger("kameleon.embeddings")
 USE_IS_NOTED_AFTER = timedelta(days=1)
 EVICT_EVERY = 1_000
 EVICTED_AT_ONCE, BATCHES_AT_ONCE = 500, 4  # texts a transaction, which holds SQLite's write lock; and of those a write
+FORGOTTEN_AT_ONCE = 5_000
+"""Bounds how long a transaction that drops cached embeddings makes other writers wait."""
 
 
 class Transactions(Protocol):
@@ -137,6 +139,18 @@ def evict(connection: Connection, table: Table, texts: int) -> int:
     key = (table.c.text_hash, table.c.fingerprint)
     oldest = select(*key).order_by(table.c.used_at, *key).limit(texts)
     return connection.execute(delete(table).where(tuple_(*key).in_(oldest))).rowcount
+
+
+def forget(connection: Connection, table: Table, fingerprint: str) -> int:
+    """Drop some of a model's embeddings, as many as one transaction may; tells how many texts that were."""
+    whose = table.c.fingerprint == fingerprint
+    keys = connection.scalars(
+        select(table.c.text_hash).where(whose).order_by(table.c.text_hash).limit(FORGOTTEN_AT_ONCE)
+    )
+    found = list(keys)
+    if found:
+        connection.execute(delete(table).where(whose, table.c.text_hash.in_(found)))
+    return len(found)
 
 
 def clear(connection: Connection, table: Table, unused_since: datetime | None) -> int:

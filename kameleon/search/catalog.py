@@ -1,6 +1,7 @@
 """What the database says about itself: which generations of embeddings it holds, and which entities were declared."""
 
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 FLAGS = {"model": "--model", "dimensions": "--dimensions", "base_url": "--base-url"}
 ACTIVE, RETIRED, DROPPED = "active", "retired", "dropped"
+OLDER_FINGERPRINT = re.compile("[0-9a-f]{16}")
+"""What fingerprints were before they had a format's number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +73,30 @@ def home(known: Sequence[Generation], fingerprint: str) -> Generation | None:
 
 
 def mismatch(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
-    """Why a provider has no place in the index: it has another model and no generation of this one. Else empty."""
+    """Why a provider's embeddings cannot be written: the index has another model and no generation of this one. Else
+    empty."""
     holds = current(known)
     if holds is None or home(known, provider.fingerprint) is not None:
         return ""
+    if OLDER_FINGERPRINT.fullmatch(holds.fingerprint):
+        return (
+            f"the embeddings of generation {holds.number} ({holds.model_name}) have a fingerprint of an older format, "
+            f"which does not identify the model's server, weights and pooling. Make them anew: {command(provider)}"
+        )
+    there = f"{holds.model_name} ({holds.dimensions} dimensions){origin(holds.options)}"
+    here = f"{provider.model_name} ({provider.dimensions}){origin(provider.options)}"
+    if there == here.replace(f"({provider.dimensions})", f"({provider.dimensions} dimensions)"):
+        here += ", of other weights, pooling, prefixes or revision"
     return (
-        f"the index holds embeddings of {holds.model_name} ({holds.dimensions} dimensions), this engine's provider is "
-        f"{provider.model_name} ({provider.dimensions}). Use the index's model, or move the index to this one: "
-        f"{command(provider)}"
+        f"the index holds embeddings of {there}, this engine's provider is {here}. Use the index's model, or move the "
+        f"index to this one: {command(provider)}"
     )
+
+
+def origin(options: Mapping[str, Any]) -> str:
+    """Which of several models of one name a provider's options mean, in words."""
+    server = f" at {options['base_url']}" if "base_url" in options else ""
+    return f"{server}, revision {options['revision']}" if "revision" in options else server
 
 
 def unread(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
@@ -213,6 +231,13 @@ class Catalog:
         table = self._generations
         changed = table.update().where(table.c.number == number)
         connection.execute(changed.values(weight=weight))
+
+    def set_options(self, connection: Connection, generation: Generation, provider: "EmbeddingProvider") -> None:
+        """A generation's model is opened with these options from here on, such as its folder's new path."""
+        table = self._generations
+        changed = table.update().where(table.c.number == generation.number)
+        options = {"options": dict(provider.options), "model_name": provider.model_name}
+        connection.execute(changed.values(**options, provider=provider.name, updated_at=datetime.now(UTC)))
 
     def reopen(self, connection: Connection, generation: Generation) -> None:
         """A retired one is built on: nobody reads it before it is whole."""

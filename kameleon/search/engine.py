@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial
@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, select, text, 
 
 from ..content import check_entity, check_id
 from ..database import synchronous
+from ..embeddings.options import check_query_timeout
 from ..embeddings.passages import split_long
 from ..errors import InvalidInput, NoProvider, Outdated, RecordMissing, seen
 from ..values import (
@@ -27,14 +28,15 @@ from ..values import (
     SearchResults,
 )
 from . import caching
+from .answering import Answering
 from .building import Building
-from .catalog import Catalog, Entity, active, mismatch
+from .catalog import Catalog, active, mismatch
 from .claims import LEASE, worker_name
 from .filling import Filling
 from .filters import parse_filter
 from .query import Query, SearchOptions, ask, check_text, check_weight, check_whole
-from .retrieval import Embed, Legs, Retriever
-from .services import AskedAhead, Services
+from .retrieval import Legs
+from .services import Services
 from .spelling import parted
 from .store import Among, Entry, State, Store
 from .stores import StoreOptions, make_store
@@ -80,6 +82,10 @@ class SearchEngine(Transactions):
     `kameleon embeddings worker`, "auto" does so where they take longer than `budget_s`. `session.info` may say
     otherwise for one session, under "kameleon_indexing".
 
+    `query_timeout` is how many seconds a search waits for its query's embedding before it answers by keywords; None
+    leaves that to the provider: 3 seconds over the network, no limit for a local model. After a failure, searches do
+    without such a provider for 5 seconds.
+
     Constructing it makes kameleon's tables where they are missing; `create_tables=False` leaves that to migrations.
 
     `options` belong to the database. `language` is how a new index reads texts: "english" (default), "simple" (words as
@@ -101,6 +107,7 @@ class SearchEngine(Transactions):
         cache_limit: int = 200_000,
         indexing: Indexing = "sync",
         budget_s: float = 1.0,
+        query_timeout: float | None = None,
         **options: Unpack[StoreOptions],
     ) -> None:
         if on_provider_error not in ON_PROVIDER_ERROR:
@@ -114,7 +121,15 @@ class SearchEngine(Transactions):
         super().__init__(opened, make_store(opened, options))
         self.tables = self._store.tables
         self.catalog = Catalog(self._store)
-        self.services = Services(self, self._store, embedding_provider, is_caching=cache, cache_limit=cache_limit)
+        self.services = Services(
+            self,
+            self._store,
+            embedding_provider,
+            is_caching=cache,
+            cache_limit=cache_limit,
+            query_timeout=check_query_timeout(query_timeout),
+        )
+        self.answering = Answering(self, self._store, self.catalog, self.services)
         self._writer = Writer(self._store, self.catalog)
         self.building = Building(self, self._store, self.catalog, self._writer, self.services)
         self.filling = Filling(self, self._store, self.catalog, self._writer, self.services)
@@ -544,7 +559,7 @@ class SearchEngine(Transactions):
         and says so in `plan.note`.
         """
         asked = self._asked(query, entity, entities, connection, **options)
-        return self._answer(Retriever.search, asked, self.services.asking_ahead(asked, connection), connection)
+        return self.answering.search(asked, connection)
 
     def similar(
         self,
@@ -565,19 +580,7 @@ class SearchEngine(Transactions):
             raise RecordMissing(f"{name} {ref.id!r:.80} is not in the index, so nothing can be similar to it")
         content = found[0].content[:SIMILAR_CHARACTERS]
         asked = self._asked(content, None, [entity] if entities is None else entities, connection, like=ref, **options)
-        return self._answer(Retriever.search, asked, AskedAhead(self.services), connection)
-
-    def _answer(
-        self,
-        way: Callable[[Retriever, Connection, Query], T],
-        asked: Query,
-        embed: Embed,
-        connection: Connection | None = None,
-    ) -> T:
-        with self.visiting(connection) as conn:
-            known, declared = self._catalog_for(conn, asked)
-            service, note = (None, "") if asked.mode == "keyword" else self.services.asking(known, asked.mode)
-            return way(Retriever(self._store, service, embed, known, declared, note), conn, asked)
+        return self.answering.search(asked, connection)
 
     def _asked(
         self,
@@ -663,8 +666,7 @@ class SearchEngine(Transactions):
 
     def legs(self, query: str, *, entities: Iterable[object] | None = None, limit: int = 10) -> Legs:
         """What each leg finds for a query that `search` would answer with `limit` hits, before any fusion."""
-        asked = self._asked(query, None, entities or None, None, limit=limit)
-        return self._answer(Retriever.legs, asked, self.services.asking_ahead(asked, None))
+        return self.answering.legs(self._asked(query, None, entities or None, None, limit=limit))
 
     def set_weight(self, weight: float, generation: Generation | None = None) -> Generation:
         """Let the vector count for `weight` (0..1) against the keywords in every search from here on; kept with the
@@ -689,12 +691,6 @@ class SearchEngine(Transactions):
 
         wanted = select(self._store.id_text(mapped.id_columns(cls))).select_from(cls).where(where)
         return compiled(mapped.own(wanted, cls), self.engine)
-
-    def _catalog_for(self, conn: Connection, asked: Query) -> tuple[list[Generation], dict[str, Entity]]:
-        """What a query has to know of the index, with one statement at most."""
-        if asked.reads_records:
-            return self.catalog.read(conn)
-        return [] if asked.mode == "keyword" else self.catalog.generations(conn), {}
 
     def get_status(self, entity: str | None = None) -> list[IndexStatus]:
         """One IndexStatus an entity that is in the index, by name; `pending` and `failed` are 0 without a provider."""

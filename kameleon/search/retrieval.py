@@ -1,8 +1,8 @@
-"""A query's way: legs, fusion, order, page, hits. Reads only."""
+"""Retrieves for a query: legs, fusion, order, page, hits. Reads only, and calls no provider while it reads."""
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -22,24 +22,22 @@ from ..errors import (
 )
 from ..values import Generation, LegScore, QueryPlan, Ref, SearchResult, SearchResults
 from .bm25 import STOP_WORDS
-from .catalog import Entity, of_fingerprint, unread
+from .catalog import Entity
 from .filters import SAYS, Comparison, Filter, Group, parse_filter, path_of
 from .fusion import Leg, fuse, leg_scores, share, trusted, whole
 from .highlighting import sentences
 from .ordering import by_field, by_group
 from .paging import digest_of
+from .prepared import Prepared
 from .query import CANDIDATES, MAX_LIMIT, SORTED, Query
 from .reranking import judged
 from .spelling import is_correctable, words_of
-from .store import Candidates, Hit, Key, Scope, Spans, Store, Term, united
+from .store import Candidates, Hit, Key, Scope, Store, Term, united
 
 if TYPE_CHECKING:
     from ..embeddings.provider import Vector
-    from ..embeddings.service import EmbeddingService
 
 log = logging.getLogger("kameleon.search")
-
-Embed = Callable[["EmbeddingService", str], "tuple[Vector, bool]"]
 
 READ_CHARACTERS = 50_000
 FACET_VALUES = 100
@@ -56,7 +54,6 @@ class Answer:
     vector: Candidates = NOTHING
     generation: Generation | None = None
     embedding: "Vector | None" = None
-    is_query_cached: bool = False
     read: str = ""
     corrections: Mapping[str, str] | None = None
     weight: float = 0.0
@@ -95,61 +92,92 @@ class Legs:
     note: str
 
 
+@dataclass(frozen=True)
+class Found:
+    """What the legs put forward, in order; `texts` are those that a reranker reads."""
+
+    scope: Scope
+    answer: Answer
+    legs: Sequence[Leg[Key]]
+    ranking: Ranking
+    texts: Mapping[Key, Hit] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Page:
+    hits: Sequence[SearchResult]
+    total: int
+    facets: Mapping[str, Mapping[Any, int]]
+    is_exact: bool
+    is_total_exact: bool
+    cursor: str | None
+
+
 class Retriever:
-    """`known` and `entities` are the index's. `service` is None where there is no provider, or none that can be had:
-    `note` says why. `embed` asks it for a query's vector, and tells whether that was at hand."""
+    """Of one query. `find` and `page` read, `rerank` and `results` need no connection."""
 
-    def __init__(
-        self,
-        store: Store,
-        service: "EmbeddingService | None",
-        embed: "Embed",
-        known: Sequence[Generation],
-        entities: Mapping[str, Entity],
-        note: str,
-    ) -> None:
+    def __init__(self, store: Store, query: Query, prepared: Prepared, entities: Mapping[str, Entity]) -> None:
         self._store = store
-        self._service = service
-        self._embed_with = embed
-        self._known = known
+        self._query = query
+        self._prepared = prepared
         self._entities = entities
-        self._note = note
 
-    def search(self, connection: Connection, query: Query) -> SearchResults:
-        if query.is_nowhere:
-            return SearchResults([], QueryPlan(query.mode, {}, note="among no entities nothing is found"))
+    def find(self, connection: Connection) -> Found:
+        query = self._query
         self._check_fields(query)
         scope = self._scope(query)
         answer = self._answer(connection, query, scope)
         legs = self._legs(answer)
         ranking = self._ranked(connection, query, fuse(legs, query.fusion))
         if query.rerank is not None:
-            ranking = self._reranked(connection, query, ranking, answer)
-        elif query.sort is not None:
+            best = ranking.keys[: query.window]
+            return Found(scope, answer, legs, ranking, self._found(connection, best, answer))
+        if query.sort is not None:
             ranking = self._sorted(connection, query, ranking, answer)
+        return Found(scope, answer, legs, ranking)
+
+    def rerank(self, found: Found) -> Found:
+        """The best by the reranker's scores, which are the hits' own from here on; the rest falls away."""
+        query, ranking, texts = self._query, found.ranking, found.texts
+        assert query.rerank is not None  # noqa: S101 - the caller looked
+        best = [key for key in ranking.keys if key in texts]
+        start = time.perf_counter()
+        scores = dict(zip(best, judged(query.rerank, query.text, [texts[key].text for key in best]), strict=True))
+        found.answer.took("rerank", start)
+        keys = sorted(
+            (key for key in best if scores[key] >= query.min_score), key=lambda key: (-scores[key], ranking.refs[key])
+        )
+        ranking = replace(ranking, keys=keys, scores={**ranking.scores, **scores}, reranked=scores)
+        return replace(found, ranking=ranking)
+
+    def page(self, connection: Connection, found: Found) -> Page:
+        query, answer, ranking = self._query, found.answer, found.ranking
         left = self._left(query, ranking)
-        keys = self._page(query, ranking, left)
-        hits = self._hits(connection, query, keys, ranking, legs, answer)
-        is_exact, is_whole = exactness(query, legs, answer, [ranking.scores[key] for key in left])
+        hits = self._hits(connection, self._page(query, ranking, left), found)
+        is_exact, is_whole = exactness(query, found.legs, answer, [ranking.scores[key] for key in left])
         total, facets = len(ranking.keys), dict[str, dict[Any, int]]()
         if query.facets or query.count:
-            total, facets = self._counted(connection, query, scope, ranking, answer)
+            total, facets = self._counted(connection, query, found.scope, ranking, answer)
             is_by_words = query.mode == "keyword" or has_words_alone(query, answer)
             is_whole = is_whole or (is_by_words and not query.min_score and not answer.is_cut)
+        return Page(hits, total, facets, is_exact, is_whole, self._cursor(query, ranking, left))
+
+    def results(self, found: Found, page: Page) -> SearchResults:
+        hits = self._with_nearest(page.hits, found.answer)
         return SearchResults(
             hits,
-            self._plan(query, answer, legs),
-            total=total,
-            exact=is_exact,
-            is_total_exact=is_whole,
-            facets=facets,
-            cursor=self._cursor(query, ranking, left),
-            groups=grouped(hits) if query.group_by else None,
+            self._plan(self._query, found.answer, found.legs),
+            total=page.total,
+            exact=page.is_exact,
+            is_total_exact=page.is_total_exact,
+            facets=page.facets,
+            cursor=page.cursor,
+            groups=grouped(hits) if self._query.group_by else None,
         )
 
-    def legs(self, connection: Connection, query: Query) -> Legs:
+    def legs(self, connection: Connection) -> Legs:
         """What each leg found by itself, for whoever fuses it many times."""
-        answer = self._answer(connection, query, self._scope(query))
+        answer = self._answer(connection, self._query, self._scope(self._query))
         found = {"keyword": answer.keyword, "vector": answer.vector}
         refs = self._store.refs(connection, list({key for leg in found.values() for key in leg.scores}))
         by_ref = [
@@ -219,20 +247,6 @@ class Retriever:
             if key in refs and score >= least and refs[key] != query.like
         )
         return Ranking([key for *_, key in order], refs, fused)
-
-    def _reranked(self, connection: Connection, query: Query, ranking: Ranking, answer: Answer) -> Ranking:
-        """The best by the reranker's scores, which are the hits' own from here on; the rest falls away."""
-        assert query.rerank is not None  # noqa: S101 - the caller looked
-        best = ranking.keys[: query.window]
-        found = self._found(connection, best, answer)
-        best = [key for key in best if key in found]
-        start = time.perf_counter()
-        scores = dict(zip(best, judged(query.rerank, query.text, [found[key].text for key in best]), strict=True))
-        answer.took("rerank", start)
-        keys = sorted(
-            (key for key in best if scores[key] >= query.min_score), key=lambda key: (-scores[key], ranking.refs[key])
-        )
-        return replace(ranking, keys=keys, scores={**ranking.scores, **scores}, reranked=scores)
 
     def _sorted(self, connection: Connection, query: Query, ranking: Ranking, answer: Answer) -> Ranking:
         """Of a hybrid search those alone that have a word of the query, if any has: what is merely near to it would
@@ -363,13 +377,13 @@ class Retriever:
 
     def _weight(self, query: Query, answer: Answer) -> float:
         """The vector's: as it was asked, or the generation's, as far as its model knows the words."""
-        if answer.generation is None or self._service is None or not answer.vector.scores:
+        if answer.generation is None or not answer.vector.scores:
             return 0.0
         if query.mode != "hybrid":
             return 1.0
         if query.weight is not None:
             return query.weight
-        own, answer.known_share = answer.generation.weight, self._service.known_share(query.text)
+        own, answer.known_share = answer.generation.weight, self._prepared.known_share
         weight = trusted(own, answer.known_share)
         if not answer.keyword.scores:
             answer.notes.append("no record has a word of this query")
@@ -381,37 +395,33 @@ class Retriever:
         return weight
 
     def _generation(self, connection: Connection, query: Query, answer: Answer) -> Generation | None:
-        if self._service is None:
+        """Raises what keeps vectors from being compared, where nothing else was wanted; a hybrid search notes it."""
+        prepared = self._prepared
+        problem: ProviderError | VectorsUnavailable | None = prepared.unavailable
+        if prepared.service is None:
+            problem = problem or NoProvider("the engine has no embedding provider")
+        elif prepared.unread:
+            problem = ModelMismatch(prepared.unread)
+        elif not prepared.known and (refusal := self._store.refusal(connection, prepared.dimensions)):
+            problem = VectorsUnavailable(refusal)
+        if problem is not None:
             if query.mode == "vector":
-                raise NoProvider
-            answer.notes.append(f"keywords only: {self._note or 'the engine has no embedding provider'}")
-            return None
-        if problem := unread(self._known, self._service.provider):
-            if query.mode == "vector":
-                raise ModelMismatch(problem)
+                raise problem if prepared.service or prepared.unavailable else NoProvider
             answer.notes.append(f"keywords only: {problem}")
-        elif not self._known and (problem := self._store.refusal(connection, self._service.provider.dimensions)):
-            if query.mode == "vector":
-                raise VectorsUnavailable(problem)
-            answer.notes.append(f"keywords only: {problem}")
-        return of_fingerprint(self._known, self._service.provider.fingerprint)
+        return prepared.generation
 
     def _embed(self, connection: Connection, query: Query, answer: Answer) -> "Vector | None":
-        assert self._service is not None  # noqa: S101 - the caller looked
-        assert answer.generation is not None  # noqa: S101 - the caller looked
         if query.like is not None:
             return self._own_vector(connection, query, query.like, answer)
-        try:
-            vector, answer.is_query_cached = self._embed_with(self._service, query.text)
-            return vector
-        except TextRefused as error:
+        error = self._prepared.error
+        if isinstance(error, TextRefused):
             answer.notes.append(f"no vector: the model cannot read this query ({error})")
-        except ProviderError as error:
+        elif error is not None:
             if query.mode == "vector":
-                raise
+                raise error
             log.warning("search: keywords only: %s", error)
             answer.notes.append(f"keywords only: {error}")
-        return None
+        return self._prepared.vector
 
     def _own_vector(self, connection: Connection, query: Query, like: Ref, answer: Answer) -> "Vector | None":
         import numpy as np
@@ -436,50 +446,45 @@ class Retriever:
         ]
         return share(legs, answer.weight)
 
-    def _hits(
-        self,
-        connection: Connection,
-        query: Query,
-        keys: Sequence[Key],
-        ranking: Ranking,
-        legs: Sequence[Leg[Key]],
-        answer: Answer,
-    ) -> list[SearchResult]:
+    def _hits(self, connection: Connection, keys: Sequence[Key], found: Found) -> list[SearchResult]:
+        query, answer, ranking = self._query, found.answer, found.ranking
         if not keys:
             return []
-        found = self._found(connection, keys, answer)
+        texts = found.texts or self._found(connection, keys, answer)
         keys = [
-            key for key in keys if key in found
+            key for key in keys if key in texts
         ]  # deleted meanwhile, where the caller's transaction has no snapshot
-        texts = [found[key].text for key in keys]
-        explained = self._explained(connection, query, keys, ranking, legs, answer) if query.explain else {}
-        spans = self._spans(connection, query, texts, answer) if query.highlight else [()] * len(keys)
+        contents = [texts[key].text for key in keys]
+        explained = self._explained(connection, query, keys, ranking, found.legs, answer) if query.explain else {}
+        read = answer.read or query.text[:READ_CHARACTERS]
+        spans = self._store.spans(connection, read, contents) if query.highlight else [()] * len(keys)
         return [
             SearchResult(
-                *ranking.refs[key], ranking.scores[key], found[key].data, content, explained.get(key, ()), places
+                *ranking.refs[key], ranking.scores[key], texts[key].data, content, explained.get(key, ()), places
             )
-            for key, content, places in zip(keys, texts, spans, strict=True)
+            for key, content, places in zip(keys, contents, spans, strict=True)
         ]
 
     def _found(self, connection: Connection, keys: Sequence[Key], answer: Answer) -> dict[Key, Hit]:
         generation = answer.generation if answer.embedding is not None else None
         return self._store.hits(connection, keys, generation, answer.embedding)
 
-    def _spans(self, connection: Connection, query: Query, texts: Sequence[str], answer: Answer) -> list[Spans]:
-        """The places of the query's words; of a text that has none, the sentence nearest to the query, where embedding
-        costs nothing."""
-        spans = list(self._store.spans(connection, answer.read or query.text[:READ_CHARACTERS], texts))
-        service, embedding = self._service, answer.embedding
-        silent = [place for place, found in enumerate(spans) if not found][:MARKED_HITS]
-        if service is None or embedding is None or service.provider.is_costly or not silent:
-            return spans
-        cut = {place: sentences(texts[place]) for place in silent}
-        asked = [texts[place][start:end] for place, found in cut.items() for start, end in found]
-        made = iter(service.embed_batch(asked, on_error="collect").embeddings)
+    def _with_nearest(self, hits: Sequence[SearchResult], answer: Answer) -> list[SearchResult]:
+        """In a text without a word of the query, the sentence nearest to it is marked, where embedding costs
+        nothing."""
+        service, embedding = self._prepared.service, answer.embedding
+        silent = [place for place, hit in enumerate(hits) if not hit.spans][:MARKED_HITS]
+        if not self._query.highlight or service is None or embedding is None or service.provider.is_costly:
+            return list(hits)
+        cut = {place: sentences(hits[place].matched_text) for place in silent}
+        texts = [hits[place].matched_text[start:end] for place, found in cut.items() for start, end in found]
+        made = iter(service.embed_batch(texts, on_error="collect").embeddings)
+        marked = list(hits)
         for place, found in cut.items():
             near = [(float(vector @ embedding), span) for span in found if (vector := next(made)) is not None]
-            spans[place] = (max(near, key=lambda one: one[0])[1],) if near else ()
-        return spans
+            if near:
+                marked[place] = replace(hits[place], spans=(max(near, key=lambda one: one[0])[1],))
+        return marked
 
     def _explained(
         self,
@@ -513,7 +518,7 @@ class Retriever:
             vector_search=answer.vector.how or None,
             weight=next((leg.weight for leg in legs if leg.name == "vector"), 0.0),
             rows_scanned={leg: rows for leg, rows in scanned.items() if rows},
-            is_query_cached=answer.is_query_cached,
+            is_query_cached=self._prepared.is_cached and answer.embedding is not None,
             note="; ".join(answer.notes),
             corrections=answer.corrections or {},
         )

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from math import inf
+from os.path import isabs
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
@@ -12,41 +13,20 @@ from sqlalchemy import Connection
 from ..errors import InvalidInput, NoProvider, ProviderError, StorageError
 from ..values import BUILDING, Generation
 from .caching import Evictor, StoredCache
-from .catalog import RETIRED, active, command, current, home, mismatch, unread
+from .catalog import RETIRED, active, command, current, home, mismatch, of_fingerprint, unread
+from .prepared import Prepared, prepare
 from .query import Query
 from .store import Store
 from .transactions import Transactions
 
 if TYPE_CHECKING:
-    from ..embeddings.provider import EmbeddingProvider, Vector
+    from ..embeddings.provider import EmbeddingProvider
     from ..embeddings.service import EmbeddingService, Listener
 
 LOOKED_EVERY_S = 1.0
 log = logging.getLogger("kameleon.search")
 
 KEYWORDS_ONLY = "records are indexed for keywords, their embeddings stay pending: "
-
-
-class AskedAhead:
-    """What gives a query's vector: `outcome` if `service`, which it came from, is the index's own still."""
-
-    def __init__(
-        self,
-        services: "Services",
-        service: "EmbeddingService | None" = None,
-        outcome: "tuple[Vector, bool] | ProviderError | None" = None,
-    ) -> None:
-        self._services = services
-        self._service = service
-        self._outcome = outcome
-
-    def __call__(self, service: "EmbeddingService", text: str) -> "tuple[Vector, bool]":
-        self._services.asked_last = service
-        if service is not self._service or self._outcome is None:
-            return service.ask(text)
-        if isinstance(self._outcome, ProviderError):
-            raise self._outcome
-        return self._outcome
 
 
 class Notices:
@@ -72,17 +52,24 @@ class Notices:
 
 class Services:
     """`provider` is as the engine was given it. `wrote_last` is the service of the last write, None where it could not
-    embed; `asked_last` that of the last query."""
+    embed; `known_last` are the generations that the last query was prepared for."""
 
     def __init__(
-        self, transactions: Transactions, store: Store, provider: Any, *, is_caching: bool | None, cache_limit: int
+        self,
+        transactions: Transactions,
+        store: Store,
+        provider: Any,
+        *,
+        is_caching: bool | None,
+        cache_limit: int,
+        query_timeout: float | None = None,
     ) -> None:
         is_provider = hasattr(provider, "embed_batch") and not isinstance(provider, type)
         if not (provider is None or isinstance(provider, str) or is_provider):
             raise InvalidInput(f"embedding_provider is None, a name or a provider object, not {provider!r:.80}")
         self.provider: str | EmbeddingProvider | None = provider
         self.listeners: list[Listener] = []
-        self.asked_last: EmbeddingService | None = None
+        self.known_last: Sequence[Generation] | None = None
         self.wrote_last: EmbeddingService | None = None
         self._transactions = transactions
         self._store = store
@@ -90,6 +77,8 @@ class Services:
         self.notices = Notices()
         self._load_next = 0.0
         self._is_caching = is_caching
+        self._query_timeout = query_timeout
+        self._served: dict[EmbeddingService, int] = {}
         self._evictor = Evictor(cache_limit)
 
     def of(self, known: Sequence[Generation]) -> "EmbeddingService | None":
@@ -142,7 +131,13 @@ class Services:
         try:
             return self.named(generation.provider, **generation.options)
         except InvalidInput as error:
-            raise NoProvider(f"the index's model {generation.model_name} cannot be had here: {error}") from error
+            moved = ""
+            if any(isabs(str(generation.options.get(name, ""))) for name in ("model", "path")):
+                moved = (
+                    ". Where its folder stands elsewhere, `kameleon embeddings reindex --model FOLDER` takes it from "
+                    "there, without embedding anything again if the files are the same"
+                )
+            raise NoProvider(f"the index's model {generation.model_name} cannot be had here: {error}{moved}") from error
 
     def _made_of(self, generation: Generation) -> "EmbeddingService | None":
         for service in list(self._made.values()):
@@ -164,29 +159,35 @@ class Services:
     def _make(self, key: str, provider: "str | EmbeddingProvider", **options: Any) -> "EmbeddingService":
         from ..embeddings import EmbeddingService, get_provider  # NumPy loads with the first provider
 
-        made = EmbeddingService(get_provider(provider, **options), listeners=self.listeners)
-        self._made[key] = made
-        return made
+        made = EmbeddingService(
+            get_provider(provider, **options), listeners=self.listeners, query_timeout=self._query_timeout
+        )
+        return self._made.setdefault(key, made)
 
-    def asking(self, known: Sequence[Generation], mode: str) -> "tuple[EmbeddingService | None, str]":
-        """For a query: where the index's provider cannot be had, a hybrid search does without and says why."""
-        try:
-            return self.of(known), ""
-        except ProviderError as error:
-            if mode == "vector":
-                raise
-            return None, str(error)
+    def reads_generations(self, query: Query) -> bool:
+        """Whether a query's answer depends on which generations there are."""
+        return query.mode != "keyword" and self.provider is not None
 
-    def asking_ahead(self, asked: Query, connection: Connection | None) -> "AskedAhead":
-        """The query's vector from the provider of the last one, before a transaction of ours is open, lest that waits
-        for it; another provider is asked inside."""
-        ahead = self.asked_last
-        if ahead is None or connection is not None or asked.mode == "keyword" or not asked.says_something:
-            return AskedAhead(self)
+    def prepare(self, query: Query, known: Sequence[Generation]) -> Prepared:
+        """What the query needs of the index's provider; no transaction is open meanwhile. Raises nothing: where the
+        provider cannot be had, or fails, the answer says so."""
+        if not self.reads_generations(query):
+            return Prepared(known)
+        self.known_last = known
         try:
-            return AskedAhead(self, ahead, ahead.ask(asked.text))
+            service = self.of(known)
+            assert service is not None  # noqa: S101 - there is a provider
+            self._note_served(known, service)
+            return prepare(query, known, service)
         except ProviderError as error:
-            return AskedAhead(self, ahead, error)
+            return Prepared(known, unavailable=error)
+
+    def _note_served(self, known: Sequence[Generation], service: "EmbeddingService") -> None:
+        """A model whose generation was made anew may give other vectors than it did."""
+        generation = of_fingerprint(known, service.provider.fingerprint)
+        if generation is not None and self._served.setdefault(service, generation.number) != generation.number:
+            self._served[service] = generation.number
+            service.queries.forget()
 
     def writing(self, conn: Connection, known: Sequence[Generation]) -> "EmbeddingService | None":
         """For writing: where the index's model is not the engine's, or cannot be had, embeddings stay pending."""
