@@ -78,7 +78,7 @@ class Sessions:
     def __init__(self, search: "SearchEngine") -> None:
         self.search = search
         self.mappings = Mappings(search.engine.dialect)
-        self.binds = Binds(search.engine)
+        self.binds = Binds(search.application_engine)
         self._queues: WeakKeyDictionary[Connection, Queue] = WeakKeyDictionary()
         self._indexing: WeakKeyDictionary[Connection, Indexing] = WeakKeyDictionary()
         self._linked: WeakKeyDictionary[Connection, set[Ref]] = WeakKeyDictionary()
@@ -88,7 +88,7 @@ class Sessions:
         self._begun_before: WeakSet[Engine] = WeakSet()
         self._heard: WeakSet[Engine] = WeakSet()
         self.tracking = Tracking(self)
-        self._listen_to(search.engine)
+        self._listen_to(search.application_engine)
 
     # attaching
 
@@ -315,9 +315,7 @@ class Sessions:
             return None
         bind = connection or self._bind_of(session)
         joined = bind if isinstance(bind, Connection) and bind.in_transaction() else None
-        return self.search.embed_ahead(
-            known, new, connection=joined, indexing=indexing, is_async=bind is not None and bind.dialect.is_async
-        )
+        return self.search.embed_ahead(known, new, connection=joined, indexing=indexing)
 
     def _pending(self, session: Session, objects: Iterable[Any], *, is_new: bool) -> Iterator[tuple[Ref, Put]]:
         """What objects say that were not flushed yet, where that can be told. New ones have no key: their Ref is

@@ -205,7 +205,7 @@ class RecordStore:
         chosen = resolve(entity.name, rows, taken, "upsert" if on_conflict == "upsert" else "skip")
         entries = [record_entry(entity, id_, data) for id_, data in chosen.items()]
         puts = {entry.ref: Put(entry.content, entry.emphasis) for entry in entries if entry.content}
-        return self.search.embed_ahead(puts, [], connection=None, indexing="sync", is_async=False, abreast=abreast)
+        return self.search.embed_ahead(puts, [], connection=None, indexing="sync", abreast=abreast)
 
     def get(self, entity: str, id: str | int, *, connection: Connection | None = None) -> Record:
         """Raises UnknownEntity, RecordMissing."""

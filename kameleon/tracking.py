@@ -94,7 +94,7 @@ class Tracking:
             return None
         refs = list(said)
         puts = {ref: put for ref, put in said.items() if put is not None}
-        ahead = self._search.embed_ahead(puts, [], connection=None, indexing="sync", is_async=False)
+        ahead = self._search.embed_ahead(puts, [], connection=None, indexing="sync")
 
         def attempt() -> IndexReport:
             with self._search.transaction() as connection:

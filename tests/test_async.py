@@ -213,5 +213,5 @@ def test_a_listener_of_the_application_still_hears_its_sessions(
 
 
 def test_an_async_database_in_memory_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="cannot be opened a second time"):
+    with pytest.raises(InvalidInput, match="cannot make a second StaticPool"):
         SearchEngine(kameleon.create_async_engine("sqlite+aiosqlite://"))

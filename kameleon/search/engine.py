@@ -38,7 +38,7 @@ from .store import Among, Entry, State, Store
 from .stores import StoreOptions, make_store
 from .syntax import may_name_field
 from .transactions import Transactions
-from .waiting import Patience, off_the_loop
+from .waiting import Patience, is_on_loop, off_the_loop
 from .writing import Ahead, Indexing, Plan, Progress, Writer, check_indexing, entries, flattened, make_entry
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ T = TypeVar("T")
 
 
 class SearchEngine(Transactions):
-    """Hybrid search in the database of `engine`. Of an asynchronous one (aiosqlite, psycopg) the engine's own work is
-    done through a synchronous engine of the same URL.
+    """Hybrid search in the database of `engine`. For an asynchronous one (aiosqlite, psycopg) the work that is not a
+    session's is done on connections that it opens for threads, in a second pool of the same size.
 
     `embedding_provider` is None (keywords only), a name or a provider object. A name serves a new index; an index that
     has embeddings names its own model, and an engine opened by name follows it.
@@ -108,6 +108,7 @@ class SearchEngine(Transactions):
         self.budget_s = budget_s
         self.patience = Patience()
         opened = synchronous(engine)
+        self.application_engine: Engine = engine if isinstance(engine, Engine) else engine.sync_engine
         super().__init__(opened, make_store(opened, options))
         self.tables = self._store.tables
         self.catalog = Catalog(self._store)
@@ -247,14 +248,12 @@ class SearchEngine(Transactions):
             compared = replace(compared, known=known if connection is not None else None, is_deferred=is_deferred)
         if is_deferred:
             return compared
-        is_async = connection is not None and connection.dialect.is_async
-        on_a_thread = is_async or budget_s is not None
+        on_a_thread = is_on_loop() or budget_s is not None
         cache = (
             ahead.cache if ahead and ahead.cache else self.services.cache(service, connection, on_a_thread=on_a_thread)
         )
         embed = partial(self._writer.embed, compared, progress=progress, cache=cache, ahead=ahead)
-        waited = partial(self.patience.within, budget_s, embed)
-        plan = off_the_loop(waited) if is_async else waited()
+        plan = off_the_loop(partial(self.patience.within, budget_s, embed))
         if plan is None:
             return replace(compared, is_deferred=True)
         if plan.outage is not None and self._on_provider_error == "raise":
@@ -268,7 +267,6 @@ class SearchEngine(Transactions):
         *,
         connection: Connection | None,
         indexing: Indexing,
-        is_async: bool,
         abreast: int = 1,
     ) -> Ahead | None:
         """Embed what a transaction is about to write, before it holds a lock: `known` records, where they differ from
@@ -281,8 +279,9 @@ class SearchEngine(Transactions):
             return None
         service, changed = self.services.wrote_last, list[str]()
         if known or service is None:
-            compare = partial(self._compare_ahead, known, connection)
-            service, changed = off_the_loop(compare) if is_async and connection is None else compare()
+            joined = None if self._store.has_reader() else connection
+            compare = partial(self._compare_ahead, known, joined)
+            service, changed = off_the_loop(compare) if joined is None else compare()
         contents = list(dict.fromkeys([*changed, *(text for text in new if text and not text.isspace())]))
         if service is None or not contents:
             return None
@@ -291,11 +290,10 @@ class SearchEngine(Transactions):
         split = split_long(contents, service.provider)
         texts = flattened(contents, split)
         budget_s = self.budget_s if indexing == "auto" else None
-        cache = self.services.cache(service, connection, on_a_thread=is_async or budget_s is not None)
+        cache = self.services.cache(service, connection, on_a_thread=is_on_loop() or budget_s is not None)
         workers = max(1, service.workers // abreast)
         call = partial(service.embed_batch, texts, on_error="collect", cache=cache, workers=workers)
-        embed = partial(self.patience.within, budget_s, call)
-        made = off_the_loop(embed) if is_async else embed()
+        made = off_the_loop(partial(self.patience.within, budget_s, call))
         if made is not None and made.outage is not None and self._on_provider_error == "raise":
             raise type(made.outage)(f"nothing was stored: {made.outage}") from made.outage
         return Ahead(service, made, cache, split)
@@ -317,7 +315,7 @@ class SearchEngine(Transactions):
     ) -> "tuple[EmbeddingService | None, list[str]]":
         """The service that will embed, None if none can, and the texts of known records that it has to. An estimate, so
         made beside the transaction where that can be: on SQLite one that has read may not write after another did."""
-        with self.reading(None if self._store.has_reader() else connection) as conn:
+        with self.reading(connection) as conn:
             generations = self.catalog.generations(conn)
             service = self.services.writing(conn, generations)
             wanted = [make_entry(ref, *put) for ref, put in known.items()]
@@ -375,7 +373,7 @@ class SearchEngine(Transactions):
         if self._store.has_turn(connection):
             return
         if self.services.is_to_load and self._store.has_reader():
-            off_the_loop(self._load) if connection.dialect.is_async else self._load()
+            off_the_loop(self._load)
         self._store.take_turn(connection)
 
     def _load(self) -> None:

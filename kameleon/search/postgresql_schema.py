@@ -18,7 +18,7 @@ from ..values import Generation
 from . import citus
 from . import postgresql_hnsw as hnsw
 from . import postgresql_sql as sql
-from .pgwire import driver_of
+from .ownership import own_driver
 from .postgresql_errors import NO_RIGHT, NOT_AVAILABLE
 from .store import Footprint, IndexProgress, bytes_on_pages
 from .tables import LEARNT_UPTO, SCHEMA_VERSION, Tables, has_room, is_current, lacks_words
@@ -109,10 +109,11 @@ class Schema:
             for statement in sql.ADD_PLACES:
                 connection.exec_driver_sql(statement.format(table=table).replace("%", "%%"))
         self._language = language
-        for grant in connection.execute(
+        grants = connection.execute(
             self._text(sql.GRANTS, embedding=self._names["term"]), {"search": self._names["search"]}
-        ).scalars():
-            driver_of(connection).execute(grant)
+        )
+        for grant in grants.scalars().all():
+            connection.exec_driver_sql(grant.replace("%", "%%"))
         settings = self._read_settings(connection)
         meta = self.tables.meta
         self.vocabulary.forget()
@@ -178,7 +179,7 @@ class Schema:
             connection.execute(self._text(sql.STORE_PLAIN, generation))
         grants = connection.execute(self._text(sql.GRANTS, generation), {"search": self._names["search"]})
         for grant in grants.scalars().all():
-            driver_of(connection).execute(grant)
+            connection.exec_driver_sql(grant.replace("%", "%%"))
         if self._has_citus:
             citus.distribute_generation(connection, self._names["search"], self._embedding(generation))
 
@@ -362,7 +363,7 @@ class Schema:
         self, connection: Connection, generation: Generation, concurrently: bool, has_leftover: bool
     ) -> None:
         how = "CONCURRENTLY" if concurrently else ""
-        driver = driver_of(connection)
+        driver = own_driver(connection)
         driver.add_notice_handler(warn_of_notice)
         try:
             for statement in (sql.DROP_HNSW, sql.CREATE_HNSW) if has_leftover else (sql.CREATE_HNSW,):
@@ -372,7 +373,7 @@ class Schema:
 
     def _graph_bytes(self, connection: Connection, generation: Generation) -> int:
         a_row = hnsw.bytes_a_row(generation.dimensions, 2 if generation.dimensions > MAX_VECTOR else 4, self._m)
-        with driver_of(connection).transaction():
+        with own_driver(connection).transaction():
             connection.exec_driver_sql(sql.NO_TIME_LIMIT)
             return a_row * self._count_embeddings(connection, generation, hnsw.most_rows(a_row))
 

@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from .catalog import RETIRED, active, command, current, home, mismatch, unread
 from .query import Query
 from .store import Store
 from .transactions import Transactions
+from .waiting import off_the_loop
 
 if TYPE_CHECKING:
     from ..embeddings.provider import EmbeddingProvider, Vector
@@ -41,7 +43,7 @@ class AskedAhead:
     def __call__(self, service: "EmbeddingService", text: str) -> "tuple[Vector, bool]":
         self._services.asked_last = service
         if service is not self._service or self._outcome is None:
-            return service.ask(text)
+            return off_the_loop(partial(service.ask, text))
         if isinstance(self._outcome, ProviderError):
             raise self._outcome
         return self._outcome
@@ -161,7 +163,7 @@ class Services:
         if ahead is None or connection is not None or asked.mode == "keyword" or not asked.says_something:
             return AskedAhead(self)
         try:
-            return AskedAhead(self, ahead, ahead.ask(asked.text))
+            return AskedAhead(self, ahead, off_the_loop(partial(ahead.ask, asked.text)))
         except ProviderError as error:
             return AskedAhead(self, ahead, error)
 

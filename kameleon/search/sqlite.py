@@ -30,6 +30,7 @@ from ..values import Failure, Generation, IndexStatus, Ref
 from . import claims, fts5, sqlite_health, sqlite_triggers
 from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, times_weight, upper_bound, weight
 from .filters import Filter, bind, condition
+from .ownership import is_own, own_connection, own_driver
 from .spelling import LAST
 from .sqlite_errors import BUSY, BUSY_SNAPSHOT, storage_error
 from .sqlite_where import comparison, holding, indexed_path, is_plain, json_path
@@ -502,7 +503,7 @@ class SQLiteStore:
         """Plain pysqlite begins no transaction for a SELECT."""
         with self._connect() as connection:
             connection.begin()
-            if not cast(Any, connection.connection.dbapi_connection).in_transaction:
+            if not own_driver(connection).in_transaction:
                 connection.exec_driver_sql("BEGIN")
             yield connection
 
@@ -511,7 +512,7 @@ class SQLiteStore:
         """BEGIN IMMEDIATE: a deferred transaction that reads before it writes is refused at once when another wrote."""
         with self._connect() as connection:
             connection.begin()
-            if cast(Any, connection.connection.dbapi_connection).in_transaction:
+            if own_driver(connection).in_transaction:
                 connection.exec_driver_sql("ROLLBACK")
             wait_to_write(connection, "BEGIN IMMEDIATE")
             self._note_turn(connection)
@@ -558,8 +559,8 @@ class SQLiteStore:
         """In-memory databases have one connection a thread: one that the caller is using is never touched."""
         if isinstance(self._engine.pool, StaticPool):
             refuse_shared(self._engine.pool.connection.dbapi_connection)
-        connection = self._engine.connect()
-        driver = connection.connection.dbapi_connection
+        connection = own_connection(self._engine)
+        driver = own_driver(connection)
         try:
             refuse_shared(driver)
             if getattr(driver, "autocommit", None) is True:
@@ -836,7 +837,8 @@ class SQLiteStore:
 
     @cached_property
     def _reader(self) -> fts5.TextReader:
-        return fts5.TextReader(self._engine.dialect.dbapi, self._language)
+        dialect: Any = self._engine.dialect
+        return fts5.TextReader(dialect.dbapi.sqlite if dialect.is_async else dialect.dbapi, self._language)
 
     def spans(self, connection: Connection, query: str, texts: Sequence[str]) -> list[Spans]:
         return self._reader.spans(query, self._telling(self._reader.terms(query))[:QUERY_TERMS], texts)
@@ -1278,16 +1280,18 @@ def by_entity(refs: Sequence[Ref]) -> dict[str, list[Ref]]:
 def load_extension(connection: Connection) -> bool:
     """Loads sqlite-vec into this connection, once; False where the driver cannot load extensions."""
     if "kameleon_sqlite_vec" not in connection.info:
-        connection.info["kameleon_sqlite_vec"] = _load(connection.connection.dbapi_connection)
+        connection.info["kameleon_sqlite_vec"] = _load(connection)
     return bool(connection.info["kameleon_sqlite_vec"])
 
 
-def _load(driver: Any) -> bool:
-    if not hasattr(driver, "enable_load_extension"):
+def _load(connection: Connection) -> bool:
+    driver: Any = own_driver(connection) if is_own(connection) else connection.connection.dbapi_connection
+    try:
+        driver.enable_load_extension(True)
+    except AttributeError:  # neither has a Python built without it, nor an asynchronous connection of the application's
         return False
     import sqlite_vec
 
-    driver.enable_load_extension(True)
     try:
         sqlite_vec.load(driver)
     finally:

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable
 from threading import Lock, Thread
 from typing import TypeVar
 
 from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 
 log = logging.getLogger("kameleon.embeddings")
 
@@ -47,6 +49,11 @@ class Patience:
         return results[0] if results else None
 
 
+def is_on_loop() -> bool:
+    """Whether this runs in a greenlet of SQLAlchemy's asyncio, as the commit of an AsyncSession does."""
+    return "greenlet" in sys.modules and in_greenlet()
+
+
 def off_the_loop(call: Callable[[], T]) -> T:
-    """What the call returns, from a thread: in a greenlet of SQLAlchemy's asyncio the event loop goes on meanwhile."""
-    return await_only(asyncio.to_thread(call))
+    """What the call returns; in a greenlet of SQLAlchemy's asyncio from a thread, so that the event loop goes on."""
+    return await_only(asyncio.to_thread(call)) if is_on_loop() else call()
