@@ -354,6 +354,17 @@ class Sessions:
         queue = self._queues.get(connection)
         if queue is None or not (asked := queue.pending()):
             return IndexReport()
+        with self.search.joining(connection):
+            return self._write_pending(connection, queue, asked, ahead, indexing)
+
+    def _write_pending(
+        self,
+        connection: Connection,
+        queue: Queue,
+        asked: Mapping[Ref, Change],
+        ahead: "Ahead | None",
+        indexing: Indexing | None,
+    ) -> IndexReport:
         self._hold(connection, asked)
         marks = self.tracking.marks(connection, queue, asked)
         changes = queue.pending()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, delete, event, select, update
-from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 
 import kameleon
@@ -17,7 +17,7 @@ from kameleon.errors import InvalidInput, ProviderUnavailable
 from kameleon.testing import HashProvider
 
 from .conftest import ids
-from .models import Article, Author, Base, Note, assert_true, index
+from .models import Article, Author, Base, Note, Truth, assert_true, index, truth
 
 AsyncMaker = async_sessionmaker[AsyncSession]
 Opened = Callable[..., Any]
@@ -215,3 +215,77 @@ def test_a_listener_of_the_application_still_hears_its_sessions(
 def test_an_async_database_in_memory_is_refused() -> None:
     with pytest.raises(InvalidInput, match="cannot make a second StaticPool"):
         SearchEngine(kameleon.create_async_engine("sqlite+aiosqlite://"))
+
+
+def assert_same_contents(engine: Engine, _search: SearchEngine) -> Truth:
+    expected = truth(engine)
+    assert index(engine) == expected
+    return expected
+
+
+SIZES = (1, 50, 51, 201, 1_001)
+
+
+@pytest.mark.parametrize("with_provider", [True, False], ids=["vectors", "keywords"])
+@pytest.mark.parametrize("level", [None, "AUTOCOMMIT", "SERIALIZABLE", "outer"])
+def test_an_async_session_commits_any_number_of_objects(
+    engine: Engine, level: str | None, with_provider: bool
+) -> None:
+    Base.metadata.create_all(engine)
+    url = engine.url.set(drivername="sqlite+aiosqlite") if engine.dialect.name == "sqlite" else engine.url
+    options = {} if level in (None, "outer") else {"isolation_level": level}
+
+    async def work() -> None:
+        made = kameleon.create_async_engine(url, **options)
+        search = SearchEngine(made, HashProvider() if with_provider else None)
+        maker = search.attach(async_sessionmaker(made))
+        for size in SIZES:
+            notes = [note(f"red fox {size} {n}") for n in range(size)]
+            if level == "outer":
+                async with made.begin() as outer, maker(bind=outer, join_transaction_mode="create_savepoint") as joined:
+                    joined.add_all(notes)
+                    await joined.commit()
+            else:
+                async with maker.begin() as session:
+                    session.add_all(notes)
+        check = assert_true if with_provider else assert_same_contents
+        assert len(check(engine, search)) == sum(SIZES)
+        async with maker.begin() as session:
+            for changed in (await session.scalars(select(Note).limit(1_001))).all():
+                changed.title = f"grey wolf {changed.id}"
+        async with maker.begin() as session:
+            await session.execute(delete(Note).where(Note.id > 1_200))
+        assert len(check(engine, search)) == 1_200
+        await made.dispose()
+
+    run(work())
+
+
+@pytest.mark.parametrize("is_plain", [True, False], ids=["plain", "set up"])
+def test_in_autocommit_the_rows_of_the_index_are_one_transaction(engine: Engine, is_plain: bool) -> None:
+    Base.metadata.create_all(engine)
+    url = engine.url.set(drivername="sqlite+aiosqlite") if engine.dialect.name == "sqlite" else engine.url
+    create = create_async_engine if is_plain else kameleon.create_async_engine
+
+    def fail(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "INSERT INTO kdb_embedding_g1" in " ".join(statement.split()):
+            raise RuntimeError("the embeddings could not be written")
+
+    async def work() -> None:
+        made = create(url, isolation_level="AUTOCOMMIT")
+        search = SearchEngine(made, HashProvider())
+        maker = search.attach(async_sessionmaker(made))
+        async with maker.begin() as session:
+            session.add(note("red fox"))
+        event.listen(made.sync_engine, "before_cursor_execute", fail)
+        with pytest.raises(RuntimeError, match="could not be written"):
+            async with maker.begin() as session:
+                session.add(note("blue whale"))
+        event.remove(made.sync_engine, "before_cursor_execute", fail)
+        assert index(engine) == {("Note", "1"): "red fox\nb"}
+        async with maker.begin() as session:
+            session.add(note("grey wolf"))
+        assert sorted(index(engine).values()) == ["grey wolf\nb", "red fox\nb"]
+        await made.dispose()
+
+    run(work())

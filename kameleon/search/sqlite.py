@@ -11,7 +11,7 @@ import secrets
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -85,6 +85,7 @@ LOG_IDS_A_ENTRY = 10_000
 LOG_PRUNED_EVERY = 64
 MIRRORS_KEPT = 2
 PAGE_BYTES, ROW_BYTES, KEY_BYTES = 4096, 140, 40
+JOINED = "kameleon_joined"
 VECTOR_SEARCHES = ("auto", "numpy", "sqlite-vec")
 SHORT_WAIT_MS, SHORTEST_WAIT_MS, READERS_WAIT_MS = 50, 3, 1_000
 PATIENT_S = 0.5
@@ -536,8 +537,27 @@ class SQLiteStore:
                 is_busy = True
         self._log_left = 2 * size if is_busy else 0
 
-    def joining(self, connection: Connection) -> AbstractContextManager[None]:
-        return nullcontext()
+    @contextmanager
+    def joining(self, connection: Connection) -> Iterator[None]:
+        """A savepoint outside any transaction begins one; inside, the transaction goes on after it."""
+        if not connection._is_autocommit_isolation() or connection.info.get(JOINED):
+            yield
+            return
+        connection.info[JOINED] = True
+        self._turns.discard(connection.get_transaction())  # type: ignore[arg-type]
+        connection.exec_driver_sql("SAVEPOINT kdb_joined")
+        try:
+            yield
+        except BaseException:
+            with suppress(DBAPIError):  # SQLite has rolled all back itself
+                connection.exec_driver_sql("ROLLBACK TO kdb_joined")
+                connection.exec_driver_sql("RELEASE kdb_joined")
+            raise
+        else:
+            connection.exec_driver_sql("RELEASE kdb_joined")
+        finally:
+            connection.info[JOINED] = False
+            self._turns.discard(connection.get_transaction())  # type: ignore[arg-type]
 
     def visiting(self, connection: Connection) -> AbstractContextManager[None]:
         return nullcontext()

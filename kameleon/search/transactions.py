@@ -47,6 +47,13 @@ class Transactions:
                     yield connection
 
     @contextmanager
+    def joining(self, connection: Connection) -> Iterator[None]:
+        """What is done inside is one transaction, also where the caller's connection commits each statement."""
+        self._check_connection(connection)
+        with self._store.translating(), self._store.joining(connection):
+            yield
+
+    @contextmanager
     def visiting(self, connection: Connection | None = None) -> Iterator[Connection]:
         """As `reading`, and the caller's transaction is left as it was found, whatever is set or fails inside."""
         if connection is None:
