@@ -103,6 +103,32 @@ def drive(function: Callable[[], T], wait: Callable[[Awaitable[Any]], Any], prov
     return found
 
 
+async def on_thread(call: Callable[[], T]) -> T:
+    """What a call returns on a thread; what it awaits there is awaited on this event loop. Who cancels it waits until
+    the thread has left the call, lest that goes on with a session."""
+    loop = asyncio.get_running_loop()
+    awaiting: list[Future[Any]] = []
+    is_cancelled = threading.Event()
+
+    def wait(awaitable: Awaitable[Any]) -> Any:
+        awaiting[:] = [asyncio.run_coroutine_threadsafe(_awaited(awaitable), loop)]
+        if is_cancelled.is_set():
+            awaiting[0].cancel()
+        return awaiting[0].result()
+
+    thread = asyncio.ensure_future(asyncio.to_thread(drive, call, wait))
+    try:
+        return await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        is_cancelled.set()
+        for future in awaiting:
+            future.cancel()
+        await asyncio.wait([thread])
+        if not thread.cancelled():
+            thread.exception()  # is told by the cancellation
+        raise
+
+
 class BridgedConnection:
     """A DBAPI connection whose methods and attributes are run on kameleon's loop."""
 

@@ -456,19 +456,31 @@ class Sessions:
             self._queues[connection] = Queue()
         return self._queues[connection]
 
-    def queue_of(self, session: Session) -> Queue:
-        """For what a session is told by hand. Raises InvalidInput for one that is not attached."""
-        if hasattr(session, "sync_session"):
+    def queue_of(self, session: Session | None) -> Queue | None:
+        """What the session's transaction has to do to the index; None for a session that is not attached."""
+        given = unscoped(session)
+        is_attached = self in getattr(given, "kameleon", ())
+        return self.queue(self.binds.own_connection(given)) if is_attached else None
+
+    def connection_of(self, session: Session, async_name: str) -> Connection:
+        """A session's own connection to this database. Raises InvalidInput."""
+        given = unscoped(session)
+        if hasattr(given, "sync_session"):
+            raise InvalidInput(f"an AsyncSession is for coroutines: await {async_name}(..., session=session)")
+        if not isinstance(given, Session):
+            raise InvalidInput(f"session= is a SQLAlchemy Session, not {given!r:.80}")
+        return self.binds.own_connection(given)
+
+    async def begun(self, session: Any) -> Session:
+        """The session beneath an AsyncSession, its transaction begun. Raises InvalidInput."""
+        given = unscoped(session)
+        if not hasattr(given, "sync_session"):
             raise InvalidInput(
-                "an AsyncSession is told inside its greenlet: "
-                "await session.run_sync(lambda s: search.index_record(..., session=s))"
+                f"session= is an AsyncSession here, not {given!r:.80}. With a Session no await is needed"
             )
-        if self not in getattr(session, "kameleon", ()):
-            raise InvalidInput(
-                f"session= is one of an attached factory, not {session!r:.80}: "
-                "Session = search.attach(sessionmaker(engine))"
-            )
-        return self.queue(self.binds.own_connection(session))
+        await given.run_sync(self.binds.own_connection)
+        inner: Session = given.sync_session
+        return inner
 
     def after_begin(self, session: Session, _transaction: Any, connection: Connection) -> None:
         if not self.binds.serves(connection.engine):
@@ -521,6 +533,11 @@ class Sessions:
 
 def loads(changes: Mapping[Ref, Change]) -> list[Ref]:
     return [ref for ref, change in changes.items() if change is LOAD]
+
+
+def unscoped(session: Any) -> Any:
+    """The session that a scoped_session has here, any other as it is."""
+    return session() if hasattr(session, "registry") else session
 
 
 def _sync(session: Any) -> Session:

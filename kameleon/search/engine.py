@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, select, text, true
 
@@ -43,7 +43,7 @@ from .writing import Ahead, Indexing, Plan, Progress, Writer, check_indexing, en
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
     from sqlalchemy.orm import Session
 
     from ..embeddings.provider import EmbeddingProvider
@@ -147,6 +147,8 @@ class SearchEngine(Transactions):
     def flush(self, session: "Session") -> None:
         """Flush an attached session and write its index rows now, inside its transaction: searches with its connection
         see them before it commits."""
+        if hasattr(session, "sync_session"):
+            raise InvalidInput("an AsyncSession is for coroutines: await aflush(session)")
         session.flush()
         self.sessions.write(session)
 
@@ -189,29 +191,32 @@ class SearchEngine(Transactions):
         connection: Connection | None = None,
         session: "Session | None" = None,
     ) -> IndexReport:
-        """Index one record's text, replacing what was there. With an attached `session` that is done when it commits,
-        together with all else that it changed; the report is empty then."""
-        if session is None:
-            return self.index_records_batch([(entity, id, content)], connection=connection)
-        (wanted,) = entries([(entity, id, content)])
-        self.sessions.queue_of(session).put(wanted.ref, wanted.content)
-        return IndexReport()
+        """Index one record's text, replacing what was there; as `index_records_batch`."""
+        return self.index_records_batch([(entity, id, content)], connection=connection, session=session)
 
     def index_records_batch(
         self,
         records: Iterable[tuple[str, str | int, str]],
         *,
         connection: Connection | None = None,
+        session: "Session | None" = None,
         progress: Progress | None = None,
     ) -> IndexReport:
         """Index (entity, id, text) records in one transaction, with one call of the embedding service for all.
 
         A record whose text is unchanged costs neither an embedding nor a write; of two with one key the last wins.
-        `connection` writes inside the caller's transaction and commits nothing; without it the call commits its own,
-        begun after embedding. `progress(done, total)` counts records. Raises InvalidRecord before anything is written.
+        `connection` or `session` writes inside the caller's transaction and commits nothing; without them the call
+        commits its own, begun after embedding. With an attached session that is done when it commits, together with
+        all else that it changed; the report is empty then. `progress(done, total)` counts records. Raises InvalidRecord
+        before anything is written.
         """
         wanted = entries(records)
         if not wanted:
+            return IndexReport()
+        connection = self.within(connection, session, "aindex_records_batch")
+        if (queue := self.sessions.queue_of(session)) is not None:
+            for entry in wanted:
+                queue.put(entry.ref, entry.content)
             return IndexReport()
 
         def attempt() -> IndexReport:
@@ -401,16 +406,25 @@ class SearchEngine(Transactions):
     ) -> bool:
         """Take a record out of the index; False if it was not there. With an attached `session` that is done when it
         commits, and the answer is True."""
-        if session is not None:
-            self.sessions.queue_of(session).drop(Ref(check_entity(entity), check_id(id)))
-            return True
-        return self.delete_records([(entity, id)], connection=connection) == 1
+        return self.delete_records([(entity, id)], connection=connection, session=session) == 1
 
-    def delete_records(self, records: Iterable[tuple[str, str | int]], *, connection: Connection | None = None) -> int:
-        """Take (entity, id) records out of the index in one transaction; tells how many were there."""
+    def delete_records(
+        self,
+        records: Iterable[tuple[str, str | int]],
+        *,
+        connection: Connection | None = None,
+        session: "Session | None" = None,
+    ) -> int:
+        """Take (entity, id) records out of the index in one transaction; returns how many were there. With an attached
+        `session` that is done when it commits, and they are counted as given."""
         refs = sorted({Ref(check_entity(entity), check_id(id_)) for entity, id_ in records})
         if not refs:
             return 0
+        connection = self.within(connection, session, "adelete_records")
+        if (queue := self.sessions.queue_of(session)) is not None:
+            for ref in refs:
+                queue.drop(ref)
+            return len(refs)
 
         def attempt() -> int:
             with self.transaction(connection) as conn:
@@ -503,6 +517,7 @@ class SearchEngine(Transactions):
         entity: object = None,
         entities: Iterable[object] | None = None,
         connection: Connection | None = None,
+        session: "Session | None" = None,
         **options: Unpack[SearchOptions],
     ) -> SearchResults:
         """The best records for a query, best first, scores 0..1 relative to the best there could be in each leg.
@@ -524,10 +539,13 @@ class SearchEngine(Transactions):
         orders the `rerank_top` (50) best anew, and leaves out the others. `highlight` fills `spans`, `explain` fills
         `explanation`.
 
+        `connection` or `session` searches in the caller's transaction, what it has written included.
+
         Equal scores are ordered by (entity, id). Writes nothing. Raises InvalidInput and its kind for bad arguments;
         with mode="vector" also NoProvider, ModelMismatch, ProviderUnavailable, where hybrid answers by keywords alone
         and says so in `plan.note`.
         """
+        connection = self.within(connection, session, "asearch")
         asked = self._asked(query, entity, entities, connection, **options)
         return self._answer(Retriever.search, asked, self.services.asking_ahead(asked, connection), connection)
 
@@ -538,10 +556,12 @@ class SearchEngine(Transactions):
         *,
         entities: Iterable[object] | None = None,
         connection: Connection | None = None,
+        session: "Session | None" = None,
         **options: Unpack[SearchOptions],
     ) -> SearchResults:
         """The records most like one that is in the index, itself left out: by its words, and by its embedding as it is
         stored. Among its own entity's, or those of `entities`; `options` as in `search`. Raises RecordMissing."""
+        connection = self.within(connection, session, "asimilar")
         (name,) = self.names([entity])
         ref = Ref(check_entity(name), check_id(id))
         with self.reading(connection) as conn:
@@ -594,31 +614,34 @@ class SearchEngine(Transactions):
             **options,
         )
 
-    async def asearch(
+    def suggest(
         self,
-        query: str,
+        text: str,
         *,
-        entity: object = None,
-        entities: Iterable[object] | None = None,
-        **options: Unpack[SearchOptions],
-    ) -> SearchResults:
-        """`search` for coroutines: on a thread, so that neither the model nor the database holds the event loop up."""
-        return await asyncio.to_thread(partial(self.search, query, entity=entity, entities=entities, **options))
-
-    def suggest(self, text: str, *, limit: int = 10, connection: Connection | None = None) -> list[str]:
+        limit: int = 10,
+        connection: Connection | None = None,
+        session: "Session | None" = None,
+    ) -> list[str]:
         """What a text may become: its last word completed by words of the index, those in most records first. Any
         string will do; nothing is suggested after a space."""
         before, word = parted(check_text(text))
         check_whole("limit", limit, 1)
         if not word:
             return []
+        connection = self.within(connection, session, "asuggest")
         with self.visiting(connection) as conn:
             self._store.prepare_search(conn)
             counts = partial(self._store.count_words, conn)
             return [before + whole for whole in self._store.vocabulary.completions(conn, word, counts, limit)]
 
     def select(
-        self, cls: type[T], query: str, *, connection: Connection | None = None, **options: Unpack[SearchOptions]
+        self,
+        cls: type[T],
+        query: str,
+        *,
+        connection: Connection | None = None,
+        session: "Session | None" = None,
+        **options: Unpack[SearchOptions],
     ) -> Select[tuple[T]]:
         """The hits as a SELECT of a mapped class's objects, best first, to be run by any session of the database.
 
@@ -626,12 +649,9 @@ class SearchEngine(Transactions):
         added to it narrows the hits, `where=` here finds `limit` that meet it.
         """
         mapped = self.sessions.searchable(cls)
+        connection = self.within(connection, session, "aselect")
         hits = self.search(query, entity=cls, connection=connection, **options)
         return mapped.ranked(select(cls), [hit.id for hit in hits])
-
-    async def aselect(self, cls: type[T], query: str, **options: Unpack[SearchOptions]) -> Select[tuple[T]]:
-        """`select` for coroutines: the search is done on a thread."""
-        return await asyncio.to_thread(partial(self.select, cls, query, **options))
 
     def _fields(self, query: str, names: Sequence[object], connection: Connection | None) -> Collection[str]:
         """Those that a query may name: of a mapped class that is asked alone, or of the record store's entities. Looked
@@ -690,16 +710,20 @@ class SearchEngine(Transactions):
         note = self.services.problem(known)
         return [replace(status, note=note) for status in found if entity in (None, status.entity)]
 
-    def failures(self, *, connection: Connection | None = None) -> list[Failure]:
+    def failures(self, *, connection: Connection | None = None, session: "Session | None" = None) -> list[Failure]:
         """The records that the provider refused, by entity and id."""
+        connection = self.within(connection, session, "afailures")
         with self.reading(connection) as conn:
             generation = self.services.reported(self.catalog.generations(conn))
             return self._store.failures(conn, generation) if generation else []
 
-    def state(self, entity: str, id: str | int, *, connection: Connection | None = None) -> State | None:
+    def state(
+        self, entity: str, id: str | int, *, connection: Connection | None = None, session: "Session | None" = None
+    ) -> State | None:
         """What the index holds of a record; None if it is not there. Without a provider nothing is told of
         embeddings."""
         ref = Ref(check_entity(entity), check_id(id))
+        connection = self.within(connection, session, "astate")
         with self.reading(connection) as conn:
             generation = self.services.reported(self.catalog.generations(conn))
             return self._store.states(conn, [ref], generation).get(ref)
@@ -721,6 +745,125 @@ class SearchEngine(Transactions):
             return true()
         sql, binds = self._store.filter_sql(parsed)
         return text(sql).bindparams(**binds)  # type: ignore[return-value]
+
+    # asyncio
+
+    async def asearch(
+        self,
+        query: str,
+        *,
+        entity: object = None,
+        entities: Iterable[object] | None = None,
+        session: "AsyncSession | None" = None,
+        **options: Unpack[SearchOptions],
+    ) -> SearchResults:
+        """`search` for coroutines: on a thread, so that neither the model nor the database holds the event loop up. In
+        the transaction of a `session`, whose statements run where they always do."""
+        return await self.awaited(partial(self.search, query, entity=entity, entities=entities, **options), session)
+
+    async def asimilar(
+        self,
+        entity: object,
+        id: str | int,
+        *,
+        entities: Iterable[object] | None = None,
+        session: "AsyncSession | None" = None,
+        **options: Unpack[SearchOptions],
+    ) -> SearchResults:
+        """`similar`, as `asearch`."""
+        return await self.awaited(partial(self.similar, entity, id, entities=entities, **options), session)
+
+    async def asuggest(self, text: str, *, limit: int = 10, session: "AsyncSession | None" = None) -> list[str]:
+        """`suggest`, as `asearch`."""
+        return await self.awaited(partial(self.suggest, text, limit=limit), session)
+
+    async def aselect(
+        self, cls: type[T], query: str, *, session: "AsyncSession | None" = None, **options: Unpack[SearchOptions]
+    ) -> Select[tuple[T]]:
+        """`select`, as `asearch`."""
+        return await self.awaited(partial(self.select, cls, query, **options), session)
+
+    async def aflush(self, session: "AsyncSession") -> None:
+        """`flush` for an AsyncSession."""
+        await session.run_sync(self.flush)
+
+    async def afailures(self, *, session: "AsyncSession | None" = None) -> list[Failure]:
+        """`failures`, as `asearch`."""
+        return await self.awaited(self.failures, session)
+
+    async def astate(self, entity: str, id: str | int, *, session: "AsyncSession | None" = None) -> State | None:
+        """`state`, as `asearch`."""
+        return await self.awaited(partial(self.state, entity, id), session)
+
+    async def aindex_record(
+        self, entity: str, id: str | int, content: str, *, session: "AsyncSession | None" = None
+    ) -> IndexReport:
+        """`index_record`, as `asearch`."""
+        return await self.awaited(partial(self.index_record, entity, id, content), session)
+
+    async def aindex_records_batch(
+        self,
+        records: Iterable[tuple[str, str | int, str]],
+        *,
+        session: "AsyncSession | None" = None,
+        progress: Progress | None = None,
+    ) -> IndexReport:
+        """`index_records_batch`, as `asearch`; `progress` is called on the thread."""
+        return await self.awaited(partial(self.index_records_batch, records, progress=progress), session)
+
+    async def adelete_record(self, entity: str, id: str | int, *, session: "AsyncSession | None" = None) -> bool:
+        """`delete_record`, as `asearch`."""
+        return await self.awaited(partial(self.delete_record, entity, id), session)
+
+    async def adelete_records(
+        self, records: Iterable[tuple[str, str | int]], *, session: "AsyncSession | None" = None
+    ) -> int:
+        """`delete_records`, as `asearch`."""
+        return await self.awaited(partial(self.delete_records, records), session)
+
+    def within(self, connection: Connection | None, session: "Session | None", async_name: str) -> Connection | None:
+        """The connection of the caller's transaction, be it given by his session. Raises InvalidInput."""
+        if session is None:
+            return connection
+        if connection is not None:
+            raise InvalidInput("connection= and session= are two transactions: give one of them")
+        return self.sessions.connection_of(session, async_name)
+
+    async def awaited(self, call: Callable[..., T], session: "AsyncSession | None") -> T:
+        """What a call returns on a thread, which gets the session beneath an AsyncSession as its `session=`."""
+        if session is None:
+            return await asyncio.to_thread(call)
+        from ..async_connections import on_thread
+
+        inner = await self.sessions.begun(session)
+        return await on_thread(partial(call, session=inner))
+
+    # closing
+
+    def close(self) -> None:
+        """Close the connections that are kameleon's own: those opened beside an asynchronous engine's. The engine that
+        it was given is left as it is. Neither this SearchEngine nor what was made with it is of use afterwards."""
+        self.is_closed = True
+        if self.engine is not self.application_engine:
+            from ..async_connections import dispose
+
+            dispose(self.engine)
+
+    async def aclose(self) -> None:
+        """`close` for coroutines."""
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     @property
     def store(self) -> Store:
