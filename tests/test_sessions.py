@@ -19,7 +19,7 @@ from kameleon.embeddings import EmbeddingProvider
 from kameleon.errors import InvalidInput, InvalidRecord, ProviderUnavailable
 from kameleon.testing import HashProvider
 
-from .conftest import Make, ids, with_citus
+from .conftest import Make, ids, with_async, with_citus
 from .models import (
     Article,
     Author,
@@ -45,7 +45,7 @@ JOIN_MODES: list[JoinMode] = ["conditional_savepoint", "rollback_only", "control
 Maker = sessionmaker[Session]
 
 
-@pytest.fixture(params=with_citus("sqlite", "sqlite-memory", "postgresql"))
+@pytest.fixture(params=with_async(*with_citus("sqlite", "sqlite-memory", "postgresql")))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
