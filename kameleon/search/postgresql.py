@@ -237,16 +237,10 @@ class PostgreSQLStore(Health):
 
     def _insert_entries(self, connection: Connection, entries: Sequence[Entry], now: datetime) -> None:
         words = self._reader(connection)
-        row, emphasized = self._format(sql.ROW), self._format(sql.EMPHASIZED_ROW)
+        statement = self._format(sql.UPSERT, rows=self._format(sql.ROWS, rows=sql.GIVEN))
         for part in parts(entries, ROWS_A_STATEMENT):
-            rows: list[str] = []
-            values: list[Any] = []
-            for ref, content, hash_, emphasis in part:
-                read, again, length = words.indexed(content, emphasis)
-                rows.append(emphasized if again else row)
-                values += (*ref, content, read, *([again] if again else []), length, hash_, now, now)
-            statement = self._format(sql.UPSERT, rows="VALUES " + ", ".join(rows))
-            connection.exec_driver_sql(statement, tuple(values))
+            rows = [(*ref, text_, *words.indexed(text_, emphasis), hash_) for ref, text_, hash_, emphasis in part]
+            connection.exec_driver_sql(statement, (*map(list, zip(*rows, strict=True)), now))
 
     def _copy_entries(self, connection: Connection, entries: Sequence[Entry], now: datetime) -> None:
         """While PostgreSQL makes the tsvectors of one piece, the next is encoded."""
@@ -270,7 +264,7 @@ class PostgreSQLStore(Health):
                 part = next(rest, None)
                 next_piece = ahead.submit(encode, part) if part else None
                 self._copy(connection, "kdb_loading", sql.LOADING_COLUMNS, piece)
-                connection.execute(self._text(sql.UPSERT, rows=self._format(sql.LOADED)))
+                connection.execute(self._text(sql.UPSERT, rows=self._format(sql.ROWS, rows=sql.LOADED)))
                 connection.execute(text("TRUNCATE kdb_loading"))
         connection.execute(text("DROP TABLE kdb_loading"))
 
@@ -352,14 +346,15 @@ class PostgreSQLStore(Health):
         self, connection: Connection, generation: Generation, rows: Sequence[tuple[Any, ...]], now: datetime
     ) -> None:
         adapt(connection)
-        row = self._format(sql.EMBEDDING_ROW, generation)
         for part in parts(rows, ROWS_A_STATEMENT):
-            statement = self._format(sql.UPSERT_EMBEDDING, generation, rows="VALUES " + ", ".join([row] * len(part)))
-            values: list[Any] = []
-            for entity, id_, hash_, vector, reason, message, passage, start, end in part:
-                values += (entity, id_, passage, hash_, Packed(vector) if vector else None, reason, message, now)
-                values += (start, end)
-            connection.exec_driver_sql(statement, tuple(values))
+            marks = ", ".join(["%s"] * len(part))
+            given = self._format(sql.EMBEDDINGS_GIVEN, generation, vectors=marks)
+            entities, ids, hashes, vectors, *others = map(list, zip(*part, strict=True))
+            packed = [Packed(vector) if vector else None for vector in vectors]
+            connection.exec_driver_sql(
+                self._format(sql.UPSERT_EMBEDDING, generation, rows=given),
+                (entities, ids, hashes, *packed, *others, now),
+            )
 
     def _copy_embeddings(
         self, connection: Connection, generation: Generation, rows: Sequence[tuple[Any, ...]], now: datetime
