@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PLACES = ("host", "port", "options", "service")  # what else of a URL's query tells databases apart
-SYNCHRONOUS = {"aiosqlite": "sqlite", "psycopg": "postgresql+psycopg", "psycopg_async": "postgresql+psycopg"}
+ASYNCHRONOUS = ("aiosqlite", "psycopg", "psycopg_async")
 
 
 def create_engine(url: str | URL, **options: Any) -> Engine:
@@ -66,23 +66,21 @@ def set_up_engine(engine: Engine) -> None:
 
 
 def synchronous(engine: Any) -> Engine:
-    """The engine itself; of an asynchronous one, a synchronous engine of the same database. Raises InvalidInput."""
+    """The engine itself; of an asynchronous one, an engine for threads on connections that it opens. Raises
+    InvalidInput."""
     engine = getattr(engine, "sync_engine", engine)
     if not isinstance(engine, Engine):
         given = shown(engine) if isinstance(engine, str | URL) else f"{engine!r:.80}"
         raise InvalidInput(f"SearchEngine takes a SQLAlchemy engine, not {given}")
     if not engine.dialect.is_async:
         return engine
-    url = engine.url
-    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
-        raise InvalidInput(
-            "an asynchronous database in memory cannot be opened a second time. Use a file, or a plain engine"
-        )
-    if engine.dialect.driver not in SYNCHRONOUS:
+    if engine.dialect.driver not in ASYNCHRONOUS:
         raise InvalidInput(
             f"kameleon cannot work on {engine.dialect.driver}. Known: sqlite+aiosqlite, postgresql+psycopg"
         )
-    return create_engine(url.set(drivername=SYNCHRONOUS[engine.dialect.driver]).render_as_string(hide_password=False))
+    from .async_connections import own_engine
+
+    return own_engine(engine)
 
 
 def is_same_place(url: URL, other: URL) -> bool:

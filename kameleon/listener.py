@@ -83,7 +83,7 @@ class Sessions:
     def __init__(self, search: "SearchEngine") -> None:
         self.search = search
         self.mappings = Mappings(search.engine.dialect)
-        self.binds = Binds(search.engine)
+        self.binds = Binds(search.application_engine)
         self._queues: WeakKeyDictionary[Connection, Queue] = WeakKeyDictionary()
         self._indexing: WeakKeyDictionary[Connection, Indexing] = WeakKeyDictionary()
         self._linked: WeakKeyDictionary[Connection, set[Ref]] = WeakKeyDictionary()
@@ -94,7 +94,7 @@ class Sessions:
         self._begun_before: WeakSet[Engine] = WeakSet()
         self._heard: WeakSet[Engine] = WeakSet()
         self.tracking = Tracking(self)
-        self._listen_to(search.engine)
+        self._listen_to(search.application_engine)
 
     # attaching
 
@@ -354,9 +354,7 @@ class Sessions:
             return None
         bind = connection or self._bind_of(session)
         joined = bind if isinstance(bind, Connection) and bind.in_transaction() else None
-        return self.search.embed_ahead(
-            known, new, connection=joined, indexing=indexing, is_async=bind is not None and bind.dialect.is_async
-        )
+        return self.search.embed_ahead(known, new, connection=joined, indexing=indexing)
 
     def _pending(self, session: Session, objects: Iterable[Any], *, is_new: bool) -> Iterator[tuple[Ref, Put]]:
         """What objects say that were not flushed yet, where that can be told. New ones have no key: their Ref is
@@ -399,9 +397,10 @@ class Sessions:
         report = IndexReport()
         indexing = indexing or self.search.indexing
         waiting = Budget(self.search.budget_s - (ahead.seconds if ahead else 0))
-        for changes, slices in batches(queue, RECORDS_A_BATCH):
-            report += self._write_batch(connection, changes, ahead, indexing, waiting)
-            queue.settle(changes, slices)
+        with self.search.joining(connection):
+            for changes, slices in batches(queue, RECORDS_A_BATCH):
+                report += self._write_batch(connection, changes, ahead, indexing, waiting)
+                queue.settle(changes, slices)
         return report
 
     def _write_batch(
@@ -507,19 +506,31 @@ class Sessions:
         queue.bind(connection.get_nested_transaction())
         return queue
 
-    def queue_of(self, session: Session) -> Queue:
-        """For what a session is told by hand. Raises InvalidInput for one that is not attached."""
-        if hasattr(session, "sync_session"):
+    def queue_of(self, session: Session | None) -> Queue | None:
+        """What the session's transaction has to do to the index; None for a session that is not attached."""
+        given = unscoped(session)
+        is_attached = self in getattr(given, "kameleon", ())
+        return self.queue(self.binds.own_connection(given)) if is_attached else None
+
+    def connection_of(self, session: Session, async_name: str) -> Connection:
+        """A session's own connection to this database. Raises InvalidInput."""
+        given = unscoped(session)
+        if hasattr(given, "sync_session"):
+            raise InvalidInput(f"an AsyncSession is for coroutines: await {async_name}(..., session=session)")
+        if not isinstance(given, Session):
+            raise InvalidInput(f"session= is a SQLAlchemy Session, not {given!r:.80}")
+        return self.binds.own_connection(given)
+
+    async def begun(self, session: Any) -> Session:
+        """The session beneath an AsyncSession, its transaction begun. Raises InvalidInput."""
+        given = unscoped(session)
+        if not hasattr(given, "sync_session"):
             raise InvalidInput(
-                "an AsyncSession is told inside its greenlet: "
-                "await session.run_sync(lambda s: search.index_record(..., session=s))"
+                f"session= is an AsyncSession here, not {given!r:.80}. With a Session no await is needed"
             )
-        if self not in getattr(session, "kameleon", ()):
-            raise InvalidInput(
-                f"session= is one of an attached factory, not {session!r:.80}: "
-                "Session = search.attach(sessionmaker(engine))"
-            )
-        return self.queue(self.binds.own_connection(session))
+        await given.run_sync(self.binds.own_connection)
+        inner: Session = given.sync_session
+        return inner
 
     def after_begin(self, session: Session, _transaction: Any, connection: Connection) -> None:
         if not self.binds.serves(connection.engine):
@@ -624,6 +635,11 @@ class Budget:
 
     def __exit__(self, *_: object) -> None:
         self.left_s -= time.monotonic() - self._began
+
+
+def unscoped(session: Any) -> Any:
+    """The session that a scoped_session has here, any other as it is."""
+    return session() if hasattr(session, "registry") else session
 
 
 def _sync(session: Any) -> Session:

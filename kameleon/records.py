@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Connection, bindparam, select
 
@@ -33,6 +34,10 @@ from .search.store import Entry
 from .search.tables import IDS_A_STATEMENT, parts, utc
 from .search.writing import Ahead, make_entry
 from .values import IndexReport, Ref
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
 
 OnConflict = Literal["error", "upsert", "skip"]
 ON_CONFLICT = ("error", "upsert", "skip")
@@ -133,8 +138,9 @@ class RecordStore:
         with self.search.reading() as connection:
             return list(self._catalog.entities(connection).values())
 
-    def entity(self, name: str, *, connection: Connection | None = None) -> Entity:
+    def entity(self, name: str, *, connection: Connection | None = None, session: "Session | None" = None) -> Entity:
         """Raises UnknownEntity."""
+        connection = self.search.within(connection, session, "aentity")
         with self.search.reading(connection) as conn:
             known = self._catalog.entities(conn)
         if not isinstance(name, str) or name not in known:
@@ -151,19 +157,21 @@ class RecordStore:
         on_conflict: OnConflict = "error",
         create: bool = True,
         connection: Connection | None = None,
+        session: "Session | None" = None,
         ahead: Ahead | None = None,
     ) -> InsertReport:
         """Store records and index them, in one transaction and with one call of the embedding service.
 
         A record without `id` gets a random one. An id that is taken raises RecordExists ("error"), replaces the record
         ("upsert") or leaves it ("skip"). A missing entity is made from these records, unless `create=False`
-        (UnknownEntity). `ahead` is what `embed_ahead` brought. Raises InvalidRecord with the record's position before
-        anything is written.
+        (UnknownEntity). `connection` or `session` stores them inside the caller's transaction. `ahead` is what
+        `embed_ahead` brought. Raises InvalidRecord with the record's position before anything is written.
         """
         if not isinstance(on_conflict, str) or on_conflict not in ON_CONFLICT:
             raise InvalidInput(f"unknown on_conflict {seen(on_conflict)}. Known: {', '.join(ON_CONFLICT)}")
         check_entity(entity)
         records = list(records)
+        connection = self.search.within(connection, session, "ainsert")
 
         def attempt() -> InsertReport:
             known = self.definition(entity, records, create=create, connection=connection)
@@ -208,10 +216,13 @@ class RecordStore:
         chosen = resolve(entity.name, rows, taken, "upsert" if on_conflict == "upsert" else "skip")
         entries = [record_entry(entity, id_, data) for id_, data in chosen.items()]
         puts = {entry.ref: Put(entry.content, entry.emphasis) for entry in entries if entry.content}
-        return self.search.embed_ahead(puts, [], connection=None, indexing="sync", is_async=False, abreast=abreast)
+        return self.search.embed_ahead(puts, [], connection=None, indexing="sync", abreast=abreast)
 
-    def get(self, entity: str, id: str | int, *, connection: Connection | None = None) -> Record:
+    def get(
+        self, entity: str, id: str | int, *, connection: Connection | None = None, session: "Session | None" = None
+    ) -> Record:
         """Raises UnknownEntity, RecordMissing."""
+        connection = self.search.within(connection, session, "aget")
         self.entity(entity, connection=connection)
         with self.search.reading(connection) as conn:
             table = self._table
@@ -312,6 +323,29 @@ class RecordStore:
                 f"Make it: `kameleon entity create {shlex.quote(name)} --search FIELD`"
             )
         return infer_entity(check_entity(name), plain)
+
+    # asyncio
+
+    async def aentity(self, name: str, *, session: "AsyncSession | None" = None) -> Entity:
+        """`entity` for coroutines, on a thread; in the transaction of a `session`, if one is given."""
+        return await self.search.awaited(partial(self.entity, name), session)
+
+    async def ainsert(
+        self,
+        entity: str,
+        records: Iterable[Mapping[str, Any]],
+        *,
+        on_conflict: OnConflict = "error",
+        create: bool = True,
+        session: "AsyncSession | None" = None,
+    ) -> InsertReport:
+        """`insert`, as `aentity`."""
+        insert = partial(self.insert, entity, records, on_conflict=on_conflict, create=create)
+        return await self.search.awaited(insert, session)
+
+    async def aget(self, entity: str, id: str | int, *, session: "AsyncSession | None" = None) -> Record:
+        """`get`, as `aentity`."""
+        return await self.search.awaited(partial(self.get, entity, id), session)
 
     # steps
 

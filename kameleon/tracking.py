@@ -98,7 +98,7 @@ class Tracking:
         with self._search.reading() as connection:
             contents = self._contents(connection, refs)
         puts = {ref: put for ref, put in contents.items() if put is not None}
-        ahead = self._search.embed_ahead(puts, [], connection=None, indexing="sync", is_async=False)
+        ahead = self._search.embed_ahead(puts, [], connection=None, indexing="sync")
 
         def attempt() -> IndexReport:
             with self._search.transaction() as connection:

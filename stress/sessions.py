@@ -4,6 +4,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import seed as seeded
 from hypothesis.stateful import run_state_machine_as_test
 
+from kameleon import SearchEngine
+from kameleon.testing import HashProvider
 from tests.test_stateful import machine
 
 from .database import database
@@ -22,5 +24,6 @@ def run(asked: Asked) -> Figures:
         suppress_health_check=list(HealthCheck),
     )
     with database(asked.backend) as engine, stopwatch() as watch:
-        run_state_machine_as_test(seeded(asked.seed)(machine(engine)), settings=examples)
+        search = SearchEngine(engine, HashProvider(8))
+        run_state_machine_as_test(seeded(asked.seed)(machine(engine, search)), settings=examples)
     return {"steps": asked.rows, "seconds": round(watch.seconds, 1), "differences": 0}

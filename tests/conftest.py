@@ -1,5 +1,6 @@
 """Stores under test, and the small language the tests speak."""
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -17,7 +18,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy
+from _pytest.runner import runtestprotocol
 from sqlalchemy import URL, Engine, NullPool, make_url, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import greenlet_spawn
 
 import kameleon
 from kameleon import SearchEngine
@@ -33,7 +37,30 @@ def with_citus(*backends: str) -> tuple[str, ...]:
     return (*backends, "citus") if CLUSTER in os.environ else backends
 
 
+ASYNC = {"aiosqlite": "sqlite", "psycopg-async": "postgresql"}
 BACKENDS = with_citus("sqlite", "sqlite-plain", "sqlite-memory", "sqlite-vec", "postgresql")
+
+
+def with_async(*backends: str) -> tuple[str, ...]:
+    """The same tests over asynchronous engines: their sessions are those beneath AsyncSessions."""
+    return (*backends, *ASYNC)
+
+
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """A test of an asynchronous engine runs, fixtures and all, where the session beneath an AsyncSession does: in a
+    greenlet of an event loop."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    if parameters.get("backend") not in ASYNC:
+        return None
+    asyncio.run(greenlet_spawn(run_reported, item, nextitem))
+    return True
+
+
+def run_reported(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    runtestprotocol(item, nextitem=nextitem)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+
 
 Make = Callable[..., SearchEngine]
 
@@ -138,7 +165,12 @@ def engine(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iter
     if backend in ("postgresql", "citus"):
         yield request.getfixturevalue("pg_engine" if backend == "postgresql" else "citus_engine")
         return
-    opened = open_engine(backend, tmp_path)
+    if backend in ASYNC:
+        of_file = f"sqlite+aiosqlite:///{tmp_path / 'test.db'}"
+        url = of_file if backend == "aiosqlite" else request.getfixturevalue("pg_url")
+        opened = kameleon.create_async_engine(url).sync_engine
+    else:
+        opened = open_engine(backend, tmp_path)
     yield opened
     opened.dispose()
 
@@ -150,7 +182,7 @@ def make(engine: Engine, backend: str) -> Make:
     def build(provider: Any = None, **options: Any) -> SearchEngine:
         if backend == "sqlite-vec":
             options["vector_search"] = "sqlite-vec"
-        search = SearchEngine(engine, provider, **options)
+        search = SearchEngine(AsyncEngine(engine) if engine.dialect.is_async else engine, provider, **options)
         if backend == "citus":
             search.distribute()
         return search

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, delete, event, select, update
-from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 
 import kameleon
-from kameleon import SearchEngine
-from kameleon.errors import InvalidInput, ProviderUnavailable
+from kameleon import RecordStore, SearchEngine
+from kameleon.errors import InvalidInput, ProviderUnavailable, StorageError
 from kameleon.testing import HashProvider
 
 from .conftest import ids
-from .models import Article, Author, Base, Note, assert_true, index
+from .models import Article, Author, Base, Note, Truth, assert_true, index, truth
 
 AsyncMaker = async_sessionmaker[AsyncSession]
 Opened = Callable[..., Any]
@@ -183,18 +183,184 @@ def test_scoped_async_sessions_are_heard(opened: Opened, provider: HashProvider,
     run(work())
 
 
-def test_records_told_by_hand_join_an_async_sessions_queue(
+def test_records_given_by_hand_are_written_when_an_async_session_commits(
     opened: Opened, provider: HashProvider, engine: Engine
 ) -> None:
     async def work() -> None:
         async with opened(provider) as (search, maker), maker() as session:
-            with pytest.raises(InvalidInput, match="run_sync"):
-                search.index_record("Page", "1", "text", session=session)
-            await session.run_sync(lambda inner: search.index_record("Page", "1", "text", session=inner))
+            await search.aindex_record("Page", "1", "text", session=session)
+            await search.aindex_records_batch([("Page", "2", "more"), ("Page", "3", "most")], session=session)
+            await search.adelete_record("Page", "3", session=session)
+            assert index(engine) == {}
             await session.commit()
+            await search.aindex_record("Page", "4", "rolled back", session=session)
+            await session.rollback()
 
     run(work())
-    assert index(engine) == {("Page", "1"): "text"}
+    assert index(engine) == {("Page", "1"): "text", ("Page", "2"): "more"}
+
+
+def test_a_session_that_is_not_attached_gives_its_transaction(
+    opened: Opened, provider: HashProvider, engine: Engine
+) -> None:
+    async def work() -> None:
+        async with opened(provider) as (search, maker):
+            plain = async_sessionmaker(maker.kw["bind"])
+            async with plain() as session:
+                report = await search.aindex_records_batch([("Page", "1", "red fox")], session=session)
+                assert report.embedded == 1
+                assert await search.adelete_records([("Page", "9")], session=session) == 0
+                assert ids(await search.asearch("fox", session=session)) == ["1"]
+                await session.rollback()
+            assert index(engine) == {}
+            store = RecordStore(search)
+            async with plain.begin() as session:
+                await store.ainsert("Ticket", [{"id": "1", "title": "wages overdue"}], session=session)
+                assert (await store.aget("Ticket", "1", session=session)).data == {"title": "wages overdue"}
+            assert (await store.aget("Ticket", "1")).id == "1"
+
+    run(work())
+
+
+def test_each_reading_verb_sees_what_an_async_session_has_flushed(
+    opened: Opened, provider: HashProvider, engine: Engine
+) -> None:
+    async def work() -> None:
+        async with opened(provider) as (search, maker), maker() as session:
+            session.add_all([note("red fox"), note("red wolf")])
+            await search.aflush(session)
+            assert index(engine) == {}
+            assert ids(await search.asearch("fox", session=session, limit=1)) == ["1"]
+            assert ids(await search.asimilar(Note, 1, session=session)) == ["2"]
+            assert await search.asuggest("wol", session=session) == ["wolf"]
+            found = await session.scalars(await search.aselect(Note, "wolf", session=session, limit=1))
+            assert [one.title for one in found] == ["red wolf"]
+            assert await search.afailures(session=session) == []
+            assert (await search.astate("Note", 1, session=session)) is not None
+            await session.rollback()
+            assert await search.astate("Note", 1) is None
+            assert await search.asuggest("wol") == []
+
+    run(work())
+
+
+def test_synchronous_verbs_name_what_is_for_an_async_session(opened: Opened, provider: HashProvider) -> None:
+    async def work() -> None:
+        async with opened(provider) as (search, maker), maker() as session:
+            store = RecordStore(search)
+            calls: dict[str, Callable[[], Any]] = {
+                "asearch": lambda: search.search("fox", session=session),
+                "asimilar": lambda: search.similar("Page", "1", session=session),
+                "asuggest": lambda: search.suggest("fo", session=session),
+                "aselect": lambda: search.select(Note, "fox", session=session),
+                "aflush": lambda: search.flush(session),
+                "afailures": lambda: search.failures(session=session),
+                "astate": lambda: search.state("Page", "1", session=session),
+                "aindex_records_batch": lambda: search.index_record("Page", "1", "text", session=session),
+                "adelete_records": lambda: search.delete_record("Page", "1", session=session),
+                "aentity": lambda: store.entity("Page", session=session),
+                "ainsert": lambda: store.insert("Page", [{"title": "text"}], session=session),
+                "aget": lambda: store.get("Page", "1", session=session),
+            }
+            for name, call in calls.items():
+                with pytest.raises(InvalidInput, match=rf"await {name}\("):
+                    call()
+            with pytest.raises(InvalidInput, match="give one of them"):
+                search.search("fox", session=session.sync_session, connection=await session.run_sync(connection_of))
+            with pytest.raises(InvalidInput, match="is an AsyncSession here"):
+                await search.asearch("fox", session=session.sync_session)
+
+    run(work())
+
+
+def connection_of(session: Session) -> Any:
+    return session.connection()
+
+
+def test_the_loop_goes_on_while_a_search_in_a_session_embeds_its_query(opened: Opened) -> None:
+    provider = Waiting()
+
+    async def work() -> None:
+        async with opened(provider) as (search, maker), maker() as session:
+            session.add(note("one"))
+            await meanwhile(search.aflush(session), provider)
+            assert ids(await meanwhile(search.asearch("one", session=session), provider)) == ["1"]
+
+    run(work())
+
+
+def test_a_search_in_a_session_runs_its_statements_on_the_sessions_loop_and_the_rest_elsewhere(
+    opened: Opened, provider: HashProvider
+) -> None:
+    threads: set[str] = set()
+
+    def rerank(_query: str, texts: Sequence[str]) -> list[float]:
+        threads.add(threading.current_thread().name)
+        return [1.0] * len(texts)
+
+    async def work() -> None:
+        async with opened(provider) as (search, maker), maker() as session:
+            session.add(note("one"))
+            await search.aflush(session)
+            assert ids(await search.asearch("one", session=session, rerank=rerank)) == ["1"]
+            assert threads
+            assert threading.current_thread().name not in threads
+
+    run(work())
+
+
+def test_a_cancelled_search_leaves_the_session_to_its_owner(opened: Opened) -> None:
+    provider = Waiting()
+
+    async def work() -> None:
+        async with opened(provider) as (search, maker), maker() as session:
+            session.add(note("one"))
+            await meanwhile(search.aflush(session), provider)
+            provider.is_asked.clear()
+            provider.may_answer.clear()
+            asked = asyncio.ensure_future(search.asearch("one", session=session))
+            while not provider.is_asked.is_set():
+                await asyncio.sleep(0)
+            asked.cancel()
+            provider.may_answer.set()
+            with pytest.raises(asyncio.CancelledError):
+                await asked
+            await session.commit()
+            assert ids(await search.asearch("one")) == ["1"]
+
+    run(work())
+
+
+def test_closing_closes_what_is_kameleons_own(opened: Opened, provider: HashProvider) -> None:
+    async def work() -> None:
+        async with opened(provider) as (search, maker):
+            store = RecordStore(search)
+            await search.aindex_record("Page", "1", "red fox")
+            pool: Any = search.engine.pool
+            assert pool.checkedin() == 1
+            await search.aclose()
+            search.close()
+            assert pool.checkedin() == 0
+            for call in (lambda: search.search("fox"), lambda: store.get("Page", "1"), search.get_status):
+                with pytest.raises(StorageError, match="is closed"):
+                    call()
+            async with maker() as session:
+                assert list(await session.scalars(select(Note))) == []
+            async with SearchEngine(maker.kw["bind"], provider) as again:
+                assert ids(await again.asearch("fox")) == ["1"]
+            with pytest.raises(StorageError, match="is closed"):
+                await again.asearch("fox")
+
+    run(work())
+
+
+def test_closing_leaves_the_applications_engine_alone(engine: Engine, provider: HashProvider) -> None:
+    with SearchEngine(engine, provider) as search:
+        search.index_record("Page", "1", "red fox")
+    pool: Any = engine.pool
+    assert pool.checkedin() == 1
+    with pytest.raises(StorageError, match="is closed"):
+        search.search("fox")
 
 
 def test_a_listener_of_the_application_still_hears_its_sessions(
@@ -213,5 +379,77 @@ def test_a_listener_of_the_application_still_hears_its_sessions(
 
 
 def test_an_async_database_in_memory_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="cannot be opened a second time"):
+    with pytest.raises(InvalidInput, match="cannot make a second StaticPool"):
         SearchEngine(kameleon.create_async_engine("sqlite+aiosqlite://"))
+
+
+def assert_same_contents(engine: Engine, _search: SearchEngine) -> Truth:
+    expected = truth(engine)
+    assert index(engine) == expected
+    return expected
+
+
+SIZES = (1, 50, 51, 201, 1_001)
+
+
+@pytest.mark.parametrize("with_provider", [True, False], ids=["vectors", "keywords"])
+@pytest.mark.parametrize("level", [None, "AUTOCOMMIT", "SERIALIZABLE", "outer"])
+def test_an_async_session_commits_any_number_of_objects(engine: Engine, level: str | None, with_provider: bool) -> None:
+    Base.metadata.create_all(engine)
+    url = engine.url.set(drivername="sqlite+aiosqlite") if engine.dialect.name == "sqlite" else engine.url
+    options = {} if level in (None, "outer") else {"isolation_level": level}
+
+    async def work() -> None:
+        made = kameleon.create_async_engine(url, **options)
+        search = SearchEngine(made, HashProvider() if with_provider else None)
+        maker = search.attach(async_sessionmaker(made))
+        for size in SIZES:
+            notes = [note(f"red fox {size} {n}") for n in range(size)]
+            if level == "outer":
+                async with made.begin() as outer, maker(bind=outer, join_transaction_mode="create_savepoint") as joined:
+                    joined.add_all(notes)
+                    await joined.commit()
+            else:
+                async with maker.begin() as session:
+                    session.add_all(notes)
+        check = assert_true if with_provider else assert_same_contents
+        assert len(check(engine, search)) == sum(SIZES)
+        async with maker.begin() as session:
+            for changed in (await session.scalars(select(Note).limit(1_001))).all():
+                changed.title = f"grey wolf {changed.id}"
+        async with maker.begin() as session:
+            await session.execute(delete(Note).where(Note.id > 1_200))
+        assert len(check(engine, search)) == 1_200
+        await made.dispose()
+
+    run(work())
+
+
+@pytest.mark.parametrize("is_plain", [True, False], ids=["plain", "set up"])
+def test_in_autocommit_the_rows_of_the_index_are_one_transaction(engine: Engine, is_plain: bool) -> None:
+    Base.metadata.create_all(engine)
+    url = engine.url.set(drivername="sqlite+aiosqlite") if engine.dialect.name == "sqlite" else engine.url
+    create = create_async_engine if is_plain else kameleon.create_async_engine
+
+    def fail(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "INSERT INTO kdb_embedding_g1" in " ".join(statement.split()):
+            raise RuntimeError("the embeddings could not be written")
+
+    async def work() -> None:
+        made = create(url, isolation_level="AUTOCOMMIT")
+        search = SearchEngine(made, HashProvider())
+        maker = search.attach(async_sessionmaker(made))
+        async with maker.begin() as session:
+            session.add(note("red fox"))
+        event.listen(made.sync_engine, "before_cursor_execute", fail)
+        with pytest.raises(RuntimeError, match="could not be written"):
+            async with maker.begin() as session:
+                session.add(note("blue whale"))
+        event.remove(made.sync_engine, "before_cursor_execute", fail)
+        assert index(engine) == {("Note", "1"): "red fox\nb"}
+        async with maker.begin() as session:
+            session.add(note("grey wolf"))
+        assert sorted(index(engine).values()) == ["grey wolf\nb", "red fox\nb"]
+        await made.dispose()
+
+    run(work())

@@ -1080,12 +1080,17 @@ def test_what_comes_after_an_engine_is_seen_by_it(bare_database: URL) -> None:
     assert early.index_record("A", "2", "the wolf").embedded == 1
 
 
-def test_nothing_is_prepared_on_the_callers_connection_either(search: SearchEngine, pg_engine: Engine) -> None:
-    with pg_engine.connect() as connection:
+@pytest.mark.parametrize("threshold", [None, 0])
+def test_the_callers_connection_prepares_what_the_application_lets_it(pg_url: URL, threshold: int | None) -> None:
+    SearchEngine(opened(pg_url), HashProvider()).index_records_batch(FOXES)
+    engine = sqlalchemy.create_engine(pg_url, connect_args={"prepare_threshold": threshold}, poolclass=NullPool)
+    search = SearchEngine(engine, HashProvider())
+    with engine.connect() as connection:
         for n in range(12):
             search.index_record("A", str(n), f"text {n}", connection=connection)
+            assert len(search.search("fox", connection=connection)) == 10
         ours = text("SELECT statement FROM pg_prepared_statements WHERE statement LIKE '%kdb\\_%'")
-        assert list(connection.execute(ours).scalars()) == []
+        assert bool(connection.execute(ours).first()) is (threshold is not None)
 
 
 def test_a_write_does_not_make_the_next_search_count_a_large_index(

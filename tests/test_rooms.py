@@ -21,6 +21,8 @@ FLOORS = [
         "search.fusion",
         "search.tables",
         "search.waiting",
+        "search.ownership",
+        "async_connections",
     },
     {"identity", "sqlite_files", "urls", "search.claims", "search.owners", "search.query", "search.vocabulary", "gate"},
     {"search.runs", "search.ranges"},

@@ -12,15 +12,15 @@ from typing import Any, Literal
 import pytest
 from sqlalchemy import Delete, Engine, Update, create_engine, event, text
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from kameleon import SearchEngine
+from kameleon import IndexReport, RecordStore, SearchEngine
 from kameleon.doctor import examine
 from kameleon.embeddings import EmbeddingProvider
 from kameleon.errors import InvalidInput, InvalidRecord, ProviderUnavailable
 from kameleon.testing import HashProvider
 
-from .conftest import Make, ids, with_citus
+from .conftest import Make, ids, with_async, with_citus
 from .models import (
     Article,
     Author,
@@ -46,7 +46,7 @@ JOIN_MODES: list[JoinMode] = ["conditional_savepoint", "rollback_only", "control
 Maker = sessionmaker[Session]
 
 
-@pytest.fixture(params=with_citus("sqlite", "sqlite-memory", "postgresql"))
+@pytest.fixture(params=with_async(*with_citus("sqlite", "sqlite-memory", "postgresql")))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -596,9 +596,43 @@ def test_records_told_by_hand_join_the_sessions_queue(
     assert ("Page", "1") in index(engine)
 
 
-def test_a_session_that_is_not_attached_cannot_be_told(search: SearchEngine, engine: Engine) -> None:
-    with Session(engine) as session, pytest.raises(InvalidInput, match=r"search\.attach\(sessionmaker"):
-        search.index_record("Page", "1", "text", session=session)
+def test_a_session_that_is_not_attached_gives_its_transaction(
+    search: SearchEngine, provider: HashProvider, engine: Engine
+) -> None:
+    store = RecordStore(search)
+    sessions: list[Any] = [Session(engine), scoped_session(sessionmaker(engine))]
+    for session in sessions:
+        assert search.index_records_batch([("Page", "1", "red fox")], session=session).embedded == 1
+        assert ids(search.search("fox", session=session)) == ["1"]
+        assert ids(search.similar("Page", "1", session=session)) == []
+        assert search.suggest("fo", session=session) == ["fox"]
+        assert search.state("Page", "1", session=session) is not None
+        assert search.failures(session=session) == []
+        assert search.delete_records([("Page", "1")], session=session) == 1
+        assert store.insert("Ticket", [{"id": "1", "title": "late wages"}], session=session).inserted == 1
+        assert store.get("Ticket", "1", session=session).data == {"title": "late wages"}
+        assert store.entity("Ticket", session=session).name == "Ticket"
+        session.rollback()
+        session.close()
+    assert index(engine) == {}
+    assert store.entities() == []
+
+
+def test_records_of_a_batch_join_the_sessions_queue(maker: Maker, search: SearchEngine, engine: Engine) -> None:
+    search.index_record("Page", "9", "to be dropped")
+    with maker.begin() as session:
+        report = search.index_records_batch([("Page", "1", "first"), ("Page", "2", "second")], session=session)
+        assert report == IndexReport()
+        assert search.delete_records([("Page", "9")], session=session) == 1
+    assert index(engine) == {("Page", "1"): "first", ("Page", "2"): "second"}
+
+
+def test_what_is_no_session_is_refused(search: SearchEngine, engine: Engine) -> None:
+    with engine.connect() as connection:
+        with pytest.raises(InvalidInput, match="session= is a SQLAlchemy Session, not"):
+            search.search("fox", session=connection)  # type: ignore[arg-type]
+        with Session(engine) as session, pytest.raises(InvalidInput, match="give one of them"):
+            search.search("fox", session=session, connection=connection)
 
 
 # the connection's own commit

@@ -19,14 +19,14 @@ from sqlalchemy.orm import Session, sessionmaker
 from kameleon import SearchEngine
 from kameleon.testing import HashProvider
 
+from .conftest import Make, with_async
 from .models import Animal, Article, Author, Base, Book, Cat, Comment, Dog, Note, Place, Reply, Shelf, Tag, assert_true
 
 WORDS = st.sampled_from(["", "red", "fox", "blue whale", "a fox", "über", "x" * 40])
 NUMBERS = st.integers(0, 5)
 
 
-def machine(engine: Engine) -> type[RuleBasedStateMachine]:
-    search = SearchEngine(engine, HashProvider(8))
+def machine(engine: Engine, search: SearchEngine) -> type[RuleBasedStateMachine]:
     Base.metadata.create_all(engine)
     maker = search.attach(sessionmaker(engine, expire_on_commit=False))
 
@@ -221,14 +221,14 @@ def machine(engine: Engine) -> type[RuleBasedStateMachine]:
     return Sessions
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=with_async("sqlite", "postgresql"))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_after_each_commit_the_index_is_what_the_tables_say(engine: Engine) -> None:
+def test_after_each_commit_the_index_is_what_the_tables_say(engine: Engine, make: Make) -> None:
     run_state_machine_as_test(
-        machine(engine),
+        machine(engine, make(HashProvider(8))),
         settings=settings(
             max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
         ),

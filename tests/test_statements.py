@@ -11,13 +11,13 @@ from kameleon import SearchEngine
 from kameleon.errors import InvalidInput
 from kameleon.testing import HashProvider
 
-from .conftest import with_citus
+from .conftest import with_async, with_citus
 from .models import Animal, Article, Author, Base, Cat, Dog, Note, Place, Tag, assert_true
 
 Maker = sessionmaker[Session]
 
 
-@pytest.fixture(params=with_citus("sqlite", "postgresql"))
+@pytest.fixture(params=with_async(*with_citus("sqlite", "postgresql")))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

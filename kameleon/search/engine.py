@@ -3,11 +3,11 @@
 import asyncio
 import sys
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, select, text, true
 
@@ -42,12 +42,12 @@ from .store import Among, Entry, State, Store
 from .stores import StoreOptions, make_store
 from .syntax import may_name_field
 from .transactions import Transactions
-from .waiting import BudgetedCalls, off_the_loop
+from .waiting import BudgetedCalls, is_on_loop, off_the_loop
 from .writing import Ahead, Indexing, Plan, Progress, Writer, check_indexing, entries, flattened, make_entry
 
 if TYPE_CHECKING:
     from sqlalchemy import Table
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
     from sqlalchemy.orm import Session
 
     from ..embeddings.provider import EmbeddingProvider
@@ -66,8 +66,8 @@ T = TypeVar("T")
 
 
 class SearchEngine(Transactions):
-    """Hybrid search in the database of `engine`. Of an asynchronous one (aiosqlite, psycopg) the engine's own work is
-    done through a synchronous engine of the same URL.
+    """Hybrid search in the database of `engine`. For an asynchronous one (aiosqlite, psycopg) the work that is not a
+    session's is done on connections that it opens for threads, in a second pool of the same size.
 
     `embedding_provider` is None (keywords only), a name or a provider object. A name serves a new index; an index that
     has embeddings names its own model, and an engine opened by name follows it.
@@ -118,6 +118,7 @@ class SearchEngine(Transactions):
         self.budget_s = budget_s
         self._budgeted = BudgetedCalls()
         opened = synchronous(engine)
+        self.application_engine: Engine = engine if isinstance(engine, Engine) else engine.sync_engine
         super().__init__(opened, make_store(opened, options))
         self.tables = self._store.tables
         self.catalog = Catalog(self._store)
@@ -163,6 +164,8 @@ class SearchEngine(Transactions):
     def flush(self, session: "Session") -> None:
         """Flush an attached session and write its index rows now, inside its transaction: searches with its connection
         see them before it commits."""
+        if hasattr(session, "sync_session"):
+            raise InvalidInput("an AsyncSession is for coroutines: await aflush(session)")
         session.flush()
         self.sessions.write(session)
 
@@ -205,29 +208,32 @@ class SearchEngine(Transactions):
         connection: Connection | None = None,
         session: "Session | None" = None,
     ) -> IndexReport:
-        """Index one record's text, replacing what was there. With an attached `session` that is done when it commits,
-        together with all else that it changed; the report is empty then."""
-        if session is None:
-            return self.index_records_batch([(entity, id, content)], connection=connection)
-        (wanted,) = entries([(entity, id, content)])
-        self.sessions.queue_of(session).put(wanted.ref, wanted.content)
-        return IndexReport()
+        """Index one record's text, replacing what was there; as `index_records_batch`."""
+        return self.index_records_batch([(entity, id, content)], connection=connection, session=session)
 
     def index_records_batch(
         self,
         records: Iterable[tuple[str, str | int, str]],
         *,
         connection: Connection | None = None,
+        session: "Session | None" = None,
         progress: Progress | None = None,
     ) -> IndexReport:
         """Index (entity, id, text) records in one transaction, with one call of the embedding service for all.
 
         A record whose text is unchanged costs neither an embedding nor a write; of two with one key the last wins.
-        `connection` writes inside the caller's transaction and commits nothing; without it the call commits its own,
-        begun after embedding. `progress(done, total)` counts records. Raises InvalidRecord before anything is written.
+        `connection` or `session` writes inside the caller's transaction and commits nothing; without them the call
+        commits its own, begun after embedding. With an attached session that is done when it commits, together with
+        all else that it changed; the report is empty then. `progress(done, total)` counts records. Raises InvalidRecord
+        before anything is written.
         """
         wanted = entries(records)
         if not wanted:
+            return IndexReport()
+        connection = self.within(connection, session, "aindex_records_batch")
+        if (queue := self.sessions.queue_of(session)) is not None:
+            for entry in wanted:
+                queue.put(entry.ref, entry.content)
             return IndexReport()
 
         def attempt() -> IndexReport:
@@ -264,14 +270,13 @@ class SearchEngine(Transactions):
             compared = replace(compared, known=known if connection is not None else None, is_deferred=is_deferred)
         if is_deferred:
             return compared
-        is_async = connection is not None and connection.dialect.is_async
-        on_a_thread = is_async or budget_s is not None
+        on_a_thread = is_on_loop() or budget_s is not None
         cache = (
             ahead.cache if ahead and ahead.cache else self.services.cache(service, connection, on_a_thread=on_a_thread)
         )
         embed = partial(self._writer.embed, compared, progress=progress, cache=cache, ahead=ahead)
         waited = partial(self._budgeted.within, budget_s, embed, service, service.workers if service else 1)
-        plan = off_the_loop(waited) if is_async else waited()
+        plan = off_the_loop(waited)
         if plan is None:
             return replace(compared, is_deferred=True)
         if plan.outage is not None and self._on_provider_error == "raise":
@@ -285,7 +290,6 @@ class SearchEngine(Transactions):
         *,
         connection: Connection | None,
         indexing: Indexing,
-        is_async: bool,
         abreast: int = 1,
     ) -> Ahead | None:
         """Embed what a transaction is about to write, before it holds a lock: `known` records, where they differ from
@@ -298,8 +302,9 @@ class SearchEngine(Transactions):
             return None
         service, changed = self.services.wrote_last, list[str]()
         if known or service is None:
-            compare = partial(self._compare_ahead, known, connection)
-            service, changed = off_the_loop(compare) if is_async and connection is None else compare()
+            joined = None if self._store.has_reader() else connection
+            compare = partial(self._compare_ahead, known, joined)
+            service, changed = off_the_loop(compare) if joined is None else compare()
         contents = list(dict.fromkeys([*changed, *(text for text in new if text and not text.isspace())]))
         if service is None or not contents:
             return None
@@ -308,12 +313,12 @@ class SearchEngine(Transactions):
         split = split_long(contents, service.provider)
         texts = flattened(contents, split)
         budget_s = self.budget_s if indexing == "auto" else None
-        cache = self.services.cache(service, connection, on_a_thread=is_async or budget_s is not None)
+        cache = self.services.cache(service, connection, on_a_thread=is_on_loop() or budget_s is not None)
         workers = max(1, service.workers // abreast)
         call = partial(service.embed_batch, texts, on_error="collect", cache=cache, workers=workers)
         embed = partial(self._budgeted.within, budget_s, call, service, service.workers)
         began = time.monotonic()
-        made = off_the_loop(embed) if is_async else embed()
+        made = off_the_loop(embed)
         if made is not None and made.outage is not None and self._on_provider_error == "raise":
             raise type(made.outage)(f"nothing was stored: {made.outage}") from made.outage
         return Ahead(service, made, cache, split, time.monotonic() - began)
@@ -335,7 +340,7 @@ class SearchEngine(Transactions):
     ) -> "tuple[EmbeddingService | None, list[str]]":
         """The service that will embed, None if none can, and the texts of known records that it has to. An estimate, so
         made beside the transaction where that can be: on SQLite one that has read may not write after another did."""
-        with self.reading(None if self._store.has_reader() else connection) as conn:
+        with self.reading(connection) as conn:
             generations = self.catalog.generations(conn)
             service = self.services.writing(conn, generations)
             wanted = [make_entry(ref, *put) for ref, put in known.items()]
@@ -400,7 +405,7 @@ class SearchEngine(Transactions):
         if self._store.has_turn(connection):
             return
         if self.services.is_to_load and self._store.has_reader():
-            off_the_loop(self._load) if connection.dialect.is_async else self._load()
+            off_the_loop(self._load)
         self._store.take_turn(connection)
 
     def _load(self) -> None:
@@ -428,16 +433,25 @@ class SearchEngine(Transactions):
     ) -> bool:
         """Take a record out of the index; False if it was not there. With an attached `session` that is done when it
         commits, and the answer is True."""
-        if session is not None:
-            self.sessions.queue_of(session).drop(Ref(check_entity(entity), check_id(id)))
-            return True
-        return self.delete_records([(entity, id)], connection=connection) == 1
+        return self.delete_records([(entity, id)], connection=connection, session=session) == 1
 
-    def delete_records(self, records: Iterable[tuple[str, str | int]], *, connection: Connection | None = None) -> int:
-        """Take (entity, id) records out of the index in one transaction; tells how many were there."""
+    def delete_records(
+        self,
+        records: Iterable[tuple[str, str | int]],
+        *,
+        connection: Connection | None = None,
+        session: "Session | None" = None,
+    ) -> int:
+        """Take (entity, id) records out of the index in one transaction; returns how many were there. With an attached
+        `session` that is done when it commits, and they are counted as given."""
         refs = sorted({Ref(check_entity(entity), check_id(id_)) for entity, id_ in records})
         if not refs:
             return 0
+        connection = self.within(connection, session, "adelete_records")
+        if (queue := self.sessions.queue_of(session)) is not None:
+            for ref in refs:
+                queue.drop(ref)
+            return len(refs)
 
         def attempt() -> int:
             with self.transaction(connection) as conn:
@@ -533,6 +547,7 @@ class SearchEngine(Transactions):
         entity: object = None,
         entities: Iterable[object] | None = None,
         connection: Connection | None = None,
+        session: "Session | None" = None,
         **options: Unpack[SearchOptions],
     ) -> SearchResults:
         """The best records for a query, best first, scores 0..1 relative to the best there could be in each leg.
@@ -554,10 +569,13 @@ class SearchEngine(Transactions):
         orders the `rerank_top` (50) best anew, and leaves out the others. `highlight` fills `spans`, `explain` fills
         `explanation`.
 
+        `connection` or `session` searches in the caller's transaction, what it has written included.
+
         Equal scores are ordered by (entity, id). Writes nothing. Raises InvalidInput and its kind for bad arguments;
         with mode="vector" also NoProvider, ModelMismatch, ProviderUnavailable, where hybrid answers by keywords alone
         and says so in `plan.note`.
         """
+        connection = self.within(connection, session, "asearch")
         asked = self._asked(query, entity, entities, connection, **options)
         return self.answering.search(asked, connection)
 
@@ -568,10 +586,12 @@ class SearchEngine(Transactions):
         *,
         entities: Iterable[object] | None = None,
         connection: Connection | None = None,
+        session: "Session | None" = None,
         **options: Unpack[SearchOptions],
     ) -> SearchResults:
         """The records most like one that is in the index, itself left out: by its words, and by its embedding as it is
         stored. Among its own entity's, or those of `entities`; `options` as in `search`. Raises RecordMissing."""
+        connection = self.within(connection, session, "asimilar")
         (name,) = self.names([entity])
         ref = Ref(check_entity(name), check_id(id))
         with self.reading(connection) as conn:
@@ -612,31 +632,34 @@ class SearchEngine(Transactions):
             **options,
         )
 
-    async def asearch(
+    def suggest(
         self,
-        query: str,
+        text: str,
         *,
-        entity: object = None,
-        entities: Iterable[object] | None = None,
-        **options: Unpack[SearchOptions],
-    ) -> SearchResults:
-        """`search` for coroutines: on a thread, so that neither the model nor the database holds the event loop up."""
-        return await asyncio.to_thread(partial(self.search, query, entity=entity, entities=entities, **options))
-
-    def suggest(self, text: str, *, limit: int = 10, connection: Connection | None = None) -> list[str]:
+        limit: int = 10,
+        connection: Connection | None = None,
+        session: "Session | None" = None,
+    ) -> list[str]:
         """What a text may become: its last word completed by words of the index, those in most records first. Any
         string will do; nothing is suggested after a space."""
         before, word = parted(check_text(text))
         check_whole("limit", limit, 1)
         if not word:
             return []
+        connection = self.within(connection, session, "asuggest")
         with self.visiting(connection) as conn:
             self._store.prepare_search(conn)
             counts = partial(self._store.count_words, conn)
             return [before + whole for whole in self._store.vocabulary.completions(conn, word, counts, limit)]
 
     def select(
-        self, cls: type[T], query: str, *, connection: Connection | None = None, **options: Unpack[SearchOptions]
+        self,
+        cls: type[T],
+        query: str,
+        *,
+        connection: Connection | None = None,
+        session: "Session | None" = None,
+        **options: Unpack[SearchOptions],
     ) -> Select[tuple[T]]:
         """The hits as a SELECT of a mapped class's objects, best first, to be run by any session of the database.
 
@@ -644,12 +667,9 @@ class SearchEngine(Transactions):
         added to it narrows the hits, `where=` here finds `limit` that meet it.
         """
         mapped = self.sessions.searchable(cls)
+        connection = self.within(connection, session, "aselect")
         hits = self.search(query, entity=cls, connection=connection, **options)
         return mapped.ranked(select(cls), cls, [hit.id for hit in hits], self._store.key_rows)
-
-    async def aselect(self, cls: type[T], query: str, **options: Unpack[SearchOptions]) -> Select[tuple[T]]:
-        """`select` for coroutines: the search is done on a thread."""
-        return await asyncio.to_thread(partial(self.select, cls, query, **options))
 
     def _fields(self, query: str, names: Sequence[object], connection: Connection | None) -> Collection[str]:
         """Those that a query may name: of a mapped class that is asked alone, or of the record store's entities. Looked
@@ -721,16 +741,20 @@ class SearchEngine(Transactions):
 
         return Unindexed(self)
 
-    def failures(self, *, connection: Connection | None = None) -> list[Failure]:
+    def failures(self, *, connection: Connection | None = None, session: "Session | None" = None) -> list[Failure]:
         """The records that the provider refused, by entity and id."""
+        connection = self.within(connection, session, "afailures")
         with self.reading(connection) as conn:
             generation = self.services.reported(self.catalog.generations(conn))
             return self._store.failures(conn, generation) if generation else []
 
-    def state(self, entity: str, id: str | int, *, connection: Connection | None = None) -> State | None:
+    def state(
+        self, entity: str, id: str | int, *, connection: Connection | None = None, session: "Session | None" = None
+    ) -> State | None:
         """What the index holds of a record; None if it is not there. Without a provider nothing is told of
         embeddings."""
         ref = Ref(check_entity(entity), check_id(id))
+        connection = self.within(connection, session, "astate")
         with self.reading(connection) as conn:
             generation = self.services.reported(self.catalog.generations(conn))
             return self._store.states(conn, [ref], generation).get(ref)
@@ -752,6 +776,125 @@ class SearchEngine(Transactions):
             return true()
         sql, binds = self._store.filter_sql(parsed)
         return text(sql).bindparams(**binds)  # type: ignore[return-value]
+
+    # asyncio
+
+    async def asearch(
+        self,
+        query: str,
+        *,
+        entity: object = None,
+        entities: Iterable[object] | None = None,
+        session: "AsyncSession | None" = None,
+        **options: Unpack[SearchOptions],
+    ) -> SearchResults:
+        """`search` for coroutines: on a thread, so that neither the model nor the database holds the event loop up. In
+        the transaction of a `session`, whose statements run where they always do."""
+        return await self.awaited(partial(self.search, query, entity=entity, entities=entities, **options), session)
+
+    async def asimilar(
+        self,
+        entity: object,
+        id: str | int,
+        *,
+        entities: Iterable[object] | None = None,
+        session: "AsyncSession | None" = None,
+        **options: Unpack[SearchOptions],
+    ) -> SearchResults:
+        """`similar`, as `asearch`."""
+        return await self.awaited(partial(self.similar, entity, id, entities=entities, **options), session)
+
+    async def asuggest(self, text: str, *, limit: int = 10, session: "AsyncSession | None" = None) -> list[str]:
+        """`suggest`, as `asearch`."""
+        return await self.awaited(partial(self.suggest, text, limit=limit), session)
+
+    async def aselect(
+        self, cls: type[T], query: str, *, session: "AsyncSession | None" = None, **options: Unpack[SearchOptions]
+    ) -> Select[tuple[T]]:
+        """`select`, as `asearch`."""
+        return await self.awaited(partial(self.select, cls, query, **options), session)
+
+    async def aflush(self, session: "AsyncSession") -> None:
+        """`flush` for an AsyncSession."""
+        await session.run_sync(self.flush)
+
+    async def afailures(self, *, session: "AsyncSession | None" = None) -> list[Failure]:
+        """`failures`, as `asearch`."""
+        return await self.awaited(self.failures, session)
+
+    async def astate(self, entity: str, id: str | int, *, session: "AsyncSession | None" = None) -> State | None:
+        """`state`, as `asearch`."""
+        return await self.awaited(partial(self.state, entity, id), session)
+
+    async def aindex_record(
+        self, entity: str, id: str | int, content: str, *, session: "AsyncSession | None" = None
+    ) -> IndexReport:
+        """`index_record`, as `asearch`."""
+        return await self.awaited(partial(self.index_record, entity, id, content), session)
+
+    async def aindex_records_batch(
+        self,
+        records: Iterable[tuple[str, str | int, str]],
+        *,
+        session: "AsyncSession | None" = None,
+        progress: Progress | None = None,
+    ) -> IndexReport:
+        """`index_records_batch`, as `asearch`; `progress` is called on the thread."""
+        return await self.awaited(partial(self.index_records_batch, records, progress=progress), session)
+
+    async def adelete_record(self, entity: str, id: str | int, *, session: "AsyncSession | None" = None) -> bool:
+        """`delete_record`, as `asearch`."""
+        return await self.awaited(partial(self.delete_record, entity, id), session)
+
+    async def adelete_records(
+        self, records: Iterable[tuple[str, str | int]], *, session: "AsyncSession | None" = None
+    ) -> int:
+        """`delete_records`, as `asearch`."""
+        return await self.awaited(partial(self.delete_records, records), session)
+
+    def within(self, connection: Connection | None, session: "Session | None", async_name: str) -> Connection | None:
+        """The connection of the caller's transaction, be it given by his session. Raises InvalidInput."""
+        if session is None:
+            return connection
+        if connection is not None:
+            raise InvalidInput("connection= and session= are two transactions: give one of them")
+        return self.sessions.connection_of(session, async_name)
+
+    async def awaited(self, call: Callable[..., T], session: "AsyncSession | None") -> T:
+        """What a call returns on a thread, which gets the session beneath an AsyncSession as its `session=`."""
+        if session is None:
+            return await asyncio.to_thread(call)
+        from ..async_connections import on_thread
+
+        inner = await self.sessions.begun(session)
+        return await on_thread(partial(call, session=inner))
+
+    # closing
+
+    def close(self) -> None:
+        """Close the connections that are kameleon's own: those opened beside an asynchronous engine's. The engine that
+        it was given is left as it is. Neither this SearchEngine nor what was made with it is of use afterwards."""
+        self.is_closed = True
+        if self.engine is not self.application_engine:
+            from ..async_connections import dispose
+
+            dispose(self.engine)
+
+    async def aclose(self) -> None:
+        """`close` for coroutines."""
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
     @property
     def store(self) -> Store:

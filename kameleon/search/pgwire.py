@@ -90,13 +90,10 @@ class PackedTextDumper(Dumper):
         return json.dumps(np.frombuffer(obj.data, ">f2" if is_half else ">f4", offset=4).tolist()).encode()
 
 
-def driver_of(connection: Connection) -> Any:
-    return connection.connection.driver_connection
-
-
 def adapt(connection: Connection) -> None:
-    """Teaches this driver connection to send `Packed`, once."""
+    """Let this DBAPI connection send `Packed`; what it does with other types stays as it is."""
     if "kameleon_packed" not in connection.info:
+        dbapi: Any = connection.connection.dbapi_connection
         for dumper in (PackedTextDumper, PackedDumper):
-            driver_of(connection).adapters.register_dumper(Packed, dumper)
+            dbapi.adapters.register_dumper(Packed, dumper)
         connection.info["kameleon_packed"] = True

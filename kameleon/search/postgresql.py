@@ -14,7 +14,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -30,7 +30,6 @@ from sqlalchemy import (
     Engine,
     Table,
     Text,
-    TwoPhaseTransaction,
     bindparam,
     func,
     text,
@@ -50,7 +49,8 @@ from .bm25 import K1, QUERY_TERMS, QUERY_WORDS, B, best_first, cheapest, upper_b
 from .criteria import schema_of
 from .filters import Filter, bind, condition
 from .highlighting import MARKED_CHARACTERS, cjk_pairs, merge, places
-from .pgwire import Packed, adapt, driver_of
+from .ownership import is_own, own_connection, own_driver
+from .pgwire import Packed, adapt
 from .postgresql_errors import storage_error
 from .postgresql_health import Health
 from .postgresql_schema import ITERATIVE_SINCE, MAX_VECTOR
@@ -125,28 +125,28 @@ class PostgreSQLStore(Health):
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A snapshot, asked of the driver, whose own settings come back. A listener of the application's may have begun
-        the transaction: then it is as the application has it."""
-        with self._engine.connect() as connection:
-            driver = driver_of(connection)
+        """A snapshot, begun by the driver, whose own settings are restored. Where a listener of the application's began
+        the transaction, that one."""
+        with own_connection(self._engine) as connection, unprepared(own_driver(connection)) as driver:
             if driver.info.transaction_status != TransactionStatus.IDLE:
-                with self.joining(connection):
-                    yield connection
+                yield connection
                 return
             before = driver.isolation_level, driver.read_only
-            driver.isolation_level, driver.read_only = psycopg.IsolationLevel.REPEATABLE_READ, True
+            driver.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+            driver.set_read_only(True)
             try:
-                with self.joining(connection):
+                with explicitly_begun(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"):
                     yield connection
             finally:
                 if not driver.closed:
                     driver.rollback()
-                    driver.isolation_level, driver.read_only = before
+                    driver.set_isolation_level(before[0])
+                    driver.set_read_only(before[1])
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        with self._engine.connect() as connection:
-            with self.joining(connection):
+        with own_connection(self._engine) as connection, unprepared(own_driver(connection)):
+            with explicitly_begun(connection):
                 yield connection
             connection.commit()
 
@@ -155,17 +155,8 @@ class PostgreSQLStore(Health):
         found = connection.exec_driver_sql(sql.IDENTITY).one()
         return (found.database, None if found.is_replica else found.began)
 
-    @contextmanager
-    def joining(self, connection: Connection) -> Iterator[None]:
-        """Nothing is prepared on the server: our statements differ from each other, and a pooler between may hand the
-        next transaction to another server process."""
-        driver = driver_of(connection)
-        prepared_after, driver.prepare_threshold = driver.prepare_threshold, None
-        try:
-            with driver.transaction() if driver.autocommit else nullcontext():
-                yield
-        finally:
-            driver.prepare_threshold = prepared_after
+    def joining(self, connection: Connection) -> AbstractContextManager[None]:
+        return explicitly_begun(connection)
 
     @contextmanager
     def visiting(self, connection: Connection) -> Iterator[None]:
@@ -176,7 +167,8 @@ class PostgreSQLStore(Health):
                 yield
             finally:
                 connection.info["kameleon_visited"] = False
-                connection.exec_driver_sql("ROLLBACK TO SAVEPOINT kdb_visit; RELEASE SAVEPOINT kdb_visit")
+                connection.exec_driver_sql("ROLLBACK TO SAVEPOINT kdb_visit")
+                connection.exec_driver_sql("RELEASE SAVEPOINT kdb_visit")
 
     @contextmanager
     def savepoint(self, connection: Connection) -> Iterator[None]:
@@ -241,7 +233,7 @@ class PostgreSQLStore(Health):
         entries = sorted(entries, key=lambda entry: entry.ref)
         tokens: set[str] = set()
         with self.vocabulary.reading([entry.content for entry in entries], tokens):
-            if len(entries) > ROWS_UPSERTED and self._may_copy(connection):
+            if len(entries) > ROWS_UPSERTED and self._may_load(connection):
                 self._copy_entries(connection, entries, now)
             else:
                 self._insert_entries(connection, entries, now)
@@ -269,16 +261,10 @@ class PostgreSQLStore(Health):
 
     def _insert_entries(self, connection: Connection, entries: Sequence[Entry], now: datetime) -> None:
         words = self._reader(connection)
-        row, emphasized = self._format(sql.ROW), self._format(sql.EMPHASIZED_ROW)
+        statement = self._format(sql.UPSERT, rows=self._format(sql.ROWS, rows=sql.GIVEN))
         for part in parts(entries, ROWS_A_STATEMENT):
-            rows: list[str] = []
-            values: list[Any] = []
-            for ref, content, hash_, emphasis in part:
-                read, again, length = words.indexed(content, emphasis)
-                rows.append(emphasized if again else row)
-                values += (*ref, content, read, *([again] if again else []), length, hash_, now, now)
-            statement = self._format(sql.UPSERT, rows="VALUES " + ", ".join(rows))
-            connection.exec_driver_sql(statement, tuple(values))
+            rows = [(*ref, text_, *words.indexed(text_, emphasis), hash_) for ref, text_, hash_, emphasis in part]
+            connection.exec_driver_sql(statement, (*map(list, zip(*rows, strict=True)), now))
 
     def _copy_entries(self, connection: Connection, entries: Sequence[Entry], now: datetime) -> None:
         """While PostgreSQL makes the tsvectors of one piece, the next is encoded."""
@@ -302,25 +288,27 @@ class PostgreSQLStore(Health):
                 part = next(rest, None)
                 next_piece = ahead.submit(encode, part) if part else None
                 self._copy(connection, "kdb_loading", sql.LOADING_COLUMNS, piece)
-                connection.execute(self._text(sql.UPSERT, rows=self._format(sql.LOADED)))
+                connection.execute(self._text(sql.UPSERT, rows=self._format(sql.ROWS, rows=sql.LOADED)))
                 connection.execute(text("TRUNCATE kdb_loading"))
         connection.execute(text("DROP TABLE kdb_loading"))
 
     def _copy(self, connection: Connection, table: str, names: Sequence[str], data: bytes) -> None:
-        with driver_of(connection).cursor() as cursor:
+        with own_driver(connection).cursor() as cursor:
             pgwire.copy_into(cursor, table, names, data)
 
     def _may_copy(self, connection: Connection) -> bool:
-        """A temporary table needs a right that most roles have, and cannot be part of a two-phase commit. What is
-        copied is UTF-8."""
+        """COPY is the driver's, so it is for synchronous connections of our own; what is copied is UTF-8."""
+        is_ours = is_own(connection) and not connection.dialect.is_async
+        return is_ours and bool(own_driver(connection).info.encoding == "utf-8")
+
+    def _may_load(self, connection: Connection) -> bool:
+        """COPY to a temporary table, which takes a right that most roles have."""
+        if not self._may_copy(connection):
+            return False
         if self._has_temp is None:
             right = text("SELECT has_database_privilege(current_database(), 'TEMPORARY')")
             self._has_temp = bool(connection.scalar(right))
-        is_two_phase = isinstance(connection.get_transaction(), TwoPhaseTransaction)
-        return self._has_temp and self._is_utf8(connection) and not is_two_phase
-
-    def _is_utf8(self, connection: Connection) -> bool:
-        return bool(driver_of(connection).info.encoding == "utf-8")
+        return self._has_temp
 
     def write_embeddings(
         self,
@@ -346,7 +334,7 @@ class PostgreSQLStore(Health):
         is_new = all(row.last_passage is None for row in held.values())
         if len(rows) > ROWS_INSERTED and is_new and self._may_copy_new(connection, generation, current, keys):
             self._copy(connection, self._embedding(generation), *copied(rows, now))
-        elif len(rows) > ROWS_UPSERTED and self._may_copy(connection):
+        elif len(rows) > ROWS_UPSERTED and self._may_load(connection):
             self._copy_embeddings(connection, generation, rows, now)
         else:
             self._insert_embeddings(connection, generation, rows, now)
@@ -359,11 +347,11 @@ class PostgreSQLStore(Health):
         keys: Mapping[tuple[str, str], Key],
     ) -> bool:
         """Whether none of the records that were written in this transaction has an embedding."""
+        if not self._may_copy(connection):
+            return False
         is_there = self._text(sql.ANY_EMBEDDING, generation)
         written = by_entity(embedding.ref for embedding in current if embedding.ref in keys)
-        return self._is_utf8(connection) and not any(
-            connection.scalar(is_there, {"entity": entity, "ids": ids}) for entity, ids in written
-        )
+        return not any(connection.scalar(is_there, {"entity": entity, "ids": ids}) for entity, ids in written)
 
     def _held(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> dict[Ref, Any]:
         """What the records say, once other writers of them are done, and no other changes it before this transaction
@@ -382,14 +370,15 @@ class PostgreSQLStore(Health):
         self, connection: Connection, generation: Generation, rows: Sequence[tuple[Any, ...]], now: datetime
     ) -> None:
         adapt(connection)
-        row = self._format(sql.EMBEDDING_ROW, generation)
         for part in parts(rows, ROWS_A_STATEMENT):
-            statement = self._format(sql.UPSERT_EMBEDDING, generation, rows="VALUES " + ", ".join([row] * len(part)))
-            values: list[Any] = []
-            for entity, id_, hash_, vector, reason, message, passage, start, end in part:
-                values += (entity, id_, passage, hash_, Packed(vector) if vector else None, reason, message, now)
-                values += (start, end)
-            connection.exec_driver_sql(statement, tuple(values))
+            marks = ", ".join(["%s"] * len(part))
+            given = self._format(sql.EMBEDDINGS_GIVEN, generation, vectors=marks)
+            entities, ids, hashes, vectors, *others = map(list, zip(*part, strict=True))
+            packed = [Packed(vector) if vector else None for vector in vectors]
+            connection.exec_driver_sql(
+                self._format(sql.UPSERT_EMBEDDING, generation, rows=given),
+                (entities, ids, hashes, *packed, *others, now),
+            )
 
     def _copy_embeddings(
         self, connection: Connection, generation: Generation, rows: Sequence[tuple[Any, ...]], now: datetime
@@ -419,9 +408,13 @@ class PostgreSQLStore(Health):
         self._set(connection, "jit = off", "plan_cache_mode = force_custom_plan")
 
     def _set(self, connection: Connection, *settings: str) -> None:
+        """In one message on a connection of ours; the driver of another may prepare statements, which takes single
+        ones."""
         if self._has_citus:
             settings = ("citus.propagate_set_commands = 'local'", *settings)
-        connection.exec_driver_sql("; ".join(f"SET LOCAL {setting}" for setting in settings))
+        statements = [f"SET LOCAL {setting}" for setting in settings]
+        for statement in ["; ".join(statements)] if is_own(connection) else statements:
+            connection.exec_driver_sql(statement)
 
     def by_keyword(self, connection: Connection, query: str, scope: Scope, *, limit: int, enough: int) -> Candidates:
         terms, totals, unknown, is_whole = self._known_terms(connection, query)
@@ -721,7 +714,7 @@ class PostgreSQLStore(Health):
     def add_records(
         self, connection: Connection, entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], now: datetime
     ) -> None:
-        if len(rows) <= ROWS_INSERTED or not self._is_utf8(connection):
+        if len(rows) <= ROWS_INSERTED or not self._may_copy(connection):
             names = {"entity_name": entity, "created_at": now, "updated_at": now}
             connection.execute(insert(self.tables.records), [{**names, "id": id_, "data": data} for id_, data in rows])
             return
@@ -849,6 +842,34 @@ class PostgreSQLStore(Health):
         """The same on `kdb_records`, `:scope` being bound."""
         asked = condition(filter_, binds, comparison)
         return f"kdb_records.entity_name = ANY(:scope) AND {asked}" if entities else asked
+
+
+@contextmanager
+def unprepared(driver: Any) -> Iterator[Any]:
+    """Nothing is prepared on the server: our statements differ from each other, and a pooler between may hand the next
+    transaction to another server process."""
+    prepared_after, driver.prepare_threshold = driver.prepare_threshold, None
+    try:
+        yield driver
+    finally:
+        driver.prepare_threshold = prepared_after
+
+
+@contextmanager
+def explicitly_begun(connection: Connection, begin: str = "BEGIN") -> Iterator[None]:
+    """A transaction where each statement would commit alone, as in AUTOCOMMIT; none where one is open."""
+    dbapi: Any = connection.connection.dbapi_connection
+    if not dbapi.autocommit or dbapi.info.transaction_status != TransactionStatus.IDLE:
+        yield
+        return
+    connection.exec_driver_sql(begin)
+    try:
+        yield
+    except BaseException:
+        with suppress(DBAPIError):  # a connection that is gone has rolled back
+            connection.exec_driver_sql("ROLLBACK")
+        raise
+    connection.exec_driver_sql("COMMIT")
 
 
 def copied(rows: Sequence[tuple[Any, ...]], now: datetime) -> tuple[Sequence[str], bytes]:

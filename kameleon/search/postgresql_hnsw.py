@@ -10,7 +10,7 @@ import psycopg
 from sqlalchemy import Connection
 
 from . import postgresql_sql as sql
-from .pgwire import driver_of
+from .ownership import own_driver
 from .store import IndexProgress
 
 MEMORY, WORKERS, TIMEOUT = "maintenance_work_mem", "max_parallel_maintenance_workers", "statement_timeout"
@@ -54,7 +54,7 @@ def most_rows(row_bytes: int) -> int:
 
 def session_of(connection: Connection) -> Session:
     """A pooler makes up the process id that it greets with."""
-    driver = driver_of(connection)
+    driver = own_driver(connection)
     rows = driver.execute(sql.BUILD_SETTINGS, prepare=False).fetchall()
     settings = {name: Setting(value, is_set) for name, value, is_set, _ in rows}
     return Session(settings, rows[0][3] != driver.info.backend_pid)
@@ -75,7 +75,7 @@ def wanted(session: Session, graph_bytes: int, version: tuple[int, ...]) -> dict
 
 @contextmanager
 def in_transaction(connection: Connection, _session: Session, settings: Mapping[str, int]) -> Iterator[None]:
-    driver = driver_of(connection)
+    driver = own_driver(connection)
     with driver.transaction():
         driver.execute("; ".join(f"SET LOCAL {name} = {value}" for name, value in settings.items()), prepare=False)
         yield
@@ -84,7 +84,7 @@ def in_transaction(connection: Connection, _session: Session, settings: Mapping[
 @contextmanager
 def in_session(connection: Connection, session: Session, settings: Mapping[str, int]) -> Iterator[None]:
     """Outside any transaction; the session's settings are then as they were found."""
-    driver = driver_of(connection)
+    driver = own_driver(connection)
     before = {name: session.settings[name] for name in settings}
     back = [f"SET {name} = {was.value}" if was.is_set else f"RESET {name}" for name, was in before.items()]
     try:
@@ -108,7 +108,7 @@ def watch(
 ) -> None:
     """Builds on a thread of its own; this one polls. What is raised here cancels the build first."""
     with ThreadPoolExecutor(1, "kameleon-index") as pool:
-        driver = driver_of(builder)
+        driver = own_driver(builder)
         building = pool.submit(build)
         try:
             while not wait([building], POLL_S).done:
@@ -130,6 +130,6 @@ def cancel(driver: Any, building: Future[None]) -> None:
 def seen_from(watcher: Connection, table: str) -> IndexProgress | None:
     """None where nothing is to be seen, be it that the connection is gone: the build goes on."""
     with suppress(psycopg.Error):
-        row = driver_of(watcher).execute(sql.INDEX_PROGRESS, (table,), prepare=False).fetchone()
+        row = own_driver(watcher).execute(sql.INDEX_PROGRESS, (table,), prepare=False).fetchone()
         return row and IndexProgress(*row)
     return None

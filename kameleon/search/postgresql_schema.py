@@ -18,7 +18,7 @@ from ..values import Generation
 from . import citus
 from . import postgresql_hnsw as hnsw
 from . import postgresql_sql as sql
-from .pgwire import driver_of
+from .ownership import own_driver
 from .postgresql_errors import NO_RIGHT, NOT_AVAILABLE
 from .postgresql_rebuild import PostgreSQLOldTables
 from .store import Footprint, IndexProgress, bytes_on_pages
@@ -189,7 +189,7 @@ class Schema:
             connection.execute(self._text(sql.STORE_PLAIN, generation))
         grants = connection.execute(self._text(sql.GRANTS, generation), {"search": self._names["search"]})
         for grant in grants.scalars().all():
-            driver_of(connection).execute(grant)
+            connection.exec_driver_sql(grant.replace("%", "%%"))
         if self._has_citus:
             citus.distribute_generation(connection, self._names["search"], self._embedding(generation))
 
@@ -373,7 +373,7 @@ class Schema:
         self, connection: Connection, generation: Generation, concurrently: bool, has_leftover: bool
     ) -> None:
         how = "CONCURRENTLY" if concurrently else ""
-        driver = driver_of(connection)
+        driver = own_driver(connection)
         driver.add_notice_handler(warn_of_notice)
         try:
             for statement in (sql.DROP_HNSW, sql.CREATE_HNSW) if has_leftover else (sql.CREATE_HNSW,):
@@ -383,7 +383,7 @@ class Schema:
 
     def _graph_bytes(self, connection: Connection, generation: Generation) -> int:
         a_row = hnsw.bytes_a_row(generation.dimensions, 2 if generation.dimensions > MAX_VECTOR else 4, self._m)
-        with driver_of(connection).transaction():
+        with own_driver(connection).transaction():
             connection.exec_driver_sql(sql.NO_TIME_LIMIT)
             return a_row * self._count_embeddings(connection, generation, hnsw.most_rows(a_row))
 

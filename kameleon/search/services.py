@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from math import inf
 from os.path import isabs
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from .prepared import Prepared, prepare
 from .query import Query
 from .store import Store
 from .transactions import Transactions
+from .waiting import off_the_loop
 
 if TYPE_CHECKING:
     from ..embeddings.provider import EmbeddingProvider
@@ -178,7 +180,7 @@ class Services:
             service = self.of(known)
             assert service is not None  # noqa: S101 - there is a provider
             self._note_served(known, service)
-            return prepare(query, known, service)
+            return off_the_loop(partial(prepare, query, known, service))
         except ProviderError as error:
             return Prepared(known, unavailable=error)
 

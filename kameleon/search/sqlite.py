@@ -11,7 +11,7 @@ import secrets
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -31,6 +31,7 @@ from . import claims, fts5, sqlite_health, sqlite_triggers
 from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, times_weight, upper_bound, weight
 from .criteria import schema_of
 from .filters import Filter, bind, condition
+from .ownership import is_own, own_connection, own_driver
 from .spelling import LAST
 from .sqlite_errors import BUSY, BUSY_SNAPSHOT, storage_error
 from .sqlite_rebuild import SQLiteOldTables
@@ -85,6 +86,7 @@ LOG_IDS_A_ENTRY = 10_000
 LOG_PRUNED_EVERY = 64
 MIRRORS_KEPT = 2
 PAGE_BYTES, ROW_BYTES, KEY_BYTES = 4096, 140, 40
+JOINED = "kameleon_joined"
 VECTOR_SEARCHES = ("auto", "numpy", "sqlite-vec")
 SHORT_WAIT_MS, SHORTEST_WAIT_MS, READERS_WAIT_MS = 50, 3, 1_000
 PATIENT_S = 0.5
@@ -499,7 +501,7 @@ class SQLiteStore:
         """Plain pysqlite begins no transaction for a SELECT."""
         with self._connect() as connection:
             connection.begin()
-            if not cast(Any, connection.connection.dbapi_connection).in_transaction:
+            if not own_driver(connection).in_transaction:
                 connection.exec_driver_sql("BEGIN")
             yield connection
 
@@ -508,7 +510,7 @@ class SQLiteStore:
         """BEGIN IMMEDIATE: a deferred transaction that reads before it writes is refused at once when another wrote."""
         with self._connect() as connection:
             connection.begin()
-            if cast(Any, connection.connection.dbapi_connection).in_transaction:
+            if own_driver(connection).in_transaction:
                 connection.exec_driver_sql("ROLLBACK")
             wait_to_write(connection, "BEGIN IMMEDIATE")
             self._note_turn(connection)
@@ -540,8 +542,27 @@ class SQLiteStore:
         found = os.stat(path)
         return found.st_dev, found.st_ino
 
-    def joining(self, connection: Connection) -> AbstractContextManager[None]:
-        return nullcontext()
+    @contextmanager
+    def joining(self, connection: Connection) -> Iterator[None]:
+        """A savepoint outside any transaction begins one; inside, the transaction goes on after it."""
+        if not connection._is_autocommit_isolation() or connection.info.get(JOINED):
+            yield
+            return
+        connection.info[JOINED] = True
+        self._turns.discard(connection.get_transaction())  # type: ignore[arg-type]
+        connection.exec_driver_sql("SAVEPOINT kdb_joined")
+        try:
+            yield
+        except BaseException:
+            with suppress(DBAPIError):  # SQLite has rolled all back itself
+                connection.exec_driver_sql("ROLLBACK TO kdb_joined")
+                connection.exec_driver_sql("RELEASE kdb_joined")
+            raise
+        else:
+            connection.exec_driver_sql("RELEASE kdb_joined")
+        finally:
+            connection.info[JOINED] = False
+            self._turns.discard(connection.get_transaction())  # type: ignore[arg-type]
 
     def visiting(self, connection: Connection) -> AbstractContextManager[None]:
         return nullcontext()
@@ -563,8 +584,8 @@ class SQLiteStore:
         """In-memory databases have one connection a thread: one that the caller is using is never touched."""
         if isinstance(self._engine.pool, StaticPool):
             refuse_shared(self._engine.pool.connection.dbapi_connection)
-        connection = self._engine.connect()
-        driver = connection.connection.dbapi_connection
+        connection = own_connection(self._engine)
+        driver = own_driver(connection)
         try:
             refuse_shared(driver)
             if getattr(driver, "autocommit", None) is True:
@@ -841,7 +862,8 @@ class SQLiteStore:
 
     @cached_property
     def _reader(self) -> fts5.TextReader:
-        return fts5.TextReader(self._engine.dialect.dbapi, self._language)
+        dialect: Any = self._engine.dialect
+        return fts5.TextReader(dialect.dbapi.sqlite if dialect.is_async else dialect.dbapi, self._language)
 
     def spans(self, connection: Connection, query: str, texts: Sequence[str]) -> list[Spans]:
         return self._reader.spans(query, self._telling(self._reader.terms(query))[:QUERY_TERMS], texts)
@@ -1312,16 +1334,18 @@ def by_entity(refs: Sequence[Ref]) -> dict[str, list[Ref]]:
 def load_extension(connection: Connection) -> bool:
     """Loads sqlite-vec into this connection, once; False where the driver cannot load extensions."""
     if "kameleon_sqlite_vec" not in connection.info:
-        connection.info["kameleon_sqlite_vec"] = _load(connection.connection.dbapi_connection)
+        connection.info["kameleon_sqlite_vec"] = _load(connection)
     return bool(connection.info["kameleon_sqlite_vec"])
 
 
-def _load(driver: Any) -> bool:
-    if not hasattr(driver, "enable_load_extension"):
+def _load(connection: Connection) -> bool:
+    driver: Any = own_driver(connection) if is_own(connection) else connection.connection.dbapi_connection
+    try:
+        driver.enable_load_extension(True)
+    except AttributeError:  # neither has a Python built without it, nor an asynchronous connection of the application's
         return False
     import sqlite_vec
 
-    driver.enable_load_extension(True)
     try:
         sqlite_vec.load(driver)
     finally:

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Connection, Engine
 
 from ..database import is_same_place
-from ..errors import InvalidInput, Outdated, TransactionConflict
+from ..errors import InvalidInput, Outdated, StorageError, TransactionConflict
 from ..urls import shown
 from .store import Store
 
@@ -23,12 +23,14 @@ T = TypeVar("T")
 class Transactions:
     def __init__(self, engine: Engine, store: Store) -> None:
         self.engine = engine
+        self.is_closed = False
         self._store = store
         self._known: WeakKeyDictionary[Engine, bool] = WeakKeyDictionary()
 
     @contextmanager
     def transaction(self, connection: Connection | None = None) -> Iterator[Connection]:
         """The caller's connection as it is, or one of our own that commits at the end. Raises StorageError."""
+        self._check_open()
         with self._store.translating():
             if connection is None:
                 with self._store.writing() as conn:
@@ -41,6 +43,7 @@ class Transactions:
     @contextmanager
     def reading(self, connection: Connection | None = None) -> Iterator[Connection]:
         """The caller's connection as it is, or one of our own that sees one state of the database."""
+        self._check_open()
         with self._store.translating():
             if connection is None:
                 with self._store.reading() as conn:
@@ -51,8 +54,17 @@ class Transactions:
                     yield connection
 
     @contextmanager
+    def joining(self, connection: Connection) -> Iterator[None]:
+        """What is done inside is one transaction, also where the caller's connection commits each statement."""
+        self._check_open()
+        self._check_connection(connection)
+        with self._store.joining(connection):
+            yield
+
+    @contextmanager
     def visiting(self, connection: Connection | None = None) -> Iterator[Connection]:
         """As `reading`, and the caller's transaction is left as it was found, whatever is set or fails inside."""
+        self._check_open()
         if connection is None:
             with self.reading() as conn:
                 yield conn
@@ -60,6 +72,10 @@ class Transactions:
             self._check_connection(connection)
             with self._store.translating(), self._store.visiting(connection):
                 yield connection
+
+    def _check_open(self) -> None:
+        if self.is_closed:
+            raise StorageError("this SearchEngine is closed. Make another: SearchEngine(engine, ...)")
 
     def _check_connection(self, connection: object) -> None:
         wanted = self.engine.dialect.name

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from threading import BoundedSemaphore, Lock, Thread
@@ -10,6 +11,7 @@ from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 
 log = logging.getLogger("kameleon.embeddings")
 
@@ -65,6 +67,11 @@ class BudgetedCalls:
             return self._places[service]
 
 
+def is_on_loop() -> bool:
+    """Whether this runs in a greenlet of SQLAlchemy's asyncio, as the commit of an AsyncSession does."""
+    return "greenlet" in sys.modules and in_greenlet()
+
+
 def off_the_loop(call: Callable[[], T]) -> T:
-    """What the call returns, from a thread: in a greenlet of SQLAlchemy's asyncio the event loop goes on meanwhile."""
-    return await_only(asyncio.to_thread(call))
+    """What the call returns; in a greenlet of SQLAlchemy's asyncio from a thread, so that the event loop goes on."""
+    return await_only(asyncio.to_thread(call)) if is_on_loop() else call()

@@ -1,0 +1,360 @@
+"""Connections of an asynchronous engine, for threads.
+
+kameleon's own work (searching, syncing, rebuilding) is synchronous. On an AsyncEngine it runs on connections that the
+application's engine opens itself, with its dialect, arguments, listeners and execution options, in a second pool with
+the options of its own one. A connection of an asyncio driver belongs to an event loop: these belong to one loop of
+kameleon's, on a daemon thread, one a process. The application's loop does none of kameleon's own work.
+
+SQLAlchemy has no public way to give an engine a second pool, and none to await in a thread. What that takes of its
+private attributes stands in this module alone: `Engine._proxied` and `_has_events`; `Pool._invoke_creator`,
+`_dialect`, `_pre_ping`, `_recycle`, `_reset_on_return`, `_orig_logging_name`; `QueuePool._pool`, `_max_overflow`,
+`_timeout`; `server_side` of a cursor, and `__sqlalchemy_greenlet_provider__`, by which `await_only` knows a greenlet.
+"""
+
+import asyncio
+import copy
+import inspect
+import os
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary, WeakSet, finalize, ref
+
+from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
+from sqlalchemy import Engine, NullPool, Pool, QueuePool, event
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.util import greenlet_spawn
+
+from .errors import InvalidInput
+
+T = TypeVar("T")
+
+KEPT = "kameleon_own_engine"
+FETCHES = ("fetchone", "fetchmany", "fetchall")
+
+
+class EventLoop:
+    """An event loop on a daemon thread, begun with its first use."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.SelectorEventLoop()  # psycopg takes no other on Windows
+                self._thread = threading.Thread(target=self._loop.run_forever, name="kameleon-asyncio", daemon=True)
+                self._thread.start()
+            return self._loop
+
+    def is_this_thread(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    def submit(self, awaitable: Awaitable[T]) -> "Future[T]":
+        return asyncio.run_coroutine_threadsafe(_awaited(awaitable), self._started())
+
+    def wait(self, awaitable: Awaitable[T]) -> T:
+        """The result, awaited on the loop; who is interrupted meanwhile cancels it."""
+        if self.is_this_thread():
+            raise RuntimeError("kameleon's event loop would wait for itself: use this connection on another thread")
+        future = self.submit(awaitable)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def call(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
+        """What SQLAlchemy's adaptation of a driver returns, which awaits inside."""
+        return self.wait(greenlet_spawn(function, *args, **options))
+
+
+async def _awaited(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+class _Provider(greenlet):  # type: ignore[misc]
+    __sqlalchemy_greenlet_provider__ = True
+
+
+class _Connecting(_Provider):
+    pass
+
+
+def drive(function: Callable[[], T], wait: Callable[[Awaitable[Any]], Any], provider: type[_Provider] = _Provider) -> T:
+    """Call a function on this thread, in a greenlet in which `await_only` works: `wait` gets what it awaits."""
+    current = getcurrent()
+    context = provider(function, current)
+    context.gr_context = current.gr_context
+    result = context.switch()
+    while not context.dead:
+        try:
+            value = wait(result)
+        except BaseException:  # noqa: BLE001 - raised where the function awaits
+            result = context.throw(*sys.exc_info())
+        else:
+            result = context.switch(value)
+    found: T = result
+    return found
+
+
+async def on_thread(call: Callable[[], T]) -> T:
+    """What a call returns on a thread; what it awaits there is awaited on this event loop. Who cancels it waits until
+    the thread has left the call, lest that goes on with a session."""
+    loop = asyncio.get_running_loop()
+    awaiting: list[Future[Any]] = []
+    is_cancelled = threading.Event()
+
+    def wait(awaitable: Awaitable[Any]) -> Any:
+        awaiting[:] = [asyncio.run_coroutine_threadsafe(_awaited(awaitable), loop)]
+        if is_cancelled.is_set():
+            awaiting[0].cancel()
+        return awaiting[0].result()
+
+    thread = asyncio.ensure_future(asyncio.to_thread(drive, call, wait))
+    try:
+        return await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        is_cancelled.set()
+        for future in awaiting:
+            future.cancel()
+        await asyncio.wait([thread])
+        if not thread.cancelled():
+            thread.exception()  # is told by the cancellation
+        raise
+
+
+class BridgedConnection:
+    """A DBAPI connection whose methods and attributes are run on kameleon's loop."""
+
+    __slots__ = ("_target",)
+
+    def __init__(self, target: Any) -> None:
+        object.__setattr__(self, "_target", target)
+
+    @property
+    def _connection(self) -> Any:
+        """The driver's, which SQLAlchemy gives as `driver_connection`. Listeners that await it on connect get it as it
+        is, threads as a synchronous one."""
+        driver = self._target._connection
+        return driver if isinstance(getcurrent(), _Connecting) else Synchronous(driver)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._target, name)
+        return partial(_loop.call, value) if inspect.ismethod(value) else value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _loop.call(setattr, self._target, name, value)
+
+    def cursor(self, *args: Any, **options: Any) -> "BridgedCursor":
+        return BridgedCursor(partial(self._target.cursor, *args, **options))
+
+
+class BridgedCursor:
+    """A cursor that is made together with its first statement, lest each takes the loop twice."""
+
+    __slots__ = ("_made", "_make")
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        object.__setattr__(self, "_make", make)
+        object.__setattr__(self, "_made", None)
+
+    def _target(self) -> Any:
+        """On the loop."""
+        if self._made is None:
+            object.__setattr__(self, "_made", self._make())
+        return self._made
+
+    def _run(self, name: str, *args: Any, **options: Any) -> Any:
+        return getattr(self._target(), name)(*args, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        target = self._made or _loop.call(self._target)
+        value = getattr(target, name)
+        if not inspect.ismethod(value) or (name in FETCHES and not target.server_side):
+            return value
+        return partial(_loop.call, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _loop.call(lambda: setattr(self._target(), name, value))
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.fetchall())
+
+    def execute(self, *args: Any) -> Any:
+        return _loop.call(self._run, "execute", *args)
+
+    def executemany(self, *args: Any) -> Any:
+        return _loop.call(self._run, "executemany", *args)
+
+    def close(self) -> None:
+        """What comes next on the connection comes after it: nobody waits."""
+        if self._made is not None:
+            _loop.submit(greenlet_spawn(self._made.close))
+
+
+class Synchronous:
+    """An object of an asyncio driver for threads: its coroutines are waited for, its asynchronous context managers are
+    plain ones."""
+
+    __slots__ = ("_target",)
+
+    def __init__(self, target: Any) -> None:
+        object.__setattr__(self, "_target", target)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._target, name)
+        return partial(self._call, value) if inspect.ismethod(value) else value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._target, name, value)
+
+    def __enter__(self) -> Any:
+        return _plain(_loop.wait(self._target.__aenter__()))
+
+    def __exit__(self, *raised: Any) -> Any:
+        return _loop.wait(self._target.__aexit__(*raised))
+
+    @staticmethod
+    def _call(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        result = method(*args, **options)
+        return _plain(_loop.wait(result) if inspect.isawaitable(result) else result)
+
+
+def _plain(value: Any) -> Any:
+    return Synchronous(value) if hasattr(value, "__aenter__") else value
+
+
+class _Driven(Pool):
+    """Listeners that await on connect and on check-out can: SQLAlchemy's own do, of psycopg's types."""
+
+    def connect(self) -> Any:
+        return drive(super().connect, _loop.wait, _Connecting)
+
+
+class OwnQueuePool(_Driven, QueuePool):
+    pass
+
+
+class OwnNullPool(_Driven, NullPool):
+    pass
+
+
+def own_engine(given: Engine) -> Engine:
+    """An engine for threads that differs from an asynchronous one in its pool alone. There is one pool for each of the
+    application's, disposed of with that. Raises InvalidInput for a pool that cannot be had twice."""
+    inner = getattr(given, "_proxied", None)
+    if inner is not None:
+        made = _copied(given)
+        made._proxied = own_engine(inner)  # type: ignore[attr-defined]
+        return made
+    if KEPT not in vars(given):
+        pool = _own_pool(given.pool)
+        made = _copied(given)
+        made.pool = pool
+        _own.add(made)
+        _close_with(made)
+        event.listen(given, "engine_disposed", partial(_disposed, ref(made)))
+        vars(given)[KEPT] = made
+    kept: Engine = vars(given)[KEPT]
+    return kept
+
+
+def dispose(engine: Engine) -> None:
+    """Close the connections that `own_engine` opened; it opens others when it is used again. Any other engine is left
+    alone."""
+    while (inner := getattr(engine, "_proxied", None)) is not None:
+        engine = inner
+    if engine in _own:
+        _renewed(engine).dispose()
+
+
+def _own_pool(pool: Pool) -> Pool:
+    create = pool._invoke_creator
+
+    def creator(connection_record: Any = None) -> Any:
+        return BridgedConnection(_loop.call(create, connection_record))
+
+    options: dict[str, Any] = {
+        "recycle": pool._recycle,
+        "pre_ping": pool._pre_ping,
+        "reset_on_return": pool._reset_on_return,
+        "echo": pool.echo,
+        "logging_name": pool._orig_logging_name,
+        "dialect": _for_threads(pool._dialect),
+    }
+    made: Pool
+    if type(pool) is NullPool:
+        made = OwnNullPool(creator, **options)
+    elif type(pool) is AsyncAdaptedQueuePool:
+        options |= {"pool_size": pool._pool.maxsize, "max_overflow": pool._max_overflow, "timeout": pool._timeout}
+        made = OwnQueuePool(creator, use_lifo=pool._pool.use_lifo, **options)
+    else:
+        raise InvalidInput(
+            f"kameleon opens connections of its own beside those of an async engine, and cannot make a second "
+            f"{type(pool).__name__}. Give create_async_engine no poolclass=, or NullPool; a database in memory serves "
+            "a plain engine, a file an asynchronous one too"
+        )
+    made.dispatch = pool.dispatch
+    return made
+
+
+def _for_threads(dialect: Any) -> Any:
+    """What the pool has to know: a connection that was lost can be taken back, and closed, on any thread."""
+    made = copy.copy(dialect)
+    made.is_async = False
+    return made
+
+
+def _copied(engine: Engine) -> Engine:
+    engine.dispatch  # noqa: B018 - is made by its first use, and shared by the copy
+    made = copy.copy(engine)
+    made._has_events = True
+    return made
+
+
+def _renewed(engine: Engine) -> Pool:
+    """Give it an empty pool; returns the one that it had."""
+    before = engine.pool
+    _finalizers.pop(engine).detach()
+    engine.pool = before.recreate()
+    engine.pool.dispatch = before.dispatch
+    _close_with(engine)
+    return before
+
+
+def _close_with(engine: Engine) -> None:
+    """Who drops an engine without closing it leaves no connection open."""
+    _finalizers[engine] = finalize(engine, _close, engine.pool)
+
+
+def _close(pool: Pool) -> None:
+    if _loop.is_this_thread():
+        threading.Thread(target=pool.dispose, daemon=True).start()
+    else:
+        pool.dispose()
+
+
+def _disposed(own: "ref[Engine]", _given: Engine) -> None:
+    if (engine := own()) is not None:
+        dispose(engine)
+
+
+def _forget() -> None:
+    """In a forked process: the loop's thread is not there, and the connections are the parent's."""
+    global _loop
+    _loop = EventLoop()
+    _left.extend(_renewed(engine) for engine in _own)
+
+
+_loop = EventLoop()
+_own: WeakSet[Engine] = WeakSet()
+_finalizers: WeakKeyDictionary[Engine, Any] = WeakKeyDictionary()
+_left: list[Pool] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
