@@ -1,4 +1,4 @@
-.PHONY: help demo test check types stress clean
+.PHONY: help demo test test-slow check types stress clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -24,8 +24,11 @@ $(FULL): | $(VENV)/bin/python
 demo: $(BASE)  ## Load 170 support tickets, search them, and leave the database for you
 	@$(BIN)/python examples/demo.py
 
-test: $(FULL)  ## Run all tests; ARGS='-k mirror -x' goes to pytest
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+test: $(FULL)  ## Run all tests but the slow ones; ARGS='-k mirror -x' goes to pytest
+	$(BIN)/python -m pytest -n 2 -m 'not slow' $(ARGS)
+
+test-slow: $(FULL)  ## Run the slow tests
+	$(BIN)/python -m pytest -n 2 -m slow $(ARGS)
 
 check: $(FULL)  ## Run ruff and mypy, and try a wheel in an empty environment
 	$(BIN)/ruff check .

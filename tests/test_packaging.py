@@ -9,6 +9,8 @@ import pytest
 import kameleon
 import kameleon.embeddings
 
+from .conftest import SLOW
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
@@ -61,6 +63,12 @@ def imported(path: Path) -> set[str]:
         elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             waiting += ast.iter_child_nodes(node)
     return names
+
+
+def test_each_slow_test_is_there() -> None:
+    for file, names in SLOW.items():
+        source = (ROOT / "tests" / file).read_text("utf-8")
+        assert [name for name in names if f"def {name}(" not in source] == [], file
 
 
 @pytest.mark.parametrize("package", [kameleon, kameleon.embeddings], ids=lambda package: package.__name__)
