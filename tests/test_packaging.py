@@ -1,3 +1,4 @@
+import ast
 import subprocess
 import sys
 import tomllib
@@ -8,6 +9,8 @@ import pytest
 import kameleon
 import kameleon.embeddings
 
+from .conftest import SLOW
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
@@ -17,6 +20,55 @@ def test_every_package_of_the_tree_is_listed() -> None:
         "kameleon_cli"
     }
     assert found == set(PROJECT["tool"]["setuptools"]["packages"])
+
+
+def test_dependency_groups_are_the_extras() -> None:
+    groups = PROJECT["dependency-groups"]
+    assert groups["test"] == PROJECT["project"]["optional-dependencies"]["test"]
+    assert {"include-group": "test"} in groups["dev"]
+
+
+POSIX_ONLY = {
+    "crypt",
+    "curses",
+    "fcntl",
+    "grp",
+    "posix",
+    "pty",
+    "pwd",
+    "readline",
+    "resource",
+    "syslog",
+    "termios",
+    "tty",
+}
+
+
+def test_no_module_needs_posix_to_be_imported() -> None:
+    modules = [*(ROOT / "kameleon").rglob("*.py"), *(ROOT / "cli").rglob("*.py")]
+    assert modules
+    assert {str(path): found for path in modules if (found := imported(path) & POSIX_ONLY)} == {}
+
+
+def imported(path: Path) -> set[str]:
+    """What a module imports when it is imported itself: not in functions."""
+    names: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(path.read_text("utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(str(node.module).partition(".")[0])
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+    return names
+
+
+def test_each_slow_test_is_there() -> None:
+    for file, names in SLOW.items():
+        source = (ROOT / "tests" / file).read_text("utf-8")
+        assert [name for name in names if f"def {name}(" not in source] == [], file
 
 
 @pytest.mark.parametrize("package", [kameleon, kameleon.embeddings], ids=lambda package: package.__name__)

@@ -1,0 +1,68 @@
+"""Build a wheel of this checkout, install it into an empty environment, and run what it installs there.
+
+An editable install finds files that a wheel lacks: a package missing from `packages`, a model missing from
+`package-data`. So the wheel runs in a temporary folder, where nothing of the checkout can be imported.
+
+With --types it installs the extras and pyright, too, and verifies that the public names are typed completely. That is
+no part of `make check`: pyright needs Node.js, and downloads one where there is none.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).parents[1]
+LEFT_OUT = (".*", "build", "dist", "stress", "tests", "__pycache__", "*.egg-info", "*.db*")
+PIP = ("-m", "pip", "--quiet", "--disable-pip-version-check")
+SEARCH = """
+from importlib.metadata import version
+import kameleon
+
+search = kameleon.SearchEngine(kameleon.create_engine("sqlite:///smoke.db"), "static")
+search.index_record("Note", "1", "Wages were not paid in March")
+assert [hit.id for hit in search.search("wages", mode="keyword")] == ["1"]
+assert [hit.id for hit in search.search("salary overdue")] == ["1"]
+print("kameleon", version("kameleon"), "from", kameleon.__file__)
+"""
+
+
+def main() -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        wheel = build(folder)
+        venv.create(folder / "venv", with_pip=True)
+        scripts = folder / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
+        run(folder, scripts / "python", *PIP, "install", f"{wheel}[all]" if "--types" in sys.argv else wheel)
+        run(folder, scripts / "python", "-I", "-c", SEARCH)
+        run(folder, scripts / "kameleon", "--version")
+        run(folder, scripts / "kameleon", "--help", is_quiet=True)
+        run(folder, scripts / "kameleon", "-d", "sqlite:///smoke.db", "search", "wages", "--mode", "keyword")
+        if "--types" in sys.argv:
+            verify_types(folder, scripts)
+
+
+def verify_types(folder: Path, scripts: Path) -> None:
+    run(folder, scripts / "python", *PIP, "install", "pyright")
+    os.environ["PATH"] = os.pathsep.join([str(scripts), os.environ["PATH"]])
+    run(folder, scripts / "pyright", "--verifytypes", "kameleon", "--ignoreexternal")
+
+
+def build(folder: Path) -> Path:
+    """The wheel, built from a copy: setuptools would take modules of an earlier build from the checkout's build/."""
+    copy = shutil.copytree(ROOT, folder / "copy", ignore=shutil.ignore_patterns(*LEFT_OUT))
+    run(folder, sys.executable, *PIP, "wheel", "--no-deps", "--wheel-dir", folder, copy)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def run(folder: Path, *command: str | Path, is_quiet: bool = False) -> None:
+    stdout = subprocess.DEVNULL if is_quiet else None
+    subprocess.run(list(map(str, command)), check=True, cwd=folder, stdin=subprocess.DEVNULL, stdout=stdout)
+
+
+if __name__ == "__main__":
+    main()
