@@ -8,7 +8,8 @@ kameleon's, on a daemon thread, one a process. The application's loop does none 
 SQLAlchemy has no public way to give an engine a second pool, and none to await in a thread. What that takes of its
 private attributes stands in this module alone: `Engine._proxied` and `_has_events`; `Pool._invoke_creator`,
 `_dialect`, `_pre_ping`, `_recycle`, `_reset_on_return`, `_orig_logging_name`; `QueuePool._pool`, `_max_overflow`,
-`_timeout`; `server_side` of a cursor, and `__sqlalchemy_greenlet_provider__`, by which `await_only` knows a greenlet.
+`_timeout`; `AdaptedConnection._connection`, and `__sqlalchemy_greenlet_provider__`, by which `await_only` knows a
+greenlet.
 """
 
 import asyncio
@@ -152,16 +153,18 @@ class BridgedConnection:
         _loop.call(setattr, self._target, name, value)
 
     def cursor(self, *args: Any, **options: Any) -> "BridgedCursor":
-        return BridgedCursor(partial(self._target.cursor, *args, **options))
+        """One with arguments is on the server, and fetches from there."""
+        return BridgedCursor(partial(self._target.cursor, *args, **options), bool(args or options))
 
 
 class BridgedCursor:
     """A cursor that is made together with its first statement, lest each takes the loop twice."""
 
-    __slots__ = ("_made", "_make")
+    __slots__ = ("_fetches", "_made", "_make")
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[], Any], fetches: bool) -> None:
         object.__setattr__(self, "_make", make)
+        object.__setattr__(self, "_fetches", fetches)
         object.__setattr__(self, "_made", None)
 
     def _target(self) -> Any:
@@ -176,7 +179,7 @@ class BridgedCursor:
     def __getattr__(self, name: str) -> Any:
         target = self._made or _loop.call(self._target)
         value = getattr(target, name)
-        if not inspect.ismethod(value) or (name in FETCHES and not target.server_side):
+        if not inspect.ismethod(value) or (name in FETCHES and not self._fetches):
             return value
         return partial(_loop.call, value)
 
