@@ -165,7 +165,7 @@ def _insert(sessions: "Sessions", state: ORMExecuteState, mapper: Mapper[Any]) -
         sessions.note_rows(state.session, mapper, parts(keys, IDS_A_STATEMENT))
         return state.invoke_statement() if sessions.must_follow(state.session, mapper) else None
     is_plain = not (state.parameters or statement._multi_values) and statement.select is None
-    if is_plain and statement._post_values_clause is None and not statement._returning:
+    if is_plain and statement._post_values_clause is None and not len(statement.exported_columns):
         result: Any = state.invoke_statement()
         sessions.note_rows(state.session, mapper, [[result.inserted_primary_key]])
         return result
@@ -180,7 +180,7 @@ def _insert_returning(sessions: "Sessions", state: ORMExecuteState, mapper: Mapp
     keys = [tuple(row)[-len(columns) :] for row in frozen()]
     sessions.note_rows(state.session, mapper, parts(keys, IDS_A_STATEMENT))
     result: Any = frozen()
-    if statement._returning:
+    if len(statement.exported_columns):
         return result.columns(*range(len(result.keys()) - len(columns)))
     result.rowcount, result.returns_rows = len(keys), False
     result.inserted_primary_key = keys[0] if len(keys) == 1 else None
