@@ -1,4 +1,4 @@
-"""Hears sessions flush, execute and commit, and the transactions of their connections; the only room that listens.
+"""Events of attached sessions and of their connections: flushes, statements, savepoints, commits.
 
 The queue belongs to the database's transaction, not to the session: it is kept by connection and follows the
 connection's own savepoints, rollback and commit. So a session that joined an outer transaction, in whichever mode, has
@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 class AttachedSession(Session):
-    """What `attach` makes of a session class: its `bulk_…` methods fire no event, so they are heard here."""
+    """What `attach` makes of a session class: its `bulk_…` methods fire no event, so they are overridden."""
 
     kameleon: "tuple[Sessions, ...]" = ()
 
@@ -78,7 +78,7 @@ class AttachedSession(Session):
 
 
 class Sessions:
-    """One engine's ear. `search` writes what is heard."""
+    """What the sessions attached to one engine change; `search` writes it to the index."""
 
     def __init__(self, search: "SearchEngine") -> None:
         self.search = search
@@ -92,7 +92,7 @@ class Sessions:
         self._replacing: WeakKeyDictionary[Session, ExitStack] = WeakKeyDictionary()
         self._written: WeakSet[Session] = WeakSet()
         self._begun_before: WeakSet[Engine] = WeakSet()
-        self._heard: WeakSet[Engine] = WeakSet()
+        self._listened_to: WeakSet[Engine] = WeakSet()
         self.tracking = Tracking(self)
         self._listen_to(search.application_engine)
 
@@ -127,7 +127,7 @@ class Sessions:
     def _check_unused(self, target: Any) -> None:
         if target.registry.has() and self not in getattr(_sync(target()), "kameleon", ()):
             raise InvalidInput(
-                f"this {type(target).__name__} has a session open that would not be heard: "
+                f"this {type(target).__name__} has a session open whose changes would not be indexed: "
                 "attach it before its first use, or call its .remove() first"
             )
 
@@ -153,14 +153,14 @@ class Sessions:
         """Events of an engine reach those that its `execution_options` made, and not the other way."""
         while (inner := getattr(engine, "_proxied", None)) is not None:
             engine = inner
-        if engine in self._heard:
+        if engine in self._listened_to:
             return
         for name in ("savepoint", "rollback_savepoint", "release_savepoint", "rollback", "commit"):
             event.listen(engine, name, getattr(self, f"_{name}"))
         event.listen(engine, "prepare_twophase", self._commit)
         event.listen(engine, "commit_twophase", self._commit_twophase)
         event.listen(engine, "rollback_twophase", self._rollback)
-        self._heard.add(engine)
+        self._listened_to.add(engine)
 
     # what changed
 
@@ -246,7 +246,7 @@ class Sessions:
                 self.note_rows(session, mapper, parts(keys(), IDS_A_STATEMENT))
 
     def must_follow(self, session: Session, mapper: Mapper[Any]) -> bool:
-        """Whether a statement's rows are to be heard of once more, when it has run."""
+        """Whether a statement's rows are to be noted once more, when it has run."""
         return session in self._written or any(self.mappings.dependents(inner.class_) for inner in of_same_keys(mapper))
 
     def note_rows(self, session: Session, mapper: Mapper[Any], keys: Iterable[Sequence[Sequence[Any]]]) -> None:

@@ -6,6 +6,7 @@ before the statement runs, or returned by it; what the rows say is read when the
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import inspect, select
@@ -89,7 +90,8 @@ def bulk_save(
     _note_objects(session, noted)
     if any(None in primary_key(obj) for obj in noted):
         options["return_defaults"] = True
-    save(objects, **options)
+    with _noting_replaced(session, {inspect(obj).mapper for obj in noted}):
+        save(objects, **options)
     _note_objects(session, noted)
 
 
@@ -117,7 +119,8 @@ def bulk_insert(
     if not options["return_defaults"] and not all(name in row for row in rows for name in names):
         inserted = [dict(row) for row in rows]
         options["return_defaults"] = True
-    insert(mapper, inserted, **options)
+    with _noting_replaced(session, [mapper]):
+        insert(mapper, inserted, **options)
     _note(session, mapper, [[row[name] for name in names] for row in inserted])
 
 
@@ -132,12 +135,22 @@ def bulk_update(
     keys = [[row.get(name) for name in names] for row in rows]
     _wait_to_write(session, mapper)
     _note(session, mapper, keys)
-    update(mapper, rows)
+    with _noting_replaced(session, [mapper]):
+        update(mapper, rows)
     _note(session, mapper, keys)
 
 
 def _indexing(session: "AttachedSession", mapper: Mapper[Any], assigned: Assigned = None) -> list["Sessions"]:
     return [own for own in session.kameleon if own.is_indexed(mapper, assigned)]
+
+
+@contextmanager
+def _noting_replaced(session: "AttachedSession", mappers: Iterable[Mapper[Any]]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for mapper in mappers:
+            for own in _indexing(session, mapper):
+                stack.enter_context(own.noting_replaced(session, mapper))
+        yield
 
 
 def _wait_to_write(session: "AttachedSession", mapper: Mapper[Any]) -> None:
@@ -165,7 +178,7 @@ def _insert(sessions: "Sessions", state: ORMExecuteState, mapper: Mapper[Any]) -
         sessions.note_rows(state.session, mapper, parts(keys, IDS_A_STATEMENT))
         return state.invoke_statement() if sessions.must_follow(state.session, mapper) else None
     is_plain = not (state.parameters or statement._multi_values) and statement.select is None
-    if is_plain and statement._post_values_clause is None and not statement._returning:
+    if is_plain and statement._post_values_clause is None and not len(statement.exported_columns):
         result: Any = state.invoke_statement()
         sessions.note_rows(state.session, mapper, [[result.inserted_primary_key]])
         return result
@@ -180,7 +193,7 @@ def _insert_returning(sessions: "Sessions", state: ORMExecuteState, mapper: Mapp
     keys = [tuple(row)[-len(columns) :] for row in frozen()]
     sessions.note_rows(state.session, mapper, parts(keys, IDS_A_STATEMENT))
     result: Any = frozen()
-    if statement._returning:
+    if len(statement.exported_columns):
         return result.columns(*range(len(result.keys()) - len(columns)))
     result.rowcount, result.returns_rows = len(keys), False
     result.inserted_primary_key = keys[0] if len(keys) == 1 else None

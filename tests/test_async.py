@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, event, select, update
+from sqlalchemy import Engine, delete, event, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session
 
@@ -451,5 +451,27 @@ def test_in_autocommit_the_rows_of_the_index_are_one_transaction(engine: Engine,
             session.add(note("grey wolf"))
         assert sorted(index(engine).values()) == ["grey wolf\nb", "red fox\nb"]
         await made.dispose()
+
+    run(work())
+
+
+def test_bulk_updates_and_selects_of_async_sessions(opened: Opened, provider: HashProvider, engine: Engine) -> None:
+    async def work() -> None:
+        async with opened(provider) as (search, maker):
+            async with maker.begin() as session:
+                session.add_all([note(f"fox {n}") for n in range(40)])
+            async with maker.begin() as session:
+                await session.execute(update(Note).values(stars=Note.stars + 1))
+                await session.execute(update(Note).where(Note.id <= 20).values(title=Note.title + " changed"))
+            assert_true(engine, search)
+            hits = await search.asearch("fox", entity=Note, limit=40)
+            statement = await search.aselect(Note, "fox", limit=40)
+            async with maker() as session:
+                assert [str(one.id) for one in (await session.scalars(statement)).all()] == ids(hits)
+            if engine.dialect.name == "sqlite":
+                async with maker.begin() as session:
+                    replace = insert(Note).prefix_with("OR REPLACE")
+                    await session.execute(replace.values(id=1, title="new", body="b"))
+                assert_true(engine, search)
 
     run(work())

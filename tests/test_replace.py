@@ -169,6 +169,9 @@ def test_a_constraint_that_replaces(maker: Maker, search: SearchEngine, engine: 
     with maker.begin() as session:
         session.add(Kept(slug="s2", title="by a flush"))
     assert kept() == {"3": "kept 3", "4": "by a statement", "5": "by a flush"}
+    with maker.begin() as session:
+        session.bulk_insert_mappings(Kept.__mapper__, [{"id": 6, "slug": "s3", "title": "kept 3 in bulk"}])
+        session.bulk_save_objects([Kept(id=3, slug="s3", title="kept 3")])
     search.track(Kept)
     with engine.begin() as connection:
         connection.execute(text("INSERT INTO kept (slug, title) VALUES ('s3', 'by raw SQL')"))

@@ -55,7 +55,7 @@ class Evictor:
             self.evict(open_, table, BATCHES_AT_ONCE)
 
     def evict(self, open_: Transactions, table: Table, batches: int | None = None) -> int:
-        """The surplus, or `batches` of it, each in a transaction of its own; tells how many texts went."""
+        """The surplus, or `batches` of it, each in a transaction of its own; returns how many texts went."""
         self._left, self._is_due = self._step, False
         with open_.reading() as connection:
             surplus = (connection.scalar(select(func.count()).select_from(table)) or 0) - self._limit
@@ -135,7 +135,7 @@ class StoredCache:
 
 
 def evict(connection: Connection, table: Table, texts: int) -> int:
-    """Drop so many, those unused for longest; tells how many went."""
+    """Drop so many, those unused for longest; returns how many went."""
     key = (table.c.text_hash, table.c.fingerprint)
     oldest = select(*key).order_by(table.c.used_at, *key).limit(texts)
     return connection.execute(delete(table).where(tuple_(*key).in_(oldest))).rowcount
@@ -154,7 +154,7 @@ def forget(connection: Connection, table: Table, fingerprint: str) -> int:
 
 
 def clear(connection: Connection, table: Table, unused_since: datetime | None) -> int:
-    """All of it, or what was last used before a moment; tells how many texts that were."""
+    """All of it, or what was last used before a moment; returns how many texts that were."""
     statement = delete(table)
     if unused_since is not None:
         statement = statement.where(table.c.used_at < unused_since)

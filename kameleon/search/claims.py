@@ -82,7 +82,7 @@ def claim(
 
 
 def finish(connection: Connection, queue: Table, claims: Sequence[Claim]) -> int:
-    """Done with these, but for those that were edited since; tells how many."""
+    """Done with these, but for those that were edited since; returns how many."""
     done = 0
     for part in parts(claims, IDS_A_STATEMENT):
         versions = [claim.version for claim in part]
