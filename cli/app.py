@@ -15,7 +15,6 @@ import click
 
 import kameleon
 from kameleon.errors import StorageError, printable, redacted
-from kameleon.urls import has_secret, secrets_of
 
 if TYPE_CHECKING:
     from .providing import Chosen
@@ -52,6 +51,8 @@ class App:
     def arguments(self) -> list[str]:
         """What names the database to another command; nothing where KAMELEON_URL or the current folder does, or has to
         because the URL holds a secret."""
+        from kameleon.urls import has_secret  # SQLAlchemy loads with it
+
         return ["-d", self.database] if self.database and not has_secret(self.database) else []
 
     @property
@@ -68,6 +69,8 @@ class App:
         return ADVICE.sub(lambda found: found.group() + named, text) + hint
 
     def without_secrets(self, text: str) -> str:
+        from kameleon.urls import secrets_of
+
         for secret in sorted(secrets_of(self.url), key=len, reverse=True):
             text = text.replace(secret, "…")
         return redacted(text)

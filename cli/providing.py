@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from kameleon.errors import KameleonError, is_secret_name, redacted
-from kameleon.urls import has_secret
 
 from .app import App
 
@@ -149,7 +148,7 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
 
 
 def _remember_url(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    if value is not None and (redacted(value) != value or has_secret(value)):
+    if value is not None and redacted(value) != value:
         raise click.UsageError("--base-url holds no user, password or key: the key comes by OPENAI_API_KEY")
     _remember(context, parameter, value)
 

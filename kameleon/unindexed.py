@@ -3,12 +3,13 @@ triggers set, and those that were written past both."""
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Select, column, exists, func, inspect, select, table, tuple_
 
-from .errors import InvalidRecord, Outdated
+from .errors import InvalidInput, InvalidRecord, Outdated
 from .identity import key_attributes
 from .mapping import Mapped, objects
 from .queue import Put
@@ -83,11 +84,14 @@ class Unindexed:
 
     def _classes(self, connection: Connection) -> list[Mapped]:
         here = inspect(connection)
-        return [
-            mapped
-            for mapped in self._search.sessions.mappings.all()
-            if all(here.has_table(one.name, schema=one.schema) for one in mapped.owner.tables)
-        ]
+        mappings = self._search.sessions.mappings
+        found = []
+        for name in mappings.names():
+            with suppress(InvalidInput):  # of a class that cannot be indexed: `attach` and `doctor` report it
+                mapped = mappings.named(name)
+                if mapped and all(here.has_table(one.name, schema=one.schema) for one in mapped.owner.tables):
+                    found.append(mapped)
+        return found
 
     def _count(self, connection: Connection, mapped: Mapped) -> int:
         if not is_whole(mapped):

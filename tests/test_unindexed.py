@@ -116,6 +116,21 @@ def test_without_its_tables_a_class_counts_nothing(make: Make) -> None:
     assert unindexed(make(HashProvider())) == {}
 
 
+def test_a_class_that_cannot_be_indexed_is_passed_over(rows: Engine, make: Make) -> None:
+    class Other(DeclarativeBase):
+        pass
+
+    @searchable(fields=["name"], name="UnindexedBytes")
+    class _Bytes(Other):
+        __tablename__ = "unindexed_bytes"
+
+        id: Mapped[bytes] = mapped_column(primary_key=True)
+        name: Mapped[str]
+
+    assert unindexed(make(HashProvider())) == EXPECTED
+    Other.registry.dispose()
+
+
 MODELS = """
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from kameleon import searchable

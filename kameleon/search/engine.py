@@ -463,18 +463,20 @@ class SearchEngine(Transactions):
     def sync(
         self, *, batch_size: int = 1000, retry_failed: bool = False, progress: Progress | None = None
     ) -> IndexReport:
-        """Index rows of the classes that this process knows which are not in the index, and rows that triggers marked,
-        those that workers have claimed and not finished last; then embed what is pending, `batch_size` records a
+        """Index rows that triggers marked, those that workers have claimed and not finished last, and rows of the
+        classes that this process knows which are not in the index; then embed what is pending, `batch_size` records a
         transaction, newest text wins; stops at an outage. At the end PostgreSQL's vector index is built, if it is
         missing and the embeddings are many.
 
         `retry_failed` also tries again what the provider refused. `progress(done, total)` counts records.
         """
-        report = self._unindexed.index(batch_size) if self._knows_classes else IndexReport()
+        report = IndexReport()
         worker = worker_name()
         for takes_over in (False, True):
             while (caught := self.catch_up(batch_size, worker=worker, takes_over=takes_over)) is not None:
                 report += replace(caught, unchanged=0)
+        if self._knows_classes:
+            report += self._unindexed.index(batch_size)
         filled = self.filling.fill(batch_size=batch_size, retry_failed=retry_failed, progress=progress)
         if not filled.outage:
             self.index_vectors()
