@@ -67,10 +67,18 @@ def test_what_is_cached_costs_nothing(make: Make) -> None:
     make(Paid(model_name="paid"), cache=True).index_records_batch(records(1000))
     make(None).index_records_batch(records(2500)[1000:])
     search = make(None, cache=True)
-    plan = search.reindexing.plan(provider=Silent(model_name="paid"), force=True)
-    assert (plan.rows, plan.distinct, plan.cached, plan.tokens) == (2500, 1500, 1000, 1500)
-    report = search.reindex(provider=Paid(model_name="paid"), force=True)
+    plan = search.reindexing.plan(provider=Silent(model_name="paid"))
+    assert (plan.rows, plan.distinct, plan.cached, plan.tokens) == (1500, 1500, 1000, 1500)
+    report = search.reindex(provider=Paid(model_name="paid"))
     assert report.embedded == plan.distinct - plan.cached
+
+
+def test_what_is_cached_is_paid_again_where_it_is_made_anew(make: Make) -> None:
+    search = make(Paid(model_name="paid"), cache=True)
+    search.index_records_batch(records(2500))
+    plan = search.reindexing.plan(force=True)
+    assert (plan.rows, plan.distinct, plan.cached) == (2500, 1500, 0)
+    assert search.reindex(force=True).embedded == plan.distinct
 
 
 def test_without_a_cache_a_text_is_paid_for_in_each_batch(make: Make) -> None:

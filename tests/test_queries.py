@@ -1,5 +1,7 @@
 """What a search waits for, and what it holds meanwhile."""
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -439,3 +441,16 @@ def test_loading_one_model_blocks_no_other(minilm: Path) -> None:
     one, two = FastEmbedProvider(str(minilm)), FastEmbedProvider(str(minilm), threads=1)
     with one._loaded._loading:
         assert len(two.embed_query("a question meanwhile")) == 384
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+def test_a_child_forked_while_its_parent_embeds_loads_its_own(minilm: Path) -> None:
+    model = FastEmbedProvider(str(minilm))
+    model.load()
+    service = EmbeddingService(HashProvider(16))
+    with model._loaded.slices, service.queries._lock:
+        child = os.fork()
+        if not child:
+            signal.alarm(60)
+            os._exit((len(service.embed_query("one")), len(model.embed_query("one"))) != (16, 384))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

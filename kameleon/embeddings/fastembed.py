@@ -54,10 +54,6 @@ class FairLock:
     def __exit__(self, *_: object) -> None:
         self._held.release()
 
-    @property
-    def is_held(self) -> bool:
-        return self._held.locked()
-
 
 class LoadedModel:
     """A model of this process, loaded once. Bulk jobs take `slices` for each padded slice; queries run beside them, one
@@ -88,13 +84,10 @@ class LoadedModel:
         if self._failure is not None and time.monotonic() - self._failure[0] < FAILED_FOR_S:
             raise ProviderUnavailable(str(self._failure[1])) from self._failure[1]
 
-    @property
-    def is_busy(self) -> bool:
-        return self.slices.is_held or self.queries.is_held or self._loading.locked()
-
 
 ModelKey = tuple[str, str | None, int | None]
 _models: dict[ModelKey, LoadedModel] = {}
+_inherited: list[LoadedModel] = []
 _registry = Lock()
 
 
@@ -303,12 +296,12 @@ def shorten(tokenizer: Any, max_tokens: int | None) -> None:
 
 
 def _renew_after_fork() -> None:
-    """In a forked child no thread will give back what it held, and what it ran is left in the middle."""
+    """A forked child has none of the threads that run a model, nor those that hold its locks: it loads its own. The
+    parent's are kept, for onnxruntime waits for a session's threads when that goes."""
     global _registry
     _registry = Lock()
-    for key, model in list(_models.items()):
-        if model.is_busy:
-            del _models[key]
+    _inherited.extend(_models.values())
+    _models.clear()
 
 
 if hasattr(os, "register_at_fork"):
