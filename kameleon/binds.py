@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from .database import shown
 from .errors import InvalidInput
+from .forking import watch
 from .mapping import Mapped
 from .search.criteria import schema_map
 
@@ -29,6 +30,8 @@ class Binds:
         if engine not in self._known:
             is_near = engine.pool is self._engine.pool or self._is_same_place(engine)
             self._known[engine] = is_near and schema_map(engine) == schema_map(self._engine)
+            if self._known[engine] and engine.dialect.name == "sqlite":
+                watch(engine)
         return self._known[engine]
 
     def _is_same_place(self, engine: Engine) -> bool:

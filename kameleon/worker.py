@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from threading import Event
 
+from .forking import per_process
 from .search.engine import SearchEngine
 from .values import IndexReport
 
@@ -22,9 +23,13 @@ class Worker:
 
     def __init__(self, search: SearchEngine, *, batch_size: int = 500, lease_s: float = 300.0) -> None:
         self.search = search
-        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         self.batch_size = batch_size
         self.lease = timedelta(seconds=lease_s)
+
+    @per_process
+    def name(self) -> str:
+        """Of this worker among all, in `kdb_queue`."""
+        return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
 
     def work(self) -> IndexReport | None:
         """A batch of marked rows, or one claim's worth, or a range of a generation that `reindex` is building; None if

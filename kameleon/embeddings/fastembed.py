@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from os.path import isfile
 from pathlib import Path
 from threading import RLock
@@ -19,6 +18,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InvalidInput, MissingExtra, ProviderUnavailable
+from ..forking import lazy, per_process, state_of, uncut
+from . import onnx_runtime  # noqa: F401 - before fastembed
 from .batching import padded_slices
 from .knowing import known_share
 from .provider import EmbeddingProvider, Vector, check_passage_tokens
@@ -35,16 +36,33 @@ PADDED_TOKENS_AT_ONCE = 4096
 FAILED_FOR_S = 60.0
 """fastembed asks the hub for 40 seconds before it gives up: for this long, a model that failed is not asked again."""
 
-_running = RLock()
-_failures: dict[tuple[str, str | None, int | None], tuple[float, ProviderUnavailable]] = {}
-_sessions: dict[tuple[str, str | None, int | None], Any] = {}
+Key = tuple[str, str | None, int | None]
+
+
+class Models:
+    """What is loaded, by model, cache folder and threads; one batch at a time runs."""
+
+    def __init__(self) -> None:
+        self.failures: dict[Key, tuple[float, ProviderUnavailable]] = {}
+
+    @per_process
+    def running(self) -> RLock:
+        return RLock()
+
+    @per_process
+    def sessions(self) -> dict[Key, Any]:
+        return {}
+
+
+_models = Models()
 
 
 class FastEmbedProvider(EmbeddingProvider):
     """`model` is a fastembed model name or a folder with `model.onnx` and `tokenizer.json` (mean-pooled, normalised).
 
-    The model loads at first use, once a process for each model and `threads`, and runs one batch at a time. `cache_dir`
-    is where fetched models are kept (default: `FASTEMBED_CACHE_PATH`). `passage_tokens` as in EmbeddingProvider.
+    The model loads at first use, once a process for each model and `threads`, and runs one batch at a time; a forked
+    process loads its own. `cache_dir` is where fetched models are kept (default: `FASTEMBED_CACHE_PATH`).
+    `passage_tokens` as in EmbeddingProvider.
     """
 
     name: ClassVar[str] = "fastembed"
@@ -74,14 +92,14 @@ class FastEmbedProvider(EmbeddingProvider):
     def model_name(self) -> str:  # type: ignore[override]
         return self._folder.resolve().name if self._folder else self._model
 
-    @cached_property
-    def dimensions(self) -> int:  # type: ignore[override]
+    @lazy
+    def dimensions(self) -> int:
         if self._folder is None:
             return int(TextEmbedding.get_embedding_size(self._model))
         return int(json.loads((self._folder / "config.json").read_text("utf-8"))["hidden_size"])
 
-    @cached_property
-    def revision(self) -> str:  # type: ignore[override]
+    @lazy
+    def revision(self) -> str:
         if self._folder is None:
             return ""
         with (self._folder / "model.onnx").open("rb") as file:
@@ -91,6 +109,8 @@ class FastEmbedProvider(EmbeddingProvider):
     def options(self) -> Mapping[str, Any]:
         return {"model": str(self._folder.resolve()) if self._folder else self._model, **self.passage_options}
 
+    __getstate__ = state_of
+
     def load(self) -> None:
         self.count_tokens("")
 
@@ -98,7 +118,7 @@ class FastEmbedProvider(EmbeddingProvider):
         limit = self.max_tokens or sys.maxsize
         encodings = self._tokenizer.encode_batch_fast(list(texts))
         lengths = [min(limit, len(encoding.ids)) for encoding in encodings]
-        with _running:
+        with _models.running:
             results: list[Any] = [None] * len(texts)
             for slice_ in padded_slices(lengths, total=PADDED_TOKENS_AT_ONCE):
                 vectors = self._session.passage_embed([texts[i] for i in slice_], batch_size=len(slice_))
@@ -107,14 +127,14 @@ class FastEmbedProvider(EmbeddingProvider):
             return results
 
     def embed_query(self, text: str) -> Vector:
-        with _running:
+        with _models.running:
             return np.asarray(next(iter(self._session.query_embed([text]))), dtype=np.float32)
 
     @staticmethod
     def _known() -> dict[str, Any]:
         return {model["model"]: model for model in TextEmbedding.list_supported_models()}
 
-    @cached_property
+    @lazy
     def _tokenizer(self) -> Any:
         tokenizer = type(self._session.model.tokenizer).from_str(self._session.model.tokenizer.to_str())
         tokenizer.no_padding()
@@ -142,16 +162,18 @@ class FastEmbedProvider(EmbeddingProvider):
     @property
     def _session(self) -> Any:
         key = self._key
-        with _running:
-            failed_at, error = _failures.get(key, (-FAILED_FOR_S, None))
+        with _models.running:
+            failed_at, error = _models.failures.get(key, (-FAILED_FOR_S, None))
             if error is not None and time.monotonic() - failed_at < FAILED_FOR_S:
                 raise ProviderUnavailable(str(error)) from error
-            if key not in _sessions:
-                _sessions[key] = self._load_folder(self._folder) if self._folder else self._load_hub_model()
-            return _sessions[key]
+            if key not in _models.sessions:
+                with uncut():
+                    loaded = self._load_folder(self._folder) if self._folder else self._load_hub_model()
+                _models.sessions[key] = loaded
+            return _models.sessions[key]
 
     @property
-    def _key(self) -> tuple[str, str | None, int | None]:
+    def _key(self) -> Key:
         return self.options["model"], self._cache_dir, self._threads
 
     def _load_hub_model(self) -> Any:
@@ -164,7 +186,7 @@ class FastEmbedProvider(EmbeddingProvider):
                 "model (provider 'static'), give FastEmbedProvider the path of a local model folder, or set "
                 f"FASTEMBED_CACHE_PATH to a folder that already holds the model (looked in {where})"
             )
-            _failures[self._key] = (time.monotonic(), unavailable)
+            _models.failures[self._key] = (time.monotonic(), unavailable)
             raise unavailable from error
 
     def _load_folder(self, folder: Path) -> Any:

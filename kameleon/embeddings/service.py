@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import InvalidInput, ProviderError, ProviderRefused, ProviderUnavailable, TextRefused
+from ..forking import per_process
 from ..values import BATCH_GENERATED
 from .batching import halves, slices
 from .cache import EmbeddingCache, text_key
@@ -136,8 +137,14 @@ class EmbeddingService:
         self.pace = Pace(sleep)
         self._listeners = listeners if listeners is not None else []
         self._queries: OrderedDict[str, Vector] = OrderedDict()
-        self._lock = Lock()
-        self._is_loaded = False
+
+    @per_process
+    def _lock(self) -> Lock:
+        return Lock()
+
+    @per_process
+    def _is_loaded(self) -> bool:
+        return False
 
     def load(self) -> None:
         """Load the model, if that is not done. Raises ProviderError."""

@@ -8,7 +8,6 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from os.path import isfile
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from ..errors import InvalidInput, TextRefused
+from ..forking import lazy, state_of
 from .knowing import known_share
 from .provider import EmbeddingProvider, Vector, check_passage_tokens
 
@@ -42,7 +42,6 @@ class StaticProvider(EmbeddingProvider):
         self.path = Path(path) if path is not None else BUNDLED
         self.max_tokens = max_tokens
         self.passage_tokens = check_passage_tokens(passage_tokens)
-        self._counted: dict[str, list[int]] = {}
         missing = [name for name in ("model.safetensors", "tokenizer.json") if not isfile(self.path / name)]
         if missing:
             raise InvalidInput(f"{self.path} is not a static model: it has no {' and no '.join(missing)}")
@@ -55,8 +54,8 @@ class StaticProvider(EmbeddingProvider):
     def dimensions(self) -> int:  # type: ignore[override]
         return int(self._table.shape[1])
 
-    @cached_property
-    def revision(self) -> str:  # type: ignore[override]
+    @lazy
+    def revision(self) -> str:
         digest = hashlib.sha256((self.path / "model.safetensors").read_bytes())
         digest.update((self.path / "tokenizer.json").read_bytes())
         return f"{digest.hexdigest()[:16]}/{self.max_tokens}"
@@ -67,6 +66,13 @@ class StaticProvider(EmbeddingProvider):
         if self.max_tokens != StaticProvider.max_tokens:
             where["max_tokens"] = self.max_tokens
         return {**where, **self.passage_options}
+
+    __getstate__ = state_of
+
+    @lazy
+    def _counted(self) -> dict[str, list[int]]:
+        """The tokens of texts that were counted and are yet to be embedded."""
+        return {}
 
     def load(self) -> None:
         self._first_tokens([""])
@@ -133,16 +139,16 @@ class StaticProvider(EmbeddingProvider):
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids[: limit or self.max_tokens] for encoding in encodings]
 
-    @cached_property
+    @lazy
     def _table(self) -> NDArray[Any]:
         return np.asarray(read_tensor(self.path / "model.safetensors", "embeddings"))
 
-    @cached_property
+    @lazy
     def _longest_word(self) -> int | None:
         model = json.loads((self.path / "tokenizer.json").read_text("utf-8"))["model"]
         return model.get("max_input_chars_per_word") if model.get("type") == "WordPiece" else None
 
-    @cached_property
+    @lazy
     def _tokenizer(self) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(self.path / "tokenizer.json"))
         tokenizer.no_padding()

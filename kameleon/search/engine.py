@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, select, text, true
@@ -13,6 +13,7 @@ from ..content import check_entity, check_id
 from ..database import synchronous
 from ..embeddings.passages import split_long
 from ..errors import InvalidInput, NoProvider, Outdated, RecordMissing, seen
+from ..forking import lazy
 from ..values import (
     BATCH_GENERATED,
     CacheStatus,
@@ -121,14 +122,14 @@ class SearchEngine(Transactions):
 
     # sessions
 
-    @cached_property
+    @lazy
     def reindexing(self) -> "Reindexing":
         """Generations: what `reindex` does not say itself (`rollback`, `prune`, `cancel`, `status`)."""
         from ..reindexing import Reindexing
 
         return Reindexing(self)
 
-    @cached_property
+    @lazy
     def sessions(self) -> "Sessions":
         """What hears of sessions. The ORM loads with its first use: a command does without."""
         from ..listener import Sessions
@@ -736,11 +737,12 @@ class SearchEngine(Transactions):
 
     def _prepare_schema(self, create_tables: bool) -> None:
         with_vectors = self.services.provider is not None
-        with self.reading() as conn:
-            is_complete = self._store.check(conn, with_vectors=with_vectors)
-        if create_tables and not is_complete:
-            with self.transaction() as conn:
-                self._store.create(conn, with_vectors=with_vectors)
+        with self.leaving_no_connection():
+            with self.reading() as conn:
+                is_complete = self._store.check(conn, with_vectors=with_vectors)
+            if create_tables and not is_complete:
+                with self.transaction() as conn:
+                    self._store.create(conn, with_vectors=with_vectors)
 
     # the provider
 

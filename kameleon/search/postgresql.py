@@ -104,6 +104,9 @@ class PostgreSQLStore(Health):
 
     # transactions
 
+    def is_in_memory(self) -> bool:
+        return False
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A snapshot, asked of the driver, whose own settings come back. A listener of the application's may have begun

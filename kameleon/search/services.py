@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 from ..errors import InvalidInput, NoProvider, ProviderError
+from ..forking import per_process, uncut
 from ..values import BUILDING, Generation
 from .caching import Evictor, StoredCache
 from .catalog import RETIRED, active, command, current, home, mismatch, unread
@@ -65,9 +66,12 @@ class Services:
         self._store = store
         self._made: dict[str, EmbeddingService] = {}
         self._warned: set[str] = set()
-        self._load_next = 0.0
         self._is_caching = is_caching
         self._evictor = Evictor(cache_limit)
+
+    @per_process
+    def _load_next(self) -> float:
+        return 0.0
 
     def of(self, known: Sequence[Generation]) -> "EmbeddingService | None":
         """The service of the engine's provider; of the index's own model where the engine was opened by name."""
@@ -139,9 +143,10 @@ class Services:
         return self._made.get(key) or self._make(key, name, **options)
 
     def _make(self, key: str, provider: "str | EmbeddingProvider", **options: Any) -> "EmbeddingService":
-        from ..embeddings import EmbeddingService, get_provider  # NumPy loads with the first provider
+        with uncut():
+            from ..embeddings import EmbeddingService, get_provider  # NumPy loads with the first provider
 
-        made = EmbeddingService(get_provider(provider, **options), listeners=self.listeners)
+            made = EmbeddingService(get_provider(provider, **options), listeners=self.listeners)
         self._made[key] = made
         return made
 

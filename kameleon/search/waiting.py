@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from sqlalchemy.util import await_only
 
+from ..forking import per_process
+
 log = logging.getLogger("kameleon.embeddings")
 
 T = TypeVar("T")
@@ -17,8 +19,9 @@ class Patience:
     """Calls on a thread of their own, which nobody waits for at the end. While one has outlasted its budget no other is
     begun: a provider that hangs is asked once."""
 
-    def __init__(self) -> None:
-        self._going = Lock()
+    @per_process
+    def _going(self) -> Lock:
+        return Lock()
 
     def within(self, budget_s: float | None, call: Callable[[], T]) -> T | None:
         """What the call returns, None if that takes longer than the budget; it then goes on to no effect."""
