@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, Unpack
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, select, text, true
 
@@ -743,6 +743,12 @@ class SearchEngine(Transactions):
             if create_tables and not is_complete:
                 with self.transaction() as conn:
                     self._store.create(conn, with_vectors=with_vectors)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a SearchEngine is neither pickled nor copied, for it holds a database engine: give the other process the "
+            "database's URL and the provider, and make one there"
+        )
 
     # the provider
 
