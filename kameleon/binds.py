@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from .database import is_same_place
 from .errors import InvalidInput
+from .forking import watch
 from .mapping import Mapped
 from .search.criteria import schema_map
 from .urls import shown
@@ -27,6 +28,8 @@ class Binds:
         if engine not in self._known:
             is_near = engine.pool is self._engine.pool or is_same_place(engine.url, self._engine.url)
             self._known[engine] = is_near and schema_map(engine) == schema_map(self._engine)
+            if self._known[engine] and engine.dialect.name == "sqlite":
+                watch(engine)
         return self._known[engine]
 
     def bind(self, session: "AttachedSession | Session", mapped: Mapped) -> Engine | Connection | None:

@@ -29,6 +29,7 @@ KameleonError
 """
 
 import re
+from typing import Any
 
 MAX_MESSAGE = 2000
 SECRETS = r"[\w-]*(?:password|passwd|passphrase|pwd|api[-_]?key|secret|token|credentials?)"
@@ -77,6 +78,17 @@ class KameleonError(Exception):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(printable(shortened(redacted(message))))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _copied, (type(self), self.args, vars(self))
+
+
+def _copied(cls: type[KameleonError], arguments: tuple[Any, ...], state: dict[str, Any]) -> KameleonError:
+    """An error as another process, or a copy, has it: constructors differ, attributes do not."""
+    error = cls.__new__(cls, *arguments)
+    super(KameleonError, error).__init__(*arguments)
+    vars(error).update(state)
+    return error
 
 
 class InvalidInput(KameleonError, ValueError):

@@ -135,7 +135,7 @@ class HashProvider(EmbeddingProvider):
         *,
         model_name: str = "hash",
         batch_size: int = 1000,
-        refuse: Callable[[str], Exception | None] = lambda _text: None,
+        refuse: Callable[[str], Exception | None] | None = None,
     ) -> None:
         self.dimensions = dimensions
         self.model_name = model_name
@@ -145,7 +145,7 @@ class HashProvider(EmbeddingProvider):
 
     def embed_batch(self, texts: Sequence[str]) -> list[Vector | Exception]:
         self.calls.append(list(texts))
-        return [self.refuse(text) or self._vector(text) for text in texts]
+        return [(self.refuse and self.refuse(text)) or self._vector(text) for text in texts]
 
     def embed_query(self, text: str) -> Vector:
         return self._vector(text)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from threading import Event
 
+from .forking import per_process
 from .search.claims import LEASE, worker_name
 from .search.engine import SearchEngine
 from .values import IndexReport
@@ -20,10 +21,14 @@ class Worker:
 
     def __init__(self, search: SearchEngine, *, batch_size: int = 500, lease_s: float = LEASE.total_seconds()) -> None:
         self.search = search
-        self.name = worker_name()
         self.batch_size = batch_size
         self.lease = timedelta(seconds=lease_s)
         self._has_trimmed = False
+
+    @per_process
+    def name(self) -> str:
+        """Of this worker among all, in `kdb_queue`."""
+        return worker_name()
 
     def work(self) -> IndexReport | None:
         """A batch of marked rows, or one claim's worth, or a range of a generation that `reindex` is building; None if

@@ -50,6 +50,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str] = []
+        self.ports: list[int] = []
         self.script: list[Fault] = []
         self.always: Fault = good
         self.in_flight = self.most_in_flight = 0
@@ -75,6 +76,7 @@ class Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         with self.server.lock:
             self.server.requests.append(asked)
+            self.server.ports.append(self.client_address[1])
             self.server.keys.append(self.headers.get("authorization", ""))
             self.server.in_flight += 1
             self.server.most_in_flight = max(self.server.most_in_flight, self.server.in_flight)

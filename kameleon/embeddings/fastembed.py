@@ -8,7 +8,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from os.path import isfile
 from pathlib import Path
 from threading import Lock
@@ -17,6 +16,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InvalidInput, MissingExtra, ProviderUnavailable
+from ..forking import lazy, per_process, state_of, uncut
+from . import onnx_runtime  # noqa: F401 - before fastembed
 from .batching import padded_slices
 from .folder import CLS, LAST_TOKEN, MEAN, ModelFolder, read_folder
 from .knowing import known_share
@@ -74,7 +75,8 @@ class LoadedModel:
             if self._session is None:
                 self._check_failure()
                 try:
-                    self._session = load()
+                    with uncut():
+                        self._session = load()
                 except ProviderUnavailable as error:
                     self._failure = time.monotonic(), error
                     raise
@@ -86,9 +88,21 @@ class LoadedModel:
 
 
 ModelKey = tuple[str, str | None, int | None]
-_models: dict[ModelKey, LoadedModel] = {}
-_inherited: list[LoadedModel] = []
-_registry = Lock()
+
+
+class Models:
+    """What is loaded in this process, by model, cache folder and threads."""
+
+    @per_process
+    def lock(self) -> Lock:
+        return Lock()
+
+    @per_process
+    def loaded(self) -> dict[ModelKey, LoadedModel]:
+        return {}
+
+
+_models = Models()
 
 
 class FastEmbedProvider(EmbeddingProvider):
@@ -99,8 +113,8 @@ class FastEmbedProvider(EmbeddingProvider):
     files' hash identifies its model, not the folder's name or place; `revision` stands in for the hash.
 
     The model loads at first use, once a process for each model and `threads`, and embeds one slice at a time, queries
-    beside them. `cache_dir` is where fetched models are kept (default: `FASTEMBED_CACHE_PATH`). `passage_tokens` as in
-    EmbeddingProvider.
+    beside them; a forked process loads its own. `cache_dir` is where fetched models are kept (default:
+    `FASTEMBED_CACHE_PATH`). `passage_tokens` as in EmbeddingProvider.
     """
 
     name: ClassVar[str] = "fastembed"
@@ -141,13 +155,13 @@ class FastEmbedProvider(EmbeddingProvider):
     def model_name(self) -> str:  # type: ignore[override]
         return self._folder.path.resolve().name if self._folder else self._model
 
-    @cached_property
-    def dimensions(self) -> int:  # type: ignore[override]
+    @lazy
+    def dimensions(self) -> int:
         if self._folder is None:
             return int(TextEmbedding.get_embedding_size(self._model))
         return self._folder.dimensions
 
-    @cached_property
+    @lazy
     def weights(self) -> str:
         """A hash of the folder's model files; empty for a model of the hub, which its name identifies."""
         if self._folder is None:
@@ -164,7 +178,7 @@ class FastEmbedProvider(EmbeddingProvider):
             return ["folder", origin, self._folder.pooling, str(self._folder.max_tokens or "")]
         return [self._model, self.revision] if self.revision else [self._model, "fastembed", self._hub_class]
 
-    @cached_property
+    @lazy
     def _hub_class(self) -> str:
         """fastembed's class for the model, which says how it is pooled."""
         for made in TextEmbedding.EMBEDDINGS_REGISTRY:
@@ -179,6 +193,8 @@ class FastEmbedProvider(EmbeddingProvider):
             if getattr(self, name) != own:
                 given[name] = getattr(self, name)
         return {**given, **self.changed("passage_tokens", "query_timeout", "revision")}
+
+    __getstate__ = state_of
 
     def load(self) -> None:
         self.count_tokens("")
@@ -205,7 +221,7 @@ class FastEmbedProvider(EmbeddingProvider):
     def _known() -> dict[str, Any]:
         return {model["model"]: model for model in TextEmbedding.list_supported_models()}
 
-    @cached_property
+    @lazy
     def _tokenizer(self) -> Any:
         tokenizer = type(self._session.model.tokenizer).from_str(self._session.model.tokenizer.to_str())
         tokenizer.no_padding()
@@ -236,10 +252,10 @@ class FastEmbedProvider(EmbeddingProvider):
 
     @property
     def _loaded(self) -> LoadedModel:
-        with _registry:
-            return _models.setdefault(self._key, LoadedModel())
+        with _models.lock:
+            return _models.loaded.setdefault(self._key, LoadedModel())
 
-    @cached_property
+    @lazy
     def _key(self) -> ModelKey:
         if self._folder is None:
             return self._model, self._cache_dir, self._threads
@@ -270,7 +286,7 @@ class FastEmbedProvider(EmbeddingProvider):
 
     def _loaded_from(self, folder: ModelFolder) -> Any:
         alias = self._alias(folder)
-        with _registry:
+        with _models.lock:
             if alias not in self._known():
                 TextEmbedding.add_custom_model(
                     model=alias,
@@ -293,16 +309,3 @@ def shorten(tokenizer: Any, max_tokens: int | None) -> None:
     truncation = tokenizer.truncation
     if max_tokens is not None and truncation and max_tokens < truncation["max_length"]:
         tokenizer.enable_truncation(max_length=max_tokens, direction=truncation["direction"])
-
-
-def _renew_after_fork() -> None:
-    """A forked child has none of the threads that run a model, nor those that hold its locks: it loads its own. The
-    parent's are kept, for onnxruntime waits for a session's threads when that goes."""
-    global _registry
-    _registry = Lock()
-    _inherited.extend(_models.values())
-    _models.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_after_fork)

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from copy import deepcopy
 from operator import itemgetter
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import numpy as np
 
 from ..errors import InvalidInput, MissingExtra, ProviderRefused, ProviderUnavailable, TextRefused, seen
+from ..forking import per_process, state_of, uncut
 from .batching import estimate_tokens
 from .options import check_prefix, check_query_timeout, check_revision
 from .provider import EmbeddingProvider, Vector, check_passage_tokens
@@ -64,6 +65,7 @@ class OpenAIProvider(EmbeddingProvider):
 
     `base_url` (default: `OPENAI_BASE_URL`) identifies the model besides its name: scheme, host, port and path.
     `revision` stands in for the URL: servers with one `model` and `revision` serve the same vectors.
+    A pickle has no key: the process that loads it reads OPENAI_API_KEY.
     """
 
     name: ClassVar[str] = "openai"
@@ -197,8 +199,32 @@ class OpenAIProvider(EmbeddingProvider):
         tokens = estimate_tokens(text)
         return text if tokens <= self.max_tokens else text[: len(text) * self.max_tokens // tokens]
 
-    @cached_property
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the key: the process that unpickles it has OPENAI_API_KEY. Raises TypeError for a `base_url` with a
+        password."""
+        if self._base_url is not None and without_secrets_of(self._base_url) != self._base_url:
+            raise TypeError(
+                "an OpenAIProvider whose base_url has a user or a password is not pickled, for these would stand in "
+                "the pickle: make one in each process"
+            )
+        return {**state_of(self), "_key": None}
+
+    def __copy__(self) -> "OpenAIProvider":
+        made = type(self).__new__(type(self))
+        vars(made).update(state_of(self))
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "OpenAIProvider":
+        made = type(self).__new__(type(self))
+        vars(made).update(deepcopy(state_of(self), memo))
+        return made
+
+    @per_process
     def _client(self) -> openai.OpenAI:
+        with uncut():
+            return self._make_client()
+
+    def _make_client(self) -> openai.OpenAI:
         try:
             made = openai.OpenAI(api_key=self._key, base_url=self._base_url, timeout=self._timeout_s, max_retries=0)
         except openai.OpenAIError as error:

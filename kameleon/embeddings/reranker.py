@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from os.path import isfile
 from pathlib import Path
 from threading import RLock
-from typing import Any
 
 import numpy as np
 
 from ..errors import InvalidInput, MissingExtra, ProviderUnavailable
+from ..forking import per_process, state_of, uncut
+from . import onnx_runtime  # noqa: F401 - before fastembed
 
 try:
     from fastembed.common.model_description import ModelSource
@@ -33,8 +34,6 @@ class FastEmbedReranker:
         self._folder = Path(model) if isfile(Path(model) / "tokenizer.json") else None
         self._cache_dir = cache_dir
         self._threads = threads
-        self._encoder: Any = None
-        self._running = RLock()
         if self._folder is None and model not in known():
             raise InvalidInput(
                 f"{model!r} is neither a model folder (with model.onnx and tokenizer.json) nor a reranker that "
@@ -44,10 +43,19 @@ class FastEmbedReranker:
     def __call__(self, query: str, texts: Sequence[str]) -> list[float]:
         """Raises ProviderUnavailable where the model can neither be found nor fetched."""
         with self._running:
-            if self._encoder is None:
-                self._encoder = self._load()
             logits = np.fromiter(self._encoder.rerank(query, list(texts), batch_size=PAIRS_AT_ONCE), np.float64)
         return [float(score) for score in 1 / (1 + np.exp(-np.clip(logits, -500, 500)))]
+
+    __getstate__ = state_of
+
+    @per_process
+    def _running(self) -> RLock:
+        return RLock()
+
+    @per_process
+    def _encoder(self) -> TextCrossEncoder:
+        with uncut():
+            return self._load()
 
     def _load(self) -> TextCrossEncoder:
         if self._folder is not None:

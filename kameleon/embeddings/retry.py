@@ -7,6 +7,8 @@ from email.utils import parsedate_to_datetime
 from random import random
 from threading import Lock
 
+from ..forking import per_process
+
 LONGEST_WAIT_S = 120.0
 LONGEST_BACKOFF_S = 8.0
 
@@ -42,7 +44,10 @@ class Pace:
         self._sleep = sleep
         self._clock = clock
         self._not_before = 0.0
-        self._lock = Lock()
+
+    @per_process
+    def _lock(self) -> Lock:
+        return Lock()
 
     def slow_down(self, seconds: float) -> None:
         with self._lock:

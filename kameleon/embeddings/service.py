@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import InvalidInput, ProviderError, ProviderRefused, ProviderUnavailable, TextRefused
+from ..forking import per_process
 from ..values import BATCH_GENERATED
 from .batching import halves, slices
 from .cache import EmbeddingCache, text_key
@@ -139,9 +140,16 @@ class EmbeddingService:
         self.backoff_s = backoff_s
         self.pace = Pace(sleep)
         self._listeners = listeners if listeners is not None else []
-        self._is_loaded = False
         limit_s = query_timeout_of(provider, check_query_timeout(query_timeout))
         self.queries = Queries(provider, timeout_s=limit_s, load=self.load, clock=clock)
+
+    @per_process
+    def _lock(self) -> Lock:
+        return Lock()
+
+    @per_process
+    def _is_loaded(self) -> bool:
+        return False
 
     def load(self) -> None:
         """Load the model, if that is not done. Raises ProviderError."""

@@ -7,7 +7,6 @@ path it is `static-en-256`, which ships with kameleon. Its README says where it 
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from os.path import isfile
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from ..errors import InvalidInput, TextRefused
+from ..forking import lazy, state_of
 from .knowing import known_share
 from .options import check_prefix, check_revision
 from .provider import EmbeddingProvider, Vector, check_passage_tokens
@@ -58,7 +58,6 @@ class StaticProvider(EmbeddingProvider):
         self.query_prefix = check_prefix("query_prefix", query_prefix)
         self.passage_prefix = check_prefix("passage_prefix", passage_prefix)
         self.revision = check_revision(revision)
-        self._counted: dict[str, list[int]] = {}
         missing = [name for name in FILES if not isfile(self.path / name)]
         if missing:
             raise InvalidInput(f"{self.path} is not a static model: it has no {' and no '.join(missing)}")
@@ -71,7 +70,7 @@ class StaticProvider(EmbeddingProvider):
     def dimensions(self) -> int:  # type: ignore[override]
         return int(self._table.shape[1])
 
-    @cached_property
+    @lazy
     def weights(self) -> str:
         """A hash of the model's files."""
         return hash_of_files([self.path / name for name in FILES])
@@ -84,6 +83,13 @@ class StaticProvider(EmbeddingProvider):
     def options(self) -> Mapping[str, Any]:
         where: dict[str, Any] = {} if self.path == BUNDLED else {"path": str(self.path.resolve())}
         return {**where, **self.changed(*OPTIONS)}
+
+    __getstate__ = state_of
+
+    @lazy
+    def _counted(self) -> dict[str, list[int]]:
+        """The tokens of texts that were counted and are yet to be embedded."""
+        return {}
 
     def load(self) -> None:
         self._first_tokens([""])
@@ -150,16 +156,16 @@ class StaticProvider(EmbeddingProvider):
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids[: limit or self.max_tokens] for encoding in encodings]
 
-    @cached_property
+    @lazy
     def _table(self) -> NDArray[Any]:
         return np.asarray(read_tensor(self.path / "model.safetensors", "embeddings"))
 
-    @cached_property
+    @lazy
     def _longest_word(self) -> int | None:
         model = json.loads((self.path / "tokenizer.json").read_text("utf-8"))["model"]
         return model.get("max_input_chars_per_word") if model.get("type") == "WordPiece" else None
 
-    @cached_property
+    @lazy
     def _tokenizer(self) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(self.path / "tokenizer.json"))
         tokenizer.no_padding()

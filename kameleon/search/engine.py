@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, Unpack
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, select, text, true
 
@@ -16,6 +16,7 @@ from ..database import synchronous
 from ..embeddings.options import check_query_timeout
 from ..embeddings.passages import split_long
 from ..errors import InvalidInput, NoProvider, Outdated, RecordMissing, seen
+from ..forking import lazy
 from ..values import (
     BATCH_GENERATED,
     CacheStatus,
@@ -139,14 +140,14 @@ class SearchEngine(Transactions):
 
     # sessions
 
-    @cached_property
+    @lazy
     def reindexing(self) -> "Reindexing":
         """Generations: what `reindex` does not say itself (`rollback`, `prune`, `cancel`, `status`)."""
         from ..reindexing import Reindexing
 
         return Reindexing(self)
 
-    @cached_property
+    @lazy
     def sessions(self) -> "Sessions":
         """What hears of sessions. The ORM loads with its first use: a command does without."""
         from ..listener import Sessions
@@ -737,7 +738,7 @@ class SearchEngine(Transactions):
         """Without the ORM there are none."""
         return "kameleon.mapping" in sys.modules
 
-    @cached_property
+    @lazy
     def _unindexed(self) -> "Unindexed":
         from ..unindexed import Unindexed
 
@@ -910,11 +911,18 @@ class SearchEngine(Transactions):
 
     def _prepare_schema(self, create_tables: bool) -> None:
         with_vectors = self.services.provider is not None
-        with self.reading() as conn:
-            is_complete = self._store.check(conn, with_vectors=with_vectors)
-        if create_tables and not is_complete:
-            with self.transaction() as conn:
-                self._store.create(conn, with_vectors=with_vectors)
+        with self.leaving_no_connection():
+            with self.reading() as conn:
+                is_complete = self._store.check(conn, with_vectors=with_vectors)
+            if create_tables and not is_complete:
+                with self.transaction() as conn:
+                    self._store.create(conn, with_vectors=with_vectors)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a SearchEngine is neither pickled nor copied, for it holds a database engine: give the other process the "
+            "database's URL and the provider, and make one there"
+        )
 
     # the provider
 

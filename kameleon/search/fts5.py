@@ -3,6 +3,7 @@
 So a query's stems, a candidate's term counts and the places to highlight are the index's own, not a second tokenizer's.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from threading import Lock
 from typing import Any
 from weakref import finalize
 
+from ..forking import per_process
 from .highlighting import MARKED_CHARACTERS, cjk_pairs, merge, places
 from .store import Spans, Term
 
@@ -25,14 +27,23 @@ class TextReader:
     """Safe to share between threads. `dbapi` is the SQLite driver that the application's engine uses."""
 
     def __init__(self, dbapi: Any, language: str) -> None:
-        self._lock = Lock()
-        self._connection = dbapi.connect(":memory:", check_same_thread=False, isolation_level=None)
-        self._connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+        self._dbapi = dbapi
+        self._language = language
         self._known: dict[bytes, Sequence[str]] = {}
-        finalize(self, self._connection.close)
-        for name, tokenizer in (("stemmed", TOKENIZERS[language]), ("plain", WORDS)):
-            self._connection.execute(f"CREATE VIRTUAL TABLE {name} USING fts5(terms, tokenize = '{tokenizer}')")
-            self._connection.execute(f"CREATE VIRTUAL TABLE {name}_terms USING fts5vocab({name}, instance)")
+
+    @per_process
+    def _lock(self) -> Lock:
+        return Lock()
+
+    @per_process
+    def _connection(self) -> Any:
+        connection = self._dbapi.connect(":memory:", check_same_thread=False, isolation_level=None)
+        connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+        finalize(self, close, connection, os.getpid())
+        for name, tokenizer in (("stemmed", TOKENIZERS[self._language]), ("plain", WORDS)):
+            connection.execute(f"CREATE VIRTUAL TABLE {name} USING fts5(terms, tokenize = '{tokenizer}')")
+            connection.execute(f"CREATE VIRTUAL TABLE {name}_terms USING fts5vocab({name}, instance)")
+        return connection
 
     def terms(self, text: str) -> list[Term]:
         """The distinct terms of a text, in order."""
@@ -113,6 +124,12 @@ class TextReader:
                 yield
             finally:
                 self._connection.execute("ROLLBACK")
+
+
+def close(connection: Any, pid: int) -> None:
+    """In the process that opened it: SQLite's connections are not for a forked one."""
+    if pid == os.getpid():
+        connection.close()
 
 
 def is_whole(stem: str) -> bool:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from ..embeddings.provider import Vector
+from ..forking import per_process
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -74,11 +75,12 @@ class Nearest(NamedTuple):
 
 class Mirror:
     """Rows are append-only: a changed record's old rows are dead and its new ones appended. A position's state is kept
-    a while: transactions of several threads may see several."""
+    a while: transactions of several threads may see several. Where a change was cut short, by an error or a fork,
+    everything is read anew."""
 
     def __init__(self, table: str, dimensions: int) -> None:
         self._dimensions = dimensions
-        self._lock = Lock()
+        self._is_changing = False
         self._states: OrderedDict[Position, State] = OrderedDict()
         self._filled = 0
         self._learned_from = 0
@@ -96,6 +98,10 @@ class Mirror:
             f"SELECT e.search_id, e.embedding FROM json_each(:wanted) AS w CROSS JOIN {table} AS e "
             "ON e.search_id = w.value WHERE e.embedding IS NOT NULL"
         )
+
+    @per_process
+    def _lock(self) -> Lock:
+        return Lock()
 
     def best(
         self,
@@ -162,20 +168,25 @@ class Mirror:
     def _refreshed(self, connection: Connection) -> State:
         last = connection.execute(LAST_ENTRY).one_or_none()
         now = Position(last.seq, last.mark) if last else Position(0, None)
+        if self._is_changing:
+            self._states.clear()
         if now in self._states:
             self._states.move_to_end(now)
             return self._states[now]
-        for position in reversed(self._states):
-            changed = changed_since(connection, position)
-            if changed is not None and not self._has_outgrown(len(changed)):
-                state = self._replaced(connection, self._states[position], changed)
-                break
-        else:
-            state = self._load(connection)
+        self._is_changing = True
+        state = self._changed(connection)
         self._states[now] = state
         if len(self._states) > STATES_KEPT:
             self._states.popitem(last=False)
+        self._is_changing = False
         return state
+
+    def _changed(self, connection: Connection) -> State:
+        for position in reversed(self._states):
+            changed = changed_since(connection, position)
+            if changed is not None and not self._has_outgrown(len(changed)):
+                return self._replaced(connection, self._states[position], changed)
+        return self._load(connection)
 
     def _has_outgrown(self, more: int) -> bool:
         """Whether what is kept of a row was decided on for far fewer rows."""

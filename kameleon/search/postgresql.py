@@ -123,6 +123,9 @@ class PostgreSQLStore(Health):
 
     # transactions
 
+    def is_in_memory(self) -> bool:
+        return False
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A snapshot, begun by the driver, whose own settings are restored. Where a listener of the application's began

@@ -2,11 +2,11 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..content import check_entity, normalize
 from ..errors import InvalidInput, seen
+from ..forking import lazy
 from ..values import Ref
 from .fusion import check_fusion
 from .ordering import Sort, read_sort
@@ -94,7 +94,7 @@ class Query:
         """How many of the best are looked at until the page ends."""
         return max(self.offset, len(self.page.shown)) + self.limit
 
-    @cached_property
+    @lazy
     def depth(self) -> int:
         """How many candidates each leg puts forward."""
         if self.sort:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 from ..errors import InvalidInput, NoProvider, ProviderError, StorageError
+from ..forking import per_process, uncut
 from ..values import BUILDING, Generation
 from .caching import Evictor, StoredCache
 from .catalog import RETIRED, active, command, current, home, mismatch, of_fingerprint, unread
@@ -77,11 +78,14 @@ class Services:
         self._store = store
         self._made: dict[str, EmbeddingService] = {}
         self.notices = Notices()
-        self._load_next = 0.0
         self._is_caching = is_caching
         self._query_timeout = query_timeout
         self._served: dict[EmbeddingService, int] = {}
         self._evictor = Evictor(cache_limit)
+
+    @per_process
+    def _load_next(self) -> float:
+        return 0.0
 
     def of(self, known: Sequence[Generation]) -> "EmbeddingService | None":
         """The service of the engine's provider; of the index's own model where the engine was opened by name."""
@@ -159,11 +163,12 @@ class Services:
         return self._made.get(key) or self._make(key, name, **options)
 
     def _make(self, key: str, provider: "str | EmbeddingProvider", **options: Any) -> "EmbeddingService":
-        from ..embeddings import EmbeddingService, get_provider  # NumPy loads with the first provider
+        with uncut():
+            from ..embeddings import EmbeddingService, get_provider  # NumPy loads with the first provider
 
-        made = EmbeddingService(
-            get_provider(provider, **options), listeners=self.listeners, query_timeout=self._query_timeout
-        )
+            made = EmbeddingService(
+                get_provider(provider, **options), listeners=self.listeners, query_timeout=self._query_timeout
+            )
         return self._made.setdefault(key, made)
 
     def reads_generations(self, query: Query) -> bool:

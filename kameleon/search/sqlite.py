@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import partial
 from math import isqrt
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
@@ -26,6 +26,7 @@ from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from ..content import CJK_RUN, analyze, lost_terms
 from ..errors import InvalidInput, KameleonError, StorageError
+from ..forking import lazy, watch
 from ..values import Failure, Generation, IndexStatus, Ref
 from . import claims, fts5, sqlite_health, sqlite_triggers
 from .bm25 import QUERY_TERMS, QUERY_WORDS, best_first, cheapest, telling, term_score, times_weight, upper_bound, weight
@@ -143,6 +144,7 @@ FIELD_INDEX = """
     CREATE INDEX IF NOT EXISTS kdb_records_by_{name} ON kdb_records (json_extract(data, {path}), entity_name)
 """
 
+FILE = text("SELECT file FROM pragma_database_list WHERE name = 'main'")
 TAKE_TURN = "UPDATE kdb_meta SET value = value WHERE key = ''"
 HAS_TABLE = text("SELECT 1 FROM sqlite_master WHERE name = :name")
 
@@ -420,6 +422,7 @@ class SQLiteStore:
         self._language = language or DEFAULT_LANGUAGE
         self.vocabulary = Vocabulary(self.tables, self._commonest)
         self._engine = engine
+        watch(engine)
         self._vector_search = vector_search
         self._mirrors: dict[tuple[int, str], Mirror] = {}
         self._has_answered = False
@@ -495,6 +498,10 @@ class SQLiteStore:
         return "exact"
 
     # transactions
+
+    def is_in_memory(self) -> bool:
+        with self._engine.connect() as connection:
+            return not connection.execute(FILE).scalar()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -860,7 +867,7 @@ class SQLiteStore:
     def _telling(self, terms: Sequence[Term]) -> Sequence[Term]:
         return telling(terms) if self._language == DEFAULT_LANGUAGE else terms
 
-    @cached_property
+    @lazy
     def _reader(self) -> fts5.TextReader:
         dialect: Any = self._engine.dialect
         return fts5.TextReader(dialect.dbapi.sqlite if dialect.is_async else dialect.dbapi, self._language)

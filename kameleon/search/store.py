@@ -263,6 +263,9 @@ class Store(Fields, Protocol):
     def create(self, connection: Connection, *, with_vectors: bool) -> None:
         """Creates what is missing. Idempotent."""
 
+    def is_in_memory(self) -> bool:
+        """Whether the database is gone when its last connection is closed."""
+
     def reading(self) -> AbstractContextManager[Connection]:
         """A connection of our own in a transaction that sees one state of the database. Raises StorageError where that
         would be the caller's."""

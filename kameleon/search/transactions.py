@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, QueuePool
 
 from ..database import is_same_place
 from ..errors import InvalidInput, Outdated, StorageError, TransactionConflict
@@ -76,6 +76,19 @@ class Transactions:
     def _check_open(self) -> None:
         if self.is_closed:
             raise StorageError("this SearchEngine is closed. Make another: SearchEngine(engine, ...)")
+
+    @contextmanager
+    def leaving_no_connection(self) -> Iterator[None]:
+        """A pool that is empty before is empty after it: processes that are forked later would share what it has. A
+        database in memory would go with its connections, and stays."""
+        pool = self.engine.pool
+        if not isinstance(pool, QueuePool) or self.engine.dialect.is_async or pool.checkedin() or pool.checkedout():
+            yield
+            return
+        yield
+        if not self._store.is_in_memory() and not pool.checkedout():
+            self.engine.dispose(close=False)  # first, lest other threads take from a pool that is being closed
+            pool.dispose()
 
     def _check_connection(self, connection: object) -> None:
         wanted = self.engine.dialect.name

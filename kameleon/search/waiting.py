@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +12,8 @@ from weakref import WeakKeyDictionary
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
+from ..forking import per_process
+
 log = logging.getLogger("kameleon.embeddings")
 
 T = TypeVar("T")
@@ -22,10 +23,13 @@ class BudgetedCalls:
     """Calls on threads of their own, at most `concurrency` at a time for each service. One that outlasts its budget
     keeps its place until it ends, so a provider that hangs is given no more calls than that."""
 
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._places: WeakKeyDictionary[object, BoundedSemaphore] = WeakKeyDictionary()
-        self._process = os.getpid()
+    @per_process
+    def _lock(self) -> Lock:
+        return Lock()
+
+    @per_process
+    def _places(self) -> WeakKeyDictionary[object, BoundedSemaphore]:
+        return WeakKeyDictionary()
 
     def within(self, budget_s: float | None, call: Callable[[], T], service: object, concurrency: int) -> T | None:
         """What the call returns, None if that takes longer than the budget, waiting for a place included; it then goes
@@ -60,8 +64,6 @@ class BudgetedCalls:
     def _places_of(self, service: object, concurrency: int) -> BoundedSemaphore:
         """A forked process has none of its parent's threads, which would give their places back."""
         with self._lock:
-            if self._process != os.getpid():
-                self._process, self._places = os.getpid(), WeakKeyDictionary()
             if service not in self._places:
                 self._places[service] = BoundedSemaphore(concurrency)
             return self._places[service]

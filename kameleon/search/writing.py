@@ -9,7 +9,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal, cast
 
 from sqlalchemy import Connection
@@ -17,6 +16,7 @@ from sqlalchemy import Connection
 from ..content import check_entity, check_id, content_hash, normalize
 from ..embeddings.passages import Places, passages, split_long
 from ..errors import InvalidInput, InvalidRecord, ProviderError, TextRefused, seen
+from ..forking import lazy
 from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Ref
 from .catalog import Catalog, home, mismatch
 from .claims import rows_of
@@ -108,7 +108,7 @@ class Ahead:
     split: Places = field(default_factory=dict)
     seconds: float = 0.0
 
-    @cached_property
+    @lazy
     def places(self) -> Mapping[str, int]:
         return {text: place for place, text in enumerate(self.made.texts)} if self.made else {}
 
