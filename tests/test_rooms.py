@@ -25,9 +25,16 @@ FLOORS = [
     {"identity", "search.claims", "search.owners", "search.query", "search.vocabulary", "gate"},
     {"search.runs", "search.ranges"},
     {"mapping", "statements"},
-    {"embeddings.batching", "embeddings.knowing", "embeddings.retry", "embeddings.passages"},
+    {
+        "embeddings.batching",
+        "embeddings.flights",
+        "embeddings.knowing",
+        "embeddings.retry",
+        "embeddings.passages",
+    },
     {"embeddings.provider"},
     {"embeddings.cache", "embeddings.checking"},
+    {"embeddings.answers", "embeddings.run"},
     {"search.store"},
     {"search.criteria", "search.columns"},
     {
