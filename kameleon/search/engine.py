@@ -11,8 +11,14 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, select, text, 
 
 from ..content import check_entity, check_id
 from ..database import synchronous
-from ..embeddings.passages import split_long
-from ..errors import InvalidInput, NoProvider, Outdated, RecordMissing, seen
+from ..errors import (
+    InvalidInput,
+    NoProvider,
+    Outdated,
+    ProviderError,
+    RecordMissing,
+    seen,
+)
 from ..values import (
     BATCH_GENERATED,
     CacheStatus,
@@ -32,7 +38,7 @@ from .filters import parse_filter
 from .learning import Learning
 from .query import Query, SearchOptions, ask, check_text, check_weight, check_whole
 from .retrieval import Embed, Legs, Retriever
-from .services import AskedAhead, Services
+from .services import AskedAhead, Services, nothing_stored
 from .spelling import parted
 from .store import Among, Entry, State, Store
 from .stores import StoreOptions, make_store
@@ -111,7 +117,14 @@ class SearchEngine(Transactions):
         super().__init__(opened, make_store(opened, options))
         self.tables = self._store.tables
         self.catalog = Catalog(self._store)
-        self.services = Services(self, self._store, embedding_provider, is_caching=cache, cache_limit=cache_limit)
+        self.services = Services(
+            self,
+            self._store,
+            embedding_provider,
+            is_caching=cache,
+            cache_limit=cache_limit,
+            raises=on_provider_error == "raise",
+        )
         self._writer = Writer(self._store, self.catalog)
         self.building = Building(self, self._store, self.catalog, self._writer, self.services)
         self.learning = Learning(self, self._store)
@@ -246,7 +259,7 @@ class SearchEngine(Transactions):
             compared = self._writer.compare(conn, wanted, service, known)
             compared = replace(compared, known=known if connection is not None else None, is_deferred=is_deferred)
         if is_deferred:
-            return compared
+            return replace(compared, outage=self._first_outage(service, known))
         is_async = connection is not None and connection.dialect.is_async
         on_a_thread = is_async or budget_s is not None
         cache = (
@@ -258,8 +271,20 @@ class SearchEngine(Transactions):
         if plan is None:
             return replace(compared, is_deferred=True)
         if plan.outage is not None and self._on_provider_error == "raise":
-            raise type(plan.outage)(f"nothing was stored: {plan.outage}") from plan.outage
+            raise nothing_stored(plan.outage) from plan.outage
         return plan
+
+    @staticmethod
+    def _first_outage(service: "EmbeddingService | None", known: Sequence[Generation]) -> ProviderError | None:
+        """Why the model that an index without embeddings is to have cannot be loaded: a broken file is not registered
+        as that model."""
+        if service is None or known:
+            return None
+        try:
+            service.load()
+        except ProviderError as error:
+            return error
+        return None
 
     def embed_ahead(
         self,
@@ -288,7 +313,10 @@ class SearchEngine(Transactions):
             return None
         if indexing == "deferred":
             return Ahead(service)
-        split = split_long(contents, service.provider)
+        try:
+            split = service.split(contents)
+        except ProviderError:
+            return None  # the write meets it again, and reports it
         texts = flattened(contents, split)
         budget_s = self.budget_s if indexing == "auto" else None
         cache = self.services.cache(service, connection, on_a_thread=is_async or budget_s is not None)
@@ -297,7 +325,7 @@ class SearchEngine(Transactions):
         embed = partial(self.patience.within, budget_s, call)
         made = off_the_loop(embed) if is_async else embed()
         if made is not None and made.outage is not None and self._on_provider_error == "raise":
-            raise type(made.outage)(f"nothing was stored: {made.outage}") from made.outage
+            raise nothing_stored(made.outage) from made.outage
         return Ahead(service, made, cache, split)
 
     def batches_ahead(self, texts: int) -> int:

@@ -1,5 +1,6 @@
 """Which embedding service serves an index: the engine's own provider's, or that of the model which the index names."""
 
+import logging
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from ..errors import InvalidInput, NoProvider, ProviderError
+from ..errors import InvalidInput, NoProvider, ProviderError, ProviderRefused, ProviderUnavailable
 from ..values import BUILDING, Generation
 from .caching import Evictor, StoredCache
 from .catalog import RETIRED, active, command, current, home, mismatch, unread
@@ -20,6 +21,8 @@ from .transactions import Transactions
 if TYPE_CHECKING:
     from ..embeddings.provider import EmbeddingProvider, Vector
     from ..embeddings.service import EmbeddingService, Listener
+
+log = logging.getLogger("kameleon.embeddings")
 
 LOOKED_EVERY_S = 1.0
 KEYWORDS_ONLY = "records are indexed for keywords, their embeddings stay pending: "
@@ -48,11 +51,18 @@ class AskedAhead:
 
 
 class Services:
-    """`provider` is as the engine was given it. `wrote_last` is the service of the last write, None where it could not
-    embed; `asked_last` that of the last query."""
+    """`provider` is as the engine was given it; where it cannot be had, a write fails if the engine `raises`.
+    `wrote_last` is the service of the last write, None where it could not embed, `asked_last` the last query's."""
 
     def __init__(
-        self, transactions: Transactions, store: Store, provider: Any, *, is_caching: bool | None, cache_limit: int
+        self,
+        transactions: Transactions,
+        store: Store,
+        provider: Any,
+        *,
+        is_caching: bool | None,
+        cache_limit: int,
+        raises: bool,
     ) -> None:
         is_provider = hasattr(provider, "embed_batch") and not isinstance(provider, type)
         if not (provider is None or isinstance(provider, str) or is_provider):
@@ -61,6 +71,7 @@ class Services:
         self.listeners: list[Listener] = []
         self.asked_last: EmbeddingService | None = None
         self.wrote_last: EmbeddingService | None = None
+        self.raises = raises
         self._transactions = transactions
         self._store = store
         self._made: dict[str, EmbeddingService] = {}
@@ -70,7 +81,14 @@ class Services:
         self._evictor = Evictor(cache_limit)
 
     def of(self, known: Sequence[Generation]) -> "EmbeddingService | None":
-        """The service of the engine's provider; of the index's own model where the engine was opened by name."""
+        """The service of the engine's provider; of the index's own model where the engine was opened by name. Raises
+        ProviderError where that cannot be had."""
+        service = self._of(known)
+        if service is not None:
+            service.identify()
+        return service
+
+    def _of(self, known: Sequence[Generation]) -> "EmbeddingService | None":
         if self.provider is None:
             return None
         if not isinstance(self.provider, str):
@@ -107,7 +125,7 @@ class Services:
         """The service of the model that made a generation. Raises NoProvider where only the application has it, or its
         folder is not here, UnknownProvider and MissingExtra."""
         own = self.provider
-        if own is not None and not isinstance(own, str) and own.fingerprint == generation.fingerprint:
+        if own is not None and not isinstance(own, str) and self._own_fingerprint == generation.fingerprint:
             return self.of_provider(own)
         if (made := self._made_of(generation)) is not None:
             return made
@@ -121,9 +139,21 @@ class Services:
         except InvalidInput as error:
             raise NoProvider(f"the index's model {generation.model_name} cannot be had here: {error}") from error
 
+    @property
+    def _own_fingerprint(self) -> str | None:
+        """Of the engine's provider object, None where it cannot be told."""
+        if self.provider is None or isinstance(self.provider, str):
+            return None
+        try:
+            service = self.of_provider(self.provider)
+            service.identify()
+        except ProviderError:
+            return None
+        return service.provider.fingerprint
+
     def _made_of(self, generation: Generation) -> "EmbeddingService | None":
         for service in list(self._made.values()):
-            if service.provider.fingerprint == generation.fingerprint:
+            if service.is_identified and service.provider.fingerprint == generation.fingerprint:
                 return service
         return self._made.get(named_key(generation.provider, generation.options))
 
@@ -131,7 +161,10 @@ class Services:
         """Of an object, the engine's own or another."""
         if provider is self.provider:
             return self._made.get("") or self._make("", provider)
-        key = f"{provider.fingerprint} {id(provider)}"
+        try:
+            key = f"{provider.fingerprint} {id(provider)}"
+        except Exception as error:
+            raise ProviderUnavailable(f"the provider has no fingerprint: {type(error).__name__}: {error}") from error
         return self._made.get(key) or self._make(key, provider)
 
     def named(self, name: str, **options: Any) -> "EmbeddingService":
@@ -141,9 +174,13 @@ class Services:
     def _make(self, key: str, provider: "str | EmbeddingProvider", **options: Any) -> "EmbeddingService":
         from ..embeddings import EmbeddingService, get_provider  # NumPy loads with the first provider
 
-        made = EmbeddingService(get_provider(provider, **options), listeners=self.listeners)
-        self._made[key] = made
-        return made
+        try:
+            made = EmbeddingService(get_provider(provider, **options), listeners=self.listeners)
+        except (ProviderError, InvalidInput):
+            raise
+        except Exception as error:
+            raise ProviderUnavailable(f"the provider cannot be made: {type(error).__name__}: {error}") from error
+        return self._made.setdefault(key, made)
 
     def asking(self, known: Sequence[Generation], mode: str) -> "tuple[EmbeddingService | None, str]":
         """For a query: where the index's provider cannot be had, a hybrid search does without and says why."""
@@ -171,7 +208,12 @@ class Services:
         try:
             service = self.of(known)
         except ProviderError as error:
-            self.warn_once(KEYWORDS_ONLY + str(error))
+            if self.raises:
+                raise nothing_stored(error) from error
+            if isinstance(error, ProviderUnavailable):
+                log.warning("%s%s", KEYWORDS_ONLY, error)
+            else:
+                self.warn_once(KEYWORDS_ONLY + str(error))
             return None
         if service is None:
             return None
@@ -212,15 +254,18 @@ class Services:
             return None
         if isinstance(self.provider, str):
             return current(known)
-        return home(known, self.provider.fingerprint) or active(known)
+        own = self._own_fingerprint
+        return (home(known, own) if own is not None else None) or active(known)
 
     def problem(self, known: Sequence[Generation]) -> str:
-        """What keeps the vectors of this index from being searched; empty if nothing does."""
+        """What keeps the vectors of this index from being searched or made; empty if nothing does."""
         try:
             service = self.of(known)
         except ProviderError as error:
             return str(error)
-        return unread(known, service.provider) if service else ""
+        if service is None:
+            return ""
+        return unread(known, service.provider) or (str(service.outage) if service.outage else "")
 
     def warn_once(self, message: str) -> None:
         if message not in self._warned:
@@ -230,3 +275,9 @@ class Services:
 
 def named_key(name: str, options: Mapping[str, Any]) -> str:
     return f"{name} {sorted(options.items())}"
+
+
+def nothing_stored(error: ProviderError) -> ProviderError:
+    """What a writing call raises with `on_provider_error="raise"`."""
+    kind = ProviderRefused if isinstance(error, ProviderRefused) else ProviderUnavailable
+    return kind(f"nothing was stored: {error}")
