@@ -140,6 +140,19 @@ def test_a_refused_text_and_no_base64_are_told_apart(server: Server, opened: Ope
     assert [n for n, error in enumerate(report.errors) if error] == [0]
 
 
+def test_a_refused_text_on_a_server_that_takes_no_word_for_floats(server: Server, opened: Opened) -> None:
+    played = SERVERS["Voyage"]
+
+    def answered(request: dict[str, Any]) -> Any:
+        answer = played.answer(request)
+        is_bad = "text 0" in request["input"] and request["encoding_format"] == "base64"
+        return plain(400, {"detail": "cannot be read"}) if is_bad else answer
+
+    server.always = answered
+    report = opened(played).embed_batch(texts(51), on_error="collect")
+    assert [n for n, error in enumerate(report.errors) if error] == [0]
+
+
 REASON = "input_type is required for this model"
 SHAPES: dict[str, object] = {
     "OpenAI": {"error": {"message": REASON, "type": "invalid_request_error", "param": None, "code": None}},

@@ -123,7 +123,9 @@ class OpenAIProvider(EmbeddingProvider):
         """The same texts with floats, which shows whether base64 is what was refused."""
         try:
             made = self._send(inputs, "float")
-        except TextRefused:
+        except TextRefused as error:
+            if "encoding" in str(error) and "encoding" not in str(refusal):
+                self._encoding.is_base64 = True  # it is the floats that this server does not give by name
             self._encoding.undecided()
             raise refusal from None
         self._encoding.refused()
