@@ -36,7 +36,7 @@ class Handler(Plain):
     counts: ClassVar[dict[str, int]] = {"requests": 0, "refused": 0, "texts_sent": 0, "texts_paid": 0}
     free_at = 0.0
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - the base class calls it so
         request = json.loads(self.rfile.read(int(self.headers["content-length"])))
         texts = request["input"]
         refusal = getattr(self, f"_{self.kind}")(texts)

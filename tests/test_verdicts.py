@@ -115,7 +115,7 @@ def test_what_takes_no_text_is_left_within_three_requests(kind: str, concurrency
 @pytest.mark.parametrize("kind", ["wrong", "zero", "missing"])
 def test_wrong_vectors_for_every_text_are_the_providers(kind: str) -> None:
     texts = [f"text {n}" for n in range(51)]
-    provider = Server({text: kind for text in [*texts, PROBE]}, batch_size=10)
+    provider = Server(dict.fromkeys([*texts, PROBE], kind), batch_size=10)
     report = embedded(provider, texts)
     assert isinstance(report.outage, ProviderRefused)
     assert set(verdicts(report).values()) == {"ProviderRefused"}
