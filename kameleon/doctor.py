@@ -26,7 +26,7 @@ from .identity import key_attributes
 from .mapping import Mapped, objects
 from .queue import Put
 from .records import record_entry
-from .search.catalog import Entity, active, current, home, mismatch
+from .search.catalog import Entity, active, current, mismatch
 from .search.engine import SearchEngine
 from .search.store import Entry, Fault, Key
 from .search.tables import IDS_A_STATEMENT, parts
@@ -447,7 +447,7 @@ class Doctor:
         provider = self.search.provider
         if provider is None or isinstance(provider, str):
             return current(known)
-        return home(known, provider.fingerprint) or active(known)
+        return self.search.services.reported(known)
 
     def _has_table(self, generation: Generation | None) -> bool:
         return generation is None or generation in self._generations()

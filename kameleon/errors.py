@@ -29,6 +29,7 @@ KameleonError
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 MAX_MESSAGE = 2000
@@ -184,23 +185,42 @@ class ModelMismatch(ProviderError):
 
 
 class TextRefused(ProviderError):
-    """`reason` is one of read_failed, embed_failed, wrong_dimension, not_finite, too_long."""
+    """`reason` is one of read_failed, embed_failed, wrong_dimension, not_finite, too_long; or one that leaves the text
+    pending: server_error (a tombstone the third time), unavailable (never one). `pieces` are the (start, end, vector)
+    of all parts of a text that was too long as a whole."""
 
-    def __init__(self, message: str, *, reason: str = "embed_failed") -> None:
+    def __init__(
+        self, message: str, *, reason: str = "embed_failed", pieces: Sequence[tuple[int, int, Any]] = ()
+    ) -> None:
         super().__init__(message)
         self.reason = reason
+        self.pieces = pieces
 
 
 class ProviderUnavailable(ProviderError):
-    """`retry_after_s` is how long the provider asked to wait, None where it did not say."""
+    """`retry_after_s` is how long the provider asked to wait, None where it gave no time; `status` the HTTP status,
+    None without an answer."""
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        status: int | None = None,
+        timed_out: bool = False,
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.status = status
+        self.timed_out = timed_out
 
 
 class ProviderRefused(ProviderError):
-    pass
+    """`may_be_text`: the refusal may be of these texts alone, as a firewall's 403 is."""
+
+    def __init__(self, message: str, *, may_be_text: bool = False) -> None:
+        super().__init__(message)
+        self.may_be_text = may_be_text
 
 
 class UnknownProvider(ProviderError, ValueError):

@@ -8,7 +8,7 @@ from heapq import nsmallest
 from math import ceil
 from typing import TYPE_CHECKING
 
-from .embeddings.passages import Places, split_long
+from .embeddings.passages import Places
 from .errors import InvalidInput
 from .search.store import Footprint
 from .search.tables import parts
@@ -85,7 +85,7 @@ def count(search: "SearchEngine", target: "Target", request: "Request") -> Texts
     fingerprint = target.service.provider.fingerprint
     for page in search.building.pending(target.generation, RECORDS_A_PAGE, entities=request.entities):
         contents = [entry.content for entry in page if entry.content]
-        split = split_long(contents, target.service.provider)
+        split = target.service.split(contents)
         said = flattened(contents, split)
         new = {mark: text for text in said if (mark := digest(text)) not in texts.distinct}
         cached = marks_cached(search, fingerprint, new) if has_cache else set()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from .embeddings.passages import split_long
 from .errors import GateRefused, Outdated, ReindexRefused, StorageError
 from .gate import Gate, compare, sampled
 from .reindex_request import Request, Target
@@ -114,6 +113,7 @@ class Run:
         if self._is_shared:
             self._embed_ranges()
         else:
+            self._try_again()
             self._drain()
         self._tell(INDEXING, 0, 0)
         self._index(generation)
@@ -188,6 +188,12 @@ class Run:
             else:
                 return
 
+    def _try_again(self) -> None:
+        """What the server failed on before this run, once."""
+        job = self._job
+        for batch in self._building.pending(job.generation, job.batch_size, entities=job.entities, is_tried=True):
+            self._do(batch)
+
     def _are_ranges_left(self) -> bool:
         self._note()
         with self._search.reading() as conn:
@@ -222,7 +228,7 @@ class Run:
             return 0.0
         provider = self._target.service.provider
         contents = list({entry.content for entry in batch})
-        texts = set(flattened(contents, split_long(contents, provider)))
+        texts = set(flattened(contents, self._target.service.split(contents)))
         tokens = sum(map(provider.count_tokens, texts))
         price = tokens * (self._request.price(provider) or 0.0) / 1e6
         if self._counts.cost + price > most:

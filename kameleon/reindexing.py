@@ -94,6 +94,7 @@ class Reindexing:
         with self._search.reading() as conn:
             known = self._catalog.generations(conn)
             service = self._service(known, request)
+            service.identify()
             self._check_dimensions(conn, service, request)
             self._check_entities(conn, known, service, request)
             return self._chosen(conn, known, service, request)

@@ -14,7 +14,7 @@ from .database import BACKENDS
 from .report import Asked, for_people, line
 
 RUNS = (
-    *("insert", "search", "embed", "commit", "reindex", "quality", "startup", "peers"),
+    *("insert", "search", "embed", "commit", "reindex", "quality", "startup", "peers", "servers"),
     *("beside", "sessions", "crash", "concurrency", "soak", "hostile"),
 )
 
@@ -38,6 +38,7 @@ def main(name: str, backend: str | None, rows: int, seed: int, rounds: int, seco
     reindex      another model, against embedding and bulk inserts by hand; its memory
     quality      nDCG@10 of each leg and of both, by weight, on judged collections
     startup      the command from a standing start
+    servers      1,000 texts on a healthy, a slow, a limited and a half-broken embeddings server
     peers        Chroma, LanceDB, txtai, langchain-postgres and SQL by hand, side by side
     beside       searches beside a bulk sync of the same process, with each kind of provider
     sessions     --rows random steps of sessions, compared with the tables after each commit

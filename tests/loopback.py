@@ -51,14 +51,20 @@ class Server(ThreadingHTTPServer):
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str] = []
         self.ports: list[int] = []
+        self.paths: list[str] = []
+        self.headers: list[dict[str, str]] = []
         self.script: list[Fault] = []
         self.always: Fault = good
         self.in_flight = self.most_in_flight = 0
         self.lock = threading.Lock()
 
     @property
+    def root(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+        return f"{self.root}/v1"
 
     @property
     def inputs(self) -> list[list[str]]:
@@ -78,6 +84,8 @@ class Handler(BaseHTTPRequestHandler):
             self.server.requests.append(asked)
             self.server.ports.append(self.client_address[1])
             self.server.keys.append(self.headers.get("authorization", ""))
+            self.server.paths.append(self.path)
+            self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
             self.server.in_flight += 1
             self.server.most_in_flight = max(self.server.most_in_flight, self.server.in_flight)
             fault = self.server.script.pop(0) if self.server.script else self.server.always
@@ -88,14 +96,21 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         status, headers, body = answered
+        is_chunked = "transfer-encoding" in headers
+        length = {} if is_chunked else {"content-length": str(len(body))}
         self.send_response(status)
-        for name, value in {"content-type": "application/json", "content-length": str(len(body)), **headers}.items():
+        for name, value in {"content-type": "application/json", **length, **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(chunked(body) if is_chunked else body)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+
+def chunked(body: bytes, size: int = 700) -> bytes:
+    parts = [body[n : n + size] for n in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
 
 
 @contextmanager

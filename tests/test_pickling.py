@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from kameleon import SearchEngine, errors
 from kameleon.embeddings import FastEmbedProvider, FastEmbedReranker, OpenAIProvider, StaticProvider
 from kameleon.embeddings.checking import Unexplained
-from kameleon.embeddings.openai import EncodingRefused
+from kameleon.embeddings.openai import DimensionsRefused
 from kameleon.errors import KameleonError, MissingExtra, ProviderRefused
 from kameleon.testing import HashProvider
 
@@ -25,7 +25,7 @@ KEY = "sk-do-not-tell"
 
 ERRORS = [
     *[kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, KameleonError)],
-    EncodingRefused,
+    DimensionsRefused,
     Unexplained,
 ]
 ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {

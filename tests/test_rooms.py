@@ -30,6 +30,7 @@ FLOORS = [
     {
         "statements",
         "embeddings.batching",
+        "embeddings.flights",
         "embeddings.folder",
         "embeddings.knowing",
         "embeddings.options",
@@ -40,6 +41,7 @@ FLOORS = [
     {"embeddings.provider"},
     {"embeddings.cache", "embeddings.checking"},
     {"embeddings.queries"},
+    {"embeddings.answers", "embeddings.run"},
     {"search.store"},
     {"search.criteria", "search.columns"},
     {

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kameleon.embeddings import CallableProvider, EmbeddingProvider, EmbeddingService, get_provider
+from kameleon.embeddings.run import PROBE
 from kameleon.errors import ProviderRefused, ProviderUnavailable, TextRefused
 from kameleon.testing import HashProvider
 
@@ -83,26 +84,25 @@ def test_a_refused_slice_is_halved_until_the_poison_stands_alone() -> None:
     report = EmbeddingService(provider).embed_batch([str(n) for n in range(16)], on_error="collect")
     assert [n for n, error in enumerate(report.errors) if error] == [5]
     assert "cannot read this" in str(report.errors[5])
-    assert report.requests == 1 + 2 * 4
-    assert report.fallbacks == 8
+    assert (report.requests, report.fallbacks, report.probes) == (1 + 1 + 2 * 4, 8, 1)
 
 
 def test_an_outage_stops_the_run_and_keeps_what_is_done() -> None:
-    provider = Listed({"3": ConnectionError("down")})
+    provider = Listed({"3": ConnectionError("down"), PROBE: ConnectionError("down")})
     report = EmbeddingService(provider, batch_size=2, backoff_s=0).embed_batch(
         [str(n) for n in range(6)], on_error="collect"
     )
     assert [v is not None for v in report.embeddings] == [True, True, False, False, False, False]
     assert isinstance(report.outage, ProviderUnavailable)
-    assert provider.calls == [["0", "1"], *[["2", "3"]] * 3]
-    assert (report.requests, report.retries) == (4, 2)
+    assert provider.calls == [["0", "1"], ["2", "3"], ["2", "3"], [PROBE]]
+    assert (report.requests, report.retries, report.probes) == (4, 1, 1)
 
 
 def test_every_vector_of_a_wrong_dimension_stops_the_run() -> None:
-    provider = Listed({text: [1.0] for text in "abcd"})
+    provider = Listed({text: [1.0] for text in [*"abcd", PROBE]})
     report = EmbeddingService(provider, batch_size=2).embed_batch(list("abcd"), on_error="collect")
     assert isinstance(report.outage, ProviderRefused)
-    assert len(provider.calls) == 1
+    assert provider.calls == [["a", "b"], [PROBE]]
 
 
 def test_a_direct_call_raises_the_first_error() -> None:
@@ -206,7 +206,7 @@ class Faulty(Listed):
             if fault == "short" and len(texts) > 1:
                 self.refused.update(texts)
                 return [own_vector(text) for text in texts[1:]]
-            self.answered.update(texts)
+            self.answered.update(text for text in texts if text != PROBE)
             return [own_vector(text) for text in texts]
 
 
@@ -285,7 +285,7 @@ def test_one_text_with_two_vectors_ends_the_run() -> None:
     report = EmbeddingService(provider).embed_batch(list("abcd"), on_error="collect")
     assert isinstance(report.outage, ProviderRefused)
     assert "2 vectors for 1 texts" in str(report.outage)
-    assert report.requests == 3
+    assert report.requests == 2
 
 
 def test_the_log_tells_counts_and_never_the_text(caplog: pytest.LogCaptureFixture) -> None:

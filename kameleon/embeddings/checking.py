@@ -19,14 +19,26 @@ SECRET = re.compile(
 
 
 def provider_error(error: Exception) -> ProviderError:
-    """What a provider raised, or put in a position, in our words: operating-system and network errors are outages,
-    everything else is about the texts."""
+    """What a provider raised, or put in a position, as one of our errors: operating-system and network errors are
+    outages, everything else may be about the texts."""
     if isinstance(error, ProviderError):
         return error
     message = f"{type(error).__name__}: {without_secrets(told(error))}"
-    made: ProviderError = ProviderUnavailable(message) if isinstance(error, OSError) else Unexplained(message)
+    made: ProviderError = Unexplained(message)
+    if isinstance(error, OSError):
+        made = ProviderUnavailable(message, timed_out=isinstance(error, TimeoutError))
     made.__cause__ = error
     return made
+
+
+def outage(error: Exception) -> ProviderError:
+    """The same for a method that is given no text, whose failure is never a text's."""
+    made = provider_error(error)
+    if not isinstance(made, TextRefused):
+        return made
+    unavailable = ProviderUnavailable(str(made))
+    unavailable.__cause__ = error
+    return unavailable
 
 
 def told(error: Exception) -> str:
@@ -42,7 +54,7 @@ def without_secrets(text: str) -> str:
 
 
 class Unexplained(TextRefused):
-    """A refusal that the provider did not put in our words: it may be about the texts, or about itself."""
+    """A failure that the provider did not name as one of the text: it may be the text's, or the provider's own."""
 
 
 def check_all(vectors: Sequence[Any], dimensions: int) -> list[Vector | ProviderError]:
@@ -77,16 +89,16 @@ def checked_or_error(vector: Any, dimensions: int) -> Vector | ProviderError:
 
 
 def check_vector(vector: Any, dimensions: int) -> Vector:
-    """The vector as float32 of length 1. Raises TextRefused: wrong_dimension, not_finite (also for a zero vector)."""
+    """The vector as float32 of length 1. Raises Unexplained: wrong_dimension, not_finite (also for a zero vector)."""
     try:
         array = np.asarray(vector, dtype=np.float32)
     except (TypeError, ValueError, OverflowError) as error:
-        raise TextRefused(f"not a vector of numbers: {error}") from error
+        raise Unexplained(f"not a vector of numbers: {error}") from error
     if array.shape != (dimensions,):
-        raise TextRefused(f"{array.shape} numbers, the model says {dimensions}", reason="wrong_dimension")
+        raise Unexplained(f"{array.shape} numbers, the model says {dimensions}", reason="wrong_dimension")
     length = float(np.sqrt(np.dot(array, array)))
     if not np.isfinite(length):
-        raise TextRefused("the vector holds NaN or infinity", reason="not_finite")
+        raise Unexplained("the vector holds NaN or infinity", reason="not_finite")
     if length == 0.0:
-        raise TextRefused("the vector is zero, it points nowhere", reason="not_finite")
+        raise Unexplained("the vector is zero, it points nowhere", reason="not_finite")
     return array / np.float32(length)

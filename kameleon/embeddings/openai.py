@@ -1,24 +1,20 @@
-"""OpenAI's embeddings, and every server that speaks the same protocol (`base_url=`).
+"""OpenAI's embeddings, and every server that speaks the same protocol (`base_url=`): docs/embedding-providers.md.
 
 The key comes from the argument or `OPENAI_API_KEY`; it is handed to the client, kept nowhere else, and taken out of
-whatever a server says. The client's own retries are off: the service retries, and two of them would multiply.
+whatever a server answers. The client's own retries are off: the service retries, and two of them would multiply.
 """
 
-import base64
-import binascii
 import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from operator import itemgetter
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-import numpy as np
-
-from ..errors import InvalidInput, MissingExtra, ProviderRefused, ProviderUnavailable, TextRefused, seen
+from ..errors import InvalidInput, MissingExtra, ProviderError, ProviderRefused, ProviderUnavailable, TextRefused, seen
 from ..forking import per_process, state_of, uncut
+from .answers import BadEncoding, cleaned, error_of, reason_of, status_of, vectors
 from .batching import estimate_tokens
 from .options import check_prefix, check_query_timeout, check_revision
 from .provider import EmbeddingProvider, Vector, check_passage_tokens
@@ -35,6 +31,7 @@ SHORTENED = "text-embedding-3"
 NATIVE = {"text-embedding-ada-002": 1536}
 OPTIONS = (
     "max_tokens",
+    "max_batch_tokens",
     "batch_size",
     "concurrency",
     "passage_tokens",
@@ -47,12 +44,19 @@ TIMEOUT_S, BATCH_SIZE = 30.0, 100
 PUBLIC_PARAMETERS = ("api-version", "api_version")
 PORTS = {"http": 80, "https": 443}
 MAX_INPUTS = 2048
+MAX_BATCH_TOKENS = 250_000
 MAX_URL = 2000
+CONCURRENCY = 10
+TIMEOUT_S = 30.0
 PRICES = {"text-embedding-3-small": 0.02, "text-embedding-3-large": 0.13, "text-embedding-ada-002": 0.10}
-BAD_TEXT = (400, 413, 422)
-COME_BACK = (408, 409, 425, 429)
+FOR_ALL = (401, 402, 404, 405, 407, 410)
+BAD_REQUEST = (400, 404, 413, 422)
+TRY_LATER = (408, 409, 425, 429)
+NO_KEY = "no-key"
 NO_ANSWER = "the server's answer is not one of OpenAI's protocol"
 NOT_THE_TEXT = ("dimensions", "model", "user")
+TOO_LONG = re.compile(r"context.{0,5}(length|size|window)|too (long|large)|maximum.{0,20}tokens|exceed", re.IGNORECASE)
+SECRET_PARAMETER = re.compile(r"key|token|secret|sig|code|password", re.IGNORECASE)
 
 
 class OpenAIProvider(EmbeddingProvider):
@@ -60,19 +64,21 @@ class OpenAIProvider(EmbeddingProvider):
     text-embedding-3 models are requested at 384, and nothing is sent to others. A server that refuses it is requested
     without it from then on.
 
-    A text over `max_tokens` is cut to its beginning. `batch_size` texts a request, 2,048 at most. `passage_tokens`, the
-    prefixes and `query_timeout` as in EmbeddingProvider, 3 seconds by default.
+    A text over `max_tokens` is cut to its beginning. A request holds `batch_size` texts (2,048 at most) of
+    `max_batch_tokens` tokens together, `concurrency` requests run at a time, each for `timeout_s` seconds at most.
+    `passage_tokens`, the prefixes and `query_timeout` as in EmbeddingProvider, 3 seconds by default.
 
-    `base_url` (default: `OPENAI_BASE_URL`) identifies the model besides its name: scheme, host, port and path.
-    `revision` stands in for the URL: servers with one `model` and `revision` serve the same vectors.
-    A pickle has no key: the process that loads it reads OPENAI_API_KEY.
+    `base_url` (default: `OPENAI_BASE_URL`) identifies the model besides its name: scheme, host, port and path. It may
+    hold a query such as `?api-version=2024-10-21`, which goes with every request; the key is then sent as Azure wants
+    it. A `base_url` needs no key. `revision` stands in for the URL: servers with one `model` and `revision` serve the
+    same vectors. A pickle has no key: the process that loads it reads OPENAI_API_KEY.
     """
 
     name: ClassVar[str] = "openai"
-    max_batch_tokens = 250_000
     max_tokens: int = 8192
     batch_size = BATCH_SIZE
-    concurrency = 10
+    max_batch_tokens = MAX_BATCH_TOKENS
+    concurrency = CONCURRENCY
     is_costly = True
 
     def __init__(
@@ -84,6 +90,8 @@ class OpenAIProvider(EmbeddingProvider):
         base_url: str | None = None,
         timeout_s: float = TIMEOUT_S,
         batch_size: int = BATCH_SIZE,
+        max_batch_tokens: int = MAX_BATCH_TOKENS,
+        concurrency: int = CONCURRENCY,
         max_tokens: int = 8192,
         passage_tokens: int | None = None,
         query_prefix: str = "",
@@ -94,16 +102,16 @@ class OpenAIProvider(EmbeddingProvider):
         if not 1 <= batch_size <= MAX_INPUTS:
             raise InvalidInput(f"batch_size lies between 1 and {MAX_INPUTS} inputs a request, not {batch_size}")
         base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
-        if base_url is not None and not (
-            isinstance(base_url, str) and base_url.isprintable() and len(base_url) < MAX_URL
-        ):
-            raise InvalidInput(f"base_url is a URL such as http://localhost:8000/v1, not {seen(base_url)}")
+        check_positive(timeout_s=timeout_s, max_batch_tokens=max_batch_tokens, concurrency=concurrency)
+        check_url(base_url)
         self.model_name = model
         self.price_per_million = PRICES.get(model) if base_url is None else None
         self._is_shortened = dimensions is not None or model.startswith(SHORTENED)
         self._dimensions = dimensions
         self.dimensions = NATIVE.get(model, 384) if dimensions is None else dimensions
         self.batch_size = batch_size
+        self.max_batch_tokens = max_batch_tokens
+        self.concurrency = concurrency
         self.max_tokens = max_tokens
         self.passage_tokens = check_passage_tokens(passage_tokens)
         self.query_prefix = check_prefix("query_prefix", query_prefix)
@@ -113,7 +121,7 @@ class OpenAIProvider(EmbeddingProvider):
         self._key = api_key
         self._base_url = base_url
         self._timeout_s = timeout_s
-        self._encoding = "base64"
+        self._encoding = Encoding()
 
     @property
     def identity(self) -> Sequence[str]:
@@ -141,51 +149,96 @@ class OpenAIProvider(EmbeddingProvider):
     def embed_batch(self, texts: Sequence[str]) -> list[Any]:
         inputs = [self._beginning(text) for text in texts]
         try:
-            return self._ask(inputs)
-        except EncodingRefused:
-            self._encoding = "float"
-            return self._ask(inputs)
+            return self._embed(inputs)
         except DimensionsRefused:
             self._is_shortened = False
-            return self._ask(inputs)
+            return self._embed(inputs)
 
-    def _ask(self, inputs: list[str]) -> list[Any]:
-        """The answer as it came over the wire: the client's models of it cost as much again as the request."""
-        asked: dict[str, Any] = {"encoding_format": self._encoding}
-        if self._is_shortened:
-            asked["dimensions"] = self.dimensions
+    def _embed(self, inputs: list[str]) -> list[Vector]:
+        """The vectors of one request, or two where it is not known yet whether the server gives base64."""
+        format_ = self._encoding.next
         try:
-            answer = self._client.embeddings.with_raw_response.create(input=inputs, model=self.model_name, **asked)
-            said = json.loads(answer.content)
+            made = self._send(inputs, format_)
+        except BadEncoding:
+            self._encoding.refused()
+            return self._send(inputs, "float")
+        except TextRefused as error:
+            if not self._encoding.may_be_refused(format_) or error.reason == "too_long":
+                raise
+            made = self._send_floats(inputs, error)
+        except ProviderUnavailable as error:
+            if error.status is not None and error.status >= 500:
+                self._encoding.failed(inputs, format_)
+            raise
+        else:
+            self._encoding.taken(inputs, format_)
+        return made
+
+    def _send_floats(self, inputs: list[str], refusal: TextRefused) -> list[Vector]:
+        """The same texts with floats, which shows whether base64 is what was refused."""
+        try:
+            made = self._send(inputs, "float")
+        except TextRefused as error:
+            if "encoding" in str(error) and "encoding" not in str(refusal):
+                self._encoding.is_base64 = True  # it is the floats that this server does not give by name
+            self._encoding.undecided()
+            raise refusal from None
+        self._encoding.refused()
+        return made
+
+    def _send(self, inputs: list[str], format_: str) -> list[Vector]:
+        """The vectors of one request. The response is read as it came: the client's models of it cost as much again as
+        the request."""
+        request: dict[str, Any] = {"encoding_format": format_, "extra_headers": self._headers}
+        if self._is_shortened:
+            request["dimensions"] = self.dimensions
+        try:
+            answer = self._client.embeddings.with_raw_response.create(input=inputs, model=self.model_name, **request)
+            parsed = json.loads(answer.content)
         except openai.APIStatusError as error:
-            raise self._translated(error) from error
+            raise self._refused(error.status_code, error.body, error.response) from error
+        except openai.APITimeoutError as error:
+            message = f"{type(error).__name__}: no answer within {self._timeout_s:g} s for {len(inputs)} texts"
+            raise ProviderUnavailable(message, timed_out=True) from error
         except openai.APIConnectionError as error:
             raise ProviderUnavailable(self._redacted(f"{type(error).__name__}: {error.__cause__ or error}")) from error
         except UnicodeEncodeError as error:
             raise TextRefused(f"{error.reason}: half a character") from error
         except (ValueError, RecursionError) as error:
-            raise ProviderUnavailable(self._redacted(f"{NO_ANSWER}: {type(error).__name__}: {error}")) from error
+            raise ProviderUnavailable(f"{NO_ANSWER}: {self._redacted(reason_of(answer.content))}") from error
+        if (found := error_of(parsed)) is not None:
+            raise self._refused(status_of(found), found, None, reason_of(answer.content))
         try:
-            return in_order(said["data"] or [], len(inputs))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ProviderUnavailable(f"{NO_ANSWER}: {type(error).__name__}: {error}") from error
+            return vectors(parsed, len(inputs))
+        except BadEncoding:
+            if format_ == "base64":
+                raise
+            raise ProviderUnavailable(f"{NO_ANSWER}: base64 that cannot be read") from None
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ProviderUnavailable(f"{NO_ANSWER}: {cleaned(f'{type(error).__name__}: {error}')}") from error
 
-    def _translated(self, error: openai.APIStatusError) -> Exception:
-        said = self._redacted(f"{type(error).__name__}: {error.message}")
-        if error.status_code in BAD_TEXT:
-            if self._encoding == "base64" and "encoding_format" in f"{error.param} {error.message}":
-                return EncodingRefused(said)
-            if self._is_shortened and self._is_about_dimensions(f"{error.param} {error.message}"):
-                return DimensionsRefused(said)
-            if error.param in NOT_THE_TEXT:
-                return ProviderRefused(said)
-            is_long = error.status_code == 413 or "maximum context length" in error.message
-            return TextRefused(said, reason="too_long" if is_long else "embed_failed")
-        if error.code == "insufficient_quota":
-            return ProviderRefused(said)
-        if error.status_code in COME_BACK or error.status_code >= 500:
-            return ProviderUnavailable(said, retry_after_s=retry_after_s(error.response.headers))
-        return ProviderRefused(said)
+    def _refused(self, status: int, body: object, response: Any, reason: str = "") -> ProviderError:
+        """What a status means before anything else was tried: docs/embedding-providers.md has the table."""
+        message = self._redacted(f"HTTP {status}: {reason or reason_of(response.content) or 'without a reason'}")
+        field: Any = body if isinstance(body, Mapping) else {}
+        field = field["error"] if isinstance(field.get("error"), Mapping) else field
+        if field.get("code") == "insufficient_quota" or field.get("type") == "insufficient_quota":
+            return ProviderRefused(message)
+        if (
+            self._is_shortened
+            and status in BAD_REQUEST
+            and self._is_about_dimensions(f"{field.get('param')} {message}")
+        ):
+            return DimensionsRefused(message)
+        if status in FOR_ALL or field.get("param") in NOT_THE_TEXT:
+            return ProviderRefused(message)
+        if status == 403:
+            return ProviderRefused(message, may_be_text=True)
+        if status in TRY_LATER or status >= 500:
+            wait_s = retry_after_s(response.headers) if response is not None else None
+            return ProviderUnavailable(message, retry_after_s=wait_s, status=status)
+        is_long = status == 413 or TOO_LONG.search(message)
+        return TextRefused(message, reason="too_long" if is_long else "embed_failed")
 
     def _is_about_dimensions(self, message: str) -> bool:
         """Whether a server refuses to shorten vectors, whose length may be right as it is."""
@@ -193,7 +246,7 @@ class OpenAIProvider(EmbeddingProvider):
 
     def _redacted(self, message: str) -> str:
         key = self._client.api_key
-        return message.replace(key, "…") if key else message
+        return message.replace(key, "…") if key and key != NO_KEY else message
 
     def _beginning(self, text: str) -> str:
         tokens = estimate_tokens(text)
@@ -226,11 +279,17 @@ class OpenAIProvider(EmbeddingProvider):
 
     def _make_client(self) -> openai.OpenAI:
         try:
-            made = openai.OpenAI(api_key=self._key, base_url=self._base_url, timeout=self._timeout_s, max_retries=0)
+            made = openai.OpenAI(
+                api_key=self._key, timeout=self._timeout_s, max_retries=0, **connection_options(self._base_url)
+            )
         except openai.OpenAIError as error:
-            raise ProviderRefused("no key: set OPENAI_API_KEY or pass api_key=") from error
+            if self._base_url is None:
+                raise ProviderRefused("no key: set OPENAI_API_KEY or pass api_key=") from error
+            return self._without_key()
         except Exception as error:
             raise ProviderRefused(f"base_url cannot be used: {type(error).__name__}") from error
+        if not made.api_key:
+            return self._without_key()
         if not (made.api_key.isascii() and made.api_key.isprintable()):
             raise ProviderRefused(
                 "the key holds what no header can carry, such as a newline at its end: set OPENAI_API_KEY to the key "
@@ -238,31 +297,89 @@ class OpenAIProvider(EmbeddingProvider):
             )
         return made
 
+    def _without_key(self) -> openai.OpenAI:
+        """A server of one's own wants no key."""
+        options = connection_options(self._base_url)
+        return openai.OpenAI(api_key=NO_KEY, timeout=self._timeout_s, max_retries=0, **options)
+
+    @property
+    def _headers(self) -> dict[str, Any]:
+        """Those that carry the key otherwise than the client does."""
+        key = self._client.api_key
+        if key == NO_KEY:
+            return {"Authorization": openai.Omit()}
+        is_azure = "api-version" in connection_options(self._base_url).get("default_query", ())
+        return {"Authorization": openai.Omit(), "api-key": key} if is_azure else {}
+
 
 class DimensionsRefused(ProviderRefused):
     """The server does not take `dimensions`."""
 
 
-class EncodingRefused(ProviderRefused):
-    """The server does not give base64."""
+class Encoding:
+    """Whether a server gives base64, as far as it has shown: base64 is a quarter of the bytes, floats are always given.
+
+    A request that is refused is sent once more with floats, while that is not known. Where the floats are refused too,
+    nothing is known, and the next request goes with floats: it decides about the texts alone."""
+
+    def __init__(self) -> None:
+        self.is_base64: bool | None = None
+        self._is_doubtful = False
+        self._failed: set[int] = set()
+        self._failures = 0
+
+    @property
+    def next(self) -> str:
+        return "float" if self.is_base64 is False or self._is_doubtful else "base64"
+
+    def may_be_refused(self, format_: str) -> bool:
+        return format_ == "base64" and self.is_base64 is None
+
+    def refused(self) -> None:
+        self.is_base64, self._is_doubtful = False, False
+
+    def undecided(self) -> None:
+        self._is_doubtful = self.is_base64 is None
+
+    def failed(self, inputs: list[str], format_: str) -> None:
+        """An error of the server's, which may have another cause: base64 is out once it has failed twice on what was
+        then taken as floats."""
+        if self.may_be_refused(format_):
+            self._is_doubtful = True
+            self._failed.add(hash(tuple(inputs)))
+
+    def taken(self, inputs: list[str], format_: str) -> None:
+        if format_ == "base64":
+            self.is_base64 = True
+        elif self.is_base64 is None:
+            self._failures += hash(tuple(inputs)) in self._failed
+            self.is_base64 = False if self._failures > 1 else None
+        if self.is_base64 is not None:
+            self._failed.clear()
+        self._is_doubtful = False
 
 
-def in_order(items: Sequence[Any], count: int) -> list[Vector]:
-    """The vectors by their indexes, or too few or many. Raises ValueError where the indexes tell not whose each is."""
-    found = sorted(items, key=itemgetter("index"))
-    if len(found) == count and any(item["index"] != place for place, item in enumerate(found)):
-        raise ValueError(f"its indexes are {[item['index'] for item in found]!r:.60}")
-    return [decoded(item["embedding"]) for item in found]
+def check_positive(**values: float) -> None:
+    for name, value in values.items():
+        kind = int | float if name == "timeout_s" else int
+        if isinstance(value, bool) or not isinstance(value, kind) or not value > 0:
+            whole = "" if name == "timeout_s" else "whole "
+            raise InvalidInput(f"{name} is a {whole}number above 0, not {seen(value)}")
 
 
-def decoded(embedding: Any) -> Vector:
-    """A vector from base64 of little-endian float32, or from the list of numbers that some servers give anyway."""
-    if not isinstance(embedding, str):
-        return np.asarray(embedding, dtype=np.float32)
+def check_url(url: object) -> None:
+    if url is None:
+        return
+    if not isinstance(url, str) or not url.isprintable() or len(url) >= MAX_URL or not is_http(url):
+        raise InvalidInput(f"base_url is a URL such as http://localhost:8000/v1, not {seen(shown(url))}")
+
+
+def is_http(url: str) -> bool:
     try:
-        return np.frombuffer(base64.b64decode(embedding, validate=True), dtype="<f4")
-    except (binascii.Error, ValueError) as error:
-        raise EncodingRefused(f"the server's base64 cannot be read: {error}") from error
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def without_secrets_of(url: str) -> str:
@@ -285,3 +402,20 @@ def server_of(url: str) -> str:
     named = f":{port}" if port not in (None, PORTS.get(parts.scheme)) else ""
     path = re.sub("/+", "/", parts.path).rstrip("/")
     return f"{parts.scheme}://{host}{named}{path}"
+
+
+def shown(url: object) -> object:
+    """For a message: what stands before an @ may be a password."""
+    return f"…@{url.rpartition('@')[2]}" if isinstance(url, str) and "@" in url else url
+
+
+def connection_options(url: str | None) -> dict[str, Any]:
+    """The base URL without its query, which the client would put into the path, and the query for each request."""
+    if url is None:
+        return {}
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    return {
+        "base_url": urlunsplit(parts._replace(query="", fragment="")),
+        **({"default_query": query} if query else {}),
+    }

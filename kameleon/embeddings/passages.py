@@ -5,8 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from unicodedata import combining
 
-from ..errors import ProviderError
-
 if TYPE_CHECKING:
     from .provider import EmbeddingProvider
 
@@ -30,14 +28,11 @@ Places = Mapping[str, Sequence[Place]]
 
 
 def split_long(texts: Sequence[str], provider: "EmbeddingProvider") -> dict[str, list[Place]]:
-    """The passages of those texts that have more than one. A model that cannot be had splits nothing, and says so when
-    it is asked to embed."""
-    try:
-        window = provider.window
-        longer = longer_than(window, texts, provider) if window else []
-        found = {text: split(text, provider, window) for text in longer} if window else {}
-    except ProviderError:
+    """The passages of those texts that have more than one. Raises what the provider does."""
+    window = provider.window
+    if not window:
         return {}
+    found = {text: split(text, provider, window) for text in longer_than(window, texts, provider)}
     return {text: places for text, places in found.items() if len(places) > 1}
 
 

@@ -5,39 +5,42 @@ validate -> deduplicate -> look up in the cache -> slice -> request -> check -> 
 A failure has one of three kinds. *Bad text*: the slice is halved until the text stands alone, so that it costs its
 neighbours nothing. *Outage*: the request is tried again, while all others wait; if it stays, the run ends and what was
 not reached is left for another time. *Refused for all*: the run ends at once. What is done is kept in every case.
+`run` decides which it is.
 """
 
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
-from threading import Lock
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from ..errors import InvalidInput, ProviderError, ProviderRefused, ProviderUnavailable, TextRefused
+from ..errors import InvalidInput, ProviderError, ProviderRefused, TextRefused
 from ..forking import per_process
 from ..values import BATCH_GENERATED
-from .batching import halves, slices
+from .batching import Limits, slices
 from .cache import EmbeddingCache, text_key
-from .checking import Unexplained, check_all, provider_error
+from .checking import outage
+from .flights import Flight, Flights
 from .options import check_query_timeout
+from .passages import Place, split_long
 from .provider import EmbeddingProvider, EmbeddingResult, Vector, check_passage_tokens
 from .queries import Queries, query_timeout_of
-from .retry import LONGEST_WAIT_S, Pace, backoff_s
+from .retry import Pace
+from .run import Counts, Outcome, Run
 
 log = logging.getLogger("kameleon.embeddings")
+
+T = TypeVar("T")
 
 OnError = Literal["raise", "collect"]
 Truncate = Literal["end", "error"]
 Listener = Callable[[str, Mapping[str, float]], None]
 
 TEXTS_A_CHUNK = 10_000
-DOUBTFUL_TEXTS = 8
 
 
 @dataclass
@@ -46,8 +49,9 @@ class EmbeddingReport:
     one is not None.
 
     `requests` counts calls of the provider, `retries` those that repeated one, `fallbacks` those that halving a refused
-    slice added; `reused` are the positions served by an identical text of the same call. `worker_utilization` is the
-    share of the workers' time, 0..1, in which a request was under way; `avg_latency_ms` is that of a request.
+    slice added, `probes` those of a short text of the service's own, which show whether the provider takes any;
+    `reused` are the positions served by an identical text of the same call. `worker_utilization` is the share of the
+    workers' time, 0..1, in which a request was under way; `avg_latency_ms` is that of a request.
     """
 
     model: str
@@ -61,6 +65,7 @@ class EmbeddingReport:
     requests: int = 0
     retries: int = 0
     fallbacks: int = 0
+    probes: int = 0
     processing_time_seconds: float = 0.0
     requesting_seconds: float = 0.0
     busy_seconds: float = 0.0
@@ -139,23 +144,48 @@ class EmbeddingService:
         self.truncate = truncate
         self.backoff_s = backoff_s
         self.pace = Pace(sleep)
+        self.limits = Limits(self.batch_size, self.workers)
         self._listeners = listeners if listeners is not None else []
+        self.outage: ProviderError | None = None
         limit_s = query_timeout_of(provider, check_query_timeout(query_timeout))
         self.queries = Queries(provider, timeout_s=limit_s, load=self.load, clock=clock)
 
     @per_process
-    def _lock(self) -> Lock:
-        return Lock()
+    def _flights(self) -> Flights[Outcome]:
+        return Flights()
 
     @per_process
     def _is_loaded(self) -> bool:
         return False
 
+    @per_process
+    def is_identified(self) -> bool:
+        return False
+
     def load(self) -> None:
         """Load the model, if that is not done. Raises ProviderError."""
         if not self._is_loaded:
-            translate(lambda provider: (provider.fingerprint, provider.load()), self.provider)
+            self.identify()
+            self._call_method(lambda provider: provider.load())
             self._is_loaded = True
+
+    def identify(self) -> None:
+        """Raises ProviderError where what is stored of the provider's embeddings cannot be told, such as its
+        fingerprint because a file is missing."""
+        if not self.is_identified:
+            self._call_method(lambda provider: (provider.fingerprint, provider.dimensions, provider.options))
+            self.is_identified = True
+
+    def split(self, texts: Sequence[str]) -> dict[str, list[Place]]:
+        """The passages of those texts that have more than one. Raises ProviderError."""
+        return self._call_method(lambda provider: split_long(texts, provider))
+
+    def _call_method(self, call: Callable[[EmbeddingProvider], T]) -> T:
+        try:
+            return call(self.provider)
+        except Exception as error:
+            self.outage = outage(error)
+            raise self.outage from error
 
     def listen(self, listener: Listener) -> None:
         """Call `listener(event, figures)` after each batch, on the caller's thread. The event is
@@ -178,6 +208,8 @@ class EmbeddingService:
         report = EmbeddingReport(self.provider.model_name, self.batch_size, workers or self.workers)
         if texts:
             self._embed(texts, on_error, progress, cache or self.cache, report)
+        if report.outage or report.requests:
+            self.outage = report.outage
         report.texts = texts
         report.processing_time_seconds = time.perf_counter() - started
         self._tell(report)
@@ -196,8 +228,13 @@ class EmbeddingService:
         return self.queries.embed(text)[0]
 
     def known_share(self, text: str) -> float:
-        """How much of a question the model knows, 0 to 1."""
-        return min(1.0, max(0.0, float(translate(self.provider.known_share, text))))
+        """How much of a question the model knows, 0 to 1; 1 where the provider fails to tell."""
+        try:
+            share = self._call_method(lambda provider: provider.known_share(text))
+        except ProviderError as error:
+            log.warning("known_share: %s", error)
+            return 1.0
+        return min(1.0, max(0.0, share))
 
     def _embed(
         self,
@@ -216,17 +253,13 @@ class EmbeddingService:
         distinct = list(dict.fromkeys(wanted))
         log.info("embed_batch:enter texts=%d distinct=%d model=%s", len(texts), len(distinct), report.model)
         hits: set[str] = set()
-        run = _Run(self, self._call, report.concurrent_workers)
+        run = Run(self, self._call, report.concurrent_workers)
         for start in range(0, len(distinct), TEXTS_A_CHUNK):
-            chunk = distinct[start : start + TEXTS_A_CHUNK]
-            found = self._cached(chunk, cache)
-            hits.update(found)
-            outcomes.update(found)
-            outcomes.update(self._requested([text for text in chunk if text not in found], run, cache))
+            outcomes.update(self._embedded(distinct[start : start + TEXTS_A_CHUNK], run, cache, hits))
             if progress:
-                progress(len(outcomes) + len(texts) - len(distinct))
-        report.requests, report.retries, report.fallbacks = run.requests, run.retries, run.fallbacks
-        report.busy_seconds, report.requesting_seconds = run.busy_seconds, run.requesting_seconds
+                progress(min(len(distinct), start + TEXTS_A_CHUNK) + len(texts) - len(distinct))
+        for name in Counts.__dataclass_fields__:
+            setattr(report, name, getattr(run.counts, name))
         merged = [invalid[i] if i in invalid else outcomes[t] for i, t in enumerate(texts)]
         report.embeddings = [None if isinstance(o, ProviderError) else o for o in merged]
         report.errors = [o if isinstance(o, ProviderError) else None for o in merged]
@@ -245,6 +278,27 @@ class EmbeddingService:
                 found[position] = TextRefused(f"{tokens} tokens, the model takes {limit}", reason="too_long")
         return found
 
+    def _embedded(self, texts: list[str], run: Run, cache: EmbeddingCache | None, hits: set[str]) -> dict[str, Outcome]:
+        """Each text once, whoever else wants it at this moment; `hits` are those that needed no request of this one."""
+        outcomes: dict[str, Outcome] = {}
+        try:
+            self.identify()
+        except ProviderError as error:
+            return dict.fromkeys(texts, error)
+        while texts:
+            with self._flights.begun(texts) as flight:
+                found = self._cached(flight.mine, cache)
+                flight.land(found)
+                missing = [text for text in flight.mine if text not in found]
+                outcomes.update(found)
+                outcomes.update(self._requested(missing, run, cache, flight))
+            awaited = {text: other.outcome(text) for text, other in flight.others.items()}
+            shared = {text: outcome for text, outcome in awaited.items() if outcome is not None}
+            hits.update(found, shared)
+            outcomes.update(shared)
+            texts = [text for text in awaited if text not in shared]
+        return outcomes
+
     def _cached(self, texts: Sequence[str], cache: EmbeddingCache | None) -> dict[str, Vector]:
         if cache is None or not texts:
             return {}
@@ -252,17 +306,27 @@ class EmbeddingService:
         return {keys[key]: vector for key, vector in cache.get(self.provider.fingerprint, list(keys)).items()}
 
     def _requested(
-        self, texts: list[str], run: "_Run", cache: EmbeddingCache | None
-    ) -> dict[str, Vector | ProviderError]:
-        limit = self.provider.max_batch_tokens
-        tokens = [self.provider.count_tokens(text) for text in texts] if limit is not None else [0] * len(texts)
-        run.begin(texts)
-        run.process(list(slices(tokens, texts=self.batch_size, total=limit)))
+        self, texts: list[str], run: Run, cache: EmbeddingCache | None, flight: Flight[Outcome]
+    ) -> dict[str, Outcome]:
+        """What is not in the cache yet, and put there."""
+        if not texts:
+            return {}
+        try:
+            wanted = self._call_method(lambda provider: list(self._slices(texts, provider)))
+        except ProviderError as error:
+            return dict.fromkeys(texts, error)
+        outcomes = run.process(texts, wanted, flight.land)
+        flight.land(outcomes)
         if cache is not None:
-            made = {text_key(t): o for t, o in run.outcomes.items() if not isinstance(o, ProviderError)}
+            made = {text_key(t): o for t, o in outcomes.items() if not isinstance(o, ProviderError)}
             if made:
                 cache.put(self.provider.fingerprint, made)
-        return run.outcomes
+        return outcomes
+
+    def _slices(self, texts: Sequence[str], provider: EmbeddingProvider) -> Iterator[list[int]]:
+        limit = provider.max_batch_tokens
+        tokens = [provider.count_tokens(text) for text in texts] if limit is not None else [0] * len(texts)
+        return slices(tokens, texts=min(self.batch_size, self.limits.size), total=limit)
 
     def _call(self, texts: Sequence[str]) -> Any:
         prefix = self.provider.passage_prefix
@@ -296,157 +360,7 @@ class EmbeddingService:
             listener(BATCH_GENERATED, figures)
 
 
-class _Run:
-    """One call of the service. Requests may run on many threads; outcomes are written on the caller's alone."""
-
-    def __init__(self, service: EmbeddingService, call: Callable[[Any], Any], workers: int = 1) -> None:
-        self.service = service
-        self.workers = workers
-        self.provider = service.provider
-        self.call = call
-        self.texts: list[str] = []
-        self.outcomes: dict[str, Vector | ProviderError] = {}
-        self.stopped: ProviderError | None = None
-        self.requests = self.retries = self.fallbacks = 0
-        self.busy_seconds = self.requesting_seconds = 0.0
-        self.accepted = False
-        self.doubtful = 0
-        self._lock = Lock()
-        self._recovering = Lock()
-
-    def begin(self, texts: list[str]) -> None:
-        self.texts, self.outcomes = texts, {}
-
-    def process(self, waiting: list[list[int]]) -> None:
-        """Request every slice, and the halves of those that are refused, until nothing waits."""
-        started = time.perf_counter()
-        if self.workers == 1 or len(waiting) == 1:
-            self._one_by_one(waiting)
-        else:
-            self._side_by_side(waiting)
-        if self.stopped is not None:
-            for text in self.texts:
-                self.outcomes.setdefault(text, self.stopped)
-        self.requesting_seconds += time.perf_counter() - started
-
-    def _one_by_one(self, waiting: list[list[int]]) -> None:
-        while waiting and self.stopped is None:
-            slice_ = waiting.pop(0)
-            waiting[:0] = self._settle(slice_, self._answer(slice_))
-
-    def _side_by_side(self, waiting: list[list[int]]) -> None:
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="kameleon-embed") as pool:
-            flying: dict[Future[Any], list[int]] = {}
-            while flying or (waiting and self.stopped is None):
-                while waiting and len(flying) < self.workers and self.stopped is None:
-                    slice_ = waiting.pop(0)
-                    flying[pool.submit(self._answer, slice_)] = slice_
-                done, _ = wait(flying, return_when=FIRST_COMPLETED)
-                for future in done:
-                    waiting[:0] = self._settle(flying.pop(future), future.result())
-
-    def _answer(self, slice_: list[int]) -> Sequence[Any] | ProviderError:
-        """What the provider says of a slice, as vectors or the error that stands for all of it."""
-        texts = [self.texts[position] for position in slice_]
-        try:
-            vectors = self.request(texts)
-        except ProviderError as error:
-            return error
-        if len(vectors) == len(texts):
-            return check_all(vectors, self.provider.dimensions)
-        message = f"{self.provider.model_name} gave {len(vectors)} vectors for {len(texts)} texts"
-        return TextRefused(message) if len(texts) > 1 else ProviderRefused(f"{message}: its contract is broken")
-
-    def request(self, argument: Any) -> Any:
-        """One request, tried again while the provider is down; meanwhile the others wait for its outcome."""
-        count = len(argument) if isinstance(argument, list) else 1
-        with self._recovering:
-            pass
-        if self.stopped is not None:
-            raise self.stopped
-        try:
-            return self._send(argument, count)
-        except ProviderUnavailable as error:
-            with self._recovering:
-                return self._recover(argument, count, error)
-
-    def _recover(self, argument: Any, count: int, error: ProviderUnavailable) -> Any:
-        attempt = 1
-        while attempt < self.provider.attempts and self.stopped is None:
-            asked = error.retry_after_s
-            if asked is not None and asked > LONGEST_WAIT_S:
-                break
-            pause = asked if asked is not None else backoff_s(attempt, self.service.backoff_s)
-            log.warning("embed_batch:retry texts=%d attempt=%d wait_s=%.2f", count, attempt + 1, pause)
-            self.service.pace.slow_down(pause)
-            attempt += 1
-            self.retries += 1
-            try:
-                return self._send(argument, count)
-            except ProviderUnavailable as again:
-                error = again
-        self.stopped = self.stopped or error
-        raise error
-
-    def _send(self, argument: Any, count: int) -> Any:
-        self.service.pace.wait()
-        log.debug("embed_batch:provider_call texts=%d", count)
-        started = time.perf_counter()
-        try:
-            return translate(self.call, argument)
-        finally:
-            with self._lock:
-                self.requests += 1
-                self.busy_seconds += time.perf_counter() - started
-
-    def _settle(self, slice_: list[int], answer: Sequence[Any] | ProviderError) -> list[list[int]]:
-        """Write an answer down. Gives back the halves of a slice that must be asked again."""
-        if isinstance(answer, TextRefused) and len(slice_) > 1:
-            log.warning("embed_batch:fallback texts=%d", len(slice_))
-            self.fallbacks += 2
-            return list(halves(slice_))
-        texts = [self.texts[position] for position in slice_]
-        if isinstance(answer, TextRefused):
-            self.outcomes[texts[0]] = answer
-            self._doubt(answer)
-        elif isinstance(answer, ProviderError):
-            self.stopped = self.stopped or answer
-        else:
-            self._accept(texts, answer)
-        return []
-
-    def _doubt(self, refused: TextRefused) -> None:
-        """A provider that fails on text after text, and has taken none, is what is broken: its texts stay pending."""
-        if not isinstance(refused, Unexplained) or self.accepted:
-            return
-        self.doubtful += 1
-        if self.doubtful >= DOUBTFUL_TEXTS:
-            self.stopped = ProviderRefused(f"{self.provider.model_name} fails on every text: {refused}")
-            self.outcomes = {t: o for t, o in self.outcomes.items() if not isinstance(o, Unexplained)}
-
-    def _accept(self, texts: list[str], checked: Sequence[Vector | ProviderError]) -> None:
-        wrong = [c for c in checked if isinstance(c, TextRefused) and c.reason == "wrong_dimension"]
-        if wrong and len(wrong) == len(texts):
-            self.stopped = ProviderRefused(f"{self.provider.model_name}: every vector is refused, {wrong[0]}")
-            return
-        self.accepted = True
-        for text, outcome in zip(texts, checked, strict=True):
-            self.outcomes[text] = outcome
-            if isinstance(outcome, ProviderError) and not isinstance(outcome, TextRefused):
-                self.stopped = self.stopped or outcome
-
-
 def repeated(texts: Sequence[str]) -> frozenset[int]:
     """The positions of texts that stood before."""
     first: dict[str, int] = {}
     return frozenset(position for position, text in enumerate(texts) if first.setdefault(text, position) != position)
-
-
-def translate(call: Callable[[Any], Any], argument: Any) -> Any:
-    """Call a provider; what it raises beyond our own tree is an outage or a refusal of the texts it was given."""
-    try:
-        return call(argument)
-    except ProviderError:
-        raise
-    except Exception as error:
-        raise provider_error(error) from error

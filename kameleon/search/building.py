@@ -75,9 +75,11 @@ class Building:
         entities: Sequence[str] = (),
         after: Any = None,
         upto: Any = None,
+        is_tried: bool = False,
     ) -> Iterator[Sequence[Entry]]:
-        """Batches of records without a current embedding, of all records where there is no generation. Of short texts
-        several are read at a time, in a transaction of its own."""
+        """Batches of records without a current embedding, of all records where there is no generation; of those that
+        the server failed on before where `is_tried`, else of all others. Of short texts several are read at a time, in
+        a transaction of its own."""
         batches = 1
         while True:
             with self._transactions.reading() as conn:
@@ -88,6 +90,7 @@ class Building:
                     upto=upto,
                     limit=batches * batch_size,
                     entities=entities,
+                    is_tried=is_tried,
                 )
             if not read:
                 return

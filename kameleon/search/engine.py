@@ -14,8 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, select, text, 
 from ..content import check_entity, check_id
 from ..database import synchronous
 from ..embeddings.options import check_query_timeout
-from ..embeddings.passages import split_long
-from ..errors import InvalidInput, NoProvider, Outdated, RecordMissing, seen
+from ..errors import InvalidInput, NoProvider, Outdated, ProviderError, RecordMissing, seen
 from ..forking import lazy
 from ..values import (
     BATCH_GENERATED,
@@ -37,7 +36,7 @@ from .filling import Filling
 from .filters import parse_filter
 from .query import Query, SearchOptions, ask, check_text, check_weight, check_whole
 from .retrieval import Legs
-from .services import Services
+from .services import Services, nothing_stored
 from .spelling import parted
 from .store import Among, Entry, State, Store
 from .stores import StoreOptions, make_store
@@ -130,6 +129,7 @@ class SearchEngine(Transactions):
             is_caching=cache,
             cache_limit=cache_limit,
             query_timeout=check_query_timeout(query_timeout),
+            raises=on_provider_error == "raise",
         )
         self.answering = Answering(self, self._store, self.catalog, self.services)
         self._writer = Writer(self._store, self.catalog)
@@ -270,7 +270,7 @@ class SearchEngine(Transactions):
             compared = self._writer.compare(conn, wanted, service, known)
             compared = replace(compared, known=known if connection is not None else None, is_deferred=is_deferred)
         if is_deferred:
-            return compared
+            return replace(compared, outage=self._first_outage(service, known))
         on_a_thread = is_on_loop() or budget_s is not None
         cache = (
             ahead.cache if ahead and ahead.cache else self.services.cache(service, connection, on_a_thread=on_a_thread)
@@ -281,8 +281,20 @@ class SearchEngine(Transactions):
         if plan is None:
             return replace(compared, is_deferred=True)
         if plan.outage is not None and self._on_provider_error == "raise":
-            raise type(plan.outage)(f"nothing was stored: {plan.outage}") from plan.outage
+            raise nothing_stored(plan.outage) from plan.outage
         return plan
+
+    @staticmethod
+    def _first_outage(service: "EmbeddingService | None", known: Sequence[Generation]) -> ProviderError | None:
+        """Why the model that an index without embeddings is to have cannot be loaded: a broken file is not registered
+        as that model."""
+        if service is None or known:
+            return None
+        try:
+            service.load()
+        except ProviderError as error:
+            return error
+        return None
 
     def embed_ahead(
         self,
@@ -311,7 +323,10 @@ class SearchEngine(Transactions):
             return None
         if indexing == "deferred":
             return Ahead(service)
-        split = split_long(contents, service.provider)
+        try:
+            split = service.split(contents)
+        except ProviderError:
+            return None  # the write meets it again, and reports it
         texts = flattened(contents, split)
         budget_s = self.budget_s if indexing == "auto" else None
         cache = self.services.cache(service, connection, on_a_thread=is_on_loop() or budget_s is not None)
@@ -321,7 +336,7 @@ class SearchEngine(Transactions):
         began = time.monotonic()
         made = off_the_loop(embed)
         if made is not None and made.outage is not None and self._on_provider_error == "raise":
-            raise type(made.outage)(f"nothing was stored: {made.outage}") from made.outage
+            raise nothing_stored(made.outage) from made.outage
         return Ahead(service, made, cache, split, time.monotonic() - began)
 
     def batches_ahead(self, texts: int) -> int:

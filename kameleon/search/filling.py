@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from ..errors import ModelMismatch, NoProvider, VectorsUnavailable
-from ..values import Generation, IndexReport
+from ..errors import ModelMismatch, NoProvider, ProviderUnavailable, VectorsUnavailable
+from ..values import Generation, IndexReport, Ref
 from . import claims
 from .catalog import Catalog, home, mismatch
 from .claims import Claim
@@ -34,11 +34,17 @@ class Filling:
 
     def fill(self, *, batch_size: int, retry_failed: bool, progress: Progress | None) -> IndexReport:
         """Embed what is pending, a batch a transaction; an outage ends it."""
-        service = self._service()
+        try:
+            service = self._service()
+        except ProviderUnavailable as error:
+            return IndexReport(pending=self._count(None, retry_failed), outage=str(error))
         total = self._count(service, retry_failed)
         report = IndexReport()
-        for batch in self._pending(service, batch_size, retry_failed):
-            done = self._transactions.committed(partial(self._writer.apply, plan=self._embedded(batch, service)))
+        failing: set[Ref] = set()
+        for batch in self._pending(service, batch_size, retry_failed, failing):
+            plan = self._embedded(batch, service)
+            failing.update(embedding.ref for embedding in plan.embeddings if embedding.is_undecided)
+            done = self._transactions.committed(partial(self._writer.apply, plan=plan))
             report += replace(done, unchanged=0)
             tried = report.embedded + report.reused + report.failed
             if progress:
@@ -47,9 +53,10 @@ class Filling:
                 return replace(report, pending=max(0, total - tried))
         return report
 
-    def _count(self, service: "EmbeddingService", retry_failed: bool) -> int:
+    def _count(self, service: "EmbeddingService | None", retry_failed: bool) -> int:
         with self._transactions.reading() as conn:
-            generation = home(self._catalog.generations(conn), service.provider.fingerprint)
+            known = self._catalog.generations(conn)
+            generation = home(known, service.provider.fingerprint) if service else self._services.reported(known)
             found = self._store.status(conn, generation, has_provider=True)
         return sum(status.pending + retry_failed * status.failed for status in found)
 
@@ -84,12 +91,16 @@ class Filling:
     def work_off(self, claimed: Sequence[Claim], *, pause: timedelta) -> IndexReport:
         """Embed claimed records as they stand, no transaction open meanwhile, and take them out of the queue; not
         before `pause` is over where the provider is down. What was edited since stays in the queue."""
-        service = self._service()
+        try:
+            service = self._service()
+        except ProviderUnavailable as error:
+            self._put_off(claimed, pause)
+            return IndexReport(pending=len(claimed), outage=str(error))
         with self._transactions.reading() as conn:
             batch = self._store.entries(conn, [claim.ref for claim in claimed])
             compared = self._writer.compare_embeddings(conn, batch, service)
         plan = self._writer.embed(compared, cache=self._services.cache(service))
-        made = {embedding.ref for embedding in plan.embeddings}
+        made = {embedding.ref for embedding in plan.embeddings if not embedding.is_undecided}
         left = {entry.ref for entry in plan.to_embed} - made
 
         def write(conn: Connection) -> IndexReport:
@@ -104,11 +115,17 @@ class Filling:
 
         return self._transactions.committed(write)
 
-    def _pending(self, service: "EmbeddingService", batch_size: int, retry_failed: bool) -> Iterator[list[Entry]]:
+    def _put_off(self, claimed: Sequence[Claim], pause: timedelta) -> None:
+        until = datetime.now(UTC) + pause
+        self._transactions.committed(lambda conn: claims.put_off(conn, self._store.tables.queue, claimed, until))
+
+    def _pending(
+        self, service: "EmbeddingService", batch_size: int, retry_failed: bool, tried: set[Ref]
+    ) -> Iterator[list[Entry]]:
         """Each batch read in a transaction of its own, so that none stays open while the provider works. What was
-        refused comes first: what is refused anew is not met a second time. Ends where the index moves to another model
-        meanwhile."""
-        for is_failed in (True, False) if retry_failed else (False,):
+        refused comes first: what is refused anew is not met a second time. What the server failed on before comes last,
+        but for those that were `tried` by then. Ends where the index moves to another model meanwhile."""
+        for is_failed, is_tried in ((True, None), (False, False), (False, True))[not retry_failed :]:
             after: Any = None
             while True:
                 with self._transactions.reading() as conn:
@@ -117,11 +134,12 @@ class Filling:
                         return
                     generation = self._filled_generation(known, service)
                     batch, after = self._store.pending(
-                        conn, generation, after=after, limit=batch_size, is_failed=is_failed
+                        conn, generation, after=after, limit=batch_size, is_failed=is_failed, is_tried=is_tried
                     )
                 if not batch:
                     break
-                yield batch
+                if untried := [entry for entry in batch if entry.ref not in tried]:
+                    yield untried
 
     def _filled_generation(self, known: Sequence[Generation], service: "EmbeddingService") -> Generation | None:
         if problem := mismatch(known, service.provider):

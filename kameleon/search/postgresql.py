@@ -56,6 +56,7 @@ from .postgresql_health import Health
 from .postgresql_schema import ITERATIVE_SINCE, MAX_VECTOR
 from .postgresql_where import comparison
 from .store import (
+    ATTEMPTS,
     Cached,
     Candidates,
     Embedding,
@@ -333,7 +334,7 @@ class PostgreSQLStore(Health):
         for entity, ids in by_entity(several):
             connection.execute(self._text(sql.DELETE_PASSAGES, generation), {"entity": entity, "ids": ids})
         packed = packed_for(generation, [e.vector for e in current])
-        rows = [(*e.ref, e.content_hash, vector, *e[3:]) for e, vector in zip(current, packed, strict=True)]
+        rows = [(*e.ref, e.stored_hash, vector, *e[3:]) for e, vector in zip(current, packed, strict=True)]
         is_new = all(row.last_passage is None for row in held.values())
         if len(rows) > ROWS_INSERTED and is_new and self._may_copy_new(connection, generation, current, keys):
             self._copy(connection, self._embedding(generation), *copied(rows, now))
@@ -341,6 +342,14 @@ class PostgreSQLStore(Health):
             self._copy_embeddings(connection, generation, rows, now)
         else:
             self._insert_embeddings(connection, generation, rows, now)
+
+    def give_up(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> list[Ref]:
+        statement = self._text(sql.GIVE_UP, generation)
+        return [
+            Ref(entity, id_)
+            for entity, ids in by_entity(refs)
+            for id_ in connection.execute(statement, {"entity": entity, "ids": ids, "attempts": ATTEMPTS}).scalars()
+        ]
 
     def _may_copy_new(
         self,
@@ -651,14 +660,16 @@ class PostgreSQLStore(Health):
         after: Any,
         limit: int,
         is_failed: bool = False,
+        is_tried: bool | None = None,
         upto: Any = None,
         entities: Sequence[str] = (),
     ) -> tuple[list[Entry], Any]:
-        found = ["false" if is_failed else "s.content_hash <> ''"]
+        found = ["false" if is_failed or is_tried else "s.content_hash <> ''"]
         if generation is not None:
             failed = " AND e.reason IS NOT NULL" if is_failed else ""
             looked_up = self._format(sql.LOOKED_UP, generation, failed=failed)
-            found = [(sql.IS_REFUSED if is_failed else sql.STILL_PENDING).format(looked_up=looked_up)]
+            pending = {None: sql.STILL_PENDING, True: sql.IS_TRIED, False: sql.IS_NEW}[is_tried]
+            found = [(sql.IS_REFUSED if is_failed else pending).format(looked_up=looked_up)]
         entity, id_ = after or ("", "")
         binds: dict[str, Any] = {"entity": entity, "id": id_, "limit": limit}
         if upto is not None:

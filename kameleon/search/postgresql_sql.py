@@ -142,8 +142,15 @@ UPSERT_EMBEDDING = """
     ON CONFLICT (entity_name, record_id, passage) DO UPDATE
     SET embedding = excluded.embedding, reason = excluded.reason, message = excluded.message,
         start_at = excluded.start_at, end_at = excluded.end_at,
-        attempts = CASE WHEN e.content_hash = excluded.content_hash THEN e.attempts + 1 ELSE 1 END,
+        attempts = CASE WHEN ltrim(e.content_hash, '~') = ltrim(excluded.content_hash, '~')
+          THEN e.attempts + 1 ELSE 1 END,
         content_hash = excluded.content_hash, updated_at = excluded.updated_at
+"""
+GIVE_UP = """
+    UPDATE {embedding} SET content_hash = ltrim(content_hash, '~')
+    WHERE entity_name = :entity AND record_id = ANY(:ids) AND passage = 0 AND content_hash LIKE '~%'
+      AND reason = 'server_error' AND attempts >= :attempts
+    RETURNING record_id
 """
 EMBEDDING_COLUMNS = ("entity_name", "record_id", "content_hash", "updated_at", "embedding")
 REFUSAL_COLUMNS, PASSAGE_COLUMNS = ("reason", "message"), ("passage", "start_at", "end_at")
@@ -424,6 +431,8 @@ LOOKED_UP = """(
     WHERE e.entity_name = s.entity_name AND e.record_id = s.record_id AND e.passage = 0{failed}
 )"""
 STILL_PENDING = "s.content_hash <> '' AND {looked_up} IS DISTINCT FROM s.content_hash"
+IS_NEW = "s.content_hash <> '' AND ltrim({looked_up}, '~') IS DISTINCT FROM s.content_hash"
+IS_TRIED = "{looked_up} = '~' || s.content_hash"
 IS_REFUSED = "{looked_up} = s.content_hash"
 IS_PENDING = "s.content_hash <> '' AND (e.record_id IS NULL OR e.content_hash <> s.content_hash)"
 IS_FAILED = "e.record_id IS NOT NULL AND e.content_hash = s.content_hash AND e.reason IS NOT NULL"

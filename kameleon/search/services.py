@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
-from ..errors import InvalidInput, NoProvider, ProviderError, StorageError
+from ..errors import InvalidInput, NoProvider, ProviderError, ProviderRefused, ProviderUnavailable, StorageError
 from ..forking import per_process, uncut
 from ..values import BUILDING, Generation
 from .caching import Evictor, StoredCache
@@ -25,6 +25,8 @@ from .waiting import off_the_loop
 if TYPE_CHECKING:
     from ..embeddings.provider import EmbeddingProvider
     from ..embeddings.service import EmbeddingService, Listener
+
+log = logging.getLogger("kameleon.embeddings")
 
 LOOKED_EVERY_S = 1.0
 log = logging.getLogger("kameleon.search")
@@ -54,8 +56,9 @@ class Notices:
 
 
 class Services:
-    """`provider` is as the engine was given it. `wrote_last` is the service of the last write, None where it could not
-    embed; `known_last` are the generations that the last query was prepared for."""
+    """`provider` is as the engine was given it; where it cannot be had, a write fails if the engine `raises`.
+    `wrote_last` is the service of the last write, None where it could not embed; `known_last` are the generations that
+    the last query was prepared for."""
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class Services:
         *,
         is_caching: bool | None,
         cache_limit: int,
+        raises: bool,
         query_timeout: float | None = None,
     ) -> None:
         is_provider = hasattr(provider, "embed_batch") and not isinstance(provider, type)
@@ -74,6 +78,7 @@ class Services:
         self.listeners: list[Listener] = []
         self.known_last: Sequence[Generation] | None = None
         self.wrote_last: EmbeddingService | None = None
+        self.raises = raises
         self._transactions = transactions
         self._store = store
         self._made: dict[str, EmbeddingService] = {}
@@ -88,7 +93,14 @@ class Services:
         return 0.0
 
     def of(self, known: Sequence[Generation]) -> "EmbeddingService | None":
-        """The service of the engine's provider; of the index's own model where the engine was opened by name."""
+        """The service of the engine's provider; of the index's own model where the engine was opened by name. Raises
+        ProviderError where that cannot be had."""
+        service = self._of(known)
+        if service is not None:
+            service.identify()
+        return service
+
+    def _of(self, known: Sequence[Generation]) -> "EmbeddingService | None":
         if self.provider is None:
             return None
         if not isinstance(self.provider, str):
@@ -125,7 +137,7 @@ class Services:
         """The service of the model that made a generation. Raises NoProvider where only the application has it, or its
         folder is not here, UnknownProvider and MissingExtra."""
         own = self.provider
-        if own is not None and not isinstance(own, str) and own.fingerprint == generation.fingerprint:
+        if own is not None and not isinstance(own, str) and self._own_fingerprint == generation.fingerprint:
             return self.of_provider(own)
         if (made := self._made_of(generation)) is not None:
             return made
@@ -145,9 +157,21 @@ class Services:
                 )
             raise NoProvider(f"the index's model {generation.model_name} cannot be had here: {error}{moved}") from error
 
+    @property
+    def _own_fingerprint(self) -> str | None:
+        """Of the engine's provider object, None where it cannot be told."""
+        if self.provider is None or isinstance(self.provider, str):
+            return None
+        try:
+            service = self.of_provider(self.provider)
+            service.identify()
+        except ProviderError:
+            return None
+        return service.provider.fingerprint
+
     def _made_of(self, generation: Generation) -> "EmbeddingService | None":
         for service in list(self._made.values()):
-            if service.provider.fingerprint == generation.fingerprint:
+            if service.is_identified and service.provider.fingerprint == generation.fingerprint:
                 return service
         return self._made.get(named_key(generation.provider, generation.options))
 
@@ -155,7 +179,10 @@ class Services:
         """Of an object, the engine's own or another."""
         if provider is self.provider:
             return self._made.get("") or self._make("", provider)
-        key = f"{provider.fingerprint} {id(provider)}"
+        try:
+            key = f"{provider.fingerprint} {id(provider)}"
+        except Exception as error:
+            raise ProviderUnavailable(f"the provider has no fingerprint: {type(error).__name__}: {error}") from error
         return self._made.get(key) or self._make(key, provider)
 
     def named(self, name: str, **options: Any) -> "EmbeddingService":
@@ -166,9 +193,14 @@ class Services:
         with uncut():
             from ..embeddings import EmbeddingService, get_provider  # NumPy loads with the first provider
 
-            made = EmbeddingService(
-                get_provider(provider, **options), listeners=self.listeners, query_timeout=self._query_timeout
-            )
+            try:
+                made = EmbeddingService(
+                    get_provider(provider, **options), listeners=self.listeners, query_timeout=self._query_timeout
+                )
+            except (ProviderError, InvalidInput):
+                raise
+            except Exception as error:
+                raise ProviderUnavailable(f"the provider cannot be made: {type(error).__name__}: {error}") from error
         return self._made.setdefault(key, made)
 
     def reads_generations(self, query: Query) -> bool:
@@ -202,6 +234,8 @@ class Services:
         try:
             service = self.of(known)
         except ProviderError as error:
+            if self.raises:
+                raise nothing_stored(error) from error
             self.notices.report("writing", KEYWORDS_ONLY + str(error))
             return None
         if service is None:
@@ -253,16 +287,25 @@ class Services:
             return None
         if isinstance(self.provider, str):
             return current(known)
-        return home(known, self.provider.fingerprint) or active(known)
+        own = self._own_fingerprint
+        return (home(known, own) if own is not None else None) or active(known)
 
     def problem(self, known: Sequence[Generation]) -> str:
-        """What keeps the vectors of this index from being searched; empty if nothing does."""
+        """What keeps the vectors of this index from being searched or made; empty if nothing does."""
         try:
             service = self.of(known)
         except ProviderError as error:
             return str(error)
-        return unread(known, service.provider) if service else ""
+        if service is None:
+            return ""
+        return unread(known, service.provider) or (str(service.outage) if service.outage else "")
 
 
 def named_key(name: str, options: Mapping[str, Any]) -> str:
     return f"{name} {sorted(options.items())}"
+
+
+def nothing_stored(error: ProviderError) -> ProviderError:
+    """What a writing call raises with `on_provider_error="raise"`."""
+    kind = ProviderRefused if isinstance(error, ProviderRefused) else ProviderUnavailable
+    return kind(f"nothing was stored: {error}")

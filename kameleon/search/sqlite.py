@@ -38,6 +38,7 @@ from .sqlite_errors import BUSY, BUSY_SNAPSHOT, storage_error
 from .sqlite_rebuild import SQLiteOldTables
 from .sqlite_where import comparison, holding, indexed_path, is_plain, json_path
 from .store import (
+    ATTEMPTS,
     Cached,
     Candidates,
     Embedding,
@@ -212,10 +213,16 @@ UPSERT_EMBEDDING = """
     ON CONFLICT (search_id, passage) DO UPDATE
     SET embedding = excluded.embedding, reason = excluded.reason, message = excluded.message,
         start_at = excluded.start_at, end_at = excluded.end_at,
-        attempts = CASE WHEN content_hash = excluded.content_hash THEN attempts + 1 ELSE 1 END,
+        attempts = CASE WHEN ltrim(content_hash, '~') = ltrim(excluded.content_hash, '~') THEN attempts + 1 ELSE 1 END,
         content_hash = excluded.content_hash, updated_at = excluded.updated_at
 """
 
+GIVE_UP = """
+    UPDATE kdb_embedding_g{number} SET content_hash = ltrim(content_hash, '~')
+    WHERE search_id IN (SELECT value FROM json_each(:keys)) AND passage = 0 AND content_hash LIKE '~%'
+      AND reason = 'server_error' AND attempts >= :attempts
+    RETURNING search_id
+"""
 DELETE_PASSAGES = "DELETE FROM kdb_embedding_g{number} WHERE search_id = ? AND passage > 0"
 DELETE_STALE = "DELETE FROM kdb_embedding_g{number} WHERE search_id = ? AND content_hash <> ?"
 
@@ -364,6 +371,8 @@ STATUS = """
 """
 JOIN_EMBEDDING = "LEFT JOIN kdb_embedding_g{number} AS e ON e.search_id = s.id AND e.passage = 0"
 IS_PENDING = "s.content_hash <> '' AND (e.search_id IS NULL OR e.content_hash <> s.content_hash)"
+IS_TRIED = "e.content_hash = '~' || s.content_hash"
+IS_NEW = "s.content_hash <> '' AND (e.search_id IS NULL OR ltrim(e.content_hash, '~') <> s.content_hash)"
 IS_FAILED = "e.search_id IS NOT NULL AND e.content_hash = s.content_hash AND e.reason IS NOT NULL"
 
 PENDING = """
@@ -711,13 +720,19 @@ class SQLiteStore:
         for part in parts(embeddings, ROWS_A_STATEMENT):
             others = self._current(connection, [e for e in part if e.ref not in keys])
             known = {**keys, **others} if others else keys
-            rows = [(known[e.ref], *e[1:], stamp) for e in part if e.ref in known]
+            rows = [(known[e.ref], e.stored_hash, *e[2:], stamp) for e in part if e.ref in known]
             again = [(others[e.ref],) for e in part if e.passage == 0 and e.ref in others]
             if again:
                 connection.exec_driver_sql(DELETE_PASSAGES.format(number=generation.number), again)
             if rows:
                 connection.exec_driver_sql(statement, rows)
                 self._log_change(connection, [row[0] for row in rows])
+
+    def give_up(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> list[Ref]:
+        keys = self._keys(connection, refs)
+        binds = {"keys": json.dumps(list(keys.values())), "attempts": ATTEMPTS}
+        given_up = set(connection.execute(text(GIVE_UP.format(number=generation.number)), binds).scalars())
+        return [ref for ref in refs if keys.get(ref) in given_up]
 
     def _keys(self, connection: Connection, refs: Sequence[Ref]) -> dict[tuple[str, str], int]:
         """The key of each ref that is there. The ref objects of the caller are the dictionary's: a batch is large."""
@@ -1035,14 +1050,15 @@ class SQLiteStore:
         after: Any,
         limit: int,
         is_failed: bool = False,
+        is_tried: bool | None = None,
         upto: Any = None,
         entities: Sequence[str] = (),
     ) -> tuple[list[Entry], Any]:
         if generation is None:
-            join, found = "", "0" if is_failed else "s.content_hash <> ''"
+            join, found = "", "0" if is_failed or is_tried else "s.content_hash <> ''"
         else:
             join = JOIN_EMBEDDING.format(number=generation.number)
-            found = IS_FAILED if is_failed else IS_PENDING
+            found = IS_FAILED if is_failed else {None: IS_PENDING, True: IS_TRIED, False: IS_NEW}[is_tried]
         binds = {"after": after or 0, "upto": LAST_ID if upto is None else upto, "limit": limit}
         if entities:
             found += " AND s.entity_name IN (SELECT value FROM json_each(:entities))"

@@ -20,6 +20,13 @@ from .tables import Tables
 from .vocabulary import Vocabulary
 
 Key = Hashable
+
+TRIED = "~"
+"""Before the content hash of a text that a server fails on, which makes it one of no current embedding: it is pending,
+and its `attempts` are counted."""
+UNDECIDED = ("server_error", "unavailable")
+ATTEMPTS = 3
+"""After so many tries a text that the server fails on is refused; one that is unavailable never is."""
 Spans = tuple[tuple[int, int], ...]
 IdText = Callable[[Sequence[tuple[Any, str]]], ColumnElement[str]]
 
@@ -50,6 +57,14 @@ class Embedding(NamedTuple):
     passage: int = 0
     start_at: int | None = None
     end_at: int | None = None
+
+    @property
+    def is_undecided(self) -> bool:
+        return self.reason in UNDECIDED
+
+    @property
+    def stored_hash(self) -> str:
+        return f"{TRIED}{self.content_hash}" if self.is_undecided else self.content_hash
 
 
 class IndexProgress(NamedTuple):
@@ -366,6 +381,9 @@ class Store(Fields, Protocol):
         `keys` are those `upsert` gave in this transaction; others are looked up.
         """
 
+    def give_up(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> list[Ref]:
+        """Makes tombstones of those that the server failed on ATTEMPTS times, and tells which."""
+
     def delete(self, connection: Connection, refs: Sequence[Ref], generations: Sequence[Generation]) -> int: ...
 
     def by_keyword(self, connection: Connection, query: str, scope: Scope, *, limit: int, enough: int) -> Candidates:
@@ -424,10 +442,12 @@ class Store(Fields, Protocol):
         after: Any,
         limit: int,
         is_failed: bool = False,
+        is_tried: bool | None = None,
         upto: Any = None,
         entities: Sequence[str] = (),
     ) -> tuple[list[Entry], Any]:
-        """The next `limit` records without a current embedding (`is_failed`: with a tombstone), of `entities` alone if
+        """The next `limit` records without a current embedding (`is_failed`: with a tombstone; `is_tried`: of those
+        that the server failed on before, or of all others), of `entities` alone if
         any are named, and where to go on: a key, which `after` and `upto` are too. The content of a record that cannot
         be read is empty."""
 

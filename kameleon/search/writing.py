@@ -9,18 +9,18 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sqlalchemy import Connection
 
 from ..content import check_entity, check_id, content_hash, normalize
-from ..embeddings.passages import Places, passages, split_long
+from ..embeddings.passages import Place, Places, passages
 from ..errors import InvalidInput, InvalidRecord, ProviderError, TextRefused, seen
 from ..forking import lazy
 from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Ref
 from .catalog import Catalog, home, mismatch
 from .claims import rows_of
-from .store import Embedding, Entry, Store
+from .store import UNDECIDED, Embedding, Entry, Store
 
 if TYPE_CHECKING:
     from ..embeddings.provider import Vector
@@ -62,7 +62,7 @@ class Plan:
     @property
     def left(self) -> list[Ref]:
         """Those without an embedding, which a worker is to make."""
-        if not self.enqueues or (not self.is_deferred and self.outage is None):
+        if not self.enqueues:
             return []
         made = {embedding.ref for embedding in self.embeddings}
         return [entry.ref for entry in self.to_embed if entry.ref not in made]
@@ -147,18 +147,30 @@ class Writer:
         ahead: Ahead | None = None,
     ) -> Plan:
         """The plan with its embeddings, those of `ahead` and those that are missing there. Raises nothing for a refused
-        text or an outage: `report` tells."""
+        text or an outage, which are in `report`. What the server failed on is left out where a worker is to try it
+        again; elsewhere it is counted."""
         if not plan.to_embed or plan.service is None:
             return plan
+        try:
+            made = self._embed(plan, progress, cache, ahead)
+        except ProviderError as error:
+            report = IndexReport(pending=len(plan.to_embed), outage=str(error))
+            return replace(plan, outage=error, report=report)
+        if not plan.enqueues:
+            return made
+        return replace(made, embeddings=[each for each in made.embeddings if not each.is_undecided])
+
+    def _embed(self, plan: Plan, progress: Progress | None, cache: "StoredCache | None", ahead: Ahead | None) -> Plan:
+        assert plan.service is not None  # noqa: S101 - the caller looked
         if not all(entry.is_readable for entry in plan.to_embed):
             return self._embed_readable(plan, progress, cache)
         before = ahead if ahead is not None and ahead.service is plan.service and ahead.made else None
         contents = [entry.content for entry in plan.to_embed]
         if before:
             new = [content for content in contents if content not in before.split and content not in before.places]
-            split: Places = {**before.split, **split_long(new, plan.service.provider)}
+            split: Places = {**before.split, **plan.service.split(new)}
         else:
-            split = split_long(contents, plan.service.provider)
+            split = plan.service.split(contents)
         texts = flattened(contents, split)
         missing = [text for text in texts if text not in before.places] if before else texts
         made = before.made if before else None
@@ -172,6 +184,7 @@ class Writer:
         assert made is not None  # noqa: S101 - nothing is missing that was not made before
         if before is not None:
             made = merged(texts, before, made)
+        split, made = with_pieces(plan.to_embed, split, made)
         return replace(
             plan,
             embeddings=list(embeddings(plan.to_embed, split, made)),
@@ -222,7 +235,8 @@ class Writer:
         keys = self._store.upsert(connection, plan.changed, known, now) if plan.changed else {}
         report = replace(plan.report, indexed=len(plan.changed), unchanged=len(plan.wanted) - len(plan.changed))
         if plan.service is not None and (left := plan.left):
-            self._catalog.ensure_generation(connection, known, plan.service.provider)
+            if plan.outage is None:
+                self._catalog.ensure_generation(connection, known, plan.service.provider)
             self._store.enqueue(connection, rows_of(left, now))
             report = replace(report, pending=len(left))
         if not plan.embeddings or plan.service is None:
@@ -237,7 +251,17 @@ class Writer:
         if generation is None:
             return replace(report, embedded=0, reused=0, failed=0, failures=(), pending=len(plan.to_embed))
         self._store.write_embeddings(connection, generation, plan.embeddings, now, keys)
-        return report
+        return self._given_up(connection, generation, plan.embeddings, report)
+
+    def _given_up(
+        self, connection: Connection, generation: Generation, embeddings: Sequence[Embedding], report: IndexReport
+    ) -> IndexReport:
+        """The report with those failed that the server failed on once too often."""
+        undecided = {each.ref: each.message or "" for each in embeddings if each.is_undecided}
+        refs = self._store.give_up(connection, generation, list(undecided)) if undecided else []
+        failures = (*report.failures, *((ref, undecided[ref]) for ref in refs))[:MAX_FAILURES_SHOWN]
+        failed, pending = report.failed + len(refs), report.pending - len(refs)
+        return replace(report, failed=failed, pending=pending, failures=failures)
 
 
 def merged(texts: Sequence[str], before: Ahead, rest: "EmbeddingReport") -> "EmbeddingReport":
@@ -272,6 +296,29 @@ def positions(wanted: Sequence[Entry], split: Places) -> Iterator[tuple[Entry, r
         start = end
 
 
+def with_pieces(wanted: Sequence[Entry], split: Places, made: "EmbeddingReport") -> "tuple[Places, EmbeddingReport]":
+    """The same with more passages, where some were too long and their parts were not."""
+    if not any(isinstance(error, TextRefused) and error.pieces for error in made.errors):
+        return split, made
+    places, vectors, errors = dict(split), list[Any](), list[ProviderError | None]()
+    cached, reused = list[bool](), list[int]()
+    for entry, of_entry in positions(wanted, split):
+        found: list[Place] = []
+        whole = split.get(entry.content, (Place(0, len(entry.content)),))
+        for position, (start, end) in zip(of_entry, whole, strict=True):
+            error = made.errors[position]
+            parts = error.pieces if isinstance(error, TextRefused) else ()
+            if position in made.reused:
+                reused += range(len(vectors), len(vectors) + max(1, len(parts)))
+            found += [Place(start + first, start + last) for first, last, _ in parts] or [Place(start, end)]
+            vectors += [vector for _, _, vector in parts] or [made.embeddings[position]]
+            errors += [None] * len(parts) if parts else [error]
+            cached += [made.cached[position]] * max(1, len(parts))
+        if len(found) > 1:
+            places[entry.content] = found
+    return places, replace(made, embeddings=vectors, errors=errors, cached=cached, reused=frozenset(reused))
+
+
 def embeddings(wanted: Sequence[Entry], split: Places, made: "EmbeddingReport") -> Iterable[Embedding]:
     """What there is to store: vectors, and tombstones for refused texts. An outage leaves nothing of a record."""
     if split:
@@ -292,6 +339,9 @@ def record_embeddings(
         return
     places = split.get(entry.content, ((None, None),))
     refused = first_refusal(errors)
+    if refused is not None and refused.reason in UNDECIDED:
+        yield Embedding(entry.ref, entry.content_hash, None, refused.reason, storable(str(refused)))
+        return
     for passage, (vector, error, (start, end)) in enumerate(zip(vectors, errors, places, strict=True)):
         said = refused if passage == 0 else error
         reason, message = (said.reason, storable(str(said))) if isinstance(said, TextRefused) else (None, None)
@@ -300,13 +350,19 @@ def record_embeddings(
 
 
 def first_refusal(errors: Sequence[ProviderError | None]) -> TextRefused | None:
-    """In the words of the record: which of its passages was refused, if it has several."""
-    for passage, error in enumerate(errors):
-        if isinstance(error, TextRefused):
-            if len(errors) == 1:
-                return error
-            return TextRefused(f"passage {passage + 1} of {len(errors)}: {error}", reason=error.reason)
+    """In the words of the record: which of its passages was refused, if it has several; first one that leaves it
+    pending."""
+    refused = [(passage, error) for passage, error in enumerate(errors) if isinstance(error, TextRefused)]
+    for passage, error in sorted(refused, key=lambda pair: pair[1].reason not in UNDECIDED):
+        if len(errors) == 1:
+            return error
+        return TextRefused(f"passage {passage + 1} of {len(errors)}: {error}", reason=error.reason)
     return None
+
+
+def is_final(error: ProviderError) -> bool:
+    """Whether a text has a tombstone for it."""
+    return isinstance(error, TextRefused) and error.reason not in UNDECIDED
 
 
 def slice_of(place: range) -> slice:
@@ -332,7 +388,7 @@ def counts(wanted: Sequence[Entry], split: Places, made: "EmbeddingReport") -> I
         if not any(errors):
             good += 1
             reused += all(i in made.reused or made.cached[i] for i in place)
-        elif all(error is None or isinstance(error, TextRefused) for error in errors):
+        elif all(error is None or is_final(error) for error in errors):
             failures.append((entry.ref, str(first_refusal(errors))))
     return IndexReport(
         embedded=good - reused,
