@@ -107,7 +107,7 @@ def committed(search: SearchEngine, n: int) -> None:
     ("name", "kind"),
     [
         *[("static", kind) for kind in ("", "embeds", "searches", "writes", "commits")],
-        *[(name, kind) for name in ("fastembed", "openai") for kind in ("", "embeds")],
+        *[("fastembed", "embeds"), ("openai", "embeds")],
     ],
 )
 def test_forked_workers_answer(url: str, any_provider: Any, kind: str) -> None:
