@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -297,6 +298,7 @@ def command(tmp_path: Path) -> Callable[..., Done]:
             return engines[-1]
 
         out, err = (TextIOWrapper(BytesIO(), "utf-8", newline="") for _ in range(2))
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         status: Any = 0
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             for name in set(os.environ) - set(environment):
@@ -312,6 +314,9 @@ def command(tmp_path: Path) -> Callable[..., Done]:
             except SystemExit as end:
                 status = end.code
             finally:
+                for number, handler in handlers.items():
+                    if signal.getsignal(number) is not handler:
+                        signal.signal(number, handler)
                 for engine in engines:
                     engine.dispose()
         said = []
