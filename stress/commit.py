@@ -45,12 +45,13 @@ def run(asked: Asked) -> Figures:
     texts = passages(OBJECTS + 2 * (1 + COMMITS), asked.seed)
     provider = AtHand(texts, asked.seed)
     many, few = texts[:OBJECTS], texts[OBJECTS:]
-    ours, by_hand, alone, awaited = [], [], [], []
+    ours, by_hand, alone, awaited, awaited_alone = [], [], [], [], []
     for _ in range(TRIES):
         alone.append(committed(asked.backend, many, None))
         by_hand.append(committed_by_hand(asked.backend, many, provider))
         ours.append(committed(asked.backend, many, provider))
         awaited.append(asyncio.run(committed_async(asked.backend, many, provider)))
+        awaited_alone.append(asyncio.run(committed_async(asked.backend, many, None)))
     attached, plain = one_by_one(asked.backend, few, provider)
     return {
         "rows": OBJECTS,
@@ -60,6 +61,7 @@ def run(asked: Asked) -> Figures:
         "unattached_seconds": round(min(alone), 2),
         "times_by_hand": round(min(ours) / min(by_hand), 2),
         "async_seconds": round(min(awaited), 2),
+        "async_unattached_seconds": round(min(awaited_alone), 2),
         "async_times_sync": round(median(a / b for a, b in zip(awaited, ours, strict=True)), 2),
         **latencies(attached),
         "unattached": latencies(plain),
@@ -80,13 +82,15 @@ def committed(backend: str, bodies: Sequence[str], provider: AtHand | None) -> f
     return watch.seconds
 
 
-async def committed_async(backend: str, bodies: Sequence[str], provider: AtHand) -> float:
-    """Seconds of a commit of an attached AsyncSession."""
+async def committed_async(backend: str, bodies: Sequence[str], provider: AtHand | None) -> float:
+    """Seconds of an AsyncSession's commit, attached if there is a provider."""
     with database(backend) as engine:
         Base.metadata.create_all(engine)
         url = engine.url.set(drivername="sqlite+aiosqlite") if backend == SQLITE else engine.url
         opened = kameleon.create_async_engine(url)
-        maker = SearchEngine(opened, provider).attach(async_sessionmaker(opened))
+        maker = async_sessionmaker(opened)
+        if provider is not None:
+            SearchEngine(opened, provider).attach(maker)
         objects = [Article(title="t", body=body) for body in bodies]
         with stopwatch() as watch:
             async with maker.begin() as session:
