@@ -15,7 +15,7 @@ from .report import Asked, for_people, line
 
 RUNS = (
     *("insert", "search", "embed", "commit", "reindex", "quality", "startup", "peers", "servers"),
-    *("beside", "sessions", "crash", "concurrency", "soak", "hostile"),
+    *("beside", "fork", "sessions", "crash", "concurrency", "soak", "hostile"),
 )
 
 
@@ -45,6 +45,7 @@ def main(name: str, backend: str | None, rows: int, seed: int, rounds: int, seco
     crash        --rounds kills on every path that writes, and full and read-only disks
     concurrency  eight writers and eight readers, as many transactions as it takes, --seconds at most
     soak         the same for --seconds; memory and files over time
+    fork         2,000 requests over four forked workers with each provider, a thread at work as they are forked
     hostile      nasty input through every public way in, --rounds of it random
     all          each of them, in a process of its own
     plot         pictures in stress/figures of the lines in stress/figures/measured.jsonl

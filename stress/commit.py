@@ -1,17 +1,20 @@
 """What an attached session's commit costs: 10,000 objects against the same commit with the index written by hand, and
-one object against the same commit with no index at all."""
+by an AsyncSession; and one object against the same commit with no index at all."""
 
+import asyncio
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
+import kameleon
 from kameleon import SearchEngine, searchable
 
 from .by_hand import Hand
 from .corpus import passages
-from .database import database
+from .database import SQLITE, database
 from .insert import AtHand
 from .report import Asked, Figures, latencies, stopwatch
 
@@ -42,11 +45,12 @@ def run(asked: Asked) -> Figures:
     texts = passages(OBJECTS + 2 * (1 + COMMITS), asked.seed)
     provider = AtHand(texts, asked.seed)
     many, few = texts[:OBJECTS], texts[OBJECTS:]
-    ours, by_hand, alone = [], [], []
+    ours, by_hand, alone, awaited = [], [], [], []
     for _ in range(TRIES):
         alone.append(committed(asked.backend, many, None))
         by_hand.append(committed_by_hand(asked.backend, many, provider))
         ours.append(committed(asked.backend, many, provider))
+        awaited.append(asyncio.run(committed_async(asked.backend, many, provider)))
     attached, plain = one_by_one(asked.backend, few, provider)
     return {
         "rows": OBJECTS,
@@ -55,6 +59,8 @@ def run(asked: Asked) -> Figures:
         "by_hand_seconds": round(min(by_hand), 2),
         "unattached_seconds": round(min(alone), 2),
         "times_by_hand": round(min(ours) / min(by_hand), 2),
+        "async_seconds": round(min(awaited), 2),
+        "async_times_sync": round(median(a / b for a, b in zip(awaited, ours, strict=True)), 2),
         **latencies(attached),
         "unattached": latencies(plain),
         "added_ms": round(median(attached) - median(plain), 2),
@@ -71,6 +77,21 @@ def committed(backend: str, bodies: Sequence[str], provider: AtHand | None) -> f
         objects = [Article(title="t", body=body) for body in bodies]
         with stopwatch() as watch, maker.begin() as session:
             session.add_all(objects)
+    return watch.seconds
+
+
+async def committed_async(backend: str, bodies: Sequence[str], provider: AtHand) -> float:
+    """Seconds of a commit of an attached AsyncSession."""
+    with database(backend) as engine:
+        Base.metadata.create_all(engine)
+        url = engine.url.set(drivername="sqlite+aiosqlite") if backend == SQLITE else engine.url
+        opened = kameleon.create_async_engine(url)
+        maker = SearchEngine(opened, provider).attach(async_sessionmaker(opened))
+        objects = [Article(title="t", body=body) for body in bodies]
+        with stopwatch() as watch:
+            async with maker.begin() as session:
+                session.add_all(objects)
+        await opened.dispose()
     return watch.seconds
 
 

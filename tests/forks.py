@@ -6,18 +6,21 @@ import pickle
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-HANGS_AFTER_S = 60
+HANGS_AFTER_S = 300
 
 
-def forked(work: Callable[[int], T], children: int = 1) -> list[T]:
-    """What `work` returns of each child's number, each in a process of its own. Raises AssertionError with the
-    traceback of a child that fails or hangs."""
-    begun = [_begin(work, child) for child in range(children)]
+def forked(
+    work: Callable[[int], T], children: int = 1, meanwhile: AbstractContextManager[None] | None = None
+) -> list[T]:
+    """What `work` returns of each child's number, each in a process of its own, forked inside `meanwhile`. Raises
+    AssertionError with the traceback of a child that fails or hangs."""
+    with meanwhile or nullcontext():
+        begun = [_begin(work, child) for child in range(children)]
     answers = [_answer(*child) for child in begun]
     for pid, _ in begun:
         os.waitpid(pid, 0)

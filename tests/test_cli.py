@@ -198,7 +198,7 @@ def test_the_cache_is_shown_and_cleared(filled: Run) -> None:
     assert json.loads(filled("embeddings", "cache", "clear", "--older-than", "30d", "--json").stdout) == {"cleared": 0}
     assert "such as 30d" in filled("embeddings", "cache", "clear", "--older-than", "soon", status=2).stderr
     totals = json.loads(filled("embeddings", "status", "--json").stdout)["totals"]
-    assert totals == {"indexed": 3, "pending": 0, "failed": 0, "cached": 0}
+    assert totals == {"indexed": 3, "pending": 0, "failed": 0, "unindexed": 0, "cached": 0}
 
 
 BAD = [
@@ -450,7 +450,7 @@ def test_every_command_works_on_postgresql(run: Run, pg_url: URL) -> None:
     assert on_server("entity", "list").stdout.startswith("Ticket")
     assert "vector index: exact" in on_server("embeddings", "status").stdout
     status = json.loads(on_server("embeddings", "status", "--json").stdout)
-    assert status["totals"] == {"indexed": 2, "pending": 0, "failed": 0, "cached": 0}
+    assert status["totals"] == {"indexed": 2, "pending": 0, "failed": 0, "unindexed": 0, "cached": 0}
     assert on_server("embeddings", "sync").stdout == "0 embedded, 0 failed, 0 pending\n"
     on_server("embeddings", "cache", "clear")
     assert "has no Citus" in on_server("distribute", "--by", "record_id", status=1).stderr

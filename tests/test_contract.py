@@ -8,6 +8,7 @@ from sqlalchemy import Engine, event, text
 
 from kameleon import RecordStore, SearchEngine
 from kameleon.embeddings import EmbeddingProvider, StaticProvider
+from kameleon.embeddings.run import PROBE
 from kameleon.errors import (
     InvalidInput,
     InvalidRecord,
@@ -376,7 +377,7 @@ def test_a_refused_text_is_not_tried_again_until_asked_or_changed(make: Make) ->
     search.index_record("A", "1", "poison")
     search.index_record("A", "1", "poison")
     assert search.sync().embedded == 0
-    assert len(provider.calls) == 1
+    assert provider.calls == [["poison"], [PROBE]]
     assert search.sync(retry_failed=True, progress=lambda done, total: counted.append((done, total))).failed == 1
     assert counted == [(1, 1)]
     assert search.failures()[0].attempts == 2

@@ -45,11 +45,11 @@ def openai_server() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(params=["static", "fastembed", "openai"])
-def any_provider(request: pytest.FixtureRequest) -> Any:
-    if request.param == "static":
+@pytest.fixture
+def any_provider(name: str, request: pytest.FixtureRequest) -> Any:
+    if name == "static":
         return StaticProvider()
-    if request.param == "fastembed":
+    if name == "fastembed":
         return FastEmbedProvider(str(request.getfixturevalue("minilm")))
     server = request.getfixturevalue("openai_server")
     return OpenAIProvider("m", dimensions=DIMENSIONS, api_key="k", base_url=server.url)
@@ -103,7 +103,13 @@ def committed(search: SearchEngine, n: int) -> None:
         session.add_all([Note(title=f"committed {n} {m}", body="b") for m in range(51)])
 
 
-@pytest.mark.parametrize("kind", ["", "embeds", "searches", "writes", "commits"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *[("static", kind) for kind in ("", "embeds", "searches", "writes", "commits")],
+        *[("fastembed", "embeds"), ("openai", "embeds")],
+    ],
+)
 def test_forked_workers_answer(url: str, any_provider: Any, kind: str) -> None:
     fill(url, any_provider)
     engine = kameleon.create_engine(url)
@@ -116,8 +122,7 @@ def test_forked_workers_answer(url: str, any_provider: Any, kind: str) -> None:
             engine.dispose(close=False)
         return requests_of(search, child)
 
-    with at_work(kind, search):
-        assert forked(work, CHILDREN) == [[]] * CHILDREN
+    assert forked(work, CHILDREN, at_work(kind, search)) == [[]] * CHILDREN
     written = {status.entity: status.indexed for status in search.get_status()}
     engine.dispose()
     assert written["Answer"] == CHILDREN * REQUESTS // 10
@@ -131,8 +136,7 @@ def test_no_socket_is_used_by_two_processes(openai_server: Server) -> None:
         for _ in range(10):
             provider.embed(f"{child + 1} in a child")
 
-    with busy(lambda _: provider.embed("0 in the parent")):
-        forked(work, CHILDREN)
+    forked(work, CHILDREN, busy(lambda _: provider.embed("0 in the parent")))
     users: dict[int, set[str]] = {}
     for port, (asked,) in zip(openai_server.ports, openai_server.inputs, strict=True):
         users.setdefault(port, set()).add(asked.split()[0])

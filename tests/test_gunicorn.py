@@ -57,8 +57,10 @@ def gunicorn(url: str, options: dict[str, Any]) -> Iterator[str]:
     assert "SIGKILL" not in said, said
 
 
-@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
-@pytest.mark.parametrize("name", ["static", "fastembed", "openai"])
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    [("sqlite", "static"), ("sqlite", "fastembed"), ("postgresql", "static"), ("postgresql", "openai")],
+)
 def test_preloaded_workers_answer(
     backend: str, name: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,11 +170,11 @@ def test_dimensions_change_both_ways_and_a_retired_generation_is_filled_again(
 
 
 def test_an_engine_without_generation_is_told_both_models_and_the_command(old: SearchEngine, new: SearchEngine) -> None:
-    with pytest.raises(ModelMismatch, match=r"of old \(64 dimensions\).* new \(32\).*embeddings reindex"):
+    with pytest.raises(ModelMismatch, match=r"of old \(64 dimensions\).* new \(32\).*search\.reindex\(\)"):
         new.search("fox", mode="vector")
     assert ids(new.search("word7", mode="keyword")) == ["7"]
-    assert "embeddings reindex" in new.search("word7").plan.note
-    assert all("embeddings reindex" in status.note for status in new.get_status())
+    assert "search.reindex()" in new.search("word7").plan.note
+    assert all("search.reindex()" in status.note for status in new.get_status())
     assert [status.note for status in old.get_status()] == ["", ""]
 
 
@@ -255,7 +255,7 @@ def test_a_broken_contract_ends_the_run_with_its_cause(
     report = make(broken).reindex()
     assert report.outage is not None
     assert not report.switched
-    assert "takes no text" in report.outage
+    assert "fails on every text" in report.outage
     assert "vectors for 1 texts" in report.outage or "the model says" in report.outage
     assert found(old, "word7 shared") == ("7", 1)
 

@@ -101,7 +101,7 @@ class OpenAIProvider(EmbeddingProvider):
     ) -> None:
         if not 1 <= batch_size <= MAX_INPUTS:
             raise InvalidInput(f"batch_size lies between 1 and {MAX_INPUTS} inputs a request, not {batch_size}")
-        base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
+        base_url = (os.environ.get("OPENAI_BASE_URL") or None) if base_url is None else base_url
         check_positive(timeout_s=timeout_s, max_batch_tokens=max_batch_tokens, concurrency=concurrency)
         check_url(base_url)
         self.model_name = model
@@ -219,16 +219,13 @@ class OpenAIProvider(EmbeddingProvider):
 
     def _refused(self, status: int, body: object, response: Any, reason: str = "") -> ProviderError:
         """What a status means before anything else was tried: docs/embedding-providers.md has the table."""
-        message = self._redacted(f"HTTP {status}: {reason or reason_of(response.content) or 'without a reason'}")
+        reason = reason or reason_of(response.content) or "without a reason"
+        message = self._redacted(f"HTTP {status}: {reason}")
         field: Any = body if isinstance(body, Mapping) else {}
         field = field["error"] if isinstance(field.get("error"), Mapping) else field
         if field.get("code") == "insufficient_quota" or field.get("type") == "insufficient_quota":
             return ProviderRefused(message)
-        if (
-            self._is_shortened
-            and status in BAD_REQUEST
-            and self._is_about_dimensions(f"{field.get('param')} {message}")
-        ):
+        if status in BAD_REQUEST and self._is_about_dimensions(f"{field.get('param')} {reason}"):
             return DimensionsRefused(message)
         if status in FOR_ALL or field.get("param") in NOT_THE_TEXT:
             return ProviderRefused(message)
@@ -242,7 +239,8 @@ class OpenAIProvider(EmbeddingProvider):
 
     def _is_about_dimensions(self, message: str) -> bool:
         """Whether a server refuses to shorten vectors, whose length may be right as it is."""
-        return not self.model_name.startswith(SHORTENED) and bool(DIMENSIONS.search(message))
+        is_requested = self._is_shortened and not self.model_name.startswith(SHORTENED)
+        return is_requested and bool(DIMENSIONS.search(message))
 
     def _redacted(self, message: str) -> str:
         key = self._client.api_key

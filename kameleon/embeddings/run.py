@@ -278,7 +278,7 @@ class Run:
     def _stop(self, error: ProviderError) -> ProviderError:
         """End the run with the error of all texts, the first one's if there was one."""
         if isinstance(error, TextRefused):
-            error = ProviderRefused(f"{self.provider.model_name} takes no text: {error}")
+            error = ProviderRefused(f"{self.provider.model_name} fails on every text: {error}")
         self.stopped = self.stopped or error
         self.service.limits.failed()
         return self.stopped

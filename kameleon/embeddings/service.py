@@ -183,6 +183,8 @@ class EmbeddingService:
     def _call_method(self, call: Callable[[EmbeddingProvider], T]) -> T:
         try:
             return call(self.provider)
+        except InvalidInput:
+            raise  # it is declared wrongly, which no later try mends
         except Exception as error:
             self.outage = outage(error)
             raise self.outage from error
