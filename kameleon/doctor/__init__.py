@@ -1,5 +1,5 @@
 """Finds what is wrong with an index, and repairs it."""
 
-from .examine import Finding as Finding
-from .examine import examine as examine
-from .examine import is_ok as is_ok
+from .examination import Finding as Finding
+from .examination import examine as examine
+from .examination import is_ok as is_ok

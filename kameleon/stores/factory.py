@@ -20,7 +20,7 @@ class StoreOptions(TypedDict, total=False):
     ef_search: int
 
 
-HOMES = {"sqlite": (".sqlite", "SQLiteStore"), "postgresql": (".postgresql", "PostgreSQLStore")}
+HOMES = {"sqlite": (".sqlite.store", "SQLiteStore"), "postgresql": (".postgresql.store", "PostgreSQLStore")}
 OPTIONS = {
     "sqlite": ("vector_search", "language"),
     "postgresql": ("schema", "language", "m", "ef_construction", "ef_search"),
