@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kameleon.search.owners import machine, process
+from kameleon.reindex.owners import machine, process
 
 from .app import App, echo
 

@@ -7,7 +7,7 @@ import click
 from .app import App, common, echo, pass_app
 
 if TYPE_CHECKING:
-    from kameleon.search.catalog import Field
+    from kameleon.stores.catalog import Field
 
 
 @click.group()

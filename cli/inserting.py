@@ -24,8 +24,8 @@ from .source import Item
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from kameleon.search.catalog import Entity
-    from kameleon.search.writing import Ahead
+    from kameleon.indexing.writer import Ahead
+    from kameleon.stores.catalog import Entity
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class Insertion:
 
     def run(self, items: Iterable[Item]) -> None:
         """Insert everything, or stop with InputStopped or Interrupted; what was stored before stays stored."""
-        from kameleon.records import InsertReport
+        from kameleon.records.store import InsertReport
 
         self.report = InsertReport()
         with ExitStack() as stack:

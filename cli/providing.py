@@ -44,7 +44,7 @@ class Chosen:
     def provider(self, known: "Sequence[Generation]") -> "EmbeddingProvider":
         """With the options of the index's own provider where no other is named. Raises click.UsageError."""
         from kameleon.embeddings import chosen, get_provider
-        from kameleon.search.catalog import current
+        from kameleon.stores.catalog import current
 
         own = current(known)
         if self.name is None and self.model is None and own is not None and own.provider:

@@ -19,8 +19,8 @@ from .providing import Chosen, providing
 
 if TYPE_CHECKING:
     from kameleon import SearchEngine
-    from kameleon.gate import Gate, GateQuery
-    from kameleon.reindex_request import PhaseProgress
+    from kameleon.reindex.gate import Gate, GateQuery
+    from kameleon.reindex.request import PhaseProgress
     from kameleon.values import Generation, ReindexPlan, ReindexReport
 
 SECONDS_TO_THINK = 5
@@ -147,7 +147,7 @@ def options_of(given: Mapping[str, Any], target: Mapping[str, Any]) -> Any:
 
 
 def gate_of(given: Mapping[str, Any]) -> "Gate | None":
-    from kameleon.gate import Gate
+    from kameleon.reindex.gate import Gate
 
     asked = {"overlap": given["overlap"], "ndcg": given["gate_ndcg"]}
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
@@ -159,7 +159,7 @@ def gate_of(given: Mapping[str, Any]) -> "Gate | None":
 
 
 def queries_in(path: str) -> "list[GateQuery]":
-    from kameleon.gate import read_queries
+    from kameleon.reindex.gate import read_queries
 
     try:
         with open(path, encoding="utf-8") as lines:
@@ -175,7 +175,7 @@ def queries_in(path: str) -> "list[GateQuery]":
 
 def warn(search: "SearchEngine", entities: tuple[str, ...], options: Any, *, waits: bool) -> None:
     """Of a run in place that will leave search without vectors."""
-    from kameleon.reindex_request import Request
+    from kameleon.reindex.request import Request
 
     target = search.reindexing.target(Request(entities, **options))
     if target.action != "built" or target.active is None:

@@ -10,10 +10,10 @@ from .errors import KameleonError
 
 if TYPE_CHECKING:
     from .database import create_async_engine, create_engine, set_up_engine
-    from .mapping import searchable
+    from .engine import SearchEngine
+    from .orm.mapping import searchable
     from .rebuilding import rebuild
     from .records import RecordStore
-    from .search.engine import SearchEngine
     from .values import IndexReport, IndexStatus, SearchResult, SearchResults
     from .worker import Worker
 
@@ -37,14 +37,14 @@ _HOMES = {
     "IndexReport": ".values",
     "IndexStatus": ".values",
     "RecordStore": ".records",
-    "SearchEngine": ".search.engine",
+    "SearchEngine": ".engine",
     "SearchResult": ".values",
     "SearchResults": ".values",
     "Worker": ".worker",
     "create_async_engine": ".database",
     "create_engine": ".database",
     "rebuild": ".rebuilding",
-    "searchable": ".mapping",
+    "searchable": ".orm.mapping",
     "set_up_engine": ".database",
 }
 

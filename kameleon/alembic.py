@@ -12,7 +12,7 @@ from typing import Literal, Unpack
 from sqlalchemy import Connection
 
 from .errors import InvalidInput
-from .search.stores import StoreOptions, make_store
+from .stores.factory import StoreOptions, make_store
 
 with suppress(ImportError):
     import pgvector.sqlalchemy  # noqa: F401

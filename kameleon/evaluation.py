@@ -16,7 +16,7 @@ from .search.fusion import WAYS, Leg, fuse, share, trusted
 from .values import Generation, Ref
 
 if TYPE_CHECKING:
-    from .search.engine import SearchEngine
+    from .engine import SearchEngine
     from .search.retrieval import Legs
 
 STEPS = 20

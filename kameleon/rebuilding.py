@@ -11,13 +11,13 @@ from sqlalchemy import Connection, Table, column, func, insert, literal, select,
 from .content import content_hash
 from .database import synchronous
 from .errors import KameleonError, SchemaMissing, StorageError
-from .records import record_entry
-from .search.catalog import Catalog, Entity, Field, current
-from .search.store import Entry, OldTables, Store
-from .search.stores import StoreOptions, make_store
-from .search.tables import SCHEMA_VERSION, document, instant, kept_name, key
-from .search.transactions import Transactions
-from .search.writing import make_entry
+from .indexing.writer import make_entry
+from .records.store import record_entry
+from .stores.catalog import Catalog, Entity, Field, current
+from .stores.factory import StoreOptions, make_store
+from .stores.protocols import Entry, OldTables, Store
+from .stores.tables import SCHEMA_VERSION, document, instant, kept_name, key
+from .stores.transactions import Transactions
 from .values import Generation, Ref
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def rebuild(
             return Rebuild(connection, store, options, progress).plan()
     report = transactions.committed(lambda connection: Rebuild(connection, store, options, progress).run())
     if report.embeddings_kept:
-        from .search.engine import SearchEngine
+        from .engine import SearchEngine
 
         own: Any = {**options, "language": None}
         SearchEngine(opened, "static", **own).index_vectors()

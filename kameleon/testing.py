@@ -11,10 +11,10 @@ from sqlalchemy import Connection, column, inspect, select, table
 from sqlalchemy.orm import object_session
 
 from .embeddings.provider import EmbeddingProvider, Vector
+from .engine import SearchEngine
 from .errors import InvalidInput
-from .queue import Put
-from .search.engine import SearchEngine
-from .search.writing import make_entry
+from .indexing.writer import make_entry
+from .orm.pending import Put
 from .values import Ref
 
 MAX_WORDS = 10_000

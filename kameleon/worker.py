@@ -8,9 +8,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from threading import Event
 
+from .engine import SearchEngine
 from .forking import per_process
-from .search.claims import LEASE, worker_name
-from .search.engine import SearchEngine
+from .stores.claims import LEASE, worker_name
 from .values import IndexReport
 
 LONGEST_PAUSE_S = 60.0

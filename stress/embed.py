@@ -8,8 +8,8 @@ import numpy as np
 
 from kameleon import SearchEngine
 from kameleon.embeddings import CallableProvider, EmbeddingService, OpenAIProvider, StaticProvider
-from kameleon.search.caching import Evictor, StoredCache
-from kameleon.search.tables import parts
+from kameleon.indexing.caching import Evictor, StoredCache
+from kameleon.stores.tables import parts
 
 from .corpus import MINILM, passages, records
 from .database import SQLITE, database

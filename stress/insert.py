@@ -15,8 +15,8 @@ from sqlalchemy import Engine
 
 from kameleon import SearchEngine
 from kameleon.embeddings import EmbeddingProvider, OpenAIProvider, StaticProvider
-from kameleon.search.postgresql_schema import INDEXED_FROM
-from kameleon.search.tables import parts
+from kameleon.stores.postgresql.schema import INDEXED_FROM
+from kameleon.stores.tables import parts
 
 from .by_hand import HNSW, Hand, Vectors
 from .corpus import documents, passages, write_lines

@@ -12,7 +12,7 @@ from kameleon import SearchEngine
 from kameleon.embeddings import EmbeddingProvider, StaticProvider
 from kameleon.evaluation import Evaluation, evaluate, read_qrels, read_queries
 from kameleon.metrics import ndcg
-from kameleon.search.bm25 import STOP_WORDS
+from kameleon.stores.bm25 import STOP_WORDS
 
 from .corpus import MINILM, SHARED
 from .database import SQLITE, database

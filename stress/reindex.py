@@ -22,8 +22,8 @@ from sqlalchemy import Connection, Engine
 from kameleon import SearchEngine, create_engine
 from kameleon.content import content_hash
 from kameleon.embeddings import EmbeddingProvider, EmbeddingService, FastEmbedProvider, StaticProvider
-from kameleon.search.pgwire import Packed, adapt, vectors
-from kameleon.search.tables import parts
+from kameleon.stores.postgresql.copy import Packed, adapt, vectors
+from kameleon.stores.tables import parts
 from tests.small_model import small_model
 
 from .corpus import MINILM, passages

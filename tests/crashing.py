@@ -18,7 +18,7 @@ import kameleon
 from kameleon import SearchEngine
 from kameleon.embeddings import StaticProvider
 from kameleon.embeddings.static import BUNDLED
-from kameleon.search.catalog import active
+from kameleon.stores.catalog import active
 from kameleon.values import BUILDING, Generation, SearchResults
 
 from .small_model import small_model

@@ -5,7 +5,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 from kameleon import RecordStore, SearchEngine, searchable
-from kameleon.search.bm25 import idf, term_score
+from kameleon.stores.bm25 import idf, term_score
 from kameleon.testing import HashProvider
 
 from .conftest import Make, ids, with_citus

@@ -13,7 +13,7 @@ from kameleon import SearchEngine
 from kameleon.embeddings import EmbeddingService, OpenAIProvider, StaticProvider
 from kameleon.embeddings.cache import text_key
 from kameleon.errors import DatabaseLocked
-from kameleon.search.caching import Evictor, StoredCache
+from kameleon.indexing.caching import Evictor, StoredCache
 from kameleon.testing import HashProvider
 
 from .conftest import Make

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from kameleon import RecordStore, SearchEngine
-from kameleon.search import postgresql_schema
+from kameleon.stores.postgresql import schema as postgresql_schema
 from kameleon.testing import HashProvider
 
 from .conftest import ids

@@ -19,7 +19,7 @@ import kameleon
 from kameleon import SearchEngine
 from kameleon.embeddings import OpenAIProvider
 from kameleon.embeddings.provider import EmbeddingProvider
-from kameleon.search.catalog import command as reindex_command
+from kameleon.stores.catalog import command as reindex_command
 from kameleon.testing import HashProvider
 
 from .loopback import DIMENSIONS, Server, serving

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from kameleon.search.owners import began, is_alive, machine
+from kameleon.reindex.owners import began, is_alive, machine
 
 from .crashing import Crashing
 from .killing import KILL, PATHS, TERMINATE, Killing

@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool, StaticPool
 import kameleon
 from kameleon import RecordStore, SearchEngine
 from kameleon.errors import DatabaseLocked, InvalidInput, StorageError
-from kameleon.search.writing import entries
+from kameleon.indexing.writer import entries
 from kameleon.testing import HashProvider
 
 from .conftest import ids

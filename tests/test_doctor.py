@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from kameleon import RecordStore, SearchEngine
 from kameleon.doctor import Finding, examine, is_ok
-from kameleon.search import postgresql_schema
+from kameleon.stores.postgresql import schema as postgresql_schema
 from kameleon.testing import HashProvider
 
 from .conftest import Make, ids, with_citus

@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import Engine, text
 
 from kameleon.errors import InvalidInput, UnknownEntity
-from kameleon.gate import Gate
-from kameleon.search.postgresql_schema import INDEXED_FROM
-from kameleon.search.store import bytes_on_pages
+from kameleon.reindex.gate import Gate
+from kameleon.stores.postgresql.schema import INDEXED_FROM
+from kameleon.stores.protocols import bytes_on_pages
 from kameleon.testing import HashProvider
 
 from .conftest import Make

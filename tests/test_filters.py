@@ -8,8 +8,8 @@ from sqlalchemy import Engine, event
 
 from kameleon import RecordStore, SearchEngine
 from kameleon.errors import InvalidFilter, UnknownEntity
-from kameleon.search import sqlite
-from kameleon.search.filters import Comparison, Group, parse_filter
+from kameleon.stores.filters import Comparison, Group, parse_filter
+from kameleon.stores.sqlite import store as sqlite
 from kameleon.testing import HashProvider
 
 from .conftest import ids, with_citus

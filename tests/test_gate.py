@@ -5,7 +5,7 @@ import math
 import pytest
 
 from kameleon.errors import InvalidInput
-from kameleon.gate import Gate, GateQuery, compare, overlap, read_queries, sampled
+from kameleon.reindex.gate import Gate, GateQuery, compare, overlap, read_queries, sampled
 from kameleon.values import GateReport, Ref
 
 A, B, C, D = (Ref("E", name) for name in "abcd")

@@ -14,9 +14,9 @@ from sqlalchemy import Engine, text
 
 import kameleon
 from kameleon import SearchEngine
-from kameleon.search import mirror as mirroring
-from kameleon.search import sqlite as dialect
-from kameleon.search.mirror import Mirror
+from kameleon.stores.sqlite import mirror as mirroring
+from kameleon.stores.sqlite import store as dialect
+from kameleon.stores.sqlite.mirror import Mirror
 from kameleon.testing import HashProvider
 
 from .conftest import SHARED

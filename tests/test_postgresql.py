@@ -34,8 +34,13 @@ from kameleon.errors import (
     TransactionConflict,
     VectorsUnavailable,
 )
-from kameleon.search import pgwire, postgresql, postgresql_errors, postgresql_hnsw, postgresql_schema, postgresql_sql
-from kameleon.search.store import IndexProgress
+from kameleon.stores.postgresql import copy as pgwire
+from kameleon.stores.postgresql import errors as postgresql_errors
+from kameleon.stores.postgresql import hnsw as postgresql_hnsw
+from kameleon.stores.postgresql import schema as postgresql_schema
+from kameleon.stores.postgresql import statements as postgresql_sql
+from kameleon.stores.postgresql import store as postgresql
+from kameleon.stores.protocols import IndexProgress
 from kameleon.testing import HashProvider
 
 from .conftest import ids

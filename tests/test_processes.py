@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session
 import kameleon
 from kameleon import SearchEngine
 from kameleon.errors import DatabaseLocked, Outdated
-from kameleon.search import sqlite
-from kameleon.search.writing import entries
+from kameleon.indexing.writer import entries
+from kameleon.stores.sqlite import store as sqlite
 from kameleon.testing import HashProvider
 
 from .conftest import Make

@@ -19,7 +19,7 @@ from kameleon.embeddings import CallableProvider, EmbeddingService, FastEmbedPro
 from kameleon.embeddings.fastembed import FairLock
 from kameleon.embeddings.queries import PAUSE_S
 from kameleon.errors import InvalidInput, ProviderRefused, ProviderUnavailable, TextRefused
-from kameleon.gate import Gate
+from kameleon.reindex.gate import Gate
 from kameleon.testing import HashProvider
 
 from .conftest import ids

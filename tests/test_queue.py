@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kameleon.queue import DROP, LOAD, Change, Put, Queue
+from kameleon.orm.pending import DROP, LOAD, Change, Put, Queue
 from kameleon.values import Ref
 
 A, B = Ref("E", "a"), Ref("E", "b")

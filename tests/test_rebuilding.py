@@ -11,7 +11,7 @@ import kameleon
 from kameleon import RecordStore, SearchEngine
 from kameleon.alembic import create_tables
 from kameleon.errors import SchemaMismatch, SchemaMissing, StorageError
-from kameleon.search.tables import SCHEMA_VERSION
+from kameleon.stores.tables import SCHEMA_VERSION
 from kameleon.testing import HashProvider
 
 from .conftest import Make, ids

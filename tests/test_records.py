@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-import kameleon.records
+import kameleon.records.store
 from kameleon import RecordStore, SearchEngine
 from kameleon.errors import (
     EntityExists,
@@ -145,7 +145,7 @@ def test_update_keeps_what_it_does_not_name_and_embeds_only_what_is_said_anew(
 
 def test_an_update_never_loses_another_s(records: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
     records.insert("T", [{"id": "1", "say": "a b", "n": 0}])
-    plain = kameleon.records.record_entry
+    plain = kameleon.records.store.record_entry
     calls: list[int] = []
 
     def meanwhile(*args: Any) -> Any:
@@ -154,7 +154,7 @@ def test_an_update_never_loses_another_s(records: RecordStore, monkeypatch: pyte
             records.update("T", "1", {"n": 5})
         return plain(*args)
 
-    monkeypatch.setattr(kameleon.records, "record_entry", meanwhile)
+    monkeypatch.setattr(kameleon.records.store, "record_entry", meanwhile)
     assert records.update("T", "1", {"m": 1}).data == {"say": "a b", "n": 5, "m": 1}
 
 

@@ -17,8 +17,8 @@ from sqlalchemy import URL
 import kameleon
 from kameleon import SearchEngine
 from kameleon.embeddings.static import BUNDLED
-from kameleon.reindex_request import Request
-from kameleon.reindex_run import Run as ReindexRun
+from kameleon.reindex.request import Request
+from kameleon.reindex.run import Run as ReindexRun
 
 Done = subprocess.CompletedProcess[str]
 Run = Callable[..., Done]

@@ -28,11 +28,11 @@ from kameleon.errors import (
     UnknownEntity,
     UnknownProvider,
 )
-from kameleon.gate import Gate, GateQuery
-from kameleon.reindex_request import Request
-from kameleon.reindex_run import Run
-from kameleon.search.owners import machine
-from kameleon.search.postgresql_sql import TRY_LOCK
+from kameleon.reindex.gate import Gate, GateQuery
+from kameleon.reindex.owners import machine
+from kameleon.reindex.request import Request
+from kameleon.reindex.run import Run
+from kameleon.stores.postgresql.statements import TRY_LOCK
 from kameleon.testing import HashProvider
 from kameleon.values import Ref
 
@@ -492,7 +492,7 @@ def test_prune_drops_all_but_the_active_one(old: SearchEngine, new: SearchEngine
 def test_a_table_that_may_be_read_is_dropped_by_the_next_prune(
     old: SearchEngine, new: SearchEngine, pg_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kameleon.search.postgresql_schema.READERS_WAIT_S", 0.1)
+    monkeypatch.setattr("kameleon.stores.postgresql.schema.READERS_WAIT_S", 0.1)
     new.reindex()
     with pg_engine.connect() as reader:
         before = old.search("word7 shared", mode="vector", connection=reader)
@@ -542,7 +542,7 @@ def test_a_role_that_may_write_records_may_write_a_new_generation(
 def test_a_prepared_transaction_is_waited_for(
     old: SearchEngine, new: SearchEngine, pg_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kameleon.search.postgresql_schema.READERS_WAIT_S", 0.1)
+    monkeypatch.setattr("kameleon.stores.postgresql.schema.READERS_WAIT_S", 0.1)
     with pg_engine.connect() as writer:
         transaction = writer.begin_twophase()
         old.index_record("Article", "late", "a late text", connection=writer)
@@ -570,7 +570,7 @@ def test_one_connection_will_do(old: SearchEngine, pg_url: URL) -> None:
 def test_the_doctor_drops_every_table_that_was_left(
     old: SearchEngine, new: SearchEngine, pg_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kameleon.search.postgresql_schema.READERS_WAIT_S", 0.1)
+    monkeypatch.setattr("kameleon.stores.postgresql.schema.READERS_WAIT_S", 0.1)
     new.reindex()
     new.reindex(force=True)
     with pg_engine.connect() as reader:
@@ -586,7 +586,7 @@ def test_the_doctor_drops_every_table_that_was_left(
 def test_what_an_older_snapshot_may_name_is_not_dropped(
     old: SearchEngine, new: SearchEngine, pg_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kameleon.search.postgresql_schema.READERS_WAIT_S", 0.1)
+    monkeypatch.setattr("kameleon.stores.postgresql.schema.READERS_WAIT_S", 0.1)
     with pg_engine.connect().execution_options(isolation_level="REPEATABLE READ") as reader:
         reader.execute(text("SELECT 1"))
         report = new.reindex(drop_old=True)

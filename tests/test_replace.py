@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 
 from kameleon import SearchEngine, searchable
 from kameleon.errors import InvalidInput
-from kameleon.search.sqlite_triggers import UniqueIndex, parsed
+from kameleon.stores.sqlite.triggers import UniqueIndex, parsed
 
 from .conftest import Make
 from .models import index

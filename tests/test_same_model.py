@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from kameleon import SearchEngine
 from kameleon.embeddings import EmbeddingService, OpenAIProvider, StaticProvider
 from kameleon.errors import ModelMismatch, NoProvider, ProviderRefused
-from kameleon.search import caching
+from kameleon.indexing import caching
 from kameleon.testing import HashProvider
 
 from .conftest import Make, ids

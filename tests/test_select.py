@@ -25,8 +25,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, joinedload, mapped_
 
 from kameleon import SearchEngine, searchable
 from kameleon.errors import InvalidFilter, InvalidInput
-from kameleon.search.criteria import fitted
-from kameleon.search.filters import parse_filter
+from kameleon.orm.criteria import fitted
+from kameleon.stores.filters import parse_filter
 
 from .conftest import ids
 from .models import Animal, Cat, Dog, Note

@@ -234,7 +234,9 @@ def test_for_any_faults_each_position_has_its_own_vector_or_error_and_nothing_is
         if vector is not None:
             assert vector == pytest.approx(own_vector(text), abs=1e-6)
         elif isinstance(error, TextRefused):
-            assert text.startswith("p") or error.reason == "unavailable"  # the provider took the probe, then failed again
+            assert (
+                text.startswith("p") or error.reason == "unavailable"
+            )  # the provider took the probe, then failed again
     assert all(count == 1 for count in provider.answered.values())
     assert (report.outage is not None) == any(
         isinstance(e, ProviderRefused | ProviderUnavailable) for e in report.errors

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kameleon.search.spelling import distance, near, parted, words_of
+from kameleon.analysis.spelling import distance, near, parted, words_of
 
 
 def plain_distance(left: str, right: str) -> int:

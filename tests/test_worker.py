@@ -16,9 +16,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from kameleon import SearchEngine, Worker
 from kameleon.errors import InvalidInput, NoProvider, ProviderUnavailable
-from kameleon.reindex_request import Request
-from kameleon.reindex_run import Run as ReindexRun
-from kameleon.search.building import ROWS_A_RANGE
+from kameleon.reindex.building import ROWS_A_RANGE
+from kameleon.reindex.request import Request
+from kameleon.reindex.run import Run as ReindexRun
 from kameleon.testing import HashProvider
 from kameleon.values import Generation
 

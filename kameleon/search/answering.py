@@ -2,20 +2,24 @@
 short ones."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Connection
 
-from ..errors import Outdated
+from ..errors import Outdated, ProviderError
+from ..indexing.services import Services
+from ..indexing.waiting import off_the_loop
+from ..stores.catalog import Catalog, Entity, of_fingerprint
+from ..stores.protocols import Store
 from ..values import Generation, QueryPlan, SearchResults
-from .catalog import Catalog, Entity
+from .prepared import Prepared, prepare
 from .query import Query
 from .retrieval import Legs, Retriever
-from .services import Services
-from .store import Store
 
 if TYPE_CHECKING:
-    from .transactions import Transactions
+    from ..embeddings.service import EmbeddingService
+    from ..stores.transactions import Transactions
 
 TRIES = 4
 """Bounds how often a query is prepared anew because the index moves to another model meanwhile."""
@@ -24,11 +28,15 @@ T = TypeVar("T")
 
 
 class Answering:
+    """`_known_last` are the generations that the last query was prepared for, `_served` their numbers by service."""
+
     def __init__(self, transactions: "Transactions", store: Store, catalog: Catalog, services: Services) -> None:
         self._transactions = transactions
         self._store = store
         self._catalog = catalog
         self._services = services
+        self._known_last: Sequence[Generation] | None = None
+        self._served: dict[EmbeddingService, int] = {}
 
     def search(self, query: Query, connection: Connection | None = None) -> SearchResults:
         if query.is_nowhere:
@@ -53,20 +61,20 @@ class Answering:
         self, query: Query, connection: Connection | None, read: Callable[[Retriever, Connection], T]
     ) -> tuple[Retriever, T]:
         """What `read` makes of the query in a transaction that sees the generations which it was prepared for."""
-        prepared = self._services.prepare(query, self._known(query, connection))
+        prepared = self._prepare(query, self._known(query, connection))
         for _ in range(TRIES):
             with self._transactions.visiting(connection) as conn:
                 known, entities = self._read_catalog(conn, query)
-                if not self._services.reads_generations(query) or known == prepared.known:
+                if not self._reads_generations(query) or known == prepared.known:
                     retriever = Retriever(self._store, query, prepared, entities)
                     return retriever, read(retriever, conn)
-            prepared = self._services.prepare(query, known)
+            prepared = self._prepare(query, known)
         raise Outdated("the index kept being moved to another model. Try again")
 
     def _known(self, query: Query, connection: Connection | None) -> Sequence[Generation]:
         """The generations as the search before saw them; read where there was none."""
-        last = self._services.known_last
-        if last is not None or not self._services.reads_generations(query):
+        last = self._known_last
+        if last is not None or not self._reads_generations(query):
             return last or ()
         with self._transactions.visiting(connection) as conn:
             return self._catalog.generations(conn)
@@ -75,4 +83,29 @@ class Answering:
         """What a query has to know of the index, with one statement at most."""
         if query.reads_records:
             return self._catalog.read(conn)
-        return self._catalog.generations(conn) if self._services.reads_generations(query) else [], {}
+        return self._catalog.generations(conn) if self._reads_generations(query) else [], {}
+
+    def _reads_generations(self, query: Query) -> bool:
+        """Whether a query's answer depends on which generations there are."""
+        return query.mode != "keyword" and self._services.provider is not None
+
+    def _prepare(self, query: Query, known: Sequence[Generation]) -> Prepared:
+        """What the query needs of the index's provider; no transaction is open meanwhile. Raises nothing: where the
+        provider cannot be had, or fails, the answer says so."""
+        if not self._reads_generations(query):
+            return Prepared(known)
+        self._known_last = known
+        try:
+            service = self._services.of(known)
+            assert service is not None  # noqa: S101 - there is a provider
+            self._note_served(known, service)
+            return off_the_loop(partial(prepare, query, known, service))
+        except ProviderError as error:
+            return Prepared(known, unavailable=error)
+
+    def _note_served(self, known: Sequence[Generation], service: "EmbeddingService") -> None:
+        """A model whose generation was made anew may give other vectors than it did."""
+        generation = of_fingerprint(known, service.provider.fingerprint)
+        if generation is not None and self._served.setdefault(service, generation.number) != generation.number:
+            self._served[service] = generation.number
+            service.queries.forget()

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..errors import ProviderError
+from ..stores.catalog import of_fingerprint, unread
 from ..values import Generation
-from .catalog import of_fingerprint, unread
 from .query import Query
 
 if TYPE_CHECKING:

@@ -15,9 +15,8 @@ from .reranking import RERANKED, Reranker, check_reranker
 from .syntax import Asked, parse
 
 if TYPE_CHECKING:
-    from .columns import ClassFields
+    from ..stores.protocols import Among, NamedFields
     from .fusion import Fusion
-    from .store import Among
 
 MODES = ("hybrid", "keyword", "vector")
 GROUPINGS = ("entity",)
@@ -76,7 +75,7 @@ class Query:
     rerank_top: int = RERANKED
     explain: bool = False
     among: "Among | None" = None
-    columns: "ClassFields | None" = None
+    columns: "NamedFields | None" = None
     like: Ref | None = None
     page: Cursor = NO_PAGE
 
@@ -142,7 +141,7 @@ def ask(
     rerank_top: int = RERANKED,
     explain: bool = False,
     among: "Among | None" = None,
-    columns: "ClassFields | None" = None,
+    columns: "NamedFields | None" = None,
     like: Ref | None = None,
 ) -> Query:
     """A checked Query; `fields` are those that it may name. Raises InvalidInput, naming what is possible."""

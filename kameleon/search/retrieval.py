@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection
 
+from ..analysis.highlighting import sentences
+from ..analysis.spelling import is_correctable, words_of
 from ..content import joined_words, lost_terms
 from ..errors import (
     InvalidInput,
@@ -20,19 +22,17 @@ from ..errors import (
     UnknownEntity,
     VectorsUnavailable,
 )
+from ..stores.bm25 import STOP_WORDS
+from ..stores.catalog import Entity
+from ..stores.filters import SAYS, Comparison, Filter, Group, parse_filter, path_of
+from ..stores.protocols import Candidates, Hit, Key, Scope, Store, Term, united
 from ..values import Generation, LegScore, QueryPlan, Ref, SearchResult, SearchResults
-from .bm25 import STOP_WORDS
-from .catalog import Entity
-from .filters import SAYS, Comparison, Filter, Group, parse_filter, path_of
 from .fusion import Leg, fuse, leg_scores, share, trusted, whole
-from .highlighting import sentences
 from .ordering import by_field, by_group
 from .paging import digest_of
 from .prepared import Prepared
 from .query import CANDIDATES, MAX_LIMIT, SORTED, Query
 from .reranking import judged
-from .spelling import is_correctable, words_of
-from .store import Candidates, Hit, Key, Scope, Store, Term, united
 
 if TYPE_CHECKING:
     from ..embeddings.provider import Vector

@@ -1,0 +1,175 @@
+"""The embedding cache in the index's own database.
+
+What was paid for is written in a transaction of its own as soon as it arrives, so that work which fails afterwards pays
+nothing again. Where no second connection can write beside the caller's transaction (SQLite, which has one writer; an
+exhausted pool), the rows wait and are written with it, and a rollback takes them along.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from sqlalchemy import Connection, Table, bindparam, delete, func, select, tuple_, update
+
+from ..errors import StorageError
+from ..stores.protocols import Cached, Store
+from ..stores.tables import utc
+from ..values import CacheStatus
+
+if TYPE_CHECKING:
+    from ..embeddings.provider import Vector
+
+log = logging.getLogger("kameleon.embeddings")
+
+USE_IS_NOTED_AFTER = timedelta(days=1)
+EVICT_EVERY = 1_000
+EVICTED_AT_ONCE, BATCHES_AT_ONCE = 500, 4  # texts a transaction, which holds SQLite's write lock; and of those a write
+FORGOTTEN_AT_ONCE = 5_000
+"""Bounds how long a transaction that drops cached embeddings makes other writers wait."""
+
+
+class Transactions(Protocol):
+    def reading(self, connection: Connection | None = None) -> AbstractContextManager[Connection]: ...
+    def transaction(self, connection: Connection | None = None) -> AbstractContextManager[Connection]: ...
+
+
+class Evictor:
+    """Keeps the cache at about `limit` texts, those unused for longest going first, to the day. Counting costs a scan,
+    so it is due once for every tenth of the limit written, 1,000 texts at most; one evictor serves an engine. What
+    other processes leave over goes with the next `sync`, or with a worker."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._step = self._left = min(EVICT_EVERY, limit // 10)
+        self._is_due = False
+
+    def written(self, texts: int) -> None:
+        self._left -= texts
+        self._is_due = self._is_due or self._left <= 0
+
+    def evict_if_due(self, open_: Transactions, table: Table) -> None:
+        """Some of the surplus; the rest is due at once."""
+        if self._is_due:
+            self.evict(open_, table, BATCHES_AT_ONCE)
+
+    def evict(self, open_: Transactions, table: Table, batches: int | None = None) -> int:
+        """The surplus, or `batches` of it, each in a transaction of its own; returns how many texts went."""
+        self._left, self._is_due = self._step, False
+        with open_.reading() as connection:
+            surplus = (connection.scalar(select(func.count()).select_from(table)) or 0) - self._limit
+        gone = 0
+        while gone < surplus and (batches is None or gone < batches * EVICTED_AT_ONCE):
+            with open_.transaction() as connection:
+                deleted = evict(connection, table, min(EVICTED_AT_ONCE, surplus - gone))
+            if not deleted:
+                break
+            gone += deleted
+        self._is_due = self._is_due or gone < surplus
+        return gone
+
+
+class StoredCache:
+    """An EmbeddingCache of one call.
+
+    `connection` is the caller's, to read with. With `waits`, new rows are kept in `waiting`, for `write` inside the
+    caller's transaction.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        open_: Transactions,
+        evictor: Evictor,
+        *,
+        connection: Connection | None = None,
+        waits: bool = False,
+    ) -> None:
+        self._store = store
+        self._table = store.tables.embedding_cache
+        self._open = open_
+        self._evictor = evictor
+        self._connection = connection
+        self._waits = waits
+        self.waiting: dict[str, bytes] = {}
+
+    def get(self, fingerprint: str, keys: Sequence[str]) -> "Mapping[str, Vector]":
+        import numpy as np
+
+        with self._open.reading(self._connection) as connection:
+            found = self._store.cached(connection, fingerprint, keys)
+        self._note_use(fingerprint, found)
+        return {row.key: np.frombuffer(row.vector, "<f4") for row in found}
+
+    def put(self, fingerprint: str, vectors: "Mapping[str, Vector]") -> None:
+        rows = {key: vector.astype("<f4", copy=False).tobytes() for key, vector in vectors.items()}
+        if self._waits:
+            self.waiting.update(rows)
+            return
+        try:
+            with self._open.transaction() as connection:
+                self.write(connection, fingerprint, rows)
+            self._evictor.evict_if_due(self._open, self._table)
+        except StorageError as error:
+            log.warning("embed_batch:cache_skipped texts=%d: %s", len(rows), error)
+
+    def write(self, connection: Connection, fingerprint: str, rows: Mapping[str, bytes]) -> None:
+        if rows:
+            self._store.cache(connection, fingerprint, sorted(rows.items()), datetime.now(UTC))
+        self._evictor.written(len(rows))
+
+    def _note_use(self, fingerprint: str, found: Sequence[Cached]) -> None:
+        """Once a day for each text, so that looking up stays reading."""
+        now = datetime.now(UTC)
+        stale = sorted(row.key for row in found if now - row.used_at > USE_IS_NOTED_AFTER)
+        if not stale or self._waits:
+            return
+        table = self._table
+        noted = update(table).where(table.c.text_hash == bindparam("key"), table.c.fingerprint == fingerprint)
+        try:
+            with self._open.transaction() as connection:
+                connection.execute(noted.values(used_at=now), [{"key": key} for key in stale])
+        except StorageError as error:
+            log.warning("embed_batch:cache_skipped texts=%d: %s", len(stale), error)
+
+
+def evict(connection: Connection, table: Table, texts: int) -> int:
+    """Drop so many, those unused for longest; returns how many went."""
+    key = (table.c.text_hash, table.c.fingerprint)
+    oldest = select(*key).order_by(table.c.used_at, *key).limit(texts)
+    return connection.execute(delete(table).where(tuple_(*key).in_(oldest))).rowcount
+
+
+def forget(connection: Connection, table: Table, fingerprint: str) -> int:
+    """Drop some of a model's embeddings, as many as one transaction may; tells how many texts that were."""
+    whose = table.c.fingerprint == fingerprint
+    keys = connection.scalars(
+        select(table.c.text_hash).where(whose).order_by(table.c.text_hash).limit(FORGOTTEN_AT_ONCE)
+    )
+    found = list(keys)
+    if found:
+        connection.execute(delete(table).where(whose, table.c.text_hash.in_(found)))
+    return len(found)
+
+
+def clear(connection: Connection, table: Table, unused_since: datetime | None) -> int:
+    """All of it, or what was last used before a moment; returns how many texts that were."""
+    statement = delete(table)
+    if unused_since is not None:
+        statement = statement.where(table.c.used_at < unused_since)
+    return connection.execute(statement).rowcount
+
+
+def status(connection: Connection, table: Table) -> list[CacheStatus]:
+    found = connection.execute(
+        select(
+            table.c.fingerprint,
+            func.count().label("texts"),
+            func.sum(func.length(table.c.embedding)).label("size"),
+            func.max(table.c.used_at).label("used"),
+        )
+        .group_by(table.c.fingerprint)
+        .order_by(table.c.fingerprint)
+    )
+    return [CacheStatus(row.fingerprint, row.texts, row.size, utc(row.used)) for row in found]

@@ -1,0 +1,278 @@
+"""Which embedding service serves an index: the engine's own provider's, or that of the model which the index names."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from math import inf
+from os.path import isabs
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+
+from ..errors import InvalidInput, NoProvider, ProviderError, ProviderRefused, ProviderUnavailable, StorageError
+from ..forking import per_process, uncut
+from ..stores.catalog import RETIRED, active, command, current, home, mismatch, unread
+from ..stores.protocols import Store
+from ..stores.transactions import Transactions
+from ..values import BUILDING, Generation
+from .caching import Evictor, StoredCache
+
+if TYPE_CHECKING:
+    from ..embeddings.provider import EmbeddingProvider
+    from ..embeddings.service import EmbeddingService, Listener
+
+log = logging.getLogger("kameleon.search")
+
+LOOKED_EVERY_S = 1.0
+
+KEYWORDS_ONLY = "records are indexed for keywords, their embeddings stay pending: "
+
+
+class Notices:
+    """What users should know about an engine: each message is logged once, and the current one of each topic is shown
+    by `get_status`. A Python warning would raise inside commits where warnings are errors."""
+
+    def __init__(self) -> None:
+        self._logged: set[str] = set()
+        self._current: dict[str, str] = {}
+
+    def report(self, topic: str, message: str) -> None:
+        """An empty message ends the topic's notice."""
+        self._current[topic] = message
+        if message and message not in self._logged:
+            self._logged.add(message)
+            log.warning("%s", message)
+
+    def joined(self, first: str) -> str:
+        """`first`, unless a notice repeats it, and the current notices."""
+        current = [message for message in list(self._current.values()) if message]
+        return "; ".join([*([first] if first and not any(first in other for other in current) else []), *current])
+
+
+class Services:
+    """`provider` is as the engine was given it; where it cannot be had, a write fails if the engine `raises`.
+    `wrote_last` is the service of the last write, None where it could not embed."""
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        store: Store,
+        provider: Any,
+        *,
+        is_caching: bool | None,
+        cache_limit: int,
+        raises: bool,
+        query_timeout: float | None = None,
+    ) -> None:
+        is_provider = hasattr(provider, "embed_batch") and not isinstance(provider, type)
+        if not (provider is None or isinstance(provider, str) or is_provider):
+            raise InvalidInput(f"embedding_provider is None, a name or a provider object, not {provider!r:.80}")
+        self.provider: str | EmbeddingProvider | None = provider
+        self.listeners: list[Listener] = []
+        self.wrote_last: EmbeddingService | None = None
+        self.raises = raises
+        self._transactions = transactions
+        self._store = store
+        self._made: dict[str, EmbeddingService] = {}
+        self.notices = Notices()
+        self._is_caching = is_caching
+        self._query_timeout = query_timeout
+        self._evictor = Evictor(cache_limit)
+
+    @per_process
+    def _load_next(self) -> float:
+        return 0.0
+
+    def of(self, known: Sequence[Generation]) -> "EmbeddingService | None":
+        """The service of the engine's provider; of the index's own model where the engine was opened by name. Raises
+        ProviderError where that cannot be had."""
+        service = self._of(known)
+        if service is not None:
+            service.identify()
+        return service
+
+    def _of(self, known: Sequence[Generation]) -> "EmbeddingService | None":
+        if self.provider is None:
+            return None
+        if not isinstance(self.provider, str):
+            return self.of_provider(self.provider)
+        holds = current(known)
+        return self.of_generation(holds) if holds is not None else self.named(self.provider)
+
+    def has_left(self, known: Sequence[Generation], service: "EmbeddingService") -> bool:
+        """Whether an engine opened by name has another service now: the index moved to another model."""
+        holds = current(known)
+        if not isinstance(self.provider, str) or holds is None or holds.fingerprint == service.provider.fingerprint:
+            return False
+        return self._made_of(holds) is not service
+
+    def load(self, known: Sequence[Generation]) -> None:
+        """Load the model that writes, and the one that a build is about to put in its place. What cannot be loaded is
+        told by the write."""
+        follows = isinstance(self.provider, str)
+        with suppress(ProviderError):
+            if (service := self.of(known)) is not None:
+                service.load()
+        for generation in known if follows else ():
+            with suppress(ProviderError):
+                if generation.state == BUILDING:
+                    self.of_generation(generation).load()
+        self._load_next = time.monotonic() + (LOOKED_EVERY_S if follows else inf)
+
+    @property
+    def is_to_load(self) -> bool:
+        """Whether it is time to see which models there are to `load`."""
+        return self.provider is not None and time.monotonic() >= self._load_next
+
+    def of_generation(self, generation: Generation) -> "EmbeddingService":
+        """The service of the model that made a generation. Raises NoProvider where only the application has it, or its
+        folder is not here, UnknownProvider and MissingExtra."""
+        own = self.provider
+        if own is not None and not isinstance(own, str) and self._own_fingerprint == generation.fingerprint:
+            return self.of_provider(own)
+        if (made := self._made_of(generation)) is not None:
+            return made
+        if not generation.provider:
+            raise NoProvider(
+                f"this index was embedded by a provider object ({generation.model_name}): "
+                "pass that object to SearchEngine, a name cannot stand for it"
+            )
+        try:
+            return self.named(generation.provider, **generation.options)
+        except InvalidInput as error:
+            moved = ""
+            if any(isabs(str(generation.options.get(name, ""))) for name in ("model", "path")):
+                moved = (
+                    ". Where its folder stands elsewhere, `kameleon embeddings reindex --model FOLDER` takes it from "
+                    "there, without embedding anything again if the files are the same"
+                )
+            raise NoProvider(f"the index's model {generation.model_name} cannot be had here: {error}{moved}") from error
+
+    @property
+    def _own_fingerprint(self) -> str | None:
+        """Of the engine's provider object, None where it cannot be told."""
+        if self.provider is None or isinstance(self.provider, str):
+            return None
+        try:
+            service = self.of_provider(self.provider)
+            service.identify()
+        except ProviderError:
+            return None
+        return service.provider.fingerprint
+
+    def _made_of(self, generation: Generation) -> "EmbeddingService | None":
+        for service in list(self._made.values()):
+            if service.is_identified and service.provider.fingerprint == generation.fingerprint:
+                return service
+        return self._made.get(named_key(generation.provider, generation.options))
+
+    def of_provider(self, provider: "EmbeddingProvider") -> "EmbeddingService":
+        """Of an object, the engine's own or another."""
+        if provider is self.provider:
+            return self._made.get("") or self._make("", provider)
+        try:
+            key = f"{provider.fingerprint} {id(provider)}"
+        except Exception as error:
+            raise ProviderUnavailable(f"the provider has no fingerprint: {type(error).__name__}: {error}") from error
+        return self._made.get(key) or self._make(key, provider)
+
+    def named(self, name: str, **options: Any) -> "EmbeddingService":
+        key = named_key(name, options)
+        return self._made.get(key) or self._make(key, name, **options)
+
+    def _make(self, key: str, provider: "str | EmbeddingProvider", **options: Any) -> "EmbeddingService":
+        with uncut():
+            from ..embeddings import EmbeddingService, get_provider  # NumPy loads with the first provider
+
+            try:
+                made = EmbeddingService(
+                    get_provider(provider, **options), listeners=self.listeners, query_timeout=self._query_timeout
+                )
+            except (ProviderError, InvalidInput):
+                raise
+            except Exception as error:
+                raise ProviderUnavailable(f"the provider cannot be made: {type(error).__name__}: {error}") from error
+        return self._made.setdefault(key, made)
+
+    def writing(self, conn: Connection, known: Sequence[Generation]) -> "EmbeddingService | None":
+        """For writing: where the index's model is not the engine's, or cannot be had, embeddings stay pending."""
+        self.wrote_last = None
+        try:
+            service = self.of(known)
+        except ProviderError as error:
+            if self.raises:
+                raise nothing_stored(error) from error
+            self.notices.report("writing", KEYWORDS_ONLY + str(error))
+            return None
+        if service is None:
+            return None
+        if not known and (refusal := self._store.refusal(conn, service.provider.dimensions)):
+            self.notices.report("writing", KEYWORDS_ONLY + refusal)
+            return None
+        problem = mismatch(known, service.provider)
+        self.notices.report("writing", KEYWORDS_ONLY + problem if problem else self._retired(known, service))
+        self.wrote_last = None if problem else service
+        return service
+
+    def _retired(self, known: Sequence[Generation], service: "EmbeddingService") -> str:
+        """What a writer has to know whose generation the index no longer searches; empty for another."""
+        place, holds = home(known, service.provider.fingerprint), active(known)
+        if place is not None and holds is not None and place.state == RETIRED:
+            return (
+                f"the index has moved from this engine's {place.model_name} to {holds.model_name}: what it writes is "
+                "pending there until `kameleon embeddings sync`. Open the engine by name and it follows; "
+                f"{command(service.provider)} moves the index back"
+            )
+        return ""
+
+    def cache(
+        self,
+        service: "EmbeddingService | None",
+        connection: Connection | None = None,
+        *,
+        on_a_thread: bool = False,
+    ) -> StoredCache | None:
+        if service is None or not (service.provider.is_costly if self._is_caching is None else self._is_caching):
+            return None
+        waits = connection is not None and not self._store.has_spare_connection()
+        reads_with = connection if waits and not on_a_thread and not self._store.has_reader() else None
+        return StoredCache(self._store, self._transactions, self._evictor, connection=reads_with, waits=waits)
+
+    def evict(self, *, is_whole: bool) -> None:
+        """Take the cache's surplus away, all of it or some if it is due, in transactions of its own."""
+        table = self._store.tables.embedding_cache
+        with suppress(StorageError):
+            if is_whole:
+                self._evictor.evict(self._transactions, table)
+            else:
+                self._evictor.evict_if_due(self._transactions, table)
+
+    def reported(self, known: Sequence[Generation]) -> Generation | None:
+        """The generation that status speaks of."""
+        if self.provider is None:
+            return None
+        if isinstance(self.provider, str):
+            return current(known)
+        own = self._own_fingerprint
+        return (home(known, own) if own is not None else None) or active(known)
+
+    def problem(self, known: Sequence[Generation]) -> str:
+        """What keeps the vectors of this index from being searched or made; empty if nothing does."""
+        try:
+            service = self.of(known)
+        except ProviderError as error:
+            return str(error)
+        if service is None:
+            return ""
+        return unread(known, service.provider) or (str(service.outage) if service.outage else "")
+
+
+def named_key(name: str, options: Mapping[str, Any]) -> str:
+    return f"{name} {sorted(options.items())}"
+
+
+def nothing_stored(error: ProviderError) -> ProviderError:
+    """What a writing call raises with `on_provider_error="raise"`."""
+    kind = ProviderRefused if isinstance(error, ProviderRefused) else ProviderUnavailable
+    return kind(f"nothing was stored: {error}")

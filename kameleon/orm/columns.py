@@ -1,0 +1,67 @@
+"""The fields of a mapped class: its columns, read where its own table has them."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ARRAY, JSON, Connection, func, select, text
+
+from ..errors import InvalidFilter
+from ..stores.protocols import IdText, Matches, bound
+from ..stores.tables import parts
+from ..values import Ref
+
+if TYPE_CHECKING:
+    from .mapping import Mapped
+
+KEYS_A_STATEMENT = 500
+
+
+class ClassFields:
+    """`Fields` of a mapped class; `id_text` is the store's. Raises InvalidFilter for what is no column."""
+
+    def __init__(self, mapped: "Mapped", cls: type, id_text: IdText) -> None:
+        self._mapped = mapped
+        self._cls = cls
+        self._id_text = id_text
+
+    def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
+        key_columns = [column for column, _ in self._mapped.id_columns(self._cls)]
+        wanted = self._mapped.own(select(*key_columns, self._column(field)).select_from(self._cls), self._cls)
+        found: dict[str, Any] = {}
+        for part in parts(refs, KEYS_A_STATEMENT):
+            for *key, value in connection.execute(self._mapped.of_ids(wanted, [ref.id for ref in part])):
+                found[self._mapped.identity.id_of(key)] = value
+        return {ref: found[ref.id] for ref in refs if ref.id in found}
+
+    def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
+        column = self._column(field)
+        matching, binds = bound(text(f"SELECT m.record_id FROM ({matches.sql}) AS m"), matches.binds)
+        counted = (
+            select(column, func.count())
+            .select_from(self._cls)
+            .where(self._id_text(self._mapped.id_columns(self._cls)).in_(matching), column.is_not(None))
+            .group_by(column)
+            .order_by(func.count().desc(), column)
+            .limit(limit)
+        )
+        own = self._mapped.own(counted, self._cls)
+        return [(value, count) for value, count in connection.execute(own, binds)]
+
+    @property
+    def names(self) -> Sequence[str]:
+        return tuple(self._cls.__mapper__.column_attrs.keys())  # type: ignore[attr-defined]
+
+    def check(self, names: Sequence[str]) -> None:
+        for name in names:
+            self._column(name)
+
+    def _column(self, name: str) -> Any:
+        if name not in self.names:
+            known = ", ".join(sorted(self.names))
+            raise InvalidFilter(f"{self._cls.__name__} has no column {name!r:.80}. Known: {known}")
+        column = getattr(self._cls, name)
+        if isinstance(column.type, JSON | ARRAY):
+            raise InvalidFilter(
+                f"{self._cls.__name__}.{name} holds lists and objects, which have no order and no facets"
+            )
+        return column

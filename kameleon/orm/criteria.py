@@ -1,0 +1,244 @@
+"""Conditions on mapped classes, as text that a store's statements can hold: a subquery of record ids with typed binds.
+
+It is compiled without its values, which stay binds of their columns' types, so that a date or a UUID is bound as the
+application's own statements bind it.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Date,
+    DateTime,
+    Engine,
+    Enum,
+    Float,
+    Integer,
+    Interval,
+    LargeBinary,
+    Numeric,
+    Select,
+    String,
+    Text,
+    TextClause,
+    Time,
+    TypeDecorator,
+    Uuid,
+    and_,
+    bindparam,
+    cast,
+    false,
+    func,
+    not_,
+    or_,
+    true,
+    type_coerce,
+)
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+
+from ..errors import InvalidFilter, seen
+from ..stores.filters import Comparison, Filter, parse_filter
+from ..stores.protocols import Among
+from ..stores.tables import schema_map
+
+MAX_CONTAINED = 10_000
+
+PLAIN_DIALECTS: Mapping[str, Any] = {"sqlite": SQLiteDialect, "postgresql": PGDialect}
+
+
+def compiled(statement: Select[Any], engine: Engine) -> Among:
+    """`statement` as text for `text()`, each `:` in it that is no bind escaped."""
+    plain = PLAIN_DIALECTS[engine.dialect.name](paramstyle="named")
+    schemas: Any = schema_map(engine)
+    made = statement.compile(dialect=plain, schema_translate_map=schemas or None, render_schema_translate=bool(schemas))
+    binds = {name: bind for bind, name in made.bind_names.items()}
+    names = {name: f"among{place}" for place, name in enumerate(binds)}
+    known = "|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)"
+    plain_sql = re.sub(rf"\(__\[POSTCOMPILE_({known})\]\)", r":\1", str(made))
+    sql = re.sub(rf":((?:{known})(?!\w)|\w+)", lambda found: _named(found, names), plain_sql)
+    if "__[POSTCOMPILE_" in sql:
+        raise InvalidFilter("where= cannot hold a list whose type says how it is bound: compare one by one, or_(…)")
+    params = made.params
+    return Among(
+        sql,
+        {
+            names[name]: bindparam(names[name], params.get(name), type_=bind.type, expanding=bind.expanding)
+            for name, bind in binds.items()
+        },
+    )
+
+
+def _named(found: re.Match[str], names: Mapping[str, str]) -> str:
+    name = found.group(1)
+    return f":{names[name]} " if name in names else f"\\:{name}"
+
+
+def as_condition(where: object, cls: type) -> ColumnElement[bool]:
+    """`where` on a mapped class: an expression as it is, a mapping as one on its columns. Raises InvalidFilter."""
+    if hasattr(where, "__clause_element__"):
+        where = where.__clause_element__()
+    if isinstance(where, ColumnElement | TextClause):
+        return where  # type: ignore[return-value]
+    if not isinstance(where, Mapping):
+        raise InvalidFilter(
+            f"where= is a condition such as {cls.__name__}.status == 'open', or a mapping, not {seen(where)}"
+        )
+    parsed = parse_filter(where)
+    return true() if parsed is None else _condition(parsed, cls)
+
+
+def with_words(where: object, cls: Any, said: Iterable[tuple[str, str]]) -> ColumnElement[bool]:
+    """`where`, and each (column, words) said by that column."""
+    conditions = [cast(getattr(cls, name), Text).icontains(words, autoescape=True) for name, words in said]
+    return and_(true() if where is None else as_condition(where, cls), *conditions)
+
+
+def _condition(asked: Filter, cls: type) -> ColumnElement[bool]:
+    if isinstance(asked, Comparison):
+        return func.coalesce(_comparison(fitted(asked, _column(asked, cls)), _column(asked, cls)), false())
+    members = [_condition(member, cls) for member in asked.members]
+    if asked.operator == "$not":
+        return not_(members[0])
+    return and_(true(), *members) if asked.operator == "$and" else or_(*members)
+
+
+def _column(asked: Comparison, cls: Any) -> Any:
+    columns = cls.__mapper__.column_attrs.keys()
+    if len(asked.path) != 1 or asked.path[0] not in columns:
+        raise InvalidFilter(
+            f"{cls.__name__} has no column {'.'.join(asked.path)!r:.80}. Known: {', '.join(sorted(columns))}. "
+            "For anything else, where= takes a SQLAlchemy expression"
+        )
+    return getattr(cls, asked.path[0])
+
+
+def fitted(asked: Comparison, column: Any) -> Comparison:
+    """With what JSON has no values for, dates, times and UUIDs, read from its texts. Raises InvalidFilter for what the
+    column's type does not compare with, which each database would refuse, or convert, in its own way."""
+    value, type_ = asked.value, column.type
+    if asked.operator == "$exists" or (value is None and asked.operator != "$contains"):
+        return asked
+    if asked.operator == "$contains":
+        is_text = isinstance(type_, String | TypeDecorator) and not isinstance(type_, Enum | Interval)
+        if not is_text or not isinstance(value, str) or len(value) > MAX_CONTAINED:
+            raise InvalidFilter(
+                f"$contains on a column takes a text of {MAX_CONTAINED:,} characters at most, and a column of texts: "
+                f"{column.key} is {type_!r:.60}, this {seen(value)}"
+            )
+        return asked
+    if asked.operator in ("$in", "$nin"):
+        listed = [_fit(item, column) for item in value if item is not None]
+        if isinstance(type_, Integer):
+            listed = [item for item in listed if isinstance(item, int)]
+        return replace(asked, value=[*listed, *([None] if None in value else [])])
+    return replace(asked, value=_fit(value, column))
+
+
+def _fit(value: Any, column: Any) -> Any:
+    known = ((read, what) for types, read, what in READERS if isinstance(column.type, types))
+    read, what = next(known, (_as_it_is, "one value"))
+    try:
+        return read(value, column.type)
+    except (ValueError, OverflowError) as error:
+        raise InvalidFilter(
+            f"{column.key} is {column.type!r:.60}, which compares with {what}, not {seen(value)}"
+        ) from error
+
+
+def _as_it_is(value: Any, _type: Any) -> Any:
+    return _of(value, str, int, float, bool)
+
+
+def _of(value: Any, *types: type) -> Any:
+    """Raises ValueError for a value of another type; true is no number."""
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+        raise ValueError
+    return value
+
+
+def _integer(value: Any, _type: Any) -> Any:
+    number = _of(value, int, float)
+    return int(number) if number == int(number) and abs(number) < 1 << 63 else number
+
+
+def _number(value: Any, type_: Any) -> Any:
+    """Exact, but for what a column of floats is asked: PostgreSQL would compare NUMERIC as floats."""
+    is_exact = isinstance(_of(value, int, float), int) or not isinstance(type_, Float)
+    return Decimal(repr(value)) if is_exact else value
+
+
+def _name(value: Any, type_: Any) -> Any:
+    if value not in type_.enums:
+        raise ValueError
+    return value
+
+
+def _moment(value: Any, type_: Any) -> datetime:
+    """UTC where a column of times with a zone is asked without one."""
+    moment = datetime.fromisoformat(_of(value, str))
+    if not type_.timezone and moment.tzinfo:
+        raise ValueError
+    zoned = moment if moment.tzinfo or not type_.timezone else moment.replace(tzinfo=UTC)
+    return zoned.astimezone(UTC) if type_.timezone else moment
+
+
+def _uuid(value: Any, type_: Any) -> Any:
+    found = UUID(_of(value, str))
+    return found if type_.as_uuid else str(found)
+
+
+def _nothing(_value: Any, _type: Any) -> Any:
+    raise ValueError
+
+
+READERS: Sequence[tuple[Any, Callable[[Any, Any], Any], str]] = (
+    (Interval | LargeBinary | JSON | ARRAY, _nothing, "an expression alone"),
+    (TypeDecorator, lambda value, _type: value, "what it takes"),
+    (Enum, _name, "the names of its members"),
+    (Boolean, lambda value, _type: _of(value, bool), "true and false"),
+    (DateTime, _moment, "texts such as 2026-01-31T12:30, with a zone (+00:00) where it has one"),
+    (Date, lambda value, _type: date.fromisoformat(_of(value, str)), "texts such as 2026-01-31"),
+    (Time, lambda value, _type: time.fromisoformat(_of(value, str)), "texts such as 12:30"),
+    (Uuid, _uuid, "texts of UUIDs"),
+    (Integer, _integer, "numbers"),
+    (Numeric | Float, _number, "numbers"),
+    (String, lambda value, _type: _of(value, str), "texts"),
+)
+
+
+def _comparison(asked: Comparison, column: Any) -> Any:
+    value = asked.value
+    if isinstance(column.type, Integer):
+        column = type_coerce(column, BigInteger)
+    match asked.operator:
+        case "$eq":
+            return column.is_(None) if value is None else column == value
+        case "$ne":
+            return column.is_distinct_from(value)
+        case "$gt":
+            return column > value
+        case "$gte":
+            return column >= value
+        case "$lt":
+            return column < value
+        case "$lte":
+            return column <= value
+        case "$in" | "$nin":
+            listed = [item for item in value if item is not None]
+            found = column.in_(listed) if listed else false()
+            among = or_(found, column.is_(None) & (None in value))
+            return among if asked.operator == "$in" else not_(func.coalesce(among, false()))
+        case "$exists":
+            return column.is_not(None) if value else column.is_(None)
+    return column.contains(value, autoescape=True)

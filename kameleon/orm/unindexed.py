@@ -1,0 +1,133 @@
+"""Rows of searchable classes that are not in the index: those that were there before sessions were attached to it or
+triggers set, and those that were written past both."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Select, column, exists, func, inspect, select, table, tuple_
+
+from ..errors import InvalidInput, InvalidRecord, Outdated
+from ..indexing.writer import make_entry
+from ..stores.tables import key
+from ..values import IndexReport, Ref
+from .identity import key_attributes
+from .mapping import Mapped, objects
+from .pending import Put
+
+if TYPE_CHECKING:
+    from ..engine import SearchEngine
+
+ROWS_A_PAGE = 1_000  # objects in memory at a time while rows are counted one by one
+
+log = logging.getLogger("kameleon.sessions")
+
+
+class Unindexed:
+    """Of the classes that this process knows and whose tables are in this database."""
+
+    def __init__(self, search: "SearchEngine") -> None:
+        self._search = search
+        self._index = table(
+            "kdb_search",
+            column("entity_name", key),
+            column("record_id", key),
+            schema=search.tables.metadata.schema,
+        )
+
+    def counts(self, connection: Connection) -> dict[str, int]:
+        """Rows by entity, without those that `when` keeps out."""
+        return {mapped.entity: self._count(connection, mapped) for mapped in self._classes(connection)}
+
+    def index(self, batch_size: int) -> IndexReport:
+        """Index them, `batch_size` a transaction. One whose content fails is logged and left out."""
+        report = IndexReport()
+        with self._search.reading() as connection:
+            found = [mapped for mapped in self._classes(connection) if self._count(connection, mapped)]
+        for mapped in found:
+            after: tuple[Any, ...] | None = None
+            while True:
+                with self._search.reading() as connection:
+                    page = self._page(connection, mapped, after, batch_size)
+                ids = [mapped.ref_of(obj).id for obj in page if is_record(mapped, obj)]
+                report += self._search.retried(partial(self._write, mapped, ids))
+                if len(page) < batch_size:
+                    break
+                after = tuple(mapped.key_of(page[-1]))
+        return report
+
+    def _write(self, mapped: Mapped, ids: Sequence[str]) -> IndexReport:
+        """What the rows say in the transaction that writes it: another may have changed them since they were read."""
+        with self._search.reading() as connection:
+            contents = self._contents(connection, mapped, ids)
+        if not contents:
+            return IndexReport()
+        plan = self._search.plan([make_entry(ref, *put) for ref, put in contents.items()])
+        with self._search.transaction() as connection:
+            self._search.check_current(plan, connection)
+            report = self._search.apply(plan, connection)
+            if self._contents(connection, mapped, [ref.id for ref in contents]) != contents:
+                raise Outdated(f"rows of {mapped.entity} kept being changed by others. Try again")
+        return report
+
+    def _contents(self, connection: Connection, mapped: Mapped, ids: Sequence[str]) -> dict[Ref, Put]:
+        try:
+            return {Ref(mapped.entity, id_): put for id_, put in mapped.load(connection, ids) if put is not None}
+        except InvalidRecord as error:
+            if len(ids) > 1:
+                parts = (self._contents(connection, mapped, [id_]) for id_ in ids)
+                return {ref: put for part in parts for ref, put in part.items()}
+            log.warning("not indexed: %s", error)
+            return {}
+
+    def _classes(self, connection: Connection) -> list[Mapped]:
+        here = inspect(connection)
+        mappings = self._search.sessions.mappings
+        found = []
+        for name in mappings.names():
+            with suppress(InvalidInput):  # of a class that cannot be indexed: `attach` and `doctor` report it
+                mapped = mappings.named(name)
+                if mapped and all(here.has_table(one.name, schema=one.schema) for one in mapped.owner.tables):
+                    found.append(mapped)
+        return found
+
+    def _count(self, connection: Connection, mapped: Mapped) -> int:
+        if not is_whole(mapped):
+            return sum(1 for _ in self._records(connection, mapped))
+        counted: Any = self._missing(mapped, select(func.count()).select_from(mapped.owner.class_))
+        return connection.scalar(counted) or 0
+
+    def _records(self, connection: Connection, mapped: Mapped) -> Iterator[Any]:
+        """Row by row, where SQL does not tell which of them are records."""
+        after: tuple[Any, ...] | None = None
+        while True:
+            page = self._page(connection, mapped, after, ROWS_A_PAGE)
+            yield from (obj for obj in page if is_record(mapped, obj))
+            if len(page) < ROWS_A_PAGE:
+                return
+            after = tuple(mapped.key_of(page[-1]))
+
+    def _page(self, connection: Connection, mapped: Mapped, after: tuple[Any, ...] | None, limit: int) -> list[Any]:
+        keys = key_attributes(mapped.owner)
+        rows = self._missing(mapped, mapped.rows()).limit(limit)
+        if after is not None:
+            rows = rows.where(tuple_(*keys) > after if len(keys) > 1 else keys[0] > after[0])
+        return list(objects(connection, rows))
+
+    def _missing(self, mapped: Mapped, statement: Select[Any]) -> Select[Any]:
+        id_ = self._search.store.id_text(mapped.id_columns(mapped.owner.class_))
+        own = (self._index.c.entity_name == mapped.entity) & (self._index.c.record_id == id_)
+        return statement.where(~exists().select_from(self._index).where(own))
+
+
+def is_whole(mapped: Mapped) -> bool:
+    """Whether each row of the class's table is a record of its entity."""
+    inner = (mapper.class_ for mapper in mapped.owner.self_and_descendants)
+    return mapped.declaration.when is None and all(map(mapped.is_of, inner))
+
+
+def is_record(mapped: Mapped, obj: Any) -> bool:
+    when = mapped.declaration.when
+    return mapped.is_of(type(obj)) and (when is None or bool(when(obj)))

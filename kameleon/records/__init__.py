@@ -1,0 +1,5 @@
+"""The built-in record store: records as JSON, kept in the same transaction as their index."""
+
+from .store import InsertReport as InsertReport
+from .store import Record as Record
+from .store import RecordStore as RecordStore

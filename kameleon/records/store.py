@@ -1,0 +1,522 @@
+"""The built-in record store: records as JSON, kept in the same transaction as their index.
+
+For those without tables of their own, and behind `kameleon data …`. A record's `id` is its key; its other keys are
+fields. The searchable ones, in the entity's order, are what the record says to the index.
+"""
+
+import math
+import shlex
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import Connection, bindparam, select
+
+from ..content import check_entity, check_id, emphasized, field_weights, normalize, render, say
+from ..engine import SearchEngine
+from ..errors import (
+    EntityExists,
+    InvalidInput,
+    InvalidRecord,
+    Outdated,
+    RecordExists,
+    RecordMissing,
+    UnknownEntity,
+    seen,
+)
+from ..indexing.writer import Ahead, make_entry
+from ..orm.pending import Put
+from ..stores.catalog import Entity, Field
+from ..stores.protocols import Entry
+from ..stores.tables import IDS_A_STATEMENT, parts, utc
+from ..values import IndexReport, Ref
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
+
+OnConflict = Literal["error", "upsert", "skip"]
+ON_CONFLICT = ("error", "upsert", "skip")
+
+MAX_DEPTH = 64
+MAX_BITS = 1024
+MAX_LIMIT = 2**53
+TYPES: Mapping[str, tuple[type, ...]] = {
+    "any": (object,),
+    "text": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "list": (list,),
+    "object": (dict,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    entity: str
+    id: str
+    data: Mapping[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class InsertReport:
+    """What an insert did, in records; `index` is what became of their index rows."""
+
+    inserted: int = 0
+    updated: int = 0
+    skipped: int = 0
+    index: IndexReport = field(default_factory=IndexReport)
+    created_entity: Entity | None = None
+
+    def __add__(self, other: "InsertReport") -> "InsertReport":
+        return InsertReport(
+            self.inserted + other.inserted,
+            self.updated + other.updated,
+            self.skipped + other.skipped,
+            self.index + other.index,
+            self.created_entity or other.created_entity,
+        )
+
+
+class RecordStore:
+    """Records of declared entities in the database of a SearchEngine."""
+
+    def __init__(self, search: SearchEngine) -> None:
+        self.search = search
+        self._table = search.tables.records
+        self._catalog = search.catalog
+
+    # entities
+
+    def create_entity(
+        self,
+        name: str,
+        *,
+        search: Sequence[str] | Mapping[str, float] = (),
+        fields: Mapping[str, str] | None = None,
+    ) -> Entity:
+        """Declare an entity: `search` names its searchable fields, as a mapping with weights (whole numbers from 1 to
+        10), `fields` maps a name to a type that is checked."""
+        check_entity(name)
+        types = dict(fields or {})
+        for given in (*search, *types, *types.values()):
+            if not isinstance(given, str):
+                raise InvalidInput(f"fields and their types are named by texts, not {seen(given)}")
+        if isinstance(search, str):
+            raise InvalidInput(f"search is a list of field names; for one, use [{seen(search)}]")
+        if "id" in (*search, *types):
+            raise InvalidInput("`id` is the key of every record and no field: get a record by it")
+        unknown = sorted(set(types.values()) - set(TYPES))
+        if unknown:
+            raise InvalidInput(f"unknown type {seen(unknown[0])}. Known: {', '.join(TYPES)}")
+        names = dict.fromkeys([*search, *types])
+        if not search:
+            raise InvalidInput(f"{name}: name at least one searchable field")
+        weights = field_weights(search)
+        made = tuple(Field(check_field(n), types.get(n, "any"), n in weights, weights.get(n, 1)) for n in names)
+        entity = Entity(check_entity(name), made)
+
+        def attempt() -> Entity:
+            with self.search.transaction() as connection:
+                if name in self._catalog.entities(connection):
+                    raise EntityExists(
+                        f"entity {seen(name)} exists already. See it: `kameleon entity describe {shlex.quote(name)}`"
+                    )
+                self._catalog.write_entity(connection, entity, is_new=True)
+            return entity
+
+        return self.search.retried(attempt)
+
+    def entities(self) -> list[Entity]:
+        with self.search.reading() as connection:
+            return list(self._catalog.entities(connection).values())
+
+    def entity(self, name: str, *, connection: Connection | None = None, session: "Session | None" = None) -> Entity:
+        """Raises UnknownEntity."""
+        connection = self.search.within(connection, session, "aentity")
+        with self.search.reading(connection) as conn:
+            known = self._catalog.entities(conn)
+        if not isinstance(name, str) or name not in known:
+            raise UnknownEntity(f"unknown entity {seen(name)}. Known: {', '.join(known) or 'none'}")
+        return known[name]
+
+    # records
+
+    def insert(
+        self,
+        entity: str,
+        records: Iterable[Mapping[str, Any]],
+        *,
+        on_conflict: OnConflict = "error",
+        create: bool = True,
+        connection: Connection | None = None,
+        session: "Session | None" = None,
+        ahead: Ahead | None = None,
+    ) -> InsertReport:
+        """Store records and index them, in one transaction and with one call of the embedding service.
+
+        A record without `id` gets a random one. An id that is taken raises RecordExists ("error"), replaces the record
+        ("upsert") or leaves it ("skip"). A missing entity is made from these records, unless `create=False`
+        (UnknownEntity). `connection` or `session` stores them inside the caller's transaction. `ahead` is what
+        `embed_ahead` brought. Raises InvalidRecord with the record's position before anything is written.
+        """
+        if not isinstance(on_conflict, str) or on_conflict not in ON_CONFLICT:
+            raise InvalidInput(f"unknown on_conflict {seen(on_conflict)}. Known: {', '.join(ON_CONFLICT)}")
+        check_entity(entity)
+        records = list(records)
+        connection = self.search.within(connection, session, "ainsert")
+
+        def attempt() -> InsertReport:
+            known = self.definition(entity, records, create=create, connection=connection)
+            rows = checked_rows(known, records)
+            taken = self._taken(entity, rows, connection)
+            chosen = resolve(entity, rows, taken, on_conflict)
+            entries = [record_entry(known, id_, data) for id_, data in chosen.items()]
+            plan = self.search.plan(entries, connection=connection, ahead=ahead)
+            with self.search.transaction(connection) as conn:
+                now = self.definition(entity, records, create=create, connection=conn)
+                if now != known or self._taken(entity, rows, conn) != taken:
+                    raise Outdated(
+                        f"the ids of this insert into {entity} kept being taken and freed by others. Try again"
+                    )
+                is_new = self._declare(conn, known)
+                self._write(conn, entity, chosen, taken)
+                self.search.check_current(plan, conn)
+                index = self.search.apply(plan, conn)
+            updated = sum(id_ in taken for id_ in chosen)
+            return InsertReport(
+                len(chosen) - updated, updated, len(rows) - len(chosen), index, known if is_new else None
+            )
+
+        return self.search.retried(attempt, connection)
+
+    def embed_ahead(
+        self,
+        entity: Entity,
+        records: Sequence[Mapping[str, Any]],
+        *,
+        on_conflict: OnConflict = "error",
+        abreast: int = 1,
+    ) -> Ahead | None:
+        """Embed what a later `insert` of these records will ask for, on any thread, while another batch is written.
+
+        `entity` is what `definition` says of the first records. `abreast` is how many such calls go on at a time: they
+        share the provider's concurrency. What `insert` will refuse or leave is not embedded; what changes in between,
+        it embeds itself. Raises ProviderError as `insert` does.
+        """
+        rows = valid_rows(with_fields(entity, records), records)
+        taken = self._taken(entity.name, rows, None)
+        chosen = resolve(entity.name, rows, taken, "upsert" if on_conflict == "upsert" else "skip")
+        entries = [record_entry(entity, id_, data) for id_, data in chosen.items()]
+        puts = {entry.ref: Put(entry.content, entry.emphasis) for entry in entries if entry.content}
+        return self.search.embed_ahead(puts, [], connection=None, indexing="sync", abreast=abreast)
+
+    def get(
+        self, entity: str, id: str | int, *, connection: Connection | None = None, session: "Session | None" = None
+    ) -> Record:
+        """Raises UnknownEntity, RecordMissing."""
+        connection = self.search.within(connection, session, "aget")
+        self.entity(entity, connection=connection)
+        with self.search.reading(connection) as conn:
+            table = self._table
+            row = conn.execute(
+                table.select().where(table.c.entity_name == entity, table.c.id == check_id(id))
+            ).one_or_none()
+        if row is None:
+            raise RecordMissing(f"{entity} has no record {str(id)!r:.80}")
+        return make_record(row)
+
+    def list(
+        self, entity: str, *, where: Mapping[str, Any] | None = None, limit: int = 100, offset: int = 0
+    ) -> "list[Record]":
+        """Records by id, those of `where`. Raises UnknownEntity, InvalidFilter."""
+        for name, value, least in (("limit", limit, 1), ("offset", offset, 0)):
+            if not isinstance(value, int) or not least <= value <= MAX_LIMIT:
+                raise InvalidInput(f"{name} is a whole number from {least} to {MAX_LIMIT}, not {seen(value, 40)}")
+        known = self.entity(entity)
+        table = self._table
+        statement = table.select().where(table.c.entity_name == entity)
+        if where:
+            statement = statement.where(self.search.condition(where, known.field_names))
+        with self.search.reading() as connection:
+            rows = connection.execute(statement.order_by(table.c.id).limit(limit).offset(offset)).all()
+        return [make_record(row) for row in rows]
+
+    def update(
+        self,
+        entity: str,
+        id: str | int,
+        changes: Mapping[str, Any],
+        *,
+        replace_all: bool = False,
+    ) -> Record:
+        """Set the fields of `changes`, keeping the others unless `replace_all`. Re-indexes only what it says anew."""
+        known = self.entity(entity)
+        if not isinstance(changes, Mapping):
+            raise InvalidRecord(f"changes are an object such as {{'status': 'open'}}, not {seen(changes)}")
+        if "id" in changes and check_id(changes["id"]) != check_id(id):
+            raise InvalidRecord(
+                f"an update cannot change the id {str(id)!r:.80}. Insert the record anew and delete this one"
+            )
+        patch = {name: value for name, value in changes.items() if name != "id"}
+
+        def attempt() -> None:
+            before = self.get(entity, id)
+            data = check_data(known, patch if replace_all else {**before.data, **patch})
+            grown = with_fields(known, [data])
+            plan = self.search.plan([record_entry(grown, before.id, data)])
+            with self.search.transaction() as connection:
+                self._declare(connection, grown)
+                if self._current(connection, before) != before.data:
+                    raise Outdated(f"{entity} {id} kept being changed by others. Try again")
+                self.search.check_current(plan, connection)
+                self._write(connection, entity, {before.id: data}, {before.id})
+                self.search.apply(plan, connection)
+
+        self.search.retried(attempt)
+        return self.get(entity, id)
+
+    def delete(self, entity: str, ids: Iterable[str | int]) -> int:
+        """Delete records and their index rows in one transaction; tells how many there were. Raises UnknownEntity."""
+        self.entity(entity)
+        if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+            raise InvalidInput(f"ids is a list; for one, use [{seen(ids)}]")
+        wanted = sorted({check_id(id_) for id_ in ids})
+        table = self._table
+
+        def attempt() -> int:
+            with self.search.transaction() as connection:
+                deleted: list[str] = []
+                for part in parts(wanted, IDS_A_STATEMENT):
+                    gone = table.delete().where(table.c.entity_name == entity, table.c.id.in_(part))
+                    deleted += connection.execute(gone.returning(table.c.id)).scalars()
+                self.search.delete_records([(entity, id_) for id_ in deleted], connection=connection)
+            return len(deleted)
+
+        return self.search.retried(attempt)
+
+    def definition(
+        self,
+        name: str,
+        records: Sequence[Mapping[str, Any]],
+        *,
+        create: bool = True,
+        connection: Connection | None = None,
+    ) -> Entity:
+        """The entity as an insert of these records leaves it: as it is plus the fields that they add, or what they make
+        of a missing one. Raises UnknownEntity without `create`."""
+        with self.search.reading(connection) as conn:
+            known = self._catalog.entities(conn)
+        plain = [record for record in records if isinstance(record, Mapping)]
+        if name in known:
+            return with_fields(known[name], plain)
+        if not create:
+            raise UnknownEntity(
+                f"unknown entity {seen(name)}. Known: {', '.join(known) or 'none'}. "
+                f"Make it: `kameleon entity create {shlex.quote(name)} --search FIELD`"
+            )
+        return infer_entity(check_entity(name), plain)
+
+    # asyncio
+
+    async def aentity(self, name: str, *, session: "AsyncSession | None" = None) -> Entity:
+        """`entity` for coroutines, on a thread; in the transaction of a `session`, if one is given."""
+        return await self.search.awaited(partial(self.entity, name), session)
+
+    async def ainsert(
+        self,
+        entity: str,
+        records: Iterable[Mapping[str, Any]],
+        *,
+        on_conflict: OnConflict = "error",
+        create: bool = True,
+        session: "AsyncSession | None" = None,
+    ) -> InsertReport:
+        """`insert`, as `aentity`."""
+        insert = partial(self.insert, entity, records, on_conflict=on_conflict, create=create)
+        return await self.search.awaited(insert, session)
+
+    async def aget(self, entity: str, id: str | int, *, session: "AsyncSession | None" = None) -> Record:
+        """`get`, as `aentity`."""
+        return await self.search.awaited(partial(self.get, entity, id), session)
+
+    # steps
+
+    def _declare(self, connection: Connection, entity: Entity) -> bool:
+        """Write what is new about an entity; True if all of it is. What another writer added meanwhile stays."""
+        stored = self._catalog.entities(connection).get(entity.name)
+        if stored is None:
+            self._catalog.write_entity(connection, entity, is_new=True)
+            return True
+        if set(entity.field_names) <= set(stored.field_names):
+            return False
+        stored = self._catalog.locked_entity(connection, entity.name) or stored
+        added = tuple(replace(f, is_searchable=False) for f in entity.fields if f.name not in stored.field_names)
+        self._catalog.write_entity(connection, replace(stored, fields=stored.fields + added), is_new=False)
+        return False
+
+    def _taken(
+        self, entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], connection: Connection | None
+    ) -> set[str]:
+        with self.search.reading(connection) as conn:
+            return self.search.store.stored_ids(conn, entity, [id_ for id_, _ in rows])
+
+    def _current(self, connection: Connection, record: Record) -> Mapping[str, Any] | None:
+        """The record's data, which no other transaction changes before this one ends."""
+        table = self._table
+        current = select(table.c.data).where(table.c.entity_name == record.entity, table.c.id == record.id)
+        return connection.scalar(current.with_for_update())
+
+    def _write(
+        self, connection: Connection, entity: str, rows: Mapping[str, Mapping[str, Any]], taken: set[str]
+    ) -> None:
+        """Raises Outdated where a taken id was freed meanwhile."""
+        now = datetime.now(UTC)
+        table = self._table
+        ordered = sorted(rows.items(), key=lambda row: row[0])
+        new = [row for row in ordered if row[0] not in taken]
+        changed = [{"key": id_, "data": data, "updated_at": now} for id_, data in ordered if id_ in taken]
+        if new:
+            self.search.store.add_records(connection, entity, new, now)
+        if changed:
+            update = table.update().where(table.c.entity_name == entity, table.c.id == bindparam("key"))
+            if connection.execute(update, changed).rowcount != len(changed):
+                raise Outdated(f"records of {entity} were deleted meanwhile. Try again")
+
+
+def checked_rows(entity: Entity, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    rows = []
+    for position, record in enumerate(records):
+        try:
+            rows.append(check_record(entity, record))
+        except InvalidRecord as error:
+            raise InvalidRecord(str(error), position=position) from error
+    return rows
+
+
+def valid_rows(entity: Entity, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The rows of those that an insert will take; it tells of the others."""
+    rows = []
+    for record in records:
+        with suppress(InvalidRecord):
+            rows.append(check_record(entity, record))
+    return rows
+
+
+def check_record(entity: Entity, record: Any) -> tuple[str, Mapping[str, Any]]:
+    """(id, data without id). Raises InvalidRecord."""
+    if not isinstance(record, Mapping):
+        raise InvalidRecord(f"a record is an object, not {type(record).__name__}")
+    given = record.get("id")
+    id_ = str(uuid.uuid4()) if given is None else check_id(given)
+    return id_, check_data(entity, {name: value for name, value in record.items() if name != "id"})
+
+
+def check_data(entity: Entity, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The data itself, once every field has its declared type and every value can be stored."""
+    for name, value in data.items():
+        check_field(name)
+        check_value(value, name, 1)
+    for declared in entity.fields:
+        value = data.get(declared.name)
+        if declared.type != "any" and value is not None and not is_of_type(value, declared.type):
+            raise InvalidRecord(
+                f"field {declared.name!r} is declared {declared.type}, this is {type(value).__name__} ({seen(value)})"
+            )
+    return data
+
+
+def check_value(value: Any, place: str, depth: int) -> None:
+    """Raises InvalidRecord for what JSON or a database cannot hold, naming the place."""
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise InvalidRecord(f"{place} is a whole number of more than 300 digits")
+    if value is None or isinstance(value, bool | int):
+        return
+    if isinstance(value, str):
+        if "\0" in value:
+            raise InvalidRecord(f"{place} holds a NUL character, which PostgreSQL cannot store")
+        if not value.isascii():
+            try:
+                normalize(value)
+            except InvalidRecord as error:
+                raise InvalidRecord(f"{place}: {error}") from error
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidRecord(f"{place} is {value}, which JSON does not have")
+    elif depth >= MAX_DEPTH:
+        raise InvalidRecord(f"{place[:60]} is nested more than {MAX_DEPTH} deep")
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            check_field(name)
+            check_value(item, f"{place}.{name}", depth + 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            check_value(item, place, depth + 1)
+    else:
+        raise InvalidRecord(
+            f"{place} is {type(value).__name__}; a record holds text, numbers, booleans, null, lists, objects"
+        )
+
+
+def check_field(name: Any) -> str:
+    if not isinstance(name, str) or not name:
+        raise InvalidRecord(f"a field's name is text and not empty, got {seen(name)}")
+    check_value(name, "a field's name", 1)
+    return name
+
+
+def is_of_type(value: Any, type_: str) -> bool:
+    if isinstance(value, bool):
+        return type_ == "boolean"
+    return isinstance(value, TYPES[type_])
+
+
+def resolve(
+    entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], taken: set[str], on_conflict: OnConflict
+) -> dict[str, Mapping[str, Any]]:
+    """The rows to write by id. Raises RecordExists with the position of the first whose id is taken."""
+    chosen: dict[str, Mapping[str, Any]] = {}
+    for position, (id_, data) in enumerate(rows):
+        if on_conflict == "upsert" or (id_ not in taken and id_ not in chosen):
+            chosen[id_] = data
+        elif on_conflict == "error":
+            raise RecordExists(
+                f"{entity} has a record {id_!r:.80} already; nothing of this call was stored. "
+                "Replace it (upsert) or leave it (skip)",
+                position=position,
+            )
+    return chosen
+
+
+def infer_entity(name: str, records: Sequence[Mapping[str, Any]]) -> Entity:
+    """Texts longer than a word are searchable; where there is none, every text is."""
+    texts: dict[str, bool] = {}
+    for record in records:
+        for field_name, value in record.items():
+            if isinstance(value, str) and field_name != "id":
+                texts[field_name] = texts.get(field_name, False) or len(value.split(maxsplit=1)) > 1
+    searchable = {n for n, is_long in texts.items() if is_long} or set(texts)
+    entity = with_fields(Entity(name), records)
+    return replace(entity, fields=tuple(replace(f, is_searchable=f.name in searchable) for f in entity.fields))
+
+
+def with_fields(entity: Entity, records: Sequence[Mapping[str, Any]]) -> Entity:
+    known = set(entity.field_names) | {"id"}
+    names = dict.fromkeys(name for record in records for name in record if name not in known)
+    return replace(entity, fields=entity.fields + tuple(Field(name) for name in names)) if names else entity
+
+
+def record_entry(entity: Entity, id_: str, data: Mapping[str, Any]) -> Entry:
+    weighty = [(say(data.get(field.name)), field.weight) for field in entity.fields if field.weight > 1]
+    return make_entry(Ref(entity.name, id_), render(data, entity.searchable), emphasized(weighty))
+
+
+def make_record(row: Any) -> Record:
+    return Record(row.entity_name, row.id, row.data, utc(row.created_at), utc(row.updated_at))

@@ -1,0 +1,163 @@
+"""What `reindex` would do and cost: reads the records it would embed once, writes nothing and asks no provider. Memory
+is a number for each distinct text."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from heapq import nsmallest
+from math import ceil
+from typing import TYPE_CHECKING
+
+from ..embeddings.passages import Places
+from ..errors import InvalidInput
+from ..indexing.writer import flattened
+from ..stores.protocols import Footprint
+from ..stores.tables import parts
+from ..values import ReindexPlan
+
+if TYPE_CHECKING:
+    from ..embeddings.service import EmbeddingService
+    from ..engine import SearchEngine
+    from .request import Request, Target
+
+RECORDS_A_PAGE = 1_000
+SAMPLE = 1_000
+MEASURABLE_S = 1.0
+
+
+@dataclass
+class Texts:
+    """What stands in the records, a long text as its passages. `characters` are those of texts that would be embedded;
+    `sample` holds the texts of these with the least digests, which is a fair choice."""
+
+    rows: int = 0
+    passages: int = 0
+    cached: int = 0
+    characters: int = 0
+    distinct: set[int] = field(default_factory=set)
+    sample: dict[int, str] = field(default_factory=dict)
+
+    def add_sample(self, texts: dict[int, str]) -> None:
+        found = self.sample | texts
+        self.sample = {mark: found[mark] for mark in nsmallest(SAMPLE, found)}
+
+
+def estimate(search: "SearchEngine", request: "Request", *, rate: float | None = None) -> ReindexPlan:
+    """`rate` in records a second; without one, that of an earlier run with the same model."""
+    if rate is not None and not rate > 0:
+        raise InvalidInput(f"rate is a number of records a second above 0, not {rate!r:.40}")
+    target = search.reindexing.target(request)
+    provider, holds = target.service.provider, target.active
+    texts = count(search, target, request)
+    tokens = count_tokens(texts, target.service)
+    price = request.price(provider)
+    rate = rate or measured_rate(search, provider.fingerprint)
+    everything = sum(status.indexed for status in search.get_status()) + texts.passages - texts.rows
+    index = index_footprint(search, target, everything)
+    return ReindexPlan(
+        action=target.action,
+        current_model=holds.model_name if holds else None,
+        current_fingerprint=holds.fingerprint if holds else None,
+        target_model=provider.model_name,
+        target_fingerprint=provider.fingerprint,
+        current_dimensions=holds.dimensions if holds else None,
+        target_dimensions=provider.dimensions,
+        rows=texts.rows,
+        distinct=len(texts.distinct),
+        cached=texts.cached,
+        batches=ceil(texts.rows / request.batch_size),
+        batch_size=request.batch_size,
+        tokens=tokens,
+        cost=None if price is None else tokens * price / 1e6,
+        rows_per_second=rate,
+        embedding_s=texts.rows / rate if rate else None,
+        indexing_s=indexing_s(search, target, index, everything),
+        disk_bytes=table_bytes(search, target, request, texts.passages) + index.index_bytes,
+    )
+
+
+# texts
+
+
+def count(search: "SearchEngine", target: "Target", request: "Request") -> Texts:
+    texts = Texts()
+    has_cache = not request.force and search.services.cache(target.service) is not None
+    fingerprint = target.service.provider.fingerprint
+    for page in search.building.pending(target.generation, RECORDS_A_PAGE, entities=request.entities):
+        contents = [entry.content for entry in page if entry.content]
+        split = target.service.split(contents)
+        said = flattened(contents, split)
+        new = {mark: text for text in said if (mark := digest(text)) not in texts.distinct}
+        cached = marks_cached(search, fingerprint, new) if has_cache else set()
+        due = {mark: text for mark, text in new.items() if mark not in cached}
+        texts.rows += len(page)
+        texts.passages += len(page) - len(contents) + len(said)
+        texts.cached += len(cached)
+        texts.distinct.update(new)
+        texts.add_sample(due)
+        texts.characters += sum(map(len, due.values() if has_cache else batchwise(contents, split, request.batch_size)))
+    return texts
+
+
+def batchwise(contents: Sequence[str], split: Places, size: int) -> Iterator[str]:
+    """Without a cache a text is embedded once a batch."""
+    for part in parts(contents, size):
+        yield from dict.fromkeys(flattened(part, split))
+
+
+def digest(text: str) -> int:
+    found = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=7)
+    return int.from_bytes(found.digest(), "little")
+
+
+def marks_cached(search: "SearchEngine", fingerprint: str, texts: dict[int, str]) -> set[int]:
+    """Not through the cache's own `get`, which notes the use."""
+    from ..embeddings.cache import text_key
+
+    keys = {text_key(text): mark for mark, text in texts.items()}
+    with search.reading() as conn:
+        return {keys[row.key] for row in search.store.cached(conn, fingerprint, list(keys))}
+
+
+def count_tokens(texts: Texts, service: "EmbeddingService") -> int:
+    """Those of the sample, scaled to all by their characters."""
+    sample: Iterable[str] = texts.sample.values()
+    characters = sum(map(len, sample))
+    found = sum(map(service.provider.count_tokens, sample))
+    return round(found * texts.characters / characters) if characters else 0
+
+
+# time and space
+
+
+def measured_rate(search: "SearchEngine", fingerprint: str) -> float | None:
+    """Of the last run with this model."""
+    of_model = {made.number for made in search.generations() if made.fingerprint == fingerprint}
+    runs = [run for run in search.reindexing.status() if run.generation in of_model and run.rows_per_second]
+    return max(runs, key=lambda run: run.updated_at).rows_per_second if runs else None
+
+
+def indexing_s(search: "SearchEngine", target: "Target", index: Footprint, rows: int) -> float:
+    """As an earlier build of an index measured it, by rows and dimensions."""
+    if not index.index_bytes:
+        return 0.0
+    made = {generation.number: generation for generation in search.generations()}
+    runs = [run for run in search.reindexing.status() if run.generation in made and run.indexing_s >= MEASURABLE_S]
+    if not runs:
+        return index.index_s
+    last = max(runs, key=lambda run: run.updated_at)
+    return last.indexing_s / last.done / made[last.generation].dimensions * rows * target.service.provider.dimensions
+
+
+def index_footprint(search: "SearchEngine", target: "Target", rows: int) -> Footprint:
+    """Of the vector index that would be built over so many."""
+    is_there = target.generation is not None and search.vector_index(target.generation) == "hnsw"
+    if target.action == "nothing" or is_there:
+        return Footprint(0)
+    return search.store.footprint(rows, target.service.provider.dimensions)
+
+
+def table_bytes(search: "SearchEngine", target: "Target", request: "Request", rows: int) -> int:
+    if target.copies is not None:
+        rows += sum(status.indexed for status in search.get_status() if status.entity not in request.entities)
+    return search.store.footprint(rows, target.service.provider.dimensions).table_bytes

@@ -1,0 +1,286 @@
+"""What the database says about itself: which generations of embeddings it holds, and which entities were declared."""
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, case, func, null, select, type_coerce
+
+from ..errors import redacted
+from ..values import BUILDING, Generation
+from .protocols import Store
+from .tables import indexed_fields
+
+if TYPE_CHECKING:
+    from ..embeddings.provider import EmbeddingProvider
+
+FLAGS = {"model": "--model", "dimensions": "--dimensions", "base_url": "--base-url"}
+ACTIVE, RETIRED, DROPPED = "active", "retired", "dropped"
+OLDER_FINGERPRINT = re.compile("[0-9a-f]{16}")
+"""What fingerprints were before they had a format's number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """`type` is any, text, integer, number, boolean, list or object; any is not checked. A word of a field of `weight`
+    2 counts for keywords as if it stood there twice."""
+
+    name: str
+    type: str = "any"
+    is_searchable: bool = False
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """An entity of the record store. `fields` in the order they were declared or first seen."""
+
+    name: str
+    fields: tuple[Field, ...] = ()
+
+    @property
+    def searchable(self) -> tuple[str, ...]:
+        return tuple(field.name for field in self.fields if field.is_searchable)
+
+    @property
+    def field_names(self) -> tuple[str, ...]:
+        return tuple(field.name for field in self.fields)
+
+
+def active(known: Sequence[Generation]) -> Generation | None:
+    return next((generation for generation in known if generation.state == ACTIVE), None)
+
+
+def current(known: Sequence[Generation]) -> Generation | None:
+    """The generation whose model the index has: the active one, or while it is rebuilt in place the one being built."""
+    return active(known) or (known[-1] if known and known[-1].state == BUILDING else None)
+
+
+def of_fingerprint(known: Sequence[Generation], fingerprint: str) -> Generation | None:
+    """The generation that a query of this fingerprint reads: the active one, else the newest that is whole."""
+    made = [g for g in known if g.fingerprint == fingerprint and g.state != BUILDING]
+    return active(made) or (made[-1] if made else None)
+
+
+def home(known: Sequence[Generation], fingerprint: str) -> Generation | None:
+    """The generation that embeddings of this fingerprint are written to, which may be one that is being built."""
+    built = [g for g in known if g.fingerprint == fingerprint]
+    return of_fingerprint(known, fingerprint) or (built[-1] if built else None)
+
+
+def mismatch(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
+    """Why a provider's embeddings cannot be written: the index has another model and no generation of this one. Else
+    empty."""
+    holds = current(known)
+    if holds is None or home(known, provider.fingerprint) is not None:
+        return ""
+    if OLDER_FINGERPRINT.fullmatch(holds.fingerprint):
+        return (
+            f"the embeddings of generation {holds.number} ({holds.model_name}) have a fingerprint of an older format, "
+            f"which does not identify the model's server, weights and pooling. Make them anew: {command(provider)}"
+        )
+    there = f"{holds.model_name} ({holds.dimensions} dimensions){origin(holds.options)}"
+    here = f"{provider.model_name} ({provider.dimensions}){origin(provider.options)}"
+    if there == here.replace(f"({provider.dimensions})", f"({provider.dimensions} dimensions)"):
+        here += ", of other weights, pooling, prefixes or revision"
+    return (
+        f"the index holds embeddings of {there}, this engine's provider is {here}. Use the index's model, or move the "
+        f"index to this one: {command(provider)}"
+    )
+
+
+def origin(options: Mapping[str, Any]) -> str:
+    """Which of several models of one name a provider's options mean, in words."""
+    server = f" at {options['base_url']}" if "base_url" in options else ""
+    return f"{server}, revision {options['revision']}" if "revision" in options else server
+
+
+def unread(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
+    """Why a query of a provider's cannot be compared with any embedding yet. Else empty."""
+    fingerprint = provider.fingerprint
+    if of_fingerprint(known, fingerprint) is not None:
+        return ""
+    place = home(known, fingerprint)
+    if place is None:
+        return mismatch(known, provider)
+    return (
+        f"the embeddings of {provider.model_name} (generation {place.number}) are still being built: "
+        "`kameleon embeddings status` shows how far, `kameleon embeddings reindex` goes on with it"
+    )
+
+
+def command(provider: "EmbeddingProvider") -> str:
+    """What moves an index to a provider's model: a command where a command line can name all that the provider is."""
+    from ..embeddings import provider_names
+
+    by_object = "search.reindex() of an engine with this provider"
+    options = {"model": provider.model_name} if provider.name == "static" else {}
+    options |= provider.options
+    if "path" in options:
+        options["model"] = options.pop("path")
+    words = ["kameleon", "embeddings", "reindex", "--provider", provider.name]
+    for name, value in options.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        words += [FLAGS[name], text] if name in FLAGS else ["--option", f"{name}={text}"]
+    line = shlex.join(words)
+    is_known = provider.name in provider_names()
+    is_plain = all(isinstance(value, str | int | float | bool | None) for value in options.values())
+    if not (is_known and is_plain) or "`" in line or redacted(line) != line:
+        return by_object
+    return f"`{line}`, or {by_object}"
+
+
+class Catalog:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._generations = store.tables.generations
+        self._entities = store.tables.entities
+        columns = self._generations.c
+        self._there = select(self._generations).where(columns.state != DROPPED).order_by(columns.number)
+
+    def generations(self, connection: Connection) -> list[Generation]:
+        """Those that have embeddings, oldest first."""
+        return [_generation(row) for row in connection.execute(self._there)]
+
+    def dropped(self, connection: Connection) -> list[Generation]:
+        """Those that had."""
+        table = self._generations
+        gone = table.select().where(table.c.state == DROPPED).order_by(table.c.number)
+        return [_generation(row) for row in connection.execute(gone)]
+
+    def retired_last(self, connection: Connection) -> Generation | None:
+        """The one that was active before the active one."""
+        table = self._generations
+        newest = (
+            table.select().where(table.c.state == RETIRED).order_by(table.c.updated_at.desc(), table.c.number.desc())
+        )
+        row = connection.execute(newest.limit(1)).one_or_none()
+        return _generation(row) if row else None
+
+    def entities(self, connection: Connection) -> dict[str, Entity]:
+        """By name."""
+        table = self._entities
+        rows = connection.execute(table.select().order_by(table.c.name))
+        return {row.name: Entity(row.name, _fields(row.definition)) for row in rows}
+
+    def locked_entity(self, connection: Connection, name: str) -> Entity | None:
+        """An entity that no other transaction changes before this one ends."""
+        table = self._entities
+        row = connection.execute(table.select().where(table.c.name == name).with_for_update()).one_or_none()
+        return Entity(row.name, _fields(row.definition)) if row else None
+
+    def read(self, connection: Connection) -> tuple[list[Generation], dict[str, Entity]]:
+        """Both, in one statement."""
+        models, kinds = self._generations.c, self._entities.c
+        nothing = type_coerce(null(), kinds.definition.type).label("definition")
+        there = select(*models, null().label("name"), nothing).where(models.state != DROPPED)
+        both = there.union_all(select(*(null() for _ in models), kinds.name, kinds.definition))
+        rows = connection.execute(both).all()
+        made = sorted((_generation(row) for row in rows if row.name is None), key=lambda made: made.number)
+        named = sorted((row for row in rows if row.name is not None), key=lambda row: row.name)
+        return made, {row.name: Entity(row.name, _fields(row.definition)) for row in named}
+
+    def ensure_generation(
+        self, connection: Connection, known: Sequence[Generation], provider: "EmbeddingProvider"
+    ) -> Generation | None:
+        """The provider's of the `known` generations, an active one made if the index has none yet; None where another
+        model is."""
+        if home(known, provider.fingerprint) is None and not mismatch(known, provider):
+            self._store.lock_registry(connection)
+            known = self.generations(connection)
+        if mismatch(known, provider):
+            return None
+        return home(known, provider.fingerprint) or self.add_generation(connection, provider, ACTIVE)
+
+    def add_generation(self, connection: Connection, provider: "EmbeddingProvider", state: str) -> Generation:
+        """A new one with its table; the registry is locked. A number is never given twice. It weighs what the last one
+        of its model did."""
+        columns = self._generations.c
+        last = connection.scalar(select(func.max(columns.number)))
+        same = select(columns.weight).where(columns.fingerprint == provider.fingerprint).order_by(columns.number.desc())
+        weight = connection.scalar(same.limit(1))
+        generation = Generation(
+            number=(last or 0) + 1,
+            provider=provider.name,
+            options=dict(provider.options),
+            model_name=provider.model_name,
+            dimensions=provider.dimensions,
+            fingerprint=provider.fingerprint,
+            weight=provider.vector_weight if weight is None else weight,
+            state=state,
+        )
+        now = datetime.now(UTC)
+        row = {field.name: getattr(generation, field.name) for field in fields(generation)}
+        connection.execute(self._generations.insert(), {**row, "created_at": now, "updated_at": now})
+        self._store.add_generation(connection, generation)
+        return generation
+
+    def switch(self, connection: Connection, to: Generation) -> None:
+        """Make a generation the active one, and retire the one that was, in one statement."""
+        table = self._generations
+        state = case((table.c.number == to.number, ACTIVE), else_=RETIRED)
+        changed = table.update().where((table.c.number == to.number) | (table.c.state == ACTIVE))
+        connection.execute(changed.values(state=state, updated_at=datetime.now(UTC)))
+
+    def set_weight(self, connection: Connection, number: int, weight: float) -> None:
+        """What a generation's vectors count for in every search from here on."""
+        table = self._generations
+        changed = table.update().where(table.c.number == number)
+        connection.execute(changed.values(weight=weight))
+
+    def set_options(self, connection: Connection, generation: Generation, provider: "EmbeddingProvider") -> None:
+        """A generation's model is opened with these options from here on, such as its folder's new path."""
+        table = self._generations
+        changed = table.update().where(table.c.number == generation.number)
+        options = {"options": dict(provider.options), "model_name": provider.model_name}
+        connection.execute(changed.values(**options, provider=provider.name, updated_at=datetime.now(UTC)))
+
+    def reopen(self, connection: Connection, generation: Generation) -> None:
+        """A retired one is built on: nobody reads it before it is whole."""
+        table = self._generations
+        changed = table.update().where(table.c.number == generation.number)
+        connection.execute(changed.values(state=BUILDING, updated_at=datetime.now(UTC)))
+
+    def forget(self, connection: Connection, numbers: Sequence[int]) -> None:
+        """From here on no transaction that begins knows of these; their tables are still there."""
+        table = self._generations
+        gone = table.update().where(table.c.number.in_(numbers))
+        connection.execute(gone.values(state=DROPPED, updated_at=datetime.now(UTC)))
+
+    def write_entity(self, connection: Connection, entity: Entity, *, is_new: bool) -> None:
+        table = self._entities
+        now = datetime.now(UTC)
+        definition = {
+            "fields": [
+                {"name": f.name, "type": f.type, "searchable": f.is_searchable, "weight": f.weight}
+                for f in entity.fields
+            ]
+        }
+        if is_new:
+            row = {"name": entity.name, "definition": definition, "created_at": now, "updated_at": now}
+            connection.execute(table.insert(), row)
+        else:
+            changes = {"definition": definition, "updated_at": now}
+            connection.execute(table.update().where(table.c.name == entity.name), changes)
+        self._store.index_fields(connection, indexed_fields(definition))
+
+
+def _fields(definition: Mapping[str, Any]) -> tuple[Field, ...]:
+    return tuple(Field(f["name"], f["type"], f["searchable"], f["weight"]) for f in definition["fields"])
+
+
+def _generation(row: Any) -> Generation:
+    return Generation(
+        number=row.number,
+        provider=row.provider,
+        options=row.options,
+        model_name=row.model_name,
+        dimensions=row.dimensions,
+        fingerprint=row.fingerprint,
+        weight=row.weight,
+        state=row.state,
+    )

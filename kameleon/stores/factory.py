@@ -1,0 +1,49 @@
+"""Which store serves an engine, and what can be chosen about it."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Literal, TypedDict
+
+from sqlalchemy import Engine
+
+from ..errors import InvalidInput
+from .protocols import Store
+from .tables import schema_map
+
+
+class StoreOptions(TypedDict, total=False):
+    vector_search: Literal["auto", "numpy", "sqlite-vec"]
+    schema: str
+    language: str
+    m: int
+    ef_construction: int
+    ef_search: int
+
+
+HOMES = {"sqlite": (".sqlite.store", "SQLiteStore"), "postgresql": (".postgresql.store", "PostgreSQLStore")}
+OPTIONS = {
+    "sqlite": ("vector_search", "language"),
+    "postgresql": ("schema", "language", "m", "ef_construction", "ef_search"),
+}
+
+
+def make_store(engine: Engine, options: Mapping[str, Any]) -> Store:
+    """The store of the engine's database; a `schema_translate_map` of the engine holds for its tables, too. Raises
+    InvalidInput."""
+    name = engine.dialect.name
+    if name not in HOMES:
+        raise InvalidInput(f"kameleon has no store for {name!r}. Known: {', '.join(sorted(HOMES))}")
+    if name == "postgresql" and engine.dialect.driver != "psycopg":
+        raise InvalidInput(
+            f"kameleon speaks to PostgreSQL through psycopg 3, this engine uses {engine.dialect.driver}. "
+            "Open it as postgresql+psycopg://… (pip install 'kameleon[postgresql]')"
+        )
+    given = {option: value for option, value in options.items() if value is not None}
+    if home := schema_map(engine).get(given.get("schema")):
+        given["schema"] = home
+    unknown = sorted(set(given) - set(OPTIONS[name]))
+    if unknown:
+        raise InvalidInput(f"{unknown[0]!r} is no option of {name}. Known: {', '.join(OPTIONS[name])}")
+    module, store = HOMES[name]
+    made: Store = getattr(import_module(module, __package__), store)(engine, **given)
+    return made

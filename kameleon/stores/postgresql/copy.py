@@ -1,0 +1,99 @@
+"""What goes over the wire to PostgreSQL in its binary formats: rows of COPY, and pgvector's vectors.
+
+https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format". Integers and floats are big-endian.
+"""
+
+import json
+import struct
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+from sqlalchemy import Connection
+
+from ..tables import digits, dump
+
+HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
+TRAILER = b"\xff\xff"
+NULL = b"\xff\xff\xff\xff"
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+length = struct.Struct(">i").pack
+columns = struct.Struct(">h").pack
+
+
+def encoded(rows: Iterable[Sequence[bytes | None]]) -> bytes:
+    """Rows of encoded fields as COPY takes them."""
+    parts = [HEADER]
+    for row in rows:
+        parts.append(columns(len(row)))
+        for value in row:
+            parts += (NULL,) if value is None else (length(len(value)), value)
+    return b"".join([*parts, TRAILER])
+
+
+def copy_into(cursor: Any, table: str, names: Sequence[str], data: bytes) -> None:
+    with cursor.copy(f"COPY {table} ({', '.join(names)}) FROM STDIN (FORMAT binary)") as copy:
+        copy.write(data)
+
+
+def integer(value: int) -> bytes:
+    return length(value)
+
+
+def jsonb(value: Any) -> bytes:
+    """A document in the first version of the format."""
+    return b"\1" + dump(digits(value)).encode()
+
+
+def timestamp(moment: datetime) -> bytes:
+    """A timestamptz: microseconds since 2000."""
+    return struct.pack(">q", (moment - EPOCH) // timedelta(microseconds=1))
+
+
+def vectors(given: Sequence[bytes | None], dimensions: int, *, is_half: bool) -> list[bytes | None]:
+    """float32 little-endian as `vector`, or `halfvec`: two int16, the dimensions and 0, and the numbers."""
+    there = [raw for raw in given if raw is not None]
+    matrix = np.frombuffer(b"".join(there), "<f4").reshape(len(there), dimensions)
+    packed = matrix.astype(">f2" if is_half else ">f4").tobytes()
+    size = len(packed) // max(1, len(there))
+    head = struct.pack(">HH", dimensions, 0)
+    made = (head + packed[start : start + size] for start in range(0, len(packed), size or 1))
+    return [None if raw is None else next(made) for raw in given]
+
+
+class Packed:
+    """A vector in pgvector's format, for a parameter whose type the statement says."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+class PackedDumper(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: Packed) -> bytes:
+        return obj.data
+
+
+class PackedTextDumper(Dumper):
+    """For cursors that write values into the statement."""
+
+    def dump(self, obj: Packed) -> bytes:
+        (dimensions,) = struct.unpack_from(">H", obj.data)
+        is_half = len(obj.data) == 4 + 2 * dimensions
+        return json.dumps(np.frombuffer(obj.data, ">f2" if is_half else ">f4", offset=4).tolist()).encode()
+
+
+def adapt(connection: Connection) -> None:
+    """Let this DBAPI connection send `Packed`; what it does with other types stays as it is."""
+    if "kameleon_packed" not in connection.info:
+        dbapi: Any = connection.connection.dbapi_connection
+        for dumper in (PackedTextDumper, PackedDumper):
+            dbapi.adapters.register_dumper(Packed, dumper)
+        connection.info["kameleon_packed"] = True

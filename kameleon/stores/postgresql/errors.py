@@ -1,0 +1,74 @@
+"""What PostgreSQL said, in kameleon's words and with the cure."""
+
+import psycopg
+
+from ...errors import DatabaseLocked, Outdated, SchemaMissing, StorageError, TransactionConflict
+
+UNIQUE_VIOLATION = "23505"
+READ_ONLY = "25006"
+SERIALIZATION_FAILURE, DEADLOCK = "40001", "40P01"
+NO_RIGHT = "42501"
+UNDEFINED_TABLE = "42P01"
+TOO_LARGE = "54000"
+NOT_AVAILABLE = "55P03"
+CANCELED = "57014"
+DISK_FULL, TOO_MANY_CONNECTIONS = "53100", "53300"
+SHUT_DOWN, CRASHED, STARTING = "57P01", "57P02", "57P03"
+CONNECTION = "08"
+NOT_YET = "FATAL:  the database system is"  # said to who connects, without a code
+
+LOST = (
+    "The connection was lost, and with it the transaction, unless it was being committed at that moment: see what is "
+    "there, and try again. create_engine(url, pool_pre_ping=True) replaces connections that were lost while nobody "
+    "used them"
+)
+
+SAID = {
+    READ_ONLY: "This is a replica or a read-only transaction: search works here, writing goes to the primary",
+    NO_RIGHT: "The role lacks a right on kameleon's tables; an administrator grants it",
+    TOO_LARGE: "A text is too large for the text search configuration. Split the record, or use language='simple'",
+    CANCELED: "statement_timeout was reached, or someone cancelled the query. Raise the time-out for this role, narrow "
+    "the query by entity or where, or write in smaller batches",
+    DISK_FULL: "Nothing of this transaction was stored. Make room on the server's disk, and try again; `kameleon "
+    "embeddings prune` drops the embeddings of models that are not searched any more",
+    TOO_MANY_CONNECTIONS: "Close some, give a pooler the rest (PgBouncer), or raise max_connections, and try again",
+    STARTING: "The server is starting, recovering or going down: try again in a moment",
+    SHUT_DOWN: LOST,
+    CRASHED: LOST,
+}
+
+
+def storage_error(error: BaseException) -> StorageError:
+    """`error` is psycopg's."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    state = getattr(error, "sqlstate", None) or (STARTING if NOT_YET in lines[0] else None)
+    if state == UNDEFINED_TABLE and "kdb_embedding_g" in lines[0]:
+        return TransactionConflict(
+            f"PostgreSQL says: {lines[0]}. This transaction's snapshot is older than the prune that dropped it: roll "
+            "back and repeat yours. If that changes nothing, `kameleon doctor` tells what is missing"
+        )
+    if state == UNDEFINED_TABLE and "kdb_" in lines[0]:
+        return SchemaMissing(
+            f"kameleon's tables are not in this database ({lines[0]}). SearchEngine(engine) makes them; with "
+            "create_tables=False a migration must, and with schema= they are looked for there"
+        )
+    if state in (SERIALIZATION_FAILURE, DEADLOCK):
+        return TransactionConflict(
+            f"PostgreSQL says: {lines[0]}. Another transaction came in between: roll back and repeat yours"
+        )
+    table = getattr(getattr(error, "diag", None), "table_name", None) or ""
+    if state == UNIQUE_VIOLATION and table.startswith("kdb_"):
+        return Outdated(f"another transaction wrote the same key first ({lines[0]}). Try again")
+    if state == NOT_AVAILABLE:
+        return DatabaseLocked(f"PostgreSQL says: {lines[0]}. Try again, or raise lock_timeout")
+    cure = SAID.get(state or "", "")
+    if not cure and is_lost(error, state):
+        cure = LOST
+    return StorageError(f"PostgreSQL says: {lines[0]}{'. ' if cure else ''}{cure}")
+
+
+def is_lost(error: BaseException, state: str | None) -> bool:
+    """Whether a connection that there was is gone. The driver gives no code to what it finds out by itself."""
+    if state is not None:
+        return state.startswith(CONNECTION)
+    return isinstance(error, psycopg.OperationalError) and not str(error).startswith("connection ")

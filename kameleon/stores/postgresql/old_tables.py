@@ -1,0 +1,99 @@
+"""kameleon's tables of any schema version on PostgreSQL: copied aside, dropped, and their embeddings put back."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, text
+
+from ...errors import StorageError
+from ...values import Generation
+from ..tables import is_own_table, kept_name
+
+NAMES = text("""
+    SELECT c.relname FROM pg_class AS c
+    WHERE c.relkind IN ('r', 'p') AND c.relname LIKE 'kdb\\_%'
+      AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass(:search))
+    ORDER BY 1
+""")
+POLICIES = text("""
+    SELECT p.polname || ' on ' || c.relname FROM pg_policy AS p JOIN pg_class AS c ON c.oid = p.polrelid
+    WHERE c.oid = ANY(SELECT to_regclass(name) FROM unnest(CAST(:tables AS text[])) AS name) ORDER BY 1
+""")
+GRANTS = text("""
+    SELECT a.name, 'GRANT ' || string_agg(a.privilege_type, ', ') || ' ON ' || a.name || ' TO '
+      || CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END
+    FROM (SELECT t.name, (aclexplode(c.relacl)).* FROM unnest(CAST(:tables AS text[])) AS t (name)
+          JOIN pg_class AS c ON c.oid = to_regclass(t.name)) AS a
+    WHERE pg_get_userbyid(a.grantee) <> current_user
+    GROUP BY a.name, a.grantee ORDER BY 1
+""")
+IS_THERE = text("SELECT to_regclass(:name) IS NOT NULL")
+KEEP_EMBEDDINGS = """
+    INSERT INTO {prefix}kdb_embedding_g{number} (content_hash, {columns})
+    SELECT s.content_hash, {columns_of_e}
+    FROM kdb_kept_embedding_g{number} AS e
+    JOIN kdb_kept_search AS o USING (entity_name, record_id, content_hash)
+    JOIN {prefix}kdb_search AS s
+      ON s.entity_name = e.entity_name AND s.record_id = e.record_id AND s.content = o.content
+"""
+
+
+class PostgreSQLOldTables:
+    """`prefix` is the schema's, quoted and with its dot, or empty."""
+
+    def __init__(self, connection: Connection, prefix: str) -> None:
+        self._connection = connection
+        self._prefix = prefix
+        found = connection.execute(NAMES, {"search": f"{prefix}kdb_search"}).scalars().all()
+        self._names = [name for name in found if is_own_table(name)]
+        self.columns = {name: self._columns(name) for name in self._names}
+        self._grants: list[tuple[str, str]] = []
+
+    def _columns(self, table: str) -> list[str]:
+        return list(self._connection.execute(text(f"SELECT * FROM {self._prefix}{table} LIMIT 0")).keys())
+
+    @property
+    def _qualified(self) -> list[str]:
+        return [self._prefix + name for name in self._names]
+
+    def lock(self) -> None:
+        """What others write before is read, and nobody writes between reading and dropping."""
+        if self._names:
+            self._run(f"LOCK TABLE {', '.join(self._qualified)} IN ACCESS EXCLUSIVE MODE")
+
+    def set_aside(self, tables: Sequence[str]) -> None:
+        named = {"tables": self._qualified}
+        if policies := self._connection.execute(POLICIES, named).scalars().all():
+            raise StorageError(
+                f"row-level security would be lost with the tables: {', '.join(policies)}. Save these policies, drop "
+                "them, rebuild, and create them again"
+            )
+        self._grants = [(name, grant) for name, grant in self._connection.execute(GRANTS, named)]
+        for name in tables:
+            self._run(f"CREATE TEMPORARY TABLE {kept_name(name)} ON COMMIT DROP AS SELECT * FROM {self._prefix}{name}")
+        self._run(f"DROP TABLE {', '.join(self._qualified)}")
+
+    def grant_again(self) -> None:
+        """The rights that other roles had, to the tables of the same names."""
+        for name, grant in self._grants:
+            if self._connection.scalar(IS_THERE, {"name": name}):
+                self._run(grant)
+
+    def keep_embeddings(self, generation: Generation) -> bool:
+        """Puts back what was made from the contents that are there; False where the table had another shape."""
+        columns = self._columns(f"kdb_embedding_g{generation.number}")
+        if set(columns) - set(self.columns.get(f"kdb_embedding_g{generation.number}", ())):
+            return False
+        names = [name for name in columns if name != "content_hash"]
+        own = ", ".join(f"e.{name}" for name in names)
+        self._run(
+            KEEP_EMBEDDINGS.format(
+                prefix=self._prefix, number=generation.number, columns=", ".join(names), columns_of_e=own
+            )
+        )
+        return True
+
+    def drop_kept(self, tables: Sequence[str]) -> None:
+        """They go with the commit."""
+
+    def _run(self, statement: str) -> None:
+        self._connection.exec_driver_sql(statement.replace("%", "%%"))

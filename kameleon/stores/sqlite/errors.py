@@ -1,0 +1,62 @@
+"""What SQLite said, in kameleon's words and with the cure."""
+
+from ...errors import DatabaseLocked, SchemaMissing, StorageError
+from ...sqlite_files import needs_immutable, path_of, unread_log
+
+BUSY, BUSY_SNAPSHOT = 5, 517
+
+FOLDER = ("attempt to write a readonly database", "unable to open database file")
+SAID = {
+    "database or disk is full": "Nothing of this transaction was stored. Make room on its disk, or raise "
+    "PRAGMA max_page_count where that is the limit, and try again",
+    "disk I/O error": "Nothing of this transaction was stored. Its disk may be full, over a quota or failing: see to "
+    "that, and try again",
+    "attempt to write a readonly database": "To write, open it without mode=ro, immutable=1 and PRAGMA query_only, as "
+    "a user who may write the file and its folder",
+    "unable to open database file": "Its folder has to be there, and be writable for the files beside it (-wal, -shm)",
+    "database disk image is malformed": "`kameleon doctor` tells whether that is the keyword index, which --fix makes "
+    "anew; else restore the file from a backup, or try the sqlite3 shell's .recover",
+    "file is not a database": "--database, KAMELEON_URL or create_engine names a file of SQLite",
+}
+
+
+def storage_error(error: BaseException, file: str | None) -> StorageError:
+    """`error` is the driver's, `file` the one that its engine opened."""
+    said = str(error)
+    if "no such table: kdb_" in said:
+        return SchemaMissing(no_tables())
+    if getattr(error, "sqlite_errorcode", None) == BUSY_SNAPSHOT:
+        return DatabaseLocked(
+            "another process wrote since this transaction began to read, so it cannot write any more. Roll it back and "
+            "repeat it; a transaction that writes before it reads waits for its turn instead"
+        )
+    if "locked" in said or "busy" in said:
+        return DatabaseLocked(
+            f"{said}: another process is writing. Try again, keep transactions short, or raise the time-out: "
+            "create_engine(url, connect_args={'timeout': 30})"
+        )
+    cure = SAID.get(said, "") + (read_only(file) if said in FOLDER else "")
+    return StorageError(f"SQLite says of {file or ':memory:'}: {said}. {cure}" if cure else f"SQLite says: {said}")
+
+
+def read_only(file: str | None) -> str:
+    """How a file with a write-ahead log is searched in a folder that may only be read; empty for others."""
+    path = path_of(file)
+    if path is None or not needs_immutable(path):
+        return ""
+    if unread_log(path):
+        return (
+            f". To search it in its read-only folder its write-ahead log must be empty: where it may be written, run "
+            f"PRAGMA wal_checkpoint(TRUNCATE), or copy it together with {path.name}-wal to a folder that may be written"
+        )
+    return (
+        ". To search it in its read-only folder, open it with kameleon.create_engine, or as "
+        "sqlite:///file:PATH?immutable=1&uri=true"
+    )
+
+
+def no_tables() -> str:
+    return (
+        "kameleon's tables are not in this database. SearchEngine(engine) makes them (an in-memory SQLite database is "
+        "another one for each thread; with create_tables=False a migration must)"
+    )

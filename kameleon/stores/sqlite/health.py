@@ -1,0 +1,129 @@
+"""What may be wrong with an index in SQLite, and mending it."""
+
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from typing import Any, cast
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DatabaseError
+
+from ...values import Generation, Ref
+from ..protocols import Fault
+
+CORRUPT = 11
+FTS = "kdb_search_fts"
+
+# Rank 1 compares with the content in kdb_search, too. It is a write to SQLite, though nothing is written.
+CHECK_FTS = text("INSERT INTO kdb_search_fts (kdb_search_fts, rank) VALUES ('integrity-check', 1)")
+REBUILD_FTS = text("INSERT INTO kdb_search_fts (kdb_search_fts) VALUES ('rebuild')")
+FILE = text("SELECT file FROM pragma_database_list WHERE name = 'main'")
+TABLES = text("SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'kdb_embedding_g[0-9]*'")
+
+IDS_AFTER = text("""
+    SELECT record_id FROM kdb_search
+    WHERE entity_name = :entity AND record_id > :after ORDER BY record_id LIMIT :limit
+""")
+DUPLICATES = text("""
+    SELECT entity_name, record_id FROM kdb_search
+    WHERE (entity_name, record_id) > (:entity, :id)
+    GROUP BY entity_name, record_id HAVING count(*) > 1
+    ORDER BY entity_name, record_id LIMIT :limit
+""")
+LEFTOVERS = """
+    SELECT DISTINCT e.search_id FROM kdb_embedding_g{number} AS e
+    WHERE e.search_id > :after AND NOT EXISTS (SELECT 1 FROM kdb_search AS s WHERE s.id = e.search_id)
+    ORDER BY e.search_id LIMIT :limit
+"""
+VECTORS = """
+    SELECT search_id, passage, embedding FROM kdb_embedding_g{number}
+    WHERE (search_id, passage) > (:id, :passage) AND embedding IS NOT NULL
+    ORDER BY search_id, passage LIMIT :limit
+"""
+DROP_EMBEDDINGS = "DELETE FROM kdb_embedding_g{number} WHERE search_id = ?"
+
+
+def faults(connection: Connection, *, is_extension_missing: bool) -> list[Fault]:
+    found = []
+    mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+    if connection.scalar(FILE) and mode != "wal":
+        found.append(
+            Fault(
+                "no-wal",
+                "warning",
+                f"the file's journal is {mode!r}: readers and the writer wait for each other",
+                "kameleon.create_engine(url) sets write-ahead logging, and so does PRAGMA journal_mode = wal",
+            )
+        )
+    if is_extension_missing:
+        found.append(
+            Fault(
+                "no-extension",
+                "note",
+                "this Python's sqlite3 cannot load sqlite-vec, so a process's first query reads all embeddings",
+                "nothing is lost by it. Else pip install 'kameleon[sqlite]' and create_engine(url, module=pysqlite3)",
+            )
+        )
+    return found
+
+
+def index_faults(connection: Connection) -> list[Fault]:
+    try:
+        connection.execute(CHECK_FTS)
+    except DatabaseError as error:
+        if getattr(error.orig, "sqlite_errorcode", CORRUPT) & 0xFF != CORRUPT:
+            raise
+        message = "the keyword index does not say what kdb_search says"
+        cure = f"INSERT INTO {FTS} ({FTS}) VALUES ('rebuild');"
+        return [Fault("invalid-index", "error", message, cure, FTS)]
+    return []
+
+
+def set_wal(engine: Engine) -> None:
+    """Outside any transaction. A file that cannot be changed now stays as it is."""
+    with closing(engine.raw_connection()) as connection, suppress(cast(Any, engine.dialect.dbapi).OperationalError):
+        connection.cursor().execute("PRAGMA journal_mode = wal")
+
+
+def embedding_tables(connection: Connection) -> set[int]:
+    numbers = (name.removeprefix("kdb_embedding_g") for name in connection.execute(TABLES).scalars())
+    return {int(number) for number in numbers if number.isdecimal()}
+
+
+def ids_after(connection: Connection, entity: str, after: str, limit: int) -> list[str]:
+    return list(connection.execute(IDS_AFTER, {"entity": entity, "after": after, "limit": limit}).scalars())
+
+
+def duplicates(connection: Connection, after: Ref | None, limit: int) -> tuple[list[Ref], Ref | None]:
+    entity, id_ = after or ("", "")
+    found = [Ref(*row) for row in connection.execute(DUPLICATES, {"entity": entity, "id": id_, "limit": limit})]
+    return found, found[-1] if found else None
+
+
+def leftovers(
+    connection: Connection, generation: Generation, after: int | None, limit: int
+) -> tuple[list[int], int | None]:
+    statement = text(LEFTOVERS.format(number=generation.number))
+    binds = {"after": -(2**63) if after is None else after, "limit": limit}
+    found = list(connection.execute(statement, binds).scalars())
+    return found, found[-1] if found else None
+
+
+def bad_vectors(connection: Connection, generation: Generation, after: Any, limit: int) -> tuple[list[int], Any]:
+    """Among the next `limit` embeddings."""
+    statement = text(VECTORS.format(number=generation.number))
+    id_, passage = after or (-(2**63), 0)
+    rows = connection.execute(statement, {"id": id_, "passage": passage, "limit": limit}).all()
+    is_good = good([row.embedding for row in rows], generation.dimensions)
+    bad = dict.fromkeys(row.search_id for row, good_ in zip(rows, is_good, strict=True) if not good_)
+    return list(bad), (rows[-1].search_id, rows[-1].passage) if rows else None
+
+
+def good(blobs: Sequence[Any], dimensions: int) -> list[bool]:
+    """Whether each is that many numbers and of length 1."""
+    import numpy as np
+
+    whole = [isinstance(blob, bytes) and len(blob) == 4 * dimensions for blob in blobs]
+    joined = b"".join(blob for blob, is_whole in zip(blobs, whole, strict=True) if is_whole)
+    vectors = np.frombuffer(joined, "<f4").reshape(-1, dimensions).astype(np.float64)
+    lengths = iter(np.einsum("ij,ij->i", vectors, vectors).tolist())
+    return [is_whole and 0.98 < next(lengths) < 1.02 for is_whole in whole]

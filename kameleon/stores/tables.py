@@ -1,0 +1,276 @@
+"""The tables that are the same on both databases, as SQLAlchemy sees them. What differs stands in the dialect files."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Connection,
+    DateTime,
+    Double,
+    Engine,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    QueuePool,
+    Table,
+    Text,
+    TypeDecorator,
+    func,
+    literal,
+    type_coerce,
+)
+from sqlalchemy import cast as cast_to
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeEngine
+
+from ..errors import SchemaMismatch
+
+SCHEMA_VERSION = 5
+PREFIX, KEPT = "kdb_", "kdb_kept_"
+OWN_TABLES = re.compile(
+    r"kdb_(search|search_fts|search_vocab|embedding_log|embedding_cache|embedding_g\d+|generation|entities|records|term|"
+    r"queue|dirty|reindex|reindex_range|meta)"
+)
+COMPARED = ("text", "integer", "number", "boolean")
+IDS_A_STATEMENT = 1_000
+
+T = TypeVar("T")
+
+
+def parts(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def utc(moment: datetime) -> datetime:
+    """A moment as a database gave it back: SQLite drops the zone, which was UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def dump(value: Any) -> str:
+    """JSON with every character as itself: older SQLites compare names in JSON byte by byte, escapes unresolved."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def has_room(pool: QueuePool) -> bool:
+    """Whether a pool has another connection to give."""
+    return pool._max_overflow < 0 or pool.checkedout() < pool.size() + pool._max_overflow
+
+
+def indexed_fields(definition: Mapping[str, Any]) -> list[str]:
+    """The declared fields that filters compare with one value: typed, and no text to search in."""
+    return [f["name"] for f in definition["fields"] if f["type"] in COMPARED and not f["searchable"]]
+
+
+def check_version(version: str | None) -> None:
+    """Raises SchemaMismatch for an index whose tables another version of kameleon made."""
+    if version == str(SCHEMA_VERSION):
+        return
+    is_newer = version is not None and version.isdecimal() and int(version) > SCHEMA_VERSION
+    raise SchemaMismatch(
+        f"this index has schema version {version or 'unknown'}, this kameleon reads {SCHEMA_VERSION}. "
+        f"`kameleon rebuild`, or kameleon.rebuild(engine), makes the index anew from its contents"
+        f"{'; pip install -U kameleon reads it as it is' if is_newer else ''}"
+    )
+
+
+def is_own_table(name: str) -> bool:
+    """Whether a table of any schema version is kameleon's: others may begin with kdb_ too."""
+    return OWN_TABLES.fullmatch(name) is not None
+
+
+def kept_name(table: str) -> str:
+    """The temporary table that holds the rows of an old one while it is rebuilt."""
+    return KEPT + table.removeprefix(PREFIX)
+
+
+def digits(value: Any) -> Any:
+    """The value with floats of 1e16 and more as whole numbers: JSONB takes the digits that are written, and JSON writes
+    such a float with no more of them than tell it from its neighbours."""
+    if isinstance(value, float):
+        return int(value) if abs(value) >= 1e16 else value
+    if isinstance(value, Mapping):
+        return {name: digits(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [digits(item) for item in value]
+    return value
+
+
+def quoted_text(value: str) -> str:
+    """A text as SQL has it, for the few statements that take no binds."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def hyphenated(column: Any) -> ColumnElement[str]:
+    """A UUID that is stored as 32 hexadecimal digits, as its usual text."""
+    digits_ = func.lower(type_coerce(column, Text))
+    text: Any = func.substr(digits_, 1, 8)
+    for start, length in ((9, 4), (13, 4), (17, 4), (21, 12)):
+        text = text.op("||")("-").op("||")(func.substr(digits_, start, length))
+    return cast("ColumnElement[str]", text)
+
+
+def as_text(column: Any, kind: str) -> ColumnElement[str]:
+    """A part of a primary key as text; `kind` as `identity` has it."""
+    return hyphenated(column) if kind == "hex" else cast_to(column, Text)
+
+
+def id_text(key: Sequence[tuple[Any, str]], quoted: Callable[[Any], Any]) -> ColumnElement[str]:
+    """A record's id from the (column, kind) parts of a primary key; `quoted` makes a JSON string of a text."""
+    if len(key) == 1:
+        return as_text(*key[0])
+    first, *others = (
+        as_text(column, kind) if kind == "integer" else quoted(as_text(column, kind)) for column, kind in key
+    )
+    joined: Any = literal("[", Text).op("||")(first)
+    for part in others:
+        joined = joined.op("||")(",").op("||")(part)
+    return cast("ColumnElement[str]", joined.op("||")("]"))
+
+
+class Document(TypeDecorator[Any]):
+    """JSON text on SQLite, JSONB on PostgreSQL, whatever serializer the application's engine has."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(JSONB() if dialect.name == "postgresql" else Text())
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return digits(value) if dialect.name == "postgresql" else dump(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        return json.loads(value) if isinstance(value, str) else value
+
+
+key = Text().with_variant(Text(collation="C"), "postgresql")
+document = Document()
+instant = DateTime(timezone=True)
+
+
+class Tables:
+    """The tables in one schema; None is whichever the connection's own is."""
+
+    def __init__(self, schema: str | None = None) -> None:
+        self.metadata = MetaData(schema=schema)
+        self.meta = Table(
+            "kdb_meta",
+            self.metadata,
+            Column("key", Text, primary_key=True),
+            Column("value", Text, nullable=False),
+        )
+        self.generations = Table(
+            "kdb_generation",
+            self.metadata,
+            Column("number", Integer, primary_key=True, autoincrement=False),
+            Column("provider", Text, nullable=False),
+            Column("options", document, nullable=False),
+            Column("model_name", Text, nullable=False),
+            Column("dimensions", Integer, nullable=False),
+            Column("fingerprint", Text, nullable=False),
+            Column("weight", Double, nullable=False),
+            Column("state", Text, nullable=False),
+            *times(),
+            Index("kdb_generation_fingerprint", "fingerprint"),
+        )
+        self.embedding_cache = Table(
+            "kdb_embedding_cache",
+            self.metadata,
+            Column("text_hash", key, primary_key=True),
+            Column("fingerprint", key, primary_key=True),
+            Column("embedding", LargeBinary, nullable=False),
+            Column("used_at", instant, nullable=False),
+            Index("kdb_embedding_cache_used_at", "used_at"),
+        )
+        self.entities = Table(
+            "kdb_entities",
+            self.metadata,
+            Column("name", key, primary_key=True),
+            Column("definition", document, nullable=False),
+            *times(),
+        )
+        self.records = Table(
+            "kdb_records",
+            self.metadata,
+            Column("entity_name", key, primary_key=True),
+            Column("id", key, primary_key=True),
+            Column("data", document, nullable=False),
+            *times(),
+        )
+        self.term = Table(
+            "kdb_term",
+            self.metadata,
+            Column("form", key, nullable=False),
+            Index("kdb_term_form", "form"),
+        )
+        self.queue = Table(
+            "kdb_queue",
+            self.metadata,
+            Column("entity_name", key, primary_key=True),
+            Column("record_id", key, primary_key=True),
+            Column("version", Text, nullable=False),
+            Column("due_at", instant, nullable=False),
+            Column("claimed_by", Text),
+            Column("attempts", Integer, nullable=False),
+            Index("kdb_queue_due_at", "due_at"),
+        )
+        self.dirty = Table(
+            "kdb_dirty",
+            self.metadata,
+            Column("seq", BigInteger().with_variant(Integer, "sqlite"), Identity(always=True), primary_key=True),
+            Column("entity_name", key, nullable=False),
+            Column("record_id", key, nullable=False),
+            Column("due_at", instant),
+            Column("claimed_by", Text),
+            Index("kdb_dirty_record", "entity_name", "record_id", "seq"),
+        )
+        self.reindex = Table(
+            "kdb_reindex",
+            self.metadata,
+            Column("number", Integer, primary_key=True, autoincrement=False),
+            Column("owner", Text),
+            Column("lease_until", instant),
+            Column("is_cancelled", Boolean, nullable=False),
+            Column("phase", Text, nullable=False),
+            Column("batch_size", Integer, nullable=False),
+            Column("total", Integer, nullable=False),
+            *(Column(name, Integer, nullable=False) for name in ("embedded", "reused", "failed")),
+            *(Column(name, Double, nullable=False) for name in ("embedding_s", "writing_s", "indexing_s")),
+            Column("began_at", instant, nullable=False),
+            *times(),
+        )
+        self.reindex_range = Table(
+            "kdb_reindex_range",
+            self.metadata,
+            Column("number", Integer, primary_key=True, autoincrement=False),
+            Column("place", Integer, primary_key=True, autoincrement=False),
+            Column("after", document),
+            Column("upto", document),
+            Column("due_at", instant, nullable=False),
+        )
+
+
+def times() -> tuple[Column[datetime], Column[datetime]]:
+    return Column("created_at", instant, nullable=False), Column("updated_at", instant, nullable=False)
+
+
+def schema_map(of: Engine | Connection) -> dict[str | None, str | None]:
+    """The `schema_translate_map` of its options, without the key that SQLAlchemy adds while it renders."""
+    chosen = of.get_execution_options().get("schema_translate_map") or {}
+    return {schema: other for schema, other in chosen.items() if schema != "_none"}
+
+
+def schema_of(table: Table, connection: Connection) -> str | None:
+    """Where the table stands for this connection, None where its search path finds it."""
+    return schema_map(connection).get(table.schema, table.schema)

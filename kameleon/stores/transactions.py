@@ -1,0 +1,141 @@
+"""Transactions of the engine's own, and work inside the caller's: opened, translated, begun anew."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Engine, QueuePool
+
+from ..database import is_same_place
+from ..errors import InvalidInput, Outdated, StorageError, TransactionConflict
+from ..urls import shown
+from .protocols import Store
+
+TRIES = 10
+PAUSE_S = 0.002
+
+T = TypeVar("T")
+
+
+class Transactions:
+    def __init__(self, engine: Engine, store: Store) -> None:
+        self.engine = engine
+        self.is_closed = False
+        self._store = store
+        self._known: WeakKeyDictionary[Engine, bool] = WeakKeyDictionary()
+
+    @contextmanager
+    def transaction(self, connection: Connection | None = None) -> Iterator[Connection]:
+        """The caller's connection as it is, or one of our own that commits at the end. Raises StorageError."""
+        self._check_open()
+        with self._store.translating():
+            if connection is None:
+                with self._store.writing() as conn:
+                    yield conn
+            else:
+                self._check_connection(connection)
+                with self._store.joining(connection), self._store.savepoint(connection):
+                    yield connection
+
+    @contextmanager
+    def reading(self, connection: Connection | None = None) -> Iterator[Connection]:
+        """The caller's connection as it is, or one of our own that sees one state of the database."""
+        self._check_open()
+        with self._store.translating():
+            if connection is None:
+                with self._store.reading() as conn:
+                    yield conn
+            else:
+                self._check_connection(connection)
+                with self._store.joining(connection):
+                    yield connection
+
+    @contextmanager
+    def joining(self, connection: Connection) -> Iterator[None]:
+        """What is done inside is one transaction, also where the caller's connection commits each statement."""
+        self._check_open()
+        self._check_connection(connection)
+        with self._store.joining(connection):
+            yield
+
+    @contextmanager
+    def visiting(self, connection: Connection | None = None) -> Iterator[Connection]:
+        """As `reading`, and the caller's transaction is left as it was found, whatever is set or fails inside."""
+        self._check_open()
+        if connection is None:
+            with self.reading() as conn:
+                yield conn
+        else:
+            self._check_connection(connection)
+            with self._store.translating(), self._store.visiting(connection):
+                yield connection
+
+    def _check_open(self) -> None:
+        if self.is_closed:
+            raise StorageError("this SearchEngine is closed. Make another: SearchEngine(engine, ...)")
+
+    @contextmanager
+    def leaving_no_connection(self) -> Iterator[None]:
+        """A pool that is empty before is empty after it: processes that are forked later would share what it has. A
+        database in memory would go with its connections, and stays."""
+        pool = self.engine.pool
+        if not isinstance(pool, QueuePool) or self.engine.dialect.is_async or pool.checkedin() or pool.checkedout():
+            yield
+            return
+        yield
+        if not self._store.is_in_memory() and not pool.checkedout():
+            self.engine.dispose(close=False)  # first, lest other threads take from a pool that is being closed
+            pool.dispose()
+
+    def _check_connection(self, connection: object) -> None:
+        wanted = self.engine.dialect.name
+        if not isinstance(connection, Connection) or connection.dialect.name != wanted:
+            raise InvalidInput(
+                f"connection= is a SQLAlchemy Connection to {wanted}, not {connection!r:.80}. Of a Session, give "
+                "session.connection()"
+            )
+        if not self._leads_here(connection):
+            raise InvalidInput(
+                f"connection= leads to {shown(connection.engine.url)}, this index is in {shown(self.engine.url)}"
+            )
+
+    def _leads_here(self, connection: Connection) -> bool:
+        """Whether it is of the engine's pool, its URL, or its database by another URL; a replica serves for reading."""
+        engine = connection.engine
+        if engine.pool is self.engine.pool:
+            return True
+        if engine not in self._known:
+            self._known[engine] = is_same_place(engine.url, self.engine.url) or self._is_same_database(connection)
+        return self._known[engine]
+
+    def _is_same_database(self, connection: Connection) -> bool:
+        theirs = self._store.identity(connection)
+        if theirs is None:
+            return False
+        with self._store.reading() as own:
+            ours = self._store.identity(own)
+        return ours is not None and (theirs == ours or (theirs[-1] is None and theirs[0] == ours[0]))
+
+    def committed(self, work: Callable[[Connection], T]) -> T:
+        """What `work` returns of a transaction of its own, begun anew while others come in between."""
+
+        def attempt() -> T:
+            with self.transaction() as conn:
+                return work(conn)
+
+        return self.retried(attempt)
+
+    def retried(self, attempt: Callable[[], T], connection: Connection | None = None) -> T:
+        """What `attempt` returns, begun anew while other writers come in between. In the caller's transaction that is
+        done as long as the database lets it go on. Raises TransactionConflict, after ten tries."""
+        for tries_left in reversed(range(TRIES)):
+            try:
+                return attempt()
+            except TransactionConflict as conflict:
+                if not tries_left or not (connection is None or isinstance(conflict, Outdated)):
+                    raise
+            time.sleep(random.uniform(0, PAUSE_S * 2 ** (TRIES - tries_left)))
+        raise AssertionError
