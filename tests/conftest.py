@@ -67,11 +67,14 @@ def run_reported(item: pytest.Item, nextitem: pytest.Item | None) -> None:
 Make = Callable[..., SearchEngine]
 
 SLOW = {
+    "test_async.py": ["test_an_async_session_commits_any_number_of_objects"],
+    "test_bulk_updates.py": ["test_memory_does_not_grow_with_the_rows"],
     "test_cli.py": [
         "test_ctrl_c_ends_a_run_that_waits_for_input",
         "test_ctrl_c_ends_between_batches_and_says_how_to_go_on",
         "test_the_script_inserts_searches_and_refuses",
     ],
+    "test_command.py": ["test_a_process_in_the_background_has_the_url_in_its_environment"],
     "test_contract.py": ["test_any_string_is_a_query", "test_what_is_asked_often_ranks_alike_at_every_limit"],
     "test_crash.py": [
         "test_a_killed_run_leaves_a_whole_index_and_goes_on_with_its_next_batch",
@@ -86,7 +89,11 @@ SLOW = {
         "test_a_vector_index_is_reckoned_where_one_will_be_built",
         "test_disk_is_about_what_the_generation_takes",
     ],
+    "test_forking.py": ["test_a_child_ends_as_any_process_does", "test_forked_workers_answer"],
+    "test_gunicorn.py": ["test_preloaded_workers_answer"],
     "test_hostile.py": ["test_hostile_input_is_taken_whole_or_refused_in_our_words"],
+    "test_identity.py": ["test_a_fingerprint_is_equal_in_every_process"],
+    "test_mirror.py": ["test_directions_of_real_embeddings_find_nearly_all_that_an_exact_scan_finds"],
     "test_postgresql.py": [
         "test_a_graph_that_was_reckoned_fits",
         "test_a_text_too_large_for_a_tsvector_is_indexed_as_far_as_it_goes",
@@ -106,8 +113,14 @@ SLOW = {
         "test_in_place_warns_and_drops_the_old_first",
         "test_in_the_background_it_outlives_its_parent",
     ],
+    "test_select.py": ["test_many_hits_are_one_bind_a_column_and_in_their_order"],
+    "test_servers.py": ["test_a_limit_of_texts_is_found_out_once"],
     "test_stress.py": ["test_a_seed_is_a_corpus"],
-    "test_switching.py": ["test_an_engine_with_a_provider_object_stays_with_its_own_embeddings"],
+    "test_switching.py": [
+        "test_an_engine_opened_by_name_follows_the_index_from_model_to_model",
+        "test_an_engine_with_a_provider_object_stays_with_its_own_embeddings",
+    ],
+    "test_verdicts.py": ["test_what_is_no_refusal_of_a_text_never_buries_it"],
     "test_worker.py": [
         "test_a_worker_in_another_process_takes_ranges_of_a_reindex",
         "test_the_command_works_until_it_is_told_to_stop",

@@ -1071,7 +1071,7 @@ def test_the_provider_is_asked_before_a_transaction_is_open(search: SearchEngine
     provider.embed_query = embed_query  # type: ignore[method-assign]
     for query in ("fox", "river", "number7"):
         asking.search(query)
-    assert open_at == [1, 0, 0]
+    assert open_at == [0, 0, 0]
 
 
 def test_what_comes_after_an_engine_is_seen_by_it(bare_database: URL) -> None:

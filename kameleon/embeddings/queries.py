@@ -58,13 +58,13 @@ class Queries:
     def embed(self, text: str) -> tuple[Vector, bool]:
         """The query's unit vector, and whether it was in memory. Raises ProviderError, at once while a failure is
         remembered."""
-        with self._lock:
-            if text in self._known:
-                self._known.move_to_end(text)
-                return self._known[text], True
+        if (vector := self._remembered(text)) is not None:
+            return vector, True
         if self._timeout_s is not None:
             self._load()
         with self._lock:
+            if text in self._known:  # another thread has embedded it meanwhile
+                return self._known[text], True
             self._check_pause()
             flight = self._in_flight.get(text)
             is_first = flight is None
@@ -72,6 +72,12 @@ class Queries:
         if is_first:
             self._start(text, flight)
         return self._awaited(text, flight), False
+
+    def _remembered(self, text: str) -> Vector | None:
+        with self._lock:
+            if text in self._known:
+                self._known.move_to_end(text)
+            return self._known.get(text)
 
     def recovered(self) -> None:
         """The provider has answered, here or elsewhere."""

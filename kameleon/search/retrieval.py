@@ -386,7 +386,6 @@ class Retriever:
         own, answer.known_share = answer.generation.weight, self._prepared.known_share
         weight = trusted(own, answer.known_share)
         if not answer.keyword.scores:
-            answer.notes.append("no record has a word of this query")
             return own
         if weight < own:
             answer.notes.append(
