@@ -14,7 +14,6 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DisconnectionError
 
-HEADER, READ_VERSION, WAL = 20, 19, 2
 STATE = "kameleon_immutable"
 
 
@@ -29,15 +28,9 @@ def path_of(database: str | None) -> Path | None:
     return None if not path or path == ":memory:" or "mode=memory" in query else Path(path)
 
 
-def needs_immutable(path: Path) -> bool:
-    """Whether a file has a write-ahead log whose files are not there and cannot be made."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(HEADER)
-    except OSError:
-        return False
-    is_wal = len(header) == HEADER and header[READ_VERSION] == WAL
-    return is_wal and not beside(path, "-shm").exists() and not os.access(path.parent, os.W_OK)
+def is_in_read_only_folder(path: Path) -> bool:
+    """Whether the files of a write-ahead log are not there and cannot be made."""
+    return path.is_file() and not beside(path, "-shm").exists() and not os.access(path.parent, os.W_OK)
 
 
 def unread_log(path: Path) -> bool:
@@ -63,12 +56,29 @@ def _connecting(dialect: Any, record: Any, arguments: Sequence[Any], options: Ma
     database = arguments[0] if arguments else None
     path = path_of(database) if isinstance(database, str) else None
     record.info.pop(STATE, None)
-    if path is None or not needs_immutable(path) or unread_log(path):
+    if path is None or not is_in_read_only_folder(path) or unread_log(path):
+        return None
+    if _can_read(dialect, arguments, options):
         return None
     query = parse_qsl(str(database).partition("?")[2]) if str(database).startswith("file:") else []
     uri = f"{path.absolute().as_uri()}?{urlencode([*query, ('immutable', '1')])}"
     record.info[STATE] = path, _state(path)
     return dialect.connect(uri, *arguments[1:], **{**options, "uri": True})
+
+
+def _can_read(dialect: Any, arguments: Sequence[Any], options: Mapping[str, Any]) -> bool:
+    """Whether the file opens as it is, without a write-ahead log. SQLite finds out: to open and close the file in any
+    other way would take back the locks of this process's other connections
+    (https://www.sqlite.org/howtocorrupt.html, 2.2)."""
+    driver = dialect.connect(*arguments, **options)
+    try:
+        driver.cursor().execute("SELECT 1 FROM sqlite_master LIMIT 1")
+    except dialect.dbapi.OperationalError:
+        return False
+    else:
+        return True
+    finally:
+        driver.close()
 
 
 def _checked_out(_driver: Any, record: Any, _proxy: Any) -> None:

@@ -1,6 +1,8 @@
 """Transactions, whoever began them and on whatever engine."""
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -274,3 +276,18 @@ def test_a_connection_of_another_database_of_the_server_is_refused(pg_engine: En
     with same.begin() as connection:
         assert search.index_record("A", "1", "text", connection=connection).indexed == 1
     same.dispose()
+
+
+def test_a_new_connection_leaves_the_locks_of_the_others_in_place(tmp_path: Path) -> None:
+    """A process that closes the file last takes the write-ahead log away; ours has it open all the time."""
+    path = tmp_path / "a.db"
+    engine = kameleon.create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE a (b)")
+        connection.commit()
+        with engine.connect() as other:
+            other.exec_driver_sql("SELECT 1 FROM sqlite_master")
+        read = f"import sqlite3; sqlite3.connect({str(path)!r}).execute('SELECT 1 FROM sqlite_master').fetchall()"
+        subprocess.run([sys.executable, "-c", read], check=True)
+        assert path.with_name("a.db-wal").exists()
+    engine.dispose()

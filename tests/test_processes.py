@@ -37,7 +37,7 @@ from sqlalchemy.orm import sessionmaker
 
 import kameleon
 from kameleon import SearchEngine, Worker
-from kameleon.search import sqlite
+from kameleon.stores.sqlite import store as sqlite
 from kameleon.testing import HashProvider
 from tests.models import Article, Author, Note
 

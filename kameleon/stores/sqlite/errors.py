@@ -1,7 +1,7 @@
 """What SQLite said, in kameleon's words and with the cure."""
 
 from ...errors import DatabaseLocked, SchemaMissing, StorageError
-from ...sqlite_files import needs_immutable, path_of, unread_log
+from ...sqlite_files import is_in_read_only_folder, path_of, unread_log
 
 BUSY, BUSY_SNAPSHOT = 5, 517
 
@@ -40,9 +40,9 @@ def storage_error(error: BaseException, file: str | None) -> StorageError:
 
 
 def read_only(file: str | None) -> str:
-    """How a file with a write-ahead log is searched in a folder that may only be read; empty for others."""
+    """How a file with a write-ahead log is searched in a folder that may only be read; empty for other folders."""
     path = path_of(file)
-    if path is None or not needs_immutable(path):
+    if path is None or not is_in_read_only_folder(path):
         return ""
     if unread_log(path):
         return (
