@@ -128,10 +128,14 @@ SLOW = {
 }
 """Tests that take seconds and repeat what quicker ones cover: marked `slow`, run by `make test-slow`."""
 
+SLOW_WHEN_ASYNC = ("test_sessions.py", "test_statements.py")
+"""Suites that `make test` runs over synchronous engines alone, and `make test-slow` over async ones."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if getattr(item, "originalname", item.name) in SLOW.get(item.path.name, ()):
+        is_again = item.path.name in SLOW_WHEN_ASYNC and any(f"[{backend}" in item.name for backend in ASYNC)
+        if is_again or getattr(item, "originalname", item.name) in SLOW.get(item.path.name, ()):
             item.add_marker(pytest.mark.slow)
 
 
