@@ -13,6 +13,7 @@ from typing import Any
 import click
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.orm import DeclarativeBase
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "stress" / "README.md"])
@@ -89,6 +90,9 @@ def test_python_runs_from_top_to_bottom(
         finally:
             dispose(names)
         assert capsys.readouterr().out == block.output
+    for value in names.values():
+        if isinstance(value, type) and issubclass(value, DeclarativeBase) and value is not DeclarativeBase:
+            value.registry.dispose()  # lest other tests meet two classes of one name
 
 
 def dispose(names: dict[str, Any]) -> None:

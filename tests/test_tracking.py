@@ -223,7 +223,7 @@ def test_several_workers_embed_each_marked_row_once(maker: Maker, search: Search
     workers = [Worker(SearchEngine(engine, provider), batch_size=100) for provider in providers]
     for worker in workers:
         worker.search.attach(sessionmaker(engine))
-        assert worker.search.sessions.mappings.named("Note")
+        assert worker.search.sessions.mappings.of(Note)
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda worker: worker.run(), workers))
     texts = [text for provider in providers for call in provider.calls for text in call]
@@ -256,7 +256,7 @@ def test_a_killed_workers_claim_expires(maker: Maker, search: SearchEngine, engi
 
 
 def claimed(search: SearchEngine, worker: str, lease: timedelta) -> Any:
-    assert search.sessions.mappings.named("Note")
+    assert search.sessions.mappings.of(Note)
     tracking = search.sessions.tracking
     return search.committed(partial(tracking._claim, limit=9, worker=worker, lease=lease, takes_over=False))
 
@@ -289,7 +289,7 @@ def test_what_fails_is_claimed_no_more(maker: Maker, search: SearchEngine, engin
     raw_notes(engine, 2)
     broken = SearchEngine(engine, Down(), on_provider_error="raise")
     broken.attach(sessionmaker(engine))
-    assert broken.sessions.mappings.named("Note")
+    assert broken.sessions.mappings.of(Note)
     with pytest.raises(ProviderUnavailable):
         Worker(broken).run()
     assert Worker(search).run().indexed == 2
