@@ -1,12 +1,9 @@
 """Texts that are being embedded at this moment, so that several threads with one new text send it once."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Condition, Lock, get_ident
 from typing import Generic, TypeVar
-
-from ..errors import ProviderUnavailable
 
 T = TypeVar("T")
 
@@ -43,7 +40,6 @@ class Flights(Generic[T]):
     def __init__(self) -> None:
         self._lock = Lock()
         self._going: dict[str, Flight[T]] = {}
-        self._single: dict[str, tuple[int, Future[T]]] = {}
 
     @contextmanager
     def begun(self, texts: Sequence[str]) -> Iterator[Flight[T]]:
@@ -63,25 +59,3 @@ class Flights(Generic[T]):
                 for text in new:
                     del self._going[text]
             flight.end()
-
-    def once(self, key: str, make: Callable[[], T]) -> T:
-        """What `make` returns or raises, called by one of the threads that want it at the same time."""
-        with self._lock:
-            thread, future = self._single.get(key, (get_ident(), None))
-            if is_mine := future is None:
-                future = Future()
-                self._single[key] = thread, future
-        if not is_mine:
-            return make() if thread == get_ident() else future.result()
-        try:
-            result = make()
-        except BaseException as error:
-            is_shared = isinstance(error, Exception)
-            future.set_exception(error if is_shared else ProviderUnavailable("the request was interrupted"))
-            raise
-        else:
-            future.set_result(result)
-            return result
-        finally:
-            with self._lock:
-                del self._single[key]

@@ -56,7 +56,6 @@ NO_KEY = "no-key"
 NO_ANSWER = "the server's answer is not one of OpenAI's protocol"
 NOT_THE_TEXT = ("dimensions", "model", "user")
 TOO_LONG = re.compile(r"context.{0,5}(length|size|window)|too (long|large)|maximum.{0,20}tokens|exceed", re.IGNORECASE)
-SECRET_PARAMETER = re.compile(r"key|token|secret|sig|code|password", re.IGNORECASE)
 
 
 class OpenAIProvider(EmbeddingProvider):

@@ -187,19 +187,6 @@ class Run:
             raise Unexplained(f"{self.provider.model_name} gave {len(vectors)} vectors for {texts} texts")
         return check_all(vectors, self.provider.dimensions)
 
-    def query(self, text: str) -> Any:
-        """A query's vector as the provider gives it, tried again while the provider is down."""
-        error: ProviderError | None = None
-        for attempt in range(max(1, self.provider.attempts)):
-            if error is not None and not self._pause(attempt, error, 1):
-                break
-            try:
-                return self._send(text, 1)
-            except ProviderUnavailable as again:
-                error = again
-        assert error is not None  # noqa: S101 - an attempt failed
-        raise error
-
     def _request(self, texts: list[str], *, is_isolating: bool) -> Any:
         """One request, tried again while the provider is down; meanwhile the others wait for its outcome."""
         with self._recovering:
