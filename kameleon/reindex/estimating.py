@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from ..embeddings.passages import Places
 from ..errors import InvalidInput
 from ..indexing.writer import flattened
-from ..stores.protocols import Footprint
 from ..stores.tables import parts
 from ..values import ReindexPlan
 
@@ -22,16 +21,14 @@ if TYPE_CHECKING:
 
 RECORDS_A_PAGE = 1_000
 SAMPLE = 1_000
-MEASURABLE_S = 1.0
 
 
 @dataclass
 class Texts:
-    """What stands in the records, a long text as its passages. `characters` are those of texts that would be embedded;
+    """The texts of the records, a long one as its passages. `characters` are those of texts that would be embedded;
     `sample` holds the texts of these with the least digests, which is a fair choice."""
 
     rows: int = 0
-    passages: int = 0
     cached: int = 0
     characters: int = 0
     distinct: set[int] = field(default_factory=set)
@@ -52,8 +49,6 @@ def estimate(search: "SearchEngine", request: "Request", *, rate: float | None =
     tokens = count_tokens(texts, target.service)
     price = request.price(provider)
     rate = rate or measured_rate(search, provider.fingerprint)
-    everything = sum(status.indexed for status in search.get_status()) + texts.passages - texts.rows
-    index = index_footprint(search, target, everything)
     return ReindexPlan(
         action=target.action,
         current_model=holds.model_name if holds else None,
@@ -71,8 +66,6 @@ def estimate(search: "SearchEngine", request: "Request", *, rate: float | None =
         cost=None if price is None else tokens * price / 1e6,
         rows_per_second=rate,
         embedding_s=texts.rows / rate if rate else None,
-        indexing_s=indexing_s(search, target, index, everything),
-        disk_bytes=table_bytes(search, target, request, texts.passages) + index.index_bytes,
     )
 
 
@@ -91,7 +84,6 @@ def count(search: "SearchEngine", target: "Target", request: "Request") -> Texts
         cached = marks_cached(search, fingerprint, new) if has_cache else set()
         due = {mark: text for mark, text in new.items() if mark not in cached}
         texts.rows += len(page)
-        texts.passages += len(page) - len(contents) + len(said)
         texts.cached += len(cached)
         texts.distinct.update(new)
         texts.add_sample(due)
@@ -127,7 +119,7 @@ def count_tokens(texts: Texts, service: "EmbeddingService") -> int:
     return round(found * texts.characters / characters) if characters else 0
 
 
-# time and space
+# time
 
 
 def measured_rate(search: "SearchEngine", fingerprint: str) -> float | None:
@@ -135,29 +127,3 @@ def measured_rate(search: "SearchEngine", fingerprint: str) -> float | None:
     of_model = {made.number for made in search.generations() if made.fingerprint == fingerprint}
     runs = [run for run in search.reindexing.status() if run.generation in of_model and run.rows_per_second]
     return max(runs, key=lambda run: run.updated_at).rows_per_second if runs else None
-
-
-def indexing_s(search: "SearchEngine", target: "Target", index: Footprint, rows: int) -> float:
-    """As an earlier build of an index measured it, by rows and dimensions."""
-    if not index.index_bytes:
-        return 0.0
-    made = {generation.number: generation for generation in search.generations()}
-    runs = [run for run in search.reindexing.status() if run.generation in made and run.indexing_s >= MEASURABLE_S]
-    if not runs:
-        return index.index_s
-    last = max(runs, key=lambda run: run.updated_at)
-    return last.indexing_s / last.done / made[last.generation].dimensions * rows * target.service.provider.dimensions
-
-
-def index_footprint(search: "SearchEngine", target: "Target", rows: int) -> Footprint:
-    """Of the vector index that would be built over so many."""
-    is_there = target.generation is not None and search.vector_index(target.generation) == "hnsw"
-    if target.action == "nothing" or is_there:
-        return Footprint(0)
-    return search.store.footprint(rows, target.service.provider.dimensions)
-
-
-def table_bytes(search: "SearchEngine", target: "Target", request: "Request", rows: int) -> int:
-    if target.copies is not None:
-        rows += sum(status.indexed for status in search.get_status() if status.entity not in request.entities)
-    return search.store.footprint(rows, target.service.provider.dimensions).table_bytes

@@ -8,7 +8,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from math import ceil
 from typing import Any, Literal, NamedTuple, Protocol
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Dialect, FromClause, Table, TextClause, table
@@ -232,20 +231,6 @@ def united(parts: Sequence[Candidates]) -> Candidates:
     )
 
 
-class Footprint(NamedTuple):
-    """What a generation's embeddings take: bytes of their table, and of the vector index over them with the seconds
-    that building it takes on two cores, 0 where none is built."""
-
-    table_bytes: int
-    index_bytes: int = 0
-    index_s: float = 0.0
-
-
-def bytes_on_pages(rows: int, row: int, page: int) -> int:
-    """As many rows as fit whole share a page."""
-    return ceil(rows / (page // row)) * page if row <= page else rows * ceil(row / page) * page
-
-
 class OldTables(Protocol):
     """The tables of another schema version, in a transaction that rebuilds the index. `columns` are those of each table
     that can be copied."""
@@ -353,9 +338,6 @@ class Store(Fields, Protocol):
         """Builds the approximate index over a generation where that is worth it and not done yet; True if it did. In
         transactions of its own; reading goes on, and writing if it is done `concurrently`. `progress` is called about
         once a second, where a third connection can be had; what it raises cancels the build."""
-
-    def footprint(self, rows: int, dimensions: int) -> Footprint:
-        """What embeddings of so many records take, reckoned."""
 
     def vector_index(self, connection: Connection, generation: Generation) -> str:
         """How the generation's vectors are searched: `exact`, `hnsw`, or what keeps `hnsw` from being used."""

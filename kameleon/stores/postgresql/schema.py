@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateSchema
 from ...errors import InvalidInput, SchemaMissing, StorageError, VectorsUnavailable
 from ...values import Generation
 from ..ownership import own_driver
-from ..protocols import Footprint, IndexProgress, bytes_on_pages
+from ..protocols import IndexProgress
 from ..tables import SCHEMA_VERSION, Tables, check_version, has_room, quoted_text
 from ..vocabulary import COMMONEST, Vocabulary
 from . import citus, hnsw
@@ -40,8 +40,6 @@ TABLES = (
 SMALL = ("meta", "generation", "entities", "reindex", "reindex_range", "term")
 INDEXED_FROM = 10_000
 SAMPLED = 500
-PAGE_BYTES, ROW_BYTES, KEY_BYTES, HNSW_ROW_BYTES = 8192, 140, 40, 290
-HNSW_S_A_NUMBER = 0.0011 / 384
 READERS_WAIT_S, DROP_WAITS_S = 10.0, 5
 MAX_VECTOR, MAX_HALFVEC = 2_000, 4_000
 NAME_BYTES = 63  # PostgreSQL cuts longer names
@@ -266,14 +264,6 @@ class Schema:
         )
 
     # the vector index
-
-    def footprint(self, rows: int, dimensions: int) -> Footprint:
-        vector = dimensions * (2 if dimensions > MAX_VECTOR else 4)
-        table = bytes_on_pages(rows, vector + ROW_BYTES, PAGE_BYTES) + rows * KEY_BYTES
-        if rows < INDEXED_FROM:
-            return Footprint(table)
-        seconds = rows * dimensions * HNSW_S_A_NUMBER
-        return Footprint(table, bytes_on_pages(rows, vector + HNSW_ROW_BYTES, PAGE_BYTES), seconds)
 
     def vector_index(self, connection: Connection, generation: Generation) -> str:
         state = connection.execute(sql.HNSW_STATE, {"hnsw": self._hnsw(generation)}).one_or_none()

@@ -50,7 +50,6 @@ from ..protocols import (
     Embedding,
     Entry,
     Fault,
-    Footprint,
     Hit,
     IndexProgress,
     Key,
@@ -61,7 +60,6 @@ from ..protocols import (
     State,
     Term,
     bound,
-    bytes_on_pages,
     row_id,
 )
 from ..tables import (
@@ -100,7 +98,6 @@ LOG_IDS_KEPT = 50_000
 LOG_IDS_A_ENTRY = 10_000
 LOG_PRUNED_EVERY = 64
 MIRRORS_KEPT = 2
-PAGE_BYTES, ROW_BYTES, KEY_BYTES = 4096, 140, 40
 JOINED = "kameleon_joined"
 VECTOR_SEARCHES = ("auto", "numpy", "sqlite-vec")
 SHORT_WAIT_MS, SHORTEST_WAIT_MS, READERS_WAIT_MS = 50, 3, 1_000
@@ -509,9 +506,6 @@ class SQLiteStore:
         progress: Callable[[IndexProgress], None] | None = None,
     ) -> bool:
         return False
-
-    def footprint(self, rows: int, dimensions: int) -> Footprint:
-        return Footprint(bytes_on_pages(rows, 4 * dimensions + ROW_BYTES, PAGE_BYTES) + rows * KEY_BYTES)
 
     def distribute(self, connection: Connection, generations: Sequence[Generation]) -> list[str]:
         raise StorageError("SQLite is one file on one machine. PostgreSQL with Citus can be distributed")
