@@ -31,8 +31,9 @@ from .stores.catalog import Catalog, active, mismatch
 from .stores.claims import LEASE, worker_name
 from .stores.factory import StoreOptions, make_store
 from .stores.filters import parse_filter
-from .stores.protocols import Among, Entry, State, Store
+from .stores.protocols import Store
 from .stores.transactions import Transactions
+from .stores.values import Among, Entry, State
 from .values import (
     BATCH_GENERATED,
     CacheStatus,
@@ -183,7 +184,7 @@ class SearchEngine(Transactions):
         self, connection: Connection, table: "Table", key: Sequence[tuple[Any, str]], entities: Sequence[str]
     ) -> None:
         """Triggers that mark a table's rows as records of the entities; none of them takes the triggers away."""
-        self._store.set_triggers(connection, table, key, entities)
+        self._store.triggers.set(connection, table, key, entities)
 
     def catch_up(
         self, limit: int = 1000, *, worker: str | None = None, lease: timedelta = LEASE, takes_over: bool = False
@@ -315,7 +316,7 @@ class SearchEngine(Transactions):
             return None
         service, changed = self.services.wrote_last, list[str]()
         if known or service is None:
-            joined = None if self._store.has_reader() else connection
+            joined = None if self._store.connections.has_spare_reader() else connection
             compare = partial(self._compare_ahead, known, joined)
             service, changed = off_the_loop(compare) if joined is None else compare()
         contents = list(dict.fromkeys([*changed, *(text for text in new if text and not text.isspace())]))
@@ -343,7 +344,7 @@ class SearchEngine(Transactions):
         """How many batches of so many texts to embed ahead at a time, on threads of their own: as many as the provider
         takes requests for, and two at least where it takes several, for one of them is being looked up. 0 where nothing
         is embedded, or no thread can look at the index while another writes."""
-        if not self._store.has_reader():
+        if not self._store.connections.has_spare_reader():
             return 0
         with self.reading() as connection:
             service = self.services.writing(connection, self.catalog.generations(connection))
@@ -382,7 +383,7 @@ class SearchEngine(Transactions):
         is_deferred = indexing == "deferred" or (indexing == "auto" and is_late)
         with self.transaction(connection) as conn:
             if drops:
-                self._store.delete(conn, sorted(drops), self.catalog.generations(conn))
+                self._store.writes.delete(conn, sorted(drops), self.catalog.generations(conn))
             if not wanted:
                 return IndexReport()
             limit_s = budget_s if indexing == "auto" else None
@@ -391,38 +392,38 @@ class SearchEngine(Transactions):
 
     def caveat(self, connection: Connection) -> None:
         """Notes what savepoints on a session's connection do not hold."""
-        self.services.notices.report("savepoints", self._store.caveat(connection))
+        self.services.notices.report("savepoints", self._store.connections.savepoint_problem(connection))
 
     def evict_if_due(self) -> None:
         """Take surplus embeddings out of the cache after a commit, where a second connection can be had."""
-        if self._store.has_reader():
+        if self._store.connections.has_spare_reader():
             self.services.evict(is_whole=False)
 
     @property
     def can_hold_rows(self) -> bool:
-        return self._store.can_hold_rows()
+        return self._store.connections.can_lock_rows()
 
     def hold(self, connection: Connection, refs: Iterable[Ref]) -> None:
         """From here to the end of the transaction no other writes these records to the index: who reads their tables
         after that, and writes what they say, writes the newest."""
-        with self._store.translating():
-            self._store.hold(connection, sorted(refs))
+        with self._store.connections.translating():
+            self._store.connections.lock_rows(connection, sorted(refs))
 
     def take_turn(self, connection: Connection) -> None:
         """At the beginning of a transaction that reads before it writes: wait for SQLite's write lock and hold it to
         the end, so that no other writes in between. The model is loaded before. On PostgreSQL there is nothing to wait
         for."""
         self._check_connection(connection)
-        with self._store.translating():
+        with self._store.connections.translating():
             self.wait_to_write(connection)
 
     def wait_to_write(self, connection: Connection) -> None:
         """The same before a statement of the application's, which hears the driver's own error."""
-        if self._store.has_turn(connection):
+        if self._store.connections.has_write_lock(connection):
             return
-        if self.services.is_to_load and self._store.has_reader():
+        if self.services.is_to_load and self._store.connections.has_spare_reader():
             off_the_loop(self._load)
-        self._store.take_turn(connection)
+        self._store.connections.acquire_write_lock(connection)
 
     def _load(self) -> None:
         with self.reading() as connection:
@@ -471,8 +472,8 @@ class SearchEngine(Transactions):
 
         def attempt() -> int:
             with self.transaction(connection) as conn:
-                self._store.take_turn(conn)
-                return self._store.delete(conn, refs, self.catalog.generations(conn))
+                self._store.connections.acquire_write_lock(conn)
+                return self._store.writes.delete(conn, refs, self.catalog.generations(conn))
 
         return self.retried(attempt, connection)
 
@@ -530,19 +531,19 @@ class SearchEngine(Transactions):
         embeddings on. True if it did. Reading and writing go on meanwhile."""
         with self.reading() as conn:
             current = active(self.catalog.generations(conn))
-        with self._store.translating():
-            return current is not None and self._store.index_vectors(current)
+        with self._store.connections.translating():
+            return current is not None and self._store.vectors.build_index(current)
 
     def vector_index(self, generation: Generation) -> str:
         """How a generation's vectors are searched: `exact`, `hnsw`, or what keeps `hnsw` from being used."""
         with self.reading() as conn:
-            return self._store.vector_index(conn, generation)
+            return self._store.vectors.index_state(conn, generation)
 
     def distribute(self) -> list[str]:
         """Spread the tables over a Citus cluster by record id, rows and all; tells which were not yet. Writers wait
         meanwhile. Raises StorageError where there is no Citus."""
         with self.transaction() as conn:
-            return self._store.distribute(conn, self.catalog.generations(conn))
+            return self._store.schema.distribute(conn, self.catalog.generations(conn))
 
     # the cache
 
@@ -613,7 +614,7 @@ class SearchEngine(Transactions):
         (name,) = self.names([entity])
         ref = Ref(check_entity(name), check_id(id))
         with self.reading(connection) as conn:
-            found = self._store.entries(conn, [ref])
+            found = self._store.contents.entries(conn, [ref])
         if not found:
             raise RecordMissing(f"{name} {ref.id!r:.80} is not in the index, so nothing can be similar to it")
         content = found[0].content[:SIMILAR_CHARACTERS]
@@ -665,10 +666,10 @@ class SearchEngine(Transactions):
         if not word:
             return []
         connection = self.within(connection, session, "asuggest")
-        with self.visiting(connection) as conn:
-            self._store.prepare_search(conn)
-            counts = partial(self._store.count_words, conn)
-            return [before + whole for whole in self._store.vocabulary.completions(conn, word, counts, limit)]
+        with self.preserving(connection) as conn:
+            self._store.keywords.prepare_search(conn)
+            counts = partial(self._store.keywords.count_words, conn)
+            return [before + whole for whole in self._store.keywords.vocabulary.completions(conn, word, counts, limit)]
 
     def select(
         self,
@@ -687,7 +688,7 @@ class SearchEngine(Transactions):
         mapped = self.sessions.searchable(cls)
         connection = self.within(connection, session, "aselect")
         hits = self.search(query, entity=cls, connection=connection, **options)
-        return mapped.ranked(select(cls), cls, [hit.id for hit in hits], self._store.key_rows)
+        return mapped.ranked(select(cls), cls, [hit.id for hit in hits], self._store.keys.rows)
 
     def _fields(self, query: str, names: Sequence[object], connection: Connection | None) -> Collection[str]:
         """Those that a query may name: of a mapped class that is asked alone, or of the record store's entities. Looked
@@ -697,7 +698,7 @@ class SearchEngine(Transactions):
         if any(isinstance(name, type) for name in names):
             columns = self.sessions.class_fields(names)
             return columns.names if columns else ()
-        with self.visiting(connection) as conn:
+        with self.preserving(connection) as conn:
             declared = self.catalog.entities(conn)
         asked = [entity for name, entity in declared.items() if not names or name in names]
         return {name for entity in asked for name in entity.field_names}
@@ -727,7 +728,7 @@ class SearchEngine(Transactions):
     def _among(self, mapped: "Mapped", cls: type, where: ColumnElement[bool]) -> Among:
         from .orm.criteria import compiled
 
-        wanted = select(self._store.id_text(mapped.id_columns(cls))).select_from(cls).where(where)
+        wanted = select(self._store.keys.id_text(mapped.id_columns(cls))).select_from(cls).where(where)
         return compiled(mapped.own(wanted, cls), self.engine)
 
     def get_status(self, entity: str | None = None) -> list[IndexStatus]:
@@ -735,7 +736,7 @@ class SearchEngine(Transactions):
         with self.reading() as conn:
             known = self.catalog.generations(conn)
             generation = self.services.reported(known)
-            found = self._store.status(conn, generation, has_provider=self.services.provider is not None)
+            found = self._store.embeddings.status(conn, generation, has_provider=self.services.provider is not None)
             unindexed = self._unindexed.counts(conn) if self._knows_classes else {}
         note = self.services.notices.joined(self.services.problem(known))
         entities = {status.entity for status in found}
@@ -764,7 +765,7 @@ class SearchEngine(Transactions):
         connection = self.within(connection, session, "afailures")
         with self.reading(connection) as conn:
             generation = self.services.reported(self.catalog.generations(conn))
-            return self._store.failures(conn, generation) if generation else []
+            return self._store.embeddings.failures(conn, generation) if generation else []
 
     def state(
         self, entity: str, id: str | int, *, connection: Connection | None = None, session: "Session | None" = None
@@ -775,7 +776,7 @@ class SearchEngine(Transactions):
         connection = self.within(connection, session, "astate")
         with self.reading(connection) as conn:
             generation = self.services.reported(self.catalog.generations(conn))
-            return self._store.states(conn, [ref], generation).get(ref)
+            return self._store.contents.states(conn, [ref], generation).get(ref)
 
     @property
     def is_embedding(self) -> bool:
@@ -792,7 +793,7 @@ class SearchEngine(Transactions):
         parsed = parse_filter(where, fields)
         if parsed is None:
             return true()
-        sql, binds = self._store.filter_sql(parsed)
+        sql, binds = self._store.records.filter_sql(parsed)
         return text(sql).bindparams(**binds)  # type: ignore[return-value]
 
     # asyncio
@@ -928,10 +929,10 @@ class SearchEngine(Transactions):
         with_vectors = self.services.provider is not None
         with self.leaving_no_connection():
             with self.reading() as conn:
-                is_complete = self._store.check(conn, with_vectors=with_vectors)
+                is_complete = self._store.schema.check(conn, with_vectors=with_vectors)
             if create_tables and not is_complete:
                 with self.transaction() as conn:
-                    self._store.create(conn, with_vectors=with_vectors)
+                    self._store.schema.create(conn, with_vectors=with_vectors)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

@@ -230,7 +230,7 @@ class Sessions:
     def noting_replaced(self, session: Session, mapper: Mapper[Any], prefixes: str = "") -> Iterator[bool]:
         """Notes the rows that what runs inside takes away beyond those that it names; whether there may be any."""
         store = self.search.store
-        tables = [one for one in mapper.tables if isinstance(one, Table) and store.may_replace(one, prefixes)]
+        tables = [one for one in mapper.tables if isinstance(one, Table) and store.triggers.may_replace(one, prefixes)]
         connection = self.binds.connection_to(session, mapper) if tables else None
         if connection is None:
             yield False
@@ -238,7 +238,7 @@ class Sessions:
         with ExitStack() as stack:
             key = [[column.name for column in one.primary_key] for one in tables]
             gone = [
-                stack.enter_context(store.replaced(connection, one, names))
+                stack.enter_context(store.triggers.replaced(connection, one, names))
                 for one, names in zip(tables, key, strict=True)
             ]
             yield True
@@ -490,7 +490,7 @@ class Sessions:
     def class_fields(self, asked: Sequence[object]) -> ClassFields | None:
         """The columns of the class that is searched, where it is one alone."""
         mapped = self.mappings.of(asked[0]) if len(asked) == 1 and isinstance(asked[0], type) else None
-        return ClassFields(mapped, asked[0], self.search.store.id_text) if mapped else None  # type: ignore[arg-type]
+        return ClassFields(mapped, asked[0], self.search.store.keys.id_text) if mapped else None  # type: ignore[arg-type]
 
     def saying(self, query: str, asked: Sequence[object], where: Any, fields: Collection[str]) -> Any:
         """`where` and what the query says of columns."""

@@ -31,8 +31,8 @@ from ..errors import (
 from ..indexing.writer import Ahead, make_entry
 from ..orm.pending import Put
 from ..stores.catalog import Entity, Field
-from ..stores.protocols import Entry
 from ..stores.tables import IDS_A_STATEMENT, parts, utc
+from ..stores.values import Entry
 from ..values import IndexReport, Ref
 
 if TYPE_CHECKING:
@@ -366,7 +366,7 @@ class RecordStore:
         self, entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], connection: Connection | None
     ) -> set[str]:
         with self.search.reading(connection) as conn:
-            return self.search.store.stored_ids(conn, entity, [id_ for id_, _ in rows])
+            return self.search.store.records.stored_ids(conn, entity, [id_ for id_, _ in rows])
 
     def _current(self, connection: Connection, record: Record) -> Mapping[str, Any] | None:
         """The record's data, which no other transaction changes before this one ends."""
@@ -384,7 +384,7 @@ class RecordStore:
         new = [row for row in ordered if row[0] not in taken]
         changed = [{"key": id_, "data": data, "updated_at": now} for id_, data in ordered if id_ in taken]
         if new:
-            self.search.store.add_records(connection, entity, new, now)
+            self.search.store.records.add(connection, entity, new, now)
         if changed:
             update = table.update().where(table.c.entity_name == entity, table.c.id == bindparam("key"))
             if connection.execute(update, changed).rowcount != len(changed):

@@ -11,9 +11,10 @@ from ..errors import ProviderError, ReindexRunning
 from ..indexing.services import Services
 from ..indexing.writer import Plan, Writer
 from ..stores.catalog import Catalog
-from ..stores.protocols import Entry, Store
+from ..stores.protocols import Store
 from ..stores.tables import parts
 from ..stores.transactions import Transactions
+from ..stores.values import Entry
 from ..values import Generation, IndexReport
 from .ranges import LEASE, WHOLE_RUN, Range, Ranges
 from .runs import Counted, Runs
@@ -83,7 +84,7 @@ class Building:
         batches = 1
         while True:
             with self._transactions.reading() as conn:
-                read, after = self._store.pending(
+                read, after = self._store.embeddings.pending(
                     conn,
                     generation,
                     after=after,

@@ -108,7 +108,7 @@ def marks_cached(search: "SearchEngine", fingerprint: str, texts: dict[int, str]
 
     keys = {text_key(text): mark for mark, text in texts.items()}
     with search.reading() as conn:
-        return {keys[row.key] for row in search.store.cached(conn, fingerprint, list(keys))}
+        return {keys[row.key] for row in search.store.embeddings.cached(conn, fingerprint, list(keys))}
 
 
 def count_tokens(texts: Texts, service: "EmbeddingService") -> int:

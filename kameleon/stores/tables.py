@@ -20,7 +20,6 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    QueuePool,
     Table,
     Text,
     TypeDecorator,
@@ -60,11 +59,6 @@ def utc(moment: datetime) -> datetime:
 def dump(value: Any) -> str:
     """JSON with every character as itself: older SQLites compare names in JSON byte by byte, escapes unresolved."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def has_room(pool: QueuePool) -> bool:
-    """Whether a pool has another connection to give."""
-    return pool._max_overflow < 0 or pool.checkedout() < pool.size() + pool._max_overflow
 
 
 def indexed_fields(definition: Mapping[str, Any]) -> list[str]:

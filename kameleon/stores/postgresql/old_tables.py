@@ -1,6 +1,6 @@
 """kameleon's tables of any schema version on PostgreSQL: copied aside, dropped, and their embeddings put back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, text
 
@@ -45,7 +45,7 @@ class PostgreSQLOldTables:
         self._prefix = prefix
         found = connection.execute(NAMES, {"search": f"{prefix}kdb_search"}).scalars().all()
         self._names = [name for name in found if is_own_table(name)]
-        self.columns = {name: self._columns(name) for name in self._names}
+        self.columns: Mapping[str, Sequence[str]] = {name: self._columns(name) for name in self._names}
         self._grants: list[tuple[str, str]] = []
 
     def _columns(self, table: str) -> list[str]:

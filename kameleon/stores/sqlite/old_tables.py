@@ -1,6 +1,6 @@
 """kameleon's tables of any schema version on SQLite: copied aside, dropped, and their embeddings put back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, text
 
@@ -22,7 +22,9 @@ class SQLiteOldTables:
         self._connection = connection
         found = {name: is_virtual for name, is_virtual in connection.execute(NAMES).all() if is_own_table(name)}
         self._names = sorted(found, key=lambda name: (not found[name], name))  # a virtual table drops its shadows
-        self.columns = {name: self._columns(name) for name, is_virtual in found.items() if not is_virtual}
+        self.columns: Mapping[str, Sequence[str]] = {
+            name: self._columns(name) for name, is_virtual in found.items() if not is_virtual
+        }
 
     def _columns(self, table: str) -> list[str]:
         return list(self._connection.execute(text(f"SELECT * FROM main.{table} LIMIT 0")).keys())
