@@ -15,7 +15,8 @@ from .indexing.writer import make_entry
 from .records.store import record_entry
 from .stores.catalog import Catalog, Entity, Field, current
 from .stores.factory import StoreOptions, make_store
-from .stores.protocols import OldTables, Store
+from .stores.old_tables import OldTables
+from .stores.protocols import Store
 from .stores.tables import SCHEMA_VERSION, document, instant, kept_name, key
 from .stores.transactions import Transactions
 from .stores.values import Entry

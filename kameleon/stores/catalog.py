@@ -1,7 +1,6 @@
 """What the database says about itself: which generations of embeddings it holds, and which entities were declared."""
 
 import json
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 FLAGS = {"model": "--model", "dimensions": "--dimensions", "base_url": "--base-url"}
 ACTIVE, RETIRED, DROPPED = "active", "retired", "dropped"
-OLDER_FINGERPRINT = re.compile("[0-9a-f]{16}")
-"""What fingerprints were before they had a format's number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +75,6 @@ def mismatch(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
     holds = current(known)
     if holds is None or written_generation(known, provider.fingerprint) is not None:
         return ""
-    if OLDER_FINGERPRINT.fullmatch(holds.fingerprint):
-        return (
-            f"the embeddings of generation {holds.number} ({holds.model_name}) have a fingerprint of an older format, "
-            f"which does not identify the model's server, weights and pooling. Make them anew: {command(provider)}"
-        )
     there = f"{holds.model_name} ({holds.dimensions} dimensions){origin(holds.options)}"
     here = f"{provider.model_name} ({provider.dimensions}){origin(provider.options)}"
     if there == here.replace(f"({provider.dimensions})", f"({provider.dimensions} dimensions)"):

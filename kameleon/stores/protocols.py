@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Table
 
 from ..values import Failure, Generation, IndexStatus, Ref
 from .filters import Filter
+from .old_tables import OldTables
 from .tables import Tables
 from .values import (
     Cached,
@@ -84,29 +85,6 @@ class Connections(Protocol):
 
     def has_spare_reader(self) -> bool:
         """Whether a second connection can be opened and read while the caller's transaction is open."""
-
-
-class OldTables(Protocol):
-    """The tables of another schema version, in a transaction that rebuilds the index. `columns` are those of each table
-    that can be copied."""
-
-    columns: Mapping[str, Sequence[str]]
-
-    def lock(self) -> None:
-        """Waits for the tables' writers, and locks out others until the transaction ends."""
-
-    def set_aside(self, tables: Sequence[str]) -> None:
-        """Copies these to temporary tables and drops all."""
-
-    def grant_again(self) -> None:
-        """Restores the rights of other roles."""
-
-    def keep_embeddings(self, generation: Generation) -> bool:
-        """Restores the embeddings that were made from the present contents; False where their table had other
-        columns."""
-
-    def drop_kept(self, tables: Sequence[str]) -> None:
-        """Drops the copies."""
 
 
 class Schema(Protocol):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -23,10 +24,10 @@ PRESERVED = "kameleon_preserved"
 """In a connection's `info` while what it reads is rolled back afterwards."""
 
 
+@dataclass(eq=False)
 class PostgreSQLConnections:
-    def __init__(self, engine: Engine, templates: Templates) -> None:
-        self._engine = engine
-        self._templates = templates
+    _engine: Engine
+    _templates: Templates
 
     @contextmanager
     def translating(self) -> Iterator[None]:

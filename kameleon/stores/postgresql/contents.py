@@ -1,6 +1,7 @@
 """Reads of the index's records in PostgreSQL. Imports scope and templates."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import Connection, text
@@ -14,10 +15,10 @@ from .scope import PostgreSQLScopes
 from .templates import Templates
 
 
+@dataclass(eq=False)
 class PostgreSQLContents:
-    def __init__(self, templates: Templates, scopes: PostgreSQLScopes) -> None:
-        self._templates = templates
-        self._scopes = scopes
+    _templates: Templates
+    _scopes: PostgreSQLScopes
 
     def states(
         self, connection: Connection, refs: Sequence[Ref], generation: Generation | None

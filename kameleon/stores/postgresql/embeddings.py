@@ -2,10 +2,11 @@
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 
 from ...values import BUILDING, Failure, Generation, IndexStatus, Ref
@@ -17,15 +18,15 @@ from .rows import by_entity, packed_for
 from .templates import Templates
 
 ROWS_A_STATEMENT = 1_000
-ROWS_INSERTED, ROWS_UPSERTED = 50, 200
-"""More new rows than this are copied; more others to a temporary table. Chosen, not measured."""
+ROWS_INSERTED = 50
+"""More new rows than this are copied. Chosen, not measured."""
 
 
+@dataclass(eq=False)
 class PostgreSQLEmbeddings:
-    def __init__(self, templates: Templates, tables: Tables, copying: binary.Copy) -> None:
-        self._templates = templates
-        self._tables = tables
-        self._copying = copying
+    _templates: Templates
+    _tables: Tables
+    _copying: binary.Copy
 
     def write(
         self,
@@ -53,8 +54,6 @@ class PostgreSQLEmbeddings:
         written = [e.ref for e in current if e.ref in keys]
         if len(rows) > ROWS_INSERTED and are_new and self._may_copy(connection, generation, written):
             self._copying.into(connection, self._templates.embedding(generation), *encoded(rows, now))
-        elif len(rows) > ROWS_UPSERTED and self._copying.can_load(connection):
-            self._load(connection, generation, rows, now)
         else:
             self._insert(connection, generation, rows, now)
 
@@ -91,14 +90,6 @@ class PostgreSQLEmbeddings:
                 self._templates.format(sql.UPSERT_EMBEDDING, generation, rows=given),
                 (entities, ids, hashes, *packed, *others, now),
             )
-
-    def _load(
-        self, connection: Connection, generation: Generation, rows: Sequence[tuple[Any, ...]], now: datetime
-    ) -> None:
-        connection.execute(self._templates.text(sql.LOADING_EMBEDDING, generation))
-        self._copying.into(connection, "kdb_loading_embedding", *encoded(rows, now))
-        connection.execute(self._templates.text(sql.UPSERT_EMBEDDING, generation, rows=sql.EMBEDDINGS_LOADED))
-        connection.execute(text("DROP TABLE kdb_loading_embedding"))
 
     def give_up(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> list[Ref]:
         statement = self._templates.text(sql.GIVE_UP, generation)

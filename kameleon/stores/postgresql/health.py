@@ -1,6 +1,7 @@
 """Checks and repairs of an index in PostgreSQL. Imports connections, hnsw, templates and vectors."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -55,18 +56,12 @@ NEAREST = """
 """
 
 
+@dataclass(eq=False)
 class PostgreSQLHealth:
-    def __init__(
-        self,
-        connections: PostgreSQLConnections,
-        templates: Templates,
-        keywords: PostgreSQLKeywords,
-        vectors: PostgreSQLVectors,
-    ) -> None:
-        self._connections = connections
-        self._templates = templates
-        self._keywords = keywords
-        self._vectors = vectors
+    _connections: PostgreSQLConnections
+    _templates: Templates
+    _keywords: PostgreSQLKeywords
+    _vectors: PostgreSQLVectors
 
     def faults(self, connection: Connection, *, has_provider: bool) -> list[Fault]:
         self._templates.pgvector = None

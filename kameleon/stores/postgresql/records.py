@@ -1,6 +1,7 @@
 """The record store's table in PostgreSQL: JSONB. Imports copy, where and templates."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -21,11 +22,11 @@ ROWS_INSERTED = 50
 """More rows than this are copied. Chosen, not measured."""
 
 
+@dataclass(eq=False)
 class PostgreSQLRecords:
-    def __init__(self, templates: Templates, tables: Tables, copying: binary.Copy) -> None:
-        self._templates = templates
-        self._tables = tables
-        self._copying = copying
+    _templates: Templates
+    _tables: Tables
+    _copying: binary.Copy
 
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> dict[Ref, Any]:
         binds = {**pairs_of(refs), "path": field.split(".")}

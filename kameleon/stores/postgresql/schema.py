@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, TextClause, text
 from sqlalchemy.exc import DBAPIError
@@ -9,7 +10,7 @@ from sqlalchemy.schema import CreateSchema
 
 from ...errors import InvalidInput, StorageError, VectorsUnavailable
 from ...values import Generation
-from ..protocols import OldTables
+from ..old_tables import OldTables
 from ..tables import SCHEMA_VERSION, Tables, check_version
 from . import citus
 from . import statements as sql
@@ -27,24 +28,16 @@ PLAIN_DIMENSIONS = 1_500
 """Vectors of so many dimensions fit on a page of 8 kB."""
 
 
+@dataclass(eq=False)
 class PostgreSQLSchema:
     """`language` is the one requested, None for that of the index."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        connections: PostgreSQLConnections,
-        templates: Templates,
-        tables: Tables,
-        keywords: PostgreSQLKeywords,
-        language: str | None,
-    ) -> None:
-        self._engine = engine
-        self._connections = connections
-        self._templates = templates
-        self._tables = tables
-        self._keywords = keywords
-        self._language = language
+    _engine: Engine
+    _connections: PostgreSQLConnections
+    _templates: Templates
+    _tables: Tables
+    _keywords: PostgreSQLKeywords
+    _language: str | None
 
     def check(self, connection: Connection, *, with_vectors: bool) -> bool:
         if not self._has_table(connection, "meta"):

@@ -154,10 +154,6 @@ GIVE_UP = """
 """
 EMBEDDING_COLUMNS = ("entity_name", "record_id", "content_hash", "updated_at", "embedding")
 REFUSAL_COLUMNS, PASSAGE_COLUMNS = ("reason", "message"), ("passage", "start_at", "end_at")
-EMBEDDINGS_LOADED = (
-    "SELECT entity_name, record_id, passage, content_hash, embedding, reason, message, attempts, updated_at, start_at, "
-    "end_at FROM kdb_loading_embedding ORDER BY entity_name, record_id, passage"
-)
 EMBEDDINGS_GIVEN = """
     SELECT entity_name, record_id, passage, content_hash, embedding, reason, message, 1, updated_at, start_at, end_at
     FROM unnest(CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS text[]), CAST(ARRAY[{vectors}] AS {vector}[]),
@@ -169,7 +165,6 @@ MAY_MAKE_TEMPORARY = text("SELECT has_database_privilege(current_database(), 'TE
 STORED_IDS = "SELECT id FROM {records} WHERE entity_name = :entity AND id = ANY(:ids)"
 RECORD_COLUMNS = ("entity_name", "id", "data", "created_at", "updated_at")
 
-LOADING_EMBEDDING = "CREATE TEMPORARY TABLE kdb_loading_embedding (LIKE {embedding} INCLUDING DEFAULTS) ON COMMIT DROP"
 ANY_EMBEDDING = "SELECT 1 FROM {embedding} WHERE entity_name = :entity AND record_id = ANY(:ids) LIMIT 1"
 
 LOCK_ROWS = "SELECT 1 FROM {search} WHERE entity_name = :entity AND record_id = ANY(:ids) ORDER BY record_id FOR UPDATE"

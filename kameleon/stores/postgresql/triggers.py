@@ -5,6 +5,7 @@ import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -50,10 +51,10 @@ OWN_SCHEMA = """
 """
 
 
+@dataclass(eq=False)
 class PostgreSQLTriggers:
-    def __init__(self, templates: Templates, keys: PostgreSQLKeys) -> None:
-        self._templates = templates
-        self._keys = keys
+    _templates: Templates
+    _keys: PostgreSQLKeys
 
     def set(
         self, connection: Connection, table: Table, key: Sequence[tuple[Any, str]], entities: Sequence[str]

@@ -2,7 +2,7 @@
 templates."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, cast
 
@@ -29,20 +29,13 @@ NARROW = 10_000
 """Records that a filter leaves at most to be compared one by one. Chosen, not measured."""
 
 
+@dataclass(eq=False)
 class PostgreSQLVectors:
-    def __init__(
-        self,
-        connections: PostgreSQLConnections,
-        templates: Templates,
-        keywords: PostgreSQLKeywords,
-        scopes: PostgreSQLScopes,
-        ef_search: int,
-    ) -> None:
-        self._connections = connections
-        self._templates = templates
-        self._keywords = keywords
-        self._scopes = scopes
-        self._ef_search = ef_search
+    _connections: PostgreSQLConnections
+    _templates: Templates
+    _keywords: PostgreSQLKeywords
+    _scopes: PostgreSQLScopes
+    _ef_search: int
 
     def by_vector(
         self,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -25,14 +26,12 @@ ROWS_A_COPY = 4_000
 """Rows of a piece that is encoded while PostgreSQL indexes the one before. Chosen, not measured."""
 
 
+@dataclass(eq=False)
 class PostgreSQLWrites:
-    def __init__(
-        self, templates: Templates, tables: Tables, keywords: PostgreSQLKeywords, copying: binary.Copy
-    ) -> None:
-        self._templates = templates
-        self._tables = tables
-        self._keywords = keywords
-        self._copying = copying
+    _templates: Templates
+    _tables: Tables
+    _keywords: PostgreSQLKeywords
+    _copying: binary.Copy
 
     def upsert(
         self, connection: Connection, entries: Sequence[Entry], generations: Sequence[Generation], now: datetime

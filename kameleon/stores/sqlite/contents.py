@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -17,9 +18,9 @@ PASSAGES_AT_ONCE = 4_096
 """Passages whose vectors are compared in one piece. Chosen, not measured."""
 
 
+@dataclass(eq=False)
 class SQLiteContents:
-    def __init__(self, scopes: SQLiteScopes) -> None:
-        self._scopes = scopes
+    _scopes: SQLiteScopes
 
     def states(
         self, connection: Connection, refs: Sequence[Ref], generation: Generation | None

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, text
@@ -42,11 +43,11 @@ VECTORS = """
 """
 
 
+@dataclass(eq=False)
 class SQLiteHealth:
-    def __init__(self, engine: Engine, connections: SQLiteConnections, vectors: SQLiteVectors) -> None:
-        self._engine = engine
-        self._connections = connections
-        self._vectors = vectors
+    _engine: Engine
+    _connections: SQLiteConnections
+    _vectors: SQLiteVectors
 
     def faults(self, connection: Connection, *, has_provider: bool) -> list[Fault]:
         found = []

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Dialect, func
@@ -10,9 +11,9 @@ from ..tables import id_text
 from ..values import KeyRows
 
 
+@dataclass(eq=False)
 class SQLiteKeys:
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect = dialect
+    _dialect: Dialect
 
     def id_text(self, columns: Sequence[tuple[Any, str]]) -> ColumnElement[str]:
         return id_text(columns, func.json_quote)

@@ -1,12 +1,13 @@
 """The tables in SQLite: made, checked, dropped. Imports statements, keywords' tokenizers and the tables."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, text
 
 from ...errors import InvalidInput, StorageError
 from ...values import Generation
-from ..protocols import OldTables
+from ..old_tables import OldTables
 from ..tables import SCHEMA_VERSION, Tables, check_version, indexed_fields
 from . import statements as sql
 from .connections import SQLiteConnections
@@ -15,16 +16,14 @@ from .old_tables import SQLiteOldTables
 from .where import indexed_path, is_plain
 
 
+@dataclass(eq=False)
 class SQLiteSchema:
     """`language` is the one requested, None for that of the index."""
 
-    def __init__(
-        self, connections: SQLiteConnections, tables: Tables, keywords: SQLiteKeywords, language: str | None
-    ) -> None:
-        self._connections = connections
-        self._tables = tables
-        self._keywords = keywords
-        self._language = language
+    _connections: SQLiteConnections
+    _tables: Tables
+    _keywords: SQLiteKeywords
+    _language: str | None
 
     def check(self, connection: Connection, *, with_vectors: bool) -> bool:
         if not connection.scalar(sql.HAS_TABLE, {"name": "kdb_meta"}):

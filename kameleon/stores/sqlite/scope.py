@@ -35,12 +35,12 @@ class ResolvedScope:
         return self.where == "1"
 
 
+@dataclass(eq=False)
 class SQLiteScopes:
     """`phrase_sql` renders whether a record has a phrase, `rows` counts the records of the whole index."""
 
-    def __init__(self, phrase_sql: Callable[[str, dict[str, Any]], str], rows: Callable[[Connection], int]) -> None:
-        self._phrase_sql = phrase_sql
-        self._rows = rows
+    _phrase_sql: Callable[[str, dict[str, Any]], str]
+    _rows: Callable[[Connection], int]
 
     def resolve(self, connection: Connection, scope: Scope) -> ResolvedScope:
         """Reads the ids if they are `few`: to look these up costs as much as to read as many of the best records as

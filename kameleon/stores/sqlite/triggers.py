@@ -6,9 +6,9 @@ triggers before an INSERT or UPDATE mark those: the rows that have its values of
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Table
 
@@ -38,9 +38,6 @@ COLUMNS = "SELECT name FROM pragma_table_xinfo(:table, :schema) WHERE hidden <> 
 QUOTES = {"'": "'", '"': '"', "`": "`", "[": "]"}
 
 
-_replacing: WeakKeyDictionary[Table, bool] = WeakKeyDictionary()
-
-
 class UniqueIndex(NamedTuple):
     """`keys` are expressions of the table's columns, `where` the condition of a partial index or empty."""
 
@@ -48,9 +45,9 @@ class UniqueIndex(NamedTuple):
     where: str
 
 
+@dataclass(eq=False)
 class SQLiteTriggers:
-    def __init__(self, keys: SQLiteKeys) -> None:
-        self._keys = keys
+    _keys: SQLiteKeys
 
     def set(
         self, connection: Connection, table: Table, key: Sequence[tuple[Any, str]], entities: Sequence[str]
@@ -131,12 +128,6 @@ def _drop_temporary(connection: Connection, kept: str, triggers: Iterable[str]) 
 
 def replaces(table: Table) -> bool:
     """Whether a constraint of the table makes every write of a row delete those that it collides with."""
-    if table not in _replacing:
-        _replacing[table] = _replaces(table)
-    return _replacing[table]
-
-
-def _replaces(table: Table) -> bool:
     options = [constraint.dialect_options["sqlite"] for constraint in table.constraints]
     chosen = [option.get("on_conflict") for option in options]
     for column in table.columns:

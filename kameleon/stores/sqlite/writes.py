@@ -1,6 +1,7 @@
 """Writes of records and of the queue in SQLite. Imports statements, keywords and embeddings."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,10 +18,10 @@ from .keywords import SQLiteKeywords, keyword_terms
 from .rows import ROWS_A_STATEMENT, keys_of, timestamp
 
 
+@dataclass(eq=False)
 class SQLiteWrites:
-    def __init__(self, tables: Tables, keywords: SQLiteKeywords) -> None:
-        self._tables = tables
-        self._keywords = keywords
+    _tables: Tables
+    _keywords: SQLiteKeywords
 
     def upsert(
         self, connection: Connection, entries: Sequence[Entry], generations: Sequence[Generation], now: datetime
