@@ -13,12 +13,11 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from tests.crashing import Crashing
-from tests.killing import CRASH, KILL, PATHS, TERMINATE, Killing
-from tests.small_model import small_model
-
 from .database import POSTGRESQL, SERVER, database
 from .report import Asked, Figures, stopwatch
+from .workloads.crashing import Crashing
+from .workloads.killing import CRASH, KILL, PATHS, TERMINATE, Killing
+from .workloads.small_model import small_model
 
 ROWS = 600
 BATCH_SIZE = 20

@@ -35,12 +35,12 @@ from kameleon.doctor import examine
 from kameleon.embeddings.static import BUNDLED
 from kameleon.errors import DatabaseLocked, ReindexRunning, TransactionConflict
 from kameleon.values import SearchResults
-from tests.small_model import small_model
 
 from .corpus import passages
 from .database import database
 from .report import Asked, latencies
 from .server import DIMENSIONS, serving
+from .workloads.small_model import small_model
 
 READERS = 8
 SERVER_LATENCY_S = 0.02

@@ -5,10 +5,9 @@ import os
 import pickle
 import select
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from kameleon.embeddings import get_provider
 from .database import database
 from .report import Asked, stopwatch
 from .server import DIMENSIONS, serving
+from .workloads.threads import busy
 
 WORKERS, REQUESTS, RECORDS, BUSY = 4, 2_000, 201, 51
 HANGS_AFTER_S = 300.0
@@ -47,7 +47,7 @@ def served(asked: Asked, options: Mapping[str, Any]) -> dict[str, Any]:
     with database(asked.backend) as engine:
         search = SearchEngine(engine, get_provider(**options))
         search.index_records_batch([("Page", n, f"page number {n}") for n in range(RECORDS)])
-        with busy(search), stopwatch() as watch:
+        with busy(partial(write_and_search, search)), stopwatch() as watch:
             children = [begun(worker, search, engine) for worker in range(WORKERS)]
         with stopwatch() as rest:
             wrong = [each for pid, pipe in children for each in answer(pid, pipe)]
@@ -63,28 +63,9 @@ def served(asked: Asked, options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def busy(search: SearchEngine) -> Iterator[None]:
-    stop, begun = threading.Event(), threading.Event()
-    works: list[Callable[[], Any]] = [
-        lambda: search.search("number 5", limit=5),
-        lambda: search.index_records_batch([("Busy", n, f"busy {n} {time.monotonic()}") for n in range(BUSY)]),
-    ]
-
-    def run() -> None:
-        while not stop.is_set():
-            for work in works:
-                work()
-            begun.set()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    begun.wait()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+def write_and_search(search: SearchEngine, _call: int) -> None:
+    search.search("number 5", limit=5)
+    search.index_records_batch([("Busy", n, f"busy {n} {time.monotonic()}") for n in range(BUSY)])
 
 
 def begun(worker: int, search: SearchEngine, engine: Engine) -> tuple[int, int]:

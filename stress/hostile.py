@@ -4,10 +4,9 @@ executed, no secret told."""
 import warnings
 from typing import Any
 
-from tests.hostile import GIANTS, STRINGS, VALUES, Ways, bad_providers, check_provider, diagnosed, random_strings
-
 from .database import database
 from .report import Asked, Figures, stopwatch
+from .workloads.hostile import GIANTS, STRINGS, VALUES, Ways, bad_providers, check_provider, diagnosed, random_strings
 
 GIANTS_PART = 5
 

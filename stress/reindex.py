@@ -24,11 +24,11 @@ from kameleon.content import content_hash
 from kameleon.embeddings import EmbeddingProvider, EmbeddingService, FastEmbedProvider, StaticProvider
 from kameleon.stores.postgresql.copy import Packed, adapt, vectors
 from kameleon.stores.tables import parts
-from tests.small_model import small_model
 
 from .corpus import MINILM, passages
 from .database import POSTGRESQL, address, database
 from .report import Asked, Figures, stopwatch
+from .workloads.small_model import small_model
 
 Row = tuple[int, str, str]
 

@@ -6,10 +6,10 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from kameleon import SearchEngine
 from kameleon.testing import HashProvider
-from tests.test_stateful import machine
 
 from .database import database
 from .report import Asked, Figures, stopwatch
+from .workloads.machine import machine
 
 STEPS = 50
 

@@ -15,9 +15,9 @@ import kameleon
 from kameleon import RecordStore, SearchEngine
 from kameleon.errors import InvalidInput, ProviderUnavailable, StorageError
 from kameleon.testing import HashProvider
+from stress.workloads.models import Article, Author, Base, Note, Truth, assert_true, index, truth
 
 from .conftest import ids
-from .models import Article, Author, Base, Note, Truth, assert_true, index, truth
 
 AsyncMaker = async_sessionmaker[AsyncSession]
 Opened = Callable[..., Any]

@@ -12,9 +12,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from kameleon import SearchEngine, searchable
 from kameleon.orm.events import RECORDS_A_BATCH
 from kameleon.testing import HashProvider
+from stress.workloads.models import index
 
 from .conftest import with_citus
-from .models import index
 
 
 class Base(DeclarativeBase):

@@ -15,9 +15,9 @@ from kameleon.embeddings.cache import text_key
 from kameleon.errors import DatabaseLocked
 from kameleon.indexing.caching import Evictor, StoredCache
 from kameleon.testing import HashProvider
+from stress.workloads.models import Base, Note
 
 from .conftest import Make
-from .models import Base, Note
 
 
 @pytest.fixture

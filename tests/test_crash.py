@@ -9,10 +9,9 @@ import pytest
 from sqlalchemy import Engine
 
 from kameleon.reindex.owners import began, is_alive, machine
-
-from .crashing import Crashing
-from .killing import KILL, PATHS, TERMINATE, Killing
-from .small_model import small_model
+from stress.workloads.crashing import Crashing
+from stress.workloads.killing import KILL, PATHS, TERMINATE, Killing
+from stress.workloads.small_model import small_model
 
 KILLS = {"sqlite": 3, "postgresql": 2}
 

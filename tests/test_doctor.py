@@ -18,9 +18,23 @@ from kameleon import RecordStore, SearchEngine
 from kameleon.doctor import Finding, examine, is_ok
 from kameleon.stores.postgresql import schema as postgresql_schema
 from kameleon.testing import HashProvider
+from stress.workloads.models import (
+    Animal,
+    Article,
+    Author,
+    Base,
+    Bird,
+    Cat,
+    Comment,
+    Dog,
+    Note,
+    Place,
+    Tag,
+    assert_true,
+    index,
+)
 
 from .conftest import Make, ids, with_citus
-from .models import Animal, Article, Author, Base, Bird, Cat, Comment, Dog, Note, Place, Tag, assert_true, index
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Brief = list[tuple[str, str, int, tuple[str, ...]]]

@@ -28,9 +28,9 @@ import kameleon
 from kameleon import SearchEngine, searchable
 from kameleon.errors import InvalidInput
 from kameleon.testing import HashProvider, assert_indexed
+from stress.workloads.models import index
 
 from .conftest import ids, schema_on
-from .models import index
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -27,11 +27,12 @@ from kameleon.indexing.waiting import BudgetedCalls
 from kameleon.stores.sqlite.fts5 import TextReader
 from kameleon.stores.sqlite.mirror import Mirror
 from kameleon.testing import HashProvider
+from stress.workloads.models import Base, Note
+from stress.workloads.threads import busy
 
 from .conftest import ids
-from .forks import busy, forked, holding
+from .forks import forked, holding
 from .loopback import DIMENSIONS, Server, serving
-from .models import Base, Note
 
 ROOT = Path(__file__).parents[1]
 CHILDREN, REQUESTS, RECORDS = 4, 50, 201

@@ -14,9 +14,9 @@ from kameleon import RecordStore, SearchEngine, Worker
 from kameleon.doctor import examine
 from kameleon.errors import StorageError
 from kameleon.testing import HashProvider
+from stress.workloads.models import Base, Note
 
 from .conftest import ids
-from .models import Base, Note
 
 MANY = range(100, 300)
 FULL = {"sqlite": r"test\.db: database or disk is full.* Make room", "postgresql": r"no space left.* Make room"}

@@ -12,9 +12,19 @@ from sqlalchemy import Engine
 from kameleon import SearchEngine, create_engine
 from kameleon.embeddings import CallableProvider
 from kameleon.errors import MAX_MESSAGE, InvalidInput, KameleonError
+from stress.workloads.hostile import (
+    KEY,
+    LINES,
+    STRINGS,
+    VALUES,
+    Ways,
+    bad_providers,
+    check_provider,
+    diagnosed,
+    random_strings,
+)
 
 from .conftest import with_citus
-from .hostile import KEY, LINES, STRINGS, VALUES, Ways, bad_providers, check_provider, diagnosed, random_strings
 
 Done = subprocess.CompletedProcess[str]
 

@@ -15,8 +15,7 @@ from kameleon.embeddings import CallableProvider, FastEmbedProvider, OpenAIProvi
 from kameleon.embeddings.folder import CLS, LAST_TOKEN, MEAN, read_folder
 from kameleon.embeddings.openai import server_of
 from kameleon.errors import InvalidInput
-
-from .small_model import small_model
+from stress.workloads.small_model import small_model
 
 
 def network(base_url: str | None = "http://one:8000/v1", **options: Any) -> OpenAIProvider:

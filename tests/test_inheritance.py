@@ -9,9 +9,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, configure_mappers, 
 
 from kameleon import SearchEngine, searchable
 from kameleon.errors import InvalidInput
+from stress.workloads.models import index
 
 from .conftest import ids, with_citus
-from .models import index
 
 
 class Base(DeclarativeBase):

@@ -1,14 +1,17 @@
 """Packages import those that stand before them in this list, and a dialect is known to itself alone."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1] / "kameleon"
+REPOSITORY = Path(__file__).parents[1]
+ROOT = REPOSITORY / "kameleon"
 ORDER = (
     *("values", "errors", "forking", "urls", "sqlite_files", "content", "metrics", "async_connections", "database"),
     *("analysis", "embeddings", "stores", "indexing", "search", "orm", "reindex", "records", "doctor", "engine"),
 )
+OUTSIDE = ("kameleon", "cli", "stress", "tools", "examples")
 MODULES = {path.relative_to(ROOT).with_suffix("").parts: path for path in ROOT.rglob("*.py")}
 TYPES = {("orm", "engine"), ("reindex", "engine"), ("records", "engine"), ("doctor", "engine"), ("search", "engine")}
 
@@ -33,6 +36,11 @@ def test_packages_import_only_what_stands_before_them() -> None:
 def test_a_dialects_modules_are_known_to_that_dialect_alone() -> None:
     known = {(module[:2], target[:2]) for module, target in ARROWS if target[1:2] in {("sqlite",), ("postgresql",)}}
     assert known == {(("stores", name), ("stores", name)) for name in ("sqlite", "postgresql")}
+
+
+def test_only_tests_import_tests() -> None:
+    paths = [path for name in OUTSIDE for path in (REPOSITORY / name).rglob("*.py")]
+    assert [path for path in paths if re.search(r"^\s*(from|import) tests\b", path.read_text("utf-8"), re.M)] == []
 
 
 def test_public_names_are_where_they_are_documented() -> None:

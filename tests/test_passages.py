@@ -19,9 +19,9 @@ from kameleon.embeddings.passages import Place, split, split_long
 from kameleon.embeddings.provider import Vector
 from kameleon.errors import InvalidInput, ProviderUnavailable, TextRefused
 from kameleon.testing import HashProvider
+from stress.workloads.models import Base, Note
 
 from .conftest import Make, ids, with_citus
-from .models import Base, Note
 from .test_contract import rows
 
 PAGES = "One two three four five six seven. Red fox in the deep snow today. Grey heron stands among tall river reeds."

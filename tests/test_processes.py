@@ -20,9 +20,9 @@ from kameleon.errors import DatabaseLocked, Outdated
 from kameleon.indexing.writer import entries
 from kameleon.stores.sqlite import store as sqlite
 from kameleon.testing import HashProvider
+from stress.workloads.models import Article, Author, Base, Note, assert_true
 
 from .conftest import Make
-from .models import Article, Author, Base, Note, assert_true
 
 ROOT = Path(__file__).parents[1]
 PROCESSES, COMMITS, SEARCHES = 3, 15, 60
@@ -39,7 +39,7 @@ import kameleon
 from kameleon import SearchEngine, Worker
 from kameleon.stores.sqlite import store as sqlite
 from kameleon.testing import HashProvider
-from tests.models import Article, Author, Note
+from stress.workloads.models import Article, Author, Note
 
 url, number, commits = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 engine = kameleon.create_engine(url)

@@ -21,10 +21,10 @@ from kameleon.embeddings.queries import PAUSE_S
 from kameleon.errors import InvalidInput, ProviderRefused, ProviderUnavailable, TextRefused
 from kameleon.reindex.gate import Gate
 from kameleon.testing import HashProvider
+from stress.workloads.models import Base, Place
 
 from .conftest import ids
 from .loopback import DIMENSIONS, Fault, Server, error, good, serving, vector
-from .models import Base, Place
 
 LATE = 0.2
 

@@ -35,9 +35,9 @@ from kameleon.reindex.run import Run
 from kameleon.stores.postgresql.statements import TRY_LOCK
 from kameleon.testing import HashProvider
 from kameleon.values import Ref
+from stress.workloads.models import Base, Note, assert_true
 
 from .conftest import Make, ids, with_citus
-from .models import Base, Note, assert_true
 
 RECORDS = [("Article", str(n), f"word{n} shared fox {n % 5}") for n in range(30)]
 OTHERS = [("Note", str(n), f"paint number{n}") for n in range(7)]

@@ -11,9 +11,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from kameleon import SearchEngine, searchable
 from kameleon.errors import InvalidInput
 from kameleon.stores.sqlite.triggers import UniqueIndex, parsed
+from stress.workloads.models import index
 
 from .conftest import Make
-from .models import index
 
 
 class Base(DeclarativeBase):

@@ -13,10 +13,10 @@ from kameleon.embeddings import EmbeddingService, OpenAIProvider, StaticProvider
 from kameleon.errors import ModelMismatch, NoProvider, ProviderRefused
 from kameleon.indexing import caching
 from kameleon.testing import HashProvider
+from stress.workloads.small_model import small_model
 
 from .conftest import Make, ids
 from .loopback import DIMENSIONS, Server, error, good, serving
-from .small_model import small_model
 
 ROWS = [("N", str(n), f"note number {n}") for n in range(60)]
 

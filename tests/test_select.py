@@ -27,10 +27,10 @@ from kameleon import SearchEngine, searchable
 from kameleon.errors import InvalidFilter, InvalidInput
 from kameleon.orm.criteria import fitted
 from kameleon.stores.filters import parse_filter
+from stress.workloads.models import Animal, Cat, Dog, Note
+from stress.workloads.models import Base as Others
 
 from .conftest import ids
-from .models import Animal, Cat, Dog, Note
-from .models import Base as Others
 
 
 class Base(DeclarativeBase):

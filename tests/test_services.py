@@ -6,9 +6,9 @@ from sqlalchemy.orm import sessionmaker
 
 from kameleon import SearchEngine
 from kameleon.testing import HashProvider
+from stress.workloads.models import Base, Note
 
 from .conftest import Make
-from .models import Base, Note
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"])

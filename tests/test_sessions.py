@@ -19,9 +19,7 @@ from kameleon.doctor import examine
 from kameleon.embeddings import EmbeddingProvider
 from kameleon.errors import InvalidInput, InvalidRecord, ProviderUnavailable
 from kameleon.testing import HashProvider
-
-from .conftest import Make, ids, with_async, with_citus
-from .models import (
+from stress.workloads.models import (
     Article,
     Author,
     Base,
@@ -39,6 +37,8 @@ from .models import (
     assert_true,
     index,
 )
+
+from .conftest import Make, ids, with_async, with_citus
 
 JoinMode = Literal["conditional_savepoint", "rollback_only", "control_fully", "create_savepoint"]
 JOIN_MODES: list[JoinMode] = ["conditional_savepoint", "rollback_only", "control_fully", "create_savepoint"]

@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session, aliased, sessionmaker
 from kameleon import SearchEngine
 from kameleon.errors import InvalidInput
 from kameleon.testing import HashProvider
+from stress.workloads.models import Animal, Article, Author, Base, Cat, Dog, Note, Place, Tag, assert_true
 
 from .conftest import with_async, with_citus
-from .models import Animal, Article, Author, Base, Cat, Dog, Note, Place, Tag, assert_true
 
 Maker = sessionmaker[Session]
 

@@ -18,9 +18,9 @@ from kameleon import SearchEngine
 from kameleon.content import content_hash
 from kameleon.testing import HashProvider
 from kameleon.values import BATCH_GENERATED, SearchResults
+from stress.workloads.small_model import small_model
 
 from .conftest import Make
-from .small_model import small_model
 
 ROWS = 400
 BATCH = 16

@@ -10,8 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from kameleon import SearchEngine
 from kameleon.errors import InvalidInput
 from kameleon.testing import HashProvider, assert_indexed, assert_not_indexed
-
-from .models import Article, Author, Base, Note
+from stress.workloads.models import Article, Author, Base, Note
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -17,8 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from kameleon import SearchEngine, Worker, searchable
 from kameleon.errors import ProviderUnavailable
 from kameleon.testing import HashProvider
-
-from .models import Animal, Base, Bird, Cat, Comment, Dog, Note, Place, assert_true, index
+from stress.workloads.models import Animal, Base, Bird, Cat, Comment, Dog, Note, Place, assert_true, index
 
 Maker = sessionmaker[Session]
 

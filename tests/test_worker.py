@@ -21,9 +21,9 @@ from kameleon.reindex.request import Request
 from kameleon.reindex.run import Run as ReindexRun
 from kameleon.testing import HashProvider
 from kameleon.values import Generation
+from stress.workloads.models import Base, Note, assert_true, index
 
 from .conftest import Make, with_citus
-from .models import Base, Note, assert_true, index
 
 Maker = sessionmaker[Session]
 

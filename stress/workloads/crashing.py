@@ -1,6 +1,6 @@
 """A process that re-embeds an index and is killed on the way, and what must hold whenever it is.
 
-`python -m tests.crashing URL MODEL LOG BATCH_SIZE` is the process: MODEL is a static model's folder.
+`python -m stress.workloads.crashing URL MODEL LOG BATCH_SIZE` is the process: MODEL is a static model's folder.
 """
 
 import os
@@ -23,7 +23,7 @@ from kameleon.values import BUILDING, Generation, SearchResults
 
 from .small_model import small_model
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 WORDS = """
     river mountain winter summer music teacher hospital engine letter garden bridge island forest market window kitchen
     doctor village captain harvest painting journey silver thunder library soldier language history ocean
@@ -132,7 +132,7 @@ class Crashing:
         log = self._folder / f"asked{self.kills}-{model.name}"
         log.unlink(missing_ok=True)
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crashing", self._url, str(model), str(log), str(self._batch_size)],
+            [sys.executable, "-m", "stress.workloads.crashing", self._url, str(model), str(log), str(self._batch_size)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
         )

@@ -1,7 +1,8 @@
-"""Processes that write through every path and are killed on the way, and what must hold whenever one is.
+"""Processes that write on every path and are killed while they do, and what must hold after each kill.
 
-A process tells what it is about to commit, commits, and tells that it did: what was told as done is there whole, what
-was under way is there whole or not at all. `python -c 'from tests.killing import serve; serve(URL, MODEL)'` forks them.
+A process reports the change that it is about to commit, commits, and reports that it did. A change reported as done is
+stored completely; one that was in progress is stored completely or not at all.
+`python -c 'from stress.workloads.killing import serve; serve(URL, MODEL)'` forks the processes.
 """
 
 import json
@@ -348,7 +349,7 @@ class Killing:
         self._store = RecordStore(self._search)
         for entity in STORED:
             self._store.create_entity(entity, search=["text"])
-        serving = f"from tests.killing import serve; serve({self._url!r}, {str(model)!r})"
+        serving = f"from stress.workloads.killing import serve; serve({self._url!r}, {str(model)!r})"
         self._server = subprocess.Popen(
             [sys.executable, "-c", serving], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
