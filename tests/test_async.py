@@ -170,7 +170,7 @@ def test_with_raise_an_async_commit_stores_nothing(opened: Opened, engine: Engin
     assert index(engine) == {}
 
 
-def test_scoped_async_sessions_are_heard(opened: Opened, provider: HashProvider, engine: Engine) -> None:
+def test_scoped_async_sessions_are_indexed(opened: Opened, provider: HashProvider, engine: Engine) -> None:
     async def work() -> None:
         async with opened(provider) as (search, maker):
             scoped = search.attach(async_scoped_session(maker, scopefunc=asyncio.current_task))
@@ -363,9 +363,7 @@ def test_closing_leaves_the_applications_engine_alone(engine: Engine, provider: 
         search.search("fox")
 
 
-def test_a_listener_of_the_application_still_hears_its_sessions(
-    opened: Opened, provider: HashProvider, engine: Engine
-) -> None:
+def test_a_listener_of_the_application_is_still_called(opened: Opened, provider: HashProvider, engine: Engine) -> None:
     heard: list[Session] = []
 
     async def work() -> None:

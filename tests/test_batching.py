@@ -21,7 +21,7 @@ def test_slices_hold_every_text_once_in_order_within_both_limits(
 
 
 @given(st.lists(st.integers(), min_size=2, max_size=50))
-def test_halves_are_a_whole(slice_: list[int]) -> None:
+def test_halves_hold_every_text_once(slice_: list[int]) -> None:
     left, right = halves(slice_)
     assert left + right == slice_
     assert left

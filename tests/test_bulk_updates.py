@@ -158,7 +158,7 @@ def test_an_update_of_a_contents_columns_is_indexed(
     assert index(engine)[key] == content
 
 
-def test_an_update_of_what_tells_subclasses_apart_is_indexed(search: SearchEngine, engine: Engine) -> None:
+def test_an_update_of_the_discriminator_is_indexed(search: SearchEngine, engine: Engine) -> None:
     class Other(DeclarativeBase):
         pass
 

@@ -33,7 +33,9 @@ def asked(provider: HashProvider) -> list[str]:
     return [text for call in provider.calls for text in call]
 
 
-def test_a_known_text_is_not_asked_again_whatever_it_belongs_to(caching: SearchEngine, provider: HashProvider) -> None:
+def test_a_cached_text_is_not_embedded_again_whatever_it_belongs_to(
+    caching: SearchEngine, provider: HashProvider
+) -> None:
     caching.index_record("A", "1", "red fox")
     report = caching.index_records_batch([("B", "9", "red fox"), ("B", "10", "grey wolf")])
     assert (report.embedded, report.reused) == (1, 1)
@@ -41,14 +43,14 @@ def test_a_known_text_is_not_asked_again_whatever_it_belongs_to(caching: SearchE
     assert [hit.id for hit in caching.search("red fox", mode="vector", limit=2)] == ["1", "9"]
 
 
-def test_a_deleted_record_leaves_its_text_known(caching: SearchEngine, provider: HashProvider) -> None:
+def test_a_deleted_record_leaves_its_text_in_the_cache(caching: SearchEngine, provider: HashProvider) -> None:
     caching.index_record("A", "1", "red fox")
     caching.delete_record("A", "1")
     caching.index_record("A", "1", "red fox")
     assert asked(provider) == ["red fox"]
 
 
-def test_another_model_knows_nothing_of_it(make: Make, caching: SearchEngine) -> None:
+def test_another_model_has_its_own_cache(make: Make, caching: SearchEngine) -> None:
     caching.index_record("A", "1", "red fox")
     other = HashProvider(model_name="other")
     cache = stored_cache(caching)
@@ -57,7 +59,7 @@ def test_another_model_knows_nothing_of_it(make: Make, caching: SearchEngine) ->
     assert len({part.fingerprint for part in caching.cache_status()}) == 2
 
 
-def test_the_report_says_what_came_from_the_cache(caching: SearchEngine, provider: HashProvider) -> None:
+def test_the_report_counts_what_came_from_the_cache(caching: SearchEngine, provider: HashProvider) -> None:
     service = EmbeddingService(provider, cache=stored_cache(caching))
     service.embed_batch(["a", "b"])
     report = service.embed_batch(["b", "c", "a", "b"])
@@ -106,7 +108,7 @@ def test_refused_texts_are_not_kept(make: Make) -> None:
     assert [part.texts for part in search.cache_status()] == [1]
 
 
-def test_whether_it_is_on_is_the_providers_to_say(make: Make, provider: HashProvider) -> None:
+def test_the_provider_decides_whether_it_is_on(make: Make, provider: HashProvider) -> None:
     assert (StaticProvider().is_costly, OpenAIProvider.is_costly) == (False, True)
     search = make(provider)
     search.index_record("A", "1", "red fox")
@@ -137,7 +139,7 @@ def test_clearing_drops_all_or_what_was_not_used_for_long(caching: SearchEngine,
     assert caching.cache_status() == []
 
 
-def test_the_texts_unused_for_longest_make_room(make: Make, provider: HashProvider, engine: Engine) -> None:
+def test_the_least_recently_used_texts_are_evicted(make: Make, provider: HashProvider, engine: Engine) -> None:
     search = make(provider, cache=True, cache_limit=3)
     search.index_records_batch([("A", str(n), f"text {n}") for n in range(3)])
     age(engine, "text 1", 9)
@@ -238,7 +240,7 @@ def test_a_cache_that_cannot_be_written_costs_only_money(
     assert "embed_batch:cache_skipped texts=1" in caplog.text
 
 
-def test_listeners_hear_of_every_batch(caching: SearchEngine) -> None:
+def test_listeners_are_called_for_every_batch(caching: SearchEngine) -> None:
     heard: list[tuple[str, dict[str, float]]] = []
     caching.on("embedding.batch_generated", lambda event, figures: heard.append((event, dict(figures))))
     caching.index_records_batch([("A", "1", "red fox"), ("A", "2", "grey wolf")])

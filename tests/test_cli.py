@@ -80,7 +80,7 @@ def test_the_script_inserts_searches_and_refuses(script: Run) -> None:
     assert "--limit" in script("search", "x", "--limit", "0", status=2).stderr
 
 
-def test_insert_says_what_it_did(run: Run) -> None:
+def test_insert_reports_its_counts(run: Run) -> None:
     done = run("data", "insert", "Ticket", stdin=lines(TICKETS))
     assert done.stderr == "made entity Ticket, searchable: subject, body\n"
     assert done.stdout.startswith("Ticket: 3 inserted; 3 embedded, 0 reused, ")
@@ -276,7 +276,7 @@ def test_skip_existing_and_upsert(filled: Run) -> None:
     assert hits(filled("search", "changed", "--mode", "keyword", "--json")) == ["1"]
 
 
-def test_ctrl_c_ends_between_batches_and_says_how_to_go_on(console_script: str, tmp_path: Path, run: Run) -> None:
+def test_ctrl_c_ends_between_batches_and_prints_how_to_continue(console_script: str, tmp_path: Path, run: Run) -> None:
     (tmp_path / "in.jsonl").write_text(lines([{"id": n, "say": f"some words {n}"} for n in range(1, 3001)]))
     arguments = ["-d", "sqlite:///x.db", "data", "insert", "T", "--batch-size", "2", "--from-file", "in.jsonl"]
     process = subprocess.Popen([console_script, *arguments], stderr=subprocess.PIPE, cwd=tmp_path)
@@ -375,7 +375,7 @@ def test_a_terminal_gets_a_table_with_the_words_marked(filled: Run, console_scri
         (("data", "update", "T", "1", "[" * 100_000), 2, "JSON is not JSON"),
     ],
 )
-def test_what_cannot_be_is_one_clear_line(run: Run, arguments: tuple[str, ...], status: int, message: str) -> None:
+def test_wrong_usage_is_one_clear_line(run: Run, arguments: tuple[str, ...], status: int, message: str) -> None:
     failed = run(*arguments, status=status)
     assert message in failed.stderr
     assert "INPUT" not in failed.stderr
@@ -395,13 +395,15 @@ def test_what_cannot_be_is_one_clear_line(run: Run, arguments: tuple[str, ...], 
         (("entity", "create", "Ticket", "--search", "a"), "Error: entity 'Ticket' exists already"),
     ],
 )
-def test_what_is_not_there_lists_what_is(filled: Run, arguments: tuple[str, ...], message: str) -> None:
+def test_a_missing_entity_or_field_lists_the_existing_ones(
+    filled: Run, arguments: tuple[str, ...], message: str
+) -> None:
     failed = filled(*arguments, status=1)
     assert failed.stderr.startswith(message)
     assert failed.stderr.count("\n") == 1
 
 
-def test_a_foreign_database_is_told(run: Run, tmp_path: Path) -> None:
+def test_a_foreign_database_is_named(run: Run, tmp_path: Path) -> None:
     (tmp_path / "kameleon.db").write_bytes(b"this is no database" * 100)
     assert "not a database" in run("search", "x", status=1).stderr
     (tmp_path / "kameleon.db").write_bytes(b"")
@@ -486,14 +488,14 @@ def test_schema_and_language_come_from_the_environment(run: Run, pg_url: URL, sc
         ("postgresql://nobody:secret@no-such-host.invalid/none", "no-such-host.invalid"),
     ],
 )
-def test_a_server_that_is_not_there_is_one_line(run: Run, url: str, message: str) -> None:
+def test_an_unreachable_server_is_one_line(run: Run, url: str, message: str) -> None:
     stderr = run("-d", url, "search", "x", status=1).stderr
     assert message in stderr
     assert "secret" not in stderr
     assert len(stderr.strip().splitlines()) == 1
 
 
-def test_a_typo_is_told_of_and_a_word_completed(filled: Run) -> None:
+def test_a_typo_is_reported_and_a_prefix_completed(filled: Run) -> None:
     done = filled("search", "refnud", "--mode", "keyword")
     assert "Refund missing" in done.stdout
     assert done.stderr == 'showing results for refund (no record has "refnud")\n'

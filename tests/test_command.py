@@ -219,7 +219,7 @@ def test_what_the_code_advises_is_a_command(line: str, tmp_path: Path, monkeypat
     assert parsed(line).command.name
 
 
-def test_there_is_advice_to_check() -> None:
+def test_errors_contain_advice_to_check() -> None:
     assert len(advice()) > 30
 
 
@@ -384,7 +384,7 @@ def loopback() -> Iterator[Server]:
         yield server
 
 
-def test_a_server_is_named_by_every_command_that_asks_it(run: Run, loopback: Server) -> None:
+def test_every_command_that_uses_a_server_takes_its_url(run: Run, loopback: Server) -> None:
     server = ["--base-url", loopback.url, "--model", "nomic", "--dimensions", str(DIMENSIONS)]
     key = {"OPENAI_API_KEY": "local"}
     run("data", "insert", "Note", *server, stdin=lines(NOTES), **key)

@@ -249,7 +249,7 @@ def test_a_long_text_is_highlighted_at_its_beginning(search: SearchEngine) -> No
     assert len(hit.spans) == 4_000
 
 
-def test_a_word_that_is_asked_twice_counts_for_more(search: SearchEngine) -> None:
+def test_a_word_that_is_twice_in_the_query_counts_for_more(search: SearchEngine) -> None:
     search.index_records_batch(
         [("A", "1", "fox here"), ("A", "2", "bear here"), *[("A", f"n{n}", "x") for n in range(9)]]
     )
@@ -258,7 +258,7 @@ def test_a_word_that_is_asked_twice_counts_for_more(search: SearchEngine) -> Non
 
 
 @pytest.mark.parametrize("scope", [{}, {"entity": "A"}, {"entities": ["A", "B"]}, {"where": {"n": {"$lt": 30}}}])
-def test_what_is_asked_often_ranks_alike_at_every_limit(
+def test_a_query_of_common_words_ranks_alike_at_every_limit(
     search: SearchEngine, monkeypatch: pytest.MonkeyPatch, scope: dict[str, Any]
 ) -> None:
     monkeypatch.setattr("kameleon.search.query.CANDIDATES", 1)
@@ -347,7 +347,7 @@ def test_a_content_change_without_a_provider_leaves_no_old_embedding(make: Make,
     assert "1" not in ids(search.search("red fox in the snow", mode="vector", entity="Article"))
 
 
-def test_status_counts_what_is_there(filled: SearchEngine) -> None:
+def test_status_counts_records(filled: SearchEngine) -> None:
     article, note = filled.get_status()
     assert (article.entity, article.indexed, article.pending, article.failed) == ("Article", 3, 0, 0)
     assert (note.entity, note.indexed) == ("Note", 1)
@@ -369,7 +369,7 @@ def test_a_refused_text_costs_nobody_else_anything(make: Make) -> None:
     assert (failure.entity, failure.id, failure.reason, failure.attempts) == ("Article", "4", "embed_failed", 1)
 
 
-def test_a_refused_text_is_not_tried_again_until_asked_or_changed(make: Make) -> None:
+def test_a_refused_text_is_not_tried_again_until_retried_or_changed(make: Make) -> None:
     is_refusing = [True]
     counted: list[tuple[int, int]] = []
     provider = HashProvider(refuse=lambda text: ValueError("no") if "poison" in text and is_refusing[0] else None)
@@ -437,7 +437,7 @@ class OneByOne(EmbeddingProvider):
 
 
 @pytest.mark.parametrize("error", [ConnectionError("no route"), OSError("disk"), ProviderRefused("no key")])
-def test_an_outage_told_text_by_text_leaves_no_tombstone(make: Make, error: Exception) -> None:
+def test_an_outage_reported_text_by_text_leaves_no_tombstone(make: Make, error: Exception) -> None:
     provider = OneByOne()
     provider.error = error
     search = make(provider)
@@ -464,7 +464,7 @@ def test_an_error_message_that_no_database_can_store_costs_nothing(make: Make) -
     assert search.failures()[0].message == r"ValueError: \ud800\x00"
 
 
-def test_prefixes_stand_before_what_the_model_reads(make: Make, provider: HashProvider) -> None:
+def test_prefixes_are_put_before_what_the_model_reads(make: Make, provider: HashProvider) -> None:
     provider.passage_prefix = "passage: "
     provider.query_prefix = "query: "
     asked: list[str] = []
@@ -602,7 +602,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_what_cannot_be_asked_is_told(search: SearchEngine) -> None:
+def test_invalid_queries_are_refused(search: SearchEngine) -> None:
     for arguments, message in WRONG:
         with pytest.raises(InvalidInput, match=message):
             search.search("x", **arguments)

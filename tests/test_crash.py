@@ -23,7 +23,7 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_a_killed_run_leaves_a_whole_index_and_goes_on_with_its_next_batch(
+def test_a_killed_run_leaves_a_complete_index_and_resumes_with_its_next_batch(
     engine: Engine, backend: str, tmp_path: Path
 ) -> None:
     crashing = Crashing(engine, tmp_path, rows=600, batch_size=20, seed=7)
@@ -32,7 +32,7 @@ def test_a_killed_run_leaves_a_whole_index_and_goes_on_with_its_next_batch(
     assert crashing.kills == KILLS[backend]
 
 
-def test_a_killed_writer_leaves_each_commit_whole_or_none_of_it(engine: Engine, backend: str, tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_all_of_a_commit_or_none_of_it(engine: Engine, backend: str, tmp_path: Path) -> None:
     with Killing(engine, tmp_path, small_model(tmp_path), seed=7) as killing:
         for path in PATHS:
             killing.round(path, TERMINATE if (path, backend) == ("batch", "postgresql") else KILL)

@@ -68,7 +68,7 @@ def test_a_search_sees_one_state_while_others_write(tmp_path: Path) -> None:
     engine.dispose()
 
 
-def test_writers_in_their_own_transactions_wait_for_their_turn(tmp_path: Path) -> None:
+def test_writers_in_their_own_transactions_wait_for_the_lock(tmp_path: Path) -> None:
     engine = kameleon.create_engine(f"sqlite:///{tmp_path / 'x.db'}", connect_args={"timeout": 60})
     search = SearchEngine(engine, HashProvider())
 
@@ -83,7 +83,7 @@ def test_writers_in_their_own_transactions_wait_for_their_turn(tmp_path: Path) -
     engine.dispose()
 
 
-def test_a_transaction_that_read_before_another_wrote_is_told_to_repeat(file_engine: Engine) -> None:
+def test_a_transaction_that_read_before_another_wrote_gets_an_error_to_retry(file_engine: Engine) -> None:
     search = SearchEngine(file_engine, HashProvider())
     search.index_record("A", "1", "one")
     with file_engine.connect() as connection:
@@ -173,7 +173,7 @@ def test_tables_are_left_to_migrations_on_request(file_engine: Engine) -> None:
     ],
 )
 @pytest.mark.parametrize("create", [kameleon.create_engine, kameleon.create_async_engine])
-def test_a_url_that_cannot_be_opened_is_told_without_its_password(create: Callable[[str], object], url: str) -> None:
+def test_a_url_that_cannot_be_opened_is_named_without_its_password(create: Callable[[str], object], url: str) -> None:
     with pytest.raises(InvalidInput, match="no database can be opened as") as caught:
         create(url)
     assert "secret" not in str(caught.value)
@@ -208,7 +208,7 @@ def test_no_error_shows_a_password(quoted: str, message: str) -> None:
     assert str(StorageError(quoted)) == message
 
 
-def test_the_index_stays_whole_under_savepoints(file_engine: Engine) -> None:
+def test_the_index_stays_consistent_under_savepoints(file_engine: Engine) -> None:
     search = SearchEngine(file_engine, HashProvider())
     search.index_records_batch([("A", str(n), f"fox {n}") for n in range(5)])
     with file_engine.begin() as connection:
@@ -253,7 +253,7 @@ def test_a_connection_of_another_file_is_refused(tmp_path: Path) -> None:
         other.dispose()
 
 
-def test_a_connection_of_the_same_file_by_another_name_is_taken(tmp_path: Path) -> None:
+def test_a_connection_of_the_same_file_by_another_name_is_accepted(tmp_path: Path) -> None:
     search = SearchEngine(kameleon.create_engine(f"sqlite:///{tmp_path / 'ours.db'}"), HashProvider())
     (tmp_path / "link.db").symlink_to(tmp_path / "ours.db")
     others = [

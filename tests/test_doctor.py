@@ -300,7 +300,7 @@ def test_a_name_that_two_tables_claim_is_a_duplicate(mapped: SearchEngine, engin
     assert found(mapped, fix=True) == [("duplicate", "Note", 1, ())]
 
 
-def test_pending_is_filled_and_failed_is_told(
+def test_pending_is_filled_and_failed_is_reported(
     make: Make, provider: HashProvider, search: SearchEngine, engine: Engine
 ) -> None:
     provider.refuse = lambda words: ValueError("poison") if "bad" in words else None
@@ -317,7 +317,7 @@ def test_pending_is_filled_and_failed_is_told(
     assert found(search) == [("failed", "A", 1, ("2",))]
 
 
-def test_pending_stays_told_while_the_provider_is_down(make: Make, engine: Engine) -> None:
+def test_pending_is_reported_while_the_provider_is_down(make: Make, engine: Engine) -> None:
     make().index_record("A", "1", "fox")
     search = make("no-such-provider")
     (finding,) = (f for f in examine(search, fix=True) if f.check == "pending")
@@ -393,7 +393,7 @@ def own_database(server: URL) -> Iterator[URL]:
         connection.exec_driver_sql("DROP DATABASE kdb_doctor WITH (FORCE)")
 
 
-def test_pgvector_is_missed_and_an_old_one_told(own_database: URL) -> None:
+def test_a_missing_or_old_pgvector_is_reported(own_database: URL) -> None:
     engine = sqlalchemy.create_engine(own_database, poolclass=NullPool)
     SearchEngine(engine)
     assert examine(SearchEngine(engine)) == []
@@ -463,7 +463,7 @@ def test_a_missing_hnsw_is_built_and_a_broken_one_again(many: SearchEngine, pg_e
     assert_mended(many, [("invalid-index", "", 1, ("kdb_embedding_g1_hnsw",))])
 
 
-def test_an_hnsw_that_the_planner_leaves_aside_is_told(many: SearchEngine, pg_engine: Engine) -> None:
+def test_an_hnsw_index_that_the_planner_ignores_is_reported(many: SearchEngine, pg_engine: Engine) -> None:
     assert many.index_vectors()
     set_at_connect(pg_engine, "enable_indexscan = off")
     (finding,) = examine(many, fix=True)
@@ -505,7 +505,7 @@ def run(console_script: str, tmp_path: Path) -> Run:
     return call
 
 
-def test_the_command_finds_mends_and_says_so_by_its_status(run: Run, tmp_path: Path) -> None:
+def test_the_command_reports_repairs_and_exits_with_its_status(run: Run, tmp_path: Path) -> None:
     run("data", "insert", "Ticket", '{"id": "1", "subject": "the parcel"}')
     engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'kameleon.db'}")
     run_sql(engine, "CREATE TABLE memo (id INTEGER PRIMARY KEY, title TEXT)", "INSERT INTO memo VALUES (7, 'red fox')")
@@ -523,7 +523,7 @@ def test_the_command_finds_mends_and_says_so_by_its_status(run: Run, tmp_path: P
     assert run("search", "fox", "--mode", "keyword").stdout.split("\t")[1:3] == ["Memo", "7"]
 
 
-def test_a_module_that_is_not_there_is_wrong_usage(run: Run) -> None:
+def test_a_missing_module_is_wrong_usage(run: Run) -> None:
     assert (
         "--import nosuch.models: No module named 'nosuch'"
         in run("doctor", "--import", "nosuch.models", status=2).stderr

@@ -123,7 +123,7 @@ def test_time_is_what_an_earlier_run_took_or_what_is_given(make: Make) -> None:
             search.reindexing.plan(force=True, rate=rate)
 
 
-def test_a_plan_tells_filling_and_nothing_and_one_entity(make: Make) -> None:
+def test_a_plan_names_filling_nothing_and_one_entity(make: Make) -> None:
     make(None).index_records_batch([*records(20), ("Note", "1", "a note"), ("Note", "2", "a note")])
     search = make(HashProvider())
     plan = search.reindexing.plan()
@@ -175,7 +175,7 @@ def test_a_price_of_nothing_is_a_price(make: Make) -> None:
     assert (report.embedded, report.stopped) == (10, "")
 
 
-def test_a_run_tells_its_phases(make: Make) -> None:
+def test_a_run_reports_its_phases(make: Make) -> None:
     search = make(HashProvider())
     search.index_records_batch(records(20))
     heard: list[tuple[str, int, int]] = []

@@ -118,12 +118,12 @@ def test_an_id_of_several_entities_is_to_be_spelled_out(pages: SearchEngine) -> 
     assert evaluate(pages, {"q": "memo"}, {"q": {"Memo/3": 1.0}}).figures["keyword"].ndcg == 1.0
 
 
-def test_qrels_of_other_records_are_told(pages: SearchEngine) -> None:
+def test_qrels_of_other_records_are_reported(pages: SearchEngine) -> None:
     with pytest.raises(InvalidInput, match=r"none of the 1 queries .* of 2 judged records 2 are not"):
         evaluate(pages, {"q": "frog"}, {"q": {"x": 1.0, "y": 0.0}, "other": {"1": 1.0}})
 
 
-def test_ways_of_fusing_are_asked_by_name_and_by_function(pages: SearchEngine) -> None:
+def test_fusion_is_given_by_name_or_as_a_function(pages: SearchEngine) -> None:
     assert ids(pages.search("red", weight=0.0)) == ["1", "2"]
     assert ids(pages.search("red", weight=1.0))[0] == "2"
     rrf = pages.search("red", fusion="rrf", weight=0.5, explain=True)
@@ -142,7 +142,7 @@ def test_ways_of_fusing_are_asked_by_name_and_by_function(pages: SearchEngine) -
         pages.search("red", fusion="best")
 
 
-def test_a_query_the_model_does_not_know_is_left_to_keywords(make: Make) -> None:
+def test_a_query_of_words_unknown_to_the_model_is_left_to_keywords(make: Make) -> None:
     provider = Pointing()
     search = make(provider)
     search.index_records_batch(PAGES)
@@ -193,24 +193,24 @@ def test_a_line_that_is_no_judgement_is_named_with_its_file(line: str) -> None:
         ('{"_id": 1.5, "text": "a"}', "_id is 1.5"),
     ],
 )
-def test_of_a_bad_query_it_is_said_what_stands_there(line: str, seen: str) -> None:
+def test_an_error_about_a_bad_query_shows_its_line(line: str, seen: str) -> None:
     with pytest.raises(InvalidInput, match=re.escape('q:1 is not {"_id": "…", "text": "…"}: ') + f".*{seen}"):
         read_queries([line], "q")
 
 
-def test_files_that_say_nothing_are_told() -> None:
+def test_files_without_judgements_are_reported() -> None:
     with pytest.raises(InvalidInput, match="q has no queries"):
         read_queries(["\n"], "q")
     with pytest.raises(InvalidInput, match="r judges nothing"):
         read_qrels(["query-id\tcorpus-id\tscore\n"], "r")
 
 
-def test_qrels_of_other_queries_are_told(pages: SearchEngine) -> None:
+def test_qrels_of_other_queries_are_reported(pages: SearchEngine) -> None:
     with pytest.raises(InvalidInput, match=r"the qrels judge '7', …, the queries are 'q', …"):
         evaluate(pages, {"q": "frog"}, {"7": {"1": 1.0}})
 
 
-def test_recall_reaches_a_hundred_deep_and_operators_hold(make: Make) -> None:
+def test_recall_is_measured_at_100_and_operators_hold(make: Make) -> None:
     search = make(None)
     tickets = RecordStore(search)
     tickets.create_entity("Ticket", search=["subject"], fields={"kind": "text"})

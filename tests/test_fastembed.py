@@ -55,7 +55,7 @@ def test_an_index_names_its_model_and_engines_opened_by_name_follow(minilm: Path
     engine.dispose()
 
 
-def test_an_unknown_model_names_known_ones() -> None:
+def test_an_unknown_model_names_supported_ones() -> None:
     with pytest.raises(InvalidInput, match=r"neither a model folder .* nor a model that fastembed knows. Known: "):
         FastEmbedProvider("no/such-model")
 

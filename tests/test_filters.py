@@ -138,14 +138,14 @@ def test_a_filter_inside_the_legs_never_starves_the_limit(search: SearchEngine) 
         ({"$or": [{"n": 1}] * 300}, "For many values use"),
     ],
 )
-def test_a_filter_that_cannot_be_is_told(records: RecordStore, where: dict[str, Any], message: str) -> None:
+def test_an_invalid_filter_is_refused(records: RecordStore, where: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidFilter, match=message):
         records.search.search("x", entity="R", where=where)
     with pytest.raises(InvalidFilter, match=message):
         records.list("R", where=where)
 
 
-def test_a_filter_on_what_the_store_does_not_hold_is_told(search: SearchEngine) -> None:
+def test_a_filter_on_an_entity_outside_the_store_is_refused(search: SearchEngine) -> None:
     search.index_record("Loose", "1", "x")
     with pytest.raises(UnknownEntity, match="no entity 'Loose'"):
         search.search("x", entity="Loose", where={"a": 1})

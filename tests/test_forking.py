@@ -328,7 +328,7 @@ def test_a_fork_waits_for_transactions_of_other_threads(file_engine: Engine) -> 
     thread.join()
 
 
-def test_a_fork_goes_on_without_who_never_ends(
+def test_a_fork_does_not_wait_for_a_thread_that_never_ends(
     file_engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     SearchEngine(file_engine)

@@ -110,7 +110,7 @@ def commit(search: SearchEngine, engine: Engine, **options: Any) -> None:
         session.get_one(Note, 1).title = " ".join(map(long, MANY))
 
 
-def test_a_full_disk_stores_nothing_of_a_write_and_all_of_it_once_there_is_room(
+def test_a_full_disk_stores_nothing_of_a_write_and_all_of_it_once_there_is_space(
     filled: SearchEngine, disk: Disk, engine: Engine, backend: str
 ) -> None:
     before = state(engine)
@@ -142,7 +142,7 @@ class Filling(HashProvider):
         return super().embed_batch(texts)
 
 
-def test_a_reindex_that_found_the_disk_full_goes_on_once_there_is_room(filled: SearchEngine, disk: Disk) -> None:
+def test_a_reindex_that_found_the_disk_full_resumes_once_there_is_space(filled: SearchEngine, disk: Disk) -> None:
     with pytest.raises(StorageError):
         filled.reindex(provider=Filling(disk))
     disk.make_room()

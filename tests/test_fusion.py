@@ -32,7 +32,7 @@ def test_a_leg_is_normalised_from_the_least_it_could_be() -> None:
     assert Leg("vector", {"a": 1.0, "b": 0.0}, {"c": -1.0}).normalized() == {"a": 1.0, "b": 0.5, "c": 0.0}
 
 
-def test_a_leg_that_knows_its_most_is_normalised_halfway_to_it() -> None:
+def test_a_leg_with_an_upper_bound_is_normalised_halfway_to_it() -> None:
     assert Leg("keyword", {"a": 8.0, "b": 2.0}, {}, most=24.0).normalized() == {"a": 0.5, "b": 0.125}
     assert Leg("keyword", {"a": 8.0}, {}, most=7.9).normalized() == {"a": 1.0}
 
@@ -83,7 +83,7 @@ def test_what_a_function_gives_is_checked(given: Any, said: str) -> None:
         fuse([Leg("keyword", {"a": 8.0}, {})], lambda _legs: given)
 
 
-def test_an_unknown_fusion_names_those_there_are() -> None:
+def test_an_unknown_fusion_names_the_supported_ones() -> None:
     with pytest.raises(InvalidInput, match=r"'sum'\. Known: weighted, rrf, dbsf, or a function"):
         check_fusion("sum")
 

@@ -35,7 +35,9 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_hostile_input_is_taken_whole_or_refused_in_our_words(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+def test_hostile_input_is_stored_unchanged_or_refused_with_our_errors(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("DEBUG")
     ways = Ways(engine)
     ways.put({name: value for name, (value, _) in STRINGS.items()} | dict(random_strings(7, 3)), part=len(STRINGS))
@@ -47,7 +49,7 @@ def test_hostile_input_is_taken_whole_or_refused_in_our_words(engine: Engine, ca
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_a_broken_provider_answers_costs_no_keyword_and_tells_no_key(tmp_path: Path) -> None:
+def test_a_broken_provider_costs_no_keyword_and_its_errors_show_no_key(tmp_path: Path) -> None:
     for name, function in bad_providers().items():
         engine = create_engine(f"sqlite:///{tmp_path / name}.db")
         assert check_provider(engine, name, function) == []
@@ -71,7 +73,7 @@ def test_a_message_is_one_bounded_line() -> None:
         "sqlite:///\ud800",
     ],
 )
-def test_a_database_that_cannot_be_opened_is_told_without_its_password(url: str) -> None:
+def test_a_database_that_cannot_be_opened_is_named_without_its_password(url: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         create_engine(url)
     assert "hunter2" not in str(refused.value)

@@ -27,13 +27,13 @@ def imported(module: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 ARROWS = {(module, target) for module in MODULES if module[0] in ORDER for target in imported(module)}
 
 
-def test_packages_import_only_what_stands_before_them() -> None:
+def test_packages_import_only_packages_before_them() -> None:
     packages = {(module[0], target[0]) for module, target in ARROWS if target[0] in ORDER}
     assert len(packages) > len(ORDER)
     assert {(a, b) for a, b in packages if ORDER.index(b) > ORDER.index(a)} == TYPES
 
 
-def test_a_dialects_modules_are_known_to_that_dialect_alone() -> None:
+def test_a_dialects_modules_are_imported_by_that_dialect_alone() -> None:
     known = {(module[:2], target[:2]) for module, target in ARROWS if target[1:2] in {("sqlite",), ("postgresql",)}}
     assert known == {(("stores", name), ("stores", name)) for name in ("sqlite", "postgresql")}
 

@@ -113,7 +113,9 @@ def malformed(asked: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("fault", [malformed, error(400, "encoding_format not supported", param="encoding_format")])
-def test_a_server_without_base64_is_asked_for_floats_from_then_on(serve: Serve, server: Server, fault: Fault) -> None:
+def test_a_server_without_base64_gets_requests_for_floats_from_then_on(
+    serve: Serve, server: Server, fault: Fault
+) -> None:
     server.script = [fault]
     service = serve()
     assert_good(service.embed_batch(texts(3)), texts(3))

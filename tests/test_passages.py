@@ -79,7 +79,7 @@ def test_passages_cover_a_text_in_order_and_overlap_by_less_than_the_window(said
 
 @given(st.lists(st.sampled_from(["word", "sentence.", "a\n", "漢字", "unbelievable", "don't", "x" * 30]), max_size=300))
 @settings(max_examples=30, deadline=None)
-def test_the_bundled_model_reads_each_passage_whole(words: list[str]) -> None:
+def test_the_bundled_model_reads_all_of_each_passage(words: list[str]) -> None:
     said = " ".join(words)
     for start, end in split(said, STATIC, 64):
         assert STATIC.count_tokens(said[start:end]) <= 64
@@ -131,7 +131,7 @@ def test_what_was_counted_is_embedded_the_same() -> None:
         assert np.array_equal(np.array(plain), np.array(STATIC.embed_batch(texts)))
 
 
-def test_the_window_leaves_room_for_what_is_put_before_a_passage() -> None:
+def test_the_window_allows_for_the_prefix_of_a_passage() -> None:
     provider = Words()
     provider.passage_prefix = "passage : "
     assert (provider.window, Words().window, HashProvider().window) == (6, 8, None)
@@ -150,7 +150,7 @@ def test_a_transformer_s_own_tokens_are_counted(minilm: Path) -> None:
     assert provider.max_tokens * 3 // 4 < max(counted) <= provider.max_tokens
 
 
-def test_a_provider_says_how_it_splits(minilm: Path) -> None:
+def test_a_provider_decides_how_it_splits(minilm: Path) -> None:
     for provider in (
         StaticProvider(passage_tokens=64),
         FastEmbedProvider(str(minilm), passage_tokens=64),
@@ -203,7 +203,7 @@ def test_a_rewrite_leaves_no_passage_of_the_older_text(filled: SearchEngine, eng
     assert rows(engine, "kdb_embedding_g1") == 1
 
 
-def test_a_batch_of_many_passages_is_written_whole(search: SearchEngine, engine: Engine) -> None:
+def test_all_of_a_batch_of_many_passages_is_written(search: SearchEngine, engine: Engine) -> None:
     told = [("Page", str(n), " ".join(f"word{n}x{m}" for m in range(40))) for n in range(210)]
     assert search.index_records_batch([*told, ("Page", "short", SHORT)]).embedded == 211
     assert rows(engine, "kdb_embedding_g1 WHERE start_at IS NULL") == 1
@@ -285,7 +285,7 @@ def test_passages_that_cannot_be_are_refused(make: Make) -> None:
 # searching
 
 
-def test_what_stands_on_page_three_is_found_and_shown(filled: SearchEngine) -> None:
+def test_text_on_page_three_is_found_and_shown(filled: SearchEngine) -> None:
     for mode in ("vector", "hybrid"):
         (hit, other) = filled.search("grey heron among tall river reeds", mode=mode, highlight=True)
         assert (hit.id, hit.matched_text in PAGES, len(hit.matched_text.split()) <= 8) == ("1", True, True)
@@ -294,7 +294,7 @@ def test_what_stands_on_page_three_is_found_and_shown(filled: SearchEngine) -> N
         assert {"heron", "reeds"} <= set(marked)
 
 
-def test_keywords_show_the_whole_text(filled: SearchEngine) -> None:
+def test_keywords_show_the_full_text(filled: SearchEngine) -> None:
     (hit,) = filled.search("heron", mode="keyword")
     assert hit.matched_text == PAGES
 

@@ -39,7 +39,7 @@ def test_a_source_is_found_by_its_words_among_the_first_ten() -> None:
     assert not judging.is_found(texts, 0, [*map(str, range(3, 13)), "0"])
 
 
-def test_a_table_sets_each_peer_beside_ours_and_says_what_failed() -> None:
+def test_a_table_sets_each_peer_beside_ours_and_names_failures() -> None:
     judged = {**FIGURES, "recall_at_10": 1.0, "found_at_10": 0.5}
     slow = {**judged, "mode": "vector", "why": "no words", "ingest_seconds": 5.0, "hybrid_p95_ms": 6.0}
     figures = judging.compared({"ours": judged, "chroma": slow, "lance": {"failed": "no such wheel"}})

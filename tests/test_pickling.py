@@ -140,7 +140,7 @@ def test_rerankers_are_pickled(used: bool, cross_encoder: Path) -> None:  # noqa
 
 
 @pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
-def test_an_engine_says_what_to_do_instead(copied: Any, file_engine: Engine) -> None:
+def test_an_engine_is_refused_with_what_to_do_instead(copied: Any, file_engine: Engine) -> None:
     with pytest.raises(TypeError, match="the database's URL and the provider, and make one there"):
         copied(SearchEngine(file_engine, HashProvider()))
 

@@ -75,7 +75,7 @@ class Panic(BaseException):
 
 @pytest.mark.parametrize("failure", [LookupError, Panic])
 @pytest.mark.parametrize("is_reading", [True, False])
-def test_what_fails_is_raised_in_its_turn(is_reading: bool, failure: type[BaseException]) -> None:
+def test_an_error_is_raised_in_the_order_of_the_batches(is_reading: bool, failure: type[BaseException]) -> None:
     def batches() -> Iterator[int]:
         yield from (1, 2)
         if is_reading:
@@ -130,7 +130,7 @@ def test_the_requests_of_several_batches_fly_at_once(command: Callable[..., Any]
     engine.dispose()
 
 
-def test_batches_that_are_embedded_abreast_share_the_requests_of_the_provider(tmp_path: Path) -> None:
+def test_batches_that_are_embedded_at_once_share_the_requests_of_the_provider(tmp_path: Path) -> None:
     with serving() as server:
         provider = OpenAIProvider("m", dimensions=DIMENSIONS, api_key="none", base_url=server.url)
         records = RecordStore(SearchEngine(kameleon.create_engine(f"sqlite:///{tmp_path / 'test.db'}"), provider))

@@ -96,7 +96,7 @@ def test_engines_that_start_together_make_the_tables_once(pg_url: URL) -> None:
     assert [g.number for g in SearchEngine(opened(pg_url)).generations()] == [1]
 
 
-def test_tables_stand_in_the_schema_that_was_named(pg_engine: Engine, schema: str) -> None:
+def test_tables_are_in_the_named_schema(pg_engine: Engine, schema: str) -> None:
     other = f"{schema} Other"
     search = SearchEngine(pg_engine, HashProvider(), schema=other, cache=True)
     records = RecordStore(search)
@@ -117,7 +117,7 @@ def test_tables_stand_in_the_schema_that_was_named(pg_engine: Engine, schema: st
         search.search("fox")
 
 
-def test_tables_that_are_not_there_are_told(pg_engine: Engine) -> None:
+def test_missing_tables_are_reported(pg_engine: Engine) -> None:
     search = SearchEngine(pg_engine, HashProvider(), create_tables=False)
     with pytest.raises(SchemaMissing, match="SearchEngine"):
         search.search("fox")
@@ -125,7 +125,7 @@ def test_tables_that_are_not_there_are_told(pg_engine: Engine) -> None:
         search.index_record("A", "1", "fox")
 
 
-def test_a_role_that_may_not_add_pgvector_is_told_what_to_ask_for(bare_database: URL) -> None:
+def test_a_role_that_may_not_add_pgvector_gets_the_statement_that_does(bare_database: URL) -> None:
     engine = opened(bare_database.set(username="kdb_app"))
     with pytest.raises(VectorsUnavailable, match=r"kdb_app may not .* kdb_bare.*: CREATE EXTENSION vector;"):
         SearchEngine(engine, HashProvider())
@@ -139,7 +139,7 @@ def test_a_role_that_may_not_add_pgvector_is_told_what_to_ask_for(bare_database:
     assert ids(search.search("fox", mode="vector")) == ["1"]
 
 
-def test_without_pgvector_keywords_work_and_it_is_said_once(bare_database: URL) -> None:
+def test_without_pgvector_keywords_work_and_one_warning_is_logged(bare_database: URL) -> None:
     with opened(bare_database).connect() as connection:
         if connection.dialect.server_version_info < (18,):  # type: ignore[operator]
             pytest.skip("only PostgreSQL 18 can be told to look for extensions elsewhere")
@@ -389,7 +389,7 @@ def indexed(pg_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> SearchEngine:
     return search
 
 
-def test_hnsw_answers_and_says_so(indexed: SearchEngine) -> None:
+def test_hnsw_answers_and_the_plan_names_it(indexed: SearchEngine) -> None:
     results = indexed.search("word1 word2 word3", mode="vector", entity="Big")
     assert (len(results), results.plan.vector_search, results.exact) == (10, "hnsw", False)
 
@@ -595,7 +595,7 @@ def test_a_build_that_fails_leaves_settings_as_found(
 
 
 @pytest.mark.parametrize("concurrently", [True, False])
-def test_progress_tells_phases_counts_and_who_is_in_the_way(
+def test_progress_reports_phases_counts_and_blocking_sessions(
     pooled: Engine, monkeypatch: pytest.MonkeyPatch, concurrently: bool
 ) -> None:
     monkeypatch.setattr(postgresql_hnsw, "POLL_S", 0.01)
@@ -831,7 +831,7 @@ def test_a_conflict_in_the_callers_transaction_is_the_callers(search: SearchEngi
             search.index_record("A", "7", "changed here", connection=connection)
 
 
-def test_a_lock_that_is_not_had_in_time_is_told(search: SearchEngine, pg_url: URL) -> None:
+def test_a_lock_timeout_is_reported(search: SearchEngine, pg_url: URL) -> None:
     search.index_records_batch(FOXES)
     impatient = SearchEngine(opened(with_options(pg_url, "-c lock_timeout=50ms")), HashProvider())
     with opened(pg_url).begin() as connection:
@@ -1058,7 +1058,7 @@ def test_a_large_batch_can_be_part_of_a_two_phase_commit(search: SearchEngine, p
         transaction.rollback()
 
 
-def test_the_provider_is_asked_before_a_transaction_is_open(search: SearchEngine, pg_engine: Engine) -> None:
+def test_the_provider_is_called_before_a_transaction_is_open(search: SearchEngine, pg_engine: Engine) -> None:
     provider = HashProvider()
     asking = SearchEngine(pg_engine, provider)
     asking.index_records_batch(FOXES)
@@ -1140,7 +1140,7 @@ def test_a_cursor_that_writes_values_into_statements_will_do(pg_url: URL) -> Non
     assert search.search("fox number7 of the river", mode="vector")[0].id == "7"
 
 
-def test_what_is_no_connection_is_told(search: SearchEngine) -> None:
+def test_what_is_no_connection_is_refused(search: SearchEngine) -> None:
     with kameleon.create_engine("sqlite://").connect() as other:
         for wrong in (other, search.engine, "x"):
             for call in (
@@ -1169,7 +1169,7 @@ def test_records_are_the_same_however_many_are_written_at_once(pg_engine: Engine
 
 
 @pytest.mark.parametrize("state", ["starting up", "in recovery mode", "shutting down"])
-def test_who_connects_to_a_server_that_is_not_there_yet_is_told_to_try_again(state: str) -> None:
+def test_a_server_that_is_not_ready_yet_is_an_error_to_retry(state: str) -> None:
     refused = psycopg.OperationalError(f"connection failed: FATAL:  the database system is {state}")
     assert str(postgresql_errors.storage_error(refused)).endswith("try again in a moment")
 

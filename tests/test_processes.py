@@ -196,13 +196,13 @@ def waiting_for(file_engine: Engine, looks: int, timeout_s: float) -> SearchEngi
     return search
 
 
-def test_who_waits_for_sqlite_looks_often(write: Callable[[SearchEngine], None], file_engine: Engine) -> None:
+def test_a_wait_for_sqlites_lock_polls_often(write: Callable[[SearchEngine], None], file_engine: Engine) -> None:
     search = waiting_for(file_engine, looks=5, timeout_s=5)
     write(search)
     assert [status.indexed for status in search.get_status()] == [1]
 
 
-def test_who_waits_for_sqlite_waits_as_long_as_its_time_out_says(
+def test_a_wait_for_sqlites_lock_lasts_as_long_as_its_timeout(
     write: Callable[[SearchEngine], None], file_engine: Engine
 ) -> None:
     search = waiting_for(file_engine, looks=1_000, timeout_s=0.05)
@@ -213,7 +213,7 @@ def test_who_waits_for_sqlite_waits_as_long_as_its_time_out_says(
         assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 50
 
 
-def test_who_has_read_what_another_changed_is_refused_without_waiting(file_engine: Engine) -> None:
+def test_a_transaction_with_a_stale_read_is_refused_without_waiting(file_engine: Engine) -> None:
     search = SearchEngine(file_engine, HashProvider())
     with file_engine.connect() as connection:
         connection.exec_driver_sql("SELECT * FROM kdb_search").all()

@@ -20,7 +20,7 @@ def mark(queue: Queue) -> Savepoint:
     return savepoint
 
 
-def test_the_last_word_on_a_record_wins() -> None:
+def test_the_last_change_of_a_record_wins() -> None:
     queue = Queue()
     queue.put(A, "first")
     queue.drop(B)
@@ -29,7 +29,7 @@ def test_the_last_word_on_a_record_wins() -> None:
     assert queue.pending() == {A: Put("second", "emphasis"), B: LOAD}
 
 
-def test_a_cut_forgets_what_came_after_its_mark_and_later_ones() -> None:
+def test_a_rollback_forgets_what_came_after_its_savepoint_and_later_ones() -> None:
     queue = Queue()
     queue.put(A, "kept")
     one = mark(queue)
@@ -48,7 +48,7 @@ def test_a_savepoint_from_before_the_first_change_takes_all_with_it() -> None:
     assert queue.pending() == {}
 
 
-def test_a_release_hands_on_what_its_savepoint_said() -> None:
+def test_a_release_hands_on_the_changes_of_its_savepoint() -> None:
     queue = Queue()
     queue.drop(A)
     one = mark(queue)
@@ -58,7 +58,7 @@ def test_a_release_hands_on_what_its_savepoint_said() -> None:
     assert queue.pending() == {A: Put("new")}
 
 
-def test_what_is_settled_is_pending_no_more() -> None:
+def test_what_was_written_is_not_pending_any_more() -> None:
     queue = Queue()
     queue.put(A, "x")
     queue.settle(queue.pending())
@@ -97,7 +97,7 @@ steps = st.lists(
 
 
 @given(steps)
-def test_a_database_that_is_written_to_at_any_time_ends_as_the_last_words_say(given: list[tuple[object, ...]]) -> None:
+def test_writes_at_any_time_leave_the_last_changes_in_the_database(given: list[tuple[object, ...]]) -> None:
     """`rows` is the database: it, too, forgets what was done inside a savepoint that is rolled back."""
     queue = Queue()
     said: dict[Ref, Change] = {}

@@ -63,7 +63,7 @@ def searched(folder: Path, url: str, create: str = "kameleon") -> list[str]:
 
 
 @pytest.mark.parametrize("form", ["sqlite:///{}", "sqlite:///file:{}?mode=ro&uri=true"])
-def test_a_search_works_and_a_write_says_why_not(folder: Path, form: str) -> None:
+def test_a_search_works_and_the_error_of_a_write_gives_the_reason(folder: Path, form: str) -> None:
     lock(folder)
     path = str(folder / "app.db").replace(" ", "%20") if "uri" in form else str(folder / "app.db")
     hits, error = searched(folder, form.format(path))
@@ -83,7 +83,7 @@ def test_the_command_searches_it(folder: Path, console_script: str) -> None:
     assert "a user who may write the file and its folder" in refused.stderr
 
 
-def test_a_plain_engine_is_told_what_works(folder: Path) -> None:
+def test_a_plain_engine_gets_an_error_that_names_what_works(folder: Path) -> None:
     lock(folder)
     (error,) = searched(folder, f"sqlite:///{folder / 'app.db'}", "sqlalchemy")
     assert "kameleon.create_engine" in error

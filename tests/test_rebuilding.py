@@ -108,7 +108,7 @@ def test_embeddings_in_a_table_of_another_shape_are_pending(old: Engine, make: M
     assert search.sync().embedded == RECORDS + len(CONTACTS)
 
 
-def test_only_contents_have_to_be_there(old: Engine, make: Make) -> None:
+def test_only_contents_are_required(old: Engine, make: Make) -> None:
     names = ("queue", "dirty", "term", "generation", "embedding_g1", "embedding_cache", "reindex", "reindex_range")
     run_sql(old, *(f"DROP TABLE kdb_{name}" for name in names))
     report = kameleon.rebuild(old)
@@ -118,7 +118,7 @@ def test_only_contents_have_to_be_there(old: Engine, make: Make) -> None:
     assert search.sync().embedded == RECORDS + len(CONTACTS)
 
 
-def test_weights_that_contents_do_not_tell_are_counted(old: Engine) -> None:
+def test_weights_that_contents_do_not_hold_are_counted(old: Engine) -> None:
     run_sql(old, "UPDATE kdb_search SET content_hash = 'of content and weights' WHERE record_id IN ('3', '60')")
     assert kameleon.rebuild(old).unweighted == {"Note": 2}
 
@@ -246,7 +246,7 @@ def test_every_command_names_the_one_that_rebuilds(engine: Engine, run: Run, arg
 
 
 @on_disk
-def test_the_command_rebuilds_and_asks_before(old: Engine, run: Run) -> None:
+def test_the_command_rebuilds_after_a_confirmation(old: Engine, run: Run) -> None:
     url = {"KAMELEON_URL": old.url.render_as_string(hide_password=False)}
     refused = run("rebuild", status=2, **url)
     assert "--no-confirm" in refused.stderr

@@ -45,7 +45,7 @@ def test_an_insert_is_stored_and_found_in_one_transaction(records: RecordStore, 
     assert ids(records.search.search("refund", mode="keyword")) == ["1"]
 
 
-def test_a_missing_entity_is_made_from_what_its_records_say(records: RecordStore) -> None:
+def test_a_missing_entity_is_inferred_from_its_records(records: RecordStore) -> None:
     made = records.insert(
         "T", [{"id": "1", "title": "two words", "code": "one"}, {"id": "2", "title": "x", "about": "more words"}]
     ).created_entity
@@ -78,7 +78,7 @@ def test_a_declared_entity_checks_its_types(records: RecordStore) -> None:
         records.create_entity("U")
 
 
-def test_an_unknown_entity_names_the_known(records: RecordStore) -> None:
+def test_an_unknown_entity_names_the_existing_ones(records: RecordStore) -> None:
     records.insert("Ticket", [{"subject": "a b"}])
     for call in (
         lambda: records.get("Tickt", "1"),
@@ -91,7 +91,7 @@ def test_an_unknown_entity_names_the_known(records: RecordStore) -> None:
             call()
 
 
-def test_an_id_that_is_taken_is_told_and_nothing_is_stored(records: RecordStore, provider: HashProvider) -> None:
+def test_a_duplicate_id_is_named_and_nothing_is_stored(records: RecordStore, provider: HashProvider) -> None:
     records.insert("T", [{"id": "1", "say": "old text"}])
     with pytest.raises(RecordExists, match="T has a record '1' already") as caught:
         records.insert("T", [{"id": "2", "say": "new text"}, {"id": "1", "say": "other text"}])
@@ -127,9 +127,7 @@ def test_ids_are_text_and_a_missing_one_is_made(records: RecordStore) -> None:
             records.insert("T", [{"id": bad, "say": "a"}])
 
 
-def test_update_keeps_what_it_does_not_name_and_embeds_only_what_is_said_anew(
-    records: RecordStore, provider: HashProvider
-) -> None:
+def test_update_keeps_other_fields_and_embeds_only_changed_text(records: RecordStore, provider: HashProvider) -> None:
     records.insert("T", [{"id": "1", "say": "red fox", "status": "open"}])
     assert records.update("T", "1", {"status": "closed"}).data == {"say": "red fox", "status": "closed"}
     assert len(provider.calls) == 1
@@ -280,7 +278,7 @@ def test_any_json_is_stored_as_it_is_or_refused_with_our_error(records: RecordSt
     assert records.get("Json", "1").data == {name: value for name, value in data.items() if name != "id"}
 
 
-def test_what_a_record_says_does_not_change_with_how_it_is_stored(records: RecordStore, provider: HashProvider) -> None:
+def test_the_text_of_a_record_does_not_depend_on_how_it_is_stored(records: RecordStore, provider: HashProvider) -> None:
     records.create_entity("D", search=["address", "numbers"])
     said = {"address": {"street": "Main Road", "city": "Oslo town"}, "numbers": [1e16, -0.0, 1e22, 2.5]}
     records.insert("D", [{"id": "1", **said, "status": 1}])
@@ -290,7 +288,7 @@ def test_what_a_record_says_does_not_change_with_how_it_is_stored(records: Recor
 
 
 @pytest.mark.parametrize("number", [2.5e22 / 7, 1.7976931348623157e308, 1e16, 0.1])
-def test_a_number_is_found_by_itself_wherever_it_stands(records: RecordStore, number: float) -> None:
+def test_a_number_is_found_in_any_field(records: RecordStore, number: float) -> None:
     records.insert("N", [{"id": "1", "say": "a b", "n": number, "list": [number, 1], "object": {"x": number}}])
     for where in (
         {"n": number},

@@ -143,7 +143,7 @@ def test_an_index_moves_to_another_model_and_back(run: Run, here: Run, pages: Se
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_a_dry_run_is_told_in_words_on_stderr(run: Run, pages: SearchEngine) -> None:
+def test_a_dry_run_is_described_on_stderr(run: Run, pages: SearchEngine) -> None:
     done = run("reindex", "--model", "other-256", "--dry-run", "--price-per-million", "3")
     assert done.stdout == ""
     first, rows, texts, cost, *_ = done.stderr.splitlines()
@@ -302,7 +302,7 @@ def test_an_error_in_the_background_is_the_commands_own(run: Run, pages: SearchE
     ],
 )
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_what_cannot_be_done_is_said(
+def test_what_cannot_be_done_is_reported(
     here: Run, pages: SearchEngine, tmp_path: Path, arguments: str, status: int, message: str
 ) -> None:
     files = {"empty": b"\n", "binary": b"\xff\xfe", "words": b"just words\n", "plain": b'{"query": "sea"}\n'}

@@ -117,7 +117,7 @@ def test_a_generation_is_built_beside_and_switched_to(
     assert (embeddings(engine, 1), embeddings(engine, 2)) == (37, 37)
 
 
-def test_nothing_to_do_is_said_and_calls_nobody(old: SearchEngine) -> None:
+def test_nothing_to_do_is_reported_without_a_request(old: SearchEngine) -> None:
     calls = len(asked(old))
     report = old.reindex()
     assert (report.action, report.generation, report.switched) == ("nothing", 1, False)
@@ -169,7 +169,9 @@ def test_dimensions_change_both_ways_and_a_retired_generation_is_filled_again(
     assert found(old, "zebra crossing") == ("late", 1)
 
 
-def test_an_engine_without_generation_is_told_both_models_and_the_command(old: SearchEngine, new: SearchEngine) -> None:
+def test_an_engine_without_generation_gets_an_error_with_both_models_and_the_command(
+    old: SearchEngine, new: SearchEngine
+) -> None:
     with pytest.raises(ModelMismatch, match=r"of old \(64 dimensions\).* new \(32\).*search\.reindex\(\)"):
         new.search("fox", mode="vector")
     assert ids(new.search("word7", mode="keyword")) == ["7"]
@@ -281,7 +283,7 @@ def test_a_text_that_cannot_be_read_is_a_tombstone(old: SearchEngine, new: Searc
     assert [(f.id, f.reason) for f in new.failures()] == [("9", "read_failed")]
 
 
-def test_a_second_run_is_refused_and_told_who_has_it(old: SearchEngine, make: Make) -> None:
+def test_a_second_run_is_refused_with_the_owner_of_the_first(old: SearchEngine, make: Make) -> None:
     said: list[str] = []
 
     def meddle(batch: int) -> None:
@@ -334,7 +336,7 @@ def test_a_lease_that_was_taken_while_the_registry_was_waited_for_is_seen(
     snapshots.dispose()
 
 
-def test_who_lost_the_lease_writes_no_more(old: SearchEngine, make: Make, engine: Engine) -> None:
+def test_a_run_that_lost_its_lease_writes_no_more(old: SearchEngine, make: Make, engine: Engine) -> None:
     def meddle(batch: int) -> None:
         if batch == 3:
             with engine.begin() as connection:
@@ -375,7 +377,7 @@ def test_a_helper_stops_when_the_run_has_ended(old: SearchEngine, make: Make, en
     assert helper.building.help_out() is None
 
 
-def test_a_cancel_just_before_the_switch_is_heard(old: SearchEngine, make: Make) -> None:
+def test_a_cancel_just_before_the_switch_is_obeyed(old: SearchEngine, make: Make) -> None:
     new = make(new_provider())
 
     def progress(phase: str, _done: int, _total: int) -> None:
@@ -398,7 +400,7 @@ def test_embeddings_whose_records_went_unseen_are_swept_away(
     assert (embeddings(engine, 1), embeddings(engine, 2)) == (37, 30)
 
 
-def test_a_text_that_stands_twice_in_a_batch_is_paid_once(old: SearchEngine, make: Make) -> None:
+def test_a_text_that_is_twice_in_a_batch_is_embedded_once(old: SearchEngine, make: Make) -> None:
     old.index_records_batch([("Same", str(n), "one and the same") for n in range(30)])
     old.delete_records([(entity, id_) for entity, id_, _ in [*RECORDS, *OTHERS]])
     search = make(new_provider())
@@ -596,7 +598,7 @@ def test_what_an_older_snapshot_may_name_is_not_dropped(
 
 
 @pytest.mark.parametrize("backend", ["postgresql"])
-def test_what_is_gone_under_a_snapshot_is_to_be_asked_anew(
+def test_rows_deleted_under_a_snapshot_raise_a_conflict_to_retry(
     old: SearchEngine, new: SearchEngine, pg_engine: Engine
 ) -> None:
     with pg_engine.connect().execution_options(isolation_level="REPEATABLE READ") as reader:

@@ -228,7 +228,7 @@ def test_a_reranker_orders_the_best_anew(shop: SearchEngine) -> None:
     ("scores", "said"),
     [([0.5], "1 scores for 100"), ([2.0] * 100, "the score 2.0"), ([float("nan")] * 100, "the score nan")],
 )
-def test_a_reranker_that_breaks_its_word_is_named(scores: list[float], said: str) -> None:
+def test_a_reranker_that_breaks_its_contract_is_named(scores: list[float], said: str) -> None:
     search = SearchEngine(create_engine("sqlite://"))
     search.index_records_batch([("Lamp", str(n), "lamp") for n in range(100)])
     with pytest.raises(InvalidInput, match=said):
@@ -267,7 +267,7 @@ def test_a_hit_without_a_word_of_the_query_is_highlighted_where_it_is_nearest(ma
     assert hit.highlight("[", "]") == "The cat sleeps on the router.\n[My wages were not paid in March.] It rains."
 
 
-def test_explain_tells_the_plan_and_the_terms_of_each_hit(make: Any) -> None:
+def test_explain_has_the_plan_and_the_terms_of_each_hit(make: Any) -> None:
     search = make(HashProvider())
     search.index_records_batch([("Note", "1", "red fox"), ("Note", "2", "foxes in the snow"), ("Note", "3", "wages")])
     found = search.search("snow fox", explain=True, limit=2)
@@ -288,7 +288,7 @@ def test_a_count_that_went_no_further_is_called_a_bound() -> None:
     assert len({ref for page in everything for ref in refs(page)}) == 400
 
 
-def test_a_last_page_is_told_from_one_that_rare_words_filled() -> None:
+def test_a_last_page_is_distinguished_from_one_that_rare_words_filled() -> None:
     search = SearchEngine(create_engine("sqlite://"))
     texts = (f"{'rare ' if n < 10 else ''}common {'filler ' * (n % 3)}" for n in range(9_000))
     search.index_records_batch([("A", f"{n:04}", text) for n, text in enumerate(texts)])
@@ -314,7 +314,7 @@ def test_marks_that_are_tags_make_html(make: Any) -> None:
     assert hit.highlight("[", "]") == "<script>[wages]</script> & [wages]"
 
 
-def test_what_cannot_be_asked_is_told_before_anything_is_looked_for(shop: SearchEngine) -> None:
+def test_invalid_queries_are_refused_before_any_statement(shop: SearchEngine) -> None:
     nested: dict[str, Any] = {"price": 1}
     for _ in range(3_000):
         nested = {"$not": nested}
@@ -328,7 +328,7 @@ def test_what_cannot_be_asked_is_told_before_anything_is_looked_for(shop: Search
             shop.search("lamp", entity="Lamp", **options)
 
 
-def test_a_cursor_knows_how_the_ranking_was_made(shop: SearchEngine) -> None:
+def test_a_cursor_belongs_to_one_ranking(shop: SearchEngine) -> None:
     cursor = shop.search("desk lamp").cursor
     for options in ({"fusion": "rrf"}, {"weight": 0.9}, {"rerank": lambda query, texts: [0.5] * len(texts)}):
         with pytest.raises(InvalidInput, match="belongs to another query"):

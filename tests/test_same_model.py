@@ -99,7 +99,7 @@ def test_a_revision_joins_two_servers_and_the_registry_takes_the_new_one(
     assert search.generations()[0].options["base_url"] == other.url
 
 
-def test_weights_of_one_name_that_differ_are_told_apart_in_words(make: Make) -> None:
+def test_different_weights_of_one_name_are_explained_in_the_error(make: Make) -> None:
     make(HashProvider(16)).index_records_batch(ROWS)
     changed = HashProvider(16)
     changed.passage_prefix = "p: "

@@ -139,7 +139,7 @@ def test_conditions_hold_inside_both_legs(search: SearchEngine, maker: Any, mode
         assert {hit.entity for hit in found} <= {"Item"}
 
 
-def test_a_condition_leaves_room_for_all_that_meet_it(search: SearchEngine, maker: Any) -> None:
+def test_a_condition_fills_the_limit_with_records_that_meet_it(search: SearchEngine, maker: Any) -> None:
     assert ids(search.search("red fox number0", entity=Item, where=Item.made > MADE[4], limit=1)) == ["6"]
 
 
@@ -221,7 +221,7 @@ def test_what_a_transaction_wrote_is_searched_in_it(search: SearchEngine, maker:
 
 
 @pytest.mark.parametrize(("type_", "expected"), [(Numeric, Decimal("0.1")), (Float, 0.1)])
-def test_a_numeric_column_is_asked_exactly(type_: Any, expected: Any) -> None:
+def test_a_numeric_column_is_compared_exactly(type_: Any, expected: Any) -> None:
     asked: Any = parse_filter({"price": 0.1})
     value = fitted(asked, Column("price", type_())).value
     assert (type(value), value) == (type(expected), expected)

@@ -86,7 +86,7 @@ def test_what_is_committed_is_found(maker: Maker, search: SearchEngine, provider
     assert ids(search.search("fox", entity=Note, mode="keyword")) == ["1"]
 
 
-def test_what_is_rolled_back_never_was(maker: Maker, provider: HashProvider, said: Said) -> None:
+def test_rollback_leaves_no_rows(maker: Maker, provider: HashProvider, said: Said) -> None:
     with maker() as session:
         session.add(note("gone"))
         session.flush()
@@ -153,7 +153,7 @@ def test_what_is_flushed_many_times_is_embedded_once(maker: Maker, provider: Has
     assert said() == ["last\nb", "other\nb"]
 
 
-def test_setting_what_is_there_costs_nothing(maker: Maker, provider: HashProvider, engine: Engine) -> None:
+def test_setting_the_same_value_costs_nothing(maker: Maker, provider: HashProvider, engine: Engine) -> None:
     with maker.begin() as session:
         session.add_all([note("same"), Article(title="article")])
     with maker() as session:
@@ -286,7 +286,7 @@ def test_a_related_text_is_followed_wherever_it_changes(maker: Maker, said: Said
     assert said() == ["one by Bob"]
 
 
-def test_a_new_object_linked_by_its_key_alone_says_what_it_depends_on(maker: Maker, said: Said) -> None:
+def test_a_new_object_linked_by_its_key_alone_renders_what_it_depends_on(maker: Maker, said: Said) -> None:
     with maker.begin() as session:
         session.add(Author(id=1, name="Ann"))
     with maker.begin() as session:
@@ -330,14 +330,14 @@ def test_orphans_of_the_orm_leave_the_index(maker: Maker, engine: Engine) -> Non
     assert index(engine) == {}
 
 
-def test_values_are_said_as_the_database_has_them(maker: Maker, engine: Engine, search: SearchEngine) -> None:
+def test_values_are_rendered_as_the_database_has_them(maker: Maker, engine: Engine, search: SearchEngine) -> None:
     with maker.begin() as session:
         session.add(Price(amount=Decimal("1.239"), data={1: "one", "x": "two"}))
     assert list(index(engine).values()) == ["1.24\none, two"]
     assert [finding.check for finding in examine(search) if finding.severity == "error"] == []
 
 
-def test_nothing_is_flushed_before_the_provider_was_asked(
+def test_nothing_is_flushed_before_the_provider_was_called(
     maker: Maker, engine: Engine, provider: HashProvider, said: Said
 ) -> None:
     """Though what an article says has to be loaded, and loading flushes."""
@@ -352,7 +352,7 @@ def test_nothing_is_flushed_before_the_provider_was_asked(
     assert order.index("EMBED") < order.index("UPDATE")
 
 
-def test_a_content_that_cannot_be_said_yet_is_said_after_the_flush(
+def test_a_content_that_cannot_be_rendered_yet_is_rendered_after_the_flush(
     search: SearchEngine, maker: Maker, engine: Engine, provider: HashProvider
 ) -> None:
     with maker.begin() as session:
@@ -469,7 +469,9 @@ def test_what_a_session_only_flushed_is_indexed_when_the_outer_transaction_commi
     assert said() in ([], ["flushed\nb"])
 
 
-def test_an_outer_savepoint_takes_back_what_was_written_inside_it(maker: Maker, engine: Engine, said: Said) -> None:
+def test_the_rollback_of_an_outer_savepoint_undoes_what_was_written_inside_it(
+    maker: Maker, engine: Engine, said: Said
+) -> None:
     with engine.connect() as connection:
         outer = connection.begin()
         session = maker(bind=connection, join_transaction_mode="rollback_only")
@@ -559,7 +561,7 @@ def test_attaching_twice_indexes_once(maker: Maker, search: SearchEngine, provid
     assert provider.calls == [["one\nb"]]
 
 
-def test_attach_says_what_it_takes(search: SearchEngine, engine: Engine) -> None:
+def test_attach_names_the_types_it_takes(search: SearchEngine, engine: Engine) -> None:
     with Session(engine) as session, pytest.raises(InvalidInput, match="attach takes a sessionmaker"):
         search.attach(session)
 
@@ -577,7 +579,7 @@ def test_a_session_class_is_attached_as_one_derived_from_it(search: SearchEngine
 # by hand
 
 
-def test_records_told_by_hand_join_the_sessions_queue(
+def test_records_given_by_hand_join_the_sessions_queue(
     maker: Maker, search: SearchEngine, provider: HashProvider, engine: Engine
 ) -> None:
     search.index_record("Page", "2", "to be dropped")
@@ -665,7 +667,7 @@ def test_an_outer_commit_keeps_to_the_sessions_own_indexing(
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-def test_an_outer_two_phase_commit_without_prepare_is_heard(maker: Maker, engine: Engine, said: Said) -> None:
+def test_an_outer_two_phase_commit_without_prepare_is_indexed(maker: Maker, engine: Engine, said: Said) -> None:
     with engine.connect() as connection:
         outer = connection.begin_twophase()
         session = maker(bind=connection, join_transaction_mode="rollback_only")
@@ -676,7 +678,7 @@ def test_an_outer_two_phase_commit_without_prepare_is_heard(maker: Maker, engine
     assert said() == ["one\nb"]
 
 
-def test_a_session_that_reads_elsewhere_is_asked_where_it_writes(
+def test_a_session_that_reads_elsewhere_is_searched_where_it_writes(
     search: SearchEngine, engine: Engine, said: Said, maker: Maker
 ) -> None:
     replica = create_engine("sqlite://")

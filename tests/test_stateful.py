@@ -16,7 +16,7 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_after_each_commit_the_index_is_what_the_tables_say(engine: Engine, make: Make) -> None:
+def test_after_each_commit_the_index_matches_the_tables(engine: Engine, make: Make) -> None:
     run_state_machine_as_test(
         machine(engine, make(HashProvider(8))),
         settings=settings(

@@ -27,7 +27,7 @@ def heights(picture: str) -> list[float]:
     return [float(circle.attrib["cy"]) for circle in circles]
 
 
-def test_a_run_says_one_line_with_what_it_was_measured_on() -> None:
+def test_a_run_prints_one_line_with_what_it_was_measured_on() -> None:
     done = CliRunner().invoke(main, ["sessions", "--backend", "sqlite", "--rows", "50", "--seed", "3", "--json"])
     (line,) = done.stdout.splitlines()
     said = json.loads(line)

@@ -258,7 +258,7 @@ def test_where_the_model_s_folder_is_gone_an_engine_opened_by_name_goes_by_keywo
     assert search.search("teacher", mode="vector", limit=1)[0].id == "late"
 
 
-def test_a_rollback_to_a_model_that_cannot_be_had_says_what_is_pending(make: Make) -> None:
+def test_a_rollback_to_a_model_that_cannot_be_loaded_reports_what_is_pending(make: Make) -> None:
     old, new = make(HashProvider(64, model_name="old")), make(HashProvider(32, model_name="new"))
     old.index_record("Record", "early", "a captain of the ocean")
     new.reindex()

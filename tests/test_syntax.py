@@ -9,7 +9,7 @@ from kameleon.search.syntax import MAX_OPERATORS, MAX_QUERY, Asked, parse
 TYPED = st.text(st.sampled_from('ab é文\u093f1"“”-*: \n\0_.!()') | st.characters(), max_size=60)
 
 
-def test_each_operator_says_what_it_says() -> None:
+def test_each_operator_is_parsed() -> None:
     asked = parse('the “exact phrase” -not -"at all" refu* status:open by:"Ann Lee"', ["status", "by"])
     assert asked.text.split() == ["the", "exact", "phrase", "refu", "open", "Ann", "Lee"]
     assert (asked.phrases, asked.excluded) == (("exact phrase",), ("not", "at all"))
@@ -73,7 +73,7 @@ def test_a_text_without_operators_stays_as_it_is(text: str) -> None:
 
 
 @given(st.text(st.characters(categories=["L", "N", "Zs"]), min_size=1, max_size=20).filter(lambda t: t.strip()))
-def test_whatever_stands_in_quotes_is_a_phrase(words: str) -> None:
+def test_quoted_text_is_a_phrase(words: str) -> None:
     assert parse(f'x "{words}" y') == Asked(f"x {words} y", phrases=(words,))
 
 

@@ -107,7 +107,7 @@ def test_a_sessions_own_writes_leave_no_marks(maker: Maker, engine: Engine) -> N
     assert marks(engine) == 0
 
 
-def test_a_row_edited_while_its_mark_is_worked_off_ends_as_it_stands(
+def test_a_row_edited_while_its_mark_is_worked_off_is_indexed_as_edited(
     maker: Maker, search: SearchEngine, provider: HashProvider, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with maker.begin() as session:
@@ -189,7 +189,9 @@ def test_a_truncated_table_takes_its_records_along(maker: Maker, search: SearchE
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-def test_whoever_may_write_the_table_may_mark_its_rows(maker: Maker, search: SearchEngine, engine: Engine) -> None:
+def test_any_role_that_may_write_the_table_may_mark_its_rows(
+    maker: Maker, search: SearchEngine, engine: Engine
+) -> None:
     with engine.begin() as connection:
         schema = connection.scalar(text("SELECT current_schema()"))
         connection.execute(text("DROP ROLE IF EXISTS kdb_writer"))
@@ -296,7 +298,7 @@ def test_what_fails_is_claimed_no_more(maker: Maker, search: SearchEngine, engin
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("name", ["tenant", "o'brien $1 \\\\ É"])
-def test_triggers_stand_on_the_tables_that_a_schema_translate_map_names(engine: Engine, schema: str, name: str) -> None:
+def test_triggers_are_on_the_tables_that_a_schema_translate_map_names(engine: Engine, schema: str, name: str) -> None:
     """Of a table without a schema, and of one with: other tenants' rows are not marked."""
 
     class Other(DeclarativeBase):

@@ -333,7 +333,7 @@ def test_one_question_of_many_threads_is_embedded_once() -> None:
     assert len(asked) == 1
 
 
-def test_an_outage_is_of_all_who_wait_for_the_text() -> None:
+def test_an_outage_is_raised_to_every_caller_waiting_for_the_text() -> None:
     provider = Server(fails=lambda _texts: ProviderRefused("no key"))
     service = EmbeddingService(provider)
     assert isinstance(service.embed_batch(["a"], on_error="collect").outage, ProviderRefused)
@@ -454,7 +454,7 @@ def test_a_worker_leaves_what_a_broken_provider_has_to_embed(make: Make) -> None
     assert again.sync().embedded == 2
 
 
-def test_a_provider_that_cannot_tell_what_it_knows_is_searched(make: Make) -> None:
+def test_a_provider_without_a_vocabulary_is_searched(make: Make) -> None:
     provider = Counting("known_share")
     search = make(provider)
     search.index_records_batch([("Note", "1", "one note")])

@@ -159,7 +159,7 @@ def edit(maker: Maker, title: str) -> None:
         session.query(Note).filter_by(id=1).one().title = title
 
 
-def test_an_edit_while_the_worker_embeds_has_the_last_word(
+def test_an_edit_while_the_worker_embeds_wins(
     maker: Maker, deferring: SearchEngine, provider: Interrupted, engine: Engine
 ) -> None:
     add(maker, "first", "other")
@@ -222,7 +222,7 @@ def test_a_worker_runs_until_it_is_stopped(maker: Maker, deferring: SearchEngine
     assert report.embedded == 1
 
 
-def test_a_worker_without_a_provider_says_so_and_leaves_the_queue(maker: Maker, make: Make, engine: Engine) -> None:
+def test_a_worker_without_a_provider_raises_and_leaves_the_queue(maker: Maker, make: Make, engine: Engine) -> None:
     add(maker, "one")
     with pytest.raises(NoProvider):
         Worker(make(None), lease_s=-1).run()
@@ -301,7 +301,7 @@ def test_a_provider_that_hangs_is_given_no_more_calls_than_its_concurrency(make:
     assert_true(engine, search)
 
 
-def test_the_command_works_until_it_is_told_to_stop(console_script: str, tmp_path: Path, file_engine: Engine) -> None:
+def test_the_command_works_until_it_is_stopped(console_script: str, tmp_path: Path, file_engine: Engine) -> None:
     Base.metadata.create_all(file_engine)
     search = SearchEngine(file_engine, "static", indexing="deferred")
     maker = search.attach(sessionmaker(file_engine))

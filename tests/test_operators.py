@@ -53,7 +53,7 @@ EXCLUSIONS = [
 ]
 
 
-def test_a_phrase_stands_in_every_hit_of_both_legs(notes: SearchEngine) -> None:
+def test_a_phrase_is_in_every_hit_of_both_legs(notes: SearchEngine) -> None:
     for query, wanted in PHRASES:
         assert found(notes, query) == [{wanted}] * 3, query
     keyword, vector, hybrid = found(notes, '"to be or not to be"')
@@ -81,7 +81,7 @@ def test_a_phrase_of_a_long_text_is_found_as_it_is_written(make: Make) -> None:
 
 
 @pytest.mark.parametrize("others", [0, 1_000])
-def test_no_phrase_stands_where_a_weighted_field_counts_again(make: Make, others: int) -> None:
+def test_no_phrase_matches_in_the_repeats_of_a_weighted_field(make: Make, others: int) -> None:
     search = make()
     store = RecordStore(search)
     store.create_entity("Book", search={"blurb": 1, "title": 3})
@@ -95,7 +95,7 @@ def test_no_phrase_stands_where_a_weighted_field_counts_again(make: Make, others
     assert hit.explanation[0].raw == pytest.approx(score)
 
 
-def test_a_field_is_asked_by_its_name_where_there_is_one(search: SearchEngine) -> None:
+def test_a_field_is_queried_by_its_name_where_it_exists(search: SearchEngine) -> None:
     store = RecordStore(search)
     store.insert(
         "T",
@@ -110,7 +110,7 @@ def test_a_field_is_asked_by_its_name_where_there_is_one(search: SearchEngine) -
     assert found(search, "fox status:open", where={"stars": {"$gt": 5}}) == [set()] * 3
 
 
-def test_a_column_is_asked_by_its_name_where_its_class_is(make: Make, backend: str) -> None:
+def test_a_column_is_queried_by_its_name_where_its_class_is(make: Make, backend: str) -> None:
     class Base(DeclarativeBase):
         pass
 
@@ -159,7 +159,7 @@ HOSTILE = [
 ]
 
 
-def test_no_string_is_an_error_or_reaches_into_a_column(notes: SearchEngine) -> None:
+def test_no_string_is_an_error_or_matches_a_column(notes: SearchEngine) -> None:
     for query in HOSTILE:
         for mode in MODES:
             assert set(ids(notes.search(query, mode=mode, highlight=True, entity="N"))) <= {id_ for _, id_, _ in NOTES}
