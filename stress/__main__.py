@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from .database import BACKENDS
-from .report import Asked, for_people, line
+from .report import Arguments, for_people, line
 
 RUNS = (
     *("insert", "search", "embed", "commit", "reindex", "quality", "startup", "peers", "servers"),
@@ -21,14 +21,14 @@ RUNS = (
 
 @click.command()
 @click.argument("name", metavar="RUN", type=click.Choice([*RUNS, "all", "plot"]))
-@click.option("--backend", type=click.Choice(BACKENDS), help="The database; both in turn, unless it is said.")
+@click.option("--backend", type=click.Choice(BACKENDS), help="The database; without it both, one after the other.")
 @click.option("--rows", type=click.IntRange(1), default=30_000, show_default=True)
 @click.option("--seed", type=int, default=7, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=200, show_default=True, help="Of crash and hostile.")
 @click.option("--seconds", type=click.FloatRange(1), default=600, show_default=True, help="Of concurrency and soak.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line a run.")
 def main(name: str, backend: str | None, rows: int, seed: int, rounds: int, seconds: float, as_json: bool) -> None:
-    """Measure, and say what was measured on what.
+    """Measure, and report what was measured on what.
 
     \b
     insert       JSON lines to searchable, and the write path alone, against SQL by hand; a model behind a network
@@ -61,10 +61,10 @@ def main(name: str, backend: str | None, rows: int, seed: int, rounds: int, seco
         options += ["--json"] if as_json else []
         each_alone(RUNS if name == "all" else [name], BACKENDS if backend is None else [backend], options)
         return
-    asked = Asked(backend=backend, rows=rows, seed=seed, rounds=rounds, seconds=seconds)
+    args = Arguments(backend=backend, rows=rows, seed=seed, rounds=rounds, seconds=seconds)
     run = import_module(f".{name}", __package__).run  # alone, for what others import would count in its memory
-    said = line(name, asked, run(asked))
-    for row in [json.dumps(said)] if as_json else for_people(said):
+    result = line(name, args, run(args))
+    for row in [json.dumps(result)] if as_json else for_people(result):
         click.echo(row)
 
 

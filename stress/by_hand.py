@@ -1,4 +1,4 @@
-"""The floors: what an application would write without us, on each database.
+"""The baselines: what an application would write without us, on each database.
 
 Each writes the same rows with the keys, hashes and times that ours have, and does nothing else: no comparison with what
 is there, no hashing, no check of a vector, no term analysis, and on SQLite no columns for analysed terms, failures and

@@ -1,13 +1,13 @@
 """Eight writers and eight readers in processes of their own: nothing is lost, nobody waits in vain."""
 
 from .crowd import gathered
-from .report import Asked, Figures
+from .report import Arguments, Figures
 
-TURNS = 300
+TRANSACTIONS = 300
 
 
-def run(asked: Asked) -> Figures:
+def run(args: Arguments) -> Figures:
     """Every process does as many transactions, or searches, unless the time is over before."""
-    with gathered(asked) as (crowd, server):
-        crowd.run(turns=TURNS, server=server)
+    with gathered(args) as (crowd, server):
+        crowd.run(transactions=TRANSACTIONS, server=server)
         return crowd.figures()

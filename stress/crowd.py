@@ -1,7 +1,7 @@
 """Processes that write and read one index at once, each checking what it is promised; none may err, wait for ever or
 find what was not committed.
 
-Every writer keeps what was acknowledged to it, so that at the end each is told what is missing.
+Every writer keeps what was acknowledged to it, so that the end of a run can list what is missing.
 """
 
 import faulthandler
@@ -38,7 +38,7 @@ from kameleon.values import SearchResults
 
 from .corpus import passages
 from .database import database
-from .report import Asked, latencies
+from .report import Arguments, latencies
 from .server import DIMENSIONS, serving
 from .workloads.small_model import small_model
 
@@ -69,26 +69,26 @@ class Base(DeclarativeBase):
     pass
 
 
-@searchable(fields=["said"])
+@searchable(fields=["content"])
 class Counter(Base):
     __tablename__ = "crowd_counter"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    said: Mapped[str]
+    content: Mapped[str]
 
 
-@searchable(fields=["said"])
+@searchable(fields=["content"])
 class Page(Base):
     __tablename__ = "crowd_page"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    said: Mapped[str]
+    content: Mapped[str]
 
 
 @dataclass(frozen=True)
 class Place:
-    """One process: where it works, as what, and for how long. `turns` is how many transactions, None as many as there
-    is time for; `server` is a model's base URL."""
+    """One process: where it works, as what, and for how long. `transactions` bounds how many it runs, None for
+    as many as there is time for; `server` is a model's base URL."""
 
     url: str
     folder: str
@@ -96,13 +96,13 @@ class Place:
     number: int
     seed: int
     seconds: float
-    turns: int | None
+    transactions: int | None
     server: str
 
 
 @dataclass
-class Told:
-    """What a process tells at its end. `own` is what is to be stored of records that nobody else writes, `shared` the
+class Outcome:
+    """What a process reports at its end. `own` is what is to be stored of records that nobody else writes, `shared` the
     version that this process wrote last of each group, "" for deleted."""
 
     milliseconds: dict[str, list[float]] = field(default_factory=dict)
@@ -120,13 +120,13 @@ class Told:
 
 
 class Member:
-    """A process of the crowd: `turn` is one transaction, or one search, and is called until it is time."""
+    """A process of the crowd: `work` is one transaction, or one search, and is called until the time is over."""
 
     indexing: Any = "sync"
 
-    def __init__(self, place: Place, told: Told) -> None:
+    def __init__(self, place: Place, outcome: Outcome) -> None:
         self.place = place
-        self.told = told
+        self.outcome = outcome
         self.chance = random.Random(f"{place.seed} {place.number}")
         self.engine = kameleon.create_engine(place.url)
         self.search = SearchEngine(self.engine, "static", indexing=self.indexing)
@@ -134,16 +134,18 @@ class Member:
 
     def run(self) -> None:
         until = time.monotonic() + self.place.seconds
-        while time.monotonic() < until and self.n != self.place.turns:
+        while time.monotonic() < until and self.n != self.place.transactions:
             self.n += 1
             try:
-                self.turn()
-            except Exception as error:  # noqa: BLE001 - told at the end
-                self.told.errors.append(said(error, f"{self.place.kind} {self.place.number}, turn {self.n}"))
-                if len(self.told.errors) >= ERRORS_KEPT:
+                self.work()
+            except Exception as error:  # noqa: BLE001 - reported at the end
+                self.outcome.errors.append(
+                    described(error, f"{self.place.kind} {self.place.number}, transaction {self.n}")
+                )
+                if len(self.outcome.errors) >= ERRORS_KEPT:
                     break
 
-    def turn(self) -> None:
+    def work(self) -> None:
         raise NotImplementedError
 
     @property
@@ -157,13 +159,13 @@ class Member:
     def check_found(self, entity: str, id_: str, mark: str) -> None:
         """What this process has committed is found, by any mode that reads words; the embedding may be left to come."""
         mode = self.chance.choice(["keyword", "hybrid"])
-        with self.told.timed(f"search {mode}"):
+        with self.outcome.timed(f"search {mode}"):
             found = self.search.search(mark, entity=entity, mode=mode, limit=5, weight=0.1)
         assert id_ in [hit.id for hit in found], f"{entity} {id_} was committed with {mark} and is not found: {found}"
 
     def check_gone(self, entity: str, id_: str, content: str) -> None:
         """What this process has deleted is not."""
-        with self.told.timed("search hybrid"):
+        with self.outcome.timed("search hybrid"):
             found = self.search.search(content, entity=entity, limit=50)
         assert id_ not in [hit.id for hit in found], f"{entity} {id_} was deleted and is found"
 
@@ -171,18 +173,18 @@ class Member:
 class Batches(Member):
     """Groups that others write too: the records of one are written in one batch, in any order, with one version."""
 
-    def turn(self) -> None:
+    def work(self) -> None:
         groups = self.chance.sample(range(GROUPS), 3)
         if self.chance.random() < 0.1:
-            with self.told.timed("write delete"):
+            with self.outcome.timed("write delete"):
                 self.search.delete_records([("Shared", id_) for group in groups for id_ in members(group)])
-            self.told.shared |= dict.fromkeys(map(str, groups), "")
+            self.outcome.shared |= dict.fromkeys(map(str, groups), "")
             return
         records = [("Shared", id_, self.member_text(group)) for group in groups for id_ in members(group)]
         self.chance.shuffle(records)
-        with self.told.timed("write batch"):
+        with self.outcome.timed("write batch"):
             self.write(records)
-        self.told.shared |= dict.fromkeys(map(str, groups), self.mark)
+        self.outcome.shared |= dict.fromkeys(map(str, groups), self.mark)
 
     def member_text(self, group: int) -> str:
         return f"group{group} version{self.mark} {self.sentence()}"
@@ -199,32 +201,32 @@ class Joined(Batches):
             with self.engine.begin() as connection:
                 self.search.index_records_batch(records, connection=connection)
 
-        repeated(attempt, self.told, may_be_refused=0)
+        repeated(attempt, self.outcome, may_be_refused=0)
 
 
 class Records(Member):
     """The record store: inserts, updates and deletes of its own, which it finds or does not find right afterwards."""
 
-    def __init__(self, place: Place, told: Told) -> None:
-        super().__init__(place, told)
+    def __init__(self, place: Place, outcome: Outcome) -> None:
+        super().__init__(place, outcome)
         self.store = RecordStore(self.search)
 
-    def turn(self) -> None:
-        own = self.told.own.setdefault("Ticket", {})
+    def work(self) -> None:
+        own = self.outcome.own.setdefault("Ticket", {})
         id_ = f"{self.place.number}-{self.n % KEPT}"
         content = f"ticket {self.mark} {self.sentence()}"
         if own.get(id_) is None:
-            with self.told.timed("write insert"):
+            with self.outcome.timed("write insert"):
                 self.store.insert("Ticket", [{"id": id_, "text": content, "writer": self.place.number}])
         elif self.chance.random() < 0.2:
-            with self.told.timed("write delete"):
+            with self.outcome.timed("write delete"):
                 deleted = self.store.delete("Ticket", [id_])
-            assert deleted == 1, f"{id_} was there and {deleted} were deleted"
+            assert deleted == 1, f"{id_} was stored and {deleted} were deleted"
             before, own[id_] = own[id_], None
             self.check_gone("Ticket", id_, before or "")
             return
         else:
-            with self.told.timed("write update"):
+            with self.outcome.timed("write update"):
                 self.store.update("Ticket", id_, {"text": content})
         own[id_] = content
         self.check_found("Ticket", id_, self.mark)
@@ -233,22 +235,22 @@ class Records(Member):
 class Sessions(Member):
     """Attached sessions: counters that others count too, and pages of its own that come, change, move and go."""
 
-    def __init__(self, place: Place, told: Told) -> None:
-        super().__init__(place, told)
+    def __init__(self, place: Place, outcome: Outcome) -> None:
+        super().__init__(place, outcome)
         self.maker: sessionmaker[Session] = self.search.attach(sessionmaker(self.engine))
         self.first = 1_000_000 * (place.number + 1)
 
-    def turn(self) -> None:
+    def work(self) -> None:
         id_ = self.first + self.n % KEPT
         content = f"page {self.mark} {self.sentence()}"
         counter = self.chance.randint(1, COUNTERS)
-        own = self.told.own.setdefault("Page", {})
-        is_there = own.get(str(id_)) is not None
-        step = "add" if not is_there else self.chance.choice(["edit", "edit", "delete", "move"])
+        own = self.outcome.own.setdefault("Page", {})
+        exists = own.get(str(id_)) is not None
+        step = "add" if not exists else self.chance.choice(["edit", "edit", "delete", "move"])
         moved = id_ + 10_000
-        with self.told.timed(f"commit {self.indexing}"):
+        with self.outcome.timed(f"commit {self.indexing}"):
             self.change(counter, id_, content, step, moved)
-        self.told.increments += 1
+        self.outcome.increments += 1
         before = own.get(str(id_))
         own[str(id_)] = content if step in ("add", "edit") else None
         if step == "move":
@@ -260,31 +262,31 @@ class Sessions(Member):
 
     def change(self, counter: int, id_: int, content: str, step: str, moved: int) -> None:
         """Half of the transactions begin with what they write, so that SQLite lets them wait. The others read first:
-        who is refused for that begins anew, and takes its turn first when that has happened twice."""
+        one that is refused for that begins anew, and acquires the write lock first when that has happened twice."""
         attempt = partial(self.attempt, counter, id_, content, step, moved)
         if self.n % 2:
             attempt(0)
         else:
-            repeated(attempt, self.told, may_be_refused=REFUSED)
+            repeated(attempt, self.outcome, may_be_refused=REFUSED)
 
     def attempt(self, counter: int, id_: int, content: str, step: str, moved: int, tries: int) -> None:
         with self.maker.begin() as session:
             if self.n % 2:
-                session.execute(update(Counter).where(Counter.id == counter).values(said=Counter.said))
+                session.execute(update(Counter).where(Counter.id == counter).values(content=Counter.content))
             elif tries >= REFUSED:
                 self.search.take_turn(session.connection())
             counted = session.get(Counter, counter, with_for_update=True)
             assert counted is not None
-            counted.said = f"counter {counter} counted {int(counted.said.split()[-1]) + 1}"
+            counted.content = f"counter {counter} counted {int(counted.content.split()[-1]) + 1}"
             if step == "add":
-                session.add(Page(id=id_, said=content))
+                session.add(Page(id=id_, content=content))
                 return
             page = session.get(Page, id_)
-            assert page is not None, f"page {id_} was committed and is not there"
+            assert page is not None, f"page {id_} was committed and is not stored"
             if step == "delete":
                 session.delete(page)
                 return
-            page.said = content
+            page.content = content
             if step == "move":
                 session.execute(delete(Page).where(Page.id == moved))
                 page.id = moved
@@ -295,18 +297,18 @@ class Deferred(Sessions):
 
 
 class Keeper(Member):
-    """Who looks after the index: a worker, `sync`, `doctor`, and a model after the other."""
+    """Maintains the index: a worker, `sync`, `doctor`, and one re-embed after the other."""
 
-    def turn(self) -> None:
-        with self.told.timed("worker"):
+    def work(self) -> None:
+        with self.outcome.timed("worker"):
             Worker(self.search).run()
         if self.n % 4 == 0:
-            with self.told.timed("sync"):
+            with self.outcome.timed("sync"):
                 self.search.sync()
         if self.n % 8 == 3:
             self.reindex()
         if self.n % 8 == 7:
-            with self.told.timed("doctor"):
+            with self.outcome.timed("doctor"):
                 check_doctor(self.search)
         time.sleep(0.2)
 
@@ -315,23 +317,23 @@ class Keeper(Member):
         if self.place.server:
             names["openai"] = {"provider": "openai", "dimensions": DIMENSIONS}
         options = names[list(names)[self.n // 8 % len(names)]] or {"model": str(BUNDLED)}
-        with self.told.timed("reindex"), suppress(ReindexRunning):
+        with self.outcome.timed("reindex"), suppress(ReindexRunning):
             report = self.search.reindex(**options, batch_size=200)
             assert not report.stopped, report
-        with self.told.timed("prune"):
+        with self.outcome.timed("prune"):
             self.search.reindexing.prune()
 
 
 class Reader(Member):
-    def turn(self) -> None:
+    def work(self) -> None:
         checks = [self.check_group] * 6 + [self.check_two, self.check_pages, self.check_where, self.check_similar]
         checks += [self.check_suggest] * 2
         if self.n % 50 == 0:
             checks = [self.check_status]
         self.chance.choice(checks)()
 
-    def asked(self, query: str, mode: str = "hybrid", **options: Any) -> SearchResults:
-        with self.told.timed(f"search {mode}"):
+    def searched(self, query: str, mode: str = "hybrid", **options: Any) -> SearchResults:
+        with self.outcome.timed(f"search {mode}"):
             found = self.search.search(query, mode=mode, explain=True, **options)
         check_hits(found)
         return found
@@ -340,17 +342,19 @@ class Reader(Member):
         group = self.chance.randrange(GROUPS)
         mode = self.chance.choice(["keyword", "keyword", "hybrid", "vector"])
         query = f"group{group}" if mode != "vector" else self.sentence()
-        found = self.asked(query, mode, entity="Shared", limit=50)
+        found = self.searched(query, mode, entity="Shared", limit=50)
         versions_by_group: dict[str, list[str]] = {}
         for hit in found:
             version = VERSION.search(hit.matched_text)
             assert version is not None, hit
             versions_by_group.setdefault(hit.matched_text.split()[0], []).append(version[1])
         for name, versions in versions_by_group.items():
-            assert len(set(versions)) == 1, f"half a batch is seen: {name} has the versions {sorted(set(versions))}"
+            assert len(set(versions)) == 1, (
+                f"a partial batch is visible: {name} has the versions {sorted(set(versions))}"
+            )
         if mode == "keyword":
             count = len(versions_by_group.get(f"group{group}", []))
-            assert count in (0, MEMBERS), f"half a batch is seen: {count} of group{group}"
+            assert count in (0, MEMBERS), f"a partial batch is visible: {count} of group{group}"
 
     def check_two(self) -> None:
         """Two searches of one transaction see the same."""
@@ -359,7 +363,7 @@ class Reader(Member):
             if self.engine.dialect.name == "postgresql":
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
             first, second = (
-                self.asked(f"group{group}", mode, entity="Shared", limit=MEMBERS, connection=connection)
+                self.searched(f"group{group}", mode, entity="Shared", limit=MEMBERS, connection=connection)
                 for mode in ("keyword", "hybrid")
             )
         texts = {hit.id: hit.matched_text for hit in first}
@@ -369,7 +373,7 @@ class Reader(Member):
     def check_pages(self) -> None:
         word, seen, cursor = self.chance.choice(WORDS), list[str](), None
         for _ in range(6):
-            page = self.asked(word, "keyword", entity="Page", limit=10, cursor=cursor)
+            page = self.searched(word, "keyword", entity="Page", limit=10, cursor=cursor)
             seen += [hit.id for hit in page]
             if (cursor := page.cursor) is None:
                 break
@@ -377,29 +381,31 @@ class Reader(Member):
 
     def check_where(self) -> None:
         writer = self.chance.randrange(8)
-        found = self.asked(self.chance.choice(WORDS), entity="Ticket", where={"writer": writer}, limit=10, count=True)
+        found = self.searched(
+            self.chance.choice(WORDS), entity="Ticket", where={"writer": writer}, limit=10, count=True
+        )
         assert all(hit.data and hit.data["writer"] == writer for hit in found), "a hit is not of the filter"
 
     def check_similar(self) -> None:
         id_ = str(self.chance.randint(1, COUNTERS))
-        with self.told.timed("similar"):
+        with self.outcome.timed("similar"):
             found = self.search.similar("Counter", id_, limit=5)
         check_hits(found)
         assert id_ not in [hit.id for hit in found]
 
     def check_suggest(self) -> None:
-        with self.told.timed("suggest"):
+        with self.outcome.timed("suggest"):
             found = self.search.suggest("counte", limit=100)
         assert "counter" in found, found
 
     def check_status(self) -> None:
-        with self.told.timed("status"):
+        with self.outcome.timed("status"):
             status = {each.entity: each.indexed for each in self.search.get_status()}
         assert status["Counter"] == COUNTERS
-        assert status.get("Shared", 0) % MEMBERS == 0, f"half a batch is counted: {status['Shared']}"
+        assert status.get("Shared", 0) % MEMBERS == 0, f"a partial batch is counted: {status['Shared']}"
 
 
-KINDS: Mapping[str, Callable[[Place, Told], Member]] = {
+KINDS: Mapping[str, Callable[[Place, Outcome], Member]] = {
     "batches": Batches,
     "joined": Joined,
     "records": Records,
@@ -428,9 +434,9 @@ def check_doctor(search: SearchEngine) -> None:
     assert not wrong, f"doctor finds {wrong}"
 
 
-def repeated(attempt: Callable[[int], None], told: Told, *, may_be_refused: int) -> None:
-    """As an application does. `attempt` is told how often it was begun before; as often as may be it is refused because
-    it read before another wrote, on SQLite, after that it takes its turn and is not."""
+def repeated(attempt: Callable[[int], None], outcome: Outcome, *, may_be_refused: int) -> None:
+    """Retries as an application does. `attempt` gets the number of earlier tries; on SQLite `may_be_refused` of them
+    may fail because another process wrote after they had read, later ones acquire the write lock first and must not."""
     for tries in count():
         try:
             attempt(tries)
@@ -438,13 +444,13 @@ def repeated(attempt: Callable[[int], None], told: Told, *, may_be_refused: int)
             is_locked = isinstance(error, DatabaseLocked) or "locked" in str(error)
             if not isinstance(error, TransactionConflict) and not (is_locked and tries < may_be_refused):
                 raise
-            told.repeated += 1
+            outcome.repeated += 1
             time.sleep(random.uniform(0, 0.01))
         else:
             return
 
 
-def said(error: BaseException, who: str) -> str:
+def described(error: BaseException, who: str) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     line = traceback.format_exception_only(error)[-1].strip()
     return f"{who}: {line[:500]} ({Path(last.filename).name}:{last.lineno})"
@@ -455,8 +461,8 @@ def small_path(folder: str) -> str:
 
 
 def member(place: Place, start: Barrier) -> None:
-    """The process. Where it is stuck it says so itself, a while after it should have ended."""
-    told = Told()
+    """The process. One that is stuck dumps its stack, a while after it should have ended."""
+    outcome = Outcome()
     name = Path(place.folder) / f"{place.number}"
     os.environ["OPENAI_API_KEY"] = "none"
     os.environ["OPENAI_BASE_URL"] = place.server
@@ -465,24 +471,24 @@ def member(place: Place, start: Barrier) -> None:
         try:
             if place.server:
                 import_module("openai")  # sixteen at once in the middle would be what is measured
-            working = KINDS[place.kind](place, told)
+            working = KINDS[place.kind](place, outcome)
             start.wait(START_S)
             working.run()
-        except BaseException as error:  # noqa: BLE001 - told at the end
-            told.errors.append(said(error, f"{place.kind} {place.number}"))
+        except BaseException as error:  # noqa: BLE001 - reported at the end
+            outcome.errors.append(described(error, f"{place.kind} {place.number}"))
         faulthandler.cancel_dump_traceback_later()
-    name.with_suffix(".json").write_text(json.dumps(asdict(told)))
+    name.with_suffix(".json").write_text(json.dumps(asdict(outcome)))
 
 
 class Crowd:
-    """An index of `asked.rows` passages besides what the crowd writes, and the processes that are let loose on it."""
+    """An index of `args.rows` passages besides what the crowd writes, and the processes that work on it."""
 
-    def __init__(self, engine: Engine, asked: Asked, folder: str) -> None:
+    def __init__(self, engine: Engine, args: Arguments, folder: str) -> None:
         self.engine = engine
-        self.asked = asked
+        self.args = args
         self.folder = folder
         self.search = SearchEngine(engine, "static")
-        self.told: list[Told] = []
+        self.outcomes: list[Outcome] = []
         self.seconds = 0.0
         self.processes: list[tuple[str, int]] = []
         self._prepare()
@@ -490,25 +496,25 @@ class Crowd:
     def _prepare(self) -> None:
         small_model(Path(self.folder))
         Base.metadata.create_all(self.engine)
-        texts = passages(self.asked.rows, self.asked.seed)
+        texts = passages(self.args.rows, self.args.seed)
         self.search.index_records_batch([("Passage", n, passage) for n, passage in enumerate(texts)])
         with self.search.attach(sessionmaker(self.engine)).begin() as session:
-            session.add_all([Counter(id=n, said=f"counter {n} counted 0") for n in range(1, COUNTERS + 1)])
+            session.add_all([Counter(id=n, content=f"counter {n} counted 0") for n in range(1, COUNTERS + 1)])
         RecordStore(self.search).create_entity("Ticket", search=["text"], fields={"writer": "integer"})
         self.search.index_records_batch(
             [("Shared", id_, f"group{group} version0 river") for group in range(GROUPS) for id_ in members(group)]
         )
 
     def run(
-        self, *, turns: int | None, server: str, watch: Callable[[Sequence[int]], None] = lambda _pids: None
+        self, *, transactions: int | None, server: str, watch: Callable[[Sequence[int]], None] = lambda _pids: None
     ) -> None:
         """Let them work; raises AssertionError that names what went wrong, with the seed."""
         url = self.engine.url.render_as_string(hide_password=False)
         context = multiprocessing.get_context("spawn")
         kinds = [*WRITERS, *["reader"] * READERS]
-        seconds = self.asked.seconds
+        seconds = self.args.seconds
         places = [
-            Place(url, self.folder, kind, number, self.asked.seed, seconds, turns, server)
+            Place(url, self.folder, kind, number, self.args.seed, seconds, transactions, server)
             for number, kind in enumerate(kinds)
         ]
         barrier = context.Barrier(len(places) + 1)
@@ -528,23 +534,23 @@ class Crowd:
                 process.kill()
                 process.join()
         self.seconds = time.perf_counter() - start
-        self.told = [self._heard(place) for place in places]
-        wrong = [error for told in self.told for error in told.errors]
+        self.outcomes = [self._outcome(place) for place in places]
+        wrong = [error for outcome in self.outcomes for error in outcome.errors]
         wrong += [f"{place.kind} {place.number} was stuck:\n{self._stack(place)}" for place in stuck]
         wrong += self._found_at_the_end()
         if wrong:
-            raise AssertionError("\n".join([f"seed {self.asked.seed}, {self.asked.backend}:", *wrong]))
+            raise AssertionError("\n".join([f"seed {self.args.seed}, {self.args.backend}:", *wrong]))
 
     def _wait(self, processes: Sequence[BaseProcess], until: float, watch: Callable[[Sequence[int]], None]) -> None:
         while time.monotonic() < until and (alive := [process for process in processes if process.is_alive()]):
             watch([process.pid or 0 for process in alive])
             alive[0].join(SAMPLED_S)
 
-    def _heard(self, place: Place) -> Told:
+    def _outcome(self, place: Place) -> Outcome:
         path = Path(self.folder) / f"{place.number}.json"
         if not path.exists():
-            return Told(errors=[f"{place.kind} {place.number} ended without a word"])
-        return Told(**json.loads(path.read_text()))
+            return Outcome(errors=[f"{place.kind} {place.number} ended without a report"])
+        return Outcome(**json.loads(path.read_text()))
 
     def _stack(self, place: Place) -> str:
         return (Path(self.folder) / f"{place.number}.stack").read_text()[-3000:]
@@ -554,30 +560,33 @@ class Crowd:
             Worker(self.search).run()
             self.search.sync()
             check_doctor(self.search)
-        except Exception as error:  # noqa: BLE001 - told at the end
-            yield said(error, "at the end")
+        except Exception as error:  # noqa: BLE001 - reported at the end
+            yield described(error, "at the end")
         stored = self._stored()
-        for told in self.told:
-            for entity, own in told.own.items():
+        for outcome in self.outcomes:
+            for entity, own in outcome.own.items():
                 for id_, content in own.items():
                     if stored.get((entity, id_)) != content:
                         yield f"{entity} {id_} was acknowledged as {content!r} and is {stored.get((entity, id_))!r}"
-        expected = {(entity, id_) for told in self.told for entity, own in told.own.items() for id_ in own if own[id_]}
-        there = {ref for ref in stored if ref[0] in ("Ticket", "Page")}
-        if extra := there - expected:
-            yield f"{len(extra)} records are there that nobody wrote or all deleted, like {sorted(extra)[:3]}"
+        expected = {
+            (entity, id_) for outcome in self.outcomes for entity, own in outcome.own.items() for id_ in own if own[id_]
+        }
+        present = {ref for ref in stored if ref[0] in ("Ticket", "Page")}
+        if extra := present - expected:
+            yield f"{len(extra)} records are stored that nobody wrote or all deleted, like {sorted(extra)[:3]}"
         for group in range(GROUPS):
             found = {VERSION.findall(stored.get(("Shared", id_), "version"))[0:1].__str__() for id_ in members(group)}
-            last = {told.shared[str(group)] for told in self.told if str(group) in told.shared} or {"0"}
+            last = {outcome.shared[str(group)] for outcome in self.outcomes if str(group) in outcome.shared} or {"0"}
             if len(found) != 1 or not found & {str([version] if version else []) for version in last}:
                 yield f"group {group} has {found}, and last acknowledged were {last}"
         counted = sum(int(stored["Counter", str(n)].split()[-1]) for n in range(1, COUNTERS + 1))
-        if counted != sum(told.increments for told in self.told):
-            yield f"{sum(told.increments for told in self.told)} increments were acknowledged, {counted} are stored"
+        acknowledged = sum(outcome.increments for outcome in self.outcomes)
+        if counted != acknowledged:
+            yield f"{acknowledged} increments were acknowledged, {counted} are stored"
         yield from self._left_behind()
 
     def _stored(self) -> dict[tuple[str, str], str]:
-        """What the index holds; that it is what the tables say is for doctor to tell."""
+        """What the index holds; doctor compares it with the tables."""
         with self.engine.connect() as connection:
             rows = connection.execute(text("SELECT entity_name, record_id, content FROM kdb_search"))
             return {(row[0], row[1]): row[2] for row in rows}
@@ -594,8 +603,8 @@ class Crowd:
 
     def figures(self) -> dict[str, Any]:
         spent: dict[str, list[float]] = {}
-        for told in self.told:
-            for verb, milliseconds in told.milliseconds.items():
+        for outcome in self.outcomes:
+            for verb, milliseconds in outcome.milliseconds.items():
                 spent.setdefault(verb, []).extend(milliseconds)
         searches = [ms for verb, found in spent.items() if verb.startswith("search") for ms in found]
         writes = [ms for verb, found in spent.items() if verb.startswith(("write", "commit")) for ms in found]
@@ -606,21 +615,21 @@ class Crowd:
             "transactions_per_second": round(len(writes) / self.seconds, 1),
             "searches": len(searches),
             **latencies(searches),
-            "repeated_by_the_application": sum(told.repeated for told in self.told),
+            "repeated_by_the_application": sum(outcome.repeated for outcome in self.outcomes),
             "longest_write_ms": round(max(writes)),
             "each": {verb: spread(found) for verb, found in sorted(spent.items())},
         }
 
 
 @contextmanager
-def gathered(asked: Asked) -> Iterator[tuple[Crowd, str]]:
+def gathered(args: Arguments) -> Iterator[tuple[Crowd, str]]:
     """A crowd on a new database, and the base URL of a model for it."""
     with (
-        database(asked.backend) as engine,
+        database(args.backend) as engine,
         tempfile.TemporaryDirectory() as folder,
         serving(SERVER_LATENCY_S) as server,
     ):
-        yield Crowd(engine, asked, folder), server
+        yield Crowd(engine, args, folder), server
 
 
 LEFT_BEHIND = {
@@ -633,5 +642,5 @@ LEFT_BEHIND = {
 
 
 def spread(milliseconds: Sequence[float]) -> dict[str, float]:
-    whole = milliseconds if len(milliseconds) > 1 else [*milliseconds] * 2
-    return {"count": len(milliseconds), **latencies(whole), "max_ms": round(max(milliseconds), 1)}
+    sample = milliseconds if len(milliseconds) > 1 else [*milliseconds] * 2
+    return {"count": len(milliseconds), **latencies(sample), "max_ms": round(max(milliseconds), 1)}

@@ -116,10 +116,12 @@ def page(title: str, height: int, parts: Sequence[str]) -> str:
 
 def style() -> str:
     def rules(paper: str, ink: str, grid: str, colours: tuple[str, ...]) -> str:
-        said = [f".page {{ fill: {paper} }} text {{ fill: {ink} }} .grid {{ stroke: {grid} }}"]
+        declarations = [f".page {{ fill: {paper} }} text {{ fill: {ink} }} .grid {{ stroke: {grid} }}"]
         for place, colour in enumerate(colours):
-            said.append(f".f{place} {{ fill: {colour} }} .l{place} {{ stroke: {colour}; fill: none; stroke-width: 2 }}")
-        return " ".join(said)
+            declarations.append(
+                f".f{place} {{ fill: {colour} }} .l{place} {{ stroke: {colour}; fill: none; stroke-width: 2 }}"
+            )
+        return " ".join(declarations)
 
     light = rules("#ffffff", "#1a202c", "#e2e8f0", COLOURS["light"])
     dark = rules("#1a202c", "#edf2f7", "#2d3748", COLOURS["dark"])

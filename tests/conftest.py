@@ -336,11 +336,11 @@ def command(tmp_path: Path) -> Callable[..., Done]:
                         signal.signal(number, handler)
                 for engine in engines:
                     engine.dispose()
-        said = []
+        outputs = []
         for stream in (out, err):
             stream.flush()
-            said.append(stream.buffer.getvalue().decode())
-        return Done(arguments, status, *said)
+            outputs.append(stream.buffer.getvalue().decode())
+        return Done(arguments, status, *outputs)
 
     return call
 

@@ -29,7 +29,7 @@ def stored_cache(search: SearchEngine) -> StoredCache:
     return StoredCache(search._store, search, Evictor(100))
 
 
-def asked(provider: HashProvider) -> list[str]:
+def embedded_texts(provider: HashProvider) -> list[str]:
     return [text for call in provider.calls for text in call]
 
 
@@ -39,7 +39,7 @@ def test_a_cached_text_is_not_embedded_again_whatever_it_belongs_to(
     caching.index_record("A", "1", "red fox")
     report = caching.index_records_batch([("B", "9", "red fox"), ("B", "10", "grey wolf")])
     assert (report.embedded, report.reused) == (1, 1)
-    assert asked(provider) == ["red fox", "grey wolf"]
+    assert embedded_texts(provider) == ["red fox", "grey wolf"]
     assert [hit.id for hit in caching.search("red fox", mode="vector", limit=2)] == ["1", "9"]
 
 
@@ -47,7 +47,7 @@ def test_a_deleted_record_leaves_its_text_in_the_cache(caching: SearchEngine, pr
     caching.index_record("A", "1", "red fox")
     caching.delete_record("A", "1")
     caching.index_record("A", "1", "red fox")
-    assert asked(provider) == ["red fox"]
+    assert embedded_texts(provider) == ["red fox"]
 
 
 def test_another_model_has_its_own_cache(make: Make, caching: SearchEngine) -> None:
@@ -82,7 +82,7 @@ def test_work_that_failed_pays_nothing_again(
         caching.index_record("A", "1", "red fox")
     monkeypatch.undo()
     assert caching.index_record("A", "1", "red fox").reused == 1
-    assert asked(provider) == ["red fox"]
+    assert embedded_texts(provider) == ["red fox"]
 
 
 def test_what_the_caller_rolls_back_is_paid_again_only_where_there_is_one_writer(
@@ -98,7 +98,7 @@ def test_what_the_caller_rolls_back_is_paid_again_only_where_there_is_one_writer
     with engine.begin() as connection:
         caching.index_record("A", "1", "red fox", connection=connection)
     assert sum(part.texts for part in caching.cache_status()) == 2
-    assert asked(provider) == ["zero", "red fox", "red fox"][: 3 if has_one_writer else 2]
+    assert embedded_texts(provider) == ["zero", "red fox", "red fox"][: 3 if has_one_writer else 2]
 
 
 def test_refused_texts_are_not_kept(make: Make) -> None:
@@ -146,7 +146,7 @@ def test_the_least_recently_used_texts_are_evicted(make: Make, provider: HashPro
     search.index_record("A", "3", "text 3")
     provider.calls.clear()
     search.index_records_batch([("B", str(n), f"text {n}") for n in range(4)])
-    assert asked(provider) == ["text 1"]
+    assert embedded_texts(provider) == ["text 1"]
 
 
 def test_the_cache_is_counted_once_for_a_tenth_of_its_limit(make: Make, provider: HashProvider, engine: Engine) -> None:
@@ -241,11 +241,11 @@ def test_a_cache_that_cannot_be_written_costs_only_money(
 
 
 def test_listeners_are_called_for_every_batch(caching: SearchEngine) -> None:
-    heard: list[tuple[str, dict[str, float]]] = []
-    caching.on("embedding.batch_generated", lambda event, figures: heard.append((event, dict(figures))))
+    events: list[tuple[str, dict[str, float]]] = []
+    caching.on("embedding.batch_generated", lambda event, figures: events.append((event, dict(figures))))
     caching.index_records_batch([("A", "1", "red fox"), ("A", "2", "grey wolf")])
     caching.index_record("B", "1", "red fox")
-    (first, second) = heard
+    (first, second) = events
     assert first[0] == "embedding.batch_generated"
     assert (first[1]["total_count"], first[1]["cache_hits"], first[1]["api_calls"]) == (2, 0, 1)
     assert (second[1]["total_count"], second[1]["cache_hits"], second[1]["api_calls"]) == (1, 1, 0)

@@ -127,16 +127,16 @@ def test_search_in_a_pipe_is_one_line_a_hit(filled: Run) -> None:
 
 
 def test_search_pages_sorts_and_counts(filled: Run) -> None:
-    asked = ("search", "refund parcel wages", "--mode", "keyword")
-    ranked = hits(filled(*asked, "--json"))
-    first = filled(*asked, "--limit", "1", "--json")
-    following = filled(*asked, "--limit", "1", "--cursor", json.loads(first.stdout)["cursor"], "--json")
+    query = ("search", "refund parcel wages", "--mode", "keyword")
+    ranked = hits(filled(*query, "--json"))
+    first = filled(*query, "--limit", "1", "--json")
+    following = filled(*query, "--limit", "1", "--cursor", json.loads(first.stdout)["cursor"], "--json")
     assert [*hits(first), *hits(following)] == ranked[:2]
-    assert hits(filled(*asked, "--offset", "1", "--json")) == ranked[1:]
-    assert hits(filled(*asked, "--sort=-stars", "--json")) == ["2", "1", "3"]
-    counted = filled(*asked, "--facet", "status", "--facet", "stars", "--count", "--limit", "1").stdout
+    assert hits(filled(*query, "--offset", "1", "--json")) == ranked[1:]
+    assert hits(filled(*query, "--sort=-stars", "--json")) == ["2", "1", "3"]
+    counted = filled(*query, "--facet", "status", "--facet", "stars", "--count", "--limit", "1").stdout
     assert counted.endswith("status: open (2), closed (1)\nstars: 3 (1), 5 (1)\n3 in all\n")
-    assert filled(*asked, "--cursor", "mine", status=1).stderr.startswith(
+    assert filled(*query, "--cursor", "mine", status=1).stderr.startswith(
         "Error: this is no cursor of a search: 'mine'"
     )
 
@@ -288,12 +288,12 @@ def test_ctrl_c_ends_between_batches_and_prints_how_to_continue(console_script: 
     finally:
         process.kill()
     assert process.returncode == 130
-    said = re.search(r"Stored so far: (\d+) records\. Continue with: kameleon (.*)$", err.decode())
-    assert said
-    count = int(said[1])
+    printed = re.search(r"Stored so far: (\d+) records\. Continue with: kameleon (.*)$", err.decode())
+    assert printed
+    count = int(printed[1])
     assert 0 < count < 3000
-    assert said[2] == " ".join([*arguments, "--from-line", str(count + 1)])
-    done = json.loads(run("--json", *said[2].split(), "--batch-size", "1000").stdout)
+    assert printed[2] == " ".join([*arguments, "--from-line", str(count + 1)])
+    done = json.loads(run("--json", *printed[2].split(), "--batch-size", "1000").stdout)
     assert done["inserted"] == 3000 - count
 
 

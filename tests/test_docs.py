@@ -174,17 +174,17 @@ def option_rows(section: str) -> set[str]:
 
 @named(PAGES)
 def test_each_command_that_a_page_names_exists_with_its_options(page: Path) -> None:
-    known = every_command()
+    commands = every_command()
     shell = "".join(block.text for language in ("console", "sh") for block in blocks(page, language))
     fenced = re.findall(r"^(?:\$ )?(kameleon .*)$", shell, re.MULTILINE)
     inline = re.findall(r"`(kameleon [^`]+)`", page.read_text("utf-8").replace("\n", " "))
     for line in fenced + inline:
         words = re.sub(r"\s#.*", "", line).split()
-        name = max((name for name in known if words[: len(name.split())] == name.split()), key=len)
+        name = max((name for name in commands if words[: len(name.split())] == name.split()), key=len)
         rest = words[len(name.split()) :]
-        assert not isinstance(known[name], click.Group) or not rest or rest[0].startswith("-"), line
+        assert not isinstance(commands[name], click.Group) or not rest or rest[0].startswith("-"), line
         used = {word.partition("=")[0] for word in rest if re.fullmatch(r"--?[a-z][a-z-]*(=.*)?", word)}
-        assert used <= options(known[name]) | EVERYWHERE, line
+        assert used <= options(commands[name]) | EVERYWHERE, line
 
 
 # Pages

@@ -30,7 +30,7 @@ from stress.workloads.models import (
     Note,
     Place,
     Tag,
-    assert_true,
+    assert_index_matches,
     index,
 )
 
@@ -89,7 +89,7 @@ def mapped(engine: Engine, search: SearchEngine) -> SearchEngine:
         session.add_all([Animal(id=1, kind="animal", name="ape"), Dog(id=2, name="rex"), Cat(id=3, name="tom")])
         session.add(Bird(id=1, name="owl"))
         session.commit()
-    assert_true(engine, search)
+    assert_index_matches(engine, search)
     return search
 
 
@@ -131,7 +131,7 @@ def test_rows_that_raw_sql_changed_are_mended(mapped: SearchEngine, engine: Engi
         ("orphaned", "Remark", 5, comments),
     ]
     assert_mended(mapped, expected, batch_size=batch_size)
-    assert_true(engine, mapped)
+    assert_index_matches(engine, mapped)
 
 
 def test_what_when_keeps_out_is_orphaned(mapped: SearchEngine, engine: Engine) -> None:
@@ -191,7 +191,7 @@ def test_rows_and_index_are_seen_in_one_state(mapped: SearchEngine, engine: Engi
 
     assert found(mapped) == []
     assert list(edits) == []
-    assert_true(engine, mapped)
+    assert_index_matches(engine, mapped)
 
 
 def test_embeddings_without_a_record_are_left_over(search: SearchEngine, engine: Engine) -> None:

@@ -178,9 +178,9 @@ def test_a_price_of_nothing_is_a_price(make: Make) -> None:
 def test_a_run_reports_its_phases(make: Make) -> None:
     search = make(HashProvider())
     search.index_records_batch(records(20))
-    heard: list[tuple[str, int, int]] = []
-    search.reindex(force=True, batch_size=15, gate=Gate(), progress=lambda *said: heard.append(said))
-    assert heard == [("embedding", 15, 20), ("embedding", 20, 20), ("indexing", 0, 0), ("comparing", 0, 0)]
+    reported: list[tuple[str, int, int]] = []
+    search.reindex(force=True, batch_size=15, gate=Gate(), progress=lambda *event: reported.append(event))
+    assert reported == [("embedding", 15, 20), ("embedding", 20, 20), ("indexing", 0, 0), ("comparing", 0, 0)]
 
 
 def test_a_gate_takes_numbers_alone() -> None:

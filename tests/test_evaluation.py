@@ -37,7 +37,7 @@ class Pointing(HashProvider):
 
     model_name = "pointing"
     vector_weight = 0.3
-    known = 1.0
+    share = 1.0
 
     def __init__(self, word: str = "bear") -> None:
         super().__init__(2)
@@ -50,7 +50,7 @@ class Pointing(HashProvider):
         return [1.0, 0.0]
 
     def known_share(self, text: str) -> float:
-        return self.known
+        return self.share
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_query_of_words_unknown_to_the_model_is_left_to_keywords(make: Make) -
     provider = Pointing()
     search = make(provider)
     search.index_records_batch(PAGES)
-    provider.known = 0.0
+    provider.share = 0.0
     results = search.search("red")
     assert ids(results) == ["1", "2"]
     assert results.plan.weight == 0.0
@@ -219,12 +219,12 @@ def test_recall_is_measured_at_100_and_operators_hold(make: Make) -> None:
     found = evaluate(search, {"q": "red", "r": "subject:lamp red"}, {"q": {"last": 1.0}, "r": {"last": 1.0}})
     assert found.figures["keyword"].recall == 1.0
     assert found.figures["keyword"].mrr == pytest.approx((1 / 41 + 1) / 2)
-    for ask in (
+    for call in (
         search.legs,
         lambda query, entities: evaluate(search, {"q": query}, {"q": {"last": 1.0}}, entities=entities),
     ):
         with pytest.raises(InvalidInput, match="entities is a list of names"):
-            ask("red", entities="Ticket")
+            call("red", entities="Ticket")
 
 
 def test_a_weight_of_another_index_is_refused(pages: SearchEngine) -> None:
@@ -268,9 +268,9 @@ def test_eval_measures_draws_and_keeps_the_weight(run: Run, tmp_path: Path) -> N
     database = kameleon.create_engine(f"sqlite:///{tmp_path / 'kameleon.db'}")
     SearchEngine(database).set_weight(0.0)
     database.dispose()
-    told = run(*files, "--entity", "Page").stderr
-    assert told.startswith("12 queries asked\nall 1 judged records are in the index\n")
-    assert told.endswith("the weight is the whole index's, not that of Page alone\n")
+    output = run(*files, "--entity", "Page").stderr
+    assert output.startswith("12 queries asked\nall 1 judged records are in the index\n")
+    assert output.endswith("the weight is the whole index's, not that of Page alone\n")
     saved = json.loads(run(*files, "--save", "--json").stdout)
     assert saved["saved"] is True
     again = json.loads(run(*files, "--save", "--json").stdout)

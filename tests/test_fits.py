@@ -208,11 +208,11 @@ def test_a_detached_object_can_be_added_again(search: SearchEngine) -> None:
 def test_merging_what_is_unchanged_calls_no_provider(search: SearchEngine, provider: HashProvider) -> None:
     maker = created(search)
     commit(maker, Book(id=1, title="red fox"))
-    asked = len(provider.calls)
+    calls = len(provider.calls)
     with maker() as session:
         session.merge(Book(id=1, title="red fox", pages=3))
         session.commit()
-    assert len(provider.calls) == asked
+    assert len(provider.calls) == calls
     assert index(search.engine) == {("Book", "1"): "red fox"}
 
 
@@ -388,7 +388,7 @@ def test_a_bind_that_no_attached_engine_indexes_is_refused_completely(
 
 def test_classes_in_a_schema_of_their_own(server: URL, pg_engine: Engine) -> None:
     search = SearchEngine(pg_engine, HashProvider())
-    with schema_on(server) as home:
+    with schema_on(server) as schema:
 
         class Own(DeclarativeBase):
             pass
@@ -396,7 +396,7 @@ def test_classes_in_a_schema_of_their_own(server: URL, pg_engine: Engine) -> Non
         @searchable(fields=["name"])
         class Town(Own):
             __tablename__ = "town"
-            __table_args__ = {"schema": home}  # noqa: RUF012
+            __table_args__ = {"schema": schema}  # noqa: RUF012
 
             id: Mapped[int] = mapped_column(primary_key=True)
             name: Mapped[str]

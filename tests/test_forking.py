@@ -139,8 +139,8 @@ def test_no_socket_is_used_by_two_processes(openai_server: Server) -> None:
 
     forked(work, CHILDREN, busy(lambda _: provider.embed("0 in the parent")))
     users: dict[int, set[str]] = {}
-    for port, (asked,) in zip(openai_server.ports, openai_server.inputs, strict=True):
-        users.setdefault(port, set()).add(asked.split()[0])
+    for port, (text_,) in zip(openai_server.ports, openai_server.inputs, strict=True):
+        users.setdefault(port, set()).add(text_.split()[0])
     assert {user for each in users.values() for user in each} == {"0", "1", "2", "3", "4"}
     assert [each for each in users.values() if len(each) > 1] == []
 

@@ -54,7 +54,7 @@ class Disk:
                     made = "BEFORE INSERT OR UPDATE ON {} FOR EACH STATEMENT EXECUTE FUNCTION no_space()"
                     connection.execute(text(f"CREATE TRIGGER full_disk {made.format(table)}"))
 
-    def make_room(self) -> None:
+    def free_space(self) -> None:
         self._pages, self._is_shut = 2**30, False
         if self._engine.dialect.name == "postgresql":
             with self._engine.begin() as connection:
@@ -122,7 +122,7 @@ def test_a_full_disk_stores_nothing_of_a_write_and_all_of_it_once_there_is_space
         assert "commit" in name or re.search(FULL[backend], str(raised.value)), name
         assert state(engine) == before, name
         assert ids(filled.search("number7", entity="Page", limit=1)) == ["7"]
-    disk.make_room()
+    disk.free_space()
     for call in writing(filled, engine).values():
         call()
     filled.sync()
@@ -145,7 +145,7 @@ class Filling(HashProvider):
 def test_a_reindex_that_found_the_disk_full_resumes_once_there_is_space(filled: SearchEngine, disk: Disk) -> None:
     with pytest.raises(StorageError):
         filled.reindex(provider=Filling(disk))
-    disk.make_room()
+    disk.free_space()
     assert filled.reindex(provider=HashProvider(8)).switched
 
 

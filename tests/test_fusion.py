@@ -69,7 +69,7 @@ def test_a_function_fuses_as_it_likes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ([("a", 1.0)], "as a mapping, not list"),
         ({"a": math.nan}, "numbers from 0 to 1, not nan"),
@@ -78,8 +78,8 @@ def test_a_function_fuses_as_it_likes() -> None:
         ({"z": 0.5}, "'z', which no leg put forward"),
     ],
 )
-def test_what_a_function_gives_is_checked(given: Any, said: str) -> None:
-    with pytest.raises(InvalidInput, match=said):
+def test_what_a_function_gives_is_checked(given: Any, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
         fuse([Leg("keyword", {"a": 8.0}, {})], lambda _legs: given)
 
 
@@ -99,7 +99,7 @@ def test_a_leg_of_weight_0_puts_nothing_forward_and_the_vector_alone_counts_for_
 
 
 def test_the_vector_counts_for_less_where_words_are_unknown() -> None:
-    assert [trusted(0.8, known) for known in (1.0, 0.9, 0.4, 0.0)] == [0.8, 0.8, 0.0, 0.0]
+    assert [trusted(0.8, share) for share in (1.0, 0.9, 0.4, 0.0)] == [0.8, 0.8, 0.0, 0.0]
     assert trusted(0.8, 0.6) == pytest.approx(0.4)
 
 

@@ -57,10 +57,10 @@ def test_a_broken_provider_costs_no_keyword_and_its_errors_show_no_key(tmp_path:
 
 
 def test_a_message_is_one_bounded_line() -> None:
-    said = str(KameleonError("start \x1b[31m\n\u202e" + "x" * 10**6 + " end"))
-    assert said.startswith("start \\x1b[31m\\n\\u202ex")
-    assert said.endswith("x end")
-    assert len(said) < 2 * MAX_MESSAGE
+    message = str(KameleonError("start \x1b[31m\n\u202e" + "x" * 10**6 + " end"))
+    assert message.startswith("start \\x1b[31m\\n\\u202ex")
+    assert message.endswith("x end")
+    assert len(message) < 2 * MAX_MESSAGE
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,8 @@ def test_packages_import_only_packages_before_them() -> None:
 
 
 def test_a_dialects_modules_are_imported_by_that_dialect_alone() -> None:
-    known = {(module[:2], target[:2]) for module, target in ARROWS if target[1:2] in {("sqlite",), ("postgresql",)}}
-    assert known == {(("stores", name), ("stores", name)) for name in ("sqlite", "postgresql")}
+    imports = {(module[:2], target[:2]) for module, target in ARROWS if target[1:2] in {("sqlite",), ("postgresql",)}}
+    assert imports == {(("stores", name), ("stores", name)) for name in ("sqlite", "postgresql")}
 
 
 def test_only_tests_import_tests() -> None:

@@ -87,9 +87,9 @@ def test_no_phrase_matches_in_the_repeats_of_a_weighted_field(make: Make, others
     store.create_entity("Book", search={"blurb": 1, "title": 3})
     fox = {"id": "fox", "title": "fox red", "blurb": "a bear's"}
     store.insert("Book", [fox, *({"id": str(n), "title": "whale", "blurb": "sea"} for n in range(others))])
-    for said, wanted in {"bear's fox red": ["fox"], "red fox": [], "red bear": [], "fox red fox": []}.items():
-        assert ids(search.search(f'"{said}"', mode="keyword")) == wanted, said
-        assert ids(search.search(f'fox -"{said}"', mode="keyword")) == ([] if wanted else ["fox"]), said
+    for phrase, wanted in {"bear's fox red": ["fox"], "red fox": [], "red bear": [], "fox red fox": []}.items():
+        assert ids(search.search(f'"{phrase}"', mode="keyword")) == wanted, phrase
+        assert ids(search.search(f'fox -"{phrase}"', mode="keyword")) == ([] if wanted else ["fox"]), phrase
     (hit,) = search.search("fox", mode="keyword", limit=1, explain=True)
     score = term_score(idf(others + 1, 1), times=3, length=9, average=(9 + 4 * others) / (1 + others))
     assert hit.explanation[0].raw == pytest.approx(score)
@@ -174,7 +174,7 @@ def test_columns_of_the_index_are_no_fields(notes: SearchEngine) -> None:
 
 def test_operators_and_filters_hold_together(search: SearchEngine) -> None:
     store = RecordStore(search)
-    said = ["late refund", "refund paid late", "late refund paid", "no refund"]
-    store.insert("T", [{"id": str(n), "text": text, "stars": n % 2} for n, text in enumerate(said)])
+    phrase = ["late refund", "refund paid late", "late refund paid", "no refund"]
+    store.insert("T", [{"id": str(n), "text": text, "stars": n % 2} for n, text in enumerate(phrase)])
     assert found(search, '"late refund" -paid', entity="T", where={"stars": 0}) == [{"0"}] * 3
     assert found(search, "refund -paid", entity="T", where={"stars": 1}) == [{"3"}] * 3

@@ -99,9 +99,9 @@ def test_the_requests_of_several_batches_fly_at_once(command: Callable[..., Any]
     together = threading.Barrier(3, timeout=DEADLINE_S)
     texts = [f"written by hand {number}" for number in range(60)]
 
-    def answer(asked: dict[str, Any]) -> Answer:
+    def answer(request: dict[str, Any]) -> Answer:
         together.wait()
-        return good(asked)
+        return good(request)
 
     with serving() as server:
         url = f"sqlite:///{tmp_path / 'test.db'}"
@@ -118,7 +118,7 @@ def test_the_requests_of_several_batches_fly_at_once(command: Callable[..., Any]
         done: CompletedProcess[str] = command(*arguments, environment={"OPENAI_API_KEY": "none"}, stdin=lines.encode())
         assert done.returncode == 0, done.stderr
         assert (json.loads(done.stdout)["embedded"], json.loads(done.stdout)["rejected"]) == (60, 6)
-        assert sorted(text for asked in server.inputs for text in asked) == sorted(texts)
+        assert sorted(text for request in server.inputs for text in request) == sorted(texts)
         assert len(server.inputs) == 6
         assert server.most_in_flight >= 3
         server.requests.clear()
@@ -137,8 +137,8 @@ def test_batches_that_are_embedded_at_once_share_the_requests_of_the_provider(tm
         first, second = ([{"id": f"{n}{i}", "text": f"{i} of batch {n}"} for i in range(10)] for n in range(2))
         records.insert("Note", first)
         definition = records.definition("Note", first)
-        for abreast, workers in [(1, provider.concurrency), (4, provider.concurrency // 4), (100, 1)]:
-            ahead = records.embed_ahead(definition, second, abreast=abreast)
+        for at_once, workers in [(1, provider.concurrency), (4, provider.concurrency // 4), (100, 1)]:
+            ahead = records.embed_ahead(definition, second, abreast=at_once)
             assert ahead is not None
             assert ahead.made is not None
             assert ahead.made.concurrent_workers == workers

@@ -234,8 +234,8 @@ def bm25(texts: dict[str, list[str]], query: list[str]) -> dict[str, float]:
         idf = max(1e-6, math.log((len(texts) - having + 0.5) / (having + 0.5)))
         for id_, words in texts.items():
             if n := words.count(word):
-                asked = 2 * query.count(word) / (1 + query.count(word))
-                part = asked * idf * n * 2.2 / (n + 1.2 * (0.25 + 0.75 * len(words) / average))
+                weight = 2 * query.count(word) / (1 + query.count(word))
+                part = weight * idf * n * 2.2 / (n + 1.2 * (0.25 + 0.75 * len(words) / average))
                 scores[id_] = scores.get(id_, 0.0) + part
     return scores
 
@@ -395,7 +395,7 @@ def test_hnsw_answers_and_the_plan_names_it(indexed: SearchEngine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "matching"),
+    ("options", "matching"),
     [
         ({"entity": "Small"}, 95),
         ({"entity": "Tiny"}, 5),
@@ -406,9 +406,9 @@ def test_hnsw_answers_and_the_plan_names_it(indexed: SearchEngine) -> None:
         ({}, 3_000),
     ],
 )
-def test_filters_never_starve_the_limit(indexed: SearchEngine, asked: dict[str, Any], matching: int) -> None:
+def test_filters_never_starve_the_limit(indexed: SearchEngine, options: dict[str, Any], matching: int) -> None:
     for limit in (10, 200):
-        results = indexed.search("word1 word2 word3", mode="vector", limit=limit, **asked)
+        results = indexed.search("word1 word2 word3", mode="vector", limit=limit, **options)
         assert len(results) == min(limit, matching)
         assert results.total >= min(limit, matching)
 
@@ -486,21 +486,21 @@ def build(search: SearchEngine, **how: Any) -> bool:
 
 def raised_settings(engine: Engine) -> list[tuple[str, ...]]:
     """Of every connection in the pool: what holds, who said it, and what RESET makes of it."""
-    asked = text("SELECT name, setting, source, reset_val FROM pg_settings WHERE name = ANY(:names) ORDER BY name")
+    statement = text("SELECT name, setting, source, reset_val FROM pg_settings WHERE name = ANY(:names) ORDER BY name")
     with ExitStack() as stack:
         connections = [stack.enter_context(engine.connect()) for _ in range(5)]
-        return [tuple(row) for c in connections for row in c.execute(asked, {"names": list(RAISED)})]
+        return [tuple(row) for c in connections for row in c.execute(statement, {"names": list(RAISED)})]
 
 
 @contextmanager
 def settings_at_build(engine: Engine) -> Iterator[list[tuple[int, ...]]]:
     """Those that hold when each CREATE INDEX begins."""
     seen: list[tuple[int, ...]] = []
-    asked = "SELECT CAST(setting AS integer) FROM pg_settings WHERE name = ANY(%s) ORDER BY name"
+    settings = "SELECT CAST(setting AS integer) FROM pg_settings WHERE name = ANY(%s) ORDER BY name"
 
     def look(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
         if "CREATE INDEX" in statement:
-            seen.append(tuple(value for (value,) in cursor.connection.execute(asked, (list(RAISED),))))
+            seen.append(tuple(value for (value,) in cursor.connection.execute(settings, (list(RAISED),))))
 
     event.listen(engine, "before_cursor_execute", look)
     yield seen
@@ -774,9 +774,9 @@ def test_writers_that_meet_are_repeated_and_never_fail(pg_url: URL, level: str) 
     def work(worker: int) -> int:
         search = SearchEngine(engine, HashProvider(8))
         chance = random.Random(worker)
-        for turn in range(6):
+        for round_ in range(6):
             picked = chance.sample(range(30), 12)
-            search.index_records_batch([("A", str(n), f"text {n} of {worker} {turn}") for n in picked])
+            search.index_records_batch([("A", str(n), f"text {n} of {worker} {round_}") for n in picked])
             search.delete_records([("A", str(n)) for n in chance.sample(range(30), 2)])
         return 1
 
@@ -797,26 +797,26 @@ def test_records_and_their_index_never_part(pg_engine: Engine) -> None:
     def work(worker: int) -> None:
         records = RecordStore(SearchEngine(pg_engine, HashProvider(8)))
         chance = random.Random(worker)
-        for turn in range(8):
+        for round_ in range(8):
             rows = [
-                {"id": str(n), "say": f"worker{worker} turn{turn}", f"by{worker}": turn}
+                {"id": str(n), "say": f"worker{worker} turn{round_}", f"by{worker}": round_}
                 for n in chance.sample(range(12), 5)
             ]
             records.insert("R", rows, on_conflict=chance.choice(["upsert", "skip"]))
             if chance.random() < 0.5:
                 records.delete("R", [str(chance.randrange(12))])
             try:
-                records.update("R", str(chance.randrange(12)), {"say": f"updated{worker} {turn}"})
+                records.update("R", str(chance.randrange(12)), {"say": f"updated{worker} {round_}"})
             except LookupError:
                 continue
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
     records = RecordStore(SearchEngine(pg_engine, HashProvider(8)))
-    said = {record.id: record.data["say"] for record in records.list("R")}
+    stored = {record.id: record.data["say"] for record in records.list("R")}
     with pg_engine.connect() as connection:
         rows = connection.execute(text("SELECT record_id, content FROM kdb_search WHERE entity_name = 'R'"))
-        assert {row.record_id: row.content for row in rows} == said
+        assert {row.record_id: row.content for row in rows} == stored
     assert {"say", "by0", "by1", "by2", "by3"} <= set(records.entity("R").field_names)
     assert records.search.get_status()[0].pending == 0
 
@@ -1060,8 +1060,8 @@ def test_a_large_batch_can_be_part_of_a_two_phase_commit(search: SearchEngine, p
 
 def test_the_provider_is_called_before_a_transaction_is_open(search: SearchEngine, pg_engine: Engine) -> None:
     provider = HashProvider()
-    asking = SearchEngine(pg_engine, provider)
-    asking.index_records_batch(FOXES)
+    counted = SearchEngine(pg_engine, provider)
+    counted.index_records_batch(FOXES)
     plain, open_at = provider.embed_query, []
 
     def embed_query(text: str) -> Any:
@@ -1070,7 +1070,7 @@ def test_the_provider_is_called_before_a_transaction_is_open(search: SearchEngin
 
     provider.embed_query = embed_query  # type: ignore[method-assign]
     for query in ("fox", "river", "number7"):
-        asking.search(query)
+        counted.search(query)
     assert open_at == [0, 0, 0]
 
 
@@ -1212,8 +1212,8 @@ def test_a_schema_of_any_name_serves_every_verb(pg_engine: Engine, name: str) ->
             connection.exec_driver_sql(f"GRANT SELECT ON {quoted}.kdb_search TO {role}")
         search.index_records_batch([("A", n, f"red fox {n}") for n in range(250)])
         with pg_engine.connect() as connection:
-            asked = text("SELECT has_table_privilege(:role, :table, 'SELECT')")
-            assert connection.scalar(asked, {"role": role, "table": f"{quoted}.kdb_embedding_g1"})
+            statement = text("SELECT has_table_privilege(:role, :table, 'SELECT')")
+            assert connection.scalar(statement, {"role": role, "table": f"{quoted}.kdb_embedding_g1"})
         assert len(search.search("fox", limit=50)) == 50
         search.track(Memo)
         with search.attach(sessionmaker(pg_engine)).begin() as session:
@@ -1221,8 +1221,8 @@ def test_a_schema_of_any_name_serves_every_verb(pg_engine: Engine, name: str) ->
         with pg_engine.begin() as connection:
             connection.execute(text("INSERT INTO memo (title) VALUES ('raw otter')"))
         assert search.sync().embedded == 1
-        asked_for = {"where": Memo.id > 1, "facets": ["title"], "count": True}
-        assert ids(search.search("otter", entity=Memo, mode="keyword", **asked_for)) == ["61"]  # type: ignore[arg-type]
+        options = {"where": Memo.id > 1, "facets": ["title"], "count": True}
+        assert ids(search.search("otter", entity=Memo, mode="keyword", **options)) == ["61"]  # type: ignore[arg-type]
         other = SearchEngine(pg_engine, HashProvider(32, model_name="other"), schema=name)
         assert other.reindex(drop_old=True).switched
         assert other.suggest("whal") == ["whale"]

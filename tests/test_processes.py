@@ -20,7 +20,7 @@ from kameleon.errors import DatabaseLocked, Outdated
 from kameleon.indexing.writer import entries
 from kameleon.stores.sqlite import store as sqlite
 from kameleon.testing import HashProvider
-from stress.workloads.models import Article, Author, Base, Note, assert_true
+from stress.workloads.models import Article, Author, Base, Note, assert_index_matches
 
 from .conftest import Make
 
@@ -128,7 +128,7 @@ def test_processes_at_once_lose_nothing_and_find_nothing_that_is_gone(
         assert session.scalar(select(func.count()).select_from(Article)) == PROCESSES
         assert session.scalars(select(Note.stars).where(Note.id <= 3)).all() == [PROCESSES * COMMITS] * 3
     search.sync()
-    assert_true(engine, search)
+    assert_index_matches(engine, search)
 
 
 class Writing:
@@ -138,9 +138,9 @@ class Writing:
         self._looks = looks
         self._connection = engine.connect()
         self._connection.exec_driver_sql("DELETE FROM kdb_queue")
-        event.listen(waiting, "before_cursor_execute", self._asked)
+        event.listen(waiting, "before_cursor_execute", self._count)
 
-    def _asked(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    def _count(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if statement.startswith(("BEGIN IMMEDIATE", "UPDATE kdb_meta")):
             self._looks -= 1
             if self._looks == 0:
@@ -174,7 +174,7 @@ def in_one_statement(search: SearchEngine) -> None:
         session.commit()
 
 
-def in_its_turn(search: SearchEngine) -> None:
+def under_the_write_lock(search: SearchEngine) -> None:
     with search.attach(Session)(search.engine) as session:
         search.take_turn(session.connection())
         assert session.scalars(select(Note)).all() == []
@@ -182,7 +182,7 @@ def in_its_turn(search: SearchEngine) -> None:
         session.commit()
 
 
-@pytest.fixture(params=[by_itself, in_a_transaction, in_a_session, in_bulk, in_one_statement, in_its_turn])
+@pytest.fixture(params=[by_itself, in_a_transaction, in_a_session, in_bulk, in_one_statement, under_the_write_lock])
 def write(request: pytest.FixtureRequest) -> Callable[[SearchEngine], None]:
     return request.param  # type: ignore[no-any-return]
 
@@ -206,7 +206,7 @@ def test_a_wait_for_sqlites_lock_lasts_as_long_as_its_timeout(
     write: Callable[[SearchEngine], None], file_engine: Engine
 ) -> None:
     search = waiting_for(file_engine, looks=1_000, timeout_s=0.05)
-    is_ours = write in (by_itself, in_a_transaction, in_its_turn)
+    is_ours = write in (by_itself, in_a_transaction, under_the_write_lock)
     with pytest.raises(DatabaseLocked if is_ours else OperationalError, match="database is locked"):
         write(search)
     with search.engine.connect() as connection:

@@ -100,33 +100,33 @@ steps = st.lists(
 def test_writes_at_any_time_leave_the_last_changes_in_the_database(given: list[tuple[object, ...]]) -> None:
     """`rows` is the database: it, too, forgets what was done inside a savepoint that is rolled back."""
     queue = Queue()
-    said: dict[Ref, Change] = {}
+    expected: dict[Ref, Change] = {}
     rows: dict[Ref, Change] = {}
     savepoints: list[tuple[Savepoint, dict[Ref, Change], dict[Ref, Change]]] = []
     for step, *arguments in given:
         if step == "put":
             queue.put(*arguments)  # type: ignore[arg-type]
-            said[arguments[0]] = Put(arguments[1])  # type: ignore[index, arg-type]
+            expected[arguments[0]] = Put(arguments[1])  # type: ignore[index, arg-type]
         elif step == "drop":
             queue.drop(*arguments)  # type: ignore[arg-type]
-            said[arguments[0]] = DROP  # type: ignore[index]
+            expected[arguments[0]] = DROP  # type: ignore[index]
         elif step == "mark":
-            savepoints.append((mark(queue), dict(said), dict(rows)))
+            savepoints.append((mark(queue), dict(expected), dict(rows)))
         elif step == "write":
             rows |= written(queue)
         elif step == "slice":
             queue.load_slice("E", ["a", "b"])
-            said |= {A: LOAD, B: LOAD}
+            expected |= {A: LOAD, B: LOAD}
         elif savepoints:
             savepoint, *before = savepoints.pop()
             if step == "cut":
-                said, rows = before
+                expected, rows = before
                 queue.cut(savepoint)
             else:
                 queue.release(savepoint)
             savepoint.is_active = False
     rows |= written(queue)
-    assert rows == said
+    assert rows == expected
 
 
 def written(queue: Queue) -> dict[Ref, Change]:

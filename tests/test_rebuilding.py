@@ -180,10 +180,10 @@ def test_rights_stay_and_policies_are_not_lost(pg_engine: Engine) -> None:
         kameleon.rebuild(pg_engine)
     run_sql(pg_engine, "DROP POLICY own ON kdb_search")
     kameleon.rebuild(pg_engine)
-    asked = "SELECT has_table_privilege('kdb_rebuild_reader', '{}', 'SELECT')"
+    statement = "SELECT has_table_privilege('kdb_rebuild_reader', '{}', 'SELECT')"
     with pg_engine.connect() as connection:
         granted = {
-            name: connection.scalar(text(asked.format(name)))
+            name: connection.scalar(text(statement.format(name)))
             for name in ("kdb_search", "kdb_meta", "kdb_embedding_g1", "kdb_queue")
         }
     run_sql(pg_engine, "DROP OWNED BY kdb_rebuild_reader", "DROP ROLE kdb_rebuild_reader")

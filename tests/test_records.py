@@ -280,10 +280,10 @@ def test_any_json_is_stored_as_it_is_or_refused_with_our_error(records: RecordSt
 
 def test_the_text_of_a_record_does_not_depend_on_how_it_is_stored(records: RecordStore, provider: HashProvider) -> None:
     records.create_entity("D", search=["address", "numbers"])
-    said = {"address": {"street": "Main Road", "city": "Oslo town"}, "numbers": [1e16, -0.0, 1e22, 2.5]}
-    records.insert("D", [{"id": "1", **said, "status": 1}])
+    data = {"address": {"street": "Main Road", "city": "Oslo town"}, "numbers": [1e16, -0.0, 1e22, 2.5]}
+    records.insert("D", [{"id": "1", **data, "status": 1}])
     records.update("D", "1", {"status": 2})
-    assert records.insert("D", [{"id": "1", **said, "status": 3}], on_conflict="upsert").index.unchanged == 1
+    assert records.insert("D", [{"id": "1", **data, "status": 3}], on_conflict="upsert").index.unchanged == 1
     assert len(provider.calls) == 1
 
 
@@ -304,8 +304,8 @@ def test_a_number_is_found_in_any_field(records: RecordStore, number: float) -> 
 def test_a_word_of_a_weightier_field_counts_for_more(search: SearchEngine) -> None:
     store = RecordStore(search)
     store.create_entity("Book", search={"blurb": 1, "title": 3})
-    said = {"title": "whales", "blurb": "a story of the sea"}
-    store.insert("Book", [{"id": "1", "title": "the sea", "blurb": "a story of whales"}, {"id": "2", **said}])
+    data = {"title": "whales", "blurb": "a story of the sea"}
+    store.insert("Book", [{"id": "1", "title": "the sea", "blurb": "a story of whales"}, {"id": "2", **data}])
     assert ids(search.search("whales", entity="Book", mode="keyword")) == ["2", "1"]
     assert [field.weight for field in store.entity("Book").fields] == [1, 3]
     (hit,) = search.search("whales", entity="Book", mode="keyword", limit=1)

@@ -60,7 +60,7 @@ def start(console_script: str, tmp_path: Path, environment: dict[str, str]) -> I
 def run(start: Callable[..., Any]) -> Run:
     def call(*arguments: str, status: int = 0) -> Done:
         process = start(*arguments)
-        out, err = (said.decode() for said in process.communicate(timeout=120))
+        out, err = (output.decode() for output in process.communicate(timeout=120))
         assert process.returncode == status, err
         assert "Traceback" not in err
         return Done(arguments, status, out, err)
@@ -240,11 +240,11 @@ def test_a_rollback_that_ends_early_is_not_to_be_run_again(run: Run, pages: Sear
     request = Request(force=True)
     held = ReindexRun(pages, request, pages.reindexing.target(request))
     held.begin()
-    said = run("rollback").stdout
-    assert said.startswith("rolled back: generation 1 (static-en-256), switched to\n")
-    assert f"1 records are pending: process {os.getpid()} on " in said
+    output = run("rollback").stdout
+    assert output.startswith("rolled back: generation 1 (static-en-256), switched to\n")
+    assert f"1 records are pending: process {os.getpid()} on " in output
     held.end()
-    assert "Run it again" not in said
+    assert "Run it again" not in output
     assert models(pages)[1] == ("static-en-256", "active")
     assert run("sync").stdout.startswith("1 embedded")
 
@@ -315,20 +315,20 @@ def test_what_cannot_be_done_is_reported(
 # on a terminal
 
 
-def said_on_a_terminal(start: Callable[..., Any], *arguments: str, until: bytes = b"") -> tuple[Any, bytes]:
+def output_on_a_terminal(start: Callable[..., Any], *arguments: str, until: bytes = b"") -> tuple[Any, bytes]:
     """A process whose stderr is a terminal, and what it said there: all of it, or up to `until`."""
     ours, theirs = pty.openpty()
     process = start(*arguments, stderr=theirs)
     os.close(theirs)
-    said = b""
+    output = b""
     try:
-        while (not until or until not in said) and (chunk := os.read(ours, 4096)):
-            said += chunk
+        while (not until or until not in output) and (chunk := os.read(ours, 4096)):
+            output += chunk
     except OSError:
         pass
     if until:
         Thread(target=drain, args=(ours,), daemon=True).start()
-    return process, said
+    return process, output
 
 
 def drain(terminal: int) -> None:
@@ -342,11 +342,11 @@ def drain(terminal: int) -> None:
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_terminal_shows_a_bar(start: Callable[..., Any], many: SearchEngine, environment: dict[str, str]) -> None:
     environment["TERM"] = "xterm"
-    process, said = said_on_a_terminal(start, "reindex", "--model", "other-256")
+    process, output = output_on_a_terminal(start, "reindex", "--model", "other-256")
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0
-    assert b"embedding" in said
-    assert b"wrote batch" not in said
+    assert b"embedding" in output
+    assert b"wrote batch" not in output
     assert out.startswith(b"built: generation 2 (other-256), switched to\n3000 embedded")
 
 
@@ -354,7 +354,7 @@ def test_a_terminal_shows_a_bar(start: Callable[..., Any], many: SearchEngine, e
 def test_ctrl_c_before_a_run_in_place_changes_nothing(
     start: Callable[..., Any], pages: SearchEngine, environment: dict[str, str]
 ) -> None:
-    process, _ = said_on_a_terminal(start, "reindex", "--force", "--in-place", until=b"Ctrl-C changes nothing")
+    process, _ = output_on_a_terminal(start, "reindex", "--force", "--in-place", until=b"Ctrl-C changes nothing")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=120)
     assert process.returncode == 130

@@ -35,7 +35,7 @@ from kameleon.reindex.run import Run
 from kameleon.stores.postgresql.statements import TRY_LOCK
 from kameleon.testing import HashProvider
 from kameleon.values import Ref
-from stress.workloads.models import Base, Note, assert_true
+from stress.workloads.models import Base, Note, assert_index_matches
 
 from .conftest import Make, ids, with_citus
 
@@ -66,7 +66,7 @@ def new(make: Make, old: SearchEngine) -> SearchEngine:
     return make(new_provider())
 
 
-def asked(search: SearchEngine) -> list[str]:
+def embedded_texts(search: SearchEngine) -> list[str]:
     assert isinstance(search.provider, HashProvider)
     return [content for call in search.provider.calls for content in call]
 
@@ -118,11 +118,11 @@ def test_a_generation_is_built_beside_and_switched_to(
 
 
 def test_nothing_to_do_is_reported_without_a_request(old: SearchEngine) -> None:
-    calls = len(asked(old))
+    calls = len(embedded_texts(old))
     report = old.reindex()
     assert (report.action, report.generation, report.switched) == ("nothing", 1, False)
     assert report.notes
-    assert len(asked(old)) == calls
+    assert len(embedded_texts(old)) == calls
     assert old.reindexing.status() == []
 
 
@@ -142,9 +142,9 @@ def test_force_embeds_all_anew_with_the_same_model(old: SearchEngine) -> None:
 
 
 def test_force_of_one_entity_keeps_what_the_others_have(old: SearchEngine, engine: Engine) -> None:
-    before = len(asked(old))
+    before = len(embedded_texts(old))
     report = old.reindex("Note", force=True)
-    assert (report.embedded, len(asked(old)) - before) == (7, 7)
+    assert (report.embedded, len(embedded_texts(old)) - before) == (7, 7)
     assert embeddings(engine, 2) == 37
     assert found(old, "word3 shared") == ("3", 2)
     assert found(old, "number4") == ("4", 2)
@@ -193,7 +193,9 @@ def test_an_outage_ends_the_run_and_the_next_resumes(old: SearchEngine, make: Ma
     again = make(new_provider())
     report = again.reindex(batch_size=10)
     assert (report.generation, report.embedded, report.pending) == (2, 17, 0)
-    assert sorted(asked(again) + asked(down)) == sorted(content for _, _, content in [*RECORDS, *OTHERS])
+    assert sorted(embedded_texts(again) + embedded_texts(down)) == sorted(
+        content for _, _, content in [*RECORDS, *OTHERS]
+    )
     (run,) = again.reindexing.status()
     assert (run.done, run.total, run.owner, run.phase) == (37, 37, None, "done")
 
@@ -228,7 +230,7 @@ class Meddled(HashProvider):
 
 
 def test_refused_texts_are_tombstones_and_stop_nothing(old: SearchEngine, make: Make) -> None:
-    poison = make(new_provider(refuse=lambda said: TextRefused("bad") if "word7 " in said else None))
+    poison = make(new_provider(refuse=lambda text: TextRefused("bad") if "word7 " in text else None))
     report = poison.reindex(batch_size=10)
     assert (report.embedded, report.failed, report.pending, report.switched) == (36, 1, 0, True)
     assert report.failures[0][0] == Ref("Article", "7")
@@ -264,7 +266,7 @@ def test_a_broken_contract_ends_the_run_with_its_cause(
 
 def test_a_model_that_refuses_every_text_is_not_switched_to(old: SearchEngine, make: Make) -> None:
     old.index_record("Article", "blank", "  ")
-    broken = make(new_provider(refuse=lambda _said: TextRefused("not a number")))
+    broken = make(new_provider(refuse=lambda _text: TextRefused("not a number")))
     for reason in ("not a number", "an earlier run"):
         with pytest.raises(ReindexRefused, match=f"refused every text.*{reason}"):
             broken.reindex()
@@ -284,17 +286,17 @@ def test_a_text_that_cannot_be_read_is_a_tombstone(old: SearchEngine, new: Searc
 
 
 def test_a_second_run_is_refused_with_the_owner_of_the_first(old: SearchEngine, make: Make) -> None:
-    said: list[str] = []
+    messages: list[str] = []
 
     def meddle(batch: int) -> None:
         if batch == 1:
             with pytest.raises(ReindexRunning) as refused:
                 make(new_provider()).reindex()
-            said.append(str(refused.value))
+            messages.append(str(refused.value))
 
     assert make(Meddled(meddle)).reindex(batch_size=10).switched
-    assert "is building generation 2" in said[0]
-    assert "embeddings cancel" in said[0]
+    assert "is building generation 2" in messages[0]
+    assert "embeddings cancel" in messages[0]
 
 
 @pytest.mark.parametrize("owner", ["a-machine 1 99 ab", "{here} 4194305 99 ab", "{here} {pid} 1 ab"])
@@ -408,7 +410,7 @@ def test_a_text_that_is_twice_in_a_batch_is_embedded_once(old: SearchEngine, mak
     one = search.provider.count_tokens("one and the same") / 1e6
     report = search.reindex(batch_size=10, max_cost=2.5 * one, price_per_million=1)
     assert (report.embedded, report.reused, report.switched) == (2, 18, False)
-    assert len(asked(search)) == 2
+    assert len(embedded_texts(search)) == 2
 
 
 def test_in_place_keeps_what_it_has_no_need_to_drop(old: SearchEngine, new: SearchEngine, make: Make) -> None:
@@ -435,7 +437,7 @@ def test_what_another_run_did_since_it_was_looked_at_is_not_done_again(
 
     monkeypatch.setattr(second.reindexing, "target", overtaken)
     assert second.reindex().action == "nothing"
-    assert (looks, asked(second)) == (["built", "nothing"], [])
+    assert (looks, embedded_texts(second)) == (["built", "nothing"], [])
     assert states(second) == [(1, "old", "retired"), (2, "new", "active")]
 
 
@@ -727,8 +729,8 @@ def other_model(folder: Path) -> Path:
     target.mkdir()
     for file in BUNDLED.iterdir():
         (target / file.name).write_bytes(file.read_bytes())
-    said = json.loads((target / "tokenizer.json").read_text("utf-8"))
-    (target / "tokenizer.json").write_text(json.dumps(said, indent=1), "utf-8")
+    tokenizer = json.loads((target / "tokenizer.json").read_text("utf-8"))
+    (target / "tokenizer.json").write_text(json.dumps(tokenizer, indent=1), "utf-8")
     return target
 
 
@@ -748,4 +750,4 @@ def test_mapped_classes_are_reindexed_as_they_are(make: Make, engine: Engine) ->
 
     report = make(Meddled(meddle)).reindex(batch_size=8)
     assert (report.pending, report.switched) == (0, True)
-    assert_true(engine, after)
+    assert_index_matches(engine, after)

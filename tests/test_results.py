@@ -60,10 +60,10 @@ def pages(search: SearchEngine, query: str, **options: Any) -> list[SearchResult
 
 
 def test_pages_by_offset_are_slices_of_one_ranking(shop: SearchEngine) -> None:
-    whole = refs(shop.search("bright desk lamp", limit=50))
-    assert len(set(whole)) == 50
-    assert refs(shop.search("bright desk lamp", limit=10)) == whole[:10]
-    assert refs(shop.search("bright desk lamp", limit=10, offset=23)) == whole[23:33]
+    ranking = refs(shop.search("bright desk lamp", limit=50))
+    assert len(set(ranking)) == 50
+    assert refs(shop.search("bright desk lamp", limit=10)) == ranking[:10]
+    assert refs(shop.search("bright desk lamp", limit=10, offset=23)) == ranking[23:33]
     assert shop.search("bright desk lamp", offset=5_000) == []
 
 
@@ -81,12 +81,12 @@ def test_cursors_go_through_every_match_once(shop: SearchEngine, mode: str) -> N
 
 def test_no_page_repeats_another_whatever_is_written_in_between(shop: SearchEngine) -> None:
     chance, seen, cursor = random.Random(3), list[tuple[str, str]](), None
-    for turn in range(8):
+    for number in range(8):
         found = shop.search("bright desk lamp", limit=9, cursor=cursor)
         seen += refs(found)
         cursor = found.cursor
-        shop.index_record("Lamp", chance.randrange(LAMPS), "bright " * turn + "lamp")
-        shop.index_record("Lamp", f"new{turn}", "bright desk lamp")
+        shop.index_record("Lamp", chance.randrange(LAMPS), "bright " * number + "lamp")
+        shop.index_record("Lamp", f"new{number}", "bright desk lamp")
     assert len(seen) == len(set(seen)) == 72
     assert any(id_.startswith("new") for _, id_ in seen)
 
@@ -200,17 +200,17 @@ def test_groups_are_kept_within_their_limit() -> None:
 
 
 def test_a_reranker_orders_the_best_anew(shop: SearchEngine) -> None:
-    asked: list[tuple[str, int]] = []
+    queries: list[tuple[str, int]] = []
 
     def dullest(query: str, texts: Any) -> list[float]:
-        asked.append((query, len(texts)))
+        queries.append((query, len(texts)))
         return [1 / (1 + text.count("bright")) for text in texts]
 
     options: dict[str, Any] = {"entity": "Lamp", "rerank": dullest, "rerank_top": 40}
     found = shop.search("bright lamp", limit=5, explain=True, **options)
     best = shop.search("bright lamp", entity="Lamp", limit=40)
     wanted = sorted((1 / (1 + hit.matched_text.count("bright")) for hit in best), reverse=True)
-    assert asked == [("bright lamp", 40)]
+    assert queries == [("bright lamp", 40)]
     assert [hit.score for hit in found] == wanted[:5]
     assert (found[0].explanation[-1].leg, found[0].explanation[-1].score) == ("rerank", found[0].score)
     assert shop.search("bright lamp", rerank=dullest, min_score=0.9, rerank_top=10) == []
@@ -225,13 +225,13 @@ def test_a_reranker_orders_the_best_anew(shop: SearchEngine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scores", "said"),
+    ("scores", "message"),
     [([0.5], "1 scores for 100"), ([2.0] * 100, "the score 2.0"), ([float("nan")] * 100, "the score nan")],
 )
-def test_a_reranker_that_breaks_its_contract_is_named(scores: list[float], said: str) -> None:
+def test_a_reranker_that_breaks_its_contract_is_named(scores: list[float], message: str) -> None:
     search = SearchEngine(create_engine("sqlite://"))
     search.index_records_batch([("Lamp", str(n), "lamp") for n in range(100)])
-    with pytest.raises(InvalidInput, match=said):
+    with pytest.raises(InvalidInput, match=message):
         search.search("lamp", rerank=lambda query, texts: scores, rerank_top=100)
     with pytest.raises(InvalidInput, match="rerank is a callable"):
         search.search("lamp", rerank="cross-encoder")  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ def loopback() -> Iterator[Server]:
 @pytest.fixture
 def other() -> Iterator[Server]:
     with serving() as running:
-        running.always = lambda asked: good({**asked, "input": [f"other {text}" for text in asked["input"]]})
+        running.always = lambda request: good({**request, "input": [f"other {text}" for text in request["input"]]})
         yield running
 
 
@@ -55,7 +55,7 @@ def test_force_embeds_past_the_cache_and_replaces_what_it_holds(
     search = make(provider(loopback))
     search.index_records_batch(ROWS)
     assert search.search("note number 3", mode="vector", explain=True)[0].explanation[0].raw == pytest.approx(1)
-    loopback.always = lambda asked: good({**asked, "input": [f"new {text}" for text in asked["input"]]})
+    loopback.always = lambda request: good({**request, "input": [f"new {text}" for text in request["input"]]})
     before = paid(loopback)
     plan = search.reindexing.plan(force=True)
     assert (plan.rows, plan.cached) == (60, 0)
@@ -178,22 +178,22 @@ def test_dimensions_are_sent_where_they_were_given_and_only_there(loopback: Serv
     provider(loopback).embed_batch(["a"])
     OpenAIProvider("m", api_key="k", base_url=loopback.url).embed_batch(["a"])
     OpenAIProvider("text-embedding-3-small", api_key="k", base_url=loopback.url).embed_batch(["a"])
-    assert [asked.get("dimensions") for asked in loopback.requests] == [DIMENSIONS, None, 384]
+    assert [request.get("dimensions") for request in loopback.requests] == [DIMENSIONS, None, 384]
 
 
 @pytest.mark.parametrize("fields", [{}, {"param": "dimensions"}])
 def test_a_server_that_shortens_no_vectors_is_requested_without_dimensions(
     loopback: Server, fields: dict[str, Any]
 ) -> None:
-    def refusing(asked: dict[str, Any]) -> Any:
+    def refusing(request: dict[str, Any]) -> Any:
         refused = error(400, "Model does not support matryoshka representation", **fields)
-        return refused(asked) if "dimensions" in asked else good(asked)
+        return refused(request) if "dimensions" in request else good(request)
 
     loopback.always = refusing
     service = EmbeddingService(provider(loopback))
     for text in ("a", "b"):
         assert service.embed_batch([text]).errors == [None]
-    assert ["dimensions" in asked for asked in loopback.requests] == [True, False, False]
+    assert ["dimensions" in request for request in loopback.requests] == [True, False, False]
     other_length = EmbeddingService(OpenAIProvider("m", dimensions=4, api_key="k", base_url=loopback.url))
     with pytest.raises(ProviderRefused, match=r"\(8,\) numbers, the model says 4"):
         other_length.embed_batch(["a"])
@@ -203,7 +203,7 @@ def test_a_model_without_given_dimensions_is_opened_without_them(
     file_engine: Engine, loopback: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "from-the-environment")
-    loopback.always = lambda asked: good(asked)
+    loopback.always = lambda request: good(request)
     plain = OpenAIProvider("m", api_key="k", base_url=loopback.url)
     plain.dimensions = DIMENSIONS
     assert "dimensions" not in plain.options

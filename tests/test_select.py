@@ -144,7 +144,7 @@ def test_a_condition_fills_the_limit_with_records_that_meet_it(search: SearchEng
 
 
 @pytest.mark.parametrize(
-    ("where", "said"),
+    ("where", "message"),
     [
         ({"nope": 1}, "Item has no column 'nope'. Known: code, id, label"),
         ({"owner.name": "Ann"}, "Item has no column 'owner.name'"),
@@ -160,8 +160,8 @@ def test_a_condition_fills_the_limit_with_records_that_meet_it(search: SearchEng
         ("open", "a condition such as Item.status == 'open'"),
     ],
 )
-def test_a_wrong_condition_is_named(search: SearchEngine, maker: Any, where: Any, said: str) -> None:
-    with pytest.raises(InvalidFilter, match=said):
+def test_a_wrong_condition_is_named(search: SearchEngine, maker: Any, where: Any, message: str) -> None:
+    with pytest.raises(InvalidFilter, match=message):
         search.search("fox", entity=Item, where=where)
 
 
@@ -222,8 +222,8 @@ def test_what_a_transaction_wrote_is_searched_in_it(search: SearchEngine, maker:
 
 @pytest.mark.parametrize(("type_", "expected"), [(Numeric, Decimal("0.1")), (Float, 0.1)])
 def test_a_numeric_column_is_compared_exactly(type_: Any, expected: Any) -> None:
-    asked: Any = parse_filter({"price": 0.1})
-    value = fitted(asked, Column("price", type_())).value
+    condition: Any = parse_filter({"price": 0.1})
+    value = fitted(condition, Column("price", type_())).value
     assert (type(value), value) == (type(expected), expected)
 
 

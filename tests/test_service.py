@@ -112,16 +112,16 @@ def test_a_direct_call_raises_the_first_error() -> None:
 
 def test_queries_are_remembered() -> None:
     class Counting(Listed):
-        asked = 0
+        queries = 0
 
         def embed_query(self, text: str) -> Any:
-            self.asked += 1
+            self.queries += 1
             return [1.0, 0.0]
 
     provider = Counting()
     service = EmbeddingService(provider)
     assert service.embed_query("a").tolist() == service.embed_query("a").tolist() == [1.0, 0.0]
-    assert provider.asked == 1
+    assert provider.queries == 1
 
 
 @given(st.lists(st.sampled_from(["good", "fine", "bad", "worse", "zero"]), max_size=30), st.integers(1, 7))
@@ -294,10 +294,10 @@ def test_the_log_has_counts_and_never_the_text(caplog: pytest.LogCaptureFixture)
     caplog.set_level(logging.DEBUG, "kameleon.embeddings")
     provider = Faulty(["outage"], 1)
     EmbeddingService(provider, sleep=lambda _s: None).embed_batch(["t1", "p2 secret"], on_error="collect")
-    said = [record.getMessage() for record in caplog.records]
+    messages = [record.getMessage() for record in caplog.records]
     for prefix in ("enter", "provider_call", "retry", "fallback", "success"):
-        assert any(line.startswith(f"embed_batch:{prefix} texts=") for line in said)
-    assert "secret" not in " ".join(said)
+        assert any(line.startswith(f"embed_batch:{prefix} texts=") for line in messages)
+    assert "secret" not in " ".join(messages)
 
 
 def test_packages_may_add_providers(monkeypatch: pytest.MonkeyPatch) -> None:

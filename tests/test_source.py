@@ -97,8 +97,8 @@ def test_a_malformed_array_ends_with_a_fatal_item(raw: bytes) -> None:
 
 
 def test_a_truncated_stream_is_reported() -> None:
-    whole = gzip.compress(b'{"a": 1}\n' * 1000)
-    with gzip.open(io.BytesIO(whole[:-20])) as stream:
+    complete = gzip.compress(b'{"a": 1}\n' * 1000)
+    with gzip.open(io.BytesIO(complete[:-20])) as stream:
         *good, last = read_items(stream, max_bytes=100)
     assert last.is_fatal
     assert last.error.startswith("cannot be read: ")

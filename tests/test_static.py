@@ -53,8 +53,8 @@ def test_only_the_window_counts() -> None:
 @given(st.text(alphabet="ab \n-é漢🦊", min_size=2000, max_size=5000))
 @settings(max_examples=25)
 def test_cutting_long_texts_changes_nothing(text: str) -> None:
-    whole = STATIC._tokenizer.encode(text, add_special_tokens=False).ids[: STATIC.max_tokens]
-    assert STATIC._first_tokens([text]) == [whole]
+    expected = STATIC._tokenizer.encode(text, add_special_tokens=False).ids[: STATIC.max_tokens]
+    assert STATIC._first_tokens([text]) == [expected]
 
 
 @pytest.mark.parametrize("text", ["🦊", "[PAD]", "[UNK]", " "])

@@ -24,7 +24,7 @@ from .conftest import Make
 
 ROWS = 400
 BATCH = 16
-AT_LEAST, ASKED = 3, 40
+AT_LEAST, SAMPLED = 3, 40
 WAIT_S = 60
 WORDS = (
     "river",
@@ -65,7 +65,7 @@ class Traffic:
     @contextmanager
     def flowing(self) -> Iterator[None]:
         with ThreadPoolExecutor(2) as pool:
-            running = [pool.submit(self._loop, "search", self._ask), pool.submit(self._loop, "write", self._write)]
+            running = [pool.submit(self._loop, "search", self._query), pool.submit(self._loop, "write", self._write)]
             try:
                 yield
             finally:
@@ -98,7 +98,7 @@ class Traffic:
             with self._changed:
                 self._changed.notify_all()
 
-    def _ask(self, n: int) -> None:
+    def _query(self, n: int) -> None:
         mode = ("hybrid", "vector")[n % 2]
         found = self._search.search(WORDS[n % len(WORDS)], mode=mode, explain=True)
         self.seen.add(checked(found, self._models))
@@ -146,10 +146,10 @@ def check_found(search: SearchEngine, traffic: Traffic) -> None:
         assert state.content_hash == state.embedded_hash == content_hash(text)
     for id_ in traffic.deleted:
         assert search.state("Record", id_) is None
-    for id_, text in random.Random(13).sample(sorted(traffic.written.items()), min(ASKED, len(traffic.written))):
+    for id_, text in random.Random(13).sample(sorted(traffic.written.items()), min(SAMPLED, len(traffic.written))):
         for mode in ("keyword", "vector"):
             assert search.search(text, mode=mode, limit=1)[0].id == id_, (id_, mode)
-    for id_ in sorted(traffic.deleted)[:ASKED]:
+    for id_ in sorted(traffic.deleted)[:SAMPLED]:
         assert not search.search(id_, mode="keyword")
         assert id_ not in [hit.id for hit in search.search(id_, mode="vector", limit=2 * ROWS)]
 

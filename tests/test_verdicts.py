@@ -308,29 +308,29 @@ def test_one_new_text_of_many_threads_is_embedded_once() -> None:
 
 def test_one_question_of_many_threads_is_embedded_once() -> None:
     together = Barrier(8)
-    asked: list[str] = []
+    texts_sent: list[str] = []
     release = threading.Event()
 
     def embed(texts: Sequence[str]) -> list[list[float]]:
-        asked.extend(texts)
+        texts_sent.extend(texts)
         assert release.wait(30)
         return [VECTOR for _ in texts]
 
     service = EmbeddingService(CallableProvider(embed, dimensions=DIMENSIONS, model_name="paid"))
     answers: list[Any] = []
 
-    def ask() -> None:
+    def search_once() -> None:
         together.wait(30)
         answers.append(service.embed_query("everybody's"))
 
-    threads = [threading.Thread(target=ask) for _ in range(8)]
+    threads = [threading.Thread(target=search_once) for _ in range(8)]
     for thread in threads:
         thread.start()
     release.set()
     for thread in threads:
         thread.join()
     assert len(answers) == 8
-    assert len(asked) == 1
+    assert len(texts_sent) == 1
 
 
 def test_an_outage_is_raised_to_every_caller_waiting_for_the_text() -> None:

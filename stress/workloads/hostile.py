@@ -1,6 +1,6 @@
 """Nasty strings, values and lines, each with why it is nasty; and every public way in that they are put through.
 
-`python -m stress hostile` takes the whole corpus, `tests/test_hostile.py` the short one.
+`python -m stress hostile` uses all of the corpus, `tests/test_hostile.py` a part.
 """
 
 import random
@@ -34,8 +34,8 @@ STRINGS: dict[str, tuple[str, str]] = {
     "zwj": ("👩\u200d👩\u200d👧\u200d👦" * 20, "one sign of many characters"),
     "dotless": ("İıſẞßﬀ", "changes its length with its case"),
     "white": ("\t\x0b\x0c\x1c\x85\u2028\u3000", "what Python calls white space and others do not"),
-    "empty": ("", "says nothing"),
-    "blank": (" ", "says nothing and is not empty"),
+    "empty": ("", "has no text"),
+    "blank": (" ", "has no text and is not empty"),
     "bom": ("\ufefffox", "a mark that editors hide"),
     "lines": ("a\r\nb\rc", "one line in a log is three"),
     "escape": ("\x1b[31mred\x1b[0m\x1b]0;title\x07", "commands a terminal"),
@@ -48,10 +48,10 @@ STRINGS: dict[str, tuple[str, str]] = {
     "binds": ("%s %(x)s :name ? $1 {0} {x} %", "the places of values in five drivers"),
     "backslash": ("\\' \\x00 \\", "an escape, if strings are read so"),
     "like": ("%_\\%", "matches everything"),
-    "glob": ("*?[a-z", "matches everything, and is not whole"),
-    "regex": ("(a+)+$|[", "matches for ever, and is not whole"),
-    "fts5": ('NEAR(a b, 2) AND "c* NOT {x y}: ^e - f', "FTS5's own operators, not whole"),
-    "tsquery": ("a & !b | (c <-> d):*A \\", "PostgreSQL's own operators, not whole"),
+    "glob": ("*?[a-z", "matches everything, and is incomplete"),
+    "regex": ("(a+)+$|[", "matches for ever, and is incomplete"),
+    "fts5": ('NEAR(a b, 2) AND "c* NOT {x y}: ^e - f', "FTS5's own operators, incomplete"),
+    "tsquery": ("a & !b | (c <-> d):*A \\", "PostgreSQL's own operators, incomplete"),
     "jsonpath": ('$."a" ? (@ > 1)', "a path in a path"),
     "dots": ("a..b.", "a path without names"),
     "prototype": ("__proto__", "every object has it somewhere"),
@@ -161,32 +161,32 @@ class Base(DeclarativeBase):
     pass
 
 
-@searchable(fields=["say"], name="Hostile $kdb$ %s 'x'")
+@searchable(fields=["content"], name="Hostile $kdb$ %s 'x'")
 class Hostile(Base):
     __tablename__ = 'hostile "t" %(x)s $kdb$'
 
     id: Mapped[str] = mapped_column('k"%', primary_key=True)
-    say: Mapped[str] = mapped_column("select a:b")
+    content: Mapped[str] = mapped_column("select a:b")
     n: Mapped[int | None] = mapped_column("n {0} ?")
 
 
 LONG = "long" * 14
 
 
-@searchable(fields=["say"])
+@searchable(fields=["content"])
 class Left(Base):
     __tablename__ = f"{LONG} left"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    say: Mapped[str]
+    content: Mapped[str]
 
 
-@searchable(fields=["say"])
+@searchable(fields=["content"])
 class Right(Base):
     __tablename__ = f"{LONG} right"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    say: Mapped[str]
+    content: Mapped[str]
 
 
 class Ways:
@@ -199,52 +199,52 @@ class Ways:
         self.outcome = Outcome()
         Base.metadata.create_all(engine)
         self.sessions = self.search.attach(sessionmaker(engine))
-        self.store.insert("Canary", [{"id": "1", "say": CANARY, "n": 3, "tags": ["a"], "of": {"town": "Oslo"}}])
+        self.store.insert("Canary", [{"id": "1", "content": CANARY, "n": 3, "tags": ["a"], "of": {"town": "Oslo"}}])
         with self.sessions.begin() as session:
-            session.add(Hostile(id="canary", say=CANARY, n=3))
+            session.add(Hostile(id="canary", content=CANARY, n=3))
         self.tables = set(inspect(engine).get_table_names())
 
     def put(self, given: Mapping[str, Any], *, part: int = 1) -> None:
         """Through every way, or each value through one in `part` of them: `part` values in turn through all."""
         for number, (name, value) in enumerate(given.items()):
-            for way, call in [*self.asking(value), *self.writing(name, value)][number % part :: part]:
+            for way, call in [*self.reads(value), *self.writes(name, value)][number % part :: part]:
                 self.judge(f"{way}: {name}", call)
 
     def judge(self, what: str, call: Callable[[], object]) -> None:
-        """Calls; a fault is whatever is no error of kameleon's own, or one that says too much."""
+        """Calls; a fault is an error that is not kameleon's own, or one with too long a message."""
         self.outcome.calls += 1
         try:
             call()
         except KameleonError as error:
-            said, kind = str(error), type(error).__name__
+            message, kind = str(error), type(error).__name__
             self.outcome.refused[kind] = self.outcome.refused.get(kind, 0) + 1
-            if len(said) > 10 * MAX_MESSAGE or printable(said) != said or type(error) is StorageError:
-                self.outcome.faults.append(f"{what}: {kind}: {said[:200]!r}")
+            if len(message) > 10 * MAX_MESSAGE or printable(message) != message or type(error) is StorageError:
+                self.outcome.faults.append(f"{what}: {kind}: {message[:200]!r}")
         except BaseException as error:  # noqa: BLE001 - that is what is looked for
             self.outcome.faults.append(f"{what}: {type(error).__name__}: {str(error)[:200]!r}")
         else:
             self.outcome.accepted += 1
 
-    def asking(self, value: Any) -> Iterator[tuple[str, Callable[[], object]]]:
+    def reads(self, value: Any) -> Iterator[tuple[str, Callable[[], object]]]:
         search, store = self.search, self.store
         for mode in ("keyword", "vector", "hybrid"):
             yield f"search {mode}", partial(search.search, value, mode=mode, highlight=True, explain=True, count=True)
-        asked = partial(search.search, "canary sings")
-        yield "entity", partial(asked, entity=value)
-        yield "entities", partial(asked, entities=[value])
+        query = partial(search.search, "canary sings")
+        yield "entity", partial(query, entity=value)
+        yield "entities", partial(query, entities=[value])
         for scope in ({}, {"entity": "Canary"}, {"entity": Hostile}):
-            column = "say" if scope.get("entity") is Hostile else "of.town"
-            yield "where", partial(asked, where=value, **scope)
-            yield "where or", partial(asked, where={"$or": [value]}, **scope)
+            column = "content" if scope.get("entity") is Hostile else "of.town"
+            yield "where", partial(query, where=value, **scope)
+            yield "where or", partial(query, where={"$or": [value]}, **scope)
             for operator in ("$eq", "$ne", "$gt", "$lte", "$in", "$nin", "$contains", "$exists", "$not"):
                 for name in (column, "n"):
-                    yield f"where {operator}", partial(asked, where={name: {operator: value}}, **scope)
-                    yield f"where {operator} []", partial(asked, where={name: {operator: [value]}}, **scope)
-            yield "facets", partial(asked, facets=[value], **scope)
-            yield "sort", partial(asked, sort=value, **scope)
+                    yield f"where {operator}", partial(query, where={name: {operator: value}}, **scope)
+                    yield f"where {operator} []", partial(query, where={name: {operator: [value]}}, **scope)
+            yield "facets", partial(query, facets=[value], **scope)
+            yield "sort", partial(query, sort=value, **scope)
         options = ("limit", "offset", "cursor", "min_score", "mode", "fusion", "weight", "facets", "group_by")
         for option in (*options, "rerank", "rerank_top"):
-            yield option, partial(asked, **{option: value})
+            yield option, partial(query, **{option: value})
         yield "suggest", partial(search.suggest, value)
         yield "similar", partial(search.similar, "Canary", value)
         yield "similar to", partial(search.similar, value, "1")
@@ -254,7 +254,7 @@ class Ways:
         yield "get", partial(store.get, "Canary", value)
         yield "get of", partial(store.get, value, "1")
         yield "list", partial(store.list, value)
-        yield "list where", partial(store.list, "Canary", where={"say": value})
+        yield "list where", partial(store.list, "Canary", where={"content": value})
         yield "list limit", partial(store.list, "Canary", limit=value)
         yield "list offset", partial(store.list, "Canary", offset=value)
         yield "provider", partial(get_provider, value) if isinstance(value, str) else partial(int)
@@ -262,51 +262,51 @@ class Ways:
         yield "openai", partial(get_provider, "openai", base_url=value)
         yield "on", partial(search.on, value, print)
         if isinstance(value, str):
-            yield "named where", partial(asked, where={value: 1})
-            yield "named path", partial(asked, where={f"of.{value}": value})
-            yield "named operator", partial(asked, where={"say": {value: 1}})
-            yield "field:word", partial(search.search, f'canary say:{value} n:"{value}"', entity=Hostile)
-            yield "facet path", partial(asked, facets=[f"of.{value}"])
-            yield "sort path", partial(asked, sort=f"-of.{value}")
+            yield "named where", partial(query, where={value: 1})
+            yield "named path", partial(query, where={f"of.{value}": value})
+            yield "named operator", partial(query, where={"content": {value: 1}})
+            yield "field:word", partial(search.search, f'canary content:{value} n:"{value}"', entity=Hostile)
+            yield "facet path", partial(query, facets=[f"of.{value}"])
+            yield "sort path", partial(query, sort=f"-of.{value}")
 
-    def writing(self, name: str, value: Any) -> Iterator[tuple[str, Callable[[], object]]]:
+    def writes(self, name: str, value: Any) -> Iterator[tuple[str, Callable[[], object]]]:
         search, store = self.search, self.store
         yield "index entity", partial(search.index_record, value, "1", CANARY)
         yield "index id", partial(search.index_record, "Plain", value, CANARY)
         yield "index text", partial(search.index_record, "Plain", f"text {name}", value)
         yield "delete", partial(search.delete_record, value, value)
-        yield "insert into", partial(store.insert, value, [{"id": "1", "say": CANARY}], on_conflict="upsert")
-        yield "insert", partial(store.insert, "Whole", [value], on_conflict="upsert")
-        yield "insert how", partial(store.insert, "Whole", [{"id": "1"}], on_conflict=value)
+        yield "insert into", partial(store.insert, value, [{"id": "1", "content": CANARY}], on_conflict="upsert")
+        yield "insert", partial(store.insert, "Stored", [value], on_conflict="upsert")
+        yield "insert how", partial(store.insert, "Stored", [{"id": "1"}], on_conflict=value)
         yield "insert id", partial(self.insert_id, value)
         yield "insert value", partial(self.insert_value, name, value)
         yield "insert inside", partial(self.insert_value, f"inside {name}", {"x": [value]})
-        yield "entity of name", partial(store.create_entity, value, search=["say"])
+        yield "entity of name", partial(store.create_entity, value, search=["content"])
         yield "entity of field", partial(store.create_entity, f"A {name}", search=[value])
-        yield "entity of weight", partial(store.create_entity, f"B {name}", search={"say": value})
-        yield "entity of type", partial(store.create_entity, f"C {name}", search=["say"], fields={"b": value})
+        yield "entity of weight", partial(store.create_entity, f"B {name}", search={"content": value})
+        yield "entity of type", partial(store.create_entity, f"C {name}", search=["content"], fields={"b": value})
         yield "update", partial(store.update, "Canary", "1", {"other": value})
         yield "update all", partial(store.update, "Canary", "1", value)
         yield "update of", partial(store.update, value, value, {})
-        yield "remove", partial(store.delete, "Whole", [value])
+        yield "remove", partial(store.delete, "Stored", [value])
         yield "remove of", partial(store.delete, value, ["1"])
         if isinstance(value, str):
             yield "insert field", partial(self.insert_field, name, value)
             yield (
                 "entity of typed",
-                partial(store.create_entity, f"D {name}", search=["say"], fields={value: "integer"}),
+                partial(store.create_entity, f"D {name}", search=["content"], fields={value: "integer"}),
             )
             yield "session", partial(self.commit, name, value)
 
     def insert_id(self, value: Any) -> None:
         """What was stored under an id is had back by it."""
-        self.store.insert("Whole", [{"id": value, "say": CANARY}], on_conflict="upsert")
+        self.store.insert("Stored", [{"id": value, "content": CANARY}], on_conflict="upsert")
         if value is not None:
-            assert self.store.get("Whole", value).data == {"say": CANARY}
+            assert self.store.get("Stored", value).data == {"content": CANARY}
 
     def insert_value(self, name: str, value: Any) -> None:
-        self.store.insert("Valued", [{"id": name, "a": value, "say": CANARY}], on_conflict="upsert")
-        assert self.store.get("Valued", name).data == {"a": value, "say": CANARY}
+        self.store.insert("Valued", [{"id": name, "a": value, "content": CANARY}], on_conflict="upsert")
+        assert self.store.get("Valued", name).data == {"a": value, "content": CANARY}
 
     def insert_field(self, name: str, value: str) -> None:
         self.store.insert("Named", [{"id": f"field {name}", value: CANARY}], on_conflict="upsert")
@@ -320,9 +320,9 @@ class Ways:
         except UnicodeEncodeError:
             return
         with self.sessions.begin() as session:
-            session.merge(Hostile(id=f"{name}", say=value))
+            session.merge(Hostile(id=f"{name}", content=value))
         with self.sessions() as session:
-            assert session.get_one(Hostile, name).say == value
+            assert session.get_one(Hostile, name).content == value
 
     def track(self) -> None:
         """Triggers of classes with hostile names mark each its own rows."""
@@ -332,7 +332,9 @@ class Ways:
         with self.engine.begin() as connection:
             for cls, row in rows.items():
                 mapper: Any = inspect(cls)
-                columns = {mapper.attrs[name].columns[0]: value for name, value in {**row, "say": "raw words"}.items()}
+                columns = {
+                    mapper.attrs[name].columns[0]: value for name, value in {**row, "content": "raw words"}.items()
+                }
                 connection.execute(mapper.local_table.insert().values(columns))
         self.search.sync()
         found = self.search.search('"raw words"', entities=list(rows), mode="keyword")
@@ -345,9 +347,9 @@ class Ways:
         with self.engine.connect() as connection:
             assert connection.scalar(text("SELECT count(*) FROM kdb_search")) > 0
         assert set(inspect(self.engine).get_table_names()) == self.tables
-        assert self.store.get("Canary", "1").data["say"] == CANARY
-        whole = self.search.search("canary", entity="Canary", mode="keyword")
-        assert [hit.id for hit in whole] == ["1"]
+        assert self.store.get("Canary", "1").data["content"] == CANARY
+        found = self.search.search("canary", entity="Canary", mode="keyword")
+        assert [hit.id for hit in found] == ["1"]
         assert "canary" in [hit.id for hit in self.search.search("canary", entity=Hostile, where={"n": 3})]
         assert not self.search.failures()
 
@@ -379,19 +381,19 @@ def bad_providers() -> dict[str, Callable[[Sequence[str]], Any]]:
         "deep": lambda texts: [nested(50)] * len(texts),
         "broken generator": lambda texts: (1 / 0 for _ in texts),
         "errors": lambda texts: [ValueError(f"\0\ud800 {KEY}")] * len(texts),
-        "telling": raising(ValueError(f"\x1b[31m\0\ud800 Authorization: Bearer {KEY} " + "z" * SHORT)),
+        "secret in error": raising(ValueError(f"\x1b[31m\0\ud800 Authorization: Bearer {KEY} " + "z" * SHORT)),
         "silent": raising(Silent()),
         "recursion": raising(RecursionError()),
     }
 
 
 def check_provider(engine: Engine, name: str, function: Callable[[Sequence[str]], Any]) -> list[str]:
-    """What a provider that answers so breaks: its texts are found by keyword, and its reasons tell no key."""
+    """The faults of an index with such a provider: its texts are found by keyword, its errors show no key."""
     made = CallableProvider(function, dimensions=4, model_name=f"hostile {name}", attempts=1)
     search = SearchEngine(engine, made)
     report = search.index_records_batch([("Bad", "1", "quiet fox"), ("Bad", "2", "loud bear")])
-    told = [str(report.outage or ""), *(failure.message for failure in search.failures())]
-    faults = [f"provider {name} tells {said[:100]!r}" for said in told if KEY in said or len(said) > 2 * MAX_MESSAGE]
+    messages = [str(report.outage or ""), *(failure.message for failure in search.failures())]
+    faults = [f"provider {name} shows {m[:100]!r}" for m in messages if KEY in m or len(m) > 2 * MAX_MESSAGE]
     if [hit.id for hit in search.search("fox", entity="Bad")] != ["1"]:
         faults.append(f"provider {name}: its texts are not found by keyword")
     search.delete_records([("Bad", "1"), ("Bad", "2")])

@@ -71,7 +71,7 @@ class Change:
     drops: Sequence[str] = ()
 
     def on(self, texts: Texts) -> Texts:
-        return {id_: said for id_, said in {**texts, **self.puts}.items() if id_ not in self.drops}
+        return {id_: content for id_, content in {**texts, **self.puts}.items() if id_ not in self.drops}
 
 
 class Fickle(StaticProvider):
@@ -92,7 +92,7 @@ def provider_of(model: str) -> Fickle:
 
 
 def serve(url: str, model: str) -> None:
-    """Forks a process for each line of standard input, `PATH SEED DEADLY FOLDER`, and tells when it has ended."""
+    """Forks a process for each line of standard input, `PATH SEED DEADLY FOLDER`, and reports its end."""
     import_module("kameleon_cli.main")
     provider = provider_of(model)
     provider.embed_batch(["river"])
@@ -104,17 +104,17 @@ def serve(url: str, model: str) -> None:
                 Writing(url, provider, *line.split()).run()
                 status = 0
             except BaseException as error:
-                tell(broken=f"{type(error).__name__}: {error}")
+                report(broken=f"{type(error).__name__}: {error}")
                 raise
             finally:
                 os._exit(status)
-        tell(pid=pid)
+        report(pid=pid)
         _, status = os.waitpid(pid, 0)
         os.write(1, b"\n")
-        tell(ended=os.waitstatus_to_exitcode(status))
+        report(ended=os.waitstatus_to_exitcode(status))
 
 
-def tell(**what: Any) -> None:
+def report(**what: Any) -> None:
     os.write(1, json.dumps(what).encode() + b"\n")
 
 
@@ -142,12 +142,12 @@ class Writing:
             while True:
                 self.chance.choice(steps)(self)
         except (KameleonError, OperationalError) as error:
-            tell(failed=type(error).__name__, kameleon=isinstance(error, KameleonError), message=str(error))
+            report(failed=type(error).__name__, kameleon=isinstance(error, KameleonError), message=str(error))
             self.engine.dispose()
         self.probe()
 
     def probe(self) -> None:
-        """Works on, with the same engine, as soon as there is a server."""
+        """Writes with the same engine as soon as a server is running."""
         until = time.monotonic() + DEADLINE_S
         while True:
             try:
@@ -155,19 +155,19 @@ class Writing:
                 break
             except KameleonError:
                 assert time.monotonic() < until
-        tell(recovered=self.seed)
+        report(recovered=self.seed)
 
     def trying(self, kind: str, work: Callable[[], Any], *changes: Change) -> None:
         self.run_statements = 0
         if self.steps_left == 0:
             self.last_statement = self.chance.randint(0, self.statements.get(kind, 15))
-        tell(kind=kind, entity=self.entity, changes=[[change.puts, list(change.drops)] for change in changes])
+        report(kind=kind, entity=self.entity, changes=[[change.puts, list(change.drops)] for change in changes])
         work()
         if self.steps_left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         self.statements[kind] = self.run_statements
         self.steps_left -= 1
-        tell(done=kind)
+        report(done=kind)
 
     def _count(self, *_: Any) -> None:
         if self.run_statements == self.last_statement:
@@ -199,15 +199,15 @@ class Writing:
 
     def insert(self) -> None:
         puts = self.drawn().puts
-        rows = [{"id": id_, "text": said} for id_, said in puts.items()]
+        rows = [{"id": id_, "text": content} for id_, content in puts.items()]
         store = RecordStore(self.search)
         self.trying("insert", lambda: store.insert(self.entity, rows, on_conflict="upsert"), Change(puts))
 
     def update(self) -> None:
         if ids := self.ids():
-            id_, said = self.chance.choice(ids), self.text()
+            id_, content = self.chance.choice(ids), self.text()
             store = RecordStore(self.search)
-            self.trying("update", lambda: store.update(self.entity, id_, {"text": said}), Change({id_: said}))
+            self.trying("update", lambda: store.update(self.entity, id_, {"text": content}), Change({id_: content}))
 
     def delete(self) -> None:
         if drops := self.drawn().drops:
@@ -216,7 +216,7 @@ class Writing:
 
     def index(self) -> None:
         puts = self.drawn().puts
-        rows = [(self.entity, id_, said) for id_, said in puts.items()]
+        rows = [(self.entity, id_, content) for id_, content in puts.items()]
         self.trying("index", lambda: self.search.index_records_batch(rows), Change(puts))
 
     def index_and_delete(self) -> None:
@@ -225,7 +225,7 @@ class Writing:
 
         def work() -> None:
             with self.engine.begin() as connection:
-                rows = [(self.entity, id_, said) for id_, said in change.puts.items()]
+                rows = [(self.entity, id_, content) for id_, content in change.puts.items()]
                 self.search.index_records_batch(rows, connection=connection)
                 self.search.delete_records([(self.entity, id_) for id_ in change.drops], connection=connection)
 
@@ -240,14 +240,14 @@ class Writing:
         maker = self.search.attach(sessionmaker(self.engine))
         with maker.begin() as session:
             wanted = select(mapped).where(mapped.id.in_([int(id_) for id_ in change.puts]))
-            there = {str(obj.id): obj for obj in session.scalars(wanted)}
-            for n, (id_, said) in enumerate(change.puts.items()):
-                if id_ not in there:
-                    session.add(mapped(id=int(id_), text=said))
+            existing = {str(obj.id): obj for obj in session.scalars(wanted)}
+            for n, (id_, content) in enumerate(change.puts.items()):
+                if id_ not in existing:
+                    session.add(mapped(id=int(id_), text=content))
                 elif n % 2:
-                    there[id_].text = said
+                    existing[id_].text = content
                 else:
-                    session.execute(update(mapped).where(mapped.id == int(id_)).values(text=said))
+                    session.execute(update(mapped).where(mapped.id == int(id_)).values(text=content))
             session.execute(delete(mapped).where(mapped.id.in_([int(id_) for id_ in change.drops[:2]])))
             for id_ in change.drops[2:]:
                 session.delete(session.get_one(mapped, int(id_)))
@@ -258,7 +258,7 @@ class Writing:
 
     def outage(self) -> None:
         puts = self.drawn().puts
-        rows = [(self.entity, id_, said) for id_, said in puts.items()]
+        rows = [(self.entity, id_, content) for id_, content in puts.items()]
         self.provider.is_down = True
         try:
             self.trying("outage", lambda: self.search.index_records_batch(rows), Change(puts))
@@ -269,13 +269,13 @@ class Writing:
         self.trying("sync", lambda: self.search.sync(batch_size=7))
 
     def command(self) -> None:
-        """A file of many batches, and the same again: what is there is passed over."""
+        """A file of many batches; records that are stored already are skipped."""
         ids = self.ids()
         first = int(ids[-1]) + 1 if ids else 1
         size, batches = 9, 5
         puts = {str(first + n): self.text() for n in range(size * batches)}
         file = self.folder / f"{self.seed}.jsonl"
-        file.write_text("".join(json.dumps({"id": id_, "text": said}) + "\n" for id_, said in puts.items()))
+        file.write_text("".join(json.dumps({"id": id_, "text": content}) + "\n" for id_, content in puts.items()))
         rows = list(puts.items())
         changes = [Change(dict(rows[n : n + size])) for n in range(0, len(rows), size)]
         arguments = ["data", "insert", self.entity, "--from-file", str(file), f"--batch-size={size}", "--skip-existing"]
@@ -291,13 +291,13 @@ class Writing:
 def run_command(url: str, *arguments: str) -> None:
     main = import_module("kameleon_cli.main").main
     sys.argv = ["kameleon", "--database", url, *arguments]
-    said = StringIO()
-    with redirect_stdout(StringIO()), redirect_stderr(said):
+    errors = StringIO()
+    with redirect_stdout(StringIO()), redirect_stderr(errors):
         try:
             main()
         except SystemExit as end:
             if end.code:
-                raise KameleonError(said.getvalue()) from end
+                raise KameleonError(errors.getvalue()) from end
 
 
 ENTITIES = {
@@ -340,7 +340,7 @@ class Killing:
         self._chance = random.Random(seed)
         self._durations: dict[str, float] = {}
         self._provider = provider_of(str(model))
-        self._truth: dict[str, Texts] = {entity: {} for entity in (*ENTITIES.values(), PROBE)}
+        self._expected: dict[str, Texts] = {entity: {} for entity in (*ENTITIES.values(), PROBE)}
         self._gone: list[str] = []
         Base.metadata.create_all(engine)
         self._search = SearchEngine(engine, self._provider)
@@ -379,27 +379,27 @@ class Killing:
         is_own = how == KILL and self._chance.random() < 0.5
         self._server.stdin.write(f"{path} {seed} {steps if is_own else -1} {self._folder}\n")
         self._server.stdin.flush()
-        said = self._said()
-        pid = next(said)["pid"]
+        messages = self._messages()
+        pid = next(messages)["pid"]
         if is_own:
-            self._follow(said, None, how)
+            self._follow(messages, None, how)
             return
-        under_way = self._heard(said, steps)
-        until = time.perf_counter() + self._chance.uniform(0, 1.3 * self._durations.get(under_way["kind"], 0.02))
+        in_progress = self._begun(messages, steps)
+        until = time.perf_counter() + self._chance.uniform(0, 1.3 * self._durations.get(in_progress["kind"], 0.02))
         while time.perf_counter() < until:
             pass
         self._end(pid, how)
-        self._follow(said, under_way, how)
+        self._follow(messages, in_progress, how)
 
     def _end(self, pid: int, how: str) -> None:
         if how == KILL:
             os.kill(pid, signal.SIGKILL)
             return
-        asked = "SELECT pid FROM pg_stat_activity WHERE application_name = :name"
+        statement = "SELECT pid FROM pg_stat_activity WHERE application_name = :name"
         found = list[int]()
         with self._admin() as connection:
             while not found:
-                found = list(connection.execute(text(asked), {"name": f"killing {pid}"}).scalars())
+                found = list(connection.execute(text(statement), {"name": f"killing {pid}"}).scalars())
             for backend in found if how == TERMINATE else found[:1]:
                 if how == CRASH:
                     os.kill(backend, signal.SIGKILL)
@@ -409,8 +409,8 @@ class Killing:
     def _admin(self) -> Any:
         return kameleon.create_engine(self._url, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect()
 
-    def _said(self) -> Iterator[dict[str, Any]]:
-        """What one process says, until it has ended; a line that it did not finish is left out."""
+    def _messages(self) -> Iterator[dict[str, Any]]:
+        """The messages of one process, until it has ended; a line that it did not finish is left out."""
         assert self._server.stdout is not None
         while True:
             line = self._server.stdout.readline()
@@ -424,16 +424,16 @@ class Killing:
             if "ended" in what:
                 return
 
-    def _heard(self, said: Iterator[dict[str, Any]], steps: int) -> dict[str, Any]:
-        """Follows so many steps to their end, and tells of the next, which has begun."""
-        under_way: dict[str, Any] = {}
-        for what in said:
+    def _begun(self, messages: Iterator[dict[str, Any]], steps: int) -> dict[str, Any]:
+        """Follows so many steps to their end and returns the next one, which has begun."""
+        in_progress: dict[str, Any] = {}
+        for what in messages:
             if "kind" in what:
-                under_way, began = what, time.perf_counter()
+                in_progress, began = what, time.perf_counter()
                 if not steps:
-                    return under_way
+                    return in_progress
             if "done" in what:
-                self._did(under_way, time.perf_counter() - began)
+                self._did(in_progress, time.perf_counter() - began)
                 steps -= 1
         raise AssertionError("the process ended by itself")
 
@@ -444,17 +444,17 @@ class Killing:
             self._durations[step["kind"]] = (self._durations.get(step["kind"], seconds) + seconds) / 2
 
     def _apply(self, entity: str, change: Change) -> None:
-        before = self._truth[entity]
-        self._truth[entity] = after = change.on(before)
-        self._gone += [said for id_, said in before.items() if after.get(id_) != said]
+        before = self._expected[entity]
+        self._expected[entity] = after = change.on(before)
+        self._gone += [content for id_, content in before.items() if after.get(id_) != content]
         del self._gone[:-20]
 
-    def _follow(self, said: Iterator[dict[str, Any]], under_way: Mapping[str, Any] | None, how: str) -> None:
+    def _follow(self, messages: Iterator[dict[str, Any]], in_progress: Mapping[str, Any] | None, how: str) -> None:
         """To the end of the process, and of what its backend was sent."""
-        left = under_way
+        left = in_progress
         code = None
         failed, recovered = False, ""
-        for what in said:
+        for what in messages:
             if "kind" in what:
                 left = what
             elif "done" in what and left is not None:
@@ -490,17 +490,17 @@ class Killing:
                 assert time.monotonic() < until
 
     def _settle(self, step: Mapping[str, Any]) -> None:
-        """What was under way, as far as it came: each of its commits whole, or not at all."""
+        """Records how far the step in progress came: each of its commits is stored completely or not at all."""
         if not step["changes"]:
             self.landed["elsewhere"] += 1
             return
         entity = step["entity"]
         held = self._contents().get(entity, {})
-        states = [self._truth[entity]]
+        states = [self._expected[entity]]
         for puts, drops in step["changes"]:
             states.append(Change(puts, drops).on(states[-1]))
         came = [n for n, state in enumerate(states) if state == held]
-        assert came, f"{entity}: a part of {step['kind']} is there: {differences(held, states)}"
+        assert came, f"{entity}: a part of {step['kind']} is stored: {differences(held, states)}"
         self.landed["absent" if came[0] == 0 else "present" if came[0] == len(states) - 1 else "partway"] += 1
         for puts, drops in step["changes"][: came[0]]:
             self._apply(entity, Change(puts, drops))
@@ -535,15 +535,15 @@ class Killing:
 
     def _check_rows(self) -> None:
         contents = self._contents()
-        for entity, texts in self._truth.items():
+        for entity, texts in self._expected.items():
             assert contents.get(entity, {}) == texts, f"{entity} in the index: {differences(contents, [texts])}"
         with Session(self._engine) as session:
             for entity, mapped in MAPPED.items():
                 rows = {str(obj.id): obj.text for obj in session.scalars(select(mapped))}
-                assert rows == self._truth[entity], entity
+                assert rows == self._expected[entity], entity
         for entity in STORED:
             rows = {record.id: record.data["text"] for record in self._store.list(entity, limit=100_000)}
-            assert rows == self._truth[entity], entity
+            assert rows == self._expected[entity], entity
 
     def _contents(self) -> dict[str, Texts]:
         found: dict[str, Texts] = {}
@@ -557,12 +557,12 @@ class Killing:
     def _check_embeddings(self, may_be_pending: Sequence[str] = ()) -> None:
         """Each is of the very text that the record has, all its passages."""
         held = self._embeddings()
-        wanted = {(entity, id_): said for entity, texts in self._truth.items() for id_, said in texts.items()}
+        wanted = {(entity, id_): content for entity, texts in self._expected.items() for id_, content in texts.items()}
         texts = [*wanted.values()]
         split = split_long(texts, self._provider)
         made = iter(self._provider.embed_batch(flattened(texts, split)))
-        for (entity, id_), said in wanted.items():
-            vectors = [next(made) for _ in split.get(said, (None,))]
+        for (entity, id_), content in wanted.items():
+            vectors = [next(made) for _ in split.get(content, (None,))]
             rows = held.pop((entity, id_), [])
             if rows or entity not in may_be_pending:
                 assert len(rows) == len(vectors), f"{entity} {id_} has {len(rows)} of {len(vectors)} embeddings"
@@ -594,17 +594,17 @@ class Killing:
         assert not wrong, wrong
 
     def _check_search(self, search: SearchEngine) -> None:
-        """What is there is found by its own word, what is gone is not."""
-        some = [(entity, *pair) for entity, texts in self._truth.items() for pair in texts.items()]
-        for entity, id_, said in self._chance.sample(some, min(3, len(some))):
-            own = said.partition(" ")[0]
+        """A stored record is found by a word of its own, a deleted one is not."""
+        some = [(entity, *pair) for entity, texts in self._expected.items() for pair in texts.items()]
+        for entity, id_, content in self._chance.sample(some, min(3, len(some))):
+            own = content.partition(" ")[0]
             (found,) = search.search(own, mode="keyword")
-            assert (found.entity, found.id, found.matched_text) == (entity, id_, said)
-            if entity not in MAY_BE_PENDING and not split_long([said], self._provider):
-                (best,) = search.search(said, mode="vector", limit=1)
-                assert (best.entity, best.id) == (entity, id_), f"{said} is not found by vector"
-        for said in self._gone[-2:]:
-            assert not search.search(said.partition(" ")[0], mode="keyword"), f"{said} is found, and gone"
+            assert (found.entity, found.id, found.matched_text) == (entity, id_, content)
+            if entity not in MAY_BE_PENDING and not split_long([content], self._provider):
+                (best,) = search.search(content, mode="vector", limit=1)
+                assert (best.entity, best.id) == (entity, id_), f"{content} is not found by vector"
+        for content in self._gone[-2:]:
+            assert not search.search(content.partition(" ")[0], mode="keyword"), f"{content} was deleted and is found"
 
     def _scalars(self, statement: str) -> list[Any]:
         with self._engine.connect() as connection:
@@ -612,7 +612,7 @@ class Killing:
 
 
 def check_error(what: Mapping[str, Any]) -> None:
-    """A session's own statements end with SQLAlchemy's error, kameleon's with its own, which says what to do."""
+    """A session's own statements fail with SQLAlchemy's error, kameleon's with its own, which names the next step."""
     assert what["kameleon"] or what["failed"] == "OperationalError", what
     if what["kameleon"]:
         assert "again" in what["message"], what
