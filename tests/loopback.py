@@ -1,4 +1,4 @@
-"""An embeddings server on loopback that answers by a script of faults, and well once the script is over."""
+"""An embeddings server on the loopback interface: it answers by a script of faults, then without any."""
 
 import base64
 import hashlib
@@ -71,7 +71,7 @@ class Server(ThreadingHTTPServer):
         return [request["input"] for request in self.requests]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is part of the script."""
+        """Ignores clients that close the connection, which is part of the script."""
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Alembic, as applications run it, beside an index."""
+"""Alembic migrations of an application whose database also holds an index."""
 
 import re
 from pathlib import Path

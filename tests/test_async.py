@@ -1,4 +1,4 @@
-"""AsyncSession on aiosqlite and psycopg: the same commits, and an event loop that is never held up."""
+"""AsyncSession on aiosqlite and psycopg: the same commits as synchronous ones, and an event loop that never blocks."""
 
 import asyncio
 import threading
@@ -90,7 +90,7 @@ def test_what_an_async_session_commits_is_the_index(opened: Opened, provider: Ha
 
 
 class Waiting(HashProvider):
-    """Answers once the event loop has had a turn."""
+    """Answers once the event loop has run other tasks."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class Waiting(HashProvider):
 
 
 async def meanwhile(work: Awaitable[Any], provider: Waiting) -> Any:
-    """The work's result; the provider answers only because the loop goes on."""
+    """The work's result; the provider answers only if the loop runs meanwhile."""
     provider.was_called.clear()
     provider.may_answer.clear()
     going = asyncio.ensure_future(work)

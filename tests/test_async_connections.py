@@ -1,4 +1,4 @@
-"""An async engine's own connections for threads: all that the application gave its engine holds for them too."""
+"""An async engine's synchronous connections: they have every option that the application gave its engine."""
 
 import asyncio
 import gc

@@ -1,3 +1,5 @@
+"""Slices of a provider's limits, estimates of tokens, and the delays between retries."""
+
 from collections.abc import Callable
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""A bulk UPDATE costs what it changes: nothing for columns that no content depends on, one batch's memory otherwise."""
+"""The cost of a bulk UPDATE: nothing for columns that no content depends on, one batch's memory otherwise."""
 
 import tracemalloc
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Nothing is paid for twice: the embedding cache, on every store."""
+"""The embedding cache, on every store: no text is embedded twice, and its size has a limit."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta

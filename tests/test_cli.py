@@ -277,7 +277,7 @@ def test_skip_existing_and_upsert(filled: Run) -> None:
 
 
 def test_ctrl_c_ends_between_batches_and_prints_how_to_continue(console_script: str, tmp_path: Path, run: Run) -> None:
-    (tmp_path / "in.jsonl").write_text(lines([{"id": n, "say": f"some words {n}"} for n in range(1, 3001)]))
+    (tmp_path / "in.jsonl").write_text(lines([{"id": n, "text": f"some words {n}"} for n in range(1, 3001)]))
     arguments = ["-d", "sqlite:///x.db", "data", "insert", "T", "--batch-size", "2", "--from-file", "in.jsonl"]
     process = subprocess.Popen([console_script, *arguments], stderr=subprocess.PIPE, cwd=tmp_path)
     try:
@@ -306,7 +306,7 @@ def test_ctrl_c_ends_a_run_that_waits_for_input(console_script: str, tmp_path: P
     )
     assert process.stdin is not None
     try:
-        process.stdin.write(lines([{"id": n, "say": "some words"} for n in range(1, 4)]).encode())
+        process.stdin.write(lines([{"id": n, "text": "some words"} for n in range(1, 4)]).encode())
         process.stdin.flush()
         while "2" not in stored(console_script, tmp_path):
             pass
@@ -341,7 +341,7 @@ def test_a_terminal_gets_a_table_with_the_words_marked(filled: Run, console_scri
         try:
             while chunk := os.read(ours, 4096):
                 chunks.append(chunk)
-        except OSError:  # the other end closed: a terminal says so with EIO
+        except OSError:  # the other end closed: a terminal reports that as EIO
             return
 
     reader = threading.Thread(target=drain)

@@ -1,4 +1,4 @@
-"""What every `kameleon` command keeps: no secret is printed, and what it advises can be run."""
+"""Properties of every `kameleon` command: no secret is printed, and the commands that it advises can be run."""
 
 import ast
 import json

@@ -1,3 +1,5 @@
+"""A record's text: rendering of fields, normalisation, analysis for the keyword index, and its hash."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""What every store promises, through the engine that users hold. Each test runs on each store."""
+"""The contract of every store, through SearchEngine. Each test runs on each store."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

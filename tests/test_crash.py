@@ -1,4 +1,4 @@
-"""Processes are killed with SIGKILL: what they committed is whole, and another goes on where they were."""
+"""Processes killed with SIGKILL: what they committed is complete, and another process continues their work."""
 
 import os
 import subprocess
@@ -40,7 +40,7 @@ def test_a_killed_writer_leaves_all_of_a_commit_or_none_of_it(engine: Engine, ba
     assert killing.kills.total() == len(PATHS)
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system does not tell of processes there")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system has no /proc")
 def test_a_killed_process_is_dead_before_its_parent_notices() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         owner = f"{machine()} {process.pid} {began(process.pid)} mark"

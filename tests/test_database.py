@@ -1,4 +1,4 @@
-"""Transactions, whoever began them and on whatever engine."""
+"""Transactions: the application's and the engine's own, at each isolation level, and refused connections."""
 
 import sqlite3
 import subprocess
@@ -97,17 +97,17 @@ def test_a_concurrent_upsert_leaves_data_and_index_the_same(file_engine: Engine)
     provider = HashProvider()
     search = SearchEngine(file_engine, provider)
     records = RecordStore(search)
-    records.insert("T", [{"id": "1", "say": "alpha"}, {"id": "2", "say": "other"}])
+    records.insert("T", [{"id": "1", "text": "alpha"}, {"id": "2", "text": "other"}])
     is_first = [True]
 
     def meanwhile(content: str) -> None:
         if content == "new" and is_first.pop():
             is_first.append(False)
-            records.insert("T", [{"id": "1", "say": "beta"}], on_conflict="upsert")
+            records.insert("T", [{"id": "1", "text": "beta"}], on_conflict="upsert")
 
     provider.refuse = meanwhile
-    records.insert("T", [{"id": "1", "say": "alpha"}, {"id": "2", "say": "new"}], on_conflict="upsert")
-    assert records.get("T", "1").data == {"say": "alpha"}
+    records.insert("T", [{"id": "1", "text": "alpha"}, {"id": "2", "text": "new"}], on_conflict="upsert")
+    assert records.get("T", "1").data == {"text": "alpha"}
     assert ids(search.search("alpha", mode="keyword")) == ["1"]
     assert search.search("beta", mode="keyword") == []
     assert search.get_status()[0].pending == 0

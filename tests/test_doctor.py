@@ -1,4 +1,4 @@
-"""Damage that raw SQL does, seen and mended."""
+"""Damage that raw SQL does to an index: doctor finds it and repairs it."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def found(search: SearchEngine, **options: Any) -> Brief:
 
 
 def assert_mended(search: SearchEngine, expected: Brief, **options: Any) -> None:
-    """Found, found and mended, gone."""
+    """The finding is reported, reported as repaired, and then gone."""
     assert found(search, **options) == expected
     mended = examine(search, fix=True, **options)
     assert brief(mended) == expected
@@ -158,7 +158,7 @@ def test_the_record_store_is_compared_with_its_index(search: SearchEngine, engin
 def test_a_row_that_changes_while_it_is_mended_is_read_again(
     mapped: SearchEngine, engine: Engine, provider: HashProvider
 ) -> None:
-    """Other writers edit a row and delete another while the provider is at work on what they said before."""
+    """Other writers edit a row and delete another while the provider embeds their earlier texts."""
     run_sql(engine, "UPDATE note SET title = 'older' WHERE id IN (1, 2)", "DELETE FROM note WHERE id > 2")
     edits = iter(["UPDATE note SET title = 'newer' WHERE id = 1", "DELETE FROM note WHERE id = 2"])
 
@@ -176,7 +176,7 @@ def test_a_row_that_changes_while_it_is_mended_is_read_again(
 
 
 def test_rows_and_index_are_seen_in_one_state(mapped: SearchEngine, engine: Engine, backend: str) -> None:
-    """Another writer commits both when the rows were read, and the index is not yet."""
+    """Another writer commits both after the rows and before the index are read."""
     if backend in ("sqlite-plain", "sqlite-memory"):
         pytest.skip("the reader keeps the writer out")
     sessions = mapped.attach(type("Sessions", (Session,), {}))
@@ -213,7 +213,7 @@ def test_embeddings_without_a_record_are_left_over(search: SearchEngine, engine:
 
 
 def ids_of(engine: Engine, where: str) -> list[Any]:
-    """What embeddings call these records by."""
+    """The keys of these records in the tables of embeddings."""
     name = "id" if is_sqlite(engine) else "record_id"
     with engine.connect() as connection:
         return list(connection.execute(text(f"SELECT {name} FROM kdb_search WHERE {where} ORDER BY 1")).scalars())

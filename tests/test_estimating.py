@@ -1,4 +1,4 @@
-"""What a dry run says, held against what the run then does."""
+"""The estimates of a dry run, compared with what the run then does."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +30,7 @@ class Paid(HashProvider):
 
 class Silent(Paid):
     def embed_batch(self, texts: Sequence[str]) -> Any:
-        raise AssertionError("a dry run asks no provider")
+        raise AssertionError("a dry run calls no provider")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

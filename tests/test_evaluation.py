@@ -1,4 +1,4 @@
-"""An index asked queries whose answers are known."""
+"""Evaluation of an index with judged queries, and the weight that it saves."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 class Pointing(HashProvider):
-    """Every text that holds `word` has one embedding, all others have another; of the words it knows a share."""
+    """Texts that hold `word` have one embedding, all others another; its vocabulary has a share of the words."""
 
     model_name = "pointing"
     vector_weight = 0.3

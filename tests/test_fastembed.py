@@ -1,3 +1,5 @@
+"""The fastembed provider, with the all-MiniLM-L6-v2 folder where it is beside the project."""
+
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -69,7 +71,7 @@ def test_a_hub_model_that_cannot_be_fetched_is_one_clear_error(tmp_path: Path, m
 
     class Unreached:
         def __init__(self, *_args: object, **_options: object) -> None:
-            raise AssertionError("asked again at once")
+            raise AssertionError("called again at once")
 
     monkeypatch.setattr("kameleon.embeddings.fastembed.TextEmbedding", Unreached)
     with pytest.raises(ProviderUnavailable, match="could not be loaded"):

@@ -1,4 +1,4 @@
-"""Whatever way an application maps its classes and opens its sessions, they are indexed."""
+"""Every common way to map classes and to open sessions: libraries, dataclasses, mixins, binds, schemas, keys."""
 
 import enum
 import uuid

@@ -1,4 +1,4 @@
-"""Servers that load the application first and fork then: no hang, no connection of two processes, no wrong answer."""
+"""Servers that load the application and then fork: no hang, no shared connection, no wrong answer."""
 
 import asyncio
 import logging
@@ -65,7 +65,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def fill(url: str, provider: Any) -> None:
-    """By an engine that the application has no part in."""
+    """By an engine that is not the application's."""
     engine = kameleon.create_engine(url)
     records = [("Page", n, f"page number {n}") for n in range(RECORDS)]
     SearchEngine(engine, provider).index_records_batch(records)
@@ -73,7 +73,7 @@ def fill(url: str, provider: Any) -> None:
 
 
 def requests_of(search: SearchEngine, child: int) -> list[str]:
-    """What is wrong in the answers to a worker's requests, of which every tenth writes."""
+    """The faults in the answers to a worker's requests, of which every tenth writes."""
     wrong = []
     for n in range(REQUESTS):
         number = (child * REQUESTS + n) % RECORDS
@@ -119,7 +119,7 @@ def test_forked_workers_answer(url: str, any_provider: Any, kind: str) -> None:
     search = SearchEngine(engine, any_provider)
 
     def work(child: int) -> list[str]:
-        if kind:  # the parent's pool has connections in it, so SQLAlchemy wants this
+        if kind:  # the parent's pool has connections in it, so SQLAlchemy requires this
             engine.dispose(close=False)
         return requests_of(search, child)
 
@@ -176,11 +176,11 @@ def reader() -> TextReader:
 
 
 class Service:
-    """What calls are counted by."""
+    """Counts calls."""
 
 
 def used_up(service: Service) -> BudgetedCalls:
-    """All its places are taken, as by calls of other threads."""
+    """All its permits are held, as by calls of other threads."""
     made = BudgetedCalls()
     made.within(60, lambda: None, service, 1)
     assert made._places[service].acquire(blocking=False)

@@ -1,3 +1,5 @@
+"""The terms that SQLite's FTS5 reads in a text, against kameleon's own reading of it."""
+
 import sqlite3
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""A database that is full or may not be written: nothing half is left, errors say what to do, and searching works."""
+"""A database that is full or read-only: no write is stored in part, errors name the next step, and searches work."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +36,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 class Disk:
-    """Full from `fill` to `make_room`: SQLite's own limit of pages; on PostgreSQL what its server would say."""
+    """Full from `fill` to `free_space`: SQLite's own limit of pages; on PostgreSQL the error of a full server."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -45,7 +45,7 @@ class Disk:
             event.listen(engine, "checkout", self._limit)
 
     def fill(self, *, entirely: bool = False) -> None:
-        """`entirely`: nor is there room for what takes no more than before."""
+        """`entirely`: rows that do not grow are refused too."""
         self._pages, self._is_shut = 1, entirely
         if self._engine.dialect.name == "postgresql":
             with self._engine.begin() as connection:
@@ -89,7 +89,7 @@ def state(engine: Engine) -> dict[str, list[Any]]:
 
 
 def writing(search: SearchEngine, engine: Engine) -> Calls:
-    """Each needs more room than there is, and none is half done without it."""
+    """Writes that each need more space than is left; none is stored in part."""
     store = RecordStore(search)
     return {
         "index_records_batch": lambda: search.index_records_batch([("Page", str(n), long(n)) for n in MANY]),
@@ -105,7 +105,7 @@ def long(n: int) -> str:
 
 
 def commit(search: SearchEngine, engine: Engine, **options: Any) -> None:
-    """SQLite has no room for the session's own statement, PostgreSQL none for the index's."""
+    """SQLite has no space for the session's own statement, PostgreSQL none for the index's."""
     with search.attach(sessionmaker(engine), **options).begin() as session:
         session.get_one(Note, 1).title = " ".join(map(long, MANY))
 

@@ -1,3 +1,5 @@
+"""Normalisation and fusion of the legs' scores."""
+
 import math
 from typing import Any
 

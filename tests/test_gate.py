@@ -1,4 +1,4 @@
-"""What a gate reckons from two rankings."""
+"""The gate of a reindex: overlap of two models' rankings, thresholds, and its file of queries."""
 
 import math
 

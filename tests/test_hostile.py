@@ -1,4 +1,4 @@
-"""Hostile input, in short: `python -m stress hostile` takes all of it."""
+"""A part of the hostile input through every public call; `python -m stress hostile` uses all of it."""
 
 import json
 import subprocess
@@ -104,12 +104,12 @@ def run(command: Callable[..., Done]) -> Callable[..., Done]:
 
 def test_the_good_lines_among_hostile_ones_are_stored(run: Callable[..., Done], tmp_path: Path) -> None:
     hostile = [line for line, _ in LINES.values()]
-    good = [json.dumps({"id": f"good {n}", "say": value}) for n, value in enumerate(("fox", "\x9b2J \x1b[31m \u202e"))]
+    good = [json.dumps({"id": f"good {n}", "text": value}) for n, value in enumerate(("fox", "\x9b2J \x1b[31m \u202e"))]
     stdin = b"\n".join([good[0].encode(), *hostile, good[1].encode()])
     done = run("data", "insert", "Log", "--skip-invalid", "--rejects", "bad.jsonl", "--json", stdin=stdin)
     assert (done.returncode, json.loads(done.stdout)["inserted"]) == (0, 2), done.stderr
     assert json.loads(done.stdout)["rejected"] == len((tmp_path / "bad.jsonl").read_bytes().splitlines())
-    for shown in (run("data", "list", "Log"), run("search", "fox 2J", "--explain", "--facet", "say")):
+    for shown in (run("data", "list", "Log"), run("search", "fox 2J", "--explain", "--facet", "text")):
         assert shown.returncode == 0
 
 

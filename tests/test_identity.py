@@ -1,4 +1,4 @@
-"""Which vectors may be compared: fingerprints, and what a registry row needs to make the same provider again."""
+"""Fingerprints: which vectors may be compared, and what a registry row needs to make the same provider again."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Classes that inherit: which tables a search of each reads, where tables have keys of their own."""
+"""Mapped classes that inherit: the tables that a search of each reads, where tables have keys of their own."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Packages import those that stand before them in this list, and a dialect is known to itself alone."""
+"""The layout of the package: order of the packages, who imports whom, and the documented public names."""
 
 import ast
 import re

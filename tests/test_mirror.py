@@ -1,4 +1,4 @@
-"""The embeddings in memory against the embeddings in the database, whatever happens to the latter."""
+"""The embeddings in memory, compared with those in the database after every kind of write."""
 
 import secrets
 from collections.abc import Iterable
@@ -58,7 +58,7 @@ class MirrorMachine(RuleBasedStateMachine):
         SearchEngine(self.engine).index_record("A", id_, "another text")
 
     @invariant()
-    def the_mirror_says_what_the_database_says(self) -> None:
+    def the_mirror_matches_the_database(self) -> None:
         if not hasattr(self, "mirror"):
             return
         vector = np.linspace(-1, 1, 8, dtype=np.float32)

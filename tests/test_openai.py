@@ -1,4 +1,4 @@
-"""The real client against a server on loopback that misbehaves as servers do."""
+"""The OpenAI client against a server on loopback that fails as servers do."""
 
 import base64
 import json

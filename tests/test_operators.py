@@ -1,4 +1,4 @@
-"""What a query's operators mean, in both legs and on both databases."""
+"""The operators of a query: phrases, exclusions, fields and columns, in both legs and on both databases."""
 
 import pytest
 from sqlalchemy import text
@@ -100,8 +100,8 @@ def test_a_field_is_queried_by_its_name_where_it_exists(search: SearchEngine) ->
     store.insert(
         "T",
         [
-            {"id": "1", "say": "a fox here", "status": "wide open", "tags": ["vip", {"of": "x[1]"}], "stars": 4},
-            {"id": "2", "say": "a fox is open there", "status": "reopened", "tags": [], "stars": 14},
+            {"id": "1", "text": "a fox here", "status": "wide open", "tags": ["vip", {"of": "x[1]"}], "stars": 4},
+            {"id": "2", "text": "a fox is open there", "status": "reopened", "tags": [], "stars": 14},
         ],
     )
     for query in ("fox status:OPEN", 'fox status:"wide open"', "fox tags:vip", "fox tags:x[1]", "fox stars:4"):
@@ -114,17 +114,17 @@ def test_a_column_is_queried_by_its_name_where_its_class_is(make: Make, backend:
     class Base(DeclarativeBase):
         pass
 
-    @searchable(fields={"say": 1})
+    @searchable(fields={"text": 1})
     class Memo(Base):
         __tablename__ = "memo"
         id: Mapped[int] = mapped_column(primary_key=True)
-        say: Mapped[str]
+        text: Mapped[str]
         by: Mapped[str]
 
     search = make(HashProvider())
     Base.metadata.create_all(search.engine)
     with search.attach(sessionmaker(search.engine)).begin() as session:
-        session.add_all([Memo(id=1, say="a fox", by="Ann_Lee"), Memo(id=2, say="a fox of ann", by="Bo")])
+        session.add_all([Memo(id=1, text="a fox", by="Ann_Lee"), Memo(id=2, text="a fox of ann", by="Bo")])
     assert found(search, "fox by:ann_", entity=Memo) == [{"1"}] * 3
     assert found(search, "fox by:ann", entity=Memo, where=Memo.id > 1) == [set()] * 3
     assert found(search, "fox by:ann") == [{"1", "2"}] * 3

@@ -1,3 +1,5 @@
+"""Packaging: listed packages, dependency groups, imports at start, public names, and the list of slow tests."""
+
 import ast
 import subprocess
 import sys
@@ -51,7 +53,7 @@ def test_no_module_needs_posix_to_be_imported() -> None:
 
 
 def imported(path: Path) -> set[str]:
-    """What a module imports when it is imported itself: not in functions."""
+    """The imports of a module outside functions."""
     names: set[str] = set()
     waiting: list[ast.AST] = [ast.parse(path.read_text("utf-8"))]
     while waiting:

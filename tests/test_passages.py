@@ -29,7 +29,7 @@ SHORT = "a brown bear"
 
 
 class Words(HashProvider):
-    """Reads eight words of a text, and no more."""
+    """A provider that embeds the first eight words of a text."""
 
     max_tokens = 8
 

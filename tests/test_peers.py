@@ -1,4 +1,4 @@
-"""The run that sets other systems beside kameleon: how it judges answers, and that ours and SQL by hand work in it."""
+"""The run that compares other systems with kameleon: how it judges answers, and that ours and SQL by hand work."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What goes to another process: providers without their keys, errors with all that they have; an engine does not."""
+"""Objects sent to another process: providers without their keys, errors with all their attributes, no engines."""
 
 import copy
 import inspect
@@ -21,7 +21,7 @@ from kameleon.testing import HashProvider
 from .loopback import DIMENSIONS, Server, serving
 from .test_reranker import cross_encoder  # noqa: F401 - a fixture
 
-KEY = "sk-do-not-tell"
+KEY = "sk-do-not-print"
 
 ERRORS = [
     *[kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, KameleonError)],

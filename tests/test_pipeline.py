@@ -1,4 +1,4 @@
-"""Batches are read and embedded ahead of the one that is stored."""
+"""Batches that are read and embedded ahead of the one that is stored."""
 
 import json
 import threading
@@ -70,7 +70,7 @@ def test_no_more_is_read_than_can_be_prepared() -> None:
 
 
 class Panic(BaseException):
-    """As what a Rust extension raises when it panics: no Exception."""
+    """Like the exception of a Rust extension that panics: no subclass of Exception."""
 
 
 @pytest.mark.parametrize("failure", [LookupError, Panic])
@@ -95,7 +95,7 @@ def test_an_error_is_raised_in_the_order_of_the_batches(is_reading: bool, failur
 
 
 def test_the_requests_of_several_batches_fly_at_once(command: Callable[..., Any], tmp_path: Path) -> None:
-    """The server answers none of six batches' requests before three are there. Each holds a record that is refused."""
+    """The server answers none of six batches' requests before three have arrived; each has a record that is refused."""
     together = threading.Barrier(3, timeout=DEADLINE_S)
     texts = [f"written by hand {number}" for number in range(60)]
 

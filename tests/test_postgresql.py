@@ -1,4 +1,4 @@
-"""PostgreSQL alone: rights, schemas, languages, vectors, and the ways people deploy it."""
+"""PostgreSQL alone: privileges, schemas, languages, bulk writes, vectors, and deployments."""
 
 import json
 import math
@@ -63,7 +63,7 @@ def with_options(url: URL, more: str) -> URL:
 
 @pytest.fixture
 def bare_database(server: URL) -> Iterator[URL]:
-    """A database without pgvector, and a role that may do nothing in it but make tables."""
+    """A database without pgvector, and a role whose only privilege in it is to create tables."""
     admin = opened(server, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         if not connection.scalar(text("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")):
@@ -100,12 +100,12 @@ def test_tables_are_in_the_named_schema(pg_engine: Engine, schema: str) -> None:
     other = f"{schema} Other"
     search = SearchEngine(pg_engine, HashProvider(), schema=other, cache=True)
     records = RecordStore(search)
-    records.insert("R", [{"id": str(n), "say": "red fox", "n": n} for n in range(5)])
-    records.update("R", "1", {"say": "grey wolf"})
+    records.insert("R", [{"id": str(n), "text": "red fox", "n": n} for n in range(5)])
+    records.update("R", "1", {"text": "grey wolf"})
     records.delete("R", ["2"])
     assert ids(search.search("fox", where={"n": {"$gt": 1}})) == ["3", "4"]
     assert search.search("fox", highlight=True)[0].highlight("[", "]") == "red [fox]"
-    assert [r.id for r in records.list("R", where={"say": "grey wolf"})] == ["1"]
+    assert [r.id for r in records.list("R", where={"text": "grey wolf"})] == ["1"]
     assert search.cache_status()[0].texts == 2
     assert [s.indexed for s in search.get_status()] == [4]
     with pg_engine.connect() as connection:
@@ -142,7 +142,7 @@ def test_a_role_that_may_not_add_pgvector_gets_the_statement_that_does(bare_data
 def test_without_pgvector_keywords_work_and_one_warning_is_logged(bare_database: URL) -> None:
     with opened(bare_database).connect() as connection:
         if connection.dialect.server_version_info < (18,):  # type: ignore[operator]
-            pytest.skip("only PostgreSQL 18 can be told to look for extensions elsewhere")
+            pytest.skip("only PostgreSQL 18 can look for extensions elsewhere")
     engine = opened(bare_database.update_query_dict({"options": "-c extension_control_path=/nowhere"}))
     search = SearchEngine(engine, HashProvider())
     search.index_record("A", "1", "red fox")
@@ -226,7 +226,7 @@ def test_a_text_too_large_for_a_tsvector_is_indexed_as_far_as_it_goes(pg_engine:
 
 
 def bm25(texts: dict[str, list[str]], query: list[str]) -> dict[str, float]:
-    """By the book, for words that no stemmer changes."""
+    """BM25 as published, for words that no stemmer changes."""
     average = sum(map(len, texts.values())) / len(texts)
     scores: dict[str, float] = {}
     for word in set(query):
@@ -370,7 +370,7 @@ def indexed(pg_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> SearchEngine:
     words = [f"word{n}" for n in range(300)]
     for entity, rows in (("Big", 2_900), ("Small", 95), ("Tiny", 5)):
         data = [
-            {"id": str(n), "say": " ".join(chance.choices(words, k=6)), "tenth": n % 10, "is_rare": n % 100 == 0}
+            {"id": str(n), "text": " ".join(chance.choices(words, k=6)), "tenth": n % 10, "is_rare": n % 100 == 0}
             for n in range(rows)
         ]
         records.insert(entity, data)
@@ -485,7 +485,7 @@ def build(search: SearchEngine, **how: Any) -> bool:
 
 
 def raised_settings(engine: Engine) -> list[tuple[str, ...]]:
-    """Of every connection in the pool: what holds, who said it, and what RESET makes of it."""
+    """Of every connection in the pool: each setting's value, its source, and its value after RESET."""
     statement = text("SELECT name, setting, source, reset_val FROM pg_settings WHERE name = ANY(:names) ORDER BY name")
     with ExitStack() as stack:
         connections = [stack.enter_context(engine.connect()) for _ in range(5)]
@@ -568,7 +568,7 @@ def test_a_pgvector_with_unsound_parallel_builds_is_given_no_more_workers() -> N
 
 
 def test_a_graph_that_was_reckoned_fits(pg_engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    """pgvector says when it does not."""
+    """pgvector raises a NOTICE when it does not."""
     monkeypatch.setattr(postgresql_hnsw, "PARALLEL_FROM_KB", 0)
     search = SearchEngine(pg_engine, HashProvider(64))
     search.index_records_batch([("A", str(n), f"text {n}") for n in range(10_000)])
@@ -707,7 +707,7 @@ def count_statements(engine: Engine) -> list[str]:
 
 @pytest.mark.parametrize("limit", [1, 25])
 def test_a_search_is_six_statements_at_most(search: SearchEngine, pg_engine: Engine, limit: int) -> None:
-    RecordStore(search).insert("R", [{"id": str(n), "say": f"fox number{n}", "n": n} for n in range(30)])
+    RecordStore(search).insert("R", [{"id": str(n), "text": f"fox number{n}", "n": n} for n in range(30)])
     search.search("fox")
     seen = count_statements(pg_engine)
     assert len(search.search("fox number7", limit=limit, where={"n": {"$gte": 0}}, highlight=True)) == limit
@@ -792,32 +792,32 @@ def test_writers_that_meet_are_repeated_and_never_fail(pg_url: URL, level: str) 
 
 
 def test_records_and_their_index_never_part(pg_engine: Engine) -> None:
-    RecordStore(SearchEngine(pg_engine, HashProvider(8))).insert("R", [{"id": "0", "say": "zero"}])
+    RecordStore(SearchEngine(pg_engine, HashProvider(8))).insert("R", [{"id": "0", "text": "zero"}])
 
     def work(worker: int) -> None:
         records = RecordStore(SearchEngine(pg_engine, HashProvider(8)))
         chance = random.Random(worker)
         for round_ in range(8):
             rows = [
-                {"id": str(n), "say": f"worker{worker} turn{round_}", f"by{worker}": round_}
+                {"id": str(n), "text": f"worker{worker} turn{round_}", f"by{worker}": round_}
                 for n in chance.sample(range(12), 5)
             ]
             records.insert("R", rows, on_conflict=chance.choice(["upsert", "skip"]))
             if chance.random() < 0.5:
                 records.delete("R", [str(chance.randrange(12))])
             try:
-                records.update("R", str(chance.randrange(12)), {"say": f"updated{worker} {round_}"})
+                records.update("R", str(chance.randrange(12)), {"text": f"updated{worker} {round_}"})
             except LookupError:
                 continue
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
     records = RecordStore(SearchEngine(pg_engine, HashProvider(8)))
-    stored = {record.id: record.data["say"] for record in records.list("R")}
+    stored = {record.id: record.data["text"] for record in records.list("R")}
     with pg_engine.connect() as connection:
         rows = connection.execute(text("SELECT record_id, content FROM kdb_search WHERE entity_name = 'R'"))
         assert {row.record_id: row.content for row in rows} == stored
-    assert {"say", "by0", "by1", "by2", "by3"} <= set(records.entity("R").field_names)
+    assert {"text", "by0", "by1", "by2", "by3"} <= set(records.entity("R").field_names)
     assert records.search.get_status()[0].pending == 0
 
 
@@ -894,7 +894,7 @@ def test_a_custom_dictionary_may_make_any_lexeme(pg_engine: Engine, schema: str)
     assert ids(SearchEngine(pg_engine).search("number7", mode="keyword")) == ["7"]
 
 
-# what reviewers broke
+# reported faults
 
 
 def one_connection(url: URL, **options: Any) -> Engine:
@@ -940,7 +940,7 @@ def test_an_application_may_begin_its_transactions_with_sql(pg_url: URL) -> None
 
 
 class Meanwhile:
-    """Does something once, after the first statement that holds a text."""
+    """Calls a function once, after the first statement that contains a text."""
 
     def __init__(self, engine: Engine, marker: str, work: Any) -> None:
         self.marker, self.work, self.is_done = marker, work, False
@@ -954,9 +954,11 @@ class Meanwhile:
 
 def test_a_delete_takes_no_index_row_of_a_record_it_did_not_see(pg_engine: Engine, pg_url: URL) -> None:
     records = RecordStore(SearchEngine(pg_engine, HashProvider()))
-    records.insert("R", [{"id": "1", "say": "red fox"}])
+    records.insert("R", [{"id": "1", "text": "red fox"}])
     other = RecordStore(SearchEngine(opened(pg_url), HashProvider()))
-    meanwhile = Meanwhile(pg_engine, "DELETE FROM kdb_records", lambda: other.insert("R", [{"id": "7", "say": "late"}]))
+    meanwhile = Meanwhile(
+        pg_engine, "DELETE FROM kdb_records", lambda: other.insert("R", [{"id": "7", "text": "late"}])
+    )
     assert records.delete("R", ["7"]) == 0
     assert meanwhile.is_done
     assert [r.id for r in records.list("R")] == ["1", "7"]

@@ -1,4 +1,4 @@
-"""Several processes at once, each with sessions of its own: nothing is lost, nothing waits for ever."""
+"""Several processes at once, each with sessions of its own: no write is lost, no wait is endless."""
 
 import sqlite3
 import subprocess
@@ -66,7 +66,7 @@ for n in range(commits):
         try:
             edit_shared()
             break
-        except OperationalError as error:  # SQLite refuses a reader that another overtook: the application repeats it
+        except OperationalError as error:  # SQLite refuses a transaction with a stale read: the application repeats it
             assert "database is locked" in str(error)
 if number == 0:
     Worker(search).run()
@@ -132,7 +132,7 @@ def test_processes_at_once_lose_nothing_and_find_nothing_that_is_gone(
 
 
 class Writing:
-    """Another process's transaction, which ends when it was asked for the lock `looks` times."""
+    """Another process's transaction, which ends when the lock was requested `looks` times."""
 
     def __init__(self, engine: Engine, waiting: Engine, looks: int) -> None:
         self._looks = looks
@@ -241,7 +241,7 @@ def test_sqlites_log_is_shortened_when_it_is_long_and_readers_let_it(
 
 
 class Slow(HashProvider):
-    """Notes, as it loads, whether another process could write."""
+    """Records, as it loads, whether another process could write."""
 
     name = "slow"
     path: ClassVar[str]

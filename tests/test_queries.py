@@ -1,4 +1,4 @@
-"""What a search waits for, and what it holds meanwhile."""
+"""What a search waits for, and which connections and locks it holds meanwhile."""
 
 import os
 import signal
@@ -270,7 +270,7 @@ def test_a_search_answers_by_keywords_while_the_provider_hangs(
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def small_pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    """An engine whose pool has one connection to give."""
+    """An engine whose pool has one connection."""
     options = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 1}
     if request.param == "sqlite":
         opened = kameleon.create_engine(f"sqlite:///{tmp_path / 'test.db'}", **options)
@@ -281,7 +281,7 @@ def small_pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engin
 
 
 class Watching(HashProvider):
-    """Notes which of its methods are called while a connection is taken from the pool."""
+    """Records which of its methods are called while a connection is checked out of the pool."""
 
     def __init__(self, engine: Engine, dimensions: int = 16) -> None:
         super().__init__(dimensions)

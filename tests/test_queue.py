@@ -1,4 +1,4 @@
-"""The queue alone, against a plain list of changes and the savepoints around them."""
+"""A session's pending changes, compared with a plain list of changes and the savepoints around them."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,7 +98,7 @@ steps = st.lists(
 
 @given(steps)
 def test_writes_at_any_time_leave_the_last_changes_in_the_database(given: list[tuple[object, ...]]) -> None:
-    """`rows` is the database: it, too, forgets what was done inside a savepoint that is rolled back."""
+    """`rows` is the database, which also loses what was written inside a savepoint that is rolled back."""
     queue = Queue()
     expected: dict[Ref, Change] = {}
     rows: dict[Ref, Change] = {}

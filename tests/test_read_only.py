@@ -1,4 +1,4 @@
-"""SQLite databases in folders that may only be read."""
+"""SQLite databases in folders that are read-only."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def plain_user(*command: str) -> list[str]:
-    """The command without the rights that let root write everywhere."""
+    """The command without the capabilities that let root write everywhere."""
     if os.getuid():
         return list(command)
     setpriv = shutil.which("setpriv")
@@ -106,7 +106,7 @@ def test_a_log_with_changes_is_not_passed_over(folder: Path, tmp_path: Path) -> 
 
 
 def test_a_file_that_changes_is_opened_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the folder is another user's, who goes on writing."""
+    """As where the folder is another user's, whose process still writes."""
     monkeypatch.setattr(os, "access", lambda *_: False)
     reading = kameleon.create_engine(f"sqlite:///{folder / 'app.db'}")
     search = SearchEngine(reading, "static")

@@ -38,7 +38,7 @@ def set_version(engine: Engine, version: str) -> None:
 
 @pytest.fixture
 def old(make: Make, engine: Engine, provider: HashProvider) -> Engine:
-    """An index with records by hand and of the record store, and with their embeddings."""
+    """An index with records given directly and of the record store, and with their embeddings."""
     search = make(provider)
     search.index_records_batch([("Note", str(n), f"note {n} about otters") for n in range(RECORDS)])
     store = RecordStore(search)
@@ -259,11 +259,11 @@ def test_the_command_rebuilds_after_a_confirmation(old: Engine, run: Run) -> Non
 
 
 def test_a_schema_of_its_own_is_rebuilt(pg_url: URL, pg_engine: Engine) -> None:
-    search = SearchEngine(pg_engine, HashProvider(), schema="search home")
+    search = SearchEngine(pg_engine, HashProvider(), schema="search own")
     search.index_record("Note", "1", "otters")
     try:
-        run_sql(pg_engine, "UPDATE \"search home\".kdb_meta SET value = '2' WHERE key = 'schema_version'")
-        assert kameleon.rebuild(pg_engine, schema="search home").embeddings_kept == 1
-        assert ids(SearchEngine(pg_engine, HashProvider(), schema="search home").search("otters")) == ["1"]
+        run_sql(pg_engine, "UPDATE \"search own\".kdb_meta SET value = '2' WHERE key = 'schema_version'")
+        assert kameleon.rebuild(pg_engine, schema="search own").embeddings_kept == 1
+        assert ids(SearchEngine(pg_engine, HashProvider(), schema="search own").search("otters")) == ["1"]
     finally:
-        run_sql(pg_engine, 'DROP SCHEMA "search home" CASCADE')
+        run_sql(pg_engine, 'DROP SCHEMA "search own" CASCADE')

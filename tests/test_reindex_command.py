@@ -1,4 +1,4 @@
-"""`kameleon embeddings reindex` and what belongs to it, as users run it."""
+"""`kameleon embeddings reindex` and the commands about its runs, as users run them."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def environment(url: str, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def start(console_script: str, tmp_path: Path, environment: dict[str, str]) -> Iterator[Callable[..., Any]]:
-    """`kameleon embeddings …`, under way."""
+    """`kameleon embeddings …`, running."""
     started: list[subprocess.Popen[bytes]] = []
 
     def begin(*arguments: str, **more: Any) -> "subprocess.Popen[bytes]":
@@ -316,7 +316,7 @@ def test_what_cannot_be_done_is_reported(
 
 
 def output_on_a_terminal(start: Callable[..., Any], *arguments: str, until: bytes = b"") -> tuple[Any, bytes]:
-    """A process whose stderr is a terminal, and what it said there: all of it, or up to `until`."""
+    """A process whose stderr is a terminal, and its output there: all of it, or up to `until`."""
     ours, theirs = pty.openpty()
     process = start(*arguments, stderr=theirs)
     os.close(theirs)

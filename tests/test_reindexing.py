@@ -1,4 +1,4 @@
-"""Re-embedding through the engine that users hold: what a request comes to, and what every generation holds then."""
+"""Re-embedding through SearchEngine: plans, resumed runs, leases, and what every generation holds afterwards."""
 
 import json
 import logging
@@ -87,7 +87,7 @@ def embeddings(engine: Engine, number: int) -> int:
 
 
 class Failing(HashProvider):
-    """Down after `good` calls."""
+    """Unavailable after `good` calls."""
 
     attempts = 1
 
@@ -218,7 +218,7 @@ def test_writes_meanwhile_are_drained_and_deletes_too(old: SearchEngine, make: M
 
 
 class Meddled(HashProvider):
-    """Does something else before each batch."""
+    """Calls a function before each batch."""
 
     def __init__(self, meddle: Callable[[int], None]) -> None:
         super().__init__(32, model_name="new")

@@ -1,4 +1,4 @@
-"""Contents made of related objects, whichever way a relationship loads them."""
+"""Contents made of related objects, with every way of loading a relationship."""
 
 from typing import Any
 

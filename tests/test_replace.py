@@ -1,4 +1,4 @@
-"""REPLACE on SQLite deletes rows that no DELETE names: an attached session and triggers see them."""
+"""REPLACE on SQLite deletes rows that no DELETE names: attached sessions and triggers capture them."""
 
 from collections.abc import Callable
 from typing import Any

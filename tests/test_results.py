@@ -1,4 +1,4 @@
-"""Pages, facets, orders, groups, rerankers: what a search gives besides the best ten."""
+"""Pages, facets, orders, groups, rerankers, highlights and explanations of a search's results."""
 
 import random
 from collections import Counter

@@ -1,4 +1,4 @@
-"""An index and its model: made anew, moved, opened by another process, and refused."""
+"""An index and its model: made, moved, opened by another process, and refused with a wrong one."""
 
 import shutil
 from collections.abc import Iterator

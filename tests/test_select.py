@@ -1,4 +1,4 @@
-"""Searching mapped classes: conditions inside both legs, and objects as the result."""
+"""Searches of mapped classes: conditions inside both legs, and objects as the result."""
 
 import datetime
 import uuid

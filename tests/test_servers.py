@@ -1,4 +1,4 @@
-"""The real client against each server of the table, and every shape that errors have."""
+"""The OpenAI client against each server of `servers.py`, and every form of error that servers send."""
 
 import json
 import os

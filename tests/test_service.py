@@ -1,3 +1,5 @@
+"""The embedding service: order, slices, refused texts, outages, remembered queries, and its log."""
+
 import logging
 import math
 from collections import Counter
@@ -181,7 +183,7 @@ def test_an_unknown_provider_names_the_registered_ones() -> None:
 
 
 class Faulty(Listed):
-    """Each call goes as the next of `faults` says, and well once they are over; "p" texts are always refused."""
+    """Each call has the next fault of `faults`, later ones none; "p" texts are always refused."""
 
     attempts = 3
 
@@ -236,7 +238,7 @@ def test_for_any_faults_each_position_has_its_own_vector_or_error_and_nothing_is
         elif isinstance(error, TextRefused):
             assert (
                 text.startswith("p") or error.reason == "unavailable"
-            )  # the provider took the probe, then failed again
+            )  # the provider accepted the probe, then failed again
     assert all(count == 1 for count in provider.answered.values())
     assert (report.outage is not None) == any(
         isinstance(e, ProviderRefused | ProviderUnavailable) for e in report.errors

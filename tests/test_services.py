@@ -1,4 +1,4 @@
-"""What is worth a warning is logged and shown by `get_status`; no warnings filter can turn it into an exception."""
+"""Warnings about an index's model: logged and shown by `get_status`; no warnings filter turns them into exceptions."""
 
 import pytest
 from sqlalchemy import Engine

@@ -1,4 +1,4 @@
-"""Every way a transaction can go: what a session commits is searchable, what it does not never was."""
+"""Every way a session's transaction can end: what it commits is searchable, what it rolls back is not."""
 
 import re
 import subprocess
@@ -59,7 +59,7 @@ def maker(engine: Engine, search: SearchEngine) -> Maker:
 
 @pytest.fixture
 def contents(engine: Engine, search: SearchEngine, maker: Maker) -> Iterator[Callable[[], list[str]]]:
-    """What the index says, once it was seen to be the truth."""
+    """The contents of the index, checked against the tables; they are checked again at the end of the test."""
 
     def check() -> list[str]:
         return sorted(assert_index_matches(engine, search).values())
@@ -350,7 +350,7 @@ def test_values_are_rendered_as_the_database_has_them(maker: Maker, engine: Engi
 def test_nothing_is_flushed_before_the_provider_was_called(
     maker: Maker, engine: Engine, provider: HashProvider, contents: Contents
 ) -> None:
-    """Though what an article says has to be loaded, and loading flushes."""
+    """Although an article's content has to be loaded, and loading flushes."""
     with maker.begin() as session:
         session.add(Article(title="one", author=Author(name="Ann"), tags=[Tag(label="red")]))
     order: list[str] = []

@@ -1,3 +1,5 @@
+"""Records read from JSON lines, JSON arrays, compressed files and pipes."""
+
 import gzip
 import io
 import json

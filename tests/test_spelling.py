@@ -1,4 +1,4 @@
-"""Words that are nearly others, and words that are only begun."""
+"""Corrections and completions of words."""
 
 from hypothesis import given
 from hypothesis import strategies as st

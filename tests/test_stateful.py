@@ -1,4 +1,4 @@
-"""Whatever sessions do, after each commit the index is what the tables say."""
+"""Random work of sessions; after each commit the index is compared with the tables."""
 
 import pytest
 from hypothesis import HealthCheck, settings

@@ -1,4 +1,4 @@
-"""Statements that write many rows at once: the index follows, and their results are what they were."""
+"""Statements that write many rows: the index follows them, and their results do not change."""
 
 from typing import Any
 

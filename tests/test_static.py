@@ -1,3 +1,5 @@
+"""The bundled static model and folders of other static models."""
+
 import json
 import shutil
 from pathlib import Path

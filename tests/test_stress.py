@@ -1,4 +1,4 @@
-"""What `python -m stress` says and draws."""
+"""The output and the pictures of `python -m stress`."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def measured(run: str, backend: str, rows: int, **figures: Any) -> str:
 
 
 def heights(picture: str) -> list[float]:
-    """Of the dots, as they stand in the file."""
+    """Of the dots, in the order of the file."""
     circles = ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}circle")  # noqa: S314 - our own
     return [float(circle.attrib["cy"]) for circle in circles]
 

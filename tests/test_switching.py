@@ -1,4 +1,4 @@
-"""An engine that was open before goes on searching and writing while the index moves to another model and back."""
+"""An open engine that searches and writes while the index moves to another model and back."""
 
 import os
 import random
@@ -47,8 +47,8 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 class Traffic:
-    """Two threads of one engine, a searching and a writing one. `phase` is what goes on meanwhile; `during` sees to it
-    that some of both happens in it."""
+    """Two threads of one engine, a searching and a writing one. `phase` is the step of the move; `during`
+    waits until both have worked in it."""
 
     def __init__(self, search: SearchEngine, models: set[str]) -> None:
         self.seen: set[tuple[str, int | None]] = set()
@@ -74,7 +74,7 @@ class Traffic:
                     future.result()
 
     def during(self, phase: str) -> None:
-        """Waits for some of both in this phase."""
+        """Waits until both threads have worked in this phase."""
         with self._changed:
             self._phase = phase
             wanted = [(phase, "search"), (phase, "write")]
@@ -114,7 +114,7 @@ class Traffic:
             self.deleted.add(old)
 
     def _words(self) -> str:
-        """Numbers alone tell no two texts apart by their tokens: 12 15 and 15 12 have the same mean."""
+        """Numbers alone do not distinguish two texts by their tokens: 12 15 and 15 12 have the same mean."""
         return " ".join(self._chance.choices(WORDS, k=8))
 
     def _put(self, id_: str, text: str) -> None:
@@ -200,7 +200,7 @@ def test_an_engine_with_a_provider_object_stays_with_its_own_embeddings(make: Ma
         assert mover.reindexing.rollback().model == "new"
         traffic.during("forth")
         assert search.reindexing.rollback().model == "old"
-        traffic.during("home")
+        traffic.during("back")
     assert traffic.seen == {("old", 1)}
     assert [status.pending for status in search.get_status()] == [0]
     check_found(search, traffic)

@@ -1,4 +1,4 @@
-"""A query's few operators; anything else is plain text."""
+"""The parser of a query's operators; anything else is plain text."""
 
 import pytest
 from hypothesis import example, given

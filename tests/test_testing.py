@@ -1,4 +1,4 @@
-"""The assertions that applications make: they fail where the index is wrong, and say how."""
+"""The assertions for applications' tests: they fail where the index is wrong, and report the difference."""
 
 from collections.abc import Iterator
 from typing import Any

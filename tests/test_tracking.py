@@ -1,4 +1,4 @@
-"""Triggers see what no session shows, and what they mark is indexed by `sync` or a worker."""
+"""Triggers mark the rows that raw SQL writes, and `sync` or a worker indexes what they mark."""
 
 import json
 import subprocess
@@ -216,7 +216,7 @@ def raw_notes(engine: Engine, count: int) -> None:
 
 
 def test_several_workers_embed_each_marked_row_once(maker: Maker, search: SearchEngine, engine: Engine) -> None:
-    """Each worker has a batch in hand before any of them may go on."""
+    """Each worker has claimed a batch before any of them continues."""
     providers = [Together(Barrier(3)) for _ in range(3)]
     for provider in providers:
         provider.barrier = providers[0].barrier

@@ -1,4 +1,4 @@
-"""Rows that were in an application's tables before they were searchable: counted by the status, indexed by sync."""
+"""Rows older than an application's index: counted by the status, indexed by sync."""
 
 import json
 from collections.abc import Callable

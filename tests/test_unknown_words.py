@@ -1,4 +1,4 @@
-"""How much of a question a model says that it knows."""
+"""The share of a question's words that a model's vocabulary contains."""
 
 import pytest
 from tokenizers import Tokenizer

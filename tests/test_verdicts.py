@@ -1,4 +1,4 @@
-"""Which of three a failure is: one text's, everybody's, or an outage. Decided by trying."""
+"""The three kinds of failure: one text's, everybody's, or an outage, decided by what is accepted beside it."""
 
 import threading
 from collections import Counter
@@ -183,7 +183,7 @@ def test_a_record_that_is_too_long_is_found_by_its_last_piece(make: Make) -> Non
     assert "omega" in hit.matched_text
 
 
-# what the server fails on
+# texts that the server fails on
 
 
 class Failing(HashProvider):
@@ -274,7 +274,7 @@ def test_a_write_leaves_a_failing_text_to_a_sync(make: Make) -> None:
     assert counted(search) == (1, 0)
 
 
-# one text, many threads
+# one text in many threads
 
 
 def test_one_new_text_of_many_threads_is_embedded_once() -> None:
@@ -379,7 +379,7 @@ def test_a_server_that_hangs_is_left_within_three_requests() -> None:
 
 
 class Broken(HashProvider):
-    """Raises in one place, as long as it is broken."""
+    """Raises in one method, as long as it is broken."""
 
     def __init__(self, place: str) -> None:
         self.is_broken = False

@@ -1,4 +1,4 @@
-"""Typos, prefixes and suggestions, from the words that the index keeps. Each test runs on each database."""
+"""Typos, prefixes and suggestions, from the words of the index. Each test runs on each database."""
 
 from pathlib import Path
 

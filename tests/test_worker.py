@@ -1,4 +1,4 @@
-"""Embeddings that a commit leaves to others: the queue, its leases, and who may have the last word."""
+"""Embeddings that a commit leaves to workers: the queue, its leases, and concurrent edits."""
 
 import json
 import signal
@@ -137,7 +137,7 @@ def test_a_claim_is_this_workers_until_its_lease_ends(maker: Maker, deferring: S
 
 
 class Interrupted(HashProvider):
-    """Before it answers, something else happens."""
+    """Calls a function before it answers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -189,7 +189,7 @@ def test_a_record_deleted_while_the_worker_embeds_stays_deleted(
 def test_two_workers_that_meet_do_the_same_work_to_the_same_effect(
     maker: Maker, deferring: SearchEngine, provider: Interrupted, engine: Engine
 ) -> None:
-    """The first one's lease is over before it is done."""
+    """The first worker's lease expires before it has finished."""
     add(maker, "first")
     late = Worker(deferring, lease_s=-1)
     provider.first = lambda: Worker(deferring).run()
@@ -275,7 +275,7 @@ class Gated(HashProvider):
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_auto_embeds_several_commits_at_a_time(make: Make, engine: Engine) -> None:
-    """No call is answered before all of them are under way."""
+    """No call is answered before all of them have begun."""
     Base.metadata.create_all(engine)
     provider = Gated(concurrency=4)
     maker = make(provider, indexing="auto", budget_s=60).attach(sessionmaker(engine))
@@ -322,7 +322,7 @@ def test_the_command_works_until_it_is_stopped(console_script: str, tmp_path: Pa
     assert_index_matches(file_engine, search)
 
 
-# a reindex that is under way
+# a running reindex
 
 
 def begun(search: SearchEngine, **options: Any) -> tuple[ReindexRun, Generation]:
