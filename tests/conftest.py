@@ -336,13 +336,14 @@ def command(tmp_path: Path) -> Callable[..., Done]:
                         signal.signal(number, handler)
                 for engine in engines:
                     engine.dispose()
-        outputs = []
-        for stream in (out, err):
-            stream.flush()
-            outputs.append(stream.buffer.getvalue().decode())
-        return Done(arguments, status, *outputs)
+        return Done(arguments, status, text_of(out), text_of(err))
 
     return call
+
+
+def text_of(stream: TextIOWrapper[BytesIO]) -> str:
+    stream.flush()
+    return stream.buffer.getvalue().decode()
 
 
 def ids(results: Any) -> list[str]:

@@ -262,12 +262,16 @@ class Ways:
         yield "openai", partial(get_provider, "openai", base_url=value)
         yield "on", partial(search.on, value, print)
         if isinstance(value, str):
-            yield "named where", partial(query, where={value: 1})
-            yield "named path", partial(query, where={f"of.{value}": value})
-            yield "named operator", partial(query, where={"content": {value: 1}})
-            yield "field:word", partial(search.search, f'canary content:{value} n:"{value}"', entity=Hostile)
-            yield "facet path", partial(query, facets=[f"of.{value}"])
-            yield "sort path", partial(query, sort=f"-of.{value}")
+            yield from self.reads_by_name(value)
+
+    def reads_by_name(self, value: str) -> Iterator[tuple[str, Callable[[], object]]]:
+        query = partial(self.search.search, "canary sings")
+        yield "named where", partial(query, where={value: 1})
+        yield "named path", partial(query, where={f"of.{value}": value})
+        yield "named operator", partial(query, where={"content": {value: 1}})
+        yield "field:word", partial(self.search.search, f'canary content:{value} n:"{value}"', entity=Hostile)
+        yield "facet path", partial(query, facets=[f"of.{value}"])
+        yield "sort path", partial(query, sort=f"-of.{value}")
 
     def writes(self, name: str, value: Any) -> Iterator[tuple[str, Callable[[], object]]]:
         search, store = self.search, self.store
