@@ -17,8 +17,9 @@ from sqlalchemy import Engine
 from .database import POSTGRESQL, SERVER, database
 from .report import Arguments, Figures, stopwatch
 from .workloads.crashing import Crashing
-from .workloads.killing import CRASH, KILL, PATHS, TERMINATE, Killing
+from .workloads.killing import CRASH, KILL, TERMINATE, Killing
 from .workloads.small_model import small_model
+from .workloads.writing import PATHS
 
 ROWS = 600
 BATCH_SIZE = 20

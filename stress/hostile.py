@@ -6,7 +6,8 @@ from typing import Any
 
 from .database import database
 from .report import Arguments, Figures, stopwatch
-from .workloads.hostile import GIANTS, STRINGS, VALUES, Ways, bad_providers, check_provider, diagnosed, random_strings
+from .workloads.hostile import Ways, bad_providers, check_provider, diagnosed
+from .workloads.hostile_values import GIANTS, STRINGS, VALUES, random_strings
 
 GIANTS_PART = 5
 

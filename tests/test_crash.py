@@ -10,8 +10,9 @@ from sqlalchemy import Engine
 
 from kameleon.reindex.owners import began, is_alive, machine
 from stress.workloads.crashing import Crashing
-from stress.workloads.killing import KILL, PATHS, TERMINATE, Killing
+from stress.workloads.killing import KILL, TERMINATE, Killing
 from stress.workloads.small_model import small_model
+from stress.workloads.writing import PATHS
 
 KILLS = {"sqlite": 3, "postgresql": 2}
 

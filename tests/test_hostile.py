@@ -12,17 +12,8 @@ from sqlalchemy import Engine
 from kameleon import SearchEngine, create_engine
 from kameleon.embeddings import CallableProvider
 from kameleon.errors import MAX_MESSAGE, InvalidInput, KameleonError
-from stress.workloads.hostile import (
-    KEY,
-    LINES,
-    STRINGS,
-    VALUES,
-    Ways,
-    bad_providers,
-    check_provider,
-    diagnosed,
-    random_strings,
-)
+from stress.workloads.hostile import Ways, bad_providers, check_provider, diagnosed
+from stress.workloads.hostile_values import KEY, LINES, STRINGS, VALUES, random_strings
 
 from .conftest import with_citus
 
