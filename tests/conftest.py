@@ -336,14 +336,14 @@ def command(tmp_path: Path) -> Callable[..., Done]:
                         signal.signal(number, handler)
                 for engine in engines:
                     engine.dispose()
-        return Done(arguments, status, text_of(out), text_of(err))
+        return Done(arguments, status, *map(written, (out, err)))
 
     return call
 
 
-def text_of(stream: TextIOWrapper[BytesIO]) -> str:
-    stream.flush()
-    return stream.buffer.getvalue().decode()
+def written(stream: TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()
 
 
 def ids(results: Any) -> list[str]:
