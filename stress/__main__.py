@@ -37,7 +37,7 @@ def main(name: str, backend: str | None, rows: int, seed: int, rounds: int, seco
     commit       commits of 10,000 and of one object, against plain ones and index writes by hand
     reindex      another model, against embedding and bulk inserts by hand; its memory
     quality      nDCG@10 of each leg and of both, by weight, on judged collections
-    startup      the command from a standing start
+    startup      the command, from a new process to its answer
     servers      1,000 texts on a healthy, a slow, a limited and a half-broken embeddings server
     peers        Chroma, LanceDB, txtai, langchain-postgres and SQL by hand, side by side
     beside       searches beside a bulk sync of the same process, with each kind of provider
@@ -46,7 +46,7 @@ def main(name: str, backend: str | None, rows: int, seed: int, rounds: int, seco
     concurrency  eight writers and eight readers, as many transactions as it takes, --seconds at most
     soak         the same for --seconds; memory and files over time
     fork         2,000 requests over four forked workers with each provider, a thread at work as they are forked
-    hostile      nasty input through every public way in, --rounds of it random
+    hostile      hostile input through every public call, --rounds of it random
     all          each of them, in a process of its own
     plot         pictures in stress/figures of the lines in stress/figures/measured.jsonl
 
@@ -82,7 +82,7 @@ def draw() -> None:
 
 
 def each_alone(names: Sequence[str], backends: Sequence[str], options: Sequence[str]) -> None:
-    """Each in a process of its own, for memory's peak is a process's. The rest is run when one fails."""
+    """Runs each in a process of its own, since peak memory is a process's. The others run even if one fails."""
     failed = []
     for name in names:
         for backend in backends:
@@ -94,7 +94,7 @@ def each_alone(names: Sequence[str], backends: Sequence[str], options: Sequence[
 
 
 def alone(command: Sequence[str]) -> int:
-    """The exit status. Ctrl-C and SIGTERM leave it the time to stop its server and to take its folders away."""
+    """Returns the exit status. Ctrl-C and SIGTERM let the process stop its server and delete its folders."""
     process = subprocess.Popen(command)
     try:
         return process.wait()
@@ -108,7 +108,7 @@ def alone(command: Sequence[str]) -> int:
 
 
 def terminated(number: int, _frame: Any) -> None:
-    """Once, for a second one would cut short what the first has begun to clean up."""
+    """Raises once: a second signal would interrupt the cleanup of the first."""
     signal.signal(number, signal.SIG_IGN)
     raise SystemExit(128 + number)
 

@@ -1,4 +1,4 @@
-"""Eight writers and eight readers in processes of their own: nothing is lost, nobody waits in vain."""
+"""Eight writers and eight readers in processes of their own: no write is lost, no wait is endless."""
 
 from .crowd import gathered
 from .report import Arguments, Figures
@@ -7,7 +7,7 @@ TRANSACTIONS = 300
 
 
 def run(args: Arguments) -> Figures:
-    """Every process does as many transactions, or searches, unless the time is over before."""
+    """Every process runs TRANSACTIONS transactions, or searches, unless the time is over before."""
     with gathered(args) as (crowd, server):
         crowd.run(transactions=TRANSACTIONS, server=server)
         return crowd.figures()

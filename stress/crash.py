@@ -1,5 +1,5 @@
-"""Processes that write through every path, killed at random moments: what holds after each kill, where they landed, and
-how many texts a re-embed paid twice. On PostgreSQL some lose their connection, or the server, instead.
+"""Processes that write on every path, killed at random moments: what holds after each kill, what was interrupted, and
+how many texts a re-embed embedded twice. On PostgreSQL some lose their connection, or the server, instead.
 
 After each kill all of what was reported as committed is stored, what was in progress is stored completely or not at
 all, the doctor finds nothing wrong, search finds what is stored and nothing that was deleted, and another process

@@ -1,5 +1,5 @@
-"""Processes that write and read one index at once, each checking what it is promised; none may err, wait for ever or
-find what was not committed.
+"""Processes that write and read one index at once, each checking what it is promised; none may fail, wait for ever
+or find what was not committed.
 
 Every writer keeps what was acknowledged to it, so that the end of a run can list what is missing.
 """
@@ -116,7 +116,7 @@ class Crowd:
     def run(
         self, *, transactions: int | None, server: str, watch: Callable[[Sequence[int]], None] = lambda _pids: None
     ) -> None:
-        """Let them work; raises AssertionError that names what went wrong, with the seed."""
+        """Runs the processes; raises AssertionError with every fault and the seed."""
         url = self.engine.url.render_as_string(hide_password=False)
         context = multiprocessing.get_context("spawn")
         kinds = [*WRITERS, *["reader"] * READERS]

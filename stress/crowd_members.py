@@ -133,21 +133,21 @@ class Member:
         return " ".join(self.chance.choices(WORDS, k=8))
 
     def check_found(self, entity: str, id_: str, mark: str) -> None:
-        """What this process has committed is found, by any mode that reads words; the embedding may be left to come."""
+        """What this process has committed is found by every mode that uses keywords; the embedding may be pending."""
         mode = self.chance.choice(["keyword", "hybrid"])
         with self.outcome.timed(f"search {mode}"):
             found = self.search.search(mark, entity=entity, mode=mode, limit=5, weight=0.1)
         assert id_ in [hit.id for hit in found], f"{entity} {id_} was committed with {mark} and is not found: {found}"
 
     def check_gone(self, entity: str, id_: str, content: str) -> None:
-        """What this process has deleted is not."""
+        """What this process has deleted is not found."""
         with self.outcome.timed("search hybrid"):
             found = self.search.search(content, entity=entity, limit=50)
         assert id_ not in [hit.id for hit in found], f"{entity} {id_} was deleted and is found"
 
 
 class Batches(Member):
-    """Groups that others write too: the records of one are written in one batch, in any order, with one version."""
+    """Writes groups that other processes write too: all records of one in one batch, in any order, with one version."""
 
     def work(self) -> None:
         groups = self.chance.sample(range(GROUPS), 3)
@@ -170,7 +170,7 @@ class Batches(Member):
 
 
 class Joined(Batches):
-    """The same in a transaction of the application's, which begins with what it writes."""
+    """The same in a transaction of the application's own, which begins with the write."""
 
     def write(self, records: Sequence[tuple[str, str, str]]) -> None:
         def attempt(_tries: int) -> None:
@@ -181,7 +181,7 @@ class Joined(Batches):
 
 
 class Records(Member):
-    """The record store: inserts, updates and deletes of its own, which it finds or does not find right afterwards."""
+    """Uses the record store: inserts, updates and deletes its own records and searches for each afterwards."""
 
     def __init__(self, place: Place, outcome: Outcome) -> None:
         super().__init__(place, outcome)
@@ -209,7 +209,7 @@ class Records(Member):
 
 
 class Sessions(Member):
-    """Attached sessions: counters that others count too, and pages of its own that come, change, move and go."""
+    """Uses attached sessions: shared counters, and pages of its own that are added, edited, moved and deleted."""
 
     def __init__(self, place: Place, outcome: Outcome) -> None:
         super().__init__(place, outcome)

@@ -33,7 +33,7 @@ def run(args: Arguments) -> Figures:
 
 
 def bundled(args: Arguments) -> Figures:
-    """By hand is calling the model itself, as many texts at a time; latencies are those of a text alone."""
+    """By hand means calling the model itself, as many texts at a time; latencies are those of single texts."""
     texts = passages(args.rows, args.seed)
     provider = StaticProvider()
     service = EmbeddingService(provider)

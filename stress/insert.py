@@ -35,7 +35,7 @@ ROWS_A_BATCH_SIZE = {1: 500, 10: 5_000}
 
 
 class AtHand(EmbeddingProvider):
-    """Looks vectors up that were made before."""
+    """Returns vectors that were made before."""
 
     model_name = "at-hand"
     dimensions = DIMENSIONS
@@ -105,7 +105,7 @@ def text_of(record: dict[str, Any]) -> str:
 
 
 def over_network(args: Arguments, source: Path) -> Figures:
-    """Against the same requests by hand, as many in flight, whose answers are thrown away.
+    """Against the same requests by hand, as many in flight, whose answers are not read.
 
     Loading the client, a second or so that few records do not outweigh, is in ours alone; the command's start is in
     neither."""
@@ -211,7 +211,7 @@ def looped(backend: str, records: Sequence[tuple[str, str, str]], provider: AtHa
 
 
 def with_hnsw(records: Sequence[tuple[str, str, str]], provider: AtHand) -> Figures:
-    """The vector index there from the start, on both sides."""
+    """Seconds with the vector index existing from the start, on both sides."""
     texts = [text for _, _, text in records]
     by_hand = hand_written(POSTGRESQL, texts, provider, with_hnsw=True)
     with database(POSTGRESQL) as engine:

@@ -1,4 +1,4 @@
-"""Hybrid search: against the same by hand, with filters, beside a writer, from a standing start; its recall and memory.
+"""Hybrid search: against the same by hand, with filters, beside a writer, in a new process; its recall and memory.
 
 Its memory is that of a process that opens the index and runs one query, the model included. On SQLite the driver is
 pysqlite3, where it is installed, whose SQLite version is reported.

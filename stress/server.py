@@ -1,4 +1,4 @@
-"""An embeddings server on loopback, in a process of its own, that takes its time."""
+"""An embeddings server on loopback, in a process of its own, with a given latency."""
 
 import base64
 import json

@@ -88,7 +88,7 @@ class Quiet(Server):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that timed out has hung up."""
+        """Ignores clients that timed out."""
 
 
 def serve(kind: str, pipe: Connection) -> None:

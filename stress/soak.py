@@ -1,5 +1,5 @@
-"""The same crowd for `seconds`: memory, the database's files and its dead rows are to stay as they were, once
-the index has been of each model: texts of the one behind a network are kept in its cache, which grows to its limit."""
+"""The same crowd for `seconds`: memory, the database's files and its dead rows must not grow, once the index
+has been of each model: texts of the one behind a network are kept in its cache, which grows to its limit."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ DEAD_ROWS = """
 
 @dataclass
 class Samples:
-    """What is seen every few seconds: (second, MB) by process, and of the database."""
+    """Samples taken every few seconds: (second, MB) of each process and of the database."""
 
     engine: Engine
     start: float | None = None
@@ -51,7 +51,7 @@ class Samples:
 
 
 def resident(pids: Sequence[int]) -> dict[int, float]:
-    """MB by process, of those that are still there."""
+    """MB by process, of those that are still running."""
     command = ["ps", "-o", "pid=,rss=", "-p", ",".join(map(str, pids))]
     rows = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split("\n")
     return {int(pid): int(kilobytes) / 1024 for pid, kilobytes in (row.split() for row in rows if row.strip())}

@@ -1,4 +1,4 @@
-"""How long the command takes to answer from a standing start."""
+"""How long the command takes from a new process to its answer."""
 
 import statistics
 import tempfile

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from kameleon import SearchEngine, create_engine
 from kameleon.embeddings import CallableProvider
 from kameleon.errors import MAX_MESSAGE, InvalidInput, KameleonError
-from stress.workloads.hostile import Ways, bad_providers, check_provider, diagnosed
+from stress.workloads.hostile import PublicCalls, bad_providers, check_provider, diagnosed
 from stress.workloads.hostile_values import KEY, LINES, STRINGS, VALUES, random_strings
 
 from .conftest import with_citus
@@ -30,12 +30,12 @@ def test_hostile_input_is_stored_unchanged_or_refused_with_our_errors(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
-    ways = Ways(engine)
-    ways.put({name: value for name, (value, _) in STRINGS.items()} | dict(random_strings(7, 3)), part=len(STRINGS))
-    ways.put({name: value for name, (value, _) in VALUES.items()}, part=2 * len(VALUES))
-    ways.track()
-    ways.check()
-    assert ways.outcome.faults + diagnosed(ways.search) == []
+    calls = PublicCalls(engine)
+    calls.put({name: value for name, (value, _) in STRINGS.items()} | dict(random_strings(7, 3)), part=len(STRINGS))
+    calls.put({name: value for name, (value, _) in VALUES.items()}, part=2 * len(VALUES))
+    calls.track()
+    calls.check()
+    assert calls.outcome.faults + diagnosed(calls.search) == []
     assert KEY not in caplog.text
 
 

@@ -11,7 +11,7 @@ from .showing import table
 @click.command()
 @click.argument("lines", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def main(lines: Path) -> None:
-    """Show the lines of `python -m stress peers --json`; others are passed over."""
+    """Show the lines of `python -m stress peers --json`; others are ignored."""
     try:
         found = read(lines)
     except ValueError as error:

@@ -35,7 +35,7 @@ Rows = set[tuple[str, str, str, Any]]
 
 
 class Logging(StaticProvider):
-    """Before it embeds, the numbers that its texts begin with are a line of the log, and standard output has one."""
+    """Logs a line with the numbers that its texts begin with before it embeds, and prints a line."""
 
     def __init__(self, path: str, log: str) -> None:
         super().__init__(path)
@@ -75,7 +75,7 @@ def embedded_numbers(log: Path) -> list[int]:
 class Crashing:
     """An index of `rows` texts that moves from one model to the other and back, by processes that are killed.
 
-    What an undisturbed run makes of each model is found out first, and the tables are compared with it after each kill.
+    The embeddings of an uninterrupted run of each model are read first; after each kill the tables are compared.
     """
 
     def __init__(self, engine: Engine, folder: Path, *, rows: int, batch_size: int, seed: int) -> None:
@@ -94,7 +94,7 @@ class Crashing:
         self._batch_s = self._undisturbed()
 
     def round(self, kills: int) -> None:
-        """Move the index to its other model, with as many kills unless a process is through before."""
+        """Move the index to its other model, with as many kills unless a process ends before."""
         old = self._active()
         model = next(path for name, path in self._models.items() if name != old.model_name)
         paid = list[int]()
@@ -128,7 +128,7 @@ class Crashing:
         return report.seconds * self._batch_size / len(self._texts)
 
     def _run(self, model: Path, kills_left: int) -> tuple[bool, list[int]]:
-        """One process, killed at a random moment unless `kills_left` is 0: whether it came to its end, what it paid."""
+        """Runs a process, kills it at a random moment unless `kills_left` is 0; returns whether it ended, what it embedded."""
         log = self._folder / f"embedded{self.kills}-{model.name}"
         log.unlink(missing_ok=True)
         process = subprocess.Popen(
@@ -150,7 +150,7 @@ class Crashing:
         return code == 0, embedded_numbers(log)
 
     def _is_time(self, output: IO[bytes], model: str, kills_left: int) -> bool:
-        """Waits for a random line of the process and a random part of two batches' time; False if it is through."""
+        """Waits for a random line of the process and a random part of two batches' time; False if it has ended."""
         batches = -(-(len(self._texts) - self._embedded(model)) // self._batch_size)
         for _ in range(1 + self._chance.randint(0, batches // kills_left)):
             if not output.readline():
@@ -161,7 +161,7 @@ class Crashing:
         return True
 
     def _wait_for_backend(self, pid: int) -> None:
-        """What was sent to PostgreSQL before the kill is still done."""
+        """Waits until PostgreSQL has done what was sent before the kill."""
         if self._engine.dialect.name == "sqlite":
             return
         until = time.monotonic() + DEADLINE_S

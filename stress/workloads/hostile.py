@@ -60,8 +60,8 @@ class Right(Base):
     content: Mapped[str]
 
 
-class Ways:
-    """Every public way in, on one database. A string or value goes through all of them; what it does is judged."""
+class PublicCalls:
+    """Every public call, on one database. A string or value goes through all of them, and its effect is judged."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -76,7 +76,7 @@ class Ways:
         self.tables = set(inspect(engine).get_table_names())
 
     def put(self, given: Mapping[str, Any], *, part: int = 1) -> None:
-        """Through every way, or each value through one in `part` of them: `part` values in turn through all."""
+        """Each value goes through every call, or through one in `part` of them, so that `part` values cover all."""
         for number, (name, value) in enumerate(given.items()):
             for way, call in [*self.reads(value), *self.writes(name, value)][number % part :: part]:
                 self.judge(f"{way}: {name}", call)
@@ -174,7 +174,7 @@ class Ways:
             yield "session", partial(self.commit, name, value)
 
     def insert_id(self, value: Any) -> None:
-        """What was stored under an id is had back by it."""
+        """What was stored under an id is read back by it."""
         self.store.insert("Stored", [{"id": value, "content": CANARY}], on_conflict="upsert")
         if value is not None:
             assert self.store.get("Stored", value).data == {"content": CANARY}
@@ -189,7 +189,7 @@ class Ways:
         assert found == ({value: CANARY} if value != "id" else {})
 
     def commit(self, name: str, value: str) -> None:
-        """Both the row and its entry, or neither; NUL and surrogates in a column are the database's to refuse."""
+        """Both the row and its entry are stored, or neither; the database refuses NUL and surrogates in a column."""
         try:
             value.replace("\0", "\ud800").encode()
         except UnicodeEncodeError:

@@ -68,7 +68,7 @@ class Killing:
         self._server.communicate()
 
     def round(self, path: str, how: str = KILL) -> None:
-        """One process on this path, killed at a random moment or robbed of its connection, and all checks after it."""
+        """One process on this path, killed at a random moment or disconnected, and all checks after it."""
         number = sum(self.kills.values())
         try:
             self._run(path, how, self._seed * 10_000 + number)
@@ -156,7 +156,7 @@ class Killing:
         del self._gone[:-20]
 
     def _follow(self, messages: Iterator[dict[str, Any]], in_progress: Mapping[str, Any] | None, how: str) -> None:
-        """To the end of the process, and of what its backend was sent."""
+        """Reads messages until the process and its backend have ended."""
         left = in_progress
         code = None
         failed, recovered = False, ""
@@ -223,7 +223,7 @@ class Killing:
             self.go_on(fresh)
 
     def go_on(self, fresh: SearchEngine | None = None) -> None:
-        """Another process makes what is missing, without help."""
+        """Another process makes what is missing by itself."""
         search = fresh or self._fresh()
         until = time.monotonic() + DEADLINE_S
         worker = Worker(search, batch_size=50)
@@ -261,7 +261,7 @@ class Killing:
         return found
 
     def _check_embeddings(self, may_be_pending: Sequence[str] = ()) -> None:
-        """Each is of the very text that the record has, all its passages."""
+        """Each record has the embeddings of all passages of its current text."""
         held = self._embeddings()
         wanted = {(entity, id_): content for entity, texts in self._expected.items() for id_, content in texts.items()}
         texts = [*wanted.values()]

@@ -74,7 +74,7 @@ class Reply(Base):
 
 @searchable(fields={"title": 2, "body": 1})
 class Note(Base):
-    """`stamp` and `body` are the server's to fill."""
+    """`body` has a server default."""
 
     __tablename__ = "note"
 
@@ -103,7 +103,7 @@ class Comment(Base):
 
 @searchable(fields=["name"])
 class Animal(Base):
-    """Joined-table inheritance; a dog is an animal, a cat declares anew."""
+    """Joined-table inheritance; a dog belongs to the entity of animals, a cat to its own."""
 
     __tablename__ = "animal"
     __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}  # noqa: RUF012

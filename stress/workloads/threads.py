@@ -1,4 +1,4 @@
-"""A thread that is at work while something else happens."""
+"""A thread that works while a block runs."""
 
 import threading
 from collections.abc import Callable, Iterator

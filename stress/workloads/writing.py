@@ -108,7 +108,7 @@ def report(**what: Any) -> None:
 
 
 class Writing:
-    """One path's endless work. Its steps are drawn from the seed and from what the index holds. In the step `deadly` it
+    """Runs steps of one path without end, drawn from the seed and from what the index holds. In the step `deadly` it
     kills itself, before one of its statements or after the last commit; -1 for none."""
 
     def __init__(self, url: str, provider: Fickle, path: str, seed: str, deadly: str, folder: str) -> None:
@@ -174,7 +174,7 @@ class Writing:
         return Change(puts, drops)
 
     def text(self) -> str:
-        """Its first word is its own among all that ever are written."""
+        """A text whose first word is in no other text."""
         self.count += 1
         words = self.chance.choices(WORDS.split(), k=60 if self.chance.random() < 0.1 else 8)
         return " ".join([f"t{self.seed}x{self.count}", *words])

@@ -61,7 +61,7 @@ class Peer(Protocol):
         ...
 
     def settle(self) -> None:
-        """What a server does by itself in time."""
+        """Runs the maintenance that a server does by itself in time."""
         return
 
     def close(self) -> None:
