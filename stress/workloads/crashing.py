@@ -128,7 +128,7 @@ class Crashing:
         return report.seconds * self._batch_size / len(self._texts)
 
     def _run(self, model: Path, kills_left: int) -> tuple[bool, list[int]]:
-        """Runs a process, kills it at a random moment unless `kills_left` is 0; returns whether it ended, what it embedded."""
+        """Runs a process, killed at a random moment unless `kills_left` is 0; whether it ended, what it embedded."""
         log = self._folder / f"embedded{self.kills}-{model.name}"
         log.unlink(missing_ok=True)
         process = subprocess.Popen(
