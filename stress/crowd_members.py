@@ -250,7 +250,7 @@ class Sessions(Member):
             if self.n % 2:
                 session.execute(update(Counter).where(Counter.id == counter).values(content=Counter.content))
             elif tries >= REFUSED:
-                self.search.take_turn(session.connection())
+                self.search.index.begin_writing(session.connection())
             counted = session.get(Counter, counter, with_for_update=True)
             assert counted is not None
             counted.content = f"counter {counter} counted {int(counted.content.split()[-1]) + 1}"

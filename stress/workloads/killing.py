@@ -24,7 +24,7 @@ import kameleon
 from kameleon import RecordStore, SearchEngine, Worker
 from kameleon.doctor import examine
 from kameleon.embeddings.passages import split_long
-from kameleon.indexing.writer import flattened
+from kameleon.indexing.embedded import flattened
 from kameleon.stores.catalog import active
 
 from .crashing import BACKENDS_OF, DEADLINE_S, ROOT
