@@ -9,7 +9,7 @@ from kameleon.testing import HashProvider
 
 from .conftest import ids
 
-ROWS = [{"id": str(n), "say": f"fox number{n} of the river", "n": n} for n in range(1_500)]
+ROWS = [{"id": str(n), "text": f"fox number{n} of the river", "n": n} for n in range(1_500)]
 
 
 def spread(engine: Engine) -> int:
@@ -44,7 +44,7 @@ def test_what_is_written_after_is_spread_and_indexed(citus_engine: Engine, monke
     results = search.search("fox number7 of the river", mode="vector", limit=3)
     assert (results[0].id, results.plan.vector_search) == ("7", "hnsw")
     assert len(search.search("fox river", mode="vector", limit=10, where={"n": {"$lt": 12}})) == 10
-    records.update("R", "7", {"say": "grey wolf"})
+    records.update("R", "7", {"text": "grey wolf"})
     assert records.delete("R", ["8", "9"]) == 2
     assert ids(search.search("wolf", mode="keyword")) == ["7"]
     assert search.get_status()[0].indexed == 1_498

@@ -1,4 +1,4 @@
-"""REPLACE on SQLite deletes rows that no DELETE names: an attached session and triggers see them."""
+"""REPLACE on SQLite deletes rows that no DELETE names: attached sessions and triggers capture them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +12,9 @@ from kameleon import SearchEngine, searchable
 from kameleon.errors import InvalidInput
 from kameleon.orm.syncing import index_marked
 from kameleon.stores.sqlite.triggers import UniqueIndex, parsed
+from stress.workloads.models import index
 
 from .conftest import Make
-from .models import index
 
 
 class Base(DeclarativeBase):
