@@ -7,7 +7,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1] / "kameleon"
 ORDER = (
     *("values", "errors", "forking", "urls", "sqlite_files", "content", "metrics", "async_connections", "database"),
-    *("analysis", "embeddings", "stores", "indexing", "search", "orm", "reindex", "records", "doctor", "engine"),
+    *("analysis", "embeddings", "stores", "keywords", "indexing", "search", "orm", "reindex"),
+    *("records", "doctor", "engine"),
 )
 MODULES = {path.relative_to(ROOT).with_suffix("").parts: path for path in ROOT.rglob("*.py")}
 TYPES = {("orm", "engine"), ("reindex", "engine"), ("records", "engine"), ("doctor", "engine"), ("search", "engine")}
