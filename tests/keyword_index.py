@@ -1,7 +1,7 @@
 """The keyword index beside a table of records that plays the part of `kdb_search`, and BM25 without an index."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -139,7 +139,7 @@ def best(contents: Mapping[int, str], query: str, limit: int = 10) -> list[tuple
     counts = {doc: Counter(analysed(content).terms) for doc, content in contents.items()}
     lengths = {doc: sum(counted.values()) for doc, counted in counts.items()}
     average = sum(lengths.values()) / max(len(lengths), 1) or 1.0
-    scores: Counter[int] = Counter()
+    scores: dict[int, float] = defaultdict(float)
     for term, asked in Counter(analysed(query).terms).items():
         having = [doc for doc, counted in counts.items() if counted[term]]
         for doc in having:

@@ -28,7 +28,7 @@ from kameleon.keywords.segments import merged_words, of_documents, of_tail
 
 from .keyword_index import NOTES, Index, Terms, analysed, assert_exact, best, having_phrase
 
-SMALL = Limits(fold_from=5, most_segments=3)
+SMALL = Limits(fold_from=5, pack_from=3, most_segments=3)
 WORDS = ["fox", "foxes", "red", "reds", "blue", "whale", "whales", "a", "über", "日本", "x1"]
 QUERIES = ["fox", "red fox", "a blue whale fox", "fox fox red", "nonsense", "über 日本 x1 a"]
 

@@ -22,7 +22,9 @@ from .tables import BUILDING, DROPPING, LIVE, KeywordTables
 from .writing import DEAD, SEGMENT, add_postings, add_segment, new_number
 
 FOLD_FROM = 500
-"""The tail is folded from so many rows, and dead documents are packed: a query reads 500 in about a millisecond."""
+"""The tail is folded from so many rows: a query reads 500 in about a millisecond."""
+PACK_FROM = 100
+"""Rows of single dead documents are packed from so many. Chosen, not measured."""
 MOST_SEGMENTS = 10
 """A partition with more is merged. A query reads a posting of each term in each segment."""
 DEAD_SHARE = 0.1
@@ -37,6 +39,7 @@ class Overtaken(Exception):
 
 class Limits(NamedTuple):
     fold_from: int = FOLD_FROM
+    pack_from: int = PACK_FROM
     most_segments: int = MOST_SEGMENTS
 
 
@@ -93,8 +96,9 @@ class Step:
 
     def make(self, purges: bool) -> bool:
         tail, dead = (self._count(table) for table in (self._tables.tail, self._tables.dead))
-        if max(tail, dead) >= self._limits.fold_from or (purges and tail):
-            return self._fold()
+        takes_tail = tail >= self._limits.fold_from or (purges and tail > 0)
+        if takes_tail or dead >= self._limits.pack_from:
+            return self._fold(takes_tail)
         columns = self._tables.segment.c
         segments = self._all(select(columns.segment, columns.state, columns.records).where(self._own(columns)))
         for state, go_on in ((BUILDING, self._build), (DROPPING, self._drop)):
@@ -106,7 +110,7 @@ class Step:
         return bool(parents) and self._begin(parents)
 
     def _count(self, table: Table) -> int:
-        """Rows, up to as many as make a fold due; of dead ones those that hold one document."""
+        """Rows, up to as many as make a fold due; of dead ones those of single documents."""
         where = self._own(table.c)
         if table is self._tables.dead:
             where = and_(where, table.c.docs == b"")
@@ -119,24 +123,31 @@ class Step:
     def _all(self, statement: Any) -> Sequence[Row[Any]]:
         return self._connection.execute(statement).all()
 
-    def _fold(self) -> bool:
-        """Dead rows are read first: the document of each is in the tail that is read then, or in a segment."""
+    def _fold(self, takes_tail: bool) -> bool:
+        """Dead rows are read first: the document of each is in the tail that is read then, or in a segment. Those of
+        documents that the fold drops go, others are packed in one row."""
         dead, tail = self._tables.dead, self._tables.tail
-        single = self._own(dead.c) & (dead.c.docs == b"")
-        most = self._dialect.fold_rows
-        gone = set(self._connection.execute(select(dead.c.doc).where(single).limit(most)).scalars())
-        columns = [tail.c[name] for name in TailRow._fields]
-        rows = self._all(select(*columns).where(self._own(tail.c)).order_by(tail.c.doc).limit(most))
-        taken = [TailRow._make(row) for row in _bounded(rows, self._dialect.step_rows * 10)]
-        kept = [row for row in taken if row.doc not in gone]
+        rows = self._all(select(dead.c.doc, dead.c.docs).where(self._own(dead.c)))
+        gone = _docs_of(rows)
+        taken = self._tail_rows() if takes_tail else []
+        dropped = np.intersect1d(gone, np.array([row.doc for row in taken], "<i8"))
+        changed = [row for row in rows if not row.docs or np.isin(np.frombuffer(row.docs, "<i8"), dropped).any()]
+        is_dropped = set(dropped.tolist())
+        kept = [row for row in taken if row.doc not in is_dropped]
         segment = of_tail(kept) if kept else None
         self._dialect.begin_writing(self._connection)
-        self._take(dead, list(gone))
+        self._take(dead, [row.doc for row in changed])
         self._take(tail, [row.doc for row in taken])
-        self._pack_dead(np.array(sorted(gone - {row.doc for row in taken}), "<i8"))
+        self._pack_dead(np.setdiff1d(_docs_of(changed), dropped))
         if segment is not None:
             add_segment(self._connection, self._dialect, self._partition, segment)
-        return bool(taken or gone)
+        return bool(taken or changed)
+
+    def _tail_rows(self) -> list[TailRow]:
+        tail = self._tables.tail.c
+        columns = [tail[name] for name in TailRow._fields]
+        rows = self._all(select(*columns).where(self._own(tail)).order_by(tail.doc).limit(self._dialect.fold_rows))
+        return [TailRow._make(row) for row in _bounded(rows, self._dialect.step_rows * 10)]
 
     def _take(self, table: Table, docs: Sequence[int]) -> None:
         for start in range(0, len(docs), 500):

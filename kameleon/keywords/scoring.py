@@ -16,6 +16,9 @@ from .segments import spans
 
 BLOCKS = 64
 """How many scores are compared to find what the k best are at least. Chosen, not measured."""
+DENSE = 4
+"""A term that more than a quarter of the records have is counted in an array of all of them: 0.87 against 1.13 ms for
+eight terms in 141,000 postings of 100,000 records."""
 
 
 class Clause(NamedTuple):
@@ -127,18 +130,30 @@ def score(parts: Sequence[Part], clauses: Sequence[Clause]) -> Ranking:
 
 def _add(scores: Array, posting: Posting, weight: np.float32, norms: Array, once: Array) -> None:
     """Adds a term's part of each score; `once` is that of a record that has it once, before its weight."""
+    if len(posting.ordinals) * DENSE > len(scores):
+        counts = np.zeros(len(scores), "f4")
+        counts[posting.ordinals] = np.float32(1) if posting.counts is None else posting.counts
+        scores += _saturated(counts, norms, weight)
+        return
     at = posting.ordinals.astype(np.intp)
     if posting.counts is None:
-        scores[at] += weight * once[at]
-        return
-    counts = posting.counts.astype("f4")
-    scores[at] += weight * (counts * np.float32(K1 + 1) / (counts + norms[at]))
+        scores[at] += once[at] * weight
+    else:
+        scores[at] += _saturated(posting.counts.astype("f4"), norms[at], weight)
+
+
+def _saturated(counts: Array, norms: Array, weight: np.float32) -> Array:
+    """The same operations in the same order for each record: equal records have equal scores wherever they are."""
+    added = counts * np.float32(K1 + 1)
+    added /= counts + norms
+    added *= weight
+    return added
 
 
 def live_df(part: Part, posting: Posting) -> int:
     """How many records that are not dead have the term."""
     df = len(posting.ordinals)
-    return df if part.dead is None else df - int(np.count_nonzero(part.dead[posting.ordinals]))
+    return df if part.dead is None else df - int(np.count_nonzero(part.dead.take(posting.ordinals)))
 
 
 def posting_of(part: Part, terms: Sequence[str]) -> Posting:
