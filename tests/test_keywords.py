@@ -108,7 +108,7 @@ def test_the_best_are_the_first_of_all(seed: int, limit: int, records: int) -> N
     docs = np.cumsum(chance.integers(1, 5, records)) if records else np.empty(0, "i8")
     having = np.flatnonzero(chance.random(records) < chance.random())
     posting = Posting(having, chance.integers(1, 4, len(having)).astype("u1"))
-    part = Part(Head(docs, chance.integers(1, 9, records).astype("f4")), None, {"a": posting})
+    part = Part(Head.of(docs, chance.integers(1, 9, records)), None, {"a": posting})
     ranking = score([part], [Clause(("a",))])
     every = sorted(zip((-ranking.scores).tolist(), docs.tolist(), strict=True))
     assert ranking.best(limit) == [(doc, -less) for less, doc in every if less][:limit]

@@ -21,8 +21,8 @@ from .segments import Parent, PostingRow, merged, merged_words, of_tail
 from .tables import BUILDING, DROPPING, LIVE, KeywordTables
 from .writing import DEAD, SEGMENT, add_postings, add_segment, new_number
 
-FOLD_FROM = 500
-"""The tail is folded from so many rows: a query reads 500 in about a millisecond."""
+FOLD_FROM = 256
+"""The tail is folded from so many rows, which a query reads in about a millisecond (stress/README.md)."""
 PACK_FROM = 100
 """Rows of single dead documents are packed from so many. Chosen, not measured."""
 MOST_SEGMENTS = 10

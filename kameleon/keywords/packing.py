@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import chain
+from operator import gt
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -144,8 +145,8 @@ def unpack_counts(blob: bytes, postings: int) -> Array | None:
 
 def join_counts(blobs: Sequence[bytes], postings: Sequence[int]) -> Array:
     """The counts of many blobs, one after another."""
-    if all(len(blob) <= n for blob, n in zip(blobs, postings, strict=True)):
-        plain = b"".join(blob or b"\1" * n for blob, n in zip(blobs, postings, strict=True))
+    if not any(map(gt, map(len, blobs), postings)):
+        plain = b"".join([blob or b"\1" * n for blob, n in zip(blobs, postings, strict=True)])
         return np.frombuffer(plain, "u1").astype("<u4")
     each = (unpack_counts(blob, n) for blob, n in zip(blobs, postings, strict=True))
     return np.concatenate(

@@ -3,6 +3,7 @@ folds and merges do meanwhile. Imports NumPy, `stores` and this package."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,10 +36,15 @@ ABSENT = Posting(np.empty(0, "<u2"), None, np.empty(0, "u1"))
 
 
 class Head(NamedTuple):
-    """A segment's document numbers, int64 and ascending, and the lengths of its records, float32."""
+    """A segment's document numbers, int64 and ascending, and the lengths of its records, float32, with their sum."""
 
     docs: Array
     lengths: Array
+    length: float
+
+    @classmethod
+    def of(cls, docs: Array, lengths: Array) -> "Head":
+        return cls(docs, lengths.astype("f4"), float(lengths.sum(dtype="f8")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +62,8 @@ class Part:
 
     @property
     def length(self) -> float:
-        lengths = self.head.lengths if self.dead is None else self.head.lengths[~self.dead]
-        return float(lengths.sum(dtype="f8"))
+        dead = 0.0 if self.dead is None else float(self.head.lengths[self.dead].sum(dtype="f8"))
+        return self.head.length - dead
 
 
 class Remembered(NamedTuple):
@@ -93,7 +99,7 @@ def read(
     dead = _dead(rows[DEAD])
     parts = [Part(held.head, _mask(held.head.docs, dead), held.postings) for held in found.values()]
     if rows[TAIL]:
-        tail = _tail(sorted(rows[TAIL], key=lambda row: row[1]), terms)
+        tail = _tail(sorted(rows[TAIL], key=itemgetter(1)), terms)
         parts.append(Part(tail.head, _mask(tail.head.docs, dead), tail.postings))
     return parts
 
@@ -128,7 +134,7 @@ def _segments(
         if segment in known:
             found[segment] = known[segment]
             continue
-        head = Head(np.frombuffer(docs, "<i8"), np.frombuffer(lengths, "<u4").astype("f4"))
+        head = Head.of(np.frombuffer(docs, "<i8"), np.frombuffer(lengths, "<u4"))
         cache.put(segment, head, head.docs.nbytes + head.lengths.nbytes)
         found[segment] = Remembered(head, {})
     for _, segment, df, term, docs, counts, places in postings:
@@ -187,7 +193,7 @@ def _tail(rows: Sequence[Sequence[Any]], terms: Sequence[str]) -> Remembered:
         found = np.flatnonzero(entries == int.from_bytes(hash_of(term), "little"))
         placed = None if at is None else at[spans(starts[found], times[found])]
         postings[term] = _of_entries(rows_of[found], times[found], placed)
-    return Remembered(Head(np.array(docs, "<i8"), np.array(lengths, "f4")), postings)
+    return Remembered(Head.of(np.array(docs, "<i8"), np.array(lengths, "<u4")), postings)
 
 
 def _of_entries(rows: Array, counts: Array, places: Array | None) -> Posting:

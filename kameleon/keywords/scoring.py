@@ -109,37 +109,56 @@ def score(parts: Sequence[Part], clauses: Sequence[Clause]) -> Ranking:
     """BM25 with the statistics of these parts together. Dead records have no score and count for nothing."""
     records = sum(part.records for part in parts)
     average = sum(part.length for part in parts) / max(records, 1) or 1.0
-    postings = [[posting_of(part, clause.terms) for part in parts] for clause in clauses]
-    weights = [
-        times_weight(clause.times) * idf(records, sum(map(live_df, parts, found)))
-        for clause, found in zip(clauses, postings, strict=True)
-    ]
-    scores = np.zeros(sum(len(part.head.docs) for part in parts), "f4")
-    start = 0
-    for number, part in enumerate(parts):
-        own = scores[start : start + len(part.head.docs)]
-        start += len(own)
-        norms = np.float32(K1 * (1 - B)) + np.float32(K1 * B / average) * part.head.lengths
-        once = np.float32(K1 + 1) / (np.float32(1) + norms)
-        for weight, found in zip(weights, postings, strict=True):
-            _add(own, found[number], np.float32(weight), norms, once)
-        if part.dead is not None:
-            own[part.dead] = 0
+    lengths = _joined([part.head.lengths for part in parts], "f4")
+    norms = np.float32(K1 * (1 - B)) + np.float32(K1 * B / average) * lengths
+    once = np.float32(K1 + 1) / (np.float32(1) + norms)
+    dead = _dead(parts)
+    scores = np.zeros(len(lengths), "f4")
+    for clause in clauses:
+        at, counts = _postings(parts, clause.terms)
+        df = len(at) if dead is None else len(at) - int(np.count_nonzero(dead.take(at)))
+        weight = np.float32(times_weight(clause.times) * idf(records, df))
+        _add(scores, at, counts, weight, norms, once)
+    if dead is not None:
+        scores[dead] = 0
     return Ranking(parts, scores)
 
 
-def _add(scores: Array, posting: Posting, weight: np.float32, norms: Array, once: Array) -> None:
+def _joined(arrays: Sequence[Array], kind: str) -> Array:
+    return np.concatenate(arrays) if arrays else np.empty(0, kind)
+
+
+def _dead(parts: Sequence[Part]) -> Array | None:
+    if all(part.dead is None for part in parts):
+        return None
+    return np.concatenate([np.zeros(len(p.head.docs), bool) if p.dead is None else p.dead for p in parts])
+
+
+def _postings(parts: Sequence[Part], terms: Sequence[str]) -> tuple[Array, Array | None]:
+    """Where the records of all parts that have any of the terms have their scores, and their counts, None for ones."""
+    found, start, is_once = [], 0, True
+    for part in parts:
+        posting = posting_of(part, terms)
+        if len(posting.ordinals):
+            found.append((posting.ordinals + np.intp(start), posting.counts))
+            is_once &= posting.counts is None
+        start += len(part.head.docs)
+    at = _joined([at for at, _ in found], "i8")
+    if is_once:
+        return at, None
+    return at, np.concatenate([np.ones(len(at), "f4") if counts is None else counts for at, counts in found])
+
+
+def _add(scores: Array, at: Array, counts: Array | None, weight: np.float32, norms: Array, once: Array) -> None:
     """Adds a term's part of each score; `once` is that of a record that has it once, before its weight."""
-    if len(posting.ordinals) * DENSE > len(scores):
-        counts = np.zeros(len(scores), "f4")
-        counts[posting.ordinals] = np.float32(1) if posting.counts is None else posting.counts
-        scores += _saturated(counts, norms, weight)
-        return
-    at = posting.ordinals.astype(np.intp)
-    if posting.counts is None:
+    if len(at) * DENSE > len(scores):
+        every = np.zeros(len(scores), "f4")
+        every[at] = np.float32(1) if counts is None else counts
+        scores += _saturated(every, norms, weight)
+    elif counts is None:
         scores[at] += once[at] * weight
     else:
-        scores[at] += _saturated(posting.counts.astype("f4"), norms[at], weight)
+        scores[at] += _saturated(counts.astype("f4"), norms[at], weight)
 
 
 def _saturated(counts: Array, norms: Array, weight: np.float32) -> Array:

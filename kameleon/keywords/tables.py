@@ -5,6 +5,8 @@ segment: one row of `kdb_segment` and one of `kdb_posting` for each term. Both a
 replaced or deleted gets a row in `kdb_dead`. `packing` documents the bytes of the LargeBinary columns.
 """
 
+from typing import Any
+
 from sqlalchemy import BigInteger, Column, Connection, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
 
 from ..stores.tables import key
@@ -40,6 +42,7 @@ class KeywordTables:
             Column("docs", LargeBinary, nullable=False),
             Column("lengths", LargeBinary, nullable=False),
             Column("words", LargeBinary, nullable=False),
+            sqlite_with_rowid=True,
         )
         self.posting = _table(
             "kdb_posting",
@@ -64,7 +67,8 @@ class KeywordTables:
         self.metadata.create_all(connection, tables=self.all)
 
 
-def _table(name: str, metadata: MetaData, *columns: Column[object]) -> Table:
-    """The partition is first in every key."""
+def _table(name: str, metadata: MetaData, *columns: Column[Any], sqlite_with_rowid: bool = False) -> Table:
+    """The partition is first in every key. SQLite reads a whole row of a table without rowids to compare its key, which
+    only segments are too large for."""
     partition = Column("tenant", key, primary_key=True), Column("entity_name", key, primary_key=True)
-    return Table(name, metadata, *partition, *columns, sqlite_with_rowid=False)
+    return Table(name, metadata, *partition, *columns, sqlite_with_rowid=sqlite_with_rowid)

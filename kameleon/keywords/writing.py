@@ -12,8 +12,8 @@ from .segments import PostingRow, Segment, of_documents
 from .tables import LIVE
 
 SEGMENT_FROM = 500
-"""A transaction that appends more documents of a partition writes a segment of them: the tail is read by every query,
-where 500 rows take about a millisecond."""
+"""A transaction that appends more documents of a partition writes a segment of them: every query reads the tail.
+Chosen, not measured."""
 TAIL = ("tenant", "entity_name", *TailRow._fields)
 DEAD = ("tenant", "entity_name", "doc", "docs")
 SEGMENT = ("tenant", "entity_name", "segment", "state", "records", "place_bytes", "parents", "docs", "lengths", "words")
