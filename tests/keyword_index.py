@@ -81,13 +81,17 @@ class Index:
         append(connection, self.dialect, partition, [document])
         return doc
 
+    def add(self, connection: Connection, id: str, content: str, partition: Partition = NOTES) -> int:
+        """A new record's row alone."""
+        doc: int = connection.execute(text(NUMBER[self.engine.dialect.name])).scalar_one()
+        connection.execute(text(ADD), {"entity": partition.entity, "id": id, "doc": doc, "content": content})
+        return doc
+
     def put_many(self, connection: Connection, contents: Mapping[str, str], partition: Partition = NOTES) -> None:
         """New records alone, at once."""
         documents = []
         for key, content in contents.items():
-            doc: int = connection.execute(text(NUMBER[self.engine.dialect.name])).scalar_one()
-            connection.execute(text(ADD), {"entity": partition.entity, "id": key, "doc": doc, "content": content})
-            documents.append(Document(doc, analysed(content)))
+            documents.append(Document(self.add(connection, key, content, partition), analysed(content)))
         append(connection, self.dialect, partition, documents)
 
     def delete(self, connection: Connection, id: str, partition: Partition = NOTES) -> None:
