@@ -1,0 +1,206 @@
+"""Terms, counts and places as bytes that NumPy reads without a loop over records. Pure; imports NumPy alone.
+
+All integers are unsigned and little-endian.
+- counts: one byte a posting, how often the record has the term; empty where every count is 1. A byte of 255 stands for
+  255 and more: the true counts follow as uint32, in order.
+- places: for each posting as many places as its count, 1 for the first word of the text. 0 is the place of an
+  occurrence that counts and is in no phrase (emphasis). uint8, uint16 or uint32, whichever holds the largest.
+- ordinals: uint16 in segments of up to 65,536 records, else uint32.
+- hashes: 8 bytes a term, BLAKE2b of its UTF-8.
+- words of a tail row: UTF-8 lines joined by a line feed, in the order of the hashes. A line is a word as written and,
+  where that differs, a tab and its term.
+- words of a segment: zlib of uint32 n, n uint32 (how often each line occurs), and n such lines in their order.
+"""
+
+import zlib
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import chain
+from operator import gt
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+TERM_BYTES = 255
+"""Bounds a term in the tables: PostgreSQL's index rows end at 2,704 bytes. Chosen, not measured."""
+HASHES_KEPT = 200_000
+"""Bounds the hashes that a process remembers, 20 MB. Chosen, not measured."""
+ESCAPE = 255
+WIDTHS: dict[int, np.dtype[Any]] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 4: np.dtype("<u4")}
+
+
+class Analysed(Protocol):
+    """What the analyser makes of a text: a term, a 0-based position and the word as written for each occurrence;
+    `length` is the number of words that BM25 counts."""
+
+    @property
+    def terms(self) -> Sequence[str]: ...
+    @property
+    def positions(self) -> Sequence[int]: ...
+    @property
+    def forms(self) -> Sequence[str]: ...
+    @property
+    def length(self) -> int: ...
+
+
+class Document(NamedTuple):
+    """A record's terms under its document number; those of `emphasis` count again and are in no phrase."""
+
+    doc: int
+    text: Analysed
+    emphasis: Analysed | None = None
+
+    @property
+    def length(self) -> int:
+        return self.text.length + (self.emphasis.length if self.emphasis else 0)
+
+
+class TailRow(NamedTuple):
+    doc: int
+    length: int
+    hashes: bytes
+    counts: bytes
+    places: bytes
+    words: bytes
+
+
+def key_of(term: str) -> str:
+    """The term as the tables have it: a longer one keeps its beginning, and a hash stands for it all."""
+    if len(term) * 4 <= TERM_BYTES or len(encoded := term.encode()) <= TERM_BYTES:
+        return term
+    kept = encoded[: TERM_BYTES - 33].decode(errors="ignore")
+    return f"{kept}#{blake2b(encoded, digest_size=16).hexdigest()}"
+
+
+@lru_cache(HASHES_KEPT)
+def hash_of(term: str) -> bytes:
+    return blake2b(term.encode(), digest_size=8).digest()
+
+
+def line_of(term: str, form: str) -> str:
+    """A form with a tab or a line feed is stored with a space."""
+    if "\t" in form or "\n" in form:
+        form = form.replace("\t", " ").replace("\n", " ")
+    return form if form == term else f"{form}\t{term}"
+
+
+def term_and_form(line: str) -> tuple[str, str]:
+    form, _, term = line.partition("\t")
+    return term or form, form
+
+
+def pairs_of(text: Analysed) -> Iterable[tuple[str, str]]:
+    return zip(text.terms, text.forms or text.terms, strict=True)
+
+
+def pack(document: Document) -> TailRow:
+    """A row of the tail: an entry for each (term, form) of the record, in the order of their first occurrences."""
+    places: dict[tuple[str, str], list[int]] = {}
+    for pair, position in zip(pairs_of(document.text), document.text.positions, strict=True):
+        places.setdefault(pair, []).append(position + 1)
+    for pair in pairs_of(document.emphasis) if document.emphasis else ():
+        places.setdefault(pair, []).append(0)
+    terms = [key_of(term) for term, _ in places]
+    return TailRow(
+        document.doc,
+        document.length,
+        b"".join(map(hash_of, terms)),
+        pack_counts(np.fromiter(map(len, places.values()), "<u4", len(places))),
+        narrowest(np.fromiter(chain.from_iterable(places.values()), "<u4")),
+        "\n".join(line_of(term, form) for term, (_, form) in zip(terms, places, strict=True)).encode(),
+    )
+
+
+def width_of(largest: int) -> int:
+    """Bytes of an integer that holds it."""
+    return 1 if largest < 2**8 else 2 if largest < 2**16 else 4
+
+
+def narrowest(values: Array) -> bytes:
+    return values.astype(WIDTHS[width_of(int(values.max(initial=0)))]).tobytes()
+
+
+def pack_counts(counts: Array) -> bytes:
+    most = int(counts.max(initial=1))
+    if most == 1:
+        return b""
+    short = np.minimum(counts, ESCAPE).astype("u1").tobytes()
+    return short if most < ESCAPE else short + counts[counts >= ESCAPE].astype("<u4").tobytes()
+
+
+def unpack_counts(blob: bytes, postings: int) -> Array | None:
+    """None where every count is 1."""
+    if not blob:
+        return None
+    short = np.frombuffer(blob, "u1", postings)
+    if len(blob) == postings:
+        return short
+    counts = short.astype("<u4")
+    counts[short == ESCAPE] = np.frombuffer(blob, "<u4", offset=postings)
+    return counts
+
+
+def join_counts(blobs: Sequence[bytes], postings: Sequence[int]) -> Array:
+    """The counts of many blobs, one after another."""
+    if not any(map(gt, map(len, blobs), postings)):
+        plain = b"".join([blob or b"\1" * n for blob, n in zip(blobs, postings, strict=True)])
+        return np.frombuffer(plain, "u1").astype("<u4")
+    each = (unpack_counts(blob, n) for blob, n in zip(blobs, postings, strict=True))
+    return np.concatenate(
+        [np.ones(n, "<u4") if counts is None else counts for counts, n in zip(each, postings, strict=True)]
+    )
+
+
+def unpack_places(blob: bytes, occurrences: int) -> Array:
+    return np.frombuffer(blob, WIDTHS[len(blob) // occurrences] if occurrences else "u1")
+
+
+class Words:
+    """The words of a segment: sorted lines framed by line feeds, and how often each occurs. Searched as one string."""
+
+    def __init__(self, text: str, counts: Array) -> None:
+        self.text, self.counts = text, counts
+
+    @classmethod
+    def of(cls, counted: Iterable[tuple[str, int]]) -> "Words":
+        lines = sorted(counted)
+        text = "".join(f"{line}\n" for line, _ in lines)
+        return cls(f"\n{text}", np.fromiter((n for _, n in lines), "<u4", len(lines)))
+
+    @classmethod
+    def unpack(cls, blob: bytes) -> "Words":
+        raw = zlib.decompress(blob)
+        n = int.from_bytes(raw[:4], "little")
+        return cls(f"\n{raw[4 + 4 * n :].decode()}", np.frombuffer(raw, "<u4", n, 4))
+
+    def pack(self) -> bytes:
+        head = len(self.counts).to_bytes(4, "little") + self.counts.astype("<u4").tobytes()
+        return zlib.compress(head + self.text[1:].encode(), 1)
+
+    def lines(self) -> list[tuple[str, int]]:
+        return list(zip(self.text[1:-1].split("\n"), self.counts.tolist(), strict=True)) if len(self.counts) else []
+
+    def beginning(self, prefix: str) -> list[tuple[str, int]]:
+        """The lines that begin so."""
+        start = self.text.find(f"\n{prefix}")
+        if start < 0:
+            return []
+        end = self.text.index("\n", self.text.rindex(f"\n{prefix}") + 1)
+        first = self.text.count("\n", 0, start)
+        lines = self.text[start + 1 : end].split("\n")
+        return list(zip(lines, self.counts[first : first + len(lines)].tolist(), strict=True))
+
+    def ending(self, suffix: str) -> list[str]:
+        """The lines whose word ends so, without their counts."""
+        found, start = [], 0
+        for mark in (f"{suffix}\n", f"{suffix}\t"):
+            start = self.text.find(mark)
+            while start >= 0:
+                begin, end = self.text.rfind("\n", 0, start + 1) + 1, self.text.index("\n", start)
+                if self.text.find("\t", begin, start) < 0:
+                    found.append(self.text[begin:end])
+                start = self.text.find(mark, start + 1)
+        return found

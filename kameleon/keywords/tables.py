@@ -1,0 +1,74 @@
+"""The tables of the keyword index, the same on SQLite and PostgreSQL. Imports SQLAlchemy and `stores` alone.
+
+A partition is a (tenant, entity_name). A record's terms are in one row of `kdb_tail` until a fold moves them to a
+segment: one row of `kdb_segment` and one of `kdb_posting` for each term. Both are immutable; a document that is
+replaced or deleted gets a row in `kdb_dead`. `packing` documents the bytes of the LargeBinary columns.
+"""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Connection, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
+
+from ..stores.tables import key
+
+LIVE, BUILDING, DROPPING = 0, 1, 2
+"""States of a segment: readers see LIVE alone; a merge fills one that is BUILDING and then empties its parents, which
+are DROPPING."""
+
+
+class KeywordTables:
+    """The four tables in one metadata, whose schema they take."""
+
+    def __init__(self, metadata: MetaData) -> None:
+        self.metadata = metadata
+        self.tail = _table(
+            "kdb_tail",
+            metadata,
+            Column("doc", BigInteger, primary_key=True, autoincrement=False),
+            Column("length", Integer, nullable=False),
+            Column("hashes", LargeBinary, nullable=False),
+            Column("counts", LargeBinary, nullable=False),
+            Column("places", LargeBinary, nullable=False),
+            Column("words", LargeBinary, nullable=False),
+        )
+        self.segment = _table(
+            "kdb_segment",
+            metadata,
+            Column("segment", BigInteger, primary_key=True, autoincrement=False),
+            Column("state", SmallInteger, nullable=False),
+            Column("records", Integer, nullable=False),
+            Column("place_bytes", SmallInteger, nullable=False),
+            Column("parents", LargeBinary, nullable=False),
+            Column("docs", LargeBinary, nullable=False),
+            Column("lengths", LargeBinary, nullable=False),
+            Column("words", LargeBinary, nullable=False),
+            sqlite_with_rowid=True,
+        )
+        self.posting = _table(
+            "kdb_posting",
+            metadata,
+            Column("segment", BigInteger, primary_key=True, autoincrement=False),
+            Column("term", key, primary_key=True),
+            Column("df", Integer, nullable=False),
+            Column("form", Text, nullable=False),
+            Column("docs", LargeBinary, nullable=False),
+            Column("counts", LargeBinary, nullable=False),
+            Column("places", LargeBinary, nullable=False),
+        )
+        self.dead = _table(
+            "kdb_dead",
+            metadata,
+            Column("doc", BigInteger, primary_key=True, autoincrement=False),
+            Column("docs", LargeBinary, nullable=False),
+        )
+        self.all = (self.tail, self.segment, self.posting, self.dead)
+
+    def create(self, connection: Connection) -> None:
+        self.metadata.create_all(connection, tables=self.all)
+
+
+def _table(name: str, metadata: MetaData, *columns: Column[Any], sqlite_with_rowid: bool = False) -> Table:
+    """The partition is first in every key. SQLite reads a whole row of a table without rowids to compare its key, which
+    only segments are too large for."""
+    partition = Column("tenant", key, primary_key=True), Column("entity_name", key, primary_key=True)
+    return Table(name, metadata, *partition, *columns, sqlite_with_rowid=sqlite_with_rowid)

@@ -1,0 +1,107 @@
+"""SQLite's statements of the keyword index that differ from PostgreSQL's: reads at once, many rows, the write lock."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.pool import SingletonThreadPool, StaticPool
+
+from ..ownership import is_own, own_connection, own_driver
+
+Row = Sequence[Any]
+
+READ = """
+    SELECT 0, segment, records, NULL,
+      CASE WHEN segment IN (SELECT value FROM json_each(:known)) THEN NULL ELSE docs END,
+      CASE WHEN segment IN (SELECT value FROM json_each(:known)) THEN NULL ELSE lengths END, NULL
+    FROM kdb_segment WHERE tenant = :tenant AND entity_name = :entity AND state = 0
+    UNION ALL
+    SELECT 1, doc, length, NULL, hashes, counts, CASE WHEN :placed <> '[]' THEN places END
+    FROM kdb_tail WHERE tenant = :tenant AND entity_name = :entity
+    UNION ALL
+    SELECT 2, doc, 0, NULL, docs, NULL, NULL FROM kdb_dead WHERE tenant = :tenant AND entity_name = :entity
+    UNION ALL
+    SELECT 3, p.segment, p.df, p.term, p.docs, p.counts,
+      CASE WHEN p.term IN (SELECT value FROM json_each(:placed)) THEN p.places END
+    FROM kdb_segment AS s CROSS JOIN json_each(:terms) AS t CROSS JOIN kdb_posting AS p
+      ON p.tenant = :tenant AND p.entity_name = :entity AND p.segment = s.segment AND p.term = t.value
+    WHERE s.tenant = :tenant AND s.entity_name = :entity AND s.state = 0
+      AND s.segment NOT IN (SELECT value FROM json_each(:known))
+"""
+READ_PAIRS = """
+    UNION ALL
+    SELECT 3, p.segment, p.df, p.term, p.docs, p.counts,
+      CASE WHEN p.term IN (SELECT value FROM json_each(:placed)) THEN p.places END
+    FROM json_each(:segments) AS n CROSS JOIN json_each(:pair_terms) AS t ON t.key = n.key CROSS JOIN kdb_posting AS p
+      ON p.tenant = :tenant AND p.entity_name = :entity AND p.segment = n.value AND p.term = t.value
+"""
+READ_WORDS = """
+    SELECT 0, segment, CASE WHEN segment IN (SELECT value FROM json_each(:known)) THEN NULL ELSE words END
+    FROM kdb_segment WHERE tenant = :tenant AND entity_name = :entity AND state = 0
+    UNION ALL
+    SELECT 1, doc, words FROM kdb_tail WHERE tenant = :tenant AND entity_name = :entity
+"""
+
+
+class SQLitePostings:
+    """`fold_rows` tail rows go into one fold and `step_rows` postings into one step, so that the write lock is held for
+    20 ms at most (measured: stress/README.md)."""
+
+    fold_rows = 500
+    step_rows = 2_000
+
+    def set_up(self, connection: Connection) -> None:
+        """SQLite has nothing to set."""
+
+    def read(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Row]:
+        statement = READ + READ_PAIRS if binds["segments"] else READ
+        return self._fetched(connection, statement, binds)
+
+    def read_words(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Row]:
+        return self._fetched(connection, READ_WORDS, binds)
+
+    def _fetched(self, connection: Connection, statement: str, binds: dict[str, Any]) -> Sequence[Row]:
+        given = {name: json.dumps(value) if isinstance(value, list) else value for name, value in binds.items()}
+        if is_own(connection):
+            return own_driver(connection).execute(statement, given).fetchall()  # type: ignore[no-any-return]
+        return connection.exec_driver_sql(statement, given).all()
+
+    def insert(self, connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        """Many rows or one, whose bytes stay below what a statement may have."""
+        marks = ", ".join("?" * len(columns))
+        statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"
+        if is_own(connection):
+            own_driver(connection).executemany(statement, rows)
+        elif given := list(rows):
+            connection.exec_driver_sql(statement, given)
+
+    def may_fold(self, engine: Engine) -> bool:
+        """A database in memory has one connection, which is the application's."""
+        return not isinstance(engine.pool, StaticPool | SingletonThreadPool)
+
+    @contextmanager
+    def folding(self, engine: Engine) -> Iterator[Connection]:
+        """A transaction of kameleon's own that reads; `begin_writing` comes before its first write."""
+        with own_connection(engine) as connection:
+            connection.begin()
+            if not own_driver(connection).in_transaction:
+                connection.exec_driver_sql("BEGIN")
+            yield connection
+            connection.commit()
+
+    def try_lock(self, connection: Connection, tenant: str, entity: str) -> bool:
+        """Whoever writes is alone; who built the same fold finds its input gone."""
+        return True
+
+    def begin_writing(self, connection: Connection) -> None:
+        """BEGIN IMMEDIATE, without waiting for who writes now. What was read before may be gone."""
+        driver = own_driver(connection)
+        (timeout_ms,) = driver.execute("PRAGMA busy_timeout").fetchone()
+        connection.exec_driver_sql("COMMIT")
+        driver.execute("PRAGMA busy_timeout = 0")
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        finally:
+            driver.execute(f"PRAGMA busy_timeout = {timeout_ms}")

@@ -1,0 +1,262 @@
+"""The keyword index: exact whatever is in the tail, in segments or dead, on both databases."""
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine
+
+from kameleon.keywords.cache import SegmentCache
+from kameleon.keywords.dialect import Partition
+from kameleon.keywords.folding import Limits
+from kameleon.keywords.packing import (
+    Document,
+    Words,
+    hash_of,
+    join_counts,
+    key_of,
+    pack,
+    pack_counts,
+    unpack_counts,
+    unpack_places,
+)
+from kameleon.keywords.reading import Head, Part, Posting
+from kameleon.keywords.scoring import Clause, score
+from kameleon.keywords.segments import merged_words, of_documents, of_tail
+
+from .keyword_index import NOTES, Index, Terms, analysed, assert_exact, best, having_phrase
+
+SMALL = Limits(fold_from=5, pack_from=3, most_segments=3)
+WORDS = ["fox", "foxes", "red", "reds", "blue", "whale", "whales", "a", "über", "日本", "x1"]
+QUERIES = ["fox", "red fox", "a blue whale fox", "fox fox red", "nonsense", "über 日本 x1 a"]
+
+
+@pytest.fixture(params=["sqlite", "sqlite-plain", "postgresql"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def index(engine: Engine) -> Index:
+    made = Index(engine, SMALL)
+    made.dialect.fold_rows, made.dialect.step_rows = 7, 6
+    return made
+
+
+def text_of(chance: random.Random, most: int = 12) -> str:
+    return " ".join(chance.choices(WORDS, k=chance.randint(0, most)))
+
+
+@given(st.lists(st.integers(1, 70_000), max_size=50))
+def test_counts_are_what_was_packed(counts: list[int]) -> None:
+    packed = pack_counts(np.array(counts, "<u4"))
+    unpacked = unpack_counts(packed, len(counts))
+    assert (counts if unpacked is not None else [1] * len(counts)) == counts
+    assert unpacked is None or unpacked.tolist() == counts
+    assert len(packed) <= len(counts) + 4 * sum(count >= 255 for count in counts)
+    assert join_counts([packed, packed], [len(counts)] * 2).tolist() == counts * 2
+
+
+def test_a_tail_row_has_an_entry_for_each_way_a_term_is_written() -> None:
+    row = pack(Document(7, analysed("Foxes fox foxes red"), analysed("fox")))
+    assert row.doc == 7
+    assert row.length == 5
+    assert row.words == b"foxes\tfoxe\nfox\nred"
+    assert row.hashes == hash_of("foxe") + hash_of("fox") + hash_of("red")
+    assert row.counts == bytes([2, 2, 1])
+    assert unpack_places(row.places, 5).tolist() == [1, 3, 2, 0, 4]
+
+
+def test_a_long_term_is_hashed_behind_its_beginning() -> None:
+    long = "ü" * 300
+    assert len(key_of(long).encode()) <= 255
+    assert key_of(long).startswith("ü" * 100)
+    assert key_of(long) != key_of(long + "x")
+    assert key_of("ü" * 127) == "ü" * 127
+
+
+@given(st.lists(st.lists(st.sampled_from(WORDS), max_size=20), min_size=1, max_size=20))
+def test_a_segment_of_tail_rows_is_that_of_their_documents(texts: list[list[str]]) -> None:
+    documents = [Document(n + 5, analysed(" ".join(words))) for n, words in enumerate(texts)]
+    one, other = of_documents(documents), of_tail([pack(document) for document in reversed(documents)])
+    rows = [
+        [(*row[:2], row.docs, row.counts, sorted(row.places)) for row in segment.rows()] for segment in (one, other)
+    ]
+    assert rows[0] == rows[1]
+    assert one.docs.tolist() == other.docs.tolist()
+    assert one.words.lines() == other.words.lines()
+
+
+def test_words_are_found_by_how_they_begin_and_end() -> None:
+    words = Words.unpack(Words.of([("red", 3), ("reddish", 1), ("ready", 2), ("foxes\tfox", 4), ("fred", 1)]).pack())
+    assert words.beginning("red") == [("red", 3), ("reddish", 1)]
+    assert words.beginning("x") == []
+    assert sorted(words.ending("red")) == ["fred", "red"]
+    assert words.ending("es") == ["foxes\tfox"]
+    assert words.ending("fox") == []
+    merged = merged_words([words, Words.of([("red", 2), ("blue", 1)])], frozenset({"red", "blue", "fox"}))
+    assert merged.lines() == [("blue", 1), ("foxes\tfox", 4), ("red", 5)]
+    assert Words.unpack(Words.of([]).pack()).lines() == []
+
+
+@given(st.integers(0, 2**32), st.integers(1, 300), st.sampled_from([0, 100, 20_000]))
+@settings(max_examples=60, deadline=None)
+def test_the_best_are_the_first_of_all(seed: int, limit: int, records: int) -> None:
+    chance = np.random.default_rng(seed)
+    docs = np.cumsum(chance.integers(1, 5, records)) if records else np.empty(0, "i8")
+    having = np.flatnonzero(chance.random(records) < chance.random())
+    posting = Posting(having, chance.integers(1, 4, len(having)).astype("u1"))
+    part = Part(Head.of(docs, chance.integers(1, 9, records)), None, {"a": posting})
+    ranking = score([part], [Clause(("a",))])
+    every = sorted(zip((-ranking.scores).tolist(), docs.tolist(), strict=True))
+    assert ranking.best(limit) == [(doc, -less) for less, doc in every if less][:limit]
+    assert ranking.of(docs[::-1]).tolist() == ranking.scores[::-1].tolist()
+
+
+def test_a_cache_stays_within_its_budget() -> None:
+    cache = SegmentCache(2_000)
+    for number in range(20):
+        cache.put(number, number, 200)
+        assert cache.size <= 2_000
+        assert cache.get(number) == number
+    assert [number for number in range(20) if cache.get(number) is not None] == [16, 17, 18, 19]
+    cache.put("large", 1, 5_000)
+    assert cache.get("large") is None
+
+
+def test_records_are_found_in_the_tail_in_segments_and_in_both(index: Index) -> None:
+    chance = random.Random(1)
+    for _ in range(6):
+        with index.engine.begin() as connection:
+            for _ in range(9):
+                index.put(connection, str(chance.randrange(20)), text_of(chance))
+            index.delete(connection, str(chance.randrange(20)))
+            assert_exact(index, connection, QUERIES)
+        index.maintenance.run(NOTES)
+        with index.engine.begin() as connection:
+            assert_exact(index, connection, QUERIES)
+            assert index.rows(connection, "kdb_tail") < 5
+    with index.engine.begin() as connection:
+        index.put(connection, "3", "red fox")
+    assert index.maintenance.run(NOTES, purges=True) > 0
+    with index.engine.begin() as connection:
+        assert_exact(index, connection, QUERIES)
+        assert [index.rows(connection, table) for table in ("kdb_tail", "kdb_dead")] == [0, 0]
+
+
+def test_many_records_of_one_transaction_are_a_segment_at_once(index: Index) -> None:
+    chance = random.Random(2)
+    with index.engine.begin() as connection:
+        index.put_many(connection, {str(n): text_of(chance) for n in range(600)})
+        assert index.rows(connection, "kdb_tail") == 0
+        index.put(connection, "7", "red fox")
+        assert_exact(index, connection, QUERIES)
+        connection.rollback()
+    with index.engine.begin() as connection:
+        assert index.best(connection, "fox") == []
+        index.put_many(connection, {str(n): text_of(chance) for n in range(700)})
+        assert_exact(index, connection, QUERIES)
+
+
+def test_phrases_are_words_that_follow_each_other(index: Index) -> None:
+    chance = random.Random(3)
+    phrases = ["red fox", "fox", "a a", "blue whale a", "whale nonsense"]
+    for _ in range(3):
+        with index.engine.begin() as connection:
+            for _ in range(15):
+                index.put(connection, str(chance.randrange(40)), text_of(chance, 30))
+            contents = index.contents(connection)
+            found = {phrase: index.phrase(connection, phrase) for phrase in phrases}
+            assert found == {phrase: having_phrase(contents, phrase) for phrase in phrases}
+            assert found["red fox"]
+        index.maintenance.run(NOTES)
+
+
+def test_emphasis_counts_again_and_is_in_no_phrase(index: Index) -> None:
+    with index.engine.begin() as connection:
+        plain = index.put(connection, "1", "a red fox here")
+        twice = index.put(connection, "2", "fox ran past red", again="red fox")
+        for _ in range(2):
+            assert index.phrase(connection, "red fox") == [plain]
+            (first, _), (second, _) = index.best(connection, "fox")
+            assert (first, second) == (twice, plain)
+
+
+def test_partitions_have_their_own_statistics(index: Index) -> None:
+    others = Partition("", "Other")
+    with index.engine.begin() as connection:
+        for n in range(8):
+            index.put(connection, str(n), "red fox" if n else "blue fox")
+            index.put(connection, str(n), "blue whale", others)
+        assert_exact(index, connection, QUERIES)
+        assert_exact(index, connection, QUERIES, [others])
+        assert_exact(index, connection, QUERIES, [NOTES, others])
+        assert index.vocabulary(connection).frequencies(["blue", "whale"]) == {"blue": 1}
+    assert index.maintenance.run(others) > 0
+    with index.engine.begin() as connection:
+        assert_exact(index, connection, QUERIES, [NOTES, others])
+        assert index.maintenance.partitions(connection) == [NOTES, others]
+
+
+def test_the_vocabulary_is_that_of_records_that_are_there(index: Index) -> None:
+    for folds in (False, True):
+        with index.engine.begin() as connection:
+            index.put(connection, "1", "foxes and a foxglove")
+            index.put(connection, "2", "fox, foxgloves")
+            index.put(connection, "3", "foxtrot")
+        with index.engine.begin() as connection:
+            index.delete(connection, "3")
+        if folds:
+            index.maintenance.run(NOTES, purges=True)
+        with index.engine.begin() as connection:
+            words = index.vocabulary(connection)
+            assert [word.form for word in words.completions("foxg", 5)] == ["foxglove", "foxgloves"]
+            found = sorted(word.form for word in words.completions("fox", 5))
+            assert found == ["fox", "foxes", "foxglove", "foxgloves"]
+            assert sorted(words.terms("foxg")[0]) == ["foxglove"]
+            assert [word.form for word in words.near("foxgx", "xglove", range(7, 9))] == ["foxglove"]
+
+
+def test_terms_of_a_prefix_count_as_one(index: Index) -> None:
+    with index.engine.begin() as connection:
+        docs = [index.put(connection, str(n), words) for n, words in enumerate(["foxglove fox", "red", "foxtrot", "a"])]
+        terms, is_all = index.vocabulary(connection).terms("fox")
+        assert is_all
+        ranking = score(index.parts(connection, terms), [Clause(terms)])
+        expected = best({doc: ["fox fox", "red", "fox", "a"][n] for n, doc in enumerate(docs)}, "fox")
+        found = ranking.best(10)
+        assert [doc for doc, _ in found] == [doc for doc, _ in expected] == [docs[0], docs[2]]
+        np.testing.assert_allclose([n for _, n in found], [n for _, n in expected], rtol=1e-5)
+
+
+def test_a_text_without_terms_is_a_record(index: Index) -> None:
+    with index.engine.begin() as connection:
+        for n in range(6):
+            index.put(connection, str(n), "" if n < 5 else "fox")
+    assert index.maintenance.run(NOTES) > 0
+    with index.engine.begin() as connection:
+        assert_exact(index, connection, QUERIES)
+
+
+def test_long_documents_keep_their_counts_and_places(index: Index) -> None:
+    with index.engine.begin() as connection:
+        index.put(connection, "1", "fox " * 70_000 + "red whale")
+        for n in range(5):
+            index.put(connection, f"n{n}", "red fox " * (150 * n) + "red whale")
+        for _ in range(2):
+            contents = index.contents(connection)
+            assert index.phrase(connection, "fox red whale") == having_phrase(contents, "fox red whale")
+            assert_exact(index, connection, QUERIES)
+    index.maintenance.run(NOTES)
+    with index.engine.begin() as connection:
+        assert index.rows(connection, "kdb_tail") == 0
+        contents = index.contents(connection)
+        assert index.phrase(connection, "fox red whale") == having_phrase(contents, "fox red whale")
+        assert_exact(index, connection, QUERIES)
+
+
+def test_a_weightless_terms_object_is_enough() -> None:
+    segment = of_documents([Document(1, Terms(["b", "a"], [0, 5], 2, ()))])
+    assert [(row.term, row.form, row.places) for row in segment.rows()] == [("a", "", b"\6"), ("b", "", b"\1")]
