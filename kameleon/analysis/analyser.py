@@ -43,7 +43,7 @@ GAP_WIDTH = 1
 ALTERNATIVE = "="
 HASHED = "~"
 MAX_TERM_BYTES = 255
-KNOWN_CHUNKS = 100_000  # remembered a language
+KNOWN_CHUNKS = 100_000  # remembered a language; about 25 MB
 LONGEST_KNOWN = 32
 LONGEST_STEMMED = 64
 LEAST_ALTERNATIVE = 2
@@ -54,14 +54,7 @@ OPENING = "\"'([{"
 CLOSING = ".,;:!?\"')]}"
 
 
-class Piece(NamedTuple):
-    """A term of a chunk, with its word's position and its place in the chunk."""
-
-    term: str
-    form: str
-    offset: int
-    start: int
-    end: int
+Piece = tuple[str, str, int, int, int]  # a term of a chunk: term, form, its word's position, its place in the chunk
 
 
 class Chunk(NamedTuple):
@@ -76,16 +69,21 @@ Entry = tuple[str | None, str | Chunk, int, int]  # (term, form, start, end) of 
 
 
 class Known(dict[str, Entry]):
-    """The chunks that were analysed before, up to `KNOWN_CHUNKS`."""
+    """The chunks that were analysed before. When there are `KNOWN_CHUNKS`, those that were not met again since the last
+    time are forgotten."""
 
     def __init__(self, analyse: Callable[[str], Entry]) -> None:
         super().__init__()
         self._analyse = analyse
+        self._older: dict[str, Entry] = {}
 
     def __missing__(self, chunk: str) -> Entry:
-        entry = self._analyse(chunk)
+        entry = self._older.get(chunk)
+        if entry is None:
+            entry = self._analyse(chunk)
         if len(chunk) <= LONGEST_KNOWN:
-            if len(self) >= KNOWN_CHUNKS:
+            if len(self) >= KNOWN_CHUNKS // 2:
+                self._older = self.copy()
                 self.clear()
             self[chunk] = entry
         return entry
@@ -175,6 +173,10 @@ class Analyser:
                 form = bare.lower() if self._lowers_ascii else self._places.normalise(bare)[0]
                 form = chunk if form == chunk else form
                 return self._term(form), form, start, start + len(bare)
+            if bare.isdigit():
+                start = chunk.index(bare)
+                piece = (bounded(bare), bare, 0, start, start + len(bare))
+                return None, Chunk((piece,), 1, chunk.endswith(bare)), 0, 0
         return self._chunk(chunk)
 
     def _chunk(self, chunk: str) -> Entry:
@@ -185,32 +187,29 @@ class Analyser:
         for word in words(text, self._rules.apostrophes):
             pieces += self._pieces(word, width)
             width += len(word.parts)
-            is_number = all(part.text.isdigit() for part in word.parts) and word.parts[-1].end == len(text)
+            is_number = word.parts[-1].end == len(text) and all(part.text.isdigit() for part in word.parts)
         if places is not None:
-            pieces = [
-                piece._replace(start=places[piece.start][0], end=places[piece.end - 1][1]) for piece in pieces
-            ]
+            pieces = [(*piece[:3], places[piece[3]][0], places[piece[4] - 1][1]) for piece in pieces]
         if len(pieces) == 1 and width == 1 and not is_number:
             term, form, _, start, end = pieces[0]
             return term, form, start, end
         return None, Chunk(tuple(pieces), width, is_number), 0, 0
 
-    def _pieces(self, word: Word, width: int) -> Iterator[Piece]:
-        """The terms of a word, in order of their first part."""
+    def _pieces(self, word: Word, position: int) -> list[Piece]:
+        """The terms of a word that is at a position, in the order of their first parts."""
         parts = word.parts
-        pieces = [Piece(self._part_term(part.text), part.text, at, part.start, part.end) for at, part in enumerate(parts)]
+        at: list[list[Piece]] = [
+            [(self._part_term(text), text, place, start, end)] for place, (text, start, end, _) in enumerate(parts, position)
+        ]
         if word.is_run:
-            pieces += [
-                Piece(left.text + right.text, "", at, left.start, right.end) for at, (left, right) in enumerate(pairwise(parts))
-            ]
-        else:
+            for place, (left, right) in enumerate(pairwise(parts)):
+                at[place].append((left.text + right.text, "", position + place, left.start, right.end))
+        elif len(parts) > 1 or word.before or word.after or not parts[0].text.isalpha():
             for first, last, term, form in self._joined(word):
                 start = parts[first].start - (len(word.before) if term[0] in "#@." else 0)
                 end = parts[last].end + (len(word.after) if term[-1] in "+#" else 0)
-                pieces.append(Piece(bounded(term), form, first, start, end))
-        pieces.sort(key=lambda piece: piece.offset)
-        for piece in pieces:
-            yield piece._replace(offset=piece.offset + width)
+                at[first].append((bounded(term), form, position + first, start, end))
+        return [piece for pieces in at for piece in pieces]
 
     def _joined(self, word: Word) -> Iterator[tuple[int, int, str, str]]:
         """(first, last, term, form) of what a code gives beside its parts."""
@@ -261,11 +260,11 @@ class Analyser:
         for chunk, start, split, gap in self._placed_chunks(text):
             term, detail, begin, end = self._known[chunk]
             start += base
-            pieces = detail.pieces if term is None else (Piece(term, detail, 0, begin, end),)
-            for piece in pieces:
-                begin = piece.start + (gap if piece.start >= split else 0)
-                end = piece.end + (gap if piece.end > split else 0)
-                tokens.append(Token(piece.term, position + piece.offset, start + begin, start + end, piece.form))
+            pieces = detail.pieces if term is None else ((term, detail, 0, begin, end),)
+            for name, form, offset, begin, end in pieces:
+                begin += start + (gap if begin >= split else 0)
+                end += start + (gap if end > split else 0)
+                tokens.append(Token(name, position + offset, begin, end, form))
             position += detail.width if term is None else 1
         return position
 

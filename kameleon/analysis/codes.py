@@ -6,8 +6,7 @@ from itertools import groupby
 
 from .words import Part, is_cyrillic
 
-EVERY_RUN = 6  # parts of the longest code that every run of is a term; of longer ones runs of LONGEST_RUN, and the whole
-LONGEST_RUN = 4
+EVERY_RUN = 6  # parts of the longest code of which every run is a term; of longer ones pairs, and the whole
 LONGEST_CODE = 40  # parts; what has more is no code that anybody types, and gets pairs alone
 
 WRITTEN_AS_ONE = "-'.&"
@@ -25,7 +24,7 @@ def joined(texts: Sequence[str], parts: Sequence[Part]) -> str:
 def runs(texts: Sequence[str], parts: Sequence[Part]) -> Iterator[tuple[int, int, str]]:
     """(first, last, joined) of the runs of two and more parts."""
     count = len(parts)
-    longest = count if count <= EVERY_RUN else LONGEST_RUN if count <= LONGEST_CODE else 2
+    longest = count if count <= EVERY_RUN else 2
     for first in range(count - 1):
         run = texts[first]
         for last in range(first + 1, min(count, first + longest)):

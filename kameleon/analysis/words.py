@@ -21,13 +21,18 @@ UNSPACED = (
 )
 PUNCTUATION = r"\x00-/:-@\[-`{-\x7f"
 LETTER = f"[^{PUNCTUATION}{UNSPACED}{EMOJI}]"
-JOINT = rf"(?:::|[-'./:@&+_^#]|(?<=[0-9]),(?=[0-9])|(?<=[א-ת])\"(?=[א-ת]))(?={LETTER})"
-OPENS = r"(?<![^ (\[{\"',;:/<>=|])"
+ASCII_LETTER = "[0-9a-z]"
+CODE = r"""
+    (?: (?<![^ (\[{"',;:/<>=|]) (?: [\#@] | \.(?=[^\W\d]) ) )?
+    LETTER+ (?: (?: :: | [-'./:@&+_^\#] | (?<=[0-9]),(?=[0-9]) | (?<=[א-ת])"(?=[א-ת]) ) LETTER+ )*
+    (?: \+\+?(?![+]|LETTER) | \+\+(?=[0-9]) | \#(?!LETTER) )?
+"""
+ASCII_TOKEN = re.compile(f"(?P<code>{CODE})".replace("LETTER", ASCII_LETTER), re.VERBOSE)
 TOKEN = re.compile(
-    rf"(?P<code>(?:{OPENS}(?:[#@]|\.(?=[^\W\d])))?{LETTER}+(?:{JOINT}{LETTER}+)*"
-    rf"(?:\+\+?(?![+]|{LETTER})|\+\+(?=[0-9])|\#(?!{LETTER}))?)"
-    rf"|(?P<run>[{UNSPACED}]+)|(?P<emoji>[\U0001f1e6-\U0001f1ff]{{2}}|[{EMOJI}])"
+    f"(?P<code>{CODE})|(?P<run>[{UNSPACED}]+)|(?P<emoji>[\U0001f1e6-\U0001f1ff]{{2}}|[{EMOJI}])".replace("LETTER", LETTER),
+    re.VERBOSE,
 )
+ASCII_PART = re.compile(f"{ASCII_LETTER}+")
 PART = re.compile(f"{LETTER}+")
 COMPACT = re.compile(r"[0-9]+|[^0-9]+")
 HAS_DIGIT = re.compile(r"[0-9]")
@@ -76,38 +81,47 @@ class Apostrophes(NamedTuple):
 
 def words(text: str, apostrophes: Apostrophes) -> Iterator[Word]:
     """The words of a normalised text, in order."""
-    for match in TOKEN.finditer(text):
-        if match.lastgroup == "code":
-            yield code(match.group(), match.start(), apostrophes)
-        elif match.lastgroup == "run":
-            yield Word(tuple(characters(match.group(), match.start())), is_run=True)
+    for match in (ASCII_TOKEN if text.isascii() else TOKEN).finditer(text):
+        found = match.group()
+        if match.lastgroup == "run":
+            yield Word(tuple(characters(found, match.start())), is_run=True)
+        elif match.lastgroup == "emoji" or found.isalpha():
+            yield Word((Part(found, *match.span()),))
         else:
-            yield Word((Part(match.group(), *match.span()),))
+            yield code(found, match.start(), apostrophes)
 
 
 def code(text: str, start: int, apostrophes: Apostrophes) -> Word:
-    parts = [*_parts(text, start, apostrophes)]
-    stem = text.rstrip("+#")
+    parts = _parts(text, start)
+    if "'" in text or '"' in text:
+        parts = _without_apostrophes(parts, apostrophes)
+    if HAS_DIGIT.search(text):
+        parts = [piece for part in parts for piece in compact(part)]
     before = text[0] if text[0] in "#@." else ""
-    return Word(tuple(parts), before, text[len(stem) :])
+    return Word(tuple(parts), before, text[len(text.rstrip("+#")) :])
 
 
-def _parts(text: str, start: int, apostrophes: Apostrophes) -> Iterator[Part]:
-    last: Part | None = None
+def _parts(text: str, start: int) -> list[Part]:
+    parts: list[Part] = []
     end = -1
-    for match in PART.finditer(text):
-        joint = text[end : match.start()] if end >= 0 else ""
+    for match in (ASCII_PART if text.isascii() else PART).finditer(text):
+        begin = match.start()
+        joint = text[end:begin] if end >= 0 else ""
         end = match.end()
-        part = Part(match.group(), start + match.start(), start + end, joint)
-        merged = _merged(last, part, apostrophes, is_last=not PART.search(text, end)) if last else None
-        if merged is not None:
-            last = merged
-            continue
-        if last:
-            yield from compact(last)
-        last = part
-    if last:
-        yield from compact(last)
+        parts.append(Part(match.group(), start + begin, start + end, joint))
+    return parts
+
+
+def _without_apostrophes(parts: list[Part], apostrophes: Apostrophes) -> list[Part]:
+    """The parts, those in one where an apostrophe or gershayim between them is inside a word."""
+    found = parts[:1]
+    for at, part in enumerate(parts[1:], 2):
+        merged = _merged(found[-1], part, apostrophes, is_last=at == len(parts))
+        if merged is None:
+            found.append(part)
+        else:
+            found[-1] = merged
+    return found
 
 
 def _merged(last: Part, part: Part, apostrophes: Apostrophes, is_last: bool) -> Part | None:
