@@ -65,6 +65,7 @@ def test_what_people_paste_is_plain_text(text: str) -> None:
         ("-car jaguar", "jaguar", ("car",)),
         ("fast jaguar -car -cat", "fast jaguar", ("car", "cat")),
         ("jaguar -wi-fi", "jaguar", ("wi-fi",)),
+        ("written -C++ -c#", "written", ("C++", "c#")),
         ("東京 -京都", "東京", ("京都",)),
         ('jaguar -car "big cat"', "jaguar big cat", ("car",)),
         ('tar -xzf -"an archive" file', "tar -xzf file", ("an archive",)),

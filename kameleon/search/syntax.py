@@ -4,9 +4,11 @@ An operator is at the beginning of a word, or for a prefix at its end: `foo-bar`
 closes are plain. What people paste is not taken for operators:
 - `-word` excludes where it is three letters or more and no plain word both precedes and follows it, as in `jaguar -car`
   and `-car jaguar`. A flag stands between words (`tar -xzf archive`, `gcc -Wall error`), or is short (`ls -la`), has a
-  digit or a symbol in it (`-O2`, `-std=c++11`) or a capital inside (`-DskipTests`). `-"a phrase"` always excludes.
+  digit or a symbol in it (`-O2`, `-std=c++11`) or a capital inside (`-DskipTests`). `-C++`, `-C#` and `-"a phrase"` do
+  exclude.
 - `field:word` needs the name of a searched field, so `re: invoice`, `10:30` and `https://example.com` are plain.
-- `prefix*` begins with a letter or digit, or one of `#.@` before it, and has two of these at least; codes may be begun too: `9030*`, `POL-35*`.
+- `prefix*` begins with a letter or digit, or one of `#.@` before it, and has two of these at least: `tele*`, `9030*`,
+  `POL-35*`.
 """
 
 import re
@@ -35,6 +37,7 @@ AFTER_EXCLUSIONS = re.compile(rf"(?:\s+-(?:[{QUOTE}][^{QUOTE}]*[{QUOTE}]|\S+))*+
 CAPITAL_INSIDE = re.compile(r"[a-z][A-Z]")
 LONGEST_FLAG = 2
 INSIDE = "-'’"
+SYMBOLS_AFTER = "+#"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,9 @@ def is_operator(found: re.Match[str], words: str, fields: Collection[str]) -> bo
 
 def is_exclusion(found: re.Match[str], word: str, fields: Collection[str], has_plain: bool) -> bool:
     """Whether `-word` is none of a command's flags."""
-    if (word.isascii() and len(word) <= LONGEST_FLAG) or CAPITAL_INSIDE.search(word) or not is_word(word):
+    letters = word.rstrip(SYMBOLS_AFTER)
+    is_short = word == letters and word.isascii() and len(word) <= LONGEST_FLAG
+    if is_short or CAPITAL_INSIDE.search(word) or not is_word(letters):
         return False
     return not (has_plain and is_followed(found.string, found.end(), fields))
 
