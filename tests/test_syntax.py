@@ -50,8 +50,15 @@ def test_exclusions_alone_leave_nothing_to_rank(text: str) -> None:
     [
         *("tar -xzf archive", "gcc -Wall error: unused variable", "find . -name foo -type f", "git commit -m message"),
         *("ls -la", "C++ -O2", "gcc -std=c++11", "mvn install -DskipTests", "java -Xmx512m", "docker run -it ubuntu"),
-        *("kubectl -n prod get pods", "hill -fox -bear lake", "re: invoice", "https://example.com/a", "at 10:30", "*.py"),
-        *("/var/log/*", "SELECT * FROM t", "**bold**", "-POL-358", "see http://a.b/c"),
+        *(
+            "kubectl -n prod get pods",
+            "hill -fox -bear lake",
+            "re: invoice",
+            "https://example.com/a",
+            "at 10:30",
+            "*.py",
+        ),
+        *("*.py", "/var/log/*", "SELECT * FROM t", "**bold**", "-POL-358", "see http://a.b/c"),
     ],
 )
 def test_what_people_paste_is_plain_text(text: str) -> None:

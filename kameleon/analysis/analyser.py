@@ -19,74 +19,31 @@ Exact forms: the index holds no terms for them. `Terms.forms` are the words as w
 Imports only `errors` and its siblings in `analysis`.
 """
 
-import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from threading import Lock
-from typing import NamedTuple
-
-import Stemmer
 
 from ..errors import InvalidInput, seen
-from .characters import Characters, Folding, Places
-from .codes import joined, runs, written_as_one
-from .languages import NAMES, SIMPLE, rules
+from .codes import joined, runs
+from .languages import NAMES
+from .reading import ALTERNATIVE, Piece, Reader, bounded, is_unit
 from .stop_words import stop_words
 from .terms import PhrasePart, QueryWord, Terms, Token
-from .words import SPACED_UNITS, Part, Word, words
+from .words import Word
+
+__all__ = [
+    *("GAP", "VERSION", "Analyser", "PhrasePart", "QueryWord", "Terms", "Token", "analyser"),
+    "languages",
+]
 
 VERSION = 1
 GAP = "\u2029"
 GAP_WIDTH = 1
-ALTERNATIVE = "="
-HASHED = "~"
-MAX_TERM_BYTES = 255
-KNOWN_CHUNKS = 100_000  # remembered a language; about 25 MB
-LONGEST_KNOWN = 32
-LONGEST_STEMMED = 64
-LEAST_ALTERNATIVE = 2
+LONGEST_SURE_RUN = 2  # characters of a script without spaces that are one term
+SHORTEST_WRITTEN_AS_ONE, SHORTEST_NUMBER_AS_ONE = 2, 4
 
 CHUNK = re.compile(r"\S+")
-UNIT = re.compile(r"([^\W\d_]+)[²³]?(?!\w)")
-OPENING = "\"'([{"
-CLOSING = ".,;:!?\"')]}"
-
-
-Piece = tuple[str, str, int, int, int]  # a term of a chunk: term, form, its word's position, its place in the chunk
-
-
-class Chunk(NamedTuple):
-    """What is between two spaces, where it is not one plain word."""
-
-    pieces: tuple[Piece, ...]
-    width: int
-    is_number: bool
-
-
-Entry = tuple[str | None, str | Chunk, int, int]  # (term, form, start, end) of a plain word, (None, chunk, 0, 0)
-
-
-class Known(dict[str, Entry]):
-    """The chunks that were analysed before. When there are `KNOWN_CHUNKS`, those that were not met again since the last
-    time are forgotten."""
-
-    def __init__(self, analyse: Callable[[str], Entry]) -> None:
-        super().__init__()
-        self._analyse = analyse
-        self._older: dict[str, Entry] = {}
-
-    def __missing__(self, chunk: str) -> Entry:
-        entry = self._older.get(chunk)
-        if entry is None:
-            entry = self._analyse(chunk)
-        if len(chunk) <= LONGEST_KNOWN:
-            if len(self) >= KNOWN_CHUNKS // 2:
-                self._older = self.copy()
-                self.clear()
-            self[chunk] = entry
-        return entry
 
 
 def languages() -> list[str]:
@@ -107,14 +64,8 @@ class Analyser:
         if language not in NAMES:
             raise InvalidInput(f"unknown language {seen(language)}. Known: {', '.join(languages())}")
         self.language = language
-        self._rules = rules(language)
-        self._places = Places(Characters(language))
-        self._folding = Folding(self._rules.kept_letters)
-        self._stemmer = None if language == SIMPLE else Stemmer.Stemmer(language, 0)
-        self._lock = Lock()
-        self._known = Known(self._entry)
-        self._lowers_ascii = language != "turkish"
-        self._stop_words = frozenset(map(self._fold, stop_words(language)))
+        self._reader = Reader(language)
+        self._stop_words = frozenset(map(self._reader.fold, stop_words(language)))
 
     # what is indexed
 
@@ -131,119 +82,28 @@ class Analyser:
 
     def _add(self, text: str, position: int, terms: list[str], positions: list[int], forms: list[str]) -> int:
         """Adds the terms of a text without gaps; returns the position after them."""
-        entries = self._entries(text)
+        entries = self._reader.entries(text)
         if not entries:
             return position
-        found, details, _, _ = zip(*entries, strict=True)
-        start, count = 0, found.count(None)
-        for _ in range(count):
+        found, found_forms, _, _ = zip(*entries, strict=True)
+        start = 0
+        for _ in range(found.count(None)):
             end = found.index(None, start)
             terms += found[start:end]
-            forms += details[start:end]
+            forms += found_forms[start:end]
             positions += range(position, position + end - start)
             position += end - start
-            chunk = details[end]
+            chunk = self._reader.codes[found_forms[end]]
             for term, form, offset, _, _ in chunk.pieces:
                 terms.append(term)
                 forms.append(form)
                 positions.append(position + offset)
             position += chunk.width
             start = end + 1
-        end = len(found)
-        terms += found[start:end]
-        forms += details[start:end]
-        positions += range(position, position + end - start)
-        return position + end - start
-
-    def _entries(self, text: str) -> list[Entry]:
-        chunks = text.split()
-        known = self._known
-        entries = [known[chunk] for chunk in chunks]
-        numbers = [at for at, entry in enumerate(entries[:-1]) if entry[0] is None and entry[1].is_number]
-        for at in reversed(numbers):
-            if is_unit(chunks[at + 1]):
-                entries[at : at + 2] = [known[chunks[at] + chunks[at + 1]]]
-        return entries
-
-    def _entry(self, chunk: str) -> Entry:
-        if chunk.isascii():
-            bare = chunk.lstrip(OPENING).rstrip(CLOSING)
-            if bare.isalpha():
-                start = chunk.index(bare)
-                form = bare.lower() if self._lowers_ascii else self._places.normalise(bare)[0]
-                form = chunk if form == chunk else form
-                return self._term(form), form, start, start + len(bare)
-            if bare.isdigit():
-                start = chunk.index(bare)
-                piece = (bounded(bare), bare, 0, start, start + len(bare))
-                return None, Chunk((piece,), 1, chunk.endswith(bare)), 0, 0
-        return self._chunk(chunk)
-
-    def _chunk(self, chunk: str) -> Entry:
-        text, places = self._places.normalise(chunk)
-        pieces: list[Piece] = []
-        width = 0
-        is_number = False
-        for word in words(text, self._rules.apostrophes):
-            pieces += self._pieces(word, width)
-            width += len(word.parts)
-            is_number = word.parts[-1].end == len(text) and all(part.text.isdigit() for part in word.parts)
-        if places is not None:
-            pieces = [(*piece[:3], places[piece[3]][0], places[piece[4] - 1][1]) for piece in pieces]
-        if len(pieces) == 1 and width == 1 and not is_number:
-            term, form, _, start, end = pieces[0]
-            return term, form, start, end
-        return None, Chunk(tuple(pieces), width, is_number), 0, 0
-
-    def _pieces(self, word: Word, position: int) -> list[Piece]:
-        """The terms of a word that is at a position, in the order of their first parts."""
-        parts = word.parts
-        at: list[list[Piece]] = [
-            [(self._part_term(text), text, place, start, end)] for place, (text, start, end, _) in enumerate(parts, position)
-        ]
-        if word.is_run:
-            for place, (left, right) in enumerate(pairwise(parts)):
-                at[place].append((left.text + right.text, "", position + place, left.start, right.end))
-        elif len(parts) > 1 or word.before or word.after or not parts[0].text.isalpha():
-            for first, last, term, form in self._joined(word):
-                start = parts[first].start - (len(word.before) if term[0] in "#@." else 0)
-                end = parts[last].end + (len(word.after) if term[-1] in "+#" else 0)
-                at[first].append((bounded(term), form, position + first, start, end))
-        return [piece for pieces in at for piece in pieces]
-
-    def _joined(self, word: Word) -> Iterator[tuple[int, int, str, str]]:
-        """(first, last, term, form) of what a code gives beside its parts."""
-        parts = word.parts
-        texts = [self._fold(part.text) for part in parts]
-        if len(parts) > 1:
-            for first, last, run in runs(texts, parts):
-                yield first, last, run, run
-        if word.before or word.after:
-            whole = word.before + joined(texts, parts) + word.after
-            yield 0, len(parts) - 1, whole, whole
-        for first, last, text in written_as_one(parts, self._rules.apostrophes.elisions):
-            yield first, last, ALTERNATIVE + self._part_term(text), ""
-
-    # words
-
-    def _part_term(self, text: str) -> str:
-        return self._term(text) if text.isalpha() or "'" in text else bounded(self._fold(text))
-
-    def _term(self, word: str) -> str:
-        """The term of a normalised word."""
-        if self._stemmer is None or len(word) > LONGEST_STEMMED:
-            return bounded(self._fold(word))
-        if self._rules.is_folded_first:
-            return self._stem(self._fold(word)) or word
-        return self._fold(self._stem(word)) or word
-
-    def _stem(self, word: str) -> str:
-        with self._lock:
-            stem: str = self._stemmer.stemWord(word)
-        return stem
-
-    def _fold(self, word: str) -> str:
-        return word if word.isascii() else word.translate(self._folding)
+        terms += found[start:]
+        forms += found_forms[start:]
+        positions += range(position, position + len(found) - start)
+        return position + len(found) - start
 
     # where it is
 
@@ -257,34 +117,39 @@ class Analyser:
         return tokens
 
     def _add_tokens(self, text: str, base: int, position: int, tokens: list[Token]) -> int:
-        for chunk, start, split, gap in self._placed_chunks(text):
-            term, detail, begin, end = self._known[chunk]
+        for chunk, start, split, gap in self._chunks(text):
+            pieces, width = self._pieces(chunk)
             start += base
-            pieces = detail.pieces if term is None else ((term, detail, 0, begin, end),)
-            for name, form, offset, begin, end in pieces:
+            for term, form, offset, begin, end in pieces:
                 begin += start + (gap if begin >= split else 0)
                 end += start + (gap if end > split else 0)
-                tokens.append(Token(name, position + offset, begin, end, form))
-            position += detail.width if term is None else 1
+                tokens.append(Token(term, position + offset, begin, end, form))
+            position += width
         return position
 
-    def _placed_chunks(self, text: str) -> Iterator[tuple[str, int, int, int]]:
+    def _pieces(self, chunk: str) -> tuple[Sequence[Piece], int]:
+        term, form, start, end = self._reader.known[chunk]
+        if term is not None:
+            return ((term, form, 0, start, end),), 1
+        made = self._reader.codes[form]
+        return made.pieces, made.width
+
+    def _chunks(self, text: str) -> Iterator[tuple[str, int, int, int]]:
         """(chunk, start, split, gap): a number and its unit are one chunk, which `gap` spaces part at `split`."""
+        known = self._reader.known
         matches = [*CHUNK.finditer(text)]
         at = 0
         while at < len(matches):
             match = matches[at]
             at += 1
             chunk = match.group()
-            if at < len(matches) and self._is_number(chunk) and is_unit(matches[at].group()):
-                yield chunk + matches[at].group(), match.start(), len(chunk), matches[at].start() - match.end()
+            term, _, is_number, _ = known[chunk]
+            after = matches[at] if term is None and is_number and at < len(matches) else None
+            if after and is_unit(after.group()) and GAP not in text[match.end() : after.start()]:
+                yield chunk + after.group(), match.start(), len(chunk), after.start() - match.end()
                 at += 1
             else:
                 yield chunk, match.start(), len(chunk), 0
-
-    def _is_number(self, chunk: str) -> bool:
-        term, detail, _, _ = self._known[chunk]
-        return term is None and detail.is_number
 
     # queries
 
@@ -296,26 +161,29 @@ class Analyser:
 
     def _words(self, text: str) -> Iterator[Word]:
         for section in text.split(GAP):
-            for chunk, *_ in self._placed_chunks(section):
-                yield from words(self._places.normalise(chunk)[0], self._rules.apostrophes)
+            for chunk, *_ in self._chunks(section):
+                yield from self._reader.words(chunk)
+
+    def _folded(self, word: Word) -> list[str]:
+        return [self._reader.fold(part.text) for part in word.parts]
 
     def _query_word(self, word: Word) -> QueryWord:
-        parts = word.parts
-        texts = [self._fold(part.text) for part in parts]
+        parts, texts = word.parts, self._folded(word)
         if word.is_run:
             return self._query_run(texts)
-        if len(parts) == 1 and not (word.before or word.after):
+        if word.is_plain:
             return QueryWord(parts[0].text, self._ways(parts[0].text))
         whole = [bounded(word.before + joined(texts, parts) + word.after)]
-        for first, last, text in written_as_one(parts, self._rules.apostrophes.elisions):
+        for first, last, text in self._reader.written_as_one(word):
             if last - first + 1 == len(parts):
                 whole += self._ways(text)[::-1]
         surface = word.before + joined([part.text for part in parts], parts) + word.after
         return QueryWord(surface, tuple(whole), tuple(self._query_parts(word, texts, whole[0])))
 
-    def _query_run(self, texts: Sequence[str]) -> QueryWord:
+    @staticmethod
+    def _query_run(texts: Sequence[str]) -> QueryWord:
         surface = "".join(texts)
-        if len(texts) <= LEAST_ALTERNATIVE:
+        if len(texts) <= LONGEST_SURE_RUN:
             return QueryWord(surface, (surface,))
         return QueryWord(surface, (), tuple(left + right for left, right in pairwise(texts)))
 
@@ -325,49 +193,51 @@ class Analyser:
         is_code = len(word.parts) > 1
         for part, text in zip(word.parts, texts, strict=True):
             if not is_code or not ((len(text) == 1 and text.isalpha()) or text in self._stop_words):
-                yield self._part_term(part.text)
+                yield self._reader.part_term(part.text)
 
     def _ways(self, text: str) -> tuple[str, ...]:
         """The term of a word, and that of codes which are also written so."""
-        term = self._part_term(text)
-        is_letters = text.isalpha() and len(text) >= LEAST_ALTERNATIVE
-        return (term, ALTERNATIVE + term) if is_letters or (text.isdigit() and len(text) > 3) else (term,)
+        term = self._reader.part_term(text)
+        is_word = text.isalpha() and len(text) >= SHORTEST_WRITTEN_AS_ONE
+        is_number = text.isdigit() and len(text) >= SHORTEST_NUMBER_AS_ONE
+        return (term, ALTERNATIVE + term) if is_word or is_number else (term,)
 
     def phrase(self, text: str) -> list[PhrasePart]:
         """Returns what must be one after the other where a text has the phrase."""
         found: list[PhrasePart] = []
         position = 0
-        for word in self._words(text):
-            found += self._phrase_parts(word, position)
-            position += len(word.parts)
-        if len(found) == 1 and found[0].terms[0] == self._part_term(text.strip().lower()):
-            return [PhrasePart(self._ways(text.strip().lower()), 0)]
+        last: Word | None = None
+        for last in self._words(text):
+            found += self._phrase_parts(last, position)
+            position += len(last.parts)
+        if last and last.is_plain:  # a code of several parts, which is also written so, may only be the last
+            found[-1] = PhrasePart(self._ways(last.parts[0].text), found[-1].position)
         return found
 
     def _phrase_parts(self, word: Word, position: int) -> Iterator[PhrasePart]:
         parts = word.parts
-        texts = [self._fold(part.text) for part in parts]
         if word.is_run and len(parts) > 1:
-            yield from (PhrasePart((left + right,), position + at) for at, (left, right) in enumerate(pairwise(texts)))
+            pairs = pairwise(self._folded(word))
+            yield from (PhrasePart((left + right,), position + at) for at, (left, right) in enumerate(pairs))
         elif len(parts) == 1 and (word.before or word.after):
-            yield PhrasePart((bounded(word.before + texts[0] + word.after),), position)
+            yield PhrasePart((bounded(word.before + self._folded(word)[0] + word.after),), position)
         else:
-            yield from (PhrasePart((self._part_term(part.text),), position + at) for at, part in enumerate(parts))
+            terms = (self._reader.part_term(part.text) for part in parts)
+            yield from (PhrasePart((term,), position + at) for at, term in enumerate(terms))
 
     def prefixes(self, word: str) -> list[str]:
         """Returns what the terms begin with of words that begin so; none for a run of over two characters without
         spaces, which is a phrase. A word whose stem is shorter than `word` is found by its own term."""
         found = [*self._words(word)]
-        if not found or (found[-1].is_run and len(found[-1].parts) > LEAST_ALTERNATIVE):
+        if not found or (found[-1].is_run and len(found[-1].parts) > LONGEST_SURE_RUN):
             return []
-        last = found[-1]
-        texts = [self._fold(part.text) for part in last.parts]
+        last, texts = found[-1], self._folded(found[-1])
         if last.is_run:
             return ["".join(texts)]
         text = last.before + joined(texts, last.parts)
         if len(texts) > 1 or not text.isalpha():
             return [text]
-        stem = self._term(last.parts[0].text)
+        stem = self._reader.term(last.parts[0].text)
         begins = [text] if text.startswith(stem) else [text, stem]
         return [*begins, ALTERNATIVE + text]
 
@@ -376,14 +246,24 @@ class Analyser:
     def marks(self, text: str, asked: Iterable[QueryWord]) -> list[tuple[int, int]]:
         """Returns the places in a text of what a query's words match: of a code the whole, or where that is not in the
         text its parts."""
-        places: dict[str, list[tuple[int, int]]] = {}
-        for token in self.tokens(text):
-            places.setdefault(token.term, []).append((token.start, token.end))
+        asked = list(asked)
+        places = self._places(text, {term for word in asked for term in word.terms})
         found: list[tuple[int, int]] = []
         for word in asked:
             whole = [place for term in word.whole for place in places.get(term, ())]
             found += whole or [place for term in word.parts for place in places.get(term, ())]
         return merged(found)
+
+    def _places(self, text: str, terms: set[str]) -> dict[str, list[tuple[int, int]]]:
+        """Where a text has each of these terms."""
+        places: dict[str, list[tuple[int, int]]] = {}
+        for chunk, start, split, gap in self._chunks(text):
+            for term, _, _, begin, end in self._pieces(chunk)[0]:
+                if term in terms:
+                    begin += start + (gap if begin >= split else 0)
+                    end += start + (gap if end > split else 0)
+                    places.setdefault(term, []).append((begin, end))
+        return places
 
     def exactness(self, text: str, asked: Iterable[QueryWord]) -> int:
         """Returns how many of a query's words are in a text as they are written in the query."""
@@ -391,19 +271,8 @@ class Analyser:
         return sum(word.surface in forms for word in asked)
 
 
-def is_unit(chunk: str) -> bool:
-    found = UNIT.match(chunk)
-    return found is not None and found[1].casefold() in SPACED_UNITS
-
-
-def bounded(term: str) -> str:
-    """A term that the index can hold."""
-    if len(term) <= MAX_TERM_BYTES // 4 or len(encoded := term.encode()) <= MAX_TERM_BYTES:
-        return term
-    return HASHED + hashlib.blake2b(encoded, digest_size=16).hexdigest()
-
-
 def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans in order, those that overlap as one."""
     found: list[tuple[int, int]] = []
     for start, end in sorted(spans):
         if found and start < found[-1][1]:

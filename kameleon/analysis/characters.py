@@ -7,7 +7,7 @@ marks that the script's readers ignore (`é`, `ё`, `ά`, hamza on alef, nukta) 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from unicodedata import category, combining, digit, is_normalized, name, normalize
 
 SEPARATOR = " "
@@ -18,10 +18,15 @@ HYPHENS = "\u2010\u2011\u2012\u2013\u2212\u05be"
 SPECIAL = {
     **dict.fromkeys(APOSTROPHES, "'"),
     **dict.fromkeys(HYPHENS, "-"),
-    **{"\\": "/", "\u2044": "/", "\u05f4": '"', "”": '"', "“": '"', "ẞ": "ß", "İ": "i", "™": " tm", "℠": " sm", "\u0640": ""},
+    **dict.fromkeys("\\\u2044", "/"),
+    **dict.fromkeys("”“\u05f4", '"'),
+    "ẞ": "ß",
+    "İ": "i",
+    "™": " tm",
+    "℠": " sm",
+    "\u0640": "",
 }
-TURKISH = {"I": "ı", "İ": "i"}
-CATALAN = {"·": ""}
+OF_LANGUAGE: Mapping[str, Mapping[str, str]] = {"turkish": {"I": "ı", "İ": "i"}, "catalan": {"·": ""}}
 KEPT_CASE = "ßς"  # casefold() changes them, and suggestions show them
 
 # Marks that readers of the script ignore where they did not make one letter with their base (NFC).
@@ -36,12 +41,9 @@ EMOJI = "\u231a-\u23ff\u25a0-\u27bf\u2934\u2935\u2b00-\u2bff\U0001f000-\U0001faf
 IS_EMOJI = re.compile(f"[{EMOJI}]")
 JOINED_BACKWARDS = re.compile("[\u1161-\u1175\u11a8-\u11c2]")  # vowels and finals of Hangul
 
-LETTERS = {
-    **{"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "ł": "l", "ħ": "h", "ŧ": "t"},
-    **{"ı": "i", "ŋ": "n", "ĸ": "k", "ς": "σ", "ё": "е", "ѐ": "е", "ѝ": "и"},
-    **{"أ": "ا", "إ": "ا", "آ": "ا", "ٱ": "ا", "ى": "ي", "ی": "ي", "ک": "ك", "ة": "ه"},
-    **{"\u0901": "\u0902", "\u093c": "", "\u0929": "\u0928", "\u0931": "\u0930", "\u0934": "\u0933"},
-}
+LETTERS = str.maketrans("øđðłħŧıŋĸςёѐѝأإآٱىیکةँऩऱऴ", "oddlhtinkσееиااااييكهंनरळ") | str.maketrans(
+    {"ß": "ss", "æ": "ae", "œ": "oe", "þ": "th", "\u093c": ""}
+)
 WITH_STROKE = re.compile(r"LATIN SMALL LETTER ([A-Z]) WITH ")
 FOLDED_SCRIPTS = ("LATIN ", "GREEK ")
 
@@ -53,7 +55,7 @@ class Characters(dict[int, str]):
     def __init__(self, language: str) -> None:
         super().__init__()
         self.uneven: set[str] = set()
-        self._special = SPECIAL | (TURKISH if language == "turkish" else {}) | (CATALAN if language == "catalan" else {})
+        self._special = {**SPECIAL, **OF_LANGUAGE.get(language, {})}
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -72,9 +74,7 @@ class Characters(dict[int, str]):
         return "".join(map(self._simple, self._lower(normalize("NFKC", character))))
 
     def _lower(self, text: str) -> str:
-        folded = "".join(
-            self._special.get(part) or (part if part in KEPT_CASE else part.casefold()) for part in text
-        )
+        folded = "".join(self._special.get(part) or (part if part in KEPT_CASE else part.casefold()) for part in text)
         return normalize("NFKC", folded)
 
     def cluster(self, text: str) -> str:
@@ -114,8 +114,8 @@ class Folding(dict[int, str]):
     def _fold(self, letter: str) -> str:
         if letter.isascii() or letter in self._kept:
             return letter
-        if letter in LETTERS:
-            return LETTERS[letter]
+        if ord(letter) in LETTERS:
+            return letter.translate(LETTERS)
         title = name(letter, "")
         parts = normalize("NFD", letter)
         if len(parts) > 1 and title.startswith(FOLDED_SCRIPTS):
@@ -129,11 +129,12 @@ class Places:
 
     def __init__(self, characters: Characters) -> None:
         self._characters = characters
+        self._reads_ascii = characters[ord("I")] != "i"
 
     def normalise(self, text: str) -> tuple[str, list[tuple[int, int]] | None]:
         """The text's form and, unless each of its characters is where it was, where in `text` each comes from."""
         if text.isascii():
-            return text.lower() if self._characters[73] == "i" else text.translate(self._characters), None
+            return text.translate(self._characters) if self._reads_ascii else text.lower().replace("\\", "/"), None
         if is_normalized("NFKC", text):
             form = text.translate(self._characters)
             if self._characters.uneven.isdisjoint(text):

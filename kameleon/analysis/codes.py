@@ -12,7 +12,7 @@ LONGEST_CODE = 40  # parts; what has more is no code that anybody types, and get
 WRITTEN_AS_ONE = "-'.&"
 MOST_WRITTEN_AS_ONE = 5
 THOUSANDS = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?:\.[0-9]{3}){2,}")
-TELEPHONE = re.compile(r"[0-9]{2,}(?:[-./][0-9]{2,})+")
+TELEPHONE = re.compile(r"[0-9]+(?:[-/][0-9]{2,})+|[0-9]{2,}(?:\.[0-9]{2,})*\.[0-9]{4,}")
 TELEPHONE_DIGITS = 7
 
 

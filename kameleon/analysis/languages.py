@@ -7,11 +7,12 @@ from .words import Apostrophes
 
 SIMPLE = "simple"
 NAMES = frozenset(
-    """
-    arabic armenian basque catalan czech danish dutch english esperanto estonian finnish french german greek hindi
-    hungarian indonesian irish italian lithuanian nepali norwegian persian polish portuguese romanian russian serbian
-    sesotho simple spanish swedish tamil turkish yiddish
-    """.split()
+    (
+        *("arabic", "armenian", "basque", "catalan", "czech", "danish", "dutch", "english", "esperanto", "estonian"),
+        *("finnish", "french", "german", "greek", "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian"),
+        *("nepali", "norwegian", "persian", "polish", "portuguese", "romanian", "russian", "serbian", "sesotho"),
+        *("spanish", "swedish", "tamil", "turkish", "yiddish", SIMPLE),
+    )
 )
 # Letters with a mark that are letters of their own, as CLDR's collations have them, where people do not write
 # the bare letter instead.
@@ -28,7 +29,7 @@ KEPT_LETTERS = {
 }
 # Their stemmers know no accents, or are meant to get none.
 FOLDED_FIRST = frozenset(("dutch", "english", "greek", "indonesian", "sesotho", "simple"))
-ENGLISH = Apostrophes(endings=frozenset("d ll m re t ve".split()), drops_possessive=True)
+ENGLISH = Apostrophes(endings=frozenset(("d", "ll", "m", "re", "t", "ve")), drops_possessive=True)
 ELISIONS = {
     "french": "c d j l m n s t qu jusqu lorsqu puisqu quoiqu",
     "italian": "c l all dall dell nell sull coll pell gl agl dagl degl negl sugl un m t s v d",

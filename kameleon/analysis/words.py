@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from unicodedata import category
 
-from .characters import EMOJI, IS_EMOJI, JOINED_BACKWARDS
+from .characters import EMOJI, JOINED_BACKWARDS
 
 UNSPACED = (
     "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0edf\u1000-\u109f\u1100-\u11ff\u1780-\u17df\u1950-\u19df\u1a20-\u1aad"
@@ -29,7 +29,9 @@ CODE = r"""
 """
 ASCII_TOKEN = re.compile(f"(?P<code>{CODE})".replace("LETTER", ASCII_LETTER), re.VERBOSE)
 TOKEN = re.compile(
-    f"(?P<code>{CODE})|(?P<run>[{UNSPACED}]+)|(?P<emoji>[\U0001f1e6-\U0001f1ff]{{2}}|[{EMOJI}])".replace("LETTER", LETTER),
+    f"(?P<code>{CODE})|(?P<run>[{UNSPACED}]+)|(?P<emoji>[\U0001f1e6-\U0001f1ff]{{2}}|[{EMOJI}])".replace(
+        "LETTER", LETTER
+    ),
     re.VERBOSE,
 )
 ASCII_PART = re.compile(f"{ASCII_LETTER}+")
@@ -37,17 +39,17 @@ PART = re.compile(f"{LETTER}+")
 COMPACT = re.compile(r"[0-9]+|[^0-9]+")
 HAS_DIGIT = re.compile(r"[0-9]")
 ORDINALS = frozenset(("st", "nd", "rd", "th", "er", "ème", "eme"))
-UNITS = frozenset(
-    """
-    b kb mb gb tb pb kib mib gib tib bit kbit mbit gbit kbps mbps gbps bps
-    g kg mg µg μg ug ng t lb lbs oz m km cm mm nm µm μm um in inch ft yd mi mile miles l ml dl cl gal pt px em rem dpi ppi
-    hz khz mhz ghz thz w kw mw gw kwh wh mwh v kv mv a ma mah ah k ohm kohm db dba lm lx cd
-    c f kcal cal j kj mj pa hpa kpa mpa bar psi rpm fps mph kmh kn nm ms ns us µs μs s sec min h hr hrs mol mmol
-    mm2 cm2 m2 km2 mm3 cm3 m3 usd eur gbp chf mp k x
-    """.split()
-)
-# Units that are no words of their own, so that `500 GB` is read as `500GB`.
-SPACED_UNITS = UNITS - frozenset("a b c f h j k n s t x in um us ma pa em gal mp mi ms pt miles mile bar inch".split())
+# Units that may follow a number after a space, and those that only do without one, being words too.
+SPACED_UNITS_TEXT = """
+    kb mb gb tb pb kib mib gib tib bit kbit mbit gbit kbps mbps gbps bps
+    g kg mg µg μg ug ng lb lbs oz m km cm mm nm µm μm ft yd l ml dl cl px rem dpi ppi
+    hz khz mhz ghz thz w kw mw gw kwh wh mwh v kv mv mah ah ohm kohm db dba lm lx cd
+    kcal cal kj mj hpa kpa mpa psi rpm fps mph kmh kn ns µs μs sec min hr hrs mol mmol
+    mm2 cm2 m2 km2 mm3 cm3 m3 usd eur gbp chf
+"""
+JOINED_UNITS_TEXT = "a b c f h j k n s t x in um us ma pa em gal mp mi ms pt miles mile bar inch"
+SPACED_UNITS = frozenset(SPACED_UNITS_TEXT.split())
+UNITS = SPACED_UNITS | frozenset(JOINED_UNITS_TEXT.split())
 LONGEST_COMPACT = 4
 
 
@@ -68,6 +70,11 @@ class Word(NamedTuple):
     before: str = ""
     after: str = ""
     is_run: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is no code."""
+        return len(self.parts) == 1 and not (self.before or self.after or self.is_run)
 
 
 class Apostrophes(NamedTuple):
@@ -175,7 +182,3 @@ def characters(run: str, start: int) -> Iterator[Part]:
 
 def is_attached(character: str) -> bool:
     return category(character)[0] == "M" or JOINED_BACKWARDS.match(character) is not None
-
-
-def is_emoji(text: str) -> bool:
-    return IS_EMOJI.match(text) is not None
