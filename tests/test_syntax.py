@@ -45,6 +45,50 @@ def test_exclusions_alone_leave_nothing_to_rank(text: str) -> None:
     assert parse(text).text == ""
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("tar -xzf archive", "gcc -Wall error: unused variable", "find . -name foo -type f", "git commit -m message"),
+        *("ls -la", "C++ -O2", "gcc -std=c++11", "mvn install -DskipTests", "java -Xmx512m", "docker run -it ubuntu"),
+        *(
+            "kubectl -n prod get pods",
+            "hill -fox -bear lake",
+            "re: invoice",
+            "https://example.com/a",
+            "at 10:30",
+            "*.py",
+        ),
+        *("*.py", "/var/log/*", "SELECT * FROM t", "**bold**", "-POL-358", "see http://a.b/c"),
+    ],
+)
+def test_what_people_paste_is_plain_text(text: str) -> None:
+    assert parse(text, ["http", "https"]) == Asked(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "rest", "excluded"),
+    [
+        ("jaguar -car", "jaguar", ("car",)),
+        ("-car jaguar", "jaguar", ("car",)),
+        ("fast jaguar -car -cat", "fast jaguar", ("car", "cat")),
+        ("jaguar -wi-fi", "jaguar", ("wi-fi",)),
+        ("written -C++ -c#", "written", ("C++", "c#")),
+        ("東京 -京都", "東京", ("京都",)),
+        ('jaguar -car "big cat"', "jaguar big cat", ("car",)),
+        ('tar -xzf -"an archive" file', "tar -xzf file", ("an archive",)),
+        ("jaguar -car status:open", "jaguar open", ("car",)),
+    ],
+)
+def test_words_are_excluded_before_or_after_all_others(text: str, rest: str, excluded: tuple[str, ...]) -> None:
+    asked = parse(text, ["status"])
+    assert (asked.text.split(), asked.excluded) == (rest.split(), excluded)
+
+
+@pytest.mark.parametrize("prefix", ["9030", "SPZ00", "POL-35", "tele", "zür", "App.ja", "#12", "東京", "h2"])
+def test_codes_are_completed_too(prefix: str) -> None:
+    assert parse(f"the {prefix}*").prefixes == (prefix,)
+
+
 def test_a_query_of_a_book_s_length_is_plain() -> None:
     text = '"fox" ' + "x" * MAX_QUERY
     assert parse(text) == Asked(text)

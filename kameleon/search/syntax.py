@@ -1,7 +1,14 @@
-"""What a query says beside its words: `"exact phrase"`, `-word`, `prefix*`, `field:word`. All else is plain text.
+"""What a query has beside its words: `"exact phrase"`, `-word`, `prefix*`, `field:word`. All else is plain text.
 
-An operator stands at the beginning of a word, or for a prefix at its end: `foo-bar`, `-5` and a quote that nothing
-closes are plain.
+An operator is at the beginning of a word, or for a prefix at its end: `foo-bar`, `-5`, `*.py` and a quote that nothing
+closes are plain. What people paste is not taken for operators:
+- `-word` excludes where it is three letters or more and no plain word both precedes and follows it, as in `jaguar -car`
+  and `-car jaguar`. A flag stands between words (`tar -xzf archive`, `gcc -Wall error`), or is short (`ls -la`), has a
+  digit or a symbol in it (`-O2`, `-std=c++11`) or a capital inside (`-DskipTests`). `-C++`, `-C#` and `-"a phrase"` do
+  exclude.
+- `field:word` needs the name of a searched field, so `re: invoice`, `10:30` and `https://example.com` are plain.
+- `prefix*` begins with a letter or digit, or one of `#.@` before it, and has two of these at least: `tele*`, `9030*`,
+  `POL-35*`.
 """
 
 import re
@@ -18,13 +25,19 @@ MIN_PREFIX = 2
 QUOTE = '"“”'
 SYNTAX = re.compile(
     rf"(?<!\S)-(?:[{QUOTE}](?P<no_phrase>[^{QUOTE}]*)[{QUOTE}]|(?P<no_word>[^\W\d_][^\s{QUOTE}]*)(?!\S))"
-    rf"|(?<!\S)(?P<field>[^\W\d]\w*):(?:[{QUOTE}](?P<said>[^{QUOTE}]*)[{QUOTE}]|(?P<word>[^\s{QUOTE}]+)(?!\S))"
-    rf"|(?<!\S)(?P<prefix>[^\s*{QUOTE}]{{{MIN_PREFIX},}})\*(?!\S)"
+    rf"|(?<!\S)(?P<field>[^\W\d]\w*):(?:[{QUOTE}](?P<said>[^{QUOTE}]*)[{QUOTE}]|(?P<word>(?!//)[^\s{QUOTE}]+)(?!\S))"
+    rf"|(?<!\S)(?P<prefix>[#.@]?[^\W_][^\s*{QUOTE}]+)\*(?!\S)"
     rf"|(?<![0-9A-Za-z])[{QUOTE}](?P<phrase>[^{QUOTE}]*)[{QUOTE}]"
 )
 NAMES_A_FIELD = re.compile(rf"(?<!\S)[^\W\d]\w*:[\w{QUOTE}]")
 QUOTED = re.compile(rf"(?<!\S)-?[{QUOTE}][^{QUOTE}]*[{QUOTE}](?!\w)")
 LETTER = re.compile(r"[^\W_]")
+# Up to the first word after an exclusion that is none itself.
+AFTER_EXCLUSIONS = re.compile(rf"(?:\s+-(?:[{QUOTE}][^{QUOTE}]*[{QUOTE}]|\S+))*+\s+(?=\S)")
+CAPITAL_INSIDE = re.compile(r"[a-z][A-Z]")
+LONGEST_FLAG = 2
+INSIDE = "-'’"
+SYMBOLS_AFTER = "+#"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +73,20 @@ def parse(text: str, fields: Collection[str] = ()) -> Asked:
     said: dict[tuple[str, str], None] = {}
     kept: list[str] = []
     end = operators = 0
+    has_plain = False
     for found in SYNTAX.finditer(text):
         if operators == MAX_OPERATORS:
             break
-        words = found["no_phrase"] or found["no_word"] or found["said"] or found["word"] or found["phrase"] or ""
-        if found["prefix"]:
-            words = found["prefix"]
-            if not is_word(words):
-                continue
-            prefixes[words] = None
-        elif len(words) > MAX_CHARACTERS or not LETTER.search(words):
+        words = operand(found)
+        before = text[end : found.start()]
+        has_plain = has_plain or LETTER.search(before) is not None
+        if len(words) > MAX_CHARACTERS or not is_operator(found, words, fields):
             continue
+        if found["no_word"] and not is_exclusion(found, words, fields, has_plain):
+            continue
+        if found["prefix"]:
+            prefixes[words] = None
         elif found["field"]:
-            if found["field"] not in fields:
-                continue
             said[found["field"], words.rstrip("*")] = None
         elif found["phrase"]:
             phrases[words] = None
@@ -81,12 +94,43 @@ def parse(text: str, fields: Collection[str] = ()) -> Asked:
             excluded[words] = None
             words = ""
         operators += 1
-        kept += (text[end : found.start()], words)
+        kept += (before, words)
         end = found.end()
     rest = "".join([*kept, text[end:]])
     if excluded and not LETTER.search(rest):
         rest = ""
     return Asked(rest, tuple(phrases), tuple(excluded), tuple(prefixes), tuple(said))
+
+
+def operand(found: re.Match[str]) -> str:
+    groups = ("no_phrase", "no_word", "said", "word", "prefix", "phrase")
+    return next((words for group in groups if (words := found[group])), "")
+
+
+def is_operator(found: re.Match[str], words: str, fields: Collection[str]) -> bool:
+    if found["prefix"]:
+        return len(LETTER.findall(words)) >= MIN_PREFIX
+    return LETTER.search(words) is not None and (not found["field"] or found["field"] in fields)
+
+
+def is_exclusion(found: re.Match[str], word: str, fields: Collection[str], has_plain: bool) -> bool:
+    """Whether `-word` is none of a command's flags."""
+    letters = word.rstrip(SYMBOLS_AFTER)
+    is_short = word == letters and word.isascii() and len(word) <= LONGEST_FLAG
+    if is_short or CAPITAL_INSIDE.search(word) or not is_word(letters):
+        return False
+    return not (has_plain and is_followed(found.string, found.end(), fields))
+
+
+def is_followed(text: str, end: int, fields: Collection[str]) -> bool:
+    """Whether a plain word is next, exclusions aside."""
+    after = AFTER_EXCLUSIONS.match(text, end)
+    if after is None:
+        return False
+    operator = SYNTAX.match(text, after.end())
+    if operator and is_operator(operator, operand(operator), fields):
+        return bool(operator["no_word"])
+    return LETTER.search(text[after.end() :].split(maxsplit=1)[0]) is not None
 
 
 def is_text(text: str) -> bool:
@@ -95,6 +139,5 @@ def is_text(text: str) -> bool:
 
 
 def is_word(text: str) -> bool:
-    """Whether it is letters alone, two at least, and their marks."""
-    letters = sum(character.isalpha() for character in text)
-    return letters >= MIN_PREFIX and all(c.isalpha() or category(c) in ("Mn", "Mc") for c in text)
+    """Whether it is letters and their marks alone, or with hyphens and apostrophes between."""
+    return all(c.isalpha() or c in INSIDE or category(c) in ("Mn", "Mc") for c in text)

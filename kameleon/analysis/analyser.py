@@ -1,0 +1,282 @@
+"""Texts to terms: the one analyser of both databases, for what is indexed, queries, phrases, prefixes and highlights.
+
+A word's term is its Snowball stem with accents folded. A code (`POL-358-A`) gives its parts, each at a position of its
+own, and every run of them joined, at the position of the run's first part. Joined terms never meet ordinary words or
+other numbers:
+- joints stay in them (`11.83`, `12:30`, `wi-fi`, `src/app.java`, `at&t`), `_` as `-`; between a letter and a digit
+  `-` and `_` are left out (`pol358a`), so that `POL-358-A`, `POL_358_A` and `POL358A` are one;
+- symbols before and after stay too: `c++`, `#12345`, `.net`, `@jane`;
+- another way to write a whole code as one word or number begins with `=`: `=wifi` for `Wi-Fi`, `=obrien`, `=1000` for
+  `1,000`, `=5551234567`. A query's word is looked up as itself and as this, two ways to write the same.
+A term of more than 255 bytes is `~` and its hash. Terms of Chinese, Japanese, Korean, Thai, Lao, Khmer and Burmese are
+each character and each two neighbours, at the position of the first. An emoji is a word.
+
+U+2029 (`GAP`) separates fields and the items of lists: positions jump there, so that no phrase runs across.
+
+Exact forms: the index holds no terms for them. `Terms.forms` are the words as written (lower case, accents kept) and
+`QueryWord.surface` is a query's, so hits of equal score are ordered by `Analyser.exactness` of their texts.
+
+Imports only `errors` and its siblings in `analysis`.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import pairwise
+
+from ..errors import InvalidInput, seen
+from .codes import joined, runs
+from .languages import NAMES
+from .reading import ALTERNATIVE, Piece, Reader, bounded, is_unit
+from .stop_words import stop_words
+from .terms import PhrasePart, QueryWord, Terms, Token
+from .words import Word
+
+__all__ = [
+    *("GAP", "VERSION", "Analyser", "PhrasePart", "QueryWord", "Terms", "Token", "analyser"),
+    "languages",
+]
+
+VERSION = 1
+GAP = "\u2029"
+GAP_WIDTH = 1
+LONGEST_SURE_RUN = 2  # characters of a script without spaces that are one term
+SHORTEST_WRITTEN_AS_ONE, SHORTEST_NUMBER_AS_ONE = 2, 4
+
+CHUNK = re.compile(r"\S+")
+
+
+def languages() -> list[str]:
+    return sorted(NAMES)
+
+
+@lru_cache
+def analyser(language: str = "english") -> "Analyser":
+    """The analyser of a language, which remembers the words that it has met."""
+    return Analyser(language)
+
+
+class Analyser:
+    """Reads texts and queries of one language. Threads may share it."""
+
+    def __init__(self, language: str = "english") -> None:
+        """Raises InvalidInput for a language that it does not know."""
+        if language not in NAMES:
+            raise InvalidInput(f"unknown language {seen(language)}. Known: {', '.join(languages())}")
+        self.language = language
+        self._reader = Reader(language)
+        self._stop_words = frozenset(map(self._reader.fold, stop_words(language)))
+
+    # what is indexed
+
+    def terms(self, text: str) -> Terms:
+        """Returns what is indexed of a text."""
+        terms: list[str] = []
+        positions: list[int] = []
+        forms: list[str] = []
+        position = gaps = 0
+        for section in text.split(GAP):
+            position = self._add(section, position, terms, positions, forms) + GAP_WIDTH
+            gaps += GAP_WIDTH
+        return Terms(terms, positions, position - gaps, forms)
+
+    def _add(self, text: str, position: int, terms: list[str], positions: list[int], forms: list[str]) -> int:
+        """Adds the terms of a text without gaps; returns the position after them."""
+        entries = self._reader.entries(text)
+        if not entries:
+            return position
+        found, found_forms, _, _ = zip(*entries, strict=True)
+        start = 0
+        for _ in range(found.count(None)):
+            end = found.index(None, start)
+            terms += found[start:end]
+            forms += found_forms[start:end]
+            positions += range(position, position + end - start)
+            position += end - start
+            chunk = self._reader.codes[found_forms[end]]
+            for term, form, offset, _, _ in chunk.pieces:
+                terms.append(term)
+                forms.append(form)
+                positions.append(position + offset)
+            position += chunk.width
+            start = end + 1
+        terms += found[start:]
+        forms += found_forms[start:]
+        positions += range(position, position + len(found) - start)
+        return position + len(found) - start
+
+    # where it is
+
+    def tokens(self, text: str) -> list[Token]:
+        """Returns the terms of a text with their places in it, in the order of `terms`."""
+        tokens: list[Token] = []
+        position = start = 0
+        for section in text.split(GAP):
+            position = self._add_tokens(section, start, position, tokens) + GAP_WIDTH
+            start += len(section) + len(GAP)
+        return tokens
+
+    def _add_tokens(self, text: str, base: int, position: int, tokens: list[Token]) -> int:
+        for chunk, start, split, gap in self._chunks(text):
+            pieces, width = self._pieces(chunk)
+            start += base
+            for term, form, offset, begin, end in pieces:
+                begin += start + (gap if begin >= split else 0)
+                end += start + (gap if end > split else 0)
+                tokens.append(Token(term, position + offset, begin, end, form))
+            position += width
+        return position
+
+    def _pieces(self, chunk: str) -> tuple[Sequence[Piece], int]:
+        term, form, start, end = self._reader.known[chunk]
+        if term is not None:
+            return ((term, form, 0, start, end),), 1
+        made = self._reader.codes[form]
+        return made.pieces, made.width
+
+    def _chunks(self, text: str) -> Iterator[tuple[str, int, int, int]]:
+        """(chunk, start, split, gap): a number and its unit are one chunk, which `gap` spaces part at `split`."""
+        known = self._reader.known
+        matches = [*CHUNK.finditer(text)]
+        at = 0
+        while at < len(matches):
+            match = matches[at]
+            at += 1
+            chunk = match.group()
+            term, _, is_number, _ = known[chunk]
+            after = matches[at] if term is None and is_number and at < len(matches) else None
+            if after and is_unit(after.group()) and GAP not in text[match.end() : after.start()]:
+                yield chunk + after.group(), match.start(), len(chunk), after.start() - match.end()
+                at += 1
+            else:
+                yield chunk, match.start(), len(chunk), 0
+
+    # queries
+
+    def query_terms(self, text: str) -> list[QueryWord]:
+        """Returns the words of a query, without stop words where others are left."""
+        asked = [self._query_word(word) for word in self._words(text)]
+        kept = [word for word in asked if word.surface not in self._stop_words]
+        return kept or asked
+
+    def _words(self, text: str) -> Iterator[Word]:
+        for section in text.split(GAP):
+            for chunk, *_ in self._chunks(section):
+                yield from self._reader.words(chunk)
+
+    def _folded(self, word: Word) -> list[str]:
+        return [self._reader.fold(part.text) for part in word.parts]
+
+    def _query_word(self, word: Word) -> QueryWord:
+        parts, texts = word.parts, self._folded(word)
+        if word.is_run:
+            return self._query_run(texts)
+        if word.is_plain:
+            return QueryWord(parts[0].text, self._ways(parts[0].text))
+        whole = [bounded(word.before + joined(texts, parts) + word.after)]
+        for first, last, text in self._reader.written_as_one(word):
+            if last - first + 1 == len(parts):
+                whole += self._ways(text)[::-1]
+        surface = word.before + joined([part.text for part in parts], parts) + word.after
+        return QueryWord(surface, tuple(whole), tuple(self._query_parts(word, texts, whole[0])))
+
+    @staticmethod
+    def _query_run(texts: Sequence[str]) -> QueryWord:
+        surface = "".join(texts)
+        if len(texts) <= LONGEST_SURE_RUN:
+            return QueryWord(surface, (surface,))
+        return QueryWord(surface, (), tuple(left + right for left, right in pairwise(texts)))
+
+    def _query_parts(self, word: Word, texts: Sequence[str], whole: str) -> Iterator[str]:
+        found = sorted(runs(texts, word.parts), key=lambda run: run[0] - run[1])
+        yield from (bounded(run) for _, _, run in found if run != whole)
+        is_code = len(word.parts) > 1
+        for part, text in zip(word.parts, texts, strict=True):
+            if not is_code or not ((len(text) == 1 and text.isalpha()) or text in self._stop_words):
+                yield self._reader.part_term(part.text)
+
+    def _ways(self, text: str) -> tuple[str, ...]:
+        """The term of a word, and that of codes which are also written so."""
+        term = self._reader.part_term(text)
+        is_word = text.isalpha() and len(text) >= SHORTEST_WRITTEN_AS_ONE
+        is_number = text.isdigit() and len(text) >= SHORTEST_NUMBER_AS_ONE
+        return (term, ALTERNATIVE + term) if is_word or is_number else (term,)
+
+    def phrase(self, text: str) -> list[PhrasePart]:
+        """Returns what must be one after the other where a text has the phrase."""
+        found: list[PhrasePart] = []
+        position = 0
+        last: Word | None = None
+        for last in self._words(text):
+            found += self._phrase_parts(last, position)
+            position += len(last.parts)
+        if last and last.is_plain:  # a code of several parts, which is also written so, may only be the last
+            found[-1] = PhrasePart(self._ways(last.parts[0].text), found[-1].position)
+        return found
+
+    def _phrase_parts(self, word: Word, position: int) -> Iterator[PhrasePart]:
+        parts = word.parts
+        if word.is_run and len(parts) > 1:
+            pairs = pairwise(self._folded(word))
+            yield from (PhrasePart((left + right,), position + at) for at, (left, right) in enumerate(pairs))
+        elif len(parts) == 1 and (word.before or word.after):
+            yield PhrasePart((bounded(word.before + self._folded(word)[0] + word.after),), position)
+        else:
+            terms = (self._reader.part_term(part.text) for part in parts)
+            yield from (PhrasePart((term,), position + at) for at, term in enumerate(terms))
+
+    def prefixes(self, word: str) -> list[str]:
+        """Returns what the terms begin with of words that begin so; none for a run of over two characters without
+        spaces, which is a phrase. A word whose stem is shorter than `word` is found by its own term."""
+        found = [*self._words(word)]
+        if not found or (found[-1].is_run and len(found[-1].parts) > LONGEST_SURE_RUN):
+            return []
+        last, texts = found[-1], self._folded(found[-1])
+        if last.is_run:
+            return ["".join(texts)]
+        text = last.before + joined(texts, last.parts)
+        if len(texts) > 1 or not text.isalpha():
+            return [text]
+        stem = self._reader.term(last.parts[0].text)
+        begins = [text] if text.startswith(stem) else [text, stem]
+        return [*begins, ALTERNATIVE + text]
+
+    # what matched
+
+    def marks(self, text: str, asked: Iterable[QueryWord]) -> list[tuple[int, int]]:
+        """Returns the places in a text of what a query's words match: of a code the whole, or where that is not in the
+        text its parts."""
+        asked = list(asked)
+        places = self._places(text, {term for word in asked for term in word.terms})
+        found: list[tuple[int, int]] = []
+        for word in asked:
+            whole = [place for term in word.whole for place in places.get(term, ())]
+            found += whole or [place for term in word.parts for place in places.get(term, ())]
+        return merged(found)
+
+    def _places(self, text: str, terms: set[str]) -> dict[str, list[tuple[int, int]]]:
+        """Where a text has each of these terms."""
+        places: dict[str, list[tuple[int, int]]] = {}
+        for chunk, start, split, gap in self._chunks(text):
+            for term, _, _, begin, end in self._pieces(chunk)[0]:
+                if term in terms:
+                    begin += start + (gap if begin >= split else 0)
+                    end += start + (gap if end > split else 0)
+                    places.setdefault(term, []).append((begin, end))
+        return places
+
+    def exactness(self, text: str, asked: Iterable[QueryWord]) -> int:
+        """Returns how many of a query's words are in a text as they are written in the query."""
+        forms = set(self.terms(text).forms)
+        return sum(word.surface in forms for word in asked)
+
+
+def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans in order, those that overlap as one."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if found and start < found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return found

@@ -1,0 +1,190 @@
+"""From chunks, which are what is between two spaces, to terms. Imports PyStemmer and its siblings in `analysis`."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from threading import Lock
+from typing import NamedTuple, TypeVar
+
+import Stemmer
+
+from .characters import Characters, Folding, Places
+from .codes import joined, runs, written_as_one
+from .languages import SIMPLE, rules
+from .words import SPACED_UNITS, Word, words
+
+ALTERNATIVE = "="
+HASHED = "~"
+MAX_TERM_BYTES = 255
+LONGEST_STEMMED = 64  # characters; a longer word is of no language
+KNOWN_WORDS = 100_000  # chunks remembered a language, 25 MB of them; chosen, not measured
+KNOWN_CODES = 20_000
+LONGEST_KNOWN = 32
+
+LETTERS = re.compile(r"[^\W\d_]+(?!\w)")
+OPENING = "\"'([{"
+CLOSING = ".,;:!?\"')]}"
+
+Value = TypeVar("Value")
+# A term of a chunk: term, form, position of its word in the chunk, start and end in the chunk.
+Piece = tuple[str, str, int, int, int]
+# Of a chunk that is one word: term, form, start, end. Of another: None, the chunk, whether it is a number, 0.
+Entry = tuple[str | None, str, int, int]
+
+
+class Chunk(NamedTuple):
+    """The terms of a chunk of none or several, and the number of its words."""
+
+    pieces: tuple[Piece, ...]
+    width: int
+    is_number: bool
+
+
+class Memo(dict[str, Value]):
+    """What was made of chunks. When it is full, those that were not met again since the last time are forgotten."""
+
+    def __init__(self, make: Callable[[str], Value], size: int) -> None:
+        super().__init__()
+        self._make = make
+        self._half = size // 2
+        self._older: dict[str, Value] = {}
+
+    def __missing__(self, chunk: str) -> Value:
+        value = self._older.get(chunk)
+        if value is None:
+            value = self._make(chunk)
+        if len(chunk) <= LONGEST_KNOWN:
+            self.keep(chunk, value)
+        return value
+
+    def keep(self, chunk: str, value: Value) -> None:
+        if len(self) >= self._half:
+            self._older = self.copy()
+            self.clear()
+        self[chunk] = value
+
+
+class Reader:
+    """Reads chunks of one language. Threads may share it."""
+
+    def __init__(self, language: str) -> None:
+        self._rules = rules(language)
+        self._places = Places(Characters(language))
+        self._folding = Folding(self._rules.kept_letters)
+        self._stemmer = Stemmer.Stemmer(language, 0) if language != SIMPLE else None
+        self._lock = Lock()  # PyStemmer's stemmers are for one thread at a time
+        self._lowers_ascii = language != "turkish"
+        self.known = Memo(self._entry, KNOWN_WORDS)
+        self.codes = Memo(self._chunk, KNOWN_CODES)
+
+    def entries(self, text: str) -> list[Entry]:
+        """The chunks of a text; a number and its unit are one."""
+        chunks = text.split()
+        known = self.known
+        entries = [known[chunk] for chunk in chunks]
+        numbers = [at for at, entry in enumerate(entries[:-1]) if entry[0] is None and entry[2]]
+        for at in reversed(numbers):
+            if is_unit(chunks[at + 1]):
+                entries[at : at + 2] = [known[chunks[at] + chunks[at + 1]]]
+        return entries
+
+    def words(self, chunk: str) -> Iterator[Word]:
+        return words(self._places.normalise(chunk)[0], self._rules.apostrophes)
+
+    def _entry(self, chunk: str) -> Entry:
+        if chunk.isascii():
+            bare = chunk.lstrip(OPENING).rstrip(CLOSING)
+            if bare.isalpha():
+                start = chunk.index(bare)
+                form = bare.lower() if self._lowers_ascii else self._places.normalise(bare)[0]
+                form = chunk if form == chunk else form
+                return self.term(form), form, start, start + len(bare)
+        made = self._chunk(chunk)
+        if made.width == len(made.pieces) == 1 and not made.is_number:
+            term, form, _, start, end = made.pieces[0]
+            return term, form, start, end
+        if len(chunk) <= LONGEST_KNOWN:
+            self.codes.keep(chunk, made)
+        return None, chunk, made.is_number, 0
+
+    def _chunk(self, chunk: str) -> Chunk:
+        if chunk.isascii() and (bare := chunk.lstrip(OPENING).rstrip(CLOSING)).isdigit():
+            start = chunk.index(bare)
+            piece = (bounded(bare), bare, 0, start, start + len(bare))
+            return Chunk((piece,), 1, chunk.endswith(bare))
+        text, places = self._places.normalise(chunk)
+        pieces: list[Piece] = []
+        width = 0
+        is_number = False
+        for word in words(text, self._rules.apostrophes):
+            pieces += self._pieces(word, width)
+            width += len(word.parts)
+            is_number = word.parts[-1].end == len(text) and all(part.text.isdigit() for part in word.parts)
+        if places is not None:
+            pieces = [(*piece[:3], places[piece[3]][0], places[piece[4] - 1][1]) for piece in pieces]
+        return Chunk(tuple(pieces), width, is_number)
+
+    def _pieces(self, word: Word, position: int) -> list[Piece]:
+        """The terms of a word that is at a position, in the order of their first parts."""
+        parts = word.parts
+        at: list[list[Piece]] = [
+            [(self.part_term(text), text, place, start, end)]
+            for place, (text, start, end, _) in enumerate(parts, position)
+        ]
+        if word.is_run:
+            for place, (left, right) in enumerate(pairwise(parts)):
+                at[place].append((left.text + right.text, "", position + place, left.start, right.end))
+        elif not word.is_plain or "'" in parts[0].text:
+            for first, last, term, form in self._joined(word):
+                start = parts[first].start - (len(word.before) if term[0] in "#@." else 0)
+                end = parts[last].end + (len(word.after) if term[-1] in "+#" else 0)
+                at[first].append((bounded(term), form, position + first, start, end))
+        return [piece for pieces in at for piece in pieces]
+
+    def _joined(self, word: Word) -> Iterator[tuple[int, int, str, str]]:
+        """(first, last, term, form) of what a code gives beside its parts."""
+        parts = word.parts
+        texts = [self.fold(part.text) for part in parts]
+        if len(parts) > 1:
+            for first, last, run in runs(texts, parts):
+                yield first, last, run, run
+        if word.before or word.after:
+            whole = word.before + joined(texts, parts) + word.after
+            yield 0, len(parts) - 1, whole, whole
+        for first, last, text in self.written_as_one(word):
+            yield first, last, ALTERNATIVE + self.part_term(text), ""
+
+    def written_as_one(self, word: Word) -> Iterator[tuple[int, int, str]]:
+        return written_as_one(word.parts, self._rules.apostrophes.elisions)
+
+    def part_term(self, text: str) -> str:
+        return self.term(text) if text.isalpha() or "'" in text else bounded(self.fold(text))
+
+    def term(self, word: str) -> str:
+        """The term of a normalised word."""
+        if self._stemmer is None or len(word) > LONGEST_STEMMED:
+            return bounded(self.fold(word))
+        if self._rules.is_folded_first:
+            return self._stem(self.fold(word)) or word
+        return self.fold(self._stem(word)) or word
+
+    def _stem(self, word: str) -> str:
+        with self._lock:
+            stem: str = self._stemmer.stemWord(word)  # type: ignore[union-attr]
+        return stem
+
+    def fold(self, word: str) -> str:
+        return word if word.isascii() else word.translate(self._folding)
+
+
+def is_unit(chunk: str) -> bool:
+    found = LETTERS.match(chunk)
+    return found is not None and found.group().rstrip("²³").casefold() in SPACED_UNITS
+
+
+def bounded(term: str) -> str:
+    """A term that the index can hold."""
+    if len(term) <= MAX_TERM_BYTES // 4 or len(encoded := term.encode()) <= MAX_TERM_BYTES:
+        return term
+    return HASHED + hashlib.blake2b(encoded, digest_size=16).hexdigest()

@@ -1,0 +1,45 @@
+"""What the analyser makes of texts and queries. Imports only the standard library."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Terms(NamedTuple):
+    """The terms of a text in order, one for each occurrence, with the position of the word, and the word as written
+    (`forms`, empty for what nobody would complete). `length` is the number of words."""
+
+    terms: Sequence[str]
+    positions: Sequence[int]
+    length: int
+    forms: Sequence[str]
+
+
+class Token(NamedTuple):
+    """A term and its place in the original text."""
+
+    term: str
+    position: int
+    start: int
+    end: int
+    form: str = ""
+
+
+class QueryWord(NamedTuple):
+    """A word of a query. `whole` are the ways to write it as one, which count as one term; `parts` count each by
+    itself, longest first, and are what a code is made of, or the pairs of a run of characters. `surface` is the word
+    as written."""
+
+    surface: str
+    whole: tuple[str, ...]
+    parts: tuple[str, ...] = ()
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        return self.whole + self.parts
+
+
+class PhrasePart(NamedTuple):
+    """One of these terms must be at this position after the phrase's first."""
+
+    terms: tuple[str, ...]
+    position: int
