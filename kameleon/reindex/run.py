@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from ..errors import GateRefused, Outdated, ReindexRefused, StorageError
 from ..indexing.embedded import flattened
 from ..search.prepared import prepare
-from ..search.query import ask
+from ..search.query import make_query
 from ..search.retrieval import Retriever
 from ..stores.catalog import ACTIVE, active
 from ..stores.protocols import Entry, IndexProgress
@@ -343,7 +343,7 @@ class Run:
 
         def ranking(text: str) -> list[Ref]:
             self._note()
-            query = ask(text)
+            query = make_query(text)
             retriever = Retriever(self._store, query, prepare(query, alone, service), {})
             with self._index.reading() as conn:
                 hits = retriever.page(conn, retriever.find(conn)).hits
