@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from ..errors import Outdated, ProviderError
 from ..indexing.index import Index
-from ..indexing.waiting import off_the_loop
+from ..indexing.waiting import run_off_loop
 from ..stores.catalog import Entity, of_fingerprint
 from ..values import Generation, QueryPlan, SearchResults
 from .prepared import Prepared, prepare
@@ -97,7 +97,7 @@ class Answering:
             service = self._services.of(generations)
             assert service is not None  # noqa: S101 - there is a provider
             self._note_served(generations, service)
-            return off_the_loop(partial(prepare, query, generations, service))
+            return run_off_loop(partial(prepare, query, generations, service))
         except ProviderError as error:
             return Prepared(generations, unavailable=error)
 

@@ -29,7 +29,7 @@ LEAST = {"keyword": 0.0, "vector": -1.0}
 RRF_K = 60
 SIGMAS = 3.0
 STRANGE, FAMILIAR = 0.5, 0.7
-"""Shares of a query's words in the model's vocabulary, below and above which the vector counts for nothing and in full."""
+"""Shares of a query's words that the model knows, below and above which the vector counts for nothing and in full."""
 ROUNDING = 1e-9
 """Bounds how far outside of 0 to 1 a score of a caller's fusion may be."""
 
