@@ -182,7 +182,7 @@ class Writer:
     def apply(self, connection: Connection, plan: Plan) -> IndexReport:
         """Write the plan on this connection, inside its transaction."""
         now = datetime.now(UTC)
-        generations = self._catalog.generations(connection) if plan.generations is None else plan.known
+        generations = self._catalog.generations(connection) if plan.generations is None else plan.generations
         keys = self._store.upsert(connection, plan.changed, generations, now) if plan.changed else {}
         report = replace(plan.report, indexed=len(plan.changed), unchanged=len(plan.wanted) - len(plan.changed))
         if plan.service is not None and (left := plan.left):
