@@ -11,7 +11,18 @@ REPOSITORY = Path(__file__).parents[1]
 ROOT = REPOSITORY / "kameleon"
 ORDER = (
     *("values", "errors", "forking", "urls", "sqlite_files", "content", "metrics", "sqlalchemy_internals"),
-    *("async_connections", "database", "analysis", "embeddings", "stores", "keywords", "indexing", "search", "orm", "reindex"),
+    *(
+        "async_connections",
+        "database",
+        "analysis",
+        "embeddings",
+        "stores",
+        "keywords",
+        "indexing",
+        "search",
+        "orm",
+        "reindex",
+    ),
     *("records", "doctor", "administration", "engine"),
 )
 OUTSIDE = ("kameleon", "cli", "stress", "tools", "examples")

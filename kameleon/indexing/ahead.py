@@ -1,4 +1,5 @@
-"""Embeds what a transaction is about to write, before it holds a lock."""
+"""Embeds what a transaction is about to write, before it holds a lock. Imports the stores' values, and
+for type checking the index."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from ..values import Ref
 from .embedded import Ahead, flattened
 from .entries import make_entry
 from .services import nothing_stored
-from .waiting import is_on_loop, off_the_loop
+from .waiting import is_on_loop, run_off_loop
 
 if TYPE_CHECKING:
     from ..embeddings.service import EmbeddingService
@@ -67,7 +68,7 @@ def _to_embed(
     if records or service is None:
         joined = None if index.store.connections.has_spare_reader() else connection
         compare = partial(_compare, index, records, joined)
-        service, changed = off_the_loop(compare) if joined is None else compare()
+        service, changed = run_off_loop(compare) if joined is None else compare()
     return service, list(dict.fromkeys([*changed, *(text for text in texts if text and not text.isspace())]))
 
 

@@ -1,4 +1,4 @@
-"""Checked records on their way into the index. Imports `content` and the stores' values."""
+"""Checks records and makes entries of the index from them. Imports `content` and the stores' values."""
 
 from collections.abc import Iterable
 
@@ -21,7 +21,7 @@ def entries(records: Iterable[tuple[object, object, object]]) -> list[Entry]:
 
 
 def make_entry(ref: Ref, content: str, emphasis: str = "") -> Entry:
-    """White space says nothing, so it is stored as the empty text that it is."""
+    """An entry with its hash; white space is stored as empty text."""
     hash_ = content_hash(content)
     if hash_ and emphasis:
         hash_ = content_hash(f"{content}\0{emphasis}")

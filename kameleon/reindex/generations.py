@@ -6,8 +6,10 @@ moment every query is answered from the old generation, from then on by the new 
 models. The old one stays for `rollback` until `prune` or `drop_old`.
 
 If a run is killed, run it again: it resumes after its last batch, and search was right all along. Nothing else has to
-be mended: what is missing in a generation is not remembered but looked up, and the lease of a run that died is free as
-soon as its process is gone (five minutes after its last batch, if it ran on another machine).
+be repaired: what is missing in a generation is not stored but looked up, and the lease of a run that died is free as
+soon as its process has ended (five minutes after its last batch, if it ran on another machine).
+
+Imports the index and the search.
 """
 
 import logging
@@ -44,7 +46,7 @@ class PruneReport:
 
 
 class Reindexing:
-    """Generations of one index: what users reach as `search.reindexing`."""
+    """Generations of one index: `search.reindexing`."""
 
     def __init__(self, index: Index) -> None:
         self.index = index
@@ -95,51 +97,51 @@ class Reindexing:
     def target(self, request: Request) -> Target:
         """What a request comes to; reads only. Raises InvalidInput, UnknownEntity, NoProvider, VectorsUnavailable."""
         with self.index.reading() as conn:
-            known = self._catalog.generations(conn)
-            service = self._service(known, request)
+            generations = self._catalog.generations(conn)
+            service = self._service(generations, request)
             service.identify()
             self._check_dimensions(conn, service, request)
-            self._check_entities(conn, known, service, request)
-            return self._chosen(conn, known, service, request)
+            self._check_entities(conn, generations, service, request)
+            return self._chosen(conn, generations, service, request)
 
     def _chosen(
-        self, conn: Connection, known: Sequence[Generation], service: "EmbeddingService", request: Request
+        self, conn: Connection, generations: Sequence[Generation], service: "EmbeddingService", request: Request
     ) -> Target:
         fingerprint = service.provider.fingerprint
-        half = next((g for g in reversed(known) if g.fingerprint == fingerprint and g.state == BUILDING), None)
-        generation = half if half is not None or request.force else of_fingerprint(known, fingerprint)
-        copies = active(known) if request.force and request.entities else None
+        half = next((g for g in reversed(generations) if g.fingerprint == fingerprint and g.state == BUILDING), None)
+        generation = half if half is not None or request.force else of_fingerprint(generations, fingerprint)
+        copies = active(generations) if request.force and request.entities else None
         entities = request.entities if generation is not None and generation.state == ACTIVE else ()
         pending = self.pending(conn, generation, request.entities)
-        return Target(service, generation, active(known), pending, entities, copies)
+        return Target(service, generation, active(generations), pending, entities, copies)
 
     def pending(self, conn: Connection, generation: Generation | None, entities: Sequence[str]) -> int:
         found = self._store.embeddings.status(conn, generation, has_provider=True)
         return sum(status.pending for status in found if not entities or status.entity in entities)
 
-    def _service(self, known: Sequence[Generation], request: Request) -> "EmbeddingService":
+    def _service(self, generations: Sequence[Generation], request: Request) -> "EmbeddingService":
         own = self._services.provider
         if request.provider is not None and not isinstance(request.provider, str):
             return self._services.of_provider(request.provider)
         if request.names_a_model:
-            return self._named(known, request)
+            return self._named(generations, request)
         if own is not None and not isinstance(own, str):
             return self._services.of_provider(own)
-        half = [g for g in known if g.state == BUILDING]
-        holds = half[-1] if half else current(known)
+        half = [g for g in generations if g.state == BUILDING]
+        holds = half[-1] if half else current(generations)
         if holds is not None:
             return self._services.of_generation(holds)
         if own is None:
             raise NoProvider
         return self._services.named(own)
 
-    def _named(self, known: Sequence[Generation], request: Request) -> "EmbeddingService":
+    def _named(self, generations: Sequence[Generation], request: Request) -> "EmbeddingService":
         from ..embeddings import LOCAL, chosen
 
-        holds = current(known)
+        holds = current(generations)
         if request.provider is None and request.model is None:
             if holds is None or not holds.provider:
-                raise InvalidInput("dimensions alone name no model: say which provider= or model= is to have them")
+                raise InvalidInput("dimensions alone name no model: give the provider= or model= that is to have them")
             options = dict(holds.options)
             if holds.provider not in LOCAL:
                 options["dimensions"] = request.dimensions
@@ -152,18 +154,18 @@ class Reindexing:
         gives = service.provider.dimensions
         if request.dimensions is not None and gives != request.dimensions:
             raise InvalidInput(
-                f"{service.provider.model_name} makes {gives} dimensions, {request.dimensions} were asked for. Leave "
+                f"{service.provider.model_name} makes {gives} dimensions, {request.dimensions} were requested. Leave "
                 "dimensions out, or name a model that makes them"
             )
         if refusal := self._store.vectors.refusal(conn, gives):
             raise VectorsUnavailable(refusal)
 
     def _check_entities(
-        self, conn: Connection, known: Sequence[Generation], service: "EmbeddingService", request: Request
+        self, conn: Connection, generations: Sequence[Generation], service: "EmbeddingService", request: Request
     ) -> None:
         if not request.entities:
             return
-        holds = active(known)
+        holds = active(generations)
         if holds is None:
             raise InvalidInput("the index has no complete embeddings yet: reindex all of it, naming no entity")
         if holds.fingerprint != service.provider.fingerprint:
@@ -181,7 +183,7 @@ class Reindexing:
         """What would otherwise be found out after the first batch."""
         provider = target.service.provider
         if request.max_cost is not None and request.price(provider) is None:
-            raise InvalidInput(f"max_cost needs price_per_million: nobody told what {provider.model_name} costs")
+            raise InvalidInput(f"max_cost needs price_per_million: the price of {provider.model_name} is not known")
         if request.gate is not None and target.active is not None:
             self._services.of_generation(target.active)
         if request.dimensions is not None and target.pending:
@@ -189,7 +191,7 @@ class Reindexing:
 
     def plan(self, *entities: object, rate: float | None = None, **options: Unpack[ReindexOptions]) -> ReindexPlan:
         """What `search.reindex` would do with the same arguments, and how long at `rate` records a second. Writes
-        nothing and asks no provider. Raises what `target` does."""
+        nothing and calls no provider. Raises what `target` does."""
         from .estimating import estimate
 
         return estimate(self, Request(self.index.part(Queries).names(entities), **options), rate=rate)
@@ -230,14 +232,14 @@ class Reindexing:
 
     def _forget_others(self, conn: Connection) -> None:
         self._store.schema.lock_registry(conn, is_first=True)
-        known = self._catalog.generations(conn)
-        kept = {holds.number for holds in (current(known),) if holds} | self._runs.held(conn).keys()
-        self.forget(conn, [g.number for g in known if g.number not in kept])
+        generations = self._catalog.generations(conn)
+        kept = {holds.number for holds in (current(generations),) if holds} | self._runs.held(conn).keys()
+        self.forget(conn, [g.number for g in generations if g.number not in kept])
 
     def forget(self, conn: Connection, numbers: Sequence[int]) -> None:
         self._catalog.forget(conn, numbers)
         self._runs.forget(conn, numbers)
-        self.building.ranges.free(conn, numbers)
+        self.building.ranges.drop(conn, numbers)
 
     def drop_tables(self) -> PruneReport:
         """Of generations that are forgotten."""
@@ -251,10 +253,16 @@ class Reindexing:
         return PruneReport(tuple(dropped), tuple(waiting))
 
     def cancel(self) -> list[str]:
-        """Ask the runs that are under way, on any machine, to stop after their batch; tells whose they are."""
+        """Cancel the runs that are under way, on any machine: each stops after its batch; returns their owners."""
         return self.index.committed(self._runs.cancel)
 
+    def records(self, without: Sequence[str] = ()) -> int:
+        """How many are in the index, those of some entities left out."""
+        with self.index.reading() as conn:
+            found = self._store.embeddings.status(conn, None, has_provider=False)
+        return sum(status.indexed for status in found if status.entity not in without)
+
     def status(self) -> list[ReindexRun]:
-        """The runs that are known, by generation, under way or not."""
+        """The recorded runs, by generation, under way or not."""
         with self.index.reading() as conn:
             return self._runs.all(conn)
