@@ -127,7 +127,7 @@ def seen_from(watcher: Connection, table: str) -> IndexProgress:
 
 @contextmanager
 def logging_notices(connection: Connection) -> Iterator[None]:
-    """Logs the notices of PostgreSQL: pgvector gives one when a graph outgrows maintenance_work_mem, which is slow."""
+    """Logs the notices of PostgreSQL: pgvector sends one when a graph outgrows maintenance_work_mem, which is slow."""
     driver = own_driver(connection)
     driver.add_notice_handler(_warn)
     try:

@@ -1,4 +1,4 @@
-"""Embeddings in SQLite: blobs in one table a generation, with a log of changes for those who keep them in memory.
+"""Embeddings in SQLite: blobs in one table a generation, with a log of changes for processes that keep them in memory.
 Imports statements."""
 
 import json
@@ -17,7 +17,8 @@ from . import statements as sql
 from .rows import ROWS_A_STATEMENT, as_json, by_entity, keys_of, of_entity, timestamp
 
 LOG_IDS_KEPT = 50_000
-"""Ids of changed records that the log keeps: who lacks more reads all embeddings again. Chosen, not measured."""
+"""Ids of changed records that the log keeps: a process that lacks more reads all embeddings again. Chosen, not
+measured."""
 LOG_IDS_A_ENTRY = 10_000
 """A larger change is logged without its ids, so that all embeddings are read again. Chosen, not measured."""
 LOG_PRUNED_EVERY = 64
