@@ -100,7 +100,7 @@ def insert(
                 keep_rest=rejects is not None,
             )
         )
-    if insertion.stored and records.search.index_vectors():
+    if insertion.stored and records.search.admin.index_vectors():
         echo("built the vector index", err=True)
     made = insertion.report.created_entity
     if made is not None:

@@ -20,7 +20,7 @@ def distribute(app: App, by: str) -> None:
     \b
     KAMELEON_URL=postgresql://coordinator/app kameleon distribute --by record_id
     """
-    tables = app.open().distribute()
+    tables = app.open().admin.distribute()
     if app.as_json:
         app.print_json({"by": by, "distributed": tables})
     else:

@@ -99,7 +99,7 @@ def evaluate(
         relevant = {id_: gain for id_, gain in qrels.get(query, {}).items() if gain > 0}
         if any(id_ in refs for id_ in relevant):
             gains = {refs.get(id_, Ref("", id_)): gain for id_, gain in relevant.items()}
-            asked.append((search.legs(text, entities=entities, limit=DEPTH), gains))
+            asked.append((search.admin.legs(text, entities=entities, limit=DEPTH), gains))
     if not judged:
         raise InvalidInput(
             f"none of the {len(queries)} queries is judged: the qrels judge {_some(qrels)}, the queries are "
@@ -202,8 +202,10 @@ def _refs(search: "SearchEngine", ids: Sequence[str], entities: Sequence[str]) -
     rest = iter(ids)
     while part := list(islice(rest, IDS_A_READ)):
         possible = {id_: [*_spelled(id_, names), *(Ref(name, id_) for name in names)] for id_ in part}
-        with search.reading() as connection:
-            there = search.store.contents.states(connection, [ref for refs in possible.values() for ref in refs], None)
+        with search.index.reading() as connection:
+            there = search.index.store.contents.states(
+                connection, [ref for refs in possible.values() for ref in refs], None
+            )
         for id_, refs in possible.items():
             held = [ref for ref in refs if ref in there]
             if len(held) > 1:

@@ -1,4 +1,4 @@
-"""Nothing is paid for twice: the embedding cache, on every store."""
+"""The embedding cache, on every store: no text is embedded twice, and its size has a limit."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -15,9 +15,9 @@ from kameleon.embeddings.cache import text_key
 from kameleon.errors import DatabaseLocked
 from kameleon.indexing.caching import Evictor, StoredCache
 from kameleon.testing import HashProvider
+from stress.workloads.models import Base, Note
 
 from .conftest import Make
-from .models import Base, Note
 
 
 @pytest.fixture
@@ -26,38 +26,40 @@ def caching(make: Make, provider: HashProvider) -> SearchEngine:
 
 
 def stored_cache(search: SearchEngine) -> StoredCache:
-    return StoredCache(search._store, search, Evictor(100))
+    return StoredCache(search.index.store, search.index, Evictor(100))
 
 
-def asked(provider: HashProvider) -> list[str]:
+def embedded_texts(provider: HashProvider) -> list[str]:
     return [text for call in provider.calls for text in call]
 
 
-def test_a_known_text_is_not_asked_again_whatever_it_belongs_to(caching: SearchEngine, provider: HashProvider) -> None:
+def test_a_cached_text_is_not_embedded_again_whatever_it_belongs_to(
+    caching: SearchEngine, provider: HashProvider
+) -> None:
     caching.index_record("A", "1", "red fox")
     report = caching.index_records_batch([("B", "9", "red fox"), ("B", "10", "grey wolf")])
     assert (report.embedded, report.reused) == (1, 1)
-    assert asked(provider) == ["red fox", "grey wolf"]
+    assert embedded_texts(provider) == ["red fox", "grey wolf"]
     assert [hit.id for hit in caching.search("red fox", mode="vector", limit=2)] == ["1", "9"]
 
 
-def test_a_deleted_record_leaves_its_text_known(caching: SearchEngine, provider: HashProvider) -> None:
+def test_a_deleted_record_leaves_its_text_in_the_cache(caching: SearchEngine, provider: HashProvider) -> None:
     caching.index_record("A", "1", "red fox")
     caching.delete_record("A", "1")
     caching.index_record("A", "1", "red fox")
-    assert asked(provider) == ["red fox"]
+    assert embedded_texts(provider) == ["red fox"]
 
 
-def test_another_model_knows_nothing_of_it(make: Make, caching: SearchEngine) -> None:
+def test_another_model_has_its_own_cache(make: Make, caching: SearchEngine) -> None:
     caching.index_record("A", "1", "red fox")
     other = HashProvider(model_name="other")
     cache = stored_cache(caching)
     report = EmbeddingService(other, cache=cache).embed_batch(["red fox"])
     assert (report.cache_hits, report.requests) == (0, 1)
-    assert len({part.fingerprint for part in caching.cache_status()}) == 2
+    assert len({part.fingerprint for part in caching.cache.status()}) == 2
 
 
-def test_the_report_says_what_came_from_the_cache(caching: SearchEngine, provider: HashProvider) -> None:
+def test_the_report_counts_what_came_from_the_cache(caching: SearchEngine, provider: HashProvider) -> None:
     service = EmbeddingService(provider, cache=stored_cache(caching))
     service.embed_batch(["a", "b"])
     report = service.embed_batch(["b", "c", "a", "b"])
@@ -75,12 +77,12 @@ def test_work_that_failed_pays_nothing_again(
     def fail(*_args: Any) -> None:
         raise RuntimeError("the application fails")
 
-    monkeypatch.setattr(caching, "apply", fail)
+    monkeypatch.setattr(caching.index, "apply", fail)
     with pytest.raises(RuntimeError):
         caching.index_record("A", "1", "red fox")
     monkeypatch.undo()
     assert caching.index_record("A", "1", "red fox").reused == 1
-    assert asked(provider) == ["red fox"]
+    assert embedded_texts(provider) == ["red fox"]
 
 
 def test_what_the_caller_rolls_back_is_paid_again_only_where_there_is_one_writer(
@@ -92,30 +94,30 @@ def test_what_the_caller_rolls_back_is_paid_again_only_where_there_is_one_writer
         transaction = connection.begin()
         caching.index_record("A", "1", "red fox", connection=connection)
         transaction.rollback()
-    assert sum(part.texts for part in caching.cache_status()) == (1 if has_one_writer else 2)
+    assert sum(part.texts for part in caching.cache.status()) == (1 if has_one_writer else 2)
     with engine.begin() as connection:
         caching.index_record("A", "1", "red fox", connection=connection)
-    assert sum(part.texts for part in caching.cache_status()) == 2
-    assert asked(provider) == ["zero", "red fox", "red fox"][: 3 if has_one_writer else 2]
+    assert sum(part.texts for part in caching.cache.status()) == 2
+    assert embedded_texts(provider) == ["zero", "red fox", "red fox"][: 3 if has_one_writer else 2]
 
 
 def test_refused_texts_are_not_kept(make: Make) -> None:
     provider = HashProvider(refuse=lambda text: ValueError("no") if text == "poison" else None)
     search = make(provider, cache=True)
     search.index_records_batch([("A", "1", "poison"), ("A", "2", "fine")])
-    assert [part.texts for part in search.cache_status()] == [1]
+    assert [part.texts for part in search.cache.status()] == [1]
 
 
-def test_whether_it_is_on_is_the_providers_to_say(make: Make, provider: HashProvider) -> None:
+def test_the_provider_decides_whether_it_is_on(make: Make, provider: HashProvider) -> None:
     assert (StaticProvider().is_costly, OpenAIProvider.is_costly) == (False, True)
     search = make(provider)
     search.index_record("A", "1", "red fox")
-    assert search.cache_status() == []
+    assert search.cache.status() == []
     provider.is_costly = True
     search.index_record("A", "2", "grey wolf")
-    assert [part.texts for part in search.cache_status()] == [1]
+    assert [part.texts for part in search.cache.status()] == [1]
     make(provider, cache=False).index_record("A", "3", "brown bear")
-    assert [part.texts for part in search.cache_status()] == [1]
+    assert [part.texts for part in search.cache.status()] == [1]
 
 
 def age(engine: Engine, key: str, days: int) -> None:
@@ -132,19 +134,19 @@ def test_clearing_drops_all_or_what_was_not_used_for_long(caching: SearchEngine,
     age(engine, "text 0", 40)
     age(engine, "text 1", 40)
     caching.index_record("B", "1", "text 1")
-    assert caching.clear_cache(datetime.now(UTC) - timedelta(days=30)) == 1
-    assert caching.clear_cache() == 3
-    assert caching.cache_status() == []
+    assert caching.cache.clear(datetime.now(UTC) - timedelta(days=30)) == 1
+    assert caching.cache.clear() == 3
+    assert caching.cache.status() == []
 
 
-def test_the_texts_unused_for_longest_make_room(make: Make, provider: HashProvider, engine: Engine) -> None:
+def test_the_least_recently_used_texts_are_evicted(make: Make, provider: HashProvider, engine: Engine) -> None:
     search = make(provider, cache=True, cache_limit=3)
     search.index_records_batch([("A", str(n), f"text {n}") for n in range(3)])
     age(engine, "text 1", 9)
     search.index_record("A", "3", "text 3")
     provider.calls.clear()
     search.index_records_batch([("B", str(n), f"text {n}") for n in range(4)])
-    assert asked(provider) == ["text 1"]
+    assert embedded_texts(provider) == ["text 1"]
 
 
 def test_the_cache_is_counted_once_for_a_tenth_of_its_limit(make: Make, provider: HashProvider, engine: Engine) -> None:
@@ -171,7 +173,7 @@ def fill(engine: Engine, texts: int) -> None:
 
 
 def cached(search: SearchEngine) -> int:
-    return sum(part.texts for part in search.cache_status())
+    return sum(part.texts for part in search.cache.status())
 
 
 def test_a_callers_transaction_evicts_nothing_and_a_sync_all(
@@ -238,12 +240,12 @@ def test_a_cache_that_cannot_be_written_costs_only_money(
     assert "embed_batch:cache_skipped texts=1" in caplog.text
 
 
-def test_listeners_hear_of_every_batch(caching: SearchEngine) -> None:
-    heard: list[tuple[str, dict[str, float]]] = []
-    caching.on("embedding.batch_generated", lambda event, figures: heard.append((event, dict(figures))))
+def test_listeners_are_called_for_every_batch(caching: SearchEngine) -> None:
+    events: list[tuple[str, dict[str, float]]] = []
+    caching.on("embedding.batch_generated", lambda event, figures: events.append((event, dict(figures))))
     caching.index_records_batch([("A", "1", "red fox"), ("A", "2", "grey wolf")])
     caching.index_record("B", "1", "red fox")
-    (first, second) = heard
+    (first, second) = events
     assert first[0] == "embedding.batch_generated"
     assert (first[1]["total_count"], first[1]["cache_hits"], first[1]["api_calls"]) == (2, 0, 1)
     assert (second[1]["total_count"], second[1]["cache_hits"], second[1]["api_calls"]) == (1, 1, 0)
@@ -263,4 +265,4 @@ def test_threads_that_embed_the_same_texts_never_fail_each_other(file_engine: En
         assert list(pool.map(work, range(4))) == [0, 0, 0, 0]
     search = SearchEngine(file_engine, HashProvider())
     assert [status.pending for status in search.get_status()] == [0, 0, 0, 0]
-    assert [part.texts for part in search.cache_status()] == [40]
+    assert [part.texts for part in search.cache.status()] == [40]

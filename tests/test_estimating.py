@@ -1,4 +1,4 @@
-"""What a dry run says, held against what the run then does."""
+"""The estimates of a dry run, compared with what the run then does."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +23,7 @@ class Paid(HashProvider):
 
 class Silent(Paid):
     def embed_batch(self, texts: Sequence[str]) -> Any:
-        raise AssertionError("a dry run asks no provider")
+        raise AssertionError("a dry run calls no provider")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -116,7 +116,7 @@ def test_time_is_what_an_earlier_run_took_or_what_is_given(make: Make) -> None:
             search.reindexing.plan(force=True, rate=rate)
 
 
-def test_a_plan_tells_filling_and_nothing_and_one_entity(make: Make) -> None:
+def test_a_plan_names_filling_nothing_and_one_entity(make: Make) -> None:
     make(None).index_records_batch([*records(20), ("Note", "1", "a note"), ("Note", "2", "a note")])
     search = make(HashProvider())
     plan = search.reindexing.plan()
@@ -140,12 +140,12 @@ def test_a_price_of_nothing_is_a_price(make: Make) -> None:
     assert (report.embedded, report.stopped) == (10, "")
 
 
-def test_a_run_tells_its_phases(make: Make) -> None:
+def test_a_run_reports_its_phases(make: Make) -> None:
     search = make(HashProvider())
     search.index_records_batch(records(20))
-    heard: list[tuple[str, int, int]] = []
-    search.reindex(force=True, batch_size=15, gate=Gate(), progress=lambda *said: heard.append(said))
-    assert heard == [("embedding", 15, 20), ("embedding", 20, 20), ("indexing", 0, 0), ("comparing", 0, 0)]
+    reported: list[tuple[str, int, int]] = []
+    search.reindex(force=True, batch_size=15, gate=Gate(), progress=lambda *event: reported.append(event))
+    assert reported == [("embedding", 15, 20), ("embedding", 20, 20), ("indexing", 0, 0), ("comparing", 0, 0)]
 
 
 def test_a_gate_takes_numbers_alone() -> None:

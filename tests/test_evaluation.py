@@ -1,4 +1,4 @@
-"""An index asked queries whose answers are known."""
+"""Evaluation of an index with judged queries, and the weight that it saves."""
 
 import json
 import re
@@ -33,11 +33,11 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 class Pointing(HashProvider):
-    """Every text that holds `word` has one embedding, all others have another; of the words it knows a share."""
+    """Texts that hold `word` have one embedding, all others another; its vocabulary has a share of the words."""
 
     model_name = "pointing"
     vector_weight = 0.3
-    known = 1.0
+    share = 1.0
 
     def __init__(self, word: str = "bear") -> None:
         super().__init__(2)
@@ -50,7 +50,7 @@ class Pointing(HashProvider):
         return [1.0, 0.0]
 
     def known_share(self, text: str) -> float:
-        return self.known
+        return self.share
 
 
 @pytest.fixture
@@ -75,20 +75,20 @@ def test_each_way_of_searching_is_measured(pages: SearchEngine) -> None:
 
 def test_the_weight_that_fits_best_is_kept_and_searched_with(pages: SearchEngine) -> None:
     qrels = {"q1": {"2": 1.0}}
-    pages.set_weight(0.0)
+    pages.admin.set_weight(0.0)
     assert ids(pages.search("red", entity="Page")) == ["1", "2"]
     found = evaluate(pages, {"q1": "red"}, qrels, entities=["Page"])
     assert found.figures["weighted"].ndcg < 1.0
     assert found.best == 0.05
     assert found.best is not None
     assert found.generation is not None
-    pages.set_weight(found.best, found.generation)
+    pages.admin.set_weight(found.best, found.generation)
     assert ids(pages.search("red", entity="Page"))[0] == "2"
     assert evaluate(pages, {"q1": "red"}, qrels, entities=["Page"]).figures["weighted"].ndcg == 1.0
 
 
 def test_a_saved_weight_outlives_a_reindex_of_its_model(pages: SearchEngine) -> None:
-    pages.set_weight(0.85)
+    pages.admin.set_weight(0.85)
     pages.reindex(force=True)
     assert pages.generations()[-1].weight == 0.85
     pages.reindex(provider=HashProvider(8))
@@ -99,7 +99,7 @@ def test_a_saved_weight_outlives_a_reindex_of_its_model(pages: SearchEngine) -> 
 def test_a_weight_that_cannot_be_is_refused(pages: SearchEngine, make: Make) -> None:
     for weight in (1.5, float("nan"), True, "all"):
         with pytest.raises(InvalidInput, match="a number from 0 to 1"):
-            pages.set_weight(weight)  # type: ignore[arg-type]
+            pages.admin.set_weight(weight)  # type: ignore[arg-type]
 
 
 def test_an_index_without_vectors_is_measured_by_keywords(make: Make) -> None:
@@ -118,12 +118,12 @@ def test_an_id_of_several_entities_is_to_be_spelled_out(pages: SearchEngine) -> 
     assert evaluate(pages, {"q": "memo"}, {"q": {"Memo/3": 1.0}}).figures["keyword"].ndcg == 1.0
 
 
-def test_qrels_of_other_records_are_told(pages: SearchEngine) -> None:
+def test_qrels_of_other_records_are_reported(pages: SearchEngine) -> None:
     with pytest.raises(InvalidInput, match=r"none of the 1 queries .* of 2 judged records 2 are not"):
         evaluate(pages, {"q": "frog"}, {"q": {"x": 1.0, "y": 0.0}, "other": {"1": 1.0}})
 
 
-def test_ways_of_fusing_are_asked_by_name_and_by_function(pages: SearchEngine) -> None:
+def test_fusion_is_given_by_name_or_as_a_function(pages: SearchEngine) -> None:
     assert ids(pages.search("red", weight=0.0)) == ["1", "2"]
     assert ids(pages.search("red", weight=1.0))[0] == "2"
     rrf = pages.search("red", fusion="rrf", weight=0.5, explain=True)
@@ -142,11 +142,11 @@ def test_ways_of_fusing_are_asked_by_name_and_by_function(pages: SearchEngine) -
         pages.search("red", fusion="best")
 
 
-def test_a_query_the_model_does_not_know_is_left_to_keywords(make: Make) -> None:
+def test_a_query_of_words_unknown_to_the_model_is_left_to_keywords(make: Make) -> None:
     provider = Pointing()
     search = make(provider)
     search.index_records_batch(PAGES)
-    provider.known = 0.0
+    provider.share = 0.0
     results = search.search("red")
     assert ids(results) == ["1", "2"]
     assert results.plan.weight == 0.0
@@ -193,24 +193,24 @@ def test_a_line_that_is_no_judgement_is_named_with_its_file(line: str) -> None:
         ('{"_id": 1.5, "text": "a"}', "_id is 1.5"),
     ],
 )
-def test_of_a_bad_query_it_is_said_what_stands_there(line: str, seen: str) -> None:
+def test_an_error_about_a_bad_query_shows_its_line(line: str, seen: str) -> None:
     with pytest.raises(InvalidInput, match=re.escape('q:1 is not {"_id": "…", "text": "…"}: ') + f".*{seen}"):
         read_queries([line], "q")
 
 
-def test_files_that_say_nothing_are_told() -> None:
+def test_files_without_judgements_are_reported() -> None:
     with pytest.raises(InvalidInput, match="q has no queries"):
         read_queries(["\n"], "q")
     with pytest.raises(InvalidInput, match="r judges nothing"):
         read_qrels(["query-id\tcorpus-id\tscore\n"], "r")
 
 
-def test_qrels_of_other_queries_are_told(pages: SearchEngine) -> None:
+def test_qrels_of_other_queries_are_reported(pages: SearchEngine) -> None:
     with pytest.raises(InvalidInput, match=r"the qrels judge '7', …, the queries are 'q', …"):
         evaluate(pages, {"q": "frog"}, {"7": {"1": 1.0}})
 
 
-def test_recall_reaches_a_hundred_deep_and_operators_hold(make: Make) -> None:
+def test_recall_is_measured_at_100_and_operators_hold(make: Make) -> None:
     search = make(None)
     tickets = RecordStore(search)
     tickets.create_entity("Ticket", search=["subject"], fields={"kind": "text"})
@@ -219,24 +219,24 @@ def test_recall_reaches_a_hundred_deep_and_operators_hold(make: Make) -> None:
     found = evaluate(search, {"q": "red", "r": "subject:lamp red"}, {"q": {"last": 1.0}, "r": {"last": 1.0}})
     assert found.figures["keyword"].recall == 1.0
     assert found.figures["keyword"].mrr == pytest.approx((1 / 41 + 1) / 2)
-    for ask in (
-        search.legs,
+    for call in (
+        search.admin.legs,
         lambda query, entities: evaluate(search, {"q": query}, {"q": {"last": 1.0}}, entities=entities),
     ):
         with pytest.raises(InvalidInput, match="entities is a list of names"):
-            ask("red", entities="Ticket")
+            call("red", entities="Ticket")
 
 
 def test_a_weight_of_another_index_is_refused(pages: SearchEngine) -> None:
     (ours,) = pages.generations()
     for other in (replace(ours, number=9), replace(ours, model_name="other")):
         with pytest.raises(InvalidInput, match=r"is not of this index. It has: 1 \(hash\)"):
-            pages.set_weight(0.5, other)
+            pages.admin.set_weight(0.5, other)
     assert pages.generations()[0].weight == 0.3
 
 
 def test_a_weight_is_kept_for_more_queries_and_more_gain_than_chance_has(pages: SearchEngine) -> None:
-    pages.set_weight(0.0)
+    pages.admin.set_weight(0.0)
     better = {f"q{n}": {"2": 1.0} for n in range(ENOUGH_QUERIES)}
     assert evaluate(pages, dict.fromkeys(better, "red"), better, entities=["Page"]).objection is None
     few = dict(list(better.items())[1:])
@@ -266,11 +266,11 @@ def test_eval_measures_draws_and_keeps_the_weight(run: Run, tmp_path: Path) -> N
     assert "1 judged queries say too little of others; it takes 10" in run(*files, "--save", status=2).stderr
     (tmp_path / "r.tsv").write_text("".join(f"{n}\t3\t1\n" for n in range(12)))
     database = kameleon.create_engine(f"sqlite:///{tmp_path / 'kameleon.db'}")
-    SearchEngine(database).set_weight(0.0)
+    SearchEngine(database).admin.set_weight(0.0)
     database.dispose()
-    told = run(*files, "--entity", "Page").stderr
-    assert told.startswith("12 queries asked\nall 1 judged records are in the index\n")
-    assert told.endswith("the weight is the whole index's, not that of Page alone\n")
+    output = run(*files, "--entity", "Page").stderr
+    assert output.startswith("12 queries asked\nall 1 judged records are in the index\n")
+    assert output.endswith("the weight is the whole index's, not that of Page alone\n")
     saved = json.loads(run(*files, "--save", "--json").stdout)
     assert saved["saved"] is True
     again = json.loads(run(*files, "--save", "--json").stdout)

@@ -1,23 +1,26 @@
-"""Packages import those that stand before them in this list, and a dialect is known to itself alone."""
+"""The layout of the package: order of the packages, who imports whom, and the documented public names."""
 
 import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1] / "kameleon"
+from kameleon import SearchEngine
+
+REPOSITORY = Path(__file__).parents[1]
+ROOT = REPOSITORY / "kameleon"
 ORDER = (
     *("values", "errors", "forking", "urls", "sqlite_files", "content", "metrics", "sqlalchemy_internals"),
-    *("async_connections", "database"),
-    *("analysis", "embeddings", "stores", "indexing", "search", "orm", "reindex", "records", "doctor", "engine"),
+    *("async_connections", "database", "analysis", "embeddings", "stores", "indexing", "search", "orm", "reindex"),
+    *("records", "doctor", "administration", "engine"),
 )
+OUTSIDE = ("kameleon", "cli", "stress", "tools", "examples")
 MODULES = {path.relative_to(ROOT).with_suffix("").parts: path for path in ROOT.rglob("*.py")}
 OPENING = {"database", "sqlite_files"}
 """Modules that set up an application's engine, before there is a store."""
 DIALECT_SQL = re.compile(
     r"\b(PRAGMA|pg_\w+|sqlite_master|json_each|json_extract|jsonb_\w+|to_\w*ts\w+|regclass|unnest|ON CONFLICT|BEGIN)\b"
 )
-TYPES = {("orm", "engine"), ("reindex", "engine"), ("records", "engine"), ("doctor", "engine"), ("search", "engine")}
 
 
 def imported(module: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -31,15 +34,20 @@ def imported(module: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 ARROWS = {(module, target) for module in MODULES if module[0] in ORDER for target in imported(module)}
 
 
-def test_packages_import_only_what_stands_before_them() -> None:
+def test_packages_import_only_packages_before_them() -> None:
     packages = {(module[0], target[0]) for module, target in ARROWS if target[0] in ORDER}
     assert len(packages) > len(ORDER)
-    assert {(a, b) for a, b in packages if ORDER.index(b) > ORDER.index(a)} == TYPES
+    assert [(a, b) for a, b in packages if ORDER.index(b) > ORDER.index(a)] == [("search", "engine")], "the facade's"
 
 
-def test_a_dialects_modules_are_known_to_that_dialect_alone() -> None:
-    known = {(module[:2], target[:2]) for module, target in ARROWS if target[1:2] in {("sqlite",), ("postgresql",)}}
-    assert known == {(("stores", name), ("stores", name)) for name in ("sqlite", "postgresql")}
+def test_a_dialects_modules_are_imported_by_that_dialect_alone() -> None:
+    imports = {(module[:2], target[:2]) for module, target in ARROWS if target[1:2] in {("sqlite",), ("postgresql",)}}
+    assert imports == {(("stores", name), ("stores", name)) for name in ("sqlite", "postgresql")}
+
+
+def test_only_tests_import_tests() -> None:
+    paths = [path for name in OUTSIDE for path in (REPOSITORY / name).rglob("*.py")]
+    assert [path for path in paths if re.search(r"^\s*(from|import) tests\b", path.read_text("utf-8"), re.M)] == []
 
 
 def test_sql_of_a_dialect_is_in_stores_alone() -> None:
@@ -66,3 +74,13 @@ def test_public_names_are_where_they_are_documented() -> None:
     names = [IndexStatus, SearchEngine, SearchResult, SearchResults, Leg, Gate, RecordStore, evaluate, examine]
     assert all(callable(name) for name in names)
     assert sorted(search.__all__) == ["IndexStatus", "SearchEngine", "SearchResult", "SearchResults"]
+
+
+def test_the_documentation_has_every_public_name_of_the_engine() -> None:
+    names = {name for name in dir(SearchEngine) if not name.startswith("_")} | {"index"}
+    page = (ROOT.parent / "docs/api.md").read_text("utf-8").partition("## Where earlier")[0]
+    documented = set(re.findall(r"`(\w+)`", "\n".join(line for line in page.splitlines() if line.startswith("| `"))))
+    assert names == documented | {"reindexing", "cache", "admin"}
+    verbs = [name for name in names if callable(getattr(SearchEngine, name, None))]
+    assert len(verbs) <= 30
+    assert all(getattr(SearchEngine, name).__doc__ for name in verbs)

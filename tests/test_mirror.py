@@ -1,4 +1,4 @@
-"""The embeddings in memory against the embeddings in the database, whatever happens to the latter."""
+"""The embeddings in memory, compared with those in the database after every kind of write."""
 
 import secrets
 from collections.abc import Iterable
@@ -58,7 +58,7 @@ class MirrorMachine(RuleBasedStateMachine):
         SearchEngine(self.engine).index_record("A", id_, "another text")
 
     @invariant()
-    def the_mirror_says_what_the_database_says(self) -> None:
+    def the_mirror_matches_the_database(self) -> None:
         if not hasattr(self, "mirror"):
             return
         vector = np.linspace(-1, 1, 8, dtype=np.float32)
@@ -66,10 +66,10 @@ class MirrorMachine(RuleBasedStateMachine):
             rows = connection.execute(
                 text("SELECT search_id, embedding FROM kdb_embedding_g1 WHERE embedding NOT NULL")
             )
-            truth = {row[0]: float(np.frombuffer(row[1], "<f4") @ vector) for row in rows}
+            exact = {row[0]: float(np.frombuffer(row[1], "<f4") @ vector) for row in rows}
             found = self.mirror.best(connection, vector, 100).scores
-        assert found.keys() == truth.keys()
-        assert all(abs(found[id_] - truth[id_]) < 1e-5 for id_ in truth)
+        assert found.keys() == exact.keys()
+        assert all(abs(found[id_] - exact[id_]) < 1e-5 for id_ in exact)
 
     def teardown(self) -> None:
         if hasattr(self, "engine"):
@@ -151,11 +151,11 @@ def test_directions_of_real_embeddings_find_nearly_all_that_an_exact_scan_finds(
         pytest.skip("the embeddings of film extracts are not beside the project")
     real = np.load(path, mmap_mode="r")[:8040].astype(np.float32)
     real /= np.linalg.norm(real, axis=1, keepdims=True)
-    stored, asked = real[:8000], real[8000:]
+    stored, queries = real[:8000], real[8000:]
     tables = TablesOfVectors(384)
     tables.write({(n, 0): vector for n, vector in enumerate(stored)})
     shares = []
-    for vector in asked:
+    for vector in queries:
         exact = set(np.argsort(-(stored @ vector))[:10].tolist())
         found = tables.best(vector, 10)
         assert not found.is_exact
@@ -177,7 +177,7 @@ def test_directions_follow_updates_deletes_and_growth() -> None:
     tables.write({(n, 0): vectors[n] for n in range(1000, 3000)})
     assert next(iter(tables.best(vectors[2500], 3).scores)) == 2500
     assert list(tables.best(vectors[7], 2, allowed=[7, 2999]).scores) == [7, 2999]
-    odd = tables.best(vectors[7], 300, accept=lambda asked: [id_ for id_ in asked if id_ % 10 == 1])
+    odd = tables.best(vectors[7], 300, accept=lambda ids: [id_ for id_ in ids if id_ % 10 == 1])
     assert len(odd.scores) == 300
 
 

@@ -1,4 +1,4 @@
-"""PostgreSQL alone: rights, schemas, languages, vectors, and the ways people deploy it."""
+"""PostgreSQL alone: privileges, schemas, languages, bulk writes, vectors, and deployments."""
 
 import json
 import math
@@ -62,7 +62,7 @@ def with_options(url: URL, more: str) -> URL:
 
 @pytest.fixture
 def bare_database(server: URL) -> Iterator[URL]:
-    """A database without pgvector, and a role that may do nothing in it but make tables."""
+    """A database without pgvector, and a role whose only privilege in it is to create tables."""
     admin = opened(server, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         if not connection.scalar(text("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")):
@@ -95,17 +95,17 @@ def test_engines_that_start_together_make_the_tables_once(pg_url: URL) -> None:
     assert [g.number for g in SearchEngine(opened(pg_url)).generations()] == [1]
 
 
-def test_tables_stand_in_the_schema_that_was_named(pg_engine: Engine, schema: str) -> None:
+def test_tables_are_in_the_named_schema(pg_engine: Engine, schema: str) -> None:
     other = f"{schema} Other"
     search = SearchEngine(pg_engine, HashProvider(), schema=other, cache=True)
     records = RecordStore(search)
-    records.insert("R", [{"id": str(n), "say": "red fox", "n": n} for n in range(5)])
-    records.update("R", "1", {"say": "grey wolf"})
+    records.insert("R", [{"id": str(n), "text": "red fox", "n": n} for n in range(5)])
+    records.update("R", "1", {"text": "grey wolf"})
     records.delete("R", ["2"])
     assert ids(search.search("fox", where={"n": {"$gt": 1}})) == ["3", "4"]
     assert search.search("fox", highlight=True)[0].highlight("[", "]") == "red [fox]"
-    assert [r.id for r in records.list("R", where={"say": "grey wolf"})] == ["1"]
-    assert search.cache_status()[0].texts == 2
+    assert [r.id for r in records.list("R", where={"text": "grey wolf"})] == ["1"]
+    assert search.cache.status()[0].texts == 2
     assert [s.indexed for s in search.get_status()] == [4]
     with pg_engine.connect() as connection:
         where = connection.execute(text("SELECT DISTINCT schemaname FROM pg_tables WHERE tablename LIKE 'kdb\\_%'"))
@@ -116,7 +116,7 @@ def test_tables_stand_in_the_schema_that_was_named(pg_engine: Engine, schema: st
         search.search("fox")
 
 
-def test_tables_that_are_not_there_are_told(pg_engine: Engine) -> None:
+def test_missing_tables_are_reported(pg_engine: Engine) -> None:
     search = SearchEngine(pg_engine, HashProvider(), create_tables=False)
     with pytest.raises(SchemaMissing, match="SearchEngine"):
         search.search("fox")
@@ -124,7 +124,7 @@ def test_tables_that_are_not_there_are_told(pg_engine: Engine) -> None:
         search.index_record("A", "1", "fox")
 
 
-def test_a_role_that_may_not_add_pgvector_is_told_what_to_ask_for(bare_database: URL) -> None:
+def test_a_role_that_may_not_add_pgvector_gets_the_statement_that_does(bare_database: URL) -> None:
     engine = opened(bare_database.set(username="kdb_app"))
     with pytest.raises(VectorsUnavailable, match=r"kdb_app may not .* kdb_bare.*: CREATE EXTENSION vector;"):
         SearchEngine(engine, HashProvider())
@@ -138,10 +138,10 @@ def test_a_role_that_may_not_add_pgvector_is_told_what_to_ask_for(bare_database:
     assert ids(search.search("fox", mode="vector")) == ["1"]
 
 
-def test_without_pgvector_keywords_work_and_it_is_said_once(bare_database: URL) -> None:
+def test_without_pgvector_keywords_work_and_one_warning_is_logged(bare_database: URL) -> None:
     with opened(bare_database).connect() as connection:
         if connection.dialect.server_version_info < (18,):  # type: ignore[operator]
-            pytest.skip("only PostgreSQL 18 can be told to look for extensions elsewhere")
+            pytest.skip("only PostgreSQL 18 can look for extensions elsewhere")
     engine = opened(bare_database.update_query_dict({"options": "-c extension_control_path=/nowhere"}))
     search = SearchEngine(engine, HashProvider())
     search.index_record("A", "1", "red fox")
@@ -225,7 +225,7 @@ def test_a_text_too_large_for_a_tsvector_is_indexed_as_far_as_it_goes(pg_engine:
 
 
 def bm25(texts: dict[str, list[str]], query: list[str]) -> dict[str, float]:
-    """By the book, for words that no stemmer changes."""
+    """BM25 as published, for words that no stemmer changes."""
     average = sum(map(len, texts.values())) / len(texts)
     scores: dict[str, float] = {}
     for word in set(query):
@@ -233,8 +233,8 @@ def bm25(texts: dict[str, list[str]], query: list[str]) -> dict[str, float]:
         idf = max(1e-6, math.log((len(texts) - having + 0.5) / (having + 0.5)))
         for id_, words in texts.items():
             if n := words.count(word):
-                asked = 2 * query.count(word) / (1 + query.count(word))
-                part = asked * idf * n * 2.2 / (n + 1.2 * (0.25 + 0.75 * len(words) / average))
+                weight = 2 * query.count(word) / (1 + query.count(word))
+                part = weight * idf * n * 2.2 / (n + 1.2 * (0.25 + 0.75 * len(words) / average))
                 scores[id_] = scores.get(id_, 0.0) + part
     return scores
 
@@ -369,14 +369,14 @@ def indexed(pg_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> SearchEngine:
     words = [f"word{n}" for n in range(300)]
     for entity, rows in (("Big", 2_900), ("Small", 95), ("Tiny", 5)):
         data = [
-            {"id": str(n), "say": " ".join(chance.choices(words, k=6)), "tenth": n % 10, "is_rare": n % 100 == 0}
+            {"id": str(n), "text": " ".join(chance.choices(words, k=6)), "tenth": n % 10, "is_rare": n % 100 == 0}
             for n in range(rows)
         ]
         records.insert(entity, data)
-    assert search.vector_index(search.generations()[0]) == "exact"
-    assert search.index_vectors() is True
-    assert search.index_vectors() is False
-    assert search.vector_index(search.generations()[0]) == "hnsw"
+    assert search.admin.vector_index(search.generations()[0]) == "exact"
+    assert search.admin.index_vectors() is True
+    assert search.admin.index_vectors() is False
+    assert search.admin.vector_index(search.generations()[0]) == "hnsw"
 
     @event.listens_for(pg_engine, "connect")
     def no_sequential_scans(driver: Any, _record: Any) -> None:
@@ -388,13 +388,13 @@ def indexed(pg_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> SearchEngine:
     return search
 
 
-def test_hnsw_answers_and_says_so(indexed: SearchEngine) -> None:
+def test_hnsw_answers_and_the_plan_names_it(indexed: SearchEngine) -> None:
     results = indexed.search("word1 word2 word3", mode="vector", entity="Big")
     assert (len(results), results.plan.vector_search, results.exact) == (10, "hnsw", False)
 
 
 @pytest.mark.parametrize(
-    ("asked", "matching"),
+    ("options", "matching"),
     [
         ({"entity": "Small"}, 95),
         ({"entity": "Tiny"}, 5),
@@ -405,9 +405,9 @@ def test_hnsw_answers_and_says_so(indexed: SearchEngine) -> None:
         ({}, 3_000),
     ],
 )
-def test_filters_never_starve_the_limit(indexed: SearchEngine, asked: dict[str, Any], matching: int) -> None:
+def test_filters_never_starve_the_limit(indexed: SearchEngine, options: dict[str, Any], matching: int) -> None:
     for limit in (10, 200):
-        results = indexed.search("word1 word2 word3", mode="vector", limit=limit, **asked)
+        results = indexed.search("word1 word2 word3", mode="vector", limit=limit, **options)
         assert len(results) == min(limit, matching)
         assert results.total >= min(limit, matching)
 
@@ -417,10 +417,10 @@ def test_a_broken_index_is_seen_and_built_anew(indexed: SearchEngine, pg_engine:
     with pg_engine.begin() as connection:
         breaking = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = to_regclass('kdb_embedding_g1_hnsw')"
         connection.exec_driver_sql(breaking)
-    assert indexed.vector_index(generation) == "hnsw is broken: `kameleon embeddings sync` rebuilds it"
+    assert indexed.admin.vector_index(generation) == "hnsw is broken: `kameleon embeddings sync` rebuilds it"
     assert indexed.search("word1 word2", mode="vector").plan.vector_search == "exact"
     indexed.sync()
-    assert indexed.vector_index(generation) == "hnsw"
+    assert indexed.admin.vector_index(generation) == "hnsw"
 
 
 def test_of_many_builders_one_builds(pg_url: URL, search: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -431,12 +431,12 @@ def test_of_many_builders_one_builds(pg_url: URL, search: SearchEngine, monkeypa
     def build(_: int) -> bool:
         engine = SearchEngine(opened(pg_url), HashProvider())
         ready.wait()
-        return engine.index_vectors()
+        return engine.admin.index_vectors()
 
     with ThreadPoolExecutor(5) as pool:
         built = list(pool.map(build, range(5)))
     assert sum(built) == 1
-    assert search.vector_index(search.generations()[0]) == "hnsw"
+    assert search.admin.vector_index(search.generations()[0]) == "hnsw"
 
 
 def test_a_stale_embedding_is_never_a_hit(search: SearchEngine, pg_engine: Engine) -> None:
@@ -463,8 +463,8 @@ def unindexed(pg_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> SearchEngin
 
 def build(search: SearchEngine, **how: Any) -> bool:
     (generation,) = search.generations()
-    with search._store.connections.translating():
-        return search._store.vectors.build_index(generation, **how)
+    with search.index.store.connections.translating():
+        return search.index.store.vectors.build_index(generation, **how)
 
 
 @contextmanager
@@ -512,12 +512,12 @@ def test_a_build_that_fails_is_repeated(unindexed: SearchEngine, pg_engine: Engi
     with writer_in_the_way(pg_engine), pytest.raises(DatabaseLocked, match="lock timeout"):
         build(unindexed, concurrently=concurrently)
     leftover = "hnsw is broken: `kameleon embeddings sync` rebuilds it" if concurrently else "exact"
-    assert unindexed.vector_index(unindexed.generations()[0]) == leftover
+    assert unindexed.admin.vector_index(unindexed.generations()[0]) == leftover
     assert build(unindexed) is True
 
 
 @pytest.mark.parametrize("concurrently", [True, False])
-def test_progress_tells_phases_counts_and_who_is_in_the_way(
+def test_progress_reports_phases_counts_and_blocking_sessions(
     pg_engine: Engine, monkeypatch: pytest.MonkeyPatch, concurrently: bool
 ) -> None:
     monkeypatch.setattr(postgresql_hnsw, "POLL_S", 0.01)
@@ -549,9 +549,9 @@ def test_an_interrupt_cancels_the_build_and_the_next_replaces_what_is_left(
             build(unindexed, progress=lambda _: signal.raise_signal(signal.SIGINT))
         building = "SELECT count(*) FROM pg_stat_progress_create_index WHERE relid = to_regclass('kdb_embedding_g1')"
         assert writer.exec_driver_sql(building).scalar() == 0
-    assert unindexed.vector_index(generation).startswith("hnsw is broken")
+    assert unindexed.admin.vector_index(generation).startswith("hnsw is broken")
     assert build(unindexed, concurrently=False) is True
-    assert unindexed.vector_index(generation) == "hnsw"
+    assert unindexed.admin.vector_index(generation) == "hnsw"
 
 
 def test_without_a_third_connection_it_is_built_unwatched(unindexed: SearchEngine, pg_url: URL) -> None:
@@ -581,7 +581,7 @@ def test_an_autocommit_engine_has_transactions_of_its_own(pg_url: URL, monkeypat
     def fail(*_: Any) -> None:
         raise RuntimeError("half way")
 
-    monkeypatch.setattr(search._store.embeddings, "write", fail)
+    monkeypatch.setattr(search.index.store.embeddings, "write", fail)
     with pytest.raises(RuntimeError):
         search.index_record("A", "new", "grey wolf")
     with engine.connect() as connection:
@@ -602,7 +602,7 @@ def count_statements(engine: Engine) -> list[str]:
 
 @pytest.mark.parametrize("limit", [1, 25])
 def test_a_search_is_six_statements_at_most(search: SearchEngine, pg_engine: Engine, limit: int) -> None:
-    RecordStore(search).insert("R", [{"id": str(n), "say": f"fox number{n}", "n": n} for n in range(30)])
+    RecordStore(search).insert("R", [{"id": str(n), "text": f"fox number{n}", "n": n} for n in range(30)])
     search.search("fox")
     seen = count_statements(pg_engine)
     assert len(search.search("fox number7", limit=limit, where={"n": {"$gte": 0}}, highlight=True)) == limit
@@ -669,9 +669,9 @@ def test_writers_that_meet_are_repeated_and_never_fail(pg_url: URL, level: str) 
     def work(worker: int) -> int:
         search = SearchEngine(engine, HashProvider(8))
         chance = random.Random(worker)
-        for turn in range(6):
+        for round_ in range(6):
             picked = chance.sample(range(30), 12)
-            search.index_records_batch([("A", str(n), f"text {n} of {worker} {turn}") for n in picked])
+            search.index_records_batch([("A", str(n), f"text {n} of {worker} {round_}") for n in picked])
             search.delete_records([("A", str(n)) for n in chance.sample(range(30), 2)])
         return 1
 
@@ -687,32 +687,32 @@ def test_writers_that_meet_are_repeated_and_never_fail(pg_url: URL, level: str) 
 
 
 def test_records_and_their_index_never_part(pg_engine: Engine) -> None:
-    RecordStore(SearchEngine(pg_engine, HashProvider(8))).insert("R", [{"id": "0", "say": "zero"}])
+    RecordStore(SearchEngine(pg_engine, HashProvider(8))).insert("R", [{"id": "0", "text": "zero"}])
 
     def work(worker: int) -> None:
         records = RecordStore(SearchEngine(pg_engine, HashProvider(8)))
         chance = random.Random(worker)
-        for turn in range(8):
+        for round_ in range(8):
             rows = [
-                {"id": str(n), "say": f"worker{worker} turn{turn}", f"by{worker}": turn}
+                {"id": str(n), "text": f"worker{worker} turn{round_}", f"by{worker}": round_}
                 for n in chance.sample(range(12), 5)
             ]
             records.insert("R", rows, on_conflict=chance.choice(["upsert", "skip"]))
             if chance.random() < 0.5:
                 records.delete("R", [str(chance.randrange(12))])
             try:
-                records.update("R", str(chance.randrange(12)), {"say": f"updated{worker} {turn}"})
+                records.update("R", str(chance.randrange(12)), {"text": f"updated{worker} {round_}"})
             except LookupError:
                 continue
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
     records = RecordStore(SearchEngine(pg_engine, HashProvider(8)))
-    said = {record.id: record.data["say"] for record in records.list("R")}
+    stored = {record.id: record.data["text"] for record in records.list("R")}
     with pg_engine.connect() as connection:
         rows = connection.execute(text("SELECT record_id, content FROM kdb_search WHERE entity_name = 'R'"))
-        assert {row.record_id: row.content for row in rows} == said
-    assert {"say", "by0", "by1", "by2", "by3"} <= set(records.entity("R").field_names)
+        assert {row.record_id: row.content for row in rows} == stored
+    assert {"text", "by0", "by1", "by2", "by3"} <= set(records.entity("R").field_names)
     assert records.search.get_status()[0].pending == 0
 
 
@@ -726,7 +726,7 @@ def test_a_conflict_in_the_callers_transaction_is_the_callers(search: SearchEngi
             search.index_record("A", "7", "changed here", connection=connection)
 
 
-def test_a_lock_that_is_not_had_in_time_is_told(search: SearchEngine, pg_url: URL) -> None:
+def test_a_lock_timeout_is_reported(search: SearchEngine, pg_url: URL) -> None:
     search.index_records_batch(FOXES)
     impatient = SearchEngine(opened(with_options(pg_url, "-c lock_timeout=50ms")), HashProvider())
     with opened(pg_url).begin() as connection:
@@ -750,11 +750,11 @@ def test_paid_texts_survive_a_rollback_unless_the_pool_is_exhausted(pg_url: URL)
     for pool, kept in ((2, 1), (1, 0)):
         engine = sqlalchemy.create_engine(pg_url, pool_size=pool, max_overflow=0, pool_timeout=1)
         search = SearchEngine(engine, HashProvider(), cache=True)
-        search.clear_cache()
+        search.cache.clear()
         with engine.connect() as connection:
             search.index_record("A", "1", "red fox", connection=connection)
             connection.rollback()
-        assert sum(part.texts for part in search.cache_status()) == kept
+        assert sum(part.texts for part in search.cache.status()) == kept
         engine.dispose()
 
 
@@ -769,7 +769,7 @@ def test_an_option_of_the_other_database_is_refused(pg_engine: Engine) -> None:
 
 def test_distributing_one_server_is_refused(search: SearchEngine) -> None:
     with pytest.raises(StorageError, match="has no Citus"):
-        search.distribute()
+        search.admin.distribute()
 
 
 @pytest.mark.parametrize("query", ["'", "\\", "a'b\\c", "!&|()<->:*", "foo:*", "a & !b", "\u2028", "\ufeff"])
@@ -785,11 +785,11 @@ def test_a_custom_dictionary_may_make_any_lexeme(pg_engine: Engine, schema: str)
         connection.exec_driver_sql(f"CREATE TEXT SEARCH CONFIGURATION {schema}.mine (COPY = simple)")
     search = SearchEngine(pg_engine, language=f"{schema}.mine")
     search.index_records_batch(FOXES)
-    assert re.fullmatch(r"(test_\w+\.)?mine", str(search._store.keywords.language))  # type: ignore[attr-defined]
+    assert re.fullmatch(r"(test_\w+\.)?mine", str(search.index.store.keywords.language))  # type: ignore[attr-defined]
     assert ids(SearchEngine(pg_engine).search("number7", mode="keyword")) == ["7"]
 
 
-# what reviewers broke
+# reported faults
 
 
 def one_connection(url: URL, **options: Any) -> Engine:
@@ -835,7 +835,7 @@ def test_an_application_may_begin_its_transactions_with_sql(pg_url: URL) -> None
 
 
 class Meanwhile:
-    """Does something once, after the first statement that holds a text."""
+    """Calls a function once, after the first statement that contains a text."""
 
     def __init__(self, engine: Engine, marker: str, work: Any) -> None:
         self.marker, self.work, self.is_done = marker, work, False
@@ -849,9 +849,11 @@ class Meanwhile:
 
 def test_a_delete_takes_no_index_row_of_a_record_it_did_not_see(pg_engine: Engine, pg_url: URL) -> None:
     records = RecordStore(SearchEngine(pg_engine, HashProvider()))
-    records.insert("R", [{"id": "1", "say": "red fox"}])
+    records.insert("R", [{"id": "1", "text": "red fox"}])
     other = RecordStore(SearchEngine(opened(pg_url), HashProvider()))
-    meanwhile = Meanwhile(pg_engine, "DELETE FROM kdb_records", lambda: other.insert("R", [{"id": "7", "say": "late"}]))
+    meanwhile = Meanwhile(
+        pg_engine, "DELETE FROM kdb_records", lambda: other.insert("R", [{"id": "7", "text": "late"}])
+    )
     assert records.delete("R", ["7"]) == 0
     assert meanwhile.is_done
     assert [r.id for r in records.list("R")] == ["1", "7"]
@@ -953,10 +955,10 @@ def test_a_large_batch_can_be_part_of_a_two_phase_commit(search: SearchEngine, p
         transaction.rollback()
 
 
-def test_the_provider_is_asked_before_a_transaction_is_open(search: SearchEngine, pg_engine: Engine) -> None:
+def test_the_provider_is_called_before_a_transaction_is_open(search: SearchEngine, pg_engine: Engine) -> None:
     provider = HashProvider()
-    asking = SearchEngine(pg_engine, provider)
-    asking.index_records_batch(FOXES)
+    counted = SearchEngine(pg_engine, provider)
+    counted.index_records_batch(FOXES)
     plain, open_at = provider.embed_query, []
 
     def embed_query(text: str) -> Any:
@@ -965,7 +967,7 @@ def test_the_provider_is_asked_before_a_transaction_is_open(search: SearchEngine
 
     provider.embed_query = embed_query  # type: ignore[method-assign]
     for query in ("fox", "river", "number7"):
-        asking.search(query)
+        counted.search(query)
     assert open_at == [0, 0, 0]
 
 
@@ -1035,7 +1037,7 @@ def test_a_cursor_that_writes_values_into_statements_will_do(pg_url: URL) -> Non
     assert search.search("fox number7 of the river", mode="vector")[0].id == "7"
 
 
-def test_what_is_no_connection_is_told(search: SearchEngine) -> None:
+def test_what_is_no_connection_is_refused(search: SearchEngine) -> None:
     with kameleon.create_engine("sqlite://").connect() as other:
         for wrong in (other, search.engine, "x"):
             for call in (
@@ -1064,7 +1066,7 @@ def test_records_are_the_same_however_many_are_written_at_once(pg_engine: Engine
 
 
 @pytest.mark.parametrize("state", ["starting up", "in recovery mode", "shutting down"])
-def test_who_connects_to_a_server_that_is_not_there_yet_is_told_to_try_again(state: str) -> None:
+def test_a_server_that_is_not_ready_yet_is_an_error_to_retry(state: str) -> None:
     refused = psycopg.OperationalError(f"connection failed: FATAL:  the database system is {state}")
     assert str(postgresql_errors.storage_error(refused)).endswith("try again in a moment")
 
@@ -1107,8 +1109,8 @@ def test_a_schema_of_any_name_serves_every_verb(pg_engine: Engine, name: str) ->
             connection.exec_driver_sql(f"GRANT SELECT ON {quoted}.kdb_search TO {role}")
         search.index_records_batch([("A", n, f"red fox {n}") for n in range(250)])
         with pg_engine.connect() as connection:
-            asked = text("SELECT has_table_privilege(:role, :table, 'SELECT')")
-            assert connection.scalar(asked, {"role": role, "table": f"{quoted}.kdb_embedding_g1"})
+            statement = text("SELECT has_table_privilege(:role, :table, 'SELECT')")
+            assert connection.scalar(statement, {"role": role, "table": f"{quoted}.kdb_embedding_g1"})
         assert len(search.search("fox", limit=50)) == 50
         search.track(Memo)
         with search.attach(sessionmaker(pg_engine)).begin() as session:
@@ -1116,8 +1118,8 @@ def test_a_schema_of_any_name_serves_every_verb(pg_engine: Engine, name: str) ->
         with pg_engine.begin() as connection:
             connection.execute(text("INSERT INTO memo (title) VALUES ('raw otter')"))
         assert search.sync().embedded == 1
-        asked_for = {"where": Memo.id > 1, "facets": ["title"], "count": True}
-        assert ids(search.search("otter", entity=Memo, mode="keyword", **asked_for)) == ["61"]  # type: ignore[arg-type]
+        options = {"where": Memo.id > 1, "facets": ["title"], "count": True}
+        assert ids(search.search("otter", entity=Memo, mode="keyword", **options)) == ["61"]  # type: ignore[arg-type]
         other = SearchEngine(pg_engine, HashProvider(32, model_name="other"), schema=name)
         assert other.reindex(drop_old=True).switched
         assert other.suggest("whal") == ["whale"]

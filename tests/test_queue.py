@@ -1,4 +1,4 @@
-"""The queue alone, against a plain list of changes and the savepoints around them."""
+"""A session's pending changes, compared with a plain list of changes and the savepoints around them."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +20,7 @@ def mark(queue: Queue) -> Savepoint:
     return savepoint
 
 
-def test_the_last_word_on_a_record_wins() -> None:
+def test_the_last_change_of_a_record_wins() -> None:
     queue = Queue()
     queue.put(A, "first")
     queue.drop(B)
@@ -29,7 +29,7 @@ def test_the_last_word_on_a_record_wins() -> None:
     assert queue.pending() == {A: Put("second", "emphasis"), B: LOAD}
 
 
-def test_a_cut_forgets_what_came_after_its_mark_and_later_ones() -> None:
+def test_a_rollback_forgets_what_came_after_its_savepoint_and_later_ones() -> None:
     queue = Queue()
     queue.put(A, "kept")
     one = mark(queue)
@@ -48,7 +48,7 @@ def test_a_savepoint_from_before_the_first_change_takes_all_with_it() -> None:
     assert queue.pending() == {}
 
 
-def test_a_release_hands_on_what_its_savepoint_said() -> None:
+def test_a_release_hands_on_the_changes_of_its_savepoint() -> None:
     queue = Queue()
     queue.drop(A)
     one = mark(queue)
@@ -58,7 +58,7 @@ def test_a_release_hands_on_what_its_savepoint_said() -> None:
     assert queue.pending() == {A: Put("new")}
 
 
-def test_what_is_settled_is_pending_no_more() -> None:
+def test_what_was_written_is_not_pending_any_more() -> None:
     queue = Queue()
     queue.put(A, "x")
     queue.settle(queue.pending())
@@ -97,36 +97,36 @@ steps = st.lists(
 
 
 @given(steps)
-def test_a_database_that_is_written_to_at_any_time_ends_as_the_last_words_say(given: list[tuple[object, ...]]) -> None:
-    """`rows` is the database: it, too, forgets what was done inside a savepoint that is rolled back."""
+def test_writes_at_any_time_leave_the_last_changes_in_the_database(given: list[tuple[object, ...]]) -> None:
+    """`rows` is the database, which also loses what was written inside a savepoint that is rolled back."""
     queue = Queue()
-    said: dict[Ref, Change] = {}
+    expected: dict[Ref, Change] = {}
     rows: dict[Ref, Change] = {}
     savepoints: list[tuple[Savepoint, dict[Ref, Change], dict[Ref, Change]]] = []
     for step, *arguments in given:
         if step == "put":
             queue.put(*arguments)  # type: ignore[arg-type]
-            said[arguments[0]] = Put(arguments[1])  # type: ignore[index, arg-type]
+            expected[arguments[0]] = Put(arguments[1])  # type: ignore[index, arg-type]
         elif step == "drop":
             queue.drop(*arguments)  # type: ignore[arg-type]
-            said[arguments[0]] = DROP  # type: ignore[index]
+            expected[arguments[0]] = DROP  # type: ignore[index]
         elif step == "mark":
-            savepoints.append((mark(queue), dict(said), dict(rows)))
+            savepoints.append((mark(queue), dict(expected), dict(rows)))
         elif step == "write":
             rows |= written(queue)
         elif step == "slice":
             queue.load_slice("E", ["a", "b"])
-            said |= {A: LOAD, B: LOAD}
+            expected |= {A: LOAD, B: LOAD}
         elif savepoints:
             savepoint, *before = savepoints.pop()
             if step == "cut":
-                said, rows = before
+                expected, rows = before
                 queue.cut(savepoint)
             else:
                 queue.release(savepoint)
             savepoint.is_active = False
     rows |= written(queue)
-    assert rows == said
+    assert rows == expected
 
 
 def written(queue: Queue) -> dict[Ref, Change]:

@@ -1,4 +1,4 @@
-"""Searching mapped classes: conditions inside both legs, and objects as the result."""
+"""Searches of mapped classes: conditions inside both legs, and objects as the result."""
 
 import datetime
 import uuid
@@ -25,12 +25,13 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, joinedload, mapped_
 
 from kameleon import SearchEngine, searchable
 from kameleon.errors import InvalidFilter, InvalidInput
+from kameleon.orm.callers import sessions_of
 from kameleon.orm.criteria import fitted
 from kameleon.stores.filters import parse_filter
+from stress.workloads.models import Animal, Cat, Dog, Note
+from stress.workloads.models import Base as Others
 
 from .conftest import ids
-from .models import Animal, Cat, Dog, Note
-from .models import Base as Others
 
 
 class Base(DeclarativeBase):
@@ -139,12 +140,12 @@ def test_conditions_hold_inside_both_legs(search: SearchEngine, maker: Any, mode
         assert {hit.entity for hit in found} <= {"Item"}
 
 
-def test_a_condition_leaves_room_for_all_that_meet_it(search: SearchEngine, maker: Any) -> None:
+def test_a_condition_fills_the_limit_with_records_that_meet_it(search: SearchEngine, maker: Any) -> None:
     assert ids(search.search("red fox number0", entity=Item, where=Item.made > MADE[4], limit=1)) == ["6"]
 
 
 @pytest.mark.parametrize(
-    ("where", "said"),
+    ("where", "message"),
     [
         ({"nope": 1}, "Item has no column 'nope'. Known: code, id, label"),
         ({"owner.name": "Ann"}, "Item has no column 'owner.name'"),
@@ -160,8 +161,8 @@ def test_a_condition_leaves_room_for_all_that_meet_it(search: SearchEngine, make
         ("open", "a condition such as Item.status == 'open'"),
     ],
 )
-def test_a_wrong_condition_is_named(search: SearchEngine, maker: Any, where: Any, said: str) -> None:
-    with pytest.raises(InvalidFilter, match=said):
+def test_a_wrong_condition_is_named(search: SearchEngine, maker: Any, where: Any, message: str) -> None:
+    with pytest.raises(InvalidFilter, match=message):
         search.search("fox", entity=Item, where=where)
 
 
@@ -221,9 +222,9 @@ def test_what_a_transaction_wrote_is_searched_in_it(search: SearchEngine, maker:
 
 
 @pytest.mark.parametrize(("type_", "expected"), [(Numeric, Decimal("0.1")), (Float, 0.1)])
-def test_a_numeric_column_is_asked_exactly(type_: Any, expected: Any) -> None:
-    asked: Any = parse_filter({"price": 0.1})
-    value = fitted(asked, Column("price", type_())).value
+def test_a_numeric_column_is_compared_exactly(type_: Any, expected: Any) -> None:
+    condition: Any = parse_filter({"price": 0.1})
+    value = fitted(condition, Column("price", type_())).value
     assert (type(value), value) == (type(expected), expected)
 
 
@@ -255,7 +256,7 @@ def test_many_hits_are_one_bind_a_column_and_in_their_order(
     with Session(engine) as session:
         found = session.scalars(statement).all()
         assert len(found) == len(hits) == count
-        assert [search.sessions.mappings.of(cls).ref_of(obj).id for obj in found] == ids(hits)  # type: ignore[union-attr]
+        assert [sessions_of(search.index).mappings.of(cls).ref_of(obj).id for obj in found] == ids(hits)  # type: ignore[union-attr]
         narrowed = statement.where(cls.__mapper__.columns[0] != -1).limit(3)  # type: ignore[attr-defined]
         if cls is Note:
             assert [str(note.id) for note in session.scalars(narrowed)] == ids(hits)[:3]

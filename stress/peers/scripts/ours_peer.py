@@ -26,7 +26,7 @@ class Ours(Peer):
         self.engine = kameleon.create_engine(given.url or f"sqlite:///{given.store / 'ours.db'}")
         self.search = SearchEngine(self.engine, provider)
         self.search.index_records_batch([("Record", *record) for record in zip(given.ids, given.texts, strict=True)])
-        self.search.index_vectors()
+        self.search.admin.index_vectors()
 
     def about(self) -> Mapping[str, str]:
         return {
@@ -40,8 +40,8 @@ class Ours(Peer):
         if self.engine.dialect.name == "sqlite":
             return False
         with self.engine.connect() as connection:
-            asked = "SELECT count(*) FROM pg_indexes WHERE schemaname = current_schema() AND indexdef LIKE '%hnsw%'"
-            return bool(connection.scalar(text(asked)))
+            statement = "SELECT count(*) FROM pg_indexes WHERE schemaname = current_schema() AND indexdef LIKE '%hnsw%'"
+            return bool(connection.scalar(text(statement)))
 
     def hybrid(self, question: Question) -> list[str]:
         return [hit.id for hit in self.search.search(question.text, limit=LIMIT)]
