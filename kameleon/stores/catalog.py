@@ -223,27 +223,25 @@ class Catalog:
     def set_weight(self, connection: Connection, number: int, weight: float) -> None:
         """Sets the weight of a generation's vectors in every later search."""
         table = self._generations
-        changed = table.update().where(table.c.number == number)
-        connection.execute(changed.values(weight=weight))
+        connection.execute(table.update().where(table.c.number == number).values(weight=weight))
 
     def set_options(self, connection: Connection, generation: Generation, provider: "EmbeddingProvider") -> None:
         """Sets the options that a generation's model is opened with, such as its folder's new path."""
-        table = self._generations
-        changed = table.update().where(table.c.number == generation.number)
-        options = {"options": dict(provider.options), "model_name": provider.model_name}
-        connection.execute(changed.values(**options, provider=provider.name, updated_at=datetime.now(UTC)))
+        names = {"model_name": provider.model_name, "provider": provider.name}
+        self._change(connection, [generation.number], options=dict(provider.options), **names)
 
     def reopen(self, connection: Connection, generation: Generation) -> None:
         """Makes a retired one one that is being built: no query reads it before it is complete."""
-        table = self._generations
-        changed = table.update().where(table.c.number == generation.number)
-        connection.execute(changed.values(state=BUILDING, updated_at=datetime.now(UTC)))
+        self._change(connection, [generation.number], state=BUILDING)
 
     def forget(self, connection: Connection, numbers: Sequence[int]) -> None:
         """Hides these from transactions that begin later; their tables remain."""
+        self._change(connection, numbers, state=DROPPED)
+
+    def _change(self, connection: Connection, numbers: Sequence[int], **values: Any) -> None:
         table = self._generations
-        gone = table.update().where(table.c.number.in_(numbers))
-        connection.execute(gone.values(state=DROPPED, updated_at=datetime.now(UTC)))
+        changed = table.update().where(table.c.number.in_(numbers))
+        connection.execute(changed.values(**values, updated_at=datetime.now(UTC)))
 
     def write_entity(self, connection: Connection, entity: Entity, *, is_new: bool) -> None:
         table = self._entities

@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ...values import Generation
 from ..ownership import own_driver
-from ..values import IndexProgress
+from ..values import IndexProgress, Progress
 from . import statements as sql
 from .connections import PostgreSQLConnections
 from .templates import Templates
@@ -26,8 +26,6 @@ POLL_S = 1.0
 NOT_VISIBLE = IndexProgress("", 0, 0, None)
 
 log = logging.getLogger("kameleon.search")
-
-Progress = Callable[[IndexProgress], None]
 
 
 def state(connection: Connection, templates: Templates, generation: Generation) -> str:

@@ -4,7 +4,7 @@ Imports statements."""
 import json
 import secrets
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 
 from ...values import Failure, Generation, IndexStatus, Ref
 from ..tables import parts, utc
-from ..values import ATTEMPTS, Cached, Embedding, Entry, Key
+from ..values import ATTEMPTS, Cached, Embedding, Entry, Key, KeyOf
 from . import statements as sql
 from .rows import ROWS_A_STATEMENT, as_json, by_entity, keys_of, of_entity, timestamp
 
@@ -33,7 +33,7 @@ class SQLiteEmbeddings:
         generation: Generation,
         embeddings: Sequence[Embedding],
         now: datetime,
-        keys: Mapping[tuple[str, str], Key],
+        keys: KeyOf,
     ) -> None:
         statement = sql.UPSERT_EMBEDDING.format(number=generation.number)
         stamp = timestamp(now)
