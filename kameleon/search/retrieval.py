@@ -24,7 +24,7 @@ from ..errors import (
 )
 from ..stores.bm25 import STOP_WORDS
 from ..stores.catalog import Entity
-from ..stores.filters import SAYS, Comparison, Filter, Group, parse_filter, path_of
+from ..stores.filters import HAS_WORDS, Comparison, Filter, Group, parse_filter, path_of
 from ..stores.protocols import Store
 from ..stores.values import Candidates, Hit, Key, Scope, Term, united
 from ..values import Generation, LegScore, QueryPlan, Ref, SearchResult, SearchResults
@@ -318,7 +318,7 @@ class Retriever:
         where = parse_filter(query.where, self._declared(query, "`where` looks")) if query.where else None
         said = query.asked.fields if query.among is None else ()
         members = [] if where is None else [where]
-        members += [Comparison((field,), SAYS, words) for field, words in said]
+        members += [Comparison((field,), HAS_WORDS, words) for field, words in said]
         return Group("$and", tuple(members)) if len(members) > 1 else next(iter(members), None)
 
     def _declared(self, query: Query, who: str) -> set[str]:
