@@ -1,6 +1,7 @@
-"""Embeddings that were paid for, by what was embedded: never part of correctness, so a miss only costs money.
+"""The cache of embeddings by text, as the service uses it: a miss costs a request, never correctness. Imports the type
+of vectors.
 
-The key of a text holds its exact characters and its role; the fingerprint tells whose embedding it is.
+The key of a text is of its exact characters and its role; the fingerprint identifies the model.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Is it a vector, and if not, whose fault is that?"""
+"""Checks what providers return and raise. Imports errors and the type of vectors."""
 
 import re
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from ..errors import ProviderError, ProviderUnavailable, TextRefused
 from .provider import Vector
 
 VECTORS_AT_ONCE = 1024
+"""Bounds the copies of vectors that are held while they are checked. Chosen, not measured."""
 SECRET = re.compile(
     r"""(bearer\s+|(?:api[-_ ]?key|authorization|password|secret|token)["']?\s*[=:]\s*["']?)[^\s"',;&]{6,}"""
     r"|\b(?:sk|pk|rk|hf|gsk|ghp|pa|xai)[-_][\w-]{12,}",
@@ -23,7 +24,7 @@ def provider_error(error: Exception) -> ProviderError:
     outages, everything else may be about the texts."""
     if isinstance(error, ProviderError):
         return error
-    message = f"{type(error).__name__}: {without_secrets(told(error))}"
+    message = f"{type(error).__name__}: {without_secrets(message_of(error))}"
     made: ProviderError = Unexplained(message)
     if isinstance(error, OSError):
         made = ProviderUnavailable(message, timed_out=isinstance(error, TimeoutError))
@@ -41,11 +42,11 @@ def outage(error: Exception) -> ProviderError:
     return unavailable
 
 
-def told(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - an exception of somebody's own that cannot say what it is
-        return "it does not say why"
+    except Exception:  # noqa: BLE001 - the `__str__` of an application's exception may raise anything
+        return "no message"
 
 
 def without_secrets(text: str) -> str:
@@ -68,7 +69,7 @@ def check_all(vectors: Sequence[Any], dimensions: int) -> list[Vector | Provider
 
 
 def unit_rows(vectors: Sequence[Any], dimensions: int) -> NDArray[np.float32] | None:
-    """All at once, or None where one of them needs a closer look."""
+    """All at once, or None where one of them has to be checked by itself."""
     try:
         array = np.asarray(vectors, dtype=np.float32)
     except (TypeError, ValueError, OverflowError):
@@ -95,10 +96,10 @@ def check_vector(vector: Any, dimensions: int) -> Vector:
     except (TypeError, ValueError, OverflowError) as error:
         raise Unexplained(f"not a vector of numbers: {error}") from error
     if array.shape != (dimensions,):
-        raise Unexplained(f"{array.shape} numbers, the model says {dimensions}", reason="wrong_dimension")
+        raise Unexplained(f"{array.shape} numbers, the model has {dimensions}", reason="wrong_dimension")
     length = float(np.sqrt(np.dot(array, array)))
     if not np.isfinite(length):
         raise Unexplained("the vector holds NaN or infinity", reason="not_finite")
     if length == 0.0:
-        raise Unexplained("the vector is zero, it points nowhere", reason="not_finite")
+        raise Unexplained("the vector is zero, it has no direction", reason="not_finite")
     return array / np.float32(length)
