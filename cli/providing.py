@@ -1,4 +1,4 @@
-"""The options that name a provider, for every command that may make embeddings."""
+"""The options that name a provider, for every command that may make embeddings. Imports providers when used."""
 
 import inspect
 import json
@@ -28,7 +28,7 @@ TYPES: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What the command line says of the provider; the rest is the index's own."""
+    """What the command line names of the provider; the rest is the index's own."""
 
     name: str | None = None
     model: str | None = None
@@ -80,7 +80,7 @@ def parameters_of(name: str) -> Mapping[str, inspect.Parameter]:
 
 
 def typed(name: str, key: str, value: str, parameters: Mapping[str, inspect.Parameter]) -> Any:
-    """An option's value as its constructor wants it."""
+    """An option's value with the type that the constructor annotates."""
     if key not in parameters:
         raise click.UsageError(f"provider {name} has no option {key}. It has: {', '.join(parameters)}")
     wanted = {part for part in TYPES if part in str(parameters[key].annotation)}
@@ -96,48 +96,9 @@ def typed(name: str, key: str, value: str, parameters: Mapping[str, inspect.Para
 
 
 def providing(command: F) -> F:
-    """--provider, --model, --dimensions, --base-url and --option."""
-    for option in (
-        click.option(
-            "--option",
-            "given",
-            metavar="NAME=VALUE",
-            multiple=True,
-            expose_value=False,
-            callback=_remember_given,
-            help="Another option of the provider's constructor. Repeatable. Keys come by the environment.",
-        ),
-        click.option(
-            "--base-url",
-            metavar="URL",
-            expose_value=False,
-            callback=_remember_url,
-            help="The server that speaks OpenAI's protocol, such as http://localhost:8000/v1.",
-        ),
-        click.option(
-            "--dimensions",
-            type=click.IntRange(1),
-            expose_value=False,
-            callback=_remember,
-            help="Refuse a model that makes others; a provider may cut them.",
-        ),
-        click.option(
-            "--model",
-            metavar="NAME|PATH",
-            expose_value=False,
-            callback=_remember,
-            help="The provider's model; without --provider, it tells the provider.",
-        ),
-        click.option(
-            "--provider",
-            "name",
-            metavar="NAME",
-            expose_value=False,
-            callback=_remember,
-            help="Who makes the embeddings: static, fastembed, openai, or one added. Else the index's own.",
-        ),
-    ):
-        command = option(command)
+    """Add --provider, --model, --dimensions, --base-url and --option."""
+    for names, callback, settings in reversed(OPTIONS):
+        command = click.option(*names, expose_value=False, callback=callback, **settings)(command)
     return command
 
 
@@ -163,3 +124,36 @@ def _remember_given(context: click.Context, parameter: click.Parameter, values: 
             raise click.UsageError(f"--option {key}: secrets come by the environment, such as OPENAI_API_KEY")
         pairs.append((key, rest))
     _remember(context, parameter, tuple(pairs) or None)
+
+
+OPTIONS: Sequence[tuple[Sequence[str], Callable[..., None], Mapping[str, Any]]] = (
+    (
+        ("--provider", "name"),
+        _remember,
+        {"metavar": "NAME", "help": "The provider: static, fastembed, openai, or one added. Else the index's own."},
+    ),
+    (
+        ("--model",),
+        _remember,
+        {"metavar": "NAME|PATH", "help": "The provider's model; without --provider, it determines the provider."},
+    ),
+    (
+        ("--dimensions",),
+        _remember,
+        {"type": click.IntRange(1), "help": "Refuse a model that makes others; a provider may cut them."},
+    ),
+    (
+        ("--base-url",),
+        _remember_url,
+        {"metavar": "URL", "help": "The server with OpenAI's protocol, such as http://localhost:8000/v1."},
+    ),
+    (
+        ("--option", "given"),
+        _remember_given,
+        {
+            "metavar": "NAME=VALUE",
+            "multiple": True,
+            "help": "Another option of the provider's constructor. Repeatable. Keys come by the environment.",
+        },
+    ),
+)

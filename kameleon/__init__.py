@@ -24,24 +24,20 @@ if TYPE_CHECKING:
     from .worker import Worker as Worker
 
 MODULES = {
-    "IndexReport": ".values",
-    "IndexStatus": ".values",
-    "RecordStore": ".records",
-    "SearchEngine": ".engine",
-    "SearchResult": ".values",
-    "SearchResults": ".values",
-    "Worker": ".worker",
-    "create_async_engine": ".database",
-    "create_engine": ".database",
-    "rebuild": ".rebuilding",
-    "searchable": ".orm.mapping",
-    "set_up_engine": ".database",
+    ".database": ("create_async_engine", "create_engine", "set_up_engine"),
+    ".engine": ("SearchEngine",),
+    ".orm.mapping": ("searchable",),
+    ".rebuilding": ("rebuild",),
+    ".records": ("RecordStore",),
+    ".values": ("IndexReport", "IndexStatus", "SearchResult", "SearchResults"),
+    ".worker": ("Worker",),
 }
-"""By public name, in which module it is; type checkers read the imports above."""
-__all__ = sorted(["KameleonError", *MODULES])
+"""The public names of each module; type checkers read the imports above."""
+__all__ = sorted(["KameleonError", *(name for names in MODULES.values() for name in names)])
 
 
 def __getattr__(name: str) -> Any:
-    if name not in MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(MODULES[name], __name__), name)
+    for module, names in MODULES.items():
+        if name in names:
+            return getattr(import_module(module, __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

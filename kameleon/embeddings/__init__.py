@@ -22,19 +22,18 @@ if TYPE_CHECKING:
     from .static import StaticProvider as StaticProvider
 
 MODULES = {
-    "CallableProvider": ".function",
-    "EmbeddingCache": ".cache",
-    "EmbeddingProvider": ".provider",
-    "EmbeddingReport": ".report",
-    "EmbeddingResult": ".provider",
-    "EmbeddingService": ".service",
-    "FastEmbedProvider": ".fastembed",
-    "FastEmbedReranker": ".reranker",
-    "OpenAIProvider": ".openai",
-    "StaticProvider": ".static",
+    ".cache": ("EmbeddingCache",),
+    ".fastembed": ("FastEmbedProvider",),
+    ".function": ("CallableProvider",),
+    ".openai": ("OpenAIProvider",),
+    ".provider": ("EmbeddingProvider", "EmbeddingResult"),
+    ".report": ("EmbeddingReport",),
+    ".reranker": ("FastEmbedReranker",),
+    ".service": ("EmbeddingService",),
+    ".static": ("StaticProvider",),
 }
-"""By public name, in which module it is; type checkers read the imports above."""
-__all__ = [*MODULES, "get_provider"]
+"""The public names of each module; type checkers read the imports above."""
+__all__ = sorted(["get_provider", *(name for names in MODULES.values() for name in names)])
 
 BUNDLED_MODEL = "static-en-256"
 ENTRY_POINTS = "kameleon.providers"
@@ -44,9 +43,10 @@ PROVIDERS = {"fastembed": "FastEmbedProvider", "openai": "OpenAIProvider", "stat
 
 
 def __getattr__(name: str) -> Any:
-    if name not in MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(MODULES[name], __name__), name)
+    for module, names in MODULES.items():
+        if name in names:
+            return getattr(import_module(module, __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def provider_class(name: str) -> "type[EmbeddingProvider]":

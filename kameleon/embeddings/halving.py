@@ -1,4 +1,4 @@
-"""Finds out whether refused texts are too long: each is sent in two halves, and these in halves. Pure: says what to
+"""Finds out whether refused texts are too long: each is sent in two halves, and these in halves. Chooses what to
 send next, sends nothing. Imports errors and the type of vectors."""
 
 from collections.abc import Mapping

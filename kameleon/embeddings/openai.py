@@ -56,7 +56,7 @@ TOO_LONG = re.compile(r"context.{0,5}(length|size|window)|too (long|large)|maxim
 
 
 class OpenAIProvider(EmbeddingProvider):
-    """`dimensions` is sent with each request where it is given, and says how long the vectors are. Where it is not,
+    """`dimensions` is sent with each request where it is given, and is the vectors' length. Where it is not,
     text-embedding-3 models are requested at 384, and nothing is sent to others. A server that refuses it is requested
     without it from then on.
 

@@ -196,7 +196,7 @@ class Run:
 
     def _slow_down(self, slice_: Slice) -> None:
         """Fewer requests at a time, and where it ran alone fewer texts. Those that ran beside it count once, and the
-        server has still to do what nobody waits for."""
+        server has still to do what no request waits for."""
         if slice_.sent > self._slowed_at:
             self._limits.timed_out(len(slice_.positions), slice_.running)
             self._slowed_at = self._note_refusal()
