@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .values import SearchResults as SearchResults
     from .worker import Worker as Worker
 
-MODULES = {
+MODULES: dict[str, tuple[str, ...]] = {
     ".database": ("create_async_engine", "create_engine", "set_up_engine"),
     ".engine": ("SearchEngine",),
     ".orm.mapping": ("searchable",),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .service import EmbeddingService as EmbeddingService
     from .static import StaticProvider as StaticProvider
 
-MODULES = {
+MODULES: dict[str, tuple[str, ...]] = {
     ".cache": ("EmbeddingCache",),
     ".fastembed": ("FastEmbedProvider",),
     ".function": ("CallableProvider",),

@@ -18,6 +18,6 @@ class EmbeddingCache(Protocol):
     def put(self, fingerprint: str, vectors: Mapping[str, Vector]) -> None: ...
 
 
-def text_key(text: str, role: str = "passage") -> str:
+def text_key(text: str) -> str:
     """SHA-256 of role and text, in hex."""
-    return hashlib.sha256(f"{role}\0{text}".encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(f"passage\0{text}".encode("utf-8", "surrogatepass")).hexdigest()
