@@ -82,7 +82,7 @@ def insert(
             **options,
         )
         insertion.run(_read_source(partial(_open_source, json_records, from_file), **limits))
-    is_indexed = bool(insertion.stored) and records.search.index_vectors()
+    is_indexed = bool(insertion.stored) and records.search.admin.index_vectors()
     _print_summary(app, insertion, is_indexed=is_indexed)
 
 

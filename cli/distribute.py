@@ -20,6 +20,6 @@ def distribute(app: App, by: str) -> None:
     \b
     KAMELEON_URL=postgresql://coordinator/app kameleon distribute --by record_id
     """
-    tables = app.open().distribute()
+    tables = app.open().admin.distribute()
     text = f"distributed by {by}: {', '.join(tables)}" if tables else "all tables are distributed already"
     app.show({"by": by, "distributed": tables}, text)

@@ -81,10 +81,10 @@ def updated(status: "IndexStatus") -> str:
 def as_document(engine: "SearchEngine", models: "Sequence[Generation]") -> dict[str, Any]:
     found = engine.get_status()
     totals = {name: sum(getattr(s, name) for s in found) for name in ("indexed", "pending", "failed", "unindexed")}
-    totals["cached"] = sum(part.texts for part in engine.cache_status())
+    totals["cached"] = sum(part.texts for part in engine.cache.status())
     return {
         "generations": [
-            {**asdict(model), "options": plain_options(model), "vector_index": engine.vector_index(model)}
+            {**asdict(model), "options": plain_options(model), "vector_index": engine.admin.vector_index(model)}
             for model in models
         ],
         "entities": [asdict(status) for status in found],
@@ -103,7 +103,7 @@ def plain_options(model: "Generation") -> dict[str, Any]:
 def model_lines(engine: "SearchEngine", models: "Sequence[Generation]") -> Iterator[str]:
     for model in models:
         name = f"{model.provider} {model.model_name}, {model.dimensions} dimensions"
-        yield f"{model.state}: {name} (generation {model.number}), vector index: {engine.vector_index(model)}"
+        yield f"{model.state}: {name} (generation {model.number}), vector index: {engine.admin.vector_index(model)}"
     if any(model.state == "retired" for model in models):
         yield (
             "`kameleon embeddings rollback` goes back to what was active last, `kameleon embeddings prune` drops what "
@@ -213,7 +213,7 @@ def cache_status(app: App) -> None:
     """Show what the cache holds of each model."""
     engine = app.open()
     models = {model.fingerprint: model.model_name for model in engine.generations()}
-    found = engine.cache_status()
+    found = engine.cache.status()
     if app.as_json:
         app.print_json([{**asdict(part), "model": models.get(part.fingerprint)} for part in found])
         return
@@ -236,7 +236,7 @@ def cache_clear(app: App, older_than: str | None) -> None:
     kameleon embeddings cache clear --older-than 30d
     """
     since = datetime.now(UTC) - parse_age(older_than) if older_than is not None else None
-    cleared = app.open().clear_cache(since)
+    cleared = app.open().cache.clear(since)
     app.show({"cleared": cleared}, f"cleared {cleared} texts")
 
 

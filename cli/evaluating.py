@@ -56,7 +56,7 @@ def evaluation(app: App, queries: Path, qrels: Path, entities: tuple[str, ...], 
         title = f"{found.queries} queries, {found.generation.model_name if found.generation else 'keywords only'}"
         plot.write_text(bar_chart(title, {name: named(found, name) for name in found.figures}), "utf-8")
     if is_saved and found.best is not None:
-        engine.set_weight(found.best, found.generation)
+        engine.admin.set_weight(found.best, found.generation)
     if app.as_json:
         app.print_json(as_json(found, is_saved))
         return

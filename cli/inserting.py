@@ -22,7 +22,7 @@ from .source import Item
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from kameleon.indexing.writer import Ahead
+    from kameleon.indexing.embedded import Ahead
     from kameleon.stores.catalog import Entity
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ class Insertion:
 
         self.report = InsertReport()
         with ExitStack() as stack:
-            connection = stack.enter_context(self.records.search.transaction()) if self.is_atomic else None
+            connection = stack.enter_context(self.records.search.index.transaction()) if self.is_atomic else None
             stack.enter_context(self._interruptible())
             try:
                 for batch, ahead in self._waited_for(self._ahead(self._batches(items))):
@@ -112,14 +112,14 @@ class Insertion:
         first = next(batches, None)
         if first is None:
             return
-        count = 0 if self.is_atomic else self.records.search.batches_ahead(self.batch_size)
+        count = 0 if self.is_atomic else self.records.batches_ahead(self.batch_size)
         definition = self._definition(first) if count else None
         if definition is None:
             yield from ((batch, None) for batch in chain([first], batches))
             return
 
         def embed(batch: list[Item]) -> "Ahead | None":
-            return self.records.embed_ahead(definition, good_data(batch), on_conflict=self.on_conflict, abreast=count)
+            return self.records.embed_ahead(definition, good_data(batch), on_conflict=self.on_conflict, callers=count)
 
         yield from prepared(chain([first], batches), embed, count)
 

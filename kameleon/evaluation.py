@@ -130,7 +130,7 @@ def _answers(
         relevant = {id_: gain for id_, gain in qrels.get(query, {}).items() if gain > 0}
         if any(id_ in refs for id_ in relevant):
             gains = {refs.get(id_, Ref("", id_)): gain for id_, gain in relevant.items()}
-            yield search.legs(text, entities=entities, limit=DEPTH), gains
+            yield search.admin.legs(text, entities=entities, limit=DEPTH), gains
 
 
 def _nothing_judged(queries: Iterable[str], qrels: Iterable[str], judged: int, indexed: int) -> InvalidInput:
@@ -220,8 +220,8 @@ def _refs(search: "SearchEngine", ids: Sequence[str], entities: Sequence[str]) -
     rest = iter(ids)
     while part := list(islice(rest, IDS_A_READ)):
         possible = {id_: [*_spelled(id_, names), *(Ref(name, id_) for name in names)] for id_ in part}
-        with search.reading() as connection:
-            states = search.store.states(connection, [ref for refs in possible.values() for ref in refs], None)
+        with search.index.reading() as connection:
+            states = search.index.store.states(connection, [ref for refs in possible.values() for ref in refs], None)
         for id_, refs in possible.items():
             held = [ref for ref in refs if ref in states]
             if len(held) > 1:

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Table, column, func, insert, literal, select,
 from .content import content_hash
 from .database import synchronous
 from .errors import KameleonError, SchemaMissing, StorageError
-from .indexing.writer import make_entry
-from .records.store import record_entry
+from .indexing.entries import make_entry
+from .records.rows import record_entry
 from .stores.catalog import Catalog, Entity, Field, current
 from .stores.factory import StoreOptions, make_store
 from .stores.protocols import Entry, OldTables, Store
@@ -77,7 +77,7 @@ def rebuild(
         from .engine import SearchEngine
 
         own: Any = {**options, "language": None}
-        SearchEngine(opened, "static", **own).index_vectors()
+        SearchEngine(opened, "static", **own).admin.index_vectors()
     return report
 
 

@@ -13,7 +13,10 @@ from sqlalchemy.orm import object_session
 from .embeddings.provider import EmbeddingProvider, Vector
 from .engine import SearchEngine
 from .errors import InvalidInput
-from .indexing.writer import make_entry
+from .indexing.entries import make_entry
+from .indexing.index import Index
+from .orm.callers import sessions_of
+from .orm.events import Sessions
 from .orm.pending import Put
 from .values import Ref
 
@@ -27,92 +30,93 @@ def assert_indexed(obj: object, search: SearchEngine | None = None) -> None:
     `search` is the engine attached to the object's session, unless given. It is queried within the session's
     transaction, if one is open.
     """
-    search = search or _engine_of(obj)
-    ref, put = _ref(obj, search), _rendered(obj, search)
+    sessions = _sessions(obj, search)
+    index = sessions.index
+    ref, put = _ref(obj, sessions), _rendered(obj, sessions)
     if ref is None:
         raise AssertionError(f"{obj!r:.80} has no primary key yet: flush or commit its session first")
     if put is None:
         raise AssertionError(f"{ref.entity} {ref.id} is kept out of the index by its `when`")
-    connection = _connection(obj, search)
-    held = _content(ref, search, connection)
+    connection = _connection(obj, sessions)
+    held = _indexed_content(ref, index, connection)
     if held is None:
         raise AssertionError(
             f"{ref.entity} {ref.id} is not in the index{_hint(obj)}. Its content is {put.content!r:.200}"
         )
     wanted = make_entry(ref, *put)
-    state = search.state(*ref, connection=connection)
+    state = index.state(ref, connection)
     if state is None or state.content_hash != wanted.content_hash:
         what = "other weights" if held == wanted.content else f"{held!r:.200}"
         raise AssertionError(
             f"{ref.entity} {ref.id} has the content {put.content!r:.200}, and the index holds {what}{_hint(obj)}"
         )
-    if search.is_embedding and wanted.content_hash:
-        _assert_embedded(ref, search, connection, state.embedded_hash, wanted.content_hash)
+    if index.services.provider is not None and wanted.content_hash:
+        _assert_embedded(ref, index, connection, state.embedded_hash, wanted.content_hash)
 
 
 def assert_not_indexed(obj: object, search: SearchEngine | None = None) -> None:
     """Assert that the index does not hold the object's record. One that was deleted has no session: give `search`."""
-    search = search or _engine_of(obj)
-    ref = _ref(obj, search)
-    held = None if ref is None else _content(ref, search, _connection(obj, search))
+    sessions = _sessions(obj, search)
+    ref = _ref(obj, sessions)
+    held = None if ref is None else _indexed_content(ref, sessions.index, _connection(obj, sessions))
     if ref is not None and held is not None:
         raise AssertionError(f"{ref.entity} {ref.id} is in the index{_hint(obj)}, which holds {held!r:.200}")
 
 
-def _assert_embedded(
-    ref: Ref, search: SearchEngine, connection: Connection | None, made_from: str | None, wanted: str
-) -> None:
+def _assert_embedded(ref: Ref, index: Index, connection: Connection | None, made_from: str | None, wanted: str) -> None:
     if made_from is None:
         raise AssertionError(f"the embedding of {ref.entity} {ref.id} is pending: search.sync() or a worker makes it")
     if made_from != wanted:
         raise AssertionError(f"the embedding of {ref.entity} {ref.id} was made from another text; it is pending")
-    for failure in search.failures(connection=connection):
+    for failure in index.failures(connection):
         if (failure.entity, failure.id) == ref:
             raise AssertionError(f"the provider refused {ref.entity} {ref.id} ({failure.reason}): {failure.message}")
 
 
-def _engine_of(obj: object) -> SearchEngine:
+def _sessions(obj: object, search: SearchEngine | None) -> Sessions:
+    if search is not None:
+        return sessions_of(search.index)
     session = object_session(obj)
     for sessions in getattr(session, "kameleon", ()):
         if sessions.binds.bind(session, sessions.searchable(type(obj))) is not None:
-            engine: SearchEngine = sessions.search
-            return engine
+            attached: Sessions = sessions
+            return attached
     raise InvalidInput(f"{obj!r:.80} is in no attached session: name the engine, assert_indexed(obj, search)")
 
 
-def _ref(obj: object, search: SearchEngine) -> Ref | None:
+def _ref(obj: object, sessions: Sessions) -> Ref | None:
     """The row that the object is or was; None where it has no primary key."""
     state: Any = inspect(obj)
     key = state.identity or state.mapper.primary_key_from_instance(obj)
-    return None if None in key else search.sessions.searchable(type(obj)).ref(key)
+    return None if None in key else sessions.searchable(type(obj)).ref(key)
 
 
-def _rendered(obj: object, search: SearchEngine) -> Put | None:
+def _rendered(obj: object, sessions: Sessions) -> Put | None:
     session: Any = object_session(obj)
-    mapped = search.sessions.searchable(type(obj))
+    mapped = sessions.searchable(type(obj))
     if session is None:
         return mapped.said(obj)
     with session.no_autoflush:
         return mapped.said(obj)
 
 
-def _connection(obj: object, search: SearchEngine) -> Connection | None:
+def _connection(obj: object, sessions: Sessions) -> Connection | None:
     session = object_session(obj)
     if session is None or not session.in_transaction():
         return None
-    mapper = search.sessions.searchable(type(obj)).mapper
-    return search.sessions.binds.connection_to(session, mapper)
+    mapper = sessions.searchable(type(obj)).mapper
+    return sessions.binds.connection_to(session, mapper)
 
 
-def _content(ref: Ref, search: SearchEngine, connection: Connection | None) -> str | None:
-    index = table(
+def _indexed_content(ref: Ref, index: Index, connection: Connection | None) -> str | None:
+    records = table(
         "kdb_search",
         *(column(name) for name in ("entity_name", "record_id", "content")),
-        schema=search.tables.metadata.schema,
+        schema=index.tables.metadata.schema,
     )
-    of_ref = (index.c.entity_name == ref.entity) & (index.c.record_id == ref.id)
-    with search.reading(connection) as conn:
-        return conn.scalar(select(index.c.content).where(of_ref))
+    of_ref = (records.c.entity_name == ref.entity) & (records.c.record_id == ref.id)
+    with index.reading(connection) as conn:
+        return conn.scalar(select(records.c.content).where(of_ref))
 
 
 def _hint(obj: object) -> str:

@@ -10,6 +10,7 @@ from threading import Event
 
 from .engine import SearchEngine
 from .forking import per_process
+from .orm.syncing import index_marked
 from .stores.claims import LEASE, worker_name
 from .values import IndexReport
 
@@ -22,6 +23,7 @@ class Worker:
 
     def __init__(self, search: SearchEngine, *, batch_size: int = 500, lease_s: float = LEASE.total_seconds()) -> None:
         self.search = search
+        self._index = search.index
         self.batch_size = batch_size
         self.lease: timedelta = timedelta(seconds=lease_s)
         self._has_trimmed = False
@@ -34,18 +36,18 @@ class Worker:
     def work(self) -> IndexReport | None:
         """A batch of marked rows, or one claim's worth, or a range of a generation that `reindex` is building; None if
         nothing is due."""
-        if (report := self.search.catch_up(self.batch_size, worker=self.name, lease=self.lease)) is not None:
+        if (report := index_marked(self._index, self.batch_size, worker=self.name, lease=self.lease)) is not None:
             return report
-        claimed = self.search.filling.claim(self.name, limit=self.batch_size, lease=self.lease)
+        claimed = self._index.filling.claim(self.name, limit=self.batch_size, lease=self.lease)
         if not claimed:
             self._trim_cache()
-            return self.search.building.help_out()
+            return self.search.reindexing.building.help_out()
         most = max(claim.attempts for claim in claimed)
-        return self.search.filling.work_off(claimed, pause=timedelta(seconds=min(LONGEST_PAUSE_S, 2.0**most)))
+        return self._index.filling.work_off(claimed, pause=timedelta(seconds=min(LONGEST_PAUSE_S, 2.0**most)))
 
     def _trim_cache(self) -> None:
         """Evict from the whole cache once, when nothing else is due, then as often as this worker writes enough."""
-        self.search.services.evict(is_whole=not self._has_trimmed)
+        self._index.services.evict(is_whole=not self._has_trimmed)
         self._has_trimmed = True
 
     def run(

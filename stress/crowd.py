@@ -272,7 +272,7 @@ class Sessions(Member):
             if self.n % 2:
                 session.execute(update(Counter).where(Counter.id == counter).values(said=Counter.said))
             elif tries >= REFUSED:
-                self.search.take_turn(session.connection())
+                self.search.index.begin_writing(session.connection())
             counted = session.get(Counter, counter, with_for_update=True)
             assert counted is not None
             counted.said = f"counter {counter} counted {int(counted.said.split()[-1]) + 1}"

@@ -100,7 +100,7 @@ def network(asked: Asked) -> Figures:
     with serving(LATENCY_S) as url, database(asked.backend) as engine:
         provider = OpenAIProvider(dimensions=DIMENSIONS, api_key="none", base_url=url)
         search = SearchEngine(engine, provider)
-        service = EmbeddingService(provider, cache=StoredCache(search._store, search, Evictor(10_000)))
+        service = EmbeddingService(provider, cache=StoredCache(search.index.store, search.index, Evictor(10_000)))
         service.embed_batch(["warm up the connection"])
         uncached = service.embed_batch(texts[:1000])
         mostly = service.embed_batch([*texts[:800], *texts[1000:1200]])
@@ -130,7 +130,7 @@ def overhead(asked: Asked) -> Figures:
     plain = min(EmbeddingService(provider).embed_batch(texts).processing_time_seconds for _ in range(TRIES))
     with database(asked.backend) as engine:
         search = SearchEngine(engine, provider, cache=True)
-        service = EmbeddingService(provider, cache=StoredCache(search._store, search, Evictor(10 * rows)))
+        service = EmbeddingService(provider, cache=StoredCache(search.index.store, search.index, Evictor(10 * rows)))
         written = service.embed_batch(texts).processing_time_seconds
         found = service.embed_batch(texts).processing_time_seconds
     return {

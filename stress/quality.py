@@ -76,7 +76,7 @@ def collection(
         with database(backend) as engine:
             search = SearchEngine(engine, provider)
             search.index_records_batch(documents)
-            search.index_vectors()
+            search.admin.index_vectors()
             figures[model] = told(evaluate(search, queries, relevance))
             if model == "static":
                 for query in queries.values():

@@ -150,7 +150,7 @@ def reindex(search: SearchEngine, provider: EmbeddingProvider, batch_size: int) 
 
 
 def without_vector_index(search: SearchEngine) -> AbstractContextManager[object]:
-    return patch.object(search.store, "index_vectors", return_value=False)
+    return patch.object(search.index.store, "index_vectors", return_value=False)
 
 
 def embed_by_hand(
@@ -197,7 +197,7 @@ def vector_index_s(search: SearchEngine) -> float:
     with without_vector_index(search):
         search.reindex(provider=StaticProvider())
     with stopwatch() as watch:
-        search.index_vectors()
+        search.admin.index_vectors()
     search.reindexing.rollback()
     search.reindexing.prune()
     return round(watch.seconds, 1)

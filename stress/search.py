@@ -77,7 +77,7 @@ def measured(backend: str, dimensions: int, texts: Sequence[str], queries: Seque
         with stopwatch() as filled:
             fill(RecordStore(search), texts)
         with stopwatch() as built:
-            search.index_vectors()
+            search.admin.index_vectors()
         if backend == POSTGRESQL:
             with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                 connection.exec_driver_sql("VACUUM ANALYZE")

@@ -80,5 +80,5 @@ def run(asked: Asked) -> Figures:
             "memory_mb_by_tenths": {kind: tenths(found, asked.seconds) for kind, found in memory.items()},
             "database_by_tenths": {name: tenths(found, asked.seconds) for name, found in samples.database.items()},
             **most,
-            "cached_texts": sum(one.texts for one in crowd.search.cache_status()),
+            "cached_texts": sum(one.texts for one in crowd.search.cache.status()),
         }

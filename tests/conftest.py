@@ -259,7 +259,7 @@ def make(engine: Engine, backend: str) -> Make:
             options["vector_search"] = "sqlite-vec"
         search = SearchEngine(AsyncEngine(engine) if engine.dialect.is_async else engine, provider, **options)
         if backend == "citus":
-            search.distribute()
+            search.admin.distribute()
         return search
 
     return build

@@ -31,7 +31,7 @@ from kameleon.doctor import examine
 from kameleon.embeddings import StaticProvider
 from kameleon.embeddings.passages import split_long
 from kameleon.errors import KameleonError, ProviderUnavailable
-from kameleon.indexing.writer import flattened
+from kameleon.indexing.embedded import flattened
 from kameleon.stores.catalog import active
 
 from .crashing import BACKENDS_OF, DEADLINE_S, ROOT, WORDS, opened

@@ -121,7 +121,7 @@ def test_the_loop_goes_on_while_a_commit_embeds(opened: Opened, engine: Engine, 
                     await session.flush()
                 await meanwhile(session.commit(), provider)
             assert_true(engine, search)
-            assert sum(status.texts for status in search.cache_status()) == 1
+            assert sum(status.texts for status in search.cache.status()) == 1
 
     run(work())
 
@@ -236,9 +236,9 @@ def test_each_reading_verb_sees_what_an_async_session_has_flushed(
             found = await session.scalars(await search.aselect(Note, "wolf", session=session, limit=1))
             assert [one.title for one in found] == ["red wolf"]
             assert await search.afailures(session=session) == []
-            assert (await search.astate("Note", 1, session=session)) is not None
+            assert (await search.admin.astate("Note", 1, session=session)) is not None
             await session.rollback()
-            assert await search.astate("Note", 1) is None
+            assert await search.admin.astate("Note", 1) is None
             assert await search.asuggest("wol") == []
 
     run(work())
@@ -255,7 +255,7 @@ def test_synchronous_verbs_name_what_is_for_an_async_session(opened: Opened, pro
                 "aselect": lambda: search.select(Note, "fox", session=session),
                 "aflush": lambda: search.flush(session),
                 "afailures": lambda: search.failures(session=session),
-                "astate": lambda: search.state("Page", "1", session=session),
+                "astate": lambda: search.admin.state("Page", "1", session=session),
                 "aindex_records_batch": lambda: search.index_record("Page", "1", "text", session=session),
                 "adelete_records": lambda: search.delete_record("Page", "1", session=session),
                 "aentity": lambda: store.entity("Page", session=session),

@@ -90,7 +90,7 @@ def test_the_arguments_of_the_engine_are_those_of_its_own_connections(url: URL, 
     for n in range(8):
         search.index_record("A", str(n), f"red fox {n}")
     assert ids(search.search("fox 3", limit=1)) == ["3"]
-    with search.reading() as connection:
+    with search.index.reading() as connection:
         assert connection.exec_driver_sql(asked).scalar() == kept
     asyncio.run(engine.dispose())
 

@@ -26,7 +26,7 @@ def caching(make: Make, provider: HashProvider) -> SearchEngine:
 
 
 def stored_cache(search: SearchEngine) -> StoredCache:
-    return StoredCache(search._store, search, Evictor(100))
+    return StoredCache(search.index.store, search.index, Evictor(100))
 
 
 def asked(provider: HashProvider) -> list[str]:
@@ -54,7 +54,7 @@ def test_another_model_knows_nothing_of_it(make: Make, caching: SearchEngine) ->
     cache = stored_cache(caching)
     report = EmbeddingService(other, cache=cache).embed_batch(["red fox"])
     assert (report.cache_hits, report.requests) == (0, 1)
-    assert len({part.fingerprint for part in caching.cache_status()}) == 2
+    assert len({part.fingerprint for part in caching.cache.status()}) == 2
 
 
 def test_the_report_says_what_came_from_the_cache(caching: SearchEngine, provider: HashProvider) -> None:
@@ -75,7 +75,7 @@ def test_work_that_failed_pays_nothing_again(
     def fail(*_args: Any) -> None:
         raise RuntimeError("the application fails")
 
-    monkeypatch.setattr(caching, "apply", fail)
+    monkeypatch.setattr(caching.index, "apply", fail)
     with pytest.raises(RuntimeError):
         caching.index_record("A", "1", "red fox")
     monkeypatch.undo()
@@ -92,10 +92,10 @@ def test_what_the_caller_rolls_back_is_paid_again_only_where_there_is_one_writer
         transaction = connection.begin()
         caching.index_record("A", "1", "red fox", connection=connection)
         transaction.rollback()
-    assert sum(part.texts for part in caching.cache_status()) == (1 if has_one_writer else 2)
+    assert sum(part.texts for part in caching.cache.status()) == (1 if has_one_writer else 2)
     with engine.begin() as connection:
         caching.index_record("A", "1", "red fox", connection=connection)
-    assert sum(part.texts for part in caching.cache_status()) == 2
+    assert sum(part.texts for part in caching.cache.status()) == 2
     assert asked(provider) == ["zero", "red fox", "red fox"][: 3 if has_one_writer else 2]
 
 
@@ -103,19 +103,19 @@ def test_refused_texts_are_not_kept(make: Make) -> None:
     provider = HashProvider(refuse=lambda text: ValueError("no") if text == "poison" else None)
     search = make(provider, cache=True)
     search.index_records_batch([("A", "1", "poison"), ("A", "2", "fine")])
-    assert [part.texts for part in search.cache_status()] == [1]
+    assert [part.texts for part in search.cache.status()] == [1]
 
 
 def test_whether_it_is_on_is_the_providers_to_say(make: Make, provider: HashProvider) -> None:
     assert (StaticProvider().is_costly, OpenAIProvider.is_costly) == (False, True)
     search = make(provider)
     search.index_record("A", "1", "red fox")
-    assert search.cache_status() == []
+    assert search.cache.status() == []
     provider.is_costly = True
     search.index_record("A", "2", "grey wolf")
-    assert [part.texts for part in search.cache_status()] == [1]
+    assert [part.texts for part in search.cache.status()] == [1]
     make(provider, cache=False).index_record("A", "3", "brown bear")
-    assert [part.texts for part in search.cache_status()] == [1]
+    assert [part.texts for part in search.cache.status()] == [1]
 
 
 def age(engine: Engine, key: str, days: int) -> None:
@@ -132,9 +132,9 @@ def test_clearing_drops_all_or_what_was_not_used_for_long(caching: SearchEngine,
     age(engine, "text 0", 40)
     age(engine, "text 1", 40)
     caching.index_record("B", "1", "text 1")
-    assert caching.clear_cache(datetime.now(UTC) - timedelta(days=30)) == 1
-    assert caching.clear_cache() == 3
-    assert caching.cache_status() == []
+    assert caching.cache.clear(datetime.now(UTC) - timedelta(days=30)) == 1
+    assert caching.cache.clear() == 3
+    assert caching.cache.status() == []
 
 
 def test_the_texts_unused_for_longest_make_room(make: Make, provider: HashProvider, engine: Engine) -> None:
@@ -171,7 +171,7 @@ def fill(engine: Engine, texts: int) -> None:
 
 
 def cached(search: SearchEngine) -> int:
-    return sum(part.texts for part in search.cache_status())
+    return sum(part.texts for part in search.cache.status())
 
 
 def test_a_callers_transaction_evicts_nothing_and_a_sync_all(
@@ -263,4 +263,4 @@ def test_threads_that_embed_the_same_texts_never_fail_each_other(file_engine: En
         assert list(pool.map(work, range(4))) == [0, 0, 0, 0]
     search = SearchEngine(file_engine, HashProvider())
     assert [status.pending for status in search.get_status()] == [0, 0, 0, 0]
-    assert [part.texts for part in search.cache_status()] == [40]
+    assert [part.texts for part in search.cache.status()] == [40]

@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool, StaticPool
 import kameleon
 from kameleon import RecordStore, SearchEngine
 from kameleon.errors import DatabaseLocked, InvalidInput, StorageError
-from kameleon.indexing.writer import entries
+from kameleon.indexing.entries import entries
 from kameleon.testing import HashProvider
 
 from .conftest import ids
@@ -226,10 +226,10 @@ def test_the_index_stays_whole_under_savepoints(file_engine: Engine) -> None:
 
 def test_a_plan_made_before_holds_no_lock_and_is_applied_inside(file_engine: Engine) -> None:
     search = SearchEngine(file_engine, HashProvider())
-    plan = search.plan(entries([("A", "1", "red fox")]))
+    plan = search.index.plan(entries([("A", "1", "red fox")]))
     search.index_record("A", "2", "another writer")
     with file_engine.begin() as connection:
-        assert search.apply(plan, connection).embedded == 1
+        assert search.index.apply(plan, connection).embedded == 1
     assert ids(search.search("red fox", limit=1)) == ["1"]
 
 
@@ -245,7 +245,7 @@ def test_a_connection_of_another_file_is_refused(tmp_path: Path) -> None:
                 lambda: search.delete_record("A", "1", connection=connection),
                 lambda: search.search("text", connection=connection),
                 lambda: search.suggest("te", connection=connection),
-                lambda: search.take_turn(connection),
+                lambda: search.index.begin_writing(connection),
             ]
             for call in refused:
                 with pytest.raises(InvalidInput, match=r"connection= leads to .*, this index is in .*ours\.db"):

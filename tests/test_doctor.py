@@ -450,7 +450,7 @@ def test_a_missing_hnsw_is_built_and_a_broken_one_again(many: SearchEngine, pg_e
 
 
 def test_an_hnsw_that_the_planner_leaves_aside_is_told(many: SearchEngine, pg_engine: Engine) -> None:
-    assert many.index_vectors()
+    assert many.admin.index_vectors()
     set_at_connect(pg_engine, "enable_indexscan = off")
     (finding,) = examine(many, fix=True)
     assert (finding.check, finding.severity, finding.is_fixed) == ("unused-hnsw", "warning", False)

@@ -75,20 +75,20 @@ def test_each_way_of_searching_is_measured(pages: SearchEngine) -> None:
 
 def test_the_weight_that_fits_best_is_kept_and_searched_with(pages: SearchEngine) -> None:
     qrels = {"q1": {"2": 1.0}}
-    pages.set_weight(0.0)
+    pages.admin.set_weight(0.0)
     assert ids(pages.search("red", entity="Page")) == ["1", "2"]
     found = evaluate(pages, {"q1": "red"}, qrels, entities=["Page"])
     assert found.figures["weighted"].ndcg < 1.0
     assert found.best == 0.05
     assert found.best is not None
     assert found.generation is not None
-    pages.set_weight(found.best, found.generation)
+    pages.admin.set_weight(found.best, found.generation)
     assert ids(pages.search("red", entity="Page"))[0] == "2"
     assert evaluate(pages, {"q1": "red"}, qrels, entities=["Page"]).figures["weighted"].ndcg == 1.0
 
 
 def test_a_saved_weight_outlives_a_reindex_of_its_model(pages: SearchEngine) -> None:
-    pages.set_weight(0.85)
+    pages.admin.set_weight(0.85)
     pages.reindex(force=True)
     assert pages.generations()[-1].weight == 0.85
     pages.reindex(provider=HashProvider(8))
@@ -99,7 +99,7 @@ def test_a_saved_weight_outlives_a_reindex_of_its_model(pages: SearchEngine) -> 
 def test_a_weight_that_cannot_be_is_refused(pages: SearchEngine, make: Make) -> None:
     for weight in (1.5, float("nan"), True, "all"):
         with pytest.raises(InvalidInput, match="a number from 0 to 1"):
-            pages.set_weight(weight)  # type: ignore[arg-type]
+            pages.admin.set_weight(weight)  # type: ignore[arg-type]
 
 
 def test_an_index_without_vectors_is_measured_by_keywords(make: Make) -> None:
@@ -220,7 +220,7 @@ def test_recall_reaches_a_hundred_deep_and_operators_hold(make: Make) -> None:
     assert found.figures["keyword"].recall == 1.0
     assert found.figures["keyword"].mrr == pytest.approx((1 / 41 + 1) / 2)
     for ask in (
-        search.legs,
+        search.admin.legs,
         lambda query, entities: evaluate(search, {"q": query}, {"q": {"last": 1.0}}, entities=entities),
     ):
         with pytest.raises(InvalidInput, match="entities is a list of names"):
@@ -231,12 +231,12 @@ def test_a_weight_of_another_index_is_refused(pages: SearchEngine) -> None:
     (ours,) = pages.generations()
     for other in (replace(ours, number=9), replace(ours, model_name="other")):
         with pytest.raises(InvalidInput, match=r"is not of this index. It has: 1 \(hash\)"):
-            pages.set_weight(0.5, other)
+            pages.admin.set_weight(0.5, other)
     assert pages.generations()[0].weight == 0.3
 
 
 def test_a_weight_is_kept_for_more_queries_and_more_gain_than_chance_has(pages: SearchEngine) -> None:
-    pages.set_weight(0.0)
+    pages.admin.set_weight(0.0)
     better = {f"q{n}": {"2": 1.0} for n in range(ENOUGH_QUERIES)}
     assert evaluate(pages, dict.fromkeys(better, "red"), better, entities=["Page"]).objection is None
     few = dict(list(better.items())[1:])
@@ -266,7 +266,7 @@ def test_eval_measures_draws_and_keeps_the_weight(run: Run, tmp_path: Path) -> N
     assert "1 judged queries prove too little of others; it takes 10" in run(*files, "--save", status=2).stderr
     (tmp_path / "r.tsv").write_text("".join(f"{n}\t3\t1\n" for n in range(12)))
     database = kameleon.create_engine(f"sqlite:///{tmp_path / 'kameleon.db'}")
-    SearchEngine(database).set_weight(0.0)
+    SearchEngine(database).admin.set_weight(0.0)
     database.dispose()
     told = run(*files, "--entity", "Page").stderr
     assert told.startswith("12 queries\nall 1 judged records are in the index\n")

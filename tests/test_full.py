@@ -171,7 +171,7 @@ def test_what_may_only_be_read_is_searched_in_every_way_and_never_written(
         "delete": lambda: store.delete("Ticket", ["7"]),
         "delete_record": lambda: search.delete_record("Page", "7"),
         "sync": search.sync,
-        "clear_cache": search.clear_cache,
+        "clear_cache": search.cache.clear,
         "prune": search.reindexing.prune,
         "track": lambda: search.track(Note),
         "work": Worker(search).work,

@@ -138,7 +138,7 @@ def test_batches_that_are_embedded_abreast_share_the_requests_of_the_provider(tm
         records.insert("Note", first)
         definition = records.definition("Note", first)
         for abreast, workers in [(1, provider.concurrency), (4, provider.concurrency // 4), (100, 1)]:
-            ahead = records.embed_ahead(definition, second, abreast=abreast)
+            ahead = records.embed_ahead(definition, second, callers=abreast)
             assert ahead is not None
             assert ahead.made is not None
             assert ahead.made.concurrent_workers == workers

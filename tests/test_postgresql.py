@@ -106,7 +106,7 @@ def test_tables_stand_in_the_schema_that_was_named(pg_engine: Engine, schema: st
     assert ids(search.search("fox", where={"n": {"$gt": 1}})) == ["3", "4"]
     assert search.search("fox", highlight=True)[0].highlight("[", "]") == "red [fox]"
     assert [r.id for r in records.list("R", where={"say": "grey wolf"})] == ["1"]
-    assert search.cache_status()[0].texts == 2
+    assert search.cache.status()[0].texts == 2
     assert [s.indexed for s in search.get_status()] == [4]
     with pg_engine.connect() as connection:
         where = connection.execute(text("SELECT DISTINCT schemaname FROM pg_tables WHERE tablename LIKE 'kdb\\_%'"))
@@ -374,10 +374,10 @@ def indexed(pg_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> SearchEngine:
             for n in range(rows)
         ]
         records.insert(entity, data)
-    assert search.vector_index(search.generations()[0]) == "exact"
-    assert search.index_vectors() is True
-    assert search.index_vectors() is False
-    assert search.vector_index(search.generations()[0]) == "hnsw"
+    assert search.admin.vector_index(search.generations()[0]) == "exact"
+    assert search.admin.index_vectors() is True
+    assert search.admin.index_vectors() is False
+    assert search.admin.vector_index(search.generations()[0]) == "hnsw"
 
     @event.listens_for(pg_engine, "connect")
     def no_sequential_scans(driver: Any, _record: Any) -> None:
@@ -418,10 +418,10 @@ def test_a_broken_index_is_seen_and_built_anew(indexed: SearchEngine, pg_engine:
     with pg_engine.begin() as connection:
         breaking = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = to_regclass('kdb_embedding_g1_hnsw')"
         connection.exec_driver_sql(breaking)
-    assert indexed.vector_index(generation) == "hnsw is broken: `kameleon embeddings sync` rebuilds it"
+    assert indexed.admin.vector_index(generation) == "hnsw is broken: `kameleon embeddings sync` rebuilds it"
     assert indexed.search("word1 word2", mode="vector").plan.vector_search == "exact"
     indexed.sync()
-    assert indexed.vector_index(generation) == "hnsw"
+    assert indexed.admin.vector_index(generation) == "hnsw"
 
 
 def test_of_many_builders_one_builds(pg_url: URL, search: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -432,12 +432,12 @@ def test_of_many_builders_one_builds(pg_url: URL, search: SearchEngine, monkeypa
     def build(_: int) -> bool:
         engine = SearchEngine(opened(pg_url), HashProvider())
         ready.wait()
-        return engine.index_vectors()
+        return engine.admin.index_vectors()
 
     with ThreadPoolExecutor(5) as pool:
         built = list(pool.map(build, range(5)))
     assert sum(built) == 1
-    assert search.vector_index(search.generations()[0]) == "hnsw"
+    assert search.admin.vector_index(search.generations()[0]) == "hnsw"
 
 
 def test_a_stale_embedding_is_never_a_hit(search: SearchEngine, pg_engine: Engine) -> None:
@@ -480,8 +480,8 @@ def unindexed(pooled: Engine, monkeypatch: pytest.MonkeyPatch) -> SearchEngine:
 
 def build(search: SearchEngine, **how: Any) -> bool:
     (generation,) = search.generations()
-    with search._store.translating():
-        return search._store.index_vectors(generation, **how)
+    with search.index.store.translating():
+        return search.index.store.index_vectors(generation, **how)
 
 
 def raised_settings(engine: Engine) -> list[tuple[str, ...]]:
@@ -590,7 +590,7 @@ def test_a_build_that_fails_leaves_settings_as_found(
         build(unindexed, concurrently=concurrently)
     assert raised_settings(pooled) == before
     leftover = "hnsw is broken: `kameleon embeddings sync` rebuilds it" if concurrently else "exact"
-    assert unindexed.vector_index(unindexed.generations()[0]) == leftover
+    assert unindexed.admin.vector_index(unindexed.generations()[0]) == leftover
     assert build(unindexed) is True
 
 
@@ -628,10 +628,10 @@ def test_an_interrupt_cancels_the_build_and_the_next_replaces_what_is_left(
             build(unindexed, progress=lambda _: signal.raise_signal(signal.SIGINT))
         building = "SELECT count(*) FROM pg_stat_progress_create_index WHERE relid = to_regclass('kdb_embedding_g1')"
         assert writer.exec_driver_sql(building).scalar() == 0
-    assert unindexed.vector_index(generation).startswith("hnsw is broken")
+    assert unindexed.admin.vector_index(generation).startswith("hnsw is broken")
     assert raised_settings(pooled) == before
     assert build(unindexed, concurrently=False) is True
-    assert unindexed.vector_index(generation) == "hnsw"
+    assert unindexed.admin.vector_index(generation) == "hnsw"
 
 
 def test_without_a_third_connection_it_is_built_unwatched(unindexed: SearchEngine, pg_url: URL) -> None:
@@ -686,7 +686,7 @@ def test_an_autocommit_engine_has_transactions_of_its_own(pg_url: URL, monkeypat
     def fail(*_: Any) -> None:
         raise RuntimeError("half way")
 
-    monkeypatch.setattr(search._store, "write_embeddings", fail)
+    monkeypatch.setattr(search.index.store, "write_embeddings", fail)
     with pytest.raises(RuntimeError):
         search.index_record("A", "new", "grey wolf")
     with engine.connect() as connection:
@@ -855,11 +855,11 @@ def test_paid_texts_survive_a_rollback_unless_the_pool_is_exhausted(pg_url: URL)
     for pool, kept in ((2, 1), (1, 0)):
         engine = sqlalchemy.create_engine(pg_url, pool_size=pool, max_overflow=0, pool_timeout=1)
         search = SearchEngine(engine, HashProvider(), cache=True)
-        search.clear_cache()
+        search.cache.clear()
         with engine.connect() as connection:
             search.index_record("A", "1", "red fox", connection=connection)
             connection.rollback()
-        assert sum(part.texts for part in search.cache_status()) == kept
+        assert sum(part.texts for part in search.cache.status()) == kept
         engine.dispose()
 
 
@@ -874,7 +874,7 @@ def test_an_option_of_the_other_database_is_refused(pg_engine: Engine) -> None:
 
 def test_distributing_one_server_is_refused(search: SearchEngine) -> None:
     with pytest.raises(StorageError, match="has no Citus"):
-        search.distribute()
+        search.admin.distribute()
 
 
 @pytest.mark.parametrize("query", ["'", "\\", "a'b\\c", "!&|()<->:*", "foo:*", "a & !b", "\u2028", "\ufeff"])
@@ -890,7 +890,7 @@ def test_a_custom_dictionary_may_make_any_lexeme(pg_engine: Engine, schema: str)
         connection.exec_driver_sql(f"CREATE TEXT SEARCH CONFIGURATION {schema}.mine (COPY = simple)")
     search = SearchEngine(pg_engine, language=f"{schema}.mine")
     search.index_records_batch(FOXES)
-    assert re.fullmatch(r"(test_\w+\.)?mine", str(search._store._language))  # type: ignore[attr-defined]
+    assert re.fullmatch(r"(test_\w+\.)?mine", str(search.index.store._language))  # type: ignore[attr-defined]
     assert ids(SearchEngine(pg_engine).search("number7", mode="keyword")) == ["7"]
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 import kameleon
 from kameleon import SearchEngine
 from kameleon.errors import DatabaseLocked, Outdated
-from kameleon.indexing.writer import entries
+from kameleon.indexing.entries import entries
 from kameleon.stores.sqlite import store as sqlite
 from kameleon.testing import HashProvider
 
@@ -176,7 +176,7 @@ def in_one_statement(search: SearchEngine) -> None:
 
 def in_its_turn(search: SearchEngine) -> None:
     with search.attach(Session)(search.engine) as session:
-        search.take_turn(session.connection())
+        search.index.begin_writing(session.connection())
         assert session.scalars(select(Note)).all() == []
         session.add(Note(title="shared", body="b"))
         session.commit()
@@ -313,9 +313,9 @@ def test_that_the_index_has_moved_is_seen_without_loading_the_model_it_moved_to(
 ) -> None:
     search, other = SearchEngine(file_engine, "slow"), SearchEngine(file_engine, "slow")
     search.index_record("Thing", "1", "text")
-    plan = search.plan(entries([("Thing", "1", "another text")]))
+    plan = search.index.plan(entries([("Thing", "1", "another text")]))
     other.reindex(model="second", provider="slow")
     slow.loads.clear()
-    with search.transaction() as connection, pytest.raises(Outdated):
-        search.apply(plan, connection)
+    with search.index.transaction() as connection, pytest.raises(Outdated):
+        search.index.apply(plan, connection)
     assert slow.loads == []

@@ -327,7 +327,7 @@ def searches(search: SearchEngine, watching: Watching) -> dict[str, Callable[[],
         ),
         "group": lambda: search.search("wages of 6", group_by="entity"),
         "similar": lambda: search.similar("N", "7", highlight=True),
-        "legs": lambda: search.legs("wages of 8").legs,
+        "legs": lambda: search.admin.legs("wages of 8").legs,
         "suggest": lambda: search.suggest("wag"),
     }
 

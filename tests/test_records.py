@@ -145,7 +145,7 @@ def test_update_keeps_what_it_does_not_name_and_embeds_only_what_is_said_anew(
 
 def test_an_update_never_loses_another_s(records: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
     records.insert("T", [{"id": "1", "say": "a b", "n": 0}])
-    plain = kameleon.records.store.record_entry
+    plain = kameleon.records.rows.record_entry
     calls: list[int] = []
 
     def meanwhile(*args: Any) -> Any:
@@ -229,7 +229,7 @@ def test_a_failing_write_leaves_neither_record_nor_index(
     def fail(*_args: Any) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(records.search, "apply", fail)
+    monkeypatch.setattr(records.search.index, "apply", fail)
     with pytest.raises(sqlite3.OperationalError):
         records.insert("T", [{"id": "1", "say": "c d"}])
     monkeypatch.undo()
@@ -251,7 +251,7 @@ def test_any_unicode_text_can_be_stored_and_any_string_can_be_a_query(
     wanted = {id_: "" if text.isspace() else text for id_, text in spaced.items()}
     for mode in ("hybrid", "keyword", "vector"):
         records.search.search(query, mode=mode)
-    with records.search.reading() as connection:
+    with records.search.index.reading() as connection:
         stored = connection.exec_driver_sql("SELECT record_id, content FROM kdb_search WHERE entity_name = 'Any'")
         found = {row[0]: row[1] for row in stored}
     assert {id_: found[id_] for id_ in wanted} == wanted

@@ -219,7 +219,7 @@ def test_a_provider_that_is_down_is_one_line(run: Run, pages: SearchEngine, envi
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_another_run_is_seen_refused_and_cancelled(run: Run, pages: SearchEngine) -> None:
     request = Request(force=True)
-    held = ReindexRun(pages, request, pages.reindexing.target(request))
+    held = ReindexRun(pages.reindexing, request, pages.reindexing.target(request))
     held.begin()
     owner = f"process {os.getpid()} on "
     assert f"reindex: generation 2, 0 of 60 records, embedding, 0 records/s, {owner}" in run("status").stdout
@@ -238,7 +238,7 @@ def test_a_rollback_that_ends_early_is_not_to_be_run_again(run: Run, pages: Sear
     SearchEngine(engine).index_record("Page", "late", "words of a late page")
     engine.dispose()
     request = Request(force=True)
-    held = ReindexRun(pages, request, pages.reindexing.target(request))
+    held = ReindexRun(pages.reindexing, request, pages.reindexing.target(request))
     held.begin()
     said = run("rollback").stdout
     assert said.startswith("rolled back: generation 1 (static-en-256), switched to\n")

@@ -321,14 +321,14 @@ def test_a_lease_that_was_taken_while_the_registry_was_waited_for_is_seen(
     old.reindex()
     snapshots = sqlalchemy.create_engine(pg_url, isolation_level="REPEATABLE READ")
     second = SearchEngine(snapshots, new_provider())
-    lock = second.store.lock_registry
+    lock = second.index.store.lock_registry
 
     def overtaken(connection: Connection, **options: Any) -> None:
         lock(connection, **options)
         with pg_engine.begin() as other:
             other.execute(text("UPDATE kdb_reindex SET owner = 'a-machine 1 99 ab', lease_until = '2999-01-01'"))
 
-    monkeypatch.setattr(second.store, "lock_registry", overtaken)
+    monkeypatch.setattr(second.index.store, "lock_registry", overtaken)
     with pytest.raises(ReindexRunning, match="process 1 on a-machine"):
         second.reindex()
     snapshots.dispose()
@@ -352,7 +352,7 @@ def test_a_run_that_lost_its_lease_to_another_of_its_engine_writes_no_more(
         if batch == 2:
             with engine.begin() as connection:
                 connection.execute(text("UPDATE kdb_reindex SET lease_until = '2000-01-01 00:00:00+00:00'"))
-            Run(mover, Request(), mover.reindexing.target(Request())).begin()
+            Run(mover.reindexing, Request(), mover.reindexing.target(Request())).begin()
 
     mover = make(Meddled(meddle))
     with pytest.raises(ReindexRunning, match="took generation 2 over"):
@@ -367,12 +367,12 @@ def test_a_helper_stops_when_the_run_has_ended(old: SearchEngine, make: Make, en
             run.end()
 
     helper, request = make(Meddled(meddle)), Request(batch_size=10)
-    run = Run(helper, request, helper.reindexing.target(request))
+    run = Run(helper.reindexing, request, helper.reindexing.target(request))
     run.begin()
-    helped = helper.building.help_out()
+    helped = helper.reindexing.building.help_out()
     assert helped is not None
     assert (helped.embedded, embeddings(engine, 2)) == (20, 20)
-    assert helper.building.help_out() is None
+    assert helper.reindexing.building.help_out() is None
 
 
 def test_a_cancel_just_before_the_switch_is_heard(old: SearchEngine, make: Make) -> None:
@@ -478,8 +478,8 @@ def test_prune_drops_all_but_the_active_one(old: SearchEngine, new: SearchEngine
     pruned = new.reindexing.prune()
     assert ([g.number for g in pruned.dropped], pruned.waiting) == ([1], ())
     assert states(new) == [(2, "new", "active")]
-    with new.reading() as connection:
-        assert new.store.embedding_tables(connection) == {2}
+    with new.index.reading() as connection:
+        assert new.index.store.embedding_tables(connection) == {2}
     with pytest.raises(ModelMismatch, match="holds embeddings of new"):
         old.search("fox", mode="vector")
     old.index_record("Article", "1", "changed by the old engine")
@@ -578,8 +578,8 @@ def test_the_doctor_drops_every_table_that_was_left(
         assert [g.number for g in new.reindexing.prune().waiting] == [1, 2]
     found_left = [f for f in examine(new, fix=True) if f.check == "unpruned"]
     assert [f.is_fixed for f in found_left] == [True, True]
-    with new.reading() as connection:
-        assert new.store.embedding_tables(connection) == {3}
+    with new.index.reading() as connection:
+        assert new.index.store.embedding_tables(connection) == {3}
 
 
 @pytest.mark.parametrize("backend", ["postgresql"])

@@ -10,6 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 
 from kameleon import SearchEngine, searchable
 from kameleon.errors import InvalidInput
+from kameleon.orm.syncing import index_marked
 from kameleon.stores.sqlite.triggers import UniqueIndex, parsed
 
 from .conftest import Make
@@ -233,5 +234,7 @@ def test_a_table_of_an_attached_database_is_not_tracked(make: Make, engine: Engi
     with engine.begin() as connection:
         connection.execute(text("INSERT INTO main.far VALUES (1, 'near')"))
         connection.execute(text("INSERT INTO aux.far VALUES (2, 'far')"))
-    mapped.sync() if mapped.is_embedding else mapped.catch_up()
+    mapped.sync() if mapped.index.services.provider is not None else index_marked(
+        mapped.index,
+    )
     assert index(engine) == {("Far", "1"): "near"}

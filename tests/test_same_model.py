@@ -68,7 +68,7 @@ def test_force_embeds_past_the_cache_and_replaces_what_it_holds(
         assert hit.explanation[0].raw == pytest.approx(1)
     assert search.index_record("N", "copy", "note number 3").reused == 1
     assert search.search("note number 3", mode="vector")[1].score == pytest.approx(1)
-    assert [part.texts for part in search.cache_status()] == [60]
+    assert [part.texts for part in search.cache.status()] == [60]
 
 
 def test_one_name_on_two_servers_is_two_models(make: Make, loopback: Server, other: Server) -> None:
@@ -158,8 +158,8 @@ def test_an_engine_without_the_object_embeds_as_the_object_did(
 def test_a_row_with_a_fingerprint_of_an_older_format_is_refused_with_the_command(make: Make) -> None:
     search = make("static")
     search.index_records_batch(ROWS)
-    with search.transaction() as connection:
-        connection.execute(search.tables.generations.update().values(fingerprint="0123456789abcdef"))
+    with search.index.transaction() as connection:
+        connection.execute(search.index.tables.generations.update().values(fingerprint="0123456789abcdef"))
     opened = make("static")
     note = opened.search("note").plan.note
     assert "fingerprint of an older format" in note

@@ -25,6 +25,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, joinedload, mapped_
 
 from kameleon import SearchEngine, searchable
 from kameleon.errors import InvalidFilter, InvalidInput
+from kameleon.orm.callers import sessions_of
 from kameleon.orm.criteria import fitted
 from kameleon.stores.filters import parse_filter
 
@@ -255,7 +256,7 @@ def test_many_hits_are_one_bind_a_column_and_in_their_order(
     with Session(engine) as session:
         found = session.scalars(statement).all()
         assert len(found) == len(hits) == count
-        assert [search.sessions.mappings.of(cls).ref_of(obj).id for obj in found] == ids(hits)  # type: ignore[union-attr]
+        assert [sessions_of(search.index).mappings.of(cls).ref_of(obj).id for obj in found] == ids(hits)  # type: ignore[union-attr]
         narrowed = statement.where(cls.__mapper__.columns[0] != -1).limit(3)  # type: ignore[attr-defined]
         if cls is Note:
             assert [str(note.id) for note in session.scalars(narrowed)] == ids(hits)[:3]

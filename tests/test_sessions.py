@@ -606,7 +606,7 @@ def test_a_session_that_is_not_attached_gives_its_transaction(
         assert ids(search.search("fox", session=session)) == ["1"]
         assert ids(search.similar("Page", "1", session=session)) == []
         assert search.suggest("fo", session=session) == ["fox"]
-        assert search.state("Page", "1", session=session) is not None
+        assert search.admin.state("Page", "1", session=session) is not None
         assert search.failures(session=session) == []
         assert search.delete_records([("Page", "1")], session=session) == 1
         assert store.insert("Ticket", [{"id": "1", "title": "late wages"}], session=session).inserted == 1

@@ -141,11 +141,11 @@ def check_found(search: SearchEngine, traffic: Traffic) -> None:
     assert len(traffic.written) > AT_LEAST
     assert traffic.deleted
     for id_, text in traffic.written.items():
-        state = search.state("Record", id_)
+        state = search.admin.state("Record", id_)
         assert state is not None
         assert state.content_hash == state.embedded_hash == content_hash(text)
     for id_ in traffic.deleted:
-        assert search.state("Record", id_) is None
+        assert search.admin.state("Record", id_) is None
     for id_, text in random.Random(13).sample(sorted(traffic.written.items()), min(ASKED, len(traffic.written))):
         for mode in ("keyword", "vector"):
             assert search.search(text, mode=mode, limit=1)[0].id == id_, (id_, mode)

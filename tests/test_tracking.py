@@ -16,6 +16,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 
 from kameleon import SearchEngine, Worker, searchable
 from kameleon.errors import ProviderUnavailable
+from kameleon.orm.callers import sessions_of
+from kameleon.orm.syncing import index_marked
 from kameleon.testing import HashProvider
 
 from .models import Animal, Base, Bird, Cat, Comment, Dog, Note, Place, assert_true, index
@@ -223,7 +225,7 @@ def test_several_workers_embed_each_marked_row_once(maker: Maker, search: Search
     workers = [Worker(SearchEngine(engine, provider), batch_size=100) for provider in providers]
     for worker in workers:
         worker.search.attach(sessionmaker(engine))
-        assert worker.search.sessions.mappings.of(Note)
+        assert sessions_of(worker.search.index).mappings.of(Note)
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda worker: worker.run(), workers))
     texts = [text for provider in providers for call in provider.calls for text in call]
@@ -250,15 +252,15 @@ def test_a_killed_workers_claim_expires(maker: Maker, search: SearchEngine, engi
     assert len(claimed(search, "killed", timedelta(hours=1))) == 3
     assert Worker(search).run().indexed == 0
     with engine.begin() as connection:
-        connection.execute(update(search.tables.dirty).values(due_at=datetime.now(UTC)))
+        connection.execute(update(search.index.tables.dirty).values(due_at=datetime.now(UTC)))
     assert Worker(search).run().indexed == 3
     assert marks(engine) == 0
 
 
 def claimed(search: SearchEngine, worker: str, lease: timedelta) -> Any:
-    assert search.sessions.mappings.of(Note)
-    tracking = search.sessions.tracking
-    return search.committed(partial(tracking._claim, limit=9, worker=worker, lease=lease, takes_over=False))
+    assert sessions_of(search.index).mappings.of(Note)
+    tracking = sessions_of(search.index).tracking
+    return search.index.committed(partial(tracking._claim, limit=9, worker=worker, lease=lease, takes_over=False))
 
 
 def test_sync_takes_over_what_a_killed_worker_claimed(maker: Maker, search: SearchEngine, engine: Engine) -> None:
@@ -289,7 +291,7 @@ def test_what_fails_is_claimed_no_more(maker: Maker, search: SearchEngine, engin
     raw_notes(engine, 2)
     broken = SearchEngine(engine, Down(), on_provider_error="raise")
     broken.attach(sessionmaker(engine))
-    assert broken.sessions.mappings.of(Note)
+    assert sessions_of(broken.index).mappings.of(Note)
     with pytest.raises(ProviderUnavailable):
         Worker(broken).run()
     assert Worker(search).run().indexed == 2
@@ -334,13 +336,23 @@ def test_triggers_stand_on_the_tables_that_a_schema_translate_map_names(engine: 
         connection.exec_driver_sql("INSERT INTO memo VALUES (1, 'of another')")
         connection.exec_driver_sql(f"INSERT INTO {quoted}.memo VALUES (2, 'nearby')")
         connection.exec_driver_sql(f"INSERT INTO {far}.memo VALUES (3, 'far')")
-    assert search.catch_up() is not None
+    assert (
+        index_marked(
+            search.index,
+        )
+        is not None
+    )
     assert [(hit.entity, hit.id) for hit in search.search("another nearby far")] == [("Far", "3"), ("Memo", "2")]
     for cls in (Memo, Far):
         search.untrack(cls)
     with engine.begin() as connection:
         connection.exec_driver_sql(f"UPDATE {quoted}.memo SET title = 'unseen'")
-    assert search.catch_up() is None
+    assert (
+        index_marked(
+            search.index,
+        )
+        is None
+    )
     with engine.begin() as connection:
         for one in (quoted, far):
             connection.exec_driver_sql(f"DROP SCHEMA {one} CASCADE")

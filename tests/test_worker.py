@@ -127,12 +127,12 @@ def test_what_a_commit_could_not_embed_is_queued_for_a_worker(make: Make, engine
 
 def test_a_claim_is_this_workers_until_its_lease_ends(maker: Maker, deferring: SearchEngine, engine: Engine) -> None:
     add(maker, "one", "two", "three")
-    first = deferring.filling.claim("a", limit=2, lease=timedelta(hours=1))
+    first = deferring.index.filling.claim("a", limit=2, lease=timedelta(hours=1))
     assert [claim.ref.id for claim in first] == ["1", "2"]
-    assert [claim.ref.id for claim in deferring.filling.claim("b", limit=9, lease=timedelta(seconds=-1))] == ["3"]
-    assert [claim.ref.id for claim in deferring.filling.claim("c", limit=9, lease=timedelta(hours=1))] == ["3"]
-    assert deferring.filling.claim("d", limit=9, lease=timedelta(hours=1)) == []
-    deferring.filling.work_off(first, pause=timedelta(0))
+    assert [claim.ref.id for claim in deferring.index.filling.claim("b", limit=9, lease=timedelta(seconds=-1))] == ["3"]
+    assert [claim.ref.id for claim in deferring.index.filling.claim("c", limit=9, lease=timedelta(hours=1))] == ["3"]
+    assert deferring.index.filling.claim("d", limit=9, lease=timedelta(hours=1)) == []
+    deferring.index.filling.work_off(first, pause=timedelta(0))
     assert queued(engine) == ["3"]
 
 
@@ -328,7 +328,7 @@ def test_the_command_works_until_it_is_told_to_stop(console_script: str, tmp_pat
 def begun(search: SearchEngine, **options: Any) -> tuple[ReindexRun, Generation]:
     """A run that has its lease and waits."""
     request = Request(**options)
-    run = ReindexRun(search, request, search.reindexing.target(request))
+    run = ReindexRun(search.reindexing, request, search.reindexing.target(request))
     run.begin()
     return run, run.generation
 
@@ -349,8 +349,8 @@ def test_a_worker_in_another_process_takes_ranges_of_a_reindex(make: Make, engin
     assert json.loads(done.stdout)["embedded"] == 2 * ROWS_A_RANGE + 1
     assert embedded(engine, generation) == 2 * ROWS_A_RANGE + 1
     assert [rebuild.done for rebuild in search.reindexing.status()] == [2 * ROWS_A_RANGE + 1]
-    with search.reading() as connection:
-        assert search.building.ranges.left(connection, generation.number) == 0
+    with search.index.reading() as connection:
+        assert search.reindexing.building.ranges.left(connection, generation.number) == 0
     run.end()
     report = search.reindex()
     assert (report.generation, report.embedded, report.pending, report.switched) == (generation.number, 0, 0, True)

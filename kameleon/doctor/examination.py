@@ -21,13 +21,16 @@ from typing import Any, Literal, Protocol
 
 from sqlalchemy import Connection, inspect, select, tuple_
 
-from ..engine import SearchEngine
 from ..errors import Outdated, ProviderError, VectorsUnavailable
-from ..indexing.writer import make_entry
+from ..indexing.entries import make_entry
+from ..indexing.index import HasIndex, Index
+from ..orm import syncing
+from ..orm.callers import sessions_of
 from ..orm.identity import key_attributes
 from ..orm.mapping import Mapped, objects
 from ..orm.pending import Put
-from ..records.store import record_entry
+from ..records.rows import record_entry
+from ..reindex.generations import Reindexing
 from ..stores.catalog import Entity, active, current, mismatch
 from ..stores.protocols import Entry, Fault, Key
 from ..stores.tables import IDS_A_STATEMENT, parts
@@ -54,11 +57,11 @@ class Finding:
     is_fixed: bool = False
 
 
-def examine(search: SearchEngine, *, fix: bool = False, batch_size: int = 1000) -> list[Finding]:
+def examine(search: HasIndex, *, fix: bool = False, batch_size: int = 1000) -> list[Finding]:
     """What is wrong, in the order in which it is looked for; with `fix` mended as it is found, where that can be done
     without deciding anything for you. Raises what the database says, and TransactionConflict where other writers leave
     no moment to mend."""
-    return list(Doctor(search, fix, batch_size).findings())
+    return list(Doctor(search.index, fix, batch_size).findings())
 
 
 def is_ok(findings: Iterable[Finding]) -> bool:
@@ -156,9 +159,9 @@ class Tally:
 
 
 class Doctor:
-    def __init__(self, search: SearchEngine, fix: bool, batch_size: int) -> None:
-        self.search = search
-        self.store = search.store
+    def __init__(self, index: Index, fix: bool, batch_size: int) -> None:
+        self.index = index
+        self.store = index.store
         self.fix = fix
         self.batch_size = batch_size
 
@@ -188,7 +191,7 @@ class Doctor:
         found = self._faults()
         if self.fix and found:
             if any(fault.check == "invalid-index" for fault in found):
-                self.search.index_vectors()
+                self.index.index_vectors()
             for fault in self._faults():
                 with self.store.translating():
                     self.store.mend(fault)
@@ -199,14 +202,14 @@ class Doctor:
             yield Finding(fault.check, "", 1, fault.message, fault.cure, fault.severity, ids, is_fixed)
 
     def _faults(self) -> list[Fault]:
-        with self.search.reading() as connection:
-            found = self.store.faults(connection, has_provider=self.search.provider is not None)
-        with self.search.transaction() as connection:
+        with self.index.reading() as connection:
+            found = self.store.faults(connection, has_provider=self.index.services.provider is not None)
+        with self.index.transaction() as connection:
             return found + self.store.index_faults(connection)
 
     def _registry(self) -> Iterator[Finding]:
-        known = self.search.generations()
-        provider = self.search.provider
+        known = self.index.generations()
+        provider = self.index.services.provider
         if provider is not None and not isinstance(provider, str) and (problem := mismatch(known, provider)):
             yield Finding("wrong-generation", "", 1, problem, "give SearchEngine the index's own provider")
         for generation in self._without_table():
@@ -217,7 +220,7 @@ class Doctor:
             yield Finding("wrong-generation", "", 1, message, cure, ids=(name,), is_fixed=is_fixed)
         tables, pruned = self._tables(), self._pruned()
         left = tables & pruned
-        dropped = {g.number for g in self.search.reindexing.drop_tables().dropped} if self.fix and left else set()
+        dropped = {g.number for g in self.index.part(Reindexing).drop_tables().dropped} if self.fix and left else set()
         for number in sorted(left):
             message = f"kdb_embedding_g{number} is left of generation {number}, which was pruned"
             cure = (
@@ -232,7 +235,7 @@ class Doctor:
             yield Finding("wrong-generation", "", 1, message, cure, ids=(name,))
 
     def _restored(self, generation: Generation) -> bool:
-        with self.search.transaction() as connection:
+        with self.index.transaction() as connection:
             if self.store.refusal(connection, generation.dimensions):
                 return False
             self.store.lock_registry(connection)
@@ -241,21 +244,21 @@ class Doctor:
         return True
 
     def _pruned(self) -> set[int]:
-        with self.search.reading() as connection:
-            return {generation.number for generation in self.search.catalog.dropped(connection)}
+        with self.index.reading() as connection:
+            return {generation.number for generation in self.index.catalog.dropped(connection)}
 
     def _tables(self) -> set[int]:
-        with self.search.reading() as connection:
+        with self.index.reading() as connection:
             return self.store.embedding_tables(connection)
 
     def _generations(self) -> list[Generation]:
         """Those that have a table."""
         tables = self._tables()
-        return [generation for generation in self.search.generations() if generation.number in tables]
+        return [generation for generation in self.index.generations() if generation.number in tables]
 
     def _without_table(self) -> list[Generation]:
         tables = self._tables()
-        return [generation for generation in self.search.generations() if generation.number not in tables]
+        return [generation for generation in self.index.generations() if generation.number not in tables]
 
     # rows of the index
 
@@ -294,17 +297,17 @@ class Doctor:
         """Looked for again in the transaction that deletes them."""
 
         def attempt() -> list[Ref]:
-            with self.search.transaction() as connection:
+            with self.index.transaction() as connection:
                 keys, _ = look(connection, after=after, limit=self.batch_size)
                 named = self._refs(connection, keys)
                 if keys:
                     self.store.drop_embeddings(connection, generation, keys)
                 return named
 
-        return self.search.retried(attempt)
+        return self.index.retried(attempt)
 
     def _named(self, keys: Sequence[Key]) -> list[Ref]:
-        with self.search.reading() as connection:
+        with self.index.reading() as connection:
             return self._refs(connection, keys)
 
     def _refs(self, connection: Connection, keys: Sequence[Key]) -> list[Ref]:
@@ -325,7 +328,7 @@ class Doctor:
     @contextmanager
     def _looking(self) -> Iterator[Connection]:
         """One state of the database. Begun here, for a session that finds no transaction would end its own."""
-        with self.search.reading() as connection:
+        with self.index.reading() as connection:
             if not connection.in_transaction():
                 connection.begin()
             yield connection
@@ -333,14 +336,14 @@ class Doctor:
     # tables and the index
 
     def _truths(self) -> Iterator["Truth | Finding"]:
-        with self.search.reading() as connection:
+        with self.index.reading() as connection:
             here = inspect(connection)
             mapped: Mapping[str, Mapped] = {
                 mapped.entity: mapped
-                for mapped in self.search.sessions.mappings.all()
+                for mapped in sessions_of(self.index).mappings.all()
                 if all(here.has_table(table.name, schema=table.schema) for table in mapped.owner.tables)
             }
-            stored = self.search.catalog.entities(connection)
+            stored = self.index.catalog.entities(connection)
         for entity in sorted({*mapped, *stored}):
             if entity in mapped and entity in stored:
                 cls = mapped[entity].owner.class_.__qualname__
@@ -349,7 +352,7 @@ class Doctor:
             elif entity in mapped:
                 yield MappedTruth(mapped[entity])
             else:
-                yield StoredTruth(self.search.tables.records, stored[entity])
+                yield StoredTruth(self.index.tables.records, stored[entity])
 
     def _entity(self, truth: Truth) -> Iterator[Finding]:
         missing, stale, orphaned = Tally(), Tally(), Tally()
@@ -386,17 +389,17 @@ class Doctor:
 
     def _mend(self, truth: Truth, refs: Sequence[Ref]) -> None:
         if self.fix and refs:
-            self.search.retried(partial(self._write, truth, [ref.id for ref in refs]))
+            self.index.retried(partial(self._write, truth, [ref.id for ref in refs]))
 
     def _write(self, truth: Truth, ids: Sequence[str]) -> None:
         with self._looking() as connection:
             said = truth.said(connection, ids)
-        plan = self.search.plan([entry for entry in said.values() if entry is not None])
+        plan = self.index.plan([entry for entry in said.values() if entry is not None])
         gone = [Ref(truth.entity, id_) for id_, entry in said.items() if entry is None]
-        with self.search.transaction() as connection:
-            self.search.check_current(plan, connection)
-            self.search.apply(plan, connection)
-            self.search.delete_records(gone, connection=connection)
+        with self.index.transaction() as connection:
+            self.index.check_current(plan, connection)
+            self.index.apply(plan, connection)
+            self.index.delete(gone, connection)
             if truth.said(connection, ids) != said:
                 raise Outdated(f"rows of {truth.entity} kept being changed by others. Try again")
 
@@ -405,7 +408,7 @@ class Doctor:
     def _pending(self) -> Iterator[Finding]:
         if self._has_table(generation := self._own()):
             yield from self._filled(generation)
-            status = self.search.get_status()
+            status = syncing.status(self.index)
             ids = self._examples(generation, is_failed=True) if any(one.failed for one in status) else {}
             for one in status:
                 if one.failed:
@@ -414,7 +417,7 @@ class Doctor:
                     yield Finding("failed", one.entity, one.failed, message, cure, "note", ids.get(one.entity, ()))
 
     def _filled(self, generation: Generation | None) -> Iterator[Finding]:
-        status = [one for one in self.search.get_status() if one.pending]
+        status = [one for one in syncing.status(self.index) if one.pending]
         if not status:
             return
         ids = self._examples(generation, is_failed=False)
@@ -428,12 +431,12 @@ class Doctor:
 
     def _synced(self) -> list[IndexStatus]:
         with suppress(ProviderError, VectorsUnavailable):  # what is left is told as it was, with its cure
-            self.search.sync(batch_size=self.batch_size)
-        return self.search.get_status()
+            syncing.sync(self.index, self.batch_size)
+        return syncing.status(self.index)
 
     def _examples(self, generation: Generation | None, *, is_failed: bool) -> dict[str, tuple[str, ...]]:
         """Of the first page alone: how many there are is counted elsewhere."""
-        with self.search.reading() as connection:
+        with self.index.reading() as connection:
             found, _ = self.store.pending(
                 connection, generation, after=None, limit=self.batch_size, is_failed=is_failed
             )
@@ -443,11 +446,11 @@ class Doctor:
 
     def _own(self) -> Generation | None:
         """What the engine's provider embeds for; where it has no place in the index, what is searched."""
-        known = self.search.generations()
-        provider = self.search.provider
+        known = self.index.generations()
+        provider = self.index.services.provider
         if provider is None or isinstance(provider, str):
             return current(known)
-        return self.search.services.reported(known)
+        return self.index.services.reported(known)
 
     def _has_table(self, generation: Generation | None) -> bool:
         return generation is None or generation in self._generations()
@@ -456,10 +459,10 @@ class Doctor:
         generation = active(self._generations())
         if generation is None or not (problem := self._problem(generation)):
             return
-        is_fixed = self.fix and self.search.index_vectors() and not self._problem(generation)
+        is_fixed = self.fix and self.index.index_vectors() and not self._problem(generation)
         cure = "`kameleon embeddings sync` builds it; where it is there: ANALYZE, and see enable_indexscan"
         yield Finding("unused-hnsw", "", 1, problem, cure, "warning", is_fixed=is_fixed)
 
     def _problem(self, generation: Generation) -> str:
-        with self.search.reading() as connection:
+        with self.index.reading() as connection:
             return self.store.unused_index(connection, generation)

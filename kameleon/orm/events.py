@@ -20,6 +20,8 @@ from sqlalchemy import ColumnElement, Connection, Engine, Table, event, inspect,
 from sqlalchemy.orm import InstanceState, Mapper, ORMExecuteState, Session, scoped_session, sessionmaker
 
 from ..errors import InvalidInput, InvalidRecord, seen
+from ..indexing.ahead import embed_ahead
+from ..indexing.index import Index
 from ..indexing.writer import Indexing, check_indexing
 from ..search.syntax import parse
 from ..stores.tables import IDS_A_STATEMENT, parts
@@ -34,8 +36,7 @@ from .pending import DROP, LOAD, Change, Put, Queue, Slice
 from .tracking import Tracking
 
 if TYPE_CHECKING:
-    from ..engine import SearchEngine
-    from ..indexing.writer import Ahead
+    from ..indexing.embedded import Ahead
 
 INFO = "kameleon_indexing"
 IDS_A_SLICE = 100  # ids that one statement changed are kept as one text from so many on
@@ -78,12 +79,12 @@ class AttachedSession(Session):
 
 
 class Sessions:
-    """What the sessions attached to one engine change; `search` writes it to the index."""
+    """What the sessions attached to one engine change; `index` writes it."""
 
-    def __init__(self, search: "SearchEngine") -> None:
-        self.search = search
-        self.mappings = Mappings(search.engine.dialect)
-        self.binds = Binds(search.application_engine)
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self.mappings = Mappings(index.engine.dialect)
+        self.binds = Binds(index.application_engine)
         self._queues: WeakKeyDictionary[Connection, Queue] = WeakKeyDictionary()
         self._indexing: WeakKeyDictionary[Connection, Indexing] = WeakKeyDictionary()
         self._linked: WeakKeyDictionary[Connection, set[Ref]] = WeakKeyDictionary()
@@ -94,7 +95,7 @@ class Sessions:
         self._begun_before: WeakSet[Engine] = WeakSet()
         self._listened_to: WeakSet[Engine] = WeakSet()
         self.tracking = Tracking(self)
-        self._listen_to(search.application_engine)
+        self._listen_to(index.application_engine)
 
     # attaching
 
@@ -171,19 +172,19 @@ class Sessions:
             for obj in session.dirty
             if (mapped := self.mappings.of(type(obj))) and mapped.is_changed(obj, session)
         }
-        self._wait_to_write(session, [*session.new, *self._touched[session].values(), *session.deleted])
+        self._acquire_write_lock(session, [*session.new, *self._touched[session].values(), *session.deleted])
         replacing = self._replacing[session] = ExitStack()
         for mapper in {state_of(obj).mapper for obj in (*session.new, *session.dirty)}:
             if self.is_indexed(mapper):
                 replacing.enter_context(self.noting_replaced(session, mapper))
         self._note_dependents(session, [*session.dirty, *session.deleted])
 
-    def _wait_to_write(self, session: Session, changed: Iterable[Any]) -> None:
+    def _acquire_write_lock(self, session: Session, changed: Iterable[Any]) -> None:
         """As kameleon's own writers wait: the flush's first statement would wait as SQLite does, which is in vain where
         many write."""
-        if not self.search.can_hold_rows:
+        if not self.index.store.can_hold_rows():
             for connection in {connection for _, _, connection, _ in self._mine(session, changed)}:
-                self.search.wait_to_write(connection)
+                self.index.acquire_write_lock(connection)
 
     def after_flush(self, session: Session, context: Any) -> None:
         self._replacing.pop(session).close()
@@ -194,7 +195,7 @@ class Sessions:
             queue.drop(mapped.ref(state_of(obj).identity or ()))
         for obj, mapped, connection, queue in self._mine(session, [*session.new, *edited]):
             self._queue_object(obj, mapped, queue)
-            if mapped.paths and self.search.can_hold_rows:
+            if mapped.paths and self.index.store.can_hold_rows():
                 self._linked.setdefault(connection, set()).add(mapped.ref_of(obj))
         self._note_dependents(session, [*session.new, *session.dirty])
 
@@ -216,20 +217,20 @@ class Sessions:
                 return True
         return False
 
-    def take_turn(self, session: Session, mapper: Mapper[Any]) -> None:
+    def begin_writing(self, session: Session, mapper: Mapper[Any]) -> None:
         """Before a statement's rows are read: on SQLite what reads first may not write when another wrote meanwhile."""
         if (connection := self.binds.connection_to(session, mapper)) is not None:
-            self.search.take_turn(connection)
+            self.index.begin_writing(connection)
 
-    def wait_to_write(self, session: Session, mapper: Mapper[Any]) -> None:
+    def acquire_write_lock(self, session: Session, mapper: Mapper[Any]) -> None:
         """Before a statement writes rows, as before a flush."""
         if (connection := self.binds.connection_to(session, mapper)) is not None:
-            self.search.wait_to_write(connection)
+            self.index.acquire_write_lock(connection)
 
     @contextmanager
     def noting_replaced(self, session: Session, mapper: Mapper[Any], prefixes: str = "") -> Iterator[bool]:
         """Notes the rows that what runs inside takes away beyond those that it names; whether there may be any."""
-        store = self.search.store
+        store = self.index.store
         tables = [one for one in mapper.tables if isinstance(one, Table) and store.may_replace(one, prefixes)]
         connection = self.binds.connection_to(session, mapper) if tables else None
         if connection is None:
@@ -309,7 +310,7 @@ class Sessions:
         for dependent in self.mappings.dependents(cls):
             mapped = dependent.mapped
             if whole and (connection := self.binds.connection(session, mapped)) is not None:
-                self.search.take_turn(connection)
+                self.index.begin_writing(connection)
                 queue = self.queue(connection)
                 for ids in mapped.owners(connection, dependent.path, dependent.depth, whole):
                     load_all(queue, mapped.entity, ids)
@@ -330,7 +331,7 @@ class Sessions:
         self._ended(session)
         connections = list(self._connections.get(session, ()))
         if connections and not any(one.in_transaction() or one.dialect.is_async for one in connections):
-            self.search.evict_if_due()
+            self.index.evict_if_due()
 
     def _ended(self, session: Session, *_: Any) -> None:
         self._written.discard(session)
@@ -338,7 +339,7 @@ class Sessions:
     def _embed_ahead(self, session: Session) -> "Ahead | None":
         """What the pending objects say, embedded before they are flushed."""
         indexing = self._indexing_of(session)
-        if not self.search.is_embedding:
+        if self.index.services.provider is None:
             return None
         connection = self._begun(session)
         known: dict[Ref, Put] = {}
@@ -354,7 +355,7 @@ class Sessions:
             return None
         bind = connection or self._bind_of(session)
         joined = bind if isinstance(bind, Connection) and bind.in_transaction() else None
-        return self.search.embed_ahead(known, new, connection=joined, indexing=indexing)
+        return embed_ahead(self.index, known, new, connection=joined, indexing=indexing)
 
     def _pending(self, session: Session, objects: Iterable[Any], *, is_new: bool) -> Iterator[tuple[Ref, Put]]:
         """What objects say that were not flushed yet, where that can be told. New ones have no key: their Ref is
@@ -395,9 +396,9 @@ class Sessions:
             return IndexReport()
         queue = self.queue(connection)
         report = IndexReport()
-        indexing = indexing or self.search.indexing
-        waiting = Budget(self.search.budget_s - (ahead.seconds if ahead else 0))
-        with self.search.joining(connection):
+        indexing = indexing or self.index.indexing
+        waiting = Budget(self.index.budget_s - (ahead.seconds if ahead else 0))
+        with self.index.joining(connection):
             for changes, slices in batches(queue, RECORDS_A_BATCH):
                 report += self._write_batch(connection, changes, ahead, indexing, waiting)
                 queue.settle(changes, slices)
@@ -419,7 +420,7 @@ class Sessions:
         puts = {ref: put for ref, put in known.items() if isinstance(put, Put)}
         drops = [ref for ref in known if ref not in puts]
         with waiting:
-            report = self.search.write_changes(
+            report = self.index.write_changes(
                 connection, puts, drops, ahead=ahead, indexing=indexing, budget_s=waiting.left_s
             )
         self.tracking.forget(connection, marks)
@@ -428,11 +429,11 @@ class Sessions:
     def _hold(self, connection: Connection, refs: Iterable[Ref]) -> None:
         """What flushed objects depend on, then the index's rows: who changes the former waits and then finds the
         latter. Always in this order, for who waits for an index row already has what it changed."""
-        if not self.search.can_hold_rows:
+        if not self.index.store.can_hold_rows():
             return
         for entity, ids in ids_by_entity(sorted(self._linked.pop(connection, ()))).items():
             self.mappings.of_entity(entity).hold_links(connection, ids)
-        self.search.hold(connection, refs)
+        self.index.hold(connection, refs)
 
     def read(self, connection: Connection, refs: Iterable[Ref]) -> dict[Ref, Put | None]:
         """What the rows of records say now, an entity at a time; None for what is to leave the index."""
@@ -444,7 +445,7 @@ class Sessions:
 
     def _indexing_of(self, session: Session) -> Indexing:
         of_class = getattr(session, "kameleon_indexing", {}).get(self)
-        return check_indexing(session.info.get(INFO) or of_class or self.search.indexing)
+        return check_indexing(session.info.get(INFO) or of_class or self.index.indexing)
 
     # asking
 
@@ -490,10 +491,10 @@ class Sessions:
     def class_fields(self, asked: Sequence[object]) -> ClassFields | None:
         """The columns of the class that is searched, where it is one alone."""
         mapped = self.mappings.of(asked[0]) if len(asked) == 1 and isinstance(asked[0], type) else None
-        return ClassFields(mapped, asked[0], self.search.store.id_text) if mapped else None  # type: ignore[arg-type]
+        return ClassFields(mapped, asked[0], self.index.store.id_text) if mapped else None  # type: ignore[arg-type]
 
-    def saying(self, query: str, asked: Sequence[object], where: Any, fields: Collection[str]) -> Any:
-        """`where` and what the query says of columns."""
+    def with_field_words(self, query: str, asked: Sequence[object], where: Any, fields: Collection[str]) -> Any:
+        """`where`, and the conditions on columns that the query has (`field:word`)."""
         said = parse(query, fields).fields if fields else ()
         return with_words(where, asked[0], said) if said else where
 
@@ -538,7 +539,7 @@ class Sessions:
         if connection.engine not in self._begun_before:
             self._begun_before.add(connection.engine)
             self._listen_to(connection.engine)
-            self.search.caveat(connection)
+            self.index.services.notices.report("savepoints", self.index.store.caveat(connection))
         self._connections.setdefault(session, WeakSet()).add(connection)
         self._indexing[connection] = self._indexing_of(session)
 

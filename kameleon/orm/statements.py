@@ -51,7 +51,7 @@ def execute(sessions: "Sessions", state: ORMExecuteState) -> Any:
         return None
     with sessions.noting_replaced(state.session, mapper, _prefixes(state)) as is_replacing:
         if state.is_insert:
-            sessions.wait_to_write(state.session, mapper)
+            sessions.acquire_write_lock(state.session, mapper)
             result = _insert(sessions, state, mapper)
         elif is_replacing or state.is_delete or sessions.is_indexed(mapper, _assigned(state, mapper)):
             result = _update_or_delete(sessions, state, mapper)
@@ -61,7 +61,7 @@ def execute(sessions: "Sessions", state: ORMExecuteState) -> Any:
 
 
 def _update_or_delete(sessions: "Sessions", state: ORMExecuteState, mapper: Mapper[Any]) -> Any:
-    sessions.take_turn(state.session, mapper)
+    sessions.begin_writing(state.session, mapper)
     named = _named(mapper, state.parameters) if state.is_update else None
     keys = parts(named, IDS_A_STATEMENT) if named is not None else _matching(sessions, state, mapper)
     matched = MatchedKeys()
@@ -86,7 +86,7 @@ def bulk_save(
     changed_only = options["update_changed_only"]
     noted = [obj for obj in objects if _indexing(session, inspect(obj).mapper, _saved(obj, changed_only))]
     for mapper in {inspect(obj).mapper for obj in noted}:
-        _wait_to_write(session, mapper)
+        _acquire_write_lock(session, mapper)
     _note_objects(session, noted)
     if any(None in primary_key(obj) for obj in noted):
         options["return_defaults"] = True
@@ -114,7 +114,7 @@ def bulk_insert(
         insert(mapper, rows, **options)
         return
     names = key_names(mapper)
-    _wait_to_write(session, mapper)
+    _acquire_write_lock(session, mapper)
     inserted = rows
     if not options["return_defaults"] and not all(name in row for row in rows for name in names):
         inserted = [dict(row) for row in rows]
@@ -133,7 +133,7 @@ def bulk_update(
         update(mapper, rows)
         return
     keys = [[row.get(name) for name in names] for row in rows]
-    _wait_to_write(session, mapper)
+    _acquire_write_lock(session, mapper)
     _note(session, mapper, keys)
     with _noting_replaced(session, [mapper]):
         update(mapper, rows)
@@ -153,9 +153,9 @@ def _noting_replaced(session: "AttachedSession", mappers: Iterable[Mapper[Any]])
         yield
 
 
-def _wait_to_write(session: "AttachedSession", mapper: Mapper[Any]) -> None:
+def _acquire_write_lock(session: "AttachedSession", mapper: Mapper[Any]) -> None:
     for own in _indexing(session, mapper):
-        own.wait_to_write(session, mapper)
+        own.acquire_write_lock(session, mapper)
 
 
 def _note(session: "AttachedSession", mapper: Mapper[Any], keys: Keys) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Table, select
 
 from ..errors import InvalidInput, InvalidRecord
+from ..indexing.ahead import embed_ahead
 from ..stores.claims import Mark, claim_marks, release_marks
 from ..stores.tables import IDS_A_STATEMENT, parts
 from ..values import IndexReport, Ref, ids_by_entity
@@ -30,17 +31,17 @@ log = logging.getLogger("kameleon.sessions")
 class Tracking:
     def __init__(self, sessions: "Sessions") -> None:
         self._sessions = sessions
-        self._search = sessions.search
-        self._tables = sessions.search.tables
+        self._index = sessions.index
+        self._tables = sessions.index.tables
         self._tracked: set[str] | None = None
         self._unreadable: set[Ref] = set()
 
     def track(self, mapped: Mapped) -> None:
         """Idempotent; what changed before is for `doctor` to find."""
         tables = list(self._tables_of(mapped))
-        with self._search.transaction() as connection:
+        with self._index.transaction() as connection:
             for table, entities in tables:
-                self._search.set_triggers(connection, table, key_columns(mapped, table), sorted(entities))
+                self._index.store.set_triggers(connection, table, key_columns(mapped, table), sorted(entities))
             meta = self._tables.meta
             for entity in {entity for _, entities in tables for entity in entities}:
                 connection.execute(meta.delete().where(meta.c.key == TRACKED + entity))
@@ -49,9 +50,9 @@ class Tracking:
 
     def untrack(self, mapped: Mapped) -> None:
         tables = list(self._tables_of(mapped))
-        with self._search.transaction() as connection:
+        with self._index.transaction() as connection:
             for table, entities in tables:
-                self._search.set_triggers(connection, table, [], [])
+                self._index.store.set_triggers(connection, table, [], [])
                 meta, dirty = self._tables.meta, self._tables.dirty
                 for entity in entities:
                     connection.execute(meta.delete().where(meta.c.key == TRACKED + entity))
@@ -85,29 +86,29 @@ class Tracking:
     def catch_up(self, limit: int, worker: str, lease: timedelta, *, takes_over: bool) -> IndexReport | None:
         """Index the rows of up to `limit` marks as they stand, claimed until the lease ends; None if none is due."""
         claim = partial(self._claim, limit=limit, worker=worker, lease=lease, takes_over=takes_over)
-        marks = self._search.committed(claim)
+        marks = self._index.committed(claim)
         if not marks:
             return None
         try:
-            return self._index([mark.ref for mark in marks], worker, marks)
+            return self._index_marked([mark.ref for mark in marks], worker, marks)
         except BaseException:
             self._release(worker, marks)
             raise
 
-    def _index(self, refs: Sequence[Ref], worker: str, marks: Sequence[Mark]) -> IndexReport:
-        with self._search.reading() as connection:
+    def _index_marked(self, refs: Sequence[Ref], worker: str, marks: Sequence[Mark]) -> IndexReport:
+        with self._index.reading() as connection:
             contents = self._contents(connection, refs)
         puts = {ref: put for ref, put in contents.items() if put is not None}
-        ahead = self._search.embed_ahead(puts, [], connection=None, indexing="sync")
+        ahead = embed_ahead(self._index, puts, [], connection=None, indexing="sync")
 
         def attempt() -> IndexReport:
-            with self._search.transaction() as connection:
+            with self._index.transaction() as connection:
                 queue = self._sessions.queue(connection)
                 for ref in contents:
                     queue.load(ref)
                 return self._sessions.write_queue(connection, ahead, "sync")
 
-        report = self._search.retried(attempt)
+        report = self._index.retried(attempt)
         self._release(worker, [mark for mark in marks if mark.ref not in contents])
         return report
 
@@ -123,7 +124,7 @@ class Tracking:
             limit=limit + len(self._unreadable),
             now=datetime.now(UTC),
             lease=lease,
-            may_skip=self._search.can_hold_rows,
+            may_skip=self._index.store.can_hold_rows(),
             takes_over=takes_over,
         )
         left = [mark for mark in claimed if mark.ref in self._unreadable]
@@ -132,7 +133,7 @@ class Tracking:
 
     def _release(self, worker: str, marks: Sequence[Mark]) -> None:
         if marks:
-            self._search.committed(partial(release_marks, dirty=self._tables.dirty, worker=worker, marks=marks))
+            self._index.committed(partial(release_marks, dirty=self._tables.dirty, worker=worker, marks=marks))
 
     def unknown(self, connection: Connection) -> list[str]:
         """Entities with marks whose classes are not imported here."""

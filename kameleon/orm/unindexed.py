@@ -5,20 +5,19 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection, Select, column, exists, func, inspect, select, table, tuple_
 
 from ..errors import InvalidInput, InvalidRecord, Outdated
-from ..indexing.writer import make_entry
+from ..indexing.entries import make_entry
+from ..indexing.index import Index
 from ..stores.tables import key
 from ..values import IndexReport, Ref
+from .callers import sessions_of
 from .identity import key_attributes
 from .mapping import Mapped, objects
 from .pending import Put
-
-if TYPE_CHECKING:
-    from ..engine import SearchEngine
 
 ROWS_A_PAGE = 1_000  # objects in memory at a time while rows are counted one by one
 
@@ -28,13 +27,13 @@ log = logging.getLogger("kameleon.sessions")
 class Unindexed:
     """Of the classes that this process knows and whose tables are in this database."""
 
-    def __init__(self, search: "SearchEngine") -> None:
-        self._search = search
-        self._index = table(
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._records = table(
             "kdb_search",
             column("entity_name", key),
             column("record_id", key),
-            schema=search.tables.metadata.schema,
+            schema=index.tables.metadata.schema,
         )
 
     def counts(self, connection: Connection) -> dict[str, int]:
@@ -44,15 +43,15 @@ class Unindexed:
     def index(self, batch_size: int) -> IndexReport:
         """Index them, `batch_size` a transaction. One whose content fails is logged and left out."""
         report = IndexReport()
-        with self._search.reading() as connection:
+        with self._index.reading() as connection:
             found = [mapped for mapped in self._classes(connection) if self._count(connection, mapped)]
         for mapped in found:
             after: tuple[Any, ...] | None = None
             while True:
-                with self._search.reading() as connection:
+                with self._index.reading() as connection:
                     page = self._page(connection, mapped, after, batch_size)
                 ids = [mapped.ref_of(obj).id for obj in page if is_record(mapped, obj)]
-                report += self._search.retried(partial(self._write, mapped, ids))
+                report += self._index.retried(partial(self._write, mapped, ids))
                 if len(page) < batch_size:
                     break
                 after = tuple(mapped.key_of(page[-1]))
@@ -60,14 +59,14 @@ class Unindexed:
 
     def _write(self, mapped: Mapped, ids: Sequence[str]) -> IndexReport:
         """What the rows say in the transaction that writes it: another may have changed them since they were read."""
-        with self._search.reading() as connection:
+        with self._index.reading() as connection:
             contents = self._contents(connection, mapped, ids)
         if not contents:
             return IndexReport()
-        plan = self._search.plan([make_entry(ref, *put) for ref, put in contents.items()])
-        with self._search.transaction() as connection:
-            self._search.check_current(plan, connection)
-            report = self._search.apply(plan, connection)
+        plan = self._index.plan([make_entry(ref, *put) for ref, put in contents.items()])
+        with self._index.transaction() as connection:
+            self._index.check_current(plan, connection)
+            report = self._index.apply(plan, connection)
             if self._contents(connection, mapped, [ref.id for ref in contents]) != contents:
                 raise Outdated(f"rows of {mapped.entity} kept being changed by others. Try again")
         return report
@@ -84,7 +83,7 @@ class Unindexed:
 
     def _classes(self, connection: Connection) -> list[Mapped]:
         here = inspect(connection)
-        mappings = self._search.sessions.mappings
+        mappings = sessions_of(self._index).mappings
         found = []
         for name in mappings.names():
             with suppress(InvalidInput):  # of a class that cannot be indexed: `attach` and `doctor` report it
@@ -95,11 +94,11 @@ class Unindexed:
 
     def _count(self, connection: Connection, mapped: Mapped) -> int:
         if not is_whole(mapped):
-            return sum(1 for _ in self._records(connection, mapped))
+            return sum(1 for _ in self._record_objects(connection, mapped))
         counted: Any = self._missing(mapped, select(func.count()).select_from(mapped.owner.class_))
         return connection.scalar(counted) or 0
 
-    def _records(self, connection: Connection, mapped: Mapped) -> Iterator[Any]:
+    def _record_objects(self, connection: Connection, mapped: Mapped) -> Iterator[Any]:
         """Row by row, where SQL does not tell which of them are records."""
         after: tuple[Any, ...] | None = None
         while True:
@@ -117,9 +116,9 @@ class Unindexed:
         return list(objects(connection, rows))
 
     def _missing(self, mapped: Mapped, statement: Select[Any]) -> Select[Any]:
-        id_ = self._search.store.id_text(mapped.id_columns(mapped.owner.class_))
-        own = (self._index.c.entity_name == mapped.entity) & (self._index.c.record_id == id_)
-        return statement.where(~exists().select_from(self._index).where(own))
+        id_ = self._index.store.id_text(mapped.id_columns(mapped.owner.class_))
+        own = (self._records.c.entity_name == mapped.entity) & (self._records.c.record_id == id_)
+        return statement.where(~exists().select_from(self._records).where(own))
 
 
 def is_whole(mapped: Mapped) -> bool:

@@ -4,56 +4,53 @@ For those without tables of their own, and behind `kameleon data …`. A record'
 fields. The searchable ones, in the entity's order, are what the record says to the index.
 """
 
-import math
 import shlex
-import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import ColumnElement, Connection, bindparam, select, text, true
 
-from ..content import check_entity, check_id, emphasized, field_weights, normalize, render, say
-from ..engine import SearchEngine
+from ..content import check_entity, check_id, field_weights
 from ..errors import (
     EntityExists,
     InvalidInput,
     InvalidRecord,
     Outdated,
-    RecordExists,
     RecordMissing,
     UnknownEntity,
     seen,
 )
-from ..indexing.writer import Ahead, make_entry
-from ..orm.pending import Put
+from ..indexing.ahead import batches_ahead, embed_ahead
+from ..indexing.embedded import Ahead
+from ..indexing.index import HasIndex, Index
+from ..orm.callers import connection_within, on_a_thread
 from ..stores.catalog import Entity, Field
-from ..stores.protocols import Entry
+from ..stores.filters import parse_filter
 from ..stores.tables import IDS_A_STATEMENT, parts, utc
 from ..values import IndexReport, Ref
+from .rows import (
+    TYPES,
+    OnConflict,
+    check_data,
+    check_field,
+    checked_rows,
+    infer_entity,
+    record_entry,
+    resolve,
+    valid_rows,
+    with_fields,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-OnConflict = Literal["error", "upsert", "skip"]
 ON_CONFLICT = ("error", "upsert", "skip")
 
-MAX_DEPTH = 64
-MAX_BITS = 1024
 MAX_LIMIT = 2**53
-TYPES: Mapping[str, tuple[type, ...]] = {
-    "any": (object,),
-    "text": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "list": (list,),
-    "object": (dict,),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +85,11 @@ class InsertReport:
 class RecordStore:
     """Records of declared entities in the database of a SearchEngine."""
 
-    def __init__(self, search: SearchEngine) -> None:
-        self.search = search
-        self._table = search.tables.records
-        self._catalog = search.catalog
+    def __init__(self, search: HasIndex) -> None:
+        self.search: Any = search
+        self.index = search.index
+        self._table = self.index.tables.records
+        self._catalog = self.index.catalog
 
     # entities
 
@@ -124,7 +122,7 @@ class RecordStore:
         entity = Entity(check_entity(name), made)
 
         def attempt() -> Entity:
-            with self.search.transaction() as connection:
+            with self.index.transaction() as connection:
                 if name in self._catalog.entities(connection):
                     raise EntityExists(
                         f"entity {seen(name)} exists already. See it: `kameleon entity describe {shlex.quote(name)}`"
@@ -132,16 +130,16 @@ class RecordStore:
                 self._catalog.write_entity(connection, entity, is_new=True)
             return entity
 
-        return self.search.retried(attempt)
+        return self.index.retried(attempt)
 
     def entities(self) -> list[Entity]:
-        with self.search.reading() as connection:
+        with self.index.reading() as connection:
             return list(self._catalog.entities(connection).values())
 
     def entity(self, name: str, *, connection: Connection | None = None, session: "Session | None" = None) -> Entity:
         """Raises UnknownEntity."""
-        connection = self.search.within(connection, session, "aentity")
-        with self.search.reading(connection) as conn:
+        connection = connection_within(self.index, connection, session, "aentity")
+        with self.index.reading(connection) as conn:
             known = self._catalog.entities(conn)
         if not isinstance(name, str) or name not in known:
             raise UnknownEntity(f"unknown entity {seen(name)}. Known: {', '.join(known) or 'none'}")
@@ -171,7 +169,7 @@ class RecordStore:
             raise InvalidInput(f"unknown on_conflict {seen(on_conflict)}. Known: {', '.join(ON_CONFLICT)}")
         check_entity(entity)
         records = list(records)
-        connection = self.search.within(connection, session, "ainsert")
+        connection = connection_within(self.index, connection, session, "ainsert")
 
         def attempt() -> InsertReport:
             known = self.definition(entity, records, create=create, connection=connection)
@@ -179,8 +177,8 @@ class RecordStore:
             taken = self._taken(entity, rows, connection)
             chosen = resolve(entity, rows, taken, on_conflict)
             entries = [record_entry(known, id_, data) for id_, data in chosen.items()]
-            plan = self.search.plan(entries, connection=connection, ahead=ahead)
-            with self.search.transaction(connection) as conn:
+            plan = self.index.plan(entries, connection=connection, ahead=ahead)
+            with self.index.transaction(connection) as conn:
                 now = self.definition(entity, records, create=create, connection=conn)
                 if now != known or self._taken(entity, rows, conn) != taken:
                     raise Outdated(
@@ -188,14 +186,14 @@ class RecordStore:
                     )
                 is_new = self._declare(conn, known)
                 self._write(conn, entity, chosen, taken)
-                self.search.check_current(plan, conn)
-                index = self.search.apply(plan, conn)
+                self.index.check_current(plan, conn)
+                index = self.index.apply(plan, conn)
             updated = sum(id_ in taken for id_ in chosen)
             return InsertReport(
                 len(chosen) - updated, updated, len(rows) - len(chosen), index, known if is_new else None
             )
 
-        return self.search.retried(attempt, connection)
+        return self.index.retried(attempt, connection)
 
     def embed_ahead(
         self,
@@ -203,28 +201,33 @@ class RecordStore:
         records: Sequence[Mapping[str, Any]],
         *,
         on_conflict: OnConflict = "error",
-        abreast: int = 1,
+        callers: int = 1,
     ) -> Ahead | None:
         """Embed what a later `insert` of these records will ask for, on any thread, while another batch is written.
 
-        `entity` is what `definition` says of the first records. `abreast` is how many such calls go on at a time: they
-        share the provider's concurrency. What `insert` will refuse or leave is not embedded; what changes in between,
+        `entity` is what `definition` gives for the first records. `callers` such calls at a time share the provider's
+        concurrency. What `insert` will refuse or leave is not embedded; what changes in between,
         it embeds itself. Raises ProviderError as `insert` does.
         """
         rows = valid_rows(with_fields(entity, records), records)
         taken = self._taken(entity.name, rows, None)
         chosen = resolve(entity.name, rows, taken, "upsert" if on_conflict == "upsert" else "skip")
         entries = [record_entry(entity, id_, data) for id_, data in chosen.items()]
-        puts = {entry.ref: Put(entry.content, entry.emphasis) for entry in entries if entry.content}
-        return self.search.embed_ahead(puts, [], connection=None, indexing="sync", abreast=abreast)
+        contents = {entry.ref: (entry.content, entry.emphasis) for entry in entries if entry.content}
+        return embed_ahead(self.index, contents, [], connection=None, indexing="sync", callers=callers)
+
+    def batches_ahead(self, batch_size: int) -> int:
+        """How many batches of so many records `embed_ahead` is to be called for at a time, on threads; 0 where that
+        gains nothing."""
+        return batches_ahead(self.index, batch_size)
 
     def get(
         self, entity: str, id: str | int, *, connection: Connection | None = None, session: "Session | None" = None
     ) -> Record:
         """Raises UnknownEntity, RecordMissing."""
-        connection = self.search.within(connection, session, "aget")
+        connection = connection_within(self.index, connection, session, "aget")
         self.entity(entity, connection=connection)
-        with self.search.reading(connection) as conn:
+        with self.index.reading(connection) as conn:
             table = self._table
             row = conn.execute(
                 table.select().where(table.c.entity_name == entity, table.c.id == check_id(id))
@@ -244,8 +247,8 @@ class RecordStore:
         table = self._table
         statement = table.select().where(table.c.entity_name == entity)
         if where:
-            statement = statement.where(self.search.condition(where, known.field_names))
-        with self.search.reading() as connection:
+            statement = statement.where(condition(self.index, where, known.field_names))
+        with self.index.reading() as connection:
             rows = connection.execute(statement.order_by(table.c.id).limit(limit).offset(offset)).all()
         return [make_record(row) for row in rows]
 
@@ -271,16 +274,16 @@ class RecordStore:
             before = self.get(entity, id)
             data = check_data(known, patch if replace_all else {**before.data, **patch})
             grown = with_fields(known, [data])
-            plan = self.search.plan([record_entry(grown, before.id, data)])
-            with self.search.transaction() as connection:
+            plan = self.index.plan([record_entry(grown, before.id, data)])
+            with self.index.transaction() as connection:
                 self._declare(connection, grown)
                 if self._current(connection, before) != before.data:
                     raise Outdated(f"{entity} {id} kept being changed by others. Try again")
-                self.search.check_current(plan, connection)
+                self.index.check_current(plan, connection)
                 self._write(connection, entity, {before.id: data}, {before.id})
-                self.search.apply(plan, connection)
+                self.index.apply(plan, connection)
 
-        self.search.retried(attempt)
+        self.index.retried(attempt)
         return self.get(entity, id)
 
     def delete(self, entity: str, ids: Iterable[str | int]) -> int:
@@ -292,15 +295,15 @@ class RecordStore:
         table = self._table
 
         def attempt() -> int:
-            with self.search.transaction() as connection:
+            with self.index.transaction() as connection:
                 deleted: list[str] = []
                 for part in parts(wanted, IDS_A_STATEMENT):
                     gone = table.delete().where(table.c.entity_name == entity, table.c.id.in_(part))
                     deleted += connection.execute(gone.returning(table.c.id)).scalars()
-                self.search.delete_records([(entity, id_) for id_ in deleted], connection=connection)
+                self.index.delete([Ref(entity, id_) for id_ in deleted], connection)
             return len(deleted)
 
-        return self.search.retried(attempt)
+        return self.index.retried(attempt)
 
     def definition(
         self,
@@ -312,7 +315,7 @@ class RecordStore:
     ) -> Entity:
         """The entity as an insert of these records leaves it: as it is plus the fields that they add, or what they make
         of a missing one. Raises UnknownEntity without `create`."""
-        with self.search.reading(connection) as conn:
+        with self.index.reading(connection) as conn:
             known = self._catalog.entities(conn)
         plain = [record for record in records if isinstance(record, Mapping)]
         if name in known:
@@ -328,7 +331,7 @@ class RecordStore:
 
     async def aentity(self, name: str, *, session: "AsyncSession | None" = None) -> Entity:
         """`entity` for coroutines, on a thread; in the transaction of a `session`, if one is given."""
-        return await self.search.awaited(partial(self.entity, name), session)
+        return await on_a_thread(self.index, partial(self.entity, name), session)
 
     async def ainsert(
         self,
@@ -341,11 +344,11 @@ class RecordStore:
     ) -> InsertReport:
         """`insert`, as `aentity`."""
         insert = partial(self.insert, entity, records, on_conflict=on_conflict, create=create)
-        return await self.search.awaited(insert, session)
+        return await on_a_thread(self.index, insert, session)
 
     async def aget(self, entity: str, id: str | int, *, session: "AsyncSession | None" = None) -> Record:
         """`get`, as `aentity`."""
-        return await self.search.awaited(partial(self.get, entity, id), session)
+        return await on_a_thread(self.index, partial(self.get, entity, id), session)
 
     # steps
 
@@ -365,8 +368,8 @@ class RecordStore:
     def _taken(
         self, entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], connection: Connection | None
     ) -> set[str]:
-        with self.search.reading(connection) as conn:
-            return self.search.store.stored_ids(conn, entity, [id_ for id_, _ in rows])
+        with self.index.reading(connection) as conn:
+            return self.index.store.stored_ids(conn, entity, [id_ for id_, _ in rows])
 
     def _current(self, connection: Connection, record: Record) -> Mapping[str, Any] | None:
         """The record's data, which no other transaction changes before this one ends."""
@@ -384,139 +387,21 @@ class RecordStore:
         new = [row for row in ordered if row[0] not in taken]
         changed = [{"key": id_, "data": data, "updated_at": now} for id_, data in ordered if id_ in taken]
         if new:
-            self.search.store.add_records(connection, entity, new, now)
+            self.index.store.add_records(connection, entity, new, now)
         if changed:
             update = table.update().where(table.c.entity_name == entity, table.c.id == bindparam("key"))
             if connection.execute(update, changed).rowcount != len(changed):
                 raise Outdated(f"records of {entity} were deleted meanwhile. Try again")
 
 
-def checked_rows(entity: Entity, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    rows = []
-    for position, record in enumerate(records):
-        try:
-            rows.append(check_record(entity, record))
-        except InvalidRecord as error:
-            raise InvalidRecord(str(error), position=position) from error
-    return rows
-
-
-def valid_rows(entity: Entity, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The rows of those that an insert will take; it tells of the others."""
-    rows = []
-    for record in records:
-        with suppress(InvalidRecord):
-            rows.append(check_record(entity, record))
-    return rows
-
-
-def check_record(entity: Entity, record: Any) -> tuple[str, Mapping[str, Any]]:
-    """(id, data without id). Raises InvalidRecord."""
-    if not isinstance(record, Mapping):
-        raise InvalidRecord(f"a record is an object, not {type(record).__name__}")
-    given = record.get("id")
-    id_ = str(uuid.uuid4()) if given is None else check_id(given)
-    return id_, check_data(entity, {name: value for name, value in record.items() if name != "id"})
-
-
-def check_data(entity: Entity, data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The data itself, once every field has its declared type and every value can be stored."""
-    for name, value in data.items():
-        check_field(name)
-        check_value(value, name, 1)
-    for declared in entity.fields:
-        value = data.get(declared.name)
-        if declared.type != "any" and value is not None and not is_of_type(value, declared.type):
-            raise InvalidRecord(
-                f"field {declared.name!r} is declared {declared.type}, this is {type(value).__name__} ({seen(value)})"
-            )
-    return data
-
-
-def check_value(value: Any, place: str, depth: int) -> None:
-    """Raises InvalidRecord for what JSON or a database cannot hold, naming the place."""
-    if isinstance(value, int) and value.bit_length() > MAX_BITS:
-        raise InvalidRecord(f"{place} is a whole number of more than 300 digits")
-    if value is None or isinstance(value, bool | int):
-        return
-    if isinstance(value, str):
-        if "\0" in value:
-            raise InvalidRecord(f"{place} holds a NUL character, which PostgreSQL cannot store")
-        if not value.isascii():
-            try:
-                normalize(value)
-            except InvalidRecord as error:
-                raise InvalidRecord(f"{place}: {error}") from error
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise InvalidRecord(f"{place} is {value}, which JSON does not have")
-    elif depth >= MAX_DEPTH:
-        raise InvalidRecord(f"{place[:60]} is nested more than {MAX_DEPTH} deep")
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            check_field(name)
-            check_value(item, f"{place}.{name}", depth + 1)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            check_value(item, place, depth + 1)
-    else:
-        raise InvalidRecord(
-            f"{place} is {type(value).__name__}; a record holds text, numbers, booleans, null, lists, objects"
-        )
-
-
-def check_field(name: Any) -> str:
-    if not isinstance(name, str) or not name:
-        raise InvalidRecord(f"a field's name is text and not empty, got {seen(name)}")
-    check_value(name, "a field's name", 1)
-    return name
-
-
-def is_of_type(value: Any, type_: str) -> bool:
-    if isinstance(value, bool):
-        return type_ == "boolean"
-    return isinstance(value, TYPES[type_])
-
-
-def resolve(
-    entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], taken: set[str], on_conflict: OnConflict
-) -> dict[str, Mapping[str, Any]]:
-    """The rows to write by id. Raises RecordExists with the position of the first whose id is taken."""
-    chosen: dict[str, Mapping[str, Any]] = {}
-    for position, (id_, data) in enumerate(rows):
-        if on_conflict == "upsert" or (id_ not in taken and id_ not in chosen):
-            chosen[id_] = data
-        elif on_conflict == "error":
-            raise RecordExists(
-                f"{entity} has a record {id_!r:.80} already; nothing of this call was stored. "
-                "Replace it (upsert) or leave it (skip)",
-                position=position,
-            )
-    return chosen
-
-
-def infer_entity(name: str, records: Sequence[Mapping[str, Any]]) -> Entity:
-    """Texts longer than a word are searchable; where there is none, every text is."""
-    texts: dict[str, bool] = {}
-    for record in records:
-        for field_name, value in record.items():
-            if isinstance(value, str) and field_name != "id":
-                texts[field_name] = texts.get(field_name, False) or len(value.split(maxsplit=1)) > 1
-    searchable = {n for n, is_long in texts.items() if is_long} or set(texts)
-    entity = with_fields(Entity(name), records)
-    return replace(entity, fields=tuple(replace(f, is_searchable=f.name in searchable) for f in entity.fields))
-
-
-def with_fields(entity: Entity, records: Sequence[Mapping[str, Any]]) -> Entity:
-    known = set(entity.field_names) | {"id"}
-    names = dict.fromkeys(name for record in records for name in record if name not in known)
-    return replace(entity, fields=entity.fields + tuple(Field(name) for name in names)) if names else entity
-
-
-def record_entry(entity: Entity, id_: str, data: Mapping[str, Any]) -> Entry:
-    weighty = [(say(data.get(field.name)), field.weight) for field in entity.fields if field.weight > 1]
-    return make_entry(Ref(entity.name, id_), render(data, entity.searchable), emphasized(weighty))
-
-
 def make_record(row: Any) -> Record:
     return Record(row.entity_name, row.id, row.data, utc(row.created_at), utc(row.updated_at))
+
+
+def condition(index: Index, where: Mapping[str, Any], fields: Collection[str]) -> ColumnElement[bool]:
+    """`where` as a condition on `kdb_records.data`. Raises InvalidFilter."""
+    parsed = parse_filter(where, fields)
+    if parsed is None:
+        return true()
+    sql, binds = index.store.filter_sql(parsed)
+    return text(sql).bindparams(**binds)  # type: ignore[return-value]

@@ -8,12 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ProviderError, ReindexRunning
-from ..indexing.services import Services
-from ..indexing.writer import Plan, Writer
-from ..stores.catalog import Catalog
-from ..stores.protocols import Entry, Store
+from ..indexing.index import Index
+from ..indexing.writer import Plan
+from ..stores.protocols import Entry
 from ..stores.tables import parts
-from ..stores.transactions import Transactions
 from ..values import Generation, IndexReport
 from .ranges import LEASE, WHOLE_RUN, Range, Ranges
 from .runs import Counted, Runs
@@ -51,16 +49,13 @@ class Written:
 
 
 class Building:
-    def __init__(
-        self, transactions: Transactions, store: Store, catalog: Catalog, writer: Writer, services: Services
-    ) -> None:
-        self.runs = Runs(store.tables)
-        self.ranges = Ranges(store.tables)
-        self._transactions = transactions
-        self._store = store
-        self._writer = writer
-        self._services = services
-        self._catalog = catalog
+    def __init__(self, index: Index) -> None:
+        self.runs = Runs(index.tables)
+        self.ranges = Ranges(index.tables)
+        self._index = index
+        self._store = index.store
+        self._writer = index.writer
+        self._services = index.services
 
     def batches(self, job: Job, range_: Range | None = None) -> Iterator[Sequence[Entry]]:
         """What a job has still to embed, in one range or anywhere."""
@@ -82,7 +77,7 @@ class Building:
         a transaction of its own."""
         batches = 1
         while True:
-            with self._transactions.reading() as conn:
+            with self._index.reading() as conn:
                 read, after = self._store.pending(
                     conn,
                     generation,
@@ -107,7 +102,7 @@ class Building:
         embedding_s = time.perf_counter() - started
 
         def attempt() -> Written:
-            with self._transactions.transaction() as conn:
+            with self._index.transaction() as conn:
                 report = self._writer.apply(conn, plan)
                 clock = time.perf_counter()
                 seconds = clock - job.clock - embedding_s
@@ -118,7 +113,7 @@ class Building:
             job.clock = clock
             return Written(report, counted, is_to_stop)
 
-        written = self._transactions.retried(attempt)
+        written = self._index.retried(attempt)
         job.written += 1
         log.info("reindex: wrote batch %d (%d rows)", job.written, len(plan.embeddings))
         return written
@@ -126,10 +121,10 @@ class Building:
     def take_range(self, job: Job) -> Range | None:
         """The owner's are his as long as the run is."""
         lease = WHOLE_RUN if job.owner else LEASE
-        return self._transactions.committed(lambda conn: self.ranges.take(conn, job.generation.number, lease))
+        return self._index.committed(lambda conn: self.ranges.take(conn, job.generation.number, lease))
 
     def leave_range(self, job: Job, range_: Range) -> None:
-        self._transactions.committed(lambda conn: self.ranges.leave(conn, job.generation.number, range_.place))
+        self._index.committed(lambda conn: self.ranges.leave(conn, job.generation.number, range_.place))
 
     def help_out(self) -> IndexReport | None:
         """One range of a generation that another process is building, in batches of that one's size; None if there is
@@ -152,10 +147,10 @@ class Building:
         return total
 
     def _shared(self) -> Job | None:
-        with self._transactions.reading() as conn:
+        with self._index.reading() as conn:
             due = self.ranges.due(conn)
             held = self.runs.held(conn) if due else {}
-            known = self._catalog.generations(conn) if held else []
+            known = self._index.catalog.generations(conn) if held else []
         generation = next((g for g in known if g.number in due & held.keys()), None)
         if generation is None:
             return None

@@ -20,14 +20,16 @@ from sqlalchemy import Connection
 
 from ..errors import InvalidInput, NoProvider, ProviderError, ReindexRefused, UnknownEntity, VectorsUnavailable
 from ..indexing.caching import forget
+from ..indexing.index import Index
+from ..orm.queries import Queries
 from ..stores.catalog import ACTIVE, active, current, of_fingerprint
 from ..values import BUILDING, Generation, ReindexPlan, ReindexReport, ReindexRun
+from .building import Building
 from .request import PhaseProgress, ReindexOptions, Request, Target
 from .run import Run
 
 if TYPE_CHECKING:
     from ..embeddings.service import EmbeddingService
-    from ..engine import SearchEngine
 
 log = logging.getLogger("kameleon.reindex")
 
@@ -44,15 +46,16 @@ class PruneReport:
 class Reindexing:
     """Generations of one index: what users reach as `search.reindexing`."""
 
-    def __init__(self, search: "SearchEngine") -> None:
-        self._search = search
-        self._store = search.store
-        self._catalog = search.catalog
-        self._services = search.services
-        self._runs = search.building.runs
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self.building = Building(index)
+        self._store = index.store
+        self._catalog = index.catalog
+        self._services = index.services
+        self._runs = self.building.runs
 
     def run(self, request: Request) -> ReindexReport:
-        run, notes = self._search.retried(partial(self._begun, request))
+        run, notes = self.index.retried(partial(self._begun, request))
         report = run.go() if isinstance(run, Run) else run
         return replace(report, notes=(*notes, *report.notes))
 
@@ -68,7 +71,7 @@ class Reindexing:
         self._check(target, request)
         if request.force:
             self._forget_cached(target.service.provider.fingerprint)
-        run = Run(self._search, request, target)
+        run = Run(self, request, target)
         run.begin()
         return run, notes
 
@@ -79,19 +82,19 @@ class Reindexing:
         same = generation is None or (generation.provider, generation.options) == (provider.name, provider.options)
         if generation is None or same or not provider.name:
             return ()
-        self._search.committed(lambda conn: self._catalog.set_options(conn, generation, provider))
+        self.index.committed(lambda conn: self._catalog.set_options(conn, generation, provider))
         options = ", ".join(f"{name}={value}" for name, value in provider.options.items()) or "no options"
         return (f"generation {generation.number} has the same model: it is opened with {options} from here on",)
 
     def _forget_cached(self, fingerprint: str) -> None:
         """What is embedded anew is not looked up, by this process or by one that helps."""
         table = self._store.tables.embedding_cache
-        while self._search.committed(partial(forget, table=table, fingerprint=fingerprint)):
+        while self.index.committed(partial(forget, table=table, fingerprint=fingerprint)):
             pass
 
     def target(self, request: Request) -> Target:
         """What a request comes to; reads only. Raises InvalidInput, UnknownEntity, NoProvider, VectorsUnavailable."""
-        with self._search.reading() as conn:
+        with self.index.reading() as conn:
             known = self._catalog.generations(conn)
             service = self._service(known, request)
             service.identify()
@@ -189,24 +192,24 @@ class Reindexing:
         nothing and asks no provider. Raises what `target` does."""
         from .estimating import estimate
 
-        return estimate(self._search, Request(self._search.names(entities), **options), rate=rate)
+        return estimate(self, Request(self.index.part(Queries).names(entities), **options), rate=rate)
 
     # what else is done with generations
 
     def rollback(self, *, progress: PhaseProgress | None = None) -> ReindexReport:
         """Make the generation that was active before the active one again, then embed what was written since. Raises
         ReindexRefused where there is none."""
-        to = self._search.committed(self._go_back)
+        to = self.index.committed(self._go_back)
         with self._store.translating():
             self._store.wait_for_readers()
         log.info("reindex: rolled_back generation=%d model=%s", to.number, to.model_name)
-        with self._search.reading() as conn:
+        with self.index.reading() as conn:
             pending = self.pending(conn, to, ())
         report = ReindexReport("rolled back", to.number, to.model_name, pending=pending, switched=True)
         try:
             target = Target(self._services.of_generation(to), replace(to, state=ACTIVE), to, pending)
-            run = Run(self._search, Request(progress=progress), target)
-            self._search.retried(run.begin)
+            run = Run(self, Request(progress=progress), target)
+            self.index.retried(run.begin)
             filled = run.go()
         except (ProviderError, ReindexRefused) as error:
             return replace(report, notes=(f"{pending} records are pending: {error}",) if pending else ())
@@ -222,7 +225,7 @@ class Reindexing:
 
     def prune(self) -> PruneReport:
         """Drop every generation but the active one and those that are being built at this moment."""
-        self._search.committed(self._forget_others)
+        self.index.committed(self._forget_others)
         return self.drop_tables()
 
     def _forget_others(self, conn: Connection) -> None:
@@ -234,11 +237,11 @@ class Reindexing:
     def forget(self, conn: Connection, numbers: Sequence[int]) -> None:
         self._catalog.forget(conn, numbers)
         self._runs.forget(conn, numbers)
-        self._search.building.ranges.free(conn, numbers)
+        self.building.ranges.free(conn, numbers)
 
     def drop_tables(self) -> PruneReport:
         """Of generations that are forgotten."""
-        with self._search.reading() as conn:
+        with self.index.reading() as conn:
             there = self._store.embedding_tables(conn)
             forgotten = [g for g in self._catalog.dropped(conn) if g.number in there]
         dropped, waiting = list[Generation](), list[Generation]()
@@ -249,9 +252,15 @@ class Reindexing:
 
     def cancel(self) -> list[str]:
         """Ask the runs that are under way, on any machine, to stop after their batch; tells whose they are."""
-        return self._search.committed(self._runs.cancel)
+        return self.index.committed(self._runs.cancel)
+
+    def records(self, without: Sequence[str] = ()) -> int:
+        """How many are in the index, those of some entities left out."""
+        with self.index.reading() as conn:
+            found = self._store.status(conn, None, has_provider=False)
+        return sum(status.indexed for status in found if status.entity not in without)
 
     def status(self) -> list[ReindexRun]:
         """The runs that are known, by generation, under way or not."""
-        with self._search.reading() as conn:
+        with self.index.reading() as conn:
             return self._runs.all(conn)

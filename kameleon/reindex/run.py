@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 from ..errors import GateRefused, Outdated, ReindexRefused, StorageError
-from ..indexing.writer import flattened
+from ..indexing.embedded import flattened
 from ..search.prepared import prepare
 from ..search.query import ask
 from ..search.retrieval import Retriever
@@ -25,7 +25,7 @@ from .request import Request, Target
 from .runs import COMPARING, DONE, EMBEDDING, INDEXING, REFUSED, STOPPED
 
 if TYPE_CHECKING:
-    from ..engine import SearchEngine
+    from .generations import Reindexing
 
 DRAINS = 20
 GATE_QUERIES = 100
@@ -49,11 +49,12 @@ class Counts:
 class Run:
     """One run, from the lease to the switch."""
 
-    def __init__(self, search: "SearchEngine", request: Request, target: Target) -> None:
-        self._search = search
-        self._store = search.store
-        self._building = search.building
-        self._runs, self._ranges = search.building.runs, search.building.ranges
+    def __init__(self, reindexing: "Reindexing", request: Request, target: Target) -> None:
+        self._reindexing = reindexing
+        self._index = reindexing.index
+        self._store = reindexing.index.store
+        self._building = reindexing.building
+        self._runs, self._ranges = reindexing.building.runs, reindexing.building.ranges
         self._job: Job
         self._request = request
         self._target = target
@@ -68,9 +69,9 @@ class Run:
         """The lease, the generation and its ranges, in one transaction. Raises ReindexRunning, and Outdated where the
         target is no more what it was."""
         target = self._target
-        with self._search.reading() as conn:
+        with self._index.reading() as conn:
             bounds = self._store.bounds(conn, self._rows_a_range) if target.action == "built" else []
-        with self._search.transaction() as conn:
+        with self._index.transaction() as conn:
             self._take(conn, bounds)
         generation = self.generation
         log.info(
@@ -116,7 +117,7 @@ class Run:
             self._try_again()
             self._drain()
         self._tell(INDEXING, 0, 0)
-        self._index(generation)
+        self._index_vectors(generation)
         if self._target.action == "built":
             self._drain()
             self._check_has_vectors(generation)
@@ -128,7 +129,7 @@ class Run:
                 self._drop_others()
 
     def _take(self, conn: Connection, bounds: Sequence[Any]) -> None:
-        catalog, target, request = self._search.catalog, self._target, self._request
+        catalog, target, request = self._index.catalog, self._target, self._request
         self._store.lock_registry(conn, is_first=True)
         self._runs.check_free(conn)
         known = catalog.generations(conn)
@@ -138,7 +139,7 @@ class Run:
         if generation is None:
             generation = catalog.add_generation(conn, target.service.provider, BUILDING)
         if request.in_place and target.action == "built":
-            self._search.reindexing.forget(conn, [g.number for g in known if g.number != generation.number])
+            self._reindexing.forget(conn, [g.number for g in known if g.number != generation.number])
             catalog.reopen(conn, generation)
         owner = self._runs.begin(conn, generation, total=target.pending, batch_size=request.batch_size)
         self._job = Job(generation, target.service, request.batch_size, target.entities, owner)
@@ -163,7 +164,7 @@ class Run:
         """A lease that cannot be given back is this process's to take again, and ends by itself for others."""
         number = self.generation.number
         try:
-            self._search.committed(partial(self._give_back, number=number, phase=phase))
+            self._index.committed(partial(self._give_back, number=number, phase=phase))
         except StorageError as error:
             resign(self._owner)
             log.warning("reindex: the lease of generation %d is left to end by itself: %s", number, error)
@@ -196,7 +197,7 @@ class Run:
 
     def _are_ranges_left(self) -> bool:
         self._note()
-        with self._search.reading() as conn:
+        with self._index.reading() as conn:
             return self._ranges.left(conn, self.generation.number) > 0
 
     def _drain(self) -> None:
@@ -255,10 +256,10 @@ class Run:
 
     def _copy(self, source: Generation, target: Generation) -> None:
         """What other entities have, piece by piece."""
-        with self._search.reading() as conn:
+        with self._index.reading() as conn:
             bounds = self._store.bounds(conn, ROWS_A_RANGE)
         for after, upto in pairwise([None, *bounds, None]):
-            self._search.committed(partial(self._copy_piece, source=source, target=target, after=after, upto=upto))
+            self._index.committed(partial(self._copy_piece, source=source, target=target, after=after, upto=upto))
 
     def _copy_piece(self, conn: Connection, *, source: Generation, target: Generation, after: Any, upto: Any) -> None:
         self._runs.note(conn, target.number, self._owner)
@@ -266,7 +267,7 @@ class Run:
 
     # index, gate, switch
 
-    def _index(self, generation: Generation) -> None:
+    def _index_vectors(self, generation: Generation) -> None:
         started = time.perf_counter()
         self._note(phase=INDEXING)
         with self._store.translating():
@@ -276,7 +277,7 @@ class Run:
         if is_built:
             self._counts.indexing_s = time.perf_counter() - started
             seconds = self._counts.indexing_s
-            self._search.committed(lambda conn: self._runs.add_indexing(conn, generation.number, self._owner, seconds))
+            self._index.committed(lambda conn: self._runs.add_indexing(conn, generation.number, self._owner, seconds))
 
     def _watch(self, seen: IndexProgress) -> None:
         """Also keeps the lease, which no batch renews meanwhile."""
@@ -287,7 +288,7 @@ class Run:
     def _note(self, **changes: str) -> None:
         """In the run's row. Raises Halted where that says so."""
         number = self.generation.number
-        if self._search.committed(lambda conn: self._runs.note(conn, number, self._owner, **changes)):
+        if self._index.committed(lambda conn: self._runs.note(conn, number, self._owner, **changes)):
             raise Halted("cancelled")
 
     def _check_has_vectors(self, generation: Generation) -> None:
@@ -295,8 +296,8 @@ class Run:
         before, made = self._target.active, self._counts.report
         if before is None or made.embedded or made.reused:
             return
-        with self._search.reading() as conn:
-            texts = self._search.reindexing.pending(conn, None, ())
+        with self._index.reading() as conn:
+            texts = self._reindexing.pending(conn, None, ())
             has_vectors = [self._vectors(conn, holds, texts) > 0 for holds in (generation, before)]
         if has_vectors == [False, True]:
             raise ReindexRefused(
@@ -313,8 +314,8 @@ class Run:
         gate = self._request.gate
         if not isinstance(gate, Gate):
             return
-        with self._search.reading() as conn:
-            before = active(self._search.catalog.generations(conn))
+        with self._index.reading() as conn:
+            before = active(self._index.catalog.generations(conn))
         if before is None:
             self._notes.append("no gate: there is no active generation to compare with")
             return
@@ -330,21 +331,21 @@ class Run:
 
     def _samples(self) -> Iterable[str]:
         """Records from all over the index."""
-        with self._search.reading() as conn:
+        with self._index.reading() as conn:
             rows = sum(status.indexed for status in self._store.status(conn, None, has_provider=False))
             for after in [None, *self._store.bounds(conn, max(1, rows // GATE_QUERIES))]:
                 found, _ = self._store.pending(conn, None, after=after, limit=1)
                 yield from (entry.content for entry in found)
 
     def _ranking(self, generation: Generation) -> Callable[[str], list[Ref]]:
-        service = self._search.services.of_generation(generation)
+        service = self._index.services.of_generation(generation)
         alone = [replace(generation, state=ACTIVE)]
 
         def ranking(text: str) -> list[Ref]:
             self._note()
             query = ask(text)
             retriever = Retriever(self._store, query, prepare(query, alone, service), {})
-            with self._search.reading() as conn:
+            with self._index.reading() as conn:
                 hits = retriever.page(conn, retriever.find(conn)).hits
             return [Ref(hit.entity, hit.id) for hit in hits]
 
@@ -352,7 +353,7 @@ class Run:
 
     def _switch(self, generation: Generation) -> None:
         """Writers that chose the old generation before are waited for, so that the drain which follows meets them."""
-        self._search.committed(partial(self._make_active, generation=generation))
+        self._index.committed(partial(self._make_active, generation=generation))
         self._switched = True
         self._job.generation = replace(generation, state=ACTIVE)
         log.info("reindex: switched generation=%d model=%s", generation.number, generation.model_name)
@@ -367,20 +368,20 @@ class Run:
         """Embeddings of records that a transaction deleted which did not know of this generation yet."""
         after: Any = None
         while True:
-            with self._search.reading() as conn:
+            with self._index.reading() as conn:
                 keys, after = self._store.leftovers(conn, generation, after, self._request.batch_size)
             if not keys:
                 return
-            self._search.committed(partial(self._store.drop_embeddings, generation=generation, keys=keys))
+            self._index.committed(partial(self._store.drop_embeddings, generation=generation, keys=keys))
 
     def _make_active(self, conn: Connection, generation: Generation) -> None:
         self._store.lock_registry(conn, is_first=True)
         if self._runs.note(conn, generation.number, self._owner):
             raise Halted("cancelled")
-        self._search.catalog.switch(conn, generation)
+        self._index.catalog.switch(conn, generation)
 
     def _drop_others(self) -> None:
-        pruned = self._search.reindexing.prune()
+        pruned = self._reindexing.prune()
         for generation in pruned.waiting:
             self._notes.append(
                 f"the table of generation {generation.number} may be read by a transaction that is still open: "
@@ -391,8 +392,8 @@ class Run:
         counts, target = self._counts, self._target
         pending = 0
         if not self._is_drained:
-            with self._search.reading() as conn:
-                pending = self._search.reindexing.pending(conn, generation, target.entities)
+            with self._index.reading() as conn:
+                pending = self._reindexing.pending(conn, generation, target.entities)
         return ReindexReport(
             action=target.action,
             generation=generation.number,

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy import Connection
 
 from ..errors import Outdated, ProviderError
-from ..indexing.services import Services
+from ..indexing.index import Index
 from ..indexing.waiting import off_the_loop
-from ..stores.catalog import Catalog, Entity, of_fingerprint
-from ..stores.protocols import Store
+from ..stores.catalog import Entity, of_fingerprint
 from ..values import Generation, QueryPlan, SearchResults
 from .prepared import Prepared, prepare
 from .query import Query
@@ -19,7 +18,6 @@ from .retrieval import Legs, Retriever
 
 if TYPE_CHECKING:
     from ..embeddings.service import EmbeddingService
-    from ..stores.transactions import Transactions
 
 TRIES = 4
 """Bounds how often a query is prepared anew because the index moves to another model meanwhile."""
@@ -30,11 +28,11 @@ T = TypeVar("T")
 class Answering:
     """`_known_last` are the generations that the last query was prepared for, `_served` their numbers by service."""
 
-    def __init__(self, transactions: "Transactions", store: Store, catalog: Catalog, services: Services) -> None:
-        self._transactions = transactions
-        self._store = store
-        self._catalog = catalog
-        self._services = services
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._store = index.store
+        self._catalog = index.catalog
+        self._services = index.services
         self._known_last: Sequence[Generation] | None = None
         self._served: dict[EmbeddingService, int] = {}
 
@@ -48,7 +46,7 @@ class Answering:
             return retriever.results(found, page)
         retriever, found = self._retrieved(query, connection, Retriever.find)
         found = retriever.rerank(found)
-        with self._transactions.visiting(connection) as conn:
+        with self._index.visiting(connection) as conn:
             self._store.prepare_search(conn)
             page = retriever.page(conn, found)
         return retriever.results(found, page)
@@ -63,7 +61,7 @@ class Answering:
         """What `read` makes of the query in a transaction that sees the generations which it was prepared for."""
         prepared = self._prepare(query, self._known(query, connection))
         for _ in range(TRIES):
-            with self._transactions.visiting(connection) as conn:
+            with self._index.visiting(connection) as conn:
                 known, entities = self._read_catalog(conn, query)
                 if not self._reads_generations(query) or known == prepared.known:
                     retriever = Retriever(self._store, query, prepared, entities)
@@ -76,7 +74,7 @@ class Answering:
         last = self._known_last
         if last is not None or not self._reads_generations(query):
             return last or ()
-        with self._transactions.visiting(connection) as conn:
+        with self._index.visiting(connection) as conn:
             return self._catalog.generations(conn)
 
     def _read_catalog(self, conn: Connection, query: Query) -> tuple[list[Generation], dict[str, Entity]]:

@@ -29,7 +29,22 @@ NO_PAGE = Cursor(b"")
 
 
 class SearchOptions(TypedDict, total=False):
-    """What `search` may be asked besides the query and its entities."""
+    """Options of `search` beside the query and its entities.
+
+    `limit` (10) hits after the first `offset` (0), or after the page whose `cursor` is given: then no hit of an
+    earlier page comes again, whatever was written in between. `min_score` (0) leaves out hits below it. `where`
+    filters inside both legs: by the fields of stored records, by the columns of a mapped class, or by any
+    SQLAlchemy condition on one. `mode` is hybrid, keyword or vector.
+
+    `fusion` makes one ranking of two: weighted, rrf, dbsf, or a function of the `fusion.Leg`s that gives a score
+    from 0 to 1 by key; `weight` is the vector's (0..1) in this query, the model's own where it is None.
+
+    `sort` orders the 1,000 best by a field ("-price": the greatest first), in a hybrid search those that have a
+    word of the query. `group_by="entity"` gives `limit` hits of each entity. `facets` names fields whose values are
+    counted over all that match, `count` counts those. `rerank` is a callable (query, texts) -> scores 0..1 that
+    orders the `rerank_top` (50) best anew, and leaves out the others. `highlight` fills `spans`, `explain` fills
+    `explanation`.
+    """
 
     limit: int
     offset: int

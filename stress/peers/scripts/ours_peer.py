@@ -26,7 +26,7 @@ class Ours(Peer):
         self.engine = kameleon.create_engine(given.url or f"sqlite:///{given.store / 'ours.db'}")
         self.search = SearchEngine(self.engine, provider)
         self.search.index_records_batch([("Record", *record) for record in zip(given.ids, given.texts, strict=True)])
-        self.search.index_vectors()
+        self.search.admin.index_vectors()
 
     def about(self) -> Mapping[str, str]:
         return {

@@ -1,0 +1,96 @@
+"""What operators need of an index beside its everyday verbs: `search.admin` and `search.cache`."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+
+from .content import check_entity, check_id
+from .errors import InvalidInput, NoProvider
+from .indexing import caching
+from .indexing.index import Index
+from .orm.callers import connection_within, on_a_thread
+from .orm.queries import Queries
+from .search.query import check_weight
+from .search.retrieval import Legs
+from .stores.catalog import active
+from .stores.protocols import State
+from .values import CacheStatus, Generation, Ref
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
+
+
+class Administration:
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    def index_vectors(self) -> bool:
+        """Build the approximate vector index where that is worth it and not done yet: PostgreSQL's HNSW, from 10,000
+        embeddings on. True if it did. Reading and writing go on meanwhile."""
+        return self._index.index_vectors()
+
+    def vector_index(self, generation: Generation) -> str:
+        """How a generation's vectors are searched: `exact`, `hnsw`, or what keeps `hnsw` from being used."""
+        return self._index.vector_index(generation)
+
+    def distribute(self) -> list[str]:
+        """Distribute the tables over a Citus cluster by record id, rows and all; returns those that were not yet.
+        Writers wait meanwhile. Raises StorageError where there is no Citus."""
+        with self._index.transaction() as conn:
+            return self._index.store.distribute(conn, self._index.catalog.generations(conn))
+
+    def set_weight(self, weight: float, generation: Generation | None = None) -> Generation:
+        """Let the vector count for `weight` (0..1) against the keywords in every search from here on; kept with the
+        generation, the active one if none is given, and by its model's reindex. Raises NoProvider where there is
+        none, InvalidInput for one of another index."""
+        weight = check_weight(weight)
+        with self._index.transaction() as conn:
+            generations = self._index.catalog.generations(conn)
+            generation = generation or active(generations)
+            if generation is None:
+                raise NoProvider("the index has no embeddings, so there is no weight to keep")
+            if (generation.number, generation.model_name) not in {(g.number, g.model_name) for g in generations}:
+                has = ", ".join(f"{each.number} ({each.model_name})" for each in generations) or "none"
+                raise InvalidInput(
+                    f"generation {generation.number} ({generation.model_name}) is not of this index. It has: {has}"
+                )
+            self._index.catalog.set_weight(conn, generation.number, weight)
+        return replace(generation, weight=weight)
+
+    def legs(self, query: str, *, entities: Iterable[object] | None = None, limit: int = 10) -> Legs:
+        """What each leg finds for a query that `search` would answer with `limit` hits, before any fusion."""
+        return self._index.part(Queries).legs(query, entities, limit)
+
+    def state(
+        self, entity: str, id: str | int, *, connection: Connection | None = None, session: "Session | None" = None
+    ) -> State | None:
+        """What the index holds of a record: the hash of its content, and of the content that its embedding was made
+        from, None without a provider. None if the record is not there."""
+        ref = Ref(check_entity(entity), check_id(id))
+        return self._index.state(ref, connection_within(self._index, connection, session, "astate"))
+
+    async def astate(self, entity: str, id: str | int, *, session: "AsyncSession | None" = None) -> State | None:
+        """`state` for coroutines, in the transaction of a `session`."""
+        return await on_a_thread(self._index, partial(self.state, entity, id), session)
+
+
+class CacheAdministration:
+    """The embedding cache, `kdb_embedding_cache`."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    def status(self) -> list[CacheStatus]:
+        """What it holds, by fingerprint."""
+        with self._index.reading() as conn:
+            return caching.status(conn, self._index.tables.embedding_cache)
+
+    def clear(self, unused_since: datetime | None = None) -> int:
+        """Empty it, or drop what was last used before a moment; returns how many texts that were."""
+        with self._index.transaction() as conn:
+            return caching.clear(conn, self._index.tables.embedding_cache, unused_since)

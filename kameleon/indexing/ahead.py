@@ -1,0 +1,99 @@
+"""Embeds what a transaction is about to write, before it holds a lock."""
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
+
+from ..errors import ProviderError
+from ..stores.catalog import mismatch
+from ..values import Ref
+from .embedded import Ahead, flattened
+from .entries import make_entry
+from .services import nothing_stored
+from .waiting import is_on_loop, off_the_loop
+
+if TYPE_CHECKING:
+    from ..embeddings.service import EmbeddingService
+    from .index import Index
+    from .writer import Indexing
+
+Contents = Mapping[Ref, tuple[str, str]]
+"""Content and emphasis of each record."""
+
+
+def embed_ahead(
+    index: "Index",
+    records: Contents,
+    texts: Sequence[str],
+    *,
+    connection: Connection | None,
+    indexing: "Indexing",
+    callers: int = 1,
+) -> Ahead | None:
+    """Embed `records`, where they differ from the index, and the `texts` of new ones. `connection` is that of the
+    transaction, if it has begun. With "auto" no longer than `budget_s`; then, and with "deferred", a worker embeds
+    them. New texts alone go to the service of the commit before: should the index have moved to another model since,
+    the write finds out. `callers` at a time share the provider's concurrency. Raises ProviderError where the engine's
+    `on_provider_error` is "raise"."""
+    if index.services.provider is None:
+        return None
+    service, contents = _to_embed(index, records, texts, connection)
+    if service is None or not contents:
+        return None
+    if indexing == "deferred":
+        return Ahead(service)
+    try:
+        split = service.split(contents)
+    except ProviderError:
+        return None  # the write meets it again, and reports it
+    budget_s = index.budget_s if indexing == "auto" else None
+    cache = index.services.cache(service, connection, on_a_thread=is_on_loop() or budget_s is not None)
+    workers = max(1, service.workers // callers)
+    call = partial(service.embed_batch, flattened(contents, split), on_error="collect", cache=cache, workers=workers)
+    began = time.monotonic()
+    made = index.within_budget(budget_s, call, service)
+    if made is not None and made.outage is not None and index.services.raises:
+        raise nothing_stored(made.outage) from made.outage
+    return Ahead(service, made, cache, split, time.monotonic() - began)
+
+
+def _to_embed(
+    index: "Index", records: Contents, texts: Sequence[str], connection: Connection | None
+) -> "tuple[EmbeddingService | None, list[str]]":
+    service, changed = index.services.wrote_last, list[str]()
+    if records or service is None:
+        joined = None if index.store.has_reader() else connection
+        compare = partial(_compare, index, records, joined)
+        service, changed = off_the_loop(compare) if joined is None else compare()
+    return service, list(dict.fromkeys([*changed, *(text for text in texts if text and not text.isspace())]))
+
+
+def _compare(
+    index: "Index", records: Contents, connection: Connection | None
+) -> "tuple[EmbeddingService | None, list[str]]":
+    """The service that will embed, None if none can, and the texts of records that it has to. An estimate, so made
+    beside the transaction where that can be: on SQLite one that has read may not write after another did."""
+    with index.reading(connection) as conn:
+        generations = index.catalog.generations(conn)
+        service = index.services.writing(conn, generations)
+        wanted = [make_entry(ref, *content) for ref, content in records.items()]
+        compared = index.writer.compare(conn, wanted, service, generations)
+    if service is not None and mismatch(generations, service.provider):
+        service = None
+    return service, [entry.content for entry in compared.to_embed]
+
+
+def batches_ahead(index: "Index", texts: int) -> int:
+    """How many batches of so many texts to embed ahead at a time, on threads of their own: as many as the provider
+    takes requests for, and two at least where it takes several, for one of them is being looked up. 0 where nothing
+    is embedded, or no thread can look at the index while another writes."""
+    if not index.store.has_reader():
+        return 0
+    with index.reading() as connection:
+        service = index.services.writing(connection, index.catalog.generations(connection))
+    if service is None:
+        return 0
+    return max(min(2, service.workers), service.workers // -(-texts // service.batch_size))

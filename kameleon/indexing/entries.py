@@ -1,0 +1,37 @@
+"""Checked records on their way into the index. Imports `content` and the stores' values."""
+
+from collections.abc import Iterable
+
+from ..content import check_entity, check_id, content_hash, normalize
+from ..errors import InvalidRecord, seen
+from ..stores.protocols import Entry
+from ..values import Ref
+
+
+def entries(records: Iterable[tuple[object, object, object]]) -> list[Entry]:
+    """Checked entries, the last of a ref winning. Raises InvalidRecord with the position."""
+    folded: dict[Ref, Entry] = {}
+    for position, record in enumerate(records):
+        try:
+            entry = checked_entry(record)
+        except InvalidRecord as error:
+            raise InvalidRecord(f"record {position}: {error}", position=position) from error
+        folded[entry.ref] = entry
+    return list(folded.values())
+
+
+def make_entry(ref: Ref, content: str, emphasis: str = "") -> Entry:
+    """White space says nothing, so it is stored as the empty text that it is."""
+    hash_ = content_hash(content)
+    if hash_ and emphasis:
+        hash_ = content_hash(f"{content}\0{emphasis}")
+    return Entry(ref, content if hash_ else "", hash_, emphasis if hash_ else "")
+
+
+def checked_entry(record: tuple[object, object, object]) -> Entry:
+    if not isinstance(record, tuple | list) or len(record) != 3:
+        raise InvalidRecord(f"a record is (entity, id, text), not {seen(record, 80)}")
+    entity, id_, text = record
+    if not isinstance(text, str):
+        raise InvalidRecord(f"the text of {seen(entity, 40)} {seen(id_, 40)} is {type(text).__name__}, not str")
+    return make_entry(Ref(check_entity(entity), check_id(id_)), normalize(text))

@@ -1,0 +1,299 @@
+"""`Index`: what the packages above build on. It joins the store, the catalog of generations, the embedding services and
+the write path (compare, embed, apply) of one database."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+from sqlalchemy import Connection, Engine
+
+from ..database import synchronous
+from ..embeddings.options import check_query_timeout
+from ..errors import InvalidInput, Outdated, ProviderError
+from ..forking import per_process
+from ..stores.catalog import Catalog, active
+from ..stores.factory import make_store
+from ..stores.protocols import Entry, State
+from ..stores.transactions import Transactions
+from ..values import Failure, Generation, IndexReport, Ref
+from .embedded import Ahead
+from .entries import make_entry
+from .filling import Filling
+from .services import Services, nothing_stored
+from .waiting import BudgetedCalls, is_on_loop, off_the_loop
+from .writer import Indexing, Plan, Progress, Writer, check_indexing
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from ..embeddings.provider import EmbeddingProvider
+    from ..embeddings.service import EmbeddingService
+    from .ahead import Contents
+
+ON_PROVIDER_ERROR = ("defer", "raise")
+
+T = TypeVar("T")
+
+
+class HasIndex(Protocol):
+    """A SearchEngine, for the packages that it imports."""
+
+    @property
+    def index(self) -> "Index": ...
+
+
+class Index(Transactions):
+    """The index in the database of `engine`; SearchEngine documents the arguments. Threads may share it."""
+
+    def __init__(
+        self,
+        engine: "Engine | AsyncEngine",
+        embedding_provider: "str | EmbeddingProvider | None" = None,
+        *,
+        on_provider_error: Literal["defer", "raise"] = "defer",
+        cache: bool | None = None,
+        cache_limit: int = 200_000,
+        indexing: Indexing = "sync",
+        budget_s: float = 1.0,
+        query_timeout: float | None = None,
+        **options: Any,
+    ) -> None:
+        if on_provider_error not in ON_PROVIDER_ERROR:
+            raise InvalidInput(
+                f"unknown on_provider_error {on_provider_error!r}. Known: {', '.join(ON_PROVIDER_ERROR)}"
+            )
+        self.indexing = check_indexing(indexing)
+        self.budget_s = budget_s
+        opened = synchronous(engine)
+        self.application_engine: Engine = engine if isinstance(engine, Engine) else engine.sync_engine
+        self.store = make_store(opened, options)
+        super().__init__(opened, self.store)
+        self.tables = self.store.tables
+        self.catalog = Catalog(self.store)
+        self.services = Services(
+            self,
+            self.store,
+            embedding_provider,
+            is_caching=cache,
+            cache_limit=cache_limit,
+            query_timeout=check_query_timeout(query_timeout),
+            raises=on_provider_error == "raise",
+        )
+        self.writer = Writer(self.store, self.catalog)
+        self.filling = Filling(self, self.store, self.catalog, self.writer, self.services)
+        self._budgeted = BudgetedCalls()
+        self._parts: dict[object, Any] = {}
+
+    @per_process
+    def _making(self) -> RLock:
+        return RLock()
+
+    def part(self, make: "Callable[[Index], T]") -> T:
+        """The one object that `make`, a class of a package above, has for this index; made at its first use."""
+        if make not in self._parts:
+            with self._making:
+                if make not in self._parts:
+                    self._parts[make] = make(self)
+        made: T = self._parts[make]
+        return made
+
+    def prepare_schema(self, *, create_tables: bool) -> None:
+        """Check the tables and create what is missing. Raises SchemaMismatch, SchemaMissing and StorageError."""
+        with_vectors = self.services.provider is not None
+        with self.leaving_no_connection():
+            with self.reading() as conn:
+                is_complete = self.store.check(conn, with_vectors=with_vectors)
+            if create_tables and not is_complete:
+                with self.transaction() as conn:
+                    self.store.create(conn, with_vectors=with_vectors)
+
+    # the write path
+
+    def write(
+        self, wanted: Sequence[Entry], connection: Connection | None = None, progress: Progress | None = None
+    ) -> IndexReport:
+        """Index entries in the connection's transaction, or in one that begins after embedding and commits."""
+
+        def attempt() -> IndexReport:
+            plan = self.plan(wanted, connection=connection, progress=progress)
+            with self.transaction(connection) as conn:
+                self.check_current(plan, conn)
+                return self.apply(plan, conn)
+
+        return self.retried(attempt, connection)
+
+    def delete(self, refs: Sequence[Ref], connection: Connection | None = None) -> int:
+        """Delete records from the index, in the connection's transaction or one that commits; returns how many were
+        there."""
+
+        def attempt() -> int:
+            with self.transaction(connection) as conn:
+                self.store.take_turn(conn)
+                return self.store.delete(conn, sorted(refs), self.catalog.generations(conn))
+
+        return self.retried(attempt, connection)
+
+    def write_changes(
+        self,
+        connection: Connection,
+        changed: "Contents",
+        deleted: Sequence[Ref],
+        *,
+        ahead: Ahead | None,
+        indexing: Indexing,
+        budget_s: float,
+    ) -> IndexReport:
+        """Apply what the connection's transaction has changed to the index, inside it. "auto" leaves embeddings to a
+        worker that take longer than `budget_s`."""
+        wanted = [make_entry(ref, *content) for ref, content in changed.items()]
+        is_late = budget_s <= 0 or (ahead is not None and ahead.made is None)
+        is_deferred = indexing == "deferred" or (indexing == "auto" and is_late)
+        with self.transaction(connection) as conn:
+            if deleted:
+                self.store.delete(conn, sorted(deleted), self.catalog.generations(conn))
+            if not wanted:
+                return IndexReport()
+            limit_s = budget_s if indexing == "auto" else None
+            plan = self.plan(wanted, connection=conn, ahead=ahead, is_deferred=is_deferred, budget_s=limit_s)
+            return self.apply(plan, conn)
+
+    def plan(
+        self,
+        wanted: Sequence[Entry],
+        *,
+        connection: Connection | None = None,
+        progress: Progress | None = None,
+        ahead: Ahead | None = None,
+        is_deferred: bool = False,
+        budget_s: float | None = None,
+    ) -> Plan:
+        """Compare entries with the index and embed what differs, unless that `is_deferred`. Writes nothing, and holds
+        no lock while embedding; inside the caller's transaction SQLite's write lock is acquired first, for a
+        transaction that reads and then writes is refused when another wrote in between. `ahead` is what was embedded
+        before; what is missing there is left to a worker if it takes longer than `budget_s`."""
+        with self.reading(connection) as conn:
+            if connection is not None:
+                self.begin_writing(conn)
+            known = self.catalog.generations(conn)
+            service = self.services.writing(conn, known)
+            compared = self.writer.compare(conn, wanted, service, known)
+            compared = replace(compared, known=known if connection is not None else None, is_deferred=is_deferred)
+        if is_deferred:
+            return replace(compared, outage=_first_outage(service, known))
+        cache = ahead.cache if ahead else None
+        on_a_thread = is_on_loop() or budget_s is not None
+        cache = cache or self.services.cache(service, connection, on_a_thread=on_a_thread)
+        embed = partial(self.writer.embed, compared, progress=progress, cache=cache, ahead=ahead)
+        plan = self.within_budget(budget_s, embed, service)
+        if plan is None:
+            return replace(compared, is_deferred=True)
+        if plan.outage is not None and self.services.raises:
+            raise nothing_stored(plan.outage) from plan.outage
+        return plan
+
+    def within_budget(
+        self, budget_s: float | None, call: Callable[[], T], service: "EmbeddingService | None"
+    ) -> T | None:
+        """What the call returns, off the event loop; None if it takes longer than the budget."""
+        return off_the_loop(partial(self._budgeted.within, budget_s, call, service, service.workers if service else 1))
+
+    def check_current(self, plan: Plan, connection: Connection) -> None:
+        """Raises Outdated if a plan may not be applied any more; called inside the transaction that will."""
+        if not self.writer.is_current(connection, plan):
+            raise Outdated("these records kept being changed by others. Try again")
+
+    def apply(self, plan: Plan, connection: Connection) -> IndexReport:
+        """Write a plan inside the connection's transaction. Raises Outdated where it was made outside of it and the
+        index has moved to another model since, which an engine opened by name follows."""
+        if plan.known is None:
+            known = self.catalog.generations(connection)
+            if plan.service is not None and self.services.has_left(known, plan.service):
+                raise Outdated("the index kept being moved to another model. Try again")
+            plan = replace(plan, known=known)
+        return self.writer.apply(connection, plan)
+
+    def evict_if_due(self) -> None:
+        """Take surplus embeddings out of the cache after a commit, where a second connection can be had."""
+        if self.store.has_reader():
+            self.services.evict(is_whole=False)
+
+    # locks
+
+    def hold(self, connection: Connection, refs: Iterable[Ref]) -> None:
+        """Lock these records' index rows to the end of the transaction: who reads their tables after that, and writes
+        what is there, writes the newest."""
+        with self.store.translating():
+            self.store.hold(connection, sorted(refs))
+
+    def begin_writing(self, connection: Connection) -> None:
+        """At the beginning of a transaction that reads before it writes: acquire SQLite's write lock and hold it to the
+        end, so that no other writes in between. The model is loaded before. On PostgreSQL there is nothing to wait
+        for."""
+        self._check_connection(connection)
+        with self.store.translating():
+            self.acquire_write_lock(connection)
+
+    def acquire_write_lock(self, connection: Connection) -> None:
+        """The same before a statement of the application's, which gets the driver's own error."""
+        if self.store.has_turn(connection):
+            return
+        if self.services.is_to_load and self.store.has_reader():
+            off_the_loop(self._load)
+        self.store.take_turn(connection)
+
+    def _load(self) -> None:
+        self.services.load(self.generations())
+
+    # generations
+
+    def generations(self) -> list[Generation]:
+        """The models that have embeddings in this index, oldest first."""
+        with self.reading() as conn:
+            return self.catalog.generations(conn)
+
+    def state(self, ref: Ref, connection: Connection | None = None) -> State | None:
+        """What the index holds of a record; None if it is not there."""
+        with self.reading(connection) as conn:
+            generation = self.services.reported(self.catalog.generations(conn))
+            return self.store.states(conn, [ref], generation).get(ref)
+
+    def failures(self, connection: Connection | None = None) -> list[Failure]:
+        """The records that the provider refused, by entity and id."""
+        with self.reading(connection) as conn:
+            generation = self.services.reported(self.catalog.generations(conn))
+            return self.store.failures(conn, generation) if generation else []
+
+    def index_vectors(self) -> bool:
+        """Build the approximate vector index where that is worth it and not done yet; True if it did."""
+        current = active(self.generations())
+        with self.store.translating():
+            return current is not None and self.store.index_vectors(current)
+
+    def vector_index(self, generation: Generation) -> str:
+        """How a generation's vectors are searched: `exact`, `hnsw`, or what keeps `hnsw` from being used."""
+        with self.reading() as conn:
+            return self.store.vector_index(conn, generation)
+
+    # closing
+
+    def close(self) -> None:
+        """Close the connections that are kameleon's own: those opened beside an asynchronous engine's."""
+        self.is_closed = True
+        if self.engine is not self.application_engine:
+            from ..async_connections import dispose
+
+            dispose(self.engine)
+
+
+def _first_outage(service: "EmbeddingService | None", known: Sequence[Generation]) -> ProviderError | None:
+    """Why the model that an index without embeddings is to have cannot be loaded: a broken file is not registered
+    as that model."""
+    if service is None or known:
+        return None
+    try:
+        service.load()
+    except ProviderError as error:
+        return error
+    return None

@@ -1,0 +1,89 @@
+"""Indexes what is missing: rows that triggers marked, rows of known classes that are not there, pending embeddings."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, select
+
+from ..indexing.index import Index
+from ..indexing.writer import Progress
+from ..stores.claims import LEASE, worker_name
+from ..values import IndexReport, IndexStatus
+from .callers import sessions_of
+
+if TYPE_CHECKING:
+    from .unindexed import Unindexed
+
+
+def sync(index: Index, batch_size: int, *, retry_failed: bool = False, progress: Progress | None = None) -> IndexReport:
+    report = IndexReport()
+    worker = worker_name()
+    for takes_over in (False, True):
+        while (indexed := index_marked(index, batch_size, worker=worker, takes_over=takes_over)) is not None:
+            report += replace(indexed, unchanged=0)
+    if (unindexed := _unindexed(index)) is not None:
+        report += unindexed.index(batch_size)
+    filled = index.filling.fill(batch_size=batch_size, retry_failed=retry_failed, progress=progress)
+    if not filled.outage:
+        index.index_vectors()
+    index.services.evict(is_whole=True)
+    return report + filled
+
+
+def index_marked(
+    index: Index,
+    limit: int = 1000,
+    *,
+    worker: str | None = None,
+    lease: timedelta = LEASE,
+    takes_over: bool = False,
+) -> IndexReport | None:
+    """Index up to `limit` rows that triggers marked, as they are now; None if none is due. They are `worker`'s alone
+    until the `lease` ends; `takes_over` those that others have claimed, too. Marks whose classes are not imported are
+    logged and noted in the status."""
+    with index.reading() as conn:
+        if conn.execute(select(index.tables.dirty.c.seq).limit(1)).first() is None:
+            return None
+        tracking = sessions_of(index).tracking
+        unknown = tracking.unknown(conn)
+    index.services.notices.report("marks", _unknown_marks(unknown))
+    return tracking.catch_up(limit, worker or worker_name(), lease, takes_over=takes_over)
+
+
+def status(index: Index, entity: str | None = None) -> list[IndexStatus]:
+    """One IndexStatus an entity, by name; of entity `entity` alone if that is given."""
+    with index.reading() as conn:
+        generations = index.catalog.generations(conn)
+        reported = index.services.reported(generations)
+        found = index.store.status(conn, reported, has_provider=index.services.provider is not None)
+        unindexed = _counts(index, conn)
+    note = index.services.notices.joined(index.services.problem(generations))
+    entities = {status.entity for status in found}
+    found += [IndexStatus(name, 0, 0, None) for name in sorted(unindexed) if unindexed[name] and name not in entities]
+    return [
+        replace(status, note=note, unindexed=unindexed.get(status.entity, 0))
+        for status in found
+        if entity in (None, status.entity)
+    ]
+
+
+def _counts(index: Index, connection: Connection) -> dict[str, int]:
+    unindexed = _unindexed(index)
+    return unindexed.counts(connection) if unindexed is not None else {}
+
+
+def _unindexed(index: Index) -> "Unindexed | None":
+    """None where no class can be declared: the ORM is not imported."""
+    if "kameleon.orm.mapping" not in sys.modules:
+        return None
+    from .unindexed import Unindexed
+
+    return index.part(Unindexed)
+
+
+def _unknown_marks(entities: Sequence[str]) -> str:
+    """Of marked rows whose classes are not imported; empty for none."""
+    return f"rows of {', '.join(entities)} are marked, and no class of that name is imported here" if entities else ""
