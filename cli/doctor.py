@@ -35,15 +35,7 @@ def doctor(app: App, fix: bool, batch_size: int) -> None:
         echo("nothing found")
     else:
         rows = [
-            (
-                "fixed" if f.is_fixed else f.severity,
-                f.check,
-                f.entity,
-                f.count,
-                ", ".join(f.ids),
-                f.message,
-                app.advised(f.cure),
-            )
+            ("fixed" if f.is_fixed else f.severity, f.check, f.entity, f.count, ", ".join(f.ids), f.message, f.cure)
             for f in findings
         ]
         app.print_rows(("state", "check", "entity", "count", "ids", "what", "cure"), rows)

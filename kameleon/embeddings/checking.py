@@ -1,17 +1,13 @@
 """Checks what providers return and raise. Imports errors and the type of vectors."""
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import ProviderError, ProviderUnavailable, TextRefused
 from .provider import Vector
 
-VECTORS_AT_ONCE = 1024
-"""Bounds the copies of vectors that are held while they are checked. Chosen, not measured."""
 SECRET = re.compile(
     r"""(bearer\s+|(?:api[-_ ]?key|authorization|password|secret|token)["']?\s*[=:]\s*["']?)[^\s"',;&]{6,}"""
     r"|\b(?:sk|pk|rk|hf|gsk|ghp|pa|xai)[-_][\w-]{12,}",
@@ -58,29 +54,8 @@ class Unexplained(TextRefused):
     """A failure that the provider did not name as one of the text: it may be the text's, or the provider's own."""
 
 
-def check_all(vectors: Sequence[Any], dimensions: int) -> list[Vector | ProviderError]:
-    """Every vector with length 1, or the error of its position."""
-    checked: list[Vector | ProviderError] = []
-    for start in range(0, len(vectors), VECTORS_AT_ONCE):
-        some = vectors[start : start + VECTORS_AT_ONCE]
-        whole = unit_rows(some, dimensions)
-        checked += [checked_or_error(vector, dimensions) for vector in some] if whole is None else list(whole)
-    return checked
-
-
-def unit_rows(vectors: Sequence[Any], dimensions: int) -> NDArray[np.float32] | None:
-    """All at once, or None where one of them has to be checked by itself."""
-    try:
-        array = np.asarray(vectors, dtype=np.float32)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    if array.shape != (len(vectors), dimensions):
-        return None
-    lengths = np.sqrt(np.einsum("ij,ij->i", array, array))
-    return array / lengths[:, None] if np.isfinite(lengths).all() and lengths.all() else None
-
-
-def checked_or_error(vector: Any, dimensions: int) -> Vector | ProviderError:
+def checked(vector: Any, dimensions: int) -> Vector | ProviderError:
+    """The vector with length 1, or the error of its position."""
     if isinstance(vector, Exception):
         return provider_error(vector)
     try:

@@ -8,7 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ProviderError, ProviderRefused, ProviderUnavailable, TextRefused
-from .checking import Unexplained, check_all, provider_error
+from .checking import Unexplained, checked, provider_error
 from .provider import Vector
 from .report import EmbeddingReport
 from .retry import LONGEST_WAIT_S, backoff_s
@@ -74,7 +74,7 @@ class Requests:
     def _checked(self, vectors: Sequence[Any], texts: int) -> Sequence[Outcome]:
         if len(vectors) != texts:
             raise Unexplained(f"{self._provider.model_name} gave {len(vectors)} vectors for {texts} texts")
-        return check_all(vectors, self._provider.dimensions)
+        return [checked(vector, self._provider.dimensions) for vector in vectors]
 
     def _request(self, texts: Sequence[str], *, is_isolating: bool) -> Any:
         """One request, repeated during an outage; meanwhile the others wait for its outcome."""
