@@ -19,9 +19,9 @@ from ..errors import InvalidInput, MissingExtra, ProviderUnavailable
 from ..forking import lazy, per_process, state_of, uncut
 from .batching import padded_slices
 from .folder import CLS, LAST_TOKEN, MEAN, ModelFolder, read_folder
-from .knowing import known_share
 from .onnx_runtime import not_loaded
 from .provider import EmbeddingProvider, Vector
+from .vocabulary import known_share
 from .weights import hash_of_files
 
 try:

@@ -18,8 +18,8 @@ from tokenizers import Tokenizer
 
 from ..errors import InvalidInput, TextRefused
 from ..forking import lazy, state_of
-from .knowing import known_share
 from .provider import EmbeddingProvider, Vector
+from .vocabulary import known_share
 from .weights import hash_of_files
 
 BUNDLED = Path(__file__).parent / "static-en-256"
