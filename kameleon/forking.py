@@ -5,8 +5,8 @@ no thread releases them; sockets and the threads of a model's session belong to 
 
 - attributes declared `per_process` are made anew in the child,
 - `lazy` replaces `functools.cached_property`, which in Python 3.11 has a lock for all objects of a class,
-- a fork waits for what other threads do `uncut`, and for their connections to a watched engine. SQLite counts its locks
-  on a file once a process, so a child forked inside another thread's transaction would count these as its own
+- a fork waits for other threads inside `fork_waits`, and for their connections to a watched engine. SQLite counts its
+  locks on a file once a process, so a child forked inside another thread's transaction would count these as its own
   (https://www.sqlite.org/howtocorrupt.html, 2.6).
 """
 
@@ -133,7 +133,7 @@ _threads = _Threads()
 
 
 @contextmanager
-def uncut() -> Iterator[None]:
+def fork_waits() -> Iterator[None]:
     """Do work that a fork waits for, such as an import: a child cannot end one that another thread began."""
     work = object()
     _threads.enter(id(work))

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InvalidInput, MissingExtra, ProviderUnavailable
-from ..forking import lazy, per_process, state_of, uncut
+from ..forking import fork_waits, lazy, per_process, state_of
 from .batching import padded_slices
 from .folder import CLS, LAST_TOKEN, MEAN, ModelFolder, read_folder
 from .onnx_runtime import not_loaded
@@ -74,7 +74,7 @@ class LoadedModel:
             if self._session is None:
                 self._check_failure()
                 try:
-                    with uncut():
+                    with fork_waits():
                         self._session = load()
                 except ProviderUnavailable as error:
                     self._failure = time.monotonic(), error

@@ -13,7 +13,7 @@ from copy import deepcopy
 from typing import Any, ClassVar
 
 from ..errors import InvalidInput, MissingExtra, ProviderError, ProviderRefused, ProviderUnavailable, TextRefused, seen
-from ..forking import per_process, state_of, uncut
+from ..forking import fork_waits, per_process, state_of
 from .answers import BadEncoding, cleaned, error_of, reason_of, status_of, vectors
 from .batching import estimate_tokens
 from .provider import EmbeddingProvider, Vector
@@ -264,7 +264,7 @@ class OpenAIProvider(EmbeddingProvider):
 
     @per_process
     def _client(self) -> openai.OpenAI:
-        with uncut():
+        with fork_waits():
             return self._make_client()
 
     def _make_client(self) -> openai.OpenAI:

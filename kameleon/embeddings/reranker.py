@@ -9,7 +9,7 @@ from threading import RLock
 import numpy as np
 
 from ..errors import InvalidInput, MissingExtra
-from ..forking import per_process, state_of, uncut
+from ..forking import fork_waits, per_process, state_of
 from .onnx_runtime import not_loaded
 from .weights import hash_of_files
 
@@ -55,7 +55,7 @@ class FastEmbedReranker:
 
     @per_process
     def _encoder(self) -> TextCrossEncoder:
-        with uncut():
+        with fork_waits():
             return self._load()
 
     def _load(self) -> TextCrossEncoder:
