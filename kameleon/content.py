@@ -111,7 +111,7 @@ def bigrams(run: str) -> Iterator[str]:
 def render(data: Mapping[str, Any], fields: Iterable[str]) -> str:
     """Render a record: its searchable fields in order, one line each; lists are joined, objects too, in the order of
     their names (JSONB keeps no other); empty fields are left out."""
-    return "\n".join(text for field in fields if (text := say(data.get(field))))
+    return "\n".join(text for field in fields if (text := text_of(data.get(field))))
 
 
 def emphasized(weighted: Iterable[tuple[str, int]]) -> str:
@@ -130,15 +130,15 @@ def field_weights(fields: Iterable[str] | Mapping[str, float]) -> dict[str, int]
     return {field: int(weight) for field, weight in named.items()}
 
 
-def say(value: Any) -> str:
+def text_of(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return ""
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
-        return ", ".join(text for name in sorted(value, key=str) if (text := say(value[name])))
+        return ", ".join(text for name in sorted(value, key=str) if (text := text_of(value[name])))
     if isinstance(value, list | tuple):
-        return ", ".join(text for item in value if (text := say(item)))
+        return ", ".join(text for item in value if (text := text_of(item)))
     if isinstance(value, float):
         return str(int(value) if 1e16 <= abs(value) < inf else value + 0.0)  # JSONB keeps no exponent and no -0.0
     return str(value)
