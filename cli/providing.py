@@ -4,6 +4,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -97,8 +98,8 @@ def typed(name: str, key: str, value: str, parameters: Mapping[str, inspect.Para
 
 def providing(command: F) -> F:
     """Add --provider, --model, --dimensions, --base-url and --option."""
-    for names, callback, settings in reversed(OPTIONS):
-        command = click.option(*names, expose_value=False, callback=callback, **settings)(command)
+    for option in OPTIONS:
+        command = option(command)
     return command
 
 
@@ -126,34 +127,37 @@ def _remember_given(context: click.Context, parameter: click.Parameter, values: 
     _remember(context, parameter, tuple(pairs) or None)
 
 
-OPTIONS: Sequence[tuple[Sequence[str], Callable[..., None], Mapping[str, Any]]] = (
-    (
-        ("--provider", "name"),
-        _remember,
-        {"metavar": "NAME", "help": "The provider: static, fastembed, openai, or one added. Else the index's own."},
+option = partial(click.option, expose_value=False)
+OPTIONS = (
+    option(
+        *("--option", "given"),
+        metavar="NAME=VALUE",
+        multiple=True,
+        callback=_remember_given,
+        help="Another option of the provider's constructor. Repeatable. Keys come by the environment.",
     ),
-    (
-        ("--model",),
-        _remember,
-        {"metavar": "NAME|PATH", "help": "The provider's model; without --provider, it determines the provider."},
+    option(
+        "--base-url",
+        metavar="URL",
+        callback=_remember_url,
+        help="The server with OpenAI's protocol, such as http://localhost:8000/v1.",
     ),
-    (
-        ("--dimensions",),
-        _remember,
-        {"type": click.IntRange(1), "help": "Refuse a model that makes others; a provider may cut them."},
+    option(
+        "--dimensions",
+        type=click.IntRange(1),
+        callback=_remember,
+        help="Refuse a model that makes others; a provider may cut them.",
     ),
-    (
-        ("--base-url",),
-        _remember_url,
-        {"metavar": "URL", "help": "The server with OpenAI's protocol, such as http://localhost:8000/v1."},
+    option(
+        "--model",
+        metavar="NAME|PATH",
+        callback=_remember,
+        help="The provider's model; without --provider, it determines the provider.",
     ),
-    (
-        ("--option", "given"),
-        _remember_given,
-        {
-            "metavar": "NAME=VALUE",
-            "multiple": True,
-            "help": "Another option of the provider's constructor. Repeatable. Keys come by the environment.",
-        },
+    option(
+        *("--provider", "name"),
+        metavar="NAME",
+        callback=_remember,
+        help="The provider: static, fastembed, openai, or one added. Else the index's own.",
     ),
 )

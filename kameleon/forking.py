@@ -49,29 +49,24 @@ class lazy(Generic[T]):  # noqa: N801 - a decorator
     def __get__(self, holder: object, owner: type | None = None) -> "lazy[T] | T":
         if holder is None:
             return self
+        self._note(holder)
         made: T = holder.__dict__.setdefault(self.name, self._make(holder))
         return made
+
+    def _note(self, holder: object) -> None:
+        """Called for an object whose attribute is made."""
 
 
 class per_process(lazy[T]):  # noqa: N801 - a decorator
     """The same, once a process: a forked child makes its own, and does not even destroy the parent's."""
 
-    @overload
-    def __get__(self, holder: None, owner: type) -> "lazy[T]": ...
-    @overload
-    def __get__(self, holder: object, owner: type | None = None) -> T: ...
-    def __get__(self, holder: object, owner: type | None = None) -> "lazy[T] | T":
-        if holder is not None and id(holder) not in _holders:
-            _register(holder)
-        return super().__get__(holder, owner)
+    def _note(self, holder: object) -> None:
+        if id(holder) not in _holders:
+            key = id(holder)
+            _holders[key] = weakref.ref(holder, lambda _: _holders.pop(key, None))
 
 
 _holders: dict[int, "weakref.ref[object]"] = {}
-
-
-def _register(holder: object) -> None:
-    key = id(holder)
-    _holders[key] = weakref.ref(holder, lambda _: _holders.pop(key, None))
 
 
 def state_of(holder: object) -> dict[str, Any]:
