@@ -143,22 +143,15 @@ class Insertion:
     def _batches(self, items: Iterable[Item]) -> Iterator[list[Item]]:
         """Batches of `batch_size`; a bad item that will stop the run ends the last."""
         batch: list[Item] = []
-        for item in self._named(items):
+        for item in items if self.id_field == "id" else (named_id(item, self.id_field) for item in items):
             batch.append(item)
-            if self._stops(item):
+            if item.error is not None and (item.is_fatal or not self.skip_invalid):
                 break
             if len(batch) >= self.batch_size:
                 yield batch
                 batch = []
         if batch:
             yield batch
-
-    def _named(self, items: Iterable[Item]) -> Iterator[Item]:
-        for item in items:
-            yield item if self.id_field == "id" or item.error is not None else named_id(item, self.id_field)
-
-    def _stops(self, item: Item) -> bool:
-        return item.error is not None and (item.is_fatal or not self.skip_invalid)
 
     def _store(self, items: list[Item], connection: "Connection | None", ahead: "Ahead | None") -> None:
         """Store the good records, then report the bad ones in their order; the first that stops the run raises
@@ -252,6 +245,8 @@ def good_data(items: Iterable[Item]) -> list[Any]:
 
 def named_id(item: Item, field: str) -> Item:
     """The item with its record's key as `id`."""
+    if item.error is not None:
+        return item
     if field not in item.data:
         return replace(
             item, error=f"no {field!r:.80}, which --id-field names; it has {', '.join(item.data) or 'nothing':.80}"

@@ -51,7 +51,8 @@ class Chosen:
         if self.name is None and self.model is None and own is not None and own.provider:
             name, options = own.provider, dict(own.options)
         else:
-            name, options = chosen(self.name or self._server_name(), self.model, self.dimensions)
+            named = self.name or ("openai" if self.base_url is not None else None)
+            name, options = chosen(named, self.model, self.dimensions)
         if self.base_url is not None:
             options["base_url"] = self.base_url
         parameters = parameters_of(name)
@@ -64,9 +65,6 @@ class Chosen:
         if self.dimensions not in (None, made.dimensions):
             raise click.UsageError(f"{made.model_name} makes {made.dimensions} dimensions, not {self.dimensions}")
         return made
-
-    def _server_name(self) -> str | None:
-        return "openai" if self.base_url is not None else None
 
 
 def parameters_of(name: str) -> Mapping[str, inspect.Parameter]:

@@ -137,7 +137,7 @@ def show(
     if results.plan.note:
         echo(results.plan.note, err=True)
     for field, counts in results.facets.items():
-        echo(f"{field}: " + ", ".join(f"{facet_text(value)} ({count})" for value, count in counts.items()))
+        echo(f"{field}: " + ", ".join(f"{v if isinstance(v, str) else json.dumps(v)} ({n})" for v, n in counts.items()))
     if count:
         echo(f"{how_many(results)} in all")
     if explain:
@@ -146,10 +146,6 @@ def show(
 
 def how_many(results: "kameleon.SearchResults") -> str:
     return f"{'' if results.is_total_exact else 'at least '}{results.total}"
-
-
-def facet_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def check_entities(engine: "kameleon.SearchEngine", wanted: tuple[str, ...]) -> None:
@@ -212,22 +208,17 @@ def styled(hit: "kameleon.SearchResult") -> Any:
     return text
 
 
-def embedding_of(plan: "kameleon.QueryPlan") -> str:
-    if "embedding" not in plan.legs:
-        return "none"
-    return "from memory" if plan.is_query_cached else "made now"
-
-
 def print_explanation(results: "kameleon.SearchResults") -> None:
     plan = results.plan
     legs = ", ".join(f"{leg} {ms} ms" for leg, ms in plan.legs.items())
     scanned = ", ".join(f"{leg} {rows}" for leg, rows in plan.rows_scanned.items())
     echo(f"\n{plan.mode}; {legs}; terms: {' '.join(plan.terms) or 'none'}; model: {plan.model or 'none'}")
     echo(f"candidates chosen by: {' '.join(plan.candidate_terms) or 'none'}; rows looked at: {scanned or 'unknown'}")
+    embedding = "none" if "embedding" not in plan.legs else "from memory" if plan.is_query_cached else "made now"
     echo(
         f"{how_many(results)} in all; "
         f"{'exact' if results.exact else 'approximate'}; vectors: {plan.vector_search or 'none'}; "
-        f"query embedding: {embedding_of(plan)}"
+        f"query embedding: {embedding}"
     )
     for place, hit in enumerate(results, 1):
         echo(f"{place}. {hit.entity} {hit.id}  {hit.score:.4f}")

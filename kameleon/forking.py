@@ -159,14 +159,11 @@ def _checked_in(_driver: Any, record: Any) -> None:
 def _in_child() -> None:
     _threads.in_child()
     for reference in list(_holders.values()):
-        if (holder := reference()) is not None:
-            _renew(holder)
-
-
-def _renew(holder: object) -> None:
-    cls = type(holder)
-    for name in [name for name in vars(holder) if isinstance(getattr(cls, name, None), per_process)]:
-        _abandon(vars(holder).pop(name))
+        if (holder := reference()) is None:
+            continue
+        cls = type(holder)
+        for name in [name for name in vars(holder) if isinstance(getattr(cls, name, None), per_process)]:
+            _abandon(vars(holder).pop(name))
 
 
 def _abandon(value: object) -> None:

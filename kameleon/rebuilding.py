@@ -108,7 +108,7 @@ class Rebuild:
         report = self.plan()
         if not report.is_needed:
             return report
-        kept = [name for name in self._old.columns if self._is_kept(name)]
+        kept = [n for n in self._old.columns if n in (*self._restored, *REWRITTEN) or n.startswith(GENERATION_TABLE)]
         self._old.set_aside(kept)
         has_models = "kdb_generation" in kept
         self._create(with_vectors=has_models)
@@ -153,9 +153,6 @@ class Rebuild:
                     f"this index cannot be rebuilt: {name} has no column {', '.join(missing)}. It is left as it was; "
                     "the kameleon that made it reads it"
                 )
-
-    def _is_kept(self, name: str) -> bool:
-        return name in self._restored or name in REWRITTEN or name.startswith(GENERATION_TABLE)
 
     @property
     def _restored(self) -> dict[str, Table]:

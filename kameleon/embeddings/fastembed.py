@@ -72,7 +72,8 @@ class LoadedModel:
             return self._session
         with self._loading:
             if self._session is None:
-                self._check_failure()
+                if self._failure is not None and time.monotonic() - self._failure[0] < FAILED_FOR_S:
+                    raise ProviderUnavailable(str(self._failure[1])) from self._failure[1]
                 try:
                     with fork_waits():
                         self._session = load()
@@ -80,10 +81,6 @@ class LoadedModel:
                     self._failure = time.monotonic(), error
                     raise
             return self._session
-
-    def _check_failure(self) -> None:
-        if self._failure is not None and time.monotonic() - self._failure[0] < FAILED_FOR_S:
-            raise ProviderUnavailable(str(self._failure[1])) from self._failure[1]
 
 
 ModelKey = tuple[str, str | None, int | None]

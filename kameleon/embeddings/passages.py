@@ -62,18 +62,15 @@ def split(text: str, provider: "EmbeddingProvider", window: int) -> list[Place]:
         if not tokens.reach(first + window):
             places.append(Place(start, len(text)))
             break
-        after = best_end(tokens, first + window - window // NEAR_THE_END, first + window)
+        least = first + window - window // NEAR_THE_END
+        # the token before which a passage ends best, the last of equals
+        after = max(range(least, first + window + 1), key=lambda token: (tokens.kind(token), token))
         end = tokens.starts[after]
         if end > start:
             places.append(Place(start, end))
         first = next_first(tokens, after, window // OVERLAP)
         start = min(end, tokens.starts[first])
     return places
-
-
-def best_end(tokens: "Tokens", least: int, most: int) -> int:
-    """The token before which a passage ends best, the last of those that are equally good."""
-    return max(range(least, most + 1), key=lambda token: (tokens.kind(token), token))
 
 
 def next_first(tokens: "Tokens", after: int, overlap: int) -> int:
