@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from kameleon import SearchEngine
 from kameleon.embeddings import EmbeddingProvider, OpenAIProvider, StaticProvider
-from kameleon.stores.postgresql.schema import INDEXED_FROM
+from kameleon.stores.postgresql.hnsw import INDEXED_FROM
 from kameleon.stores.tables import parts
 
 from .by_hand import HNSW, Hand, Vectors

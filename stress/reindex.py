@@ -150,7 +150,7 @@ def reindex(search: SearchEngine, provider: EmbeddingProvider, batch_size: int) 
 
 
 def without_vector_index(search: SearchEngine) -> AbstractContextManager[object]:
-    return patch.object(search.index.store, "index_vectors", return_value=False)
+    return patch.object(search.index.store.vectors, "build_index", return_value=False)
 
 
 def embed_by_hand(

@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from kameleon import RecordStore, SearchEngine
-from kameleon.stores.postgresql import schema as postgresql_schema
+from kameleon.stores.postgresql import hnsw as postgresql_hnsw
 from kameleon.testing import HashProvider
 
 from .conftest import ids
@@ -34,7 +34,7 @@ def test_rows_move_along_and_twice_does_nothing_twice(citus_engine: Engine) -> N
 
 
 def test_what_is_written_after_is_spread_and_indexed(citus_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgresql_schema, "INDEXED_FROM", 1_000)
+    monkeypatch.setattr(postgresql_hnsw, "INDEXED_FROM", 1_000)
     search = SearchEngine(citus_engine, HashProvider(16))
     assert len(search.admin.distribute()) == 10
     records = RecordStore(search)

@@ -262,7 +262,7 @@ def test_what_is_asked_often_ranks_alike_at_every_limit(
     search: SearchEngine, monkeypatch: pytest.MonkeyPatch, scope: dict[str, Any]
 ) -> None:
     monkeypatch.setattr("kameleon.search.query.CANDIDATES", 1)
-    monkeypatch.setattr("kameleon.stores.sqlite.store.FEW_TERMS", 0)
+    monkeypatch.setattr("kameleon.stores.sqlite.keywords.FEW_TERMS", 0)
     store = RecordStore(search)
     for n in range(60):
         said = "alpha " * (n % 5) + "beta " * (n * 7 % 11) + "gamma " * (n % 2) + "word " * (n * 13 % 17)

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from kameleon import RecordStore, SearchEngine
 from kameleon.doctor import Finding, examine, is_ok
-from kameleon.stores.postgresql import schema as postgresql_schema
+from kameleon.stores.postgresql import hnsw as postgresql_hnsw
 from kameleon.testing import HashProvider
 
 from .conftest import Make, ids, with_citus
@@ -422,7 +422,7 @@ def test_a_broken_index_is_built_anew(pg_engine: Engine) -> None:
 
 @pytest.fixture
 def many(pg_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> SearchEngine:
-    monkeypatch.setattr(postgresql_schema, "INDEXED_FROM", 1_000)
+    monkeypatch.setattr(postgresql_hnsw, "INDEXED_FROM", 1_000)
     search = SearchEngine(pg_engine, HashProvider(16), ef_search=40)
     chance = random.Random(1)
     search.index_records_batch(

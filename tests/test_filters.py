@@ -9,7 +9,7 @@ from sqlalchemy import Engine, event
 from kameleon import RecordStore, SearchEngine
 from kameleon.errors import InvalidFilter, UnknownEntity
 from kameleon.stores.filters import Comparison, Group, parse_filter
-from kameleon.stores.sqlite import store as sqlite
+from kameleon.stores.sqlite import keywords, scope
 from kameleon.testing import HashProvider
 
 from .conftest import ids, with_citus
@@ -199,8 +199,8 @@ def test_a_filter_on_a_declared_field_looks_records_up(file_engine: Engine) -> N
 
 @pytest.mark.parametrize("few", [0, 3, 10_000])
 def test_broad_and_narrow_scopes_find_the_same(file_engine: Engine, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
-    monkeypatch.setattr(sqlite, "LOOKED_AT", few)
-    monkeypatch.setattr(sqlite, "FEW_TERMS", few)
+    monkeypatch.setattr(scope, "LOOKED_AT", few)
+    monkeypatch.setattr(keywords, "FEW_TERMS", few)
     search = SearchEngine(file_engine, HashProvider(8), vector_search="numpy")
     store = RecordStore(search)
     rows = [{"id": f"{n:04}", "say": "x " + "y " * (n % 7), "kind": n % 50} for n in range(3000)]

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kameleon.stores.protocols import Term
 from kameleon.stores.sqlite.fts5 import TOKENIZERS, TextReader, match_any, varints
+from kameleon.stores.values import Term
 
 READER = TextReader(sqlite3, "english")
 

@@ -9,22 +9,16 @@ from kameleon import SearchEngine
 
 ROOT = Path(__file__).parents[1] / "kameleon"
 ORDER = (
-    *("values", "errors", "forking", "urls", "sqlite_files", "content", "metrics", "async_connections", "database"),
-    *(
-        "analysis",
-        "embeddings",
-        "stores",
-        "indexing",
-        "search",
-        "orm",
-        "reindex",
-        "records",
-        "doctor",
-        "administration",
-        "engine",
-    ),
+    *("values", "errors", "forking", "urls", "sqlite_files", "content", "metrics", "sqlalchemy_internals"),
+    *("async_connections", "database", "analysis", "embeddings", "stores", "indexing", "search", "orm", "reindex"),
+    *("records", "doctor", "administration", "engine"),
 )
 MODULES = {path.relative_to(ROOT).with_suffix("").parts: path for path in ROOT.rglob("*.py")}
+OPENING = {"database", "sqlite_files"}
+"""Modules that set up an application's engine, before there is a store."""
+DIALECT_SQL = re.compile(
+    r"\b(PRAGMA|pg_\w+|sqlite_master|json_each|json_extract|jsonb_\w+|to_\w*ts\w+|regclass|unnest|ON CONFLICT|BEGIN)\b"
+)
 
 
 def imported(module: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -47,6 +41,18 @@ def test_packages_import_only_what_stands_before_them() -> None:
 def test_a_dialects_modules_are_known_to_that_dialect_alone() -> None:
     known = {(module[:2], target[:2]) for module, target in ARROWS if target[1:2] in {("sqlite",), ("postgresql",)}}
     assert known == {(("stores", name), ("stores", name)) for name in ("sqlite", "postgresql")}
+
+
+def test_sql_of_a_dialect_is_in_stores_alone() -> None:
+    found = set()
+    for path in [*ROOT.rglob("*.py"), *ROOT.with_name("cli").rglob("*.py")]:
+        nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+        docs = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        texts = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in docs]
+        is_raw = any(isinstance(node, ast.Attribute) and node.attr == "exec_driver_sql" for node in nodes)
+        if is_raw or any(DIALECT_SQL.search(text) for text in texts if isinstance(text, str)):
+            found.add("stores" if "stores" in path.parts else path.stem)
+    assert found == {"stores", *OPENING}
 
 
 def test_public_names_are_where_they_are_documented() -> None:

@@ -14,8 +14,8 @@ from sqlalchemy import Engine, text
 
 import kameleon
 from kameleon import SearchEngine
+from kameleon.stores.sqlite import embeddings, statements
 from kameleon.stores.sqlite import mirror as mirroring
-from kameleon.stores.sqlite import store as dialect
 from kameleon.stores.sqlite.mirror import Mirror
 from kameleon.testing import HashProvider
 
@@ -92,14 +92,14 @@ def test_a_pruned_log_means_reading_anew(file_engine: Engine) -> None:
 
 
 def test_the_log_stays_short(file_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialect, "LOG_IDS_KEPT", 10)
+    monkeypatch.setattr(embeddings, "LOG_IDS_KEPT", 10)
     search = SearchEngine(file_engine, HashProvider(8))
-    for n in range(dialect.LOG_PRUNED_EVERY):
+    for n in range(embeddings.LOG_PRUNED_EVERY):
         search.index_record("A", str(n), f"text {n}")
     with file_engine.connect() as connection:
         kept = connection.scalar(text("SELECT sum(ids) FROM kdb_embedding_log"))
     assert kept <= 12
-    assert len(search.search("text", mode="vector", limit=100)) == dialect.LOG_PRUNED_EVERY
+    assert len(search.search("text", mode="vector", limit=100)) == embeddings.LOG_PRUNED_EVERY
 
 
 def test_another_process_s_write_is_seen(file_engine: Engine) -> None:
@@ -126,7 +126,7 @@ class TablesOfVectors:
         with self.engine.begin() as connection:
             connection.execute(text("CREATE TABLE t (search_id INTEGER, passage INTEGER, embedding BLOB)"))
             connection.execute(text("CREATE INDEX by_id ON t (search_id)"))
-            connection.execute(text(dialect.CREATE[-1]))
+            connection.execute(text(statements.CREATE[-1]))
         self.mirror = Mirror("t", dimensions)
 
     def write(self, vectors: dict[tuple[int, int], NDArray[np.float32]], gone: Iterable[int] = ()) -> None:
@@ -137,7 +137,7 @@ class TablesOfVectors:
             if rows:
                 connection.exec_driver_sql("INSERT INTO t VALUES (?, ?, ?)", rows)
             entry = {"mark": secrets.token_hex(8), "changed": changed.tobytes(), "ids": len(changed)}
-            connection.execute(dialect.LOG_CHANGE, entry)
+            connection.execute(statements.LOG_CHANGE, entry)
 
     def best(self, vector: NDArray[np.float32], limit: int, **options: Any) -> mirroring.Nearest:
         with self.engine.connect() as connection:

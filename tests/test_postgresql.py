@@ -4,14 +4,13 @@ import json
 import math
 import random
 import re
-import shutil
 import signal
 import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -37,10 +36,10 @@ from kameleon.errors import (
 from kameleon.stores.postgresql import copy as pgwire
 from kameleon.stores.postgresql import errors as postgresql_errors
 from kameleon.stores.postgresql import hnsw as postgresql_hnsw
-from kameleon.stores.postgresql import schema as postgresql_schema
+from kameleon.stores.postgresql import keywords as postgresql_keywords
 from kameleon.stores.postgresql import statements as postgresql_sql
-from kameleon.stores.postgresql import store as postgresql
-from kameleon.stores.protocols import IndexProgress
+from kameleon.stores.postgresql import vectors as postgresql_vectors
+from kameleon.stores.values import IndexProgress
 from kameleon.testing import HashProvider
 
 from .conftest import ids
@@ -362,8 +361,8 @@ def test_wide_models_are_kept_as_halfvec_and_wider_ones_refused_before_anything_
 @pytest.fixture
 def indexed(pg_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> SearchEngine:
     """3,000 records of three entities and an HNSW index, which small tables use when sequential scans are off."""
-    monkeypatch.setattr(postgresql_schema, "INDEXED_FROM", 1_000)
-    monkeypatch.setattr(postgresql, "NARROW", 50)
+    monkeypatch.setattr(postgresql_hnsw, "INDEXED_FROM", 1_000)
+    monkeypatch.setattr(postgresql_vectors, "NARROW", 50)
     search = SearchEngine(pg_engine, HashProvider(16), ef_search=40)
     records = RecordStore(search)
     chance = random.Random(1)
@@ -425,7 +424,7 @@ def test_a_broken_index_is_seen_and_built_anew(indexed: SearchEngine, pg_engine:
 
 
 def test_of_many_builders_one_builds(pg_url: URL, search: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgresql_schema, "INDEXED_FROM", 1_000)
+    monkeypatch.setattr(postgresql_hnsw, "INDEXED_FROM", 1_000)
     search.index_records_batch([("A", str(n), f"text {n}") for n in range(3_000)])
     ready = threading.Barrier(5)
 
@@ -452,59 +451,20 @@ def test_a_stale_embedding_is_never_a_hit(search: SearchEngine, pg_engine: Engin
 
 # building the HNSW index
 
-RAISED = ("maintenance_work_mem", "max_parallel_maintenance_workers", "statement_timeout")
-
 
 @pytest.fixture
-def pooled(pg_url: URL) -> Iterator[Engine]:
-    """Five connections, of sessions with settings of their own beside those of the URL."""
-    engine = sqlalchemy.create_engine(with_options(pg_url, "-c statement_timeout=77777"))
-
-    @event.listens_for(engine, "connect")
-    def set_own(driver: Any, _record: Any) -> None:
-        driver.execute("SET maintenance_work_mem = '3MB'")
-        driver.commit()
-
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def unindexed(pooled: Engine, monkeypatch: pytest.MonkeyPatch) -> SearchEngine:
-    monkeypatch.setattr(postgresql_schema, "INDEXED_FROM", 1_000)
+def unindexed(pg_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> SearchEngine:
+    monkeypatch.setattr(postgresql_hnsw, "INDEXED_FROM", 1_000)
     monkeypatch.setattr(postgresql_hnsw, "POLL_S", 0.01)
-    search = SearchEngine(pooled, HashProvider(16))
+    search = SearchEngine(pg_engine, HashProvider(16))
     search.index_records_batch([("A", str(n), f"text {n}") for n in range(1_500)])
     return search
 
 
 def build(search: SearchEngine, **how: Any) -> bool:
     (generation,) = search.generations()
-    with search.index.store.translating():
-        return search.index.store.index_vectors(generation, **how)
-
-
-def raised_settings(engine: Engine) -> list[tuple[str, ...]]:
-    """Of every connection in the pool: what holds, who said it, and what RESET makes of it."""
-    asked = text("SELECT name, setting, source, reset_val FROM pg_settings WHERE name = ANY(:names) ORDER BY name")
-    with ExitStack() as stack:
-        connections = [stack.enter_context(engine.connect()) for _ in range(5)]
-        return [tuple(row) for c in connections for row in c.execute(asked, {"names": list(RAISED)})]
-
-
-@contextmanager
-def settings_at_build(engine: Engine) -> Iterator[list[tuple[int, ...]]]:
-    """Those that hold when each CREATE INDEX begins."""
-    seen: list[tuple[int, ...]] = []
-    asked = "SELECT CAST(setting AS integer) FROM pg_settings WHERE name = ANY(%s) ORDER BY name"
-
-    def look(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if "CREATE INDEX" in statement:
-            seen.append(tuple(value for (value,) in cursor.connection.execute(asked, (list(RAISED),))))
-
-    event.listen(engine, "before_cursor_execute", look)
-    yield seen
-    event.remove(engine, "before_cursor_execute", look)
+    with search.index.store.connections.translating():
+        return search.index.store.vectors.build_index(generation, **how)
 
 
 @contextmanager
@@ -521,74 +481,36 @@ def pid_of(connection: sqlalchemy.Connection) -> int:
 
 @pytest.mark.parametrize("concurrently", [True, False])
 @pytest.mark.parametrize("is_watched", [True, False])
-def test_a_build_has_memory_workers_and_time_and_leaves_settings_as_found(
-    unindexed: SearchEngine, pooled: Engine, concurrently: bool, is_watched: bool
+def test_a_build_analyzes_the_table_and_is_not_repeated(
+    unindexed: SearchEngine, pg_engine: Engine, concurrently: bool, is_watched: bool
 ) -> None:
-    before = raised_settings(pooled)
-    with settings_at_build(pooled) as seen:
-        progress = (lambda _: None) if is_watched else None
-        assert build(unindexed, concurrently=concurrently, progress=progress) is True
-    with pooled.connect() as connection:
-        workers = int(connection.exec_driver_sql("SHOW max_parallel_workers").scalar_one())
+    progress = (lambda _: None) if is_watched else None
+    assert build(unindexed, concurrently=concurrently, progress=progress) is True
+    with pg_engine.connect() as connection:
         analyzed = "SELECT reltuples FROM pg_class WHERE oid = to_regclass('kdb_embedding_g1')"
         assert connection.exec_driver_sql(analyzed).scalar() == 1_500
-    assert seen == [(postgresql_hnsw.PARALLEL_FROM_KB, workers, 0)]
-    assert raised_settings(pooled) == before
     assert build(unindexed, concurrently=concurrently) is False
 
 
-def test_settings_are_never_lowered_and_no_parallel_build_is_forced(pg_url: URL, unindexed: SearchEngine) -> None:
-    more = "-c maintenance_work_mem=200MB -c max_parallel_maintenance_workers=0 -c max_parallel_workers=3"
-    engine = opened(with_options(pg_url, more))
-    with settings_at_build(engine) as seen:
-        assert build(SearchEngine(engine, HashProvider(16))) is True
-    assert seen == [(200 * 1024, 0, 0)]
+def test_a_graph_that_outgrows_its_memory_is_logged(
+    unindexed: SearchEngine, pg_engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    @event.listens_for(pg_engine, "checkout")
+    def little(driver: Any, *_: Any) -> None:
+        driver.execute("SET maintenance_work_mem = '1MB'")
+        driver.execute("SET max_parallel_maintenance_workers = 0")
+        driver.commit()
 
-
-def test_memory_grows_with_the_graph_to_a_cap() -> None:
-    found = {name: postgresql_hnsw.Setting(2, False) for name in (*RAISED, "max_parallel_workers")}
-    session = postgresql_hnsw.Session(found, is_pooled=False)
-
-    def memory_mb(rows: int, dimensions: int, component: int, m: int = 16) -> int:
-        graph = rows * postgresql_hnsw.bytes_a_row(dimensions, component, m)
-        return postgresql_hnsw.wanted(session, graph, (0, 8, 5))["maintenance_work_mem"] // 1024
-
-    assert memory_mb(1_000, 384, 4) == 64
-    assert 200 < memory_mb(100_000, 384, 4) < 300
-    assert memory_mb(100_000, 384, 4, m=64) > memory_mb(100_000, 384, 4)
-    assert memory_mb(50_000, 3_000, 2) < memory_mb(50_000, 3_000, 4)
-    assert memory_mb(10_000_000, 384, 4) == 1_024
-
-
-def test_a_pgvector_with_unsound_parallel_builds_is_given_no_more_workers() -> None:
-    found = {name: postgresql_hnsw.Setting(2, False) for name in RAISED}
-    session = postgresql_hnsw.Session({**found, "max_parallel_workers": postgresql_hnsw.Setting(8, False)}, False)
-    workers = [postgresql_hnsw.wanted(session, 0, version)[RAISED[1]] for version in ((0, 8, 1), (0, 8, 2))]
-    assert workers == [2, 8]
-
-
-def test_a_graph_that_was_reckoned_fits(pg_engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    """pgvector says when it does not."""
-    monkeypatch.setattr(postgresql_hnsw, "PARALLEL_FROM_KB", 0)
-    search = SearchEngine(pg_engine, HashProvider(64))
-    search.index_records_batch([("A", str(n), f"text {n}") for n in range(10_000)])
-    for workers in (0, 2):
-        with pg_engine.begin() as connection:
-            connection.exec_driver_sql("DROP INDEX IF EXISTS kdb_embedding_g1_hnsw")
-            connection.exec_driver_sql(f"ALTER TABLE kdb_embedding_g1 SET (parallel_workers = {workers})")
-        assert build(search) is True
-        assert "no longer fits" not in caplog.text
+    unindexed.index_records_batch([("A", str(n), f"text {n}") for n in range(8_000)])
+    assert build(unindexed) is True
+    assert "no longer fits" in caplog.text
 
 
 @pytest.mark.parametrize("concurrently", [True, False])
-def test_a_build_that_fails_leaves_settings_as_found(
-    unindexed: SearchEngine, pooled: Engine, concurrently: bool
-) -> None:
-    event.listen(pooled, "checkout", lambda driver, *_: driver.execute("SET lock_timeout = 50") and driver.commit())
-    before = raised_settings(pooled)
-    with writer_in_the_way(pooled), pytest.raises(DatabaseLocked, match="lock timeout"):
+def test_a_build_that_fails_is_repeated(unindexed: SearchEngine, pg_engine: Engine, concurrently: bool) -> None:
+    event.listen(pg_engine, "checkout", lambda driver, *_: driver.execute("SET lock_timeout = 50") and driver.commit())
+    with writer_in_the_way(pg_engine), pytest.raises(DatabaseLocked, match="lock timeout"):
         build(unindexed, concurrently=concurrently)
-    assert raised_settings(pooled) == before
     leftover = "hnsw is broken: `kameleon embeddings sync` rebuilds it" if concurrently else "exact"
     assert unindexed.admin.vector_index(unindexed.generations()[0]) == leftover
     assert build(unindexed) is True
@@ -596,13 +518,13 @@ def test_a_build_that_fails_leaves_settings_as_found(
 
 @pytest.mark.parametrize("concurrently", [True, False])
 def test_progress_tells_phases_counts_and_who_is_in_the_way(
-    pooled: Engine, monkeypatch: pytest.MonkeyPatch, concurrently: bool
+    pg_engine: Engine, monkeypatch: pytest.MonkeyPatch, concurrently: bool
 ) -> None:
     monkeypatch.setattr(postgresql_hnsw, "POLL_S", 0.01)
-    search = SearchEngine(pooled, HashProvider(16))
+    search = SearchEngine(pg_engine, HashProvider(16))
     search.index_records_batch([("A", str(n), f"text {n}") for n in range(10_000)])
     seen: list[IndexProgress] = []
-    with writer_in_the_way(pooled) as writer:
+    with writer_in_the_way(pg_engine) as writer:
         pid = pid_of(writer)
         if not concurrently:
             writer.rollback()
@@ -619,17 +541,15 @@ def test_progress_tells_phases_counts_and_who_is_in_the_way(
 
 
 def test_an_interrupt_cancels_the_build_and_the_next_replaces_what_is_left(
-    unindexed: SearchEngine, pooled: Engine
+    unindexed: SearchEngine, pg_engine: Engine
 ) -> None:
-    before = raised_settings(pooled)
     (generation,) = unindexed.generations()
-    with writer_in_the_way(pooled) as writer:
+    with writer_in_the_way(pg_engine) as writer:
         with pytest.raises(KeyboardInterrupt):
             build(unindexed, progress=lambda _: signal.raise_signal(signal.SIGINT))
         building = "SELECT count(*) FROM pg_stat_progress_create_index WHERE relid = to_regclass('kdb_embedding_g1')"
         assert writer.exec_driver_sql(building).scalar() == 0
     assert unindexed.admin.vector_index(generation).startswith("hnsw is broken")
-    assert raised_settings(pooled) == before
     assert build(unindexed, concurrently=False) is True
     assert unindexed.admin.vector_index(generation) == "hnsw"
 
@@ -649,31 +569,6 @@ def test_an_index_is_built_whatever_the_engines_isolation(unindexed: SearchEngin
     assert build(SearchEngine(engine, HashProvider(16))) is True
 
 
-@pytest.mark.parametrize("concurrently", [True, False])
-def test_too_little_shared_memory_makes_the_build_a_serial_one(
-    unindexed: SearchEngine, pg_url: URL, caplog: Any, concurrently: bool
-) -> None:
-    """A limit on the size of the server process's files is one on its segments too; the WAL's are of 16 MB."""
-    if shutil.which("prlimit") is None:
-        pytest.skip("prlimit is not installed (Linux only)")
-    engine = opened(pg_url)
-
-    @event.listens_for(engine, "connect")
-    def limit(driver: Any, _record: Any) -> None:
-        try:
-            driver.execute("COPY (SELECT 1) TO PROGRAM 'prlimit --pid $PPID --fsize=33554432:'")
-        except psycopg.Error as error:
-            pytest.skip(f"the server's processes are not ours to limit: {error}")
-        driver.commit()
-
-    with engine.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE kdb_embedding_g1 SET (parallel_workers = 2)")
-    with settings_at_build(engine) as seen:
-        assert build(SearchEngine(engine, HashProvider(16)), concurrently=concurrently) is True
-    assert [workers > 0 for _, workers, _ in seen] == [True, False]
-    assert "could not resize shared memory segment" in caplog.text
-
-
 # deployment
 
 
@@ -686,7 +581,7 @@ def test_an_autocommit_engine_has_transactions_of_its_own(pg_url: URL, monkeypat
     def fail(*_: Any) -> None:
         raise RuntimeError("half way")
 
-    monkeypatch.setattr(search.index.store, "write_embeddings", fail)
+    monkeypatch.setattr(search.index.store.embeddings, "write", fail)
     with pytest.raises(RuntimeError):
         search.index_record("A", "new", "grey wolf")
     with engine.connect() as connection:
@@ -890,7 +785,7 @@ def test_a_custom_dictionary_may_make_any_lexeme(pg_engine: Engine, schema: str)
         connection.exec_driver_sql(f"CREATE TEXT SEARCH CONFIGURATION {schema}.mine (COPY = simple)")
     search = SearchEngine(pg_engine, language=f"{schema}.mine")
     search.index_records_batch(FOXES)
-    assert re.fullmatch(r"(test_\w+\.)?mine", str(search.index.store._language))  # type: ignore[attr-defined]
+    assert re.fullmatch(r"(test_\w+\.)?mine", str(search.index.store.keywords.language))  # type: ignore[attr-defined]
     assert ids(SearchEngine(pg_engine).search("number7", mode="keyword")) == ["7"]
 
 
@@ -1101,8 +996,8 @@ def test_the_callers_connection_prepares_what_the_application_lets_it(pg_url: UR
 def test_a_write_does_not_make_the_next_search_count_a_large_index(
     search: SearchEngine, pg_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgresql, "ALWAYS_COUNTED", 10)
-    monkeypatch.setattr(postgresql, "ROWS_A_SECOND_OF_LAG", 0.001)
+    monkeypatch.setattr(postgresql_keywords, "ALWAYS_COUNTED", 10)
+    monkeypatch.setattr(postgresql_keywords, "ROWS_A_SECOND_OF_LAG", 0.001)
     search.index_records_batch(FOXES)
     seen = count_statements(pg_engine)
     for n in range(3):

@@ -18,7 +18,7 @@ import kameleon
 from kameleon import SearchEngine
 from kameleon.errors import DatabaseLocked, Outdated
 from kameleon.indexing.entries import entries
-from kameleon.stores.sqlite import store as sqlite
+from kameleon.stores.sqlite import connections
 from kameleon.testing import HashProvider
 
 from .conftest import Make
@@ -37,7 +37,7 @@ from sqlalchemy.orm import sessionmaker
 
 import kameleon
 from kameleon import SearchEngine, Worker
-from kameleon.stores.sqlite import store as sqlite
+from kameleon.stores.sqlite import connections
 from kameleon.testing import HashProvider
 from tests.models import Article, Author, Note
 
@@ -225,7 +225,7 @@ def test_who_has_read_what_another_changed_is_refused_without_waiting(file_engin
 def test_sqlites_log_is_shortened_when_it_is_long_and_readers_let_it(
     file_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "LOG_BYTES", 100_000)
+    monkeypatch.setattr(connections, "LOG_BYTES", 100_000)
     search = SearchEngine(kameleon.create_engine(str(file_engine.url), connect_args={"timeout": 0.05}), HashProvider())
     log = Path(f"{file_engine.url.database}-wal")
     with file_engine.connect() as reader:

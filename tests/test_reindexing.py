@@ -321,14 +321,14 @@ def test_a_lease_that_was_taken_while_the_registry_was_waited_for_is_seen(
     old.reindex()
     snapshots = sqlalchemy.create_engine(pg_url, isolation_level="REPEATABLE READ")
     second = SearchEngine(snapshots, new_provider())
-    lock = second.index.store.lock_registry
+    lock = second.index.store.schema.lock_registry
 
     def overtaken(connection: Connection, **options: Any) -> None:
         lock(connection, **options)
         with pg_engine.begin() as other:
             other.execute(text("UPDATE kdb_reindex SET owner = 'a-machine 1 99 ab', lease_until = '2999-01-01'"))
 
-    monkeypatch.setattr(second.index.store, "lock_registry", overtaken)
+    monkeypatch.setattr(second.index.store.schema, "lock_registry", overtaken)
     with pytest.raises(ReindexRunning, match="process 1 on a-machine"):
         second.reindex()
     snapshots.dispose()
@@ -479,7 +479,7 @@ def test_prune_drops_all_but_the_active_one(old: SearchEngine, new: SearchEngine
     assert ([g.number for g in pruned.dropped], pruned.waiting) == ([1], ())
     assert states(new) == [(2, "new", "active")]
     with new.index.reading() as connection:
-        assert new.index.store.embedding_tables(connection) == {2}
+        assert new.index.store.schema.embedding_tables(connection) == {2}
     with pytest.raises(ModelMismatch, match="holds embeddings of new"):
         old.search("fox", mode="vector")
     old.index_record("Article", "1", "changed by the old engine")
@@ -579,7 +579,7 @@ def test_the_doctor_drops_every_table_that_was_left(
     found_left = [f for f in examine(new, fix=True) if f.check == "unpruned"]
     assert [f.is_fixed for f in found_left] == [True, True]
     with new.index.reading() as connection:
-        assert new.index.store.embedding_tables(connection) == {3}
+        assert new.index.store.schema.embedding_tables(connection) == {3}
 
 
 @pytest.mark.parametrize("backend", ["postgresql"])

@@ -228,7 +228,7 @@ def test_a_table_of_an_attached_database_is_not_tracked(make: Make, engine: Engi
         connection.exec_driver_sql(f"ATTACH '{tmp_path / 'aux.db'}' AS aux")
         connection.exec_driver_sql("CREATE TABLE aux.far (id INTEGER PRIMARY KEY, title TEXT)")
         connection.exec_driver_sql("CREATE TABLE main.far (id INTEGER PRIMARY KEY, title TEXT)")
-    with pytest.raises(InvalidInput, match=r"aux\.far stands in an attached database"):
+    with pytest.raises(InvalidInput, match=r"aux\.far is in an attached database"):
         near.track(Far)
     mapped.track(Far)
     with engine.begin() as connection:

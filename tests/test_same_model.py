@@ -155,25 +155,6 @@ def test_an_engine_without_the_object_embeds_as_the_object_did(
     assert loopback.inputs[-1] == ["search_query: note number 3"]
 
 
-def test_a_row_with_a_fingerprint_of_an_older_format_is_refused_with_the_command(make: Make) -> None:
-    search = make("static")
-    search.index_records_batch(ROWS)
-    with search.index.transaction() as connection:
-        connection.execute(search.index.tables.generations.update().values(fingerprint="0123456789abcdef"))
-    opened = make("static")
-    note = opened.search("note").plan.note
-    assert "fingerprint of an older format" in note
-    assert "kameleon embeddings reindex --provider static" in note
-    with pytest.raises(ModelMismatch, match="older format"):
-        opened.search("note", mode="vector")
-    with pytest.raises(ModelMismatch, match="older format"):
-        opened.sync()
-    assert "older format" in opened.get_status()[0].note
-    report = opened.reindex()
-    assert (report.embedded, report.switched) == (60, True)
-    assert opened.search("note", mode="vector").plan.note == ""
-
-
 def test_dimensions_are_sent_where_they_were_given_and_only_there(loopback: Server) -> None:
     provider(loopback).embed_batch(["a"])
     OpenAIProvider("m", api_key="k", base_url=loopback.url).embed_batch(["a"])

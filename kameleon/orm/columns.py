@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ARRAY, JSON, Connection, func, select, text
 
 from ..errors import InvalidFilter
-from ..stores.protocols import IdText, Matches, bound
 from ..stores.tables import parts
+from ..stores.values import IdText, Matches, bound
 from ..values import Ref
 
 if TYPE_CHECKING:

@@ -49,8 +49,8 @@ from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
 from ..errors import InvalidFilter, seen
 from ..stores.filters import Comparison, Filter, parse_filter
-from ..stores.protocols import Among
 from ..stores.tables import schema_map
+from ..stores.values import Among
 
 MAX_CONTAINED = 10_000
 

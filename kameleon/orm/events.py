@@ -182,7 +182,7 @@ class Sessions:
     def _acquire_write_lock(self, session: Session, changed: Iterable[Any]) -> None:
         """As kameleon's own writers wait: the flush's first statement would wait as SQLite does, which is in vain where
         many write."""
-        if not self.index.store.can_hold_rows():
+        if not self.index.store.connections.can_lock_rows():
             for connection in {connection for _, _, connection, _ in self._mine(session, changed)}:
                 self.index.acquire_write_lock(connection)
 
@@ -195,7 +195,7 @@ class Sessions:
             queue.drop(mapped.ref(state_of(obj).identity or ()))
         for obj, mapped, connection, queue in self._mine(session, [*session.new, *edited]):
             self._queue_object(obj, mapped, queue)
-            if mapped.paths and self.index.store.can_hold_rows():
+            if mapped.paths and self.index.store.connections.can_lock_rows():
                 self._linked.setdefault(connection, set()).add(mapped.ref_of(obj))
         self._note_dependents(session, [*session.new, *session.dirty])
 
@@ -231,7 +231,7 @@ class Sessions:
     def noting_replaced(self, session: Session, mapper: Mapper[Any], prefixes: str = "") -> Iterator[bool]:
         """Notes the rows that what runs inside takes away beyond those that it names; whether there may be any."""
         store = self.index.store
-        tables = [one for one in mapper.tables if isinstance(one, Table) and store.may_replace(one, prefixes)]
+        tables = [one for one in mapper.tables if isinstance(one, Table) and store.triggers.may_replace(one, prefixes)]
         connection = self.binds.connection_to(session, mapper) if tables else None
         if connection is None:
             yield False
@@ -239,7 +239,7 @@ class Sessions:
         with ExitStack() as stack:
             key = [[column.name for column in one.primary_key] for one in tables]
             gone = [
-                stack.enter_context(store.replaced(connection, one, names))
+                stack.enter_context(store.triggers.replaced(connection, one, names))
                 for one, names in zip(tables, key, strict=True)
             ]
             yield True
@@ -429,7 +429,7 @@ class Sessions:
     def _hold(self, connection: Connection, refs: Iterable[Ref]) -> None:
         """What flushed objects depend on, then the index's rows: who changes the former waits and then finds the
         latter. Always in this order, for who waits for an index row already has what it changed."""
-        if not self.index.store.can_hold_rows():
+        if not self.index.store.connections.can_lock_rows():
             return
         for entity, ids in ids_by_entity(sorted(self._linked.pop(connection, ()))).items():
             self.mappings.of_entity(entity).hold_links(connection, ids)
@@ -491,7 +491,7 @@ class Sessions:
     def class_fields(self, asked: Sequence[object]) -> ClassFields | None:
         """The columns of the class that is searched, where it is one alone."""
         mapped = self.mappings.of(asked[0]) if len(asked) == 1 and isinstance(asked[0], type) else None
-        return ClassFields(mapped, asked[0], self.index.store.id_text) if mapped else None  # type: ignore[arg-type]
+        return ClassFields(mapped, asked[0], self.index.store.keys.id_text) if mapped else None  # type: ignore[arg-type]
 
     def with_field_words(self, query: str, asked: Sequence[object], where: Any, fields: Collection[str]) -> Any:
         """`where`, and the conditions on columns that the query has (`field:word`)."""
@@ -539,7 +539,7 @@ class Sessions:
         if connection.engine not in self._begun_before:
             self._begun_before.add(connection.engine)
             self._listen_to(connection.engine)
-            self.index.services.notices.report("savepoints", self.index.store.caveat(connection))
+            self.index.services.notices.report("savepoints", self.index.store.connections.savepoint_problem(connection))
         self._connections.setdefault(session, WeakSet()).add(connection)
         self._indexing[connection] = self._indexing_of(session)
 

@@ -41,7 +41,7 @@ class Tracking:
         tables = list(self._tables_of(mapped))
         with self._index.transaction() as connection:
             for table, entities in tables:
-                self._index.store.set_triggers(connection, table, key_columns(mapped, table), sorted(entities))
+                self._index.store.triggers.set(connection, table, key_columns(mapped, table), sorted(entities))
             meta = self._tables.meta
             for entity in {entity for _, entities in tables for entity in entities}:
                 connection.execute(meta.delete().where(meta.c.key == TRACKED + entity))
@@ -52,7 +52,7 @@ class Tracking:
         tables = list(self._tables_of(mapped))
         with self._index.transaction() as connection:
             for table, entities in tables:
-                self._index.store.set_triggers(connection, table, [], [])
+                self._index.store.triggers.set(connection, table, [], [])
                 meta, dirty = self._tables.meta, self._tables.dirty
                 for entity in entities:
                     connection.execute(meta.delete().where(meta.c.key == TRACKED + entity))
@@ -124,7 +124,7 @@ class Tracking:
             limit=limit + len(self._unreadable),
             now=datetime.now(UTC),
             lease=lease,
-            may_skip=self._index.store.can_hold_rows(),
+            may_skip=self._index.store.connections.can_lock_rows(),
             takes_over=takes_over,
         )
         left = [mark for mark in claimed if mark.ref in self._unreadable]
