@@ -14,11 +14,11 @@ from ..indexing.embedded import flattened
 from ..stores.protocols import Footprint
 from ..stores.tables import parts
 from ..values import ReindexPlan
+from .registry import Registry
+from .request import Request, Target
 
 if TYPE_CHECKING:
     from ..embeddings.service import EmbeddingService
-    from .generations import Reindexing
-    from .request import Request, Target
 
 RECORDS_A_PAGE = 1_000
 SAMPLE = 1_000
@@ -42,18 +42,17 @@ class Texts:
         self.sample = {mark: found[mark] for mark in nsmallest(SAMPLE, found)}
 
 
-def estimate(reindexing: "Reindexing", request: "Request", *, rate: float | None = None) -> ReindexPlan:
+def estimate(registry: Registry, target: Target, request: Request, *, rate: float | None = None) -> ReindexPlan:
     """`rate` in records a second; without one, that of an earlier run with the same model."""
     if rate is not None and not rate > 0:
         raise InvalidInput(f"rate is a number of records a second above 0, not {rate!r:.40}")
-    target = reindexing.target(request)
     provider, holds = target.service.provider, target.active
-    texts = count(reindexing, target, request)
+    texts = count(registry, target, request)
     tokens = count_tokens(texts, target.service)
     price = request.price(provider)
-    rate = rate or measured_rate(reindexing, provider.fingerprint)
-    everything = reindexing.records() + texts.passages - texts.rows
-    index = index_footprint(reindexing, target, everything)
+    rate = rate or measured_rate(registry, provider.fingerprint)
+    everything = registry.records() + texts.passages - texts.rows
+    index = index_footprint(registry, target, everything)
     return ReindexPlan(
         action=target.action,
         current_model=holds.model_name if holds else None,
@@ -71,24 +70,24 @@ def estimate(reindexing: "Reindexing", request: "Request", *, rate: float | None
         cost=None if price is None else tokens * price / 1e6,
         rows_per_second=rate,
         embedding_s=texts.rows / rate if rate else None,
-        indexing_s=indexing_s(reindexing, target, index, everything),
-        disk_bytes=table_bytes(reindexing, target, request, texts.passages) + index.index_bytes,
+        indexing_s=indexing_s(registry, target, index, everything),
+        disk_bytes=table_bytes(registry, target, request, texts.passages) + index.index_bytes,
     )
 
 
 # texts
 
 
-def count(reindexing: "Reindexing", target: "Target", request: "Request") -> Texts:
+def count(registry: Registry, target: Target, request: Request) -> Texts:
     texts = Texts()
-    has_cache = not request.force and reindexing.index.services.cache(target.service) is not None
+    has_cache = not request.force and registry.index.services.cache(target.service) is not None
     fingerprint = target.service.provider.fingerprint
-    for page in reindexing.building.pending(target.generation, RECORDS_A_PAGE, entities=request.entities):
+    for page in registry.building.pending(target.generation, RECORDS_A_PAGE, entities=request.entities):
         contents = [entry.content for entry in page if entry.content]
         split = target.service.split(contents)
         said = flattened(contents, split)
         new = {mark: text for text in said if (mark := digest(text)) not in texts.distinct}
-        cached = marks_cached(reindexing, fingerprint, new) if has_cache else set()
+        cached = marks_cached(registry, fingerprint, new) if has_cache else set()
         due = {mark: text for mark, text in new.items() if mark not in cached}
         texts.rows += len(page)
         texts.passages += len(page) - len(contents) + len(said)
@@ -110,13 +109,13 @@ def digest(text: str) -> int:
     return int.from_bytes(found.digest(), "little")
 
 
-def marks_cached(reindexing: "Reindexing", fingerprint: str, texts: dict[int, str]) -> set[int]:
+def marks_cached(registry: Registry, fingerprint: str, texts: dict[int, str]) -> set[int]:
     """Not through the cache's own `get`, which notes the use."""
     from ..embeddings.cache import text_key
 
     keys = {text_key(text): mark for mark, text in texts.items()}
-    with reindexing.index.reading() as conn:
-        return {keys[row.key] for row in reindexing.index.store.cached(conn, fingerprint, list(keys))}
+    with registry.index.reading() as conn:
+        return {keys[row.key] for row in registry.index.store.cached(conn, fingerprint, list(keys))}
 
 
 def count_tokens(texts: Texts, service: "EmbeddingService") -> int:
@@ -130,34 +129,34 @@ def count_tokens(texts: Texts, service: "EmbeddingService") -> int:
 # time and space
 
 
-def measured_rate(reindexing: "Reindexing", fingerprint: str) -> float | None:
+def measured_rate(registry: Registry, fingerprint: str) -> float | None:
     """Of the last run with this model."""
-    of_model = {made.number for made in reindexing.index.generations() if made.fingerprint == fingerprint}
-    runs = [run for run in reindexing.status() if run.generation in of_model and run.rows_per_second]
+    of_model = {made.number for made in registry.index.generations() if made.fingerprint == fingerprint}
+    runs = [run for run in registry.status() if run.generation in of_model and run.rows_per_second]
     return max(runs, key=lambda run: run.updated_at).rows_per_second if runs else None
 
 
-def indexing_s(reindexing: "Reindexing", target: "Target", index: Footprint, rows: int) -> float:
+def indexing_s(registry: Registry, target: Target, index: Footprint, rows: int) -> float:
     """As an earlier build of an index measured it, by rows and dimensions."""
     if not index.index_bytes:
         return 0.0
-    made = {generation.number: generation for generation in reindexing.index.generations()}
-    runs = [run for run in reindexing.status() if run.generation in made and run.indexing_s >= MEASURABLE_S]
+    made = {generation.number: generation for generation in registry.index.generations()}
+    runs = [run for run in registry.status() if run.generation in made and run.indexing_s >= MEASURABLE_S]
     if not runs:
         return index.index_s
     last = max(runs, key=lambda run: run.updated_at)
     return last.indexing_s / last.done / made[last.generation].dimensions * rows * target.service.provider.dimensions
 
 
-def index_footprint(reindexing: "Reindexing", target: "Target", rows: int) -> Footprint:
+def index_footprint(registry: Registry, target: Target, rows: int) -> Footprint:
     """Of the vector index that would be built over so many."""
-    is_there = target.generation is not None and reindexing.index.vector_index(target.generation) == "hnsw"
+    is_there = target.generation is not None and registry.index.vector_index(target.generation) == "hnsw"
     if target.action == "nothing" or is_there:
         return Footprint(0)
-    return reindexing.index.store.footprint(rows, target.service.provider.dimensions)
+    return registry.index.store.footprint(rows, target.service.provider.dimensions)
 
 
-def table_bytes(reindexing: "Reindexing", target: "Target", request: "Request", rows: int) -> int:
+def table_bytes(registry: Registry, target: Target, request: Request, rows: int) -> int:
     if target.copies is not None:
-        rows += reindexing.records(without=request.entities)
-    return reindexing.index.store.footprint(rows, target.service.provider.dimensions).table_bytes
+        rows += registry.records(without=request.entities)
+    return registry.index.store.footprint(rows, target.service.provider.dimensions).table_bytes
