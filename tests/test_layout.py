@@ -21,6 +21,7 @@ ORDER = (
         "records",
         "doctor",
         "administration",
+        "coroutines",
         "engine",
     ),
 )

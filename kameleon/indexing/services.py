@@ -138,7 +138,7 @@ class Services:
         if not generation.provider:
             raise NoProvider(
                 f"this index was embedded by a provider object ({generation.model_name}): "
-                "pass that object to SearchEngine, a name cannot stand for it"
+                "pass that object to SearchEngine, a name cannot replace it"
             )
         try:
             return self.named(generation.provider, **generation.options)
