@@ -3,7 +3,6 @@
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -53,22 +52,17 @@ def declared_entity(name: str, search: Sequence[str] | Mapping[str, float], fiel
     )
 
 
-def checked_rows(entity: Entity, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+def checked_rows(
+    entity: Entity, records: Sequence[Mapping[str, Any]], *, leaves_invalid: bool = False
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Raises InvalidRecord with the position, unless what is invalid is to be left out."""
     rows = []
     for position, record in enumerate(records):
         try:
             rows.append(check_record(entity, record))
         except InvalidRecord as error:
-            raise InvalidRecord(str(error), position=position) from error
-    return rows
-
-
-def valid_rows(entity: Entity, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The rows of those that an insert will take; it reports the others."""
-    rows = []
-    for record in records:
-        with suppress(InvalidRecord):
-            rows.append(check_record(entity, record))
+            if not leaves_invalid:
+                raise InvalidRecord(str(error), position=position) from error
     return rows
 
 

@@ -50,8 +50,8 @@ class Counts:
     def add(self, written: Written, price: float) -> None:
         """`price` is that of a text, of those that were embedded."""
         self.report += written.report
-        self.embedding_s += written.counted.embedding_s
-        self.writing_s += written.counted.writing_s
+        self.embedding_s += written.embedding_s
+        self.writing_s += written.writing_s
         self.cost += price * (written.report.embedded + written.report.failed)
 
 
