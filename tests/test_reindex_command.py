@@ -160,7 +160,7 @@ def test_a_gate_refuses_another_model(run: Run, pages: SearchEngine, tmp_path: P
     arguments = ("reindex", "--model", "other-256", "--gate-queries", "queries", "--gate", "1")
     error = run(*arguments, status=1).stderr
     assert "is built and not switched to: overlap@10 is 0." in error
-    assert "over 2 queries, at least 1.0 was asked" in error
+    assert "over 2 queries, at least 1.0 is required" in error
     assert models(pages)[1] == ("static-en-256", "active")
     done = run("reindex", "--gate", "0", "--gate-queries", "queries", "--gate-ndcg", "0", "--drop-old").stdout
     assert "nDCG@10 " in done
@@ -295,7 +295,7 @@ def test_an_error_in_the_background_is_the_commands_own(run: Run, pages: SearchE
         ("--gate-queries words", 1, "words: line 1 is not {"),
         ("--gate-queries plain --gate-ndcg 1", 1, "no query has `relevant`"),
         ("--max-cost 1 --force", 1, "max_cost needs price_per_million"),
-        ("--dimensions 7", 1, "256 dimensions, 7 were asked for"),
+        ("--dimensions 7", 1, "256 dimensions, 7 were requested"),
         ("Nobody", 1, "It has: Page"),
         ("--model other-256 Page", 1, "Name no entity"),
         ("--import no.such.module", 2, "--import no.such.module"),

@@ -691,7 +691,7 @@ def test_the_gate_refuses_a_model_that_finds_others(old: SearchEngine, new: Sear
 
 
 def test_bad_requests_write_nothing(old: SearchEngine, new: SearchEngine, make: Make) -> None:
-    with pytest.raises(InvalidInput, match="makes 256 dimensions, 384 were asked for"):
+    with pytest.raises(InvalidInput, match="makes 256 dimensions, 384 were requested"):
         new.reindex(provider="static", dimensions=384)
     for options in (
         {"batch_size": 0},

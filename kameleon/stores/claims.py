@@ -63,23 +63,32 @@ def replacing(insert: Any, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, Sequ
 def claim(
     connection: Connection, queue: Table, worker: str, *, limit: int, now: datetime, lease: timedelta, may_skip: bool
 ) -> list[Claim]:
-    """Claims the longest due rows that no other worker holds, until the lease ends. `may_skip` skips rows that another
-    is claiming at this moment, where the database can."""
-    due = select(queue.c.entity_name, queue.c.record_id).where(queue.c.due_at <= now)
-    due = due.order_by(queue.c.due_at, queue.c.entity_name, queue.c.record_id).limit(limit)
-    chosen = (due.with_for_update(skip_locked=True) if may_skip else due).cte("chosen")
-    claimed = (
-        update(queue)
-        .where(
-            queue.c.entity_name == chosen.c.entity_name,
-            queue.c.record_id == chosen.c.record_id,
-            queue.c.due_at <= now,
-        )
-        .values(due_at=now + lease, claimed_by=worker, attempts=queue.c.attempts + 1)
-        .returning(queue.c.entity_name, queue.c.record_id, queue.c.version, queue.c.attempts)
+    """Claims the longest due rows that no other worker holds, until the lease ends."""
+    attempts = queue.c.attempts + 1
+    rows = claim_due(
+        connection, queue, limit=limit, now=now, lease=lease, may_skip=may_skip, claimed_by=worker, attempts=attempts
     )
-    found = connection.execute(claimed).all()
-    return sorted(Claim(Ref(row.entity_name, row.record_id), row.version, row.attempts) for row in found)
+    return sorted(Claim(Ref(row.entity_name, row.record_id), row.version, row.attempts) for row in rows)
+
+
+def claim_due(
+    connection: Connection,
+    table: Table,
+    *conditions: ColumnElement[bool],
+    limit: int,
+    now: datetime,
+    lease: timedelta,
+    may_skip: bool,
+    **changes: Any,
+) -> Sequence[Any]:
+    """Claims the longest due rows of a table, until the lease ends, and makes `changes` to them. `may_skip` skips rows that
+    another is claiming at this moment, where the database can."""
+    keys, is_due = list(table.primary_key.columns), table.c.due_at <= now
+    due = select(*keys).where(is_due, *conditions).order_by(table.c.due_at, *keys).limit(limit)
+    chosen = (due.with_for_update(skip_locked=True) if may_skip else due).cte("chosen")
+    is_chosen = [key == chosen.c[key.name] for key in keys]
+    claimed = update(table).where(is_due, *is_chosen).values(due_at=now + lease, **changes)
+    return connection.execute(claimed.returning(*table.columns)).all()
 
 
 def finish(connection: Connection, queue: Table, claims: Sequence[Claim]) -> int:
