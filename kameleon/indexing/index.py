@@ -19,7 +19,7 @@ from ..stores.transactions import Transactions
 from ..stores.values import Entry, State
 from ..values import Failure, Generation, IndexReport, Ref
 from .embedded import Ahead
-from .entries import make_entry
+from .entries import Contents, make_entry
 from .filling import Filling
 from .services import Services, nothing_stored
 from .waiting import BudgetedCalls, is_on_loop, run_off_loop
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from ..embeddings.provider import EmbeddingProvider
     from ..embeddings.service import EmbeddingService
-    from .ahead import Contents
 
 ON_PROVIDER_ERROR = ("defer", "raise")
 
@@ -138,7 +137,7 @@ class Index(Transactions):
     def write_changes(
         self,
         connection: Connection,
-        changed: "Contents",
+        changed: Contents,
         deleted: Sequence[Ref],
         *,
         ahead: Ahead | None,

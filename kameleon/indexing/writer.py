@@ -42,7 +42,7 @@ def check_indexing(indexing: str) -> Indexing:
 @dataclass(frozen=True)
 class Plan:
     """What a call has to write: `changed` of the `wanted` contents, and `to_embed`, whose embeddings `embeddings` holds
-    once `service` made them. `known` are the generations as the transaction that applies it sees them, None before;
+    once `service` made them. `generations` are those as the transaction that applies it sees them, None before;
     `target` is the number of the one to write to, None for the service's own."""
 
     wanted: Sequence[Entry]
@@ -163,13 +163,6 @@ class Writer:
             failed=len(broken), failures=tuple((e.ref, UNREADABLE) for e in broken[:MAX_FAILURES_SHOWN])
         )
         return replace(made, embeddings=[*made.embeddings, *tombstones], report=made.report + failed)
-
-    def compare_embeddings(self, connection: Connection, batch: Sequence[Entry], service: "EmbeddingService") -> Plan:
-        """What of the index's own contents has no embedding yet. Nothing is written but embeddings."""
-        generation = written_generation(self._catalog.generations(connection), service.provider.fingerprint)
-        states = self._store.contents.states(connection, [entry.ref for entry in batch], generation)
-        to_embed = [e for e in batch if e.content_hash and states[e.ref].embedded_hash != e.content_hash]
-        return Plan(batch, (), to_embed, service, enqueues=False)
 
     def is_current(self, connection: Connection, plan: Plan) -> bool:
         """Whether what the plan found unchanged still is: another writer may have come in between."""

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from ..analysis.spelling import is_correctable, words_of
 from ..content import joined_words, lost_terms
 from ..errors import InvalidInput, ModelMismatch, NoProvider, ProviderError, TextRefused, VectorsUnavailable
+from ..forking import lazy
 from ..stores.bm25 import STOP_WORDS
 from ..stores.protocols import Store
 from ..stores.values import Candidates, Key, Scope, united
@@ -55,7 +56,7 @@ class Retrieved:
         keyword = self.keyword
         return not keyword.is_exact and len(keyword.chosen_by) in (0, len(keyword.terms))
 
-    @property
+    @lazy
     def legs(self) -> list[Leg[Key]]:
         """Each leg with its own candidates and its scores for the other's, so that no score depends on the depth."""
         legs: list[Leg[Key]] = [

@@ -10,7 +10,7 @@ from ..analysis.highlighting import sentences
 from ..stores.protocols import Store
 from ..stores.values import Hit, Key
 from ..values import LegScore, QueryPlan, SearchResult
-from .fusion import Leg, leg_scores, whole
+from .fusion import leg_scores, whole
 from .legs import READ_CHARACTERS, Retrieved
 from .prepared import Prepared
 from .query import Query
@@ -53,42 +53,25 @@ class Presenter:
     def _explained(
         self, connection: Connection, keys: Sequence[Key], ranked: Ranked
     ) -> dict[Key, tuple[LegScore, ...]]:
+        """What each leg, and the reranker, gave each record."""
         found, reranked = ranked.found, ranked.ranking.reranked
         terms = self._store.keywords.matched_terms(connection, keys, found.keyword.terms)
         generation = found.generation.number if found.generation else None
-        explained = explain(self._query, keys, ranked.legs, terms, generation)
+        explained: dict[Key, tuple[LegScore, ...]] = dict.fromkeys(keys, ())
+        total = whole(found.legs)
+        for leg in found.legs:
+            ranks, scores, raw = leg.ranks(), leg_scores(leg, self._query.fusion), leg.raw
+            for key in (key for key in keys if key in raw):
+                score = LegScore(leg.name, ranks.get(key), raw[key], scores.get(key, 0.0), leg.weight / total)
+                is_keyword = leg.name == "keyword"
+                score = (
+                    replace(score, terms=terms.get(key, ())) if is_keyword else replace(score, generation=generation)
+                )
+                explained[key] += (score,)
         order = {key: rank for rank, key in enumerate(sorted(reranked, key=lambda key: -reranked[key]), 1)}
         for key in order.keys() & explained.keys():
             explained[key] += (LegScore("rerank", order[key], reranked[key], reranked[key], 1.0),)
         return explained
-
-
-def explain(
-    query: Query,
-    keys: Sequence[Key],
-    legs: Sequence[Leg[Key]],
-    terms: Mapping[Key, tuple[str, ...]],
-    generation: int | None,
-) -> dict[Key, tuple[LegScore, ...]]:
-    """What each leg gave each record."""
-    explained: dict[Key, tuple[LegScore, ...]] = dict.fromkeys(keys, ())
-    total = whole(legs)
-    for leg in legs:
-        ranks, scores, raw = leg.ranks(), leg_scores(leg, query.fusion), leg.raw
-        is_keyword = leg.name == "keyword"
-        for key in (key for key in keys if key in raw):
-            explained[key] += (
-                LegScore(
-                    leg.name,
-                    ranks.get(key),
-                    raw[key],
-                    scores.get(key, 0.0),
-                    leg.weight / total,
-                    terms.get(key, ()) if is_keyword else (),
-                    None if is_keyword else generation,
-                ),
-            )
-    return explained
 
 
 def with_nearest(
@@ -111,7 +94,7 @@ def with_nearest(
     return marked
 
 
-def make_plan(query: Query, prepared: Prepared, found: Retrieved, legs: Sequence[Leg[Key]]) -> QueryPlan:
+def make_plan(query: Query, prepared: Prepared, found: Retrieved) -> QueryPlan:
     generation = found.generation
     scanned = {"keyword": found.keyword.scanned, "vector": found.vector.scanned}
     return QueryPlan(
@@ -122,7 +105,7 @@ def make_plan(query: Query, prepared: Prepared, found: Retrieved, legs: Sequence
         generation=generation.number if generation else None,
         model=generation.model_name if generation else None,
         vector_search=found.vector.how or None,
-        weight=next((leg.weight for leg in legs if leg.name == "vector"), 0.0),
+        weight=next((leg.weight for leg in found.legs if leg.name == "vector"), 0.0),
         rows_scanned={leg: rows for leg, rows in scanned.items() if rows},
         is_query_cached=prepared.is_cached and found.embedding is not None,
         note="; ".join(found.notes),

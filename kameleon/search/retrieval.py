@@ -60,8 +60,7 @@ class Retriever:
         check_fields(query, self._entities)
         scope = make_scope(query, self._entities)
         found = LegSearch(self._store, connection, query, self._prepared).run(scope)
-        legs = found.legs
-        ranked = Ranked(scope, found, legs, self._ranking(connection, fuse(legs, query.fusion)))
+        ranked = Ranked(scope, found, self._ranking(connection, fuse(found.legs, query.fusion)))
         if query.rerank is not None:
             best = ranked.ranking.keys[: query.window]
             return replace(ranked, texts=read_texts(self._store, connection, best, found))
@@ -97,7 +96,7 @@ class Retriever:
         hits = with_nearest(query, self._prepared, page.hits, ranked.found)
         return SearchResults(
             hits,
-            make_plan(query, self._prepared, ranked.found, ranked.legs),
+            make_plan(query, self._prepared, ranked.found),
             total=page.total,
             exact=page.is_exact,
             is_total_exact=page.is_total_exact,
