@@ -212,7 +212,7 @@ class Step:
         new = {parent: _new_ordinals(head[0], docs) for parent, head in heads.items()}
         largest = max(parents, key=lambda parent: len(heads[parent][0]))
         reached = first = self._last_term(segment)
-        rows: list[PostingRow] = []
+        rows: list[tuple[Any, ...]] = []
         while not rows:
             last = self._term_after(largest, reached, self._dialect.step_rows * 2 // (len(parents) + 1))
             given = self._postings(parents, reached, last)
@@ -254,14 +254,14 @@ class Step:
             found[row.segment].append(PostingRow(*row[1:]))
         return found
 
-    def _words(self, segment: int, parents: Sequence[int], rows: Sequence[PostingRow]) -> Words:
+    def _words(self, segment: int, parents: Sequence[int], rows: Sequence[tuple[Any, ...]]) -> Words:
         """Those of the parents whose term has a record."""
         posting, columns = self._tables.posting.c, self._tables.segment.c
         where = self._own(posting) & (posting.segment == segment)
         terms = frozenset(self._connection.execute(select(posting.term).where(where)).scalars())
         packed = select(columns.words).where(self._own(columns), columns.segment.in_(parents))
         each = [Words.unpack(words) for words in self._connection.execute(packed).scalars()]
-        return merged_words(each, terms.union(row.term for row in rows))
+        return merged_words(each, terms.union(row[0] for row in rows))
 
     def _switch(self, segment: int, parents: Sequence[int], dropped: Array, words: Words | None) -> None:
         """Makes a segment live in place of its parents; none where each record is dead."""

@@ -58,8 +58,8 @@ class Columns:
     counts: Array
     places: Array
 
-    def rows(self, records: int, place_bytes: int) -> Iterator[PostingRow]:
-        """In the order of the terms."""
+    def rows(self, records: int, place_bytes: int) -> Iterator[tuple[Any, ...]]:
+        """The columns of `PostingRow`, in the order of the terms."""
         if not len(self.df):
             return
         width, ordinals = ordinal_type(records).itemsize, self.ordinals.astype(ordinal_type(records)).tobytes()
@@ -74,7 +74,7 @@ class Columns:
         ):
             counts = b"" if many == 1 else short[start:end] if many < ESCAPE else pack_counts(self.counts[start:end])
             docs = ordinals[start * width : end * width]
-            yield PostingRow(term, df, "" if form == term else form, docs, counts, places[begin:place_end])
+            yield term, df, "" if form == term else form, docs, counts, places[begin:place_end]
             begin = place_end
 
     def _places(self, place_bytes: int) -> bytes:
@@ -94,7 +94,7 @@ class Segment:
     def place_bytes(self) -> int:
         return width_of(int(self.columns.places.max(initial=0)))
 
-    def rows(self) -> Iterator[PostingRow]:
+    def rows(self) -> Iterator[tuple[Any, ...]]:
         return self.columns.rows(len(self.docs), self.place_bytes)
 
 

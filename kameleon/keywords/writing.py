@@ -3,6 +3,7 @@ deleted its own tail row would deadlock with a fold."""
 
 import secrets
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -43,9 +44,10 @@ def add_segment(connection: Connection, dialect: Dialect, partition: Partition, 
 
 
 def add_postings(
-    connection: Connection, dialect: Dialect, partition: Partition, segment: int, rows: Iterable[PostingRow]
+    connection: Connection, dialect: Dialect, partition: Partition, segment: int, rows: Iterable[tuple[Any, ...]]
 ) -> None:
-    dialect.insert(connection, "kdb_posting", POSTING, ((*partition, segment, *row) for row in rows))
+    key = (*partition, segment)
+    dialect.insert(connection, "kdb_posting", POSTING, (key + row for row in rows))
 
 
 def new_number() -> int:
