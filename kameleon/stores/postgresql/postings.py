@@ -50,8 +50,11 @@ READ_PAIRS = """
       ) AS p
 """
 READ_WORDS = """
-    SELECT 0, segment, CASE WHEN segment = ANY(CAST(%(known)s AS bigint[])) THEN NULL ELSE words END
-    FROM {prefix}kdb_segment WHERE tenant = %(tenant)s AND entity_name = %(entity)s AND state = 0
+    SELECT 0, s.segment, w.words
+    FROM {prefix}kdb_segment AS s LEFT JOIN {prefix}kdb_word AS w
+      ON w.tenant = s.tenant AND w.entity_name = s.entity_name AND w.segment = s.segment
+      AND s.segment <> ALL(CAST(%(known)s AS bigint[]))
+    WHERE s.tenant = %(tenant)s AND s.entity_name = %(entity)s AND s.state = 0
     UNION ALL
     SELECT 1, doc, words FROM {prefix}kdb_tail WHERE tenant = %(tenant)s AND entity_name = %(entity)s
 """
@@ -59,8 +62,8 @@ READ_WORDS = """
 SET_UP = (
     "ALTER TABLE {prefix}kdb_posting ALTER docs SET STORAGE EXTERNAL, ALTER counts SET STORAGE EXTERNAL, "
     "ALTER places SET STORAGE EXTERNAL",
-    "ALTER TABLE {prefix}kdb_segment ALTER docs SET STORAGE EXTERNAL, ALTER lengths SET STORAGE EXTERNAL, "
-    "ALTER words SET STORAGE EXTERNAL",
+    "ALTER TABLE {prefix}kdb_segment ALTER docs SET STORAGE EXTERNAL, ALTER lengths SET STORAGE EXTERNAL",
+    "ALTER TABLE {prefix}kdb_word ALTER words SET STORAGE EXTERNAL",
     *(
         f"ALTER TABLE {{prefix}}{table} SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)"
         for table in ("kdb_tail", "kdb_dead")
@@ -74,7 +77,7 @@ TRY_LOCK = """
 """
 INSERT = "INSERT INTO {prefix}{table} ({columns}) SELECT * FROM unnest({arrays})"
 TYPES = {
-    **dict.fromkeys(("tenant", "entity_name", "term", "form"), "text"),
+    **dict.fromkeys(("tenant", "entity_name", "term", "form", "first", "last"), "text"),
     **dict.fromkeys(("doc", "segment"), "bigint"),
     **dict.fromkeys(("length", "df", "records"), "integer"),
     **dict.fromkeys(("state", "place_bytes"), "smallint"),
