@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from kameleon.keywords.folding import Limits
 from kameleon.keywords.packing import Document
 from kameleon.keywords.segments import of_documents
-from kameleon.keywords.writing import add_segment
+from kameleon.keywords.writing import insert, rows_of
 
 from .keyword_index import NOTES, Index, analysed, assert_exact, best
 
@@ -49,7 +49,7 @@ def machine(index: Index) -> type[RuleBasedStateMachine]:
         @initialize()
         def begin(self) -> None:
             with index.engine.begin() as connection:
-                for table in ("record", "kdb_tail", "kdb_segment", "kdb_posting", "kdb_dead"):
+                for table in ("record", "kdb_tail", "kdb_segment", "kdb_word", "kdb_posting", "kdb_dead"):
                     connection.exec_driver_sql(f"DELETE FROM {table}")
             self.connection = index.engine.connect()
 
@@ -76,7 +76,7 @@ def machine(index: Index) -> type[RuleBasedStateMachine]:
                 if key not in there
             ]
             if documents:
-                add_segment(self.connection, index.dialect, NOTES, of_documents(documents))
+                insert(self.connection, index.dialect, rows_of(NOTES, of_documents(documents)))
 
         @rule(id=st.one_of(IDS, st.integers(100, 999).map(str)))
         def delete(self, id: str) -> None:

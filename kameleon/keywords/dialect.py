@@ -31,7 +31,8 @@ class Dialect(Protocol):
         posting, (segment, df, term, docs, counts, places)."""
 
     def read_words(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Sequence[Any]]:
-        """(0, segment, words, NULL for a known one) of segments and (1, doc, words) of the tail."""
+        """(0, segment, words) of segments, several rows for one, words NULL for a known one; (1, doc, words) of the
+        tail."""
 
     def insert(self, connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Writes rows in the fewest statements."""

@@ -7,7 +7,7 @@ segments alone. What a step takes it deletes and counts: who finds less than it 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -17,9 +17,9 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, and_, dele
 from ..forking import per_process
 from .dialect import Dialect, Partition
 from .packing import Array, TailRow, Words
-from .segments import Parent, PostingRow, merged, merged_words, of_tail
+from .segments import Columns, Parent, PostingRow, merged, merged_words, of_tail
 from .tables import BUILDING, DROPPING, LIVE, KeywordTables
-from .writing import DEAD, SEGMENT, add_postings, add_segment, new_number
+from .writing import DEAD, SEGMENT, Rows, insert, new_number, rows_of, word_rows
 
 FOLD_FROM = 256
 """The tail is folded from so many rows, which a query reads in about a millisecond (stress/README.md)."""
@@ -37,6 +37,22 @@ class Overtaken(Exception):
     """Another fold or merge took the same input first."""
 
 
+class Merge(NamedTuple):
+    """A merge that is under way: `records` of the new segment; for each parent the new `ordinals` of its records, -1 for
+    those that are `dropped`."""
+
+    records: int
+    place_bytes: int
+    ordinals: Mapping[int, Array]
+    place_bytes_of: Mapping[int, int]
+    largest: int
+    dropped: Array
+
+    @property
+    def parents(self) -> list[int]:
+        return list(self.ordinals)
+
+
 class Limits(NamedTuple):
     fold_from: int = FOLD_FROM
     pack_from: int = PACK_FROM
@@ -47,6 +63,7 @@ class Maintenance:
     def __init__(self, engine: Engine, dialect: Dialect, tables: KeywordTables, limits: Limits | None = None) -> None:
         self._engine, self._dialect, self._tables = engine, dialect, tables
         self._limits = limits or Limits()
+        self._merges: dict[int, Merge] = {}
 
     @per_process
     def _lock(self) -> Lock:
@@ -62,7 +79,7 @@ class Maintenance:
             with self._dialect.folding(self._engine) as connection:
                 if not self._dialect.try_lock(connection, *partition):
                     return False
-                return Step(connection, self._dialect, self._tables, partition, self._limits).make(purges)
+                return self._step(connection, partition).make(purges)
         except Overtaken:
             return False
         except Exception as error:  # noqa: BLE001 - whatever a database, a pool or a driver raises, the commit is done
@@ -70,6 +87,9 @@ class Maintenance:
             return False
         finally:
             self._lock.release()
+
+    def _step(self, connection: Connection, partition: Partition) -> "Step":
+        return Step(connection, self._dialect, self._tables, partition, self._limits, self._merges)
 
     def run(self, partition: Partition, *, purges: bool = False) -> int:
         """Makes steps until none is due; how many."""
@@ -89,10 +109,16 @@ class Step:
     """One transaction's."""
 
     def __init__(
-        self, connection: Connection, dialect: Dialect, tables: KeywordTables, partition: Partition, limits: Limits
+        self,
+        connection: Connection,
+        dialect: Dialect,
+        tables: KeywordTables,
+        partition: Partition,
+        limits: Limits,
+        merges: dict[int, Merge],
     ) -> None:
         self._connection, self._dialect, self._tables = connection, dialect, tables
-        self._partition, self._limits = partition, limits
+        self._partition, self._limits, self._merges = partition, limits, merges
 
     def make(self, purges: bool) -> bool:
         tail, dead = (self._count(table) for table in (self._tables.tail, self._tables.dead))
@@ -134,13 +160,13 @@ class Step:
         changed = [row for row in rows if not row.docs or np.isin(np.frombuffer(row.docs, "<i8"), dropped).any()]
         is_dropped = set(dropped.tolist())
         kept = [row for row in taken if row.doc not in is_dropped]
-        segment = of_tail(kept) if kept else None
+        rows_added = rows_of(self._partition, of_tail(kept)) if kept else None
         self._dialect.begin_writing(self._connection)
         self._take(dead, [row.doc for row in changed])
         self._take(tail, [row.doc for row in taken])
         self._pack_dead(np.setdiff1d(_docs_of(changed), dropped))
-        if segment is not None:
-            add_segment(self._connection, self._dialect, self._partition, segment)
+        if rows_added is not None:
+            insert(self._connection, self._dialect, rows_added)
         return bool(taken or changed)
 
     def _tail_rows(self) -> list[TailRow]:
@@ -197,39 +223,53 @@ class Step:
         if sorted(row.state for row in self._all(select(columns.state).where(where))) != [LIVE] * len(parents):
             raise Overtaken
         row = (new_number(), BUILDING, len(order), max(widths), np.array(parents, "<i8").tobytes())
-        heads = (joined[order].tobytes(), length[order].tobytes(), b"")
+        heads = (joined[order].tobytes(), length[order].tobytes())
         self._dialect.insert(self._connection, "kdb_segment", SEGMENT, [(*self._partition, *row, *heads)])
         return True
 
     def _build(self, segment: int) -> bool:
         """Inserts the postings of the next terms; after the last ones the segment is live."""
-        columns = self._tables.segment.c
-        where = self._own(columns) & (columns.segment == segment)
-        raw = self._connection.scalar(select(columns.parents).where(where)) or b""
-        parents = [int(parent) for parent in np.frombuffer(raw, "<i8")]
-        docs, _, place_bytes = self._head(segment)
-        heads = {parent: self._head(parent) for parent in parents}
-        new = {parent: _new_ordinals(head[0], docs) for parent, head in heads.items()}
-        largest = max(parents, key=lambda parent: len(heads[parent][0]))
-        reached = first = self._last_term(segment)
-        rows: list[PostingRow] = []
-        while not rows:
-            last = self._term_after(largest, reached, self._dialect.step_rows * 2 // (len(parents) + 1))
-            given = self._postings(parents, reached, last)
-            each = [Parent(given[parent], new[parent], heads[parent][2]) for parent in parents]
-            rows = list(merged(each, len(docs)).rows(len(docs), place_bytes))
-            if last is None:
-                break
-            reached = last
-        words = self._words(segment, parents, rows) if last is None else None
+        merge = self._merge(segment)
+        first = reached = self._last_term(segment)
+        kept = Columns.empty()
+        last: str | None = ""
+        while last is not None and not len(kept.df):
+            last = self._term_after(merge.largest, reached, self._dialect.step_rows * 2 // (len(merge.parents) + 1))
+            lines = self._lines(merge, reached, last)
+            kept = merged(self._postings(merge, reached, last), merge.records)
+            reached = last or reached
+        key = (*self._partition, segment)
+        words = word_rows(key, kept.terms, merged_words(lines, kept.terms))
+        postings = [key + row for row in kept.rows(merge.records, merge.place_bytes)]
         self._dialect.begin_writing(self._connection)
-        if self._last_term(segment) != first or not self._connection.scalar(select(columns.state).where(where)):
+        if self._last_term(segment) != first or self._merging(segment) is None:
             raise Overtaken
-        add_postings(self._connection, self._dialect, self._partition, segment, rows)
-        if words is not None:
-            dropped = np.concatenate([heads[parent][0][new[parent] < 0] for parent in parents])
-            self._switch(segment, parents, dropped, words if len(docs) else None)
+        insert(self._connection, self._dialect, Rows([], words, postings))
+        if last is None:
+            self._switch(segment, merge)
         return True
+
+    def _merging(self, segment: int) -> Any:
+        """The row of a segment that is being built."""
+        columns = self._tables.segment.c
+        where = self._own(columns) & (columns.segment == segment) & (columns.state == BUILDING)
+        return self._connection.execute(select(columns.parents, columns.place_bytes).where(where)).first()
+
+    def _merge(self, segment: int) -> "Merge":
+        """What does not change while a segment is built is read once by who makes several steps."""
+        if self._merges.get(segment) is None:
+            row = self._merging(segment)
+            if row is None:
+                raise Overtaken
+            parents = {int(parent): self._head(int(parent)) for parent in np.frombuffer(row.parents, "<i8")}
+            docs = self._head(segment)[0]
+            ordinals = {parent: _new_ordinals(head[0], docs) for parent, head in parents.items()}
+            dropped = np.concatenate([head[0][ordinals[parent] < 0] for parent, head in parents.items()])
+            largest = max(parents, key=lambda parent: len(parents[parent][0]))
+            widths = {parent: head[2] for parent, head in parents.items()}
+            self._merges.clear()
+            self._merges[segment] = Merge(len(docs), row.place_bytes, ordinals, widths, largest, dropped)
+        return self._merges[segment]
 
     def _last_term(self, segment: int) -> str:
         posting = self._tables.posting.c
@@ -243,39 +283,38 @@ class Step:
         statement = select(posting.term).where(where).order_by(posting.term).limit(1).offset(rows)
         return self._connection.scalar(statement)
 
-    def _postings(self, parents: Sequence[int], after: str, last: str | None) -> dict[int, list[PostingRow]]:
+    def _postings(self, merge: "Merge", after: str, last: str | None) -> list[Parent]:
         posting = self._tables.posting.c
-        where = self._own(posting) & posting.segment.in_(parents) & (posting.term > after)
+        where = self._own(posting) & posting.segment.in_(merge.parents) & (posting.term > after)
         if last is not None:
             where &= posting.term <= last
-        found: dict[int, list[PostingRow]] = {parent: [] for parent in parents}
+        found: dict[int, list[PostingRow]] = {parent: [] for parent in merge.parents}
         columns = [posting[name] for name in PostingRow._fields]
         for row in self._connection.execute(select(posting.segment, *columns).where(where)):
             found[row.segment].append(PostingRow(*row[1:]))
-        return found
+        return [Parent(found[n], merge.ordinals[n], merge.place_bytes_of[n]) for n in merge.parents]
 
-    def _words(self, segment: int, parents: Sequence[int], rows: Sequence[PostingRow]) -> Words:
-        """Those of the parents whose term has a record."""
-        posting, columns = self._tables.posting.c, self._tables.segment.c
-        where = self._own(posting) & (posting.segment == segment)
-        terms = frozenset(self._connection.execute(select(posting.term).where(where)).scalars())
-        packed = select(columns.words).where(self._own(columns), columns.segment.in_(parents))
-        each = [Words.unpack(words) for words in self._connection.execute(packed).scalars()]
-        return merged_words(each, terms.union(row.term for row in rows))
+    def _lines(self, merge: "Merge", after: str, last: str | None) -> list[tuple[str, int]]:
+        """The words of these terms in each of the parents."""
+        word = self._tables.word.c
+        where = self._own(word) & word.segment.in_(merge.parents) & (word.last > after)
+        if last is not None:
+            where &= word.first <= last
+        rows = self._connection.execute(select(word.words).where(where)).scalars()
+        return [line for blob in rows for line in Words.unpack([blob]).between(after, last)]
 
-    def _switch(self, segment: int, parents: Sequence[int], dropped: Array, words: Words | None) -> None:
+    def _switch(self, segment: int, merge: "Merge") -> None:
         """Makes a segment live in place of its parents; none where each record is dead."""
         table, dead = self._tables.segment, self._tables.dead
         taken = delete(dead).where(self._own(dead.c)).returning(dead.c.doc, dead.c.docs)
-        self._pack_dead(np.setdiff1d(_docs_of(self._all(taken)), dropped))
-        own = self._own(table.c)
-        emptied = {"state": DROPPING, "docs": b"", "lengths": b"", "words": b""}
-        self._connection.execute(update(table).where(own, table.c.segment.in_(parents)).values(emptied))
-        if words is None:
-            self._connection.execute(delete(table).where(own, table.c.segment == segment))
+        self._pack_dead(np.setdiff1d(_docs_of(self._all(taken)), merge.dropped))
+        own, emptied = self._own(table.c), {"state": DROPPING, "docs": b"", "lengths": b""}
+        self._connection.execute(update(table).where(own, table.c.segment.in_(merge.parents)).values(emptied))
+        if merge.records:
+            live = update(table).values(state=LIVE, parents=b"")
+            self._connection.execute(live.where(own, table.c.segment == segment))
         else:
-            values = {"state": LIVE, "parents": b"", "words": words.pack()}
-            self._connection.execute(update(table).where(own, table.c.segment == segment).values(values))
+            self._connection.execute(delete(table).where(own, table.c.segment == segment))
 
     def _drop(self, segment: int) -> bool:
         """Deletes the first postings of a segment, and with the last ones the segment."""
@@ -287,7 +326,8 @@ class Step:
             where &= posting.c.term <= last
         self._connection.execute(delete(posting).where(where))
         if last is None:
-            self._connection.execute(delete(table).where(self._own(table.c), table.c.segment == segment))
+            for of in (self._tables.word, table):
+                self._connection.execute(delete(of).where(self._own(of.c), of.c.segment == segment))
         return True
 
 

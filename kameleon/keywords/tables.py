@@ -1,8 +1,8 @@
 """The tables of the keyword index, the same on SQLite and PostgreSQL. Imports SQLAlchemy and `stores` alone.
 
 A partition is a (tenant, entity_name). A record's terms are in one row of `kdb_tail` until a fold moves them to a
-segment: one row of `kdb_segment` and one of `kdb_posting` for each term. Both are immutable; a document that is
-replaced or deleted gets a row in `kdb_dead`. `packing` documents the bytes of the LargeBinary columns.
+segment: one row of `kdb_segment`, one of `kdb_posting` for each term, and the words of its terms in rows of `kdb_word`.
+These are immutable; a document that is replaced or deleted gets a row in `kdb_dead`. `packing` documents the bytes of the LargeBinary columns.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ are DROPPING."""
 
 
 class KeywordTables:
-    """The four tables in one metadata, whose schema they take."""
+    """The five tables in one metadata, whose schema they take."""
 
     def __init__(self, metadata: MetaData) -> None:
         self.metadata = metadata
@@ -41,6 +41,14 @@ class KeywordTables:
             Column("parents", LargeBinary, nullable=False),
             Column("docs", LargeBinary, nullable=False),
             Column("lengths", LargeBinary, nullable=False),
+            sqlite_with_rowid=True,
+        )
+        self.word = _table(
+            "kdb_word",
+            metadata,
+            Column("segment", BigInteger, primary_key=True, autoincrement=False),
+            Column("last", key, primary_key=True),
+            Column("first", key, nullable=False),
             Column("words", LargeBinary, nullable=False),
             sqlite_with_rowid=True,
         )
@@ -61,7 +69,7 @@ class KeywordTables:
             Column("doc", BigInteger, primary_key=True, autoincrement=False),
             Column("docs", LargeBinary, nullable=False),
         )
-        self.all = (self.tail, self.segment, self.posting, self.dead)
+        self.all = (self.tail, self.segment, self.word, self.posting, self.dead)
 
     def create(self, connection: Connection) -> None:
         self.metadata.create_all(connection, tables=self.all)

@@ -64,7 +64,7 @@ class Vocabulary:
         """Words of such lengths that begin with `first` or end with `last`."""
         found = set(self._beginning(first))
         for words in self._words():
-            found.update(words.ending(last))
+            found.update(line for line, _ in words.ending(last))
         return self._counted(line for line in found if len(term_and_form(line)[1]) in lengths)
 
     def _counted(self, lines: Iterable[str]) -> list[Word]:
@@ -89,13 +89,17 @@ class Vocabulary:
             if (words := self._cache.get((segment,))) is not None
         }
         binds = {"tenant": partition.tenant, "entity": partition.entity, "known": list(known)}
-        each: list[Words] = []
+        packed: dict[int, list[bytes]] = {}
         tail: Counter[str] = Counter()
-        for is_tail, segment, packed in self._dialect.read_words(self._connection, binds):
+        for is_tail, segment, words in self._dialect.read_words(self._connection, binds):
             if is_tail:
-                tail.update(packed.decode().split("\n"))
-                continue
-            words = known.get(segment) or Words.unpack(packed)
-            self._cache.put((segment,), words, len(words.text) + words.counts.nbytes)
-            each.append(words)
-        return [*each, Words.of((line, n) for line, n in tail.items() if line)]
+                tail.update(words.decode().split("\n") if words else ())
+            else:
+                packed.setdefault(segment, []).extend([words] if words else [])
+        each = [known.get(segment) or self._unpacked(segment, blobs) for segment, blobs in packed.items()]
+        return [*each, Words.of(tail.items())]
+
+    def _unpacked(self, segment: int, blobs: Sequence[bytes]) -> Words:
+        words = Words.unpack(blobs)
+        self._cache.put((segment,), words, words.nbytes)
+        return words

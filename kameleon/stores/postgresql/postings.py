@@ -1,6 +1,5 @@
 """PostgreSQL's statements of the keyword index that differ from SQLite's: reading at once, many rows, locks."""
 
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -9,7 +8,6 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from ..ownership import is_own, own_connection, own_driver
-from . import copy as pgwire
 
 Row = Sequence[Any]
 
@@ -52,8 +50,11 @@ READ_PAIRS = """
       ) AS p
 """
 READ_WORDS = """
-    SELECT 0, segment, CASE WHEN segment = ANY(CAST(%(known)s AS bigint[])) THEN NULL ELSE words END
-    FROM {prefix}kdb_segment WHERE tenant = %(tenant)s AND entity_name = %(entity)s AND state = 0
+    SELECT 0, s.segment, w.words
+    FROM {prefix}kdb_segment AS s LEFT JOIN {prefix}kdb_word AS w
+      ON w.tenant = s.tenant AND w.entity_name = s.entity_name AND w.segment = s.segment
+      AND s.segment <> ALL(CAST(%(known)s AS bigint[]))
+    WHERE s.tenant = %(tenant)s AND s.entity_name = %(entity)s AND s.state = 0
     UNION ALL
     SELECT 1, doc, words FROM {prefix}kdb_tail WHERE tenant = %(tenant)s AND entity_name = %(entity)s
 """
@@ -61,8 +62,8 @@ READ_WORDS = """
 SET_UP = (
     "ALTER TABLE {prefix}kdb_posting ALTER docs SET STORAGE EXTERNAL, ALTER counts SET STORAGE EXTERNAL, "
     "ALTER places SET STORAGE EXTERNAL",
-    "ALTER TABLE {prefix}kdb_segment ALTER docs SET STORAGE EXTERNAL, ALTER lengths SET STORAGE EXTERNAL, "
-    "ALTER words SET STORAGE EXTERNAL",
+    "ALTER TABLE {prefix}kdb_segment ALTER docs SET STORAGE EXTERNAL, ALTER lengths SET STORAGE EXTERNAL",
+    "ALTER TABLE {prefix}kdb_word ALTER words SET STORAGE EXTERNAL",
     *(
         f"ALTER TABLE {{prefix}}{table} SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)"
         for table in ("kdb_tail", "kdb_dead")
@@ -75,10 +76,13 @@ TRY_LOCK = """
       ELSE pg_try_advisory_xact_lock(hashtextextended('kameleon keywords ' || %s, 0)) END
 """
 INSERT = "INSERT INTO {prefix}{table} ({columns}) SELECT * FROM unnest({arrays})"
-TYPES = {"tenant": "text", "entity_name": "text", "term": "text", "form": "text", "doc": "bigint", "segment": "bigint"}
-INTEGERS = {"length", "df", "records"}
+TYPES = {
+    **dict.fromkeys(("tenant", "entity_name", "term", "form", "first", "last"), "text"),
+    **dict.fromkeys(("doc", "segment"), "bigint"),
+    **dict.fromkeys(("length", "df", "records"), "integer"),
+    **dict.fromkeys(("state", "place_bytes"), "smallint"),
+}
 ROWS_A_STATEMENT, ROWS_A_COPY = 5_000, 20_000
-short, integer, long = (struct.Struct(f">{letter}").pack for letter in "hiq")
 
 
 class PostgreSQLPostings:
@@ -123,12 +127,18 @@ class PostgreSQLPostings:
                 statement = f"INSERT INTO {self._prefix}{table} ({names}) VALUES ({marks})"
                 connection.exec_driver_sql(statement, tuple(part[0]))
             elif copies:
-                with own_driver(connection).cursor() as cursor:
-                    pgwire.copy_into(cursor, f"{self._prefix}{table}", columns, encoded(columns, part))
+                self._copy(connection, table, columns, part)
             else:
                 arrays = ", ".join(f"CAST(%s AS {type_of(column)}[])" for column in columns)
                 statement = INSERT.format(prefix=self._prefix, table=table, columns=", ".join(columns), arrays=arrays)
                 connection.exec_driver_sql(statement, tuple(map(list, zip(*part, strict=True))))
+
+    def _copy(self, connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        statement = f"COPY {self._prefix}{table} ({', '.join(columns)}) FROM STDIN (FORMAT binary)"
+        with own_driver(connection).cursor() as cursor, cursor.copy(statement) as copy:
+            copy.set_types(list(map(type_of, columns)))
+            for row in rows:
+                copy.write_row(row)
 
     def may_fold(self, engine: Engine) -> bool:
         return True
@@ -151,20 +161,4 @@ class PostgreSQLPostings:
 
 
 def type_of(column: str) -> str:
-    return TYPES.get(column) or ("integer" if column in INTEGERS else "bytea")
-
-
-def encoded(columns: Sequence[str], rows: Sequence[Row]) -> bytes:
-    """Rows in COPY's binary format."""
-    encoders: list[Any] = []
-    for column in columns:
-        kind = type_of(column)
-        encoders.append({"text": str.encode, "bigint": long, "integer": integer, "bytea": bytes}[kind])
-    head = short(len(columns))
-    parts = [pgwire.HEADER]
-    for row in rows:
-        parts.append(head)
-        for encode, value in zip(encoders, row, strict=True):
-            raw = encode(value)
-            parts += (integer(len(raw)), raw)
-    return b"".join([*parts, pgwire.TRAILER])
+    return TYPES.get(column, "bytea")

@@ -38,8 +38,11 @@ READ_PAIRS = """
       ON p.tenant = :tenant AND p.entity_name = :entity AND p.segment = n.value AND p.term = t.value
 """
 READ_WORDS = """
-    SELECT 0, segment, CASE WHEN segment IN (SELECT value FROM json_each(:known)) THEN NULL ELSE words END
-    FROM kdb_segment WHERE tenant = :tenant AND entity_name = :entity AND state = 0
+    SELECT 0, s.segment, w.words
+    FROM kdb_segment AS s LEFT JOIN kdb_word AS w
+      ON w.tenant = s.tenant AND w.entity_name = s.entity_name AND w.segment = s.segment
+      AND s.segment NOT IN (SELECT value FROM json_each(:known))
+    WHERE s.tenant = :tenant AND s.entity_name = :entity AND s.state = 0
     UNION ALL
     SELECT 1, doc, words FROM kdb_tail WHERE tenant = :tenant AND entity_name = :entity
 """
@@ -49,8 +52,8 @@ class SQLitePostings:
     """`fold_rows` tail rows go into one fold and `step_rows` postings into one step, so that the write lock is held for
     20 ms at most (measured: stress/README.md)."""
 
-    fold_rows = 500
-    step_rows = 2_000
+    fold_rows = 256
+    step_rows = 1_000
 
     def set_up(self, connection: Connection) -> None:
         """SQLite has nothing to set."""
