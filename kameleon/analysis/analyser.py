@@ -25,7 +25,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from ..errors import InvalidInput, seen
-from .codes import joined, runs
+from .codes import joined, runs, written_as_one
 from .languages import NAMES
 from .reading import ALTERNATIVE, Piece, Reader, bounded, is_unit
 from .stop_words import stop_words
@@ -156,7 +156,7 @@ class Analyser:
     def query_terms(self, text: str) -> list[QueryWord]:
         """Returns the words of a query, without stop words where others are left."""
         asked = [self._query_word(word) for word in self._words(text)]
-        kept = [word for word in asked if word.surface not in self._stop_words]
+        kept = [word for word in asked if self._reader.fold(word.surface) not in self._stop_words]
         return kept or asked
 
     def _words(self, text: str) -> Iterator[Word]:
@@ -174,7 +174,7 @@ class Analyser:
         if word.is_plain:
             return QueryWord(parts[0].text, self._ways(parts[0].text))
         whole = [bounded(word.before + joined(texts, parts) + word.after)]
-        for first, last, text in self._reader.written_as_one(word):
+        for first, last, text in written_as_one(parts):
             if last - first + 1 == len(parts):
                 whole += self._ways(text)[::-1]
         surface = word.before + joined([part.text for part in parts], parts) + word.after

@@ -8,8 +8,10 @@ marks that the script's readers ignore (`é`, `ё`, `ά`, hamza on alef, nukta) 
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from unicodedata import category, combining, digit, is_normalized, name, normalize
 
+KEPT_CHARACTERS = 20_000  # of a table that is filled as characters are met
 SEPARATOR = " "
 JOINTS = "-'./:@&+_^#,\""
 APOSTROPHES = "’‘‛ʼʻʹʽ′`´＇\u05f3\ua78c"
@@ -59,7 +61,9 @@ class Characters(dict[int, str]):
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
-        form = self[code] = self._form(character)
+        form = self._form(character)
+        if len(self) < KEPT_CHARACTERS:
+            self[code] = form
         if len(form) != 1:
             self.uneven.add(character)
         return form
@@ -108,7 +112,9 @@ class Folding(dict[int, str]):
         self._kept = frozenset(kept)
 
     def __missing__(self, code: int) -> str:
-        letter = self[code] = self._fold(chr(code))
+        letter = self._fold(chr(code))
+        if len(self) < KEPT_CHARACTERS:
+            self[code] = letter
         return letter
 
     def _fold(self, letter: str) -> str:
@@ -166,6 +172,7 @@ def boundaries(text: str) -> Iterable[int]:
     yield len(text)
 
 
+@lru_cache(KEPT_CHARACTERS)
 def composes(character: str) -> bool:
     if character.isascii():
         return False

@@ -2,9 +2,10 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from threading import Lock
+from operator import itemgetter
+from threading import local
 from typing import NamedTuple, TypeVar
 
 import Stemmer
@@ -12,7 +13,7 @@ import Stemmer
 from .characters import Characters, Folding, Places
 from .codes import joined, runs, written_as_one
 from .languages import SIMPLE, rules
-from .words import SPACED_UNITS, Word, words
+from .words import SPACED_UNITS, Part, Word, words
 
 ALTERNATIVE = "="
 HASHED = "~"
@@ -25,6 +26,8 @@ LONGEST_KNOWN = 32
 LETTERS = re.compile(r"[^\W\d_]+(?!\w)")
 OPENING = "\"'([{"
 CLOSING = ".,;:!?\"')]}"
+
+POSITION = itemgetter(2)
 
 Value = TypeVar("Value")
 # A term of a chunk: term, form, position of its word in the chunk, start and end in the chunk.
@@ -72,8 +75,8 @@ class Reader:
         self._rules = rules(language)
         self._places = Places(Characters(language))
         self._folding = Folding(self._rules.kept_letters)
-        self._stemmer = Stemmer.Stemmer(language, 0) if language != SIMPLE else None
-        self._lock = Lock()  # PyStemmer's stemmers are for one thread at a time
+        self._language = language
+        self._thread = local()  # PyStemmer's stemmers are for one thread each
         self._lowers_ascii = language != "turkish"
         self.known = Memo(self._entry, KNOWN_WORDS)
         self.codes = Memo(self._chunk, KNOWN_CODES)
@@ -127,55 +130,67 @@ class Reader:
 
     def _pieces(self, word: Word, position: int) -> list[Piece]:
         """The terms of a word that is at a position, in the order of their first parts."""
-        parts = word.parts
-        at: list[list[Piece]] = [
-            [(self.part_term(text), text, place, start, end)]
-            for place, (text, start, end, _) in enumerate(parts, position)
-        ]
         if word.is_run:
-            for place, (left, right) in enumerate(pairwise(parts)):
-                at[place].append((left.text + right.text, "", position + place, left.start, right.end))
-        elif not word.is_plain or "'" in parts[0].text:
-            for first, last, term, form in self._joined(word):
-                start = parts[first].start - (len(word.before) if term[0] in "#@." else 0)
-                end = parts[last].end + (len(word.after) if term[-1] in "+#" else 0)
-                at[first].append((bounded(term), form, position + first, start, end))
-        return [piece for pieces in at for piece in pieces]
-
-    def _joined(self, word: Word) -> Iterator[tuple[int, int, str, str]]:
-        """(first, last, term, form) of what a code gives beside its parts."""
+            return run_pieces(word.parts, position)
         parts = word.parts
-        texts = [self.fold(part.text) for part in parts]
-        if len(parts) > 1:
-            for first, last, run in runs(texts, parts):
-                yield first, last, run, run
-        if word.before or word.after:
-            whole = word.before + joined(texts, parts) + word.after
-            yield 0, len(parts) - 1, whole, whole
-        for first, last, text in self.written_as_one(word):
-            yield first, last, ALTERNATIVE + self.part_term(text), ""
+        pieces: list[Piece] = []
+        for text, start, end, _ in parts:
+            pieces.append((self.part_term(text), text, position + len(pieces), start, end))
+        if word.is_plain and "'" not in parts[0].text:
+            return pieces
+        return sorted(pieces + self._joined(word, position), key=POSITION)
 
-    def written_as_one(self, word: Word) -> Iterator[tuple[int, int, str]]:
-        return written_as_one(word.parts, self._rules.apostrophes.elisions)
+    def _joined(self, word: Word, position: int) -> list[Piece]:
+        """What a code gives beside its parts."""
+        parts, before, after = word.parts, word.before, word.after
+        forms = [part.text for part in parts]
+        texts = [self.fold(text) for text in forms]
+        found: list[Piece] = [
+            (bounded(run), form, position + first, parts[first].start, parts[last].end)
+            for (first, last, run), (_, _, form) in zip(runs(texts, parts), runs(forms, parts), strict=True)
+        ]
+        if before or after:
+            whole, form = (before + joined(written, parts) + after for written in (texts, forms))
+            start, end = parts[0].start - len(before), parts[-1].end + len(after)
+            found.append((bounded(whole), form, position, start, end))
+        for first, last, text in written_as_one(parts):
+            term = ALTERNATIVE + self.part_term(text)
+            found.append((term, "", position + first, parts[first].start, parts[last].end))
+        return found
 
     def part_term(self, text: str) -> str:
-        return self.term(text) if text.isalpha() or "'" in text else bounded(self.fold(text))
+        if text.isalpha():
+            return self.known[text][0] or self.term(text) if text.isascii() else self.term(text)
+        return self.term(text) if "'" in text else bounded(self.fold(text))
 
     def term(self, word: str) -> str:
         """The term of a normalised word."""
-        if self._stemmer is None or len(word) > LONGEST_STEMMED:
+        if self._language == SIMPLE or len(word) > LONGEST_STEMMED:
             return bounded(self.fold(word))
         if self._rules.is_folded_first:
             return self._stem(self.fold(word)) or word
         return self.fold(self._stem(word)) or word
 
     def _stem(self, word: str) -> str:
-        with self._lock:
-            stem: str = self._stemmer.stemWord(word)  # type: ignore[union-attr]
+        try:
+            stemmer = self._thread.stemmer
+        except AttributeError:
+            stemmer = self._thread.stemmer = Stemmer.Stemmer(self._language, 0)
+        stem: str = stemmer.stemWord(word)
         return stem
 
     def fold(self, word: str) -> str:
         return word if word.isascii() else word.translate(self._folding)
+
+
+def run_pieces(parts: Sequence[Part], position: int) -> list[Piece]:
+    """Each character, and each two neighbours."""
+    pieces: list[Piece] = []
+    for at, (left, right) in enumerate(pairwise(parts), position):
+        pieces.append((left.text, "", at, left.start, left.end))
+        pieces.append((left.text + right.text, "", at, left.start, right.end))
+    last = parts[-1]
+    return [*pieces, (last.text, "", position + len(parts) - 1, last.start, last.end)]
 
 
 def is_unit(chunk: str) -> bool:
