@@ -13,6 +13,7 @@ from .content import content_hash
 from .database import synchronous
 from .errors import KameleonError, SchemaMissing, StorageError
 from .indexing.entries import make_entry
+from .keywords.index import KeywordIndex
 from .records.rows import record_entry
 from .stores.catalog import Catalog, Entity, Field, current
 from .stores.factory import StoreOptions, make_store
@@ -75,6 +76,8 @@ def rebuild(
         with transactions.reading() as connection:
             return Rebuild(connection, store, options, progress).plan()
     report = transactions.committed(lambda connection: Rebuild(connection, store, options, progress).run())
+    if report.is_done:
+        KeywordIndex(store, opened).maintain_all()
     if report.embeddings_kept:
         from .engine import SearchEngine
 
@@ -92,6 +95,7 @@ class Rebuild:
         language = options.get("language") or self._settings.get("language")
         self._store = make_store(connection.engine, {**options, "language": language})
         self._catalog = Catalog(self._store)
+        self._keywords = KeywordIndex(self._store, connection.engine)
         self._progress = progress or (lambda _done, _total: None)
         self._unweighted: Counter[str] = Counter()
 
@@ -201,7 +205,8 @@ class Rebuild:
         done = 0
         for rows in self._pages():
             entries = self._entries(entities, rows)
-            self._store.writes.upsert(self._connection, entries, [], datetime.now(UTC))
+            written = self._store.writes.upsert(self._connection, entries, [], datetime.now(UTC))
+            self._keywords.write(self._connection, entries, written, self._keywords.analysed(entries))
             done += len(rows)
             self._progress(done, total)
 

@@ -75,8 +75,7 @@ class SearchResult:
 class QueryPlan:
     """How a query was answered.
 
-    `legs` names what ran, with milliseconds; `terms` are the query's terms as the index holds them, `candidate_terms`
-    those that chose candidates; `corrections` are words that no record has, and those that keywords took for them;
+    `legs` names what ran, with milliseconds; `terms` are the query's words that records have; `corrections` are words that no record has, and those that keywords took for them;
     `rows_scanned` is how many records each leg read, where the database reports it; `is_query_cached`: the query's
     embedding was in memory; `note` is a sentence about what was left out and why.
     """
@@ -84,7 +83,6 @@ class QueryPlan:
     mode: str
     legs: Mapping[str, float]
     terms: tuple[str, ...] = ()
-    candidate_terms: tuple[str, ...] = ()
     generation: int | None = None
     model: str | None = None
     vector_search: str | None = None

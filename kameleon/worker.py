@@ -4,6 +4,7 @@ A claim is a lease: a worker that dies loses it when it ends, and another does t
 No transaction is open while the provider works; an edit made meanwhile wins, and is claimed anew. Imports the engine.
 """
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from threading import Event
@@ -16,6 +17,8 @@ from .values import IndexReport
 
 LONGEST_PAUSE_S = 60.0
 """Bounds the wait after a failed claim. Chosen, not measured."""
+PURGED_EVERY_S = 24 * 3600.0
+"""Bounds how long deleted texts stay in the keyword index and the cache."""
 
 
 class Worker:
@@ -27,6 +30,7 @@ class Worker:
         self.batch_size = batch_size
         self.lease: timedelta = timedelta(seconds=lease_s)
         self._has_trimmed = False
+        self._purge_next = 0.0
 
     @per_process
     def name(self) -> str:
@@ -41,6 +45,7 @@ class Worker:
         claimed = self._index.filling.claim(self.name, limit=self.batch_size, lease=self.lease)
         if not claimed:
             self._trim_cache()
+            self._maintain()
             return self.search.reindexing.building.help_out()
         most = max(claim.attempts for claim in claimed)
         return self._index.filling.work_off(claimed, pause=timedelta(seconds=min(LONGEST_PAUSE_S, 2.0**most)))
@@ -49,6 +54,14 @@ class Worker:
         """Evict from the whole cache once, when nothing else is due, then as often as this worker writes enough."""
         self._index.services.evict(is_whole=not self._has_trimmed)
         self._has_trimmed = True
+
+    def _maintain(self) -> None:
+        """Fold and merge keywords; once a day purge what was deleted."""
+        if time.monotonic() < self._purge_next:
+            self._index.keywords.maintain_all()
+            return
+        self._purge_next = time.monotonic() + PURGED_EVERY_S
+        self.search.admin.purge()
 
     def run(
         self,

@@ -241,6 +241,13 @@ class Analyser:
         begins = [text] if text.startswith(stem) else [text, stem]
         return [*begins, ALTERNATIVE + text]
 
+    def fold(self, form: str) -> str:
+        """Returns the form of a word without its accents, where readers of the language ignore them."""
+        return self._reader.fold(form)
+
+    def is_stop_word(self, form: str) -> bool:
+        return self._reader.fold(form) in self._stop_words
+
     # what matched
 
     def marks(self, text: str, asked: Iterable[QueryWord]) -> list[tuple[int, int]]:

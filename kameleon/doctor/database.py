@@ -28,6 +28,7 @@ def faults(scan: Scan) -> Iterator[Finding]:
 def _faults(scan: Scan) -> list[Fault]:
     with scan.index.reading() as connection:
         found = scan.store.health.faults(connection, has_provider=scan.index.services.provider is not None)
+        found += scan.store.health.keyword_faults(connection)
     with scan.index.transaction() as connection:
         return found + scan.store.health.index_faults(connection)
 

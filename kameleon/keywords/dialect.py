@@ -12,6 +12,13 @@ class Partition(NamedTuple):
     entity: str
 
 
+class Partitions(NamedTuple):
+    """What one query reads: some of a tenant's partitions, or all of them where no `entities` are named."""
+
+    tenant: str
+    entities: tuple[str, ...] = ()
+
+
 class Dialect(Protocol):
     """`fold_rows` bounds the tail rows of a fold, `step_rows` the postings that one step of a merge writes."""
 
@@ -21,13 +28,13 @@ class Dialect(Protocol):
     def set_up(self, connection: Connection) -> None: ...
 
     def read(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Sequence[Any]]:
-        """All that a query needs of a partition as one statement sees it, in rows of (kind, number, n, term, docs,
+        """All that a query needs of some partitions as one statement sees it, in rows of (kind, number, n, term, docs,
         counts, places).
 
-        Binds: tenant, entity; `known` segments, whose docs and lengths are NULL; `terms` to read of the other segments;
-        `segments` and `pair_terms`, two lists of one length, to read of the known ones; `placed` terms, read with
-        their places. Kinds: 0 a live segment, (segment, records, -, docs, lengths, -) · 1 a row of the tail, (doc,
-        length, -, hashes, counts, places where any are asked for) · 2 a row of dead, (doc, 0, -, docs, -, -) · 3 a
+        Binds: tenant, entities, none for all; `known` segments, whose docs and lengths are NULL; `terms` to read of the
+        other segments; `pairs`, (entity, segment, term) to read of the known ones; `placed` terms, read with their
+        places. Kinds: 0 a live segment, (segment, records, entity, docs, lengths, -) · 1 a row of the tail, (doc,
+        length, entity, hashes, counts, places where any are wanted) · 2 a row of dead, (doc, 0, -, docs, -, -) · 3 a
         posting, (segment, df, term, docs, counts, places)."""
 
     def read_words(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Sequence[Any]]:

@@ -203,6 +203,10 @@ class Words:
         """The lines of terms after one, up to another or to the end."""
         return self.lines(self._lines_until(after), None if until is None else self._lines_until(until))
 
+    def of_terms(self, prefix: str) -> list[tuple[str, int]]:
+        """The lines of terms that begin so."""
+        return self._counted(self._found(f"\n{prefix}"))
+
     def beginning(self, prefix: str) -> list[tuple[str, int]]:
         """The lines of words that begin so."""
         found = [at for at in self._found(f"\n{prefix}") if self._line(at + 1).find(b"\t") < 0]

@@ -8,10 +8,10 @@ from sqlalchemy import Connection
 
 from ..analysis.highlighting import sentences
 from ..stores.protocols import Store
-from ..stores.values import Hit, Key
+from ..stores.values import Hit, Key, Spans
 from ..values import LegScore, QueryPlan, SearchResult
 from .fusion import leg_scores, whole
-from .legs import READ_CHARACTERS, Retrieved
+from .legs import Retrieved
 from .prepared import Prepared
 from .query import Query
 from .ranking import Ranked
@@ -40,9 +40,9 @@ class Presenter:
         texts = ranked.texts or read_texts(self._store, connection, keys, found)
         keys = [key for key in keys if key in texts]
         contents = [texts[key].text for key in keys]
-        explained = self._explained(connection, keys, ranked) if query.explain else {}
-        read = found.read or query.text[:READ_CHARACTERS]
-        spans = self._store.keywords.spans(connection, read, contents) if query.highlight else [()] * len(keys)
+        explained = self._explained(keys, ranked) if query.explain else {}
+        words = found.words if query.highlight else None
+        spans: list[Spans] = [tuple(words.marks(content)) if words else () for content in contents]
         return [
             SearchResult(
                 *ranking.refs[key], ranking.scores[key], texts[key].data, content, explained.get(key, ()), places
@@ -50,12 +50,10 @@ class Presenter:
             for key, content, places in zip(keys, contents, spans, strict=True)
         ]
 
-    def _explained(
-        self, connection: Connection, keys: Sequence[Key], ranked: Ranked
-    ) -> dict[Key, tuple[LegScore, ...]]:
+    def _explained(self, keys: Sequence[Key], ranked: Ranked) -> dict[Key, tuple[LegScore, ...]]:
         """What each leg, and the reranker, gave each record."""
         found, reranked = ranked.found, ranked.ranking.reranked
-        terms = self._store.keywords.matched_terms(connection, keys, found.keyword.terms)
+        terms = found.words.matched(keys) if found.words else {}
         generation = found.generation.number if found.generation else None
         explained: dict[Key, tuple[LegScore, ...]] = dict.fromkeys(keys, ())
         total = whole(found.legs)
@@ -100,8 +98,7 @@ def make_plan(query: Query, prepared: Prepared, found: Retrieved) -> QueryPlan:
     return QueryPlan(
         mode=query.mode,
         legs=found.milliseconds,
-        terms=tuple(term.surface for term in found.keyword.terms),
-        candidate_terms=tuple(term.surface for term in found.keyword.chosen_by),
+        terms=tuple(word.surface for word in found.words.words) if found.words else (),
         generation=generation.number if generation else None,
         model=generation.model_name if generation else None,
         vector_search=found.vector.how or None,
@@ -109,7 +106,7 @@ def make_plan(query: Query, prepared: Prepared, found: Retrieved) -> QueryPlan:
         rows_scanned={leg: rows for leg, rows in scanned.items() if rows},
         is_query_cached=prepared.is_cached and found.embedding is not None,
         note="; ".join(found.notes),
-        corrections=found.corrections or {},
+        corrections=found.words.corrections if found.words else {},
     )
 
 

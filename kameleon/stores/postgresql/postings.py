@@ -12,16 +12,16 @@ from ..ownership import is_own, own_connection, own_driver
 Row = Sequence[Any]
 
 READ = """
-    SELECT 0, segment, records, NULL,
+    SELECT 0, segment, records, entity_name,
       CASE WHEN segment = ANY(CAST(%(known)s AS bigint[])) THEN NULL ELSE docs END,
       CASE WHEN segment = ANY(CAST(%(known)s AS bigint[])) THEN NULL ELSE lengths END, NULL
-    FROM {prefix}kdb_segment WHERE tenant = %(tenant)s AND entity_name = %(entity)s AND state = 0
+    FROM {prefix}kdb_segment WHERE {{scope}} AND state = 0
     UNION ALL
-    SELECT 1, doc, length, NULL, hashes, counts, CASE WHEN CAST(%(placed)s AS text[]) <> '{{}}' THEN places END
-    FROM {prefix}kdb_tail WHERE tenant = %(tenant)s AND entity_name = %(entity)s
+    SELECT 1, doc, length, entity_name, hashes, counts, CASE WHEN cardinality(CAST(%(placed)s AS text[])) > 0 THEN places END
+    FROM {prefix}kdb_tail WHERE {{scope}}
     UNION ALL
     SELECT 2, doc, 0, NULL, docs, NULL, NULL
-    FROM {prefix}kdb_dead WHERE tenant = %(tenant)s AND entity_name = %(entity)s
+    FROM {prefix}kdb_dead WHERE {{scope}}
 """
 # A subquery with OFFSET 0 is planned by itself: postings are read by their key, whatever the statistics say.
 READ_NEW = """
@@ -31,21 +31,22 @@ READ_NEW = """
       SELECT p.segment, p.df, p.term, p.docs, p.counts,
         CASE WHEN p.term = ANY(CAST(%(placed)s AS text[])) THEN p.places END AS places
       FROM {prefix}kdb_posting AS p
-      WHERE p.tenant = %(tenant)s AND p.entity_name = %(entity)s AND p.segment = s.segment
+      WHERE p.tenant = s.tenant AND p.entity_name = s.entity_name AND p.segment = s.segment
         AND p.term = ANY(CAST(%(terms)s AS text[])) OFFSET 0
     ) AS p
-    WHERE s.tenant = %(tenant)s AND s.entity_name = %(entity)s AND s.state = 0
+    WHERE {{scope_of_s}} AND s.state = 0
       AND s.segment <> ALL(CAST(%(known)s AS bigint[]))
 """
 READ_PAIRS = """
     UNION ALL
     SELECT 3, p.segment, p.df, p.term, p.docs, p.counts, p.places
-    FROM unnest(CAST(%(segments)s AS bigint[]), CAST(%(pair_terms)s AS text[])) AS n (segment, term)
+    FROM unnest(CAST(%(segments)s AS bigint[]), CAST(%(pair_terms)s AS text[]), CAST(%(pair_entities)s AS text[]))
+        AS n (segment, term, entity)
       CROSS JOIN LATERAL (
         SELECT p.segment, p.df, p.term, p.docs, p.counts,
           CASE WHEN p.term = ANY(CAST(%(placed)s AS text[])) THEN p.places END AS places
         FROM {prefix}kdb_posting AS p
-        WHERE p.tenant = %(tenant)s AND p.entity_name = %(entity)s AND p.segment = n.segment
+        WHERE p.tenant = %(tenant)s AND p.entity_name = n.entity COLLATE "C" AND p.segment = n.segment
           AND p.term = n.term COLLATE "C" OFFSET 0
       ) AS p
 """
@@ -54,10 +55,11 @@ READ_WORDS = """
     FROM {prefix}kdb_segment AS s LEFT JOIN {prefix}kdb_word AS w
       ON w.tenant = s.tenant AND w.entity_name = s.entity_name AND w.segment = s.segment
       AND s.segment <> ALL(CAST(%(known)s AS bigint[]))
-    WHERE s.tenant = %(tenant)s AND s.entity_name = %(entity)s AND s.state = 0
+    WHERE {{scope_of_s}} AND s.state = 0
     UNION ALL
-    SELECT 1, doc, words FROM {prefix}kdb_tail WHERE tenant = %(tenant)s AND entity_name = %(entity)s
+    SELECT 1, doc, words FROM {prefix}kdb_tail WHERE {{scope}}
 """
+ONES, ALL = "tenant = %(tenant)s AND entity_name = ANY(CAST(%(entities)s AS text[]))", "tenant = %(tenant)s"
 # Blobs are incompressible or read whole: what is kept out of line is stored as it is.
 SET_UP = (
     "ALTER TABLE {prefix}kdb_posting ALTER docs SET STORAGE EXTERNAL, ALTER counts SET STORAGE EXTERNAL, "
@@ -94,9 +96,8 @@ class PostgreSQLPostings:
 
     def __init__(self, prefix: str = "") -> None:
         self._prefix = prefix
-        known, new, pairs = (part.format(prefix=prefix) for part in (READ, READ_NEW, READ_PAIRS))
-        self._read, self._read_pairs = known + new, known + new + pairs
-        self._read_words = READ_WORDS.format(prefix=prefix)
+        known, new, pairs, words = (part.format(prefix=prefix) for part in (READ, READ_NEW, READ_PAIRS, READ_WORDS))
+        self._read, self._read_pairs, self._read_words = map(scoped, (known + new, known + new + pairs, words))
 
     def set_up(self, connection: Connection) -> None:
         """For tables that are empty."""
@@ -104,10 +105,13 @@ class PostgreSQLPostings:
             connection.exec_driver_sql(statement.format(prefix=self._prefix))
 
     def read(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Row]:
-        return self._fetched(connection, self._read_pairs if binds["segments"] else self._read, binds)
+        statements = self._read_pairs if binds["pairs"] else self._read
+        entities, segments, terms = zip(*binds["pairs"], strict=True) if binds["pairs"] else ((), (), ())
+        pairs = {"pair_entities": list(entities), "segments": list(segments), "pair_terms": list(terms)}
+        return self._fetched(connection, statements[not binds["entities"]], {**binds, **pairs})
 
     def read_words(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Row]:
-        return self._fetched(connection, self._read_words, binds)
+        return self._fetched(connection, self._read_words[not binds["entities"]], binds)
 
     def _fetched(self, connection: Connection, statement: str, binds: dict[str, Any]) -> Sequence[Row]:
         """Binary results on kameleon's own connections: bytes in text are twice as long."""
@@ -158,6 +162,15 @@ class PostgreSQLPostings:
 
     def begin_writing(self, connection: Connection) -> None:
         """Writers do not wait for a fold."""
+
+
+def scoped(statement: str) -> tuple[str, str]:
+    """Renders a statement on some partitions of a tenant, and on all."""
+    ones, every = (
+        statement.format(scope=scope, scope_of_s="s." + scope.replace("entity_name", "s.entity_name"))
+        for scope in (ONES, ALL)
+    )
+    return ones, every
 
 
 def type_of(column: str) -> str:
