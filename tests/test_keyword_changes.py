@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from kameleon.keywords.folding import Limits
@@ -232,6 +232,32 @@ def test_what_fails_in_a_step_is_rolled_back_and_not_raised(
     with index.engine.begin() as connection:
         assert index.rows(connection, "kdb_tail") == index.rows(connection, "kdb_dead") == 0
         assert_exact(index, connection, ["all", *QUERIES])
+
+
+def test_who_is_overtaken_in_a_step_changes_nothing(index: Index) -> None:
+    """Before each step begins to write, another engine makes the same step, where nothing keeps it out."""
+    other = Index(index.engine, LIMITS, creates=False)
+    other.dialect.fold_rows, other.dialect.step_rows = 6, 2
+    begin_writing = index.dialect.begin_writing
+    overtaken = []
+
+    def overtake(connection: Connection) -> None:
+        overtaken.append(other.maintenance.step(NOTES))
+        begin_writing(connection)
+
+    index.dialect.begin_writing = overtake  # type: ignore[method-assign]
+    for n in range(40):
+        with index.engine.begin() as connection:
+            index.put(connection, str(n % 9), "all fox")
+        index.maintenance.step(NOTES)
+        with index.engine.begin() as connection:
+            assert_exact(index, connection, ["all", *QUERIES])
+    assert overtaken
+    assert any(overtaken) == index.is_sqlite
+    other.maintenance.run(NOTES, purges=True)
+    with index.engine.begin() as connection:
+        assert_exact(index, connection, ["all", *QUERIES])
+        assert index.rows(connection, "kdb_segment") == 1
 
 
 @pytest.fixture
