@@ -73,10 +73,11 @@ SET_UP = (
 )
 # A role that row security shows a part of the rows would fold that part.
 TRY_LOCK = """
-    SELECT CASE WHEN row_security_active('{prefix}kdb_tail') OR row_security_active('{prefix}kdb_dead')
-      OR row_security_active('{prefix}kdb_segment') OR row_security_active('{prefix}kdb_posting') THEN false
-      ELSE pg_try_advisory_xact_lock(hashtextextended('kameleon keywords ' || %s, 0)) END
+    SELECT CASE WHEN bool_or(row_security_active(CAST(name AS text))) THEN false
+      ELSE pg_try_advisory_xact_lock(hashtextextended(%s, 0)) END
+    FROM unnest(CAST(%s AS text[])) AS name
 """
+TABLES = ("kdb_tail", "kdb_dead", "kdb_segment", "kdb_word", "kdb_posting")
 INSERT = "INSERT INTO {prefix}{table} ({columns}) SELECT * FROM unnest({arrays})"
 TYPES = {
     **dict.fromkeys(("tenant", "entity_name", "term", "form", "first", "last"), "text"),
@@ -157,8 +158,9 @@ class PostgreSQLPostings:
                 yield connection
 
     def try_lock(self, connection: Connection, tenant: str, entity: str) -> bool:
-        statement = TRY_LOCK.format(prefix=self._prefix)
-        return bool(connection.exec_driver_sql(statement, (f"{self._prefix}{tenant}\t{entity}",)).scalar())
+        tables = [f"{self._prefix}{table}" for table in TABLES]
+        what = f"kameleon keywords {self._prefix}{tenant}\t{entity}"
+        return bool(connection.exec_driver_sql(TRY_LOCK, (what, tables)).scalar())
 
     def begin_writing(self, connection: Connection) -> None:
         """Writers do not wait for a fold."""
