@@ -27,7 +27,7 @@ from itertools import pairwise
 from ..errors import InvalidInput, seen
 from .codes import joined, runs, written_as_one
 from .languages import NAMES
-from .reading import ALTERNATIVE, Piece, Reader, bounded, is_unit
+from .reading import ALTERNATIVE, Piece, Reader, bounded, is_unit, unpacked
 from .stop_words import stop_words
 from .terms import PhrasePart, QueryWord, Terms, Token
 from .words import Word
@@ -75,33 +75,39 @@ class Analyser:
         positions: list[int] = []
         forms: list[str] = []
         position = gaps = 0
-        for section in text.split(GAP):
-            position = self._add(section, position, terms, positions, forms) + GAP_WIDTH
+        for section in text.split(GAP) if GAP in text else (text,):
+            position = self._add(section.split(), position, terms, positions, forms) + GAP_WIDTH
             gaps += GAP_WIDTH
         return Terms(terms, positions, position - gaps, forms)
 
-    def _add(self, text: str, position: int, terms: list[str], positions: list[int], forms: list[str]) -> int:
-        """Adds the terms of a text without gaps; returns the position after them."""
-        entries = self._reader.entries(text)
-        if not entries:
+    def _add(self, chunks: list[str], position: int, terms: list[str], positions: list[int], forms: list[str]) -> int:
+        """Adds the terms of chunks; returns the position after them. Most chunks are one word, so that what is between
+        two others is added at once."""
+        if not chunks:
             return position
-        found, found_forms, _, _ = zip(*entries, strict=True)
-        start = 0
-        for _ in range(found.count(None)):
+        found, written, places = zip(*map(self._reader.known.__getitem__, chunks), strict=True)
+        start, others = 0, found.count(None)
+        while others:
+            others -= 1
             end = found.index(None, start)
             terms += found[start:end]
-            forms += found_forms[start:end]
+            forms += written[start:end]
             positions += range(position, position + end - start)
             position += end - start
-            chunk = self._reader.codes[found_forms[end]]
+            start = end + 1
+            name = chunks[end]
+            if places[end] and start < len(chunks) and is_unit(chunks[start]):
+                name += chunks[start]
+                others -= found[start] is None
+                start += 1
+            chunk = self._reader.codes[name]
             for term, form, offset, _, _ in chunk.pieces:
                 terms.append(term)
                 forms.append(form)
                 positions.append(position + offset)
             position += chunk.width
-            start = end + 1
         terms += found[start:]
-        forms += found_forms[start:]
+        forms += written[start:]
         positions += range(position, position + len(found) - start)
         return position + len(found) - start
 
@@ -128,10 +134,10 @@ class Analyser:
         return position
 
     def _pieces(self, chunk: str) -> tuple[Sequence[Piece], int]:
-        term, form, start, end = self._reader.known[chunk]
+        term, form, place = self._reader.known[chunk]
         if term is not None:
-            return ((term, form, 0, start, end),), 1
-        made = self._reader.codes[form]
+            return ((term, form, 0, *unpacked(place)),), 1
+        made = self._reader.codes[chunk]
         return made.pieces, made.width
 
     def _chunks(self, text: str) -> Iterator[tuple[str, int, int, int]]:
@@ -143,7 +149,7 @@ class Analyser:
             match = matches[at]
             at += 1
             chunk = match.group()
-            term, _, is_number, _ = known[chunk]
+            term, _, is_number = known[chunk]
             after = matches[at] if term is None and is_number and at < len(matches) else None
             if after and is_unit(after.group()) and GAP not in text[match.end() : after.start()]:
                 yield chunk + after.group(), match.start(), len(chunk), after.start() - match.end()

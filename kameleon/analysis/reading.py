@@ -32,8 +32,9 @@ POSITION = itemgetter(2)
 Value = TypeVar("Value")
 # A term of a chunk: term, form, position of its word in the chunk, start and end in the chunk.
 Piece = tuple[str, str, int, int, int]
-# Of a chunk that is one word: term, form, start, end. Of another: None, the chunk, whether it is a number, 0.
-Entry = tuple[str | None, str, int, int]
+# Of a chunk that is one word: term, form, its packed place. Of another: None, nothing, whether it is a number.
+Entry = tuple[str | None, str, int]
+PLACE_BITS = 32
 
 
 class Chunk(NamedTuple):
@@ -81,17 +82,6 @@ class Reader:
         self.known = Memo(self._entry, KNOWN_WORDS)
         self.codes = Memo(self._chunk, KNOWN_CODES)
 
-    def entries(self, text: str) -> list[Entry]:
-        """The chunks of a text; a number and its unit are one."""
-        chunks = text.split()
-        known = self.known
-        entries = [known[chunk] for chunk in chunks]
-        numbers = [at for at, entry in enumerate(entries[:-1]) if entry[0] is None and entry[2]]
-        for at in reversed(numbers):
-            if is_unit(chunks[at + 1]):
-                entries[at : at + 2] = [known[chunks[at] + chunks[at + 1]]]
-        return entries
-
     def words(self, chunk: str) -> Iterator[Word]:
         return words(self._places.normalise(chunk)[0], self._rules.apostrophes)
 
@@ -102,14 +92,14 @@ class Reader:
                 start = chunk.index(bare)
                 form = bare.lower() if self._lowers_ascii else self._places.normalise(bare)[0]
                 form = chunk if form == chunk else form
-                return self.term(form), form, start, start + len(bare)
+                return self.term(form), form, packed(start, start + len(bare))
         made = self._chunk(chunk)
         if made.width == len(made.pieces) == 1 and not made.is_number:
             term, form, _, start, end = made.pieces[0]
-            return term, form, start, end
+            return term, form, packed(start, end)
         if len(chunk) <= LONGEST_KNOWN:
             self.codes.keep(chunk, made)
-        return None, chunk, made.is_number, 0
+        return None, "", made.is_number
 
     def _chunk(self, chunk: str) -> Chunk:
         if chunk.isascii() and (bare := chunk.lstrip(OPENING).rstrip(CLOSING)).isdigit():
@@ -191,6 +181,14 @@ def run_pieces(parts: Sequence[Part], position: int) -> list[Piece]:
         pieces.append((left.text + right.text, "", at, left.start, right.end))
     last = parts[-1]
     return [*pieces, (last.text, "", position + len(parts) - 1, last.start, last.end)]
+
+
+def packed(start: int, end: int) -> int:
+    return start << PLACE_BITS | end
+
+
+def unpacked(place: int) -> tuple[int, int]:
+    return place >> PLACE_BITS, place & (1 << PLACE_BITS) - 1
 
 
 def is_unit(chunk: str) -> bool:
