@@ -143,27 +143,40 @@ class Analyser:
     def _chunks(self, text: str) -> Iterator[tuple[str, int, int, int]]:
         """(chunk, start, split, gap): a number and its unit are one chunk, which `gap` spaces part at `split`."""
         known = self._reader.known
-        matches = [*CHUNK.finditer(text)]
-        at = 0
-        while at < len(matches):
-            match = matches[at]
-            at += 1
-            chunk = match.group()
+        number: re.Match[str] | None = None
+        for match in CHUNK.finditer(text):
+            chunk, start = match.group(), match.start()
+            if number:
+                before, end = number.group(), number.end()
+                if is_unit(chunk) and GAP not in text[end:start]:
+                    yield before + chunk, number.start(), len(before), start - end
+                    number = None
+                    continue
+                yield before, number.start(), len(before), 0
+                number = None
             term, _, is_number = known[chunk]
-            after = matches[at] if term is None and is_number and at < len(matches) else None
-            if after and is_unit(after.group()) and GAP not in text[match.end() : after.start()]:
-                yield chunk + after.group(), match.start(), len(chunk), after.start() - match.end()
-                at += 1
+            if term is None and is_number:
+                number = match
             else:
-                yield chunk, match.start(), len(chunk), 0
+                yield chunk, start, len(chunk), 0
+        if number:
+            yield number.group(), number.start(), len(number.group()), 0
 
     # queries
 
     def query_terms(self, text: str) -> list[QueryWord]:
         """Returns the words of a query, without stop words where others are left."""
-        asked = [self._query_word(word) for word in self._words(text)]
+        asked = [word for section in text.split(GAP) for word in self._query_words(section)]
         kept = [word for word in asked if self._reader.fold(word.surface) not in self._stop_words]
         return kept or asked
+
+    def _query_words(self, text: str) -> Iterator[QueryWord]:
+        for chunk, *_ in self._chunks(text):
+            term, form, _ = self._reader.known[chunk]
+            if term is not None and form.isascii() and form.isalpha():
+                yield QueryWord(form, (term, ALTERNATIVE + term) if len(form) >= SHORTEST_WRITTEN_AS_ONE else (term,))
+            else:
+                yield from map(self._query_word, self._reader.words(chunk))
 
     def _words(self, text: str) -> Iterator[Word]:
         for section in text.split(GAP):
@@ -263,7 +276,11 @@ class Analyser:
     def _places(self, text: str, terms: set[str]) -> dict[str, list[tuple[int, int]]]:
         """Where a text has each of these terms."""
         places: dict[str, list[tuple[int, int]]] = {}
+        known = self._reader.known
         for chunk, start, split, gap in self._chunks(text):
+            whole = known[chunk][0]
+            if whole is not None and whole not in terms:
+                continue
             for term, _, _, begin, end in self._pieces(chunk)[0]:
                 if term in terms:
                     begin += start + (gap if begin >= split else 0)

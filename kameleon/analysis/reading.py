@@ -135,12 +135,14 @@ class Reader:
         parts, before, after = word.parts, word.before, word.after
         forms = [part.text for part in parts]
         texts = [self.fold(text) for text in forms]
+        joins = runs(texts, parts)
+        written = joins if texts == forms else runs(forms, parts)
         found: list[Piece] = [
             (bounded(run), form, position + first, parts[first].start, parts[last].end)
-            for (first, last, run), (_, _, form) in zip(runs(texts, parts), runs(forms, parts), strict=True)
+            for (first, last, run), (_, _, form) in zip(joins, written, strict=True)
         ]
         if before or after:
-            whole, form = (before + joined(written, parts) + after for written in (texts, forms))
+            whole, form = (before + joined(names, parts) + after for names in (texts, forms))
             start, end = parts[0].start - len(before), parts[-1].end + len(after)
             found.append((bounded(whole), form, position, start, end))
         for first, last, text in written_as_one(parts):
