@@ -166,9 +166,9 @@ class Analyser:
 
     def query_terms(self, text: str) -> list[QueryWord]:
         """Returns the words of a query, without stop words where others are left."""
-        asked = [word for section in text.split(GAP) for word in self._query_words(section)]
-        kept = [word for word in asked if self._reader.fold(word.surface) not in self._stop_words]
-        return kept or asked
+        found = [word for section in text.split(GAP) for word in self._query_words(section)]
+        kept = [word for word in found if self._reader.fold(word.surface) not in self._stop_words]
+        return kept or found
 
     def _query_words(self, text: str) -> Iterator[QueryWord]:
         for chunk, *_ in self._chunks(text):
@@ -262,13 +262,13 @@ class Analyser:
 
     # what matched
 
-    def marks(self, text: str, asked: Iterable[QueryWord]) -> list[tuple[int, int]]:
+    def marks(self, text: str, query: Iterable[QueryWord]) -> list[tuple[int, int]]:
         """Returns the places in a text of what a query's words match: of a code the whole, or where that is not in the
         text its parts."""
-        asked = list(asked)
-        places = self._places(text, {term for word in asked for term in word.terms})
+        query = list(query)
+        places = self._places(text, {term for word in query for term in word.terms})
         found: list[tuple[int, int]] = []
-        for word in asked:
+        for word in query:
             whole = [place for term in word.whole for place in places.get(term, ())]
             found += whole or [place for term in word.parts for place in places.get(term, ())]
         return merged(found)
@@ -288,10 +288,10 @@ class Analyser:
                     places.setdefault(term, []).append((begin, end))
         return places
 
-    def exactness(self, text: str, asked: Iterable[QueryWord]) -> int:
+    def exactness(self, text: str, query: Iterable[QueryWord]) -> int:
         """Returns how many of a query's words are in a text as they are written in the query."""
         forms = set(self.terms(text).forms)
-        return sum(word.surface in forms for word in asked)
+        return sum(word.surface in forms for word in query)
 
 
 def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

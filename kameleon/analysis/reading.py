@@ -46,7 +46,7 @@ class Chunk(NamedTuple):
 
 
 class Memo(dict[str, Value]):
-    """What was made of chunks. When it is full, those that were not met again since the last time are forgotten."""
+    """What was made of chunks. When it is full, those that were not used since it was full before are dropped."""
 
     def __init__(self, make: Callable[[str], Value], size: int) -> None:
         super().__init__()
