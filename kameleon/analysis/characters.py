@@ -51,12 +51,13 @@ FOLDED_SCRIPTS = ("LATIN ", "GREEK ")
 
 
 class Characters(dict[int, str]):
-    """A table for `str.translate` from one character to its form, filled as characters are met. `uneven` holds those
-    whose form is not one character long."""
+    """A table for `str.translate` from one character to its form, filled as characters are met. `uneven` are those met
+    whose form is not one character or depends on what is before, `attached` those that may be composed with it."""
 
     def __init__(self, language: str) -> None:
         super().__init__()
         self.uneven: set[str] = set()
+        self.attached: set[str] = set()
         self._special = {**SPECIAL, **OF_LANGUAGE.get(language, {})}
 
     def __missing__(self, code: int) -> str:
@@ -64,8 +65,10 @@ class Characters(dict[int, str]):
         form = self._form(character)
         if len(self) < KEPT_CHARACTERS:
             self[code] = form
-        if len(form) != 1:
+        if len(form) != 1 or is_superscript(character):
             self.uneven.add(character)
+        if composes(character):
+            self.attached.add(character)
         return form
 
     def _form(self, character: str) -> str:
@@ -141,9 +144,11 @@ class Places:
         """The text's form and, unless each of its characters is where it was, where in `text` each comes from."""
         if text.isascii():
             return text.translate(self._characters) if self._reads_ascii else text.lower().replace("\\", "/"), None
-        if is_normalized("NFKC", text):
-            form = text.translate(self._characters)
-            if self._characters.uneven.isdisjoint(text):
+        if is_normalized("NFC", text):
+            table = self._characters
+            form = text.translate(table)
+            is_composed = table.attached.isdisjoint(text) or is_normalized("NFKC", text)
+            if is_composed and table.uneven.isdisjoint(text):
                 return form, None
         return self._clusters(text)
 

@@ -41,6 +41,7 @@ TOKEN = re.compile(
 )
 ASCII_PART = re.compile(f"{ASCII_LETTER}+")
 PART = re.compile(f"{LETTER}+")
+MARK = re.compile(f"[{MARKS}]")
 CHARACTER = re.compile(f".[{MARKS}]*")
 COMPACT = re.compile(r"[0-9]+|[^0-9]+")
 HAS_DIGIT = re.compile(r"[0-9]")
@@ -193,5 +194,8 @@ def is_split(pieces: list[str]) -> bool:
 
 def characters(run: str, start: int) -> Iterator[Part]:
     """The characters of a run, each with its marks."""
+    if not MARK.search(run):
+        yield from (Part(character, at, at + 1) for at, character in enumerate(run, start))
+        return
     for match in CHARACTER.finditer(run):
         yield Part(match.group(), start + match.start(), start + match.end())
