@@ -15,10 +15,10 @@ import numpy as np
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, and_, delete, func, select, union, update
 
 from ..forking import per_process
+from ..stores.keyword_tables import BUILDING, DROPPING, LIVE, KeywordTables
 from .dialect import Dialect, Partition
 from .packing import Array, TailRow, Words
 from .segments import Parent, PostingRow, merged, merged_words, of_tail
-from .tables import BUILDING, DROPPING, LIVE, KeywordTables
 from .writing import DEAD, SEGMENT, add_postings, add_segment, new_number
 
 FOLD_FROM = 256

@@ -15,7 +15,7 @@ from ..errors import InvalidFilter, seen
 
 COMPARISONS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$contains")
 ORDERED = ("$gt", "$gte", "$lt", "$lte")
-SAYS = "says"
+HAS_WORDS = "says"
 GROUPS = ("$and", "$or", "$not")
 MAX_DEPTH = 32
 MAX_MEMBERS = 200
@@ -23,7 +23,7 @@ MAX_MEMBERS = 200
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`operator` is one of COMPARISONS, or SAYS of a query's `field:word`."""
+    """`operator` is one of COMPARISONS, or HAS_WORDS of a query's `field:word`."""
 
     path: tuple[str, ...]
     operator: str

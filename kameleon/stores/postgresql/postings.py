@@ -123,8 +123,7 @@ class PostgreSQLPostings:
                 statement = f"INSERT INTO {self._prefix}{table} ({names}) VALUES ({marks})"
                 connection.exec_driver_sql(statement, tuple(part[0]))
             elif copies:
-                with own_driver(connection).cursor() as cursor:
-                    pgwire.copy_into(cursor, f"{self._prefix}{table}", columns, encoded(columns, part))
+                pgwire.copy_into(own_driver(connection), f"{self._prefix}{table}", columns, encoded(columns, part))
             else:
                 arrays = ", ".join(f"CAST(%s AS {type_of(column)}[])" for column in columns)
                 statement = INSERT.format(prefix=self._prefix, table=table, columns=", ".join(columns), arrays=arrays)

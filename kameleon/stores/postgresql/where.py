@@ -6,7 +6,7 @@ Paths are strict: one never goes into a list by itself, as SQLite's do not.
 from collections.abc import Sequence
 from typing import Any
 
-from ..filters import ORDERED, SAYS, Comparison, bind
+from ..filters import HAS_WORDS, ORDERED, Comparison, bind
 from ..tables import digits, dump
 
 MAX_FLOAT = "1.7976931348623157e308"
@@ -31,8 +31,8 @@ def comparison(asked: Comparison, binds: dict[str, Any]) -> str:
             return f"{value} IS {'NOT ' if asked.value else ''}NULL"
         case "$contains":
             return contains(value, asked.value, binds)
-        case _ if asked.operator == SAYS:
-            return says(asked.path, asked.value, binds)
+        case _ if asked.operator == HAS_WORDS:
+            return has_words(asked.path, asked.value, binds)
     sign = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))[asked.operator]
     if isinstance(asked.value, str):
         return when(value, "string", f"({value} #>> '{{}}') COLLATE \"C\" {sign} {bind(binds, asked.value)}")
@@ -79,7 +79,7 @@ def number(value: str, wanted: float) -> str:
     return exact
 
 
-def says(path: tuple[str, ...], words: str, binds: dict[str, Any]) -> str:
+def has_words(path: tuple[str, ...], words: str, binds: dict[str, Any]) -> str:
     """Whether a text or a number in the field holds the words as whole ones."""
     inner = bind(binds, "strict $" + "".join(f'."{name}"' for name in path) + ".**")
     quoted = "".join(rf"\{c}" if c.isascii() and not c.isalnum() else c for c in words)

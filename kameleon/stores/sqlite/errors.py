@@ -14,8 +14,7 @@ SAID = {
     "attempt to write a readonly database": "To write, open it without mode=ro, immutable=1 and PRAGMA query_only, as "
     "a user who may write the file and its folder",
     "unable to open database file": "Its folder has to be there, and be writable for the files beside it (-wal, -shm)",
-    "database disk image is malformed": "`kameleon doctor` tells whether that is the keyword index, which --fix makes "
-    "anew; else restore the file from a backup, or try the sqlite3 shell's .recover",
+    "database disk image is malformed": "Restore the file from a backup, or try the sqlite3 shell's .recover",
     "file is not a database": "--database, KAMELEON_URL or create_engine names a file of SQLite",
 }
 

@@ -11,7 +11,7 @@ candidates, and the table's own embeddings of these are scored: scores are exact
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -35,6 +35,8 @@ DIRECTIONS = 128
 CANDIDATES = 400
 SAMPLE = 10_000
 STATES_KEPT = 8
+DENSE = 64
+"""The largest id a row, above which ids are sorted instead. Chosen, not measured."""
 TIE = np.float32(1e-6)
 NONE = np.zeros(0, np.int64)
 
@@ -111,10 +113,14 @@ class Mirror:
         *,
         allowed: Sequence[int] | None = None,
         accept: Accept | None = None,
+        excluded: Sequence[int] = (),
     ) -> Nearest:
         """The `limit` records nearest by cosine, best first; ties by id. Of `allowed` alone, if given, or of those that
-        `accept` returns of the ids it is asked about."""
+        `accept` returns of the ids it is given; none of `excluded`."""
         rows = self._rows(connection)
+        if len(excluded):
+            gone = np.flatnonzero(member(rows.ids, np.array(excluded, np.int64)))
+            rows = replace(rows, dead=np.union1d(rows.dead, gone))
         places = self._places(rows, None if allowed is None else np.array(allowed, np.int64))
         wanted = limit if rows.directions is None else max(CANDIDATES, 2 * limit)
         if rows.directions is not None and places is not None and len(places) <= wanted:
@@ -324,8 +330,10 @@ def first(found: tuple[Ids, Floats], limit: int) -> dict[int, float]:
 
 
 def member(ids: Ids, wanted: Ids) -> NDArray[np.bool_]:
-    """Whether each id is a wanted one: ids are small, dense numbers, so by a table of all."""
+    """Whether each id is a wanted one, by a table of all ids where these are dense numbers."""
     last = int(ids.max(initial=0))
+    if last > DENSE * (len(ids) + len(wanted)):
+        return np.isin(ids, wanted)
     is_wanted = np.zeros(last + 1, np.bool_)
     is_wanted[wanted[(wanted >= 0) & (wanted <= last)]] = True
     return is_wanted[ids]

@@ -6,7 +6,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..filters import ORDERED, SAYS, Comparison, Filter, bind, condition
+from ..filters import HAS_WORDS, ORDERED, Comparison, Filter, bind, condition
 from ..tables import dump
 
 EDGE = "[^a-z0-9]"
@@ -40,8 +40,8 @@ def comparison(asked: Comparison, binds: dict[str, Any]) -> str:
             return f"{kind} IS {'NOT ' if asked.value else ''}NULL"
         case "$contains":
             return contains(value, kind, path, asked.value, binds)
-        case _ if asked.operator == SAYS:
-            return says(path, asked.value, binds)
+        case _ if asked.operator == HAS_WORDS:
+            return has_words(path, asked.value, binds)
     signs = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))
     kinds = "('text')" if isinstance(asked.value, str) else "('integer', 'real')"
     return f"({kind} IN {kinds} AND {value} {signs[asked.operator]} {bind(binds, asked.value)})"
@@ -96,7 +96,7 @@ def contains(value: str, kind: str, path: str, wanted: Any, binds: dict[str, Any
     return f"CASE {kind} WHEN 'array' THEN {member} WHEN 'text' THEN {inside} ELSE 0 END"
 
 
-def says(path: str, words: str, binds: dict[str, Any]) -> str:
+def has_words(path: str, words: str, binds: dict[str, Any]) -> str:
     """Whether a text or a number in the field holds the words as whole ones; SQLite lowers ASCII letters alone."""
     pattern = "".join(f"[{c}]" if c in "*?[" else c for c in words)
     before, after = (EDGE if end.isascii() and end.isalnum() else "" for end in (words[0], words[-1]))
