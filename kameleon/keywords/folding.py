@@ -13,12 +13,12 @@ import numpy as np
 from sqlalchemy import Connection, Engine, Row, Table, and_, func, select, union
 
 from ..forking import per_process
+from ..stores.keyword_tables import KeywordTables
 from .dialect import Dialect, Partition
 from .merging import MOST_SEGMENTS, Merges, MergeStep
 from .packing import TailRow
 from .segments import of_tail
 from .steps import Overtaken, Step, docs_of
-from .tables import KeywordTables
 from .writing import insert, rows_of
 
 FOLD_FROM = 256

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from sqlalchemy import delete, func, select, update
 
+from ..stores.keyword_tables import BUILDING, DROPPING, LIVE
 from .packing import Array, Words
 from .segments import Columns, Parent, PostingRow, merged, merged_words
 from .steps import Overtaken, Step, docs_of
-from .tables import BUILDING, DROPPING, LIVE
 from .writing import SEGMENT, Rows, insert, new_number, word_rows
 
 MOST_SEGMENTS = 10

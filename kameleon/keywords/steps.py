@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, select
 
+from ..stores.keyword_tables import KeywordTables
 from .dialect import Dialect, Partition
 from .packing import Array
-from .tables import KeywordTables
 from .writing import DEAD
 
 DOCS_A_STATEMENT = 500

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
+from ..stores.keyword_tables import LIVE
 from .dialect import Dialect, Partition
 from .packing import Document, TailRow, Words, pack
 from .segments import PostingRow, Segment, of_documents
-from .tables import LIVE
 
 SEGMENT_FROM = 500
 """A transaction that appends more documents of a partition writes a segment of them: every query reads the tail.

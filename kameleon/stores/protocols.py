@@ -1,20 +1,20 @@
 """What a store must do: the parts of a `Store`, which each dialect implements. Imports values, tables and filters.
 
-A store keeps no transaction of its own: every method works on the connection that it is given. Keys identify a row of
-the index within one transaction (a rowid, a `Ref`); only the store reads them.
+A store keeps no transaction of its own: every method works on the connection that it is given.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Connection, Table
+from sqlalchemy import ColumnElement, Connection, Engine, Table
 
 from ..values import Failure, Generation, IndexStatus, Ref
 from .filters import Filter
 from .old_tables import OldTables
+from .settings import Settings
 from .tables import Tables
 from .values import (
     Cached,
@@ -23,17 +23,14 @@ from .values import (
     Entry,
     Fault,
     Hit,
+    IndexProgress,
     Key,
-    KeyOf,
     KeyRows,
     Matches,
-    Progress,
     Scope,
-    Spans,
     State,
-    Term,
+    Written,
 )
-from .vocabulary import Vocabulary
 
 
 class Connections(Protocol):
@@ -50,13 +47,17 @@ class Connections(Protocol):
         that would be the caller's."""
 
     def writing(self) -> AbstractContextManager[Connection]:
-        """Opens one in a transaction that writes and commits at the end."""
+        """Opens one in a transaction that writes and commits at the end; waits for locks up to the driver's
+        time-out."""
 
     def identity(self, connection: Connection) -> tuple[Any, ...] | None:
         """Returns what identifies the connection's database; None for one in memory."""
 
     def joining(self, connection: Connection) -> AbstractContextManager[None]:
         """Works inside the caller's transaction, or in one of our own if the connection commits every statement."""
+
+    def prepare_search(self, connection: Connection) -> None:
+        """Sets what suits a query, for its transaction."""
 
     def preserving(self, connection: Connection) -> AbstractContextManager[None]:
         """Reads inside the caller's transaction and leaves its settings as they were, whatever fails. Below REPEATABLE
@@ -133,11 +134,14 @@ class Writes(Protocol):
 
     def upsert(
         self, connection: Connection, entries: Sequence[Entry], generations: Sequence[Generation], now: datetime
-    ) -> Mapping[tuple[str, str], Key]:
-        """Stores contents, one entry a ref, deletes embeddings of their other contents, and returns their keys."""
+    ) -> Mapping[Ref, Written]:
+        """Stores contents, one entry a ref, each with a number of its own, deletes their embeddings of other contents
+        from every generation, and returns the numbers. Those that are replaced are read under the rows' locks."""
 
-    def delete(self, connection: Connection, refs: Sequence[Ref], generations: Sequence[Generation]) -> int:
-        """Deletes records and their embeddings; returns how many records there were."""
+    def delete(
+        self, connection: Connection, refs: Sequence[Ref], generations: Sequence[Generation]
+    ) -> list[tuple[Ref, int]]:
+        """Deletes records and their embeddings; returns those that there were."""
 
     def enqueue(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes rows of `kdb_queue`, replacing those that are there."""
@@ -152,10 +156,10 @@ class Embeddings(Protocol):
         generation: Generation,
         embeddings: Sequence[Embedding],
         now: datetime,
-        keys: KeyOf,
+        docs: Mapping[Ref, int],
     ) -> None:
-        """Stores those whose record still has the content that they were made from, replacing all that it has. `keys`
-        are those that `upsert` returned in this transaction; others are looked up."""
+        """Stores those whose record still has the content that they were made from, replacing all that it has. `docs`
+        are those that `upsert` wrote in this transaction; others are looked up."""
 
     def give_up(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> list[Ref]:
         """Makes tombstones of those that the server failed on ATTEMPTS times, and returns them."""
@@ -215,9 +219,7 @@ class Embeddings(Protocol):
 class Contents(Protocol):
     """Reads of the index's records."""
 
-    def states(
-        self, connection: Connection, refs: Sequence[Ref], generation: Generation | None
-    ) -> Mapping[tuple[str, str], State]:
+    def states(self, connection: Connection, refs: Sequence[Ref], generation: Generation | None) -> Mapping[Ref, State]:
         """Returns the hashes that the index holds of each record."""
 
     def entries(self, connection: Connection, refs: Sequence[Ref]) -> list[Entry]:
@@ -226,16 +228,16 @@ class Contents(Protocol):
     def entities(self, connection: Connection) -> list[str]:
         """Returns those that are in the index, by name."""
 
-    def refs(self, connection: Connection, keys: Sequence[Key]) -> Mapping[Key, Ref]:
-        """Returns the records of these keys."""
+    def refs(self, connection: Connection, docs: Sequence[int]) -> Mapping[int, Ref]:
+        """Returns the records of those that are there."""
 
     def hits(
-        self, connection: Connection, keys: Sequence[Key], generation: Generation | None = None, vector: Any = None
-    ) -> dict[Key, Hit]:
+        self, connection: Connection, docs: Sequence[int], generation: Generation | None = None, vector: Any = None
+    ) -> dict[int, Hit]:
         """Returns contents and data, with the passages nearest to a vector, if there is one."""
 
-    def matches(self, terms: Sequence[Term], scope: Scope, keys: Sequence[Key]) -> Matches:
-        """Selects the records of a scope that have any of the terms, and those of `keys`, which are in it."""
+    def matches(self, scope: Scope, docs: Sequence[int]) -> Matches:
+        """Selects the records of those docs that are in the scope."""
 
     def count(self, connection: Connection, matches: Matches) -> int:
         """Counts the matches."""
@@ -248,7 +250,8 @@ class Fields(Protocol):
         """Returns the field of each record that has it."""
 
     def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
-        """Returns the most frequent values among the matches and the records of each; a list counts by its members."""
+        """Returns the most frequent values among the matches and how many records have each; a list counts for each of
+        its members."""
 
 
 class NamedFields(Fields, Protocol):
@@ -267,7 +270,8 @@ class Records(Fields, Protocol):
     def add(
         self, connection: Connection, entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], now: datetime
     ) -> None:
-        """Inserts (id, data) in the order of their ids. Raises TransactionConflict where one is there."""
+        """Inserts (id, data) in the order of their ids, none of which is there. Raises TransactionConflict where one is
+        by now."""
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         """Renders a condition on `kdb_records.data` and its binds."""
@@ -283,40 +287,78 @@ class Keys(Protocol):
         """Renders primary keys as a table of one bind for each column, or for all."""
 
 
-class Keywords(Protocol):
-    """The keyword leg and the vocabulary."""
+class Scopes(Protocol):
+    """Which contents are in a scope."""
 
-    vocabulary: Vocabulary
+    def docs(self, connection: Connection, scope: Scope, most: int) -> list[int] | None:
+        """Returns those in the scope in no order; None where there are more than `most`."""
 
-    def prepare_search(self, connection: Connection) -> None:
-        """Settings of this transaction for a query."""
+    def within(self, connection: Connection, scope: Scope, docs: Sequence[int]) -> list[int]:
+        """Returns those of `docs` that are in the scope, in no order."""
 
-    def by_keyword(self, connection: Connection, query: str, scope: Scope, *, limit: int, enough: int) -> Candidates:
-        """The `limit` best by BM25. The rarest terms choose; commoner ones join until `enough` records are found."""
 
-    def matched_terms(
-        self, connection: Connection, keys: Sequence[Key], terms: Sequence[Term]
-    ) -> Mapping[Key, tuple[str, ...]]:
-        """Which of the terms each record holds, as they were asked."""
+class Postings(Protocol):
+    """What the keyword index needs of a database. `fold_rows` bounds the tail rows of a fold, `step_rows` the postings
+    that one step of a merge writes."""
 
-    def count_words(self, connection: Connection, words: Sequence[str]) -> Mapping[str, int]:
-        """How many records have each word, as the index reads it."""
+    fold_rows: int
+    step_rows: int
 
-    def learn(self, connection: Connection, tokens: set[str]) -> None:
-        """Adds the words of what stands between spaces in lower-case contents to the vocabulary."""
+    def set_up(self, connection: Connection) -> None:
+        """Sets how the tables are stored, which are empty."""
 
-    def spans(self, connection: Connection, query: str, texts: Sequence[str]) -> list[Spans]:
-        """For each text the (start, end) places of the query's words, in order, none overlapping."""
+    def read(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Sequence[Any]]:
+        """Reads all that a query needs of some partitions as one statement sees it, in rows of (kind, number, n, term,
+        docs, counts, places).
+
+        Binds: tenant, entities, none for all; `known` segments, whose docs and lengths are NULL; `terms` to read of the
+        other segments; `pairs`, (entity, segment, term) to read of the known ones; `placed` terms, read with their
+        places. Kinds: 0 a live segment, (segment, records, entity, docs, lengths, -) · 1 a row of the tail, (doc,
+        length, entity, hashes, counts, places where any are wanted) · 2 a row of dead, (doc, 0, -, docs, -, -) · 3 a
+        posting, (segment, df, term, docs, counts, places)."""
+
+    def read_words(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Sequence[Any]]:
+        """Reads (0, segment, words) of segments, several rows for one, words NULL for a known one; (1, doc, words) of
+        the tail."""
+
+    def insert(self, connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Writes rows in the fewest statements."""
+
+    def may_fold(self, engine: Engine) -> bool:
+        """Whether the engine has a connection for folds beside the application's."""
+
+    def folding(self, engine: Engine) -> AbstractContextManager[Connection]:
+        """Begins a transaction of kameleon's own, committed at the end."""
+
+    def try_lock(self, connection: Connection, tenant: str, entity: str) -> bool:
+        """Keeps other folds of the partition out until the transaction ends; False where there is one, or where the
+        role does not see every row."""
+
+    def begin_writing(self, connection: Connection) -> None:
+        """Takes the write lock where there is one, and may end the snapshot that was read."""
 
 
 class Vectors(Protocol):
     """The vector leg and its index."""
 
-    def by_vector(
-        self, connection: Connection, generation: Generation, vector: Any, scope: Scope, limit: int, keyword: Candidates
-    ) -> tuple[Candidates, Candidates]:
-        """Returns the keyword leg with its scores of the vector leg's candidates, and the vector leg by cosine with its
-        scores of the keyword leg's."""
+    def nearest(
+        self,
+        connection: Connection,
+        generation: Generation,
+        vector: Any,
+        scope: Scope,
+        limit: int,
+        *,
+        docs: Sequence[int] | None = None,
+        excluded: Sequence[int] = (),
+    ) -> Candidates:
+        """Returns the `limit` nearest by the cosine of their nearest passage: of the scope, or of `docs` where these
+        are given, which are in it; none of `excluded`."""
+
+    def cosines(
+        self, connection: Connection, generation: Generation, vector: Any, docs: Sequence[int]
+    ) -> dict[int, float]:
+        """Returns the cosine of the nearest passage of those that have an embedding."""
 
     def refusal(self, connection: Connection, dimensions: int) -> str:
         """Explains why embeddings of that many dimensions cannot be kept or compared here; empty if they can."""
@@ -325,7 +367,11 @@ class Vectors(Protocol):
         """Returns how the generation's vectors are searched: `exact`, `hnsw`, or why `hnsw` cannot be used."""
 
     def build_index(
-        self, generation: Generation, *, concurrently: bool = True, progress: Progress | None = None
+        self,
+        generation: Generation,
+        *,
+        concurrently: bool = True,
+        progress: Callable[[IndexProgress], None] | None = None,
     ) -> bool:
         """Builds the approximate index of a generation where it is worth it and missing; True if it did. In
         transactions of its own; reading goes on, and writing if it is done `concurrently`. `progress` is called about
@@ -368,6 +414,9 @@ class Health(Protocol):
     def duplicates(self, connection: Connection, after: Any, limit: int) -> tuple[Sequence[Ref], Any]:
         """Returns the next records that have several rows in the index, and the key to continue at; None at the end."""
 
+    def keyword_faults(self, connection: Connection) -> list[Fault]:
+        """Finds contents that the keyword index lacks, and those in it that are no record's."""
+
     def leftovers(
         self, connection: Connection, generation: Generation, after: Any, limit: int
     ) -> tuple[Sequence[Key], Any]:
@@ -376,7 +425,8 @@ class Health(Protocol):
     def bad_vectors(
         self, connection: Connection, generation: Generation, after: Any, limit: int
     ) -> tuple[Sequence[Key], Any]:
-        """Returns the next embeddings of other dimensions or a length other than 1, and the key to continue at."""
+        """Returns the next embeddings that are not of length 1 in the generation's dimensions, and the key to continue
+        at."""
 
     def unused_index(self, connection: Connection, generation: Generation) -> str:
         """Explains why searches do not use the approximate index that so many embeddings should have; else empty."""
@@ -394,7 +444,14 @@ class Store:
     contents: Contents
     records: Records
     keys: Keys
-    keywords: Keywords
+    scopes: Scopes
+    postings: Postings
     vectors: Vectors
     triggers: Triggers
     health: Health
+    settings: Settings
+
+    @property
+    def language(self) -> str:
+        """The language of the index, a name of `analysis.languages`."""
+        return self.settings.language

@@ -1,5 +1,5 @@
-"""The tables that are the same in both databases, in SQLAlchemy's terms, and their columns' values. Imports nothing of
-the stores."""
+"""The tables that are the same in both databases, in SQLAlchemy's terms, and their columns' values. Imports the keyword
+index's tables."""
 
 import json
 import re
@@ -34,12 +34,14 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeEngine
 
 from ..errors import SchemaMismatch
+from .keyword_tables import KeywordTables
+from .keyword_tables import key as key
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 PREFIX, KEPT = "kdb_", "kdb_kept_"
 OWN_TABLES = re.compile(
     r"kdb_(search|search_fts|search_vocab|embedding_log|embedding_cache|embedding_g\d+|generation|entities|records|term|"
-    r"queue|dirty|reindex|reindex_range|meta)"
+    r"tail|segment|posting|word|dead|queue|dirty|reindex|reindex_range|meta)"
 )
 COMPARED = ("text", "integer", "number", "boolean")
 IDS_A_STATEMENT = 1_000
@@ -149,7 +151,6 @@ class Document(TypeDecorator[Any]):
         return json.loads(value) if isinstance(value, str) else value
 
 
-key = Text().with_variant(Text(collation="C"), "postgresql")
 document = Document()
 instant = DateTime(timezone=True)
 
@@ -188,7 +189,7 @@ class Tables:
             *keyed("entity_name", "id"),
             *required(data=document, created_at=instant, updated_at=instant),
         )
-        self.term = Table("kdb_term", metadata, *required(form=key), Index("kdb_term_form", "form"))
+        self.keywords = KeywordTables(metadata)
         self.queue, self.dirty = queue_of(metadata), dirty_of(metadata)
         self.reindex, self.reindex_range = reindex_of(metadata), reindex_range_of(metadata)
 

@@ -1,7 +1,7 @@
 """What goes into a store and comes out of it: entries, embeddings, scopes, terms, candidates. Imports the filters
 alone."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -12,7 +12,8 @@ from sqlalchemy import column as column_of
 from ..values import Ref
 from .filters import Filter
 
-Key = Hashable
+Key = int
+"""The number of a record's present content, `doc`: a changed content gets a new one, and none is used again."""
 
 TRIED = "~"
 """Precedes the content hash of a text that the server failed on: no record has that hash, so the text is pending. Its
@@ -89,6 +90,13 @@ class State(NamedTuple):
     embedded_hash: str | None
 
 
+class Written(NamedTuple):
+    """The number of a content that was stored, and of the one that it replaced."""
+
+    doc: int
+    replaced: int | None
+
+
 class Hit(NamedTuple):
     """`data` is the record store's, None for a record that it does not hold. `passage` is the start and end of the
     passage nearest to the query's vector, None for a text of one passage."""
@@ -157,14 +165,17 @@ class KeyRows(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Scope:
     """The records that may be hits: `entities` empty means all. `filter` is on records of the record store, `among` on
-    those of mapped classes. Their contents have each of `phrases` and none of `excluded`; `without` is left out."""
+    those of mapped classes; `without` is left out."""
 
     entities: tuple[str, ...] = ()
     filter: Filter | None = None
     among: Among | None = None
-    phrases: tuple[str, ...] = ()
-    excluded: tuple[str, ...] = ()
     without: Ref | None = None
+
+    @property
+    def is_all(self) -> bool:
+        """Whether these are all records of the entities."""
+        return self.filter is None and self.among is None and self.without is None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,8 +190,8 @@ class Matches:
 class Candidates:
     """A leg's raw scores, best first, and in `others` its scores of the other leg's candidates that have one.
 
-    `most` is an upper bound of a record's score, None where there is none; `totals` is the store's own: the state of
-    the index that scores were computed with. `is_exact` is False where a better record might have been missed.
+    `most` is an upper bound of a record's score, None where there is none. `is_exact` is False where a better record
+    might have been missed.
     `unknown` are words of the query that are in no record. `scanned` is the number of records that were read, 0 where
     it was not counted.
     """
@@ -191,7 +202,6 @@ class Candidates:
     terms: tuple[Term, ...] = ()
     chosen_by: tuple[Term, ...] = ()
     most: float | None = None
-    totals: Any = None
     how: str = ""
     scanned: int = 0
     unknown: tuple[str, ...] = ()

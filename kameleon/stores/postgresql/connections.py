@@ -89,6 +89,10 @@ class PostgreSQLConnections:
     def joining(self, connection: Connection) -> AbstractContextManager[None]:
         return explicitly_begun(connection)
 
+    def prepare_search(self, connection: Connection) -> None:
+        """Plans are made for the terms at hand; compiling one costs more than it saves."""
+        self.set_local(connection, "jit = off", "plan_cache_mode = force_custom_plan")
+
     @contextmanager
     def preserving(self, connection: Connection) -> Iterator[None]:
         with self.joining(connection):

@@ -1,16 +1,16 @@
-"""Reads of the index's records in PostgreSQL. Imports scope and templates."""
+"""Reads of the index's records in PostgreSQL. Imports copy, scope and templates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import Connection, text
 
 from ...values import Generation, Ref
-from ..values import Entry, Hit, Key, Matches, Scope, State, Term, bound
+from ..values import Entry, Hit, Matches, Scope, State, bound
 from . import statements as sql
-from .keywords import any_of
-from .rows import by_entity, packed, pairs_of
+from .copy import adapt
+from .rows import by_entity, packed
 from .scope import PostgreSQLScopes
 from .templates import Templates
 
@@ -20,15 +20,15 @@ class PostgreSQLContents:
     _templates: Templates
     _scopes: PostgreSQLScopes
 
-    def states(
-        self, connection: Connection, refs: Sequence[Ref], generation: Generation | None
-    ) -> dict[tuple[str, str], State]:
+    def states(self, connection: Connection, refs: Sequence[Ref], generation: Generation | None) -> dict[Ref, State]:
         join = self._templates.format(sql.JOIN_EMBEDDING, generation) if generation else ""
-        statement = self._templates.text(sql.STATES, join=join, embedded="e.content_hash" if generation else "NULL")
+        statement = self._templates.format(sql.STATES, join=join, embedded="e.content_hash" if generation else "NULL")
         return {
-            (entity, id_): State(content_hash, embedded_hash)
+            Ref(entity, id_): State(content_hash, embedded_hash)
             for entity, ids in by_entity(refs)
-            for id_, content_hash, embedded_hash in connection.execute(statement, {"entity": entity, "ids": ids}).all()
+            for id_, content_hash, embedded_hash in connection.exec_driver_sql(
+                statement, {"entity": entity, "ids": ids}
+            )
         }
 
     def entries(self, connection: Connection, refs: Sequence[Ref]) -> list[Entry]:
@@ -41,33 +41,28 @@ class PostgreSQLContents:
     def entities(self, connection: Connection) -> list[str]:
         return list(connection.execute(self._templates.text(sql.ENTITIES)).scalars())
 
-    def refs(self, connection: Connection, keys: Sequence[Key]) -> dict[Key, Ref]:
-        return {key: cast(Ref, key) for key in keys}
+    def refs(self, connection: Connection, docs: Sequence[int]) -> dict[int, Ref]:
+        rows = connection.exec_driver_sql(self._templates.format(sql.REFS), (list(docs),))
+        return {doc: Ref(entity, id_) for doc, entity, id_ in rows}
 
     def hits(
-        self, connection: Connection, keys: Sequence[Key], generation: Generation | None = None, vector: Any = None
-    ) -> dict[Key, Hit]:
-        binds: dict[str, Any] = pairs_of(keys)
+        self, connection: Connection, docs: Sequence[int], generation: Generation | None = None, vector: Any = None
+    ) -> dict[int, Hit]:
+        binds: dict[str, Any] = {"docs": list(docs)}
         passage = sql.NO_PASSAGE
         if generation is not None:
-            distance = self._templates.format(sql.DISTANCE, generation)
+            distance = self._templates.format(sql.DISTANCE, generation, bind="%(vector)s")
             passage = self._templates.format(sql.PASSAGE, generation, distance=distance)
             binds["vector"] = packed(generation, vector)
-        rows = connection.execute(self._templates.text(sql.HITS, passage=passage), binds)
+            adapt(connection)
+        rows = connection.exec_driver_sql(self._templates.format(sql.HITS, passage=passage), binds)
         return {
-            Ref(row.entity_name, row.record_id): Hit(
-                row.content, row.data, None if row.start_at is None else (row.start_at, row.end_at)
-            )
-            for row in rows
+            doc: Hit(content, data, None if start is None else (start, end)) for doc, content, data, start, end in rows
         }
 
-    def matches(self, terms: Sequence[Term], scope: Scope, keys: Sequence[Key]) -> Matches:
+    def matches(self, scope: Scope, docs: Sequence[int]) -> Matches:
         where, binds = self._scopes.sql(scope, "s")
-        binds |= pairs_of(keys)
-        if terms:
-            binds["match"] = any_of(terms)
-        holding = self._templates.format(sql.HOLDING) if terms else ""
-        return Matches(self._templates.format(sql.MATCHES, holding=holding, scope=where), binds)
+        return Matches(self._templates.format(sql.MATCHES, scope=where), {**binds, "docs": list(docs)})
 
     def count(self, connection: Connection, matches: Matches) -> int:
         statement, binds = bound(text(sql.COUNT.format(matches=matches.sql)), matches.binds)

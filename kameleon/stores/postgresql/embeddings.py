@@ -1,7 +1,7 @@
 """Embeddings in PostgreSQL: pgvector's columns in one table a generation. Imports copy and templates."""
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from ...values import BUILDING, Failure, Generation, IndexStatus, Ref
 from ..tables import Tables, parts, utc
-from ..values import ATTEMPTS, Cached, Embedding, Entry, KeyOf
+from ..values import ATTEMPTS, Cached, Embedding, Entry, Key
 from . import copy as binary
 from . import statements as sql
 from .rows import by_entity, packed_for
@@ -34,13 +34,13 @@ class PostgreSQLEmbeddings:
         generation: Generation,
         embeddings: Sequence[Embedding],
         now: datetime,
-        keys: KeyOf,
+        docs: Mapping[Ref, int],
     ) -> None:
-        others = [e.ref for e in embeddings if e.ref not in keys and e.passage == 0]
-        locked = self._locked(connection, generation, others)
+        others = [e.ref for e in embeddings if e.ref not in docs and e.passage == 0]
+        locked = self._locked(connection, generation, others) if others else {}
         hashes = {ref: row.content_hash for ref, row in locked.items()}
         current = sorted(
-            (e for e in embeddings if e.ref in keys or hashes.get(e.ref) == e.content_hash),
+            (e for e in embeddings if e.ref in docs or hashes.get(e.ref) == e.content_hash),
             key=lambda embedding: (embedding.ref, embedding.passage),
         )
         if not current:
@@ -49,9 +49,12 @@ class PostgreSQLEmbeddings:
         for entity, ids in by_entity(several):
             connection.execute(self._templates.text(sql.DELETE_PASSAGES, generation), {"entity": entity, "ids": ids})
         packed = packed_for(generation, [e.vector for e in current])
-        rows = [(*e.ref, e.stored_hash, vector, *e[3:]) for e, vector in zip(current, packed, strict=True)]
+        known = {**docs, **{ref: row.doc for ref, row in locked.items()}} if locked else docs
+        rows = [
+            (*e.ref, known[e.ref], e.stored_hash, vector, *e[3:]) for e, vector in zip(current, packed, strict=True)
+        ]
         are_new = all(row.last_passage is None for row in locked.values())
-        written = [e.ref for e in current if e.ref in keys]
+        written = [e.ref for e in current if e.ref in docs]
         if len(rows) > ROWS_INSERTED and are_new and self._may_copy(connection, generation, written):
             self._copying.into(connection, self._templates.embedding(generation), *encoded(rows, now))
         else:
@@ -84,11 +87,11 @@ class PostgreSQLEmbeddings:
         for part in parts(rows, ROWS_A_STATEMENT):
             marks = ", ".join(["%s"] * len(part))
             given = self._templates.format(sql.EMBEDDINGS_GIVEN, generation, vectors=marks)
-            entities, ids, hashes, vectors, *others = map(list, zip(*part, strict=True))
+            entities, ids, docs, hashes, vectors, *others = map(list, zip(*part, strict=True))
             packed = [binary.Packed(vector) if vector else None for vector in vectors]
             connection.exec_driver_sql(
                 self._templates.format(sql.UPSERT_EMBEDDING, generation, rows=given),
-                (entities, ids, hashes, *packed, *others, now),
+                (entities, ids, docs, hashes, *packed, *others, now),
             )
 
     def give_up(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> list[Ref]:
@@ -99,10 +102,8 @@ class PostgreSQLEmbeddings:
             for id_ in connection.execute(statement, {"entity": entity, "ids": ids, "attempts": ATTEMPTS}).scalars()
         ]
 
-    def drop(self, connection: Connection, generation: Generation, keys: Sequence[Any]) -> None:
-        statement = self._templates.text(sql.DELETE_EMBEDDINGS, generation)
-        for entity, ids in by_entity(keys):
-            connection.execute(statement, {"entity": entity, "ids": ids})
+    def drop(self, connection: Connection, generation: Generation, keys: Sequence[Key]) -> None:
+        connection.exec_driver_sql(self._templates.format(sql.DROP_EMBEDDINGS, generation), (list(keys),))
 
     def copy(
         self,
@@ -191,14 +192,21 @@ def encoded(rows: Sequence[tuple[Any, ...]], now: datetime) -> tuple[Sequence[st
     """Returns the columns and data of embeddings for COPY, without columns that all rows leave empty."""
     stamp = binary.timestamp(now)
     names: tuple[str, ...] = sql.EMBEDDING_COLUMNS
-    if has_refusals := any(row[4] is not None for row in rows):
+    if has_refusals := any(row[5] is not None for row in rows):
         names += sql.REFUSAL_COLUMNS
-    if has_passages := any(row[7] is not None for row in rows):
+    if has_passages := any(row[8] is not None for row in rows):
         names += sql.PASSAGE_COLUMNS
 
     def fields() -> Iterator[Sequence[bytes | None]]:
-        for entity, id_, hash_, vector, reason, message, *place in rows:
-            row: tuple[bytes | None, ...] = (entity.encode(), id_.encode(), hash_.encode(), stamp, vector)
+        for entity, id_, doc, hash_, vector, reason, message, *place in rows:
+            row: tuple[bytes | None, ...] = (
+                entity.encode(),
+                id_.encode(),
+                binary.bigint(doc),
+                hash_.encode(),
+                stamp,
+                vector,
+            )
             if has_refusals:
                 row += (reason and reason.encode(), message and message.encode())
             if has_passages:

@@ -7,10 +7,11 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from ...values import Generation, Ref
+from ..keyword_faults import keyword_faults
+from ..tables import Tables
 from ..values import Fault, Key
 from . import hnsw
 from .connections import PostgreSQLConnections
-from .keywords import PostgreSQLKeywords
 from .rows import refs_after
 from .templates import Templates
 from .vectors import PostgreSQLVectors
@@ -39,13 +40,9 @@ DUPLICATES = """
     ORDER BY entity_name, record_id LIMIT :limit
 """
 EMBEDDINGS = """
-    SELECT DISTINCT e.entity_name, e.record_id FROM {embedding} AS e
-    WHERE (e.entity_name, e.record_id) > (:entity, :id) AND {condition}
-    ORDER BY e.entity_name, e.record_id LIMIT :limit
+    SELECT DISTINCT e.doc FROM {embedding} AS e WHERE e.doc > :after AND {condition} ORDER BY e.doc LIMIT :limit
 """
-IS_LEFT_OVER = """
-    NOT EXISTS (SELECT 1 FROM {search} AS s WHERE s.entity_name = e.entity_name AND s.record_id = e.record_id)
-"""
+IS_LEFT_OVER = "NOT EXISTS (SELECT 1 FROM {search} AS s WHERE s.doc = e.doc)"
 IS_BAD = """
     e.embedding IS NOT NULL AND CASE WHEN {vector_dims}(e.embedding) = {dimensions}
       THEN NOT -(e.embedding {ip} e.embedding) BETWEEN 0.98 AND 1.02 ELSE true END
@@ -60,7 +57,7 @@ NEAREST = """
 class PostgreSQLHealth:
     _connections: PostgreSQLConnections
     _templates: Templates
-    _keywords: PostgreSQLKeywords
+    _tables: Tables
     _vectors: PostgreSQLVectors
 
     def faults(self, connection: Connection, *, has_provider: bool) -> list[Fault]:
@@ -78,6 +75,10 @@ class PostgreSQLHealth:
             )
             for name in names
         ]
+
+    def keyword_faults(self, connection: Connection) -> list[Fault]:
+        contents = self._templates.format("SELECT entity_name, doc FROM {search}")
+        return keyword_faults(connection, contents, self._tables.keywords)
 
     def mend(self, fault: Fault) -> None:
         """Concurrently, which takes a connection outside any transaction."""
@@ -98,7 +99,7 @@ class PostgreSQLHealth:
         self, connection: Connection, generation: Generation, after: Any, limit: int
     ) -> tuple[Sequence[Key], Any]:
         condition = self._templates.format(IS_LEFT_OVER)
-        return refs_after(connection, self._templates.text(EMBEDDINGS, generation, condition=condition), after, limit)
+        return self._embeddings(connection, generation, condition, after, limit)
 
     def bad_vectors(
         self, connection: Connection, generation: Generation, after: Any, limit: int
@@ -107,11 +108,18 @@ class PostgreSQLHealth:
         if found is None:
             return [], None
         condition = self._templates.format(IS_BAD, generation, vector_dims=f"{found.schema}.vector_dims")
-        return refs_after(connection, self._templates.text(EMBEDDINGS, generation, condition=condition), after, limit)
+        return self._embeddings(connection, generation, condition, after, limit)
+
+    def _embeddings(
+        self, connection: Connection, generation: Generation, condition: str, after: Any, limit: int
+    ) -> tuple[list[int], Any]:
+        statement = self._templates.text(EMBEDDINGS, generation, condition=condition)
+        found = list(connection.execute(statement, {"after": after or 0, "limit": limit}).scalars())
+        return found, found[-1] if found else None
 
     def unused_index(self, connection: Connection, generation: Generation) -> str:
         """With the settings of a search."""
-        self._keywords.prepare_search(connection)
+        self._connections.prepare_search(connection)
         self._vectors.prepare(connection, limit=10)
         fewest = hnsw.INDEXED_FROM
         state = hnsw.state(connection, self._templates, generation)

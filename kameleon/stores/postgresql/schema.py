@@ -1,4 +1,4 @@
-"""The tables in PostgreSQL, pgvector and Citus: made, checked, dropped. Imports citus, statements and keywords."""
+"""The tables in PostgreSQL, pgvector and Citus: made, checked, dropped. Imports citus, statements and postings."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -8,19 +8,20 @@ from sqlalchemy import Connection, Engine, TextClause, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
-from ...errors import InvalidInput, StorageError, VectorsUnavailable
+from ...errors import StorageError, VectorsUnavailable
 from ...values import Generation
 from ..old_tables import OldTables
-from ..tables import SCHEMA_VERSION, Tables, check_version
+from ..settings import Settings
+from ..tables import Tables, check_version
 from . import citus
 from . import statements as sql
 from .connections import PostgreSQLConnections
 from .errors import NO_RIGHT, NOT_AVAILABLE
-from .keywords import PostgreSQLKeywords
 from .old_tables import PostgreSQLOldTables
+from .postings import PostgreSQLPostings
 from .templates import Templates
 
-SMALL = ("meta", "generation", "entities", "reindex", "reindex_range", "term")
+SMALL = ("meta", "generation", "entities", "reindex", "reindex_range", "tail", "segment", "posting", "dead")
 """The tables that a cluster keeps on each server."""
 READERS_WAIT_S, DROP_WAITS_S = 10.0, 5
 """How long a drop waits for transactions that may read the table, and for its lock. Chosen, not measured."""
@@ -30,28 +31,19 @@ PLAIN_DIMENSIONS = 1_500
 
 @dataclass(eq=False)
 class PostgreSQLSchema:
-    """`language` is the one requested, None for that of the index."""
-
     _engine: Engine
     _connections: PostgreSQLConnections
     _templates: Templates
     _tables: Tables
-    _keywords: PostgreSQLKeywords
-    _language: str | None
+    _postings: PostgreSQLPostings
+    _settings: Settings
 
     def check(self, connection: Connection, *, with_vectors: bool) -> bool:
         if not self._has_table(connection, "meta"):
             if self._has_table(connection, "search"):
                 check_version(None)
             return False
-        settings = self._keywords.read_settings(connection)
-        check_version(settings.get("schema_version"))
-        language = self._templates.language
-        if self._language and language != known_language(connection, self._language):
-            raise InvalidInput(
-                f"this index reads texts as {language!r}; language={self._language!r} would not find them. Leave "
-                "language out, or make an index of your own in another schema="
-            )
+        self._settings.check(connection, "schema=")
         has_pgvector = self._templates.load_extensions(connection) is not None
         return not with_vectors or has_pgvector or not connection.scalar(sql.CAN_ADD_VECTOR)
 
@@ -64,27 +56,17 @@ class PostgreSQLSchema:
         connection.execute(sql.LOCK, {"what": "tables"})
         if self.check(connection, with_vectors=with_vectors):
             return
-        language = known_language(connection, self._language or "english")
         schema = self._templates.schema
         if schema and not connection.scalar(sql.HAS_SCHEMA, {"name": schema}):
             connection.execute(CreateSchema(schema))
         self._tables.metadata.create_all(connection)
         for statement in sql.CREATE:
             connection.execute(self._templates.text(statement))
-        self._keywords.vocabulary.forget()
-        self._write_settings(connection, {"schema_version": str(SCHEMA_VERSION), "language": language})
+        self._postings.set_up(connection)
+        self._settings.write(connection)
         load = self._templates.load_extensions
         if with_vectors and load(connection) is None and connection.scalar(sql.CAN_ADD_VECTOR):
             self._add_pgvector(connection)
-
-    def _write_settings(self, connection: Connection, settings: dict[str, str]) -> None:
-        meta = self._tables.meta
-        self._templates.language = settings["language"]
-        present = self._keywords.read_settings(connection)
-        for key, value in settings.items():
-            if present.get(key) != value:
-                connection.execute(meta.delete().where(meta.c.key == key))
-                connection.execute(meta.insert(), {"key": key, "value": value})
 
     def _add_pgvector(self, connection: Connection) -> None:
         try:
@@ -114,7 +96,8 @@ class PostgreSQLSchema:
     def add_generation(self, connection: Connection, generation: Generation) -> None:
         names = self._templates
         names.load_extensions(connection)
-        connection.execute(names.text(sql.CREATE_GENERATION, generation))
+        for statement in (sql.CREATE_GENERATION, sql.CREATE_DOCS):
+            connection.execute(names.text(statement, generation))
         if generation.dimensions <= PLAIN_DIMENSIONS:
             connection.execute(names.text(sql.STORE_PLAIN, generation))
         grants = connection.execute(names.text(sql.GRANTS, generation), {"search": names.names["search"]})
@@ -187,18 +170,6 @@ class PostgreSQLSchema:
             cache=names["embedding_cache"],
             beside=[names["queue"], *map(self._templates.embedding, generations)],
         )
-
-
-def known_language(connection: Connection, wanted: str) -> str:
-    """Returns the text search configuration of a name. Raises InvalidInput."""
-    known = connection.execute(sql.LANGUAGES).all()
-    for row in known:
-        if wanted in (row.name, row.cfgname, f"{row.nspname}.{row.cfgname}"):
-            return str(row.name)
-    raise InvalidInput(
-        f"PostgreSQL has no text search configuration {wanted!r:.80}. It has: "
-        f"{', '.join(sorted(row.name for row in known))}"
-    )
 
 
 def pauses(total_s: float) -> Iterator[float]:

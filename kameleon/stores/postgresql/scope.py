@@ -1,20 +1,33 @@
-"""Scopes in PostgreSQL: conditions on a table of (entity_name, record_id). Imports where and templates."""
+"""Scopes in PostgreSQL: conditions on a table of (entity_name, record_id), and the contents in them. Imports where and
+templates."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Connection
+
 from ..filters import Filter, condition
-from ..values import Scope
+from ..values import Scope, bound
+from . import statements as sql
 from .templates import Templates
 from .where import comparison
 
 
+@dataclass(eq=False)
 class PostgreSQLScopes:
-    """`phrase_sql` renders whether the content of `s` has a phrase."""
+    _templates: Templates
 
-    def __init__(self, templates: Templates, phrase_sql: Callable[[str, dict[str, Any]], str]) -> None:
-        self._names = templates.names
-        self._phrase_sql = phrase_sql
+    def docs(self, connection: Connection, scope: Scope, most: int) -> list[int] | None:
+        where, binds = self.sql(scope, "s")
+        statement, binds = bound(self._templates.text(sql.IN_SCOPE, scope=where), binds)
+        docs = list(connection.execute(statement, {**binds, "most": most + 1}).scalars())
+        return docs if len(docs) <= most else None
+
+    def within(self, connection: Connection, scope: Scope, docs: Sequence[int]) -> list[int]:
+        where, binds = self.sql(scope, "s")
+        statement, binds = bound(self._templates.text(sql.WHICH_IN_SCOPE, scope=where), binds)
+        return list(connection.execute(statement, {**binds, "docs": list(docs)}).scalars())
 
     def sql(self, scope: Scope, alias: str) -> tuple[str, dict[str, Any]]:
         """Renders a condition on `alias`."""
@@ -24,8 +37,9 @@ class PostgreSQLScopes:
             conditions.append(f"{alias}.entity_name = ANY(:scope)")
             binds["scope"] = list(scope.entities)
         if scope.filter is not None:
+            records = self._templates.names["records"]
             conditions.append(
-                f"EXISTS (SELECT 1 FROM {self._names['records']} WHERE kdb_records.entity_name = {alias}.entity_name "
+                f"EXISTS (SELECT 1 FROM {records} WHERE kdb_records.entity_name = {alias}.entity_name "
                 f"AND kdb_records.id = {alias}.record_id AND {condition(scope.filter, binds, comparison)})"
             )
         if scope.among is not None:
@@ -34,24 +48,7 @@ class PostgreSQLScopes:
         if scope.without is not None:
             conditions.append(f"({alias}.entity_name, {alias}.record_id) <> (:without_entity, :without_id)")
             binds |= {"without_entity": scope.without.entity, "without_id": scope.without.id}
-        phrases = self._phrases(scope, binds)
-        if phrases and alias == "s":
-            conditions.append(phrases)
-        elif phrases:
-            conditions.append(
-                f"EXISTS (SELECT 1 FROM {self._names['search']} AS s WHERE s.entity_name = {alias}.entity_name "
-                f"AND s.record_id = {alias}.record_id AND {phrases})"
-            )
         return " AND ".join(conditions) or "true", binds
-
-    def _phrases(self, scope: Scope, binds: dict[str, Any]) -> str:
-        """Renders which phrases the content of `s` has, and which not."""
-        return " AND ".join(
-            f"{wanted}({has_phrase})"
-            for wanted, phrases in (("", scope.phrases), ("NOT ", scope.excluded))
-            for has_phrase in (self._phrase_sql(phrase, binds) for phrase in phrases)
-            if has_phrase
-        )
 
     def of_records(self, filter_: Filter, entities: Sequence[str], binds: dict[str, Any]) -> str:
         """Renders the same on `kdb_records`, `:scope` being bound."""

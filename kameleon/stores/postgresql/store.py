@@ -1,13 +1,14 @@
 """A store in a PostgreSQL database, put together from this package's parts.
 
-Keys are the records' own (`Ref`): no surrogate, so that Citus can distribute every table by `record_id`. Nothing here
-needs a trigger, a lock that search would wait for, or state that outlives a transaction.
+Tables of records and embeddings have the records' own keys, so that Citus can distribute them by `record_id`. Nothing
+here needs a trigger, a lock that search would wait for, or state that outlives a transaction.
 """
 
 from sqlalchemy import Engine
 
 from ...errors import InvalidInput
 from ..protocols import Store
+from ..settings import Settings
 from ..tables import Tables
 from .connections import PostgreSQLConnections
 from .contents import PostgreSQLContents
@@ -15,10 +16,11 @@ from .copy import Copy
 from .embeddings import PostgreSQLEmbeddings
 from .health import PostgreSQLHealth
 from .keys import PostgreSQLKeys
-from .keywords import PostgreSQLKeywords
+from .postings import PostgreSQLPostings
 from .records import PostgreSQLRecords
 from .schema import PostgreSQLSchema
-from .templates import Templates, check_name
+from .scope import PostgreSQLScopes
+from .templates import Templates, check_schema
 from .triggers import PostgreSQLTriggers
 from .vectors import MAX_EF_SEARCH, PostgreSQLVectors
 from .writes import PostgreSQLWrites
@@ -40,24 +42,26 @@ def make_store(
     ):
         if not isinstance(value, int) or not least <= value <= most:
             raise InvalidInput(f"{name} is a whole number from {least} to {most}, not {value!r:.40}")
-    for what, given in (("schema", schema), ("language", language)):
-        if given is not None:
-            check_name(what, given)
+    if schema is not None:
+        check_schema(schema)
     tables, templates, copying, keys = Tables(schema), Templates(schema, m, ef_construction), Copy(), PostgreSQLKeys()
+    settings = Settings(tables, language)
     connections = PostgreSQLConnections(engine, templates)
-    keywords = PostgreSQLKeywords(connections, templates, tables)
-    vectors = PostgreSQLVectors(connections, templates, keywords, keywords.scopes, ef_search)
+    postings, scopes = PostgreSQLPostings(templates.prefix), PostgreSQLScopes(templates)
+    vectors = PostgreSQLVectors(connections, templates, scopes, ef_search)
     return Store(
         tables=tables,
         connections=connections,
-        schema=PostgreSQLSchema(engine, connections, templates, tables, keywords, language),
-        writes=PostgreSQLWrites(templates, tables, keywords, copying),
+        schema=PostgreSQLSchema(engine, connections, templates, tables, postings, settings),
+        writes=PostgreSQLWrites(templates, tables, copying),
         embeddings=PostgreSQLEmbeddings(templates, tables, copying),
-        contents=PostgreSQLContents(templates, keywords.scopes),
+        contents=PostgreSQLContents(templates, scopes),
         records=PostgreSQLRecords(templates, tables, copying),
         keys=keys,
-        keywords=keywords,
+        scopes=scopes,
+        postings=postings,
         vectors=vectors,
         triggers=PostgreSQLTriggers(templates, keys),
-        health=PostgreSQLHealth(connections, templates, keywords, vectors),
+        health=PostgreSQLHealth(connections, templates, tables, vectors),
+        settings=settings,
     )

@@ -1,4 +1,4 @@
-"""Fills in the templates of `statements`: names of tables, language, types and operators. Imports statements alone."""
+"""Fills in the templates of `statements`: names of tables, types and operators. Imports statements alone."""
 
 import re
 from typing import NamedTuple
@@ -7,7 +7,6 @@ from sqlalchemy import Connection, TextClause, text
 
 from ...errors import InvalidInput
 from ...values import Generation
-from ..tables import quoted_text
 from . import statements as sql
 
 TABLES = (
@@ -20,7 +19,10 @@ TABLES = (
     "queue",
     "reindex",
     "reindex_range",
-    "term",
+    "tail",
+    "segment",
+    "posting",
+    "dead",
 )
 MAX_VECTOR, MAX_HALFVEC = 2_000, 4_000
 """The dimensions that pgvector indexes in columns of `vector` and of `halfvec`."""
@@ -36,14 +38,12 @@ class PgVector(NamedTuple):
 
 
 class Templates:
-    """`m` and `ef_construction` are those of an HNSW index that is built from now on. `language` is the index's, None
-    until it was read."""
+    """`m` and `ef_construction` are those of an HNSW index that is built from now on."""
 
     def __init__(self, schema: str | None, m: int, ef_construction: int) -> None:
         self.schema = schema
         self.prefix = f'"{schema}".' if schema else ""
         self.names = {name: f"{self.prefix}kdb_{name}" for name in TABLES}
-        self.language: str | None = None
         self.pgvector: PgVector | None = None
         self.has_citus = False
         self._hnsw_options = {"m": str(m), "ef_construction": str(ef_construction)}
@@ -70,13 +70,14 @@ class Templates:
         return text(self.format(template, generation, **more))
 
     def format(self, template: str, generation: Generation | None = None, **more: str) -> str:
-        names = {**self.names, "language": f"CAST({quoted_text(self.language or '')} AS regconfig)"}
+        names = dict(self.names)
         if generation is not None:
             names |= self._names_of(generation)
         return template.format(**names, **more)
 
     def _names_of(self, generation: Generation) -> dict[str, str]:
         names = {
+            "number": str(generation.number),
             "embedding": self.embedding(generation),
             "dimensions": str(generation.dimensions),
             "hnsw": self.hnsw(generation),
@@ -90,12 +91,12 @@ class Templates:
         return names
 
 
-def check_name(what: str, name: object) -> None:
-    """Raises InvalidInput for a schema or language that statements cannot name: it is quoted, and between $kdb$ in the
-    literal that renders other statements."""
+def check_schema(name: object) -> None:
+    """Raises InvalidInput for a schema that statements cannot name: it is quoted, and between $kdb$ in the literal that
+    renders other statements."""
     is_short = isinstance(name, str) and 0 < len(name.encode("utf-8", "surrogatepass")) <= NAME_BYTES
     text = str(name)
     if not is_short or not text.isprintable() or set(text) & set('%:"') or "$kdb$" in text:
         raise InvalidInput(
-            f'{what} is a name of at most {NAME_BYTES} bytes without %, :, " and $kdb$, not {name!r:.80}'
+            f'schema is a name of at most {NAME_BYTES} bytes without %, :, " and $kdb$, not {name!r:.80}'
         )

@@ -1,23 +1,19 @@
-"""The vector leg in PostgreSQL: pgvector's HNSW index, or an exact scan. Imports hnsw, keywords, scope and
-templates."""
+"""The vector leg in PostgreSQL: pgvector's HNSW index, or an exact scan. Imports hnsw, scope and templates."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, text
 
 from ...errors import VectorsUnavailable
-from ...values import Generation, Ref
-from ..bm25 import best_first
-from ..values import Candidates, Key, Progress, Scope, bound
+from ...values import Generation
+from ..values import Candidates, IndexProgress, Scope, bound
 from . import hnsw
 from . import statements as sql
 from .connections import PostgreSQLConnections
 from .copy import adapt
-from .keywords import BM25, ONES, PostgreSQLKeywords
-from .rows import packed, pairs_of
+from .rows import packed
 from .scope import PostgreSQLScopes
 from .templates import MAX_HALFVEC, MAX_VECTOR, Templates
 
@@ -33,22 +29,34 @@ NARROW = 10_000
 class PostgreSQLVectors:
     _connections: PostgreSQLConnections
     _templates: Templates
-    _keywords: PostgreSQLKeywords
     _scopes: PostgreSQLScopes
     _ef_search: int
 
-    def by_vector(
-        self, connection: Connection, generation: Generation, vector: Any, scope: Scope, limit: int, keyword: Candidates
-    ) -> tuple[Candidates, Candidates]:
+    def nearest(
+        self,
+        connection: Connection,
+        generation: Generation,
+        vector: Any,
+        scope: Scope,
+        limit: int,
+        *,
+        docs: Sequence[int] | None = None,
+        excluded: Sequence[int] = (),
+    ) -> Candidates:
         self.prepare(connection, limit)
-        statement, binds = self._statement(generation, scope, keyword)
+        statement, binds = self._statement(generation, scope, docs, excluded)
         binds |= {"vector": packed(generation, vector), "hnsw": self._templates.hnsw(generation)}
-        rows = read(connection, statement, binds, limit)
-        own, nearest = nearest_of(rows, limit)
-        scores: dict[Key, float] = {
-            ref: row.score for ref, row in nearest.items() if row.score and ref not in keyword.scores
-        }
-        return replace(keyword, others=scores), own
+        return leg_of(read(connection, statement, binds, limit), limit)
+
+    def cosines(
+        self, connection: Connection, generation: Generation, vector: Any, docs: Sequence[int]
+    ) -> dict[int, float]:
+        if not docs:
+            return {}
+        adapt(connection)
+        statement = self._templates.text(sql.COSINES, generation, distance=self._distance(generation))
+        rows = connection.execute(statement, {"docs": list(docs), "vector": packed(generation, vector)})
+        return {row[0]: row[1] for row in rows}
 
     def prepare(self, connection: Connection, limit: int) -> None:
         """Settings of this transaction. pgvector may have been installed after this store was made."""
@@ -61,34 +69,42 @@ class PostgreSQLVectors:
             settings.append("hnsw.iterative_scan = relaxed_order")
         self._connections.set_local(connection, *settings)
 
-    def _statement(self, generation: Generation, scope: Scope, keyword: Candidates) -> tuple[str, dict[str, Any]]:
-        """Renders the query of both legs' scores; `:vector`, `:hnsw` and `:limit` are left to be bound."""
-        where, binds = self._scopes.sql(scope, "e")
-        distance, score, others = self._templates.format(sql.DISTANCE, generation), "NULL", ""
-        names, parts = self._parts(scope, binds)
-        if keyword.terms:
-            score = BM25.format(ones=ONES, terms="all_terms", weights="all_weights")
-            binds |= self._keywords.bm25_binds(keyword.terms, keyword.totals, "all")
-        if keyword.scores:
-            others = self._templates.format(sql.OTHERS, generation, distance=distance)
-            binds |= pairs_of(keyword.scores)
-        names |= {"distance": distance, "scope": where}
-        ctes = ", ".join(self._templates.format(part, generation, **names) for part in parts)
-        return self._templates.format(sql.BY_VECTOR, ctes=ctes, score=score) + others, binds
+    def _statement(
+        self, generation: Generation, scope: Scope, docs: Sequence[int] | None, excluded: Sequence[int]
+    ) -> tuple[str, dict[str, Any]]:
+        """Renders the query; `:vector`, `:hnsw` and `:limit` are left to be bound."""
+        where, binds = self._scopes.sql(scope if docs is None else Scope(), "e")
+        if len(excluded):
+            where += " AND e.doc <> ALL(CAST(:excluded AS bigint[]))"
+            binds["excluded"] = list(excluded)
+        names, parts = self._parts(scope, docs, binds)
+        if docs is not None:
+            names["near"] = f"{where} AND e.doc = ANY(CAST(:docs AS bigint[]))"
+        names |= {"distance": self._distance(generation), "scope": where}
+        ctes = ", ".join(self._templates.format(part, generation, **{"near": where, **names}) for part in parts)
+        return self._templates.format(sql.BY_VECTOR, ctes=ctes), binds
 
-    def _parts(self, scope: Scope, binds: dict[str, Any]) -> tuple[dict[str, str], Sequence[str]]:
+    def _distance(self, generation: Generation) -> str:
+        return self._templates.format(sql.DISTANCE, generation, bind=":vector")
+
+    def _parts(
+        self, scope: Scope, docs: Sequence[int] | None, binds: dict[str, Any]
+    ) -> tuple[dict[str, str], Sequence[str]]:
         """Chooses the CTEs, and fills in those of a scope that may leave few records."""
-        has_phrases = bool(scope.phrases or scope.excluded)
-        if scope.filter is None and scope.among is None and not has_phrases:
+        if docs is None and scope.filter is None and scope.among is None:
             return {"if_wide": "", "and_wide": ""}, (sql.INDEX, sql.NEAR, sql.WHOLE, sql.NEAREST, sql.BEST)
-        allowed = (
-            sql.ALLOWED_BY_PHRASES if has_phrases else sql.ALLOWED if scope.filter is not None else sql.ALLOWED_AMONG
-        )
         names = {"if_wide": f" WHERE {sql.IS_WIDE}", "and_wide": f" AND {sql.IS_WIDE}", "is_wide": sql.IS_WIDE}
-        names["condition"] = self._scopes.of_records(scope.filter, scope.entities, binds) if scope.filter else ""
-        names["among"] = scope.among.sql if scope.among else ""
-        names["phrases"] = self._scopes.sql(scope, "s")[0] if has_phrases else ""
+        names["joined"] = sql.OF_RECORDS if docs is None else sql.OF_DOCS
         binds["narrow"] = NARROW
+        if docs is not None:
+            allowed = sql.ALLOWED_DOCS
+            binds["docs"] = list(docs)
+        elif scope.filter is not None:
+            allowed = sql.ALLOWED
+            names["condition"] = self._scopes.of_records(scope.filter, scope.entities, binds)
+        else:
+            allowed = sql.ALLOWED_AMONG
+            names["among"] = scope.among.sql if scope.among else ""
         return names, (sql.INDEX, allowed, sql.NEAR, sql.WHOLE, sql.FEW, sql.NEAREST_OR_FEW, sql.BEST)
 
     # the vector index
@@ -116,7 +132,11 @@ class PostgreSQLVectors:
         return hnsw.state(connection, self._templates, generation)
 
     def build_index(
-        self, generation: Generation, *, concurrently: bool = True, progress: Progress | None = None
+        self,
+        generation: Generation,
+        *,
+        concurrently: bool = True,
+        progress: Callable[[IndexProgress], None] | None = None,
     ) -> bool:
         return hnsw.build(self._connections, self._templates, generation, concurrently, progress)
 
@@ -126,7 +146,7 @@ def read(connection: Connection, statement: str, binds: dict[str, Any], limit: i
     depth = limit
     while True:
         rows = connection.execute(*bound(text(statement), {**binds, "limit": depth})).all()
-        next_depth = deeper([row for row in rows if row.is_nearest], limit, depth)
+        next_depth = deeper(rows, limit, depth)
         if not next_depth:
             return rows
         depth = next_depth
@@ -140,17 +160,8 @@ def deeper(nearest: Sequence[Any], wanted: int, depth: int) -> int:
     return max(2 * depth, 3 * depth * wanted // (2 * len(nearest)))
 
 
-def nearest_of(rows: Sequence[Any], limit: int) -> tuple[Candidates, dict[Ref, Any]]:
-    """Returns the vector leg, best first, and the rows of its records."""
-    nearest = {Ref(row.entity_name, row.record_id): row for row in rows if row.is_nearest}
-    others = {Ref(row.entity_name, row.record_id): row.cosine for row in rows if not row.is_nearest}
-    best = best_first({ref: row.cosine for ref, row in nearest.items()})
-    chosen = {ref: nearest[ref] for ref in islice(cast("dict[Ref, float]", best), limit)}
-    is_hnsw = any(row.is_hnsw for row in chosen.values())
-    leg = Candidates(
-        {ref: row.cosine for ref, row in chosen.items()},
-        {ref: cosine for ref, cosine in others.items() if ref not in chosen},
-        is_exact=not is_hnsw,
-        how="hnsw" if is_hnsw else "exact",
-    )
-    return leg, chosen
+def leg_of(rows: Sequence[Any], limit: int) -> Candidates:
+    """Returns the vector leg, best first."""
+    best = sorted(rows, key=lambda row: (-row.cosine, row.doc))[:limit]
+    is_hnsw = any(row.is_hnsw for row in best)
+    return Candidates({row.doc: row.cosine for row in best}, is_exact=not is_hnsw, how="hnsw" if is_hnsw else "exact")

@@ -1,99 +1,87 @@
-"""Writes of records and of the queue in PostgreSQL. Imports copy, keywords and templates."""
+"""Writes of records and of the queue in PostgreSQL. Imports copy and templates."""
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 
 from ...values import Generation, Ref
 from .. import claims
 from ..tables import Tables, parts
-from ..values import Entry, Key
+from ..values import Entry, Written
 from . import copy as binary
 from . import statements as sql
-from .keywords import PostgreSQLKeywords
 from .rows import by_entity
 from .templates import Templates
 
 ROWS_A_STATEMENT = 1_000
 ROWS_UPSERTED = 200
 """More rows than this are copied to a temporary table, which takes a while to make. Chosen, not measured."""
-ROWS_A_COPY = 4_000
-"""Rows of a piece that is encoded while PostgreSQL indexes the one before. Chosen, not measured."""
+ROWS_A_COPY = 10_000
+"""Bounds the rows that are encoded at once. Chosen, not measured."""
 
 
 @dataclass(eq=False)
 class PostgreSQLWrites:
     _templates: Templates
     _tables: Tables
-    _keywords: PostgreSQLKeywords
     _copying: binary.Copy
 
     def upsert(
         self, connection: Connection, entries: Sequence[Entry], generations: Sequence[Generation], now: datetime
-    ) -> dict[tuple[str, str], Key]:
+    ) -> dict[Ref, Written]:
         """In the order of the keys: two writers in other orders could deadlock."""
         entries = sorted(entries, key=lambda entry: entry.ref)
-        tokens: set[str] = set()
-        with self._keywords.vocabulary.reading([entry.content for entry in entries], tokens):
-            if len(entries) > ROWS_UPSERTED and self._copying.can_load(connection):
-                self._copy(connection, entries, now)
-            else:
-                self._insert(connection, entries, now)
-        self._keywords.learn(connection, tokens)
-        for generation in generations:
-            statement = self._templates.text(sql.DELETE_STALE, generation)
-            for entity, ids in by_entity([entry.ref for entry in entries]):
-                connection.execute(statement, {"entity": entity, "ids": ids})
-        return {entry.ref: entry.ref for entry in entries}
+        copies = len(entries) > ROWS_UPSERTED and self._copying.can_load(connection)
+        rows = self._copy(connection, entries, now) if copies else self._insert(connection, entries, now)
+        written = {Ref(entity, id_): Written(doc, replaced) for entity, id_, doc, replaced in rows}
+        replaced = [ref for ref, made in written.items() if made.replaced is not None]
+        for generation in generations if replaced else ():
+            statement = self._templates.format(sql.DELETE_STALE, generation)
+            for entity, ids in by_entity(replaced):
+                connection.exec_driver_sql(statement, {"entity": entity, "ids": ids})
+        return written
 
-    def _insert(self, connection: Connection, entries: Sequence[Entry], now: datetime) -> None:
-        words = self._keywords.words(connection)
-        statement = self._templates.format(sql.UPSERT, rows=self._templates.format(sql.ROWS, rows=sql.GIVEN))
+    def _insert(self, connection: Connection, entries: Sequence[Entry], now: datetime) -> Iterator[Sequence[Any]]:
+        if len(entries) == 1:
+            ref, content, hash_, _ = entries[0]
+            statement = self._templates.format(sql.UPSERT, rows=sql.ONE)
+            yield from connection.exec_driver_sql(statement, (*ref, content, hash_, now, now))
+            return
+        statement = self._templates.format(sql.UPSERT, rows=sql.GIVEN)
         for part in parts(entries, ROWS_A_STATEMENT):
-            rows = [(*ref, text_, *words.indexed(text_, emphasis), hash_) for ref, text_, hash_, emphasis in part]
-            connection.exec_driver_sql(statement, (*map(list, zip(*rows, strict=True)), now))
+            columns = zip(*((*entry.ref, entry.content, entry.content_hash) for entry in part), strict=True)
+            yield from connection.exec_driver_sql(statement, (*map(list, columns), now))
 
-    def _copy(self, connection: Connection, entries: Sequence[Entry], now: datetime) -> None:
-        """Encodes a piece while PostgreSQL makes the tsvectors of the one before."""
-        words = self._keywords.words(connection)
+    def _copy(self, connection: Connection, entries: Sequence[Entry], now: datetime) -> Iterator[Sequence[Any]]:
         stamp = binary.timestamp(now)
+        statement = self._templates.format(sql.UPSERT, rows=sql.LOADED)
+        connection.exec_driver_sql(sql.LOADING)
+        for part in parts(entries, ROWS_A_COPY):
+            rows = (
+                (e.ref.entity.encode(), e.ref.id.encode(), e.content.encode(), e.content_hash.encode(), stamp)
+                for e in part
+            )
+            self._copying.into(connection, "kdb_loading", sql.LOADING_COLUMNS, binary.encoded(rows))
+            yield from connection.exec_driver_sql(statement).all()
+            connection.exec_driver_sql("TRUNCATE kdb_loading")
+        connection.exec_driver_sql("DROP TABLE kdb_loading")
 
-        def encode(part: Sequence[Entry]) -> bytes:
-            rows = []
-            for (entity, id_), content, hash_, emphasis in part:
-                read, again, length = words.indexed(content, emphasis)
-                texts = (entity, id_, content, read, again, hash_)
-                rows.append((*map(str.encode, texts), binary.integer(length), stamp))
-            return binary.encoded(rows)
-
-        upsert = self._templates.text(sql.UPSERT, rows=self._templates.format(sql.ROWS, rows=sql.LOADED))
-        connection.execute(text(sql.LOADING))
-        with ThreadPoolExecutor(1) as ahead:
-            rest = parts(entries, ROWS_A_COPY)
-            next_piece: Future[bytes] | None = ahead.submit(encode, next(rest))
-            while next_piece is not None:
-                piece = next_piece.result()
-                part = next(rest, None)
-                next_piece = ahead.submit(encode, part) if part else None
-                self._copying.into(connection, "kdb_loading", sql.LOADING_COLUMNS, piece)
-                connection.execute(upsert)
-                connection.execute(text("TRUNCATE kdb_loading"))
-        connection.execute(text("DROP TABLE kdb_loading"))
-
-    def delete(self, connection: Connection, refs: Sequence[Ref], generations: Sequence[Generation]) -> int:
+    def delete(
+        self, connection: Connection, refs: Sequence[Ref], generations: Sequence[Generation]
+    ) -> list[tuple[Ref, int]]:
         """Deletes embeddings of those records alone that this transaction deleted."""
-        deleted = 0
+        statement = self._templates.format(sql.DELETE)
+        deleted: list[tuple[Ref, int]] = []
         for entity, ids in by_entity(refs):
-            gone = connection.execute(self._templates.text(sql.DELETE), {"entity": entity, "ids": ids}).scalars().all()
-            deleted += len(gone)
-            for generation in generations:
-                statement = self._templates.text(sql.DELETE_EMBEDDINGS, generation)
-                connection.execute(statement, {"entity": entity, "ids": list(gone)})
+            found = connection.exec_driver_sql(statement, {"entity": entity, "ids": ids}).all()
+            deleted += [(Ref(entity, id_), doc) for id_, doc in found]
+            for generation in generations if found else ():
+                deleting = self._templates.format(sql.DELETE_EMBEDDINGS, generation)
+                connection.exec_driver_sql(deleting, {"entity": entity, "ids": [id_ for id_, _ in found]})
         return deleted
 
     def enqueue(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:

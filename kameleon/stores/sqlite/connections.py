@@ -138,6 +138,9 @@ class SQLiteConnections:
             connection.info[JOINED] = False
             self._with_write_lock.discard(connection.get_transaction())  # type: ignore[arg-type]
 
+    def prepare_search(self, connection: Connection) -> None:
+        """SQLite has nothing to set."""
+
     def preserving(self, connection: Connection) -> AbstractContextManager[None]:
         return nullcontext()
 

@@ -1,10 +1,10 @@
-"""Embeddings in SQLite: blobs in one table a generation, with a log of changes for processes that keep them in memory.
+"""Embeddings in SQLite: blobs in one table a generation, with a log of changes for those who keep them in memory.
 Imports statements."""
 
 import json
 import secrets
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,13 +12,12 @@ from sqlalchemy import Connection, text
 
 from ...values import Failure, Generation, IndexStatus, Ref
 from ..tables import parts, utc
-from ..values import ATTEMPTS, Cached, Embedding, Entry, Key, KeyOf
+from ..values import ATTEMPTS, Cached, Embedding, Entry, Key
 from . import statements as sql
-from .rows import ROWS_A_STATEMENT, as_json, by_entity, keys_of, of_entity, timestamp
+from .rows import ROWS_A_STATEMENT, as_json, present, timestamp
 
 LOG_IDS_KEPT = 50_000
-"""Ids of changed records that the log keeps: a process that lacks more reads all embeddings again. Chosen, not
-measured."""
+"""Ids of changed records that the log keeps: who lacks more reads all embeddings again. Chosen, not measured."""
 LOG_IDS_A_ENTRY = 10_000
 """A larger change is logged without its ids, so that all embeddings are read again. Chosen, not measured."""
 LOG_PRUNED_EVERY = 64
@@ -33,13 +32,13 @@ class SQLiteEmbeddings:
         generation: Generation,
         embeddings: Sequence[Embedding],
         now: datetime,
-        keys: KeyOf,
+        docs: Mapping[Ref, int],
     ) -> None:
         statement = sql.UPSERT_EMBEDDING.format(number=generation.number)
         stamp = timestamp(now)
         for part in parts(embeddings, ROWS_A_STATEMENT):
-            others = _current(connection, [e for e in part if e.ref not in keys])
-            known = {**keys, **others} if others else keys
+            others = _current(connection, [e for e in part if e.ref not in docs])
+            known = {**docs, **others} if others else docs
             rows = [(known[e.ref], e.stored_hash, *e[2:], stamp) for e in part if e.ref in known]
             again = [(others[e.ref],) for e in part if e.passage == 0 and e.ref in others]
             if again:
@@ -49,10 +48,10 @@ class SQLiteEmbeddings:
                 log_change(connection, [row[0] for row in rows])
 
     def give_up(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> list[Ref]:
-        keys = keys_of(connection, refs)
-        binds = {"keys": as_json(keys.values()), "attempts": ATTEMPTS}
+        docs = {ref: row.doc for ref, row in present(connection, refs).items()}
+        binds = {"keys": as_json(docs.values()), "attempts": ATTEMPTS}
         given_up = set(connection.execute(text(sql.GIVE_UP.format(number=generation.number)), binds).scalars())
-        return [ref for ref in refs if keys.get(ref) in given_up]
+        return [ref for ref in refs if docs.get(ref) in given_up]
 
     def drop(self, connection: Connection, generation: Generation, keys: Sequence[Key]) -> None:
         statement = sql.DELETE_EMBEDDINGS.format(number=generation.number)
@@ -135,18 +134,11 @@ class SQLiteEmbeddings:
         connection.exec_driver_sql(sql.CACHE, [(key, fingerprint, vector, stamp) for key, vector in rows])
 
 
-def _current(connection: Connection, embeddings: Sequence[Embedding]) -> dict[tuple[str, str], int]:
-    """Returns the keys of those whose record still has the content that they were made from."""
+def _current(connection: Connection, embeddings: Sequence[Embedding]) -> dict[Ref, int]:
+    """Returns the numbers of those whose record still has the content that they were made from."""
     made_from = {embedding.ref: embedding.content_hash for embedding in embeddings}
-    found: dict[tuple[str, str], int] = {}
-    for entity, group in by_entity(made_from).items():
-        rows = connection.execute(sql.HASHES, of_entity(entity, group)).all()
-        found.update(
-            (ref, key)
-            for ref, (key, hash_) in zip(group, rows, strict=True)
-            if key is not None and hash_ == made_from[ref]
-        )
-    return found
+    found = present(connection, made_from) if made_from else {}
+    return {ref: row.doc for ref, row in found.items() if row.content_hash == made_from[ref]}
 
 
 def log_change(connection: Connection, keys: Sequence[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Checks and repairs of an index in SQLite. Imports connections, statements and vectors."""
+"""Checks and repairs of an index in SQLite. Imports statements and vectors."""
 
 from collections.abc import Sequence
 from contextlib import closing, suppress
@@ -6,20 +6,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DatabaseError
 
 from ...values import Generation, Ref
+from ..keyword_faults import keyword_faults
+from ..tables import Tables
 from ..values import Fault
 from . import statements as sql
-from .connections import SQLiteConnections
 from .vectors import SQLiteVectors
-
-CORRUPT = 11
-FTS = "kdb_search_fts"
-
-# Rank 1 compares with the content in kdb_search, too. It is a write to SQLite, though nothing is written.
-CHECK_FTS = text("INSERT INTO kdb_search_fts (kdb_search_fts, rank) VALUES ('integrity-check', 1)")
-REBUILD_FTS = text("INSERT INTO kdb_search_fts (kdb_search_fts) VALUES ('rebuild')")
 
 IDS_AFTER = text("""
     SELECT record_id FROM kdb_search
@@ -46,7 +39,7 @@ VECTORS = """
 @dataclass(eq=False)
 class SQLiteHealth:
     _engine: Engine
-    _connections: SQLiteConnections
+    _tables: Tables
     _vectors: SQLiteVectors
 
     def faults(self, connection: Connection, *, has_provider: bool) -> list[Fault]:
@@ -74,22 +67,15 @@ class SQLiteHealth:
         return found
 
     def index_faults(self, connection: Connection) -> list[Fault]:
-        try:
-            connection.execute(CHECK_FTS)
-        except DatabaseError as error:
-            if getattr(error.orig, "sqlite_errorcode", CORRUPT) & 0xFF != CORRUPT:
-                raise
-            message = "the keyword index differs from the contents of kdb_search"
-            cure = f"INSERT INTO {FTS} ({FTS}) VALUES ('rebuild');"
-            return [Fault("invalid-index", "error", message, cure, FTS)]
+        """SQLite's indexes do not break by themselves."""
         return []
+
+    def keyword_faults(self, connection: Connection) -> list[Fault]:
+        return keyword_faults(connection, "SELECT entity_name, id FROM kdb_search", self._tables.keywords)
 
     def mend(self, fault: Fault) -> None:
         if fault.check == "no-wal":
             set_wal(self._engine)
-        elif fault.check == "invalid-index":
-            with self._connections.writing() as connection:
-                connection.execute(REBUILD_FTS)
 
     def ids_after(self, connection: Connection, entity: str, after: str, limit: int) -> list[str]:
         return list(connection.execute(IDS_AFTER, {"entity": entity, "after": after, "limit": limit}).scalars())

@@ -1,9 +1,9 @@
 """Keys, JSON and time stamps of rows in SQLite. Imports statements."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -12,6 +12,14 @@ from . import statements as sql
 
 ROWS_A_STATEMENT = 10_000
 """Rows of a bulk write. Chosen, not measured."""
+
+
+class Present(NamedTuple):
+    """What `kdb_search` has of a record, apart from its content."""
+
+    doc: int
+    content_hash: str
+    created_at: str
 
 
 def as_json(keys: Iterable[Any]) -> str:
@@ -30,13 +38,13 @@ def of_entity(entity: str, refs: Iterable[Ref]) -> dict[str, str]:
     return {"entity": entity, "ids": as_json(ref.id for ref in refs)}
 
 
-def keys_of(connection: Connection, refs: Sequence[Ref]) -> dict[tuple[str, str], int]:
-    """Returns the key of each ref that is there. The dictionary keeps the caller's ref objects: a batch is large."""
-    found: dict[tuple[str, str], int] = {}
-    for entity, group in by_entity(refs).items():
-        keys = connection.execute(sql.KEYS, of_entity(entity, group)).scalars().all()
-        found.update((ref, key) for ref, key in zip(group, keys, strict=True) if key is not None)
-    return found
+def present(connection: Connection, refs: Iterable[Ref]) -> dict[Ref, Present]:
+    """Returns those that are there. The dictionary keeps the caller's ref objects: a batch is large."""
+    return {
+        group[place]: Present(*row)
+        for entity, group in by_entity(refs).items()
+        for place, *row in connection.exec_driver_sql(sql.PRESENT, of_entity(entity, group)).all()
+    }
 
 
 def timestamp(moment: datetime) -> str:

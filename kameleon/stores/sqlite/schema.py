@@ -1,43 +1,33 @@
-"""The tables in SQLite: made, checked, dropped. Imports statements, keywords' tokenizers and the tables."""
+"""The tables in SQLite: made, checked, dropped. Imports statements, settings and the tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, text
 
-from ...errors import InvalidInput, StorageError
+from ...errors import StorageError
 from ...values import Generation
 from ..old_tables import OldTables
-from ..tables import SCHEMA_VERSION, Tables, check_version, indexed_fields
+from ..settings import Settings
+from ..tables import Tables, check_version, indexed_fields
 from . import statements as sql
 from .connections import SQLiteConnections
-from .keywords import DEFAULT_LANGUAGE, SQLiteKeywords
 from .old_tables import SQLiteOldTables
 from .where import indexed_path, is_plain
 
 
 @dataclass(eq=False)
 class SQLiteSchema:
-    """`language` is the one requested, None for that of the index."""
-
     _connections: SQLiteConnections
     _tables: Tables
-    _keywords: SQLiteKeywords
-    _language: str | None
+    _settings: Settings
 
     def check(self, connection: Connection, *, with_vectors: bool) -> bool:
         if not connection.scalar(sql.HAS_TABLE, {"name": "kdb_meta"}):
             if connection.scalar(sql.HAS_TABLE, {"name": "kdb_search"}):
                 check_version(None)
             return False
-        settings = {row.key: row.value for row in connection.execute(select(self._tables.meta))}
-        check_version(settings.get("schema_version"))
-        language = self._keywords.language = settings.get("language", DEFAULT_LANGUAGE)
-        if self._language not in (None, language):
-            raise InvalidInput(
-                f"this index reads texts as {language!r}; language={self._language!r} would not find them. Leave "
-                "language out, or make an index of your own in another file"
-            )
+        self._settings.check(connection, "file")
         return True
 
     def create(self, connection: Connection, *, with_vectors: bool) -> None:
@@ -45,14 +35,10 @@ class SQLiteSchema:
             return
         self._tables.metadata.create_all(connection)
         for statement in sql.CREATE:
-            connection.execute(text(statement.format(tokenizer=self._keywords.tokenizer)))
+            connection.execute(text(statement))
         for definition in connection.execute(select(self._tables.entities.c.definition)).scalars():
             self.index_fields(connection, indexed_fields(definition))
-        meta = self._tables.meta
-        self._keywords.vocabulary.forget()
-        connection.execute(meta.delete().where(meta.c.key.in_(["schema_version", "language"])))
-        settings = {"schema_version": str(SCHEMA_VERSION), "language": self._keywords.language}
-        connection.execute(meta.insert(), [{"key": key, "value": value} for key, value in settings.items()])
+        self._settings.write(connection)
 
     def old_tables(self, connection: Connection) -> OldTables:
         return SQLiteOldTables(connection)

@@ -1,33 +1,26 @@
 """SQLite's statements: `{…}` are filled in by the other modules of this package, `:…` and `?` are binds.
 
-An integer id in `kdb_search` is the key of the FTS5 row and of the embeddings, so an upsert keeps it (`INSERT OR
-REPLACE` on `kdb_search` would change it). Embeddings are never in a `vec0` table: an interpreter without the extension
-could not even open it.
+`kdb_search.id` is the number of a record's present content, and the key of its embeddings: a changed content is a new
+row. Embeddings are never in a `vec0` table: an interpreter without the extension could not even open it.
 """
 
 from sqlalchemy import text
 
-from ..tables import document, instant
+from ..tables import instant
 
 CREATE = (
     """
     CREATE TABLE IF NOT EXISTS kdb_search (
-      id INTEGER PRIMARY KEY,
+      id INTEGER PRIMARY KEY AUTOINCREMENT,
       entity_name TEXT NOT NULL,
       record_id TEXT NOT NULL,
       content TEXT NOT NULL,
-      terms TEXT NOT NULL,
       content_hash TEXT NOT NULL,
       created_at TEXT NOT NULL,
       updated_at TEXT NOT NULL,
       UNIQUE (entity_name, record_id)
     )
     """,
-    """
-    CREATE VIRTUAL TABLE IF NOT EXISTS kdb_search_fts
-    USING fts5(content, terms, content = 'kdb_search', content_rowid = 'id', tokenize = '{tokenizer}')
-    """,
-    "CREATE VIRTUAL TABLE IF NOT EXISTS kdb_search_vocab USING fts5vocab(kdb_search_fts, row)",
     """
     CREATE TABLE IF NOT EXISTS kdb_embedding_log (
       seq INTEGER PRIMARY KEY,
@@ -74,24 +67,19 @@ ENTRIES = text("""
     FROM json_each(:ids) AS k CROSS JOIN kdb_search AS s ON s.entity_name = :entity AND s.record_id = k.value
 """)
 
-KEYS = text("""
-    SELECT s.id
-    FROM json_each(:ids) AS k LEFT JOIN kdb_search AS s ON s.entity_name = :entity AND s.record_id = k.value
-    ORDER BY k.key
-""")
-
-HASHES = text("""
-    SELECT s.id, s.content_hash
-    FROM json_each(:ids) AS k LEFT JOIN kdb_search AS s ON s.entity_name = :entity AND s.record_id = k.value
-    ORDER BY k.key
-""")
+PRESENT = """
+    SELECT k.key, s.id, s.content_hash, s.created_at
+    FROM json_each(:ids) AS k CROSS JOIN kdb_search AS s ON s.entity_name = :entity AND s.record_id = k.value
+"""
 
 # Bulk statements are the driver's, positional: named binds cost as much as the write itself.
-UPSERT = """
-    INSERT INTO kdb_search (entity_name, record_id, content, terms, content_hash, created_at, updated_at)
+RESERVE = "UPDATE main.sqlite_sequence SET seq = seq + ? WHERE name = 'kdb_search' RETURNING seq"
+BEGIN_NUMBERS = """
+    INSERT INTO main.sqlite_sequence (name, seq) SELECT 'kdb_search', coalesce(max(id), 0) FROM kdb_search
+"""
+INSERT = """
+    INSERT INTO kdb_search (id, entity_name, record_id, content, content_hash, created_at, updated_at)
     VALUES (?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (entity_name, record_id) DO UPDATE SET content = excluded.content, terms = excluded.terms,
-        content_hash = excluded.content_hash, updated_at = excluded.updated_at
 """
 
 CACHE = """
@@ -123,7 +111,8 @@ GIVE_UP = """
 """
 
 DELETE_PASSAGES = "DELETE FROM kdb_embedding_g{number} WHERE search_id = ? AND passage > 0"
-DELETE_STALE = "DELETE FROM kdb_embedding_g{number} WHERE search_id = ? AND content_hash <> ?"
+MOVE_EMBEDDINGS = "UPDATE kdb_embedding_g{number} SET search_id = ? WHERE search_id = ? AND content_hash = ?"
+DELETE_EMBEDDINGS_OF = "DELETE FROM kdb_embedding_g{number} WHERE search_id IN (SELECT value FROM json_each(?))"
 LOG_CHANGE = text("INSERT INTO kdb_embedding_log (mark, changed, ids) VALUES (:mark, :changed, :ids)")
 
 PRUNE_LOG = text("""
@@ -136,22 +125,29 @@ PRUNE_LOG = text("""
 BY_VECTOR = """
     SELECT e.search_id, max(1.0 - vec_distance_cosine(e.embedding, :vector)) AS score
     FROM kdb_embedding_g{number} AS e {join}
-    WHERE e.embedding IS NOT NULL AND {scope}
+    WHERE e.embedding IS NOT NULL AND {scope} AND e.search_id NOT IN (SELECT value FROM json_each(:excluded))
     GROUP BY e.search_id
     ORDER BY score DESC, e.search_id
     LIMIT :limit
 """
 
-VECTOR_SCORES = """
-    SELECT e.search_id, max(1.0 - vec_distance_cosine(e.embedding, :vector))
-    FROM json_each(:keys) AS k CROSS JOIN kdb_embedding_g{number} AS e ON e.search_id = k.value
-    WHERE e.embedding IS NOT NULL
+BY_VECTOR_AMONG = """
+    SELECT e.search_id, max(1.0 - vec_distance_cosine(e.embedding, :vector)) AS score
+    FROM json_each(:docs) AS k CROSS JOIN kdb_embedding_g{number} AS e ON e.search_id = k.value
+    WHERE e.embedding IS NOT NULL AND e.search_id NOT IN (SELECT value FROM json_each(:excluded))
     GROUP BY e.search_id
+    ORDER BY score DESC, e.search_id
+    LIMIT :limit
+"""
+
+EMBEDDINGS_OF = """
+    SELECT e.search_id, e.embedding FROM json_each(?) AS k CROSS JOIN {table} AS e ON e.search_id = k.value
+    WHERE e.embedding IS NOT NULL
 """
 
 PASSAGES = """
     SELECT e.search_id, e.start_at, e.end_at, e.embedding
-    FROM json_each(:keys) AS k CROSS JOIN kdb_embedding_g{number} AS e ON e.search_id = k.value
+    FROM json_each(:docs) AS k CROSS JOIN kdb_embedding_g{number} AS e ON e.search_id = k.value
       CROSS JOIN kdb_search AS s ON s.id = e.search_id AND s.content_hash = e.content_hash
     WHERE e.start_at IS NOT NULL AND e.embedding IS NOT NULL
     ORDER BY e.search_id, e.passage
@@ -165,27 +161,24 @@ FILTERED = """
     WHERE {scope}
 """
 
-LAST_KEY = text("SELECT max(id) FROM kdb_search")
 UP_TO = "SELECT json_group_array(id) FROM ({select} LIMIT :most)"
-WHICH_IN_SCOPE = "SELECT s.id FROM json_each(:ids) AS k CROSS JOIN kdb_search AS s ON s.id = k.value WHERE {scope}"
+WHICH_IN_SCOPE = "SELECT s.id FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value WHERE {scope}"
 
-REFS = text(
-    "SELECT s.id, s.entity_name, s.record_id FROM json_each(:keys) AS k CROSS JOIN kdb_search AS s ON s.id = k.value"
-)
+REFS = """
+    SELECT s.id, s.entity_name, s.record_id FROM json_each(?) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
+"""
 
-HITS = text("""
+HITS = """
     SELECT s.id, s.content, r.data
-    FROM json_each(:keys) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
+    FROM json_each(?) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
       LEFT JOIN kdb_records AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
-""").columns(data=document)
+"""
 
 MATCHES = """
-    SELECT s.entity_name, s.record_id
-    FROM ({holding}SELECT value AS id FROM json_each(:keys)) AS m CROSS JOIN kdb_search AS s ON s.id = m.id
+    SELECT s.entity_name, s.record_id FROM json_each(:docs) AS m CROSS JOIN kdb_search AS s ON s.id = m.value
     WHERE {scope}
 """
 
-HOLDING = "SELECT rowid AS id FROM kdb_search_fts WHERE kdb_search_fts MATCH :match UNION "
 COUNT = "SELECT count(*) FROM ({matches})"
 
 FACET = """
@@ -202,14 +195,14 @@ VALUES = text("""
       ON r.entity_name = json_extract(k.value, '$[0]') AND r.id = json_extract(k.value, '$[1]')
 """)
 
-ENTITIES = text("""
+ENTITIES = """
     WITH RECURSIVE names(name) AS (
       SELECT min(entity_name) FROM kdb_search
       UNION ALL SELECT (SELECT min(entity_name) FROM kdb_search WHERE entity_name > name) FROM names
       WHERE name IS NOT NULL
     )
     SELECT name FROM names WHERE name IS NOT NULL
-""")
+"""
 
 EMBEDDING_OF = """
     SELECT e.embedding FROM kdb_search AS s
@@ -249,7 +242,11 @@ BOUNDS = text("""
 """)
 
 DELETE_EMBEDDINGS = "DELETE FROM kdb_embedding_g{number} WHERE search_id = ?"
-DELETE_RECORDS = "DELETE FROM kdb_search WHERE id = ?"
+DELETE_REPLACED = "DELETE FROM kdb_search WHERE id IN (SELECT value FROM json_each(?))"
+DELETE_RECORDS = """
+    DELETE FROM kdb_search WHERE entity_name = :entity AND record_id IN (SELECT value FROM json_each(:ids))
+    RETURNING record_id, id
+"""
 DROP_GENERATION = "DROP TABLE IF EXISTS kdb_embedding_g{number}"
 
 COPY_EMBEDDINGS = """

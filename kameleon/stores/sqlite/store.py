@@ -4,16 +4,17 @@ from sqlalchemy import Engine
 
 from ...errors import InvalidInput
 from ..protocols import Store
+from ..settings import Settings
 from ..tables import Tables
-from . import fts5
 from .connections import SQLiteConnections
 from .contents import SQLiteContents
 from .embeddings import SQLiteEmbeddings
 from .health import SQLiteHealth
 from .keys import SQLiteKeys
-from .keywords import DEFAULT_LANGUAGE, SQLiteKeywords
+from .postings import SQLitePostings
 from .records import SQLiteRecords
 from .schema import SQLiteSchema
+from .scope import SQLiteScopes
 from .triggers import SQLiteTriggers
 from .vectors import VECTOR_SEARCHES, SQLiteVectors
 from .writes import SQLiteWrites
@@ -22,26 +23,24 @@ from .writes import SQLiteWrites
 def make_store(engine: Engine, *, vector_search: str = "auto", language: str | None = None) -> Store:
     if vector_search not in VECTOR_SEARCHES:
         raise InvalidInput(f"unknown vector_search {vector_search!r}. Known: {', '.join(VECTOR_SEARCHES)}")
-    if language is not None and language not in fts5.TOKENIZERS:
-        raise InvalidInput(
-            f"SQLite has no language {language!r:.60}. It has: {', '.join(fts5.TOKENIZERS)}; PostgreSQL has others"
-        )
     tables = Tables()
+    settings = Settings(tables, language)
     connections = SQLiteConnections(engine)
-    keywords = SQLiteKeywords(engine, tables, language or DEFAULT_LANGUAGE)
-    vectors = SQLiteVectors(keywords, keywords.scopes, vector_search)
-    keys = SQLiteKeys(engine.dialect)
+    scopes, keys = SQLiteScopes(), SQLiteKeys(engine.dialect)
+    vectors = SQLiteVectors(scopes, vector_search)
     return Store(
         tables=tables,
         connections=connections,
-        schema=SQLiteSchema(connections, tables, keywords, language),
-        writes=SQLiteWrites(tables, keywords),
+        schema=SQLiteSchema(connections, tables, settings),
+        writes=SQLiteWrites(tables),
         embeddings=SQLiteEmbeddings(),
-        contents=SQLiteContents(keywords.scopes),
+        contents=SQLiteContents(scopes),
         records=SQLiteRecords(),
         keys=keys,
-        keywords=keywords,
+        scopes=scopes,
+        postings=SQLitePostings(),
         vectors=vectors,
         triggers=SQLiteTriggers(keys),
-        health=SQLiteHealth(engine, connections, vectors),
+        health=SQLiteHealth(engine, tables, vectors),
+        settings=settings,
     )

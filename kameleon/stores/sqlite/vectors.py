@@ -1,26 +1,27 @@
-"""The vector leg in SQLite: embeddings compared in memory by NumPy, or by sqlite-vec. Imports keywords, mirror and
-scope."""
+"""The vector leg in SQLite: embeddings compared in memory by NumPy, or by sqlite-vec. Imports mirror and scope."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, text
 
 from ...errors import StorageError
 from ...values import Generation
 from ..ownership import is_own, own_driver
-from ..values import Candidates, Key, Progress, Scope, bound
+from ..values import Candidates, IndexProgress, Scope, bound
 from . import statements as sql
-from .keywords import SQLiteKeywords
-from .scope import ResolvedScope, SQLiteScopes
+from .contents import cosines
+from .rows import as_json
+from .scope import SQLiteScopes
 
 if TYPE_CHECKING:
     from .mirror import Mirror
 
 VECTOR_SEARCHES = ("auto", "numpy", "sqlite-vec")
+FEW = 5_000
+"""Records of the entities at most whose numbers are read rather than what the best records are. Chosen, not
+measured."""
 MIRRORS_KEPT = 2
 """Generations whose embeddings stay in memory: the active one, and one that is built or compared."""
 
@@ -29,54 +30,63 @@ class SQLiteVectors:
     """`vector_search`: numpy keeps the embeddings in memory, sqlite-vec reads them in each query; auto takes sqlite-vec
     for a store's first query, where the extension loads, and NumPy from the second on."""
 
-    def __init__(self, keywords: SQLiteKeywords, scopes: SQLiteScopes, vector_search: str) -> None:
-        self._keywords = keywords
+    def __init__(self, scopes: SQLiteScopes, vector_search: str) -> None:
         self._scopes = scopes
         self._vector_search = vector_search
         self._mirrors: dict[tuple[int, str], Mirror] = {}
         self._has_answered = False
 
-    def by_vector(
-        self, connection: Connection, generation: Generation, vector: Any, scope: Scope, limit: int, keyword: Candidates
-    ) -> tuple[Candidates, Candidates]:
-        resolved = keyword.totals or self._scopes.resolve(connection, scope)
-        own = self._nearest(connection, generation, vector, resolved, limit)
-        cosines = self._vector_scores(
-            connection, generation, vector, [key for key in keyword.scores if key not in own.scores], own.how
-        )
-        scores = self._keywords.keyword_scores(
-            connection, keyword.terms, [key for key in own.scores if key not in keyword.scores]
-        )
-        return replace(keyword, others=scores), replace(own, others=cosines)
-
-    def _nearest(
-        self, connection: Connection, generation: Generation, vector: Any, resolved: ResolvedScope, limit: int
+    def nearest(
+        self,
+        connection: Connection,
+        generation: Generation,
+        vector: Any,
+        scope: Scope,
+        limit: int,
+        *,
+        docs: Sequence[int] | None = None,
+        excluded: Sequence[int] = (),
     ) -> Candidates:
+        is_all = docs is None and self._scopes.is_everything(connection, scope)
+        if docs is None and scope.is_all and not is_all:
+            docs = self._scopes.docs(connection, scope, FEW)
         if self._uses_extension(connection):
-            where, binds = resolved.where, resolved.binds
-            if resolved.ids is not None:
-                where, binds = "s.id IN (SELECT value FROM json_each(:ids))", {"ids": json.dumps(resolved.ids)}
-            join = "" if resolved.is_all else "JOIN kdb_search AS s ON s.id = e.search_id"
-            statement = text(sql.BY_VECTOR.format(number=generation.number, join=join, scope=where))
-            statement, binds = bound(statement, binds)
-            rows = connection.execute(statement, {"vector": vector.tobytes(), "limit": limit, **binds})
-            return Candidates({row.search_id: row.score for row in rows}, how="sqlite-vec")
-        is_listed = resolved.is_all or resolved.ids is not None
-        accept = None if is_listed else partial(self._scopes.within, connection, resolved)
-        found = self._mirror(generation).best(connection, vector, limit, allowed=resolved.ids, accept=accept)
-        nearest = cast(Mapping[Key, float], found.scores)
-        return Candidates(nearest, is_exact=found.is_exact, how="numpy", scanned=found.scanned)
+            return self._by_extension(connection, generation, vector, scope, limit, docs, excluded)
+        accept = None if is_all or docs is not None else partial(self._scopes.within, connection, scope)
+        mirror = self._mirror(generation)
+        found = mirror.best(connection, vector, limit, allowed=docs, accept=accept, excluded=excluded)
+        return Candidates(found.scores, is_exact=found.is_exact, how="numpy", scanned=found.scanned)
 
-    def _vector_scores(
-        self, connection: Connection, generation: Generation, vector: Any, keys: Sequence[Key], how: str
-    ) -> dict[Key, float]:
-        if not keys:
+    def _by_extension(
+        self,
+        connection: Connection,
+        generation: Generation,
+        vector: Any,
+        scope: Scope,
+        limit: int,
+        docs: Sequence[int] | None,
+        excluded: Sequence[int],
+    ) -> Candidates:
+        where, binds = self._scopes.sql(scope)
+        join = "" if where == "1" else "JOIN kdb_search AS s ON s.id = e.search_id"
+        statement = sql.BY_VECTOR.format(number=generation.number, join=join, scope=where)
+        if docs is not None:
+            statement, binds = sql.BY_VECTOR_AMONG.format(number=generation.number), {"docs": as_json(docs)}
+        asked, binds = bound(text(statement), binds)
+        binds |= {"vector": vector.tobytes(), "limit": limit, "excluded": as_json(excluded)}
+        rows = connection.execute(asked, binds)
+        return Candidates({row.search_id: row.score for row in rows}, how="sqlite-vec")
+
+    def cosines(
+        self, connection: Connection, generation: Generation, vector: Any, docs: Sequence[int]
+    ) -> dict[int, float]:
+        """Of the embeddings in memory, where a query has read them."""
+        mirror = self._mirrors.get((generation.number, generation.fingerprint))
+        if not docs:
             return {}
-        if how == "numpy":
-            return cast(dict[Key, float], self._mirror(generation).scores(connection, vector, cast(Any, keys)))
-        statement = text(sql.VECTOR_SCORES.format(number=generation.number))
-        rows = connection.execute(statement, {"vector": vector.tobytes(), "keys": json.dumps(keys)})
-        return {row[0]: row[1] for row in rows}
+        if mirror is not None:
+            return mirror.scores(connection, vector, docs)
+        return scores_of(connection, f"kdb_embedding_g{generation.number}", vector, docs)
 
     def _uses_extension(self, connection: Connection) -> bool:
         first, self._has_answered = not self._has_answered, True
@@ -114,9 +124,22 @@ class SQLiteVectors:
         return "exact"
 
     def build_index(
-        self, generation: Generation, *, concurrently: bool = True, progress: Progress | None = None
+        self,
+        generation: Generation,
+        *,
+        concurrently: bool = True,
+        progress: Callable[[IndexProgress], None] | None = None,
     ) -> bool:
         return False
+
+
+def scores_of(connection: Connection, table: str, vector: Any, docs: Sequence[int]) -> dict[int, float]:
+    """Reads the embeddings and compares them."""
+    rows = connection.exec_driver_sql(sql.EMBEDDINGS_OF.format(table=table), (as_json(docs),)).all()
+    best: dict[int, float] = {}
+    for (doc, _), cosine in zip(rows, cosines([row[1] for row in rows], vector), strict=True):
+        best[doc] = max(cosine, best.get(doc, cosine))
+    return best
 
 
 def load_extension(connection: Connection) -> bool:

@@ -1,4 +1,4 @@
-"""Writes of records and of the queue in SQLite. Imports statements, keywords and embeddings."""
+"""Writes of records and of the queue in SQLite. Imports statements and embeddings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,67 +11,103 @@ from sqlalchemy.dialects.sqlite import insert
 from ...values import Generation, Ref
 from .. import claims
 from ..tables import Tables, parts
-from ..values import Entry, Key
+from ..values import Entry, Written
 from . import statements as sql
 from .embeddings import log_change
-from .keywords import SQLiteKeywords, keyword_terms
-from .rows import ROWS_A_STATEMENT, keys_of, timestamp
+from .rows import ROWS_A_STATEMENT, Present, as_json, by_entity, of_entity, present, timestamp
 
 
 @dataclass(eq=False)
 class SQLiteWrites:
     _tables: Tables
-    _keywords: SQLiteKeywords
 
     def upsert(
         self, connection: Connection, entries: Sequence[Entry], generations: Sequence[Generation], now: datetime
-    ) -> dict[tuple[str, str], Key]:
-        written: dict[tuple[str, str], Key] = {}
-        tokens: set[str] = set()
+    ) -> dict[Ref, Written]:
+        written: dict[Ref, Written] = {}
         for part in parts(entries, ROWS_A_STATEMENT):
-            keys = self._upsert(connection, part, timestamp(now), tokens)
-            stale = [(keys[entry.ref], entry.content_hash) for entry in part]
-            deleted = [
-                connection.exec_driver_sql(sql.DELETE_STALE.format(number=generation.number), stale).rowcount
-                for generation in generations
-            ]
-            if any(deleted):
-                log_change(connection, list(keys.values()))
-            written.update(keys)
-        self._keywords.learn(connection, tokens)
+            written.update(_upsert(connection, part, generations, timestamp(now)))
         return written
 
-    def _upsert(
-        self, connection: Connection, entries: Sequence[Entry], stamp: str, tokens: set[str]
-    ) -> dict[tuple[str, str], int]:
-        refs = [entry.ref for entry in entries]
-        if present := keys_of(connection, refs):
-            self._keywords.unindex(connection, present.values())
-        rows = [
-            (*ref, content, keyword_terms(content, emphasis), hash_, stamp, stamp)
-            for ref, content, hash_, emphasis in entries
-        ]
-        connection.exec_driver_sql(sql.UPSERT, rows)
-        keys = keys_of(connection, refs)
-        with self._keywords.vocabulary.reading([entry.content for entry in entries], tokens):
-            self._keywords.index(connection, keys.values())
-        return keys
-
-    def delete(self, connection: Connection, refs: Sequence[Ref], generations: Sequence[Generation]) -> int:
-        deleted = 0
+    def delete(
+        self, connection: Connection, refs: Sequence[Ref], generations: Sequence[Generation]
+    ) -> list[tuple[Ref, int]]:
+        deleted: list[tuple[Ref, int]] = []
         for part in parts(refs, ROWS_A_STATEMENT):
-            keys = list(keys_of(connection, part).values())
-            if not keys:
-                continue
-            deleted += len(keys)
-            self._keywords.unindex(connection, keys)
-            rows = [(key,) for key in keys]
-            connection.exec_driver_sql(sql.DELETE_RECORDS, rows)
-            for generation in generations:
-                connection.exec_driver_sql(sql.DELETE_EMBEDDINGS.format(number=generation.number), rows)
-            if generations:
-                log_change(connection, keys)
+            found = _delete(connection, part)
+            if found and generations:
+                docs = [doc for _, doc in found]
+                for generation in generations:
+                    statement = sql.DELETE_EMBEDDINGS_OF.format(number=generation.number)
+                    connection.exec_driver_sql(statement, (as_json(docs),))
+                log_change(connection, docs)
+            deleted += found
         return deleted
 
     def enqueue(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         connection.execute(*claims.replacing(insert(self._tables.queue), rows))
+
+
+def _upsert(
+    connection: Connection, entries: Sequence[Entry], generations: Sequence[Generation], stamp: str
+) -> dict[Ref, Written]:
+    """The first statement takes the write lock: what is read afterwards no other writer changes."""
+    first = reserve(connection, len(entries))
+    before = present(connection, [entry.ref for entry in entries])
+    if before:
+        connection.exec_driver_sql(sql.DELETE_REPLACED, (as_json(row.doc for row in before.values()),))
+        rows = [
+            (doc, *e.ref, e.content, e.content_hash, before[e.ref].created_at if e.ref in before else stamp, stamp)
+            for doc, e in enumerate(entries, first)
+        ]
+    else:
+        rows = [(doc, *e.ref, e.content, e.content_hash, stamp, stamp) for doc, e in enumerate(entries, first)]
+    connection.exec_driver_sql(sql.INSERT, rows)
+    if before and generations:
+        _replace_embeddings(connection, entries, first, before, generations)
+    return {
+        entry.ref: Written(doc, before[entry.ref].doc if entry.ref in before else None)
+        for doc, entry in enumerate(entries, first)
+    }
+
+
+def reserve(connection: Connection, count: int) -> int:
+    """Takes so many numbers that no content has had, and the write lock; returns the first."""
+    last = connection.exec_driver_sql(sql.RESERVE, (count,)).scalar()
+    if last is None:  # nothing was ever written
+        connection.exec_driver_sql(sql.BEGIN_NUMBERS)
+        last = connection.exec_driver_sql(sql.RESERVE, (count,)).scalar_one()
+    return int(last) - count + 1
+
+
+def _replace_embeddings(
+    connection: Connection,
+    entries: Sequence[Entry],
+    first: int,
+    before: Mapping[Ref, Present],
+    generations: Sequence[Generation],
+) -> None:
+    """Deletes those of other contents; those of a content that was written again go to its new number."""
+    moved = [
+        (doc, before[entry.ref].doc, entry.content_hash)
+        for doc, entry in enumerate(entries, first)
+        if entry.ref in before and before[entry.ref].content_hash == entry.content_hash
+    ]
+    docs = [row.doc for row in before.values()]
+    changed = 0
+    for generation in generations:
+        if moved:
+            moving = sql.MOVE_EMBEDDINGS.format(number=generation.number)
+            changed += connection.exec_driver_sql(moving, moved).rowcount
+        deleting = sql.DELETE_EMBEDDINGS_OF.format(number=generation.number)
+        changed += connection.exec_driver_sql(deleting, (as_json(docs),)).rowcount
+    if changed:
+        log_change(connection, [*docs, *(new for new, *_ in moved)])
+
+
+def _delete(connection: Connection, refs: Sequence[Ref]) -> list[tuple[Ref, int]]:
+    return [
+        (Ref(entity, id_), doc)
+        for entity, group in by_entity(refs).items()
+        for id_, doc in connection.exec_driver_sql(sql.DELETE_RECORDS, of_entity(entity, group)).all()
+    ]

@@ -1,0 +1,64 @@
+"""What an index was made with, as `kdb_meta` has it: schema version, language, analyser version. Imports the tables and
+the analyser's names."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, select
+
+from ..analysis.analyser import VERSION
+from ..analysis.languages import NAMES
+from ..errors import InvalidInput, SchemaMismatch
+from .tables import SCHEMA_VERSION, Tables, check_version
+
+DEFAULT_LANGUAGE = "english"
+
+
+class Settings:
+    """`language` is that of the index once it was read; until then the one requested, which is that of a new index."""
+
+    def __init__(self, tables: Tables, requested: str | None) -> None:
+        if requested is not None:
+            check_language(requested)
+        self._meta = tables.meta
+        self._requested = requested
+        self.language = requested or DEFAULT_LANGUAGE
+
+    def check(self, connection: Connection, elsewhere: str) -> None:
+        """Reads them. Raises SchemaMismatch for another version, InvalidInput for another language than the one
+        requested; `elsewhere` names where an index of that language could be."""
+        found = self._read(connection)
+        check_version(found.get("schema_version"))
+        check_analyser(found.get("analyser"))
+        self.language = found.get("language", DEFAULT_LANGUAGE)
+        if self._requested not in (None, self.language):
+            raise InvalidInput(
+                f"this index reads texts as {self.language!r}; language={self._requested!r} would not find them. Leave "
+                f"language out, or make an index of your own in another {elsewhere}"
+            )
+
+    def write(self, connection: Connection) -> None:
+        """Stores those of this version, where they differ."""
+        wanted = {"schema_version": str(SCHEMA_VERSION), "language": self.language, "analyser": str(VERSION)}
+        present = self._read(connection)
+        for key, value in wanted.items():
+            if present.get(key) != value:
+                connection.execute(self._meta.delete().where(self._meta.c.key == key))
+                connection.execute(self._meta.insert(), {"key": key, "value": value})
+
+    def _read(self, connection: Connection) -> Mapping[str, str]:
+        return {row.key: row.value for row in connection.execute(select(self._meta))}
+
+
+def check_language(name: object) -> None:
+    """Raises InvalidInput for a language that the analyser does not have."""
+    if name not in NAMES:
+        raise InvalidInput(f"kameleon has no language {name!r:.80}. It has: {', '.join(sorted(NAMES))}")
+
+
+def check_analyser(version: str | None) -> None:
+    """Raises SchemaMismatch for an index whose terms another version of the analyser made."""
+    if version != str(VERSION):
+        raise SchemaMismatch(
+            f"this index was made by version {version or 'unknown'} of the analyser, this kameleon has {VERSION}. "
+            "`kameleon rebuild`, or kameleon.rebuild(engine), makes the index anew from its contents"
+        )
