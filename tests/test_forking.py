@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy
+from kameleon.stores.sqlite.fts5 import TextReader
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, StaticPool, text
 from sqlalchemy.orm import sessionmaker
 
@@ -24,7 +25,6 @@ from kameleon import RecordStore, SearchEngine, Worker, forking
 from kameleon.embeddings import EmbeddingService, FastEmbedProvider, OpenAIProvider, StaticProvider
 from kameleon.embeddings.fastembed import _models
 from kameleon.indexing.waiting import BudgetedCalls
-from kameleon.stores.sqlite.fts5 import TextReader
 from kameleon.stores.sqlite.mirror import Mirror
 from kameleon.testing import HashProvider
 from stress.workloads.models import Base, Note

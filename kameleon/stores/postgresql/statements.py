@@ -254,14 +254,19 @@ IN_SCOPE = "SELECT s.doc FROM {search} AS s WHERE {scope} LIMIT :most"
 WHICH_IN_SCOPE = "SELECT s.doc FROM {search} AS s WHERE s.doc = ANY(:docs) AND {scope}"
 # Beyond the order of an index: a record has few of them.
 PASSAGE = """LEFT JOIN LATERAL (
-        SELECT e.start_at, e.end_at FROM {embedding} AS e
-        WHERE e.doc = s.doc AND e.embedding IS NOT NULL AND e.start_at IS NOT NULL
-        ORDER BY ({distance}) + 0, e.passage LIMIT 1
+        SELECT array_agg(ARRAY[e.start_at, e.end_at] ORDER BY ({distance}) + 0, e.passage) AS places
+        FROM {embedding} AS e WHERE e.doc = s.doc AND e.embedding IS NOT NULL AND e.start_at IS NOT NULL
       ) AS p ON true"""
-NO_PASSAGE = "CROSS JOIN (SELECT CAST(NULL AS integer) AS start_at, CAST(NULL AS integer) AS end_at) AS p"
+NO_PASSAGE = "CROSS JOIN (SELECT CAST(NULL AS integer[]) AS places) AS p"
+TEXTS = "SELECT doc, content FROM {search} WHERE doc > %s ORDER BY doc LIMIT %s"
+PASSAGE_TEXTS = """
+    SELECT substr(s.content, e.start_at + 1, e.end_at - e.start_at)
+    FROM {search} AS s JOIN {embedding} AS e ON e.doc = s.doc
+    WHERE s.doc > %s AND s.doc <= %s AND e.start_at IS NOT NULL
+"""
 
 HITS = """
-    SELECT s.doc, s.content, r.data, p.start_at, p.end_at
+    SELECT s.doc, s.content, r.data, p.places
     FROM {search} AS s LEFT JOIN {records} AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
       {passage}
     WHERE s.doc = ANY(%(docs)s)
