@@ -12,6 +12,7 @@ from .content import check_entity, check_id
 from .errors import InvalidInput, NoProvider
 from .indexing import caching
 from .indexing.index import Index
+from .indexing.purging import PurgeReport, purge
 from .orm.callers import connection_within, on_a_thread
 from .orm.queries import Queries
 from .search.query import check_weight
@@ -33,6 +34,11 @@ class Administration:
         """Build the approximate vector index where that is worth it and not done yet: PostgreSQL's HNSW, from 10,000
         embeddings on. True if it did. Reading and writing go on meanwhile."""
         return self._index.index_vectors()
+
+    def purge(self) -> PurgeReport:
+        """Take out of the keyword index and the embedding cache what is left of records that were deleted or changed.
+        Reading and writing go on meanwhile. A worker does so once a day."""
+        return purge(self._index)
 
     def vector_index(self, generation: Generation) -> str:
         """How a generation's vectors are searched: `exact`, `hnsw`, or what keeps `hnsw` from being used."""

@@ -1,6 +1,7 @@
 """What texts and queries are read as: words, codes, scripts, places, and every character of Unicode."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from unicodedata import category, normalize
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from kameleon.analysis.analyser import GAP, Analyser, analyser, languages
 from kameleon.analysis.characters import Characters, Folding, Places
-from kameleon.analysis.reading import MAX_TERM_BYTES
+from kameleon.analysis.reading import MAX_TERM_BYTES, Memo
 from kameleon.errors import InvalidInput
 
 MIXED = st.text(
@@ -170,6 +171,34 @@ def test_stop_words_are_left_out_of_queries_that_have_others() -> None:
     assert english("the who") == ["the", "who"]
 
 
+def test_elided_words_are_words_of_their_own() -> None:
+    assert list(analyser("french").terms("qu’il aime l'avion d’Ève").terms) == [
+        "qu",
+        "il",
+        "aim",
+        "l",
+        "avion",
+        "d",
+        "eve",
+    ]
+    assert [word.terms for word in analyser("french").query_terms("l'avion où")] == [("avion", "=avion")]
+    assert "=lavion" in english("l'avion")
+
+
+def test_threads_share_an_analyser() -> None:
+    read, texts = Analyser(), [f"running words{n} happily Wi-Fi{n} éclairs" for n in range(500)]
+    expected = [Analyser().terms(text) for text in texts]
+    with ThreadPoolExecutor(8) as pool:
+        assert all(found == expected for found in pool.map(lambda _: [read.terms(text) for text in texts], range(16)))
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    memo = Memo(str.upper, 10)
+    assert [memo[f"a{n % 7}"] for n in range(100)] == [f"A{n % 7}" for n in range(100)]
+    assert memo["long" * 100] == "LONG" * 100
+    assert len(memo) <= 5
+
+
 def test_snowball_tells_news_from_new() -> None:
     assert not is_found("news", "new new new product")
 
@@ -265,6 +294,9 @@ def test_numbers_with_units_give_the_same_terms_with_and_without_the_space() -> 
         ("3 m²", "3m²"),
     ]:
         assert analyser().terms(joined) == analyser().terms(apart), joined
+    assert english("at 10 km/h or 5 GB/s, 5 kg") == english("at 10km/h or 5GB/s, 5kg")
+    assert [word.whole[0] for word in analyser().query_terms("5 6 GB 7")] == ["5", "6gb", "7"]
+    assert analyser().marks("5 6 GB 7", analyser().query_terms("7 6GB")) == [(2, 6), (7, 8)]
     assert english("5 in all") == ["5", "in", "all"]
     assert "12people" not in english("12 people")
 

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from kameleon.keywords.folding import Limits
 from kameleon.keywords.packing import Document
 from kameleon.keywords.segments import of_documents
-from kameleon.keywords.writing import add_segment
+from kameleon.keywords.writing import insert, rows_of
 
 from .keyword_index import NOTES, Index, analysed, assert_exact, best
 
@@ -49,26 +49,32 @@ def machine(index: Index) -> type[RuleBasedStateMachine]:
         @initialize()
         def begin(self) -> None:
             with index.engine.begin() as connection:
-                for table in ("record", "kdb_tail", "kdb_segment", "kdb_posting", "kdb_dead"):
+                for table in ("record", "kdb_tail", "kdb_segment", "kdb_word", "kdb_posting", "kdb_dead"):
                     connection.exec_driver_sql(f"DELETE FROM {table}")
             self.connection = index.engine.connect()
+            self.has_written = False
 
         def teardown(self) -> None:
             if hasattr(self, "connection"):
                 self.connection.close()
 
         def check(self) -> None:
+            """A transaction that has only read ends: on SQLite it could not write any more after another has."""
             assert_exact(index, self.connection, QUERIES)
+            if not self.has_written:
+                self.connection.rollback()
             with index.engine.connect() as other:
                 assert_exact(index, other, QUERIES)
 
         @rule(id=IDS, content=CONTENTS)
         def put(self, id: str, content: str) -> None:
+            self.has_written = True
             index.put(self.connection, id, content)
 
         @rule(contents=st.dictionaries(st.integers(100, 999).map(str), CONTENTS, min_size=1, max_size=9))
         def put_a_segment(self, contents: dict[str, str]) -> None:
             """What a transaction of many records does."""
+            self.has_written = True
             there = set(self.connection.exec_driver_sql("SELECT id FROM record").scalars())
             documents = [
                 Document(index.add(self.connection, key, content), analysed(content))
@@ -76,14 +82,16 @@ def machine(index: Index) -> type[RuleBasedStateMachine]:
                 if key not in there
             ]
             if documents:
-                add_segment(self.connection, index.dialect, NOTES, of_documents(documents))
+                insert(self.connection, index.dialect, rows_of(NOTES, of_documents(documents)))
 
         @rule(id=st.one_of(IDS, st.integers(100, 999).map(str)))
         def delete(self, id: str) -> None:
+            self.has_written = True
             index.delete(self.connection, id)
 
         @rule(id=IDS, content=CONTENTS)
         def put_and_take_back(self, id: str, content: str) -> None:
+            self.has_written = True
             savepoint = self.connection.begin_nested()
             index.put(self.connection, id, content)
             assert_exact(index, self.connection, QUERIES)
@@ -92,11 +100,13 @@ def machine(index: Index) -> type[RuleBasedStateMachine]:
         @rule()
         def commit(self) -> None:
             self.connection.commit()
+            self.has_written = False
             self.check()
 
         @rule()
         def roll_back(self) -> None:
             self.connection.rollback()
+            self.has_written = False
             self.check()
 
         @rule(purges=st.booleans())
@@ -107,6 +117,7 @@ def machine(index: Index) -> type[RuleBasedStateMachine]:
         @rule()
         def purge(self) -> None:
             self.connection.commit()
+            self.has_written = False
             index.maintenance.run(NOTES, purges=True)
             self.check()
             tables = ("kdb_tail", "kdb_dead")
@@ -232,6 +243,32 @@ def test_what_fails_in_a_step_is_rolled_back_and_not_raised(
     with index.engine.begin() as connection:
         assert index.rows(connection, "kdb_tail") == index.rows(connection, "kdb_dead") == 0
         assert_exact(index, connection, ["all", *QUERIES])
+
+
+def test_who_is_overtaken_in_a_step_changes_nothing(index: Index) -> None:
+    """Before each step begins to write, another engine makes the same step, where nothing keeps it out."""
+    other = Index(index.engine, LIMITS, creates=False)
+    other.dialect.fold_rows, other.dialect.step_rows = 6, 2
+    begin_writing = index.dialect.begin_writing
+    overtaken = []
+
+    def overtake(connection: Connection) -> None:
+        overtaken.append(other.maintenance.step(NOTES))
+        begin_writing(connection)
+
+    index.dialect.begin_writing = overtake  # type: ignore[method-assign]
+    for n in range(40):
+        with index.engine.begin() as connection:
+            index.put(connection, str(n % 9), "all fox")
+        index.maintenance.step(NOTES)
+        with index.engine.begin() as connection:
+            assert_exact(index, connection, ["all", *QUERIES])
+    assert overtaken
+    assert any(overtaken) == index.is_sqlite
+    other.maintenance.run(NOTES, purges=True)
+    with index.engine.begin() as connection:
+        assert_exact(index, connection, ["all", *QUERIES])
+        assert index.rows(connection, "kdb_segment") == 1
 
 
 @pytest.fixture

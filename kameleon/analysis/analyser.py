@@ -25,9 +25,9 @@ from functools import lru_cache
 from itertools import pairwise
 
 from ..errors import InvalidInput, seen
-from .codes import joined, runs
+from .codes import joined, runs, written_as_one
 from .languages import NAMES
-from .reading import ALTERNATIVE, Piece, Reader, bounded, is_unit
+from .reading import ALTERNATIVE, Piece, Reader, bounded, is_unit, unpacked
 from .stop_words import stop_words
 from .terms import PhrasePart, QueryWord, Terms, Token
 from .words import Word
@@ -75,33 +75,39 @@ class Analyser:
         positions: list[int] = []
         forms: list[str] = []
         position = gaps = 0
-        for section in text.split(GAP):
-            position = self._add(section, position, terms, positions, forms) + GAP_WIDTH
+        for section in text.split(GAP) if GAP in text else (text,):
+            position = self._add(section.split(), position, terms, positions, forms) + GAP_WIDTH
             gaps += GAP_WIDTH
         return Terms(terms, positions, position - gaps, forms)
 
-    def _add(self, text: str, position: int, terms: list[str], positions: list[int], forms: list[str]) -> int:
-        """Adds the terms of a text without gaps; returns the position after them."""
-        entries = self._reader.entries(text)
-        if not entries:
+    def _add(self, chunks: list[str], position: int, terms: list[str], positions: list[int], forms: list[str]) -> int:
+        """Adds the terms of chunks; returns the position after them. Most chunks are one word, so that what is between
+        two others is added at once."""
+        if not chunks:
             return position
-        found, found_forms, _, _ = zip(*entries, strict=True)
-        start = 0
-        for _ in range(found.count(None)):
+        found, written, places = zip(*map(self._reader.known.__getitem__, chunks), strict=True)
+        start, others = 0, found.count(None)
+        while others:
+            others -= 1
             end = found.index(None, start)
             terms += found[start:end]
-            forms += found_forms[start:end]
+            forms += written[start:end]
             positions += range(position, position + end - start)
             position += end - start
-            chunk = self._reader.codes[found_forms[end]]
+            start = end + 1
+            name = chunks[end]
+            if places[end] and start < len(chunks) and is_unit(chunks[start]):
+                name += chunks[start]
+                others -= found[start] is None
+                start += 1
+            chunk = self._reader.codes[name]
             for term, form, offset, _, _ in chunk.pieces:
                 terms.append(term)
                 forms.append(form)
                 positions.append(position + offset)
             position += chunk.width
-            start = end + 1
         terms += found[start:]
-        forms += found_forms[start:]
+        forms += written[start:]
         positions += range(position, position + len(found) - start)
         return position + len(found) - start
 
@@ -128,36 +134,49 @@ class Analyser:
         return position
 
     def _pieces(self, chunk: str) -> tuple[Sequence[Piece], int]:
-        term, form, start, end = self._reader.known[chunk]
+        term, form, place = self._reader.known[chunk]
         if term is not None:
-            return ((term, form, 0, start, end),), 1
-        made = self._reader.codes[form]
+            return ((term, form, 0, *unpacked(place)),), 1
+        made = self._reader.codes[chunk]
         return made.pieces, made.width
 
     def _chunks(self, text: str) -> Iterator[tuple[str, int, int, int]]:
         """(chunk, start, split, gap): a number and its unit are one chunk, which `gap` spaces part at `split`."""
         known = self._reader.known
-        matches = [*CHUNK.finditer(text)]
-        at = 0
-        while at < len(matches):
-            match = matches[at]
-            at += 1
-            chunk = match.group()
-            term, _, is_number, _ = known[chunk]
-            after = matches[at] if term is None and is_number and at < len(matches) else None
-            if after and is_unit(after.group()) and GAP not in text[match.end() : after.start()]:
-                yield chunk + after.group(), match.start(), len(chunk), after.start() - match.end()
-                at += 1
+        number: re.Match[str] | None = None
+        for match in CHUNK.finditer(text):
+            chunk, start = match.group(), match.start()
+            if number:
+                before, end = number.group(), number.end()
+                if is_unit(chunk) and GAP not in text[end:start]:
+                    yield before + chunk, number.start(), len(before), start - end
+                    number = None
+                    continue
+                yield before, number.start(), len(before), 0
+                number = None
+            term, _, is_number = known[chunk]
+            if term is None and is_number:
+                number = match
             else:
-                yield chunk, match.start(), len(chunk), 0
+                yield chunk, start, len(chunk), 0
+        if number:
+            yield number.group(), number.start(), len(number.group()), 0
 
     # queries
 
     def query_terms(self, text: str) -> list[QueryWord]:
         """Returns the words of a query, without stop words where others are left."""
-        asked = [self._query_word(word) for word in self._words(text)]
-        kept = [word for word in asked if word.surface not in self._stop_words]
-        return kept or asked
+        found = [word for section in text.split(GAP) for word in self._query_words(section)]
+        kept = [word for word in found if self._reader.fold(word.surface) not in self._stop_words]
+        return kept or found
+
+    def _query_words(self, text: str) -> Iterator[QueryWord]:
+        for chunk, *_ in self._chunks(text):
+            term, form, _ = self._reader.known[chunk]
+            if term is not None and form.isascii() and form.isalpha():
+                yield QueryWord(form, (term, ALTERNATIVE + term) if len(form) >= SHORTEST_WRITTEN_AS_ONE else (term,))
+            else:
+                yield from map(self._query_word, self._reader.words(chunk))
 
     def _words(self, text: str) -> Iterator[Word]:
         for section in text.split(GAP):
@@ -174,7 +193,7 @@ class Analyser:
         if word.is_plain:
             return QueryWord(parts[0].text, self._ways(parts[0].text))
         whole = [bounded(word.before + joined(texts, parts) + word.after)]
-        for first, last, text in self._reader.written_as_one(word):
+        for first, last, text in written_as_one(parts):
             if last - first + 1 == len(parts):
                 whole += self._ways(text)[::-1]
         surface = word.before + joined([part.text for part in parts], parts) + word.after
@@ -241,15 +260,22 @@ class Analyser:
         begins = [text] if text.startswith(stem) else [text, stem]
         return [*begins, ALTERNATIVE + text]
 
+    def fold(self, form: str) -> str:
+        """Returns the form of a word without its accents, where readers of the language ignore them."""
+        return self._reader.fold(form)
+
+    def is_stop_word(self, form: str) -> bool:
+        return self._reader.fold(form) in self._stop_words
+
     # what matched
 
-    def marks(self, text: str, asked: Iterable[QueryWord]) -> list[tuple[int, int]]:
+    def marks(self, text: str, query: Iterable[QueryWord]) -> list[tuple[int, int]]:
         """Returns the places in a text of what a query's words match: of a code the whole, or where that is not in the
         text its parts."""
-        asked = list(asked)
-        places = self._places(text, {term for word in asked for term in word.terms})
+        query = list(query)
+        places = self._places(text, {term for word in query for term in word.terms})
         found: list[tuple[int, int]] = []
-        for word in asked:
+        for word in query:
             whole = [place for term in word.whole for place in places.get(term, ())]
             found += whole or [place for term in word.parts for place in places.get(term, ())]
         return merged(found)
@@ -257,7 +283,11 @@ class Analyser:
     def _places(self, text: str, terms: set[str]) -> dict[str, list[tuple[int, int]]]:
         """Where a text has each of these terms."""
         places: dict[str, list[tuple[int, int]]] = {}
+        known = self._reader.known
         for chunk, start, split, gap in self._chunks(text):
+            whole = known[chunk][0]
+            if whole is not None and whole not in terms:
+                continue
             for term, _, _, begin, end in self._pieces(chunk)[0]:
                 if term in terms:
                     begin += start + (gap if begin >= split else 0)
@@ -265,10 +295,10 @@ class Analyser:
                     places.setdefault(term, []).append((begin, end))
         return places
 
-    def exactness(self, text: str, asked: Iterable[QueryWord]) -> int:
+    def exactness(self, text: str, query: Iterable[QueryWord]) -> int:
         """Returns how many of a query's words are in a text as they are written in the query."""
         forms = set(self.terms(text).forms)
-        return sum(word.surface in forms for word in asked)
+        return sum(word.surface in forms for word in query)
 
 
 def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

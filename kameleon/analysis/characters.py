@@ -8,8 +8,10 @@ marks that the script's readers ignore (`é`, `ё`, `ά`, hamza on alef, nukta) 
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from unicodedata import category, combining, digit, is_normalized, name, normalize
 
+KEPT_CHARACTERS = 20_000  # of a table that is filled as characters are met
 SEPARATOR = " "
 JOINTS = "-'./:@&+_^#,\""
 APOSTROPHES = "’‘‛ʼʻʹʽ′`´＇\u05f3\ua78c"
@@ -49,19 +51,24 @@ FOLDED_SCRIPTS = ("LATIN ", "GREEK ")
 
 
 class Characters(dict[int, str]):
-    """A table for `str.translate` from one character to its form, filled as characters are met. `uneven` holds those
-    whose form is not one character long."""
+    """A table for `str.translate` from one character to its form, filled as characters are met. `uneven` are those met
+    whose form is not one character or depends on what is before, `attached` those that may be composed with it."""
 
     def __init__(self, language: str) -> None:
         super().__init__()
         self.uneven: set[str] = set()
+        self.attached: set[str] = set()
         self._special = {**SPECIAL, **OF_LANGUAGE.get(language, {})}
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
-        form = self[code] = self._form(character)
-        if len(form) != 1:
+        form = self._form(character)
+        if len(self) < KEPT_CHARACTERS:
+            self[code] = form
+        if len(form) != 1 or is_superscript(character):
             self.uneven.add(character)
+        if composes(character):
+            self.attached.add(character)
         return form
 
     def _form(self, character: str) -> str:
@@ -108,7 +115,9 @@ class Folding(dict[int, str]):
         self._kept = frozenset(kept)
 
     def __missing__(self, code: int) -> str:
-        letter = self[code] = self._fold(chr(code))
+        letter = self._fold(chr(code))
+        if len(self) < KEPT_CHARACTERS:
+            self[code] = letter
         return letter
 
     def _fold(self, letter: str) -> str:
@@ -135,9 +144,11 @@ class Places:
         """The text's form and, unless each of its characters is where it was, where in `text` each comes from."""
         if text.isascii():
             return text.translate(self._characters) if self._reads_ascii else text.lower().replace("\\", "/"), None
-        if is_normalized("NFKC", text):
-            form = text.translate(self._characters)
-            if self._characters.uneven.isdisjoint(text):
+        if is_normalized("NFC", text):
+            table = self._characters
+            form = text.translate(table)
+            is_composed = table.attached.isdisjoint(text) or is_normalized("NFKC", text)
+            if is_composed and table.uneven.isdisjoint(text):
                 return form, None
         return self._clusters(text)
 
@@ -166,6 +177,7 @@ def boundaries(text: str) -> Iterable[int]:
     yield len(text)
 
 
+@lru_cache(KEPT_CHARACTERS)
 def composes(character: str) -> bool:
     if character.isascii():
         return False

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 
 from .words import Part, is_cyrillic
 
@@ -16,69 +15,79 @@ TELEPHONE = re.compile(r"[0-9]+(?:[-/][0-9]{2,})+|[0-9]{2,}(?:\.[0-9]{2,})*\.[0-
 TELEPHONE_DIGITS = 7
 
 
+Run = tuple[int, int, str]  # the first and the last part, and these joined
+
+
+def joints(texts: Sequence[str], parts: Sequence[Part]) -> list[str]:
+    """What joins each part to the one before it in a term."""
+    found = [part.joint for part in parts]
+    for at, joint in enumerate(found):
+        if joint in ("-", "_"):
+            found[at] = "-" if texts[at - 1][-1:].isdigit() == texts[at][:1].isdigit() else ""
+    return found
+
+
 def joined(texts: Sequence[str], parts: Sequence[Part]) -> str:
     """The whole code."""
-    return "".join([texts[0], *(joint(part, texts, at) + texts[at] for at, part in enumerate(parts[1:], 1))])
+    return "".join([joint + text for joint, text in zip(joints(texts, parts), texts, strict=True)])
 
 
-def runs(texts: Sequence[str], parts: Sequence[Part]) -> Iterator[tuple[int, int, str]]:
-    """(first, last, joined) of the runs of two and more parts."""
-    count = len(parts)
+def runs(texts: Sequence[str], parts: Sequence[Part]) -> list[Run]:
+    """The runs of two and more parts."""
+    count = len(texts)
+    if count == 1:
+        return []
+    found: list[Run] = []
+    tails = [joint + text for joint, text in zip(joints(texts, parts), texts, strict=True)]
     longest = count if count <= EVERY_RUN else 2
     for first in range(count - 1):
         run = texts[first]
         for last in range(first + 1, min(count, first + longest)):
-            run += joint(parts[last], texts, last) + texts[last]
-            yield first, last, run
-        if first == 0 and longest < count <= LONGEST_CODE:
-            yield 0, count - 1, joined(texts, parts)
+            run += tails[last]
+            found.append((first, last, run))
+    if longest < count <= LONGEST_CODE:
+        found.append((0, count - 1, "".join(tails)))
+    return found
 
 
-def joint(part: Part, texts: Sequence[str], at: int) -> str:
-    """What joins a part to the one before it in a term."""
-    if part.joint in ("-", "_"):
-        return "-" if texts[at - 1][-1:].isdigit() == texts[at][:1].isdigit() else ""
-    return part.joint
-
-
-def written_as_one(parts: Sequence[Part], elisions: frozenset[str]) -> Iterator[tuple[int, int, str]]:
-    """(first, last, word) of what is also written as one word or number: `Wi-Fi`, `O'Brien`, `Node.js`, `U.S.A`,
-    `1,000`, `555-123-4567`."""
+def written_as_one(parts: Sequence[Part]) -> list[Run]:
+    """What is also written as one word or number: `Wi-Fi`, `O'Brien`, `Node.js`, `U.S.A`, `1,000`, `555-123-4567`."""
     if len(parts) == 1:
-        if "'" in parts[0].text and is_cyrillic(parts[0].text[0]):
-            yield 0, 0, parts[0].text.replace("'", "")
-        return
-    number = _number(parts)
-    if number:
-        yield 0, len(parts) - 1, number
-        return
+        text = parts[0].text
+        return [(0, 0, text.replace("'", ""))] if "'" in text and is_cyrillic(text[0]) else []
+    if number := _number(parts):
+        return [(0, len(parts) - 1, number)]
+    found: list[Run] = []
     for first, last in _letter_runs(parts):
         run = parts[first : last + 1]
-        if _is_written_as_one(run, elisions):
-            yield first, last, "".join(part.text for part in run)
+        if _is_written_as_one(run):
+            found.append((first, last, "".join([part.text for part in run])))
+    return found
 
 
 def _number(parts: Sequence[Part]) -> str:
-    if not all(part.text.isdigit() for part in parts):
+    if not (parts[0].text.isdigit() and all(part.text.isdigit() for part in parts)):
         return ""
-    digits = "".join(part.text for part in parts)
-    text = parts[0].text + "".join(part.joint + part.text for part in parts[1:])
+    digits = "".join([part.text for part in parts])
+    text = "".join([part.joint + part.text for part in parts])
     is_telephone = len(digits) >= TELEPHONE_DIGITS and TELEPHONE.fullmatch(text)
     return digits if is_telephone or THOUSANDS.fullmatch(text) else ""
 
 
 def _letter_runs(parts: Sequence[Part]) -> Iterator[tuple[int, int]]:
     """The longest runs of parts of letters that the same joint joins."""
-    first = 0
-    for joins, group in groupby(range(1, len(parts)), key=lambda at: parts[at].joint):
-        members = [*group]
-        first = members[0] - 1
-        run = parts[first : members[-1] + 1]
-        if joins and joins in WRITTEN_AS_ONE and all(part.text.isalpha() for part in run):
-            yield first, members[-1]
+    first, count = 0, len(parts)
+    while first < count - 1:
+        joint = parts[first + 1].joint
+        last = first + 1
+        while last + 1 < count and parts[last + 1].joint == joint:
+            last += 1
+        if joint and joint in WRITTEN_AS_ONE and all(part.text.isalpha() for part in parts[first : last + 1]):
+            yield first, last
+        first = last
 
 
-def _is_written_as_one(run: Sequence[Part], elisions: frozenset[str]) -> bool:
-    if len(run) > MOST_WRITTEN_AS_ONE or (run[1].joint == "'" and run[0].text in elisions):
+def _is_written_as_one(run: Sequence[Part]) -> bool:
+    if len(run) > MOST_WRITTEN_AS_ONE:
         return False
     return run[1].joint != "." or len(run) == 2 or all(len(part.text) == 1 for part in run)

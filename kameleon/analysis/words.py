@@ -9,10 +9,15 @@ Chinese, Japanese and Korean, Thai, Lao, Khmer and Burmese are runs of character
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
-from unicodedata import category
 
-from .characters import EMOJI, JOINED_BACKWARDS
+from .characters import EMOJI
 
+# What belongs to the character before it: marks of the scripts below, and the vowels and finals of Hangul.
+MARKS = (
+    "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece\u102b-\u103e\u1056-\u1059\u105e-\u1060\u1062-\u1064"
+    "\u1067-\u106d\u1071-\u1074\u1082-\u108d\u108f\u109a-\u109d\u1161-\u1175\u11a8-\u11c2\u17b6-\u17d3\u17dd\u19b0-\u19c9"
+    "\u1a55-\u1a7f\u302a-\u302f\u3099\u309a\ua9e5\uaa7b-\uaa7d\uaab0-\uaabf\uaac1"
+)
 UNSPACED = (
     "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0edf\u1000-\u109f\u1100-\u11ff\u1780-\u17df\u1950-\u19df\u1a20-\u1aad"
     "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u302a-\u302f\u3031-\u3035\u3038-\u30fa\u30fc-\u312f\u3131-\u318e"
@@ -36,6 +41,8 @@ TOKEN = re.compile(
 )
 ASCII_PART = re.compile(f"{ASCII_LETTER}+")
 PART = re.compile(f"{LETTER}+")
+MARK = re.compile(f"[{MARKS}]")
+CHARACTER = re.compile(f".[{MARKS}]*")
 COMPACT = re.compile(r"[0-9]+|[^0-9]+")
 HAS_DIGIT = re.compile(r"[0-9]")
 ORDINALS = frozenset(("st", "nd", "rd", "th", "er", "ème", "eme"))
@@ -95,17 +102,31 @@ def words(text: str, apostrophes: Apostrophes) -> Iterator[Word]:
         elif match.lastgroup == "emoji" or found.isalpha():
             yield Word((Part(found, *match.span()),))
         else:
-            yield code(found, match.start(), apostrophes)
+            yield from code(found, match.start(), apostrophes)
 
 
-def code(text: str, start: int, apostrophes: Apostrophes) -> Word:
+def code(text: str, start: int, apostrophes: Apostrophes) -> Iterator[Word]:
+    """A code, or several words of which all but the last are elided (`l'avion`)."""
     parts = _parts(text, start)
     if "'" in text or '"' in text:
         parts = _without_apostrophes(parts, apostrophes)
     if HAS_DIGIT.search(text):
         parts = [piece for part in parts for piece in compact(part)]
     before = text[0] if text[0] in "#@." else ""
-    return Word(tuple(parts), before, text[len(text.rstrip("+#")) :])
+    if apostrophes.elisions:
+        *elided, parts = without_elisions(parts, apostrophes.elisions)
+        yield from (Word(tuple(word)) for word in elided)
+    yield Word(tuple(parts), before, text[len(text.rstrip("+#")) :])
+
+
+def without_elisions(parts: list[Part], elisions: frozenset[str]) -> list[list[Part]]:
+    found = [parts[:1]]
+    for part in parts[1:]:
+        if part.joint == "'" and found[-1][-1].text in elisions:
+            found.append([part._replace(joint="")])
+        else:
+            found[-1].append(part)
+    return found
 
 
 def _parts(text: str, start: int) -> list[Part]:
@@ -173,12 +194,8 @@ def is_split(pieces: list[str]) -> bool:
 
 def characters(run: str, start: int) -> Iterator[Part]:
     """The characters of a run, each with its marks."""
-    begin = 0
-    for place in range(1, len(run) + 1):
-        if place == len(run) or not is_attached(run[place]):
-            yield Part(run[begin:place], start + begin, start + place)
-            begin = place
-
-
-def is_attached(character: str) -> bool:
-    return category(character)[0] == "M" or JOINED_BACKWARDS.match(character) is not None
+    if not MARK.search(run):
+        yield from (Part(character, at, at + 1) for at, character in enumerate(run, start))
+        return
+    for match in CHARACTER.finditer(run):
+        yield Part(match.group(), start + match.start(), start + match.end())

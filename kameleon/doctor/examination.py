@@ -16,10 +16,8 @@ unused-hnsw, and no-extension on PostgreSQL. Notes need no action: failed, and n
 from collections.abc import Iterator
 
 from ..indexing.index import HasIndex
-from .database import DatabaseChecks
-from .embeddings import EmbeddingChecks
+from . import database, embeddings, records
 from .findings import Finding
-from .records import RecordChecks
 from .scan import Scan
 from .sources import sources_of
 
@@ -35,19 +33,18 @@ def findings(scan: Scan) -> Iterator[Finding]:
     """Each step leaves the database as the next needs it: indexes that can be written to before rows, rows before their
     embeddings. Leftovers go first, for on SQLite a new row may take their number. Nothing further is repaired where it
     could not be written: without a generation's table, or the unique key of kdb_search."""
-    database, embeddings, records = DatabaseChecks(scan), EmbeddingChecks(scan), RecordChecks(scan)
-    yield from database.faults()
-    yield from database.registry()
+    yield from database.faults(scan)
+    yield from database.registry(scan)
     scan.fix = scan.fix and not scan.generations(with_table=False)
-    for duplicate in records.duplicates():
+    for duplicate in records.duplicates(scan):
         scan.fix = False
         yield duplicate
     for generation in scan.generations(with_table=True):
-        yield from embeddings.damaged(generation)
+        yield from embeddings.damaged(scan, generation)
     for source in sources_of(scan.index):
         if isinstance(source, Finding):
             yield source
         else:
-            yield from records.compared(source)
-    yield from embeddings.missing()
-    yield from embeddings.unused_index()
+            yield from records.compared(scan, source)
+    yield from embeddings.missing(scan)
+    yield from embeddings.unused_index(scan)

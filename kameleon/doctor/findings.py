@@ -14,7 +14,7 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`count` of what the message says is so, `ids` being up to ten of them, in order. `entity` is empty where it is
+    """`count` cases of what the message describes, up to ten of them in `ids`, in order. `entity` is empty where it is
     not one entity's; the ids are then the database's own."""
 
     check: str

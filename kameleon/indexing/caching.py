@@ -7,15 +7,15 @@ exhausted pool), the rows wait and are written with it, and a rollback takes the
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Table, bindparam, delete, func, select, tuple_, update
 
 from ..errors import StorageError
 from ..stores.protocols import Store
 from ..stores.tables import utc
+from ..stores.transactions import Transactions
 from ..stores.values import Cached
 from ..values import CacheStatus
 
@@ -31,11 +31,6 @@ EVICT_EVERY = 1_000
 EVICTED_AT_ONCE, BATCHES_AT_ONCE = 500, 4  # texts a transaction, which holds SQLite's write lock; and of those a write
 FORGOTTEN_AT_ONCE = 5_000
 """Bounds how long a transaction that drops cached embeddings makes other writers wait."""
-
-
-class Transactions(Protocol):
-    def reading(self, connection: Connection | None = None) -> AbstractContextManager[Connection]: ...
-    def transaction(self, connection: Connection | None = None) -> AbstractContextManager[Connection]: ...
 
 
 class Evictor:

@@ -1,11 +1,14 @@
 """Checks records and makes entries of the index from them. Imports `content` and the stores' values."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..content import check_entity, check_id, content_hash, normalize
 from ..errors import InvalidRecord, seen
 from ..stores.values import Entry
 from ..values import Ref
+
+Contents = Mapping[Ref, tuple[str, str]]
+"""Content and emphasis of each record."""
 
 
 def entries(records: Iterable[tuple[object, object, object]]) -> list[Entry]:

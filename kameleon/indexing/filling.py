@@ -104,7 +104,8 @@ class Filling:
             return IndexReport(pending=len(claimed), outage=str(error))
         with self._transactions.reading() as conn:
             batch = self._store.contents.entries(conn, [claim.ref for claim in claimed])
-            compared = self._writer.compare_embeddings(conn, batch, service)
+            compared = self._writer.compare(conn, batch, service, self._catalog.generations(conn))
+        compared = replace(compared, changed=(), enqueues=False)  # these are the index's own contents
         plan = self._writer.embed(compared, cache=self._services.cache(service))
         made = {embedding.ref for embedding in plan.embeddings if not embedding.is_undecided}
         left = {entry.ref for entry in plan.to_embed} - made

@@ -13,13 +13,14 @@ from ..database import synchronous
 from ..embeddings.options import check_query_timeout
 from ..errors import InvalidInput, Outdated, ProviderError
 from ..forking import per_process
+from ..keywords.index import KeywordIndex
 from ..stores.catalog import Catalog, active
 from ..stores.factory import make_store
 from ..stores.transactions import Transactions
 from ..stores.values import Entry, State
 from ..values import Failure, Generation, IndexReport, Ref
 from .embedded import Ahead
-from .entries import make_entry
+from .entries import Contents, make_entry
 from .filling import Filling
 from .services import Services, nothing_stored
 from .waiting import BudgetedCalls, is_on_loop, run_off_loop
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from ..embeddings.provider import EmbeddingProvider
     from ..embeddings.service import EmbeddingService
-    from .ahead import Contents
 
 ON_PROVIDER_ERROR = ("defer", "raise")
 
@@ -81,7 +81,8 @@ class Index(Transactions):
             query_timeout=check_query_timeout(query_timeout),
             raises=on_provider_error == "raise",
         )
-        self.writer = Writer(self.store, self.catalog)
+        self.keywords = KeywordIndex(self.store, opened)
+        self.writer = Writer(self.store, self.catalog, self.keywords)
         self.filling = Filling(self, self.store, self.catalog, self.writer, self.services)
         self._budgeted = BudgetedCalls()
         self._parts: dict[object, Any] = {}
@@ -122,7 +123,9 @@ class Index(Transactions):
                 self.check_current(plan, conn)
                 return self.apply(plan, conn)
 
-        return self.retried(attempt, connection)
+        report = self.retried(attempt, connection)
+        self._maintain(connection)
+        return report
 
     def delete(self, refs: Sequence[Ref], connection: Connection | None = None) -> int:
         """Delete records from the index, in the connection's transaction or one that commits; returns how many were
@@ -131,14 +134,26 @@ class Index(Transactions):
         def attempt() -> int:
             with self.transaction(connection) as conn:
                 self.store.connections.acquire_write_lock(conn)
-                return self.store.writes.delete(conn, sorted(refs), self.catalog.generations(conn))
+                return self._delete(conn, refs)
 
-        return self.retried(attempt, connection)
+        count = self.retried(attempt, connection)
+        self._maintain(connection)
+        return count
+
+    def _delete(self, connection: Connection, refs: Iterable[Ref]) -> int:
+        deleted = self.store.writes.delete(connection, sorted(refs), self.catalog.generations(connection))
+        self.keywords.bury(connection, deleted)
+        return len(deleted)
+
+    def _maintain(self, connection: Connection | None) -> None:
+        """Folds and merges keywords after a transaction of our own."""
+        if connection is None:
+            self.keywords.maintain()
 
     def write_changes(
         self,
         connection: Connection,
-        changed: "Contents",
+        changed: Contents,
         deleted: Sequence[Ref],
         *,
         ahead: Ahead | None,
@@ -152,7 +167,7 @@ class Index(Transactions):
         is_deferred = indexing == "deferred" or (indexing == "auto" and is_late)
         with self.transaction(connection) as conn:
             if deleted:
-                self.store.writes.delete(conn, sorted(deleted), self.catalog.generations(conn))
+                self._delete(conn, deleted)
             if not wanted:
                 return IndexReport()
             limit_s = budget_s if indexing == "auto" else None
@@ -182,6 +197,7 @@ class Index(Transactions):
             compared = replace(
                 compared, generations=generations if connection is not None else None, is_deferred=is_deferred
             )
+        compared = replace(compared, analysed=self.keywords.analysed(compared.changed))
         if is_deferred:
             return replace(compared, outage=_first_outage(service, generations))
         cache = ahead.cache if ahead else None
@@ -216,10 +232,12 @@ class Index(Transactions):
             plan = replace(plan, generations=generations)
         return self.writer.apply(connection, plan)
 
-    def evict_if_due(self) -> None:
-        """Take surplus embeddings out of the cache after a commit, where a second connection can be had."""
+    def maintain(self) -> None:
+        """After a commit, where a second connection can be had: fold and merge keywords, and take surplus embeddings
+        out of the cache, as far as that is due."""
         if self.store.connections.has_spare_reader():
             self.services.evict(is_whole=False)
+            self.keywords.maintain()
 
     # locks
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 from ..errors import InvalidInput, NoProvider, ProviderError, ProviderRefused, ProviderUnavailable, StorageError
-from ..forking import per_process, uncut
+from ..forking import fork_waits, per_process
 from ..stores.catalog import RETIRED, active, command, current, mismatch, unread, written_generation
 from ..stores.protocols import Store
 from ..stores.transactions import Transactions
@@ -138,7 +138,7 @@ class Services:
         if not generation.provider:
             raise NoProvider(
                 f"this index was embedded by a provider object ({generation.model_name}): "
-                "pass that object to SearchEngine, a name cannot stand for it"
+                "pass that object to SearchEngine, a name cannot replace it"
             )
         try:
             return self.named(generation.provider, **generation.options)
@@ -184,7 +184,7 @@ class Services:
         return self._made.get(key) or self._make(key, name, **options)
 
     def _make(self, key: str, provider: "str | EmbeddingProvider", **options: Any) -> "EmbeddingService":
-        with uncut():
+        with fork_waits():
             from ..embeddings import EmbeddingService, get_provider  # NumPy loads with the first provider
 
             try:

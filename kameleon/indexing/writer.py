@@ -1,4 +1,4 @@
-"""The one write path: compare, embed, apply. Imports the stores.
+"""The one write path: compare, embed, apply. Imports the stores and the keyword index.
 
 `compare` reads what the index holds and leaves only what differs; `embed` calls the provider, holding no lock and no
 transaction of ours; `apply` writes contents and embeddings in one transaction. Whatever happened in between is met by
@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from ..embeddings.passages import Places
 from ..errors import InvalidInput, ProviderError, seen
+from ..keywords.index import Analysed, KeywordIndex
 from ..stores.catalog import Catalog, mismatch, written_generation
 from ..stores.claims import rows_of
 from ..stores.protocols import Store
@@ -42,7 +43,7 @@ def check_indexing(indexing: str) -> Indexing:
 @dataclass(frozen=True)
 class Plan:
     """What a call has to write: `changed` of the `wanted` contents, and `to_embed`, whose embeddings `embeddings` holds
-    once `service` made them. `known` are the generations as the transaction that applies it sees them, None before;
+    once `service` made them. `analysed` are the terms of `changed`, None before. `generations` are those as the transaction that applies it sees them, None before;
     `target` is the number of the one to write to, None for the service's own."""
 
     wanted: Sequence[Entry]
@@ -56,6 +57,7 @@ class Plan:
     enqueues: bool = True
     target: int | None = None
     generations: Sequence[Generation] | None = None
+    analysed: Sequence[Analysed] | None = None
     report: IndexReport = field(default_factory=IndexReport)
 
     @property
@@ -68,9 +70,10 @@ class Plan:
 
 
 class Writer:
-    def __init__(self, store: Store, catalog: Catalog) -> None:
+    def __init__(self, store: Store, catalog: Catalog, keywords: KeywordIndex) -> None:
         self._store = store
         self._catalog = catalog
+        self._keywords = keywords
 
     def compare(
         self,
@@ -164,13 +167,6 @@ class Writer:
         )
         return replace(made, embeddings=[*made.embeddings, *tombstones], report=made.report + failed)
 
-    def compare_embeddings(self, connection: Connection, batch: Sequence[Entry], service: "EmbeddingService") -> Plan:
-        """What of the index's own contents has no embedding yet. Nothing is written but embeddings."""
-        generation = written_generation(self._catalog.generations(connection), service.provider.fingerprint)
-        states = self._store.contents.states(connection, [entry.ref for entry in batch], generation)
-        to_embed = [e for e in batch if e.content_hash and states[e.ref].embedded_hash != e.content_hash]
-        return Plan(batch, (), to_embed, service, enqueues=False)
-
     def is_current(self, connection: Connection, plan: Plan) -> bool:
         """Whether what the plan found unchanged still is: another writer may have come in between."""
         changed = {entry.ref for entry in plan.changed}
@@ -184,7 +180,7 @@ class Writer:
         """Write the plan on this connection, inside its transaction."""
         now = datetime.now(UTC)
         generations = self._catalog.generations(connection) if plan.generations is None else plan.generations
-        keys = self._store.writes.upsert(connection, plan.changed, generations, now) if plan.changed else {}
+        docs = self._write_contents(connection, plan, generations, now)
         report = replace(plan.report, indexed=len(plan.changed), unchanged=len(plan.wanted) - len(plan.changed))
         if plan.service is not None and (left := plan.left):
             if plan.outage is None:
@@ -202,8 +198,19 @@ class Writer:
             generation = next((g for g in generations if g.number == plan.target), None)
         if generation is None:
             return replace(report, embedded=0, reused=0, failed=0, failures=(), pending=len(plan.to_embed))
-        self._store.embeddings.write(connection, generation, plan.embeddings, now, keys)
+        self._store.embeddings.write(connection, generation, plan.embeddings, now, docs)
         return self._given_up(connection, generation, plan.embeddings, report)
+
+    def _write_contents(
+        self, connection: Connection, plan: Plan, generations: Sequence[Generation], now: datetime
+    ) -> dict[Ref, int]:
+        """The numbers of the contents that are written."""
+        if not plan.changed:
+            return {}
+        written = self._store.writes.upsert(connection, plan.changed, generations, now)
+        analysed = self._keywords.analysed(plan.changed) if plan.analysed is None else plan.analysed
+        self._keywords.write(connection, plan.changed, written, analysed)
+        return {ref: content.doc for ref, content in written.items()}
 
     def _given_up(
         self, connection: Connection, generation: Generation, embeddings: Sequence[Embedding], report: IndexReport

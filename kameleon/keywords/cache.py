@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from threading import Lock
 from typing import Any
 
-from .dialect import Partition
+from .dialect import Partitions
 
 BUDGET = 64 * 2**20
 """Bounds what an engine remembers, in bytes: the postings of 1,000,000 records of 35 words take 179 MB, those of common
@@ -24,18 +24,18 @@ class SegmentCache:
         self.budget = budget
         self.size = 0
         self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
-        self._segments: dict[Partition, tuple[int, ...]] = {}
+        self._segments: dict[Partitions, tuple[int, ...]] = {}
         self._lock = Lock()
 
-    def segments(self, partition: Partition) -> tuple[int, ...]:
-        """Those that were live when the partition was last read."""
-        return self._segments.get(partition, ())
+    def segments(self, partitions: Partitions) -> tuple[int, ...]:
+        """Those that were live when these partitions were last read."""
+        return self._segments.get(partitions, ())
 
-    def note_segments(self, partition: Partition, segments: tuple[int, ...]) -> None:
+    def note_segments(self, partitions: Partitions, segments: tuple[int, ...]) -> None:
         with self._lock:
             if len(self._segments) >= self.budget // ENTRY_BYTES:
                 self._segments.clear()
-            self._segments[partition] = segments
+            self._segments[partitions] = segments
 
     def get(self, key: Hashable) -> Any:
         with self._lock:

@@ -7,9 +7,10 @@ All integers are unsigned and little-endian.
   occurrence that counts and is in no phrase (emphasis). uint8, uint16 or uint32, whichever holds the largest.
 - ordinals: uint16 in segments of up to 65,536 records, else uint32.
 - hashes: 8 bytes a term, BLAKE2b of its UTF-8.
-- words of a tail row: UTF-8 lines joined by a line feed, in the order of the hashes. A line is a word as written and,
-  where that differs, a tab and its term.
-- words of a segment: zlib of uint32 n, n uint32 (how often each line occurs), and n such lines in their order.
+- words of a tail row: UTF-8 lines joined by a line feed, in the order of the hashes. A line is a term and, where a word
+  is written otherwise, a tab and its form.
+- words of a segment's terms from `first` to `last`: zlib of uint32 n, n uint32 (how often each line occurs), and n such
+  lines in their order, each with a line feed.
 """
 
 import zlib
@@ -84,12 +85,12 @@ def line_of(term: str, form: str) -> str:
     """A form with a tab or a line feed is stored with a space."""
     if "\t" in form or "\n" in form:
         form = form.replace("\t", " ").replace("\n", " ")
-    return form if form == term else f"{form}\t{term}"
+    return term if form == term else f"{term}\t{form}"
 
 
 def term_and_form(line: str) -> tuple[str, str]:
-    form, _, term = line.partition("\t")
-    return term or form, form
+    term, _, form = line.partition("\t")
+    return term, form or term
 
 
 def pairs_of(text: Analysed) -> Iterable[tuple[str, str]]:
@@ -159,48 +160,91 @@ def unpack_places(blob: bytes, occurrences: int) -> Array:
 
 
 class Words:
-    """The words of a segment: sorted lines framed by line feeds, and how often each occurs. Searched as one string."""
+    """A segment's words, or those of some of its terms: sorted lines framed by line feeds, and how often each occurs.
+    They are searched as one string."""
 
-    def __init__(self, text: str, counts: Array) -> None:
+    def __init__(self, text: bytes, counts: Array) -> None:
         self.text, self.counts = text, counts
+        self._starts: Array | None = None
 
     @classmethod
     def of(cls, counted: Iterable[tuple[str, int]]) -> "Words":
-        lines = sorted(counted)
-        text = "".join(f"{line}\n" for line, _ in lines)
-        return cls(f"\n{text}", np.fromiter((n for _, n in lines), "<u4", len(lines)))
+        lines = sorted((line.encode(), n) for line, n in counted)
+        text = b"".join([b"%b\n" % line for line, _ in lines])
+        return cls(b"\n" + text, np.fromiter((n for _, n in lines), "<u4", len(lines)))
 
     @classmethod
-    def unpack(cls, blob: bytes) -> "Words":
-        raw = zlib.decompress(blob)
-        n = int.from_bytes(raw[:4], "little")
-        return cls(f"\n{raw[4 + 4 * n :].decode()}", np.frombuffer(raw, "<u4", n, 4))
+    def unpack(cls, blobs: Iterable[bytes]) -> "Words":
+        """One of several, in their order."""
+        texts, counts = [b"\n"], [np.empty(0, "<u4")]
+        for raw in map(zlib.decompress, blobs):
+            n = int.from_bytes(raw[:4], "little")
+            counts.append(np.frombuffer(raw, "<u4", n, 4))
+            texts.append(raw[4 + 4 * n :])
+        return cls(b"".join(texts), np.concatenate(counts))
 
     def pack(self) -> bytes:
         head = len(self.counts).to_bytes(4, "little") + self.counts.astype("<u4").tobytes()
-        return zlib.compress(head + self.text[1:].encode(), 1)
+        return zlib.compress(head + self.text[1:], 1)
 
-    def lines(self) -> list[tuple[str, int]]:
-        return list(zip(self.text[1:-1].split("\n"), self.counts.tolist(), strict=True)) if len(self.counts) else []
+    @property
+    def nbytes(self) -> int:
+        return len(self.text) + 3 * self.counts.nbytes
+
+    def lines(self, first: int = 0, last: int | None = None) -> list[tuple[str, int]]:
+        """Each with its count, from the first-th until before the last-th."""
+        starts, last = self._line_starts(), len(self.counts) if last is None else last
+        if first >= last:
+            return []
+        text = self.text[starts[first] + 1 : starts[last]].decode()
+        return list(zip(text.split("\n"), self.counts[first:last].tolist(), strict=True))
+
+    def between(self, after: str, until: str | None) -> list[tuple[str, int]]:
+        """The lines of terms after one, up to another or to the end."""
+        return self.lines(self._lines_until(after), None if until is None else self._lines_until(until))
+
+    def of_terms(self, prefix: str) -> list[tuple[str, int]]:
+        """The lines of terms that begin so."""
+        return self._counted(self._found(f"\n{prefix}"))
 
     def beginning(self, prefix: str) -> list[tuple[str, int]]:
-        """The lines that begin so."""
-        start = self.text.find(f"\n{prefix}")
-        if start < 0:
-            return []
-        end = self.text.index("\n", self.text.rindex(f"\n{prefix}") + 1)
-        first = self.text.count("\n", 0, start)
-        lines = self.text[start + 1 : end].split("\n")
-        return list(zip(lines, self.counts[first : first + len(lines)].tolist(), strict=True))
+        """The lines of words that begin so."""
+        found = [at for at in self._found(f"\n{prefix}") if self._line(at + 1).find(b"\t") < 0]
+        return self._counted(found + self._found(f"\t{prefix}"))
 
-    def ending(self, suffix: str) -> list[str]:
-        """The lines whose word ends so, without their counts."""
-        found, start = [], 0
-        for mark in (f"{suffix}\n", f"{suffix}\t"):
-            start = self.text.find(mark)
-            while start >= 0:
-                begin, end = self.text.rfind("\n", 0, start + 1) + 1, self.text.index("\n", start)
-                if self.text.find("\t", begin, start) < 0:
-                    found.append(self.text[begin:end])
-                start = self.text.find(mark, start + 1)
+    def ending(self, suffix: str) -> list[tuple[str, int]]:
+        """The lines of words that end so."""
+        return self._counted(self._found(f"{suffix}\n"))
+
+    def _counted(self, positions: Sequence[int]) -> list[tuple[str, int]]:
+        numbers = np.searchsorted(self._line_starts(), positions, "right") - 1
+        lines = [self._line(at).decode() for at in (self._line_starts()[numbers] + 1).tolist()]
+        return list(zip(lines, self.counts[numbers].tolist(), strict=True))
+
+    def _found(self, text: str) -> list[int]:
+        wanted, found = text.encode(), []
+        at = self.text.find(wanted)
+        while at >= 0:
+            found.append(at)
+            at = self.text.find(wanted, at + 1)
         return found
+
+    def _line(self, start: int) -> bytes:
+        return self.text[start : self.text.index(b"\n", start)]
+
+    def _lines_until(self, term: str) -> int:
+        """How many lines are of terms up to this."""
+        starts, low, high = self._line_starts(), 0, len(self.counts)
+        end = term.encode() + b"\t\xff"
+        while low < high:
+            middle = (low + high) // 2
+            if self._line(int(starts[middle]) + 1) < end:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def _line_starts(self) -> Array:
+        if self._starts is None:
+            self._starts = np.flatnonzero(np.frombuffer(self.text, "u1") == ord("\n"))
+        return self._starts

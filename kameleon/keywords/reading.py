@@ -1,8 +1,9 @@
-"""Reads of a partition what a query needs, as one statement sees it: so it is exact at every isolation level, whatever
+"""Reads of partitions what a query needs, as one statement sees it: so it is exact at every isolation level, whatever
 folds and merges do meanwhile. Imports NumPy, `stores` and this package."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from .cache import SegmentCache
-from .dialect import Dialect, Partition
+from .dialect import Dialect, Partitions
 from .packing import Array, hash_of, join_counts, unpack_counts, unpack_places
 from .segments import ordinal_type, spans
 
@@ -36,15 +37,17 @@ ABSENT = Posting(np.empty(0, "<u2"), None, np.empty(0, "u1"))
 
 
 class Head(NamedTuple):
-    """A segment's document numbers, int64 and ascending, and the lengths of its records, float32, with their sum."""
+    """A segment's document numbers, int64 and ascending, and the lengths of its records, float32, with their sum. All
+    are of one entity."""
 
+    entity: str
     docs: Array
     lengths: Array
     length: float
 
     @classmethod
-    def of(cls, docs: Array, lengths: Array) -> "Head":
-        return cls(docs, lengths.astype("f4"), float(lengths.sum(dtype="f8")))
+    def of(cls, entity: str, docs: Array, lengths: Array) -> "Head":
+        return cls(entity, docs, lengths.astype("f4"), float(lengths.sum(dtype="f8")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,41 +78,44 @@ def read(
     connection: Connection,
     dialect: Dialect,
     cache: SegmentCache,
-    partition: Partition,
+    partitions: Partitions,
     terms: Sequence[str],
     placed: Iterable[str] = (),
 ) -> list[Part]:
-    """The partition's parts with the postings of `terms`; `placed` are those whose places are read, too."""
-    known = _remembered(cache, partition, terms, frozenset(placed))
-    pairs = [(segment, term) for segment, held in known.items() for term in terms if term not in held.postings]
+    """The partitions' parts with the postings of `terms`; `placed` are those whose places are read, too."""
+    known = _remembered(cache, partitions, terms, frozenset(placed))
     binds = {
-        "tenant": partition.tenant,
-        "entity": partition.entity,
+        "tenant": partitions.tenant,
+        "entities": list(partitions.entities),
         "known": list(known),
         "terms": list(terms),
         "placed": list(placed),
-        "segments": [segment for segment, _ in pairs],
-        "pair_terms": [term for _, term in pairs],
+        "pairs": [
+            (held.head.entity, segment, term)
+            for segment, held in known.items()
+            for term in terms
+            if term not in held.postings
+        ],
     }
     rows: tuple[list[Sequence[Any]], ...] = ([], [], [], [])
     for row in dialect.read(connection, binds):
         rows[row[0]].append(row)
     found = _segments(cache, known, rows[SEGMENT], rows[POSTING], terms)
-    cache.note_segments(partition, tuple(found))
+    cache.note_segments(partitions, tuple(found))
     dead = _dead(rows[DEAD])
     parts = [Part(held.head, _mask(held.head.docs, dead), held.postings) for held in found.values()]
-    if rows[TAIL]:
-        tail = _tail(sorted(rows[TAIL], key=itemgetter(1)), terms)
+    for entity, group in groupby(sorted(rows[TAIL], key=itemgetter(3, 1)), itemgetter(3)):
+        tail = _tail(entity, list(group), terms)
         parts.append(Part(tail.head, _mask(tail.head.docs, dead), tail.postings))
     return parts
 
 
 def _remembered(
-    cache: SegmentCache, partition: Partition, terms: Sequence[str], placed: frozenset[str]
+    cache: SegmentCache, partitions: Partitions, terms: Sequence[str], placed: frozenset[str]
 ) -> dict[int, Remembered]:
     """What is held here stays, whatever the cache forgets before the query is done."""
     known = {}
-    for segment in cache.segments(partition):
+    for segment in cache.segments(partitions):
         head = cache.get(segment)
         if head is None:
             continue
@@ -130,11 +136,11 @@ def _segments(
     terms: Sequence[str],
 ) -> dict[int, Remembered]:
     found: dict[int, Remembered] = {}
-    for _, segment, _, _, docs, lengths, _ in heads:
+    for _, segment, _, entity, docs, lengths, _ in heads:
         if segment in known:
             found[segment] = known[segment]
             continue
-        head = Head.of(np.frombuffer(docs, "<i8"), np.frombuffer(lengths, "<u4"))
+        head = Head.of(entity, np.frombuffer(docs, "<i8"), np.frombuffer(lengths, "<u4"))
         cache.put(segment, head, head.docs.nbytes + head.lengths.nbytes)
         found[segment] = Remembered(head, {})
     for _, segment, df, term, docs, counts, places in postings:
@@ -178,7 +184,7 @@ def _mask(docs: Array, dead: Array) -> Array | None:
     return mask
 
 
-def _tail(rows: Sequence[Sequence[Any]], terms: Sequence[str]) -> Remembered:
+def _tail(entity: str, rows: Sequence[Sequence[Any]], terms: Sequence[str]) -> Remembered:
     _, docs, lengths, _, hashes, counts, places = zip(*rows, strict=True)
     sizes = [len(blob) // 8 for blob in hashes]
     entries, times = np.frombuffer(b"".join(hashes), "<u8"), join_counts(counts, sizes)
@@ -193,7 +199,7 @@ def _tail(rows: Sequence[Sequence[Any]], terms: Sequence[str]) -> Remembered:
         found = np.flatnonzero(entries == int.from_bytes(hash_of(term), "little"))
         placed = None if at is None else at[spans(starts[found], times[found])]
         postings[term] = _of_entries(rows_of[found], times[found], placed)
-    return Remembered(Head.of(np.array(docs, "<i8"), np.array(lengths, "<u4")), postings)
+    return Remembered(Head.of(entity, np.array(docs, "<i8"), np.array(lengths, "<u4")), postings)
 
 
 def _of_entries(rows: Array, counts: Array, places: Array | None) -> Posting:

@@ -30,17 +30,20 @@ class Clause(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """A word of a phrase, and how many words after its first."""
+    """A word of a phrase, which any of `terms` stands for, and how many words after its first."""
 
-    term: str
+    terms: tuple[str, ...]
     offset: int
 
 
 class Ranking:
     """The scores of the records of all parts in one array, whose masks are bool arrays of the same length."""
 
-    def __init__(self, parts: Sequence[Part], scores: Array) -> None:
+    def __init__(self, parts: Sequence[Part], scores: Array, most: float) -> None:
+        """`most` is what a record would score that had every term without end (Turtle and Flood, "Query evaluation:
+        strategies and optimizations", 1995)."""
         self.scores = scores
+        self.most = most
         self._parts = parts
         self._starts = np.cumsum([0, *(len(part.head.docs) for part in parts)])
 
@@ -67,6 +70,11 @@ class Ranking:
         at = self.positions(docs)
         mask[at[at >= 0]] = True
         return mask
+
+    def of_entity(self, entity: str) -> Array:
+        """The mask of its records."""
+        each = [np.full(len(part.head.docs), part.head.entity == entity) for part in self._parts]
+        return _joined(each, "?")
 
     def docs(self, positions: Array) -> Array:
         found = np.empty(len(positions), "<i8")
@@ -113,15 +121,18 @@ def score(parts: Sequence[Part], clauses: Sequence[Clause]) -> Ranking:
     norms = np.float32(K1 * (1 - B)) + np.float32(K1 * B / average) * lengths
     once = np.float32(K1 + 1) / (np.float32(1) + norms)
     dead = _dead(parts)
-    scores = np.zeros(len(lengths), "f4")
+    scores, most = np.zeros(len(lengths), "f4"), 0.0
     for clause in clauses:
         at, counts = _postings(parts, clause.terms)
         df = len(at) if dead is None else len(at) - int(np.count_nonzero(dead.take(at)))
+        if not df:
+            continue
         weight = np.float32(times_weight(clause.times) * idf(records, df))
+        most += (K1 + 1) * float(weight)
         _add(scores, at, counts, weight, norms, once)
     if dead is not None:
         scores[dead] = 0
-    return Ranking(parts, scores)
+    return Ranking(parts, scores, most)
 
 
 def _joined(arrays: Sequence[Array], kind: str) -> Array:
@@ -207,10 +218,11 @@ def _mask(parts: Sequence[Part], each: Sequence[Array]) -> Array:
 def _with_phrase(part: Part, phrase: Sequence[Placed]) -> Array:
     """Ordinals. A place is (ordinal, where the phrase would begin) as one integer; those of all its words have those
     of the phrase in common."""
-    words = sorted(phrase, key=lambda word: len(part.postings[word.term].ordinals))
+    words = sorted(phrase, key=lambda word: sum(len(part.postings[term].ordinals) for term in word.terms))
     common: Array | None = None
-    for term, offset in words:
-        places = _begins(part.postings[term], offset, None if common is None else np.unique(common >> 32))
+    for terms, offset in words:
+        among = None if common is None else np.unique(common >> 32)
+        places = np.concatenate([_begins(part.postings[term], offset, among) for term in terms])
         common = places if common is None else common[np.isin(common, places)]
         if not len(common):
             break

@@ -4,10 +4,10 @@ A posting is (term, record, count); postings are sorted by term and record, and 
 the segment's sorted document numbers.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, groupby
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,8 +58,12 @@ class Columns:
     counts: Array
     places: Array
 
-    def rows(self, records: int, place_bytes: int) -> Iterator[PostingRow]:
-        """In the order of the terms."""
+    @classmethod
+    def empty(cls) -> "Columns":
+        return cls([], [], *(np.empty(0, "<u4") for _ in range(4)))
+
+    def rows(self, records: int, place_bytes: int) -> Iterator[tuple[Any, ...]]:
+        """The columns of `PostingRow`, in the order of the terms."""
         if not len(self.df):
             return
         width, ordinals = ordinal_type(records).itemsize, self.ordinals.astype(ordinal_type(records)).tobytes()
@@ -74,7 +78,7 @@ class Columns:
         ):
             counts = b"" if many == 1 else short[start:end] if many < ESCAPE else pack_counts(self.counts[start:end])
             docs = ordinals[start * width : end * width]
-            yield PostingRow(term, df, "" if form == term else form, docs, counts, places[begin:place_end])
+            yield term, df, "" if form == term else form, docs, counts, places[begin:place_end]
             begin = place_end
 
     def _places(self, place_bytes: int) -> bytes:
@@ -94,7 +98,7 @@ class Segment:
     def place_bytes(self) -> int:
         return width_of(int(self.columns.places.max(initial=0)))
 
-    def rows(self) -> Iterator[PostingRow]:
+    def rows(self) -> Iterator[tuple[Any, ...]]:
         return self.columns.rows(len(self.docs), self.place_bytes)
 
 
@@ -182,7 +186,7 @@ def merged(parents: Sequence[Parent], records: int) -> Columns:
     df = np.array([row.df for row in rows], "i8")
     rank_of_row = np.array([ranks[row.term] for row in rows], "i8")
     counts = join_counts([row.counts for row in rows], df.tolist())
-    ordinals = np.concatenate([_ordinals(parent) for parent in parents])
+    ordinals = np.concatenate([_ordinals(parent) for parent in parents]).astype("i8")
     places = np.concatenate([_places(parent) for parent in parents])
     starts = np.cumsum(counts, dtype="i8") - counts
     rank = np.repeat(rank_of_row, df)
@@ -218,8 +222,10 @@ def spans(starts: Array, sizes: Array) -> Array:
     return np.repeat(starts - (ends - sizes), sizes) + np.arange(ends[-1] if len(ends) else 0)
 
 
-def merged_words(each: Iterable[Words], terms: frozenset[str] | None = None) -> Words:
-    """Those of several segments, without lines whose term is not among `terms`."""
-    lines = sorted(line for words in each for line in words.lines())
-    summed: Mapping[str, int] = {line: sum(n for _, n in group) for line, group in groupby(lines, lambda item: item[0])}
-    return Words.of((line, n) for line, n in summed.items() if terms is None or term_and_form(line)[0] in terms)
+def merged_words(lines: Iterable[tuple[str, int]], terms: Iterable[str]) -> Words:
+    """Lines of several segments, each with the sum of its counts, without those whose term is not among `terms`."""
+    kept, summed = frozenset(terms), Counter[str]()
+    for line, n in lines:
+        if term_and_form(line)[0] in kept:
+            summed[line] += n
+    return Words.of(summed.items())

@@ -1,17 +1,18 @@
 """The words of partitions, of records that are not dead: how many have a term, what completes a prefix, what is near a
-misspelt word. Imports `reading`, `scoring` and this package."""
+misspelt word. Imports this package."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import nlargest
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
+from ..forking import lazy
 from .cache import SegmentCache
-from .dialect import Dialect, Partition
+from .dialect import Dialect, Partitions
 from .packing import Words, term_and_form
-from .reading import read
+from .reading import Part, read
 from .scoring import live_df
 
 OFFERED = 200
@@ -19,6 +20,10 @@ OFFERED = 200
 PREFIX_TERMS = 500
 """Bounds the terms that a prefix stands for, those that occur most often: their postings are read. Chosen, not
 measured."""
+SUFFIX = 6
+"""Bounds the letters of a prefix that the stem of a word may lack: words with accents are found by their stems. Chosen,
+not measured."""
+SHORTEST = 2
 
 
 class Word(NamedTuple):
@@ -30,72 +35,107 @@ class Word(NamedTuple):
 
 
 class Vocabulary:
-    """Of partitions, as a connection sees them."""
+    """Of partitions, as a connection sees them. `fold` takes the accents of a form away; prefixes and suffixes have
+    none."""
 
     def __init__(
-        self, connection: Connection, dialect: Dialect, cache: SegmentCache, partitions: Sequence[Partition]
+        self,
+        connection: Connection,
+        dialect: Dialect,
+        cache: SegmentCache,
+        partitions: Partitions,
+        fold: Callable[[str], str] = str,
     ) -> None:
         self._connection, self._dialect, self._cache, self._partitions = connection, dialect, cache, partitions
+        self._fold = fold
 
     def frequencies(self, terms: Iterable[str]) -> dict[str, int]:
         """How many records have each term; none without a record."""
-        counts: Counter[str] = Counter()
         wanted = list(dict.fromkeys(terms))
-        for partition in self._partitions if wanted else ():
-            for part in read(self._connection, self._dialect, self._cache, partition, wanted):
-                counts.update({term: live_df(part, part.postings[term]) for term in wanted})
-        return {term: df for term, df in counts.items() if df}
+        if not wanted:
+            return {}
+        parts = read(self._connection, self._dialect, self._cache, self._partitions, wanted)
+        return {term: df for term in wanted if (df := frequency(parts, (term,)))}
 
     def completions(self, prefix: str, limit: int) -> list[Word]:
         """Words that begin so, those in most records first, of these the shortest."""
-        offered = nlargest(OFFERED, self._beginning(prefix).items(), key=lambda item: (item[1], item[0]))
+        counts = {line: n for line, n in self._beginning(prefix).items() if self._begins(line, prefix)}
+        offered = nlargest(OFFERED, counts.items(), key=lambda item: (item[1], item[0]))
         found = self._counted(line for line, _ in offered)
         return sorted(found, key=lambda word: (-word.df, len(word.form), word.form))[:limit]
 
-    def terms(self, prefix: str) -> tuple[tuple[str, ...], bool]:
-        """The terms of words that begin so, and whether these are all."""
+    def terms(self, prefixes: Iterable[str]) -> tuple[tuple[str, ...], bool]:
+        """The terms that begin with any of these, or whose words do, and whether these are all."""
         counts: Counter[str] = Counter()
-        for line, n in self._beginning(prefix).items():
-            counts[term_and_form(line)[0]] += n
+        for prefix in prefixes:
+            for line, n in self._beginning(prefix).items():
+                counts[term_and_form(line)[0]] += n
         most = nlargest(PREFIX_TERMS, counts.items(), key=lambda item: (item[1], item[0]))
         return tuple(term for term, _ in most), len(counts) <= PREFIX_TERMS
 
-    def near(self, first: str, last: str, lengths: range) -> list[Word]:
-        """Words of such lengths that begin with `first` or end with `last`."""
+    def alike(self, first: str, last: str, lengths: range) -> dict[str, str]:
+        """Words of such lengths that begin with `first` or end with `last`, by their forms, with their terms; some may
+        be in no record any more."""
         found = set(self._beginning(first))
-        for words in self._words():
-            found.update(words.ending(last))
-        return self._counted(line for line in found if len(term_and_form(line)[1]) in lengths)
+        for words in self._words:
+            found.update(line for line, _ in words.ending(last))
+        pairs = map(term_and_form, found)
+        return {form: term for term, form in pairs if len(form) in lengths}
+
+    def near(self, first: str, last: str, lengths: range) -> list[Word]:
+        """Those of `alike` that records have."""
+        return self._with_df(self.alike(first, last, lengths).items())
 
     def _counted(self, lines: Iterable[str]) -> list[Word]:
-        pairs = [term_and_form(line) for line in lines]
-        df = self.frequencies(term for term, _ in pairs)
-        return [Word(form, term, df[term]) for term, form in pairs if term in df]
+        return self._with_df((form, term) for term, form in map(term_and_form, lines))
+
+    def _with_df(self, pairs: Iterable[tuple[str, str]]) -> list[Word]:
+        pairs = list(pairs)
+        df = self.frequencies(term for _, term in pairs)
+        return [Word(form, term, df[term]) for form, term in pairs if term in df]
+
+    def _begins(self, line: str, prefix: str) -> bool:
+        """Whether it is a word, and begins so as written."""
+        form = line.partition("\t")[2] if "\t" in line else line
+        return self._fold(form).startswith(prefix)
 
     def _beginning(self, prefix: str) -> Mapping[str, int]:
+        """Lines whose term or whose form begins so. A form with accents is among those of its stem."""
+        stem = prefix[: max(SHORTEST, len(prefix) - SUFFIX)]
         found: Counter[str] = Counter()
-        for words in self._words():
+        for words in self._words:
+            for line, n in words.of_terms(stem):
+                if line.startswith(prefix) or self._begins(line, prefix):
+                    found[line] += n
             for line, n in words.beginning(prefix):
-                found[line] += n
+                if not line.startswith(stem):
+                    found[line] += n
         return found
 
+    @lazy
     def _words(self) -> list[Words]:
-        return [words for partition in self._partitions for words in self._words_of(partition)]
-
-    def _words_of(self, partition: Partition) -> list[Words]:
         known = {
             segment: words
-            for segment in self._cache.segments(partition)
+            for segment in self._cache.segments(self._partitions)
             if (words := self._cache.get((segment,))) is not None
         }
-        binds = {"tenant": partition.tenant, "entity": partition.entity, "known": list(known)}
-        each: list[Words] = []
+        binds = {"tenant": self._partitions.tenant, "entities": list(self._partitions.entities), "known": list(known)}
+        packed: dict[int, list[bytes]] = {}
         tail: Counter[str] = Counter()
-        for is_tail, segment, packed in self._dialect.read_words(self._connection, binds):
+        for is_tail, segment, words in self._dialect.read_words(self._connection, binds):
             if is_tail:
-                tail.update(packed.decode().split("\n"))
-                continue
-            words = known.get(segment) or Words.unpack(packed)
-            self._cache.put((segment,), words, len(words.text) + words.counts.nbytes)
-            each.append(words)
-        return [*each, Words.of((line, n) for line, n in tail.items() if line)]
+                tail.update(words.decode().split("\n") if words else ())
+            else:
+                packed.setdefault(segment, []).extend([words] if words else [])
+        each = [known.get(segment) or self._unpacked(segment, blobs) for segment, blobs in packed.items()]
+        return [*each, Words.of(tail.items())]
+
+    def _unpacked(self, segment: int, blobs: Sequence[bytes]) -> Words:
+        words = Words.unpack(blobs)
+        self._cache.put((segment,), words, words.nbytes)
+        return words
+
+
+def frequency(parts: Iterable[Part], terms: Sequence[str]) -> int:
+    """How many records have any of the terms, that in most parts for several."""
+    return sum(max((live_df(part, part.postings[term]) for term in terms), default=0) for part in parts)

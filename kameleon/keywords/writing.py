@@ -3,12 +3,13 @@ deleted its own tail row would deadlock with a fold."""
 
 import secrets
 from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from ..stores.keyword_tables import LIVE
 from .dialect import Dialect, Partition
-from .packing import Document, TailRow, pack
+from .packing import Document, TailRow, Words, pack
 from .segments import PostingRow, Segment, of_documents
 
 SEGMENT_FROM = 500
@@ -16,14 +17,15 @@ SEGMENT_FROM = 500
 Chosen, not measured."""
 TAIL = ("tenant", "entity_name", *TailRow._fields)
 DEAD = ("tenant", "entity_name", "doc", "docs")
-SEGMENT = ("tenant", "entity_name", "segment", "state", "records", "place_bytes", "parents", "docs", "lengths", "words")
+SEGMENT = ("tenant", "entity_name", "segment", "state", "records", "place_bytes", "parents", "docs", "lengths")
+WORD = ("tenant", "entity_name", "segment", "last", "first", "words")
 POSTING = ("tenant", "entity_name", "segment", *PostingRow._fields)
 
 
 def append(connection: Connection, dialect: Dialect, partition: Partition, documents: Sequence[Document]) -> None:
     """Adds documents, whose numbers no document of the database has had."""
     if len(documents) > SEGMENT_FROM:
-        add_segment(connection, dialect, partition, of_documents(documents))
+        insert(connection, dialect, rows_of(partition, of_documents(documents)))
     elif documents:
         dialect.insert(connection, "kdb_tail", TAIL, [(*partition, *pack(document)) for document in documents])
 
@@ -35,17 +37,30 @@ def bury(connection: Connection, dialect: Dialect, partition: Partition, docs: I
         dialect.insert(connection, "kdb_dead", DEAD, rows)
 
 
-def add_segment(connection: Connection, dialect: Dialect, partition: Partition, segment: Segment) -> None:
-    number = new_number()
-    row = (LIVE, len(segment.docs), segment.place_bytes, b"", segment.docs.tobytes(), segment.lengths.tobytes())
-    dialect.insert(connection, "kdb_segment", SEGMENT, [(*partition, number, *row, segment.words.pack())])
-    add_postings(connection, dialect, partition, number, segment.rows())
+class Rows(NamedTuple):
+    """Of one segment, or of some of its terms: what is inserted while SQLite's write lock is held is made before."""
+
+    segment: Sequence[tuple[Any, ...]]
+    words: Sequence[tuple[Any, ...]]
+    postings: Sequence[tuple[Any, ...]]
 
 
-def add_postings(
-    connection: Connection, dialect: Dialect, partition: Partition, segment: int, rows: Iterable[PostingRow]
-) -> None:
-    dialect.insert(connection, "kdb_posting", POSTING, ((*partition, segment, *row) for row in rows))
+def rows_of(partition: Partition, segment: Segment) -> Rows:
+    key = (*partition, new_number())
+    docs, lengths = segment.docs.tobytes(), segment.lengths.tobytes()
+    postings = [key + row for row in segment.rows()]
+    head = (*key, LIVE, len(segment.docs), segment.place_bytes, b"", docs, lengths)
+    return Rows([head], word_rows(key, segment.columns.terms, segment.words), postings)
+
+
+def word_rows(key: tuple[Any, ...], terms: Sequence[str], words: Words) -> list[tuple[Any, ...]]:
+    return [(*key, terms[-1], terms[0], words.pack())] if terms else []
+
+
+def insert(connection: Connection, dialect: Dialect, rows: Rows) -> None:
+    dialect.insert(connection, "kdb_segment", SEGMENT, rows.segment)
+    dialect.insert(connection, "kdb_word", WORD, rows.words)
+    dialect.insert(connection, "kdb_posting", POSTING, rows.postings)
 
 
 def new_number() -> int:

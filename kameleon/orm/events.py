@@ -331,7 +331,7 @@ class Sessions:
         self._ended(session)
         connections = list(self._connections.get(session, ()))
         if connections and not any(one.in_transaction() or one.dialect.is_async for one in connections):
-            self.index.evict_if_due()
+            self.index.maintain()
 
     def _ended(self, session: Session, *_: Any) -> None:
         self._written.discard(session)

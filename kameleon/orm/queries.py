@@ -2,12 +2,10 @@
 where a class is given."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from sqlalchemy import ColumnElement, Connection, Select, select
 
-from ..analysis.spelling import parted
 from ..content import check_entity, check_id
 from ..errors import InvalidInput, RecordMissing, seen
 from ..indexing.index import Index
@@ -62,15 +60,11 @@ class Queries:
         return self._answering.search(self._query(content, None, among, connection, like=ref, **options), connection)
 
     def suggest(self, text: str, limit: int, connection: Connection | None) -> list[str]:
-        before, word = parted(check_text(text))
         check_whole("limit", limit, 1)
-        if not word:
-            return []
-        store = self._index.store
+        text = check_text(text)
         with self._index.preserving(connection) as conn:
-            store.keywords.prepare_search(conn)
-            counts = partial(store.keywords.count_words, conn)
-            return [before + whole for whole in store.keywords.vocabulary.completions(conn, word, counts, limit)]
+            self._index.store.connections.prepare_search(conn)
+            return self._index.keywords.suggest(conn, text, limit)
 
     def select(
         self, cls: type[T], query: str, connection: Connection | None, **options: Unpack[SearchOptions]

@@ -30,6 +30,7 @@ def sync(index: Index, batch_size: int, *, retry_failed: bool = False, progress:
     if not filled.outage:
         index.index_vectors()
     index.services.evict(is_whole=True)
+    index.keywords.maintain_all()
     return report + filled
 
 

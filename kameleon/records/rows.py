@@ -3,11 +3,10 @@
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal
 
-from ..content import check_entity, check_id, emphasized, field_weights, normalize, render, say
+from ..content import check_entity, check_id, emphasized, field_weights, normalize, render, text_of
 from ..errors import InvalidInput, InvalidRecord, RecordExists, seen
 from ..indexing.entries import make_entry
 from ..stores.catalog import Entity, Field
@@ -53,22 +52,17 @@ def declared_entity(name: str, search: Sequence[str] | Mapping[str, float], fiel
     )
 
 
-def checked_rows(entity: Entity, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+def checked_rows(
+    entity: Entity, records: Sequence[Mapping[str, Any]], *, leaves_invalid: bool = False
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Raises InvalidRecord with the position, unless what is invalid is to be left out."""
     rows = []
     for position, record in enumerate(records):
         try:
             rows.append(check_record(entity, record))
         except InvalidRecord as error:
-            raise InvalidRecord(str(error), position=position) from error
-    return rows
-
-
-def valid_rows(entity: Entity, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The rows of those that an insert will take; it reports the others."""
-    rows = []
-    for record in records:
-        with suppress(InvalidRecord):
-            rows.append(check_record(entity, record))
+            if not leaves_invalid:
+                raise InvalidRecord(str(error), position=position) from error
     return rows
 
 
@@ -176,5 +170,5 @@ def with_fields(entity: Entity, records: Sequence[Mapping[str, Any]]) -> Entity:
 
 
 def record_entry(entity: Entity, id_: str, data: Mapping[str, Any]) -> Entry:
-    weighty = [(say(data.get(field.name)), field.weight) for field in entity.fields if field.weight > 1]
+    weighty = [(text_of(data.get(field.name)), field.weight) for field in entity.fields if field.weight > 1]
     return make_entry(Ref(entity.name, id_), render(data, entity.searchable), emphasized(weighty))

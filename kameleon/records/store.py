@@ -40,7 +40,6 @@ from .rows import (
     infer_entity,
     record_entry,
     resolve,
-    valid_rows,
     with_fields,
 )
 
@@ -201,7 +200,7 @@ class RecordStore:
         concurrency. What `insert` will refuse or leave is not embedded; what changes in between, it embeds itself.
         Raises ProviderError as `insert` does.
         """
-        rows = valid_rows(with_fields(entity, records), records)
+        rows = checked_rows(with_fields(entity, records), records, leaves_invalid=True)
         taken = self._taken(entity.name, rows, None)
         chosen = resolve(entity.name, rows, taken, "upsert" if on_conflict == "upsert" else "skip")
         entries = [record_entry(entity, id_, data) for id_, data in chosen.items()]

@@ -15,7 +15,7 @@ from ..stores.tables import parts
 from ..stores.values import Entry
 from ..values import Generation, IndexReport
 from .ranges import LEASE, WHOLE_RUN, Range, Ranges
-from .runs import Counted, Runs
+from .runs import Runs
 
 if TYPE_CHECKING:
     from ..embeddings.service import EmbeddingService
@@ -47,8 +47,9 @@ class Written:
     """A batch that is in the database. `must_stop`: the run was cancelled, or the owner's, for a helper, has ended."""
 
     report: IndexReport
-    counted: Counted
-    must_stop: bool = False
+    embedding_s: float
+    writing_s: float
+    must_stop: bool
 
 
 class Building:
@@ -108,13 +109,15 @@ class Building:
             with self._index.transaction() as conn:
                 report = self._writer.apply(conn, plan)
                 clock = time.perf_counter()
-                seconds = clock - job.clock - embedding_s
-                counted = Counted(report.embedded, report.reused, report.failed, embedding_s, seconds)
-                must_stop = self.runs.advance(conn, number, job.owner, **counted._asdict())
+                writing_s = clock - job.clock - embedding_s
+                done = {"embedded": report.embedded, "reused": report.reused, "failed": report.failed}
+                must_stop = self.runs.advance(
+                    conn, number, job.owner, **done, embedding_s=embedding_s, writing_s=writing_s
+                )
                 if range_ is not None and job.owner is None:
                     self.ranges.renew(conn, number, range_.place)
             job.clock = clock
-            return Written(report, counted, must_stop)
+            return Written(report, embedding_s, writing_s, must_stop)
 
         written = self._index.retried(attempt)
         job.written += 1

@@ -24,7 +24,7 @@ class GateQuery:
 
 @dataclass(frozen=True)
 class Gate:
-    """What the new generation must reach: `overlap` is the share of the first ten hits that it has in common with the
+    """The thresholds of a new generation: `overlap` is the share of the first ten hits that it has in common with the
     old, averaged over the queries; `ndcg` its nDCG@10 as a share of the old's, over the queries that have judgements.
     Without `queries`, the first words of up to 100 records are searched for."""
 

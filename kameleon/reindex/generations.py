@@ -14,7 +14,7 @@ Imports the index and the search.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
@@ -22,11 +22,11 @@ from sqlalchemy import Connection
 
 from ..errors import InvalidInput, NoProvider, ProviderError, ReindexRefused, UnknownEntity, VectorsUnavailable
 from ..indexing.caching import forget
-from ..indexing.index import Index
 from ..orm.queries import Queries
 from ..stores.catalog import ACTIVE, active, current, of_fingerprint
-from ..values import BUILDING, Generation, ReindexPlan, ReindexReport, ReindexRun
-from .building import Building
+from ..values import BUILDING, Generation, ReindexPlan, ReindexReport
+from .estimating import estimate
+from .registry import Registry
 from .request import PhaseProgress, ReindexOptions, Request, Target
 from .run import Run
 
@@ -36,25 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("kameleon.reindex")
 
 
-@dataclass(frozen=True)
-class PruneReport:
-    """Generations whose tables are gone, and those whose table a transaction that is still open may be reading: the
-    next prune drops these."""
-
-    dropped: tuple[Generation, ...] = ()
-    waiting: tuple[Generation, ...] = ()
-
-
-class Reindexing:
+class Reindexing(Registry):
     """Generations of one index: `search.reindexing`."""
-
-    def __init__(self, index: Index) -> None:
-        self.index = index
-        self.building = Building(index)
-        self._store = index.store
-        self._catalog = index.catalog
-        self._services = index.services
-        self._runs = self.building.runs
 
     def run(self, request: Request) -> ReindexReport:
         run, notes = self.index.retried(partial(self._begun, request))
@@ -84,7 +67,7 @@ class Reindexing:
         same = generation is None or (generation.provider, generation.options) == (provider.name, provider.options)
         if generation is None or same or not provider.name:
             return ()
-        self.index.committed(lambda conn: self._catalog.set_options(conn, generation, provider))
+        self.index.committed(lambda conn: self.index.catalog.set_options(conn, generation, provider))
         options = ", ".join(f"{name}={value}" for name, value in provider.options.items()) or "no options"
         return (f"generation {generation.number} has the same model: it is opened with {options} from here on",)
 
@@ -95,9 +78,9 @@ class Reindexing:
             pass
 
     def target(self, request: Request) -> Target:
-        """What a request comes to; reads only. Raises InvalidInput, UnknownEntity, NoProvider, VectorsUnavailable."""
+        """The target of a request; reads only. Raises InvalidInput, UnknownEntity, NoProvider, VectorsUnavailable."""
         with self.index.reading() as conn:
-            generations = self._catalog.generations(conn)
+            generations = self.index.catalog.generations(conn)
             service = self._service(generations, request)
             service.identify()
             self._check_dimensions(conn, service, request)
@@ -115,25 +98,21 @@ class Reindexing:
         pending = self.pending(conn, generation, request.entities)
         return Target(service, generation, active(generations), pending, entities, copies)
 
-    def pending(self, conn: Connection, generation: Generation | None, entities: Sequence[str]) -> int:
-        found = self._store.embeddings.status(conn, generation, has_provider=True)
-        return sum(status.pending for status in found if not entities or status.entity in entities)
-
     def _service(self, generations: Sequence[Generation], request: Request) -> "EmbeddingService":
-        own = self._services.provider
+        own = self.index.services.provider
         if request.provider is not None and not isinstance(request.provider, str):
-            return self._services.of_provider(request.provider)
+            return self.index.services.of_provider(request.provider)
         if request.names_a_model:
             return self._named(generations, request)
         if own is not None and not isinstance(own, str):
-            return self._services.of_provider(own)
+            return self.index.services.of_provider(own)
         half = [g for g in generations if g.state == BUILDING]
         holds = half[-1] if half else current(generations)
         if holds is not None:
-            return self._services.of_generation(holds)
+            return self.index.services.of_generation(holds)
         if own is None:
             raise NoProvider
-        return self._services.named(own)
+        return self.index.services.named(own)
 
     def _named(self, generations: Sequence[Generation], request: Request) -> "EmbeddingService":
         from ..embeddings import LOCAL, chosen
@@ -145,10 +124,10 @@ class Reindexing:
             options = dict(holds.options)
             if holds.provider not in LOCAL:
                 options["dimensions"] = request.dimensions
-            return self._services.named(holds.provider, **options)
+            return self.index.services.named(holds.provider, **options)
         assert request.provider is None or isinstance(request.provider, str)  # noqa: S101 - an object was served before
         name, options = chosen(request.provider, request.model, request.dimensions)
-        return self._services.named(name, **options)
+        return self.index.services.named(name, **options)
 
     def _check_dimensions(self, conn: Connection, service: "EmbeddingService", request: Request) -> None:
         gives = service.provider.dimensions
@@ -185,16 +164,15 @@ class Reindexing:
         if request.max_cost is not None and request.price(provider) is None:
             raise InvalidInput(f"max_cost needs price_per_million: the price of {provider.model_name} is not known")
         if request.gate is not None and target.active is not None:
-            self._services.of_generation(target.active)
+            self.index.services.of_generation(target.active)
         if request.dimensions is not None and target.pending:
             target.service.embed_batch(["kameleon"], on_error="raise")
 
     def plan(self, *entities: object, rate: float | None = None, **options: Unpack[ReindexOptions]) -> ReindexPlan:
         """What `search.reindex` would do with the same arguments, and how long at `rate` records a second. Writes
         nothing and calls no provider. Raises what `target` does."""
-        from .estimating import estimate
-
-        return estimate(self, Request(self.index.part(Queries).names(entities), **options), rate=rate)
+        request = Request(self.index.part(Queries).names(entities), **options)
+        return estimate(self, self.target(request), request, rate=rate)
 
     # what else is done with generations
 
@@ -209,7 +187,7 @@ class Reindexing:
             pending = self.pending(conn, to, ())
         report = ReindexReport("rolled back", to.number, to.model_name, pending=pending, switched=True)
         try:
-            target = Target(self._services.of_generation(to), replace(to, state=ACTIVE), to, pending)
+            target = Target(self.index.services.of_generation(to), replace(to, state=ACTIVE), to, pending)
             run = Run(self, Request(progress=progress), target)
             self.index.retried(run.begin)
             filled = run.go()
@@ -219,50 +197,8 @@ class Reindexing:
 
     def _go_back(self, conn: Connection) -> Generation:
         self._store.schema.lock_registry(conn, is_first=True)
-        to = self._catalog.retired_last(conn)
+        to = self.index.catalog.retired_last(conn)
         if to is None:
             raise ReindexRefused("there is no generation to go back to: none was switched from, or it was pruned")
-        self._catalog.switch(conn, to)
+        self.index.catalog.switch(conn, to)
         return to
-
-    def prune(self) -> PruneReport:
-        """Drop every generation but the active one and those that are being built at this moment."""
-        self.index.committed(self._forget_others)
-        return self.drop_tables()
-
-    def _forget_others(self, conn: Connection) -> None:
-        self._store.schema.lock_registry(conn, is_first=True)
-        generations = self._catalog.generations(conn)
-        kept = {holds.number for holds in (current(generations),) if holds} | self._runs.held(conn).keys()
-        self.forget(conn, [g.number for g in generations if g.number not in kept])
-
-    def forget(self, conn: Connection, numbers: Sequence[int]) -> None:
-        self._catalog.forget(conn, numbers)
-        self._runs.forget(conn, numbers)
-        self.building.ranges.drop(conn, numbers)
-
-    def drop_tables(self) -> PruneReport:
-        """Of generations that are forgotten."""
-        with self.index.reading() as conn:
-            there = self._store.schema.embedding_tables(conn)
-            forgotten = [g for g in self._catalog.dropped(conn) if g.number in there]
-        dropped, waiting = list[Generation](), list[Generation]()
-        for generation in forgotten:
-            with self._store.connections.translating():
-                (dropped if self._store.schema.drop_generation(generation) else waiting).append(generation)
-        return PruneReport(tuple(dropped), tuple(waiting))
-
-    def cancel(self) -> list[str]:
-        """Cancel the runs that are under way, on any machine: each stops after its batch; returns their owners."""
-        return self.index.committed(self._runs.cancel)
-
-    def records(self, without: Sequence[str] = ()) -> int:
-        """How many are in the index, those of some entities left out."""
-        with self.index.reading() as conn:
-            found = self._store.embeddings.status(conn, None, has_provider=False)
-        return sum(status.indexed for status in found if status.entity not in without)
-
-    def status(self) -> list[ReindexRun]:
-        """The recorded runs, by generation, under way or not."""
-        with self.index.reading() as conn:
-            return self._runs.all(conn)

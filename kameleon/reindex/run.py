@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -19,11 +19,9 @@ from .building import ROWS_A_RANGE, Job, Written
 from .comparing import Comparison
 from .gate import Gate
 from .owners import release
+from .registry import Registry
 from .request import Request, Target
 from .runs import COMPARING, DONE, EMBEDDING, INDEXING, REFUSED, STOPPED
-
-if TYPE_CHECKING:
-    from .generations import Reindexing
 
 DRAINS = 20
 """Bounds how often a run looks for what was written meanwhile: writers that never stop leave the rest pending."""
@@ -52,20 +50,20 @@ class Counts:
     def add(self, written: Written, price: float) -> None:
         """`price` is that of a text, of those that were embedded."""
         self.report += written.report
-        self.embedding_s += written.counted.embedding_s
-        self.writing_s += written.counted.writing_s
+        self.embedding_s += written.embedding_s
+        self.writing_s += written.writing_s
         self.cost += price * (written.report.embedded + written.report.failed)
 
 
 class Run:
     """One run, from the lease to the switch."""
 
-    def __init__(self, reindexing: "Reindexing", request: Request, target: Target) -> None:
-        self._reindexing = reindexing
-        self._index = reindexing.index
-        self._store = reindexing.index.store
-        self._building = reindexing.building
-        self._runs, self._ranges = reindexing.building.runs, reindexing.building.ranges
+    def __init__(self, registry: Registry, request: Request, target: Target) -> None:
+        self._registry = registry
+        self._index = registry.index
+        self._store = registry.index.store
+        self._building = registry.building
+        self._runs, self._ranges = registry.building.runs, registry.building.ranges
         self._job: Job
         self._request = request
         self._target = target
@@ -101,7 +99,7 @@ class Run:
         if generation is None:
             generation = catalog.add_generation(conn, target.service.provider, BUILDING)
         if request.in_place and target.action == "built":
-            self._reindexing.forget(conn, [g.number for g in generations if g.number != generation.number])
+            self._registry.forget(conn, [g.number for g in generations if g.number != generation.number])
             catalog.reopen(conn, generation)
         owner = self._runs.begin(conn, generation, total=target.pending, batch_size=request.batch_size)
         self._job = Job(generation, target.service, request.batch_size, target.entities, owner)
@@ -332,7 +330,7 @@ class Run:
         self._notes += [
             f"the table of generation {generation.number} may be read by a transaction that is still open: "
             "`kameleon embeddings prune` drops it later"
-            for generation in self._reindexing.prune().waiting
+            for generation in self._registry.prune().waiting
         ]
 
     # reports
@@ -346,7 +344,7 @@ class Run:
         pending = 0
         if not self._is_drained:
             with self._index.reading() as conn:
-                pending = self._reindexing.pending(conn, generation, target.entities)
+                pending = self._registry.pending(conn, generation, target.entities)
         report = counts.report
         return ReindexReport(
             action=target.action,

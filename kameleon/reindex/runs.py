@@ -6,7 +6,7 @@ whether it was lost. On the owner's own machine the lease is held as long as the
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, Table, select, update
 
@@ -19,16 +19,8 @@ LEASE = timedelta(minutes=5)
 """Bounds how long a run on another machine is waited for after its last batch. Longer than a batch takes to embed."""
 EMBEDDING, INDEXING, COMPARING = "embedding", "indexing", "comparing"
 DONE, STOPPED, REFUSED = "done", "stopped", "refused"
-
-
-class Counted(NamedTuple):
-    """What a batch adds to the run's progress: records, and seconds."""
-
-    embedded: int = 0
-    reused: int = 0
-    failed: int = 0
-    embedding_s: float = 0.0
-    writing_s: float = 0.0
+COUNTED = ("embedded", "reused", "failed", "embedding_s", "writing_s", "indexing_s")
+"""What batches and the building of an index add to a run's row: records, and seconds."""
 
 
 class Runs:
@@ -65,7 +57,7 @@ class Runs:
             own["total"] = row.embedded + row.reused + row.failed + total
             connection.execute(update(table).where(table.c.number == generation.number).values(**own))
         else:
-            zeros = dict.fromkeys((*Counted._fields, "indexing_s"), 0)
+            zeros = dict.fromkeys(COUNTED, 0)
             new = {"number": generation.number, "total": total, "created_at": now, **zeros, **own}
             connection.execute(table.insert(), new)
         return owner

@@ -47,7 +47,7 @@ class Answering:
         retriever, found = self._retrieved(query, connection, Retriever.find)
         found = retriever.rerank(found)
         with self._index.preserving(connection) as conn:
-            self._store.keywords.prepare_search(conn)
+            self._store.connections.prepare_search(conn)
             page = retriever.page(conn, found)
         return retriever.results(found, page)
 
@@ -64,7 +64,7 @@ class Answering:
             with self._index.preserving(connection) as conn:
                 generations, entities = self._read_catalog(conn, query)
                 if not self._reads_generations(query) or generations == prepared.generations:
-                    retriever = Retriever(self._store, query, prepared, entities)
+                    retriever = Retriever(self._store, self._index.keywords, query, prepared, entities)
                     return retriever, read(retriever, conn)
             prepared = self._prepare(query, generations)
         raise Outdated("the index kept being moved to another model. Try again")

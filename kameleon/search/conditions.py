@@ -11,8 +11,7 @@ from .query import Query
 
 def make_scope(query: Query, entities: Mapping[str, Entity]) -> Scope:
     """`entities` are those of the record store. Raises InvalidFilter, UnknownEntity."""
-    parsed = query.parsed
-    return Scope(query.entities, _filter(query, entities), query.among, parsed.phrases, parsed.excluded)
+    return Scope(query.entities, _filter(query, entities), query.among)
 
 
 def check_fields(query: Query, entities: Mapping[str, Entity]) -> None:

@@ -28,7 +28,7 @@ Key = TypeVar("Key", bound=Hashable)
 LEAST = {"keyword": 0.0, "vector": -1.0}
 RRF_K = 60
 SIGMAS = 3.0
-STRANGE, FAMILIAR = 0.5, 0.7
+LEAST_SHARE, FULL_SHARE = 0.5, 0.7
 """Shares of a query's words that the model knows, below and above which the vector counts for nothing and in full."""
 ROUNDING = 1e-9
 """Bounds how far outside of 0 to 1 a score of a caller's fusion may be."""
@@ -138,9 +138,9 @@ def whole(legs: "Sequence[Leg[Key]]") -> float:
 
 
 def trusted(weight: float, known_share: float) -> float:
-    """The vector's weight for a query of which the model knows a share: all of it from FAMILIAR on, nothing below
-    STRANGE, where words are for the most part unknown or come in pieces."""
-    return weight * within((known_share - STRANGE) / (FAMILIAR - STRANGE))
+    """The vector's weight for a query of which the model knows a share: all of it from FULL_SHARE on, nothing below
+    LEAST_SHARE, where words are for the most part unknown or come in pieces."""
+    return weight * within((known_share - LEAST_SHARE) / (FULL_SHARE - LEAST_SHARE))
 
 
 def within(score: float) -> float:

@@ -1,26 +1,26 @@
-"""Runs the two legs of a query, keywords and vectors, each in the scope of the search. Imports the stores, the analysis
-and the pure modules of this package; calls no provider."""
+"""Runs the two legs of a query, keywords and vectors, each in the scope of the search. Imports the stores, the keyword
+index and modules of this package; calls no provider."""
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from ..analysis.spelling import is_correctable, words_of
-from ..content import joined_words, lost_terms
 from ..errors import InvalidInput, ModelMismatch, NoProvider, ProviderError, TextRefused, VectorsUnavailable
-from ..stores.bm25 import STOP_WORDS
+from ..forking import lazy
+from ..keywords.index import KeywordIndex
+from ..keywords.looking_up import Found, Wanted
 from ..stores.protocols import Store
 from ..stores.values import Candidates, Key, Scope, united
 from ..values import Generation, Ref
 from .fusion import Leg, share, trusted
 from .prepared import Prepared
 from .query import Query
+from .selecting import Selection
 
 if TYPE_CHECKING:
     from ..embeddings.provider import Vector
@@ -29,33 +29,24 @@ log = logging.getLogger("kameleon.search")
 
 READ_CHARACTERS = 50_000
 """Bounds how much of a query's text is looked up as keywords. Chosen, not measured."""
-COMPLETED, CORRECTED = 64, 8
-"""Bound the words that a prefix becomes, and the words of a query that are corrected. Chosen, not measured."""
 NOTHING = Candidates({})
 
 
 @dataclass
 class Retrieved:
-    """What the legs found; `read` is the text that keywords were looked up by, `weight` the vector's."""
+    """What the legs found; `words` is what the keyword index has of the query, `weight` the vector's."""
 
     keyword: Candidates = NOTHING
     vector: Candidates = NOTHING
     generation: Generation | None = None
     embedding: "Vector | None" = None
-    read: str = ""
-    corrections: Mapping[str, str] | None = None
+    words: Found | None = None
     weight: float = 0.0
     known_share: float = 1.0
     notes: list[str] = field(default_factory=list)
     milliseconds: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def is_cut(self) -> bool:
-        """Whether the query had more words than are looked up."""
-        keyword = self.keyword
-        return not keyword.is_exact and len(keyword.chosen_by) in (0, len(keyword.terms))
-
-    @property
+    @lazy
     def legs(self) -> list[Leg[Key]]:
         """Each leg with its own candidates and its scores for the other's, so that no score depends on the depth."""
         legs: list[Leg[Key]] = [
@@ -76,8 +67,11 @@ class Retrieved:
 class LegSearch:
     """One run of the legs on one connection."""
 
-    def __init__(self, store: Store, connection: Connection, query: Query, prepared: Prepared) -> None:
+    def __init__(
+        self, store: Store, keywords: KeywordIndex, connection: Connection, query: Query, prepared: Prepared
+    ) -> None:
         self._store = store
+        self._keywords = keywords
         self._connection = connection
         self._query = query
         self._prepared = prepared
@@ -87,7 +81,7 @@ class LegSearch:
         """What each leg finds in the scope; where hits are grouped, in the scope of each entity, so that each has its
         best."""
         query, found = self._query, self._found
-        self._store.keywords.prepare_search(self._connection)
+        self._store.connections.prepare_search(self._connection)
         if not query.has_text:
             return found
         scopes = [scope]
@@ -96,6 +90,7 @@ class LegSearch:
             scopes = [replace(scope, entities=(name,)) for name in names]
         if query.mode != "keyword":
             self._choose_vector()
+        self._look_up(scope)
         pairs = [self._leg_pair(one) for one in scopes]
         if pairs:
             found.keyword = united([keyword for keyword, _ in pairs])
@@ -106,60 +101,45 @@ class LegSearch:
     def _leg_pair(self, scope: Scope) -> tuple[Candidates, Candidates]:
         query, found = self._query, self._found
         keyword = vector = NOTHING
+        selection = Selection(self._store, self._connection, scope, found.words)
         if query.mode != "vector":
             with found.timed("keyword"):
-                keyword = self._by_keyword(scope)
-        if found.generation is not None and found.embedding is not None:
-            with found.timed("vector"):
-                keyword, vector = self._store.vectors.by_vector(
-                    self._connection, found.generation, found.embedding, scope, query.depth, keyword
-                )
-        return keyword, vector
+                keyword = selection.best(query.depth)
+        if found.generation is None or found.embedding is None:
+            return keyword, vector
+        with found.timed("vector"):
+            return self._with_vector(selection, keyword, found.generation, found.embedding)
 
-    # keywords
-
-    def _by_keyword(self, scope: Scope) -> Candidates:
-        """Once more with corrections of words that no record has."""
-        query, found = self._query, self._found
-        if not found.read:
-            found.read = " ".join([query.text[:READ_CHARACTERS], *self._completed()])
-        look_up = partial(
-            self._store.keywords.by_keyword,
-            self._connection,
-            scope=scope,
-            limit=query.depth,
-            enough=query.end + 1 + (query.like is not None),
+    def _with_vector(
+        self, selection: Selection, keyword: Candidates, generation: Generation, embedding: "Vector"
+    ) -> tuple[Candidates, Candidates]:
+        """Each leg with its scores of the other's candidates."""
+        vectors, depth = self._store.vectors, self._query.depth
+        docs, excluded = selection.docs(), selection.excluded()
+        vector = vectors.nearest(
+            self._connection, generation, embedding, selection.scope, depth, docs=docs, excluded=excluded
         )
-        candidates = look_up(query=found.read)
-        if found.corrections is None:
-            found.corrections = self._corrected(candidates.unknown)
-            if found.corrections:
-                found.read = " ".join([found.read, *found.corrections.values()])
-                candidates = look_up(query=found.read)
-        return candidates if len(query.text) <= READ_CHARACTERS else replace(candidates, is_exact=False)
+        others = [doc for doc in keyword.scores if doc not in vector.scores]
+        cosines = vectors.cosines(self._connection, generation, embedding, others)
+        if self._query.mode != "vector":
+            keyword = replace(keyword, others=selection.scores([d for d in vector.scores if d not in keyword.scores]))
+        return keyword, replace(vector, others=cosines)
 
-    def _completed(self) -> list[str]:
-        """The words in most records that begin with one of the query's prefixes."""
-        return [
-            word
-            for prefix in self._query.parsed.prefixes
-            for word in self._store.keywords.vocabulary.completions(
-                self._connection, prefix.lower(), partial(self._store.keywords.count_words, self._connection), COMPLETED
+    def _look_up(self, scope: Scope) -> None:
+        """The words of the query in the keyword index; where they choose nothing, its phrases and exclusions alone."""
+        parsed, found = self._query.parsed, self._found
+        ranks = self._query.mode != "vector"
+        if not (ranks or parsed.phrases or parsed.excluded):
+            return
+        wanted = Wanted("", parsed.phrases, parsed.excluded)
+        if ranks:
+            wanted = wanted._replace(
+                text=parsed.text[:READ_CHARACTERS], prefixes=parsed.prefixes, literal=parsed.exact
             )
-        ]
-
-    def _corrected(self, unknown: Sequence[str]) -> dict[str, str]:
-        """Corrections of words that no record has; of none that was quoted, nor of codes and their parts. Stop words
-        are not what is unknown."""
-        query = self._query
-        wanted = [word for word in unknown if is_correctable(word) and word not in STOP_WORDS]
-        if not wanted:
-            return {}
-        literal = f"{query.parsed.exact} {' '.join(joined_words(query.text))} {lost_terms(query.text)}".lower()
-        kept = {word for token in literal.split() for word in words_of(token)}
-        wanted = [word for word in wanted if word not in kept][:CORRECTED]
-        counts = partial(self._store.keywords.count_words, self._connection)
-        return self._store.keywords.vocabulary.corrections(self._connection, wanted, counts) if wanted else {}
+        with found.timed("keyword"):
+            found.words = self._keywords.search(self._connection, scope.entities, wanted)
+        if len(parsed.text) > READ_CHARACTERS:
+            found.words = replace(found.words, is_whole=False)
 
     # vectors
 

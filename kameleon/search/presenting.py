@@ -8,10 +8,10 @@ from sqlalchemy import Connection
 
 from ..analysis.highlighting import sentences
 from ..stores.protocols import Store
-from ..stores.values import Hit, Key
+from ..stores.values import Hit, Key, Spans
 from ..values import LegScore, QueryPlan, SearchResult
-from .fusion import Leg, leg_scores, whole
-from .legs import READ_CHARACTERS, Retrieved
+from .fusion import leg_scores, whole
+from .legs import Retrieved
 from .prepared import Prepared
 from .query import Query
 from .ranking import Ranked
@@ -40,9 +40,9 @@ class Presenter:
         texts = ranked.texts or read_texts(self._store, connection, keys, found)
         keys = [key for key in keys if key in texts]
         contents = [texts[key].text for key in keys]
-        explained = self._explained(connection, keys, ranked) if query.explain else {}
-        read = found.read or query.text[:READ_CHARACTERS]
-        spans = self._store.keywords.spans(connection, read, contents) if query.highlight else [()] * len(keys)
+        explained = self._explained(keys, ranked) if query.explain else {}
+        words = found.words if query.highlight else None
+        spans: list[Spans] = [tuple(words.marks(content)) if words else () for content in contents]
         return [
             SearchResult(
                 *ranking.refs[key], ranking.scores[key], texts[key].data, content, explained.get(key, ()), places
@@ -50,45 +50,26 @@ class Presenter:
             for key, content, places in zip(keys, contents, spans, strict=True)
         ]
 
-    def _explained(
-        self, connection: Connection, keys: Sequence[Key], ranked: Ranked
-    ) -> dict[Key, tuple[LegScore, ...]]:
+    def _explained(self, keys: Sequence[Key], ranked: Ranked) -> dict[Key, tuple[LegScore, ...]]:
+        """What each leg, and the reranker, gave each record."""
         found, reranked = ranked.found, ranked.ranking.reranked
-        terms = self._store.keywords.matched_terms(connection, keys, found.keyword.terms)
+        terms = found.words.matched(keys) if found.words else {}
         generation = found.generation.number if found.generation else None
-        explained = explain(self._query, keys, ranked.legs, terms, generation)
+        explained: dict[Key, tuple[LegScore, ...]] = dict.fromkeys(keys, ())
+        total = whole(found.legs)
+        for leg in found.legs:
+            ranks, scores, raw = leg.ranks(), leg_scores(leg, self._query.fusion), leg.raw
+            for key in (key for key in keys if key in raw):
+                score = LegScore(leg.name, ranks.get(key), raw[key], scores.get(key, 0.0), leg.weight / total)
+                is_keyword = leg.name == "keyword"
+                score = (
+                    replace(score, terms=terms.get(key, ())) if is_keyword else replace(score, generation=generation)
+                )
+                explained[key] += (score,)
         order = {key: rank for rank, key in enumerate(sorted(reranked, key=lambda key: -reranked[key]), 1)}
         for key in order.keys() & explained.keys():
             explained[key] += (LegScore("rerank", order[key], reranked[key], reranked[key], 1.0),)
         return explained
-
-
-def explain(
-    query: Query,
-    keys: Sequence[Key],
-    legs: Sequence[Leg[Key]],
-    terms: Mapping[Key, tuple[str, ...]],
-    generation: int | None,
-) -> dict[Key, tuple[LegScore, ...]]:
-    """What each leg gave each record."""
-    explained: dict[Key, tuple[LegScore, ...]] = dict.fromkeys(keys, ())
-    total = whole(legs)
-    for leg in legs:
-        ranks, scores, raw = leg.ranks(), leg_scores(leg, query.fusion), leg.raw
-        is_keyword = leg.name == "keyword"
-        for key in (key for key in keys if key in raw):
-            explained[key] += (
-                LegScore(
-                    leg.name,
-                    ranks.get(key),
-                    raw[key],
-                    scores.get(key, 0.0),
-                    leg.weight / total,
-                    terms.get(key, ()) if is_keyword else (),
-                    None if is_keyword else generation,
-                ),
-            )
-    return explained
 
 
 def with_nearest(
@@ -111,22 +92,21 @@ def with_nearest(
     return marked
 
 
-def make_plan(query: Query, prepared: Prepared, found: Retrieved, legs: Sequence[Leg[Key]]) -> QueryPlan:
+def make_plan(query: Query, prepared: Prepared, found: Retrieved) -> QueryPlan:
     generation = found.generation
     scanned = {"keyword": found.keyword.scanned, "vector": found.vector.scanned}
     return QueryPlan(
         mode=query.mode,
         legs=found.milliseconds,
-        terms=tuple(term.surface for term in found.keyword.terms),
-        candidate_terms=tuple(term.surface for term in found.keyword.chosen_by),
+        terms=tuple(word.surface for word in found.words.words) if found.words else (),
         generation=generation.number if generation else None,
         model=generation.model_name if generation else None,
         vector_search=found.vector.how or None,
-        weight=next((leg.weight for leg in legs if leg.name == "vector"), 0.0),
+        weight=next((leg.weight for leg in found.legs if leg.name == "vector"), 0.0),
         rows_scanned={leg: rows for leg, rows in scanned.items() if rows},
         is_query_cached=prepared.is_cached and found.embedding is not None,
         note="; ".join(found.notes),
-        corrections=found.corrections or {},
+        corrections=found.words.corrections if found.words else {},
     )
 
 

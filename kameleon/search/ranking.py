@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from ..stores.values import Hit, Key, Scope
 from ..values import Ref
-from .fusion import Leg, whole
+from .fusion import whole
 from .legs import Retrieved
 from .ordering import by_group
 from .paging import digest_of
@@ -47,7 +47,6 @@ class Ranked:
 
     scope: Scope
     found: Retrieved
-    legs: Sequence[Leg[Key]]
     ranking: Ranking
     texts: Mapping[Key, Hit] = field(default_factory=dict)
 
@@ -56,7 +55,7 @@ def exactness(query: Query, ranked: Ranked, scores: Sequence[float]) -> tuple[bo
     """Whether no record outside the candidates can belong among the hits (the threshold algorithm's stopping rule), and
     whether none can score `min_score`. A way of fusing whose scores depend on the depth needs all that the legs can
     find."""
-    found, legs = ranked.found, ranked.legs
+    found, legs = ranked.found, ranked.found.legs
     if not found.keyword.is_exact or not found.vector.is_exact:
         return False, False
     if query.fusion != "weighted" or query.sort or query.rerank:

@@ -8,9 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from ..keywords.index import KeywordIndex
 from ..stores.catalog import Entity
 from ..stores.protocols import Store
-from ..stores.values import Key, Term
+from ..stores.values import Key
 from ..values import Generation, Ref, SearchResult, SearchResults
 from .conditions import check_fields, make_scope
 from .fusion import Leg, fuse
@@ -21,6 +22,7 @@ from .presenting import Presenter, grouped, make_plan, read_texts, with_nearest
 from .query import CANDIDATES, SORTED, Query
 from .ranking import Ranked, Ranking, exactness, needs_a_word
 from .reranking import judged
+from .selecting import Selection
 
 FACET_VALUES = 100
 """Bounds the values of a facet, those of most records first. Chosen, not measured."""
@@ -49,8 +51,16 @@ class Page:
 class Retriever:
     """Of one query. `find` and `page` read, `rerank` and `results` need no connection."""
 
-    def __init__(self, store: Store, query: Query, prepared: Prepared, entities: Mapping[str, Entity]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        keywords: KeywordIndex,
+        query: Query,
+        prepared: Prepared,
+        entities: Mapping[str, Entity],
+    ) -> None:
         self._store = store
+        self._keywords = keywords
         self._query = query
         self._prepared = prepared
         self._entities = entities
@@ -59,9 +69,8 @@ class Retriever:
         query = self._query
         check_fields(query, self._entities)
         scope = make_scope(query, self._entities)
-        found = LegSearch(self._store, connection, query, self._prepared).run(scope)
-        legs = found.legs
-        ranked = Ranked(scope, found, legs, self._ranking(connection, fuse(legs, query.fusion)))
+        found = LegSearch(self._store, self._keywords, connection, query, self._prepared).run(scope)
+        ranked = Ranked(scope, found, self._ranking(connection, fuse(found.legs, query.fusion)))
         if query.rerank is not None:
             best = ranked.ranking.keys[: query.window]
             return replace(ranked, texts=read_texts(self._store, connection, best, found))
@@ -89,7 +98,7 @@ class Retriever:
         if query.facets or query.count:
             total, facets = self._counted(connection, ranked)
             is_by_words = query.mode == "keyword" or needs_a_word(query, found)
-            is_whole = is_whole or (is_by_words and not query.min_score and not found.is_cut)
+            is_whole = is_whole or (is_by_words and not query.min_score and found.keyword.is_exact)
         return Page(hits, total, facets, is_exact, is_whole, ranking.cursor(query, left))
 
     def results(self, ranked: Ranked, page: Page) -> SearchResults:
@@ -97,7 +106,7 @@ class Retriever:
         hits = with_nearest(query, self._prepared, page.hits, ranked.found)
         return SearchResults(
             hits,
-            make_plan(query, self._prepared, ranked.found, ranked.legs),
+            make_plan(query, self._prepared, ranked.found),
             total=page.total,
             exact=page.is_exact,
             is_total_exact=page.is_total_exact,
@@ -109,7 +118,7 @@ class Retriever:
     def legs(self, connection: Connection) -> Legs:
         """What each leg found by itself, to be fused by the caller."""
         scope = make_scope(self._query, self._entities)
-        found = LegSearch(self._store, connection, self._query, self._prepared).run(scope)
+        found = LegSearch(self._store, self._keywords, connection, self._query, self._prepared).run(scope)
         candidates = {"keyword": found.keyword, "vector": found.vector}
         refs = self._store.contents.refs(connection, list({key for leg in candidates.values() for key in leg.scores}))
         by_ref = [
@@ -155,13 +164,14 @@ class Retriever:
         search leaves them out, the nearest to it, as many as any page puts forward. With `min_score`, those that were
         put forward alone: of others the score is not computed."""
         query, found, ranking = self._query, ranked.found, ranked.ranking
-        terms: Sequence[Term] = ()
         put_forward = ranking.keys
         if not query.min_score:
-            terms = found.keyword.terms
             nearest = () if needs_a_word(query, found) else islice(found.vector.scores, CANDIDATES)
             put_forward = [key for key in nearest if key in ranking.refs]
-        matches = self._store.contents.matches(terms, replace(ranked.scope, without=query.like), put_forward)
+            words = found.words if query.mode != "vector" else None
+            put_forward = [*Selection(self._store, connection, ranked.scope, words).matches(), *put_forward]
+        scope = replace(ranked.scope, without=query.like)
+        matches = self._store.contents.matches(scope, list(dict.fromkeys(put_forward)))
         fields = query.columns or self._store.records
         with found.timed("counting"):
             counted: dict[str, dict[Any, int]] = {name: {} for name in query.facets}

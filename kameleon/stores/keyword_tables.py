@@ -1,8 +1,9 @@
 """The tables of the keyword index, the same on SQLite and PostgreSQL. Imports SQLAlchemy alone.
 
 A partition is a (tenant, entity_name). A record's terms are in one row of `kdb_tail` until a fold moves them to a
-segment: one row of `kdb_segment` and one of `kdb_posting` for each term. Both are immutable; a document that is
-replaced or deleted gets a row in `kdb_dead`. `keywords.packing` documents the bytes of the LargeBinary columns.
+segment: one row of `kdb_segment`, one of `kdb_posting` for each term, and the words of its terms in rows of `kdb_word`.
+These are immutable; a document that is replaced or deleted gets a row in `kdb_dead`. `keywords.packing` documents the bytes of
+the LargeBinary columns.
 """
 
 from typing import Any
@@ -11,13 +12,14 @@ from sqlalchemy import BigInteger, Column, Connection, Integer, LargeBinary, Met
 
 key = Text().with_variant(Text(collation="C"), "postgresql")
 """The type of the columns of keys."""
+
 LIVE, BUILDING, DROPPING = 0, 1, 2
 """States of a segment: readers see LIVE alone; a merge fills one that is BUILDING and then empties its parents, which
 are DROPPING."""
 
 
 class KeywordTables:
-    """The four tables in one metadata, whose schema they take."""
+    """The five tables in one metadata, whose schema they take."""
 
     def __init__(self, metadata: MetaData) -> None:
         self.metadata = metadata
@@ -41,6 +43,14 @@ class KeywordTables:
             Column("parents", LargeBinary, nullable=False),
             Column("docs", LargeBinary, nullable=False),
             Column("lengths", LargeBinary, nullable=False),
+            sqlite_with_rowid=True,
+        )
+        self.word = _table(
+            "kdb_word",
+            metadata,
+            Column("segment", BigInteger, primary_key=True, autoincrement=False),
+            Column("last", key, primary_key=True),
+            Column("first", key, nullable=False),
             Column("words", LargeBinary, nullable=False),
             sqlite_with_rowid=True,
         )
@@ -61,7 +71,7 @@ class KeywordTables:
             Column("doc", BigInteger, primary_key=True, autoincrement=False),
             Column("docs", LargeBinary, nullable=False),
         )
-        self.all = (self.tail, self.segment, self.posting, self.dead)
+        self.all = (self.tail, self.segment, self.word, self.posting, self.dead)
 
     def create(self, connection: Connection) -> None:
         self.metadata.create_all(connection, tables=self.all)

@@ -308,17 +308,18 @@ class Postings(Protocol):
         """Sets how the tables are stored, which are empty."""
 
     def read(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Sequence[Any]]:
-        """Reads all that a query needs of a partition as one statement sees it, in rows of (kind, number, n, term,
+        """Reads all that a query needs of some partitions as one statement sees it, in rows of (kind, number, n, term,
         docs, counts, places).
 
-        Binds: tenant, entity; `known` segments, whose docs and lengths are NULL; `terms` to read of the other segments;
-        `segments` and `pair_terms`, two lists of one length, to read of the known ones; `placed` terms, read with
-        their places. Kinds: 0 a live segment, (segment, records, -, docs, lengths, -) · 1 a row of the tail, (doc,
-        length, -, hashes, counts, places where any are asked for) · 2 a row of dead, (doc, 0, -, docs, -, -) · 3 a
+        Binds: tenant, entities, none for all; `known` segments, whose docs and lengths are NULL; `terms` to read of the
+        other segments; `pairs`, (entity, segment, term) to read of the known ones; `placed` terms, read with their
+        places. Kinds: 0 a live segment, (segment, records, entity, docs, lengths, -) · 1 a row of the tail, (doc,
+        length, entity, hashes, counts, places where any are wanted) · 2 a row of dead, (doc, 0, -, docs, -, -) · 3 a
         posting, (segment, df, term, docs, counts, places)."""
 
     def read_words(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Sequence[Any]]:
-        """Reads (0, segment, words, NULL for a known one) of segments and (1, doc, words) of the tail."""
+        """Reads (0, segment, words) of segments, several rows for one, words NULL for a known one; (1, doc, words) of
+        the tail."""
 
     def insert(self, connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Writes rows in the fewest statements."""

@@ -1,6 +1,5 @@
 """PostgreSQL's statements of the keyword index that differ from SQLite's: reading at once, many rows, locks."""
 
-import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -9,21 +8,20 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from ..ownership import is_own, own_connection, own_driver
-from . import copy as pgwire
 
 Row = Sequence[Any]
 
 READ = """
-    SELECT 0, segment, records, NULL,
+    SELECT 0, segment, records, entity_name,
       CASE WHEN segment = ANY(CAST(%(known)s AS bigint[])) THEN NULL ELSE docs END,
       CASE WHEN segment = ANY(CAST(%(known)s AS bigint[])) THEN NULL ELSE lengths END, NULL
-    FROM {prefix}kdb_segment WHERE tenant = %(tenant)s AND entity_name = %(entity)s AND state = 0
+    FROM {prefix}kdb_segment WHERE {{scope}} AND state = 0
     UNION ALL
-    SELECT 1, doc, length, NULL, hashes, counts, CASE WHEN CAST(%(placed)s AS text[]) <> '{{}}' THEN places END
-    FROM {prefix}kdb_tail WHERE tenant = %(tenant)s AND entity_name = %(entity)s
+    SELECT 1, doc, length, entity_name, hashes, counts, CASE WHEN cardinality(CAST(%(placed)s AS text[])) > 0 THEN places END
+    FROM {prefix}kdb_tail WHERE {{scope}}
     UNION ALL
     SELECT 2, doc, 0, NULL, docs, NULL, NULL
-    FROM {prefix}kdb_dead WHERE tenant = %(tenant)s AND entity_name = %(entity)s
+    FROM {prefix}kdb_dead WHERE {{scope}}
 """
 # A subquery with OFFSET 0 is planned by itself: postings are read by their key, whatever the statistics say.
 READ_NEW = """
@@ -33,36 +31,41 @@ READ_NEW = """
       SELECT p.segment, p.df, p.term, p.docs, p.counts,
         CASE WHEN p.term = ANY(CAST(%(placed)s AS text[])) THEN p.places END AS places
       FROM {prefix}kdb_posting AS p
-      WHERE p.tenant = %(tenant)s AND p.entity_name = %(entity)s AND p.segment = s.segment
+      WHERE p.tenant = s.tenant AND p.entity_name = s.entity_name AND p.segment = s.segment
         AND p.term = ANY(CAST(%(terms)s AS text[])) OFFSET 0
     ) AS p
-    WHERE s.tenant = %(tenant)s AND s.entity_name = %(entity)s AND s.state = 0
+    WHERE {{scope_of_s}} AND s.state = 0
       AND s.segment <> ALL(CAST(%(known)s AS bigint[]))
 """
 READ_PAIRS = """
     UNION ALL
     SELECT 3, p.segment, p.df, p.term, p.docs, p.counts, p.places
-    FROM unnest(CAST(%(segments)s AS bigint[]), CAST(%(pair_terms)s AS text[])) AS n (segment, term)
+    FROM unnest(CAST(%(segments)s AS bigint[]), CAST(%(pair_terms)s AS text[]), CAST(%(pair_entities)s AS text[]))
+        AS n (segment, term, entity)
       CROSS JOIN LATERAL (
         SELECT p.segment, p.df, p.term, p.docs, p.counts,
           CASE WHEN p.term = ANY(CAST(%(placed)s AS text[])) THEN p.places END AS places
         FROM {prefix}kdb_posting AS p
-        WHERE p.tenant = %(tenant)s AND p.entity_name = %(entity)s AND p.segment = n.segment
+        WHERE p.tenant = %(tenant)s AND p.entity_name = n.entity COLLATE "C" AND p.segment = n.segment
           AND p.term = n.term COLLATE "C" OFFSET 0
       ) AS p
 """
 READ_WORDS = """
-    SELECT 0, segment, CASE WHEN segment = ANY(CAST(%(known)s AS bigint[])) THEN NULL ELSE words END
-    FROM {prefix}kdb_segment WHERE tenant = %(tenant)s AND entity_name = %(entity)s AND state = 0
+    SELECT 0, s.segment, w.words
+    FROM {prefix}kdb_segment AS s LEFT JOIN {prefix}kdb_word AS w
+      ON w.tenant = s.tenant AND w.entity_name = s.entity_name AND w.segment = s.segment
+      AND s.segment <> ALL(CAST(%(known)s AS bigint[]))
+    WHERE {{scope_of_s}} AND s.state = 0
     UNION ALL
-    SELECT 1, doc, words FROM {prefix}kdb_tail WHERE tenant = %(tenant)s AND entity_name = %(entity)s
+    SELECT 1, doc, words FROM {prefix}kdb_tail WHERE {{scope}}
 """
+ONES, ALL = "tenant = %(tenant)s AND entity_name = ANY(CAST(%(entities)s AS text[]))", "tenant = %(tenant)s"
 # Blobs are incompressible or read whole: what is kept out of line is stored as it is.
 SET_UP = (
     "ALTER TABLE {prefix}kdb_posting ALTER docs SET STORAGE EXTERNAL, ALTER counts SET STORAGE EXTERNAL, "
     "ALTER places SET STORAGE EXTERNAL",
-    "ALTER TABLE {prefix}kdb_segment ALTER docs SET STORAGE EXTERNAL, ALTER lengths SET STORAGE EXTERNAL, "
-    "ALTER words SET STORAGE EXTERNAL",
+    "ALTER TABLE {prefix}kdb_segment ALTER docs SET STORAGE EXTERNAL, ALTER lengths SET STORAGE EXTERNAL",
+    "ALTER TABLE {prefix}kdb_word ALTER words SET STORAGE EXTERNAL",
     *(
         f"ALTER TABLE {{prefix}}{table} SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)"
         for table in ("kdb_tail", "kdb_dead")
@@ -70,15 +73,19 @@ SET_UP = (
 )
 # A role that row security shows a part of the rows would fold that part.
 TRY_LOCK = """
-    SELECT CASE WHEN row_security_active('{prefix}kdb_tail') OR row_security_active('{prefix}kdb_dead')
-      OR row_security_active('{prefix}kdb_segment') OR row_security_active('{prefix}kdb_posting') THEN false
-      ELSE pg_try_advisory_xact_lock(hashtextextended('kameleon keywords ' || %s, 0)) END
+    SELECT CASE WHEN bool_or(row_security_active(CAST(name AS text))) THEN false
+      ELSE pg_try_advisory_xact_lock(hashtextextended(%s, 0)) END
+    FROM unnest(CAST(%s AS text[])) AS name
 """
+TABLES = ("kdb_tail", "kdb_dead", "kdb_segment", "kdb_word", "kdb_posting")
 INSERT = "INSERT INTO {prefix}{table} ({columns}) SELECT * FROM unnest({arrays})"
-TYPES = {"tenant": "text", "entity_name": "text", "term": "text", "form": "text", "doc": "bigint", "segment": "bigint"}
-INTEGERS = {"length", "df", "records"}
+TYPES = {
+    **dict.fromkeys(("tenant", "entity_name", "term", "form", "first", "last"), "text"),
+    **dict.fromkeys(("doc", "segment"), "bigint"),
+    **dict.fromkeys(("length", "df", "records"), "integer"),
+    **dict.fromkeys(("state", "place_bytes"), "smallint"),
+}
 ROWS_A_STATEMENT, ROWS_A_COPY = 5_000, 20_000
-short, integer, long = (struct.Struct(f">{letter}").pack for letter in "hiq")
 
 
 class PostgreSQLPostings:
@@ -90,9 +97,8 @@ class PostgreSQLPostings:
 
     def __init__(self, prefix: str = "") -> None:
         self._prefix = prefix
-        known, new, pairs = (part.format(prefix=prefix) for part in (READ, READ_NEW, READ_PAIRS))
-        self._read, self._read_pairs = known + new, known + new + pairs
-        self._read_words = READ_WORDS.format(prefix=prefix)
+        known, new, pairs, words = (part.format(prefix=prefix) for part in (READ, READ_NEW, READ_PAIRS, READ_WORDS))
+        self._read, self._read_pairs, self._read_words = map(scoped, (known + new, known + new + pairs, words))
 
     def set_up(self, connection: Connection) -> None:
         """For tables that are empty."""
@@ -100,10 +106,13 @@ class PostgreSQLPostings:
             connection.exec_driver_sql(statement.format(prefix=self._prefix))
 
     def read(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Row]:
-        return self._fetched(connection, self._read_pairs if binds["segments"] else self._read, binds)
+        statements = self._read_pairs if binds["pairs"] else self._read
+        entities, segments, terms = zip(*binds["pairs"], strict=True) if binds["pairs"] else ((), (), ())
+        pairs = {"pair_entities": list(entities), "segments": list(segments), "pair_terms": list(terms)}
+        return self._fetched(connection, statements[not binds["entities"]], {**binds, **pairs})
 
     def read_words(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Row]:
-        return self._fetched(connection, self._read_words, binds)
+        return self._fetched(connection, self._read_words[not binds["entities"]], binds)
 
     def _fetched(self, connection: Connection, statement: str, binds: dict[str, Any]) -> Sequence[Row]:
         """Binary results on kameleon's own connections: bytes in text are twice as long."""
@@ -123,11 +132,18 @@ class PostgreSQLPostings:
                 statement = f"INSERT INTO {self._prefix}{table} ({names}) VALUES ({marks})"
                 connection.exec_driver_sql(statement, tuple(part[0]))
             elif copies:
-                pgwire.copy_into(own_driver(connection), f"{self._prefix}{table}", columns, encoded(columns, part))
+                self._copy(connection, table, columns, part)
             else:
                 arrays = ", ".join(f"CAST(%s AS {type_of(column)}[])" for column in columns)
                 statement = INSERT.format(prefix=self._prefix, table=table, columns=", ".join(columns), arrays=arrays)
                 connection.exec_driver_sql(statement, tuple(map(list, zip(*part, strict=True))))
+
+    def _copy(self, connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+        statement = f"COPY {self._prefix}{table} ({', '.join(columns)}) FROM STDIN (FORMAT binary)"
+        with own_driver(connection).cursor() as cursor, cursor.copy(statement) as copy:
+            copy.set_types(list(map(type_of, columns)))
+            for row in rows:
+                copy.write_row(row)
 
     def may_fold(self, engine: Engine) -> bool:
         return True
@@ -142,28 +158,22 @@ class PostgreSQLPostings:
                 yield connection
 
     def try_lock(self, connection: Connection, tenant: str, entity: str) -> bool:
-        statement = TRY_LOCK.format(prefix=self._prefix)
-        return bool(connection.exec_driver_sql(statement, (f"{self._prefix}{tenant}\t{entity}",)).scalar())
+        tables = [f"{self._prefix}{table}" for table in TABLES]
+        what = f"kameleon keywords {self._prefix}{tenant}\t{entity}"
+        return bool(connection.exec_driver_sql(TRY_LOCK, (what, tables)).scalar())
 
     def begin_writing(self, connection: Connection) -> None:
         """Writers do not wait for a fold."""
 
 
+def scoped(statement: str) -> tuple[str, str]:
+    """Renders a statement on some partitions of a tenant, and on all."""
+    ones, every = (
+        statement.format(scope=scope, scope_of_s="s." + scope.replace("entity_name", "s.entity_name"))
+        for scope in (ONES, ALL)
+    )
+    return ones, every
+
+
 def type_of(column: str) -> str:
-    return TYPES.get(column) or ("integer" if column in INTEGERS else "bytea")
-
-
-def encoded(columns: Sequence[str], rows: Sequence[Row]) -> bytes:
-    """Rows in COPY's binary format."""
-    encoders: list[Any] = []
-    for column in columns:
-        kind = type_of(column)
-        encoders.append({"text": str.encode, "bigint": long, "integer": integer, "bytea": bytes}[kind])
-    head = short(len(columns))
-    parts = [pgwire.HEADER]
-    for row in rows:
-        parts.append(head)
-        for encode, value in zip(encoders, row, strict=True):
-            raw = encode(value)
-            parts += (integer(len(raw)), raw)
-    return b"".join([*parts, pgwire.TRAILER])
+    return TYPES.get(column, "bytea")

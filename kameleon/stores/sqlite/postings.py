@@ -13,54 +13,71 @@ from ..ownership import is_own, own_connection, own_driver
 Row = Sequence[Any]
 
 READ = """
-    SELECT 0, segment, records, NULL,
+    SELECT 0, segment, records, entity_name,
       CASE WHEN segment IN (SELECT value FROM json_each(:known)) THEN NULL ELSE docs END,
       CASE WHEN segment IN (SELECT value FROM json_each(:known)) THEN NULL ELSE lengths END, NULL
-    FROM kdb_segment WHERE tenant = :tenant AND entity_name = :entity AND state = 0
+    FROM kdb_segment WHERE {scope} AND state = 0
     UNION ALL
-    SELECT 1, doc, length, NULL, hashes, counts, CASE WHEN :placed <> '[]' THEN places END
-    FROM kdb_tail WHERE tenant = :tenant AND entity_name = :entity
+    SELECT 1, doc, length, entity_name, hashes, counts, CASE WHEN :placed <> '[]' THEN places END
+    FROM kdb_tail WHERE {scope}
     UNION ALL
-    SELECT 2, doc, 0, NULL, docs, NULL, NULL FROM kdb_dead WHERE tenant = :tenant AND entity_name = :entity
+    SELECT 2, doc, 0, NULL, docs, NULL, NULL FROM kdb_dead WHERE {scope}
     UNION ALL
     SELECT 3, p.segment, p.df, p.term, p.docs, p.counts,
       CASE WHEN p.term IN (SELECT value FROM json_each(:placed)) THEN p.places END
     FROM kdb_segment AS s CROSS JOIN json_each(:terms) AS t CROSS JOIN kdb_posting AS p
-      ON p.tenant = :tenant AND p.entity_name = :entity AND p.segment = s.segment AND p.term = t.value
-    WHERE s.tenant = :tenant AND s.entity_name = :entity AND s.state = 0
+      ON p.tenant = s.tenant AND p.entity_name = s.entity_name AND p.segment = s.segment AND p.term = t.value
+    WHERE {scope_of_s} AND s.state = 0
       AND s.segment NOT IN (SELECT value FROM json_each(:known))
 """
 READ_PAIRS = """
     UNION ALL
     SELECT 3, p.segment, p.df, p.term, p.docs, p.counts,
       CASE WHEN p.term IN (SELECT value FROM json_each(:placed)) THEN p.places END
-    FROM json_each(:segments) AS n CROSS JOIN json_each(:pair_terms) AS t ON t.key = n.key CROSS JOIN kdb_posting AS p
-      ON p.tenant = :tenant AND p.entity_name = :entity AND p.segment = n.value AND p.term = t.value
+    FROM json_each(:pairs) AS n CROSS JOIN kdb_posting AS p
+      ON p.tenant = :tenant AND p.entity_name = json_extract(n.value, '$[0]')
+      AND p.segment = json_extract(n.value, '$[1]') AND p.term = json_extract(n.value, '$[2]')
 """
 READ_WORDS = """
-    SELECT 0, segment, CASE WHEN segment IN (SELECT value FROM json_each(:known)) THEN NULL ELSE words END
-    FROM kdb_segment WHERE tenant = :tenant AND entity_name = :entity AND state = 0
+    SELECT 0, s.segment, w.words
+    FROM kdb_segment AS s LEFT JOIN kdb_word AS w
+      ON w.tenant = s.tenant AND w.entity_name = s.entity_name AND w.segment = s.segment
+      AND s.segment NOT IN (SELECT value FROM json_each(:known))
+    WHERE {scope_of_s} AND s.state = 0
     UNION ALL
-    SELECT 1, doc, words FROM kdb_tail WHERE tenant = :tenant AND entity_name = :entity
+    SELECT 1, doc, words FROM kdb_tail WHERE {scope}
 """
+ONES, ALL = "tenant = :tenant AND entity_name IN (SELECT value FROM json_each(:entities))", "tenant = :tenant"
+
+
+def scoped(statement: str) -> tuple[str, str]:
+    """Renders a statement on some partitions of a tenant, and on all."""
+    ones, every = (
+        statement.format(scope=scope, scope_of_s="s." + scope.replace("entity_name", "s.entity_name"))
+        for scope in (ONES, ALL)
+    )
+    return ones, every
+
+
+READS, READS_OF_PAIRS, READS_OF_WORDS = scoped(READ), scoped(READ + READ_PAIRS), scoped(READ_WORDS)
 
 
 class SQLitePostings:
     """`fold_rows` tail rows go into one fold and `step_rows` postings into one step, so that the write lock is held for
     20 ms at most (measured: stress/README.md)."""
 
-    fold_rows = 500
-    step_rows = 2_000
+    fold_rows = 256
+    step_rows = 1_000
 
     def set_up(self, connection: Connection) -> None:
         """SQLite has nothing to set."""
 
     def read(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Row]:
-        statement = READ + READ_PAIRS if binds["segments"] else READ
-        return self._fetched(connection, statement, binds)
+        statements = READS_OF_PAIRS if binds["pairs"] else READS
+        return self._fetched(connection, statements[not binds["entities"]], binds)
 
     def read_words(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Row]:
-        return self._fetched(connection, READ_WORDS, binds)
+        return self._fetched(connection, READS_OF_WORDS[not binds["entities"]], binds)
 
     def _fetched(self, connection: Connection, statement: str, binds: dict[str, Any]) -> Sequence[Row]:
         given = {name: json.dumps(value) if isinstance(value, list) else value for name, value in binds.items()}

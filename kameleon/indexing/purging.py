@@ -1,0 +1,57 @@
+"""Purges what is left of records that were deleted or changed: from the keyword index, and from the embedding cache.
+Imports the index."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, select
+
+from ..embeddings.cache import text_key
+from ..values import Generation
+from .index import Index
+
+TEXTS_AT_ONCE = 1_000
+"""Bounds the texts that are in memory at a time. Chosen, not measured."""
+DROPPED_AT_ONCE = 500
+"""Bounds how long a transaction that drops cached embeddings makes other writers wait. Chosen, not measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeReport:
+    """How many steps of folds and merges were made, and how many texts left the embedding cache."""
+
+    merges: int = 0
+    cached: int = 0
+
+
+def purge(index: Index) -> PurgeReport:
+    """Merges every segment with deleted documents, and drops cached embeddings of texts that no record has."""
+    return PurgeReport(index.keywords.maintain_all(purges=True), _drop_cached(index))
+
+
+def _drop_cached(index: Index) -> int:
+    table = index.tables.embedding_cache
+    with index.reading() as connection:
+        cached = set(connection.scalars(select(table.c.text_hash).distinct()))
+    if not cached:
+        return 0
+    with index.reading() as connection:
+        for text in _texts(index, connection):
+            cached.discard(text_key(text))
+    gone = sorted(cached)
+    for start in range(0, len(gone), DROPPED_AT_ONCE):
+        part = gone[start : start + DROPPED_AT_ONCE]
+        index.committed(lambda connection, part=part: connection.execute(delete(table).where(table.c.text_hash.in_(part))))
+    return len(gone)
+
+
+def _texts(index: Index, connection: Connection) -> Iterator[str]:
+    """The contents of the index, and their passages in each generation."""
+    generations: list[Generation | None] = [None]
+    numbers = index.store.schema.embedding_tables(connection)
+    generations += [one for one in index.catalog.generations(connection) if one.number in numbers]
+    for generation in generations:
+        after = 0
+        while texts := index.store.contents.texts(connection, generation, after=after, limit=TEXTS_AT_ONCE):
+            yield from (text for _, text in texts)
+            after = texts[-1][0]

@@ -1,0 +1,45 @@
+"""Corrects words of a query that no record has: by distance, then by what begins alike, then by how many records have
+the other word. Imports the analysis and this package."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from ..analysis.spelling import ends, near, reach
+from .reading import Part
+from .vocabulary import Vocabulary, frequency
+
+CORRECTED, COMPARED = 8, 20
+"""Bound the words of a query that are corrected, and the nearest words for each whose records are counted. Chosen, not
+measured."""
+
+
+class Candidate(NamedTuple):
+    """A word that may stand for another: how many letters differ, and whether the first one does."""
+
+    distance: int
+    is_other: bool
+    form: str
+    term: str
+
+
+def candidates(vocabulary: Vocabulary, word: str, fold: Callable[[str], str]) -> list[Candidate]:
+    """The nearest words, nearest first, whether records have them or not. Accents are not compared."""
+    folded = fold(word)
+    first, last = ends(folded)
+    most = reach(folded)
+    found: dict[str, list[tuple[str, str]]] = {}
+    for form, term in vocabulary.alike(first, last, range(len(folded) - most - 1, len(folded) + most + 2)).items():
+        found.setdefault(fold(form), []).append((form, term))
+    return [
+        Candidate(distance, is_other, form, term)
+        for distance, is_other, other in near(folded, found)
+        for form, term in found[other]
+    ][:COMPARED]
+
+
+def best(found: Sequence[Candidate], parts: Iterable[Part]) -> Candidate | None:
+    """The one to take of those that records have."""
+    parts = list(parts)
+    counted = [(each, frequency(parts, (each.term,))) for each in found]
+    ranked = sorted((each.distance, each.is_other, -df, each.form, each) for each, df in counted if df)
+    return ranked[0][-1] if ranked else None

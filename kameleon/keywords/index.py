@@ -1,0 +1,145 @@
+"""`KeywordIndex`: the keyword index of one database, as the write path and the search use it. Imports the analysis, the
+stores and this package."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from threading import Lock
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Engine
+
+from ..analysis.analyser import Analyser, Terms, analyser
+from ..analysis.spelling import parted
+from ..errors import KameleonError
+from ..forking import per_process
+from ..stores.protocols import Store
+from ..stores.values import Entry, Written
+from ..values import Ref
+from .cache import SegmentCache
+from .dialect import Partition, Partitions
+from .folding import Maintenance
+from .looking_up import Found, LookUp, Wanted
+from .packing import Document
+from .vocabulary import Vocabulary
+from .writing import append, bury
+
+TENANT = ""
+CHECKED_FROM = 64
+"""Bounds the records that are written to a partition before it is looked whether a fold is due. Chosen, not measured."""
+RECORDS_A_STEP = 32
+"""Bounds from below the records written for each step of folds and merges but the first. Chosen, not measured."""
+
+log = logging.getLogger("kameleon.keywords")
+
+
+class Analysed(NamedTuple):
+    """The terms of an entry."""
+
+    content: Terms
+    emphasis: Terms | None = None
+
+
+class KeywordIndex:
+    """Of one engine. Threads may share it. `_due` counts by partition what was written since it was last looked whether
+    a fold is due."""
+
+    def __init__(self, store: Store, engine: Engine) -> None:
+        self._store = store
+        self._cache = SegmentCache()
+        self._maintenance = Maintenance(engine, store.postings, store.tables.keywords)
+        self._due: Counter[Partition] = Counter()
+
+    @per_process
+    def _lock(self) -> Lock:
+        return Lock()
+
+    @property
+    def analyser(self) -> Analyser:
+        return analyser(self._store.language)
+
+    # writing
+
+    def analysed(self, entries: Iterable[Entry]) -> list[Analysed]:
+        """The terms of each entry. Reads no database."""
+        terms = self.analyser.terms
+        return [Analysed(terms(e.content), terms(e.emphasis) if e.emphasis else None) for e in entries]
+
+    def write(
+        self,
+        connection: Connection,
+        entries: Sequence[Entry],
+        written: Mapping[Ref, Written],
+        analysed: Sequence[Analysed],
+    ) -> None:
+        """Adds the documents of entries in the transaction that stored them, and marks those that they replace."""
+        documents: dict[Partition, list[Document]] = {}
+        replaced: list[tuple[Ref, int]] = []
+        for entry, (content, emphasis) in zip(entries, analysed, strict=True):
+            doc, before = written[entry.ref]
+            documents.setdefault(Partition(TENANT, entry.ref.entity), []).append(Document(doc, content, emphasis))
+            if before is not None:
+                replaced.append((entry.ref, before))
+        for partition, group in documents.items():
+            append(connection, self._store.postings, partition, group)
+            self._note(partition, len(group))
+        self.bury(connection, replaced)
+
+    def bury(self, connection: Connection, deleted: Iterable[tuple[Ref, int]]) -> None:
+        """Marks the documents of records that this transaction replaced or deleted."""
+        gone: dict[Partition, list[int]] = {}
+        for ref, doc in deleted:
+            gone.setdefault(Partition(TENANT, ref.entity), []).append(doc)
+        for partition, docs in gone.items():
+            bury(connection, self._store.postings, partition, docs)
+            self._note(partition, len(docs))
+
+    def _note(self, partition: Partition, records: int) -> None:
+        with self._lock:
+            self._due[partition] += records
+
+    # folds and merges
+
+    def maintain(self) -> None:
+        """Makes the steps of folds and merges that are due, as many as what was written pays for. Not inside a
+        transaction; never raises."""
+        with self._lock:
+            due = {partition: records for partition, records in self._due.items() if records >= CHECKED_FROM}
+            for partition in due:
+                del self._due[partition]
+        for partition, records in due.items():
+            steps = 1 + records // RECORDS_A_STEP
+            if all(self._maintenance.step(partition) for _ in range(steps)):
+                self._note(partition, CHECKED_FROM)
+
+    def maintain_all(self, *, purges: bool = False) -> int:
+        """Makes all steps that are due in every partition; how many. `purges` also folds each tail and merges each
+        segment with deleted documents. Not inside a transaction; never raises."""
+        try:
+            with self._store.connections.translating(), self._store.connections.reading() as connection:
+                partitions = self._maintenance.partitions(connection)
+        except KameleonError as error:
+            log.debug("keywords are not folded now: %s", error)
+            return 0
+        return sum(self._maintenance.run(partition, purges=purges) for partition in partitions)
+
+    # reading
+
+    def search(self, connection: Connection, entities: Sequence[str], wanted: Wanted) -> Found:
+        """What a query finds in the records of some entities, of all where none is named."""
+        partitions = Partitions(TENANT, tuple(entities))
+        return LookUp(self.analyser, self._store.postings, self._cache, connection, partitions, wanted).run()
+
+    def suggest(self, connection: Connection, text: str, limit: int) -> list[str]:
+        """The text with its last word completed to words of records, those in most of them first."""
+        vocabulary = Vocabulary(connection, self._store.postings, self._cache, Partitions(TENANT), self.analyser.fold)
+        before, word = parted(text)
+        if not word:
+            return []
+        code = text.split()[-1]
+        for beginning, last in dict.fromkeys([(text.removesuffix(code), code), (before, word)]):
+            prefixes = self.analyser.prefixes(last)
+            words = vocabulary.completions(prefixes[0], limit) if prefixes else []
+            if words:
+                return [beginning + found.form for found in words]
+        return []

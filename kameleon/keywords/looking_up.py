@@ -1,0 +1,192 @@
+"""Looks up one query in the keyword index: its words, phrases, exclusions and prefixes in the postings of some
+partitions, as one statement sees them. Imports the analysis and this package."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+from sqlalchemy import Connection
+
+from ..analysis.analyser import Analyser
+from ..analysis.spelling import is_correctable
+from ..analysis.terms import PhrasePart, QueryWord
+from . import correcting
+from .cache import SegmentCache
+from .dialect import Dialect, Partitions
+from .packing import Array
+from .reading import Part, read
+from .scoring import Clause, Placed, Ranking, holding, holding_phrase, score
+from .vocabulary import Vocabulary, frequency
+
+MAX_WORDS = 1_000
+"""Bounds the words of a query that are looked up, the first ones. Chosen, not measured."""
+
+
+class Wanted(NamedTuple):
+    """What a query wants: its words; phrases that a record must have and those it must not; prefixes to complete; and
+    words that are not corrected."""
+
+    text: str = ""
+    phrases: Sequence[str] = ()
+    excluded: Sequence[str] = ()
+    prefixes: Sequence[str] = ()
+    literal: str = ""
+
+
+Phrase = Sequence[PhrasePart]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a query found. `words` are those of the query that records have, corrections and prefixes included; `unknown`
+    those that no record has. `required` is the mask of the records with all phrases, `excluded` of those to leave out,
+    None where there are none."""
+
+    analyser: Analyser
+    parts: Sequence[Part]
+    ranking: Ranking
+    words: Sequence[QueryWord]
+    unknown: Sequence[str] = ()
+    required: Array | None = None
+    excluded: Array | None = None
+    corrections: Mapping[str, str] = field(default_factory=dict)
+    is_whole: bool = True
+
+    @property
+    def allowed(self) -> Array | None:
+        """The mask of what phrases and exclusions leave; None for all."""
+        if self.excluded is None:
+            return self.required
+        return ~self.excluded if self.required is None else self.required & ~self.excluded
+
+    def matched(self, docs: Sequence[int]) -> dict[int, tuple[str, ...]]:
+        """Which of the words each document has."""
+        at = self.ranking.positions(np.array(docs, "<i8"))
+        having = [(word.surface, holding(self.parts, word.terms)) for word in self.words]
+        return {
+            doc: tuple(surface for surface, mask in having if place >= 0 and mask[place])
+            for doc, place in zip(docs, at.tolist(), strict=True)
+        }
+
+    def marks(self, text: str) -> list[tuple[int, int]]:
+        """Where a text has the words."""
+        return self.analyser.marks(text, self.words)
+
+    def exactness(self, text: str) -> int:
+        """How many of the words a text has as the query has them."""
+        return self.analyser.exactness(text, self.words)
+
+
+class LookUp:
+    """One query's."""
+
+    def __init__(
+        self,
+        analyser: Analyser,
+        dialect: Dialect,
+        cache: SegmentCache,
+        connection: Connection,
+        partitions: Partitions,
+        wanted: Wanted,
+    ) -> None:
+        self._analyser, self._dialect, self._cache = analyser, dialect, cache
+        self._connection, self._partitions = connection, partitions
+        self._wanted = wanted
+        self._vocabulary = Vocabulary(connection, dialect, cache, partitions, analyser.fold)
+
+    def run(self) -> Found:
+        """Reads the postings once; once more with corrections where no record has a word."""
+        read_words = self._analyser.query_terms(self._wanted.text)
+        words = self._with_prefixes(read_words[:MAX_WORDS])
+        phrases = [part for phrase in self._wanted.phrases if (part := self._analyser.phrase(phrase))]
+        excluded = [part for phrase in self._wanted.excluded if (part := self._analyser.phrase(phrase))]
+        parts = self._read(words, [*phrases, *excluded])
+        unknown = [word for word in words if not frequency(parts, word.terms)]
+        corrections: dict[str, str] = {}
+        if candidates := self._candidates(unknown):
+            parts = self._read(words, [*phrases, *excluded], candidates)
+            corrections = self._corrections(candidates, parts)
+        known = [word for word in words if frequency(parts, word.terms)]
+        known += [word for form in corrections.values() for word in self._analyser.query_terms(form)]
+        return Found(
+            self._analyser,
+            parts,
+            score(parts, clauses(known)),
+            list(dict.fromkeys(known)),
+            tuple(dict.fromkeys(word.surface for word in unknown)),
+            _having(parts, phrases, np.logical_and),
+            _having(parts, excluded, np.logical_or),
+            corrections,
+            is_whole=len(read_words) <= MAX_WORDS,
+        )
+
+    def _read(
+        self,
+        words: Iterable[QueryWord],
+        phrases: Iterable[Phrase],
+        candidates: Mapping[str, Sequence[correcting.Candidate]] | None = None,
+    ) -> list[Part]:
+        placed = {term for phrase in phrases for part in phrase for term in part.terms}
+        terms = set(chain.from_iterable(word.terms for word in words)) | placed
+        for found in (candidates or {}).values():
+            terms.update(term for each in found for term in self._terms_of(each))
+        partitions = self._partitions
+        return read(self._connection, self._dialect, self._cache, partitions, sorted(terms), sorted(placed))
+
+    def _terms_of(self, candidate: correcting.Candidate) -> Sequence[str]:
+        return [candidate.term, *(term for word in self._analyser.query_terms(candidate.form) for term in word.terms)]
+
+    def _with_prefixes(self, words: Sequence[QueryWord]) -> list[QueryWord]:
+        """A prefix is a word that any of its completions stands for."""
+        found = list(words)
+        for prefix in self._wanted.prefixes:
+            own = self._analyser.query_terms(prefix)
+            if not (begins := self._analyser.prefixes(prefix)):
+                continue
+            terms, _ = self._vocabulary.terms(begins)
+            whole = tuple(dict.fromkeys([*(own[0].whole if len(own) == 1 else ()), *terms]))
+            completed = QueryWord(f"{prefix}*", whole)
+            found = [word for word in found if word not in own] + [completed] * bool(whole)
+        return found
+
+    def _candidates(self, unknown: Sequence[QueryWord]) -> dict[str, list[correcting.Candidate]]:
+        """What may stand for the unknown words: for none that is a code, a stop word or literal."""
+        literal = {word.surface for word in self._analyser.query_terms(self._wanted.literal)}
+        wanted = [
+            word.surface
+            for word in dict.fromkeys(unknown)
+            if is_correctable(word.surface)
+            and not word.parts
+            and not self._analyser.is_stop_word(word.surface)
+            and word.surface not in literal
+        ][: correcting.CORRECTED]
+        each = {word: correcting.candidates(self._vocabulary, word, self._analyser.fold) for word in wanted}
+        return {word: found for word, found in each.items() if found}
+
+    @staticmethod
+    def _corrections(
+        candidates: Mapping[str, Sequence[correcting.Candidate]], parts: Sequence[Part]
+    ) -> dict[str, str]:
+        taken = {word: correcting.best(found, parts) for word, found in candidates.items()}
+        return {word: best.form for word, best in taken.items() if best is not None}
+
+
+def clauses(words: Iterable[QueryWord]) -> list[Clause]:
+    """The ways to write a word are one clause, each part of a code is another."""
+    counted = Counter(terms for word in words for terms in (word.whole, *((part,) for part in word.parts)) if terms)
+    return [Clause(terms, times) for terms, times in counted.items()]
+
+
+def _having(parts: Sequence[Part], phrases: Sequence[Phrase], join: np.ufunc) -> Array | None:
+    """The mask of the records with these phrases."""
+    masks = [_holding(parts, phrase) for phrase in phrases]
+    return join.reduce(masks) if masks else None
+
+
+def _holding(parts: Sequence[Part], phrase: Phrase) -> Array:
+    if len(phrase) == 1:
+        return holding(parts, phrase[0].terms)
+    return holding_phrase(parts, [Placed(part.terms, part.position - phrase[0].position) for part in phrase])
