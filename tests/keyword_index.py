@@ -14,10 +14,10 @@ from kameleon.keywords.folding import Limits, Maintenance
 from kameleon.keywords.packing import Document
 from kameleon.keywords.reading import Part, read
 from kameleon.keywords.scoring import Clause, Placed, holding_phrase, score
-from kameleon.stores.keyword_tables import KeywordTables
 from kameleon.keywords.vocabulary import Vocabulary
 from kameleon.keywords.writing import append, bury
 from kameleon.stores.bm25 import K1, B, idf
+from kameleon.stores.keyword_tables import KeywordTables
 from kameleon.stores.postgresql.postings import PostgreSQLPostings
 from kameleon.stores.sqlite.postings import SQLitePostings
 

@@ -24,7 +24,6 @@ from kameleon import RecordStore, SearchEngine, Worker, forking
 from kameleon.embeddings import EmbeddingService, FastEmbedProvider, OpenAIProvider, StaticProvider
 from kameleon.embeddings.fastembed import _models
 from kameleon.indexing.waiting import BudgetedCalls
-from kameleon.stores.sqlite.fts5 import TextReader
 from kameleon.stores.sqlite.mirror import Mirror
 from kameleon.testing import HashProvider
 from stress.workloads.models import Base, Note
@@ -171,10 +170,6 @@ def test_forked_workers_of_an_async_engine_answer(url: str) -> None:
 # locks
 
 
-def reader() -> TextReader:
-    return TextReader(sqlite3, "english")
-
-
 class Service:
     """Counts calls."""
 
@@ -185,13 +180,6 @@ def used_up(service: Service) -> BudgetedCalls:
     made.within(60, lambda: None, service, 1)
     assert made._places[service].acquire(blocking=False)
     return made
-
-
-def test_a_child_reads_texts_while_a_thread_of_its_parent_does() -> None:
-    made = reader()
-    made.terms("oak lamps")
-    with holding(made._lock):
-        assert forked(lambda _: [term.stem for term in made.terms("oak lamps")]) == [["oak", "lamp"]]
 
 
 def test_a_child_embeds_a_query_while_a_thread_of_its_parent_does() -> None:

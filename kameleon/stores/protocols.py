@@ -236,6 +236,11 @@ class Contents(Protocol):
     ) -> dict[int, Hit]:
         """Returns contents and data, with the passages nearest to a vector, if there is one."""
 
+    def texts(
+        self, connection: Connection, generation: Generation | None, *, after: int, limit: int
+    ) -> list[tuple[int, str]]:
+        """Returns the contents of the next `limit` records, by number; in a generation their passages."""
+
     def matches(self, scope: Scope, docs: Sequence[int]) -> Matches:
         """Selects the records of those docs that are in the scope."""
 

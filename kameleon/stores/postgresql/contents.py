@@ -60,6 +60,16 @@ class PostgreSQLContents:
             doc: Hit(content, data, None if start is None else (start, end)) for doc, content, data, start, end in rows
         }
 
+    def texts(
+        self, connection: Connection, generation: Generation | None, *, after: int, limit: int
+    ) -> list[tuple[int, str]]:
+        join, joined = sql.WITHOUT_PASSAGES, "true"
+        if generation is not None:
+            join, joined = self._templates.format(sql.JOIN_PASSAGES, generation), sql.PASSAGES_JOINED
+        statement = self._templates.format(sql.TEXTS, join=join, joined=joined)
+        rows = connection.exec_driver_sql(statement, (after, limit))
+        return [(doc, content[start:end]) for doc, content, start, end in rows]
+
     def matches(self, scope: Scope, docs: Sequence[int]) -> Matches:
         where, binds = self._scopes.sql(scope, "s")
         return Matches(self._templates.format(sql.MATCHES, scope=where), {**binds, "docs": list(docs)})

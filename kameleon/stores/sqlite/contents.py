@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from ...values import Generation, Ref
 from ..values import Entry, Hit, Matches, Scope, State, bound
 from . import statements as sql
-from .rows import as_json, by_entity, of_entity
+from .rows import as_json, by_entity, of_entity, readable
 from .scope import SQLiteScopes
 
 PASSAGES_AT_ONCE = 4_096
@@ -53,6 +53,13 @@ class SQLiteContents:
             doc: Hit(content, None if data is None else json.loads(data), places.get(doc))
             for doc, content, data in rows
         }
+
+    def texts(
+        self, connection: Connection, generation: Generation | None, *, after: int, limit: int
+    ) -> list[tuple[int, str]]:
+        join = sql.JOIN_PASSAGES.format(number=generation.number) if generation else sql.WITHOUT_PASSAGES
+        rows = connection.exec_driver_sql(sql.TEXTS.format(join=join), (after, limit))
+        return [(doc, readable(content)[start:end]) for doc, content, start, end in rows]
 
     def matches(self, scope: Scope, docs: Sequence[int]) -> Matches:
         where, binds = self._scopes.sql(scope)
