@@ -19,6 +19,7 @@ from .stores.catalog import Catalog, Entity, Field, current
 from .stores.factory import StoreOptions, make_store
 from .stores.old_tables import OldTables
 from .stores.protocols import Store
+from .stores.settings import is_current
 from .stores.tables import SCHEMA_VERSION, document, instant, kept_name, key
 from .stores.transactions import Transactions
 from .stores.values import Entry
@@ -102,7 +103,7 @@ class Rebuild:
     def plan(self) -> RebuildReport:
         """Count what is to be rebuilt."""
         report = RebuildReport(self._settings.get("schema_version"), str(SCHEMA_VERSION))
-        if report.from_version == report.to_version:
+        if is_current(self._settings) and not self._store.health.keyword_faults(self._connection):
             return replace(report, is_needed=False)
         self._check()
         entity = column("entity_name", key)

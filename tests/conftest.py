@@ -91,7 +91,7 @@ SLOW = {
     "test_identity.py": ["test_a_fingerprint_is_equal_in_every_process"],
     "test_mirror.py": ["test_directions_of_real_embeddings_find_nearly_all_that_an_exact_scan_finds"],
     "test_postgresql.py": [
-        "test_a_text_too_large_for_a_tsvector_is_indexed_as_far_as_it_goes",
+        "test_a_text_of_megabytes_is_indexed",
         "test_filters_never_starve_the_limit",
         "test_progress_reports_phases_counts_and_blocking_sessions",
     ],

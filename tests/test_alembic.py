@@ -126,7 +126,7 @@ def test_an_applications_own_filter_goes_on_top(application: Application) -> Non
     assert application.revise(include_name=include_name) == ["drop_table('legacy'"]
     both = include_name_and(lambda name, _type, _parents: name != "legacy")
     assert both("legacy", "table", {}) is False
-    assert both("kdb_search_fts_data", "table", {}) is False
+    assert both("kdb_posting", "table", {}) is False
     assert both("kdb_mine", "index", {}) is True
 
 

@@ -26,8 +26,8 @@ def test_rows_move_along_and_twice_does_nothing_twice(citus_engine: Engine) -> N
     RecordStore(search).insert("R", ROWS)
     before = ids(search.search("number7 number70 river", limit=20, where={"n": {"$lt": 800}}))
     assert spread(citus_engine) == 0
-    assert len(search.admin.distribute()) == 11
-    assert spread(citus_engine) == 11
+    assert len(search.admin.distribute()) == 15
+    assert spread(citus_engine) == 15
     assert search.admin.distribute() == []
     assert ids(search.search("number7 number70 river", limit=20, where={"n": {"$lt": 800}})) == before
     assert [(s.indexed, s.pending) for s in search.get_status()] == [(1_500, 0)]
@@ -36,14 +36,14 @@ def test_rows_move_along_and_twice_does_nothing_twice(citus_engine: Engine) -> N
 def test_what_is_written_after_is_spread_and_indexed(citus_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgresql_hnsw, "INDEXED_FROM", 1_000)
     search = SearchEngine(citus_engine, HashProvider(16))
-    assert len(search.admin.distribute()) == 10
+    assert len(search.admin.distribute()) == 14
     records = RecordStore(search)
     records.insert("R", ROWS)
-    assert spread(citus_engine) == 11
+    assert spread(citus_engine) == 15
     assert search.admin.index_vectors() is True
     results = search.search("fox number7 of the river", mode="vector", limit=3)
     assert (results[0].id, results.plan.vector_search) == ("7", "hnsw")
-    assert len(search.search("fox river", mode="vector", limit=10, where={"n": {"$lt": 12}})) == 10
+    assert len(search.search("fox river", mode="vector", limit=10, where={"n": {"$lt": 12}})) == 14
     records.update("R", "7", {"text": "grey wolf"})
     assert records.delete("R", ["8", "9"]) == 2
     assert ids(search.search("wolf", mode="keyword")) == ["7"]

@@ -10,8 +10,8 @@ from sqlalchemy import Engine, event
 
 from kameleon import RecordStore, SearchEngine
 from kameleon.errors import InvalidFilter, UnknownEntity
+from kameleon.search import selecting
 from kameleon.stores.filters import Comparison, Group, parse_filter
-from kameleon.stores.sqlite import keywords, scope
 from kameleon.testing import HashProvider
 
 from .conftest import ids, with_citus
@@ -201,8 +201,7 @@ def test_a_filter_on_a_declared_field_looks_records_up(file_engine: Engine) -> N
 
 @pytest.mark.parametrize("few", [0, 3, 10_000])
 def test_broad_and_narrow_scopes_find_the_same(file_engine: Engine, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
-    monkeypatch.setattr(scope, "LOOKED_AT", few)
-    monkeypatch.setattr(keywords, "FEW_TERMS", few)
+    monkeypatch.setattr(selecting, "FEW", few)
     search = SearchEngine(file_engine, HashProvider(8), vector_search="numpy")
     store = RecordStore(search)
     rows = [{"id": f"{n:04}", "text": "x " + "y " * (n % 7), "kind": n % 50} for n in range(3000)]

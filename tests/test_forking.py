@@ -171,10 +171,6 @@ def test_forked_workers_of_an_async_engine_answer(url: str) -> None:
 # locks
 
 
-def reader() -> TextReader:
-    return TextReader(sqlite3, "english")
-
-
 class Service:
     """Counts calls."""
 
@@ -185,13 +181,6 @@ def used_up(service: Service) -> BudgetedCalls:
     made.within(60, lambda: None, service, 1)
     assert made._places[service].acquire(blocking=False)
     return made
-
-
-def test_a_child_reads_texts_while_a_thread_of_its_parent_does() -> None:
-    made = reader()
-    made.terms("oak lamps")
-    with holding(made._lock):
-        assert forked(lambda _: [term.stem for term in made.terms("oak lamps")]) == [["oak", "lamp"]]
 
 
 def test_a_child_embeds_a_query_while_a_thread_of_its_parent_does() -> None:

@@ -3,11 +3,9 @@
 import json
 import math
 import random
-import re
 import signal
 import threading
 import uuid
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -36,7 +34,6 @@ from kameleon.errors import (
 from kameleon.stores.postgresql import copy as pgwire
 from kameleon.stores.postgresql import errors as postgresql_errors
 from kameleon.stores.postgresql import hnsw as postgresql_hnsw
-from kameleon.stores.postgresql import keywords as postgresql_keywords
 from kameleon.stores.postgresql import statements as postgresql_sql
 from kameleon.stores.postgresql import vectors as postgresql_vectors
 from kameleon.stores.values import IndexProgress
@@ -170,7 +167,7 @@ def test_a_lone_role_without_temporary_tables_writes_as_well(bare_database: URL)
 
 
 def test_a_language_belongs_to_the_index(pg_engine: Engine) -> None:
-    with pytest.raises(InvalidInput, match=r"no text search configuration 'klingon'. It has: .*english, .*simple"):
+    with pytest.raises(InvalidInput, match=r"no language 'klingon'. It has: .*english, .*simple"):
         SearchEngine(pg_engine, language="klingon")
     german = SearchEngine(pg_engine, language="german")
     german.index_records_batch([("A", "1", "Die Häuser am Fluss"), ("A", "2", "ein Haus"), ("A", "3", "Ha\u0308usern")])
@@ -180,12 +177,19 @@ def test_a_language_belongs_to_the_index(pg_engine: Engine) -> None:
         SearchEngine(pg_engine, language="english")
 
 
-def test_simple_finds_stop_words_and_english_does_not(pg_engine: Engine, schema: str) -> None:
+def test_a_text_search_configuration_is_no_language(pg_engine: Engine, schema: str) -> None:
+    with pg_engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE TEXT SEARCH CONFIGURATION {schema}.mine (COPY = simple)")
+    with pytest.raises(InvalidInput, match=f"no language '{schema}.mine'. It has: .*english, .*simple"):
+        SearchEngine(pg_engine, language=f"{schema}.mine")
+
+
+def test_simple_has_no_stems(pg_engine: Engine, schema: str) -> None:
     rows = [("A", "1", "The Who"), ("A", "2", "running")]
-    for language, found in (("simple", ["1"]), ("english", [])):
+    for language in ("simple", "english"):
         search = SearchEngine(pg_engine, schema=f"{schema}_{language}", language=language)
         search.index_records_batch(rows)
-        assert ids(search.search("the who")) == found
+        assert ids(search.search("the who")) == ["1"]
         assert ids(search.search("run")) == ([] if language == "simple" else ["2"])
         with pg_engine.begin() as connection:
             connection.exec_driver_sql(f"DROP SCHEMA {schema}_{language} CASCADE")
@@ -213,7 +217,7 @@ def test_postgresqls_parser_hides_no_word(search: SearchEngine, query: str) -> N
 # texts
 
 
-def test_a_text_too_large_for_a_tsvector_is_indexed_as_far_as_it_goes(pg_engine: Engine) -> None:
+def test_a_text_of_megabytes_is_indexed(pg_engine: Engine) -> None:
     search = SearchEngine(pg_engine)
     words = [f"w{n:x}ord" for n in range(300_000)]
     search.index_records_batch(
@@ -251,9 +255,7 @@ def test_bm25_is_bm25(search: SearchEngine, texts: list[list[str]], query: list[
     found = {
         hit.id: hit.explanation[0].raw for hit in search.search(" ".join(query), mode="keyword", limit=20, explain=True)
     }
-    if any(n > 255 for words in texts for n in Counter(words).values()):
-        return
-    assert found == pytest.approx(wanted, rel=1e-9)
+    assert found == pytest.approx(wanted, rel=1e-6)
 
 
 def test_the_two_databases_score_alike(pg_engine: Engine) -> None:
@@ -291,9 +293,7 @@ def test_copy_and_values_store_the_same(pg_engine: Engine, schema: str) -> None:
             search.index_records_batch(rows[start : start + size])
         found.append(
             [
-                stored(
-                    pg_engine, f"{name}.kdb_search", "entity_name, record_id, content, terms, n_terms, content_hash"
-                ),
+                stored(pg_engine, f"{name}.kdb_search", "entity_name, record_id, content, content_hash"),
                 stored(
                     pg_engine,
                     f"{name}.kdb_embedding_g1",
@@ -601,15 +601,12 @@ def count_statements(engine: Engine) -> list[str]:
 
 
 @pytest.mark.parametrize("limit", [1, 25])
-def test_a_search_is_six_statements_at_most(search: SearchEngine, pg_engine: Engine, limit: int) -> None:
+def test_a_search_is_five_statements_at_most(search: SearchEngine, pg_engine: Engine, limit: int) -> None:
     RecordStore(search).insert("R", [{"id": str(n), "text": f"fox number{n}", "n": n} for n in range(30)])
     search.search("fox")
     seen = count_statements(pg_engine)
     assert len(search.search("fox number7", limit=limit, where={"n": {"$gte": 0}}, highlight=True)) == limit
-    assert len([statement for statement in seen if not statement.startswith("SET LOCAL")]) == 6
-    seen.clear()
-    search.search("fox number7", limit=limit)
-    assert len([statement for statement in seen if not statement.startswith("SET LOCAL")]) == 5
+    assert 0 < len([statement for statement in seen if not statement.startswith("SET LOCAL")]) <= 5
 
 
 def settings_of(connection: Any) -> list[str]:
@@ -780,15 +777,6 @@ def test_nothing_in_a_query_is_an_operator(search: SearchEngine, query: str) -> 
         assert ids(search.search(f"odd {query}", mode=mode, limit=1)) == ["odd"]
 
 
-def test_a_custom_dictionary_may_make_any_lexeme(pg_engine: Engine, schema: str) -> None:
-    with pg_engine.begin() as connection:
-        connection.exec_driver_sql(f"CREATE TEXT SEARCH CONFIGURATION {schema}.mine (COPY = simple)")
-    search = SearchEngine(pg_engine, language=f"{schema}.mine")
-    search.index_records_batch(FOXES)
-    assert re.fullmatch(r"(test_\w+\.)?mine", str(search.index.store.keywords.language))  # type: ignore[attr-defined]
-    assert ids(SearchEngine(pg_engine).search("number7", mode="keyword")) == ["7"]
-
-
 # reported faults
 
 
@@ -873,7 +861,7 @@ def test_a_record_deleted_during_a_search_is_no_hit(search: SearchEngine, pg_url
     search.index_records_batch(FOXES)
     other = SearchEngine(opened(pg_url), HashProvider())
     with search.engine.connect() as connection:
-        meanwhile = Meanwhile(search.engine, "WITH ranked", lambda: other.delete_record("A", "7"))
+        meanwhile = Meanwhile(search.engine, "kdb_segment", lambda: other.delete_record("A", "7"))
         found = ids(search.search("number7", mode="keyword", connection=connection))
     assert meanwhile.is_done
     assert found == []
@@ -935,7 +923,7 @@ def test_engines_start_together_at_every_level(pg_url: URL, level: Any) -> None:
         assert list(pool.map(start, range(6))) == [True] * 6
 
 
-def test_counts_of_a_long_text_are_kept_beyond_its_16383rd_word(pg_engine: Engine) -> None:
+def test_the_words_of_a_long_text_are_counted(pg_engine: Engine) -> None:
     long = " ".join(["filler " * 17_000, "needle " * 50])
     rows = [("A", "long", long), ("A", "short", "needle in hay"), *[("A", str(n), "hay") for n in range(9)]]
     scores = []
@@ -993,19 +981,6 @@ def test_the_callers_connection_prepares_what_the_application_lets_it(pg_url: UR
             assert len(search.search("fox", connection=connection)) == 10
         ours = text("SELECT statement FROM pg_prepared_statements WHERE statement LIKE '%kdb\\_%'")
         assert bool(connection.execute(ours).first()) is (threshold is not None)
-
-
-def test_a_write_does_not_make_the_next_search_count_a_large_index(
-    search: SearchEngine, pg_engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(postgresql_keywords, "ALWAYS_COUNTED", 10)
-    monkeypatch.setattr(postgresql_keywords, "ROWS_A_SECOND_OF_LAG", 0.001)
-    search.index_records_batch(FOXES)
-    seen = count_statements(pg_engine)
-    for n in range(3):
-        search.search("fox", mode="keyword")
-        search.index_record("A", "new", f"text {n}")
-    assert len([statement for statement in seen if "totals AS MATERIALIZED" in statement]) == 1
 
 
 def test_hnsw_is_what_the_planner_uses(indexed: SearchEngine, pg_engine: Engine) -> None:

@@ -41,9 +41,9 @@ Phrase = Sequence[PhrasePart]
 
 @dataclass(frozen=True)
 class Found:
-    """What a query found. `words` are those of the query that records have, corrections and prefixes included; `unknown`
-    those that no record has. `required` is the mask of the records with all phrases, `excluded` of those to leave out,
-    None where there are none."""
+    """What a query found. `words` are those of the query that records have, corrections and prefixes included;
+    `unknown` those that no record has. `required` is the mask of the records with all phrases, `excluded` of those to
+    leave out, None where there are none."""
 
     analyser: Analyser
     parts: Sequence[Part]

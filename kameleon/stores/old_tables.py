@@ -8,6 +8,9 @@ from sqlalchemy import Connection, text
 
 from ..values import Generation
 
+OF_CONTENT = ("search_id", "doc", "content_hash")
+"""Columns of embeddings that are the rebuilt content's."""
+
 
 class OldTables(ABC):
     """The tables of another schema version, in a transaction that rebuilds the index. `columns` are those of each table
@@ -41,9 +44,9 @@ class OldTables(ABC):
         columns."""
         table = f"kdb_embedding_g{generation.number}"
         columns = self._columns(table)
-        if set(columns) - set(self.columns.get(table, ())):
+        names = [name for name in columns if name not in OF_CONTENT]
+        if set(names) - set(self.columns.get(table, ())):
             return False
-        names = [name for name in columns if name not in ("search_id", "content_hash")]
         own = ", ".join(f"e.{name}" for name in names)
         named = {"prefix": self._prefix, "number": generation.number}
         self._run(self._keep_sql.format(**named, columns=", ".join(names), columns_of_e=own))

@@ -49,6 +49,11 @@ class Settings:
         return {row.key: row.value for row in connection.execute(select(self._meta))}
 
 
+def is_current(settings: Mapping[str, str]) -> bool:
+    """Whether an index with these is read as it is."""
+    return settings.get("schema_version") == str(SCHEMA_VERSION) and settings.get("analyser") == str(VERSION)
+
+
 def check_language(name: object) -> None:
     """Raises InvalidInput for a language that the analyser does not have."""
     if name not in NAMES:

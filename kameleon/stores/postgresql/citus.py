@@ -30,12 +30,20 @@ def distribute(
     for table, column, beside in wanted:
         if is_distributed(connection, table):
             continue
+        if table == search:
+            number_without_constraint(connection, search)
         if column is None:
             connection.execute(COPY_EVERYWHERE, {"table": table})
         else:
             connection.execute(DISTRIBUTE, {"table": table, "column": column, "beside": beside})
         done.append(table)
     return done
+
+
+def number_without_constraint(connection: Connection, search: str) -> None:
+    """Replaces the unique index of the contents' numbers: a cluster's unique indexes have the distribution column."""
+    connection.exec_driver_sql(f"DROP INDEX {search}_doc")
+    connection.exec_driver_sql(f"CREATE INDEX kdb_search_doc ON {search} (doc)")
 
 
 def distribute_generation(connection: Connection, search: str, embedding: str) -> None:

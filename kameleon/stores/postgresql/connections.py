@@ -78,6 +78,8 @@ class PostgreSQLConnections:
     def writing(self) -> Iterator[Connection]:
         with own_connection(self._engine) as connection, unprepared(own_driver(connection)):
             with explicitly_begun(connection):
+                if not connection.in_transaction():
+                    connection.begin()  # COPY alone begins none that SQLAlchemy would commit
                 yield connection
             connection.commit()
 

@@ -37,12 +37,6 @@ def encoded(rows: Iterable[Sequence[bytes | None]]) -> bytes:
     return b"".join([*parts, TRAILER])
 
 
-def copy_into(driver: Any, table: str, names: Sequence[str], data: bytes) -> None:
-    statement = f"COPY {table} ({', '.join(names)}) FROM STDIN (FORMAT binary)"
-    with driver.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.write(data)
-
-
 class Copy:
     """COPY is the driver's, so it is for synchronous connections of our own; what is copied is UTF-8."""
 
@@ -62,7 +56,9 @@ class Copy:
         return self._has_temporary
 
     def into(self, connection: Connection, table: str, names: Sequence[str], data: bytes) -> None:
-        copy_into(own_driver(connection), table, names, data)
+        statement = f"COPY {table} ({', '.join(names)}) FROM STDIN (FORMAT binary)"
+        with own_driver(connection).cursor() as cursor, cursor.copy(statement) as copy:
+            copy.write(data)
 
 
 def integer(value: int) -> bytes:

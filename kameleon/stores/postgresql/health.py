@@ -42,7 +42,7 @@ DUPLICATES = """
 EMBEDDINGS = """
     SELECT DISTINCT e.doc FROM {embedding} AS e WHERE e.doc > :after AND {condition} ORDER BY e.doc LIMIT :limit
 """
-IS_LEFT_OVER = "NOT EXISTS (SELECT 1 FROM {search} AS s WHERE s.doc = e.doc)"
+IS_LEFT_OVER = "NOT EXISTS (SELECT 1 FROM {search} AS s WHERE s.doc = e.doc AND s.record_id = e.record_id)"
 IS_BAD = """
     e.embedding IS NOT NULL AND CASE WHEN {vector_dims}(e.embedding) = {dimensions}
       THEN NOT -(e.embedding {ip} e.embedding) BETWEEN 0.98 AND 1.02 ELSE true END

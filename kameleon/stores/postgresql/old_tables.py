@@ -28,8 +28,8 @@ GRANTS = text("""
 """)
 IS_THERE = text("SELECT to_regclass(:name) IS NOT NULL")
 KEEP_EMBEDDINGS = """
-    INSERT INTO {prefix}kdb_embedding_g{number} (content_hash, {columns})
-    SELECT s.content_hash, {columns_of_e}
+    INSERT INTO {prefix}kdb_embedding_g{number} (doc, content_hash, {columns})
+    SELECT s.doc, s.content_hash, {columns_of_e}
     FROM kdb_kept_embedding_g{number} AS e
     JOIN kdb_kept_search AS o USING (entity_name, record_id, content_hash)
     JOIN {prefix}kdb_search AS s

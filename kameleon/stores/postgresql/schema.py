@@ -21,7 +21,7 @@ from .old_tables import PostgreSQLOldTables
 from .postings import PostgreSQLPostings
 from .templates import Templates
 
-SMALL = ("meta", "generation", "entities", "reindex", "reindex_range", "tail", "segment", "posting", "dead")
+SMALL = ("meta", "generation", "entities", "reindex", "reindex_range", "tail", "dead", "segment", "word", "posting")
 """The tables that a cluster keeps on each server."""
 READERS_WAIT_S, DROP_WAITS_S = 10.0, 5
 """How long a drop waits for transactions that may read the table, and for its lock. Chosen, not measured."""

@@ -210,7 +210,7 @@ ALLOWED_DOCS = """allowed AS MATERIALIZED (
 DISTANCE = "e.embedding {ip} CAST({bind} AS {vector})"
 NEAR = """near AS MATERIALIZED (
       SELECT n.*, (SELECT is_there FROM index) AS is_hnsw FROM (SELECT 1{if_wide}) AS is_open CROSS JOIN LATERAL (
-        SELECT e.doc, {distance} AS distance FROM {embedding} AS e
+        SELECT e.doc, e.content_hash, {distance} AS distance FROM {embedding} AS e
         WHERE e.embedding IS NOT NULL AND {near} ORDER BY {distance} LIMIT :limit
       ) AS n
     )"""
@@ -218,14 +218,14 @@ WHOLE = """whole AS MATERIALIZED (
       SELECT n.*, false AS is_hnsw
       FROM (SELECT 1 FROM index WHERE is_there AND (SELECT count(*) FROM near) < :limit{and_wide}) AS is_open
         CROSS JOIN LATERAL (
-          SELECT e.doc, {distance} AS distance FROM {embedding} AS e
+          SELECT e.doc, e.content_hash, {distance} AS distance FROM {embedding} AS e
           WHERE e.embedding IS NOT NULL AND {near} ORDER BY ({distance}) + 0 LIMIT :limit
         ) AS n
     )"""
 IS_WIDE = "(SELECT count(*) FROM allowed) = :narrow"
 FEW = """few AS MATERIALIZED (
       SELECT n.*, false AS is_hnsw FROM (SELECT 1 WHERE NOT {is_wide}) AS is_open CROSS JOIN LATERAL (
-        SELECT e.doc, {distance} AS distance FROM allowed AS a JOIN {embedding} AS e ON {joined}
+        SELECT e.doc, e.content_hash, {distance} AS distance FROM allowed AS a JOIN {embedding} AS e ON {joined}
         WHERE e.embedding IS NOT NULL AND {scope} ORDER BY ({distance}) + 0 LIMIT :limit
       ) AS n
     )"""
@@ -237,14 +237,15 @@ NEAREST_OR_FEW = """nearest AS MATERIALIZED (
       UNION ALL SELECT * FROM whole UNION ALL SELECT * FROM few
     )"""
 BEST = """best AS MATERIALIZED (
-      SELECT doc, min(distance) AS distance, bool_or(is_hnsw) AS is_hnsw,
+      SELECT doc, content_hash, min(distance) AS distance, bool_or(is_hnsw) AS is_hnsw,
         (SELECT count(*) FROM nearest) AS looked_at
-      FROM nearest GROUP BY doc
+      FROM nearest GROUP BY doc, content_hash
     )"""
 OF_RECORDS, OF_DOCS = "e.entity_name = a.entity_name AND e.record_id = a.record_id", "e.doc = a.doc"
 BY_VECTOR = """
     WITH {ctes}
-    SELECT s.doc, -n.distance AS cosine, n.is_hnsw, n.looked_at FROM best AS n JOIN {search} AS s ON s.doc = n.doc
+    SELECT s.doc, -n.distance AS cosine, n.is_hnsw, n.looked_at
+    FROM best AS n JOIN {search} AS s ON s.doc = n.doc AND s.content_hash = n.content_hash
 """
 COSINES = """
     SELECT e.doc, -min({distance}) FROM {embedding} AS e
@@ -255,23 +256,26 @@ WHICH_IN_SCOPE = "SELECT s.doc FROM {search} AS s WHERE s.doc = ANY(:docs) AND {
 # Beyond the order of an index: a record has few of them.
 PASSAGE = """LEFT JOIN LATERAL (
         SELECT array_agg(ARRAY[e.start_at, e.end_at] ORDER BY ({distance}) + 0, e.passage) AS places
-        FROM {embedding} AS e WHERE e.doc = s.doc AND e.embedding IS NOT NULL AND e.start_at IS NOT NULL
+        FROM {embedding} AS e WHERE e.doc = s.doc AND e.record_id = s.record_id AND e.embedding IS NOT NULL
+          AND e.start_at IS NOT NULL
       ) AS p ON true"""
 NO_PASSAGE = "CROSS JOIN (SELECT CAST(NULL AS integer[]) AS places) AS p"
-TEXTS = "SELECT doc, content FROM {search} WHERE doc > %s ORDER BY doc LIMIT %s"
-PASSAGE_TEXTS = """
-    SELECT substr(s.content, e.start_at + 1, e.end_at - e.start_at)
-    FROM {search} AS s JOIN {embedding} AS e ON e.doc = s.doc
-    WHERE s.doc > %s AND s.doc <= %s AND e.start_at IS NOT NULL
-"""
 
 HITS = """
-    SELECT s.doc, s.content, r.data, p.places
+    SELECT s.doc, s.entity_name, s.record_id, s.content, r.data, p.places
     FROM {search} AS s LEFT JOIN {records} AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
       {passage}
     WHERE s.doc = ANY(%(docs)s)
 """
 REFS = "SELECT doc, entity_name, record_id FROM {search} WHERE doc = ANY(%s)"
+TEXTS = """
+    SELECT s.doc, s.content, p.start_at, p.end_at
+    FROM (SELECT entity_name, record_id, doc, content FROM {search} WHERE doc > %s ORDER BY doc LIMIT %s) AS s
+      LEFT JOIN {join} ON {joined} ORDER BY s.doc
+"""
+JOIN_PASSAGES, PASSAGES_JOINED = "{embedding} AS p", "p.doc = s.doc AND p.record_id = s.record_id"
+WITHOUT_PASSAGES = "(SELECT CAST(NULL AS integer) AS start_at, CAST(NULL AS integer) AS end_at) AS p"
+
 MATCHES = "SELECT s.entity_name, s.record_id FROM {search} AS s WHERE s.doc = ANY(CAST(:docs AS bigint[])) AND {scope}"
 COUNT = "SELECT count(*) FROM ({matches}) AS m"
 FACET = """

@@ -1,7 +1,7 @@
 """Fills in the templates of `statements`: names of tables, types and operators. Imports statements alone."""
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, TextClause, text
 
@@ -20,12 +20,15 @@ TABLES = (
     "reindex",
     "reindex_range",
     "tail",
-    "segment",
-    "posting",
     "dead",
+    "segment",
+    "word",
+    "posting",
 )
 MAX_VECTOR, MAX_HALFVEC = 2_000, 4_000
 """The dimensions that pgvector indexes in columns of `vector` and of `halfvec`."""
+RENDERED_KEPT = 1_000
+"""Bounds the statements that are remembered: scopes and filters render others. Chosen, not measured."""
 NAME_BYTES = 63
 """PostgreSQL truncates longer names."""
 
@@ -46,9 +49,11 @@ class Templates:
         self.names = {name: f"{self.prefix}kdb_{name}" for name in TABLES}
         self.pgvector: PgVector | None = None
         self.has_citus = False
+        self._rendered: dict[Any, str] = {}
         self._hnsw_options = {"m": str(m), "ef_construction": str(ef_construction)}
 
     def load_extensions(self, connection: Connection) -> PgVector | None:
+        self._rendered.clear()
         for name, version, schema in connection.execute(sql.EXTENSIONS):
             if name == "vector":
                 self.pgvector = PgVector(schema, tuple(int(part) for part in re.findall(r"\d+", version)))
@@ -70,10 +75,15 @@ class Templates:
         return text(self.format(template, generation, **more))
 
     def format(self, template: str, generation: Generation | None = None, **more: str) -> str:
-        names = dict(self.names)
-        if generation is not None:
-            names |= self._names_of(generation)
-        return template.format(**names, **more)
+        key = (template, generation and (generation.number, generation.dimensions), *more.items())
+        rendered = self._rendered.get(key)
+        if rendered is None:
+            names = {**self.names, **self._names_of(generation)} if generation is not None else self.names
+            rendered = template.format(**names, **more)
+            if len(self._rendered) >= RENDERED_KEPT:
+                self._rendered.clear()
+            self._rendered[key] = rendered
+        return rendered
 
     def _names_of(self, generation: Generation) -> dict[str, str]:
         names = {

@@ -14,7 +14,7 @@ from ...values import Failure, Generation, IndexStatus, Ref
 from ..tables import parts, utc
 from ..values import ATTEMPTS, Cached, Embedding, Entry, Key
 from . import statements as sql
-from .rows import ROWS_A_STATEMENT, as_json, present, timestamp
+from .rows import ROWS_A_STATEMENT, as_json, present, readable, timestamp
 
 LOG_IDS_KEPT = 50_000
 """Ids of changed records that the log keeps: who lacks more reads all embeddings again. Chosen, not measured."""
@@ -147,14 +147,6 @@ def log_change(connection: Connection, keys: Sequence[Any]) -> None:
     result = connection.execute(sql.LOG_CHANGE, {"mark": secrets.token_hex(8), "changed": changed, "ids": len(keys)})
     if result.lastrowid % LOG_PRUNED_EVERY == 0:
         connection.execute(sql.PRUNE_LOG, {"kept": LOG_IDS_KEPT, "seq": result.lastrowid})
-
-
-def readable(content: bytes) -> str:
-    """Returns the text, empty where it is not UTF-8."""
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return ""
 
 
 def moment(stamp: str | None) -> datetime | None:

@@ -49,3 +49,11 @@ def present(connection: Connection, refs: Iterable[Ref]) -> dict[Ref, Present]:
 
 def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def readable(content: bytes) -> str:
+    """Returns the text, empty where it is not UTF-8."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return ""
