@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy import Connection, Engine, MetaData, text
 
 from kameleon.keywords.cache import SegmentCache
-from kameleon.keywords.dialect import Dialect, Partition
+from kameleon.keywords.dialect import Dialect, Partition, Partitions
 from kameleon.keywords.folding import Limits, Maintenance
 from kameleon.keywords.packing import Document
 from kameleon.keywords.reading import Part, read
@@ -48,6 +48,12 @@ def analysed(content: str) -> Terms:
     """Lower-case words, whose term is without a last s."""
     forms = re.findall(r"\w+", content.lower())
     return Terms([form.removesuffix("s") or form for form in forms], range(len(forms)), len(forms), forms)
+
+
+def partitions(of: Sequence[Partition]) -> Partitions:
+    """Of one tenant."""
+    (tenant,) = {partition.tenant for partition in of}
+    return Partitions(tenant, tuple(partition.entity for partition in of))
 
 
 class Index:
@@ -107,11 +113,7 @@ class Index:
         of: Sequence[Partition] = (NOTES,),
     ) -> list[Part]:
         terms = sorted({*terms, *placed})
-        return [
-            part
-            for partition in of
-            for part in read(connection, self.dialect, self.cache, partition, terms, sorted(set(placed)))
-        ]
+        return read(connection, self.dialect, self.cache, partitions(of), terms, sorted(set(placed)))
 
     def best(
         self, connection: Connection, query: str, limit: int = 10, of: Sequence[Partition] = (NOTES,)
@@ -123,12 +125,12 @@ class Index:
     def phrase(self, connection: Connection, phrase: str) -> list[int]:
         terms = analysed(phrase).terms
         parts = self.parts(connection, terms, terms)
-        mask = holding_phrase(parts, [Placed(term, n) for n, term in enumerate(terms)])
+        mask = holding_phrase(parts, [Placed((term,), n) for n, term in enumerate(terms)])
         ranking = score(parts, [Clause((term,)) for term in sorted(set(terms))])
         return sorted(doc for doc, _ in ranking.best(len(mask), mask))
 
     def vocabulary(self, connection: Connection, of: Sequence[Partition] = (NOTES,)) -> Vocabulary:
-        return Vocabulary(connection, self.dialect, self.cache, of)
+        return Vocabulary(connection, self.dialect, self.cache, partitions(of))
 
     def contents(self, connection: Connection, of: Sequence[Partition] = (NOTES,)) -> dict[int, str]:
         rows = connection.execute(text("SELECT entity, doc, content FROM record"))

@@ -113,7 +113,7 @@ def test_the_best_are_the_first_of_all(seed: int, limit: int, records: int) -> N
     docs = np.cumsum(chance.integers(1, 5, records)) if records else np.empty(0, "i8")
     having = np.flatnonzero(chance.random(records) < chance.random())
     posting = Posting(having, chance.integers(1, 4, len(having)).astype("u1"))
-    part = Part(Head.of(docs, chance.integers(1, 9, records)), None, {"a": posting})
+    part = Part(Head.of("Note", docs, chance.integers(1, 9, records)), None, {"a": posting})
     ranking = score([part], [Clause(("a",))])
     every = sorted(zip((-ranking.scores).tolist(), docs.tolist(), strict=True))
     assert ranking.best(limit) == [(doc, -less) for less, doc in every if less][:limit]
@@ -220,14 +220,14 @@ def test_the_vocabulary_is_that_of_records_that_are_there(index: Index) -> None:
             assert [word.form for word in words.completions("foxg", 5)] == ["foxglove", "foxgloves"]
             found = sorted(word.form for word in words.completions("fox", 5))
             assert found == ["fox", "foxes", "foxglove", "foxgloves"]
-            assert sorted(words.terms("foxg")[0]) == ["foxglove"]
+            assert sorted(words.terms(["foxg"])[0]) == ["foxglove"]
             assert [word.form for word in words.near("foxgx", "xglove", range(7, 9))] == ["foxglove"]
 
 
 def test_terms_of_a_prefix_count_as_one(index: Index) -> None:
     with index.engine.begin() as connection:
         docs = [index.put(connection, str(n), words) for n, words in enumerate(["foxglove fox", "red", "foxtrot", "a"])]
-        terms, is_all = index.vocabulary(connection).terms("fox")
+        terms, is_all = index.vocabulary(connection).terms(["fox"])
         assert is_all
         ranking = score(index.parts(connection, terms), [Clause(terms)])
         expected = best({doc: ["fox fox", "red", "fox", "a"][n] for n, doc in enumerate(docs)}, "fox")

@@ -3,11 +3,11 @@ Imports the index."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, Delete, delete, select
 
 from ..embeddings.cache import text_key
-from ..values import Generation
 from .index import Index
 
 TEXTS_AT_ONCE = 1_000
@@ -33,25 +33,25 @@ def _drop_cached(index: Index) -> int:
     table = index.tables.embedding_cache
     with index.reading() as connection:
         cached = set(connection.scalars(select(table.c.text_hash).distinct()))
-    if not cached:
-        return 0
-    with index.reading() as connection:
-        for text in _texts(index, connection):
-            cached.discard(text_key(text))
+        if cached:
+            for text in _texts(index, connection):
+                cached.discard(text_key(text))
     gone = sorted(cached)
     for start in range(0, len(gone), DROPPED_AT_ONCE):
-        part = gone[start : start + DROPPED_AT_ONCE]
-        index.committed(lambda connection, part=part: connection.execute(delete(table).where(table.c.text_hash.in_(part))))
+        part = delete(table).where(table.c.text_hash.in_(gone[start : start + DROPPED_AT_ONCE]))
+        index.committed(partial(_executed, statement=part))
     return len(gone)
+
+
+def _executed(connection: Connection, statement: Delete) -> None:
+    connection.execute(statement)
 
 
 def _texts(index: Index, connection: Connection) -> Iterator[str]:
     """The contents of the index, and their passages in each generation."""
-    generations: list[Generation | None] = [None]
     numbers = index.store.schema.embedding_tables(connection)
-    generations += [one for one in index.catalog.generations(connection) if one.number in numbers]
-    for generation in generations:
-        after = 0
-        while texts := index.store.contents.texts(connection, generation, after=after, limit=TEXTS_AT_ONCE):
-            yield from (text for _, text in texts)
-            after = texts[-1][0]
+    generations = [one for one in index.catalog.generations(connection) if one.number in numbers]
+    after: int | None = 0
+    while after is not None:
+        texts, after = index.store.contents.texts(connection, generations, after=after, limit=TEXTS_AT_ONCE)
+        yield from texts

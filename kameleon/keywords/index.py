@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine
 
-from ..analysis.analyser import Analyser, Terms, analyser
+from ..analysis.analyser import Analyser, analyser
 from ..analysis.spelling import parted
+from ..analysis.terms import Terms
 from ..errors import KameleonError
 from ..forking import per_process
 from ..stores.protocols import Store

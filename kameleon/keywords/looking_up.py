@@ -49,6 +49,7 @@ class Found:
     parts: Sequence[Part]
     ranking: Ranking
     words: Sequence[QueryWord]
+    phrases: Sequence[Phrase] = ()
     unknown: Sequence[str] = ()
     required: Array | None = None
     excluded: Array | None = None
@@ -74,6 +75,15 @@ class Found:
     def marks(self, text: str) -> list[tuple[int, int]]:
         """Where a text has the words."""
         return self.analyser.marks(text, self.words)
+
+    def holds(self, text: str) -> tuple[int, int]:
+        """How many of the phrases and of the words a text has."""
+        terms = self.analyser.terms(text)
+        places: dict[str, set[int]] = {}
+        for term, position in zip(terms.terms, terms.positions, strict=True):
+            places.setdefault(term, set()).add(position)
+        words = sum(any(term in places for term in word.terms) for word in self.words)
+        return sum(_is_in(phrase, places) for phrase in self.phrases), words
 
     def exactness(self, text: str) -> int:
         """How many of the words a text has as the query has them."""
@@ -116,6 +126,7 @@ class LookUp:
             parts,
             score(parts, clauses(known)),
             list(dict.fromkeys(known)),
+            phrases,
             tuple(dict.fromkeys(word.surface for word in unknown)),
             _having(parts, phrases, np.logical_and),
             _having(parts, excluded, np.logical_or),
@@ -167,9 +178,7 @@ class LookUp:
         return {word: found for word, found in each.items() if found}
 
     @staticmethod
-    def _corrections(
-        candidates: Mapping[str, Sequence[correcting.Candidate]], parts: Sequence[Part]
-    ) -> dict[str, str]:
+    def _corrections(candidates: Mapping[str, Sequence[correcting.Candidate]], parts: Sequence[Part]) -> dict[str, str]:
         taken = {word: correcting.best(found, parts) for word, found in candidates.items()}
         return {word: best.form for word, best in taken.items() if best is not None}
 
@@ -178,6 +187,12 @@ def clauses(words: Iterable[QueryWord]) -> list[Clause]:
     """The ways to write a word are one clause, each part of a code is another."""
     counted = Counter(terms for word in words for terms in (word.whole, *((part,) for part in word.parts)) if terms)
     return [Clause(terms, times) for terms, times in counted.items()]
+
+
+def _is_in(phrase: Phrase, places: Mapping[str, set[int]]) -> bool:
+    """Whether a text whose terms have these positions has the phrase."""
+    starts = [{at - part.position for term in part.terms for at in places.get(term, ())} for part in phrase]
+    return bool(set.intersection(*starts))
 
 
 def _having(parts: Sequence[Part], phrases: Sequence[Phrase], join: np.ufunc) -> Array | None:

@@ -3,7 +3,7 @@ misspelt word. Imports this package."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from heapq import nlargest
+from heapq import nlargest, nsmallest
 from typing import NamedTuple
 
 from sqlalchemy import Connection
@@ -59,10 +59,15 @@ class Vocabulary:
 
     def completions(self, prefix: str, limit: int) -> list[Word]:
         """Words that begin so, those in most records first, of these the shortest."""
-        counts = {line: n for line, n in self._beginning(prefix).items() if self._begins(line, prefix)}
-        offered = nlargest(OFFERED, counts.items(), key=lambda item: (item[1], item[0]))
-        found = self._counted(line for line, _ in offered)
-        return sorted(found, key=lambda word: (-word.df, len(word.form), word.form))[:limit]
+        counts = [
+            Word(form, term, n)
+            for line, n in self._beginning(prefix).items()
+            for term, form in (term_and_form(line),)
+            if self._begins(line, prefix)
+        ]
+        offered = nsmallest(OFFERED, counts, key=_commonest_first)
+        found = self._with_df((word.form, word.term) for word in offered)
+        return sorted(found, key=_commonest_first)[:limit]
 
     def terms(self, prefixes: Iterable[str]) -> tuple[tuple[str, ...], bool]:
         """The terms that begin with any of these, or whose words do, and whether these are all."""
@@ -85,9 +90,6 @@ class Vocabulary:
     def near(self, first: str, last: str, lengths: range) -> list[Word]:
         """Those of `alike` that records have."""
         return self._with_df(self.alike(first, last, lengths).items())
-
-    def _counted(self, lines: Iterable[str]) -> list[Word]:
-        return self._with_df((form, term) for term, form in map(term_and_form, lines))
 
     def _with_df(self, pairs: Iterable[tuple[str, str]]) -> list[Word]:
         pairs = list(pairs)
@@ -134,6 +136,10 @@ class Vocabulary:
         words = Words.unpack(blobs)
         self._cache.put((segment,), words, words.nbytes)
         return words
+
+
+def _commonest_first(word: Word) -> tuple[int, int, str]:
+    return -word.df, len(word.form), word.form
 
 
 def frequency(parts: Iterable[Part], terms: Sequence[str]) -> int:

@@ -70,7 +70,7 @@ class Comparison:
         def ranking(text: str) -> Sequence[Ref]:
             self._renew()
             query = make_query(text)
-            retriever = Retriever(self._store, query, prepare(query, alone, service), {})
+            retriever = Retriever(self._index, query, prepare(query, alone, service), {})
             with self._index.reading() as conn:
                 hits = retriever.page(conn, retriever.find(conn)).hits
             return [Ref(hit.entity, hit.id) for hit in hits]

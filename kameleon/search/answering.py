@@ -64,7 +64,7 @@ class Answering:
             with self._index.preserving(connection) as conn:
                 generations, entities = self._read_catalog(conn, query)
                 if not self._reads_generations(query) or generations == prepared.generations:
-                    retriever = Retriever(self._store, self._index.keywords, query, prepared, entities)
+                    retriever = Retriever(self._index, query, prepared, entities)
                     return retriever, read(retriever, conn)
             prepared = self._prepare(query, generations)
         raise Outdated("the index kept being moved to another model. Try again")

@@ -12,9 +12,8 @@ from sqlalchemy import Connection
 
 from ..errors import InvalidInput, ModelMismatch, NoProvider, ProviderError, TextRefused, VectorsUnavailable
 from ..forking import lazy
-from ..keywords.index import KeywordIndex
+from ..indexing.index import Index
 from ..keywords.looking_up import Found, Wanted
-from ..stores.protocols import Store
 from ..stores.values import Candidates, Key, Scope, united
 from ..values import Generation, Ref
 from .fusion import Leg, share, trusted
@@ -67,11 +66,9 @@ class Retrieved:
 class LegSearch:
     """One run of the legs on one connection."""
 
-    def __init__(
-        self, store: Store, keywords: KeywordIndex, connection: Connection, query: Query, prepared: Prepared
-    ) -> None:
-        self._store = store
-        self._keywords = keywords
+    def __init__(self, index: Index, connection: Connection, query: Query, prepared: Prepared) -> None:
+        self._store = index.store
+        self._keywords = index.keywords
         self._connection = connection
         self._query = query
         self._prepared = prepared
@@ -133,9 +130,7 @@ class LegSearch:
             return
         wanted = Wanted("", parsed.phrases, parsed.excluded)
         if ranks:
-            wanted = wanted._replace(
-                text=parsed.text[:READ_CHARACTERS], prefixes=parsed.prefixes, literal=parsed.exact
-            )
+            wanted = wanted._replace(text=parsed.text[:READ_CHARACTERS], prefixes=parsed.prefixes, literal=parsed.exact)
         with found.timed("keyword"):
             found.words = self._keywords.search(self._connection, scope.entities, wanted)
         if len(parsed.text) > READ_CHARACTERS:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from ..analysis.highlighting import sentences
+from ..keywords.looking_up import Found
 from ..stores.protocols import Store
 from ..stores.values import Hit, Key, Spans
 from ..values import LegScore, QueryPlan, SearchResult
@@ -39,7 +40,8 @@ class Presenter:
             return []
         texts = ranked.texts or read_texts(self._store, connection, keys, found)
         keys = [key for key in keys if key in texts]
-        contents = [texts[key].text for key in keys]
+        by_words = {**found.keyword.scores, **found.keyword.others}
+        contents = [_shown(texts[key], found.words if key in by_words else None) for key in keys]
         explained = self._explained(keys, ranked) if query.explain else {}
         words = found.words if query.highlight else None
         spans: list[Spans] = [tuple(words.marks(content)) if words else () for content in contents]
@@ -70,6 +72,14 @@ class Presenter:
         for key in order.keys() & explained.keys():
             explained[key] += (LegScore("rerank", order[key], reranked[key], reranked[key], 1.0),)
         return explained
+
+
+def _shown(hit: Hit, words: Found | None) -> str:
+    """The passage that has most of what the record was found by, the nearest of several."""
+    if words is None or len(hit.passages) < 2:
+        return hit.text
+    texts = [hit.content[start:end] for start, end in hit.passages]
+    return max(texts, key=words.holds)
 
 
 def with_nearest(

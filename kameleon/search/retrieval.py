@@ -8,9 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from ..keywords.index import KeywordIndex
+from ..indexing.index import Index
 from ..stores.catalog import Entity
-from ..stores.protocols import Store
 from ..stores.values import Key
 from ..values import Generation, Ref, SearchResult, SearchResults
 from .conditions import check_fields, make_scope
@@ -51,16 +50,9 @@ class Page:
 class Retriever:
     """Of one query. `find` and `page` read, `rerank` and `results` need no connection."""
 
-    def __init__(
-        self,
-        store: Store,
-        keywords: KeywordIndex,
-        query: Query,
-        prepared: Prepared,
-        entities: Mapping[str, Entity],
-    ) -> None:
-        self._store = store
-        self._keywords = keywords
+    def __init__(self, index: Index, query: Query, prepared: Prepared, entities: Mapping[str, Entity]) -> None:
+        self._index = index
+        self._store = index.store
         self._query = query
         self._prepared = prepared
         self._entities = entities
@@ -69,7 +61,7 @@ class Retriever:
         query = self._query
         check_fields(query, self._entities)
         scope = make_scope(query, self._entities)
-        found = LegSearch(self._store, self._keywords, connection, query, self._prepared).run(scope)
+        found = LegSearch(self._index, connection, query, self._prepared).run(scope)
         ranked = Ranked(scope, found, self._ranking(connection, fuse(found.legs, query.fusion)))
         if query.rerank is not None:
             best = ranked.ranking.keys[: query.window]
@@ -118,7 +110,7 @@ class Retriever:
     def legs(self, connection: Connection) -> Legs:
         """What each leg found by itself, to be fused by the caller."""
         scope = make_scope(self._query, self._entities)
-        found = LegSearch(self._store, self._keywords, connection, self._query, self._prepared).run(scope)
+        found = LegSearch(self._index, connection, self._query, self._prepared).run(scope)
         candidates = {"keyword": found.keyword, "vector": found.vector}
         refs = self._store.contents.refs(connection, list({key for leg in candidates.values() for key in leg.scores}))
         by_ref = [

@@ -2,8 +2,8 @@
 
 A partition is a (tenant, entity_name). A record's terms are in one row of `kdb_tail` until a fold moves them to a
 segment: one row of `kdb_segment`, one of `kdb_posting` for each term, and the words of its terms in rows of `kdb_word`.
-These are immutable; a document that is replaced or deleted gets a row in `kdb_dead`. `keywords.packing` documents the bytes of
-the LargeBinary columns.
+These are immutable; a document that is replaced or deleted gets a row in `kdb_dead`. `keywords.packing` documents the
+bytes of the LargeBinary columns.
 """
 
 from typing import Any
@@ -12,7 +12,6 @@ from sqlalchemy import BigInteger, Column, Connection, Integer, LargeBinary, Met
 
 key = Text().with_variant(Text(collation="C"), "postgresql")
 """The type of the columns of keys."""
-
 LIVE, BUILDING, DROPPING = 0, 1, 2
 """States of a segment: readers see LIVE alone; a merge fills one that is BUILDING and then empties its parents, which
 are DROPPING."""

@@ -234,12 +234,13 @@ class Contents(Protocol):
     def hits(
         self, connection: Connection, docs: Sequence[int], generation: Generation | None = None, vector: Any = None
     ) -> dict[int, Hit]:
-        """Returns contents and data, with the passages nearest to a vector, if there is one."""
+        """Returns contents and data, with their passages by nearness to a vector, if there is one."""
 
     def texts(
-        self, connection: Connection, generation: Generation | None, *, after: int, limit: int
-    ) -> list[tuple[int, str]]:
-        """Returns the contents of the next `limit` records, by number; in a generation their passages."""
+        self, connection: Connection, generations: Sequence[Generation], *, after: int, limit: int
+    ) -> tuple[list[str], int | None]:
+        """Returns the contents of the next `limit` docs, and of these the passages in the generations; and the doc to
+        continue after, None at the end."""
 
     def matches(self, scope: Scope, docs: Sequence[int]) -> Matches:
         """Selects the records of those docs that are in the scope."""

@@ -98,16 +98,16 @@ class Written(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """`data` is the record store's, None for a record that it does not hold. `passage` is the start and end of the
-    passage nearest to the query's vector, None for a text of one passage."""
+    """`data` is the record store's, None for a record that it does not hold. `passages` are the start and end of each
+    passage, the one nearest to the query's vector first, none for a text of one passage."""
 
     content: str
     data: Mapping[str, Any] | None
-    passage: tuple[int, int] | None = None
+    passages: tuple[tuple[int, int], ...] = ()
 
     @property
     def text(self) -> str:
-        return self.content if self.passage is None else self.content[slice(*self.passage)]
+        return self.content[slice(*self.passages[0])] if self.passages else self.content
 
 
 class Fault(NamedTuple):

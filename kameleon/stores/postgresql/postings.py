@@ -17,7 +17,8 @@ READ = """
       CASE WHEN segment = ANY(CAST(%(known)s AS bigint[])) THEN NULL ELSE lengths END, NULL
     FROM {prefix}kdb_segment WHERE {{scope}} AND state = 0
     UNION ALL
-    SELECT 1, doc, length, entity_name, hashes, counts, CASE WHEN cardinality(CAST(%(placed)s AS text[])) > 0 THEN places END
+    SELECT 1, doc, length, entity_name, hashes, counts,
+      CASE WHEN cardinality(CAST(%(placed)s AS text[])) > 0 THEN places END
     FROM {prefix}kdb_tail WHERE {{scope}}
     UNION ALL
     SELECT 2, doc, 0, NULL, docs, NULL, NULL

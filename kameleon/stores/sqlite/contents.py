@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from ...values import Generation, Ref
 from ..values import Entry, Hit, Matches, Scope, State, bound
 from . import statements as sql
-from .rows import as_json, by_entity, of_entity, readable
+from .rows import as_json, by_entity, of_entity
 from .scope import SQLiteScopes
 
 PASSAGES_AT_ONCE = 4_096
@@ -47,19 +47,24 @@ class SQLiteContents:
     def hits(
         self, connection: Connection, docs: Sequence[int], generation: Generation | None = None, vector: Any = None
     ) -> dict[int, Hit]:
-        places = _nearest_passages(connection, generation, vector, docs) if generation else {}
+        places = _passages(connection, generation, vector, docs) if generation else {}
         rows = connection.exec_driver_sql(sql.HITS, (as_json(docs),))
         return {
-            doc: Hit(content, None if data is None else json.loads(data), places.get(doc))
+            doc: Hit(content, None if data is None else json.loads(data), tuple(places.get(doc, ())))
             for doc, content, data in rows
         }
 
     def texts(
-        self, connection: Connection, generation: Generation | None, *, after: int, limit: int
-    ) -> list[tuple[int, str]]:
-        join = sql.JOIN_PASSAGES.format(number=generation.number) if generation else sql.WITHOUT_PASSAGES
-        rows = connection.exec_driver_sql(sql.TEXTS.format(join=join), (after, limit))
-        return [(doc, readable(content)[start:end]) for doc, content, start, end in rows]
+        self, connection: Connection, generations: Sequence[Generation], *, after: int, limit: int
+    ) -> tuple[list[str], int | None]:
+        rows = connection.exec_driver_sql(sql.TEXTS, (after, limit)).all()
+        if not rows:
+            return [], None
+        texts, last = [content for _, content in rows], rows[-1][0]
+        for generation in generations:
+            statement = sql.PASSAGE_TEXTS.format(number=generation.number)
+            texts += connection.exec_driver_sql(statement, (after, last)).scalars()
+        return texts, last
 
     def matches(self, scope: Scope, docs: Sequence[int]) -> Matches:
         where, binds = self._scopes.sql(scope)
@@ -70,16 +75,16 @@ class SQLiteContents:
         return connection.scalar(statement, binds) or 0
 
 
-def _nearest_passages(
+def _passages(
     connection: Connection, generation: Generation, vector: Any, docs: Sequence[int]
-) -> dict[int, tuple[int, int]]:
+) -> dict[int, list[tuple[int, int]]]:
+    """The nearest first."""
     rows = connection.exec_driver_sql(sql.PASSAGES.format(number=generation.number), {"docs": as_json(docs)})
-    best: dict[int, tuple[float, int, int]] = {}
+    found: dict[int, list[tuple[float, int, int]]] = {}
     for part in rows.partitions(PASSAGES_AT_ONCE):
         for row, cosine in zip(part, cosines([row.embedding for row in part], vector), strict=True):
-            if row.search_id not in best or cosine > best[row.search_id][0]:
-                best[row.search_id] = (cosine, row.start_at, row.end_at)
-    return {doc: (start, end) for doc, (_, start, end) in best.items()}
+            found.setdefault(row.search_id, []).append((-cosine, row.start_at, row.end_at))
+    return {doc: [(start, end) for _, start, end in sorted(places)] for doc, places in found.items()}
 
 
 def cosines(embeddings: Sequence[bytes], vector: Any) -> list[float]:
