@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy
-from kameleon.stores.sqlite.fts5 import TextReader
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, StaticPool, text
 from sqlalchemy.orm import sessionmaker
 
