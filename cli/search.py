@@ -213,6 +213,7 @@ def print_explanation(results: "kameleon.SearchResults") -> None:
     legs = ", ".join(f"{leg} {ms} ms" for leg, ms in plan.legs.items())
     scanned = ", ".join(f"{leg} {rows}" for leg, rows in plan.rows_scanned.items())
     echo(f"\n{plan.mode}; {legs}; terms: {' '.join(plan.terms) or 'none'}; model: {plan.model or 'none'}")
+    echo(f"rows looked at: {scanned or 'unknown'}")
     embedding = "none" if "embedding" not in plan.legs else "from memory" if plan.is_query_cached else "made now"
     echo(
         f"{how_many(results)} in all; "

@@ -1,14 +1,7 @@
-"""Renders records as searchable text, and adds to that text what the keyword index needs. Imports errors.
-
-`analyze` serves both databases and both sides: contents and queries pass through the same function.
-It adds what the built-in analysers lose. They cut at every symbol, so `C++` becomes `c` and `POL-358` two common
-halves; and they take a run of Chinese or Japanese for one long word, so nothing in it is found.
-"""
+"""Renders records as searchable text, and checks their keys. Imports errors."""
 
 import hashlib
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Iterable, Mapping
 from math import inf
 from typing import Any
 
@@ -18,21 +11,6 @@ MAX_ID_BYTES, MAX_ENTITY_BYTES = 1024, 255
 """Bound the columns of a key: PostgreSQL indexes 2,704 bytes at most."""
 MAX_WEIGHT = 10
 """Bounds how often the keyword index holds the words of a field. Chosen, not measured."""
-
-CJK = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
-CJK_RUN = re.compile(f"[{CJK}]+")
-CODE = re.compile(
-    r"(?<!\w)(?:"
-    r"[#.]?+\w++(?:[-./:@&+'’]\w++)++(?:\+\+|\#)?+"  # POL-358, don't, Node.js, #POL-358
-    r"|\w++(?:\+\+|\#)(?!\w)"  # C++, C#
-    r"|[#.]\w++"  # #12345, .NET
-    r"|\w*_\w*"  # ERR_CONN_RESET
-    r")"
-)
-JOINT = re.compile(r"[-./:@&+'’_#](?=[\w+#])(?!(?<=['’])s\b)")
-SHARP = re.compile(r"(?<=\w)#")
-PREFIXES = {"#": "hash", ".": "dot"}
-SPELLED = str.maketrans({**dict.fromkeys("-./:@&'’_"), "+": "plus", "#": "sharp"})
 
 
 def normalize(text: str) -> str:
@@ -59,53 +37,6 @@ def content_hash(content: str) -> str:
     if not content or content.isspace():
         return ""
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
-
-
-def analyze(text: str) -> str:
-    """The text and, at its end so that phrases stay whole, the terms an analyser would lose."""
-    extra = lost_terms(text)
-    return f"{text} {extra}" if extra else text
-
-
-def lost_terms(text: str) -> str:
-    """The terms that a database's own analyser would lose, as plain words."""
-    terms: list[str] = []
-    if words := joined_words(text):
-        terms += [code for match in CODE.finditer(" ".join(words)) if (code := spell(match.group())) is not None]
-    if not text.isascii():
-        terms += [pair for run in CJK_RUN.findall(text) for pair in bigrams(run)]
-    return " ".join(terms)
-
-
-def joined_words(text: str) -> list[str]:
-    """The stretches between spaces that hold a symbol an analyser would cut at: the only ones worth a closer look."""
-    words = []
-    end = 0
-    joints = JOINT.finditer(text)
-    if "#" in text:
-        joints = iter(sorted([*joints, *SHARP.finditer(text)], key=re.Match.start))
-    for match in joints:
-        if match.start() >= end:
-            start = text.rfind(" ", 0, match.start()) + 1
-            end = text.find(" ", match.start())
-            end = end if end >= 0 else len(text)
-            words.append(text[start:end])
-    return words
-
-
-def spell(code: str) -> str | None:
-    """One plain word for a code: `C++` cplusplus, `C#` csharp, `.NET` dotnet, `#12345` hash12345, `POL-358` POL358."""
-    prefix = PREFIXES.get(code[0])
-    word = prefix + code[1:].translate(SPELLED) if prefix else code.translate(SPELLED)
-    return word if word.isalnum() and word != code else None
-
-
-def bigrams(run: str) -> Iterator[str]:
-    """Every two neighbours and every single character of a run, so that a query of either length meets them."""
-    yield from run
-    if len(run) > 1:
-        for left, right in pairwise(run):
-            yield left + right
 
 
 def render(data: Mapping[str, Any], fields: Iterable[str]) -> str:

@@ -1,49 +1,9 @@
-"""A record's text: rendering of fields, normalisation, analysis for the keyword index, and its hash."""
+"""A record's text: rendering of fields, normalisation, and its hash."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from kameleon.content import analyze, content_hash, normalize, render
+from kameleon.content import content_hash, normalize, render
 from kameleon.errors import InvalidRecord
-
-
-@pytest.mark.parametrize(
-    ("text", "added"),
-    [
-        ("plain words only", ""),
-        ("C++ and C# on .NET", "Cplusplus Csharp dotNET"),
-        ("policy POL-358", "POL358"),
-        ("order #12345.", "hash12345"),
-        ("don't, don’t", "dont dont"),
-        ("the film's end", ""),
-        ("is it C#?", "Csharp"),
-        ("a Node.js app", "Nodejs"),
-        ("ERR_CONN_RESET", "ERRCONNRESET"),
-        ("v1.2.3", "v123"),
-        ("ends here. Next", ""),
-        ("- a dash - # + '", ""),
-        ("e-mail me@x.org", "email mexorg"),
-    ],
-)
-def test_analyze_adds_what_analysers_lose(text: str, added: str) -> None:
-    assert analyze(text).removeprefix(text).strip() == added
-
-
-def test_analyze_adds_every_character_and_pair_of_a_cjk_run() -> None:
-    assert analyze("全文検 x") == "全文検 x 全 文 検 全文 文検"
-
-
-@given(st.text())
-def test_analyze_keeps_the_text_and_adds_only_words(text: str) -> None:
-    analyzed = analyze(text)
-    assert analyzed.startswith(text)
-    assert not set("-./:@&+'’_#") & set(analyzed[len(text) :])
-
-
-@given(st.text(alphabet="a-_./#+'’1 ", min_size=200, max_size=400))
-def test_analyze_takes_symbols_in_any_order(text: str) -> None:
-    assert analyze(text).startswith(text)
 
 
 def test_the_hash_distinguishes_texts_and_is_empty_for_no_text() -> None:

@@ -110,8 +110,8 @@ def test_embeddings_in_a_table_of_another_shape_are_pending(old: Engine, make: M
 
 def test_only_contents_are_required(old: Engine, make: Make) -> None:
     names = ("queue", "dirty", "generation", "embedding_g1", "embedding_cache", "reindex", "reindex_range")
-    names += ("tail", "dead", "segment", "word", "posting")
-    run_sql(old, *(f"DROP TABLE kdb_{name}" for name in names))
+    keywords = ("tail", "dead", "segment", "word", "posting")
+    run_sql(old, *(f"DROP TABLE kdb_{name}" for name in (*names, *keywords)))
     report = kameleon.rebuild(old)
     assert dict(report.records) == {"Note": RECORDS, "Contact": len(CONTACTS)}
     search = make(HashProvider())

@@ -1,40 +1,14 @@
-"""Places in a text: where the words of a query stand, and where its sentences do."""
+"""The sentences of a text. Imports the standard library."""
 
 import re
-from collections.abc import Iterable
 from itertools import islice
 
-from ..content import CJK_RUN, bigrams
-
 MARKED_CHARACTERS = 20_000
-MARKED_PAIRS = 1_000
+"""Bounds the beginning of a text in which words and sentences are marked. Chosen, not measured."""
 MARKED_SENTENCES = 20
+"""Bounds the sentences of a text that are compared with a query. Chosen, not measured."""
 SENTENCE = re.compile(r"[^\s.!?。！？][^\n]*?(?:[.!?]+(?=\s)|[。！？]+|$)", re.MULTILINE)
 WORD = re.compile(r"\w")
-
-
-def cjk_pairs(query: str) -> list[str]:
-    """What to look for of a query's Chinese, Japanese and Korean: every pair, or a character that stands alone."""
-    pairs = (pair for run in CJK_RUN.findall(query) for pair in bigrams(run) if len(pair) == min(2, len(run)))
-    return list(islice(pairs, MARKED_PAIRS))
-
-
-def places(text: str, words: Iterable[str]) -> Iterable[tuple[int, int]]:
-    for word in words:
-        start = text.find(word)
-        while start >= 0:
-            yield start, start + len(word)
-            start = text.find(word, start + 1)
-
-
-def merge(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(spans):
-        if merged and start < merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return tuple(merged)
 
 
 def sentences(text: str) -> list[tuple[int, int]]:

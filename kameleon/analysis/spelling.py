@@ -1,27 +1,9 @@
-"""Words as people write them, for completing what is typed and forgiving how: those of a text, and which are near."""
+"""Words as people write them, for completing what is typed and correcting it. Imports the standard library."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from unicodedata import category
 
-from ..content import CJK_RUN
-
-SHORTEST, LONGEST = 3, 40
-CORRECTED_FROM, LONG = 4, 8
-AROUND = ".,;:!?\"'()[]"
-LAST = "\U0010ffff"
-
-
-def words_of(token: str) -> Iterator[str]:
-    """The words of a lower-case token that are worth keeping: letters and their marks alone, 3 to 40 of them. Nobody
-    misspells a number, and each Chinese, Japanese or Korean character is a term of its own."""
-    bare = token.strip(AROUND)
-    if is_plain(bare):
-        yield bare
-        return
-    mask = "".join(character if is_letter(character) else " " for character in token)
-    for word in mask.split():
-        if SHORTEST <= len(word) <= LONGEST and is_kept(word):
-            yield word
+CORRECTED_FROM, LONG, LONGEST = 4, 8, 40
 
 
 def parted(text: str) -> tuple[str, str]:
@@ -32,29 +14,18 @@ def parted(text: str) -> tuple[str, str]:
     return text[:start], text[start:].lower()
 
 
-def is_plain(token: str) -> bool:
-    """Whether it is one such word, of ASCII letters."""
-    return token.isascii() and token.isalpha() and SHORTEST <= len(token) <= LONGEST
-
-
 def is_letter(character: str) -> bool:
-    """Whether a word may have it; digits are parted from words below."""
+    """Whether a word may have it: a letter, a digit, or a mark of one."""
     return character.isalnum() or category(character) in ("Mn", "Mc")
 
 
-def is_kept(word: str) -> bool:
-    return (
-        word[0].isalpha()
-        and not any(character.isnumeric() for character in word)
-        and (word.isascii() or not CJK_RUN.search(word))
-    )
-
-
 def is_correctable(word: str) -> bool:
-    return CORRECTED_FROM <= len(word) <= LONGEST and is_kept(word)
+    """Whether it is 4 to 40 letters and their marks: nobody misspells a number."""
+    is_long = CORRECTED_FROM <= len(word) <= LONGEST
+    return is_long and all(is_letter(character) and not character.isnumeric() for character in word)
 
 
-def reach(word: str) -> int:
+def most_errors(word: str) -> int:
     """How many letters may be wrong."""
     return 2 if len(word) >= LONG else 1
 
@@ -67,8 +38,8 @@ def ends(word: str) -> tuple[str, str]:
 
 
 def near(word: str, candidates: Iterable[str]) -> list[tuple[int, bool, str]]:
-    """(distance, whether another letter is first, candidate) of those within reach, nearest first."""
-    most, letters = reach(word), set(word)
+    """(distance, whether another letter is first, candidate) of those with no more errors, nearest first."""
+    most, letters = most_errors(word), set(word)
     found = []
     for other in candidates:
         if abs(len(other) - len(word)) <= most and len(letters.symmetric_difference(other)) <= 2 * most:

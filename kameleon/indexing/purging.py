@@ -51,7 +51,8 @@ def _texts(index: Index, connection: Connection) -> Iterator[str]:
     """The contents of the index, and their passages in each generation."""
     numbers = index.store.schema.embedding_tables(connection)
     generations = [one for one in index.catalog.generations(connection) if one.number in numbers]
-    after: int | None = 0
-    while after is not None:
-        texts, after = index.store.contents.texts(connection, generations, after=after, limit=TEXTS_AT_ONCE)
-        yield from texts
+    for generation in [None, *generations]:
+        after = 0
+        while texts := index.store.contents.texts(connection, generation, after=after, limit=TEXTS_AT_ONCE):
+            yield from (text for _, text in texts)
+            after = texts[-1][0]

@@ -43,8 +43,9 @@ def check_indexing(indexing: str) -> Indexing:
 @dataclass(frozen=True)
 class Plan:
     """What a call has to write: `changed` of the `wanted` contents, and `to_embed`, whose embeddings `embeddings` holds
-    once `service` made them. `analysed` are the terms of `changed`, None before. `generations` are those as the transaction that applies it sees them, None before;
-    `target` is the number of the one to write to, None for the service's own."""
+    once `service` made them. `analysed` are the terms of `changed`, None before. `generations` are those as the
+    transaction that applies it sees them, None before; `target` is the number of the one to write to, None for the
+    service's own."""
 
     wanted: Sequence[Entry]
     changed: Sequence[Entry]

@@ -4,7 +4,7 @@ the other word. Imports the analysis and this package."""
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from ..analysis.spelling import ends, near, reach
+from ..analysis.spelling import ends, most_errors, near
 from .reading import Part
 from .vocabulary import Vocabulary, frequency
 
@@ -26,7 +26,7 @@ def candidates(vocabulary: Vocabulary, word: str, fold: Callable[[str], str]) ->
     """The nearest words, nearest first, whether records have them or not. Accents are not compared."""
     folded = fold(word)
     first, last = ends(folded)
-    most = reach(folded)
+    most = most_errors(folded)
     found: dict[str, list[tuple[str, str]]] = {}
     for form, term in vocabulary.alike(first, last, range(len(folded) - most - 1, len(folded) + most + 2)).items():
         found.setdefault(fold(form), []).append((form, term))

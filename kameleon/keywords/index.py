@@ -27,7 +27,7 @@ from .writing import append, bury
 
 TENANT = ""
 CHECKED_FROM = 64
-"""Bounds the records that are written to a partition before it is looked whether a fold is due. Chosen, not measured."""
+"""Bounds the records written to a partition until it is looked whether a fold is due. Chosen, not measured."""
 RECORDS_A_STEP = 32
 """Bounds from below the records written for each step of folds and merges but the first. Chosen, not measured."""
 

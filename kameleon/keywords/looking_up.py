@@ -11,6 +11,7 @@ import numpy as np
 from sqlalchemy import Connection
 
 from ..analysis.analyser import Analyser
+from ..analysis.highlighting import MARKED_CHARACTERS
 from ..analysis.spelling import is_correctable
 from ..analysis.terms import PhrasePart, QueryWord
 from . import correcting
@@ -41,9 +42,9 @@ Phrase = Sequence[PhrasePart]
 
 @dataclass(frozen=True)
 class Found:
-    """What a query found. `words` are those of the query that records have, corrections and prefixes included; `unknown`
-    those that no record has. `required` is the mask of the records with all phrases, `excluded` of those to leave out,
-    None where there are none."""
+    """What a query found. `words` are those of the query that records have, corrections and prefixes included;
+    `unknown` those that no record has. `required` is the mask of the records with all phrases, `excluded` of those to
+    leave out, None where there are none."""
 
     analyser: Analyser
     parts: Sequence[Part]
@@ -73,8 +74,8 @@ class Found:
         }
 
     def marks(self, text: str) -> list[tuple[int, int]]:
-        """Where a text has the words."""
-        return self.analyser.marks(text, self.words)
+        """Where the beginning of a text has the words."""
+        return self.analyser.marks(text[:MARKED_CHARACTERS], self.words)
 
     def holds(self, text: str) -> tuple[int, int]:
         """How many of the phrases and of the words a text has."""

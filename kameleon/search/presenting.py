@@ -26,52 +26,39 @@ def read_texts(store: Store, connection: Connection, keys: Sequence[Key], found:
     return store.contents.hits(connection, keys, generation, found.embedding)
 
 
-class Presenter:
-    """The hits of one query."""
+def make_hits(query: Query, keys: Sequence[Key], ranked: Ranked) -> list[SearchResult]:
+    """Records that were deleted meanwhile are left out, where the caller's transaction has no snapshot."""
+    found, ranking, texts = ranked.found, ranked.ranking, ranked.texts
+    keys = [key for key in keys if key in texts]
+    by_words = {**found.keyword.scores, **found.keyword.others}
+    contents = [_shown(texts[key], found.words if key in by_words else None) for key in keys]
+    explained = _explained(query, keys, ranked) if query.explain else {}
+    words = found.words if query.highlight else None
+    spans: list[Spans] = [tuple(words.marks(content)) if words else () for content in contents]
+    return [
+        SearchResult(*ranking.refs[key], ranking.scores[key], texts[key].data, content, explained.get(key, ()), places)
+        for key, content, places in zip(keys, contents, spans, strict=True)
+    ]
 
-    def __init__(self, store: Store, query: Query) -> None:
-        self._store = store
-        self._query = query
 
-    def hits(self, connection: Connection, keys: Sequence[Key], ranked: Ranked) -> list[SearchResult]:
-        """Records that were deleted meanwhile are left out, where the caller's transaction has no snapshot."""
-        query, found, ranking = self._query, ranked.found, ranked.ranking
-        if not keys:
-            return []
-        texts = ranked.texts or read_texts(self._store, connection, keys, found)
-        keys = [key for key in keys if key in texts]
-        by_words = {**found.keyword.scores, **found.keyword.others}
-        contents = [_shown(texts[key], found.words if key in by_words else None) for key in keys]
-        explained = self._explained(keys, ranked) if query.explain else {}
-        words = found.words if query.highlight else None
-        spans: list[Spans] = [tuple(words.marks(content)) if words else () for content in contents]
-        return [
-            SearchResult(
-                *ranking.refs[key], ranking.scores[key], texts[key].data, content, explained.get(key, ()), places
-            )
-            for key, content, places in zip(keys, contents, spans, strict=True)
-        ]
-
-    def _explained(self, keys: Sequence[Key], ranked: Ranked) -> dict[Key, tuple[LegScore, ...]]:
-        """What each leg, and the reranker, gave each record."""
-        found, reranked = ranked.found, ranked.ranking.reranked
-        terms = found.words.matched(keys) if found.words else {}
-        generation = found.generation.number if found.generation else None
-        explained: dict[Key, tuple[LegScore, ...]] = dict.fromkeys(keys, ())
-        total = whole(found.legs)
-        for leg in found.legs:
-            ranks, scores, raw = leg.ranks(), leg_scores(leg, self._query.fusion), leg.raw
-            for key in (key for key in keys if key in raw):
-                score = LegScore(leg.name, ranks.get(key), raw[key], scores.get(key, 0.0), leg.weight / total)
-                is_keyword = leg.name == "keyword"
-                score = (
-                    replace(score, terms=terms.get(key, ())) if is_keyword else replace(score, generation=generation)
-                )
-                explained[key] += (score,)
-        order = {key: rank for rank, key in enumerate(sorted(reranked, key=lambda key: -reranked[key]), 1)}
-        for key in order.keys() & explained.keys():
-            explained[key] += (LegScore("rerank", order[key], reranked[key], reranked[key], 1.0),)
-        return explained
+def _explained(query: Query, keys: Sequence[Key], ranked: Ranked) -> dict[Key, tuple[LegScore, ...]]:
+    """What each leg, and the reranker, gave each record."""
+    found, reranked = ranked.found, ranked.ranking.reranked
+    terms = found.words.matched(keys) if found.words else {}
+    generation = found.generation.number if found.generation else None
+    explained: dict[Key, tuple[LegScore, ...]] = dict.fromkeys(keys, ())
+    total = whole(found.legs)
+    for leg in found.legs:
+        ranks, scores, raw = leg.ranks(), leg_scores(leg, query.fusion), leg.raw
+        for key in (key for key in keys if key in raw):
+            score = LegScore(leg.name, ranks.get(key), raw[key], scores.get(key, 0.0), leg.weight / total)
+            is_keyword = leg.name == "keyword"
+            score = replace(score, terms=terms.get(key, ())) if is_keyword else replace(score, generation=generation)
+            explained[key] += (score,)
+    order = {key: rank for rank, key in enumerate(sorted(reranked, key=lambda key: -reranked[key]), 1)}
+    for key in order.keys() & explained.keys():
+        explained[key] += (LegScore("rerank", order[key], reranked[key], reranked[key], 1.0),)
+    return explained
 
 
 def _shown(hit: Hit, words: Found | None) -> str:

@@ -10,14 +10,14 @@ from sqlalchemy import Connection
 
 from ..indexing.index import Index
 from ..stores.catalog import Entity
-from ..stores.values import Key
 from ..values import Generation, Ref, SearchResult, SearchResults
 from .conditions import check_fields, make_scope
 from .fusion import Leg, fuse
-from .legs import LegSearch
+from .legs import LegSearch, Retrieved
+from .naming import exact_first, named
 from .ordering import by_field
 from .prepared import Prepared
-from .presenting import Presenter, grouped, make_plan, read_texts, with_nearest
+from .presenting import grouped, make_hits, make_plan, read_texts, with_nearest
 from .query import CANDIDATES, SORTED, Query
 from .ranking import Ranked, Ranking, exactness, needs_a_word
 from .reranking import judged
@@ -62,7 +62,7 @@ class Retriever:
         check_fields(query, self._entities)
         scope = make_scope(query, self._entities)
         found = LegSearch(self._index, connection, query, self._prepared).run(scope)
-        ranked = Ranked(scope, found, self._ranking(connection, fuse(found.legs, query.fusion)))
+        ranked = named(self._store, connection, query, Ranked(scope, found, self._ranking(found)))
         if query.rerank is not None:
             best = ranked.ranking.keys[: query.window]
             return replace(ranked, texts=read_texts(self._store, connection, best, found))
@@ -82,9 +82,11 @@ class Retriever:
         return replace(ranked, ranking=ranking)
 
     def page(self, connection: Connection, ranked: Ranked) -> Page:
-        query, found, ranking = self._query, ranked.found, ranked.ranking
+        query, found = self._query, ranked.found
+        ranked = exact_first(self._store, connection, query, ranked)
+        ranking = ranked.ranking
         left = ranking.left(query)
-        hits = Presenter(self._store, query).hits(connection, ranking.page(query, left), ranked)
+        hits = make_hits(query, ranking.page(query, left), ranked)
         is_exact, is_whole = exactness(query, ranked, [ranking.scores[key] for key in left])
         total, facets = len(ranking.keys), dict[str, dict[Any, int]]()
         if query.facets or query.count:
@@ -125,16 +127,11 @@ class Retriever:
         ]
         return Legs(by_ref, found.generation, found.known_share, "; ".join(found.notes))
 
-    def _ranking(self, connection: Connection, fused: Mapping[Key, float]) -> Ranking:
-        query = self._query
-        refs = self._store.contents.refs(connection, list(fused))
-        least = 0.0 if query.rerank else query.min_score
-        order = sorted(
-            (-score, refs[key], key)
-            for key, score in fused.items()
-            if key in refs and score >= least and refs[key] != query.like
-        )
-        return Ranking([key for *_, key in order], refs, fused)
+    def _ranking(self, found: Retrieved) -> Ranking:
+        fused = fuse(found.legs, self._query.fusion)
+        least = 0.0 if self._query.rerank else self._query.min_score
+        order = sorted((-score, key) for key, score in fused.items() if score >= least)
+        return Ranking([key for _, key in order], {}, fused)
 
     def _sorted(self, connection: Connection, ranked: Ranked) -> Ranked:
         """By the sort field, if there is one. Of a hybrid search those alone that have a word of the query, if any has:
@@ -159,7 +156,8 @@ class Retriever:
         put_forward = ranking.keys
         if not query.min_score:
             nearest = () if needs_a_word(query, found) else islice(found.vector.scores, CANDIDATES)
-            put_forward = [key for key in nearest if key in ranking.refs]
+            present = set(ranking.keys)
+            put_forward = [key for key in nearest if key in present]
             words = found.words if query.mode != "vector" else None
             put_forward = [*Selection(self._store, connection, ranked.scope, words).matches(), *put_forward]
         scope = replace(ranked.scope, without=query.like)

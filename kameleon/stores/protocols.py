@@ -237,10 +237,9 @@ class Contents(Protocol):
         """Returns contents and data, with their passages by nearness to a vector, if there is one."""
 
     def texts(
-        self, connection: Connection, generations: Sequence[Generation], *, after: int, limit: int
-    ) -> tuple[list[str], int | None]:
-        """Returns the contents of the next `limit` docs, and of these the passages in the generations; and the doc to
-        continue after, None at the end."""
+        self, connection: Connection, generation: Generation | None, *, after: int, limit: int
+    ) -> list[tuple[int, str]]:
+        """Returns the contents of the next `limit` records, by number; in a generation their passages."""
 
     def matches(self, scope: Scope, docs: Sequence[int]) -> Matches:
         """Selects the records of those docs that are in the scope."""

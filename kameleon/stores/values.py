@@ -101,6 +101,7 @@ class Hit(NamedTuple):
     """`data` is the record store's, None for a record that it does not hold. `passages` are the start and end of each
     passage, the one nearest to the query's vector first, none for a text of one passage."""
 
+    ref: Ref
     content: str
     data: Mapping[str, Any] | None
     passages: tuple[tuple[int, int], ...] = ()

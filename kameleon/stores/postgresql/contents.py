@@ -56,19 +56,20 @@ class PostgreSQLContents:
             binds["vector"] = packed(generation, vector)
             adapt(connection)
         rows = connection.exec_driver_sql(self._templates.format(sql.HITS, passage=passage), binds)
-        return {doc: Hit(content, data, tuple(map(tuple, places or ()))) for doc, content, data, places in rows}
+        return {
+            doc: Hit(Ref(entity, id_), content, data, tuple(map(tuple, places or ())))
+            for doc, entity, id_, content, data, places in rows
+        }
 
     def texts(
-        self, connection: Connection, generations: Sequence[Generation], *, after: int, limit: int
-    ) -> tuple[list[str], int | None]:
-        rows = connection.exec_driver_sql(self._templates.format(sql.TEXTS), (after, limit)).all()
-        if not rows:
-            return [], None
-        texts, last = [content for _, content in rows], rows[-1][0]
-        for generation in generations:
-            statement = self._templates.format(sql.PASSAGE_TEXTS, generation)
-            texts += connection.exec_driver_sql(statement, (after, last)).scalars()
-        return texts, last
+        self, connection: Connection, generation: Generation | None, *, after: int, limit: int
+    ) -> list[tuple[int, str]]:
+        join, joined = sql.WITHOUT_PASSAGES, "true"
+        if generation is not None:
+            join, joined = self._templates.format(sql.JOIN_PASSAGES, generation), sql.PASSAGES_JOINED
+        statement = self._templates.format(sql.TEXTS, join=join, joined=joined)
+        rows = connection.exec_driver_sql(statement, (after, limit))
+        return [(doc, content[start:end]) for doc, content, start, end in rows]
 
     def matches(self, scope: Scope, docs: Sequence[int]) -> Matches:
         where, binds = self._scopes.sql(scope, "s")

@@ -256,24 +256,26 @@ WHICH_IN_SCOPE = "SELECT s.doc FROM {search} AS s WHERE s.doc = ANY(:docs) AND {
 # Beyond the order of an index: a record has few of them.
 PASSAGE = """LEFT JOIN LATERAL (
         SELECT array_agg(ARRAY[e.start_at, e.end_at] ORDER BY ({distance}) + 0, e.passage) AS places
-        FROM {embedding} AS e
-        WHERE e.doc = s.doc AND e.record_id = s.record_id AND e.embedding IS NOT NULL AND e.start_at IS NOT NULL
+        FROM {embedding} AS e WHERE e.doc = s.doc AND e.record_id = s.record_id AND e.embedding IS NOT NULL
+          AND e.start_at IS NOT NULL
       ) AS p ON true"""
 NO_PASSAGE = "CROSS JOIN (SELECT CAST(NULL AS integer[]) AS places) AS p"
-TEXTS = "SELECT doc, content FROM {search} WHERE doc > %s ORDER BY doc LIMIT %s"
-PASSAGE_TEXTS = """
-    SELECT substr(s.content, e.start_at + 1, e.end_at - e.start_at)
-    FROM {search} AS s JOIN {embedding} AS e ON e.doc = s.doc
-    WHERE s.doc > %s AND s.doc <= %s AND e.start_at IS NOT NULL
-"""
 
 HITS = """
-    SELECT s.doc, s.content, r.data, p.places
+    SELECT s.doc, s.entity_name, s.record_id, s.content, r.data, p.places
     FROM {search} AS s LEFT JOIN {records} AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
       {passage}
     WHERE s.doc = ANY(%(docs)s)
 """
 REFS = "SELECT doc, entity_name, record_id FROM {search} WHERE doc = ANY(%s)"
+TEXTS = """
+    SELECT s.doc, s.content, p.start_at, p.end_at
+    FROM (SELECT entity_name, record_id, doc, content FROM {search} WHERE doc > %s ORDER BY doc LIMIT %s) AS s
+      LEFT JOIN {join} ON {joined} ORDER BY s.doc
+"""
+JOIN_PASSAGES, PASSAGES_JOINED = "{embedding} AS p", "p.doc = s.doc AND p.record_id = s.record_id"
+WITHOUT_PASSAGES = "(SELECT CAST(NULL AS integer) AS start_at, CAST(NULL AS integer) AS end_at) AS p"
+
 MATCHES = "SELECT s.entity_name, s.record_id FROM {search} AS s WHERE s.doc = ANY(CAST(:docs AS bigint[])) AND {scope}"
 COUNT = "SELECT count(*) FROM ({matches}) AS m"
 FACET = """

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from ...values import Generation, Ref
 from ..values import Entry, Hit, Matches, Scope, State, bound
 from . import statements as sql
-from .rows import as_json, by_entity, of_entity
+from .rows import as_json, by_entity, of_entity, readable
 from .scope import SQLiteScopes
 
 PASSAGES_AT_ONCE = 4_096
@@ -50,21 +50,16 @@ class SQLiteContents:
         places = _passages(connection, generation, vector, docs) if generation else {}
         rows = connection.exec_driver_sql(sql.HITS, (as_json(docs),))
         return {
-            doc: Hit(content, None if data is None else json.loads(data), tuple(places.get(doc, ())))
-            for doc, content, data in rows
+            doc: Hit(Ref(entity, id_), content, None if data is None else json.loads(data), tuple(places.get(doc, ())))
+            for doc, entity, id_, content, data in rows
         }
 
     def texts(
-        self, connection: Connection, generations: Sequence[Generation], *, after: int, limit: int
-    ) -> tuple[list[str], int | None]:
-        rows = connection.exec_driver_sql(sql.TEXTS, (after, limit)).all()
-        if not rows:
-            return [], None
-        texts, last = [content for _, content in rows], rows[-1][0]
-        for generation in generations:
-            statement = sql.PASSAGE_TEXTS.format(number=generation.number)
-            texts += connection.exec_driver_sql(statement, (after, last)).scalars()
-        return texts, last
+        self, connection: Connection, generation: Generation | None, *, after: int, limit: int
+    ) -> list[tuple[int, str]]:
+        join = sql.JOIN_PASSAGES.format(number=generation.number) if generation else sql.WITHOUT_PASSAGES
+        rows = connection.exec_driver_sql(sql.TEXTS.format(join=join), (after, limit))
+        return [(doc, readable(content)[start:end]) for doc, content, start, end in rows]
 
     def matches(self, scope: Scope, docs: Sequence[int]) -> Matches:
         where, binds = self._scopes.sql(scope)

@@ -169,17 +169,18 @@ REFS = """
 """
 
 HITS = """
-    SELECT s.id, s.content, r.data
+    SELECT s.id, s.entity_name, s.record_id, s.content, r.data
     FROM json_each(?) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
       LEFT JOIN kdb_records AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
 """
 
-TEXTS = "SELECT id, content FROM kdb_search WHERE id > ? ORDER BY id LIMIT ?"
-PASSAGE_TEXTS = """
-    SELECT substr(s.content, e.start_at + 1, e.end_at - e.start_at)
-    FROM kdb_search AS s JOIN kdb_embedding_g{number} AS e ON e.search_id = s.id
-    WHERE s.id > ? AND s.id <= ? AND e.start_at IS NOT NULL
+TEXTS = """
+    SELECT s.id, s.content, p.start_at, p.end_at
+    FROM (SELECT id, CAST(content AS BLOB) AS content FROM kdb_search WHERE id > ? ORDER BY id LIMIT ?) AS s
+      LEFT JOIN {join} ORDER BY s.id
 """
+JOIN_PASSAGES = "kdb_embedding_g{number} AS p ON p.search_id = s.id"
+WITHOUT_PASSAGES = "(SELECT NULL AS start_at, NULL AS end_at) AS p"
 
 MATCHES = """
     SELECT s.entity_name, s.record_id FROM json_each(:docs) AS m CROSS JOIN kdb_search AS s ON s.id = m.value

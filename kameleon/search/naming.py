@@ -1,0 +1,72 @@
+"""Names the records of a ranking, and orders those of equal scores. Imports the stores and modules of this package."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import takewhile
+
+from sqlalchemy import Connection
+
+from ..stores.protocols import Store
+from ..stores.values import Key
+from .presenting import read_texts
+from .query import Query
+from .ranking import Ranked
+
+TIED = 100
+"""Bounds the records of a score whose contents are read to find exact forms. Chosen, not measured."""
+READ_CHARACTERS = 100_000
+"""Bounds the contents that are analysed for that. Chosen, not measured."""
+
+
+def named(store: Store, connection: Connection, query: Query, ranked: Ranked) -> Ranked:
+    """The ranking with the records' entities and ids, in whose order equal scores are. Where the first page is all that
+    these are needed for, they come with its contents."""
+    ranking = ranked.ranking
+    keys, scores = ranking.keys, ranking.scores
+    first = keys[: query.limit]
+    tied = list(takewhile(lambda key: scores[key] == scores[first[-1]], keys[len(first) :]))
+    if len(tied) <= TIED and not _needs_all(query):
+        page = [*first, *tied]
+        texts = read_texts(store, connection, page, ranked.found)
+        if len(texts) == len(page):
+            refs = {key: texts[key].ref for key in page}
+            page.sort(key=lambda key: (-scores[key], refs[key]))
+            ranking = replace(ranking, keys=[*page, *keys[len(page) :]], refs=refs)
+            return replace(ranked, ranking=ranking, texts=texts)
+    refs = dict(store.contents.refs(connection, keys))
+    present = [key for key in keys if key in refs and refs[key] != query.like]
+    present.sort(key=lambda key: (-scores[key], refs[key]))
+    return replace(ranked, ranking=replace(ranking, keys=present, refs=refs))
+
+
+def _needs_all(query: Query) -> bool:
+    options = (query.page.shown, query.offset, query.sort, query.group_by, query.rerank, query.like)
+    return any(map(bool, options))
+
+
+def exact_first(store: Store, connection: Connection, query: Query, ranked: Ranked) -> Ranked:
+    """The ranking with its page's contents; of equal scores first what has the query's words as they are typed."""
+    ranking, found = ranked.ranking, ranked.found
+    page = ranking.page(query, ranking.left(query))
+    if query.rerank is not None or not page:
+        return ranked
+    tied = [] if query.sort or found.words is None else _tied(ranking.keys, ranking.scores, page)
+    texts = ranked.texts
+    if not texts:
+        texts = read_texts(store, connection, list(dict.fromkeys([*page, *tied])), found)
+    ranked = replace(ranked, texts=texts)
+    tied = [key for key in tied if key in texts]
+    if found.words is None or not tied or sum(len(texts[key].content) for key in tied) > READ_CHARACTERS:
+        return ranked
+    exact = {key: found.words.exactness(texts[key].content) for key in tied}
+    keys = sorted(ranking.keys, key=lambda key: (-ranking.scores[key], -exact.get(key, 0)))
+    return replace(ranked, ranking=replace(ranking, keys=keys))
+
+
+def _tied(keys: Sequence[Key], scores: Mapping[Key, float], page: Sequence[Key]) -> list[Key]:
+    """Those with the scores of a page that several have, but for scores that many have."""
+    groups: dict[float, list[Key]] = {scores[key]: [] for key in page}
+    for key in keys:
+        if scores[key] in groups:
+            groups[scores[key]].append(key)
+    return [key for group in groups.values() if 1 < len(group) <= TIED for key in group]
