@@ -255,10 +255,8 @@ def test_a_vector_that_was_dropped_is_not_found_any_more(search: SearchEngine, m
 
 def test_a_bad_passage_is_seen_wherever_a_page_ends(search: SearchEngine, engine: Engine) -> None:
     search.index_records_batch([("A", str(n), f"text {n}") for n in range(3)])
-    key, name = (
-        ids_of(engine, "record_id = '1'")[0],
-        "search_id" if is_sqlite(engine) else "entity_name, record_id, doc",
-    )
+    key = ids_of(engine, "record_id = '1'")[0]
+    name = "search_id" if is_sqlite(engine) else "entity_name, record_id, doc"
     columns = f"{name}, content_hash, attempts, updated_at"
     copied = f"SELECT {columns}, 1 FROM kdb_embedding_g1 WHERE {name.split(', ')[-1]} = '{key}'"
     run_sql(engine, f"INSERT INTO kdb_embedding_g1 ({columns}, passage) {copied}")
@@ -402,7 +400,7 @@ def test_embeddings_that_went_with_pgvector_are_made_anew(own_database: URL) -> 
     engine = sqlalchemy.create_engine(own_database, poolclass=NullPool)
     search = SearchEngine(engine, HashProvider())
     RecordStore(search).insert("Ticket", [{"id": "1", "subject": "red fox"}])
-    run_sql(engine, "DROP EXTENSION vector CASCADE", "DELETE FROM kdb_search")
+    run_sql(engine, "DROP EXTENSION vector CASCADE", "DELETE FROM kdb_search", "DELETE FROM kdb_tail")
     assert [(f.check, f.is_fixed) for f in examine(search, fix=True)] == [
         ("no-extension", False),
         ("wrong-generation", False),
@@ -421,8 +419,8 @@ def break_index(engine: Engine, name: str) -> None:
 def test_a_broken_index_is_built_anew(pg_engine: Engine) -> None:
     search = SearchEngine(pg_engine, HashProvider())
     search.index_record("A", "1", "fox")
-    break_index(pg_engine, "kdb_search_terms")
-    assert_mended(search, [("invalid-index", "", 1, ("kdb_search_terms",))])
+    break_index(pg_engine, "kdb_search_doc")
+    assert_mended(search, [("invalid-index", "", 1, ("kdb_search_doc",))])
 
 
 @pytest.fixture

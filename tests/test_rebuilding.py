@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, text
+from sqlalchemy import URL, Engine, inspect, text
 
 import kameleon
 from kameleon import RecordStore, SearchEngine
@@ -109,13 +109,48 @@ def test_embeddings_in_a_table_of_another_shape_are_pending(old: Engine, make: M
 
 
 def test_only_contents_are_required(old: Engine, make: Make) -> None:
-    names = ("queue", "dirty", "term", "generation", "embedding_g1", "embedding_cache", "reindex", "reindex_range")
-    run_sql(old, *(f"DROP TABLE kdb_{name}" for name in names))
+    names = ("queue", "dirty", "generation", "embedding_g1", "embedding_cache", "reindex", "reindex_range")
+    keywords = ("tail", "dead", "segment", "word", "posting")
+    run_sql(old, *(f"DROP TABLE kdb_{name}" for name in (*names, *keywords)))
     report = kameleon.rebuild(old)
     assert dict(report.records) == {"Note": RECORDS, "Contact": len(CONTACTS)}
     search = make(HashProvider())
     assert ids(search.search("note 1000", limit=1)) == ["1000"]
     assert search.sync().embedded == RECORDS + len(CONTACTS)
+
+
+def test_an_index_of_another_analyser_is_rebuilt(old: Engine, make: Make, provider: HashProvider) -> None:
+    set_version(old, str(SCHEMA_VERSION))
+    assert not kameleon.rebuild(old).is_needed
+    run_sql(old, "UPDATE kdb_meta SET value = '0' WHERE key = 'analyser'")
+    with pytest.raises(SchemaMismatch, match=r"version 0 of the analyser.*`kameleon rebuild`"):
+        SearchEngine(old)
+    assert kameleon.rebuild(old).embeddings_kept == RECORDS + len(CONTACTS)
+    assert ids(make(provider).search("note 1000", mode="keyword", limit=1)) == ["1000"]
+
+
+def test_a_keyword_index_that_lost_records_is_rebuilt(old: Engine, make: Make, provider: HashProvider) -> None:
+    set_version(old, str(SCHEMA_VERSION))
+    run_sql(old, "DELETE FROM kdb_segment")
+    assert ids(make(provider).search("note 1000", mode="keyword", limit=1)) == []
+    assert kameleon.rebuild(old).is_done
+    assert ids(make(provider).search("note 1000", mode="keyword", limit=1)) == ["1000"]
+    assert not kameleon.rebuild(old).is_needed
+
+
+def test_tables_of_the_version_before_are_replaced(old: Engine) -> None:
+    """Of contents without numbers, and of the keyword tables that there were."""
+    if old.dialect.name == "sqlite":
+        run_sql(
+            old,
+            "CREATE VIRTUAL TABLE kdb_search_fts USING fts5(content, content = 'kdb_search', content_rowid = 'id')",
+            "CREATE VIRTUAL TABLE kdb_search_vocab USING fts5vocab(kdb_search_fts, row)",
+        )
+    else:
+        run_sql(old, "ALTER TABLE kdb_embedding_g1 DROP COLUMN doc", "ALTER TABLE kdb_search DROP COLUMN doc CASCADE")
+    run_sql(old, "CREATE TABLE kdb_term (form text)", *(f"DROP TABLE kdb_{name}" for name in ("tail", "posting")))
+    assert kameleon.rebuild(old).embeddings_kept == RECORDS + len(CONTACTS)
+    assert not {"kdb_term", "kdb_search_fts", "kdb_search_vocab"} & set(inspect(old).get_table_names())
 
 
 def test_weights_that_contents_do_not_hold_are_counted(old: Engine) -> None:

@@ -15,14 +15,14 @@ READ = """
     SELECT 0, segment, records, entity_name,
       CASE WHEN segment = ANY(CAST(%(known)s AS bigint[])) THEN NULL ELSE docs END,
       CASE WHEN segment = ANY(CAST(%(known)s AS bigint[])) THEN NULL ELSE lengths END, NULL
-    FROM {prefix}kdb_segment WHERE {{scope}} AND state = 0
+    FROM {prefix}kdb_segment WHERE {scope} AND state = 0
     UNION ALL
     SELECT 1, doc, length, entity_name, hashes, counts,
       CASE WHEN cardinality(CAST(%(placed)s AS text[])) > 0 THEN places END
-    FROM {prefix}kdb_tail WHERE {{scope}}
+    FROM {prefix}kdb_tail WHERE {scope}
     UNION ALL
     SELECT 2, doc, 0, NULL, docs, NULL, NULL
-    FROM {prefix}kdb_dead WHERE {{scope}}
+    FROM {prefix}kdb_dead WHERE {scope}
 """
 # A subquery with OFFSET 0 is planned by itself: postings are read by their key, whatever the statistics say.
 READ_NEW = """
@@ -35,7 +35,7 @@ READ_NEW = """
       WHERE p.tenant = s.tenant AND p.entity_name = s.entity_name AND p.segment = s.segment
         AND p.term = ANY(CAST(%(terms)s AS text[])) OFFSET 0
     ) AS p
-    WHERE {{scope_of_s}} AND s.state = 0
+    WHERE {scope_of_s} AND s.state = 0
       AND s.segment <> ALL(CAST(%(known)s AS bigint[]))
 """
 READ_PAIRS = """
@@ -56,9 +56,9 @@ READ_WORDS = """
     FROM {prefix}kdb_segment AS s LEFT JOIN {prefix}kdb_word AS w
       ON w.tenant = s.tenant AND w.entity_name = s.entity_name AND w.segment = s.segment
       AND s.segment <> ALL(CAST(%(known)s AS bigint[]))
-    WHERE {{scope_of_s}} AND s.state = 0
+    WHERE {scope_of_s} AND s.state = 0
     UNION ALL
-    SELECT 1, doc, words FROM {prefix}kdb_tail WHERE {{scope}}
+    SELECT 1, doc, words FROM {prefix}kdb_tail WHERE {scope}
 """
 ONES, ALL = "tenant = %(tenant)s AND entity_name = ANY(CAST(%(entities)s AS text[]))", "tenant = %(tenant)s"
 # Blobs are incompressible or read whole: what is kept out of line is stored as it is.
@@ -98,8 +98,9 @@ class PostgreSQLPostings:
 
     def __init__(self, prefix: str = "") -> None:
         self._prefix = prefix
-        known, new, pairs, words = (part.format(prefix=prefix) for part in (READ, READ_NEW, READ_PAIRS, READ_WORDS))
-        self._read, self._read_pairs, self._read_words = map(scoped, (known + new, known + new + pairs, words))
+        self._read = scoped(READ + READ_NEW, prefix)
+        self._read_pairs = scoped(READ + READ_NEW + READ_PAIRS, prefix)
+        self._read_words = scoped(READ_WORDS, prefix)
 
     def set_up(self, connection: Connection) -> None:
         """For tables that are empty."""
@@ -167,10 +168,10 @@ class PostgreSQLPostings:
         """Writers do not wait for a fold."""
 
 
-def scoped(statement: str) -> tuple[str, str]:
+def scoped(statement: str, prefix: str) -> tuple[str, str]:
     """Renders a statement on some partitions of a tenant, and on all."""
     ones, every = (
-        statement.format(scope=scope, scope_of_s="s." + scope.replace("entity_name", "s.entity_name"))
+        statement.format(prefix=prefix, scope=scope, scope_of_s="s." + scope.replace("entity_name", "s.entity_name"))
         for scope in (ONES, ALL)
     )
     return ones, every
