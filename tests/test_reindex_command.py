@@ -176,7 +176,7 @@ def test_a_run_that_was_stopped_resumes(run: Run, pages: SearchEngine) -> None:
     )
     assert stopped.endswith("stopped: 0 minutes are over. Run it again, with the same options, to resume\n")
     assert (
-        "0 of 60 records, nobody is working at it: `kameleon embeddings reindex` with the same options resumes"
+        "0 of 60 records, no process works at it: `kameleon embeddings reindex` with the same options resumes"
         in run("status").stdout
     )
     assert run("reindex").stdout.startswith("built: generation 2 (other-256), switched to\n60 embedded")
@@ -226,7 +226,7 @@ def test_another_run_is_seen_refused_and_cancelled(run: Run, pages: SearchEngine
     assert json.loads(run("status", "--json").stdout)["runs"][0]["owner"].startswith(owner)
     assert f"Error: {owner}" in run("reindex", "--force", status=1).stderr
     assert f"Error: {owner}" in run("reindex", "--force", "--background", status=1).stderr
-    assert run("cancel").stdout.startswith(f"asked {owner}")
+    assert run("cancel").stdout.startswith(f"requested {owner}")
     held.end()
     assert json.loads(run("cancel", "--json").stdout) == {"cancelled": []}
 

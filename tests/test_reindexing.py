@@ -260,7 +260,7 @@ def test_a_broken_contract_ends_the_run_with_its_cause(
     assert report.outage is not None
     assert not report.switched
     assert "fails on every text" in report.outage
-    assert "vectors for 1 texts" in report.outage or "the model says" in report.outage
+    assert "vectors for 1 texts" in report.outage or "the model has" in report.outage
     assert found(old, "word7 shared") == ("7", 1)
 
 

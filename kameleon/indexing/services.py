@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 from ..errors import InvalidInput, NoProvider, ProviderError, ProviderRefused, ProviderUnavailable, StorageError
-from ..forking import per_process, uncut
+from ..forking import fork_waits, per_process
 from ..stores.catalog import RETIRED, active, command, current, mismatch, unread, written_generation
 from ..stores.protocols import Store
 from ..stores.transactions import Transactions
@@ -182,7 +182,7 @@ class Services:
         return self._made.get(key) or self._make(key, name, **options)
 
     def _make(self, key: str, provider: "str | EmbeddingProvider", **options: Any) -> "EmbeddingService":
-        with uncut():
+        with fork_waits():
             from ..embeddings import EmbeddingService, get_provider  # NumPy loads with the first provider
 
             try:

@@ -34,7 +34,7 @@ from sqlalchemy.orm.attributes import get_history
 from sqlalchemy.orm.base import PassiveFlag
 from sqlalchemy.orm.exc import UnmappedClassError
 
-from ..content import check_entity, emphasized, field_weights, normalize, say
+from ..content import check_entity, emphasized, field_weights, normalize, text_of
 from ..errors import InvalidInput, InvalidRecord
 from ..stores.tables import IDS_A_STATEMENT, parts
 from ..values import Ref
@@ -180,7 +180,7 @@ class Mapped:
             raise InvalidRecord(
                 f"{self.entity} {self.key_of(obj)} cannot say what it says: {type(error).__name__}: {error}"
             ) from error
-        texts = [value if type(value) is str else say(plain(value)) for value in values]
+        texts = [value if type(value) is str else text_of(plain(value)) for value in values]
         if asked.content is None:
             content = "\n".join(filter(None, texts))
         elif not isinstance(content, str | None):

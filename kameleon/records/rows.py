@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..content import check_id, emphasized, normalize, render, say
+from ..content import check_id, emphasized, normalize, render, text_of
 from ..errors import (
     InvalidRecord,
     RecordExists,
@@ -165,5 +165,5 @@ def with_fields(entity: Entity, records: Sequence[Mapping[str, Any]]) -> Entity:
 
 
 def record_entry(entity: Entity, id_: str, data: Mapping[str, Any]) -> Entry:
-    weighty = [(say(data.get(field.name)), field.weight) for field in entity.fields if field.weight > 1]
+    weighty = [(text_of(data.get(field.name)), field.weight) for field in entity.fields if field.weight > 1]
     return make_entry(Ref(entity.name, id_), render(data, entity.searchable), emphasized(weighty))
