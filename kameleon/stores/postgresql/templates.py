@@ -46,6 +46,7 @@ class Templates:
         self.language: str | None = None
         self.pgvector: PgVector | None = None
         self.has_citus = False
+        self.m = m
         self._hnsw_options = {"m": str(m), "ef_construction": str(ef_construction)}
 
     def load_extensions(self, connection: Connection) -> PgVector | None:
