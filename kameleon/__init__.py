@@ -11,7 +11,7 @@ from .errors import KameleonError
 if TYPE_CHECKING:
     from .database import create_async_engine, create_engine, set_up_engine
     from .engine import SearchEngine
-    from .orm.mapping import searchable
+    from .orm.declaration import searchable
     from .rebuilding import rebuild
     from .records import RecordStore
     from .values import IndexReport, IndexStatus, SearchResult, SearchResults
@@ -44,7 +44,7 @@ _HOMES = {
     "create_async_engine": ".database",
     "create_engine": ".database",
     "rebuild": ".rebuilding",
-    "searchable": ".orm.mapping",
+    "searchable": ".orm.declaration",
     "set_up_engine": ".database",
 }
 

@@ -9,7 +9,18 @@ from kameleon import SearchEngine
 
 ROOT = Path(__file__).parents[1] / "kameleon"
 ORDER = (
-    *("values", "errors", "forking", "urls", "sqlite_files", "content", "metrics", "async_connections", "database"),
+    *(
+        "values",
+        "errors",
+        "forking",
+        "urls",
+        "sqlite_files",
+        "content",
+        "metrics",
+        "sqlalchemy_internals",
+        "async_connections",
+        "database",
+    ),
     *(
         "analysis",
         "embeddings",

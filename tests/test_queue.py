@@ -1,9 +1,9 @@
-"""The queue alone, against a plain list of changes and the savepoints around them."""
+"""The changes alone, against a plain list of changes and the savepoints around them."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kameleon.orm.pending import DROP, LOAD, Change, Put, Queue
+from kameleon.orm.changes import DELETED, TO_READ, Change, Content, PendingChanges
 from kameleon.values import Ref
 
 A, B = Ref("E", "a"), Ref("E", "b")
@@ -13,77 +13,77 @@ class Savepoint:
     is_active = True
 
 
-def mark(queue: Queue) -> Savepoint:
+def savepoint_of(changes: PendingChanges) -> Savepoint:
     savepoint = Savepoint()
-    queue.mark()
-    queue.bind(savepoint)
+    changes.open_savepoint()
+    changes.bind(savepoint)
     return savepoint
 
 
 def test_the_last_word_on_a_record_wins() -> None:
-    queue = Queue()
-    queue.put(A, "first")
-    queue.drop(B)
-    queue.put(A, "second", "emphasis")
-    queue.load(B)
-    assert queue.pending() == {A: Put("second", "emphasis"), B: LOAD}
+    changes = PendingChanges()
+    changes.upsert(A, "first")
+    changes.delete(B)
+    changes.upsert(A, "second", "emphasis")
+    changes.read_later(B)
+    assert changes.pending() == {A: Content("second", "emphasis"), B: TO_READ}
 
 
 def test_a_cut_forgets_what_came_after_its_mark_and_later_ones() -> None:
-    queue = Queue()
-    queue.put(A, "kept")
-    one = mark(queue)
-    queue.put(A, "gone")
-    two = mark(queue)
-    queue.drop(B)
-    queue.cut(one)
+    changes = PendingChanges()
+    changes.upsert(A, "kept")
+    one = savepoint_of(changes)
+    changes.upsert(A, "gone")
+    two = savepoint_of(changes)
+    changes.delete(B)
+    changes.roll_back(one)
     assert two.is_active
-    assert queue.pending() == {A: Put("kept")}
+    assert changes.pending() == {A: Content("kept")}
 
 
 def test_a_savepoint_from_before_the_first_change_takes_all_with_it() -> None:
-    queue = Queue()
-    queue.put(A, "gone")
-    queue.cut(Savepoint())
-    assert queue.pending() == {}
+    changes = PendingChanges()
+    changes.upsert(A, "gone")
+    changes.roll_back(Savepoint())
+    assert changes.pending() == {}
 
 
 def test_a_release_hands_on_what_its_savepoint_said() -> None:
-    queue = Queue()
-    queue.drop(A)
-    one = mark(queue)
-    queue.put(A, "new")
-    queue.release(one)
-    queue.release(Savepoint())
-    assert queue.pending() == {A: Put("new")}
+    changes = PendingChanges()
+    changes.delete(A)
+    one = savepoint_of(changes)
+    changes.upsert(A, "new")
+    changes.release(one)
+    changes.release(Savepoint())
+    assert changes.pending() == {A: Content("new")}
 
 
 def test_what_is_settled_is_pending_no_more() -> None:
-    queue = Queue()
-    queue.put(A, "x")
-    queue.settle(queue.pending())
-    assert queue.pending() == {}
+    changes = PendingChanges()
+    changes.upsert(A, "x")
+    changes.written(changes.pending())
+    assert changes.pending() == {}
 
 
 def test_what_was_written_inside_a_savepoint_is_pending_again_when_that_is_rolled_back() -> None:
-    queue = Queue()
-    queue.drop(A)
-    one = mark(queue)
-    queue.put(A, "new")
-    queue.settle(queue.pending())
-    assert queue.pending() == {}
-    queue.cut(one)
-    assert queue.pending() == {A: DROP}
+    changes = PendingChanges()
+    changes.delete(A)
+    one = savepoint_of(changes)
+    changes.upsert(A, "new")
+    changes.written(changes.pending())
+    assert changes.pending() == {}
+    changes.roll_back(one)
+    assert changes.pending() == {A: DELETED}
 
 
 def test_what_was_written_inside_a_savepoint_stays_so_when_that_is_released() -> None:
-    queue = Queue()
-    queue.drop(A)
-    one = mark(queue)
-    queue.put(A, "new")
-    queue.settle(queue.pending())
-    queue.release(one)
-    assert queue.pending() == {}
+    changes = PendingChanges()
+    changes.delete(A)
+    one = savepoint_of(changes)
+    changes.upsert(A, "new")
+    changes.written(changes.pending())
+    changes.release(one)
+    assert changes.pending() == {}
 
 
 steps = st.lists(
@@ -99,61 +99,61 @@ steps = st.lists(
 @given(steps)
 def test_a_database_that_is_written_to_at_any_time_ends_as_the_last_words_say(given: list[tuple[object, ...]]) -> None:
     """`rows` is the database: it, too, forgets what was done inside a savepoint that is rolled back."""
-    queue = Queue()
+    changes = PendingChanges()
     said: dict[Ref, Change] = {}
     rows: dict[Ref, Change] = {}
     savepoints: list[tuple[Savepoint, dict[Ref, Change], dict[Ref, Change]]] = []
     for step, *arguments in given:
         if step == "put":
-            queue.put(*arguments)  # type: ignore[arg-type]
-            said[arguments[0]] = Put(arguments[1])  # type: ignore[index, arg-type]
+            changes.upsert(*arguments)  # type: ignore[arg-type]
+            said[arguments[0]] = Content(arguments[1])  # type: ignore[index, arg-type]
         elif step == "drop":
-            queue.drop(*arguments)  # type: ignore[arg-type]
-            said[arguments[0]] = DROP  # type: ignore[index]
+            changes.delete(*arguments)  # type: ignore[arg-type]
+            said[arguments[0]] = DELETED  # type: ignore[index]
         elif step == "mark":
-            savepoints.append((mark(queue), dict(said), dict(rows)))
+            savepoints.append((savepoint_of(changes), dict(said), dict(rows)))
         elif step == "write":
-            rows |= written(queue)
+            rows |= written(changes)
         elif step == "slice":
-            queue.load_slice("E", ["a", "b"])
-            said |= {A: LOAD, B: LOAD}
+            changes.read_block_later("E", ["a", "b"])
+            said |= {A: TO_READ, B: TO_READ}
         elif savepoints:
             savepoint, *before = savepoints.pop()
             if step == "cut":
                 said, rows = before
-                queue.cut(savepoint)
+                changes.roll_back(savepoint)
             else:
-                queue.release(savepoint)
+                changes.release(savepoint)
             savepoint.is_active = False
-    rows |= written(queue)
+    rows |= written(changes)
     assert rows == said
 
 
-def written(queue: Queue) -> dict[Ref, Change]:
-    changes = queue.pending()
-    for made in queue.slices():
-        changes |= dict.fromkeys(queue.refs_of(made), LOAD)
-    queue.settle(changes, queue.slices())
-    assert (queue.pending(), queue.slices()) == ({}, [])
-    return changes
+def written(changes: PendingChanges) -> dict[Ref, Change]:
+    pending = changes.pending()
+    for block in changes.blocks():
+        pending |= dict.fromkeys(changes.refs_of(block), TO_READ)
+    changes.written(pending, changes.blocks())
+    assert (changes.pending(), changes.blocks()) == ({}, [])
+    return pending
 
 
 def test_savepoints_that_end_out_of_order_take_the_later_ones_along() -> None:
-    queue = Queue()
-    outer = mark(queue)
-    queue.put(A, "gone")
-    inner = mark(queue)
-    queue.cut(inner)
+    changes = PendingChanges()
+    outer = savepoint_of(changes)
+    changes.upsert(A, "gone")
+    inner = savepoint_of(changes)
+    changes.roll_back(inner)
     outer.is_active = False
-    queue.bind(inner)
-    assert queue.pending() == {}
+    changes.bind(inner)
+    assert changes.pending() == {}
 
 
 def test_a_savepoint_that_could_not_be_set_is_none() -> None:
-    queue = Queue()
-    outer = mark(queue)
-    queue.mark()
-    queue.bind(outer)
-    queue.put(A, "kept")
-    queue.release(outer)
-    assert queue.pending() == {A: Put("kept")}
+    changes = PendingChanges()
+    outer = savepoint_of(changes)
+    changes.open_savepoint()
+    changes.bind(outer)
+    changes.upsert(A, "kept")
+    changes.release(outer)
+    assert changes.pending() == {A: Content("kept")}

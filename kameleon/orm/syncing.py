@@ -1,4 +1,5 @@
-"""Indexes what is missing: rows that triggers marked, rows of known classes that are not there, pending embeddings."""
+"""Indexes what is missing: rows that triggers marked, rows of imported classes that are not in the index, pending
+embeddings. Imports callers, indexing and stores.claims, and unindexed where a class is declared."""
 
 import sys
 from collections.abc import Sequence
@@ -54,7 +55,7 @@ def index_marked(
 
 
 def status(index: Index, entity: str | None = None) -> list[IndexStatus]:
-    """One IndexStatus an entity, by name; of entity `entity` alone if that is given."""
+    """The IndexStatus of each entity, by name; of `entity` alone if that is given."""
     with index.reading() as conn:
         generations = index.catalog.generations(conn)
         reported = index.services.reported(generations)
@@ -77,7 +78,7 @@ def _counts(index: Index, connection: Connection) -> dict[str, int]:
 
 def _unindexed(index: Index) -> "Unindexed | None":
     """None where no class can be declared: the ORM is not imported."""
-    if "kameleon.orm.mapping" not in sys.modules:
+    if "kameleon.orm.declaration" not in sys.modules:
         return None
     from .unindexed import Unindexed
 
