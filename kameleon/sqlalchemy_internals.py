@@ -15,8 +15,8 @@ def has_room(pool: QueuePool) -> bool:
 
 
 def commits_each_statement(connection: Connection) -> bool:
-    """Whether the connection is in AUTOCOMMIT mode. `get_isolation_level()` asks the database, whose answer on SQLite
-    does not include the driver's mode."""
+    """Whether the connection is in AUTOCOMMIT mode. `get_isolation_level()` queries the database, whose answer on
+    SQLite does not include the driver's mode."""
     return connection._is_autocommit_isolation()
 
 

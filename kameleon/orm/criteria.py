@@ -14,27 +14,10 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    ARRAY,
-    JSON,
-    BigInteger,
-    Boolean,
     ColumnElement,
-    Date,
-    DateTime,
     Engine,
-    Enum,
-    Float,
-    Integer,
-    Interval,
-    LargeBinary,
-    Numeric,
     Select,
-    String,
-    Text,
     TextClause,
-    Time,
-    TypeDecorator,
-    Uuid,
     and_,
     bindparam,
     cast,
@@ -44,6 +27,7 @@ from sqlalchemy import (
     or_,
     true,
     type_coerce,
+    types,
 )
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
@@ -67,11 +51,11 @@ def compiled(statement: Select[Any], engine: Engine) -> Among:
     made = statement.compile(dialect=plain, schema_translate_map=schemas or None, render_schema_translate=bool(schemas))
     binds = {name: bind for bind, name in made.bind_names.items()}
     names = {name: f"among{place}" for place, name in enumerate(binds)}
-    known = "|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)"
-    plain_sql = with_expanding_binds(str(made), known)
-    sql = re.sub(rf":((?:{known})(?!\w)|\w+)", lambda found: _named(found, names), plain_sql)
+    pattern = "|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)"
+    plain_sql = with_expanding_binds(str(made), pattern)
+    sql = re.sub(rf":((?:{pattern})(?!\w)|\w+)", lambda found: _named(found, names), plain_sql)
     if has_other_binds(sql):
-        raise InvalidFilter("where= cannot hold a list whose type says how it is bound: compare one by one, or_(…)")
+        raise InvalidFilter("where= cannot hold a list whose type decides how it is bound: compare one by one, or_(…)")
     params = made.params
     return Among(
         sql,
@@ -103,7 +87,7 @@ def as_condition(where: object, cls: type) -> ColumnElement[bool]:
 
 def with_words(where: object, cls: Any, words: Iterable[tuple[str, str]]) -> ColumnElement[bool]:
     """`where`, and for each (column, text) that the column contains the text."""
-    conditions = [cast(getattr(cls, name), Text).icontains(part, autoescape=True) for name, part in words]
+    conditions = [cast(getattr(cls, name), types.Text).icontains(part, autoescape=True) for name, part in words]
     return and_(true() if where is None else as_condition(where, cls), *conditions)
 
 
@@ -127,13 +111,15 @@ def _column(given: Comparison, cls: Any) -> Any:
 
 
 def fitted(given: Comparison, column: Any) -> Comparison:
-    """With what JSON has no values for, dates, times and UUIDs, read from its texts. Raises InvalidFilter for what the
-    column's type does not compare with, which each database would refuse, or convert, in its own way."""
+    """Read dates, times and UUIDs, which JSON has no values for, from its texts. Raises InvalidFilter for a value that
+    the column's type does not compare with: each database would refuse, or convert, it in its own way."""
     value, type_ = given.value, column.type
     if given.operator == "$exists" or (value is None and given.operator != "$contains"):
         return given
     if given.operator == "$contains":
-        is_text = isinstance(type_, String | TypeDecorator) and not isinstance(type_, Enum | Interval)
+        is_text = isinstance(type_, types.String | types.TypeDecorator) and not isinstance(
+            type_, types.Enum | types.Interval
+        )
         if not is_text or not isinstance(value, str) or len(value) > MAX_CONTAINED:
             raise InvalidFilter(
                 f"$contains on a column takes a text of {MAX_CONTAINED:,} characters at most, and a column of texts: "
@@ -142,15 +128,15 @@ def fitted(given: Comparison, column: Any) -> Comparison:
         return given
     if given.operator in ("$in", "$nin"):
         listed = [_fit(item, column) for item in value if item is not None]
-        if isinstance(type_, Integer):
+        if isinstance(type_, types.Integer):
             listed = [item for item in listed if isinstance(item, int)]
         return replace(given, value=[*listed, *([None] if None in value else [])])
     return replace(given, value=_fit(value, column))
 
 
 def _fit(value: Any, column: Any) -> Any:
-    known = ((read, what) for types, read, what in READERS if isinstance(column.type, types))
-    read, what = next(known, (_as_it_is, "one value"))
+    readers = ((read, what) for kinds, read, what in READERS if isinstance(column.type, kinds))
+    read, what = next(readers, (_as_it_is, "one value"))
     try:
         return read(value, column.type)
     except (ValueError, OverflowError) as error:
@@ -177,7 +163,7 @@ def _integer(value: Any, _type: Any) -> Any:
 
 def _number(value: Any, type_: Any) -> Any:
     """Exact, but for a column of floats: PostgreSQL would compare NUMERIC as floats."""
-    is_exact = isinstance(_of(value, int, float), int) or not isinstance(type_, Float)
+    is_exact = isinstance(_of(value, int, float), int) or not isinstance(type_, types.Float)
     return Decimal(repr(value)) if is_exact else value
 
 
@@ -206,24 +192,24 @@ def _nothing(_value: Any, _type: Any) -> Any:
 
 
 READERS: Sequence[tuple[Any, Callable[[Any, Any], Any], str]] = (
-    (Interval | LargeBinary | JSON | ARRAY, _nothing, "an expression alone"),
-    (TypeDecorator, lambda value, _type: value, "what it accepts"),
-    (Enum, _name, "the names of its members"),
-    (Boolean, lambda value, _type: _of(value, bool), "true and false"),
-    (DateTime, _moment, "texts such as 2026-01-31T12:30, with a zone (+00:00) where it has one"),
-    (Date, lambda value, _type: date.fromisoformat(_of(value, str)), "texts such as 2026-01-31"),
-    (Time, lambda value, _type: time.fromisoformat(_of(value, str)), "texts such as 12:30"),
-    (Uuid, _uuid, "texts of UUIDs"),
-    (Integer, _integer, "numbers"),
-    (Numeric | Float, _number, "numbers"),
-    (String, lambda value, _type: _of(value, str), "texts"),
+    (types.Interval | types.LargeBinary | types.JSON | types.ARRAY, _nothing, "an expression alone"),
+    (types.TypeDecorator, lambda value, _type: value, "what it accepts"),
+    (types.Enum, _name, "the names of its members"),
+    (types.Boolean, lambda value, _type: _of(value, bool), "true and false"),
+    (types.DateTime, _moment, "texts such as 2026-01-31T12:30, with a zone (+00:00) where it has one"),
+    (types.Date, lambda value, _type: date.fromisoformat(_of(value, str)), "texts such as 2026-01-31"),
+    (types.Time, lambda value, _type: time.fromisoformat(_of(value, str)), "texts such as 12:30"),
+    (types.Uuid, _uuid, "texts of UUIDs"),
+    (types.Integer, _integer, "numbers"),
+    (types.Numeric | types.Float, _number, "numbers"),
+    (types.String, lambda value, _type: _of(value, str), "texts"),
 )
 
 
 def _comparison(given: Comparison, column: Any) -> Any:
     value = given.value
-    if isinstance(column.type, Integer):
-        column = type_coerce(column, BigInteger)
+    if isinstance(column.type, types.Integer):
+        column = type_coerce(column, types.BigInteger)
     match given.operator:
         case "$eq":
             return column.is_(None) if value is None else column == value

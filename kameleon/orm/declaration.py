@@ -1,8 +1,8 @@
 """Declares mapped classes searchable, and finds the entity of each among the classes that inherit it. Imports content
 and errors.
 
-The entity of a class is the class that declares it; subclasses are of the same entity unless they declare anew. A class
-with concrete inheritance has keys of its own, so it is an entity of its own.
+The entity of a class is the class that declares it; subclasses are of the same entity unless they declare another. A
+class with concrete inheritance has keys of its own, so it is an entity of its own.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -47,7 +47,7 @@ def searchable(
     """Declare a mapped class searchable.
 
     `fields` are attributes whose text is the record's content, one a line. As a mapping they have weights: a word of
-    weight 2 counts for keywords as if it stood there twice (whole numbers from 1 to 10). `content(object)` gives the
+    weight 2 counts for keywords as if the text had it twice (whole numbers from 1 to 10). `content(object)` gives the
     text instead; `fields` beside it name the attributes it is made of, so that a change of others costs nothing.
     `when(object)` False keeps a record out of the index. `depends_on` names relationships ("author", "author.company")
     whose objects' texts are part of the content. `name` is the entity's, the class's own by default.

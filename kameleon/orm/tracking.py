@@ -69,8 +69,8 @@ class Tracking:
     def _index_marked(self, refs: Sequence[Ref], worker: str, marks: Sequence[Mark]) -> IndexReport:
         with self._index.reading() as connection:
             contents = self._contents(connection, refs)
-        known = {ref: content for ref, content in contents.items() if content is not None}
-        ahead = embed_ahead(self._index, known, [], connection=None, indexing="sync")
+        texts = {ref: content for ref, content in contents.items() if content is not None}
+        ahead = embed_ahead(self._index, texts, [], connection=None, indexing="sync")
 
         def attempt() -> IndexReport:
             with self._index.transaction() as connection:
@@ -86,20 +86,20 @@ class Tracking:
     def _claim(
         self, connection: Connection, *, limit: int, worker: str, lease: timedelta, takes_over: bool
     ) -> list[Mark]:
-        known = [entity for entity in self._entities(connection) if self._mappings.named(entity) is not None]
+        entities = [entity for entity in self._entities(connection) if self._mappings.named(entity) is not None]
         claimed = claim_marks(
             connection,
             self._tables.dirty,
             worker,
-            known,
+            entities,
             limit=limit + len(self._unreadable),
             now=datetime.now(UTC),
             lease=lease,
             may_skip=self._index.store.can_hold_rows(),
             takes_over=takes_over,
         )
-        left = [mark for mark in claimed if mark.ref in self._unreadable]
-        release_marks(connection, self._tables.dirty, worker, left)
+        skipped = [mark for mark in claimed if mark.ref in self._unreadable]
+        release_marks(connection, self._tables.dirty, worker, skipped)
         return [mark for mark in claimed if mark.ref not in self._unreadable]
 
     def _release(self, worker: str, marks: Sequence[Mark]) -> None:

@@ -26,7 +26,7 @@ log = logging.getLogger("kameleon.sessions")
 
 
 class Unindexed:
-    """Of the classes that this process knows and whose tables are in this database."""
+    """Of the searchable classes that this process has imported and whose tables are in this database."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
@@ -47,15 +47,9 @@ class Unindexed:
         with self._index.reading() as connection:
             found = [mapped for mapped in self._classes(connection) if self._count(connection, mapped)]
         for mapped in found:
-            after: tuple[Any, ...] | None = None
-            while True:
-                with self._index.reading() as connection:
-                    page = self._page(connection, mapped, after, batch_size)
+            for page in self._pages(mapped, batch_size):
                 ids = [mapped.ref_of(obj).id for obj in page if is_record(mapped, obj)]
                 report += self._index.retried(partial(self._write, mapped, ids))
-                if len(page) < batch_size:
-                    break
-                after = tuple(mapped.key_of(page[-1]))
         return report
 
     def _write(self, mapped: Mapped, ids: Sequence[str]) -> IndexReport:
@@ -93,26 +87,23 @@ class Unindexed:
 
     def _count(self, connection: Connection, mapped: Mapped) -> int:
         if not has_only_records(mapped):
-            return sum(1 for _ in self._record_objects(connection, mapped))
+            pages = self._pages(mapped, ROWS_A_PAGE, connection)
+            return sum(is_record(mapped, obj) for page in pages for obj in page)
         counted: Any = self._missing(mapped, select(func.count()).select_from(mapped.owner.class_))
         return connection.scalar(counted) or 0
 
-    def _record_objects(self, connection: Connection, mapped: Mapped) -> Iterator[Any]:
-        """The objects of records, row by row: SQL does not show which rows `when` keeps out."""
-        after: tuple[Any, ...] | None = None
+    def _pages(self, mapped: Mapped, size: int, connection: Connection | None = None) -> Iterator[list[Any]]:
+        """The objects that are not in the index: SQL does not show which of them `when` keeps out."""
+        keys = key_attributes(mapped.owner)
+        rows = query = self._missing(mapped, mapped.rows()).limit(size)
         while True:
-            page = self._page(connection, mapped, after, ROWS_A_PAGE)
-            yield from (obj for obj in page if is_record(mapped, obj))
-            if len(page) < ROWS_A_PAGE:
+            with self._index.reading(connection) as conn:
+                page = list(objects(conn, rows))
+            yield page
+            if len(page) < size:
                 return
             after = tuple(mapped.key_of(page[-1]))
-
-    def _page(self, connection: Connection, mapped: Mapped, after: tuple[Any, ...] | None, limit: int) -> list[Any]:
-        keys = key_attributes(mapped.owner)
-        rows = self._missing(mapped, mapped.rows()).limit(limit)
-        if after is not None:
-            rows = rows.where(tuple_(*keys) > after if len(keys) > 1 else keys[0] > after[0])
-        return list(objects(connection, rows))
+            rows = query.where(tuple_(*keys) > after if len(keys) > 1 else keys[0] > after[0])
 
     def _missing(self, mapped: Mapped, statement: Select[Any]) -> Select[Any]:
         id_ = self._index.store.id_text(mapped.id_columns(mapped.owner.class_))
