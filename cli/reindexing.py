@@ -302,9 +302,6 @@ def lines_of_plan(plan: "ReindexPlan") -> Iterator[str]:
         yield "time: not known, no run of this model was measured; --rate tells it"
     else:
         yield f"time: about {duration(plan.embedding_s)} embedding at {plan.rows_per_second:,.0f} records/s"
-    if plan.indexing_s:
-        yield f"then about {duration(plan.indexing_s)} building the vector index"
-    yield f"disk: about {plan.disk_bytes / 1e6:,.1f} MB"
 
 
 def duration(seconds: float) -> str:

@@ -35,15 +35,15 @@ def run(arguments: list[str]) -> None:
 def main() -> None:
     for leftover in ROOT.glob("demo.db*"):
         leftover.unlink()
-    say(f"170 support tickets into {DATABASE}", ["data", "insert", "Ticket", "--from-file", "examples/tickets.jsonl"])
+    show(f"170 support tickets into {DATABASE}", ["data", "insert", "Ticket", "--from-file", "examples/tickets.jsonl"])
     for title, arguments in SEARCHES:
-        say(title, arguments)
+        show(title, arguments)
     sys.stdout.write("\nThe database stays for you to play with. Try:\n\n")
     for arguments in NEXT:
         sys.stdout.write(f"  .venv/bin/kameleon -d {DATABASE} {shlex.join(arguments)}\n")
 
 
-def say(title: str, arguments: list[str]) -> None:
+def show(title: str, arguments: list[str]) -> None:
     sys.stdout.write(f"\n{title}\n$ kameleon {shlex.join(arguments)}\n")
     sys.stdout.flush()
     run(arguments)

@@ -17,7 +17,7 @@ from .orm.queries import Queries
 from .search.query import check_weight
 from .search.retrieval import Legs
 from .stores.catalog import active
-from .stores.protocols import State
+from .stores.values import State
 from .values import CacheStatus, Generation, Ref
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Administration:
         """Distribute the tables over a Citus cluster by record id, rows and all; returns those that were not yet.
         Writers wait meanwhile. Raises StorageError where there is no Citus."""
         with self._index.transaction() as conn:
-            return self._index.store.distribute(conn, self._index.catalog.generations(conn))
+            return self._index.store.schema.distribute(conn, self._index.catalog.generations(conn))
 
     def set_weight(self, weight: float, generation: Generation | None = None) -> Generation:
         """Let the vector count for `weight` (0..1) against the keywords in every search from here on; kept with the

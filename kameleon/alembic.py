@@ -46,5 +46,5 @@ def create_tables(connection: Connection, *, with_vectors: bool = True, **option
     if not isinstance(connection, Connection):
         raise InvalidInput("create_tables asks the database what is there: run this migration online, without --sql")
     store = make_store(connection.engine, options)
-    with store.translating(), store.joining(connection):
-        store.create(connection, with_vectors=with_vectors)
+    with store.connections.translating(), store.connections.joining(connection):
+        store.schema.create(connection, with_vectors=with_vectors)

@@ -203,7 +203,9 @@ def _refs(search: "SearchEngine", ids: Sequence[str], entities: Sequence[str]) -
     while part := list(islice(rest, IDS_A_READ)):
         possible = {id_: [*_spelled(id_, names), *(Ref(name, id_) for name in names)] for id_ in part}
         with search.index.reading() as connection:
-            there = search.index.store.states(connection, [ref for refs in possible.values() for ref in refs], None)
+            there = search.index.store.contents.states(
+                connection, [ref for refs in possible.values() for ref in refs], None
+            )
         for id_, refs in possible.items():
             held = [ref for ref in refs if ref in there]
             if len(held) > 1:

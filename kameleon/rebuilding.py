@@ -15,9 +15,11 @@ from .indexing.entries import make_entry
 from .records.rows import record_entry
 from .stores.catalog import Catalog, Entity, Field, current
 from .stores.factory import StoreOptions, make_store
-from .stores.protocols import Entry, OldTables, Store
+from .stores.old_tables import OldTables
+from .stores.protocols import Store
 from .stores.tables import SCHEMA_VERSION, document, instant, kept_name, key
 from .stores.transactions import Transactions
+from .stores.values import Entry
 from .values import Generation, Ref
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ class Rebuild:
     def __init__(self, connection: Connection, store: Store, options: StoreOptions, progress: Progress | None) -> None:
         self._connection = connection
         self._tables = store.tables
-        self._old: OldTables = store.old_tables(connection)
+        self._old: OldTables = store.schema.old_tables(connection)
         self._settings = self._old_settings()
         language = options.get("language") or self._settings.get("language")
         self._store = make_store(connection.engine, {**options, "language": language})
@@ -163,7 +165,7 @@ class Rebuild:
     # what is made
 
     def _create(self, *, with_vectors: bool) -> None:
-        self._store.create(self._connection, with_vectors=with_vectors)
+        self._store.schema.create(self._connection, with_vectors=with_vectors)
         self._old.grant_again()
         meta = self._tables.meta
         tracked = [{"key": k, "value": v} for k, v in self._settings.items() if k.startswith("tracked:")]
@@ -200,7 +202,7 @@ class Rebuild:
         done = 0
         for rows in self._pages():
             entries = self._entries(entities, rows)
-            self._store.upsert(self._connection, entries, [], datetime.now(UTC))
+            self._store.writes.upsert(self._connection, entries, [], datetime.now(UTC))
             done += len(rows)
             self._progress(done, total)
 
@@ -241,7 +243,7 @@ class Rebuild:
         embeddings made anew."""
         made = []
         for generation in self._catalog.generations(self._connection):
-            self._store.add_generation(self._connection, generation)
+            self._store.schema.add_generation(self._connection, generation)
             fingerprint = fingerprint_of(generation)
             if fingerprint == generation.fingerprint:
                 self._old.keep_embeddings(generation)
@@ -254,7 +256,7 @@ class Rebuild:
 
     def _count(self, models: Sequence[Generation]) -> tuple[int, int]:
         """Records with an embedding of the index's model, and those without."""
-        found = self._store.status(self._connection, current(models), has_provider=bool(models))
+        found = self._store.embeddings.status(self._connection, current(models), has_provider=bool(models))
         return sum(one.indexed - one.pending - one.failed for one in found), sum(one.pending for one in found)
 
 

@@ -40,7 +40,7 @@ def prefixes(statement: Any) -> str:
 
 
 def has_conflict_clause(insert: Any) -> bool:
-    """Whether an insert has ON CONFLICT. The dialects' methods set it; nothing returns it."""
+    """Whether an insert has a clause for conflicts. The dialects' methods set it; nothing returns it."""
     return insert._post_values_clause is not None
 
 

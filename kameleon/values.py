@@ -302,7 +302,7 @@ class ReindexReport:
 class ReindexPlan:
     """What `reindex` would do. `rows` are to be embedded, `distinct` texts of them, `cached` of those are paid already;
     `batches` of `batch_size`. `tokens` are estimated from a sample, of texts that are not cached; `cost` in the price's
-    currency. Seconds are None where no rate is known. `disk_bytes` is what the new generation takes beside the old.
+    currency. `embedding_s`, in seconds, is None where no rate is known.
     """
 
     action: str
@@ -321,8 +321,6 @@ class ReindexPlan:
     cost: float | None
     rows_per_second: float | None
     embedding_s: float | None
-    indexing_s: float | None
-    disk_bytes: int
 
     @property
     def dimensions_change(self) -> bool:

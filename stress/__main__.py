@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from .database import BACKENDS
-from .report import Asked, for_people, line
+from .report import Arguments, for_people, line
 
 RUNS = (
     *("insert", "search", "embed", "commit", "reindex", "quality", "startup", "peers", "servers"),
@@ -21,14 +21,14 @@ RUNS = (
 
 @click.command()
 @click.argument("name", metavar="RUN", type=click.Choice([*RUNS, "all", "plot"]))
-@click.option("--backend", type=click.Choice(BACKENDS), help="The database; both in turn, unless it is said.")
+@click.option("--backend", type=click.Choice(BACKENDS), help="The database; without it both, one after the other.")
 @click.option("--rows", type=click.IntRange(1), default=30_000, show_default=True)
 @click.option("--seed", type=int, default=7, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=200, show_default=True, help="Of crash and hostile.")
 @click.option("--seconds", type=click.FloatRange(1), default=600, show_default=True, help="Of concurrency and soak.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line a run.")
 def main(name: str, backend: str | None, rows: int, seed: int, rounds: int, seconds: float, as_json: bool) -> None:
-    """Measure, and say what was measured on what.
+    """Measure, and report what was measured on what.
 
     \b
     insert       JSON lines to searchable, and the write path alone, against SQL by hand; a model behind a network
@@ -37,7 +37,7 @@ def main(name: str, backend: str | None, rows: int, seed: int, rounds: int, seco
     commit       commits of 10,000 and of one object, against plain ones and index writes by hand
     reindex      another model, against embedding and bulk inserts by hand; its memory
     quality      nDCG@10 of each leg and of both, by weight, on judged collections
-    startup      the command from a standing start
+    startup      the command, from a new process to its answer
     servers      1,000 texts on a healthy, a slow, a limited and a half-broken embeddings server
     peers        Chroma, LanceDB, txtai, langchain-postgres and SQL by hand, side by side
     beside       searches beside a bulk sync of the same process, with each kind of provider
@@ -46,7 +46,7 @@ def main(name: str, backend: str | None, rows: int, seed: int, rounds: int, seco
     concurrency  eight writers and eight readers, as many transactions as it takes, --seconds at most
     soak         the same for --seconds; memory and files over time
     fork         2,000 requests over four forked workers with each provider, a thread at work as they are forked
-    hostile      nasty input through every public way in, --rounds of it random
+    hostile      hostile input through every public call, --rounds of it random
     all          each of them, in a process of its own
     plot         pictures in stress/figures of the lines in stress/figures/measured.jsonl
 
@@ -61,10 +61,10 @@ def main(name: str, backend: str | None, rows: int, seed: int, rounds: int, seco
         options += ["--json"] if as_json else []
         each_alone(RUNS if name == "all" else [name], BACKENDS if backend is None else [backend], options)
         return
-    asked = Asked(backend=backend, rows=rows, seed=seed, rounds=rounds, seconds=seconds)
+    args = Arguments(backend=backend, rows=rows, seed=seed, rounds=rounds, seconds=seconds)
     run = import_module(f".{name}", __package__).run  # alone, for what others import would count in its memory
-    said = line(name, asked, run(asked))
-    for row in [json.dumps(said)] if as_json else for_people(said):
+    result = line(name, args, run(args))
+    for row in [json.dumps(result)] if as_json else for_people(result):
         click.echo(row)
 
 
@@ -82,7 +82,7 @@ def draw() -> None:
 
 
 def each_alone(names: Sequence[str], backends: Sequence[str], options: Sequence[str]) -> None:
-    """Each in a process of its own, for memory's peak is a process's. The rest is run when one fails."""
+    """Runs each in a process of its own, since peak memory is a process's. The others run even if one fails."""
     failed = []
     for name in names:
         for backend in backends:
@@ -94,7 +94,7 @@ def each_alone(names: Sequence[str], backends: Sequence[str], options: Sequence[
 
 
 def alone(command: Sequence[str]) -> int:
-    """The exit status. Ctrl-C and SIGTERM leave it the time to stop its server and to take its folders away."""
+    """Returns the exit status. Ctrl-C and SIGTERM let the process stop its server and delete its folders."""
     process = subprocess.Popen(command)
     try:
         return process.wait()
@@ -108,7 +108,7 @@ def alone(command: Sequence[str]) -> int:
 
 
 def terminated(number: int, _frame: Any) -> None:
-    """Once, for a second one would cut short what the first has begun to clean up."""
+    """Raises once: a second signal would interrupt the cleanup of the first."""
     signal.signal(number, signal.SIG_IGN)
     raise SystemExit(128 + number)
 

@@ -14,7 +14,7 @@ from kameleon.embeddings import OpenAIProvider, StaticProvider
 
 from .corpus import MINILM, passages
 from .database import database
-from .report import Asked, Figures, latencies, stopwatch
+from .report import Arguments, Figures, latencies, stopwatch
 from .server import DIMENSIONS, Handler, serving
 
 LATENCY_S = 0.2
@@ -23,28 +23,28 @@ ALONE, MOST, PAUSE_S = 50, 1_000, 0.02
 RETRY_AFTER_S = 1
 
 
-def run(asked: Asked) -> Figures:
+def run(args: Arguments) -> Figures:
     """`limited` is a server that refuses every fourth bulk request for a second."""
     with serving(LATENCY_S) as url, limited() as limited_url:
         providers: dict[str, tuple[Any, int]] = {
-            "static": (StaticProvider(), asked.rows),
+            "static": (StaticProvider(), args.rows),
             "network": (network(url), NETWORK_TEXTS),
             "limited": (network(limited_url), NETWORK_TEXTS),
         }
         if MINILM.is_dir():
             from kameleon.embeddings import FastEmbedProvider
 
-            providers["fastembed"] = (FastEmbedProvider(str(MINILM)), min(asked.rows, TRANSFORMER_TEXTS))
-        return {name: beside(asked, provider, texts) for name, (provider, texts) in providers.items()}
+            providers["fastembed"] = (FastEmbedProvider(str(MINILM)), min(args.rows, TRANSFORMER_TEXTS))
+        return {name: beside(args, provider, texts) for name, (provider, texts) in providers.items()}
 
 
 def network(url: str) -> OpenAIProvider:
     return OpenAIProvider("m", dimensions=DIMENSIONS, api_key="none", base_url=url)
 
 
-def beside(asked: Asked, provider: Any, texts: int) -> Figures:
-    found = passages(texts + 1, asked.seed)
-    with database(asked.backend) as engine:
+def beside(args: Arguments, provider: Any, texts: int) -> Figures:
+    found = passages(texts + 1, args.seed)
+    with database(args.backend) as engine:
         SearchEngine(engine).index_records_batch(("Note", str(n), text) for n, text in enumerate(found[:-1]))
         search = SearchEngine(engine, provider)
         search.index_record("Note", "first", found[-1])

@@ -1,7 +1,7 @@
-"""The floors: what an application would write without us, on each database.
+"""The baselines: what an application would write without us, on each database.
 
 Each writes the same rows with the keys, hashes and times that ours have, and does nothing else: no comparison with what
-is there, no hashing, no check of a vector, no term analysis, and on SQLite no columns for analysed terms, failures and
+is stored, no hashing, no check of a vector, no term analysis, and on SQLite no columns for analysed terms, failures and
 the places of passages.
 """
 
@@ -81,7 +81,7 @@ class Hand:
 
     @contextmanager
     def connection(self) -> Iterator[Any]:
-        """The driver's own, in its defaults but for SQLite's WAL: what begins transactions is the driver."""
+        """The driver's own connection, with its defaults except SQLite's WAL: the driver begins transactions."""
         if self.is_sqlite:
             with closing(sqlite3.connect(self.engine.url.database or "")) as driver:
                 driver.execute("PRAGMA journal_mode = wal")

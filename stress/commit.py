@@ -16,7 +16,7 @@ from .by_hand import Hand
 from .corpus import passages
 from .database import SQLITE, database
 from .insert import AtHand
-from .report import Asked, Figures, latencies, stopwatch
+from .report import Arguments, Figures, latencies, stopwatch
 
 OBJECTS = 10_000
 COMMITS = 300
@@ -39,20 +39,20 @@ class Article(Base):
 Maker = sessionmaker[Session]
 
 
-def run(asked: Asked) -> Figures:
+def run(args: Arguments) -> Figures:
     """The run's own figures are those of one commit of 10,000 objects, but for the latencies, which are those of
     commits of one."""
-    texts = passages(OBJECTS + 2 * (1 + COMMITS), asked.seed)
-    provider = AtHand(texts, asked.seed)
+    texts = passages(OBJECTS + 2 * (1 + COMMITS), args.seed)
+    provider = AtHand(texts, args.seed)
     many, few = texts[:OBJECTS], texts[OBJECTS:]
     ours, by_hand, alone, awaited, awaited_alone = [], [], [], [], []
     for _ in range(TRIES):
-        alone.append(committed(asked.backend, many, None))
-        by_hand.append(committed_by_hand(asked.backend, many, provider))
-        ours.append(committed(asked.backend, many, provider))
-        awaited.append(asyncio.run(committed_async(asked.backend, many, provider)))
-        awaited_alone.append(asyncio.run(committed_async(asked.backend, many, None)))
-    attached, plain = one_by_one(asked.backend, few, provider)
+        alone.append(committed(args.backend, many, None))
+        by_hand.append(committed_by_hand(args.backend, many, provider))
+        ours.append(committed(args.backend, many, provider))
+        awaited.append(asyncio.run(committed_async(args.backend, many, provider)))
+        awaited_alone.append(asyncio.run(committed_async(args.backend, many, None)))
+    attached, plain = one_by_one(args.backend, few, provider)
     return {
         "rows": OBJECTS,
         "seconds": round(min(ours), 2),
@@ -115,7 +115,7 @@ def committed_by_hand(backend: str, bodies: Sequence[str], provider: AtHand) -> 
 
 
 def one_by_one(backend: str, bodies: Sequence[str], provider: AtHand) -> tuple[list[float], list[float]]:
-    """Milliseconds of commits of one object, attached and not, in turns, without the first of each, which makes the
+    """Milliseconds of commits of one object, attached and not, alternating, without the first of each, which makes the
     generation's table."""
     with database(backend) as engine:
         Base.metadata.create_all(engine)

@@ -1,13 +1,13 @@
-"""Eight writers and eight readers in processes of their own: nothing is lost, nobody waits in vain."""
+"""Eight writers and eight readers in processes of their own: no write is lost, no wait is endless."""
 
 from .crowd import gathered
-from .report import Asked, Figures
+from .report import Arguments, Figures
 
-TURNS = 300
+TRANSACTIONS = 300
 
 
-def run(asked: Asked) -> Figures:
-    """Every process does as many transactions, or searches, unless the time is over before."""
-    with gathered(asked) as (crowd, server):
-        crowd.run(turns=TURNS, server=server)
+def run(args: Arguments) -> Figures:
+    """Every process runs TRANSACTIONS transactions, or searches, unless the time is over before."""
+    with gathered(args) as (crowd, server):
+        crowd.run(transactions=TRANSACTIONS, server=server)
         return crowd.figures()

@@ -1,4 +1,4 @@
-"""Real records where they stand beside the project, else text with a natural distribution of words."""
+"""Real records where they are beside the project, else text with a natural distribution of words."""
 
 import gzip
 import json

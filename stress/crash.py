@@ -1,8 +1,9 @@
-"""Processes that write through every path, killed at random moments: what holds after each kill, where they landed, and
-how many texts a re-embed paid twice. On PostgreSQL some lose their connection, or the server, instead.
+"""Processes that write on every path, killed at random moments: what holds after each kill, what was interrupted, and
+how many texts a re-embed embedded twice. On PostgreSQL some lose their connection, or the server, instead.
 
-After each kill what was told as committed is there whole, what was under way is there whole or not at all, the doctor
-finds nothing wrong, search finds what is there and nothing that is gone, and another process goes on.
+After each kill all of what was reported as committed is stored, what was in progress is stored completely or not at
+all, the doctor finds nothing wrong, search finds what is stored and nothing that was deleted, and another process
+continues.
 """
 
 import os
@@ -13,12 +14,12 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from tests.crashing import Crashing
-from tests.killing import CRASH, KILL, PATHS, TERMINATE, Killing
-from tests.small_model import small_model
-
 from .database import POSTGRESQL, SERVER, database
-from .report import Asked, Figures, stopwatch
+from .report import Arguments, Figures, stopwatch
+from .workloads.crashing import Crashing
+from .workloads.killing import CRASH, KILL, TERMINATE, Killing
+from .workloads.small_model import small_model
+from .workloads.writing import PATHS
 
 ROWS = 600
 BATCH_SIZE = 20
@@ -26,14 +27,14 @@ KILLS = 6
 OTHERS = {TERMINATE: 5, CRASH: 25}
 
 
-def run(asked: Asked) -> Figures:
-    """`rounds` kills, one in eight of a re-embed to another model, the others in turn on each path that writes."""
-    reindexes = max(1, asked.rounds // (len(PATHS) + 1))
+def run(args: Arguments) -> Figures:
+    """`rounds` kills, one in eight of a re-embed to another model, the others on the paths that write, one by one."""
+    reindexes = max(1, args.rounds // (len(PATHS) + 1))
     with stopwatch() as watch:
-        with database(asked.backend) as engine, tempfile.TemporaryDirectory() as folder:
-            killing = killed(engine, Path(folder), asked, asked.rounds - reindexes)
-        with database(asked.backend) as engine, tempfile.TemporaryDirectory() as folder:
-            crashing = reindexed(engine, Path(folder), asked.seed, reindexes)
+        with database(args.backend) as engine, tempfile.TemporaryDirectory() as folder:
+            killing = killed(engine, Path(folder), args, args.rounds - reindexes)
+        with database(args.backend) as engine, tempfile.TemporaryDirectory() as folder:
+            crashing = reindexed(engine, Path(folder), args.seed, reindexes)
     kills = killing.kills + Counter({"reindex": crashing.kills})
     return {
         "rows": ROWS,
@@ -47,16 +48,16 @@ def run(asked: Asked) -> Figures:
     }
 
 
-def killed(engine: Engine, folder: Path, asked: Asked, kills: int) -> Killing:
-    with Killing(engine, folder, small_model(folder), seed=asked.seed) as killing:
+def killed(engine: Engine, folder: Path, args: Arguments, kills: int) -> Killing:
+    with Killing(engine, folder, small_model(folder), seed=args.seed) as killing:
         for number in range(kills):
-            killing.round(PATHS[number % len(PATHS)], manner(asked.backend, number))
+            killing.round(PATHS[number % len(PATHS)], manner(args.backend, number))
         killing.go_on()
     return killing
 
 
 def manner(backend: str, number: int) -> str:
-    """Of each path some, for the paths take turns too. A server that is not ours is left alone."""
+    """Spreads the manners over all paths. A server that is not ours is left alone."""
     if backend != POSTGRESQL:
         return KILL
     if number % OTHERS[CRASH] == OTHERS[CRASH] - 1 and SERVER not in os.environ:

@@ -72,8 +72,8 @@ def server() -> URL:
     with sqlalchemy.create_engine(url, poolclass=NullPool).begin() as connection:
         connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS vector")
         _versions["postgresql"] = connection.scalar(text("SHOW server_version")) or ""
-        asked = text("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
-        _versions["vector"] = connection.scalar(asked) or ""
+        statement = text("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
+        _versions["vector"] = connection.scalar(statement) or ""
     return url
 
 

@@ -17,7 +17,7 @@ Points = Sequence[tuple[float, float]]
 
 
 class Scale:
-    """From figures to places; logarithmic where the figures span powers of ten."""
+    """Maps figures to coordinates; logarithmic where the figures span powers of ten."""
 
     def __init__(self, least: float, most: float, start: float, end: float, *, is_log: bool) -> None:
         self.is_log = is_log
@@ -48,7 +48,7 @@ def round_step(least: float) -> float:
 def line_chart(
     title: str, x_name: str, y_name: str, lines: Mapping[str, Points], *, log_x: bool = False, log_y: bool = False
 ) -> str:
-    """A line a name, with a dot at each (x, y). Where the x are few they are what the axis marks."""
+    """Draws a line for each name, with a dot at each (x, y). A few x are all marked on the axis."""
     xs = [x for points in lines.values() for x, _ in points]
     ys = [y for points in lines.values() for _, y in points]
     lowest = 10 ** floor(log10(min(ys))) if log_y else min(ys) - 0.05 * (max(ys) - min(ys))
@@ -79,7 +79,7 @@ def line_chart(
 
 
 def bar_charts(title: str, groups: Mapping[str, Mapping[str, float]]) -> str:
-    """A group a measure with a bar a name, each group on a scale of its own. Colours are of names."""
+    """Draws a group of bars for each measure, a bar for each name. A group has its own scale, a name its own colour."""
     colours = {name: place for place, name in enumerate(dict.fromkeys(n for bars in groups.values() for n in bars))}
     parts = [f'<text x="{GAP}" y="24" font-size="15">{escape(title)}</text>']
     y, left = TOP, 190
@@ -116,10 +116,12 @@ def page(title: str, height: int, parts: Sequence[str]) -> str:
 
 def style() -> str:
     def rules(paper: str, ink: str, grid: str, colours: tuple[str, ...]) -> str:
-        said = [f".page {{ fill: {paper} }} text {{ fill: {ink} }} .grid {{ stroke: {grid} }}"]
+        declarations = [f".page {{ fill: {paper} }} text {{ fill: {ink} }} .grid {{ stroke: {grid} }}"]
         for place, colour in enumerate(colours):
-            said.append(f".f{place} {{ fill: {colour} }} .l{place} {{ stroke: {colour}; fill: none; stroke-width: 2 }}")
-        return " ".join(said)
+            declarations.append(
+                f".f{place} {{ fill: {colour} }} .l{place} {{ stroke: {colour}; fill: none; stroke-width: 2 }}"
+            )
+        return " ".join(declarations)
 
     light = rules("#ffffff", "#1a202c", "#e2e8f0", COLOURS["light"])
     dark = rules("#1a202c", "#edf2f7", "#2d3748", COLOURS["dark"])

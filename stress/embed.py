@@ -13,7 +13,7 @@ from kameleon.stores.tables import parts
 
 from .corpus import MINILM, passages, records
 from .database import SQLITE, database
-from .report import Asked, Figures, latencies, stopwatch
+from .report import Arguments, Figures, latencies, stopwatch
 from .server import DIMENSIONS, serving
 
 MIXED_TEXTS = 1_500
@@ -22,19 +22,19 @@ TRIES = 5
 ALONE = 1_000
 
 
-def run(asked: Asked) -> Figures:
-    """The run's own figures are those of the bundled model through the service; a model is asked on one database."""
+def run(args: Arguments) -> Figures:
+    """The run's own figures are those of the bundled model through the service; a model is measured on one database."""
     return {
-        **bundled(asked),
-        "network": network(asked),
-        "service": overhead(asked),
-        **({"minilm": local_model(asked.seed)} if MINILM.is_dir() and asked.backend == SQLITE else {}),
+        **bundled(args),
+        "network": network(args),
+        "service": overhead(args),
+        **({"minilm": local_model(args.seed)} if MINILM.is_dir() and args.backend == SQLITE else {}),
     }
 
 
-def bundled(asked: Asked) -> Figures:
-    """By hand is calling the model itself, as many texts at a time; latencies are those of a text alone."""
-    texts = passages(asked.rows, asked.seed)
+def bundled(args: Arguments) -> Figures:
+    """By hand means calling the model itself, as many texts at a time; latencies are those of single texts."""
+    texts = passages(args.rows, args.seed)
     provider = StaticProvider()
     service = EmbeddingService(provider)
     service.embed_batch(texts[:100])
@@ -62,7 +62,7 @@ def bundled(asked: Asked) -> Figures:
 
 
 def mixed(seed: int) -> list[str]:
-    """Titles, sentences and whole extracts in one list, as applications have them."""
+    """Titles, sentences and extracts in one list, as applications have them."""
     chance = np.random.default_rng(seed)
     extracts = [record["extract"] for record in records("wikipedia_movies") if record["extract"]]
     chosen = [extracts[n].split() for n in chance.choice(len(extracts), MIXED_TEXTS, replace=False)]
@@ -95,9 +95,9 @@ def local_model(seed: int) -> Figures:
     }
 
 
-def network(asked: Asked) -> Figures:
-    texts = passages(1_800, asked.seed)
-    with serving(LATENCY_S) as url, database(asked.backend) as engine:
+def network(args: Arguments) -> Figures:
+    texts = passages(1_800, args.seed)
+    with serving(LATENCY_S) as url, database(args.backend) as engine:
         provider = OpenAIProvider(dimensions=DIMENSIONS, api_key="none", base_url=url)
         search = SearchEngine(engine, provider)
         service = EmbeddingService(provider, cache=StoredCache(search.index.store, search.index, Evictor(10_000)))
@@ -117,10 +117,10 @@ def network(asked: Asked) -> Figures:
     }
 
 
-def overhead(asked: Asked) -> Figures:
+def overhead(args: Arguments) -> Figures:
     """With a provider that answers at once."""
-    rows = asked.rows
-    texts = passages(rows, asked.seed)
+    rows = args.rows
+    texts = passages(rows, args.seed)
     answer = np.full((1000, DIMENSIONS), 0.5, np.float32)
 
     def at_once(part: Sequence[str]) -> Any:
@@ -128,7 +128,7 @@ def overhead(asked: Asked) -> Figures:
 
     provider = CallableProvider(at_once, dimensions=DIMENSIONS, model_name="at-once")
     plain = min(EmbeddingService(provider).embed_batch(texts).processing_time_seconds for _ in range(TRIES))
-    with database(asked.backend) as engine:
+    with database(args.backend) as engine:
         search = SearchEngine(engine, provider, cache=True)
         service = EmbeddingService(provider, cache=StoredCache(search.index.store, search.index, Evictor(10 * rows)))
         written = service.embed_batch(texts).processing_time_seconds

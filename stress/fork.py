@@ -5,10 +5,9 @@ import os
 import pickle
 import select
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from kameleon import SearchEngine
 from kameleon.embeddings import get_provider
 
 from .database import database
-from .report import Asked, stopwatch
+from .report import Arguments, stopwatch
 from .server import DIMENSIONS, serving
+from .workloads.threads import busy
 
 WORKERS, REQUESTS, RECORDS, BUSY = 4, 2_000, 201, 51
 HANGS_AFTER_S = 300.0
@@ -27,7 +27,7 @@ SERVER_LATENCY_S = 0.005
 MODEL = Path(__file__).parents[2] / "shared" / "models" / "all-MiniLM-L6-v2"
 
 
-def run(asked: Asked) -> Mapping[str, Any]:
+def run(args: Arguments) -> Mapping[str, Any]:
     with serving(SERVER_LATENCY_S) as server:
         os.environ["OPENAI_API_KEY"] = "none"
         kinds: dict[str, dict[str, Any]] = {
@@ -36,18 +36,18 @@ def run(asked: Asked) -> Mapping[str, Any]:
         }
         if MODEL.is_dir():
             kinds["fastembed"] = {"provider": "fastembed", "model": str(MODEL)}
-        figures = {kind: served(asked, options) for kind, options in kinds.items()}
+        figures = {kind: served(args, options) for kind, options in kinds.items()}
     wrong = [f"{kind}: {each}" for kind, found in figures.items() for each in found.pop("wrong")]
     if wrong:
-        raise AssertionError("\n".join([f"seed {asked.seed}, {asked.backend}:", *wrong[:20]]))
+        raise AssertionError("\n".join([f"seed {args.seed}, {args.backend}:", *wrong[:20]]))
     return {"rows": RECORDS, "workers": WORKERS, "requests": len(kinds) * REQUESTS, **figures}
 
 
-def served(asked: Asked, options: Mapping[str, Any]) -> dict[str, Any]:
-    with database(asked.backend) as engine:
+def served(args: Arguments, options: Mapping[str, Any]) -> dict[str, Any]:
+    with database(args.backend) as engine:
         search = SearchEngine(engine, get_provider(**options))
         search.index_records_batch([("Page", n, f"page number {n}") for n in range(RECORDS)])
-        with busy(search), stopwatch() as watch:
+        with busy(partial(write_and_search, search)), stopwatch() as watch:
             children = [begun(worker, search, engine) for worker in range(WORKERS)]
         with stopwatch() as rest:
             wrong = [each for pid, pipe in children for each in answer(pid, pipe)]
@@ -63,38 +63,19 @@ def served(asked: Asked, options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def busy(search: SearchEngine) -> Iterator[None]:
-    stop, begun = threading.Event(), threading.Event()
-    works: list[Callable[[], Any]] = [
-        lambda: search.search("number 5", limit=5),
-        lambda: search.index_records_batch([("Busy", n, f"busy {n} {time.monotonic()}") for n in range(BUSY)]),
-    ]
-
-    def run() -> None:
-        while not stop.is_set():
-            for work in works:
-                work()
-            begun.set()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    begun.wait()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+def write_and_search(search: SearchEngine, _call: int) -> None:
+    search.search("number 5", limit=5)
+    search.index_records_batch([("Busy", n, f"busy {n} {time.monotonic()}") for n in range(BUSY)])
 
 
 def begun(worker: int, search: SearchEngine, engine: Engine) -> tuple[int, int]:
     ours, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:
-        engine.dispose(close=False)  # as SQLAlchemy asks where the parent's pool has connections
+        engine.dispose(close=False)  # as SQLAlchemy requires where the parent's pool has connections
         try:
             wrong = list(requests_of(worker, search))
-        except BaseException as error:  # noqa: BLE001 - told to the parent
+        except BaseException as error:  # noqa: BLE001 - sent to the parent
             wrong = [f"worker {worker}: {type(error).__name__}: {error}"]
         os.write(theirs, pickle.dumps(wrong[:20]))
         os._exit(0)
@@ -115,7 +96,7 @@ def answer(pid: int, pipe: int) -> list[str]:
     with os.fdopen(pipe, "rb") as read:
         if not select.select([read], [], [], HANGS_AFTER_S)[0]:
             os.kill(pid, signal.SIGKILL)
-        said = read.read()
+        sent = read.read()
     os.waitpid(pid, 0)
-    found: list[str] = pickle.loads(said) if said else ["a worker hung or died"]  # noqa: S301 - of our own child
+    found: list[str] = pickle.loads(sent) if sent else ["a worker hung or died"]  # noqa: S301 - of our own child
     return found

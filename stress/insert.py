@@ -15,13 +15,13 @@ from sqlalchemy import Engine
 
 from kameleon import SearchEngine
 from kameleon.embeddings import EmbeddingProvider, OpenAIProvider, StaticProvider
-from kameleon.stores.postgresql.schema import INDEXED_FROM
+from kameleon.stores.postgresql.hnsw import INDEXED_FROM
 from kameleon.stores.tables import parts
 
 from .by_hand import HNSW, Hand, Vectors
 from .corpus import documents, passages, write_lines
 from .database import POSTGRESQL, address, database
-from .report import Asked, Figures, latencies, run_command, stopwatch
+from .report import Arguments, Figures, latencies, run_command, stopwatch
 from .server import DIMENSIONS, serving
 
 TRIES = 5
@@ -35,7 +35,7 @@ ROWS_A_BATCH_SIZE = {1: 500, 10: 5_000}
 
 
 class AtHand(EmbeddingProvider):
-    """Looks vectors up that were made before."""
+    """Returns vectors that were made before."""
 
     model_name = "at-hand"
     dimensions = DIMENSIONS
@@ -51,27 +51,27 @@ class AtHand(EmbeddingProvider):
         return [self.vectors[text] for text in texts]
 
 
-def run(asked: Asked) -> Figures:
+def run(args: Arguments) -> Figures:
     """The run's own figures are those of the command with the bundled model."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "records.jsonl"
-        write_lines(source, documents(asked.rows, asked.seed))
+        write_lines(source, documents(args.rows, args.seed))
         return {
-            **from_lines(asked, source),
-            "network": over_network(asked, source),
-            **write_path(asked),
+            **from_lines(args, source),
+            "network": over_network(args, source),
+            **write_path(args),
         }
 
 
-def from_lines(asked: Asked, source: Path) -> Figures:
+def from_lines(args: Arguments, source: Path) -> Figures:
     """`kameleon data insert` as a user runs it, its start included; by hand in this process, started already. On
     PostgreSQL both build the vector index at the end, from as many rows on."""
-    with database(asked.backend) as engine:
+    with database(args.backend) as engine:
         options = ("--from-file", str(source), "--batch-size", str(COMMIT_BATCH))
         output, seconds, memory = run_command("-d", address(engine), "--json", "data", "insert", "Record", *options)
         inserted = json.loads(output)
-    with database(asked.backend) as engine:
-        hand = lines_by_hand(engine, source, with_hnsw=asked.backend == POSTGRESQL and asked.rows >= INDEXED_FROM)
+    with database(args.backend) as engine:
+        hand = lines_by_hand(engine, source, with_hnsw=args.backend == POSTGRESQL and args.rows >= INDEXED_FROM)
     return {
         "rows": inserted["inserted"],
         "seconds": round(seconds, 2),
@@ -104,8 +104,8 @@ def text_of(record: dict[str, Any]) -> str:
     return f"{record['title']} {record['text']}"
 
 
-def over_network(asked: Asked, source: Path) -> Figures:
-    """Against the same requests by hand, as many in flight, whose answers are thrown away.
+def over_network(args: Arguments, source: Path) -> Figures:
+    """Against the same requests by hand, as many in flight, whose answers are not read.
 
     Loading the client, a second or so that few records do not outweigh, is in ours alone; the command's start is in
     neither."""
@@ -113,7 +113,7 @@ def over_network(asked: Asked, source: Path) -> Figures:
         texts = [text_of(json.loads(line)) for line in lines]
     with serving(LATENCY_S) as url:
         requests = requests_by_hand(url, texts)
-        took = {size: inserted_over(url, asked.backend, source, size) for size in (SLICE, COMMIT_BATCH)}
+        took = {size: inserted_over(url, args.backend, source, size) for size in (SLICE, COMMIT_BATCH)}
     ideal = -(-len(texts) // SLICE) * LATENCY_S / IN_FLIGHT
     return {
         "request_ms": 1000 * LATENCY_S,
@@ -126,7 +126,7 @@ def over_network(asked: Asked, source: Path) -> Figures:
 
 
 def inserted_over(url: str, backend: str, source: Path, size: int) -> float:
-    """Seconds that the command says of itself, with a server's model, by batches of a size."""
+    """Seconds that the command reports, with a server's model, by batches of a size."""
     with database(backend) as engine:
         provider = OpenAIProvider(dimensions=DIMENSIONS, api_key="none", base_url=url)
         SearchEngine(engine, provider).index_record("Record", "first", "The index is of this model.")
@@ -141,41 +141,41 @@ def requests_by_hand(url: str, texts: Sequence[str]) -> float:
 
     client = openai.OpenAI(api_key="none", base_url=url)
 
-    def ask(part: list[str]) -> int:
+    def request(part: list[str]) -> int:
         answer = client.embeddings.create(
             input=part, model="text-embedding-3-small", dimensions=DIMENSIONS, encoding_format="base64"
         )
         return len(answer.data)
 
-    ask(["warm up the connection"])
+    request(["warm up the connection"])
     with stopwatch() as watch, ThreadPoolExecutor(IN_FLIGHT) as pool:
-        assert sum(pool.map(ask, parts(texts, SLICE))) == len(texts)
+        assert sum(pool.map(request, parts(texts, SLICE))) == len(texts)
     return watch.seconds
 
 
-def write_path(asked: Asked) -> Figures:
+def write_path(args: Arguments) -> Figures:
     """`index_records_batch` with vectors at hand; the run's latencies are those of a loop of single calls."""
-    texts = passages(asked.rows, asked.seed)
-    provider = AtHand(texts, asked.seed)
+    texts = passages(args.rows, args.seed)
+    provider = AtHand(texts, args.seed)
     records = [("Record", str(n), text) for n, text in enumerate(texts)]
     hand, batch = [], []
     for _ in range(TRIES):
-        hand.append(hand_written(asked.backend, texts, provider))
-        batch.append(indexed(asked.backend, records, provider))
-    loop = looped(asked.backend, records[:LOOP_ROWS], provider)
+        hand.append(hand_written(args.backend, texts, provider))
+        batch.append(indexed(args.backend, records, provider))
+    loop = looped(args.backend, records[:LOOP_ROWS], provider)
     per_record = sum(loop) / len(loop) / 1000
     return {
         **latencies(loop),
         "index_records_batch": {
             "seconds": round(min(batch), 2),
-            "rows_per_second": round(asked.rows / min(batch)),
+            "rows_per_second": round(args.rows / min(batch)),
             "by_hand_seconds": round(min(hand), 2),
             "times_by_hand": round(min(batch) / min(hand), 2),
-            "times_the_loop": round(per_record * asked.rows / min(batch), 1),
+            "times_the_loop": round(per_record * args.rows / min(batch), 1),
         },
-        **({"with_hnsw": with_hnsw(records, provider)} if asked.backend == POSTGRESQL else {}),
+        **({"with_hnsw": with_hnsw(records, provider)} if args.backend == POSTGRESQL else {}),
         "batch_sizes": {
-            str(size): by_size(asked.backend, size, records, provider) for size in BATCH_SIZES if size <= asked.rows
+            str(size): by_size(args.backend, size, records, provider) for size in BATCH_SIZES if size <= args.rows
         },
     }
 
@@ -211,7 +211,7 @@ def looped(backend: str, records: Sequence[tuple[str, str, str]], provider: AtHa
 
 
 def with_hnsw(records: Sequence[tuple[str, str, str]], provider: AtHand) -> Figures:
-    """The vector index there from the start, on both sides."""
+    """Seconds with the vector index existing from the start, on both sides."""
     texts = [text for _, _, text in records]
     by_hand = hand_written(POSTGRESQL, texts, provider, with_hnsw=True)
     with database(POSTGRESQL) as engine:

@@ -8,7 +8,7 @@ STATUS = Path("/proc/self/status")
 
 
 def peak_mb() -> int:
-    """Of this process. Linux counts `ru_maxrss` from the parent's peak on, so it is asked only elsewhere."""
+    """Of this process. Linux counts `ru_maxrss` from the parent's peak on, so it is read only elsewhere."""
     if STATUS.is_file():
         (row,) = (row for row in STATUS.read_text().splitlines() if row.startswith("VmHWM:"))
         return round(int(row.split()[1]) / 1024)

@@ -32,9 +32,9 @@ def read(source: Path) -> list[Line]:
     found: dict[tuple[str, str, int], Line] = {}
     for number, text in enumerate(source.read_text("utf-8").splitlines(), 1):
         try:
-            said = json.loads(text)
-            if "skipped" not in said:
-                found[said["run"], said["backend"], said.get("rows", 0)] = said
+            line = json.loads(text)
+            if "skipped" not in line:
+                found[line["run"], line["backend"], line.get("rows", 0)] = line
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{source.name}:{number} is not a line that a run printed with --json: {error}") from error
     return list(found.values())
@@ -66,11 +66,11 @@ def throughput(lines: Iterable[Line]) -> str:
 
 
 def latency(lines: Iterable[Line]) -> str:
-    """Where both were asked, of the queries that they were asked in turns."""
+    """Where both were measured, of the queries that they ran alternately."""
     curves: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for line in sorted(lines, key=lambda line: line["rows"]):
         name = NAMES[line["backend"]]
-        ours = line.get("by_hand", {}).get("ours_in_turns", line)
+        ours = line.get("by_hand", {}).get("ours_alternating", line)
         curves[name].append((line["rows"], ours["p95_ms"]))
         if "by_hand" in line:
             curves[f"{name} by hand"].append((line["rows"], line["by_hand"]["p95_ms"]))

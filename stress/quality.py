@@ -16,7 +16,7 @@ from kameleon.stores.bm25 import STOP_WORDS
 
 from .corpus import MINILM, SHARED
 from .database import SQLITE, database
-from .report import Asked, Figures, latencies, stopwatch
+from .report import Arguments, Figures, latencies, stopwatch
 
 COLLECTIONS = (
     *("medline", "cisi", "npl", "liveqa_med", "xquad_en", "esci_us150"),
@@ -30,8 +30,8 @@ Queries = Mapping[str, str]
 Relevance = Mapping[str, Mapping[str, float]]
 
 
-def run(asked: Asked) -> Figures:
-    """The run's own figures are those of asking hybrid queries, one after the other, of the bundled model."""
+def run(args: Arguments) -> Figures:
+    """The run's own figures are those of hybrid queries, one after the other, with the bundled model."""
     took: list[float] = []
     rows = 0
     figures = {}
@@ -41,7 +41,7 @@ def run(asked: Asked) -> Figures:
             if folder.is_dir():
                 documents, queries, relevance = read(folder)
                 rows += len(documents)
-                figures[name] = collection(asked.backend, name, documents, queries, relevance, took)
+                figures[name] = collection(args.backend, name, documents, queries, relevance, took)
     if not figures:
         return {"skipped": "the collections are not beside the project"}
     hybrid = [figures[name]["static"]["weighted"] for name in figures]
@@ -77,7 +77,7 @@ def collection(
             search = SearchEngine(engine, provider)
             search.index_records_batch(documents)
             search.admin.index_vectors()
-            figures[model] = told(evaluate(search, queries, relevance))
+            figures[model] = scores(evaluate(search, queries, relevance))
             if model == "static":
                 for query in queries.values():
                     with stopwatch() as watch:
@@ -87,13 +87,13 @@ def collection(
     return figures
 
 
-def told(found: Evaluation) -> dict[str, float]:
+def scores(found: Evaluation) -> dict[str, float]:
     by_weight = {f"weight_{weight:g}": round(value, 4) for weight, value in (found.curve or {}).items()}
     return {name: round(figures.ndcg, 4) for name, figures in found.figures.items()} | by_weight
 
 
 def providers(backend: str, name: str) -> Iterator[tuple[str, EmbeddingProvider]]:
-    """Another model's embeddings do not depend on the database, so it is asked on one."""
+    """Another model's embeddings do not depend on the database, so it is measured on one."""
     yield "static", StaticProvider()
     if backend == SQLITE and MINILM.is_dir() and name not in TOO_LONG:
         from kameleon.embeddings.fastembed import FastEmbedProvider

@@ -24,11 +24,11 @@ from kameleon.content import content_hash
 from kameleon.embeddings import EmbeddingProvider, EmbeddingService, FastEmbedProvider, StaticProvider
 from kameleon.stores.postgresql.copy import Packed, adapt, vectors
 from kameleon.stores.tables import parts
-from tests.small_model import small_model
 
 from .corpus import MINILM, passages
 from .database import POSTGRESQL, address, database
-from .report import Asked, Figures, stopwatch
+from .report import Arguments, Figures, stopwatch
+from .workloads.small_model import small_model
 
 Row = tuple[int, str, str]
 
@@ -64,18 +64,18 @@ POSTGRESQL_INSERT = "INSERT INTO hand_embedding VALUES {rows}"
 POSTGRESQL_ROW = "('Record', %s, 0, %s, CAST(%s AS vector), NULL, NULL, 1, %s)"
 
 
-def run(asked: Asked) -> Figures:
+def run(args: Arguments) -> Figures:
     """From a small model's embeddings to the bundled one's; the run's own figures are those of 128 records a batch. A
     transformer's, which takes as long as models do, are apart."""
-    texts = passages(asked.rows, asked.seed)
-    with index(asked.backend, texts) as search:
+    texts = passages(args.rows, args.seed)
+    with index(args.backend, texts) as search:
         figures = dict(timed(search, StaticProvider(), texts))
-        if asked.backend == POSTGRESQL:
+        if args.backend == POSTGRESQL:
             figures["vector_index_s"] = vector_index_s(search)
         figures["memory"] = remembered(search)
     if MINILM.is_dir():
         texts = texts[:ROWS_OF_A_TRANSFORMER]
-        with index(asked.backend, texts) as search:
+        with index(args.backend, texts) as search:
             figures["minilm"] = timed(search, FastEmbedProvider(str(MINILM)), texts, tries=1)
     return figures
 
@@ -140,7 +140,7 @@ def timed(
 
 
 def reindex(search: SearchEngine, provider: EmbeddingProvider, batch_size: int) -> tuple[float, float, float]:
-    """The whole call but for the vector index; then the index is as it was before."""
+    """The call without the vector index; then the index is as it was before."""
     with without_vector_index(search), stopwatch() as watch:
         report = search.reindex(provider=provider, batch_size=batch_size)
     assert report.switched
@@ -150,7 +150,7 @@ def reindex(search: SearchEngine, provider: EmbeddingProvider, batch_size: int) 
 
 
 def without_vector_index(search: SearchEngine) -> AbstractContextManager[object]:
-    return patch.object(search.index.store, "index_vectors", return_value=False)
+    return patch.object(search.index.store.vectors, "build_index", return_value=False)
 
 
 def embed_by_hand(
@@ -206,10 +206,10 @@ def vector_index_s(search: SearchEngine) -> float:
 def remembered(search: SearchEngine) -> Any:
     """In a process of its own, which has not made the index."""
     command = [sys.executable, "-m", "stress.reindex", address(search.engine), str(BATCH_SIZES[0])]
-    said = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
+    output = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
     search.reindexing.rollback()
     search.reindexing.prune()
-    return json.loads(said)
+    return json.loads(output)
 
 
 def main(url: str, batch_size: str) -> None:
@@ -228,8 +228,8 @@ def main(url: str, batch_size: str) -> None:
 
 
 def memory_mb(name: str) -> float:
-    (said,) = (said for said in STATUS.read_text().splitlines() if said.startswith(f"{name}:"))
-    return int(said.split()[1]) / 1024
+    (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a run is asked, and what it says: one line of JSON, or the same for people."""
+"""A run's arguments and its output: one line of JSON, or the same for people."""
 
 import json
 import os
@@ -26,8 +26,8 @@ Figures = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What the command's options say; `seconds` bounds runs that last as long as asked, `rounds` those that count."""
+class Arguments:
+    """The command's options; `seconds` bounds runs of a given time, `rounds` those of a given number."""
 
     backend: str
     rows: int
@@ -36,18 +36,18 @@ class Asked:
     seconds: float
 
 
-def line(run: str, asked: Asked, figures: Figures) -> dict[str, Any]:
-    """What was measured, on what. `peak_mb` is this process's unless the run knows better.
+def line(run: str, args: Arguments, figures: Figures) -> dict[str, Any]:
+    """What was measured, on what. `peak_mb` is this process's unless the run measures another.
 
-    In every run's figures `times_by_hand` is its time over that of the hand-written floor in the same run.
+    In every run's figures `times_by_hand` is its time over that of the hand-written baseline in the same run.
     """
     return {
         "run": run,
-        "backend": asked.backend,
+        "backend": args.backend,
         "date": datetime.now(UTC).date().isoformat(),
         "cores": os.cpu_count(),
-        "versions": versions(asked.backend),
-        "seed": asked.seed,
+        "versions": versions(args.backend),
+        "seed": args.seed,
         "peak_mb": peak_mb(),
         **figures,
     }
@@ -69,12 +69,12 @@ def latencies(milliseconds: Sequence[float]) -> dict[str, float]:
     return {f"p{place}_ms": round(cuts[place - 1], 2) for place in (50, 95, 99)}
 
 
-def for_people(said: Mapping[str, Any]) -> Iterator[str]:
+def for_people(result: Mapping[str, Any]) -> Iterator[str]:
     """The same figures, one a line; those of a part are indented under its name."""
-    about = " ".join(f"{name} {number}" for name, number in said["versions"].items())
-    yield f"{said['run']} on {said['backend']}, {said['date']}: {said['cores']} cores, {about}"
+    about = " ".join(f"{name} {number}" for name, number in result["versions"].items())
+    yield f"{result['run']} on {result['backend']}, {result['date']}: {result['cores']} cores, {about}"
     left_out = ("run", "backend", "date", "cores", "versions")
-    yield from rows_of({name: value for name, value in said.items() if name not in left_out}, "  ")
+    yield from rows_of({name: value for name, value in result.items() if name not in left_out}, "  ")
 
 
 def rows_of(figures: Mapping[str, Any], indent: str) -> Iterator[str]:
@@ -104,7 +104,7 @@ def run_command(*arguments: str) -> tuple[str, float, int]:
     command = [sys.executable, "-m", "stress.command", *arguments]
     with stopwatch() as watch:
         done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
-    *said, peak = done.stderr.splitlines()
+    *lines, peak = done.stderr.splitlines()
     if done.returncode:
-        raise RuntimeError(f"kameleon {' '.join(arguments)}: exit {done.returncode}: {' '.join(said)}")
+        raise RuntimeError(f"kameleon {' '.join(arguments)}: exit {done.returncode}: {' '.join(lines)}")
     return done.stdout, watch.seconds, int(peak)

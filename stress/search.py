@@ -1,9 +1,9 @@
-"""Hybrid search: against the same by hand, with filters, beside a writer, from a standing start; its recall and memory.
+"""Hybrid search: against the same by hand, with filters, beside a writer, in a new process; its recall and memory.
 
-Its memory is that of a process that opens the index and asks once, the model included. On SQLite the driver is
-pysqlite3, where it is installed, whose SQLite is the one that is told.
+Its memory is that of a process that opens the index and runs one query, the model included. On SQLite the driver is
+pysqlite3, where it is installed, whose SQLite version is reported.
 
-Embeddings of 384 dimensions are MiniLM's of film extracts, repeated with noise: they stand for speed, not for quality.
+Embeddings of 384 dimensions are MiniLM's of film extracts, repeated with noise: they measure speed, not quality.
 """
 
 import random
@@ -30,7 +30,7 @@ from kameleon.embeddings import CallableProvider, EmbeddingProvider, StaticProvi
 from .corpus import SHARED, passages
 from .database import POSTGRESQL, SQLITE, address, database
 from .memory import peak_mb
-from .report import Asked, Figures, latencies, stopwatch, versions
+from .report import Arguments, Figures, latencies, stopwatch, versions
 from .search_by_hand import by_hand
 
 MINILM = SHARED / "data" / "embeddings" / "wikipedia_movies.all-MiniLM-L6-v2.f16.npy"
@@ -52,15 +52,15 @@ EMBEDDINGS = {
 }
 
 
-def run(asked: Asked) -> Figures:
+def run(args: Arguments) -> Figures:
     """The run's own figures are those of hybrid search with the bundled model."""
-    texts = passages(asked.rows, asked.seed)
-    queries = questions(texts, asked.seed)
-    figures = dict(measured(asked.backend, 256, texts, queries))
-    if MINILM.is_file() and asked.backend != POSTGRESQL:
-        figures["dimensions_384"] = measured(asked.backend, 384, texts, queries)
-    if asked.backend == SQLITE:
-        figures["versions"] = versions(asked.backend) | {"sqlite": sqlite_version()}
+    texts = passages(args.rows, args.seed)
+    queries = questions(texts, args.seed)
+    figures = dict(measured(args.backend, 256, texts, queries))
+    if MINILM.is_file() and args.backend != POSTGRESQL:
+        figures["dimensions_384"] = measured(args.backend, 384, texts, queries)
+    if args.backend == SQLITE:
+        figures["versions"] = versions(args.backend) | {"sqlite": sqlite_version()}
     return figures
 
 
@@ -103,10 +103,10 @@ def measured(backend: str, dimensions: int, texts: Sequence[str], queries: Seque
             "filters": filtered(search, queries),
             "beside_writer": beside_writer(engine, dimensions, search, queries),
         }
-        ask = by_hand(engine, provider)
-        if ask is not None:
-            took = timed({"hybrid": modes["hybrid"], "by_hand": ask}, queries[:BY_HAND_QUERIES])
-            found["by_hand"] = {**latencies(took["by_hand"]), "ours_in_turns": latencies(took["hybrid"])}
+        search_by_hand = by_hand(engine, provider)
+        if search_by_hand is not None:
+            took = timed({"hybrid": modes["hybrid"], "by_hand": search_by_hand}, queries[:BY_HAND_QUERIES])
+            found["by_hand"] = {**latencies(took["by_hand"]), "ours_alternating": latencies(took["hybrid"])}
             found["times_by_hand"] = ratio(took["hybrid"], took["by_hand"])
         return found
 
@@ -169,17 +169,17 @@ def questions(texts: Sequence[str], seed: int) -> list[str]:
 def questions_of(texts: Sequence[str], seed: int, count: int) -> list[tuple[int, str]]:
     """The same, each with the number of its passage."""
     chance = random.Random(seed)
-    asked: list[tuple[int, str]] = []
-    while len(asked) < count:
+    drawn: list[tuple[int, str]] = []
+    while len(drawn) < count:
         number = chance.randrange(len(texts))
         words = re.findall(r"\w+", texts[number])
         start = chance.randrange(max(1, len(words) - WORDS))
-        asked.append((number, " ".join(words[start : start + WORDS])))
-    return asked
+        drawn.append((number, " ".join(words[start : start + WORDS])))
+    return drawn
 
 
 def timed(ways: Mapping[str, Callable[[str], Any]], queries: Sequence[str]) -> dict[str, list[float]]:
-    """Milliseconds, the ways in turns, after a few to warm up."""
+    """Milliseconds of each way, alternating, after a few to warm up."""
     took: dict[str, list[float]] = {name: [] for name in ways}
     for number, query in enumerate([*queries[-WARM:], *queries]):
         for name, way in ways.items():

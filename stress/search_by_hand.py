@@ -16,7 +16,7 @@ from kameleon.embeddings import EmbeddingProvider
 
 from .database import SQLITE
 
-Ask = Callable[[str], list[Any]]
+Search = Callable[[str], list[Any]]
 
 LEG = 100
 
@@ -39,7 +39,7 @@ POSTGRESQL_TABLES = """
     CREATE INDEX ON hand USING hnsw (embedding vector_cosine_ops);
     ANALYZE hand;
 """
-# The question's words ORed; plainto_tsquery alone would ask for all of them at once and find nothing.
+# The question's words ORed; plainto_tsquery alone would require all of them and find nothing.
 POSTGRESQL_KEYWORD = text("""
     SELECT record_id
     FROM hand, CAST(replace(CAST(plainto_tsquery('english', :query) AS text), '&', '|') AS tsquery) AS q
@@ -49,18 +49,18 @@ POSTGRESQL_VECTOR = text("SELECT record_id FROM hand ORDER BY embedding <=> CAST
 POSTGRESQL_CONTENT = text("SELECT record_id, content FROM hand WHERE record_id = ANY(:ids)")
 
 
-def by_hand(engine: Engine, provider: EmbeddingProvider) -> Ask | None:
-    """How to ask tables of one's own, filled from those of the index; None where the driver loads no extensions."""
+def by_hand(engine: Engine, provider: EmbeddingProvider) -> Search | None:
+    """A search of hand-made tables, filled from those of the index; None where the driver loads no extensions."""
     if engine.dialect.name != SQLITE:
         with engine.begin() as connection:
             connection.exec_driver_sql(POSTGRESQL_TABLES)
-        return partial(ask_postgresql, engine, provider)
+        return partial(query_postgresql, engine, provider)
     driver: Any = engine.raw_connection().driver_connection
     if not hasattr(driver, "enable_load_extension"):
         return None
     load_vec(driver)
     driver.executescript(SQLITE_TABLES.format(dimensions=provider.dimensions))
-    return partial(ask_sqlite, driver, provider)
+    return partial(query_sqlite, driver, provider)
 
 
 def load_vec(driver: Any) -> None:
@@ -70,7 +70,7 @@ def load_vec(driver: Any) -> None:
     sqlite_vec.load(driver)
 
 
-def ask_sqlite(driver: Any, provider: EmbeddingProvider, query: str) -> list[Any]:
+def query_sqlite(driver: Any, provider: EmbeddingProvider, query: str) -> list[Any]:
     """(id, content)."""
     match = " OR ".join(f'"{word}"' for word in query.split())
     vector = np.asarray(provider.embed_query(query), "<f4").tobytes()
@@ -79,7 +79,7 @@ def ask_sqlite(driver: Any, provider: EmbeddingProvider, query: str) -> list[Any
     return list(driver.execute(SQLITE_CONTENT, (json.dumps(best_of(keyword, nearest)),)))
 
 
-def ask_postgresql(engine: Engine, provider: EmbeddingProvider, query: str) -> list[Any]:
+def query_postgresql(engine: Engine, provider: EmbeddingProvider, query: str) -> list[Any]:
     """(record_id, content)."""
     vector = str(np.asarray(provider.embed_query(query)).tolist())
     with engine.connect() as connection:

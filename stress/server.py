@@ -1,4 +1,4 @@
-"""An embeddings server on loopback, in a process of its own, that takes its time."""
+"""An embeddings server on loopback, in a process of its own, with a given latency."""
 
 import base64
 import json
@@ -21,9 +21,9 @@ class Handler(BaseHTTPRequestHandler):
     vectors: ClassVar[dict[int, str]] = {}
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        vector = self.vector(asked.get("dimensions", DIMENSIONS))
-        rows = [{"object": "embedding", "index": n, "embedding": vector} for n in range(len(asked["input"]))]
+        request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        vector = self.vector(request.get("dimensions", DIMENSIONS))
+        rows = [{"object": "embedding", "index": n, "embedding": vector} for n in range(len(request["input"]))]
         body = json.dumps({"object": "list", "data": rows, "model": "m", "usage": {}}).encode()
         time.sleep(self.latency_s)
         self.send_response(200)
@@ -45,10 +45,10 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 64
 
 
-def serve(latency_s: float, told: Connection) -> None:
+def serve(latency_s: float, sender: Connection) -> None:
     Handler.latency_s = latency_s
     server = Server(("127.0.0.1", 0), Handler)
-    told.send(f"http://127.0.0.1:{server.server_address[1]}/v1")
+    sender.send(f"http://127.0.0.1:{server.server_address[1]}/v1")
     server.serve_forever()
 
 

@@ -14,7 +14,7 @@ from kameleon.embeddings import OpenAIProvider
 
 from .corpus import passages
 from .database import database
-from .report import Asked, Figures, stopwatch
+from .report import Arguments, Figures, stopwatch
 from .server import DIMENSIONS, Server
 from .server import Handler as Plain
 
@@ -88,7 +88,7 @@ class Quiet(Server):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that timed out has hung up."""
+        """Ignores clients that timed out."""
 
 
 def serve(kind: str, pipe: Connection) -> None:
@@ -113,16 +113,16 @@ def playing(kind: str) -> Iterator[tuple[str, Connection]]:
         process.join()
 
 
-def run(asked: Asked) -> Figures:
-    return {"rows": min(TEXTS, asked.rows), **{kind: measured(kind, asked) for kind in KINDS}}
+def run(args: Arguments) -> Figures:
+    return {"rows": min(TEXTS, args.rows), **{kind: measured(kind, args) for kind in KINDS}}
 
 
-def measured(kind: str, asked: Asked) -> dict[str, Any]:
+def measured(kind: str, args: Arguments) -> dict[str, Any]:
     """A write, then up to four syncs until nothing is pending."""
-    texts = passages(min(TEXTS, asked.rows), asked.seed)
+    texts = passages(min(TEXTS, args.rows), args.seed)
     if kind == "half_broken":
         texts = [f"{text} {BAD}" if n % BAD_EVERY == 7 else text for n, text in enumerate(texts)]
-    with database(asked.backend) as engine, playing(kind) as (url, counts):
+    with database(args.backend) as engine, playing(kind) as (url, counts):
         timeout_s = TIMEOUT_S if kind == "slow" else 30.0
         provider = OpenAIProvider("m", dimensions=DIMENSIONS, api_key="none", base_url=url, timeout_s=timeout_s)
         search = SearchEngine(engine, provider)

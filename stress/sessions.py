@@ -1,4 +1,4 @@
-"""Random sessions, for as long as is asked: after each commit the index is what the tables say, on both databases."""
+"""Random sessions, `rows` steps of them: after each commit the index matches the tables, on both databases."""
 
 from hypothesis import HealthCheck, settings
 from hypothesis import seed as seeded
@@ -6,24 +6,24 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from kameleon import SearchEngine
 from kameleon.testing import HashProvider
-from tests.test_stateful import machine
 
 from .database import database
-from .report import Asked, Figures, stopwatch
+from .report import Arguments, Figures, stopwatch
+from .workloads.machine import machine
 
 STEPS = 50
 
 
-def run(asked: Asked) -> Figures:
+def run(args: Arguments) -> Figures:
     """`rows` steps in all."""
     examples = settings(
-        max_examples=max(1, asked.rows // STEPS),
+        max_examples=max(1, args.rows // STEPS),
         stateful_step_count=STEPS,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    with database(asked.backend) as engine, stopwatch() as watch:
+    with database(args.backend) as engine, stopwatch() as watch:
         search = SearchEngine(engine, HashProvider(8))
-        run_state_machine_as_test(seeded(asked.seed)(machine(engine, search)), settings=examples)
-    return {"steps": asked.rows, "seconds": round(watch.seconds, 1), "differences": 0}
+        run_state_machine_as_test(seeded(args.seed)(machine(engine, search)), settings=examples)
+    return {"steps": args.rows, "seconds": round(watch.seconds, 1), "differences": 0}

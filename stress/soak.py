@@ -1,5 +1,5 @@
-"""The same crowd for as long as is asked: memory, the database's files and its dead rows are to stay as they were, once
-the index has been of each model: texts of the one behind a network are kept in its cache, which grows to its limit."""
+"""The same crowd for `seconds`: memory, the database's files and its dead rows must not grow, once the index
+has been of each model: texts of the one behind a network are kept in its cache, which grows to its limit."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from statistics import mean
 from sqlalchemy import Engine, text
 
 from .crowd import gathered
-from .report import Asked, Figures
+from .report import Arguments, Figures
 
 TENTHS = 10
 DEAD_ROWS = """
@@ -23,7 +23,7 @@ DEAD_ROWS = """
 
 @dataclass
 class Samples:
-    """What is seen every few seconds: (second, MB) by process, and of the database."""
+    """Samples taken every few seconds: (second, MB) of each process and of the database."""
 
     engine: Engine
     start: float | None = None
@@ -51,9 +51,9 @@ class Samples:
 
 
 def resident(pids: Sequence[int]) -> dict[int, float]:
-    """MB by process, of those that are still there."""
-    asked = ["ps", "-o", "pid=,rss=", "-p", ",".join(map(str, pids))]
-    rows = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split("\n")
+    """MB by process, of those that are still running."""
+    command = ["ps", "-o", "pid=,rss=", "-p", ",".join(map(str, pids))]
+    rows = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split("\n")
     return {int(pid): int(kilobytes) / 1024 for pid, kilobytes in (row.split() for row in rows if row.strip())}
 
 
@@ -65,11 +65,11 @@ def tenths(samples: Iterable[tuple[float, float]], seconds: float) -> list[float
     return [round(mean(part), 1) for part in parts if part]
 
 
-def run(asked: Asked) -> Figures:
+def run(args: Arguments) -> Figures:
     """Memory is that of a process, by kind."""
-    with gathered(asked) as (crowd, server):
+    with gathered(args) as (crowd, server):
         samples = Samples(crowd.engine)
-        crowd.run(turns=None, server=server, watch=samples.take)
+        crowd.run(transactions=None, server=server, watch=samples.take)
         memory: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for kind, pid in crowd.processes:
             memory[kind] += samples.memory.get(pid, [])
@@ -77,8 +77,8 @@ def run(asked: Asked) -> Figures:
         return {
             **crowd.figures(),
             "peak_mb": round(max(value for found in memory.values() for _, value in found)),
-            "memory_mb_by_tenths": {kind: tenths(found, asked.seconds) for kind, found in memory.items()},
-            "database_by_tenths": {name: tenths(found, asked.seconds) for name, found in samples.database.items()},
+            "memory_mb_by_tenths": {kind: tenths(found, args.seconds) for kind, found in memory.items()},
+            "database_by_tenths": {name: tenths(found, args.seconds) for name, found in samples.database.items()},
             **most,
             "cached_texts": sum(one.texts for one in crowd.search.cache.status()),
         }

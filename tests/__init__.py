@@ -1,1 +1,1 @@
-"""The suite. `conftest` has the stores under test and the words the tests speak."""
+"""The test suite. `conftest` has the fixtures: stores, engines, providers and the command."""

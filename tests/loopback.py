@@ -1,4 +1,4 @@
-"""An embeddings server on loopback that answers by a script of faults, and well once the script is over."""
+"""An embeddings server on the loopback interface: it answers by a script of faults, then without any."""
 
 import base64
 import hashlib
@@ -27,19 +27,19 @@ def answer(rows: list[dict[str, Any]]) -> Answer:
     return 200, {}, json.dumps({"object": "list", "data": rows, "model": "m", "usage": {}}).encode()
 
 
-def good(asked: dict[str, Any]) -> Answer:
-    is_base64 = asked.get("encoding_format") == "base64"
-    made = [vector(text) for text in asked["input"]]
+def good(request: dict[str, Any]) -> Answer:
+    is_base64 = request.get("encoding_format") == "base64"
+    made = [vector(text) for text in request["input"]]
     values: list[Any] = [base64.b64encode(v.tobytes()).decode() if is_base64 else v.tolist() for v in made]
     return answer([{"object": "embedding", "index": n, "embedding": value} for n, value in enumerate(values)])
 
 
 def error(status: int, message: str = "no", *, headers: dict[str, str] | None = None, **fields: Any) -> Fault:
     body = json.dumps({"error": {"message": message, **fields}}).encode()
-    return lambda _asked: (status, headers or {}, body)
+    return lambda _request: (status, headers or {}, body)
 
 
-def cut(_asked: dict[str, Any]) -> None:
+def cut(_request: dict[str, Any]) -> None:
     """The connection closes without an answer."""
 
 
@@ -68,10 +68,10 @@ class Server(ThreadingHTTPServer):
 
     @property
     def inputs(self) -> list[list[str]]:
-        return [asked["input"] for asked in self.requests]
+        return [request["input"] for request in self.requests]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is part of the script."""
+        """Ignores clients that close the connection, which is part of the script."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -79,9 +79,9 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        request = json.loads(self.rfile.read(int(self.headers["content-length"])))
         with self.server.lock:
-            self.server.requests.append(asked)
+            self.server.requests.append(request)
             self.server.ports.append(self.client_address[1])
             self.server.keys.append(self.headers.get("authorization", ""))
             self.server.paths.append(self.path)
@@ -89,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.in_flight += 1
             self.server.most_in_flight = max(self.server.most_in_flight, self.server.in_flight)
             fault = self.server.script.pop(0) if self.server.script else self.server.always
-        answered = fault(asked)
+        answered = fault(request)
         with self.server.lock:
             self.server.in_flight -= 1
         if answered is None:

@@ -20,9 +20,9 @@ provider.embed("a text in the parent")
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """The process that answers and the ids that it finds; with `add` it indexes a record first."""
-    asked = {name: values[0] for name, values in parse_qs(environ["QUERY_STRING"]).items()}
-    if "add" in asked:
-        search.index_record("Answer", asked["add"], f"answer {asked['add']}")
-    found = [hit.id for hit in search.search(asked["q"], entity="Page", limit=1)]
+    parameters = {name: values[0] for name, values in parse_qs(environ["QUERY_STRING"]).items()}
+    if "add" in parameters:
+        search.index_record("Answer", parameters["add"], f"answer {parameters['add']}")
+    found = [hit.id for hit in search.search(parameters["q"], entity="Page", limit=1)]
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps({"pid": os.getpid(), "ids": found}).encode()]

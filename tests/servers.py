@@ -1,4 +1,4 @@
-"""The embeddings servers that people use, as the loopback server plays them: what each wants, and how it answers."""
+"""The embeddings servers that people use, as the loopback server imitates them: requests they accept, their answers."""
 
 import json
 from collections.abc import Callable

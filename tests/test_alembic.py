@@ -1,4 +1,4 @@
-"""Alembic, as applications run it, beside an index."""
+"""Alembic migrations of an application whose database also holds an index."""
 
 import re
 from pathlib import Path
@@ -111,8 +111,8 @@ def test_autogenerate_sees_the_application_alone(application: Application) -> No
 
 
 def test_an_index_in_a_schema_of_its_own_is_left_alone(server: URL, pg_url: URL, tmp_path: Path) -> None:
-    with schema_on(server) as home, schema_on(server) as own:
-        engine = sqlalchemy.create_engine(url_in(server, home))
+    with schema_on(server) as main_schema, schema_on(server) as own:
+        engine = sqlalchemy.create_engine(url_in(server, main_schema))
         application = Application(engine, tmp_path)
         migrated_and_indexed(application, schema=own)
         assert application.revise(include_name=include_name, include_schemas=True) == []

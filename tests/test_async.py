@@ -1,4 +1,4 @@
-"""AsyncSession on aiosqlite and psycopg: the same commits, and an event loop that is never held up."""
+"""AsyncSession on aiosqlite and psycopg: the same commits as synchronous ones, and an event loop that never blocks."""
 
 import asyncio
 import threading
@@ -15,9 +15,18 @@ import kameleon
 from kameleon import RecordStore, SearchEngine
 from kameleon.errors import InvalidInput, ProviderUnavailable, StorageError
 from kameleon.testing import HashProvider
+from stress.workloads.models import (
+    Article,
+    Author,
+    Base,
+    Contents,
+    Note,
+    assert_index_matches,
+    expected_contents,
+    index,
+)
 
 from .conftest import ids
-from .models import Article, Author, Base, Note, Truth, assert_true, index, truth
 
 AsyncMaker = async_sessionmaker[AsyncSession]
 Opened = Callable[..., Any]
@@ -70,7 +79,7 @@ def test_what_an_async_session_commits_is_the_index(opened: Opened, provider: Ha
                 await session.commit()
                 await session.execute(delete(Note).where(Note.title == "filled in"))
                 await session.rollback()
-            assert_true(engine, search)
+            assert_index_matches(engine, search)
             hits = await search.asearch("whale", entity=Note, mode="keyword", where=Note.stars == 0)
             assert ids(hits) == ["2"]
             async with maker() as session:
@@ -81,29 +90,29 @@ def test_what_an_async_session_commits_is_the_index(opened: Opened, provider: Ha
 
 
 class Waiting(HashProvider):
-    """Answers once the event loop has had a turn."""
+    """Answers once the event loop has run other tasks."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.is_asked, self.may_answer = threading.Event(), threading.Event()
+        self.was_called, self.may_answer = threading.Event(), threading.Event()
 
     def embed_batch(self, texts: Sequence[str]) -> Any:
-        self.is_asked.set()
+        self.was_called.set()
         assert self.may_answer.wait(30), "the event loop was held up"
         return super().embed_batch(texts)
 
     def embed_query(self, text: str) -> Any:
-        self.is_asked.set()
+        self.was_called.set()
         assert self.may_answer.wait(30), "the event loop was held up"
         return super().embed_query(text)
 
 
 async def meanwhile(work: Awaitable[Any], provider: Waiting) -> Any:
-    """The work's result; the provider answers only because the loop goes on."""
-    provider.is_asked.clear()
+    """The work's result; the provider answers only if the loop runs meanwhile."""
+    provider.was_called.clear()
     provider.may_answer.clear()
     going = asyncio.ensure_future(work)
-    while not provider.is_asked.is_set():
+    while not provider.was_called.is_set():
         await asyncio.sleep(0)
     provider.may_answer.set()
     return await going
@@ -120,7 +129,7 @@ def test_the_loop_goes_on_while_a_commit_embeds(opened: Opened, engine: Engine, 
                 if kind == "after the flush":
                     await session.flush()
                 await meanwhile(session.commit(), provider)
-            assert_true(engine, search)
+            assert_index_matches(engine, search)
             assert sum(status.texts for status in search.cache.status()) == 1
 
     run(work())
@@ -170,14 +179,14 @@ def test_with_raise_an_async_commit_stores_nothing(opened: Opened, engine: Engin
     assert index(engine) == {}
 
 
-def test_scoped_async_sessions_are_heard(opened: Opened, provider: HashProvider, engine: Engine) -> None:
+def test_scoped_async_sessions_are_indexed(opened: Opened, provider: HashProvider, engine: Engine) -> None:
     async def work() -> None:
         async with opened(provider) as (search, maker):
             scoped = search.attach(async_scoped_session(maker, scopefunc=asyncio.current_task))
             scoped.add(note("one"))
             await scoped.commit()
             await scoped.remove()
-            assert_true(engine, search)
+            assert_index_matches(engine, search)
             assert provider.calls == [["one\nb"]]
 
     run(work())
@@ -316,15 +325,15 @@ def test_a_cancelled_search_leaves_the_session_to_its_owner(opened: Opened) -> N
         async with opened(provider) as (search, maker), maker() as session:
             session.add(note("one"))
             await meanwhile(search.aflush(session), provider)
-            provider.is_asked.clear()
+            provider.was_called.clear()
             provider.may_answer.clear()
-            asked = asyncio.ensure_future(search.asearch("one", session=session))
-            while not provider.is_asked.is_set():
+            searching = asyncio.ensure_future(search.asearch("one", session=session))
+            while not provider.was_called.is_set():
                 await asyncio.sleep(0)
-            asked.cancel()
+            searching.cancel()
             provider.may_answer.set()
             with pytest.raises(asyncio.CancelledError):
-                await asked
+                await searching
             await session.commit()
             assert ids(await search.asearch("one")) == ["1"]
 
@@ -363,19 +372,17 @@ def test_closing_leaves_the_applications_engine_alone(engine: Engine, provider: 
         search.search("fox")
 
 
-def test_a_listener_of_the_application_still_hears_its_sessions(
-    opened: Opened, provider: HashProvider, engine: Engine
-) -> None:
-    heard: list[Session] = []
+def test_a_listener_of_the_application_is_still_called(opened: Opened, provider: HashProvider, engine: Engine) -> None:
+    notified: list[Session] = []
 
     async def work() -> None:
         async with opened(provider) as (_search, maker):
-            event.listen(maker.kw["sync_session_class"], "after_commit", heard.append)
+            event.listen(maker.kw["sync_session_class"], "after_commit", notified.append)
             async with maker.begin() as session:
                 session.add(note("one"))
 
     run(work())
-    assert len(heard) == 1
+    assert len(notified) == 1
 
 
 def test_an_async_database_in_memory_is_refused() -> None:
@@ -383,8 +390,8 @@ def test_an_async_database_in_memory_is_refused() -> None:
         SearchEngine(kameleon.create_async_engine("sqlite+aiosqlite://"))
 
 
-def assert_same_contents(engine: Engine, _search: SearchEngine) -> Truth:
-    expected = truth(engine)
+def assert_same_contents(engine: Engine, _search: SearchEngine) -> Contents:
+    expected = expected_contents(engine)
     assert index(engine) == expected
     return expected
 
@@ -412,7 +419,7 @@ def test_an_async_session_commits_any_number_of_objects(engine: Engine, level: s
             else:
                 async with maker.begin() as session:
                     session.add_all(notes)
-        check = assert_true if with_provider else assert_same_contents
+        check = assert_index_matches if with_provider else assert_same_contents
         assert len(check(engine, search)) == sum(SIZES)
         async with maker.begin() as session:
             for changed in (await session.scalars(select(Note).limit(1_001))).all():
@@ -463,7 +470,7 @@ def test_bulk_updates_and_selects_of_async_sessions(opened: Opened, provider: Ha
             async with maker.begin() as session:
                 await session.execute(update(Note).values(stars=Note.stars + 1))
                 await session.execute(update(Note).where(Note.id <= 20).values(title=Note.title + " changed"))
-            assert_true(engine, search)
+            assert_index_matches(engine, search)
             hits = await search.asearch("fox", entity=Note, limit=40)
             statement = await search.aselect(Note, "fox", limit=40)
             async with maker() as session:
@@ -472,6 +479,6 @@ def test_bulk_updates_and_selects_of_async_sessions(opened: Opened, provider: Ha
                 async with maker.begin() as session:
                     replace = insert(Note).prefix_with("OR REPLACE")
                     await session.execute(replace.values(id=1, title="new", body="b"))
-                assert_true(engine, search)
+                assert_index_matches(engine, search)
 
     run(work())

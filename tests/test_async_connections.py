@@ -1,4 +1,4 @@
-"""An async engine's own connections for threads: all that the application gave its engine holds for them too."""
+"""An async engine's synchronous connections: they have every option that the application gave its engine."""
 
 import asyncio
 import gc
@@ -79,19 +79,19 @@ def test_threads_use_it_and_so_does_a_running_event_loop(open_async: Open) -> No
 def test_the_arguments_of_the_engine_are_those_of_its_own_connections(url: URL, backend: str) -> None:
     if backend == "sqlite":
         engine = create_async_engine(url, connect_args={"timeout": 60})
-        asked, kept = "PRAGMA busy_timeout", 60_000
+        statement, kept = "PRAGMA busy_timeout", 60_000
     else:
         options = f"{url.query['options']} -c application_name=tenant7"
         engine = create_async_engine(
             url.difference_update_query(["options"]), connect_args={"options": options, "prepare_threshold": 0}
         )
-        asked, kept = "SHOW application_name", "tenant7"  # type: ignore[assignment]
+        statement, kept = "SHOW application_name", "tenant7"  # type: ignore[assignment]
     search = SearchEngine(engine, HashProvider())
     for n in range(8):
         search.index_record("A", str(n), f"red fox {n}")
     assert ids(search.search("fox 3", limit=1)) == ["3"]
     with search.index.reading() as connection:
-        assert connection.exec_driver_sql(asked).scalar() == kept
+        assert connection.exec_driver_sql(statement).scalar() == kept
     asyncio.run(engine.dispose())
 
 

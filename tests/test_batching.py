@@ -1,3 +1,5 @@
+"""Slices of a provider's limits, estimates of tokens, and the delays between retries."""
+
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -21,7 +23,7 @@ def test_slices_hold_every_text_once_in_order_within_both_limits(
 
 
 @given(st.lists(st.integers(), min_size=2, max_size=50))
-def test_halves_are_a_whole(slice_: list[int]) -> None:
+def test_halves_hold_every_text_once(slice_: list[int]) -> None:
     left, right = halves(slice_)
     assert left + right == slice_
     assert left

@@ -1,4 +1,4 @@
-"""A bulk UPDATE costs what it changes: nothing for columns that no content depends on, one batch's memory otherwise."""
+"""The cost of a bulk UPDATE: nothing for columns that no content depends on, one batch's memory otherwise."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from kameleon import SearchEngine, searchable
 from kameleon.orm.pending import RECORDS_A_BATCH
 from kameleon.testing import HashProvider
+from stress.workloads.models import index
 
 from .conftest import with_citus
-from .models import index
 
 
 class Base(DeclarativeBase):
@@ -158,7 +158,7 @@ def test_an_update_of_a_contents_columns_is_indexed(
     assert index(engine)[key] == content
 
 
-def test_an_update_of_what_tells_subclasses_apart_is_indexed(search: SearchEngine, engine: Engine) -> None:
+def test_an_update_of_the_discriminator_is_indexed(search: SearchEngine, engine: Engine) -> None:
     class Other(DeclarativeBase):
         pass
 

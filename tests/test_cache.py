@@ -1,4 +1,4 @@
-"""Nothing is paid for twice: the embedding cache, on every store."""
+"""The embedding cache, on every store: no text is embedded twice, and its size has a limit."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -15,9 +15,9 @@ from kameleon.embeddings.cache import text_key
 from kameleon.errors import DatabaseLocked
 from kameleon.indexing.caching import Evictor, StoredCache
 from kameleon.testing import HashProvider
+from stress.workloads.models import Base, Note
 
 from .conftest import Make
-from .models import Base, Note
 
 
 @pytest.fixture
@@ -29,26 +29,28 @@ def stored_cache(search: SearchEngine) -> StoredCache:
     return StoredCache(search.index.store, search.index, Evictor(100))
 
 
-def asked(provider: HashProvider) -> list[str]:
+def embedded_texts(provider: HashProvider) -> list[str]:
     return [text for call in provider.calls for text in call]
 
 
-def test_a_known_text_is_not_asked_again_whatever_it_belongs_to(caching: SearchEngine, provider: HashProvider) -> None:
+def test_a_cached_text_is_not_embedded_again_whatever_it_belongs_to(
+    caching: SearchEngine, provider: HashProvider
+) -> None:
     caching.index_record("A", "1", "red fox")
     report = caching.index_records_batch([("B", "9", "red fox"), ("B", "10", "grey wolf")])
     assert (report.embedded, report.reused) == (1, 1)
-    assert asked(provider) == ["red fox", "grey wolf"]
+    assert embedded_texts(provider) == ["red fox", "grey wolf"]
     assert [hit.id for hit in caching.search("red fox", mode="vector", limit=2)] == ["1", "9"]
 
 
-def test_a_deleted_record_leaves_its_text_known(caching: SearchEngine, provider: HashProvider) -> None:
+def test_a_deleted_record_leaves_its_text_in_the_cache(caching: SearchEngine, provider: HashProvider) -> None:
     caching.index_record("A", "1", "red fox")
     caching.delete_record("A", "1")
     caching.index_record("A", "1", "red fox")
-    assert asked(provider) == ["red fox"]
+    assert embedded_texts(provider) == ["red fox"]
 
 
-def test_another_model_knows_nothing_of_it(make: Make, caching: SearchEngine) -> None:
+def test_another_model_has_its_own_cache(make: Make, caching: SearchEngine) -> None:
     caching.index_record("A", "1", "red fox")
     other = HashProvider(model_name="other")
     cache = stored_cache(caching)
@@ -57,7 +59,7 @@ def test_another_model_knows_nothing_of_it(make: Make, caching: SearchEngine) ->
     assert len({part.fingerprint for part in caching.cache.status()}) == 2
 
 
-def test_the_report_says_what_came_from_the_cache(caching: SearchEngine, provider: HashProvider) -> None:
+def test_the_report_counts_what_came_from_the_cache(caching: SearchEngine, provider: HashProvider) -> None:
     service = EmbeddingService(provider, cache=stored_cache(caching))
     service.embed_batch(["a", "b"])
     report = service.embed_batch(["b", "c", "a", "b"])
@@ -80,7 +82,7 @@ def test_work_that_failed_pays_nothing_again(
         caching.index_record("A", "1", "red fox")
     monkeypatch.undo()
     assert caching.index_record("A", "1", "red fox").reused == 1
-    assert asked(provider) == ["red fox"]
+    assert embedded_texts(provider) == ["red fox"]
 
 
 def test_what_the_caller_rolls_back_is_paid_again_only_where_there_is_one_writer(
@@ -96,7 +98,7 @@ def test_what_the_caller_rolls_back_is_paid_again_only_where_there_is_one_writer
     with engine.begin() as connection:
         caching.index_record("A", "1", "red fox", connection=connection)
     assert sum(part.texts for part in caching.cache.status()) == 2
-    assert asked(provider) == ["zero", "red fox", "red fox"][: 3 if has_one_writer else 2]
+    assert embedded_texts(provider) == ["zero", "red fox", "red fox"][: 3 if has_one_writer else 2]
 
 
 def test_refused_texts_are_not_kept(make: Make) -> None:
@@ -106,7 +108,7 @@ def test_refused_texts_are_not_kept(make: Make) -> None:
     assert [part.texts for part in search.cache.status()] == [1]
 
 
-def test_whether_it_is_on_is_the_providers_to_say(make: Make, provider: HashProvider) -> None:
+def test_the_provider_decides_whether_it_is_on(make: Make, provider: HashProvider) -> None:
     assert (StaticProvider().is_costly, OpenAIProvider.is_costly) == (False, True)
     search = make(provider)
     search.index_record("A", "1", "red fox")
@@ -137,14 +139,14 @@ def test_clearing_drops_all_or_what_was_not_used_for_long(caching: SearchEngine,
     assert caching.cache.status() == []
 
 
-def test_the_texts_unused_for_longest_make_room(make: Make, provider: HashProvider, engine: Engine) -> None:
+def test_the_least_recently_used_texts_are_evicted(make: Make, provider: HashProvider, engine: Engine) -> None:
     search = make(provider, cache=True, cache_limit=3)
     search.index_records_batch([("A", str(n), f"text {n}") for n in range(3)])
     age(engine, "text 1", 9)
     search.index_record("A", "3", "text 3")
     provider.calls.clear()
     search.index_records_batch([("B", str(n), f"text {n}") for n in range(4)])
-    assert asked(provider) == ["text 1"]
+    assert embedded_texts(provider) == ["text 1"]
 
 
 def test_the_cache_is_counted_once_for_a_tenth_of_its_limit(make: Make, provider: HashProvider, engine: Engine) -> None:
@@ -238,12 +240,12 @@ def test_a_cache_that_cannot_be_written_costs_only_money(
     assert "embed_batch:cache_skipped texts=1" in caplog.text
 
 
-def test_listeners_hear_of_every_batch(caching: SearchEngine) -> None:
-    heard: list[tuple[str, dict[str, float]]] = []
-    caching.on("embedding.batch_generated", lambda event, figures: heard.append((event, dict(figures))))
+def test_listeners_are_called_for_every_batch(caching: SearchEngine) -> None:
+    events: list[tuple[str, dict[str, float]]] = []
+    caching.on("embedding.batch_generated", lambda event, figures: events.append((event, dict(figures))))
     caching.index_records_batch([("A", "1", "red fox"), ("A", "2", "grey wolf")])
     caching.index_record("B", "1", "red fox")
-    (first, second) = heard
+    (first, second) = events
     assert first[0] == "embedding.batch_generated"
     assert (first[1]["total_count"], first[1]["cache_hits"], first[1]["api_calls"]) == (2, 0, 1)
     assert (second[1]["total_count"], second[1]["cache_hits"], second[1]["api_calls"]) == (1, 1, 0)

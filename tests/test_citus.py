@@ -4,12 +4,12 @@ import pytest
 from sqlalchemy import Engine, text
 
 from kameleon import RecordStore, SearchEngine
-from kameleon.stores.postgresql import schema as postgresql_schema
+from kameleon.stores.postgresql import hnsw as postgresql_hnsw
 from kameleon.testing import HashProvider
 
 from .conftest import ids
 
-ROWS = [{"id": str(n), "say": f"fox number{n} of the river", "n": n} for n in range(1_500)]
+ROWS = [{"id": str(n), "text": f"fox number{n} of the river", "n": n} for n in range(1_500)]
 
 
 def spread(engine: Engine) -> int:
@@ -34,7 +34,7 @@ def test_rows_move_along_and_twice_does_nothing_twice(citus_engine: Engine) -> N
 
 
 def test_what_is_written_after_is_spread_and_indexed(citus_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgresql_schema, "INDEXED_FROM", 1_000)
+    monkeypatch.setattr(postgresql_hnsw, "INDEXED_FROM", 1_000)
     search = SearchEngine(citus_engine, HashProvider(16))
     assert len(search.admin.distribute()) == 10
     records = RecordStore(search)
@@ -44,7 +44,7 @@ def test_what_is_written_after_is_spread_and_indexed(citus_engine: Engine, monke
     results = search.search("fox number7 of the river", mode="vector", limit=3)
     assert (results[0].id, results.plan.vector_search) == ("7", "hnsw")
     assert len(search.search("fox river", mode="vector", limit=10, where={"n": {"$lt": 12}})) == 10
-    records.update("R", "7", {"say": "grey wolf"})
+    records.update("R", "7", {"text": "grey wolf"})
     assert records.delete("R", ["8", "9"]) == 2
     assert ids(search.search("wolf", mode="keyword")) == ["7"]
     assert search.get_status()[0].indexed == 1_498

@@ -80,7 +80,7 @@ def test_the_script_inserts_searches_and_refuses(script: Run) -> None:
     assert "--limit" in script("search", "x", "--limit", "0", status=2).stderr
 
 
-def test_insert_says_what_it_did(run: Run) -> None:
+def test_insert_reports_its_counts(run: Run) -> None:
     done = run("data", "insert", "Ticket", stdin=lines(TICKETS))
     assert done.stderr == "made entity Ticket, searchable: subject, body\n"
     assert done.stdout.startswith("Ticket: 3 inserted; 3 embedded, 0 reused, ")
@@ -127,16 +127,16 @@ def test_search_in_a_pipe_is_one_line_a_hit(filled: Run) -> None:
 
 
 def test_search_pages_sorts_and_counts(filled: Run) -> None:
-    asked = ("search", "refund parcel wages", "--mode", "keyword")
-    ranked = hits(filled(*asked, "--json"))
-    first = filled(*asked, "--limit", "1", "--json")
-    following = filled(*asked, "--limit", "1", "--cursor", json.loads(first.stdout)["cursor"], "--json")
+    query = ("search", "refund parcel wages", "--mode", "keyword")
+    ranked = hits(filled(*query, "--json"))
+    first = filled(*query, "--limit", "1", "--json")
+    following = filled(*query, "--limit", "1", "--cursor", json.loads(first.stdout)["cursor"], "--json")
     assert [*hits(first), *hits(following)] == ranked[:2]
-    assert hits(filled(*asked, "--offset", "1", "--json")) == ranked[1:]
-    assert hits(filled(*asked, "--sort=-stars", "--json")) == ["2", "1", "3"]
-    counted = filled(*asked, "--facet", "status", "--facet", "stars", "--count", "--limit", "1").stdout
+    assert hits(filled(*query, "--offset", "1", "--json")) == ranked[1:]
+    assert hits(filled(*query, "--sort=-stars", "--json")) == ["2", "1", "3"]
+    counted = filled(*query, "--facet", "status", "--facet", "stars", "--count", "--limit", "1").stdout
     assert counted.endswith("status: open (2), closed (1)\nstars: 3 (1), 5 (1)\n3 in all\n")
-    assert filled(*asked, "--cursor", "mine", status=1).stderr.startswith(
+    assert filled(*query, "--cursor", "mine", status=1).stderr.startswith(
         "Error: this is no cursor of a search: 'mine'"
     )
 
@@ -276,8 +276,8 @@ def test_skip_existing_and_upsert(filled: Run) -> None:
     assert hits(filled("search", "changed", "--mode", "keyword", "--json")) == ["1"]
 
 
-def test_ctrl_c_ends_between_batches_and_says_how_to_go_on(console_script: str, tmp_path: Path, run: Run) -> None:
-    (tmp_path / "in.jsonl").write_text(lines([{"id": n, "say": f"some words {n}"} for n in range(1, 3001)]))
+def test_ctrl_c_ends_between_batches_and_prints_how_to_continue(console_script: str, tmp_path: Path, run: Run) -> None:
+    (tmp_path / "in.jsonl").write_text(lines([{"id": n, "text": f"some words {n}"} for n in range(1, 3001)]))
     arguments = ["-d", "sqlite:///x.db", "data", "insert", "T", "--batch-size", "2", "--from-file", "in.jsonl"]
     process = subprocess.Popen([console_script, *arguments], stderr=subprocess.PIPE, cwd=tmp_path)
     try:
@@ -288,12 +288,12 @@ def test_ctrl_c_ends_between_batches_and_says_how_to_go_on(console_script: str, 
     finally:
         process.kill()
     assert process.returncode == 130
-    said = re.search(r"Stored so far: (\d+) records\. Continue with: kameleon (.*)$", err.decode())
-    assert said
-    count = int(said[1])
+    printed = re.search(r"Stored so far: (\d+) records\. Continue with: kameleon (.*)$", err.decode())
+    assert printed
+    count = int(printed[1])
     assert 0 < count < 3000
-    assert said[2] == " ".join([*arguments, "--from-line", str(count + 1)])
-    done = json.loads(run("--json", *said[2].split(), "--batch-size", "1000").stdout)
+    assert printed[2] == " ".join([*arguments, "--from-line", str(count + 1)])
+    done = json.loads(run("--json", *printed[2].split(), "--batch-size", "1000").stdout)
     assert done["inserted"] == 3000 - count
 
 
@@ -306,7 +306,7 @@ def test_ctrl_c_ends_a_run_that_waits_for_input(console_script: str, tmp_path: P
     )
     assert process.stdin is not None
     try:
-        process.stdin.write(lines([{"id": n, "say": "some words"} for n in range(1, 4)]).encode())
+        process.stdin.write(lines([{"id": n, "text": "some words"} for n in range(1, 4)]).encode())
         process.stdin.flush()
         while "2" not in stored(console_script, tmp_path):
             pass
@@ -341,7 +341,7 @@ def test_a_terminal_gets_a_table_with_the_words_marked(filled: Run, console_scri
         try:
             while chunk := os.read(ours, 4096):
                 chunks.append(chunk)
-        except OSError:  # the other end closed: a terminal says so with EIO
+        except OSError:  # the other end closed: a terminal reports that as EIO
             return
 
     reader = threading.Thread(target=drain)
@@ -375,7 +375,7 @@ def test_a_terminal_gets_a_table_with_the_words_marked(filled: Run, console_scri
         (("data", "update", "T", "1", "[" * 100_000), 2, "JSON is not JSON"),
     ],
 )
-def test_what_cannot_be_is_one_clear_line(run: Run, arguments: tuple[str, ...], status: int, message: str) -> None:
+def test_wrong_usage_is_one_clear_line(run: Run, arguments: tuple[str, ...], status: int, message: str) -> None:
     failed = run(*arguments, status=status)
     assert message in failed.stderr
     assert "INPUT" not in failed.stderr
@@ -395,13 +395,15 @@ def test_what_cannot_be_is_one_clear_line(run: Run, arguments: tuple[str, ...], 
         (("entity", "create", "Ticket", "--search", "a"), "Error: entity 'Ticket' exists already"),
     ],
 )
-def test_what_is_not_there_lists_what_is(filled: Run, arguments: tuple[str, ...], message: str) -> None:
+def test_a_missing_entity_or_field_lists_the_existing_ones(
+    filled: Run, arguments: tuple[str, ...], message: str
+) -> None:
     failed = filled(*arguments, status=1)
     assert failed.stderr.startswith(message)
     assert failed.stderr.count("\n") == 1
 
 
-def test_a_foreign_database_is_told(run: Run, tmp_path: Path) -> None:
+def test_a_foreign_database_is_named(run: Run, tmp_path: Path) -> None:
     (tmp_path / "kameleon.db").write_bytes(b"this is no database" * 100)
     assert "not a database" in run("search", "x", status=1).stderr
     (tmp_path / "kameleon.db").write_bytes(b"")
@@ -486,14 +488,14 @@ def test_schema_and_language_come_from_the_environment(run: Run, pg_url: URL, sc
         ("postgresql://nobody:secret@no-such-host.invalid/none", "no-such-host.invalid"),
     ],
 )
-def test_a_server_that_is_not_there_is_one_line(run: Run, url: str, message: str) -> None:
+def test_an_unreachable_server_is_one_line(run: Run, url: str, message: str) -> None:
     stderr = run("-d", url, "search", "x", status=1).stderr
     assert message in stderr
     assert "secret" not in stderr
     assert len(stderr.strip().splitlines()) == 1
 
 
-def test_a_typo_is_told_of_and_a_word_completed(filled: Run) -> None:
+def test_a_typo_is_reported_and_a_prefix_completed(filled: Run) -> None:
     done = filled("search", "refnud", "--mode", "keyword")
     assert "Refund missing" in done.stdout
     assert done.stderr == 'showing results for refund (no record has "refnud")\n'

@@ -1,4 +1,4 @@
-"""What every `kameleon` command keeps: no secret is printed, and what it advises can be run."""
+"""Properties of every `kameleon` command: no secret is printed, and the commands that it advises can be run."""
 
 import ast
 import json
@@ -150,8 +150,8 @@ def test_a_process_in_the_background_has_the_url_in_its_environment(
     done = subprocess.run(
         [*command, "--background", "--json"], capture_output=True, check=True, cwd=tmp_path, text=True
     )
-    told = json.loads(done.stdout)
-    line = Path(f"/proc/{told['pid']}/cmdline")
+    output = json.loads(done.stdout)
+    line = Path(f"/proc/{output['pid']}/cmdline")
     if not line.parent.exists():
         pytest.skip("there is no /proc, or the run is over already")
     assert PASSWORD.encode() not in line.read_bytes()
@@ -219,7 +219,7 @@ def test_what_the_code_advises_is_a_command(line: str, tmp_path: Path, monkeypat
     assert parsed(line).command.name
 
 
-def test_there_is_advice_to_check() -> None:
+def test_errors_contain_advice_to_check() -> None:
     assert len(advice()) > 30
 
 
@@ -296,9 +296,9 @@ def test_records_without_an_id_are_counted(run: Run) -> None:
     done = run("data", "insert", "Note", stdin=lines([*rows, {"id": "1", "text": "with an id"}]))
     assert "51 records had no `id`" in done.stderr
     assert "--id-field" in done.stderr
-    told = json.loads(run("data", "insert", "Note", "--json", stdin=lines(rows)).stdout)
-    assert told["ids_made"] == 51
-    assert "--id-field" in told["note"]
+    output = json.loads(run("data", "insert", "Note", "--json", stdin=lines(rows)).stdout)
+    assert output["ids_made"] == 51
+    assert "--id-field" in output["note"]
     assert len(run("data", "list", "Note", "--limit", "200").stdout.splitlines()) == 103
     by_key = run("data", "insert", "Other", "--id-field", "key", "--json", stdin=lines(rows))
     assert (json.loads(by_key.stdout)["ids_made"], json.loads(by_key.stdout)["note"]) == (0, "")
@@ -384,17 +384,17 @@ def loopback() -> Iterator[Server]:
         yield server
 
 
-def test_a_server_is_named_by_every_command_that_asks_it(run: Run, loopback: Server) -> None:
+def test_every_command_that_uses_a_server_takes_its_url(run: Run, loopback: Server) -> None:
     server = ["--base-url", loopback.url, "--model", "nomic", "--dimensions", str(DIMENSIONS)]
     key = {"OPENAI_API_KEY": "local"}
     run("data", "insert", "Note", *server, stdin=lines(NOTES), **key)
-    told = json.loads(run("embeddings", "status", "--json", **key).stdout)
-    assert told["generations"][0]["model_name"] == "nomic"
-    assert told["totals"]["pending"] == 0
-    asked = len(loopback.requests)
+    output = json.loads(run("embeddings", "status", "--json", **key).stdout)
+    assert output["generations"][0]["model_name"] == "nomic"
+    assert output["totals"]["pending"] == 0
+    requests = len(loopback.requests)
     others = [{"id": note["id"], "text": f"others {note['id']}"} for note in NOTES]
     run("data", "insert", "Other", "--option", "batch_size=1", stdin=lines(others), **key)
-    assert len(loopback.requests) == asked + len(NOTES)
+    assert len(loopback.requests) == requests + len(NOTES)
     run("embeddings", "sync", *server, **key)
     report = json.loads(run("embeddings", "reindex", *server, "--force", "--json", "--no-confirm", **key).stdout)
     assert (report["model"], report["embedded"] + report["reused"]) == ("nomic", 2 * len(NOTES))

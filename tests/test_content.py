@@ -1,3 +1,5 @@
+"""A record's text: rendering of fields, normalisation, analysis for the keyword index, and its hash."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +46,7 @@ def test_analyze_takes_symbols_in_any_order(text: str) -> None:
     assert analyze(text).startswith(text)
 
 
-def test_the_hash_tells_texts_apart_and_is_empty_for_nothing() -> None:
+def test_the_hash_distinguishes_texts_and_is_empty_for_no_text() -> None:
     assert content_hash("a") != content_hash("b")
     assert len(content_hash("a")) == 32
     assert [content_hash(blank) for blank in ("", " ", "\n\t\u3000")] == ["", "", ""]
@@ -56,11 +58,11 @@ def test_normalize_refuses_half_a_surrogate_pair_by_its_place() -> None:
         normalize("ab\ud800")
 
 
-def test_an_endless_number_is_said_as_a_word() -> None:
+def test_an_infinite_number_is_rendered_as_a_word() -> None:
     assert render({"a": float("-inf"), "b": 1e16}, ["a", "b"]) == "-inf\n10000000000000000"
 
 
-def test_render_says_the_fields_in_their_order() -> None:
+def test_render_joins_the_fields_in_their_order() -> None:
     data = {"body": "text", "title": "Name", "tags": ["a", "b"], "empty": "", "none": None, "n": 3, "yes": True}
     assert render(data, ["title", "body", "tags", "empty", "none", "n", "yes", "missing"]) == "Name\ntext\na, b\n3"
     assert render({"author": {"name": "Ann", "town": "Oslo"}}, ["author"]) == "Ann, Oslo"

@@ -1,4 +1,4 @@
-"""What every store promises, through the engine that users hold. Each test runs on each store."""
+"""The contract of every store, through SearchEngine. Each test runs on each store."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -249,7 +249,7 @@ def test_a_long_text_is_highlighted_at_its_beginning(search: SearchEngine) -> No
     assert len(hit.spans) == 4_000
 
 
-def test_a_word_that_is_asked_twice_counts_for_more(search: SearchEngine) -> None:
+def test_a_word_that_is_twice_in_the_query_counts_for_more(search: SearchEngine) -> None:
     search.index_records_batch(
         [("A", "1", "fox here"), ("A", "2", "bear here"), *[("A", f"n{n}", "x") for n in range(9)]]
     )
@@ -258,35 +258,35 @@ def test_a_word_that_is_asked_twice_counts_for_more(search: SearchEngine) -> Non
 
 
 @pytest.mark.parametrize("scope", [{}, {"entity": "A"}, {"entities": ["A", "B"]}, {"where": {"n": {"$lt": 30}}}])
-def test_what_is_asked_often_ranks_alike_at_every_limit(
+def test_a_query_of_common_words_ranks_alike_at_every_limit(
     search: SearchEngine, monkeypatch: pytest.MonkeyPatch, scope: dict[str, Any]
 ) -> None:
     monkeypatch.setattr("kameleon.search.query.CANDIDATES", 1)
-    monkeypatch.setattr("kameleon.stores.sqlite.store.FEW_TERMS", 0)
+    monkeypatch.setattr("kameleon.stores.sqlite.keywords.FEW_TERMS", 0)
     store = RecordStore(search)
     for n in range(60):
-        said = "alpha " * (n % 5) + "beta " * (n * 7 % 11) + "gamma " * (n % 2) + "word " * (n * 13 % 17)
-        store.insert("AB"[n % 2], [{"id": str(n), "n": n, "said": said}])
+        content = "alpha " * (n % 5) + "beta " * (n * 7 % 11) + "gamma " * (n % 2) + "word " * (n * 13 % 17)
+        store.insert("AB"[n % 2], [{"id": str(n), "n": n, "text": content}])
     for query in ("alpha " * 8 + "beta", "alpha beta beta gamma gamma gamma", "alpha alpha", "beta gamma " * 3):
-        whole, *parts = (
+        complete, *parts = (
             search.search(query, mode="keyword", limit=limit, explain=True, **scope) for limit in (400, 10, 3)
         )
         for part in parts:
-            assert ids(part) == ids(whole)[: len(part)], query
-            for hit, same in zip(part, whole, strict=False):
+            assert ids(part) == ids(complete)[: len(part)], query
+            for hit, same in zip(part, complete, strict=False):
                 assert hit.explanation[0].raw == pytest.approx(same.explanation[0].raw)
 
 
 def test_every_term_of_a_long_query_counts(search: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     search.index_records_batch([("A", f"{n:03}", f"word{n} " * (1 + n % 3)) for n in range(90)])
-    asked = " ".join(f"word{n}" for n in range(90))
-    results = search.search(asked, mode="keyword", limit=100)
+    query = " ".join(f"word{n}" for n in range(90))
+    results = search.search(query, mode="keyword", limit=100)
     assert (len(results), results.exact) == (90, True)
-    few = search.search(asked, mode="keyword", limit=5)
+    few = search.search(query, mode="keyword", limit=5)
     assert len(few.plan.terms) == 90
     assert len(few.plan.candidate_terms) == 64
     tighten(monkeypatch, search, QUERY_WORDS=50)
-    cut = search.search(asked, mode="keyword", limit=100)
+    cut = search.search(query, mode="keyword", limit=100)
     assert (len(cut), cut.exact) == (50, False)
 
 
@@ -347,7 +347,7 @@ def test_a_content_change_without_a_provider_leaves_no_old_embedding(make: Make,
     assert "1" not in ids(search.search("red fox in the snow", mode="vector", entity="Article"))
 
 
-def test_status_counts_what_is_there(filled: SearchEngine) -> None:
+def test_status_counts_records(filled: SearchEngine) -> None:
     article, note = filled.get_status()
     assert (article.entity, article.indexed, article.pending, article.failed) == ("Article", 3, 0, 0)
     assert (note.entity, note.indexed) == ("Note", 1)
@@ -369,7 +369,7 @@ def test_a_refused_text_costs_nobody_else_anything(make: Make) -> None:
     assert (failure.entity, failure.id, failure.reason, failure.attempts) == ("Article", "4", "embed_failed", 1)
 
 
-def test_a_refused_text_is_not_tried_again_until_asked_or_changed(make: Make) -> None:
+def test_a_refused_text_is_not_tried_again_until_retried_or_changed(make: Make) -> None:
     is_refusing = [True]
     counted: list[tuple[int, int]] = []
     provider = HashProvider(refuse=lambda text: ValueError("no") if "poison" in text and is_refusing[0] else None)
@@ -437,7 +437,7 @@ class OneByOne(EmbeddingProvider):
 
 
 @pytest.mark.parametrize("error", [ConnectionError("no route"), OSError("disk"), ProviderRefused("no key")])
-def test_an_outage_told_text_by_text_leaves_no_tombstone(make: Make, error: Exception) -> None:
+def test_an_outage_reported_text_by_text_leaves_no_tombstone(make: Make, error: Exception) -> None:
     provider = OneByOne()
     provider.error = error
     search = make(provider)
@@ -464,15 +464,15 @@ def test_an_error_message_that_no_database_can_store_costs_nothing(make: Make) -
     assert search.failures()[0].message == r"ValueError: \ud800\x00"
 
 
-def test_prefixes_stand_before_what_the_model_reads(make: Make, provider: HashProvider) -> None:
+def test_prefixes_are_put_before_what_the_model_reads(make: Make, provider: HashProvider) -> None:
     provider.passage_prefix = "passage: "
     provider.query_prefix = "query: "
-    asked: list[str] = []
-    provider.embed_query = lambda text: asked.append(text) or HashProvider().embed_query(text)  # type: ignore[method-assign,func-returns-value]
+    queries: list[str] = []
+    provider.embed_query = lambda text: queries.append(text) or HashProvider().embed_query(text)  # type: ignore[method-assign,func-returns-value]
     search = make(provider)
     search.index_record("A", "1", "red fox")
     assert search.search("fox")[0].matched_text == "red fox"
-    assert (provider.calls, asked) == ([["passage: red fox"]], ["query: fox"])
+    assert (provider.calls, queries) == ([["passage: red fox"]], ["query: fox"])
 
 
 def test_hybrid_search_goes_on_by_keyword_when_the_provider_refuses(make: Make, provider: HashProvider) -> None:
@@ -602,7 +602,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_what_cannot_be_asked_is_told(search: SearchEngine) -> None:
+def test_invalid_queries_are_refused(search: SearchEngine) -> None:
     for arguments, message in WRONG:
         with pytest.raises(InvalidInput, match=message):
             search.search("x", **arguments)
@@ -663,11 +663,11 @@ def test_the_two_ways_to_a_keyword_score_agree(search: SearchEngine, monkeypatch
     search.index_records_batch(
         [("A", str(n), f"{'fox ' * (n % 4)}{'river ' * (n % 3)}bank of the {'long ' * n}word") for n in range(12)]
     )
-    whole = search.search("fox river bank", mode="keyword", limit=20, explain=True)
+    complete = search.search("fox river bank", mode="keyword", limit=20, explain=True)
     tighten(monkeypatch, search, POSTINGS=1)
     chosen = search.search("fox river bank", mode="keyword", limit=7, explain=True)
-    assert chosen.plan.candidate_terms != whole.plan.candidate_terms
-    raw = {hit.id: hit.explanation[0].raw for hit in whole}
+    assert chosen.plan.candidate_terms != complete.plan.candidate_terms
+    raw = {hit.id: hit.explanation[0].raw for hit in complete}
     assert len(chosen) == 7
     for hit in chosen:
         assert hit.explanation[0].raw == pytest.approx(raw[hit.id], rel=1e-9)

@@ -1,4 +1,4 @@
-"""Transactions, whoever began them and on whatever engine."""
+"""Transactions: the application's and the engine's own, at each isolation level, and refused connections."""
 
 import sqlite3
 import subprocess
@@ -68,7 +68,7 @@ def test_a_search_sees_one_state_while_others_write(tmp_path: Path) -> None:
     engine.dispose()
 
 
-def test_writers_in_their_own_transactions_wait_for_their_turn(tmp_path: Path) -> None:
+def test_writers_in_their_own_transactions_wait_for_the_lock(tmp_path: Path) -> None:
     engine = kameleon.create_engine(f"sqlite:///{tmp_path / 'x.db'}", connect_args={"timeout": 60})
     search = SearchEngine(engine, HashProvider())
 
@@ -83,7 +83,7 @@ def test_writers_in_their_own_transactions_wait_for_their_turn(tmp_path: Path) -
     engine.dispose()
 
 
-def test_a_transaction_that_read_before_another_wrote_is_told_to_repeat(file_engine: Engine) -> None:
+def test_a_transaction_that_read_before_another_wrote_gets_an_error_to_retry(file_engine: Engine) -> None:
     search = SearchEngine(file_engine, HashProvider())
     search.index_record("A", "1", "one")
     with file_engine.connect() as connection:
@@ -97,17 +97,17 @@ def test_a_concurrent_upsert_leaves_data_and_index_the_same(file_engine: Engine)
     provider = HashProvider()
     search = SearchEngine(file_engine, provider)
     records = RecordStore(search)
-    records.insert("T", [{"id": "1", "say": "alpha"}, {"id": "2", "say": "other"}])
+    records.insert("T", [{"id": "1", "text": "alpha"}, {"id": "2", "text": "other"}])
     is_first = [True]
 
     def meanwhile(content: str) -> None:
         if content == "new" and is_first.pop():
             is_first.append(False)
-            records.insert("T", [{"id": "1", "say": "beta"}], on_conflict="upsert")
+            records.insert("T", [{"id": "1", "text": "beta"}], on_conflict="upsert")
 
     provider.refuse = meanwhile
-    records.insert("T", [{"id": "1", "say": "alpha"}, {"id": "2", "say": "new"}], on_conflict="upsert")
-    assert records.get("T", "1").data == {"say": "alpha"}
+    records.insert("T", [{"id": "1", "text": "alpha"}, {"id": "2", "text": "new"}], on_conflict="upsert")
+    assert records.get("T", "1").data == {"text": "alpha"}
     assert ids(search.search("alpha", mode="keyword")) == ["1"]
     assert search.search("beta", mode="keyword") == []
     assert search.get_status()[0].pending == 0
@@ -173,7 +173,7 @@ def test_tables_are_left_to_migrations_on_request(file_engine: Engine) -> None:
     ],
 )
 @pytest.mark.parametrize("create", [kameleon.create_engine, kameleon.create_async_engine])
-def test_a_url_that_cannot_be_opened_is_told_without_its_password(create: Callable[[str], object], url: str) -> None:
+def test_a_url_that_cannot_be_opened_is_named_without_its_password(create: Callable[[str], object], url: str) -> None:
     with pytest.raises(InvalidInput, match="no database can be opened as") as caught:
         create(url)
     assert "secret" not in str(caught.value)
@@ -208,7 +208,7 @@ def test_no_error_shows_a_password(quoted: str, message: str) -> None:
     assert str(StorageError(quoted)) == message
 
 
-def test_the_index_stays_whole_under_savepoints(file_engine: Engine) -> None:
+def test_the_index_stays_consistent_under_savepoints(file_engine: Engine) -> None:
     search = SearchEngine(file_engine, HashProvider())
     search.index_records_batch([("A", str(n), f"fox {n}") for n in range(5)])
     with file_engine.begin() as connection:
@@ -253,7 +253,7 @@ def test_a_connection_of_another_file_is_refused(tmp_path: Path) -> None:
         other.dispose()
 
 
-def test_a_connection_of_the_same_file_by_another_name_is_taken(tmp_path: Path) -> None:
+def test_a_connection_of_the_same_file_by_another_name_is_accepted(tmp_path: Path) -> None:
     search = SearchEngine(kameleon.create_engine(f"sqlite:///{tmp_path / 'ours.db'}"), HashProvider())
     (tmp_path / "link.db").symlink_to(tmp_path / "ours.db")
     others = [

@@ -1,4 +1,4 @@
-"""Damage that raw SQL does, seen and mended."""
+"""Damage that raw SQL does to an index: doctor finds it and repairs it."""
 
 import json
 import os
@@ -16,11 +16,25 @@ from sqlalchemy.orm import Session
 
 from kameleon import RecordStore, SearchEngine
 from kameleon.doctor import Finding, examine, is_ok
-from kameleon.stores.postgresql import schema as postgresql_schema
+from kameleon.stores.postgresql import hnsw as postgresql_hnsw
 from kameleon.testing import HashProvider
+from stress.workloads.models import (
+    Animal,
+    Article,
+    Author,
+    Base,
+    Bird,
+    Cat,
+    Comment,
+    Dog,
+    Note,
+    Place,
+    Tag,
+    assert_index_matches,
+    index,
+)
 
 from .conftest import Make, ids, with_citus
-from .models import Animal, Article, Author, Base, Bird, Cat, Comment, Dog, Note, Place, Tag, assert_true, index
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Brief = list[tuple[str, str, int, tuple[str, ...]]]
@@ -43,7 +57,7 @@ def found(search: SearchEngine, **options: Any) -> Brief:
 
 
 def assert_mended(search: SearchEngine, expected: Brief, **options: Any) -> None:
-    """Found, found and mended, gone."""
+    """The finding is reported, reported as repaired, and then gone."""
     assert found(search, **options) == expected
     mended = examine(search, fix=True, **options)
     assert brief(mended) == expected
@@ -75,7 +89,7 @@ def mapped(engine: Engine, search: SearchEngine) -> SearchEngine:
         session.add_all([Animal(id=1, kind="animal", name="ape"), Dog(id=2, name="rex"), Cat(id=3, name="tom")])
         session.add(Bird(id=1, name="owl"))
         session.commit()
-    assert_true(engine, search)
+    assert_index_matches(engine, search)
     return search
 
 
@@ -117,7 +131,7 @@ def test_rows_that_raw_sql_changed_are_mended(mapped: SearchEngine, engine: Engi
         ("orphaned", "Remark", 5, comments),
     ]
     assert_mended(mapped, expected, batch_size=batch_size)
-    assert_true(engine, mapped)
+    assert_index_matches(engine, mapped)
 
 
 def test_what_when_keeps_out_is_orphaned(mapped: SearchEngine, engine: Engine) -> None:
@@ -144,7 +158,7 @@ def test_the_record_store_is_compared_with_its_index(search: SearchEngine, engin
 def test_a_row_that_changes_while_it_is_mended_is_read_again(
     mapped: SearchEngine, engine: Engine, provider: HashProvider
 ) -> None:
-    """Other writers edit a row and delete another while the provider is at work on what they said before."""
+    """Other writers edit a row and delete another while the provider embeds their earlier texts."""
     run_sql(engine, "UPDATE note SET title = 'older' WHERE id IN (1, 2)", "DELETE FROM note WHERE id > 2")
     edits = iter(["UPDATE note SET title = 'newer' WHERE id = 1", "DELETE FROM note WHERE id = 2"])
 
@@ -162,7 +176,7 @@ def test_a_row_that_changes_while_it_is_mended_is_read_again(
 
 
 def test_rows_and_index_are_seen_in_one_state(mapped: SearchEngine, engine: Engine, backend: str) -> None:
-    """Another writer commits both when the rows were read, and the index is not yet."""
+    """Another writer commits both after the rows and before the index are read."""
     if backend in ("sqlite-plain", "sqlite-memory"):
         pytest.skip("the reader keeps the writer out")
     sessions = mapped.attach(type("Sessions", (Session,), {}))
@@ -177,7 +191,7 @@ def test_rows_and_index_are_seen_in_one_state(mapped: SearchEngine, engine: Engi
 
     assert found(mapped) == []
     assert list(edits) == []
-    assert_true(engine, mapped)
+    assert_index_matches(engine, mapped)
 
 
 def test_embeddings_without_a_record_are_left_over(search: SearchEngine, engine: Engine) -> None:
@@ -199,7 +213,7 @@ def test_embeddings_without_a_record_are_left_over(search: SearchEngine, engine:
 
 
 def ids_of(engine: Engine, where: str) -> list[Any]:
-    """What embeddings call these records by."""
+    """The keys of these records in the tables of embeddings."""
     name = "id" if is_sqlite(engine) else "record_id"
     with engine.connect() as connection:
         return list(connection.execute(text(f"SELECT {name} FROM kdb_search WHERE {where} ORDER BY 1")).scalars())
@@ -286,7 +300,7 @@ def test_a_name_that_two_tables_claim_is_a_duplicate(mapped: SearchEngine, engin
     assert found(mapped, fix=True) == [("duplicate", "Note", 1, ())]
 
 
-def test_pending_is_filled_and_failed_is_told(
+def test_pending_is_filled_and_failed_is_reported(
     make: Make, provider: HashProvider, search: SearchEngine, engine: Engine
 ) -> None:
     provider.refuse = lambda words: ValueError("poison") if "bad" in words else None
@@ -303,7 +317,7 @@ def test_pending_is_filled_and_failed_is_told(
     assert found(search) == [("failed", "A", 1, ("2",))]
 
 
-def test_pending_stays_told_while_the_provider_is_down(make: Make, engine: Engine) -> None:
+def test_pending_is_reported_while_the_provider_is_down(make: Make, engine: Engine) -> None:
     make().index_record("A", "1", "fox")
     search = make("no-such-provider")
     (finding,) = (f for f in examine(search, fix=True) if f.check == "pending")
@@ -379,7 +393,7 @@ def own_database(server: URL) -> Iterator[URL]:
         connection.exec_driver_sql("DROP DATABASE kdb_doctor WITH (FORCE)")
 
 
-def test_pgvector_is_missed_and_an_old_one_told(own_database: URL) -> None:
+def test_a_missing_or_old_pgvector_is_reported(own_database: URL) -> None:
     engine = sqlalchemy.create_engine(own_database, poolclass=NullPool)
     SearchEngine(engine)
     assert examine(SearchEngine(engine)) == []
@@ -422,7 +436,7 @@ def test_a_broken_index_is_built_anew(pg_engine: Engine) -> None:
 
 @pytest.fixture
 def many(pg_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> SearchEngine:
-    monkeypatch.setattr(postgresql_schema, "INDEXED_FROM", 1_000)
+    monkeypatch.setattr(postgresql_hnsw, "INDEXED_FROM", 1_000)
     search = SearchEngine(pg_engine, HashProvider(16), ef_search=40)
     chance = random.Random(1)
     search.index_records_batch(
@@ -449,7 +463,7 @@ def test_a_missing_hnsw_is_built_and_a_broken_one_again(many: SearchEngine, pg_e
     assert_mended(many, [("invalid-index", "", 1, ("kdb_embedding_g1_hnsw",))])
 
 
-def test_an_hnsw_that_the_planner_leaves_aside_is_told(many: SearchEngine, pg_engine: Engine) -> None:
+def test_an_hnsw_index_that_the_planner_ignores_is_reported(many: SearchEngine, pg_engine: Engine) -> None:
     assert many.admin.index_vectors()
     set_at_connect(pg_engine, "enable_indexscan = off")
     (finding,) = examine(many, fix=True)
@@ -491,7 +505,7 @@ def run(console_script: str, tmp_path: Path) -> Run:
     return call
 
 
-def test_the_command_finds_mends_and_says_so_by_its_status(run: Run, tmp_path: Path) -> None:
+def test_the_command_reports_repairs_and_exits_with_its_status(run: Run, tmp_path: Path) -> None:
     run("data", "insert", "Ticket", '{"id": "1", "subject": "the parcel"}')
     engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'kameleon.db'}")
     run_sql(engine, "CREATE TABLE memo (id INTEGER PRIMARY KEY, title TEXT)", "INSERT INTO memo VALUES (7, 'red fox')")
@@ -509,7 +523,7 @@ def test_the_command_finds_mends_and_says_so_by_its_status(run: Run, tmp_path: P
     assert run("search", "fox", "--mode", "keyword").stdout.split("\t")[1:3] == ["Memo", "7"]
 
 
-def test_a_module_that_is_not_there_is_wrong_usage(run: Run) -> None:
+def test_a_missing_module_is_wrong_usage(run: Run) -> None:
     assert (
         "--import nosuch.models: No module named 'nosuch'"
         in run("doctor", "--import", "nosuch.models", status=2).stderr

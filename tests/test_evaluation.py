@@ -1,4 +1,4 @@
-"""An index asked queries whose answers are known."""
+"""Evaluation of an index with judged queries, and the weight that it saves."""
 
 import json
 import re
@@ -33,11 +33,11 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 class Pointing(HashProvider):
-    """Every text that holds `word` has one embedding, all others have another; of the words it knows a share."""
+    """Texts that hold `word` have one embedding, all others another; its vocabulary has a share of the words."""
 
     model_name = "pointing"
     vector_weight = 0.3
-    known = 1.0
+    share = 1.0
 
     def __init__(self, word: str = "bear") -> None:
         super().__init__(2)
@@ -50,7 +50,7 @@ class Pointing(HashProvider):
         return [1.0, 0.0]
 
     def known_share(self, text: str) -> float:
-        return self.known
+        return self.share
 
 
 @pytest.fixture
@@ -118,12 +118,12 @@ def test_an_id_of_several_entities_is_to_be_spelled_out(pages: SearchEngine) -> 
     assert evaluate(pages, {"q": "memo"}, {"q": {"Memo/3": 1.0}}).figures["keyword"].ndcg == 1.0
 
 
-def test_qrels_of_other_records_are_told(pages: SearchEngine) -> None:
+def test_qrels_of_other_records_are_reported(pages: SearchEngine) -> None:
     with pytest.raises(InvalidInput, match=r"none of the 1 queries .* of 2 judged records 2 are not"):
         evaluate(pages, {"q": "frog"}, {"q": {"x": 1.0, "y": 0.0}, "other": {"1": 1.0}})
 
 
-def test_ways_of_fusing_are_asked_by_name_and_by_function(pages: SearchEngine) -> None:
+def test_fusion_is_given_by_name_or_as_a_function(pages: SearchEngine) -> None:
     assert ids(pages.search("red", weight=0.0)) == ["1", "2"]
     assert ids(pages.search("red", weight=1.0))[0] == "2"
     rrf = pages.search("red", fusion="rrf", weight=0.5, explain=True)
@@ -142,11 +142,11 @@ def test_ways_of_fusing_are_asked_by_name_and_by_function(pages: SearchEngine) -
         pages.search("red", fusion="best")
 
 
-def test_a_query_the_model_does_not_know_is_left_to_keywords(make: Make) -> None:
+def test_a_query_of_words_unknown_to_the_model_is_left_to_keywords(make: Make) -> None:
     provider = Pointing()
     search = make(provider)
     search.index_records_batch(PAGES)
-    provider.known = 0.0
+    provider.share = 0.0
     results = search.search("red")
     assert ids(results) == ["1", "2"]
     assert results.plan.weight == 0.0
@@ -193,24 +193,24 @@ def test_a_line_that_is_no_judgement_is_named_with_its_file(line: str) -> None:
         ('{"_id": 1.5, "text": "a"}', "_id is 1.5"),
     ],
 )
-def test_of_a_bad_query_it_is_said_what_stands_there(line: str, seen: str) -> None:
+def test_an_error_about_a_bad_query_shows_its_line(line: str, seen: str) -> None:
     with pytest.raises(InvalidInput, match=re.escape('q:1 is not {"_id": "…", "text": "…"}: ') + f".*{seen}"):
         read_queries([line], "q")
 
 
-def test_files_that_say_nothing_are_told() -> None:
+def test_files_without_judgements_are_reported() -> None:
     with pytest.raises(InvalidInput, match="q has no queries"):
         read_queries(["\n"], "q")
     with pytest.raises(InvalidInput, match="r judges nothing"):
         read_qrels(["query-id\tcorpus-id\tscore\n"], "r")
 
 
-def test_qrels_of_other_queries_are_told(pages: SearchEngine) -> None:
+def test_qrels_of_other_queries_are_reported(pages: SearchEngine) -> None:
     with pytest.raises(InvalidInput, match=r"the qrels judge '7', …, the queries are 'q', …"):
         evaluate(pages, {"q": "frog"}, {"7": {"1": 1.0}})
 
 
-def test_recall_reaches_a_hundred_deep_and_operators_hold(make: Make) -> None:
+def test_recall_is_measured_at_100_and_operators_hold(make: Make) -> None:
     search = make(None)
     tickets = RecordStore(search)
     tickets.create_entity("Ticket", search=["subject"], fields={"kind": "text"})
@@ -219,12 +219,12 @@ def test_recall_reaches_a_hundred_deep_and_operators_hold(make: Make) -> None:
     found = evaluate(search, {"q": "red", "r": "subject:lamp red"}, {"q": {"last": 1.0}, "r": {"last": 1.0}})
     assert found.figures["keyword"].recall == 1.0
     assert found.figures["keyword"].mrr == pytest.approx((1 / 41 + 1) / 2)
-    for ask in (
+    for call in (
         search.admin.legs,
         lambda query, entities: evaluate(search, {"q": query}, {"q": {"last": 1.0}}, entities=entities),
     ):
         with pytest.raises(InvalidInput, match="entities is a list of names"):
-            ask("red", entities="Ticket")
+            call("red", entities="Ticket")
 
 
 def test_a_weight_of_another_index_is_refused(pages: SearchEngine) -> None:
@@ -268,9 +268,9 @@ def test_eval_measures_draws_and_keeps_the_weight(run: Run, tmp_path: Path) -> N
     database = kameleon.create_engine(f"sqlite:///{tmp_path / 'kameleon.db'}")
     SearchEngine(database).admin.set_weight(0.0)
     database.dispose()
-    told = run(*files, "--entity", "Page").stderr
-    assert told.startswith("12 queries asked\nall 1 judged records are in the index\n")
-    assert told.endswith("the weight is the whole index's, not that of Page alone\n")
+    output = run(*files, "--entity", "Page").stderr
+    assert output.startswith("12 queries asked\nall 1 judged records are in the index\n")
+    assert output.endswith("the weight is the whole index's, not that of Page alone\n")
     saved = json.loads(run(*files, "--save", "--json").stdout)
     assert saved["saved"] is True
     again = json.loads(run(*files, "--save", "--json").stdout)

@@ -1,3 +1,5 @@
+"""The fastembed provider, with the all-MiniLM-L6-v2 folder where it is beside the project."""
+
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -55,7 +57,7 @@ def test_an_index_names_its_model_and_engines_opened_by_name_follow(minilm: Path
     engine.dispose()
 
 
-def test_an_unknown_model_names_known_ones() -> None:
+def test_an_unknown_model_names_supported_ones() -> None:
     with pytest.raises(InvalidInput, match=r"neither a model folder .* nor a model that fastembed knows. Known: "):
         FastEmbedProvider("no/such-model")
 
@@ -69,7 +71,7 @@ def test_a_hub_model_that_cannot_be_fetched_is_one_clear_error(tmp_path: Path, m
 
     class Unreached:
         def __init__(self, *_args: object, **_options: object) -> None:
-            raise AssertionError("asked again at once")
+            raise AssertionError("called again at once")
 
     monkeypatch.setattr("kameleon.embeddings.fastembed.TextEmbedding", Unreached)
     with pytest.raises(ProviderUnavailable, match="could not be loaded"):

@@ -1,3 +1,5 @@
+"""The filter language of `where`: every operator on each database, and the errors of invalid filters."""
+
 from contextlib import suppress
 from typing import Any
 
@@ -9,7 +11,7 @@ from sqlalchemy import Engine, event
 from kameleon import RecordStore, SearchEngine
 from kameleon.errors import InvalidFilter, UnknownEntity
 from kameleon.stores.filters import Comparison, Group, parse_filter
-from kameleon.stores.sqlite import store as sqlite
+from kameleon.stores.sqlite import keywords, scope
 from kameleon.testing import HashProvider
 
 from .conftest import ids, with_citus
@@ -17,7 +19,7 @@ from .conftest import ids, with_citus
 RECORDS: list[dict[str, Any]] = [
     {
         "id": "a",
-        "say": "x y",
+        "text": "x y",
         "status": "open",
         "n": 3,
         "tags": ["red", "7"],
@@ -25,10 +27,10 @@ RECORDS: list[dict[str, Any]] = [
         "who": {"town": "Oslo"},
         "größe": {"ö😀": 5},
     },
-    {"id": "b", "say": "x y", "status": "open", "n": 7.5, "tags": ["blue"], "paid": False, "who": {"town": "Rome"}},
+    {"id": "b", "text": "x y", "status": "open", "n": 7.5, "tags": ["blue"], "paid": False, "who": {"town": "Rome"}},
     {
         "id": "c",
-        "say": "x y",
+        "text": "x y",
         "status": "closed",
         "n": "3",
         "tags": [],
@@ -37,7 +39,7 @@ RECORDS: list[dict[str, Any]] = [
         "big": 2**70,
         "looks": '["x"]',
     },
-    {"id": "d", "say": "x y", "note": "o'clock; DROP TABLE kdb_records; --", "tags": "reddish", "looks": ["x"]},
+    {"id": "d", "text": "x y", "note": "o'clock; DROP TABLE kdb_records; --", "tags": "reddish", "looks": ["x"]},
 ]
 
 
@@ -105,7 +107,7 @@ def test_a_filter_means_the_same_in_both_legs_and_in_the_store(
 
 
 def test_a_filter_inside_the_legs_never_starves_the_limit(search: SearchEngine) -> None:
-    rows = [{"id": f"{n:04}", "say": "same text again", "is_rare": n % 100 == 0} for n in range(1000)]
+    rows = [{"id": f"{n:04}", "text": "same text again", "is_rare": n % 100 == 0} for n in range(1000)]
     RecordStore(search).insert("R", rows)
     for mode in ("keyword", "vector", "hybrid"):
         found = search.search("same text", where={"is_rare": True}, mode=mode, limit=10)
@@ -115,7 +117,7 @@ def test_a_filter_inside_the_legs_never_starves_the_limit(search: SearchEngine) 
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ({"colour": "red"}, "unknown field 'colour'. Known: big, größe, looks, n, note, paid, say, status, tags, who"),
+        ({"colour": "red"}, "unknown field 'colour'. Known: big, größe, looks, n, note, paid, status, tags, text, who"),
         ({"status": {"$like": "x"}}, r"unknown operator '\$like'. Known: \$eq"),
         ({"$nor": []}, "unknown operator"),
         ({"$or": {}}, "takes a list of filters"),
@@ -138,14 +140,14 @@ def test_a_filter_inside_the_legs_never_starves_the_limit(search: SearchEngine) 
         ({"$or": [{"n": 1}] * 300}, "For many values use"),
     ],
 )
-def test_a_filter_that_cannot_be_is_told(records: RecordStore, where: dict[str, Any], message: str) -> None:
+def test_an_invalid_filter_is_refused(records: RecordStore, where: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidFilter, match=message):
         records.search.search("x", entity="R", where=where)
     with pytest.raises(InvalidFilter, match=message):
         records.list("R", where=where)
 
 
-def test_a_filter_on_what_the_store_does_not_hold_is_told(search: SearchEngine) -> None:
+def test_a_filter_on_an_entity_outside_the_store_is_refused(search: SearchEngine) -> None:
     search.index_record("Loose", "1", "x")
     with pytest.raises(UnknownEntity, match="no entity 'Loose'"):
         search.search("x", entity="Loose", where={"a": 1})
@@ -179,9 +181,9 @@ def test_a_filter_on_a_declared_field_looks_records_up(file_engine: Engine) -> N
     search = SearchEngine(file_engine, HashProvider(8))
     store = RecordStore(search)
     store.create_entity(
-        "R", search=["say"], fields={"status": "text", "n": "integer", "no name": "text", "tags": "list"}
+        "R", search=["text"], fields={"status": "text", "n": "integer", "no name": "text", "tags": "list"}
     )
-    store.insert("R", [{"id": str(n), "say": "x", "status": f"s{n}", "n": n, "no name": "y"} for n in range(30)])
+    store.insert("R", [{"id": str(n), "text": "x", "status": f"s{n}", "n": n, "no name": "y"} for n in range(30)])
     plans: list[str] = []
 
     @event.listens_for(file_engine, "before_cursor_execute")
@@ -199,13 +201,13 @@ def test_a_filter_on_a_declared_field_looks_records_up(file_engine: Engine) -> N
 
 @pytest.mark.parametrize("few", [0, 3, 10_000])
 def test_broad_and_narrow_scopes_find_the_same(file_engine: Engine, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
-    monkeypatch.setattr(sqlite, "LOOKED_AT", few)
-    monkeypatch.setattr(sqlite, "FEW_TERMS", few)
+    monkeypatch.setattr(scope, "LOOKED_AT", few)
+    monkeypatch.setattr(keywords, "FEW_TERMS", few)
     search = SearchEngine(file_engine, HashProvider(8), vector_search="numpy")
     store = RecordStore(search)
-    rows = [{"id": f"{n:04}", "say": "x " + "y " * (n % 7), "kind": n % 50} for n in range(3000)]
+    rows = [{"id": f"{n:04}", "text": "x " + "y " * (n % 7), "kind": n % 50} for n in range(3000)]
     store.insert("R", rows)
-    store.insert("Other", [{"id": "z", "say": "x", "kind": 3}])
+    store.insert("Other", [{"id": "z", "text": "x", "kind": 3}])
     for mode in ("keyword", "vector", "hybrid"):
         found = search.search("x y", where={"kind": 3}, entity="R", mode=mode, limit=60)
         assert sorted(ids(found)) == [f"{n:04}" for n in range(3, 3000, 50)]

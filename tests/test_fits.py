@@ -1,4 +1,4 @@
-"""Whatever way an application maps its classes and opens its sessions, they are indexed."""
+"""Every common way to map classes and to open sessions: libraries, dataclasses, mixins, binds, schemas, keys."""
 
 import enum
 import uuid
@@ -28,9 +28,9 @@ import kameleon
 from kameleon import SearchEngine, searchable
 from kameleon.errors import InvalidInput
 from kameleon.testing import HashProvider, assert_indexed
+from stress.workloads.models import index
 
 from .conftest import ids, schema_on
-from .models import index
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -146,7 +146,7 @@ def test_a_scoped_session_that_was_not_used_yet(search: SearchEngine) -> None:
     assert ids(search.search("fox")) == ["1"]
 
 
-def test_a_scoped_session_that_is_open_would_not_hear_so_it_is_refused(search: SearchEngine) -> None:
+def test_a_scoped_session_that_is_open_already_is_refused(search: SearchEngine) -> None:
     Base.metadata.create_all(search.engine)
     scoped = scoped_session(sessionmaker(search.engine))
     scoped.add(Book(title="red fox"))
@@ -160,7 +160,7 @@ def test_a_scoped_session_that_is_open_would_not_hear_so_it_is_refused(search: S
 
 
 @pytest.mark.parametrize("expire_on_commit", [True, False])
-def test_what_expires_at_the_commit_is_no_matter(search: SearchEngine, expire_on_commit: bool) -> None:
+def test_objects_that_expire_at_the_commit_are_indexed(search: SearchEngine, expire_on_commit: bool) -> None:
     created(search)
     with search.attach(sessionmaker(search.engine, expire_on_commit=expire_on_commit))() as session:
         book = Book(title="red fox")
@@ -181,7 +181,7 @@ def test_merging_a_new_object_indexes_it(search: SearchEngine) -> None:
         assert_indexed(book)
 
 
-def test_merging_a_detached_object_indexes_what_it_says_now(search: SearchEngine) -> None:
+def test_merging_a_detached_object_indexes_its_current_text(search: SearchEngine) -> None:
     maker = created(search)
     book = Book(id=1, title="red fox")
     with maker(expire_on_commit=False) as session:
@@ -205,14 +205,14 @@ def test_a_detached_object_can_be_added_again(search: SearchEngine) -> None:
     assert index(search.engine) == {("Book", "1"): "blue whale"}
 
 
-def test_merging_what_is_unchanged_asks_no_provider(search: SearchEngine, provider: HashProvider) -> None:
+def test_merging_what_is_unchanged_calls_no_provider(search: SearchEngine, provider: HashProvider) -> None:
     maker = created(search)
     commit(maker, Book(id=1, title="red fox"))
-    asked = len(provider.calls)
+    calls = len(provider.calls)
     with maker() as session:
         session.merge(Book(id=1, title="red fox", pages=3))
         session.commit()
-    assert len(provider.calls) == asked
+    assert len(provider.calls) == calls
     assert index(search.engine) == {("Book", "1"): "red fox"}
 
 
@@ -368,7 +368,7 @@ def test_each_class_is_indexed_on_its_own_bind(file_engine: Engine, pg_engine: E
 
 
 @pytest.mark.parametrize("how", ["flush", "commit"])
-def test_a_bind_that_no_attached_engine_indexes_is_refused_whole(
+def test_a_bind_that_no_attached_engine_indexes_is_refused_completely(
     file_engine: Engine, pg_engine: Engine, how: str
 ) -> None:
     search = SearchEngine(file_engine, HashProvider())
@@ -388,7 +388,7 @@ def test_a_bind_that_no_attached_engine_indexes_is_refused_whole(
 
 def test_classes_in_a_schema_of_their_own(server: URL, pg_engine: Engine) -> None:
     search = SearchEngine(pg_engine, HashProvider())
-    with schema_on(server) as home:
+    with schema_on(server) as schema:
 
         class Own(DeclarativeBase):
             pass
@@ -396,7 +396,7 @@ def test_classes_in_a_schema_of_their_own(server: URL, pg_engine: Engine) -> Non
         @searchable(fields=["name"])
         class Town(Own):
             __tablename__ = "town"
-            __table_args__ = {"schema": home}  # noqa: RUF012
+            __table_args__ = {"schema": schema}  # noqa: RUF012
 
             id: Mapped[int] = mapped_column(primary_key=True)
             name: Mapped[str]

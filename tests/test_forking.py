@@ -1,4 +1,4 @@
-"""Servers that load the application first and fork then: no hang, no connection of two processes, no wrong answer."""
+"""Servers that load the application and then fork: no hang, no shared connection, no wrong answer."""
 
 import asyncio
 import logging
@@ -27,11 +27,12 @@ from kameleon.indexing.waiting import BudgetedCalls
 from kameleon.stores.sqlite.fts5 import TextReader
 from kameleon.stores.sqlite.mirror import Mirror
 from kameleon.testing import HashProvider
+from stress.workloads.models import Base, Note
+from stress.workloads.threads import busy
 
 from .conftest import ids
-from .forks import busy, forked, holding
+from .forks import forked, holding
 from .loopback import DIMENSIONS, Server, serving
-from .models import Base, Note
 
 ROOT = Path(__file__).parents[1]
 CHILDREN, REQUESTS, RECORDS = 4, 50, 201
@@ -64,7 +65,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def fill(url: str, provider: Any) -> None:
-    """By an engine that the application has no part in."""
+    """By an engine that is not the application's."""
     engine = kameleon.create_engine(url)
     records = [("Page", n, f"page number {n}") for n in range(RECORDS)]
     SearchEngine(engine, provider).index_records_batch(records)
@@ -72,7 +73,7 @@ def fill(url: str, provider: Any) -> None:
 
 
 def requests_of(search: SearchEngine, child: int) -> list[str]:
-    """What is wrong in the answers to a worker's requests, of which every tenth writes."""
+    """The faults in the answers to a worker's requests, of which every tenth writes."""
     wrong = []
     for n in range(REQUESTS):
         number = (child * REQUESTS + n) % RECORDS
@@ -118,7 +119,7 @@ def test_forked_workers_answer(url: str, any_provider: Any, kind: str) -> None:
     search = SearchEngine(engine, any_provider)
 
     def work(child: int) -> list[str]:
-        if kind:  # the parent's pool has connections in it, so SQLAlchemy wants this
+        if kind:  # the parent's pool has connections in it, so SQLAlchemy requires this
             engine.dispose(close=False)
         return requests_of(search, child)
 
@@ -138,8 +139,8 @@ def test_no_socket_is_used_by_two_processes(openai_server: Server) -> None:
 
     forked(work, CHILDREN, busy(lambda _: provider.embed("0 in the parent")))
     users: dict[int, set[str]] = {}
-    for port, (asked,) in zip(openai_server.ports, openai_server.inputs, strict=True):
-        users.setdefault(port, set()).add(asked.split()[0])
+    for port, (text_,) in zip(openai_server.ports, openai_server.inputs, strict=True):
+        users.setdefault(port, set()).add(text_.split()[0])
     assert {user for each in users.values() for user in each} == {"0", "1", "2", "3", "4"}
     assert [each for each in users.values() if len(each) > 1] == []
 
@@ -175,11 +176,11 @@ def reader() -> TextReader:
 
 
 class Service:
-    """What calls are counted by."""
+    """Counts calls."""
 
 
 def used_up(service: Service) -> BudgetedCalls:
-    """All its places are taken, as by calls of other threads."""
+    """All its permits are held, as by calls of other threads."""
     made = BudgetedCalls()
     made.within(60, lambda: None, service, 1)
     assert made._places[service].acquire(blocking=False)
@@ -220,7 +221,7 @@ def test_a_change_of_the_embeddings_in_memory_that_a_fork_cut_short_is_made_anew
     search = SearchEngine(file_engine, HashProvider(), vector_search="numpy")
     search.index_records_batch([("Note", n, f"note {n}") for n in range(51)])
     before = ids(search.search("note 5", mode="vector"))
-    (mirror,) = search.index.store._mirrors.values()  # type: ignore[attr-defined]
+    (mirror,) = search.index.store.vectors._mirrors.values()  # type: ignore[attr-defined]
     assert isinstance(mirror, Mirror)
     file_engine.dispose()
     mirror._is_changing = True
@@ -327,7 +328,7 @@ def test_a_fork_waits_for_transactions_of_other_threads(file_engine: Engine) -> 
     thread.join()
 
 
-def test_a_fork_goes_on_without_who_never_ends(
+def test_a_fork_does_not_wait_for_a_thread_that_never_ends(
     file_engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     SearchEngine(file_engine)

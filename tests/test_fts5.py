@@ -1,3 +1,5 @@
+"""The terms that SQLite's FTS5 reads in a text, against kameleon's own reading of it."""
+
 import sqlite3
 from collections import Counter
 
@@ -5,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kameleon.stores.protocols import Term
 from kameleon.stores.sqlite.fts5 import TOKENIZERS, TextReader, match_any, varints
+from kameleon.stores.values import Term
 
 READER = TextReader(sqlite3, "english")
 
@@ -25,7 +27,7 @@ def test_counts_and_lengths_are_the_index_s_own() -> None:
 
 
 @given(st.lists(st.text(st.sampled_from("aé\u0301_-.ßx9 \x85\u3000全文'\0"), max_size=20), max_size=5))
-def test_texts_read_by_their_chunks_are_read_as_fts5_reads_them_whole(texts: list[str]) -> None:
+def test_texts_read_in_chunks_give_the_terms_that_fts5_reads(texts: list[str]) -> None:
     terms = READER.terms(" ".join(texts))
     with sqlite3.connect(":memory:") as connection:
         connection.execute(f"CREATE VIRTUAL TABLE t USING fts5(c, tokenize = '{TOKENIZERS['english']}')")

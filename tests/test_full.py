@@ -1,4 +1,4 @@
-"""A database that is full or may not be written: nothing half is left, errors say what to do, and searching works."""
+"""A database that is full or read-only: no write is stored in part, errors name the next step, and searches work."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +14,9 @@ from kameleon import RecordStore, SearchEngine, Worker
 from kameleon.doctor import examine
 from kameleon.errors import StorageError
 from kameleon.testing import HashProvider
+from stress.workloads.models import Base, Note
 
 from .conftest import ids
-from .models import Base, Note
 
 MANY = range(100, 300)
 FULL = {"sqlite": r"test\.db: database or disk is full.* Make room", "postgresql": r"no space left.* Make room"}
@@ -36,7 +36,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 class Disk:
-    """Full from `fill` to `make_room`: SQLite's own limit of pages; on PostgreSQL what its server would say."""
+    """Full from `fill` to `free_space`: SQLite's own limit of pages; on PostgreSQL the error of a full server."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -45,7 +45,7 @@ class Disk:
             event.listen(engine, "checkout", self._limit)
 
     def fill(self, *, entirely: bool = False) -> None:
-        """`entirely`: nor is there room for what takes no more than before."""
+        """`entirely`: rows that do not grow are refused too."""
         self._pages, self._is_shut = 1, entirely
         if self._engine.dialect.name == "postgresql":
             with self._engine.begin() as connection:
@@ -54,7 +54,7 @@ class Disk:
                     made = "BEFORE INSERT OR UPDATE ON {} FOR EACH STATEMENT EXECUTE FUNCTION no_space()"
                     connection.execute(text(f"CREATE TRIGGER full_disk {made.format(table)}"))
 
-    def make_room(self) -> None:
+    def free_space(self) -> None:
         self._pages, self._is_shut = 2**30, False
         if self._engine.dialect.name == "postgresql":
             with self._engine.begin() as connection:
@@ -89,7 +89,7 @@ def state(engine: Engine) -> dict[str, list[Any]]:
 
 
 def writing(search: SearchEngine, engine: Engine) -> Calls:
-    """Each needs more room than there is, and none is half done without it."""
+    """Writes that each need more space than is left; none is stored in part."""
     store = RecordStore(search)
     return {
         "index_records_batch": lambda: search.index_records_batch([("Page", str(n), long(n)) for n in MANY]),
@@ -105,12 +105,12 @@ def long(n: int) -> str:
 
 
 def commit(search: SearchEngine, engine: Engine, **options: Any) -> None:
-    """SQLite has no room for the session's own statement, PostgreSQL none for the index's."""
+    """SQLite has no space for the session's own statement, PostgreSQL none for the index's."""
     with search.attach(sessionmaker(engine), **options).begin() as session:
         session.get_one(Note, 1).title = " ".join(map(long, MANY))
 
 
-def test_a_full_disk_stores_nothing_of_a_write_and_all_of_it_once_there_is_room(
+def test_a_full_disk_stores_nothing_of_a_write_and_all_of_it_once_there_is_space(
     filled: SearchEngine, disk: Disk, engine: Engine, backend: str
 ) -> None:
     before = state(engine)
@@ -122,7 +122,7 @@ def test_a_full_disk_stores_nothing_of_a_write_and_all_of_it_once_there_is_room(
         assert "commit" in name or re.search(FULL[backend], str(raised.value)), name
         assert state(engine) == before, name
         assert ids(filled.search("number7", entity="Page", limit=1)) == ["7"]
-    disk.make_room()
+    disk.free_space()
     for call in writing(filled, engine).values():
         call()
     filled.sync()
@@ -142,10 +142,10 @@ class Filling(HashProvider):
         return super().embed_batch(texts)
 
 
-def test_a_reindex_that_found_the_disk_full_goes_on_once_there_is_room(filled: SearchEngine, disk: Disk) -> None:
+def test_a_reindex_that_found_the_disk_full_resumes_once_there_is_space(filled: SearchEngine, disk: Disk) -> None:
     with pytest.raises(StorageError):
         filled.reindex(provider=Filling(disk))
-    disk.make_room()
+    disk.free_space()
     assert filled.reindex(provider=HashProvider(8)).switched
 
 

@@ -1,3 +1,5 @@
+"""Normalisation and fusion of the legs' scores."""
+
 import math
 from typing import Any
 
@@ -32,7 +34,7 @@ def test_a_leg_is_normalised_from_the_least_it_could_be() -> None:
     assert Leg("vector", {"a": 1.0, "b": 0.0}, {"c": -1.0}).normalized() == {"a": 1.0, "b": 0.5, "c": 0.0}
 
 
-def test_a_leg_that_knows_its_most_is_normalised_halfway_to_it() -> None:
+def test_a_leg_with_an_upper_bound_is_normalised_halfway_to_it() -> None:
     assert Leg("keyword", {"a": 8.0, "b": 2.0}, {}, most=24.0).normalized() == {"a": 0.5, "b": 0.125}
     assert Leg("keyword", {"a": 8.0}, {}, most=7.9).normalized() == {"a": 1.0}
 
@@ -69,7 +71,7 @@ def test_a_function_fuses_as_it_likes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ([("a", 1.0)], "as a mapping, not list"),
         ({"a": math.nan}, "numbers from 0 to 1, not nan"),
@@ -78,12 +80,12 @@ def test_a_function_fuses_as_it_likes() -> None:
         ({"z": 0.5}, "'z', which no leg put forward"),
     ],
 )
-def test_what_a_function_gives_is_checked(given: Any, said: str) -> None:
-    with pytest.raises(InvalidInput, match=said):
+def test_what_a_function_gives_is_checked(given: Any, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
         fuse([Leg("keyword", {"a": 8.0}, {})], lambda _legs: given)
 
 
-def test_an_unknown_fusion_names_those_there_are() -> None:
+def test_an_unknown_fusion_names_the_supported_ones() -> None:
     with pytest.raises(InvalidInput, match=r"'sum'\. Known: weighted, rrf, dbsf, or a function"):
         check_fusion("sum")
 
@@ -99,7 +101,7 @@ def test_a_leg_of_weight_0_puts_nothing_forward_and_the_vector_alone_counts_for_
 
 
 def test_the_vector_counts_for_less_where_words_are_unknown() -> None:
-    assert [trusted(0.8, known) for known in (1.0, 0.9, 0.4, 0.0)] == [0.8, 0.8, 0.0, 0.0]
+    assert [trusted(0.8, share) for share in (1.0, 0.9, 0.4, 0.0)] == [0.8, 0.8, 0.0, 0.0]
     assert trusted(0.8, 0.6) == pytest.approx(0.4)
 
 

@@ -1,4 +1,4 @@
-"""What a gate reckons from two rankings."""
+"""The gate of a reindex: overlap of two models' rankings, thresholds, and its file of queries."""
 
 import math
 
@@ -35,7 +35,7 @@ def test_two_models_are_compared_over_all_queries() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("found", "message"),
     [
         (GateReport(10, 0.49), "overlap@10 is 0.490 over 10 queries, at least 0.5 was asked"),
         (GateReport(10, 0.5), ""),
@@ -43,10 +43,10 @@ def test_two_models_are_compared_over_all_queries() -> None:
         (GateReport(10, 0.9, 4, 0.8, 0.79), ""),
     ],
 )
-def test_a_gate_refuses_below_its_thresholds(found: GateReport, said: str) -> None:
+def test_a_gate_refuses_below_its_thresholds(found: GateReport, message: str) -> None:
     refusal = Gate(overlap=0.5, ndcg=0.95).refusal(found)
-    assert said in refusal
-    assert bool(refusal) == bool(said)
+    assert message in refusal
+    assert bool(refusal) == bool(message)
 
 
 @pytest.mark.parametrize(("least", "share"), [(1.1, 1.0), (-0.1, 1.0), (0.5, -1.0)])

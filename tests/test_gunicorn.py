@@ -52,9 +52,9 @@ def gunicorn(url: str, options: dict[str, Any]) -> Iterator[str]:
         yield found[1]
     finally:
         process.send_signal(signal.SIGTERM)
-        said = process.communicate(timeout=120)[1]
+        rest = process.communicate(timeout=120)[1]
     assert process.returncode == 0
-    assert "SIGKILL" not in said, said
+    assert "SIGKILL" not in rest, rest
 
 
 @pytest.mark.parametrize(
@@ -79,13 +79,13 @@ def test_preloaded_workers_answer(
         search.index_records_batch([("Page", n, f"page number {n}") for n in range(RECORDS)])
         opener = build_opener(ProxyHandler({}))
 
-        def ask(n: int) -> dict[str, Any]:
+        def fetch(n: int) -> dict[str, Any]:
             added = f"&add={n}" if n % 10 == 0 else ""
             with opener.open(f"{address}/?q=page+number+{n % RECORDS}{added}", timeout=60) as answer:
                 return dict(json.load(answer))
 
         with gunicorn(url, options) as address, ThreadPoolExecutor(8) as clients:
-            answers = list(clients.map(ask, range(REQUESTS)))
+            answers = list(clients.map(fetch, range(REQUESTS)))
         assert [answer["ids"] for answer in answers] == [[str(n % RECORDS)] for n in range(REQUESTS)]
         assert len({answer["pid"] for answer in answers}) > 1
         assert {status.entity: status.indexed for status in search.get_status()}["Answer"] == REQUESTS // 10

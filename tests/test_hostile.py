@@ -1,4 +1,4 @@
-"""Hostile input, in short: `python -m stress hostile` takes all of it."""
+"""A part of the hostile input through every public call; `python -m stress hostile` uses all of it."""
 
 import json
 import subprocess
@@ -12,9 +12,10 @@ from sqlalchemy import Engine
 from kameleon import SearchEngine, create_engine
 from kameleon.embeddings import CallableProvider
 from kameleon.errors import MAX_MESSAGE, InvalidInput, KameleonError
+from stress.workloads.hostile import PublicCalls, bad_providers, check_provider, diagnosed
+from stress.workloads.hostile_values import KEY, LINES, STRINGS, VALUES, random_strings
 
 from .conftest import with_citus
-from .hostile import KEY, LINES, STRINGS, VALUES, Ways, bad_providers, check_provider, diagnosed, random_strings
 
 Done = subprocess.CompletedProcess[str]
 
@@ -25,19 +26,21 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_hostile_input_is_taken_whole_or_refused_in_our_words(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+def test_hostile_input_is_stored_unchanged_or_refused_with_our_errors(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("DEBUG")
-    ways = Ways(engine)
-    ways.put({name: value for name, (value, _) in STRINGS.items()} | dict(random_strings(7, 3)), part=len(STRINGS))
-    ways.put({name: value for name, (value, _) in VALUES.items()}, part=2 * len(VALUES))
-    ways.track()
-    ways.check()
-    assert ways.outcome.faults + diagnosed(ways.search) == []
+    calls = PublicCalls(engine)
+    calls.put({name: value for name, (value, _) in STRINGS.items()} | dict(random_strings(7, 3)), part=len(STRINGS))
+    calls.put({name: value for name, (value, _) in VALUES.items()}, part=2 * len(VALUES))
+    calls.track()
+    calls.check()
+    assert calls.outcome.faults + diagnosed(calls.search) == []
     assert KEY not in caplog.text
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_a_broken_provider_answers_costs_no_keyword_and_tells_no_key(tmp_path: Path) -> None:
+def test_a_broken_provider_costs_no_keyword_and_its_errors_show_no_key(tmp_path: Path) -> None:
     for name, function in bad_providers().items():
         engine = create_engine(f"sqlite:///{tmp_path / name}.db")
         assert check_provider(engine, name, function) == []
@@ -45,10 +48,10 @@ def test_what_a_broken_provider_answers_costs_no_keyword_and_tells_no_key(tmp_pa
 
 
 def test_a_message_is_one_bounded_line() -> None:
-    said = str(KameleonError("start \x1b[31m\n\u202e" + "x" * 10**6 + " end"))
-    assert said.startswith("start \\x1b[31m\\n\\u202ex")
-    assert said.endswith("x end")
-    assert len(said) < 2 * MAX_MESSAGE
+    message = str(KameleonError("start \x1b[31m\n\u202e" + "x" * 10**6 + " end"))
+    assert message.startswith("start \\x1b[31m\\n\\u202ex")
+    assert message.endswith("x end")
+    assert len(message) < 2 * MAX_MESSAGE
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,7 @@ def test_a_message_is_one_bounded_line() -> None:
         "sqlite:///\ud800",
     ],
 )
-def test_a_database_that_cannot_be_opened_is_told_without_its_password(url: str) -> None:
+def test_a_database_that_cannot_be_opened_is_named_without_its_password(url: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         create_engine(url)
     assert "hunter2" not in str(refused.value)
@@ -92,12 +95,12 @@ def run(command: Callable[..., Done]) -> Callable[..., Done]:
 
 def test_the_good_lines_among_hostile_ones_are_stored(run: Callable[..., Done], tmp_path: Path) -> None:
     hostile = [line for line, _ in LINES.values()]
-    good = [json.dumps({"id": f"good {n}", "say": value}) for n, value in enumerate(("fox", "\x9b2J \x1b[31m \u202e"))]
+    good = [json.dumps({"id": f"good {n}", "text": value}) for n, value in enumerate(("fox", "\x9b2J \x1b[31m \u202e"))]
     stdin = b"\n".join([good[0].encode(), *hostile, good[1].encode()])
     done = run("data", "insert", "Log", "--skip-invalid", "--rejects", "bad.jsonl", "--json", stdin=stdin)
     assert (done.returncode, json.loads(done.stdout)["inserted"]) == (0, 2), done.stderr
     assert json.loads(done.stdout)["rejected"] == len((tmp_path / "bad.jsonl").read_bytes().splitlines())
-    for shown in (run("data", "list", "Log"), run("search", "fox 2J", "--explain", "--facet", "say")):
+    for shown in (run("data", "list", "Log"), run("search", "fox 2J", "--explain", "--facet", "text")):
         assert shown.returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""Which vectors may be compared: fingerprints, and what a registry row needs to make the same provider again."""
+"""Fingerprints: which vectors may be compared, and what a registry row needs to make the same provider again."""
 
 import json
 import os
@@ -15,8 +15,7 @@ from kameleon.embeddings import CallableProvider, FastEmbedProvider, OpenAIProvi
 from kameleon.embeddings.folder import CLS, LAST_TOKEN, MEAN, read_folder
 from kameleon.embeddings.openai import server_of
 from kameleon.errors import InvalidInput
-
-from .small_model import small_model
+from stress.workloads.small_model import small_model
 
 
 def network(base_url: str | None = "http://one:8000/v1", **options: Any) -> OpenAIProvider:
@@ -141,7 +140,7 @@ def test_a_fingerprint_is_equal_in_every_process(tmp_path: Path) -> None:
     assert runs[0].split()[0] == own(revision="r1").fingerprint
 
 
-def test_a_static_model_is_its_files_wherever_they_stand(tmp_path: Path) -> None:
+def test_a_static_model_is_its_files_wherever_they_are(tmp_path: Path) -> None:
     one, other = small_model(tmp_path), tmp_path / "elsewhere" / "renamed"
     shutil.copytree(one, other)
     assert StaticProvider(one).fingerprint == StaticProvider(other).fingerprint != StaticProvider().fingerprint
@@ -191,14 +190,14 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("pooling", "files", "reason"), REFUSED)
-def test_a_folder_that_cannot_be_run_as_it_says_is_refused_with_the_reason(
+def test_a_folder_that_cannot_be_run_as_configured_is_refused_with_the_reason(
     tmp_path: Path, pooling: object, files: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(InvalidInput, match=reason):
         read_folder(described(tmp_path / "m", pooling, **files))
 
 
-def test_a_folder_s_modules_name_where_its_pooling_stands(tmp_path: Path) -> None:
+def test_a_folder_s_modules_name_its_pooling_file(tmp_path: Path) -> None:
     modules = [
         {"path": "", "type": "sentence_transformers.models.Transformer"},
         {"path": "2_Pool", "type": "sentence_transformers.models.Pooling"},
@@ -237,7 +236,7 @@ def pooled(folder: Path, settings: dict[str, Any]) -> FastEmbedProvider:
     return FastEmbedProvider(str(folder))
 
 
-def test_a_folder_is_pooled_as_it_says(copy: Path, minilm: Path) -> None:
+def test_a_folder_is_pooled_as_configured(copy: Path, minilm: Path) -> None:
     text = "wages were not paid in March"
     mean = FastEmbedProvider(str(minilm))
     context = mean._session.model.onnx_embed([text, "a longer text than that, so that the first one is padded"])
@@ -253,7 +252,7 @@ def test_a_folder_is_pooled_as_it_says(copy: Path, minilm: Path) -> None:
         pooled(copy, {"pooling_mode_max_tokens": True})
 
 
-def test_a_transformer_is_its_files_wherever_they_stand(copy: Path, minilm: Path) -> None:
+def test_a_transformer_is_its_files_wherever_they_are(copy: Path, minilm: Path) -> None:
     one, other = FastEmbedProvider(str(minilm)), FastEmbedProvider(str(copy))
     assert (one.model_name, other.model_name) == ("all-MiniLM-L6-v2", "copy")
     assert one.fingerprint == other.fingerprint

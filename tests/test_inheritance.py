@@ -1,4 +1,4 @@
-"""Classes that inherit: which tables a search of each reads, where tables have keys of their own."""
+"""Mapped classes that inherit: the tables that a search of each reads, where tables have keys of their own."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, configure_mappers, 
 
 from kameleon import SearchEngine, searchable
 from kameleon.errors import InvalidInput
+from stress.workloads.models import index
 
 from .conftest import ids, with_citus
-from .models import index
 
 
 class Base(DeclarativeBase):

@@ -1,4 +1,4 @@
-"""Packages import those that stand before them in this list, and a dialect is known to itself alone."""
+"""The layout of the package: order of the packages, who imports whom, and the documented public names."""
 
 import ast
 import re
@@ -7,35 +7,20 @@ from pathlib import Path
 
 from kameleon import SearchEngine
 
-ROOT = Path(__file__).parents[1] / "kameleon"
+REPOSITORY = Path(__file__).parents[1]
+ROOT = REPOSITORY / "kameleon"
 ORDER = (
-    *(
-        "values",
-        "errors",
-        "forking",
-        "urls",
-        "sqlite_files",
-        "content",
-        "metrics",
-        "sqlalchemy_internals",
-        "async_connections",
-        "database",
-    ),
-    *(
-        "analysis",
-        "embeddings",
-        "stores",
-        "indexing",
-        "search",
-        "orm",
-        "reindex",
-        "records",
-        "doctor",
-        "administration",
-        "engine",
-    ),
+    *("values", "errors", "forking", "urls", "sqlite_files", "content", "metrics", "sqlalchemy_internals"),
+    *("async_connections", "database", "analysis", "embeddings", "stores", "indexing", "search", "orm", "reindex"),
+    *("records", "doctor", "administration", "engine"),
 )
+OUTSIDE = ("kameleon", "cli", "stress", "tools", "examples")
 MODULES = {path.relative_to(ROOT).with_suffix("").parts: path for path in ROOT.rglob("*.py")}
+OPENING = {"database", "sqlite_files"}
+"""Modules that set up an application's engine, before there is a store."""
+DIALECT_SQL = re.compile(
+    r"\b(PRAGMA|pg_\w+|sqlite_master|json_each|json_extract|jsonb_\w+|to_\w*ts\w+|regclass|unnest|ON CONFLICT|BEGIN)\b"
+)
 
 
 def imported(module: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -49,15 +34,32 @@ def imported(module: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 ARROWS = {(module, target) for module in MODULES if module[0] in ORDER for target in imported(module)}
 
 
-def test_packages_import_only_what_stands_before_them() -> None:
+def test_packages_import_only_packages_before_them() -> None:
     packages = {(module[0], target[0]) for module, target in ARROWS if target[0] in ORDER}
     assert len(packages) > len(ORDER)
     assert [(a, b) for a, b in packages if ORDER.index(b) > ORDER.index(a)] == [("search", "engine")], "the facade's"
 
 
-def test_a_dialects_modules_are_known_to_that_dialect_alone() -> None:
-    known = {(module[:2], target[:2]) for module, target in ARROWS if target[1:2] in {("sqlite",), ("postgresql",)}}
-    assert known == {(("stores", name), ("stores", name)) for name in ("sqlite", "postgresql")}
+def test_a_dialects_modules_are_imported_by_that_dialect_alone() -> None:
+    imports = {(module[:2], target[:2]) for module, target in ARROWS if target[1:2] in {("sqlite",), ("postgresql",)}}
+    assert imports == {(("stores", name), ("stores", name)) for name in ("sqlite", "postgresql")}
+
+
+def test_only_tests_import_tests() -> None:
+    paths = [path for name in OUTSIDE for path in (REPOSITORY / name).rglob("*.py")]
+    assert [path for path in paths if re.search(r"^\s*(from|import) tests\b", path.read_text("utf-8"), re.M)] == []
+
+
+def test_sql_of_a_dialect_is_in_stores_alone() -> None:
+    found = set()
+    for path in [*ROOT.rglob("*.py"), *ROOT.with_name("cli").rglob("*.py")]:
+        nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+        docs = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        texts = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in docs]
+        is_raw = any(isinstance(node, ast.Attribute) and node.attr == "exec_driver_sql" for node in nodes)
+        if is_raw or any(DIALECT_SQL.search(text) for text in texts if isinstance(text, str)):
+            found.add("stores" if "stores" in path.parts else path.stem)
+    assert found == {"stores", *OPENING}
 
 
 def test_public_names_are_where_they_are_documented() -> None:

@@ -1,4 +1,4 @@
-"""What is reckoned from a ranking and what was judged."""
+"""Metrics of a ranking against judgements."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The embeddings in memory against the embeddings in the database, whatever happens to the latter."""
+"""The embeddings in memory, compared with those in the database after every kind of write."""
 
 import secrets
 from collections.abc import Iterable
@@ -14,8 +14,8 @@ from sqlalchemy import Engine, text
 
 import kameleon
 from kameleon import SearchEngine
+from kameleon.stores.sqlite import embeddings, statements
 from kameleon.stores.sqlite import mirror as mirroring
-from kameleon.stores.sqlite import store as dialect
 from kameleon.stores.sqlite.mirror import Mirror
 from kameleon.testing import HashProvider
 
@@ -58,7 +58,7 @@ class MirrorMachine(RuleBasedStateMachine):
         SearchEngine(self.engine).index_record("A", id_, "another text")
 
     @invariant()
-    def the_mirror_says_what_the_database_says(self) -> None:
+    def the_mirror_matches_the_database(self) -> None:
         if not hasattr(self, "mirror"):
             return
         vector = np.linspace(-1, 1, 8, dtype=np.float32)
@@ -66,10 +66,10 @@ class MirrorMachine(RuleBasedStateMachine):
             rows = connection.execute(
                 text("SELECT search_id, embedding FROM kdb_embedding_g1 WHERE embedding NOT NULL")
             )
-            truth = {row[0]: float(np.frombuffer(row[1], "<f4") @ vector) for row in rows}
+            exact = {row[0]: float(np.frombuffer(row[1], "<f4") @ vector) for row in rows}
             found = self.mirror.best(connection, vector, 100).scores
-        assert found.keys() == truth.keys()
-        assert all(abs(found[id_] - truth[id_]) < 1e-5 for id_ in truth)
+        assert found.keys() == exact.keys()
+        assert all(abs(found[id_] - exact[id_]) < 1e-5 for id_ in exact)
 
     def teardown(self) -> None:
         if hasattr(self, "engine"):
@@ -92,14 +92,14 @@ def test_a_pruned_log_means_reading_anew(file_engine: Engine) -> None:
 
 
 def test_the_log_stays_short(file_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialect, "LOG_IDS_KEPT", 10)
+    monkeypatch.setattr(embeddings, "LOG_IDS_KEPT", 10)
     search = SearchEngine(file_engine, HashProvider(8))
-    for n in range(dialect.LOG_PRUNED_EVERY):
+    for n in range(embeddings.LOG_PRUNED_EVERY):
         search.index_record("A", str(n), f"text {n}")
     with file_engine.connect() as connection:
         kept = connection.scalar(text("SELECT sum(ids) FROM kdb_embedding_log"))
     assert kept <= 12
-    assert len(search.search("text", mode="vector", limit=100)) == dialect.LOG_PRUNED_EVERY
+    assert len(search.search("text", mode="vector", limit=100)) == embeddings.LOG_PRUNED_EVERY
 
 
 def test_another_process_s_write_is_seen(file_engine: Engine) -> None:
@@ -126,7 +126,7 @@ class TablesOfVectors:
         with self.engine.begin() as connection:
             connection.execute(text("CREATE TABLE t (search_id INTEGER, passage INTEGER, embedding BLOB)"))
             connection.execute(text("CREATE INDEX by_id ON t (search_id)"))
-            connection.execute(text(dialect.CREATE[-1]))
+            connection.execute(text(statements.CREATE[-1]))
         self.mirror = Mirror("t", dimensions)
 
     def write(self, vectors: dict[tuple[int, int], NDArray[np.float32]], gone: Iterable[int] = ()) -> None:
@@ -137,7 +137,7 @@ class TablesOfVectors:
             if rows:
                 connection.exec_driver_sql("INSERT INTO t VALUES (?, ?, ?)", rows)
             entry = {"mark": secrets.token_hex(8), "changed": changed.tobytes(), "ids": len(changed)}
-            connection.execute(dialect.LOG_CHANGE, entry)
+            connection.execute(statements.LOG_CHANGE, entry)
 
     def best(self, vector: NDArray[np.float32], limit: int, **options: Any) -> mirroring.Nearest:
         with self.engine.connect() as connection:
@@ -151,11 +151,11 @@ def test_directions_of_real_embeddings_find_nearly_all_that_an_exact_scan_finds(
         pytest.skip("the embeddings of film extracts are not beside the project")
     real = np.load(path, mmap_mode="r")[:8040].astype(np.float32)
     real /= np.linalg.norm(real, axis=1, keepdims=True)
-    stored, asked = real[:8000], real[8000:]
+    stored, queries = real[:8000], real[8000:]
     tables = TablesOfVectors(384)
     tables.write({(n, 0): vector for n, vector in enumerate(stored)})
     shares = []
-    for vector in asked:
+    for vector in queries:
         exact = set(np.argsort(-(stored @ vector))[:10].tolist())
         found = tables.best(vector, 10)
         assert not found.is_exact
@@ -177,7 +177,7 @@ def test_directions_follow_updates_deletes_and_growth() -> None:
     tables.write({(n, 0): vectors[n] for n in range(1000, 3000)})
     assert next(iter(tables.best(vectors[2500], 3).scores)) == 2500
     assert list(tables.best(vectors[7], 2, allowed=[7, 2999]).scores) == [7, 2999]
-    odd = tables.best(vectors[7], 300, accept=lambda asked: [id_ for id_ in asked if id_ % 10 == 1])
+    odd = tables.best(vectors[7], 300, accept=lambda ids: [id_ for id_ in ids if id_ % 10 == 1])
     assert len(odd.scores) == 300
 
 

@@ -1,4 +1,4 @@
-"""The real client against a server on loopback that misbehaves as servers do."""
+"""The OpenAI client against a server on loopback that fails as servers do."""
 
 import base64
 import json
@@ -55,9 +55,9 @@ def texts(count: int) -> list[str]:
     return [f"text {n}" for n in range(count)]
 
 
-def assert_good(report: Any, asked: list[str], but: tuple[int, ...] = ()) -> None:
-    assert len(report.embeddings) == len(asked) > 0
-    for position, (text, found) in enumerate(zip(asked, report.embeddings, strict=True)):
+def assert_good(report: Any, texts: list[str], but: tuple[int, ...] = ()) -> None:
+    assert len(report.embeddings) == len(texts) > 0
+    for position, (text, found) in enumerate(zip(texts, report.embeddings, strict=True)):
         if position in but:
             assert found is None
             assert report.errors[position] is not None
@@ -69,8 +69,12 @@ def assert_good(report: Any, asked: list[str], but: tuple[int, ...] = ()) -> Non
 def test_one_request_for_many_texts(serve: Serve, server: Server) -> None:
     report = serve().embed_batch(texts(16))
     assert_good(report, texts(16))
-    (asked,) = server.requests
-    assert (asked["model"], asked["dimensions"], asked["encoding_format"]) == ("text-embedding-3-small", 8, "base64")
+    (request,) = server.requests
+    assert (request["model"], request["dimensions"], request["encoding_format"]) == (
+        "text-embedding-3-small",
+        8,
+        "base64",
+    )
     assert (report.requests, report.retries, report.fallbacks) == (1, 0, 0)
     assert serve().embed_query("text 0") == pytest.approx(vector("text 0"), abs=1e-6)
 
@@ -78,9 +82,9 @@ def test_one_request_for_many_texts(serve: Serve, server: Server) -> None:
 def test_requests_run_side_by_side_ten_at_most_once_one_was_answered(serve: Serve, server: Server) -> None:
     ten = threading.Barrier(10)
 
-    def together(asked: dict[str, Any]) -> Any:
+    def together(request: dict[str, Any]) -> Any:
         ten.wait(30)
-        return good(asked)
+        return good(request)
 
     server.script = [good] + [together] * 10
     report = serve(batch_size=10).embed_batch(texts(200))
@@ -92,13 +96,13 @@ def test_requests_run_side_by_side_ten_at_most_once_one_was_answered(serve: Serv
     assert report.avg_latency_ms > 0
 
 
-def shuffled(asked: dict[str, Any]) -> Any:
-    rows = json.loads(good(asked)[2])["data"]
+def shuffled(request: dict[str, Any]) -> Any:
+    rows = json.loads(good(request)[2])["data"]
     return answer(rows[::-1])
 
 
-def without_base64(asked: dict[str, Any]) -> Any:
-    return good({**asked, "encoding_format": "float"})
+def without_base64(request: dict[str, Any]) -> Any:
+    return good({**request, "encoding_format": "float"})
 
 
 @pytest.mark.parametrize("fault", [shuffled, without_base64], ids=["shuffled indexes", "lists instead of base64"])
@@ -108,17 +112,19 @@ def test_answers_of_another_shape_are_understood(serve: Serve, server: Server, f
     assert len(server.requests) == 1
 
 
-def malformed(asked: dict[str, Any]) -> Any:
-    return answer([{"object": "embedding", "index": n, "embedding": "&&&"} for n in range(len(asked["input"]))])
+def malformed(request: dict[str, Any]) -> Any:
+    return answer([{"object": "embedding", "index": n, "embedding": "&&&"} for n in range(len(request["input"]))])
 
 
 @pytest.mark.parametrize("fault", [malformed, error(400, "encoding_format not supported", param="encoding_format")])
-def test_a_server_without_base64_is_asked_for_floats_from_then_on(serve: Serve, server: Server, fault: Fault) -> None:
+def test_a_server_without_base64_gets_requests_for_floats_from_then_on(
+    serve: Serve, server: Server, fault: Fault
+) -> None:
     server.script = [fault]
     service = serve()
     assert_good(service.embed_batch(texts(3)), texts(3))
     assert_good(service.embed_batch(texts(4)), texts(4))
-    assert [asked["encoding_format"] for asked in server.requests] == ["base64", "float", "float"]
+    assert [request["encoding_format"] for request in server.requests] == ["base64", "float", "float"]
 
 
 @pytest.mark.parametrize("fault", [error(500), error(503), error(408), error(429, headers={"retry-after": "0"}), cut])
@@ -160,7 +166,7 @@ def test_a_server_that_goes_down_keeps_what_is_done(serve: Serve, server: Server
 
 def test_a_time_out_is_an_outage(serve: Serve, server: Server) -> None:
     release = threading.Event()
-    server.always = lambda asked: (release.wait(30) and good(asked)) or good(asked)
+    server.always = lambda request: (release.wait(30) and good(request)) or good(request)
     report = serve(timeout_s=0.05).embed_batch(["x"], on_error="collect")
     release.set()
     assert isinstance(report.errors[0], ProviderUnavailable)
@@ -180,7 +186,7 @@ def test_retry_after_is_obeyed(
     serve: Serve, server: Server, header: Callable[[], dict[str, str]], waits: float
 ) -> None:
     slept: list[float] = []
-    server.script = [lambda asked: error(429, headers=header())(asked)]
+    server.script = [lambda request: error(429, headers=header())(request)]
     assert_good(serve(sleep=slept.append).embed_batch(texts(3)), texts(3))
     assert slept
     assert slept[0] == pytest.approx(waits, abs=3)
@@ -215,8 +221,8 @@ def test_refused_for_all_stops_at_once(serve: Serve, server: Server, fault: Faul
 
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_a_poison_text_costs_two_requests_a_halving(serve: Serve, server: Server, status: int) -> None:
-    def refuse(asked: dict[str, Any]) -> Any:
-        return error(status, "bad input")(asked) if "text 37" in asked["input"] else good(asked)
+    def refuse(request: dict[str, Any]) -> Any:
+        return error(status, "bad input")(request) if "text 37" in request["input"] else good(request)
 
     server.always = refuse
     report = serve().embed_batch(texts(64), on_error="collect")
@@ -230,9 +236,9 @@ def test_a_poison_text_costs_two_requests_a_halving(serve: Serve, server: Server
 
 
 def wrong(how: Callable[[np.ndarray[Any, Any]], Any]) -> Fault:
-    def answered(asked: dict[str, Any]) -> Any:
-        rows = [vector(text) for text in asked["input"]]
-        made = [how(row) if text == "text 1" else row for text, row in zip(asked["input"], rows, strict=True)]
+    def answered(request: dict[str, Any]) -> Any:
+        rows = [vector(text) for text in request["input"]]
+        made = [how(row) if text == "text 1" else row for text, row in zip(request["input"], rows, strict=True)]
         return answer([{"object": "embedding", "index": n, "embedding": b64(row)} for n, row in enumerate(made)])
 
     return answered
@@ -276,20 +282,20 @@ def test_a_vector_that_cannot_be_is_refused_in_its_own_position(
 def test_an_answer_of_no_vectors_is_an_outage_and_no_fault_of_the_texts(
     serve: Serve, server: Server, body: bytes
 ) -> None:
-    server.always = lambda _asked: (200, {}, body)
+    server.always = lambda _request: (200, {}, body)
     report = serve().embed_batch(texts(2), on_error="collect")
     assert isinstance(report.outage, ProviderUnavailable)
     assert "not one of OpenAI's protocol" in str(report.outage)
 
 
 def test_a_wrong_number_of_results_is_halved_and_for_one_text_ends_the_run(serve: Serve, server: Server) -> None:
-    def drops(asked: dict[str, Any]) -> Any:
-        rows = json.loads(good(asked)[2])["data"]
+    def drops(request: dict[str, Any]) -> Any:
+        rows = json.loads(good(request)[2])["data"]
         return answer(rows[: 3 if len(rows) > 3 else len(rows)])
 
     server.always = drops
     assert_good(serve().embed_batch(texts(8)), texts(8))
-    server.always = lambda asked: answer([])
+    server.always = lambda request: answer([])
     report = serve(batch_size=4, workers=1).embed_batch(texts(8), on_error="collect")
     assert isinstance(report.outage, ProviderRefused)
     assert "0 vectors for 1 texts" in str(report.outage)
@@ -340,10 +346,10 @@ def test_the_key_is_needed_and_never_stored_or_logged(
     search.index_record("A", "1", "secret words here")
     (generation,) = search.generations()
     assert generation.options == {"model": "text-embedding-3-small", "dimensions": 8, "base_url": server.url}
-    kameleon_said = " ".join(r.getMessage() for r in caplog.records if r.name.startswith("kameleon"))
-    assert "embed_batch:success" in kameleon_said
+    messages = " ".join(r.getMessage() for r in caplog.records if r.name.startswith("kameleon"))
+    assert "embed_batch:success" in messages
     for secret in (KEY, "user:pass", "secret words"):
-        assert secret not in kameleon_said
+        assert secret not in messages
     monkeypatch.setenv("OPENAI_API_KEY", "sk-environment")
     assert ids(SearchEngine(file_engine, "static").search("secret words here", mode="vector")) == ["1"]
     assert server.keys[-1] == "Bearer sk-environment"

@@ -1,3 +1,5 @@
+"""Packaging: listed packages, dependency groups, imports at start, public names, and the list of slow tests."""
+
 import ast
 import subprocess
 import sys
@@ -51,7 +53,7 @@ def test_no_module_needs_posix_to_be_imported() -> None:
 
 
 def imported(path: Path) -> set[str]:
-    """What a module imports when it is imported itself: not in functions."""
+    """The imports of a module outside functions."""
     names: set[str] = set()
     waiting: list[ast.AST] = [ast.parse(path.read_text("utf-8"))]
     while waiting:
@@ -65,14 +67,14 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def test_each_slow_test_is_there() -> None:
+def test_each_slow_test_exists() -> None:
     for file, names in SLOW.items():
         source = (ROOT / "tests" / file).read_text("utf-8")
         assert [name for name in names if f"def {name}(" not in source] == [], file
 
 
 @pytest.mark.parametrize("package", [kameleon, kameleon.embeddings], ids=lambda package: package.__name__)
-def test_public_names_are_sorted_and_there(package: object) -> None:
+def test_public_names_are_sorted_and_exist(package: object) -> None:
     names = package.__all__  # type: ignore[attr-defined]
     assert names == sorted(names)
     assert [name for name in names if not hasattr(package, name)] == []

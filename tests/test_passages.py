@@ -19,9 +19,9 @@ from kameleon.embeddings.passages import Place, split, split_long
 from kameleon.embeddings.provider import Vector
 from kameleon.errors import InvalidInput, ProviderUnavailable, TextRefused
 from kameleon.testing import HashProvider
+from stress.workloads.models import Base, Note
 
 from .conftest import Make, ids, with_citus
-from .models import Base, Note
 from .test_contract import rows
 
 PAGES = "One two three four five six seven. Red fox in the deep snow today. Grey heron stands among tall river reeds."
@@ -29,7 +29,7 @@ SHORT = "a brown bear"
 
 
 class Words(HashProvider):
-    """Reads eight words of a text, and no more."""
+    """A provider that embeds the first eight words of a text."""
 
     max_tokens = 8
 
@@ -66,11 +66,11 @@ STATIC = StaticProvider()
 
 @given(st.text(alphabet="ab.é漢🦊\u0301\u200d \n", max_size=400), st.integers(1, 24))
 @settings(max_examples=150, deadline=None)
-def test_passages_cover_a_text_in_order_and_overlap_by_less_than_the_window(said: str, window: int) -> None:
+def test_passages_cover_a_text_in_order_and_overlap_by_less_than_the_window(text: str, window: int) -> None:
     provider = HashProvider()
-    places = split(said, provider, window)
-    spans = provider.token_spans(said)
-    assert (places[0].start, places[-1].end) == (0, len(said))
+    places = split(text, provider, window)
+    spans = provider.token_spans(text)
+    assert (places[0].start, places[-1].end) == (0, len(text))
     for before, after in pairwise(places):
         assert before.start < after.start <= before.end <= after.end
     for start, end in places:
@@ -79,10 +79,10 @@ def test_passages_cover_a_text_in_order_and_overlap_by_less_than_the_window(said
 
 @given(st.lists(st.sampled_from(["word", "sentence.", "a\n", "漢字", "unbelievable", "don't", "x" * 30]), max_size=300))
 @settings(max_examples=30, deadline=None)
-def test_the_bundled_model_reads_each_passage_whole(words: list[str]) -> None:
-    said = " ".join(words)
-    for start, end in split(said, STATIC, 64):
-        assert STATIC.count_tokens(said[start:end]) <= 64
+def test_the_bundled_model_reads_all_of_each_passage(words: list[str]) -> None:
+    text = " ".join(words)
+    for start, end in split(text, STATIC, 64):
+        assert STATIC.count_tokens(text[start:end]) <= 64
 
 
 def test_a_passage_ends_with_a_line_or_a_sentence_where_one_ends_near() -> None:
@@ -131,7 +131,7 @@ def test_what_was_counted_is_embedded_the_same() -> None:
         assert np.array_equal(np.array(plain), np.array(STATIC.embed_batch(texts)))
 
 
-def test_the_window_leaves_room_for_what_is_put_before_a_passage() -> None:
+def test_the_window_allows_for_the_prefix_of_a_passage() -> None:
     provider = Words()
     provider.passage_prefix = "passage : "
     assert (provider.window, Words().window, HashProvider().window) == (6, 8, None)
@@ -143,14 +143,14 @@ def test_the_window_leaves_room_for_what_is_put_before_a_passage() -> None:
 
 def test_a_transformer_s_own_tokens_are_counted(minilm: Path) -> None:
     provider = FastEmbedProvider(str(minilm))
-    said = "A heron stands in the river. " * 300
-    ((places),) = split_long([said], provider).values()
-    counted = [provider.count_tokens(said[start:end]) for start, end in places]
+    text = "A heron stands in the river. " * 300
+    ((places),) = split_long([text], provider).values()
+    counted = [provider.count_tokens(text[start:end]) for start, end in places]
     assert provider.max_tokens is not None
     assert provider.max_tokens * 3 // 4 < max(counted) <= provider.max_tokens
 
 
-def test_a_provider_says_how_it_splits(minilm: Path) -> None:
+def test_a_provider_decides_how_it_splits(minilm: Path) -> None:
     for provider in (
         StaticProvider(passage_tokens=64),
         FastEmbedProvider(str(minilm), passage_tokens=64),
@@ -173,11 +173,11 @@ def test_each_passage_is_embedded_and_reports_count_records(
 
 
 def test_progress_counts_records(search: SearchEngine, provider: Words) -> None:
-    told: list[tuple[int, int]] = []
+    counts: list[tuple[int, int]] = []
     report = search.index_records_batch(
-        [("Page", "1", PAGES), ("Page", "2", SHORT)], progress=lambda *at: told.append(at)
+        [("Page", "1", PAGES), ("Page", "2", SHORT)], progress=lambda *at: counts.append(at)
     )
-    assert (report.embedded, told[-1], max(done for done, _ in told)) == (2, (2, 2), 2)
+    assert (report.embedded, counts[-1], max(done for done, _ in counts)) == (2, (2, 2), 2)
 
 
 def test_a_commit_embeds_its_passages_with_one_call(search: SearchEngine, provider: Words, engine: Engine) -> None:
@@ -203,9 +203,9 @@ def test_a_rewrite_leaves_no_passage_of_the_older_text(filled: SearchEngine, eng
     assert rows(engine, "kdb_embedding_g1") == 1
 
 
-def test_a_batch_of_many_passages_is_written_whole(search: SearchEngine, engine: Engine) -> None:
-    told = [("Page", str(n), " ".join(f"word{n}x{m}" for m in range(40))) for n in range(210)]
-    assert search.index_records_batch([*told, ("Page", "short", SHORT)]).embedded == 211
+def test_all_of_a_batch_of_many_passages_is_written(search: SearchEngine, engine: Engine) -> None:
+    records = [("Page", str(n), " ".join(f"word{n}x{m}" for m in range(40))) for n in range(210)]
+    assert search.index_records_batch([*records, ("Page", "short", SHORT)]).embedded == 211
     assert rows(engine, "kdb_embedding_g1 WHERE start_at IS NULL") == 1
     for n in (0, 209):
         (hit,) = search.search(f"word{n}x30 word{n}x31 word{n}x32", mode="vector", limit=1)
@@ -215,7 +215,7 @@ def test_a_batch_of_many_passages_is_written_whole(search: SearchEngine, engine:
 def test_a_refused_passage_leaves_the_others_and_counts_its_record_once(
     search: SearchEngine, provider: Words, engine: Engine
 ) -> None:
-    provider.refuse = lambda said: TextRefused("poison") if "fox" in said or "heron" in said else None
+    provider.refuse = lambda text: TextRefused("poison") if "fox" in text or "heron" in text else None
     report = search.index_records_batch([("Page", "1", PAGES), ("Page", "2", SHORT)])
     assert (report.embedded, report.failed, report.pending) == (1, 1, 0)
     (failure,) = search.failures()
@@ -223,7 +223,7 @@ def test_a_refused_passage_leaves_the_others_and_counts_its_record_once(
     assert search.get_status()[0].failed == 1
     assert ids(search.search("one two three four", mode="vector", limit=1)) == ["1"]
     assert rows(engine, "kdb_embedding_g1 WHERE embedding IS NULL") == 2
-    provider.refuse = lambda _said: None
+    provider.refuse = lambda _text: None
     assert search.sync(retry_failed=True).embedded == 1
     assert (search.failures(), search.get_status()[0].failed) == ([], 0)
     assert "heron" in search.search("grey heron", mode="vector")[0].matched_text
@@ -232,10 +232,10 @@ def test_a_refused_passage_leaves_the_others_and_counts_its_record_once(
 def test_fewer_passages_of_the_same_text_take_the_place_of_more(
     search: SearchEngine, provider: Words, engine: Engine
 ) -> None:
-    provider.refuse = lambda said: TextRefused("poison") if "heron" in said else None
+    provider.refuse = lambda text: TextRefused("poison") if "heron" in text else None
     search.index_record("Page", "1", PAGES)
     provider.passage_tokens = 0
-    provider.refuse = lambda _said: None
+    provider.refuse = lambda _text: None
     search.sync(retry_failed=True)
     assert rows(engine, "kdb_embedding_g1") == 1
     (hit,) = search.search("one two", mode="vector")
@@ -245,11 +245,11 @@ def test_fewer_passages_of_the_same_text_take_the_place_of_more(
 def test_an_outage_in_a_passage_leaves_its_record_pending(
     search: SearchEngine, provider: Words, engine: Engine
 ) -> None:
-    provider.refuse = lambda said: ProviderUnavailable("down") if "heron" in said else None
+    provider.refuse = lambda text: ProviderUnavailable("down") if "heron" in text else None
     report = search.index_records_batch([("Page", "1", PAGES), ("Page", "2", SHORT)])
     assert (report.embedded, report.failed, report.pending) == (1, 0, 1)
     assert (rows(engine, "kdb_embedding_g1"), search.get_status()[0].pending) == (1, 1)
-    provider.refuse = lambda _said: None
+    provider.refuse = lambda _text: None
     assert search.sync().embedded == 1
     assert rows(engine, "kdb_embedding_g1") == 4
 
@@ -285,7 +285,7 @@ def test_passages_that_cannot_be_are_refused(make: Make) -> None:
 # searching
 
 
-def test_what_stands_on_page_three_is_found_and_shown(filled: SearchEngine) -> None:
+def test_text_on_page_three_is_found_and_shown(filled: SearchEngine) -> None:
     for mode in ("vector", "hybrid"):
         (hit, other) = filled.search("grey heron among tall river reeds", mode=mode, highlight=True)
         assert (hit.id, hit.matched_text in PAGES, len(hit.matched_text.split()) <= 8) == ("1", True, True)
@@ -294,7 +294,7 @@ def test_what_stands_on_page_three_is_found_and_shown(filled: SearchEngine) -> N
         assert {"heron", "reeds"} <= set(marked)
 
 
-def test_keywords_show_the_whole_text(filled: SearchEngine) -> None:
+def test_keywords_show_the_full_text(filled: SearchEngine) -> None:
     (hit,) = filled.search("heron", mode="keyword")
     assert hit.matched_text == PAGES
 
@@ -302,9 +302,9 @@ def test_keywords_show_the_whole_text(filled: SearchEngine) -> None:
 def test_passages_of_one_record_take_no_other_s_place(make: Make, provider: Words, engine: Engine) -> None:
     search = make(provider)
     store = RecordStore(search)
-    store.create_entity("Page", search=["said"], fields={"kind": "text"})
-    told = [{"id": str(n), "said": f"fox and bear{n}", "kind": "page"} for n in range(6)]
-    store.insert("Page", [{"id": "long", "said": "fox " * 1_200, "kind": "page"}, *told])
+    store.create_entity("Page", search=["body"], fields={"kind": "text"})
+    records = [{"id": str(n), "body": f"fox and bear{n}", "kind": "page"} for n in range(6)]
+    store.insert("Page", [{"id": "long", "body": "fox " * 1_200, "kind": "page"}, *records])
     assert rows(engine, "kdb_embedding_g1") > 150
     for where in (None, None, {"kind": "page"}, {"kind": "page"}):
         found = search.search("fox", mode="vector", where=where)
@@ -314,8 +314,8 @@ def test_passages_of_one_record_take_no_other_s_place(make: Make, provider: Word
 def test_page_three_is_found_with_the_bundled_model(make: Make) -> None:
     search = make(StaticProvider())
     page = "The committee met on Tuesday to talk about the budget of the library and its opening hours. " * 20
-    told = f"{page}\n\n{page}\n\nThe salary of the night watchman was not paid in March.\n\n{page}"
-    search.index_records_batch([("Minutes", "1", told), ("Minutes", "2", page)])
+    minutes = f"{page}\n\n{page}\n\nThe salary of the night watchman was not paid in March.\n\n{page}"
+    search.index_records_batch([("Minutes", "1", minutes), ("Minutes", "2", page)])
     found = search.search("wages overdue", mode="vector")
     assert (found[0].id, "watchman" in found[0].matched_text) == ("1", True)
     assert len(found[0].matched_text) < 2_000

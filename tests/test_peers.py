@@ -1,4 +1,4 @@
-"""The run that sets other systems beside kameleon: how it judges answers, and that ours and SQL by hand work in it."""
+"""The run that compares other systems with kameleon: how it judges answers, and that ours and SQL by hand work."""
 
 from pathlib import Path
 from typing import Any
@@ -39,19 +39,19 @@ def test_a_source_is_found_by_its_words_among_the_first_ten() -> None:
     assert not judging.is_found(texts, 0, [*map(str, range(3, 13)), "0"])
 
 
-def test_a_table_sets_each_peer_beside_ours_and_says_what_failed() -> None:
+def test_a_table_sets_each_peer_beside_ours_and_names_failures() -> None:
     judged = {**FIGURES, "recall_at_10": 1.0, "found_at_10": 0.5}
     slow = {**judged, "mode": "vector", "why": "no words", "ingest_seconds": 5.0, "hybrid_p95_ms": 6.0}
     figures = judging.compared({"ours": judged, "chroma": slow, "lance": {"failed": "no such wheel"}})
-    said = {"backend": "sqlite", "rows": 30_000, "queries": 200, "peers": figures}
-    assert showing.table(said).splitlines()[4:] == [
+    result = {"backend": "sqlite", "rows": 30_000, "queries": 200, "peers": figures}
+    assert showing.table(result).splitlines()[4:] == [
         "| kameleon | 1.0 | exact | 2 (1) | 3 | 4 (1) | 1.000 | 0.500 | 5 | 6 |",
         "| Chroma | 1.0 | exact | 5 (2.5) | 3 (vector only) | 6 (1.5) (vector only) | 1.000 | 0.500 | 5 | 6 |",
         "| LanceDB | failed: no such wheel |  |  |  |  |  |  |  |  |",
         "",
         "Chroma: no words.",
     ]
-    drawn = showing.chart(said)
+    drawn = showing.chart(result)
     assert 'width="176.0"' in drawn
     assert 'width="440.0"' in drawn
     assert ">Chroma (vector)<" in drawn
@@ -68,10 +68,10 @@ def test_what_runs_in_this_environment_finds_what_it_was_given(peer: type[Peer],
         pytest.importorskip("pysqlite3")
     texts = [f"passage {n} of {'ab'[n % 2]} about matter{n}" for n in range(50)]
     questions = [f"matter{n}" for n in range(WARM + 10)]
-    vectors, asked = peers.give(tmp_path, texts, questions)
+    vectors, query_vectors = peers.give(tmp_path, texts, questions)
     store = tmp_path / "store"
     store.mkdir()
-    said: Any = measure(peer(), read(tmp_path, store, ""))
-    judged = judging.judged(said, texts, vectors, asked[WARM:], range(WARM, WARM + 10))
+    result: Any = measure(peer(), read(tmp_path, store, ""))
+    judged = judging.judged(result, texts, vectors, query_vectors[WARM:], range(WARM, WARM + 10))
     assert (judged["recall_at_10"], judged["found_at_10"]) == (1.0, 1.0)
     assert peers.size(store) > 0

@@ -1,4 +1,4 @@
-"""What goes to another process: providers without their keys, errors with all that they have; an engine does not."""
+"""Objects sent to another process: providers without their keys, errors with all their attributes, no engines."""
 
 import copy
 import inspect
@@ -21,7 +21,7 @@ from kameleon.testing import HashProvider
 from .loopback import DIMENSIONS, Server, serving
 from .test_reranker import cross_encoder  # noqa: F401 - a fixture
 
-KEY = "sk-do-not-tell"
+KEY = "sk-do-not-print"
 
 ERRORS = [
     *[kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, KameleonError)],
@@ -140,7 +140,7 @@ def test_rerankers_are_pickled(used: bool, cross_encoder: Path) -> None:  # noqa
 
 
 @pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
-def test_an_engine_says_what_to_do_instead(copied: Any, file_engine: Engine) -> None:
+def test_an_engine_is_refused_with_what_to_do_instead(copied: Any, file_engine: Engine) -> None:
     with pytest.raises(TypeError, match="the database's URL and the provider, and make one there"):
         copied(SearchEngine(file_engine, HashProvider()))
 

@@ -1,4 +1,4 @@
-"""Batches are read and embedded ahead of the one that is stored."""
+"""Batches that are read and embedded ahead of the one that is stored."""
 
 import json
 import threading
@@ -70,12 +70,12 @@ def test_no_more_is_read_than_can_be_prepared() -> None:
 
 
 class Panic(BaseException):
-    """As what a Rust extension raises when it panics: no Exception."""
+    """Like the exception of a Rust extension that panics: no subclass of Exception."""
 
 
 @pytest.mark.parametrize("failure", [LookupError, Panic])
 @pytest.mark.parametrize("is_reading", [True, False])
-def test_what_fails_is_raised_in_its_turn(is_reading: bool, failure: type[BaseException]) -> None:
+def test_an_error_is_raised_in_the_order_of_the_batches(is_reading: bool, failure: type[BaseException]) -> None:
     def batches() -> Iterator[int]:
         yield from (1, 2)
         if is_reading:
@@ -95,13 +95,13 @@ def test_what_fails_is_raised_in_its_turn(is_reading: bool, failure: type[BaseEx
 
 
 def test_the_requests_of_several_batches_fly_at_once(command: Callable[..., Any], tmp_path: Path) -> None:
-    """The server answers none of six batches' requests before three are there. Each holds a record that is refused."""
+    """The server answers none of six batches' requests before three have arrived; each has a record that is refused."""
     together = threading.Barrier(3, timeout=DEADLINE_S)
     texts = [f"written by hand {number}" for number in range(60)]
 
-    def answer(asked: dict[str, Any]) -> Answer:
+    def answer(request: dict[str, Any]) -> Answer:
         together.wait()
-        return good(asked)
+        return good(request)
 
     with serving() as server:
         url = f"sqlite:///{tmp_path / 'test.db'}"
@@ -118,7 +118,7 @@ def test_the_requests_of_several_batches_fly_at_once(command: Callable[..., Any]
         done: CompletedProcess[str] = command(*arguments, environment={"OPENAI_API_KEY": "none"}, stdin=lines.encode())
         assert done.returncode == 0, done.stderr
         assert (json.loads(done.stdout)["embedded"], json.loads(done.stdout)["rejected"]) == (60, 6)
-        assert sorted(text for asked in server.inputs for text in asked) == sorted(texts)
+        assert sorted(text for request in server.inputs for text in request) == sorted(texts)
         assert len(server.inputs) == 6
         assert server.most_in_flight >= 3
         server.requests.clear()
@@ -130,15 +130,15 @@ def test_the_requests_of_several_batches_fly_at_once(command: Callable[..., Any]
     engine.dispose()
 
 
-def test_batches_that_are_embedded_abreast_share_the_requests_of_the_provider(tmp_path: Path) -> None:
+def test_batches_that_are_embedded_at_once_share_the_requests_of_the_provider(tmp_path: Path) -> None:
     with serving() as server:
         provider = OpenAIProvider("m", dimensions=DIMENSIONS, api_key="none", base_url=server.url)
         records = RecordStore(SearchEngine(kameleon.create_engine(f"sqlite:///{tmp_path / 'test.db'}"), provider))
         first, second = ([{"id": f"{n}{i}", "text": f"{i} of batch {n}"} for i in range(10)] for n in range(2))
         records.insert("Note", first)
         definition = records.definition("Note", first)
-        for abreast, workers in [(1, provider.concurrency), (4, provider.concurrency // 4), (100, 1)]:
-            ahead = records.embed_ahead(definition, second, callers=abreast)
+        for at_once, workers in [(1, provider.concurrency), (4, provider.concurrency // 4), (100, 1)]:
+            ahead = records.embed_ahead(definition, second, callers=at_once)
             assert ahead is not None
             assert ahead.made is not None
             assert ahead.made.concurrent_workers == workers

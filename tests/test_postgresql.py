@@ -1,17 +1,16 @@
-"""PostgreSQL alone: rights, schemas, languages, vectors, and the ways people deploy it."""
+"""PostgreSQL alone: privileges, schemas, languages, bulk writes, vectors, and deployments."""
 
 import json
 import math
 import random
 import re
-import shutil
 import signal
 import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -37,10 +36,10 @@ from kameleon.errors import (
 from kameleon.stores.postgresql import copy as pgwire
 from kameleon.stores.postgresql import errors as postgresql_errors
 from kameleon.stores.postgresql import hnsw as postgresql_hnsw
-from kameleon.stores.postgresql import schema as postgresql_schema
+from kameleon.stores.postgresql import keywords as postgresql_keywords
 from kameleon.stores.postgresql import statements as postgresql_sql
-from kameleon.stores.postgresql import store as postgresql
-from kameleon.stores.protocols import IndexProgress
+from kameleon.stores.postgresql import vectors as postgresql_vectors
+from kameleon.stores.values import IndexProgress
 from kameleon.testing import HashProvider
 
 from .conftest import ids
@@ -63,7 +62,7 @@ def with_options(url: URL, more: str) -> URL:
 
 @pytest.fixture
 def bare_database(server: URL) -> Iterator[URL]:
-    """A database without pgvector, and a role that may do nothing in it but make tables."""
+    """A database without pgvector, and a role whose only privilege in it is to create tables."""
     admin = opened(server, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         if not connection.scalar(text("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")):
@@ -96,16 +95,16 @@ def test_engines_that_start_together_make_the_tables_once(pg_url: URL) -> None:
     assert [g.number for g in SearchEngine(opened(pg_url)).generations()] == [1]
 
 
-def test_tables_stand_in_the_schema_that_was_named(pg_engine: Engine, schema: str) -> None:
+def test_tables_are_in_the_named_schema(pg_engine: Engine, schema: str) -> None:
     other = f"{schema} Other"
     search = SearchEngine(pg_engine, HashProvider(), schema=other, cache=True)
     records = RecordStore(search)
-    records.insert("R", [{"id": str(n), "say": "red fox", "n": n} for n in range(5)])
-    records.update("R", "1", {"say": "grey wolf"})
+    records.insert("R", [{"id": str(n), "text": "red fox", "n": n} for n in range(5)])
+    records.update("R", "1", {"text": "grey wolf"})
     records.delete("R", ["2"])
     assert ids(search.search("fox", where={"n": {"$gt": 1}})) == ["3", "4"]
     assert search.search("fox", highlight=True)[0].highlight("[", "]") == "red [fox]"
-    assert [r.id for r in records.list("R", where={"say": "grey wolf"})] == ["1"]
+    assert [r.id for r in records.list("R", where={"text": "grey wolf"})] == ["1"]
     assert search.cache.status()[0].texts == 2
     assert [s.indexed for s in search.get_status()] == [4]
     with pg_engine.connect() as connection:
@@ -117,7 +116,7 @@ def test_tables_stand_in_the_schema_that_was_named(pg_engine: Engine, schema: st
         search.search("fox")
 
 
-def test_tables_that_are_not_there_are_told(pg_engine: Engine) -> None:
+def test_missing_tables_are_reported(pg_engine: Engine) -> None:
     search = SearchEngine(pg_engine, HashProvider(), create_tables=False)
     with pytest.raises(SchemaMissing, match="SearchEngine"):
         search.search("fox")
@@ -125,7 +124,7 @@ def test_tables_that_are_not_there_are_told(pg_engine: Engine) -> None:
         search.index_record("A", "1", "fox")
 
 
-def test_a_role_that_may_not_add_pgvector_is_told_what_to_ask_for(bare_database: URL) -> None:
+def test_a_role_that_may_not_add_pgvector_gets_the_statement_that_does(bare_database: URL) -> None:
     engine = opened(bare_database.set(username="kdb_app"))
     with pytest.raises(VectorsUnavailable, match=r"kdb_app may not .* kdb_bare.*: CREATE EXTENSION vector;"):
         SearchEngine(engine, HashProvider())
@@ -139,10 +138,10 @@ def test_a_role_that_may_not_add_pgvector_is_told_what_to_ask_for(bare_database:
     assert ids(search.search("fox", mode="vector")) == ["1"]
 
 
-def test_without_pgvector_keywords_work_and_it_is_said_once(bare_database: URL) -> None:
+def test_without_pgvector_keywords_work_and_one_warning_is_logged(bare_database: URL) -> None:
     with opened(bare_database).connect() as connection:
         if connection.dialect.server_version_info < (18,):  # type: ignore[operator]
-            pytest.skip("only PostgreSQL 18 can be told to look for extensions elsewhere")
+            pytest.skip("only PostgreSQL 18 can look for extensions elsewhere")
     engine = opened(bare_database.update_query_dict({"options": "-c extension_control_path=/nowhere"}))
     search = SearchEngine(engine, HashProvider())
     search.index_record("A", "1", "red fox")
@@ -226,7 +225,7 @@ def test_a_text_too_large_for_a_tsvector_is_indexed_as_far_as_it_goes(pg_engine:
 
 
 def bm25(texts: dict[str, list[str]], query: list[str]) -> dict[str, float]:
-    """By the book, for words that no stemmer changes."""
+    """BM25 as published, for words that no stemmer changes."""
     average = sum(map(len, texts.values())) / len(texts)
     scores: dict[str, float] = {}
     for word in set(query):
@@ -234,8 +233,8 @@ def bm25(texts: dict[str, list[str]], query: list[str]) -> dict[str, float]:
         idf = max(1e-6, math.log((len(texts) - having + 0.5) / (having + 0.5)))
         for id_, words in texts.items():
             if n := words.count(word):
-                asked = 2 * query.count(word) / (1 + query.count(word))
-                part = asked * idf * n * 2.2 / (n + 1.2 * (0.25 + 0.75 * len(words) / average))
+                weight = 2 * query.count(word) / (1 + query.count(word))
+                part = weight * idf * n * 2.2 / (n + 1.2 * (0.25 + 0.75 * len(words) / average))
                 scores[id_] = scores.get(id_, 0.0) + part
     return scores
 
@@ -362,15 +361,15 @@ def test_wide_models_are_kept_as_halfvec_and_wider_ones_refused_before_anything_
 @pytest.fixture
 def indexed(pg_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> SearchEngine:
     """3,000 records of three entities and an HNSW index, which small tables use when sequential scans are off."""
-    monkeypatch.setattr(postgresql_schema, "INDEXED_FROM", 1_000)
-    monkeypatch.setattr(postgresql, "NARROW", 50)
+    monkeypatch.setattr(postgresql_hnsw, "INDEXED_FROM", 1_000)
+    monkeypatch.setattr(postgresql_vectors, "NARROW", 50)
     search = SearchEngine(pg_engine, HashProvider(16), ef_search=40)
     records = RecordStore(search)
     chance = random.Random(1)
     words = [f"word{n}" for n in range(300)]
     for entity, rows in (("Big", 2_900), ("Small", 95), ("Tiny", 5)):
         data = [
-            {"id": str(n), "say": " ".join(chance.choices(words, k=6)), "tenth": n % 10, "is_rare": n % 100 == 0}
+            {"id": str(n), "text": " ".join(chance.choices(words, k=6)), "tenth": n % 10, "is_rare": n % 100 == 0}
             for n in range(rows)
         ]
         records.insert(entity, data)
@@ -389,13 +388,13 @@ def indexed(pg_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> SearchEngine:
     return search
 
 
-def test_hnsw_answers_and_says_so(indexed: SearchEngine) -> None:
+def test_hnsw_answers_and_the_plan_names_it(indexed: SearchEngine) -> None:
     results = indexed.search("word1 word2 word3", mode="vector", entity="Big")
     assert (len(results), results.plan.vector_search, results.exact) == (10, "hnsw", False)
 
 
 @pytest.mark.parametrize(
-    ("asked", "matching"),
+    ("options", "matching"),
     [
         ({"entity": "Small"}, 95),
         ({"entity": "Tiny"}, 5),
@@ -406,9 +405,9 @@ def test_hnsw_answers_and_says_so(indexed: SearchEngine) -> None:
         ({}, 3_000),
     ],
 )
-def test_filters_never_starve_the_limit(indexed: SearchEngine, asked: dict[str, Any], matching: int) -> None:
+def test_filters_never_starve_the_limit(indexed: SearchEngine, options: dict[str, Any], matching: int) -> None:
     for limit in (10, 200):
-        results = indexed.search("word1 word2 word3", mode="vector", limit=limit, **asked)
+        results = indexed.search("word1 word2 word3", mode="vector", limit=limit, **options)
         assert len(results) == min(limit, matching)
         assert results.total >= min(limit, matching)
 
@@ -425,7 +424,7 @@ def test_a_broken_index_is_seen_and_built_anew(indexed: SearchEngine, pg_engine:
 
 
 def test_of_many_builders_one_builds(pg_url: URL, search: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgresql_schema, "INDEXED_FROM", 1_000)
+    monkeypatch.setattr(postgresql_hnsw, "INDEXED_FROM", 1_000)
     search.index_records_batch([("A", str(n), f"text {n}") for n in range(3_000)])
     ready = threading.Barrier(5)
 
@@ -452,59 +451,20 @@ def test_a_stale_embedding_is_never_a_hit(search: SearchEngine, pg_engine: Engin
 
 # building the HNSW index
 
-RAISED = ("maintenance_work_mem", "max_parallel_maintenance_workers", "statement_timeout")
-
 
 @pytest.fixture
-def pooled(pg_url: URL) -> Iterator[Engine]:
-    """Five connections, of sessions with settings of their own beside those of the URL."""
-    engine = sqlalchemy.create_engine(with_options(pg_url, "-c statement_timeout=77777"))
-
-    @event.listens_for(engine, "connect")
-    def set_own(driver: Any, _record: Any) -> None:
-        driver.execute("SET maintenance_work_mem = '3MB'")
-        driver.commit()
-
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def unindexed(pooled: Engine, monkeypatch: pytest.MonkeyPatch) -> SearchEngine:
-    monkeypatch.setattr(postgresql_schema, "INDEXED_FROM", 1_000)
+def unindexed(pg_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> SearchEngine:
+    monkeypatch.setattr(postgresql_hnsw, "INDEXED_FROM", 1_000)
     monkeypatch.setattr(postgresql_hnsw, "POLL_S", 0.01)
-    search = SearchEngine(pooled, HashProvider(16))
+    search = SearchEngine(pg_engine, HashProvider(16))
     search.index_records_batch([("A", str(n), f"text {n}") for n in range(1_500)])
     return search
 
 
 def build(search: SearchEngine, **how: Any) -> bool:
     (generation,) = search.generations()
-    with search.index.store.translating():
-        return search.index.store.index_vectors(generation, **how)
-
-
-def raised_settings(engine: Engine) -> list[tuple[str, ...]]:
-    """Of every connection in the pool: what holds, who said it, and what RESET makes of it."""
-    asked = text("SELECT name, setting, source, reset_val FROM pg_settings WHERE name = ANY(:names) ORDER BY name")
-    with ExitStack() as stack:
-        connections = [stack.enter_context(engine.connect()) for _ in range(5)]
-        return [tuple(row) for c in connections for row in c.execute(asked, {"names": list(RAISED)})]
-
-
-@contextmanager
-def settings_at_build(engine: Engine) -> Iterator[list[tuple[int, ...]]]:
-    """Those that hold when each CREATE INDEX begins."""
-    seen: list[tuple[int, ...]] = []
-    asked = "SELECT CAST(setting AS integer) FROM pg_settings WHERE name = ANY(%s) ORDER BY name"
-
-    def look(_connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if "CREATE INDEX" in statement:
-            seen.append(tuple(value for (value,) in cursor.connection.execute(asked, (list(RAISED),))))
-
-    event.listen(engine, "before_cursor_execute", look)
-    yield seen
-    event.remove(engine, "before_cursor_execute", look)
+    with search.index.store.connections.translating():
+        return search.index.store.vectors.build_index(generation, **how)
 
 
 @contextmanager
@@ -521,88 +481,50 @@ def pid_of(connection: sqlalchemy.Connection) -> int:
 
 @pytest.mark.parametrize("concurrently", [True, False])
 @pytest.mark.parametrize("is_watched", [True, False])
-def test_a_build_has_memory_workers_and_time_and_leaves_settings_as_found(
-    unindexed: SearchEngine, pooled: Engine, concurrently: bool, is_watched: bool
+def test_a_build_analyzes_the_table_and_is_not_repeated(
+    unindexed: SearchEngine, pg_engine: Engine, concurrently: bool, is_watched: bool
 ) -> None:
-    before = raised_settings(pooled)
-    with settings_at_build(pooled) as seen:
-        progress = (lambda _: None) if is_watched else None
-        assert build(unindexed, concurrently=concurrently, progress=progress) is True
-    with pooled.connect() as connection:
-        workers = int(connection.exec_driver_sql("SHOW max_parallel_workers").scalar_one())
+    progress = (lambda _: None) if is_watched else None
+    assert build(unindexed, concurrently=concurrently, progress=progress) is True
+    with pg_engine.connect() as connection:
         analyzed = "SELECT reltuples FROM pg_class WHERE oid = to_regclass('kdb_embedding_g1')"
         assert connection.exec_driver_sql(analyzed).scalar() == 1_500
-    assert seen == [(postgresql_hnsw.PARALLEL_FROM_KB, workers, 0)]
-    assert raised_settings(pooled) == before
     assert build(unindexed, concurrently=concurrently) is False
 
 
-def test_settings_are_never_lowered_and_no_parallel_build_is_forced(pg_url: URL, unindexed: SearchEngine) -> None:
-    more = "-c maintenance_work_mem=200MB -c max_parallel_maintenance_workers=0 -c max_parallel_workers=3"
-    engine = opened(with_options(pg_url, more))
-    with settings_at_build(engine) as seen:
-        assert build(SearchEngine(engine, HashProvider(16))) is True
-    assert seen == [(200 * 1024, 0, 0)]
+def test_a_graph_that_outgrows_its_memory_is_logged(
+    unindexed: SearchEngine, pg_engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    @event.listens_for(pg_engine, "checkout")
+    def little(driver: Any, *_: Any) -> None:
+        driver.execute("SET maintenance_work_mem = '1MB'")
+        driver.execute("SET max_parallel_maintenance_workers = 0")
+        driver.commit()
 
-
-def test_memory_grows_with_the_graph_to_a_cap() -> None:
-    found = {name: postgresql_hnsw.Setting(2, False) for name in (*RAISED, "max_parallel_workers")}
-    session = postgresql_hnsw.Session(found, is_pooled=False)
-
-    def memory_mb(rows: int, dimensions: int, component: int, m: int = 16) -> int:
-        graph = rows * postgresql_hnsw.bytes_a_row(dimensions, component, m)
-        return postgresql_hnsw.wanted(session, graph, (0, 8, 5))["maintenance_work_mem"] // 1024
-
-    assert memory_mb(1_000, 384, 4) == 64
-    assert 200 < memory_mb(100_000, 384, 4) < 300
-    assert memory_mb(100_000, 384, 4, m=64) > memory_mb(100_000, 384, 4)
-    assert memory_mb(50_000, 3_000, 2) < memory_mb(50_000, 3_000, 4)
-    assert memory_mb(10_000_000, 384, 4) == 1_024
-
-
-def test_a_pgvector_with_unsound_parallel_builds_is_given_no_more_workers() -> None:
-    found = {name: postgresql_hnsw.Setting(2, False) for name in RAISED}
-    session = postgresql_hnsw.Session({**found, "max_parallel_workers": postgresql_hnsw.Setting(8, False)}, False)
-    workers = [postgresql_hnsw.wanted(session, 0, version)[RAISED[1]] for version in ((0, 8, 1), (0, 8, 2))]
-    assert workers == [2, 8]
-
-
-def test_a_graph_that_was_reckoned_fits(pg_engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    """pgvector says when it does not."""
-    monkeypatch.setattr(postgresql_hnsw, "PARALLEL_FROM_KB", 0)
-    search = SearchEngine(pg_engine, HashProvider(64))
-    search.index_records_batch([("A", str(n), f"text {n}") for n in range(10_000)])
-    for workers in (0, 2):
-        with pg_engine.begin() as connection:
-            connection.exec_driver_sql("DROP INDEX IF EXISTS kdb_embedding_g1_hnsw")
-            connection.exec_driver_sql(f"ALTER TABLE kdb_embedding_g1 SET (parallel_workers = {workers})")
-        assert build(search) is True
-        assert "no longer fits" not in caplog.text
+    unindexed.index_records_batch([("A", str(n), f"text {n}") for n in range(8_000)])
+    assert build(unindexed) is True
+    assert "no longer fits" in caplog.text
 
 
 @pytest.mark.parametrize("concurrently", [True, False])
-def test_a_build_that_fails_leaves_settings_as_found(
-    unindexed: SearchEngine, pooled: Engine, concurrently: bool
-) -> None:
-    event.listen(pooled, "checkout", lambda driver, *_: driver.execute("SET lock_timeout = 50") and driver.commit())
-    before = raised_settings(pooled)
-    with writer_in_the_way(pooled), pytest.raises(DatabaseLocked, match="lock timeout"):
+def test_a_build_that_fails_is_repeated(unindexed: SearchEngine, pg_engine: Engine, concurrently: bool) -> None:
+    event.listen(pg_engine, "checkout", lambda driver, *_: driver.execute("SET lock_timeout = 50") and driver.commit())
+    with writer_in_the_way(pg_engine), pytest.raises(DatabaseLocked, match="lock timeout"):
         build(unindexed, concurrently=concurrently)
-    assert raised_settings(pooled) == before
     leftover = "hnsw is broken: `kameleon embeddings sync` rebuilds it" if concurrently else "exact"
     assert unindexed.admin.vector_index(unindexed.generations()[0]) == leftover
     assert build(unindexed) is True
 
 
 @pytest.mark.parametrize("concurrently", [True, False])
-def test_progress_tells_phases_counts_and_who_is_in_the_way(
-    pooled: Engine, monkeypatch: pytest.MonkeyPatch, concurrently: bool
+def test_progress_reports_phases_counts_and_blocking_sessions(
+    pg_engine: Engine, monkeypatch: pytest.MonkeyPatch, concurrently: bool
 ) -> None:
     monkeypatch.setattr(postgresql_hnsw, "POLL_S", 0.01)
-    search = SearchEngine(pooled, HashProvider(16))
+    search = SearchEngine(pg_engine, HashProvider(16))
     search.index_records_batch([("A", str(n), f"text {n}") for n in range(10_000)])
     seen: list[IndexProgress] = []
-    with writer_in_the_way(pooled) as writer:
+    with writer_in_the_way(pg_engine) as writer:
         pid = pid_of(writer)
         if not concurrently:
             writer.rollback()
@@ -619,17 +541,15 @@ def test_progress_tells_phases_counts_and_who_is_in_the_way(
 
 
 def test_an_interrupt_cancels_the_build_and_the_next_replaces_what_is_left(
-    unindexed: SearchEngine, pooled: Engine
+    unindexed: SearchEngine, pg_engine: Engine
 ) -> None:
-    before = raised_settings(pooled)
     (generation,) = unindexed.generations()
-    with writer_in_the_way(pooled) as writer:
+    with writer_in_the_way(pg_engine) as writer:
         with pytest.raises(KeyboardInterrupt):
             build(unindexed, progress=lambda _: signal.raise_signal(signal.SIGINT))
         building = "SELECT count(*) FROM pg_stat_progress_create_index WHERE relid = to_regclass('kdb_embedding_g1')"
         assert writer.exec_driver_sql(building).scalar() == 0
     assert unindexed.admin.vector_index(generation).startswith("hnsw is broken")
-    assert raised_settings(pooled) == before
     assert build(unindexed, concurrently=False) is True
     assert unindexed.admin.vector_index(generation) == "hnsw"
 
@@ -649,31 +569,6 @@ def test_an_index_is_built_whatever_the_engines_isolation(unindexed: SearchEngin
     assert build(SearchEngine(engine, HashProvider(16))) is True
 
 
-@pytest.mark.parametrize("concurrently", [True, False])
-def test_too_little_shared_memory_makes_the_build_a_serial_one(
-    unindexed: SearchEngine, pg_url: URL, caplog: Any, concurrently: bool
-) -> None:
-    """A limit on the size of the server process's files is one on its segments too; the WAL's are of 16 MB."""
-    if shutil.which("prlimit") is None:
-        pytest.skip("prlimit is not installed (Linux only)")
-    engine = opened(pg_url)
-
-    @event.listens_for(engine, "connect")
-    def limit(driver: Any, _record: Any) -> None:
-        try:
-            driver.execute("COPY (SELECT 1) TO PROGRAM 'prlimit --pid $PPID --fsize=33554432:'")
-        except psycopg.Error as error:
-            pytest.skip(f"the server's processes are not ours to limit: {error}")
-        driver.commit()
-
-    with engine.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE kdb_embedding_g1 SET (parallel_workers = 2)")
-    with settings_at_build(engine) as seen:
-        assert build(SearchEngine(engine, HashProvider(16)), concurrently=concurrently) is True
-    assert [workers > 0 for _, workers, _ in seen] == [True, False]
-    assert "could not resize shared memory segment" in caplog.text
-
-
 # deployment
 
 
@@ -686,7 +581,7 @@ def test_an_autocommit_engine_has_transactions_of_its_own(pg_url: URL, monkeypat
     def fail(*_: Any) -> None:
         raise RuntimeError("half way")
 
-    monkeypatch.setattr(search.index.store, "write_embeddings", fail)
+    monkeypatch.setattr(search.index.store.embeddings, "write", fail)
     with pytest.raises(RuntimeError):
         search.index_record("A", "new", "grey wolf")
     with engine.connect() as connection:
@@ -707,7 +602,7 @@ def count_statements(engine: Engine) -> list[str]:
 
 @pytest.mark.parametrize("limit", [1, 25])
 def test_a_search_is_six_statements_at_most(search: SearchEngine, pg_engine: Engine, limit: int) -> None:
-    RecordStore(search).insert("R", [{"id": str(n), "say": f"fox number{n}", "n": n} for n in range(30)])
+    RecordStore(search).insert("R", [{"id": str(n), "text": f"fox number{n}", "n": n} for n in range(30)])
     search.search("fox")
     seen = count_statements(pg_engine)
     assert len(search.search("fox number7", limit=limit, where={"n": {"$gte": 0}}, highlight=True)) == limit
@@ -774,9 +669,9 @@ def test_writers_that_meet_are_repeated_and_never_fail(pg_url: URL, level: str) 
     def work(worker: int) -> int:
         search = SearchEngine(engine, HashProvider(8))
         chance = random.Random(worker)
-        for turn in range(6):
+        for round_ in range(6):
             picked = chance.sample(range(30), 12)
-            search.index_records_batch([("A", str(n), f"text {n} of {worker} {turn}") for n in picked])
+            search.index_records_batch([("A", str(n), f"text {n} of {worker} {round_}") for n in picked])
             search.delete_records([("A", str(n)) for n in chance.sample(range(30), 2)])
         return 1
 
@@ -792,32 +687,32 @@ def test_writers_that_meet_are_repeated_and_never_fail(pg_url: URL, level: str) 
 
 
 def test_records_and_their_index_never_part(pg_engine: Engine) -> None:
-    RecordStore(SearchEngine(pg_engine, HashProvider(8))).insert("R", [{"id": "0", "say": "zero"}])
+    RecordStore(SearchEngine(pg_engine, HashProvider(8))).insert("R", [{"id": "0", "text": "zero"}])
 
     def work(worker: int) -> None:
         records = RecordStore(SearchEngine(pg_engine, HashProvider(8)))
         chance = random.Random(worker)
-        for turn in range(8):
+        for round_ in range(8):
             rows = [
-                {"id": str(n), "say": f"worker{worker} turn{turn}", f"by{worker}": turn}
+                {"id": str(n), "text": f"worker{worker} turn{round_}", f"by{worker}": round_}
                 for n in chance.sample(range(12), 5)
             ]
             records.insert("R", rows, on_conflict=chance.choice(["upsert", "skip"]))
             if chance.random() < 0.5:
                 records.delete("R", [str(chance.randrange(12))])
             try:
-                records.update("R", str(chance.randrange(12)), {"say": f"updated{worker} {turn}"})
+                records.update("R", str(chance.randrange(12)), {"text": f"updated{worker} {round_}"})
             except LookupError:
                 continue
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
     records = RecordStore(SearchEngine(pg_engine, HashProvider(8)))
-    said = {record.id: record.data["say"] for record in records.list("R")}
+    stored = {record.id: record.data["text"] for record in records.list("R")}
     with pg_engine.connect() as connection:
         rows = connection.execute(text("SELECT record_id, content FROM kdb_search WHERE entity_name = 'R'"))
-        assert {row.record_id: row.content for row in rows} == said
-    assert {"say", "by0", "by1", "by2", "by3"} <= set(records.entity("R").field_names)
+        assert {row.record_id: row.content for row in rows} == stored
+    assert {"text", "by0", "by1", "by2", "by3"} <= set(records.entity("R").field_names)
     assert records.search.get_status()[0].pending == 0
 
 
@@ -831,7 +726,7 @@ def test_a_conflict_in_the_callers_transaction_is_the_callers(search: SearchEngi
             search.index_record("A", "7", "changed here", connection=connection)
 
 
-def test_a_lock_that_is_not_had_in_time_is_told(search: SearchEngine, pg_url: URL) -> None:
+def test_a_lock_timeout_is_reported(search: SearchEngine, pg_url: URL) -> None:
     search.index_records_batch(FOXES)
     impatient = SearchEngine(opened(with_options(pg_url, "-c lock_timeout=50ms")), HashProvider())
     with opened(pg_url).begin() as connection:
@@ -890,11 +785,11 @@ def test_a_custom_dictionary_may_make_any_lexeme(pg_engine: Engine, schema: str)
         connection.exec_driver_sql(f"CREATE TEXT SEARCH CONFIGURATION {schema}.mine (COPY = simple)")
     search = SearchEngine(pg_engine, language=f"{schema}.mine")
     search.index_records_batch(FOXES)
-    assert re.fullmatch(r"(test_\w+\.)?mine", str(search.index.store._language))  # type: ignore[attr-defined]
+    assert re.fullmatch(r"(test_\w+\.)?mine", str(search.index.store.keywords.language))  # type: ignore[attr-defined]
     assert ids(SearchEngine(pg_engine).search("number7", mode="keyword")) == ["7"]
 
 
-# what reviewers broke
+# reported faults
 
 
 def one_connection(url: URL, **options: Any) -> Engine:
@@ -940,7 +835,7 @@ def test_an_application_may_begin_its_transactions_with_sql(pg_url: URL) -> None
 
 
 class Meanwhile:
-    """Does something once, after the first statement that holds a text."""
+    """Calls a function once, after the first statement that contains a text."""
 
     def __init__(self, engine: Engine, marker: str, work: Any) -> None:
         self.marker, self.work, self.is_done = marker, work, False
@@ -954,9 +849,11 @@ class Meanwhile:
 
 def test_a_delete_takes_no_index_row_of_a_record_it_did_not_see(pg_engine: Engine, pg_url: URL) -> None:
     records = RecordStore(SearchEngine(pg_engine, HashProvider()))
-    records.insert("R", [{"id": "1", "say": "red fox"}])
+    records.insert("R", [{"id": "1", "text": "red fox"}])
     other = RecordStore(SearchEngine(opened(pg_url), HashProvider()))
-    meanwhile = Meanwhile(pg_engine, "DELETE FROM kdb_records", lambda: other.insert("R", [{"id": "7", "say": "late"}]))
+    meanwhile = Meanwhile(
+        pg_engine, "DELETE FROM kdb_records", lambda: other.insert("R", [{"id": "7", "text": "late"}])
+    )
     assert records.delete("R", ["7"]) == 0
     assert meanwhile.is_done
     assert [r.id for r in records.list("R")] == ["1", "7"]
@@ -1058,10 +955,10 @@ def test_a_large_batch_can_be_part_of_a_two_phase_commit(search: SearchEngine, p
         transaction.rollback()
 
 
-def test_the_provider_is_asked_before_a_transaction_is_open(search: SearchEngine, pg_engine: Engine) -> None:
+def test_the_provider_is_called_before_a_transaction_is_open(search: SearchEngine, pg_engine: Engine) -> None:
     provider = HashProvider()
-    asking = SearchEngine(pg_engine, provider)
-    asking.index_records_batch(FOXES)
+    counted = SearchEngine(pg_engine, provider)
+    counted.index_records_batch(FOXES)
     plain, open_at = provider.embed_query, []
 
     def embed_query(text: str) -> Any:
@@ -1070,7 +967,7 @@ def test_the_provider_is_asked_before_a_transaction_is_open(search: SearchEngine
 
     provider.embed_query = embed_query  # type: ignore[method-assign]
     for query in ("fox", "river", "number7"):
-        asking.search(query)
+        counted.search(query)
     assert open_at == [0, 0, 0]
 
 
@@ -1101,8 +998,8 @@ def test_the_callers_connection_prepares_what_the_application_lets_it(pg_url: UR
 def test_a_write_does_not_make_the_next_search_count_a_large_index(
     search: SearchEngine, pg_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgresql, "ALWAYS_COUNTED", 10)
-    monkeypatch.setattr(postgresql, "ROWS_A_SECOND_OF_LAG", 0.001)
+    monkeypatch.setattr(postgresql_keywords, "ALWAYS_COUNTED", 10)
+    monkeypatch.setattr(postgresql_keywords, "ROWS_A_SECOND_OF_LAG", 0.001)
     search.index_records_batch(FOXES)
     seen = count_statements(pg_engine)
     for n in range(3):
@@ -1140,7 +1037,7 @@ def test_a_cursor_that_writes_values_into_statements_will_do(pg_url: URL) -> Non
     assert search.search("fox number7 of the river", mode="vector")[0].id == "7"
 
 
-def test_what_is_no_connection_is_told(search: SearchEngine) -> None:
+def test_what_is_no_connection_is_refused(search: SearchEngine) -> None:
     with kameleon.create_engine("sqlite://").connect() as other:
         for wrong in (other, search.engine, "x"):
             for call in (
@@ -1169,7 +1066,7 @@ def test_records_are_the_same_however_many_are_written_at_once(pg_engine: Engine
 
 
 @pytest.mark.parametrize("state", ["starting up", "in recovery mode", "shutting down"])
-def test_who_connects_to_a_server_that_is_not_there_yet_is_told_to_try_again(state: str) -> None:
+def test_a_server_that_is_not_ready_yet_is_an_error_to_retry(state: str) -> None:
     refused = psycopg.OperationalError(f"connection failed: FATAL:  the database system is {state}")
     assert str(postgresql_errors.storage_error(refused)).endswith("try again in a moment")
 
@@ -1212,8 +1109,8 @@ def test_a_schema_of_any_name_serves_every_verb(pg_engine: Engine, name: str) ->
             connection.exec_driver_sql(f"GRANT SELECT ON {quoted}.kdb_search TO {role}")
         search.index_records_batch([("A", n, f"red fox {n}") for n in range(250)])
         with pg_engine.connect() as connection:
-            asked = text("SELECT has_table_privilege(:role, :table, 'SELECT')")
-            assert connection.scalar(asked, {"role": role, "table": f"{quoted}.kdb_embedding_g1"})
+            statement = text("SELECT has_table_privilege(:role, :table, 'SELECT')")
+            assert connection.scalar(statement, {"role": role, "table": f"{quoted}.kdb_embedding_g1"})
         assert len(search.search("fox", limit=50)) == 50
         search.track(Memo)
         with search.attach(sessionmaker(pg_engine)).begin() as session:
@@ -1221,8 +1118,8 @@ def test_a_schema_of_any_name_serves_every_verb(pg_engine: Engine, name: str) ->
         with pg_engine.begin() as connection:
             connection.execute(text("INSERT INTO memo (title) VALUES ('raw otter')"))
         assert search.sync().embedded == 1
-        asked_for = {"where": Memo.id > 1, "facets": ["title"], "count": True}
-        assert ids(search.search("otter", entity=Memo, mode="keyword", **asked_for)) == ["61"]  # type: ignore[arg-type]
+        options = {"where": Memo.id > 1, "facets": ["title"], "count": True}
+        assert ids(search.search("otter", entity=Memo, mode="keyword", **options)) == ["61"]  # type: ignore[arg-type]
         other = SearchEngine(pg_engine, HashProvider(32, model_name="other"), schema=name)
         assert other.reindex(drop_old=True).switched
         assert other.suggest("whal") == ["whale"]

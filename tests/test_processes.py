@@ -1,4 +1,4 @@
-"""Several processes at once, each with sessions of its own: nothing is lost, nothing waits for ever."""
+"""Several processes at once, each with sessions of its own: no write is lost, no wait is endless."""
 
 import sqlite3
 import subprocess
@@ -18,11 +18,11 @@ import kameleon
 from kameleon import SearchEngine
 from kameleon.errors import DatabaseLocked, Outdated
 from kameleon.indexing.entries import entries
-from kameleon.stores.sqlite import store as sqlite
+from kameleon.stores.sqlite import connections
 from kameleon.testing import HashProvider
+from stress.workloads.models import Article, Author, Base, Note, assert_index_matches
 
 from .conftest import Make
-from .models import Article, Author, Base, Note, assert_true
 
 ROOT = Path(__file__).parents[1]
 PROCESSES, COMMITS, SEARCHES = 3, 15, 60
@@ -37,9 +37,9 @@ from sqlalchemy.orm import sessionmaker
 
 import kameleon
 from kameleon import SearchEngine, Worker
-from kameleon.stores.sqlite import store as sqlite
+from kameleon.stores.sqlite import connections
 from kameleon.testing import HashProvider
-from tests.models import Article, Author, Note
+from stress.workloads.models import Article, Author, Note
 
 url, number, commits = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 engine = kameleon.create_engine(url)
@@ -66,7 +66,7 @@ for n in range(commits):
         try:
             edit_shared()
             break
-        except OperationalError as error:  # SQLite refuses a reader that another overtook: the application repeats it
+        except OperationalError as error:  # SQLite refuses a transaction with a stale read: the application repeats it
             assert "database is locked" in str(error)
 if number == 0:
     Worker(search).run()
@@ -128,19 +128,19 @@ def test_processes_at_once_lose_nothing_and_find_nothing_that_is_gone(
         assert session.scalar(select(func.count()).select_from(Article)) == PROCESSES
         assert session.scalars(select(Note.stars).where(Note.id <= 3)).all() == [PROCESSES * COMMITS] * 3
     search.sync()
-    assert_true(engine, search)
+    assert_index_matches(engine, search)
 
 
 class Writing:
-    """Another process's transaction, which ends when it was asked for the lock `looks` times."""
+    """Another process's transaction, which ends when the lock was requested `looks` times."""
 
     def __init__(self, engine: Engine, waiting: Engine, looks: int) -> None:
         self._looks = looks
         self._connection = engine.connect()
         self._connection.exec_driver_sql("DELETE FROM kdb_queue")
-        event.listen(waiting, "before_cursor_execute", self._asked)
+        event.listen(waiting, "before_cursor_execute", self._count)
 
-    def _asked(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    def _count(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if statement.startswith(("BEGIN IMMEDIATE", "UPDATE kdb_meta")):
             self._looks -= 1
             if self._looks == 0:
@@ -174,7 +174,7 @@ def in_one_statement(search: SearchEngine) -> None:
         session.commit()
 
 
-def in_its_turn(search: SearchEngine) -> None:
+def under_the_write_lock(search: SearchEngine) -> None:
     with search.attach(Session)(search.engine) as session:
         search.index.begin_writing(session.connection())
         assert session.scalars(select(Note)).all() == []
@@ -182,7 +182,7 @@ def in_its_turn(search: SearchEngine) -> None:
         session.commit()
 
 
-@pytest.fixture(params=[by_itself, in_a_transaction, in_a_session, in_bulk, in_one_statement, in_its_turn])
+@pytest.fixture(params=[by_itself, in_a_transaction, in_a_session, in_bulk, in_one_statement, under_the_write_lock])
 def write(request: pytest.FixtureRequest) -> Callable[[SearchEngine], None]:
     return request.param  # type: ignore[no-any-return]
 
@@ -196,24 +196,24 @@ def waiting_for(file_engine: Engine, looks: int, timeout_s: float) -> SearchEngi
     return search
 
 
-def test_who_waits_for_sqlite_looks_often(write: Callable[[SearchEngine], None], file_engine: Engine) -> None:
+def test_a_wait_for_sqlites_lock_polls_often(write: Callable[[SearchEngine], None], file_engine: Engine) -> None:
     search = waiting_for(file_engine, looks=5, timeout_s=5)
     write(search)
     assert [status.indexed for status in search.get_status()] == [1]
 
 
-def test_who_waits_for_sqlite_waits_as_long_as_its_time_out_says(
+def test_a_wait_for_sqlites_lock_lasts_as_long_as_its_timeout(
     write: Callable[[SearchEngine], None], file_engine: Engine
 ) -> None:
     search = waiting_for(file_engine, looks=1_000, timeout_s=0.05)
-    is_ours = write in (by_itself, in_a_transaction, in_its_turn)
+    is_ours = write in (by_itself, in_a_transaction, under_the_write_lock)
     with pytest.raises(DatabaseLocked if is_ours else OperationalError, match="database is locked"):
         write(search)
     with search.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 50
 
 
-def test_who_has_read_what_another_changed_is_refused_without_waiting(file_engine: Engine) -> None:
+def test_a_transaction_with_a_stale_read_is_refused_without_waiting(file_engine: Engine) -> None:
     search = SearchEngine(file_engine, HashProvider())
     with file_engine.connect() as connection:
         connection.exec_driver_sql("SELECT * FROM kdb_search").all()
@@ -225,7 +225,7 @@ def test_who_has_read_what_another_changed_is_refused_without_waiting(file_engin
 def test_sqlites_log_is_shortened_when_it_is_long_and_readers_let_it(
     file_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "LOG_BYTES", 100_000)
+    monkeypatch.setattr(connections, "LOG_BYTES", 100_000)
     search = SearchEngine(kameleon.create_engine(str(file_engine.url), connect_args={"timeout": 0.05}), HashProvider())
     log = Path(f"{file_engine.url.database}-wal")
     with file_engine.connect() as reader:
@@ -241,7 +241,7 @@ def test_sqlites_log_is_shortened_when_it_is_long_and_readers_let_it(
 
 
 class Slow(HashProvider):
-    """Notes, as it loads, whether another process could write."""
+    """Records, as it loads, whether another process could write."""
 
     name = "slow"
     path: ClassVar[str]

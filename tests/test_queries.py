@@ -1,4 +1,4 @@
-"""What a search waits for, and what it holds meanwhile."""
+"""What a search waits for, and which connections and locks it holds meanwhile."""
 
 import os
 import signal
@@ -21,10 +21,10 @@ from kameleon.embeddings.queries import PAUSE_S
 from kameleon.errors import InvalidInput, ProviderRefused, ProviderUnavailable, TextRefused
 from kameleon.reindex.gate import Gate
 from kameleon.testing import HashProvider
+from stress.workloads.models import Base, Place
 
 from .conftest import ids
 from .loopback import DIMENSIONS, Fault, Server, error, good, serving, vector
-from .models import Base, Place
 
 LATE = 0.2
 
@@ -62,9 +62,9 @@ def served(loopback: Server, clock: Clock | None = None, **options: Any) -> Embe
 
 
 def hanging(event: threading.Event) -> Fault:
-    def answered(asked: dict[str, Any]) -> Any:
+    def answered(request: dict[str, Any]) -> Any:
         event.wait(30)
-        return good(asked)
+        return good(request)
 
     return answered
 
@@ -118,9 +118,9 @@ def test_while_one_query_tries_again_the_others_do_not_wait(loopback: Server, re
     clock.now = PAUSE_S
     begun = threading.Event()
 
-    def answered(asked: dict[str, Any]) -> Any:
+    def answered(request: dict[str, Any]) -> Any:
         begun.set()
-        return hanging(released)(asked)
+        return hanging(released)(request)
 
     loopback.always = answered
     with ThreadPoolExecutor(1) as pool:
@@ -199,12 +199,12 @@ def test_a_new_query_of_many_threads_is_sent_once_by_an_engine_that_has_just_beg
     SearchEngine(file_engine, provider(loopback)).index_record("N", "1", "a note of wages")
     every, begun = SearchEngine(file_engine, "static"), threading.Barrier(8)
 
-    def ask(_place: int) -> list[str]:
+    def search_once(_place: int) -> list[str]:
         begun.wait(30)
         return ids(every.search("wages", mode="vector"))
 
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(ask, range(8))) == [["1"]] * 8
+        assert list(pool.map(search_once, range(8))) == [["1"]] * 8
     assert loopback.inputs[1:] == [["wages"]]
 
 
@@ -270,7 +270,7 @@ def test_a_search_answers_by_keywords_while_the_provider_hangs(
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def small_pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    """An engine whose pool has one connection to give."""
+    """An engine whose pool has one connection."""
     options = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 1}
     if request.param == "sqlite":
         opened = kameleon.create_engine(f"sqlite:///{tmp_path / 'test.db'}", **options)
@@ -281,7 +281,7 @@ def small_pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engin
 
 
 class Watching(HashProvider):
-    """Notes which of its methods are called while a connection is taken from the pool."""
+    """Records which of its methods are called while a connection is checked out of the pool."""
 
     def __init__(self, engine: Engine, dimensions: int = 16) -> None:
         super().__init__(dimensions)
@@ -396,8 +396,8 @@ def test_six_searches_at_once_share_a_pool_of_one(small_pool: Engine, released: 
     search = SearchEngine(small_pool, Together(16))
     with ThreadPoolExecutor(6) as pool:
         for wave in range(2):
-            asked = [pool.submit(search.search, f"wages of {wave} {n}", mode="vector") for n in range(6)]
-            assert all(len(found.result(30)) == 10 for found in asked)
+            found = [pool.submit(search.search, f"wages of {wave} {n}", mode="vector") for n in range(6)]
+            assert all(len(one.result(30)) == 10 for one in found)
 
 
 # local models

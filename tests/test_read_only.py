@@ -1,4 +1,4 @@
-"""SQLite databases in folders that may only be read."""
+"""SQLite databases in folders that are read-only."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 def plain_user(*command: str) -> list[str]:
-    """The command without the rights that let root write everywhere."""
+    """The command without the capabilities that let root write everywhere."""
     if os.getuid():
         return list(command)
     setpriv = shutil.which("setpriv")
@@ -63,7 +63,7 @@ def searched(folder: Path, url: str, create: str = "kameleon") -> list[str]:
 
 
 @pytest.mark.parametrize("form", ["sqlite:///{}", "sqlite:///file:{}?mode=ro&uri=true"])
-def test_a_search_works_and_a_write_says_why_not(folder: Path, form: str) -> None:
+def test_a_search_works_and_the_error_of_a_write_gives_the_reason(folder: Path, form: str) -> None:
     lock(folder)
     path = str(folder / "app.db").replace(" ", "%20") if "uri" in form else str(folder / "app.db")
     hits, error = searched(folder, form.format(path))
@@ -83,7 +83,7 @@ def test_the_command_searches_it(folder: Path, console_script: str) -> None:
     assert "a user who may write the file and its folder" in refused.stderr
 
 
-def test_a_plain_engine_is_told_what_works(folder: Path) -> None:
+def test_a_plain_engine_gets_an_error_that_names_what_works(folder: Path) -> None:
     lock(folder)
     (error,) = searched(folder, f"sqlite:///{folder / 'app.db'}", "sqlalchemy")
     assert "kameleon.create_engine" in error
@@ -106,7 +106,7 @@ def test_a_log_with_changes_is_not_passed_over(folder: Path, tmp_path: Path) -> 
 
 
 def test_a_file_that_changes_is_opened_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the folder is another user's, who goes on writing."""
+    """As where the folder is another user's, whose process still writes."""
     monkeypatch.setattr(os, "access", lambda *_: False)
     reading = kameleon.create_engine(f"sqlite:///{folder / 'app.db'}")
     search = SearchEngine(reading, "static")

@@ -38,7 +38,7 @@ def set_version(engine: Engine, version: str) -> None:
 
 @pytest.fixture
 def old(make: Make, engine: Engine, provider: HashProvider) -> Engine:
-    """An index with records by hand and of the record store, and with their embeddings."""
+    """An index with records given directly and of the record store, and with their embeddings."""
     search = make(provider)
     search.index_records_batch([("Note", str(n), f"note {n} about otters") for n in range(RECORDS)])
     store = RecordStore(search)
@@ -108,7 +108,7 @@ def test_embeddings_in_a_table_of_another_shape_are_pending(old: Engine, make: M
     assert search.sync().embedded == RECORDS + len(CONTACTS)
 
 
-def test_only_contents_have_to_be_there(old: Engine, make: Make) -> None:
+def test_only_contents_are_required(old: Engine, make: Make) -> None:
     names = ("queue", "dirty", "term", "generation", "embedding_g1", "embedding_cache", "reindex", "reindex_range")
     run_sql(old, *(f"DROP TABLE kdb_{name}" for name in names))
     report = kameleon.rebuild(old)
@@ -118,7 +118,7 @@ def test_only_contents_have_to_be_there(old: Engine, make: Make) -> None:
     assert search.sync().embedded == RECORDS + len(CONTACTS)
 
 
-def test_weights_that_contents_do_not_tell_are_counted(old: Engine) -> None:
+def test_weights_that_contents_do_not_hold_are_counted(old: Engine) -> None:
     run_sql(old, "UPDATE kdb_search SET content_hash = 'of content and weights' WHERE record_id IN ('3', '60')")
     assert kameleon.rebuild(old).unweighted == {"Note": 2}
 
@@ -180,10 +180,10 @@ def test_rights_stay_and_policies_are_not_lost(pg_engine: Engine) -> None:
         kameleon.rebuild(pg_engine)
     run_sql(pg_engine, "DROP POLICY own ON kdb_search")
     kameleon.rebuild(pg_engine)
-    asked = "SELECT has_table_privilege('kdb_rebuild_reader', '{}', 'SELECT')"
+    statement = "SELECT has_table_privilege('kdb_rebuild_reader', '{}', 'SELECT')"
     with pg_engine.connect() as connection:
         granted = {
-            name: connection.scalar(text(asked.format(name)))
+            name: connection.scalar(text(statement.format(name)))
             for name in ("kdb_search", "kdb_meta", "kdb_embedding_g1", "kdb_queue")
         }
     run_sql(pg_engine, "DROP OWNED BY kdb_rebuild_reader", "DROP ROLE kdb_rebuild_reader")
@@ -246,7 +246,7 @@ def test_every_command_names_the_one_that_rebuilds(engine: Engine, run: Run, arg
 
 
 @on_disk
-def test_the_command_rebuilds_and_asks_before(old: Engine, run: Run) -> None:
+def test_the_command_rebuilds_after_a_confirmation(old: Engine, run: Run) -> None:
     url = {"KAMELEON_URL": old.url.render_as_string(hide_password=False)}
     refused = run("rebuild", status=2, **url)
     assert "--no-confirm" in refused.stderr
@@ -259,11 +259,11 @@ def test_the_command_rebuilds_and_asks_before(old: Engine, run: Run) -> None:
 
 
 def test_a_schema_of_its_own_is_rebuilt(pg_url: URL, pg_engine: Engine) -> None:
-    search = SearchEngine(pg_engine, HashProvider(), schema="search home")
+    search = SearchEngine(pg_engine, HashProvider(), schema="search own")
     search.index_record("Note", "1", "otters")
     try:
-        run_sql(pg_engine, "UPDATE \"search home\".kdb_meta SET value = '2' WHERE key = 'schema_version'")
-        assert kameleon.rebuild(pg_engine, schema="search home").embeddings_kept == 1
-        assert ids(SearchEngine(pg_engine, HashProvider(), schema="search home").search("otters")) == ["1"]
+        run_sql(pg_engine, "UPDATE \"search own\".kdb_meta SET value = '2' WHERE key = 'schema_version'")
+        assert kameleon.rebuild(pg_engine, schema="search own").embeddings_kept == 1
+        assert ids(SearchEngine(pg_engine, HashProvider(), schema="search own").search("otters")) == ["1"]
     finally:
-        run_sql(pg_engine, 'DROP SCHEMA "search home" CASCADE')
+        run_sql(pg_engine, 'DROP SCHEMA "search own" CASCADE')

@@ -1,3 +1,5 @@
+"""The record store: entities, inserts, updates, deletes and lists, each in one transaction with the index."""
+
 import math
 import sqlite3
 import uuid
@@ -45,7 +47,7 @@ def test_an_insert_is_stored_and_found_in_one_transaction(records: RecordStore, 
     assert ids(records.search.search("refund", mode="keyword")) == ["1"]
 
 
-def test_a_missing_entity_is_made_from_what_its_records_say(records: RecordStore) -> None:
+def test_a_missing_entity_is_inferred_from_its_records(records: RecordStore) -> None:
     made = records.insert(
         "T", [{"id": "1", "title": "two words", "code": "one"}, {"id": "2", "title": "x", "about": "more words"}]
     ).created_entity
@@ -78,7 +80,7 @@ def test_a_declared_entity_checks_its_types(records: RecordStore) -> None:
         records.create_entity("U")
 
 
-def test_an_unknown_entity_names_the_known(records: RecordStore) -> None:
+def test_an_unknown_entity_names_the_existing_ones(records: RecordStore) -> None:
     records.insert("Ticket", [{"subject": "a b"}])
     for call in (
         lambda: records.get("Tickt", "1"),
@@ -91,52 +93,50 @@ def test_an_unknown_entity_names_the_known(records: RecordStore) -> None:
             call()
 
 
-def test_an_id_that_is_taken_is_told_and_nothing_is_stored(records: RecordStore, provider: HashProvider) -> None:
-    records.insert("T", [{"id": "1", "say": "old text"}])
+def test_a_duplicate_id_is_named_and_nothing_is_stored(records: RecordStore, provider: HashProvider) -> None:
+    records.insert("T", [{"id": "1", "text": "old text"}])
     with pytest.raises(RecordExists, match="T has a record '1' already") as caught:
-        records.insert("T", [{"id": "2", "say": "new text"}, {"id": "1", "say": "other text"}])
+        records.insert("T", [{"id": "2", "text": "new text"}, {"id": "1", "text": "other text"}])
     assert caught.value.position == 1
     with pytest.raises(RecordExists) as caught:
-        records.insert("T", [{"id": "3", "say": "a b"}, {"id": "3", "say": "c d"}])
+        records.insert("T", [{"id": "3", "text": "a b"}, {"id": "3", "text": "c d"}])
     assert caught.value.position == 1
     assert [r.id for r in records.list("T")] == ["1"]
     assert len(provider.calls) == 1
 
 
 def test_upsert_replaces_and_skip_leaves(records: RecordStore) -> None:
-    records.insert("T", [{"id": "1", "say": "old text", "n": 1}])
+    records.insert("T", [{"id": "1", "text": "old text", "n": 1}])
     created = records.get("T", "1").created_at
-    report = records.insert("T", [{"id": "1", "say": "new text"}, {"id": "2", "say": "b b"}], on_conflict="upsert")
+    report = records.insert("T", [{"id": "1", "text": "new text"}, {"id": "2", "text": "b b"}], on_conflict="upsert")
     assert (report.inserted, report.updated) == (1, 1)
-    assert records.get("T", "1").data == {"say": "new text"}
+    assert records.get("T", "1").data == {"text": "new text"}
     assert records.get("T", "1").created_at == created
-    report = records.insert("T", [{"id": "1", "say": "third text"}, {"id": "3", "say": "c c"}], on_conflict="skip")
+    report = records.insert("T", [{"id": "1", "text": "third text"}, {"id": "3", "text": "c c"}], on_conflict="skip")
     assert (report.inserted, report.skipped) == (1, 1)
     assert ids(records.search.search("text", mode="keyword")) == ["1"]
     assert records.search.search("third", mode="keyword") == []
 
 
 def test_ids_are_text_and_a_missing_one_is_made(records: RecordStore) -> None:
-    records.insert("T", [{"id": 7, "say": "a b"}, {"say": "c d"}])
+    records.insert("T", [{"id": 7, "text": "a b"}, {"text": "c d"}])
     given, made = sorted((record.id for record in records.list("T")), key=len)
     assert given == "7"
     assert uuid.UUID(made).version == 4
     refused: list[Any] = [1.5, True, "", [], {"a": 1}, "x" * 2000]
     for bad in refused:
         with pytest.raises(InvalidRecord, match="record id"):
-            records.insert("T", [{"id": bad, "say": "a"}])
+            records.insert("T", [{"id": bad, "text": "a"}])
 
 
-def test_update_keeps_what_it_does_not_name_and_embeds_only_what_is_said_anew(
-    records: RecordStore, provider: HashProvider
-) -> None:
-    records.insert("T", [{"id": "1", "say": "red fox", "status": "open"}])
-    assert records.update("T", "1", {"status": "closed"}).data == {"say": "red fox", "status": "closed"}
+def test_update_keeps_other_fields_and_embeds_only_changed_text(records: RecordStore, provider: HashProvider) -> None:
+    records.insert("T", [{"id": "1", "text": "red fox", "status": "open"}])
+    assert records.update("T", "1", {"status": "closed"}).data == {"text": "red fox", "status": "closed"}
     assert len(provider.calls) == 1
-    records.update("T", "1", {"say": "grey wolf", "new": 1})
+    records.update("T", "1", {"text": "grey wolf", "new": 1})
     assert provider.calls[1:] == [["grey wolf"]]
     assert ids(records.search.search("wolf", mode="keyword", where={"new": 1})) == ["1"]
-    assert records.update("T", "1", {"say": "only"}, replace_all=True).data == {"say": "only"}
+    assert records.update("T", "1", {"text": "only"}, replace_all=True).data == {"text": "only"}
     with pytest.raises(RecordMissing, match="T has no record '9'"):
         records.update("T", "9", {"a": 1})
     with pytest.raises(InvalidRecord, match="cannot change the id"):
@@ -144,7 +144,7 @@ def test_update_keeps_what_it_does_not_name_and_embeds_only_what_is_said_anew(
 
 
 def test_an_update_never_loses_another_s(records: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    records.insert("T", [{"id": "1", "say": "a b", "n": 0}])
+    records.insert("T", [{"id": "1", "text": "a b", "n": 0}])
     plain = kameleon.records.rows.record_entry
     calls: list[int] = []
 
@@ -155,11 +155,11 @@ def test_an_update_never_loses_another_s(records: RecordStore, monkeypatch: pyte
         return plain(*args)
 
     monkeypatch.setattr(kameleon.records.store, "record_entry", meanwhile)
-    assert records.update("T", "1", {"m": 1}).data == {"say": "a b", "n": 5, "m": 1}
+    assert records.update("T", "1", {"m": 1}).data == {"text": "a b", "n": 5, "m": 1}
 
 
 def test_delete_takes_record_and_index_together(records: RecordStore) -> None:
-    records.insert("T", [{"id": str(n), "say": f"fox {n}"} for n in range(3)])
+    records.insert("T", [{"id": str(n), "text": f"fox {n}"} for n in range(3)])
     assert records.delete("T", ["0", "2", "9"]) == 2
     assert [record.id for record in records.list("T")] == ["1"]
     assert ids(records.search.search("fox")) == ["1"]
@@ -168,7 +168,7 @@ def test_delete_takes_record_and_index_together(records: RecordStore) -> None:
 
 
 def test_list_pages_by_id(records: RecordStore) -> None:
-    records.insert("T", [{"id": f"{n}", "say": f"fox {n}"} for n in range(5)])
+    records.insert("T", [{"id": f"{n}", "text": f"fox {n}"} for n in range(5)])
     assert [r.id for r in records.list("T", limit=2, offset=1)] == ["1", "2"]
 
 
@@ -189,25 +189,25 @@ def test_what_a_database_cannot_hold_is_refused_by_its_place(
     records: RecordStore, data: dict[Any, Any], message: str
 ) -> None:
     with pytest.raises(InvalidRecord, match=message) as caught:
-        records.insert("T", [{"say": "good words"}, data])
+        records.insert("T", [{"text": "good words"}, data])
     assert caught.value.position == 1
     assert records.entities() == []
 
 
 def test_arguments_that_would_do_something_else_are_refused(records: RecordStore) -> None:
-    assert records.insert("T", ({"id": n, "say": "a b"} for n in (1, 2, 3))).inserted == 3
+    assert records.insert("T", ({"id": n, "text": "a b"} for n in (1, 2, 3))).inserted == 3
     with pytest.raises(InvalidInput, match="unknown on_conflict 'replace'"):
-        records.insert("T", [{"id": 1, "say": "c"}], on_conflict="replace")  # type: ignore[arg-type]
+        records.insert("T", [{"id": 1, "text": "c"}], on_conflict="replace")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="ids is a list"):
         records.delete("T", "123")
     with pytest.raises(InvalidInput, match="search is a list"):
-        records.create_entity("U", search="say")
+        records.create_entity("U", search="text")
     with pytest.raises(InvalidInput, match="no field"):
         records.create_entity("U", search=["id"])
     for limit in (0, -1, 2**70):
         with pytest.raises(InvalidInput, match="limit is"):
             records.list("T", limit=limit)
-    for bad in ({"id": 10**5000, "say": "a"}, {"id": "9", "n": 10**5000}):
+    for bad in ({"id": 10**5000, "text": "a"}, {"id": "9", "n": 10**5000}):
         with pytest.raises(InvalidRecord, match="more than 300 digits"):
             records.insert("T", [bad])
     assert len(records.list("T")) == 3
@@ -224,14 +224,14 @@ def test_a_record_nested_too_deep_is_refused(records: RecordStore) -> None:
 def test_a_failing_write_leaves_neither_record_nor_index(
     records: RecordStore, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    records.insert("T", [{"id": "0", "say": "a b"}])
+    records.insert("T", [{"id": "0", "text": "a b"}])
 
     def fail(*_args: Any) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(records.search.index, "apply", fail)
     with pytest.raises(sqlite3.OperationalError):
-        records.insert("T", [{"id": "1", "say": "c d"}])
+        records.insert("T", [{"id": "1", "text": "c d"}])
     monkeypatch.undo()
     assert [r.id for r in records.list("T")] == ["0"]
     assert records.search.get_status()[0].indexed == 1
@@ -280,18 +280,18 @@ def test_any_json_is_stored_as_it_is_or_refused_with_our_error(records: RecordSt
     assert records.get("Json", "1").data == {name: value for name, value in data.items() if name != "id"}
 
 
-def test_what_a_record_says_does_not_change_with_how_it_is_stored(records: RecordStore, provider: HashProvider) -> None:
+def test_the_text_of_a_record_does_not_depend_on_how_it_is_stored(records: RecordStore, provider: HashProvider) -> None:
     records.create_entity("D", search=["address", "numbers"])
-    said = {"address": {"street": "Main Road", "city": "Oslo town"}, "numbers": [1e16, -0.0, 1e22, 2.5]}
-    records.insert("D", [{"id": "1", **said, "status": 1}])
+    data = {"address": {"street": "Main Road", "city": "Oslo town"}, "numbers": [1e16, -0.0, 1e22, 2.5]}
+    records.insert("D", [{"id": "1", **data, "status": 1}])
     records.update("D", "1", {"status": 2})
-    assert records.insert("D", [{"id": "1", **said, "status": 3}], on_conflict="upsert").index.unchanged == 1
+    assert records.insert("D", [{"id": "1", **data, "status": 3}], on_conflict="upsert").index.unchanged == 1
     assert len(provider.calls) == 1
 
 
 @pytest.mark.parametrize("number", [2.5e22 / 7, 1.7976931348623157e308, 1e16, 0.1])
-def test_a_number_is_found_by_itself_wherever_it_stands(records: RecordStore, number: float) -> None:
-    records.insert("N", [{"id": "1", "say": "a b", "n": number, "list": [number, 1], "object": {"x": number}}])
+def test_a_number_is_found_in_any_field(records: RecordStore, number: float) -> None:
+    records.insert("N", [{"id": "1", "text": "a b", "n": number, "list": [number, 1], "object": {"x": number}}])
     for where in (
         {"n": number},
         {"n": {"$in": [number]}},
@@ -306,8 +306,8 @@ def test_a_number_is_found_by_itself_wherever_it_stands(records: RecordStore, nu
 def test_a_word_of_a_weightier_field_counts_for_more(search: SearchEngine) -> None:
     store = RecordStore(search)
     store.create_entity("Book", search={"blurb": 1, "title": 3})
-    said = {"title": "whales", "blurb": "a story of the sea"}
-    store.insert("Book", [{"id": "1", "title": "the sea", "blurb": "a story of whales"}, {"id": "2", **said}])
+    data = {"title": "whales", "blurb": "a story of the sea"}
+    store.insert("Book", [{"id": "1", "title": "the sea", "blurb": "a story of whales"}, {"id": "2", **data}])
     assert ids(search.search("whales", entity="Book", mode="keyword")) == ["2", "1"]
     assert [field.weight for field in store.entity("Book").fields] == [1, 3]
     (hit,) = search.search("whales", entity="Book", mode="keyword", limit=1)

@@ -1,4 +1,4 @@
-"""`kameleon embeddings reindex` and what belongs to it, as users run it."""
+"""`kameleon embeddings reindex` and the commands about its runs, as users run them."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def environment(url: str, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def start(console_script: str, tmp_path: Path, environment: dict[str, str]) -> Iterator[Callable[..., Any]]:
-    """`kameleon embeddings …`, under way."""
+    """`kameleon embeddings …`, running."""
     started: list[subprocess.Popen[bytes]] = []
 
     def begin(*arguments: str, **more: Any) -> "subprocess.Popen[bytes]":
@@ -60,7 +60,7 @@ def start(console_script: str, tmp_path: Path, environment: dict[str, str]) -> I
 def run(start: Callable[..., Any]) -> Run:
     def call(*arguments: str, status: int = 0) -> Done:
         process = start(*arguments)
-        out, err = (said.decode() for said in process.communicate(timeout=120))
+        out, err = (output.decode() for output in process.communicate(timeout=120))
         assert process.returncode == status, err
         assert "Traceback" not in err
         return Done(arguments, status, out, err)
@@ -143,7 +143,7 @@ def test_an_index_moves_to_another_model_and_back(run: Run, here: Run, pages: Se
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_a_dry_run_is_told_in_words_on_stderr(run: Run, pages: SearchEngine) -> None:
+def test_a_dry_run_is_described_on_stderr(run: Run, pages: SearchEngine) -> None:
     done = run("reindex", "--model", "other-256", "--dry-run", "--price-per-million", "3")
     assert done.stdout == ""
     first, rows, texts, cost, *_ = done.stderr.splitlines()
@@ -240,11 +240,11 @@ def test_a_rollback_that_ends_early_is_not_to_be_run_again(run: Run, pages: Sear
     request = Request(force=True)
     held = ReindexRun(pages.reindexing, request, pages.reindexing.target(request))
     held.begin()
-    said = run("rollback").stdout
-    assert said.startswith("rolled back: generation 1 (static-en-256), switched to\n")
-    assert f"1 records are pending: process {os.getpid()} on " in said
+    output = run("rollback").stdout
+    assert output.startswith("rolled back: generation 1 (static-en-256), switched to\n")
+    assert f"1 records are pending: process {os.getpid()} on " in output
     held.end()
-    assert "Run it again" not in said
+    assert "Run it again" not in output
     assert models(pages)[1] == ("static-en-256", "active")
     assert run("sync").stdout.startswith("1 embedded")
 
@@ -302,7 +302,7 @@ def test_an_error_in_the_background_is_the_commands_own(run: Run, pages: SearchE
     ],
 )
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-def test_what_cannot_be_done_is_said(
+def test_what_cannot_be_done_is_reported(
     here: Run, pages: SearchEngine, tmp_path: Path, arguments: str, status: int, message: str
 ) -> None:
     files = {"empty": b"\n", "binary": b"\xff\xfe", "words": b"just words\n", "plain": b'{"query": "sea"}\n'}
@@ -315,20 +315,20 @@ def test_what_cannot_be_done_is_said(
 # on a terminal
 
 
-def said_on_a_terminal(start: Callable[..., Any], *arguments: str, until: bytes = b"") -> tuple[Any, bytes]:
-    """A process whose stderr is a terminal, and what it said there: all of it, or up to `until`."""
+def output_on_a_terminal(start: Callable[..., Any], *arguments: str, until: bytes = b"") -> tuple[Any, bytes]:
+    """A process whose stderr is a terminal, and its output there: all of it, or up to `until`."""
     ours, theirs = pty.openpty()
     process = start(*arguments, stderr=theirs)
     os.close(theirs)
-    said = b""
+    output = b""
     try:
-        while (not until or until not in said) and (chunk := os.read(ours, 4096)):
-            said += chunk
+        while (not until or until not in output) and (chunk := os.read(ours, 4096)):
+            output += chunk
     except OSError:
         pass
     if until:
         Thread(target=drain, args=(ours,), daemon=True).start()
-    return process, said
+    return process, output
 
 
 def drain(terminal: int) -> None:
@@ -342,11 +342,11 @@ def drain(terminal: int) -> None:
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_terminal_shows_a_bar(start: Callable[..., Any], many: SearchEngine, environment: dict[str, str]) -> None:
     environment["TERM"] = "xterm"
-    process, said = said_on_a_terminal(start, "reindex", "--model", "other-256")
+    process, output = output_on_a_terminal(start, "reindex", "--model", "other-256")
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0
-    assert b"embedding" in said
-    assert b"wrote batch" not in said
+    assert b"embedding" in output
+    assert b"wrote batch" not in output
     assert out.startswith(b"built: generation 2 (other-256), switched to\n3000 embedded")
 
 
@@ -354,7 +354,7 @@ def test_a_terminal_shows_a_bar(start: Callable[..., Any], many: SearchEngine, e
 def test_ctrl_c_before_a_run_in_place_changes_nothing(
     start: Callable[..., Any], pages: SearchEngine, environment: dict[str, str]
 ) -> None:
-    process, _ = said_on_a_terminal(start, "reindex", "--force", "--in-place", until=b"Ctrl-C changes nothing")
+    process, _ = output_on_a_terminal(start, "reindex", "--force", "--in-place", until=b"Ctrl-C changes nothing")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=120)
     assert process.returncode == 130

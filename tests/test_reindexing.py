@@ -1,4 +1,4 @@
-"""Re-embedding through the engine that users hold: what a request comes to, and what every generation holds then."""
+"""Re-embedding through SearchEngine: plans, resumed runs, leases, and what every generation holds afterwards."""
 
 import json
 import logging
@@ -35,9 +35,9 @@ from kameleon.reindex.run import Run
 from kameleon.stores.postgresql.statements import TRY_LOCK
 from kameleon.testing import HashProvider
 from kameleon.values import Ref
+from stress.workloads.models import Base, Note, assert_index_matches
 
 from .conftest import Make, ids, with_citus
-from .models import Base, Note, assert_true
 
 RECORDS = [("Article", str(n), f"word{n} shared fox {n % 5}") for n in range(30)]
 OTHERS = [("Note", str(n), f"paint number{n}") for n in range(7)]
@@ -66,7 +66,7 @@ def new(make: Make, old: SearchEngine) -> SearchEngine:
     return make(new_provider())
 
 
-def asked(search: SearchEngine) -> list[str]:
+def embedded_texts(search: SearchEngine) -> list[str]:
     assert isinstance(search.provider, HashProvider)
     return [content for call in search.provider.calls for content in call]
 
@@ -87,7 +87,7 @@ def embeddings(engine: Engine, number: int) -> int:
 
 
 class Failing(HashProvider):
-    """Down after `good` calls."""
+    """Unavailable after `good` calls."""
 
     attempts = 1
 
@@ -117,12 +117,12 @@ def test_a_generation_is_built_beside_and_switched_to(
     assert (embeddings(engine, 1), embeddings(engine, 2)) == (37, 37)
 
 
-def test_nothing_to_do_is_said_and_calls_nobody(old: SearchEngine) -> None:
-    calls = len(asked(old))
+def test_nothing_to_do_is_reported_without_a_request(old: SearchEngine) -> None:
+    calls = len(embedded_texts(old))
     report = old.reindex()
     assert (report.action, report.generation, report.switched) == ("nothing", 1, False)
     assert report.notes
-    assert len(asked(old)) == calls
+    assert len(embedded_texts(old)) == calls
     assert old.reindexing.status() == []
 
 
@@ -142,9 +142,9 @@ def test_force_embeds_all_anew_with_the_same_model(old: SearchEngine) -> None:
 
 
 def test_force_of_one_entity_keeps_what_the_others_have(old: SearchEngine, engine: Engine) -> None:
-    before = len(asked(old))
+    before = len(embedded_texts(old))
     report = old.reindex("Note", force=True)
-    assert (report.embedded, len(asked(old)) - before) == (7, 7)
+    assert (report.embedded, len(embedded_texts(old)) - before) == (7, 7)
     assert embeddings(engine, 2) == 37
     assert found(old, "word3 shared") == ("3", 2)
     assert found(old, "number4") == ("4", 2)
@@ -169,7 +169,9 @@ def test_dimensions_change_both_ways_and_a_retired_generation_is_filled_again(
     assert found(old, "zebra crossing") == ("late", 1)
 
 
-def test_an_engine_without_generation_is_told_both_models_and_the_command(old: SearchEngine, new: SearchEngine) -> None:
+def test_an_engine_without_generation_gets_an_error_with_both_models_and_the_command(
+    old: SearchEngine, new: SearchEngine
+) -> None:
     with pytest.raises(ModelMismatch, match=r"of old \(64 dimensions\).* new \(32\).*search\.reindex\(\)"):
         new.search("fox", mode="vector")
     assert ids(new.search("word7", mode="keyword")) == ["7"]
@@ -191,7 +193,9 @@ def test_an_outage_ends_the_run_and_the_next_resumes(old: SearchEngine, make: Ma
     again = make(new_provider())
     report = again.reindex(batch_size=10)
     assert (report.generation, report.embedded, report.pending) == (2, 17, 0)
-    assert sorted(asked(again) + asked(down)) == sorted(content for _, _, content in [*RECORDS, *OTHERS])
+    assert sorted(embedded_texts(again) + embedded_texts(down)) == sorted(
+        content for _, _, content in [*RECORDS, *OTHERS]
+    )
     (run,) = again.reindexing.status()
     assert (run.done, run.total, run.owner, run.phase) == (37, 37, None, "done")
 
@@ -214,7 +218,7 @@ def test_writes_meanwhile_are_drained_and_deletes_too(old: SearchEngine, make: M
 
 
 class Meddled(HashProvider):
-    """Does something else before each batch."""
+    """Calls a function before each batch."""
 
     def __init__(self, meddle: Callable[[int], None]) -> None:
         super().__init__(32, model_name="new")
@@ -226,7 +230,7 @@ class Meddled(HashProvider):
 
 
 def test_refused_texts_are_tombstones_and_stop_nothing(old: SearchEngine, make: Make) -> None:
-    poison = make(new_provider(refuse=lambda said: TextRefused("bad") if "word7 " in said else None))
+    poison = make(new_provider(refuse=lambda text: TextRefused("bad") if "word7 " in text else None))
     report = poison.reindex(batch_size=10)
     assert (report.embedded, report.failed, report.pending, report.switched) == (36, 1, 0, True)
     assert report.failures[0][0] == Ref("Article", "7")
@@ -262,7 +266,7 @@ def test_a_broken_contract_ends_the_run_with_its_cause(
 
 def test_a_model_that_refuses_every_text_is_not_switched_to(old: SearchEngine, make: Make) -> None:
     old.index_record("Article", "blank", "  ")
-    broken = make(new_provider(refuse=lambda _said: TextRefused("not a number")))
+    broken = make(new_provider(refuse=lambda _text: TextRefused("not a number")))
     for reason in ("not a number", "an earlier run"):
         with pytest.raises(ReindexRefused, match=f"refused every text.*{reason}"):
             broken.reindex()
@@ -281,18 +285,18 @@ def test_a_text_that_cannot_be_read_is_a_tombstone(old: SearchEngine, new: Searc
     assert [(f.id, f.reason) for f in new.failures()] == [("9", "read_failed")]
 
 
-def test_a_second_run_is_refused_and_told_who_has_it(old: SearchEngine, make: Make) -> None:
-    said: list[str] = []
+def test_a_second_run_is_refused_with_the_owner_of_the_first(old: SearchEngine, make: Make) -> None:
+    messages: list[str] = []
 
     def meddle(batch: int) -> None:
         if batch == 1:
             with pytest.raises(ReindexRunning) as refused:
                 make(new_provider()).reindex()
-            said.append(str(refused.value))
+            messages.append(str(refused.value))
 
     assert make(Meddled(meddle)).reindex(batch_size=10).switched
-    assert "is building generation 2" in said[0]
-    assert "embeddings cancel" in said[0]
+    assert "is building generation 2" in messages[0]
+    assert "embeddings cancel" in messages[0]
 
 
 @pytest.mark.parametrize("owner", ["a-machine 1 99 ab", "{here} 4194305 99 ab", "{here} {pid} 1 ab"])
@@ -321,20 +325,20 @@ def test_a_lease_that_was_taken_while_the_registry_was_waited_for_is_seen(
     old.reindex()
     snapshots = sqlalchemy.create_engine(pg_url, isolation_level="REPEATABLE READ")
     second = SearchEngine(snapshots, new_provider())
-    lock = second.index.store.lock_registry
+    lock = second.index.store.schema.lock_registry
 
     def overtaken(connection: Connection, **options: Any) -> None:
         lock(connection, **options)
         with pg_engine.begin() as other:
             other.execute(text("UPDATE kdb_reindex SET owner = 'a-machine 1 99 ab', lease_until = '2999-01-01'"))
 
-    monkeypatch.setattr(second.index.store, "lock_registry", overtaken)
+    monkeypatch.setattr(second.index.store.schema, "lock_registry", overtaken)
     with pytest.raises(ReindexRunning, match="process 1 on a-machine"):
         second.reindex()
     snapshots.dispose()
 
 
-def test_who_lost_the_lease_writes_no_more(old: SearchEngine, make: Make, engine: Engine) -> None:
+def test_a_run_that_lost_its_lease_writes_no_more(old: SearchEngine, make: Make, engine: Engine) -> None:
     def meddle(batch: int) -> None:
         if batch == 3:
             with engine.begin() as connection:
@@ -375,7 +379,7 @@ def test_a_helper_stops_when_the_run_has_ended(old: SearchEngine, make: Make, en
     assert helper.reindexing.building.help_out() is None
 
 
-def test_a_cancel_just_before_the_switch_is_heard(old: SearchEngine, make: Make) -> None:
+def test_a_cancel_just_before_the_switch_is_obeyed(old: SearchEngine, make: Make) -> None:
     new = make(new_provider())
 
     def progress(phase: str, _done: int, _total: int) -> None:
@@ -398,7 +402,7 @@ def test_embeddings_whose_records_went_unseen_are_swept_away(
     assert (embeddings(engine, 1), embeddings(engine, 2)) == (37, 30)
 
 
-def test_a_text_that_stands_twice_in_a_batch_is_paid_once(old: SearchEngine, make: Make) -> None:
+def test_a_text_that_is_twice_in_a_batch_is_embedded_once(old: SearchEngine, make: Make) -> None:
     old.index_records_batch([("Same", str(n), "one and the same") for n in range(30)])
     old.delete_records([(entity, id_) for entity, id_, _ in [*RECORDS, *OTHERS]])
     search = make(new_provider())
@@ -406,7 +410,7 @@ def test_a_text_that_stands_twice_in_a_batch_is_paid_once(old: SearchEngine, mak
     one = search.provider.count_tokens("one and the same") / 1e6
     report = search.reindex(batch_size=10, max_cost=2.5 * one, price_per_million=1)
     assert (report.embedded, report.reused, report.switched) == (2, 18, False)
-    assert len(asked(search)) == 2
+    assert len(embedded_texts(search)) == 2
 
 
 def test_in_place_keeps_what_it_has_no_need_to_drop(old: SearchEngine, new: SearchEngine, make: Make) -> None:
@@ -433,7 +437,7 @@ def test_what_another_run_did_since_it_was_looked_at_is_not_done_again(
 
     monkeypatch.setattr(second.reindexing, "target", overtaken)
     assert second.reindex().action == "nothing"
-    assert (looks, asked(second)) == (["built", "nothing"], [])
+    assert (looks, embedded_texts(second)) == (["built", "nothing"], [])
     assert states(second) == [(1, "old", "retired"), (2, "new", "active")]
 
 
@@ -479,7 +483,7 @@ def test_prune_drops_all_but_the_active_one(old: SearchEngine, new: SearchEngine
     assert ([g.number for g in pruned.dropped], pruned.waiting) == ([1], ())
     assert states(new) == [(2, "new", "active")]
     with new.index.reading() as connection:
-        assert new.index.store.embedding_tables(connection) == {2}
+        assert new.index.store.schema.embedding_tables(connection) == {2}
     with pytest.raises(ModelMismatch, match="holds embeddings of new"):
         old.search("fox", mode="vector")
     old.index_record("Article", "1", "changed by the old engine")
@@ -579,7 +583,7 @@ def test_the_doctor_drops_every_table_that_was_left(
     found_left = [f for f in examine(new, fix=True) if f.check == "unpruned"]
     assert [f.is_fixed for f in found_left] == [True, True]
     with new.index.reading() as connection:
-        assert new.index.store.embedding_tables(connection) == {3}
+        assert new.index.store.schema.embedding_tables(connection) == {3}
 
 
 @pytest.mark.parametrize("backend", ["postgresql"])
@@ -596,7 +600,7 @@ def test_what_an_older_snapshot_may_name_is_not_dropped(
 
 
 @pytest.mark.parametrize("backend", ["postgresql"])
-def test_what_is_gone_under_a_snapshot_is_to_be_asked_anew(
+def test_rows_deleted_under_a_snapshot_raise_a_conflict_to_retry(
     old: SearchEngine, new: SearchEngine, pg_engine: Engine
 ) -> None:
     with pg_engine.connect().execution_options(isolation_level="REPEATABLE READ") as reader:
@@ -725,8 +729,8 @@ def other_model(folder: Path) -> Path:
     target.mkdir()
     for file in BUNDLED.iterdir():
         (target / file.name).write_bytes(file.read_bytes())
-    said = json.loads((target / "tokenizer.json").read_text("utf-8"))
-    (target / "tokenizer.json").write_text(json.dumps(said, indent=1), "utf-8")
+    tokenizer = json.loads((target / "tokenizer.json").read_text("utf-8"))
+    (target / "tokenizer.json").write_text(json.dumps(tokenizer, indent=1), "utf-8")
     return target
 
 
@@ -746,4 +750,4 @@ def test_mapped_classes_are_reindexed_as_they_are(make: Make, engine: Engine) ->
 
     report = make(Meddled(meddle)).reindex(batch_size=8)
     assert (report.pending, report.switched) == (0, True)
-    assert_true(engine, after)
+    assert_index_matches(engine, after)

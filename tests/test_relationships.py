@@ -1,4 +1,4 @@
-"""Contents made of related objects, whichever way a relationship loads them."""
+"""Contents made of related objects, with every way of loading a relationship."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from sqlalchemy import Engine, ForeignKey, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, object_session, relationship, sessionmaker
 
 from kameleon import SearchEngine, searchable
+from stress.workloads.models import index
 
 from .conftest import with_citus
-from .models import index
 
 LAZY = ["select", "joined", "subquery", "immediate", "raise", "raise_on_sql", "dynamic", "write_only"]
 

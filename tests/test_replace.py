@@ -1,4 +1,4 @@
-"""REPLACE on SQLite deletes rows that no DELETE names: an attached session and triggers see them."""
+"""REPLACE on SQLite deletes rows that no DELETE names: attached sessions and triggers capture them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +12,9 @@ from kameleon import SearchEngine, searchable
 from kameleon.errors import InvalidInput
 from kameleon.orm.syncing import index_marked
 from kameleon.stores.sqlite.triggers import UniqueIndex, parsed
+from stress.workloads.models import index
 
 from .conftest import Make
-from .models import index
 
 
 class Base(DeclarativeBase):
@@ -228,7 +228,7 @@ def test_a_table_of_an_attached_database_is_not_tracked(make: Make, engine: Engi
         connection.exec_driver_sql(f"ATTACH '{tmp_path / 'aux.db'}' AS aux")
         connection.exec_driver_sql("CREATE TABLE aux.far (id INTEGER PRIMARY KEY, title TEXT)")
         connection.exec_driver_sql("CREATE TABLE main.far (id INTEGER PRIMARY KEY, title TEXT)")
-    with pytest.raises(InvalidInput, match=r"aux\.far stands in an attached database"):
+    with pytest.raises(InvalidInput, match=r"aux\.far is in an attached database"):
         near.track(Far)
     mapped.track(Far)
     with engine.begin() as connection:

@@ -1,4 +1,4 @@
-"""The cross-encoder that tests read is a real ONNX model: its logit is the sum of its tokens' numbers."""
+"""The reranker, with a real ONNX cross-encoder: its logit is the sum of its tokens' numbers."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Pages, facets, orders, groups, rerankers: what a search gives besides the best ten."""
+"""Pages, facets, orders, groups, rerankers, highlights and explanations of a search's results."""
 
 import random
 from collections import Counter
@@ -60,10 +60,10 @@ def pages(search: SearchEngine, query: str, **options: Any) -> list[SearchResult
 
 
 def test_pages_by_offset_are_slices_of_one_ranking(shop: SearchEngine) -> None:
-    whole = refs(shop.search("bright desk lamp", limit=50))
-    assert len(set(whole)) == 50
-    assert refs(shop.search("bright desk lamp", limit=10)) == whole[:10]
-    assert refs(shop.search("bright desk lamp", limit=10, offset=23)) == whole[23:33]
+    ranking = refs(shop.search("bright desk lamp", limit=50))
+    assert len(set(ranking)) == 50
+    assert refs(shop.search("bright desk lamp", limit=10)) == ranking[:10]
+    assert refs(shop.search("bright desk lamp", limit=10, offset=23)) == ranking[23:33]
     assert shop.search("bright desk lamp", offset=5_000) == []
 
 
@@ -81,12 +81,12 @@ def test_cursors_go_through_every_match_once(shop: SearchEngine, mode: str) -> N
 
 def test_no_page_repeats_another_whatever_is_written_in_between(shop: SearchEngine) -> None:
     chance, seen, cursor = random.Random(3), list[tuple[str, str]](), None
-    for turn in range(8):
+    for number in range(8):
         found = shop.search("bright desk lamp", limit=9, cursor=cursor)
         seen += refs(found)
         cursor = found.cursor
-        shop.index_record("Lamp", chance.randrange(LAMPS), "bright " * turn + "lamp")
-        shop.index_record("Lamp", f"new{turn}", "bright desk lamp")
+        shop.index_record("Lamp", chance.randrange(LAMPS), "bright " * number + "lamp")
+        shop.index_record("Lamp", f"new{number}", "bright desk lamp")
     assert len(seen) == len(set(seen)) == 72
     assert any(id_.startswith("new") for _, id_ in seen)
 
@@ -200,17 +200,17 @@ def test_groups_are_kept_within_their_limit() -> None:
 
 
 def test_a_reranker_orders_the_best_anew(shop: SearchEngine) -> None:
-    asked: list[tuple[str, int]] = []
+    queries: list[tuple[str, int]] = []
 
     def dullest(query: str, texts: Any) -> list[float]:
-        asked.append((query, len(texts)))
+        queries.append((query, len(texts)))
         return [1 / (1 + text.count("bright")) for text in texts]
 
     options: dict[str, Any] = {"entity": "Lamp", "rerank": dullest, "rerank_top": 40}
     found = shop.search("bright lamp", limit=5, explain=True, **options)
     best = shop.search("bright lamp", entity="Lamp", limit=40)
     wanted = sorted((1 / (1 + hit.matched_text.count("bright")) for hit in best), reverse=True)
-    assert asked == [("bright lamp", 40)]
+    assert queries == [("bright lamp", 40)]
     assert [hit.score for hit in found] == wanted[:5]
     assert (found[0].explanation[-1].leg, found[0].explanation[-1].score) == ("rerank", found[0].score)
     assert shop.search("bright lamp", rerank=dullest, min_score=0.9, rerank_top=10) == []
@@ -225,13 +225,13 @@ def test_a_reranker_orders_the_best_anew(shop: SearchEngine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scores", "said"),
+    ("scores", "message"),
     [([0.5], "1 scores for 100"), ([2.0] * 100, "the score 2.0"), ([float("nan")] * 100, "the score nan")],
 )
-def test_a_reranker_that_breaks_its_word_is_named(scores: list[float], said: str) -> None:
+def test_a_reranker_that_breaks_its_contract_is_named(scores: list[float], message: str) -> None:
     search = SearchEngine(create_engine("sqlite://"))
     search.index_records_batch([("Lamp", str(n), "lamp") for n in range(100)])
-    with pytest.raises(InvalidInput, match=said):
+    with pytest.raises(InvalidInput, match=message):
         search.search("lamp", rerank=lambda query, texts: scores, rerank_top=100)
     with pytest.raises(InvalidInput, match="rerank is a callable"):
         search.search("lamp", rerank="cross-encoder")  # type: ignore[arg-type]
@@ -267,7 +267,7 @@ def test_a_hit_without_a_word_of_the_query_is_highlighted_where_it_is_nearest(ma
     assert hit.highlight("[", "]") == "The cat sleeps on the router.\n[My wages were not paid in March.] It rains."
 
 
-def test_explain_tells_the_plan_and_the_terms_of_each_hit(make: Any) -> None:
+def test_explain_has_the_plan_and_the_terms_of_each_hit(make: Any) -> None:
     search = make(HashProvider())
     search.index_records_batch([("Note", "1", "red fox"), ("Note", "2", "foxes in the snow"), ("Note", "3", "wages")])
     found = search.search("snow fox", explain=True, limit=2)
@@ -288,7 +288,7 @@ def test_a_count_that_went_no_further_is_called_a_bound() -> None:
     assert len({ref for page in everything for ref in refs(page)}) == 400
 
 
-def test_a_last_page_is_told_from_one_that_rare_words_filled() -> None:
+def test_a_last_page_is_distinguished_from_one_that_rare_words_filled() -> None:
     search = SearchEngine(create_engine("sqlite://"))
     texts = (f"{'rare ' if n < 10 else ''}common {'filler ' * (n % 3)}" for n in range(9_000))
     search.index_records_batch([("A", f"{n:04}", text) for n, text in enumerate(texts)])
@@ -314,7 +314,7 @@ def test_marks_that_are_tags_make_html(make: Any) -> None:
     assert hit.highlight("[", "]") == "<script>[wages]</script> & [wages]"
 
 
-def test_what_cannot_be_asked_is_told_before_anything_is_looked_for(shop: SearchEngine) -> None:
+def test_invalid_queries_are_refused_before_any_statement(shop: SearchEngine) -> None:
     nested: dict[str, Any] = {"price": 1}
     for _ in range(3_000):
         nested = {"$not": nested}
@@ -328,7 +328,7 @@ def test_what_cannot_be_asked_is_told_before_anything_is_looked_for(shop: Search
             shop.search("lamp", entity="Lamp", **options)
 
 
-def test_a_cursor_knows_how_the_ranking_was_made(shop: SearchEngine) -> None:
+def test_a_cursor_belongs_to_one_ranking(shop: SearchEngine) -> None:
     cursor = shop.search("desk lamp").cursor
     for options in ({"fusion": "rrf"}, {"weight": 0.9}, {"rerank": lambda query, texts: [0.5] * len(texts)}):
         with pytest.raises(InvalidInput, match="belongs to another query"):

@@ -1,4 +1,4 @@
-"""An index and its model: made anew, moved, opened by another process, and refused."""
+"""An index and its model: made, moved, opened by another process, and refused with a wrong one."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from kameleon.embeddings import EmbeddingService, OpenAIProvider, StaticProvider
 from kameleon.errors import ModelMismatch, NoProvider, ProviderRefused
 from kameleon.indexing import caching
 from kameleon.testing import HashProvider
+from stress.workloads.small_model import small_model
 
 from .conftest import Make, ids
 from .loopback import DIMENSIONS, Server, error, good, serving
-from .small_model import small_model
 
 ROWS = [("N", str(n), f"note number {n}") for n in range(60)]
 
@@ -30,7 +30,7 @@ def loopback() -> Iterator[Server]:
 @pytest.fixture
 def other() -> Iterator[Server]:
     with serving() as running:
-        running.always = lambda asked: good({**asked, "input": [f"other {text}" for text in asked["input"]]})
+        running.always = lambda request: good({**request, "input": [f"other {text}" for text in request["input"]]})
         yield running
 
 
@@ -55,7 +55,7 @@ def test_force_embeds_past_the_cache_and_replaces_what_it_holds(
     search = make(provider(loopback))
     search.index_records_batch(ROWS)
     assert search.search("note number 3", mode="vector", explain=True)[0].explanation[0].raw == pytest.approx(1)
-    loopback.always = lambda asked: good({**asked, "input": [f"new {text}" for text in asked["input"]]})
+    loopback.always = lambda request: good({**request, "input": [f"new {text}" for text in request["input"]]})
     before = paid(loopback)
     plan = search.reindexing.plan(force=True)
     assert (plan.rows, plan.cached) == (60, 0)
@@ -99,7 +99,7 @@ def test_a_revision_joins_two_servers_and_the_registry_takes_the_new_one(
     assert search.generations()[0].options["base_url"] == other.url
 
 
-def test_weights_of_one_name_that_differ_are_told_apart_in_words(make: Make) -> None:
+def test_different_weights_of_one_name_are_explained_in_the_error(make: Make) -> None:
     make(HashProvider(16)).index_records_batch(ROWS)
     changed = HashProvider(16)
     changed.passage_prefix = "p: "
@@ -155,45 +155,26 @@ def test_an_engine_without_the_object_embeds_as_the_object_did(
     assert loopback.inputs[-1] == ["search_query: note number 3"]
 
 
-def test_a_row_with_a_fingerprint_of_an_older_format_is_refused_with_the_command(make: Make) -> None:
-    search = make("static")
-    search.index_records_batch(ROWS)
-    with search.index.transaction() as connection:
-        connection.execute(search.index.tables.generations.update().values(fingerprint="0123456789abcdef"))
-    opened = make("static")
-    note = opened.search("note").plan.note
-    assert "fingerprint of an older format" in note
-    assert "kameleon embeddings reindex --provider static" in note
-    with pytest.raises(ModelMismatch, match="older format"):
-        opened.search("note", mode="vector")
-    with pytest.raises(ModelMismatch, match="older format"):
-        opened.sync()
-    assert "older format" in opened.get_status()[0].note
-    report = opened.reindex()
-    assert (report.embedded, report.switched) == (60, True)
-    assert opened.search("note", mode="vector").plan.note == ""
-
-
 def test_dimensions_are_sent_where_they_were_given_and_only_there(loopback: Server) -> None:
     provider(loopback).embed_batch(["a"])
     OpenAIProvider("m", api_key="k", base_url=loopback.url).embed_batch(["a"])
     OpenAIProvider("text-embedding-3-small", api_key="k", base_url=loopback.url).embed_batch(["a"])
-    assert [asked.get("dimensions") for asked in loopback.requests] == [DIMENSIONS, None, 384]
+    assert [request.get("dimensions") for request in loopback.requests] == [DIMENSIONS, None, 384]
 
 
 @pytest.mark.parametrize("fields", [{}, {"param": "dimensions"}])
 def test_a_server_that_shortens_no_vectors_is_requested_without_dimensions(
     loopback: Server, fields: dict[str, Any]
 ) -> None:
-    def refusing(asked: dict[str, Any]) -> Any:
+    def refusing(request: dict[str, Any]) -> Any:
         refused = error(400, "Model does not support matryoshka representation", **fields)
-        return refused(asked) if "dimensions" in asked else good(asked)
+        return refused(request) if "dimensions" in request else good(request)
 
     loopback.always = refusing
     service = EmbeddingService(provider(loopback))
     for text in ("a", "b"):
         assert service.embed_batch([text]).errors == [None]
-    assert ["dimensions" in asked for asked in loopback.requests] == [True, False, False]
+    assert ["dimensions" in request for request in loopback.requests] == [True, False, False]
     other_length = EmbeddingService(OpenAIProvider("m", dimensions=4, api_key="k", base_url=loopback.url))
     with pytest.raises(ProviderRefused, match=r"\(8,\) numbers, the model says 4"):
         other_length.embed_batch(["a"])
@@ -203,7 +184,7 @@ def test_a_model_without_given_dimensions_is_opened_without_them(
     file_engine: Engine, loopback: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "from-the-environment")
-    loopback.always = lambda asked: good(asked)
+    loopback.always = lambda request: good(request)
     plain = OpenAIProvider("m", api_key="k", base_url=loopback.url)
     plain.dimensions = DIMENSIONS
     assert "dimensions" not in plain.options

@@ -1,4 +1,4 @@
-"""Searching mapped classes: conditions inside both legs, and objects as the result."""
+"""Searches of mapped classes: conditions inside both legs, and objects as the result."""
 
 import datetime
 import uuid
@@ -28,10 +28,10 @@ from kameleon.errors import InvalidFilter, InvalidInput
 from kameleon.orm.callers import sessions_of
 from kameleon.orm.criteria import fitted
 from kameleon.stores.filters import parse_filter
+from stress.workloads.models import Animal, Cat, Dog, Note
+from stress.workloads.models import Base as Others
 
 from .conftest import ids
-from .models import Animal, Cat, Dog, Note
-from .models import Base as Others
 
 
 class Base(DeclarativeBase):
@@ -140,12 +140,12 @@ def test_conditions_hold_inside_both_legs(search: SearchEngine, maker: Any, mode
         assert {hit.entity for hit in found} <= {"Item"}
 
 
-def test_a_condition_leaves_room_for_all_that_meet_it(search: SearchEngine, maker: Any) -> None:
+def test_a_condition_fills_the_limit_with_records_that_meet_it(search: SearchEngine, maker: Any) -> None:
     assert ids(search.search("red fox number0", entity=Item, where=Item.made > MADE[4], limit=1)) == ["6"]
 
 
 @pytest.mark.parametrize(
-    ("where", "said"),
+    ("where", "message"),
     [
         ({"nope": 1}, "Item has no column 'nope'. Known: code, id, label"),
         ({"owner.name": "Ann"}, "Item has no column 'owner.name'"),
@@ -161,8 +161,8 @@ def test_a_condition_leaves_room_for_all_that_meet_it(search: SearchEngine, make
         ("open", "a condition such as Item.status == 'open'"),
     ],
 )
-def test_a_wrong_condition_is_named(search: SearchEngine, maker: Any, where: Any, said: str) -> None:
-    with pytest.raises(InvalidFilter, match=said):
+def test_a_wrong_condition_is_named(search: SearchEngine, maker: Any, where: Any, message: str) -> None:
+    with pytest.raises(InvalidFilter, match=message):
         search.search("fox", entity=Item, where=where)
 
 
@@ -222,9 +222,9 @@ def test_what_a_transaction_wrote_is_searched_in_it(search: SearchEngine, maker:
 
 
 @pytest.mark.parametrize(("type_", "expected"), [(Numeric, Decimal("0.1")), (Float, 0.1)])
-def test_a_numeric_column_is_asked_exactly(type_: Any, expected: Any) -> None:
-    asked: Any = parse_filter({"price": 0.1})
-    value = fitted(asked, Column("price", type_())).value
+def test_a_numeric_column_is_compared_exactly(type_: Any, expected: Any) -> None:
+    condition: Any = parse_filter({"price": 0.1})
+    value = fitted(condition, Column("price", type_())).value
     assert (type(value), value) == (type(expected), expected)
 
 

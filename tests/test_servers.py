@@ -1,4 +1,4 @@
-"""The real client against each server of the table, and every shape that errors have."""
+"""The OpenAI client against each server of `servers.py`, and every form of error that servers send."""
 
 import json
 import os
@@ -129,7 +129,7 @@ def test_a_refused_text_does_not_cost_base64(server: Server, opened: Opened) -> 
     assert server.requests[-1]["encoding_format"] == "base64"
 
 
-def test_a_refused_text_and_no_base64_are_told_apart(server: Server, opened: Opened) -> None:
+def test_a_refused_text_and_no_base64_are_distinguished(server: Server, opened: Opened) -> None:
     def answered(request: dict[str, Any]) -> Any:
         if request["encoding_format"] == "base64" or "text 0" in request["input"]:
             return plain(400, {"error": "bad request"})
@@ -140,7 +140,7 @@ def test_a_refused_text_and_no_base64_are_told_apart(server: Server, opened: Ope
     assert [n for n, error in enumerate(report.errors) if error] == [0]
 
 
-def test_a_refused_text_on_a_server_that_takes_no_word_for_floats(server: Server, opened: Opened) -> None:
+def test_a_refused_text_on_a_server_without_encoding_format(server: Server, opened: Opened) -> None:
     played = SERVERS["Voyage"]
 
     def answered(request: dict[str, Any]) -> Any:
@@ -171,7 +171,7 @@ SHAPES: dict[str, object] = {
 
 @pytest.mark.parametrize("status", [400, 422, 500, 401, 429])
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_servers_own_reason_reaches_the_user(name: str, status: int, server: Server, opened: Opened) -> None:
+def test_the_servers_own_reason_is_in_the_error(name: str, status: int, server: Server, opened: Opened) -> None:
     server.always = lambda _request: plain(status, SHAPES[name])
     report = opened().embed_batch(texts(COUNT), on_error="collect")
     message = str(report.outage)

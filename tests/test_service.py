@@ -1,3 +1,5 @@
+"""The embedding service: order, slices, refused texts, outages, remembered queries, and its log."""
+
 import logging
 import math
 from collections import Counter
@@ -79,7 +81,7 @@ def test_each_vector_is_checked_in_its_own_position(answer: Any, reason: str) ->
     assert report.requests == 1
 
 
-def test_a_refused_slice_is_halved_until_the_poison_stands_alone() -> None:
+def test_a_refused_slice_is_halved_until_the_bad_text_is_alone() -> None:
     provider = Listed({"5": ValueError("cannot read this")})
     report = EmbeddingService(provider).embed_batch([str(n) for n in range(16)], on_error="collect")
     assert [n for n, error in enumerate(report.errors) if error] == [5]
@@ -112,16 +114,16 @@ def test_a_direct_call_raises_the_first_error() -> None:
 
 def test_queries_are_remembered() -> None:
     class Counting(Listed):
-        asked = 0
+        queries = 0
 
         def embed_query(self, text: str) -> Any:
-            self.asked += 1
+            self.queries += 1
             return [1.0, 0.0]
 
     provider = Counting()
     service = EmbeddingService(provider)
     assert service.embed_query("a").tolist() == service.embed_query("a").tolist() == [1.0, 0.0]
-    assert provider.asked == 1
+    assert provider.queries == 1
 
 
 @given(st.lists(st.sampled_from(["good", "fine", "bad", "worse", "zero"]), max_size=30), st.integers(1, 7))
@@ -164,14 +166,14 @@ def test_a_provider_with_no_method_is_refused_where_it_is_written() -> None:
         type("Empty", (EmbeddingProvider,), {})
 
 
-def test_the_fingerprint_tells_models_apart() -> None:
+def test_the_fingerprint_distinguishes_models() -> None:
     base = HashProvider()
     others = [HashProvider(32), HashProvider(model_name="other")]
     assert base.fingerprint == HashProvider().fingerprint
     assert len({base.fingerprint, *(other.fingerprint for other in others)}) == 3
 
 
-def test_an_unknown_provider_names_the_known_ones() -> None:
+def test_an_unknown_provider_names_the_registered_ones() -> None:
     with pytest.raises(ValueError, match=r"Unknown embedding provider 'cohere'\. Known: fastembed, openai, static"):
         get_provider("cohere")
     with pytest.raises(ValueError, match="unexpected keyword argument 'colour'"):
@@ -181,7 +183,7 @@ def test_an_unknown_provider_names_the_known_ones() -> None:
 
 
 class Faulty(Listed):
-    """Each call goes as the next of `faults` says, and well once they are over; "p" texts are always refused."""
+    """Each call has the next fault of `faults`, later ones none; "p" texts are always refused."""
 
     attempts = 3
 
@@ -222,7 +224,7 @@ def own_vector(text: str) -> list[float]:
     st.sampled_from([1, 3]),
 )
 @settings(max_examples=200, deadline=None)
-def test_for_any_faults_each_position_has_its_own_vector_or_error_and_nothing_is_asked_twice(
+def test_for_any_faults_each_position_has_its_own_vector_or_error_and_nothing_is_sent_twice(
     texts: list[str], faults: list[str], batch_size: int, concurrency: int
 ) -> None:
     provider = Faulty(list(faults), concurrency)
@@ -236,7 +238,7 @@ def test_for_any_faults_each_position_has_its_own_vector_or_error_and_nothing_is
         elif isinstance(error, TextRefused):
             assert (
                 text.startswith("p") or error.reason == "unavailable"
-            )  # the provider took the probe, then failed again
+            )  # the provider accepted the probe, then failed again
     assert all(count == 1 for count in provider.answered.values())
     assert (report.outage is not None) == any(
         isinstance(e, ProviderRefused | ProviderUnavailable) for e in report.errors
@@ -268,7 +270,7 @@ def giving(answer: Any) -> Any:
     return lambda _texts: answer
 
 
-def test_a_provider_may_answer_with_any_sequence_and_is_told_if_it_does_not() -> None:
+def test_a_provider_may_return_any_sequence_and_nothing_else() -> None:
     made = [[3.0, 4.0], [0.0, 1.0]]
     for answer in (made, tuple(made), np.array(made), iter(made)):
         provider = CallableProvider(giving(answer), dimensions=2, model_name="f")
@@ -290,14 +292,14 @@ def test_one_text_with_two_vectors_ends_the_run() -> None:
     assert report.requests == 2
 
 
-def test_the_log_tells_counts_and_never_the_text(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_has_counts_and_never_the_text(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "kameleon.embeddings")
     provider = Faulty(["outage"], 1)
     EmbeddingService(provider, sleep=lambda _s: None).embed_batch(["t1", "p2 secret"], on_error="collect")
-    said = [record.getMessage() for record in caplog.records]
+    messages = [record.getMessage() for record in caplog.records]
     for prefix in ("enter", "provider_call", "retry", "fallback", "success"):
-        assert any(line.startswith(f"embed_batch:{prefix} texts=") for line in said)
-    assert "secret" not in " ".join(said)
+        assert any(line.startswith(f"embed_batch:{prefix} texts=") for line in messages)
+    assert "secret" not in " ".join(messages)
 
 
 def test_packages_may_add_providers(monkeypatch: pytest.MonkeyPatch) -> None:

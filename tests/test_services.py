@@ -1,4 +1,4 @@
-"""What is worth a warning is logged and shown by `get_status`; no warnings filter can turn it into an exception."""
+"""Warnings about an index's model: logged and shown by `get_status`; no warnings filter turns them into exceptions."""
 
 import pytest
 from sqlalchemy import Engine
@@ -6,9 +6,9 @@ from sqlalchemy.orm import sessionmaker
 
 from kameleon import SearchEngine
 from kameleon.testing import HashProvider
+from stress.workloads.models import Base, Note
 
 from .conftest import Make
-from .models import Base, Note
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"])

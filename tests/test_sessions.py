@@ -1,4 +1,4 @@
-"""Every way a transaction can go: what a session commits is searchable, what it does not never was."""
+"""Every way a session's transaction can end: what it commits is searchable, what it rolls back is not."""
 
 import re
 import subprocess
@@ -19,9 +19,7 @@ from kameleon.doctor import examine
 from kameleon.embeddings import EmbeddingProvider
 from kameleon.errors import InvalidInput, InvalidRecord, ProviderUnavailable
 from kameleon.testing import HashProvider
-
-from .conftest import Make, ids, with_async, with_citus
-from .models import (
+from stress.workloads.models import (
     Article,
     Author,
     Base,
@@ -36,9 +34,11 @@ from .models import (
     Reply,
     Shelf,
     Tag,
-    assert_true,
+    assert_index_matches,
     index,
 )
+
+from .conftest import Make, ids, with_async, with_citus
 
 JoinMode = Literal["conditional_savepoint", "rollback_only", "control_fully", "create_savepoint"]
 JOIN_MODES: list[JoinMode] = ["conditional_savepoint", "rollback_only", "control_fully", "create_savepoint"]
@@ -58,17 +58,17 @@ def maker(engine: Engine, search: SearchEngine) -> Maker:
 
 
 @pytest.fixture
-def said(engine: Engine, search: SearchEngine, maker: Maker) -> Iterator[Callable[[], list[str]]]:
-    """What the index says, once it was seen to be the truth."""
+def contents(engine: Engine, search: SearchEngine, maker: Maker) -> Iterator[Callable[[], list[str]]]:
+    """The contents of the index, checked against the tables; they are checked again at the end of the test."""
 
     def check() -> list[str]:
-        return sorted(assert_true(engine, search).values())
+        return sorted(assert_index_matches(engine, search).values())
 
     yield check
     check()
 
 
-Said = Callable[[], list[str]]
+Contents = Callable[[], list[str]]
 
 
 def note(title: str) -> Note:
@@ -78,26 +78,28 @@ def note(title: str) -> Note:
 # one transaction
 
 
-def test_what_is_committed_is_found(maker: Maker, search: SearchEngine, provider: HashProvider, said: Said) -> None:
+def test_what_is_committed_is_found(
+    maker: Maker, search: SearchEngine, provider: HashProvider, contents: Contents
+) -> None:
     with maker.begin() as session:
         session.add_all([note("red fox"), note("blue whale")])
-    assert said() == ["blue whale\nb", "red fox\nb"]
+    assert contents() == ["blue whale\nb", "red fox\nb"]
     assert provider.calls == [["red fox\nb", "blue whale\nb"]]
     assert ids(search.search("fox", entity=Note, mode="keyword")) == ["1"]
 
 
-def test_what_is_rolled_back_never_was(maker: Maker, provider: HashProvider, said: Said) -> None:
+def test_rollback_leaves_no_rows(maker: Maker, provider: HashProvider, contents: Contents) -> None:
     with maker() as session:
         session.add(note("gone"))
         session.flush()
         session.rollback()
         session.add(note("kept"))
         session.commit()
-    assert said() == ["kept\nb"]
+    assert contents() == ["kept\nb"]
     assert provider.calls == [["kept\nb"]]
 
 
-def test_an_exception_in_the_block_leaves_nothing(maker: Maker, said: Said) -> None:
+def test_an_exception_in_the_block_leaves_nothing(maker: Maker, contents: Contents) -> None:
     def fail() -> None:
         with maker.begin() as session:
             session.add(note("gone"))
@@ -106,10 +108,10 @@ def test_an_exception_in_the_block_leaves_nothing(maker: Maker, said: Said) -> N
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert said() == []
+    assert contents() == []
 
 
-def test_closing_without_commit_forgets_what_was_flushed(maker: Maker, said: Said) -> None:
+def test_closing_without_commit_forgets_what_was_flushed(maker: Maker, contents: Contents) -> None:
     session = maker()
     session.add(note("gone"))
     session.flush()
@@ -117,30 +119,32 @@ def test_closing_without_commit_forgets_what_was_flushed(maker: Maker, said: Sai
     session.add(note("kept"))
     session.commit()
     session.close()
-    assert said() == ["kept\nb"]
+    assert contents() == ["kept\nb"]
 
 
-def test_several_commits_of_a_session_each_write_their_own(maker: Maker, provider: HashProvider, said: Said) -> None:
+def test_several_commits_of_a_session_each_write_their_own(
+    maker: Maker, provider: HashProvider, contents: Contents
+) -> None:
     with maker() as session:
         for title in ("one", "two", "three"):
             session.add(note(title))
             session.commit()
-    assert said() == ["one\nb", "three\nb", "two\nb"]
+    assert contents() == ["one\nb", "three\nb", "two\nb"]
     assert provider.calls == [["one\nb"], ["two\nb"], ["three\nb"]]
 
 
-def test_edits_and_deletes_are_followed(maker: Maker, provider: HashProvider, said: Said) -> None:
+def test_edits_and_deletes_are_followed(maker: Maker, provider: HashProvider, contents: Contents) -> None:
     with maker.begin() as session:
         session.add_all([note("one"), note("two")])
     with maker.begin() as session:
         one, two = session.query(Note).order_by(Note.id)
         one.title = "new"
         session.delete(two)
-    assert said() == ["new\nb"]
+    assert contents() == ["new\nb"]
     assert provider.calls[1:] == [["new\nb"]]
 
 
-def test_what_is_flushed_many_times_is_embedded_once(maker: Maker, provider: HashProvider, said: Said) -> None:
+def test_what_is_flushed_many_times_is_embedded_once(maker: Maker, provider: HashProvider, contents: Contents) -> None:
     with maker.begin() as session:
         one = note("first")
         session.add(one)
@@ -150,10 +154,10 @@ def test_what_is_flushed_many_times_is_embedded_once(maker: Maker, provider: Has
         one.title = "last"
         session.add(note("other"))
     assert provider.calls == [["last\nb", "other\nb"]] or provider.calls == [["other\nb", "last\nb"]]
-    assert said() == ["last\nb", "other\nb"]
+    assert contents() == ["last\nb", "other\nb"]
 
 
-def test_setting_what_is_there_costs_nothing(maker: Maker, provider: HashProvider, engine: Engine) -> None:
+def test_setting_the_same_value_costs_nothing(maker: Maker, provider: HashProvider, engine: Engine) -> None:
     with maker.begin() as session:
         session.add_all([note("same"), Article(title="article")])
     with maker() as session:
@@ -177,19 +181,19 @@ def test_a_column_that_no_text_is_made_of_costs_no_provider_call(maker: Maker, p
     assert len(provider.calls) == 1
 
 
-def test_when_keeps_a_record_out_and_lets_it_in(maker: Maker, provider: HashProvider, said: Said) -> None:
+def test_when_keeps_a_record_out_and_lets_it_in(maker: Maker, provider: HashProvider, contents: Contents) -> None:
     with maker.begin() as session:
         session.add(Article(title="secret", status="hidden"))
-    assert (said(), provider.calls) == ([], [])
+    assert (contents(), provider.calls) == ([], [])
     for status, expected in (("open", ["secret"]), ("hidden", [])):
         with maker.begin() as session:
             session.query(Article).one().status = status
-        assert said() == expected
+        assert contents() == expected
 
 
 @pytest.mark.parametrize("expires", [True, False])
 def test_objects_live_on_whether_commits_expire_them_or_not(
-    search: SearchEngine, engine: Engine, maker: Maker, expires: bool, said: Said
+    search: SearchEngine, engine: Engine, maker: Maker, expires: bool, contents: Contents
 ) -> None:
     with maker(expire_on_commit=expires) as session:
         one = note("one")
@@ -197,10 +201,12 @@ def test_objects_live_on_whether_commits_expire_them_or_not(
         session.commit()
         one.title = "two"
         session.commit()
-    assert said() == ["two\nb"]
+    assert contents() == ["two\nb"]
 
 
-def test_detached_and_merged_objects_are_indexed_as_merged(maker: Maker, said: Said, provider: HashProvider) -> None:
+def test_detached_and_merged_objects_are_indexed_as_merged(
+    maker: Maker, contents: Contents, provider: HashProvider
+) -> None:
     with maker(expire_on_commit=False) as session:
         one = note("one")
         session.add(one)
@@ -208,20 +214,20 @@ def test_detached_and_merged_objects_are_indexed_as_merged(maker: Maker, said: S
     one.title = "while detached"
     with maker.begin() as session:
         session.merge(one)
-    assert said() == ["while detached\nb"]
+    assert contents() == ["while detached\nb"]
     with maker.begin() as session:
         session.merge(one)
     assert len(provider.calls) == 2
 
 
-def test_text_that_the_server_fills_in_is_read_back(maker: Maker, provider: HashProvider, said: Said) -> None:
+def test_text_that_the_server_fills_in_is_read_back(maker: Maker, provider: HashProvider, contents: Contents) -> None:
     with maker.begin() as session:
         session.add_all([Note(title="one"), Note(title="two")])
-    assert said() == ["one\nempty", "two\nempty"]
+    assert contents() == ["one\nempty", "two\nempty"]
     assert len(provider.calls) == 1
 
 
-def test_what_another_session_changed_of_the_row_is_indexed_too(maker: Maker, said: Said) -> None:
+def test_what_another_session_changed_of_the_row_is_indexed_too(maker: Maker, contents: Contents) -> None:
     with maker(expire_on_commit=False) as session:
         one = note("first")
         session.add(one)
@@ -230,18 +236,18 @@ def test_what_another_session_changed_of_the_row_is_indexed_too(maker: Maker, sa
             other.query(Note).one().body = "changed by another"
         one.title = "second"
         session.commit()
-    assert said() == ["second\nchanged by another"]
+    assert contents() == ["second\nchanged by another"]
 
 
-def test_an_assigned_expression_is_read_back(maker: Maker, said: Said) -> None:
+def test_an_assigned_expression_is_read_back(maker: Maker, contents: Contents) -> None:
     with maker.begin() as session:
         session.add(note("one"))
     with maker.begin() as session:
         session.query(Note).one().title = Note.title + "!"
-    assert said() == ["one!\nb"]
+    assert contents() == ["one!\nb"]
 
 
-def test_every_kind_of_key_has_its_text(maker: Maker, engine: Engine, said: Said) -> None:
+def test_every_kind_of_key_has_its_text(maker: Maker, engine: Engine, contents: Contents) -> None:
     with maker.begin() as session:
         session.add_all([Place(country='n"ø\\', number=-7, name="Oslo"), Comment(text="uuid"), note("integer")])
     keys = dict(index(engine).keys())
@@ -250,7 +256,7 @@ def test_every_kind_of_key_has_its_text(maker: Maker, engine: Engine, said: Said
     assert keys["Note"] == "1"
 
 
-def test_a_changed_key_takes_its_entry_along(maker: Maker, engine: Engine, said: Said) -> None:
+def test_a_changed_key_takes_its_entry_along(maker: Maker, engine: Engine, contents: Contents) -> None:
     with maker.begin() as session:
         session.add(Place(country="no", number=1, name="Oslo"))
     with maker.begin() as session:
@@ -258,7 +264,9 @@ def test_a_changed_key_takes_its_entry_along(maker: Maker, engine: Engine, said:
     assert list(index(engine)) == [("Place", '["no",2]')]
 
 
-def test_inherited_classes_are_of_the_entity_that_declares_them(maker: Maker, engine: Engine, said: Said) -> None:
+def test_inherited_classes_are_of_the_entity_that_declares_them(
+    maker: Maker, engine: Engine, contents: Contents
+) -> None:
     with maker.begin() as session:
         session.add_all([Dog(name="Rex", trick="roll"), Cat(name="Tom", purr="loud"), Bird(name="Ada")])
     assert sorted((entity, content) for (entity, _), content in index(engine).items()) == [
@@ -268,33 +276,35 @@ def test_inherited_classes_are_of_the_entity_that_declares_them(maker: Maker, en
     ]
 
 
-def test_a_related_text_is_followed_wherever_it_changes(maker: Maker, said: Said) -> None:
+def test_a_related_text_is_followed_wherever_it_changes(maker: Maker, contents: Contents) -> None:
     with maker.begin() as session:
         author, tag = Author(name="Ann"), Tag(label="red")
         session.add(Article(title="one", author=author, tags=[tag]))
     with maker.begin() as session:
         session.query(Author).one().name = "Bob"
         session.query(Tag).one().label = "blue"
-    assert said() == ["one by Bob #blue"]
+    assert contents() == ["one by Bob #blue"]
     with maker.begin() as session:
         session.add(Reply(article_id=session.query(Article).one().id, text="agreed"))
-    assert said() == ["one by Bob #blue\nagreed"]
+    assert contents() == ["one by Bob #blue\nagreed"]
     with maker.begin() as session:
         session.delete(session.query(Reply).one())
         article = session.query(Article).one()
         article.tags.clear()
-    assert said() == ["one by Bob"]
+    assert contents() == ["one by Bob"]
 
 
-def test_a_new_object_linked_by_its_key_alone_says_what_it_depends_on(maker: Maker, said: Said) -> None:
+def test_a_new_object_linked_by_its_key_alone_renders_what_it_depends_on(maker: Maker, contents: Contents) -> None:
     with maker.begin() as session:
         session.add(Author(id=1, name="Ann"))
     with maker.begin() as session:
         session.add(Article(title="one", author_id=1))
-    assert said() == ["one by Ann"]
+    assert contents() == ["one by Ann"]
 
 
-def test_a_dependency_that_another_session_changed_since_it_was_loaded_is_read_anew(maker: Maker, said: Said) -> None:
+def test_a_dependency_that_another_session_changed_since_it_was_loaded_is_read_anew(
+    maker: Maker, contents: Contents
+) -> None:
     with maker(expire_on_commit=False) as session:
         author = Author(name="Ann")
         session.add(author)
@@ -303,16 +313,16 @@ def test_a_dependency_that_another_session_changed_since_it_was_loaded_is_read_a
             other.query(Author).one().name = "Bob"
         session.add(Article(title="one", author=author))
         session.commit()
-    assert said() == ["one by Bob"]
+    assert contents() == ["one by Bob"]
 
 
-def test_keys_that_move_along_lose_no_record(maker: Maker, said: Said) -> None:
+def test_keys_that_move_along_lose_no_record(maker: Maker, contents: Contents) -> None:
     with maker.begin() as session:
         session.add_all([Place(country="no", number=n, name=f"place {n}") for n in range(2, 12)])
     with maker.begin() as session:
         for place in session.query(Place).order_by(Place.number):
             place.number -= 1
-    assert len(said()) == 10
+    assert len(contents()) == 10
 
 
 def test_orphans_of_the_orm_leave_the_index(maker: Maker, engine: Engine) -> None:
@@ -330,17 +340,17 @@ def test_orphans_of_the_orm_leave_the_index(maker: Maker, engine: Engine) -> Non
     assert index(engine) == {}
 
 
-def test_values_are_said_as_the_database_has_them(maker: Maker, engine: Engine, search: SearchEngine) -> None:
+def test_values_are_rendered_as_the_database_has_them(maker: Maker, engine: Engine, search: SearchEngine) -> None:
     with maker.begin() as session:
         session.add(Price(amount=Decimal("1.239"), data={1: "one", "x": "two"}))
     assert list(index(engine).values()) == ["1.24\none, two"]
     assert [finding.check for finding in examine(search) if finding.severity == "error"] == []
 
 
-def test_nothing_is_flushed_before_the_provider_was_asked(
-    maker: Maker, engine: Engine, provider: HashProvider, said: Said
+def test_nothing_is_flushed_before_the_provider_was_called(
+    maker: Maker, engine: Engine, provider: HashProvider, contents: Contents
 ) -> None:
-    """Though what an article says has to be loaded, and loading flushes."""
+    """Although an article's content has to be loaded, and loading flushes."""
     with maker.begin() as session:
         session.add(Article(title="one", author=Author(name="Ann"), tags=[Tag(label="red")]))
     order: list[str] = []
@@ -352,7 +362,7 @@ def test_nothing_is_flushed_before_the_provider_was_asked(
     assert order.index("EMBED") < order.index("UPDATE")
 
 
-def test_a_content_that_cannot_be_said_yet_is_said_after_the_flush(
+def test_a_content_that_cannot_be_rendered_yet_is_rendered_after_the_flush(
     search: SearchEngine, maker: Maker, engine: Engine, provider: HashProvider
 ) -> None:
     with maker.begin() as session:
@@ -369,7 +379,7 @@ def test_a_content_that_cannot_be_said_yet_is_said_after_the_flush(
 # savepoints
 
 
-def test_savepoints_keep_and_forget_two_deep(maker: Maker, provider: HashProvider, said: Said) -> None:
+def test_savepoints_keep_and_forget_two_deep(maker: Maker, provider: HashProvider, contents: Contents) -> None:
     with maker.begin() as session:
         session.add(note("root"))
         with session.begin_nested():
@@ -382,11 +392,11 @@ def test_savepoints_keep_and_forget_two_deep(maker: Maker, provider: HashProvide
         with session.begin_nested():
             session.add(note("released, then gone"))
         outer.rollback()
-    assert said() == ["outer\nb", "root\nb"]
+    assert contents() == ["outer\nb", "root\nb"]
     assert [sorted(call) for call in provider.calls] == [["outer\nb", "root\nb"]]
 
 
-def test_an_edit_inside_a_savepoint_that_is_rolled_back_is_undone(maker: Maker, said: Said) -> None:
+def test_an_edit_inside_a_savepoint_that_is_rolled_back_is_undone(maker: Maker, contents: Contents) -> None:
     with maker.begin() as session:
         one = note("first")
         session.add(one)
@@ -395,25 +405,25 @@ def test_an_edit_inside_a_savepoint_that_is_rolled_back_is_undone(maker: Maker, 
         one.title = "second"
         session.flush()
         savepoint.rollback()
-    assert said() == ["first\nb"]
+    assert contents() == ["first\nb"]
 
 
-def test_a_failing_flush_inside_a_savepoint_costs_its_own_alone(maker: Maker, said: Said) -> None:
+def test_a_failing_flush_inside_a_savepoint_costs_its_own_alone(maker: Maker, contents: Contents) -> None:
     with maker.begin() as session:
         session.add(note("kept"))
         with pytest.raises(IntegrityError), session.begin_nested():
             session.add_all([note("gone"), Place(country="no", number=1, name=None)])
         session.add(note("after"))
-    assert said() == ["after\nb", "kept\nb"]
+    assert contents() == ["after\nb", "kept\nb"]
 
 
-def test_a_commit_with_an_open_savepoint_commits_both(maker: Maker, said: Said) -> None:
+def test_a_commit_with_an_open_savepoint_commits_both(maker: Maker, contents: Contents) -> None:
     with maker() as session:
         session.add(note("root"))
         session.begin_nested()
         session.add(note("inner"))
         session.commit()
-    assert said() == ["inner\nb", "root\nb"]
+    assert contents() == ["inner\nb", "root\nb"]
 
 
 # joined to an outer transaction
@@ -421,7 +431,7 @@ def test_a_commit_with_an_open_savepoint_commits_both(maker: Maker, said: Said) 
 
 @pytest.mark.parametrize("mode", JOIN_MODES)
 def test_a_joined_session_is_indexed_in_the_outer_transaction(
-    maker: Maker, engine: Engine, search: SearchEngine, mode: JoinMode, said: Said
+    maker: Maker, engine: Engine, search: SearchEngine, mode: JoinMode, contents: Contents
 ) -> None:
     with engine.connect() as connection:
         outer = connection.begin()
@@ -434,12 +444,12 @@ def test_a_joined_session_is_indexed_in_the_outer_transaction(
             assert [hit.matched_text for hit in found] == ["first\nb"]
         if outer.is_active:
             outer.commit()
-    assert said() == ["first\nb", "second\nb"]
+    assert contents() == ["first\nb", "second\nb"]
 
 
 @pytest.mark.parametrize("mode", JOIN_MODES)
 def test_what_the_outer_transaction_rolls_back_was_never_indexed(
-    maker: Maker, engine: Engine, mode: JoinMode, said: Said
+    maker: Maker, engine: Engine, mode: JoinMode, contents: Contents
 ) -> None:
     with engine.connect() as connection:
         outer = connection.begin()
@@ -448,13 +458,13 @@ def test_what_the_outer_transaction_rolls_back_was_never_indexed(
             session.flush()
         if outer.is_active:
             outer.rollback()
-    assert said() == []
+    assert contents() == []
 
 
 @pytest.mark.parametrize("mode", JOIN_MODES)
 @pytest.mark.parametrize("closes", [True, False])
 def test_what_a_session_only_flushed_is_indexed_when_the_outer_transaction_commits_it(
-    maker: Maker, engine: Engine, mode: JoinMode, closes: bool, said: Said
+    maker: Maker, engine: Engine, mode: JoinMode, closes: bool, contents: Contents
 ) -> None:
     with engine.connect() as connection:
         outer = connection.begin()
@@ -466,10 +476,12 @@ def test_what_a_session_only_flushed_is_indexed_when_the_outer_transaction_commi
         if outer.is_active:
             outer.commit()
         session.close()
-    assert said() in ([], ["flushed\nb"])
+    assert contents() in ([], ["flushed\nb"])
 
 
-def test_an_outer_savepoint_takes_back_what_was_written_inside_it(maker: Maker, engine: Engine, said: Said) -> None:
+def test_the_rollback_of_an_outer_savepoint_undoes_what_was_written_inside_it(
+    maker: Maker, engine: Engine, contents: Contents
+) -> None:
     with engine.connect() as connection:
         outer = connection.begin()
         session = maker(bind=connection, join_transaction_mode="rollback_only")
@@ -483,12 +495,12 @@ def test_an_outer_savepoint_takes_back_what_was_written_inside_it(maker: Maker, 
         session.commit()
         outer.commit()
         session.close()
-    assert said() == ["after\nb", "before\nb"]
+    assert contents() == ["after\nb", "before\nb"]
 
 
 @pytest.mark.parametrize("keeps", [True, False])
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-def test_a_two_phase_commit_holds_data_and_index(maker: Maker, said: Said, keeps: bool) -> None:
+def test_a_two_phase_commit_holds_data_and_index(maker: Maker, contents: Contents, keeps: bool) -> None:
     with maker(twophase=True) as session:
         session.add(note("in two phases"))
         session.prepare()
@@ -496,14 +508,14 @@ def test_a_two_phase_commit_holds_data_and_index(maker: Maker, said: Said, keeps
             session.commit()
         else:
             session.rollback()
-    assert said() == (["in two phases\nb"] if keeps else [])
+    assert contents() == (["in two phases\nb"] if keeps else [])
 
 
 # other listeners
 
 
 def test_what_a_later_listener_adds_is_indexed_in_the_same_commit(
-    maker: Maker, provider: HashProvider, said: Said
+    maker: Maker, provider: HashProvider, contents: Contents
 ) -> None:
     def add(session: Session) -> None:
         if not session.info.setdefault("added", False):
@@ -513,11 +525,11 @@ def test_what_a_later_listener_adds_is_indexed_in_the_same_commit(
     event.listen(maker, "before_commit", add)
     with maker.begin() as session:
         session.add(note("first"))
-    assert said() == ["added late\nb", "first\nb"]
+    assert contents() == ["added late\nb", "first\nb"]
     assert provider.calls == [["first\nb"], ["added late\nb"]]
 
 
-def test_what_a_listener_changes_at_the_flush_is_what_is_indexed(maker: Maker, said: Said) -> None:
+def test_what_a_listener_changes_at_the_flush_is_what_is_indexed(maker: Maker, contents: Contents) -> None:
     def shout(session: Session, *_: Any) -> None:
         for obj in [*session.new, *session.dirty]:
             obj.title = obj.title.upper()
@@ -525,7 +537,7 @@ def test_what_a_listener_changes_at_the_flush_is_what_is_indexed(maker: Maker, s
     event.listen(maker, "before_flush", shout)
     with maker.begin() as session:
         session.add(note("quiet"))
-    assert said() == ["QUIET\nb"]
+    assert contents() == ["QUIET\nb"]
 
 
 def test_a_factory_that_was_not_attached_is_left_alone(
@@ -552,14 +564,16 @@ def test_savepoints_that_do_not_hold_are_logged_once_and_noted_in_the_status(
     assert warned[0] in search.get_status()[0].note
 
 
-def test_attaching_twice_indexes_once(maker: Maker, search: SearchEngine, provider: HashProvider, said: Said) -> None:
+def test_attaching_twice_indexes_once(
+    maker: Maker, search: SearchEngine, provider: HashProvider, contents: Contents
+) -> None:
     assert search.attach(maker) is maker
     with maker.begin() as session:
         session.add(note("one"))
     assert provider.calls == [["one\nb"]]
 
 
-def test_attach_says_what_it_takes(search: SearchEngine, engine: Engine) -> None:
+def test_attach_names_the_types_it_takes(search: SearchEngine, engine: Engine) -> None:
     with Session(engine) as session, pytest.raises(InvalidInput, match="attach takes a sessionmaker"):
         search.attach(session)
 
@@ -577,7 +591,7 @@ def test_a_session_class_is_attached_as_one_derived_from_it(search: SearchEngine
 # by hand
 
 
-def test_records_told_by_hand_join_the_sessions_queue(
+def test_records_given_by_hand_join_the_sessions_queue(
     maker: Maker, search: SearchEngine, provider: HashProvider, engine: Engine
 ) -> None:
     search.index_record("Page", "2", "to be dropped")
@@ -665,7 +679,7 @@ def test_an_outer_commit_keeps_to_the_sessions_own_indexing(
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-def test_an_outer_two_phase_commit_without_prepare_is_heard(maker: Maker, engine: Engine, said: Said) -> None:
+def test_an_outer_two_phase_commit_without_prepare_is_indexed(maker: Maker, engine: Engine, contents: Contents) -> None:
     with engine.connect() as connection:
         outer = connection.begin_twophase()
         session = maker(bind=connection, join_transaction_mode="rollback_only")
@@ -673,11 +687,11 @@ def test_an_outer_two_phase_commit_without_prepare_is_heard(maker: Maker, engine
         session.flush()
         outer.commit()
         session.close()
-    assert said() == ["one\nb"]
+    assert contents() == ["one\nb"]
 
 
-def test_a_session_that_reads_elsewhere_is_asked_where_it_writes(
-    search: SearchEngine, engine: Engine, said: Said, maker: Maker
+def test_a_session_that_reads_elsewhere_is_searched_where_it_writes(
+    search: SearchEngine, engine: Engine, contents: Contents, maker: Maker
 ) -> None:
     replica = create_engine("sqlite://")
 
@@ -689,7 +703,7 @@ def test_a_session_that_reads_elsewhere_is_asked_where_it_writes(
         session.add(note("one"))
         session.commit()
     replica.dispose()
-    assert said() == ["one\nb"]
+    assert contents() == ["one\nb"]
 
 
 # two at once
@@ -702,7 +716,7 @@ def at_once(*work: Callable[[], None]) -> None:
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-def test_two_that_change_what_a_record_depends_on_both_find_themselves_in_it(maker: Maker, said: Said) -> None:
+def test_two_that_change_what_a_record_depends_on_both_find_themselves_in_it(maker: Maker, contents: Contents) -> None:
     with maker.begin() as session:
         session.add(Article(title="one", tags=[Tag(id=1, label="x"), Tag(id=2, label="y")]))
     both = Barrier(2)
@@ -715,11 +729,11 @@ def test_two_that_change_what_a_record_depends_on_both_find_themselves_in_it(mak
             session.commit()
 
     at_once(lambda: rename(1), lambda: rename(2))
-    assert said() == ["one #new1 #new2"]
+    assert contents() == ["one #new1 #new2"]
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-def test_a_new_record_and_a_change_of_what_it_depends_on_meet(maker: Maker, said: Said) -> None:
+def test_a_new_record_and_a_change_of_what_it_depends_on_meet(maker: Maker, contents: Contents) -> None:
     with maker.begin() as session:
         session.add(Author(id=1, name="Ann"))
     both = Barrier(2)
@@ -739,7 +753,7 @@ def test_a_new_record_and_a_change_of_what_it_depends_on_meet(maker: Maker, said
             session.commit()
 
     at_once(write, rename)
-    assert said() == ["one by Bob"]
+    assert contents() == ["one by Bob"]
 
 
 # the provider
@@ -773,7 +787,7 @@ def test_a_commit_while_the_provider_is_down_is_found_by_keyword(
     assert [hit.matched_text for hit in search.search("fox", mode="keyword")] == ["red fox\nb"]
     healthy = make(HashProvider())
     assert healthy.sync().embedded == 1
-    assert_true(engine, healthy)
+    assert_index_matches(engine, healthy)
 
 
 def test_with_raise_a_commit_while_the_provider_is_down_stores_nothing(
@@ -799,12 +813,12 @@ def test_a_refused_text_costs_its_neighbours_nothing(make: Make, engine: Engine)
     assert len(provider.calls) == 1
 
 
-def test_text_that_no_database_can_store_is_named(maker: Maker, said: Said) -> None:
+def test_text_that_no_database_can_store_is_named(maker: Maker, contents: Contents) -> None:
     with maker() as session:
         session.add(Note(id=7, title="broken \ud800", body="b"))
         with pytest.raises(InvalidRecord, match=r"Note.*lone surrogate"):
             session.commit()
-    assert said() == []
+    assert contents() == []
 
 
 WRITE = """
@@ -821,10 +835,10 @@ class Interrupted(HashProvider):
 
     def __init__(self, url: str, options: dict[str, Any], statement: str) -> None:
         super().__init__()
-        self.asked = [sys.executable, "-c", WRITE, url, repr(options), statement]
+        self.process = [sys.executable, "-c", WRITE, url, repr(options), statement]
 
     def embed_batch(self, texts: Sequence[str]) -> Any:
-        subprocess.run(self.asked, check=True, timeout=60)
+        subprocess.run(self.process, check=True, timeout=60)
         return super().embed_batch(texts)
 
 
@@ -871,4 +885,4 @@ def test_a_provider_without_batches_is_called_text_by_text(make: Make, engine: E
     Base.metadata.create_all(engine)
     with search.attach(sessionmaker(engine)).begin() as session:
         session.add_all([note("one"), note("two")])
-    assert_true(engine, search)
+    assert_index_matches(engine, search)

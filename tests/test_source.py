@@ -1,3 +1,5 @@
+"""Records read from JSON lines, JSON arrays, compressed files and pipes."""
+
 import gzip
 import io
 import json
@@ -37,7 +39,7 @@ def test_lines_and_arrays_are_read(raw: bytes, stream: Any) -> None:
     assert [item.data for item in read(raw, stream=stream)] == [{"a": 1}, {"a": 2}]
 
 
-def test_one_object_may_stand_on_many_lines() -> None:
+def test_one_object_may_span_lines() -> None:
     assert [item.data for item in read(b'{\n  "a": {\n "b": 1}\n}\n')] == [{"a": {"b": 1}}]
     assert [item.data for item in read(b'{"a": 1}')] == [{"a": 1}]
 
@@ -62,7 +64,7 @@ def test_nothing_is_nothing(raw: bytes) -> None:
         (b'{"a": "' + b"x" * 2000 + b'"}', "over 1,000 bytes"),
     ],
 )
-def test_a_bad_line_is_told_and_the_next_is_read(line: bytes, reason: str) -> None:
+def test_a_bad_line_is_reported_and_the_next_is_read(line: bytes, reason: str) -> None:
     first, bad, last = read(b'{"a": 1}\n' + line + b'\n{"a": 3}\n')
     assert (first.data, last.data, last.line) == ({"a": 1}, {"a": 3}, 3)
     assert bad.error is not None
@@ -70,7 +72,7 @@ def test_a_bad_line_is_told_and_the_next_is_read(line: bytes, reason: str) -> No
     assert (bad.line, bad.is_fatal) == (2, False)
 
 
-def test_a_line_nested_too_deep_for_the_parser_is_told() -> None:
+def test_a_line_nested_too_deep_for_the_parser_is_reported() -> None:
     (item,) = read(b'{"a": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", max_bytes=1_000_000)
     assert item.error == "nested too deep"
 
@@ -96,9 +98,9 @@ def test_a_malformed_array_ends_with_a_fatal_item(raw: bytes) -> None:
     assert last.error.startswith("not JSON: ")
 
 
-def test_a_stream_that_breaks_off_is_told() -> None:
-    whole = gzip.compress(b'{"a": 1}\n' * 1000)
-    with gzip.open(io.BytesIO(whole[:-20])) as stream:
+def test_a_truncated_stream_is_reported() -> None:
+    complete = gzip.compress(b'{"a": 1}\n' * 1000)
+    with gzip.open(io.BytesIO(complete[:-20])) as stream:
         *good, last = read_items(stream, max_bytes=100)
     assert last.is_fatal
     assert last.error.startswith("cannot be read: ")
@@ -108,7 +110,7 @@ def test_a_stream_that_breaks_off_is_told() -> None:
     assert only.error.startswith("cannot be read: Not a gzipped file")
 
 
-def test_from_line_skips_what_stands_before() -> None:
+def test_from_line_skips_the_lines_before() -> None:
     assert [item.line for item in read(b'{"a":1}\n{"a":2}\nbad\n{"a":4}', from_line=3)] == [3, 4]
     assert [item.data for item in read(b'[{"a":1},{"a":2}]', from_line=2)] == [{"a": 2}]
 

@@ -1,4 +1,4 @@
-"""Words that are nearly others, and words that are only begun."""
+"""Corrections and completions of words."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +39,7 @@ def test_words_are_letters_and_their_marks() -> None:
     assert [word for token in tokens.split() for word in words_of(token)] == ["don", "pol", "हिन्दी", "naïve", "one"]
 
 
-def test_what_is_being_typed_is_the_last_word() -> None:
+def test_the_last_word_is_the_one_being_typed() -> None:
     assert parted("Refund Req") == ("Refund ", "req")
     assert parted("(हिन्दी") == ("(", "हिन्दी")
     assert parted("refund ") == ("refund ", "")

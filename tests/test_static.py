@@ -1,3 +1,5 @@
+"""The bundled static model and folders of other static models."""
+
 import json
 import shutil
 from pathlib import Path
@@ -19,14 +21,14 @@ def embed(*texts: str) -> np.ndarray[Any, Any]:
     return np.array(EmbeddingService(STATIC).embed_batch(texts).embeddings)
 
 
-def test_the_bundled_model_is_small_and_says_where_it_is_from() -> None:
+def test_the_bundled_model_is_small_and_names_its_source() -> None:
     assert (STATIC.model_name, STATIC.dimensions) == ("static-en-256", 256)
     assert sum(file.stat().st_size for file in BUNDLED.iterdir()) < 16_000_000
     assert "Apache-2.0" in (BUNDLED / "README.md").read_text()
     assert json.loads((BUNDLED / "config.json").read_text())["dimensions"] == 256
 
 
-def test_meaning_is_near_where_no_word_is_shared() -> None:
+def test_texts_of_one_meaning_are_near_without_a_shared_word() -> None:
     question, answer, other = embed("salary not paid", "wages are overdue", "the cat sleeps on the sofa")
     assert question @ answer > question @ other + 0.2
 
@@ -53,12 +55,12 @@ def test_only_the_window_counts() -> None:
 @given(st.text(alphabet="ab \n-é漢🦊", min_size=2000, max_size=5000))
 @settings(max_examples=25)
 def test_cutting_long_texts_changes_nothing(text: str) -> None:
-    whole = STATIC._tokenizer.encode(text, add_special_tokens=False).ids[: STATIC.max_tokens]
-    assert STATIC._first_tokens([text]) == [whole]
+    expected = STATIC._tokenizer.encode(text, add_special_tokens=False).ids[: STATIC.max_tokens]
+    assert STATIC._first_tokens([text]) == [expected]
 
 
 @pytest.mark.parametrize("text", ["🦊", "[PAD]", "[UNK]", " "])
-def test_a_text_without_a_known_token_is_refused_alone(text: str) -> None:
+def test_a_text_without_a_token_of_the_vocabulary_is_refused_alone(text: str) -> None:
     good, bad = STATIC.embed_batch(["word", text])
     assert isinstance(good, np.ndarray)
     assert isinstance(bad, TextRefused)
@@ -74,6 +76,6 @@ def test_a_copied_model_folder_has_its_own_name_and_the_same_fingerprint(tmp_pat
     assert np.array_equal(mine.embed("word"), STATIC.embed("word"))
 
 
-def test_a_folder_that_is_no_model_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"no model\.safetensors and no tokenizer\.json"):
         StaticProvider(tmp_path)

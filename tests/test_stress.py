@@ -1,4 +1,4 @@
-"""What `python -m stress` says and draws."""
+"""The output and the pictures of `python -m stress`."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from stress.drawing import Scale, bar_charts, line_chart
 from stress.plot import plot
 from stress.report import latencies
 
-SAID = {"versions", "cores", "seed", "date", "peak_mb", "run", "backend"}
+EXPECTED = {"versions", "cores", "seed", "date", "peak_mb", "run", "backend"}
 
 
 def measured(run: str, backend: str, rows: int, **figures: Any) -> str:
@@ -22,18 +22,18 @@ def measured(run: str, backend: str, rows: int, **figures: Any) -> str:
 
 
 def heights(picture: str) -> list[float]:
-    """Of the dots, as they stand in the file."""
+    """Of the dots, in the order of the file."""
     circles = ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}circle")  # noqa: S314 - our own
     return [float(circle.attrib["cy"]) for circle in circles]
 
 
-def test_a_run_says_one_line_with_what_it_was_measured_on() -> None:
+def test_a_run_prints_one_line_with_what_it_was_measured_on() -> None:
     done = CliRunner().invoke(main, ["sessions", "--backend", "sqlite", "--rows", "50", "--seed", "3", "--json"])
     (line,) = done.stdout.splitlines()
-    said = json.loads(line)
-    assert said.keys() >= SAID
-    assert (said["run"], said["backend"], said["seed"], said["steps"]) == ("sessions", "sqlite", 3, 50)
-    assert said["versions"].keys() >= {"python", "kameleon", "sqlalchemy", "sqlite"}
+    result = json.loads(line)
+    assert result.keys() >= EXPECTED
+    assert (result["run"], result["backend"], result["seed"], result["steps"]) == ("sessions", "sqlite", 3, 50)
+    assert result["versions"].keys() >= {"python", "kameleon", "sqlalchemy", "sqlite"}
 
 
 @pytest.mark.parametrize("arguments", [["nothing"], ["insert", "--rows", "0"], ["insert", "--backend", "oracle"]])
@@ -54,7 +54,7 @@ def test_a_seed_is_a_corpus() -> None:
 
 def test_the_last_line_of_a_run_is_drawn(tmp_path: Path) -> None:
     lines = tmp_path / "measured.jsonl"
-    by_hand = {"p50_ms": 1.0, "p95_ms": 40.0, "ours_in_turns": {"p50_ms": 1.0, "p95_ms": 9.0}}
+    by_hand = {"p50_ms": 1.0, "p95_ms": 40.0, "ours_alternating": {"p50_ms": 1.0, "p95_ms": 9.0}}
     lines.write_text(
         measured("search", "sqlite", 1_000, p50_ms=1.0, p95_ms=90.0, by_hand=by_hand)
         + measured("search", "sqlite", 10_000, p50_ms=2.0, p95_ms=20.0, by_hand=by_hand)

@@ -1,4 +1,4 @@
-"""An engine that was open before goes on searching and writing while the index moves to another model and back."""
+"""An open engine that searches and writes while the index moves to another model and back."""
 
 import os
 import random
@@ -18,13 +18,13 @@ from kameleon import SearchEngine
 from kameleon.content import content_hash
 from kameleon.testing import HashProvider
 from kameleon.values import BATCH_GENERATED, SearchResults
+from stress.workloads.small_model import small_model
 
 from .conftest import Make
-from .small_model import small_model
 
 ROWS = 400
 BATCH = 16
-AT_LEAST, ASKED = 3, 40
+AT_LEAST, SAMPLED = 3, 40
 WAIT_S = 60
 WORDS = (
     "river",
@@ -47,8 +47,8 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 class Traffic:
-    """Two threads of one engine, a searching and a writing one. `phase` is what goes on meanwhile; `during` sees to it
-    that some of both happens in it."""
+    """Two threads of one engine, a searching and a writing one. `phase` is the step of the move; `during`
+    waits until both have worked in it."""
 
     def __init__(self, search: SearchEngine, models: set[str]) -> None:
         self.seen: set[tuple[str, int | None]] = set()
@@ -65,7 +65,7 @@ class Traffic:
     @contextmanager
     def flowing(self) -> Iterator[None]:
         with ThreadPoolExecutor(2) as pool:
-            running = [pool.submit(self._loop, "search", self._ask), pool.submit(self._loop, "write", self._write)]
+            running = [pool.submit(self._loop, "search", self._query), pool.submit(self._loop, "write", self._write)]
             try:
                 yield
             finally:
@@ -74,7 +74,7 @@ class Traffic:
                     future.result()
 
     def during(self, phase: str) -> None:
-        """Waits for some of both in this phase."""
+        """Waits until both threads have worked in this phase."""
         with self._changed:
             self._phase = phase
             wanted = [(phase, "search"), (phase, "write")]
@@ -98,7 +98,7 @@ class Traffic:
             with self._changed:
                 self._changed.notify_all()
 
-    def _ask(self, n: int) -> None:
+    def _query(self, n: int) -> None:
         mode = ("hybrid", "vector")[n % 2]
         found = self._search.search(WORDS[n % len(WORDS)], mode=mode, explain=True)
         self.seen.add(checked(found, self._models))
@@ -114,7 +114,7 @@ class Traffic:
             self.deleted.add(old)
 
     def _words(self) -> str:
-        """Numbers alone tell no two texts apart by their tokens: 12 15 and 15 12 have the same mean."""
+        """Numbers alone do not distinguish two texts by their tokens: 12 15 and 15 12 have the same mean."""
         return " ".join(self._chance.choices(WORDS, k=8))
 
     def _put(self, id_: str, text: str) -> None:
@@ -146,10 +146,10 @@ def check_found(search: SearchEngine, traffic: Traffic) -> None:
         assert state.content_hash == state.embedded_hash == content_hash(text)
     for id_ in traffic.deleted:
         assert search.admin.state("Record", id_) is None
-    for id_, text in random.Random(13).sample(sorted(traffic.written.items()), min(ASKED, len(traffic.written))):
+    for id_, text in random.Random(13).sample(sorted(traffic.written.items()), min(SAMPLED, len(traffic.written))):
         for mode in ("keyword", "vector"):
             assert search.search(text, mode=mode, limit=1)[0].id == id_, (id_, mode)
-    for id_ in sorted(traffic.deleted)[:ASKED]:
+    for id_ in sorted(traffic.deleted)[:SAMPLED]:
         assert not search.search(id_, mode="keyword")
         assert id_ not in [hit.id for hit in search.search(id_, mode="vector", limit=2 * ROWS)]
 
@@ -200,7 +200,7 @@ def test_an_engine_with_a_provider_object_stays_with_its_own_embeddings(make: Ma
         assert mover.reindexing.rollback().model == "new"
         traffic.during("forth")
         assert search.reindexing.rollback().model == "old"
-        traffic.during("home")
+        traffic.during("back")
     assert traffic.seen == {("old", 1)}
     assert [status.pending for status in search.get_status()] == [0]
     check_found(search, traffic)
@@ -258,7 +258,7 @@ def test_where_the_model_s_folder_is_gone_an_engine_opened_by_name_goes_by_keywo
     assert search.search("teacher", mode="vector", limit=1)[0].id == "late"
 
 
-def test_a_rollback_to_a_model_that_cannot_be_had_says_what_is_pending(make: Make) -> None:
+def test_a_rollback_to_a_model_that_cannot_be_loaded_reports_what_is_pending(make: Make) -> None:
     old, new = make(HashProvider(64, model_name="old")), make(HashProvider(32, model_name="new"))
     old.index_record("Record", "early", "a captain of the ocean")
     new.reindex()

@@ -1,4 +1,4 @@
-"""A query's few operators; anything else is plain text."""
+"""The parser of a query's operators; anything else is plain text."""
 
 import pytest
 from hypothesis import example, given
@@ -9,11 +9,11 @@ from kameleon.search.syntax import MAX_OPERATORS, MAX_QUERY, Asked, parse
 TYPED = st.text(st.sampled_from('ab é文\u093f1"“”-*: \n\0_.!()') | st.characters(), max_size=60)
 
 
-def test_each_operator_says_what_it_says() -> None:
-    asked = parse('the “exact phrase” -not -"at all" refu* status:open by:"Ann Lee"', ["status", "by"])
-    assert asked.text.split() == ["the", "exact", "phrase", "refu", "open", "Ann", "Lee"]
-    assert (asked.phrases, asked.excluded) == (("exact phrase",), ("not", "at all"))
-    assert (asked.prefixes, asked.fields) == (("refu",), (("status", "open"), ("by", "Ann Lee")))
+def test_each_operator_is_parsed() -> None:
+    query = parse('the “exact phrase” -not -"at all" refu* status:open by:"Ann Lee"', ["status", "by"])
+    assert query.text.split() == ["the", "exact", "phrase", "refu", "open", "Ann", "Lee"]
+    assert (query.phrases, query.excluded) == (("exact phrase",), ("not", "at all"))
+    assert (query.prefixes, query.fields) == (("refu",), (("status", "open"), ("by", "Ann Lee")))
 
 
 @pytest.mark.parametrize(
@@ -46,25 +46,25 @@ def test_exclusions_alone_leave_nothing_to_rank(text: str) -> None:
 
 
 def test_a_query_of_a_book_s_length_is_plain() -> None:
-    said = '"fox" ' + "x" * MAX_QUERY
-    assert parse(said) == Asked(said)
+    text = '"fox" ' + "x" * MAX_QUERY
+    assert parse(text) == Asked(text)
 
 
 def test_only_so_many_operators_count() -> None:
-    asked = parse("".join(f'"a{n}"' for n in range(100)))
-    assert len(asked.phrases) == MAX_OPERATORS
-    assert asked.text.count('"') == 2 * (100 - MAX_OPERATORS)
+    query = parse("".join(f'"a{n}"' for n in range(100)))
+    assert len(query.phrases) == MAX_OPERATORS
+    assert query.text.count('"') == 2 * (100 - MAX_OPERATORS)
 
 
 @given(TYPED)
 @example('"“')
 def test_any_string_parses_and_what_is_left_is_of_the_string(text: str) -> None:
-    asked = parse(text, ["a", "b"])
-    for part in (*asked.phrases, *asked.excluded, *asked.prefixes, *(word for _, word in asked.fields)):
+    query = parse(text, ["a", "b"])
+    for part in (*query.phrases, *query.excluded, *query.prefixes, *(word for _, word in query.fields)):
         assert part in text
         assert any(character.isalnum() for character in part)
-    if asked == Asked(asked.text):
-        assert asked.text == text
+    if query == Asked(query.text):
+        assert query.text == text
 
 
 @given(st.text(st.characters(exclude_characters='-*:"“”')))
@@ -73,7 +73,7 @@ def test_a_text_without_operators_stays_as_it_is(text: str) -> None:
 
 
 @given(st.text(st.characters(categories=["L", "N", "Zs"]), min_size=1, max_size=20).filter(lambda t: t.strip()))
-def test_whatever_stands_in_quotes_is_a_phrase(words: str) -> None:
+def test_quoted_text_is_a_phrase(words: str) -> None:
     assert parse(f'x "{words}" y') == Asked(f"x {words} y", phrases=(words,))
 
 

@@ -1,4 +1,4 @@
-"""The assertions that applications make: they fail where the index is wrong, and say how."""
+"""The assertions for applications' tests: they fail where the index is wrong, and report the difference."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,8 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from kameleon import SearchEngine
 from kameleon.errors import InvalidInput
 from kameleon.testing import HashProvider, assert_indexed, assert_not_indexed
-
-from .models import Article, Author, Base, Note
+from stress.workloads.models import Article, Author, Base, Note
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -56,7 +55,7 @@ def test_what_is_only_flushed_is_not(session: Session) -> None:
     session.rollback()
 
 
-def test_a_change_that_is_not_committed_is_told_from_what_the_index_holds(session: Session) -> None:
+def test_a_change_that_is_not_committed_is_compared_with_the_index(session: Session) -> None:
     note = commit(session, Note(title="red fox", body=""))
     note.title = "blue whale"
     with pytest.raises(AssertionError, match="says 'blue whale', and the index holds 'red fox'"):
@@ -65,7 +64,7 @@ def test_a_change_that_is_not_committed_is_told_from_what_the_index_holds(sessio
     assert_indexed(note)
 
 
-def test_a_deleted_object_is_asked_after_by_its_engine(session: Session, search: SearchEngine) -> None:
+def test_a_deleted_object_is_checked_with_its_engine(session: Session, search: SearchEngine) -> None:
     note = commit(session, Note(title="red fox"))
     session.delete(note)
     session.commit()

@@ -1,4 +1,4 @@
-"""Triggers see what no session shows, and what they mark is indexed by `sync` or a worker."""
+"""Triggers mark the rows that raw SQL writes, and `sync` or a worker indexes what they mark."""
 
 import json
 import subprocess
@@ -19,8 +19,7 @@ from kameleon.errors import ProviderUnavailable
 from kameleon.orm.callers import sessions_of
 from kameleon.orm.syncing import index_marked
 from kameleon.testing import HashProvider
-
-from .models import Animal, Base, Bird, Cat, Comment, Dog, Note, Place, assert_true, index
+from stress.workloads.models import Animal, Base, Bird, Cat, Comment, Dog, Note, Place, assert_index_matches, index
 
 Maker = sessionmaker[Session]
 
@@ -73,7 +72,7 @@ def test_raw_sql_is_indexed_when_the_marks_are_worked_off(
         connection.execute(insert(Comment), [{"text": "a key of its own"}])
     assert marks(engine) == 9  # an update marks the key before and after
     assert search.sync().pending == 0
-    assert_true(engine, search)
+    assert_index_matches(engine, search)
     assert marks(engine) == 0
     assert len(provider.calls) == 2
 
@@ -96,7 +95,7 @@ def test_inherited_rows_are_marked_whichever_of_their_tables_changes(
         connection.execute(text("UPDATE bird SET name = 'Bea'"))
     Worker(search).run()
     assert set(index(engine).values()) == {"Rex!", "Tom!\nloud", "Bea"}
-    assert_true(engine, search)
+    assert_index_matches(engine, search)
 
 
 def test_a_sessions_own_writes_leave_no_marks(maker: Maker, engine: Engine) -> None:
@@ -110,7 +109,7 @@ def test_a_sessions_own_writes_leave_no_marks(maker: Maker, engine: Engine) -> N
     assert marks(engine) == 0
 
 
-def test_a_row_edited_while_its_mark_is_worked_off_ends_as_it_stands(
+def test_a_row_edited_while_its_mark_is_worked_off_is_indexed_as_edited(
     maker: Maker, search: SearchEngine, provider: HashProvider, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with maker.begin() as session:
@@ -131,7 +130,7 @@ def test_a_row_edited_while_its_mark_is_worked_off_ends_as_it_stands(
 
     monkeypatch.setattr(provider, "embed_batch", interrupted)
     Worker(search).run()
-    assert_true(engine, search)
+    assert_index_matches(engine, search)
     assert marks(engine) == 0
 
 
@@ -187,12 +186,14 @@ def test_a_truncated_table_takes_its_records_along(maker: Maker, search: SearchE
         connection.execute(text("TRUNCATE note"))
         connection.execute(text("INSERT INTO note (title, body, stars) VALUES ('new', 'b', 0)"))
     search.sync()
-    assert_true(engine, search)
+    assert_index_matches(engine, search)
     assert list(index(engine).values()) == ["new\nb"]
 
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-def test_whoever_may_write_the_table_may_mark_its_rows(maker: Maker, search: SearchEngine, engine: Engine) -> None:
+def test_any_role_that_may_write_the_table_may_mark_its_rows(
+    maker: Maker, search: SearchEngine, engine: Engine
+) -> None:
     with engine.begin() as connection:
         schema = connection.scalar(text("SELECT current_schema()"))
         connection.execute(text("DROP ROLE IF EXISTS kdb_writer"))
@@ -204,7 +205,7 @@ def test_whoever_may_write_the_table_may_mark_its_rows(maker: Maker, search: Sea
         connection.execute(text("SET LOCAL search_path = pg_catalog"))
         connection.execute(text(f"INSERT INTO {schema}.note (title, body, stars) VALUES ('by another role', 'b', 0)"))
     search.sync()
-    assert_true(engine, search)
+    assert_index_matches(engine, search)
     with engine.begin() as connection:
         connection.execute(text("DROP OWNED BY kdb_writer"))
         connection.execute(text("DROP ROLE kdb_writer"))
@@ -217,7 +218,7 @@ def raw_notes(engine: Engine, count: int) -> None:
 
 
 def test_several_workers_embed_each_marked_row_once(maker: Maker, search: SearchEngine, engine: Engine) -> None:
-    """Each worker has a batch in hand before any of them may go on."""
+    """Each worker has claimed a batch before any of them continues."""
     providers = [Together(Barrier(3)) for _ in range(3)]
     for provider in providers:
         provider.barrier = providers[0].barrier
@@ -231,7 +232,7 @@ def test_several_workers_embed_each_marked_row_once(maker: Maker, search: Search
     texts = [text for provider in providers for call in provider.calls for text in call]
     assert (len(texts), len(set(texts))) == (300, 300)
     assert marks(engine) == 0
-    assert_true(engine, search)
+    assert_index_matches(engine, search)
 
 
 class Together(HashProvider):
@@ -299,7 +300,7 @@ def test_what_fails_is_claimed_no_more(maker: Maker, search: SearchEngine, engin
 
 @pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("name", ["tenant", "o'brien $1 \\\\ É"])
-def test_triggers_stand_on_the_tables_that_a_schema_translate_map_names(engine: Engine, schema: str, name: str) -> None:
+def test_triggers_are_on_the_tables_that_a_schema_translate_map_names(engine: Engine, schema: str, name: str) -> None:
     """Of a table without a schema, and of one with: other tenants' rows are not marked."""
 
     class Other(DeclarativeBase):

@@ -1,4 +1,4 @@
-"""Rows that were in an application's tables before they were searchable: counted by the status, indexed by sync."""
+"""Rows older than an application's index: counted by the status, indexed by sync."""
 
 import json
 from collections.abc import Callable
@@ -101,7 +101,7 @@ def test_what_a_session_commits_is_not_counted(rows: Engine, make: Make) -> None
     assert unindexed(search)["UnindexedPage"] == ROWS + 1
 
 
-def test_rows_that_were_there_before_triggers_are_indexed_with_those_marked(rows: Engine, make: Make) -> None:
+def test_rows_older_than_the_triggers_are_indexed_with_those_marked(rows: Engine, make: Make) -> None:
     search = make(HashProvider())
     search.track(Page)
     with rows.begin() as connection:

@@ -1,4 +1,4 @@
-"""Which of three a failure is: one text's, everybody's, or an outage. Decided by trying."""
+"""The three kinds of failure: one text's, everybody's, or an outage, decided by what is accepted beside it."""
 
 import threading
 from collections import Counter
@@ -183,7 +183,7 @@ def test_a_record_that_is_too_long_is_found_by_its_last_piece(make: Make) -> Non
     assert "omega" in hit.matched_text
 
 
-# what the server fails on
+# texts that the server fails on
 
 
 class Failing(HashProvider):
@@ -274,7 +274,7 @@ def test_a_write_leaves_a_failing_text_to_a_sync(make: Make) -> None:
     assert counted(search) == (1, 0)
 
 
-# one text, many threads
+# one text in many threads
 
 
 def test_one_new_text_of_many_threads_is_embedded_once() -> None:
@@ -308,32 +308,32 @@ def test_one_new_text_of_many_threads_is_embedded_once() -> None:
 
 def test_one_question_of_many_threads_is_embedded_once() -> None:
     together = Barrier(8)
-    asked: list[str] = []
+    texts_sent: list[str] = []
     release = threading.Event()
 
     def embed(texts: Sequence[str]) -> list[list[float]]:
-        asked.extend(texts)
+        texts_sent.extend(texts)
         assert release.wait(30)
         return [VECTOR for _ in texts]
 
     service = EmbeddingService(CallableProvider(embed, dimensions=DIMENSIONS, model_name="paid"))
     answers: list[Any] = []
 
-    def ask() -> None:
+    def search_once() -> None:
         together.wait(30)
         answers.append(service.embed_query("everybody's"))
 
-    threads = [threading.Thread(target=ask) for _ in range(8)]
+    threads = [threading.Thread(target=search_once) for _ in range(8)]
     for thread in threads:
         thread.start()
     release.set()
     for thread in threads:
         thread.join()
     assert len(answers) == 8
-    assert len(asked) == 1
+    assert len(texts_sent) == 1
 
 
-def test_an_outage_is_of_all_who_wait_for_the_text() -> None:
+def test_an_outage_is_raised_to_every_caller_waiting_for_the_text() -> None:
     provider = Server(fails=lambda _texts: ProviderRefused("no key"))
     service = EmbeddingService(provider)
     assert isinstance(service.embed_batch(["a"], on_error="collect").outage, ProviderRefused)
@@ -379,7 +379,7 @@ def test_a_server_that_hangs_is_left_within_three_requests() -> None:
 
 
 class Broken(HashProvider):
-    """Raises in one place, as long as it is broken."""
+    """Raises in one method, as long as it is broken."""
 
     def __init__(self, place: str) -> None:
         self.is_broken = False
@@ -454,7 +454,7 @@ def test_a_worker_leaves_what_a_broken_provider_has_to_embed(make: Make) -> None
     assert again.sync().embedded == 2
 
 
-def test_a_provider_that_cannot_tell_what_it_knows_is_searched(make: Make) -> None:
+def test_a_provider_without_a_vocabulary_is_searched(make: Make) -> None:
     provider = Counting("known_share")
     search = make(provider)
     search.index_records_batch([("Note", "1", "one note")])

@@ -1,4 +1,4 @@
-"""Typos, prefixes and suggestions, from the words that the index keeps. Each test runs on each database."""
+"""Typos, prefixes and suggestions, from the words of the index. Each test runs on each database."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def test_a_typo_is_forgiven_in_the_keyword_leg(notes: SearchEngine) -> None:
         assert results[0].spans
 
 
-def test_what_is_asked_as_it_is_is_not_corrected(notes: SearchEngine) -> None:
+def test_exact_words_are_not_corrected(notes: SearchEngine) -> None:
     for query in ('"refnud"', "bread -refnud", "refnud-12", "refnud*", "oslp_x", "ref", "weatherman"):
         assert notes.search(query, mode="keyword").plan.corrections == {}, query
 

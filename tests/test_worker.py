@@ -1,4 +1,4 @@
-"""Embeddings that a commit leaves to others: the queue, its leases, and who may have the last word."""
+"""Embeddings that a commit leaves to workers: the queue, its leases, and concurrent edits."""
 
 import json
 import signal
@@ -21,9 +21,9 @@ from kameleon.reindex.request import Request
 from kameleon.reindex.run import Run as ReindexRun
 from kameleon.testing import HashProvider
 from kameleon.values import Generation
+from stress.workloads.models import Base, Note, assert_index_matches, index
 
 from .conftest import Make, with_citus
-from .models import Base, Note, assert_true, index
 
 Maker = sessionmaker[Session]
 
@@ -64,7 +64,7 @@ def test_a_deferred_commit_is_found_by_keyword_and_embedded_by_a_worker(
     report = Worker(deferring).run()
     assert (report.embedded, report.pending, queued(engine)) == (2, 0, [])
     assert len(provider.calls) == 1
-    assert_true(engine, deferring)
+    assert_index_matches(engine, deferring)
 
 
 def test_a_rolled_back_commit_queues_nothing(maker: Maker, engine: Engine) -> None:
@@ -122,7 +122,7 @@ def test_what_a_commit_could_not_embed_is_queued_for_a_worker(make: Make, engine
     with engine.begin() as connection:
         connection.execute(text("UPDATE kdb_queue SET due_at = '2000-01-01 00:00:00+00'"))
     assert worker.run().embedded == 1
-    assert_true(engine, search)
+    assert_index_matches(engine, search)
 
 
 def test_a_claim_is_this_workers_until_its_lease_ends(maker: Maker, deferring: SearchEngine, engine: Engine) -> None:
@@ -137,7 +137,7 @@ def test_a_claim_is_this_workers_until_its_lease_ends(maker: Maker, deferring: S
 
 
 class Interrupted(HashProvider):
-    """Before it answers, something else happens."""
+    """Calls a function before it answers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ def edit(maker: Maker, title: str) -> None:
         session.query(Note).filter_by(id=1).one().title = title
 
 
-def test_an_edit_while_the_worker_embeds_has_the_last_word(
+def test_an_edit_while_the_worker_embeds_wins(
     maker: Maker, deferring: SearchEngine, provider: Interrupted, engine: Engine
 ) -> None:
     add(maker, "first", "other")
@@ -169,7 +169,7 @@ def test_an_edit_while_the_worker_embeds_has_the_last_word(
     assert queued(engine) == ["1"]
     assert worker.run().embedded == 1
     assert [sorted(call) for call in provider.calls] == [["first\nb", "other\nb"], ["second\nb"]]
-    assert_true(engine, deferring)
+    assert_index_matches(engine, deferring)
 
 
 def test_a_record_deleted_while_the_worker_embeds_stays_deleted(
@@ -182,20 +182,20 @@ def test_a_record_deleted_while_the_worker_embeds_stays_deleted(
     add(maker, "first", "other")
     provider.first = delete
     Worker(deferring).run()
-    assert_true(engine, deferring)
+    assert_index_matches(engine, deferring)
     assert (list(index(engine).values()), queued(engine)) == (["other\nb"], [])
 
 
 def test_two_workers_that_meet_do_the_same_work_to_the_same_effect(
     maker: Maker, deferring: SearchEngine, provider: Interrupted, engine: Engine
 ) -> None:
-    """The first one's lease is over before it is done."""
+    """The first worker's lease expires before it has finished."""
     add(maker, "first")
     late = Worker(deferring, lease_s=-1)
     provider.first = lambda: Worker(deferring).run()
     late.work()
     assert (len(provider.calls), queued(engine)) == (2, [])
-    assert_true(engine, deferring)
+    assert_index_matches(engine, deferring)
 
 
 def test_many_workers_share_what_is_due(maker: Maker, deferring: SearchEngine, engine: Engine) -> None:
@@ -212,7 +212,7 @@ def test_many_workers_share_what_is_due(maker: Maker, deferring: SearchEngine, e
     with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(work, range(4))) == 200
     assert queued(engine) == []
-    assert_true(engine, deferring)
+    assert_index_matches(engine, deferring)
 
 
 def test_a_worker_runs_until_it_is_stopped(maker: Maker, deferring: SearchEngine, engine: Engine) -> None:
@@ -222,7 +222,7 @@ def test_a_worker_runs_until_it_is_stopped(maker: Maker, deferring: SearchEngine
     assert report.embedded == 1
 
 
-def test_a_worker_without_a_provider_says_so_and_leaves_the_queue(maker: Maker, make: Make, engine: Engine) -> None:
+def test_a_worker_without_a_provider_raises_and_leaves_the_queue(maker: Maker, make: Make, engine: Engine) -> None:
     add(maker, "one")
     with pytest.raises(NoProvider):
         Worker(make(None), lease_s=-1).run()
@@ -251,7 +251,7 @@ def test_auto_embeds_what_is_quick_and_leaves_what_is_not(make: Make, engine: En
     add(patient, "quick")
     assert queued(engine) == ["1"]
     Worker(search).run()
-    assert_true(engine, search)
+    assert_index_matches(engine, search)
 
 
 class Gated(HashProvider):
@@ -275,7 +275,7 @@ class Gated(HashProvider):
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 def test_auto_embeds_several_commits_at_a_time(make: Make, engine: Engine) -> None:
-    """No call is answered before all of them are under way."""
+    """No call is answered before all of them have begun."""
     Base.metadata.create_all(engine)
     provider = Gated(concurrency=4)
     maker = make(provider, indexing="auto", budget_s=60).attach(sessionmaker(engine))
@@ -298,10 +298,10 @@ def test_a_provider_that_hangs_is_given_no_more_calls_than_its_concurrency(make:
     assert (provider.waiting, len(queued(engine))) == (2, 5)
     provider.may_answer.set()
     Worker(search).run()
-    assert_true(engine, search)
+    assert_index_matches(engine, search)
 
 
-def test_the_command_works_until_it_is_told_to_stop(console_script: str, tmp_path: Path, file_engine: Engine) -> None:
+def test_the_command_works_until_it_is_stopped(console_script: str, tmp_path: Path, file_engine: Engine) -> None:
     Base.metadata.create_all(file_engine)
     search = SearchEngine(file_engine, "static", indexing="deferred")
     maker = search.attach(sessionmaker(file_engine))
@@ -319,10 +319,10 @@ def test_the_command_works_until_it_is_told_to_stop(console_script: str, tmp_pat
     finally:
         process.kill()
     assert (process.returncode, output, errors) == (0, b"1 embedded, 0 failed\n", b"")
-    assert_true(file_engine, search)
+    assert_index_matches(file_engine, search)
 
 
-# a reindex that is under way
+# a running reindex
 
 
 def begun(search: SearchEngine, **options: Any) -> tuple[ReindexRun, Generation]:
@@ -371,7 +371,7 @@ def test_workers_help_only_when_nothing_is_due(
     run.end()
     deferring.reindex()
     assert embedded(engine, generation) == 2
-    assert_true(engine, deferring)
+    assert_index_matches(engine, deferring)
 
 
 def test_a_worker_outlives_the_generation_that_it_helps_with(
@@ -387,4 +387,4 @@ def test_a_worker_outlives_the_generation_that_it_helps_with(
 
     provider.first = prune
     assert Worker(deferring).run().embedded == 0
-    assert_true(engine, deferring)
+    assert_index_matches(engine, deferring)

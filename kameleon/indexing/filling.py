@@ -10,10 +10,11 @@ from sqlalchemy import Connection
 
 from ..errors import ModelMismatch, NoProvider, ProviderUnavailable, VectorsUnavailable
 from ..stores import claims
-from ..stores.catalog import Catalog, home, mismatch
+from ..stores.catalog import Catalog, mismatch, written_generation
 from ..stores.claims import Claim
-from ..stores.protocols import Entry, Store
+from ..stores.protocols import Store
 from ..stores.transactions import Transactions
+from ..stores.values import Entry
 from ..values import Generation, IndexReport, Ref
 from .services import Services
 from .writer import Plan, Progress, Writer
@@ -56,8 +57,10 @@ class Filling:
     def _count(self, service: "EmbeddingService | None", retry_failed: bool) -> int:
         with self._transactions.reading() as conn:
             known = self._catalog.generations(conn)
-            generation = home(known, service.provider.fingerprint) if service else self._services.reported(known)
-            found = self._store.status(conn, generation, has_provider=True)
+            generation = (
+                written_generation(known, service.provider.fingerprint) if service else self._services.reported(known)
+            )
+            found = self._store.embeddings.status(conn, generation, has_provider=True)
         return sum(status.pending + retry_failed * status.failed for status in found)
 
     def _service(self) -> "EmbeddingService":
@@ -67,7 +70,7 @@ class Filling:
             service = self._services.of(known)
             if service is None:
                 raise NoProvider
-            if refusal := self._store.refusal(conn, service.provider.dimensions):
+            if refusal := self._store.vectors.refusal(conn, service.provider.dimensions):
                 raise VectorsUnavailable(refusal)
         self._filled_generation(known, service)
         return service
@@ -85,7 +88,7 @@ class Filling:
                 limit=limit,
                 now=datetime.now(UTC),
                 lease=lease,
-                may_skip=self._store.can_hold_rows(),
+                may_skip=self._store.connections.can_lock_rows(),
             )
 
     def work_off(self, claimed: Sequence[Claim], *, pause: timedelta) -> IndexReport:
@@ -97,7 +100,7 @@ class Filling:
             self._put_off(claimed, pause)
             return IndexReport(pending=len(claimed), outage=str(error))
         with self._transactions.reading() as conn:
-            batch = self._store.entries(conn, [claim.ref for claim in claimed])
+            batch = self._store.contents.entries(conn, [claim.ref for claim in claimed])
             compared = self._writer.compare_embeddings(conn, batch, service)
         plan = self._writer.embed(compared, cache=self._services.cache(service))
         made = {embedding.ref for embedding in plan.embeddings if not embedding.is_undecided}
@@ -133,7 +136,7 @@ class Filling:
                     if self._services.has_left(known, service):
                         return
                     generation = self._filled_generation(known, service)
-                    batch, after = self._store.pending(
+                    batch, after = self._store.embeddings.pending(
                         conn, generation, after=after, limit=batch_size, is_failed=is_failed, is_tried=is_tried
                     )
                 if not batch:
@@ -144,4 +147,4 @@ class Filling:
     def _filled_generation(self, known: Sequence[Generation], service: "EmbeddingService") -> Generation | None:
         if problem := mismatch(known, service.provider):
             raise ModelMismatch(f"nothing can be filled in: {problem}")
-        return home(known, service.provider.fingerprint)
+        return written_generation(known, service.provider.fingerprint)

@@ -15,8 +15,8 @@ from ..errors import InvalidInput, Outdated, ProviderError
 from ..forking import per_process
 from ..stores.catalog import Catalog, active
 from ..stores.factory import make_store
-from ..stores.protocols import Entry, State
 from ..stores.transactions import Transactions
+from ..stores.values import Entry, State
 from ..values import Failure, Generation, IndexReport, Ref
 from .embedded import Ahead
 from .entries import make_entry
@@ -104,10 +104,10 @@ class Index(Transactions):
         with_vectors = self.services.provider is not None
         with self.leaving_no_connection():
             with self.reading() as conn:
-                is_complete = self.store.check(conn, with_vectors=with_vectors)
+                is_complete = self.store.schema.check(conn, with_vectors=with_vectors)
             if create_tables and not is_complete:
                 with self.transaction() as conn:
-                    self.store.create(conn, with_vectors=with_vectors)
+                    self.store.schema.create(conn, with_vectors=with_vectors)
 
     # the write path
 
@@ -130,8 +130,8 @@ class Index(Transactions):
 
         def attempt() -> int:
             with self.transaction(connection) as conn:
-                self.store.take_turn(conn)
-                return self.store.delete(conn, sorted(refs), self.catalog.generations(conn))
+                self.store.connections.acquire_write_lock(conn)
+                return self.store.writes.delete(conn, sorted(refs), self.catalog.generations(conn))
 
         return self.retried(attempt, connection)
 
@@ -152,7 +152,7 @@ class Index(Transactions):
         is_deferred = indexing == "deferred" or (indexing == "auto" and is_late)
         with self.transaction(connection) as conn:
             if deleted:
-                self.store.delete(conn, sorted(deleted), self.catalog.generations(conn))
+                self.store.writes.delete(conn, sorted(deleted), self.catalog.generations(conn))
             if not wanted:
                 return IndexReport()
             limit_s = budget_s if indexing == "auto" else None
@@ -216,7 +216,7 @@ class Index(Transactions):
 
     def evict_if_due(self) -> None:
         """Take surplus embeddings out of the cache after a commit, where a second connection can be had."""
-        if self.store.has_reader():
+        if self.store.connections.has_spare_reader():
             self.services.evict(is_whole=False)
 
     # locks
@@ -224,24 +224,24 @@ class Index(Transactions):
     def hold(self, connection: Connection, refs: Iterable[Ref]) -> None:
         """Lock these records' index rows to the end of the transaction: who reads their tables after that, and writes
         what is there, writes the newest."""
-        with self.store.translating():
-            self.store.hold(connection, sorted(refs))
+        with self.store.connections.translating():
+            self.store.connections.lock_rows(connection, sorted(refs))
 
     def begin_writing(self, connection: Connection) -> None:
         """At the beginning of a transaction that reads before it writes: acquire SQLite's write lock and hold it to the
         end, so that no other writes in between. The model is loaded before. On PostgreSQL there is nothing to wait
         for."""
         self._check_connection(connection)
-        with self.store.translating():
+        with self.store.connections.translating():
             self.acquire_write_lock(connection)
 
     def acquire_write_lock(self, connection: Connection) -> None:
         """The same before a statement of the application's, which gets the driver's own error."""
-        if self.store.has_turn(connection):
+        if self.store.connections.has_write_lock(connection):
             return
-        if self.services.is_to_load and self.store.has_reader():
+        if self.services.is_to_load and self.store.connections.has_spare_reader():
             off_the_loop(self._load)
-        self.store.take_turn(connection)
+        self.store.connections.acquire_write_lock(connection)
 
     def _load(self) -> None:
         self.services.load(self.generations())
@@ -257,24 +257,24 @@ class Index(Transactions):
         """What the index holds of a record; None if it is not there."""
         with self.reading(connection) as conn:
             generation = self.services.reported(self.catalog.generations(conn))
-            return self.store.states(conn, [ref], generation).get(ref)
+            return self.store.contents.states(conn, [ref], generation).get(ref)
 
     def failures(self, connection: Connection | None = None) -> list[Failure]:
         """The records that the provider refused, by entity and id."""
         with self.reading(connection) as conn:
             generation = self.services.reported(self.catalog.generations(conn))
-            return self.store.failures(conn, generation) if generation else []
+            return self.store.embeddings.failures(conn, generation) if generation else []
 
     def index_vectors(self) -> bool:
         """Build the approximate vector index where that is worth it and not done yet; True if it did."""
         current = active(self.generations())
-        with self.store.translating():
-            return current is not None and self.store.index_vectors(current)
+        with self.store.connections.translating():
+            return current is not None and self.store.vectors.build_index(current)
 
     def vector_index(self, generation: Generation) -> str:
         """How a generation's vectors are searched: `exact`, `hnsw`, or what keeps `hnsw` from being used."""
         with self.reading() as conn:
-            return self.store.vector_index(conn, generation)
+            return self.store.vectors.index_state(conn, generation)
 
     # closing
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from ..errors import InvalidInput, NoProvider, ProviderError, ProviderRefused, ProviderUnavailable, StorageError
 from ..forking import per_process, uncut
-from ..stores.catalog import RETIRED, active, command, current, home, mismatch, unread
+from ..stores.catalog import RETIRED, active, command, current, mismatch, unread, written_generation
 from ..stores.protocols import Store
 from ..stores.transactions import Transactions
 from ..values import BUILDING, Generation
@@ -207,7 +207,7 @@ class Services:
             return None
         if service is None:
             return None
-        if not known and (refusal := self._store.refusal(conn, service.provider.dimensions)):
+        if not known and (refusal := self._store.vectors.refusal(conn, service.provider.dimensions)):
             self.notices.report("writing", KEYWORDS_ONLY + refusal)
             return None
         problem = mismatch(known, service.provider)
@@ -217,7 +217,7 @@ class Services:
 
     def _retired(self, known: Sequence[Generation], service: "EmbeddingService") -> str:
         """What a writer has to know whose generation the index no longer searches; empty for another."""
-        place, holds = home(known, service.provider.fingerprint), active(known)
+        place, holds = written_generation(known, service.provider.fingerprint), active(known)
         if place is not None and holds is not None and place.state == RETIRED:
             return (
                 f"the index has moved from this engine's {place.model_name} to {holds.model_name}: what it writes is "
@@ -235,8 +235,10 @@ class Services:
     ) -> StoredCache | None:
         if service is None or not (service.provider.is_costly if self._is_caching is None else self._is_caching):
             return None
-        waits = connection is not None and not self._store.has_spare_connection()
-        reads_with = connection if waits and not on_a_thread and not self._store.has_reader() else None
+        waits = connection is not None and not self._store.connections.has_spare_connection()
+        reads_with = (
+            connection if waits and not on_a_thread and not self._store.connections.has_spare_reader() else None
+        )
         return StoredCache(self._store, self._transactions, self._evictor, connection=reads_with, waits=waits)
 
     def evict(self, *, is_whole: bool) -> None:
@@ -255,7 +257,7 @@ class Services:
         if isinstance(self.provider, str):
             return current(known)
         own = self._own_fingerprint
-        return (home(known, own) if own is not None else None) or active(known)
+        return (written_generation(known, own) if own is not None else None) or active(known)
 
     def problem(self, known: Sequence[Generation]) -> str:
         """What keeps the vectors of this index from being searched or made; empty if nothing does."""

@@ -15,9 +15,10 @@ from sqlalchemy import Connection
 
 from ..embeddings.passages import Places
 from ..errors import InvalidInput, ProviderError, seen
-from ..stores.catalog import Catalog, home, mismatch
+from ..stores.catalog import Catalog, mismatch, written_generation
 from ..stores.claims import rows_of
-from ..stores.protocols import Embedding, Entry, Store
+from ..stores.protocols import Store
+from ..stores.values import Embedding, Entry
 from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Ref
 from .embedded import Ahead, counts, embeddings, flattened, merged, positions, with_pieces
 
@@ -79,8 +80,8 @@ class Writer:
         known: Sequence[Generation],
     ) -> Plan:
         """Without a service, or where the index holds another model's embeddings, nothing is to be embedded."""
-        generation = home(known, service.provider.fingerprint) if service else None
-        states = self._store.states(connection, [entry.ref for entry in wanted], generation)
+        generation = written_generation(known, service.provider.fingerprint) if service else None
+        states = self._store.contents.states(connection, [entry.ref for entry in wanted], generation)
         changed = [e for e in wanted if e.ref not in states or states[e.ref].content_hash != e.content_hash]
         to_embed: list[Entry] = []
         if service and not mismatch(known, service.provider):
@@ -167,8 +168,8 @@ class Writer:
 
     def compare_embeddings(self, connection: Connection, batch: Sequence[Entry], service: "EmbeddingService") -> Plan:
         """What of the index's own contents has no embedding yet. Nothing is written but embeddings."""
-        generation = home(self._catalog.generations(connection), service.provider.fingerprint)
-        states = self._store.states(connection, [entry.ref for entry in batch], generation)
+        generation = written_generation(self._catalog.generations(connection), service.provider.fingerprint)
+        states = self._store.contents.states(connection, [entry.ref for entry in batch], generation)
         to_embed = [e for e in batch if e.content_hash and states[e.ref].embedded_hash != e.content_hash]
         return Plan(batch, (), to_embed, service, enqueues=False)
 
@@ -178,19 +179,19 @@ class Writer:
         unchanged = [entry for entry in plan.wanted if entry.ref not in changed]
         if not unchanged:
             return True
-        states = self._store.states(connection, [entry.ref for entry in unchanged], None)
+        states = self._store.contents.states(connection, [entry.ref for entry in unchanged], None)
         return all(e.ref in states and states[e.ref].content_hash == e.content_hash for e in unchanged)
 
     def apply(self, connection: Connection, plan: Plan) -> IndexReport:
         """Write the plan on this connection, inside its transaction."""
         now = datetime.now(UTC)
         known = self._catalog.generations(connection) if plan.known is None else plan.known
-        keys = self._store.upsert(connection, plan.changed, known, now) if plan.changed else {}
+        keys = self._store.writes.upsert(connection, plan.changed, known, now) if plan.changed else {}
         report = replace(plan.report, indexed=len(plan.changed), unchanged=len(plan.wanted) - len(plan.changed))
         if plan.service is not None and (left := plan.left):
             if plan.outage is None:
                 self._catalog.ensure_generation(connection, known, plan.service.provider)
-            self._store.enqueue(connection, rows_of(left, now))
+            self._store.writes.enqueue(connection, rows_of(left, now))
             report = replace(report, pending=len(left))
         if not plan.embeddings or plan.service is None:
             return report
@@ -203,7 +204,7 @@ class Writer:
             generation = next((g for g in known if g.number == plan.target), None)
         if generation is None:
             return replace(report, embedded=0, reused=0, failed=0, failures=(), pending=len(plan.to_embed))
-        self._store.write_embeddings(connection, generation, plan.embeddings, now, keys)
+        self._store.embeddings.write(connection, generation, plan.embeddings, now, keys)
         return self._given_up(connection, generation, plan.embeddings, report)
 
     def _given_up(
@@ -211,7 +212,7 @@ class Writer:
     ) -> IndexReport:
         """The report with those failed that the server failed on once too often."""
         undecided = {each.ref: each.message or "" for each in embeddings if each.is_undecided}
-        refs = self._store.give_up(connection, generation, list(undecided)) if undecided else []
+        refs = self._store.embeddings.give_up(connection, generation, list(undecided)) if undecided else []
         failures = (*report.failures, *((ref, undecided[ref]) for ref in refs))[:MAX_FAILURES_SHOWN]
         failed, pending = report.failed + len(refs), report.pending - len(refs)
         return replace(report, failed=failed, pending=pending, failures=failures)

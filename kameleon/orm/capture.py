@@ -73,7 +73,7 @@ class Capture:
     def _acquire_flush_lock(self, session: Session, changed: Iterable[Any]) -> None:
         """Wait for SQLite's write lock as kameleon's own writers do: SQLite's wait in the flush's first statement does
         not end where many write."""
-        if not self._index.store.can_hold_rows():
+        if not self._index.store.connections.can_lock_rows():
             for connection in {connection for _, _, connection, _ in self._own(session, changed)}:
                 self._index.acquire_write_lock(connection)
 
@@ -87,7 +87,7 @@ class Capture:
             changes.delete(mapped.ref(inspect(obj).identity or ()))
         for obj, mapped, connection, changes in self._own(session, [*session.new, *edited]):
             _capture_object(obj, mapped, changes)
-            if mapped.paths and self._index.store.can_hold_rows():
+            if mapped.paths and self._index.store.connections.can_lock_rows():
                 self._pending.state(connection).linked.add(mapped.ref_of(obj))
         self._dependents_of_objects(session, [*session.new, *session.dirty])
 
@@ -154,15 +154,17 @@ class Capture:
     def replaced_rows(self, session: Session, mapper: Mapper[Any], prefixes: str = "") -> Iterator[bool]:
         """Capture the rows that what runs inside deletes beyond those that it names; yields whether there may be
         any."""
-        store = self._index.store
-        tables = [one for one in mapper.tables if isinstance(one, Table) and store.may_replace(one, prefixes)]
+        triggers = self._index.store.triggers
+        tables = [one for one in mapper.tables if isinstance(one, Table) and triggers.may_replace(one, prefixes)]
         connection = self._binds.connection_to(session, mapper) if tables else None
         if connection is None:
             yield False
             return
         with ExitStack() as stack:
             replaced = [
-                stack.enter_context(store.replaced(connection, one, [column.name for column in one.primary_key]))
+                stack.enter_context(
+                    store.triggers.replaced(connection, one, [column.name for column in one.primary_key])
+                )
                 for one in tables
             ]
             yield True

@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import ARRAY, JSON, Connection, func, select, text
 
 from ..errors import InvalidFilter
-from ..stores.protocols import IdText, Matches, bound
 from ..stores.tables import parts
+from ..stores.values import IdText, Matches, bound
 from ..values import Ref
 from .mapping import KEYS_A_STATEMENT, Mapped
 

@@ -35,8 +35,8 @@ from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from ..errors import InvalidFilter, seen
 from ..sqlalchemy_internals import has_other_binds, with_expanding_binds
 from ..stores.filters import Comparison, Filter, parse_filter
-from ..stores.protocols import Among
 from ..stores.tables import schema_map
+from ..stores.values import Among
 
 MAX_CONTAINED = 10_000
 """Bounds the characters of a text that $contains looks for. Chosen, not measured."""

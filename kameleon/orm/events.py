@@ -57,7 +57,9 @@ class Listeners:
         if connection.engine not in self._engines:
             self._engines.add(connection.engine)
             self.listen_to_engine(connection.engine)
-            self._index.services.notices.report("savepoints", self._index.store.caveat(connection))
+            self._index.services.notices.report(
+                "savepoints", self._index.store.connections.savepoint_problem(connection)
+            )
         self._commits.begin(session, connection)
 
     def _before_flush(self, session: Session, _context: Any, _instances: Any) -> None:

@@ -148,7 +148,7 @@ class Pending:
     def _lock(self, connection: Connection, refs: Iterable[Ref]) -> None:
         """Lock what flushed records depend on, then their index rows. Always in this order: a transaction that waits
         for an index row has written its own rows already, so the next one that reads them finds its changes."""
-        if not self._index.store.can_hold_rows():
+        if not self._index.store.connections.can_lock_rows():
             return
         state = self.state(connection)
         linked, state.linked = state.linked, set()

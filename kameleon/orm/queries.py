@@ -15,7 +15,7 @@ from ..search.answering import Answering
 from ..search.query import Query, SearchOptions, ask, check_text, check_whole
 from ..search.retrieval import Legs
 from ..search.syntax import may_name_field
-from ..stores.protocols import Among
+from ..stores.values import Among
 from ..values import Ref, SearchResults
 from .callers import sessions_of
 
@@ -55,7 +55,7 @@ class Queries:
         (name,) = self.names([entity])
         ref = Ref(check_entity(name), check_id(id))
         with self._index.reading(connection) as conn:
-            found = self._index.store.entries(conn, [ref])
+            found = self._index.store.contents.entries(conn, [ref])
         if not found:
             raise RecordMissing(f"{name} {ref.id!r:.80} is not in the index, so nothing can be similar to it")
         content = found[0].content[:SIMILAR_CHARACTERS]
@@ -67,18 +67,18 @@ class Queries:
         check_whole("limit", limit, 1)
         if not word:
             return []
-        store = self._index.store
-        with self._index.visiting(connection) as conn:
-            store.prepare_search(conn)
-            counts = partial(store.count_words, conn)
-            return [before + completed for completed in store.vocabulary.completions(conn, word, counts, limit)]
+        keywords = self._index.store.keywords
+        with self._index.preserving(connection) as conn:
+            keywords.prepare_search(conn)
+            counts = partial(keywords.count_words, conn)
+            return [before + completed for completed in keywords.vocabulary.completions(conn, word, counts, limit)]
 
     def select(
         self, cls: type[T], query: str, connection: Connection | None, **options: Unpack[SearchOptions]
     ) -> Select[tuple[T]]:
         mapped = sessions_of(self._index).mappings.searchable(cls)
         hits = self.search(query, cls, None, connection, **options)
-        return mapped.ranked(select(cls), cls, [hit.id for hit in hits], self._index.store.key_rows)
+        return mapped.ranked(select(cls), cls, [hit.id for hit in hits], self._index.store.keys.rows)
 
     def legs(self, query: str, entities: Iterable[object] | None, limit: int) -> Legs:
         return self._answering.legs(self._query(query, None, entities or None, None, limit=limit))
@@ -130,7 +130,7 @@ class Queries:
         if any(isinstance(name, type) for name in names):
             columns = self._columns(names)
             return columns.names if columns else ()
-        with self._index.visiting(connection) as conn:
+        with self._index.preserving(connection) as conn:
             declared = self._index.catalog.entities(conn)
         searched = [entity for name, entity in declared.items() if not names or name in names]
         return {name for entity in searched for name in entity.field_names}
@@ -141,10 +141,10 @@ class Queries:
 
         cls = names[0] if len(names) == 1 else None
         mapped = sessions_of(self._index).mappings.of(cls) if isinstance(cls, type) else None
-        return ClassFields(mapped, cls, self._index.store.id_text) if mapped else None  # type: ignore[arg-type]
+        return ClassFields(mapped, cls, self._index.store.keys.id_text) if mapped else None  # type: ignore[arg-type]
 
     def _among(self, mapped: "Mapped", cls: type, where: ColumnElement[bool]) -> Among:
         from .criteria import compiled
 
-        wanted = select(self._index.store.id_text(mapped.id_columns(cls))).select_from(cls).where(where)
+        wanted = select(self._index.store.keys.id_text(mapped.id_columns(cls))).select_from(cls).where(where)
         return compiled(mapped.without_concrete(wanted, cls), self._index.engine)

@@ -59,7 +59,7 @@ def status(index: Index, entity: str | None = None) -> list[IndexStatus]:
     with index.reading() as conn:
         generations = index.catalog.generations(conn)
         reported = index.services.reported(generations)
-        found = index.store.status(conn, reported, has_provider=index.services.provider is not None)
+        found = index.store.embeddings.status(conn, reported, has_provider=index.services.provider is not None)
         rows = _unindexed(index)
         unindexed = rows.counts(conn) if rows is not None else {}
     note = index.services.notices.joined(index.services.problem(generations))

@@ -49,7 +49,7 @@ class Tracking:
         with self._index.transaction() as connection:
             for table, entities in tables.items():
                 key = key_columns(mapped, table) if is_tracked else []
-                self._index.store.set_triggers(connection, table, key, sorted(entities) if is_tracked else [])
+                self._index.store.triggers.set(connection, table, key, sorted(entities) if is_tracked else [])
             for entity in set[str]().union(*tables.values()):
                 self._marks.set_tracked(connection, entity, is_tracked=is_tracked)
         self._marks.forget_tracked()
@@ -95,7 +95,7 @@ class Tracking:
             limit=limit + len(self._unreadable),
             now=datetime.now(UTC),
             lease=lease,
-            may_skip=self._index.store.can_hold_rows(),
+            may_skip=self._index.store.connections.can_lock_rows(),
             takes_over=takes_over,
         )
         skipped = [mark for mark in claimed if mark.ref in self._unreadable]

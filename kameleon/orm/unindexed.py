@@ -106,7 +106,7 @@ class Unindexed:
             rows = query.where(tuple_(*keys) > after if len(keys) > 1 else keys[0] > after[0])
 
     def _missing(self, mapped: Mapped, statement: Select[Any]) -> Select[Any]:
-        id_ = self._index.store.id_text(mapped.id_columns(mapped.owner.class_))
+        id_ = self._index.store.keys.id_text(mapped.id_columns(mapped.owner.class_))
         own = (self._records.c.entity_name == mapped.entity) & (self._records.c.record_id == id_)
         return statement.where(~exists().select_from(self._records).where(own))
 

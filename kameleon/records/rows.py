@@ -15,7 +15,7 @@ from ..errors import (
 )
 from ..indexing.entries import make_entry
 from ..stores.catalog import Entity, Field
-from ..stores.protocols import Entry
+from ..stores.values import Entry
 from ..values import Ref
 
 if TYPE_CHECKING:

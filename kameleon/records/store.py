@@ -369,7 +369,7 @@ class RecordStore:
         self, entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], connection: Connection | None
     ) -> set[str]:
         with self.index.reading(connection) as conn:
-            return self.index.store.stored_ids(conn, entity, [id_ for id_, _ in rows])
+            return self.index.store.records.stored_ids(conn, entity, [id_ for id_, _ in rows])
 
     def _current(self, connection: Connection, record: Record) -> Mapping[str, Any] | None:
         """The record's data, which no other transaction changes before this one ends."""
@@ -387,7 +387,7 @@ class RecordStore:
         new = [row for row in ordered if row[0] not in taken]
         changed = [{"key": id_, "data": data, "updated_at": now} for id_, data in ordered if id_ in taken]
         if new:
-            self.index.store.add_records(connection, entity, new, now)
+            self.index.store.records.add(connection, entity, new, now)
         if changed:
             update = table.update().where(table.c.entity_name == entity, table.c.id == bindparam("key"))
             if connection.execute(update, changed).rowcount != len(changed):
@@ -403,5 +403,5 @@ def condition(index: Index, where: Mapping[str, Any], fields: Collection[str]) -
     parsed = parse_filter(where, fields)
     if parsed is None:
         return true()
-    sql, binds = index.store.filter_sql(parsed)
+    sql, binds = index.store.records.filter_sql(parsed)
     return text(sql).bindparams(**binds)  # type: ignore[return-value]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ProviderError, ReindexRunning
 from ..indexing.index import Index
 from ..indexing.writer import Plan
-from ..stores.protocols import Entry
 from ..stores.tables import parts
+from ..stores.values import Entry
 from ..values import Generation, IndexReport
 from .ranges import LEASE, WHOLE_RUN, Range, Ranges
 from .runs import Counted, Runs
@@ -78,7 +78,7 @@ class Building:
         batches = 1
         while True:
             with self._index.reading() as conn:
-                read, after = self._store.pending(
+                read, after = self._store.embeddings.pending(
                     conn,
                     generation,
                     after=after,

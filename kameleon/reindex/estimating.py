@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from ..embeddings.passages import Places
 from ..errors import InvalidInput
 from ..indexing.embedded import flattened
-from ..stores.protocols import Footprint
 from ..stores.tables import parts
 from ..values import ReindexPlan
 
@@ -22,16 +21,14 @@ if TYPE_CHECKING:
 
 RECORDS_A_PAGE = 1_000
 SAMPLE = 1_000
-MEASURABLE_S = 1.0
 
 
 @dataclass
 class Texts:
-    """What stands in the records, a long text as its passages. `characters` are those of texts that would be embedded;
+    """The texts of the records, a long one as its passages. `characters` are those of texts that would be embedded;
     `sample` holds the texts of these with the least digests, which is a fair choice."""
 
     rows: int = 0
-    passages: int = 0
     cached: int = 0
     characters: int = 0
     distinct: set[int] = field(default_factory=set)
@@ -52,8 +49,6 @@ def estimate(reindexing: "Reindexing", request: "Request", *, rate: float | None
     tokens = count_tokens(texts, target.service)
     price = request.price(provider)
     rate = rate or measured_rate(reindexing, provider.fingerprint)
-    everything = reindexing.records() + texts.passages - texts.rows
-    index = index_footprint(reindexing, target, everything)
     return ReindexPlan(
         action=target.action,
         current_model=holds.model_name if holds else None,
@@ -71,8 +66,6 @@ def estimate(reindexing: "Reindexing", request: "Request", *, rate: float | None
         cost=None if price is None else tokens * price / 1e6,
         rows_per_second=rate,
         embedding_s=texts.rows / rate if rate else None,
-        indexing_s=indexing_s(reindexing, target, index, everything),
-        disk_bytes=table_bytes(reindexing, target, request, texts.passages) + index.index_bytes,
     )
 
 
@@ -91,7 +84,6 @@ def count(reindexing: "Reindexing", target: "Target", request: "Request") -> Tex
         cached = marks_cached(reindexing, fingerprint, new) if has_cache else set()
         due = {mark: text for mark, text in new.items() if mark not in cached}
         texts.rows += len(page)
-        texts.passages += len(page) - len(contents) + len(said)
         texts.cached += len(cached)
         texts.distinct.update(new)
         texts.add_sample(due)
@@ -116,7 +108,7 @@ def marks_cached(reindexing: "Reindexing", fingerprint: str, texts: dict[int, st
 
     keys = {text_key(text): mark for mark, text in texts.items()}
     with reindexing.index.reading() as conn:
-        return {keys[row.key] for row in reindexing.index.store.cached(conn, fingerprint, list(keys))}
+        return {keys[row.key] for row in reindexing.index.store.embeddings.cached(conn, fingerprint, list(keys))}
 
 
 def count_tokens(texts: Texts, service: "EmbeddingService") -> int:
@@ -127,7 +119,7 @@ def count_tokens(texts: Texts, service: "EmbeddingService") -> int:
     return round(found * texts.characters / characters) if characters else 0
 
 
-# time and space
+# time
 
 
 def measured_rate(reindexing: "Reindexing", fingerprint: str) -> float | None:
@@ -135,29 +127,3 @@ def measured_rate(reindexing: "Reindexing", fingerprint: str) -> float | None:
     of_model = {made.number for made in reindexing.index.generations() if made.fingerprint == fingerprint}
     runs = [run for run in reindexing.status() if run.generation in of_model and run.rows_per_second]
     return max(runs, key=lambda run: run.updated_at).rows_per_second if runs else None
-
-
-def indexing_s(reindexing: "Reindexing", target: "Target", index: Footprint, rows: int) -> float:
-    """As an earlier build of an index measured it, by rows and dimensions."""
-    if not index.index_bytes:
-        return 0.0
-    made = {generation.number: generation for generation in reindexing.index.generations()}
-    runs = [run for run in reindexing.status() if run.generation in made and run.indexing_s >= MEASURABLE_S]
-    if not runs:
-        return index.index_s
-    last = max(runs, key=lambda run: run.updated_at)
-    return last.indexing_s / last.done / made[last.generation].dimensions * rows * target.service.provider.dimensions
-
-
-def index_footprint(reindexing: "Reindexing", target: "Target", rows: int) -> Footprint:
-    """Of the vector index that would be built over so many."""
-    is_there = target.generation is not None and reindexing.index.vector_index(target.generation) == "hnsw"
-    if target.action == "nothing" or is_there:
-        return Footprint(0)
-    return reindexing.index.store.footprint(rows, target.service.provider.dimensions)
-
-
-def table_bytes(reindexing: "Reindexing", target: "Target", request: "Request", rows: int) -> int:
-    if target.copies is not None:
-        rows += reindexing.records(without=request.entities)
-    return reindexing.index.store.footprint(rows, target.service.provider.dimensions).table_bytes

@@ -114,7 +114,7 @@ class Reindexing:
         return Target(service, generation, active(known), pending, entities, copies)
 
     def pending(self, conn: Connection, generation: Generation | None, entities: Sequence[str]) -> int:
-        found = self._store.status(conn, generation, has_provider=True)
+        found = self._store.embeddings.status(conn, generation, has_provider=True)
         return sum(status.pending for status in found if not entities or status.entity in entities)
 
     def _service(self, known: Sequence[Generation], request: Request) -> "EmbeddingService":
@@ -155,7 +155,7 @@ class Reindexing:
                 f"{service.provider.model_name} makes {gives} dimensions, {request.dimensions} were asked for. Leave "
                 "dimensions out, or name a model that makes them"
             )
-        if refusal := self._store.refusal(conn, gives):
+        if refusal := self._store.vectors.refusal(conn, gives):
             raise VectorsUnavailable(refusal)
 
     def _check_entities(
@@ -171,7 +171,7 @@ class Reindexing:
                 f"{', '.join(request.entities)} alone cannot move to {service.provider.model_name}: a change of model "
                 "is for the whole index. Name no entity"
             )
-        there = [status.entity for status in self._store.status(conn, None, has_provider=False)]
+        there = [status.entity for status in self._store.embeddings.status(conn, None, has_provider=False)]
         if missing := [name for name in request.entities if name not in there]:
             raise UnknownEntity(
                 f"nothing of {missing[0]!r} is in the index. It has: {', '.join(there) or 'no records'}"
@@ -200,8 +200,8 @@ class Reindexing:
         """Make the generation that was active before the active one again, then embed what was written since. Raises
         ReindexRefused where there is none."""
         to = self.index.committed(self._go_back)
-        with self._store.translating():
-            self._store.wait_for_readers()
+        with self._store.connections.translating():
+            self._store.schema.wait_for_readers()
         log.info("reindex: rolled_back generation=%d model=%s", to.number, to.model_name)
         with self.index.reading() as conn:
             pending = self.pending(conn, to, ())
@@ -216,7 +216,7 @@ class Reindexing:
         return replace(filled, action="rolled back", switched=True)
 
     def _go_back(self, conn: Connection) -> Generation:
-        self._store.lock_registry(conn, is_first=True)
+        self._store.schema.lock_registry(conn, is_first=True)
         to = self._catalog.retired_last(conn)
         if to is None:
             raise ReindexRefused("there is no generation to go back to: none was switched from, or it was pruned")
@@ -229,7 +229,7 @@ class Reindexing:
         return self.drop_tables()
 
     def _forget_others(self, conn: Connection) -> None:
-        self._store.lock_registry(conn, is_first=True)
+        self._store.schema.lock_registry(conn, is_first=True)
         known = self._catalog.generations(conn)
         kept = {holds.number for holds in (current(known),) if holds} | self._runs.held(conn).keys()
         self.forget(conn, [g.number for g in known if g.number not in kept])
@@ -242,23 +242,17 @@ class Reindexing:
     def drop_tables(self) -> PruneReport:
         """Of generations that are forgotten."""
         with self.index.reading() as conn:
-            there = self._store.embedding_tables(conn)
+            there = self._store.schema.embedding_tables(conn)
             forgotten = [g for g in self._catalog.dropped(conn) if g.number in there]
         dropped, waiting = list[Generation](), list[Generation]()
         for generation in forgotten:
-            with self._store.translating():
-                (dropped if self._store.drop_generation(generation) else waiting).append(generation)
+            with self._store.connections.translating():
+                (dropped if self._store.schema.drop_generation(generation) else waiting).append(generation)
         return PruneReport(tuple(dropped), tuple(waiting))
 
     def cancel(self) -> list[str]:
         """Ask the runs that are under way, on any machine, to stop after their batch; tells whose they are."""
         return self.index.committed(self._runs.cancel)
-
-    def records(self, without: Sequence[str] = ()) -> int:
-        """How many are in the index, those of some entities left out."""
-        with self.index.reading() as conn:
-            found = self._store.status(conn, None, has_provider=False)
-        return sum(status.indexed for status in found if status.entity not in without)
 
     def status(self) -> list[ReindexRun]:
         """The runs that are known, by generation, under way or not."""

@@ -16,7 +16,7 @@ from ..search.prepared import prepare
 from ..search.query import ask
 from ..search.retrieval import Retriever
 from ..stores.catalog import ACTIVE, active
-from ..stores.protocols import Entry, IndexProgress
+from ..stores.values import Entry, IndexProgress
 from ..values import BUILDING, MAX_FAILURES_SHOWN, GateReport, Generation, IndexReport, Ref, ReindexReport
 from .building import ROWS_A_RANGE, Job, Written
 from .gate import Gate, compare, sampled
@@ -70,7 +70,7 @@ class Run:
         target is no more what it was."""
         target = self._target
         with self._index.reading() as conn:
-            bounds = self._store.bounds(conn, self._rows_a_range) if target.action == "built" else []
+            bounds = self._store.embeddings.bounds(conn, self._rows_a_range) if target.action == "built" else []
         with self._index.transaction() as conn:
             self._take(conn, bounds)
         generation = self.generation
@@ -130,7 +130,7 @@ class Run:
 
     def _take(self, conn: Connection, bounds: Sequence[Any]) -> None:
         catalog, target, request = self._index.catalog, self._target, self._request
-        self._store.lock_registry(conn, is_first=True)
+        self._store.schema.lock_registry(conn, is_first=True)
         self._runs.check_free(conn)
         known = catalog.generations(conn)
         generation = target.generation
@@ -257,21 +257,21 @@ class Run:
     def _copy(self, source: Generation, target: Generation) -> None:
         """What other entities have, piece by piece."""
         with self._index.reading() as conn:
-            bounds = self._store.bounds(conn, ROWS_A_RANGE)
+            bounds = self._store.embeddings.bounds(conn, ROWS_A_RANGE)
         for after, upto in pairwise([None, *bounds, None]):
             self._index.committed(partial(self._copy_piece, source=source, target=target, after=after, upto=upto))
 
     def _copy_piece(self, conn: Connection, *, source: Generation, target: Generation, after: Any, upto: Any) -> None:
         self._runs.note(conn, target.number, self._owner)
-        self._store.copy_embeddings(conn, source, target, without=self._request.entities, after=after, upto=upto)
+        self._store.embeddings.copy(conn, source, target, without=self._request.entities, after=after, upto=upto)
 
     # index, gate, switch
 
     def _index_vectors(self, generation: Generation) -> None:
         started = time.perf_counter()
         self._note(phase=INDEXING)
-        with self._store.translating():
-            is_built = self._store.index_vectors(
+        with self._store.connections.translating():
+            is_built = self._store.vectors.build_index(
                 generation, concurrently=self._request.concurrent_index, progress=self._watch
             )
         if is_built:
@@ -307,7 +307,7 @@ class Run:
             )
 
     def _vectors(self, conn: Connection, generation: Generation, texts: int) -> int:
-        found = self._store.status(conn, generation, has_provider=True)
+        found = self._store.embeddings.status(conn, generation, has_provider=True)
         return texts - sum(status.pending + status.failed for status in found)
 
     def _compare(self, generation: Generation) -> None:
@@ -332,9 +332,9 @@ class Run:
     def _samples(self) -> Iterable[str]:
         """Records from all over the index."""
         with self._index.reading() as conn:
-            rows = sum(status.indexed for status in self._store.status(conn, None, has_provider=False))
-            for after in [None, *self._store.bounds(conn, max(1, rows // GATE_QUERIES))]:
-                found, _ = self._store.pending(conn, None, after=after, limit=1)
+            rows = sum(status.indexed for status in self._store.embeddings.status(conn, None, has_provider=False))
+            for after in [None, *self._store.embeddings.bounds(conn, max(1, rows // GATE_QUERIES))]:
+                found, _ = self._store.embeddings.pending(conn, None, after=after, limit=1)
                 yield from (entry.content for entry in found)
 
     def _ranking(self, generation: Generation) -> Callable[[str], list[Ref]]:
@@ -357,8 +357,8 @@ class Run:
         self._switched = True
         self._job.generation = replace(generation, state=ACTIVE)
         log.info("reindex: switched generation=%d model=%s", generation.number, generation.model_name)
-        with self._store.translating():
-            if not self._store.wait_for_readers():
+        with self._store.connections.translating():
+            if not self._store.schema.wait_for_readers():
                 self._notes.append(
                     "a transaction from before the switch is still open: what it commits is pending until `kameleon "
                     "embeddings sync`"
@@ -369,13 +369,13 @@ class Run:
         after: Any = None
         while True:
             with self._index.reading() as conn:
-                keys, after = self._store.leftovers(conn, generation, after, self._request.batch_size)
+                keys, after = self._store.health.leftovers(conn, generation, after, self._request.batch_size)
             if not keys:
                 return
-            self._index.committed(partial(self._store.drop_embeddings, generation=generation, keys=keys))
+            self._index.committed(partial(self._store.embeddings.drop, generation=generation, keys=keys))
 
     def _make_active(self, conn: Connection, generation: Generation) -> None:
-        self._store.lock_registry(conn, is_first=True)
+        self._store.schema.lock_registry(conn, is_first=True)
         if self._runs.note(conn, generation.number, self._owner):
             raise Halted("cancelled")
         self._index.catalog.switch(conn, generation)

@@ -46,8 +46,8 @@ class Answering:
             return retriever.results(found, page)
         retriever, found = self._retrieved(query, connection, Retriever.find)
         found = retriever.rerank(found)
-        with self._index.visiting(connection) as conn:
-            self._store.prepare_search(conn)
+        with self._index.preserving(connection) as conn:
+            self._store.keywords.prepare_search(conn)
             page = retriever.page(conn, found)
         return retriever.results(found, page)
 
@@ -61,7 +61,7 @@ class Answering:
         """What `read` makes of the query in a transaction that sees the generations which it was prepared for."""
         prepared = self._prepare(query, self._known(query, connection))
         for _ in range(TRIES):
-            with self._index.visiting(connection) as conn:
+            with self._index.preserving(connection) as conn:
                 known, entities = self._read_catalog(conn, query)
                 if not self._reads_generations(query) or known == prepared.known:
                     retriever = Retriever(self._store, query, prepared, entities)
@@ -74,7 +74,7 @@ class Answering:
         last = self._known_last
         if last is not None or not self._reads_generations(query):
             return last or ()
-        with self._index.visiting(connection) as conn:
+        with self._index.preserving(connection) as conn:
             return self._catalog.generations(conn)
 
     def _read_catalog(self, conn: Connection, query: Query) -> tuple[list[Generation], dict[str, Entity]]:

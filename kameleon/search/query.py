@@ -15,7 +15,8 @@ from .reranking import RERANKED, Reranker, check_reranker
 from .syntax import Asked, parse
 
 if TYPE_CHECKING:
-    from ..stores.protocols import Among, NamedFields
+    from ..stores.protocols import NamedFields
+    from ..stores.values import Among
     from .fusion import Fusion
 
 MODES = ("hybrid", "keyword", "vector")

@@ -25,7 +25,8 @@ from ..errors import (
 from ..stores.bm25 import STOP_WORDS
 from ..stores.catalog import Entity
 from ..stores.filters import SAYS, Comparison, Filter, Group, parse_filter, path_of
-from ..stores.protocols import Candidates, Hit, Key, Scope, Store, Term, united
+from ..stores.protocols import Store
+from ..stores.values import Candidates, Hit, Key, Scope, Term, united
 from ..values import Generation, LegScore, QueryPlan, Ref, SearchResult, SearchResults
 from .fusion import Leg, fuse, leg_scores, share, trusted, whole
 from .ordering import by_field, by_group
@@ -179,7 +180,7 @@ class Retriever:
         """What each leg found by itself, for whoever fuses it many times."""
         answer = self._answer(connection, self._query, self._scope(self._query))
         found = {"keyword": answer.keyword, "vector": answer.vector}
-        refs = self._store.refs(connection, list({key for leg in found.values() for key in leg.scores}))
+        refs = self._store.contents.refs(connection, list({key for leg in found.values() for key in leg.scores}))
         by_ref = [
             Leg(
                 name,
@@ -199,12 +200,12 @@ class Retriever:
     def _answer(self, connection: Connection, query: Query, scope: Scope) -> Answer:
         """Each leg in the scope; where hits are grouped, in the scope of each entity, so that each has its best."""
         answer = Answer()
-        self._store.prepare_search(connection)
+        self._store.keywords.prepare_search(connection)
         if not query.says_something:
             return answer
         scopes = [scope]
         if query.group_by:
-            names = scope.entities or self._store.entities(connection)
+            names = scope.entities or self._store.contents.entities(connection)
             scopes = [replace(scope, entities=(name,)) for name in names]
         if query.mode != "keyword":
             self._ask_vector(connection, query, answer)
@@ -225,7 +226,7 @@ class Retriever:
             answer.took("keyword", start)
         if answer.generation is not None and answer.embedding is not None:
             start = time.perf_counter()
-            keyword, vector = self._store.by_vector(
+            keyword, vector = self._store.vectors.by_vector(
                 connection, answer.generation, answer.embedding, scope, query.depth, keyword
             )
             answer.took("vector", start)
@@ -239,7 +240,7 @@ class Retriever:
             answer.took("embedding", start)
 
     def _ranked(self, connection: Connection, query: Query, fused: Mapping[Key, float]) -> Ranking:
-        refs = self._store.refs(connection, list(fused))
+        refs = self._store.contents.refs(connection, list(fused))
         least = 0.0 if query.rerank else query.min_score
         order = sorted(
             (-score, refs[key], key)
@@ -257,7 +258,7 @@ class Retriever:
             keys = [key for key in keys if key in answer.keyword.scores or key in answer.keyword.others]
         keys = keys[:SORTED]
         refs = [ranking.refs[key] for key in keys]
-        values = (query.columns or self._store).values(connection, refs, query.sort.field)
+        values = (query.columns or self._store.records).values(connection, refs, query.sort.field)
         by_key = {key: values.get(ref) for key, ref in zip(keys, refs, strict=True)}
         return replace(ranking, keys=by_field(keys, by_key, query.sort))
 
@@ -292,14 +293,14 @@ class Retriever:
             terms = answer.keyword.terms
             nearest = () if has_words_alone(query, answer) else islice(answer.vector.scores, CANDIDATES)
             put_forward = [key for key in nearest if key in ranking.refs]
-        matches = self._store.matches(terms, replace(scope, without=query.like), put_forward)
-        fields = query.columns or self._store
+        matches = self._store.contents.matches(terms, replace(scope, without=query.like), put_forward)
+        fields = query.columns or self._store.records
         start = time.perf_counter()
         counted: dict[str, dict[Any, int]] = {name: {} for name in query.facets}
         for name, counts in counted.items():
             for value, count in fields.facet(connection, matches, name, FACET_VALUES):
                 counts[value] = counts.get(value, 0) + count
-        total = self._store.count(connection, matches)
+        total = self._store.contents.count(connection, matches)
         answer.took("counting", start)
         return total, counted
 
@@ -338,7 +339,7 @@ class Retriever:
         if not answer.read:
             answer.read = " ".join([query.text[:READ_CHARACTERS], *self._completed(connection, query)])
         ask = partial(
-            self._store.by_keyword,
+            self._store.keywords.by_keyword,
             connection,
             scope=scope,
             limit=query.depth,
@@ -357,8 +358,8 @@ class Retriever:
         return [
             word
             for prefix in query.asked.prefixes
-            for word in self._store.vocabulary.completions(
-                connection, prefix.lower(), partial(self._store.count_words, connection), COMPLETED
+            for word in self._store.keywords.vocabulary.completions(
+                connection, prefix.lower(), partial(self._store.keywords.count_words, connection), COMPLETED
             )
         ]
 
@@ -372,8 +373,8 @@ class Retriever:
         said = f"{query.asked.exact} {' '.join(codes)} {lost_terms(query.text)}".lower()
         kept = {word for token in said.split() for word in words_of(token)}
         wanted = [word for word in wanted if word not in kept][:CORRECTED]
-        counts = partial(self._store.count_words, connection)
-        return self._store.vocabulary.corrections(connection, wanted, counts) if wanted else {}
+        counts = partial(self._store.keywords.count_words, connection)
+        return self._store.keywords.vocabulary.corrections(connection, wanted, counts) if wanted else {}
 
     def _weight(self, query: Query, answer: Answer) -> float:
         """The vector's: as it was asked, or the generation's, as far as its model knows the words."""
@@ -401,7 +402,7 @@ class Retriever:
             problem = problem or NoProvider("the engine has no embedding provider")
         elif prepared.unread:
             problem = ModelMismatch(prepared.unread)
-        elif not prepared.known and (refusal := self._store.refusal(connection, prepared.dimensions)):
+        elif not prepared.known and (refusal := self._store.vectors.refusal(connection, prepared.dimensions)):
             problem = VectorsUnavailable(refusal)
         if problem is not None:
             if query.mode == "vector":
@@ -426,7 +427,7 @@ class Retriever:
         import numpy as np
 
         assert answer.generation is not None  # noqa: S101 - the caller looked
-        stored = self._store.embedding(connection, answer.generation, like)
+        stored = self._store.embeddings.vector_of(connection, answer.generation, like)
         if stored is not None:
             return np.frombuffer(stored, "<f4")
         missing = f"{like.entity} {like.id} has no embedding: `kameleon embeddings sync` makes what is missing"
@@ -456,7 +457,7 @@ class Retriever:
         contents = [texts[key].text for key in keys]
         explained = self._explained(connection, query, keys, ranking, found.legs, answer) if query.explain else {}
         read = answer.read or query.text[:READ_CHARACTERS]
-        spans = self._store.spans(connection, read, contents) if query.highlight else [()] * len(keys)
+        spans = self._store.keywords.spans(connection, read, contents) if query.highlight else [()] * len(keys)
         return [
             SearchResult(
                 *ranking.refs[key], ranking.scores[key], texts[key].data, content, explained.get(key, ()), places
@@ -466,7 +467,7 @@ class Retriever:
 
     def _found(self, connection: Connection, keys: Sequence[Key], answer: Answer) -> dict[Key, Hit]:
         generation = answer.generation if answer.embedding is not None else None
-        return self._store.hits(connection, keys, generation, answer.embedding)
+        return self._store.contents.hits(connection, keys, generation, answer.embedding)
 
     def _with_nearest(self, hits: Sequence[SearchResult], answer: Answer) -> list[SearchResult]:
         """In a text without a word of the query, the sentence nearest to it is marked, where embedding costs
@@ -494,7 +495,7 @@ class Retriever:
         legs: Sequence[Leg[Key]],
         answer: Answer,
     ) -> dict[Key, tuple[LegScore, ...]]:
-        terms = self._store.matched_terms(connection, keys, answer.keyword.terms)
+        terms = self._store.keywords.matched_terms(connection, keys, answer.keyword.terms)
         made = answer.generation.number if answer.generation else None
         explained = explain(query, keys, legs, terms, made)
         order = {key: rank for rank, key in enumerate(sorted(ranking.reranked, key=lambda k: -ranking.reranked[k]), 1)}

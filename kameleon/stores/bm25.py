@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from .protocols import Key, Term
+from .values import Key, Term
 
 K1, B, K3 = 1.2, 0.75, 1.0
 # English, as PostgreSQL's `english` has them: its tsvectors hold none, so on SQLite they are left out of queries.

@@ -1,7 +1,6 @@
 """What the database says about itself: which generations of embeddings it holds, and which entities were declared."""
 
 import json
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 FLAGS = {"model": "--model", "dimensions": "--dimensions", "base_url": "--base-url"}
 ACTIVE, RETIRED, DROPPED = "active", "retired", "dropped"
-OLDER_FINGERPRINT = re.compile("[0-9a-f]{16}")
-"""What fingerprints were before they had a format's number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,7 @@ def of_fingerprint(known: Sequence[Generation], fingerprint: str) -> Generation 
     return active(made) or (made[-1] if made else None)
 
 
-def home(known: Sequence[Generation], fingerprint: str) -> Generation | None:
+def written_generation(known: Sequence[Generation], fingerprint: str) -> Generation | None:
     """The generation that embeddings of this fingerprint are written to, which may be one that is being built."""
     built = [g for g in known if g.fingerprint == fingerprint]
     return of_fingerprint(known, fingerprint) or (built[-1] if built else None)
@@ -76,13 +73,8 @@ def mismatch(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
     """Why a provider's embeddings cannot be written: the index has another model and no generation of this one. Else
     empty."""
     holds = current(known)
-    if holds is None or home(known, provider.fingerprint) is not None:
+    if holds is None or written_generation(known, provider.fingerprint) is not None:
         return ""
-    if OLDER_FINGERPRINT.fullmatch(holds.fingerprint):
-        return (
-            f"the embeddings of generation {holds.number} ({holds.model_name}) have a fingerprint of an older format, "
-            f"which does not identify the model's server, weights and pooling. Make them anew: {command(provider)}"
-        )
     there = f"{holds.model_name} ({holds.dimensions} dimensions){origin(holds.options)}"
     here = f"{provider.model_name} ({provider.dimensions}){origin(provider.options)}"
     if there == here.replace(f"({provider.dimensions})", f"({provider.dimensions} dimensions)"):
@@ -104,7 +96,7 @@ def unread(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
     fingerprint = provider.fingerprint
     if of_fingerprint(known, fingerprint) is not None:
         return ""
-    place = home(known, fingerprint)
+    place = written_generation(known, fingerprint)
     if place is None:
         return mismatch(known, provider)
     return (
@@ -189,12 +181,12 @@ class Catalog:
     ) -> Generation | None:
         """The provider's of the `known` generations, an active one made if the index has none yet; None where another
         model is."""
-        if home(known, provider.fingerprint) is None and not mismatch(known, provider):
-            self._store.lock_registry(connection)
+        if written_generation(known, provider.fingerprint) is None and not mismatch(known, provider):
+            self._store.schema.lock_registry(connection)
             known = self.generations(connection)
         if mismatch(known, provider):
             return None
-        return home(known, provider.fingerprint) or self.add_generation(connection, provider, ACTIVE)
+        return written_generation(known, provider.fingerprint) or self.add_generation(connection, provider, ACTIVE)
 
     def add_generation(self, connection: Connection, provider: "EmbeddingProvider", state: str) -> Generation:
         """A new one with its table; the registry is locked. A number is never given twice. It weighs what the last one
@@ -216,7 +208,7 @@ class Catalog:
         now = datetime.now(UTC)
         row = {field.name: getattr(generation, field.name) for field in fields(generation)}
         connection.execute(self._generations.insert(), {**row, "created_at": now, "updated_at": now})
-        self._store.add_generation(connection, generation)
+        self._store.schema.add_generation(connection, generation)
         return generation
 
     def switch(self, connection: Connection, to: Generation) -> None:
@@ -266,7 +258,7 @@ class Catalog:
         else:
             changes = {"definition": definition, "updated_at": now}
             connection.execute(table.update().where(table.c.name == entity.name), changes)
-        self._store.index_fields(connection, indexed_fields(definition))
+        self._store.schema.index_fields(connection, indexed_fields(definition))
 
 
 def _fields(definition: Mapping[str, Any]) -> tuple[Field, ...]:

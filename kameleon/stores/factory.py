@@ -1,4 +1,4 @@
-"""Which store serves an engine, and what can be chosen about it."""
+"""Chooses the store of an engine, and checks its options. Imports the dialects' `store` modules by name."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -28,7 +28,7 @@ class StoreOptions(TypedDict, total=False):
     ef_search: int
 
 
-HOMES = {"sqlite": (".sqlite.store", "SQLiteStore"), "postgresql": (".postgresql.store", "PostgreSQLStore")}
+MODULES = {"sqlite": ".sqlite.store", "postgresql": ".postgresql.store"}
 OPTIONS = {
     "sqlite": ("vector_search", "language"),
     "postgresql": ("schema", "language", "m", "ef_construction", "ef_search"),
@@ -36,22 +36,21 @@ OPTIONS = {
 
 
 def make_store(engine: Engine, options: Mapping[str, Any]) -> Store:
-    """The store of the engine's database; a `schema_translate_map` of the engine holds for its tables, too. Raises
-    InvalidInput."""
+    """Makes the store of the engine's database; a `schema_translate_map` of the engine applies to its tables, too.
+    Raises InvalidInput."""
     name = engine.dialect.name
-    if name not in HOMES:
-        raise InvalidInput(f"kameleon has no store for {name!r}. Known: {', '.join(sorted(HOMES))}")
+    if name not in MODULES:
+        raise InvalidInput(f"kameleon has no store for {name!r}. Known: {', '.join(sorted(MODULES))}")
     if name == "postgresql" and engine.dialect.driver != "psycopg":
         raise InvalidInput(
-            f"kameleon speaks to PostgreSQL through psycopg 3, this engine uses {engine.dialect.driver}. "
+            f"kameleon uses PostgreSQL through psycopg 3, this engine uses {engine.dialect.driver}. "
             "Open it as postgresql+psycopg://… (pip install 'kameleon[postgresql]')"
         )
     given = {option: value for option, value in options.items() if value is not None}
-    if home := schema_map(engine).get(given.get("schema")):
-        given["schema"] = home
+    if translated := schema_map(engine).get(given.get("schema")):
+        given["schema"] = translated
     unknown = sorted(set(given) - set(OPTIONS[name]))
     if unknown:
         raise InvalidInput(f"{unknown[0]!r} is no option of {name}. Known: {', '.join(OPTIONS[name])}")
-    module, store = HOMES[name]
-    made: Store = getattr(import_module(module, __package__), store)(engine, **given)
+    made: Store = import_module(MODULES[name], __package__).make_store(engine, **given)
     return made

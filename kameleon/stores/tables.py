@@ -1,4 +1,5 @@
-"""The tables that are the same on both databases, as SQLAlchemy sees them. What differs stands in the dialect files."""
+"""The tables that are the same in both databases, in SQLAlchemy's terms, and their columns' values. Imports nothing of
+the stores."""
 
 import json
 import re
@@ -20,7 +21,6 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    QueuePool,
     Table,
     Text,
     TypeDecorator,
@@ -60,11 +60,6 @@ def utc(moment: datetime) -> datetime:
 def dump(value: Any) -> str:
     """JSON with every character as itself: older SQLites compare names in JSON byte by byte, escapes unresolved."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def has_room(pool: QueuePool) -> bool:
-    """Whether a pool has another connection to give."""
-    return pool._max_overflow < 0 or pool.checkedout() < pool.size() + pool._max_overflow
 
 
 def indexed_fields(definition: Mapping[str, Any]) -> list[str]:
@@ -160,109 +155,104 @@ instant = DateTime(timezone=True)
 
 
 class Tables:
-    """The tables in one schema; None is whichever the connection's own is."""
+    """The tables in one schema; None is the connection's own."""
 
     def __init__(self, schema: str | None = None) -> None:
-        self.metadata = MetaData(schema=schema)
-        self.meta = Table(
-            "kdb_meta",
-            self.metadata,
-            Column("key", Text, primary_key=True),
-            Column("value", Text, nullable=False),
-        )
+        self.metadata = metadata = MetaData(schema=schema)
+        self.meta = Table("kdb_meta", metadata, Column("key", Text, primary_key=True), *required(value=Text))
         self.generations = Table(
             "kdb_generation",
-            self.metadata,
-            Column("number", Integer, primary_key=True, autoincrement=False),
-            Column("provider", Text, nullable=False),
-            Column("options", document, nullable=False),
-            Column("model_name", Text, nullable=False),
-            Column("dimensions", Integer, nullable=False),
-            Column("fingerprint", Text, nullable=False),
-            Column("weight", Double, nullable=False),
-            Column("state", Text, nullable=False),
-            *times(),
+            metadata,
+            numbered("number"),
+            *required(provider=Text, options=document, model_name=Text, dimensions=Integer, fingerprint=Text),
+            *required(weight=Double, state=Text),
+            *required(created_at=instant, updated_at=instant),
             Index("kdb_generation_fingerprint", "fingerprint"),
         )
         self.embedding_cache = Table(
             "kdb_embedding_cache",
-            self.metadata,
-            Column("text_hash", key, primary_key=True),
-            Column("fingerprint", key, primary_key=True),
-            Column("embedding", LargeBinary, nullable=False),
-            Column("used_at", instant, nullable=False),
+            metadata,
+            *keyed("text_hash", "fingerprint"),
+            *required(embedding=LargeBinary, used_at=instant),
             Index("kdb_embedding_cache_used_at", "used_at"),
         )
         self.entities = Table(
             "kdb_entities",
-            self.metadata,
-            Column("name", key, primary_key=True),
-            Column("definition", document, nullable=False),
-            *times(),
+            metadata,
+            *keyed("name"),
+            *required(definition=document, created_at=instant, updated_at=instant),
         )
         self.records = Table(
             "kdb_records",
-            self.metadata,
-            Column("entity_name", key, primary_key=True),
-            Column("id", key, primary_key=True),
-            Column("data", document, nullable=False),
-            *times(),
+            metadata,
+            *keyed("entity_name", "id"),
+            *required(data=document, created_at=instant, updated_at=instant),
         )
-        self.term = Table(
-            "kdb_term",
-            self.metadata,
-            Column("form", key, nullable=False),
-            Index("kdb_term_form", "form"),
-        )
-        self.queue = Table(
-            "kdb_queue",
-            self.metadata,
-            Column("entity_name", key, primary_key=True),
-            Column("record_id", key, primary_key=True),
-            Column("version", Text, nullable=False),
-            Column("due_at", instant, nullable=False),
-            Column("claimed_by", Text),
-            Column("attempts", Integer, nullable=False),
-            Index("kdb_queue_due_at", "due_at"),
-        )
-        self.dirty = Table(
-            "kdb_dirty",
-            self.metadata,
-            Column("seq", BigInteger().with_variant(Integer, "sqlite"), Identity(always=True), primary_key=True),
-            Column("entity_name", key, nullable=False),
-            Column("record_id", key, nullable=False),
-            Column("due_at", instant),
-            Column("claimed_by", Text),
-            Index("kdb_dirty_record", "entity_name", "record_id", "seq"),
-        )
-        self.reindex = Table(
-            "kdb_reindex",
-            self.metadata,
-            Column("number", Integer, primary_key=True, autoincrement=False),
-            Column("owner", Text),
-            Column("lease_until", instant),
-            Column("is_cancelled", Boolean, nullable=False),
-            Column("phase", Text, nullable=False),
-            Column("batch_size", Integer, nullable=False),
-            Column("total", Integer, nullable=False),
-            *(Column(name, Integer, nullable=False) for name in ("embedded", "reused", "failed")),
-            *(Column(name, Double, nullable=False) for name in ("embedding_s", "writing_s", "indexing_s")),
-            Column("began_at", instant, nullable=False),
-            *times(),
-        )
-        self.reindex_range = Table(
-            "kdb_reindex_range",
-            self.metadata,
-            Column("number", Integer, primary_key=True, autoincrement=False),
-            Column("place", Integer, primary_key=True, autoincrement=False),
-            Column("after", document),
-            Column("upto", document),
-            Column("due_at", instant, nullable=False),
-        )
+        self.term = Table("kdb_term", metadata, *required(form=key), Index("kdb_term_form", "form"))
+        self.queue, self.dirty = queue_of(metadata), dirty_of(metadata)
+        self.reindex, self.reindex_range = reindex_of(metadata), reindex_range_of(metadata)
 
 
-def times() -> tuple[Column[datetime], Column[datetime]]:
-    return Column("created_at", instant, nullable=False), Column("updated_at", instant, nullable=False)
+def queue_of(metadata: MetaData) -> Table:
+    return Table(
+        "kdb_queue",
+        metadata,
+        *keyed("entity_name", "record_id"),
+        *required(version=Text, due_at=instant),
+        Column("claimed_by", Text),
+        *required(attempts=Integer),
+        Index("kdb_queue_due_at", "due_at"),
+    )
+
+
+def dirty_of(metadata: MetaData) -> Table:
+    return Table(
+        "kdb_dirty",
+        metadata,
+        Column("seq", BigInteger().with_variant(Integer, "sqlite"), Identity(always=True), primary_key=True),
+        *required(entity_name=key, record_id=key),
+        Column("due_at", instant),
+        Column("claimed_by", Text),
+        Index("kdb_dirty_record", "entity_name", "record_id", "seq"),
+    )
+
+
+def reindex_of(metadata: MetaData) -> Table:
+    return Table(
+        "kdb_reindex",
+        metadata,
+        numbered("number"),
+        Column("owner", Text),
+        Column("lease_until", instant),
+        *required(is_cancelled=Boolean, phase=Text, batch_size=Integer, total=Integer),
+        *required(embedded=Integer, reused=Integer, failed=Integer),
+        *required(embedding_s=Double, writing_s=Double, indexing_s=Double),
+        *required(began_at=instant, created_at=instant, updated_at=instant),
+    )
+
+
+def reindex_range_of(metadata: MetaData) -> Table:
+    return Table(
+        "kdb_reindex_range",
+        metadata,
+        numbered("number"),
+        numbered("place"),
+        Column("after", document),
+        Column("upto", document),
+        *required(due_at=instant),
+    )
+
+
+def required(**types: Any) -> list[Column[Any]]:
+    return [Column(name, type_, nullable=False) for name, type_ in types.items()]
+
+
+def keyed(*names: str) -> list[Column[str]]:
+    return [Column(name, key, primary_key=True) for name in names]
+
+
+def numbered(name: str) -> Column[int]:
+    return Column(name, Integer, primary_key=True, autoincrement=False)
 
 
 def schema_map(of: Engine | Connection) -> dict[str | None, str | None]:

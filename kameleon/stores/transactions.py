@@ -31,26 +31,26 @@ class Transactions:
     def transaction(self, connection: Connection | None = None) -> Iterator[Connection]:
         """The caller's connection as it is, or one of our own that commits at the end. Raises StorageError."""
         self._check_open()
-        with self._store.translating():
+        with self._store.connections.translating():
             if connection is None:
-                with self._store.writing() as conn:
+                with self._store.connections.writing() as conn:
                     yield conn
             else:
                 self._check_connection(connection)
-                with self._store.joining(connection), self._store.savepoint(connection):
+                with self._store.connections.joining(connection), self._store.connections.savepoint(connection):
                     yield connection
 
     @contextmanager
     def reading(self, connection: Connection | None = None) -> Iterator[Connection]:
         """The caller's connection as it is, or one of our own that sees one state of the database."""
         self._check_open()
-        with self._store.translating():
+        with self._store.connections.translating():
             if connection is None:
-                with self._store.reading() as conn:
+                with self._store.connections.reading() as conn:
                     yield conn
             else:
                 self._check_connection(connection)
-                with self._store.joining(connection):
+                with self._store.connections.joining(connection):
                     yield connection
 
     @contextmanager
@@ -58,11 +58,11 @@ class Transactions:
         """What is done inside is one transaction, also where the caller's connection commits each statement."""
         self._check_open()
         self._check_connection(connection)
-        with self._store.joining(connection):
+        with self._store.connections.joining(connection):
             yield
 
     @contextmanager
-    def visiting(self, connection: Connection | None = None) -> Iterator[Connection]:
+    def preserving(self, connection: Connection | None = None) -> Iterator[Connection]:
         """As `reading`, and the caller's transaction is left as it was found, whatever is set or fails inside."""
         self._check_open()
         if connection is None:
@@ -70,7 +70,7 @@ class Transactions:
                 yield conn
         else:
             self._check_connection(connection)
-            with self._store.translating(), self._store.visiting(connection):
+            with self._store.connections.translating(), self._store.connections.preserving(connection):
                 yield connection
 
     def _check_open(self) -> None:
@@ -86,7 +86,7 @@ class Transactions:
             yield
             return
         yield
-        if not self._store.is_in_memory() and not pool.checkedout():
+        if not self._store.connections.is_in_memory() and not pool.checkedout():
             self.engine.dispose(close=False)  # first, lest other threads take from a pool that is being closed
             pool.dispose()
 
@@ -112,11 +112,11 @@ class Transactions:
         return self._known[engine]
 
     def _is_same_database(self, connection: Connection) -> bool:
-        theirs = self._store.identity(connection)
+        theirs = self._store.connections.identity(connection)
         if theirs is None:
             return False
-        with self._store.reading() as own:
-            ours = self._store.identity(own)
+        with self._store.connections.reading() as own:
+            ours = self._store.connections.identity(own)
         return ours is not None and (theirs == ours or (theirs[-1] is None and theirs[0] == ours[0]))
 
     def committed(self, work: Callable[[Connection], T]) -> T:

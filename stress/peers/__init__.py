@@ -19,7 +19,7 @@ from kameleon.embeddings import StaticProvider
 
 from ..corpus import passages
 from ..database import POSTGRESQL, SQLITE, database
-from ..report import Asked, Figures
+from ..report import Arguments, Figures
 from ..search import QUERIES, questions_of
 from .environments import REQUIREMENTS, ROOT, python_for
 from .judging import compared, judged
@@ -36,18 +36,18 @@ SIZE = text("""
 """)
 
 
-def run(asked: Asked) -> Figures:
-    texts = passages(asked.rows, asked.seed)
-    questions = questions_of(texts, asked.seed, WARM + QUERIES)
+def run(args: Arguments) -> Figures:
+    texts = passages(args.rows, args.seed)
+    questions = questions_of(texts, args.seed, WARM + QUERIES)
     with tempfile.TemporaryDirectory() as folder:
-        vectors, asked_vectors = give(Path(folder), texts, [question for _, question in questions])
+        vectors, query_vectors = give(Path(folder), texts, [question for _, question in questions])
         sources = [place for place, _ in questions[WARM:]]
         peers = {}
-        for peer in PEERS[asked.backend]:
-            said = answers(peer, asked.backend, Path(folder))
-            if "failed" not in said:
-                said = judged(said, texts, vectors, asked_vectors[WARM:], sources)
-            peers[peer] = said
+        for peer in PEERS[args.backend]:
+            result = answers(peer, args.backend, Path(folder))
+            if "failed" not in result:
+                result = judged(result, texts, vectors, query_vectors[WARM:], sources)
+            peers[peer] = result
     return {
         "rows": len(texts),
         "queries": QUERIES,
@@ -71,12 +71,12 @@ def give(folder: Path, texts: Sequence[str], questions: Sequence[str]) -> tuple[
 
 
 def answers(peer: str, backend: str, given: Path) -> dict[str, Any]:
-    """What a peer's script says, and what it keeps on disk; or why there is nothing."""
+    """The figures of a peer's script, and its size on disk; or why there are none."""
     try:
         python = python_for(peer)
         with place_for(backend) as (store, url, engine):
-            said = started(peer, python, given, store, url)
-            return {**said, "disk_mb": round((size(store) if engine is None else size_of(engine)) / 1e6)}
+            result = started(peer, python, given, store, url)
+            return {**result, "disk_mb": round((size(store) if engine is None else size_of(engine)) / 1e6)}
     except subprocess.TimeoutExpired as error:
         return {"failed": f"stopped after {error.timeout:.0f} s"}
     except subprocess.CalledProcessError as error:
@@ -106,8 +106,8 @@ def started(peer: str, python: Path, given: Path, store: Path, url: str) -> dict
         cwd=Path(__file__).parent,
         env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
     )
-    said: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
-    return said
+    result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return result
 
 
 def size(folder: Path) -> int:

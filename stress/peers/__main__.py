@@ -1,4 +1,4 @@
-"""`python -m stress.peers LINES.jsonl`: what runs of peers said, as Markdown."""
+"""`python -m stress.peers LINES.jsonl`: the results of runs of peers, as Markdown."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from .showing import table
 @click.command()
 @click.argument("lines", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def main(lines: Path) -> None:
-    """Show the lines of `python -m stress peers --json`; others are passed over."""
+    """Show the lines of `python -m stress peers --json`; others are ignored."""
     try:
         found = read(lines)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
-    for said in found:
-        if said["run"] == "peers":
-            click.echo(f"{table(said)}\n")
+    for result in found:
+        if result["run"] == "peers":
+            click.echo(f"{table(result)}\n")
 
 
 if __name__ == "__main__":

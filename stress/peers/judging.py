@@ -1,4 +1,4 @@
-"""How good a peer's answers are, and how its figures stand to ours."""
+"""How good a peer's answers are, and how its figures compare with ours."""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean
@@ -11,12 +11,12 @@ TIE = 1e-5
 
 
 def judged(
-    said: Mapping[str, Any], texts: Sequence[str], vectors: Any, asked: Any, sources: Sequence[int]
+    result: Mapping[str, Any], texts: Sequence[str], vectors: Any, query_vectors: Any, sources: Sequence[int]
 ) -> dict[str, Any]:
     """A peer's figures with `recall_at_10` and `found_at_10` in place of its answers."""
-    figures = {name: value for name, value in said.items() if name not in ("nearest", "found")}
-    recalls = [recall(vectors @ vector, ids) for vector, ids in zip(asked, said["nearest"], strict=True)]
-    found = [is_found(texts, source, ids) for source, ids in zip(sources, said["found"], strict=True)]
+    figures = {name: value for name, value in result.items() if name not in ("nearest", "found")}
+    recalls = [recall(vectors @ vector, ids) for vector, ids in zip(query_vectors, result["nearest"], strict=True)]
+    found = [is_found(texts, source, ids) for source, ids in zip(sources, result["found"], strict=True)]
     return {**figures, "recall_at_10": round(mean(recalls), 4), "found_at_10": round(mean(found), 4)}
 
 

@@ -36,12 +36,12 @@ CHARTED = {
 }
 
 
-def table(said: Figures) -> str:
+def table(result: Figures) -> str:
     """Markdown of one run's figures, times over ours in brackets."""
-    server = ", memory without the server's" if said["backend"] == POSTGRESQL else ""
-    title = f"{said['rows']:,} records, {said['queries']} queries, {said['backend']}{server}:"
-    rows = [row_of(peer, figures) for peer, figures in said["peers"].items()]
-    notes = [f"{NAMES[peer]}: {figures['why']}." for peer, figures in said["peers"].items() if "why" in figures]
+    server = ", memory without the server's" if result["backend"] == POSTGRESQL else ""
+    title = f"{result['rows']:,} records, {result['queries']} queries, {result['backend']}{server}:"
+    rows = [row_of(peer, figures) for peer, figures in result["peers"].items()]
+    notes = [f"{NAMES[peer]}: {figures['why']}." for peer, figures in result["peers"].items() if "why" in figures]
     return "\n".join([title, "", row(HEADS), row(["---"] * len(HEADS)), *rows, "", *notes])
 
 
@@ -73,15 +73,15 @@ def row(cells: list[str] | tuple[str, ...]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def chart(said: Figures) -> str:
+def chart(result: Figures) -> str:
     """SVG of the peers that did not fail; empty if all did."""
     peers = {
         NAMES[peer] + (" (vector)" if figures["mode"] == "vector" else ""): figures
-        for peer, figures in said["peers"].items()
+        for peer, figures in result["peers"].items()
         if "failed" not in figures
     }
-    is_server = said["backend"] == POSTGRESQL
-    title = f"{said['rows']:,} records on {'PostgreSQL' if is_server else 'SQLite'}, and peers"
+    is_server = result["backend"] == POSTGRESQL
+    title = f"{result['rows']:,} records on {'PostgreSQL' if is_server else 'SQLite'}, and peers"
     charted = CHARTED | {f"memory{', without the server' if is_server else ''}, MB": "peak_mb"}
     groups = {name: {peer: figures[key] for peer, figures in peers.items()} for name, key in charted.items()}
     return bar_charts(title, groups) if peers else ""

@@ -1,4 +1,4 @@
-"""What goes over the wire to PostgreSQL in its binary formats: rows of COPY, and pgvector's vectors.
+"""PostgreSQL's binary formats: rows of COPY, and pgvector's vectors. Imports ownership and the tables.
 
 https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format". Integers and floats are big-endian.
 """
@@ -14,7 +14,9 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from sqlalchemy import Connection
 
+from ..ownership import is_own, own_driver
 from ..tables import digits, dump
+from . import statements as sql
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 TRAILER = b"\xff\xff"
@@ -35,9 +37,28 @@ def encoded(rows: Iterable[Sequence[bytes | None]]) -> bytes:
     return b"".join([*parts, TRAILER])
 
 
-def copy_into(cursor: Any, table: str, names: Sequence[str], data: bytes) -> None:
-    with cursor.copy(f"COPY {table} ({', '.join(names)}) FROM STDIN (FORMAT binary)") as copy:
-        copy.write(data)
+class Copy:
+    """COPY is the driver's, so it is for synchronous connections of our own; what is copied is UTF-8."""
+
+    def __init__(self) -> None:
+        self._has_temporary: bool | None = None
+
+    def is_possible(self, connection: Connection) -> bool:
+        is_ours = is_own(connection) and not connection.dialect.is_async
+        return is_ours and bool(own_driver(connection).info.encoding == "utf-8")
+
+    def can_load(self, connection: Connection) -> bool:
+        """Whether it can fill a temporary table, for which most roles have the privilege."""
+        if not self.is_possible(connection):
+            return False
+        if self._has_temporary is None:
+            self._has_temporary = bool(connection.scalar(sql.MAY_MAKE_TEMPORARY))
+        return self._has_temporary
+
+    def into(self, connection: Connection, table: str, names: Sequence[str], data: bytes) -> None:
+        statement = f"COPY {table} ({', '.join(names)}) FROM STDIN (FORMAT binary)"
+        with own_driver(connection).cursor() as cursor, cursor.copy(statement) as copy:
+            copy.write(data)
 
 
 def integer(value: int) -> bytes:
@@ -66,7 +87,7 @@ def vectors(given: Sequence[bytes | None], dimensions: int, *, is_half: bool) ->
 
 
 class Packed:
-    """A vector in pgvector's format, for a parameter whose type the statement says."""
+    """A vector in pgvector's format, for a parameter whose type the statement declares."""
 
     __slots__ = ("data",)
 
@@ -91,7 +112,7 @@ class PackedTextDumper(Dumper):
 
 
 def adapt(connection: Connection) -> None:
-    """Let this DBAPI connection send `Packed`; what it does with other types stays as it is."""
+    """Registers `Packed` with this DBAPI connection; its other types are untouched."""
     if "kameleon_packed" not in connection.info:
         dbapi: Any = connection.connection.dbapi_connection
         for dumper in (PackedTextDumper, PackedDumper):

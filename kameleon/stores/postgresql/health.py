@@ -1,16 +1,19 @@
-"""What may be wrong with an index in PostgreSQL, and mending it."""
+"""Checks and repairs of an index in PostgreSQL. Imports connections, hnsw, templates and vectors."""
 
 from collections.abc import Sequence
-from itertools import groupby
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, text
 
 from ...values import Generation, Ref
-from ..protocols import Fault, Key
-from . import schema as postgresql_schema
-from . import statements as sql
-from .schema import Schema
+from ..values import Fault, Key
+from . import hnsw
+from .connections import PostgreSQLConnections
+from .keywords import PostgreSQLKeywords
+from .rows import refs_after
+from .templates import Templates
+from .vectors import PostgreSQLVectors
 
 # 0.8.2: a parallel build of HNSW wrote past its buffer. 0.8.3: a vacuum could corrupt HNSW. 0.8.4: it repairs graphs.
 SOUND_SINCE = (0, 8, 4)
@@ -23,12 +26,6 @@ INVALID_INDEXES = text("""
       AND t.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass(:search))
       AND NOT EXISTS (SELECT 1 FROM pg_stat_progress_create_index AS p WHERE p.index_relid = i.indexrelid)
     ORDER BY name
-""")
-EMBEDDING_TABLES = text("""
-    SELECT CAST(substring(c.relname FROM '^kdb_embedding_g([0-9]+)$') AS integer)
-    FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'embedding'
-    WHERE c.relkind IN ('r', 'p') AND c.relname ~ '^kdb_embedding_g[0-9]+$'
-      AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass(:search))
 """)
 
 IDS_AFTER = """
@@ -59,16 +56,22 @@ NEAREST = """
 """
 
 
-class Health(Schema):
+@dataclass(eq=False)
+class PostgreSQLHealth:
+    _connections: PostgreSQLConnections
+    _templates: Templates
+    _keywords: PostgreSQLKeywords
+    _vectors: PostgreSQLVectors
+
     def faults(self, connection: Connection, *, has_provider: bool) -> list[Fault]:
-        self._pgvector = None
-        found = self._load_extensions(connection)
+        self._templates.pgvector = None
+        found = self._templates.load_extensions(connection)
         if found is None:
             return [no_pgvector()] if has_provider else []
         return [unsound(found.version)] if found.version < SOUND_SINCE else []
 
     def index_faults(self, connection: Connection) -> list[Fault]:
-        names = connection.execute(INVALID_INDEXES, {"search": self._names["search"]}).scalars()
+        names = connection.execute(INVALID_INDEXES, {"search": self._templates.names["search"]}).scalars()
         return [
             Fault(
                 "invalid-index", "error", f"the index {name} is not valid", f"REINDEX INDEX CONCURRENTLY {name};", name
@@ -81,62 +84,43 @@ class Health(Schema):
         if fault.check != "invalid-index":
             return
         verb = "DROP" if fault.name.strip('"').endswith(HALF_BUILT) else "REINDEX"
-        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with self._connections.outside_transactions() as connection:
             connection.exec_driver_sql(f"{verb} INDEX CONCURRENTLY {fault.name}".replace("%", "%%"))
-
-    def embedding_tables(self, connection: Connection) -> set[int]:
-        return set(connection.execute(EMBEDDING_TABLES, {"search": self._names["search"]}).scalars())
-
-    def restore_generation(self, connection: Connection, generation: Generation) -> None:
-        """Where pgvector was dropped, a table without its vectors is left."""
-        connection.execute(self._text(sql.DROP_TABLE, generation))
-        self.add_generation(connection, generation)
 
     def ids_after(self, connection: Connection, entity: str, after: str, limit: int) -> list[str]:
         binds = {"entity": entity, "after": after, "limit": limit}
-        return list(connection.execute(self._text(IDS_AFTER), binds).scalars())
+        return list(connection.execute(self._templates.text(IDS_AFTER), binds).scalars())
 
     def duplicates(self, connection: Connection, after: Ref | None, limit: int) -> tuple[list[Ref], Ref | None]:
-        return self._refs_of(connection, self._format(DUPLICATES), after, limit)
+        return refs_after(connection, self._templates.text(DUPLICATES), after, limit)
 
     def leftovers(
         self, connection: Connection, generation: Generation, after: Any, limit: int
     ) -> tuple[Sequence[Key], Any]:
-        statement = self._format(EMBEDDINGS, generation, condition=self._format(IS_LEFT_OVER))
-        return self._refs_of(connection, statement, after, limit)
+        condition = self._templates.format(IS_LEFT_OVER)
+        return refs_after(connection, self._templates.text(EMBEDDINGS, generation, condition=condition), after, limit)
 
     def bad_vectors(
         self, connection: Connection, generation: Generation, after: Any, limit: int
     ) -> tuple[Sequence[Key], Any]:
-        found = self._load_extensions(connection)
+        found = self._templates.load_extensions(connection)
         if found is None:
             return [], None
-        condition = self._format(IS_BAD, generation, vector_dims=f"{found.schema}.vector_dims")
-        return self._refs_of(connection, self._format(EMBEDDINGS, generation, condition=condition), after, limit)
+        condition = self._templates.format(IS_BAD, generation, vector_dims=f"{found.schema}.vector_dims")
+        return refs_after(connection, self._templates.text(EMBEDDINGS, generation, condition=condition), after, limit)
 
-    def drop_embeddings(self, connection: Connection, generation: Generation, keys: Sequence[Key]) -> None:
-        statement = self._text(sql.DELETE_EMBEDDINGS, generation)
-        for entity, refs in groupby(sorted(cast(Sequence[Ref], keys)), key=lambda ref: ref.entity):
-            connection.execute(statement, {"entity": entity, "ids": [ref.id for ref in refs]})
-
-    def _refs_of(
-        self, connection: Connection, statement: str, after: Ref | None, limit: int
-    ) -> tuple[list[Ref], Ref | None]:
-        entity, id_ = after or ("", "")
-        rows = connection.execute(text(statement), {"entity": entity, "id": id_, "limit": limit})
-        found = [Ref(*row) for row in rows]
-        return found, found[-1] if found else None
-
-    def _why_unused(self, connection: Connection, generation: Generation) -> str:
+    def unused_index(self, connection: Connection, generation: Generation) -> str:
         """With the settings of a search."""
-        fewest = postgresql_schema.INDEXED_FROM
-        many = connection.scalar(self._text(sql.COUNT_EMBEDDINGS, generation), {"many": fewest}) or 0
-        state = self.vector_index(connection, generation)
+        self._keywords.prepare_search(connection)
+        self._vectors.prepare(connection, limit=10)
+        fewest = hnsw.INDEXED_FROM
+        state = hnsw.state(connection, self._templates, generation)
+        many = hnsw.count(connection, self._templates, generation, fewest)
         if many < fewest or state not in ("exact", "hnsw"):
             return ""
         if state == "exact":
             return f"{fewest:,} embeddings or more have no HNSW index, so each search reads all of them"
-        plan = connection.execute(self._text(NEAREST, generation)).scalars()
+        plan = connection.execute(self._templates.text(NEAREST, generation)).scalars()
         if any(f"kdb_embedding_g{generation.number}_hnsw" in line for line in plan):
             return ""
         return "the planner leaves the HNSW index aside and reads all embeddings"

@@ -1,11 +1,11 @@
-"""kameleon's tables of any schema version on PostgreSQL: copied aside, dropped, and their embeddings put back."""
+"""Old tables in PostgreSQL. Imports the tables."""
 
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
 from ...errors import StorageError
-from ...values import Generation
+from ..old_tables import OldTables
 from ..tables import is_own_table, kept_name
 
 NAMES = text("""
@@ -37,26 +37,22 @@ KEEP_EMBEDDINGS = """
 """
 
 
-class PostgreSQLOldTables:
-    """`prefix` is the schema's, quoted and with its dot, or empty."""
+class PostgreSQLOldTables(OldTables):
+    _keep_sql = KEEP_EMBEDDINGS
 
     def __init__(self, connection: Connection, prefix: str) -> None:
-        self._connection = connection
-        self._prefix = prefix
+        super().__init__(connection, prefix)
         found = connection.execute(NAMES, {"search": f"{prefix}kdb_search"}).scalars().all()
         self._names = [name for name in found if is_own_table(name)]
         self.columns = {name: self._columns(name) for name in self._names}
         self._grants: list[tuple[str, str]] = []
-
-    def _columns(self, table: str) -> list[str]:
-        return list(self._connection.execute(text(f"SELECT * FROM {self._prefix}{table} LIMIT 0")).keys())
 
     @property
     def _qualified(self) -> list[str]:
         return [self._prefix + name for name in self._names]
 
     def lock(self) -> None:
-        """What others write before is read, and nobody writes between reading and dropping."""
+        """Locks them, so that nobody writes between the copy and the drop."""
         if self._names:
             self._run(f"LOCK TABLE {', '.join(self._qualified)} IN ACCESS EXCLUSIVE MODE")
 
@@ -73,27 +69,12 @@ class PostgreSQLOldTables:
         self._run(f"DROP TABLE {', '.join(self._qualified)}")
 
     def grant_again(self) -> None:
-        """The rights that other roles had, to the tables of the same names."""
         for name, grant in self._grants:
             if self._connection.scalar(IS_THERE, {"name": name}):
                 self._run(grant)
 
-    def keep_embeddings(self, generation: Generation) -> bool:
-        """Puts back what was made from the contents that are there; False where the table had another shape."""
-        columns = self._columns(f"kdb_embedding_g{generation.number}")
-        if set(columns) - set(self.columns.get(f"kdb_embedding_g{generation.number}", ())):
-            return False
-        names = [name for name in columns if name != "content_hash"]
-        own = ", ".join(f"e.{name}" for name in names)
-        self._run(
-            KEEP_EMBEDDINGS.format(
-                prefix=self._prefix, number=generation.number, columns=", ".join(names), columns_of_e=own
-            )
-        )
-        return True
-
     def drop_kept(self, tables: Sequence[str]) -> None:
-        """They go with the commit."""
+        """The commit drops them."""
 
     def _run(self, statement: str) -> None:
         self._connection.exec_driver_sql(statement.replace("%", "%%"))

@@ -1,4 +1,4 @@
-"""What is said to PostgreSQL, as templates: `{…}` are names and expressions of this file, `:…` and `%s` are binds."""
+"""PostgreSQL's statements, as templates: `Templates` fills in `{…}`, `:…` and `%s` are binds."""
 
 from sqlalchemy import text
 
@@ -52,7 +52,7 @@ CREATE_HNSW = """
     CREATE INDEX {concurrently} IF NOT EXISTS {hnsw_name} ON {embedding}
     USING hnsw (embedding {vector}_ip_ops) WITH (m = {m}, ef_construction = {ef_construction})
 """
-DROP_TABLE = "DROP TABLE IF EXISTS {embedding}"
+DROP_GENERATION = "DROP TABLE IF EXISTS {embedding}"
 DROP_HNSW = "DROP INDEX {concurrently} IF EXISTS {hnsw}"
 COUNT_EMBEDDINGS = "SELECT count(*) FROM (SELECT 1 FROM {embedding} LIMIT :many) AS e"
 ANALYZE_EMBEDDING, ANALYZE_SEARCH = "ANALYZE {embedding}", "ANALYZE {search}"
@@ -61,12 +61,6 @@ HNSW_STATE = text("""
     FROM pg_index AS i LEFT JOIN pg_stat_progress_create_index AS p ON p.index_relid = i.indexrelid
     WHERE i.indexrelid = to_regclass(:hnsw)
 """)
-BUILD_SETTINGS = """
-    SELECT name, CAST(setting AS bigint), source = 'session', pg_backend_pid() FROM pg_settings
-    WHERE name IN (
-      'maintenance_work_mem', 'max_parallel_maintenance_workers', 'max_parallel_workers', 'statement_timeout'
-    )
-"""
 INDEX_PROGRESS = """
     SELECT phase, CASE WHEN tuples_total > 0 THEN tuples_done ELSE blocks_done END,
       CASE WHEN tuples_total > 0 THEN tuples_total ELSE blocks_total END, NULLIF(current_locker_pid, 0)
@@ -75,10 +69,10 @@ INDEX_PROGRESS = """
 
 NO_SNAPSHOT = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('kameleon ' || :what, 0))")
-NO_TIME_LIMIT = "SET LOCAL statement_timeout = 0"
 NO_IDLE_LIMIT = "SET LOCAL idle_in_transaction_session_timeout = 0"
 # Without a bind: the portal of a statement with one keeps its snapshot, which the build would wait for.
 TRY_LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended('kameleon index of {name}', 0))"
+HAS_TABLE = text("SELECT to_regclass(:name) IS NOT NULL")
 HAS_SCHEMA = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
 EXTENSIONS = text("""
     SELECT e.extname, e.extversion, quote_ident(n.nspname) AS schema
@@ -92,6 +86,12 @@ LANGUAGES = text(
     "SELECT CAST(CAST(c.oid AS regconfig) AS text) AS name, nspname, cfgname FROM pg_ts_config AS c "
     "JOIN pg_namespace AS n ON n.oid = c.cfgnamespace ORDER BY 1"
 )
+EMBEDDING_TABLES = text("""
+    SELECT CAST(substring(c.relname FROM '^kdb_embedding_g([0-9]+)$') AS integer)
+    FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'embedding'
+    WHERE c.relkind IN ('r', 'p') AND c.relname ~ '^kdb_embedding_g[0-9]+$'
+      AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass(:search))
+""")
 
 STATES = """
     SELECT s.record_id, s.content_hash, {embedded} AS embedded_hash
@@ -154,10 +154,6 @@ GIVE_UP = """
 """
 EMBEDDING_COLUMNS = ("entity_name", "record_id", "content_hash", "updated_at", "embedding")
 REFUSAL_COLUMNS, PASSAGE_COLUMNS = ("reason", "message"), ("passage", "start_at", "end_at")
-EMBEDDINGS_LOADED = (
-    "SELECT entity_name, record_id, passage, content_hash, embedding, reason, message, attempts, updated_at, start_at, "
-    "end_at FROM kdb_loading_embedding ORDER BY entity_name, record_id, passage"
-)
 EMBEDDINGS_GIVEN = """
     SELECT entity_name, record_id, passage, content_hash, embedding, reason, message, 1, updated_at, start_at, end_at
     FROM unnest(CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS text[]), CAST(ARRAY[{vectors}] AS {vector}[]),
@@ -165,18 +161,18 @@ EMBEDDINGS_GIVEN = """
         AS given(entity_name, record_id, content_hash, embedding, reason, message, passage, start_at, end_at),
       CAST(%s AS timestamptz) AS updated_at
 """
+MAY_MAKE_TEMPORARY = text("SELECT has_database_privilege(current_database(), 'TEMPORARY')")
 STORED_IDS = "SELECT id FROM {records} WHERE entity_name = :entity AND id = ANY(:ids)"
 RECORD_COLUMNS = ("entity_name", "id", "data", "created_at", "updated_at")
 
-LOADING_EMBEDDING = "CREATE TEMPORARY TABLE kdb_loading_embedding (LIKE {embedding} INCLUDING DEFAULTS) ON COMMIT DROP"
 ANY_EMBEDDING = "SELECT 1 FROM {embedding} WHERE entity_name = :entity AND record_id = ANY(:ids) LIMIT 1"
 
-HOLD = "SELECT 1 FROM {search} WHERE entity_name = :entity AND record_id = ANY(:ids) ORDER BY record_id FOR UPDATE"
+LOCK_ROWS = "SELECT 1 FROM {search} WHERE entity_name = :entity AND record_id = ANY(:ids) ORDER BY record_id FOR UPDATE"
 HASHES = """
     SELECT s.record_id, s.content_hash, (
       SELECT max(e.passage) FROM {embedding} AS e WHERE e.entity_name = s.entity_name AND e.record_id = s.record_id
     ) AS last_passage
-    FROM {search} AS s WHERE s.entity_name = :entity AND s.record_id = ANY(:ids) ORDER BY s.record_id {hold}
+    FROM {search} AS s WHERE s.entity_name = :entity AND s.record_id = ANY(:ids) ORDER BY s.record_id {lock}
 """
 
 DELETE_STALE = """
@@ -189,76 +185,6 @@ DELETE_PASSAGES = """
 """
 DELETE = "DELETE FROM {search} WHERE entity_name = :entity AND record_id = ANY(:ids) RETURNING record_id"
 DELETE_EMBEDDINGS = "DELETE FROM {embedding} WHERE entity_name = :entity AND record_id = ANY(:ids)"
-
-# A lexeme is quoted before it becomes a tsquery: a dictionary may make one of anything.
-QUOTED = "('''' || replace(replace(a.lexeme, '\\', '\\\\'), '''', '''''') || '''')"
-TERMS = """
-    WITH asked AS MATERIALIZED (
-      SELECT l.lexeme, min(w.place) AS place, array_agg(w.place) AS places, sum(w.times) AS times
-      FROM unnest(CAST(:words AS text[]), CAST(:times AS integer[])) WITH ORDINALITY AS w(word, times, place),
-        unnest(to_tsvector({language}, w.word)) AS l
-      GROUP BY l.lexeme
-    ), counted AS MATERIALIZED (
-      SELECT a.lexeme, count(*) AS rows
-      FROM asked AS a JOIN {search} AS s ON s.terms @@ CAST({quoted} AS tsquery)
-      GROUP BY a.lexeme
-    ){with_totals}
-    SELECT a.lexeme, a.place, a.places, a.times, coalesce(c.rows, 0) AS rows{totals}
-    FROM asked AS a LEFT JOIN counted AS c ON c.lexeme = a.lexeme
-    ORDER BY rows, a.lexeme
-"""
-WITH_TOTALS = ", totals AS MATERIALIZED (SELECT count(*) AS rows, sum(n_terms) AS terms FROM {search})"
-TOTALS = ", (SELECT rows FROM totals) AS all_rows, (SELECT terms FROM totals) AS all_terms"
-
-# Words that stem alike are counted once.
-COUNT_WORDS = """
-    WITH asked AS MATERIALIZED (
-      SELECT w.word, plainto_tsquery({language}, w.word) AS said FROM unnest(CAST(:words AS text[])) AS w(word)
-    ), counted AS MATERIALIZED (
-      SELECT a.said, count(*) AS rows
-      FROM (SELECT DISTINCT said FROM asked WHERE numnode(said) > 0) AS a JOIN {search} AS s ON s.terms @@ a.said
-      GROUP BY a.said
-    )
-    SELECT asked.word, counted.rows FROM asked JOIN counted ON counted.said = asked.said
-"""
-COMMONEST = """
-    WITH sampled AS MATERIALIZED (
-      SELECT s.terms FROM {search} AS s WHERE s.terms @@ CAST(:begins AS tsquery) LIMIT :sampled
-    )
-    SELECT l.lexeme FROM sampled CROSS JOIN LATERAL unnest(tsvector_to_array(sampled.terms)) AS l(lexeme)
-    WHERE starts_with(l.lexeme, :first) GROUP BY l.lexeme ORDER BY count(*) DESC, l.lexeme LIMIT :most
-"""
-KNOWN_WORDS = "SELECT DISTINCT form FROM {term} WHERE form = ANY(:words)"
-ADD_FORMS = "INSERT INTO {term} (form) SELECT unnest(CAST(:forms AS text[]))"
-
-ONES = "CAST(ARRAY[1, 1, 1, 1] AS real[])"
-BM25 = """(
-      SELECT sum(t.weight * t.times / (t.times + :floor + :slope * s.n_terms)) FROM (
-        SELECT a.weight,
-          round(1 / (1.64493406685 * (1 - CAST(ts_rank({ones}, s.terms, a.term) AS float8))) - 0.55) AS times
-        FROM unnest(CAST(:{terms} AS tsquery[]), CAST(:{weights} AS float8[])) AS a(term, weight)
-      ) AS t
-    )"""
-BY_KEYWORD = """
-    WITH ranked AS MATERIALIZED (
-      SELECT s.entity_name, s.record_id, {score} AS score FROM {search} AS s
-      WHERE s.terms @@ CAST(:chosen AS tsquery) AND {scope}
-      ORDER BY score DESC, s.entity_name, s.record_id LIMIT :limit
-    )
-"""
-ALL_CHOSEN = "SELECT entity_name, record_id, score, false AS is_widened FROM ranked"
-WIDER = """
-    SELECT ranked.entity_name, ranked.record_id, {full_score} AS score, false AS is_widened
-    FROM ranked JOIN {search} AS s ON s.entity_name = ranked.entity_name AND s.record_id = ranked.record_id
-    WHERE (SELECT count(*) FROM ranked) >= :enough
-    UNION ALL (
-      SELECT w.* FROM (SELECT 1 WHERE (SELECT count(*) FROM ranked) < :enough) AS is_open CROSS JOIN LATERAL (
-        SELECT s.entity_name, s.record_id, {full_score} AS score, true AS is_widened FROM {search} AS s
-        WHERE s.terms @@ CAST(:any AS tsquery) AND {scope}
-        ORDER BY score DESC, s.entity_name, s.record_id LIMIT :limit
-      ) AS w
-    )
-"""
 
 # The CTEs of the vector leg. `near` is what the planner makes of it: the HNSW index, or an exact scan where that is
 # cheaper or there is no index. HNSW may run dry before enough of a filter's matches are found: then `whole` looks at
@@ -273,21 +199,8 @@ ALLOWED_AMONG = """allowed AS MATERIALIZED (
       SELECT n.entity_name, a.record_id
       FROM unnest(CAST(:scope AS text[])) AS n(entity_name) CROSS JOIN ({among}) AS a(record_id) LIMIT :narrow
     )"""
-ALLOWED_SAID = """allowed AS MATERIALIZED (
-      SELECT s.entity_name, s.record_id FROM {search} AS s WHERE {said} LIMIT :narrow
-    )"""
-# The tsquery of all words finds the records by the index; `fitting` has moved the words of a long text about.
-SAYS = """(
-      (numnode(plainto_tsquery({language}, {words})) = 0 OR s.terms @@ plainto_tsquery({language}, {words}))
-      AND (numnode(plainto_tsquery({language}, {codes})) = 0 OR s.terms @@ plainto_tsquery({language}, {codes}))
-      AND CASE
-        WHEN numnode(phraseto_tsquery({language}, {words})) = 0 OR s.n_terms >= 16383 OR length(s.content) >= 50000
-        THEN s.content ~* {verbatim}
-        ELSE s.terms @@ CAST(
-          regexp_replace(CAST(phraseto_tsquery({language}, {words}) AS text), '(''([^'']|'''')+'')', '\\1:D', 'g')
-          AS tsquery
-        )
-      END
+ALLOWED_BY_PHRASES = """allowed AS MATERIALIZED (
+      SELECT s.entity_name, s.record_id FROM {search} AS s WHERE {phrases} LIMIT :narrow
     )"""
 DISTANCE = "e.embedding {ip} CAST(:vector AS {vector})"
 NEAR = """near AS MATERIALIZED (
@@ -397,19 +310,6 @@ EMBEDDING_OF = """
       ON e.entity_name = s.entity_name AND e.record_id = s.record_id AND e.content_hash = s.content_hash
     WHERE s.entity_name = :entity AND s.record_id = :id AND e.passage = 0
 """
-MATCHED_TERMS = """
-    SELECT s.entity_name, s.record_id, a.place
-    FROM unnest(CAST(:entities AS text[]), CAST(:ids AS text[])) AS k(entity_name, record_id)
-      JOIN {search} AS s ON s.entity_name = k.entity_name AND s.record_id = k.record_id
-      CROSS JOIN unnest(CAST(:terms AS tsquery[])) WITH ORDINALITY AS a(term, place)
-    WHERE s.terms @@ a.term ORDER BY a.place
-"""
-SAME_STEM = """
-    SELECT w.word FROM unnest(CAST(:words AS text[])) AS w(word)
-    WHERE tsvector_to_array(to_tsvector({language}, w.word)) && (
-      SELECT array_agg(l.lexeme) FROM unnest(CAST(:asked AS text[])) AS q, unnest(to_tsvector({language}, q)) AS l
-    )
-"""
 
 CACHED = """
     SELECT text_hash, embedding, used_at FROM {embedding_cache}
@@ -457,14 +357,14 @@ COPY_EMBEDDINGS = """
     WHERE (e.entity_name, e.record_id) > (:entity, :id) AND e.entity_name <> ALL(:without){upto}
     ON CONFLICT DO NOTHING
 """
-# Who has read the registry holds a lock on it until his transaction ends; one that is prepared has no process.
+# A transaction that has read the registry holds a lock on it until it ends; one that is prepared has no process.
 REGISTRY_LOCKS = """
     SELECT virtualtransaction FROM pg_locks
     WHERE relation = to_regclass(:registry) AND pid IS DISTINCT FROM pg_backend_pid()
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 READERS = text(REGISTRY_LOCKS)
-# Who has a snapshot may read the registry later as it was then.
+# A transaction with a snapshot may read the registry later as it was then.
 SNAPSHOTS = text(f"""{REGISTRY_LOCKS}
     UNION ALL
     SELECT pid || ' ' || backend_xmin FROM pg_stat_activity

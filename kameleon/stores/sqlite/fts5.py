@@ -13,7 +13,7 @@ from weakref import finalize
 
 from ...analysis.highlighting import MARKED_CHARACTERS, cjk_pairs, merge, places
 from ...forking import per_process
-from ..protocols import Spans, Term
+from ..values import Spans, Term
 
 WORDS = "unicode61 remove_diacritics 2 categories ''L* N* Co Mn Mc''"
 TOKENIZERS = {"english": f"porter {WORDS}", "simple": WORDS}

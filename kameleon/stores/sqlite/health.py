@@ -1,14 +1,18 @@
-"""What may be wrong with an index in SQLite, and mending it."""
+"""Checks and repairs of an index in SQLite. Imports connections, statements and vectors."""
 
 from collections.abc import Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DatabaseError
 
 from ...values import Generation, Ref
-from ..protocols import Fault
+from ..values import Fault
+from . import statements as sql
+from .connections import SQLiteConnections
+from .vectors import SQLiteVectors
 
 CORRUPT = 11
 FTS = "kdb_search_fts"
@@ -16,8 +20,6 @@ FTS = "kdb_search_fts"
 # Rank 1 compares with the content in kdb_search, too. It is a write to SQLite, though nothing is written.
 CHECK_FTS = text("INSERT INTO kdb_search_fts (kdb_search_fts, rank) VALUES ('integrity-check', 1)")
 REBUILD_FTS = text("INSERT INTO kdb_search_fts (kdb_search_fts) VALUES ('rebuild')")
-FILE = text("SELECT file FROM pragma_database_list WHERE name = 'main'")
-TABLES = text("SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'kdb_embedding_g[0-9]*'")
 
 IDS_AFTER = text("""
     SELECT record_id FROM kdb_search
@@ -39,83 +41,91 @@ VECTORS = """
     WHERE (search_id, passage) > (:id, :passage) AND embedding IS NOT NULL
     ORDER BY search_id, passage LIMIT :limit
 """
-DROP_EMBEDDINGS = "DELETE FROM kdb_embedding_g{number} WHERE search_id = ?"
 
 
-def faults(connection: Connection, *, is_extension_missing: bool) -> list[Fault]:
-    found = []
-    mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
-    if connection.scalar(FILE) and mode != "wal":
-        found.append(
-            Fault(
-                "no-wal",
-                "warning",
-                f"the file's journal is {mode!r}: readers and the writer wait for each other",
-                "kameleon.create_engine(url) sets write-ahead logging, and so does PRAGMA journal_mode = wal",
+@dataclass(eq=False)
+class SQLiteHealth:
+    _engine: Engine
+    _connections: SQLiteConnections
+    _vectors: SQLiteVectors
+
+    def faults(self, connection: Connection, *, has_provider: bool) -> list[Fault]:
+        found = []
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+        if connection.scalar(sql.FILE) and mode != "wal":
+            found.append(
+                Fault(
+                    "no-wal",
+                    "warning",
+                    f"the file's journal is {mode!r}: readers and the writer wait for each other",
+                    "kameleon.create_engine(url) sets write-ahead logging, and so does PRAGMA journal_mode = wal",
+                )
             )
-        )
-    if is_extension_missing:
-        found.append(
-            Fault(
-                "no-extension",
-                "note",
-                "this Python's sqlite3 cannot load sqlite-vec, so a process's first query reads all embeddings",
-                "nothing is lost by it. Else pip install 'kameleon[sqlite]' and create_engine(url, module=pysqlite3)",
+        if has_provider and self._vectors.is_extension_missing(connection):
+            found.append(
+                Fault(
+                    "no-extension",
+                    "note",
+                    "this Python's sqlite3 cannot load sqlite-vec, so a process's first query reads all embeddings",
+                    "nothing is lost by it. Else pip install 'kameleon[sqlite]' and "
+                    "create_engine(url, module=pysqlite3)",
+                )
             )
-        )
-    return found
+        return found
 
+    def index_faults(self, connection: Connection) -> list[Fault]:
+        try:
+            connection.execute(CHECK_FTS)
+        except DatabaseError as error:
+            if getattr(error.orig, "sqlite_errorcode", CORRUPT) & 0xFF != CORRUPT:
+                raise
+            message = "the keyword index differs from the contents of kdb_search"
+            cure = f"INSERT INTO {FTS} ({FTS}) VALUES ('rebuild');"
+            return [Fault("invalid-index", "error", message, cure, FTS)]
+        return []
 
-def index_faults(connection: Connection) -> list[Fault]:
-    try:
-        connection.execute(CHECK_FTS)
-    except DatabaseError as error:
-        if getattr(error.orig, "sqlite_errorcode", CORRUPT) & 0xFF != CORRUPT:
-            raise
-        message = "the keyword index does not say what kdb_search says"
-        cure = f"INSERT INTO {FTS} ({FTS}) VALUES ('rebuild');"
-        return [Fault("invalid-index", "error", message, cure, FTS)]
-    return []
+    def mend(self, fault: Fault) -> None:
+        if fault.check == "no-wal":
+            set_wal(self._engine)
+        elif fault.check == "invalid-index":
+            with self._connections.writing() as connection:
+                connection.execute(REBUILD_FTS)
+
+    def ids_after(self, connection: Connection, entity: str, after: str, limit: int) -> list[str]:
+        return list(connection.execute(IDS_AFTER, {"entity": entity, "after": after, "limit": limit}).scalars())
+
+    def duplicates(self, connection: Connection, after: Ref | None, limit: int) -> tuple[list[Ref], Ref | None]:
+        entity, id_ = after or ("", "")
+        found = [Ref(*row) for row in connection.execute(DUPLICATES, {"entity": entity, "id": id_, "limit": limit})]
+        return found, found[-1] if found else None
+
+    def leftovers(
+        self, connection: Connection, generation: Generation, after: int | None, limit: int
+    ) -> tuple[list[int], int | None]:
+        statement = text(LEFTOVERS.format(number=generation.number))
+        binds = {"after": -(2**63) if after is None else after, "limit": limit}
+        found = list(connection.execute(statement, binds).scalars())
+        return found, found[-1] if found else None
+
+    def bad_vectors(
+        self, connection: Connection, generation: Generation, after: Any, limit: int
+    ) -> tuple[list[int], Any]:
+        """Among the next `limit` embeddings."""
+        statement = text(VECTORS.format(number=generation.number))
+        id_, passage = after or (-(2**63), 0)
+        rows = connection.execute(statement, {"id": id_, "passage": passage, "limit": limit}).all()
+        is_good = good([row.embedding for row in rows], generation.dimensions)
+        bad = dict.fromkeys(row.search_id for row, good_ in zip(rows, is_good, strict=True) if not good_)
+        return list(bad), (rows[-1].search_id, rows[-1].passage) if rows else None
+
+    def unused_index(self, connection: Connection, generation: Generation) -> str:
+        return ""
 
 
 def set_wal(engine: Engine) -> None:
     """Outside any transaction. A file that cannot be changed now stays as it is."""
     with closing(engine.raw_connection()) as connection, suppress(cast(Any, engine.dialect.dbapi).OperationalError):
         connection.cursor().execute("PRAGMA journal_mode = wal")
-
-
-def embedding_tables(connection: Connection) -> set[int]:
-    numbers = (name.removeprefix("kdb_embedding_g") for name in connection.execute(TABLES).scalars())
-    return {int(number) for number in numbers if number.isdecimal()}
-
-
-def ids_after(connection: Connection, entity: str, after: str, limit: int) -> list[str]:
-    return list(connection.execute(IDS_AFTER, {"entity": entity, "after": after, "limit": limit}).scalars())
-
-
-def duplicates(connection: Connection, after: Ref | None, limit: int) -> tuple[list[Ref], Ref | None]:
-    entity, id_ = after or ("", "")
-    found = [Ref(*row) for row in connection.execute(DUPLICATES, {"entity": entity, "id": id_, "limit": limit})]
-    return found, found[-1] if found else None
-
-
-def leftovers(
-    connection: Connection, generation: Generation, after: int | None, limit: int
-) -> tuple[list[int], int | None]:
-    statement = text(LEFTOVERS.format(number=generation.number))
-    binds = {"after": -(2**63) if after is None else after, "limit": limit}
-    found = list(connection.execute(statement, binds).scalars())
-    return found, found[-1] if found else None
-
-
-def bad_vectors(connection: Connection, generation: Generation, after: Any, limit: int) -> tuple[list[int], Any]:
-    """Among the next `limit` embeddings."""
-    statement = text(VECTORS.format(number=generation.number))
-    id_, passage = after or (-(2**63), 0)
-    rows = connection.execute(statement, {"id": id_, "passage": passage, "limit": limit}).all()
-    is_good = good([row.embedding for row in rows], generation.dimensions)
-    bad = dict.fromkeys(row.search_id for row, good_ in zip(rows, is_good, strict=True) if not good_)
-    return list(bad), (rows[-1].search_id, rows[-1].passage) if rows else None
 
 
 def good(blobs: Sequence[Any], dimensions: int) -> list[bool]:

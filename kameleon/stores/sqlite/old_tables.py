@@ -1,10 +1,10 @@
-"""kameleon's tables of any schema version on SQLite: copied aside, dropped, and their embeddings put back."""
+"""Old tables in SQLite. Imports the tables."""
 
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
-from ...values import Generation
+from ..old_tables import OldTables
 from ..tables import is_own_table, kept_name
 
 NAMES = text("SELECT name, sql LIKE 'CREATE VIRTUAL%' FROM sqlite_master WHERE type = 'table' AND name GLOB 'kdb_*'")
@@ -17,18 +17,17 @@ KEEP_EMBEDDINGS = """
 """
 
 
-class SQLiteOldTables:
+class SQLiteOldTables(OldTables):
+    _keep_sql = KEEP_EMBEDDINGS
+
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        super().__init__(connection, "main.")
         found = {name: is_virtual for name, is_virtual in connection.execute(NAMES).all() if is_own_table(name)}
         self._names = sorted(found, key=lambda name: (not found[name], name))  # a virtual table drops its shadows
         self.columns = {name: self._columns(name) for name, is_virtual in found.items() if not is_virtual}
 
-    def _columns(self, table: str) -> list[str]:
-        return list(self._connection.execute(text(f"SELECT * FROM main.{table} LIMIT 0")).keys())
-
     def lock(self) -> None:
-        """Whoever writes is alone."""
+        """There is no other writer."""
 
     def set_aside(self, tables: Sequence[str]) -> None:
         for name in tables:
@@ -39,16 +38,6 @@ class SQLiteOldTables:
 
     def grant_again(self) -> None:
         """SQLite has no roles."""
-
-    def keep_embeddings(self, generation: Generation) -> bool:
-        """Puts back what was made from the contents that are there; False where the table had another shape."""
-        columns = self._columns(f"kdb_embedding_g{generation.number}")
-        if set(columns) - set(self.columns.get(f"kdb_embedding_g{generation.number}", ())):
-            return False
-        names = [name for name in columns if name not in ("search_id", "content_hash")]
-        own = ", ".join(f"e.{name}" for name in names)
-        self._run(KEEP_EMBEDDINGS.format(number=generation.number, columns=", ".join(names), columns_of_e=own))
-        return True
 
     def drop_kept(self, tables: Sequence[str]) -> None:
         for name in tables:

@@ -1,18 +1,21 @@
-"""Triggers that mark rows, in SQLite's words.
+"""Triggers that mark rows, in SQLite. Imports keys and the tables.
 
 REPLACE deletes the rows that collide with a new one without their DELETE triggers (unless recursive_triggers is on), so
-what is before an INSERT or UPDATE marks those: the rows that have its values of a unique index.
+triggers before an INSERT or UPDATE mark those: the rows that have its values of a unique index.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple
-from weakref import WeakKeyDictionary
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table
 
 from ...errors import InvalidInput
-from ..tables import quoted_text
+from ..tables import quoted_text, schema_of
+from ..values import row_id
+from .keys import SQLiteKeys
 
 CREATE = """
     CREATE {kind}TRIGGER {name} {moment} {event} ON {table} FOR EACH ROW
@@ -35,9 +38,6 @@ COLUMNS = "SELECT name FROM pragma_table_xinfo(:table, :schema) WHERE hidden <> 
 QUOTES = {"'": "'", '"': '"', "`": "`", "[": "]"}
 
 
-_replacing: WeakKeyDictionary[Table, bool] = WeakKeyDictionary()
-
-
 class UniqueIndex(NamedTuple):
     """`keys` are expressions of the table's columns, `where` the condition of a partial index or empty."""
 
@@ -45,12 +45,35 @@ class UniqueIndex(NamedTuple):
     where: str
 
 
+@dataclass(eq=False)
+class SQLiteTriggers:
+    _keys: SQLiteKeys
+
+    def set(
+        self, connection: Connection, table: Table, key: Sequence[tuple[Any, str]], entities: Sequence[str]
+    ) -> None:
+        schema = schema_of(table, connection)
+        if entities:
+            id_of = partial(row_id, self._keys.id_text, connection.dialect, key)
+            create(connection, table, schema, entities, id_of)
+        else:
+            drop(connection, table, schema)
+
+    def may_replace(self, table: Table, prefixes: str = "") -> bool:
+        return "REPLACE" in prefixes.upper() or replaces(table)
+
+    def replaced(
+        self, connection: Connection, table: Table, key: Sequence[str]
+    ) -> AbstractContextManager[Callable[[], list[tuple[Any, ...]]]]:
+        return replaced(connection, table, schema_of(table, connection), key)
+
+
 def create(
     connection: Connection, table: Table, schema: str | None, entities: Sequence[str], id_of: Callable[[str], str]
 ) -> None:
     """`id_of` gives the id of a row, OLD, NEW or another name, as SQL."""
     drop(connection, table, schema)
-    _check_home(connection, table, schema)
+    _check_is_in_main(connection, table, schema)
     for event, rows in EVENTS.items():
         marks = [MARK.format(entity=quoted_text(entity), id=id_of(row)) for row in rows for entity in entities]
         _create(connection, table, schema, "AFTER", event, marks)
@@ -75,11 +98,11 @@ def drop(connection: Connection, table: Table, schema: str | None) -> None:
 @contextmanager
 def replaced(
     connection: Connection, table: Table, schema: str | None, names: Sequence[str]
-) -> Iterator[Callable[[], list[tuple[object, ...]]]]:
-    """Gives what returns these columns' values of the rows that REPLACE takes away inside, by triggers that stand for
-    this connection alone."""
+) -> Iterator[Callable[[], list[tuple[Any, ...]]]]:
+    """Yields a function that returns these columns' values of the rows that REPLACE deletes inside, by temporary
+    triggers of this connection."""
     columns = ", ".join(map(connection.dialect.identifier_preparer.quote, names))
-    place = _place(connection, table, schema)
+    place = _qualified(connection, table, schema)
     quote = connection.dialect.identifier_preparer.quote
     kept = quote(f"kdb_replaced_{table.name}")
     triggers = {event: quote(f"kdb_replaced_{table.name}_{event.lower()}") for event in REPLACING}
@@ -87,30 +110,24 @@ def replaced(
         f"INSERT INTO {kept} SELECT {columns} FROM {place} AS there WHERE {same};"
         for same in _collisions(connection, table, schema)
     ]
-    _forget(connection, kept, triggers.values())
+    _drop_temporary(connection, kept, triggers.values())
     connection.exec_driver_sql(f"CREATE TEMP TABLE {kept} AS SELECT {columns} FROM {place} WHERE 0")
     for event, name in triggers.items() if keep else ():
         named = {"name": name, "moment": "BEFORE", "event": event, "table": place}
         connection.exec_driver_sql(CREATE.format(kind="TEMP ", marks="\n      ".join(keep), **named))
     yield lambda: [tuple(row) for row in connection.exec_driver_sql(f"SELECT DISTINCT * FROM temp.{kept}")]
-    _forget(connection, kept, triggers.values())
+    _drop_temporary(connection, kept, triggers.values())
 
 
-def _forget(connection: Connection, kept: str, triggers: Iterable[str]) -> None:
-    """Where the work failed they go with its transaction, or before the next."""
+def _drop_temporary(connection: Connection, kept: str, triggers: Iterable[str]) -> None:
+    """Drops them; where the work failed its rollback does, or the next call."""
     for name in triggers:
         connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS temp.{name}")
     connection.exec_driver_sql(f"DROP TABLE IF EXISTS temp.{kept}")
 
 
 def replaces(table: Table) -> bool:
-    """Whether a constraint of the table lets every write of a row take away those that it collides with."""
-    if table not in _replacing:
-        _replacing[table] = _replaces(table)
-    return _replacing[table]
-
-
-def _replaces(table: Table) -> bool:
+    """Whether a constraint of the table makes every write of a row delete those that it collides with."""
     options = [constraint.dialect_options["sqlite"] for constraint in table.constraints]
     chosen = [option.get("on_conflict") for option in options]
     for column in table.columns:
@@ -133,18 +150,18 @@ def _create(
     )
 
 
-def _check_home(connection: Connection, table: Table, schema: str | None) -> None:
-    """A trigger reaches tables of its own database alone. Raises InvalidInput."""
+def _check_is_in_main(connection: Connection, table: Table, schema: str | None) -> None:
+    """A trigger can write to tables of its own database alone. Raises InvalidInput."""
     master = f"{_quoted_schema(connection, schema)}.sqlite_master"
     if schema and not connection.exec_driver_sql(f"SELECT 1 FROM {master} WHERE name = 'kdb_dirty'").first():
         raise InvalidInput(
-            f"{schema}.{table.name} stands in an attached database, whose triggers cannot reach this index. "
+            f"{schema}.{table.name} is in an attached database, whose triggers cannot write to this index. "
             "Open that file with an engine of its own"
         )
 
 
 def _collisions(connection: Connection, table: Table, schema: str | None) -> list[str]:
-    """For each unique index, which rows have the values that NEW has."""
+    """Renders for each unique index which rows have the values of NEW."""
     quote = connection.dialect.identifier_preparer.quote
     binds = {"table": table.name, "schema": schema or "main"}
     columns = [quote(name) for (name,) in connection.exec_driver_sql(COLUMNS, binds)]
@@ -216,7 +233,7 @@ def _quoted_schema(connection: Connection, schema: str | None) -> str:
     return name
 
 
-def _place(connection: Connection, table: Table, schema: str | None) -> str:
+def _qualified(connection: Connection, table: Table, schema: str | None) -> str:
     return f"{_quoted_schema(connection, schema)}.{_quoted(connection, table)}"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import kameleon
 from kameleon.embeddings import EmbeddingProvider
-from stress.search_by_hand import POSTGRESQL_VECTOR, SQLITE_VECTOR, ask_postgresql, ask_sqlite, load_vec
+from stress.search_by_hand import POSTGRESQL_VECTOR, SQLITE_VECTOR, load_vec, query_postgresql, query_sqlite
 
 from .given import LIMIT, Given, Peer, Question, main
 
@@ -68,7 +68,7 @@ class OnSQLite(Peer):
         }
 
     def hybrid(self, question: Question) -> list[str]:
-        return [str(id_) for id_, _ in ask_sqlite(self.driver, self.provider, question.text)]
+        return [str(id_) for id_, _ in query_sqlite(self.driver, self.provider, question.text)]
 
     def nearest(self, question: Question) -> list[str]:
         vector = question.vector.astype("<f4").tobytes()
@@ -104,7 +104,7 @@ class OnPostgreSQL(Peer):
         }
 
     def hybrid(self, question: Question) -> list[str]:
-        return [row.record_id for row in ask_postgresql(self.engine, self.provider, question.text)]
+        return [row.record_id for row in query_postgresql(self.engine, self.provider, question.text)]
 
     def nearest(self, question: Question) -> list[str]:
         with self.engine.connect() as connection:

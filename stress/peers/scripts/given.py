@@ -38,13 +38,13 @@ class Given:
     url: str
 
     def by_text(self) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
-        """For peers that ask a function for the vectors of texts."""
-        asked = {question.text: question.vector for question in self.questions}
-        return asked | dict(zip(self.texts, self.vectors, strict=True))
+        """For peers that get the vectors of texts from a function."""
+        vectors = {question.text: question.vector for question in self.questions}
+        return vectors | dict(zip(self.texts, self.vectors, strict=True))
 
 
 class Peer(Protocol):
-    """`about` says which `version`, `vector_index` and `text_index`, and why where the `mode` is not hybrid."""
+    """`about` names the `version`, `vector_index` and `text_index`, and why where the `mode` is not hybrid."""
 
     def fill(self, given: Given) -> None:
         """From texts and vectors at hand to searchable."""
@@ -61,7 +61,7 @@ class Peer(Protocol):
         ...
 
     def settle(self) -> None:
-        """What a server does by itself in time."""
+        """Runs the maintenance that a server does by itself in time."""
         return
 
     def close(self) -> None:
@@ -86,8 +86,8 @@ def measure(peer: Peer, given: Given) -> dict[str, Any]:
     peer.fill(given)
     ingest = time.perf_counter() - start
     peer.settle()
-    found, hybrid = ask(peer.hybrid, given.questions)
-    nearest, vector = ask(peer.nearest, given.questions)
+    found, hybrid = answers_of(peer.hybrid, given.questions)
+    nearest, vector = answers_of(peer.nearest, given.questions)
     about = peer.about()
     peer.close()
     return {
@@ -101,7 +101,9 @@ def measure(peer: Peer, given: Given) -> dict[str, Any]:
     }
 
 
-def ask(way: Callable[[Question], list[str]], questions: Sequence[Question]) -> tuple[list[list[str]], list[float]]:
+def answers_of(
+    way: Callable[[Question], list[str]], questions: Sequence[Question]
+) -> tuple[list[list[str]], list[float]]:
     """Answers and milliseconds, of all but the first, which warm up."""
     for question in questions[:WARM]:
         way(question)
@@ -119,7 +121,7 @@ def latencies(name: str, took: Sequence[float]) -> dict[str, float]:
 
 
 def peak_mb() -> int:
-    """Of this program alone: what ru_maxrss says on Linux begins with the peak of the process that started it."""
+    """Of this program alone: ru_maxrss on Linux begins with the peak of the process that started it."""
     status = Path("/proc/self/status")
     if status.is_file():
         found = dict(row.split(":", 1) for row in status.read_text().splitlines())

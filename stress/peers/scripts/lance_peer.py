@@ -34,13 +34,13 @@ class Lance(Peer):
         }
 
     def hybrid(self, question: Question) -> list[str]:
-        asked = self.records.search(query_type="hybrid").vector(question.vector).text(question.text)
-        asked = asked.distance_type("cosine").rerank(self.reranker)
-        return [row["id"] for row in asked.select(["id", "text"]).limit(LIMIT).to_list()]
+        query = self.records.search(query_type="hybrid").vector(question.vector).text(question.text)
+        query = query.distance_type("cosine").rerank(self.reranker)
+        return [row["id"] for row in query.select(["id", "text"]).limit(LIMIT).to_list()]
 
     def nearest(self, question: Question) -> list[str]:
-        asked = self.records.search(question.vector).distance_type("cosine")
-        return [row["id"] for row in asked.select(["id", "text"]).limit(LIMIT).to_list()]
+        query = self.records.search(question.vector).distance_type("cosine")
+        return [row["id"] for row in query.select(["id", "text"]).limit(LIMIT).to_list()]
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class Langchain(Peer):
         return {
             "version": version("langchain-postgres"),
             "mode": "hybrid",
-            "why": "its keyword leg asks for all words at once, which a question cut from a passage has",
+            "why": "its keyword leg requires all words, which a question cut from a passage has",
             "vector_index": "HNSW",
             "text_index": "tsvector, ts_rank_cd of all words",
         }

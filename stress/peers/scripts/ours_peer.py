@@ -40,8 +40,8 @@ class Ours(Peer):
         if self.engine.dialect.name == "sqlite":
             return False
         with self.engine.connect() as connection:
-            asked = "SELECT count(*) FROM pg_indexes WHERE schemaname = current_schema() AND indexdef LIKE '%hnsw%'"
-            return bool(connection.scalar(text(asked)))
+            statement = "SELECT count(*) FROM pg_indexes WHERE schemaname = current_schema() AND indexdef LIKE '%hnsw%'"
+            return bool(connection.scalar(text(statement)))
 
     def hybrid(self, question: Question) -> list[str]:
         return [hit.id for hit in self.search.search(question.text, limit=LIMIT)]

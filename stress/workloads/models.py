@@ -1,4 +1,4 @@
-"""The classes that tests of sessions map, and the truth that their tables tell."""
+"""The classes that tests of sessions map, and the index contents that their tables imply."""
 
 import json
 import uuid
@@ -39,7 +39,7 @@ class Tag(Base):
 
 
 @searchable(
-    content=lambda article: article.says(),
+    content=lambda article: article.as_text(),
     when=lambda article: article.status != "hidden",
     depends_on=["author", "tags", "replies"],
 )
@@ -56,14 +56,14 @@ class Article(Base):
         primaryjoin="Article.id == foreign(Reply.article_id)", order_by="Reply.id", viewonly=True
     )
 
-    def says(self) -> str:
+    def as_text(self) -> str:
         by = f" by {self.author.name}" if self.author else ""
         replies = "".join(f"\n{reply.text}" for reply in self.replies)
         return f"{self.title}{by}{''.join(f' #{tag.label}' for tag in self.tags)}{replies}"
 
 
 class Reply(Base):
-    """Linked by its foreign key alone: the article is not told."""
+    """Linked by its foreign key alone: no event reaches the article."""
 
     __tablename__ = "reply"
 
@@ -74,7 +74,7 @@ class Reply(Base):
 
 @searchable(fields={"title": 2, "body": 1})
 class Note(Base):
-    """`stamp` and `body` are the server's to fill."""
+    """`body` has a server default."""
 
     __tablename__ = "note"
 
@@ -103,7 +103,7 @@ class Comment(Base):
 
 @searchable(fields=["name"])
 class Animal(Base):
-    """Joined-table inheritance; a dog is an animal, a cat declares anew."""
+    """Joined-table inheritance; a dog belongs to the entity of animals, a cat to its own."""
 
     __tablename__ = "animal"
     __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "animal"}  # noqa: RUF012
@@ -167,16 +167,16 @@ class Price(Base):
     data: Mapped[dict[Any, str]] = mapped_column(JSON)
 
 
-Truth = dict[tuple[str, str], str]
+Contents = dict[tuple[str, str], str]
 dumps = partial(json.dumps, ensure_ascii=False, separators=(",", ":"))
 
 
-def truth(engine: Engine) -> Truth:
+def expected_contents(engine: Engine) -> Contents:
     """What the index should hold, from the tables alone."""
     with Session(engine) as session:
         animals = session.query(Animal).all()
         return {
-            **{("Article", str(a.id)): a.says() for a in session.query(Article) if a.status != "hidden"},
+            **{("Article", str(a.id)): a.as_text() for a in session.query(Article) if a.status != "hidden"},
             **{("Note", str(n.id)): "\n".join(filter(None, [n.title, n.body])) for n in session.query(Note)},
             **{("Place", dumps([p.country, p.number])): p.name for p in session.query(Place)},
             **{("Remark", str(c.id)): c.text for c in session.query(Comment)},
@@ -187,14 +187,14 @@ def truth(engine: Engine) -> Truth:
         }
 
 
-def index(engine: Engine) -> Truth:
+def index(engine: Engine) -> Contents:
     with engine.connect() as connection:
         rows = connection.execute(text("SELECT entity_name, record_id, content FROM kdb_search"))
         return {(row[0], row[1]): row[2] for row in rows}
 
 
 def embedded(engine: Engine) -> set[tuple[str, str]]:
-    """Records with a vector that was made from what they say."""
+    """Records with a vector that was made from their current text."""
     by = "s.id = e.search_id" if engine.dialect.name == "sqlite" else "s.record_id = e.record_id"
     same = "" if engine.dialect.name == "sqlite" else "AND s.entity_name = e.entity_name"
     with engine.connect() as connection:
@@ -207,9 +207,9 @@ def embedded(engine: Engine) -> set[tuple[str, str]]:
         return {(row[0], row[1]) for row in rows}
 
 
-def assert_true(engine: Engine, search: SearchEngine) -> Truth:
-    """The index says what the tables say, each record is embedded as it stands, and no embedding is left over."""
-    expected = truth(engine)
+def assert_index_matches(engine: Engine, search: SearchEngine) -> Contents:
+    """The index matches the tables, each record's embedding is of its current text, and no embedding is left over."""
+    expected = expected_contents(engine)
     assert index(engine) == expected
     if not search.generations():
         assert not any(expected.values())

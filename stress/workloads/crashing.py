@@ -1,6 +1,6 @@
-"""A process that re-embeds an index and is killed on the way, and what must hold whenever it is.
+"""A process that re-embeds an index and is killed while it does, and what must hold after each kill.
 
-`python -m tests.crashing URL MODEL LOG BATCH_SIZE` is the process: MODEL is a static model's folder.
+`python -m stress.workloads.crashing URL MODEL LOG BATCH_SIZE` is the process: MODEL is a static model's folder.
 """
 
 import os
@@ -23,7 +23,7 @@ from kameleon.values import BUILDING, Generation, SearchResults
 
 from .small_model import small_model
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 WORDS = """
     river mountain winter summer music teacher hospital engine letter garden bridge island forest market window kitchen
     doctor village captain harvest painting journey silver thunder library soldier language history ocean
@@ -35,7 +35,7 @@ Rows = set[tuple[str, str, str, Any]]
 
 
 class Logging(StaticProvider):
-    """Before it embeds, the numbers that its texts begin with are a line of the log, and standard output has one."""
+    """Logs a line with the numbers that its texts begin with before it embeds, and prints a line."""
 
     def __init__(self, path: str, log: str) -> None:
         super().__init__(path)
@@ -66,7 +66,7 @@ def passages(rows: int, chance: random.Random) -> list[str]:
     return [" ".join([str(n), *chance.choices(WORDS.split(), k=12)]) for n in range(rows)]
 
 
-def asked(log: Path) -> list[int]:
+def embedded_numbers(log: Path) -> list[int]:
     """The numbers of the texts that were to be embedded; a line that was not finished is left out."""
     lines = log.read_text().split("\n")[:-1] if log.exists() else []
     return [int(number) for line in lines for number in line.split()]
@@ -75,7 +75,7 @@ def asked(log: Path) -> list[int]:
 class Crashing:
     """An index of `rows` texts that moves from one model to the other and back, by processes that are killed.
 
-    What an undisturbed run makes of each model is found out first, and the tables are compared with it after each kill.
+    The embeddings of an uninterrupted run of each model are read first; after each kill the tables are compared.
     """
 
     def __init__(self, engine: Engine, folder: Path, *, rows: int, batch_size: int, seed: int) -> None:
@@ -90,11 +90,11 @@ class Crashing:
         self._models = {path.name: path for path in (BUNDLED, small_model(folder))}
         self._search = SearchEngine(engine, "static")
         self._search.index_records_batch([("Record", str(n), text) for n, text in enumerate(self._texts)])
-        self._wholes = {self._active().model_name: self._rows(self._active())}
+        self._complete = {self._active().model_name: self._rows(self._active())}
         self._batch_s = self._undisturbed()
 
     def round(self, kills: int) -> None:
-        """Move the index to its other model, with as many kills unless a process is through before."""
+        """Move the index to its other model, with as many kills unless a process ends before."""
         old = self._active()
         model = next(path for name, path in self._models.items() if name != old.model_name)
         paid = list[int]()
@@ -105,7 +105,7 @@ class Crashing:
             paid += numbers
             self._check(old, model.name)
             lost = len(numbers) - (self._embedded(model.name) - written)
-            assert 0 <= lost <= (0 if is_done else self._batch_size), f"{lost} texts were paid and are not there"
+            assert 0 <= lost <= (0 if is_done else self._batch_size), f"{lost} texts were embedded and are not stored"
             self.paid_twice = max(self.paid_twice, lost)
             if is_done:
                 break
@@ -123,37 +123,37 @@ class Crashing:
         report = self._search.reindex(model=str(small), batch_size=self._batch_size, drop_old=True)
         assert report.switched
         assert report.embedded == len(self._texts)
-        self._wholes[small.name] = self._rows(self._active())
-        assert all(len(rows) == len(self._texts) for rows in self._wholes.values())
+        self._complete[small.name] = self._rows(self._active())
+        assert all(len(rows) == len(self._texts) for rows in self._complete.values())
         return report.seconds * self._batch_size / len(self._texts)
 
     def _run(self, model: Path, kills_left: int) -> tuple[bool, list[int]]:
-        """One process, killed at a random moment unless `kills_left` is 0: whether it came to its end, what it paid."""
-        log = self._folder / f"asked{self.kills}-{model.name}"
+        """Runs a process, killed at a random moment unless `kills_left` is 0; whether it ended, what it embedded."""
+        log = self._folder / f"embedded{self.kills}-{model.name}"
         log.unlink(missing_ok=True)
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crashing", self._url, str(model), str(log), str(self._batch_size)],
+            [sys.executable, "-m", "stress.workloads.crashing", self._url, str(model), str(log), str(self._batch_size)],
             cwd=ROOT,
             stdout=subprocess.PIPE,
         )
         try:
-            with process, process.stdout as told:  # type: ignore[union-attr]
-                if kills_left and self._is_time(told, model.name, kills_left):
+            with process, process.stdout as output:  # type: ignore[union-attr]
+                if kills_left and self._is_time(output, model.name, kills_left):
                     process.kill()
-                told.read()
+                output.read()
                 code = process.wait(DEADLINE_S)
         finally:
             process.kill()
         self._wait_for_backend(process.pid)
         assert code in ((0, -9) if kills_left else (0,))
         self.kills += code == -9
-        return code == 0, asked(log)
+        return code == 0, embedded_numbers(log)
 
-    def _is_time(self, told: IO[bytes], model: str, kills_left: int) -> bool:
-        """Waits for a random line of the process and a random part of two batches' time; False if it is through."""
+    def _is_time(self, output: IO[bytes], model: str, kills_left: int) -> bool:
+        """Waits for a random line of the process and a random part of two batches' time; False if it has ended."""
         batches = -(-(len(self._texts) - self._embedded(model)) // self._batch_size)
         for _ in range(1 + self._chance.randint(0, batches // kills_left)):
-            if not told.readline():
+            if not output.readline():
                 return False
         until = time.perf_counter() + self._chance.uniform(0, 2 * self._batch_s)
         while time.perf_counter() < until:
@@ -161,7 +161,7 @@ class Crashing:
         return True
 
     def _wait_for_backend(self, pid: int) -> None:
-        """What was sent to PostgreSQL before the kill is still done."""
+        """Waits until PostgreSQL has done what was sent before the kill."""
         if self._engine.dialect.name == "sqlite":
             return
         until = time.monotonic() + DEADLINE_S
@@ -170,12 +170,12 @@ class Crashing:
                 assert time.monotonic() < until
 
     def _check(self, old: Generation, model: str) -> None:
-        """The active generation is whole, another has nothing of other models, and search reads the active one."""
+        """The active generation is complete, each has embeddings of its own model, and search reads the active one."""
         now = self._active()
         assert now.model_name in (old.model_name, model)
-        assert self._rows(now) == self._wholes[now.model_name]
+        assert self._rows(now) == self._complete[now.model_name]
         for other in self._search.generations():
-            assert self._rows(other) <= self._wholes[other.model_name]
+            assert self._rows(other) <= self._complete[other.model_name]
             assert other.model_name == now.model_name or other.state != BUILDING or now == old
         self._check_search(now)
 
@@ -210,7 +210,7 @@ class Crashing:
 
 
 def check_generation(found: SearchResults, generation: Generation) -> None:
-    """A search was answered from one generation alone, and says from which."""
+    """A search was answered from one generation alone, which its plan names."""
     assert found
     assert (found.plan.generation, found.plan.model) == (generation.number, generation.model_name)
     legs = [score for hit in found for score in hit.explanation if score.leg == "vector"]

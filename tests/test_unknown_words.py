@@ -1,4 +1,4 @@
-"""How much of a question a model says that it knows."""
+"""The share of a question's words that a model's vocabulary contains."""
 
 import pytest
 from tokenizers import Tokenizer
@@ -22,7 +22,7 @@ from kameleon.testing import HashProvider
         ("?!", 1.0, 1.0),
     ],
 )
-def test_the_bundled_model_knows_english(text: str, least: float, most: float) -> None:
+def test_the_bundled_model_has_the_words_of_english(text: str, least: float, most: float) -> None:
     assert least <= StaticProvider().known_share(text) <= most
 
 
@@ -40,12 +40,12 @@ def test_only_the_beginning_of_a_long_text_is_read() -> None:
     assert StaticProvider().known_share("water " * CHARACTERS_READ + "\u4e02" * 9_000) == 1.0
 
 
-def test_a_tokenizer_of_another_kind_is_asked_for_unknown_tokens() -> None:
+def test_the_unknown_tokens_of_another_kind_of_tokenizer_count() -> None:
     tokenizer = Tokenizer(WordLevel({"[UNK]": 0, "red": 1}, unk_token="[UNK]"))  # noqa: S106 - no password
     tokenizer.pre_tokenizer = Whitespace()
     assert known_share(tokenizer, "red red red fox") == 0.75
     assert known_share(tokenizer, "") == 1.0
 
 
-def test_a_provider_that_does_not_say_knows_all() -> None:
+def test_a_provider_without_a_vocabulary_has_every_word() -> None:
     assert HashProvider().known_share("黑豹队") == 1.0

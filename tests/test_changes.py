@@ -1,4 +1,4 @@
-"""The changes alone, against a plain list of changes and the savepoints around them."""
+"""A session's pending changes, compared with a plain list of changes and the savepoints around them."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +20,7 @@ def savepoint_of(changes: PendingChanges) -> Savepoint:
     return savepoint
 
 
-def test_the_last_word_on_a_record_wins() -> None:
+def test_the_last_change_of_a_record_wins() -> None:
     changes = PendingChanges()
     changes.upsert(A, "first")
     changes.delete(B)
@@ -29,7 +29,7 @@ def test_the_last_word_on_a_record_wins() -> None:
     assert changes.pending() == {A: Content("second", "emphasis"), B: TO_READ}
 
 
-def test_a_cut_forgets_what_came_after_its_mark_and_later_ones() -> None:
+def test_a_rollback_forgets_what_came_after_its_savepoint_and_later_ones() -> None:
     changes = PendingChanges()
     changes.upsert(A, "kept")
     one = savepoint_of(changes)
@@ -48,7 +48,7 @@ def test_a_savepoint_from_before_the_first_change_takes_all_with_it() -> None:
     assert changes.pending() == {}
 
 
-def test_a_release_hands_on_what_its_savepoint_said() -> None:
+def test_a_release_hands_on_the_changes_of_its_savepoint() -> None:
     changes = PendingChanges()
     changes.delete(A)
     one = savepoint_of(changes)
@@ -58,7 +58,7 @@ def test_a_release_hands_on_what_its_savepoint_said() -> None:
     assert changes.pending() == {A: Content("new")}
 
 
-def test_what_is_settled_is_pending_no_more() -> None:
+def test_what_was_written_is_not_pending_any_more() -> None:
     changes = PendingChanges()
     changes.upsert(A, "x")
     changes.written(changes.pending())
@@ -88,45 +88,45 @@ def test_what_was_written_inside_a_savepoint_stays_so_when_that_is_released() ->
 
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("put"), st.sampled_from([A, B]), st.text(max_size=2)),
-        st.tuples(st.just("drop"), st.sampled_from([A, B])),
-        st.tuples(st.sampled_from(["mark", "cut", "release", "write", "slice"])),
+        st.tuples(st.just("upsert"), st.sampled_from([A, B]), st.text(max_size=2)),
+        st.tuples(st.just("delete"), st.sampled_from([A, B])),
+        st.tuples(st.sampled_from(["savepoint", "roll back", "release", "write", "block"])),
     ),
     max_size=30,
 )
 
 
 @given(steps)
-def test_a_database_that_is_written_to_at_any_time_ends_as_the_last_words_say(given: list[tuple[object, ...]]) -> None:
-    """`rows` is the database: it, too, forgets what was done inside a savepoint that is rolled back."""
+def test_writes_at_any_time_leave_the_last_changes_in_the_database(given: list[tuple[object, ...]]) -> None:
+    """`rows` is the database, which also loses what was written inside a savepoint that is rolled back."""
     changes = PendingChanges()
-    said: dict[Ref, Change] = {}
+    expected: dict[Ref, Change] = {}
     rows: dict[Ref, Change] = {}
     savepoints: list[tuple[Savepoint, dict[Ref, Change], dict[Ref, Change]]] = []
     for step, *arguments in given:
-        if step == "put":
+        if step == "upsert":
             changes.upsert(*arguments)  # type: ignore[arg-type]
-            said[arguments[0]] = Content(arguments[1])  # type: ignore[index, arg-type]
-        elif step == "drop":
+            expected[arguments[0]] = Content(arguments[1])  # type: ignore[index, arg-type]
+        elif step == "delete":
             changes.delete(*arguments)  # type: ignore[arg-type]
-            said[arguments[0]] = DELETED  # type: ignore[index]
-        elif step == "mark":
-            savepoints.append((savepoint_of(changes), dict(said), dict(rows)))
+            expected[arguments[0]] = DELETED  # type: ignore[index]
+        elif step == "savepoint":
+            savepoints.append((savepoint_of(changes), dict(expected), dict(rows)))
         elif step == "write":
             rows |= written(changes)
-        elif step == "slice":
+        elif step == "block":
             changes.read_block_later("E", ["a", "b"])
-            said |= {A: TO_READ, B: TO_READ}
+            expected |= {A: TO_READ, B: TO_READ}
         elif savepoints:
             savepoint, *before = savepoints.pop()
-            if step == "cut":
-                said, rows = before
+            if step == "roll back":
+                expected, rows = before
                 changes.roll_back(savepoint)
             else:
                 changes.release(savepoint)
             savepoint.is_active = False
     rows |= written(changes)
-    assert rows == said
+    assert rows == expected
 
 
 def written(changes: PendingChanges) -> dict[Ref, Change]:

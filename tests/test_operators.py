@@ -1,4 +1,4 @@
-"""What a query's operators mean, in both legs and on both databases."""
+"""The operators of a query: phrases, exclusions, fields and columns, in both legs and on both databases."""
 
 import pytest
 from sqlalchemy import text
@@ -53,7 +53,7 @@ EXCLUSIONS = [
 ]
 
 
-def test_a_phrase_stands_in_every_hit_of_both_legs(notes: SearchEngine) -> None:
+def test_a_phrase_is_in_every_hit_of_both_legs(notes: SearchEngine) -> None:
     for query, wanted in PHRASES:
         assert found(notes, query) == [{wanted}] * 3, query
     keyword, vector, hybrid = found(notes, '"to be or not to be"')
@@ -81,27 +81,27 @@ def test_a_phrase_of_a_long_text_is_found_as_it_is_written(make: Make) -> None:
 
 
 @pytest.mark.parametrize("others", [0, 1_000])
-def test_no_phrase_stands_where_a_weighted_field_counts_again(make: Make, others: int) -> None:
+def test_no_phrase_matches_in_the_repeats_of_a_weighted_field(make: Make, others: int) -> None:
     search = make()
     store = RecordStore(search)
     store.create_entity("Book", search={"blurb": 1, "title": 3})
     fox = {"id": "fox", "title": "fox red", "blurb": "a bear's"}
     store.insert("Book", [fox, *({"id": str(n), "title": "whale", "blurb": "sea"} for n in range(others))])
-    for said, wanted in {"bear's fox red": ["fox"], "red fox": [], "red bear": [], "fox red fox": []}.items():
-        assert ids(search.search(f'"{said}"', mode="keyword")) == wanted, said
-        assert ids(search.search(f'fox -"{said}"', mode="keyword")) == ([] if wanted else ["fox"]), said
+    for phrase, wanted in {"bear's fox red": ["fox"], "red fox": [], "red bear": [], "fox red fox": []}.items():
+        assert ids(search.search(f'"{phrase}"', mode="keyword")) == wanted, phrase
+        assert ids(search.search(f'fox -"{phrase}"', mode="keyword")) == ([] if wanted else ["fox"]), phrase
     (hit,) = search.search("fox", mode="keyword", limit=1, explain=True)
     score = term_score(idf(others + 1, 1), times=3, length=9, average=(9 + 4 * others) / (1 + others))
     assert hit.explanation[0].raw == pytest.approx(score)
 
 
-def test_a_field_is_asked_by_its_name_where_there_is_one(search: SearchEngine) -> None:
+def test_a_field_is_queried_by_its_name_where_it_exists(search: SearchEngine) -> None:
     store = RecordStore(search)
     store.insert(
         "T",
         [
-            {"id": "1", "say": "a fox here", "status": "wide open", "tags": ["vip", {"of": "x[1]"}], "stars": 4},
-            {"id": "2", "say": "a fox is open there", "status": "reopened", "tags": [], "stars": 14},
+            {"id": "1", "text": "a fox here", "status": "wide open", "tags": ["vip", {"of": "x[1]"}], "stars": 4},
+            {"id": "2", "text": "a fox is open there", "status": "reopened", "tags": [], "stars": 14},
         ],
     )
     for query in ("fox status:OPEN", 'fox status:"wide open"', "fox tags:vip", "fox tags:x[1]", "fox stars:4"):
@@ -110,21 +110,21 @@ def test_a_field_is_asked_by_its_name_where_there_is_one(search: SearchEngine) -
     assert found(search, "fox status:open", where={"stars": {"$gt": 5}}) == [set()] * 3
 
 
-def test_a_column_is_asked_by_its_name_where_its_class_is(make: Make, backend: str) -> None:
+def test_a_column_is_queried_by_its_name_where_its_class_is(make: Make, backend: str) -> None:
     class Base(DeclarativeBase):
         pass
 
-    @searchable(fields={"say": 1})
+    @searchable(fields={"text": 1})
     class Memo(Base):
         __tablename__ = "memo"
         id: Mapped[int] = mapped_column(primary_key=True)
-        say: Mapped[str]
+        text: Mapped[str]
         by: Mapped[str]
 
     search = make(HashProvider())
     Base.metadata.create_all(search.engine)
     with search.attach(sessionmaker(search.engine)).begin() as session:
-        session.add_all([Memo(id=1, say="a fox", by="Ann_Lee"), Memo(id=2, say="a fox of ann", by="Bo")])
+        session.add_all([Memo(id=1, text="a fox", by="Ann_Lee"), Memo(id=2, text="a fox of ann", by="Bo")])
     assert found(search, "fox by:ann_", entity=Memo) == [{"1"}] * 3
     assert found(search, "fox by:ann", entity=Memo, where=Memo.id > 1) == [set()] * 3
     assert found(search, "fox by:ann") == [{"1", "2"}] * 3
@@ -159,7 +159,7 @@ HOSTILE = [
 ]
 
 
-def test_no_string_is_an_error_or_reaches_into_a_column(notes: SearchEngine) -> None:
+def test_no_string_is_an_error_or_matches_a_column(notes: SearchEngine) -> None:
     for query in HOSTILE:
         for mode in MODES:
             assert set(ids(notes.search(query, mode=mode, highlight=True, entity="N"))) <= {id_ for _, id_, _ in NOTES}
@@ -174,7 +174,7 @@ def test_columns_of_the_index_are_no_fields(notes: SearchEngine) -> None:
 
 def test_operators_and_filters_hold_together(search: SearchEngine) -> None:
     store = RecordStore(search)
-    said = ["late refund", "refund paid late", "late refund paid", "no refund"]
-    store.insert("T", [{"id": str(n), "text": text, "stars": n % 2} for n, text in enumerate(said)])
+    phrase = ["late refund", "refund paid late", "late refund paid", "no refund"]
+    store.insert("T", [{"id": str(n), "text": text, "stars": n % 2} for n, text in enumerate(phrase)])
     assert found(search, '"late refund" -paid', entity="T", where={"stars": 0}) == [{"0"}] * 3
     assert found(search, "refund -paid", entity="T", where={"stars": 1}) == [{"3"}] * 3

@@ -1,0 +1,208 @@
+"""Embeddings in PostgreSQL: pgvector's columns in one table a generation. Imports copy and templates."""
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.dialects.postgresql import insert
+
+from ...values import BUILDING, Failure, Generation, IndexStatus, Ref
+from ..tables import Tables, parts, utc
+from ..values import ATTEMPTS, Cached, Embedding, Entry, Key
+from . import copy as binary
+from . import statements as sql
+from .rows import by_entity, packed_for
+from .templates import Templates
+
+ROWS_A_STATEMENT = 1_000
+ROWS_INSERTED = 50
+"""More new rows than this are copied. Chosen, not measured."""
+
+
+@dataclass(eq=False)
+class PostgreSQLEmbeddings:
+    _templates: Templates
+    _tables: Tables
+    _copying: binary.Copy
+
+    def write(
+        self,
+        connection: Connection,
+        generation: Generation,
+        embeddings: Sequence[Embedding],
+        now: datetime,
+        keys: Mapping[tuple[str, str], Key],
+    ) -> None:
+        others = [e.ref for e in embeddings if e.ref not in keys and e.passage == 0]
+        locked = self._locked(connection, generation, others)
+        hashes = {ref: row.content_hash for ref, row in locked.items()}
+        current = sorted(
+            (e for e in embeddings if e.ref in keys or hashes.get(e.ref) == e.content_hash),
+            key=lambda embedding: (embedding.ref, embedding.passage),
+        )
+        if not current:
+            return
+        several = [e.ref for e in current if e.passage == 0 and e.ref in locked and locked[e.ref].last_passage]
+        for entity, ids in by_entity(several):
+            connection.execute(self._templates.text(sql.DELETE_PASSAGES, generation), {"entity": entity, "ids": ids})
+        packed = packed_for(generation, [e.vector for e in current])
+        rows = [(*e.ref, e.stored_hash, vector, *e[3:]) for e, vector in zip(current, packed, strict=True)]
+        are_new = all(row.last_passage is None for row in locked.values())
+        written = [e.ref for e in current if e.ref in keys]
+        if len(rows) > ROWS_INSERTED and are_new and self._may_copy(connection, generation, written):
+            self._copying.into(connection, self._templates.embedding(generation), *encoded(rows, now))
+        else:
+            self._insert(connection, generation, rows, now)
+
+    def _locked(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> dict[Ref, Any]:
+        """Locks the records until the transaction ends and reads their hashes, and whether they have an embedding.
+        Citus cannot lock rows of several shards; there an embedding may be outdated at once, which search sees. So may
+        one of a generation that is being built, whose run checks before and after the switch: to lock each record of
+        the index is to write each again."""
+        is_locked = not self._templates.has_citus and generation.state != BUILDING
+        statement = self._templates.text(sql.HASHES, generation, lock="FOR SHARE OF s" if is_locked else "")
+        return {
+            Ref(entity, row.record_id): row
+            for entity, ids in by_entity(refs)
+            for row in connection.execute(statement, {"entity": entity, "ids": ids})
+        }
+
+    def _may_copy(self, connection: Connection, generation: Generation, written: Sequence[Ref]) -> bool:
+        """Whether none of the records that were written in this transaction has an embedding."""
+        if not self._copying.is_possible(connection):
+            return False
+        has_any = self._templates.text(sql.ANY_EMBEDDING, generation)
+        return not any(connection.scalar(has_any, {"entity": entity, "ids": ids}) for entity, ids in by_entity(written))
+
+    def _insert(
+        self, connection: Connection, generation: Generation, rows: Sequence[tuple[Any, ...]], now: datetime
+    ) -> None:
+        binary.adapt(connection)
+        for part in parts(rows, ROWS_A_STATEMENT):
+            marks = ", ".join(["%s"] * len(part))
+            given = self._templates.format(sql.EMBEDDINGS_GIVEN, generation, vectors=marks)
+            entities, ids, hashes, vectors, *others = map(list, zip(*part, strict=True))
+            packed = [binary.Packed(vector) if vector else None for vector in vectors]
+            connection.exec_driver_sql(
+                self._templates.format(sql.UPSERT_EMBEDDING, generation, rows=given),
+                (entities, ids, hashes, *packed, *others, now),
+            )
+
+    def give_up(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> list[Ref]:
+        statement = self._templates.text(sql.GIVE_UP, generation)
+        return [
+            Ref(entity, id_)
+            for entity, ids in by_entity(refs)
+            for id_ in connection.execute(statement, {"entity": entity, "ids": ids, "attempts": ATTEMPTS}).scalars()
+        ]
+
+    def drop(self, connection: Connection, generation: Generation, keys: Sequence[Any]) -> None:
+        statement = self._templates.text(sql.DELETE_EMBEDDINGS, generation)
+        for entity, ids in by_entity(keys):
+            connection.execute(statement, {"entity": entity, "ids": ids})
+
+    def copy(
+        self,
+        connection: Connection,
+        source: Generation,
+        target: Generation,
+        *,
+        without: Sequence[str],
+        after: Any,
+        upto: Any,
+    ) -> None:
+        entity, id_ = after or ("", "")
+        binds: dict[str, Any] = {"entity": entity, "id": id_, "without": list(without)}
+        if upto is not None:
+            binds["last_entity"], binds["last_id"] = upto
+        names = {"target": self._templates.embedding(target), "upto": "" if upto is None else sql.COPIED_UPTO}
+        connection.execute(self._templates.text(sql.COPY_EMBEDDINGS, source, **names), binds)
+
+    def vector_of(self, connection: Connection, generation: Generation, ref: Ref) -> bytes | None:
+        statement = self._templates.text(sql.EMBEDDING_OF, generation)
+        numbers = connection.scalar(statement, {"entity": ref.entity, "id": ref.id})
+        return None if numbers is None else array("f", numbers).tobytes()
+
+    # pending
+
+    def status(self, connection: Connection, generation: Generation | None, *, has_provider: bool) -> list[IndexStatus]:
+        join = self._templates.format(sql.JOIN_EMBEDDING, generation) if generation else ""
+        pending = sql.IS_PENDING if generation else "s.content_hash <> ''" if has_provider else "false"
+        failed = sql.IS_FAILED if generation else "false"
+        return [
+            IndexStatus(row.entity_name, row.indexed, row.pending, utc(row.last_updated), row.failed)
+            for row in connection.execute(self._templates.text(sql.STATUS, join=join, pending=pending, failed=failed))
+        ]
+
+    def pending(
+        self,
+        connection: Connection,
+        generation: Generation | None,
+        *,
+        after: Any,
+        limit: int,
+        is_failed: bool = False,
+        is_tried: bool | None = None,
+        upto: Any = None,
+        entities: Sequence[str] = (),
+    ) -> tuple[list[Entry], Any]:
+        found = ["false" if is_failed or is_tried else "s.content_hash <> ''"]
+        if generation is not None:
+            failed = " AND e.reason IS NOT NULL" if is_failed else ""
+            looked_up = self._templates.format(sql.LOOKED_UP, generation, failed=failed)
+            pending = {None: sql.STILL_PENDING, True: sql.IS_TRIED, False: sql.IS_NEW}[is_tried]
+            found = [(sql.IS_REFUSED if is_failed else pending).format(looked_up=looked_up)]
+        entity, id_ = after or ("", "")
+        binds: dict[str, Any] = {"entity": entity, "id": id_, "limit": limit}
+        if upto is not None:
+            found.append(sql.UPTO)
+            binds["last_entity"], binds["last_id"] = upto
+        if entities:
+            found.append(sql.OF_ENTITIES)
+            binds["of"] = list(entities)
+        rows = connection.execute(self._templates.text(sql.PENDING, condition=" AND ".join(found)), binds).all()
+        entries = [Entry(Ref(r.entity_name, r.record_id), r.content, r.content_hash) for r in rows]
+        return entries, entries and entries[-1].ref
+
+    def bounds(self, connection: Connection, size: int) -> list[Any]:
+        return [list(row) for row in connection.execute(self._templates.text(sql.BOUNDS), {"size": size})]
+
+    def failures(self, connection: Connection, generation: Generation) -> list[Failure]:
+        join = self._templates.format(sql.JOIN_EMBEDDING, generation)
+        rows = connection.execute(self._templates.text(sql.FAILURES, join=join, condition=sql.IS_FAILED))
+        return [Failure(*row) for row in rows]
+
+    # cache
+
+    def cached(self, connection: Connection, fingerprint: str, keys: Sequence[str]) -> list[Cached]:
+        rows = connection.execute(self._templates.text(sql.CACHED), {"keys": list(keys), "fingerprint": fingerprint})
+        return [Cached(row.text_hash, row.embedding, utc(row.used_at)) for row in rows]
+
+    def cache(self, connection: Connection, fingerprint: str, rows: Sequence[tuple[str, bytes]], now: datetime) -> None:
+        statement = insert(self._tables.embedding_cache).on_conflict_do_nothing()
+        values = {"fingerprint": fingerprint, "used_at": now}
+        connection.execute(statement, [{**values, "text_hash": key, "embedding": vector} for key, vector in rows])
+
+
+def encoded(rows: Sequence[tuple[Any, ...]], now: datetime) -> tuple[Sequence[str], bytes]:
+    """Returns the columns and data of embeddings for COPY, without columns that all rows leave empty."""
+    stamp = binary.timestamp(now)
+    names: tuple[str, ...] = sql.EMBEDDING_COLUMNS
+    if has_refusals := any(row[4] is not None for row in rows):
+        names += sql.REFUSAL_COLUMNS
+    if has_passages := any(row[7] is not None for row in rows):
+        names += sql.PASSAGE_COLUMNS
+
+    def fields() -> Iterator[Sequence[bytes | None]]:
+        for entity, id_, hash_, vector, reason, message, *place in rows:
+            row: tuple[bytes | None, ...] = (entity.encode(), id_.encode(), hash_.encode(), stamp, vector)
+            if has_refusals:
+                row += (reason and reason.encode(), message and message.encode())
+            if has_passages:
+                row += tuple(None if number is None else binary.integer(number) for number in place)
+            yield row
+
+    return names, binary.encoded(fields())

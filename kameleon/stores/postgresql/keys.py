@@ -1,0 +1,25 @@
+"""Primary keys of mapped classes in PostgreSQL's SQL. Imports the tables."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ARRAY, ColumnElement, Text, bindparam, cast, column, func
+
+from ..tables import id_text
+from ..values import KeyRows
+
+
+class PostgreSQLKeys:
+    def id_text(self, columns: Sequence[tuple[Any, str]]) -> ColumnElement[str]:
+        return id_text(columns, lambda text: cast(func.to_json(text), Text)).collate("C")
+
+    def rows(self, columns: Sequence[tuple[Any, str]], keys: Sequence[Sequence[Any]]) -> KeyRows:
+        """An array for each column, unnested side by side."""
+        names = [f"k{place}" for place in range(len(columns))]
+        arrays = [
+            bindparam(None, list(values), type_=ARRAY(part.type), unique=True)
+            for (part, _), values in zip(columns, zip(*keys, strict=True), strict=True)
+        ]
+        typed = [column(name, part.type) for name, (part, _) in zip(names, columns, strict=True)]
+        rows = func.unnest(*arrays).table_valued(*typed, with_ordinality="place", name="kameleon_hits").render_derived()
+        return KeyRows(rows, [rows.c[name] for name in names], rows.c.place)

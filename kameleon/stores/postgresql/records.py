@@ -1,0 +1,58 @@
+"""The record store's table in PostgreSQL: JSONB. Imports copy, where and templates."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.dialects.postgresql import insert
+
+from ...values import Ref
+from ..filters import Filter, condition
+from ..tables import Tables
+from ..values import Matches, bound
+from . import copy as binary
+from . import statements as sql
+from .rows import pairs_of
+from .templates import Templates
+from .where import comparison
+
+ROWS_INSERTED = 50
+"""More rows than this are copied. Chosen, not measured."""
+
+
+@dataclass(eq=False)
+class PostgreSQLRecords:
+    _templates: Templates
+    _tables: Tables
+    _copying: binary.Copy
+
+    def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> dict[Ref, Any]:
+        binds = {**pairs_of(refs), "path": field.split(".")}
+        rows = connection.execute(self._templates.text(sql.VALUES), binds)
+        return {Ref(row.entity_name, row.id): row.value for row in rows}
+
+    def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
+        statement, binds = bound(self._templates.text(sql.FACET, matches=matches.sql), matches.binds)
+        rows = connection.execute(statement, {**binds, "path": field.split("."), "limit": limit})
+        return [(row.value, row.records) for row in rows]
+
+    def stored_ids(self, connection: Connection, entity: str, ids: Sequence[str]) -> set[str]:
+        statement = self._templates.text(sql.STORED_IDS)
+        return set(connection.execute(statement, {"entity": entity, "ids": list(ids)}).scalars())
+
+    def add(
+        self, connection: Connection, entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], now: datetime
+    ) -> None:
+        if len(rows) <= ROWS_INSERTED or not self._copying.is_possible(connection):
+            names = {"entity_name": entity, "created_at": now, "updated_at": now}
+            connection.execute(insert(self._tables.records), [{**names, "id": id_, "data": data} for id_, data in rows])
+            return
+        name, stamp = entity.encode(), binary.timestamp(now)
+        encoded = binary.encoded((name, id_.encode(), binary.jsonb(data), stamp, stamp) for id_, data in rows)
+        self._copying.into(connection, self._templates.names["records"], sql.RECORD_COLUMNS, encoded)
+
+    def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
+        binds: dict[str, Any] = {}
+        return condition(filter_, binds, comparison), binds

@@ -1,0 +1,101 @@
+"""Fills in the templates of `statements`: names of tables, language, types and operators. Imports statements alone."""
+
+import re
+from typing import NamedTuple
+
+from sqlalchemy import Connection, TextClause, text
+
+from ...errors import InvalidInput
+from ...values import Generation
+from ..tables import quoted_text
+from . import statements as sql
+
+TABLES = (
+    "search",
+    "records",
+    "embedding_cache",
+    "meta",
+    "generation",
+    "entities",
+    "queue",
+    "reindex",
+    "reindex_range",
+    "term",
+)
+MAX_VECTOR, MAX_HALFVEC = 2_000, 4_000
+"""The dimensions that pgvector indexes in columns of `vector` and of `halfvec`."""
+NAME_BYTES = 63
+"""PostgreSQL truncates longer names."""
+
+
+class PgVector(NamedTuple):
+    """The extension: `schema` is quoted."""
+
+    schema: str
+    version: tuple[int, ...]
+
+
+class Templates:
+    """`m` and `ef_construction` are those of an HNSW index that is built from now on. `language` is the index's, None
+    until it was read."""
+
+    def __init__(self, schema: str | None, m: int, ef_construction: int) -> None:
+        self.schema = schema
+        self.prefix = f'"{schema}".' if schema else ""
+        self.names = {name: f"{self.prefix}kdb_{name}" for name in TABLES}
+        self.language: str | None = None
+        self.pgvector: PgVector | None = None
+        self.has_citus = False
+        self._hnsw_options = {"m": str(m), "ef_construction": str(ef_construction)}
+
+    def load_extensions(self, connection: Connection) -> PgVector | None:
+        for name, version, schema in connection.execute(sql.EXTENSIONS):
+            if name == "vector":
+                self.pgvector = PgVector(schema, tuple(int(part) for part in re.findall(r"\d+", version)))
+            else:
+                self.has_citus = True
+        return self.pgvector
+
+    def embedding(self, generation: Generation) -> str:
+        return f"{self.prefix}kdb_embedding_g{generation.number}"
+
+    def hnsw(self, generation: Generation) -> str:
+        return f"{self.embedding(generation)}_hnsw"
+
+    def try_lock(self, generation: Generation) -> str:
+        """Renders a statement that takes the lock of a build of its index, without waiting."""
+        return sql.TRY_LOCK.format(name=self.embedding(generation).replace("'", "''"))
+
+    def text(self, template: str, generation: Generation | None = None, **more: str) -> TextClause:
+        return text(self.format(template, generation, **more))
+
+    def format(self, template: str, generation: Generation | None = None, **more: str) -> str:
+        names = {**self.names, "language": f"CAST({quoted_text(self.language or '')} AS regconfig)"}
+        if generation is not None:
+            names |= self._names_of(generation)
+        return template.format(**names, **more)
+
+    def _names_of(self, generation: Generation) -> dict[str, str]:
+        names = {
+            "embedding": self.embedding(generation),
+            "dimensions": str(generation.dimensions),
+            "hnsw": self.hnsw(generation),
+            "hnsw_name": f"kdb_embedding_g{generation.number}_hnsw",
+            **self._hnsw_options,
+        }
+        if self.pgvector is not None:
+            kind = "halfvec" if generation.dimensions > MAX_VECTOR else "vector"
+            names["vector"] = f"{self.pgvector.schema}.{kind}"
+            names["ip"] = f"OPERATOR({self.pgvector.schema}.<#>)"
+        return names
+
+
+def check_name(what: str, name: object) -> None:
+    """Raises InvalidInput for a schema or language that statements cannot name: it is quoted, and between $kdb$ in the
+    literal that renders other statements."""
+    is_short = isinstance(name, str) and 0 < len(name.encode("utf-8", "surrogatepass")) <= NAME_BYTES
+    text = str(name)
+    if not is_short or not text.isprintable() or set(text) & set('%:"') or "$kdb$" in text:
+        raise InvalidInput(
+            f'{what} is a name of at most {NAME_BYTES} bytes without %, :, " and $kdb$, not {name!r:.80}'
+        )

@@ -1,0 +1,168 @@
+"""Embeddings in SQLite: blobs in one table a generation, with a log of changes for those who keep them in memory.
+Imports statements."""
+
+import json
+import secrets
+from array import array
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from ...values import Failure, Generation, IndexStatus, Ref
+from ..tables import parts, utc
+from ..values import ATTEMPTS, Cached, Embedding, Entry, Key
+from . import statements as sql
+from .rows import ROWS_A_STATEMENT, as_json, by_entity, keys_of, of_entity, timestamp
+
+LOG_IDS_KEPT = 50_000
+"""Ids of changed records that the log keeps: who lacks more reads all embeddings again. Chosen, not measured."""
+LOG_IDS_A_ENTRY = 10_000
+"""A larger change is logged without its ids, so that all embeddings are read again. Chosen, not measured."""
+LOG_PRUNED_EVERY = 64
+"""Entries of the log between two prunes. Chosen, not measured."""
+LAST_ID = 2**63 - 1
+
+
+class SQLiteEmbeddings:
+    def write(
+        self,
+        connection: Connection,
+        generation: Generation,
+        embeddings: Sequence[Embedding],
+        now: datetime,
+        keys: Mapping[tuple[str, str], Key],
+    ) -> None:
+        statement = sql.UPSERT_EMBEDDING.format(number=generation.number)
+        stamp = timestamp(now)
+        for part in parts(embeddings, ROWS_A_STATEMENT):
+            others = _current(connection, [e for e in part if e.ref not in keys])
+            known = {**keys, **others} if others else keys
+            rows = [(known[e.ref], e.stored_hash, *e[2:], stamp) for e in part if e.ref in known]
+            again = [(others[e.ref],) for e in part if e.passage == 0 and e.ref in others]
+            if again:
+                connection.exec_driver_sql(sql.DELETE_PASSAGES.format(number=generation.number), again)
+            if rows:
+                connection.exec_driver_sql(statement, rows)
+                log_change(connection, [row[0] for row in rows])
+
+    def give_up(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> list[Ref]:
+        keys = keys_of(connection, refs)
+        binds = {"keys": as_json(keys.values()), "attempts": ATTEMPTS}
+        given_up = set(connection.execute(text(sql.GIVE_UP.format(number=generation.number)), binds).scalars())
+        return [ref for ref in refs if keys.get(ref) in given_up]
+
+    def drop(self, connection: Connection, generation: Generation, keys: Sequence[Key]) -> None:
+        statement = sql.DELETE_EMBEDDINGS.format(number=generation.number)
+        connection.exec_driver_sql(statement, [(key,) for key in keys])
+        log_change(connection, keys)
+
+    def copy(
+        self,
+        connection: Connection,
+        source: Generation,
+        target: Generation,
+        *,
+        without: Sequence[str],
+        after: Any,
+        upto: Any,
+    ) -> None:
+        statement = text(sql.COPY_EMBEDDINGS.format(source=source.number, target=target.number))
+        binds = {"after": after or 0, "upto": LAST_ID if upto is None else upto}
+        connection.execute(statement, {"without": as_json(without), **binds})
+
+    def vector_of(self, connection: Connection, generation: Generation, ref: Ref) -> bytes | None:
+        statement = text(sql.EMBEDDING_OF.format(number=generation.number))
+        found: bytes | None = connection.scalar(statement, {"entity": ref.entity, "id": ref.id})
+        return found
+
+    # pending
+
+    def status(self, connection: Connection, generation: Generation | None, *, has_provider: bool) -> list[IndexStatus]:
+        join = sql.JOIN_EMBEDDING.format(number=generation.number) if generation else ""
+        pending = sql.IS_PENDING if generation else "s.content_hash <> ''" if has_provider else "0"
+        statement = sql.STATUS.format(join=join, pending=pending, failed=sql.IS_FAILED if generation else "0")
+        return [
+            IndexStatus(row.entity_name, row.indexed, row.pending, moment(row.last_updated), row.failed)
+            for row in connection.execute(text(statement))
+        ]
+
+    def pending(
+        self,
+        connection: Connection,
+        generation: Generation | None,
+        *,
+        after: Any,
+        limit: int,
+        is_failed: bool = False,
+        is_tried: bool | None = None,
+        upto: Any = None,
+        entities: Sequence[str] = (),
+    ) -> tuple[list[Entry], Any]:
+        if generation is None:
+            join, found = "", "0" if is_failed or is_tried else "s.content_hash <> ''"
+        else:
+            join = sql.JOIN_EMBEDDING.format(number=generation.number)
+            found = (
+                sql.IS_FAILED if is_failed else {None: sql.IS_PENDING, True: sql.IS_TRIED, False: sql.IS_NEW}[is_tried]
+            )
+        binds = {"after": after or 0, "upto": LAST_ID if upto is None else upto, "limit": limit}
+        if entities:
+            found += " AND s.entity_name IN (SELECT value FROM json_each(:entities))"
+            binds["entities"] = as_json(entities)
+        rows = connection.execute(text(sql.PENDING.format(join=join, condition=found)), binds).all()
+        entries = [Entry(Ref(r.entity_name, r.record_id), readable(r.content), r.content_hash) for r in rows]
+        return entries, rows and rows[-1].id
+
+    def bounds(self, connection: Connection, size: int) -> list[Any]:
+        return list(connection.execute(sql.BOUNDS, {"size": size}).scalars())
+
+    def failures(self, connection: Connection, generation: Generation) -> list[Failure]:
+        join = sql.JOIN_EMBEDDING.format(number=generation.number)
+        rows = connection.execute(text(sql.FAILURES.format(join=join, condition=sql.IS_FAILED)))
+        return [Failure(*row) for row in rows]
+
+    # cache
+
+    def cached(self, connection: Connection, fingerprint: str, keys: Sequence[str]) -> list[Cached]:
+        rows = connection.execute(sql.CACHED, {"keys": json.dumps(keys), "fingerprint": fingerprint})
+        return [Cached(row.text_hash, row.embedding, utc(row.used_at)) for row in rows]
+
+    def cache(self, connection: Connection, fingerprint: str, rows: Sequence[tuple[str, bytes]], now: datetime) -> None:
+        stamp = timestamp(now)
+        connection.exec_driver_sql(sql.CACHE, [(key, fingerprint, vector, stamp) for key, vector in rows])
+
+
+def _current(connection: Connection, embeddings: Sequence[Embedding]) -> dict[tuple[str, str], int]:
+    """Returns the keys of those whose record still has the content that they were made from."""
+    made_from = {embedding.ref: embedding.content_hash for embedding in embeddings}
+    found: dict[tuple[str, str], int] = {}
+    for entity, group in by_entity(made_from).items():
+        rows = connection.execute(sql.HASHES, of_entity(entity, group)).all()
+        found.update(
+            (ref, key)
+            for ref, (key, hash_) in zip(group, rows, strict=True)
+            if key is not None and hash_ == made_from[ref]
+        )
+    return found
+
+
+def log_change(connection: Connection, keys: Sequence[Any]) -> None:
+    """Logs that the embeddings of these records changed."""
+    changed = array("q", keys).tobytes() if len(keys) <= LOG_IDS_A_ENTRY else None
+    result = connection.execute(sql.LOG_CHANGE, {"mark": secrets.token_hex(8), "changed": changed, "ids": len(keys)})
+    if result.lastrowid % LOG_PRUNED_EVERY == 0:
+        connection.execute(sql.PRUNE_LOG, {"kept": LOG_IDS_KEPT, "seq": result.lastrowid})
+
+
+def readable(content: bytes) -> str:
+    """Returns the text, empty where it is not UTF-8."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return ""
+
+
+def moment(stamp: str | None) -> datetime | None:
+    return datetime.fromisoformat(stamp) if stamp else None

@@ -1,0 +1,49 @@
+"""The record store's table in SQLite: JSON as text. Imports statements and where."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from ...values import Ref
+from ..filters import Filter, condition
+from ..tables import dump
+from ..values import Matches, bound
+from . import statements as sql
+from .rows import timestamp
+from .where import comparison, json_path
+
+
+class SQLiteRecords:
+    def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> dict[Ref, Any]:
+        rows = connection.execute(sql.VALUES, {"refs": json.dumps(refs), "path": json_path(field.split("."))})
+        return {
+            Ref(row.entity_name, row.id): from_json(row.value, row.kind)
+            for row in rows
+            if row.kind not in (None, "null", "array", "object")
+        }
+
+    def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
+        statement, binds = bound(text(sql.FACET.format(matches=matches.sql)), matches.binds)
+        rows = connection.execute(statement, {**binds, "path": json_path(field.split(".")), "limit": limit})
+        return [(from_json(row.value, row.type), row.records) for row in rows]
+
+    def stored_ids(self, connection: Connection, entity: str, ids: Sequence[str]) -> set[str]:
+        return set(connection.execute(sql.STORED_IDS, {"entity": entity, "ids": json.dumps(ids)}).scalars())
+
+    def add(
+        self, connection: Connection, entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], now: datetime
+    ) -> None:
+        stamp = timestamp(now)
+        connection.exec_driver_sql(sql.ADD_RECORD, [(entity, id_, dump(data), stamp, stamp) for id_, data in rows])
+
+    def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
+        binds: dict[str, Any] = {}
+        return condition(filter_, binds, comparison), binds
+
+
+def from_json(value: Any, kind: str) -> Any:
+    """SQLite has 1 and 0 for true and false."""
+    return kind == "true" if kind in ("true", "false") else value

@@ -1,0 +1,94 @@
+"""The tables in SQLite: made, checked, dropped. Imports statements, keywords' tokenizers and the tables."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select, text
+
+from ...errors import InvalidInput, StorageError
+from ...values import Generation
+from ..old_tables import OldTables
+from ..tables import SCHEMA_VERSION, Tables, check_version, indexed_fields
+from . import statements as sql
+from .connections import SQLiteConnections
+from .keywords import DEFAULT_LANGUAGE, SQLiteKeywords
+from .old_tables import SQLiteOldTables
+from .where import indexed_path, is_plain
+
+
+@dataclass(eq=False)
+class SQLiteSchema:
+    """`language` is the one requested, None for that of the index."""
+
+    _connections: SQLiteConnections
+    _tables: Tables
+    _keywords: SQLiteKeywords
+    _language: str | None
+
+    def check(self, connection: Connection, *, with_vectors: bool) -> bool:
+        if not connection.scalar(sql.HAS_TABLE, {"name": "kdb_meta"}):
+            if connection.scalar(sql.HAS_TABLE, {"name": "kdb_search"}):
+                check_version(None)
+            return False
+        settings = {row.key: row.value for row in connection.execute(select(self._tables.meta))}
+        check_version(settings.get("schema_version"))
+        language = self._keywords.language = settings.get("language", DEFAULT_LANGUAGE)
+        if self._language not in (None, language):
+            raise InvalidInput(
+                f"this index reads texts as {language!r}; language={self._language!r} would not find them. Leave "
+                "language out, or make an index of your own in another file"
+            )
+        return True
+
+    def create(self, connection: Connection, *, with_vectors: bool) -> None:
+        if self.check(connection, with_vectors=with_vectors):
+            return
+        self._tables.metadata.create_all(connection)
+        for statement in sql.CREATE:
+            connection.execute(text(statement.format(tokenizer=self._keywords.tokenizer)))
+        for definition in connection.execute(select(self._tables.entities.c.definition)).scalars():
+            self.index_fields(connection, indexed_fields(definition))
+        meta = self._tables.meta
+        self._keywords.vocabulary.forget()
+        connection.execute(meta.delete().where(meta.c.key.in_(["schema_version", "language"])))
+        settings = {"schema_version": str(SCHEMA_VERSION), "language": self._keywords.language}
+        connection.execute(meta.insert(), [{"key": key, "value": value} for key, value in settings.items()])
+
+    def old_tables(self, connection: Connection) -> OldTables:
+        return SQLiteOldTables(connection)
+
+    # generations
+
+    def lock_registry(self, connection: Connection, *, is_first: bool = False) -> None:
+        """There is no other writer."""
+
+    def add_generation(self, connection: Connection, generation: Generation) -> None:
+        connection.execute(text(sql.CREATE_GENERATION.format(number=generation.number)))
+
+    def restore_generation(self, connection: Connection, generation: Generation) -> None:
+        self.add_generation(connection, generation)
+
+    def wait_for_readers(self) -> bool:
+        """A transaction that began before and has yet to write fails, and is begun again."""
+        return True
+
+    def drop_generation(self, generation: Generation) -> bool:
+        """Who reads an older state of the file continues to read it."""
+        with self._connections.writing() as connection:
+            connection.execute(text(sql.DROP_GENERATION.format(number=generation.number)))
+        return True
+
+    def embedding_tables(self, connection: Connection) -> set[int]:
+        numbers = (name.removeprefix("kdb_embedding_g") for name in connection.execute(sql.EMBEDDING_TABLES).scalars())
+        return {int(number) for number in numbers if number.isdecimal()}
+
+    # fields, servers
+
+    def index_fields(self, connection: Connection, names: Sequence[str]) -> None:
+        """Entities share the index of a field of one name."""
+        for name in names:
+            if is_plain(name):
+                connection.exec_driver_sql(sql.FIELD_INDEX.format(name=name, path=indexed_path(name)))
+
+    def distribute(self, connection: Connection, generations: Sequence[Generation]) -> list[str]:
+        raise StorageError("SQLite is one file on one machine. PostgreSQL with Citus can be distributed")

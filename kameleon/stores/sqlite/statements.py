@@ -1,0 +1,266 @@
+"""SQLite's statements: `{…}` are filled in by the other modules of this package, `:…` and `?` are binds.
+
+An integer id in `kdb_search` is the key of the FTS5 row and of the embeddings, so an upsert keeps it (`INSERT OR
+REPLACE` on `kdb_search` would change it). Embeddings are never in a `vec0` table: an interpreter without the extension
+could not even open it.
+"""
+
+from sqlalchemy import text
+
+from ..tables import document, instant
+
+CREATE = (
+    """
+    CREATE TABLE IF NOT EXISTS kdb_search (
+      id INTEGER PRIMARY KEY,
+      entity_name TEXT NOT NULL,
+      record_id TEXT NOT NULL,
+      content TEXT NOT NULL,
+      terms TEXT NOT NULL,
+      content_hash TEXT NOT NULL,
+      created_at TEXT NOT NULL,
+      updated_at TEXT NOT NULL,
+      UNIQUE (entity_name, record_id)
+    )
+    """,
+    """
+    CREATE VIRTUAL TABLE IF NOT EXISTS kdb_search_fts
+    USING fts5(content, terms, content = 'kdb_search', content_rowid = 'id', tokenize = '{tokenizer}')
+    """,
+    "CREATE VIRTUAL TABLE IF NOT EXISTS kdb_search_vocab USING fts5vocab(kdb_search_fts, row)",
+    """
+    CREATE TABLE IF NOT EXISTS kdb_embedding_log (
+      seq INTEGER PRIMARY KEY,
+      mark TEXT NOT NULL,
+      changed BLOB,
+      ids INTEGER NOT NULL
+    )
+    """,
+)
+
+CREATE_GENERATION = """
+    CREATE TABLE kdb_embedding_g{number} (
+      search_id INTEGER NOT NULL,
+      passage INTEGER NOT NULL,
+      content_hash TEXT NOT NULL,
+      embedding BLOB,
+      reason TEXT,
+      message TEXT,
+      attempts INTEGER NOT NULL,
+      updated_at TEXT NOT NULL,
+      start_at INTEGER,
+      end_at INTEGER,
+      UNIQUE (search_id, passage)
+    )
+"""
+
+FIELD_INDEX = """
+    CREATE INDEX IF NOT EXISTS kdb_records_by_{name} ON kdb_records (json_extract(data, {path}), entity_name)
+"""
+
+EMBEDDING_TABLES = text("SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'kdb_embedding_g[0-9]*'")
+FILE = text("SELECT file FROM pragma_database_list WHERE name = 'main'")
+WRITE_NOTHING = "UPDATE kdb_meta SET value = value WHERE key = ''"
+HAS_TABLE = text("SELECT 1 FROM sqlite_master WHERE name = :name")
+
+STATES = """
+    SELECT s.record_id, s.content_hash, {embedded} AS embedded_hash
+    FROM json_each(:ids) AS k CROSS JOIN kdb_search AS s ON s.entity_name = :entity AND s.record_id = k.value
+    {join}
+"""
+
+ENTRIES = text("""
+    SELECT s.entity_name, s.record_id, s.content, s.content_hash
+    FROM json_each(:ids) AS k CROSS JOIN kdb_search AS s ON s.entity_name = :entity AND s.record_id = k.value
+""")
+
+KEYS = text("""
+    SELECT s.id
+    FROM json_each(:ids) AS k LEFT JOIN kdb_search AS s ON s.entity_name = :entity AND s.record_id = k.value
+    ORDER BY k.key
+""")
+
+HASHES = text("""
+    SELECT s.id, s.content_hash
+    FROM json_each(:ids) AS k LEFT JOIN kdb_search AS s ON s.entity_name = :entity AND s.record_id = k.value
+    ORDER BY k.key
+""")
+
+# Bulk statements are the driver's, positional: named binds cost as much as the write itself.
+UPSERT = """
+    INSERT INTO kdb_search (entity_name, record_id, content, terms, content_hash, created_at, updated_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (entity_name, record_id) DO UPDATE SET content = excluded.content, terms = excluded.terms,
+        content_hash = excluded.content_hash, updated_at = excluded.updated_at
+"""
+
+CACHE = """
+    INSERT INTO kdb_embedding_cache (text_hash, fingerprint, embedding, used_at) VALUES (?, ?, ?, ?)
+    ON CONFLICT DO NOTHING
+"""
+
+STORED_IDS = text(
+    "SELECT id FROM kdb_records WHERE entity_name = :entity AND id IN (SELECT value FROM json_each(:ids))"
+)
+ADD_RECORD = "INSERT INTO kdb_records (entity_name, id, data, created_at, updated_at) VALUES (?, ?, ?, ?, ?)"
+
+UPSERT_EMBEDDING = """
+    INSERT INTO kdb_embedding_g{number}
+      (search_id, content_hash, embedding, reason, message, passage, start_at, end_at, attempts, updated_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?)
+    ON CONFLICT (search_id, passage) DO UPDATE
+    SET embedding = excluded.embedding, reason = excluded.reason, message = excluded.message,
+        start_at = excluded.start_at, end_at = excluded.end_at,
+        attempts = CASE WHEN ltrim(content_hash, '~') = ltrim(excluded.content_hash, '~') THEN attempts + 1 ELSE 1 END,
+        content_hash = excluded.content_hash, updated_at = excluded.updated_at
+"""
+
+GIVE_UP = """
+    UPDATE kdb_embedding_g{number} SET content_hash = ltrim(content_hash, '~')
+    WHERE search_id IN (SELECT value FROM json_each(:keys)) AND passage = 0 AND content_hash LIKE '~%'
+      AND reason = 'server_error' AND attempts >= :attempts
+    RETURNING search_id
+"""
+
+DELETE_PASSAGES = "DELETE FROM kdb_embedding_g{number} WHERE search_id = ? AND passage > 0"
+DELETE_STALE = "DELETE FROM kdb_embedding_g{number} WHERE search_id = ? AND content_hash <> ?"
+LOG_CHANGE = text("INSERT INTO kdb_embedding_log (mark, changed, ids) VALUES (:mark, :changed, :ids)")
+
+PRUNE_LOG = text("""
+    DELETE FROM kdb_embedding_log WHERE seq <= (
+      SELECT max(seq) FROM (SELECT seq, sum(ids) OVER (ORDER BY seq DESC) AS newer FROM kdb_embedding_log)
+      WHERE newer > :kept AND seq < :seq
+    )
+""")
+
+BY_VECTOR = """
+    SELECT e.search_id, max(1.0 - vec_distance_cosine(e.embedding, :vector)) AS score
+    FROM kdb_embedding_g{number} AS e {join}
+    WHERE e.embedding IS NOT NULL AND {scope}
+    GROUP BY e.search_id
+    ORDER BY score DESC, e.search_id
+    LIMIT :limit
+"""
+
+VECTOR_SCORES = """
+    SELECT e.search_id, max(1.0 - vec_distance_cosine(e.embedding, :vector))
+    FROM json_each(:keys) AS k CROSS JOIN kdb_embedding_g{number} AS e ON e.search_id = k.value
+    WHERE e.embedding IS NOT NULL
+    GROUP BY e.search_id
+"""
+
+PASSAGES = """
+    SELECT e.search_id, e.start_at, e.end_at, e.embedding
+    FROM json_each(:keys) AS k CROSS JOIN kdb_embedding_g{number} AS e ON e.search_id = k.value
+      CROSS JOIN kdb_search AS s ON s.id = e.search_id AND s.content_hash = e.content_hash
+    WHERE e.start_at IS NOT NULL AND e.embedding IS NOT NULL
+    ORDER BY e.search_id, e.passage
+"""
+
+IN_SCOPE = "SELECT s.id FROM kdb_search AS s WHERE {scope}"
+
+FILTERED = """
+    SELECT s.id FROM kdb_records CROSS JOIN kdb_search AS s
+      ON s.entity_name = kdb_records.entity_name AND s.record_id = kdb_records.id
+    WHERE {scope}
+"""
+
+LAST_KEY = text("SELECT max(id) FROM kdb_search")
+UP_TO = "SELECT json_group_array(id) FROM ({select} LIMIT :most)"
+WHICH_IN_SCOPE = "SELECT s.id FROM json_each(:ids) AS k CROSS JOIN kdb_search AS s ON s.id = k.value WHERE {scope}"
+
+REFS = text(
+    "SELECT s.id, s.entity_name, s.record_id FROM json_each(:keys) AS k CROSS JOIN kdb_search AS s ON s.id = k.value"
+)
+
+HITS = text("""
+    SELECT s.id, s.content, r.data
+    FROM json_each(:keys) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
+      LEFT JOIN kdb_records AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
+""").columns(data=document)
+
+MATCHES = """
+    SELECT s.entity_name, s.record_id
+    FROM ({holding}SELECT value AS id FROM json_each(:keys)) AS m CROSS JOIN kdb_search AS s ON s.id = m.id
+    WHERE {scope}
+"""
+
+HOLDING = "SELECT rowid AS id FROM kdb_search_fts WHERE kdb_search_fts MATCH :match UNION "
+COUNT = "SELECT count(*) FROM ({matches})"
+
+FACET = """
+    SELECT v.value, v.type, count(DISTINCT r.rowid) AS records
+    FROM ({matches}) AS m CROSS JOIN kdb_records AS r ON r.entity_name = m.entity_name AND r.id = m.record_id,
+      json_each(r.data, :path) AS v
+    WHERE v.type NOT IN ('object', 'array', 'null') AND json_type(r.data, :path) <> 'object'
+    GROUP BY v.value, v.type ORDER BY records DESC, v.type, v.value LIMIT :limit
+"""
+
+VALUES = text("""
+    SELECT r.entity_name, r.id, json_extract(r.data, :path) AS value, json_type(r.data, :path) AS kind
+    FROM json_each(:refs) AS k CROSS JOIN kdb_records AS r
+      ON r.entity_name = json_extract(k.value, '$[0]') AND r.id = json_extract(k.value, '$[1]')
+""")
+
+ENTITIES = text("""
+    WITH RECURSIVE names(name) AS (
+      SELECT min(entity_name) FROM kdb_search
+      UNION ALL SELECT (SELECT min(entity_name) FROM kdb_search WHERE entity_name > name) FROM names
+      WHERE name IS NOT NULL
+    )
+    SELECT name FROM names WHERE name IS NOT NULL
+""")
+
+EMBEDDING_OF = """
+    SELECT e.embedding FROM kdb_search AS s
+      JOIN kdb_embedding_g{number} AS e ON e.search_id = s.id AND e.content_hash = s.content_hash
+    WHERE s.entity_name = :entity AND s.record_id = :id AND e.passage = 0
+"""
+
+CACHED = text("""
+    SELECT c.text_hash, c.embedding, c.used_at
+    FROM json_each(:keys) AS k CROSS JOIN kdb_embedding_cache AS c
+      ON c.text_hash = k.value AND c.fingerprint = :fingerprint
+""").columns(used_at=instant)
+
+STATUS = """
+    SELECT s.entity_name, count(*) AS indexed, max(s.updated_at) AS last_updated,
+      sum({pending}) AS pending, sum({failed}) AS failed
+    FROM kdb_search AS s {join}
+    GROUP BY s.entity_name ORDER BY s.entity_name
+"""
+
+JOIN_EMBEDDING = "LEFT JOIN kdb_embedding_g{number} AS e ON e.search_id = s.id AND e.passage = 0"
+IS_PENDING = "s.content_hash <> '' AND (e.search_id IS NULL OR e.content_hash <> s.content_hash)"
+IS_TRIED = "e.content_hash = '~' || s.content_hash"
+IS_NEW = "s.content_hash <> '' AND (e.search_id IS NULL OR ltrim(e.content_hash, '~') <> s.content_hash)"
+IS_FAILED = "e.search_id IS NOT NULL AND e.content_hash = s.content_hash AND e.reason IS NOT NULL"
+
+PENDING = """
+    SELECT s.id, s.entity_name, s.record_id, CAST(s.content AS BLOB) AS content, s.content_hash
+    FROM kdb_search AS s {join}
+    WHERE s.id > :after AND s.id <= :upto AND {condition}
+    ORDER BY s.id LIMIT :limit
+"""
+
+BOUNDS = text("""
+    SELECT id FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM kdb_search) WHERE place % :size = 0
+    ORDER BY id
+""")
+
+DELETE_EMBEDDINGS = "DELETE FROM kdb_embedding_g{number} WHERE search_id = ?"
+DELETE_RECORDS = "DELETE FROM kdb_search WHERE id = ?"
+DROP_GENERATION = "DROP TABLE IF EXISTS kdb_embedding_g{number}"
+
+COPY_EMBEDDINGS = """
+    INSERT OR IGNORE INTO kdb_embedding_g{target}
+    SELECT e.* FROM kdb_embedding_g{source} AS e
+    WHERE e.search_id > :after AND e.search_id <= :upto
+      AND e.search_id NOT IN (SELECT id FROM kdb_search WHERE entity_name IN (SELECT value FROM json_each(:without)))
+"""
+
+FAILURES = """
+    SELECT s.entity_name, s.record_id, e.reason, e.message, e.attempts
+    FROM kdb_search AS s {join}
+    WHERE {condition} ORDER BY s.entity_name, s.record_id
+"""
