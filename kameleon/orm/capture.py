@@ -162,9 +162,7 @@ class Capture:
             return
         with ExitStack() as stack:
             replaced = [
-                stack.enter_context(
-                    store.triggers.replaced(connection, one, [column.name for column in one.primary_key])
-                )
+                stack.enter_context(triggers.replaced(connection, one, [column.name for column in one.primary_key]))
                 for one in tables
             ]
             yield True
