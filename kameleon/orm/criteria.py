@@ -6,7 +6,7 @@ application's own statements bind it.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -20,7 +20,6 @@ from sqlalchemy import (
     TextClause,
     and_,
     bindparam,
-    cast,
     false,
     func,
     not_,
@@ -83,12 +82,6 @@ def as_condition(where: object, cls: type) -> ColumnElement[bool]:
         )
     parsed = parse_filter(where)
     return true() if parsed is None else _condition(parsed, cls)
-
-
-def with_words(where: object, cls: Any, words: Iterable[tuple[str, str]]) -> ColumnElement[bool]:
-    """`where`, and for each (column, text) that the column contains the text."""
-    conditions = [cast(getattr(cls, name), types.Text).icontains(part, autoescape=True) for name, part in words]
-    return and_(true() if where is None else as_condition(where, cls), *conditions)
 
 
 def _condition(given: Filter, cls: type) -> ColumnElement[bool]:

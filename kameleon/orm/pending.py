@@ -61,18 +61,14 @@ class Pending:
     def existing(self, connection: Connection) -> PendingChanges | None:
         """The changes of a connection's transaction, its savepoints bound; None before the first change."""
         state = self._states.get(connection)
-        if state is None or state.changes is None:
-            return None
-        state.changes.bind(connection.get_nested_transaction())
-        return state.changes
+        return None if state is None or state.changes is None else self.changes(connection)
 
     def changes(self, connection: Connection) -> PendingChanges:
         """The same, made with the first change."""
-        if (found := self.existing(connection)) is not None:
-            return found
-        made = self.state(connection).changes = PendingChanges()
-        made.bind(connection.get_nested_transaction())
-        return made
+        state = self.state(connection)
+        found = state.changes = state.changes or PendingChanges()
+        found.bind(connection.get_nested_transaction())
+        return found
 
     def end(self, connection: Connection) -> None:
         """The connection's transaction was committed or rolled back."""

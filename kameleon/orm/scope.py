@@ -4,11 +4,11 @@ and search.syntax."""
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, true
+from sqlalchemy import ColumnElement, Text, and_, cast, true
 
 from ..errors import InvalidInput
 from ..search.syntax import parse
-from .criteria import as_condition, with_words
+from .criteria import as_condition
 from .declaration import has_table, mapper_of, of_same_keys
 from .mapping import Mapped
 from .registry import Mappings
@@ -43,10 +43,13 @@ def scope(mappings: Mappings, searched: Sequence[object], where: object) -> tupl
     return names, (mapped, cls, true() if where is None else as_condition(where, cls))
 
 
-def with_field_words(query: str, searched: Sequence[object], where: Any, fields: Collection[str]) -> Any:
-    """`where`, and the conditions on columns that the query has (`field:word`)."""
-    found = parse(query, fields).fields if fields else ()
-    return with_words(where, searched[0], found) if found else where
+def with_field_words(query: str, searched: Sequence[Any], where: Any, fields: Collection[str]) -> Any:
+    """`where`, and the conditions on columns of the searched class that the query has (`field:word`)."""
+    if not fields or not (found := parse(query, fields).fields):
+        return where
+    (cls,) = searched
+    words = [cast(getattr(cls, name), Text).icontains(part, autoescape=True) for name, part in found]
+    return and_(true() if where is None else as_condition(where, cls), *words)
 
 
 def _with_table(cls: type) -> type:
