@@ -1,12 +1,15 @@
-"""What every command shares: the options that may stand before or after it, the way to the database, and printing."""
+"""What every command shares: its options, opening the database, and printing. Imports public names of kameleon, which
+load SQLAlchemy when they are used."""
 
 import json
 import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,12 +24,15 @@ if TYPE_CHECKING:
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Lines for people, in which nothing that was stored commands the terminal. The commands they name work on the
-    database that this one was given."""
+    """Print lines without control characters. The commands in them get this command's --database."""
     context = click.get_current_context(silent=True)
     app = context.find_root().find_object(App) if context is not None else None
     shown = app.advised(text) if app is not None else text
     click.echo("\n".join(map(printable, shown.split("\n"))), err=err)
+
+
+class Interrupted(click.ClickException):
+    exit_code = 130
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -49,15 +55,15 @@ class App:
 
     @property
     def arguments(self) -> list[str]:
-        """What names the database to another command; nothing where KAMELEON_URL or the current folder does, or has to
-        because the URL holds a secret."""
+        """The arguments that name the database to another command; none where KAMELEON_URL or the current folder names
+        it, or has to because the URL holds a secret."""
         from kameleon.urls import has_secret  # SQLAlchemy loads with it
 
         return ["-d", self.database] if self.database and not has_secret(self.database) else []
 
     @property
     def is_hidden(self) -> bool:
-        """Whether other commands find this database by KAMELEON_URL alone, which is not set to it."""
+        """Whether another command needs KAMELEON_URL, which is not set, to find this database."""
         return bool(self.database) and not self.arguments and os.environ.get("KAMELEON_URL") != self.database
 
     def advised(self, text: str) -> str:
@@ -76,7 +82,7 @@ class App:
         return redacted(text)
 
     def engine(self, *, create: bool = False) -> Any:
-        """SQLAlchemy's engine of the database; `create=False` asks for one that is there already."""
+        """SQLAlchemy's engine of the database; `create=False` raises StorageError where there is none."""
         engine = kameleon.create_engine(self.url)
         file = engine.url.database
         is_file = engine.dialect.name == "sqlite" and file and file != ":memory:" and not file.startswith("file:")
@@ -95,7 +101,7 @@ class App:
         return {name: os.environ.get(f"KAMELEON_{name.upper()}") or None for name in names}
 
     def open(self, *, create: bool = False, by_name: bool = False) -> "kameleon.SearchEngine":
-        """With the provider that the command line names, else the index's own, which alone it is `by_name`."""
+        """Open the index with the provider that the command line names, else with its own; `by_name` with its own."""
         engine = self.engine(create=create)
         search = kameleon.SearchEngine(engine, DEFAULT_PROVIDER, create_tables=create, **self.options)
         if self.chosen is None or by_name:
@@ -106,8 +112,15 @@ class App:
     def records(self, *, create: bool = False) -> "kameleon.RecordStore":
         return kameleon.RecordStore(self.open(create=create))
 
+    def show(self, document: Any, text: str) -> None:
+        """Print a JSON document with --json, else a text."""
+        if self.as_json:
+            self.print_json(document)
+        else:
+            echo(text)
+
     def print_json(self, value: Any) -> None:
-        """What of DEL and the C1 controls JSON leaves as it is, a terminal would obey."""
+        """DEL and the C1 controls, which JSON leaves as they are, are escaped: a terminal would obey them."""
         text = json.dumps(value, ensure_ascii=False, default=str)
         click.echo(CONTROLS.sub(lambda found: f"\\u{ord(found.group()):04x}", text))
 
@@ -128,7 +141,7 @@ class App:
 
 
 def common(command: F) -> F:
-    """--database and --json, wherever they stand."""
+    """Add --database and --json, which may be given before or after the command."""
     for option in (
         click.option(
             "--json", "as_json", is_flag=True, expose_value=False, callback=_remember, help="Print one JSON document."
@@ -142,7 +155,7 @@ def common(command: F) -> F:
 
 
 def importing(command: F) -> F:
-    """--import, for commands that have to know the application's classes."""
+    """Add --import, for commands that read the application's classes."""
     return click.option(
         "--import",
         multiple=True,
@@ -154,7 +167,7 @@ def importing(command: F) -> F:
 
 
 def _import(_context: click.Context, _parameter: click.Parameter, modules: Sequence[str]) -> None:
-    """From the current folder, as `python -m` does."""
+    """Import from the current folder, as `python -m` does."""
     if modules:
         sys.path.insert(0, "")
     for name in modules:
@@ -171,15 +184,27 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
 
 
 def confirming(command: F) -> F:
-    """--no-confirm, which every command that changes much takes, whether or not it asks now."""
+    """Add --no-confirm, which every command that changes much takes, whether or not it asks now."""
     return click.option("--no-confirm", is_flag=True, help="Do not ask, and do not wait, before it begins.")(command)
 
 
 def quiet(command: F) -> F:
-    """`confirming`, for a command that asks nothing."""
+    """Add --no-confirm to a command that asks nothing."""
     return click.option(
         "--no-confirm", is_flag=True, expose_value=False, help="Accepted for scripts: this command asks nothing."
     )(command)
+
+
+@contextmanager
+def bar(task: str, text: str, *columns: Any) -> Iterator[Callable[..., None]]:
+    """Show a progress bar on stderr, and remove it at the end. Yields what updates it."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    with Progress(
+        SpinnerColumn(), TextColumn(text), *columns, console=Console(stderr=True), transient=True
+    ) as progress:
+        yield partial(progress.update, progress.add_task(task, total=None))
 
 
 pass_app = click.make_pass_decorator(App, ensure=True)

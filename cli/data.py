@@ -1,17 +1,17 @@
-"""`kameleon data …`: records of the built-in store."""
+"""`kameleon data …`: records of the built-in store. Imports what commands share."""
 
 import gzip
 import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, BinaryIO, cast
 
 import click
 
-from .app import App, common, echo, parse_object, pass_app, quiet
+from .app import App, bar, common, echo, parse_object, pass_app, quiet
 from .inserting import ARGUMENT, Insertion
 from .providing import providing
 from .source import Item, read_items
@@ -35,7 +35,9 @@ def data() -> None:
 @click.option("--no-create", is_flag=True, help="Do not make a missing entity.")
 @click.option("--skip-invalid", is_flag=True, help="Go on after a bad record.")
 @click.option("--rejects", type=click.File("ab", lazy=False), help="Add bad records to this file.")
-@click.option("--atomic", is_flag=True, help="All or nothing: one transaction, holding the write lock throughout.")
+@click.option(
+    "--atomic", "is_atomic", is_flag=True, help="All or nothing: one transaction, holding the write lock throughout."
+)
 @click.option("--from-line", type=click.IntRange(1), default=1, help="Start at this line (in a JSON array: element).")
 @click.option("--max-record-bytes", type=click.IntRange(2), default=10_000_000, show_default=True)
 @providing
@@ -44,19 +46,15 @@ def data() -> None:
 @pass_app
 def insert(
     app: App,
-    entity: str,
+    /,
     json_records: str | None,
     from_file: str | None,
-    id_field: str,
-    batch_size: int,
     upsert: bool,
     skip_existing: bool,
     no_create: bool,
-    skip_invalid: bool,
-    rejects: BinaryIO | None,
-    atomic: bool,
     from_line: int,
     max_record_bytes: int,
+    **options: Any,
 ) -> None:
     """Insert records: JSON lines, a JSON array or one object, from stdin, a file or the command line.
 
@@ -70,48 +68,35 @@ def insert(
     """
     if upsert and skip_existing:
         raise click.UsageError("--upsert and --skip-existing exclude each other")
+    _check_source(json_records, from_file)
+    records = app.records(create=True)
+    limits = {"max_bytes": max_record_bytes, "from_line": from_line, "keep_rest": options["rejects"] is not None}
+    with _progress(options["entity"]) as progress:
+        insertion = Insertion(
+            app=app,
+            records=records,
+            name=ARGUMENT if json_records is not None else from_file or "stdin",
+            on_conflict="upsert" if upsert else "skip" if skip_existing else "error",
+            create=not no_create,
+            progress=progress,
+            **options,
+        )
+        insertion.run(_read_source(partial(_open_source, json_records, from_file), **limits))
+    is_indexed = bool(insertion.stored) and records.search.admin.index_vectors()
+    _print_summary(app, insertion, is_indexed=is_indexed)
+
+
+def _check_source(json_records: str | None, from_file: str | None) -> None:
     if json_records is not None and from_file is not None:
         raise click.UsageError("give records as an argument or with --from-file, not both")
     if json_records is None and from_file is None and (sys.stdin is None or sys.stdin.isatty()):
         raise click.UsageError(
             "no records: pipe JSON lines in, name a file with --from-file, or give JSON as an argument"
         )
-    records = app.records(create=True)
-    with ExitStack() as stack:
-        insertion = Insertion(
-            app=app,
-            records=records,
-            entity=entity,
-            name=ARGUMENT if json_records is not None else from_file or "stdin",
-            batch_size=batch_size,
-            on_conflict="upsert" if upsert else "skip" if skip_existing else "error",
-            create=not no_create,
-            id_field=id_field,
-            is_atomic=atomic,
-            skip_invalid=skip_invalid,
-            rejects=rejects,
-            progress=stack.enter_context(_progress(entity)),
-        )
-        insertion.run(
-            _read_source(
-                partial(_open_source, json_records, from_file),
-                max_bytes=max_record_bytes,
-                from_line=from_line,
-                keep_rest=rejects is not None,
-            )
-        )
-    if insertion.stored and records.search.admin.index_vectors():
-        echo("built the vector index", err=True)
-    made = insertion.report.created_entity
-    if made is not None:
-        echo(f"made entity {made.name}, searchable: {', '.join(made.searchable) or 'nothing'}", err=True)
-    if insertion.report.index.outage:
-        echo(f"embeddings pending, the provider is down: {insertion.report.index.outage}", err=True)
-    _print_summary(app, insertion.summary(), insertion.note)
 
 
 def _read_source(opened: Callable[[], BinaryIO], **options: Any) -> Iterator[Item]:
-    """Opened and closed by whoever reads, which may be a thread: closing a pipe would wait for what it waits for."""
+    """Open and close the source on the thread that reads: to close a pipe elsewhere waits for the thread that reads."""
     with opened() as stream:
         yield from read_items(stream, **options)
 
@@ -125,7 +110,7 @@ def _open_source(given: str | None, file: str | None) -> BinaryIO:
 
 
 def _own_stdin() -> BinaryIO:
-    """Python's own at exit waits for, or dies of, a thread that is reading it."""
+    """A copy of stdin: Python's own at exit waits for a thread that is reading it."""
     try:
         return open(os.dup(sys.stdin.fileno()), "rb")
     except io.UnsupportedOperation:
@@ -137,23 +122,27 @@ def _progress(entity: str) -> Iterator[Callable[[int], None]]:
     if not sys.stderr.isatty():
         yield lambda _stored: None
         return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,.0f} records"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(entity, total=None)
-        yield lambda stored: bar.update(task, completed=stored)
+    with bar(entity, "{task.description} {task.completed:,.0f} records", TimeElapsedColumn()) as update:
+        yield lambda stored: update(completed=stored)
 
 
-def _print_summary(app: App, summary: dict[str, Any], note: str) -> None:
+def _print_summary(app: App, insertion: Insertion, *, is_indexed: bool) -> None:
+    if is_indexed:
+        echo("built the vector index", err=True)
+    made, outage, summary = insertion.report.created_entity, insertion.report.index.outage, insertion.summary()
+    if made is not None:
+        echo(f"made entity {made.name}, searchable: {', '.join(made.searchable) or 'nothing'}", err=True)
+    if outage:
+        echo(f"embeddings pending, the provider is down: {outage}", err=True)
     if app.as_json:
-        app.print_json({**summary, "note": note})
+        app.print_json({**summary, "note": insertion.note})
         return
-    if note:
-        echo(note, err=True)
-    said = {name: summary[name] for name in ("updated", "skipped", "rejected", "unchanged", "failed", "pending")}
-    extra = "".join(f", {count} {name}" for name, count in said.items() if count)
+    if insertion.note:
+        echo(insertion.note, err=True)
+    shown = ("updated", "skipped", "rejected", "unchanged", "failed", "pending")
+    extra = "".join(f", {summary[name]} {name}" for name in shown if summary[name])
     echo(
         f"{summary['entity']}: {summary['inserted']} inserted{extra}; {summary['embedded']} embedded, "
         f"{summary['reused']} reused, {summary['seconds']} s, {summary['records_per_second']:,.0f} records/s"
@@ -191,11 +180,8 @@ def list_(app: App, entity: str, where: str | None, limit: int, offset: int) -> 
     condition = parse_object(where, "--where") if where else None
     found = app.records().list(entity, where=condition, limit=limit, offset=offset)
     rows = [{"id": record.id, **record.data} for record in found]
-    if app.as_json:
-        app.print_json(rows)
-    else:
-        for row in rows:
-            app.print_json(row)
+    for document in [rows] if app.as_json else rows:
+        app.print_json(document)
 
 
 @data.command()
@@ -208,17 +194,14 @@ def list_(app: App, entity: str, where: str | None, limit: int, offset: int) -> 
 @common
 @pass_app
 def update(app: App, entity: str, id_: str, changes: str, replace_all: bool) -> None:
-    """Set fields of a record; it is indexed anew only if what it says changed.
+    """Set fields of a record; it is indexed anew only if its searchable fields changed.
 
     \b
     kameleon data update Ticket T-1001 '{"status": "closed"}'
     """
     patch = parse_object(changes, "JSON")
     record = app.records().update(entity, id_, patch, replace_all=replace_all)
-    if app.as_json:
-        app.print_json({"id": record.id, **record.data})
-    else:
-        echo(f"updated {entity} {record.id}")
+    app.show({"id": record.id, **record.data}, f"updated {entity} {record.id}")
 
 
 @data.command()
@@ -234,7 +217,4 @@ def delete(app: App, entity: str, ids: tuple[str, ...]) -> None:
     kameleon data delete Ticket T-1001 T-1002
     """
     deleted = app.records().delete(entity, ids)
-    if app.as_json:
-        app.print_json({"deleted": deleted})
-    else:
-        echo(f"deleted {deleted} of {len(ids)}")
+    app.show({"deleted": deleted}, f"deleted {deleted} of {len(ids)}")

@@ -1,9 +1,8 @@
-"""`--background`: the same command in a process of its own, which outlives the terminal."""
+"""`--background`: the same command in a process of its own, which outlives the terminal. Imports the identity of
+processes."""
 
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,27 +10,29 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kameleon.reindex.owners import machine, process
-
 from .app import App, echo
 
 if TYPE_CHECKING:
+    import subprocess
+
     from kameleon import SearchEngine
 
 FLAG = "--background"
-LOOK_EVERY_S = 0.1
+POLL_S = 0.1
 
 
 def detach(app: App, search: "SearchEngine") -> None:
-    """Start it, and tell where it is once it has begun, or what it said if it has ended."""
-    number, log = tempfile.mkstemp(prefix="kameleon-reindex-", suffix=".log")
+    """Start it, and print where its log is once it has begun, or its output if it has ended."""
+    from tempfile import mkstemp  # slow to load: not for `--help`
+
+    number, log = mkstemp(prefix="kameleon-reindex-", suffix=".log")
     try:
         child = start(app, number)
     finally:
         os.close(number)
     try:
         while child.poll() is None and not has_begun(search, child.pid):
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(POLL_S)
     except KeyboardInterrupt:
         child.terminate()
         raise
@@ -39,11 +40,13 @@ def detach(app: App, search: "SearchEngine") -> None:
         click.echo(Path(log).read_text("utf-8", "replace").rstrip(), err=True)
         Path(log).unlink()
         raise click.exceptions.Exit(child.returncode)
-    tell(app, child, log)
+    report(app, child, log)
 
 
 def start(app: App, output: int) -> "subprocess.Popen[bytes]":
-    """The URL of the database is in its environment: others see the command line."""
+    """Start the process. The URL of the database is in its environment, for other users see its command line."""
+    import subprocess  # slow to load: not for `--help`
+
     own = [argument for argument in without_database(sys.argv[1:]) if argument != FLAG]
     interpreter = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv[1:])]
     return subprocess.Popen(  # noqa: S603 - this process's own command
@@ -69,15 +72,17 @@ def without_database(arguments: Sequence[str]) -> list[str]:
 
 
 def has_begun(search: "SearchEngine", pid: int) -> bool:
+    from kameleon.reindex.owners import machine, process
+
     return process(machine(), pid) in [run.owner for run in search.reindexing.status()]
 
 
-def tell(app: App, child: "subprocess.Popen[bytes]", log: str) -> None:
+def report(app: App, child: "subprocess.Popen[bytes]", log: str) -> None:
     if app.as_json:
         app.print_json({"pid": child.pid, "log": log, "is_done": child.returncode == 0})
     elif child.returncode == 0:
         click.echo(Path(log).read_text("utf-8", "replace").rstrip())
         click.echo(f"process {child.pid} is done, its log is {log}")
     else:
-        echo(f"process {child.pid} is at work, its log is {log}")
+        echo(f"process {child.pid} is running, its log is {log}")
         echo("`kameleon embeddings status` shows it, `kameleon embeddings cancel` stops it")

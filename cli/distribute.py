@@ -1,4 +1,4 @@
-"""`kameleon distribute`: from one PostgreSQL to many."""
+"""`kameleon distribute`: from one PostgreSQL server to many. Imports what commands share."""
 
 import click
 
@@ -13,15 +13,13 @@ from .app import App, common, pass_app, quiet
 @common
 @pass_app
 def distribute(app: App, by: str) -> None:
-    """Spread the tables over a Citus cluster, so that each search asks all its servers at once.
+    """Spread the tables over a Citus cluster, so that each search runs on all its servers at once.
 
-    Rows that are there move along; writers wait meanwhile. Doing it twice does nothing twice.
+    Rows that are there move along; writers wait meanwhile. A second run changes nothing.
 
     \b
     KAMELEON_URL=postgresql://coordinator/app kameleon distribute --by record_id
     """
     tables = app.open().admin.distribute()
-    if app.as_json:
-        app.print_json({"by": by, "distributed": tables})
-    else:
-        click.echo(f"distributed by {by}: {', '.join(tables)}" if tables else "all tables are distributed already")
+    text = f"distributed by {by}: {', '.join(tables)}" if tables else "all tables are distributed already"
+    app.show({"by": by, "distributed": tables}, text)

@@ -1,4 +1,4 @@
-"""`kameleon doctor`: what is wrong with the index, and mending it."""
+"""`kameleon doctor`: finds and repairs faults of the index. Imports what commands share."""
 
 from dataclasses import asdict, replace
 
@@ -9,7 +9,7 @@ from .providing import providing
 
 
 @click.command()
-@click.option("--fix", is_flag=True, help="Mend what can be mended; this embeds what is pending, too.")
+@click.option("--fix", is_flag=True, help="Repair what can be repaired; this embeds what is pending, too.")
 @click.option("--batch-size", type=click.IntRange(1), default=1000, show_default=True, help="Records a transaction.")
 @importing
 @providing
@@ -17,10 +17,10 @@ from .providing import providing
 @common
 @pass_app
 def doctor(app: App, fix: bool, batch_size: int) -> None:
-    """Compare tables, index and embeddings, and say what is wrong and what cures it.
+    """Compare tables, index and embeddings, and report what is wrong and how to repair it.
 
     The exit status is 1 if an error is left: rows that are missing, stale, orphaned or duplicate, embeddings that are
-    left over or no good, generations without a table, broken indexes. Warnings and notes leave it at 0.
+    left over or invalid, generations without a table, broken indexes. Warnings and notes leave it at 0.
 
     \b
     kameleon doctor --import myapp.models --fix
@@ -35,15 +35,7 @@ def doctor(app: App, fix: bool, batch_size: int) -> None:
         echo("nothing found")
     else:
         rows = [
-            (
-                "fixed" if f.is_fixed else f.severity,
-                f.check,
-                f.entity,
-                f.count,
-                ", ".join(f.ids),
-                f.message,
-                app.advised(f.cure),
-            )
+            ("fixed" if f.is_fixed else f.severity, f.check, f.entity, f.count, ", ".join(f.ids), f.message, f.cure)
             for f in findings
         ]
         app.print_rows(("state", "check", "entity", "count", "ids", "what", "cure"), rows)

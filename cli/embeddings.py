@@ -1,4 +1,4 @@
-"""`kameleon embeddings …`: the models of the index and what is still to embed."""
+"""`kameleon embeddings …`: the models of the index and what is still to embed. Imports what commands share."""
 
 import re
 import signal
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kameleon.errors import redacted
-from kameleon.values import Generation, IndexReport, IndexStatus, ReindexRun
 
 from .app import App, common, echo, importing, pass_app, quiet
 from .providing import providing
@@ -19,6 +18,7 @@ from .reindexing import cancel, duration, prune, reindex, rollback
 
 if TYPE_CHECKING:
     from kameleon import SearchEngine
+    from kameleon.values import Failure, Generation, IndexReport, IndexStatus, ReindexRun
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -48,15 +48,10 @@ def status(app: App, list_failed: bool) -> None:
     kameleon embeddings status --import myapp.models
     """
     engine = app.open()
-    models = engine.generations()
     if list_failed:
-        failures = engine.failures()
-        if app.as_json:
-            app.print_json([asdict(failure) for failure in failures])
-        else:
-            rows = [(f.entity, f.id, f.reason, f.attempts, f.message) for f in failures]
-            app.print_rows(("entity", "id", "reason", "attempts", "message"), rows)
+        print_failures(app, engine.failures())
         return
+    models = engine.generations()
     if app.as_json:
         app.print_json(as_document(engine, models))
         return
@@ -71,11 +66,19 @@ def status(app: App, list_failed: bool) -> None:
         echo(note, err=True)
 
 
-def updated(status: IndexStatus) -> str:
+def print_failures(app: App, failures: "Sequence[Failure]") -> None:
+    if app.as_json:
+        app.print_json([asdict(failure) for failure in failures])
+        return
+    columns = ("entity", "id", "reason", "attempts", "message")
+    app.print_rows(columns, [[getattr(failure, name) for name in columns] for failure in failures])
+
+
+def updated(status: "IndexStatus") -> str:
     return f"{status.last_updated:%Y-%m-%d %H:%M:%S} UTC" if status.last_updated else ""
 
 
-def as_document(engine: "SearchEngine", models: Sequence[Generation]) -> dict[str, Any]:
+def as_document(engine: "SearchEngine", models: "Sequence[Generation]") -> dict[str, Any]:
     found = engine.get_status()
     totals = {name: sum(getattr(s, name) for s in found) for name in ("indexed", "pending", "failed", "unindexed")}
     totals["cached"] = sum(part.texts for part in engine.cache.status())
@@ -93,11 +96,11 @@ def as_document(engine: "SearchEngine", models: Sequence[Generation]) -> dict[st
     }
 
 
-def plain_options(model: Generation) -> dict[str, Any]:
+def plain_options(model: "Generation") -> dict[str, Any]:
     return {name: redacted(value) if isinstance(value, str) else value for name, value in model.options.items()}
 
 
-def model_lines(engine: "SearchEngine", models: Sequence[Generation]) -> Iterator[str]:
+def model_lines(engine: "SearchEngine", models: "Sequence[Generation]") -> Iterator[str]:
     for model in models:
         name = f"{model.provider} {model.model_name}, {model.dimensions} dimensions"
         yield f"{model.state}: {name} (generation {model.number}), vector index: {engine.admin.vector_index(model)}"
@@ -110,8 +113,8 @@ def model_lines(engine: "SearchEngine", models: Sequence[Generation]) -> Iterato
         yield "no model yet: the first record makes one"
 
 
-def run_lines(runs: Sequence[ReindexRun], models: Sequence[Generation]) -> Iterator[str]:
-    """Of runs that are under way, and of builds that nobody is working at."""
+def run_lines(runs: "Sequence[ReindexRun]", models: "Sequence[Generation]") -> Iterator[str]:
+    """Lines of runs that are under way, and of builds that no process works at."""
     building = {model.number for model in models if model.state == "building"}
     for run in runs:
         line = f"reindex: generation {run.generation}, {run.done:,} of {run.total:,} records"
@@ -122,11 +125,11 @@ def run_lines(runs: Sequence[ReindexRun], models: Sequence[Generation]) -> Itera
             yield f"{line}, {idle(run, may_be_pruned=any(model.state == 'active' for model in models))}"
 
 
-def idle(run: ReindexRun, *, may_be_pruned: bool) -> str:
+def idle(run: "ReindexRun", *, may_be_pruned: bool) -> str:
     dropped = "; `kameleon embeddings prune` drops it" if may_be_pruned else ""
     if run.phase == "refused":
         return f"its gate refused it: `kameleon embeddings reindex` without --gate switches to it{dropped}"
-    return f"nobody is working at it: `kameleon embeddings reindex` with the same options resumes{dropped}"
+    return f"no process works at it: `kameleon embeddings reindex` with the same options resumes{dropped}"
 
 
 @embeddings.command()
@@ -140,25 +143,14 @@ def idle(run: ReindexRun, *, may_be_pruned: bool) -> str:
 def sync(app: App, batch_size: int, retry_failed: bool) -> None:
     """Index rows that triggers marked, and with --import rows of the application's classes that are not in the index;
     embed what is pending, and build PostgreSQL's vector index if it is missing and
-    the embeddings are many. Running it twice does nothing twice.
+    the embeddings are many. A second run changes nothing.
 
     \b
     kameleon embeddings sync --retry-failed
     kameleon embeddings sync --import myapp.models
     """
     report = app.open().sync(batch_size=batch_size, retry_failed=retry_failed)
-    if app.as_json:
-        app.print_json(
-            {
-                "embedded": report.embedded,
-                "reused": report.reused,
-                "failed": report.failed,
-                "pending": report.pending,
-                "outage": report.outage,
-            }
-        )
-    else:
-        echo(f"{report.embedded + report.reused} embedded, {report.failed} failed, {report.pending} pending")
+    app.show(document_of(report), f"{counts_of(report)}, {report.pending} pending")
     if report.outage:
         echo(f"stopped, the provider is down: {report.outage}", err=True)
         raise click.exceptions.Exit(1)
@@ -167,7 +159,9 @@ def sync(app: App, batch_size: int, retry_failed: bool) -> None:
 @embeddings.command()
 @click.option("--once", is_flag=True, help="Stop when nothing is due.")
 @click.option("--batch-size", type=click.IntRange(1, 10_000), default=500, show_default=True, help="Records a claim.")
-@click.option("--poll", type=click.FloatRange(0.05), default=1.0, show_default=True, help="Seconds between looks.")
+@click.option(
+    "--poll", type=click.FloatRange(0.05), default=1.0, show_default=True, help="Seconds between queries for work."
+)
 @click.option("--lease", type=click.FloatRange(1), default=300.0, show_default=True, help="Seconds a claim holds.")
 @importing
 @providing
@@ -188,23 +182,28 @@ def worker(app: App, once: bool, batch_size: int, poll: float, lease: float) -> 
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    total = working.run(stop, poll_s=None if once else poll, done=tell)
-    if app.as_json:
-        app.print_json({name: getattr(total, name) for name in ("embedded", "reused", "failed", "pending", "outage")})
-    else:
-        echo(f"{total.embedded + total.reused} embedded, {total.failed} failed")
+    total = working.run(stop, poll_s=None if once else poll, done=print_batch)
+    app.show(document_of(total), counts_of(total))
     if once and total.outage:
         raise click.exceptions.Exit(1)
 
 
-def tell(report: IndexReport) -> None:
-    line = f"{report.embedded + report.reused} embedded, {report.failed} failed"
-    echo(f"{line}, {report.pending} put off: {report.outage}" if report.outage else line, err=True)
+def document_of(report: "IndexReport") -> dict[str, Any]:
+    return {name: getattr(report, name) for name in ("embedded", "reused", "failed", "pending", "outage")}
+
+
+def counts_of(report: "IndexReport") -> str:
+    return f"{report.embedded + report.reused} embedded, {report.failed} failed"
+
+
+def print_batch(report: "IndexReport") -> None:
+    outage = f", {report.pending} postponed: {report.outage}" if report.outage else ""
+    echo(f"{counts_of(report)}{outage}", err=True)
 
 
 @embeddings.group()
 def cache() -> None:
-    """The embeddings that are kept by text, so that nothing is paid for twice."""
+    """The embeddings that are kept by text, so that no text is paid for twice."""
 
 
 @cache.command("status")
@@ -219,13 +218,8 @@ def cache_status(app: App) -> None:
         app.print_json([{**asdict(part), "model": models.get(part.fingerprint)} for part in found])
         return
     rows = [
-        (
-            models.get(part.fingerprint, part.fingerprint),
-            part.texts,
-            f"{part.size / 1e6:.1f} MB",
-            f"{part.last_used:%Y-%m-%d}",
-        )
-        for part in found
+        (models.get(p.fingerprint, p.fingerprint), p.texts, f"{p.size / 1e6:.1f} MB", f"{p.last_used:%Y-%m-%d}")
+        for p in found
     ]
     app.print_rows(("model", "texts", "size", "last used"), rows)
 
@@ -243,10 +237,7 @@ def cache_clear(app: App, older_than: str | None) -> None:
     """
     since = datetime.now(UTC) - parse_age(older_than) if older_than is not None else None
     cleared = app.open().cache.clear(since)
-    if app.as_json:
-        app.print_json({"cleared": cleared})
-    else:
-        echo(f"cleared {cleared} texts")
+    app.show({"cleared": cleared}, f"cleared {cleared} texts")
 
 
 def parse_age(text: str) -> timedelta:

@@ -1,10 +1,10 @@
-"""`kameleon entity …`: the kinds of record in the built-in store."""
+"""`kameleon entity …`: the kinds of record in the built-in store. Imports what commands share."""
 
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .app import App, common, echo, pass_app
+from .app import App, common, pass_app
 
 if TYPE_CHECKING:
     from kameleon.stores.catalog import Field
@@ -43,10 +43,7 @@ def create(app: App, name: str, searchable: tuple[str, ...], fields: tuple[str, 
             raise click.UsageError(f"--field is NAME:TYPE, such as priority:text, not {declared!r}")
         types[field] = type_
     made = app.records(create=True).create_entity(name, search=dict(map(weighted, searchable)), fields=types)
-    if app.as_json:
-        app.print_json(as_json(made))
-    else:
-        echo(f"made entity {made.name}, searchable: {', '.join(made.searchable)}")
+    app.show(as_json(made), f"made entity {made.name}, searchable: {', '.join(made.searchable)}")
 
 
 def weighted(declared: str) -> tuple[str, int]:
@@ -81,7 +78,7 @@ def describe(app: App, name: str) -> None:
     if app.as_json:
         app.print_json(as_json(found))
     else:
-        rows = [(f.name, f.type, said_of(f)) for f in found.fields]
+        rows = [(f.name, f.type, search_of(f)) for f in found.fields]
         app.print_rows(("field", "type", ""), rows)
 
 
@@ -94,7 +91,7 @@ def as_json(entity: Any) -> dict[str, Any]:
     }
 
 
-def said_of(field: "Field") -> str:
+def search_of(field: "Field") -> str:
     if not field.is_searchable:
         return ""
     return f"searchable, weight {field.weight}" if field.weight > 1 else "searchable"

@@ -1,4 +1,4 @@
-"""`kameleon eval`."""
+"""`kameleon eval`: measures the index by judged queries. Imports what commands share."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +28,7 @@ NAMES = {"ndcg": "nDCG@10", "recall": "recall@100", "mrr": "MRR"}
 @common
 @pass_app
 def evaluation(app: App, queries: Path, qrels: Path, entities: tuple[str, ...], plot: Path | None, save: bool) -> None:
-    """Measure how well this index answers queries whose answers you know.
+    """Measure how well this index answers judged queries.
 
     Both files are as BEIR has them; a corpus-id is a record's id, or entity/id where several entities have it. Each way
     of searching is measured, and every weight of the vector from 0 to 1 in steps of .05. --save wants ten judged
@@ -41,12 +41,12 @@ def evaluation(app: App, queries: Path, qrels: Path, entities: tuple[str, ...], 
     from kameleon.evaluation import ENOUGH_QUERIES, evaluate, read_qrels, read_queries
 
     with queries.open(encoding="utf-8-sig") as lines:
-        asked = read_queries(lines, str(queries))
+        texts = read_queries(lines, str(queries))
     with qrels.open(encoding="utf-8-sig") as lines:
         judged = read_qrels(lines, str(qrels))
     engine = app.open()
     check_entities(engine, entities)
-    found = evaluate(engine, asked, judged, entities=entities)
+    found = evaluate(engine, texts, judged, entities=entities)
     if save and (found.best is None or found.queries < ENOUGH_QUERIES):
         raise click.UsageError(f"--save: {'. '.join([str(found.objection), *found.notes])}")
     is_saved = save and found.objection is None
@@ -62,7 +62,7 @@ def evaluation(app: App, queries: Path, qrels: Path, entities: tuple[str, ...], 
         return
     rows = [(name, *(f"{value:.4f}" for value in named(found, name).values())) for name in found.figures]
     app.print_rows(("search", *NAMES.values()), rows, is_headed=True)
-    for line in told(found, save, entities):
+    for line in lines_of(found, save, entities):
         echo(line, err=True)
 
 
@@ -70,13 +70,13 @@ def named(found: "Evaluation", name: str) -> dict[str, float]:
     return {NAMES[figure]: value for figure, value in asdict(found.figures[name]).items()}
 
 
-def told(found: "Evaluation", save: bool, entities: tuple[str, ...]) -> list[str]:
-    """What stands below the figures."""
-    lines = [f"{found.queries} queries asked"]
+def lines_of(found: "Evaluation", save: bool, entities: tuple[str, ...]) -> list[str]:
+    """The lines below the figures."""
+    lines = [f"{found.queries} queries"]
     if found.skipped:
         lines[0] += f", {found.skipped} skipped: no relevant record of theirs is in the index"
-    there = f"{found.judged - found.unknown} of {found.judged}" if found.unknown else f"all {found.judged}"
-    lines.append(f"{there} judged records are in the index")
+    indexed = f"{found.judged - found.unknown} of {found.judged}" if found.unknown else f"all {found.judged}"
+    lines.append(f"{indexed} judged records are in the index")
     if found.curve is not None and found.best is not None and found.weight is not None:
         best = f"weight {found.best:.2f} fits best: nDCG@10 {found.curve[found.best]:.4f}"
         lines.append(f"{best}; the index has {found.weight:.2f}")

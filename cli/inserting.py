@@ -1,4 +1,5 @@
-"""`data insert` at work: items in, batches out, each one transaction; what is bad is told by its line."""
+"""Runs `data insert`: items in, batches out, each one transaction; bad records are reported by line. Imports the record
+store, and of this package sources and the pipeline."""
 
 import shlex
 import shutil
@@ -11,14 +12,11 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar
 
-import click
-
 import kameleon
 from kameleon.errors import InvalidRecord, KameleonError, RecordExists, StorageError, UnknownEntity
 
-from .app import App, echo
+from .app import App, Interrupted, echo
 from .detaching import without_database
-from .pipeline import prepared
 from .source import Item
 
 if TYPE_CHECKING:
@@ -34,10 +32,6 @@ ARGUMENT = "argument"
 
 class InputStopped(KameleonError):
     pass
-
-
-class Interrupted(click.ClickException):
-    exit_code = 130
 
 
 @dataclass
@@ -66,7 +60,7 @@ class Insertion:
     _next_line: int = 1
 
     def run(self, items: Iterable[Item]) -> None:
-        """Insert everything, or stop with InputStopped or Interrupted; what was stored before stays stored."""
+        """Insert everything, or raise InputStopped or Interrupted; what was stored before stays stored."""
         from kameleon.records.store import InsertReport
 
         self.report = InsertReport()
@@ -90,7 +84,7 @@ class Insertion:
 
     @property
     def note(self) -> str:
-        """What loading the same input again would do to records without an id."""
+        """What to do about records that were given an id."""
         if not self.ids_made:
             return ""
         return (
@@ -103,22 +97,18 @@ class Insertion:
         index = self.report.index
         return {
             "entity": self.entity,
-            "inserted": self.report.inserted,
-            "updated": self.report.updated,
-            "skipped": self.report.skipped,
+            **{name: getattr(self.report, name) for name in ("inserted", "updated", "skipped")},
             "rejected": self.rejected,
             "ids_made": self.ids_made,
-            "embedded": index.embedded,
-            "reused": index.reused,
-            "unchanged": index.unchanged,
-            "failed": index.failed,
-            "pending": index.pending,
+            **{name: getattr(index, name) for name in ("embedded", "reused", "unchanged", "failed", "pending")},
             "seconds": round(seconds, 2),
             "records_per_second": round(self.stored / seconds, 1) if seconds else 0.0,
         }
 
     def _ahead(self, batches: Iterator[list[Item]]) -> Iterator[tuple[list[Item], "Ahead | None"]]:
-        """The batches in order, each with the embeddings of its texts where these could be had before its turn."""
+        """The batches in order, each with the embeddings of its texts where these are made while others are stored."""
+        from .pipeline import prepared  # threads are slow to load: not for `--help`
+
         first = next(batches, None)
         if first is None:
             return
@@ -134,7 +124,7 @@ class Insertion:
         yield from prepared(chain([first], batches), embed, count)
 
     def _definition(self, first: list[Item]) -> "Entity | None":
-        """What the first batch will make of the entity, if it can."""
+        """The entity as the first batch finds or makes it, None where it cannot."""
         try:
             return self.records.definition(self.entity, good_data(first), create=self.create)
         except (InvalidRecord, UnknownEntity):
@@ -153,9 +143,9 @@ class Insertion:
     def _batches(self, items: Iterable[Item]) -> Iterator[list[Item]]:
         """Batches of `batch_size`; a bad item that will stop the run ends the last."""
         batch: list[Item] = []
-        for item in self._named(items):
+        for item in items if self.id_field == "id" else (named_id(item, self.id_field) for item in items):
             batch.append(item)
-            if self._stops(item):
+            if item.error is not None and (item.is_fatal or not self.skip_invalid):
                 break
             if len(batch) >= self.batch_size:
                 yield batch
@@ -163,15 +153,9 @@ class Insertion:
         if batch:
             yield batch
 
-    def _named(self, items: Iterable[Item]) -> Iterator[Item]:
-        for item in items:
-            yield item if self.id_field == "id" or item.error is not None else named_id(item, self.id_field)
-
-    def _stops(self, item: Item) -> bool:
-        return item.error is not None and (item.is_fatal or not self.skip_invalid)
-
     def _store(self, items: list[Item], connection: "Connection | None", ahead: "Ahead | None") -> None:
-        """Store what is good, then tell what is bad in its order; the first that stops the run raises InputStopped."""
+        """Store the good records, then report the bad ones in their order; the first that stops the run raises
+        InputStopped."""
         good = [item for item in items if item.error is None]
         bad = [item for item in items if item.error is not None]
         while good:
@@ -187,7 +171,7 @@ class Insertion:
                 bad.append(found)
                 good = good[error.position + 1 :] if self.skip_invalid else []
         for item in sorted(bad, key=lambda item: item.line):
-            self._tell(item)
+            self._report_bad(item)
         self._next_line = items[-1].line + 1
 
     def _insert(self, items: list[Item], connection: "Connection | None", ahead: "Ahead | None") -> None:
@@ -202,12 +186,14 @@ class Insertion:
             )
             self.ids_made += sum("id" not in item.data for item in items)
 
-    def _tell(self, item: Item) -> None:
+    def _report_bad(self, item: Item) -> None:
         self._next_line = item.line
         place = f"{self.name}:{item.line}: {item.error}"
         if item.is_fatal or not self.skip_invalid:
-            cure = "" if self._is_taken else ". Correct it" if item.is_fatal else ". Correct it, or add --skip-invalid"
-            raise InputStopped(self._so_far(place + cure))
+            advice = (
+                "" if self._is_taken else ". Correct it" if item.is_fatal else ". Correct it, or add --skip-invalid"
+            )
+            raise InputStopped(self._so_far(place + advice))
         self.rejected += 1
         echo(f"skipped {place}", err=True)
         if self.rejects is not None:
@@ -232,7 +218,7 @@ class Insertion:
 
     @property
     def _more(self) -> list[str]:
-        """Without it the command would stop at the same record."""
+        """Options without which the command would stop at the same record."""
         return ["--skip-existing"] if self._is_taken and self.on_conflict == "error" else []
 
     @contextmanager
@@ -258,13 +244,15 @@ def good_data(items: Iterable[Item]) -> list[Any]:
 
 
 def named_id(item: Item, field: str) -> Item:
-    """With the record's key as `id`, where the store has it."""
+    """The item with its record's key as `id`."""
+    if item.error is not None:
+        return item
     if field not in item.data:
         return replace(
             item, error=f"no {field!r:.80}, which --id-field names; it has {', '.join(item.data) or 'nothing':.80}"
         )
     if "id" in item.data:
-        return replace(item, error=f"an `id` stands beside {field!r:.80}, which --id-field makes its id: leave one out")
+        return replace(item, error=f"an `id` beside {field!r:.80}, which --id-field makes its id: leave one out")
     return replace(item, data={"id" if name == field else name: value for name, value in item.data.items()})
 
 

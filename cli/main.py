@@ -1,9 +1,7 @@
-"""The command's root. Errors that kameleon knows are one line on stderr and exit status 1."""
+"""The command's root. Imports all commands. Errors of kameleon are one line on stderr and exit status 1."""
 
 import os
 import sys
-import traceback
-from importlib.metadata import version
 from io import StringIO
 
 import click
@@ -23,7 +21,7 @@ from .suggest import suggest
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(version("kameleon"), prog_name="kameleon")
+@click.version_option(package_name="kameleon", prog_name="kameleon")
 @common
 def kameleon() -> None:
     """Hybrid search, keywords and vectors, in the database you already have.
@@ -51,7 +49,7 @@ def main() -> None:
     except click.ClickException as error:
         shown = StringIO()
         error.show(file=shown)
-        tell(app, shortened(shown.getvalue()).rstrip("\n"))
+        report(app, shortened(shown.getvalue()).rstrip("\n"))
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
@@ -63,14 +61,16 @@ def main() -> None:
         click.echo(f"Error: the output's encoding {error.encoding} cannot carry this text. Set PYTHONUTF8=1", err=True)
         status = 1
     except (KameleonError, OSError) as error:
-        tell(app, f"Error: {printable(shortened(str(error)))}")
+        report(app, f"Error: {printable(shortened(str(error)))}")
         status = 1
-    except Exception:  # noqa: BLE001 - shown whole, but for secrets
-        tell(app, traceback.format_exc())
+    except Exception:  # noqa: BLE001 - an error of kameleon's own: its traceback is printed without secrets
+        from traceback import format_exc  # slow to load: not for `--help`
+
+        report(app, format_exc())
         status = 1
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def tell(app: App, message: str) -> None:
-    """An error, without the secrets of this database's URL; the commands it names work on that."""
+def report(app: App, message: str) -> None:
+    """Print an error, without the secrets of this database's URL."""
     echo(app.advised(app.without_secrets(message)), err=True)

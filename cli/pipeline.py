@@ -1,4 +1,4 @@
-"""Work that is begun ahead of its turn: batches are read and prepared on threads while an earlier one is stored."""
+"""Reads and prepares batches on threads while an earlier one is stored. Imports nothing of kameleon's."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -13,50 +13,43 @@ R = TypeVar("R")
 def prepared(batches: Iterator[B], prepare: Callable[[B], R], count: int) -> Iterator[tuple[B, R]]:
     """Each batch with what `prepare` made of it, in their order, `count` of them in preparation at a time.
 
-    A batch that is ready does not wait for the next to be read. What reading or preparing raises is raised here, in its
-    turn. The threads end when the iteration does; one that waits for input does not keep the process from ending.
+    A batch that is ready does not wait for the next to be read. What reading or preparing raises is raised here, at the
+    place of its batch. The threads are daemons: one that waits for input does not keep the process from ending.
     """
-    room, stopped = Semaphore(count), Event()
-    ready: SimpleQueue[tuple[B, Future[R]] | BaseException | None] = SimpleQueue()
-    waiting: SimpleQueue[tuple[B, Future[R]] | None] = SimpleQueue()
+    ready: SimpleQueue[tuple[B, Future[R]] | None] = SimpleQueue()
+    slots, stopped = Semaphore(count), Event()
+    reading = Future[None]()
 
     def read() -> None:
         try:
             for batch in batches:
-                found = batch, Future[R]()
-                waiting.put(found)
-                ready.put(found)
-                room.acquire()
+                slots.acquire()
                 if stopped.is_set():
                     break
-            ready.put(None)
-        except BaseException as error:  # noqa: BLE001 - the consumer gets it, and would else wait for ever
-            ready.put(error)
+                made = Future[R]()
+                _start(made, prepare, batch)
+                ready.put((batch, made))
         finally:
-            for _ in range(count):
-                waiting.put(None)
-            close = getattr(batches, "close", None)
-            if close is not None:
-                close()
+            ready.put(None)
+            getattr(batches, "close", bool)()
 
-    def work() -> None:
-        while (found := waiting.get()) is not None and not stopped.is_set():
-            batch, future = found
-            try:
-                future.set_result(prepare(batch))
-            except BaseException as error:  # noqa: BLE001 - the consumer gets it, and would else wait for ever
-                future.set_exception(error)
-
-    for target in (read, *[work] * count):
-        Thread(target=target, name="kameleon-ahead", daemon=True).start()
+    _start(reading, read)
     try:
         while (found := ready.get()) is not None:
-            if isinstance(found, BaseException):
-                raise found
-            batch, future = found
-            made = future.result()
-            room.release()
-            yield batch, made
+            made = found[1].result()
+            slots.release()
+            yield found[0], made
+        reading.result()
     finally:
         stopped.set()
-        room.release()
+        slots.release()
+
+
+def _start(future: Future[R], call: Callable[..., R], *args: object) -> None:
+    def settle() -> None:
+        try:
+            future.set_result(call(*args))
+        except BaseException as error:  # noqa: BLE001 - raised by `result` in the thread that stores, which waits for it
+            future.set_exception(error)
+
+    Thread(target=settle, name="kameleon-ahead", daemon=True).start()

@@ -1,9 +1,10 @@
-"""The options that name a provider, for every command that may make embeddings."""
+"""The options that name a provider, for every command that may make embeddings. Imports providers when used."""
 
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -28,7 +29,7 @@ TYPES: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What the command line says of the provider; the rest is the index's own."""
+    """What the command line names of the provider; the rest is the index's own."""
 
     name: str | None = None
     model: str | None = None
@@ -50,7 +51,8 @@ class Chosen:
         if self.name is None and self.model is None and own is not None and own.provider:
             name, options = own.provider, dict(own.options)
         else:
-            name, options = chosen(self.name or self._server_name(), self.model, self.dimensions)
+            named = self.name or ("openai" if self.base_url is not None else None)
+            name, options = chosen(named, self.model, self.dimensions)
         if self.base_url is not None:
             options["base_url"] = self.base_url
         parameters = parameters_of(name)
@@ -63,9 +65,6 @@ class Chosen:
         if self.dimensions not in (None, made.dimensions):
             raise click.UsageError(f"{made.model_name} makes {made.dimensions} dimensions, not {self.dimensions}")
         return made
-
-    def _server_name(self) -> str | None:
-        return "openai" if self.base_url is not None else None
 
 
 def parameters_of(name: str) -> Mapping[str, inspect.Parameter]:
@@ -80,7 +79,7 @@ def parameters_of(name: str) -> Mapping[str, inspect.Parameter]:
 
 
 def typed(name: str, key: str, value: str, parameters: Mapping[str, inspect.Parameter]) -> Any:
-    """An option's value as its constructor wants it."""
+    """An option's value with the type that the constructor annotates."""
     if key not in parameters:
         raise click.UsageError(f"provider {name} has no option {key}. It has: {', '.join(parameters)}")
     wanted = {part for part in TYPES if part in str(parameters[key].annotation)}
@@ -96,47 +95,8 @@ def typed(name: str, key: str, value: str, parameters: Mapping[str, inspect.Para
 
 
 def providing(command: F) -> F:
-    """--provider, --model, --dimensions, --base-url and --option."""
-    for option in (
-        click.option(
-            "--option",
-            "given",
-            metavar="NAME=VALUE",
-            multiple=True,
-            expose_value=False,
-            callback=_remember_given,
-            help="Another option of the provider's constructor. Repeatable. Keys come by the environment.",
-        ),
-        click.option(
-            "--base-url",
-            metavar="URL",
-            expose_value=False,
-            callback=_remember_url,
-            help="The server that speaks OpenAI's protocol, such as http://localhost:8000/v1.",
-        ),
-        click.option(
-            "--dimensions",
-            type=click.IntRange(1),
-            expose_value=False,
-            callback=_remember,
-            help="Refuse a model that makes others; a provider may cut them.",
-        ),
-        click.option(
-            "--model",
-            metavar="NAME|PATH",
-            expose_value=False,
-            callback=_remember,
-            help="The provider's model; without --provider, it tells the provider.",
-        ),
-        click.option(
-            "--provider",
-            "name",
-            metavar="NAME",
-            expose_value=False,
-            callback=_remember,
-            help="Who makes the embeddings: static, fastembed, openai, or one added. Else the index's own.",
-        ),
-    ):
+    """Add --provider, --model, --dimensions, --base-url and --option."""
+    for option in OPTIONS:
         command = option(command)
     return command
 
@@ -163,3 +123,39 @@ def _remember_given(context: click.Context, parameter: click.Parameter, values: 
             raise click.UsageError(f"--option {key}: secrets come by the environment, such as OPENAI_API_KEY")
         pairs.append((key, rest))
     _remember(context, parameter, tuple(pairs) or None)
+
+
+option = partial(click.option, expose_value=False)
+OPTIONS = (
+    option(
+        *("--option", "given"),
+        metavar="NAME=VALUE",
+        multiple=True,
+        callback=_remember_given,
+        help="Another option of the provider's constructor. Repeatable. Keys come by the environment.",
+    ),
+    option(
+        "--base-url",
+        metavar="URL",
+        callback=_remember_url,
+        help="The server with OpenAI's protocol, such as http://localhost:8000/v1.",
+    ),
+    option(
+        "--dimensions",
+        type=click.IntRange(1),
+        callback=_remember,
+        help="Refuse a model that makes others; a provider may cut them.",
+    ),
+    option(
+        "--model",
+        metavar="NAME|PATH",
+        callback=_remember,
+        help="The provider's model; without --provider, it determines the provider.",
+    ),
+    option(
+        *("--provider", "name"),
+        metavar="NAME",
+        callback=_remember,
+        help="The provider: static, fastembed, openai, or one added. Else the index's own.",
+    ),
+)

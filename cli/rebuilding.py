@@ -1,4 +1,4 @@
-"""`kameleon rebuild`: an index of another schema version, made anew from its contents."""
+"""`kameleon rebuild`: makes an index of another schema version anew from its contents. Imports what commands share."""
 
 import sys
 from dataclasses import asdict
@@ -43,7 +43,7 @@ def rebuild(app: App, dry_run: bool, no_confirm: bool) -> None:
 def confirm(plan: "RebuildReport") -> None:
     if not sys.stdin or not sys.stdin.isatty():
         raise click.UsageError(
-            "nobody is there to confirm the rebuild: add --no-confirm, or --dry-run to see what it does"
+            "the rebuild cannot be confirmed without a terminal: add --no-confirm, or --dry-run to see what it does"
         )
     click.confirm(f"{counted(plan)} Rebuild?", abort=True, err=True)
 
@@ -57,14 +57,10 @@ def counted(report: "RebuildReport") -> str:
 
 
 def print_report(app: App, report: "RebuildReport") -> None:
-    if app.as_json:
-        app.print_json(asdict(report))
-        return
-    if not report.is_needed:
-        echo(f"nothing to rebuild: this index has schema version {report.to_version}")
-        return
-    if not report.is_done:
-        echo(f"would rebuild {counted(report)}")
+    if app.as_json or not report.is_done:
+        planned = f"would rebuild {counted(report)}"
+        current = f"nothing to rebuild: this index has schema version {report.to_version}"
+        app.show(asdict(report), planned if report.is_needed else current)
         return
     echo(f"rebuilt {counted(report)} {report.embeddings_kept:,} embeddings kept, {report.pending:,} pending")
     if report.pending:

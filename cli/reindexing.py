@@ -1,10 +1,10 @@
-"""`kameleon embeddings reindex`, `rollback`, `prune` and `cancel`: to another model, and back."""
+"""`kameleon embeddings reindex`, `rollback`, `prune` and `cancel`: to another model, and back. Imports what commands
+share, and the gate and requests of a reindex."""
 
-import logging
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
@@ -13,7 +13,7 @@ import click
 
 from kameleon.errors import InvalidInput
 
-from .app import App, common, confirming, echo, importing, pass_app, quiet
+from .app import App, Interrupted, bar, common, confirming, echo, importing, pass_app, quiet
 from .detaching import detach
 from .providing import Chosen, providing
 
@@ -21,20 +21,17 @@ if TYPE_CHECKING:
     from kameleon import SearchEngine
     from kameleon.reindex.gate import Gate, GateQuery
     from kameleon.reindex.request import PhaseProgress
-    from kameleon.values import Generation, ReindexPlan, ReindexReport
+    from kameleon.values import ReindexPlan, ReindexReport
 
-SECONDS_TO_THINK = 5
+CONFIRMATION_S = 5
+"""How long a run in place waits for Ctrl-C. Chosen, not measured."""
 AGAIN = "Run it again, with the same options, to resume"
 SYNC = "`kameleon embeddings sync` embeds what is pending"
 POSITIVE = click.FloatRange(0, min_open=True)
 
 
-class Interrupted(click.ClickException):
-    exit_code = 130
-
-
 class Termination(BaseException):
-    """SIGTERM came: passes through what handles errors, as a Ctrl-C does."""
+    """SIGTERM was received. A BaseException as KeyboardInterrupt is, so that no handler of errors takes it."""
 
 
 class Terminated(Interrupted):
@@ -57,14 +54,14 @@ class Terminated(Interrupted):
     "--gate", "overlap", metavar="OVERLAP", type=float, help="Switch if this share of the top ten stays, 0..1."
 )
 @click.option(
-    "--gate-queries", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="What the gate asks."
+    "--gate-queries", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="The queries of the gate."
 )
 @click.option("--gate-ndcg", metavar="SHARE", type=float, help="Switch if nDCG@10 is at least this share of the old.")
 @click.option("--max-minutes", type=click.FloatRange(0), help="Stop after a batch when these are over.")
 @click.option("--max-cost", type=click.FloatRange(0), help="Stop before a batch that would cost more.")
 @click.option("--price-per-million", type=click.FloatRange(0), help="What a million tokens cost.")
-@click.option("--dry-run", is_flag=True, help="Tell what would be done, how long it takes and what it costs.")
-@click.option("--rate", metavar="ROWS/S", type=POSITIVE, help="With --dry-run: reckon with this many records a second.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, how long it takes and what it costs.")
+@click.option("--rate", metavar="ROWS/S", type=POSITIVE, help="With --dry-run: assume this many records a second.")
 @click.option("--background", is_flag=True, help="Go on without this terminal, with a log file.")
 @importing
 @providing
@@ -83,7 +80,7 @@ def reindex(app: App, /, entities: tuple[str, ...], **given: Any) -> None:
     the embeddings are loaded, so there is no counterpart to other tools' --drop-hnsw-first.
 
     A gate's FILE has one JSON object a line, {"query": "…", "relevant": [{"entity": "…", "id": "…", "gain": 1}]};
-    without FILE the first words of up to 100 records are asked. What is not told is 0.5 for OVERLAP and, where there
+    without FILE the first words of up to 100 records are the queries. Defaults are 0.5 for OVERLAP and, where there
     are `relevant` records, 0.95 for SHARE.
 
     \b
@@ -118,7 +115,7 @@ def check(entities: tuple[str, ...], given: Mapping[str, Any]) -> None:
         ),
         "--in-place drops the embeddings of the whole index: name no entity": given["in_place"] and bool(entities),
         "--in-place drops the old embeddings first: leave --drop-old out": given["in_place"] and given["drop_old"],
-        "--gate-ndcg goes with --gate-queries, whose `relevant` it judges by": (
+        "--gate-ndcg goes with --gate-queries, whose `relevant` it compares with": (
             given["gate_ndcg"] is not None and given["gate_queries"] is None
         ),
         "--rate goes with --dry-run": given["rate"] is not None and not given["dry_run"],
@@ -149,12 +146,12 @@ def options_of(given: Mapping[str, Any], target: Mapping[str, Any]) -> Any:
 def gate_of(given: Mapping[str, Any]) -> "Gate | None":
     from kameleon.reindex.gate import Gate
 
-    asked = {"overlap": given["overlap"], "ndcg": given["gate_ndcg"]}
-    options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    limits = {"overlap": given["overlap"], "ndcg": given["gate_ndcg"]}
+    options: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
     if given["gate_queries"] is not None:
         options["queries"] = queries_in(given["gate_queries"])
         if given["gate_ndcg"] is not None and not any(query.relevant for query in options["queries"]):
-            raise InvalidInput(f"{given['gate_queries']}: no query has `relevant`, which --gate-ndcg judges by")
+            raise InvalidInput(f"{given['gate_queries']}: no query has `relevant`, which --gate-ndcg compares with")
     return Gate(**options) if options else None
 
 
@@ -169,12 +166,12 @@ def queries_in(path: str) -> "list[GateQuery]":
     except InvalidInput as error:
         raise InvalidInput(f"{path}: {error}") from error
     if not queries:
-        raise InvalidInput(f"{path} has no queries: one JSON object a line is wanted")
+        raise InvalidInput(f"{path} has no queries: it needs one JSON object a line")
     return queries
 
 
 def warn(search: "SearchEngine", entities: tuple[str, ...], options: Any, *, waits: bool) -> None:
-    """Of a run in place that will leave search without vectors."""
+    """Warn of a run in place that will leave search without vectors."""
     from kameleon.reindex.request import Request
 
     target = search.reindexing.target(Request(entities, **options))
@@ -182,8 +179,8 @@ def warn(search: "SearchEngine", entities: tuple[str, ...], options: Any, *, wai
         return
     echo("--in-place drops the old embeddings first: search goes by keywords alone until it is done", err=True)
     if waits:
-        echo(f"beginning in {SECONDS_TO_THINK} seconds; Ctrl-C changes nothing", err=True)
-        time.sleep(SECONDS_TO_THINK)
+        echo(f"beginning in {CONFIRMATION_S} seconds; Ctrl-C changes nothing", err=True)
+        time.sleep(CONFIRMATION_S)
 
 
 # while it runs
@@ -191,7 +188,7 @@ def warn(search: "SearchEngine", entities: tuple[str, ...], options: Any, *, wai
 
 @contextmanager
 def resumable(advice: str = AGAIN) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the run where it is, once its lease is given back."""
+    """Turn Ctrl-C and SIGTERM into errors with `advice`; the run has released its lease by then."""
 
     def terminate(_number: int, _frame: Any) -> None:
         raise Termination
@@ -209,22 +206,21 @@ def resumable(advice: str = AGAIN) -> Iterator[None]:
 
 @contextmanager
 def watching() -> Iterator["PhaseProgress | None"]:
-    """A bar on a terminal, else the run's log lines."""
+    """Show a bar on a terminal, else the run's log lines."""
     if not sys.stderr.isatty():
         with logging_to(sys.stderr):
             yield None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("embedding", total=None)
-        yield lambda phase, done, total: bar.update(task, description=phase, completed=done, total=total or None)
+    with bar("embedding", "{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as update:
+        yield lambda phase, done, total: update(description=phase, completed=done, total=total or None)
 
 
 @contextmanager
 def logging_to(stream: TextIO) -> Iterator[None]:
+    import logging  # slow to load: not for `--help`
+
     log, handler = logging.getLogger("kameleon.reindex"), logging.StreamHandler(stream)
     log.addHandler(handler)
     log.setLevel(logging.INFO)
@@ -234,7 +230,7 @@ def logging_to(stream: TextIO) -> Iterator[None]:
         log.removeHandler(handler)
 
 
-# what it did
+# reports
 
 
 def print_report(app: App, report: "ReindexReport") -> None:
@@ -269,13 +265,13 @@ def lines_of(report: "ReindexReport") -> Iterator[str]:
 
 
 def advice_after(report: "ReindexReport") -> str:
-    """A rollback is not to be run again: it would go back to where it came from."""
+    """What to run next. A second rollback would undo the first."""
     return SYNC if report.action == "rolled back" else AGAIN
 
 
 def gate_line(report: "ReindexReport") -> str:
     gate = report.gate
-    assert gate is not None  # noqa: S101 - asked before
+    assert gate is not None  # noqa: S101 - the caller checks
     line = f"gate: overlap@10 {gate.overlap:.3f} over {gate.queries} queries"
     if gate.ndcg_before is None or gate.ndcg_after is None:
         return line
@@ -297,9 +293,9 @@ def lines_of_plan(plan: "ReindexPlan") -> Iterator[str]:
     yield does.get(plan.action, f"nothing to do: {target} is the index's model and nothing is pending")
     yield f"{plan.rows:,} records in {plan.batches:,} batches of {plan.batch_size:,}"
     yield f"{plan.distinct:,} distinct texts, {plan.cached:,} of them cached; about {plan.tokens:,} tokens"
-    yield "cost: not known, --price-per-million tells it" if plan.cost is None else f"cost: about {plan.cost:.4g}"
+    yield "cost: not known without --price-per-million" if plan.cost is None else f"cost: about {plan.cost:.4g}"
     if plan.rows_per_second is None or plan.embedding_s is None:
-        yield "time: not known, no run of this model was measured; --rate tells it"
+        yield "time: not known without --rate, no run of this model was measured"
     else:
         yield f"time: about {duration(plan.embedding_s)} embedding at {plan.rows_per_second:,.0f} records/s"
 
@@ -338,25 +334,17 @@ def rollback(app: App) -> None:
 @common
 @pass_app
 def prune(app: App) -> None:
-    """Drop the embeddings of all models but the index's own, and of builds beside it that nobody is working at.
+    """Drop the embeddings of all models but the index's own, and of builds beside it that no process works at.
 
     \b
     kameleon embeddings prune
     """
     report = app.open().reindexing.prune()
-    if app.as_json:
-        app.print_json({"dropped": plain(report.dropped), "waiting": plain(report.waiting)})
-        return
-    for made in report.dropped:
-        echo(f"dropped generation {made.number} ({made.model_name})")
+    lines = [f"dropped generation {made.number} ({made.model_name})" for made in report.dropped]
     for made in report.waiting:
-        echo(f"generation {made.number} ({made.model_name}) waits for an open transaction: prune again later")
-    if not report.dropped and not report.waiting:
-        echo("nothing to drop")
-
-
-def plain(generations: "Iterable[Generation]") -> list[dict[str, Any]]:
-    return [asdict(made) for made in generations]
+        lines.append(f"generation {made.number} ({made.model_name}) waits for an open transaction: prune again later")
+    document = {name: [asdict(made) for made in getattr(report, name)] for name in ("dropped", "waiting")}
+    app.show(document, "\n".join(lines) or "nothing to drop")
 
 
 @click.command()
@@ -364,16 +352,11 @@ def plain(generations: "Iterable[Generation]") -> list[dict[str, Any]]:
 @common
 @pass_app
 def cancel(app: App) -> None:
-    """Ask a reindex that is under way, on any machine, to stop after its batch.
+    """Request a reindex that is under way, on any machine, to stop after its batch.
 
     \b
     kameleon embeddings cancel
     """
-    asked = app.open().reindexing.cancel()
-    if app.as_json:
-        app.print_json({"cancelled": asked})
-        return
-    for owner in asked:
-        echo(f"asked {owner} to stop after its batch; the same command again resumes")
-    if not asked:
-        echo("nothing to cancel: no reindex is under way")
+    owners = app.open().reindexing.cancel()
+    lines = [f"requested {owner} to stop after its batch; the same command again resumes" for owner in owners]
+    app.show({"cancelled": owners}, "\n".join(lines) or "nothing to cancel: no reindex is under way")

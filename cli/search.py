@@ -1,4 +1,4 @@
-"""`kameleon search` and `kameleon similar`."""
+"""`kameleon search` and `kameleon similar`. Imports what commands share."""
 
 import json
 import sys
@@ -15,16 +15,17 @@ from .app import App, common, echo, parse_object, pass_app
 from .providing import providing
 
 SNIPPET = 160
+"""Bounds the characters shown of a hit. Chosen, not measured."""
 
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def asking(command: F) -> F:
-    """The options of a search that `similar` has too."""
+def searching(command: F) -> F:
+    """Add the options that `search` and `similar` share."""
     command = providing(command)
     for option in (
-        click.option("--explain", is_flag=True, help="Show what each leg said of each hit, and what it cost."),
+        click.option("--explain", is_flag=True, help="Show each leg's score of each hit, and what it cost."),
         click.option("--min-score", type=click.FloatRange(0, 1), default=0.0, help="Only hits of at least this score."),
         click.option("--mode", type=click.Choice(["hybrid", "keyword", "vector"]), default="hybrid", show_default=True),
         click.option("--limit", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Hits at most."),
@@ -37,7 +38,7 @@ def asking(command: F) -> F:
 
 @click.command()
 @click.argument("query")
-@asking
+@searching
 @click.option("--fusion", type=click.Choice(["weighted", "rrf", "dbsf"]), default="weighted", show_default=True)
 @click.option(
     "--weight", type=click.FloatRange(0, 1), help="The vector's share of a score, instead of its model's own."
@@ -94,7 +95,7 @@ def search(
 @click.command()
 @click.argument("entity")
 @click.argument("id")
-@asking
+@searching
 @common
 @pass_app
 def similar(
@@ -115,14 +116,14 @@ def similar(
 def show(
     app: App,
     results: "kameleon.SearchResults",
-    asked: Mapping[str, Any],
+    request: Mapping[str, Any],
     *,
     explain: bool = False,
     count: bool = False,
 ) -> None:
     if app.as_json:
         document = as_json(results, explain)
-        app.print_json({**asked, **document, "note": app.advised(results.plan.note)})
+        app.print_json({**request, **document, "note": app.advised(results.plan.note)})
         return
     is_terminal = sys.stdout.isatty()
     rows = [
@@ -136,7 +137,7 @@ def show(
     if results.plan.note:
         echo(results.plan.note, err=True)
     for field, counts in results.facets.items():
-        echo(f"{field}: " + ", ".join(f"{say(value)} ({count})" for value, count in counts.items()))
+        echo(f"{field}: " + ", ".join(f"{v if isinstance(v, str) else json.dumps(v)} ({n})" for v, n in counts.items()))
     if count:
         echo(f"{how_many(results)} in all")
     if explain:
@@ -145,10 +146,6 @@ def show(
 
 def how_many(results: "kameleon.SearchResults") -> str:
     return f"{'' if results.is_total_exact else 'at least '}{results.total}"
-
-
-def say(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def check_entities(engine: "kameleon.SearchEngine", wanted: tuple[str, ...]) -> None:
@@ -211,22 +208,17 @@ def styled(hit: "kameleon.SearchResult") -> Any:
     return text
 
 
-def embedding_of(plan: "kameleon.QueryPlan") -> str:
-    if "embedding" not in plan.legs:
-        return "none"
-    return "from memory" if plan.is_query_cached else "made now"
-
-
 def print_explanation(results: "kameleon.SearchResults") -> None:
     plan = results.plan
     legs = ", ".join(f"{leg} {ms} ms" for leg, ms in plan.legs.items())
     scanned = ", ".join(f"{leg} {rows}" for leg, rows in plan.rows_scanned.items())
     echo(f"\n{plan.mode}; {legs}; terms: {' '.join(plan.terms) or 'none'}; model: {plan.model or 'none'}")
     echo(f"candidates chosen by: {' '.join(plan.candidate_terms) or 'none'}; rows looked at: {scanned or 'unknown'}")
+    embedding = "none" if "embedding" not in plan.legs else "from memory" if plan.is_query_cached else "made now"
     echo(
         f"{how_many(results)} in all; "
         f"{'exact' if results.exact else 'approximate'}; vectors: {plan.vector_search or 'none'}; "
-        f"query embedding: {embedding_of(plan)}"
+        f"query embedding: {embedding}"
     )
     for place, hit in enumerate(results, 1):
         echo(f"{place}. {hit.entity} {hit.id}  {hit.score:.4f}")

@@ -1,17 +1,19 @@
-"""Records from a stream, one at a time: JSON lines, one JSON array, or one object. Memory is that of one record.
+"""Reads records from a stream, one at a time: JSON lines, one JSON array, or one object. Memory is that of one record.
+Imports nothing of kameleon's.
 
-What cannot be a record is an item with an error, so that the reader decides whether to stop or go on.
+What cannot be a record is an item with an error, so that the caller decides whether to stop or go on. The array is
+parsed here because items keep the bytes of their element, for --rejects, which ijson does not give.
 """
 
 import codecs
 import json
-import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 CHUNK = 1 << 18
+"""Bounds the bytes of a read. Chosen, not measured."""
 SPACE = " \t\r\n"
 
 
@@ -19,7 +21,7 @@ SPACE = " \t\r\n"
 class Item:
     """`line` is the 1-based line, in an array the 1-based element.
 
-    `raw` is how it stood there; of an over-long line the beginning, whose rest is in the file `rest` if it was kept.
+    `raw` are its bytes; of an over-long line the beginning, whose rest is in the file `rest` if it was kept.
     """
 
     line: int
@@ -32,16 +34,9 @@ class Item:
 
 def read_items(stream: BinaryIO, *, max_bytes: int, from_line: int = 1, keep_rest: bool = False) -> Iterator[Item]:
     """The items from `from_line` on. `keep_rest` keeps what of a line is over `max_bytes` in a temporary file."""
-    reader = Lines(stream)
-    try:
-        first = reader.peek()
-    except (OSError, EOFError, zlib.error) as error:
-        yield Item(1, b"", error=f"cannot be read: {error}", is_fatal=True)
-        return
-    items = array_items(reader, max_bytes) if first == b"[" else line_items(reader, max_bytes, keep_rest)
     line = 0
     try:
-        for item in items:
+        for item in _items(Lines(stream), max_bytes, keep_rest):
             line = item.line
             if line >= from_line:
                 yield item
@@ -49,8 +44,13 @@ def read_items(stream: BinaryIO, *, max_bytes: int, from_line: int = 1, keep_res
         yield Item(line + 1, b"", error=f"cannot be read: {error}", is_fatal=True)
 
 
+def _items(reader: "Lines", max_bytes: int, keep_rest: bool) -> Iterator[Item]:
+    is_array = reader.peek() == b"["
+    yield from array_items(reader, max_bytes) if is_array else line_items(reader, max_bytes, keep_rest)
+
+
 class Lines:
-    """A binary stream with its byte order mark taken off, and a look at its first byte that is not white space."""
+    """A binary stream without its byte order mark, whose first byte that is not white space can be peeked at."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -100,7 +100,9 @@ def line_items(reader: Lines, max_bytes: int, keep_rest: bool) -> Iterator[Item]
 
 def pass_line(reader: Lines, raw: bytes, keep_rest: bool) -> BinaryIO | None:
     """Read on to the line's end."""
-    rest = cast(BinaryIO, tempfile.TemporaryFile()) if keep_rest else None  # noqa: SIM115 - whoever gets the item closes it
+    from tempfile import TemporaryFile  # slow to load: not for `--help`
+
+    rest = cast(BinaryIO, TemporaryFile()) if keep_rest else None  # noqa: SIM115 - the consumer of the item closes it
     while raw and not raw.endswith(b"\n"):
         raw = reader.readline(CHUNK)
         if rest is not None:
@@ -120,7 +122,7 @@ def is_start_of_object(raw: bytes) -> bool:
     except json.JSONDecodeError as error:
         return error.pos >= len(text) or text == "{"
     except (ValueError, RecursionError):
-        return False
+        pass
     return False
 
 
@@ -138,32 +140,28 @@ def whole_object(reader: Lines, raw: bytes, number: int, max_bytes: int) -> Item
 
 
 def array_items(reader: Lines, max_bytes: int) -> Iterator[Item]:
-    """The elements of one array. Broken JSON inside it is fatal: nothing tells where the next element begins."""
+    """The elements of one array. Broken JSON inside it is fatal: where the next element begins is unknown."""
     number = 0
     try:
-        ahead = Ahead(reader, max_bytes)
-        ahead.take()
-        while (head := ahead.head()) != "]":
+        text = Buffer(reader, max_bytes)
+        text.take()
+        while (head := text.head()) != "]":
             if number:
                 if head != ",":
                     raise ValueError("a comma or ] is missing")
-                ahead.take()
-            data, raw = ahead.value()
+                text.take()
+            data, raw = text.value()
             number += 1
             yield check_item(number, raw, data, max_bytes)
-        ahead.take()
-        if ahead.head():
-            raise ValueError("something stands after the array")
-    except UnicodeDecodeError as error:
-        yield Item(number + 1, b"", error=f"not UTF-8: {error.reason}", is_fatal=True)
-    except ValueError as error:
+        text.take()
+        if text.head():
+            raise ValueError("there is more after the array")
+    except (ValueError, RecursionError) as error:
         yield Item(number + 1, b"", error=not_json(error), is_fatal=True)
-    except RecursionError:
-        yield Item(number + 1, b"", error="nested too deep", is_fatal=True)
 
 
-class Ahead:
-    """The text that was read and not yet taken; more is read as it is needed."""
+class Buffer:
+    """Text that was read and not yet parsed; more is read as it is needed."""
 
     def __init__(self, reader: Lines, max_bytes: int) -> None:
         self._reader = reader
@@ -186,7 +184,7 @@ class Ahead:
         self._text = self._text[1:]
 
     def value(self) -> tuple[Any, bytes]:
-        """The next value and how it stood there. Raises ValueError."""
+        """The next value and its bytes. Raises ValueError."""
         self.head()
         while True:
             try:
@@ -210,10 +208,8 @@ def parse_item(raw: bytes, number: int) -> Item:
         data = json.loads(raw.decode(), parse_constant=refuse_constant)
     except UnicodeDecodeError as error:
         return Item(number, raw, error=f"not UTF-8: byte {error.object[error.start]:#04x} at column {error.start + 1}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return Item(number, raw, error=not_json(error))
-    except RecursionError:
-        return Item(number, raw, error="nested too deep")
     return check_item(number, raw, data, len(raw))
 
 
@@ -234,7 +230,11 @@ def refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def not_json(error: ValueError) -> str:
+def not_json(error: ValueError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8: {error.reason}"
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON: {error.msg} at column {error.colno}"
     return f"not JSON: {error}"

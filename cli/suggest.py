@@ -1,4 +1,4 @@
-"""`kameleon suggest`."""
+"""`kameleon suggest`: completions of a word. Imports what commands share."""
 
 import click
 

@@ -1,55 +1,43 @@
 """kameleon: hybrid search in the database an application already has.
 
-Names load when they are first used, so that a command which needs only some of them starts at once.
+Names load when they are first used, so that a command which needs only some of them starts at once. This facade imports
+from all packages, and no package imports it.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .errors import KameleonError
+from .errors import KameleonError as KameleonError
 
 if TYPE_CHECKING:
-    from .database import create_async_engine, create_engine, set_up_engine
-    from .engine import SearchEngine
-    from .orm.declaration import searchable
-    from .rebuilding import rebuild
-    from .records import RecordStore
-    from .values import IndexReport, IndexStatus, SearchResult, SearchResults
-    from .worker import Worker
+    from .database import create_async_engine as create_async_engine
+    from .database import create_engine as create_engine
+    from .database import set_up_engine as set_up_engine
+    from .engine import SearchEngine as SearchEngine
+    from .orm.declaration import searchable as searchable
+    from .rebuilding import rebuild as rebuild
+    from .records import RecordStore as RecordStore
+    from .values import IndexReport as IndexReport
+    from .values import IndexStatus as IndexStatus
+    from .values import SearchResult as SearchResult
+    from .values import SearchResults as SearchResults
+    from .worker import Worker as Worker
 
-__all__ = [
-    "IndexReport",
-    "IndexStatus",
-    "KameleonError",
-    "RecordStore",
-    "SearchEngine",
-    "SearchResult",
-    "SearchResults",
-    "Worker",
-    "create_async_engine",
-    "create_engine",
-    "rebuild",
-    "searchable",
-    "set_up_engine",
-]
-
-_HOMES = {
-    "IndexReport": ".values",
-    "IndexStatus": ".values",
-    "RecordStore": ".records",
-    "SearchEngine": ".engine",
-    "SearchResult": ".values",
-    "SearchResults": ".values",
-    "Worker": ".worker",
-    "create_async_engine": ".database",
-    "create_engine": ".database",
-    "rebuild": ".rebuilding",
-    "searchable": ".orm.declaration",
-    "set_up_engine": ".database",
+MODULES: dict[str, tuple[str, ...]] = {
+    ".database": ("create_async_engine", "create_engine", "set_up_engine"),
+    ".engine": ("SearchEngine",),
+    ".orm.declaration": ("searchable",),
+    ".rebuilding": ("rebuild",),
+    ".records": ("RecordStore",),
+    ".values": ("IndexReport", "IndexStatus", "SearchResult", "SearchResults"),
+    ".worker": ("Worker",),
 }
+"""The public names of each module; type checkers read the imports above."""
+__all__ = sorted(["KameleonError", *(name for names in MODULES.values() for name in names)])
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name], __name__), name)
+    for module, names in MODULES.items():
+        if name in names:
+            return getattr(import_module(module, __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,8 @@
-"""What Alembic has to know of kameleon's tables: to leave them alone, and how a migration makes them.
+"""Keeps Alembic from kameleon's tables, and makes them in a migration. Imports stores.
 
-`include_name` is asked before a table is reflected, `include_object` after, when a virtual table or a type that
-SQLAlchemy does not know has been met already. Where the filter leaves nothing of a PostgreSQL schema, all of it is
-reflected nevertheless: pgvector's types are made known, lest each of their columns is warned of.
+Alembic calls `include_name` before it reflects a table, `include_object` after, when SQLAlchemy has warned of a virtual
+table or an unknown type already. Where the filter leaves nothing of a PostgreSQL schema, all of it is reflected
+nevertheless: pgvector's types are registered, lest each of their columns is warned of.
 """
 
 from collections.abc import Callable, MutableMapping
@@ -44,7 +44,7 @@ def create_tables(connection: Connection, *, with_vectors: bool = True, **option
     generation's table comes with its first embedding.
     """
     if not isinstance(connection, Connection):
-        raise InvalidInput("create_tables asks the database what is there: run this migration online, without --sql")
+        raise InvalidInput("create_tables reads which tables exist: run this migration online, without --sql")
     store = make_store(connection.engine, options)
     with store.connections.translating(), store.connections.joining(connection):
         store.schema.create(connection, with_vectors=with_vectors)

@@ -1,15 +1,15 @@
-"""Connections of an asynchronous engine, for threads.
+"""Opens connections of an asynchronous engine for threads. Imports errors.
 
 kameleon's own work (searching, syncing, rebuilding) is synchronous. On an AsyncEngine it runs on connections that the
 application's engine opens itself, with its dialect, arguments, listeners and execution options, in a second pool with
 the options of its own one. A connection of an asyncio driver belongs to an event loop: these belong to one loop of
 kameleon's, on a daemon thread, one a process. The application's loop does none of kameleon's own work.
 
-SQLAlchemy has no public way to give an engine a second pool, and none to await in a thread. What that takes of its
-private attributes stands in this module alone: `Engine._proxied` and `_has_events`; `Pool._invoke_creator`,
+SQLAlchemy has no public way to give an engine a second pool, and none to await in a thread. The private attributes that
+this takes are used in this module alone: `Engine._proxied` and `_has_events`; `Pool._invoke_creator`,
 `_dialect`, `_pre_ping`, `_recycle`, `_reset_on_return`, `_orig_logging_name`; `QueuePool._pool`, `_max_overflow`,
-`_timeout`; `AdaptedConnection._connection`, and `__sqlalchemy_greenlet_provider__`, by which `await_only` knows a
-greenlet.
+`_timeout`; `AdaptedConnection._connection`, and `__sqlalchemy_greenlet_provider__`, by which `await_only` recognises
+a greenlet.
 """
 
 import asyncio
@@ -34,6 +34,7 @@ from .errors import InvalidInput
 T = TypeVar("T")
 
 KEPT = "kameleon_own_engine"
+EXECUTES = ("execute", "executemany")
 FETCHES = ("fetchone", "fetchmany", "fetchall")
 
 
@@ -60,18 +61,18 @@ class EventLoop:
         return asyncio.run_coroutine_threadsafe(_awaited(awaitable), self._started())
 
     def wait(self, awaitable: Awaitable[T]) -> T:
-        """The result, awaited on the loop; who is interrupted meanwhile cancels it."""
+        """The result, awaited on the loop; an interrupt of this thread cancels it."""
         if self.is_this_thread():
             raise RuntimeError("kameleon's event loop would wait for itself: use this connection on another thread")
         future = self.submit(awaitable)
         try:
             return future.result()
-        except BaseException:
+        except BaseException:  # an interrupt of this thread, too, ends what is awaited for it
             future.cancel()
             raise
 
     def call(self, function: Callable[..., T], *args: Any, **options: Any) -> T:
-        """What SQLAlchemy's adaptation of a driver returns, which awaits inside."""
+        """Call a function of SQLAlchemy's adaptation of a driver, which awaits inside."""
         return self.wait(greenlet_spawn(function, *args, **options))
 
 
@@ -96,7 +97,7 @@ def drive(function: Callable[[], T], wait: Callable[[Awaitable[Any]], Any], prov
     while not context.dead:
         try:
             value = wait(result)
-        except BaseException:  # noqa: BLE001 - raised where the function awaits
+        except BaseException:  # noqa: BLE001 - every error of what is awaited is raised where the function awaits it
             result = context.throw(*sys.exc_info())
         else:
             result = context.switch(value)
@@ -105,8 +106,8 @@ def drive(function: Callable[[], T], wait: Callable[[Awaitable[Any]], Any], prov
 
 
 async def on_thread(call: Callable[[], T]) -> T:
-    """What a call returns on a thread; what it awaits there is awaited on this event loop. Who cancels it waits until
-    the thread has left the call, lest that goes on with a session."""
+    """Call a function on a thread; what it awaits there is awaited on this event loop. A cancellation waits until the
+    thread has left the function, which would otherwise go on with a session."""
     loop = asyncio.get_running_loop()
     awaiting: list[Future[Any]] = []
     is_cancelled = threading.Event()
@@ -126,7 +127,7 @@ async def on_thread(call: Callable[[], T]) -> T:
             future.cancel()
         await asyncio.wait([thread])
         if not thread.cancelled():
-            thread.exception()  # is told by the cancellation
+            thread.exception()  # retrieved, lest asyncio logs it: the cancellation is raised instead
         raise
 
 
@@ -153,12 +154,12 @@ class BridgedConnection:
         _loop.call(setattr, self._target, name, value)
 
     def cursor(self, *args: Any, **options: Any) -> "BridgedCursor":
-        """One with arguments is on the server, and fetches from there."""
+        """A cursor with arguments is on the server, and fetches from it."""
         return BridgedCursor(partial(self._target.cursor, *args, **options), bool(args or options))
 
 
 class BridgedCursor:
-    """A cursor that is made together with its first statement, lest each takes the loop twice."""
+    """A cursor that is made together with its first statement, in one trip to the loop."""
 
     __slots__ = ("_fetches", "_made", "_make")
 
@@ -168,15 +169,17 @@ class BridgedCursor:
         object.__setattr__(self, "_made", None)
 
     def _target(self) -> Any:
-        """On the loop."""
+        """Runs on the loop."""
         if self._made is None:
             object.__setattr__(self, "_made", self._make())
         return self._made
 
-    def _run(self, name: str, *args: Any, **options: Any) -> Any:
-        return getattr(self._target(), name)(*args, **options)
+    def _execute(self, name: str, *args: Any) -> Any:
+        return getattr(self._target(), name)(*args)
 
     def __getattr__(self, name: str) -> Any:
+        if name in EXECUTES:
+            return partial(_loop.call, self._execute, name)
         target = self._made or _loop.call(self._target)
         value = getattr(target, name)
         if not inspect.ismethod(value) or (name in FETCHES and not self._fetches):
@@ -189,14 +192,8 @@ class BridgedCursor:
     def __iter__(self) -> Iterator[Any]:
         return iter(self.fetchall())
 
-    def execute(self, *args: Any) -> Any:
-        return _loop.call(self._run, "execute", *args)
-
-    def executemany(self, *args: Any) -> Any:
-        return _loop.call(self._run, "executemany", *args)
-
     def close(self) -> None:
-        """What comes next on the connection comes after it: nobody waits."""
+        """Does not wait: the next statement on the connection is run after it."""
         if self._made is not None:
             _loop.submit(greenlet_spawn(self._made.close))
 
@@ -308,14 +305,14 @@ def _own_pool(pool: Pool) -> Pool:
 
 
 def _for_threads(dialect: Any) -> Any:
-    """What the pool has to know: a connection that was lost can be taken back, and closed, on any thread."""
+    """The dialect for the pool: a connection that was lost can be taken back, and closed, on any thread."""
     made = copy.copy(dialect)
     made.is_async = False
     return made
 
 
 def _copied(engine: Engine) -> Engine:
-    engine.dispatch  # noqa: B018 - is made by its first use, and shared by the copy
+    engine.dispatch  # noqa: B018 - made by its first use, and shared by the copy
     made = copy.copy(engine)
     made._has_events = True
     return made
@@ -332,7 +329,7 @@ def _renewed(engine: Engine) -> Pool:
 
 
 def _close_with(engine: Engine) -> None:
-    """Who drops an engine without closing it leaves no connection open."""
+    """Close the connections of an engine that is dropped without being closed."""
     _finalizers[engine] = finalize(engine, _close, engine.pool)
 
 
@@ -349,7 +346,7 @@ def _disposed(own: "ref[Engine]", _given: Engine) -> None:
 
 
 def _forget() -> None:
-    """In a forked process: the loop's thread is not there, and the connections are the parent's."""
+    """Make a new loop and empty pools in a forked process, which has neither the loop's thread nor connections."""
     global _loop
     _loop = EventLoop()
     _left.extend(_renewed(engine) for engine in _own)

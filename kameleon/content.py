@@ -1,6 +1,6 @@
-"""From a record to the text it says, and from that text to what the keyword index holds.
+"""Renders records as searchable text, and adds to that text what the keyword index needs. Imports errors.
 
-`analyze` serves both databases and both sides: what is indexed and what is asked pass through the same function.
+`analyze` serves both databases and both sides: contents and queries pass through the same function.
 It adds what the built-in analysers lose. They cut at every symbol, so `C++` becomes `c` and `POL-358` two common
 halves; and they take a run of Chinese or Japanese for one long word, so nothing in it is found.
 """
@@ -14,9 +14,10 @@ from typing import Any
 
 from .errors import InvalidInput, InvalidRecord, seen
 
-MAX_ID_BYTES = 1024
-MAX_ENTITY_BYTES = 255
+MAX_ID_BYTES, MAX_ENTITY_BYTES = 1024, 255
+"""Bound the columns of a key: PostgreSQL indexes 2,704 bytes at most."""
 MAX_WEIGHT = 10
+"""Bounds how often the keyword index holds the words of a field. Chosen, not measured."""
 
 CJK = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 CJK_RUN = re.compile(f"[{CJK}]+")
@@ -37,7 +38,7 @@ SPELLED = str.maketrans({**dict.fromkeys("-./:@&'’_"), "+": "plus", "#": "shar
 def normalize(text: str) -> str:
     """The text as both databases can hold it: PostgreSQL refuses NUL, and neither takes half of a surrogate pair.
 
-    NUL becomes a space. Raises InvalidRecord for a lone surrogate, which stands for a character that was lost before.
+    NUL becomes a space. Raises InvalidRecord for a lone surrogate, the remains of a lost character.
     """
     if "\0" in text:
         text = text.replace("\0", " ")
@@ -54,7 +55,7 @@ def normalize(text: str) -> str:
 
 
 def content_hash(content: str) -> str:
-    """128 bits of BLAKE2b in hex; the empty string for content that says nothing (empty or white space)."""
+    """128 bits of BLAKE2b in hex; the empty string for empty content or white space."""
     if not content or content.isspace():
         return ""
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
@@ -108,13 +109,13 @@ def bigrams(run: str) -> Iterator[str]:
 
 
 def render(data: Mapping[str, Any], fields: Iterable[str]) -> str:
-    """What a record says: its searchable fields in order, one line each; lists are joined, objects too, in the order of
+    """Render a record: its searchable fields in order, one line each; lists are joined, objects too, in the order of
     their names (JSONB keeps no other); empty fields are left out."""
-    return "\n".join(text for field in fields if (text := say(data.get(field))))
+    return "\n".join(text for field in fields if (text := text_of(data.get(field))))
 
 
 def emphasized(weighted: Iterable[tuple[str, int]]) -> str:
-    """What keywords count again of texts that weigh more than 1."""
+    """Repeat texts that weigh more than 1, for the keyword index."""
     return " ".join(text for text, weight in weighted if text for _ in range(weight - 1))
 
 
@@ -129,15 +130,15 @@ def field_weights(fields: Iterable[str] | Mapping[str, float]) -> dict[str, int]
     return {field: int(weight) for field, weight in named.items()}
 
 
-def say(value: Any) -> str:
+def text_of(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return ""
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
-        return ", ".join(text for name in sorted(value, key=str) if (text := say(value[name])))
+        return ", ".join(text for name in sorted(value, key=str) if (text := text_of(value[name])))
     if isinstance(value, list | tuple):
-        return ", ".join(text for item in value if (text := say(item)))
+        return ", ".join(text for item in value if (text := text_of(item)))
     if isinstance(value, float):
         return str(int(value) if 1e16 <= abs(value) < inf else value + 0.0)  # JSONB keeps no exponent and no -0.0
     return str(value)

@@ -1,4 +1,5 @@
-"""Engines set up the way kameleon likes its databases; plain ones from SQLAlchemy work too."""
+"""Makes engines with the settings that kameleon works best with; plain ones from SQLAlchemy work too. Imports errors,
+URLs, SQLite files and asynchronous connections."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PLACES = ("host", "port", "options", "service")  # what else of a URL's query tells databases apart
+PLACES = ("host", "port", "options", "service")
+"""Parameters of a URL's query that identify a database, besides its host, port and name."""
 ASYNCHRONOUS = ("aiosqlite", "psycopg", "psycopg_async")
 
 
 def create_engine(url: str | URL, **options: Any) -> Engine:
-    """SQLAlchemy's `create_engine` with good manners for each database.
+    """SQLAlchemy's `create_engine` with settings for each database.
 
     SQLite: write-ahead logging (readers never wait for a writer) and SQLAlchemy's own BEGIN, without which the driver
     commits savepoints as it releases them. PostgreSQL: `postgresql://` means psycopg 3. `options` are SQLAlchemy's.
@@ -38,7 +40,7 @@ def create_engine(url: str | URL, **options: Any) -> Engine:
 
 
 def create_async_engine(url: str | URL, **options: Any) -> "AsyncEngine":
-    """SQLAlchemy's `create_async_engine` with the same manners."""
+    """SQLAlchemy's `create_async_engine` with the same settings."""
     from sqlalchemy.ext.asyncio import create_async_engine as create
 
     engine = _opened(create, url, options)
@@ -58,7 +60,7 @@ def _opened(create: Callable[..., T], url: str | URL, options: Mapping[str, Any]
 
 
 def set_up_engine(engine: Engine) -> None:
-    """The same manners for an engine that a framework made, before its first connection."""
+    """Apply the same settings to an engine that a framework made, before its first connection."""
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", partial(_connected, engine.dialect.dbapi))
         event.listen(engine, "begin", _began)
@@ -95,8 +97,8 @@ def _place(url: URL) -> tuple[Any, ...]:
 
 
 def _connected(dbapi: Any, connection: Any, _record: Any) -> None:
-    """Where the file cannot be changed to write-ahead logging now (read-only, or another process is at it), it works as
-    it is and a later connection tries again."""
+    """Change the file to write-ahead logging. Where that cannot be done now (read-only, or another process uses it), it
+    stays as it is, and a later connection tries again."""
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode")

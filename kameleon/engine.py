@@ -1,27 +1,26 @@
-"""`SearchEngine`, what users hold: each verb checks its arguments and hands the work to a package below."""
+"""`SearchEngine`, the facade: each verb checks its arguments and calls a package below, all of which it may import."""
 
-import asyncio
 from collections.abc import Iterable
-from functools import partial
 from typing import TYPE_CHECKING, Literal, NoReturn, Self, TypeVar, Unpack
 
 from sqlalchemy import Connection, Engine, Select
 
 from .administration import Administration, CacheAdministration
 from .content import check_entity, check_id
+from .coroutines import Coroutines
 from .errors import InvalidInput, seen
 from .indexing.entries import entries
 from .indexing.index import Index
 from .indexing.writer import Indexing, Progress
 from .orm import syncing
-from .orm.callers import attach, connection_within, on_a_thread, sessions_of
+from .orm.callers import attach, connection_within, sessions_of
 from .orm.queries import Queries
 from .search.query import SearchOptions
 from .stores.factory import StoreOptions
 from .values import BATCH_GENERATED, Failure, Generation, IndexReport, IndexStatus, Ref, ReindexReport, SearchResults
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+    from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.orm import Session
 
     from .embeddings.provider import EmbeddingProvider
@@ -32,22 +31,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class SearchEngine:
+class SearchEngine(Coroutines):
     """Hybrid search in the database of `engine`. For an asynchronous one (aiosqlite, psycopg) the work that is not a
     session's is done on connections that it opens for threads, in a second pool of the same size.
 
     `embedding_provider` is None (keywords only), a name or a provider object. A name serves a new index; an index that
     has embeddings names its own model, and an engine opened by name follows it.
 
-    `on_provider_error` says what a writing call does while the provider is down: "defer" stores the keywords and leaves
+    `on_provider_error` is what a writing call does while the provider is down: "defer" stores the keywords and leaves
     embeddings pending for `sync`, "raise" stores nothing and raises ProviderUnavailable or ProviderRefused.
 
-    `cache` keeps embeddings by text in `kdb_embedding_cache`, about `cache_limit` texts; None asks the provider
-    whether that is worth it.
+    `cache` keeps embeddings by text in `kdb_embedding_cache`, about `cache_limit` texts; None leaves that
+    to the provider: those that cost money or time are cached.
 
     `indexing` is how sessions that it is attached to commit: "sync" with the embeddings, "deferred" leaves these to
-    `kameleon embeddings worker`, "auto" does so where they take longer than `budget_s`. `session.info` may say
-    otherwise for one session, under "kameleon_indexing".
+    `kameleon embeddings worker`, "auto" does so where they take longer than `budget_s`. `session.info` may
+    set another for one session, under "kameleon_indexing".
 
     `query_timeout` is how many seconds a search waits for its query's embedding before it answers by keywords; None
     leaves that to the provider: 3 seconds over the network, no limit for a local model. After a failure, searches do
@@ -136,7 +135,7 @@ class SearchEngine:
         sessions_of(self.index).write(session)
 
     def track(self, cls: type) -> None:
-        """Put triggers on a class's tables, so that rows which no session shows (Core, raw SQL, another program) are
+        """Put triggers on a class's tables, so that rows which no session writes (Core, raw SQL, another program) are
         marked, for `sync` or a worker to index. Raises StorageError where the role may not."""
         sessions_of(self.index).tracking.track(cls)
 
@@ -217,7 +216,7 @@ class SearchEngine:
         self, *, batch_size: int = 1000, retry_failed: bool = False, progress: Progress | None = None
     ) -> IndexReport:
         """Index rows that triggers marked, those that workers have claimed and not finished last, and rows of the
-        classes that this process knows which are not in the index; then embed what is pending, `batch_size` records a
+        classes imported by this process which are not in the index; then embed what is pending, `batch_size` records a
         transaction, newest text wins; stops at an outage. At the end PostgreSQL's vector index is built, if it is
         missing and the embeddings are many.
 
@@ -250,14 +249,14 @@ class SearchEngine:
     ) -> SearchResults:
         """The best records for a query, best first, scores 0..1 relative to the best there could be in each leg.
 
-        Any string is a query; `"exact phrase"`, `-word`, `prefix*` and `field:word` say more of it. `entity` is a name
+        Any string is a query; `"exact phrase"`, `-word`, `prefix*` and `field:word` are operators. `entity` is a name
         or a mapped class, `entities` several, of none nothing is found. `options` are `SearchOptions`.
 
         `connection` or `session` searches in the caller's transaction, what it has written included.
 
         Equal scores are ordered by (entity, id). Writes nothing. Raises InvalidInput and its kind for bad arguments;
         with mode="vector" also NoProvider, ModelMismatch, ProviderUnavailable, where hybrid answers by keywords alone
-        and says so in `plan.note`.
+        and reports it in `plan.note`.
         """
         connection = connection_within(self.index, connection, session, "asearch")
         return self._queries.search(query, entity, entities, connection, **options)
@@ -326,79 +325,6 @@ class SearchEngine:
             raise InvalidInput(f"unknown event {seen(event)}. Known: {BATCH_GENERATED}")
         self.index.services.listeners.append(listener)
 
-    # asyncio
-
-    async def asearch(
-        self,
-        query: str,
-        *,
-        entity: object = None,
-        entities: Iterable[object] | None = None,
-        session: "AsyncSession | None" = None,
-        **options: Unpack[SearchOptions],
-    ) -> SearchResults:
-        """`search` for coroutines: on a thread, so that neither the model nor the database holds the event loop up. In
-        the transaction of a `session`, whose statements run where they always do."""
-        return await on_a_thread(
-            self.index, partial(self.search, query, entity=entity, entities=entities, **options), session
-        )
-
-    async def asimilar(
-        self,
-        entity: object,
-        id: str | int,
-        *,
-        entities: Iterable[object] | None = None,
-        session: "AsyncSession | None" = None,
-        **options: Unpack[SearchOptions],
-    ) -> SearchResults:
-        """`similar`, as `asearch`."""
-        return await on_a_thread(self.index, partial(self.similar, entity, id, entities=entities, **options), session)
-
-    async def asuggest(self, text: str, *, limit: int = 10, session: "AsyncSession | None" = None) -> list[str]:
-        """`suggest`, as `asearch`."""
-        return await on_a_thread(self.index, partial(self.suggest, text, limit=limit), session)
-
-    async def aselect(
-        self, cls: type[T], query: str, *, session: "AsyncSession | None" = None, **options: Unpack[SearchOptions]
-    ) -> Select[tuple[T]]:
-        """`select`, as `asearch`."""
-        return await on_a_thread(self.index, partial(self.select, cls, query, **options), session)
-
-    async def aflush(self, session: "AsyncSession") -> None:
-        """`flush` for an AsyncSession."""
-        await session.run_sync(self.flush)
-
-    async def afailures(self, *, session: "AsyncSession | None" = None) -> list[Failure]:
-        """`failures`, as `asearch`."""
-        return await on_a_thread(self.index, self.failures, session)
-
-    async def aindex_record(
-        self, entity: str, id: str | int, content: str, *, session: "AsyncSession | None" = None
-    ) -> IndexReport:
-        """`index_record`, as `asearch`."""
-        return await on_a_thread(self.index, partial(self.index_record, entity, id, content), session)
-
-    async def aindex_records_batch(
-        self,
-        records: Iterable[tuple[str, str | int, str]],
-        *,
-        session: "AsyncSession | None" = None,
-        progress: Progress | None = None,
-    ) -> IndexReport:
-        """`index_records_batch`, as `asearch`; `progress` is called on the thread."""
-        return await on_a_thread(self.index, partial(self.index_records_batch, records, progress=progress), session)
-
-    async def adelete_record(self, entity: str, id: str | int, *, session: "AsyncSession | None" = None) -> bool:
-        """`delete_record`, as `asearch`."""
-        return await on_a_thread(self.index, partial(self.delete_record, entity, id), session)
-
-    async def adelete_records(
-        self, records: Iterable[tuple[str, str | int]], *, session: "AsyncSession | None" = None
-    ) -> int:
-        """`delete_records`, as `asearch`."""
-        return await on_a_thread(self.index, partial(self.delete_records, records), session)
-
     # closing
 
     def close(self) -> None:
@@ -406,21 +332,11 @@ class SearchEngine:
         it was given is left as it is. Neither this SearchEngine nor what was made with it is of use afterwards."""
         self.index.close()
 
-    async def aclose(self) -> None:
-        """`close` for coroutines."""
-        await asyncio.to_thread(self.close)
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

@@ -1,4 +1,5 @@
-"""What can go wrong, as one tree. Every message says what was seen, what is possible and what to do.
+"""All errors of kameleon, as one tree. A message has what failed, the value, and the next step. Imports nothing of
+kameleon's.
 
 KameleonError
 ├── InvalidInput (ValueError)     the call's arguments or a record cannot be taken
@@ -11,15 +12,15 @@ KameleonError
 ├── ReindexRefused                a generation is not built, or not switched to
 │   ├── ReindexRunning            another run holds the lease, or took this one's
 │   └── GateRefused               the new model finds other records than `gate` allows
-├── StorageError                  what the database said, translated, with its error as cause
-│   ├── SchemaMissing             kameleon's tables are not there
+├── StorageError                  an error of the database, translated, with its error as cause
+│   ├── SchemaMissing             the database has no tables of kameleon
 │   ├── SchemaMismatch            its tables are those of another version of kameleon
 │   ├── DatabaseLocked            another writer held a lock for the whole time-out
 │   ├── VectorsUnavailable        PostgreSQL without pgvector, or one too old for this model
-│   └── TransactionConflict       another transaction came in between: roll back and repeat
-│       └── Outdated              seen before anything was written: look again, the transaction can go on
+│   └── TransactionConflict       another transaction changed the same rows: roll back and repeat
+│       └── Outdated              found before anything was written: read again, the transaction can go on
 └── ProviderError                 an embedding provider, or the lack of one
-    ├── NoProvider                vectors were asked of an engine without a provider
+    ├── NoProvider                vectors were requested of an engine without a provider
     ├── ModelMismatch             the index holds another model's embeddings
     ├── TextRefused               bad text: this one text, nothing else
     ├── ProviderUnavailable       an outage: try later, nothing is wrong with the texts
@@ -33,6 +34,7 @@ from collections.abc import Sequence
 from typing import Any
 
 MAX_MESSAGE = 2000
+"""Bounds the characters of a message. Chosen, not measured."""
 SECRETS = r"[\w-]*(?:password|passwd|passphrase|pwd|api[-_]?key|secret|token|credentials?)"
 SECRET_NAME = re.compile(SECRETS, re.IGNORECASE)
 PARAMETER = re.compile(rf"\b({SECRETS}=)[^\s&'\"`,;)]+", re.IGNORECASE)
@@ -42,7 +44,7 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u20
 
 
 def printable(text: str) -> str:
-    """One line that a terminal shows as it is: what would move its cursor or turn its text about is spelled out."""
+    """One line that a terminal shows as it is: what would move its cursor or reverse its text is escaped."""
     return UNPRINTABLE.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
@@ -57,7 +59,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def shortened(message: str) -> str:
-    """A message with the middle left out of what somebody made too long."""
+    """A message without its middle where it is too long."""
     if len(message) <= MAX_MESSAGE:
         return message
     start, end = message[: MAX_MESSAGE // 2], message[-MAX_MESSAGE // 3 :]
@@ -65,8 +67,7 @@ def shortened(message: str) -> str:
 
 
 def seen(value: object, most: int = 60) -> str:
-    """The beginning of what somebody gave, for a message. Python shows no number of over 4,300 digits, nor what is
-    nested without end."""
+    """The beginning of a value, for a message. Python shows no number of over 4,300 digits, nor endless nesting."""
     try:
         return f"{value!r:.{most}}"
     except (ValueError, RecursionError):
@@ -85,7 +86,7 @@ class KameleonError(Exception):
 
 
 def _copied(cls: type[KameleonError], arguments: tuple[Any, ...], state: dict[str, Any]) -> KameleonError:
-    """An error as another process, or a copy, has it: constructors differ, attributes do not."""
+    """Make an error again in another process, or a copy: constructors differ, attributes do not."""
     error = cls.__new__(cls, *arguments)
     super(KameleonError, error).__init__(*arguments)
     vars(error).update(state)
@@ -198,7 +199,7 @@ class TextRefused(ProviderError):
 
 
 class ProviderUnavailable(ProviderError):
-    """`retry_after_s` is how long the provider asked to wait, None where it gave no time; `status` the HTTP status,
+    """`retry_after_s` is the wait that the provider requested, None where it gave none; `status` the HTTP status,
     None without an answer."""
 
     def __init__(

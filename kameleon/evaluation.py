@@ -1,4 +1,5 @@
-"""How well an index answers queries whose answers are known, and which weight of the vector answers them best.
+"""Measures how well an index answers judged queries, and which weight of the vector answers them best. Imports the
+engine, metrics and fusion.
 
 Each query is embedded once and its legs run once; they are then fused in memory as often as there are ways and weights.
 """
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 STEPS = 20
 DEPTH = 100
+"""Bounds the hits of a query, as recall@100 does."""
 ENOUGH_QUERIES = 10
+"""Bounds the judged queries for keeping a weight. Chosen, not measured."""
 IDS_A_READ = 500
 MAX_GAIN = 1e9
 QUERY, JUDGEMENT = '{"_id": "…", "text": "…"}', "query-id, corpus-id and score, separated by tabs"
@@ -41,14 +44,14 @@ class Figures:
 class Evaluation:
     """What `evaluate` found.
 
-    `queries` were asked; `skipped` have no relevant record judged, or none that is in the index. Of `judged` records
-    `unknown` are not in the index; they count as not found. `figures` by what was asked: keyword, vector where the
+    `queries` were searched; `skipped` have no relevant record judged, or none that is in the index. Of `judged` records
+    `unknown` are not in the index; they count as not found. `figures` by what was searched: keyword, vector where the
     index has a model, and each way of fusing at `weight`, the generation's; `curve` is nDCG@10 of the weighted fusion
     by weight, and `best` the weight where it is highest, the nearest to the current of several. Both are of what
-    `set_weight` would do: as in every search without `weight=`, the vector counts for less where the model does not
-    know a query's words, so that `search(weight=w)`, which lowers nothing, may find otherwise than the curve at w.
-    `gain` is by how much `best` is better than `weight`, `noise` two standard errors of that, query by query. `notes`
-    are those of the searches.
+    `set_weight` would do: as in every search without `weight=`, the vector counts for less where the model's
+    vocabulary lacks a query's words, so that `search(weight=w)`, which lowers nothing, may differ from the
+    curve at w. `gain` is by how much `best` is better than `weight`, `noise` two standard errors of that, query by
+    query. `notes` are those of the searches.
     """
 
     queries: int
@@ -66,11 +69,11 @@ class Evaluation:
 
     @property
     def objection(self) -> str | None:
-        """What speaks against keeping `best`; None where nothing does."""
+        """Why `best` is not worth keeping; None where it is."""
         if self.best is None or self.weight is None:
             return "no vector was searched, so there is no weight to keep"
         if self.queries < ENOUGH_QUERIES:
-            return f"{self.queries} judged queries say too little of others; it takes {ENOUGH_QUERIES}"
+            return f"{self.queries} judged queries prove too little of others; it takes {ENOUGH_QUERIES}"
         if self.best == self.weight:
             return "it is the index's already"
         if self.gain <= self.noise:
@@ -89,43 +92,58 @@ def evaluate(
     entities: Sequence[str] = (),
 ) -> Evaluation:
     """`queries` are texts by id, `qrels` the gains of records by query: a record by its id, or as `entity/id` where
-    several entities have that id. Raises InvalidInput where none of it can be asked."""
+    several entities have that id. Raises InvalidInput where no query has a relevant record."""
     if isinstance(entities, str):
         raise InvalidInput(f"entities is a list of names; for one, use entities=[{entities!r}]")
     judged = dict.fromkeys(id_ for query in queries.keys() & qrels.keys() for id_ in qrels[query])
     refs = _refs(search, list(judged), entities)
-    asked: list[tuple[Legs, Gains]] = []
-    for query, text in queries.items():
-        relevant = {id_: gain for id_, gain in qrels.get(query, {}).items() if gain > 0}
-        if any(id_ in refs for id_ in relevant):
-            gains = {refs.get(id_, Ref("", id_)): gain for id_, gain in relevant.items()}
-            asked.append((search.admin.legs(text, entities=entities, limit=DEPTH), gains))
-    if not judged:
-        raise InvalidInput(
-            f"none of the {len(queries)} queries is judged: the qrels judge {_some(qrels)}, the queries are "
-            f"{_some(queries)}. The ids of both have to be the same"
-        )
-    if not asked:
-        raise InvalidInput(
-            f"none of the {len(queries)} queries has a relevant record that is in the index: of {len(judged)} judged "
-            f"records {len(judged) - len(refs)} are not in it. Are the ids of the qrels those of the records?"
-        )
-    counts = (len(asked), len(queries) - len(asked), len(judged), len(judged) - len(refs))
-    notes = tuple(dict.fromkeys(legs.note for legs, _ in asked if legs.note))
-    generation = next((legs.generation for legs, _ in asked if legs.generation is not None), None)
-    figures = {"keyword": _figures((_alone(legs, "keyword"), gains) for legs, gains in asked)}
+    answers = list(_answers(search, queries, qrels, refs, entities))
+    if not answers:
+        raise _nothing_judged(queries, qrels, len(judged), len(refs))
+    counts = (len(answers), len(queries) - len(answers), len(judged), len(judged) - len(refs))
+    notes = tuple(dict.fromkeys(legs.note for legs, _ in answers if legs.note))
+    generation = next((legs.generation for legs, _ in answers if legs.generation is not None), None)
+    figures = {"keyword": _figures((_alone(legs, "keyword"), gains) for legs, gains in answers)}
     if generation is None:
         return Evaluation(*counts, figures, notes=notes)
     weight = generation.weight
-    figures["vector"] = _figures((_alone(legs, "vector"), gains) for legs, gains in asked)
+    figures["vector"] = _figures((_alone(legs, "vector"), gains) for legs, gains in answers)
     for way in WAYS:
-        figures[way] = _figures((_fused(legs, weight, way), gains) for legs, gains in asked)
+        figures[way] = _figures((_fused(legs, weight, way), gains) for legs, gains in answers)
     grid = [step / STEPS for step in range(STEPS + 1)]
-    singly = {at: [ndcg(_fused(legs, at), gains) for legs, gains in asked] for at in {*grid, weight}}
+    singly = {at: [ndcg(_fused(legs, at), gains) for legs, gains in answers] for at in {*grid, weight}}
     curve = {at: fmean(singly[at]) for at in grid}
     best = best_weight(curve, weight)
     gain, noise = _gain(singly[weight], singly[best])
     return Evaluation(*counts, figures, generation, weight, best, curve, gain, noise, notes)
+
+
+def _answers(
+    search: "SearchEngine",
+    queries: Mapping[str, str],
+    qrels: Mapping[str, Mapping[str, float]],
+    refs: Mapping[str, Ref],
+    entities: Sequence[str],
+) -> Iterator[tuple["Legs", Gains]]:
+    """The legs of each query with a relevant record that is in the index, and its gains."""
+    for query, text in queries.items():
+        relevant = {id_: gain for id_, gain in qrels.get(query, {}).items() if gain > 0}
+        if any(id_ in refs for id_ in relevant):
+            gains = {refs.get(id_, Ref("", id_)): gain for id_, gain in relevant.items()}
+            yield search.admin.legs(text, entities=entities, limit=DEPTH), gains
+
+
+def _nothing_judged(queries: Iterable[str], qrels: Iterable[str], judged: int, indexed: int) -> InvalidInput:
+    count = len(list(queries))
+    if not judged:
+        return InvalidInput(
+            f"none of the {count} queries is judged: the qrels judge {_some(qrels)}, the queries are {_some(queries)}. "
+            "The ids of both have to be the same"
+        )
+    return InvalidInput(
+        f"none of the {count} queries has a relevant record that is in the index: of {judged} judged records "
+        f"{judged - indexed} are not in it. Are the ids of the qrels those of the records?"
+    )
 
 
 def _gain(before: Sequence[float], after: Sequence[float]) -> tuple[float, float]:
@@ -144,19 +162,19 @@ def read_queries(lines: Iterable[str], name: str = "queries") -> dict[str, str]:
     queries: dict[str, str] = {}
     for number, line in _numbered(lines, name):
         try:
-            said = json.loads(line)
+            query = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise InvalidInput(f"{name}:{number} is not {QUERY}: it is not JSON: {line.strip()!r:.80}") from error
-        if not isinstance(said, dict) or not {"_id", "text"} <= said.keys():
-            seen = f"it has {', '.join(map(repr, said)) or 'nothing'}" if isinstance(said, dict) else repr(said)
+        if not isinstance(query, dict) or not {"_id", "text"} <= query.keys():
+            seen = f"it has {', '.join(map(repr, query)) or 'nothing'}" if isinstance(query, dict) else repr(query)
             raise InvalidInput(f"{name}:{number} is not {QUERY}: {seen:.80}")
-        id_, text = said["_id"], said["text"]
+        id_, text = query["_id"], query["text"]
         if isinstance(id_, bool) or not isinstance(id_, str | int) or id_ == "":
             raise InvalidInput(f"{name}:{number} is not {QUERY}: _id is {id_!r:.80}")
         if not isinstance(text, str) or not text.strip():
             raise InvalidInput(f"{name}:{number} is not {QUERY}: text is {text!r:.80}")
         if str(id_) in queries:
-            raise InvalidInput(f"{name}:{number}: query {id_!r:.80} stood above already")
+            raise InvalidInput(f"{name}:{number}: query {id_!r:.80} is in a line above, too")
         queries[str(id_)] = text
     if not queries:
         raise InvalidInput(f"{name} has no queries: one a line, {QUERY}")
@@ -174,8 +192,8 @@ def read_qrels(lines: Iterable[str], name: str = "qrels") -> dict[str, dict[str,
         try:
             query, record, score = (part.strip() for part in parts)
             gain = float(score)
-        except ValueError as error:
-            raise InvalidInput(f"{name}:{number} is not {JUDGEMENT}: {line.strip()!r:.80}") from error
+        except ValueError:
+            query = record = ""
         if not (query and record and abs(gain) <= MAX_GAIN):
             raise InvalidInput(f"{name}:{number} is not {JUDGEMENT}: {line.strip()!r:.80}")
         qrels.setdefault(query, {})[record] = max(0.0, gain)
@@ -203,11 +221,10 @@ def _refs(search: "SearchEngine", ids: Sequence[str], entities: Sequence[str]) -
     while part := list(islice(rest, IDS_A_READ)):
         possible = {id_: [*_spelled(id_, names), *(Ref(name, id_) for name in names)] for id_ in part}
         with search.index.reading() as connection:
-            there = search.index.store.contents.states(
-                connection, [ref for refs in possible.values() for ref in refs], None
-            )
+            every = [ref for refs in possible.values() for ref in refs]
+            states = search.index.store.contents.states(connection, every, None)
         for id_, refs in possible.items():
-            held = [ref for ref in refs if ref in there]
+            held = [ref for ref in refs if ref in states]
             if len(held) > 1:
                 several = " or ".join(f"{ref.entity}/{ref.id}" for ref in held)
                 raise InvalidInput(

@@ -1,12 +1,12 @@
-"""What a forked process must not share with its parent, nor find locked for ever.
+"""Renews what a forked process must not share with its parent, nor find locked for ever. Imports nothing of kameleon's.
 
 A fork copies the memory and the thread that forks. Locks that other threads held are held for ever in the child, where
-nobody releases them; sockets and the threads of a model's session belong to the parent. So
+no thread releases them; sockets and the threads of a model's session belong to the parent. So
 
 - attributes declared `per_process` are made anew in the child,
-- `lazy` stands for `functools.cached_property`, which in Python 3.11 has a lock for all objects of a class,
-- a fork waits for what other threads do `uncut`, and for their connections to a watched engine. SQLite counts its locks
-  on a file once a process, so a child forked inside another thread's transaction would count these as its own
+- `lazy` replaces `functools.cached_property`, which in Python 3.11 has a lock for all objects of a class,
+- a fork waits for other threads inside `fork_waits`, and for their connections to a watched engine. SQLite counts its
+  locks on a file once a process, so a child forked inside another thread's transaction would count these as its own
   (https://www.sqlite.org/howtocorrupt.html, 2.6).
 """
 
@@ -23,17 +23,17 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-log = logging.getLogger("kameleon")
+log: logging.Logger = logging.getLogger("kameleon")
 
 T = TypeVar("T")
 
 FORK_WAITS_S = 10.0
 """Bounds how long a fork waits for other threads: longer than a batch is embedded and written. It goes on then, and the
-next forks do not wait for the same work again."""
+next forks do not wait for the same work again. Chosen, not measured."""
 
 
 class lazy(Generic[T]):  # noqa: N801 - a decorator
-    """An attribute that is made at its first use. Threads that meet there may both make it, and get the same one."""
+    """An attribute that is made at its first use. Threads may make it at the same time, and get the same one."""
 
     def __init__(self, make: Callable[[Any], T]) -> None:
         self._make = make
@@ -49,29 +49,24 @@ class lazy(Generic[T]):  # noqa: N801 - a decorator
     def __get__(self, holder: object, owner: type | None = None) -> "lazy[T] | T":
         if holder is None:
             return self
+        self._note(holder)
         made: T = holder.__dict__.setdefault(self.name, self._make(holder))
         return made
+
+    def _note(self, holder: object) -> None:
+        """Called for an object whose attribute is made."""
 
 
 class per_process(lazy[T]):  # noqa: N801 - a decorator
     """The same, once a process: a forked child makes its own, and does not even destroy the parent's."""
 
-    @overload
-    def __get__(self, holder: None, owner: type) -> "lazy[T]": ...
-    @overload
-    def __get__(self, holder: object, owner: type | None = None) -> T: ...
-    def __get__(self, holder: object, owner: type | None = None) -> "lazy[T] | T":
-        if holder is not None and id(holder) not in _holders:
-            _register(holder)
-        return super().__get__(holder, owner)
+    def _note(self, holder: object) -> None:
+        if id(holder) not in _holders:
+            key = id(holder)
+            _holders[key] = weakref.ref(holder, lambda _: _holders.pop(key, None))
 
 
 _holders: dict[int, "weakref.ref[object]"] = {}
-
-
-def _register(holder: object) -> None:
-    key = id(holder)
-    _holders[key] = weakref.ref(holder, lambda _: _holders.pop(key, None))
 
 
 def state_of(holder: object) -> dict[str, Any]:
@@ -81,7 +76,7 @@ def state_of(holder: object) -> dict[str, Any]:
 
 
 class _Threads:
-    """What threads do that a fork waits for: their numbers by its key."""
+    """The work that a fork waits for: the threads that do it, by its key."""
 
     def __init__(self) -> None:
         self.changed = Condition()
@@ -90,7 +85,7 @@ class _Threads:
         self.is_forking = False
 
     def enter(self, key: int) -> None:
-        """Waits for a fork, unless that waits for this thread."""
+        """Wait for a fork, unless that waits for this thread."""
         thread = get_ident()
         with self.changed:
             if self.is_forking and thread not in self.busy.values():
@@ -109,7 +104,7 @@ class _Threads:
         return {key for key, other in self.busy.items() if other in alive and key not in self.given_up}
 
     def before_fork(self) -> None:
-        """Leaves the condition's lock held, so that nothing changes until the fork is done."""
+        """Wait, and leave the condition's lock held, so that nothing changes until the fork is done."""
         self.changed.acquire()
         self.is_forking = True
         if not self.changed.wait_for(lambda: not self.others(), FORK_WAITS_S):
@@ -133,8 +128,8 @@ _threads = _Threads()
 
 
 @contextmanager
-def uncut() -> Iterator[None]:
-    """Work that a fork waits for: a child cannot end a module's import that another thread began."""
+def fork_waits() -> Iterator[None]:
+    """Do work that a fork waits for, such as an import: a child cannot end one that another thread began."""
     work = object()
     _threads.enter(id(work))
     try:
@@ -145,7 +140,7 @@ def uncut() -> Iterator[None]:
 
 def watch(engine: "Engine") -> None:
     """Let a fork wait until other threads have given their connections back."""
-    from sqlalchemy import event  # a provider alone does without
+    from sqlalchemy import event  # a provider alone does not load SQLAlchemy
 
     if not event.contains(engine, "checkout", _checked_out):
         event.listen(engine, "checkout", _checked_out)
@@ -164,18 +159,16 @@ def _checked_in(_driver: Any, record: Any) -> None:
 def _in_child() -> None:
     _threads.in_child()
     for reference in list(_holders.values()):
-        if (holder := reference()) is not None:
-            _renew(holder)
-
-
-def _renew(holder: object) -> None:
-    cls = type(holder)
-    for name in [name for name in vars(holder) if isinstance(getattr(cls, name, None), per_process)]:
-        _abandon(vars(holder).pop(name))
+        if (holder := reference()) is None:
+            continue
+        cls = type(holder)
+        for name in [name for name in vars(holder) if isinstance(getattr(cls, name, None), per_process)]:
+            _abandon(vars(holder).pop(name))
 
 
 def _abandon(value: object) -> None:
-    """Never destroyed, not even as the process ends: a model's session would wait for threads that are not there."""
+    """Keep a value from being destroyed, even as the process ends: a model's session would wait for threads that the
+    child does not have."""
     import ctypes
 
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))

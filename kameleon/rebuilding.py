@@ -1,4 +1,5 @@
-"""Rebuilding an index of another schema version from its contents, in one transaction."""
+"""Rebuilds an index of another schema version from its contents, in one transaction. Imports stores, indexing and the
+record store."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-ROWS_A_PAGE = 1_000  # what of the contents is in memory at a time
+ROWS_A_PAGE = 1_000
+"""Bounds the contents that are in memory at a time. Chosen, not measured."""
 REWRITTEN = ("kdb_search", "kdb_entities")
 GENERATION_TABLE = "kdb_embedding_g"
 TIMES = ("created_at", "updated_at")
@@ -36,9 +38,9 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class RebuildReport:
-    """`records` of the index by entity, and of these by entity those whose weighted fields the contents do not tell:
-    they count once until `doctor` with their class indexes them again. `is_needed` is False for an index that this
-    kameleon reads as it is, which is left alone."""
+    """`records` of the index by entity, and of these by entity those whose weighted fields cannot be derived from the
+    contents: they count once until `doctor` with their class indexes them again. `is_needed` is False for an
+    index that this kameleon reads as it is, which is left alone."""
 
     from_version: str | None
     to_version: str
@@ -94,7 +96,7 @@ class Rebuild:
         self._unweighted: Counter[str] = Counter()
 
     def plan(self) -> RebuildReport:
-        """What there is to do, counted."""
+        """Count what is to be rebuilt."""
         report = RebuildReport(self._settings.get("schema_version"), str(SCHEMA_VERSION))
         if report.from_version == report.to_version:
             return replace(report, is_needed=False)
@@ -108,7 +110,7 @@ class Rebuild:
         report = self.plan()
         if not report.is_needed:
             return report
-        kept = [name for name in self._old.columns if self._is_kept(name)]
+        kept = [n for n in self._old.columns if n in (*self._restored, *REWRITTEN) or n.startswith(GENERATION_TABLE)]
         self._old.set_aside(kept)
         has_models = "kdb_generation" in kept
         self._create(with_vectors=has_models)
@@ -126,7 +128,7 @@ class Rebuild:
             is_done=True,
         )
 
-    # what there is
+    # the old tables
 
     def _own(self, name: str) -> Any:
         """An old table, where the index has its tables."""
@@ -134,14 +136,14 @@ class Rebuild:
 
     def _old_settings(self) -> dict[str, str]:
         if "kdb_search" not in self._old.columns:
-            raise SchemaMissing("there is no index in this database to rebuild: it has no table kdb_search")
+            raise SchemaMissing("this database has no index to rebuild: it has no table kdb_search")
         if not {"key", "value"} <= set(self._old.columns.get("kdb_meta", ())):
             return {}
         rows: Any = self._connection.execute(select(column("key"), column("value")).select_from(self._own("kdb_meta")))
         return {row.key: row.value for row in rows}
 
     def _check(self) -> None:
-        """Nothing is begun where contents or records could not be read."""
+        """Raises StorageError where contents or records could not be read."""
         for name, wanted in (
             ("kdb_search", {"entity_name", "record_id", "content"}),
             ("kdb_entities", {"name", "definition"}),
@@ -154,15 +156,12 @@ class Rebuild:
                     "the kameleon that made it reads it"
                 )
 
-    def _is_kept(self, name: str) -> bool:
-        return name in self._restored or name in REWRITTEN or name.startswith(GENERATION_TABLE)
-
     @property
     def _restored(self) -> dict[str, Table]:
         own = self._tables
         return {made.name: made for made in (own.records, own.generations, own.embedding_cache, own.queue, own.dirty)}
 
-    # what is made
+    # the new tables
 
     def _create(self, *, with_vectors: bool) -> None:
         self._store.schema.create(self._connection, with_vectors=with_vectors)
@@ -182,17 +181,17 @@ class Rebuild:
             for name, definition in self._connection.execute(declared).all():
                 self._catalog.write_entity(self._connection, declared_entity(name, definition), is_new=True)
 
-    def _copy(self, made: Table, there: Sequence[str]) -> None:
-        """The columns that both have; a table without what this version must know is left empty."""
+    def _copy(self, made: Table, old: Sequence[str]) -> None:
+        """Copy the columns that both have; a table without a column that this version needs is left empty."""
         columns = [one for one in made.columns if one.identity is None]
-        absent = [one for one in columns if one.name not in there and not one.nullable and one.name not in TIMES]
+        absent = [one for one in columns if one.name not in old and not one.nullable and one.name not in TIMES]
         if absent:
             return
         now = datetime.now(UTC)
         values = {
-            one.name: column(one.name) if one.name in there else literal(now, instant)
+            one.name: column(one.name) if one.name in old else literal(now, instant)
             for one in columns
-            if one.name in there or one.name in TIMES
+            if one.name in old or one.name in TIMES
         }
         rows = select(*values.values()).select_from(table(kept_name(made.name)))
         self._connection.execute(insert(made).from_select(list(values), rows))
@@ -220,7 +219,7 @@ class Rebuild:
             after = found[-1].entity_name, found[-1].record_id
 
     def _entries(self, entities: Mapping[str, Entity], rows: Sequence[Any]) -> list[Entry]:
-        """As the record store renders its records; of others the contents as they are."""
+        """The records of the record store, rendered; of others the contents as they are."""
         records = self._tables.records.c
         stored: dict[Ref, Entry] = {}
         for name in {row.entity_name for row in rows} & set(entities):
@@ -267,7 +266,7 @@ def declared_entity(name: str, definition: Mapping[str, Any]) -> Entity:
 
 
 def fingerprint_of(generation: Generation) -> str:
-    """What this version calls the model; of one that cannot be had here, what the index calls it."""
+    """The model's fingerprint in this version; the index's where its provider cannot be made here."""
     if not generation.provider:
         return generation.fingerprint
     from .embeddings import get_provider

@@ -1,7 +1,7 @@
-"""SQLite files with a write-ahead log in folders that may only be read.
+"""Opens SQLite files with a write-ahead log in folders that may only be read. Imports nothing of kameleon's.
 
-SQLite makes `-wal` and `-shm` files beside such a database even to read it, unless it is told that nobody changes the
-file (`immutable=1`). That is right only where the log holds nothing.
+SQLite makes `-wal` and `-shm` files beside such a database even to read it, unless its URI declares the file immutable
+(`immutable=1`). That is right only where the log holds nothing.
 """
 
 import os
@@ -29,12 +29,12 @@ def path_of(database: str | None) -> Path | None:
 
 
 def is_in_read_only_folder(path: Path) -> bool:
-    """Whether the files of a write-ahead log are not there and cannot be made."""
+    """Whether the files of a write-ahead log are missing and cannot be made."""
     return path.is_file() and not beside(path, "-shm").exists() and not os.access(path.parent, os.W_OK)
 
 
 def unread_log(path: Path) -> bool:
-    """Whether the write-ahead log holds what the file lacks, perhaps."""
+    """Whether the write-ahead log may hold what the file lacks."""
     try:
         return beside(path, "-wal").stat().st_size > 0
     except OSError:

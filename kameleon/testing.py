@@ -1,5 +1,5 @@
-"""For the tests of applications that use kameleon: a provider that needs no model and counts what it was asked, and
-assertions on the index, as an object's own transaction sees it."""
+"""Helps the tests of applications that use kameleon: a provider that needs no model and records its calls, and
+assertions on the index as an object's own transaction sees it. Imports the engine."""
 
 import hashlib
 from collections import Counter
@@ -21,17 +21,18 @@ from .orm.sessions import Sessions
 from .values import Ref
 
 MAX_WORDS = 10_000
+"""Bounds the time that a text takes. Chosen, not measured."""
 
 
 def assert_indexed(obj: object, search: SearchEngine | None = None) -> None:
-    """The index says what the object says, and its embedding was made from that.
+    """Assert that the index holds the object's content, and an embedding of that.
 
-    `search` is the engine attached to the object's session, unless given. It is asked within the session's transaction,
-    if one is open.
+    `search` is the engine attached to the object's session, unless given. It is queried within the session's
+    transaction, if one is open.
     """
     sessions = _sessions(obj, search)
     index = sessions.index
-    ref, content = _ref(obj, sessions), _content_of(obj, sessions)
+    ref, content = _ref(obj, sessions), _rendered(obj, sessions)
     if ref is None:
         raise AssertionError(f"{obj!r:.80} has no primary key yet: flush or commit its session first")
     if content is None:
@@ -39,20 +40,22 @@ def assert_indexed(obj: object, search: SearchEngine | None = None) -> None:
     connection = _connection(obj, sessions)
     held = _indexed_content(ref, index, connection)
     if held is None:
-        raise AssertionError(f"{ref.entity} {ref.id} is not in the index{_hint(obj)}. It says {content.text!r:.200}")
+        raise AssertionError(
+            f"{ref.entity} {ref.id} is not in the index{_hint(obj)}. Its content is {content.text!r:.200}"
+        )
     wanted = make_entry(ref, *content)
     state = index.state(ref, connection)
     if state is None or state.content_hash != wanted.content_hash:
         what = "other weights" if held == wanted.content else f"{held!r:.200}"
         raise AssertionError(
-            f"{ref.entity} {ref.id} says {content.text!r:.200}, and the index holds {what}{_hint(obj)}"
+            f"{ref.entity} {ref.id} has the content {content.text!r:.200}, and the index holds {what}{_hint(obj)}"
         )
     if index.services.provider is not None and wanted.content_hash:
         _assert_embedded(ref, index, connection, state.embedded_hash, wanted.content_hash)
 
 
 def assert_not_indexed(obj: object, search: SearchEngine | None = None) -> None:
-    """The index has nothing of the object's record. One that was deleted is of no session any more: give `search`."""
+    """Assert that the index does not hold the object's record. One that was deleted has no session: give `search`."""
     sessions = _sessions(obj, search)
     ref = _ref(obj, sessions)
     held = None if ref is None else _indexed_content(ref, sessions.index, _connection(obj, sessions))
@@ -82,13 +85,13 @@ def _sessions(obj: object, search: SearchEngine | None) -> Sessions:
 
 
 def _ref(obj: object, sessions: Sessions) -> Ref | None:
-    """Of the row that the object is or was; None where it has no primary key."""
+    """The row that the object is or was; None where it has no primary key."""
     state: Any = inspect(obj)
     key = state.identity or state.mapper.primary_key_from_instance(obj)
     return None if None in key else sessions.mappings.searchable(type(obj)).ref(key)
 
 
-def _content_of(obj: object, sessions: Sessions) -> Content | None:
+def _rendered(obj: object, sessions: Sessions) -> Content | None:
     session: Any = object_session(obj)
     mapped = sessions.mappings.searchable(type(obj))
     if session is None:

@@ -1,4 +1,4 @@
-"""URLs of databases and servers: how they are read, and how a message shows one without its secrets."""
+"""Parses URLs of databases, and shows them without their secrets. Imports errors."""
 
 import re
 from collections.abc import Iterator

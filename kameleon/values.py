@@ -1,4 +1,4 @@
-"""The values that cross kameleon's borders: frozen, plain, importing nothing of kameleon's."""
+"""The values that public calls take and return: frozen and plain. Imports nothing of kameleon's."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ BATCH_GENERATED = "embedding.batch_generated"
 
 
 class Ref(NamedTuple):
-    """Which record: its entity and its id as text. Its order is the order of ties."""
+    """Identifies a record by its entity and its id as text. Hits of equal score are in its order."""
 
     entity: str
     id: str
@@ -27,12 +27,12 @@ def ids_by_entity(refs: Iterable[Ref]) -> dict[str, list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class LegScore:
-    """What one leg said of a hit.
+    """One leg's score of a hit.
 
     `leg` is keyword, vector, or rerank, whose score is the hit's own where there is one. `rank` is 1-based among that
     leg's candidates, None where the leg scored the record without having chosen it; `raw` is BM25, the cosine or the
     reranker's score; `score` is `raw` normalised to 0..1; `weight` is the leg's share in the fusion. `terms` are those
-    of the query that stand in the record. `generation` is the one whose embeddings the vector leg compared.
+    of the query that the record has. `generation` is the one whose embeddings the vector leg compared.
     """
 
     leg: str
@@ -63,12 +63,12 @@ class SearchResult:
 
     def highlight(self, before: str = "<mark>", after: str = "</mark>") -> str:
         """`matched_text` with marks around what matched; as HTML, the text escaped, where a mark is a tag."""
-        say = escape if before.startswith("<") else str
+        shown = escape if before.startswith("<") else str
         parts, end = [], 0
         for start, stop in self.spans:
-            parts += [say(self.matched_text[end:start]), before, say(self.matched_text[start:stop]), after]
+            parts += [shown(self.matched_text[end:start]), before, shown(self.matched_text[start:stop]), after]
             end = stop
-        return "".join([*parts, say(self.matched_text[end:])])
+        return "".join([*parts, shown(self.matched_text[end:])])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,8 @@ class QueryPlan:
 
     `legs` names what ran, with milliseconds; `terms` are the query's terms as the index holds them, `candidate_terms`
     those that chose candidates; `corrections` are words that no record has, and those that keywords took for them;
-    `rows_scanned` is how many records each leg looked at, as far as that is known; `is_query_cached` says that the
-    query's embedding was at hand; `note` says in words what was left out and why.
+    `rows_scanned` is how many records each leg read, where the database reports it; `is_query_cached`: the query's
+    embedding was in memory; `note` is a sentence about what was left out and why.
     """
 
     mode: str
@@ -96,14 +96,14 @@ class QueryPlan:
 
 
 class SearchResults(list[SearchResult]):
-    """The hits, best first, and what is known about them as a whole.
+    """The hits, best first, and figures of the whole answer.
 
     `total` is how many records match: those that hold a word of the query, and those that the vector leg put forward,
-    if their score is at least `min_score`. `is_total_exact` tells a count from a lower bound. `exact` says whether no
+    if their score is at least `min_score`. `is_total_exact` is False where `total` is a lower bound. `exact`: no
     record that should be among the hits can be missing.
 
-    `cursor` asks for the next page, None after the last. `facets` are counts over the matches, by field and value, the
-    most frequent first. `groups` are the hits by entity, in the order of their best, where they were grouped.
+    `cursor` is what the next page takes, None after the last. `facets` are counts over the matches, by field and
+    value, the most frequent first. `groups` are the hits by entity, in the order of their best, if grouped.
     """
 
     def __init__(
@@ -123,17 +123,16 @@ class SearchResults(list[SearchResult]):
         self.total = total
         self.exact = exact
         self.is_total_exact = is_total_exact
-        self.facets = facets or {}
+        self.facets: Mapping[str, Mapping[Any, int]] = facets or {}
         self.cursor = cursor
-        self.groups = groups or {}
+        self.groups: Mapping[str, Sequence[SearchResult]] = groups or {}
 
 
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
     """One entity's index: `indexed` records; `pending` of them lack a current embedding, `failed` were refused.
-    `unindexed` rows of its class, where this process knows that, are not in the index: `sync` indexes them. `note` says
-    what keeps vectors from being searched with this engine's model, and what else was logged as a warning and still
-    holds."""
+    `unindexed` rows of its class, where this process has that, are not in the index: `sync` indexes them. `note` is
+    why vectors are not searched with this engine's model, and what else was logged as a warning and still holds."""
 
     entity: str
     indexed: int
@@ -149,7 +148,7 @@ class IndexReport:
     """What one writing call did, in records.
 
     `unchanged` had the same content and cost nothing; `embedded` got a new embedding, `reused` one made for an
-    identical text before; `failed` were refused by the provider (`failures` says why, a few of them);
+    identical text before; `failed` were refused by the provider (`failures` are a few of them, with reasons);
     `pending` are left to `embeddings sync`, because of `outage` where that is set.
     """
 
@@ -163,19 +162,16 @@ class IndexReport:
     outage: str | None = None
 
     def __add__(self, other: "IndexReport") -> "IndexReport":
+        counts = ("indexed", "unchanged", "embedded", "reused", "failed", "pending")
         return IndexReport(
-            indexed=self.indexed + other.indexed,
-            unchanged=self.unchanged + other.unchanged,
-            embedded=self.embedded + other.embedded,
-            reused=self.reused + other.reused,
-            failed=self.failed + other.failed,
-            pending=self.pending + other.pending,
+            **{name: getattr(self, name) + getattr(other, name) for name in counts},
             failures=(self.failures + other.failures)[:MAX_FAILURES_SHOWN],
             outage=other.outage or self.outage,
         )
 
 
 MAX_FAILURES_SHOWN = 20
+"""Bounds the failures that a report names. Chosen, not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +216,7 @@ class Generation:
 class ReindexRun:
     """A run that builds or fills a generation, as any process sees it: records of `total` that are done, and seconds.
     `phase`: embedding, indexing, comparing, done, stopped or refused (by its gate); `owner` has the lease, None if
-    nobody has."""
+    no process has."""
 
     generation: int
     phase: str
@@ -241,7 +237,7 @@ class ReindexRun:
 
     @property
     def rows_per_second(self) -> float:
-        """Of those who work at it, each for itself; 0 before the first batch."""
+        """Of one process, averaged over those that work at it; 0 before the first batch."""
         seconds = self.embedding_s + self.writing_s
         return self.done / seconds if seconds else 0.0
 
@@ -268,9 +264,9 @@ class ReindexReport:
     """What `reindex` did, in records and seconds.
 
     `action`: "nothing" (all is current), "filled" (what was pending in the active generation) or "built" (another
-    generation, `switched` says whether the index reads it now). `reused` came from the cache or an identical text of
-    the same batch; `failed` are tombstones, `failures` a few of them. `stopped` says why the run ended before its end,
-    `outage` that this was the provider: run it again and it resumes. `notes` are for the reader.
+    generation, `switched`: the index reads it now). `reused` came from the cache or an identical text of
+    the same batch; `failed` are tombstones, `failures` a few of them. `stopped` is why the run ended before its end,
+    `outage` the provider's error where that was the reason: run it again and it resumes. `notes` are for the reader.
     """
 
     action: str

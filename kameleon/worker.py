@@ -1,7 +1,7 @@
 """Makes the embeddings that commits left for later: `kameleon embeddings worker`, on any number of machines.
 
 A claim is a lease: a worker that dies loses it when it ends, and another does the work once more, to the same effect.
-No transaction is open while the provider works; an edit that comes in between wins, and is claimed anew.
+No transaction is open while the provider works; an edit made meanwhile wins, and is claimed anew. Imports the engine.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from .stores.claims import LEASE, worker_name
 from .values import IndexReport
 
 LONGEST_PAUSE_S = 60.0
+"""Bounds the wait after a failed claim. Chosen, not measured."""
 
 
 class Worker:
@@ -24,12 +25,12 @@ class Worker:
         self.search = search
         self._index = search.index
         self.batch_size = batch_size
-        self.lease = timedelta(seconds=lease_s)
+        self.lease: timedelta = timedelta(seconds=lease_s)
         self._has_trimmed = False
 
     @per_process
     def name(self) -> str:
-        """Of this worker among all, in `kdb_queue`."""
+        """Identifies this worker in `kdb_queue`."""
         return worker_name()
 
     def work(self) -> IndexReport | None:
@@ -45,7 +46,7 @@ class Worker:
         return self._index.filling.work_off(claimed, pause=timedelta(seconds=min(LONGEST_PAUSE_S, 2.0**most)))
 
     def _trim_cache(self) -> None:
-        """Once when it has nothing else to do, then as often as it writes enough."""
+        """Evict from the whole cache once, when nothing else is due, then as often as this worker writes enough."""
         self._index.services.evict(is_whole=not self._has_trimmed)
         self._has_trimmed = True
 
@@ -57,7 +58,7 @@ class Worker:
         done: Callable[[IndexReport], None] = lambda _report: None,
     ) -> IndexReport:
         """Work until nothing is due; with `poll_s` look again after that many seconds, until `stop` is set. A batch
-        that was begun is finished; `done` hears of each."""
+        that was begun is finished; `done` is called with each report."""
         stop = stop or Event()
         total = IndexReport()
         while not stop.is_set():

@@ -85,17 +85,12 @@ SLOW = {
         "test_an_hnsw_index_that_the_planner_ignores_is_reported",
         "test_the_command_reports_repairs_and_exits_with_its_status",
     ],
-    "test_estimating.py": [
-        "test_a_vector_index_is_reckoned_where_one_will_be_built",
-        "test_disk_is_about_what_the_generation_takes",
-    ],
     "test_forking.py": ["test_a_child_ends_as_any_process_does", "test_forked_workers_answer"],
     "test_gunicorn.py": ["test_preloaded_workers_answer"],
     "test_hostile.py": ["test_hostile_input_is_stored_unchanged_or_refused_with_our_errors"],
     "test_identity.py": ["test_a_fingerprint_is_equal_in_every_process"],
     "test_mirror.py": ["test_directions_of_real_embeddings_find_nearly_all_that_an_exact_scan_finds"],
     "test_postgresql.py": [
-        "test_a_graph_that_was_reckoned_fits",
         "test_a_text_too_large_for_a_tsvector_is_indexed_as_far_as_it_goes",
         "test_filters_never_starve_the_limit",
         "test_progress_reports_phases_counts_and_blocking_sessions",

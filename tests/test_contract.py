@@ -8,7 +8,7 @@ from sqlalchemy import Engine, event, text
 
 from kameleon import RecordStore, SearchEngine
 from kameleon.embeddings import EmbeddingProvider, StaticProvider
-from kameleon.embeddings.run import PROBE
+from kameleon.embeddings.requesting import PROBE
 from kameleon.errors import (
     InvalidInput,
     InvalidRecord,

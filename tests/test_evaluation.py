@@ -242,7 +242,7 @@ def test_a_weight_is_kept_for_more_queries_and_more_gain_than_chance_has(pages: 
     few = dict(list(better.items())[1:])
     found = evaluate(pages, dict.fromkeys(few, "red"), few, entities=["Page"])
     assert found.gain > 0
-    assert "9 judged queries say too little" in str(found.objection)
+    assert "9 judged queries prove too little" in str(found.objection)
     mixed = {**{query: {"1": 1.0} for query in few}, "q0": {"2": 5.0, "1": 4.9}, "q1": {"2": 1.0}, "q2": {"2": 1.0}}
     texts = {**dict.fromkeys(few, "fox"), "q0": "red", "q1": "red", "q2": "red"}
     found = evaluate(pages, texts, mixed, entities=["Page"])
@@ -259,17 +259,17 @@ def test_eval_measures_draws_and_keeps_the_weight(run: Run, tmp_path: Path) -> N
     files = ("eval", "--queries", "q.jsonl", "--qrels", "r.tsv")
     plain = run(*files, "--entity", "Page", "--plot", "plot.svg")
     assert plain.stdout.splitlines()[:2] == ["search\tnDCG@10\trecall@100\tMRR", "keyword\t1.0000\t1.0000\t1.0000"]
-    assert "1 queries asked, 11 skipped" in plain.stderr
+    assert "1 queries, 11 skipped" in plain.stderr
     assert "1 of 2 judged records are in the index" in plain.stderr
     drawn = ElementTree.fromstring((tmp_path / "plot.svg").read_text())  # noqa: S314 - our own
     assert len([e for e in drawn.iter() if e.get("class", "").startswith("f")]) == 3 + 5 * 3
-    assert "1 judged queries say too little of others; it takes 10" in run(*files, "--save", status=2).stderr
+    assert "1 judged queries prove too little of others; it takes 10" in run(*files, "--save", status=2).stderr
     (tmp_path / "r.tsv").write_text("".join(f"{n}\t3\t1\n" for n in range(12)))
     database = kameleon.create_engine(f"sqlite:///{tmp_path / 'kameleon.db'}")
     SearchEngine(database).admin.set_weight(0.0)
     database.dispose()
     output = run(*files, "--entity", "Page").stderr
-    assert output.startswith("12 queries asked\nall 1 judged records are in the index\n")
+    assert output.startswith("12 queries\nall 1 judged records are in the index\n")
     assert output.endswith("the weight is the whole index's, not that of Page alone\n")
     saved = json.loads(run(*files, "--save", "--json").stdout)
     assert saved["saved"] is True

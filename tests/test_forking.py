@@ -292,10 +292,10 @@ def test_a_fork_waits_for_what_is_not_to_be_cut() -> None:
     done, begun = list[int](), threading.Event()
 
     def run() -> None:
-        with forking.uncut():
+        with forking.fork_waits():
             begun.set()
             until_a_fork_waits()
-            with forking.uncut():
+            with forking.fork_waits():
                 done.append(1)
 
     thread = threading.Thread(target=run)

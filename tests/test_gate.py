@@ -37,7 +37,7 @@ def test_two_models_are_compared_over_all_queries() -> None:
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        (GateReport(10, 0.49), "overlap@10 is 0.490 over 10 queries, at least 0.5 was asked"),
+        (GateReport(10, 0.49), "overlap@10 is 0.490 over 10 queries, at least 0.5 is required"),
         (GateReport(10, 0.5), ""),
         (GateReport(10, 0.9, 4, 0.8, 0.7), "nDCG@10 is 0.700 with the new model and 0.800"),
         (GateReport(10, 0.9, 4, 0.8, 0.79), ""),

@@ -13,7 +13,7 @@ import pytest
 
 from kameleon.embeddings import CallableProvider, FastEmbedProvider, OpenAIProvider, StaticProvider, get_provider
 from kameleon.embeddings.folder import CLS, LAST_TOKEN, MEAN, read_folder
-from kameleon.embeddings.openai import server_of
+from kameleon.embeddings.server_urls import server_of
 from kameleon.errors import InvalidInput
 from stress.workloads.small_model import small_model
 

@@ -12,7 +12,7 @@ ROOT = REPOSITORY / "kameleon"
 ORDER = (
     *("values", "errors", "forking", "urls", "sqlite_files", "content", "metrics", "sqlalchemy_internals"),
     *("async_connections", "database", "analysis", "embeddings", "stores", "indexing", "search", "orm", "reindex"),
-    *("records", "doctor", "administration", "engine"),
+    *("records", "doctor", "administration", "coroutines", "engine"),
 )
 OUTSIDE = ("kameleon", "cli", "stress", "tools", "examples")
 MODULES = {path.relative_to(ROOT).with_suffix("").parts: path for path in ROOT.rglob("*.py")}

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from kameleon import SearchEngine
 from kameleon.embeddings import EmbeddingService, OpenAIProvider, get_provider
-from kameleon.embeddings.run import PROBE
+from kameleon.embeddings.requesting import PROBE
 from kameleon.errors import InvalidInput, ProviderRefused, ProviderUnavailable, TextRefused
 
 from .conftest import ids

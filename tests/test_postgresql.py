@@ -1087,6 +1087,16 @@ NAMES = [
 ]
 
 
+def move_to_another_model(engine: Engine, schema: str) -> SearchEngine:
+    other = SearchEngine(engine, HashProvider(32, model_name="other"), schema=schema)
+    assert other.reindex(drop_old=True).switched
+    assert other.suggest("whal") == ["whale"]
+    RecordStore(other).insert("R", [{"id": str(n), "colour": "green", "text": f"tall tree {n}"} for n in range(60)])
+    assert len(other.search("tree", where={"colour": "green"}, entity="R", limit=60)) == 60
+    assert [found.check for found in examine(other) if found.severity == "error"] == []
+    return other
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_schema_of_any_name_serves_every_verb(pg_engine: Engine, name: str) -> None:
     class Base(DeclarativeBase):
@@ -1120,13 +1130,7 @@ def test_a_schema_of_any_name_serves_every_verb(pg_engine: Engine, name: str) ->
         assert search.sync().embedded == 1
         options = {"where": Memo.id > 1, "facets": ["title"], "count": True}
         assert ids(search.search("otter", entity=Memo, mode="keyword", **options)) == ["61"]  # type: ignore[arg-type]
-        other = SearchEngine(pg_engine, HashProvider(32, model_name="other"), schema=name)
-        assert other.reindex(drop_old=True).switched
-        assert other.suggest("whal") == ["whale"]
-        RecordStore(other).insert("R", [{"id": str(n), "colour": "green", "text": f"tall tree {n}"} for n in range(60)])
-        assert len(other.search("tree", where={"colour": "green"}, entity="R", limit=60)) == 60
-        assert [found.check for found in examine(other) if found.severity == "error"] == []
-        other.untrack(Memo)
+        move_to_another_model(pg_engine, name).untrack(Memo)
     finally:
         with pg_engine.begin() as connection:
             connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {quoted} CASCADE")

@@ -160,7 +160,7 @@ def test_a_gate_refuses_another_model(run: Run, pages: SearchEngine, tmp_path: P
     arguments = ("reindex", "--model", "other-256", "--gate-queries", "queries", "--gate", "1")
     error = run(*arguments, status=1).stderr
     assert "is built and not switched to: overlap@10 is 0." in error
-    assert "over 2 queries, at least 1.0 was asked" in error
+    assert "over 2 queries, at least 1.0 is required" in error
     assert models(pages)[1] == ("static-en-256", "active")
     done = run("reindex", "--gate", "0", "--gate-queries", "queries", "--gate-ndcg", "0", "--drop-old").stdout
     assert "nDCG@10 " in done
@@ -176,7 +176,7 @@ def test_a_run_that_was_stopped_resumes(run: Run, pages: SearchEngine) -> None:
     )
     assert stopped.endswith("stopped: 0 minutes are over. Run it again, with the same options, to resume\n")
     assert (
-        "0 of 60 records, nobody is working at it: `kameleon embeddings reindex` with the same options resumes"
+        "0 of 60 records, no process works at it: `kameleon embeddings reindex` with the same options resumes"
         in run("status").stdout
     )
     assert run("reindex").stdout.startswith("built: generation 2 (other-256), switched to\n60 embedded")
@@ -226,7 +226,7 @@ def test_another_run_is_seen_refused_and_cancelled(run: Run, pages: SearchEngine
     assert json.loads(run("status", "--json").stdout)["runs"][0]["owner"].startswith(owner)
     assert f"Error: {owner}" in run("reindex", "--force", status=1).stderr
     assert f"Error: {owner}" in run("reindex", "--force", "--background", status=1).stderr
-    assert run("cancel").stdout.startswith(f"asked {owner}")
+    assert run("cancel").stdout.startswith(f"requested {owner}")
     held.end()
     assert json.loads(run("cancel", "--json").stdout) == {"cancelled": []}
 
@@ -295,7 +295,7 @@ def test_an_error_in_the_background_is_the_commands_own(run: Run, pages: SearchE
         ("--gate-queries words", 1, "words: line 1 is not {"),
         ("--gate-queries plain --gate-ndcg 1", 1, "no query has `relevant`"),
         ("--max-cost 1 --force", 1, "max_cost needs price_per_million"),
-        ("--dimensions 7", 1, "256 dimensions, 7 were asked for"),
+        ("--dimensions 7", 1, "256 dimensions, 7 were requested"),
         ("Nobody", 1, "It has: Page"),
         ("--model other-256 Page", 1, "Name no entity"),
         ("--import no.such.module", 2, "--import no.such.module"),

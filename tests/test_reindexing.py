@@ -260,7 +260,7 @@ def test_a_broken_contract_ends_the_run_with_its_cause(
     assert report.outage is not None
     assert not report.switched
     assert "fails on every text" in report.outage
-    assert "vectors for 1 texts" in report.outage or "the model says" in report.outage
+    assert "vectors for 1 texts" in report.outage or "the model has" in report.outage
     assert found(old, "word7 shared") == ("7", 1)
 
 
@@ -691,7 +691,7 @@ def test_the_gate_refuses_a_model_that_finds_others(old: SearchEngine, new: Sear
 
 
 def test_bad_requests_write_nothing(old: SearchEngine, new: SearchEngine, make: Make) -> None:
-    with pytest.raises(InvalidInput, match="makes 256 dimensions, 384 were asked for"):
+    with pytest.raises(InvalidInput, match="makes 256 dimensions, 384 were requested"):
         new.reindex(provider="static", dimensions=384)
     for options in (
         {"batch_size": 0},

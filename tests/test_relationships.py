@@ -31,8 +31,7 @@ def content(thread: Any) -> str:
     return " ".join([thread.title, *of])
 
 
-@pytest.mark.parametrize("lazy", LAZY)
-def test_a_relationship_of_any_kind_is_followed(search: SearchEngine, engine: Engine, lazy: Any) -> None:
+def classes(lazy: Any) -> tuple[Any, Any, Any, Any]:
     class Base(DeclarativeBase):
         pass
 
@@ -59,7 +58,13 @@ def test_a_relationship_of_any_kind_is_followed(search: SearchEngine, engine: En
         title: Mapped[str]
         comments = relationship(Comment, lazy=lazy)
 
-    Base.metadata.create_all(engine)
+    return Base, Writer, Comment, Thread
+
+
+@pytest.mark.parametrize("lazy", LAZY)
+def test_a_relationship_of_any_kind_is_followed(search: SearchEngine, engine: Engine, lazy: Any) -> None:
+    base, Writer, Comment, Thread = classes(lazy)  # noqa: N806
+    base.metadata.create_all(engine)
     maker = search.attach(sessionmaker(engine))
     with maker.begin() as session:
         session.add(Writer(id=1, name="Ann"))

@@ -234,7 +234,5 @@ def test_a_table_of_an_attached_database_is_not_tracked(make: Make, engine: Engi
     with engine.begin() as connection:
         connection.execute(text("INSERT INTO main.far VALUES (1, 'near')"))
         connection.execute(text("INSERT INTO aux.far VALUES (2, 'far')"))
-    mapped.sync() if mapped.index.services.provider is not None else index_marked(
-        mapped.index,
-    )
+    mapped.sync() if mapped.index.services.provider is not None else index_marked(mapped.index)
     assert index(engine) == {("Far", "1"): "near"}

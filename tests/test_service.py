@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kameleon.embeddings import CallableProvider, EmbeddingProvider, EmbeddingService, get_provider
-from kameleon.embeddings.run import PROBE
+from kameleon.embeddings.requesting import PROBE
 from kameleon.errors import ProviderRefused, ProviderUnavailable, TextRefused
 from kameleon.testing import HashProvider
 

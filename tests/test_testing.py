@@ -58,7 +58,7 @@ def test_what_is_only_flushed_is_not(session: Session) -> None:
 def test_a_change_that_is_not_committed_is_compared_with_the_index(session: Session) -> None:
     note = commit(session, Note(title="red fox", body=""))
     note.title = "blue whale"
-    with pytest.raises(AssertionError, match="says 'blue whale', and the index holds 'red fox'"):
+    with pytest.raises(AssertionError, match="has the content 'blue whale', and the index holds 'red fox'"):
         assert_indexed(note)
     session.rollback()
     assert_indexed(note)

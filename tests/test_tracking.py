@@ -298,11 +298,7 @@ def test_what_fails_is_claimed_no_more(maker: Maker, search: SearchEngine, engin
     assert Worker(search).run().indexed == 2
 
 
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("name", ["tenant", "o'brien $1 \\\\ É"])
-def test_triggers_are_on_the_tables_that_a_schema_translate_map_names(engine: Engine, schema: str, name: str) -> None:
-    """Of a table without a schema, and of one with: other tenants' rows are not marked."""
-
+def memos() -> tuple[Any, Any, Any]:
     class Other(DeclarativeBase):
         pass
 
@@ -321,6 +317,14 @@ def test_triggers_are_on_the_tables_that_a_schema_translate_map_names(engine: En
         id: Mapped[int] = mapped_column(primary_key=True)
         title: Mapped[str]
 
+    return Other, Memo, Far
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("name", ["tenant", "o'brien $1 \\\\ É"])
+def test_triggers_are_on_the_tables_that_a_schema_translate_map_names(engine: Engine, schema: str, name: str) -> None:
+    """Of a table without a schema, and of one with: other tenants' rows are not marked."""
+    base, *tracked = memos()
     quoted, far = (
         engine.dialect.identifier_preparer.quote(one) for one in (f"{schema} {name}", f"{schema} far {name}")
     )
@@ -329,31 +333,21 @@ def test_triggers_are_on_the_tables_that_a_schema_translate_map_names(engine: En
             connection.exec_driver_sql(f"CREATE SCHEMA {one}")
         connection.exec_driver_sql("CREATE TABLE memo (id int PRIMARY KEY, title text)")
     mapped = engine.execution_options(schema_translate_map={None: f"{schema} {name}", "far": f"{schema} far {name}"})
-    Other.metadata.create_all(mapped)
+    base.metadata.create_all(mapped)
     search = SearchEngine(mapped)
-    for cls in (Memo, Far):
+    for cls in tracked:
         search.track(cls)
     with engine.begin() as connection:
         connection.exec_driver_sql("INSERT INTO memo VALUES (1, 'of another')")
         connection.exec_driver_sql(f"INSERT INTO {quoted}.memo VALUES (2, 'nearby')")
         connection.exec_driver_sql(f"INSERT INTO {far}.memo VALUES (3, 'far')")
-    assert (
-        index_marked(
-            search.index,
-        )
-        is not None
-    )
+    assert index_marked(search.index) is not None
     assert [(hit.entity, hit.id) for hit in search.search("another nearby far")] == [("Far", "3"), ("Memo", "2")]
-    for cls in (Memo, Far):
+    for cls in tracked:
         search.untrack(cls)
     with engine.begin() as connection:
         connection.exec_driver_sql(f"UPDATE {quoted}.memo SET title = 'unseen'")
-    assert (
-        index_marked(
-            search.index,
-        )
-        is None
-    )
+    assert index_marked(search.index) is None
     with engine.begin() as connection:
         for one in (quoted, far):
             connection.exec_driver_sql(f"DROP SCHEMA {one} CASCADE")

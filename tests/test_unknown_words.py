@@ -6,7 +6,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from kameleon.embeddings import StaticProvider
-from kameleon.embeddings.knowing import CHARACTERS_READ, PRESUMED, known_share
+from kameleon.embeddings.vocabulary import CHARACTERS_READ, PRESUMED, known_share
 from kameleon.search.fusion import trusted
 from kameleon.testing import HashProvider
 

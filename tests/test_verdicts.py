@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kameleon import SearchEngine, Worker
 from kameleon.embeddings import CallableProvider, EmbeddingProvider, EmbeddingReport, EmbeddingService
-from kameleon.embeddings.run import PROBE
+from kameleon.embeddings.requesting import PROBE
 from kameleon.errors import ProviderError, ProviderRefused, ProviderUnavailable, TextRefused
 from kameleon.testing import HashProvider
 

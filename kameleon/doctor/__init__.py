@@ -1,5 +1,5 @@
-"""Finds what is wrong with an index, and repairs it."""
+"""Whether an index holds what its tables do. Imports the packages below."""
 
-from .examination import Finding as Finding
 from .examination import examine as examine
-from .examination import is_ok as is_ok
+from .findings import Finding as Finding
+from .findings import is_ok as is_ok

@@ -1,4 +1,5 @@
-"""Providers: what turns text into embeddings. Each one's module loads when it is first named."""
+"""Providers, which turn text into embeddings, and the service that calls them. Each name's module loads when it is
+first used. Imports errors and the modules of this package."""
 
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -9,52 +10,43 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidInput, UnknownProvider, seen
 
 if TYPE_CHECKING:
-    from .cache import EmbeddingCache
-    from .fastembed import FastEmbedProvider
-    from .function import CallableProvider
-    from .openai import OpenAIProvider
-    from .provider import EmbeddingProvider, EmbeddingResult
-    from .reranker import FastEmbedReranker
-    from .service import EmbeddingReport, EmbeddingService
-    from .static import StaticProvider
+    from .cache import EmbeddingCache as EmbeddingCache
+    from .fastembed import FastEmbedProvider as FastEmbedProvider
+    from .function import CallableProvider as CallableProvider
+    from .openai import OpenAIProvider as OpenAIProvider
+    from .provider import EmbeddingProvider as EmbeddingProvider
+    from .provider import EmbeddingResult as EmbeddingResult
+    from .report import EmbeddingReport as EmbeddingReport
+    from .reranker import FastEmbedReranker as FastEmbedReranker
+    from .service import EmbeddingService as EmbeddingService
+    from .static import StaticProvider as StaticProvider
 
-__all__ = [
-    "CallableProvider",
-    "EmbeddingCache",
-    "EmbeddingProvider",
-    "EmbeddingReport",
-    "EmbeddingResult",
-    "EmbeddingService",
-    "FastEmbedProvider",
-    "FastEmbedReranker",
-    "OpenAIProvider",
-    "StaticProvider",
-    "get_provider",
-]
-
-_HOMES = {
-    "CallableProvider": ".function",
-    "EmbeddingCache": ".cache",
-    "EmbeddingProvider": ".provider",
-    "EmbeddingReport": ".service",
-    "EmbeddingResult": ".provider",
-    "EmbeddingService": ".service",
-    "FastEmbedProvider": ".fastembed",
-    "FastEmbedReranker": ".reranker",
-    "OpenAIProvider": ".openai",
-    "StaticProvider": ".static",
+MODULES: dict[str, tuple[str, ...]] = {
+    ".cache": ("EmbeddingCache",),
+    ".fastembed": ("FastEmbedProvider",),
+    ".function": ("CallableProvider",),
+    ".openai": ("OpenAIProvider",),
+    ".provider": ("EmbeddingProvider", "EmbeddingResult"),
+    ".report": ("EmbeddingReport",),
+    ".reranker": ("FastEmbedReranker",),
+    ".service": ("EmbeddingService",),
+    ".static": ("StaticProvider",),
 }
+"""The public names of each module; type checkers read the imports above."""
+__all__ = sorted(["get_provider", *(name for names in MODULES.values() for name in names)])
+
 BUNDLED_MODEL = "static-en-256"
 ENTRY_POINTS = "kameleon.providers"
 LOCAL = ("static", "fastembed")
-"""Providers whose models have their dimensions, which no option changes."""
+"""Providers whose models have fixed dimensions."""
 PROVIDERS = {"fastembed": "FastEmbedProvider", "openai": "OpenAIProvider", "static": "StaticProvider"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name], __name__), name)
+    for module, names in MODULES.items():
+        if name in names:
+            return getattr(import_module(module, __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def provider_class(name: str) -> "type[EmbeddingProvider]":
@@ -67,13 +59,13 @@ def provider_class(name: str) -> "type[EmbeddingProvider]":
 
 
 def provider_names() -> list[str]:
-    """The names that `get_provider` knows."""
+    """The names that `get_provider` takes."""
     return sorted({*PROVIDERS, *(entry.name for entry in entry_points(group=ENTRY_POINTS))})
 
 
 def chosen(provider: str | None, model: str | None, dimensions: int | None) -> tuple[str, dict[str, Any]]:
-    """A provider's name and options, from what a command names. Without a `provider` the model tells: a folder by the
-    files in it, else whoever has a model of that name."""
+    """A provider's name and options, from what a command names. Without a `provider` the model decides: a folder by the
+    files in it, else the provider that has a model of that name."""
     folder = Path(model) if model else None
     if provider is None and folder is not None:
         is_static = model == BUNDLED_MODEL or isfile(folder / "model.safetensors")

@@ -1,4 +1,5 @@
-"""What servers answer in OpenAI's protocol, as they really do: a response's vectors, and the reason of an error."""
+"""Reads what servers really answer in OpenAI's protocol: a response's vectors, and the reason of an error. Imports
+errors."""
 
 import base64
 import binascii
@@ -14,9 +15,8 @@ from ..errors import UNPRINTABLE
 from .checking import without_secrets
 from .provider import Vector
 
-MAX_REASON = 300
-MAX_BODY = 100_000
-NESTED = 4
+MAX_REASON, MAX_BODY, MAX_NESTED = 300, 100_000, 4
+"""Bound the characters of a reason and of what is read for it, and the objects around it. Chosen, not measured."""
 NO_READING = re.compile(r"<(script|style|head\b(?=.*</head>))[^>]*>.*?</\1[^>]*>", re.IGNORECASE | re.DOTALL)
 TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 TAG = re.compile(r"<[a-zA-Z!/][^>]*>")
@@ -69,7 +69,7 @@ def decoded(embedding: Any) -> Vector:
 
 
 def error_of(answer: Any) -> Mapping[str, Any] | None:
-    """The error that stands in a response, whatever its status."""
+    """The error in a response, whatever its status."""
     if not isinstance(answer, Mapping) or answer.get("data") or answer.get("embeddings"):
         return None
     error = answer.get("error")
@@ -102,9 +102,9 @@ def reason_of(body: bytes | str) -> str:
 def from_json(value: Any, depth: int = 0) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, list) and depth < NESTED:
+    if isinstance(value, list) and depth < MAX_NESTED:
         return "; ".join(filter(None, (from_json(item, depth + 1) for item in value[:5])))
-    if not isinstance(value, Mapping) or depth >= NESTED:
+    if not isinstance(value, Mapping) or depth >= MAX_NESTED:
         return ""
     found = next(filter(None, (from_json(value.get(name), depth + 1) for name in REASON_FIELDS)), "")
     place = value.get("loc")

@@ -1,17 +1,18 @@
-"""Texts into slices, one a provider call. Pure: sizes in, positions out."""
+"""Groups texts into slices, one a provider call, and adapts their size. Imports nothing of kameleon's."""
 
 import re
 from collections.abc import Iterator, Sequence
 from threading import Lock
 
 GROWS_AFTER = 20
-"""Requests in a row that a server must answer in time before it is given more again; doubled with each time-out."""
+"""Requests in a row that a server must answer in time before it is given more again; doubled with each time-out.
+Chosen, not measured."""
 
 TOKENS = re.compile(r"[!-~]{1,4}|[^\x00-\x7f\s]")
 
 
 def slices(tokens: Sequence[int], *, texts: int, total: int | None = None) -> Iterator[list[int]]:
-    """Positions in order, `texts` a slice at most and `total` tokens; a text over `total` stands alone."""
+    """Positions in order, `texts` a slice at most and `total` tokens; a text over `total` is alone."""
     slice_: list[int] = []
     size = 0
     for position, count in enumerate(tokens):
@@ -53,8 +54,9 @@ class Limits:
     """
 
     def __init__(self, size: int, concurrency: int) -> None:
-        self.size, self.concurrency = size, concurrency
-        self.is_proven = False
+        self.size: int = size
+        self.concurrency: int = concurrency
+        self.is_proven: bool = False
         self._most = size, concurrency
         self._taken = 0
         self._too_many: int | None = None
@@ -70,7 +72,7 @@ class Limits:
         self.is_proven = False
 
     def taken(self, count: int, *, is_proof: bool) -> None:
-        """A request of so many texts was answered, which is no proof while it is looked for what was refused."""
+        """Note a request of so many texts that was answered, no proof while refused texts are searched for."""
         with self._lock:
             self.is_proven = self.is_proven or is_proof
             self._taken = max(self._taken, count)
@@ -89,7 +91,7 @@ class Limits:
             self.size = min(size, 2 * self.size)
 
     def too_many(self, refused: int, taken: int) -> None:
-        """So many texts at once were refused, of which so many at once were taken."""
+        """Note that so many texts at once were refused, of which so many at once were taken."""
         with self._lock:
             self.is_proven = True
             self._too_many = min(refused, self._too_many or refused)
@@ -97,7 +99,7 @@ class Limits:
             self.size = max(1, min(self.size, self._taken))
 
     def timed_out(self, count: int, running: int) -> None:
-        """So many texts at once took too long, beside `running` requests in all."""
+        """Note that so many texts at once took too long, with `running` requests in all."""
         with self._lock:
             self._answers = 0
             self._grows_after *= 2
@@ -109,7 +111,7 @@ class Limits:
 
 
 def estimate_tokens(text: str) -> int:
-    """Tokens of a text for servers that do not tell: four ASCII characters a token, and every other character one.
+    """Tokens of a text, estimated for servers: four ASCII characters a token, and every other character one.
 
     OpenAI's server estimates 0.25 a byte; a character outside ASCII has two to four bytes and often a token of its own.
     """
@@ -120,6 +122,6 @@ def estimate_tokens(text: str) -> int:
 
 
 def estimate_spans(text: str) -> list[tuple[int, int]]:
-    """Where the tokens of a text may stand, rather too many than too few: up to four ASCII characters of a word, and
-    every other character that is no white space."""
+    """Where the tokens of a text may be, rather too many than too few: up to four ASCII characters of a word, and every
+    other character that is no white space."""
     return [found.span() for found in TOKENS.finditer(text)]

@@ -1,6 +1,7 @@
-"""Embeddings that were paid for, by what was embedded: never part of correctness, so a miss only costs money.
+"""The cache of embeddings by text, as the service uses it: a miss costs a request, never correctness. Imports the type
+of vectors.
 
-The key of a text holds its exact characters and its role; the fingerprint tells whose embedding it is.
+The key of a text is of its exact characters and its role; the fingerprint identifies the model.
 """
 
 import hashlib
@@ -17,6 +18,6 @@ class EmbeddingCache(Protocol):
     def put(self, fingerprint: str, vectors: Mapping[str, Vector]) -> None: ...
 
 
-def text_key(text: str, role: str = "passage") -> str:
+def text_key(text: str) -> str:
     """SHA-256 of role and text, in hex."""
-    return hashlib.sha256(f"{role}\0{text}".encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(f"passage\0{text}".encode("utf-8", "surrogatepass")).hexdigest()

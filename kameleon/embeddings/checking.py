@@ -1,16 +1,13 @@
-"""Is it a vector, and if not, whose fault is that?"""
+"""Checks what providers return and raise. Imports errors and the type of vectors."""
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import ProviderError, ProviderUnavailable, TextRefused
 from .provider import Vector
 
-VECTORS_AT_ONCE = 1024
 SECRET = re.compile(
     r"""(bearer\s+|(?:api[-_ ]?key|authorization|password|secret|token)["']?\s*[=:]\s*["']?)[^\s"',;&]{6,}"""
     r"|\b(?:sk|pk|rk|hf|gsk|ghp|pa|xai)[-_][\w-]{12,}",
@@ -23,7 +20,7 @@ def provider_error(error: Exception) -> ProviderError:
     outages, everything else may be about the texts."""
     if isinstance(error, ProviderError):
         return error
-    message = f"{type(error).__name__}: {without_secrets(told(error))}"
+    message = f"{type(error).__name__}: {without_secrets(message_of(error))}"
     made: ProviderError = Unexplained(message)
     if isinstance(error, OSError):
         made = ProviderUnavailable(message, timed_out=isinstance(error, TimeoutError))
@@ -41,11 +38,11 @@ def outage(error: Exception) -> ProviderError:
     return unavailable
 
 
-def told(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - an exception of somebody's own that cannot say what it is
-        return "it does not say why"
+    except Exception:  # noqa: BLE001 - the `__str__` of an application's exception may raise anything
+        return "no message"
 
 
 def without_secrets(text: str) -> str:
@@ -57,29 +54,8 @@ class Unexplained(TextRefused):
     """A failure that the provider did not name as one of the text: it may be the text's, or the provider's own."""
 
 
-def check_all(vectors: Sequence[Any], dimensions: int) -> list[Vector | ProviderError]:
-    """Every vector with length 1, or the error of its position."""
-    checked: list[Vector | ProviderError] = []
-    for start in range(0, len(vectors), VECTORS_AT_ONCE):
-        some = vectors[start : start + VECTORS_AT_ONCE]
-        whole = unit_rows(some, dimensions)
-        checked += [checked_or_error(vector, dimensions) for vector in some] if whole is None else list(whole)
-    return checked
-
-
-def unit_rows(vectors: Sequence[Any], dimensions: int) -> NDArray[np.float32] | None:
-    """All at once, or None where one of them needs a closer look."""
-    try:
-        array = np.asarray(vectors, dtype=np.float32)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    if array.shape != (len(vectors), dimensions):
-        return None
-    lengths = np.sqrt(np.einsum("ij,ij->i", array, array))
-    return array / lengths[:, None] if np.isfinite(lengths).all() and lengths.all() else None
-
-
-def checked_or_error(vector: Any, dimensions: int) -> Vector | ProviderError:
+def checked(vector: Any, dimensions: int) -> Vector | ProviderError:
+    """The vector with length 1, or the error of its position."""
     if isinstance(vector, Exception):
         return provider_error(vector)
     try:
@@ -95,10 +71,10 @@ def check_vector(vector: Any, dimensions: int) -> Vector:
     except (TypeError, ValueError, OverflowError) as error:
         raise Unexplained(f"not a vector of numbers: {error}") from error
     if array.shape != (dimensions,):
-        raise Unexplained(f"{array.shape} numbers, the model says {dimensions}", reason="wrong_dimension")
+        raise Unexplained(f"{array.shape} numbers, the model has {dimensions}", reason="wrong_dimension")
     length = float(np.sqrt(np.dot(array, array)))
     if not np.isfinite(length):
         raise Unexplained("the vector holds NaN or infinity", reason="not_finite")
     if length == 0.0:
-        raise Unexplained("the vector is zero, it points nowhere", reason="not_finite")
+        raise Unexplained("the vector is zero, it has no direction", reason="not_finite")
     return array / np.float32(length)

@@ -1,10 +1,10 @@
 """Local transformer models through fastembed: any of its hub models by name, or a model folder by path.
 
 fastembed pads every text of a batch to the longest one, so a batch of mixed lengths is slower than one text at a
-time. Texts are therefore sorted by their token count and cut by padded tokens before fastembed sees them.
+time. Texts are therefore sorted by their token count and cut by padded tokens before fastembed sees them. Imports
+errors, forking, folders of models and the provider protocol.
 """
 
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,27 +16,26 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..errors import InvalidInput, MissingExtra, ProviderUnavailable
-from ..forking import lazy, per_process, state_of, uncut
-from . import onnx_runtime  # noqa: F401 - before fastembed
+from ..forking import fork_waits, lazy, per_process, state_of
 from .batching import padded_slices
 from .folder import CLS, LAST_TOKEN, MEAN, ModelFolder, read_folder
-from .knowing import known_share
-from .options import check_prefix, check_revision
-from .provider import EmbeddingProvider, Vector, check_passage_tokens
+from .onnx_runtime import not_loaded
+from .provider import EmbeddingProvider, Vector
+from .vocabulary import known_share
 from .weights import hash_of_files
 
 try:
     from fastembed import TextEmbedding
     from fastembed.common.model_description import ModelSource, PoolingType
-except ImportError as error:
-    raise MissingExtra("fastembed", "fastembed") from error
+except ImportError as _error:
+    raise MissingExtra("fastembed", "fastembed") from _error
 
 DEFAULT_MODEL = "BAAI/bge-small-en-v1.5"
 POOLING_TYPES = {MEAN: PoolingType.MEAN, CLS: PoolingType.CLS, LAST_TOKEN: PoolingType.LAST_TOKEN}
 SETTINGS = ("config.json", "tokenizer_config.json", "special_tokens_map.json")
 
 PADDED_TOKENS_AT_ONCE = 1024
-"""Bounds what a text waits that another thread embeds beside a bulk job of the same model."""
+"""Bounds what a text waits that another thread embeds beside a bulk job of the same model. Chosen, not measured."""
 
 FAILED_FOR_S = 60.0
 """fastembed tries the hub for 40 seconds before it gives up: for this long, a model that failed is not loaded again."""
@@ -61,8 +60,8 @@ class LoadedModel:
     at a time."""
 
     def __init__(self) -> None:
-        self.slices = FairLock()
-        self.queries = FairLock()
+        self.slices: FairLock = FairLock()
+        self.queries: FairLock = FairLock()
         self._loading = Lock()
         self._session: Any = None
         self._failure: tuple[float, ProviderUnavailable] | None = None
@@ -73,18 +72,15 @@ class LoadedModel:
             return self._session
         with self._loading:
             if self._session is None:
-                self._check_failure()
+                if self._failure is not None and time.monotonic() - self._failure[0] < FAILED_FOR_S:
+                    raise ProviderUnavailable(str(self._failure[1])) from self._failure[1]
                 try:
-                    with uncut():
+                    with fork_waits():
                         self._session = load()
                 except ProviderUnavailable as error:
                     self._failure = time.monotonic(), error
                     raise
             return self._session
-
-    def _check_failure(self) -> None:
-        if self._failure is not None and time.monotonic() - self._failure[0] < FAILED_FOR_S:
-            raise ProviderUnavailable(str(self._failure[1])) from self._failure[1]
 
 
 ModelKey = tuple[str, str | None, int | None]
@@ -108,9 +104,9 @@ _models = Models()
 class FastEmbedProvider(EmbeddingProvider):
     """`model` is a fastembed model name or a folder with `model.onnx` and `tokenizer.json`.
 
-    A folder is pooled as its `1_Pooling/config.json` says: mean (the default), cls or last token, anything else is
+    A folder is pooled as its `1_Pooling/config.json` declares: mean (the default), cls or last token, anything else is
     refused; its `max_seq_length` and its prompts for queries and documents hold too, unless prefixes are given. The
-    files' hash identifies its model, not the folder's name or place; `revision` stands in for the hash.
+    files' hash identifies its model, not the folder's name or place; `revision` replaces the hash.
 
     The model loads at first use, once a process for each model and `threads`, and embeds one slice at a time, queries
     beside them; a forked process loads its own. `cache_dir` is where fetched models are kept (default:
@@ -118,8 +114,7 @@ class FastEmbedProvider(EmbeddingProvider):
     """
 
     name: ClassVar[str] = "fastembed"
-    vector_weight = 0.7
-    attempts = 1
+    attempts: int = 1
 
     def __init__(
         self,
@@ -133,19 +128,21 @@ class FastEmbedProvider(EmbeddingProvider):
         revision: str = "",
     ) -> None:
         self._model = model
-        self.passage_tokens = check_passage_tokens(passage_tokens)
-        self.revision = check_revision(revision)
         self._folder = read_folder(Path(model)) if isfile(Path(model) / "tokenizer.json") else None
         self._cache_dir = cache_dir
         self._threads = threads
-        if self._folder is None and model not in self._known():
+        if self._folder is None and model not in self._available():
             raise InvalidInput(
                 f"{model!r} is neither a model folder (with model.onnx and tokenizer.json) nor a model that fastembed "
-                f"knows. Known: {', '.join(sorted(self._known())[:8])}, …"
+                f"knows. Known: {', '.join(sorted(self._available())[:8])}, …"
             )
         own = self._own_prefixes
-        self.query_prefix = own[0] if query_prefix is None else check_prefix("query_prefix", query_prefix)
-        self.passage_prefix = own[1] if passage_prefix is None else check_prefix("passage_prefix", passage_prefix)
+        self._set_options(
+            passage_tokens=passage_tokens,
+            revision=revision,
+            query_prefix=own[0] if query_prefix is None else query_prefix,
+            passage_prefix=own[1] if passage_prefix is None else passage_prefix,
+        )
 
     @property
     def _own_prefixes(self) -> tuple[str, str]:
@@ -180,7 +177,7 @@ class FastEmbedProvider(EmbeddingProvider):
 
     @lazy
     def _hub_class(self) -> str:
-        """fastembed's class for the model, which says how it is pooled."""
+        """fastembed's class for the model, which determines its pooling."""
         for made in TextEmbedding.EMBEDDINGS_REGISTRY:
             if any(self._model == described.model for described in made._list_supported_models()):
                 return made.__name__
@@ -218,8 +215,8 @@ class FastEmbedProvider(EmbeddingProvider):
             return np.asarray(next(iter(session.query_embed([text]))), dtype=np.float32)
 
     @staticmethod
-    def _known() -> dict[str, Any]:
-        return {model["model"]: model for model in TextEmbedding.list_supported_models()}
+    def _available() -> set[str]:
+        return {model["model"] for model in TextEmbedding.list_supported_models()}
 
     @lazy
     def _tokenizer(self) -> Any:
@@ -266,19 +263,15 @@ class FastEmbedProvider(EmbeddingProvider):
     def _load_hub_model(self) -> Any:
         try:
             return TextEmbedding(self._model, cache_dir=self._cache_dir, threads=self._threads, lazy_load=False)
-        except Exception as error:
-            where = self._cache_dir or os.environ.get("FASTEMBED_CACHE_PATH") or "the temporary folder"
-            raise ProviderUnavailable(
-                f"model {self._model!r} could not be loaded, nor fetched ({type(error).__name__}). Use the bundled "
-                "model (provider 'static'), give FastEmbedProvider the path of a local model folder, or set "
-                f"FASTEMBED_CACHE_PATH to a folder that already holds the model (looked in {where})"
-            ) from error
+        except Exception as error:  # what the hub's client, fastembed and onnxruntime raise has no common class
+            advice = "Use the bundled model (provider 'static'), give FastEmbedProvider"
+            raise not_loaded(f"model {self._model!r}", error, advice, self._cache_dir) from error
 
     def _load_folder_model(self) -> Any:
-        assert self._folder is not None  # noqa: S101 - the caller looked
+        assert self._folder is not None  # noqa: S101 - the caller checks
         try:
             return self._loaded_from(self._folder)
-        except Exception as error:
+        except Exception as error:  # what fastembed and onnxruntime raise has no common class
             raise ProviderUnavailable(
                 f"the model in {self._folder.path} could not be loaded ({type(error).__name__}: {error}). Its "
                 "model.onnx may be incomplete, or a pointer of Git LFS"
@@ -287,7 +280,7 @@ class FastEmbedProvider(EmbeddingProvider):
     def _loaded_from(self, folder: ModelFolder) -> Any:
         alias = self._alias(folder)
         with _models.lock:
-            if alias not in self._known():
+            if alias not in self._available():
                 TextEmbedding.add_custom_model(
                     model=alias,
                     pooling=POOLING_TYPES[folder.pooling],

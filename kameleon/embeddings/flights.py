@@ -1,4 +1,5 @@
-"""Texts that are being embedded at this moment, so that several threads with one new text send it once."""
+"""Texts that are being embedded at this moment, so that several threads with one new text send it once. Imports nothing
+of kameleon's."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ class Flight(Generic[T]):
     def __init__(self) -> None:
         self.mine: list[str] = []
         self.others: dict[str, Flight[T]] = {}
-        self.thread = get_ident()
+        self.thread: int = get_ident()
         self._outcomes: dict[str, T] = {}
         self._is_over = False
         self._changed = Condition()
@@ -30,7 +31,7 @@ class Flight(Generic[T]):
             self._changed.notify_all()
 
     def outcome(self, text: str) -> T | None:
-        """Waited for; None where the flight ended without one."""
+        """Wait for a text's outcome; None where the flight ended without one."""
         with self._changed:
             self._changed.wait_for(lambda: text in self._outcomes or self._is_over)
             return self._outcomes.get(text)
@@ -43,8 +44,8 @@ class Flights(Generic[T]):
 
     @contextmanager
     def begun(self, texts: Sequence[str]) -> Iterator[Flight[T]]:
-        """A flight of those texts that are in no other thread's; over with the block, its outcomes stored by then. What
-        it does not embed itself is waited for after the block, so that no two callers wait for each other."""
+        """A flight of those texts that are in no other thread's. It ends with the block, its outcomes stored by then.
+        Wait for the others' texts after the block, so that no two callers wait for each other."""
         flight: Flight[T] = Flight()
         with self._lock:
             going = {text: self._going[text] for text in texts if text in self._going}

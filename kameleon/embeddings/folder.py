@@ -1,4 +1,4 @@
-"""A transformer's folder as Sentence Transformers lays it out: how its own files say that texts become vectors."""
+"""Reads a transformer's folder in the layout of Sentence Transformers: pooling, prompts, dimensions. Imports errors."""
 
 import json
 from collections.abc import Mapping
@@ -36,21 +36,23 @@ class ModelFolder:
 
 
 def read_folder(path: Path) -> ModelFolder:
-    """Raises InvalidInput for a folder whose model cannot be run as its files say."""
+    """Raises InvalidInput for a folder whose model cannot be run as its files declare."""
     modules = _json(path / "modules.json", [])
     if not all(isinstance(module, dict) and isinstance(module.get("path"), str) for module in modules):
-        raise _cannot(path / "modules.json", "it is no list of modules with a path")
+        raise _unusable(path / "modules.json", "it is no list of modules with a path")
     kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
     if unknown := [kind for kind in kinds if kind not in MODULES]:
-        raise _cannot(path / "modules.json", f"it has a module {seen(unknown[0])}. Runnable: {', '.join(MODULES)}")
+        raise _unusable(path / "modules.json", f"it has a module {seen(unknown[0])}. Runnable: {', '.join(MODULES)}")
     folder = next((module["path"] for module, kind in zip(modules, kinds, strict=True) if kind == "Pooling"), None)
     if modules and folder is None:
-        raise _cannot(path / "modules.json", "it has no module Pooling")
+        raise _unusable(path / "modules.json", "it has no module Pooling")
     pooling_file = path / (folder or "1_Pooling") / "config.json"
     settings = _json(pooling_file, {})
     query_prefix, passage_prefix = _prompts(path / "config_sentence_transformers.json")
     if settings.get("include_prompt") is False and (query_prefix or passage_prefix):
-        raise _cannot(pooling_file, "include_prompt is false: prompts are left out of the mean, which is not supported")
+        raise _unusable(
+            pooling_file, "include_prompt is false: prompts are left out of the mean, which is not supported"
+        )
     return ModelFolder(
         path,
         _dimensions(path, settings),
@@ -66,7 +68,7 @@ def _dimensions(path: Path, pooling: Mapping[str, Any]) -> int:
     found = [pooling.get("word_embedding_dimension"), *(config.get(name) for name in WIDTHS)]
     width = next((width for width in found if isinstance(width, int) and width > 0), None)
     if width is None:
-        raise _cannot(path / "config.json", f"it has none of {', '.join(WIDTHS)}, so the vectors' length is unknown")
+        raise _unusable(path / "config.json", f"it has none of {', '.join(WIDTHS)}, so the vectors' length is unknown")
     return width
 
 
@@ -74,15 +76,15 @@ def _pooling(file: Path, settings: Mapping[str, Any]) -> str:
     named = settings.get("pooling_mode")
     if named is not None:
         if not isinstance(named, str) or named not in NAMED_POOLING:
-            raise _cannot(file, f"pooling_mode is {seen(named)}. Supported: {', '.join(NAMED_POOLING)}")
+            raise _unusable(file, f"pooling_mode is {seen(named)}. Supported: {', '.join(NAMED_POOLING)}")
         return NAMED_POOLING[named]
     prefix = "pooling_mode_"
     modes = [name.removeprefix(prefix) for name, is_set in settings.items() if name.startswith(prefix) and is_set]
     if unknown := [mode for mode in modes if mode not in POOLING]:
-        raise _cannot(file, f"pooling_mode_{unknown[0]} is not supported. Supported: {', '.join(POOLING)}")
+        raise _unusable(file, f"pooling_mode_{unknown[0]} is not supported. Supported: {', '.join(POOLING)}")
     found = {POOLING[mode] for mode in modes}
     if len(found) > 1:
-        raise _cannot(file, f"several poolings are joined, {' and '.join(sorted(found))}, which is not supported")
+        raise _unusable(file, f"several poolings are joined, {' and '.join(sorted(found))}, which is not supported")
     return found.pop() if found else MEAN
 
 
@@ -96,7 +98,7 @@ def _prompts(file: Path) -> tuple[str, str]:
     settings = _json(file, {})
     prompts = settings.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(prompt, str) for prompt in prompts.values()):
-        raise _cannot(file, f"prompts are texts by name, not {seen(prompts)}")
+        raise _unusable(file, f"prompts are texts by name, not {seen(prompts)}")
     default = prompts.get(str(settings.get("default_prompt_name")), "")
     query, passage = (
         next((prompts[name] for name in names if name in prompts), default)
@@ -106,17 +108,17 @@ def _prompts(file: Path) -> tuple[str, str]:
 
 
 def _json(file: Path, missing: Any) -> Any:
-    """The file's content, of the type of `missing`, which stands for a file that is not there."""
+    """The file's content, of the type of `missing`, which is returned where there is no file."""
     if not isfile(file):
         return missing
     try:
         content = json.loads(file.read_text("utf-8"))
     except (ValueError, OSError) as error:
-        raise _cannot(file, f"{type(error).__name__}: {error}") from error
+        raise _unusable(file, f"{type(error).__name__}: {error}") from error
     if not isinstance(content, type(missing)):
-        raise _cannot(file, f"it holds {type(content).__name__}, not {type(missing).__name__}")
+        raise _unusable(file, f"it holds {type(content).__name__}, not {type(missing).__name__}")
     return content
 
 
-def _cannot(file: Path, reason: str) -> InvalidInput:
-    return InvalidInput(f"the model folder cannot be used as {file} says: {reason}")
+def _unusable(file: Path, reason: str) -> InvalidInput:
+    return InvalidInput(f"the model folder cannot be used: {file}: {reason}")

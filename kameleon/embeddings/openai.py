@@ -1,4 +1,5 @@
-"""OpenAI's embeddings, and every server that speaks the same protocol (`base_url=`): docs/embedding-providers.md.
+"""OpenAI's embeddings, and every server of the same protocol (`base_url=`): docs/embedding-providers.md. Imports
+errors, forking, and the protocol of providers and servers.
 
 The key comes from the argument or `OPENAI_API_KEY`; it is handed to the client, kept nowhere else, and taken out of
 whatever a server answers. The client's own retries are off: the service retries, and two of them would multiply.
@@ -10,20 +11,19 @@ import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, ClassVar
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from ..errors import InvalidInput, MissingExtra, ProviderError, ProviderRefused, ProviderUnavailable, TextRefused, seen
-from ..forking import per_process, state_of, uncut
+from ..forking import fork_waits, per_process, state_of
 from .answers import BadEncoding, cleaned, error_of, reason_of, status_of, vectors
 from .batching import estimate_tokens
-from .options import check_prefix, check_query_timeout, check_revision
-from .provider import EmbeddingProvider, Vector, check_passage_tokens
+from .provider import EmbeddingProvider, Vector
 from .retry import retry_after_s
+from .server_urls import check_url, connection_options, server_of, without_secrets_of
 
 try:
     import openai
-except ImportError as error:
-    raise MissingExtra("openai", "openai") from error
+except ImportError as _error:
+    raise MissingExtra("openai", "openai") from _error
 
 DIMENSIONS = re.compile("dimension|matryoshka", re.IGNORECASE)
 OPENAI = "https://api.openai.com/v1"
@@ -40,14 +40,11 @@ OPTIONS = (
     "query_timeout",
     "revision",
 )
-TIMEOUT_S, BATCH_SIZE = 30.0, 100
-PUBLIC_PARAMETERS = ("api-version", "api_version")
-PORTS = {"http": 80, "https": 443}
+"""Of the constructor, with the values that `options` gives where they are not the defaults."""
 MAX_INPUTS = 2048
-MAX_BATCH_TOKENS = 250_000
-MAX_URL = 2000
-CONCURRENCY = 10
-TIMEOUT_S = 30.0
+"""OpenAI's bound of the texts of a request."""
+BATCH_SIZE, MAX_BATCH_TOKENS, CONCURRENCY, TIMEOUT_S = 100, 250_000, 10, 30.0
+"""The defaults of the options of these names. Chosen, not measured; OpenAI takes 300,000 tokens a request."""
 PRICES = {"text-embedding-3-small": 0.02, "text-embedding-3-large": 0.13, "text-embedding-ada-002": 0.10}
 FOR_ALL = (401, 402, 404, 405, 407, 410)
 BAD_REQUEST = (400, 404, 413, 422)
@@ -59,7 +56,7 @@ TOO_LONG = re.compile(r"context.{0,5}(length|size|window)|too (long|large)|maxim
 
 
 class OpenAIProvider(EmbeddingProvider):
-    """`dimensions` is sent with each request where it is given, and says how long the vectors are. Where it is not,
+    """`dimensions` is sent with each request where it is given, and is the vectors' length. Where it is not,
     text-embedding-3 models are requested at 384, and nothing is sent to others. A server that refuses it is requested
     without it from then on.
 
@@ -69,16 +66,16 @@ class OpenAIProvider(EmbeddingProvider):
 
     `base_url` (default: `OPENAI_BASE_URL`) identifies the model besides its name: scheme, host, port and path. It may
     hold a query such as `?api-version=2024-10-21`, which goes with every request; the key is then sent as Azure wants
-    it. A `base_url` needs no key. `revision` stands in for the URL: servers with one `model` and `revision` serve the
+    it. A `base_url` needs no key. `revision` replaces the URL: servers with one `model` and `revision` serve the
     same vectors. A pickle has no key: the process that loads it reads OPENAI_API_KEY.
     """
 
     name: ClassVar[str] = "openai"
     max_tokens: int = 8192
-    batch_size = BATCH_SIZE
-    max_batch_tokens = MAX_BATCH_TOKENS
-    concurrency = CONCURRENCY
-    is_costly = True
+    batch_size: int = BATCH_SIZE
+    max_batch_tokens: int | None = MAX_BATCH_TOKENS
+    concurrency: int = CONCURRENCY
+    is_costly: bool = True
 
     def __init__(
         self,
@@ -104,19 +101,15 @@ class OpenAIProvider(EmbeddingProvider):
         check_positive(timeout_s=timeout_s, max_batch_tokens=max_batch_tokens, concurrency=concurrency)
         check_url(base_url)
         self.model_name = model
-        self.price_per_million = PRICES.get(model) if base_url is None else None
         self._is_shortened = dimensions is not None or model.startswith(SHORTENED)
         self._dimensions = dimensions
-        self.dimensions = NATIVE.get(model, 384) if dimensions is None else dimensions
-        self.batch_size = batch_size
-        self.max_batch_tokens = max_batch_tokens
-        self.concurrency = concurrency
-        self.max_tokens = max_tokens
-        self.passage_tokens = check_passage_tokens(passage_tokens)
-        self.query_prefix = check_prefix("query_prefix", query_prefix)
-        self.passage_prefix = check_prefix("passage_prefix", passage_prefix)
-        self.query_timeout = check_query_timeout(query_timeout)
-        self.revision = check_revision(revision)
+        limits = max_tokens, max_batch_tokens, batch_size, concurrency, passage_tokens
+        given = (*limits, query_prefix, passage_prefix, query_timeout, revision)
+        self._set_options(
+            price_per_million=PRICES.get(model) if base_url is None else None,
+            dimensions=NATIVE.get(model, 384) if dimensions is None else dimensions,
+            **dict(zip(OPTIONS, given, strict=True)),
+        )
         self._key = api_key
         self._base_url = base_url
         self._timeout_s = timeout_s
@@ -154,7 +147,7 @@ class OpenAIProvider(EmbeddingProvider):
             return self._embed(inputs)
 
     def _embed(self, inputs: list[str]) -> list[Vector]:
-        """The vectors of one request, or two where it is not known yet whether the server gives base64."""
+        """The vectors of one request, or two while it is not decided whether the server gives base64."""
         format_ = self._encoding.next
         try:
             made = self._send(inputs, format_)
@@ -174,20 +167,20 @@ class OpenAIProvider(EmbeddingProvider):
         return made
 
     def _send_floats(self, inputs: list[str], refusal: TextRefused) -> list[Vector]:
-        """The same texts with floats, which shows whether base64 is what was refused."""
+        """Send the same texts with floats, which shows whether base64 is what was refused."""
         try:
             made = self._send(inputs, "float")
         except TextRefused as error:
             if "encoding" in str(error) and "encoding" not in str(refusal):
-                self._encoding.is_base64 = True  # it is the floats that this server does not give by name
+                self._encoding.is_base64 = True  # this server refuses floats by name
             self._encoding.undecided()
             raise refusal from None
         self._encoding.refused()
         return made
 
     def _send(self, inputs: list[str], format_: str) -> list[Vector]:
-        """The vectors of one request. The response is read as it came: the client's models of it cost as much again as
-        the request."""
+        """The vectors of one request. The raw response is parsed: the client's models of it cost as much again as the
+        request."""
         request: dict[str, Any] = {"encoding_format": format_, "extra_headers": self._headers}
         if self._is_shortened:
             request["dimensions"] = self.dimensions
@@ -217,7 +210,7 @@ class OpenAIProvider(EmbeddingProvider):
             raise ProviderUnavailable(f"{NO_ANSWER}: {cleaned(f'{type(error).__name__}: {error}')}") from error
 
     def _refused(self, status: int, body: object, response: Any, reason: str = "") -> ProviderError:
-        """What a status means before anything else was tried: docs/embedding-providers.md has the table."""
+        """The error for a status, before anything else was tried: docs/embedding-providers.md has the table."""
         reason = reason or reason_of(response.content) or "without a reason"
         message = self._redacted(f"HTTP {status}: {reason}")
         field: Any = body if isinstance(body, Mapping) else {}
@@ -254,7 +247,7 @@ class OpenAIProvider(EmbeddingProvider):
         password."""
         if self._base_url is not None and without_secrets_of(self._base_url) != self._base_url:
             raise TypeError(
-                "an OpenAIProvider whose base_url has a user or a password is not pickled, for these would stand in "
+                "an OpenAIProvider whose base_url has a user or a password is not pickled, for these would be in "
                 "the pickle: make one in each process"
             )
         return {**state_of(self), "_key": None}
@@ -271,7 +264,7 @@ class OpenAIProvider(EmbeddingProvider):
 
     @per_process
     def _client(self) -> openai.OpenAI:
-        with uncut():
+        with fork_waits():
             return self._make_client()
 
     def _make_client(self) -> openai.OpenAI:
@@ -283,7 +276,7 @@ class OpenAIProvider(EmbeddingProvider):
             if self._base_url is None:
                 raise ProviderRefused("no key: set OPENAI_API_KEY or pass api_key=") from error
             return self._without_key()
-        except Exception as error:
+        except Exception as error:  # httpx raises errors of several classes for URLs that it cannot parse
             raise ProviderRefused(f"base_url cannot be used: {type(error).__name__}") from error
         if not made.api_key:
             return self._without_key()
@@ -295,13 +288,13 @@ class OpenAIProvider(EmbeddingProvider):
         return made
 
     def _without_key(self) -> openai.OpenAI:
-        """A server of one's own wants no key."""
+        """A client for a server that needs no key."""
         options = connection_options(self._base_url)
         return openai.OpenAI(api_key=NO_KEY, timeout=self._timeout_s, max_retries=0, **options)
 
     @property
     def _headers(self) -> dict[str, Any]:
-        """Those that carry the key otherwise than the client does."""
+        """Headers for servers that take the key otherwise than the client sends it."""
         key = self._client.api_key
         if key == NO_KEY:
             return {"Authorization": openai.Omit()}
@@ -314,10 +307,10 @@ class DimensionsRefused(ProviderRefused):
 
 
 class Encoding:
-    """Whether a server gives base64, as far as it has shown: base64 is a quarter of the bytes, floats are always given.
+    """Whether a server gives base64, which is a quarter of the bytes; floats are always given.
 
-    A request that is refused is sent once more with floats, while that is not known. Where the floats are refused too,
-    nothing is known, and the next request goes with floats: it decides about the texts alone."""
+    A request that is refused is sent once more with floats, while that is undecided. Where the floats are refused too,
+    it stays undecided, and the next request goes with floats: it decides about the texts alone."""
 
     def __init__(self) -> None:
         self.is_base64: bool | None = None
@@ -362,57 +355,3 @@ def check_positive(**values: float) -> None:
         if isinstance(value, bool) or not isinstance(value, kind) or not value > 0:
             whole = "" if name == "timeout_s" else "whole "
             raise InvalidInput(f"{name} is a {whole}number above 0, not {seen(value)}")
-
-
-def check_url(url: object) -> None:
-    if url is None:
-        return
-    if not isinstance(url, str) or not url.isprintable() or len(url) >= MAX_URL or not is_http(url):
-        raise InvalidInput(f"base_url is a URL such as http://localhost:8000/v1, not {seen(shown(url))}")
-
-
-def is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
-
-
-def without_secrets_of(url: str) -> str:
-    """The URL without the user, the password and the parameters that may hold a key: all but an API's version."""
-    parts = urlsplit(url)
-    kept = [(name, value) for name, value in parse_qsl(parts.query) if name in PUBLIC_PARAMETERS]
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=urlencode(kept), fragment=""))
-
-
-def server_of(url: str) -> str:
-    """Scheme, host, port and path of a URL, as equal URLs have them: in lower case, but for the path, without a default
-    port and a slash at the end."""
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
-    host = parts.hostname or ""
-    host = f"[{host}]" if ":" in host else host.rstrip(".")
-    named = f":{port}" if port not in (None, PORTS.get(parts.scheme)) else ""
-    path = re.sub("/+", "/", parts.path).rstrip("/")
-    return f"{parts.scheme}://{host}{named}{path}"
-
-
-def shown(url: object) -> object:
-    """For a message: what stands before an @ may be a password."""
-    return f"…@{url.rpartition('@')[2]}" if isinstance(url, str) and "@" in url else url
-
-
-def connection_options(url: str | None) -> dict[str, Any]:
-    """The base URL without its query, which the client would put into the path, and the query for each request."""
-    if url is None:
-        return {}
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    return {
-        "base_url": urlunsplit(parts._replace(query="", fragment="")),
-        **({"default_query": query} if query else {}),
-    }

@@ -1,9 +1,16 @@
-"""Checks of the options that providers share. NumPy is not loaded for them."""
+"""Checks the options that providers share. Imports errors; NumPy is not loaded for them."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 from ..errors import InvalidInput, printable, seen
 
 MAX_NAME = MAX_PREFIX = 4096
+"""Bound what a row of the registry holds of a provider, in characters. Chosen, not measured."""
 MAX_QUERY_TIMEOUT_S = 86_400
+MIN_PASSAGE_TOKENS = 16
+"""Bounds the passages of a text: an eighth of a passage is in two of them."""
 
 
 def check_query_timeout(value: object) -> float | None:
@@ -14,6 +21,17 @@ def check_query_timeout(value: object) -> float | None:
     raise InvalidInput(
         f"query_timeout is a number of seconds over 0 and up to {MAX_QUERY_TIMEOUT_S:,}, or None for the provider's "
         f"own, not {seen(value)}"
+    )
+
+
+def check_passage_tokens(value: object) -> int | None:
+    if value is None or (
+        isinstance(value, int) and not isinstance(value, bool) and (value == 0 or value >= MIN_PASSAGE_TOKENS)
+    ):
+        return value
+    raise InvalidInput(
+        f"passage_tokens is a whole number of tokens from {MIN_PASSAGE_TOKENS} on, 0 to embed a text's beginning "
+        f"alone, or None for as many as the model reads, not {value!r:.80}"
     )
 
 
@@ -29,3 +47,13 @@ def check_revision(value: object) -> str:
     raise InvalidInput(
         f"revision is text of {MAX_NAME} characters at most, without control characters, not {seen(value)}"
     )
+
+
+CHECKS: Mapping[str, Callable[[object], Any]] = {
+    "passage_tokens": check_passage_tokens,
+    "passage_prefix": partial(check_prefix, "passage_prefix"),
+    "query_prefix": partial(check_prefix, "query_prefix"),
+    "query_timeout": check_query_timeout,
+    "revision": check_revision,
+}
+"""By option."""

@@ -1,5 +1,6 @@
 """Long texts into passages that a model reads whole: counted in its tokens, overlapping, cut where a line, a sentence
-or at least a word ends. Time and memory are those of the passages, whatever the text's length."""
+or at least a word ends. Time and memory are those of the passages, whatever the text's length. Imports nothing of
+kameleon's."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,9 +10,13 @@ if TYPE_CHECKING:
     from .provider import EmbeddingProvider
 
 MAX_PASSAGES = 1_000
+"""Bounds the embeddings of one record. Chosen, not measured."""
 PIECE, WORD = 100_000, 1_000
+"""Bound the characters that are tokenised at a time, and the word that a piece ends with. Chosen, not measured."""
 CHARACTERS_A_TOKEN = 8
+"""A text of more characters a token than this is split without being counted before."""
 OVERLAP, NEAR_THE_END = 8, 4
+"""The parts of a passage that are in the next one, and within which it may end."""
 SENTENCE_ENDS, FULL_STOPS = frozenset(".!?…:;。！？"), frozenset("。！？")
 JOINERS = frozenset("\u200d\ufe0e\ufe0f")
 INSIDE, ANYWHERE, WORD_END, SENTENCE_END, LINE_END = range(5)
@@ -37,8 +42,7 @@ def split_long(texts: Sequence[str], provider: "EmbeddingProvider") -> dict[str,
 
 
 def longer_than(window: int, texts: Sequence[str], provider: "EmbeddingProvider") -> list[str]:
-    """Those that may be. A token has a character at least, so that most texts are not looked into; many characters a
-    token are not worth counting."""
+    """Texts that may have more tokens. A token has a character at least, so that most texts are not tokenised."""
     doubtful = [text for text in texts if window < len(text) <= window * CHARACTERS_A_TOKEN]
     short = {text for text, n in zip(doubtful, provider.count_all(doubtful), strict=True) if n <= window}
     return [text for text in dict.fromkeys(texts) if len(text) > window and text not in short]
@@ -58,18 +62,15 @@ def split(text: str, provider: "EmbeddingProvider", window: int) -> list[Place]:
         if not tokens.reach(first + window):
             places.append(Place(start, len(text)))
             break
-        after = best_end(tokens, first + window - window // NEAR_THE_END, first + window)
+        least = first + window - window // NEAR_THE_END
+        # the token before which a passage ends best, the last of equals
+        after = max(range(least, first + window + 1), key=lambda token: (tokens.kind(token), token))
         end = tokens.starts[after]
         if end > start:
             places.append(Place(start, end))
         first = next_first(tokens, after, window // OVERLAP)
         start = min(end, tokens.starts[first])
     return places
-
-
-def best_end(tokens: "Tokens", least: int, most: int) -> int:
-    """The token before which a passage ends best, the last of those that are equally good."""
-    return max(range(least, most + 1), key=lambda token: (tokens.kind(token), token))
 
 
 def next_first(tokens: "Tokens", after: int, overlap: int) -> int:
@@ -82,7 +83,7 @@ def next_first(tokens: "Tokens", after: int, overlap: int) -> int:
 
 
 class Tokens:
-    """Where the tokens of a text stand, read as far as they are asked for."""
+    """The places of a text's tokens, computed as far as they are needed."""
 
     def __init__(self, text: str, provider: "EmbeddingProvider") -> None:
         self.text = text
@@ -119,7 +120,7 @@ class Tokens:
 
 
 def pieces(text: str) -> Iterator[Place]:
-    """Of a text, each ending with a word if that is not a very long one."""
+    """Cut a text into pieces that end with a word if that is not a very long one."""
     start = 0
     while start < len(text):
         end = min(len(text), start + PIECE)

@@ -1,7 +1,8 @@
-"""The protocol between kameleon and whatever turns text into embeddings.
+"""The protocol between kameleon and what turns text into embeddings.
 
 A provider defines one method, `embed` or `embed_batch`; each has a default made of the other. A provider's
-`fingerprint` identifies its vectors: two vectors are compared only where their fingerprints are equal.
+`fingerprint` identifies its vectors: two vectors are compared only where their fingerprints are equal. Imports errors,
+estimates of tokens and checks of options.
 """
 
 import hashlib
@@ -15,10 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InvalidInput, printable, seen
 from .batching import estimate_spans, estimate_tokens
-from .options import MAX_NAME, check_prefix, check_revision
+from .options import CHECKS, MAX_NAME
 
 Vector = NDArray[np.float32]
-LEAST_PASSAGE = 16
 FINGERPRINT_FORMAT = "2"
 """What a fingerprint is computed from; the number changes with it, so that an older registry row is recognised."""
 
@@ -31,17 +31,6 @@ class EmbeddingResult:
     embedding: Vector
     model: str
     dimensions: int
-
-
-def check_passage_tokens(value: object) -> int | None:
-    if value is None or (
-        isinstance(value, int) and not isinstance(value, bool) and (value == 0 or value >= LEAST_PASSAGE)
-    ):
-        return value
-    raise InvalidInput(
-        f"passage_tokens is a whole number of tokens from {LEAST_PASSAGE} on, 0 to embed a text's beginning alone, "
-        f"or None for as many as the model reads, not {value!r:.80}"
-    )
 
 
 def check_model(name: object, dimensions: object) -> None:
@@ -58,23 +47,22 @@ def check_model(name: object, dimensions: object) -> None:
 class EmbeddingProvider:
     """Base of all providers. A subclass sets `model_name` and `dimensions`, as class attributes or properties.
 
-    What it takes: `batch_size` texts a call at most, `max_batch_tokens` tokens a call, `max_tokens` tokens a text
-    (None: no limit). How it is asked: `concurrency` calls at a time, `attempts` for each while it is down. `is_costly`
-    says that an embedding is worth keeping, because it costs money or a trip over the network; `price_per_million` is
-    what a million tokens cost, None where that is not known.
+    Limits: `batch_size` texts a call at most, `max_batch_tokens` tokens a call, `max_tokens` tokens a text (None: no
+    limit); `concurrency` calls at a time, `attempts` for each during an outage. `is_costly`: embeddings are worth
+    caching, because they cost money or go over the network; `price_per_million` is what a million tokens cost, None
+    where that is not known.
 
     `passage_tokens` is what a record's text is split by for its embeddings: passages of so many tokens, 16 at least
     (None: as many as a text may have), 0 for the beginning of the text alone.
 
     `vector_weight` (0..1) is how much the vector leg counts against the keyword leg when both are fused: how far this
-    model's similarities are to be trusted. `query_prefix` and `passage_prefix` are what the model wants before a text,
-    put there by the service.
+    model's similarities are to be trusted. The service puts `query_prefix` and `passage_prefix` before texts.
 
     `query_timeout` is how many seconds a search waits for the embedding of its query. None: 3 seconds where the
     provider `is_costly`, as long as it takes where not. `load` is not counted.
 
-    `revision` separates models of one name, and joins those of one `model_name`: it stands in `fingerprint` beside
-    name, dimensions and prefixes. Set it to what changes whenever the vectors do, and is equal in every process that
+    `revision` separates models of one name, and joins those of one `model_name`: `fingerprint` is made of it, name,
+    dimensions and prefixes. Set it to what changes whenever the vectors do, and is equal in every process that
     makes equal ones: a version or a file's hash, never `hash()`, `id()` or the `repr` of an object.
     """
 
@@ -100,9 +88,13 @@ class EmbeddingProvider:
         if cls.embed is EmbeddingProvider.embed and cls.embed_batch is EmbeddingProvider.embed_batch:
             raise TypeError(f"{cls.__name__} must define embed(text) or embed_batch(texts)")
 
+    def _set_options(self, **options: Any) -> None:
+        """Set attributes of these names. Raises InvalidInput for a value out of bounds."""
+        for name, value in options.items():
+            setattr(self, name, CHECKS[name](value) if name in CHECKS else value)
+
     def load(self) -> None:
-        """Load what the first embedding would: called before a lock is taken on which other processes wait. By default
-        nothing is."""
+        """Load what the first embedding needs: called before a lock is taken on which other processes wait."""
 
     def embed(self, text: str) -> ArrayLike:
         """One vector of `dimensions` numbers for a passage; raises where the text is refused."""
@@ -118,12 +110,12 @@ class EmbeddingProvider:
         for text in texts:
             try:
                 results.append(self.embed(text))
-            except Exception as error:  # noqa: BLE001 - handed on in the text's own position, never dropped
+            except Exception as error:  # noqa: BLE001 - returned in the text's position: the service classifies it
                 results.append(error)
         return results
 
     def embed_query(self, text: str) -> ArrayLike:
-        """One vector for a question; the same as a passage's unless the model tells the two apart."""
+        """One vector for a query; the same as a passage's unless the model distinguishes the two."""
         return self.embed(text)
 
     def count_tokens(self, text: str) -> int:
@@ -131,8 +123,8 @@ class EmbeddingProvider:
         return estimate_tokens(text)
 
     def known_share(self, text: str) -> float:
-        """How much of a question the model knows, 0 to 1: the vector counts for less where it knows little. Asked with
-        every hybrid search, so it takes no time to speak of."""
+        """The share of a query that the model's vocabulary covers, 0 to 1: the vector counts for less where that is
+        little. Every hybrid search calls it."""
         return 1.0
 
     def count_all(self, texts: Sequence[str]) -> list[int]:
@@ -145,11 +137,11 @@ class EmbeddingProvider:
 
     @property
     def window(self) -> int | None:
-        """Tokens of a passage at most, what is put before it and around it left out; None where no text is split."""
+        """Tokens of a passage at most, without its prefix and the tokenizer's own; None where no text is split."""
         if self.passage_tokens == 0 or self.max_tokens is None:
             return self.passage_tokens or None
-        room = max(1, self.max_tokens - self.count_tokens(self.passage_prefix))
-        return min(room, self.passage_tokens or room)
+        most = max(1, self.max_tokens - self.count_tokens(self.passage_prefix))
+        return min(most, self.passage_tokens or most)
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -164,12 +156,12 @@ class EmbeddingProvider:
     @property
     def identity(self) -> Sequence[str]:
         """What identifies the model in `fingerprint`, beside dimensions and prefixes."""
-        return [self.model_name, check_revision(self.revision)]
+        return [self.model_name, CHECKS["revision"](self.revision)]
 
     @property
     def fingerprint(self) -> str:
         """Identity of the vectors, equal in all processes: `identity`, dimensions and prefixes, hashed."""
         check_model(self.model_name, self.dimensions)
-        prefixes = [check_prefix(name, getattr(self, name)) for name in ("query_prefix", "passage_prefix")]
+        prefixes = [CHECKS[name](getattr(self, name)) for name in ("query_prefix", "passage_prefix")]
         identity = [*self.identity, int(self.dimensions), *prefixes]
         return f"{FINGERPRINT_FORMAT}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"

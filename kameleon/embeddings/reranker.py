@@ -1,7 +1,6 @@
-"""Cross-encoders through fastembed: one model reads a question and a text together and says how well they fit."""
+"""Cross-encoders through fastembed: one model reads a query and a text together and scores how well they match. Imports
+errors and forking."""
 
-import hashlib
-import os
 from collections.abc import Sequence
 from os.path import isfile
 from pathlib import Path
@@ -9,18 +8,20 @@ from threading import RLock
 
 import numpy as np
 
-from ..errors import InvalidInput, MissingExtra, ProviderUnavailable
-from ..forking import per_process, state_of, uncut
-from . import onnx_runtime  # noqa: F401 - before fastembed
+from ..errors import InvalidInput, MissingExtra
+from ..forking import fork_waits, per_process, state_of
+from .onnx_runtime import not_loaded
+from .weights import hash_of_files
 
 try:
     from fastembed.common.model_description import ModelSource
     from fastembed.rerank.cross_encoder import TextCrossEncoder
-except ImportError as error:
-    raise MissingExtra("fastembed", "fastembed") from error
+except ImportError as _error:
+    raise MissingExtra("fastembed", "fastembed") from _error
 
 DEFAULT_MODEL = "Xenova/ms-marco-MiniLM-L-6-v2"
 PAIRS_AT_ONCE = 16
+"""Bounds the memory of a run of the model. Chosen, not measured."""
 
 
 class FastEmbedReranker:
@@ -34,10 +35,10 @@ class FastEmbedReranker:
         self._folder = Path(model) if isfile(Path(model) / "tokenizer.json") else None
         self._cache_dir = cache_dir
         self._threads = threads
-        if self._folder is None and model not in known():
+        if self._folder is None and model not in available():
             raise InvalidInput(
                 f"{model!r} is neither a model folder (with model.onnx and tokenizer.json) nor a reranker that "
-                f"fastembed knows. Known: {', '.join(sorted(known()))}"
+                f"fastembed knows. Known: {', '.join(sorted(available()))}"
             )
 
     def __call__(self, query: str, texts: Sequence[str]) -> list[float]:
@@ -54,7 +55,7 @@ class FastEmbedReranker:
 
     @per_process
     def _encoder(self) -> TextCrossEncoder:
-        with uncut():
+        with fork_waits():
             return self._load()
 
     def _load(self) -> TextCrossEncoder:
@@ -62,23 +63,17 @@ class FastEmbedReranker:
             return self._load_folder(self._folder)
         try:
             return TextCrossEncoder(self._model, cache_dir=self._cache_dir, threads=self._threads)
-        except Exception as error:
-            where = self._cache_dir or os.environ.get("FASTEMBED_CACHE_PATH") or "the temporary folder"
-            raise ProviderUnavailable(
-                f"reranker {self._model!r} could not be loaded, nor fetched ({type(error).__name__}). Give "
-                "FastEmbedReranker the path of a local model folder, or set FASTEMBED_CACHE_PATH to a folder that "
-                f"already holds the model (looked in {where})"
-            ) from error
+        except Exception as error:  # what the hub's client, fastembed and onnxruntime raise has no common class
+            raise not_loaded(f"reranker {self._model!r}", error, "Give FastEmbedReranker", self._cache_dir) from error
 
     def _load_folder(self, folder: Path) -> TextCrossEncoder:
-        with (folder / "model.onnx").open("rb") as file:
-            alias = f"kameleon/{folder.resolve().name}-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
-        if alias not in known():
+        alias = f"kameleon/{folder.resolve().name}-{hash_of_files([folder / 'model.onnx'])}"
+        if alias not in available():
             TextCrossEncoder.add_custom_model(
                 model=alias, sources=ModelSource(url="file://" + str(folder.resolve())), model_file="model.onnx"
             )
         return TextCrossEncoder(alias, specific_model_path=str(folder), threads=self._threads)
 
 
-def known() -> set[str]:
+def available() -> set[str]:
     return {model["model"] for model in TextCrossEncoder.list_supported_models()}

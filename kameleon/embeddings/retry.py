@@ -1,4 +1,4 @@
-"""When to ask again: back-off, Retry-After, and one pace for all the requests of a service."""
+"""When to repeat a request: back-off, Retry-After, and one pace for all the requests of a service. Imports forking."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -9,8 +9,8 @@ from threading import Lock
 
 from ..forking import per_process
 
-LONGEST_WAIT_S = 120.0
-LONGEST_BACKOFF_S = 8.0
+LONGEST_WAIT_S, LONGEST_BACKOFF_S = 120.0, 8.0
+"""Bound the wait that a server requests, beyond which the run ends, and the wait without one. Chosen, not measured."""
 
 
 def backoff_s(attempt: int, base_s: float, chance: Callable[[], float] = random) -> float:
@@ -22,7 +22,7 @@ def backoff_s(attempt: int, base_s: float, chance: Callable[[], float] = random)
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Seconds that a server asks to wait, from `retry-after-ms` or `retry-after` (seconds or an HTTP date)."""
+    """Seconds that a server wants to pass, from `retry-after-ms` or `retry-after` (seconds or an HTTP date)."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         value = headers.get(name, "").strip()
         if value.isascii() and value.replace(".", "", 1).isdigit():
@@ -36,7 +36,7 @@ def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> fl
 
 
 class Pace:
-    """When the next request may go: one that is told to wait makes all the others wait too."""
+    """Delays requests: one that has to wait makes all the others wait too."""
 
     def __init__(
         self, sleep: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic

@@ -1,18 +1,17 @@
-"""Between the write path and a provider: texts in, one embedding or one error a position out, in order.
+"""Between the write path and a provider: texts in, one embedding or one error a position out, in order. Imports errors,
+values, and the rest of this package but for the providers.
 
 validate -> deduplicate -> look up in the cache -> slice -> request -> check -> merge -> report
 
-A failure has one of three kinds. *Bad text*: the slice is halved until the text stands alone, so that it costs its
-neighbours nothing. *Outage*: the request is tried again, while all others wait; if it stays, the run ends and what was
-not reached is left for another time. *Refused for all*: the run ends at once. What is done is kept in every case.
-`run` decides which it is.
+A failure has one of three kinds. *Bad text*: the slice is halved until the text is alone, so that every other text is
+embedded. *Outage*: the request is tried again, while all others wait; if it stays, the run ends and what was not
+reached stays pending. *Refused for all*: the run ends at once. What is done is kept in every case. `run` decides which
+it is.
 """
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal, TypeVar
 
@@ -25,14 +24,16 @@ from .batching import Limits, slices
 from .cache import EmbeddingCache, text_key
 from .checking import outage
 from .flights import Flight, Flights
-from .options import check_query_timeout
+from .options import check_passage_tokens, check_query_timeout
 from .passages import Place, split_long
-from .provider import EmbeddingProvider, EmbeddingResult, Vector, check_passage_tokens
+from .provider import EmbeddingProvider, Vector
 from .queries import Queries, query_timeout_of
+from .report import EmbeddingReport as EmbeddingReport
+from .requesting import Outcome
 from .retry import Pace
-from .run import Counts, Outcome, Run
+from .run import Run
 
-log = logging.getLogger("kameleon.embeddings")
+log: logging.Logger = logging.getLogger("kameleon.embeddings")
 
 T = TypeVar("T")
 
@@ -41,80 +42,16 @@ Truncate = Literal["end", "error"]
 Listener = Callable[[str, Mapping[str, float]], None]
 
 TEXTS_A_CHUNK = 10_000
-
-
-@dataclass
-class EmbeddingReport:
-    """What `embed_batch` brought: `embeddings`, `errors` and `cached` have one entry a text; of the first two exactly
-    one is not None.
-
-    `requests` counts calls of the provider, `retries` those that repeated one, `fallbacks` those that halving a refused
-    slice added, `probes` those of a short text of the service's own, which show whether the provider takes any;
-    `reused` are the positions served by an identical text of the same call. `worker_utilization` is the share of the
-    workers' time, 0..1, in which a request was under way; `avg_latency_ms` is that of a request.
-    """
-
-    model: str
-    batch_size: int
-    concurrent_workers: int
-    texts: Sequence[str] = ()
-    embeddings: list[Vector | None] = field(default_factory=list)
-    errors: list[ProviderError | None] = field(default_factory=list)
-    cached: list[bool] = field(default_factory=list)
-    reused: frozenset[int] = frozenset()
-    requests: int = 0
-    retries: int = 0
-    fallbacks: int = 0
-    probes: int = 0
-    processing_time_seconds: float = 0.0
-    requesting_seconds: float = 0.0
-    busy_seconds: float = 0.0
-
-    @property
-    def total_count(self) -> int:
-        return len(self.embeddings)
-
-    @property
-    def cache_hits(self) -> int:
-        return sum(self.cached)
-
-    @property
-    def cache_hit_rate(self) -> float:
-        return self.cache_hits / self.total_count if self.total_count else 0.0
-
-    @property
-    def avg_latency_ms(self) -> float:
-        return 1000 * self.busy_seconds / self.requests if self.requests else 0.0
-
-    @property
-    def worker_utilization(self) -> float:
-        possible = self.requesting_seconds * self.concurrent_workers
-        return min(1.0, self.busy_seconds / possible) if possible else 0.0
-
-    @property
-    def errors_by_class(self) -> dict[str, int]:
-        return dict(Counter(type(error).__name__ for error in self.errors if error is not None))
-
-    @property
-    def results(self) -> list[EmbeddingResult | None]:
-        return [
-            None if vector is None else EmbeddingResult(text, vector, self.model, len(vector))
-            for text, vector in zip(self.texts, self.embeddings, strict=True)
-        ]
-
-    @property
-    def outage(self) -> ProviderError | None:
-        """The error that ended the run before every text was tried, if one did."""
-        return next((e for e in self.errors if e is not None and not isinstance(e, TextRefused)), None)
+"""Bounds the texts whose vectors and requests are held besides the report. Chosen, not measured."""
 
 
 class EmbeddingService:
-    """One provider's door, safe to share between threads.
+    """All calls of one provider go through it. Threads may share it.
 
     `batch_size` (texts a request) and `workers` (requests at a time) lower what the provider states. `cache=None` looks
     nothing up. `truncate="error"` refuses a text over the model's limit instead of embedding its beginning. `backoff_s`
     is the wait before the second attempt, doubled for each further one. `listeners` may be shared between services.
-    `query_timeout` stands in for the provider's own.
+    `query_timeout` replaces the provider's own.
     """
 
     def __init__(
@@ -139,16 +76,16 @@ class EmbeddingService:
         check_passage_tokens(provider.passage_tokens)
         self.provider = provider
         self.cache = cache
-        self.batch_size = min(batch_size or provider.batch_size, provider.batch_size)
-        self.workers = min(workers or provider.concurrency, provider.concurrency)
+        self.batch_size: int = min(batch_size or provider.batch_size, provider.batch_size)
+        self.workers: int = min(workers or provider.concurrency, provider.concurrency)
         self.truncate = truncate
         self.backoff_s = backoff_s
-        self.pace = Pace(sleep)
-        self.limits = Limits(self.batch_size, self.workers)
+        self.pace: Pace = Pace(sleep)
+        self.limits: Limits = Limits(self.batch_size, self.workers)
         self._listeners = listeners if listeners is not None else []
         self.outage: ProviderError | None = None
         limit_s = query_timeout_of(provider, check_query_timeout(query_timeout))
-        self.queries = Queries(provider, timeout_s=limit_s, load=self.load, clock=clock)
+        self.queries: Queries = Queries(provider, timeout_s=limit_s, load=self.load, clock=clock)
 
     @per_process
     def _flights(self) -> Flights[Outcome]:
@@ -170,8 +107,8 @@ class EmbeddingService:
             self._is_loaded = True
 
     def identify(self) -> None:
-        """Raises ProviderError where what is stored of the provider's embeddings cannot be told, such as its
-        fingerprint because a file is missing."""
+        """Raises ProviderError where the provider fails to give its fingerprint, dimensions or options, such as where
+        a file is missing."""
         if not self.is_identified:
             self._call_method(lambda provider: (provider.fingerprint, provider.dimensions, provider.options))
             self.is_identified = True
@@ -185,7 +122,7 @@ class EmbeddingService:
             return call(self.provider)
         except InvalidInput:
             raise  # it is declared wrongly, which no later try mends
-        except Exception as error:
+        except Exception as error:  # a provider is the application's code: whatever it raises is an outage
             self.outage = outage(error)
             raise self.outage from error
 
@@ -204,8 +141,8 @@ class EmbeddingService:
         workers: int | None = None,
     ) -> EmbeddingReport:
         """Embed passages. `on_error="raise"` raises the first error, one in the input before any request;
-        `"collect"` leaves each in its position. `progress(done)` counts texts; `cache` stands in for the service's,
-        and `workers` for its number of requests at a time."""
+        `"collect"` leaves each in its position. `progress(done)` counts texts; `cache` replaces the service's,
+        and `workers` its number of requests at a time."""
         started = time.perf_counter()
         report = EmbeddingReport(self.provider.model_name, self.batch_size, workers or self.workers)
         if texts:
@@ -214,7 +151,7 @@ class EmbeddingService:
             self.outage = report.outage
         report.texts = texts
         report.processing_time_seconds = time.perf_counter() - started
-        self._tell(report)
+        self._publish(report)
         if on_error == "raise" and (error := next(filter(None, report.errors), None)):
             raise error
         return report
@@ -226,11 +163,11 @@ class EmbeddingService:
             yield self.embed_batch(chunk, on_error=on_error)
 
     def embed_query(self, text: str) -> Vector:
-        """A query's unit vector, remembered in memory: one try, within `query_timeout`. Raises ProviderError."""
+        """A query's unit vector, kept in memory: one try, within `query_timeout`. Raises ProviderError."""
         return self.queries.embed(text)[0]
 
     def known_share(self, text: str) -> float:
-        """How much of a question the model knows, 0 to 1; 1 where the provider fails to tell."""
+        """The share of a query that the model's vocabulary covers, 0 to 1; 1 where the provider fails."""
         try:
             share = self._call_method(lambda provider: provider.known_share(text))
         except ProviderError as error:
@@ -255,13 +192,11 @@ class EmbeddingService:
         distinct = list(dict.fromkeys(wanted))
         log.info("embed_batch:enter texts=%d distinct=%d model=%s", len(texts), len(distinct), report.model)
         hits: set[str] = set()
-        run = Run(self, self._call, report.concurrent_workers)
+        run = Run(self, self._call, report)
         for start in range(0, len(distinct), TEXTS_A_CHUNK):
             outcomes.update(self._embedded(distinct[start : start + TEXTS_A_CHUNK], run, cache, hits))
             if progress:
                 progress(min(len(distinct), start + TEXTS_A_CHUNK) + len(texts) - len(distinct))
-        for name in Counts.__dataclass_fields__:
-            setattr(report, name, getattr(run.counts, name))
         merged = [invalid[i] if i in invalid else outcomes[t] for i, t in enumerate(texts)]
         report.embeddings = [None if isinstance(o, ProviderError) else o for o in merged]
         report.errors = [o if isinstance(o, ProviderError) else None for o in merged]
@@ -281,7 +216,8 @@ class EmbeddingService:
         return found
 
     def _embedded(self, texts: list[str], run: Run, cache: EmbeddingCache | None, hits: set[str]) -> dict[str, Outcome]:
-        """Each text once, whoever else wants it at this moment; `hits` are those that needed no request of this one."""
+        """Embed each text once, whichever other threads embed it at this moment; `hits` gets those that took no request
+        of this call."""
         outcomes: dict[str, Outcome] = {}
         try:
             self.identify()
@@ -310,7 +246,7 @@ class EmbeddingService:
     def _requested(
         self, texts: list[str], run: Run, cache: EmbeddingCache | None, flight: Flight[Outcome]
     ) -> dict[str, Outcome]:
-        """What is not in the cache yet, and put there."""
+        """Embed texts that are not in the cache, and put them there."""
         if not texts:
             return {}
         try:
@@ -341,7 +277,7 @@ class EmbeddingService:
             raise ProviderRefused(f"{self.provider.model_name}: embed_batch gives vectors, not {name}")
         return list(vectors)
 
-    def _tell(self, report: EmbeddingReport) -> None:
+    def _publish(self, report: EmbeddingReport) -> None:
         log.info(
             "embed_batch:success texts=%d embedded=%d failed=%d cached=%d requests=%d ms=%.1f",
             report.total_count,
@@ -363,6 +299,6 @@ class EmbeddingService:
 
 
 def repeated(texts: Sequence[str]) -> frozenset[int]:
-    """The positions of texts that stood before."""
+    """The positions of texts that have an equal one before them."""
     first: dict[str, int] = {}
     return frozenset(position for position, text in enumerate(texts) if first.setdefault(text, position) != position)

@@ -1,7 +1,8 @@
 """The bundled model: a table of token vectors, looked up and averaged. No download, no neural network at run time.
 
 It reads any folder in model2vec's layout (`model.safetensors` with a tensor `embeddings`, `tokenizer.json`); without a
-path it is `static-en-256`, which ships with kameleon. Its README says where it comes from and how good it is.
+path it is `static-en-256`, which ships with kameleon: its README has its origin and quality. Imports errors, forking
+and the provider protocol.
 """
 
 import json
@@ -17,29 +18,28 @@ from tokenizers import Tokenizer
 
 from ..errors import InvalidInput, TextRefused
 from ..forking import lazy, state_of
-from .knowing import known_share
-from .options import check_prefix, check_revision
-from .provider import EmbeddingProvider, Vector, check_passage_tokens
+from .provider import EmbeddingProvider, Vector
+from .vocabulary import known_share
 from .weights import hash_of_files
 
 BUNDLED = Path(__file__).parent / "static-en-256"
 FILES = ("model.safetensors", "tokenizer.json")
 OPTIONS = ("max_tokens", "passage_tokens", "query_prefix", "passage_prefix", "revision")
 CHARACTERS_A_TOKEN = 8
-INT16_TOKENS = 258
-DTYPES = {"I8": np.int8, "F16": np.float16, "F32": np.float32}
+"""Bounds the beginning of a long text that is tokenised first. Chosen, not measured."""
+DTYPES: Mapping[str, type[np.generic]] = {"I8": np.int8, "F16": np.float16, "F32": np.float32}
 
 
 class StaticProvider(EmbeddingProvider):
     """`path` is a model folder. Texts are read up to `max_tokens` tokens; one without a known token is refused.
 
-    The files' hash identifies the model, not the folder's name or place; `revision` stands in for the hash.
+    The files' hash identifies the model, not the folder's name or place; `revision` replaces the hash.
     `passage_tokens` and the prefixes as in EmbeddingProvider.
     """
 
     name: ClassVar[str] = "static"
-    vector_weight = 0.6
-    attempts = 1
+    vector_weight: float = 0.6
+    attempts: int = 1
     max_tokens: int = 256
 
     def __init__(
@@ -52,12 +52,11 @@ class StaticProvider(EmbeddingProvider):
         passage_prefix: str = "",
         revision: str = "",
     ) -> None:
-        self.path = Path(path) if path is not None else BUNDLED
+        self.path: Path = Path(path) if path is not None else BUNDLED
         self.max_tokens = max_tokens
-        self.passage_tokens = check_passage_tokens(passage_tokens)
-        self.query_prefix = check_prefix("query_prefix", query_prefix)
-        self.passage_prefix = check_prefix("passage_prefix", passage_prefix)
-        self.revision = check_revision(revision)
+        self._set_options(
+            passage_tokens=passage_tokens, query_prefix=query_prefix, passage_prefix=passage_prefix, revision=revision
+        )
         missing = [name for name in FILES if not isfile(self.path / name)]
         if missing:
             raise InvalidInput(f"{self.path} is not a static model: it has no {' and no '.join(missing)}")
@@ -88,7 +87,7 @@ class StaticProvider(EmbeddingProvider):
 
     @lazy
     def _counted(self) -> dict[str, list[int]]:
-        """The tokens of texts that were counted and are yet to be embedded."""
+        """The tokens of texts that were counted and are still to be embedded."""
         return {}
 
     def load(self) -> None:
@@ -96,19 +95,15 @@ class StaticProvider(EmbeddingProvider):
 
     def embed_batch(self, texts: Sequence[str]) -> list[Vector | TextRefused]:
         table = self._table
-        # 256 int8 numbers of 127 at most fit an int16, which sums four times faster than float32
-        total = np.int16 if table.dtype == np.int8 and self.max_tokens <= INT16_TOKENS else np.float32
-        sums = np.zeros((len(texts), table.shape[1]), total)
+        vectors = np.zeros((len(texts), table.shape[1]), np.float32)
         for row, tokens in enumerate(self._first_tokens(texts)):
-            if tokens:
-                np.add.reduce(table.take(tokens, axis=0), axis=0, dtype=total, out=sums[row])
-        vectors = sums.astype(np.float32)
+            table.take(tokens, axis=0).sum(axis=0, dtype=np.float32, out=vectors[row])
         lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-        known = lengths > 0
-        vectors[known] /= lengths[known, None]
+        has_tokens = lengths > 0
+        vectors[has_tokens] /= lengths[has_tokens, None]
         return [
-            vector if is_known else TextRefused("no token of this text is known to the model")
-            for vector, is_known in zip(vectors, known, strict=True)
+            vector if is_made else TextRefused("no token of this text is known to the model")
+            for vector, is_made in zip(vectors, has_tokens, strict=True)
         ]
 
     def count_tokens(self, text: str) -> int:
@@ -118,7 +113,7 @@ class StaticProvider(EmbeddingProvider):
         return known_share(self._tokenizer, text)
 
     def count_all(self, texts: Sequence[str]) -> list[int]:
-        """Remembers the tokens until they are embedded."""
+        """Keeps the tokens until they are embedded."""
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         tokens = [encoding.ids for encoding in encodings]
         self._counted = {text: ids for text, ids in zip(texts, tokens, strict=True) if len(ids) <= self.max_tokens}

@@ -1,11 +1,12 @@
-"""Hashes of model files, which identify a local model wherever its folder stands."""
+"""Hashes of model files, which identify a local model wherever its folder is. Imports nothing of kameleon's."""
 
 import hashlib
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-FILES_REMEMBERED = 256
+FILES_CACHED = 256
+"""Bounds the hashes that are kept. Chosen, not measured."""
 
 
 def hash_of_files(paths: Iterable[Path]) -> str:
@@ -17,7 +18,7 @@ def hash_of_files(paths: Iterable[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-@lru_cache(FILES_REMEMBERED)
+@lru_cache(FILES_CACHED)
 def _hash_of_file(path: Path, _size: int, _mtime_ns: int, _ctime_ns: int) -> bytes:
     """Read once a process for each size and time of change."""
     with path.open("rb") as file:

@@ -1,7 +1,7 @@
-"""Embeds what a transaction is about to write, before it holds a lock."""
+"""Embeds what a transaction is about to write, before it holds a lock. Imports the index."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,28 +9,24 @@ from sqlalchemy import Connection
 
 from ..errors import ProviderError
 from ..stores.catalog import mismatch
-from ..values import Ref
 from .embedded import Ahead, flattened
-from .entries import make_entry
+from .entries import Contents, make_entry
+from .index import Index
 from .services import nothing_stored
-from .waiting import is_on_loop, off_the_loop
+from .waiting import is_on_loop, run_off_loop
+from .writer import Indexing
 
 if TYPE_CHECKING:
     from ..embeddings.service import EmbeddingService
-    from .index import Index
-    from .writer import Indexing
-
-Contents = Mapping[Ref, tuple[str, str]]
-"""Content and emphasis of each record."""
 
 
 def embed_ahead(
-    index: "Index",
+    index: Index,
     records: Contents,
     texts: Sequence[str],
     *,
     connection: Connection | None,
-    indexing: "Indexing",
+    indexing: Indexing,
     callers: int = 1,
 ) -> Ahead | None:
     """Embed `records`, where they differ from the index, and the `texts` of new ones. `connection` is that of the
@@ -61,18 +57,18 @@ def embed_ahead(
 
 
 def _to_embed(
-    index: "Index", records: Contents, texts: Sequence[str], connection: Connection | None
+    index: Index, records: Contents, texts: Sequence[str], connection: Connection | None
 ) -> "tuple[EmbeddingService | None, list[str]]":
     service, changed = index.services.wrote_last, list[str]()
     if records or service is None:
         joined = None if index.store.connections.has_spare_reader() else connection
         compare = partial(_compare, index, records, joined)
-        service, changed = off_the_loop(compare) if joined is None else compare()
+        service, changed = run_off_loop(compare) if joined is None else compare()
     return service, list(dict.fromkeys([*changed, *(text for text in texts if text and not text.isspace())]))
 
 
 def _compare(
-    index: "Index", records: Contents, connection: Connection | None
+    index: Index, records: Contents, connection: Connection | None
 ) -> "tuple[EmbeddingService | None, list[str]]":
     """The service that will embed, None if none can, and the texts of records that it has to. An estimate, so made
     beside the transaction where that can be: on SQLite one that has read may not write after another did."""
@@ -86,7 +82,7 @@ def _compare(
     return service, [entry.content for entry in compared.to_embed]
 
 
-def batches_ahead(index: "Index", texts: int) -> int:
+def batches_ahead(index: Index, texts: int) -> int:
     """How many batches of so many texts to embed ahead at a time, on threads of their own: as many as the provider
     takes requests for, and two at least where it takes several, for one of them is being looked up. 0 where nothing
     is embedded, or no thread can look at the index while another writes."""

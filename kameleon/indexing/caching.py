@@ -1,4 +1,4 @@
-"""The embedding cache in the index's own database.
+"""The embedding cache in the index's own database. Imports the stores.
 
 What was paid for is written in a transaction of its own as soon as it arrives, so that work which fails afterwards pays
 nothing again. Where no second connection can write beside the caller's transaction (SQLite, which has one writer; an
@@ -7,15 +7,15 @@ exhausted pool), the rows wait and are written with it, and a rollback takes the
 
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Table, bindparam, delete, func, select, tuple_, update
 
 from ..errors import StorageError
 from ..stores.protocols import Store
 from ..stores.tables import utc
+from ..stores.transactions import Transactions
 from ..stores.values import Cached
 from ..values import CacheStatus
 
@@ -25,15 +25,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("kameleon.embeddings")
 
 USE_IS_NOTED_AFTER = timedelta(days=1)
+"""Bounds how often a cached embedding's use is written down."""
 EVICT_EVERY = 1_000
+"""Bounds how many texts are written until the surplus is counted, which costs a scan."""
 EVICTED_AT_ONCE, BATCHES_AT_ONCE = 500, 4  # texts a transaction, which holds SQLite's write lock; and of those a write
 FORGOTTEN_AT_ONCE = 5_000
 """Bounds how long a transaction that drops cached embeddings makes other writers wait."""
-
-
-class Transactions(Protocol):
-    def reading(self, connection: Connection | None = None) -> AbstractContextManager[Connection]: ...
-    def transaction(self, connection: Connection | None = None) -> AbstractContextManager[Connection]: ...
 
 
 class Evictor:
@@ -143,14 +140,14 @@ def evict(connection: Connection, table: Table, texts: int) -> int:
 
 
 def forget(connection: Connection, table: Table, fingerprint: str) -> int:
-    """Drop some of a model's embeddings, as many as one transaction may; tells how many texts that were."""
-    whose = table.c.fingerprint == fingerprint
+    """Drop some of a model's embeddings, as many as one transaction may; returns how many texts that were."""
+    of_model = table.c.fingerprint == fingerprint
     keys = connection.scalars(
-        select(table.c.text_hash).where(whose).order_by(table.c.text_hash).limit(FORGOTTEN_AT_ONCE)
+        select(table.c.text_hash).where(of_model).order_by(table.c.text_hash).limit(FORGOTTEN_AT_ONCE)
     )
     found = list(keys)
     if found:
-        connection.execute(delete(table).where(whose, table.c.text_hash.in_(found)))
+        connection.execute(delete(table).where(of_model, table.c.text_hash.in_(found)))
     return len(found)
 
 

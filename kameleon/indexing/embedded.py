@@ -1,4 +1,4 @@
-"""What the embedding service made of records' texts, as rows to store and as figures to report. Pure."""
+"""Makes rows to store, and figures to report, of what the embedding service returned for records' texts. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ahead:
-    """What was embedded before a flush, when the texts were known and the records not yet: `made` by `service`, nothing
-    where that is left to a worker; of long texts their passages, as `split` has them. It took `seconds`."""
+    """What was embedded before a flush, when the texts existed and their records did not yet: `made` by `service`,
+    nothing where that is left to a worker; of long texts their passages, as `split` has them. It took `seconds`."""
 
     service: "EmbeddingService"
     made: "EmbeddingReport | None" = None
@@ -111,8 +111,10 @@ def record_embeddings(
         yield Embedding(entry.ref, entry.content_hash, None, refused.reason, storable(str(refused)))
         return
     for passage, (vector, error, (start, end)) in enumerate(zip(vectors, errors, places, strict=True)):
-        said = refused if passage == 0 else error
-        reason, message = (said.reason, storable(str(said))) if isinstance(said, TextRefused) else (None, None)
+        refusal = refused if passage == 0 else error
+        reason = message = None
+        if isinstance(refusal, TextRefused):
+            reason, message = refusal.reason, storable(str(refusal))
         made = None if vector is None else packed(vector)
         yield Embedding(entry.ref, entry.content_hash, made, reason, message, passage, start, end)
 

@@ -1,11 +1,14 @@
-"""Checked records on their way into the index. Imports `content` and the stores' values."""
+"""Checks records and makes entries of the index from them. Imports `content` and the stores' values."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..content import check_entity, check_id, content_hash, normalize
 from ..errors import InvalidRecord, seen
 from ..stores.values import Entry
 from ..values import Ref
+
+Contents = Mapping[Ref, tuple[str, str]]
+"""Content and emphasis of each record."""
 
 
 def entries(records: Iterable[tuple[object, object, object]]) -> list[Entry]:
@@ -21,7 +24,7 @@ def entries(records: Iterable[tuple[object, object, object]]) -> list[Entry]:
 
 
 def make_entry(ref: Ref, content: str, emphasis: str = "") -> Entry:
-    """White space says nothing, so it is stored as the empty text that it is."""
+    """An entry with its hash; white space is stored as empty text."""
     hash_ = content_hash(content)
     if hash_ and emphasis:
         hash_ = content_hash(f"{content}\0{emphasis}")

@@ -1,4 +1,5 @@
-"""Makes the embeddings that are missing: all that are pending, or those that a worker claims from the queue."""
+"""Makes the embeddings that are missing: all that are pending, or those that a worker claims from the queue. Imports
+the stores and the write path."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -56,9 +57,11 @@ class Filling:
 
     def _count(self, service: "EmbeddingService | None", retry_failed: bool) -> int:
         with self._transactions.reading() as conn:
-            known = self._catalog.generations(conn)
+            generations = self._catalog.generations(conn)
             generation = (
-                written_generation(known, service.provider.fingerprint) if service else self._services.reported(known)
+                written_generation(generations, service.provider.fingerprint)
+                if service
+                else self._services.reported(generations)
             )
             found = self._store.embeddings.status(conn, generation, has_provider=True)
         return sum(status.pending + retry_failed * status.failed for status in found)
@@ -66,13 +69,13 @@ class Filling:
     def _service(self) -> "EmbeddingService":
         """Raises NoProvider, ModelMismatch, VectorsUnavailable where nothing can be filled in."""
         with self._transactions.reading() as conn:
-            known = self._catalog.generations(conn)
-            service = self._services.of(known)
+            generations = self._catalog.generations(conn)
+            service = self._services.of(generations)
             if service is None:
                 raise NoProvider
             if refusal := self._store.vectors.refusal(conn, service.provider.dimensions):
                 raise VectorsUnavailable(refusal)
-        self._filled_generation(known, service)
+        self._filled_generation(generations, service)
         return service
 
     def _embedded(self, batch: Sequence[Entry], service: "EmbeddingService") -> Plan:
@@ -101,13 +104,14 @@ class Filling:
             return IndexReport(pending=len(claimed), outage=str(error))
         with self._transactions.reading() as conn:
             batch = self._store.contents.entries(conn, [claim.ref for claim in claimed])
-            compared = self._writer.compare_embeddings(conn, batch, service)
+            compared = self._writer.compare(conn, batch, service, self._catalog.generations(conn))
+        compared = replace(compared, changed=(), enqueues=False)  # these are the index's own contents
         plan = self._writer.embed(compared, cache=self._services.cache(service))
         made = {embedding.ref for embedding in plan.embeddings if not embedding.is_undecided}
         left = {entry.ref for entry in plan.to_embed} - made
 
         def write(conn: Connection) -> IndexReport:
-            if self._services.has_left(self._catalog.generations(conn), service):
+            if self._services.has_moved(self._catalog.generations(conn), service):
                 claims.put_off(conn, self._store.tables.queue, claimed, datetime.now(UTC))
                 return IndexReport(pending=len(claimed))
             report = self._writer.apply(conn, plan)
@@ -132,10 +136,10 @@ class Filling:
             after: Any = None
             while True:
                 with self._transactions.reading() as conn:
-                    known = self._catalog.generations(conn)
-                    if self._services.has_left(known, service):
+                    generations = self._catalog.generations(conn)
+                    if self._services.has_moved(generations, service):
                         return
-                    generation = self._filled_generation(known, service)
+                    generation = self._filled_generation(generations, service)
                     batch, after = self._store.embeddings.pending(
                         conn, generation, after=after, limit=batch_size, is_failed=is_failed, is_tried=is_tried
                     )
@@ -144,7 +148,7 @@ class Filling:
                 if untried := [entry for entry in batch if entry.ref not in tried]:
                     yield untried
 
-    def _filled_generation(self, known: Sequence[Generation], service: "EmbeddingService") -> Generation | None:
-        if problem := mismatch(known, service.provider):
+    def _filled_generation(self, generations: Sequence[Generation], service: "EmbeddingService") -> Generation | None:
+        if problem := mismatch(generations, service.provider):
             raise ModelMismatch(f"nothing can be filled in: {problem}")
-        return written_generation(known, service.provider.fingerprint)
+        return written_generation(generations, service.provider.fingerprint)

@@ -19,10 +19,10 @@ from ..stores.transactions import Transactions
 from ..stores.values import Entry, State
 from ..values import Failure, Generation, IndexReport, Ref
 from .embedded import Ahead
-from .entries import make_entry
+from .entries import Contents, make_entry
 from .filling import Filling
 from .services import Services, nothing_stored
-from .waiting import BudgetedCalls, is_on_loop, off_the_loop
+from .waiting import BudgetedCalls, is_on_loop, run_off_loop
 from .writer import Indexing, Plan, Progress, Writer, check_indexing
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from ..embeddings.provider import EmbeddingProvider
     from ..embeddings.service import EmbeddingService
-    from .ahead import Contents
 
 ON_PROVIDER_ERROR = ("defer", "raise")
 
@@ -138,7 +137,7 @@ class Index(Transactions):
     def write_changes(
         self,
         connection: Connection,
-        changed: "Contents",
+        changed: Contents,
         deleted: Sequence[Ref],
         *,
         ahead: Ahead | None,
@@ -176,12 +175,14 @@ class Index(Transactions):
         with self.reading(connection) as conn:
             if connection is not None:
                 self.begin_writing(conn)
-            known = self.catalog.generations(conn)
-            service = self.services.writing(conn, known)
-            compared = self.writer.compare(conn, wanted, service, known)
-            compared = replace(compared, known=known if connection is not None else None, is_deferred=is_deferred)
+            generations = self.catalog.generations(conn)
+            service = self.services.writing(conn, generations)
+            compared = self.writer.compare(conn, wanted, service, generations)
+            compared = replace(
+                compared, generations=generations if connection is not None else None, is_deferred=is_deferred
+            )
         if is_deferred:
-            return replace(compared, outage=_first_outage(service, known))
+            return replace(compared, outage=_first_outage(service, generations))
         cache = ahead.cache if ahead else None
         on_a_thread = is_on_loop() or budget_s is not None
         cache = cache or self.services.cache(service, connection, on_a_thread=on_a_thread)
@@ -197,7 +198,7 @@ class Index(Transactions):
         self, budget_s: float | None, call: Callable[[], T], service: "EmbeddingService | None"
     ) -> T | None:
         """What the call returns, off the event loop; None if it takes longer than the budget."""
-        return off_the_loop(partial(self._budgeted.within, budget_s, call, service, service.workers if service else 1))
+        return run_off_loop(partial(self._budgeted.within, budget_s, call, service, service.workers if service else 1))
 
     def check_current(self, plan: Plan, connection: Connection) -> None:
         """Raises Outdated if a plan may not be applied any more; called inside the transaction that will."""
@@ -207,11 +208,11 @@ class Index(Transactions):
     def apply(self, plan: Plan, connection: Connection) -> IndexReport:
         """Write a plan inside the connection's transaction. Raises Outdated where it was made outside of it and the
         index has moved to another model since, which an engine opened by name follows."""
-        if plan.known is None:
-            known = self.catalog.generations(connection)
-            if plan.service is not None and self.services.has_left(known, plan.service):
+        if plan.generations is None:
+            generations = self.catalog.generations(connection)
+            if plan.service is not None and self.services.has_moved(generations, plan.service):
                 raise Outdated("the index kept being moved to another model. Try again")
-            plan = replace(plan, known=known)
+            plan = replace(plan, generations=generations)
         return self.writer.apply(connection, plan)
 
     def evict_if_due(self) -> None:
@@ -239,8 +240,8 @@ class Index(Transactions):
         """The same before a statement of the application's, which gets the driver's own error."""
         if self.store.connections.has_write_lock(connection):
             return
-        if self.services.is_to_load and self.store.connections.has_spare_reader():
-            off_the_loop(self._load)
+        if self.services.must_load and self.store.connections.has_spare_reader():
+            run_off_loop(self._load)
         self.store.connections.acquire_write_lock(connection)
 
     def _load(self) -> None:
@@ -287,10 +288,10 @@ class Index(Transactions):
             dispose(self.engine)
 
 
-def _first_outage(service: "EmbeddingService | None", known: Sequence[Generation]) -> ProviderError | None:
+def _first_outage(service: "EmbeddingService | None", generations: Sequence[Generation]) -> ProviderError | None:
     """Why the model that an index without embeddings is to have cannot be loaded: a broken file is not registered
     as that model."""
-    if service is None or known:
+    if service is None or generations:
         return None
     try:
         service.load()

@@ -1,4 +1,5 @@
-"""Which embedding service serves an index: the engine's own provider's, or that of the model which the index names."""
+"""Chooses the embedding service of an index: the engine's own provider's, or that of the model which the index names.
+Imports the stores, and the embeddings when the first service is made."""
 
 import logging
 import time
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 from ..errors import InvalidInput, NoProvider, ProviderError, ProviderRefused, ProviderUnavailable, StorageError
-from ..forking import per_process, uncut
+from ..forking import fork_waits, per_process
 from ..stores.catalog import RETIRED, active, command, current, mismatch, unread, written_generation
 from ..stores.protocols import Store
 from ..stores.transactions import Transactions
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kameleon.search")
 
-LOOKED_EVERY_S = 1.0
+MODELS_READ_EVERY_S = 1.0
+"""Bounds how often a writer reads which models there are to load. Chosen, not measured."""
 
 KEYWORDS_ONLY = "records are indexed for keywords, their embeddings stay pending: "
 
@@ -84,44 +86,44 @@ class Services:
     def _load_next(self) -> float:
         return 0.0
 
-    def of(self, known: Sequence[Generation]) -> "EmbeddingService | None":
+    def of(self, generations: Sequence[Generation]) -> "EmbeddingService | None":
         """The service of the engine's provider; of the index's own model where the engine was opened by name. Raises
         ProviderError where that cannot be had."""
-        service = self._of(known)
+        service = self._of(generations)
         if service is not None:
             service.identify()
         return service
 
-    def _of(self, known: Sequence[Generation]) -> "EmbeddingService | None":
+    def _of(self, generations: Sequence[Generation]) -> "EmbeddingService | None":
         if self.provider is None:
             return None
         if not isinstance(self.provider, str):
             return self.of_provider(self.provider)
-        holds = current(known)
+        holds = current(generations)
         return self.of_generation(holds) if holds is not None else self.named(self.provider)
 
-    def has_left(self, known: Sequence[Generation], service: "EmbeddingService") -> bool:
+    def has_moved(self, generations: Sequence[Generation], service: "EmbeddingService") -> bool:
         """Whether an engine opened by name has another service now: the index moved to another model."""
-        holds = current(known)
+        holds = current(generations)
         if not isinstance(self.provider, str) or holds is None or holds.fingerprint == service.provider.fingerprint:
             return False
         return self._made_of(holds) is not service
 
-    def load(self, known: Sequence[Generation]) -> None:
+    def load(self, generations: Sequence[Generation]) -> None:
         """Load the model that writes, and the one that a build is about to put in its place. What cannot be loaded is
-        told by the write."""
+        reported by the write."""
         follows = isinstance(self.provider, str)
         with suppress(ProviderError):
-            if (service := self.of(known)) is not None:
+            if (service := self.of(generations)) is not None:
                 service.load()
-        for generation in known if follows else ():
+        for generation in generations if follows else ():
             with suppress(ProviderError):
                 if generation.state == BUILDING:
                     self.of_generation(generation).load()
-        self._load_next = time.monotonic() + (LOOKED_EVERY_S if follows else inf)
+        self._load_next = time.monotonic() + (MODELS_READ_EVERY_S if follows else inf)
 
     @property
-    def is_to_load(self) -> bool:
+    def must_load(self) -> bool:
         """Whether it is time to see which models there are to `load`."""
         return self.provider is not None and time.monotonic() >= self._load_next
 
@@ -136,7 +138,7 @@ class Services:
         if not generation.provider:
             raise NoProvider(
                 f"this index was embedded by a provider object ({generation.model_name}): "
-                "pass that object to SearchEngine, a name cannot stand for it"
+                "pass that object to SearchEngine, a name cannot replace it"
             )
         try:
             return self.named(generation.provider, **generation.options)
@@ -144,14 +146,14 @@ class Services:
             moved = ""
             if any(isabs(str(generation.options.get(name, ""))) for name in ("model", "path")):
                 moved = (
-                    ". Where its folder stands elsewhere, `kameleon embeddings reindex --model FOLDER` takes it from "
+                    ". Where its folder is elsewhere, `kameleon embeddings reindex --model FOLDER` takes it from "
                     "there, without embedding anything again if the files are the same"
                 )
             raise NoProvider(f"the index's model {generation.model_name} cannot be had here: {error}{moved}") from error
 
     @property
     def _own_fingerprint(self) -> str | None:
-        """Of the engine's provider object, None where it cannot be told."""
+        """Of the engine's provider object, None where it cannot be had."""
         if self.provider is None or isinstance(self.provider, str):
             return None
         try:
@@ -182,7 +184,7 @@ class Services:
         return self._made.get(key) or self._make(key, name, **options)
 
     def _make(self, key: str, provider: "str | EmbeddingProvider", **options: Any) -> "EmbeddingService":
-        with uncut():
+        with fork_waits():
             from ..embeddings import EmbeddingService, get_provider  # NumPy loads with the first provider
 
             try:
@@ -195,11 +197,11 @@ class Services:
                 raise ProviderUnavailable(f"the provider cannot be made: {type(error).__name__}: {error}") from error
         return self._made.setdefault(key, made)
 
-    def writing(self, conn: Connection, known: Sequence[Generation]) -> "EmbeddingService | None":
+    def writing(self, conn: Connection, generations: Sequence[Generation]) -> "EmbeddingService | None":
         """For writing: where the index's model is not the engine's, or cannot be had, embeddings stay pending."""
         self.wrote_last = None
         try:
-            service = self.of(known)
+            service = self.of(generations)
         except ProviderError as error:
             if self.raises:
                 raise nothing_stored(error) from error
@@ -207,17 +209,17 @@ class Services:
             return None
         if service is None:
             return None
-        if not known and (refusal := self._store.vectors.refusal(conn, service.provider.dimensions)):
+        if not generations and (refusal := self._store.vectors.refusal(conn, service.provider.dimensions)):
             self.notices.report("writing", KEYWORDS_ONLY + refusal)
             return None
-        problem = mismatch(known, service.provider)
-        self.notices.report("writing", KEYWORDS_ONLY + problem if problem else self._retired(known, service))
+        problem = mismatch(generations, service.provider)
+        self.notices.report("writing", KEYWORDS_ONLY + problem if problem else self._retired(generations, service))
         self.wrote_last = None if problem else service
         return service
 
-    def _retired(self, known: Sequence[Generation], service: "EmbeddingService") -> str:
-        """What a writer has to know whose generation the index no longer searches; empty for another."""
-        place, holds = written_generation(known, service.provider.fingerprint), active(known)
+    def _retired(self, generations: Sequence[Generation], service: "EmbeddingService") -> str:
+        """The notice to a writer whose generation the index no longer searches; empty for another."""
+        place, holds = written_generation(generations, service.provider.fingerprint), active(generations)
         if place is not None and holds is not None and place.state == RETIRED:
             return (
                 f"the index has moved from this engine's {place.model_name} to {holds.model_name}: what it writes is "
@@ -250,24 +252,24 @@ class Services:
             else:
                 self._evictor.evict_if_due(self._transactions, table)
 
-    def reported(self, known: Sequence[Generation]) -> Generation | None:
-        """The generation that status speaks of."""
+    def reported(self, generations: Sequence[Generation]) -> Generation | None:
+        """The generation that `get_status` counts."""
         if self.provider is None:
             return None
         if isinstance(self.provider, str):
-            return current(known)
+            return current(generations)
         own = self._own_fingerprint
-        return (written_generation(known, own) if own is not None else None) or active(known)
+        return (written_generation(generations, own) if own is not None else None) or active(generations)
 
-    def problem(self, known: Sequence[Generation]) -> str:
+    def problem(self, generations: Sequence[Generation]) -> str:
         """What keeps the vectors of this index from being searched or made; empty if nothing does."""
         try:
-            service = self.of(known)
+            service = self.of(generations)
         except ProviderError as error:
             return str(error)
         if service is None:
             return ""
-        return unread(known, service.provider) or (str(service.outage) if service.outage else "")
+        return unread(generations, service.provider) or (str(service.outage) if service.outage else "")
 
 
 def named_key(name: str, options: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Waiting for a provider: not for ever, and not on an event loop."""
+"""Calls a provider with a time limit, and off an event loop. Imports SQLAlchemy's greenlet helpers alone."""
 
 import asyncio
 import logging
@@ -74,6 +74,6 @@ def is_on_loop() -> bool:
     return "greenlet" in sys.modules and in_greenlet()
 
 
-def off_the_loop(call: Callable[[], T]) -> T:
+def run_off_loop(call: Callable[[], T]) -> T:
     """What the call returns; in a greenlet of SQLAlchemy's asyncio from a thread, so that the event loop goes on."""
     return await_only(asyncio.to_thread(call)) if is_on_loop() else call()

@@ -1,8 +1,8 @@
-"""The one write path: compare, embed, apply.
+"""The one write path: compare, embed, apply. Imports the stores.
 
-`compare` reads what the index holds and leaves only what differs; `embed` asks the provider, holding no lock and no
+`compare` reads what the index holds and leaves only what differs; `embed` calls the provider, holding no lock and no
 transaction of ours; `apply` writes contents and embeddings in one transaction. Whatever happened in between is met by
-the store: an embedding is kept only where its record still says what it was made from.
+the store: an embedding is kept only where its record still has the content that it was made from.
 """
 
 from bisect import bisect_right
@@ -42,7 +42,7 @@ def check_indexing(indexing: str) -> Indexing:
 @dataclass(frozen=True)
 class Plan:
     """What a call has to write: `changed` of the `wanted` contents, and `to_embed`, whose embeddings `embeddings` holds
-    once `service` made them. `known` are the generations as the transaction that applies it sees them, None before;
+    once `service` made them. `generations` are those as the transaction that applies it sees them, None before;
     `target` is the number of the one to write to, None for the service's own."""
 
     wanted: Sequence[Entry]
@@ -55,7 +55,7 @@ class Plan:
     is_deferred: bool = False
     enqueues: bool = True
     target: int | None = None
-    known: Sequence[Generation] | None = None
+    generations: Sequence[Generation] | None = None
     report: IndexReport = field(default_factory=IndexReport)
 
     @property
@@ -77,14 +77,14 @@ class Writer:
         connection: Connection,
         wanted: Sequence[Entry],
         service: "EmbeddingService | None",
-        known: Sequence[Generation],
+        generations: Sequence[Generation],
     ) -> Plan:
         """Without a service, or where the index holds another model's embeddings, nothing is to be embedded."""
-        generation = written_generation(known, service.provider.fingerprint) if service else None
+        generation = written_generation(generations, service.provider.fingerprint) if service else None
         states = self._store.contents.states(connection, [entry.ref for entry in wanted], generation)
         changed = [e for e in wanted if e.ref not in states or states[e.ref].content_hash != e.content_hash]
         to_embed: list[Entry] = []
-        if service and not mismatch(known, service.provider):
+        if service and not mismatch(generations, service.provider):
             to_embed = [
                 e
                 for e in wanted
@@ -118,16 +118,14 @@ class Writer:
         assert plan.service is not None  # noqa: S101 - the caller looked
         if not all(entry.is_readable for entry in plan.to_embed):
             return self._embed_readable(plan, progress, cache)
-        before = ahead if ahead is not None and ahead.service is plan.service and ahead.made else None
+        is_usable = ahead is not None and ahead.service is plan.service and ahead.made is not None
+        before = ahead if ahead is not None and is_usable else Ahead(plan.service)
         contents = [entry.content for entry in plan.to_embed]
-        if before:
-            new = [content for content in contents if content not in before.split and content not in before.places]
-            split: Places = {**before.split, **plan.service.split(new)}
-        else:
-            split = plan.service.split(contents)
+        new = [content for content in contents if content not in before.split and content not in before.places]
+        split: Places = {**before.split, **plan.service.split(new)}
         texts = flattened(contents, split)
-        missing = [text for text in texts if text not in before.places] if before else texts
-        made = before.made if before else None
+        missing = [text for text in texts if text not in before.places]
+        made = before.made
         if missing and not (made and made.outage):
             made = plan.service.embed_batch(
                 missing,
@@ -136,7 +134,7 @@ class Writer:
                 cache=cache,
             )
         assert made is not None  # noqa: S101 - nothing is missing that was not made before
-        if before is not None:
+        if before.made is not None:
             made = merged(texts, before, made)
         split, made = with_pieces(plan.to_embed, split, made)
         return replace(
@@ -149,7 +147,7 @@ class Writer:
 
     @staticmethod
     def _by_record(progress: Progress, plan: Plan, split: Places) -> Callable[[int], None]:
-        """Progress that is told of texts and counts the records whose texts these are."""
+        """Progress that takes a count of texts and reports the records whose texts these are."""
         total = len(plan.wanted)
         done = total - len(plan.to_embed)
         ends = [place.stop for _, place in positions(plan.to_embed, split)]
@@ -166,13 +164,6 @@ class Writer:
         )
         return replace(made, embeddings=[*made.embeddings, *tombstones], report=made.report + failed)
 
-    def compare_embeddings(self, connection: Connection, batch: Sequence[Entry], service: "EmbeddingService") -> Plan:
-        """What of the index's own contents has no embedding yet. Nothing is written but embeddings."""
-        generation = written_generation(self._catalog.generations(connection), service.provider.fingerprint)
-        states = self._store.contents.states(connection, [entry.ref for entry in batch], generation)
-        to_embed = [e for e in batch if e.content_hash and states[e.ref].embedded_hash != e.content_hash]
-        return Plan(batch, (), to_embed, service, enqueues=False)
-
     def is_current(self, connection: Connection, plan: Plan) -> bool:
         """Whether what the plan found unchanged still is: another writer may have come in between."""
         changed = {entry.ref for entry in plan.changed}
@@ -185,12 +176,12 @@ class Writer:
     def apply(self, connection: Connection, plan: Plan) -> IndexReport:
         """Write the plan on this connection, inside its transaction."""
         now = datetime.now(UTC)
-        known = self._catalog.generations(connection) if plan.known is None else plan.known
-        keys = self._store.writes.upsert(connection, plan.changed, known, now) if plan.changed else {}
+        generations = self._catalog.generations(connection) if plan.generations is None else plan.generations
+        keys = self._store.writes.upsert(connection, plan.changed, generations, now) if plan.changed else {}
         report = replace(plan.report, indexed=len(plan.changed), unchanged=len(plan.wanted) - len(plan.changed))
         if plan.service is not None and (left := plan.left):
             if plan.outage is None:
-                self._catalog.ensure_generation(connection, known, plan.service.provider)
+                self._catalog.ensure_generation(connection, generations, plan.service.provider)
             self._store.writes.enqueue(connection, rows_of(left, now))
             report = replace(report, pending=len(left))
         if not plan.embeddings or plan.service is None:
@@ -199,9 +190,9 @@ class Writer:
         if plan.cache and plan.cache.waiting:
             plan.cache.write(connection, provider.fingerprint, plan.cache.waiting)
         if plan.target is None:
-            generation = self._catalog.ensure_generation(connection, known, provider)
+            generation = self._catalog.ensure_generation(connection, generations, provider)
         else:
-            generation = next((g for g in known if g.number == plan.target), None)
+            generation = next((g for g in generations if g.number == plan.target), None)
         if generation is None:
             return replace(report, embedded=0, reused=0, failed=0, failures=(), pending=len(plan.to_embed))
         self._store.embeddings.write(connection, generation, plan.embeddings, now, keys)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import InstanceState, Mapper, Session, aliased
 from sqlalchemy.orm.attributes import get_history
 from sqlalchemy.orm.base import PassiveFlag
 
-from ..content import check_entity, emphasized, normalize, say
+from ..content import check_entity, emphasized, normalize, text_of
 from ..errors import InvalidInput, InvalidRecord
 from ..stores.tables import IDS_A_STATEMENT, parts
 from ..values import Ref
@@ -83,7 +83,7 @@ class Mapped:
             raise InvalidRecord(
                 f"the content of {self.entity} {self.key_of(obj)} could not be made: {type(error).__name__}: {error}"
             ) from error
-        texts = [value if type(value) is str else say(plain(value)) for value in values]
+        texts = [value if type(value) is str else text_of(plain(value)) for value in values]
         if declared.content is None:
             made = "\n".join(filter(None, texts))
         elif not isinstance(made, str | None):
@@ -219,7 +219,7 @@ def objects(connection: Connection, statement: Select[Any]) -> Iterator[Any]:
 
 
 def plain(value: Any) -> Any:
-    """An attribute's value as a type that `say` takes."""
+    """An attribute's value as a type that `text_of` takes."""
     if value is None or isinstance(value, str | int | float | Mapping):
         return value.value if isinstance(value, PythonEnum) else value
     if isinstance(value, PythonEnum):

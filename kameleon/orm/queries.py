@@ -12,7 +12,7 @@ from ..content import check_entity, check_id
 from ..errors import InvalidInput, RecordMissing, seen
 from ..indexing.index import Index
 from ..search.answering import Answering
-from ..search.query import Query, SearchOptions, ask, check_text, check_whole
+from ..search.query import Query, SearchOptions, check_text, check_whole, make_query
 from ..search.retrieval import Legs
 from ..search.syntax import may_name_field
 from ..stores.values import Among
@@ -112,7 +112,7 @@ class Queries:
             where = with_field_words(text, names, where, fields)
             names, among = scope(sessions_of(self._index).mappings, names, where)
         options["where"] = where if among is None else None
-        return ask(
+        return make_query(
             text,
             fields=fields,
             entities=names if names or entities is None else None,

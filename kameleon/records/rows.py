@@ -1,36 +1,24 @@
-"""Records as they are given: checked, and made into entries of the index. Pure."""
+"""Checks entities and records as they are given, and makes entries of the index from them. Pure."""
 
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from ..content import check_id, emphasized, normalize, render, say
-from ..errors import (
-    InvalidRecord,
-    RecordExists,
-    seen,
-)
+from ..content import check_entity, check_id, emphasized, field_weights, normalize, render, text_of
+from ..errors import InvalidInput, InvalidRecord, RecordExists, seen
 from ..indexing.entries import make_entry
 from ..stores.catalog import Entity, Field
 from ..stores.values import Entry
 from ..values import Ref
 
-if TYPE_CHECKING:
-    pass
-
-
 OnConflict = Literal["error", "upsert", "skip"]
 
-
 MAX_DEPTH = 64
-
-
+"""Bounds the nesting of a record, which Python's JSON decoder reads by recursion. Chosen, not measured."""
 MAX_BITS = 1024
-
-
+"""Bounds whole numbers, which JSON does not. Chosen, not measured."""
 TYPES: Mapping[str, tuple[type, ...]] = {
     "any": (object,),
     "text": (str,),
@@ -42,22 +30,39 @@ TYPES: Mapping[str, tuple[type, ...]] = {
 }
 
 
-def checked_rows(entity: Entity, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+def declared_entity(name: str, search: Sequence[str] | Mapping[str, float], fields: Mapping[str, str]) -> Entity:
+    """A checked entity. Raises InvalidInput."""
+    check_entity(name)
+    for given in (*search, *fields, *fields.values()):
+        if not isinstance(given, str):
+            raise InvalidInput(f"fields and their types are named by texts, not {seen(given)}")
+    if isinstance(search, str):
+        raise InvalidInput(f"search is a list of field names; for one, use [{seen(search)}]")
+    if "id" in (*search, *fields):
+        raise InvalidInput("`id` is the key of every record and no field: get a record by it")
+    unknown = sorted(set(fields.values()) - set(TYPES))
+    if unknown:
+        raise InvalidInput(f"unknown type {seen(unknown[0])}. Known: {', '.join(TYPES)}")
+    if not search:
+        raise InvalidInput(f"{name}: name at least one searchable field")
+    weights = field_weights(search)
+    names = dict.fromkeys([*search, *fields])
+    return Entity(
+        name, tuple(Field(check_field(n), fields.get(n, "any"), n in weights, weights.get(n, 1)) for n in names)
+    )
+
+
+def checked_rows(
+    entity: Entity, records: Sequence[Mapping[str, Any]], *, leaves_invalid: bool = False
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Raises InvalidRecord with the position, unless what is invalid is to be left out."""
     rows = []
     for position, record in enumerate(records):
         try:
             rows.append(check_record(entity, record))
         except InvalidRecord as error:
-            raise InvalidRecord(str(error), position=position) from error
-    return rows
-
-
-def valid_rows(entity: Entity, records: Sequence[Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The rows of those that an insert will take; it tells of the others."""
-    rows = []
-    for record in records:
-        with suppress(InvalidRecord):
-            rows.append(check_record(entity, record))
+            if not leaves_invalid:
+                raise InvalidRecord(str(error), position=position) from error
     return rows
 
 
@@ -159,11 +164,11 @@ def infer_entity(name: str, records: Sequence[Mapping[str, Any]]) -> Entity:
 
 
 def with_fields(entity: Entity, records: Sequence[Mapping[str, Any]]) -> Entity:
-    known = set(entity.field_names) | {"id"}
-    names = dict.fromkeys(name for record in records for name in record if name not in known)
+    present = set(entity.field_names) | {"id"}
+    names = dict.fromkeys(name for record in records for name in record if name not in present)
     return replace(entity, fields=entity.fields + tuple(Field(name) for name in names)) if names else entity
 
 
 def record_entry(entity: Entity, id_: str, data: Mapping[str, Any]) -> Entry:
-    weighty = [(say(data.get(field.name)), field.weight) for field in entity.fields if field.weight > 1]
+    weighty = [(text_of(data.get(field.name)), field.weight) for field in entity.fields if field.weight > 1]
     return make_entry(Ref(entity.name, id_), render(data, entity.searchable), emphasized(weighty))

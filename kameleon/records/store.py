@@ -1,7 +1,8 @@
-"""The built-in record store: records as JSON, kept in the same transaction as their index.
+"""The built-in record store: records as JSON, kept in the same transaction as their index. Imports the index, and the
+ORM where a session is given.
 
 For those without tables of their own, and behind `kameleon data …`. A record's `id` is its key; its other keys are
-fields. The searchable ones, in the entity's order, are what the record says to the index.
+fields. The searchable ones, in the entity's order, are the record's content.
 """
 
 import shlex
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, select, text, true
 
-from ..content import check_entity, check_id, field_weights
+from ..content import check_entity, check_id
 from ..errors import (
     EntityExists,
     InvalidInput,
@@ -27,20 +28,18 @@ from ..indexing.ahead import batches_ahead, embed_ahead
 from ..indexing.embedded import Ahead
 from ..indexing.index import HasIndex, Index
 from ..orm.callers import connection_within, on_a_thread
-from ..stores.catalog import Entity, Field
+from ..stores.catalog import Entity
 from ..stores.filters import parse_filter
 from ..stores.tables import IDS_A_STATEMENT, parts, utc
 from ..values import IndexReport, Ref
 from .rows import (
-    TYPES,
     OnConflict,
     check_data,
-    check_field,
     checked_rows,
+    declared_entity,
     infer_entity,
     record_entry,
     resolve,
-    valid_rows,
     with_fields,
 )
 
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
 ON_CONFLICT = ("error", "upsert", "skip")
 
 MAX_LIMIT = 2**53
+"""Bounds `limit` and `offset` to what JSON can hold exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +102,7 @@ class RecordStore:
     ) -> Entity:
         """Declare an entity: `search` names its searchable fields, as a mapping with weights (whole numbers from 1 to
         10), `fields` maps a name to a type that is checked."""
-        check_entity(name)
-        types = dict(fields or {})
-        for given in (*search, *types, *types.values()):
-            if not isinstance(given, str):
-                raise InvalidInput(f"fields and their types are named by texts, not {seen(given)}")
-        if isinstance(search, str):
-            raise InvalidInput(f"search is a list of field names; for one, use [{seen(search)}]")
-        if "id" in (*search, *types):
-            raise InvalidInput("`id` is the key of every record and no field: get a record by it")
-        unknown = sorted(set(types.values()) - set(TYPES))
-        if unknown:
-            raise InvalidInput(f"unknown type {seen(unknown[0])}. Known: {', '.join(TYPES)}")
-        names = dict.fromkeys([*search, *types])
-        if not search:
-            raise InvalidInput(f"{name}: name at least one searchable field")
-        weights = field_weights(search)
-        made = tuple(Field(check_field(n), types.get(n, "any"), n in weights, weights.get(n, 1)) for n in names)
-        entity = Entity(check_entity(name), made)
+        entity = declared_entity(name, search, fields or {})
 
         def attempt() -> Entity:
             with self.index.transaction() as connection:
@@ -140,10 +123,10 @@ class RecordStore:
         """Raises UnknownEntity."""
         connection = connection_within(self.index, connection, session, "aentity")
         with self.index.reading(connection) as conn:
-            known = self._catalog.entities(conn)
-        if not isinstance(name, str) or name not in known:
-            raise UnknownEntity(f"unknown entity {seen(name)}. Known: {', '.join(known) or 'none'}")
-        return known[name]
+            entities = self._catalog.entities(conn)
+        if not isinstance(name, str) or name not in entities:
+            raise UnknownEntity(f"unknown entity {seen(name)}. Known: {', '.join(entities) or 'none'}")
+        return entities[name]
 
     # records
 
@@ -171,29 +154,37 @@ class RecordStore:
         records = list(records)
         connection = connection_within(self.index, connection, session, "ainsert")
 
-        def attempt() -> InsertReport:
-            known = self.definition(entity, records, create=create, connection=connection)
-            rows = checked_rows(known, records)
-            taken = self._taken(entity, rows, connection)
-            chosen = resolve(entity, rows, taken, on_conflict)
-            entries = [record_entry(known, id_, data) for id_, data in chosen.items()]
-            plan = self.index.plan(entries, connection=connection, ahead=ahead)
-            with self.index.transaction(connection) as conn:
-                now = self.definition(entity, records, create=create, connection=conn)
-                if now != known or self._taken(entity, rows, conn) != taken:
-                    raise Outdated(
-                        f"the ids of this insert into {entity} kept being taken and freed by others. Try again"
-                    )
-                is_new = self._declare(conn, known)
-                self._write(conn, entity, chosen, taken)
-                self.index.check_current(plan, conn)
-                index = self.index.apply(plan, conn)
-            updated = sum(id_ in taken for id_ in chosen)
-            return InsertReport(
-                len(chosen) - updated, updated, len(rows) - len(chosen), index, known if is_new else None
-            )
-
+        attempt = partial(self._insert, entity, records, on_conflict, create=create, ahead=ahead, connection=connection)
         return self.index.retried(attempt, connection)
+
+    def _insert(
+        self,
+        entity: str,
+        records: Sequence[Mapping[str, Any]],
+        on_conflict: OnConflict,
+        *,
+        create: bool,
+        ahead: Ahead | None,
+        connection: Connection | None,
+    ) -> InsertReport:
+        """Raises Outdated where another writer changed the entity or took an id since it was read."""
+        definition = self.definition(entity, records, create=create, connection=connection)
+        rows = checked_rows(definition, records)
+        taken = self._taken(entity, rows, connection)
+        chosen = resolve(entity, rows, taken, on_conflict)
+        entries = [record_entry(definition, id_, data) for id_, data in chosen.items()]
+        plan = self.index.plan(entries, connection=connection, ahead=ahead)
+        with self.index.transaction(connection) as conn:
+            now = self.definition(entity, records, create=create, connection=conn)
+            if now != definition or self._taken(entity, rows, conn) != taken:
+                raise Outdated(f"the ids of this insert into {entity} kept being taken and freed by others. Try again")
+            is_new = self._declare(conn, definition)
+            self._write(conn, entity, chosen, taken)
+            self.index.check_current(plan, conn)
+            index = self.index.apply(plan, conn)
+        updated = sum(id_ in taken for id_ in chosen)
+        made = definition if is_new else None
+        return InsertReport(len(chosen) - updated, updated, len(rows) - len(chosen), index, made)
 
     def embed_ahead(
         self,
@@ -203,13 +194,13 @@ class RecordStore:
         on_conflict: OnConflict = "error",
         callers: int = 1,
     ) -> Ahead | None:
-        """Embed what a later `insert` of these records will ask for, on any thread, while another batch is written.
+        """Embed what a later `insert` of these records will need, on any thread, while another batch is written.
 
         `entity` is what `definition` gives for the first records. `callers` such calls at a time share the provider's
-        concurrency. What `insert` will refuse or leave is not embedded; what changes in between,
-        it embeds itself. Raises ProviderError as `insert` does.
+        concurrency. What `insert` will refuse or leave is not embedded; what changes in between, it embeds itself.
+        Raises ProviderError as `insert` does.
         """
-        rows = valid_rows(with_fields(entity, records), records)
+        rows = checked_rows(with_fields(entity, records), records, leaves_invalid=True)
         taken = self._taken(entity.name, rows, None)
         chosen = resolve(entity.name, rows, taken, "upsert" if on_conflict == "upsert" else "skip")
         entries = [record_entry(entity, id_, data) for id_, data in chosen.items()]
@@ -243,11 +234,11 @@ class RecordStore:
         for name, value, least in (("limit", limit, 1), ("offset", offset, 0)):
             if not isinstance(value, int) or not least <= value <= MAX_LIMIT:
                 raise InvalidInput(f"{name} is a whole number from {least} to {MAX_LIMIT}, not {seen(value, 40)}")
-        known = self.entity(entity)
+        definition = self.entity(entity)
         table = self._table
         statement = table.select().where(table.c.entity_name == entity)
         if where:
-            statement = statement.where(condition(self.index, where, known.field_names))
+            statement = statement.where(condition(self.index, where, definition.field_names))
         with self.index.reading() as connection:
             rows = connection.execute(statement.order_by(table.c.id).limit(limit).offset(offset)).all()
         return [make_record(row) for row in rows]
@@ -260,8 +251,8 @@ class RecordStore:
         *,
         replace_all: bool = False,
     ) -> Record:
-        """Set the fields of `changes`, keeping the others unless `replace_all`. Re-indexes only what it says anew."""
-        known = self.entity(entity)
+        """Set the fields of `changes`, keeping the others unless `replace_all`. Indexes it if its content changed."""
+        definition = self.entity(entity)
         if not isinstance(changes, Mapping):
             raise InvalidRecord(f"changes are an object such as {{'status': 'open'}}, not {seen(changes)}")
         if "id" in changes and check_id(changes["id"]) != check_id(id):
@@ -272,8 +263,8 @@ class RecordStore:
 
         def attempt() -> None:
             before = self.get(entity, id)
-            data = check_data(known, patch if replace_all else {**before.data, **patch})
-            grown = with_fields(known, [data])
+            data = check_data(definition, patch if replace_all else {**before.data, **patch})
+            grown = with_fields(definition, [data])
             plan = self.index.plan([record_entry(grown, before.id, data)])
             with self.index.transaction() as connection:
                 self._declare(connection, grown)
@@ -287,7 +278,7 @@ class RecordStore:
         return self.get(entity, id)
 
     def delete(self, entity: str, ids: Iterable[str | int]) -> int:
-        """Delete records and their index rows in one transaction; tells how many there were. Raises UnknownEntity."""
+        """Delete records and their index rows in one transaction; returns how many there were. Raises UnknownEntity."""
         self.entity(entity)
         if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
             raise InvalidInput(f"ids is a list; for one, use [{seen(ids)}]")
@@ -316,13 +307,13 @@ class RecordStore:
         """The entity as an insert of these records leaves it: as it is plus the fields that they add, or what they make
         of a missing one. Raises UnknownEntity without `create`."""
         with self.index.reading(connection) as conn:
-            known = self._catalog.entities(conn)
+            entities = self._catalog.entities(conn)
         plain = [record for record in records if isinstance(record, Mapping)]
-        if name in known:
-            return with_fields(known[name], plain)
+        if name in entities:
+            return with_fields(entities[name], plain)
         if not create:
             raise UnknownEntity(
-                f"unknown entity {seen(name)}. Known: {', '.join(known) or 'none'}. "
+                f"unknown entity {seen(name)}. Known: {', '.join(entities) or 'none'}. "
                 f"Make it: `kameleon entity create {shlex.quote(name)} --search FIELD`"
             )
         return infer_entity(check_entity(name), plain)

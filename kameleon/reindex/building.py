@@ -1,10 +1,11 @@
 """Fills a generation, batch by batch: pending records in the order of their keys, embedded with no transaction open,
-then written with the run's progress in one transaction. Memory is that of a batch."""
+then written with the run's progress in one transaction. Memory is that of a batch. Imports the index."""
 
 import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ProviderError, ReindexRunning
@@ -14,13 +15,15 @@ from ..stores.tables import parts
 from ..stores.values import Entry
 from ..values import Generation, IndexReport
 from .ranges import LEASE, WHOLE_RUN, Range, Ranges
-from .runs import Counted, Runs
+from .runs import Runs
 
 if TYPE_CHECKING:
     from ..embeddings.service import EmbeddingService
 
 ROWS_A_RANGE = 2_000
+"""Bounds the records of a range, which is one helper's at a time."""
 READ_CHARACTERS, BATCHES_READ = 1_000_000, 8
+"""Bound the text, and the batches, that are read at a time."""
 
 log = logging.getLogger("kameleon.reindex")
 
@@ -28,7 +31,7 @@ log = logging.getLogger("kameleon.reindex")
 @dataclass
 class Job:
     """What is built: `generation` by `service`, of `entities` alone if any are named. `owner` has the lease, None is a
-    helper. `clock` stood so when the batch before was written, but for its commit, which counts with the next."""
+    helper. `clock` is when the batch before was written, but for its commit, which counts with the next."""
 
     generation: Generation
     service: "EmbeddingService"
@@ -41,11 +44,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Written:
-    """A batch that is in the database. `is_to_stop`: the run was cancelled, or a helper's owner has ended."""
+    """A batch that is in the database. `must_stop`: the run was cancelled, or the owner's, for a helper, has ended."""
 
     report: IndexReport
-    counted: Counted
-    is_to_stop: bool = False
+    embedding_s: float
+    writing_s: float
+    must_stop: bool
 
 
 class Building:
@@ -58,7 +62,7 @@ class Building:
         self._services = index.services
 
     def batches(self, job: Job, range_: Range | None = None) -> Iterator[Sequence[Entry]]:
-        """What a job has still to embed, in one range or anywhere."""
+        """The pending records of a job, of one range or all."""
         _, after, upto = range_ or (0, None, None)
         return self.pending(job.generation, job.batch_size, entities=job.entities, after=after, upto=upto)
 
@@ -105,32 +109,37 @@ class Building:
             with self._index.transaction() as conn:
                 report = self._writer.apply(conn, plan)
                 clock = time.perf_counter()
-                seconds = clock - job.clock - embedding_s
-                counted = Counted(report.embedded, report.reused, report.failed, embedding_s, seconds)
-                is_to_stop = self.runs.advance(conn, number, counted, job.owner)
+                writing_s = clock - job.clock - embedding_s
+                done = {"embedded": report.embedded, "reused": report.reused, "failed": report.failed}
+                must_stop = self.runs.advance(
+                    conn, number, job.owner, **done, embedding_s=embedding_s, writing_s=writing_s
+                )
                 if range_ is not None and job.owner is None:
-                    self.ranges.keep(conn, number, range_.place)
+                    self.ranges.renew(conn, number, range_.place)
             job.clock = clock
-            return Written(report, counted, is_to_stop)
+            return Written(report, embedding_s, writing_s, must_stop)
 
         written = self._index.retried(attempt)
         job.written += 1
         log.info("reindex: wrote batch %d (%d rows)", job.written, len(plan.embeddings))
         return written
 
-    def take_range(self, job: Job) -> Range | None:
-        """The owner's are his as long as the run is."""
-        lease = WHOLE_RUN if job.owner else LEASE
-        return self._index.committed(lambda conn: self.ranges.take(conn, job.generation.number, lease))
+    def claim_range(self, job: Job) -> Range | None:
+        """A range that is not claimed: the run's owner keeps it to the end of the run, a helper as long as it renews
+        it."""
+        lease, may_skip = WHOLE_RUN if job.owner else LEASE, self._store.connections.can_lock_rows()
+        return self._index.committed(
+            partial(self.ranges.claim, number=job.generation.number, lease=lease, may_skip=may_skip)
+        )
 
-    def leave_range(self, job: Job, range_: Range) -> None:
-        self._index.committed(lambda conn: self.ranges.leave(conn, job.generation.number, range_.place))
+    def finish_range(self, job: Job, range_: Range) -> None:
+        self._index.committed(partial(self.ranges.finish, number=job.generation.number, place=range_.place))
 
     def help_out(self) -> IndexReport | None:
-        """One range of a generation that another process is building, in batches of that one's size; None if there is
-        none to take, or if it is pruned meanwhile."""
-        job = self._shared()
-        range_ = self.take_range(job) if job else None
+        """Fill one range of a generation that another process is building, in batches of that one's size; None if there
+        is none to claim, or if the generation is pruned meanwhile."""
+        job = self._shared_job()
+        range_ = self.claim_range(job) if job else None
         if job is None or range_ is None:
             return None
         total = IndexReport()
@@ -138,30 +147,30 @@ class Building:
             for batch in self.batches(job, range_):
                 written = self.write(job, batch, range_)
                 total += replace(written.report, unchanged=0)
-                if written.is_to_stop or written.report.outage:
+                if written.must_stop or written.report.outage:
                     return total
-            self.leave_range(job, range_)
+            self.finish_range(job, range_)
         except ReindexRunning as error:
             log.info("reindex: %s", error)
             return None
         return total
 
-    def _shared(self) -> Job | None:
+    def _shared_job(self) -> Job | None:
         with self._index.reading() as conn:
             due = self.ranges.due(conn)
             held = self.runs.held(conn) if due else {}
-            known = self._index.catalog.generations(conn) if held else []
-        generation = next((g for g in known if g.number in due & held.keys()), None)
+            generations = self._index.catalog.generations(conn) if held else []
+        generation = next((g for g in generations if g.number in due & held.keys()), None)
         if generation is None:
             return None
+        message = ""
         try:
-            service = self._services.of_generation(generation)
+            return Job(generation, self._services.of_generation(generation), held[generation.number])
         except ProviderError as error:
             message = f"generation {generation.number} is being built without this worker: {error}"
-            self._services.notices.report("building", message)
             return None
-        self._services.notices.report("building", "")
-        return Job(generation, service, held[generation.number])
+        finally:
+            self._services.notices.report("building", message)
 
 
 def batches_to_read(read: Sequence[Entry], batch_size: int) -> int:

@@ -13,11 +13,11 @@ from ..errors import InvalidInput
 from ..indexing.embedded import flattened
 from ..stores.tables import parts
 from ..values import ReindexPlan
+from .registry import Registry
+from .request import Request, Target
 
 if TYPE_CHECKING:
     from ..embeddings.service import EmbeddingService
-    from .generations import Reindexing
-    from .request import Request, Target
 
 RECORDS_A_PAGE = 1_000
 SAMPLE = 1_000
@@ -25,7 +25,7 @@ SAMPLE = 1_000
 
 @dataclass
 class Texts:
-    """The texts of the records, a long one as its passages. `characters` are those of texts that would be embedded;
+    """What stands in the records, a long text as its passages. `characters` are those of texts that would be embedded;
     `sample` holds the texts of these with the least digests, which is a fair choice."""
 
     rows: int = 0
@@ -39,16 +39,15 @@ class Texts:
         self.sample = {mark: found[mark] for mark in nsmallest(SAMPLE, found)}
 
 
-def estimate(reindexing: "Reindexing", request: "Request", *, rate: float | None = None) -> ReindexPlan:
+def estimate(registry: Registry, target: Target, request: Request, *, rate: float | None = None) -> ReindexPlan:
     """`rate` in records a second; without one, that of an earlier run with the same model."""
     if rate is not None and not rate > 0:
         raise InvalidInput(f"rate is a number of records a second above 0, not {rate!r:.40}")
-    target = reindexing.target(request)
     provider, holds = target.service.provider, target.active
-    texts = count(reindexing, target, request)
+    texts = count(registry, target, request)
     tokens = count_tokens(texts, target.service)
     price = request.price(provider)
-    rate = rate or measured_rate(reindexing, provider.fingerprint)
+    rate = rate or measured_rate(registry, provider.fingerprint)
     return ReindexPlan(
         action=target.action,
         current_model=holds.model_name if holds else None,
@@ -72,16 +71,16 @@ def estimate(reindexing: "Reindexing", request: "Request", *, rate: float | None
 # texts
 
 
-def count(reindexing: "Reindexing", target: "Target", request: "Request") -> Texts:
+def count(registry: Registry, target: Target, request: Request) -> Texts:
     texts = Texts()
-    has_cache = not request.force and reindexing.index.services.cache(target.service) is not None
+    has_cache = not request.force and registry.index.services.cache(target.service) is not None
     fingerprint = target.service.provider.fingerprint
-    for page in reindexing.building.pending(target.generation, RECORDS_A_PAGE, entities=request.entities):
+    for page in registry.building.pending(target.generation, RECORDS_A_PAGE, entities=request.entities):
         contents = [entry.content for entry in page if entry.content]
         split = target.service.split(contents)
         said = flattened(contents, split)
         new = {mark: text for text in said if (mark := digest(text)) not in texts.distinct}
-        cached = marks_cached(reindexing, fingerprint, new) if has_cache else set()
+        cached = marks_cached(registry, fingerprint, new) if has_cache else set()
         due = {mark: text for mark, text in new.items() if mark not in cached}
         texts.rows += len(page)
         texts.cached += len(cached)
@@ -102,13 +101,13 @@ def digest(text: str) -> int:
     return int.from_bytes(found.digest(), "little")
 
 
-def marks_cached(reindexing: "Reindexing", fingerprint: str, texts: dict[int, str]) -> set[int]:
+def marks_cached(registry: Registry, fingerprint: str, texts: dict[int, str]) -> set[int]:
     """Not through the cache's own `get`, which notes the use."""
     from ..embeddings.cache import text_key
 
     keys = {text_key(text): mark for mark, text in texts.items()}
-    with reindexing.index.reading() as conn:
-        return {keys[row.key] for row in reindexing.index.store.embeddings.cached(conn, fingerprint, list(keys))}
+    with registry.index.reading() as conn:
+        return {keys[row.key] for row in registry.index.store.embeddings.cached(conn, fingerprint, list(keys))}
 
 
 def count_tokens(texts: Texts, service: "EmbeddingService") -> int:
@@ -122,8 +121,8 @@ def count_tokens(texts: Texts, service: "EmbeddingService") -> int:
 # time
 
 
-def measured_rate(reindexing: "Reindexing", fingerprint: str) -> float | None:
+def measured_rate(registry: Registry, fingerprint: str) -> float | None:
     """Of the last run with this model."""
-    of_model = {made.number for made in reindexing.index.generations() if made.fingerprint == fingerprint}
-    runs = [run for run in reindexing.status() if run.generation in of_model and run.rows_per_second]
+    of_model = {made.number for made in registry.index.generations() if made.fingerprint == fingerprint}
+    runs = [run for run in registry.status() if run.generation in of_model and run.rows_per_second]
     return max(runs, key=lambda run: run.updated_at).rows_per_second if runs else None

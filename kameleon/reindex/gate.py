@@ -1,4 +1,4 @@
-"""Compares what two generations find, before the index is switched from one to the other. Pure."""
+"""Scores two rankings of the same queries, and refuses a generation that ranks too differently. Pure."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,6 +10,7 @@ from ..metrics import DEPTH, ndcg
 from ..values import GateReport, Ref
 
 WORDS_A_QUERY = 8
+"""Bounds the words of a record that are a sampled query. Chosen, not measured."""
 SHAPE = '{"query": "…", "relevant": [{"entity": "…", "id": "…", "gain": 1}]}'
 
 
@@ -23,9 +24,9 @@ class GateQuery:
 
 @dataclass(frozen=True)
 class Gate:
-    """What the new generation must reach: `overlap` is the share of the first ten hits that it has in common with the
+    """The thresholds of a new generation: `overlap` is the share of the first ten hits that it has in common with the
     old, averaged over the queries; `ndcg` its nDCG@10 as a share of the old's, over the queries that have judgements.
-    Without `queries`, the first words of up to 100 records are asked."""
+    Without `queries`, the first words of up to 100 records are searched for."""
 
     overlap: float = 0.5
     ndcg: float = 0.95
@@ -40,13 +41,15 @@ class Gate:
     def refusal(self, found: GateReport) -> str:
         """Why the new generation is not switched to; empty if it may be."""
         if found.overlap < self.overlap:
-            return f"overlap@10 is {found.overlap:.3f} over {found.queries} queries, at least {self.overlap} was asked"
+            return (
+                f"overlap@10 is {found.overlap:.3f} over {found.queries} queries, at least {self.overlap} is required"
+            )
         if found.ndcg_before is None or found.ndcg_after is None:
             return ""
         if found.ndcg_after < self.ndcg * found.ndcg_before:
             return (
                 f"nDCG@10 is {found.ndcg_after:.3f} with the new model and {found.ndcg_before:.3f} with the old over "
-                f"{found.judged} judged queries, at least {self.ndcg} of it was asked"
+                f"{found.judged} judged queries, at least {self.ndcg} of it is required"
             )
         return ""
 
@@ -55,9 +58,9 @@ Ranking = Callable[[str], Sequence[Ref]]
 
 
 def compare(queries: Sequence[GateQuery], before: Ranking, after: Ranking) -> GateReport:
-    """Raises InvalidInput where there is nothing to ask."""
+    """Raises InvalidInput where there are no queries."""
     if not queries:
-        raise InvalidInput("the gate has no queries to ask: give some, or index records first")
+        raise InvalidInput("the gate has no queries: give some, or index records first")
     rankings = [(query, before(query.text), after(query.text)) for query in queries]
     judged = [(query.relevant, old, new) for query, old, new in rankings if query.relevant]
     return GateReport(
@@ -90,11 +93,11 @@ def read_queries(lines: Iterable[str]) -> list[GateQuery]:
 
 def _query(number: int, line: str) -> GateQuery:
     try:
-        said = json.loads(line)
-        judged = {Ref(str(j["entity"]), str(j["id"])): float(j.get("gain", 1)) for j in said.get("relevant", ())}
-        text = said["query"]
+        row = json.loads(line)
+        judged = {Ref(str(j["entity"]), str(j["id"])): float(j.get("gain", 1)) for j in row.get("relevant", ())}
+        text = row["query"]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidInput(f"line {number} is not {SHAPE}: {error!r:.80}") from error
     if not isinstance(text, str) or not text.strip():
-        raise InvalidInput(f"line {number} has no query to ask")
+        raise InvalidInput(f"line {number} has no query")
     return GateQuery(text, judged)

@@ -6,13 +6,15 @@ moment every query is answered from the old generation, from then on by the new 
 models. The old one stays for `rollback` until `prune` or `drop_old`.
 
 If a run is killed, run it again: it resumes after its last batch, and search was right all along. Nothing else has to
-be mended: what is missing in a generation is not remembered but looked up, and the lease of a run that died is free as
-soon as its process is gone (five minutes after its last batch, if it ran on another machine).
+be repaired: what is missing in a generation is not stored but looked up, and the lease of a run that died is free as
+soon as its process has ended (five minutes after its last batch, if it ran on another machine).
+
+Imports the index and the search.
 """
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
@@ -20,11 +22,11 @@ from sqlalchemy import Connection
 
 from ..errors import InvalidInput, NoProvider, ProviderError, ReindexRefused, UnknownEntity, VectorsUnavailable
 from ..indexing.caching import forget
-from ..indexing.index import Index
 from ..orm.queries import Queries
 from ..stores.catalog import ACTIVE, active, current, of_fingerprint
-from ..values import BUILDING, Generation, ReindexPlan, ReindexReport, ReindexRun
-from .building import Building
+from ..values import BUILDING, Generation, ReindexPlan, ReindexReport
+from .estimating import estimate
+from .registry import Registry
 from .request import PhaseProgress, ReindexOptions, Request, Target
 from .run import Run
 
@@ -34,25 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("kameleon.reindex")
 
 
-@dataclass(frozen=True)
-class PruneReport:
-    """Generations whose tables are gone, and those whose table a transaction that is still open may be reading: the
-    next prune drops these."""
-
-    dropped: tuple[Generation, ...] = ()
-    waiting: tuple[Generation, ...] = ()
-
-
-class Reindexing:
-    """Generations of one index: what users reach as `search.reindexing`."""
-
-    def __init__(self, index: Index) -> None:
-        self.index = index
-        self.building = Building(index)
-        self._store = index.store
-        self._catalog = index.catalog
-        self._services = index.services
-        self._runs = self.building.runs
+class Reindexing(Registry):
+    """Generations of one index: `search.reindexing`."""
 
     def run(self, request: Request) -> ReindexReport:
         run, notes = self.index.retried(partial(self._begun, request))
@@ -82,7 +67,7 @@ class Reindexing:
         same = generation is None or (generation.provider, generation.options) == (provider.name, provider.options)
         if generation is None or same or not provider.name:
             return ()
-        self.index.committed(lambda conn: self._catalog.set_options(conn, generation, provider))
+        self.index.committed(lambda conn: self.index.catalog.set_options(conn, generation, provider))
         options = ", ".join(f"{name}={value}" for name, value in provider.options.items()) or "no options"
         return (f"generation {generation.number} has the same model: it is opened with {options} from here on",)
 
@@ -93,77 +78,73 @@ class Reindexing:
             pass
 
     def target(self, request: Request) -> Target:
-        """What a request comes to; reads only. Raises InvalidInput, UnknownEntity, NoProvider, VectorsUnavailable."""
+        """The target of a request; reads only. Raises InvalidInput, UnknownEntity, NoProvider, VectorsUnavailable."""
         with self.index.reading() as conn:
-            known = self._catalog.generations(conn)
-            service = self._service(known, request)
+            generations = self.index.catalog.generations(conn)
+            service = self._service(generations, request)
             service.identify()
             self._check_dimensions(conn, service, request)
-            self._check_entities(conn, known, service, request)
-            return self._chosen(conn, known, service, request)
+            self._check_entities(conn, generations, service, request)
+            return self._chosen(conn, generations, service, request)
 
     def _chosen(
-        self, conn: Connection, known: Sequence[Generation], service: "EmbeddingService", request: Request
+        self, conn: Connection, generations: Sequence[Generation], service: "EmbeddingService", request: Request
     ) -> Target:
         fingerprint = service.provider.fingerprint
-        half = next((g for g in reversed(known) if g.fingerprint == fingerprint and g.state == BUILDING), None)
-        generation = half if half is not None or request.force else of_fingerprint(known, fingerprint)
-        copies = active(known) if request.force and request.entities else None
+        half = next((g for g in reversed(generations) if g.fingerprint == fingerprint and g.state == BUILDING), None)
+        generation = half if half is not None or request.force else of_fingerprint(generations, fingerprint)
+        copies = active(generations) if request.force and request.entities else None
         entities = request.entities if generation is not None and generation.state == ACTIVE else ()
         pending = self.pending(conn, generation, request.entities)
-        return Target(service, generation, active(known), pending, entities, copies)
+        return Target(service, generation, active(generations), pending, entities, copies)
 
-    def pending(self, conn: Connection, generation: Generation | None, entities: Sequence[str]) -> int:
-        found = self._store.embeddings.status(conn, generation, has_provider=True)
-        return sum(status.pending for status in found if not entities or status.entity in entities)
-
-    def _service(self, known: Sequence[Generation], request: Request) -> "EmbeddingService":
-        own = self._services.provider
+    def _service(self, generations: Sequence[Generation], request: Request) -> "EmbeddingService":
+        own = self.index.services.provider
         if request.provider is not None and not isinstance(request.provider, str):
-            return self._services.of_provider(request.provider)
+            return self.index.services.of_provider(request.provider)
         if request.names_a_model:
-            return self._named(known, request)
+            return self._named(generations, request)
         if own is not None and not isinstance(own, str):
-            return self._services.of_provider(own)
-        half = [g for g in known if g.state == BUILDING]
-        holds = half[-1] if half else current(known)
+            return self.index.services.of_provider(own)
+        half = [g for g in generations if g.state == BUILDING]
+        holds = half[-1] if half else current(generations)
         if holds is not None:
-            return self._services.of_generation(holds)
+            return self.index.services.of_generation(holds)
         if own is None:
             raise NoProvider
-        return self._services.named(own)
+        return self.index.services.named(own)
 
-    def _named(self, known: Sequence[Generation], request: Request) -> "EmbeddingService":
+    def _named(self, generations: Sequence[Generation], request: Request) -> "EmbeddingService":
         from ..embeddings import LOCAL, chosen
 
-        holds = current(known)
+        holds = current(generations)
         if request.provider is None and request.model is None:
             if holds is None or not holds.provider:
-                raise InvalidInput("dimensions alone name no model: say which provider= or model= is to have them")
+                raise InvalidInput("dimensions alone name no model: give the provider= or model= that is to have them")
             options = dict(holds.options)
             if holds.provider not in LOCAL:
                 options["dimensions"] = request.dimensions
-            return self._services.named(holds.provider, **options)
+            return self.index.services.named(holds.provider, **options)
         assert request.provider is None or isinstance(request.provider, str)  # noqa: S101 - an object was served before
         name, options = chosen(request.provider, request.model, request.dimensions)
-        return self._services.named(name, **options)
+        return self.index.services.named(name, **options)
 
     def _check_dimensions(self, conn: Connection, service: "EmbeddingService", request: Request) -> None:
         gives = service.provider.dimensions
         if request.dimensions is not None and gives != request.dimensions:
             raise InvalidInput(
-                f"{service.provider.model_name} makes {gives} dimensions, {request.dimensions} were asked for. Leave "
+                f"{service.provider.model_name} makes {gives} dimensions, {request.dimensions} were requested. Leave "
                 "dimensions out, or name a model that makes them"
             )
         if refusal := self._store.vectors.refusal(conn, gives):
             raise VectorsUnavailable(refusal)
 
     def _check_entities(
-        self, conn: Connection, known: Sequence[Generation], service: "EmbeddingService", request: Request
+        self, conn: Connection, generations: Sequence[Generation], service: "EmbeddingService", request: Request
     ) -> None:
         if not request.entities:
             return
-        holds = active(known)
+        holds = active(generations)
         if holds is None:
             raise InvalidInput("the index has no complete embeddings yet: reindex all of it, naming no entity")
         if holds.fingerprint != service.provider.fingerprint:
@@ -181,18 +162,17 @@ class Reindexing:
         """What would otherwise be found out after the first batch."""
         provider = target.service.provider
         if request.max_cost is not None and request.price(provider) is None:
-            raise InvalidInput(f"max_cost needs price_per_million: nobody told what {provider.model_name} costs")
+            raise InvalidInput(f"max_cost needs price_per_million: the price of {provider.model_name} is not known")
         if request.gate is not None and target.active is not None:
-            self._services.of_generation(target.active)
+            self.index.services.of_generation(target.active)
         if request.dimensions is not None and target.pending:
             target.service.embed_batch(["kameleon"], on_error="raise")
 
     def plan(self, *entities: object, rate: float | None = None, **options: Unpack[ReindexOptions]) -> ReindexPlan:
         """What `search.reindex` would do with the same arguments, and how long at `rate` records a second. Writes
-        nothing and asks no provider. Raises what `target` does."""
-        from .estimating import estimate
-
-        return estimate(self, Request(self.index.part(Queries).names(entities), **options), rate=rate)
+        nothing and calls no provider. Raises what `target` does."""
+        request = Request(self.index.part(Queries).names(entities), **options)
+        return estimate(self, self.target(request), request, rate=rate)
 
     # what else is done with generations
 
@@ -207,7 +187,7 @@ class Reindexing:
             pending = self.pending(conn, to, ())
         report = ReindexReport("rolled back", to.number, to.model_name, pending=pending, switched=True)
         try:
-            target = Target(self._services.of_generation(to), replace(to, state=ACTIVE), to, pending)
+            target = Target(self.index.services.of_generation(to), replace(to, state=ACTIVE), to, pending)
             run = Run(self, Request(progress=progress), target)
             self.index.retried(run.begin)
             filled = run.go()
@@ -217,44 +197,8 @@ class Reindexing:
 
     def _go_back(self, conn: Connection) -> Generation:
         self._store.schema.lock_registry(conn, is_first=True)
-        to = self._catalog.retired_last(conn)
+        to = self.index.catalog.retired_last(conn)
         if to is None:
             raise ReindexRefused("there is no generation to go back to: none was switched from, or it was pruned")
-        self._catalog.switch(conn, to)
+        self.index.catalog.switch(conn, to)
         return to
-
-    def prune(self) -> PruneReport:
-        """Drop every generation but the active one and those that are being built at this moment."""
-        self.index.committed(self._forget_others)
-        return self.drop_tables()
-
-    def _forget_others(self, conn: Connection) -> None:
-        self._store.schema.lock_registry(conn, is_first=True)
-        known = self._catalog.generations(conn)
-        kept = {holds.number for holds in (current(known),) if holds} | self._runs.held(conn).keys()
-        self.forget(conn, [g.number for g in known if g.number not in kept])
-
-    def forget(self, conn: Connection, numbers: Sequence[int]) -> None:
-        self._catalog.forget(conn, numbers)
-        self._runs.forget(conn, numbers)
-        self.building.ranges.free(conn, numbers)
-
-    def drop_tables(self) -> PruneReport:
-        """Of generations that are forgotten."""
-        with self.index.reading() as conn:
-            there = self._store.schema.embedding_tables(conn)
-            forgotten = [g for g in self._catalog.dropped(conn) if g.number in there]
-        dropped, waiting = list[Generation](), list[Generation]()
-        for generation in forgotten:
-            with self._store.connections.translating():
-                (dropped if self._store.schema.drop_generation(generation) else waiting).append(generation)
-        return PruneReport(tuple(dropped), tuple(waiting))
-
-    def cancel(self) -> list[str]:
-        """Ask the runs that are under way, on any machine, to stop after their batch; tells whose they are."""
-        return self.index.committed(self._runs.cancel)
-
-    def status(self) -> list[ReindexRun]:
-        """The runs that are known, by generation, under way or not."""
-        with self.index.reading() as conn:
-            return self._runs.all(conn)

@@ -1,4 +1,5 @@
-"""Who holds a lease: a process, named so that others on its machine can tell whether it still is."""
+"""Names the process that holds a lease, so that others on its machine can find out whether it still runs. Imports
+nothing of kameleon."""
 
 import os
 import secrets
@@ -6,18 +7,18 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-UNKNOWN, OVER = "?", ("Z", "X")
+UNKNOWN, ENDED = "?", ("Z", "X")
 
-_resigned: set[str] = set()
+_released: set[str] = set()
 
 
-def myself() -> str:
-    """This process among all: machine, number, when it began, and a mark of this run's own."""
+def new_owner() -> str:
+    """This process among all: machine, number, when it began, and a random mark of one lease."""
     return f"{machine()} {os.getpid()} {began(os.getpid())} {secrets.token_hex(4)}"
 
 
 def machine() -> str:
-    """The host's name, and what tells its boots and containers apart where the system says so."""
+    """The host's name, and what distinguishes its boots and containers where the system provides that."""
     marks = [socket.gethostname().replace(" ", "-")]
     with suppress(OSError):
         marks.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip())
@@ -27,25 +28,25 @@ def machine() -> str:
 
 
 def began(pid: int) -> str:
-    """When a process began, in the system's own ticks; empty for one that is over and whose parent has yet to notice,
-    "?" where the system does not say."""
+    """When a process began, in the system's own ticks; empty for one that has ended and whose parent has yet to notice,
+    "?" where the system does not provide it."""
     try:
-        said = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
     except OSError:
         return UNKNOWN
-    fields = said.rpartition(")")[2].split()
-    return "" if fields[0] in OVER else fields[19]
+    fields = stat.rpartition(")")[2].split()
+    return "" if fields[0] in ENDED else fields[19]
 
 
-def resign(owner: str) -> None:
-    """This process has done with a lease that it could not give back: the database took no more writes."""
-    _resigned.add(owner)
+def release(owner: str) -> None:
+    """Record that this process no longer uses a lease which it could not release in the database."""
+    _released.add(owner)
 
 
 def is_alive(owner: str) -> bool | None:
-    """Whether a process of this machine still is, and has not resigned; None of another's, and of this very one, which
-    may have done with it."""
-    if owner in _resigned:
+    """Whether a process of this machine still runs and has not released its lease; None of another machine's, and of
+    this very process, of which the lease's time decides."""
+    if owner in _released:
         return False
     host, pid, start, _ = owner.split()
     if os.name != "posix" or host != machine() or (int(pid) == os.getpid() and start == began(os.getpid())):

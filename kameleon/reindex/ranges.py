@@ -1,6 +1,8 @@
-"""`kdb_reindex_range`: what of a run is left to whoever takes it, its owner or a helper on another machine.
+"""`kdb_reindex_range`: the ranges of a run that are left to be taken, by its owner or by a helper on another machine.
+Imports the stores' tables and claims.
 
-Ranges only keep these apart: what one that died left undone is pending, and so is found.
+A range is claimed like a row of the queue. Ranges only keep processes apart: what a process that died left undone is
+pending, and so is found.
 """
 
 from collections.abc import Sequence
@@ -10,12 +12,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table, func, select, update
 
+from ..stores.claims import claim_due
 from ..stores.tables import Tables
 
 LEASE = timedelta(minutes=2)
+"""Bounds how long a range of a helper that died is left alone. Longer than a batch takes to embed."""
 WHOLE_RUN = timedelta(days=3_650)
-PAUSE = timedelta(seconds=30)
-LOOKED_AT = 10
+"""Keeps helpers from the ranges that the run's owner has taken."""
 
 
 class Range(NamedTuple):
@@ -39,36 +42,29 @@ class Ranges:
         connection.execute(self._table.insert(), rows)
 
     def due(self, connection: Connection) -> set[int]:
-        """The generations with a range that nobody has."""
+        """The generations with a range that is not claimed."""
         due = select(self._table.c.number).where(self._table.c.due_at <= datetime.now(UTC)).distinct()
         return set(connection.execute(due).scalars())
 
     def left(self, connection: Connection, number: int) -> int:
-        """Those that are not done, taken or not."""
+        """How many are not done, claimed or not."""
         return connection.scalar(select(func.count()).where(self._table.c.number == number)) or 0
 
-    def take(self, connection: Connection, number: int, lease: timedelta = LEASE) -> Range | None:
-        """The first that nobody has, the caller's until its lease ends."""
-        table, now = self._table, datetime.now(UTC)
-        due = select(table.c.place).where(table.c.number == number, table.c.due_at <= now).order_by(table.c.place)
-        for place in connection.execute(due.limit(LOOKED_AT)).scalars().all():
-            mine = update(table).where(table.c.number == number, table.c.place == place, table.c.due_at <= now)
-            taken = mine.values(due_at=now + lease).returning(table.c.after, table.c.upto)
-            row = connection.execute(taken).one_or_none()
-            if row is not None:
-                return Range(place, row.after, row.upto)
-        return None
+    def claim(self, connection: Connection, number: int, lease: timedelta, *, may_skip: bool) -> Range | None:
+        """The first that is not claimed, the caller's until its lease ends."""
+        of_run = self._table.c.number == number
+        now = datetime.now(UTC)
+        rows = claim_due(connection, self._table, of_run, limit=1, now=now, lease=lease, may_skip=may_skip)
+        return Range(rows[0].place, rows[0].after, rows[0].upto) if rows else None
 
-    def keep(self, connection: Connection, number: int, place: int, pause: timedelta = LEASE) -> None:
-        """Nobody else takes it before a pause is over."""
-        mine = update(self._table).where(self._table.c.number == number, self._table.c.place == place)
-        connection.execute(mine.values(due_at=datetime.now(UTC) + pause))
+    def renew(self, connection: Connection, number: int, place: int) -> None:
+        own = update(self._table).where(self._table.c.number == number, self._table.c.place == place)
+        connection.execute(own.values(due_at=datetime.now(UTC) + LEASE))
 
-    def leave(self, connection: Connection, number: int, place: int) -> None:
-        """Done with it."""
+    def finish(self, connection: Connection, number: int, place: int) -> None:
         table = self._table
         connection.execute(table.delete().where(table.c.number == number, table.c.place == place))
 
-    def free(self, connection: Connection, numbers: Sequence[int]) -> None:
-        """Nobody takes any of them from here on."""
+    def drop(self, connection: Connection, numbers: Sequence[int]) -> None:
+        """All ranges of these generations."""
         connection.execute(self._table.delete().where(self._table.c.number.in_(numbers)))

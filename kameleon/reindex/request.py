@@ -1,4 +1,4 @@
-"""What is asked of a reindex, checked, and what that comes to."""
+"""Checks the options of a reindex, and describes what they come to. Imports the catalog's values."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

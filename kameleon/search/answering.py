@@ -1,5 +1,5 @@
-"""Runs a search: the provider, the reranker and what else may take long outside of any transaction, the database in
-short ones."""
+"""Runs a search: calls the provider and the reranker outside of any transaction, reads the database in short ones.
+Imports the index and the modules of this package."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from ..errors import Outdated, ProviderError
 from ..indexing.index import Index
-from ..indexing.waiting import off_the_loop
+from ..indexing.waiting import run_off_loop
 from ..stores.catalog import Entity, of_fingerprint
 from ..values import Generation, QueryPlan, SearchResults
 from .prepared import Prepared, prepare
@@ -26,14 +26,14 @@ T = TypeVar("T")
 
 
 class Answering:
-    """`_known_last` are the generations that the last query was prepared for, `_served` their numbers by service."""
+    """`_last_generations` are those that the last query was prepared for, `_served` their numbers by service."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
         self._store = index.store
         self._catalog = index.catalog
         self._services = index.services
-        self._known_last: Sequence[Generation] | None = None
+        self._last_generations: Sequence[Generation] | None = None
         self._served: dict[EmbeddingService, int] = {}
 
     def search(self, query: Query, connection: Connection | None = None) -> SearchResults:
@@ -52,33 +52,33 @@ class Answering:
         return retriever.results(found, page)
 
     def legs(self, query: Query) -> Legs:
-        """What each leg finds by itself, for whoever fuses it many times."""
+        """What each leg finds by itself, to be fused by the caller."""
         return self._retrieved(query, None, Retriever.legs)[1]
 
     def _retrieved(
         self, query: Query, connection: Connection | None, read: Callable[[Retriever, Connection], T]
     ) -> tuple[Retriever, T]:
         """What `read` makes of the query in a transaction that sees the generations which it was prepared for."""
-        prepared = self._prepare(query, self._known(query, connection))
+        prepared = self._prepare(query, self._generations(query, connection))
         for _ in range(TRIES):
             with self._index.preserving(connection) as conn:
-                known, entities = self._read_catalog(conn, query)
-                if not self._reads_generations(query) or known == prepared.known:
+                generations, entities = self._read_catalog(conn, query)
+                if not self._reads_generations(query) or generations == prepared.generations:
                     retriever = Retriever(self._store, query, prepared, entities)
                     return retriever, read(retriever, conn)
-            prepared = self._prepare(query, known)
+            prepared = self._prepare(query, generations)
         raise Outdated("the index kept being moved to another model. Try again")
 
-    def _known(self, query: Query, connection: Connection | None) -> Sequence[Generation]:
+    def _generations(self, query: Query, connection: Connection | None) -> Sequence[Generation]:
         """The generations as the search before saw them; read where there was none."""
-        last = self._known_last
+        last = self._last_generations
         if last is not None or not self._reads_generations(query):
             return last or ()
         with self._index.preserving(connection) as conn:
             return self._catalog.generations(conn)
 
     def _read_catalog(self, conn: Connection, query: Query) -> tuple[list[Generation], dict[str, Entity]]:
-        """What a query has to know of the index, with one statement at most."""
+        """The generations and the declared entities that a query depends on, with one statement at most."""
         if query.reads_records:
             return self._catalog.read(conn)
         return self._catalog.generations(conn) if self._reads_generations(query) else [], {}
@@ -87,23 +87,23 @@ class Answering:
         """Whether a query's answer depends on which generations there are."""
         return query.mode != "keyword" and self._services.provider is not None
 
-    def _prepare(self, query: Query, known: Sequence[Generation]) -> Prepared:
-        """What the query needs of the index's provider; no transaction is open meanwhile. Raises nothing: where the
-        provider cannot be had, or fails, the answer says so."""
+    def _prepare(self, query: Query, generations: Sequence[Generation]) -> Prepared:
+        """Choose the query's service and embed its text, with no transaction open. Raises nothing: an unavailable or
+        failing provider is reported in the query plan."""
         if not self._reads_generations(query):
-            return Prepared(known)
-        self._known_last = known
+            return Prepared(generations)
+        self._last_generations = generations
         try:
-            service = self._services.of(known)
+            service = self._services.of(generations)
             assert service is not None  # noqa: S101 - there is a provider
-            self._note_served(known, service)
-            return off_the_loop(partial(prepare, query, known, service))
+            self._note_served(generations, service)
+            return run_off_loop(partial(prepare, query, generations, service))
         except ProviderError as error:
-            return Prepared(known, unavailable=error)
+            return Prepared(generations, unavailable=error)
 
-    def _note_served(self, known: Sequence[Generation], service: "EmbeddingService") -> None:
+    def _note_served(self, generations: Sequence[Generation], service: "EmbeddingService") -> None:
         """A model whose generation was made anew may give other vectors than it did."""
-        generation = of_fingerprint(known, service.provider.fingerprint)
+        generation = of_fingerprint(generations, service.provider.fingerprint)
         if generation is not None and self._served.setdefault(service, generation.number) != generation.number:
             self._served[service] = generation.number
             service.queries.forget()

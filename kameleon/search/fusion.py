@@ -4,7 +4,7 @@ Three ways by name, each of which turns a leg's raw scores into 0..1 before the 
 
 `weighted` is theoretical-minimum scaling (Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid
 Retrieval", 2022): a leg's score is measured from the least it could be, not from the least that was fetched, so a hit's
-score does not change with the number of candidates. What it is measured to is said at `Leg.normalized`.
+score does not change with the number of candidates. `Leg.normalized` describes the upper end.
 
 `rrf` is reciprocal rank fusion (Cormack, Clarke and Büttcher, "Reciprocal Rank Fusion outperforms Condorcet and
 individual Rank Learning Methods", 2009) over the best it could be: (k + 1) / (k + rank), k 60; equal scores share the
@@ -28,14 +28,16 @@ Key = TypeVar("Key", bound=Hashable)
 LEAST = {"keyword": 0.0, "vector": -1.0}
 RRF_K = 60
 SIGMAS = 3.0
-STRANGE, FAMILIAR = 0.5, 0.7
+LEAST_SHARE, FULL_SHARE = 0.5, 0.7
+"""Shares of a query's words that the model knows, below and above which the vector counts for nothing and in full."""
 ROUNDING = 1e-9
+"""Bounds how far outside of 0 to 1 a score of a caller's fusion may be."""
 
 
 @dataclass(frozen=True)
 class Leg(Generic[Key]):
     """One leg's raw scores, higher is better: `chosen` are its own candidates, `scored` those of the other leg. Keys
-    stand for records and say nothing of them. `weight` is the leg's share; a leg alone has all of it."""
+    stand for records. `weight` is the leg's share; a leg alone has all of it."""
 
     name: str
     chosen: Mapping[Key, float]
@@ -136,9 +138,9 @@ def whole(legs: "Sequence[Leg[Key]]") -> float:
 
 
 def trusted(weight: float, known_share: float) -> float:
-    """The vector's weight for a query of which the model knows a share: all of it from FAMILIAR on, nothing below
-    STRANGE, where words are for the most part unknown or come in pieces."""
-    return weight * within((known_share - STRANGE) / (FAMILIAR - STRANGE))
+    """The vector's weight for a query of which the model knows a share: all of it from FULL_SHARE on, nothing below
+    LEAST_SHARE, where words are for the most part unknown or come in pieces."""
+    return weight * within((known_share - LEAST_SHARE) / (FULL_SHARE - LEAST_SHARE))
 
 
 def within(score: float) -> float:
@@ -148,9 +150,9 @@ def within(score: float) -> float:
 def _checked(scores: object, legs: "Sequence[Leg[Key]]") -> dict[Key, float]:
     if not isinstance(scores, Mapping):
         raise InvalidInput(f"a fusion gives a score for each key, as a mapping, not {type(scores).__name__}")
-    known = {key for leg in legs for key in leg.chosen}
+    candidates = {key for leg in legs for key in leg.chosen}
     for key, score in scores.items():
-        if key not in known:
+        if key not in candidates:
             raise InvalidInput(f"a fusion scored {key!r:.80}, which no leg put forward")
         if not isinstance(score, Real) or isinstance(score, bool) or not -ROUNDING <= float(score) <= 1 + ROUNDING:
             raise InvalidInput(f"a fusion gives numbers from 0 to 1, not {score!r:.80}")

@@ -1,4 +1,4 @@
-"""Hits in another order than their scores': by a field, or by entity. Pure."""
+"""Orders hits by a field, or groups them by entity. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,13 +30,13 @@ class Sort:
     is_descending: bool = False
 
 
-def read_sort(asked: object) -> Sort | None:
+def read_sort(value: object) -> Sort | None:
     """Raises InvalidInput."""
-    if asked is None:
+    if value is None:
         return None
-    if not isinstance(asked, str) or not asked.removeprefix("-"):
-        raise InvalidInput(f"{SORT_SHAPE}; got {seen(asked)}")
-    return Sort(asked.removeprefix("-"), asked.startswith("-"))
+    if not isinstance(value, str) or not value.removeprefix("-"):
+        raise InvalidInput(f"{SORT_SHAPE}; got {seen(value)}")
+    return Sort(value.removeprefix("-"), value.startswith("-"))
 
 
 def by_field(ranked: Sequence[Item], values: Mapping[Item, Any], sort: Sort) -> list[Item]:
@@ -44,8 +44,8 @@ def by_field(ranked: Sequence[Item], values: Mapping[Item, Any], sort: Sort) -> 
     lists and objects count for none, and members of an Enum by their names."""
     plain = {item: value.name if isinstance(value, Enum) else value for item, value in values.items()}
     kinds = {item: kind for item in ranked if (kind := kind_of(plain.get(item)))}
-    known = sorted(kinds, key=lambda item: (kinds[item], plain[item]), reverse=sort.is_descending)
-    return [*known, *(item for item in ranked if item not in kinds)]
+    comparable = sorted(kinds, key=lambda item: (kinds[item], plain[item]), reverse=sort.is_descending)
+    return [*comparable, *(item for item in ranked if item not in kinds)]
 
 
 def kind_of(value: Any) -> str:

@@ -1,4 +1,5 @@
-"""What a query needs of its provider, had before the transaction that answers it is open."""
+"""Prepares a query: its service, generation and embedding, before the transaction that answers it is open. Imports the
+catalog's functions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """`known` are the generations that `service` and `generation` were chosen by. `unavailable` is why there is no
-    service, `unread` why the service's model has no generation to search; `error` is what the provider raised."""
+    """`service` and `generation` were chosen by `generations`. `unavailable` is why there is no service, `unread` why
+    the service's model has no generation to search; `error` is what the provider raised."""
 
-    known: Sequence[Generation] = ()
+    generations: Sequence[Generation] = ()
     service: "EmbeddingService | None" = None
     generation: Generation | None = None
     dimensions: int = 0
@@ -31,14 +32,18 @@ class Prepared:
     error: ProviderError | None = None
 
 
-def prepare(query: Query, known: Sequence[Generation], service: "EmbeddingService") -> Prepared:
+def prepare(query: Query, generations: Sequence[Generation], service: "EmbeddingService") -> Prepared:
     """The query's embedding by a service, if there is anything to compare it with."""
     provider = service.provider
     fingerprint = provider.fingerprint
     chosen = Prepared(
-        known, service, of_fingerprint(known, fingerprint), int(provider.dimensions), unread=unread(known, provider)
+        generations,
+        service,
+        of_fingerprint(generations, fingerprint),
+        int(provider.dimensions),
+        unread=unread(generations, provider),
     )
-    if chosen.generation is None or not query.says_something:
+    if chosen.generation is None or not query.has_text:
         return chosen
     try:
         vector, is_cached = (None, False) if query.like else service.queries.embed(query.text)

@@ -1,7 +1,7 @@
-"""What was asked, checked once at the door."""
+"""Parses and checks a query. Imports the pure modules of this package and the stores' values."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..content import check_entity, normalize
@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 MODES = ("hybrid", "keyword", "vector")
 GROUPINGS = ("entity",)
 CANDIDATES = 100
+"""Bounds from below how many records a leg puts forward."""
 DEEP = 300
+"""The same for a fusion whose scores depend on how many there are."""
 SORTED = 1_000
+"""Bounds how many of the best are sorted by a field."""
 MAX_LIMIT = 10_000
+"""Bounds where the last page of a search may end."""
 MAX_FACETS = 20
-NO_PAGE = Cursor(b"")
+"""Bounds how many fields are counted in one search. Chosen, not measured, as those above."""
 
 
 class SearchOptions(TypedDict, total=False):
@@ -67,16 +71,18 @@ class SearchOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Query:
-    """`text` is what ranks of what was typed, `asked` its conditions. `entities` empty means all, unless the search is
-    among none of them. `weight` is the vector's, None the generation's own. `columns` reads the fields of a mapped
-    class, None stands for the record store's. `like` is the record that others are to be similar to; `text` is its own
-    then."""
+    """A checked query: raises InvalidInput, naming what is possible. `typed` is the query as it was given, `parsed` its
+    text and its operators. `entities` empty means all, unless the search `is_nowhere`. `weight` is the vector's, None
+    the generation's own. `columns` reads the fields of a mapped class, None means the record store's. `like` is the
+    record that others are to be similar to; the text is its own then."""
 
-    asked: Asked
+    typed: str
+    parsed: Asked
     entities: tuple[str, ...] = ()
     is_nowhere: bool = False
     limit: int = 10
     offset: int = 0
+    cursor: str | None = None
     min_score: float = 0.0
     where: Mapping[str, Any] | None = None
     mode: str = "hybrid"
@@ -93,14 +99,31 @@ class Query:
     among: "Among | None" = None
     columns: "NamedFields | None" = None
     like: Ref | None = None
-    page: Cursor = NO_PAGE
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise InvalidInput(f"unknown mode {seen(self.mode)}. Known: {', '.join(MODES)}")
+        check_whole("limit", self.limit, 1)
+        check_whole("offset", self.offset, 0)
+        check_whole("rerank_top", self.rerank_top, 1)
+        check_min_score(self.min_score)
+        check_reranker(self.rerank)
+        check_fusion(self.fusion)
+        self._check_together()
+        self._check_end()
+
+    @lazy
+    def page(self) -> Cursor:
+        """Which hits earlier pages have shown."""
+        first = first_page(self._ranked_by)
+        return first if self.cursor is None else read_cursor(self.cursor, first)
 
     @property
     def text(self) -> str:
-        return self.asked.text
+        return self.parsed.text
 
     @property
-    def says_something(self) -> bool:
+    def has_text(self) -> bool:
         """Whether there is something to look for, and somewhere."""
         return not self.is_nowhere and bool(self.text) and not self.text.isspace()
 
@@ -125,8 +148,64 @@ class Query:
 
     @property
     def reads_records(self) -> bool:
-        """Whether the declared fields of the record store have to be known."""
+        """Whether the declared fields of the record store have to be read."""
         return bool(self.where) or (self.columns is None and bool(self.facets or self.sort))
+
+    @property
+    def _ranked_by(self) -> list[Any]:
+        """Whatever changes the order of the hits."""
+        among = self.among and [self.among.sql, [bind.value for bind in self.among.binds.values()]]
+        fusion = self.fusion if isinstance(self.fusion, str) else "function"
+        reranked = self.rerank_top if self.rerank else None
+        scope = [self.entities, self.is_nowhere, self.where, among]
+        return [self.typed, *scope, self.mode, self.min_score, self.sort, self.like, fusion, self.weight, reranked]
+
+    def _check_together(self) -> None:
+        if self.group_by is not None and self.group_by not in GROUPINGS:
+            raise InvalidInput(f"unknown group_by {seen(self.group_by)}. Known: {', '.join(GROUPINGS)}")
+        if self.cursor is not None and (self.offset or self.group_by):
+            option = "offset" if self.offset else "group_by"
+            raise InvalidInput(f"a cursor names where its page begins: leave {option} out")
+        if self.offset and self.group_by:
+            raise InvalidInput("groups have no second page: leave offset out, and raise limit, which is each group's")
+        if self.rerank is not None and (self.sort is not None or self.group_by is not None):
+            option = "sort" if self.sort is not None else "group_by"
+            raise InvalidInput(f"rerank and {option} both set the order: leave one out")
+
+    def _check_end(self) -> None:
+        most, verb = (self.window, "rerank orders") if self.rerank else (SORTED, "sort orders")
+        if not (self.rerank or self.sort):
+            most, verb = MAX_LIMIT, "a search pages through"
+        if self.end > most:
+            raise InvalidInput(
+                f"{verb} the {most:,} best, and this page ends at {self.end:,}. "
+                f"{'Raise rerank_top' if self.rerank else 'Narrow it with where='}"
+            )
+
+
+def make_query(
+    text: object,
+    *,
+    fields: Collection[str] = (),
+    entities: Iterable[object] | None = (),
+    like: Ref | None = None,
+    **options: Any,
+) -> Query:
+    """Parse a query and check its options, which are `SearchOptions`, `among` and `columns`; `fields` are those that it
+    may name. `entities` None finds nothing. Raises InvalidInput."""
+    typed = check_text(text)
+    options["facets"] = check_facets(options.get("facets", ()))
+    options["sort"] = read_sort(options.get("sort"))
+    if options.get("weight") is not None:
+        options["weight"] = check_weight(options["weight"])
+    return Query(
+        typed,
+        Asked(typed) if like else parse(typed, fields),
+        tuple(dict.fromkeys(check_entity(name) for name in entities or ())),
+        is_nowhere=entities is None,
+        like=like,
+        **options,
+    )
 
 
 def check_text(text: object) -> str:
@@ -135,106 +214,9 @@ def check_text(text: object) -> str:
     return normalize(text)
 
 
-def ask(
-    text: object,
-    *,
-    fields: Collection[str] = (),
-    entities: Iterable[object] | None = (),
-    limit: int = 10,
-    offset: int = 0,
-    cursor: str | None = None,
-    min_score: float = 0.0,
-    where: Any = None,
-    mode: str = "hybrid",
-    fusion: object = "weighted",
-    weight: float | None = None,
-    highlight: bool = False,
-    count: bool = False,
-    facets: Iterable[str] = (),
-    sort: str | None = None,
-    group_by: str | None = None,
-    rerank: Reranker | None = None,
-    rerank_top: int = RERANKED,
-    explain: bool = False,
-    among: "Among | None" = None,
-    columns: "NamedFields | None" = None,
-    like: Ref | None = None,
-) -> Query:
-    """A checked Query; `fields` are those that it may name. Raises InvalidInput, naming what is possible."""
-    typed = check_text(text)
-    if mode not in MODES:
-        raise InvalidInput(f"unknown mode {seen(mode)}. Known: {', '.join(MODES)}")
-    check_whole("limit", limit, 1)
-    check_whole("offset", offset, 0)
-    check_whole("rerank_top", rerank_top, 1)
-    if isinstance(min_score, bool) or not isinstance(min_score, int | float) or not 0.0 <= min_score <= 1.0:
-        raise InvalidInput(f"min_score lies between 0 and 1, as scores do; got {seen(min_score)}")
-    check_together(offset, cursor, group_by, sort, rerank)
-    check_reranker(rerank)
-    query = Query(
-        asked=Asked(typed) if like else parse(typed, fields),
-        entities=tuple(dict.fromkeys(check_entity(name) for name in entities or ())),
-        is_nowhere=entities is None,
-        limit=limit,
-        offset=offset,
-        min_score=min_score,
-        where=where,
-        mode=mode,
-        fusion=check_fusion(fusion),
-        weight=None if weight is None else check_weight(weight),
-        highlight=highlight,
-        count=count,
-        facets=check_facets(facets),
-        sort=read_sort(sort),
-        group_by=group_by,
-        rerank=rerank,
-        rerank_top=rerank_top,
-        explain=explain,
-        among=among,
-        columns=columns,
-        like=like,
-    )
-    first = first_page(ranked_by(query, typed))
-    query = replace(query, page=first if cursor is None else read_cursor(cursor, first))
-    most, what = (query.window, "rerank orders") if rerank else (SORTED, "sort orders") if sort else (MAX_LIMIT, "")
-    if query.end > most:
-        raise InvalidInput(
-            f"{what or 'a search reaches'} the {most:,} best, and this page ends at {query.end:,}. "
-            f"{'Raise rerank_top' if rerank else 'Narrow it with where='}"
-        )
-    return query
-
-
-def ranked_by(query: Query, typed: str) -> list[Any]:
-    """Whatever changes the order of a query's hits."""
-    among = query.among and [query.among.sql, [bind.value for bind in query.among.binds.values()]]
-    fusion = query.fusion if isinstance(query.fusion, str) else "function"
-    reranked = query.rerank_top if query.rerank else None
-    return [
-        *(
-            typed,
-            query.entities,
-            query.is_nowhere,
-            query.where,
-            among,
-            query.mode,
-            query.min_score,
-            query.sort,
-            query.like,
-        ),
-        *(fusion, query.weight, reranked),
-    ]
-
-
-def check_together(offset: int, cursor: object, group_by: object, sort: object, rerank: object) -> None:
-    if group_by is not None and group_by not in GROUPINGS:
-        raise InvalidInput(f"unknown group_by {seen(group_by)}. Known: {', '.join(GROUPINGS)}")
-    if cursor is not None and (offset or group_by):
-        raise InvalidInput(f"a cursor says where its page begins: leave {'offset' if offset else 'group_by'} out")
-    if offset and group_by:
-        raise InvalidInput("groups have no second page: leave offset out, and raise limit, which is each group's")
-    if rerank is not None and (sort is not None or group_by is not None):
-        raise InvalidInput(f"rerank and {'sort' if sort is not None else 'group_by'} both say the order: leave one out")
+def check_min_score(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+        raise InvalidInput(f"min_score lies between 0 and 1, as scores do; got {seen(value)}")
 
 
 def check_whole(name: str, value: object, least: int) -> None:

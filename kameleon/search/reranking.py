@@ -1,4 +1,4 @@
-"""The optional last step: another judge of the best hits, by the texts alone."""
+"""Reranks the best hits by their texts. Pure."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,13 +8,14 @@ from ..errors import InvalidInput, seen
 Reranker = Callable[[str, Sequence[str]], Sequence[float]]
 
 RERANKED = 50
+"""Bounds how many of the best are reranked, unless `rerank_top` is given. Chosen, not measured."""
 
 
-def check_reranker(asked: object) -> None:
-    if asked is not None and not callable(asked):
+def check_reranker(rerank: object) -> None:
+    if rerank is not None and not callable(rerank):
         raise InvalidInput(
             "rerank is a callable (query, texts) -> one score from 0 to 1 a text, such as "
-            f"kameleon.embeddings.FastEmbedReranker(...), not {seen(asked)}"
+            f"kameleon.embeddings.FastEmbedReranker(...), not {seen(rerank)}"
         )
 
 

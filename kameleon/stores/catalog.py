@@ -1,4 +1,5 @@
-"""What the database says about itself: which generations of embeddings it holds, and which entities were declared."""
+"""The registry: which generations of embeddings the database holds, and which entities were declared. Imports protocols
+and tables."""
 
 import json
 import shlex
@@ -24,7 +25,7 @@ ACTIVE, RETIRED, DROPPED = "active", "retired", "dropped"
 @dataclass(frozen=True, slots=True)
 class Field:
     """`type` is any, text, integer, number, boolean, list or object; any is not checked. A word of a field of `weight`
-    2 counts for keywords as if it stood there twice."""
+    2 counts twice for keywords."""
 
     name: str
     type: str = "any"
@@ -53,25 +54,26 @@ def active(known: Sequence[Generation]) -> Generation | None:
 
 
 def current(known: Sequence[Generation]) -> Generation | None:
-    """The generation whose model the index has: the active one, or while it is rebuilt in place the one being built."""
+    """Returns the generation whose model the index has: the active one, or the one being built in place."""
     return active(known) or (known[-1] if known and known[-1].state == BUILDING else None)
 
 
 def of_fingerprint(known: Sequence[Generation], fingerprint: str) -> Generation | None:
-    """The generation that a query of this fingerprint reads: the active one, else the newest that is whole."""
+    """Returns the generation that a query of this fingerprint reads: the active one, else the newest complete one."""
     made = [g for g in known if g.fingerprint == fingerprint and g.state != BUILDING]
     return active(made) or (made[-1] if made else None)
 
 
 def written_generation(known: Sequence[Generation], fingerprint: str) -> Generation | None:
-    """The generation that embeddings of this fingerprint are written to, which may be one that is being built."""
+    """Returns the generation that embeddings of this fingerprint are written to, which may be one that is being
+    built."""
     built = [g for g in known if g.fingerprint == fingerprint]
     return of_fingerprint(known, fingerprint) or (built[-1] if built else None)
 
 
 def mismatch(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
-    """Why a provider's embeddings cannot be written: the index has another model and no generation of this one. Else
-    empty."""
+    """Explains why a provider's embeddings cannot be written: the index has another model and no generation of this
+    one. Else empty."""
     holds = current(known)
     if holds is None or written_generation(known, provider.fingerprint) is not None:
         return ""
@@ -86,13 +88,13 @@ def mismatch(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
 
 
 def origin(options: Mapping[str, Any]) -> str:
-    """Which of several models of one name a provider's options mean, in words."""
+    """Describes which of several models of one name a provider's options identify."""
     server = f" at {options['base_url']}" if "base_url" in options else ""
     return f"{server}, revision {options['revision']}" if "revision" in options else server
 
 
 def unread(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
-    """Why a query of a provider's cannot be compared with any embedding yet. Else empty."""
+    """Explains why a provider's query cannot be compared with any embedding yet. Else empty."""
     fingerprint = provider.fingerprint
     if of_fingerprint(known, fingerprint) is not None:
         return ""
@@ -106,7 +108,7 @@ def unread(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
 
 
 def command(provider: "EmbeddingProvider") -> str:
-    """What moves an index to a provider's model: a command where a command line can name all that the provider is."""
+    """Renders what moves an index to a provider's model: a command where a command line can name all of its options."""
     from ..embeddings import provider_names
 
     by_object = "search.reindex() of an engine with this provider"
@@ -135,17 +137,17 @@ class Catalog:
         self._there = select(self._generations).where(columns.state != DROPPED).order_by(columns.number)
 
     def generations(self, connection: Connection) -> list[Generation]:
-        """Those that have embeddings, oldest first."""
+        """Returns those that have embeddings, oldest first."""
         return [_generation(row) for row in connection.execute(self._there)]
 
     def dropped(self, connection: Connection) -> list[Generation]:
-        """Those that had."""
+        """Returns those whose embeddings were dropped."""
         table = self._generations
         gone = table.select().where(table.c.state == DROPPED).order_by(table.c.number)
         return [_generation(row) for row in connection.execute(gone)]
 
     def retired_last(self, connection: Connection) -> Generation | None:
-        """The one that was active before the active one."""
+        """Returns the one that was active before the active one."""
         table = self._generations
         newest = (
             table.select().where(table.c.state == RETIRED).order_by(table.c.updated_at.desc(), table.c.number.desc())
@@ -154,19 +156,19 @@ class Catalog:
         return _generation(row) if row else None
 
     def entities(self, connection: Connection) -> dict[str, Entity]:
-        """By name."""
+        """Returns those of the record store by name."""
         table = self._entities
         rows = connection.execute(table.select().order_by(table.c.name))
         return {row.name: Entity(row.name, _fields(row.definition)) for row in rows}
 
     def locked_entity(self, connection: Connection, name: str) -> Entity | None:
-        """An entity that no other transaction changes before this one ends."""
+        """Locks an entity until the transaction ends, and returns it."""
         table = self._entities
         row = connection.execute(table.select().where(table.c.name == name).with_for_update()).one_or_none()
         return Entity(row.name, _fields(row.definition)) if row else None
 
     def read(self, connection: Connection) -> tuple[list[Generation], dict[str, Entity]]:
-        """Both, in one statement."""
+        """Reads both in one statement."""
         models, kinds = self._generations.c, self._entities.c
         nothing = type_coerce(null(), kinds.definition.type).label("definition")
         there = select(*models, null().label("name"), nothing).where(models.state != DROPPED)
@@ -179,8 +181,8 @@ class Catalog:
     def ensure_generation(
         self, connection: Connection, known: Sequence[Generation], provider: "EmbeddingProvider"
     ) -> Generation | None:
-        """The provider's of the `known` generations, an active one made if the index has none yet; None where another
-        model is."""
+        """Returns the provider's of the `known` generations, made and active if the index has none yet; None where it
+        has another model."""
         if written_generation(known, provider.fingerprint) is None and not mismatch(known, provider):
             self._store.schema.lock_registry(connection)
             known = self.generations(connection)
@@ -189,8 +191,8 @@ class Catalog:
         return written_generation(known, provider.fingerprint) or self.add_generation(connection, provider, ACTIVE)
 
     def add_generation(self, connection: Connection, provider: "EmbeddingProvider", state: str) -> Generation:
-        """A new one with its table; the registry is locked. A number is never given twice. It weighs what the last one
-        of its model did."""
+        """Adds one with its table; the registry is locked. A number is never used twice. Its weight is that of the last
+        one of its model."""
         columns = self._generations.c
         last = connection.scalar(select(func.max(columns.number)))
         same = select(columns.weight).where(columns.fingerprint == provider.fingerprint).order_by(columns.number.desc())
@@ -212,36 +214,34 @@ class Catalog:
         return generation
 
     def switch(self, connection: Connection, to: Generation) -> None:
-        """Make a generation the active one, and retire the one that was, in one statement."""
+        """Makes a generation the active one, and retires the one that was, in one statement."""
         table = self._generations
         state = case((table.c.number == to.number, ACTIVE), else_=RETIRED)
         changed = table.update().where((table.c.number == to.number) | (table.c.state == ACTIVE))
         connection.execute(changed.values(state=state, updated_at=datetime.now(UTC)))
 
     def set_weight(self, connection: Connection, number: int, weight: float) -> None:
-        """What a generation's vectors count for in every search from here on."""
+        """Sets the weight of a generation's vectors in every later search."""
         table = self._generations
-        changed = table.update().where(table.c.number == number)
-        connection.execute(changed.values(weight=weight))
+        connection.execute(table.update().where(table.c.number == number).values(weight=weight))
 
     def set_options(self, connection: Connection, generation: Generation, provider: "EmbeddingProvider") -> None:
-        """A generation's model is opened with these options from here on, such as its folder's new path."""
-        table = self._generations
-        changed = table.update().where(table.c.number == generation.number)
-        options = {"options": dict(provider.options), "model_name": provider.model_name}
-        connection.execute(changed.values(**options, provider=provider.name, updated_at=datetime.now(UTC)))
+        """Sets the options that a generation's model is opened with, such as its folder's new path."""
+        names = {"model_name": provider.model_name, "provider": provider.name}
+        self._change(connection, [generation.number], options=dict(provider.options), **names)
 
     def reopen(self, connection: Connection, generation: Generation) -> None:
-        """A retired one is built on: nobody reads it before it is whole."""
-        table = self._generations
-        changed = table.update().where(table.c.number == generation.number)
-        connection.execute(changed.values(state=BUILDING, updated_at=datetime.now(UTC)))
+        """Makes a retired one one that is being built: no query reads it before it is complete."""
+        self._change(connection, [generation.number], state=BUILDING)
 
     def forget(self, connection: Connection, numbers: Sequence[int]) -> None:
-        """From here on no transaction that begins knows of these; their tables are still there."""
+        """Hides these from transactions that begin later; their tables remain."""
+        self._change(connection, numbers, state=DROPPED)
+
+    def _change(self, connection: Connection, numbers: Sequence[int], **values: Any) -> None:
         table = self._generations
-        gone = table.update().where(table.c.number.in_(numbers))
-        connection.execute(gone.values(state=DROPPED, updated_at=datetime.now(UTC)))
+        changed = table.update().where(table.c.number.in_(numbers))
+        connection.execute(changed.values(**values, updated_at=datetime.now(UTC)))
 
     def write_entity(self, connection: Connection, entity: Entity, *, is_new: bool) -> None:
         table = self._entities

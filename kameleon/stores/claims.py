@@ -1,9 +1,9 @@
-"""`kdb_queue`, records whose embedding is left to a worker, and `kdb_dirty`, rows that triggers marked: claimed for a
-time by one of many workers.
+"""`kdb_queue`, records whose embedding is left to a worker, and `kdb_dirty`, rows that triggers marked: claimed by one
+of many workers until its lease ends. Imports tables.
 
-A row is due when its `due_at` has come: a claim moves that into the future, so a worker that dies loses its claim by
-itself. `version` is new with each edit, so that a worker which was overtaken leaves the row to the next. Of a record's
-marks the oldest stands for all in a claim; one that is set meanwhile is left when they are deleted, and claimed anew.
+A row is due when its `due_at` has passed: a claim moves that into the future, so a worker that dies loses its claim.
+`version` is new with each edit, so that a worker leaves a row that was edited since. A claim of the oldest of a
+record's marks covers them all; one that is set later is not deleted with them, and claimed again.
 """
 
 import os
@@ -18,11 +18,12 @@ from sqlalchemy import ColumnElement, Connection, Table, exists, false, or_, sel
 from ..values import Ref
 from .tables import IDS_A_STATEMENT, parts
 
-LEASE = timedelta(minutes=5)  # longer than a batch takes to embed
+LEASE = timedelta(minutes=5)
+"""Longer than a batch takes to embed. Chosen, not measured."""
 
 
 def worker_name() -> str:
-    """A new one, by machine and process."""
+    """Makes a new name, of machine and process."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
 
 
@@ -38,7 +39,7 @@ class Mark(NamedTuple):
 
 
 def rows_of(refs: Iterable[Ref], now: datetime) -> list[dict[str, Any]]:
-    """Rows that ask for these records, in the order of their keys."""
+    """Makes rows that queue these records, in the order of their keys."""
     return [
         {
             "entity_name": ref.entity,
@@ -53,7 +54,7 @@ def rows_of(refs: Iterable[Ref], now: datetime) -> list[dict[str, Any]]:
 
 
 def replacing(insert: Any, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, Sequence[Mapping[str, Any]]]:
-    """A dialect's insert into the queue, a newer edit taking the place of an older, with its rows."""
+    """Renders a dialect's insert into the queue, where a newer edit replaces an older, and its rows."""
     new = insert.excluded
     changes = {name: getattr(new, name) for name in ("version", "due_at", "claimed_by", "attempts")}
     return insert.on_conflict_do_update(index_elements=["entity_name", "record_id"], set_=changes), rows
@@ -62,27 +63,36 @@ def replacing(insert: Any, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, Sequ
 def claim(
     connection: Connection, queue: Table, worker: str, *, limit: int, now: datetime, lease: timedelta, may_skip: bool
 ) -> list[Claim]:
-    """The longest due rows that no other worker holds, this worker's until the lease ends. `may_skip` passes over rows
-    that another is claiming at this moment, where the database can."""
-    due = select(queue.c.entity_name, queue.c.record_id).where(queue.c.due_at <= now)
-    due = due.order_by(queue.c.due_at, queue.c.entity_name, queue.c.record_id).limit(limit)
-    chosen = (due.with_for_update(skip_locked=True) if may_skip else due).cte("chosen")
-    claimed = (
-        update(queue)
-        .where(
-            queue.c.entity_name == chosen.c.entity_name,
-            queue.c.record_id == chosen.c.record_id,
-            queue.c.due_at <= now,
-        )
-        .values(due_at=now + lease, claimed_by=worker, attempts=queue.c.attempts + 1)
-        .returning(queue.c.entity_name, queue.c.record_id, queue.c.version, queue.c.attempts)
+    """Claims the longest due rows that no other worker holds, until the lease ends."""
+    attempts = queue.c.attempts + 1
+    rows = claim_due(
+        connection, queue, limit=limit, now=now, lease=lease, may_skip=may_skip, claimed_by=worker, attempts=attempts
     )
-    found = connection.execute(claimed).all()
-    return sorted(Claim(Ref(row.entity_name, row.record_id), row.version, row.attempts) for row in found)
+    return sorted(Claim(Ref(row.entity_name, row.record_id), row.version, row.attempts) for row in rows)
+
+
+def claim_due(
+    connection: Connection,
+    table: Table,
+    *conditions: ColumnElement[bool],
+    limit: int,
+    now: datetime,
+    lease: timedelta,
+    may_skip: bool,
+    **changes: Any,
+) -> Sequence[Any]:
+    """Claims the longest due rows of a table, until the lease ends, and makes `changes` to them. `may_skip` skips rows that
+    another is claiming at this moment, where the database can."""
+    keys, is_due = list(table.primary_key.columns), table.c.due_at <= now
+    due = select(*keys).where(is_due, *conditions).order_by(table.c.due_at, *keys).limit(limit)
+    chosen = (due.with_for_update(skip_locked=True) if may_skip else due).cte("chosen")
+    is_chosen = [key == chosen.c[key.name] for key in keys]
+    claimed = update(table).where(is_due, *is_chosen).values(due_at=now + lease, **changes)
+    return connection.execute(claimed.returning(*table.columns)).all()
 
 
 def finish(connection: Connection, queue: Table, claims: Sequence[Claim]) -> int:
-    """Done with these, but for those that were edited since; returns how many."""
+    """Deletes these, but for those that were edited since; returns how many."""
     done = 0
     for part in parts(claims, IDS_A_STATEMENT):
         versions = [claim.version for claim in part]
@@ -94,7 +104,7 @@ def finish(connection: Connection, queue: Table, claims: Sequence[Claim]) -> int
 
 
 def put_off(connection: Connection, queue: Table, claims: Sequence[Claim], until: datetime) -> None:
-    """Not before `until`, by whoever comes first then."""
+    """Releases these; no worker claims them before `until`."""
     for part in parts(claims, IDS_A_STATEMENT):
         versions = [claim.version for claim in part]
         later = update(queue).where(
@@ -115,7 +125,7 @@ def claim_marks(
     may_skip: bool,
     takes_over: bool = False,
 ) -> list[Mark]:
-    """The oldest marked records of the entities that no other worker holds, this worker's until the lease ends;
+    """Claims the oldest marked records of the entities that no other worker holds, until the lease ends; with
     `takes_over` those that others hold, too."""
     older = dirty.alias("older")
     is_newer = exists().where(
@@ -141,7 +151,7 @@ def is_held_by_another(dirty: Table, worker: str, takes_over: bool) -> ColumnEle
 
 
 def release_marks(connection: Connection, dirty: Table, worker: str, marks: Sequence[Mark]) -> None:
-    """Let others have them now."""
+    """Lets other workers claim them now."""
     for part in parts(marks, IDS_A_STATEMENT):
         held = update(dirty).where(dirty.c.seq.in_([mark.seq for mark in part]), dirty.c.claimed_by == worker)
         connection.execute(held.values(due_at=None, claimed_by=None))

@@ -1,5 +1,5 @@
-"""Which connections are kameleon's own. The driver's connection is used of these alone: of the application's, which may
-be asynchronous, only what SQLAlchemy gives."""
+"""Marks kameleon's own connections. Only of these the driver's connection is used: the application's may be
+asynchronous, and is used through SQLAlchemy. Imports nothing of kameleon."""
 
 from typing import Any
 
@@ -17,5 +17,5 @@ def is_own(connection: Connection) -> bool:
 
 
 def own_driver(connection: Connection) -> Any:
-    """The driver's connection of one of kameleon's own, which is synchronous on any engine."""
+    """Returns the driver's connection of one of kameleon's own, which is synchronous on any engine."""
     return connection.connection.driver_connection

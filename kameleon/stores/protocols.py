@@ -23,10 +23,11 @@ from .values import (
     Entry,
     Fault,
     Hit,
-    IndexProgress,
     Key,
+    KeyOf,
     KeyRows,
     Matches,
+    Progress,
     Scope,
     Spans,
     State,
@@ -49,8 +50,7 @@ class Connections(Protocol):
         that would be the caller's."""
 
     def writing(self) -> AbstractContextManager[Connection]:
-        """Opens one in a transaction that writes and commits at the end; waits for locks up to the driver's
-        time-out."""
+        """Opens one in a transaction that writes and commits at the end."""
 
     def identity(self, connection: Connection) -> tuple[Any, ...] | None:
         """Returns what identifies the connection's database; None for one in memory."""
@@ -134,8 +134,7 @@ class Writes(Protocol):
     def upsert(
         self, connection: Connection, entries: Sequence[Entry], generations: Sequence[Generation], now: datetime
     ) -> Mapping[tuple[str, str], Key]:
-        """Stores contents, one entry a ref, deletes their embeddings of other contents from every generation, and
-        returns their keys."""
+        """Stores contents, one entry a ref, deletes embeddings of their other contents, and returns their keys."""
 
     def delete(self, connection: Connection, refs: Sequence[Ref], generations: Sequence[Generation]) -> int:
         """Deletes records and their embeddings; returns how many records there were."""
@@ -153,7 +152,7 @@ class Embeddings(Protocol):
         generation: Generation,
         embeddings: Sequence[Embedding],
         now: datetime,
-        keys: Mapping[tuple[str, str], Key],
+        keys: KeyOf,
     ) -> None:
         """Stores those whose record still has the content that they were made from, replacing all that it has. `keys`
         are those that `upsert` returned in this transaction; others are looked up."""
@@ -249,8 +248,7 @@ class Fields(Protocol):
         """Returns the field of each record that has it."""
 
     def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
-        """Returns the most frequent values among the matches and how many records have each; a list counts for each of
-        its members."""
+        """Returns the most frequent values among the matches and the records of each; a list counts by its members."""
 
 
 class NamedFields(Fields, Protocol):
@@ -269,8 +267,7 @@ class Records(Fields, Protocol):
     def add(
         self, connection: Connection, entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], now: datetime
     ) -> None:
-        """Inserts (id, data) in the order of their ids, none of which is there. Raises TransactionConflict where one is
-        by now."""
+        """Inserts (id, data) in the order of their ids. Raises TransactionConflict where one is there."""
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         """Renders a condition on `kdb_records.data` and its binds."""
@@ -316,13 +313,7 @@ class Vectors(Protocol):
     """The vector leg and its index."""
 
     def by_vector(
-        self,
-        connection: Connection,
-        generation: Generation,
-        vector: Any,
-        scope: Scope,
-        limit: int,
-        keyword: Candidates,
+        self, connection: Connection, generation: Generation, vector: Any, scope: Scope, limit: int, keyword: Candidates
     ) -> tuple[Candidates, Candidates]:
         """Returns the keyword leg with its scores of the vector leg's candidates, and the vector leg by cosine with its
         scores of the keyword leg's."""
@@ -334,11 +325,7 @@ class Vectors(Protocol):
         """Returns how the generation's vectors are searched: `exact`, `hnsw`, or why `hnsw` cannot be used."""
 
     def build_index(
-        self,
-        generation: Generation,
-        *,
-        concurrently: bool = True,
-        progress: Callable[[IndexProgress], None] | None = None,
+        self, generation: Generation, *, concurrently: bool = True, progress: Progress | None = None
     ) -> bool:
         """Builds the approximate index of a generation where it is worth it and missing; True if it did. In
         transactions of its own; reading goes on, and writing if it is done `concurrently`. `progress` is called about
@@ -389,8 +376,7 @@ class Health(Protocol):
     def bad_vectors(
         self, connection: Connection, generation: Generation, after: Any, limit: int
     ) -> tuple[Sequence[Key], Any]:
-        """Returns the next embeddings that are not of length 1 in the generation's dimensions, and the key to continue
-        at."""
+        """Returns the next embeddings of other dimensions or a length other than 1, and the key to continue at."""
 
     def unused_index(self, connection: Connection, generation: Generation) -> str:
         """Explains why searches do not use the approximate index that so many embeddings should have; else empty."""

@@ -53,17 +53,17 @@ def parts(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 def utc(moment: datetime) -> datetime:
-    """A moment as a database gave it back: SQLite drops the zone, which was UTC."""
+    """Converts a moment that was read: SQLite drops the zone, which was UTC."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def dump(value: Any) -> str:
-    """JSON with every character as itself: older SQLites compare names in JSON byte by byte, escapes unresolved."""
+    """Renders JSON without escapes: older SQLites compare names in JSON byte by byte."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def indexed_fields(definition: Mapping[str, Any]) -> list[str]:
-    """The declared fields that filters compare with one value: typed, and no text to search in."""
+    """Returns the declared fields that filters compare with one value: typed, and not searchable."""
     return [f["name"] for f in definition["fields"] if f["type"] in COMPARED and not f["searchable"]]
 
 
@@ -74,7 +74,7 @@ def check_version(version: str | None) -> None:
     is_newer = version is not None and version.isdecimal() and int(version) > SCHEMA_VERSION
     raise SchemaMismatch(
         f"this index has schema version {version or 'unknown'}, this kameleon reads {SCHEMA_VERSION}. "
-        f"`kameleon rebuild`, or kameleon.rebuild(engine), makes the index anew from its contents"
+        f"`kameleon rebuild`, or kameleon.rebuild(engine), rebuilds the index from its contents"
         f"{'; pip install -U kameleon reads it as it is' if is_newer else ''}"
     )
 
@@ -90,8 +90,8 @@ def kept_name(table: str) -> str:
 
 
 def digits(value: Any) -> Any:
-    """The value with floats of 1e16 and more as whole numbers: JSONB takes the digits that are written, and JSON writes
-    such a float with no more of them than tell it from its neighbours."""
+    """Converts floats of 1e16 and more to whole numbers: JSONB stores the digits that are written, and JSON writes only
+    so many of such a float as distinguish it from others."""
     if isinstance(value, float):
         return int(value) if abs(value) >= 1e16 else value
     if isinstance(value, Mapping):
@@ -102,7 +102,7 @@ def digits(value: Any) -> Any:
 
 
 def quoted_text(value: str) -> str:
-    """A text as SQL has it, for the few statements that take no binds."""
+    """Quotes a text for SQL, for the few statements that take no binds."""
     return "'" + value.replace("'", "''") + "'"
 
 
@@ -262,5 +262,5 @@ def schema_map(of: Engine | Connection) -> dict[str | None, str | None]:
 
 
 def schema_of(table: Table, connection: Connection) -> str | None:
-    """Where the table stands for this connection, None where its search path finds it."""
+    """Returns the table's schema for this connection, None where its search path finds it."""
     return schema_map(connection).get(table.schema, table.schema)

@@ -1,4 +1,5 @@
-"""Transactions of the engine's own, and work inside the caller's: opened, translated, begun anew."""
+"""Transactions of the engine's own, and work inside the caller's: opened, their errors translated, repeated. Imports
+protocols."""
 
 import random
 import time
@@ -16,6 +17,7 @@ from .protocols import Store
 
 TRIES = 10
 PAUSE_S = 0.002
+"""The first pause between two attempts, doubled with each. Chosen, not measured."""
 
 T = TypeVar("T")
 
@@ -29,7 +31,7 @@ class Transactions:
 
     @contextmanager
     def transaction(self, connection: Connection | None = None) -> Iterator[Connection]:
-        """The caller's connection as it is, or one of our own that commits at the end. Raises StorageError."""
+        """Yields the caller's connection, or one of our own that commits at the end. Raises StorageError."""
         self._check_open()
         with self._store.connections.translating():
             if connection is None:
@@ -42,7 +44,7 @@ class Transactions:
 
     @contextmanager
     def reading(self, connection: Connection | None = None) -> Iterator[Connection]:
-        """The caller's connection as it is, or one of our own that sees one state of the database."""
+        """Yields the caller's connection, or one of our own that sees one state of the database."""
         self._check_open()
         with self._store.connections.translating():
             if connection is None:
@@ -55,7 +57,7 @@ class Transactions:
 
     @contextmanager
     def joining(self, connection: Connection) -> Iterator[None]:
-        """What is done inside is one transaction, also where the caller's connection commits each statement."""
+        """Makes one transaction of what is done inside, also where the caller's connection commits each statement."""
         self._check_open()
         self._check_connection(connection)
         with self._store.connections.joining(connection):
@@ -63,7 +65,7 @@ class Transactions:
 
     @contextmanager
     def preserving(self, connection: Connection | None = None) -> Iterator[Connection]:
-        """As `reading`, and the caller's transaction is left as it was found, whatever is set or fails inside."""
+        """As `reading`, and restores the caller's transaction, whatever is set or fails inside."""
         self._check_open()
         if connection is None:
             with self.reading() as conn:
@@ -79,8 +81,8 @@ class Transactions:
 
     @contextmanager
     def leaving_no_connection(self) -> Iterator[None]:
-        """A pool that is empty before is empty after it: processes that are forked later would share what it has. A
-        database in memory would go with its connections, and stays."""
+        """Empties the pool if it was empty before: processes that are forked later would share its connections. A
+        database in memory would be gone with its connections, and keeps them."""
         pool = self.engine.pool
         if not isinstance(pool, QueuePool) or self.engine.dialect.is_async or pool.checkedin() or pool.checkedout():
             yield
@@ -97,12 +99,12 @@ class Transactions:
                 f"connection= is a SQLAlchemy Connection to {wanted}, not {connection!r:.80}. Of a Session, give "
                 "session.connection()"
             )
-        if not self._leads_here(connection):
+        if not self._is_of_this_database(connection):
             raise InvalidInput(
                 f"connection= leads to {shown(connection.engine.url)}, this index is in {shown(self.engine.url)}"
             )
 
-    def _leads_here(self, connection: Connection) -> bool:
+    def _is_of_this_database(self, connection: Connection) -> bool:
         """Whether it is of the engine's pool, its URL, or its database by another URL; a replica serves for reading."""
         engine = connection.engine
         if engine.pool is self.engine.pool:
@@ -120,7 +122,7 @@ class Transactions:
         return ours is not None and (theirs == ours or (theirs[-1] is None and theirs[0] == ours[0]))
 
     def committed(self, work: Callable[[Connection], T]) -> T:
-        """What `work` returns of a transaction of its own, begun anew while others come in between."""
+        """Returns what `work` returns in a transaction of its own, which is repeated while others conflict with it."""
 
         def attempt() -> T:
             with self.transaction() as conn:
@@ -129,8 +131,8 @@ class Transactions:
         return self.retried(attempt)
 
     def retried(self, attempt: Callable[[], T], connection: Connection | None = None) -> T:
-        """What `attempt` returns, begun anew while other writers come in between. In the caller's transaction that is
-        done as long as the database lets it go on. Raises TransactionConflict, after ten tries."""
+        """Returns what `attempt` returns, repeated while other writers conflict with it; in the caller's transaction as
+        long as that can continue. Raises TransactionConflict, after ten attempts."""
         for tries_left in reversed(range(TRIES)):
             try:
                 return attempt()

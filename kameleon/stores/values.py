@@ -23,6 +23,8 @@ ATTEMPTS = 3
 unavailable. Chosen, not measured."""
 Spans = tuple[tuple[int, int], ...]
 IdText = Callable[[Sequence[tuple[Any, str]]], ColumnElement[str]]
+KeyOf = Mapping[tuple[str, str], Key]
+"""Keys of records by entity and id, as `upsert` returns them."""
 
 
 class Entry(NamedTuple):
@@ -69,6 +71,9 @@ class IndexProgress(NamedTuple):
     done: int
     total: int
     waits_for: int | None
+
+
+Progress = Callable[[IndexProgress], None]
 
 
 class Cached(NamedTuple):

@@ -1,4 +1,4 @@
-"""Citus: the same tables, spread over servers by the record's id, so that a record's rows stand on one of them."""
+"""Citus: the same tables, distributed over servers by the record's id, so that a record's rows are on one of them."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def distribute(
     records: str,
     cache: str,
 ) -> list[str]:
-    """Spread the tables that are not yet; tells which were."""
+    """Distributes the tables that are not yet, and returns which were."""
     wanted = [
         *((table, None, "") for table in small),
         (search, "record_id", "none"),
@@ -39,7 +39,7 @@ def distribute(
 
 
 def distribute_generation(connection: Connection, search: str, embedding: str) -> None:
-    """A new generation goes where the records' rows are."""
+    """Places a new generation beside the records' rows."""
     if is_distributed(connection, search):
         connection.execute(DISTRIBUTE, {"table": embedding, "column": "record_id", "beside": search})
 

@@ -1,7 +1,7 @@
 """Embeddings in PostgreSQL: pgvector's columns in one table a generation. Imports copy and templates."""
 
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from ...values import BUILDING, Failure, Generation, IndexStatus, Ref
 from ..tables import Tables, parts, utc
-from ..values import ATTEMPTS, Cached, Embedding, Entry, Key
+from ..values import ATTEMPTS, Cached, Embedding, Entry, KeyOf
 from . import copy as binary
 from . import statements as sql
 from .rows import by_entity, packed_for
@@ -34,7 +34,7 @@ class PostgreSQLEmbeddings:
         generation: Generation,
         embeddings: Sequence[Embedding],
         now: datetime,
-        keys: Mapping[tuple[str, str], Key],
+        keys: KeyOf,
     ) -> None:
         others = [e.ref for e in embeddings if e.ref not in keys and e.passage == 0]
         locked = self._locked(connection, generation, others)

@@ -1,4 +1,4 @@
-"""What PostgreSQL said, in kameleon's words and with the cure."""
+"""Translates errors of psycopg into kameleon's, with the next step. Imports errors."""
 
 import psycopg
 
@@ -15,7 +15,7 @@ CANCELED = "57014"
 DISK_FULL, TOO_MANY_CONNECTIONS = "53100", "53300"
 SHUT_DOWN, CRASHED, STARTING = "57P01", "57P02", "57P03"
 CONNECTION = "08"
-NOT_YET = "FATAL:  the database system is"  # said to who connects, without a code
+NOT_YET = "FATAL:  the database system is"  # the message to a client that connects, without a code
 
 LOST = (
     "The connection was lost, and with it the transaction, unless it was being committed at that moment: see what is "
@@ -23,7 +23,7 @@ LOST = (
     "used them"
 )
 
-SAID = {
+CURES = {
     READ_ONLY: "This is a replica or a read-only transaction: search works here, writing goes to the primary",
     NO_RIGHT: "The role lacks a right on kameleon's tables; an administrator grants it",
     TOO_LARGE: "A text is too large for the text search configuration. Split the record, or use language='simple'",
@@ -44,8 +44,8 @@ def storage_error(error: BaseException) -> StorageError:
     state = getattr(error, "sqlstate", None) or (STARTING if NOT_YET in lines[0] else None)
     if state == UNDEFINED_TABLE and "kdb_embedding_g" in lines[0]:
         return TransactionConflict(
-            f"PostgreSQL says: {lines[0]}. This transaction's snapshot is older than the prune that dropped it: roll "
-            "back and repeat yours. If that changes nothing, `kameleon doctor` tells what is missing"
+            f"PostgreSQL reports: {lines[0]}. This transaction's snapshot is older than the prune that dropped it: "
+            "roll back and repeat yours. If that changes nothing, `kameleon doctor` lists what is missing"
         )
     if state == UNDEFINED_TABLE and "kdb_" in lines[0]:
         return SchemaMissing(
@@ -54,21 +54,21 @@ def storage_error(error: BaseException) -> StorageError:
         )
     if state in (SERIALIZATION_FAILURE, DEADLOCK):
         return TransactionConflict(
-            f"PostgreSQL says: {lines[0]}. Another transaction came in between: roll back and repeat yours"
+            f"PostgreSQL reports: {lines[0]}. Another transaction conflicts with it: roll back and repeat yours"
         )
     table = getattr(getattr(error, "diag", None), "table_name", None) or ""
     if state == UNIQUE_VIOLATION and table.startswith("kdb_"):
         return Outdated(f"another transaction wrote the same key first ({lines[0]}). Try again")
     if state == NOT_AVAILABLE:
-        return DatabaseLocked(f"PostgreSQL says: {lines[0]}. Try again, or raise lock_timeout")
-    cure = SAID.get(state or "", "")
+        return DatabaseLocked(f"PostgreSQL reports: {lines[0]}. Try again, or raise lock_timeout")
+    cure = CURES.get(state or "", "")
     if not cure and is_lost(error, state):
         cure = LOST
-    return StorageError(f"PostgreSQL says: {lines[0]}{'. ' if cure else ''}{cure}")
+    return StorageError(f"PostgreSQL reports: {lines[0]}{'. ' if cure else ''}{cure}")
 
 
 def is_lost(error: BaseException, state: str | None) -> bool:
-    """Whether a connection that there was is gone. The driver gives no code to what it finds out by itself."""
+    """Whether an open connection was lost. The driver's own errors have no code."""
     if state is not None:
         return state.startswith(CONNECTION)
     return isinstance(error, psycopg.OperationalError) and not str(error).startswith("connection ")

@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ...values import Generation
 from ..ownership import own_driver
-from ..values import IndexProgress
+from ..values import IndexProgress, Progress
 from . import statements as sql
 from .connections import PostgreSQLConnections
 from .templates import Templates
@@ -26,8 +26,6 @@ POLL_S = 1.0
 NOT_VISIBLE = IndexProgress("", 0, 0, None)
 
 log = logging.getLogger("kameleon.search")
-
-Progress = Callable[[IndexProgress], None]
 
 
 def state(connection: Connection, templates: Templates, generation: Generation) -> str:
@@ -127,7 +125,7 @@ def seen_from(watcher: Connection, table: str) -> IndexProgress:
 
 @contextmanager
 def logging_notices(connection: Connection) -> Iterator[None]:
-    """Logs the notices of PostgreSQL: pgvector gives one when a graph outgrows maintenance_work_mem, which is slow."""
+    """Logs the notices of PostgreSQL: pgvector sends one when a graph outgrows maintenance_work_mem, which is slow."""
     driver = own_driver(connection)
     driver.add_notice_handler(_warn)
     try:

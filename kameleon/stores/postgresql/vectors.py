@@ -1,7 +1,7 @@
 """The vector leg in PostgreSQL: pgvector's HNSW index, or an exact scan. Imports hnsw, keywords, scope and
 templates."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, cast
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from ...errors import VectorsUnavailable
 from ...values import Generation, Ref
 from ..bm25 import best_first
-from ..values import Candidates, IndexProgress, Key, Scope, bound
+from ..values import Candidates, Key, Progress, Scope, bound
 from . import hnsw
 from . import statements as sql
 from .connections import PostgreSQLConnections
@@ -38,13 +38,7 @@ class PostgreSQLVectors:
     _ef_search: int
 
     def by_vector(
-        self,
-        connection: Connection,
-        generation: Generation,
-        vector: Any,
-        scope: Scope,
-        limit: int,
-        keyword: Candidates,
+        self, connection: Connection, generation: Generation, vector: Any, scope: Scope, limit: int, keyword: Candidates
     ) -> tuple[Candidates, Candidates]:
         self.prepare(connection, limit)
         statement, binds = self._statement(generation, scope, keyword)
@@ -122,11 +116,7 @@ class PostgreSQLVectors:
         return hnsw.state(connection, self._templates, generation)
 
     def build_index(
-        self,
-        generation: Generation,
-        *,
-        concurrently: bool = True,
-        progress: Callable[[IndexProgress], None] | None = None,
+        self, generation: Generation, *, concurrently: bool = True, progress: Progress | None = None
     ) -> bool:
         return hnsw.build(self._connections, self._templates, generation, concurrently, progress)
 

@@ -26,7 +26,7 @@ FIRST_WAIT_MS, LATER_WAIT_MS = 50, 3
 """How long SQLite waits in one attempt for the write lock. Its own waits grow to 100 ms, so that among many writers the
 lock goes to the one that has just released it."""
 LATER_AFTER_S = 0.5
-"""Who has waited this long attempts more often than those who came later: among equals some would wait for ever."""
+"""A writer that has waited this long attempts more often than later ones: among equals some would wait for ever."""
 LOG_BYTES = 32 * 2**20
 """The size of the write-ahead log above which a writer waits for the readers to truncate it. Chosen, not measured."""
 READERS_WAIT_MS = 1_000

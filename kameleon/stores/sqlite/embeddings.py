@@ -1,10 +1,10 @@
-"""Embeddings in SQLite: blobs in one table a generation, with a log of changes for those who keep them in memory.
+"""Embeddings in SQLite: blobs in one table a generation, with a log of changes for processes that keep them in memory.
 Imports statements."""
 
 import json
 import secrets
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,12 +12,13 @@ from sqlalchemy import Connection, text
 
 from ...values import Failure, Generation, IndexStatus, Ref
 from ..tables import parts, utc
-from ..values import ATTEMPTS, Cached, Embedding, Entry, Key
+from ..values import ATTEMPTS, Cached, Embedding, Entry, Key, KeyOf
 from . import statements as sql
 from .rows import ROWS_A_STATEMENT, as_json, by_entity, keys_of, of_entity, timestamp
 
 LOG_IDS_KEPT = 50_000
-"""Ids of changed records that the log keeps: who lacks more reads all embeddings again. Chosen, not measured."""
+"""Ids of changed records that the log keeps: a process that lacks more reads all embeddings again. Chosen, not
+measured."""
 LOG_IDS_A_ENTRY = 10_000
 """A larger change is logged without its ids, so that all embeddings are read again. Chosen, not measured."""
 LOG_PRUNED_EVERY = 64
@@ -32,7 +33,7 @@ class SQLiteEmbeddings:
         generation: Generation,
         embeddings: Sequence[Embedding],
         now: datetime,
-        keys: Mapping[tuple[str, str], Key],
+        keys: KeyOf,
     ) -> None:
         statement = sql.UPSERT_EMBEDDING.format(number=generation.number)
         stamp = timestamp(now)

@@ -71,7 +71,7 @@ class SQLiteTriggers:
 def create(
     connection: Connection, table: Table, schema: str | None, entities: Sequence[str], id_of: Callable[[str], str]
 ) -> None:
-    """`id_of` gives the id of a row, OLD, NEW or another name, as SQL."""
+    """`id_of` renders the id of a row, OLD, NEW or another name, as SQL."""
     drop(connection, table, schema)
     _check_is_in_main(connection, table, schema)
     for event, rows in EVENTS.items():

@@ -2,7 +2,7 @@
 scope."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from ...errors import StorageError
 from ...values import Generation
 from ..ownership import is_own, own_driver
-from ..values import Candidates, IndexProgress, Key, Scope, bound
+from ..values import Candidates, Key, Progress, Scope, bound
 from . import statements as sql
 from .keywords import SQLiteKeywords
 from .scope import ResolvedScope, SQLiteScopes
@@ -37,13 +37,7 @@ class SQLiteVectors:
         self._has_answered = False
 
     def by_vector(
-        self,
-        connection: Connection,
-        generation: Generation,
-        vector: Any,
-        scope: Scope,
-        limit: int,
-        keyword: Candidates,
+        self, connection: Connection, generation: Generation, vector: Any, scope: Scope, limit: int, keyword: Candidates
     ) -> tuple[Candidates, Candidates]:
         resolved = keyword.totals or self._scopes.resolve(connection, scope)
         own = self._nearest(connection, generation, vector, resolved, limit)
@@ -120,11 +114,7 @@ class SQLiteVectors:
         return "exact"
 
     def build_index(
-        self,
-        generation: Generation,
-        *,
-        concurrently: bool = True,
-        progress: Callable[[IndexProgress], None] | None = None,
+        self, generation: Generation, *, concurrently: bool = True, progress: Progress | None = None
     ) -> bool:
         return False
 

@@ -1,0 +1,131 @@
+"""The verbs of SearchEngine for coroutines, each on a thread. Imports what the verbs' signatures name."""
+
+import asyncio
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, Unpack
+
+from sqlalchemy import Select
+
+from .indexing.index import Index
+from .indexing.writer import Progress
+from .orm.callers import on_a_thread
+from .search.query import SearchOptions
+from .values import Failure, IndexReport, SearchResults
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+T = TypeVar("T")
+
+
+class Verbs(Protocol):
+    """What the coroutines call."""
+
+    index: Index
+
+    def search(self, *args: Any, **options: Any) -> SearchResults: ...
+    def similar(self, *args: Any, **options: Any) -> SearchResults: ...
+    def suggest(self, *args: Any, **options: Any) -> list[str]: ...
+    def select(self, cls: type[T], *args: Any, **options: Any) -> Select[tuple[T]]: ...
+    def flush(self, *args: Any) -> None: ...
+    def failures(self, *args: Any, **options: Any) -> list[Failure]: ...
+    def index_record(self, *args: Any, **options: Any) -> IndexReport: ...
+    def index_records_batch(self, *args: Any, **options: Any) -> IndexReport: ...
+    def delete_record(self, *args: Any, **options: Any) -> bool: ...
+    def delete_records(self, *args: Any, **options: Any) -> int: ...
+    def close(self) -> None: ...
+
+
+class Coroutines:
+    """The half of SearchEngine that is awaited."""
+
+    async def asearch(
+        self: "Verbs",
+        query: str,
+        *,
+        entity: object = None,
+        entities: Iterable[object] | None = None,
+        session: "AsyncSession | None" = None,
+        **options: Unpack[SearchOptions],
+    ) -> SearchResults:
+        """`search` for coroutines: on a thread, so that neither the model nor the database holds the event loop up. In
+        the transaction of a `session`, whose statements run where they always do."""
+        return await on_a_thread(
+            self.index, partial(self.search, query, entity=entity, entities=entities, **options), session
+        )
+
+    async def asimilar(
+        self: "Verbs",
+        entity: object,
+        id: str | int,
+        *,
+        entities: Iterable[object] | None = None,
+        session: "AsyncSession | None" = None,
+        **options: Unpack[SearchOptions],
+    ) -> SearchResults:
+        """`similar`, as `asearch`."""
+        return await on_a_thread(self.index, partial(self.similar, entity, id, entities=entities, **options), session)
+
+    async def asuggest(
+        self: "Verbs", text: str, *, limit: int = 10, session: "AsyncSession | None" = None
+    ) -> list[str]:
+        """`suggest`, as `asearch`."""
+        return await on_a_thread(self.index, partial(self.suggest, text, limit=limit), session)
+
+    async def aselect(
+        self: "Verbs",
+        cls: type[T],
+        query: str,
+        *,
+        session: "AsyncSession | None" = None,
+        **options: Unpack[SearchOptions],
+    ) -> Select[tuple[T]]:
+        """`select`, as `asearch`."""
+        return await on_a_thread(self.index, partial(self.select, cls, query, **options), session)
+
+    async def aflush(self: "Verbs", session: "AsyncSession") -> None:
+        """`flush` for an AsyncSession."""
+        await session.run_sync(self.flush)
+
+    async def afailures(self: "Verbs", *, session: "AsyncSession | None" = None) -> list[Failure]:
+        """`failures`, as `asearch`."""
+        return await on_a_thread(self.index, self.failures, session)
+
+    async def aindex_record(
+        self: "Verbs", entity: str, id: str | int, content: str, *, session: "AsyncSession | None" = None
+    ) -> IndexReport:
+        """`index_record`, as `asearch`."""
+        return await on_a_thread(self.index, partial(self.index_record, entity, id, content), session)
+
+    async def aindex_records_batch(
+        self: "Verbs",
+        records: Iterable[tuple[str, str | int, str]],
+        *,
+        session: "AsyncSession | None" = None,
+        progress: Progress | None = None,
+    ) -> IndexReport:
+        """`index_records_batch`, as `asearch`; `progress` is called on the thread."""
+        return await on_a_thread(self.index, partial(self.index_records_batch, records, progress=progress), session)
+
+    async def adelete_record(
+        self: "Verbs", entity: str, id: str | int, *, session: "AsyncSession | None" = None
+    ) -> bool:
+        """`delete_record`, as `asearch`."""
+        return await on_a_thread(self.index, partial(self.delete_record, entity, id), session)
+
+    async def adelete_records(
+        self: "Verbs", records: Iterable[tuple[str, str | int]], *, session: "AsyncSession | None" = None
+    ) -> int:
+        """`delete_records`, as `asearch`."""
+        return await on_a_thread(self.index, partial(self.delete_records, records), session)
+
+    async def aclose(self: "Verbs") -> None:
+        """`close` for coroutines."""
+        await asyncio.to_thread(self.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self: "Verbs", *_: object) -> None:
+        await asyncio.to_thread(self.close)

@@ -1,0 +1,47 @@
+"""Makes the scope of a search: which records its legs look at. Imports the stores' filters and the catalog's values."""
+
+from collections.abc import Mapping
+
+from ..errors import UnknownEntity
+from ..stores.catalog import Entity
+from ..stores.filters import HAS_WORDS, Comparison, Filter, Group, parse_filter, path_of
+from ..stores.values import Scope
+from .query import Query
+
+
+def make_scope(query: Query, entities: Mapping[str, Entity]) -> Scope:
+    """`entities` are those of the record store. Raises InvalidFilter, UnknownEntity."""
+    parsed = query.parsed
+    return Scope(query.entities, _filter(query, entities), query.among, parsed.phrases, parsed.excluded)
+
+
+def check_fields(query: Query, entities: Mapping[str, Entity]) -> None:
+    """Raises InvalidFilter for a facet or sort field that neither the mapped class nor the searched entities have."""
+    wanted = [*query.facets, *([query.sort.field] if query.sort else [])]
+    if query.columns is not None:
+        query.columns.check(wanted)
+    elif wanted:
+        declared = _declared(query, entities, "facets and sort look")
+        for name in wanted:
+            path_of(name, declared)
+
+
+def _filter(query: Query, entities: Mapping[str, Entity]) -> Filter | None:
+    where = parse_filter(query.where, _declared(query, entities, "`where` looks")) if query.where else None
+    words = query.parsed.fields if query.among is None else ()
+    members = [] if where is None else [where]
+    members += [Comparison((field,), HAS_WORDS, text) for field, text in words]
+    return Group("$and", tuple(members)) if len(members) > 1 else next(iter(members), None)
+
+
+def _declared(query: Query, entities: Mapping[str, Entity], option: str) -> set[str]:
+    """The fields of the searched entities in the record store. Raises UnknownEntity."""
+    missing = [name for name in query.entities if name not in entities]
+    if missing or not entities:
+        raise UnknownEntity(
+            f"{option} at the fields of records in the record store, which has no entity "
+            f"{repr(missing[0]) if missing else 'yet'}. It has: {', '.join(entities) or 'none'}. "
+            "The columns of a mapped class are meant where the class itself is searched: entity=Article"
+        )
+    searched = [entities[name] for name in query.entities] or list(entities.values())
+    return {name for entity in searched for name in entity.field_names}
