@@ -15,6 +15,7 @@ from .doctor import doctor
 from .embeddings import embeddings
 from .entity import entity
 from .evaluating import evaluation
+from .purging import purge
 from .rebuilding import rebuild
 from .search import search, similar
 from .suggest import suggest
@@ -26,8 +27,8 @@ from .suggest import suggest
 def kameleon() -> None:
     """Hybrid search, keywords and vectors, in the database you already have.
 
-    The database is --database, else KAMELEON_URL, else kameleon.db in the current folder. KAMELEON_LANGUAGE is how a
-    new index reads texts (english, simple; on PostgreSQL any text search configuration), and KAMELEON_SCHEMA names the
+    The database is --database, else KAMELEON_URL, else kameleon.db in the current folder. KAMELEON_LANGUAGE is the
+    language of a new index (english, german, … or simple, without stems and stop words), and KAMELEON_SCHEMA names the
     schema of its tables on PostgreSQL.
 
     \b
@@ -36,7 +37,7 @@ def kameleon() -> None:
     """
 
 
-for command in (data, distribute, doctor, embeddings, entity, evaluation, rebuild, search, similar, suggest):
+for command in (data, distribute, doctor, embeddings, entity, evaluation, purge, rebuild, search, similar, suggest):
     kameleon.add_command(command)
 
 

@@ -328,6 +328,7 @@ CONFIRMED = [
     "data delete",
     "doctor",
     "distribute",
+    "purge",
     "rebuild",
     "embeddings reindex",
     "embeddings rollback",
