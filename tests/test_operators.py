@@ -111,6 +111,23 @@ def test_a_field_is_queried_by_its_name_where_it_exists(search: SearchEngine) ->
     assert found(search, "fox status:open", where={"stars": {"$gt": 5}}) == [set()] * 3
 
 
+def test_a_searchable_field_is_queried_with_stems_and_accents(search: SearchEngine) -> None:
+    store = RecordStore(search)
+    store.insert(
+        "T",
+        [
+            {"id": "1", "title": "Invoices from Zürich", "body": "some text of Oslo"},
+            {"id": "2", "title": "Letters from Oslo", "body": "an invoice of Zurich"},
+        ],
+    )
+    for query in ("title:invoice", "text title:zurich", 'title:"invoice from zürich"', "title:INVOICES body:text"):
+        assert found(search, query, entity="T") == [{"1"}] * 3, query
+    assert found(search, "title:oslo", entity="T") == [{"2"}] * 3
+    assert found(search, 'invoice title:"zurich from"', entity="T") == [set()] * 3
+    counted = search.search("title:invoice", entity="T", mode="keyword", count=True)
+    assert (counted.total, counted.is_total_exact) == (1, True)
+
+
 def test_a_column_is_queried_by_its_name_where_its_class_is(make: Make, backend: str) -> None:
     class Base(DeclarativeBase):
         pass

@@ -79,12 +79,20 @@ class Found:
 
     def holds(self, text: str) -> tuple[int, int]:
         """How many of the phrases and of the words a text has."""
+        places = self._places(text)
+        words = sum(any(term in places for term in word.terms) for word in self.words)
+        return sum(_is_in(phrase, places) for phrase in self.phrases), words
+
+    def has_phrase(self, text: str, phrase: str) -> bool:
+        """Whether a text has the words of another one after the other."""
+        return _is_in(self.analyser.phrase(phrase), self._places(text))
+
+    def _places(self, text: str) -> dict[str, set[int]]:
         terms = self.analyser.terms(text)
         places: dict[str, set[int]] = {}
         for term, position in zip(terms.terms, terms.positions, strict=True):
             places.setdefault(term, set()).add(position)
-        words = sum(any(term in places for term in word.terms) for word in self.words)
-        return sum(_is_in(phrase, places) for phrase in self.phrases), words
+        return places
 
     def exactness(self, text: str) -> int:
         """How many of the words a text has as the query has them."""

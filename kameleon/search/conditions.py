@@ -6,6 +6,7 @@ from ..errors import UnknownEntity
 from ..stores.catalog import Entity
 from ..stores.filters import HAS_WORDS, Comparison, Filter, Group, parse_filter, path_of
 from ..stores.values import Scope
+from .field_words import indexed
 from .query import Query
 
 
@@ -28,8 +29,9 @@ def check_fields(query: Query, entities: Mapping[str, Entity]) -> None:
 def _filter(query: Query, entities: Mapping[str, Entity]) -> Filter | None:
     where = parse_filter(query.where, _declared(query, entities, "`where` looks")) if query.where else None
     words = query.parsed.fields if query.among is None else ()
+    by_index = indexed(query, entities)
     members = [] if where is None else [where]
-    members += [Comparison((field,), HAS_WORDS, text) for field, text in words]
+    members += [Comparison((field,), HAS_WORDS, text) for field, text in words if (field, text) not in by_index]
     return Group("$and", tuple(members)) if len(members) > 1 else next(iter(members), None)
 
 

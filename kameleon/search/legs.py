@@ -16,6 +16,7 @@ from ..indexing.index import Index
 from ..keywords.looking_up import Found, Wanted
 from ..stores.values import Candidates, Key, Scope, united
 from ..values import Generation, Ref
+from .field_words import FieldWords, having
 from .fusion import Leg, share, trusted
 from .prepared import Prepared
 from .query import Query
@@ -74,7 +75,7 @@ class LegSearch:
         self._prepared = prepared
         self._found = Retrieved()
 
-    def run(self, scope: Scope) -> Retrieved:
+    def run(self, scope: Scope, field_words: FieldWords = ()) -> Retrieved:
         """What each leg finds in the scope; where hits are grouped, in the scope of each entity, so that each has its
         best."""
         query, found = self._query, self._found
@@ -87,7 +88,7 @@ class LegSearch:
             scopes = [replace(scope, entities=(name,)) for name in names]
         if query.mode != "keyword":
             self._choose_vector()
-        self._look_up(scope)
+        self._look_up(scope, field_words)
         pairs = [self._leg_pair(one) for one in scopes]
         if pairs:
             found.keyword = united([keyword for keyword, _ in pairs])
@@ -122,17 +123,20 @@ class LegSearch:
             keyword = replace(keyword, others=selection.scores([d for d in vector.scores if d not in keyword.scores]))
         return keyword, replace(vector, others=cosines)
 
-    def _look_up(self, scope: Scope) -> None:
+    def _look_up(self, scope: Scope, field_words: FieldWords) -> None:
         """The words of the query in the keyword index; where they choose nothing, its phrases and exclusions alone."""
         parsed, found = self._query.parsed, self._found
         ranks = self._query.mode != "vector"
-        if not (ranks or parsed.phrases or parsed.excluded):
+        phrases = [*parsed.phrases, *(words for _, words in field_words)]
+        if not (ranks or phrases or parsed.excluded):
             return
-        wanted = Wanted("", parsed.phrases, parsed.excluded)
+        wanted = Wanted("", phrases, parsed.excluded)
         if ranks:
             wanted = wanted._replace(text=parsed.text[:READ_CHARACTERS], prefixes=parsed.prefixes, literal=parsed.exact)
         with found.timed("keyword"):
             found.words = self._keywords.search(self._connection, scope.entities, wanted)
+            if field_words:
+                found.words = having(self._store, self._connection, found.words, field_words)
         if len(parsed.text) > READ_CHARACTERS:
             found.words = replace(found.words, is_whole=False)
 

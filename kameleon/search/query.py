@@ -149,7 +149,8 @@ class Query:
     @property
     def reads_records(self) -> bool:
         """Whether the declared fields of the record store have to be read."""
-        return bool(self.where) or (self.columns is None and bool(self.facets or self.sort))
+        by_field = self.parsed.fields if self.among is None else ()
+        return bool(self.where or by_field) or (self.columns is None and bool(self.facets or self.sort))
 
     @property
     def _ranked_by(self) -> list[Any]:

@@ -12,6 +12,7 @@ from ..indexing.index import Index
 from ..stores.catalog import Entity
 from ..values import Generation, Ref, SearchResult, SearchResults
 from .conditions import check_fields, make_scope
+from .field_words import indexed
 from .fusion import Leg, fuse
 from .legs import LegSearch, Retrieved
 from .naming import exact_first, named
@@ -61,7 +62,7 @@ class Retriever:
         query = self._query
         check_fields(query, self._entities)
         scope = make_scope(query, self._entities)
-        found = LegSearch(self._index, connection, query, self._prepared).run(scope)
+        found = LegSearch(self._index, connection, query, self._prepared).run(scope, indexed(query, self._entities))
         ranked = named(self._store, connection, query, Ranked(scope, found, self._ranking(found)))
         if query.rerank is not None:
             best = ranked.ranking.keys[: query.window]
@@ -112,7 +113,9 @@ class Retriever:
     def legs(self, connection: Connection) -> Legs:
         """What each leg found by itself, to be fused by the caller."""
         scope = make_scope(self._query, self._entities)
-        found = LegSearch(self._index, connection, self._query, self._prepared).run(scope)
+        found = LegSearch(self._index, connection, self._query, self._prepared).run(
+            scope, indexed(self._query, self._entities)
+        )
         candidates = {"keyword": found.keyword, "vector": found.vector}
         refs = self._store.contents.refs(connection, list({key for leg in candidates.values() for key in leg.scores}))
         by_ref = [

@@ -1,0 +1,41 @@
+"""`field:word` of fields that the keyword index holds: the records with the word in the field. Of other fields, filters
+look for it. Imports the stores and the keyword index."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from sqlalchemy import Connection
+
+from ..content import text_of
+from ..keywords.looking_up import Found
+from ..stores.catalog import Entity
+from ..stores.protocols import Store
+from .query import Query
+
+FieldWords = Sequence[tuple[str, str]]
+"""A field and the words that it must have."""
+
+
+def indexed(query: Query, entities: Mapping[str, Entity]) -> FieldWords:
+    """Those whose fields are searchable in every searched entity that has them."""
+    if query.among is not None:
+        return ()
+    searched = [entities[name] for name in query.entities if name in entities] or list(entities.values())
+    fields = [field for entity in searched for field in entity.fields]
+    others = {field.name for field in fields if not field.is_searchable}
+    names = {field.name for field in fields} - others
+    return [(field, words) for field, words in query.parsed.fields if field in names]
+
+
+def having(store: Store, connection: Connection, found: Found, wanted: FieldWords) -> Found:
+    """What was found of the records with these words in these fields. Each record that has them at all is read."""
+    if found.required is None:
+        return found
+    docs: list[int] = found.ranking.docs(np.flatnonzero(found.required)).tolist()
+    refs = store.contents.refs(connection, docs)
+    for field, words in wanted:
+        values = store.records.values(connection, [refs[doc] for doc in docs if doc in refs], field)
+        texts = {doc: text_of(values[refs[doc]]) for doc in docs if refs.get(doc) in values}
+        docs = [doc for doc, text in texts.items() if found.has_phrase(text, words)]
+    return replace(found, required=found.ranking.mask(np.array(docs, "<i8")))
