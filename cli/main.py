@@ -27,8 +27,8 @@ def kameleon() -> None:
     """Hybrid search, keywords and vectors, in the database you already have.
 
     The database is --database, else KAMELEON_URL, else kameleon.db in the current folder. KAMELEON_LANGUAGE is how a
-    new index reads texts (english, simple; on PostgreSQL any text search configuration), and KAMELEON_SCHEMA names the
-    schema of its tables on PostgreSQL.
+    new index reads texts (english, german, …; simple: words as they are), and KAMELEON_SCHEMA names the schema of its
+    tables on PostgreSQL.
 
     \b
     kameleon data insert Ticket --from-file tickets.jsonl
