@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .database import create_engine as create_engine
     from .database import set_up_engine as set_up_engine
     from .engine import SearchEngine as SearchEngine
-    from .orm.mapping import searchable as searchable
+    from .orm.declaration import searchable as searchable
     from .rebuilding import rebuild as rebuild
     from .records import RecordStore as RecordStore
     from .values import IndexReport as IndexReport
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MODULES: dict[str, tuple[str, ...]] = {
     ".database": ("create_async_engine", "create_engine", "set_up_engine"),
     ".engine": ("SearchEngine",),
-    ".orm.mapping": ("searchable",),
+    ".orm.declaration": ("searchable",),
     ".rebuilding": ("rebuild",),
     ".records": ("RecordStore",),
     ".values": ("IndexReport", "IndexStatus", "SearchResult", "SearchResults"),

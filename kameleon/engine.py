@@ -13,7 +13,7 @@ from .indexing.entries import entries
 from .indexing.index import Index
 from .indexing.writer import Indexing, Progress
 from .orm import syncing
-from .orm.callers import connection_within, sessions_of
+from .orm.callers import attach, connection_within, sessions_of
 from .orm.queries import Queries
 from .search.query import SearchOptions
 from .stores.factory import StoreOptions
@@ -124,7 +124,7 @@ class SearchEngine(Coroutines):
         Takes a sessionmaker, async_sessionmaker or scoped_session and returns it; takes a Session class and returns one
         derived from it. `indexing` replaces the engine's own in these sessions.
         """
-        return sessions_of(self.index).attach(sessions, indexing)
+        return attach(self.index, sessions, indexing)
 
     def flush(self, session: "Session") -> None:
         """Flush an attached session and write its index rows now, inside its transaction: searches with its connection
@@ -137,13 +137,11 @@ class SearchEngine(Coroutines):
     def track(self, cls: type) -> None:
         """Put triggers on a class's tables, so that rows which no session writes (Core, raw SQL, another program) are
         marked, for `sync` or a worker to index. Raises StorageError where the role may not."""
-        sessions = sessions_of(self.index)
-        sessions.tracking.track(sessions.searchable(cls))
+        sessions_of(self.index).tracking.track(cls)
 
     def untrack(self, cls: type) -> None:
         """Drop the triggers, and the marks that are left."""
-        sessions = sessions_of(self.index)
-        sessions.tracking.untrack(sessions.searchable(cls))
+        sessions_of(self.index).tracking.untrack(cls)
 
     # writing
 
@@ -179,9 +177,9 @@ class SearchEngine(Coroutines):
         if not wanted:
             return IndexReport()
         connection = connection_within(self.index, connection, session, "aindex_records_batch")
-        if session is not None and (queue := sessions_of(self.index).queue_of(session)) is not None:
+        if session is not None and (changes := sessions_of(self.index).changes_of(session)) is not None:
             for entry in wanted:
-                queue.put(entry.ref, entry.content)
+                changes.upsert(entry.ref, entry.content)
             return IndexReport()
         report = self.index.write(wanted, connection, progress)
         if progress:
@@ -208,9 +206,9 @@ class SearchEngine(Coroutines):
         if not refs:
             return 0
         connection = connection_within(self.index, connection, session, "adelete_records")
-        if session is not None and (queue := sessions_of(self.index).queue_of(session)) is not None:
+        if session is not None and (changes := sessions_of(self.index).changes_of(session)) is not None:
             for ref in refs:
-                queue.drop(ref)
+                changes.delete(ref)
             return len(refs)
         return self.index.delete(refs, connection)
 

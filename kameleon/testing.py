@@ -16,8 +16,8 @@ from .errors import InvalidInput
 from .indexing.entries import make_entry
 from .indexing.index import Index
 from .orm.callers import sessions_of
-from .orm.events import Sessions
-from .orm.pending import Put
+from .orm.changes import Content
+from .orm.sessions import Sessions
 from .values import Ref
 
 MAX_WORDS = 10_000
@@ -32,23 +32,23 @@ def assert_indexed(obj: object, search: SearchEngine | None = None) -> None:
     """
     sessions = _sessions(obj, search)
     index = sessions.index
-    ref, put = _ref(obj, sessions), _rendered(obj, sessions)
+    ref, content = _ref(obj, sessions), _rendered(obj, sessions)
     if ref is None:
         raise AssertionError(f"{obj!r:.80} has no primary key yet: flush or commit its session first")
-    if put is None:
+    if content is None:
         raise AssertionError(f"{ref.entity} {ref.id} is kept out of the index by its `when`")
     connection = _connection(obj, sessions)
     held = _indexed_content(ref, index, connection)
     if held is None:
         raise AssertionError(
-            f"{ref.entity} {ref.id} is not in the index{_hint(obj)}. Its content is {put.content!r:.200}"
+            f"{ref.entity} {ref.id} is not in the index{_hint(obj)}. Its content is {content.text!r:.200}"
         )
-    wanted = make_entry(ref, *put)
+    wanted = make_entry(ref, *content)
     state = index.state(ref, connection)
     if state is None or state.content_hash != wanted.content_hash:
         what = "other weights" if held == wanted.content else f"{held!r:.200}"
         raise AssertionError(
-            f"{ref.entity} {ref.id} has the content {put.content!r:.200}, and the index holds {what}{_hint(obj)}"
+            f"{ref.entity} {ref.id} has the content {content.text!r:.200}, and the index holds {what}{_hint(obj)}"
         )
     if index.services.provider is not None and wanted.content_hash:
         _assert_embedded(ref, index, connection, state.embedded_hash, wanted.content_hash)
@@ -78,7 +78,7 @@ def _sessions(obj: object, search: SearchEngine | None) -> Sessions:
         return sessions_of(search.index)
     session = object_session(obj)
     for sessions in getattr(session, "kameleon", ()):
-        if sessions.binds.bind(session, sessions.searchable(type(obj))) is not None:
+        if sessions.binds.bind(session, sessions.mappings.searchable(type(obj))) is not None:
             attached: Sessions = sessions
             return attached
     raise InvalidInput(f"{obj!r:.80} is in no attached session: name the engine, assert_indexed(obj, search)")
@@ -88,23 +88,23 @@ def _ref(obj: object, sessions: Sessions) -> Ref | None:
     """The row that the object is or was; None where it has no primary key."""
     state: Any = inspect(obj)
     key = state.identity or state.mapper.primary_key_from_instance(obj)
-    return None if None in key else sessions.searchable(type(obj)).ref(key)
+    return None if None in key else sessions.mappings.searchable(type(obj)).ref(key)
 
 
-def _rendered(obj: object, sessions: Sessions) -> Put | None:
+def _rendered(obj: object, sessions: Sessions) -> Content | None:
     session: Any = object_session(obj)
-    mapped = sessions.searchable(type(obj))
+    mapped = sessions.mappings.searchable(type(obj))
     if session is None:
-        return mapped.said(obj)
+        return mapped.content_of(obj)
     with session.no_autoflush:
-        return mapped.said(obj)
+        return mapped.content_of(obj)
 
 
 def _connection(obj: object, sessions: Sessions) -> Connection | None:
     session = object_session(obj)
     if session is None or not session.in_transaction():
         return None
-    mapper = sessions.searchable(type(obj)).mapper
+    mapper = sessions.mappings.searchable(type(obj)).mapper
     return sessions.binds.connection_to(session, mapper)
 
 

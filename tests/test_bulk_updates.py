@@ -10,7 +10,7 @@ from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker, synonym
 
 from kameleon import SearchEngine, searchable
-from kameleon.orm.events import RECORDS_A_BATCH
+from kameleon.orm.pending import RECORDS_A_BATCH
 from kameleon.testing import HashProvider
 from stress.workloads.models import index
 

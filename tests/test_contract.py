@@ -272,8 +272,9 @@ def test_a_query_of_common_words_ranks_alike_at_every_limit(
 
 
 def test_every_term_of_a_long_query_counts(search: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    search.index_records_batch([("A", f"{n:03}", f"word{n} " * (1 + n % 3)) for n in range(90)])
-    query = " ".join(f"word{n}" for n in range(90))
+    words = [f"word{'abcdefghij'[n // 10]}{'abcdefghij'[n % 10]}" for n in range(90)]
+    search.index_records_batch([("A", word, f"{word} " * (1 + n % 3)) for n, word in enumerate(words)])
+    query = " ".join(words)
     results = search.search(query, mode="keyword", limit=100)
     assert (len(results), results.exact) == (90, True)
     few = search.search(query, mode="keyword", limit=5)

@@ -8,7 +8,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -492,18 +492,24 @@ def test_a_build_analyzes_the_table_and_is_not_repeated(
     assert build(unindexed, concurrently=concurrently) is False
 
 
-def test_a_graph_that_outgrows_its_memory_is_logged(
-    unindexed: SearchEngine, pg_engine: Engine, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("most_kb", [1_024, 1_048_576])
+def test_a_build_has_memory_for_its_graph_up_to_a_limit(
+    unindexed: SearchEngine, pg_engine: Engine, caplog: Any, monkeypatch: pytest.MonkeyPatch, most_kb: int
 ) -> None:
-    @event.listens_for(pg_engine, "checkout")
+    @event.listens_for(pg_engine, "connect")
     def little(driver: Any, *_: Any) -> None:
         driver.execute("SET maintenance_work_mem = '1MB'")
         driver.execute("SET max_parallel_maintenance_workers = 0")
         driver.commit()
 
+    pg_engine.dispose()
+    monkeypatch.setattr(postgresql_hnsw, "MOST_MEMORY_KB", most_kb)
     unindexed.index_records_batch([("A", str(n), f"text {n}") for n in range(8_000)])
     assert build(unindexed) is True
-    assert "no longer fits" in caplog.text
+    assert ("no longer fits" in caplog.text) is (most_kb == 1_024)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(pg_engine.connect()) for _ in range(3)]
+        assert {connection.scalar(text("SHOW maintenance_work_mem")) for connection in connections} == {"1MB"}
 
 
 @pytest.mark.parametrize("concurrently", [True, False])

@@ -372,7 +372,7 @@ def test_a_content_that_cannot_be_rendered_yet_is_rendered_after_the_flush(
         session.add(Shelf(books=[Book(title="two", author="")]))
         session.flush()
         session.execute(text("UPDATE book SET author = NULL"))
-        with pytest.raises(InvalidRecord, match=r"Book .* cannot say what it says: AttributeError"):
+        with pytest.raises(InvalidRecord, match=r"Book .* could not be made: AttributeError"):
             session.commit()
 
 

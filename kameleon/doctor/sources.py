@@ -9,9 +9,9 @@ from sqlalchemy import Connection, inspect, select, tuple_
 from ..indexing.entries import make_entry
 from ..indexing.index import Index
 from ..orm.callers import sessions_of
+from ..orm.changes import Content
 from ..orm.identity import key_attributes
 from ..orm.mapping import Mapped, objects
-from ..orm.pending import Put
 from ..records.rows import record_entry
 from ..stores.catalog import Entity
 from ..stores.tables import IDS_A_STATEMENT, parts
@@ -54,14 +54,14 @@ class MappedSource:
             last = tuple(mapped.key_of(obj))
             if mapped.is_of(type(obj)):
                 id_ = mapped.identity.id_of(last)
-                found[id_] = self._entry(id_, mapped.said(obj))
+                found[id_] = self._entry(id_, mapped.content_of(obj))
         return found, last
 
     def contents(self, connection: Connection, ids: Sequence[str]) -> Contents:
-        return {id_: self._entry(id_, put) for id_, put in self.mapped.load(connection, ids)}
+        return {id_: self._entry(id_, content) for id_, content in self.mapped.load(connection, ids).items()}
 
-    def _entry(self, id_: str, put: Put | None) -> Entry | None:
-        return make_entry(Ref(self.entity, id_), *put) if put is not None else None
+    def _entry(self, id_: str, content: Content | None) -> Entry | None:
+        return make_entry(Ref(self.entity, id_), *content) if content is not None else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,11 +39,12 @@ class Placed(NamedTuple):
 class Ranking:
     """The scores of the records of all parts in one array, whose masks are bool arrays of the same length."""
 
-    def __init__(self, parts: Sequence[Part], scores: Array, most: float) -> None:
+    def __init__(self, parts: Sequence[Part], scores: Array, most: float = 0.0, postings: int = 0) -> None:
         """`most` is what a record would score that had every term without end (Turtle and Flood, "Query evaluation:
-        strategies and optimizations", 1995)."""
+        strategies and optimizations", 1995); `postings` were read."""
         self.scores = scores
         self.most = most
+        self.postings = postings
         self._parts = parts
         self._starts = np.cumsum([0, *(len(part.head.docs) for part in parts)])
 
@@ -121,7 +122,7 @@ def score(parts: Sequence[Part], clauses: Sequence[Clause]) -> Ranking:
     norms = np.float32(K1 * (1 - B)) + np.float32(K1 * B / average) * lengths
     once = np.float32(K1 + 1) / (np.float32(1) + norms)
     dead = _dead(parts)
-    scores, most = np.zeros(len(lengths), "f4"), 0.0
+    scores, most, postings = np.zeros(len(lengths), "f4"), 0.0, 0
     for clause in clauses:
         at, counts = _postings(parts, clause.terms)
         df = len(at) if dead is None else len(at) - int(np.count_nonzero(dead.take(at)))
@@ -129,10 +130,11 @@ def score(parts: Sequence[Part], clauses: Sequence[Clause]) -> Ranking:
             continue
         weight = np.float32(times_weight(clause.times) * idf(records, df))
         most += (K1 + 1) * float(weight)
+        postings += len(at)
         _add(scores, at, counts, weight, norms, once)
     if dead is not None:
         scores[dead] = 0
-    return Ranking(parts, scores, most)
+    return Ranking(parts, scores, most, postings)
 
 
 def _joined(arrays: Sequence[Array], kind: str) -> Array:

@@ -1,6 +1,6 @@
-"""Which of a session's connections lead to an engine's database."""
+"""Finds the connections of a session that lead to an engine's database. Imports mapping, database and stores.tables."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, update
@@ -14,27 +14,24 @@ from ..stores.tables import schema_map
 from ..urls import shown
 from .mapping import Mapped
 
-if TYPE_CHECKING:
-    from .events import AttachedSession
-
 
 class Binds:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._known: WeakKeyDictionary[Engine, bool] = WeakKeyDictionary()
+        self._served: WeakKeyDictionary[Engine, bool] = WeakKeyDictionary()
 
     def serves(self, engine: Engine) -> bool:
-        """Whether an engine's database is ours: the same pool, or the same place."""
-        if engine not in self._known:
-            is_near = engine.pool is self._engine.pool or is_same_place(engine.url, self._engine.url)
-            self._known[engine] = is_near and schema_map(engine) == schema_map(self._engine)
-            if self._known[engine] and engine.dialect.name == "sqlite":
+        """Whether an engine has this database: the same pool, or the same place."""
+        if engine not in self._served:
+            is_same = engine.pool is self._engine.pool or is_same_place(engine.url, self._engine.url)
+            self._served[engine] = is_same and schema_map(engine) == schema_map(self._engine)
+            if self._served[engine] and engine.dialect.name == "sqlite":
                 watch(engine)
-        return self._known[engine]
+        return self._served[engine]
 
-    def bind(self, session: "AttachedSession | Session", mapped: Mapped) -> Engine | Connection | None:
-        """Where a class's rows are written, None if another attached engine indexes them. Raises InvalidInput if none
-        does."""
+    def bind(self, session: Session, mapped: Mapped) -> Engine | Connection | None:
+        """The bind that a class's rows are written to, None if another attached engine indexes them. Raises
+        InvalidInput if none does."""
         bind = session.get_bind(mapped.mapper, clause=mapped.write)
         if self.serves(bind.engine):
             return bind
@@ -46,16 +43,16 @@ class Binds:
         return None
 
     def connection(self, session: Session, mapped: Mapped) -> Connection | None:
-        """The connection that a class's rows go through, None if another attached engine indexes them."""
+        """The connection that a class's rows are written on, None if another attached engine indexes them."""
         if self.bind(session, mapped) is None:
             return None
         return self.checked(session.connection(bind_arguments={"mapper": mapped.mapper, "clause": mapped.write}))
 
     def connection_to(self, session: Session, mapper: Mapper[Any]) -> Connection | None:
-        """The connection that a mapper's statements go through, None if that is another database's."""
-        asked: dict[str, Any] = {"mapper": mapper, "clause": update(mapper.class_)}
-        is_ours = self.serves(session.get_bind(**asked).engine)
-        return session.connection(bind_arguments=asked) if is_ours else None
+        """The connection that a mapper's statements are run on, None if that is another database's."""
+        arguments: dict[str, Any] = {"mapper": mapper, "clause": update(mapper.class_)}
+        is_own = self.serves(session.get_bind(**arguments).engine)
+        return session.connection(bind_arguments=arguments) if is_own else None
 
     def own_connection(self, session: Session) -> Connection:
         """The session's connection to this database, whichever classes it has. Raises InvalidInput."""
@@ -71,9 +68,9 @@ class Binds:
 
     def checked(self, connection: Connection) -> Connection:
         """Records of two schemas would have the same ids. Raises InvalidInput."""
-        if (found := schema_map(connection)) != (ours := schema_map(self._engine)):
+        if (found := schema_map(connection)) != (own := schema_map(self._engine)):
             raise InvalidInput(
-                f"this session writes with schema_translate_map={found!r}, the index is of {ours!r}: "
+                f"this session writes with schema_translate_map={found!r}, the index is of {own!r}: "
                 "SearchEngine(engine.execution_options(schema_translate_map=...)).attach(...) for each"
             )
         return connection

@@ -1,4 +1,5 @@
-"""The transaction that a caller gives as `connection=` or `session=`. The ORM is imported where a session is given."""
+"""The connection of the transaction that a caller gives as `connection=` or `session=`. Imports indexing, and the
+modules of sessions where one is given: SQLAlchemy's ORM is not imported for others."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,27 +10,34 @@ from sqlalchemy import Connection
 
 from ..errors import InvalidInput
 from ..indexing.index import Index
+from ..indexing.writer import Indexing
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
-    from .events import Sessions
+    from .sessions import Sessions
 
 T = TypeVar("T")
 
 
 def sessions_of(index: Index) -> "Sessions":
-    from .events import Sessions
+    from .sessions import Sessions
 
     return index.part(Sessions)
+
+
+def attach(index: Index, target: T, indexing: Indexing | None) -> T:
+    from . import attaching
+
+    return attaching.attach(sessions_of(index), target, indexing)
 
 
 def connection_within(
     index: Index, connection: Connection | None, session: "Session | None", async_name: str
 ) -> Connection | None:
-    """The connection of the caller's transaction, None if he gives none. `async_name` is the verb for coroutines.
-    Raises InvalidInput."""
+    """The connection of the caller's transaction, None without one. `async_name` is the verb for coroutines. Raises
+    InvalidInput."""
     if session is None:
         return connection
     if connection is not None:
@@ -38,7 +46,7 @@ def connection_within(
 
 
 async def on_a_thread(index: Index, call: Callable[..., T], session: "AsyncSession | None") -> T:
-    """What a call returns on a thread, which gets the session beneath an AsyncSession as its `session=`."""
+    """Call a function on a thread, with the session beneath an AsyncSession as its `session=`."""
     if session is None:
         return await asyncio.to_thread(call)
     from ..async_connections import on_thread

@@ -1,7 +1,7 @@
-"""The fields of a mapped class: its columns, read where its own table has them."""
+"""The fields of a mapped class: its columns, read from its own table. Imports mapping and stores."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import ARRAY, JSON, Connection, func, select, text
 
@@ -9,24 +9,22 @@ from ..errors import InvalidFilter
 from ..stores.tables import parts
 from ..stores.values import IdText, Matches, bound
 from ..values import Ref
-
-if TYPE_CHECKING:
-    from .mapping import Mapped
-
-KEYS_A_STATEMENT = 500
+from .mapping import KEYS_A_STATEMENT, Mapped
 
 
 class ClassFields:
-    """`Fields` of a mapped class; `id_text` is the store's. Raises InvalidFilter for what is no column."""
+    """`Fields` of a mapped class; `id_text` is the store's. Raises InvalidFilter for an unknown column."""
 
-    def __init__(self, mapped: "Mapped", cls: type, id_text: IdText) -> None:
+    def __init__(self, mapped: Mapped, cls: type, id_text: IdText) -> None:
         self._mapped = mapped
         self._cls = cls
         self._id_text = id_text
 
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
         key_columns = [column for column, _ in self._mapped.id_columns(self._cls)]
-        wanted = self._mapped.own(select(*key_columns, self._column(field)).select_from(self._cls), self._cls)
+        wanted = self._mapped.without_concrete(
+            select(*key_columns, self._column(field)).select_from(self._cls), self._cls
+        )
         found: dict[str, Any] = {}
         for part in parts(refs, KEYS_A_STATEMENT):
             for *key, value in connection.execute(self._mapped.of_ids(wanted, [ref.id for ref in part])):
@@ -44,7 +42,7 @@ class ClassFields:
             .order_by(func.count().desc(), column)
             .limit(limit)
         )
-        own = self._mapped.own(counted, self._cls)
+        own = self._mapped.without_concrete(counted, self._cls)
         return [(value, count) for value, count in connection.execute(own, binds)]
 
     @property
@@ -57,8 +55,9 @@ class ClassFields:
 
     def _column(self, name: str) -> Any:
         if name not in self.names:
-            known = ", ".join(sorted(self.names))
-            raise InvalidFilter(f"{self._cls.__name__} has no column {name!r:.80}. Known: {known}")
+            raise InvalidFilter(
+                f"{self._cls.__name__} has no column {name!r:.80}. Known: {', '.join(sorted(self.names))}"
+            )
         column = getattr(self._cls, name)
         if isinstance(column.type, JSON | ARRAY):
             raise InvalidFilter(

@@ -1,11 +1,12 @@
-"""Conditions on mapped classes, as text that a store's statements can hold: a subquery of record ids with typed binds.
+"""Compiles conditions on mapped classes to text that a store's statements can hold: a subquery of record ids with typed
+binds. Imports stores and sqlalchemy_internals.
 
 It is compiled without its values, which stay binds of their columns' types, so that a date or a UUID is bound as the
 application's own statements bind it.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -13,62 +14,47 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    ARRAY,
-    JSON,
-    BigInteger,
-    Boolean,
     ColumnElement,
-    Date,
-    DateTime,
     Engine,
-    Enum,
-    Float,
-    Integer,
-    Interval,
-    LargeBinary,
-    Numeric,
     Select,
-    String,
-    Text,
     TextClause,
-    Time,
-    TypeDecorator,
-    Uuid,
     and_,
     bindparam,
-    cast,
     false,
     func,
     not_,
     or_,
     true,
     type_coerce,
+    types,
 )
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
 from ..errors import InvalidFilter, seen
+from ..sqlalchemy_internals import has_other_binds, with_expanding_binds
 from ..stores.filters import Comparison, Filter, parse_filter
 from ..stores.tables import schema_map
 from ..stores.values import Among
 
 MAX_CONTAINED = 10_000
+"""Bounds the characters of a text that $contains looks for. Chosen, not measured."""
 
 PLAIN_DIALECTS: Mapping[str, Any] = {"sqlite": SQLiteDialect, "postgresql": PGDialect}
 
 
 def compiled(statement: Select[Any], engine: Engine) -> Among:
-    """`statement` as text for `text()`, each `:` in it that is no bind escaped."""
+    """Compile a statement to text for `text()`: each `:` that begins no bind is escaped."""
     plain = PLAIN_DIALECTS[engine.dialect.name](paramstyle="named")
     schemas: Any = schema_map(engine)
     made = statement.compile(dialect=plain, schema_translate_map=schemas or None, render_schema_translate=bool(schemas))
     binds = {name: bind for bind, name in made.bind_names.items()}
     names = {name: f"among{place}" for place, name in enumerate(binds)}
-    known = "|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)"
-    plain_sql = re.sub(rf"\(__\[POSTCOMPILE_({known})\]\)", r":\1", str(made))
-    sql = re.sub(rf":((?:{known})(?!\w)|\w+)", lambda found: _named(found, names), plain_sql)
-    if "__[POSTCOMPILE_" in sql:
-        raise InvalidFilter("where= cannot hold a list whose type says how it is bound: compare one by one, or_(…)")
+    pattern = "|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)"
+    plain_sql = with_expanding_binds(str(made), pattern)
+    sql = re.sub(rf":((?:{pattern})(?!\w)|\w+)", lambda found: _named(found, names), plain_sql)
+    if has_other_binds(sql):
+        raise InvalidFilter("where= cannot hold a list whose type decides how it is bound: compare one by one, or_(…)")
     params = made.params
     return Among(
         sql,
@@ -98,56 +84,52 @@ def as_condition(where: object, cls: type) -> ColumnElement[bool]:
     return true() if parsed is None else _condition(parsed, cls)
 
 
-def with_words(where: object, cls: Any, said: Iterable[tuple[str, str]]) -> ColumnElement[bool]:
-    """`where`, and each (column, words) said by that column."""
-    conditions = [cast(getattr(cls, name), Text).icontains(words, autoescape=True) for name, words in said]
-    return and_(true() if where is None else as_condition(where, cls), *conditions)
-
-
-def _condition(asked: Filter, cls: type) -> ColumnElement[bool]:
-    if isinstance(asked, Comparison):
-        return func.coalesce(_comparison(fitted(asked, _column(asked, cls)), _column(asked, cls)), false())
-    members = [_condition(member, cls) for member in asked.members]
-    if asked.operator == "$not":
+def _condition(given: Filter, cls: type) -> ColumnElement[bool]:
+    if isinstance(given, Comparison):
+        return func.coalesce(_comparison(fitted(given, _column(given, cls)), _column(given, cls)), false())
+    members = [_condition(member, cls) for member in given.members]
+    if given.operator == "$not":
         return not_(members[0])
-    return and_(true(), *members) if asked.operator == "$and" else or_(*members)
+    return and_(true(), *members) if given.operator == "$and" else or_(*members)
 
 
-def _column(asked: Comparison, cls: Any) -> Any:
+def _column(given: Comparison, cls: Any) -> Any:
     columns = cls.__mapper__.column_attrs.keys()
-    if len(asked.path) != 1 or asked.path[0] not in columns:
+    if len(given.path) != 1 or given.path[0] not in columns:
         raise InvalidFilter(
-            f"{cls.__name__} has no column {'.'.join(asked.path)!r:.80}. Known: {', '.join(sorted(columns))}. "
+            f"{cls.__name__} has no column {'.'.join(given.path)!r:.80}. Known: {', '.join(sorted(columns))}. "
             "For anything else, where= takes a SQLAlchemy expression"
         )
-    return getattr(cls, asked.path[0])
+    return getattr(cls, given.path[0])
 
 
-def fitted(asked: Comparison, column: Any) -> Comparison:
-    """With what JSON has no values for, dates, times and UUIDs, read from its texts. Raises InvalidFilter for what the
-    column's type does not compare with, which each database would refuse, or convert, in its own way."""
-    value, type_ = asked.value, column.type
-    if asked.operator == "$exists" or (value is None and asked.operator != "$contains"):
-        return asked
-    if asked.operator == "$contains":
-        is_text = isinstance(type_, String | TypeDecorator) and not isinstance(type_, Enum | Interval)
+def fitted(given: Comparison, column: Any) -> Comparison:
+    """Read dates, times and UUIDs, which JSON has no values for, from its texts. Raises InvalidFilter for a value that
+    the column's type does not compare with: each database would refuse, or convert, it in its own way."""
+    value, type_ = given.value, column.type
+    if given.operator == "$exists" or (value is None and given.operator != "$contains"):
+        return given
+    if given.operator == "$contains":
+        is_text = isinstance(type_, types.String | types.TypeDecorator) and not isinstance(
+            type_, types.Enum | types.Interval
+        )
         if not is_text or not isinstance(value, str) or len(value) > MAX_CONTAINED:
             raise InvalidFilter(
                 f"$contains on a column takes a text of {MAX_CONTAINED:,} characters at most, and a column of texts: "
                 f"{column.key} is {type_!r:.60}, this {seen(value)}"
             )
-        return asked
-    if asked.operator in ("$in", "$nin"):
+        return given
+    if given.operator in ("$in", "$nin"):
         listed = [_fit(item, column) for item in value if item is not None]
-        if isinstance(type_, Integer):
+        if isinstance(type_, types.Integer):
             listed = [item for item in listed if isinstance(item, int)]
-        return replace(asked, value=[*listed, *([None] if None in value else [])])
-    return replace(asked, value=_fit(value, column))
+        return replace(given, value=[*listed, *([None] if None in value else [])])
+    return replace(given, value=_fit(value, column))
 
 
 def _fit(value: Any, column: Any) -> Any:
-    known = ((read, what) for types, read, what in READERS if isinstance(column.type, types))
-    read, what = next(known, (_as_it_is, "one value"))
+    readers = ((read, what) for kinds, read, what in READERS if isinstance(column.type, kinds))
+    read, what = next(readers, (_as_it_is, "one value"))
     try:
         return read(value, column.type)
     except (ValueError, OverflowError) as error:
@@ -173,8 +155,8 @@ def _integer(value: Any, _type: Any) -> Any:
 
 
 def _number(value: Any, type_: Any) -> Any:
-    """Exact, but for what a column of floats is asked: PostgreSQL would compare NUMERIC as floats."""
-    is_exact = isinstance(_of(value, int, float), int) or not isinstance(type_, Float)
+    """Exact, but for a column of floats: PostgreSQL would compare NUMERIC as floats."""
+    is_exact = isinstance(_of(value, int, float), int) or not isinstance(type_, types.Float)
     return Decimal(repr(value)) if is_exact else value
 
 
@@ -185,7 +167,7 @@ def _name(value: Any, type_: Any) -> Any:
 
 
 def _moment(value: Any, type_: Any) -> datetime:
-    """UTC where a column of times with a zone is asked without one."""
+    """A time without a zone is UTC where the column has zones."""
     moment = datetime.fromisoformat(_of(value, str))
     if not type_.timezone and moment.tzinfo:
         raise ValueError
@@ -203,25 +185,25 @@ def _nothing(_value: Any, _type: Any) -> Any:
 
 
 READERS: Sequence[tuple[Any, Callable[[Any, Any], Any], str]] = (
-    (Interval | LargeBinary | JSON | ARRAY, _nothing, "an expression alone"),
-    (TypeDecorator, lambda value, _type: value, "what it takes"),
-    (Enum, _name, "the names of its members"),
-    (Boolean, lambda value, _type: _of(value, bool), "true and false"),
-    (DateTime, _moment, "texts such as 2026-01-31T12:30, with a zone (+00:00) where it has one"),
-    (Date, lambda value, _type: date.fromisoformat(_of(value, str)), "texts such as 2026-01-31"),
-    (Time, lambda value, _type: time.fromisoformat(_of(value, str)), "texts such as 12:30"),
-    (Uuid, _uuid, "texts of UUIDs"),
-    (Integer, _integer, "numbers"),
-    (Numeric | Float, _number, "numbers"),
-    (String, lambda value, _type: _of(value, str), "texts"),
+    (types.Interval | types.LargeBinary | types.JSON | types.ARRAY, _nothing, "an expression alone"),
+    (types.TypeDecorator, lambda value, _type: value, "what it accepts"),
+    (types.Enum, _name, "the names of its members"),
+    (types.Boolean, lambda value, _type: _of(value, bool), "true and false"),
+    (types.DateTime, _moment, "texts such as 2026-01-31T12:30, with a zone (+00:00) where it has one"),
+    (types.Date, lambda value, _type: date.fromisoformat(_of(value, str)), "texts such as 2026-01-31"),
+    (types.Time, lambda value, _type: time.fromisoformat(_of(value, str)), "texts such as 12:30"),
+    (types.Uuid, _uuid, "texts of UUIDs"),
+    (types.Integer, _integer, "numbers"),
+    (types.Numeric | types.Float, _number, "numbers"),
+    (types.String, lambda value, _type: _of(value, str), "texts"),
 )
 
 
-def _comparison(asked: Comparison, column: Any) -> Any:
-    value = asked.value
-    if isinstance(column.type, Integer):
-        column = type_coerce(column, BigInteger)
-    match asked.operator:
+def _comparison(given: Comparison, column: Any) -> Any:
+    value = given.value
+    if isinstance(column.type, types.Integer):
+        column = type_coerce(column, types.BigInteger)
+    match given.operator:
         case "$eq":
             return column.is_(None) if value is None else column == value
         case "$ne":
@@ -238,7 +220,7 @@ def _comparison(asked: Comparison, column: Any) -> Any:
             listed = [item for item in value if item is not None]
             found = column.in_(listed) if listed else false()
             among = or_(found, column.is_(None) & (None in value))
-            return among if asked.operator == "$in" else not_(func.coalesce(among, false()))
+            return among if given.operator == "$in" else not_(func.coalesce(among, false()))
         case "$exists":
             return column.is_not(None) if value else column.is_(None)
     return column.contains(value, autoescape=True)

@@ -1,7 +1,7 @@
-"""A record's id as text, from its primary key and back, in Python and in SQL alike.
+"""Makes a record's id of its primary key, and the key of the id. Imports content and errors.
 
 Integers and strings as they are, UUIDs hyphenated in lower case, composite keys as a JSON array. A column type of the
-application's own (TypeDecorator) says what its database says.
+application's own (TypeDecorator) gives what its database stores.
 """
 
 import json
@@ -21,7 +21,7 @@ PADDED = ("CHAR", "NCHAR")
 
 class KeyColumn(NamedTuple):
     """`kind` is integer, text, uuid or hex (a UUID's 32 digits): what the database holds. `encode` and `decode` go
-    between the attribute's value and what stands in the id: a number or a text."""
+    between the attribute's value and its part of the id: a number or a text."""
 
     column: Column[Any]
     kind: str
@@ -35,12 +35,12 @@ def key_names(mapper: Mapper[Any]) -> list[str]:
 
 
 def key_attributes(mapper: Mapper[Any], target: Any = None) -> list[Any]:
-    """The same as SQL expressions, of the mapped class or an alias of it."""
+    """The primary key's attributes as SQL expressions, of the mapped class or an alias of it."""
     return [getattr(mapper.class_ if target is None else target, name) for name in key_names(mapper)]
 
 
 def primary_key(obj: Any) -> Sequence[Any]:
-    """An object's primary key as it has it now."""
+    """An object's current primary key."""
     mapper: Mapper[Any] = inspect(obj).mapper
     return mapper.primary_key_from_instance(obj)
 
@@ -57,9 +57,9 @@ class Identity:
         self.columns = [_key_column(column, dialect) for column in columns]
 
     def id_of(self, key: Sequence[Any]) -> str:
-        """The id of a primary key's values. Raises InvalidRecord for one that is not whole yet."""
+        """The id of a primary key's values. Raises InvalidRecord for one that is incomplete."""
         if None in key:
-            raise InvalidRecord(f"the primary key {tuple(key)!r:.80} of {self.columns[0].column.table} is not whole")
+            raise InvalidRecord(f"the primary key {tuple(key)!r:.80} of {self.columns[0].column.table} is incomplete")
         if len(self.columns) == 1:
             return check_id(self.columns[0].encode(key[0]))
         parts = [column.encode(value) for column, value in zip(self.columns, key, strict=True)]
@@ -110,7 +110,7 @@ def _uuid_column(column: Column[Any], type_: TypeEngine[Any], stored: Uuid[Any],
 
 
 def _unpadded(value: Any) -> str:
-    """CHAR comes back from PostgreSQL with blanks to its length, which do not count."""
+    """PostgreSQL pads CHAR with blanks to its length, which do not count."""
     return str(value).rstrip(" ")
 
 

@@ -1,172 +1,196 @@
-"""What one database transaction has to do to the index: the last change of each record, savepoints included.
+"""Writes what the transaction of each connection changed to the index. Imports changes, marks, registry and indexing.
 
-A level is opened by each savepoint and dropped when that is rolled back. What was written to the database inside a
-savepoint stays known there as written: rolling it back makes the levels below it pending again. Records of statements
-that change many rows are kept as slices of ids, each one text, so that a million of them take a few megabytes.
+Pending changes belong to the database's transaction, not to the session: they are kept by connection and follow its
+savepoints, rollback and commit. So the index rows of a session that joined an outer transaction, in whichever mode, are
+in that transaction, and two sessions on one connection share their pending changes.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from enum import Enum
-from typing import Any, Final, NamedTuple
-from weakref import ref as weak
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
-from ..values import Ref
+from sqlalchemy import Connection
 
-SEPARATOR = "\0"  # no record id has one
+from ..errors import InvalidRecord
+from ..indexing.index import Index
+from ..indexing.writer import Indexing
+from ..stores.tables import parts
+from ..values import IndexReport, Ref, ids_by_entity
+from .changes import DELETED, TO_READ, Change, Content, IdBlock, PendingChanges
+from .marks import Marks
+from .registry import Mappings
 
+if TYPE_CHECKING:
+    from ..indexing.embedded import Ahead
 
-class Put(NamedTuple):
-    """The record's content; `emphasis` is what of it counts again for keywords."""
+IDS_A_BLOCK = 100
+"""Bounds the ids of one statement that are kept one by one; from so many on they are one text. Chosen, not measured."""
 
-    content: str
-    emphasis: str = ""
-
-
-class Word(Enum):
-    """DROP: the record is gone. LOAD: its content is to be read from its table. WRITTEN: the index has it already."""
-
-    DROP = "drop"
-    LOAD = "load"
-    WRITTEN = "written"
-
-
-DROP: Final = Word.DROP
-LOAD: Final = Word.LOAD
-WRITTEN: Final = Word.WRITTEN
-
-Change = Put | Word
+RECORDS_A_BATCH = 2_000
+"""Bounds the records whose contents are read, embedded and written at a time. Chosen, not measured."""
 
 
-class Slice:
-    """Records of one entity that are to be read from their table."""
-
-    __slots__ = ("_ids", "entity")
-
-    def __init__(self, entity: str, ids: Iterable[str]) -> None:
-        self.entity = entity
-        self._ids = SEPARATOR.join(ids)
-
-    def refs(self) -> Iterator[Ref]:
-        return (Ref(self.entity, id_) for id_ in self._ids.split(SEPARATOR))
-
-
-class Level:
-    """`savepoint` is None for the transaction itself, and for a savepoint that is not known yet. `written` are slices,
-    of this level or those below, that went to the database here."""
+class TransactionState:
+    """One connection's transaction. `changes` is None until the first change; `linked` are flushed records whose
+    related rows are to be locked before they are written; `indexing` is that of the session that began last."""
 
     def __init__(self) -> None:
-        self.savepoint: Any = None
-        self.changes: dict[Ref, Change] = {}
-        self.slices: list[Slice] = []
-        self.written: set[Slice] = set()
+        self.indexing: Indexing | None = None
+        self.end()
 
-    def is_of(self, savepoint: object) -> bool:
-        return self.savepoint is not None and self.savepoint() is savepoint
-
-    def has_ended(self) -> bool:
-        if self.savepoint is None:
-            return False
-        savepoint = self.savepoint()
-        return savepoint is None or not getattr(savepoint, "is_active", True)
+    def end(self) -> None:
+        self.changes: PendingChanges | None = None
+        self.linked: set[Ref] = set()
 
 
-class Queue:
-    """Savepoints are SQLAlchemy's NestedTransactions."""
+class Pending:
+    """The transactions of all connections to one database."""
 
-    def __init__(self) -> None:
-        self._levels = [Level()]
-        self._last_was_cut = False
+    def __init__(self, index: Index, mappings: Mappings, marks: Marks) -> None:
+        self._index = index
+        self._mappings = mappings
+        self._marks = marks
+        self._states: WeakKeyDictionary[Connection, TransactionState] = WeakKeyDictionary()
 
-    def put(self, ref: Ref, content: str, emphasis: str = "") -> None:
-        self._levels[-1].changes[ref] = Put(content, emphasis)
+    def state(self, connection: Connection) -> TransactionState:
+        if (state := self._states.get(connection)) is None:
+            state = self._states[connection] = TransactionState()
+        return state
 
-    def drop(self, ref: Ref) -> None:
-        self._levels[-1].changes[ref] = DROP
+    def existing(self, connection: Connection) -> PendingChanges | None:
+        """The changes of a connection's transaction, its savepoints bound; None before the first change."""
+        state = self._states.get(connection)
+        return None if state is None or state.changes is None else self.changes(connection)
 
-    def load(self, ref: Ref) -> None:
-        self._levels[-1].changes[ref] = LOAD
+    def changes(self, connection: Connection) -> PendingChanges:
+        """The same, made with the first change."""
+        state = self.state(connection)
+        found = state.changes = state.changes or PendingChanges()
+        found.bind(connection.get_nested_transaction())
+        return found
 
-    def load_slice(self, entity: str, ids: Sequence[str]) -> None:
-        """Many records at once; what was known of one of them before is forgotten for it."""
-        made = Slice(entity, ids)
-        known, top = self._folded(), self._levels[-1]
-        top.changes.update((ref, LOAD) for ref in made.refs() if ref in known)
-        top.slices.append(made)
+    def end(self, connection: Connection) -> None:
+        """The connection's transaction was committed or rolled back."""
+        if (state := self._states.get(connection)) is not None:
+            state.end()
 
-    def mark(self) -> None:
-        """A savepoint is about to be set; `bind` names it."""
-        self._levels.append(Level())
-
-    def bind(self, current: object | None) -> None:
-        """`current` is the innermost savepoint. One that ended while a later one was open had no event of its own."""
-        top = self._levels[-1]
-        ended = next((n for n, level in enumerate(self._levels) if n and level.has_ended()), None)
-        if ended is not None:
-            self._end(ended, is_cut=self._last_was_cut)
-        elif len(self._levels) > 1 and top.savepoint is None and current is not None:
-            if any(level.is_of(current) for level in self._levels):  # the newer savepoint could not be set
-                self._end(len(self._levels) - 1, is_cut=False)
-            else:
-                top.savepoint = weak(current)
-
-    def cut(self, savepoint: object) -> None:
-        """The savepoint was rolled back, and with it every later one. One that is not known here was set before the
-        first change."""
-        self._last_was_cut = True
-        depth = self._depth(savepoint)
-        if depth is None:
-            self._levels = [Level()]
-        else:
-            self._end(depth, is_cut=True)
-
-    def release(self, savepoint: object) -> None:
-        """The savepoint's changes, and those of every later one, are now those of what stands around it."""
-        self._last_was_cut = False
-        if (depth := self._depth(savepoint)) is not None:
-            self._end(depth, is_cut=False)
-
-    def pending(self) -> dict[Ref, Change]:
-        """What is still to be written, slices excepted, in the order of each record's first mention."""
-        return {ref: change for ref, change in self._folded().items() if change is not WRITTEN}
-
-    def slices(self) -> list[Slice]:
-        """Those that are still to be written."""
-        written = {made for level in self._levels for made in level.written}
-        return [made for level in self._levels for made in level.slices if made not in written]
-
-    def refs_of(self, made: Slice) -> list[Ref]:
-        """A slice's records without those that changed later, which `pending` has."""
-        known = self._folded()
-        return [ref for ref in made.refs() if ref not in known]
-
-    def settle(self, written: Iterable[Ref], slices: Iterable[Slice] = ()) -> None:
-        """These went to the database as the transaction stands now."""
-        top = self._levels[-1]
-        if len(self._levels) > 1:
-            known = self._folded()
-            top.changes.update((ref, WRITTEN) for ref in written if ref in known)
-            top.written.update(slices)
+    def read_later(self, connection: Connection, entity: str, ids: Sequence[str]) -> None:
+        changes = self.changes(connection)
+        if len(ids) >= IDS_A_BLOCK:
+            changes.read_block_later(entity, ids)
             return
-        for ref in written:
-            top.changes.pop(ref, None)
-        for made in slices:
-            top.slices.remove(made)
+        for id_ in ids:
+            changes.read_later(Ref(entity, id_))
 
-    def _folded(self) -> Mapping[Ref, Change]:
-        if len(self._levels) == 1:
-            return self._levels[0].changes
-        folded: dict[Ref, Change] = {}
-        for level in self._levels:
-            folded |= level.changes
-        return folded
+    def read(self, connection: Connection, refs: Iterable[Ref]) -> dict[Ref, Content | None]:
+        """Read the content of records from their tables, an entity at a time; None for what is to leave the index."""
+        return {
+            Ref(entity, id_): content
+            for entity, ids in ids_by_entity(refs).items()
+            for id_, content in self._mappings.of_entity(entity).load(connection, ids).items()
+        }
 
-    def _end(self, depth: int, *, is_cut: bool) -> None:
-        below = self._levels[depth - 1]
-        for level in [] if is_cut else self._levels[depth:]:
-            below.changes.update(level.changes)
-            below.slices += level.slices
-            below.written |= level.written
-        del self._levels[depth:]
+    def read_each(
+        self, connection: Connection, refs: Sequence[Ref], failed: dict[Ref, InvalidRecord]
+    ) -> dict[Ref, Content | None]:
+        """The same, without records whose content cannot be made; `failed` gets their errors."""
+        try:
+            return self.read(connection, refs)
+        except InvalidRecord as error:
+            if len(refs) > 1:
+                each = (self.read_each(connection, [ref], failed) for ref in refs)
+                return {ref: content for read in each for ref, content in read.items()}
+            failed.update(dict.fromkeys(refs, error))
+            return {}
 
-    def _depth(self, savepoint: object) -> int | None:
-        return next((n for n, level in enumerate(self._levels) if n and level.is_of(savepoint)), None)
+    def write(
+        self, connection: Connection, ahead: "Ahead | None" = None, indexing: Indexing | None = None
+    ) -> IndexReport:
+        """Write the pending changes; records that are to be read from their tables, RECORDS_A_BATCH at a time."""
+        report = IndexReport()
+        if (pending := self.existing(connection)) is None:
+            return report
+        indexing = indexing or self.state(connection).indexing or self._index.indexing
+        budget = Budget(self._index.budget_s - (ahead.seconds if ahead else 0))
+        with self._index.joining(connection):
+            for changes, blocks in batches(pending, RECORDS_A_BATCH):
+                report += self._write_batch(connection, changes, ahead, indexing, budget)
+                pending.written(changes, blocks)
+        return report
+
+    def _write_batch(
+        self,
+        connection: Connection,
+        changes: Mapping[Ref, Change],
+        ahead: "Ahead | None",
+        indexing: Indexing,
+        budget: "Budget",
+    ) -> IndexReport:
+        self._lock(connection, changes)
+        tracked = self._marks.tracked(connection)
+        marks = self._marks.of(connection, [ref for ref in changes if ref.entity in tracked])
+        read = self.read(connection, [ref for ref in changes if changes[ref] is TO_READ or ref.entity in tracked])
+        final = {**changes, **{ref: content or DELETED for ref, content in read.items()}}
+        changed = {ref: content for ref, content in final.items() if isinstance(content, Content)}
+        deleted = [ref for ref in final if ref not in changed]
+        with budget:
+            report = self._index.write_changes(
+                connection, changed, deleted, ahead=ahead, indexing=indexing, budget_s=budget.left_s
+            )
+        self._marks.delete(connection, marks)
+        return report
+
+    def _lock(self, connection: Connection, refs: Iterable[Ref]) -> None:
+        """Lock what flushed records depend on, then their index rows. Always in this order: a transaction that waits
+        for an index row has written its own rows already, so the next one that reads them finds its changes."""
+        if not self._index.store.connections.can_lock_rows():
+            return
+        state = self.state(connection)
+        linked, state.linked = state.linked, set()
+        for entity, ids in ids_by_entity(sorted(linked)).items():
+            self._mappings.of_entity(entity).lock_related(connection, ids)
+        self._index.hold(connection, refs)
+
+
+def to_read(changes: Mapping[Ref, Change]) -> list[Ref]:
+    return [ref for ref, change in changes.items() if change is TO_READ]
+
+
+def batches(pending: PendingChanges, size: int) -> Iterator[tuple[dict[Ref, Change], list[IdBlock]]]:
+    """What is pending, and the blocks that are part of it. At most `size` records are to be read in one batch, unless a
+    block has more."""
+    single = pending.pending()
+    changes: dict[Ref, Change] = {ref: change for ref, change in single.items() if change is not TO_READ}
+    blocks: list[IdBlock] = []
+    read = 0
+    for made, refs in _readable(pending, to_read(single), size):
+        if read and read + len(refs) > size:
+            yield changes, blocks
+            changes, blocks, read = {}, [], 0
+        changes |= dict.fromkeys(refs, TO_READ)
+        blocks += made
+        read += len(refs)
+    if changes or blocks:
+        yield changes, blocks
+
+
+def _readable(
+    pending: PendingChanges, single: Sequence[Ref], size: int
+) -> Iterator[tuple[list[IdBlock], Sequence[Ref]]]:
+    yield from (([], part) for part in parts(single, size))
+    yield from (([block], pending.refs_of(block)) for block in pending.blocks())
+
+
+class Budget:
+    """How long the batches of one commit may wait for a provider, altogether: entered while one does."""
+
+    def __init__(self, seconds: float) -> None:
+        self.left_s = seconds
+        self._began = 0.0
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.left_s -= time.monotonic() - self._began

@@ -1,5 +1,5 @@
-"""Queries of entities and mapped classes alike: arguments become a `Query`, which `search` answers. The ORM is imported
-where a class is given."""
+"""Makes a `Query` of the arguments for entities and mapped classes alike, for `search` to answer. Imports callers,
+search and indexing, and the modules of mapped classes where one is given."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar, Unpack
@@ -18,6 +18,7 @@ from ..values import Ref, SearchResults
 from .callers import sessions_of
 
 if TYPE_CHECKING:
+    from .columns import ClassFields
     from .mapping import Mapped
 
 SIMILAR_CHARACTERS = 10_000
@@ -69,7 +70,7 @@ class Queries:
     def select(
         self, cls: type[T], query: str, connection: Connection | None, **options: Unpack[SearchOptions]
     ) -> Select[tuple[T]]:
-        mapped = sessions_of(self._index).searchable(cls)
+        mapped = sessions_of(self._index).mappings.searchable(cls)
         hits = self.search(query, cls, None, connection, **options)
         return mapped.ranked(select(cls), cls, [hit.id for hit in hits], self._index.store.keys.rows)
 
@@ -77,9 +78,9 @@ class Queries:
         return self._answering.legs(self._query(query, None, entities or None, None, limit=limit))
 
     def names(self, entities: Iterable[object]) -> tuple[str, ...]:
-        """Of entities by name or mapped class."""
+        """The names of entities that are given by name or mapped class."""
         return tuple(
-            name if isinstance(name, str) else sessions_of(self._index).searchable(name).entity  # type: ignore[arg-type]
+            name if isinstance(name, str) else sessions_of(self._index).mappings.searchable(name).entity  # type: ignore[arg-type]
             for name in entities
         )
 
@@ -99,10 +100,11 @@ class Queries:
         fields = () if like else self._fields(text, names, connection)
         among = columns = None
         if any(isinstance(name, type) for name in names) or not (where is None or isinstance(where, Mapping)):
-            sessions = sessions_of(self._index)
-            columns = sessions.class_fields(names)
-            where = sessions.with_field_words(text, names, where, fields)
-            names, among = sessions.scope(names, where)
+            from .scope import scope, with_field_words
+
+            columns = self._columns(names)
+            where = with_field_words(text, names, where, fields)
+            names, among = scope(sessions_of(self._index).mappings, names, where)
         options["where"] = where if among is None else None
         return make_query(
             text,
@@ -115,20 +117,28 @@ class Queries:
         )
 
     def _fields(self, query: str, names: Sequence[object], connection: Connection | None) -> Collection[str]:
-        """Those that a query may name: of a mapped class that is searched alone, or of the record store's entities.
-        Looked up before the query is embedded."""
+        """The fields that a query may name: of a mapped class that is searched alone, or of the record store's
+        entities. They are read before the query is embedded."""
         if not may_name_field(query):
             return ()
         if any(isinstance(name, type) for name in names):
-            columns = sessions_of(self._index).class_fields(names)
+            columns = self._columns(names)
             return columns.names if columns else ()
         with self._index.preserving(connection) as conn:
             declared = self._index.catalog.entities(conn)
         searched = [entity for name, entity in declared.items() if not names or name in names]
         return {name for entity in searched for name in entity.field_names}
 
+    def _columns(self, names: Sequence[object]) -> "ClassFields | None":
+        """The columns of the mapped class that is searched, where it is one alone."""
+        from .columns import ClassFields
+
+        cls = names[0] if len(names) == 1 else None
+        mapped = sessions_of(self._index).mappings.of(cls) if isinstance(cls, type) else None
+        return ClassFields(mapped, cls, self._index.store.keys.id_text) if mapped else None  # type: ignore[arg-type]
+
     def _among(self, mapped: "Mapped", cls: type, where: ColumnElement[bool]) -> Among:
         from .criteria import compiled
 
         wanted = select(self._index.store.keys.id_text(mapped.id_columns(cls))).select_from(cls).where(where)
-        return compiled(mapped.own(wanted, cls), self._index.engine)
+        return compiled(mapped.without_concrete(wanted, cls), self._index.engine)

@@ -1,12 +1,12 @@
-"""Indexes what is missing: rows that triggers marked, rows of known classes that are not there, pending embeddings."""
+"""Indexes what is missing: rows that triggers marked, rows of imported classes that are not in the index, pending
+embeddings. Imports callers, indexing and stores.claims, and unindexed where a class is declared."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from ..indexing.index import Index
 from ..indexing.writer import Progress
@@ -50,17 +50,19 @@ def index_marked(
             return None
         tracking = sessions_of(index).tracking
         unknown = tracking.unknown(conn)
-    index.services.notices.report("marks", _unknown_marks(unknown))
+    note = f"rows of {', '.join(unknown)} are marked, and no class of that name is imported here" if unknown else ""
+    index.services.notices.report("marks", note)
     return tracking.catch_up(limit, worker or worker_name(), lease, takes_over=takes_over)
 
 
 def status(index: Index, entity: str | None = None) -> list[IndexStatus]:
-    """One IndexStatus an entity, by name; of entity `entity` alone if that is given."""
+    """The IndexStatus of each entity, by name; of `entity` alone if that is given."""
     with index.reading() as conn:
         generations = index.catalog.generations(conn)
         reported = index.services.reported(generations)
         found = index.store.embeddings.status(conn, reported, has_provider=index.services.provider is not None)
-        unindexed = _counts(index, conn)
+        rows = _unindexed(index)
+        unindexed = rows.counts(conn) if rows is not None else {}
     note = index.services.notices.joined(index.services.problem(generations))
     entities = {status.entity for status in found}
     found += [IndexStatus(name, 0, 0, None) for name in sorted(unindexed) if unindexed[name] and name not in entities]
@@ -71,20 +73,10 @@ def status(index: Index, entity: str | None = None) -> list[IndexStatus]:
     ]
 
 
-def _counts(index: Index, connection: Connection) -> dict[str, int]:
-    unindexed = _unindexed(index)
-    return unindexed.counts(connection) if unindexed is not None else {}
-
-
 def _unindexed(index: Index) -> "Unindexed | None":
     """None where no class can be declared: the ORM is not imported."""
-    if "kameleon.orm.mapping" not in sys.modules:
+    if "kameleon.orm.declaration" not in sys.modules:
         return None
     from .unindexed import Unindexed
 
     return index.part(Unindexed)
-
-
-def _unknown_marks(entities: Sequence[str]) -> str:
-    """Of marked rows whose classes are not imported; empty for none."""
-    return f"rows of {', '.join(entities)} are marked, and no class of that name is imported here" if entities else ""

@@ -1,5 +1,5 @@
-"""Rows of searchable classes that are not in the index: those that were there before sessions were attached to it or
-triggers set, and those that were written past both."""
+"""Counts and indexes rows of searchable classes that are not in the index: those from before sessions were attached to
+it or triggers set, and those that were written past both. Imports callers, mapping, indexing and stores."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -15,17 +15,18 @@ from ..indexing.index import Index
 from ..stores.tables import key
 from ..values import IndexReport, Ref
 from .callers import sessions_of
+from .changes import Content
 from .identity import key_attributes
 from .mapping import Mapped, objects
-from .pending import Put
 
-ROWS_A_PAGE = 1_000  # objects in memory at a time while rows are counted one by one
+ROWS_A_PAGE = 1_000
+"""Bounds the objects in memory while rows are counted one by one. Chosen, not measured."""
 
 log = logging.getLogger("kameleon.sessions")
 
 
 class Unindexed:
-    """Of the classes that this process knows and whose tables are in this database."""
+    """Of the searchable classes that this process has imported and whose tables are in this database."""
 
     def __init__(self, index: Index) -> None:
         self._index = index
@@ -46,24 +47,19 @@ class Unindexed:
         with self._index.reading() as connection:
             found = [mapped for mapped in self._classes(connection) if self._count(connection, mapped)]
         for mapped in found:
-            after: tuple[Any, ...] | None = None
-            while True:
-                with self._index.reading() as connection:
-                    page = self._page(connection, mapped, after, batch_size)
+            for page in self._pages(mapped, batch_size):
                 ids = [mapped.ref_of(obj).id for obj in page if is_record(mapped, obj)]
                 report += self._index.retried(partial(self._write, mapped, ids))
-                if len(page) < batch_size:
-                    break
-                after = tuple(mapped.key_of(page[-1]))
         return report
 
     def _write(self, mapped: Mapped, ids: Sequence[str]) -> IndexReport:
-        """What the rows say in the transaction that writes it: another may have changed them since they were read."""
+        """Write the rows' contents if they are the same in the transaction that writes them: another transaction may
+        have changed the rows since they were read."""
         with self._index.reading() as connection:
             contents = self._contents(connection, mapped, ids)
         if not contents:
             return IndexReport()
-        plan = self._index.plan([make_entry(ref, *put) for ref, put in contents.items()])
+        plan = self._index.plan([make_entry(ref, *content) for ref, content in contents.items()])
         with self._index.transaction() as connection:
             self._index.check_current(plan, connection)
             report = self._index.apply(plan, connection)
@@ -71,15 +67,12 @@ class Unindexed:
                 raise Outdated(f"rows of {mapped.entity} kept being changed by others. Try again")
         return report
 
-    def _contents(self, connection: Connection, mapped: Mapped, ids: Sequence[str]) -> dict[Ref, Put]:
-        try:
-            return {Ref(mapped.entity, id_): put for id_, put in mapped.load(connection, ids) if put is not None}
-        except InvalidRecord as error:
-            if len(ids) > 1:
-                parts = (self._contents(connection, mapped, [id_]) for id_ in ids)
-                return {ref: put for part in parts for ref, put in part.items()}
+    def _contents(self, connection: Connection, mapped: Mapped, ids: Sequence[str]) -> dict[Ref, Content]:
+        failed: dict[Ref, InvalidRecord] = {}
+        read = sessions_of(self._index).pending.read_each(connection, [Ref(mapped.entity, id_) for id_ in ids], failed)
+        for error in failed.values():
             log.warning("not indexed: %s", error)
-            return {}
+        return {ref: content for ref, content in read.items() if content is not None}
 
     def _classes(self, connection: Connection) -> list[Mapped]:
         here = inspect(connection)
@@ -93,27 +86,24 @@ class Unindexed:
         return found
 
     def _count(self, connection: Connection, mapped: Mapped) -> int:
-        if not is_whole(mapped):
-            return sum(1 for _ in self._record_objects(connection, mapped))
+        if not has_only_records(mapped):
+            pages = self._pages(mapped, ROWS_A_PAGE, connection)
+            return sum(is_record(mapped, obj) for page in pages for obj in page)
         counted: Any = self._missing(mapped, select(func.count()).select_from(mapped.owner.class_))
         return connection.scalar(counted) or 0
 
-    def _record_objects(self, connection: Connection, mapped: Mapped) -> Iterator[Any]:
-        """Row by row, where SQL does not tell which of them are records."""
-        after: tuple[Any, ...] | None = None
+    def _pages(self, mapped: Mapped, size: int, connection: Connection | None = None) -> Iterator[list[Any]]:
+        """The objects that are not in the index: SQL does not show which of them `when` keeps out."""
+        keys = key_attributes(mapped.owner)
+        rows = query = self._missing(mapped, mapped.rows()).limit(size)
         while True:
-            page = self._page(connection, mapped, after, ROWS_A_PAGE)
-            yield from (obj for obj in page if is_record(mapped, obj))
-            if len(page) < ROWS_A_PAGE:
+            with self._index.reading(connection) as conn:
+                page = list(objects(conn, rows))
+            yield page
+            if len(page) < size:
                 return
             after = tuple(mapped.key_of(page[-1]))
-
-    def _page(self, connection: Connection, mapped: Mapped, after: tuple[Any, ...] | None, limit: int) -> list[Any]:
-        keys = key_attributes(mapped.owner)
-        rows = self._missing(mapped, mapped.rows()).limit(limit)
-        if after is not None:
-            rows = rows.where(tuple_(*keys) > after if len(keys) > 1 else keys[0] > after[0])
-        return list(objects(connection, rows))
+            rows = query.where(tuple_(*keys) > after if len(keys) > 1 else keys[0] > after[0])
 
     def _missing(self, mapped: Mapped, statement: Select[Any]) -> Select[Any]:
         id_ = self._index.store.keys.id_text(mapped.id_columns(mapped.owner.class_))
@@ -121,7 +111,7 @@ class Unindexed:
         return statement.where(~exists().select_from(self._records).where(own))
 
 
-def is_whole(mapped: Mapped) -> bool:
+def has_only_records(mapped: Mapped) -> bool:
     """Whether each row of the class's table is a record of its entity."""
     inner = (mapper.class_ for mapper in mapped.owner.self_and_descendants)
     return mapped.declaration.when is None and all(map(mapped.is_of, inner))

@@ -63,12 +63,6 @@ class Registry:
         """Cancel the runs that are under way, on any machine: each stops after its batch; returns their owners."""
         return self.index.committed(self.building.runs.cancel)
 
-    def records(self, without: Sequence[str] = ()) -> int:
-        """How many are in the index, those of some entities left out."""
-        with self.index.reading() as conn:
-            found = self._store.embeddings.status(conn, None, has_provider=False)
-        return sum(status.indexed for status in found if status.entity not in without)
-
     def status(self) -> list[ReindexRun]:
         """The recorded runs, by generation, under way or not."""
         with self.index.reading() as conn:

@@ -39,9 +39,8 @@ class Selection:
             found = words.ranking.best(limit, self._mask)
         else:
             found = self._growing(words, limit)
-        scanned = words.ranking.matches(self._mask)
-        most = words.ranking.most or None
-        return Candidates(dict(found), is_exact=words.is_whole, most=most, scanned=scanned)
+        ranking = words.ranking
+        return Candidates(dict(found), is_exact=words.is_whole, most=ranking.most or None, scanned=ranking.postings)
 
     def docs(self) -> Sequence[int] | None:
         """What the vector leg may find, where it may not find all of the scope."""

@@ -81,8 +81,8 @@ def claim_due(
     may_skip: bool,
     **changes: Any,
 ) -> Sequence[Any]:
-    """Claims the longest due rows of a table, until the lease ends, and makes `changes` to them. `may_skip` skips rows
-    that another is claiming at this moment, where the database can."""
+    """Claims the longest due rows of a table, until the lease ends, and makes `changes` to them. `may_skip` skips what
+    another is claiming at this moment, where the database can."""
     keys, is_due = list(table.primary_key.columns), table.c.due_at <= now
     due = select(*keys).where(is_due, *conditions).order_by(table.c.due_at, *keys).limit(limit)
     chosen = (due.with_for_update(skip_locked=True) if may_skip else due).cte("chosen")

@@ -4,7 +4,7 @@ protocols."""
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -26,54 +26,50 @@ class Transactions:
     def __init__(self, engine: Engine, store: Store) -> None:
         self.engine = engine
         self.is_closed = False
-        self._store = store
+        self._connections = store.connections
         self._known: WeakKeyDictionary[Engine, bool] = WeakKeyDictionary()
 
-    @contextmanager
-    def transaction(self, connection: Connection | None = None) -> Iterator[Connection]:
+    def transaction(self, connection: Connection | None = None) -> AbstractContextManager[Connection]:
         """Yields the caller's connection, or one of our own that commits at the end. Raises StorageError."""
-        self._check_open()
-        with self._store.connections.translating():
-            if connection is None:
-                with self._store.connections.writing() as conn:
-                    yield conn
-            else:
-                self._check_connection(connection)
-                with self._store.connections.joining(connection), self._store.connections.savepoint(connection):
-                    yield connection
+        return self._opened(connection, self._connections.writing, self._in_savepoint)
 
-    @contextmanager
-    def reading(self, connection: Connection | None = None) -> Iterator[Connection]:
+    def reading(self, connection: Connection | None = None) -> AbstractContextManager[Connection]:
         """Yields the caller's connection, or one of our own that sees one state of the database."""
-        self._check_open()
-        with self._store.connections.translating():
-            if connection is None:
-                with self._store.connections.reading() as conn:
-                    yield conn
-            else:
-                self._check_connection(connection)
-                with self._store.connections.joining(connection):
-                    yield connection
+        return self._opened(connection, self._connections.reading, self._connections.joining)
+
+    def preserving(self, connection: Connection | None = None) -> AbstractContextManager[Connection]:
+        """As `reading`, and restores the caller's transaction, whatever is set or fails inside."""
+        return self._opened(connection, self._connections.reading, self._connections.preserving)
 
     @contextmanager
     def joining(self, connection: Connection) -> Iterator[None]:
         """Makes one transaction of what is done inside, also where the caller's connection commits each statement."""
         self._check_open()
         self._check_connection(connection)
-        with self._store.connections.joining(connection):
+        with self._connections.joining(connection):
             yield
 
     @contextmanager
-    def preserving(self, connection: Connection | None = None) -> Iterator[Connection]:
-        """As `reading`, and restores the caller's transaction, whatever is set or fails inside."""
+    def _opened(
+        self,
+        connection: Connection | None,
+        own: Callable[[], AbstractContextManager[Connection]],
+        within: Callable[[Connection], AbstractContextManager[None]],
+    ) -> Iterator[Connection]:
         self._check_open()
-        if connection is None:
-            with self.reading() as conn:
-                yield conn
-        else:
-            self._check_connection(connection)
-            with self._store.connections.translating(), self._store.connections.preserving(connection):
-                yield connection
+        with self._connections.translating():
+            if connection is None:
+                with own() as opened:
+                    yield opened
+            else:
+                self._check_connection(connection)
+                with within(connection):
+                    yield connection
+
+    @contextmanager
+    def _in_savepoint(self, connection: Connection) -> Iterator[None]:
+        with self._connections.joining(connection), self._connections.savepoint(connection):
+            yield
 
     def _check_open(self) -> None:
         if self.is_closed:
@@ -88,7 +84,7 @@ class Transactions:
             yield
             return
         yield
-        if not self._store.connections.is_in_memory() and not pool.checkedout():
+        if not self._connections.is_in_memory() and not pool.checkedout():
             self.engine.dispose(close=False)  # first, lest other threads take from a pool that is being closed
             pool.dispose()
 
@@ -114,11 +110,11 @@ class Transactions:
         return self._known[engine]
 
     def _is_same_database(self, connection: Connection) -> bool:
-        theirs = self._store.connections.identity(connection)
+        theirs = self._connections.identity(connection)
         if theirs is None:
             return False
-        with self._store.connections.reading() as own:
-            ours = self._store.connections.identity(own)
+        with self._connections.reading() as own:
+            ours = self._connections.identity(own)
         return ours is not None and (theirs == ours or (theirs[-1] is None and theirs[0] == ours[0]))
 
     def committed(self, work: Callable[[Connection], T]) -> T:

@@ -21,6 +21,12 @@ from .templates import Templates
 
 INDEXED_FROM = 10_000
 """Embeddings from which on an index is built. Chosen, not measured."""
+MOST_MEMORY_KB = 1024 * 1024
+"""Bounds what a build takes of the server's memory. A graph that outgrows its memory is built on pages, many times as
+slowly."""
+ROW_BYTES, NEIGHBOUR_BYTES, COMPONENT_BYTES = 250, 20, 5
+"""An element of the graph, each of the 2 (m + 1) neighbours, each component, as pgvector has them, and a quarter more
+for what is written meanwhile."""
 POLL_S = 1.0
 """How often the progress of a build is read, and its cancellation is repeated until it has ended."""
 NOT_VISIBLE = IndexProgress("", 0, 0, None)
@@ -70,13 +76,26 @@ def build(
             started = time.perf_counter()
 
             def run() -> None:
-                with logging_notices(connection):
+                with logging_notices(connection), raised_memory(connection, templates, generation):
                     for statement in (*statements, sql.ANALYZE_EMBEDDING, sql.ANALYZE_SEARCH):
                         connection.execute(templates.text(statement, generation, concurrently=how))
 
             _watched(run, connection, connections, templates.embedding(generation), progress)
             log.info("vector_index:built generation=%d seconds=%.1f", generation.number, time.perf_counter() - started)
             return state(connection, templates, generation) == "hnsw"
+
+
+@contextmanager
+def raised_memory(connection: Connection, templates: Templates, generation: Generation) -> Iterator[None]:
+    """Gives the session memory for the whole graph, and no less than it had."""
+    row_bytes = ROW_BYTES + NEIGHBOUR_BYTES * 2 * (templates.m + 1) + COMPONENT_BYTES * generation.dimensions
+    binds = {"most_kb": MOST_MEMORY_KB, "row_bytes": row_bytes, "pid": own_driver(connection).info.backend_pid}
+    raised = connection.execute(templates.text(sql.RAISE_MEMORY, generation), binds).first()
+    try:
+        yield
+    finally:
+        if raised is not None and not own_driver(connection).closed:
+            connection.execute(sql.RESTORE_MEMORY, {"before": raised[0]})
 
 
 def _watched(

@@ -58,6 +58,13 @@ DROP_GENERATION = "DROP TABLE IF EXISTS {embedding}"
 DROP_HNSW = "DROP INDEX {concurrently} IF EXISTS {hnsw}"
 COUNT_EMBEDDINGS = "SELECT count(*) FROM (SELECT 1 FROM {embedding} LIMIT :many) AS e"
 ANALYZE_EMBEDDING, ANALYZE_SEARCH = "ANALYZE {embedding}", "ANALYZE {search}"
+# Nothing behind a pooler, which gives the next statement to another server process.
+RAISE_MEMORY = """
+    SELECT m.setting || 'kB', set_config('maintenance_work_mem', greatest(CAST(m.setting AS bigint),
+      least(:most_kb, (SELECT count(*) FROM {embedding}) * :row_bytes / 1024)) || 'kB', false)
+    FROM pg_settings AS m WHERE m.name = 'maintenance_work_mem' AND pg_backend_pid() = :pid
+"""
+RESTORE_MEMORY = text("SELECT set_config('maintenance_work_mem', :before, false)")
 HNSW_STATE = text("""
     SELECT i.indisvalid, p.pid IS NOT NULL AS is_building
     FROM pg_index AS i LEFT JOIN pg_stat_progress_create_index AS p ON p.index_relid = i.indexrelid

@@ -50,6 +50,7 @@ class Templates:
         self.pgvector: PgVector | None = None
         self.has_citus = False
         self._rendered: dict[Any, str] = {}
+        self.m = m
         self._hnsw_options = {"m": str(m), "ef_construction": str(ef_construction)}
 
     def load_extensions(self, connection: Connection) -> PgVector | None:

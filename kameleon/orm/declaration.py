@@ -1,0 +1,155 @@
+"""Declares mapped classes searchable, and finds the entity of each among the classes that inherit it. Imports content
+and errors.
+
+The entity of a class is the class that declares it; subclasses are of the same entity unless they declare another. A
+class with concrete inheritance has keys of its own, so it is an entity of its own.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+from sqlalchemy import Subquery, event, inspect
+from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.exc import UnmappedClassError
+
+from ..content import check_entity, field_weights
+from ..errors import InvalidInput
+
+ATTRIBUTE = "__searchable__"
+
+T = TypeVar("T", bound=type)
+
+declared: "WeakSet[type]" = WeakSet()
+_version = object()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Declaration:
+    """The arguments of `searchable`: `fields` by weight; `content` returns the text where it is not the fields' own."""
+
+    fields: Mapping[str, int]
+    content: Callable[[Any], str | None] | None
+    when: Callable[[Any], bool] | None
+    depends_on: tuple[str, ...]
+    name: str | None
+
+
+def searchable(
+    *,
+    fields: Iterable[str] | Mapping[str, float] | None = None,
+    content: Callable[[Any], str | None] | None = None,
+    when: Callable[[Any], bool] | None = None,
+    depends_on: Iterable[str] = (),
+    name: str | None = None,
+) -> Callable[[T], T]:
+    """Declare a mapped class searchable.
+
+    `fields` are attributes whose text is the record's content, one a line. As a mapping they have weights: a word of
+    weight 2 counts for keywords as if the text had it twice (whole numbers from 1 to 10). `content(object)` gives the
+    text instead; `fields` beside it name the attributes it is made of, so that a change of others costs nothing.
+    `when(object)` False keeps a record out of the index. `depends_on` names relationships ("author", "author.company")
+    whose objects' texts are part of the content. `name` is the entity's, the class's own by default.
+
+    Raises InvalidInput for what cannot be: at once, or, where the class is not mapped yet, when it is first used.
+    """
+    if isinstance(fields, str) or isinstance(depends_on, str):
+        raise InvalidInput("fields and depends_on are lists of names")
+    weights = field_weights(fields or ())
+    if not weights and content is None:
+        raise InvalidInput("searchable(fields=['title', 'body']) or searchable(content=...): one defines the text")
+    declaration = Declaration(weights, content, when, tuple(depends_on), name)
+
+    def declare(cls: T) -> T:
+        if name is not None:
+            check_entity(name)
+        if mapper_of(cls) is not None:
+            check_names(cls, declaration)
+        setattr(cls, ATTRIBUTE, declaration)
+        declared.add(cls)
+        _renew_version()
+        return cls
+
+    return declare
+
+
+def check_names(cls: type, declaration: Declaration) -> None:
+    """Raises InvalidInput for attributes that a mapped class does not have; those of a mixin are not final."""
+    names = [*declaration.fields, *(path.partition(".")[0] for path in declaration.depends_on)]
+    if unknown := next((name for name in names if not hasattr(cls, name)), None):
+        raise InvalidInput(f"{cls.__name__} has no attribute {unknown!r}. It has: {', '.join(_attributes(cls))}")
+
+
+def _attributes(cls: type) -> list[str]:
+    table = getattr(cls, "__table__", None)
+    columns = list(table.columns.keys()) if table is not None else []
+    return sorted({*columns, *(n for n in vars(cls) if not n.startswith("_"))} - {"metadata", "registry"})
+
+
+@event.listens_for(Mapper, "after_configured")
+def _renew_version() -> None:
+    """A class was declared, or one that inherits a declaration may have been mapped."""
+    global _version
+    _version = object()
+
+
+def version() -> object:
+    """Another object each time that classes may have become searchable."""
+    return _version
+
+
+def entity_of(mapper: Mapper[Any], declaration: Declaration) -> str:
+    return declaration.name or str(owner_of(mapper, declaration).class_.__name__)
+
+
+def declared_mappers() -> Iterator[Mapper[Any]]:
+    """The mappers of every searchable class of this process."""
+    for cls in list(declared):
+        for inner in _with_subclasses(cls):
+            if (mapper := mapper_of(inner)) is not None and has_table(mapper):
+                yield mapper
+
+
+def _with_subclasses(cls: type) -> Iterator[type]:
+    yield cls
+    subclasses: list[type] = cls.__subclasses__()
+    for inner in subclasses:
+        yield from _with_subclasses(inner)
+
+
+def mapper_of(cls: type) -> Mapper[Any] | None:
+    """A class's mapper; None where it is not mapped, or not yet, as an abstract concrete base."""
+    try:
+        found: Mapper[Any] | None = inspect(cls, raiseerr=False)
+    except UnmappedClassError:
+        return None
+    return found
+
+
+def has_table(mapper: Mapper[Any]) -> bool:
+    """False for an abstract concrete base, whose subclasses alone have rows."""
+    return not isinstance(mapper.local_table, Subquery)
+
+
+def owner_of(mapper: Mapper[Any], declaration: Declaration | None) -> Mapper[Any]:
+    """The mapper whose class made the declaration, or is the first with keys of its own."""
+    while (
+        not mapper.concrete
+        and mapper.inherits is not None
+        and getattr(mapper.inherits.class_, ATTRIBUTE, None) is declaration
+    ):
+        mapper = mapper.inherits
+    return mapper
+
+
+def of_same_keys(mapper: Mapper[Any]) -> Iterator[Mapper[Any]]:
+    """The mapper and those that inherit it, without concrete ones, whose tables have keys of their own."""
+    yield mapper
+    for inner in mapper.self_and_descendants:
+        if inner.inherits is mapper and not inner.concrete:
+            yield from of_same_keys(inner)
+
+
+def qualified_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"

@@ -1,0 +1,154 @@
+"""Finds the searchable classes of one database, and which records depend on objects of a class. Imports attributes,
+declaration and mapping."""
+
+from dataclasses import dataclass
+from threading import RLock
+from typing import Any
+from weakref import WeakValueDictionary
+
+from sqlalchemy import Dialect, inspect
+from sqlalchemy.orm import Mapper
+
+from ..errors import InvalidInput, seen
+from ..forking import per_process
+from .attributes import relationships
+from .declaration import (
+    ATTRIBUTE,
+    declared_mappers,
+    entity_of,
+    has_table,
+    mapper_of,
+    owner_of,
+    qualified_name,
+    version,
+)
+from .mapping import Mapped
+
+UNRESOLVED = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Dependent:
+    """Records of `mapped` depend on objects of a class over the first `depth` relationships of `path`."""
+
+    mapped: Mapped
+    path: tuple[Any, ...]
+    depth: int
+
+
+class Mappings:
+    """The searchable classes of one database, each resolved at its first use.
+
+    Threads share it: what is resolved is read without a lock, from dictionaries that are replaced as a whole when a
+    class was declared since; resolving holds the lock.
+    """
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._mapped: dict[type, Mapped | None] = {}
+        self._dependents: dict[type, tuple[Dependent, ...]] = {}
+        self._owners: WeakValueDictionary[str, type] = WeakValueDictionary()
+        self._by_entity: dict[str, Mapped] = {}
+        self._version: object = None
+
+    @per_process
+    def _lock(self) -> RLock:
+        return RLock()
+
+    def of(self, cls: type) -> Mapped | None:
+        """A class's mapping, None if it is not searchable. Raises InvalidInput where it cannot be."""
+        if self._version is version() and (found := self._mapped.get(cls, UNRESOLVED)) is not UNRESOLVED:
+            return found  # type: ignore[return-value]
+        mapper = mapper_of(cls)  # configures the mappers, under SQLAlchemy's own lock
+        with self._lock:
+            self._refresh()
+            if cls not in self._mapped:
+                self._mapped[cls] = self._resolve(cls, mapper)
+            return self._mapped[cls]
+
+    def of_entity(self, entity: str) -> Mapped:
+        return self._by_entity[entity]
+
+    def searchable(self, cls: type) -> Mapped:
+        """A class's mapping. Raises InvalidInput for a class that is not searchable."""
+        mapped = self.of(cls) if isinstance(cls, type) else None
+        if mapped is None:
+            names = ", ".join(self.names()) or "none"
+            raise InvalidInput(
+                f"{seen(getattr(cls, '__name__', cls), 80)} is not searchable. Searchable: {names}. "
+                "Declare it: @searchable(fields=[...])"
+            )
+        return mapped
+
+    def names(self) -> list[str]:
+        """The entities of every searchable class of this process that is mapped, of other databases, too."""
+        return sorted(_mappers_by_entity())
+
+    def named(self, entity: str) -> Mapped | None:
+        """The class of an entity that is resolved already, or is the only one of that name in this process."""
+        if entity not in self._by_entity:
+            mappers = _mappers_by_entity().get(entity, ())
+            owners = {owner_of(mapper, getattr(mapper.class_, ATTRIBUTE)) for mapper in mappers}
+            if len(owners) == 1:
+                self.of(owners.pop().class_)
+        return self._by_entity.get(entity)
+
+    def all(self) -> list[Mapped]:
+        """One an entity, by name, of the classes that `named` finds."""
+        return [mapped for name in self.names() if (mapped := self.named(name)) is not None]
+
+    def dependents(self, cls: type) -> tuple[Dependent, ...]:
+        """The searchable classes whose content is made of this class's objects, too."""
+        if self._version is not version() or (found := self._dependents.get(cls)) is None:
+            mapper: Mapper[Any] = inspect(cls)
+            with self._lock:
+                self._refresh()
+                found = self._dependents[cls] = tuple(
+                    Dependent(mapped, path, depth)
+                    for mapped in self._depending(mapper)
+                    for path in mapped.paths
+                    for depth, link in enumerate(path, 1)
+                    if mapper.isa(link.mapper)
+                )
+        return found
+
+    def _depending(self, mapper: Mapper[Any]) -> list[Mapped]:
+        """One an entity, by name, of the classes that depend on objects of this one. Others are not resolved: they may
+        belong to another database, and have the same names."""
+        found: set[str] = set()
+        for other in declared_mappers():
+            paths = (relationships(other, path) for path in getattr(other.class_, ATTRIBUTE).depends_on)
+            leads_here = any(mapper.isa(link.mapper) for path in paths for link in path)
+            if leads_here and (mapped := self.of(other.class_)):
+                found.add(mapped.entity)
+        return [self._by_entity[name] for name in sorted(found)]
+
+    def _refresh(self) -> None:
+        if self._version is not (current := version()):
+            self._mapped, self._dependents = {}, {}
+            self._version = current
+
+    def _resolve(self, cls: type, mapper: Mapper[Any] | None) -> Mapped | None:
+        declaration = getattr(cls, ATTRIBUTE, None)
+        if declaration is None or mapper is None or not has_table(mapper):
+            return None
+        owner = owner_of(mapper, declaration)
+        mapped = Mapped(mapper, owner, declaration, self._dialect)
+        other = self._owners.setdefault(mapped.entity, owner.class_)
+        if other is not owner.class_:
+            raise InvalidInput(
+                f"two searchable classes are named {mapped.entity!r}: {qualified_name(other)} and "
+                f"{qualified_name(owner.class_)}. Give one another name: @searchable(..., name='…')"
+            )
+        if mapper is owner:
+            self._by_entity[mapped.entity] = mapped
+        elif mapped.entity not in self._by_entity:
+            self.of(owner.class_)
+        return mapped
+
+
+def _mappers_by_entity() -> dict[str, list[Mapper[Any]]]:
+    found: dict[str, list[Mapper[Any]]] = {}
+    for mapper in declared_mappers():
+        found.setdefault(entity_of(mapper, getattr(mapper.class_, ATTRIBUTE)), []).append(mapper)
+    return found
