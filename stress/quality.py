@@ -9,10 +9,10 @@ from pathlib import Path
 from statistics import mean
 
 from kameleon import SearchEngine
+from kameleon.analysis.stop_words import stop_words
 from kameleon.embeddings import EmbeddingProvider, StaticProvider
 from kameleon.evaluation import Evaluation, evaluate, read_qrels, read_queries
 from kameleon.metrics import ndcg
-from kameleon.stores.bm25 import STOP_WORDS
 
 from .corpus import MINILM, SHARED
 from .database import SQLITE, database
@@ -107,7 +107,7 @@ def any_word(documents: Documents, queries: Queries, relevance: Relevance) -> di
     plain.execute("CREATE VIRTUAL TABLE f USING fts5(id UNINDEXED, text, tokenize = 'porter unicode61')")
     plain.executemany("INSERT INTO f VALUES (?, ?)", [(id_, text) for _, id_, text in documents])
     figures = {}
-    for name, left_out in (("with_stop_words", frozenset[str]()), ("without_stop_words", STOP_WORDS)):
+    for name, left_out in (("with_stop_words", frozenset[str]()), ("without_stop_words", stop_words("english"))):
         found = []
         for query in queries.keys() & relevance.keys():
             words = list(dict.fromkeys(re.findall(r"\w+", queries[query].lower())))

@@ -317,8 +317,8 @@ def test_a_large_update_replaces_rows_terms_and_embeddings(search: SearchEngine)
     search.index_records_batch([("A", str(n), f"old{n} fox") for n in range(3_000)])
     report = search.index_records_batch([("A", str(n), f"new{n} wolf") for n in range(500, 2_500)])
     assert (report.indexed, report.embedded) == (2_000, 2_000)
-    assert ids(search.search("old1000", mode="keyword")) == []
-    assert ids(search.search("new1000", mode="keyword")) == ["1000"]
+    assert ids(search.search('"old1000"', mode="keyword")) == []
+    assert ids(search.search('"new1000"', mode="keyword")) == ["1000"]
     assert [(s.indexed, s.pending) for s in search.get_status()] == [(3_000, 0)]
     assert search.search("new1000 wolf", mode="vector", limit=1)[0].id == "1000"
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ..stores.protocols import Postings as Dialect
+from ..stores.search_protocols import Postings as Dialect
 
 __all__ = ["Dialect", "Partition", "Partitions"]
 

@@ -11,7 +11,6 @@ import numpy as np
 from sqlalchemy import Connection
 
 from ..analysis.analyser import Analyser
-from ..analysis.highlighting import MARKED_CHARACTERS
 from ..analysis.spelling import is_correctable
 from ..analysis.terms import PhrasePart, QueryWord
 from . import correcting
@@ -72,10 +71,6 @@ class Found:
             doc: tuple(surface for surface, mask in having if place >= 0 and mask[place])
             for doc, place in zip(docs, at.tolist(), strict=True)
         }
-
-    def marks(self, text: str) -> list[tuple[int, int]]:
-        """Where the beginning of a text has the words."""
-        return self.analyser.marks(text[:MARKED_CHARACTERS], self.words)
 
     def holds(self, text: str) -> tuple[int, int]:
         """How many of the phrases and of the words a text has."""

@@ -3,13 +3,14 @@ index and modules of this package; calls no provider."""
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
+from ..analysis.terms import QueryWord
 from ..errors import InvalidInput, ModelMismatch, NoProvider, ProviderError, TextRefused, VectorsUnavailable
 from ..forking import lazy
 from ..indexing.index import Index
@@ -34,13 +35,15 @@ NOTHING = Candidates({})
 
 @dataclass
 class Retrieved:
-    """What the legs found; `words` is what the keyword index has of the query, `weight` the vector's."""
+    """What the legs found; `words` is what the keyword index has of the query, `marked` the words to mark in the texts
+    of hits, `weight` the vector's."""
 
     keyword: Candidates = NOTHING
     vector: Candidates = NOTHING
     generation: Generation | None = None
     embedding: "Vector | None" = None
     words: Found | None = None
+    marked: Sequence[QueryWord] = ()
     weight: float = 0.0
     known_share: float = 1.0
     notes: list[str] = field(default_factory=list)
@@ -126,17 +129,22 @@ class LegSearch:
     def _look_up(self, scope: Scope, field_words: FieldWords) -> None:
         """The words of the query in the keyword index; where they choose nothing, its phrases and exclusions alone."""
         parsed, found = self._query.parsed, self._found
+        found.marked = (
+            self._keywords.analyser.query_terms(parsed.text[:READ_CHARACTERS]) if self._query.highlight else ()
+        )
         ranks = self._query.mode != "vector"
         phrases = [*parsed.phrases, *(words for _, words in field_words)]
         if not (ranks or phrases or parsed.excluded):
             return
         wanted = Wanted("", phrases, parsed.excluded)
         if ranks:
-            wanted = wanted._replace(text=parsed.text[:READ_CHARACTERS], prefixes=parsed.prefixes, literal=parsed.exact)
+            wanted = wanted._replace(text=text, prefixes=parsed.prefixes, literal=parsed.exact)
         with found.timed("keyword"):
             found.words = self._keywords.search(self._connection, scope.entities, wanted)
             if field_words:
                 found.words = having(self._store, self._connection, found.words, field_words)
+        if ranks:
+            found.marked = found.words.words
         if len(parsed.text) > READ_CHARACTERS:
             found.words = replace(found.words, is_whole=False)
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from ..analysis.highlighting import sentences
+from ..analysis.analyser import Analyser
+from ..analysis.highlighting import MARKED_CHARACTERS, sentences
 from ..keywords.looking_up import Found
 from ..stores.protocols import Store
 from ..stores.values import Hit, Key, Spans
@@ -26,15 +27,16 @@ def read_texts(store: Store, connection: Connection, keys: Sequence[Key], found:
     return store.contents.hits(connection, keys, generation, found.embedding)
 
 
-def make_hits(query: Query, keys: Sequence[Key], ranked: Ranked) -> list[SearchResult]:
+def make_hits(analyser: Analyser, query: Query, keys: Sequence[Key], ranked: Ranked) -> list[SearchResult]:
     """Records that were deleted meanwhile are left out, where the caller's transaction has no snapshot."""
     found, ranking, texts = ranked.found, ranked.ranking, ranked.texts
     keys = [key for key in keys if key in texts]
     by_words = {**found.keyword.scores, **found.keyword.others}
     contents = [_shown(texts[key], found.words if key in by_words else None) for key in keys]
     explained = _explained(query, keys, ranked) if query.explain else {}
-    words = found.words if query.highlight else None
-    spans: list[Spans] = [tuple(words.marks(content)) if words else () for content in contents]
+    spans: list[Spans] = [()] * len(keys)
+    if query.highlight:
+        spans = [tuple(analyser.marks(content[:MARKED_CHARACTERS], found.marked)) for content in contents]
     return [
         SearchResult(*ranking.refs[key], ranking.scores[key], texts[key].data, content, explained.get(key, ()), places)
         for key, content, places in zip(keys, contents, spans, strict=True)

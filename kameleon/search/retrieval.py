@@ -87,7 +87,7 @@ class Retriever:
         ranked = exact_first(self._store, connection, query, ranked)
         ranking = ranked.ranking
         left = ranking.left(query)
-        hits = make_hits(query, ranking.page(query, left), ranked)
+        hits = make_hits(self._index.keywords.analyser, query, ranking.page(query, left), ranked)
         is_exact, is_whole = exactness(query, ranked, [ranking.scores[key] for key in left])
         total, facets = len(ranking.keys), dict[str, dict[Any, int]]()
         if query.facets or query.count:

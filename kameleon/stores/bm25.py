@@ -6,16 +6,6 @@ from collections.abc import Mapping
 from .values import Key
 
 K1, B, K3 = 1.2, 0.75, 1.0
-# English, as PostgreSQL's `english` has them: its tsvectors hold none, so on SQLite they are left out of queries.
-ENGLISH = """
-    a about above after again against all am an and any are as at be because been before being below between both
-    but by can did do does doing don down during each few for from further had has have having he her here hers
-    herself him himself his how i if in into is it its itself just me more most my myself no nor not now of off on
-    once only or other our ours ourselves out over own s same she should so some such t than that the their theirs
-    them themselves then there these they this those through to too under until up very was we were what when where
-    which while who whom why will with you your yours yourself yourselves
-"""
-STOP_WORDS = frozenset(ENGLISH.split())
 
 
 def idf(rows: int, having: int) -> float:

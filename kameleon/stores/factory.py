@@ -14,10 +14,10 @@ from .tables import schema_map
 class StoreOptions(TypedDict, total=False):
     """Options of the database.
 
-    `language` is how a new index reads texts: "english" (default), "simple" (words as
-    they are), on PostgreSQL any text search configuration; an existing index has its own. SQLite: `vector_search`
-    ("auto", "numpy", "sqlite-vec"). PostgreSQL: `schema` holds the tables (default: the connection's own), `m` and
-    `ef_construction` shape the HNSW index (16, 64), `ef_search` is how far a query looks in it (600).
+    `language` is how a new index reads texts: "english" (default), another name of `analysis.languages`, "simple"
+    (words as they are); an existing index has its own. SQLite: `vector_search` ("auto", "numpy", "sqlite-vec").
+    PostgreSQL: `schema` holds the tables (default: the connection's own), `m` and `ef_construction` shape the HNSW
+    index (16, 64), `ef_search` is how far a query looks in it (600).
     """
 
     vector_search: Literal["auto", "numpy", "sqlite-vec"]

@@ -24,8 +24,6 @@ ATTEMPTS = 3
 unavailable. Chosen, not measured."""
 Spans = tuple[tuple[int, int], ...]
 IdText = Callable[[Sequence[tuple[Any, str]]], ColumnElement[str]]
-KeyOf = Mapping[tuple[str, str], Key]
-"""Keys of records by entity and id, as `upsert` returns them."""
 
 
 class Entry(NamedTuple):
@@ -122,17 +120,6 @@ class Fault(NamedTuple):
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
-    """A word of the query (`surface`) and its form in the index (`stem`); `rows` is the number of records that have it,
-    `times` how often the query has it."""
-
-    surface: str
-    stem: str
-    rows: int = 0
-    times: int = 1
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Among:
     """A subquery of one column, record ids as text; `binds` are typed, by their names in `sql`."""
@@ -192,32 +179,23 @@ class Candidates:
     """A leg's raw scores, best first, and in `others` its scores of the other leg's candidates that have one.
 
     `most` is an upper bound of a record's score, None where there is none. `is_exact` is False where a better record
-    might have been missed.
-    `unknown` are words of the query that are in no record. `scanned` is the number of records that were read, 0 where
-    it was not counted.
+    might have been missed. `scanned` is the number of records that were read, 0 where it was not counted.
     """
 
     scores: Mapping[Key, float]
     others: Mapping[Key, float] = field(default_factory=dict)
     is_exact: bool = True
-    terms: tuple[Term, ...] = ()
-    chosen_by: tuple[Term, ...] = ()
     most: float | None = None
     how: str = ""
     scanned: int = 0
-    unknown: tuple[str, ...] = ()
 
 
 def united(parts: Sequence[Candidates]) -> Candidates:
     """Unites one leg's candidates of several scopes that have no record in common."""
-    if len(parts) == 1:
-        return parts[0]
-    chosen_by = {term.stem: term for part in parts for term in part.chosen_by}
     return replace(
-        max(parts, key=lambda part: len(part.terms)),
+        max(parts, key=lambda part: len(part.scores)),
         scores={key: score for part in parts for key, score in part.scores.items()},
         others={key: score for part in parts for key, score in part.others.items()},
         is_exact=all(part.is_exact for part in parts),
-        chosen_by=tuple(chosen_by.values()),
         scanned=sum(part.scanned for part in parts),
     )

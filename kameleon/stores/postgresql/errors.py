@@ -26,7 +26,7 @@ LOST = (
 CURES = {
     READ_ONLY: "This is a replica or a read-only transaction: search works here, writing goes to the primary",
     NO_RIGHT: "The role lacks a right on kameleon's tables; an administrator grants it",
-    TOO_LARGE: "A text is too large for the text search configuration. Split the record, or use language='simple'",
+    TOO_LARGE: "A record is too large for PostgreSQL. Split it",
     CANCELED: "statement_timeout was reached, or someone cancelled the query. Raise the time-out for this role, narrow "
     "the query by entity or where, or write in smaller batches",
     DISK_FULL: "Nothing of this transaction was stored. Make room on the server's disk, and try again; `kameleon "

@@ -46,6 +46,8 @@ class SQLiteConnections:
             yield
         except DBAPIError as error:
             raise storage_error(error.orig or error, self._engine.url.database) from error
+        except self._engine.dialect.loaded_dbapi.Error as error:  # of statements on the driver's connection
+            raise storage_error(error, self._engine.url.database) from error
 
     def is_in_memory(self) -> bool:
         with self._engine.connect() as connection:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,7 @@ class Mirror:
     def __init__(self, table: str, dimensions: int) -> None:
         self._dimensions = dimensions
         self._is_changing = False
+        self._read_by: WeakKeyDictionary[Any, Rows] = WeakKeyDictionary()
         self._states: OrderedDict[Position, State] = OrderedDict()
         self._filled = 0
         self._learned_from = 0
@@ -118,6 +120,8 @@ class Mirror:
         """The `limit` records nearest by cosine, best first; ties by id. Of `allowed` alone, if given, or of those that
         `accept` returns of the ids it is given; none of `excluded`."""
         rows = self._rows(connection)
+        if (transaction := connection.get_transaction()) is not None:
+            self._read_by[transaction] = rows
         if len(excluded):
             gone = np.flatnonzero(member(rows.ids, np.array(excluded, np.int64)))
             rows = replace(rows, dead=np.union1d(rows.dead, gone))
@@ -136,8 +140,11 @@ class Mirror:
         return Nearest(first(found, limit), len(scores), is_exact=False)
 
     def scores(self, connection: Connection, vector: Vector, wanted: Iterable[int]) -> dict[int, float]:
-        """The cosine of each wanted record that has an embedding: of its nearest passage."""
-        rows = self._rows(connection)
+        """The cosine of each wanted record that has an embedding: of its nearest passage, of the rows that `best` has
+        just read in this transaction, where it has."""
+        transaction = connection.get_transaction()
+        rows = self._read_by.pop(transaction, None) if transaction is not None else None
+        rows = rows or self._rows(connection)
         ids = np.unique(np.fromiter(wanted, np.int64))
         if rows.directions is not None:
             return first(self._read(connection, vector, ids), len(ids))
