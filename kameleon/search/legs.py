@@ -129,9 +129,8 @@ class LegSearch:
     def _look_up(self, scope: Scope, field_words: FieldWords) -> None:
         """The words of the query in the keyword index; where they choose nothing, its phrases and exclusions alone."""
         parsed, found = self._query.parsed, self._found
-        found.marked = (
-            self._keywords.analyser.query_terms(parsed.text[:READ_CHARACTERS]) if self._query.highlight else ()
-        )
+        text = parsed.text[:READ_CHARACTERS]
+        found.marked = self._keywords.analyser.query_terms(text) if self._query.highlight else ()
         ranks = self._query.mode != "vector"
         phrases = [*parsed.phrases, *(words for _, words in field_words)]
         if not (ranks or phrases or parsed.excluded):
