@@ -199,7 +199,7 @@ def test_what_is_remembered_is_bounded() -> None:
     assert len(memo) <= 5
 
 
-def test_snowball_tells_news_from_new() -> None:
+def test_snowball_keeps_news_apart_from_new() -> None:
     assert not is_found("news", "new new new product")
 
 

@@ -1122,3 +1122,20 @@ def test_a_schema_of_any_name_serves_every_verb(pg_engine: Engine, name: str) ->
 def test_a_schema_that_cannot_be_named_is_refused(pg_engine: Engine, name: Any) -> None:
     with pytest.raises(InvalidInput, match="schema is a name"):
         SearchEngine(pg_engine, schema=name)
+
+
+def test_a_record_that_changes_while_it_is_searched_is_found(pg_engine: Engine) -> None:
+    search = SearchEngine(pg_engine)
+    search.index_records_batch([("N", "1", "one fox"), ("N", "2", "fox and bear")])
+    changes: list[str] = []
+
+    @event.listens_for(pg_engine, "before_cursor_execute")
+    def change(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "s.content" in statement and "LEFT JOIN" in statement and not changes:
+            changes.append(statement)
+            search.index_record("N", "1", "another fox")
+
+    with pg_engine.connect() as connection:
+        hits = search.search("fox", mode="keyword", connection=connection)
+    assert len(changes) == 1
+    assert {(hit.id, hit.matched_text) for hit in hits} == {("1", "another fox"), ("2", "fox and bear")}

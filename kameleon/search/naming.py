@@ -18,9 +18,9 @@ READ_CHARACTERS = 100_000
 """Bounds the contents that are analysed for that. Chosen, not measured."""
 
 
-def named(store: Store, connection: Connection, query: Query, ranked: Ranked) -> Ranked:
-    """The ranking with the records' entities and ids, in whose order equal scores are. Where the first page is all that
-    these are needed for, they come with its contents."""
+def named(store: Store, connection: Connection, query: Query, ranked: Ranked) -> tuple[Ranked, bool]:
+    """The ranking with the records' entities and ids, in whose order equal scores are; and whether none of its contents
+    is gone. Where the first page is all that these are needed for, they come with its contents."""
     ranking = ranked.ranking
     keys, scores = ranking.keys, ranking.scores
     first = keys[: query.limit]
@@ -32,11 +32,11 @@ def named(store: Store, connection: Connection, query: Query, ranked: Ranked) ->
             refs = {key: texts[key].ref for key in page}
             page.sort(key=lambda key: (-scores[key], refs[key]))
             ranking = replace(ranking, keys=[*page, *keys[len(page) :]], refs=refs)
-            return replace(ranked, ranking=ranking, texts=texts)
+            return replace(ranked, ranking=ranking, texts=texts), True
     refs = dict(store.contents.refs(connection, keys))
     present = [key for key in keys if key in refs and refs[key] != query.like]
     present.sort(key=lambda key: (-scores[key], refs[key]))
-    return replace(ranked, ranking=replace(ranking, keys=present, refs=refs))
+    return replace(ranked, ranking=replace(ranking, keys=present, refs=refs)), len(refs) == len(keys)
 
 
 def _needs_all(query: Query) -> bool:

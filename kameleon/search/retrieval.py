@@ -24,6 +24,9 @@ from .ranking import Ranked, Ranking, exactness, needs_a_word
 from .reranking import judged
 from .selecting import Selection
 
+TRIES = 3
+"""Bounds how often a query is read: on a caller's connection each of its statements may see another state, and a
+content that was found may have been replaced before it is read. What is gone then is left out."""
 FACET_VALUES = 100
 """Bounds the values of a facet, those of most records first. Chosen, not measured."""
 
@@ -62,8 +65,11 @@ class Retriever:
         query = self._query
         check_fields(query, self._entities)
         scope = make_scope(query, self._entities)
-        found = LegSearch(self._index, connection, query, self._prepared).run(scope, indexed(query, self._entities))
-        ranked = named(self._store, connection, query, Ranked(scope, found, self._ranking(found)))
+        for _ in range(TRIES):
+            found = LegSearch(self._index, connection, query, self._prepared).run(scope, indexed(query, self._entities))
+            ranked, is_whole = named(self._store, connection, query, Ranked(scope, found, self._ranking(found)))
+            if is_whole:
+                break
         if query.rerank is not None:
             best = ranked.ranking.keys[: query.window]
             return replace(ranked, texts=read_texts(self._store, connection, best, found))
