@@ -10,6 +10,7 @@ from collections.abc import Hashable
 from threading import Lock
 from typing import Any
 
+from ..forking import per_process
 from .dialect import Partitions
 
 BUDGET = 64 * 2**20
@@ -25,7 +26,10 @@ class SegmentCache:
         self.size = 0
         self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._segments: dict[Partitions, tuple[int, ...]] = {}
-        self._lock = Lock()
+
+    @per_process
+    def _lock(self) -> Lock:
+        return Lock()
 
     def segments(self, partitions: Partitions) -> tuple[int, ...]:
         """Those that were live when these partitions were last read."""
