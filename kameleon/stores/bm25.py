@@ -1,9 +1,6 @@
-"""BM25 as Lucene and FTS5 compute it, in parts. Imports values."""
+"""BM25 as Lucene and FTS5 compute it, in parts. Imports the standard library."""
 
 import math
-from collections.abc import Mapping
-
-from .values import Key
 
 K1, B, K3 = 1.2, 0.75, 1.0
 
@@ -17,7 +14,3 @@ def times_weight(times: int) -> float:
     """Weighs a term that the query has so often: (k3 + 1) q / (k3 + q) with k3 1 (Robertson and Walker, "Some simple
     effective approximations to the 2-Poisson model", 1994): long questions repeat what they are about."""
     return (K3 + 1) * times / (K3 + times)
-
-
-def best_first(scores: Mapping[Key, float]) -> dict[Key, float]:
-    return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))
