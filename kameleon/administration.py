@@ -16,7 +16,6 @@ from .indexing.purging import PurgeReport, purge
 from .orm.callers import connection_within, on_a_thread
 from .orm.queries import Queries
 from .search.query import check_weight
-from .search.retrieval import Legs
 from .stores.catalog import active
 from .stores.values import State
 from .values import CacheStatus, Generation, Ref
@@ -24,6 +23,8 @@ from .values import CacheStatus, Generation, Ref
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
+
+    from .search.retrieval import Legs
 
 
 class Administration:
@@ -68,7 +69,7 @@ class Administration:
             self._index.catalog.set_weight(conn, generation.number, weight)
         return replace(generation, weight=weight)
 
-    def legs(self, query: str, *, entities: Iterable[object] | None = None, limit: int = 10) -> Legs:
+    def legs(self, query: str, *, entities: Iterable[object] | None = None, limit: int = 10) -> "Legs":
         """What each leg finds for a query that `search` would answer with `limit` hits, before any fusion."""
         return self._index.part(Queries).legs(query, entities, limit)
 

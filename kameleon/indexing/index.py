@@ -13,7 +13,6 @@ from ..database import synchronous
 from ..embeddings.options import check_query_timeout
 from ..errors import InvalidInput, Outdated, ProviderError
 from ..forking import per_process
-from ..keywords.index import KeywordIndex
 from ..stores.catalog import Catalog, active
 from ..stores.factory import make_store
 from ..stores.transactions import Transactions
@@ -81,7 +80,9 @@ class Index(Transactions):
             query_timeout=check_query_timeout(query_timeout),
             raises=on_provider_error == "raise",
         )
-        self.keywords = KeywordIndex(self.store, opened)
+        from ..keywords.index import KeywordIndex  # NumPy loads with the first engine
+
+        self.keywords: KeywordIndex = KeywordIndex(self.store, opened)
         self.writer = Writer(self.store, self.catalog, self.keywords)
         self.filling = Filling(self, self.store, self.catalog, self.writer, self.services)
         self._budgeted = BudgetedCalls()

@@ -7,7 +7,6 @@ from functools import partial
 
 from sqlalchemy import Connection, Delete, delete, select
 
-from ..embeddings.cache import text_key
 from .index import Index
 
 TEXTS_AT_ONCE = 1_000
@@ -30,6 +29,8 @@ def purge(index: Index) -> PurgeReport:
 
 
 def _drop_cached(index: Index) -> int:
+    from ..embeddings.cache import text_key  # NumPy loads with it
+
     table = index.tables.embedding_cache
     with index.reading() as connection:
         cached = set(connection.scalars(select(table.c.text_hash).distinct()))

@@ -15,7 +15,6 @@ from sqlalchemy import Connection
 
 from ..embeddings.passages import Places
 from ..errors import InvalidInput, ProviderError, seen
-from ..keywords.index import Analysed, KeywordIndex
 from ..stores.catalog import Catalog, mismatch, written_generation
 from ..stores.claims import rows_of
 from ..stores.protocols import Store
@@ -25,6 +24,7 @@ from .embedded import Ahead, counts, embeddings, flattened, merged, positions, w
 
 if TYPE_CHECKING:
     from ..embeddings.service import EmbeddingService
+    from ..keywords.index import Analysed, KeywordIndex
     from .caching import StoredCache
 
 Progress = Callable[[int, int], None]
@@ -58,7 +58,7 @@ class Plan:
     enqueues: bool = True
     target: int | None = None
     generations: Sequence[Generation] | None = None
-    analysed: Sequence[Analysed] | None = None
+    analysed: "Sequence[Analysed] | None" = None
     report: IndexReport = field(default_factory=IndexReport)
 
     @property
@@ -71,7 +71,7 @@ class Plan:
 
 
 class Writer:
-    def __init__(self, store: Store, catalog: Catalog, keywords: KeywordIndex) -> None:
+    def __init__(self, store: Store, catalog: Catalog, keywords: "KeywordIndex") -> None:
         self._store = store
         self._catalog = catalog
         self._keywords = keywords

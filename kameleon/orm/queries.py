@@ -11,13 +11,13 @@ from ..errors import InvalidInput, RecordMissing, seen
 from ..indexing.index import Index
 from ..search.answering import Answering
 from ..search.query import Query, SearchOptions, check_text, check_whole, make_query
-from ..search.retrieval import Legs
 from ..search.syntax import may_name_field
 from ..stores.values import Among
 from ..values import Ref, SearchResults
 from .callers import sessions_of
 
 if TYPE_CHECKING:
+    from ..search.retrieval import Legs
     from .columns import ClassFields
     from .mapping import Mapped
 
@@ -74,7 +74,7 @@ class Queries:
         hits = self.search(query, cls, None, connection, **options)
         return mapped.ranked(select(cls), cls, [hit.id for hit in hits], self._index.store.keys.rows)
 
-    def legs(self, query: str, entities: Iterable[object] | None, limit: int) -> Legs:
+    def legs(self, query: str, entities: Iterable[object] | None, limit: int) -> "Legs":
         return self._answering.legs(self._query(query, None, entities or None, None, limit=limit))
 
     def names(self, entities: Iterable[object]) -> tuple[str, ...]:

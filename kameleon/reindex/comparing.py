@@ -7,7 +7,6 @@ from ..errors import GateRefused, ReindexRefused
 from ..indexing.index import Index
 from ..search.prepared import prepare
 from ..search.query import make_query
-from ..search.retrieval import Retriever
 from ..stores.catalog import ACTIVE
 from ..values import GateReport, Generation, IndexReport, Ref
 from .gate import Gate, compare, sampled
@@ -64,6 +63,8 @@ class Comparison:
                 yield from (entry.content for entry in found)
 
     def _ranking(self, generation: Generation) -> Callable[[str], Sequence[Ref]]:
+        from ..search.retrieval import Retriever  # NumPy loads with the first search
+
         service = self._index.services.of_generation(generation)
         alone = [replace(generation, state=ACTIVE)]
 

@@ -14,10 +14,10 @@ from ..stores.catalog import Entity, of_fingerprint
 from ..values import Generation, QueryPlan, SearchResults
 from .prepared import Prepared, prepare
 from .query import Query
-from .retrieval import Legs, Retriever
 
 if TYPE_CHECKING:
     from ..embeddings.service import EmbeddingService
+    from .retrieval import Legs, Retriever
 
 TRIES = 4
 """Bounds how often a query is prepared anew because the index moves to another model meanwhile."""
@@ -44,21 +44,23 @@ class Answering:
                 query, connection, lambda retriever, conn: (found := retriever.find(conn), retriever.page(conn, found))
             )
             return retriever.results(found, page)
-        retriever, found = self._retrieved(query, connection, Retriever.find)
+        retriever, found = self._retrieved(query, connection, lambda retriever, conn: retriever.find(conn))
         found = retriever.rerank(found)
         with self._index.preserving(connection) as conn:
             self._store.connections.prepare_search(conn)
             page = retriever.page(conn, found)
         return retriever.results(found, page)
 
-    def legs(self, query: Query) -> Legs:
+    def legs(self, query: Query) -> "Legs":
         """What each leg finds by itself, to be fused by the caller."""
-        return self._retrieved(query, None, Retriever.legs)[1]
+        return self._retrieved(query, None, lambda retriever, conn: retriever.legs(conn))[1]
 
     def _retrieved(
-        self, query: Query, connection: Connection | None, read: Callable[[Retriever, Connection], T]
-    ) -> tuple[Retriever, T]:
+        self, query: Query, connection: Connection | None, read: "Callable[[Retriever, Connection], T]"
+    ) -> "tuple[Retriever, T]":
         """What `read` makes of the query in a transaction that sees the generations which it was prepared for."""
+        from .retrieval import Retriever  # NumPy loads with the first search
+
         prepared = self._prepare(query, self._generations(query, connection))
         for _ in range(TRIES):
             with self._index.preserving(connection) as conn:
