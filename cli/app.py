@@ -20,7 +20,7 @@ import kameleon
 from kameleon.errors import StorageError, printable, redacted
 
 if TYPE_CHECKING:
-    from .providing import Chosen
+    from .chosen import Chosen
 
 
 def echo(text: str, *, err: bool = False) -> None:

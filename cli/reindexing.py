@@ -14,8 +14,9 @@ import click
 from kameleon.errors import InvalidInput
 
 from .app import App, Interrupted, bar, common, confirming, echo, importing, pass_app, quiet
+from .chosen import Chosen
 from .detaching import detach
-from .providing import Chosen, providing
+from .providing import providing
 
 if TYPE_CHECKING:
     from kameleon import SearchEngine

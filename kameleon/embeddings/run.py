@@ -14,18 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import ProviderError, ProviderRefused, ProviderUnavailable, TextRefused
 from .batching import halves
 from .checking import Unexplained
 from .halving import Halving
 from .report import EmbeddingReport
-from .requesting import Outcome, Requests, log
+from .requesting import Outcome, Requests, Shared, log
 from .retry import LONGEST_WAIT_S
-
-if TYPE_CHECKING:
-    from .service import EmbeddingService
 
 FEW_REFUSALS, MANY_REFUSALS = 2, 16
 """Bound the refusals in a row after which the probe is sent: one where the call has seen no text taken yet, then the
@@ -62,9 +59,7 @@ class Suspect(NamedTuple):
 class Run:
     """Requests may run on many threads; outcomes are written on the caller's alone, and given to `deliver`."""
 
-    def __init__(
-        self, service: "EmbeddingService", call: Callable[[Sequence[str]], Any], report: EmbeddingReport
-    ) -> None:
+    def __init__(self, service: Shared, call: Callable[[Sequence[str]], Any], report: EmbeddingReport) -> None:
         self._limits = service.limits
         self._pace = service.pace
         self._workers = report.concurrent_workers
