@@ -1,4 +1,4 @@
-"""Renders records as searchable text, and adds to that text what the keyword index needs. Imports errors.
+"""Renders records as searchable text, and adds to that text what the keyword index needs. Imports `errors`.
 
 `analyze` serves both databases and both sides: contents and queries pass through the same function.
 It adds what the built-in analysers lose. They cut at every symbol, so `C++` becomes `c` and `POL-358` two common

@@ -1,4 +1,6 @@
-"""`SearchEngine`, the facade: each verb checks its arguments and calls a package below, all of which it may import."""
+"""`SearchEngine`, the facade: each verb checks its arguments and calls a package below, all of which it may import.
+Imports `values`, `errors`, `content`, `embeddings`, `stores`, `indexing`, `search`, `orm`, `reindex`, `administration`
+and `coroutines`."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NoReturn, Self, TypeVar, Unpack

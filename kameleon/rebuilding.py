@@ -1,5 +1,5 @@
-"""Rebuilds an index of another schema version from its contents, in one transaction. Imports stores, indexing and the
-record store."""
+"""Rebuilds an index of another schema version from its contents, in one transaction. Imports `values`, `errors`,
+`content`, `database`, `embeddings`, `stores`, `indexing`, `records` and `engine`."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence

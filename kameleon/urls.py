@@ -1,4 +1,4 @@
-"""Parses URLs of databases, and shows them without their secrets. Imports errors."""
+"""Parses URLs of databases, and shows them without their secrets. Imports `errors`."""
 
 import re
 from collections.abc import Iterator

@@ -1,7 +1,8 @@
-"""Makes the embeddings that commits left for later: `kameleon embeddings worker`, on any number of machines.
+"""Makes the embeddings that commits left for later: `kameleon embeddings worker`, on any number of machines. Imports
+`values`, `forking`, `stores`, `orm` and `engine`.
 
 A claim is a lease: a worker that dies loses it when it ends, and another does the work once more, to the same effect.
-No transaction is open while the provider works; an edit made meanwhile wins, and is claimed anew. Imports the engine.
+No transaction is open while the provider works; an edit made meanwhile wins, and is claimed anew.
 """
 
 from collections.abc import Callable

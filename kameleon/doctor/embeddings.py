@@ -1,5 +1,5 @@
-"""Checks of the embeddings: left over, damaged, pending, refused, or searched without their index. Imports the index
-and the ORM's sync."""
+"""Checks of the embeddings: left over, damaged, pending, refused, or searched without their index. Imports `values`,
+`errors`, `stores` and `orm`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Checks what providers return and raise. Imports errors and the type of vectors."""
+"""Checks what providers return and raise. Imports `errors`."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""What one call of the embedding service brought. Imports errors and the provider protocol."""
+"""What one call of the embedding service brought. Imports `errors`."""
 
 from collections import Counter
 from collections.abc import Sequence

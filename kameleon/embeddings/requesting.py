@@ -1,5 +1,5 @@
 """Sends requests to a provider: checks their answers, repeats them during an outage, and tests the provider with a
-probe. Imports errors, and of this package what answers, limits and waits are made of."""
+probe. Imports `errors`."""
 
 import logging
 import time

@@ -1,5 +1,5 @@
 """One call of the embedding service: which request is sent next, and what an answer means for each text. Imports
-errors, and of this package requests, halves and limits.
+`errors`.
 
 Whether a refusal is of one text or of all is decided by trying. A refused slice is halved until a text is alone in it;
 it is a *suspect* until the provider takes another text in a later request, if need be a short one of the service's own,

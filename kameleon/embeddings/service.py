@@ -1,5 +1,5 @@
-"""Between the write path and a provider: texts in, one embedding or one error a position out, in order. Imports errors,
-values, and the rest of this package but for the providers.
+"""Between the write path and a provider: texts in, one embedding or one error a position out, in order. Imports
+`values`, `errors` and `forking`.
 
 validate -> deduplicate -> look up in the cache -> slice -> request -> check -> merge -> report
 

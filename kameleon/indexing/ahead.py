@@ -1,4 +1,4 @@
-"""Embeds what a transaction is about to write, before it holds a lock. Imports the index."""
+"""Embeds what a transaction is about to write, before it holds a lock. Imports `errors`, `embeddings` and `stores`."""
 
 import time
 from collections.abc import Sequence

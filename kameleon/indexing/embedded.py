@@ -1,4 +1,5 @@
-"""Makes rows to store, and figures to report, of what the embedding service returned for records' texts. Pure."""
+"""Makes rows to store, and figures to report, of what the embedding service returned for records' texts. Pure. Imports
+`values`, `errors`, `forking`, `embeddings` and `stores`."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

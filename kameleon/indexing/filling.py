@@ -1,5 +1,5 @@
 """Makes the embeddings that are missing: all that are pending, or those that a worker claims from the queue. Imports
-the stores and the write path."""
+`values`, `errors`, `embeddings` and `stores`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

@@ -1,5 +1,6 @@
 """`Index`: what the packages above build on. It joins the store, the catalog of generations, the embedding services and
-the write path (compare, embed, apply) of one database."""
+the write path (compare, embed, apply) of one database. Imports `values`, `errors`, `forking`, `async_connections`,
+`database`, `embeddings` and `stores`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace

@@ -1,5 +1,5 @@
 """Chooses the embedding service of an index: the engine's own provider's, or that of the model which the index names.
-Imports the stores, and the embeddings when the first service is made."""
+Imports `values`, `errors`, `forking`, `embeddings` and `stores`."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""The pending changes of one database transaction, savepoints included. Pure: imports `kameleon.values` alone."""
+"""The pending changes of one database transaction, savepoints included. Pure. Imports `values`."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum

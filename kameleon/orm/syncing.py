@@ -1,5 +1,5 @@
 """Indexes what is missing: rows that triggers marked, rows of imported classes that are not in the index, pending
-embeddings. Imports callers, indexing and stores.claims, and unindexed where a class is declared."""
+embeddings. Imports `values`, `stores` and `indexing`."""
 
 import sys
 from dataclasses import replace

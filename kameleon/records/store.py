@@ -1,5 +1,5 @@
-"""The built-in record store: records as JSON, kept in the same transaction as their index. Imports the index, and the
-ORM where a session is given.
+"""The built-in record store: records as JSON, kept in the same transaction as their index. Imports `values`, `errors`,
+`content`, `stores`, `indexing` and `orm`.
 
 For those without tables of their own, and behind `kameleon data …`. A record's `id` is its key; its other keys are
 fields. The searchable ones, in the entity's order, are the record's content.

@@ -1,5 +1,6 @@
 """Fills a generation, batch by batch: pending records in the order of their keys, embedded with no transaction open,
-then written with the run's progress in one transaction. Memory is that of a batch. Imports the index."""
+then written with the run's progress in one transaction. Memory is that of a batch. Imports `values`, `errors`,
+`embeddings`, `stores` and `indexing`."""
 
 import logging
 import time

@@ -1,5 +1,5 @@
 """What `reindex` would do and cost: reads the records it would embed once, writes nothing and asks no provider. Memory
-is a number for each distinct text."""
+is a number for each distinct text. Imports `values`, `errors`, `embeddings`, `stores` and `indexing`."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,5 @@
-"""Re-embedding: moves an index to another model, or makes its embeddings anew, while search and writing go on.
+"""Re-embedding: moves an index to another model, or makes its embeddings anew, while search and writing go on. Imports
+`values`, `errors`, `embeddings`, `stores`, `indexing` and `orm`.
 
 A run builds a *generation* beside the active one, in batches that each commit with their progress; then PostgreSQL's
 vector index; then what was written meanwhile; then it switches, which is one statement on the registry. Until that
@@ -8,8 +9,6 @@ models. The old one stays for `rollback` until `prune` or `drop_old`.
 If a run is killed, run it again: it resumes after its last batch, and search was right all along. Nothing else has to
 be repaired: what is missing in a generation is not stored but looked up, and the lease of a run that died is free as
 soon as its process has ended (five minutes after its last batch, if it ran on another machine).
-
-Imports the index and the search.
 """
 
 import logging

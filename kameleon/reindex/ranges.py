@@ -1,5 +1,5 @@
 """`kdb_reindex_range`: the ranges of a run that are left to be taken, by its owner or by a helper on another machine.
-Imports the stores' tables and claims.
+Imports `stores`.
 
 A range is claimed like a row of the queue. Ranges only keep processes apart: what a process that died left undone is
 pending, and so is found.

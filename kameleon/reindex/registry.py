@@ -1,4 +1,4 @@
-"""Reads and prunes the generations of an index, and its recorded runs. Imports the index."""
+"""Reads and prunes the generations of an index, and its recorded runs. Imports `values`, `stores` and `indexing`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

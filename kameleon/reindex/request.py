@@ -1,4 +1,5 @@
-"""Checks the options of a reindex, and describes what they come to. Imports the catalog's values."""
+"""Checks the options of a reindex, and describes what they come to. Imports `values`, `errors`, `embeddings` and
+`stores`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

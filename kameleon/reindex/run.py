@@ -1,4 +1,5 @@
-"""One run of a reindex: lease, batches, vector index, comparison, switch. Imports the index and this package."""
+"""One run of a reindex: lease, batches, vector index, comparison, switch. Imports `values`, `errors`, `stores` and
+`indexing`."""
 
 import logging
 import time

@@ -1,4 +1,5 @@
-"""`kdb_reindex`: a run that builds a generation, its lease and its progress. Imports the stores' tables.
+"""`kdb_reindex`: a run that builds a generation, its lease and its progress. Imports `values`, `errors` and
+`stores`.
 
 The lease is its owner's until it expires. Each batch renews it in the batch's own transaction, and finds out there
 whether it was lost. On the owner's own machine the lease is held as long as the owner's process runs, and no longer.

@@ -1,5 +1,5 @@
 """Runs a search: calls the provider and the reranker outside of any transaction, reads the database in short ones.
-Imports the index and the modules of this package."""
+Imports `values`, `errors`, `embeddings`, `stores` and `indexing`."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -1,4 +1,4 @@
-"""Two legs into one ranking. Pure: scores in, scores out.
+"""Two legs into one ranking. Pure: scores in, scores out. Imports `errors`.
 
 Three ways by name, each of which turns a leg's raw scores into 0..1 before the legs are combined by their weights:
 

@@ -1,4 +1,5 @@
-"""Encodes where a page of hits ended, as a text that a caller passes back for the next page. Pure.
+"""Encodes where a page of hits ended, as a text that a caller passes back for the next page. Pure. Imports `values` and
+`errors`.
 
 A cursor names every record that was shown, by 40 bits of its digest. A score to go on from would be shorter, but a
 record that is written between two pages changes all scores: only what was shown itself keeps a page from repeating

@@ -1,4 +1,4 @@
-"""Parses and checks a query. Imports the pure modules of this package and the stores' values."""
+"""Parses and checks a query. Imports `values`, `errors`, `forking`, `content` and `stores`."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass

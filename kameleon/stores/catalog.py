@@ -1,5 +1,5 @@
-"""The registry: which generations of embeddings the database holds, and which entities were declared. Imports protocols
-and tables."""
+"""The registry: which generations of embeddings the database holds, and which entities were declared. Imports `values`,
+`errors` and `embeddings`."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""Connections, transactions and locks in PostgreSQL. Imports errors and templates."""
+"""Connections, transactions and locks in PostgreSQL. Imports `values`, `errors` and `sqlalchemy_internals`."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress

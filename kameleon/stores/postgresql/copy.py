@@ -1,4 +1,4 @@
-"""PostgreSQL's binary formats: rows of COPY, and pgvector's vectors. Imports ownership and the tables.
+"""PostgreSQL's binary formats: rows of COPY, and pgvector's vectors. Imports this package alone.
 
 https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format". Integers and floats are big-endian.
 """

@@ -1,4 +1,4 @@
-"""Translates errors of psycopg into kameleon's, with the next step. Imports errors."""
+"""Translates errors of psycopg into kameleon's, with the next step. Imports `errors`."""
 
 import psycopg
 

@@ -1,4 +1,4 @@
-"""Builds the HNSW index of a generation. Imports connections and templates."""
+"""Builds the HNSW index of a generation. Imports `values`."""
 
 import logging
 import time

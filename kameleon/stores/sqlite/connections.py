@@ -1,5 +1,5 @@
-"""Connections, transactions and the write lock in SQLite, which has one writer at a time. Imports errors and
-statements."""
+"""Connections, transactions and the write lock in SQLite, which has one writer at a time. Imports `values`, `errors`,
+`forking` and `sqlalchemy_internals`."""
 
 import os
 import time

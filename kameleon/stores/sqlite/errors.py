@@ -1,4 +1,4 @@
-"""Translates errors of SQLite into kameleon's, with the next step. Imports errors and sqlite_files."""
+"""Translates errors of SQLite into kameleon's, with the next step. Imports `errors` and `sqlite_files`."""
 
 from ...errors import DatabaseLocked, SchemaMissing, StorageError
 from ...sqlite_files import is_in_read_only_folder, path_of, unread_log

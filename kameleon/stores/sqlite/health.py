@@ -1,4 +1,4 @@
-"""Checks and repairs of an index in SQLite. Imports connections, statements and vectors."""
+"""Checks and repairs of an index in SQLite. Imports `values`."""
 
 from collections.abc import Sequence
 from contextlib import closing, suppress

@@ -1,5 +1,4 @@
-"""The vector leg in SQLite: embeddings compared in memory by NumPy, or by sqlite-vec. Imports keywords, mirror and
-scope."""
+"""The vector leg in SQLite: embeddings compared in memory by NumPy, or by sqlite-vec. Imports `values` and `errors`."""
 
 import json
 from collections.abc import Mapping, Sequence
