@@ -115,7 +115,7 @@ class SearchEngine(Coroutines):
 
     @property
     def admin(self) -> Administration:
-        """For operators: `set_weight`, `legs`, `state`, `index_vectors`, `vector_index`, `distribute`."""
+        """For operators: `set_weight`, `legs`, `state`, `astate`, `index_vectors`, `vector_index`, `distribute`."""
         return self.index.part(Administration)
 
     # sessions

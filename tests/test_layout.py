@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kameleon import SearchEngine
+from kameleon.administration import Administration, CacheAdministration
+from kameleon.indexing.index import Index
+from kameleon.reindex.generations import Reindexing
 
 REPOSITORY = Path(__file__).parents[1]
 ROOT = REPOSITORY / "kameleon"
@@ -107,8 +110,15 @@ def test_public_names_are_where_they_are_documented() -> None:
 def test_the_documentation_has_every_public_name_of_the_engine() -> None:
     names = {name for name in dir(SearchEngine) if not name.startswith("_")} | {"index"}
     page = (ROOT.parent / "docs/api.md").read_text("utf-8").partition("## Where earlier")[0]
-    documented = set(re.findall(r"`(\w+)`", "\n".join(line for line in page.splitlines() if line.startswith("| `"))))
-    assert names == documented | {"reindexing", "cache", "admin"}
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    namespaces = {row.split("`")[1].removeprefix("search."): set(re.findall(r"`(\w+)`", row)) for row in rows}
+    namespaces = {name: verbs for name, verbs in namespaces.items() if f"| `search.{name}` |" in page}
+    documented = {name for row in rows if not row.startswith("| `search.") for name in re.findall(r"`(\w+)`", row)}
+    assert names == documented | namespaces.keys()
+    for name, cls in {"cache": CacheAdministration, "admin": Administration}.items():
+        assert namespaces[name] == {verb for verb in dir(cls) if not verb.startswith("_")}
+    assert namespaces["reindexing"] < set(dir(Reindexing))
+    assert namespaces["index"] < set(dir(Index))
     verbs = [name for name in names if callable(getattr(SearchEngine, name, None))]
     assert len(verbs) <= 30
     assert all(getattr(SearchEngine, name).__doc__ for name in verbs)
