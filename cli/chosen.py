@@ -64,7 +64,7 @@ class Chosen:
 
 
 def parameters_of(name: str) -> Mapping[str, inspect.Parameter]:
-    """Those of a provider's constructor that a command line may give: secrets come by the environment."""
+    """Those of a provider's constructor that a command line may give: secrets are read from environment variables."""
     from kameleon.embeddings import provider_class
 
     try:

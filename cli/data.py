@@ -194,7 +194,7 @@ def list_(app: App, entity: str, where: str | None, limit: int, offset: int) -> 
 @common
 @pass_app
 def update(app: App, entity: str, id_: str, changes: str, replace_all: bool) -> None:
-    """Set fields of a record; it is indexed anew only if its searchable fields changed.
+    """Set fields of a record; it is indexed again only if its searchable fields changed.
 
     \b
     kameleon data update Ticket T-1001 '{"status": "closed"}'

@@ -44,7 +44,7 @@ def _remember_given(context: click.Context, parameter: click.Parameter, values: 
         if not equals or not key.isidentifier():
             raise click.UsageError(f"--option is NAME=VALUE, such as passage_tokens=256, not {key!r:.40}")
         if is_secret_name(key):
-            raise click.UsageError(f"--option {key}: secrets come by the environment, such as OPENAI_API_KEY")
+            raise click.UsageError(f"--option {key}: secrets are read from the environment, such as OPENAI_API_KEY")
         pairs.append((key, rest))
     _remember(context, parameter, tuple(pairs) or None)
 
@@ -56,7 +56,7 @@ OPTIONS = (
         metavar="NAME=VALUE",
         multiple=True,
         callback=_remember_given,
-        help="Another option of the provider's constructor. Repeatable. Keys come by the environment.",
+        help="Another option of the provider's constructor. Repeatable. API keys are read from environment variables.",
     ),
     option(
         "--base-url",

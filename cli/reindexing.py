@@ -42,8 +42,8 @@ class Terminated(Interrupted):
 @click.command()
 @click.argument("entities", metavar="[ENTITY]...", nargs=-1)
 @click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True, help="Records a transaction.")
-@click.option("--force", is_flag=True, help="Embed all records anew, with the index's own model too.")
-@click.option("--in-place", is_flag=True, help="Drop the old embeddings first; search goes by keywords meanwhile.")
+@click.option("--force", is_flag=True, help="Embed all records again, with the index's own model too.")
+@click.option("--in-place", is_flag=True, help="Drop the old embeddings first; only keywords answer meanwhile.")
 @click.option("--drop-old", is_flag=True, help="Drop the old embeddings after the switch; no rollback then.")
 @click.option(
     "--concurrent-index/--no-concurrent-index",
@@ -70,7 +70,7 @@ class Terminated(Interrupted):
 @common
 @pass_app
 def reindex(app: App, /, entities: tuple[str, ...], **given: Any) -> None:
-    """Embed the index anew, with another model or the same, while search and writing go on.
+    """Embed the index again, with another model or the same, while search and writing go on.
 
     The new embeddings are made beside the old, and the index switches when they are complete: until then every search
     is answered from the old ones. Without --provider, --model and --force, what is pending is embedded, or a build
@@ -178,7 +178,7 @@ def warn(search: "SearchEngine", entities: tuple[str, ...], options: Any, *, wai
     target = search.reindexing.target(Request(entities, **options))
     if target.action != "built" or target.active is None:
         return
-    echo("--in-place drops the old embeddings first: search goes by keywords alone until it is done", err=True)
+    echo("--in-place drops the old embeddings first: only keywords answer until it is done", err=True)
     if waits:
         echo(f"beginning in {CONFIRMATION_S} seconds; Ctrl-C changes nothing", err=True)
         time.sleep(CONFIRMATION_S)

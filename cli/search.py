@@ -49,7 +49,7 @@ def searching(command: F) -> F:
 @click.option("--facet", "facets", metavar="FIELD", multiple=True, help="Count a field's values. Repeatable.")
 @click.option("--count", is_flag=True, help="Count all that match.")
 @click.option("--group-by", type=click.Choice(["entity"]), help="Give --limit hits of each.")
-@click.option("--rerank", metavar="MODEL", help="Order the 50 best anew by a cross-encoder: a name or a folder.")
+@click.option("--rerank", metavar="MODEL", help="Rerank the 50 best with a cross-encoder: a name or a folder.")
 @common
 @pass_app
 def search(

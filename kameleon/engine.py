@@ -227,7 +227,7 @@ class SearchEngine(Coroutines):
         return syncing.sync(self.index, batch_size, retry_failed=retry_failed, progress=progress)
 
     def reindex(self, *entities: object, **options: "Unpack[ReindexOptions]") -> ReindexReport:
-        """Make the index's embeddings anew, with another model or the same, while search and writing go on.
+        """Make the index's embeddings again, with another model or the same, while search and writing go on.
 
         `options` are `ReindexOptions`: the target model, what is embedded, and when to stop.
 

@@ -3,7 +3,7 @@
 A fork copies the memory and the thread that forks. Locks that other threads held are held for ever in the child, where
 no thread releases them; sockets and the threads of a model's session belong to the parent. So
 
-- attributes declared `per_process` are made anew in the child,
+- attributes declared `per_process` are made again in the child,
 - `lazy` replaces `functools.cached_property`, which in Python 3.11 has a lock for all objects of a class,
 - a fork waits for other threads inside `fork_waits`, and for their connections to a watched engine. SQLite counts its
   locks on a file once a process, so a child forked inside another thread's transaction would count these as its own

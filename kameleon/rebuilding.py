@@ -60,7 +60,7 @@ def rebuild(
     progress: Progress | None = None,
     **options: Unpack[StoreOptions],
 ) -> RebuildReport:
-    """Make an index of another schema version anew from its contents: all in one transaction, or nothing.
+    """Rebuild an index of another schema version from its contents: all in one transaction, or nothing.
 
     Records, entities, marks of tracked tables, other roles' rights and what the index holds of each record stay.
     Embeddings stay where their table has this version's columns; else they are pending, for `sync`. `options` are those
@@ -239,7 +239,7 @@ class Rebuild:
 
     def _restore_embeddings(self) -> list[Generation]:
         """The models of the index, each with a table. One whose provider names its model otherwise now has its
-        embeddings made anew."""
+        embeddings made again."""
         made = []
         for generation in self._catalog.generations(self._connection):
             self._store.schema.add_generation(self._connection, generation)

@@ -2,7 +2,7 @@
 `values`, `forking`, `stores`, `orm` and `engine`.
 
 A claim is a lease: a worker that dies loses it when it ends, and another does the work once more, to the same effect.
-No transaction is open while the provider works; an edit made meanwhile wins, and is claimed anew.
+No transaction is open while the provider works; an edit made meanwhile wins, and is claimed again.
 """
 
 from collections.abc import Callable

@@ -29,7 +29,7 @@ def damaged(scan: Scan, generation: Generation) -> Iterator[Finding]:
             "bad-vector",
             partial(scan.store.health.bad_vectors, generation=generation),
             f"embeddings {of} that are not {generation.dimensions} numbers of length 1",
-            "`kameleon doctor --fix` deletes them, and has the texts embedded anew",
+            "`kameleon doctor --fix` deletes them, and has the texts embedded again",
         ),
     ):
         tally = Tally()

@@ -257,7 +257,7 @@ class RecordStore:
             raise InvalidRecord(f"changes are an object such as {{'status': 'open'}}, not {seen(changes)}")
         if "id" in changes and check_id(changes["id"]) != check_id(id):
             raise InvalidRecord(
-                f"an update cannot change the id {str(id)!r:.80}. Insert the record anew and delete this one"
+                f"an update cannot change the id {str(id)!r:.80}. Insert the record again and delete this one"
             )
         patch = {name: value for name, value in changes.items() if name != "id"}
 

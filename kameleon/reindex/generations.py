@@ -1,4 +1,4 @@
-"""Re-embedding: moves an index to another model, or makes its embeddings anew, while search and writing go on. Imports
+"""Re-embedding: moves an index to another model, or makes its embeddings again, while search and writing go on. Imports
 `values`, `errors`, `embeddings`, `stores`, `indexing` and `orm`.
 
 A run builds a *generation* beside the active one, in batches that each commit with their progress; then PostgreSQL's
@@ -71,7 +71,7 @@ class Reindexing(Registry):
         return (f"generation {generation.number} has the same model: it is opened with {options} from here on",)
 
     def _forget_cached(self, fingerprint: str) -> None:
-        """What is embedded anew is not looked up, by this process or by one that helps."""
+        """What is embedded again is not looked up, by this process or by one that helps."""
         table = self._store.tables.embedding_cache
         while self.index.committed(partial(forget, table=table, fingerprint=fingerprint)):
             pass

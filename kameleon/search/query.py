@@ -47,7 +47,7 @@ class SearchOptions(TypedDict, total=False):
     `sort` orders the 1,000 best by a field ("-price": the greatest first), in a hybrid search those that have a
     word of the query. `group_by="entity"` gives `limit` hits of each entity. `facets` names fields whose values are
     counted over all that match, `count` counts those. `rerank` is a callable (query, texts) -> scores 0..1 that
-    orders the `rerank_top` (50) best anew, and leaves out the others. `highlight` fills `spans`, `explain` fills
+    orders the `rerank_top` (50) best again, and leaves out the others. `highlight` fills `spans`, `explain` fills
     `explanation`.
     """
 
