@@ -56,7 +56,8 @@ OPTIONS = (
         metavar="NAME=VALUE",
         multiple=True,
         callback=_remember_given,
-        help="Another option of the provider's constructor. Repeatable. API keys are read from environment variables.",
+        help="Another argument of the provider's constructor, such as batch_size=32. Repeatable. API keys are read "
+        "from environment variables.",
     ),
     option(
         "--base-url",
@@ -68,7 +69,8 @@ OPTIONS = (
         "--dimensions",
         type=click.IntRange(1),
         callback=_remember,
-        help="Refuse a model that makes others; a provider may cut them.",
+        metavar="N",
+        help="Length of the vectors. A model that makes no vectors of this length is refused.",
     ),
     option(
         "--model",

@@ -76,9 +76,9 @@ def reindex(app: App, /, entities: tuple[str, ...], **given: Any) -> None:
     is answered from the old ones. Without --provider, --model and --force, what is pending is embedded, or a build
     that was interrupted is completed.
 
-    If it was killed, run it again: it resumes after its last batch, and search was right all along (but for --in-place,
-    where it went by keywords). Nothing has to be dropped beforehand: PostgreSQL's vector index is always built after
-    the embeddings are loaded, so there is no counterpart to other tools' --drop-hnsw-first.
+    If it was killed, run it again: it resumes after its last batch. Searches are answered meanwhile from the old
+    embeddings, with --in-place by keywords alone. PostgreSQL's vector index is built after the embeddings are loaded:
+    drop nothing beforehand.
 
     A gate's FILE has one JSON object a line, {"query": "…", "relevant": [{"entity": "…", "id": "…", "gain": 1}]};
     without FILE the first words of up to 100 records are the queries. Defaults are 0.5 for OVERLAP and, where there

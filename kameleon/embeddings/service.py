@@ -12,7 +12,6 @@ it is.
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -155,12 +154,6 @@ class EmbeddingService:
         if on_error == "raise" and (error := next(filter(None, report.errors), None)):
             raise error
         return report
-
-    def embed_chunks(self, texts: Iterable[str], *, on_error: OnError = "raise") -> Iterator[EmbeddingReport]:
-        """`embed_batch` over any number of texts, a report every 10,000: memory is that of a chunk."""
-        rest = iter(texts)
-        while chunk := list(islice(rest, TEXTS_A_CHUNK)):
-            yield self.embed_batch(chunk, on_error=on_error)
 
     def embed_query(self, text: str) -> Vector:
         """A query's unit vector, kept in memory: one try, within `query_timeout`. Raises ProviderError."""

@@ -6,9 +6,10 @@ vector index; then what was written meanwhile; then it switches, which is one st
 moment every query is answered from the old generation, from then on by the new one: no query compares vectors of two
 models. The old one stays for `rollback` until `prune` or `drop_old`.
 
-If a run is killed, run it again: it resumes after its last batch, and search was right all along. Nothing else has to
-be repaired: what is missing in a generation is not stored but looked up, and the lease of a run that died is free as
-soon as its process has ended (five minutes after its last batch, if it ran on another machine).
+If a run is killed, run it again: it resumes after its last batch, and searches were answered from the old generation
+meanwhile. Nothing else has to be repaired: what is missing in a generation is not stored but looked up, and the lease
+of a run that died is free as soon as its process has ended (five minutes after its last batch, if it ran on another
+machine).
 """
 
 import logging

@@ -27,7 +27,7 @@ class ReindexOptions(TypedDict, total=False):
     transaction, and switched to; `drop_old` then drops the others, `in_place` drops them first, and only
     keywords answer meanwhile.
 
-    `gate`, an overlap@10 or a `kameleon.reindex.gate.Gate`, compares what both find before the switch and raises
+    `gate`, an overlap@10 or a `kameleon.gate.Gate`, compares what both find before the switch and raises
     GateRefused. `max_minutes` and `max_cost` (at
     `price_per_million` tokens, or the provider's own price) end the run between two batches. `concurrent_index`
     builds PostgreSQL's vector index without making writers wait. `progress(phase, done, total)` counts records, of

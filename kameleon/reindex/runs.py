@@ -32,14 +32,16 @@ class Runs:
 
     def check_free(self, connection: Connection) -> None:
         """Raises ReindexRunning, naming who holds the lease. The registry is locked."""
-        for row in self._held(connection):
-            expires = f"; if that died, it is over at {utc(row.lease_until):%H:%M:%S} UTC"
-            raise ReindexRunning(
-                f"{shown(row.owner)} is building generation {row.number} (since {utc(row.began_at):%H:%M} UTC, "
-                f"{row.embedded + row.reused + row.failed:,} of {row.total:,} records). `kameleon embeddings "
-                f"status` shows it, `kameleon embeddings cancel` stops it"
-                f"{expires if is_alive(row.owner) is None else ''}"
-            )
+        row = next(iter(self._held(connection)), None)
+        if row is None:
+            return
+        expires = f"; if that died, it is over at {utc(row.lease_until):%H:%M:%S} UTC"
+        raise ReindexRunning(
+            f"{shown(row.owner)} is building generation {row.number} (since {utc(row.began_at):%H:%M} UTC, "
+            f"{row.embedded + row.reused + row.failed:,} of {row.total:,} records). `kameleon embeddings "
+            f"status` shows it, `kameleon embeddings cancel` stops it"
+            f"{expires if is_alive(row.owner) is None else ''}"
+        )
 
     def begin(self, connection: Connection, generation: Generation, *, total: int, batch_size: int) -> str:
         """Take the lease; returns its owner. The counts of an earlier run of this generation are added to."""
