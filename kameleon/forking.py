@@ -58,7 +58,8 @@ class lazy(Generic[T]):  # noqa: N801 - a decorator
 
 
 class per_process(lazy[T]):  # noqa: N801 - a decorator
-    """The same, once a process: a forked child makes its own, and does not even destroy the parent's."""
+    """A `lazy` attribute that is made once a process: a forked child makes its own, and does not even destroy the
+    parent's."""
 
     def _note(self, holder: object) -> None:
         if id(holder) not in _holders:

@@ -238,7 +238,7 @@ class Index(Transactions):
             self.acquire_write_lock(connection)
 
     def acquire_write_lock(self, connection: Connection) -> None:
-        """The same before a statement of the application's, which gets the driver's own error."""
+        """Acquire SQLite's write lock before a statement of the application's, which gets the driver's own error."""
         if self.store.connections.has_write_lock(connection):
             return
         if self.services.must_load and self.store.connections.has_spare_reader():

@@ -68,7 +68,7 @@ def digest_of(ref: Ref) -> bytes:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """The same for equal values, whatever their order; of what no filter can hold, anything."""
+    """A form of a value in which equal values are equal, whatever their order; of what no filter can hold, anything."""
     if depth > MAX_DEPTH:
         return ""
     if isinstance(value, Mapping):

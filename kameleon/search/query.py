@@ -24,7 +24,7 @@ GROUPINGS = ("entity",)
 CANDIDATES = 100
 """Bounds from below how many records a leg puts forward."""
 DEEP = 300
-"""The same for a fusion whose scores depend on how many there are."""
+"""Bounds from below how many records a leg puts forward to a fusion whose scores depend on how many there are."""
 SORTED = 1_000
 """Bounds how many of the best are sorted by a field."""
 MAX_LIMIT = 10_000

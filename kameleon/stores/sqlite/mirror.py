@@ -290,7 +290,7 @@ def scored(rows: Rows, vector: Vector, places: Ids | None) -> Floats:
 
 
 def cosines(vectors: Floats, vector: Vector) -> Floats:
-    """The same for equal rows at any place, as a matrix product's are not: ties are ties."""
+    """Cosines of rows with a vector: equal for equal rows at any place, which those of a matrix product are not."""
     found: Floats = np.einsum("ij,j->i", vectors, vector)
     return found
 
