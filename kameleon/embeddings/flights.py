@@ -9,18 +9,18 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Flight(Generic[T]):
-    """The texts `mine` of one caller with their outcomes as they arrive; `others` are those of other callers."""
+class InFlight(Generic[T]):
+    """The texts `own` of one caller with their outcomes as they arrive; `others` are those of other callers."""
 
     def __init__(self) -> None:
-        self.mine: list[str] = []
-        self.others: dict[str, Flight[T]] = {}
+        self.own: list[str] = []
+        self.others: dict[str, InFlight[T]] = {}
         self.thread: int = get_ident()
         self._outcomes: dict[str, T] = {}
         self._is_over = False
         self._changed = Condition()
 
-    def land(self, outcomes: Mapping[str, T]) -> None:
+    def resolve(self, outcomes: Mapping[str, T]) -> None:
         with self._changed:
             self._outcomes.update(outcomes)
             self._changed.notify_all()
@@ -31,32 +31,33 @@ class Flight(Generic[T]):
             self._changed.notify_all()
 
     def outcome(self, text: str) -> T | None:
-        """Wait for a text's outcome; None where the flight ended without one."""
+        """Wait for a text's outcome; None where its embedding ended without one."""
         with self._changed:
             self._changed.wait_for(lambda: text in self._outcomes or self._is_over)
             return self._outcomes.get(text)
 
 
-class Flights(Generic[T]):
+class InFlightTexts(Generic[T]):
     def __init__(self) -> None:
         self._lock = Lock()
-        self._going: dict[str, Flight[T]] = {}
+        self._in_flight: dict[str, InFlight[T]] = {}
 
     @contextmanager
-    def begun(self, texts: Sequence[str]) -> Iterator[Flight[T]]:
-        """A flight of those texts that are in no other thread's. It ends with the block, its outcomes stored by then.
-        Wait for the others' texts after the block, so that no two callers wait for each other."""
-        flight: Flight[T] = Flight()
+    def begun(self, texts: Sequence[str]) -> Iterator[InFlight[T]]:
+        """Those of the texts that no other thread is embedding, as `own`. Their embedding ends with the block, its
+        outcomes stored by then. Wait for the others' texts after the block, so that no two callers wait for each
+        other."""
+        begun: InFlight[T] = InFlight()
         with self._lock:
-            going = {text: self._going[text] for text in texts if text in self._going}
-            flight.others = {text: other for text, other in going.items() if other.thread != flight.thread}
-            flight.mine = [text for text in texts if text not in flight.others]
-            new = [text for text in flight.mine if text not in going]
-            self._going.update(dict.fromkeys(new, flight))
+            in_flight = {text: self._in_flight[text] for text in texts if text in self._in_flight}
+            begun.others = {text: other for text, other in in_flight.items() if other.thread != begun.thread}
+            begun.own = [text for text in texts if text not in begun.others]
+            new = [text for text in begun.own if text not in in_flight]
+            self._in_flight.update(dict.fromkeys(new, begun))
         try:
-            yield flight
+            yield begun
         finally:
             with self._lock:
                 for text in new:
-                    del self._going[text]
-            flight.end()
+                    del self._in_flight[text]
+            begun.end()

@@ -56,7 +56,7 @@ class Suspect(NamedTuple):
     refused_at: int
 
 
-class Run:
+class BatchRun:
     """Requests may run on many threads; outcomes are written on the caller's alone, and given to `deliver`."""
 
     def __init__(self, service: Shared, call: Callable[[Sequence[str]], Any], report: EmbeddingReport) -> None:
@@ -100,7 +100,7 @@ class Run:
         return 1 if self._workers == 1 else self._limits.window(self._workers)
 
     def _send_one(self) -> None:
-        self._let_it_finish()
+        self._wait_for_server()
         slice_ = self._next(running=1)
         self._settle(slice_, self._answer(slice_))
 
@@ -110,7 +110,7 @@ class Run:
             while sent or (self._waiting and not self._is_stopped):
                 is_draining = self._busy_until > 0 and bool(sent)
                 if not is_draining:
-                    self._let_it_finish()
+                    self._wait_for_server()
                 while self._waiting and len(sent) < self._window and not self._is_stopped and not is_draining:
                     slice_ = self._next(running=len(sent) + 1)
                     sent[pool.submit(self._answer, slice_)] = slice_
@@ -199,7 +199,7 @@ class Run:
         self._busy_until = max(self._busy_until, time.monotonic()) + work_s
         self._waiting.appendleft(slice_)
 
-    def _let_it_finish(self) -> None:
+    def _wait_for_server(self) -> None:
         if self._busy_until > 0:
             self._pace.slow_down(min(LONGEST_WAIT_S, max(0.0, self._busy_until - time.monotonic())))
             self._busy_until = 0.0
@@ -217,7 +217,7 @@ class Run:
             self._check_provider()
 
     def _check_provider(self) -> None:
-        self._let_it_finish()
+        self._wait_for_server()
         if (failure := self._requests.probe()) is not None:
             self._requests.stop(failure)
             return

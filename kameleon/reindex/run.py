@@ -152,7 +152,7 @@ class Run:
 
     # steps
 
-    def go(self) -> ReindexReport:
+    def run(self) -> ReindexReport:
         phase = STOPPED
         try:
             self._build(self.generation)

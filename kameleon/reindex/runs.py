@@ -16,7 +16,7 @@ from ..stores.tables import Tables, utc
 from ..values import Generation, ReindexRun
 from .owners import is_alive, new_owner, shown
 
-LEASE = timedelta(minutes=5)
+RUN_LEASE = timedelta(minutes=5)
 """Bounds how long a run on another machine is waited for after its last batch. Longer than a batch takes to embed."""
 EMBEDDING, INDEXING, COMPARING = "embedding", "indexing", "comparing"
 DONE, STOPPED, REFUSED = "done", "stopped", "refused"
@@ -48,7 +48,7 @@ class Runs:
         now, table, owner = datetime.now(UTC), self._table, new_owner()
         own = {
             "owner": owner,
-            "lease_until": now + LEASE,
+            "lease_until": now + RUN_LEASE,
             "is_cancelled": False,
             "phase": EMBEDDING,
             "batch_size": batch_size,
@@ -76,7 +76,7 @@ class Runs:
         now, table = datetime.now(UTC), self._table
         own = update(table).where(table.c.number == number)
         if owner is not None:
-            own = own.where(table.c.owner == owner).values(lease_until=now + LEASE)
+            own = own.where(table.c.owner == owner).values(lease_until=now + RUN_LEASE)
         changed = own.values(updated_at=now, **changes).returning(table.c.is_cancelled, table.c.owner)
         row = connection.execute(changed).one_or_none()
         if row is None:

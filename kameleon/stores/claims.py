@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Table, exists, false, or_, sel
 from ..values import Ref
 from .tables import IDS_A_STATEMENT, parts
 
-LEASE = timedelta(minutes=5)
+CLAIM_LEASE = timedelta(minutes=5)
 """Longer than a batch takes to embed. Chosen, not measured."""
 
 
