@@ -23,7 +23,7 @@ import kameleon
 from kameleon import RecordStore, SearchEngine, Worker, forking
 from kameleon.embeddings import EmbeddingService, FastEmbedProvider, OpenAIProvider, StaticProvider
 from kameleon.embeddings.fastembed import _models
-from kameleon.indexing.waiting import BudgetedCalls
+from kameleon.indexing.time_limits import BudgetedCalls
 from kameleon.stores.sqlite.fts5 import TextReader
 from kameleon.stores.sqlite.mirror import Mirror
 from kameleon.testing import HashProvider

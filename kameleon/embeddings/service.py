@@ -5,8 +5,8 @@ validate -> deduplicate -> look up in the cache -> slice -> request -> check -> 
 
 A failure has one of three kinds. *Bad text*: the slice is halved until the text is alone, so that every other text is
 embedded. *Outage*: the request is tried again, while all others wait; if it stays, the run ends and what was not
-reached stays pending. *Refused for all*: the run ends at once. What is done is kept in every case. `run` decides which
-it is.
+embedded stays pending. *Refused for all*: the run ends at once. What is done is kept in every case. `batch_run` decides
+which it is.
 """
 
 import logging
@@ -19,10 +19,11 @@ import numpy as np
 from ..errors import InvalidInput, ProviderError, ProviderRefused, TextRefused
 from ..forking import per_process
 from ..values import BATCH_GENERATED
+from .batch_run import BatchRun
 from .batching import Limits, slices
 from .cache import EmbeddingCache, text_key
 from .checking import outage
-from .flights import InFlight, InFlightTexts
+from .in_flight import InFlight, InFlightTexts
 from .options import check_passage_tokens, check_query_timeout
 from .passages import Place, split_long
 from .provider import EmbeddingProvider, Vector
@@ -30,7 +31,6 @@ from .queries import Queries, query_timeout_of
 from .report import EmbeddingReport as EmbeddingReport
 from .requesting import Outcome
 from .retry import Pace
-from .run import BatchRun
 
 log: logging.Logger = logging.getLogger("kameleon.embeddings")
 

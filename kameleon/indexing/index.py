@@ -23,7 +23,7 @@ from .embedded import Ahead
 from .entries import Contents, make_entry
 from .filling import Filling
 from .services import Services, nothing_stored
-from .waiting import BudgetedCalls, is_on_loop, run_off_loop
+from .time_limits import BudgetedCalls, is_on_loop, run_off_loop
 from .writer import Indexing, Plan, Progress, Writer, check_indexing
 
 if TYPE_CHECKING:

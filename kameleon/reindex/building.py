@@ -15,8 +15,8 @@ from ..indexing.writer import Plan
 from ..stores.tables import parts
 from ..stores.values import Entry
 from ..values import Generation, IndexReport
+from .lease import Runs
 from .ranges import RANGE_LEASE, WHOLE_RUN, Range, Ranges
-from .runs import Runs
 
 if TYPE_CHECKING:
     from ..embeddings.service import EmbeddingService

@@ -19,10 +19,10 @@ from ..values import BUILDING, MAX_FAILURES_SHOWN, GateReport, Generation, Index
 from .building import ROWS_A_RANGE, Job, Written
 from .comparing import Comparison
 from .gate import Gate
+from .lease import COMPARING, DONE, EMBEDDING, INDEXING, REFUSED, STOPPED
 from .owners import release
 from .registry import Registry
 from .request import Request, Target
-from .runs import COMPARING, DONE, EMBEDDING, INDEXING, REFUSED, STOPPED
 
 DRAINS = 20
 """Bounds how often a run looks for what was written meanwhile: writers that never stop leave the rest pending."""

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from ..errors import Outdated, ProviderError
 from ..indexing.index import Index
-from ..indexing.waiting import run_off_loop
+from ..indexing.time_limits import run_off_loop
 from ..stores.catalog import Entity, of_fingerprint
 from ..values import Generation, QueryPlan, SearchResults
 from .prepared import Prepared, prepare

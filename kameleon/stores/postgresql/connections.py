@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from ...errors import StorageError
 from ...sqlalchemy_internals import has_room
 from ...values import Ref
-from ..ownership import is_own, own_connection, own_driver
+from ..own_connections import is_own, own_connection, own_driver
 from . import statements as sql
 from .errors import storage_error
 from .rows import by_entity

@@ -14,7 +14,7 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from sqlalchemy import Connection
 
-from ..ownership import is_own, own_driver
+from ..own_connections import is_own, own_driver
 from ..tables import digits, dump
 from . import statements as sql
 

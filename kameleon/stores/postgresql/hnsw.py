@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ...values import Generation
-from ..ownership import own_driver
+from ..own_connections import own_driver
 from ..values import IndexProgress, Progress
 from . import statements as sql
 from .connections import PostgreSQLConnections

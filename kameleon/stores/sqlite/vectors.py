@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from ...errors import StorageError
 from ...values import Generation
-from ..ownership import is_own, own_driver
+from ..own_connections import is_own, own_driver
 from ..values import Candidates, Key, Progress, Scope, bound
 from . import statements as sql
 from .keywords import SQLiteKeywords

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 from ..errors import ProviderError, ProviderRefused, ProviderUnavailable, TextRefused
 from .batching import halves
 from .checking import Unexplained
-from .halving import Halving
 from .report import EmbeddingReport
 from .requesting import Outcome, Requests, Shared, log
 from .retry import LONGEST_WAIT_S
+from .text_halving import Halving
 
 FEW_REFUSALS, MANY_REFUSALS = 2, 16
 """Bound the refusals in a row after which the probe is sent: one where the call has seen no text taken yet, then the
