@@ -1,4 +1,4 @@
-"""Renders records as searchable text, and adds to that text what the keyword index needs. Imports errors.
+"""Renders records as searchable text, and adds to that text what the keyword index needs. Imports `errors`.
 
 `analyze` serves both databases and both sides: contents and queries pass through the same function.
 It adds what the built-in analysers lose. They cut at every symbol, so `C++` becomes `c` and `POL-358` two common
@@ -9,7 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
-from math import inf
+from math import inf, log10
 from typing import Any
 
 from .errors import InvalidInput, InvalidRecord, seen
@@ -151,9 +151,12 @@ def check_entity(name: object) -> str:
 def check_id(value: object) -> str:
     """A record's id as text: strings and integers as they are."""
     if isinstance(value, int) and not isinstance(value, bool):
-        if value.bit_length() > MAX_ID_BYTES:
-            raise InvalidRecord("a record id is a whole number of more than 300 digits")
-        return str(value)
+        if value.bit_length() > 4 * MAX_ID_BYTES:  # Python converts no number of over 4,300 digits
+            digits = int(value.bit_length() * log10(2)) + 1
+            raise InvalidRecord(
+                f"a record id may have {MAX_ID_BYTES} bytes at most, this number has about {digits} digits"
+            )
+        value = str(value)
     return _check_key(value, "a record id", MAX_ID_BYTES)
 
 

@@ -1,5 +1,5 @@
-"""Measures how well an index answers judged queries, and which weight of the vector answers them best. Imports the
-engine, metrics and fusion.
+"""Measures how well an index answers judged queries, and which weight of the vector answers them best. Imports
+`values`, `errors`, `metrics`, `search` and `engine`.
 
 Each query is embedded once and its legs run once; they are then fused in memory as often as there are ways and weights.
 """

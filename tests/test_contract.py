@@ -39,7 +39,7 @@ def filled(search: SearchEngine) -> SearchEngine:
 def tighten(monkeypatch: pytest.MonkeyPatch, search: SearchEngine, **limits: int) -> None:
     """Set limits of the store under test."""
     for name, value in limits.items():
-        monkeypatch.setattr(f"{type(search.index.store).__module__}.{name}", value)
+        monkeypatch.setattr(f"{type(search.index.store.keywords).__module__}.{name}", value)
 
 
 def rows(engine: Engine, table: str) -> int:

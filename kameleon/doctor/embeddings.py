@@ -1,5 +1,5 @@
-"""Checks of the embeddings: left over, damaged, pending, refused, or searched without their index. Imports the index
-and the ORM's sync."""
+"""Checks of the embeddings: left over, damaged, pending, refused, or searched without their index. Imports `values`,
+`errors`, `stores` and `orm`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -29,7 +29,7 @@ def damaged(scan: Scan, generation: Generation) -> Iterator[Finding]:
             "bad-vector",
             partial(scan.store.health.bad_vectors, generation=generation),
             f"embeddings {of} that are not {generation.dimensions} numbers of length 1",
-            "`kameleon doctor --fix` deletes them, and has the texts embedded anew",
+            "`kameleon doctor --fix` deletes them, and has the texts embedded again",
         ),
     ):
         tally = Tally()

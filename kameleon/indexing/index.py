@@ -1,5 +1,6 @@
 """`Index`: what the packages above build on. It joins the store, the catalog of generations, the embedding services and
-the write path (compare, embed, apply) of one database."""
+the write path (compare, embed, apply) of one database. Imports `values`, `errors`, `forking`, `async_connections`,
+`database`, `embeddings` and `stores`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ from .embedded import Ahead
 from .entries import Contents, make_entry
 from .filling import Filling
 from .services import Services, nothing_stored
-from .waiting import BudgetedCalls, is_on_loop, run_off_loop
+from .time_limits import BudgetedCalls, is_on_loop, run_off_loop
 from .writer import Indexing, Plan, Progress, Writer, check_indexing
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ class Index(Transactions):
             self.acquire_write_lock(connection)
 
     def acquire_write_lock(self, connection: Connection) -> None:
-        """The same before a statement of the application's, which gets the driver's own error."""
+        """Acquire SQLite's write lock before a statement of the application's, which gets the driver's own error."""
         if self.store.connections.has_write_lock(connection):
             return
         if self.services.must_load and self.store.connections.has_spare_reader():

@@ -1,5 +1,5 @@
 """Writes the pending changes of a session: embeds them before its flush, and applies them before its commit. Imports
-binds, pending, registry and indexing."""
+`values`, `errors` and `indexing`."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack

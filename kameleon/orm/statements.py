@@ -1,5 +1,5 @@
-"""ORM-enabled inserts, updates and deletes: finds the rows that each writes. Imports binds, capture, attributes,
-identity and sqlalchemy_internals.
+"""ORM-enabled inserts, updates and deletes: finds the rows that each writes. Imports `errors`, `sqlalchemy_internals`
+and `stores`.
 
 Their objects are not in the session, so no flush shows them. Keys are taken from the parameters, or queried before the
 statement runs, or returned by it; the contents are read when the transaction commits.

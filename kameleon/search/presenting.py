@@ -45,7 +45,13 @@ class Presenter:
         spans = self._store.keywords.spans(connection, read, contents) if query.highlight else [()] * len(keys)
         return [
             SearchResult(
-                *ranking.refs[key], ranking.scores[key], texts[key].data, content, explained.get(key, ()), places
+                entity=ranking.refs[key].entity,
+                id=ranking.refs[key].id,
+                score=ranking.scores[key],
+                data=texts[key].data,
+                matched_text=content,
+                explanation=explained.get(key, ()),
+                spans=places,
             )
             for key, content, places in zip(keys, contents, spans, strict=True)
         ]

@@ -1,4 +1,5 @@
-"""Orders what the legs found: a ranking, the part of it that a page shows, and whether it is exact. Pure."""
+"""Orders what the legs found: a ranking, the part of it that a page shows, and whether it is exact. Pure. Imports
+`values` and `stores`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

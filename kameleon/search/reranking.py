@@ -1,4 +1,4 @@
-"""Reranks the best hits by their texts. Pure."""
+"""Reranks the best hits by their texts. Pure. Imports `errors`."""
 
 import math
 from collections.abc import Callable, Sequence

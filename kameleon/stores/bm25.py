@@ -1,4 +1,5 @@
-"""BM25 as FTS5's `bm25()` computes it, for both databases, and which of a query's terms choose its candidates."""
+"""BM25 as FTS5's `bm25()` computes it, for both databases, and which of a query's terms choose its candidates. Imports
+this package alone."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

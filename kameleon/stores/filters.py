@@ -1,5 +1,5 @@
 """`where` as people write it, checked and parsed into a small tree that each dialect renders in its SQL. Imports
-errors.
+`errors`.
 
 {"status": "open", "priority": {"$gte": 3}, "$or": [{"tags": {"$contains": "vip"}}, {"product.line": "hub"}]}
 

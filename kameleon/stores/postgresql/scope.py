@@ -1,4 +1,4 @@
-"""Scopes in PostgreSQL: conditions on a table of (entity_name, record_id). Imports where and templates."""
+"""Scopes in PostgreSQL: conditions on a table of (entity_name, record_id). Imports this package alone."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

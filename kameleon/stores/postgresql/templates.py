@@ -1,4 +1,5 @@
-"""Fills in the templates of `statements`: names of tables, language, types and operators. Imports statements alone."""
+"""Fills in the templates of `statements`: names of tables, language, types and operators. Imports `values` and
+`errors`."""
 
 import re
 from typing import NamedTuple

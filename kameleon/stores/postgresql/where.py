@@ -1,6 +1,7 @@
-"""`where` in PostgreSQL's SQL: conditions on the JSONB of `kdb_records.data`, every value and path a bind.
+"""`where` in PostgreSQL's SQL: conditions on the JSONB of `kdb_records.data`, every value and path a bind. Imports this
+package alone.
 
-Paths are strict: one never goes into a list by itself, as SQLite's do not. Imports filters.
+Paths are strict: one never goes into a list by itself, as SQLite's do not.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Writes of records and of the queue in PostgreSQL. Imports copy, keywords and templates."""
+"""Writes of records and of the queue in PostgreSQL. Imports `values`."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Translates errors of SQLite into kameleon's, with the next step. Imports errors and sqlite_files."""
+"""Translates errors of SQLite into kameleon's, with the next step. Imports `errors` and `sqlite_files`."""
 
 from ...errors import DatabaseLocked, SchemaMissing, StorageError
 from ...sqlite_files import is_in_read_only_folder, path_of, unread_log
@@ -6,7 +6,7 @@ from ...sqlite_files import is_in_read_only_folder, path_of, unread_log
 BUSY, BUSY_SNAPSHOT = 5, 517
 
 FOLDER = ("attempt to write a readonly database", "unable to open database file")
-CURES = {
+NEXT_STEPS = {
     "database or disk is full": "Nothing of this transaction was stored. Make room on its disk, or raise "
     "PRAGMA max_page_count where that is the limit, and try again",
     "disk I/O error": "Nothing of this transaction was stored. Its disk may be full, over a quota or failing: see to "
@@ -35,7 +35,7 @@ def storage_error(error: BaseException, file: str | None) -> StorageError:
             f"{message}: another process is writing. Try again, keep transactions short, or raise the time-out: "
             "create_engine(url, connect_args={'timeout': 30})"
         )
-    cure = CURES.get(message, "") + (read_only(file) if message in FOLDER else "")
+    cure = NEXT_STEPS.get(message, "") + (read_only(file) if message in FOLDER else "")
     return StorageError(
         f"SQLite reports for {file or ':memory:'}: {message}. {cure}" if cure else f"SQLite reports: {message}"
     )

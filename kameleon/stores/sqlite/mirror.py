@@ -1,4 +1,5 @@
-"""A generation's embeddings in memory, refreshed from the database by its change log. Imports embeddings and forking.
+"""A generation's embeddings in memory, refreshed from the database by its change log. Imports `forking` and
+`embeddings`.
 
 Fetching 100,000 embeddings costs half a second, scoring them 10 ms; so they stay, and before each query the log is read
 for the records that changed since. A log entry has a random mark: where the mark of the last entry that was read is not
@@ -289,7 +290,7 @@ def scored(rows: Rows, vector: Vector, places: Ids | None) -> Floats:
 
 
 def cosines(vectors: Floats, vector: Vector) -> Floats:
-    """The same for equal rows at any place, as a matrix product's are not: ties are ties."""
+    """Cosines of rows with a vector: equal for equal rows at any place, which those of a matrix product are not."""
     found: Floats = np.einsum("ij,j->i", vectors, vector)
     return found
 

@@ -1,5 +1,5 @@
-"""Scopes in SQLite: conditions on `kdb_search AS s`, and the ids in them where they are few. Imports where and
-statements."""
+"""Scopes in SQLite: conditions on `kdb_search AS s`, and the ids in them where they are few. Imports this package
+alone."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

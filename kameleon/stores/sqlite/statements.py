@@ -1,4 +1,5 @@
-"""SQLite's statements: `{…}` are filled in by the other modules of this package, `:…` and `?` are binds.
+"""SQLite's statements: `{…}` are filled in by the other modules of this package, `:…` and `?` are binds. Imports this
+package alone.
 
 An integer id in `kdb_search` is the key of the FTS5 row and of the embeddings, so an upsert keeps it (`INSERT OR
 REPLACE` on `kdb_search` would change it). Embeddings are never in a `vec0` table: an interpreter without the extension

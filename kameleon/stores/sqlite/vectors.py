@@ -1,5 +1,4 @@
-"""The vector leg in SQLite: embeddings compared in memory by NumPy, or by sqlite-vec. Imports keywords, mirror and
-scope."""
+"""The vector leg in SQLite: embeddings compared in memory by NumPy, or by sqlite-vec. Imports `values` and `errors`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from sqlalchemy import Connection, text
 
 from ...errors import StorageError
 from ...values import Generation
-from ..ownership import is_own, own_driver
+from ..own_connections import is_own, own_driver
 from ..values import Candidates, Key, Progress, Scope, bound
 from . import statements as sql
 from .keywords import SQLiteKeywords

@@ -1,7 +1,7 @@
-"""`where` in SQLite's SQL: conditions on the JSON text of `kdb_records.data`, every value and path a bind.
+"""`where` in SQLite's SQL: conditions on the JSON text of `kdb_records.data`, every value and path a bind. Imports this
+package alone.
 
 `json_extract` returns SQL values and `json_type` their types in JSON, so that true is not 1 and 3 is not "3".
-Imports filters.
 """
 
 from collections.abc import Mapping, Sequence
