@@ -65,8 +65,7 @@ class Worker:
         stop = stop or Event()
         total = IndexReport()
         while not stop.is_set():
-            report = self.work()
-            if report is not None:
+            if (report := self.work()) is not None:
                 done(report)
                 total += report
             elif poll_s is None:
