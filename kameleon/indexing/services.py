@@ -175,7 +175,7 @@ class Services:
             return self._made.get("") or self._make("", provider)
         try:
             key = f"{provider.fingerprint} {id(provider)}"
-        except Exception as error:
+        except Exception as error:  # a provider is the application's code, which may raise anything
             raise ProviderUnavailable(f"the provider has no fingerprint: {type(error).__name__}: {error}") from error
         return self._made.get(key) or self._make(key, provider)
 
@@ -193,7 +193,7 @@ class Services:
                 )
             except (ProviderError, InvalidInput):
                 raise
-            except Exception as error:
+            except Exception as error:  # so is its constructor
                 raise ProviderUnavailable(f"the provider cannot be made: {type(error).__name__}: {error}") from error
         return self._made.setdefault(key, made)
 
