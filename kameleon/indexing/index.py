@@ -45,19 +45,20 @@ class HasIndex(Protocol):
 
 
 class Index(Transactions):
-    """The index in the database of `engine`; SearchEngine documents the arguments. Threads may share it."""
+    """The index in the database of `engine`. SearchEngine documents the arguments, and has their defaults. Threads may
+    share it."""
 
     def __init__(
         self,
         engine: "Engine | AsyncEngine",
-        embedding_provider: "str | EmbeddingProvider | None" = None,
+        embedding_provider: "str | EmbeddingProvider | None",
         *,
-        on_provider_error: Literal["defer", "raise"] = "defer",
-        cache: bool | None = None,
-        cache_limit: int = 200_000,
-        indexing: Indexing = "sync",
-        budget_s: float = 1.0,
-        query_timeout: float | None = None,
+        on_provider_error: Literal["defer", "raise"],
+        cache: bool | None,
+        cache_limit: int,
+        indexing: Indexing,
+        budget_s: float,
+        query_timeout: float | None,
         **options: Any,
     ) -> None:
         if on_provider_error not in ON_PROVIDER_ERROR:
