@@ -128,6 +128,8 @@ class Index(Transactions):
     def delete(self, refs: Sequence[Ref], connection: Connection | None = None) -> int:
         """Delete records from the index, in the connection's transaction or one that commits; returns how many were
         there."""
+        if not refs:
+            return 0
 
         def attempt() -> int:
             with self.transaction(connection) as conn:
