@@ -20,7 +20,7 @@ import kameleon
 from kameleon.errors import StorageError, printable, redacted
 
 if TYPE_CHECKING:
-    from .providing import Chosen
+    from .chosen import Chosen
 
 
 def echo(text: str, *, err: bool = False) -> None:
@@ -184,15 +184,13 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
 
 
 def confirming(command: F) -> F:
-    """Add --no-confirm, which every command that changes much takes, whether or not it asks now."""
-    return click.option("--no-confirm", is_flag=True, help="Do not ask, and do not wait, before it begins.")(command)
+    """Add --no-confirm."""
+    return click.option("--no-confirm", is_flag=True, help="Begin without a confirmation and without waiting.")(command)
 
 
 def quiet(command: F) -> F:
-    """Add --no-confirm to a command that asks nothing."""
-    return click.option(
-        "--no-confirm", is_flag=True, expose_value=False, help="Accepted for scripts: this command asks nothing."
-    )(command)
+    """Accept --no-confirm, for scripts, in a command that confirms nothing; its help leaves it out."""
+    return click.option("--no-confirm", is_flag=True, expose_value=False, hidden=True)(command)
 
 
 @contextmanager

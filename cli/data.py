@@ -39,7 +39,13 @@ def data() -> None:
     "--atomic", "is_atomic", is_flag=True, help="All or nothing: one transaction, holding the write lock throughout."
 )
 @click.option("--from-line", type=click.IntRange(1), default=1, help="Start at this line (in a JSON array: element).")
-@click.option("--max-record-bytes", type=click.IntRange(2), default=10_000_000, show_default=True)
+@click.option(
+    "--max-record-bytes",
+    type=click.IntRange(2),
+    default=10_000_000,
+    show_default=True,
+    help="Refuse a record that is longer.",
+)
 @providing
 @quiet
 @common
@@ -167,8 +173,8 @@ def get(app: App, entity: str, id_: str) -> None:
 @data.command("list")
 @click.argument("entity")
 @click.option("--where", metavar="JSON", help="Only records that match, as in search.")
-@click.option("--limit", type=click.IntRange(1, 2**53), default=20, show_default=True)
-@click.option("--offset", type=click.IntRange(0, 2**53), default=0)
+@click.option("--limit", type=click.IntRange(1, 2**53), default=20, show_default=True, help="Records at most.")
+@click.option("--offset", type=click.IntRange(0, 2**53), default=0, help="Skip so many records.")
 @common
 @pass_app
 def list_(app: App, entity: str, where: str | None, limit: int, offset: int) -> None:
@@ -194,7 +200,7 @@ def list_(app: App, entity: str, where: str | None, limit: int, offset: int) -> 
 @common
 @pass_app
 def update(app: App, entity: str, id_: str, changes: str, replace_all: bool) -> None:
-    """Set fields of a record; it is indexed anew only if its searchable fields changed.
+    """Set fields of a record; it is indexed again only if its searchable fields changed.
 
     \b
     kameleon data update Ticket T-1001 '{"status": "closed"}'

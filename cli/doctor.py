@@ -7,6 +7,9 @@ import click
 from .app import App, common, echo, importing, pass_app, quiet
 from .providing import providing
 
+NO_DRIVER = ("no-extension", "note")
+"""Names the note about SQLite's driver, which an application passes to its engine and the command cannot choose."""
+
 
 @click.command()
 @click.option("--fix", is_flag=True, help="Repair what can be repaired; this embeds what is pending, too.")
@@ -28,7 +31,8 @@ def doctor(app: App, fix: bool, batch_size: int) -> None:
     from kameleon.doctor import examine, is_ok
 
     found = examine(app.open(), fix=fix, batch_size=batch_size)
-    findings = [replace(finding, cure=app.advised(finding.cure)) for finding in found]
+    shown = (finding for finding in found if (finding.check, finding.severity) != NO_DRIVER)
+    findings = [replace(finding, cure=app.advised(finding.cure)) for finding in shown]
     if app.as_json:
         app.print_json({"findings": [asdict(finding) for finding in findings], "ok": is_ok(findings)})
     elif not findings:

@@ -158,11 +158,19 @@ def sync(app: App, batch_size: int, retry_failed: bool) -> None:
 
 @embeddings.command()
 @click.option("--once", is_flag=True, help="Stop when nothing is due.")
-@click.option("--batch-size", type=click.IntRange(1, 10_000), default=500, show_default=True, help="Records a claim.")
+@click.option(
+    "--batch-size", type=click.IntRange(1, 10_000), default=500, show_default=True, help="Records claimed at a time."
+)
 @click.option(
     "--poll", type=click.FloatRange(0.05), default=1.0, show_default=True, help="Seconds between queries for work."
 )
-@click.option("--lease", type=click.FloatRange(1), default=300.0, show_default=True, help="Seconds a claim holds.")
+@click.option(
+    "--lease",
+    type=click.FloatRange(1),
+    default=300.0,
+    show_default=True,
+    help="Seconds until claimed records may be claimed by another worker.",
+)
 @importing
 @providing
 @quiet

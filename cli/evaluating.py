@@ -20,7 +20,7 @@ NAMES = {"ndcg": "nDCG@10", "recall": "recall@100", "mrr": "MRR"}
 @click.command("eval")
 @click.option("--queries", type=FILE, required=True, help='JSON lines of {"_id": "…", "text": "…"}.')
 @click.option("--qrels", type=FILE, required=True, help="Lines of query-id, corpus-id and score, separated by tabs.")
-@click.option("-e", "--entity", "entities", multiple=True, help="Only this entity. Repeatable.")
+@click.option("-e", "--entity", "entities", metavar="NAME", multiple=True, help="Only this entity. Repeatable.")
 @click.option("--plot", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write a bar chart (SVG).")
 @click.option("--save", is_flag=True, help="Keep the weight that fits best with the index's embeddings.")
 @providing

@@ -1,97 +1,21 @@
-"""The options that name a provider, for every command that may make embeddings. Imports providers when used."""
+"""The options that name a provider, for every command that may make embeddings."""
 
-import inspect
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kameleon.errors import KameleonError, is_secret_name, redacted
+from kameleon.errors import is_secret_name, redacted
 
 from .app import App
+from .chosen import Chosen
 
 if TYPE_CHECKING:
-    from kameleon.embeddings import EmbeddingProvider
-    from kameleon.values import Generation
+    pass
 
 F = TypeVar("F", bound=Callable[..., Any])
-TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "Path": (str,),
-    "bool": (bool,),
-    "int": (int, type(None)),
-    "float": (int, float, type(None)),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """What the command line names of the provider; the rest is the index's own."""
-
-    name: str | None = None
-    model: str | None = None
-    dimensions: int | None = None
-    base_url: str | None = None
-    given: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def is_of_server(self) -> bool:
-        """Whether more is given than `reindex` takes by name."""
-        return self.base_url is not None or bool(self.given)
-
-    def provider(self, known: "Sequence[Generation]") -> "EmbeddingProvider":
-        """With the options of the index's own provider where no other is named. Raises click.UsageError."""
-        from kameleon.embeddings import chosen, get_provider
-        from kameleon.stores.catalog import current
-
-        own = current(known)
-        if self.name is None and self.model is None and own is not None and own.provider:
-            name, options = own.provider, dict(own.options)
-        else:
-            named = self.name or ("openai" if self.base_url is not None else None)
-            name, options = chosen(named, self.model, self.dimensions)
-        if self.base_url is not None:
-            options["base_url"] = self.base_url
-        parameters = parameters_of(name)
-        if self.dimensions is not None and "dimensions" in parameters:
-            options["dimensions"] = self.dimensions
-        if self.base_url is not None and "base_url" not in parameters:
-            raise click.UsageError(f"provider {name} has no server: leave --base-url out, or name --provider openai")
-        options |= {key: typed(name, key, value, parameters) for key, value in self.given}
-        made = get_provider(name, **options)
-        if self.dimensions not in (None, made.dimensions):
-            raise click.UsageError(f"{made.model_name} makes {made.dimensions} dimensions, not {self.dimensions}")
-        return made
-
-
-def parameters_of(name: str) -> Mapping[str, inspect.Parameter]:
-    """Those of a provider's constructor that a command line may give: secrets come by the environment."""
-    from kameleon.embeddings import provider_class
-
-    try:
-        found = inspect.signature(provider_class(name), eval_str=True).parameters
-    except KameleonError as error:
-        raise click.UsageError(str(error)) from error
-    return {key: one for key, one in found.items() if not is_secret_name(key)}
-
-
-def typed(name: str, key: str, value: str, parameters: Mapping[str, inspect.Parameter]) -> Any:
-    """An option's value with the type that the constructor annotates."""
-    if key not in parameters:
-        raise click.UsageError(f"provider {name} has no option {key}. It has: {', '.join(parameters)}")
-    wanted = {part for part in TYPES if part in str(parameters[key].annotation)}
-    if not wanted or "str" in wanted:
-        return value
-    try:
-        made = json.loads(value)
-    except ValueError:
-        made = value
-    if not isinstance(made, tuple(kind for part in wanted for kind in TYPES[part])):
-        raise click.UsageError(f"--option {key} is {' or '.join(sorted(wanted))}, not {value!r:.60}")
-    return made
 
 
 def providing(command: F) -> F:
@@ -120,7 +44,7 @@ def _remember_given(context: click.Context, parameter: click.Parameter, values: 
         if not equals or not key.isidentifier():
             raise click.UsageError(f"--option is NAME=VALUE, such as passage_tokens=256, not {key!r:.40}")
         if is_secret_name(key):
-            raise click.UsageError(f"--option {key}: secrets come by the environment, such as OPENAI_API_KEY")
+            raise click.UsageError(f"--option {key}: secrets are read from the environment, such as OPENAI_API_KEY")
         pairs.append((key, rest))
     _remember(context, parameter, tuple(pairs) or None)
 
@@ -132,7 +56,8 @@ OPTIONS = (
         metavar="NAME=VALUE",
         multiple=True,
         callback=_remember_given,
-        help="Another option of the provider's constructor. Repeatable. Keys come by the environment.",
+        help="Another argument of the provider's constructor, such as batch_size=32. Repeatable. API keys are read "
+        "from environment variables.",
     ),
     option(
         "--base-url",
@@ -144,7 +69,8 @@ OPTIONS = (
         "--dimensions",
         type=click.IntRange(1),
         callback=_remember,
-        help="Refuse a model that makes others; a provider may cut them.",
+        metavar="N",
+        help="Length of the vectors. A model that makes no vectors of this length is refused.",
     ),
     option(
         "--model",

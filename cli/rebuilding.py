@@ -1,4 +1,4 @@
-"""`kameleon rebuild`: makes an index of another schema version anew from its contents. Imports what commands share."""
+"""`kameleon rebuild`: rebuilds an index of another schema version from its contents. Imports what commands share."""
 
 import sys
 from dataclasses import asdict
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @common
 @pass_app
 def rebuild(app: App, dry_run: bool, no_confirm: bool) -> None:
-    """Make an index that another version of kameleon made anew from its contents, in one transaction: all or nothing.
+    """Rebuild an index that another version of kameleon made, from its contents, in one transaction: all or nothing.
 
     Records, entities and what the index holds of each record stay, and embeddings where their table is of this
     version's shape; others are pending afterwards. Stop what writes to the index before, and make a backup.

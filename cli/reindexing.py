@@ -14,8 +14,9 @@ import click
 from kameleon.errors import InvalidInput
 
 from .app import App, Interrupted, bar, common, confirming, echo, importing, pass_app, quiet
+from .chosen import Chosen
 from .detaching import detach
-from .providing import Chosen, providing
+from .providing import providing
 
 if TYPE_CHECKING:
     from kameleon import SearchEngine
@@ -41,8 +42,8 @@ class Terminated(Interrupted):
 @click.command()
 @click.argument("entities", metavar="[ENTITY]...", nargs=-1)
 @click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True, help="Records a transaction.")
-@click.option("--force", is_flag=True, help="Embed all records anew, with the index's own model too.")
-@click.option("--in-place", is_flag=True, help="Drop the old embeddings first; search goes by keywords meanwhile.")
+@click.option("--force", is_flag=True, help="Embed all records again, with the index's own model too.")
+@click.option("--in-place", is_flag=True, help="Drop the old embeddings first; only keywords answer meanwhile.")
 @click.option("--drop-old", is_flag=True, help="Drop the old embeddings after the switch; no rollback then.")
 @click.option(
     "--concurrent-index/--no-concurrent-index",
@@ -69,15 +70,15 @@ class Terminated(Interrupted):
 @common
 @pass_app
 def reindex(app: App, /, entities: tuple[str, ...], **given: Any) -> None:
-    """Embed the index anew, with another model or the same, while search and writing go on.
+    """Embed the index again, with another model or the same, while search and writing go on.
 
     The new embeddings are made beside the old, and the index switches when they are complete: until then every search
     is answered from the old ones. Without --provider, --model and --force, what is pending is embedded, or a build
     that was interrupted is completed.
 
-    If it was killed, run it again: it resumes after its last batch, and search was right all along (but for --in-place,
-    where it went by keywords). Nothing has to be dropped beforehand: PostgreSQL's vector index is always built after
-    the embeddings are loaded, so there is no counterpart to other tools' --drop-hnsw-first.
+    If it was killed, run it again: it resumes after its last batch. Searches are answered meanwhile from the old
+    embeddings, with --in-place by keywords alone. PostgreSQL's vector index is built after the embeddings are loaded:
+    drop nothing beforehand.
 
     A gate's FILE has one JSON object a line, {"query": "…", "relevant": [{"entity": "…", "id": "…", "gain": 1}]};
     without FILE the first words of up to 100 records are the queries. Defaults are 0.5 for OVERLAP and, where there
@@ -177,7 +178,7 @@ def warn(search: "SearchEngine", entities: tuple[str, ...], options: Any, *, wai
     target = search.reindexing.target(Request(entities, **options))
     if target.action != "built" or target.active is None:
         return
-    echo("--in-place drops the old embeddings first: search goes by keywords alone until it is done", err=True)
+    echo("--in-place drops the old embeddings first: only keywords answer until it is done", err=True)
     if waits:
         echo(f"beginning in {CONFIRMATION_S} seconds; Ctrl-C changes nothing", err=True)
         time.sleep(CONFIRMATION_S)

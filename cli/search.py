@@ -27,10 +27,18 @@ def searching(command: F) -> F:
     for option in (
         click.option("--explain", is_flag=True, help="Show each leg's score of each hit, and what it cost."),
         click.option("--min-score", type=click.FloatRange(0, 1), default=0.0, help="Only hits of at least this score."),
-        click.option("--mode", type=click.Choice(["hybrid", "keyword", "vector"]), default="hybrid", show_default=True),
+        click.option(
+            "--mode",
+            type=click.Choice(["hybrid", "keyword", "vector"]),
+            default="hybrid",
+            show_default=True,
+            help="Search by both legs, or by one.",
+        ),
         click.option("--limit", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Hits at most."),
         click.option("--where", metavar="JSON", help='Only records that match, such as \'{"status": "open"}\'.'),
-        click.option("-e", "--entity", "entities", multiple=True, help="Only this entity. Repeatable."),
+        click.option(
+            *("-e", "--entity", "entities"), metavar="NAME", multiple=True, help="Only this entity. Repeatable."
+        ),
     ):
         command = option(command)
     return command
@@ -39,17 +47,25 @@ def searching(command: F) -> F:
 @click.command()
 @click.argument("query")
 @searching
-@click.option("--fusion", type=click.Choice(["weighted", "rrf", "dbsf"]), default="weighted", show_default=True)
 @click.option(
-    "--weight", type=click.FloatRange(0, 1), help="The vector's share of a score, instead of its model's own."
+    "--fusion",
+    type=click.Choice(["weighted", "rrf", "dbsf"]),
+    default="weighted",
+    show_default=True,
+    help="How the legs' scores are combined: weighted sum, reciprocal ranks, or by their distribution.",
 )
-@click.option("--offset", type=click.IntRange(0, 10_000), default=0, help="Leave out so many of the best.")
-@click.option("--cursor", metavar="CURSOR", help="The page after the one that gave this cursor (with --json).")
+@click.option(
+    "--weight",
+    type=click.FloatRange(0, 1),
+    help="The vector leg's weight, the keyword leg having the rest. Default: the model's own.",
+)
+@click.option("--offset", type=click.IntRange(0, 10_000), default=0, help="Skip so many of the best hits.")
+@click.option("--cursor", metavar="CURSOR", help="Continue after a page: the `cursor` of its --json output.")
 @click.option("--sort", metavar="FIELD", help="Order the 1,000 best by a field; -FIELD: the greatest first.")
 @click.option("--facet", "facets", metavar="FIELD", multiple=True, help="Count a field's values. Repeatable.")
 @click.option("--count", is_flag=True, help="Count all that match.")
-@click.option("--group-by", type=click.Choice(["entity"]), help="Give --limit hits of each.")
-@click.option("--rerank", metavar="MODEL", help="Order the 50 best anew by a cross-encoder: a name or a folder.")
+@click.option("--group-by", type=click.Choice(["entity"]), help="Return --limit hits of each.")
+@click.option("--rerank", metavar="MODEL", help="Rerank the 50 best with a cross-encoder: a name or a folder.")
 @common
 @pass_app
 def search(
@@ -67,7 +83,7 @@ def search(
 
     \b
     Any text is a query. In it, at the beginning of a word:
-      "exact phrase"            stands in the record, in this order
+      "exact phrase"            is in the record, in this order
       -word, -"a phrase"        is not in it (write: kameleon search -- "-word other")
       prefix*                   any word that begins so
       field:word                is in that field of the entity

@@ -1,4 +1,5 @@
-"""What operators need of an index beside its everyday verbs: `search.admin` and `search.cache`."""
+"""What operators need of an index beside its everyday verbs: `search.admin` and `search.cache`. Imports `values`,
+`errors`, `content`, `stores`, `indexing`, `search` and `orm`."""
 
 from collections.abc import Iterable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Keeps Alembic from kameleon's tables, and makes them in a migration. Imports stores.
+"""Keeps Alembic from kameleon's tables, and makes them in a migration. Imports `errors` and `stores`.
 
 Alembic calls `include_name` before it reflects a table, `include_object` after, when SQLAlchemy has warned of a virtual
 table or an unknown type already. Where the filter leaves nothing of a PostgreSQL schema, all of it is reflected

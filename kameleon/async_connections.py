@@ -1,4 +1,4 @@
-"""Opens connections of an asynchronous engine for threads. Imports errors.
+"""Opens connections of an asynchronous engine for threads. Imports `errors`.
 
 kameleon's own work (searching, syncing, rebuilding) is synchronous. On an AsyncEngine it runs on connections that the
 application's engine opens itself, with its dialect, arguments, listeners and execution options, in a second pool with

@@ -1,8 +1,8 @@
-"""Renders records as searchable text, and checks their keys. Imports errors."""
+"""Renders records as searchable text, and checks their keys. Imports `errors`."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from math import inf
+from math import inf, log10
 from typing import Any
 
 from .errors import InvalidInput, InvalidRecord, seen
@@ -82,9 +82,12 @@ def check_entity(name: object) -> str:
 def check_id(value: object) -> str:
     """A record's id as text: strings and integers as they are."""
     if isinstance(value, int) and not isinstance(value, bool):
-        if value.bit_length() > MAX_ID_BYTES:
-            raise InvalidRecord("a record id is a whole number of more than 300 digits")
-        return str(value)
+        if value.bit_length() > 4 * MAX_ID_BYTES:  # Python converts no number of over 4,300 digits
+            digits = int(value.bit_length() * log10(2)) + 1
+            raise InvalidRecord(
+                f"a record id may have {MAX_ID_BYTES} bytes at most, this number has about {digits} digits"
+            )
+        value = str(value)
     return _check_key(value, "a record id", MAX_ID_BYTES)
 
 

@@ -1,4 +1,4 @@
-"""The verbs of SearchEngine for coroutines, each on a thread. Imports what the verbs' signatures name."""
+"""The verbs of SearchEngine for coroutines, each on a thread. Imports `values`, `indexing`, `search` and `orm`."""
 
 import asyncio
 from collections.abc import Iterable

@@ -1,5 +1,5 @@
-"""Makes engines with the settings that kameleon works best with; plain ones from SQLAlchemy work too. Imports errors,
-URLs, SQLite files and asynchronous connections."""
+"""Makes engines with the settings that kameleon works best with; plain ones from SQLAlchemy work too. Imports `errors`,
+`urls`, `sqlite_files` and `async_connections`."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress

@@ -1,4 +1,6 @@
-"""`SearchEngine`, the facade: each verb checks its arguments and calls a package below, all of which it may import."""
+"""`SearchEngine`, the facade: each verb checks its arguments and calls a package below, all of which it may import.
+Imports `values`, `errors`, `content`, `embeddings`, `stores`, `indexing`, `search`, `orm`, `reindex`, `administration`
+and `coroutines`."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NoReturn, Self, TypeVar, Unpack
@@ -113,7 +115,7 @@ class SearchEngine(Coroutines):
 
     @property
     def admin(self) -> Administration:
-        """For operators: `set_weight`, `legs`, `state`, `index_vectors`, `vector_index`, `distribute`."""
+        """For operators: `set_weight`, `legs`, `state`, `astate`, `index_vectors`, `vector_index`, `distribute`."""
         return self.index.part(Administration)
 
     # sessions
@@ -225,7 +227,7 @@ class SearchEngine(Coroutines):
         return syncing.sync(self.index, batch_size, retry_failed=retry_failed, progress=progress)
 
     def reindex(self, *entities: object, **options: "Unpack[ReindexOptions]") -> ReindexReport:
-        """Make the index's embeddings anew, with another model or the same, while search and writing go on.
+        """Make the index's embeddings again, with another model or the same, while search and writing go on.
 
         `options` are `ReindexOptions`: the target model, what is embedded, and when to stop.
 

@@ -1,5 +1,5 @@
-"""Measures how well an index answers judged queries, and which weight of the vector answers them best. Imports the
-engine, metrics and fusion.
+"""Measures how well an index answers judged queries, and which weight of the vector answers them best. Imports
+`values`, `errors`, `metrics`, `search` and `engine`.
 
 Each query is embedded once and its legs run once; they are then fused in memory as often as there are ways and weights.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidInput
 from .metrics import ndcg, recall, reciprocal_rank
-from .search.fusion import WAYS, Leg, fuse, share, trusted
+from .search.fusion import WAYS, Leg, fuse, reduced_weight, set_weights
 from .values import Generation, Ref
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ def _alone(legs: "Legs", name: str) -> list[Ref]:
 
 
 def _fused(legs: "Legs", weight: float, way: str = "weighted") -> list[Ref]:
-    return _ranked(share(legs.legs, trusted(weight, legs.known_share)), way)
+    return _ranked(set_weights(legs.legs, reduced_weight(weight, legs.known_share)), way)
 
 
 def _ranked(legs: Sequence[Leg[Any]], way: str = "weighted") -> list[Ref]:

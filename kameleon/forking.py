@@ -3,7 +3,7 @@
 A fork copies the memory and the thread that forks. Locks that other threads held are held for ever in the child, where
 no thread releases them; sockets and the threads of a model's session belong to the parent. So
 
-- attributes declared `per_process` are made anew in the child,
+- attributes declared `per_process` are made again in the child,
 - `lazy` replaces `functools.cached_property`, which in Python 3.11 has a lock for all objects of a class,
 - a fork waits for other threads inside `fork_waits`, and for their connections to a watched engine. SQLite counts its
   locks on a file once a process, so a child forked inside another thread's transaction would count these as its own
@@ -58,7 +58,8 @@ class lazy(Generic[T]):  # noqa: N801 - a decorator
 
 
 class per_process(lazy[T]):  # noqa: N801 - a decorator
-    """The same, once a process: a forked child makes its own, and does not even destroy the parent's."""
+    """A `lazy` attribute that is made once a process: a forked child makes its own, and does not even destroy the
+    parent's."""
 
     def _note(self, holder: object) -> None:
         if id(holder) not in _holders:

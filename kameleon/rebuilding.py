@@ -1,5 +1,5 @@
-"""Rebuilds an index of another schema version from its contents, in one transaction. Imports stores, indexing and the
-record store."""
+"""Rebuilds an index of another schema version from its contents, in one transaction. Imports `values`, `errors`,
+`content`, `database`, `embeddings`, `stores`, `keywords`, `indexing`, `records` and `engine`."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,7 +62,7 @@ def rebuild(
     progress: Progress | None = None,
     **options: Unpack[StoreOptions],
 ) -> RebuildReport:
-    """Make an index of another schema version anew from its contents: all in one transaction, or nothing.
+    """Rebuild an index of another schema version from its contents: all in one transaction, or nothing.
 
     Records, entities, marks of tracked tables, other roles' rights and what the index holds of each record stay.
     Embeddings stay where their table has this version's columns; else they are pending, for `sync`. `options` are those
@@ -107,7 +107,7 @@ class Rebuild:
             return replace(report, is_needed=False)
         self._check()
         entity = column("entity_name", key)
-        counted = select(entity, func.count()).select_from(self._own("kdb_search")).group_by(entity)
+        counted = select(entity, func.count()).select_from(self._old_table("kdb_search")).group_by(entity)
         return replace(report, records={row[0]: row[1] for row in self._connection.execute(counted)})
 
     def run(self) -> RebuildReport:
@@ -135,7 +135,7 @@ class Rebuild:
 
     # the old tables
 
-    def _own(self, name: str) -> Any:
+    def _old_table(self, name: str) -> Any:
         """An old table, where the index has its tables."""
         return table(name, schema=self._tables.metadata.schema)
 
@@ -144,7 +144,9 @@ class Rebuild:
             raise SchemaMissing("this database has no index to rebuild: it has no table kdb_search")
         if not {"key", "value"} <= set(self._old.columns.get("kdb_meta", ())):
             return {}
-        rows: Any = self._connection.execute(select(column("key"), column("value")).select_from(self._own("kdb_meta")))
+        rows: Any = self._connection.execute(
+            select(column("key"), column("value")).select_from(self._old_table("kdb_meta"))
+        )
         return {row.key: row.value for row in rows}
 
     def _check(self) -> None:
@@ -245,7 +247,7 @@ class Rebuild:
 
     def _restore_embeddings(self) -> list[Generation]:
         """The models of the index, each with a table. One whose provider names its model otherwise now has its
-        embeddings made anew."""
+        embeddings made again."""
         made = []
         for generation in self._catalog.generations(self._connection):
             self._store.schema.add_generation(self._connection, generation)

@@ -1,5 +1,6 @@
-"""Private attributes of SQLAlchemy where there is no public one, beside those of `async_connections`. Imports nothing
-of kameleon. `tests/test_sqlalchemy_internals.py` holds each against the SQLAlchemy that is installed."""
+"""Private attributes of SQLAlchemy where there is no public one, beside those of `async_connections`.
+`tests/test_sqlalchemy_internals.py` holds each against the SQLAlchemy that is installed. Imports nothing of
+kameleon's."""
 
 import re
 from collections.abc import Iterable

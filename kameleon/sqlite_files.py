@@ -46,8 +46,8 @@ def beside(path: Path, suffix: str) -> Path:
 
 
 def open_read_only_files(engine: Engine) -> None:
-    """Have the engine open a file with an empty write-ahead log in a read-only folder as immutable, and anew as soon as
-    the file changed."""
+    """Have the engine open a file with an empty write-ahead log in a read-only folder as immutable, and again as soon
+    as the file changed."""
     event.listen(engine, "do_connect", _connecting)
     event.listen(engine, "checkout", _checked_out)
 

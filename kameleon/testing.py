@@ -1,5 +1,6 @@
 """Helps the tests of applications that use kameleon: a provider that needs no model and records its calls, and
-assertions on the index as an object's own transaction sees it. Imports the engine."""
+assertions on the index as an object's own transaction sees it. Imports `values`, `errors`, `embeddings`, `indexing`,
+`orm` and `engine`."""
 
 import hashlib
 from collections import Counter

@@ -1,5 +1,6 @@
-"""Parses URLs of databases, and shows them without their secrets. Imports errors."""
+"""Parses URLs of databases, and shows them without their secrets. Imports `errors`."""
 
+import os
 import re
 from collections.abc import Iterator
 
@@ -23,7 +24,9 @@ def parse_url(url: str | URL) -> URL:
         reason = "it is no URL"
     except ValueError:
         pass
-    raise InvalidInput(f"no database can be opened as {shown(url)}: {reason}. Try sqlite:///kameleon.db")
+    text = str(url)
+    file = text if "://" not in text and os.path.isfile(text) else "kameleon.db"
+    raise InvalidInput(f"no database can be opened as {shown(url)}: {reason}. Try sqlite:///{file}")
 
 
 def shown(url: str | URL) -> str:

@@ -262,10 +262,11 @@ class GateReport:
 class ReindexReport:
     """What `reindex` did, in records and seconds.
 
-    `action`: "nothing" (all is current), "filled" (what was pending in the active generation) or "built" (another
-    generation, `switched`: the index reads it now). `reused` came from the cache or an identical text of
-    the same batch; `failed` are tombstones, `failures` a few of them. `stopped` is why the run ended before its end,
-    `outage` the provider's error where that was the reason: run it again and it resumes. `notes` are for the reader.
+    `action`: "nothing" (all is current), "filled" (what was pending in the active generation), "built" (another
+    generation, `switched`: the index reads it now) or "rolled back" (the generation before is active again). `reused`
+    came from the cache or an identical text of the same batch; `failed` are tombstones, `failures` a few of them.
+    `stopped` is why the run ended before its end, `outage` the provider's error where that was the reason: run it again
+    and it resumes. `notes` are for the reader.
     """
 
     action: str

@@ -1,7 +1,8 @@
-"""Makes the embeddings that commits left for later: `kameleon embeddings worker`, on any number of machines.
+"""Makes the embeddings that commits left for later: `kameleon embeddings worker`, on any number of machines. Imports
+`values`, `forking`, `stores`, `orm` and `engine`.
 
 A claim is a lease: a worker that dies loses it when it ends, and another does the work once more, to the same effect.
-No transaction is open while the provider works; an edit made meanwhile wins, and is claimed anew. Imports the engine.
+No transaction is open while the provider works; an edit made meanwhile wins, and is claimed again.
 """
 
 import time
@@ -12,7 +13,7 @@ from threading import Event
 from .engine import SearchEngine
 from .forking import per_process
 from .orm.syncing import index_marked
-from .stores.claims import LEASE, worker_name
+from .stores.claims import CLAIM_LEASE, worker_name
 from .values import IndexReport
 
 LONGEST_PAUSE_S = 60.0
@@ -24,7 +25,9 @@ PURGED_EVERY_S = 24 * 3600.0
 class Worker:
     """`batch_size` records a claim; `lease_s` is how long a claim holds, longer than such a batch takes."""
 
-    def __init__(self, search: SearchEngine, *, batch_size: int = 500, lease_s: float = LEASE.total_seconds()) -> None:
+    def __init__(
+        self, search: SearchEngine, *, batch_size: int = 500, lease_s: float = CLAIM_LEASE.total_seconds()
+    ) -> None:
         self.search = search
         self._index = search.index
         self.batch_size = batch_size
@@ -75,8 +78,7 @@ class Worker:
         stop = stop or Event()
         total = IndexReport()
         while not stop.is_set():
-            report = self.work()
-            if report is not None:
+            if (report := self.work()) is not None:
                 done(report)
                 total += report
             elif poll_s is None:

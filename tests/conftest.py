@@ -75,7 +75,11 @@ SLOW = {
         "test_the_script_inserts_searches_and_refuses",
     ],
     "test_command.py": ["test_a_process_in_the_background_has_the_url_in_its_environment"],
-    "test_contract.py": ["test_any_string_is_a_query", "test_a_query_of_common_words_ranks_alike_at_every_limit"],
+    "test_contract.py": [
+        "test_while_the_provider_is_down_keywords_are_stored_and_embeddings_wait",
+        "test_any_string_is_a_query",
+        "test_a_query_of_common_words_ranks_alike_at_every_limit",
+    ],
     "test_crash.py": [
         "test_a_killed_run_leaves_a_complete_index_and_resumes_with_its_next_batch",
         "test_a_killed_writer_leaves_all_of_a_commit_or_none_of_it",
@@ -91,6 +95,7 @@ SLOW = {
     "test_identity.py": ["test_a_fingerprint_is_equal_in_every_process"],
     "test_mirror.py": ["test_directions_of_real_embeddings_find_nearly_all_that_an_exact_scan_finds"],
     "test_postgresql.py": [
+        "test_a_build_has_memory_for_its_graph_up_to_a_limit",
         "test_a_text_of_megabytes_is_indexed",
         "test_filters_never_starve_the_limit",
         "test_progress_reports_phases_counts_and_blocking_sessions",
@@ -98,6 +103,8 @@ SLOW = {
     "test_processes.py": ["test_processes_at_once_lose_nothing_and_find_nothing_that_is_gone"],
     "test_records.py": ["test_any_unicode_text_can_be_stored_and_any_string_can_be_a_query"],
     "test_reindex_command.py": [
+        "test_a_gate_refuses_another_model",
+        "test_an_index_moves_to_another_model_and_back",
         "test_a_provider_that_is_down_is_one_line",
         "test_a_rollback_that_ends_early_is_not_to_be_run_again",
         "test_a_run_that_was_stopped_resumes",
@@ -115,7 +122,11 @@ SLOW = {
         "test_an_engine_opened_by_name_follows_the_index_from_model_to_model",
         "test_an_engine_with_a_provider_object_stays_with_its_own_embeddings",
     ],
-    "test_verdicts.py": ["test_what_is_no_refusal_of_a_text_never_buries_it"],
+    "test_verdicts.py": [
+        "test_a_reindex_ends_although_the_server_fails_on_a_text",
+        "test_a_text_that_the_server_fails_on_is_a_tombstone_after_the_third_sync",
+        "test_what_is_no_refusal_of_a_text_never_buries_it",
+    ],
     "test_worker.py": [
         "test_a_worker_in_another_process_takes_ranges_of_a_reindex",
         "test_the_command_works_until_it_is_stopped",

@@ -362,6 +362,11 @@ def test_scripts_may_pass_no_confirm(path: str) -> None:
     assert "--no-confirm" in options_of(path)
 
 
+def test_doctor_reports_nothing_about_the_driver_which_the_command_cannot_choose(run: Run) -> None:
+    run("data", "insert", "Note", stdin=lines(NOTES))
+    assert run("doctor").stdout == "nothing found\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kameleon.content import content_hash, normalize, render
+from kameleon.content import check_id, content_hash, normalize, render
 from kameleon.errors import InvalidRecord
 
 
@@ -26,3 +26,15 @@ def test_render_joins_the_fields_in_their_order() -> None:
     data = {"body": "text", "title": "Name", "tags": ["a", "b"], "empty": "", "none": None, "n": 3, "yes": True}
     assert render(data, ["title", "body", "tags", "empty", "none", "n", "yes", "missing"]) == "Name\ntext\na, b\n3"
     assert render({"author": {"name": "Ann", "town": "Oslo"}}, ["author"]) == "Ann, Oslo"
+
+
+@pytest.mark.parametrize("digits", [309, 1024])
+def test_an_id_of_as_many_digits_as_bytes_is_taken_as_a_number_and_as_text(digits: int) -> None:
+    assert check_id(10 ** (digits - 1)) == check_id("1" + "0" * (digits - 1))
+
+
+@pytest.mark.parametrize("digits", [1025, 1300, 5000])
+def test_a_longer_id_is_refused_as_a_number_and_as_text(digits: int) -> None:
+    for value in (10 ** (digits - 1), "1" + "0" * (digits - 1)):
+        with pytest.raises(InvalidRecord, match=rf"1024 bytes at most, this .* {digits}\b"):
+            check_id(value)

@@ -181,6 +181,15 @@ def test_a_url_that_cannot_be_opened_is_named_without_its_password(create: Calla
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
+def test_the_url_of_an_existing_file_is_suggested_for_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("app.db").touch()
+    with pytest.raises(InvalidInput, match=r"it is no URL\. Try sqlite:///app\.db$"):
+        kameleon.create_engine("app.db")
+    with pytest.raises(InvalidInput, match=r"it is no URL\. Try sqlite:///kameleon\.db$"):
+        kameleon.create_engine("other.db")
+
+
 @pytest.mark.parametrize("url", [f"postgresql://u:{'secret' * 20}@h/x", "postgresql://u:secret@h/x\n"])
 def test_what_is_no_engine_is_shown_without_its_password(url: str) -> None:
     not_an_engine: Any = url

@@ -148,6 +148,17 @@ def options(command: click.Command) -> set[str]:
     return flags | {"-h", "--help"}
 
 
+def test_the_help_describes_every_option_that_it_lists() -> None:
+    listed = [
+        (name, option.opts[-1], option.help)
+        for name, command in every_command().items()
+        for option in command.params
+        if isinstance(option, click.Option) and not option.hidden
+    ]
+    assert len(listed) > 100
+    assert [(name, flag) for name, flag, text in listed if not text] == []
+
+
 EVERYWHERE = {"-d", "--database", "--json", "-h", "--help"}
 
 

@@ -23,7 +23,7 @@ import kameleon
 from kameleon import RecordStore, SearchEngine, Worker, forking
 from kameleon.embeddings import EmbeddingService, FastEmbedProvider, OpenAIProvider, StaticProvider
 from kameleon.embeddings.fastembed import _models
-from kameleon.indexing.waiting import BudgetedCalls
+from kameleon.indexing.time_limits import BudgetedCalls
 from kameleon.stores.sqlite.mirror import Mirror
 from kameleon.testing import HashProvider
 from stress.workloads.models import Base, Note
@@ -185,7 +185,7 @@ def used_up(service: Service) -> BudgetedCalls:
 def test_a_child_embeds_a_query_while_a_thread_of_its_parent_does() -> None:
     service = EmbeddingService(HashProvider())
     expected = service.embed_query("oak").tolist()
-    with holding(service.queries._lock), holding(service._flights._lock), holding(service.pace._lock):
+    with holding(service.queries._lock), holding(service._in_flight._lock), holding(service.pace._lock):
         assert forked(lambda _: service.embed_query("oak").tolist()) == [expected]
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kameleon.errors import InvalidInput
-from kameleon.search.fusion import Leg, check_fusion, fuse, leg_scores, share, trusted
+from kameleon.search.fusion import Leg, check_fusion, fuse, leg_scores, reduced_weight, set_weights
 
 WAYS = ("weighted", "rrf", "dbsf")
 Scores = dict[str, float]
@@ -26,7 +26,7 @@ def pairs(draw: st.DrawFn) -> list[Leg[str]]:
         Leg("keyword", keyword, {key: draw(keyword_scores) for key in vector if key not in keyword}, most=200.0),
         Leg("vector", vector, {key: draw(cosines) for key in keyword if key not in vector}),
     ]
-    return share([leg for leg in legs if leg.chosen], draw(st.floats(0, 1)))
+    return set_weights([leg for leg in legs if leg.chosen], draw(st.floats(0, 1)))
 
 
 def test_a_leg_is_normalised_from_the_least_it_could_be() -> None:
@@ -92,17 +92,17 @@ def test_an_unknown_fusion_names_the_supported_ones() -> None:
 
 def test_a_leg_of_weight_0_puts_nothing_forward_and_the_vector_alone_counts_for_no_more_than_its_weight() -> None:
     keyword, vector = Leg("keyword", {"a": 8.0}, {"b": 0.0}), Leg("vector", {"b": 0.9}, {"a": 0.1})
-    assert fuse(share([keyword, vector], 0.0)) == {"a": 1.0}
-    assert [leg.weight for leg in share([keyword, vector], 0.25)] == [0.75, 0.25]
-    assert [leg.weight for leg in share([keyword], 0.25)] == [1.0]
-    assert fuse(share([vector], 0.25)) == {"b": 0.25}
-    assert share([vector], 0.0) == []
-    assert fuse(share([], 0.3)) == {}
+    assert fuse(set_weights([keyword, vector], 0.0)) == {"a": 1.0}
+    assert [leg.weight for leg in set_weights([keyword, vector], 0.25)] == [0.75, 0.25]
+    assert [leg.weight for leg in set_weights([keyword], 0.25)] == [1.0]
+    assert fuse(set_weights([vector], 0.25)) == {"b": 0.25}
+    assert set_weights([vector], 0.0) == []
+    assert fuse(set_weights([], 0.3)) == {}
 
 
 def test_the_vector_counts_for_less_where_words_are_unknown() -> None:
-    assert [trusted(0.8, share) for share in (1.0, 0.9, 0.4, 0.0)] == [0.8, 0.8, 0.0, 0.0]
-    assert trusted(0.8, 0.6) == pytest.approx(0.4)
+    assert [reduced_weight(0.8, share) for share in (1.0, 0.9, 0.4, 0.0)] == [0.8, 0.8, 0.0, 0.0]
+    assert reduced_weight(0.8, 0.6) == pytest.approx(0.4)
 
 
 def test_nothing_divides_by_zero() -> None:

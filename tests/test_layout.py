@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kameleon import SearchEngine
+from kameleon.administration import Administration, CacheAdministration
+from kameleon.indexing.index import Index
+from kameleon.reindex.generations import Reindexing
 
 REPOSITORY = Path(__file__).parents[1]
 ROOT = REPOSITORY / "kameleon"
@@ -13,6 +16,7 @@ ORDER = (
     *("values", "errors", "forking", "urls", "sqlite_files", "content", "metrics", "sqlalchemy_internals"),
     *("async_connections", "database", "analysis", "embeddings", "stores", "keywords", "indexing", "search", "orm"),
     *("reindex", "records", "doctor", "administration", "coroutines", "engine"),
+    *("rebuilding", "evaluation", "worker", "testing", "alembic", "gate"),
 )
 OUTSIDE = ("kameleon", "cli", "stress", "tools", "examples")
 MODULES = {path.relative_to(ROOT).with_suffix("").parts: path for path in ROOT.rglob("*.py")}
@@ -37,7 +41,28 @@ ARROWS = {(module, target) for module in MODULES if module[0] in ORDER for targe
 def test_packages_import_only_packages_before_them() -> None:
     packages = {(module[0], target[0]) for module, target in ARROWS if target[0] in ORDER}
     assert len(packages) > len(ORDER)
-    assert [(a, b) for a, b in packages if ORDER.index(b) > ORDER.index(a)] == [("search", "engine")], "the facade's"
+    assert [(a, b) for a, b in packages if ORDER.index(b) > ORDER.index(a)] == [("search", "engine")], "documented"
+
+
+def test_the_table_of_packages_is_in_the_order_that_is_tested() -> None:
+    table = (REPOSITORY / "CONTRIBUTING.md").read_text("utf-8").partition("## Where a thing belongs")[2]
+    assert tuple(re.findall(r"`kameleon/(\w+)(?:/|\.py)`", table.partition("| `cli/` |")[0])) == ORDER
+    assert {module[0] for module in MODULES} - {"__init__"} == set(ORDER)
+
+
+def test_a_modules_docstring_names_every_package_that_it_imports() -> None:
+    wrong, seen = [], 0
+    for module, path in MODULES.items():
+        source = path.read_text("utf-8")
+        if not source or module == ("__init__",):
+            continue
+        seen += 1
+        sentences = re.findall(r"\bImports\s([^.]*)\.", ast.get_docstring(ast.parse(source)) or "")
+        packages = {target[0] for target in imported(module)} - {module[0]}
+        if len(sentences) != 1 or not packages <= set(re.findall(r"`(\w+)`", sentences[0])):
+            wrong.append((path.name, packages))
+    assert wrong == []
+    assert seen > 100
 
 
 def test_a_dialects_modules_are_imported_by_that_dialect_alone() -> None:
@@ -79,8 +104,15 @@ def test_public_names_are_where_they_are_documented() -> None:
 def test_the_documentation_has_every_public_name_of_the_engine() -> None:
     names = {name for name in dir(SearchEngine) if not name.startswith("_")} | {"index"}
     page = (ROOT.parent / "docs/api.md").read_text("utf-8").partition("## Where earlier")[0]
-    documented = set(re.findall(r"`(\w+)`", "\n".join(line for line in page.splitlines() if line.startswith("| `"))))
-    assert names == documented | {"reindexing", "cache", "admin"}
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    namespaces = {row.split("`")[1].removeprefix("search."): set(re.findall(r"`(\w+)`", row)) for row in rows}
+    namespaces = {name: verbs for name, verbs in namespaces.items() if f"| `search.{name}` |" in page}
+    documented = {name for row in rows if not row.startswith("| `search.") for name in re.findall(r"`(\w+)`", row)}
+    assert names == documented | namespaces.keys()
+    for name, cls in {"cache": CacheAdministration, "admin": Administration}.items():
+        assert namespaces[name] == {verb for verb in dir(cls) if not verb.startswith("_")}
+    assert namespaces["reindexing"] < set(dir(Reindexing))
+    assert namespaces["index"] < set(dir(Index))
     verbs = [name for name in names if callable(getattr(SearchEngine, name, None))]
     assert len(verbs) <= 30
     assert all(getattr(SearchEngine, name).__doc__ for name in verbs)

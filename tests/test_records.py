@@ -207,8 +207,12 @@ def test_arguments_that_would_do_something_else_are_refused(records: RecordStore
     for limit in (0, -1, 2**70):
         with pytest.raises(InvalidInput, match="limit is"):
             records.list("T", limit=limit)
-    for bad in ({"id": 10**5000, "text": "a"}, {"id": "9", "n": 10**5000}):
-        with pytest.raises(InvalidRecord, match="more than 300 digits"):
+    for bad, reason in (
+        ({"id": 10**5000, "text": "a"}, "1024 bytes at most, this number has about 5001 digits"),
+        ({"id": 10**1024, "text": "a"}, "1024 bytes at most, this one has 1025"),
+        ({"id": "9", "n": 10**5000}, r"n is a whole number of 16610 bits, and one may have 1024 .* as text"),
+    ):
+        with pytest.raises(InvalidRecord, match=reason):
             records.insert("T", [bad])
     assert len(records.list("T")) == 3
 

@@ -251,7 +251,7 @@ def test_a_rollback_that_ends_early_is_not_to_be_run_again(run: Run, pages: Sear
 
 def test_in_place_warns_and_drops_the_old_first(run: Run, pages: SearchEngine) -> None:
     done = run("reindex", "--model", "other-256", "--in-place", "--max-minutes", "0")
-    assert done.stderr.startswith("--in-place drops the old embeddings first: search goes by keywords alone until")
+    assert done.stderr.startswith("--in-place drops the old embeddings first: only keywords answer until")
     assert models(pages) == {2: ("other-256", "building")}
     assert "seconds" not in run("reindex", "--in-place").stderr
     assert models(pages) == {2: ("other-256", "active")}

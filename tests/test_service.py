@@ -248,10 +248,10 @@ def test_for_any_faults_each_position_has_its_own_vector_or_error_and_nothing_is
         assert all(text.startswith("p") or provider.answered[text] == 1 for text in texts)
 
 
-def test_ten_thousand_texts_and_more_come_in_chunks() -> None:
+def test_more_than_ten_thousand_texts_are_sent_in_chunks() -> None:
     provider = HashProvider(2, batch_size=4_000)
-    reports = list(EmbeddingService(provider).embed_chunks(f"t{n}" for n in range(10_500)))
-    assert [report.total_count for report in reports] == [10_000, 500]
+    report = EmbeddingService(provider).embed_batch([f"t{n}" for n in range(10_500)])
+    assert (report.total_count, report.errors) == (10_500, [None] * 10_500)
     assert [len(call) for call in provider.calls] == [4000, 4000, 2000, 500]
 
 

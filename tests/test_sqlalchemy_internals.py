@@ -40,7 +40,7 @@ class Child(Base):
 
 
 @pytest.mark.parametrize(("max_overflow", "wanted"), [(0, [True, False]), (1, [True, True]), (-1, [True, True])])
-def test_a_pool_has_spare_connections_up_to_its_size_and_overflow(max_overflow: int, wanted: list[bool]) -> None:
+def test_a_pool_makes_connections_up_to_its_size_and_overflow(max_overflow: int, wanted: list[bool]) -> None:
     engine = create_engine("sqlite://", poolclass=QueuePool, pool_size=1, max_overflow=max_overflow)
     assert isinstance(engine.pool, QueuePool)
     found = [has_room(engine.pool)]

@@ -7,7 +7,7 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from kameleon.embeddings import StaticProvider
 from kameleon.embeddings.vocabulary import CHARACTERS_READ, PRESUMED, known_share
-from kameleon.search.fusion import trusted
+from kameleon.search.fusion import reduced_weight
 from kameleon.testing import HashProvider
 
 
@@ -32,7 +32,7 @@ def test_a_word_counts_by_its_pieces_and_an_unknown_one_for_nothing() -> None:
     assert len(tokens) > 1
     presumed = provider.known_share("angioplasty")
     assert presumed == pytest.approx((PRESUMED + 1 / len(tokens)) / (PRESUMED + 1))
-    assert trusted(1.0, presumed) == 1.0
+    assert reduced_weight(1.0, presumed) == 1.0
     assert provider.known_share("water \u4e02") == 0.5
 
 

@@ -1,4 +1,5 @@
 """Texts to terms: the one analyser of both databases, for what is indexed, queries, phrases, prefixes and highlights.
+Imports `errors`.
 
 A word's term is its Snowball stem with accents folded. A code (`POL-358-A`) gives its parts, each at a position of its
 own, and every run of them joined, at the position of the run's first part. Joined terms never meet ordinary words or
@@ -15,8 +16,6 @@ U+2029 (`GAP`) separates fields and the items of lists: positions jump there, so
 
 Exact forms: the index holds no terms for them. `Terms.forms` are the words as written (lower case, accents kept) and
 `QueryWord.surface` is a query's, so hits of equal score are ordered by `Analyser.exactness` of their texts.
-
-Imports only `errors` and its siblings in `analysis`.
 """
 
 import re

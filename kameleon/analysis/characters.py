@@ -1,4 +1,4 @@
-"""Characters as readers take them: one form of each, and where it was in the text. Imports only the standard library.
+"""Characters as readers take them: one form of each, and where it was in the text. Imports nothing of kameleon's.
 
 Two steps, so that a stemmer still reads accents and a suggestion still shows them:
 `Characters` is NFKC, case folding and what no reader sees (soft hyphens, joiners, variation selectors, vowel marks of

@@ -1,4 +1,4 @@
-"""Terms of codes: their parts joined in every run, and the other ways to write them. Imports only `words`."""
+"""Terms of codes: their parts joined in every run, and the other ways to write them. Imports this package alone."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The sentences of a text. Imports the standard library."""
+"""The sentences of a text. Imports nothing of kameleon's."""
 
 import re
 from itertools import islice

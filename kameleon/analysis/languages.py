@@ -1,5 +1,5 @@
-"""The languages that the analyser knows: Snowball's, and `simple` without stems and stop words. Imports PyStemmer and
-its siblings in `analysis`."""
+"""The languages that the analyser knows: Snowball's, and `simple` without stems and stop words. Imports this package
+alone."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""From chunks, which are what is between two spaces, to terms. Imports PyStemmer and its siblings in `analysis`."""
+"""From chunks, which are what is between two spaces, to terms. Imports this package alone."""
 
 import hashlib
 import re

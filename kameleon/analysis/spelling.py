@@ -1,4 +1,4 @@
-"""Words as people write them, for completing what is typed and correcting it. Imports the standard library."""
+"""Words as people write them, for completing what is typed and correcting it. Imports nothing of kameleon's."""
 
 from collections.abc import Iterable
 from unicodedata import category

@@ -1,5 +1,5 @@
-"""Stop words by language, from stop_words.txt beside this module, which names their sources and licences. Imports only
-the standard library."""
+"""Stop words by language, from stop_words.txt beside this module, which names their sources and licences. Imports
+nothing of kameleon's."""
 
 from collections.abc import Mapping
 from functools import cache

@@ -1,4 +1,4 @@
-"""What the analyser makes of texts and queries. Imports only the standard library."""
+"""What the analyser makes of texts and queries. Imports nothing of kameleon's."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,5 +1,5 @@
-"""Words and codes in a normalised text: where they begin and end, and the parts that codes have. Imports only
-`characters`.
+"""Words and codes in a normalised text: where they begin and end, and the parts that codes have. Imports this package
+alone.
 
 A code is a run of parts with joints between: `POL-358-A`, `src/App.java`, `jane.roe@example.org`, `v1.2.3`, `AT&T`,
 `12:30`, `11.83`; also `500GB`, `SPZ007`, and what has a symbol before or after: `C++`, `#12345`, `.NET`, `@jane`.

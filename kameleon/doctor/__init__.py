@@ -1,4 +1,4 @@
-"""Whether an index holds what its tables do. Imports the packages below."""
+"""Whether an index holds what its tables do. Imports this package alone."""
 
 from .examination import examine as examine
 from .findings import Finding as Finding

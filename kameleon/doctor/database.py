@@ -1,4 +1,4 @@
-"""Checks of the database and of its registry of generations. Imports the index and reindex."""
+"""Checks of the database and of its registry of generations. Imports `values`, `stores` and `reindex`."""
 
 from collections.abc import Iterator
 

@@ -1,7 +1,7 @@
-"""Checks of the embeddings: left over, damaged, pending, refused, or searched without their index. Imports the index
-and the ORM's sync."""
+"""Checks of the embeddings: left over, damaged, pending, refused, or searched without their index. Imports `values`,
+`errors`, `stores` and `orm`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -29,7 +29,7 @@ def damaged(scan: Scan, generation: Generation) -> Iterator[Finding]:
             "bad-vector",
             partial(scan.store.health.bad_vectors, generation=generation),
             f"embeddings {of} that are not {generation.dimensions} numbers of length 1",
-            "`kameleon doctor --fix` deletes them, and has the texts embedded anew",
+            "`kameleon doctor --fix` deletes them, and has the texts embedded again",
         ),
     ):
         tally = Tally()
@@ -64,8 +64,12 @@ def missing(scan: Scan) -> Iterator[Finding]:
     generation = _own_generation(scan)
     if generation is not None and generation not in scan.generations(with_table=True):
         return
-    yield from _pending(scan, generation)
-    failed = [one for one in syncing.status(scan.index) if one.failed]
+    status = syncing.status(scan.index)
+    if pending := [one for one in status if one.pending]:
+        ids = _examples(scan, generation, is_failed=False)
+        status = _synced(scan) if scan.fix else status
+        yield from _pending(pending, ids, unfixed={one.entity for one in status if one.pending})
+    failed = [one for one in status if one.failed]
     ids = _examples(scan, generation, is_failed=True) if failed else {}
     message = "records whose text the provider refused; they are found by keyword"
     cure = "`kameleon embeddings status --failed` shows why, `kameleon embeddings sync --retry-failed`"
@@ -73,15 +77,11 @@ def missing(scan: Scan) -> Iterator[Finding]:
         yield Finding("failed", one.entity, one.failed, message, cure, "note", ids.get(one.entity, ()))
 
 
-def _pending(scan: Scan, generation: Generation | None) -> Iterator[Finding]:
-    status = [one for one in syncing.status(scan.index) if one.pending]
-    if not status:
-        return
-    ids = _examples(scan, generation, is_failed=False)
-    left = _synced(scan) if scan.fix else status
-    unfixed = {one.entity for one in left if one.pending}
+def _pending(
+    pending: Sequence[IndexStatus], ids: Mapping[str, tuple[str, ...]], unfixed: Set[str]
+) -> Iterator[Finding]:
     message = "records without an embedding of their content; they are found by keyword"
-    for one in status:
+    for one in pending:
         found = Finding("pending", one.entity, one.pending, message, "`kameleon embeddings sync`", "warning")
         yield replace(found, ids=ids.get(one.entity, ()), is_fixed=one.entity not in unfixed)
 
@@ -105,11 +105,8 @@ def _examples(scan: Scan, generation: Generation | None, *, is_failed: bool) -> 
 
 def _own_generation(scan: Scan) -> Generation | None:
     """The one that the engine's provider embeds for; where the index has none for it, the one that is searched."""
-    generations = scan.index.generations()
-    provider = scan.index.services.provider
-    if provider is None or isinstance(provider, str):
-        return current(generations)
-    return scan.index.services.reported(generations)
+    generations, services = scan.index.generations(), scan.index.services
+    return current(generations) if services.provider is None else services.reported(generations)
 
 
 def unused_index(scan: Scan) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Finds what is wrong with an index, and repairs it from the tables that it is made from. Imports the checks.
+"""Finds what is wrong with an index, and repairs it from the tables that it is made from. Imports `indexing`.
 
 These tables are those of `@searchable` classes in this database, and those of the record store. What was indexed by
 hand has nothing to be compared with, so it is never missing, stale or orphaned.
@@ -6,7 +6,7 @@ hand has nothing to be compared with, so it is never missing, stale or orphaned.
 Everything is read in pages of `batch_size`, each in a short transaction that sees one state: rows and index of that
 state must agree, whoever writes meanwhile. Repairs take the one write path and then read the rows again, in the same
 transaction: from the write on another writer of the record waits, so a row that differs by then was newer, and all is
-begun anew.
+begun again.
 
 Errors are what makes an index wrong: missing, stale, orphaned, leftover, duplicate, bad-vector, wrong-generation,
 invalid-index. Warnings make it slower, larger, incomplete or at risk: pending, unpruned, no-wal, pgvector-version,

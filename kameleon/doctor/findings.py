@@ -1,4 +1,4 @@
-"""What an examination finds: values, and counts by entity. Imports the values."""
+"""What an examination finds: values, and counts by entity. Imports `values`."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

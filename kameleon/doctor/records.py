@@ -1,4 +1,4 @@
-"""Checks that the index holds what the tables do. Imports the index."""
+"""Checks that the index holds what the tables do. Imports `values` and `errors`."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial

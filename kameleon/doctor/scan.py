@@ -1,4 +1,4 @@
-"""Reads an index page by page. Imports the index."""
+"""Reads an index page by page. Imports `values`, `stores` and `indexing`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

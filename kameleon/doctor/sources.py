@@ -1,4 +1,5 @@
-"""The tables that an index is made from: of mapped classes, and the record store's. Imports the ORM and records."""
+"""The tables that an index is made from: of mapped classes, and the record store's. Imports `values`, `stores`,
+`indexing`, `orm` and `records`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

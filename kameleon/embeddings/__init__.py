@@ -1,5 +1,5 @@
 """Providers, which turn text into embeddings, and the service that calls them. Each name's module loads when it is
-first used. Imports errors and the modules of this package."""
+first used. Imports `errors`."""
 
 from importlib import import_module
 from importlib.metadata import entry_points

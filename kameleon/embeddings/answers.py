@@ -1,5 +1,5 @@
 """Reads what servers really answer in OpenAI's protocol: a response's vectors, and the reason of an error. Imports
-errors."""
+`errors`."""
 
 import base64
 import binascii

@@ -1,5 +1,5 @@
-"""The cache of embeddings by text, as the service uses it: a miss costs a request, never correctness. Imports the type
-of vectors.
+"""The cache of embeddings by text, as the service uses it: a miss costs a request, never correctness. Imports this
+package alone.
 
 The key of a text is of its exact characters and its role; the fingerprint identifies the model.
 """

@@ -1,4 +1,4 @@
-"""Checks what providers return and raise. Imports errors and the type of vectors."""
+"""Checks what providers return and raise. Imports `errors`."""
 
 import re
 from typing import Any
@@ -29,7 +29,7 @@ def provider_error(error: Exception) -> ProviderError:
 
 
 def outage(error: Exception) -> ProviderError:
-    """The same for a method that is given no text, whose failure is never a text's."""
+    """What a method raised that is given no text, as one of our errors: never an error of a text."""
     made = provider_error(error)
     if not isinstance(made, TextRefused):
         return made

@@ -1,8 +1,8 @@
-"""Local transformer models through fastembed: any of its hub models by name, or a model folder by path.
+"""Local transformer models through fastembed: any of its hub models by name, or a model folder by path. Imports
+`errors` and `forking`.
 
-fastembed pads every text of a batch to the longest one, so a batch of mixed lengths is slower than one text at a
-time. Texts are therefore sorted by their token count and cut by padded tokens before fastembed sees them. Imports
-errors, forking, folders of models and the provider protocol.
+fastembed pads every text of a batch to the longest one, so a batch of mixed lengths is slower than one text at a time.
+Texts are therefore sorted by their token count and cut by padded tokens before fastembed sees them.
 """
 
 import sys

@@ -1,4 +1,5 @@
-"""Reads a transformer's folder in the layout of Sentence Transformers: pooling, prompts, dimensions. Imports errors."""
+"""Reads a transformer's folder in the layout of Sentence Transformers: pooling, prompts, dimensions. Imports
+`errors`."""
 
 import json
 from collections.abc import Mapping

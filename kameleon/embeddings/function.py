@@ -1,4 +1,4 @@
-"""Makes a provider of any function. Imports the provider protocol."""
+"""Makes a provider of any function. Imports this package alone."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What models that fastembed runs share. Imported before fastembed. Imports errors.
+"""What models that fastembed runs share. Imported before fastembed. Imports `errors`.
 
 onnxruntime from 1.29 on reports its use on a thread of its own unless this variable is set before it is imported, and
 a forked child waits for that thread as it ends (microsoft/onnxruntime#31961). What the application set stays.

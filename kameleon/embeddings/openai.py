@@ -1,5 +1,5 @@
 """OpenAI's embeddings, and every server of the same protocol (`base_url=`): docs/embedding-providers.md. Imports
-errors, forking, and the protocol of providers and servers.
+`errors` and `forking`.
 
 The key comes from the argument or `OPENAI_API_KEY`; it is handed to the client, kept nowhere else, and taken out of
 whatever a server answers. The client's own retries are off: the service retries, and two of them would multiply.

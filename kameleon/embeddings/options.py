@@ -1,4 +1,4 @@
-"""Checks the options that providers share. Imports errors; NumPy is not loaded for them."""
+"""Checks the options that providers share. NumPy is not loaded for them. Imports `errors`."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,6 +1,6 @@
 """Long texts into passages that a model reads whole: counted in its tokens, overlapping, cut where a line, a sentence
-or at least a word ends. Time and memory are those of the passages, whatever the text's length. Imports nothing of
-kameleon's."""
+or at least a word ends. Time and memory are those of the passages, whatever the text's length. Imports this package
+alone."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple

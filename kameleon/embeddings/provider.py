@@ -1,8 +1,7 @@
-"""The protocol between kameleon and what turns text into embeddings.
+"""The protocol between kameleon and what turns text into embeddings. Imports `errors`.
 
 A provider defines one method, `embed` or `embed_batch`; each has a default made of the other. A provider's
-`fingerprint` identifies its vectors: two vectors are compared only where their fingerprints are equal. Imports errors,
-estimates of tokens and checks of options.
+`fingerprint` identifies its vectors: two vectors are compared only where their fingerprints are equal.
 """
 
 import hashlib

@@ -1,5 +1,5 @@
-"""Embeds queries: one try each, within a time limit, and never behind a bulk job of the same provider. Imports errors,
-forking and the provider protocol."""
+"""Embeds queries: one try each, within a time limit, and never behind a bulk job of the same provider. Imports `errors`
+and `forking`."""
 
 import logging
 import time

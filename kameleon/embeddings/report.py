@@ -1,6 +1,5 @@
-"""What one call of the embedding service brought. Imports errors and the provider protocol."""
+"""What one call of the embedding service brought. Imports `errors`."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -44,10 +43,6 @@ class EmbeddingReport:
         return sum(self.cached)
 
     @property
-    def cache_hit_rate(self) -> float:
-        return self.cache_hits / self.total_count if self.total_count else 0.0
-
-    @property
     def avg_latency_ms(self) -> float:
         return 1000 * self.busy_seconds / self.requests if self.requests else 0.0
 
@@ -55,10 +50,6 @@ class EmbeddingReport:
     def worker_utilization(self) -> float:
         possible = self.requesting_seconds * self.concurrent_workers
         return min(1.0, self.busy_seconds / possible) if possible else 0.0
-
-    @property
-    def errors_by_class(self) -> dict[str, int]:
-        return dict(Counter(type(error).__name__ for error in self.errors if error is not None))
 
     @property
     def results(self) -> list[EmbeddingResult | None]:

@@ -1,20 +1,18 @@
 """Sends requests to a provider: checks their answers, repeats them during an outage, and tests the provider with a
-probe. Imports errors, and of this package what answers, limits and waits are made of."""
+probe. Imports `errors`."""
 
 import logging
 import time
 from collections.abc import Callable, Sequence
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ..errors import ProviderError, ProviderRefused, ProviderUnavailable, TextRefused
+from .batching import Limits
 from .checking import Unexplained, checked, provider_error
-from .provider import Vector
+from .provider import EmbeddingProvider, Vector
 from .report import EmbeddingReport
-from .retry import LONGEST_WAIT_S, backoff_s
-
-if TYPE_CHECKING:
-    from .service import EmbeddingService
+from .retry import LONGEST_WAIT_S, Pace, backoff_s
 
 log: logging.Logger = logging.getLogger("kameleon.embeddings")
 
@@ -25,6 +23,15 @@ RATE_LIMITS = (408, 409, 425, 429)
 Outcome = Vector | ProviderError
 
 
+class Shared(Protocol):
+    """What all runs of a service share: an EmbeddingService."""
+
+    provider: EmbeddingProvider
+    limits: Limits
+    pace: Pace
+    backoff_s: float
+
+
 class Requests:
     """The requests of one run, safe to share between threads; counted in `report`.
 
@@ -32,9 +39,7 @@ class Requests:
     `failed_s` how long the last one took that was not.
     """
 
-    def __init__(
-        self, service: "EmbeddingService", call: Callable[[Sequence[str]], Any], report: EmbeddingReport
-    ) -> None:
+    def __init__(self, service: Shared, call: Callable[[Sequence[str]], Any], report: EmbeddingReport) -> None:
         self._service = service
         self._provider = service.provider
         self._call = call

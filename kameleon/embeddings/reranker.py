@@ -1,5 +1,5 @@
 """Cross-encoders through fastembed: one model reads a query and a text together and scores how well they match. Imports
-errors and forking."""
+`errors` and `forking`."""
 
 from collections.abc import Sequence
 from os.path import isfile

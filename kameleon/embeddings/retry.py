@@ -1,4 +1,5 @@
-"""When to repeat a request: back-off, Retry-After, and one pace for all the requests of a service. Imports forking."""
+"""When to repeat a request: back-off, Retry-After, and one pace for all the requests of a service. Imports
+`forking`."""
 
 import time
 from collections.abc import Callable, Mapping

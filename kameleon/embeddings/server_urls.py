@@ -1,4 +1,4 @@
-"""URLs of embedding servers: checks, identity, and what is stored or shown of them. Imports errors."""
+"""URLs of embedding servers: checks, identity, and what is stored or shown of them. Imports `errors`."""
 
 import re
 from typing import Any

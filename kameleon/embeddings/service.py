@@ -1,18 +1,17 @@
-"""Between the write path and a provider: texts in, one embedding or one error a position out, in order. Imports errors,
-values, and the rest of this package but for the providers.
+"""Between the write path and a provider: texts in, one embedding or one error a position out, in order. Imports
+`values`, `errors` and `forking`.
 
 validate -> deduplicate -> look up in the cache -> slice -> request -> check -> merge -> report
 
 A failure has one of three kinds. *Bad text*: the slice is halved until the text is alone, so that every other text is
 embedded. *Outage*: the request is tried again, while all others wait; if it stays, the run ends and what was not
-reached stays pending. *Refused for all*: the run ends at once. What is done is kept in every case. `run` decides which
-it is.
+embedded stays pending. *Refused for all*: the run ends at once. What is done is kept in every case. `batch_run` decides
+which it is.
 """
 
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -20,10 +19,11 @@ import numpy as np
 from ..errors import InvalidInput, ProviderError, ProviderRefused, TextRefused
 from ..forking import per_process
 from ..values import BATCH_GENERATED
+from .batch_run import BatchRun
 from .batching import Limits, slices
 from .cache import EmbeddingCache, text_key
 from .checking import outage
-from .flights import Flight, Flights
+from .in_flight import InFlight, InFlightTexts
 from .options import check_passage_tokens, check_query_timeout
 from .passages import Place, split_long
 from .provider import EmbeddingProvider, Vector
@@ -31,7 +31,6 @@ from .queries import Queries, query_timeout_of
 from .report import EmbeddingReport as EmbeddingReport
 from .requesting import Outcome
 from .retry import Pace
-from .run import Run
 
 log: logging.Logger = logging.getLogger("kameleon.embeddings")
 
@@ -88,8 +87,8 @@ class EmbeddingService:
         self.queries: Queries = Queries(provider, timeout_s=limit_s, load=self.load, clock=clock)
 
     @per_process
-    def _flights(self) -> Flights[Outcome]:
-        return Flights()
+    def _in_flight(self) -> InFlightTexts[Outcome]:
+        return InFlightTexts()
 
     @per_process
     def _is_loaded(self) -> bool:
@@ -156,12 +155,6 @@ class EmbeddingService:
             raise error
         return report
 
-    def embed_chunks(self, texts: Iterable[str], *, on_error: OnError = "raise") -> Iterator[EmbeddingReport]:
-        """`embed_batch` over any number of texts, a report every 10,000: memory is that of a chunk."""
-        rest = iter(texts)
-        while chunk := list(islice(rest, TEXTS_A_CHUNK)):
-            yield self.embed_batch(chunk, on_error=on_error)
-
     def embed_query(self, text: str) -> Vector:
         """A query's unit vector, kept in memory: one try, within `query_timeout`. Raises ProviderError."""
         return self.queries.embed(text)[0]
@@ -192,7 +185,7 @@ class EmbeddingService:
         distinct = list(dict.fromkeys(wanted))
         log.info("embed_batch:enter texts=%d distinct=%d model=%s", len(texts), len(distinct), report.model)
         hits: set[str] = set()
-        run = Run(self, self._call, report)
+        run = BatchRun(self, self._call, report)
         for start in range(0, len(distinct), TEXTS_A_CHUNK):
             outcomes.update(self._embedded(distinct[start : start + TEXTS_A_CHUNK], run, cache, hits))
             if progress:
@@ -215,7 +208,9 @@ class EmbeddingService:
                 found[position] = TextRefused(f"{tokens} tokens, the model takes {limit}", reason="too_long")
         return found
 
-    def _embedded(self, texts: list[str], run: Run, cache: EmbeddingCache | None, hits: set[str]) -> dict[str, Outcome]:
+    def _embedded(
+        self, texts: list[str], run: BatchRun, cache: EmbeddingCache | None, hits: set[str]
+    ) -> dict[str, Outcome]:
         """Embed each text once, whichever other threads embed it at this moment; `hits` gets those that took no request
         of this call."""
         outcomes: dict[str, Outcome] = {}
@@ -224,13 +219,13 @@ class EmbeddingService:
         except ProviderError as error:
             return dict.fromkeys(texts, error)
         while texts:
-            with self._flights.begun(texts) as flight:
-                found = self._cached(flight.mine, cache)
-                flight.land(found)
-                missing = [text for text in flight.mine if text not in found]
+            with self._in_flight.begun(texts) as in_flight:
+                found = self._cached(in_flight.own, cache)
+                in_flight.resolve(found)
+                missing = [text for text in in_flight.own if text not in found]
                 outcomes.update(found)
-                outcomes.update(self._requested(missing, run, cache, flight))
-            awaited = {text: other.outcome(text) for text, other in flight.others.items()}
+                outcomes.update(self._requested(missing, run, cache, in_flight))
+            awaited = {text: other.outcome(text) for text, other in in_flight.others.items()}
             shared = {text: outcome for text, outcome in awaited.items() if outcome is not None}
             hits.update(found, shared)
             outcomes.update(shared)
@@ -244,7 +239,7 @@ class EmbeddingService:
         return {keys[key]: vector for key, vector in cache.get(self.provider.fingerprint, list(keys)).items()}
 
     def _requested(
-        self, texts: list[str], run: Run, cache: EmbeddingCache | None, flight: Flight[Outcome]
+        self, texts: list[str], run: BatchRun, cache: EmbeddingCache | None, in_flight: InFlight[Outcome]
     ) -> dict[str, Outcome]:
         """Embed texts that are not in the cache, and put them there."""
         if not texts:
@@ -253,8 +248,8 @@ class EmbeddingService:
             wanted = self._call_method(lambda provider: list(self._slices(texts, provider)))
         except ProviderError as error:
             return dict.fromkeys(texts, error)
-        outcomes = run.process(texts, wanted, flight.land)
-        flight.land(outcomes)
+        outcomes = run.process(texts, wanted, in_flight.resolve)
+        in_flight.resolve(outcomes)
         if cache is not None:
             made = {text_key(t): o for t, o in outcomes.items() if not isinstance(o, ProviderError)}
             if made:

@@ -1,8 +1,8 @@
 """The bundled model: a table of token vectors, looked up and averaged. No download, no neural network at run time.
+Imports `errors` and `forking`.
 
 It reads any folder in model2vec's layout (`model.safetensors` with a tensor `embeddings`, `tokenizer.json`); without a
-path it is `static-en-256`, which ships with kameleon: its README has its origin and quality. Imports errors, forking
-and the provider protocol.
+path it is `static-en-256`, which ships with kameleon: its README has its origin and quality.
 """
 
 import json

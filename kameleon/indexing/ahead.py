@@ -1,4 +1,4 @@
-"""Embeds what a transaction is about to write, before it holds a lock. Imports the index."""
+"""Embeds what a transaction is about to write, before it holds a lock. Imports `errors`, `embeddings` and `stores`."""
 
 import time
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from .embedded import Ahead, flattened
 from .entries import Contents, make_entry
 from .index import Index
 from .services import nothing_stored
-from .waiting import is_on_loop, run_off_loop
+from .time_limits import is_on_loop, run_off_loop
 from .writer import Indexing
 
 if TYPE_CHECKING:

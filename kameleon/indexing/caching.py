@@ -1,4 +1,4 @@
-"""The embedding cache in the index's own database. Imports the stores.
+"""The embedding cache in the index's own database. Imports `values`, `errors`, `embeddings` and `stores`.
 
 What was paid for is written in a transaction of its own as soon as it arrives, so that work which fails afterwards pays
 nothing again. Where no second connection can write beside the caller's transaction (SQLite, which has one writer; an

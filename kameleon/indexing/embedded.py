@@ -1,4 +1,5 @@
-"""Makes rows to store, and figures to report, of what the embedding service returned for records' texts. Pure."""
+"""Makes rows to store, and figures to report, of what the embedding service returned for records' texts. Pure. Imports
+`values`, `errors`, `forking`, `embeddings` and `stores`."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -65,7 +66,7 @@ def positions(wanted: Sequence[Entry], split: Places) -> Iterator[tuple[Entry, r
 
 
 def with_pieces(wanted: Sequence[Entry], split: Places, made: "EmbeddingReport") -> "tuple[Places, EmbeddingReport]":
-    """The same with more passages, where some were too long and their parts were not."""
+    """`split` and `made` with the parts as passages, where a passage was too long and its parts were not."""
     if not any(isinstance(error, TextRefused) and error.pieces for error in made.errors):
         return split, made
     places, vectors, errors = dict(split), list[Any](), list[ProviderError | None]()

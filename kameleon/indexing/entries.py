@@ -1,4 +1,4 @@
-"""Checks records and makes entries of the index from them. Imports `content` and the stores' values."""
+"""Checks records and makes entries of the index from them. Imports `values`, `errors`, `content` and `stores`."""
 
 from collections.abc import Iterable, Mapping
 

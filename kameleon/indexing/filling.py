@@ -1,5 +1,5 @@
 """Makes the embeddings that are missing: all that are pending, or those that a worker claims from the queue. Imports
-the stores and the write path."""
+`values`, `errors`, `embeddings` and `stores`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -130,8 +130,8 @@ class Filling:
         self, service: "EmbeddingService", batch_size: int, retry_failed: bool, tried: set[Ref]
     ) -> Iterator[list[Entry]]:
         """Each batch read in a transaction of its own, so that none stays open while the provider works. What was
-        refused comes first: what is refused anew is not met a second time. What the server failed on before comes last,
-        but for those that were `tried` by then. Ends where the index moves to another model meanwhile."""
+        refused comes first: what is refused again is not met a second time. What the server failed on before comes
+        last, but for those that were `tried` by then. Ends where the index moves to another model meanwhile."""
         for is_failed, is_tried in ((True, None), (False, False), (False, True))[not retry_failed :]:
             after: Any = None
             while True:

@@ -1,5 +1,6 @@
 """`Index`: what the packages above build on. It joins the store, the catalog of generations, the embedding services and
-the write path (compare, embed, apply) of one database."""
+the write path (compare, embed, apply) of one database. Imports `values`, `errors`, `forking`, `async_connections`,
+`database`, `embeddings`, `stores` and `keywords`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ from .embedded import Ahead
 from .entries import Contents, make_entry
 from .filling import Filling
 from .services import Services, nothing_stored
-from .waiting import BudgetedCalls, is_on_loop, run_off_loop
+from .time_limits import BudgetedCalls, is_on_loop, run_off_loop
 from .writer import Indexing, Plan, Progress, Writer, check_indexing
 
 if TYPE_CHECKING:
@@ -44,19 +45,20 @@ class HasIndex(Protocol):
 
 
 class Index(Transactions):
-    """The index in the database of `engine`; SearchEngine documents the arguments. Threads may share it."""
+    """The index in the database of `engine`. SearchEngine documents the arguments, and has their defaults. Threads may
+    share it."""
 
     def __init__(
         self,
         engine: "Engine | AsyncEngine",
-        embedding_provider: "str | EmbeddingProvider | None" = None,
+        embedding_provider: "str | EmbeddingProvider | None",
         *,
-        on_provider_error: Literal["defer", "raise"] = "defer",
-        cache: bool | None = None,
-        cache_limit: int = 200_000,
-        indexing: Indexing = "sync",
-        budget_s: float = 1.0,
-        query_timeout: float | None = None,
+        on_provider_error: Literal["defer", "raise"],
+        cache: bool | None,
+        cache_limit: int,
+        indexing: Indexing,
+        budget_s: float,
+        query_timeout: float | None,
         **options: Any,
     ) -> None:
         if on_provider_error not in ON_PROVIDER_ERROR:
@@ -131,6 +133,8 @@ class Index(Transactions):
     def delete(self, refs: Sequence[Ref], connection: Connection | None = None) -> int:
         """Delete records from the index, in the connection's transaction or one that commits; returns how many were
         there."""
+        if not refs:
+            return 0
 
         def attempt() -> int:
             with self.transaction(connection) as conn:
@@ -257,7 +261,7 @@ class Index(Transactions):
             self.acquire_write_lock(connection)
 
     def acquire_write_lock(self, connection: Connection) -> None:
-        """The same before a statement of the application's, which gets the driver's own error."""
+        """Acquire SQLite's write lock before a statement of the application's, which gets the driver's own error."""
         if self.store.connections.has_write_lock(connection):
             return
         if self.services.must_load and self.store.connections.has_spare_reader():

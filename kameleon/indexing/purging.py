@@ -1,5 +1,5 @@
 """Purges what is left of records that were deleted or changed: from the keyword index, and from the embedding cache.
-Imports the index."""
+Imports `embeddings`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
 """Chooses the embedding service of an index: the engine's own provider's, or that of the model which the index names.
-Imports the stores, and the embeddings when the first service is made."""
+Imports `values`, `errors`, `forking`, `embeddings` and `stores`."""
 
 import logging
 import time
@@ -99,15 +99,15 @@ class Services:
             return None
         if not isinstance(self.provider, str):
             return self.of_provider(self.provider)
-        holds = current(generations)
-        return self.of_generation(holds) if holds is not None else self.named(self.provider)
+        generation = current(generations)
+        return self.of_generation(generation) if generation is not None else self.named(self.provider)
 
     def has_moved(self, generations: Sequence[Generation], service: "EmbeddingService") -> bool:
         """Whether an engine opened by name has another service now: the index moved to another model."""
-        holds = current(generations)
-        if not isinstance(self.provider, str) or holds is None or holds.fingerprint == service.provider.fingerprint:
+        generation = current(generations)
+        if not isinstance(self.provider, str) or generation is None:
             return False
-        return self._made_of(holds) is not service
+        return generation.fingerprint != service.provider.fingerprint and self._made_of(generation) is not service
 
     def load(self, generations: Sequence[Generation]) -> None:
         """Load the model that writes, and the one that a build is about to put in its place. What cannot be loaded is
@@ -175,7 +175,7 @@ class Services:
             return self._made.get("") or self._make("", provider)
         try:
             key = f"{provider.fingerprint} {id(provider)}"
-        except Exception as error:
+        except Exception as error:  # a provider is the application's code, which may raise anything
             raise ProviderUnavailable(f"the provider has no fingerprint: {type(error).__name__}: {error}") from error
         return self._made.get(key) or self._make(key, provider)
 
@@ -193,7 +193,7 @@ class Services:
                 )
             except (ProviderError, InvalidInput):
                 raise
-            except Exception as error:
+            except Exception as error:  # so is its constructor
                 raise ProviderUnavailable(f"the provider cannot be made: {type(error).__name__}: {error}") from error
         return self._made.setdefault(key, made)
 
@@ -219,11 +219,11 @@ class Services:
 
     def _retired(self, generations: Sequence[Generation], service: "EmbeddingService") -> str:
         """The notice to a writer whose generation the index no longer searches; empty for another."""
-        place, holds = written_generation(generations, service.provider.fingerprint), active(generations)
-        if place is not None and holds is not None and place.state == RETIRED:
+        written, searched = written_generation(generations, service.provider.fingerprint), active(generations)
+        if written is not None and searched is not None and written.state == RETIRED:
             return (
-                f"the index has moved from this engine's {place.model_name} to {holds.model_name}: what it writes is "
-                "pending there until `kameleon embeddings sync`. Open the engine by name and it follows; "
+                f"the index has moved from this engine's {written.model_name} to {searched.model_name}: what it writes "
+                "is pending there until `kameleon embeddings sync`. Open the engine by name and it follows; "
                 f"{command(service.provider)} moves the index back"
             )
         return ""

@@ -1,4 +1,4 @@
-"""The one write path: compare, embed, apply. Imports the stores and the keyword index.
+"""The one write path: compare, embed, apply. Imports `values`, `errors`, `embeddings`, `stores` and `keywords`.
 
 `compare` reads what the index holds and leaves only what differs; `embed` calls the provider, holding no lock and no
 transaction of ours; `apply` writes contents and embeddings in one transaction. Whatever happened in between is met by

@@ -1,4 +1,4 @@
-"""Segments and postings that an engine remembers, within a budget of bytes. Pure.
+"""Segments and postings that an engine remembers, within a budget of bytes. Pure. Imports `forking`.
 
 Entries are keyed by a segment's random 64-bit number. A segment never changes, so that an entry is right wherever its
 segment is live, which each query reads anew: a database that was restored, replaced or rolled back has other numbers,

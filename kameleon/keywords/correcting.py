@@ -1,5 +1,5 @@
 """Corrects words of a query that no record has: by distance, then by what begins alike, then by how many records have
-the other word. Imports the analysis and this package."""
+the other word. Imports `analysis`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple

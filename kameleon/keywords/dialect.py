@@ -1,4 +1,4 @@
-"""A partition, and what the keyword index needs of a database. Imports the stores' protocols."""
+"""A partition, and what the keyword index needs of a database. Imports `stores`."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,5 @@
-"""Moves the tail of a partition to segments, and says what is due: a fold, or a step of a merge.
+"""Moves the tail of a partition to segments, and says what is due: a fold, or a step of a merge. Imports `forking` and
+`stores`.
 
 Folds and merges run in transactions of kameleon's own, after those of the application. What a step takes it deletes and
 counts: who finds less than it read has been overtaken and rolls back.

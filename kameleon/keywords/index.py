@@ -1,5 +1,5 @@
-"""`KeywordIndex`: the keyword index of one database, as the write path and the search use it. Imports the analysis, the
-stores and this package."""
+"""`KeywordIndex`: the keyword index of one database, as the write path and the search use it. Imports `values`,
+`errors`, `forking`, `analysis` and `stores`."""
 
 import logging
 from collections import Counter

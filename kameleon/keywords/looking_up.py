@@ -1,5 +1,5 @@
 """Looks up one query in the keyword index: its words, phrases, exclusions and prefixes in the postings of some
-partitions, as one statement sees them. Imports the analysis and this package."""
+partitions, as one statement sees them. Imports `analysis`."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Merges segments of a partition, a bounded step a transaction.
+"""Merges segments of a partition, a bounded step a transaction. Imports `stores`.
 
 A merge inserts a segment that is BUILDING, fills it with the postings of its parents in the order of the terms, makes
 it LIVE and the parents DROPPING in one transaction, and empties these. Where it is in this is in the tables, so whoever

@@ -1,4 +1,5 @@
-"""Terms, counts and places as bytes that NumPy reads without a loop over records. Pure; imports NumPy alone.
+"""Terms, counts and places as bytes that NumPy reads without a loop over records. Pure; imports NumPy alone. Imports
+nothing of kameleon's.
 
 All integers are unsigned and little-endian.
 - counts: one byte a posting, how often the record has the term; empty where every count is 1. A byte of 255 stands for

@@ -1,5 +1,5 @@
 """Reads of partitions what a query needs, as one statement sees it: so it is exact at every isolation level, whatever
-folds and merges do meanwhile. Imports NumPy, `stores` and this package."""
+folds and merges do meanwhile. Imports this package alone."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

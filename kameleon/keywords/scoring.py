@@ -1,4 +1,5 @@
-"""Exact BM25 over all terms of a query, and which records hold a phrase: NumPy over the parts that were read.
+"""Exact BM25 over all terms of a query, and which records hold a phrase: NumPy over the parts that were read. Imports
+`stores`.
 
 Scores are float32 and added in the order of the clauses, so that a record's score does not depend on where it is: tail
 or segment, SQLite or PostgreSQL.

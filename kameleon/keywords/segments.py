@@ -1,4 +1,5 @@
-"""Segments in memory: built of documents or of tail rows, merged, and cut into the rows of a table. Pure.
+"""Segments in memory: built of documents or of tail rows, merged, and cut into the rows of a table. Pure. Imports this
+package alone.
 
 A posting is (term, record, count); postings are sorted by term and record, and a record is an ordinal, its place among
 the segment's sorted document numbers.

@@ -1,4 +1,5 @@
-"""What the steps of a fold and of a merge have in common. Each is one transaction of kameleon's own."""
+"""What the steps of a fold and of a merge have in common. Each is one transaction of kameleon's own. Imports
+`stores`."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

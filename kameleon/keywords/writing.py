@@ -1,5 +1,5 @@
 """Appends documents to the keyword index in the transaction of their records. Writers insert and do nothing else: who
-deleted its own tail row would deadlock with a fold."""
+deleted its own tail row would deadlock with a fold. Imports `stores`."""
 
 import secrets
 from collections.abc import Iterable, Sequence

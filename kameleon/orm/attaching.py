@@ -1,5 +1,5 @@
-"""Attaches session factories to an index: makes the session classes whose events are listened to. Imports sessions,
-capture, attributes and identity."""
+"""Attaches session factories to an index: makes the session classes whose events are listened to. Imports `errors`,
+`stores` and `indexing`."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator

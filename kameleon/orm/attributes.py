@@ -1,4 +1,4 @@
-"""Which attributes and columns of a mapper the content of its records is made of. Imports declaration and errors."""
+"""Which attributes and columns of a mapper the content of its records is made of. Imports `errors`."""
 
 import itertools
 from collections.abc import Iterable, Sequence, Set

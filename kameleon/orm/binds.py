@@ -1,4 +1,5 @@
-"""Finds the connections of a session that lead to an engine's database. Imports mapping, database and stores.tables."""
+"""Finds the connections of a session that lead to an engine's database. Imports `errors`, `forking`, `urls`, `database`
+and `stores`."""
 
 from typing import Any
 from weakref import WeakKeyDictionary

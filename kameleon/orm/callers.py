@@ -1,5 +1,5 @@
-"""The connection of the transaction that a caller gives as `connection=` or `session=`. Imports indexing, and the
-modules of sessions where one is given: SQLAlchemy's ORM is not imported for others."""
+"""The connection of the transaction that a caller gives as `connection=` or `session=`. SQLAlchemy's ORM loads only
+where a session is given. Imports `errors`, `async_connections` and `indexing`."""
 
 import asyncio
 from collections.abc import Callable

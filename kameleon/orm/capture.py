@@ -1,5 +1,5 @@
 """Captures what a session changes as pending changes: its flushed objects, the rows of its statements, and the records
-that depend on either. Imports binds, commits, mapping, pending and registry."""
+that depend on either. Imports `stores` and `indexing`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager

@@ -1,4 +1,4 @@
-"""The pending changes of one database transaction, savepoints included. Pure: imports `kameleon.values` alone."""
+"""The pending changes of one database transaction, savepoints included. Pure. Imports `values`."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
@@ -92,7 +92,7 @@ class PendingChanges:
         self._levels[-1].changes[ref] = TO_READ
 
     def read_block_later(self, entity: str, ids: Sequence[str]) -> None:
-        """The same for many records at once; replaces earlier changes of theirs."""
+        """Have the content of many records of an entity read before the commit; replaces earlier changes of theirs."""
         block = IdBlock(entity, ids)
         folded, top = self._folded(), self._levels[-1]
         top.changes.update((ref, TO_READ) for ref in block.refs() if ref in folded)

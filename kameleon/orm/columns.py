@@ -1,4 +1,4 @@
-"""The fields of a mapped class: its columns, read from its own table. Imports mapping and stores."""
+"""The fields of a mapped class: its columns, read from its own table. Imports `values`, `errors` and `stores`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,5 +1,5 @@
 """Writes the pending changes of a session: embeds them before its flush, and applies them before its commit. Imports
-binds, pending, registry and indexing."""
+`values`, `errors` and `indexing`."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from ..errors import InvalidRecord
 from ..indexing.ahead import embed_ahead
 from ..indexing.index import Index
-from ..indexing.waiting import run_off_loop
+from ..indexing.time_limits import run_off_loop
 from ..indexing.writer import Indexing, check_indexing
 from ..values import Ref
 from .binds import Binds

@@ -1,5 +1,5 @@
 """Compiles conditions on mapped classes to text that a store's statements can hold: a subquery of record ids with typed
-binds. Imports stores and sqlalchemy_internals.
+binds. Imports `errors`, `sqlalchemy_internals` and `stores`.
 
 It is compiled without its values, which stay binds of their columns' types, so that a date or a UUID is bound as the
 application's own statements bind it.

@@ -1,5 +1,5 @@
-"""Declares mapped classes searchable, and finds the entity of each among the classes that inherit it. Imports content
-and errors.
+"""Declares mapped classes searchable, and finds the entity of each among the classes that inherit it. Imports `errors`
+and `content`.
 
 The entity of a class is the class that declares it; subclasses are of the same entity unless they declare another. A
 class with concrete inheritance has keys of its own, so it is an entity of its own.

@@ -1,5 +1,5 @@
 """SQLAlchemy's events of attached sessions and their connections: each listener translates one and calls what writes.
-Imports binds, capture, commits, pending, statements and sqlalchemy_internals.
+Imports `sqlalchemy_internals` and `indexing`.
 
 A commit embeds what is not flushed yet, holding no lock; flushes; writes. What changes after that (objects of a later
 listener, a transaction committed outside any session) is written at once, or when the connection commits.

@@ -1,4 +1,4 @@
-"""Makes a record's id of its primary key, and the key of the id. Imports content and errors.
+"""Makes a record's id of its primary key, and the key of the id. Imports `errors` and `content`.
 
 Integers and strings as they are, UUIDs hyphenated in lower case, composite keys as a JSON array. A column type of the
 application's own (TypeDecorator) gives what its database stores.

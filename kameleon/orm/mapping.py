@@ -1,5 +1,5 @@
 """A searchable class of one database: the keys of its records, their content, and when that may have changed. Imports
-attributes, changes, declaration, identity, content and stores.tables."""
+`values`, `errors`, `content` and `stores`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from enum import Enum as PythonEnum

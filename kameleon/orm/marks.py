@@ -1,5 +1,5 @@
 """Marks in `kdb_dirty`: which entities have triggers that set them, and the marks of records that are about to be
-written. Imports stores.tables and values."""
+written. Imports `values` and `stores`."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,5 @@
-"""Writes what the transaction of each connection changed to the index. Imports changes, marks, registry and indexing.
+"""Writes what the transaction of each connection changed to the index. Imports `values`, `errors`, `stores` and
+`indexing`.
 
 Pending changes belong to the database's transaction, not to the session: they are kept by connection and follow its
 savepoints, rollback and commit. So the index rows of a session that joined an outer transaction, in whichever mode, are
@@ -64,7 +65,7 @@ class Pending:
         return None if state is None or state.changes is None else self.changes(connection)
 
     def changes(self, connection: Connection) -> PendingChanges:
-        """The same, made with the first change."""
+        """The changes of a connection's transaction, its savepoints bound; made if there are none yet."""
         state = self.state(connection)
         found = state.changes = state.changes or PendingChanges()
         found.bind(connection.get_nested_transaction())
@@ -94,7 +95,7 @@ class Pending:
     def read_each(
         self, connection: Connection, refs: Sequence[Ref], failed: dict[Ref, InvalidRecord]
     ) -> dict[Ref, Content | None]:
-        """The same, without records whose content cannot be made; `failed` gets their errors."""
+        """Read the content of records, but of those whose content cannot be made; `failed` gets their errors."""
         try:
             return self.read(connection, refs)
         except InvalidRecord as error:

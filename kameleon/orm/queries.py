@@ -1,5 +1,5 @@
-"""Makes a `Query` of the arguments for entities and mapped classes alike, for `search` to answer. Imports callers,
-search and indexing, and the modules of mapped classes where one is given."""
+"""Makes a `Query` of the arguments for entities and mapped classes alike, for `search` to answer. Imports `values`,
+`errors`, `content`, `stores`, `indexing` and `search`."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar, Unpack

@@ -1,5 +1,5 @@
-"""Finds the searchable classes of one database, and which records depend on objects of a class. Imports attributes,
-declaration and mapping."""
+"""Finds the searchable classes of one database, and which records depend on objects of a class. Imports `errors` and
+`forking`."""
 
 from dataclasses import dataclass
 from threading import RLock

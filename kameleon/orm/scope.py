@@ -1,5 +1,4 @@
-"""Which entities, columns and condition a query on mapped classes has. Imports columns, criteria, declaration, registry
-and search.syntax."""
+"""Which entities, columns and condition a query on mapped classes has. Imports `errors` and `search`."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any

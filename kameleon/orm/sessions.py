@@ -1,5 +1,5 @@
-"""`Sessions`: joins what the sessions attached to one index need, and finds a caller's transaction. Imports the modules
-that it joins."""
+"""`Sessions`: joins what the sessions attached to one index need, and finds a caller's transaction. Imports `errors`
+and `indexing`."""
 
 from typing import Any
 

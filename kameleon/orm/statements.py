@@ -1,5 +1,5 @@
-"""ORM-enabled inserts, updates and deletes: finds the rows that each writes. Imports binds, capture, attributes,
-identity and sqlalchemy_internals.
+"""ORM-enabled inserts, updates and deletes: finds the rows that each writes. Imports `errors`, `sqlalchemy_internals`
+and `stores`.
 
 Their objects are not in the session, so no flush shows them. Keys are taken from the parameters, or queried before the
 statement runs, or returned by it; the contents are read when the transaction commits.
@@ -25,21 +25,21 @@ def execute(capture: Capture, binds: Binds, state: ORMExecuteState) -> Any:
     mapper = state.bind_mapper
     if not state.is_orm_statement or mapper is None or not capture.is_indexed(mapper):
         return None
+    named = _named_keys(mapper, state.parameters)
     with capture.replaced_rows(state.session, mapper, prefixes(state.statement)) as is_replacing:
         if state.is_insert:
             capture.acquire_write_lock(state.session, mapper)
-            result = _insert(capture, state, mapper)
-        elif is_replacing or state.is_delete or capture.is_indexed(mapper, _assigned(state, mapper)):
-            result = _update_or_delete(capture, binds, state, mapper)
+            result = _insert(capture, state, mapper, named)
+        elif is_replacing or state.is_delete or capture.is_indexed(mapper, _assigned(state, mapper, named)):
+            keys = parts(named, IDS_A_STATEMENT) if state.is_update and named else _matching_keys(binds, state, mapper)
+            result = _update_or_delete(capture, state, mapper, keys)
         else:
             return None
         return state.invoke_statement() if is_replacing and result is None else result
 
 
-def _update_or_delete(capture: Capture, binds: Binds, state: ORMExecuteState, mapper: Mapper[Any]) -> Any:
+def _update_or_delete(capture: Capture, state: ORMExecuteState, mapper: Mapper[Any], keys: Iterable[Keys]) -> Any:
     capture.begin_writing(state.session, mapper)
-    named = _named_keys(mapper, state.parameters) if state.is_update else None
-    keys = parts(named, IDS_A_STATEMENT) if named is not None else _matching_keys(binds, state, mapper)
     if not capture.repeats(state.session, mapper):
         capture.rows(state.session, mapper, keys)
         return None
@@ -50,10 +50,9 @@ def _update_or_delete(capture: Capture, binds: Binds, state: ORMExecuteState, ma
     return result
 
 
-def _insert(capture: Capture, state: ORMExecuteState, mapper: Mapper[Any]) -> Any:
+def _insert(capture: Capture, state: ORMExecuteState, mapper: Mapper[Any], keys: Keys | None) -> Any:
     statement: Any = state.statement
     has_clause = has_conflict_clause(statement)
-    keys = _named_keys(mapper, state.parameters)
     if keys is not None and not has_clause:
         capture.rows(state.session, mapper, parts(keys, IDS_A_STATEMENT))
         return state.invoke_statement() if capture.repeats(state.session, mapper) else None
@@ -115,10 +114,10 @@ def _set_by(state: ORMExecuteState) -> list[Any]:
     return [*assigned_in(state.statement), *{name for values in sets for name in values}]
 
 
-def _assigned(state: ORMExecuteState, mapper: Mapper[Any]) -> frozenset[str] | None:
-    """The columns that an update sets; None for any. A name that is neither an attribute nor a column is that of a bind
-    in its condition."""
-    keys = set(key_names(mapper)) if _named_keys(mapper, state.parameters) is not None else set()
+def _assigned(state: ORMExecuteState, mapper: Mapper[Any], named: Keys | None) -> frozenset[str] | None:
+    """The columns that an update sets; None for any. `named` are the keys of its parameters, which it does not set. A
+    name that is neither an attribute nor a column is that of a bind in its condition."""
+    keys = set(key_names(mapper)) if named is not None else set()
     names = [name for name in _set_by(state) if not isinstance(name, str) or name not in keys]
     columns = [name for name in names if not isinstance(name, str) or _is_settable(mapper, name)]
     return assigned_columns(mapper, columns) if columns else None

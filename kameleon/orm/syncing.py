@@ -1,5 +1,5 @@
 """Indexes what is missing: rows that triggers marked, rows of imported classes that are not in the index, pending
-embeddings. Imports callers, indexing and stores.claims, and unindexed where a class is declared."""
+embeddings. Imports `values`, `stores` and `indexing`."""
 
 import sys
 from dataclasses import replace
@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from ..indexing.index import Index
 from ..indexing.writer import Progress
-from ..stores.claims import LEASE, worker_name
+from ..stores.claims import CLAIM_LEASE, worker_name
 from ..values import IndexReport, IndexStatus
 from .callers import sessions_of
 
@@ -39,7 +39,7 @@ def index_marked(
     limit: int = 1000,
     *,
     worker: str | None = None,
-    lease: timedelta = LEASE,
+    lease: timedelta = CLAIM_LEASE,
     takes_over: bool = False,
 ) -> IndexReport | None:
     """Index up to `limit` rows that triggers marked, as they are now; None if none is due. They are `worker`'s alone

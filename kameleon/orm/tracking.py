@@ -1,5 +1,5 @@
 """Sets triggers on the tables of searchable classes, and indexes the rows that they mark in `kdb_dirty`, whatever wrote
-them. Imports marks, pending, registry, indexing and stores.claims.
+them. Imports `values`, `errors`, `stores` and `indexing`.
 
 A mark states that a row changed, not how: its content is read when the mark is worked off, by `sync` or a worker. Marks
 of rows that a session's own commit writes to the index are deleted by that commit.

@@ -1,5 +1,5 @@
 """Counts and indexes rows of searchable classes that are not in the index: those from before sessions were attached to
-it or triggers set, and those that were written past both. Imports callers, mapping, indexing and stores."""
+it or triggers set, and those that were written past both. Imports `values`, `errors`, `stores` and `indexing`."""
 
 import logging
 from collections.abc import Iterator, Sequence

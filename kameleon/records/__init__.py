@@ -1,4 +1,5 @@
-"""The built-in record store: records as JSON, kept in the same transaction as their index."""
+"""The built-in record store: records as JSON, kept in the same transaction as their index. Imports this package
+alone."""
 
 from .store import InsertReport as InsertReport
 from .store import Record as Record

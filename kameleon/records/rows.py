@@ -1,4 +1,5 @@
-"""Checks entities and records as they are given, and makes entries of the index from them. Pure."""
+"""Checks entities and records as they are given, and makes entries of the index from them. Pure. Imports `values`,
+`errors`, `content`, `stores` and `indexing`."""
 
 import math
 import uuid
@@ -92,7 +93,10 @@ def check_data(entity: Entity, data: Mapping[str, Any]) -> Mapping[str, Any]:
 def check_value(value: Any, place: str, depth: int) -> None:
     """Raises InvalidRecord for what JSON or a database cannot hold, naming the place."""
     if isinstance(value, int) and value.bit_length() > MAX_BITS:
-        raise InvalidRecord(f"{place} is a whole number of more than 300 digits")
+        raise InvalidRecord(
+            f"{place} is a whole number of {value.bit_length()} bits, and one may have {MAX_BITS} (308 digits): "
+            "give it as text"
+        )
     if value is None or isinstance(value, bool | int):
         return
     if isinstance(value, str):

@@ -1,5 +1,5 @@
-"""The built-in record store: records as JSON, kept in the same transaction as their index. Imports the index, and the
-ORM where a session is given.
+"""The built-in record store: records as JSON, kept in the same transaction as their index. Imports `values`, `errors`,
+`content`, `stores`, `indexing` and `orm`.
 
 For those without tables of their own, and behind `kameleon data …`. A record's `id` is its key; its other keys are
 fields. The searchable ones, in the entity's order, are the record's content.
@@ -257,7 +257,7 @@ class RecordStore:
             raise InvalidRecord(f"changes are an object such as {{'status': 'open'}}, not {seen(changes)}")
         if "id" in changes and check_id(changes["id"]) != check_id(id):
             raise InvalidRecord(
-                f"an update cannot change the id {str(id)!r:.80}. Insert the record anew and delete this one"
+                f"an update cannot change the id {str(id)!r:.80}. Insert the record again and delete this one"
             )
         patch = {name: value for name, value in changes.items() if name != "id"}
 

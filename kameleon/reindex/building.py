@@ -1,5 +1,6 @@
 """Fills a generation, batch by batch: pending records in the order of their keys, embedded with no transaction open,
-then written with the run's progress in one transaction. Memory is that of a batch. Imports the index."""
+then written with the run's progress in one transaction. Memory is that of a batch. Imports `values`, `errors`,
+`embeddings`, `stores` and `indexing`."""
 
 import logging
 import time
@@ -14,15 +15,15 @@ from ..indexing.writer import Plan
 from ..stores.tables import parts
 from ..stores.values import Entry
 from ..values import Generation, IndexReport
-from .ranges import LEASE, WHOLE_RUN, Range, Ranges
-from .runs import Runs
+from .lease import Runs
+from .ranges import RANGE_LEASE, WHOLE_RUN, Range, Ranges
 
 if TYPE_CHECKING:
     from ..embeddings.service import EmbeddingService
 
 ROWS_A_RANGE = 2_000
 """Bounds the records of a range, which is one helper's at a time."""
-READ_CHARACTERS, BATCHES_READ = 1_000_000, 8
+CHARACTERS_AHEAD, BATCHES_AHEAD = 1_000_000, 8
 """Bound the text, and the batches, that are read at a time."""
 
 log = logging.getLogger("kameleon.reindex")
@@ -127,7 +128,7 @@ class Building:
     def claim_range(self, job: Job) -> Range | None:
         """A range that is not claimed: the run's owner keeps it to the end of the run, a helper as long as it renews
         it."""
-        lease, may_skip = WHOLE_RUN if job.owner else LEASE, self._store.connections.can_lock_rows()
+        lease, may_skip = WHOLE_RUN if job.owner else RANGE_LEASE, self._store.connections.can_lock_rows()
         return self._index.committed(
             partial(self.ranges.claim, number=job.generation.number, lease=lease, may_skip=may_skip)
         )
@@ -175,5 +176,5 @@ class Building:
 
 def batches_to_read(read: Sequence[Entry], batch_size: int) -> int:
     """How many batches of texts as long as those read last make a million characters; from 1 to 8."""
-    rows = READ_CHARACTERS * len(read) // max(1, sum(len(entry.content) for entry in read))
-    return max(1, min(BATCHES_READ, rows // batch_size))
+    rows = CHARACTERS_AHEAD * len(read) // max(1, sum(len(entry.content) for entry in read))
+    return max(1, min(BATCHES_AHEAD, rows // batch_size))

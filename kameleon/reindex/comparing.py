@@ -1,4 +1,5 @@
-"""Compares the hits of two generations before the index is switched from one to the other. Imports the search."""
+"""Compares the hits of two generations before the index is switched from one to the other. Imports `values`, `errors`,
+`stores`, `indexing` and `search`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace

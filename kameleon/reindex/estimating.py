@@ -1,5 +1,5 @@
 """What `reindex` would do and cost: reads the records it would embed once, writes nothing and asks no provider. Memory
-is a number for each distinct text."""
+is a number for each distinct text. Imports `values`, `errors`, `embeddings`, `stores` and `indexing`."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,18 +43,18 @@ def estimate(registry: Registry, target: Target, request: Request, *, rate: floa
     """`rate` in records a second; without one, that of an earlier run with the same model."""
     if rate is not None and not rate > 0:
         raise InvalidInput(f"rate is a number of records a second above 0, not {rate!r:.40}")
-    provider, holds = target.service.provider, target.active
+    provider, active = target.service.provider, target.active
     texts = count(registry, target, request)
     tokens = count_tokens(texts, target.service)
     price = request.price(provider)
     rate = rate or measured_rate(registry, provider.fingerprint)
     return ReindexPlan(
         action=target.action,
-        current_model=holds.model_name if holds else None,
-        current_fingerprint=holds.fingerprint if holds else None,
+        current_model=active.model_name if active else None,
+        current_fingerprint=active.fingerprint if active else None,
         target_model=provider.model_name,
         target_fingerprint=provider.fingerprint,
-        current_dimensions=holds.dimensions if holds else None,
+        current_dimensions=active.dimensions if active else None,
         target_dimensions=provider.dimensions,
         rows=texts.rows,
         distinct=len(texts.distinct),

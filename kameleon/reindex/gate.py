@@ -1,4 +1,5 @@
-"""Scores two rankings of the same queries, and refuses a generation that ranks too differently. Pure."""
+"""Scores two rankings of the same queries, and refuses a generation that ranks too differently. Pure. Imports `values`,
+`errors` and `metrics`."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,15 +1,15 @@
-"""Re-embedding: moves an index to another model, or makes its embeddings anew, while search and writing go on.
+"""Re-embedding: moves an index to another model, or makes its embeddings again, while search and writing go on. Imports
+`values`, `errors`, `embeddings`, `stores`, `indexing` and `orm`.
 
 A run builds a *generation* beside the active one, in batches that each commit with their progress; then PostgreSQL's
 vector index; then what was written meanwhile; then it switches, which is one statement on the registry. Until that
 moment every query is answered from the old generation, from then on by the new one: no query compares vectors of two
 models. The old one stays for `rollback` until `prune` or `drop_old`.
 
-If a run is killed, run it again: it resumes after its last batch, and search was right all along. Nothing else has to
-be repaired: what is missing in a generation is not stored but looked up, and the lease of a run that died is free as
-soon as its process has ended (five minutes after its last batch, if it ran on another machine).
-
-Imports the index and the search.
+If a run is killed, run it again: it resumes after its last batch, and searches were answered from the old generation
+meanwhile. Nothing else has to be repaired: what is missing in a generation is not stored but looked up, and the lease
+of a run that died is free as soon as its process has ended (five minutes after its last batch, if it ran on another
+machine).
 """
 
 import logging
@@ -41,7 +41,7 @@ class Reindexing(Registry):
 
     def run(self, request: Request) -> ReindexReport:
         run, notes = self.index.retried(partial(self._begun, request))
-        report = run.go() if isinstance(run, Run) else run
+        report = run.run() if isinstance(run, Run) else run
         return replace(report, notes=(*notes, *report.notes))
 
     def _begun(self, request: Request) -> "tuple[Run | ReindexReport, tuple[str, ...]]":
@@ -72,7 +72,7 @@ class Reindexing(Registry):
         return (f"generation {generation.number} has the same model: it is opened with {options} from here on",)
 
     def _forget_cached(self, fingerprint: str) -> None:
-        """What is embedded anew is not looked up, by this process or by one that helps."""
+        """What is embedded again is not looked up, by this process or by one that helps."""
         table = self._store.tables.embedding_cache
         while self.index.committed(partial(forget, table=table, fingerprint=fingerprint)):
             pass
@@ -91,8 +91,10 @@ class Reindexing(Registry):
         self, conn: Connection, generations: Sequence[Generation], service: "EmbeddingService", request: Request
     ) -> Target:
         fingerprint = service.provider.fingerprint
-        half = next((g for g in reversed(generations) if g.fingerprint == fingerprint and g.state == BUILDING), None)
-        generation = half if half is not None or request.force else of_fingerprint(generations, fingerprint)
+        unfinished = [g for g in generations if g.fingerprint == fingerprint and g.state == BUILDING]
+        generation = unfinished[-1] if unfinished else None
+        if generation is None and not request.force:
+            generation = of_fingerprint(generations, fingerprint)
         copies = active(generations) if request.force and request.entities else None
         entities = request.entities if generation is not None and generation.state == ACTIVE else ()
         pending = self.pending(conn, generation, request.entities)
@@ -106,10 +108,10 @@ class Reindexing(Registry):
             return self._named(generations, request)
         if own is not None and not isinstance(own, str):
             return self.index.services.of_provider(own)
-        half = [g for g in generations if g.state == BUILDING]
-        holds = half[-1] if half else current(generations)
-        if holds is not None:
-            return self.index.services.of_generation(holds)
+        unfinished = [g for g in generations if g.state == BUILDING]
+        generation = unfinished[-1] if unfinished else current(generations)
+        if generation is not None:
+            return self.index.services.of_generation(generation)
         if own is None:
             raise NoProvider
         return self.index.services.named(own)
@@ -117,14 +119,14 @@ class Reindexing(Registry):
     def _named(self, generations: Sequence[Generation], request: Request) -> "EmbeddingService":
         from ..embeddings import LOCAL, chosen
 
-        holds = current(generations)
+        generation = current(generations)
         if request.provider is None and request.model is None:
-            if holds is None or not holds.provider:
+            if generation is None or not generation.provider:
                 raise InvalidInput("dimensions alone name no model: give the provider= or model= that is to have them")
-            options = dict(holds.options)
-            if holds.provider not in LOCAL:
+            options = dict(generation.options)
+            if generation.provider not in LOCAL:
                 options["dimensions"] = request.dimensions
-            return self.index.services.named(holds.provider, **options)
+            return self.index.services.named(generation.provider, **options)
         assert request.provider is None or isinstance(request.provider, str)  # noqa: S101 - an object was served before
         name, options = chosen(request.provider, request.model, request.dimensions)
         return self.index.services.named(name, **options)
@@ -144,10 +146,10 @@ class Reindexing(Registry):
     ) -> None:
         if not request.entities:
             return
-        holds = active(generations)
-        if holds is None:
+        generation = active(generations)
+        if generation is None:
             raise InvalidInput("the index has no complete embeddings yet: reindex all of it, naming no entity")
-        if holds.fingerprint != service.provider.fingerprint:
+        if generation.fingerprint != service.provider.fingerprint:
             raise InvalidInput(
                 f"{', '.join(request.entities)} alone cannot move to {service.provider.model_name}: a change of model "
                 "is for the whole index. Name no entity"
@@ -190,7 +192,7 @@ class Reindexing(Registry):
             target = Target(self.index.services.of_generation(to), replace(to, state=ACTIVE), to, pending)
             run = Run(self, Request(progress=progress), target)
             self.index.retried(run.begin)
-            filled = run.go()
+            filled = run.run()
         except (ProviderError, ReindexRefused) as error:
             return replace(report, notes=(f"{pending} records are pending: {error}",) if pending else ())
         return replace(filled, action="rolled back", switched=True)

@@ -1,5 +1,5 @@
 """Names the process that holds a lease, so that others on its machine can find out whether it still runs. Imports
-nothing of kameleon."""
+nothing of kameleon's."""
 
 import os
 import secrets

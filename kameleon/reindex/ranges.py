@@ -1,5 +1,5 @@
 """`kdb_reindex_range`: the ranges of a run that are left to be taken, by its owner or by a helper on another machine.
-Imports the stores' tables and claims.
+Imports `stores`.
 
 A range is claimed like a row of the queue. Ranges only keep processes apart: what a process that died left undone is
 pending, and so is found.
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Table, func, select, update
 from ..stores.claims import claim_due
 from ..stores.tables import Tables
 
-LEASE = timedelta(minutes=2)
+RANGE_LEASE = timedelta(minutes=2)
 """Bounds how long a range of a helper that died is left alone. Longer than a batch takes to embed."""
 WHOLE_RUN = timedelta(days=3_650)
 """Keeps helpers from the ranges that the run's owner has taken."""
@@ -59,7 +59,7 @@ class Ranges:
 
     def renew(self, connection: Connection, number: int, place: int) -> None:
         own = update(self._table).where(self._table.c.number == number, self._table.c.place == place)
-        connection.execute(own.values(due_at=datetime.now(UTC) + LEASE))
+        connection.execute(own.values(due_at=datetime.now(UTC) + RANGE_LEASE))
 
     def finish(self, connection: Connection, number: int, place: int) -> None:
         table = self._table

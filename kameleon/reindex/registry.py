@@ -1,4 +1,4 @@
-"""Reads and prunes the generations of an index, and its recorded runs. Imports the index."""
+"""Reads and prunes the generations of an index, and its recorded runs. Imports `values`, `stores` and `indexing`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,9 @@ class Registry:
     def _forget_others(self, conn: Connection) -> None:
         self._store.schema.lock_registry(conn, is_first=True)
         generations = self.index.catalog.generations(conn)
-        kept = {holds.number for holds in (current(generations),) if holds} | self.building.runs.held(conn).keys()
+        in_use, kept = current(generations), set(self.building.runs.held(conn))
+        if in_use is not None:
+            kept.add(in_use.number)
         self.forget(conn, [g.number for g in generations if g.number not in kept])
 
     def forget(self, conn: Connection, numbers: Sequence[int]) -> None:

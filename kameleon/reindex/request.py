@@ -1,4 +1,5 @@
-"""Checks the options of a reindex, and describes what they come to. Imports the catalog's values."""
+"""Checks the options of a reindex, and describes what they come to. Imports `values`, `errors`, `embeddings` and
+`stores`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,11 +23,11 @@ class ReindexOptions(TypedDict, total=False):
     The target is `provider` (a name or an object) with its `model` (a name or a folder) and `dimensions`; without
     any of them the engine's provider object, or a build that was interrupted, or the index's own model. If the
     index has that model, what is pending is embedded, of `entities` (names or mapped classes) alone if any are
-    given; `force` embeds all of them anew. Else a generation is built beside the active one, `batch_size` records a
-    transaction, and switched to; `drop_old` then drops the others, `in_place` drops them first, and search goes by
-    keywords alone meanwhile.
+    given; `force` embeds all of them again. Else a generation is built beside the active one, `batch_size` records a
+    transaction, and switched to; `drop_old` then drops the others, `in_place` drops them first, and only
+    keywords answer meanwhile.
 
-    `gate`, an overlap@10 or a `kameleon.reindex.gate.Gate`, compares what both find before the switch and raises
+    `gate`, an overlap@10 or a `kameleon.gate.Gate`, compares what both find before the switch and raises
     GateRefused. `max_minutes` and `max_cost` (at
     `price_per_million` tokens, or the provider's own price) end the run between two batches. `concurrent_index`
     builds PostgreSQL's vector index without making writers wait. `progress(phase, done, total)` counts records, of

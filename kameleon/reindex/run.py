@@ -1,4 +1,5 @@
-"""One run of a reindex: lease, batches, vector index, comparison, switch. Imports the index and this package."""
+"""One run of a reindex: lease, batches, vector index, comparison, switch. Imports `values`, `errors`, `stores` and
+`indexing`."""
 
 import logging
 import time
@@ -18,10 +19,10 @@ from ..values import BUILDING, MAX_FAILURES_SHOWN, GateReport, Generation, Index
 from .building import ROWS_A_RANGE, Job, Written
 from .comparing import Comparison
 from .gate import Gate
+from .lease import COMPARING, DONE, EMBEDDING, INDEXING, REFUSED, STOPPED
 from .owners import release
 from .registry import Registry
 from .request import Request, Target
-from .runs import COMPARING, DONE, EMBEDDING, INDEXING, REFUSED, STOPPED
 
 DRAINS = 20
 """Bounds how often a run looks for what was written meanwhile: writers that never stop leave the rest pending."""
@@ -151,7 +152,7 @@ class Run:
 
     # steps
 
-    def go(self) -> ReindexReport:
+    def run(self) -> ReindexReport:
         phase = STOPPED
         try:
             self._build(self.generation)

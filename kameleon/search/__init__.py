@@ -1,4 +1,4 @@
-"""The read side: queries, retrieval, fusion, pages of hits.
+"""The read side: queries, retrieval, fusion, pages of hits. Imports `values` and `engine`.
 
 `SearchEngine` and its results can be imported from here, too. They load when they are first used, for `kameleon.engine`
 imports this package.

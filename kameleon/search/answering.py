@@ -1,5 +1,5 @@
 """Runs a search: calls the provider and the reranker outside of any transaction, reads the database in short ones.
-Imports the index and the modules of this package."""
+Imports `values`, `errors`, `embeddings`, `stores` and `indexing`."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from ..errors import Outdated, ProviderError
 from ..indexing.index import Index
-from ..indexing.waiting import run_off_loop
+from ..indexing.time_limits import run_off_loop
 from ..stores.catalog import Entity, of_fingerprint
 from ..values import Generation, QueryPlan, SearchResults
 from .prepared import Prepared, prepare
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .retrieval import Legs, Retriever
 
 TRIES = 4
-"""Bounds how often a query is prepared anew because the index moves to another model meanwhile."""
+"""Bounds how often a query is prepared again because the index moves to another model meanwhile."""
 
 T = TypeVar("T")
 
@@ -104,7 +104,7 @@ class Answering:
             return Prepared(generations, unavailable=error)
 
     def _note_served(self, generations: Sequence[Generation], service: "EmbeddingService") -> None:
-        """A model whose generation was made anew may give other vectors than it did."""
+        """A model whose generation was made again may give other vectors than it did."""
         generation = of_fingerprint(generations, service.provider.fingerprint)
         if generation is not None and self._served.setdefault(service, generation.number) != generation.number:
             self._served[service] = generation.number

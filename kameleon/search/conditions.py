@@ -1,4 +1,4 @@
-"""Makes the scope of a search: which records its legs look at. Imports the stores' filters and the catalog's values."""
+"""Makes the scope of a search: which records its legs look at. Imports `errors` and `stores`."""
 
 from collections.abc import Mapping
 

@@ -1,5 +1,5 @@
 """`field:word` of fields that the keyword index holds: the records with the word in the field. Of other fields, filters
-look for it. Imports the stores and the keyword index."""
+look for it. Imports `content`, `stores` and `keywords`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Two legs into one ranking. Pure: scores in, scores out.
+"""Two legs into one ranking. Pure: scores in, scores out. Imports `errors`.
 
 Three ways by name, each of which turns a leg's raw scores into 0..1 before the legs are combined by their weights:
 
@@ -61,7 +61,7 @@ class Leg(Generic[Key]):
         best = max(raw.values(), default=least)
         top = best if self.most is None else (best + max(best, self.most)) / 2
         span = top - least
-        return {key: within((value - least) / span) if span > 0 else 0.0 for key, value in raw.items()}
+        return {key: clamp((value - least) / span) if span > 0 else 0.0 for key, value in raw.items()}
 
     def ranks(self) -> dict[Key, int]:
         """1-based, best first; equal scores share a rank."""
@@ -89,7 +89,7 @@ def by_distribution(leg: Leg[Key]) -> dict[Key, float]:
     mean, spread = fmean(leg.chosen.values()), SIGMAS * pstdev(leg.chosen.values())
     if spread <= 1e-9 * max(1.0, abs(mean)):
         return dict.fromkeys(leg.raw, 0.5)
-    return {key: within((value - mean + spread) / (2 * spread)) for key, value in leg.raw.items()}
+    return {key: clamp((value - mean + spread) / (2 * spread)) for key, value in leg.raw.items()}
 
 
 WAYS: dict[str, Callable[[Leg[Any]], dict[Any, float]]] = {
@@ -115,16 +115,16 @@ def fuse(legs: "Sequence[Leg[Key]]", fusion: "str | Fusion" = "weighted") -> dic
     Raises InvalidInput where that is no score."""
     if not isinstance(fusion, str):
         return _checked(fusion(legs), legs) if legs else {}
-    total = whole(legs)
+    total = total_weight(legs)
     fused: dict[Key, float] = {key: 0.0 for leg in legs for key in leg.chosen}
     for leg in legs:
         for key, score in leg_scores(leg, fusion).items():
             if key in fused:
                 fused[key] += leg.weight / total * score
-    return {key: within(score) for key, score in fused.items()}
+    return {key: clamp(score) for key, score in fused.items()}
 
 
-def share(legs: "Sequence[Leg[Key]]", weight: float) -> "list[Leg[Key]]":
+def set_weights(legs: "Sequence[Leg[Key]]", weight: float) -> "list[Leg[Key]]":
     """The legs that count, `weight` being the vector's. Keywords alone count for all; the vector alone for no more than
     beside them, so that what is merely the nearest there is has no score of what has the words, too."""
     names = {leg.name for leg in legs}
@@ -132,18 +132,18 @@ def share(legs: "Sequence[Leg[Key]]", weight: float) -> "list[Leg[Key]]":
     return [replace(leg, weight=weights[leg.name]) for leg in legs if weights[leg.name] > 0]
 
 
-def whole(legs: "Sequence[Leg[Key]]") -> float:
+def total_weight(legs: "Sequence[Leg[Key]]") -> float:
     """What the legs' weights are parts of."""
     return max(1.0, sum(leg.weight for leg in legs))
 
 
-def trusted(weight: float, known_share: float) -> float:
+def reduced_weight(weight: float, known_share: float) -> float:
     """The vector's weight for a query of which the model knows a share: all of it from FULL_SHARE on, nothing below
     LEAST_SHARE, where words are for the most part unknown or come in pieces."""
-    return weight * within((known_share - LEAST_SHARE) / (FULL_SHARE - LEAST_SHARE))
+    return weight * clamp((known_share - LEAST_SHARE) / (FULL_SHARE - LEAST_SHARE))
 
 
-def within(score: float) -> float:
+def clamp(score: float) -> float:
     return min(1.0, max(0.0, score))
 
 
@@ -156,4 +156,4 @@ def _checked(scores: object, legs: "Sequence[Leg[Key]]") -> dict[Key, float]:
             raise InvalidInput(f"a fusion scored {key!r:.80}, which no leg put forward")
         if not isinstance(score, Real) or isinstance(score, bool) or not -ROUNDING <= float(score) <= 1 + ROUNDING:
             raise InvalidInput(f"a fusion gives numbers from 0 to 1, not {score!r:.80}")
-    return {key: within(float(score)) for key, score in scores.items()}
+    return {key: clamp(float(score)) for key, score in scores.items()}

@@ -1,5 +1,5 @@
-"""Runs the two legs of a query, keywords and vectors, each in the scope of the search. Imports the stores, the keyword
-index and modules of this package; calls no provider."""
+"""Runs the two legs of a query, keywords and vectors, each in the scope of the search. Imports `values`, `errors`,
+`forking`, `analysis`, `embeddings`, `stores`, `keywords` and `indexing`."""
 
 import logging
 import time
@@ -18,7 +18,7 @@ from ..keywords.looking_up import Found, Wanted
 from ..stores.values import Candidates, Key, Scope, united
 from ..values import Generation, Ref
 from .field_words import FieldWords, having
-from .fusion import Leg, share, trusted
+from .fusion import Leg, reduced_weight, set_weights
 from .prepared import Prepared
 from .query import Query
 from .selecting import Selection
@@ -57,7 +57,7 @@ class Retrieved:
             for name, found in (("keyword", self.keyword), ("vector", self.vector))
             if found.scores
         ]
-        return share(legs, self.weight)
+        return set_weights(legs, self.weight)
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -159,7 +159,7 @@ class LegSearch:
         if query.weight is not None:
             return query.weight
         own, found.known_share = found.generation.weight, self._prepared.known_share
-        weight = trusted(own, found.known_share)
+        weight = reduced_weight(own, found.known_share)
         if not found.keyword.scores:
             return own
         if weight < own:

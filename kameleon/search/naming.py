@@ -1,4 +1,4 @@
-"""Names the records of a ranking, and orders those of equal scores. Imports the stores and modules of this package."""
+"""Names the records of a ranking, and orders those of equal scores. Imports `stores`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Orders hits by a field, or groups them by entity. Pure."""
+"""Orders hits by a field, or groups them by entity. Pure. Imports `errors`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,5 @@
-"""Encodes where a page of hits ended, as a text that a caller passes back for the next page. Pure.
+"""Encodes where a page of hits ended, as a text that a caller passes back for the next page. Pure. Imports `values` and
+`errors`.
 
 A cursor names every record that was shown, by 40 bits of its digest. A score to go on from would be shorter, but a
 record that is written between two pages changes all scores: only what was shown itself keeps a page from repeating
@@ -67,7 +68,7 @@ def digest_of(ref: Ref) -> bytes:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """The same for equal values, whatever their order; of what no filter can hold, anything."""
+    """A form of a value in which equal values are equal, whatever their order; of what no filter can hold, anything."""
     if depth > MAX_DEPTH:
         return ""
     if isinstance(value, Mapping):

@@ -1,5 +1,5 @@
-"""Prepares a query: its service, generation and embedding, before the transaction that answers it is open. Imports the
-catalog's functions."""
+"""Prepares a query: its service, generation and embedding, before the transaction that answers it is open. Imports
+`values`, `errors`, `embeddings` and `stores`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,5 +1,5 @@
-"""Makes the hits of a page, their marked places and explanations, and the plan of the search. Imports the stores, the
-analysis and the pure modules of this package."""
+"""Makes the hits of a page, their marked places and explanations, and the plan of the search. Imports `values`,
+`analysis`, `stores` and `keywords`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +12,7 @@ from ..keywords.looking_up import Found
 from ..stores.protocols import Store
 from ..stores.values import Hit, Key, Spans
 from ..values import LegScore, QueryPlan, SearchResult
-from .fusion import leg_scores, whole
+from .fusion import leg_scores, total_weight
 from .legs import Retrieved
 from .prepared import Prepared
 from .query import Query
@@ -38,7 +38,15 @@ def make_hits(analyser: Analyser, query: Query, keys: Sequence[Key], ranked: Ran
     if query.highlight:
         spans = [tuple(analyser.marks(content[:MARKED_CHARACTERS], found.marked)) for content in contents]
     return [
-        SearchResult(*ranking.refs[key], ranking.scores[key], texts[key].data, content, explained.get(key, ()), places)
+        SearchResult(
+            entity=ranking.refs[key].entity,
+            id=ranking.refs[key].id,
+            score=ranking.scores[key],
+            data=texts[key].data,
+            matched_text=content,
+            explanation=explained.get(key, ()),
+            spans=places,
+        )
         for key, content, places in zip(keys, contents, spans, strict=True)
     ]
 
@@ -49,7 +57,7 @@ def _explained(query: Query, keys: Sequence[Key], ranked: Ranked) -> dict[Key, t
     terms = found.words.matched(keys) if found.words else {}
     generation = found.generation.number if found.generation else None
     explained: dict[Key, tuple[LegScore, ...]] = dict.fromkeys(keys, ())
-    total = whole(found.legs)
+    total = total_weight(found.legs)
     for leg in found.legs:
         ranks, scores, raw = leg.ranks(), leg_scores(leg, query.fusion), leg.raw
         for key in (key for key in keys if key in raw):

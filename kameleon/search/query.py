@@ -1,4 +1,4 @@
-"""Parses and checks a query. Imports the pure modules of this package and the stores' values."""
+"""Parses and checks a query. Imports `values`, `errors`, `forking`, `content` and `stores`."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ GROUPINGS = ("entity",)
 CANDIDATES = 100
 """Bounds from below how many records a leg puts forward."""
 DEEP = 300
-"""The same for a fusion whose scores depend on how many there are."""
+"""Bounds from below how many records a leg puts forward to a fusion whose scores depend on how many there are."""
 SORTED = 1_000
 """Bounds how many of the best are sorted by a field."""
 MAX_LIMIT = 10_000
@@ -47,7 +47,7 @@ class SearchOptions(TypedDict, total=False):
     `sort` orders the 1,000 best by a field ("-price": the greatest first), in a hybrid search those that have a
     word of the query. `group_by="entity"` gives `limit` hits of each entity. `facets` names fields whose values are
     counted over all that match, `count` counts those. `rerank` is a callable (query, texts) -> scores 0..1 that
-    orders the `rerank_top` (50) best anew, and leaves out the others. `highlight` fills `spans`, `explain` fills
+    orders the `rerank_top` (50) best again, and leaves out the others. `highlight` fills `spans`, `explain` fills
     `explanation`.
     """
 

@@ -1,11 +1,12 @@
-"""Orders what the legs found: a ranking, the part of it that a page shows, and whether it is exact. Pure."""
+"""Orders what the legs found: a ranking, the part of it that a page shows, and whether it is exact. Pure. Imports
+`values` and `stores`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..stores.values import Hit, Key, Scope
 from ..values import Ref
-from .fusion import whole
+from .fusion import total_weight
 from .legs import Retrieved
 from .ordering import by_group
 from .paging import digest_of
@@ -61,7 +62,7 @@ def exactness(query: Query, ranked: Ranked, scores: Sequence[float]) -> tuple[bo
     if query.fusion != "weighted" or query.sort or query.rerank:
         is_whole = all(len(leg.chosen) < query.depth for leg in legs) and not query.rerank
         return is_whole, is_whole
-    total = whole(legs)
+    total = total_weight(legs)
     unseen = sum(
         leg.weight / total * min(score for key, score in leg.normalized().items() if key in leg.chosen)
         for leg in legs

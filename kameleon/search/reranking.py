@@ -1,4 +1,4 @@
-"""Reranks the best hits by their texts. Pure."""
+"""Reranks the best hits by their texts. Pure. Imports `errors`."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ def check_reranker(rerank: object) -> None:
         )
 
 
-def judged(rerank: Reranker, query: str, texts: Sequence[str]) -> list[float]:
+def rerank_scores(rerank: Reranker, query: str, texts: Sequence[str]) -> list[float]:
     """The reranker's scores, one a text. Raises InvalidInput for anything but as many numbers from 0 to 1; what the
     reranker itself raises is its caller's."""
     if not texts:

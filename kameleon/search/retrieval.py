@@ -1,5 +1,5 @@
 """Retrieves for one query: legs, fusion, order, page, hits. Reads only, and calls no provider while it reads. Imports
-the stores and the modules of this package."""
+`values`, `stores` and `indexing`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from .prepared import Prepared
 from .presenting import grouped, make_hits, make_plan, read_texts, with_nearest
 from .query import CANDIDATES, SORTED, Query
 from .ranking import Ranked, Ranking, exactness, needs_a_word
-from .reranking import judged
+from .reranking import rerank_scores
 from .selecting import Selection
 
 TRIES = 3
@@ -81,7 +81,9 @@ class Retriever:
         assert query.rerank is not None  # noqa: S101 - the caller checked
         best = [key for key in ranking.keys if key in texts]
         with ranked.found.timed("rerank"):
-            scores = dict(zip(best, judged(query.rerank, query.text, [texts[key].text for key in best]), strict=True))
+            scores = dict(
+                zip(best, rerank_scores(query.rerank, query.text, [texts[key].text for key in best]), strict=True)
+            )
         keys = sorted(
             (key for key in best if scores[key] >= query.min_score), key=lambda key: (-scores[key], ranking.refs[key])
         )

@@ -1,5 +1,5 @@
 """Selects what the legs may find: the records of a scope, less those without the query's phrases or with its
-exclusions. Imports the stores and the keyword index."""
+exclusions. Imports `forking`, `stores` and `keywords`."""
 
 from collections.abc import Sequence
 from typing import Any

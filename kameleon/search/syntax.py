@@ -1,4 +1,5 @@
 """What a query has beside its words: `"exact phrase"`, `-word`, `prefix*`, `field:word`. All else is plain text.
+Imports nothing of kameleon's.
 
 An operator is at the beginning of a word, or for a prefix at its end: `foo-bar`, `-5`, `*.py` and a quote that nothing
 closes are plain. What people paste is not taken for operators:

@@ -1,4 +1,4 @@
-"""BM25 as Lucene and FTS5 compute it, in parts. Imports the standard library."""
+"""BM25 as Lucene and FTS5 compute it, in parts. Imports nothing of kameleon's."""
 
 import math
 

@@ -1,5 +1,5 @@
-"""The registry: which generations of embeddings the database holds, and which entities were declared. Imports protocols
-and tables."""
+"""The registry: which generations of embeddings the database holds, and which entities were declared. Imports `values`,
+`errors` and `embeddings`."""
 
 import json
 import shlex
@@ -74,10 +74,10 @@ def written_generation(known: Sequence[Generation], fingerprint: str) -> Generat
 def mismatch(known: Sequence[Generation], provider: "EmbeddingProvider") -> str:
     """Explains why a provider's embeddings cannot be written: the index has another model and no generation of this
     one. Else empty."""
-    holds = current(known)
-    if holds is None or written_generation(known, provider.fingerprint) is not None:
+    generation = current(known)
+    if generation is None or written_generation(known, provider.fingerprint) is not None:
         return ""
-    there = f"{holds.model_name} ({holds.dimensions} dimensions){origin(holds.options)}"
+    there = f"{generation.model_name} ({generation.dimensions} dimensions){origin(generation.options)}"
     here = f"{provider.model_name} ({provider.dimensions}){origin(provider.options)}"
     if there == here.replace(f"({provider.dimensions})", f"({provider.dimensions} dimensions)"):
         here += ", of other weights, pooling, prefixes or revision"

@@ -1,5 +1,5 @@
 """`kdb_queue`, records whose embedding is left to a worker, and `kdb_dirty`, rows that triggers marked: claimed by one
-of many workers until its lease ends. Imports tables.
+of many workers until its lease ends. Imports `values`.
 
 A row is due when its `due_at` has passed: a claim moves that into the future, so a worker that dies loses its claim.
 `version` is new with each edit, so that a worker leaves a row that was edited since. A claim of the oldest of a
@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Table, exists, false, or_, sel
 from ..values import Ref
 from .tables import IDS_A_STATEMENT, parts
 
-LEASE = timedelta(minutes=5)
+CLAIM_LEASE = timedelta(minutes=5)
 """Longer than a batch takes to embed. Chosen, not measured."""
 
 

@@ -1,4 +1,5 @@
-"""Chooses the store of an engine, and checks its options. Imports the dialects' `store` modules by name."""
+"""Chooses the store of an engine, and checks its options. The dialects' `store` modules load by name. Imports
+`errors`."""
 
 from collections.abc import Mapping
 from importlib import import_module

@@ -1,6 +1,7 @@
-"""`where` as people write it, checked and turned into a small tree that each store says in its own SQL.
+"""`where` as people write it, checked and parsed into a small tree that each dialect renders in its SQL. Imports
+`errors`.
 
-    {"status": "open", "priority": {"$gte": 3}, "$or": [{"tags": {"$contains": "vip"}}, {"product.line": "hub"}]}
+{"status": "open", "priority": {"$gte": 3}, "$or": [{"tags": {"$contains": "vip"}}, {"product.line": "hub"}]}
 
 Several keys are all required. A dotted path goes into nested objects. Comparisons are typed: 3 is not "3", and an order
 holds only among numbers or among texts. A missing field equals null.
@@ -15,7 +16,7 @@ from ..errors import InvalidFilter, seen
 
 COMPARISONS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$contains")
 ORDERED = ("$gt", "$gte", "$lt", "$lte")
-HAS_WORDS = "says"
+HAS_WORDS = "has words"
 GROUPS = ("$and", "$or", "$not")
 MAX_DEPTH = 32
 MAX_MEMBERS = 200
@@ -23,7 +24,7 @@ MAX_MEMBERS = 200
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`operator` is one of COMPARISONS, or HAS_WORDS of a query's `field:word`."""
+    """`operator` is one of COMPARISONS, or HAS_WORDS for a query's `field:word`."""
 
     path: tuple[str, ...]
     operator: str
@@ -42,7 +43,7 @@ Filter = Comparison | Group
 
 
 def parse_filter(where: Mapping[str, Any] | None, fields: Collection[str] | None = None) -> Filter | None:
-    """The tree of `where`, None for no condition. `fields`, if given, are the names a path may begin with.
+    """Parses `where`, None for no condition. `fields`, if given, are the names a path may begin with.
 
     Raises InvalidFilter.
     """
@@ -78,7 +79,7 @@ def _entry(key: Any, value: Any, fields: Collection[str] | None, depth: int) -> 
 
 
 def path_of(key: str, fields: Collection[str] | None) -> tuple[str, ...]:
-    """The names of a dotted path, the first of them one of `fields`. Raises InvalidFilter."""
+    """Splits a dotted path into names, the first of them one of `fields`. Raises InvalidFilter."""
     path = tuple(key.split("."))
     if fields is not None and path[0] not in fields:
         raise InvalidFilter(f"unknown field {path[0]!r:.80}. Known: {', '.join(sorted(fields)) or 'none'}")
@@ -116,7 +117,7 @@ def _operand(operator: str, value: Any) -> Any:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """The value as JSON has it; whole numbers over 64 bits become floats, as both databases' JSON reads them."""
+    """Converts a value to JSON's; whole numbers over 64 bits become floats, as both databases' JSON reads them."""
     if depth > MAX_DEPTH:
         raise InvalidFilter(f"the value is nested more than {MAX_DEPTH} deep")
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 63:
@@ -137,8 +138,8 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 
 def condition(filter_: Filter, binds: dict[str, Any], comparison: Callable[[Comparison, dict[str, Any]], str]) -> str:
-    """The tree as SQL that is true or false, never NULL, so that NOT means what it says. `comparison` is the store's
-    own; values go into `binds`."""
+    """Renders the tree as SQL that is true or false, never NULL, so that NOT is exact. `comparison` is the dialect's;
+    values are added to `binds`."""
     if isinstance(filter_, Comparison):
         return f"coalesce({comparison(filter_, binds)}, false)"
     members = [condition(member, binds, comparison) for member in filter_.members]

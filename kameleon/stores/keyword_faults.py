@@ -1,4 +1,4 @@
-"""Compares the keyword index with the contents. Imports its tables."""
+"""Compares the keyword index with the contents. Imports this package alone."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping

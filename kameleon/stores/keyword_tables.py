@@ -1,4 +1,4 @@
-"""The tables of the keyword index, the same on SQLite and PostgreSQL. Imports SQLAlchemy alone.
+"""The tables of the keyword index, the same on SQLite and PostgreSQL. Imports nothing of kameleon's.
 
 A partition is a (tenant, entity_name). A record's terms are in one row of `kdb_tail` until a fold moves them to a
 segment: one row of `kdb_segment`, one of `kdb_posting` for each term, and the words of its terms in rows of `kdb_word`.

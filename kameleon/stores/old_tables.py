@@ -1,5 +1,5 @@
 """kameleon's tables of any schema version, copied to temporary tables and dropped while the index is rebuilt. Imports
-the tables."""
+`values`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence

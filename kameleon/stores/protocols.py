@@ -1,4 +1,4 @@
-"""What a store must do: the parts of a `Store`, which each dialect implements. Imports values, tables and filters.
+"""What a store must do: the parts of a `Store`, which each dialect implements. Imports `values`.
 
 A store keeps no transaction of its own: every method works on the connection that it is given.
 """

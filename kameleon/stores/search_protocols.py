@@ -1,4 +1,4 @@
-"""What a store must do for the two legs of a search: scopes, postings, vectors. Imports values."""
+"""What a store must do for the two legs of a search: scopes, postings, vectors. Imports `values`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager

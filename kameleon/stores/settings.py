@@ -1,5 +1,5 @@
-"""What an index was made with, as `kdb_meta` has it: schema version, language, analyser version. Imports the tables and
-the analyser's names."""
+"""What an index was made with, as `kdb_meta` has it: schema version, language, analyser version. Imports `errors` and
+`analysis`."""
 
 from collections.abc import Mapping
 

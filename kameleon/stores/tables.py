@@ -1,5 +1,5 @@
-"""The tables that are the same in both databases, in SQLAlchemy's terms, and their columns' values. Imports the keyword
-index's tables."""
+"""The tables that are the same in both databases, in SQLAlchemy's terms, and their columns' values. Imports
+`errors`."""
 
 import json
 import re

@@ -1,5 +1,5 @@
 """Transactions of the engine's own, and work inside the caller's: opened, their errors translated, repeated. Imports
-protocols."""
+`errors`, `urls` and `database`."""
 
 import random
 import time

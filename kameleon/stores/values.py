@@ -1,5 +1,4 @@
-"""What goes into a store and comes out of it: entries, embeddings, scopes, terms, candidates. Imports the filters
-alone."""
+"""What goes into a store and comes out of it: entries, embeddings, scopes, terms, candidates. Imports `values`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,5 @@
-"""Citus: the same tables, distributed over servers by the record's id, so that a record's rows are on one of them."""
+"""Citus: the same tables, distributed over servers by the record's id, so that a record's rows are on one of them.
+Imports nothing of kameleon's."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Connections, transactions and locks in PostgreSQL. Imports errors and templates."""
+"""Connections, transactions and locks in PostgreSQL. Imports `values`, `errors` and `sqlalchemy_internals`."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from ...errors import StorageError
 from ...sqlalchemy_internals import has_room
 from ...values import Ref
-from ..ownership import is_own, own_connection, own_driver
+from ..own_connections import is_own, own_connection, own_driver
 from . import statements as sql
 from .errors import storage_error
 from .rows import by_entity

@@ -1,4 +1,4 @@
-"""Reads of the index's records in PostgreSQL. Imports copy, scope and templates."""
+"""Reads of the index's records in PostgreSQL. Imports `values`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""PostgreSQL's binary formats: rows of COPY, and pgvector's vectors. Imports ownership and the tables.
+"""PostgreSQL's binary formats: rows of COPY, and pgvector's vectors. Imports this package alone.
 
 https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format". Integers and floats are big-endian.
 """
@@ -14,7 +14,7 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from sqlalchemy import Connection
 
-from ..ownership import is_own, own_driver
+from ..own_connections import is_own, own_driver
 from ..tables import digits, dump
 from . import statements as sql
 

@@ -1,4 +1,4 @@
-"""Embeddings in PostgreSQL: pgvector's columns in one table a generation. Imports copy and templates."""
+"""Embeddings in PostgreSQL: pgvector's columns in one table a generation. Imports `values`."""
 
 from array import array
 from collections.abc import Iterator, Mapping, Sequence

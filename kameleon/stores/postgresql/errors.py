@@ -1,4 +1,4 @@
-"""Translates errors of psycopg into kameleon's, with the next step. Imports errors."""
+"""Translates errors of psycopg into kameleon's, with the next step. Imports `errors`."""
 
 import psycopg
 
@@ -23,7 +23,7 @@ LOST = (
     "used them"
 )
 
-CURES = {
+NEXT_STEPS = {
     READ_ONLY: "This is a replica or a read-only transaction: search works here, writing goes to the primary",
     NO_RIGHT: "The role lacks a right on kameleon's tables; an administrator grants it",
     TOO_LARGE: "A record is too large for PostgreSQL. Split it",
@@ -61,7 +61,7 @@ def storage_error(error: BaseException) -> StorageError:
         return Outdated(f"another transaction wrote the same key first ({lines[0]}). Try again")
     if state == NOT_AVAILABLE:
         return DatabaseLocked(f"PostgreSQL reports: {lines[0]}. Try again, or raise lock_timeout")
-    cure = CURES.get(state or "", "")
+    cure = NEXT_STEPS.get(state or "", "")
     if not cure and is_lost(error, state):
         cure = LOST
     return StorageError(f"PostgreSQL reports: {lines[0]}{'. ' if cure else ''}{cure}")

@@ -1,4 +1,4 @@
-"""Checks and repairs of an index in PostgreSQL. Imports connections, hnsw, templates and vectors."""
+"""Checks and repairs of an index in PostgreSQL. Imports `values`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

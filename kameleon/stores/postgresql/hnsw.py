@@ -1,4 +1,4 @@
-"""Builds the HNSW index of a generation. Imports connections and templates."""
+"""Builds the HNSW index of a generation. Imports `values`."""
 
 import logging
 import time
@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ...values import Generation
-from ..ownership import own_driver
+from ..own_connections import own_driver
 from ..values import IndexProgress, Progress
 from . import statements as sql
 from .connections import PostgreSQLConnections

@@ -1,4 +1,4 @@
-"""Primary keys of mapped classes in PostgreSQL's SQL. Imports the tables."""
+"""Primary keys of mapped classes in PostgreSQL's SQL. Imports this package alone."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Old tables in PostgreSQL. Imports the tables."""
+"""Old tables in PostgreSQL. Imports `errors`."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,5 @@
-"""PostgreSQL's statements of the keyword index that differ from SQLite's: reading at once, many rows, locks."""
+"""PostgreSQL's statements of the keyword index that differ from SQLite's: reading at once, many rows, locks. Imports
+this package alone."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from ..ownership import is_own, own_connection, own_driver
+from ..own_connections import is_own, own_connection, own_driver
 
 Row = Sequence[Any]
 

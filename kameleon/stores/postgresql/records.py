@@ -1,4 +1,4 @@
-"""The record store's table in PostgreSQL: JSONB. Imports copy, where and templates."""
+"""The record store's table in PostgreSQL: JSONB. Imports `values`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Refs and vectors of rows as PostgreSQL takes them: in arrays, in the order of their keys."""
+"""Refs and vectors of rows as PostgreSQL takes them: in arrays, in the order of their keys. Imports `values`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby

@@ -1,4 +1,4 @@
-"""The tables in PostgreSQL, pgvector and Citus: made, checked, dropped. Imports citus, statements and postings."""
+"""The tables in PostgreSQL, pgvector and Citus: made, checked, dropped. Imports `values` and `errors`."""
 
 import time
 from collections.abc import Iterator, Sequence

@@ -1,5 +1,5 @@
-"""Scopes in PostgreSQL: conditions on a table of (entity_name, record_id), and the contents in them. Imports where and
-templates."""
+"""Scopes in PostgreSQL: conditions on a table of (entity_name, record_id), and the contents in them. Imports this
+package alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

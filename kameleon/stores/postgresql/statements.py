@@ -1,4 +1,5 @@
-"""PostgreSQL's statements, as templates: `Templates` fills in `{…}`, `:…` and `%s` are binds."""
+"""PostgreSQL's statements, as templates: `Templates` fills in `{…}`, `:…` and `%s` are binds. Imports nothing of
+kameleon's."""
 
 from sqlalchemy import text
 

@@ -1,4 +1,4 @@
-"""A store in a PostgreSQL database, put together from this package's parts.
+"""A store in a PostgreSQL database, put together from this package's parts. Imports `errors`.
 
 Tables of records and embeddings have the records' own keys, so that Citus can distribute them by `record_id`. Nothing
 here needs a trigger, a lock that search would wait for, or state that outlives a transaction.

@@ -1,4 +1,4 @@
-"""Fills in the templates of `statements`: names of tables, types and operators. Imports statements alone."""
+"""Fills in the templates of `statements`: names of tables, types and operators. Imports `values` and `errors`."""
 
 import re
 from typing import Any, NamedTuple

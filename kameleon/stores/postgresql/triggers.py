@@ -1,5 +1,5 @@
-"""Triggers that mark rows, in PostgreSQL: a function for each table, run with the rights of its owner. Imports keys and
-templates."""
+"""Triggers that mark rows, in PostgreSQL: a function for each table, run with the rights of its owner. Imports this
+package alone."""
 
 import hashlib
 import itertools

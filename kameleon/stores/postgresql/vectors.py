@@ -1,4 +1,4 @@
-"""The vector leg in PostgreSQL: pgvector's HNSW index, or an exact scan. Imports hnsw, scope and templates."""
+"""The vector leg in PostgreSQL: pgvector's HNSW index, or an exact scan. Imports `values` and `errors`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

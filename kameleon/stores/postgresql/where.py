@@ -1,4 +1,5 @@
-"""`where` in PostgreSQL's words: conditions on the JSONB of `kdb_records.data`, every value and path a bind.
+"""`where` in PostgreSQL's SQL: conditions on the JSONB of `kdb_records.data`, every value and path a bind. Imports this
+package alone.
 
 Paths are strict: one never goes into a list by itself, as SQLite's do not.
 """
@@ -13,30 +14,30 @@ MAX_FLOAT = "1.7976931348623157e308"
 START, END = "(^|[^a-z0-9])", "($|[^a-z0-9])"
 
 
-def comparison(asked: Comparison, binds: dict[str, Any]) -> str:
-    if asked.operator in ("$in", "$nin") and not asked.value:
-        return "false" if asked.operator == "$in" else "true"
-    path = bind(binds, "strict $" + "".join(f'."{name}"' for name in asked.path))
+def comparison(compared: Comparison, binds: dict[str, Any]) -> str:
+    if compared.operator in ("$in", "$nin") and not compared.value:
+        return "false" if compared.operator == "$in" else "true"
+    path = bind(binds, "strict $" + "".join(f'."{name}"' for name in compared.path))
     value = f"jsonb_path_query_first(kdb_records.data, CAST({path} AS jsonpath), '{{}}', true)"
-    match asked.operator:
+    match compared.operator:
         case "$eq":
-            return equals(value, asked.value, binds)
+            return equals(value, compared.value, binds)
         case "$ne":
-            return f"NOT coalesce({equals(value, asked.value, binds)}, false)"
+            return f"NOT coalesce({equals(value, compared.value, binds)}, false)"
         case "$in":
-            return f"({equals_any(value, asked.value, binds)})"
+            return f"({equals_any(value, compared.value, binds)})"
         case "$nin":
-            return f"NOT coalesce(({equals_any(value, asked.value, binds)}), false)"
+            return f"NOT coalesce(({equals_any(value, compared.value, binds)}), false)"
         case "$exists":
-            return f"{value} IS {'NOT ' if asked.value else ''}NULL"
+            return f"{value} IS {'NOT ' if compared.value else ''}NULL"
         case "$contains":
-            return contains(value, asked.value, binds)
-        case _ if asked.operator == HAS_WORDS:
-            return has_words(asked.path, asked.value, binds)
-    sign = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))[asked.operator]
-    if isinstance(asked.value, str):
-        return when(value, "string", f"({value} #>> '{{}}') COLLATE \"C\" {sign} {bind(binds, asked.value)}")
-    return when(value, "number", f"{number(value, asked.value)} {sign} {bind(binds, asked.value)}")
+            return contains(value, compared.value, binds)
+        case _ if compared.operator == HAS_WORDS:
+            return has_words(compared.path, compared.value, binds)
+    sign = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))[compared.operator]
+    if isinstance(compared.value, str):
+        return when(value, "string", f"({value} #>> '{{}}') COLLATE \"C\" {sign} {bind(binds, compared.value)}")
+    return when(value, "number", f"{number(value, compared.value)} {sign} {bind(binds, compared.value)}")
 
 
 def equals(value: str, wanted: Any, binds: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Writes of records and of the queue in PostgreSQL. Imports copy and templates."""
+"""Writes of records and of the queue in PostgreSQL. Imports `values`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""Connections, transactions and the write lock in SQLite, which has one writer at a time. Imports errors and
-statements."""
+"""Connections, transactions and the write lock in SQLite, which has one writer at a time. Imports `values`, `errors`,
+`forking` and `sqlalchemy_internals`."""
 
 import os
 import time
@@ -15,7 +15,7 @@ from ...errors import InvalidInput, KameleonError, StorageError
 from ...forking import watch
 from ...sqlalchemy_internals import commits_each_statement, has_room
 from ...values import Ref
-from ..ownership import own_connection, own_driver
+from ..own_connections import own_connection, own_driver
 from . import statements as sql
 from .errors import BUSY, BUSY_SNAPSHOT, storage_error
 

@@ -1,4 +1,4 @@
-"""Reads of the index's records in SQLite. Imports statements and scope."""
+"""Reads of the index's records in SQLite. Imports `values`."""
 
 import json
 from collections.abc import Sequence

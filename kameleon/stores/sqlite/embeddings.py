@@ -1,5 +1,5 @@
 """Embeddings in SQLite: blobs in one table a generation, with a log of changes for those who keep them in memory.
-Imports statements."""
+Imports `values`."""
 
 import json
 import secrets

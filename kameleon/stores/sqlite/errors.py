@@ -1,4 +1,4 @@
-"""What SQLite said, in kameleon's words and with the cure."""
+"""Translates errors of SQLite into kameleon's, with the next step. Imports `errors` and `sqlite_files`."""
 
 from ...errors import DatabaseLocked, SchemaMissing, StorageError
 from ...sqlite_files import is_in_read_only_folder, path_of, unread_log
@@ -6,7 +6,7 @@ from ...sqlite_files import is_in_read_only_folder, path_of, unread_log
 BUSY, BUSY_SNAPSHOT = 5, 517
 
 FOLDER = ("attempt to write a readonly database", "unable to open database file")
-SAID = {
+NEXT_STEPS = {
     "database or disk is full": "Nothing of this transaction was stored. Make room on its disk, or raise "
     "PRAGMA max_page_count where that is the limit, and try again",
     "disk I/O error": "Nothing of this transaction was stored. Its disk may be full, over a quota or failing: see to "
@@ -21,21 +21,23 @@ SAID = {
 
 def storage_error(error: BaseException, file: str | None) -> StorageError:
     """`error` is the driver's, `file` the one that its engine opened."""
-    said = str(error)
-    if "no such table: kdb_" in said:
+    message = str(error)
+    if "no such table: kdb_" in message:
         return SchemaMissing(no_tables())
     if getattr(error, "sqlite_errorcode", None) == BUSY_SNAPSHOT:
         return DatabaseLocked(
             "another process wrote since this transaction began to read, so it cannot write any more. Roll it back and "
-            "repeat it; a transaction that writes before it reads waits for its turn instead"
+            "repeat it; a transaction that writes before it reads waits for the write lock instead"
         )
-    if "locked" in said or "busy" in said:
+    if "locked" in message or "busy" in message:
         return DatabaseLocked(
-            f"{said}: another process is writing. Try again, keep transactions short, or raise the time-out: "
+            f"{message}: another process is writing. Try again, keep transactions short, or raise the time-out: "
             "create_engine(url, connect_args={'timeout': 30})"
         )
-    cure = SAID.get(said, "") + (read_only(file) if said in FOLDER else "")
-    return StorageError(f"SQLite says of {file or ':memory:'}: {said}. {cure}" if cure else f"SQLite says: {said}")
+    cure = NEXT_STEPS.get(message, "") + (read_only(file) if message in FOLDER else "")
+    return StorageError(
+        f"SQLite reports for {file or ':memory:'}: {message}. {cure}" if cure else f"SQLite reports: {message}"
+    )
 
 
 def read_only(file: str | None) -> str:

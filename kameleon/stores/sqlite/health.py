@@ -1,4 +1,4 @@
-"""Checks and repairs of an index in SQLite. Imports statements and vectors."""
+"""Checks and repairs of an index in SQLite. Imports `values`."""
 
 from collections.abc import Sequence
 from contextlib import closing, suppress
@@ -60,8 +60,8 @@ class SQLiteHealth:
                     "no-extension",
                     "note",
                     "this Python's sqlite3 cannot load sqlite-vec, so a process's first query reads all embeddings",
-                    "nothing is lost by it. Else pip install 'kameleon[sqlite]' and "
-                    "create_engine(url, module=pysqlite3)",
+                    "results are the same. To load it, pip install 'kameleon[sqlite]' and "
+                    "kameleon.create_engine(url, module=pysqlite3)",
                 )
             )
         return found

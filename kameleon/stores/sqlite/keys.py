@@ -1,4 +1,4 @@
-"""Primary keys of mapped classes in SQLite's SQL. Imports the tables."""
+"""Primary keys of mapped classes in SQLite's SQL. Imports this package alone."""
 
 import json
 from collections.abc import Sequence

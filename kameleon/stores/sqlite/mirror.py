@@ -1,8 +1,9 @@
-"""A generation's embeddings in memory, kept true to the database by its change log.
+"""A generation's embeddings in memory, refreshed from the database by its change log. Imports `forking` and
+`embeddings`.
 
-Fetching 100,000 embeddings costs half a second, scoring them 10 ms; so they stay, and before each query the log tells
-which records changed since. A log entry carries a random mark: where the mark of the last entry read is not the one in
-the database any more (a rolled-back transaction, another file), everything is read anew.
+Fetching 100,000 embeddings costs half a second, scoring them 10 ms; so they stay, and before each query the log is read
+for the records that changed since. A log entry has a random mark: where the mark of the last entry that was read is not
+the one in the database any more (a rolled-back transaction, another file), everything is read again.
 
 Up to EXACT_BYTES the embeddings themselves are kept. Above, each is kept as its projection onto the directions in which
 a sample spreads most (principal components, uncentred: a cosine is what they are to keep). The projections choose the
@@ -29,16 +30,18 @@ Accept = Callable[[list[int]], Collection[int]]
 
 LAST_ENTRY = text("SELECT seq, mark FROM kdb_embedding_log ORDER BY seq DESC LIMIT 1")
 ENTRIES_SINCE = text("SELECT mark, seq, changed FROM kdb_embedding_log WHERE seq >= :seq ORDER BY seq")
-ROWS_AT_ONCE = 4096
-IDS_AT_ONCE = 30_000
+ROWS_AT_ONCE, IDS_AT_ONCE = 4096, 30_000
+"""Rows that are fetched, and ids that are bound, in one piece. Chosen, not measured."""
 EXACT_BYTES = 64 << 20
-DIRECTIONS = 128
-CANDIDATES = 400
-SAMPLE = 10_000
+"""Embeddings that are kept as they are; more are kept as projections."""
+DIRECTIONS, CANDIDATES, SAMPLE = 128, 400, 10_000
+"""Dimensions of a projection, candidates that it chooses at least, and embeddings that it is computed from."""
 STATES_KEPT = 8
+"""States of the database that transactions may see at one time. Chosen, not measured."""
 DENSE = 64
 """The largest id a row, above which ids are sorted instead. Chosen, not measured."""
 TIE = np.float32(1e-6)
+"""Scores that differ by less are equal but for rounding."""
 NONE = np.zeros(0, np.int64)
 
 
@@ -79,7 +82,7 @@ class Nearest(NamedTuple):
 class Mirror:
     """Rows are append-only: a changed record's old rows are dead and its new ones appended. A position's state is kept
     a while: transactions of several threads may see several. Where a change was cut short, by an error or a fork,
-    everything is read anew."""
+    everything is read again."""
 
     def __init__(self, table: str, dimensions: int) -> None:
         self._dimensions = dimensions
@@ -118,7 +121,7 @@ class Mirror:
         excluded: Sequence[int] = (),
     ) -> Nearest:
         """The `limit` records nearest by cosine, best first; ties by id. Of `allowed` alone, if given, or of those that
-        `accept` returns of the ids it is given; none of `excluded`."""
+        `accept` returns of the ids that it is called with; none of `excluded`."""
         rows = self._rows(connection)
         if (transaction := connection.get_transaction()) is not None:
             self._read_by[transaction] = rows
@@ -159,7 +162,7 @@ class Mirror:
             return Rows(self._ids[:end], self._vectors[:end], self._directions, state.dead)
 
     def _places(self, rows: Rows, allowed: Ids | None) -> Ids | None:
-        """Where living rows of allowed records stand; None for all rows."""
+        """Returns the places of living rows of allowed records; None for all rows."""
         if allowed is None:
             return None
         is_wanted = member(rows.ids, allowed)
@@ -268,7 +271,7 @@ class Mirror:
 
 
 def changed_since(connection: Connection, position: Position) -> Ids | None:
-    """The ids of changed records, or None where the log does not reach back."""
+    """The ids of changed records, or None where the log no longer has them."""
     entries = connection.execute(ENTRIES_SINCE, {"seq": position.seq}).all()
     if position.mark is not None:
         if not entries or entries[0].mark != position.mark:
@@ -288,11 +291,11 @@ def directions(sample: Floats) -> Floats:
 
 
 def scored(rows: Rows, vector: Vector, places: Ids | None) -> Floats:
-    asked: Any = vector if rows.directions is None else vector @ rows.directions
+    query: Any = vector if rows.directions is None else vector @ rows.directions
     if places is not None and len(places) < len(rows.ids) // 4:
-        few: Floats = rows.vectors[places] @ asked
+        few: Floats = rows.vectors[places] @ query
         return few
-    scores: Floats = rows.vectors @ asked
+    scores: Floats = rows.vectors @ query
     if places is not None:
         return scores[places]
     scores[rows.dead] = -np.inf
@@ -300,7 +303,7 @@ def scored(rows: Rows, vector: Vector, places: Ids | None) -> Floats:
 
 
 def cosines(vectors: Floats, vector: Vector) -> Floats:
-    """The same for equal rows wherever they stand, as a matrix product's are not: ties are ties."""
+    """Cosines of rows with a vector: equal for equal rows at any place, which those of a matrix product are not."""
     found: Floats = np.einsum("ij,j->i", vectors, vector)
     return found
 
@@ -308,11 +311,11 @@ def cosines(vectors: Floats, vector: Vector) -> Floats:
 def choose(ids: Ids, scores: Floats, limit: int, accept: Accept | None) -> Ids:
     """The places of the best rows: of `limit` accepted records, and of all that tie with the last of them."""
     living = int(np.count_nonzero(scores > -np.inf))
-    asked = limit if accept is None else 5 * limit // 2
+    most = limit if accept is None else 5 * limit // 2
     answers: dict[int, bool] = {}
     while True:
-        asked = min(asked, living)
-        edge = np.partition(scores, len(scores) - asked)[len(scores) - asked] if asked else np.inf
+        most = min(most, living)
+        edge = np.partition(scores, len(scores) - most)[len(scores) - most] if most else np.inf
         chosen = np.flatnonzero(scores >= edge - TIE)
         if accept is not None:
             new = [id_ for id_ in ids[chosen].tolist() if id_ not in answers]
@@ -320,9 +323,9 @@ def choose(ids: Ids, scores: Floats, limit: int, accept: Accept | None) -> Ids:
             answers.update((id_, id_ in good) for id_ in new)
             chosen = chosen[[answers[id_] for id_ in ids[chosen].tolist()]]
         there = len(np.unique(ids[chosen]))
-        if asked == living or there >= limit:
+        if most == living or there >= limit:
             return chosen
-        asked = max(2 * asked, 5 * limit * asked // (4 * max(1, there)))
+        most = max(2 * most, 5 * limit * most // (4 * max(1, there)))
 
 
 def first(found: tuple[Ids, Floats], limit: int) -> dict[int, float]:

@@ -1,4 +1,4 @@
-"""Old tables in SQLite. Imports the tables."""
+"""Old tables in SQLite. Imports this package alone."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,5 @@
-"""SQLite's statements of the keyword index that differ from PostgreSQL's: reads at once, many rows, the write lock."""
+"""SQLite's statements of the keyword index that differ from PostgreSQL's: reads at once, many rows, the write lock.
+Imports this package alone."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
-from ..ownership import is_own, own_connection, own_driver
+from ..own_connections import is_own, own_connection, own_driver
 
 Row = Sequence[Any]
 

@@ -1,4 +1,4 @@
-"""The record store's table in SQLite: JSON as text. Imports statements and where."""
+"""The record store's table in SQLite: JSON as text. Imports `values`."""
 
 import json
 from collections.abc import Mapping, Sequence

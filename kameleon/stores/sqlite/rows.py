@@ -1,4 +1,4 @@
-"""Keys, JSON and time stamps of rows in SQLite. Imports statements."""
+"""Keys, JSON and time stamps of rows in SQLite. Imports `values`."""
 
 import json
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The tables in SQLite: made, checked, dropped. Imports statements, settings and the tables."""
+"""The tables in SQLite: made, checked, dropped. Imports `values` and `errors`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Scopes in SQLite: conditions on `kdb_search AS s`, and the contents in them. Imports where and statements."""
+"""Scopes in SQLite: conditions on `kdb_search AS s`, and the contents in them. Imports this package alone."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A store in a SQLite database, put together from this package's parts."""
+"""A store in a SQLite database, put together from this package's parts. Imports `errors`."""
 
 from sqlalchemy import Engine
 

@@ -1,4 +1,4 @@
-"""Triggers that mark rows, in SQLite. Imports keys and the tables.
+"""Triggers that mark rows, in SQLite. Imports `errors`.
 
 REPLACE deletes the rows that collide with a new one without their DELETE triggers (unless recursive_triggers is on), so
 triggers before an INSERT or UPDATE mark those: the rows that have its values of a unique index.

@@ -1,4 +1,4 @@
-"""The vector leg in SQLite: embeddings compared in memory by NumPy, or by sqlite-vec. Imports mirror and scope."""
+"""The vector leg in SQLite: embeddings compared in memory by NumPy, or by sqlite-vec. Imports `values` and `errors`."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,8 +8,8 @@ from sqlalchemy import Connection, text
 
 from ...errors import StorageError
 from ...values import Generation
-from ..ownership import is_own, own_driver
-from ..values import Candidates, IndexProgress, Scope, bound
+from ..own_connections import is_own, own_driver
+from ..values import Candidates, Progress, Scope, bound
 from . import statements as sql
 from .contents import cosines
 from .rows import as_json
@@ -128,7 +128,7 @@ class SQLiteVectors:
         generation: Generation,
         *,
         concurrently: bool = True,
-        progress: Callable[[IndexProgress], None] | None = None,
+        progress: Callable[[Progress], None] | None = None,
     ) -> bool:
         return False
 

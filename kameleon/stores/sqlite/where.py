@@ -1,6 +1,7 @@
-"""`where` in SQLite's words: conditions on the JSON text of `kdb_records.data`, every value and path a bind.
+"""`where` in SQLite's SQL: conditions on the JSON text of `kdb_records.data`, every value and path a bind. Imports this
+package alone.
 
-`json_extract` gives SQL values and `json_type` tells what they were in JSON, so that true is not 1 and 3 is not "3".
+`json_extract` returns SQL values and `json_type` their types in JSON, so that true is not 1 and 3 is not "3".
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,38 +14,38 @@ EDGE = "[^a-z0-9]"
 
 
 def is_plain(name: str) -> bool:
-    """Whether a field may have an index: its name then stands in SQL."""
+    """Whether a field may have an index, whose SQL contains its name."""
     return name.isascii() and name.isidentifier()
 
 
 def indexed_path(name: str) -> str:
-    """A literal: an index is used where the query says its expression word for word."""
+    """Renders a literal: an index is used where the query has its expression word for word."""
     return f"""'$."{name}"'"""
 
 
-def comparison(asked: Comparison, binds: dict[str, Any]) -> str:
-    if asked.operator in ("$in", "$nin") and not asked.value:
-        return "0" if asked.operator == "$in" else "1"
-    path = indexed_path(asked.path[0]) if len(asked.path) == 1 and is_plain(asked.path[0]) else ""
-    path = path or bind(binds, json_path(asked.path))
+def comparison(compared: Comparison, binds: dict[str, Any]) -> str:
+    if compared.operator in ("$in", "$nin") and not compared.value:
+        return "0" if compared.operator == "$in" else "1"
+    path = indexed_path(compared.path[0]) if len(compared.path) == 1 and is_plain(compared.path[0]) else ""
+    path = path or bind(binds, json_path(compared.path))
     value, kind = f"json_extract(kdb_records.data, {path})", f"json_type(kdb_records.data, {path})"
-    match asked.operator:
+    match compared.operator:
         case "$eq":
-            return equals(value, kind, asked.value, binds)
+            return equals(value, kind, compared.value, binds)
         case "$ne":
-            return f"NOT ifnull({equals(value, kind, asked.value, binds)}, 0)"
+            return f"NOT ifnull({equals(value, kind, compared.value, binds)}, 0)"
         case "$in" | "$nin":
-            any_ = equals_any(value, kind, asked.value, binds)
-            return f"({any_})" if asked.operator == "$in" else f"NOT ifnull(({any_}), 0)"
+            any_ = equals_any(value, kind, compared.value, binds)
+            return f"({any_})" if compared.operator == "$in" else f"NOT ifnull(({any_}), 0)"
         case "$exists":
-            return f"{kind} IS {'NOT ' if asked.value else ''}NULL"
+            return f"{kind} IS {'NOT ' if compared.value else ''}NULL"
         case "$contains":
-            return contains(value, kind, path, asked.value, binds)
-        case _ if asked.operator == HAS_WORDS:
-            return has_words(path, asked.value, binds)
+            return contains(value, kind, path, compared.value, binds)
+        case _ if compared.operator == HAS_WORDS:
+            return has_words(path, compared.value, binds)
     signs = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))
-    kinds = "('text')" if isinstance(asked.value, str) else "('integer', 'real')"
-    return f"({kind} IN {kinds} AND {value} {signs[asked.operator]} {bind(binds, asked.value)})"
+    kinds = "('text')" if isinstance(compared.value, str) else "('integer', 'real')"
+    return f"({kind} IN {kinds} AND {value} {signs[compared.operator]} {bind(binds, compared.value)})"
 
 
 def json_path(names: Sequence[str]) -> str:
@@ -52,7 +53,7 @@ def json_path(names: Sequence[str]) -> str:
 
 
 def holding(filter_: Filter, binds: dict[str, Any]) -> str:
-    """The same as `condition`, for a WHERE of its own: NULL is no there, and the planner sees what it can look up."""
+    """Renders the same as `condition` for a WHERE of its own, where NULL is false and the planner can use indexes."""
     if isinstance(filter_, Comparison):
         return comparison(filter_, binds)
     if filter_.operator == "$not":

@@ -1,4 +1,4 @@
-"""Writes of records and of the queue in SQLite. Imports statements and embeddings."""
+"""Writes of records and of the queue in SQLite. Imports `values`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
 """One call of the embedding service: which request is sent next, and what an answer means for each text. Imports
-errors, and of this package requests, halves and limits.
+`errors`.
 
 Whether a refusal is of one text or of all is decided by trying. A refused slice is halved until a text is alone in it;
 it is a *suspect* until the provider takes another text in a later request, if need be a short one of the service's own,
@@ -14,18 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import ProviderError, ProviderRefused, ProviderUnavailable, TextRefused
 from .batching import halves
 from .checking import Unexplained
-from .halving import Halving
 from .report import EmbeddingReport
-from .requesting import Outcome, Requests, log
+from .requesting import Outcome, Requests, Shared, log
 from .retry import LONGEST_WAIT_S
-
-if TYPE_CHECKING:
-    from .service import EmbeddingService
+from .text_halving import Halving
 
 FEW_REFUSALS, MANY_REFUSALS = 2, 16
 """Bound the refusals in a row after which the probe is sent: one where the call has seen no text taken yet, then the
@@ -59,12 +56,10 @@ class Suspect(NamedTuple):
     refused_at: int
 
 
-class Run:
+class BatchRun:
     """Requests may run on many threads; outcomes are written on the caller's alone, and given to `deliver`."""
 
-    def __init__(
-        self, service: "EmbeddingService", call: Callable[[Sequence[str]], Any], report: EmbeddingReport
-    ) -> None:
+    def __init__(self, service: Shared, call: Callable[[Sequence[str]], Any], report: EmbeddingReport) -> None:
         self._limits = service.limits
         self._pace = service.pace
         self._workers = report.concurrent_workers
@@ -105,7 +100,7 @@ class Run:
         return 1 if self._workers == 1 else self._limits.window(self._workers)
 
     def _send_one(self) -> None:
-        self._let_it_finish()
+        self._wait_for_server()
         slice_ = self._next(running=1)
         self._settle(slice_, self._answer(slice_))
 
@@ -115,7 +110,7 @@ class Run:
             while sent or (self._waiting and not self._is_stopped):
                 is_draining = self._busy_until > 0 and bool(sent)
                 if not is_draining:
-                    self._let_it_finish()
+                    self._wait_for_server()
                 while self._waiting and len(sent) < self._window and not self._is_stopped and not is_draining:
                     slice_ = self._next(running=len(sent) + 1)
                     sent[pool.submit(self._answer, slice_)] = slice_
@@ -204,7 +199,7 @@ class Run:
         self._busy_until = max(self._busy_until, time.monotonic()) + work_s
         self._waiting.appendleft(slice_)
 
-    def _let_it_finish(self) -> None:
+    def _wait_for_server(self) -> None:
         if self._busy_until > 0:
             self._pace.slow_down(min(LONGEST_WAIT_S, max(0.0, self._busy_until - time.monotonic())))
             self._busy_until = 0.0
@@ -222,7 +217,7 @@ class Run:
             self._check_provider()
 
     def _check_provider(self) -> None:
-        self._let_it_finish()
+        self._wait_for_server()
         if (failure := self._requests.probe()) is not None:
             self._requests.stop(failure)
             return

@@ -1,5 +1,5 @@
 """Marks kameleon's own connections. Only of these the driver's connection is used: the application's may be
-asynchronous, and is used through SQLAlchemy. Imports nothing of kameleon."""
+asynchronous, and is used through SQLAlchemy. Imports nothing of kameleon's."""
 
 from typing import Any
 

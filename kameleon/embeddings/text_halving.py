@@ -1,5 +1,5 @@
-"""Finds out whether refused texts are too long: each is sent in two halves, and these in halves. Chooses what to
-send next, sends nothing. Imports errors and the type of vectors."""
+"""Finds out whether refused texts are too long: each is sent in two halves, and these in halves. Chooses what to send
+next, sends nothing. Imports `errors`."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

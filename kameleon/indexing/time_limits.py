@@ -1,4 +1,4 @@
-"""Calls a provider with a time limit, and off an event loop. Imports SQLAlchemy's greenlet helpers alone."""
+"""Calls a provider with a time limit, and off an event loop. Imports `forking`."""
 
 import asyncio
 import logging

@@ -1,4 +1,5 @@
-"""`kdb_reindex`: a run that builds a generation, its lease and its progress. Imports the stores' tables.
+"""`kdb_reindex`: a run that builds a generation, its lease and its progress. Imports `values`, `errors` and
+`stores`.
 
 The lease is its owner's until it expires. Each batch renews it in the batch's own transaction, and finds out there
 whether it was lost. On the owner's own machine the lease is held as long as the owner's process runs, and no longer.
@@ -15,7 +16,7 @@ from ..stores.tables import Tables, utc
 from ..values import Generation, ReindexRun
 from .owners import is_alive, new_owner, shown
 
-LEASE = timedelta(minutes=5)
+RUN_LEASE = timedelta(minutes=5)
 """Bounds how long a run on another machine is waited for after its last batch. Longer than a batch takes to embed."""
 EMBEDDING, INDEXING, COMPARING = "embedding", "indexing", "comparing"
 DONE, STOPPED, REFUSED = "done", "stopped", "refused"
@@ -31,21 +32,23 @@ class Runs:
 
     def check_free(self, connection: Connection) -> None:
         """Raises ReindexRunning, naming who holds the lease. The registry is locked."""
-        for row in self._held(connection):
-            expires = f"; if that died, it is over at {utc(row.lease_until):%H:%M:%S} UTC"
-            raise ReindexRunning(
-                f"{shown(row.owner)} is building generation {row.number} (since {utc(row.began_at):%H:%M} UTC, "
-                f"{row.embedded + row.reused + row.failed:,} of {row.total:,} records). `kameleon embeddings "
-                f"status` shows it, `kameleon embeddings cancel` stops it"
-                f"{expires if is_alive(row.owner) is None else ''}"
-            )
+        row = next(iter(self._held(connection)), None)
+        if row is None:
+            return
+        expires = f"; if that died, it is over at {utc(row.lease_until):%H:%M:%S} UTC"
+        raise ReindexRunning(
+            f"{shown(row.owner)} is building generation {row.number} (since {utc(row.began_at):%H:%M} UTC, "
+            f"{row.embedded + row.reused + row.failed:,} of {row.total:,} records). `kameleon embeddings "
+            f"status` shows it, `kameleon embeddings cancel` stops it"
+            f"{expires if is_alive(row.owner) is None else ''}"
+        )
 
     def begin(self, connection: Connection, generation: Generation, *, total: int, batch_size: int) -> str:
         """Take the lease; returns its owner. The counts of an earlier run of this generation are added to."""
         now, table, owner = datetime.now(UTC), self._table, new_owner()
         own = {
             "owner": owner,
-            "lease_until": now + LEASE,
+            "lease_until": now + RUN_LEASE,
             "is_cancelled": False,
             "phase": EMBEDDING,
             "batch_size": batch_size,
@@ -73,7 +76,7 @@ class Runs:
         now, table = datetime.now(UTC), self._table
         own = update(table).where(table.c.number == number)
         if owner is not None:
-            own = own.where(table.c.owner == owner).values(lease_until=now + LEASE)
+            own = own.where(table.c.owner == owner).values(lease_until=now + RUN_LEASE)
         changed = own.values(updated_at=now, **changes).returning(table.c.is_cancelled, table.c.owner)
         row = connection.execute(changed).one_or_none()
         if row is None:
