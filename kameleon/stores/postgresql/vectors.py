@@ -1,6 +1,6 @@
 """The vector leg in PostgreSQL: pgvector's HNSW index, or an exact scan. Imports `values` and `errors`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from ...errors import VectorsUnavailable
 from ...values import Generation
-from ..values import Candidates, IndexProgress, Scope, bound
+from ..values import Candidates, Progress, Scope, bound
 from . import hnsw
 from . import statements as sql
 from .connections import PostgreSQLConnections
@@ -136,7 +136,7 @@ class PostgreSQLVectors:
         generation: Generation,
         *,
         concurrently: bool = True,
-        progress: Callable[[IndexProgress], None] | None = None,
+        progress: Progress | None = None,
     ) -> bool:
         return hnsw.build(self._connections, self._templates, generation, concurrently, progress)
 

@@ -1,6 +1,6 @@
 """The vector leg in SQLite: embeddings compared in memory by NumPy, or by sqlite-vec. Imports `values` and `errors`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +128,7 @@ class SQLiteVectors:
         generation: Generation,
         *,
         concurrently: bool = True,
-        progress: Callable[[Progress], None] | None = None,
+        progress: Progress | None = None,
     ) -> bool:
         return False
 
