@@ -173,6 +173,7 @@ def test_phrases_are_words_that_follow_each_other(index: Index) -> None:
             for _ in range(15):
                 index.put(connection, str(chance.randrange(40)), text_of(chance, 30))
             contents = index.contents(connection)
+            assert index.best(connection, " ".join(phrases))
             found = {phrase: index.phrase(connection, phrase) for phrase in phrases}
             assert found == {phrase: having_phrase(contents, phrase) for phrase in phrases}
             assert found["red fox"]

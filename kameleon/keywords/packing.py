@@ -205,6 +205,8 @@ class Words:
 
     def beginning(self, prefix: str) -> list[tuple[str, int]]:
         """The lines of words that begin so."""
+        if not prefix:
+            return self.lines()
         found = [at for at in self._found(f"\n{prefix}") if self._line(at + 1).find(b"\t") < 0]
         return self._counted(found + self._found(f"\t{prefix}"))
 
