@@ -13,7 +13,7 @@ from kameleon.keywords.dialect import Dialect, Partition
 from kameleon.keywords.folding import Limits, Maintenance
 from kameleon.keywords.packing import Document
 from kameleon.keywords.reading import Part, read
-from kameleon.keywords.scoring import Clause, Placed, holding_phrase, score
+from kameleon.keywords.scoring import Clause, holding_phrase, score
 from kameleon.keywords.tables import KeywordTables
 from kameleon.keywords.vocabulary import Vocabulary
 from kameleon.keywords.writing import append, bury
@@ -42,6 +42,11 @@ class Terms(NamedTuple):
     positions: Sequence[int]
     length: int
     forms: Sequence[str]
+
+
+class PhrasePart(NamedTuple):
+    terms: tuple[str, ...]
+    position: int
 
 
 def analysed(content: str) -> Terms:
@@ -123,7 +128,7 @@ class Index:
     def phrase(self, connection: Connection, phrase: str) -> list[int]:
         terms = analysed(phrase).terms
         parts = self.parts(connection, terms, terms)
-        mask = holding_phrase(parts, [Placed(term, n) for n, term in enumerate(terms)])
+        mask = holding_phrase(parts, [PhrasePart((term,), n) for n, term in enumerate(terms)])
         ranking = score(parts, [Clause((term,)) for term in sorted(set(terms))])
         return sorted(doc for doc, _ in ranking.best(len(mask), mask))
 

@@ -5,7 +5,7 @@ or segment, SQLite or PostgreSQL.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -31,11 +31,13 @@ class Clause(NamedTuple):
     times: int = 1
 
 
-class Placed(NamedTuple):
-    """A word of a phrase, and how many words after its first."""
+class PhrasePart(Protocol):
+    """One of these terms is at this position after the phrase's first."""
 
-    term: str
-    offset: int
+    @property
+    def terms(self) -> tuple[str, ...]: ...
+    @property
+    def position(self) -> int: ...
 
 
 class Ranking:
@@ -228,7 +230,7 @@ def holding(parts: Sequence[Part], terms: Sequence[str]) -> Array:
     return _mask(parts, [posting_of(part, terms).ordinals for part in parts])
 
 
-def holding_phrase(parts: Sequence[Part], phrase: Sequence[Placed]) -> Array:
+def holding_phrase(parts: Sequence[Part], phrase: Sequence[PhrasePart]) -> Array:
     """The mask of the records that have the phrase: its terms read with their places."""
     return _mask(parts, [_with_phrase(part, phrase) for part in parts])
 
@@ -240,13 +242,14 @@ def _mask(parts: Sequence[Part], each: Sequence[Array]) -> Array:
     return np.concatenate(masks) if masks else np.zeros(0, bool)
 
 
-def _with_phrase(part: Part, phrase: Sequence[Placed]) -> Array:
+def _with_phrase(part: Part, phrase: Sequence[PhrasePart]) -> Array:
     """Ordinals. A place is (ordinal, where the phrase would begin) as one integer; those of all its words have those
     of the phrase in common."""
-    words = sorted(phrase, key=lambda word: len(part.postings[word.term].ordinals))
+    words = sorted(phrase, key=lambda word: sum(len(part.postings[term].ordinals) for term in word.terms))
     common: Array | None = None
-    for term, offset in words:
-        places = _begins(part.postings[term], offset, None if common is None else np.unique(common >> 32))
+    for word in words:
+        among = None if common is None else np.unique(common >> 32)
+        places = np.concatenate([_begins(part.postings[term], word.position, among) for term in word.terms])
         common = places if common is None else common[np.isin(common, places)]
         if not len(common):
             break

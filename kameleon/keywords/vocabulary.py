@@ -52,10 +52,10 @@ class Vocabulary:
         found = self._counted(line for line, _ in offered)
         return sorted(found, key=lambda word: (-word.df, len(word.form), word.form))[:limit]
 
-    def terms(self, prefix: str) -> tuple[tuple[str, ...], bool]:
-        """The terms of words that begin so, and whether these are all."""
+    def terms(self, prefixes: Iterable[str]) -> tuple[tuple[str, ...], bool]:
+        """The terms that begin with any of these, and whether they are all."""
         counts: Counter[str] = Counter()
-        for line, n in self._beginning(prefix).items():
+        for line, n in (found for words in self._words() for prefix in prefixes for found in words.of_terms(prefix)):
             counts[term_and_form(line)[0]] += n
         most = nlargest(PREFIX_TERMS, counts.items(), key=lambda item: (item[1], item[0]))
         return tuple(term for term, _ in most), len(counts) <= PREFIX_TERMS
