@@ -172,4 +172,8 @@ def assert_exact(
     df: Counter[str] = Counter()
     for content in contents.values():
         df.update(set(analysed(content).terms))
-    assert index.vocabulary(connection, of).frequencies([*df, "nonsense"]) == df
+    vocabulary = index.vocabulary(connection, of)
+    assert vocabulary.frequencies([*df, "nonsense"]) == df
+    words = vocabulary.completions("", 1_000)
+    assert {form for content in contents.values() for form in analysed(content).forms} <= {word.form for word in words}
+    assert {word.term: word.df for word in words} == df

@@ -16,15 +16,15 @@ from kameleon.keywords.packing import (
     Words,
     hash_of,
     join_counts,
-    key_of,
     pack,
     pack_counts,
     unpack_counts,
     unpack_places,
 )
 from kameleon.keywords.reading import Head, Part, Posting
-from kameleon.keywords.scoring import Clause, score
+from kameleon.keywords.scoring import Clause, Placed, holding, holding_phrase, score
 from kameleon.keywords.segments import merged_words, of_documents, of_tail
+from kameleon.keywords.writing import append
 
 from .keyword_index import NOTES, Index, Terms, analysed, assert_exact, best, having_phrase
 
@@ -69,14 +69,6 @@ def test_a_tail_row_has_an_entry_for_each_way_a_term_is_written() -> None:
     assert unpack_places(row.places, 5).tolist() == [1, 3, 2, 0, 4]
 
 
-def test_a_long_term_is_hashed_behind_its_beginning() -> None:
-    long = "ü" * 300
-    assert len(key_of(long).encode()) <= 255
-    assert key_of(long).startswith("ü" * 100)
-    assert key_of(long) != key_of(long + "x")
-    assert key_of("ü" * 127) == "ü" * 127
-
-
 @given(st.lists(st.lists(st.sampled_from(WORDS), max_size=20), min_size=1, max_size=20))
 def test_a_segment_of_tail_rows_is_that_of_their_documents(texts: list[list[str]]) -> None:
     documents = [Document(n + 5, analysed(" ".join(words))) for n, words in enumerate(texts)]
@@ -98,6 +90,8 @@ def test_words_are_found_by_how_they_begin_and_end() -> None:
     assert words.ending("red") == [("fred", 1), ("red", 3)]
     assert words.ending("fox") == [("fox", 1)]
     assert words.lines() == sorted(lines)
+    assert words.of_terms("fox") == [("fox", 1), ("fox\tfoxes", 4)]
+    assert words.of_terms("foxe") == []
     assert words.between("", "fox") == [("fox", 1), ("fox\tfoxes", 4)]
     assert words.between("fox", "red") == [("fred", 1), ("ready", 2), ("red", 3)]
     assert words.between("fre", "fre") == words.between("über", None) == []
@@ -173,6 +167,7 @@ def test_phrases_are_words_that_follow_each_other(index: Index) -> None:
             for _ in range(15):
                 index.put(connection, str(chance.randrange(40)), text_of(chance, 30))
             contents = index.contents(connection)
+            assert index.best(connection, " ".join(phrases))
             found = {phrase: index.phrase(connection, phrase) for phrase in phrases}
             assert found == {phrase: having_phrase(contents, phrase) for phrase in phrases}
             assert found["red fox"]
@@ -234,6 +229,35 @@ def test_terms_of_a_prefix_count_as_one(index: Index) -> None:
         found = ranking.best(10)
         assert [doc for doc, _ in found] == [doc for doc, _ in expected] == [docs[0], docs[2]]
         np.testing.assert_allclose([n for _, n in found], [n for _, n in expected], rtol=1e-5)
+
+
+def test_terms_without_a_form_are_found_and_complete_nothing(index: Index) -> None:
+    with index.engine.begin() as connection:
+        for n in range(6):
+            code = Terms(["pol358", "red"], [0, 1], 2, ["", "reds"])
+            append(connection, index.dialect, NOTES, [Document(n + 1, code)])
+    for _ in range(2):
+        with index.engine.begin() as connection:
+            words = index.vocabulary(connection)
+            assert words.completions("pol", 5) == []
+            assert [word.form for word in words.completions("", 5)] == ["reds"]
+            assert words.terms(["pol3", "x"]) == (("pol358",), True)
+            assert words.frequencies(["pol358", "red"]) == {"pol358": 6, "red": 6}
+        index.maintenance.run(NOTES)
+    with index.engine.begin() as connection:
+        assert index.rows(connection, "kdb_tail") == 0
+
+
+def test_a_part_of_a_phrase_may_be_one_of_several_terms(index: Index) -> None:
+    with index.engine.begin() as connection:
+        docs = [index.put(connection, str(n), text) for n, text in enumerate(["a red fox", "a blue fox", "a fox red"])]
+        phrase = [Placed(("red", "blue"), 0), Placed(("fox",), 1)]
+        parts = index.parts(connection, [], ["red", "blue", "fox"])
+        ranking = score(parts, [Clause(("fox",))])
+        assert sorted(doc for doc, _ in ranking.best(9, holding_phrase(parts, phrase))) == docs[:2]
+        assert [doc for doc, _ in ranking.best(9, ~holding(parts, ["red"]))] == docs[1:2]
+        assert [doc for doc, _ in ranking.best(9, ranking.mask(np.array([docs[2], 99])))] == docs[2:]
+        assert ranking.matches() == 3
 
 
 def test_a_text_without_terms_is_a_record(index: Index) -> None:

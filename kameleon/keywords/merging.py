@@ -84,11 +84,12 @@ class MergeStep(Step):
         return True
 
     def _build(self, segment: int, merges: Merges) -> bool:
-        """Inserts the postings of the next terms; after the last ones the segment is live."""
+        """Inserts the postings of the next terms, whose keys nobody else can have inserted; after the last ones the
+        segment is live."""
         merge = merges.get(segment) or self._merge(segment)
         merges.clear()
         merges[segment] = merge
-        first = reached = self._last_term(segment)
+        reached = self._last_term(segment)
         kept = Columns.empty()
         last: str | None = ""
         while last is not None and not len(kept.df):
@@ -100,7 +101,7 @@ class MergeStep(Step):
         words = word_rows(key, kept.terms, merged_words(lines, kept.terms))
         postings = [key + row for row in kept.rows(merge.records, merge.place_bytes)]
         self._begin_writing()
-        if self._last_term(segment) != first or self._merging(segment) is None:
+        if self._merging(segment) is None:
             raise Overtaken
         insert(self.connection, self.dialect, Rows([], words, postings))
         if last is None:

@@ -9,7 +9,7 @@ All integers are unsigned and little-endian.
 - ordinals: uint16 in segments of up to 65,536 records, else uint32.
 - hashes: 8 bytes a term, BLAKE2b of its UTF-8.
 - words of a tail row: UTF-8 lines joined by a line feed, in the order of the hashes. A line is a term and, where a word
-  is written otherwise, a tab and its form.
+  is written otherwise, a tab and its form, which is empty for what is no completion.
 - words of a segment's terms from `first` to `last`: zlib of uint32 n, n uint32 (how often each line occurs), and n such
   lines in their order, each with a line feed.
 """
@@ -26,8 +26,6 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-TERM_BYTES = 255
-"""Bounds a term in the tables: PostgreSQL's index rows end at 2,704 bytes. Chosen, not measured."""
 HASHES_KEPT = 200_000
 """Bounds the hashes that a process remembers, 20 MB. Chosen, not measured."""
 ESCAPE = 255
@@ -35,8 +33,8 @@ WIDTHS: dict[int, np.dtype[Any]] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 4: np
 
 
 class Analysed(Protocol):
-    """What the analyser makes of a text: a term, a 0-based position and the word as written for each occurrence;
-    `length` is the number of words that BM25 counts."""
+    """What the analyser makes of a text: a term of at most 255 bytes, a 0-based position and the word as written (empty
+    for what is no completion) for each occurrence; `length` is the number of words that BM25 counts."""
 
     @property
     def terms(self) -> Sequence[str]: ...
@@ -69,14 +67,6 @@ class TailRow(NamedTuple):
     words: bytes
 
 
-def key_of(term: str) -> str:
-    """The term as the tables have it: a longer one keeps its beginning, and a hash stands for it all."""
-    if len(term) * 4 <= TERM_BYTES or len(encoded := term.encode()) <= TERM_BYTES:
-        return term
-    kept = encoded[: TERM_BYTES - 33].decode(errors="ignore")
-    return f"{kept}#{blake2b(encoded, digest_size=16).hexdigest()}"
-
-
 @lru_cache(HASHES_KEPT)
 def hash_of(term: str) -> bytes:
     return blake2b(term.encode(), digest_size=8).digest()
@@ -90,8 +80,8 @@ def line_of(term: str, form: str) -> str:
 
 
 def term_and_form(line: str) -> tuple[str, str]:
-    term, _, form = line.partition("\t")
-    return term, form or term
+    term, tab, form = line.partition("\t")
+    return term, form if tab else term
 
 
 def pairs_of(text: Analysed) -> Iterable[tuple[str, str]]:
@@ -105,14 +95,13 @@ def pack(document: Document) -> TailRow:
         places.setdefault(pair, []).append(position + 1)
     for pair in pairs_of(document.emphasis) if document.emphasis else ():
         places.setdefault(pair, []).append(0)
-    terms = [key_of(term) for term, _ in places]
     return TailRow(
         document.doc,
         document.length,
-        b"".join(map(hash_of, terms)),
+        b"".join([hash_of(term) for term, _ in places]),
         pack_counts(np.fromiter(map(len, places.values()), "<u4", len(places))),
         narrowest(np.fromiter(chain.from_iterable(places.values()), "<u4")),
-        "\n".join(line_of(term, form) for term, (_, form) in zip(terms, places, strict=True)).encode(),
+        "\n".join([line_of(*pair) for pair in places]).encode(),
     )
 
 
@@ -204,14 +193,16 @@ class Words:
         """The lines of terms after one, up to another or to the end."""
         return self.lines(self._lines_until(after), None if until is None else self._lines_until(until))
 
-    def of_terms(self, prefix: str) -> list[tuple[str, int]]:
-        """The lines of terms that begin so."""
-        return self._counted(self._found(f"\n{prefix}"))
-
     def beginning(self, prefix: str) -> list[tuple[str, int]]:
-        """The lines of words that begin so."""
+        """The lines of words that begin so; all for an empty one."""
+        if not prefix:
+            return [(line, n) for line, n in self.lines() if not line.endswith("\t")]
         found = [at for at in self._found(f"\n{prefix}") if self._line(at + 1).find(b"\t") < 0]
         return self._counted(found + self._found(f"\t{prefix}"))
+
+    def of_terms(self, prefix: str) -> list[tuple[str, int]]:
+        """The lines of terms that begin so."""
+        return self._counted(self._found(f"\n{prefix}")) if prefix else self.lines()
 
     def ending(self, suffix: str) -> list[tuple[str, int]]:
         """The lines of words that end so."""

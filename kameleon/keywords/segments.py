@@ -21,7 +21,6 @@ from .packing import (
     TailRow,
     Words,
     join_counts,
-    key_of,
     line_of,
     pack_counts,
     pairs_of,
@@ -34,7 +33,7 @@ SHORT_ORDINALS = 2**16
 
 
 class PostingRow(NamedTuple):
-    """A row of `kdb_posting` after its segment; `form` is empty where it is the term."""
+    """A row of `kdb_posting` after its segment; `form`, the commonest, is empty where it is the term or none."""
 
     term: str
     df: int
@@ -117,11 +116,10 @@ def of_documents(documents: Sequence[Document]) -> Segment:
             pairs += map(numbers.__getitem__, pairs_of(document.emphasis))
             places += [-1] * len(document.emphasis.terms)
         sizes.append(len(pairs) - before)
-    lines = [(key_of(term), form) for term, form in numbers]
     docs = np.array([document.doc for document in documents], "<i8")
     lengths = np.array([document.length for document in documents], "<u4")
     at = np.array(places, "<i4") + 1
-    return _built(docs, lengths, np.array(sizes, "i8"), lines, np.array(pairs, "i8"), at.astype("<u4"))
+    return _built(docs, lengths, np.array(sizes, "i8"), list(numbers), np.array(pairs, "i8"), at.astype("<u4"))
 
 
 def of_tail(rows: Sequence[TailRow]) -> Segment:

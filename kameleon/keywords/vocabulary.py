@@ -99,7 +99,7 @@ class Vocabulary:
     def _begins(self, line: str, prefix: str) -> bool:
         """Whether it is a word, and begins so as written."""
         form = line.partition("\t")[2] if "\t" in line else line
-        return self._fold(form).startswith(prefix)
+        return bool(form) and self._fold(form).startswith(prefix)
 
     def _beginning(self, prefix: str) -> Mapping[str, int]:
         """Lines whose term or whose form begins so. A form with accents is among those of its stem."""

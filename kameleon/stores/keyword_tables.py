@@ -32,38 +32,7 @@ class KeywordTables:
             Column("places", LargeBinary, nullable=False),
             Column("words", LargeBinary, nullable=False),
         )
-        self.segment = _table(
-            "kdb_segment",
-            metadata,
-            Column("segment", BigInteger, primary_key=True, autoincrement=False),
-            Column("state", SmallInteger, nullable=False),
-            Column("records", Integer, nullable=False),
-            Column("place_bytes", SmallInteger, nullable=False),
-            Column("parents", LargeBinary, nullable=False),
-            Column("docs", LargeBinary, nullable=False),
-            Column("lengths", LargeBinary, nullable=False),
-            sqlite_with_rowid=True,
-        )
-        self.word = _table(
-            "kdb_word",
-            metadata,
-            Column("segment", BigInteger, primary_key=True, autoincrement=False),
-            Column("last", key, primary_key=True),
-            Column("first", key, nullable=False),
-            Column("words", LargeBinary, nullable=False),
-            sqlite_with_rowid=True,
-        )
-        self.posting = _table(
-            "kdb_posting",
-            metadata,
-            Column("segment", BigInteger, primary_key=True, autoincrement=False),
-            Column("term", key, primary_key=True),
-            Column("df", Integer, nullable=False),
-            Column("form", Text, nullable=False),
-            Column("docs", LargeBinary, nullable=False),
-            Column("counts", LargeBinary, nullable=False),
-            Column("places", LargeBinary, nullable=False),
-        )
+        self.segment, self.word, self.posting = _segment(metadata), _word(metadata), _posting(metadata)
         self.dead = _table(
             "kdb_dead",
             metadata,
@@ -81,3 +50,44 @@ def _table(name: str, metadata: MetaData, *columns: Column[Any], sqlite_with_row
     only segments are too large for."""
     partition = Column("tenant", key, primary_key=True), Column("entity_name", key, primary_key=True)
     return Table(name, metadata, *partition, *columns, sqlite_with_rowid=sqlite_with_rowid)
+
+
+def _segment(metadata: MetaData) -> Table:
+    return _table(
+        "kdb_segment",
+        metadata,
+        Column("segment", BigInteger, primary_key=True, autoincrement=False),
+        Column("state", SmallInteger, nullable=False),
+        Column("records", Integer, nullable=False),
+        Column("place_bytes", SmallInteger, nullable=False),
+        Column("parents", LargeBinary, nullable=False),
+        Column("docs", LargeBinary, nullable=False),
+        Column("lengths", LargeBinary, nullable=False),
+        sqlite_with_rowid=True,
+    )
+
+
+def _word(metadata: MetaData) -> Table:
+    return _table(
+        "kdb_word",
+        metadata,
+        Column("segment", BigInteger, primary_key=True, autoincrement=False),
+        Column("last", key, primary_key=True),
+        Column("first", key, nullable=False),
+        Column("words", LargeBinary, nullable=False),
+        sqlite_with_rowid=True,
+    )
+
+
+def _posting(metadata: MetaData) -> Table:
+    return _table(
+        "kdb_posting",
+        metadata,
+        Column("segment", BigInteger, primary_key=True, autoincrement=False),
+        Column("term", key, primary_key=True),
+        Column("df", Integer, nullable=False),
+        Column("form", Text, nullable=False),
+        Column("docs", LargeBinary, nullable=False),
+        Column("counts", LargeBinary, nullable=False),
+        Column("places", LargeBinary, nullable=False),
+    )

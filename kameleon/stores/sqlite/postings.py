@@ -65,7 +65,7 @@ READS, READS_OF_PAIRS, READS_OF_WORDS = scoped(READ), scoped(READ + READ_PAIRS),
 
 class SQLitePostings:
     """`fold_rows` tail rows go into one fold and `step_rows` postings into one step, so that the write lock is held for
-    20 ms at most (measured: stress/README.md)."""
+    20 ms at most: records of 35 words take 12 ms a fold and 7 a step, CPU."""
 
     fold_rows = 256
     step_rows = 1_000
