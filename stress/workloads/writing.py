@@ -24,12 +24,18 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from kameleon import RecordStore, SearchEngine, Worker, searchable
 from kameleon.embeddings import StaticProvider
 from kameleon.errors import KameleonError, ProviderUnavailable
+from kameleon.keywords.dialect import Partition
+from kameleon.keywords.folding import Limits, Maintenance
+from kameleon.keywords.index import TENANT
 
 from .crashing import DEADLINE_S, WORDS, opened
 
 PROBE = "Probe"
 LEASE_S = 0.2
 FEW, MANY = 40, 120
+SMALL = Limits(fold_from=12, pack_from=6, most_segments=3)
+"""Some records make many folds and merges."""
+STEP_ROWS = 30
 
 Texts = dict[str, str]
 
@@ -276,6 +282,14 @@ class Writing:
     def prune(self) -> None:
         self.trying("prune", self.search.reindexing.prune)
 
+    def fold(self) -> None:
+        """Steps of folds and of merges, of which each is a transaction."""
+        postings, partition = self.search.index.store.postings, Partition(TENANT, self.entity)
+        postings.fold_rows, postings.step_rows = SMALL.fold_from, STEP_ROWS
+        maintenance = Maintenance(self.engine, postings, self.search.index.store.tables.keywords, SMALL)
+        purges = self.chance.random() < 0.3
+        self.trying("fold", lambda: maintenance.run(partition, purges=purges))
+
 
 def run_command(url: str, *arguments: str) -> None:
     main = import_module("kameleon_cli.main").main
@@ -296,6 +310,7 @@ ENTITIES = {
     "deferred": "Postcard",
     "sync": "Cable",
     "command": "Import",
+    "keywords": "Word",
 }
 MAPPED: Mapping[str, Any] = {"Letter": Letter, "Postcard": Postcard}
 STORED = ("Ticket", "Import")
@@ -309,5 +324,6 @@ STEPS: Mapping[str, Sequence[Callable[[Writing], None]]] = {
     "sync": [Writing.outage, Writing.sync],
     "command": [Writing.command],
     "prune": [Writing.reindex, Writing.prune],
+    "keywords": [Writing.index, Writing.index_and_delete, Writing.fold, Writing.fold, Writing.fold],
 }
 PATHS = tuple(STEPS)
