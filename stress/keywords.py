@@ -48,7 +48,10 @@ STATE = {
     "dead": "SELECT coalesce(sum(CASE WHEN length(docs) = 0 THEN 1 ELSE length(docs) / 8 END), 0) FROM kdb_dead",
     "records": "SELECT count(*) FROM kdb_search",
 }
-PAGES = "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+PAGES = """
+    SELECT (page_count - freelist_count) * page_size
+    FROM pragma_page_count, pragma_freelist_count, pragma_page_size
+"""
 
 Query = Callable[[str], Any]
 
@@ -88,7 +91,7 @@ def measured(args: Arguments, rows: int) -> Figures:
 
 
 def fill(search: SearchEngine, texts: Sequence[str], seed: int) -> None:
-    """Batches of 100, then deletions of one record in twenty, then as many records as the tail is short of its bound."""
+    """Batches of 100, then deletions of one record in twenty, then records until the tail is full."""
     records = [("Record", str(n), content) for n, content in enumerate(texts)]
     written, spare = records[:-FOLD_FROM], records[-FOLD_FROM:]
     for part in parts(written, BATCH):
@@ -149,7 +152,8 @@ def a_query(engine: Engine, provider: EmbeddingProvider, queries: Sequence[str])
     if engine.dialect.name == SQLITE:
         with traced(engine) as (other, seen):
             search = SearchEngine(other, provider)
-            return {mode: {"statements": statements(seen, partial(search.search, mode=mode), queries)} for mode in MODES}
+            each = {mode: statements(seen, partial(search.search, mode=mode), queries) for mode in MODES}
+            return {mode: {"statements": number} for mode, number in each.items()}
     with wired(engine.url) as (url, wire):
         other = open_engine(url.render_as_string(hide_password=False))
         search = SearchEngine(other, provider)
@@ -189,8 +193,8 @@ def statements(seen: list[str], way: Query, queries: Sequence[str]) -> float:
 
 
 def commits(args: Arguments) -> Figures:
-    """One object a commit: with the index, with what `Hand` writes, and alone. What folds and merges take after a commit
-    is in its time, and in the log."""
+    """One object a commit: with the index, with what `Hand` writes, and alone. Folds and merges after a commit are in its
+    time and in the log."""
     bodies = passages(min(COMMITS, args.rows) + 1, args.seed)
     provider = AtHand(bodies, args.seed)
     ours, by_hand, alone = (committed(args.backend, bodies, provider, how) for how in ("index", "hand", "alone"))

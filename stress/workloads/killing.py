@@ -264,7 +264,8 @@ class Killing:
 
     def _check_keywords(self, search: SearchEngine) -> None:
         """The keyword index is what the texts are, wherever folds and merges were interrupted."""
-        contents = {(entity, id_): content for entity, texts in self._expected.items() for id_, content in texts.items()}
+        each = self._expected.items()
+        contents = {(entity, id_): content for entity, texts in each for id_, content in texts.items()}
         own = self._chance.choice([*contents.values()])
         words = " ".join(self._chance.sample(WORDS.split(), 3))
         assert_exact(search, contents, [words, f"{words} {own}"])
