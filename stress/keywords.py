@@ -193,8 +193,8 @@ def statements(seen: list[str], way: Query, queries: Sequence[str]) -> float:
 
 
 def commits(args: Arguments) -> Figures:
-    """One object a commit: with the index, with what `Hand` writes, and alone. Folds and merges after a commit are in its
-    time and in the log."""
+    """One object a commit: with the index, with what `Hand` writes, and alone. Folds and merges are in its time and
+    log."""
     bodies = passages(min(COMMITS, args.rows) + 1, args.seed)
     provider = AtHand(bodies, args.seed)
     ours, by_hand, alone = (committed(args.backend, bodies, provider, how) for how in ("index", "hand", "alone"))

@@ -27,14 +27,14 @@ class Wire:
         name, _, rest = body.partition(b"\0")
         statement = name if kind == b"Q" else rest
         with self._lock:
+            self.sent += len(message)
             self.statements += kind in b"QE"
             self.statements -= kind in b"QP" and statement.lstrip().startswith(UNCOUNTED)
             self.prepared += kind == b"P" and name != b""
 
-    def note_bytes(self, sent: int, received: int) -> None:
+    def note_received(self, part: bytes) -> None:
         with self._lock:
-            self.sent += sent
-            self.received += received
+            self.received += len(part)
 
 
 @contextmanager
@@ -57,11 +57,8 @@ def accept(listener: socket.socket, url: URL, wire: Wire) -> None:
             client, _ = listener.accept()
             server = connect(url)
             messages = Messages(wire.note_sent)
-            for source, target, note in (
-                (client, server, lambda part, messages=messages: (messages.add(part), wire.note_bytes(len(part), 0))),
-                (server, client, lambda part: wire.note_bytes(0, len(part))),
-            ):
-                threading.Thread(target=pump, args=(source, target, note), daemon=True).start()
+            for ends in ((client, server, messages.add), (server, client, wire.note_received)):
+                threading.Thread(target=pump, args=ends, daemon=True).start()
 
 
 def connect(url: URL) -> socket.socket:

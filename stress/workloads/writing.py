@@ -33,9 +33,11 @@ from .crashing import DEADLINE_S, WORDS, opened
 PROBE = "Probe"
 LEASE_S = 0.2
 FEW, MANY = 40, 120
-SMALL = Limits(fold_from=12, pack_from=6, most_segments=3)
+SMALL = Limits(fold_from=4, pack_from=6, most_segments=1)
 """Some records make many folds and merges."""
-STEP_ROWS = 30
+FOLD_ROWS, STEP_ROWS = 12, 10
+STATEMENTS = {"fold": 150}
+"""How many a step is taken to have until one was counted; 15 where none is named."""
 
 Texts = dict[str, str]
 
@@ -155,7 +157,7 @@ class Writing:
     def trying(self, kind: str, work: Callable[[], Any], *changes: Change) -> None:
         self.run_statements = 0
         if self.steps_left == 0:
-            self.last_statement = self.chance.randint(0, self.statements.get(kind, 15))
+            self.last_statement = self.chance.randint(0, self.statements.get(kind, STATEMENTS.get(kind, 15)))
         report(kind=kind, entity=self.entity, changes=[[change.puts, list(change.drops)] for change in changes])
         work()
         if self.steps_left == 0:
@@ -285,7 +287,7 @@ class Writing:
     def fold(self) -> None:
         """Steps of folds and of merges, of which each is a transaction."""
         postings, partition = self.search.index.store.postings, Partition(TENANT, self.entity)
-        postings.fold_rows, postings.step_rows = SMALL.fold_from, STEP_ROWS
+        postings.fold_rows, postings.step_rows = FOLD_ROWS, STEP_ROWS
         maintenance = Maintenance(self.engine, postings, self.search.index.store.tables.keywords, SMALL)
         purges = self.chance.random() < 0.3
         self.trying("fold", lambda: maintenance.run(partition, purges=purges))
