@@ -285,7 +285,8 @@ class Writing:
         self.trying("prune", self.search.reindexing.prune)
 
     def fold(self) -> None:
-        """Steps of folds and of merges, of which each is a transaction."""
+        """A batch, then the folds and merges that it makes due, of which each step is a transaction."""
+        self.index()
         postings, partition = self.search.index.store.postings, Partition(TENANT, self.entity)
         postings.fold_rows, postings.step_rows = FOLD_ROWS, STEP_ROWS
         maintenance = Maintenance(self.engine, postings, self.search.index.store.tables.keywords, SMALL)
@@ -326,6 +327,6 @@ STEPS: Mapping[str, Sequence[Callable[[Writing], None]]] = {
     "sync": [Writing.outage, Writing.sync],
     "command": [Writing.command],
     "prune": [Writing.reindex, Writing.prune],
-    "keywords": [Writing.index, Writing.index_and_delete, Writing.fold, Writing.fold, Writing.fold],
+    "keywords": [Writing.index_and_delete, Writing.fold, Writing.fold],
 }
 PATHS = tuple(STEPS)
