@@ -165,8 +165,8 @@ def a_query(engine: Engine, provider: EmbeddingProvider, queries: Sequence[str])
             before = (wire.sent, wire.received, wire.statements, wire.prepared)
             list(map(way, queries))
             after = (wire.sent, wire.received, wire.statements, wire.prepared)
-            each = [round((last - first) / len(queries), 1) for first, last in zip(before, after, strict=True)]
-            found[name] = dict(zip(("bytes_sent", "bytes_received", "statements", "prepared"), each, strict=True))
+            rates = [round((last - first) / len(queries), 1) for first, last in zip(before, after, strict=True)]
+            found[name] = dict(zip(("bytes_sent", "bytes_received", "statements", "prepared"), rates, strict=True))
         other.dispose()
         return found
 
