@@ -19,6 +19,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.sent = self.received = self.statements = self.prepared = 0
+        self.sockets: list[socket.socket] = []
         self._lock = threading.Lock()
 
     def note_sent(self, message: bytes) -> None:
@@ -48,7 +49,9 @@ def wired(url: URL) -> Iterator[tuple[URL, Wire]]:
         try:
             yield own, wire
         finally:
-            listener.shutdown(socket.SHUT_RDWR)
+            for end in (listener, *wire.sockets):  # a server that stops waits for its clients
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
 
 
 def accept(listener: socket.socket, url: URL, wire: Wire) -> None:
@@ -56,6 +59,7 @@ def accept(listener: socket.socket, url: URL, wire: Wire) -> None:
         while True:
             client, _ = listener.accept()
             server = connect(url)
+            wire.sockets += [client, server]
             messages = Messages(wire.note_sent)
             for ends in ((client, server, messages.add), (server, client, wire.note_received)):
                 threading.Thread(target=pump, args=ends, daemon=True).start()
