@@ -14,7 +14,7 @@ from .database import BACKENDS
 from .report import Arguments, for_people, line
 
 RUNS = (
-    *("insert", "search", "embed", "commit", "reindex", "quality", "startup", "peers", "servers"),
+    *("insert", "search", "keywords", "embed", "commit", "reindex", "quality", "startup", "peers", "servers"),
     *("beside", "fork", "sessions", "crash", "concurrency", "soak", "hostile"),
 )
 
@@ -33,6 +33,7 @@ def main(name: str, backend: str | None, rows: int, seed: int, rounds: int, seco
     \b
     insert       JSON lines to searchable, and the write path alone, against SQL by hand; a model behind a network
     search       hybrid search against the same by hand; filters, recall, memory, beside a writer
+    keywords     the keyword index as commits leave it, by size, against the same by hand; commits of one object
     embed        what the embedding service adds, and what it saves
     commit       commits of 10,000 and of one object, against plain ones and index writes by hand
     reindex      another model, against embedding and bulk inserts by hand; its memory

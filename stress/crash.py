@@ -2,8 +2,8 @@
 how many texts a re-embed embedded twice. On PostgreSQL some lose their connection, or the server, instead.
 
 After each kill all of what was reported as committed is stored, what was in progress is stored completely or not at
-all, the doctor finds nothing wrong, search finds what is stored and nothing that was deleted, and another process
-continues.
+all, the doctor finds nothing wrong, search finds what is stored and nothing that was deleted, the keyword index is what
+BM25 without an index is, and another process continues.
 """
 
 import os
@@ -28,7 +28,7 @@ OTHERS = {TERMINATE: 5, CRASH: 25}
 
 
 def run(args: Arguments) -> Figures:
-    """`rounds` kills, one in eight of a re-embed to another model, the others on the paths that write, one by one."""
+    """`rounds` kills, one in nine of a re-embed to another model, the others on the paths that write, one by one."""
     reindexes = max(1, args.rounds // (len(PATHS) + 1))
     with stopwatch() as watch:
         with database(args.backend) as engine, tempfile.TemporaryDirectory() as folder:
@@ -42,6 +42,7 @@ def run(args: Arguments) -> Figures:
         "seconds": round(watch.seconds, 1),
         "kills": dict(sorted(kills.items())),
         "landed": {name: killing.landed[name] for name in ("absent", "present", "partway", "between", "elsewhere")},
+        "within_a_merge": killing.merging,
         "paid_twice_max": crashing.paid_twice,
         "batch_size": BATCH_SIZE,
         "faults": 0,

@@ -1,7 +1,8 @@
 """Hybrid search as it is written by hand: FTS5 and sqlite-vec, tsvector and pgvector; every word ORed, a hundred of
 each leg, reciprocal ranks, the ten best read.
 
-FTS5 and sqlite-vec need a driver that loads extensions: pysqlite3, which then serves both sides.
+FTS5 and sqlite-vec need a driver that loads extensions: pysqlite3, which then serves both sides. A matrix in memory,
+multiplied by NumPy, needs none.
 """
 
 import json
@@ -20,16 +21,19 @@ Search = Callable[[str], list[Any]]
 
 LEG = 100
 
-SQLITE_TABLES = """
+SQLITE_TEXTS = """
     CREATE TABLE hand (id INTEGER PRIMARY KEY, content TEXT);
     CREATE VIRTUAL TABLE hand_fts USING fts5(content, content = 'hand', content_rowid = 'id', tokenize = 'porter');
-    CREATE VIRTUAL TABLE hand_vec USING vec0(embedding float[{dimensions}] distance_metric=cosine);
     INSERT INTO hand SELECT id, content FROM kdb_search;
     INSERT INTO hand_fts (rowid, content) SELECT id, content FROM hand;
+"""
+SQLITE_VECTORS = """
+    CREATE VIRTUAL TABLE hand_vec USING vec0(embedding float[{dimensions}] distance_metric=cosine);
     INSERT INTO hand_vec (rowid, embedding) SELECT search_id, embedding FROM kdb_embedding_g1;
 """
 SQLITE_KEYWORD = "SELECT rowid FROM hand_fts WHERE hand_fts MATCH ? ORDER BY rank LIMIT 100"
 SQLITE_VECTOR = "SELECT rowid FROM hand_vec WHERE embedding MATCH ? AND k = ? ORDER BY distance"
+SQLITE_MATRIX = "SELECT search_id, embedding FROM kdb_embedding_g1"
 SQLITE_CONTENT = "SELECT id, content FROM hand WHERE id IN (SELECT value FROM json_each(?))"
 POSTGRESQL_TABLES = """
     CREATE TABLE hand AS SELECT s.record_id, s.content, to_tsvector('english', s.content) AS terms, e.embedding
@@ -59,8 +63,21 @@ def by_hand(engine: Engine, provider: EmbeddingProvider) -> Search | None:
     if not hasattr(driver, "enable_load_extension"):
         return None
     load_vec(driver)
-    driver.executescript(SQLITE_TABLES.format(dimensions=provider.dimensions))
-    return partial(query_sqlite, driver, provider)
+    driver.executescript(SQLITE_TEXTS + SQLITE_VECTORS.format(dimensions=provider.dimensions))
+    return partial(query_sqlite, driver, nearest_of_table(driver, provider))
+
+
+def keyword_and_hybrid(engine: Engine, provider: EmbeddingProvider) -> dict[str, Search]:
+    """The ten best by keywords alone, and by both legs; on SQLite the vectors are a matrix in memory."""
+    if engine.dialect.name != SQLITE:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(POSTGRESQL_TABLES)
+        keyword = partial(keyword_postgresql, engine)
+        return {"keyword": keyword, "hybrid": partial(query_postgresql, engine, provider)}
+    driver: Any = engine.raw_connection().driver_connection
+    driver.executescript(SQLITE_TEXTS)
+    nearest = nearest_of_matrix(driver, provider)
+    return {"keyword": partial(query_sqlite, driver, no_vectors), "hybrid": partial(query_sqlite, driver, nearest)}
 
 
 def load_vec(driver: Any) -> None:
@@ -70,13 +87,44 @@ def load_vec(driver: Any) -> None:
     sqlite_vec.load(driver)
 
 
-def query_sqlite(driver: Any, provider: EmbeddingProvider, query: str) -> list[Any]:
+def query_sqlite(driver: Any, nearest: Search, query: str) -> list[Any]:
     """(id, content)."""
     match = " OR ".join(f'"{word}"' for word in query.split())
-    vector = np.asarray(provider.embed_query(query), "<f4").tobytes()
     keyword = [row[0] for row in driver.execute(SQLITE_KEYWORD, (match,))]
-    nearest = [row[0] for row in driver.execute(SQLITE_VECTOR, (vector, LEG))]
-    return list(driver.execute(SQLITE_CONTENT, (json.dumps(best_of(keyword, nearest)),)))
+    return list(driver.execute(SQLITE_CONTENT, (json.dumps(best_of(keyword, nearest(query))),)))
+
+
+def no_vectors(query: str) -> list[Any]:
+    return []
+
+
+def nearest_of_table(driver: Any, provider: EmbeddingProvider) -> Search:
+    def nearest(query: str) -> list[Any]:
+        vector = np.asarray(provider.embed_query(query), "<f4").tobytes()
+        return [row[0] for row in driver.execute(SQLITE_VECTOR, (vector, LEG))]
+
+    return nearest
+
+
+def nearest_of_matrix(driver: Any, provider: EmbeddingProvider) -> Search:
+    rows = driver.execute(SQLITE_MATRIX).fetchall()
+    ids, matrix = np.array([row[0] for row in rows]), np.stack([np.frombuffer(row[1], "<f4") for row in rows])
+    leg = min(LEG, len(ids))
+
+    def nearest(query: str) -> list[Any]:
+        scores = matrix @ np.asarray(provider.embed_query(query), "<f4")
+        best = np.argpartition(-scores, leg - 1)[:leg]
+        found: list[Any] = ids[best[np.argsort(-scores[best])]].tolist()
+        return found
+
+    return nearest
+
+
+def keyword_postgresql(engine: Engine, query: str) -> list[Any]:
+    """(record_id, content)."""
+    with engine.connect() as connection:
+        keyword = connection.execute(POSTGRESQL_KEYWORD, {"query": query}).scalars().all()
+        return list(connection.execute(POSTGRESQL_CONTENT, {"ids": best_of(keyword)}))
 
 
 def query_postgresql(engine: Engine, provider: EmbeddingProvider, query: str) -> list[Any]:

@@ -27,10 +27,13 @@ from kameleon.embeddings.passages import split_long
 from kameleon.indexing.embedded import flattened
 from kameleon.stores.catalog import active
 
-from .crashing import BACKENDS_OF, DEADLINE_S, ROOT
+from .brute_force import assert_exact
+from .crashing import BACKENDS_OF, DEADLINE_S, ROOT, WORDS
 from .writing import AFTER_A_KILL, ENTITIES, MAPPED, MAY_BE_PENDING, PROBE, STORED, Base, Change, Texts, provider_of
 
 KILL, TERMINATE, CRASH = "kill", "terminate", "crash"
+MERGING = "SELECT segment FROM kdb_segment WHERE state <> 0"
+KEYWORDS_LEFT = ("SELECT doc FROM kdb_tail", "SELECT doc FROM kdb_dead", MERGING)
 
 
 class Killing:
@@ -39,6 +42,8 @@ class Killing:
     def __init__(self, engine: Engine, folder: Path, model: Path, *, seed: int) -> None:
         self.kills: Counter[str] = Counter()
         self.landed: Counter[str] = Counter()
+        self.merging = 0
+        """Kills that left a merge for another process to end."""
         self._engine = engine
         self._url = engine.url.render_as_string(hide_password=False)
         self._folder = folder
@@ -179,6 +184,7 @@ class Killing:
             assert code == 0
             self._apply(PROBE, Change({recovered: f"probe{recovered} river"}))
         self._wait(how)
+        self.merging += bool(self._scalars(MERGING))
         if left is None:
             self.landed["between"] += 1
         else:
@@ -216,6 +222,7 @@ class Killing:
     def _check(self) -> None:
         fresh = self._fresh()
         self._check_rows()
+        self._check_keywords(fresh)
         self._check_embeddings(may_be_pending=MAY_BE_PENDING)
         self._check_doctor(fresh, AFTER_A_KILL)
         self._check_search(fresh)
@@ -232,7 +239,11 @@ class Killing:
             assert time.monotonic() < until, "the queue is not worked off"
         search.sync()
         search.reindexing.prune()
+        search.admin.purge()
         self._check_rows()
+        self._check_keywords(search)
+        for left in KEYWORDS_LEFT:
+            assert not self._scalars(left), f"a purge leaves {left}"
         self._check_embeddings()
         self._check_doctor(search)
 
@@ -250,6 +261,14 @@ class Killing:
         for entity in STORED:
             rows = {record.id: record.data["text"] for record in self._store.list(entity, limit=100_000)}
             assert rows == self._expected[entity], entity
+
+    def _check_keywords(self, search: SearchEngine) -> None:
+        """The keyword index is what the texts are, wherever folds and merges were interrupted."""
+        each = self._expected.items()
+        contents = {(entity, id_): content for entity, texts in each for id_, content in texts.items()}
+        own = self._chance.choice([*contents.values()])
+        words = " ".join(self._chance.sample(WORDS.split(), 3))
+        assert_exact(search, contents, [words, f"{words} {own}"])
 
     def _contents(self) -> dict[str, Texts]:
         found: dict[str, Texts] = {}

@@ -24,12 +24,20 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from kameleon import RecordStore, SearchEngine, Worker, searchable
 from kameleon.embeddings import StaticProvider
 from kameleon.errors import KameleonError, ProviderUnavailable
+from kameleon.keywords.dialect import Partition
+from kameleon.keywords.folding import Limits, Maintenance
+from kameleon.keywords.index import TENANT
 
 from .crashing import DEADLINE_S, WORDS, opened
 
 PROBE = "Probe"
 LEASE_S = 0.2
 FEW, MANY = 40, 120
+SMALL = Limits(fold_from=4, pack_from=6, most_segments=1)
+"""Some records make many folds and merges."""
+FOLD_ROWS, STEP_ROWS = 12, 10
+STATEMENTS = {"fold": 150}
+"""How many a step is taken to have until one was counted; 15 where none is named."""
 
 Texts = dict[str, str]
 
@@ -149,7 +157,7 @@ class Writing:
     def trying(self, kind: str, work: Callable[[], Any], *changes: Change) -> None:
         self.run_statements = 0
         if self.steps_left == 0:
-            self.last_statement = self.chance.randint(0, self.statements.get(kind, 15))
+            self.last_statement = self.chance.randint(0, self.statements.get(kind, STATEMENTS.get(kind, 15)))
         report(kind=kind, entity=self.entity, changes=[[change.puts, list(change.drops)] for change in changes])
         work()
         if self.steps_left == 0:
@@ -276,6 +284,15 @@ class Writing:
     def prune(self) -> None:
         self.trying("prune", self.search.reindexing.prune)
 
+    def fold(self) -> None:
+        """A batch, then the folds and merges that it makes due, of which each step is a transaction."""
+        self.index()
+        postings, partition = self.search.index.store.postings, Partition(TENANT, self.entity)
+        postings.fold_rows, postings.step_rows = FOLD_ROWS, STEP_ROWS
+        maintenance = Maintenance(self.engine, postings, self.search.index.store.tables.keywords, SMALL)
+        purges = self.chance.random() < 0.3
+        self.trying("fold", lambda: maintenance.run(partition, purges=purges))
+
 
 def run_command(url: str, *arguments: str) -> None:
     main = import_module("kameleon_cli.main").main
@@ -296,6 +313,7 @@ ENTITIES = {
     "deferred": "Postcard",
     "sync": "Cable",
     "command": "Import",
+    "keywords": "Word",
 }
 MAPPED: Mapping[str, Any] = {"Letter": Letter, "Postcard": Postcard}
 STORED = ("Ticket", "Import")
@@ -309,5 +327,6 @@ STEPS: Mapping[str, Sequence[Callable[[Writing], None]]] = {
     "sync": [Writing.outage, Writing.sync],
     "command": [Writing.command],
     "prune": [Writing.reindex, Writing.prune],
+    "keywords": [Writing.index_and_delete, Writing.fold, Writing.fold],
 }
 PATHS = tuple(STEPS)

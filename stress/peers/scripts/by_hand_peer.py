@@ -7,7 +7,14 @@ from typing import Any
 
 import kameleon
 from kameleon.embeddings import EmbeddingProvider
-from stress.search_by_hand import POSTGRESQL_VECTOR, SQLITE_VECTOR, load_vec, query_postgresql, query_sqlite
+from stress.search_by_hand import (
+    POSTGRESQL_VECTOR,
+    SQLITE_VECTOR,
+    load_vec,
+    nearest_of_table,
+    query_postgresql,
+    query_sqlite,
+)
 
 from .given import LIMIT, Given, Peer, Question, main
 
@@ -68,7 +75,10 @@ class OnSQLite(Peer):
         }
 
     def hybrid(self, question: Question) -> list[str]:
-        return [str(id_) for id_, _ in query_sqlite(self.driver, self.provider, question.text)]
+        return [
+            str(id_)
+            for id_, _ in query_sqlite(self.driver, nearest_of_table(self.driver, self.provider), question.text)
+        ]
 
     def nearest(self, question: Question) -> list[str]:
         vector = question.vector.astype("<f4").tobytes()
