@@ -1,5 +1,5 @@
 """The words of partitions, of records that are not dead: how many have a term, what completes a prefix, what is near a
-misspelt word. Imports this package. Imports `forking`."""
+misspelt word. Imports `forking`."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
