@@ -12,7 +12,7 @@ other numbers:
 A term of more than 255 bytes is `~` and its hash. Terms of Chinese, Japanese, Korean, Thai, Lao, Khmer and Burmese are
 each character and each two neighbours, at the position of the first. An emoji is a word.
 
-U+2029 (`GAP`) separates fields and the items of lists: positions jump there, so that no phrase runs across.
+Positions jump at the gaps of a text, which are where another field or item of a list begins: no phrase extends across.
 
 Exact forms: the index holds no terms for them. `Terms.forms` are the words as written (lower case, accents kept) and
 `QueryWord.surface` is a query's, so hits of equal score are ordered by `Analyser.exactness` of their texts.
@@ -29,16 +29,16 @@ from .languages import NAMES
 from .reading import ALTERNATIVE, Piece, Reader, bounded, is_unit, unpacked
 from .stop_words import stop_words
 from .terms import PhrasePart, QueryWord, Terms, Token
-from .words import Word
+from .words import UNITS, Word
 
 __all__ = [
-    *("GAP", "VERSION", "Analyser", "PhrasePart", "QueryWord", "Terms", "Token", "analyser"),
+    *("VERSION", "Analyser", "PhrasePart", "QueryWord", "Terms", "Token", "analyser"),
     "languages",
 ]
 
 VERSION = 1
-GAP = "\u2029"
 GAP_WIDTH = 1
+"""Bounds from below the positions left out at a gap: the words of a phrase have successive ones."""
 LONGEST_SURE_RUN = 2  # characters of a script without spaces that are one term
 SHORTEST_WRITTEN_AS_ONE, SHORTEST_NUMBER_AS_ONE = 2, 4
 
@@ -68,16 +68,16 @@ class Analyser:
 
     # what is indexed
 
-    def terms(self, text: str) -> Terms:
-        """Returns what is indexed of a text."""
+    def terms(self, text: str, gaps: Sequence[int] = ()) -> Terms:
+        """Returns what is indexed of a text; `gaps` are where in it another field or item begins."""
         terms: list[str] = []
         positions: list[int] = []
         forms: list[str] = []
-        position = gaps = 0
-        for section in text.split(GAP) if GAP in text else (text,):
-            position = self._add(section.split(), position, terms, positions, forms) + GAP_WIDTH
-            gaps += GAP_WIDTH
-        return Terms(terms, positions, position - gaps, forms)
+        position = 0
+        for start, end in pairwise((0, *gaps, len(text))):
+            section = text[start:end].split()
+            position = self._add(section, position, terms, positions, forms) + GAP_WIDTH
+        return Terms(terms, positions, position - GAP_WIDTH * (len(gaps) + 1), forms)
 
     def _add(self, chunks: list[str], position: int, terms: list[str], positions: list[int], forms: list[str]) -> int:
         """Adds the terms of chunks; returns the position after them. Most chunks are one word, so that what is between
@@ -115,22 +115,15 @@ class Analyser:
     def tokens(self, text: str) -> list[Token]:
         """Returns the terms of a text with their places in it, in the order of `terms`."""
         tokens: list[Token] = []
-        position = start = 0
-        for section in text.split(GAP):
-            position = self._add_tokens(section, start, position, tokens) + GAP_WIDTH
-            start += len(section) + len(GAP)
-        return tokens
-
-    def _add_tokens(self, text: str, base: int, position: int, tokens: list[Token]) -> int:
+        position = 0
         for chunk, start, split, gap in self._chunks(text):
             pieces, width = self._pieces(chunk)
-            start += base
             for term, form, offset, begin, end in pieces:
                 begin += start + (gap if begin >= split else 0)
                 end += start + (gap if end > split else 0)
                 tokens.append(Token(term, position + offset, begin, end, form))
             position += width
-        return position
+        return tokens
 
     def _pieces(self, chunk: str) -> tuple[Sequence[Piece], int]:
         term, form, place = self._reader.known[chunk]
@@ -147,7 +140,7 @@ class Analyser:
             chunk, start = match.group(), match.start()
             if number:
                 before, end = number.group(), number.end()
-                if is_unit(chunk) and GAP not in text[end:start]:
+                if is_unit(chunk):
                     yield before + chunk, number.start(), len(before), start - end
                     number = None
                     continue
@@ -165,7 +158,7 @@ class Analyser:
 
     def query_terms(self, text: str) -> list[QueryWord]:
         """Returns the words of a query, without stop words where others are left."""
-        found = [word for section in text.split(GAP) for word in self._query_words(section)]
+        found = list(self._query_words(text))
         kept = [word for word in found if self._reader.fold(word.surface) not in self._stop_words]
         return kept or found
 
@@ -178,9 +171,8 @@ class Analyser:
                 yield from map(self._query_word, self._reader.words(chunk))
 
     def _words(self, text: str) -> Iterator[Word]:
-        for section in text.split(GAP):
-            for chunk, *_ in self._chunks(section):
-                yield from self._reader.words(chunk)
+        for chunk, *_ in self._chunks(text):
+            yield from self._reader.words(chunk)
 
     def _folded(self, word: Word) -> list[str]:
         return [self._reader.fold(part.text) for part in word.parts]
@@ -208,9 +200,10 @@ class Analyser:
     def _query_parts(self, word: Word, texts: Sequence[str], whole: str) -> Iterator[str]:
         found = sorted(runs(texts, word.parts), key=lambda run: run[0] - run[1])
         yield from (bounded(run) for _, _, run in found if run != whole)
-        is_code = len(word.parts) > 1
-        for part, text in zip(word.parts, texts, strict=True):
-            if not is_code or not ((len(text) == 1 and text.isalpha()) or text in self._stop_words):
+        for at, (part, text) in enumerate(zip(word.parts, texts, strict=True)):
+            is_unit_of_number = at and not part.joint and text in UNITS
+            is_minor = (len(text) == 1 and text.isalpha()) or text in self._stop_words or is_unit_of_number
+            if len(texts) == 1 or not is_minor:
                 yield self._reader.part_term(part.text)
 
     def _ways(self, text: str) -> tuple[str, ...]:

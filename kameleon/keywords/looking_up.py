@@ -1,5 +1,5 @@
 """Looks up one query in the keyword index: its words, phrases, exclusions and prefixes in the postings of some
-partitions, as one statement sees them. Imports `analysis`."""
+partitions, as one statement sees them. Imports `content` and `analysis`."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from ..analysis.analyser import Analyser
 from ..analysis.spelling import is_correctable
 from ..analysis.terms import PhrasePart, QueryWord
+from ..content import Content
 from . import correcting
 from .cache import SegmentCache
 from .dialect import Dialect, Partitions
@@ -78,12 +79,12 @@ class Found:
         words = sum(any(term in places for term in word.terms) for word in self.words)
         return sum(_is_in(phrase, places) for phrase in self.phrases), words
 
-    def has_phrase(self, text: str, phrase: str) -> bool:
+    def has_phrase(self, content: Content, phrase: str) -> bool:
         """Whether a text has the words of another one after the other."""
-        return _is_in(self.analyser.phrase(phrase), self._places(text))
+        return _is_in(self.analyser.phrase(phrase), self._places(content.text, content.gaps))
 
-    def _places(self, text: str) -> dict[str, set[int]]:
-        terms = self.analyser.terms(text)
+    def _places(self, text: str, gaps: Sequence[int] = ()) -> dict[str, set[int]]:
+        terms = self.analyser.terms(text, gaps)
         places: dict[str, set[int]] = {}
         for term, position in zip(terms.terms, terms.positions, strict=True):
             places.setdefault(term, set()).add(position)
