@@ -50,9 +50,9 @@ def has_phrase(phrase: str, text: str, language: str = "english", gaps: Sequence
     read = analyser(language)
     terms, positions, *_ = read.terms(text, gaps)
     at = {(term, position) for term, position in zip(terms, positions, strict=True)}
-    parts = read.phrase(phrase)
-    return bool(parts) and any(
-        all(any((term, start + part.position) in at for term in part.terms) for part in parts)
+    return any(
+        all(any((term, start + part.position) in at for term in part.terms) for part in way)
+        for way in read.phrases(phrase)
         for start in set(positions)
     )
 

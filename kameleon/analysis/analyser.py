@@ -19,9 +19,10 @@ Exact forms: the index holds no terms for them. `Terms.forms` are the words as w
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, chain, pairwise
 
 from ..errors import InvalidInput, seen
 from .codes import joined, runs, written_as_one
@@ -210,19 +211,21 @@ class Analyser:
         """The term of a word, and that of codes which are also written so."""
         term = self._reader.part_term(text)
         is_word = text.isalpha() and len(text) >= SHORTEST_WRITTEN_AS_ONE
-        is_number = text.isdigit() and len(text) >= SHORTEST_NUMBER_AS_ONE
+        is_number = text.removesuffix("x").isdigit() and len(text) >= SHORTEST_NUMBER_AS_ONE
         return (term, ALTERNATIVE + term) if is_word or is_number else (term,)
 
-    def phrase(self, text: str) -> list[PhrasePart]:
-        """Returns what must be one after the other where a text has the phrase."""
-        found: list[PhrasePart] = []
-        position = 0
-        last: Word | None = None
-        for last in self._words(text):
-            found += self._phrase_parts(last, position)
-            position += len(last.parts)
-        if last and last.is_plain:  # a code of several parts, which is also written so, may only be the last
-            found[-1] = PhrasePart(self._ways(last.parts[0].text), found[-1].position)
+    def phrases(self, text: str) -> list[list[PhrasePart]]:
+        """Returns the ways to write a phrase, of each what must be one after the other where a text has it."""
+        words = list(self._words(text))
+        if not words:
+            return []
+        starts = [0, *accumulate(len(word.parts) for word in words)]
+        parts = [list(self._phrase_parts(word, start)) for word, start in zip(words, starts, strict=False)]
+        found = [list(chain.from_iterable(parts))]
+        whole = self._query_word(words[-1]).whole  # as one word, a code has another number of positions
+        if whole and not words[-1].is_run:
+            as_one = [*chain.from_iterable(parts[:-1]), PhrasePart(whole, starts[-2])]
+            found = [as_one] if len(words[-1].parts) == 1 else [*found, as_one]
         return found
 
     def _phrase_parts(self, word: Word, position: int) -> Iterator[PhrasePart]:
@@ -246,6 +249,8 @@ class Analyser:
         if last.is_run:
             return ["".join(texts)]
         text = last.before + joined(texts, last.parts)
+        if text.isdigit() and len(text) >= SHORTEST_NUMBER_AS_ONE:
+            return [text, ALTERNATIVE + text]
         if len(texts) > 1 or not text.isalpha():
             return [text]
         stem = self._reader.term(last.parts[0].text)
@@ -269,7 +274,10 @@ class Analyser:
         found: list[tuple[int, int]] = []
         for word in query:
             whole = [place for term in word.whole for place in places.get(term, ())]
-            found += whole or [place for term in word.parts for place in places.get(term, ())]
+            parts = [places.get(term, ()) for term in word.parts]
+            if not word.whole:
+                whole = chained(parts)
+            found += whole or chain.from_iterable(parts)
         return merged(found)
 
     def _places(self, text: str, terms: set[str]) -> dict[str, list[tuple[int, int]]]:
@@ -291,6 +299,16 @@ class Analyser:
         """Returns how many of a query's words are in a text as they are written in the query."""
         forms = set(self.terms(text).forms)
         return sum(word.surface in forms for word in query)
+
+
+def chained(pairs: Sequence[Sequence[tuple[int, int]]]) -> list[tuple[int, int]]:
+    """The spans of the runs of which these are the neighbours, each two by their spans."""
+    found = [(begin, begin, end) for begin, end in pairs[0]]
+    for spans in pairs[1:]:
+        begins = [begin for begin, _ in spans]
+        following = ((start, end, bisect_right(begins, begin)) for start, begin, end in found)
+        found = [(start, *spans[at]) for start, end, at in following if at < len(begins) and begins[at] < end]
+    return [(start, end) for start, _, end in found]
 
 
 def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
