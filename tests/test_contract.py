@@ -692,3 +692,5 @@ def test_an_index_has_the_language_that_it_was_made_with(make: Make) -> None:
         make(language="english")
     with pytest.raises(InvalidInput, match="english"):
         make(language="klingon")
+    with pytest.raises(InvalidInput, match=r"no language 'public.my_config'. It has: .*english, .*simple"):
+        make(language="public.my_config")
