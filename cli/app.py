@@ -97,7 +97,7 @@ class App:
     def options(self) -> Any:
         """Those of SearchEngine that the environment gives."""
         is_postgresql = self.url.startswith("postgres")
-        names = ("schema", "language") if is_postgresql else ("language",)
+        names = ("schema", "language", "keyword_search") if is_postgresql else ("language", "keyword_search")
         return {name: os.environ.get(f"KAMELEON_{name.upper()}") or None for name in names}
 
     def open(self, *, create: bool = False, by_name: bool = False) -> "kameleon.SearchEngine":

@@ -58,6 +58,8 @@ def status(app: App, list_failed: bool) -> None:
     for line in [*model_lines(engine, models), *run_lines(engine.reindexing.status(), models)]:
         echo(line)
     found = engine.get_status()
+    if any(s.keyword_search == "server" for s in found):
+        echo('keywords are ranked in the server (keyword_search="server")')
     counts = [(s.entity, s.indexed, s.pending, s.failed, s.unindexed, updated(s)) for s in found]
     app.print_rows(("entity", "indexed", "pending", "failed", "not indexed", "last updated"), counts)
     if any(s.unindexed for s in found):

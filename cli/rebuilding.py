@@ -16,11 +16,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Count what would be rebuilt, and change nothing.")
+@click.option(
+    "--keyword-search",
+    type=click.Choice(("index", "server")),
+    help="Where keywords are ranked from now on: in kameleon's own index or, on PostgreSQL, in the server.",
+)
 @confirming
 @common
 @pass_app
-def rebuild(app: App, dry_run: bool, no_confirm: bool) -> None:
-    """Rebuild an index that another version of kameleon made, from its contents, in one transaction: all or nothing.
+def rebuild(app: App, dry_run: bool, keyword_search: str | None, no_confirm: bool) -> None:
+    """Rebuild an index that another version of kameleon made, or with another keyword search, from its contents, in one
+    transaction: all or nothing.
 
     Records, entities and what the index holds of each record stay, and embeddings where their table is of this
     version's shape; others are pending afterwards. Stop what writes to the index before, and make a backup.
@@ -28,15 +34,17 @@ def rebuild(app: App, dry_run: bool, no_confirm: bool) -> None:
     \b
     kameleon rebuild --dry-run
     kameleon rebuild --no-confirm
+    kameleon rebuild --keyword-search server
     """
     engine = app.engine()
-    plan = kameleon.rebuild(engine, dry_run=True, **app.options)
+    options = {**app.options, **({"keyword_search": keyword_search} if keyword_search else {})}
+    plan = kameleon.rebuild(engine, dry_run=True, **options)
     if dry_run or not plan.is_needed:
         print_report(app, plan)
         return
     if not no_confirm:
         confirm(plan)
-    report = kameleon.rebuild(engine, **app.options)
+    report = kameleon.rebuild(engine, **options)
     print_report(app, report)
 
 

@@ -19,7 +19,7 @@ from .stores.catalog import Catalog, Entity, Field, current
 from .stores.factory import StoreOptions, make_store
 from .stores.old_tables import OldTables
 from .stores.protocols import Store
-from .stores.settings import is_current
+from .stores.settings import is_current, keyword_search_of
 from .stores.tables import SCHEMA_VERSION, document, instant, kept_name, key
 from .stores.transactions import Transactions
 from .stores.values import Entry
@@ -66,9 +66,9 @@ def rebuild(
 
     Records, entities, marks of tracked tables, other roles' rights and what the index holds of each record stay.
     Embeddings stay where their table has this version's columns; else they are pending, for `sync`. `options` are those
-    of SearchEngine for this database; the language is the index's own. Stop what writes to the index before: PostgreSQL
-    locks its tables until the end. `dry_run` counts. Raises SchemaMissing, and StorageError for tables without
-    contents.
+    of SearchEngine for this database; the language is the index's own, and so is `keyword_search` if it is not given:
+    another one rebuilds an index of this version, too. Stop what writes to the index before: PostgreSQL locks its
+    tables until the end. `dry_run` counts. Raises SchemaMissing, and StorageError for tables without contents.
     """
     opened = synchronous(engine)
     store = make_store(opened, options)
@@ -82,7 +82,7 @@ def rebuild(
     if report.embeddings_kept:
         from .engine import SearchEngine
 
-        own: Any = {**options, "language": None}
+        own: Any = {**options, "language": None, "keyword_search": None}
         SearchEngine(opened, "static", **own).admin.index_vectors()
     return report
 
@@ -94,7 +94,9 @@ class Rebuild:
         self._old: OldTables = store.schema.old_tables(connection)
         self._settings = self._old_settings()
         language = options.get("language") or self._settings.get("language")
-        self._store = make_store(connection.engine, {**options, "language": language})
+        keyword_search = options.get("keyword_search") or keyword_search_of(self._settings)
+        own: dict[str, Any] = {**options, "language": language, "keyword_search": keyword_search}
+        self._store = make_store(connection.engine, own)
         self._catalog = Catalog(self._store)
         self._keywords = KeywordIndex(self._store, connection.engine)
         self._progress = progress or (lambda _done, _total: None)
@@ -103,7 +105,7 @@ class Rebuild:
     def plan(self) -> RebuildReport:
         """Count what is to be rebuilt."""
         report = RebuildReport(self._settings.get("schema_version"), str(SCHEMA_VERSION))
-        if is_current(self._settings) and not self._store.health.keyword_faults(self._connection):
+        if self._is_as_wanted and not self._store.health.keyword_faults(self._connection):
             return replace(report, is_needed=False)
         self._check()
         entity = column("entity_name", key)
@@ -132,6 +134,10 @@ class Rebuild:
             pending=pending,
             is_done=True,
         )
+
+    @property
+    def _is_as_wanted(self) -> bool:
+        return is_current(self._settings) and keyword_search_of(self._settings) == self._store.settings.keyword_search
 
     # the old tables
 

@@ -131,7 +131,8 @@ class SearchResults(list[SearchResult]):
 class IndexStatus:
     """One entity's index: `indexed` records; `pending` of them lack a current embedding, `failed` were refused.
     `unindexed` rows of its class, where this process has that, are not in the index: `sync` indexes them. `note` is
-    why vectors are not searched with this engine's model, and what else was logged as a warning and still holds."""
+    why vectors are not searched with this engine's model, and what else was logged as a warning and still holds.
+    `keyword_search` is where keywords are ranked, in the "index" or the "server"."""
 
     entity: str
     indexed: int
@@ -140,6 +141,7 @@ class IndexStatus:
     failed: int = 0
     note: str = ""
     unindexed: int = 0
+    keyword_search: str = "index"
 
 
 @dataclass(frozen=True, slots=True)

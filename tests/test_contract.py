@@ -20,7 +20,7 @@ from kameleon.errors import (
 )
 from kameleon.testing import HashProvider
 
-from .conftest import Make, ids
+from .conftest import BACKENDS, SERVER_RANKED, Make, ids
 
 ARTICLES = [
     ("Article", "1", "red fox in the snow"),
@@ -28,6 +28,11 @@ ARTICLES = [
     ("Article", "3", "a fox and a bear"),
     ("Note", "1", "buy red paint"),
 ]
+
+
+@pytest.fixture(params=(*BACKENDS, SERVER_RANKED))
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
@@ -687,3 +692,5 @@ def test_an_index_has_the_language_that_it_was_made_with(make: Make) -> None:
         make(language="english")
     with pytest.raises(InvalidInput, match="english"):
         make(language="klingon")
+    with pytest.raises(InvalidInput, match=r"no language 'public.my_config'. It has: .*english, .*simple"):
+        make(language="public.my_config")

@@ -8,7 +8,7 @@ from kameleon import RecordStore, SearchEngine, searchable
 from kameleon.stores.bm25 import K1, B, idf
 from kameleon.testing import HashProvider, assert_indexed
 
-from .conftest import Make, ids, with_citus
+from .conftest import Make, ids, with_server
 
 MODES = ("keyword", "vector", "hybrid")
 NOTES = [
@@ -20,7 +20,7 @@ NOTES = [
 ]
 
 
-@pytest.fixture(params=with_citus("sqlite", "postgresql"))
+@pytest.fixture(params=with_server("sqlite", "postgresql"))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

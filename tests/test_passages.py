@@ -21,7 +21,7 @@ from kameleon.errors import InvalidInput, ProviderUnavailable, TextRefused
 from kameleon.testing import HashProvider
 from stress.workloads.models import Base, Note
 
-from .conftest import Make, ids, with_citus
+from .conftest import Make, ids, with_server
 from .test_contract import rows
 
 PAGES = "One two three four five six seven. Red fox in the deep snow today. Grey heron stands among tall river reeds."
@@ -43,7 +43,7 @@ class Words(HashProvider):
         return super()._vector(" ".join(text.split()[:8]))
 
 
-@pytest.fixture(params=with_citus("sqlite", "sqlite-vec", "postgresql"))
+@pytest.fixture(params=with_server("sqlite", "sqlite-vec", "postgresql"))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -23,10 +23,10 @@ from kameleon.errors import (
 from kameleon.search.syntax import parse
 from kameleon.testing import HashProvider
 
-from .conftest import ids, with_citus
+from .conftest import ids, with_server
 
 
-@pytest.fixture(params=with_citus("sqlite", "sqlite-memory", "postgresql"))
+@pytest.fixture(params=with_server("sqlite", "sqlite-memory", "postgresql"))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -19,12 +19,12 @@ from kameleon.search.paging import Cursor, first_page, read_cursor
 from kameleon.testing import HashProvider
 from kameleon.values import Ref
 
-from .conftest import Make, ids, with_citus
+from .conftest import Make, ids, with_server
 
 LAMPS = 130
 
 
-@pytest.fixture(params=with_citus("sqlite", "postgresql"))
+@pytest.fixture(params=with_server("sqlite", "postgresql"))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

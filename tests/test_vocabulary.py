@@ -5,7 +5,7 @@ from sqlalchemy import Engine
 
 from kameleon import SearchEngine
 
-from .conftest import ids, with_citus
+from .conftest import ids, with_server
 
 NOTES = [
     ("N", "1", "the refund was requested by Müller"),
@@ -15,7 +15,7 @@ NOTES = [
 ]
 
 
-@pytest.fixture(params=with_citus("sqlite", "postgresql"))
+@pytest.fixture(params=with_server("sqlite", "postgresql"))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -3,7 +3,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from threading import Lock
 from typing import NamedTuple
 
@@ -15,14 +16,16 @@ from ..analysis.terms import Terms
 from ..errors import KameleonError
 from ..forking import per_process
 from ..stores.protocols import Store
-from ..stores.values import Entry, Written
+from ..stores.search_protocols import TermsRow
+from ..stores.values import Entry, Scope, Written
 from ..values import Ref
 from .cache import SegmentCache
 from .dialect import Partition, Partitions
 from .folding import Maintenance
 from .looking_up import Found, LookUp, Wanted
 from .packing import Document
-from .vocabulary import Vocabulary
+from .server import ServerLookUp, completions
+from .vocabulary import Vocabulary, Word
 from .writing import append, bury
 
 TENANT = ""
@@ -74,6 +77,10 @@ class KeywordIndex:
         analysed: Sequence[Analysed],
     ) -> None:
         """Adds the documents of entries in the transaction that stored them, and marks those that they replace."""
+        if (server := self._store.ranking_server) is not None:
+            rows = [TermsRow(e.ref, written[e.ref].doc, *terms) for e, terms in zip(entries, analysed, strict=True)]
+            server.write(connection, rows)
+            return
         documents: dict[Partition, list[Document]] = {}
         replaced: list[tuple[Ref, int]] = []
         for entry, (content, emphasis) in zip(entries, analysed, strict=True):
@@ -88,6 +95,9 @@ class KeywordIndex:
 
     def bury(self, connection: Connection, deleted: Iterable[tuple[Ref, int]]) -> None:
         """Marks the documents of records that this transaction replaced or deleted."""
+        if (server := self._store.ranking_server) is not None:
+            server.delete(connection, [ref for ref, _ in deleted])
+            return
         gone: dict[Partition, list[int]] = {}
         for ref, doc in deleted:
             gone.setdefault(Partition(TENANT, ref.entity), []).append(doc)
@@ -126,21 +136,29 @@ class KeywordIndex:
 
     # reading
 
-    def search(self, connection: Connection, entities: Sequence[str], wanted: Wanted) -> Found:
-        """What a query finds in the records of some entities, of all where none is named."""
-        partitions = Partitions(TENANT, tuple(entities))
+    def search(self, connection: Connection, scope: Scope, wanted: Wanted) -> Found:
+        """What a query finds in the records of the scope's entities; ranked in the server, in the scope."""
+        if (server := self._store.ranking_server) is not None:
+            return ServerLookUp(self.analyser, server, connection, scope, wanted).run()
+        partitions = Partitions(TENANT, scope.entities)
         return LookUp(self.analyser, self._store.postings, self._cache, connection, partitions, wanted).run()
 
     def suggest(self, connection: Connection, text: str, limit: int) -> list[str]:
         """The text with its last word completed to words of records, those in most of them first."""
-        vocabulary = Vocabulary(connection, self._store.postings, self._cache, Partitions(TENANT), self.analyser.fold)
+        completed = self._completions(connection)
         before, word = parted(text)
         if not word:
             return []
         code = text.split()[-1]
         for beginning, last in dict.fromkeys([(text.removesuffix(code), code), (before, word)]):
             prefixes = self.analyser.prefixes(last)
-            words = vocabulary.completions(prefixes[0], limit) if prefixes else []
+            words = completed(prefixes[0], limit) if prefixes else []
             if words:
                 return [beginning + found.form for found in words]
         return []
+
+    def _completions(self, connection: Connection) -> Callable[[str, int], list[Word]]:
+        if (server := self._store.ranking_server) is not None:
+            return partial(completions, self.analyser, server, connection)
+        partitions = Partitions(TENANT)
+        return Vocabulary(connection, self._store.postings, self._cache, partitions, self.analyser.fold).completions

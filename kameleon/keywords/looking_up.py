@@ -2,7 +2,7 @@
 partitions, as one statement sees them. Imports `content` and `analysis`."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
@@ -45,7 +45,8 @@ Ways = Sequence[Sequence[PhrasePart]]
 class Found:
     """What a query found. `words` are those of the query that records have, corrections and prefixes included;
     `unknown` those that no record has. `required` is the mask of the records with all phrases, `excluded` of those to
-    leave out, None where there are none."""
+    leave out, None where there are none. `score_others` computes the scores of records that the ranking lacks, where it
+    has a part of them."""
 
     analyser: Analyser
     parts: Sequence[Part]
@@ -57,6 +58,15 @@ class Found:
     excluded: Array | None = None
     corrections: Mapping[str, str] = field(default_factory=dict)
     is_whole: bool = True
+    score_others: Callable[[Sequence[int]], Mapping[int, float]] | None = None
+
+    def scores(self, docs: Sequence[int]) -> dict[int, float]:
+        """The scores of those documents that have one."""
+        at = np.array(docs, "<i8")
+        scores = dict(zip(docs, self.ranking.of(at).tolist(), strict=True))
+        if self.score_others is not None:
+            scores |= self.score_others(at[self.ranking.positions(at) < 0].tolist())
+        return {doc: score for doc, score in scores.items() if score > 0}
 
     @property
     def allowed(self) -> Array | None:

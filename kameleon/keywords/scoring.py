@@ -39,6 +39,14 @@ class Placed(NamedTuple):
     offset: int
 
 
+class Statistics(NamedTuple):
+    """What BM25 counts: records, their average length, and how many have each clause."""
+
+    records: int
+    average: float
+    df: Sequence[int]
+
+
 class Ranking:
     """The scores of the records of all parts in one array, whose masks are bool arrays of the same length."""
 
@@ -117,16 +125,22 @@ def _candidates(scores: Array, limit: int) -> Array:
     return np.flatnonzero(scores >= least) if least > 0 else np.flatnonzero(scores)
 
 
-def score(parts: Sequence[Part], clauses: Sequence[Clause]) -> Ranking:
-    """BM25 with the statistics of these parts together. Dead records have no score and count for nothing."""
-    records = sum(part.records for part in parts)
-    average = sum(part.length for part in parts) / max(records, 1) or 1.0
+def score(parts: Sequence[Part], clauses: Sequence[Clause], statistics: Statistics | None = None) -> Ranking:
+    """BM25 with the statistics of these parts together, or with other ones. Dead records have no score and count for
+    nothing."""
     blocks = [Block(block, clauses) for block in _blocks(parts)]
-    df = np.sum([block.df for block in blocks], axis=0, dtype="i8").tolist() if blocks else [0] * len(clauses)
+    records, average, df = statistics or _statistics(parts, blocks, len(clauses))
     weights = [np.float32(times_weight(clause.times) * idf(records, n)) for clause, n in zip(clauses, df, strict=True)]
     scores = [block.scores(weights, average) for block in blocks]
     most = sum((K1 + 1) * float(weight) for weight, n in zip(weights, df, strict=True) if n)
     return Ranking(parts, _joined(scores, "f4"), most, sum(block.size for block in blocks))
+
+
+def _statistics(parts: Sequence[Part], blocks: Sequence["Block"], clauses: int) -> Statistics:
+    records = sum(part.records for part in parts)
+    average = sum(part.length for part in parts) / max(records, 1) or 1.0
+    df = np.sum([block.df for block in blocks], axis=0, dtype="i8").tolist() if blocks else [0] * clauses
+    return Statistics(records, average, df)
 
 
 def _blocks(parts: Sequence[Part]) -> list[list[Part]]:

@@ -65,9 +65,9 @@ class Vocabulary:
             for term, form in (term_and_form(line),)
             if self._begins(line, prefix)
         ]
-        offered = nsmallest(OFFERED, counts, key=_commonest_first)
+        offered = nsmallest(OFFERED, counts, key=commonest_first)
         found = self._with_df((word.form, word.term) for word in offered)
-        return sorted(found, key=_commonest_first)[:limit]
+        return sorted(found, key=commonest_first)[:limit]
 
     def terms(self, prefixes: Iterable[str]) -> tuple[tuple[str, ...], bool]:
         """The terms that begin with any of these, or whose words do, and whether these are all."""
@@ -138,7 +138,7 @@ class Vocabulary:
         return words
 
 
-def _commonest_first(word: Word) -> tuple[int, int, str]:
+def commonest_first(word: Word) -> tuple[int, int, str]:
     return -word.df, len(word.form), word.form
 
 

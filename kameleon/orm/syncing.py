@@ -67,7 +67,12 @@ def status(index: Index, entity: str | None = None) -> list[IndexStatus]:
     entities = {status.entity for status in found}
     found += [IndexStatus(name, 0, 0, None) for name in sorted(unindexed) if unindexed[name] and name not in entities]
     return [
-        replace(status, note=note, unindexed=unindexed.get(status.entity, 0))
+        replace(
+            status,
+            note=note,
+            unindexed=unindexed.get(status.entity, 0),
+            keyword_search=index.store.settings.keyword_search,
+        )
         for status in found
         if entity in (None, status.entity)
     ]

@@ -139,7 +139,7 @@ class LegSearch:
         if ranks:
             wanted = wanted._replace(text=text, prefixes=parsed.prefixes, literal=parsed.exact)
         with found.timed("keyword"):
-            found.words = self._keywords.search(self._connection, scope.entities, wanted)
+            found.words = self._keywords.search(self._connection, scope, wanted)
             if field_words:
                 found.words = having(self._store, self._connection, found.words, field_words)
         if ranks:

@@ -62,10 +62,7 @@ class Selection:
 
     def scores(self, docs: Sequence[int]) -> dict[int, float]:
         """The keyword scores of those that have one."""
-        if self._words is None:
-            return {}
-        scores = self._words.ranking.of(np.array(docs, "<i8")).tolist()
-        return {doc: score for doc, score in zip(docs, scores, strict=True) if score > 0}
+        return self._words.scores(docs) if self._words is not None else {}
 
     def matches(self) -> list[int]:
         """All that have a keyword score, of the scope or, where that is wide, of its entities."""

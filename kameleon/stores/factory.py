@@ -17,11 +17,13 @@ class StoreOptions(TypedDict, total=False):
 
     `language` is how a new index reads texts: "english" (default), another name of `analysis.languages`, "simple"
     (words as they are); an existing index has its own. SQLite: `vector_search` ("auto", "numpy", "sqlite-vec").
-    PostgreSQL: `schema` holds the tables (default: the connection's own), `m` and `ef_construction` shape the HNSW
-    index (16, 64), `ef_search` is how far a query looks in it (600).
+    PostgreSQL: `keyword_search` is where a new index ranks keywords, in "index" (default), kameleon's own, or "server",
+    a tsvector with a GIN index; `schema` holds the tables (default: the connection's own), `m` and `ef_construction`
+    shape the HNSW index (16, 64), `ef_search` is how far a query looks in it (600).
     """
 
     vector_search: Literal["auto", "numpy", "sqlite-vec"]
+    keyword_search: Literal["index", "server"]
     schema: str
     language: str
     m: int
@@ -31,8 +33,8 @@ class StoreOptions(TypedDict, total=False):
 
 MODULES = {"sqlite": ".sqlite.store", "postgresql": ".postgresql.store"}
 OPTIONS = {
-    "sqlite": ("vector_search", "language"),
-    "postgresql": ("schema", "language", "m", "ef_construction", "ef_search"),
+    "sqlite": ("vector_search", "language", "keyword_search"),
+    "postgresql": ("schema", "language", "keyword_search", "m", "ef_construction", "ef_search"),
 }
 
 

@@ -32,9 +32,18 @@ def keyword_faults(connection: Connection, contents: str, tables: KeywordTables)
         found, wanted = np.setdiff1d(indexed, gone), expected.get(entity, NONE)
         missing, extra = len(np.setdiff1d(wanted, found)), len(np.setdiff1d(found, wanted))
         if missing or extra:
-            message = f"the keyword index of {entity} lacks {missing:,} records and has {extra:,} that are gone"
-            faults.append(Fault("keyword-index", "error", message, CURE, entity))
+            faults.append(_fault(entity, missing, extra))
     return faults
+
+
+def server_faults(rows: Iterable[Any]) -> list[Fault]:
+    """Finds the same in the server's terms: each row has an entity and these two counts."""
+    return [_fault(*row) for row in rows]
+
+
+def _fault(entity: str, missing: int, extra: int) -> Fault:
+    message = f"the keyword index of {entity} lacks {missing:,} records and has {extra:,} that are gone"
+    return Fault("keyword-index", "error", message, CURE, entity)
 
 
 def _by_entity(rows: Iterable[Any]) -> Mapping[str, Docs]:

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Table
 from ..values import Failure, Generation, IndexStatus, Ref
 from .filters import Filter
 from .old_tables import OldTables
-from .search_protocols import Postings, Scopes, Vectors
+from .search_protocols import Postings, Scopes, ServerTerms, Vectors
 from .settings import Settings
 from .tables import Tables
 from .values import (
@@ -363,6 +363,12 @@ class Store:
     triggers: Triggers
     health: Health
     settings: Settings
+    server_terms: ServerTerms | None = None
+
+    @property
+    def ranking_server(self) -> ServerTerms | None:
+        """What ranks keywords in the server, for an index made with `keyword_search="server"`."""
+        return self.server_terms if self.settings.keyword_search == "server" else None
 
     @property
     def language(self) -> str:

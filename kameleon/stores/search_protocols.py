@@ -1,12 +1,14 @@
-"""What a store must do for the two legs of a search: scopes, postings, vectors. Imports `values`."""
+"""What a store must do for the two legs of a search: scopes, postings, the server's terms, vectors. Imports `values`
+and `analysis`."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection, Engine
 
-from ..values import Generation
+from ..analysis.terms import PhrasePart, Terms
+from ..values import Generation, Ref
 from .values import Candidates, IndexProgress, Scope
 
 
@@ -59,6 +61,69 @@ class Postings(Protocol):
 
     def begin_writing(self, connection: Connection) -> None:
         """Takes the write lock where there is one, and may end the snapshot that was read."""
+
+
+PREFIX = "\n"
+"""Ends a term that is a prefix; no term of a text has a line feed."""
+EXCLUDING = 9
+"""The number of the branch that finds what a query excludes."""
+
+
+class TermsRow(NamedTuple):
+    """A record's terms, and those that count again and are in no phrase."""
+
+    ref: Ref
+    doc: int
+    terms: Terms
+    emphasis: Terms | None
+
+    @property
+    def length(self) -> int:
+        return self.terms.length + (self.emphasis.length if self.emphasis else 0)
+
+
+class TermCounts(NamedTuple):
+    """`records` of some partitions, their average `length`, and how many have any of each clause's terms; estimates
+    where they are not `is_exact`."""
+
+    records: int
+    length: float
+    df: Sequence[int]
+    is_exact: bool
+
+
+class TermQuery(NamedTuple):
+    """The records wanted: with all of `phrases`, or without these with any of `rarest` or one term of each of
+    `clauses`; or the `docs` alone. None with one of `excluded`, which are found, too. `terms` are those to count in
+    each."""
+
+    terms: Sequence[str] = ()
+    rarest: Sequence[str] = ()
+    clauses: Sequence[Sequence[str]] = ()
+    phrases: Sequence[Sequence[PhrasePart]] = ()
+    excluded: Sequence[Sequence[PhrasePart]] = ()
+    docs: Sequence[int] | None = None
+
+
+class ServerTerms(Protocol):
+    """The terms of `keyword_search="server"`, where the database looks them up. A term that ends with PREFIX is one."""
+
+    def write(self, connection: Connection, rows: Sequence[TermsRow]) -> None:
+        """Stores the terms of records, replacing those that they had."""
+
+    def delete(self, connection: Connection, refs: Sequence[Ref]) -> None:
+        """Deletes those of records."""
+
+    def counts(self, connection: Connection, entities: Sequence[str], clauses: Sequence[Sequence[str]]) -> TermCounts:
+        """Counts the records of some entities, all where none is named."""
+
+    def find(self, connection: Connection, scope: Scope, query: TermQuery) -> tuple[Sequence[Sequence[Any]], bool]:
+        """Finds records of the scope, in rows of (branch, doc, entity, length, term, how often), and whether these are
+        all; the term is None where a record has none of `terms` or is excluded, and several branches may find one
+        record. Raises InvalidInput where more are excluded than can be looked up."""
+
+    def texts(self, connection: Connection, terms: Sequence[str], limit: int) -> dict[int, str]:
+        """Returns the beginnings of some contents that have any of the terms, by number."""
 
 
 class Vectors(Protocol):

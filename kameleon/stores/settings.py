@@ -1,5 +1,5 @@
-"""What an index was made with, as `kdb_meta` has it: schema version, language, analyser version. Imports `errors` and
-`analysis`."""
+"""What an index was made with, as `kdb_meta` has it: schema version, language, analyser version, keyword search.
+Imports `errors` and `analysis`."""
 
 from collections.abc import Mapping
 
@@ -11,34 +11,53 @@ from ..errors import InvalidInput, SchemaMismatch
 from .tables import SCHEMA_VERSION, Tables, check_version
 
 DEFAULT_LANGUAGE = "english"
+KEYWORD_SEARCHES = ("index", "server")
+"""Where keywords are ranked, the first where nothing is requested: in kameleon's own keyword index, or in the database
+server."""
 
 
 class Settings:
-    """`language` is that of the index once it was read; until then the one requested, which is that of a new index."""
+    """`language` and `keyword_search` are those of the index once it was read; until then those requested, which are
+    those of a new index."""
 
-    def __init__(self, tables: Tables, requested: str | None) -> None:
+    def __init__(self, tables: Tables, requested: str | None, keyword_search: str | None = None) -> None:
         if requested is not None:
             check_language(requested)
+        if keyword_search not in (None, *KEYWORD_SEARCHES):
+            raise InvalidInput(f"unknown keyword_search {keyword_search!r:.80}. Known: {', '.join(KEYWORD_SEARCHES)}")
         self._meta = tables.meta
-        self._requested = requested
+        self._requested, self._requested_search = requested, keyword_search
         self.language = requested or DEFAULT_LANGUAGE
+        self.keyword_search = keyword_search or KEYWORD_SEARCHES[0]
 
     def check(self, connection: Connection, elsewhere: str) -> None:
-        """Reads them. Raises SchemaMismatch for another version, InvalidInput for another language than the one
-        requested; `elsewhere` names where an index of that language could be."""
+        """Reads them. Raises SchemaMismatch for another version, InvalidInput for another language or keyword search
+        than requested; `elsewhere` names where an index of that language could be."""
         found = self._read(connection)
         check_version(found.get("schema_version"))
         check_analyser(found.get("analyser"))
         self.language = found.get("language", DEFAULT_LANGUAGE)
+        self.keyword_search = keyword_search_of(found)
         if self._requested not in (None, self.language):
             raise InvalidInput(
                 f"this index reads texts as {self.language!r}; language={self._requested!r} would not find them. Leave "
                 f"language out, or make an index of your own in another {elsewhere}"
             )
+        if self._requested_search not in (None, self.keyword_search):
+            raise InvalidInput(
+                f"this index was made with keyword_search={self.keyword_search!r}. Leave keyword_search out, or change "
+                f"it: `kameleon rebuild --keyword-search {self._requested_search}`, or "
+                f"kameleon.rebuild(engine, keyword_search={self._requested_search!r})"
+            )
 
     def write(self, connection: Connection) -> None:
         """Stores those of this version, where they differ."""
-        wanted = {"schema_version": str(SCHEMA_VERSION), "language": self.language, "analyser": str(VERSION)}
+        wanted = {
+            "schema_version": str(SCHEMA_VERSION),
+            "language": self.language,
+            "analyser": str(VERSION),
+            "keyword_search": self.keyword_search,
+        }
         present = self._read(connection)
         for key, value in wanted.items():
             if present.get(key) != value:
@@ -47,6 +66,11 @@ class Settings:
 
     def _read(self, connection: Connection) -> Mapping[str, str]:
         return {row.key: row.value for row in connection.execute(select(self._meta))}
+
+
+def keyword_search_of(settings: Mapping[str, str]) -> str:
+    """The keyword search of an index with these."""
+    return settings.get("keyword_search", KEYWORD_SEARCHES[0])
 
 
 def is_current(settings: Mapping[str, str]) -> bool:

@@ -41,7 +41,7 @@ SCHEMA_VERSION = 6
 PREFIX, KEPT = "kdb_", "kdb_kept_"
 OWN_TABLES = re.compile(
     r"kdb_(search|search_fts|search_vocab|embedding_log|embedding_cache|embedding_g\d+|generation|entities|records|term|"
-    r"tail|segment|posting|word|dead|queue|dirty|reindex|reindex_range|meta)"
+    r"tail|segment|posting|word|dead|terms|queue|dirty|reindex|reindex_range|meta)"
 )
 COMPARED = ("text", "integer", "number", "boolean")
 IDS_A_STATEMENT = 1_000

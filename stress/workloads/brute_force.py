@@ -10,6 +10,7 @@ from kameleon import SearchEngine
 from kameleon.analysis.analyser import Analyser
 from kameleon.keywords.looking_up import Wanted, clauses
 from kameleon.stores.bm25 import K1, B, idf, times_weight
+from kameleon.stores.values import Scope
 
 ALL = 1_000_000
 DOCS = {
@@ -60,7 +61,7 @@ def found_by(
     search: SearchEngine, connection: Connection, ids: Mapping[int, Id], query: str, entities: tuple[str, ...]
 ) -> dict[Id, float]:
     """Returns what the index finds, no word of the query corrected. A document without a record is a KeyError."""
-    found = search.index.keywords.search(connection, entities, Wanted(query, literal=query))
+    found = search.index.keywords.search(connection, Scope(entities), Wanted(query, literal=query))
     best = found.ranking.best(ALL)
     assert len({ids[doc] for doc, _ in best}) == len(best), "a record has two documents"
     return {ids[doc]: score for doc, score in best}

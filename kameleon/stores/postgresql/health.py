@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from ...values import Generation, Ref
-from ..keyword_faults import keyword_faults
+from ..keyword_faults import keyword_faults, server_faults
+from ..settings import Settings
 from ..tables import Tables
 from ..values import Fault, Key
 from . import hnsw
@@ -39,6 +40,11 @@ DUPLICATES = """
     GROUP BY entity_name, record_id HAVING count(*) > 1
     ORDER BY entity_name, record_id LIMIT :limit
 """
+TERMS_FAULTS = """
+    SELECT entity_name, count(s.doc), count(t.doc)
+    FROM {search} AS s FULL JOIN {terms} AS t USING (entity_name, record_id)
+    WHERE s.doc IS DISTINCT FROM t.doc GROUP BY entity_name ORDER BY entity_name
+"""
 EMBEDDINGS = """
     SELECT DISTINCT e.doc FROM {embedding} AS e WHERE e.doc > :after AND {condition} ORDER BY e.doc LIMIT :limit
 """
@@ -59,6 +65,7 @@ class PostgreSQLHealth:
     _templates: Templates
     _tables: Tables
     _vectors: PostgreSQLVectors
+    _settings: Settings
 
     def faults(self, connection: Connection, *, has_provider: bool) -> list[Fault]:
         self._templates.pgvector = None
@@ -77,6 +84,8 @@ class PostgreSQLHealth:
         ]
 
     def keyword_faults(self, connection: Connection) -> list[Fault]:
+        if self._settings.keyword_search == "server":
+            return server_faults(connection.exec_driver_sql(self._templates.format(TERMS_FAULTS)))
         contents = self._templates.format("SELECT entity_name, doc FROM {search}")
         return keyword_faults(connection, contents, self._tables.keywords)
 

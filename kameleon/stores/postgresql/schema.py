@@ -63,6 +63,9 @@ class PostgreSQLSchema:
         for statement in sql.CREATE:
             connection.execute(self._templates.text(statement))
         self._postings.set_up(connection)
+        if self._settings.keyword_search == "server":
+            for statement in sql.CREATE_TERMS:
+                connection.execute(self._templates.text(statement))
         self._settings.write(connection)
         load = self._templates.load_extensions
         if with_vectors and load(connection) is None and connection.scalar(sql.CAN_ADD_VECTOR):
@@ -168,8 +171,13 @@ class PostgreSQLSchema:
             small=[names[name] for name in SMALL],
             records=names["records"],
             cache=names["embedding_cache"],
-            beside=[names["queue"], *map(self._templates.embedding, generations)],
+            beside=[names["queue"], *self._terms, *map(self._templates.embedding, generations)],
         )
+
+    @property
+    def _terms(self) -> list[str]:
+        """The table of `keyword_search="server"`, where the index has it."""
+        return [self._templates.names["terms"]] if self._settings.keyword_search == "server" else []
 
 
 def pauses(total_s: float) -> Iterator[float]:

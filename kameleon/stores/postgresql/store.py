@@ -21,6 +21,7 @@ from .records import PostgreSQLRecords
 from .schema import PostgreSQLSchema
 from .scope import PostgreSQLScopes
 from .templates import Templates, check_schema
+from .terms import PostgreSQLTerms
 from .triggers import PostgreSQLTriggers
 from .vectors import MAX_EF_SEARCH, PostgreSQLVectors
 from .writes import PostgreSQLWrites
@@ -31,6 +32,7 @@ def make_store(
     *,
     schema: str | None = None,
     language: str | None = None,
+    keyword_search: str | None = None,
     m: int = 16,
     ef_construction: int = 64,
     ef_search: int = 600,
@@ -45,7 +47,7 @@ def make_store(
     if schema is not None:
         check_schema(schema)
     tables, templates, copying, keys = Tables(schema), Templates(schema, m, ef_construction), Copy(), PostgreSQLKeys()
-    settings = Settings(tables, language)
+    settings = Settings(tables, language, keyword_search)
     connections = PostgreSQLConnections(engine, templates)
     postings, scopes = PostgreSQLPostings(templates.prefix), PostgreSQLScopes(templates)
     vectors = PostgreSQLVectors(connections, templates, scopes, ef_search)
@@ -62,6 +64,7 @@ def make_store(
         postings=postings,
         vectors=vectors,
         triggers=PostgreSQLTriggers(templates, keys),
-        health=PostgreSQLHealth(connections, templates, tables, vectors),
+        health=PostgreSQLHealth(connections, templates, tables, vectors, settings),
         settings=settings,
+        server_terms=PostgreSQLTerms(templates, scopes),
     )

@@ -24,6 +24,7 @@ TABLES = (
     "segment",
     "word",
     "posting",
+    "terms",
 )
 MAX_VECTOR, MAX_HALFVEC = 2_000, 4_000
 """The dimensions that pgvector indexes in columns of `vector` and of `halfvec`."""

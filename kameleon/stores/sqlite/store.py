@@ -20,11 +20,17 @@ from .vectors import VECTOR_SEARCHES, SQLiteVectors
 from .writes import SQLiteWrites
 
 
-def make_store(engine: Engine, *, vector_search: str = "auto", language: str | None = None) -> Store:
+def make_store(
+    engine: Engine, *, vector_search: str = "auto", language: str | None = None, keyword_search: str | None = None
+) -> Store:
     if vector_search not in VECTOR_SEARCHES:
         raise InvalidInput(f"unknown vector_search {vector_search!r}. Known: {', '.join(VECTOR_SEARCHES)}")
+    if keyword_search == "server":
+        raise InvalidInput(
+            "keyword_search='server' ranks keywords in PostgreSQL; SQLite has no server. Leave keyword_search out"
+        )
     tables = Tables()
-    settings = Settings(tables, language)
+    settings = Settings(tables, language, keyword_search)
     connections = SQLiteConnections(engine)
     scopes, keys = SQLiteScopes(), SQLiteKeys(engine.dialect)
     vectors = SQLiteVectors(scopes, vector_search)

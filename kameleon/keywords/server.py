@@ -1,0 +1,166 @@
+"""Looks up a query of an index with `keyword_search="server"`: the server counts and finds records, and BM25 ranks
+those that were found. Imports `analysis` and `stores`.
+
+Where few records have the query's words, all of these are found. Where many have, some with the rarest words and some
+with all words are: others are not ranked, and the search is not exact.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate, takewhile
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection
+
+from ..analysis.analyser import Analyser
+from ..analysis.reading import MAX_TERM_BYTES
+from ..analysis.terms import PhrasePart, QueryWord
+from ..stores.search_protocols import EXCLUDING, PREFIX, ServerTerms, TermQuery
+from ..stores.values import Scope
+from .looking_up import Found, Wanted, clauses
+from .reading import Head, Part, Posting
+from .scoring import Clause, Statistics, score
+from .vocabulary import SHORTEST, SUFFIX, Word, commonest_first
+
+MAX_CLAUSES = 64
+"""Bounds the words of a query that are looked up, the first ones: each is counted by a subquery. Chosen, not
+measured."""
+MOST_FOUND = 5_000
+"""Bounds the records that the rarest words have together. Chosen, not measured."""
+SAMPLED = 200
+"""Bounds the records whose contents are read for completions. Chosen, not measured."""
+
+
+class ServerLookUp:
+    """One query's."""
+
+    def __init__(
+        self, analyser: Analyser, server: ServerTerms, connection: Connection, scope: Scope, wanted: Wanted
+    ) -> None:
+        self._analyser, self._server, self._connection = analyser, server, connection
+        self._scope, self._wanted = scope, wanted
+
+    def run(self) -> Found:
+        """Counts the words in one statement, and finds records in another."""
+        words = self._words()
+        asked = clauses(words)
+        counted = [clause.terms for clause in asked[:MAX_CLAUSES]]
+        counts = self._server.counts(self._connection, self._scope.entities, counted)
+        df = {terms: n for terms, n in zip(counted, counts.df, strict=True) if n}
+        known = list(dict.fromkeys(word for word in words if any(terms in df for terms in ways(word))))
+        scored = [clause for clause in asked if clause.terms in df]
+        rarest = rarest_of(scored, df)
+        query = TermQuery(
+            tuple(dict.fromkeys(term for word in known for term in word.terms)),
+            [term for clause in rarest for term in clause.terms],
+            [clause.terms for clause in scored] if len(rarest) < len(scored) else (),
+            self._phrases(self._wanted.phrases),
+            self._phrases(self._wanted.excluded),
+        )
+        statistics = Statistics(counts.records, counts.length or 1.0, [df[clause.terms] for clause in scored])
+        has_words = len(rarest) == len(scored) and len(counted) == len(asked)
+        found = self._find(query, scored, statistics, has_words=has_words)
+        unknown = dict.fromkeys(word.surface for word in words if word not in known)
+        return replace(found, words=known, unknown=tuple(unknown), is_whole=found.is_whole and counts.is_exact)
+
+    def _find(self, query: TermQuery, scored: Sequence[Clause], statistics: Statistics, *, has_words: bool) -> Found:
+        """Ranks the records that are found, which have all words if the query `has_words` of all."""
+        rows, is_whole = self._server.find(self._connection, self._scope, query)
+        parts = parts_of(rows, query.terms)
+        ranking = score(parts, scored, statistics)
+        gone = ranking.mask(np.array(sorted({row[1] for row in rows if row[0] == EXCLUDING}), "<i8"))
+        is_whole = is_whole and has_words
+
+        def score_others(docs: Sequence[int]) -> Mapping[int, float]:
+            others, _ = self._server.find(self._connection, self._scope, TermQuery(query.terms, docs=docs))
+            scores = score(parts_of(others, query.terms), scored, statistics).of(np.array(docs, "<i8"))
+            return dict(zip(docs, scores.tolist(), strict=True))
+
+        return Found(
+            self._analyser,
+            parts,
+            ranking,
+            (),
+            query.phrases,
+            required=~gone if query.phrases else None,
+            excluded=gone if query.excluded else None,
+            is_whole=is_whole,
+            score_others=None if is_whole else score_others,
+        )
+
+    def _phrases(self, texts: Iterable[str]) -> list[Sequence[PhrasePart]]:
+        return [phrase for text in texts if (phrase := self._analyser.phrase(text))]
+
+    def _words(self) -> list[QueryWord]:
+        """A prefix is a word that any term which begins so stands for."""
+        found = self._analyser.query_terms(self._wanted.text)
+        for prefix in self._wanted.prefixes:
+            own = self._analyser.query_terms(prefix)
+            if terms := beginning(self._analyser.prefixes(prefix)):
+                whole = (*(own[0].whole if len(own) == 1 else ()), *terms)
+                found = [*(word for word in found if word not in own), QueryWord(f"{prefix}*", whole)]
+        return found
+
+
+def beginning(prefixes: Iterable[str]) -> list[str]:
+    """What selects the terms that begin with any of these; none does with a longer one than terms are."""
+    return [prefix + PREFIX for prefix in prefixes if len(prefix.encode()) <= MAX_TERM_BYTES]
+
+
+def ways(word: QueryWord) -> list[tuple[str, ...]]:
+    """The terms of each of a word's clauses."""
+    return [clause.terms for clause in clauses([word])]
+
+
+def rarest_of(scored: Sequence[Clause], df: Mapping[tuple[str, ...], int]) -> Sequence[Clause]:
+    """The rarest clauses, as many as `MOST_FOUND` records have, and one at least."""
+    ordered = sorted(scored, key=lambda clause: df[clause.terms])
+    sums = accumulate(df[clause.terms] for clause in ordered)
+    return ordered[: max(1, sum(1 for _ in takewhile(lambda total: total <= MOST_FOUND, sums)))]
+
+
+def parts_of(rows: Iterable[Sequence[Any]], terms: Sequence[str]) -> list[Part]:
+    """The records that were found, as parts of an index."""
+    lengths: dict[str, dict[int, int]] = defaultdict(dict)
+    counts: dict[str, dict[int, int]] = defaultdict(dict)
+    for _, doc, entity, length, term, count in rows:
+        lengths[entity][doc] = length
+        if term is not None:
+            counts[term][doc] = count
+    for prefix in terms:
+        if prefix.endswith(PREFIX):
+            letters = prefix.removesuffix(PREFIX)
+            begun = [own for term, own in counts.items() if term.startswith(letters) and not term.endswith(PREFIX)]
+            counts[prefix] = sum(map(Counter, begun), Counter())
+    return [_part(entity, lengths[entity], {term: counts[term] for term in terms}) for entity in sorted(lengths)]
+
+
+def _part(entity: str, lengths: Mapping[int, int], counts: Mapping[str, Mapping[int, int]]) -> Part:
+    docs = sorted(lengths)
+    head = Head.of(entity, np.array(docs, "<i8"), np.array([lengths[doc] for doc in docs], "<u4"))
+    postings = {}
+    for term, having in counts.items():
+        ordinals = [ordinal for ordinal, doc in enumerate(docs) if doc in having]
+        times = np.array([having[docs[ordinal]] for ordinal in ordinals], "<u4")
+        postings[term] = Posting(np.array(ordinals, "<i8"), times)
+    return Part(head, None, postings)
+
+
+def completions(analyser: Analyser, server: ServerTerms, connection: Connection, prefix: str, limit: int) -> list[Word]:
+    """Words of some records that begin so, those in most of them first, of these the shortest."""
+    stem = prefix[: max(SHORTEST, len(prefix) - SUFFIX)]
+    texts: dict[int, str] = {}
+    for begin in beginning([prefix, stem]):
+        texts |= server.texts(connection, [begin], SAMPLED)
+    forms: set[tuple[str, str]] = set()
+    df: Counter[str] = Counter()
+    for text in texts.values():
+        terms = analyser.terms(text)
+        df.update(set(terms.terms))
+        forms.update(
+            (f, t) for f, t in zip(terms.forms, terms.terms, strict=True) if analyser.fold(f).startswith(prefix)
+        )
+    words = [Word(form, term, df[term]) for form, term in forms]
+    return sorted(words, key=commonest_first)[:limit]
