@@ -17,9 +17,10 @@ from . import correcting
 from .cache import SegmentCache
 from .dialect import Dialect, Partitions
 from .packing import Array
-from .reading import Part, read
-from .scoring import Clause, Placed, Ranking, holding, holding_phrase, score
-from .vocabulary import Vocabulary, frequency
+from .parts import Part
+from .reading import Snapshot, read
+from .scoring import Clause, Placed, Ranking, has_any, holding, holding_phrase, score
+from .vocabulary import Vocabulary
 
 MAX_WORDS = 1_000
 """Bounds the words of a query that are looked up, the first ones. Chosen, not measured."""
@@ -117,18 +118,19 @@ class LookUp:
         words = self._with_prefixes(read_words[:MAX_WORDS])
         phrases = [part for phrase in self._wanted.phrases if (part := self._analyser.phrase(phrase))]
         excluded = [part for phrase in self._wanted.excluded if (part := self._analyser.phrase(phrase))]
-        parts = self._read(words, [*phrases, *excluded])
-        unknown = [word for word in words if not frequency(parts, word.terms)]
+        parts, frame = self._read(words, [*phrases, *excluded])
+        known = [word for word in words if has_any(parts, word.terms)]
+        unknown = [word for word in words if word not in known]
         corrections: dict[str, str] = {}
         if candidates := self._candidates(unknown):
-            parts = self._read(words, [*phrases, *excluded], candidates)
+            parts, frame = self._read(words, [*phrases, *excluded], candidates)
             corrections = self._corrections(candidates, parts)
-        known = [word for word in words if frequency(parts, word.terms)]
+            known = [word for word in words if has_any(parts, word.terms)]
         known += [word for form in corrections.values() for word in self._analyser.query_terms(form)]
         return Found(
             self._analyser,
             parts,
-            score(parts, clauses(known)),
+            score(parts, clauses(known), frame),
             list(dict.fromkeys(known)),
             phrases,
             tuple(dict.fromkeys(word.surface for word in unknown)),
@@ -143,7 +145,7 @@ class LookUp:
         words: Iterable[QueryWord],
         phrases: Iterable[Phrase],
         candidates: Mapping[str, Sequence[correcting.Candidate]] | None = None,
-    ) -> list[Part]:
+    ) -> Snapshot:
         placed = {term for phrase in phrases for part in phrase for term in part.terms}
         terms = set(chain.from_iterable(word.terms for word in words)) | placed
         for found in (candidates or {}).values():

@@ -12,7 +12,8 @@ from ..forking import lazy
 from .cache import SegmentCache
 from .dialect import Dialect, Partitions
 from .packing import Words, term_and_form
-from .reading import Part, read
+from .parts import Part
+from .reading import STATE, TAIL, read
 from .scoring import live_df
 
 OFFERED = 200
@@ -54,7 +55,7 @@ class Vocabulary:
         wanted = list(dict.fromkeys(terms))
         if not wanted:
             return {}
-        parts = read(self._connection, self._dialect, self._cache, self._partitions, wanted)
+        parts = read(self._connection, self._dialect, self._cache, self._partitions, wanted).parts
         return {term: df for term in wanted if (df := frequency(parts, (term,)))}
 
     def completions(self, prefix: str, limit: int) -> list[Word]:
@@ -121,16 +122,25 @@ class Vocabulary:
             for segment in self._cache.segments(self._partitions)
             if (words := self._cache.get((segment,))) is not None
         }
-        binds = {"tenant": self._partitions.tenant, "entities": list(self._partitions.entities), "known": list(known)}
+        state, in_tail = self._cache.get(("words", self._partitions)) or ("", Words.of(()))
+        partitions = {"tenant": self._partitions.tenant, "entities": list(self._partitions.entities)}
         packed: dict[int, list[bytes]] = {}
-        tail: Counter[str] = Counter()
-        for is_tail, segment, words in self._dialect.read_words(self._connection, binds):
-            if is_tail:
-                tail.update(words.decode().split("\n") if words else ())
+        lines: Counter[str] = Counter()
+        now = state
+        for kind, segment, words in self._dialect.read_words(
+            self._connection, {**partitions, "known": list(known), "tail": state}
+        ):
+            if kind == TAIL:
+                lines.update(words.decode().split("\n") if words else ())
+            elif kind == STATE:
+                now = words.decode() if isinstance(words, bytes) else words
             else:
                 packed.setdefault(segment, []).extend([words] if words else [])
+        if now != state:
+            in_tail = Words.of(lines.items())
+            self._cache.put(("words", self._partitions), (now, in_tail), len(now) + in_tail.nbytes)
         each = [known.get(segment) or self._unpacked(segment, blobs) for segment, blobs in packed.items()]
-        return [*each, Words.of(tail.items())]
+        return [*each, in_tail]
 
     def _unpacked(self, segment: int, blobs: Sequence[bytes]) -> Words:
         words = Words.unpack(blobs)

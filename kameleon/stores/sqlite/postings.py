@@ -13,14 +13,23 @@ from ..own_connections import is_own, own_connection, own_driver
 
 Row = Sequence[Any]
 
-READ = """
+STATE = """
+    WITH now AS MATERIALIZED (
+      SELECT coalesce(group_concat(doc || ' ' || mark), '') AS state FROM kdb_tail WHERE {scope}
+    )
+"""
+READ = (
+    STATE
+    + """
     SELECT 0, segment, records, entity_name,
       CASE WHEN segment IN (SELECT value FROM json_each(:known)) THEN NULL ELSE docs END,
       CASE WHEN segment IN (SELECT value FROM json_each(:known)) THEN NULL ELSE lengths END, NULL
     FROM kdb_segment WHERE {scope} AND state = 0
     UNION ALL
     SELECT 1, doc, length, entity_name, hashes, counts, CASE WHEN :placed <> '[]' THEN places END
-    FROM kdb_tail WHERE {scope}
+    FROM kdb_tail WHERE {scope} AND (SELECT state FROM now) <> :tail
+    UNION ALL
+    SELECT 4, 0, 0, state, NULL, NULL, NULL FROM now
     UNION ALL
     SELECT 2, doc, 0, NULL, docs, NULL, NULL FROM kdb_dead WHERE {scope}
     UNION ALL
@@ -31,6 +40,7 @@ READ = """
     WHERE {scope_of_s} AND s.state = 0
       AND s.segment NOT IN (SELECT value FROM json_each(:known))
 """
+)
 READ_PAIRS = """
     UNION ALL
     SELECT 3, p.segment, p.df, p.term, p.docs, p.counts,
@@ -39,15 +49,20 @@ READ_PAIRS = """
       ON p.tenant = :tenant AND p.entity_name = json_extract(n.value, '$[0]')
       AND p.segment = json_extract(n.value, '$[1]') AND p.term = json_extract(n.value, '$[2]')
 """
-READ_WORDS = """
+READ_WORDS = (
+    STATE
+    + """
     SELECT 0, s.segment, w.words
     FROM kdb_segment AS s LEFT JOIN kdb_word AS w
       ON w.tenant = s.tenant AND w.entity_name = s.entity_name AND w.segment = s.segment
       AND s.segment NOT IN (SELECT value FROM json_each(:known))
     WHERE {scope_of_s} AND s.state = 0
     UNION ALL
-    SELECT 1, doc, words FROM kdb_tail WHERE {scope}
+    SELECT 1, doc, words FROM kdb_tail WHERE {scope} AND (SELECT state FROM now) <> :tail
+    UNION ALL
+    SELECT 4, 0, state FROM now
 """
+)
 ONES, ALL = "tenant = :tenant AND entity_name IN (SELECT value FROM json_each(:entities))", "tenant = :tenant"
 
 
