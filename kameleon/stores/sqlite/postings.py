@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from ..own_connections import is_own, own_connection, own_driver
+from .rows import fetched
 
 Row = Sequence[Any]
 
@@ -27,7 +28,7 @@ READ = (
     FROM kdb_segment WHERE {scope} AND state = 0
     UNION ALL
     SELECT 1, doc, length, entity_name, hashes, counts, CASE WHEN :placed <> '[]' THEN places END
-    FROM kdb_tail WHERE {scope} AND (SELECT state FROM now) <> :tail
+    FROM now CROSS JOIN kdb_tail WHERE {scope} AND state <> :tail
     UNION ALL
     SELECT 4, 0, 0, state, NULL, NULL, NULL FROM now
     UNION ALL
@@ -58,7 +59,7 @@ READ_WORDS = (
       AND s.segment NOT IN (SELECT value FROM json_each(:known))
     WHERE {scope_of_s} AND s.state = 0
     UNION ALL
-    SELECT 1, doc, words FROM kdb_tail WHERE {scope} AND (SELECT state FROM now) <> :tail
+    SELECT 1, doc, words FROM now CROSS JOIN kdb_tail WHERE {scope} AND state <> :tail
     UNION ALL
     SELECT 4, 0, state FROM now
 """
@@ -97,9 +98,7 @@ class SQLitePostings:
 
     def _fetched(self, connection: Connection, statement: str, binds: dict[str, Any]) -> Sequence[Row]:
         given = {name: json.dumps(value) if isinstance(value, list) else value for name, value in binds.items()}
-        if is_own(connection):
-            return own_driver(connection).execute(statement, given).fetchall()  # type: ignore[no-any-return]
-        return connection.exec_driver_sql(statement, given).all()
+        return fetched(connection, statement, given)
 
     def insert(self, connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Many rows or one, whose bytes stay below what a statement may have."""

@@ -147,11 +147,11 @@ EMBEDDINGS_OF = """
 """
 
 PASSAGES = """
-    SELECT e.search_id, e.start_at, e.end_at, e.embedding
+    UNION ALL
+    SELECT e.search_id, NULL, e.start_at, e.end_at, e.embedding
     FROM json_each(:docs) AS k CROSS JOIN kdb_embedding_g{number} AS e ON e.search_id = k.value
       CROSS JOIN kdb_search AS s ON s.id = e.search_id AND s.content_hash = e.content_hash
     WHERE e.start_at IS NOT NULL AND e.embedding IS NOT NULL
-    ORDER BY e.search_id, e.passage
 """
 
 IN_SCOPE = "SELECT s.id FROM kdb_search AS s WHERE {scope}"
@@ -166,12 +166,12 @@ UP_TO = "SELECT json_group_array(id) FROM ({select} LIMIT :most)"
 WHICH_IN_SCOPE = "SELECT s.id FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value WHERE {scope}"
 
 REFS = """
-    SELECT s.id, s.entity_name, s.record_id FROM json_each(?) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
+    SELECT s.id, s.entity_name, s.record_id FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
 """
 
 HITS = """
     SELECT s.id, s.entity_name, s.record_id, s.content, r.data
-    FROM json_each(?) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
+    FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
       LEFT JOIN kdb_records AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
 """
 
