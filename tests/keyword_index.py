@@ -130,8 +130,8 @@ class Index:
     ) -> list[tuple[int, float]]:
         terms = Counter(analysed(query).terms)
         clauses = [Clause((term,), times) for term, times in sorted(terms.items())]
-        parts, frame = self.read(connection, terms, of=of)
-        return score(parts, clauses, frame).best(limit)
+        snapshot = self.read(connection, terms, of=of)
+        return score(snapshot.parts, clauses, snapshot.frame).best(limit)
 
     def phrase(self, connection: Connection, phrase: str) -> list[int]:
         terms = analysed(phrase).terms

@@ -113,24 +113,26 @@ class LookUp:
         self._vocabulary = Vocabulary(connection, dialect, cache, partitions, analyser.fold)
 
     def run(self) -> Found:
-        """Reads the postings once; once more with corrections where no record has a word."""
+        """Reads the postings once; once more with completions of prefixes, and with corrections where no record has a
+        word."""
         read_words = self._analyser.query_terms(self._wanted.text)
-        words = self._with_prefixes(read_words[:MAX_WORDS])
+        typed = read_words[:MAX_WORDS]
         phrases = [part for phrase in self._wanted.phrases if (part := self._analyser.phrase(phrase))]
         excluded = [part for phrase in self._wanted.excluded if (part := self._analyser.phrase(phrase))]
-        parts, frame = self._read(words, [*phrases, *excluded])
+        snapshot = self._vocabulary.snapshot = self._read(typed, [*phrases, *excluded])
+        words = self._with_prefixes(typed)
+        candidates = self._candidates([word for word in typed if not has_any(snapshot.parts, word.terms)])
+        if candidates or self._wanted.prefixes:
+            snapshot = self._read(words, [*phrases, *excluded], candidates)
+        parts = snapshot.parts
+        corrections = self._corrections(candidates, parts)
         known = [word for word in words if has_any(parts, word.terms)]
         unknown = [word for word in words if word not in known]
-        corrections: dict[str, str] = {}
-        if candidates := self._candidates(unknown):
-            parts, frame = self._read(words, [*phrases, *excluded], candidates)
-            corrections = self._corrections(candidates, parts)
-            known = [word for word in words if has_any(parts, word.terms)]
         known += [word for form in corrections.values() for word in self._analyser.query_terms(form)]
         return Found(
             self._analyser,
             parts,
-            score(parts, clauses(known), frame),
+            score(parts, clauses(known), snapshot.frame),
             list(dict.fromkeys(known)),
             phrases,
             tuple(dict.fromkeys(word.surface for word in unknown)),

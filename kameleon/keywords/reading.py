@@ -1,15 +1,19 @@
 """Reads of partitions what a query needs, as one statement sees it: so it is exact at every isolation level, whatever
-folds and merges do meanwhile. Imports this package alone."""
+folds and merges do meanwhile. Imports `forking`."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection
 
+from ..forking import lazy
 from .cache import SegmentCache
 from .dialect import Dialect, Partitions
-from .packing import Array, unpack_counts, unpack_places
+from .packing import Array, Words, unpack_counts, unpack_places
 from .parts import ABSENT, Frame, Head, Part, Posting
 from .segments import ordinal_type
 from .tail import Tail, tails
@@ -17,24 +21,39 @@ from .tail import Tail, tails
 SEGMENT, TAIL, DEAD, POSTING, STATE = range(5)
 
 
-class Snapshot(NamedTuple):
-    """The parts of some partitions with the postings of a query, and their frame."""
-
-    parts: Sequence[Part]
-    frame: Frame
-
-
 class Remembered(NamedTuple):
     head: Head
     postings: dict[str, Posting]
 
 
-class RememberedTail(NamedTuple):
-    """The tail of partitions in one state: what a statement reads as their rows' numbers and marks."""
+@dataclass(eq=False)
+class RememberedTail:
+    """The tail of partitions in one state: what a statement reads as their rows' numbers and marks. `lines` are the
+    words of each row."""
 
     state: str = ""
     tails: Sequence[Tail] = ()
     has_places: bool = True
+    lines: Sequence[bytes] = ()
+
+    @lazy
+    def words(self) -> Words:
+        counted = Counter(chain.from_iterable(blob.decode().split("\n") for blob in self.lines if blob))
+        return Words.of(counted.items())
+
+    @property
+    def nbytes(self) -> int:
+        """With about what its words take."""
+        return len(self.state) + sum(each.nbytes for each in self.tails) + 3 * sum(map(len, self.lines))
+
+
+class Snapshot(NamedTuple):
+    """The parts of some partitions with the postings of a query, their frame, and where their words are."""
+
+    parts: Sequence[Part]
+    frame: Frame
+    segments: Sequence[int]
+    tail: RememberedTail
 
 
 class RememberedFrame(NamedTuple):
@@ -79,12 +98,12 @@ def read(
     cache.note_segments(partitions, tuple(found))
     state = rows[STATE][0][3] or ""
     if state != tail.state:
-        tail = RememberedTail(state, tails(rows[TAIL]), bool(placed))
-        cache.put(("tail", partitions), tail, len(state) + sum(each.nbytes for each in tail.tails))
+        tail = RememberedTail(state, tails(rows[TAIL]), bool(placed), [row[7] for row in rows[TAIL]])
+        cache.put(("tail", partitions), tail, tail.nbytes)
     heads = [*(held.head for held in found.values()), *(each.head for each in tail.tails)]
     framed = _framed(cache, partitions, (tuple(found), _dead_key(rows[DEAD]), state), heads, rows[DEAD])
     postings = [*(held.postings for held in found.values()), *(each.postings(terms) for each in tail.tails)]
-    return Snapshot(list(map(Part, heads, framed.dead, postings)), framed.frame)
+    return Snapshot(list(map(Part, heads, framed.dead, postings)), framed.frame, tuple(found), tail)
 
 
 def _remembered(
@@ -113,14 +132,14 @@ def _segments(
     terms: Sequence[str],
 ) -> dict[int, Remembered]:
     found: dict[int, Remembered] = {}
-    for _, segment, _, entity, docs, lengths, _ in heads:
+    for _, segment, _, entity, docs, lengths, *_ in heads:
         if segment in known:
             found[segment] = known[segment]
             continue
         head = Head.of(entity, np.frombuffer(docs, "<i8"), np.frombuffer(lengths, "<u4"))
         cache.put(segment, head, head.docs.nbytes + head.lengths.nbytes)
         found[segment] = Remembered(head, {})
-    for _, segment, df, term, docs, counts, places in postings:
+    for _, segment, df, term, docs, counts, places, _ in postings:
         if segment in found:
             held = found[segment]
             held.postings[term] = posting = _posting(len(held.head.docs), df, docs, counts, places)

@@ -45,14 +45,14 @@ class Tail:
 
 
 def tails(rows: Sequence[Row]) -> list[Tail]:
-    """Those of the entities of some rows: (-, doc, length, entity, hashes, counts, places)."""
+    """Those of the entities of some rows: (-, doc, length, entity, hashes, counts, places, words)."""
     ordered = sorted(rows, key=itemgetter(3, 1))
     return [_tail(entity, list(group)) for entity, group in groupby(ordered, itemgetter(3))]
 
 
 def _tail(entity: str, rows: Sequence[Row]) -> Tail:
     """A record has several entries of a term that is written in several ways: they become one."""
-    _, docs, lengths, _, hashes, counts, places = zip(*rows, strict=True)
+    _, docs, lengths, _, hashes, counts, places, _ = zip(*rows, strict=True)
     sizes = [len(blob) // 8 for blob in hashes]
     entries, times = np.frombuffer(b"".join(hashes), "<u8"), join_counts(counts, sizes)
     ordinals = np.repeat(np.arange(len(rows)), sizes)

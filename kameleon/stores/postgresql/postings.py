@@ -23,23 +23,23 @@ READ = (
     + """
     SELECT 0, segment, records, entity_name,
       CASE WHEN segment = ANY(CAST(%(known)s AS bigint[])) THEN NULL ELSE docs END,
-      CASE WHEN segment = ANY(CAST(%(known)s AS bigint[])) THEN NULL ELSE lengths END, NULL
+      CASE WHEN segment = ANY(CAST(%(known)s AS bigint[])) THEN NULL ELSE lengths END, NULL, NULL
     FROM {prefix}kdb_segment WHERE {scope} AND state = 0
     UNION ALL
     SELECT 1, doc, length, entity_name, hashes, counts,
-      CASE WHEN cardinality(CAST(%(placed)s AS text[])) > 0 THEN places END
+      CASE WHEN cardinality(CAST(%(placed)s AS text[])) > 0 THEN places END, words
     FROM {prefix}kdb_tail WHERE {scope} AND (SELECT state FROM now) <> %(tail)s
     UNION ALL
-    SELECT 4, 0, 0, state, NULL, NULL, NULL FROM now
+    SELECT 4, 0, 0, state, NULL, NULL, NULL, NULL FROM now
     UNION ALL
-    SELECT 2, doc, 0, NULL, docs, NULL, NULL
+    SELECT 2, doc, 0, NULL, docs, NULL, NULL, NULL
     FROM {prefix}kdb_dead WHERE {scope}
 """
 )
 # A subquery with OFFSET 0 is planned by itself: postings are read by their key, whatever the statistics say.
 READ_NEW = """
     UNION ALL
-    SELECT 3, p.segment, p.df, p.term, p.docs, p.counts, p.places
+    SELECT 3, p.segment, p.df, p.term, p.docs, p.counts, p.places, NULL
     FROM {prefix}kdb_segment AS s CROSS JOIN LATERAL (
       SELECT p.segment, p.df, p.term, p.docs, p.counts,
         CASE WHEN p.term = ANY(CAST(%(placed)s AS text[])) THEN p.places END AS places
@@ -52,7 +52,7 @@ READ_NEW = """
 """
 READ_PAIRS = """
     UNION ALL
-    SELECT 3, p.segment, p.df, p.term, p.docs, p.counts, p.places
+    SELECT 3, p.segment, p.df, p.term, p.docs, p.counts, p.places, NULL
     FROM unnest(CAST(%(segments)s AS bigint[]), CAST(%(pair_terms)s AS text[]), CAST(%(pair_entities)s AS text[]))
         AS n (segment, term, entity)
       CROSS JOIN LATERAL (
@@ -63,20 +63,12 @@ READ_PAIRS = """
           AND p.term = n.term COLLATE "C" OFFSET 0
       ) AS p
 """
-READ_WORDS = (
-    STATE
-    + """
-    SELECT 0, s.segment, w.words
+READ_WORDS = """
+    SELECT s.segment, w.words
     FROM {prefix}kdb_segment AS s LEFT JOIN {prefix}kdb_word AS w
       ON w.tenant = s.tenant AND w.entity_name = s.entity_name AND w.segment = s.segment
-      AND s.segment <> ALL(CAST(%(known)s AS bigint[]))
-    WHERE {scope_of_s} AND s.state = 0
-    UNION ALL
-    SELECT 1, doc, words FROM {prefix}kdb_tail WHERE {scope} AND (SELECT state FROM now) <> %(tail)s
-    UNION ALL
-    SELECT 4, 0, convert_to(state, 'UTF8') FROM now
+    WHERE {scope_of_s} AND s.state = 0 AND s.segment = ANY(CAST(%(segments)s AS bigint[]))
 """
-)
 ONES, ALL = "tenant = %(tenant)s AND entity_name = ANY(CAST(%(entities)s AS text[]))", "tenant = %(tenant)s"
 # Blobs are incompressible or read whole: what is kept out of line is stored as it is.
 SET_UP = (

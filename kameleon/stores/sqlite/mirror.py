@@ -351,10 +351,11 @@ def first(found: tuple[Ids, Floats], limit: int) -> dict[int, float]:
     """The best row of each record, of the `limit` best records."""
     ids, scores = found
     best: dict[int, float] = {}
-    for place in np.lexsort((ids, -scores)).tolist():
+    order = np.lexsort((ids, -scores))
+    for id_, score in zip(ids[order].tolist(), scores[order].tolist(), strict=True):
         if len(best) == limit:
             break
-        best.setdefault(int(ids[place]), float(scores[place]))
+        best.setdefault(id_, score)
     return best
 
 
