@@ -67,6 +67,11 @@ class Selection:
         scores = self._words.ranking.of(np.array(docs, "<i8")).tolist()
         return {doc: score for doc, score in zip(docs, scores, strict=True) if score > 0}
 
+    @property
+    def is_known(self) -> bool:
+        """Whether all that matches is in the scope: a wide one is looked at from the top of the ranking alone."""
+        return self.scope.is_all or self._few is not None
+
     def matches(self) -> list[int]:
         """All that have a keyword score, of the scope or, where that is wide, of its entities."""
         words = self._words

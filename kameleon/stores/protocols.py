@@ -243,8 +243,8 @@ class Contents(Protocol):
     def matches(self, scope: Scope, docs: Sequence[int]) -> Matches:
         """Selects the records of those docs that are in the scope."""
 
-    def count(self, connection: Connection, matches: Matches) -> int:
-        """Counts the matches."""
+    def count(self, connection: Connection, matches: Matches, docs: Sequence[int] | None = None) -> int:
+        """Counts the matches; `docs` are these where all are known to be in the scope, as far as they may be read."""
 
 
 class Fields(Protocol):

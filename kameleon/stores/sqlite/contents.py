@@ -67,7 +67,9 @@ class SQLiteContents:
         where, binds = self._scopes.sql(scope)
         return Matches(sql.MATCHES.format(scope=where), {**binds, "docs": as_json(docs)})
 
-    def count(self, connection: Connection, matches: Matches) -> int:
+    def count(self, connection: Connection, matches: Matches, docs: Sequence[int] | None = None) -> int:
+        if docs is not None:
+            return len(docs)
         statement, binds = bound(text(sql.COUNT.format(matches=matches.sql)), matches.binds)
         return connection.scalar(statement, binds) or 0
 

@@ -23,6 +23,7 @@ from sqlalchemy import Connection, text
 
 from ...embeddings.provider import Vector
 from ...forking import per_process
+from ..own_connections import is_own
 from .rows import fetched
 
 Ids = NDArray[np.int64]
@@ -134,8 +135,6 @@ class Mirror:
         `entities`, of all where none is named, those that `accept` returns of the ids that it is called with; none of
         `excluded`."""
         rows = self._rows(connection)
-        if (transaction := connection.get_transaction()) is not None:
-            self._read_by[transaction] = rows
         if len(excluded):
             gone = np.flatnonzero(member(rows.ids, np.array(excluded, np.int64)))
             rows = replace(rows, dead=np.union1d(rows.dead, gone))
@@ -157,22 +156,29 @@ class Mirror:
         return Nearest(first(found, limit), len(scores), is_exact=False)
 
     def scores(self, connection: Connection, vector: Vector, wanted: Iterable[int]) -> dict[int, float]:
-        """The cosine of each wanted record that has an embedding: of its nearest passage, of the rows that `best` has
-        just read in this transaction, where it has."""
-        transaction = connection.get_transaction()
-        rows = self._read_by.pop(transaction, None) if transaction is not None else None
-        rows = rows or self._rows(connection)
+        """The cosine of each wanted record that has an embedding: of its nearest passage."""
+        rows = self._rows(connection, again=True)
         ids = np.unique(np.fromiter(wanted, np.int64))
         if rows.directions is not None:
             return first(self._read(connection, vector, ids), len(ids))
         places = _places(rows, member(rows.ids, ids))
         return first((rows.ids[places], cosines(rows.vectors[places], vector)), len(ids))
 
-    def _rows(self, connection: Connection) -> Rows:
+    def _rows(self, connection: Connection, *, again: bool = False) -> Rows:
+        """A transaction of kameleon's own sees one state of the database, which is read once; `again` takes what `best`
+        has just read in another one, too."""
+        transaction = connection.get_transaction()
+        if transaction is not None and (again or is_own(connection)):
+            read = self._read_by.get(transaction) if is_own(connection) else self._read_by.pop(transaction, None)
+            if read is not None:
+                return read
         with self._lock:
             state = self._refreshed(connection)
             end = state.size
-            return Rows(self._ids[:end], self._entities[:end], self._vectors[:end], self._directions, state.dead)
+            rows = Rows(self._ids[:end], self._entities[:end], self._vectors[:end], self._directions, state.dead)
+        if transaction is not None:
+            self._read_by[transaction] = rows
+        return rows
 
     def _of_entities(self, rows: Rows, entities: Collection[str]) -> Ids | None:
         """Returns the places of living rows of these entities; None for all rows."""
