@@ -33,9 +33,7 @@ def having(store: Store, connection: Connection, found: Found, wanted: FieldWord
     if found.required is None:
         return found
     docs: list[int] = found.ranking.docs(np.flatnonzero(found.required)).tolist()
-    refs = store.contents.refs(connection, docs)
     for field, words in wanted:
-        values = store.records.values(connection, [refs[doc] for doc in docs if doc in refs], field)
-        texts = {doc: text_of(values[refs[doc]]) for doc in docs if refs.get(doc) in values}
-        docs = [doc for doc, text in texts.items() if found.has_phrase(text, words)]
+        values = store.records.values_of(connection, docs, field)
+        docs = [doc for doc, value in values.items() if found.has_phrase(text_of(value), words)]
     return replace(found, required=found.ranking.mask(np.array(docs, "<i8")))

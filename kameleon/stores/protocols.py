@@ -268,6 +268,9 @@ class NamedFields(Fields, Protocol):
 class Records(Fields, Protocol):
     """The record store's table, whose fields are dotted paths into `kdb_records.data`."""
 
+    def values_of(self, connection: Connection, docs: Sequence[int], field: str) -> Mapping[int, Any]:
+        """Returns the field of the record of each content that has it."""
+
     def stored_ids(self, connection: Connection, entity: str, ids: Sequence[str]) -> set[str]:
         """Returns those of the ids that `kdb_records` has."""
 

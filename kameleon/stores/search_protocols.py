@@ -43,7 +43,8 @@ class Postings(Protocol):
         doc and mark of each row, empty where there is none."""
 
     def read_words(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Sequence[Any]]:
-        """Reads (segment, words) of the live ones of `segments`, several rows for one, words NULL where it has none.
+        """Reads (segment, words) of the live ones of `segments`, several rows for one in the order of their
+        terms, words NULL where it has none.
         Binds: tenant, entities, segments."""
 
     def insert(self, connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -68,6 +68,7 @@ READ_WORDS = """
     FROM {prefix}kdb_segment AS s LEFT JOIN {prefix}kdb_word AS w
       ON w.tenant = s.tenant AND w.entity_name = s.entity_name AND w.segment = s.segment
     WHERE {scope_of_s} AND s.state = 0 AND s.segment = ANY(CAST(%(segments)s AS bigint[]))
+    ORDER BY s.segment, w.last
 """
 ONES, ALL = "tenant = %(tenant)s AND entity_name = ANY(CAST(%(entities)s AS text[]))", "tenant = %(tenant)s"
 # Blobs are incompressible or read whole: what is kept out of line is stored as it is.

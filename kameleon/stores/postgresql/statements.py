@@ -304,6 +304,11 @@ VALUES = """
       JOIN {records} AS r ON r.entity_name = k.entity_name AND r.id = k.record_id
     WHERE jsonb_typeof(r.data #> :path) IN ('string', 'number', 'boolean')
 """
+VALUES_OF = """
+    SELECT s.doc, r.data #> :path AS value
+    FROM {search} AS s JOIN {records} AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
+    WHERE s.doc = ANY(CAST(:docs AS bigint[])) AND jsonb_typeof(r.data #> :path) IN ('string', 'number', 'boolean')
+"""
 ENTITIES = """
     WITH RECURSIVE names(name) AS (
       (SELECT entity_name FROM {search} ORDER BY entity_name LIMIT 1)

@@ -55,6 +55,7 @@ READ_WORDS = """
     FROM kdb_segment AS s LEFT JOIN kdb_word AS w
       ON w.tenant = s.tenant AND w.entity_name = s.entity_name AND w.segment = s.segment
     WHERE {scope_of_s} AND s.state = 0 AND s.segment IN (SELECT value FROM json_each(:segments))
+    ORDER BY s.segment, w.last
 """
 ONES, ALL = "tenant = :tenant AND entity_name IN (SELECT value FROM json_each(:entities))", "tenant = :tenant"
 

@@ -204,6 +204,12 @@ VALUES = text("""
       ON r.entity_name = json_extract(k.value, '$[0]') AND r.id = json_extract(k.value, '$[1]')
 """)
 
+VALUES_OF = """
+    SELECT s.id, json_extract(r.data, :path), json_type(r.data, :path)
+    FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
+      CROSS JOIN kdb_records AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
+"""
+
 ENTITIES = """
     WITH RECURSIVE names(name) AS (
       SELECT min(entity_name) FROM kdb_search
