@@ -12,7 +12,8 @@ from kameleon.keywords.cache import SegmentCache
 from kameleon.keywords.dialect import Dialect, Partition, Partitions
 from kameleon.keywords.folding import Limits, Maintenance
 from kameleon.keywords.packing import Document
-from kameleon.keywords.reading import Part, read
+from kameleon.keywords.parts import Part
+from kameleon.keywords.reading import Snapshot, read
 from kameleon.keywords.scoring import Clause, Placed, holding_phrase, score
 from kameleon.keywords.vocabulary import Vocabulary
 from kameleon.keywords.writing import append, bury
@@ -111,7 +112,16 @@ class Index:
         terms: Iterable[str],
         placed: Iterable[str] = (),
         of: Sequence[Partition] = (NOTES,),
-    ) -> list[Part]:
+    ) -> Sequence[Part]:
+        return self.read(connection, terms, placed, of).parts
+
+    def read(
+        self,
+        connection: Connection,
+        terms: Iterable[str],
+        placed: Iterable[str] = (),
+        of: Sequence[Partition] = (NOTES,),
+    ) -> Snapshot:
         terms = sorted({*terms, *placed})
         return read(connection, self.dialect, self.cache, partitions(of), terms, sorted(set(placed)))
 
@@ -120,7 +130,8 @@ class Index:
     ) -> list[tuple[int, float]]:
         terms = Counter(analysed(query).terms)
         clauses = [Clause((term,), times) for term, times in sorted(terms.items())]
-        return score(self.parts(connection, terms, of=of), clauses).best(limit)
+        snapshot = self.read(connection, terms, of=of)
+        return score(snapshot.parts, clauses, snapshot.frame).best(limit)
 
     def phrase(self, connection: Connection, phrase: str) -> list[int]:
         terms = analysed(phrase).terms

@@ -21,7 +21,7 @@ from kameleon.keywords.packing import (
     unpack_counts,
     unpack_places,
 )
-from kameleon.keywords.reading import Head, Part, Posting
+from kameleon.keywords.parts import Head, Part, Posting
 from kameleon.keywords.scoring import Clause, Placed, holding, holding_phrase, score
 from kameleon.keywords.segments import merged_words, of_documents, of_tail
 from kameleon.keywords.writing import append

@@ -119,13 +119,14 @@ def by_directions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TablesOfVectors:
-    """The two tables that a mirror reads."""
+    """The tables that a mirror reads. Odd ids are of one entity, even ones of another."""
 
     def __init__(self, dimensions: int) -> None:
         self.engine = kameleon.create_engine("sqlite://")
         with self.engine.begin() as connection:
             connection.execute(text("CREATE TABLE t (search_id INTEGER, passage INTEGER, embedding BLOB)"))
             connection.execute(text("CREATE INDEX by_id ON t (search_id)"))
+            connection.execute(text("CREATE TABLE kdb_search (id INTEGER PRIMARY KEY, entity_name TEXT)"))
             connection.execute(text(statements.CREATE[-1]))
         self.mirror = Mirror("t", dimensions)
 
@@ -136,6 +137,8 @@ class TablesOfVectors:
             rows = [(id_, passage, vector.tobytes()) for (id_, passage), vector in vectors.items()]
             if rows:
                 connection.exec_driver_sql("INSERT INTO t VALUES (?, ?, ?)", rows)
+                records = [(id_, "Odd" if id_ % 2 else "Even") for id_, _ in vectors]
+                connection.exec_driver_sql("INSERT OR IGNORE INTO kdb_search VALUES (?, ?)", records)
             entry = {"mark": secrets.token_hex(8), "changed": changed.tobytes(), "ids": len(changed)}
             connection.execute(statements.LOG_CHANGE, entry)
 
@@ -179,6 +182,12 @@ def test_directions_follow_updates_deletes_and_growth() -> None:
     assert list(tables.best(vectors[7], 2, allowed=[7, 2999]).scores) == [7, 2999]
     odd = tables.best(vectors[7], 300, accept=lambda ids: [id_ for id_ in ids if id_ % 10 == 1])
     assert len(odd.scores) == 300
+    for entity in ("Odd", "Even"):
+        of_entity = tables.best(vectors[7], 300, entities=[entity]).scores
+        assert len(of_entity) == 300
+        assert {id_ % 2 for id_ in of_entity} == {int(entity == "Odd")}
+    assert tables.best(vectors[7], 9, entities=["Odd", "Even"]).scores == tables.best(vectors[7], 9).scores
+    assert not tables.best(vectors[7], 9, entities=["None"]).scores
 
 
 def test_a_record_of_many_passages_takes_one_place() -> None:

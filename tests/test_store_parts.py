@@ -317,14 +317,14 @@ def test_a_keyword_index_that_differs_from_the_contents_is_found(parts: Parts) -
     with parts.writing() as connection:
         assert [fault.name for fault in parts.store.health.keyword_faults(connection)] == ["Note"]
         insert = parts.store.postings.insert
-        insert(connection, "kdb_tail", TAIL, [("", "Note", one, 1, b"", b"", b"", b"")])
+        insert(connection, "kdb_tail", TAIL, [("", "Note", 7, one, 1, b"", b"", b"", b"")])
         docs = np.array([two, three, 90, 91, 92], "<i8").tobytes()
         insert(connection, "kdb_segment", SEGMENT, [("", "Note", 5, LIVE, 5, 1, b"", docs, b"")])
         insert(connection, "kdb_dead", DEAD, [("", "Note", 90, b"")])
         insert(connection, "kdb_dead", DEAD, [("", "Note", 91, np.array([91, 92], "<i8").tobytes())])
         assert parts.store.health.keyword_faults(connection) == []
         insert(connection, "kdb_dead", DEAD, [("", "Note", two, b"")])
-        insert(connection, "kdb_tail", TAIL, [("", "Note", 93, 1, b"", b"", b"", b"")])
+        insert(connection, "kdb_tail", TAIL, [("", "Note", 7, 93, 1, b"", b"", b"", b"")])
         (fault,) = parts.store.health.keyword_faults(connection)
     assert (fault.check, fault.severity) == ("keyword-index", "error")
     assert fault.message == "the keyword index of Note lacks 1 records and has 1 that are gone"

@@ -1,12 +1,13 @@
 """Segments and postings that an engine remembers, within a budget of bytes. Pure. Imports `forking`.
 
-Entries are keyed by a segment's random 64-bit number. A segment never changes, so that an entry is right wherever its
+Segments are keyed by their random 64-bit numbers. A segment never changes, so that an entry is right wherever its
 segment is live, which each query reads anew: a database that was restored, replaced or rolled back has other numbers,
-or the same bytes.
+or the same bytes. What is remembered of a tail is kept with its state, the numbers and random marks of its rows, which
+each query compares in the same way.
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from threading import Lock
 from typing import Any
 
@@ -42,12 +43,19 @@ class SegmentCache:
             self._segments[partitions] = segments
 
     def get(self, key: Hashable) -> Any:
+        return self.get_many((key,))[0]
+
+    def get_many(self, keys: Iterable[Hashable]) -> list[Any]:
+        """None for each that is not remembered."""
+        found = []
+        entries = self._entries
         with self._lock:
-            entry = self._entries.get(key)
-            if entry is None:
-                return None
-            self._entries.move_to_end(key)
-            return entry[0]
+            for key in keys:
+                entry = entries.get(key)
+                if entry is not None:
+                    entries.move_to_end(key)
+                found.append(entry and entry[0])
+        return found
 
     def put(self, key: Hashable, value: Any, size: int) -> None:
         """Forgets what was used longest ago where there is no room."""

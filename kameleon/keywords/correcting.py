@@ -1,11 +1,12 @@
 """Corrects words of a query that no record has: by distance, then by what begins alike, then by how many records have
 the other word. Imports `analysis`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from ..analysis.spelling import ends, most_errors, near
-from .reading import Part
+from .parts import Part
 from .vocabulary import Vocabulary, frequency
 
 CORRECTED, COMPARED = 8, 20
@@ -37,9 +38,11 @@ def candidates(vocabulary: Vocabulary, word: str, fold: Callable[[str], str]) ->
     ][:COMPARED]
 
 
-def best(found: Sequence[Candidate], parts: Iterable[Part]) -> Candidate | None:
+def best(found: Sequence[Candidate], parts: Sequence[Part]) -> Candidate | None:
     """The one to take of those that records have."""
-    parts = list(parts)
-    counted = [(each, frequency(parts, (each.term,))) for each in found]
-    ranked = sorted((each.distance, each.is_other, -df, each.form, each) for each, df in counted if df)
-    return ranked[0][-1] if ranked else None
+    for _, group in groupby(found, lambda each: (each.distance, each.is_other)):
+        counted = [(-frequency(parts, (each.term,)), each.form, each) for each in group]
+        having = [each for each in counted if each[0]]
+        if having:
+            return min(having)[-1]
+    return None

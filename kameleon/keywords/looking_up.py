@@ -1,5 +1,5 @@
 """Looks up one query in the keyword index: its words, phrases, exclusions and prefixes in the postings of some
-partitions, as one statement sees them. Imports `content` and `analysis`."""
+partitions, as one statement sees them. Imports `content`, `analysis` and `stores`."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,13 +14,15 @@ from ..analysis.analyser import Analyser
 from ..analysis.spelling import is_correctable
 from ..analysis.terms import PhrasePart, QueryWord
 from ..content import Content
+from ..stores.search_protocols import Ways
 from . import correcting
 from .cache import SegmentCache
 from .dialect import Dialect, Partitions
 from .packing import Array
-from .reading import Part, read
-from .scoring import Clause, Placed, Ranking, holding, holding_phrase, score
-from .vocabulary import Vocabulary, frequency
+from .parts import Part
+from .reading import Snapshot, read
+from .scoring import Clause, Placed, Ranking, has_any, holding, holding_phrase, score
+from .vocabulary import Vocabulary
 
 MAX_WORDS = 1_000
 """Bounds the words of a query that are looked up, the first ones. Chosen, not measured."""
@@ -35,10 +37,6 @@ class Wanted(NamedTuple):
     excluded: Sequence[str] = ()
     prefixes: Sequence[str] = ()
     literal: str = ""
-
-
-Ways = Sequence[Sequence[PhrasePart]]
-"""The ways to write a phrase."""
 
 
 @dataclass(frozen=True)
@@ -124,23 +122,26 @@ class LookUp:
         self._vocabulary = Vocabulary(connection, dialect, cache, partitions, analyser.fold)
 
     def run(self) -> Found:
-        """Reads the postings once; once more with corrections where no record has a word."""
+        """Reads the postings once; once more with completions of prefixes, and with corrections where no record has a
+        word."""
         read_words = self._analyser.query_terms(self._wanted.text)
-        words = self._with_prefixes(read_words[:MAX_WORDS])
+        typed = read_words[:MAX_WORDS]
         phrases = [ways for phrase in self._wanted.phrases if (ways := self._analyser.phrases(phrase))]
         excluded = [ways for phrase in self._wanted.excluded if (ways := self._analyser.phrases(phrase))]
-        parts = self._read(words, [*phrases, *excluded])
-        unknown = [word for word in words if not frequency(parts, word.terms)]
-        corrections: dict[str, str] = {}
-        if candidates := self._candidates(unknown):
-            parts = self._read(words, [*phrases, *excluded], candidates)
-            corrections = self._corrections(candidates, parts)
-        known = [word for word in words if frequency(parts, word.terms)]
+        snapshot = self._vocabulary.snapshot = self._read(typed, [*phrases, *excluded])
+        words = self._with_prefixes(typed)
+        candidates = self._candidates([word for word in typed if not has_any(snapshot.parts, word.terms)])
+        if candidates or self._wanted.prefixes:
+            snapshot = self._read(words, [*phrases, *excluded], candidates)
+        parts = snapshot.parts
+        corrections = self._corrections(candidates, parts)
+        known = [word for word in words if has_any(parts, word.terms)]
+        unknown = [word for word in words if word not in known]
         known += [word for form in corrections.values() for word in self._analyser.query_terms(form)]
         return Found(
             self._analyser,
             parts,
-            score(parts, clauses(known)),
+            score(parts, clauses(known), snapshot.frame),
             list(dict.fromkeys(known)),
             phrases,
             tuple(dict.fromkeys(word.surface for word in unknown)),
@@ -155,7 +156,7 @@ class LookUp:
         words: Iterable[QueryWord],
         phrases: Iterable[Ways],
         candidates: Mapping[str, Sequence[correcting.Candidate]] | None = None,
-    ) -> list[Part]:
+    ) -> Snapshot:
         placed = {term for ways in phrases for way in ways for part in way for term in part.terms}
         terms = set(chain.from_iterable(word.terms for word in words)) | placed
         for found in (candidates or {}).values():

@@ -197,12 +197,13 @@ class Words:
         """The lines of words that begin so; all for an empty one."""
         if not prefix:
             return [(line, n) for line, n in self.lines() if not line.endswith("\t")]
-        found = [at for at in self._found(f"\n{prefix}") if self._line(at + 1).find(b"\t") < 0]
-        return self._counted(found + self._found(f"\t{prefix}"))
+        found = [(line, n) for line, n in self.of_terms(prefix) if "\t" not in line]
+        return found + self._counted(self._found(f"\t{prefix}"))
 
     def of_terms(self, prefix: str) -> list[tuple[str, int]]:
         """The lines of terms that begin so."""
-        return self._counted(self._found(f"\n{prefix}")) if prefix else self.lines()
+        first = prefix.encode()
+        return self.lines(self._lines_before(first), self._lines_before(first + b"\xff"))
 
     def ending(self, suffix: str) -> list[tuple[str, int]]:
         """The lines of words that end so."""
@@ -226,8 +227,10 @@ class Words:
 
     def _lines_until(self, term: str) -> int:
         """How many lines are of terms up to this."""
+        return self._lines_before(term.encode() + b"\t\xff")
+
+    def _lines_before(self, end: bytes) -> int:
         starts, low, high = self._line_starts(), 0, len(self.counts)
-        end = term.encode() + b"\t\xff"
         while low < high:
             middle = (low + high) // 2
             if self._line(int(starts[middle]) + 1) < end:

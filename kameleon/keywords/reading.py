@@ -1,77 +1,67 @@
 """Reads of partitions what a query needs, as one statement sees it: so it is exact at every isolation level, whatever
-folds and merges do meanwhile. Imports this package alone."""
+folds and merges do meanwhile. Imports `forking`."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection
 
+from ..forking import lazy
 from .cache import SegmentCache
 from .dialect import Dialect, Partitions
-from .packing import Array, hash_of, join_counts, unpack_counts, unpack_places
-from .segments import ordinal_type, spans
+from .packing import Array, Words, unpack_counts, unpack_places
+from .parts import ABSENT, Frame, Head, Part, Posting
+from .segments import ordinal_type
+from .tail import Tail, tails
 
-SEGMENT, TAIL, DEAD, POSTING = range(4)
-
-
-class Posting(NamedTuple):
-    """The records that have a term, as ascending ordinals. `counts` None is 1 for each; `places` are None where they
-    were not asked for, else as many for each record as its count."""
-
-    ordinals: Array
-    counts: Array | None
-    places: Array | None = None
-
-    @property
-    def placed(self) -> Array:
-        if self.places is None:
-            raise ValueError("these places were not read: name the term among `placed`")
-        return self.places
-
-
-ABSENT = Posting(np.empty(0, "<u2"), None, np.empty(0, "u1"))
-
-
-class Head(NamedTuple):
-    """A segment's document numbers, int64 and ascending, and the lengths of its records, float32, with their sum. All
-    are of one entity."""
-
-    entity: str
-    docs: Array
-    lengths: Array
-    length: float
-
-    @classmethod
-    def of(cls, entity: str, docs: Array, lengths: Array) -> "Head":
-        return cls(entity, docs, lengths.astype("f4"), float(lengths.sum(dtype="f8")))
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A segment, or the tail, as a query sees it; `dead` is None where no record of it is. `records` and `length`
-    count those that are not dead."""
-
-    head: Head
-    dead: Array | None
-    postings: Mapping[str, Posting]
-
-    @property
-    def records(self) -> int:
-        return len(self.head.docs) - (0 if self.dead is None else int(np.count_nonzero(self.dead)))
-
-    @property
-    def length(self) -> float:
-        dead = 0.0 if self.dead is None else float(self.head.lengths[self.dead].sum(dtype="f8"))
-        return self.head.length - dead
+SEGMENT, TAIL, DEAD, POSTING, STATE = range(5)
 
 
 class Remembered(NamedTuple):
     head: Head
     postings: dict[str, Posting]
+
+
+@dataclass(eq=False)
+class RememberedTail:
+    """The tail of partitions in one state: what a statement reads as their rows' numbers and marks. `lines` are the
+    words of each row."""
+
+    state: str = ""
+    tails: Sequence[Tail] = ()
+    has_places: bool = True
+    lines: Sequence[bytes] = ()
+
+    @lazy
+    def words(self) -> Words:
+        counted = Counter(chain.from_iterable(blob.decode().split("\n") for blob in self.lines if blob))
+        return Words.of(counted.items())
+
+    @property
+    def nbytes(self) -> int:
+        """With about what its words take."""
+        return len(self.state) + sum(each.nbytes for each in self.tails) + 3 * sum(map(len, self.lines))
+
+
+class Snapshot(NamedTuple):
+    """The parts of some partitions with the postings of a query, their frame, and where their words are."""
+
+    parts: Sequence[Part]
+    frame: Frame
+    segments: Sequence[int]
+    tail: RememberedTail
+
+
+class RememberedFrame(NamedTuple):
+    """`key` is all that it was made of: segments, the rows of their dead documents, and the tail's state."""
+
+    key: object
+    dead: Sequence[Array | None]
+    frame: Frame
 
 
 def read(
@@ -80,14 +70,18 @@ def read(
     cache: SegmentCache,
     partitions: Partitions,
     terms: Sequence[str],
-    placed: Iterable[str] = (),
-) -> list[Part]:
+    placed: Sequence[str] = (),
+) -> Snapshot:
     """The partitions' parts with the postings of `terms`; `placed` are those whose places are read, too."""
     known = _remembered(cache, partitions, terms, frozenset(placed))
+    tail = cache.get(("tail", partitions)) or RememberedTail()
+    if placed and not tail.has_places:
+        tail = RememberedTail()
     binds = {
         "tenant": partitions.tenant,
         "entities": list(partitions.entities),
         "known": list(known),
+        "tail": tail.state,
         "terms": list(terms),
         "placed": list(placed),
         "pairs": [
@@ -97,17 +91,19 @@ def read(
             if term not in held.postings
         ],
     }
-    rows: tuple[list[Sequence[Any]], ...] = ([], [], [], [])
+    rows: tuple[list[Sequence[Any]], ...] = ([], [], [], [], [])
     for row in dialect.read(connection, binds):
         rows[row[0]].append(row)
     found = _segments(cache, known, rows[SEGMENT], rows[POSTING], terms)
     cache.note_segments(partitions, tuple(found))
-    dead = _dead(rows[DEAD])
-    parts = [Part(held.head, _mask(held.head.docs, dead), held.postings) for held in found.values()]
-    for entity, group in groupby(sorted(rows[TAIL], key=itemgetter(3, 1)), itemgetter(3)):
-        tail = _tail(entity, list(group), terms)
-        parts.append(Part(tail.head, _mask(tail.head.docs, dead), tail.postings))
-    return parts
+    state = rows[STATE][0][3] or ""
+    if state != tail.state:
+        tail = RememberedTail(state, tails(rows[TAIL]), bool(placed), [row[7] for row in rows[TAIL]])
+        cache.put(("tail", partitions), tail, tail.nbytes)
+    heads = [*(held.head for held in found.values()), *(each.head for each in tail.tails)]
+    framed = _framed(cache, partitions, (tuple(found), _dead_key(rows[DEAD]), state), heads, rows[DEAD])
+    postings = [*(held.postings for held in found.values()), *(each.postings(terms) for each in tail.tails)]
+    return Snapshot(list(map(Part, heads, framed.dead, postings)), framed.frame, tuple(found), tail)
 
 
 def _remembered(
@@ -116,15 +112,15 @@ def _remembered(
     """What is held here stays, whatever the cache forgets before the query is done."""
     known = {}
     for segment in cache.segments(partitions):
-        head = cache.get(segment)
+        head, *postings = cache.get_many([segment, *((segment, term) for term in terms)])
         if head is None:
             continue
-        postings = {}
-        for term in terms:
-            posting = cache.get((segment, term))
-            if posting is not None and (posting.places is not None or term not in placed):
-                postings[term] = posting
-        known[segment] = Remembered(head, postings)
+        held = {
+            term: posting
+            for term, posting in zip(terms, postings, strict=True)
+            if posting is not None and (posting.places is not None or term not in placed)
+        }
+        known[segment] = Remembered(head, held)
     return known
 
 
@@ -136,14 +132,14 @@ def _segments(
     terms: Sequence[str],
 ) -> dict[int, Remembered]:
     found: dict[int, Remembered] = {}
-    for _, segment, _, entity, docs, lengths, _ in heads:
+    for _, segment, _, entity, docs, lengths, *_ in heads:
         if segment in known:
             found[segment] = known[segment]
             continue
         head = Head.of(entity, np.frombuffer(docs, "<i8"), np.frombuffer(lengths, "<u4"))
         cache.put(segment, head, head.docs.nbytes + head.lengths.nbytes)
         found[segment] = Remembered(head, {})
-    for _, segment, df, term, docs, counts, places in postings:
+    for _, segment, df, term, docs, counts, places, _ in postings:
         if segment in found:
             held = found[segment]
             held.postings[term] = posting = _posting(len(held.head.docs), df, docs, counts, places)
@@ -161,6 +157,22 @@ def _posting(records: int, df: int, docs: bytes, counts: bytes, places: bytes | 
     if places is None:
         return Posting(ordinals, times)
     return Posting(ordinals, times, unpack_places(places, df if times is None else int(times.sum(dtype="i8"))))
+
+
+def _framed(
+    cache: SegmentCache, partitions: Partitions, key: object, heads: Sequence[Head], dead_rows: Sequence[Sequence[Any]]
+) -> RememberedFrame:
+    framed: RememberedFrame | None = cache.get(("frame", partitions))
+    if framed is None or framed.key != key:
+        docs = _dead(dead_rows)
+        dead = [_mask(head.docs, docs) for head in heads]
+        framed = RememberedFrame(key, dead, Frame(list(zip(heads, dead, strict=True))))
+        cache.put(("frame", partitions), framed, framed.frame.nbytes)
+    return framed
+
+
+def _dead_key(rows: Iterable[Sequence[Any]]) -> object:
+    return tuple((row[1], row[4]) for row in rows)
 
 
 def _dead(rows: Sequence[Sequence[Any]]) -> Array:
@@ -182,29 +194,3 @@ def _mask(docs: Array, dead: Array) -> Array | None:
     mask = np.zeros(len(docs), bool)
     mask[at] = True
     return mask
-
-
-def _tail(entity: str, rows: Sequence[Sequence[Any]], terms: Sequence[str]) -> Remembered:
-    _, docs, lengths, _, hashes, counts, places = zip(*rows, strict=True)
-    sizes = [len(blob) // 8 for blob in hashes]
-    entries, times = np.frombuffer(b"".join(hashes), "<u8"), join_counts(counts, sizes)
-    rows_of = np.repeat(np.arange(len(rows)), sizes)
-    at = None
-    if places[0] is not None:
-        occurrences = np.bincount(rows_of, times, len(rows)).astype("i8").tolist()
-        at = np.concatenate([unpack_places(blob, n) for blob, n in zip(places, occurrences, strict=True)])
-    starts = np.cumsum(times, dtype="i8") - times
-    postings = {}
-    for term in terms:
-        found = np.flatnonzero(entries == int.from_bytes(hash_of(term), "little"))
-        placed = None if at is None else at[spans(starts[found], times[found])]
-        postings[term] = _of_entries(rows_of[found], times[found], placed)
-    return Remembered(Head.of(entity, np.array(docs, "<i8"), np.array(lengths, "<u4")), postings)
-
-
-def _of_entries(rows: Array, counts: Array, places: Array | None) -> Posting:
-    """A record has several entries of a term that is written in several ways."""
-    first = np.flatnonzero(np.diff(rows, prepend=-1))
-    if len(first) == len(rows):
-        return Posting(rows, counts, places)
-    return Posting(rows[first], np.add.reduceat(counts, first), places)

@@ -5,20 +5,18 @@ Scores are float32 and added in the order of the clauses, so that a record's sco
 or segment, SQLite or PostgreSQL.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from ..stores.bm25 import K1, B, idf, times_weight
+from ..stores.bm25 import K1, idf, times_weight
 from .packing import Array
-from .reading import ABSENT, Part, Posting
+from .parts import ABSENT, Block, Frame, Part, Posting, joined
 from .segments import spans
 
 BLOCKS = 64
 """How many scores are compared to find what the k best are at least. Chosen, not measured."""
-BLOCK = 2**16
-"""How many records are scored together at the least: 256 kB a float32 array. Chosen, not measured."""
 DENSE = 4
 """A term that more than a quarter of the records have is counted in an array of all of them: 0.87 against 1.13 ms for
 eight terms in 141,000 postings of 100,000 records."""
@@ -50,14 +48,14 @@ class Statistics(NamedTuple):
 class Ranking:
     """The scores of the records of all parts in one array, whose masks are bool arrays of the same length."""
 
-    def __init__(self, parts: Sequence[Part], scores: Array, most: float = 0.0, postings: int = 0) -> None:
+    def __init__(self, parts: Sequence[Part], scores: Array, most: float, postings: int, starts: Array) -> None:
         """`most` is what a record would score that had every term without end (Turtle and Flood, "Query evaluation:
-        strategies and optimizations", 1995); `postings` were read."""
+        strategies and optimizations", 1995); `postings` were read; the scores of each part begin at `starts`."""
         self.scores = scores
         self.most = most
         self.postings = postings
         self._parts = parts
-        self._starts = np.cumsum([0, *(len(part.head.docs) for part in parts)])
+        self._starts = starts
 
     def best(self, limit: int, mask: Array | None = None) -> list[tuple[int, float]]:
         """(doc, score) of records with a score, best first, the lower number first among equals."""
@@ -86,7 +84,7 @@ class Ranking:
     def of_entity(self, entity: str) -> Array:
         """The mask of its records."""
         each = [np.full(len(part.head.docs), part.head.entity == entity) for part in self._parts]
-        return _joined(each, "?")
+        return joined(each, "?")
 
     def docs(self, positions: Array) -> Array:
         found = np.empty(len(positions), "<i8")
@@ -125,42 +123,34 @@ def _candidates(scores: Array, limit: int) -> Array:
     return np.flatnonzero(scores >= least) if least > 0 else np.flatnonzero(scores)
 
 
-def score(parts: Sequence[Part], clauses: Sequence[Clause], statistics: Statistics | None = None) -> Ranking:
+def score(
+    parts: Sequence[Part],
+    clauses: Sequence[Clause],
+    frame: Frame | None = None,
+    statistics: Statistics | None = None,
+) -> Ranking:
     """BM25 with the statistics of these parts together, or with other ones. Dead records have no score and count for
     nothing."""
-    blocks = [Block(block, clauses) for block in _blocks(parts)]
-    records, average, df = statistics or _statistics(parts, blocks, len(clauses))
-    weights = [np.float32(times_weight(clause.times) * idf(records, n)) for clause, n in zip(clauses, df, strict=True)]
-    scores = [block.scores(weights, average) for block in blocks]
+    frame = frame or Frame([(part.head, part.dead) for part in parts], statistics.average if statistics else None)
+    found = [Postings(block, parts[block.first : block.last], clauses) for block in frame.blocks]
+    records, _, df = statistics or _statistics(frame, found, len(clauses))
+    times = [times_weight(clause.times) for clause in clauses]
+    weights = [np.float32(weight * idf(records, n)) for weight, n in zip(times, df, strict=True)]
     most = sum((K1 + 1) * float(weight) for weight, n in zip(weights, df, strict=True) if n)
-    return Ranking(parts, _joined(scores, "f4"), most, sum(block.size for block in blocks))
+    scores = joined([block.scores(weights) for block in found], "f4")
+    return Ranking(parts, scores, most, sum(block.size for block in found), frame.starts)
 
 
-def _statistics(parts: Sequence[Part], blocks: Sequence["Block"], clauses: int) -> Statistics:
-    records = sum(part.records for part in parts)
-    average = sum(part.length for part in parts) / max(records, 1) or 1.0
-    df = np.sum([block.df for block in blocks], axis=0, dtype="i8").tolist() if blocks else [0] * clauses
-    return Statistics(records, average, df)
+def _statistics(frame: Frame, found: Sequence["Postings"], clauses: int) -> Statistics:
+    df = [sum(each) for each in zip(*(postings.df for postings in found), strict=True)] or [0] * clauses
+    return Statistics(frame.records, frame.average, df)
 
 
-def _blocks(parts: Sequence[Part]) -> list[list[Part]]:
-    blocks: list[list[Part]] = []
-    records = BLOCK
-    for part in parts:
-        if records >= BLOCK:
-            blocks.append([])
-            records = 0
-        blocks[-1].append(part)
-        records += len(part.head.docs)
-    return blocks
+class Postings:
+    """Those of each clause in the parts of a block."""
 
-
-class Block:
-    """Parts that are scored together: small ones with the overhead of one, large ones alone, in a processor's cache."""
-
-    def __init__(self, parts: Sequence[Part], clauses: Sequence[Clause]) -> None:
-        self._lengths = _joined([part.head.lengths for part in parts], "f4")
-        self._dead = _dead(parts)
+    def __init__(self, block: Block, parts: Sequence[Part], clauses: Sequence[Clause]) -> None:
+        self._block = block
         self._postings = [_postings(parts, clause.terms) for clause in clauses]
 
     @property
@@ -170,31 +160,19 @@ class Block:
     @property
     def df(self) -> list[int]:
         """Of each clause, the records that are not dead."""
-        if self._dead is None:
+        dead = self._block.dead
+        if dead is None:
             return [len(at) for at, _ in self._postings]
-        return [len(at) - int(np.count_nonzero(self._dead.take(at))) for at, _ in self._postings]
+        return [len(at) - int(np.count_nonzero(dead.take(at))) for at, _ in self._postings]
 
-    def scores(self, weights: Sequence[np.float32], average: float) -> Array:
-        norms = np.float32(K1 * (1 - B)) + np.float32(K1 * B / average) * self._lengths
-        once = np.float32(K1 + 1) / (np.float32(1) + norms)
+    def scores(self, weights: Sequence[np.float32]) -> Array:
+        _, _, dead, norms, once = self._block
         scores = np.zeros(len(norms), "f4")
         for (at, counts), weight in zip(self._postings, weights, strict=True):
             _add(scores, at, counts, weight, norms, once)
-        if self._dead is not None:
-            scores[self._dead] = 0
+        if dead is not None:
+            scores[dead] = 0
         return scores
-
-
-def _joined(arrays: Sequence[Array], kind: str) -> Array:
-    if len(arrays) == 1:
-        return arrays[0]
-    return np.concatenate(arrays) if arrays else np.empty(0, kind)
-
-
-def _dead(parts: Sequence[Part]) -> Array | None:
-    if all(part.dead is None for part in parts):
-        return None
-    return np.concatenate([np.zeros(len(p.head.docs), bool) if p.dead is None else p.dead for p in parts])
 
 
 def _postings(parts: Sequence[Part], terms: Sequence[str]) -> tuple[Array, Array | None]:
@@ -208,7 +186,7 @@ def _postings(parts: Sequence[Part], terms: Sequence[str]) -> tuple[Array, Array
         start += len(part.head.docs)
     if len(found) == 1:
         return found[0]
-    at = _joined([at for at, _ in found], "i8")
+    at = joined([at for at, _ in found], "i8")
     if is_once:
         return at, None
     return at, np.concatenate([np.ones(len(at), "f4") if counts is None else counts for at, counts in found])
@@ -237,11 +215,18 @@ def _saturated(counts: Array, norms: Array, weight: np.float32) -> Array:
 def live_df(part: Part, posting: Posting) -> int:
     """How many records that are not dead have the term."""
     df = len(posting.ordinals)
-    return df if part.dead is None else df - int(np.count_nonzero(part.dead.take(posting.ordinals)))
+    return df if part.dead is None or not df else df - int(np.count_nonzero(part.dead.take(posting.ordinals)))
+
+
+def has_any(parts: Iterable[Part], terms: Sequence[str]) -> bool:
+    """Whether a record that is not dead has any of the terms."""
+    return any(live_df(part, part.postings[term]) for term in terms for part in parts)
 
 
 def posting_of(part: Part, terms: Sequence[str]) -> Posting:
     """The records that have any of the terms, counted together."""
+    if len(terms) == 1:
+        return part.postings[terms[0]]
     found = [part.postings[term] for term in terms if len(part.postings[term].ordinals)]
     if len(found) <= 1:
         return found[0] if found else ABSENT

@@ -16,11 +16,11 @@ from sqlalchemy import Connection
 
 from ..analysis.analyser import Analyser
 from ..analysis.reading import MAX_TERM_BYTES
-from ..analysis.terms import PhrasePart, QueryWord
-from ..stores.search_protocols import EXCLUDING, PREFIX, ServerTerms, TermQuery
+from ..analysis.terms import QueryWord
+from ..stores.search_protocols import EXCLUDING, PREFIX, ServerTerms, TermQuery, Ways
 from ..stores.values import Scope
 from .looking_up import Found, Wanted, clauses
-from .reading import Head, Part, Posting
+from .parts import Head, Part, Posting
 from .scoring import Clause, Statistics, score
 from .vocabulary import SHORTEST, SUFFIX, Word, commonest_first
 
@@ -69,13 +69,13 @@ class ServerLookUp:
         """Ranks the records that are found, which have all words if the query `has_words` of all."""
         rows, is_whole = self._server.find(self._connection, self._scope, query)
         parts = parts_of(rows, query.terms)
-        ranking = score(parts, scored, statistics)
+        ranking = score(parts, scored, statistics=statistics)
         gone = ranking.mask(np.array(sorted({row[1] for row in rows if row[0] == EXCLUDING}), "<i8"))
         is_whole = is_whole and has_words
 
         def score_others(docs: Sequence[int]) -> Mapping[int, float]:
             others, _ = self._server.find(self._connection, self._scope, TermQuery(query.terms, docs=docs))
-            scores = score(parts_of(others, query.terms), scored, statistics).of(np.array(docs, "<i8"))
+            scores = score(parts_of(others, query.terms), scored, statistics=statistics).of(np.array(docs, "<i8"))
             return dict(zip(docs, scores.tolist(), strict=True))
 
         return Found(
@@ -90,8 +90,8 @@ class ServerLookUp:
             score_others=None if is_whole else score_others,
         )
 
-    def _phrases(self, texts: Iterable[str]) -> list[Sequence[PhrasePart]]:
-        return [phrase for text in texts if (phrase := self._analyser.phrase(text))]
+    def _phrases(self, texts: Iterable[str]) -> list[Ways]:
+        return [ways for text in texts if (ways := self._analyser.phrases(text))]
 
     def _words(self) -> list[QueryWord]:
         """A prefix is a word that any term which begins so stands for."""

@@ -12,7 +12,8 @@ from ..forking import lazy
 from .cache import SegmentCache
 from .dialect import Dialect, Partitions
 from .packing import Words, term_and_form
-from .reading import Part, read
+from .parts import Part
+from .reading import Snapshot, read
 from .scoring import live_df
 
 OFFERED = 200
@@ -35,8 +36,8 @@ class Word(NamedTuple):
 
 
 class Vocabulary:
-    """Of partitions, as a connection sees them. `fold` takes the accents of a form away; prefixes and suffixes have
-    none."""
+    """Of partitions, as a connection sees them, or as a query has read them as its `snapshot`. `fold` takes the accents
+    of a form away; prefixes and suffixes have none."""
 
     def __init__(
         self,
@@ -48,13 +49,14 @@ class Vocabulary:
     ) -> None:
         self._connection, self._dialect, self._cache, self._partitions = connection, dialect, cache, partitions
         self._fold = fold
+        self.snapshot: Snapshot | None = None
 
     def frequencies(self, terms: Iterable[str]) -> dict[str, int]:
         """How many records have each term; none without a record."""
         wanted = list(dict.fromkeys(terms))
         if not wanted:
             return {}
-        parts = read(self._connection, self._dialect, self._cache, self._partitions, wanted)
+        parts = self._read(wanted).parts
         return {term: df for term in wanted if (df := frequency(parts, (term,)))}
 
     def completions(self, prefix: str, limit: int) -> list[Word]:
@@ -116,21 +118,27 @@ class Vocabulary:
 
     @lazy
     def _words(self) -> list[Words]:
+        snapshot = self.snapshot or self._read(())
+        segments = snapshot.segments
         known = {
             segment: words
-            for segment in self._cache.segments(self._partitions)
-            if (words := self._cache.get((segment,))) is not None
+            for segment, words in zip(segments, self._cache.get_many((n,) for n in segments), strict=True)
+            if words is not None
         }
-        binds = {"tenant": self._partitions.tenant, "entities": list(self._partitions.entities), "known": list(known)}
         packed: dict[int, list[bytes]] = {}
-        tail: Counter[str] = Counter()
-        for is_tail, segment, words in self._dialect.read_words(self._connection, binds):
-            if is_tail:
-                tail.update(words.decode().split("\n") if words else ())
-            else:
+        if missing := [segment for segment in segments if segment not in known]:
+            binds = {
+                "tenant": self._partitions.tenant,
+                "entities": list(self._partitions.entities),
+                "segments": missing,
+            }
+            for segment, words in self._dialect.read_words(self._connection, binds):
                 packed.setdefault(segment, []).extend([words] if words else [])
-        each = [known.get(segment) or self._unpacked(segment, blobs) for segment, blobs in packed.items()]
-        return [*each, Words.of(tail.items())]
+        read = [self._unpacked(segment, blobs) for segment, blobs in packed.items()]
+        return [*known.values(), *read, snapshot.tail.words]
+
+    def _read(self, terms: Sequence[str]) -> Snapshot:
+        return read(self._connection, self._dialect, self._cache, self._partitions, terms)
 
     def _unpacked(self, segment: int, blobs: Sequence[bytes]) -> Words:
         words = Words.unpack(blobs)

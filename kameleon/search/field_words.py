@@ -33,9 +33,8 @@ def having(store: Store, connection: Connection, found: Found, wanted: FieldWord
     if found.required is None:
         return found
     docs: list[int] = found.ranking.docs(np.flatnonzero(found.required)).tolist()
-    refs = store.contents.refs(connection, docs)
     for field, words in wanted:
-        values = store.records.values(connection, [refs[doc] for doc in docs if doc in refs], field)
-        contents = {doc: join([items_of(values[refs[doc]])]) for doc in docs if refs.get(doc) in values}
+        values = store.records.values_of(connection, docs, field)
+        contents = {doc: join([items_of(value)]) for doc, value in values.items()}
         docs = [doc for doc, content in contents.items() if found.has_phrase(content, words)]
     return replace(found, required=found.ranking.mask(np.array(docs, "<i8")))

@@ -1,4 +1,4 @@
-"""Two legs into one ranking. Pure: scores in, scores out. Imports `errors`.
+"""Two legs into one ranking. Pure: scores in, scores out. Imports `errors` and `forking`.
 
 Three ways by name, each of which turns a leg's raw scores into 0..1 before the legs are combined by their weights:
 
@@ -22,6 +22,7 @@ from statistics import fmean, pstdev
 from typing import Any, Generic, TypeVar
 
 from ..errors import InvalidInput, seen
+from ..forking import lazy
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -45,11 +46,15 @@ class Leg(Generic[Key]):
     weight: float = 1.0
     most: float | None = None
 
-    @property
+    @lazy
     def raw(self) -> dict[Key, float]:
         return {**self.scored, **self.chosen}
 
     def normalized(self) -> dict[Key, float]:
+        return self._normalized
+
+    @lazy
+    def _normalized(self) -> dict[Key, float]:
         """Each raw score over 0..1: (raw - least) / (top - least), least being 0 for BM25 and -1 for a cosine.
 
         The top is the best score; for a leg that knows `most`, what no record could score more than, halfway between
@@ -61,7 +66,10 @@ class Leg(Generic[Key]):
         best = max(raw.values(), default=least)
         top = best if self.most is None else (best + max(best, self.most)) / 2
         span = top - least
-        return {key: clamp((value - least) / span) if span > 0 else 0.0 for key, value in raw.items()}
+        if span <= 0:
+            return dict.fromkeys(raw, 0.0)
+        shares = {key: (value - least) / span for key, value in raw.items()}
+        return shares if min(shares.values(), default=0) >= 0 else {key: clamp(share) for key, share in shares.items()}
 
     def ranks(self) -> dict[Key, int]:
         """1-based, best first; equal scores share a rank."""
@@ -118,10 +126,11 @@ def fuse(legs: "Sequence[Leg[Key]]", fusion: "str | Fusion" = "weighted") -> dic
     total = total_weight(legs)
     fused: dict[Key, float] = {key: 0.0 for leg in legs for key in leg.chosen}
     for leg in legs:
+        share = leg.weight / total
         for key, score in leg_scores(leg, fusion).items():
             if key in fused:
-                fused[key] += leg.weight / total * score
-    return {key: clamp(score) for key, score in fused.items()}
+                fused[key] += share * score
+    return {key: score if score <= 1.0 else 1.0 for key, score in fused.items()}
 
 
 def set_weights(legs: "Sequence[Leg[Key]]", weight: float) -> "list[Leg[Key]]":

@@ -3,7 +3,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -35,14 +35,15 @@ NOTHING = Candidates({})
 
 @dataclass
 class Retrieved:
-    """What the legs found; `words` is what the keyword index has of the query, `marked` the words to mark in the texts
-    of hits, `weight` the vector's."""
+    """What the legs found; `words` is what the keyword index has of the query, `selection` what may be found, `marked`
+    the words to mark in the texts of hits, `weight` the vector's."""
 
     keyword: Candidates = NOTHING
     vector: Candidates = NOTHING
     generation: Generation | None = None
     embedding: "Vector | None" = None
     words: Found | None = None
+    selection: Selection | None = None
     marked: Sequence[QueryWord] = ()
     weight: float = 0.0
     known_share: float = 1.0
@@ -85,24 +86,31 @@ class LegSearch:
         self._store.connections.prepare_search(self._connection)
         if not query.has_text:
             return found
-        scopes = [scope]
-        if query.group_by:
-            names = scope.entities or self._store.contents.entities(self._connection)
-            scopes = [replace(scope, entities=(name,)) for name in names]
         if query.mode != "keyword":
             self._choose_vector()
         self._look_up(scope, field_words)
-        pairs = [self._leg_pair(one) for one in scopes]
+        found.selection = Selection(self._store, self._connection, scope, found.words)
+        pairs = [self._leg_pair(one) for one in self._selections(found.selection)]
         if pairs:
             found.keyword = united([keyword for keyword, _ in pairs])
             found.vector = united([vector for _, vector in pairs])
             found.weight = self._weight()
         return found
 
-    def _leg_pair(self, scope: Scope) -> tuple[Candidates, Candidates]:
+    def _selections(self, selection: Selection) -> list[Selection]:
+        """That of each entity where hits are grouped."""
+        if not self._query.group_by:
+            return [selection]
+        scope, words = selection.scope, self._found.words
+        names: Iterable[str] = scope.entities
+        if not names and words is not None:
+            names = sorted({part.head.entity for part in words.parts})
+        scopes = [replace(scope, entities=(name,)) for name in names or self._store.contents.entities(self._connection)]
+        return [Selection(self._store, self._connection, one, words) for one in scopes]
+
+    def _leg_pair(self, selection: Selection) -> tuple[Candidates, Candidates]:
         query, found = self._query, self._found
         keyword = vector = NOTHING
-        selection = Selection(self._store, self._connection, scope, found.words)
         if query.mode != "vector":
             with found.timed("keyword"):
                 keyword = selection.best(query.depth)

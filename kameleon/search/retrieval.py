@@ -22,7 +22,6 @@ from .presenting import grouped, make_hits, make_plan, read_texts, with_nearest
 from .query import CANDIDATES, SORTED, Query
 from .ranking import Ranked, Ranking, exactness, needs_a_word
 from .reranking import rerank_scores
-from .selecting import Selection
 
 TRIES = 3
 """Bounds how often a query is read: on a caller's connection each of its statements may see another state, and a
@@ -169,14 +168,16 @@ class Retriever:
             nearest = () if needs_a_word(query, found) else islice(found.vector.scores, CANDIDATES)
             present = set(ranking.keys)
             put_forward = [key for key in nearest if key in present]
-            words = found.words if query.mode != "vector" else None
-            put_forward = [*Selection(self._store, connection, ranked.scope, words).matches(), *put_forward]
+            if found.selection is not None and query.mode != "vector":
+                put_forward = [*found.selection.matches(), *put_forward]
+        is_known = query.like is None and (found.selection is None or found.selection.is_known)
         scope = replace(ranked.scope, without=query.like)
-        matches = self._store.contents.matches(scope, list(dict.fromkeys(put_forward)))
+        docs = list(dict.fromkeys(put_forward))
+        matches = self._store.contents.matches(scope, docs)
         fields = query.columns or self._store.records
         with found.timed("counting"):
             counted: dict[str, dict[Any, int]] = {name: {} for name in query.facets}
             for name, counts in counted.items():
                 for value, count in fields.facet(connection, matches, name, FACET_VALUES):
                     counts[value] = counts.get(value, 0) + count
-            return self._store.contents.count(connection, matches), counted
+            return self._store.contents.count(connection, matches, docs if is_known else None), counted

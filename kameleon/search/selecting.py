@@ -64,6 +64,11 @@ class Selection:
         """The keyword scores of those that have one."""
         return self._words.scores(docs) if self._words is not None else {}
 
+    @property
+    def is_known(self) -> bool:
+        """Whether all that matches is in the scope: a wide one is looked at from the top of the ranking alone."""
+        return self.scope.is_all or self._few is not None
+
     def matches(self) -> list[int]:
         """All that have a keyword score, of the scope or, where that is wide, of its entities."""
         words = self._words

@@ -2,8 +2,9 @@
 
 A partition is a (tenant, entity_name). A record's terms are in one row of `kdb_tail` until a fold moves them to a
 segment: one row of `kdb_segment`, one of `kdb_posting` for each term, and the words of its terms in rows of `kdb_word`.
-These are immutable; a document that is replaced or deleted gets a row in `kdb_dead`. `keywords.packing` documents the
-bytes of the LargeBinary columns.
+These are immutable; so is a row of the tail, with a random `mark` that no rows of another transaction have under the
+same `doc`. A document that is replaced or deleted gets a row in `kdb_dead`. `keywords.packing` documents the bytes of
+the LargeBinary columns.
 """
 
 from typing import Any
@@ -26,6 +27,7 @@ class KeywordTables:
             "kdb_tail",
             metadata,
             Column("doc", BigInteger, primary_key=True, autoincrement=False),
+            Column("mark", BigInteger, nullable=False),
             Column("length", Integer, nullable=False),
             Column("hashes", LargeBinary, nullable=False),
             Column("counts", LargeBinary, nullable=False),

@@ -243,8 +243,8 @@ class Contents(Protocol):
     def matches(self, scope: Scope, docs: Sequence[int]) -> Matches:
         """Selects the records of those docs that are in the scope."""
 
-    def count(self, connection: Connection, matches: Matches) -> int:
-        """Counts the matches."""
+    def count(self, connection: Connection, matches: Matches, docs: Sequence[int] | None = None) -> int:
+        """Counts the matches; `docs` are these where all are known to be in the scope, as far as they may be read."""
 
 
 class Fields(Protocol):
@@ -267,6 +267,9 @@ class NamedFields(Fields, Protocol):
 
 class Records(Fields, Protocol):
     """The record store's table, whose fields are dotted paths into `kdb_records.data`."""
+
+    def values_of(self, connection: Connection, docs: Sequence[int], field: str) -> Mapping[int, Any]:
+        """Returns the field of the record of each content that has it."""
 
     def stored_ids(self, connection: Connection, entity: str, ids: Sequence[str]) -> set[str]:
         """Returns those of the ids that `kdb_records` has."""

@@ -34,17 +34,20 @@ class Postings(Protocol):
 
     def read(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Sequence[Any]]:
         """Reads all that a query needs of some partitions as one statement sees it, in rows of (kind, number, n, term,
-        docs, counts, places).
+        docs, counts, places, words).
 
-        Binds: tenant, entities, none for all; `known` segments, whose docs and lengths are NULL; `terms` to read of the
-        other segments; `pairs`, (entity, segment, term) to read of the known ones; `placed` terms, read with their
-        places. Kinds: 0 a live segment, (segment, records, entity, docs, lengths, -) · 1 a row of the tail, (doc,
-        length, entity, hashes, counts, places where any are wanted) · 2 a row of dead, (doc, 0, -, docs, -, -) · 3 a
-        posting, (segment, df, term, docs, counts, places)."""
+        Binds: tenant, entities, none for all; `known` segments, whose docs and lengths are NULL; the known state of the
+        `tail`, whose rows are left out while it is in that state; `terms` to read of the other segments; `pairs`,
+        (entity, segment, term) to read of the known ones; `placed` terms, read with their places. Kinds: 0 a live
+        segment, (segment, records, entity, docs, lengths, -, -) · 1 a row of the tail, (doc, length, entity, hashes,
+        counts, places where any are wanted, words) · 2 a row of dead, (doc, 0, -, docs, -, -, -) · 3 a posting,
+        (segment, df, term, docs, counts, places, -) · 4 the state of the tail, (0, 0, state, -, -, -, -): made of the
+        doc and mark of each row, empty where there is none."""
 
     def read_words(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Sequence[Any]]:
-        """Reads (0, segment, words) of segments, several rows for one, words NULL for a known one; (1, doc, words) of
-        the tail."""
+        """Reads (segment, words) of the live ones of `segments`, several rows for one in the order of their
+        terms, words NULL where it has none.
+        Binds: tenant, entities, segments."""
 
     def insert(self, connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Writes rows in the fewest statements."""
@@ -92,6 +95,10 @@ class TermCounts(NamedTuple):
     is_exact: bool
 
 
+Ways = Sequence[Sequence[PhrasePart]]
+"""The ways to write a phrase."""
+
+
 class TermQuery(NamedTuple):
     """The records wanted: with all of `phrases`, or without these with any of `rarest` or one term of each of
     `clauses`; or the `docs` alone. None with one of `excluded`, which are found, too. `terms` are those to count in
@@ -100,8 +107,8 @@ class TermQuery(NamedTuple):
     terms: Sequence[str] = ()
     rarest: Sequence[str] = ()
     clauses: Sequence[Sequence[str]] = ()
-    phrases: Sequence[Sequence[PhrasePart]] = ()
-    excluded: Sequence[Sequence[PhrasePart]] = ()
+    phrases: Sequence[Ways] = ()
+    excluded: Sequence[Ways] = ()
     docs: Sequence[int] | None = None
 
 

@@ -75,6 +75,7 @@ class PostgreSQLContents:
         where, binds = self._scopes.sql(scope, "s")
         return Matches(self._templates.format(sql.MATCHES, scope=where), {**binds, "docs": list(docs)})
 
-    def count(self, connection: Connection, matches: Matches) -> int:
+    def count(self, connection: Connection, matches: Matches, docs: Sequence[int] | None = None) -> int:
+        """Row security may hide some of `docs`: they are counted."""
         statement, binds = bound(text(sql.COUNT.format(matches=matches.sql)), matches.binds)
         return connection.scalar(statement, binds) or 0

@@ -12,23 +12,34 @@ from ..own_connections import is_own, own_connection, own_driver
 
 Row = Sequence[Any]
 
-READ = """
+STATE = """
+    WITH now AS MATERIALIZED (
+      SELECT coalesce(md5(string_agg(concat(doc, ' ', mark), ',' ORDER BY doc)), '') AS state
+      FROM {prefix}kdb_tail WHERE {scope}
+    )
+"""
+READ = (
+    STATE
+    + """
     SELECT 0, segment, records, entity_name,
       CASE WHEN segment = ANY(CAST(%(known)s AS bigint[])) THEN NULL ELSE docs END,
-      CASE WHEN segment = ANY(CAST(%(known)s AS bigint[])) THEN NULL ELSE lengths END, NULL
+      CASE WHEN segment = ANY(CAST(%(known)s AS bigint[])) THEN NULL ELSE lengths END, NULL, NULL
     FROM {prefix}kdb_segment WHERE {scope} AND state = 0
     UNION ALL
     SELECT 1, doc, length, entity_name, hashes, counts,
-      CASE WHEN cardinality(CAST(%(placed)s AS text[])) > 0 THEN places END
-    FROM {prefix}kdb_tail WHERE {scope}
+      CASE WHEN cardinality(CAST(%(placed)s AS text[])) > 0 THEN places END, words
+    FROM {prefix}kdb_tail WHERE {scope} AND (SELECT state FROM now) <> %(tail)s
     UNION ALL
-    SELECT 2, doc, 0, NULL, docs, NULL, NULL
+    SELECT 4, 0, 0, state, NULL, NULL, NULL, NULL FROM now
+    UNION ALL
+    SELECT 2, doc, 0, NULL, docs, NULL, NULL, NULL
     FROM {prefix}kdb_dead WHERE {scope}
 """
+)
 # A subquery with OFFSET 0 is planned by itself: postings are read by their key, whatever the statistics say.
 READ_NEW = """
     UNION ALL
-    SELECT 3, p.segment, p.df, p.term, p.docs, p.counts, p.places
+    SELECT 3, p.segment, p.df, p.term, p.docs, p.counts, p.places, NULL
     FROM {prefix}kdb_segment AS s CROSS JOIN LATERAL (
       SELECT p.segment, p.df, p.term, p.docs, p.counts,
         CASE WHEN p.term = ANY(CAST(%(placed)s AS text[])) THEN p.places END AS places
@@ -41,7 +52,7 @@ READ_NEW = """
 """
 READ_PAIRS = """
     UNION ALL
-    SELECT 3, p.segment, p.df, p.term, p.docs, p.counts, p.places
+    SELECT 3, p.segment, p.df, p.term, p.docs, p.counts, p.places, NULL
     FROM unnest(CAST(%(segments)s AS bigint[]), CAST(%(pair_terms)s AS text[]), CAST(%(pair_entities)s AS text[]))
         AS n (segment, term, entity)
       CROSS JOIN LATERAL (
@@ -53,13 +64,11 @@ READ_PAIRS = """
       ) AS p
 """
 READ_WORDS = """
-    SELECT 0, s.segment, w.words
+    SELECT s.segment, w.words
     FROM {prefix}kdb_segment AS s LEFT JOIN {prefix}kdb_word AS w
       ON w.tenant = s.tenant AND w.entity_name = s.entity_name AND w.segment = s.segment
-      AND s.segment <> ALL(CAST(%(known)s AS bigint[]))
-    WHERE {scope_of_s} AND s.state = 0
-    UNION ALL
-    SELECT 1, doc, words FROM {prefix}kdb_tail WHERE {scope}
+    WHERE {scope_of_s} AND s.state = 0 AND s.segment = ANY(CAST(%(segments)s AS bigint[]))
+    ORDER BY s.segment, w.last
 """
 ONES, ALL = "tenant = %(tenant)s AND entity_name = ANY(CAST(%(entities)s AS text[]))", "tenant = %(tenant)s"
 # Blobs are incompressible or read whole: what is kept out of line is stored as it is.
@@ -83,7 +92,7 @@ TABLES = ("kdb_tail", "kdb_dead", "kdb_segment", "kdb_word", "kdb_posting")
 INSERT = "INSERT INTO {prefix}{table} ({columns}) SELECT * FROM unnest({arrays})"
 TYPES = {
     **dict.fromkeys(("tenant", "entity_name", "term", "form", "first", "last"), "text"),
-    **dict.fromkeys(("doc", "segment"), "bigint"),
+    **dict.fromkeys(("doc", "mark", "segment"), "bigint"),
     **dict.fromkeys(("length", "df", "records"), "integer"),
     **dict.fromkeys(("state", "place_bytes"), "smallint"),
 }

@@ -33,6 +33,10 @@ class PostgreSQLRecords:
         rows = connection.execute(self._templates.text(sql.VALUES), binds)
         return {Ref(row.entity_name, row.id): row.value for row in rows}
 
+    def values_of(self, connection: Connection, docs: Sequence[int], field: str) -> dict[int, Any]:
+        rows = connection.execute(self._templates.text(sql.VALUES_OF), {"docs": list(docs), "path": field.split(".")})
+        return {row.doc: row.value for row in rows}
+
     def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
         statement, binds = bound(self._templates.text(sql.FACET, matches=matches.sql), matches.binds)
         rows = connection.execute(statement, {**binds, "path": field.split("."), "limit": limit})

@@ -322,7 +322,12 @@ VALUES = """
     SELECT r.entity_name, r.id, r.data #> :path AS value
     FROM unnest(CAST(:entities AS text[]), CAST(:ids AS text[])) AS k(entity_name, record_id)
       JOIN {records} AS r ON r.entity_name = k.entity_name AND r.id = k.record_id
-    WHERE jsonb_typeof(r.data #> :path) <> 'null'
+    WHERE jsonb_typeof(r.data #> :path) IN ('string', 'number', 'boolean')
+"""
+VALUES_OF = """
+    SELECT s.doc, r.data #> :path AS value
+    FROM {search} AS s JOIN {records} AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
+    WHERE s.doc = ANY(CAST(:docs AS bigint[])) AND jsonb_typeof(r.data #> :path) <> 'null'
 """
 ENTITIES = """
     WITH RECURSIVE names(name) AS (

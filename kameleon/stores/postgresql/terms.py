@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from ...analysis.terms import PhrasePart
 from ...errors import InvalidInput
 from ...values import Ref
-from ..search_protocols import EXCLUDING, PREFIX, TermCounts, TermQuery, TermsRow
+from ..search_protocols import EXCLUDING, PREFIX, TermCounts, TermQuery, TermsRow, Ways
 from ..tables import parts
 from ..values import Scope, bound
 from .rows import by_entity
@@ -160,7 +160,7 @@ def branches_of(query: TermQuery) -> tuple[list[str], dict[str, Any]]:
     if query.docs is not None:
         conditions = {0: "s.doc = ANY(:docs)"}
         binds = {"docs": list(query.docs), "most_0": len(query.docs)}
-    excluded = " | ".join(map(phrase_of, query.excluded))
+    excluded = " | ".join(map(any_way, query.excluded))
     branches = [
         BRANCH % (n, "s.terms", condition + " AND NOT s.terms @@ CAST(:excluded AS tsquery)" * bool(excluded), n)
         for n, condition in conditions.items()
@@ -193,8 +193,12 @@ def all_of(clauses: Iterable[Sequence[str]]) -> str:
     return " & ".join(f"({any_of(terms)})" for terms in clauses)
 
 
-def all_phrases(phrases: Iterable[Sequence[PhrasePart]]) -> str:
-    return " & ".join(map(phrase_of, phrases))
+def all_phrases(phrases: Iterable[Ways]) -> str:
+    return " & ".join(map(any_way, phrases))
+
+
+def any_way(ways: Ways) -> str:
+    return f"({' | '.join(map(phrase_of, ways))})"
 
 
 def phrase_of(phrase: Sequence[PhrasePart]) -> str:

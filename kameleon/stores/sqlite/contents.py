@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from ...values import Generation, Ref
 from ..values import Entry, Hit, Matches, Scope, State, bound
 from . import statements as sql
-from .rows import as_json, by_entity, of_entity, readable
+from .rows import as_json, by_entity, fetched, of_entity, readable
 from .scope import SQLiteScopes
 
 PASSAGES_AT_ONCE = 4_096
@@ -41,17 +41,19 @@ class SQLiteContents:
         return list(connection.exec_driver_sql(sql.ENTITIES).scalars())
 
     def refs(self, connection: Connection, docs: Sequence[int]) -> dict[int, Ref]:
-        rows = connection.exec_driver_sql(sql.REFS, (as_json(docs),))
+        rows = fetched(connection, sql.REFS, {"docs": as_json(docs)})
         return {doc: Ref(entity, id_) for doc, entity, id_ in rows}
 
     def hits(
         self, connection: Connection, docs: Sequence[int], generation: Generation | None = None, vector: Any = None
     ) -> dict[int, Hit]:
-        places = _passages(connection, generation, vector, docs) if generation else {}
-        rows = connection.exec_driver_sql(sql.HITS, (as_json(docs),))
+        statement = sql.HITS + (sql.PASSAGES.format(number=generation.number) if generation else "")
+        rows = fetched(connection, statement, {"docs": as_json(docs)})
+        places = _passages([row for row in rows if row[1] is None], vector)
         return {
             doc: Hit(Ref(entity, id_), content, None if data is None else json.loads(data), tuple(places.get(doc, ())))
             for doc, entity, id_, content, data in rows
+            if entity is not None
         }
 
     def texts(
@@ -65,20 +67,20 @@ class SQLiteContents:
         where, binds = self._scopes.sql(scope)
         return Matches(sql.MATCHES.format(scope=where), {**binds, "docs": as_json(docs)})
 
-    def count(self, connection: Connection, matches: Matches) -> int:
+    def count(self, connection: Connection, matches: Matches, docs: Sequence[int] | None = None) -> int:
+        if docs is not None:
+            return len(docs)
         statement, binds = bound(text(sql.COUNT.format(matches=matches.sql)), matches.binds)
         return connection.scalar(statement, binds) or 0
 
 
-def _passages(
-    connection: Connection, generation: Generation, vector: Any, docs: Sequence[int]
-) -> dict[int, list[tuple[int, int]]]:
+def _passages(rows: Sequence[Sequence[Any]], vector: Any) -> dict[int, list[tuple[int, int]]]:
     """The nearest first."""
-    rows = connection.exec_driver_sql(sql.PASSAGES.format(number=generation.number), {"docs": as_json(docs)})
     found: dict[int, list[tuple[float, int, int]]] = {}
-    for part in rows.partitions(PASSAGES_AT_ONCE):
-        for row, cosine in zip(part, cosines([row.embedding for row in part], vector), strict=True):
-            found.setdefault(row.search_id, []).append((-cosine, row.start_at, row.end_at))
+    for first in range(0, len(rows), PASSAGES_AT_ONCE):
+        part = rows[first : first + PASSAGES_AT_ONCE]
+        for (doc, _, start, end, _), cosine in zip(part, cosines([row[4] for row in part], vector), strict=True):
+            found.setdefault(doc, []).append((-cosine, start, end))
     return {doc: [(start, end) for _, start, end in sorted(places)] for doc, places in found.items()}
 
 

@@ -23,12 +23,15 @@ from sqlalchemy import Connection, text
 
 from ...embeddings.provider import Vector
 from ...forking import per_process
+from ..own_connections import is_own
+from .rows import fetched
 
 Ids = NDArray[np.int64]
+Codes = NDArray[np.int32]
 Floats = NDArray[np.float32]
 Accept = Callable[[list[int]], Collection[int]]
 
-LAST_ENTRY = text("SELECT seq, mark FROM kdb_embedding_log ORDER BY seq DESC LIMIT 1")
+LAST_ENTRY = "SELECT seq, mark FROM kdb_embedding_log ORDER BY seq DESC LIMIT 1"
 ENTRIES_SINCE = text("SELECT mark, seq, changed FROM kdb_embedding_log WHERE seq >= :seq ORDER BY seq")
 ROWS_AT_ONCE, IDS_AT_ONCE = 4096, 30_000
 """Rows that are fetched, and ids that are bound, in one piece. Chosen, not measured."""
@@ -66,6 +69,7 @@ class Rows:
     """What one query reads. Rows are only ever appended, so it is read without the lock."""
 
     ids: Ids
+    entities: Codes
     vectors: Floats
     directions: Floats | None
     dead: Ids
@@ -93,17 +97,23 @@ class Mirror:
         self._learned_from = 0
         self._directions: Floats | None = None
         self._ids: Ids = NONE
+        self._entities: Codes = np.zeros(0, np.int32)
+        self._codes: dict[str, int] = {}
         self._vectors: Floats = np.zeros((0, dimensions), np.float32)
         self._count = text(f"SELECT count(*) FROM {table}")
-        self._all = text(f"SELECT search_id, embedding FROM {table} WHERE embedding IS NOT NULL")
+        self._all = text(
+            f"SELECT e.search_id, e.embedding, s.entity_name FROM {table} AS e CROSS JOIN kdb_search AS s "
+            "ON s.id = e.search_id WHERE e.embedding IS NOT NULL"
+        )
         self._last_row = text(f"SELECT max(rowid) FROM {table}")
         self._some = text(
             f"SELECT e.embedding FROM json_each(:wanted) AS w CROSS JOIN {table} AS e ON e.rowid = w.value "
             "WHERE e.embedding IS NOT NULL"
         )
         self._wanted = text(
-            f"SELECT e.search_id, e.embedding FROM json_each(:wanted) AS w CROSS JOIN {table} AS e "
-            "ON e.search_id = w.value WHERE e.embedding IS NOT NULL"
+            f"SELECT e.search_id, e.embedding, s.entity_name FROM json_each(:wanted) AS w "
+            f"CROSS JOIN {table} AS e ON e.search_id = w.value CROSS JOIN kdb_search AS s ON s.id = e.search_id "
+            "WHERE e.embedding IS NOT NULL"
         )
 
     @per_process
@@ -116,19 +126,22 @@ class Mirror:
         vector: Vector,
         limit: int,
         *,
+        entities: Collection[str] = (),
         allowed: Sequence[int] | None = None,
         accept: Accept | None = None,
         excluded: Sequence[int] = (),
     ) -> Nearest:
-        """The `limit` records nearest by cosine, best first; ties by id. Of `allowed` alone, if given, or of those that
-        `accept` returns of the ids that it is called with; none of `excluded`."""
+        """The `limit` records nearest by cosine, best first; ties by id. Of `allowed` alone, if given, or of these
+        `entities`, of all where none is named, those that `accept` returns of the ids that it is called with; none of
+        `excluded`."""
         rows = self._rows(connection)
-        if (transaction := connection.get_transaction()) is not None:
-            self._read_by[transaction] = rows
         if len(excluded):
             gone = np.flatnonzero(member(rows.ids, np.array(excluded, np.int64)))
             rows = replace(rows, dead=np.union1d(rows.dead, gone))
-        places = self._places(rows, None if allowed is None else np.array(allowed, np.int64))
+        if allowed is None:
+            places = self._of_entities(rows, entities)
+        else:
+            places = _places(rows, member(rows.ids, np.array(allowed, np.int64)))
         wanted = limit if rows.directions is None else max(CANDIDATES, 2 * limit)
         if rows.directions is not None and places is not None and len(places) <= wanted:
             found = self._read(connection, vector, np.unique(rows.ids[places]))
@@ -143,31 +156,36 @@ class Mirror:
         return Nearest(first(found, limit), len(scores), is_exact=False)
 
     def scores(self, connection: Connection, vector: Vector, wanted: Iterable[int]) -> dict[int, float]:
-        """The cosine of each wanted record that has an embedding: of its nearest passage, of the rows that `best` has
-        just read in this transaction, where it has."""
-        transaction = connection.get_transaction()
-        rows = self._read_by.pop(transaction, None) if transaction is not None else None
-        rows = rows or self._rows(connection)
+        """The cosine of each wanted record that has an embedding: of its nearest passage."""
+        rows = self._rows(connection, again=True)
         ids = np.unique(np.fromiter(wanted, np.int64))
         if rows.directions is not None:
             return first(self._read(connection, vector, ids), len(ids))
-        places = self._places(rows, ids)
-        assert places is not None  # noqa: S101 - there are ids
+        places = _places(rows, member(rows.ids, ids))
         return first((rows.ids[places], cosines(rows.vectors[places], vector)), len(ids))
 
-    def _rows(self, connection: Connection) -> Rows:
+    def _rows(self, connection: Connection, *, again: bool = False) -> Rows:
+        """A transaction of kameleon's own sees one state of the database, which is read once; `again` takes what `best`
+        has just read in another one, too."""
+        transaction = connection.get_transaction()
+        if transaction is not None and (again or is_own(connection)):
+            read = self._read_by.get(transaction) if is_own(connection) else self._read_by.pop(transaction, None)
+            if read is not None:
+                return read
         with self._lock:
             state = self._refreshed(connection)
             end = state.size
-            return Rows(self._ids[:end], self._vectors[:end], self._directions, state.dead)
+            rows = Rows(self._ids[:end], self._entities[:end], self._vectors[:end], self._directions, state.dead)
+        if transaction is not None:
+            self._read_by[transaction] = rows
+        return rows
 
-    def _places(self, rows: Rows, allowed: Ids | None) -> Ids | None:
-        """Returns the places of living rows of allowed records; None for all rows."""
-        if allowed is None:
+    def _of_entities(self, rows: Rows, entities: Collection[str]) -> Ids | None:
+        """Returns the places of living rows of these entities; None for all rows."""
+        codes = [code for name in entities if (code := self._codes.get(name)) is not None]
+        if not entities or len(codes) == len(self._codes):
             return None
-        is_wanted = member(rows.ids, allowed)
-        is_wanted[rows.dead] = False
-        return np.flatnonzero(is_wanted)
+        return _places(rows, np.isin(rows.entities, np.array(codes, np.int32)))
 
     def _read(self, connection: Connection, vector: Vector, ids: Ids) -> tuple[Ids, Floats]:
         """Every passage of these records, scored from the table."""
@@ -182,8 +200,8 @@ class Mirror:
     # refresh
 
     def _refreshed(self, connection: Connection) -> State:
-        last = connection.execute(LAST_ENTRY).one_or_none()
-        now = Position(last.seq, last.mark) if last else Position(0, None)
+        last = fetched(connection, LAST_ENTRY, {})
+        now = Position(*last[0]) if last else Position(0, None)
         if self._is_changing:
             self._states.clear()
         if now in self._states:
@@ -220,7 +238,7 @@ class Mirror:
             self._directions = directions(self._sampled(connection))
         width = self._dimensions if self._directions is None else DIRECTIONS
         self._vectors = np.zeros((0, width), np.float32)
-        self._ids = NONE
+        self._ids, self._entities, self._codes = NONE, np.zeros(0, np.int32), {}
         self._reserve(rows)
         self._append(connection.execute(self._all))
         return State(self._filled, NONE)
@@ -245,7 +263,7 @@ class Mirror:
         if len(dead) <= self._filled // 4:
             return State(self._filled, dead)
         alive = np.delete(np.arange(self._filled), dead)
-        self._ids, self._vectors = self._ids[alive], self._vectors[alive]
+        self._ids, self._entities, self._vectors = self._ids[alive], self._entities[alive], self._vectors[alive]
         self._filled = len(alive)
         self._states.clear()
         return State(self._filled, NONE)
@@ -255,6 +273,7 @@ class Mirror:
             start, end = self._filled, self._filled + len(part)
             self._reserve(end)
             self._ids[start:end] = [row[0] for row in part]
+            self._entities[start:end] = [self._codes.setdefault(row[2], len(self._codes)) for row in part]
             matrix = np.frombuffer(b"".join(row[1] for row in part), "<f4").reshape(len(part), self._dimensions)
             self._vectors[start:end] = matrix if self._directions is None else matrix @ self._directions
             self._filled = end
@@ -263,11 +282,17 @@ class Mirror:
         if rows <= len(self._ids):
             return
         size = max(rows, len(self._ids) + len(self._ids) // 2)
-        for name in ("_ids", "_vectors"):
+        for name in ("_ids", "_entities", "_vectors"):
             before = getattr(self, name)
             grown = np.zeros((size, *before.shape[1:]), before.dtype)
             grown[: self._filled] = before[: self._filled]
             setattr(self, name, grown)
+
+
+def _places(rows: Rows, is_wanted: NDArray[np.bool_]) -> Ids:
+    """The places of wanted rows that are living."""
+    is_wanted[rows.dead] = False
+    return np.flatnonzero(is_wanted)
 
 
 def changed_since(connection: Connection, position: Position) -> Ids | None:
@@ -332,10 +357,11 @@ def first(found: tuple[Ids, Floats], limit: int) -> dict[int, float]:
     """The best row of each record, of the `limit` best records."""
     ids, scores = found
     best: dict[int, float] = {}
-    for place in np.lexsort((ids, -scores)).tolist():
+    order = np.lexsort((ids, -scores))
+    for id_, score in zip(ids[order].tolist(), scores[order].tolist(), strict=True):
         if len(best) == limit:
             break
-        best.setdefault(int(ids[place]), float(scores[place]))
+        best.setdefault(id_, score)
     return best
 
 

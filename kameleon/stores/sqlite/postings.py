@@ -10,43 +10,52 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from ..own_connections import is_own, own_connection, own_driver
+from .rows import fetched
 
 Row = Sequence[Any]
 
-READ = """
+STATE = """
+    WITH now AS MATERIALIZED (
+      SELECT coalesce(group_concat(doc || ' ' || mark), '') AS state FROM kdb_tail WHERE {scope}
+    )
+"""
+READ = (
+    STATE
+    + """
     SELECT 0, segment, records, entity_name,
       CASE WHEN segment IN (SELECT value FROM json_each(:known)) THEN NULL ELSE docs END,
-      CASE WHEN segment IN (SELECT value FROM json_each(:known)) THEN NULL ELSE lengths END, NULL
+      CASE WHEN segment IN (SELECT value FROM json_each(:known)) THEN NULL ELSE lengths END, NULL, NULL
     FROM kdb_segment WHERE {scope} AND state = 0
     UNION ALL
-    SELECT 1, doc, length, entity_name, hashes, counts, CASE WHEN :placed <> '[]' THEN places END
-    FROM kdb_tail WHERE {scope}
+    SELECT 1, doc, length, entity_name, hashes, counts, CASE WHEN :placed <> '[]' THEN places END, words
+    FROM now CROSS JOIN kdb_tail WHERE {scope} AND state <> :tail
     UNION ALL
-    SELECT 2, doc, 0, NULL, docs, NULL, NULL FROM kdb_dead WHERE {scope}
+    SELECT 4, 0, 0, state, NULL, NULL, NULL, NULL FROM now
+    UNION ALL
+    SELECT 2, doc, 0, NULL, docs, NULL, NULL, NULL FROM kdb_dead WHERE {scope}
     UNION ALL
     SELECT 3, p.segment, p.df, p.term, p.docs, p.counts,
-      CASE WHEN p.term IN (SELECT value FROM json_each(:placed)) THEN p.places END
+      CASE WHEN p.term IN (SELECT value FROM json_each(:placed)) THEN p.places END, NULL
     FROM kdb_segment AS s CROSS JOIN json_each(:terms) AS t CROSS JOIN kdb_posting AS p
       ON p.tenant = s.tenant AND p.entity_name = s.entity_name AND p.segment = s.segment AND p.term = t.value
     WHERE {scope_of_s} AND s.state = 0
       AND s.segment NOT IN (SELECT value FROM json_each(:known))
 """
+)
 READ_PAIRS = """
     UNION ALL
     SELECT 3, p.segment, p.df, p.term, p.docs, p.counts,
-      CASE WHEN p.term IN (SELECT value FROM json_each(:placed)) THEN p.places END
+      CASE WHEN p.term IN (SELECT value FROM json_each(:placed)) THEN p.places END, NULL
     FROM json_each(:pairs) AS n CROSS JOIN kdb_posting AS p
       ON p.tenant = :tenant AND p.entity_name = json_extract(n.value, '$[0]')
       AND p.segment = json_extract(n.value, '$[1]') AND p.term = json_extract(n.value, '$[2]')
 """
 READ_WORDS = """
-    SELECT 0, s.segment, w.words
+    SELECT s.segment, w.words
     FROM kdb_segment AS s LEFT JOIN kdb_word AS w
       ON w.tenant = s.tenant AND w.entity_name = s.entity_name AND w.segment = s.segment
-      AND s.segment NOT IN (SELECT value FROM json_each(:known))
-    WHERE {scope_of_s} AND s.state = 0
-    UNION ALL
-    SELECT 1, doc, words FROM kdb_tail WHERE {scope}
+    WHERE {scope_of_s} AND s.state = 0 AND s.segment IN (SELECT value FROM json_each(:segments))
+    ORDER BY s.segment, w.last
 """
 ONES, ALL = "tenant = :tenant AND entity_name IN (SELECT value FROM json_each(:entities))", "tenant = :tenant"
 
@@ -82,9 +91,7 @@ class SQLitePostings:
 
     def _fetched(self, connection: Connection, statement: str, binds: dict[str, Any]) -> Sequence[Row]:
         given = {name: json.dumps(value) if isinstance(value, list) else value for name, value in binds.items()}
-        if is_own(connection):
-            return own_driver(connection).execute(statement, given).fetchall()  # type: ignore[no-any-return]
-        return connection.exec_driver_sql(statement, given).all()
+        return fetched(connection, statement, given)
 
     def insert(self, connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Many rows or one, whose bytes stay below what a statement may have."""

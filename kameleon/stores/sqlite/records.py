@@ -12,7 +12,7 @@ from ..filters import Filter, condition
 from ..tables import dump
 from ..values import Matches, bound
 from . import statements as sql
-from .rows import timestamp
+from .rows import as_json, fetched, timestamp
 from .where import comparison, json_path
 
 
@@ -22,8 +22,12 @@ class SQLiteRecords:
         return {
             Ref(row.entity_name, row.id): from_json(row.value, row.kind)
             for row in rows
-            if row.kind not in (None, "null")
+            if row.kind not in (None, "null", "array", "object")
         }
+
+    def values_of(self, connection: Connection, docs: Sequence[int], field: str) -> dict[int, Any]:
+        rows = fetched(connection, sql.VALUES_OF, {"docs": as_json(docs), "path": json_path(field.split("."))})
+        return {doc: from_json(value, kind) for doc, value, kind in rows if kind not in (None, "null")}
 
     def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
         statement, binds = bound(text(sql.FACET.format(matches=matches.sql)), matches.binds)

@@ -1,13 +1,14 @@
 """Keys, JSON and time stamps of rows in SQLite. Imports `values`."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from ...values import Ref
+from ..own_connections import is_own, own_driver
 from . import statements as sql
 
 ROWS_A_STATEMENT = 10_000
@@ -24,6 +25,13 @@ class Present(NamedTuple):
 
 def as_json(keys: Iterable[Any]) -> str:
     return json.dumps(list(keys))
+
+
+def fetched(connection: Connection, statement: str, binds: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+    """Runs a statement, on kameleon's own connections without SQLAlchemy: that takes as long as a small query."""
+    if is_own(connection):
+        return own_driver(connection).execute(statement, binds).fetchall()  # type: ignore[no-any-return]
+    return connection.exec_driver_sql(statement, dict(binds)).all()
 
 
 def by_entity(refs: Iterable[Ref]) -> dict[str, list[Ref]]:

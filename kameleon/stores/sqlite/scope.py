@@ -30,14 +30,6 @@ class SQLiteScopes:
         statement, binds = bound(text(sql.WHICH_IN_SCOPE.format(scope=where)), binds)
         return list(connection.execute(statement, {**binds, "docs": as_json(docs)}).scalars())
 
-    def is_everything(self, connection: Connection, scope: Scope) -> bool:
-        """Whether every record of the index is in the scope."""
-        if not scope.is_all:
-            return False
-        return not scope.entities or set(scope.entities).issuperset(
-            connection.exec_driver_sql(sql.ENTITIES).scalars().all()
-        )
-
     def sql(self, scope: Scope) -> tuple[str, dict[str, Any]]:
         """Renders a condition on `s`, "1" for every record."""
         binds: dict[str, Any] = {f"entity{n}": name for n, name in enumerate(scope.entities)}

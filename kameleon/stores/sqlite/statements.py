@@ -148,11 +148,11 @@ EMBEDDINGS_OF = """
 """
 
 PASSAGES = """
-    SELECT e.search_id, e.start_at, e.end_at, e.embedding
+    UNION ALL
+    SELECT e.search_id, NULL, e.start_at, e.end_at, e.embedding
     FROM json_each(:docs) AS k CROSS JOIN kdb_embedding_g{number} AS e ON e.search_id = k.value
       CROSS JOIN kdb_search AS s ON s.id = e.search_id AND s.content_hash = e.content_hash
     WHERE e.start_at IS NOT NULL AND e.embedding IS NOT NULL
-    ORDER BY e.search_id, e.passage
 """
 
 IN_SCOPE = "SELECT s.id FROM kdb_search AS s WHERE {scope}"
@@ -167,12 +167,12 @@ UP_TO = "SELECT json_group_array(id) FROM ({select} LIMIT :most)"
 WHICH_IN_SCOPE = "SELECT s.id FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value WHERE {scope}"
 
 REFS = """
-    SELECT s.id, s.entity_name, s.record_id FROM json_each(?) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
+    SELECT s.id, s.entity_name, s.record_id FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
 """
 
 HITS = """
     SELECT s.id, s.entity_name, s.record_id, s.content, r.data
-    FROM json_each(?) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
+    FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
       LEFT JOIN kdb_records AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
 """
 
@@ -204,6 +204,12 @@ VALUES = text("""
     FROM json_each(:refs) AS k CROSS JOIN kdb_records AS r
       ON r.entity_name = json_extract(k.value, '$[0]') AND r.id = json_extract(k.value, '$[1]')
 """)
+
+VALUES_OF = """
+    SELECT s.id, json_extract(r.data, :path), json_type(r.data, :path)
+    FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
+      CROSS JOIN kdb_records AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
+"""
 
 ENTITIES = """
     WITH RECURSIVE names(name) AS (

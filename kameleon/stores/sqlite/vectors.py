@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 VECTOR_SEARCHES = ("auto", "numpy", "sqlite-vec")
 FEW = 5_000
-"""Records of the entities at most whose numbers are read rather than what the best records are. Chosen, not
-measured."""
+"""Bounds the records of the entities whose numbers sqlite-vec is given. Chosen, not measured."""
 MIRRORS_KEPT = 2
 """Generations whose embeddings stay in memory: the active one, and one that is built or compared."""
 
@@ -47,14 +46,15 @@ class SQLiteVectors:
         docs: Sequence[int] | None = None,
         excluded: Sequence[int] = (),
     ) -> Candidates:
-        is_all = docs is None and self._scopes.is_everything(connection, scope)
-        if docs is None and scope.is_all and not is_all:
-            docs = self._scopes.docs(connection, scope, FEW)
         if self._uses_extension(connection):
+            if docs is None and scope.is_all and scope.entities:
+                docs = self._scopes.docs(connection, scope, FEW)
             return self._by_extension(connection, generation, vector, scope, limit, docs, excluded)
-        accept = None if is_all or docs is not None else partial(self._scopes.within, connection, scope)
+        accept = None if scope.is_all or docs is not None else partial(self._scopes.within, connection, scope)
         mirror = self._mirror(generation)
-        found = mirror.best(connection, vector, limit, allowed=docs, accept=accept, excluded=excluded)
+        found = mirror.best(
+            connection, vector, limit, entities=scope.entities, allowed=docs, accept=accept, excluded=excluded
+        )
         return Candidates(found.scores, is_exact=found.is_exact, how="numpy", scanned=found.scanned)
 
     def _by_extension(

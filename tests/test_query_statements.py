@@ -1,0 +1,115 @@
+"""How many statements a query takes, by what it has."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, event
+
+from kameleon import RecordStore, SearchEngine
+
+MOST = 5
+MORE = {"field": 6, "sort": 6}
+"""Those of hybrid searches that take more: the fields' names are read first, the values of a field come after the
+legs."""
+SIMILAR = 7
+UNCOUNTED = ("BEGIN", "COMMIT", "ROLLBACK", "SET LOCAL")
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "plain": ("red fox", {}),
+    "one entity": ("red fox", {"entity": "Film"}),
+    "several entities": ("red fox", {"entities": ["Film", "Book"]}),
+    "misspelt": ("red whalle", {}),
+    "misspelt, one entity": ("red whalle", {"entity": "Film"}),
+    "prefix": ("fo*", {}),
+    "prefix, misspelt": ("fo* whalle", {}),
+    "prefix, one entity": ("fo*", {"entity": "Film"}),
+    "phrase": ('"red fox"', {}),
+    "phrase, one entity": ('"red fox"', {"entity": "Film"}),
+    "exclusion": ("fox -whale", {}),
+    "field": ("title:fox red", {"entity": "Film"}),
+    "filter": ("fox", {"entity": "Film", "where": {"year": {"$gt": 1905}}}),
+    "filter of many": ("fox", {"where": {"year": {"$gt": 0}}}),
+    "facets": ("fox", {"entity": "Film", "facets": ["year"]}),
+    "count": ("red fox", {"count": True}),
+    "count, one entity": ("red fox", {"entity": "Film", "count": True}),
+    "sort": ("fox", {"entity": "Film", "sort": "-year"}),
+    "second page": ("red fox", {"offset": 3, "limit": 3}),
+    "highlight": ("red fox", {"highlight": True}),
+    "explain": ("red fox", {"explain": True}),
+    "rerank": ("red fox", {"rerank": lambda query, texts: [0.5] * len(texts)}),
+    "groups": ("red fox", {"group_by": "entity"}),
+    "reciprocal ranks": ("red fox", {"fusion": "rrf"}),
+}
+
+
+class Counted(psycopg.Cursor[Any]):
+    seen: ClassVar[list[str]] = []
+
+    def execute(self, query: Any, *args: Any, **options: Any) -> Any:
+        self.seen.append(str(query))
+        return super().execute(query, *args, **options)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def seen(engine: Engine) -> Sequence[str]:
+    """The statements of the engine's connections, on SQLite also those that its driver runs by itself."""
+    found: list[str] = []
+
+    def listen(driver: Any, _record: object) -> None:
+        if engine.dialect.name == "sqlite":
+            driver.set_trace_callback(found.append)
+        else:
+            driver.cursor_factory = type("Counted", (Counted,), {"seen": found})
+
+    event.listen(engine, "connect", listen)
+    return found
+
+
+@pytest.fixture
+def filled(seen: list[str], search: SearchEngine) -> SearchEngine:
+    store = RecordStore(search)
+    for entity in ("Film", "Book"):
+        store.create_entity(entity, search=["title", "text"], fields={"year": "integer"})
+        rows = [
+            {"id": str(n), "title": f"{first} {second}", "text": f"a {third} {n}", "year": 1900 + n}
+            for n, (first, second, third) in enumerate(
+                itertools.product(["red", "blue"], ["fox", "foxglove", "whale"], ["fox", "whale", "reed"])
+            )
+        ]
+        store.insert(entity, rows)
+    for query, options in KINDS.values():
+        search.search(query, **options)
+    seen.clear()
+    return search
+
+
+def counted(seen: Sequence[str]) -> list[str]:
+    return [statement for statement in seen if not statement.strip().startswith(UNCOUNTED)]
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "keyword"])
+def test_a_query_takes_five_statements_at_most(filled: SearchEngine, seen: list[str], mode: str) -> None:
+    took = {}
+    for kind, (query, options) in KINDS.items():
+        seen.clear()
+        assert filled.search(query, mode=mode, **options), kind
+        took[kind] = len(counted(seen))
+    assert min(took.values()) >= 1, "no statement was seen"
+    most = {kind: MORE.get(kind, MOST) if mode == "hybrid" else MOST for kind in KINDS}
+    assert not {kind: number for kind, number in took.items() if number > most[kind]}
+
+
+def test_similar_and_suggest_take_few_statements(filled: SearchEngine, seen: list[str]) -> None:
+    seen.clear()
+    assert filled.similar("Film", "1")
+    assert 1 <= len(counted(seen)) <= SIMILAR
+    seen.clear()
+    assert filled.suggest("red fo")
+    assert 1 <= len(counted(seen)) <= MOST
