@@ -35,7 +35,7 @@ COUNTED = 5_000
 """Bounds the records that are counted for a clause, and those of a partition; beyond, the statistics of ANALYZE count.
 Chosen, not measured."""
 FOUND = 5_000
-"""Bounds the records that each of a query's two searches finds. Chosen, not measured."""
+"""Bounds the records that each condition of a query finds. Chosen, not measured."""
 EXCLUDED = 100_000
 """Bounds the records that a query may exclude. Chosen, not measured."""
 TEXT_CHARACTERS = 10_000
@@ -148,7 +148,8 @@ class PostgreSQLTerms:
 
     def texts(self, connection: Connection, terms: Sequence[str], limit: int) -> dict[int, str]:
         binds = {"tenant": TENANT, "query": any_of(terms), "limit": limit, "most": TEXT_CHARACTERS}
-        return dict(connection.execute(self._templates.text(TEXTS), binds).tuples().all())
+        rows = connection.execute(self._templates.text(TEXTS), binds)
+        return {row[0]: row[1] for row in rows}
 
 
 def branches_of(query: TermQuery) -> tuple[list[str], dict[str, Any]]:
