@@ -42,6 +42,22 @@ TEXT_CHARACTERS = 10_000
 """Bounds how much of a content is read for completions. Chosen, not measured."""
 ROWS_A_STATEMENT = 500
 
+# Emphasized terms have weight A.
+CREATE = (
+    """
+    CREATE TABLE IF NOT EXISTS {terms} (
+      tenant text COLLATE "C" NOT NULL,
+      entity_name text COLLATE "C" NOT NULL,
+      record_id text COLLATE "C" NOT NULL,
+      doc bigint NOT NULL,
+      length integer NOT NULL,
+      terms tsvector NOT NULL,
+      PRIMARY KEY (tenant, entity_name, record_id)
+    )
+    """,
+    "CREATE INDEX IF NOT EXISTS kdb_terms_terms ON {terms} USING gin (terms)",
+    "CREATE INDEX IF NOT EXISTS kdb_terms_doc ON {terms} (doc)",
+)
 WRITE = """
     INSERT INTO {terms} AS t (tenant, entity_name, record_id, doc, length, terms)
     SELECT %s, g.entity_name, g.record_id, g.doc, g.length, CAST(g.terms AS tsvector)
