@@ -1,9 +1,10 @@
 """Renders records as searchable text, and checks their keys. Imports `errors`."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from math import inf, log10
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import InvalidInput, InvalidRecord, seen
 
@@ -11,6 +12,16 @@ MAX_ID_BYTES, MAX_ENTITY_BYTES = 1024, 255
 """Bound the columns of a key: PostgreSQL indexes 2,704 bytes at most."""
 MAX_WEIGHT = 10
 """Bounds how often the keyword index holds the words of a field. Chosen, not measured."""
+BETWEEN_FIELDS, BETWEEN_ITEMS = "\n", ", "
+
+
+class Content(NamedTuple):
+    """The searchable text of a record. Keywords count the words of `emphasis` once more. `gaps` are where in the text
+    another field, or another item of a list, begins: no phrase extends across them."""
+
+    text: str
+    emphasis: str = ""
+    gaps: tuple[int, ...] = ()
 
 
 def normalize(text: str) -> str:
@@ -33,16 +44,40 @@ def normalize(text: str) -> str:
 
 
 def content_hash(content: str) -> str:
-    """128 bits of BLAKE2b in hex; the empty string for empty content or white space."""
+    """Hashes a text: 128 bits of BLAKE2b in hex; the empty string for empty content or white space."""
     if not content or content.isspace():
         return ""
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
-def render(data: Mapping[str, Any], fields: Iterable[str]) -> str:
-    """Render a record: its searchable fields in order, one line each; lists are joined, objects too, in the order of
+def render(data: Mapping[str, Any], fields: Iterable[str]) -> Content:
+    """Renders a record: its searchable fields in order, one line each; lists are joined, objects too, in the order of
     their names (JSONB keeps no other); empty fields are left out."""
-    return "\n".join(text for field in fields if (text := text_of(data.get(field))))
+    return join([items_of(data.get(field)) for field in fields])
+
+
+def join(fields: Iterable[Sequence[str]]) -> Content:
+    """Joins the items of fields to one text."""
+    filled = [items for items in fields if items]
+    if not filled:
+        return Content("")
+    gaps: list[int] = []
+    end = 0
+    for items in filled:
+        for item in items:
+            gaps.append(end)
+            end += len(item) + len(BETWEEN_ITEMS)
+        end += len(BETWEEN_FIELDS) - len(BETWEEN_ITEMS)
+    return Content(BETWEEN_FIELDS.join(map(BETWEEN_ITEMS.join, filled)), gaps=tuple(gaps[1:]))
+
+
+def gaps_as_text(gaps: Iterable[int]) -> str:
+    """Renders gaps as a column holds them: the number of characters between one and the next, in decimal."""
+    return " ".join([str(gap - before) for before, gap in pairwise((0, *gaps))])
+
+
+def gaps_of_text(text: str) -> tuple[int, ...]:
+    return tuple(accumulate(map(int, text.split())))
 
 
 def emphasized(weighted: Iterable[tuple[str, int]]) -> str:
@@ -62,17 +97,22 @@ def field_weights(fields: Iterable[str] | Mapping[str, float]) -> dict[str, int]
 
 
 def text_of(value: Any) -> str:
+    return BETWEEN_ITEMS.join(items_of(value))
+
+
+def items_of(value: Any) -> list[str]:
+    """Returns the texts in a value, nested ones too; empty ones are left out."""
     if value is None or isinstance(value, bool):
-        return ""
+        return []
     if isinstance(value, str):
-        return value
+        return [value] if value else []
     if isinstance(value, Mapping):
-        return ", ".join(text for name in sorted(value, key=str) if (text := text_of(value[name])))
+        return [text for name in sorted(value, key=str) for text in items_of(value[name])]
     if isinstance(value, list | tuple):
-        return ", ".join(text for item in value if (text := text_of(item)))
+        return [text for item in value for text in items_of(item)]
     if isinstance(value, float):
-        return str(int(value) if 1e16 <= abs(value) < inf else value + 0.0)  # JSONB keeps no exponent and no -0.0
-    return str(value)
+        return [str(int(value) if 1e16 <= abs(value) < inf else value + 0.0)]  # JSONB keeps no exponent and no -0.0
+    return [text] if (text := str(value)) else []
 
 
 def check_entity(name: object) -> str:

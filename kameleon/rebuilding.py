@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from sqlalchemy import Connection, Table, column, func, insert, literal, select, table, tuple_, update
 
-from .content import content_hash
+from .content import content_hash, gaps_of_text
 from .database import synchronous
 from .errors import KameleonError, SchemaMissing, StorageError
 from .indexing.entries import make_entry
@@ -222,8 +222,7 @@ class Rebuild:
     def _pages(self) -> Iterator[Sequence[Any]]:
         entity, id_ = column("entity_name", key), column("record_id", key)
         columns = [entity, id_, column("content")]
-        if "content_hash" in self._old.columns["kdb_search"]:
-            columns.append(column("content_hash"))
+        columns += [column(name) for name in ("content_hash", "gaps") if name in self._old.columns["kdb_search"]]
         rows = select(*columns).select_from(table(kept_name("kdb_search"))).order_by(entity, id_).limit(ROWS_A_PAGE)
         after: tuple[str, str] | None = None
         while found := self._connection.execute(
@@ -244,10 +243,11 @@ class Rebuild:
         return [stored.get(Ref(row.entity_name, row.record_id)) or self._as_it_was(row) for row in rows]
 
     def _as_it_was(self, row: Any) -> Entry:
-        hash_ = getattr(row, "content_hash", None)
-        if hash_ and hash_ != content_hash(row.content):
+        hash_, gaps = getattr(row, "content_hash", None), getattr(row, "gaps", "")
+        entry = make_entry(Ref(row.entity_name, row.record_id), row.content, gaps=gaps_of_text(gaps))
+        if hash_ and hash_ not in (entry.content_hash, content_hash(row.content)):
             self._unweighted[row.entity_name] += 1
-        return make_entry(Ref(row.entity_name, row.record_id), row.content)
+        return entry
 
     # embeddings
 

@@ -1,6 +1,6 @@
 """Helps the tests of applications that use kameleon: a provider that needs no model and records its calls, and
-assertions on the index as an object's own transaction sees it. Imports `values`, `errors`, `embeddings`, `indexing`,
-`orm` and `engine`."""
+assertions on the index as an object's own transaction sees it. Imports `values`, `errors`, `content`, `embeddings`,
+`indexing`, `orm` and `engine`."""
 
 import hashlib
 from collections import Counter
@@ -11,13 +11,13 @@ import numpy as np
 from sqlalchemy import Connection, column, inspect, select, table
 from sqlalchemy.orm import object_session
 
+from .content import Content
 from .embeddings.provider import EmbeddingProvider, Vector
 from .engine import SearchEngine
 from .errors import InvalidInput
 from .indexing.entries import make_entry
 from .indexing.index import Index
 from .orm.callers import sessions_of
-from .orm.changes import Content
 from .orm.sessions import Sessions
 from .values import Ref
 

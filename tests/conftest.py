@@ -58,8 +58,7 @@ def with_async(*backends: str) -> tuple[str, ...]:
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """A test of an asynchronous engine runs, fixtures and all, where the session beneath an AsyncSession does: in a
     greenlet of an event loop."""
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    if parameters.get("backend") not in ASYNC:
+    if backend_of(item) not in ASYNC:
         return None
     asyncio.run(greenlet_spawn(run_reported, item, nextitem))
     return True
@@ -171,14 +170,19 @@ SERVER_QUICK = {
 SLOW_WHEN_ASYNC = ("test_sessions.py", "test_statements.py")
 """Suites that `make test` runs over synchronous engines alone, and `make test-slow` over async ones."""
 
+VARIANTS = ("sqlite-memory", "sqlite-plain", "sqlite-vec")
+"""Other engines of SQLite: `make test-slow` runs over them what `make test` runs over `sqlite`."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    on_sqlite = {path_and_name(item) for item in items if backend_of(item) == "sqlite"}
     for item in items:
-        is_again = item.path.name in SLOW_WHEN_ASYNC and any(f"[{backend}" in item.name for backend in ASYNC)
-        name = getattr(item, "originalname", item.name)
+        is_again = item.path.name in SLOW_WHEN_ASYNC and backend_of(item) in ASYNC
+        is_again = is_again or (backend_of(item) in VARIANTS and path_and_name(item) in on_sqlite)
+        name = path_and_name(item)[1]
         if is_again or name in SLOW.get(item.path.name, ()):
             item.add_marker(pytest.mark.slow)
-        if f"[{SERVER_RANKED}" in item.name:
+        if backend_of(item) == SERVER_RANKED:
             mark_server_ranked(item, name)
 
 
@@ -187,6 +191,15 @@ def mark_server_ranked(item: pytest.Item, name: str) -> None:
         item.add_marker(pytest.mark.slow)
     if reason := SERVER_DIFFERS.get(item.path.name, {}).get(name):
         item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+
+
+def backend_of(item: pytest.Item) -> str | None:
+    parameters: Mapping[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
+    return parameters.get("backend")
+
+
+def path_and_name(item: pytest.Item) -> tuple[str, str]:
+    return item.path.name, getattr(item, "originalname", item.name)
 
 
 def open_engine(backend: str, folder: Path) -> Engine:

@@ -1,17 +1,19 @@
 """What texts and queries are read as: words, codes, scripts, places, and every character of Unicode."""
 
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from unicodedata import category, normalize
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kameleon.analysis.analyser import GAP, Analyser, analyser, languages
+from kameleon.analysis.analyser import GAP_WIDTH, Analyser, analyser, languages
 from kameleon.analysis.characters import Characters, Folding, Places
 from kameleon.analysis.reading import MAX_TERM_BYTES, Memo
+from kameleon.content import join
 from kameleon.errors import InvalidInput
 
 MIXED = st.text(
@@ -44,13 +46,13 @@ def has_whole(query: str, text: str, language: str = "english") -> bool:
     return bool(asked) and all(held & set(word.whole) if word.whole else held.issuperset(word.parts) for word in asked)
 
 
-def has_phrase(phrase: str, text: str, language: str = "english") -> bool:
+def has_phrase(phrase: str, text: str, language: str = "english", gaps: Sequence[int] = ()) -> bool:
     read = analyser(language)
-    terms, positions, *_ = read.terms(text)
+    terms, positions, *_ = read.terms(text, gaps)
     at = {(term, position) for term, position in zip(terms, positions, strict=True)}
-    parts = read.phrase(phrase)
-    return bool(parts) and any(
-        all(any((term, start + part.position) in at for term in part.terms) for part in parts)
+    return any(
+        all(any((term, start + part.position) in at for term in part.terms) for part in way)
+        for way in read.phrases(phrase)
         for start in set(positions)
     )
 
@@ -395,12 +397,25 @@ def test_a_phrase_is_words_one_after_the_other(phrase: str, text: str, right: bo
 
 
 def test_no_phrase_runs_across_a_gap() -> None:
-    text = f"red{GAP}apple pie{GAP}東京, {GAP}都"
-    assert not has_phrase("red apple", text)
-    assert not has_phrase("京都", text)
-    assert has_phrase("apple pie", text)
-    assert analyser().terms(text).length == 6
-    assert [token.term for token in analyser().tokens(text)] == english(text)
+    text, gaps = "red, apple pie\n東京, 都, 5, kg", (5, 15, 19, 22, 25)
+    for phrase in ("red apple", "pie 東", "5 kg"):
+        assert has_phrase(phrase, text)
+        assert not has_phrase(phrase, text, gaps=gaps)
+    assert has_phrase("apple pie", text, gaps=gaps)
+    assert analyser().terms(text, gaps).length == analyser().terms(text).length == 8
+    assert analyser().terms(text, gaps).terms[:3] == ["red", "appl", "pie"]
+
+
+@given(st.lists(MIXED, max_size=4))
+def test_a_gap_is_the_end_of_one_text_and_the_beginning_of_another(items: list[str]) -> None:
+    content = join([items])
+    terms, positions, length, forms = analyser().terms(content.text, content.gaps)
+    texts = [*map(analyser().terms, items)]
+    assert list(terms) == [term for text in texts for term in text.terms]
+    assert list(forms) == [form for text in texts for form in text.forms]
+    assert length == sum(text.length for text in texts)
+    starts = [0, *accumulate(text.length + GAP_WIDTH for text in texts)]
+    assert list(positions) == [start + at for start, text in zip(starts, texts, strict=False) for at in text.positions]
 
 
 # prefixes
@@ -550,7 +565,7 @@ def test_normalising_twice_is_normalising_once(text: str) -> None:
     assert places.normalise(once)[0] == once
 
 
-@given(MIXED.filter(lambda text: GAP not in text))
+@given(MIXED)
 def test_a_text_is_found_by_itself(text: str) -> None:
     read = analyser("simple")
     held = set(read.terms(text).terms)

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kameleon.orm.changes import DELETED, TO_READ, Change, Content, PendingChanges
+from kameleon.content import Content
+from kameleon.orm.changes import DELETED, TO_READ, Change, PendingChanges
 from kameleon.values import Ref
 
 A, B = Ref("E", "a"), Ref("E", "b")

@@ -1,8 +1,24 @@
 """A record's text: rendering of fields, normalisation, and its hash."""
 
-import pytest
+from datetime import timedelta
+from decimal import Decimal
 
-from kameleon.content import check_id, content_hash, normalize, render
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kameleon.content import (
+    Content,
+    check_id,
+    content_hash,
+    gaps_as_text,
+    gaps_of_text,
+    items_of,
+    join,
+    normalize,
+    render,
+    text_of,
+)
 from kameleon.errors import InvalidRecord
 
 
@@ -19,13 +35,31 @@ def test_normalize_refuses_half_a_surrogate_pair_by_its_place() -> None:
 
 
 def test_an_infinite_number_is_rendered_as_a_word() -> None:
-    assert render({"a": float("-inf"), "b": 1e16}, ["a", "b"]) == "-inf\n10000000000000000"
+    assert render({"a": float("-inf"), "b": 1e16}, ["a", "b"]) == Content("-inf\n10000000000000000", gaps=(5,))
 
 
 def test_render_joins_the_fields_in_their_order() -> None:
     data = {"body": "text", "title": "Name", "tags": ["a", "b"], "empty": "", "none": None, "n": 3, "yes": True}
-    assert render(data, ["title", "body", "tags", "empty", "none", "n", "yes", "missing"]) == "Name\ntext\na, b\n3"
-    assert render({"author": {"name": "Ann", "town": "Oslo"}}, ["author"]) == "Ann, Oslo"
+    content = render(data, ["title", "body", "tags", "empty", "none", "n", "yes", "missing"])
+    assert content == Content("Name\ntext\na, b\n3", gaps=(5, 10, 13, 15))
+    assert render({"author": {"name": "Ann", "town": "Oslo"}}, ["author"]) == Content("Ann, Oslo", gaps=(5,))
+    assert render({"none": None}, ["none"]) == Content("")
+
+
+@given(st.lists(st.lists(st.text(min_size=1, max_size=4), max_size=4), max_size=4))
+def test_gaps_are_where_another_item_begins(fields: list[list[str]]) -> None:
+    text, _, gaps = join(fields)
+    items = [item for field in fields for item in field]
+    assert [text[start:][: len(item)] for start, item in zip((0, *gaps), items, strict=False)] == items
+    assert text == "\n".join(", ".join(field) for field in fields if field)
+    assert gaps_of_text(gaps_as_text(gaps)) == gaps
+
+
+def test_the_texts_in_a_value_are_its_items() -> None:
+    value = {"b": ["x", "", None, True, {"c": 2.5}], "a": [["deep"], 0, Decimal("0"), timedelta(0)]}
+    assert items_of(value) == ["deep", "0", "0", "0:00:00", "x", "2.5"]
+    assert text_of(value) == "deep, 0, 0, 0:00:00, x, 2.5"
+    assert text_of([None, "", [], {}, True]) == text_of(None) == ""
 
 
 @pytest.mark.parametrize("digits", [309, 1024])

@@ -1,12 +1,12 @@
 """The operators of a query: phrases, exclusions, fields and columns, in both legs and on both databases."""
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import JSON, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 from kameleon import RecordStore, SearchEngine, searchable
 from kameleon.stores.bm25 import K1, B, idf
-from kameleon.testing import HashProvider
+from kameleon.testing import HashProvider, assert_indexed
 
 from .conftest import Make, ids, with_server
 
@@ -87,7 +87,8 @@ def test_no_phrase_matches_in_the_repeats_of_a_weighted_field(make: Make, others
     store.create_entity("Book", search={"blurb": 1, "title": 3})
     fox = {"id": "fox", "title": "fox red", "blurb": "a bear's"}
     store.insert("Book", [fox, *({"id": str(n), "title": "whale", "blurb": "sea"} for n in range(others))])
-    for phrase, wanted in {"bear's fox red": ["fox"], "red fox": [], "red bear": [], "fox red fox": []}.items():
+    for phrase in ("fox red", "bear's fox red", "bear fox", "red fox", "red bear", "fox red fox"):
+        wanted = ["fox"] if phrase == "fox red" else []
         assert ids(search.search(f'"{phrase}"', mode="keyword")) == wanted, phrase
         assert ids(search.search(f'fox -"{phrase}"', mode="keyword")) == ([] if wanted else ["fox"]), phrase
     (hit,) = search.search("fox", mode="keyword", limit=1, explain=True)
@@ -126,6 +127,73 @@ def test_a_searchable_field_is_queried_with_stems_and_accents(search: SearchEngi
     assert found(search, 'invoice title:"zurich from"', entity="T") == [set()] * 3
     counted = search.search("title:invoice", entity="T", mode="keyword", count=True)
     assert (counted.total, counted.is_total_exact) == (1, True)
+
+
+WITHIN = ['"wild red"', '"apple pie"', '"dark green"', '"tea pots"', '"Tom Bo"', '"sweet fruit"', '"two lines"']
+ACROSS = ['"red apple"', '"pie dark"', '"green tea"', '"pots sweet"', '"fruit Tom"', '"Bo two"', '"name Tom"']
+
+
+def test_no_phrase_extends_across_the_fields_and_items_of_a_record(make: Make, provider: HashProvider) -> None:
+    search = make(provider)
+    more = [["sweet fruit"], {"name": "Tom Bo", "z": {"of": ["two\n\nlines"]}}]
+    record = {"id": "1", "title": "Wild red", "body": "apple pie", "tags": ["dark green", "tea pot"], "more": more}
+    store = RecordStore(search)
+    store.create_entity("T", search=["title", "body", "tags", "more"])
+    store.insert("T", [record])
+    assert_phrases_are_within_items(search)
+    assert found(search, 'wild tags:"dark green"') == found(search, 'wild more:"sweet fruit"') == [{"1"}] * 3
+    assert found(search, 'wild tags:"green tea"') == found(search, 'wild more:"fruit Tom"') == [set()] * 3
+    (hit,) = search.search("wild", mode="keyword")
+    assert hit.matched_text == "Wild red\napple pie\ndark green, tea pot\nsweet fruit, Tom Bo, two\n\nlines"
+    assert [text for call in provider.calls for text in call if "apple" in text] == [hit.matched_text]
+    store.update("T", "1", {"tags": ["dark, green", "tea pot"]})
+    assert found(search, 'wild "dark green"') == [{"1"}] * 3
+    store.update("T", "1", {"tags": ["dark", "green", "tea pot"]})
+    assert found(search, 'wild "dark green"') == [set()] * 3
+
+
+def test_no_phrase_extends_across_the_columns_of_an_object(make: Make) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    @searchable(fields=["title", "body", "tags"])
+    class Page(Base):
+        __tablename__ = "page"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+        body: Mapped[str]
+        tags: Mapped[list[str]] = mapped_column(JSON)
+
+    search = make(HashProvider())
+    Base.metadata.create_all(search.engine)
+    sessions = search.attach(sessionmaker(search.engine))
+    tags = ["dark green", "tea pot", "sweet fruit", "Tom Bo", "two lines"]
+    with sessions.begin() as session:
+        session.add(Page(id=1, title="Wild red", body="apple pie", tags=tags))
+    with sessions() as session:
+        assert_indexed(session.get_one(Page, 1))
+    assert_phrases_are_within_items(search)
+    with sessions.begin() as session:
+        session.get_one(Page, 1).title, session.get_one(Page, 1).body = "Wild red\napple", "pie"
+    assert found(search, 'wild "red apple"') == [{"1"}] * 3
+    assert found(search, 'wild "apple pie"') == [set()] * 3
+
+
+def assert_phrases_are_within_items(search: SearchEngine) -> None:
+    for phrase in WITHIN:
+        assert found(search, f"wild {phrase}") == [{"1"}] * 3, phrase
+        assert found(search, f"wild -{phrase}") == [set()] * 3, phrase
+    for phrase in ACROSS:
+        assert found(search, f"wild {phrase}") == [set()] * 3, phrase
+        assert found(search, f"wild -{phrase}") == [{"1"}] * 3, phrase
+
+
+@pytest.mark.parametrize("between", ["\n", "\n\n", ", ", "\u2028", "\u2029", "\x1e", "\f"])
+def test_a_phrase_extends_across_the_paragraphs_of_a_text(search: SearchEngine, between: str) -> None:
+    text = f"wild red{between}apple pie"
+    search.index_records_batch([("T", "1", text)])
+    assert found(search, 'wild "red apple"') == [{"1"}] * 3
+    assert [hit.matched_text for hit in search.search("wild")] == [text]
 
 
 def test_a_column_is_queried_by_its_name_where_its_class_is(make: Make, backend: str) -> None:

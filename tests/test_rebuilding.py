@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 from sqlalchemy import URL, Engine, inspect, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 import kameleon
-from kameleon import RecordStore, SearchEngine
+from kameleon import RecordStore, SearchEngine, searchable
 from kameleon.alembic import create_tables
 from kameleon.errors import SchemaMismatch, SchemaMissing, StorageError
 from kameleon.stores.tables import SCHEMA_VERSION
-from kameleon.testing import HashProvider
+from kameleon.testing import HashProvider, assert_indexed
 
 from .conftest import Make, ids
 from .test_cli import Run, checked
@@ -97,6 +98,32 @@ def test_contents_records_and_embeddings_stay(old: Engine, make: Make, provider:
     calls = provider.calls
     assert search.sync().embedded == 0
     assert provider.calls == calls
+
+
+def test_no_phrase_extends_across_columns_after_a_rebuild(make: Make, engine: Engine) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    @searchable(fields=["title", "body"])
+    class Page(Base):
+        __tablename__ = "page"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+        body: Mapped[str]
+
+    Base.metadata.create_all(engine)
+    sessions = make().attach(sessionmaker(engine))
+    with sessions.begin() as session:
+        session.add_all(
+            [Page(id=1, title="wild red", body="apple pie"), Page(id=2, title="wild red apple", body="pie")]
+        )
+    set_version(engine, "3")
+    assert kameleon.rebuild(engine).unweighted == {}
+    search = make()
+    assert ids(search.search('"red apple"')) == ["2"]
+    assert ids(search.search('wild -"apple pie"')) == ["2"]
+    with search.attach(sessionmaker(engine))() as session:
+        assert_indexed(session.get_one(Page, 1))
 
 
 def test_embeddings_in_a_table_of_another_shape_are_pending(old: Engine, make: Make, provider: HashProvider) -> None:

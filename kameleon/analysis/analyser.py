@@ -12,16 +12,17 @@ other numbers:
 A term of more than 255 bytes is `~` and its hash. Terms of Chinese, Japanese, Korean, Thai, Lao, Khmer and Burmese are
 each character and each two neighbours, at the position of the first. An emoji is a word.
 
-U+2029 (`GAP`) separates fields and the items of lists: positions jump there, so that no phrase runs across.
+Positions jump at the gaps of a text, which are where another field or item of a list begins: no phrase extends across.
 
 Exact forms: the index holds no terms for them. `Terms.forms` are the words as written (lower case, accents kept) and
 `QueryWord.surface` is a query's, so hits of equal score are ordered by `Analyser.exactness` of their texts.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, chain, pairwise
 
 from ..errors import InvalidInput, seen
 from .codes import joined, runs, written_as_one
@@ -29,16 +30,16 @@ from .languages import NAMES
 from .reading import ALTERNATIVE, Piece, Reader, bounded, is_unit, unpacked
 from .stop_words import stop_words
 from .terms import PhrasePart, QueryWord, Terms, Token
-from .words import Word
+from .words import UNITS, Word
 
 __all__ = [
-    *("GAP", "VERSION", "Analyser", "PhrasePart", "QueryWord", "Terms", "Token", "analyser"),
+    *("VERSION", "Analyser", "PhrasePart", "QueryWord", "Terms", "Token", "analyser"),
     "languages",
 ]
 
 VERSION = 1
-GAP = "\u2029"
 GAP_WIDTH = 1
+"""Bounds from below the positions left out at a gap: the words of a phrase have successive ones."""
 LONGEST_SURE_RUN = 2  # characters of a script without spaces that are one term
 SHORTEST_WRITTEN_AS_ONE, SHORTEST_NUMBER_AS_ONE = 2, 4
 
@@ -68,16 +69,16 @@ class Analyser:
 
     # what is indexed
 
-    def terms(self, text: str) -> Terms:
-        """Returns what is indexed of a text."""
+    def terms(self, text: str, gaps: Sequence[int] = ()) -> Terms:
+        """Returns what is indexed of a text; `gaps` are where in it another field or item begins."""
         terms: list[str] = []
         positions: list[int] = []
         forms: list[str] = []
-        position = gaps = 0
-        for section in text.split(GAP) if GAP in text else (text,):
-            position = self._add(section.split(), position, terms, positions, forms) + GAP_WIDTH
-            gaps += GAP_WIDTH
-        return Terms(terms, positions, position - gaps, forms)
+        position = 0
+        for start, end in pairwise((0, *gaps, len(text))):
+            section = text[start:end].split()
+            position = self._add(section, position, terms, positions, forms) + GAP_WIDTH
+        return Terms(terms, positions, position - GAP_WIDTH * (len(gaps) + 1), forms)
 
     def _add(self, chunks: list[str], position: int, terms: list[str], positions: list[int], forms: list[str]) -> int:
         """Adds the terms of chunks; returns the position after them. Most chunks are one word, so that what is between
@@ -115,22 +116,15 @@ class Analyser:
     def tokens(self, text: str) -> list[Token]:
         """Returns the terms of a text with their places in it, in the order of `terms`."""
         tokens: list[Token] = []
-        position = start = 0
-        for section in text.split(GAP):
-            position = self._add_tokens(section, start, position, tokens) + GAP_WIDTH
-            start += len(section) + len(GAP)
-        return tokens
-
-    def _add_tokens(self, text: str, base: int, position: int, tokens: list[Token]) -> int:
+        position = 0
         for chunk, start, split, gap in self._chunks(text):
             pieces, width = self._pieces(chunk)
-            start += base
             for term, form, offset, begin, end in pieces:
                 begin += start + (gap if begin >= split else 0)
                 end += start + (gap if end > split else 0)
                 tokens.append(Token(term, position + offset, begin, end, form))
             position += width
-        return position
+        return tokens
 
     def _pieces(self, chunk: str) -> tuple[Sequence[Piece], int]:
         term, form, place = self._reader.known[chunk]
@@ -147,7 +141,7 @@ class Analyser:
             chunk, start = match.group(), match.start()
             if number:
                 before, end = number.group(), number.end()
-                if is_unit(chunk) and GAP not in text[end:start]:
+                if is_unit(chunk):
                     yield before + chunk, number.start(), len(before), start - end
                     number = None
                     continue
@@ -165,7 +159,7 @@ class Analyser:
 
     def query_terms(self, text: str) -> list[QueryWord]:
         """Returns the words of a query, without stop words where others are left."""
-        found = [word for section in text.split(GAP) for word in self._query_words(section)]
+        found = list(self._query_words(text))
         kept = [word for word in found if self._reader.fold(word.surface) not in self._stop_words]
         return kept or found
 
@@ -178,9 +172,8 @@ class Analyser:
                 yield from map(self._query_word, self._reader.words(chunk))
 
     def _words(self, text: str) -> Iterator[Word]:
-        for section in text.split(GAP):
-            for chunk, *_ in self._chunks(section):
-                yield from self._reader.words(chunk)
+        for chunk, *_ in self._chunks(text):
+            yield from self._reader.words(chunk)
 
     def _folded(self, word: Word) -> list[str]:
         return [self._reader.fold(part.text) for part in word.parts]
@@ -208,28 +201,31 @@ class Analyser:
     def _query_parts(self, word: Word, texts: Sequence[str], whole: str) -> Iterator[str]:
         found = sorted(runs(texts, word.parts), key=lambda run: run[0] - run[1])
         yield from (bounded(run) for _, _, run in found if run != whole)
-        is_code = len(word.parts) > 1
-        for part, text in zip(word.parts, texts, strict=True):
-            if not is_code or not ((len(text) == 1 and text.isalpha()) or text in self._stop_words):
+        for at, (part, text) in enumerate(zip(word.parts, texts, strict=True)):
+            is_unit_of_number = at and not part.joint and text in UNITS
+            is_minor = (len(text) == 1 and text.isalpha()) or text in self._stop_words or is_unit_of_number
+            if len(texts) == 1 or not is_minor:
                 yield self._reader.part_term(part.text)
 
     def _ways(self, text: str) -> tuple[str, ...]:
         """The term of a word, and that of codes which are also written so."""
         term = self._reader.part_term(text)
         is_word = text.isalpha() and len(text) >= SHORTEST_WRITTEN_AS_ONE
-        is_number = text.isdigit() and len(text) >= SHORTEST_NUMBER_AS_ONE
+        is_number = text.removesuffix("x").isdigit() and len(text) >= SHORTEST_NUMBER_AS_ONE
         return (term, ALTERNATIVE + term) if is_word or is_number else (term,)
 
-    def phrase(self, text: str) -> list[PhrasePart]:
-        """Returns what must be one after the other where a text has the phrase."""
-        found: list[PhrasePart] = []
-        position = 0
-        last: Word | None = None
-        for last in self._words(text):
-            found += self._phrase_parts(last, position)
-            position += len(last.parts)
-        if last and last.is_plain:  # a code of several parts, which is also written so, may only be the last
-            found[-1] = PhrasePart(self._ways(last.parts[0].text), found[-1].position)
+    def phrases(self, text: str) -> list[list[PhrasePart]]:
+        """Returns the ways to write a phrase, of each what must be one after the other where a text has it."""
+        words = list(self._words(text))
+        if not words:
+            return []
+        starts = [0, *accumulate(len(word.parts) for word in words)]
+        parts = [list(self._phrase_parts(word, start)) for word, start in zip(words, starts, strict=False)]
+        found = [list(chain.from_iterable(parts))]
+        whole = self._query_word(words[-1]).whole  # as one word, a code has another number of positions
+        if whole and not words[-1].is_run:
+            as_one = [*chain.from_iterable(parts[:-1]), PhrasePart(whole, starts[-2])]
+            found = [as_one] if len(words[-1].parts) == 1 else [*found, as_one]
         return found
 
     def _phrase_parts(self, word: Word, position: int) -> Iterator[PhrasePart]:
@@ -253,6 +249,8 @@ class Analyser:
         if last.is_run:
             return ["".join(texts)]
         text = last.before + joined(texts, last.parts)
+        if text.isdigit() and len(text) >= SHORTEST_NUMBER_AS_ONE:
+            return [text, ALTERNATIVE + text]
         if len(texts) > 1 or not text.isalpha():
             return [text]
         stem = self._reader.term(last.parts[0].text)
@@ -276,7 +274,10 @@ class Analyser:
         found: list[tuple[int, int]] = []
         for word in query:
             whole = [place for term in word.whole for place in places.get(term, ())]
-            found += whole or [place for term in word.parts for place in places.get(term, ())]
+            parts = [places.get(term, ()) for term in word.parts]
+            if not word.whole:
+                whole = chained(parts)
+            found += whole or chain.from_iterable(parts)
         return merged(found)
 
     def _places(self, text: str, terms: set[str]) -> dict[str, list[tuple[int, int]]]:
@@ -298,6 +299,16 @@ class Analyser:
         """Returns how many of a query's words are in a text as they are written in the query."""
         forms = set(self.terms(text).forms)
         return sum(word.surface in forms for word in query)
+
+
+def chained(pairs: Sequence[Sequence[tuple[int, int]]]) -> list[tuple[int, int]]:
+    """The spans of the runs of which these are the neighbours, each two by their spans."""
+    found = [(begin, begin, end) for begin, end in pairs[0]]
+    for spans in pairs[1:]:
+        begins = [begin for begin, _ in spans]
+        following = ((start, end, bisect_right(begins, begin)) for start, begin, end in found)
+        found = [(start, *spans[at]) for start, end, at in following if at < len(begins) and begins[at] < end]
+    return [(start, end) for start, _, end in found]
 
 
 def merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -41,7 +41,8 @@ INVISIBLE = re.compile(
 )
 EMOJI = "\u231a-\u23ff\u25a0-\u27bf\u2934\u2935\u2b00-\u2bff\U0001f000-\U0001faff"
 IS_EMOJI = re.compile(f"[{EMOJI}]")
-JOINED_BACKWARDS = re.compile("[\u1161-\u1175\u11a8-\u11c2]")  # vowels and finals of Hangul
+JOINED_BACKWARDS = re.compile("[\u1161-\u1175\u11a8-\u11c2\U0001f3fb-\U0001f3ff]")  # of Hangul, and skin tones
+JOINER = "\u200d"
 
 LETTERS = str.maketrans("øđðłħŧıŋĸςёѐѝأإآٱىیکةँऩऱऴ", "oddlhtinkσееиااااييكهंनरळ") | str.maketrans(
     {"ß": "ss", "æ": "ae", "œ": "oe", "þ": "th", "\u093c": ""}
@@ -170,9 +171,11 @@ class Places:
 
 
 def boundaries(text: str) -> Iterable[int]:
-    """The ends of a text's clusters: what could be composed with what is before it is in its cluster."""
+    """The ends of a text's clusters: what could be composed with what is before it is in its cluster, and so is an
+    emoji that is joined to one."""
     for place, character in enumerate(text[1:], 1):
-        if not composes(character):
+        is_joined = text[place - 1] == JOINER and IS_EMOJI.match(character)
+        if not (is_joined or composes(character)):
             yield place
     yield len(text)
 
@@ -181,6 +184,8 @@ def boundaries(text: str) -> Iterable[int]:
 def composes(character: str) -> bool:
     if character.isascii():
         return False
+    if character == JOINER:
+        return True
     first = normalize("NFKD", character)[0]
     return combining(first) > 0 or category(first)[0] == "M" or JOINED_BACKWARDS.match(first) is not None
 

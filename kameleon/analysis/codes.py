@@ -13,6 +13,7 @@ MOST_WRITTEN_AS_ONE = 5
 THOUSANDS = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?:\.[0-9]{3}){2,}")
 TELEPHONE = re.compile(r"[0-9]+(?:[-/][0-9]{2,})+|[0-9]{2,}(?:\.[0-9]{2,})*\.[0-9]{4,}")
 TELEPHONE_DIGITS = 7
+ISBN = re.compile(r"(?=(?:[0-9]-?){9}[0-9x]$|(?:[0-9]-?){12}[0-9]$)[0-9]{1,9}(?:-[0-9]{1,7}){0,3}(?:-?x|-[0-9])")
 
 
 Run = tuple[int, int, str]  # the first and the last part, and these joined
@@ -66,12 +67,13 @@ def written_as_one(parts: Sequence[Part]) -> list[Run]:
 
 
 def _number(parts: Sequence[Part]) -> str:
-    if not (parts[0].text.isdigit() and all(part.text.isdigit() for part in parts)):
+    """The digits of a telephone number, an ISBN or a number with thousands, as one."""
+    if not (parts[0].text.isdigit() and all(part.text.isdigit() or part.text == "x" for part in parts)):
         return ""
     digits = "".join([part.text for part in parts])
     text = "".join([part.joint + part.text for part in parts])
     is_telephone = len(digits) >= TELEPHONE_DIGITS and TELEPHONE.fullmatch(text)
-    return digits if is_telephone or THOUSANDS.fullmatch(text) else ""
+    return digits if is_telephone or THOUSANDS.fullmatch(text) or ISBN.fullmatch(text) else ""
 
 
 def _letter_runs(parts: Sequence[Part]) -> Iterator[tuple[int, int]]:

@@ -58,6 +58,7 @@ JOINED_UNITS_TEXT = "a b c f h j k n s t x in um us ma pa em gal mp mi ms pt mil
 SPACED_UNITS = frozenset(SPACED_UNITS_TEXT.split())
 UNITS = SPACED_UNITS | frozenset(JOINED_UNITS_TEXT.split())
 LONGEST_COMPACT = 4
+SHORTEST_NAME = 4  # letters before one digit that is a part of its own
 
 
 class Part(NamedTuple):
@@ -170,7 +171,8 @@ def is_cyrillic(letter: str) -> bool:
 
 
 def compact(part: Part) -> Iterator[Part]:
-    """The letters and digits of a part apart: `500GB` and `SPZ007` are codes of two, `H2O` and `mp3` one word."""
+    """The letters and digits of a part apart: `500GB`, `SPZ007` and `python3` are codes of two, `H2O` and `mp3` one
+    word."""
     if part.text.isalpha() or not HAS_DIGIT.search(part.text):
         yield part
         return
@@ -187,9 +189,13 @@ def compact(part: Part) -> Iterator[Part]:
 def is_split(pieces: list[str]) -> bool:
     if not 2 <= len(pieces) <= LONGEST_COMPACT:
         return False
-    if len(pieces) == 2 and (pieces[1] in UNITS or pieces[0] == "v"):
+    if len(pieces) == 2 and (pieces[1] in UNITS or pieces[0] == "v" or is_name(pieces[0])):
         return True
     return all(len(piece) > 1 for piece in pieces) and pieces[1] not in ORDINALS
+
+
+def is_name(text: str) -> bool:
+    return len(text) >= SHORTEST_NAME and text.isalpha()
 
 
 def characters(run: str, start: int) -> Iterator[Part]:

@@ -1,5 +1,5 @@
-"""The tables that an index is made from: of mapped classes, and the record store's. Imports `values`, `stores`,
-`indexing`, `orm` and `records`."""
+"""The tables that an index is made from: of mapped classes, and the record store's. Imports `values`, `content`,
+`stores`, `indexing`, `orm` and `records`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, inspect, select, tuple_
 
+from ..content import Content
 from ..indexing.entries import make_entry
 from ..indexing.index import Index
 from ..orm.callers import sessions_of
-from ..orm.changes import Content
 from ..orm.identity import key_attributes
 from ..orm.mapping import Mapped, objects
 from ..records.rows import record_entry

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 
-from ..content import check_entity, check_id, content_hash, normalize
+from ..content import Content, check_entity, check_id, content_hash, gaps_as_text, normalize
 from ..errors import InvalidRecord, seen
 from ..stores.values import Entry
 from ..values import Ref
 
-Contents = Mapping[Ref, tuple[str, str]]
-"""Content and emphasis of each record."""
+Contents = Mapping[Ref, Content]
 
 
 def entries(records: Iterable[tuple[object, object, object]]) -> list[Entry]:
@@ -23,12 +22,12 @@ def entries(records: Iterable[tuple[object, object, object]]) -> list[Entry]:
     return list(folded.values())
 
 
-def make_entry(ref: Ref, content: str, emphasis: str = "") -> Entry:
-    """An entry with its hash; white space is stored as empty text."""
-    hash_ = content_hash(content)
-    if hash_ and emphasis:
-        hash_ = content_hash(f"{content}\0{emphasis}")
-    return Entry(ref, content if hash_ else "", hash_, emphasis if hash_ else "")
+def make_entry(ref: Ref, content: str, emphasis: str = "", gaps: tuple[int, ...] = ()) -> Entry:
+    """Makes an entry with its hash; white space is stored as empty text."""
+    if not content or content.isspace():
+        return Entry(ref, "", "")
+    hashed = f"{content}\0{gaps_as_text(gaps)}" if gaps else content
+    return Entry(ref, content, content_hash(f"{hashed}\0{emphasis}" if emphasis else hashed), emphasis, gaps)
 
 
 def checked_entry(record: tuple[object, object, object]) -> Entry:

@@ -1,5 +1,5 @@
 """Looks up one query in the keyword index: its words, phrases, exclusions and prefixes in the postings of some
-partitions, as one statement sees them. Imports `analysis`."""
+partitions, as one statement sees them. Imports `content` and `analysis`."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from ..analysis.analyser import Analyser
 from ..analysis.spelling import is_correctable
 from ..analysis.terms import PhrasePart, QueryWord
+from ..content import Content
 from . import correcting
 from .cache import SegmentCache
 from .dialect import Dialect, Partitions
@@ -36,7 +37,8 @@ class Wanted(NamedTuple):
     literal: str = ""
 
 
-Phrase = Sequence[PhrasePart]
+Ways = Sequence[Sequence[PhrasePart]]
+"""The ways to write a phrase."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Found:
     parts: Sequence[Part]
     ranking: Ranking
     words: Sequence[QueryWord]
-    phrases: Sequence[Phrase] = ()
+    phrases: Sequence[Ways] = ()
     unknown: Sequence[str] = ()
     required: Array | None = None
     excluded: Array | None = None
@@ -86,14 +88,14 @@ class Found:
         """How many of the phrases and of the words a text has."""
         places = self._places(text)
         words = sum(any(term in places for term in word.terms) for word in self.words)
-        return sum(_is_in(phrase, places) for phrase in self.phrases), words
+        return sum(_is_in(ways, places) for ways in self.phrases), words
 
-    def has_phrase(self, text: str, phrase: str) -> bool:
+    def has_phrase(self, content: Content, phrase: str) -> bool:
         """Whether a text has the words of another one after the other."""
-        return _is_in(self.analyser.phrase(phrase), self._places(text))
+        return _is_in(self.analyser.phrases(phrase), self._places(content.text, content.gaps))
 
-    def _places(self, text: str) -> dict[str, set[int]]:
-        terms = self.analyser.terms(text)
+    def _places(self, text: str, gaps: Sequence[int] = ()) -> dict[str, set[int]]:
+        terms = self.analyser.terms(text, gaps)
         places: dict[str, set[int]] = {}
         for term, position in zip(terms.terms, terms.positions, strict=True):
             places.setdefault(term, set()).add(position)
@@ -125,8 +127,8 @@ class LookUp:
         """Reads the postings once; once more with corrections where no record has a word."""
         read_words = self._analyser.query_terms(self._wanted.text)
         words = self._with_prefixes(read_words[:MAX_WORDS])
-        phrases = [part for phrase in self._wanted.phrases if (part := self._analyser.phrase(phrase))]
-        excluded = [part for phrase in self._wanted.excluded if (part := self._analyser.phrase(phrase))]
+        phrases = [ways for phrase in self._wanted.phrases if (ways := self._analyser.phrases(phrase))]
+        excluded = [ways for phrase in self._wanted.excluded if (ways := self._analyser.phrases(phrase))]
         parts = self._read(words, [*phrases, *excluded])
         unknown = [word for word in words if not frequency(parts, word.terms)]
         corrections: dict[str, str] = {}
@@ -151,10 +153,10 @@ class LookUp:
     def _read(
         self,
         words: Iterable[QueryWord],
-        phrases: Iterable[Phrase],
+        phrases: Iterable[Ways],
         candidates: Mapping[str, Sequence[correcting.Candidate]] | None = None,
     ) -> list[Part]:
-        placed = {term for phrase in phrases for part in phrase for term in part.terms}
+        placed = {term for ways in phrases for way in ways for part in way for term in part.terms}
         terms = set(chain.from_iterable(word.terms for word in words)) | placed
         for found in (candidates or {}).values():
             terms.update(term for each in found for term in self._terms_of(each))
@@ -203,19 +205,23 @@ def clauses(words: Iterable[QueryWord]) -> list[Clause]:
     return [Clause(terms, times) for terms, times in counted.items()]
 
 
-def _is_in(phrase: Phrase, places: Mapping[str, set[int]]) -> bool:
+def _is_in(ways: Ways, places: Mapping[str, set[int]]) -> bool:
     """Whether a text whose terms have these positions has the phrase."""
+    return any(_is_way_in(way, places) for way in ways)
+
+
+def _is_way_in(phrase: Sequence[PhrasePart], places: Mapping[str, set[int]]) -> bool:
     starts = [{at - part.position for term in part.terms for at in places.get(term, ())} for part in phrase]
     return bool(set.intersection(*starts))
 
 
-def _having(parts: Sequence[Part], phrases: Sequence[Phrase], join: np.ufunc) -> Array | None:
+def _having(parts: Sequence[Part], phrases: Sequence[Ways], join: np.ufunc) -> Array | None:
     """The mask of the records with these phrases."""
-    masks = [_holding(parts, phrase) for phrase in phrases]
+    masks = [np.logical_or.reduce([_holding(parts, way) for way in ways]) for ways in phrases]
     return join.reduce(masks) if masks else None
 
 
-def _holding(parts: Sequence[Part], phrase: Phrase) -> Array:
+def _holding(parts: Sequence[Part], phrase: Sequence[PhrasePart]) -> Array:
     if len(phrase) == 1:
         return holding(parts, phrase[0].terms)
     return holding_phrase(parts, [Placed(part.terms, part.position - phrase[0].position) for part in phrase])

@@ -1,21 +1,16 @@
-"""The pending changes of one database transaction, savepoints included. Pure. Imports `values`."""
+"""The pending changes of one database transaction, savepoints included. Pure. Imports `values`
+and `content`."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from weakref import ref as weak
 
+from ..content import Content
 from ..values import Ref
 
 SEPARATOR = "\0"
 """No record id contains it."""
-
-
-class Content(NamedTuple):
-    """A record's searchable text; `emphasis` are the words of it that count again for keywords."""
-
-    text: str
-    emphasis: str = ""
 
 
 class Kind(Enum):
@@ -82,8 +77,8 @@ class PendingChanges:
         self._levels = [Level()]
         self._last_was_rollback = False
 
-    def upsert(self, ref: Ref, text: str, emphasis: str = "") -> None:
-        self._levels[-1].changes[ref] = Content(text, emphasis)
+    def upsert(self, ref: Ref, text: str, emphasis: str = "", gaps: tuple[int, ...] = ()) -> None:
+        self._levels[-1].changes[ref] = Content(text, emphasis, gaps)
 
     def delete(self, ref: Ref) -> None:
         self._levels[-1].changes[ref] = DELETED

@@ -1,5 +1,5 @@
 """Writes the pending changes of a session: embeds them before its flush, and applies them before its commit. Imports
-`values`, `errors` and `indexing`."""
+`values`, `errors`, `content` and `indexing`."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 
+from ..content import Content
 from ..errors import InvalidRecord
 from ..indexing.ahead import embed_ahead
 from ..indexing.index import Index
@@ -16,7 +17,6 @@ from ..indexing.time_limits import run_off_loop
 from ..indexing.writer import Indexing, check_indexing
 from ..values import Ref
 from .binds import Binds
-from .changes import Content
 from .mapping import Mapped
 from .pending import RECORDS_A_BATCH, Pending, to_read
 from .registry import Mappings

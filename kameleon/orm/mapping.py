@@ -10,12 +10,11 @@ from sqlalchemy.orm import InstanceState, Mapper, Session, aliased
 from sqlalchemy.orm.attributes import get_history
 from sqlalchemy.orm.base import PassiveFlag
 
-from ..content import check_entity, emphasized, normalize, text_of
+from ..content import BETWEEN_ITEMS, Content, check_entity, emphasized, items_of, join, normalize
 from ..errors import InvalidInput, InvalidRecord
 from ..stores.tables import IDS_A_STATEMENT, parts
 from ..values import Ref
 from .attributes import column_attributes, defaulted, is_literal, loading, relationships, watched, watched_columns
-from .changes import Content
 from .declaration import ATTRIBUTE, Declaration, check_names, entity_of, of_same_keys, owner_of
 from .identity import Identity, is_among, key_attributes, key_names
 
@@ -83,14 +82,17 @@ class Mapped:
             raise InvalidRecord(
                 f"the content of {self.entity} {self.key_of(obj)} could not be made: {type(error).__name__}: {error}"
             ) from error
-        texts = [value if type(value) is str else text_of(plain(value)) for value in values]
+        fields = [[value] if type(value) is str and value else items_of(plain(value)) for value in values]
         if declared.content is None:
-            made = "\n".join(filter(None, texts))
+            made, _, gaps = join(fields)
         elif not isinstance(made, str | None):
             raise InvalidRecord(f"content of {self.entity} returns a text, not {type(made).__name__}")
+        else:
+            gaps = ()
+        texts = map(BETWEEN_ITEMS.join, fields)
         emphasis = emphasized(zip(texts, declared.fields.values(), strict=True)) if self._has_weights else ""
         try:
-            return Content(normalize(made or ""), normalize(emphasis))
+            return Content(normalize(made or ""), normalize(emphasis), gaps)
         except InvalidRecord as error:
             raise InvalidRecord(f"{self.entity} {self.key_of(obj)}: {error}") from error
 
@@ -219,7 +221,7 @@ def objects(connection: Connection, statement: Select[Any]) -> Iterator[Any]:
 
 
 def plain(value: Any) -> Any:
-    """An attribute's value as a type that `text_of` takes."""
+    """An attribute's value as a type that `items_of` takes."""
     if value is None or isinstance(value, str | int | float | Mapping):
         return value.value if isinstance(value, PythonEnum) else value
     if isinstance(value, PythonEnum):

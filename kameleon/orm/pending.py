@@ -1,5 +1,5 @@
-"""Writes what the transaction of each connection changed to the index. Imports `values`, `errors`, `stores` and
-`indexing`.
+"""Writes what the transaction of each connection changed to the index. Imports `values`, `errors`, `content`,
+`stores` and `indexing`.
 
 Pending changes belong to the database's transaction, not to the session: they are kept by connection and follow its
 savepoints, rollback and commit. So the index rows of a session that joined an outer transaction, in whichever mode, are
@@ -13,12 +13,13 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection
 
+from ..content import Content
 from ..errors import InvalidRecord
 from ..indexing.index import Index
 from ..indexing.writer import Indexing
 from ..stores.tables import parts
 from ..values import IndexReport, Ref, ids_by_entity
-from .changes import DELETED, TO_READ, Change, Content, IdBlock, PendingChanges
+from .changes import DELETED, TO_READ, Change, IdBlock, PendingChanges
 from .marks import Marks
 from .registry import Mappings
 

@@ -1,5 +1,5 @@
 """Sets triggers on the tables of searchable classes, and indexes the rows that they mark in `kdb_dirty`, whatever wrote
-them. Imports `values`, `errors`, `stores` and `indexing`.
+them. Imports `values`, `errors`, `content`, `stores` and `indexing`.
 
 A mark states that a row changed, not how: its content is read when the mark is worked off, by `sync` or a worker. Marks
 of rows that a session's own commit writes to the index are deleted by that commit.
@@ -13,12 +13,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
+from ..content import Content
 from ..errors import InvalidInput, InvalidRecord
 from ..indexing.ahead import embed_ahead
 from ..indexing.index import Index
 from ..stores.claims import Mark, claim_marks, release_marks
 from ..values import IndexReport, Ref
-from .changes import Content
 from .mapping import Mapped
 from .marks import Marks
 from .pending import Pending

@@ -1,5 +1,6 @@
 """Counts and indexes rows of searchable classes that are not in the index: those from before sessions were attached to
-it or triggers set, and those that were written past both. Imports `values`, `errors`, `stores` and `indexing`."""
+it or triggers set, and those that were written past both. Imports `values`, `errors`, `content`, `stores` and
+`indexing`."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -9,13 +10,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, column, exists, func, inspect, select, table, tuple_
 
+from ..content import Content
 from ..errors import InvalidInput, InvalidRecord, Outdated
 from ..indexing.entries import make_entry
 from ..indexing.index import Index
 from ..stores.tables import key
 from ..values import IndexReport, Ref
 from .callers import sessions_of
-from .changes import Content
 from .identity import key_attributes
 from .mapping import Mapped, objects
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, select, text, true
 
-from ..content import check_entity, check_id
+from ..content import Content, check_entity, check_id
 from ..errors import (
     EntityExists,
     InvalidInput,
@@ -204,7 +204,7 @@ class RecordStore:
         taken = self._taken(entity.name, rows, None)
         chosen = resolve(entity.name, rows, taken, "upsert" if on_conflict == "upsert" else "skip")
         entries = [record_entry(entity, id_, data) for id_, data in chosen.items()]
-        contents = {entry.ref: (entry.content, entry.emphasis) for entry in entries if entry.content}
+        contents = {e.ref: Content(e.content, e.emphasis, e.gaps) for e in entries if e.content}
         return embed_ahead(self.index, contents, [], connection=None, indexing="sync", callers=callers)
 
     def batches_ahead(self, batch_size: int) -> int:

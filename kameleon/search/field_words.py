@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from sqlalchemy import Connection
 
-from ..content import text_of
+from ..content import items_of, join
 from ..keywords.looking_up import Found
 from ..stores.catalog import Entity
 from ..stores.protocols import Store
@@ -36,6 +36,6 @@ def having(store: Store, connection: Connection, found: Found, wanted: FieldWord
     refs = store.contents.refs(connection, docs)
     for field, words in wanted:
         values = store.records.values(connection, [refs[doc] for doc in docs if doc in refs], field)
-        texts = {doc: text_of(values[refs[doc]]) for doc in docs if refs.get(doc) in values}
-        docs = [doc for doc, text in texts.items() if found.has_phrase(text, words)]
+        contents = {doc: join([items_of(values[refs[doc]])]) for doc in docs if refs.get(doc) in values}
+        docs = [doc for doc, content in contents.items() if found.has_phrase(content, words)]
     return replace(found, required=found.ranking.mask(np.array(docs, "<i8")))

@@ -4,9 +4,10 @@ Imports nothing of kameleon's.
 An operator is at the beginning of a word, or for a prefix at its end: `foo-bar`, `-5`, `*.py` and a quote that nothing
 closes are plain. What people paste is not taken for operators:
 - `-word` excludes where it is three letters or more and no plain word both precedes and follows it, as in `jaguar -car`
-  and `-car jaguar`. A flag stands between words (`tar -xzf archive`, `gcc -Wall error`), or is short (`ls -la`), has a
-  digit or a symbol in it (`-O2`, `-std=c++11`) or a capital inside (`-DskipTests`). `-C++`, `-C#` and `-"a phrase"` do
-  exclude.
+  and `-car jaguar`. A flag stands between words (`tar -xzf archive`, `gcc -Wall error`), or after such a one, or is
+  short (`ls -la`), has a digit or a symbol in it (`-O2`, `-std=c++11`) or a capital inside (`-DskipTests`). `-C++`,
+  `-C#` and `-"a phrase"` do exclude, and so do, after a plain word, codes that begin with two letters and have joints:
+  `-POL-358`, `-example.org`.
 - `field:word` needs the name of a searched field, so `re: invoice`, `10:30` and `https://example.com` are plain.
 - `prefix*` begins with a letter or digit, or one of `#.@` before it, and has two of these at least: `tele*`, `9030*`,
   `POL-35*`.
@@ -30,12 +31,13 @@ SYNTAX = re.compile(
     rf"|(?<!\S)(?P<prefix>[#.@]?[^\W_][^\s*{QUOTE}]+)\*(?!\S)"
     rf"|(?<![0-9A-Za-z])[{QUOTE}](?P<phrase>[^{QUOTE}]*)[{QUOTE}]"
 )
-NAMES_A_FIELD = re.compile(rf"(?<!\S)[^\W\d]\w*:[\w{QUOTE}]")
+NAMES_A_FIELD = re.compile(rf"(?<!\S)[^\W\d]\w*:[\w#@.{QUOTE}]")
 QUOTED = re.compile(rf"(?<!\S)-?[{QUOTE}][^{QUOTE}]*[{QUOTE}](?!\w)")
 LETTER = re.compile(r"[^\W_]")
 # Up to the first word after an exclusion that is none itself.
 AFTER_EXCLUSIONS = re.compile(rf"(?:\s+-(?:[{QUOTE}][^{QUOTE}]*[{QUOTE}]|\S+))*+\s+(?=\S)")
 CAPITAL_INSIDE = re.compile(r"[a-z][A-Z]")
+CODE = re.compile(r"[^\W\d_]{2,}(?:[-.&/@_]+\w+)+")
 LONGEST_FLAG = 2
 INSIDE = "-'’"
 SYMBOLS_AFTER = "+#"
@@ -74,7 +76,7 @@ def parse(text: str, fields: Collection[str] = ()) -> Asked:
     said: dict[tuple[str, str], None] = {}
     kept: list[str] = []
     end = operators = 0
-    has_plain = False
+    has_plain = has_flags = False
     for found in SYNTAX.finditer(text):
         if operators == MAX_OPERATORS:
             break
@@ -83,8 +85,10 @@ def parse(text: str, fields: Collection[str] = ()) -> Asked:
         has_plain = has_plain or LETTER.search(before) is not None
         if len(words) > MAX_CHARACTERS or not is_operator(found, words, fields):
             continue
-        if found["no_word"] and not is_exclusion(found, words, fields, has_plain):
-            continue
+        if found["no_word"]:
+            has_flags = has_flags or (has_plain and is_followed(text, found.end(), fields))
+            if has_flags or not is_exclusion(words, has_plain):
+                continue
         if found["prefix"]:
             prefixes[words] = None
         elif found["field"]:
@@ -114,13 +118,12 @@ def is_operator(found: re.Match[str], words: str, fields: Collection[str]) -> bo
     return LETTER.search(words) is not None and (not found["field"] or found["field"] in fields)
 
 
-def is_exclusion(found: re.Match[str], word: str, fields: Collection[str], has_plain: bool) -> bool:
+def is_exclusion(word: str, has_plain: bool) -> bool:
     """Whether `-word` is none of a command's flags."""
     letters = word.rstrip(SYMBOLS_AFTER)
     is_short = word == letters and word.isascii() and len(word) <= LONGEST_FLAG
-    if is_short or CAPITAL_INSIDE.search(word) or not is_word(letters):
-        return False
-    return not (has_plain and is_followed(found.string, found.end(), fields))
+    is_one = is_word(letters) or (has_plain and CODE.fullmatch(word) is not None)
+    return is_one and not (is_short or CAPITAL_INSIDE.search(word))
 
 
 def is_followed(text: str, end: int, fields: Collection[str]) -> bool:

@@ -26,12 +26,13 @@ IdText = Callable[[Sequence[tuple[Any, str]]], ColumnElement[str]]
 
 
 class Entry(NamedTuple):
-    """A record's content to index; keywords count the words of `emphasis` once more."""
+    """A record's content to index; `emphasis` and `gaps` as `content.Content` has them."""
 
     ref: Ref
     content: str
     content_hash: str
     emphasis: str = ""
+    gaps: tuple[int, ...] = ()
 
     @property
     def is_readable(self) -> bool:

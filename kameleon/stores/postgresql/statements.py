@@ -12,6 +12,7 @@ CREATE = (
       replaced bigint,
       content text NOT NULL,
       content_hash text NOT NULL,
+      gaps text NOT NULL,
       created_at timestamptz NOT NULL,
       updated_at timestamptz NOT NULL,
       PRIMARY KEY (entity_name, record_id)
@@ -112,29 +113,31 @@ ENTRIES = """
 
 # The row that is there is locked before its number is read, and the new number is the one that the insert took.
 UPSERT = """
-    INSERT INTO {search} AS s (entity_name, record_id, content, content_hash, created_at, updated_at)
+    INSERT INTO {search} AS s (entity_name, record_id, content, content_hash, gaps, created_at, updated_at)
     {rows}
     ON CONFLICT (entity_name, record_id) DO UPDATE SET doc = excluded.doc, replaced = s.doc,
-      content = excluded.content, content_hash = excluded.content_hash, updated_at = excluded.updated_at
+      content = excluded.content, content_hash = excluded.content_hash, gaps = excluded.gaps,
+      updated_at = excluded.updated_at
     RETURNING s.entity_name, s.record_id, s.doc, s.replaced
 """
 # Arrays, a column each: the driver takes longer over many binds than the server over the rows.
 GIVEN = """
-    SELECT entity_name, record_id, content, content_hash, updated_at, updated_at
-    FROM unnest(CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS text[]))
-      AS given(entity_name, record_id, content, content_hash), CAST(%s AS timestamptz) AS updated_at
+    SELECT entity_name, record_id, content, content_hash, gaps, updated_at, updated_at
+    FROM unnest(CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS text[]))
+      AS given(entity_name, record_id, content, content_hash, gaps), CAST(%s AS timestamptz) AS updated_at
 """
-ONE = "VALUES (%s, %s, %s, %s, %s, %s)"
+ONE = "VALUES (%s, %s, %s, %s, %s, %s, %s)"
 LOADED = """
-    SELECT entity_name, record_id, content, content_hash, updated_at, updated_at
+    SELECT entity_name, record_id, content, content_hash, gaps, updated_at, updated_at
     FROM kdb_loading ORDER BY entity_name, record_id
 """
 LOADING = """
     CREATE TEMPORARY TABLE kdb_loading (
-      entity_name text COLLATE "C", record_id text COLLATE "C", content text, content_hash text, updated_at timestamptz
+      entity_name text COLLATE "C", record_id text COLLATE "C", content text, content_hash text, gaps text,
+      updated_at timestamptz
     ) ON COMMIT DROP
 """
-LOADING_COLUMNS = ("entity_name", "record_id", "content", "content_hash", "updated_at")
+LOADING_COLUMNS = ("entity_name", "record_id", "content", "content_hash", "gaps", "updated_at")
 
 UPSERT_EMBEDDING = """
     INSERT INTO {embedding} AS e
@@ -302,7 +305,7 @@ VALUES = """
     SELECT r.entity_name, r.id, r.data #> :path AS value
     FROM unnest(CAST(:entities AS text[]), CAST(:ids AS text[])) AS k(entity_name, record_id)
       JOIN {records} AS r ON r.entity_name = k.entity_name AND r.id = k.record_id
-    WHERE jsonb_typeof(r.data #> :path) IN ('string', 'number', 'boolean')
+    WHERE jsonb_typeof(r.data #> :path) <> 'null'
 """
 ENTITIES = """
     WITH RECURSIVE names(name) AS (

@@ -1,4 +1,4 @@
-"""Writes of records and of the queue in PostgreSQL. Imports `values`."""
+"""Writes of records and of the queue in PostgreSQL. Imports `values` and `content`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 
+from ...content import gaps_as_text
 from ...values import Generation, Ref
 from .. import claims
 from ..tables import Tables, parts
@@ -22,6 +23,10 @@ ROWS_UPSERTED = 200
 """More rows than this are copied to a temporary table, which takes a while to make. Chosen, not measured."""
 ROWS_A_COPY = 10_000
 """Bounds the rows that are encoded at once. Chosen, not measured."""
+
+
+def columns_of(entry: Entry) -> tuple[str, str, str, str, str]:
+    return *entry.ref, entry.content, entry.content_hash, gaps_as_text(entry.gaps)
 
 
 @dataclass(eq=False)
@@ -47,13 +52,13 @@ class PostgreSQLWrites:
 
     def _insert(self, connection: Connection, entries: Sequence[Entry], now: datetime) -> Iterator[Sequence[Any]]:
         if len(entries) == 1:
-            ref, content, hash_, _ = entries[0]
+            entry = entries[0]
             statement = self._templates.format(sql.UPSERT, rows=sql.ONE)
-            yield from connection.exec_driver_sql(statement, (*ref, content, hash_, now, now))
+            yield from connection.exec_driver_sql(statement, (*columns_of(entry), now, now))
             return
         statement = self._templates.format(sql.UPSERT, rows=sql.GIVEN)
         for part in parts(entries, ROWS_A_STATEMENT):
-            columns = zip(*((*entry.ref, entry.content, entry.content_hash) for entry in part), strict=True)
+            columns = zip(*map(columns_of, part), strict=True)
             yield from connection.exec_driver_sql(statement, (*map(list, columns), now))
 
     def _copy(self, connection: Connection, entries: Sequence[Entry], now: datetime) -> Iterator[Sequence[Any]]:
@@ -61,10 +66,7 @@ class PostgreSQLWrites:
         statement = self._templates.format(sql.UPSERT, rows=sql.LOADED)
         connection.exec_driver_sql(sql.LOADING)
         for part in parts(entries, ROWS_A_COPY):
-            rows = (
-                (e.ref.entity.encode(), e.ref.id.encode(), e.content.encode(), e.content_hash.encode(), stamp)
-                for e in part
-            )
+            rows = ((*map(str.encode, columns_of(entry)), stamp) for entry in part)
             self._copying.into(connection, "kdb_loading", sql.LOADING_COLUMNS, binary.encoded(rows))
             yield from connection.exec_driver_sql(statement).all()
             connection.exec_driver_sql("TRUNCATE kdb_loading")

@@ -22,7 +22,7 @@ class SQLiteRecords:
         return {
             Ref(row.entity_name, row.id): from_json(row.value, row.kind)
             for row in rows
-            if row.kind not in (None, "null", "array", "object")
+            if row.kind not in (None, "null")
         }
 
     def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
@@ -45,5 +45,7 @@ class SQLiteRecords:
 
 
 def from_json(value: Any, kind: str) -> Any:
-    """SQLite has 1 and 0 for true and false."""
+    """SQLite has 1 and 0 for true and false, and gives lists and objects as JSON."""
+    if kind in ("array", "object"):
+        return json.loads(value)
     return kind == "true" if kind in ("true", "false") else value

@@ -17,6 +17,7 @@ CREATE = (
       record_id TEXT NOT NULL,
       content TEXT NOT NULL,
       content_hash TEXT NOT NULL,
+      gaps TEXT NOT NULL,
       created_at TEXT NOT NULL,
       updated_at TEXT NOT NULL,
       UNIQUE (entity_name, record_id)
@@ -79,8 +80,8 @@ BEGIN_NUMBERS = """
     INSERT INTO main.sqlite_sequence (name, seq) SELECT 'kdb_search', coalesce(max(id), 0) FROM kdb_search
 """
 INSERT = """
-    INSERT INTO kdb_search (id, entity_name, record_id, content, content_hash, created_at, updated_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO kdb_search (id, entity_name, record_id, content, content_hash, gaps, created_at, updated_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 CACHE = """

@@ -1,4 +1,4 @@
-"""Writes of records and of the queue in SQLite. Imports `values`."""
+"""Writes of records and of the queue in SQLite. Imports `values` and `content`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.dialects.sqlite import insert
 
+from ...content import gaps_as_text
 from ...values import Generation, Ref
 from .. import claims
 from ..tables import Tables, parts
@@ -56,12 +57,11 @@ def _upsert(
     before = present(connection, [entry.ref for entry in entries])
     if before:
         connection.exec_driver_sql(sql.DELETE_REPLACED, (as_json(row.doc for row in before.values()),))
-        rows = [
-            (doc, *e.ref, e.content, e.content_hash, before[e.ref].created_at if e.ref in before else stamp, stamp)
-            for doc, e in enumerate(entries, first)
-        ]
-    else:
-        rows = [(doc, *e.ref, e.content, e.content_hash, stamp, stamp) for doc, e in enumerate(entries, first)]
+    created = {ref: row.created_at for ref, row in before.items()}
+    rows = [
+        (doc, *e.ref, e.content, e.content_hash, gaps_as_text(e.gaps), created.get(e.ref, stamp), stamp)
+        for doc, e in enumerate(entries, first)
+    ]
     connection.exec_driver_sql(sql.INSERT, rows)
     if before and generations:
         _replace_embeddings(connection, entries, first, before, generations)
