@@ -27,8 +27,9 @@ from .vocabulary import SHORTEST, SUFFIX, Word, commonest_first
 MAX_CLAUSES = 64
 """Bounds the words of a query that are looked up, the first ones: each is counted by a subquery. Chosen, not
 measured."""
-MOST_FOUND = 5_000
-"""Bounds the records that the rarest words have together. Chosen, not measured."""
+MOST_FOUND = 2_000
+"""Bounds the records that the rarest words have together: of 60,000 records of 35 words, questions of 8 words find .995
+of the ten best so, with 5,000 all in 1.7 times the time, with 1,000 .955 in .7 of it."""
 SAMPLED = 200
 """Bounds the records whose contents are read for completions. Chosen, not measured."""
 

@@ -13,7 +13,7 @@ from ...values import Generation
 from ..old_tables import OldTables
 from ..settings import Settings
 from ..tables import Tables, check_version
-from . import citus
+from . import citus, terms
 from . import statements as sql
 from .connections import PostgreSQLConnections
 from .errors import NO_RIGHT, NOT_AVAILABLE
@@ -64,7 +64,7 @@ class PostgreSQLSchema:
             connection.execute(self._templates.text(statement))
         self._postings.set_up(connection)
         if self._settings.keyword_search == "server":
-            for statement in sql.CREATE_TERMS:
+            for statement in terms.CREATE:
                 connection.execute(self._templates.text(statement))
         self._settings.write(connection)
         load = self._templates.load_extensions

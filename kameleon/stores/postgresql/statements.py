@@ -21,23 +21,6 @@ CREATE = (
     "CREATE UNIQUE INDEX IF NOT EXISTS kdb_search_doc ON {search} (doc)",
 )
 
-# The terms of `keyword_search="server"`: `terms` are the analyser's, emphasized ones with weight A.
-CREATE_TERMS = (
-    """
-    CREATE TABLE IF NOT EXISTS {terms} (
-      tenant text COLLATE "C" NOT NULL,
-      entity_name text COLLATE "C" NOT NULL,
-      record_id text COLLATE "C" NOT NULL,
-      doc bigint NOT NULL,
-      length integer NOT NULL,
-      terms tsvector NOT NULL,
-      PRIMARY KEY (tenant, entity_name, record_id)
-    )
-    """,
-    "CREATE INDEX IF NOT EXISTS kdb_terms_terms ON {terms} USING gin (terms)",
-    "CREATE INDEX IF NOT EXISTS kdb_terms_doc ON {terms} (doc)",
-)
-
 CREATE_GENERATION = """
     CREATE TABLE {embedding} (
       entity_name text COLLATE "C" NOT NULL,

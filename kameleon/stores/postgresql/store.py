@@ -47,8 +47,7 @@ def make_store(
     if schema is not None:
         check_schema(schema)
     tables, templates, copying, keys = Tables(schema), Templates(schema, m, ef_construction), Copy(), PostgreSQLKeys()
-    settings = Settings(tables, language, keyword_search)
-    connections = PostgreSQLConnections(engine, templates)
+    settings, connections = Settings(tables, language, keyword_search), PostgreSQLConnections(engine, templates)
     postings, scopes = PostgreSQLPostings(templates.prefix), PostgreSQLScopes(templates)
     vectors = PostgreSQLVectors(connections, templates, scopes, ef_search)
     return Store(

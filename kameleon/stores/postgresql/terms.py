@@ -35,13 +35,29 @@ COUNTED = 5_000
 """Bounds the records that are counted for a clause, and those of a partition; beyond, the statistics of ANALYZE count.
 Chosen, not measured."""
 FOUND = 5_000
-"""Bounds the records that each of a query's two searches finds. Chosen, not measured."""
+"""Bounds the records that each condition of a query finds. Chosen, not measured."""
 EXCLUDED = 100_000
 """Bounds the records that a query may exclude. Chosen, not measured."""
 TEXT_CHARACTERS = 10_000
 """Bounds how much of a content is read for completions. Chosen, not measured."""
 ROWS_A_STATEMENT = 500
 
+# Emphasized terms have weight A.
+CREATE = (
+    """
+    CREATE TABLE IF NOT EXISTS {terms} (
+      tenant text COLLATE "C" NOT NULL,
+      entity_name text COLLATE "C" NOT NULL,
+      record_id text COLLATE "C" NOT NULL,
+      doc bigint NOT NULL,
+      length integer NOT NULL,
+      terms tsvector NOT NULL,
+      PRIMARY KEY (tenant, entity_name, record_id)
+    )
+    """,
+    "CREATE INDEX IF NOT EXISTS kdb_terms_terms ON {terms} USING gin (terms)",
+    "CREATE INDEX IF NOT EXISTS kdb_terms_doc ON {terms} (doc)",
+)
 WRITE = """
     INSERT INTO {terms} AS t (tenant, entity_name, record_id, doc, length, terms)
     SELECT %s, g.entity_name, g.record_id, g.doc, g.length, CAST(g.terms AS tsvector)
@@ -148,7 +164,8 @@ class PostgreSQLTerms:
 
     def texts(self, connection: Connection, terms: Sequence[str], limit: int) -> dict[int, str]:
         binds = {"tenant": TENANT, "query": any_of(terms), "limit": limit, "most": TEXT_CHARACTERS}
-        return dict(connection.execute(self._templates.text(TEXTS), binds).tuples().all())
+        rows = connection.execute(self._templates.text(TEXTS), binds)
+        return {row[0]: row[1] for row in rows}
 
 
 def branches_of(query: TermQuery) -> tuple[list[str], dict[str, Any]]:
