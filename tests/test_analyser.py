@@ -46,12 +46,12 @@ def has_whole(query: str, text: str, language: str = "english") -> bool:
 
 def has_phrase(phrase: str, text: str, language: str = "english") -> bool:
     read = analyser(language)
-    terms, positions, *_ = read.terms(text)
-    at = {(term, position) for term, position in zip(terms, positions, strict=True)}
+    found = read.terms(text)
+    at = set(zip(found.terms, found.positions, strict=True))
     parts = read.phrase(phrase)
     return bool(parts) and any(
         all(any((term, start + part.position) in at for term in part.terms) for part in parts)
-        for start in set(positions)
+        for start in set(found.positions)
     )
 
 
