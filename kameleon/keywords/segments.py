@@ -75,13 +75,9 @@ class Columns:
         for term, form, df, start, end, many, place_end in zip(
             self.terms, self.forms, self.df.tolist(), starts.tolist(), ends.tolist(), most, place_ends, strict=True
         ):
-            counts = (
-                b""
-                if many == 1
-                else short[start:end]
-                if many < ESCAPE
-                else pack_counts(self.counts[start:end].tolist())
-            )
+            counts = b"" if many == 1 else short[start:end]
+            if many >= ESCAPE:
+                counts = pack_counts(self.counts[start:end].tolist())
             docs = ordinals[start * width : end * width]
             yield term, df, "" if form == term else form, docs, counts, places[begin:place_end]
             begin = place_end
