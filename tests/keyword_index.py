@@ -44,6 +44,10 @@ class Terms(NamedTuple):
     length: int
     forms: Sequence[str]
 
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        return list(zip(self.terms, self.forms or self.terms, strict=True))
+
 
 def analysed(content: str) -> Terms:
     """Lower-case words, whose term is without a last s."""

@@ -48,12 +48,12 @@ def has_whole(query: str, text: str, language: str = "english") -> bool:
 
 def has_phrase(phrase: str, text: str, language: str = "english", gaps: Sequence[int] = ()) -> bool:
     read = analyser(language)
-    terms, positions, *_ = read.terms(text, gaps)
-    at = {(term, position) for term, position in zip(terms, positions, strict=True)}
+    found = read.terms(text, gaps)
+    at = set(zip(found.terms, found.positions, strict=True))
     return any(
         all(any((term, start + part.position) in at for term in part.terms) for part in way)
         for way in read.phrases(phrase)
-        for start in set(positions)
+        for start in set(found.positions)
     )
 
 
@@ -295,7 +295,9 @@ def test_numbers_with_units_give_the_same_terms_with_and_without_the_space() -> 
         ("5㎞", "5 km"),
         ("3 m²", "3m²"),
     ]:
-        assert analyser().terms(joined) == analyser().terms(apart), joined
+        first, second = analyser().terms(joined), analyser().terms(apart)
+        assert (first.terms, first.forms) == (second.terms, second.forms), joined
+        assert (first.positions, first.length) == (second.positions, second.length), joined
     assert english("at 10 km/h or 5 GB/s, 5 kg") == english("at 10km/h or 5GB/s, 5kg")
     assert [word.whole[0] for word in analyser().query_terms("5 6 GB 7")] == ["5", "6gb", "7"]
     assert analyser().marks("5 6 GB 7", analyser().query_terms("7 6GB")) == [(2, 6), (7, 8)]
@@ -409,13 +411,14 @@ def test_no_phrase_runs_across_a_gap() -> None:
 @given(st.lists(MIXED, max_size=4))
 def test_a_gap_is_the_end_of_one_text_and_the_beginning_of_another(items: list[str]) -> None:
     content = join([items])
-    terms, positions, length, forms = analyser().terms(content.text, content.gaps)
+    found = analyser().terms(content.text, content.gaps)
     texts = [*map(analyser().terms, items)]
-    assert list(terms) == [term for text in texts for term in text.terms]
-    assert list(forms) == [form for text in texts for form in text.forms]
-    assert length == sum(text.length for text in texts)
+    assert found.terms == [term for text in texts for term in text.terms]
+    assert found.forms == [form for text in texts for form in text.forms]
+    assert found.length == sum(text.length for text in texts)
     starts = [0, *accumulate(text.length + GAP_WIDTH for text in texts)]
-    assert list(positions) == [start + at for start, text in zip(starts, texts, strict=False) for at in text.positions]
+    expected = [start + at for start, text in zip(starts, texts, strict=False) for at in text.positions]
+    assert list(found.positions) == expected
 
 
 # prefixes

@@ -23,6 +23,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate, chain, pairwise
+from operator import itemgetter
+from typing import Any
 
 from ..errors import InvalidInput, seen
 from .codes import joined, runs, written_as_one
@@ -44,6 +46,7 @@ LONGEST_SURE_RUN = 2  # characters of a script without spaces that are one term
 SHORTEST_WRITTEN_AS_ONE, SHORTEST_NUMBER_AS_ONE = 2, 4
 
 CHUNK = re.compile(r"\S+")
+FIRST = itemgetter(0)
 
 
 def languages() -> list[str]:
@@ -71,43 +74,37 @@ class Analyser:
 
     def terms(self, text: str, gaps: Sequence[int] = ()) -> Terms:
         """Returns what is indexed of a text; `gaps` are where in it another field or item begins."""
-        terms: list[str] = []
+        pairs: list[tuple[Any, ...]] = []
         positions: list[int] = []
-        forms: list[str] = []
         position = 0
         for start, end in pairwise((0, *gaps, len(text))):
-            section = text[start:end].split()
-            position = self._add(section, position, terms, positions, forms) + GAP_WIDTH
-        return Terms(terms, positions, position - GAP_WIDTH * (len(gaps) + 1), forms)
+            position = self._add(text[start:end].split(), position, pairs, positions) + GAP_WIDTH
+        return Terms(pairs, positions, position - GAP_WIDTH * (len(gaps) + 1))
 
-    def _add(self, chunks: list[str], position: int, terms: list[str], positions: list[int], forms: list[str]) -> int:
+    def _add(self, chunks: list[str], position: int, pairs: list[tuple[Any, ...]], positions: list[int]) -> int:
         """Adds the terms of chunks; returns the position after them. Most chunks are one word, so that what is between
-        two others is added at once."""
-        if not chunks:
-            return position
-        found, written, places = zip(*map(self._reader.known.__getitem__, chunks), strict=True)
-        start, others = 0, found.count(None)
+        two others is added at once, as the tuples that are remembered: a new one for each word costs more than all
+        else."""
+        found = [*map(self._reader.known.__getitem__, chunks)]
+        terms = [*map(FIRST, found)]
+        start, others = 0, terms.count(None)
         while others:
             others -= 1
-            end = found.index(None, start)
-            terms += found[start:end]
-            forms += written[start:end]
+            end = terms.index(None, start)
+            pairs += found[start:end]
             positions += range(position, position + end - start)
             position += end - start
             start = end + 1
             name = chunks[end]
-            if places[end] and start < len(chunks) and is_unit(chunks[start]):
+            if found[end][2] and start < len(chunks) and is_unit(chunks[start]):
                 name += chunks[start]
-                others -= found[start] is None
+                others -= terms[start] is None
                 start += 1
             chunk = self._reader.codes[name]
-            for term, form, offset, _, _ in chunk.pieces:
-                terms.append(term)
-                forms.append(form)
-                positions.append(position + offset)
+            pairs += chunk.pieces
+            positions += [position + piece[2] for piece in chunk.pieces]
             position += chunk.width
-        terms += found[start:]
-        forms += written[start:]
+        pairs += found[start:]
         positions += range(position, position + len(found) - start)
         return position + len(found) - start
 

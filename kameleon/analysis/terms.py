@@ -1,17 +1,25 @@
 """What the analyser makes of texts and queries. Imports nothing of kameleon's."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Terms(NamedTuple):
-    """The terms of a text in order, one for each occurrence, with the position of the word, and the word as written
-    (`forms`, empty for what nobody would complete). `length` is the number of words."""
+    """The terms of a text in order, one for each occurrence, with the position of the word. `pairs` are tuples that
+    begin with a term and its form, the word as written (empty for what nobody would complete). `length` is the number
+    of words."""
 
-    terms: Sequence[str]
+    pairs: Sequence[tuple[Any, ...]]
     positions: Sequence[int]
     length: int
-    forms: Sequence[str]
+
+    @property
+    def terms(self) -> list[str]:
+        return [pair[0] for pair in self.pairs]
+
+    @property
+    def forms(self) -> list[str]:
+        return [pair[1] for pair in self.pairs]
 
 
 class Token(NamedTuple):

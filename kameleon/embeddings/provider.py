@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -30,6 +31,12 @@ class EmbeddingResult:
     embedding: Vector
     model: str
     dimensions: int
+
+
+@lru_cache
+def digest(identity: tuple[Any, ...]) -> str:
+    """The hash of what identifies a model. A commit reads its provider's fingerprint seven times."""
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
 
 def check_model(name: object, dimensions: object) -> None:
@@ -163,4 +170,4 @@ class EmbeddingProvider:
         check_model(self.model_name, self.dimensions)
         prefixes = [CHECKS[name](getattr(self, name)) for name in ("query_prefix", "passage_prefix")]
         identity = [*self.identity, int(self.dimensions), *prefixes]
-        return f"{FINGERPRINT_FORMAT}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
+        return f"{FINGERPRINT_FORMAT}-{digest(tuple(identity))}"

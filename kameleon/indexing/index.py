@@ -8,7 +8,7 @@ from functools import partial
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, SingletonThreadPool, StaticPool
 
 from ..database import synchronous
 from ..embeddings.options import check_query_timeout
@@ -238,10 +238,13 @@ class Index(Transactions):
         return self.writer.apply(connection, plan)
 
     def maintain(self) -> None:
-        """After a commit, where a second connection can be had: fold and merge keywords, and take surplus embeddings
-        out of the cache, as far as that is due."""
-        if self.store.connections.has_spare_reader():
+        """After a commit, as far as that is due: fold and merge keywords, and take surplus embeddings out of the cache.
+        Where the pool would have to wait for a connection nothing is done; where all share the one of a database in
+        memory, which the commit has left, keywords alone."""
+        has_spare_reader = self.store.connections.has_spare_reader()
+        if has_spare_reader:
             self.services.evict(is_whole=False)
+        if has_spare_reader or isinstance(self.engine.pool, StaticPool | SingletonThreadPool):
             self.keywords.maintain()
 
     # locks

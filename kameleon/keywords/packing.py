@@ -33,15 +33,14 @@ WIDTHS: dict[int, np.dtype[Any]] = {1: np.dtype("u1"), 2: np.dtype("<u2"), 4: np
 
 
 class Analysed(Protocol):
-    """What the analyser makes of a text: a term of at most 255 bytes, a 0-based position and the word as written (empty
-    for what is no completion) for each occurrence; `length` is the number of words that BM25 counts."""
+    """What the analyser makes of a text: for each occurrence a tuple that begins with a term of at most 255 bytes and
+    the word as written (empty for what is no completion), and a 0-based position; `length` is the number of words that
+    BM25 counts."""
 
     @property
-    def terms(self) -> Sequence[str]: ...
+    def pairs(self) -> Sequence[tuple[Any, ...]]: ...
     @property
     def positions(self) -> Sequence[int]: ...
-    @property
-    def forms(self) -> Sequence[str]: ...
     @property
     def length(self) -> int: ...
 
@@ -84,23 +83,19 @@ def term_and_form(line: str) -> tuple[str, str]:
     return term, form if tab else term
 
 
-def pairs_of(text: Analysed) -> Iterable[tuple[str, str]]:
-    return zip(text.terms, text.forms or text.terms, strict=True)
-
-
 def pack(document: Document) -> TailRow:
     """A row of the tail: an entry for each (term, form) of the record, in the order of their first occurrences."""
     places: dict[tuple[str, str], list[int]] = {}
-    for pair, position in zip(pairs_of(document.text), document.text.positions, strict=True):
-        places.setdefault(pair, []).append(position + 1)
-    for pair in pairs_of(document.emphasis) if document.emphasis else ():
-        places.setdefault(pair, []).append(0)
+    for (term, form, *_), position in zip(document.text.pairs, document.text.positions, strict=True):
+        places.setdefault((term, form), []).append(position + 1)
+    for term, form, *_ in document.emphasis.pairs if document.emphasis else ():
+        places.setdefault((term, form), []).append(0)
     return TailRow(
         document.doc,
         document.length,
         b"".join([hash_of(term) for term, _ in places]),
-        pack_counts(np.fromiter(map(len, places.values()), "<u4", len(places))),
-        narrowest(np.fromiter(chain.from_iterable(places.values()), "<u4")),
+        pack_counts([*map(len, places.values())]),
+        narrowest([*chain.from_iterable(places.values())]),
         "\n".join([line_of(*pair) for pair in places]).encode(),
     )
 
@@ -110,16 +105,20 @@ def width_of(largest: int) -> int:
     return 1 if largest < 2**8 else 2 if largest < 2**16 else 4
 
 
-def narrowest(values: Array) -> bytes:
-    return values.astype(WIDTHS[width_of(int(values.max(initial=0)))]).tobytes()
+def narrowest(values: Sequence[int]) -> bytes:
+    """An array of so few is slower than these lists."""
+    width = width_of(max(values, default=0))
+    return bytes(values) if width == 1 else np.array(values, WIDTHS[width]).tobytes()
 
 
-def pack_counts(counts: Array) -> bytes:
-    most = int(counts.max(initial=1))
+def pack_counts(counts: Sequence[int]) -> bytes:
+    most = max(counts, default=1)
     if most == 1:
         return b""
-    short = np.minimum(counts, ESCAPE).astype("u1").tobytes()
-    return short if most < ESCAPE else short + counts[counts >= ESCAPE].astype("<u4").tobytes()
+    if most < ESCAPE:
+        return bytes(counts)
+    short = bytes([min(count, ESCAPE) for count in counts])
+    return short + np.array([count for count in counts if count >= ESCAPE], "<u4").tobytes()
 
 
 def unpack_counts(blob: bytes, postings: int) -> Array | None:

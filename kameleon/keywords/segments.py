@@ -23,7 +23,6 @@ from .packing import (
     join_counts,
     line_of,
     pack_counts,
-    pairs_of,
     term_and_form,
     unpack_places,
     width_of,
@@ -76,7 +75,9 @@ class Columns:
         for term, form, df, start, end, many, place_end in zip(
             self.terms, self.forms, self.df.tolist(), starts.tolist(), ends.tolist(), most, place_ends, strict=True
         ):
-            counts = b"" if many == 1 else short[start:end] if many < ESCAPE else pack_counts(self.counts[start:end])
+            counts = b"" if many == 1 else short[start:end]
+            if many >= ESCAPE:
+                counts = pack_counts(self.counts[start:end].tolist())
             docs = ordinals[start * width : end * width]
             yield term, df, "" if form == term else form, docs, counts, places[begin:place_end]
             begin = place_end
@@ -104,22 +105,24 @@ class Segment:
 
 def of_documents(documents: Sequence[Document]) -> Segment:
     documents = sorted(documents, key=lambda document: document.doc)
-    numbers: defaultdict[tuple[str, str], int] = defaultdict(count().__next__)
+    numbers: defaultdict[tuple[Any, ...], int] = defaultdict(count().__next__)
     pairs: list[int] = []
     places: list[int] = []
     sizes = []
     for document in documents:
         before = len(pairs)
-        pairs += map(numbers.__getitem__, pairs_of(document.text))
+        pairs += map(numbers.__getitem__, document.text.pairs)
         places += document.text.positions
         if document.emphasis:
-            pairs += map(numbers.__getitem__, pairs_of(document.emphasis))
-            places += [-1] * len(document.emphasis.terms)
+            pairs += map(numbers.__getitem__, document.emphasis.pairs)
+            places += [-1] * len(document.emphasis.pairs)
         sizes.append(len(pairs) - before)
+    lines: defaultdict[tuple[str, str], int] = defaultdict(count().__next__)
+    line_of_pair = np.array([lines[term, form] for term, form, *_ in numbers], "i8")
     docs = np.array([document.doc for document in documents], "<i8")
     lengths = np.array([document.length for document in documents], "<u4")
-    at = np.array(places, "<i4") + 1
-    return _built(docs, lengths, np.array(sizes, "i8"), list(numbers), np.array(pairs, "i8"), at.astype("<u4"))
+    at = (np.array(places, "<i4") + 1).astype("<u4")
+    return _built(docs, lengths, np.array(sizes, "i8"), list(lines), line_of_pair[np.array(pairs, "i8")], at)
 
 
 def of_tail(rows: Sequence[TailRow]) -> Segment:

@@ -103,8 +103,14 @@ class SQLitePostings:
             connection.exec_driver_sql(statement, given)
 
     def may_fold(self, engine: Engine) -> bool:
-        """A database in memory has one connection, which is the application's."""
-        return not isinstance(engine.pool, StaticPool | SingletonThreadPool)
+        """A database in memory has one connection, which may be in a transaction of the application's."""
+        pool = engine.pool
+        if isinstance(pool, StaticPool):
+            return not pool.connection.dbapi_connection.in_transaction
+        if isinstance(pool, SingletonThreadPool):
+            with own_connection(engine) as connection:
+                return not own_driver(connection).in_transaction
+        return True
 
     @contextmanager
     def folding(self, engine: Engine) -> Iterator[Connection]:

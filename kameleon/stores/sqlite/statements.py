@@ -75,9 +75,18 @@ PRESENT = """
 """
 
 # Bulk statements are the driver's, positional: named binds cost as much as the write itself.
+# Takes the write lock, too: what is read afterwards no other writer changes.
+TAKE_REPLACED = """
+    DELETE FROM kdb_search WHERE entity_name = :entity AND record_id IN (SELECT value FROM json_each(:ids))
+    RETURNING record_id, id, content_hash, created_at
+"""
 RESERVE = "UPDATE main.sqlite_sequence SET seq = seq + ? WHERE name = 'kdb_search' RETURNING seq"
 BEGIN_NUMBERS = """
     INSERT INTO main.sqlite_sequence (name, seq) SELECT 'kdb_search', coalesce(max(id), 0) FROM kdb_search
+"""
+INSERT_NEXT = """
+    INSERT INTO kdb_search (entity_name, record_id, content, content_hash, gaps, created_at, updated_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 INSERT = """
     INSERT INTO kdb_search (id, entity_name, record_id, content, content_hash, gaps, created_at, updated_at)
@@ -258,7 +267,6 @@ BOUNDS = text("""
 """)
 
 DELETE_EMBEDDINGS = "DELETE FROM kdb_embedding_g{number} WHERE search_id = ?"
-DELETE_REPLACED = "DELETE FROM kdb_search WHERE id IN (SELECT value FROM json_each(?))"
 DELETE_RECORDS = """
     DELETE FROM kdb_search WHERE entity_name = :entity AND record_id IN (SELECT value FROM json_each(:ids))
     RETURNING record_id, id

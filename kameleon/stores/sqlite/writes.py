@@ -15,7 +15,7 @@ from ..tables import Tables, parts
 from ..values import Entry, Written
 from . import statements as sql
 from .embeddings import log_change
-from .rows import ROWS_A_STATEMENT, Present, as_json, by_entity, of_entity, present, timestamp
+from .rows import ROWS_A_STATEMENT, Present, as_json, by_entity, of_entity, timestamp
 
 
 @dataclass(eq=False)
@@ -52,23 +52,36 @@ class SQLiteWrites:
 def _upsert(
     connection: Connection, entries: Sequence[Entry], generations: Sequence[Generation], stamp: str
 ) -> dict[Ref, Written]:
-    """The first statement takes the write lock: what is read afterwards no other writer changes."""
-    first = reserve(connection, len(entries))
-    before = present(connection, [entry.ref for entry in entries])
-    if before:
-        connection.exec_driver_sql(sql.DELETE_REPLACED, (as_json(row.doc for row in before.values()),))
+    before = _take_replaced(connection, entries)
     created = {ref: row.created_at for ref, row in before.items()}
     rows = [
-        (doc, *e.ref, e.content, e.content_hash, gaps_as_text(e.gaps), created.get(e.ref, stamp), stamp)
-        for doc, e in enumerate(entries, first)
+        (*e.ref, e.content, e.content_hash, gaps_as_text(e.gaps), created.get(e.ref, stamp), stamp) for e in entries
     ]
-    connection.exec_driver_sql(sql.INSERT, rows)
+    first = _insert(connection, rows)
     if before and generations:
         _replace_embeddings(connection, entries, first, before, generations)
     return {
         entry.ref: Written(doc, before[entry.ref].doc if entry.ref in before else None)
         for doc, entry in enumerate(entries, first)
     }
+
+
+def _take_replaced(connection: Connection, entries: Sequence[Entry]) -> dict[Ref, Present]:
+    """Deletes what there is of these records, and returns it."""
+    return {
+        Ref(entity, id_): Present(*row)
+        for entity, group in by_entity(entry.ref for entry in entries).items()
+        for id_, *row in connection.exec_driver_sql(sql.TAKE_REPLACED, of_entity(entity, group)).all()
+    }
+
+
+def _insert(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> int:
+    """Gives consecutive numbers to contents; returns the first."""
+    if len(rows) == 1:
+        return int(connection.exec_driver_sql(sql.INSERT_NEXT, rows[0]).lastrowid)
+    first = reserve(connection, len(rows))
+    connection.exec_driver_sql(sql.INSERT, [(doc, *row) for doc, row in enumerate(rows, first)])
+    return first
 
 
 def reserve(connection: Connection, count: int) -> int:
