@@ -13,9 +13,10 @@ from .app import App, common, pass_app, quiet
 @common
 @pass_app
 def distribute(app: App, by: str) -> None:
-    """Spread the tables over a Citus cluster, so that each search runs on all its servers at once.
+    """Spread records and embeddings over a Citus cluster, so that vectors are compared on all its servers at once.
 
-    Rows that are there move along; writers wait meanwhile. A second run changes nothing.
+    Rows that are there move along; writers wait meanwhile. A second run changes nothing. The keyword index is on each
+    server as a whole.
 
     \b
     KAMELEON_URL=postgresql://coordinator/app kameleon distribute --by record_id

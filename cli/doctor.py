@@ -22,8 +22,9 @@ NO_DRIVER = ("no-extension", "note")
 def doctor(app: App, fix: bool, batch_size: int) -> None:
     """Compare tables, index and embeddings, and report what is wrong and how to repair it.
 
-    The exit status is 1 if an error is left: rows that are missing, stale, orphaned or duplicate, embeddings that are
-    left over or invalid, generations without a table, broken indexes. Warnings and notes leave it at 0.
+    The exit status is 1 if an error is left: rows that are missing, stale, orphaned or duplicate, contents that the
+    keyword index lacks, embeddings that are left over or invalid, generations without a table, broken indexes. Warnings
+    and notes leave it at 0.
 
     \b
     kameleon doctor --import myapp.models --fix

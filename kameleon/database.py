@@ -1,5 +1,5 @@
 """Makes engines with the settings that kameleon works best with; plain ones from SQLAlchemy work too. Imports `errors`,
-`urls`, `sqlite_files` and `async_connections`."""
+`urls`, `sqlite_files`, `sqlalchemy_internals` and `async_connections`."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -10,6 +10,7 @@ import sqlalchemy
 from sqlalchemy import URL, Engine, event
 
 from .errors import InvalidInput
+from .sqlalchemy_internals import commits_each_statement
 from .sqlite_files import open_read_only_files
 from .urls import parse_url, shown
 
@@ -109,4 +110,6 @@ def _connected(dbapi: Any, connection: Any, _record: Any) -> None:
 
 
 def _began(connection: sqlalchemy.Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
+    """Begins for the driver, which does not; nothing in AUTOCOMMIT mode, where nobody would commit."""
+    if not commits_each_statement(connection):
+        connection.exec_driver_sql("BEGIN")

@@ -115,7 +115,8 @@ class SearchEngine(Coroutines):
 
     @property
     def admin(self) -> Administration:
-        """For operators: `set_weight`, `legs`, `state`, `astate`, `index_vectors`, `vector_index`, `distribute`."""
+        """For operators: `set_weight`, `legs`, `state`, `astate`, `index_vectors`, `vector_index`, `purge`,
+        `distribute`."""
         return self.index.part(Administration)
 
     # sessions

@@ -99,6 +99,7 @@ SLOW = {
     "test_gunicorn.py": ["test_preloaded_workers_answer"],
     "test_hostile.py": ["test_hostile_input_is_stored_unchanged_or_refused_with_our_errors"],
     "test_identity.py": ["test_a_fingerprint_is_equal_in_every_process"],
+    "test_keyword_readers.py": ["test_readers_beside_two_writers_of_each_record_find_what_they_may_see"],
     "test_mirror.py": ["test_directions_of_real_embeddings_find_nearly_all_that_an_exact_scan_finds"],
     "test_postgresql.py": [
         "test_a_build_has_memory_for_its_graph_up_to_a_limit",

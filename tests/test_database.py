@@ -113,10 +113,13 @@ def test_a_concurrent_upsert_leaves_data_and_index_the_same(file_engine: Engine)
     assert search.get_status()[0].pending == 0
 
 
+@pytest.mark.parametrize("create", [kameleon.create_engine, sqlalchemy.create_engine])
 @pytest.mark.parametrize("isolation_level", [None, "AUTOCOMMIT", "SERIALIZABLE"])
-def test_any_isolation_level_of_the_engine_will_do(tmp_path: Path, isolation_level: str | None) -> None:
+def test_any_isolation_level_of_the_engine_will_do(
+    tmp_path: Path, isolation_level: str | None, create: Callable[..., Engine]
+) -> None:
     options = {"isolation_level": isolation_level} if isolation_level else {}
-    engine = sqlalchemy.create_engine(f"sqlite:///{tmp_path / 'x.db'}", **options)
+    engine = create(f"sqlite:///{tmp_path / 'x.db'}", **options)
     search = SearchEngine(engine, HashProvider())
     search.index_records_batch([("A", "1", "red fox"), ("A", "2", "grey wolf")])
     search.delete_record("A", "1")
@@ -124,6 +127,23 @@ def test_any_isolation_level_of_the_engine_will_do(tmp_path: Path, isolation_lev
     engine.dispose()
     with closing(sqlite3.connect(tmp_path / "x.db")) as connection:
         assert connection.execute("SELECT count(*) FROM kdb_search").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("create", [kameleon.create_engine, sqlalchemy.create_engine])
+def test_in_autocommit_mode_each_statement_and_each_call_is_committed(
+    tmp_path: Path, create: Callable[..., Engine]
+) -> None:
+    engine = create(f"sqlite:///{tmp_path / 'x.db'}", isolation_level="AUTOCOMMIT")
+    search = SearchEngine(engine, HashProvider())
+    with engine.connect() as connection:
+        search.index_record("A", "1", "red fox", connection=connection)
+        connection.execute(text("CREATE TABLE own AS SELECT 1 AS n"))
+        connection.execute(text("INSERT INTO own VALUES (2)"))
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM own")).scalar_one() == 2
+        assert ids(search.search("fox", connection=connection)) == ["1"]
+        search.index_record("A", "2", "grey fox")
+        assert set(ids(search.search("fox", mode="keyword", connection=connection))) == {"1", "2"}
 
 
 def test_a_read_only_file_can_be_searched(tmp_path: Path) -> None:

@@ -40,9 +40,7 @@ class Answering:
         if query.is_nowhere:
             return SearchResults([], QueryPlan(query.mode, {}, note="among no entities nothing is found"))
         if query.rerank is None:
-            retriever, (found, page) = self._retrieved(
-                query, connection, lambda retriever, conn: (found := retriever.find(conn), retriever.page(conn, found))
-            )
+            retriever, (found, page) = self._retrieved(query, connection, lambda retriever, conn: retriever.read(conn))
             return retriever.results(found, page)
         retriever, found = self._retrieved(query, connection, lambda retriever, conn: retriever.find(conn))
         found = retriever.rerank(found)

@@ -36,7 +36,7 @@ NOTHING = Candidates({})
 @dataclass
 class Retrieved:
     """What the legs found; `words` is what the keyword index has of the query, `selection` what may be found, `marked`
-    the words to mark in the texts of hits, `weight` the vector's."""
+    the words to mark in the texts of hits, `weight` the vector's, `is_stale` whether records changed meanwhile."""
 
     keyword: Candidates = NOTHING
     vector: Candidates = NOTHING
@@ -46,6 +46,7 @@ class Retrieved:
     selection: Selection | None = None
     marked: Sequence[QueryWord] = ()
     weight: float = 0.0
+    is_stale: bool = False
     known_share: float = 1.0
     notes: list[str] = field(default_factory=list)
     milliseconds: dict[str, float] = field(default_factory=dict)
@@ -114,6 +115,7 @@ class LegSearch:
         if query.mode != "vector":
             with found.timed("keyword"):
                 keyword = selection.best(query.depth)
+                found.is_stale |= selection.is_stale()
         if found.generation is None or found.embedding is None:
             return keyword, vector
         with found.timed("vector"):

@@ -10,6 +10,8 @@ from sqlalchemy import Connection
 
 from ..indexing.index import Index
 from ..stores.catalog import Entity
+from ..stores.own_connections import is_own
+from ..stores.values import Scope
 from ..values import Generation, Ref, SearchResult, SearchResults
 from .conditions import check_fields, make_scope
 from .field_words import indexed
@@ -48,10 +50,12 @@ class Page:
     is_exact: bool
     is_total_exact: bool
     cursor: str | None
+    is_complete: bool
+    """Whether none of the contents that were found was gone when the page was read."""
 
 
 class Retriever:
-    """Of one query. `find` and `page` read, `rerank` and `results` need no connection."""
+    """Of one query. `read`, `find` and `page` read, `rerank` and `results` need no connection."""
 
     def __init__(self, index: Index, query: Query, prepared: Prepared, entities: Mapping[str, Entity]) -> None:
         self._index = index
@@ -60,6 +64,15 @@ class Retriever:
         self._prepared = prepared
         self._entities = entities
 
+    def read(self, connection: Connection) -> tuple[Ranked, Page]:
+        """What `find` and `page` do, again where a content is gone that was found."""
+        for _ in range(TRIES):
+            ranked = self.find(connection)
+            page = self.page(connection, ranked)
+            if page.is_complete:
+                break
+        return ranked, page
+
     def find(self, connection: Connection) -> Ranked:
         query = self._query
         check_fields(query, self._entities)
@@ -67,7 +80,7 @@ class Retriever:
         for _ in range(TRIES):
             found = LegSearch(self._index, connection, query, self._prepared).run(scope, indexed(query, self._entities))
             ranked, is_whole = named(self._store, connection, query, Ranked(scope, found, self._ranking(found)))
-            if is_whole:
+            if is_whole and not found.is_stale:
                 break
         if query.rerank is not None:
             best = ranked.ranking.keys[: query.window]
@@ -94,14 +107,16 @@ class Retriever:
         ranked = exact_first(self._store, connection, query, ranked)
         ranking = ranked.ranking
         left = ranking.left(query)
-        hits = make_hits(self._index.keywords.analyser, query, ranking.page(query, left), ranked)
+        keys = ranking.page(query, left)
+        hits = make_hits(self._index.keywords.analyser, query, keys, ranked)
         is_exact, is_whole = exactness(query, ranked, [ranking.scores[key] for key in left])
-        total, facets = len(ranking.keys), dict[str, dict[Any, int]]()
+        total, facets, is_complete = len(ranking.keys), dict[str, dict[Any, int]](), len(hits) == len(keys)
         if query.facets or query.count:
-            total, facets = self._counted(connection, ranked)
+            total, facets, are_present = self._counted(connection, ranked)
+            is_complete = is_complete and are_present
             is_by_words = query.mode == "keyword" or needs_a_word(query, found)
             is_whole = is_whole or (is_by_words and not query.min_score and found.keyword.is_exact)
-        return Page(hits, total, facets, is_exact, is_whole, ranking.cursor(query, left))
+        return Page(hits, total, facets, is_exact, is_whole, ranking.cursor(query, left), is_complete)
 
     def results(self, ranked: Ranked, page: Page) -> SearchResults:
         query = self._query
@@ -158,18 +173,19 @@ class Retriever:
         by_key = {key: values.get(ref) for key, ref in zip(keys, refs, strict=True)}
         return replace(ranked, ranking=replace(ranking, keys=by_field(keys, by_key, query.sort)))
 
-    def _counted(self, connection: Connection, ranked: Ranked) -> tuple[int, dict[str, dict[Any, int]]]:
+    def _counted(self, connection: Connection, ranked: Ranked) -> tuple[int, dict[str, dict[Any, int]], bool]:
         """How many records match, and the values of theirs: those that have a word of the query, and, unless a sorted
         search leaves them out, the nearest to it, as many as any page puts forward. With `min_score`, those that were
-        put forward alone: of others the score is not computed."""
+        put forward alone: of others the score is not computed. And whether all of these are present."""
         query, found, ranking = self._query, ranked.found, ranked.ranking
-        put_forward = ranking.keys
+        put_forward, is_stale = ranking.keys, False
         if not query.min_score:
             nearest = () if needs_a_word(query, found) else islice(found.vector.scores, CANDIDATES)
             present = set(ranking.keys)
             put_forward = [key for key in nearest if key in present]
             if found.selection is not None and query.mode != "vector":
                 put_forward = [*found.selection.matches(), *put_forward]
+                is_stale = found.selection.is_stale()
         is_known = query.like is None and (found.selection is None or found.selection.is_known)
         scope = replace(ranked.scope, without=query.like)
         docs = list(dict.fromkeys(put_forward))
@@ -180,4 +196,13 @@ class Retriever:
             for name, counts in counted.items():
                 for value, count in fields.facet(connection, matches, name, FACET_VALUES):
                     counts[value] = counts.get(value, 0) + count
-            return self._store.contents.count(connection, matches, docs if is_known else None), counted
+            total = self._store.contents.count(connection, matches, docs if is_known else None)
+        are_present = is_own(connection) or self._are_present(connection, scope, docs, total)
+        return total, counted, are_present and not is_stale
+
+    def _are_present(self, connection: Connection, scope: Scope, docs: Sequence[int], total: int) -> bool:
+        """Whether none of the documents that were found is gone, of which so many are in the scope."""
+        contents = self._store.contents
+        if not scope.is_all:
+            total = contents.count(connection, contents.matches(Scope(scope.entities), docs))
+        return total == len(docs)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from ..forking import lazy
 from ..keywords.looking_up import Found
+from ..stores.own_connections import is_own
 from ..stores.protocols import Store
 from ..stores.values import Candidates, Scope
 
@@ -28,6 +29,7 @@ class Selection:
         self._store = store
         self._connection = connection
         self._words = words
+        self._has_gone = False
         self.scope = scope
 
     def best(self, limit: int) -> Candidates:
@@ -68,6 +70,14 @@ class Selection:
     def is_known(self) -> bool:
         """Whether all that matches is in the scope: a wide one is looked at from the top of the ranking alone."""
         return self.scope.is_all or self._few is not None
+
+    def is_stale(self) -> bool:
+        """Whether records of the scope were written between the statement that read the index and those that read the
+        scope: where the connection has no snapshot."""
+        words = self._words
+        if words is None or self._few is None:
+            return self._has_gone
+        return bool((words.ranking.positions(np.array(self._few, "<i8")) < 0).any())
 
     def matches(self) -> list[int]:
         """All that have a keyword score, of the scope or, where that is wide, of its entities."""
@@ -114,6 +124,8 @@ class Selection:
             top = words.ranking.best(size, self._mask)
             new = [doc for doc, _ in top[looked_at:]]
             kept.update(self._store.scopes.within(self._connection, self.scope, new) if new else ())
+            if not is_own(self._connection):
+                self._has_gone |= len(self._store.contents.refs(self._connection, new)) < len(new)
             if len(kept) >= limit or len(top) < size:
                 return [(doc, score) for doc, score in top if doc in kept][:limit]
             looked_at, size = len(top), size * GROWTH

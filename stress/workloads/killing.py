@@ -29,7 +29,19 @@ from kameleon.stores.catalog import active
 
 from .brute_force import assert_exact
 from .crashing import BACKENDS_OF, DEADLINE_S, ROOT, WORDS
-from .writing import AFTER_A_KILL, ENTITIES, MAPPED, MAY_BE_PENDING, PROBE, STORED, Base, Change, Texts, provider_of
+from .writing import (
+    AFTER_A_KILL,
+    ENTITIES,
+    MAPPED,
+    MAY_BE_PENDING,
+    PROBE,
+    STORED,
+    Base,
+    Change,
+    Texts,
+    probe_text,
+    provider_of,
+)
 
 KILL, TERMINATE, CRASH = "kill", "terminate", "crash"
 MERGING = "SELECT segment FROM kdb_segment WHERE state <> 0"
@@ -55,8 +67,8 @@ class Killing:
         self._gone: list[str] = []
         Base.metadata.create_all(engine)
         self._search = SearchEngine(engine, self._provider)
-        self._search.index_record(PROBE, "0", "probe0 river")
-        self._apply(PROBE, Change({"0": "probe0 river"}))
+        self._search.index_record(PROBE, "0", probe_text("0"))
+        self._apply(PROBE, Change({"0": probe_text("0")}))
         self._store = RecordStore(self._search)
         for entity in STORED:
             self._store.create_entity(entity, search=["text"])
@@ -182,7 +194,7 @@ class Killing:
             assert failed
             assert recovered
             assert code == 0
-            self._apply(PROBE, Change({recovered: f"probe{recovered} river"}))
+            self._apply(PROBE, Change({recovered: probe_text(recovered)}))
         self._wait(how)
         self.merging += bool(self._scalars(MERGING))
         if left is None:

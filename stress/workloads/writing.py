@@ -111,6 +111,11 @@ def serve(url: str, model: str) -> None:
         report(ended=os.waitstatus_to_exitcode(status))
 
 
+def probe_text(seed: str) -> str:
+    """Its first word is in no other text, and is no code whose parts others share."""
+    return f"t{seed}x0 river"
+
+
 def report(**what: Any) -> None:
     os.write(1, json.dumps(what).encode() + b"\n")
 
@@ -148,7 +153,7 @@ class Writing:
         until = time.monotonic() + DEADLINE_S
         while True:
             try:
-                self.search.index_record(PROBE, self.seed, f"probe{self.seed} river")
+                self.search.index_record(PROBE, self.seed, probe_text(self.seed))
                 break
             except KameleonError:
                 assert time.monotonic() < until

@@ -125,8 +125,8 @@ class SQLiteConnections:
             yield
             return
         connection.info[JOINED] = True
+        connection.exec_driver_sql("SAVEPOINT kdb_joined")  # begins SQLAlchemy's transaction, too, where none is open
         self._with_write_lock.discard(connection.get_transaction())  # type: ignore[arg-type]
-        connection.exec_driver_sql("SAVEPOINT kdb_joined")
         try:
             yield
         except BaseException:  # an interrupt, too, must leave no savepoint open

@@ -33,7 +33,7 @@ class Ours(Peer):
             "version": version("kameleon"),
             "mode": "hybrid",
             "vector_index": "HNSW" if self.has_hnsw() else "exact",
-            "text_index": "FTS5, BM25" if self.engine.dialect.name == "sqlite" else "tsvector, BM25",
+            "text_index": "kameleon's own, BM25",
         }
 
     def has_hnsw(self) -> bool:
