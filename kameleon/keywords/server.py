@@ -16,10 +16,10 @@ from sqlalchemy import Connection
 
 from ..analysis.analyser import Analyser
 from ..analysis.reading import MAX_TERM_BYTES
-from ..analysis.terms import PhrasePart, QueryWord
+from ..analysis.terms import QueryWord
 from ..stores.search_protocols import EXCLUDING, PREFIX, ServerTerms, TermQuery
 from ..stores.values import Scope
-from .looking_up import Found, Wanted, clauses
+from .looking_up import Found, Wanted, Ways, clauses
 from .reading import Head, Part, Posting
 from .scoring import Clause, Statistics, score
 from .vocabulary import SHORTEST, SUFFIX, Word, commonest_first
@@ -91,8 +91,8 @@ class ServerLookUp:
             score_others=None if is_whole else score_others,
         )
 
-    def _phrases(self, texts: Iterable[str]) -> list[Sequence[PhrasePart]]:
-        return [phrase for text in texts if (phrase := self._analyser.phrase(text))]
+    def _phrases(self, texts: Iterable[str]) -> list[Ways]:
+        return [ways for text in texts if (ways := self._analyser.phrases(text))]
 
     def _words(self) -> list[QueryWord]:
         """A prefix is a word that any term which begins so stands for."""

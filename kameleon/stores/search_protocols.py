@@ -95,13 +95,13 @@ class TermCounts(NamedTuple):
 class TermQuery(NamedTuple):
     """The records wanted: with all of `phrases`, or without these with any of `rarest` or one term of each of
     `clauses`; or the `docs` alone. None with one of `excluded`, which are found, too. `terms` are those to count in
-    each."""
+    each. A phrase may be written in several ways."""
 
     terms: Sequence[str] = ()
     rarest: Sequence[str] = ()
     clauses: Sequence[Sequence[str]] = ()
-    phrases: Sequence[Sequence[PhrasePart]] = ()
-    excluded: Sequence[Sequence[PhrasePart]] = ()
+    phrases: Sequence[Sequence[Sequence[PhrasePart]]] = ()
+    excluded: Sequence[Sequence[Sequence[PhrasePart]]] = ()
     docs: Sequence[int] | None = None
 
 

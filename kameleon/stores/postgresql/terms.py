@@ -170,7 +170,11 @@ class PostgreSQLTerms:
 
 def branches_of(query: TermQuery) -> tuple[list[str], dict[str, Any]]:
     """Renders the searches of a query, each with its own limit, and their binds."""
-    queries = [any_of(query.rarest), all_of(query.clauses)] if not query.phrases else [all_phrases(query.phrases)]
+    queries = (
+        [any_of(query.rarest), all_of(query.clauses)]
+        if not query.phrases
+        else [" & ".join(map(phrase_of, query.phrases))]
+    )
     conditions = {n: f"s.terms @@ CAST(:query_{n} AS tsquery)" for n, text in enumerate(queries) if text}
     binds: dict[str, Any] = {f"query_{n}": queries[n] for n in conditions}
     binds |= {f"most_{n}": FOUND + 1 for n in conditions}
@@ -210,11 +214,11 @@ def all_of(clauses: Iterable[Sequence[str]]) -> str:
     return " & ".join(f"({any_of(terms)})" for terms in clauses)
 
 
-def all_phrases(phrases: Iterable[Sequence[PhrasePart]]) -> str:
-    return " & ".join(map(phrase_of, phrases))
+def phrase_of(ways: Iterable[Sequence[PhrasePart]]) -> str:
+    return f"({' | '.join(map(way_of, ways))})"
 
 
-def phrase_of(phrase: Sequence[PhrasePart]) -> str:
+def way_of(phrase: Sequence[PhrasePart]) -> str:
     """Emphasized terms, whose weight is A, are in no phrase of several words."""
     if len(phrase) == 1:
         return f"({any_of(phrase[0].terms)})"
