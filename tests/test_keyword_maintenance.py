@@ -1,7 +1,7 @@
 """Folds after the commits of an application, on databases in files, in memory and on a server."""
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, insert, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from kameleon import SearchEngine, searchable
@@ -72,7 +72,7 @@ def test_a_fold_leaves_an_open_transaction_as_it_is(
     with maker.begin() as session:
         session.add_all(Note(text=f"fox {number}") for number in range(CHECKED_FROM))
     with engine.connect() as connection, connection.begin() as transaction:
-        connection.execute(Note.__table__.insert(), [{"text": "not committed"}])
+        connection.execute(insert(Note), [{"text": "not committed"}])
         search.index.keywords.maintain_all(purges=True)
         assert connection.scalar(select(func.count()).select_from(Note)) == CHECKED_FROM + 1
         transaction.rollback()

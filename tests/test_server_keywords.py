@@ -38,10 +38,12 @@ def search(pg_engine: Engine) -> SearchEngine:
 
 
 @pytest.fixture
-def many(search: SearchEngine) -> SearchEngine:
-    """Fifty records with a common word, ten of which have a second one, two a third."""
+def many(search: SearchEngine, pg_engine: Engine) -> SearchEngine:
+    """Fifty records with a common word, ten of which have a second one, two a third; with statistics."""
     contents = [f"otter number{n}{' lodge' * (n < 10)}{' heron' * (n in (3, 30))}" for n in range(50)]
     search.index_records_batch([("Note", str(n), content) for n, content in enumerate(contents)])
+    with pg_engine.begin() as connection:
+        connection.execute(text("ANALYZE kdb_terms"))
     return search
 
 
@@ -203,9 +205,7 @@ def test_too_many_exclusions_are_refused(many: SearchEngine, monkeypatch: pytest
         many.search("otter -lodge")
 
 
-def test_common_words_are_counted_by_the_statistics(many: SearchEngine, pg_engine: Engine) -> None:
-    with pg_engine.begin() as connection:
-        connection.execute(text("ANALYZE kdb_terms"))
+def test_common_words_are_counted_by_the_statistics(many: SearchEngine) -> None:
     with pytest.MonkeyPatch.context() as patch, many.index.reading() as connection:
         patch.setattr(terms, "COUNTED", 8)
         tables = many.index.store.server_terms

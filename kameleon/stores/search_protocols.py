@@ -102,7 +102,7 @@ Ways = Sequence[Sequence[PhrasePart]]
 class TermQuery(NamedTuple):
     """The records wanted: with all of `phrases`, or without these with any of `rarest` or one term of each of
     `clauses`; or the `docs` alone. None with one of `excluded`, which are found, too. `terms` are those to count in
-    each."""
+    each. A phrase may be written in several ways."""
 
     terms: Sequence[str] = ()
     rarest: Sequence[str] = ()

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from ...analysis.terms import PhrasePart
 from ...errors import InvalidInput
 from ...values import Ref
-from ..search_protocols import EXCLUDING, PREFIX, TermCounts, TermQuery, TermsRow, Ways
+from ..search_protocols import EXCLUDING, PREFIX, TermCounts, TermQuery, TermsRow
 from ..tables import parts
 from ..values import Scope, bound
 from .rows import by_entity
@@ -170,14 +170,18 @@ class PostgreSQLTerms:
 
 def branches_of(query: TermQuery) -> tuple[list[str], dict[str, Any]]:
     """Renders the searches of a query, each with its own limit, and their binds."""
-    queries = [any_of(query.rarest), all_of(query.clauses)] if not query.phrases else [all_phrases(query.phrases)]
+    queries = (
+        [any_of(query.rarest), all_of(query.clauses)]
+        if not query.phrases
+        else [" & ".join(map(phrase_of, query.phrases))]
+    )
     conditions = {n: f"s.terms @@ CAST(:query_{n} AS tsquery)" for n, text in enumerate(queries) if text}
     binds: dict[str, Any] = {f"query_{n}": queries[n] for n in conditions}
     binds |= {f"most_{n}": FOUND + 1 for n in conditions}
     if query.docs is not None:
         conditions = {0: "s.doc = ANY(:docs)"}
         binds = {"docs": list(query.docs), "most_0": len(query.docs)}
-    excluded = " | ".join(map(any_way, query.excluded))
+    excluded = " | ".join(map(phrase_of, query.excluded))
     branches = [
         BRANCH % (n, "s.terms", condition + " AND NOT s.terms @@ CAST(:excluded AS tsquery)" * bool(excluded), n)
         for n, condition in conditions.items()
@@ -210,15 +214,11 @@ def all_of(clauses: Iterable[Sequence[str]]) -> str:
     return " & ".join(f"({any_of(terms)})" for terms in clauses)
 
 
-def all_phrases(phrases: Iterable[Ways]) -> str:
-    return " & ".join(map(any_way, phrases))
+def phrase_of(ways: Iterable[Sequence[PhrasePart]]) -> str:
+    return f"({' | '.join(map(way_of, ways))})"
 
 
-def any_way(ways: Ways) -> str:
-    return f"({' | '.join(map(phrase_of, ways))})"
-
-
-def phrase_of(phrase: Sequence[PhrasePart]) -> str:
+def way_of(phrase: Sequence[PhrasePart]) -> str:
     """Emphasized terms, whose weight is A, are in no phrase of several words."""
     if len(phrase) == 1:
         return f"({any_of(phrase[0].terms)})"

@@ -106,7 +106,8 @@ class SQLitePostings:
         """A database in memory has one connection, which may be in a transaction of the application's."""
         pool = engine.pool
         if isinstance(pool, StaticPool):
-            return not pool.connection.dbapi_connection.in_transaction
+            shared = pool.connection.dbapi_connection
+            return shared is None or not shared.in_transaction
         if isinstance(pool, SingletonThreadPool):
             with own_connection(engine) as connection:
                 return not own_driver(connection).in_transaction
