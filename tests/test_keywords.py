@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from kameleon.keywords.cache import SegmentCache
 from kameleon.keywords.dialect import Partition
@@ -250,7 +250,9 @@ def test_terms_without_a_form_are_found_and_complete_nothing(index: Index) -> No
 
 def test_a_part_of_a_phrase_may_be_one_of_several_terms(index: Index) -> None:
     with index.engine.begin() as connection:
-        docs = [index.put(connection, str(n), text) for n, text in enumerate(["a red fox", "a blue fox", "a fox red"])]
+        docs = [
+            index.put(connection, str(n), content) for n, content in enumerate(["a red fox", "a blue fox", "a fox red"])
+        ]
         phrase = [Placed(("red", "blue"), 0), Placed(("fox",), 1)]
         parts = index.parts(connection, [], ["red", "blue", "fox"])
         ranking = score(parts, [Clause(("fox",))])
@@ -258,6 +260,24 @@ def test_a_part_of_a_phrase_may_be_one_of_several_terms(index: Index) -> None:
         assert [doc for doc, _ in ranking.best(9, ~holding(parts, ["red"]))] == docs[1:2]
         assert [doc for doc, _ in ranking.best(9, ranking.mask(np.array([docs[2], 99])))] == docs[2:]
         assert ranking.matches() == 3
+
+
+def test_the_remembered_tail_is_not_that_of_a_transaction_that_was_rolled_back(index: Index) -> None:
+    """A rolled-back document's number is given again where the database issues numbers in transactions."""
+    for entry in ("fox", "whale"):
+        with index.engine.connect() as connection:
+            transaction = connection.begin()
+            connection.execute(
+                text("INSERT INTO record (entity, id, doc, content) VALUES ('Note', '1', 1, :c)"), {"c": entry}
+            )
+            append(connection, index.dialect, NOTES, [Document(1, analysed(entry))])
+            for _ in range(2):
+                assert [doc for doc, _ in index.best(connection, entry)] == [1]
+                assert [word.form for word in index.vocabulary(connection).completions(entry[:2], 5)] == [entry]
+            assert index.best(connection, "whale" if entry == "fox" else "fox") == []
+            transaction.rollback()
+    with index.engine.begin() as connection:
+        assert index.best(connection, "fox") == index.best(connection, "whale") == []
 
 
 def test_a_text_without_terms_is_a_record(index: Index) -> None:

@@ -4,12 +4,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import BindParameter, Connection, text
 
 from ..filters import condition
 from ..values import Scope, bound
 from . import statements as sql
-from .rows import as_json
+from .rows import as_json, fetched
 from .where import comparison, holding
 
 
@@ -21,14 +21,15 @@ class SQLiteScopes:
             binds = {f"entity{n}": name for n, name in enumerate(scope.entities)}
             entities = f"kdb_records.entity_name IN ({', '.join(f':{name}' for name in binds)}) AND " if binds else ""
             select = sql.FILTERED.format(scope=entities + holding(scope.filter, binds))
-        statement, binds = bound(text(sql.UP_TO.format(select=select)), binds)
-        docs: list[int] = json.loads(connection.scalar(statement, {**binds, "most": most + 1}))
+        ((found,),) = _fetched(connection, sql.UP_TO.format(select=select), {**binds, "most": most + 1})
+        docs: list[int] = json.loads(found)
         return docs if len(docs) <= most else None
 
     def within(self, connection: Connection, scope: Scope, docs: Sequence[int]) -> list[int]:
         where, binds = self.sql(scope)
-        statement, binds = bound(text(sql.WHICH_IN_SCOPE.format(scope=where)), binds)
-        return list(connection.execute(statement, {**binds, "docs": as_json(docs)}).scalars())
+        ((found,),) = _fetched(connection, sql.WHICH_IN_SCOPE.format(scope=where), {**binds, "docs": as_json(docs)})
+        inside: list[int] = json.loads(found)
+        return inside
 
     def sql(self, scope: Scope) -> tuple[str, dict[str, Any]]:
         """Renders a condition on `s`, "1" for every record."""
@@ -48,3 +49,11 @@ class SQLiteScopes:
             conditions.append("NOT (s.entity_name = :without_entity AND s.record_id = :without_id)")
             binds |= {"without_entity": scope.without.entity, "without_id": scope.without.id}
         return " AND ".join(conditions) or "1", binds
+
+
+def _fetched(connection: Connection, statement: str, binds: dict[str, Any]) -> Sequence[Sequence[Any]]:
+    """The binds of a mapped class's columns are typed, and SQLAlchemy's."""
+    if any(isinstance(value, BindParameter) for value in binds.values()):
+        clause, plain = bound(text(statement), binds)
+        return connection.execute(clause, plain).all()
+    return fetched(connection, statement, binds)

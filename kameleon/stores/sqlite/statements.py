@@ -173,7 +173,10 @@ FILTERED = """
 """
 
 UP_TO = "SELECT json_group_array(id) FROM ({select} LIMIT :most)"
-WHICH_IN_SCOPE = "SELECT s.id FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value WHERE {scope}"
+WHICH_IN_SCOPE = """
+    SELECT json_group_array(s.id)
+    FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value WHERE {scope}
+"""
 
 REFS = """
     SELECT s.id, s.entity_name, s.record_id FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
