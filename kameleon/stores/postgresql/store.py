@@ -20,9 +20,9 @@ from .postings import PostgreSQLPostings
 from .records import PostgreSQLRecords
 from .schema import PostgreSQLSchema
 from .scope import PostgreSQLScopes
-from .templates import Templates, check_schema
+from .templates import MAX_EF_SEARCH, Templates, check_schema
 from .triggers import PostgreSQLTriggers
-from .vectors import MAX_EF_SEARCH, PostgreSQLVectors
+from .vectors import PostgreSQLVectors
 from .writes import PostgreSQLWrites
 
 
@@ -33,7 +33,7 @@ def make_store(
     language: str | None = None,
     m: int = 16,
     ef_construction: int = 64,
-    ef_search: int = 600,
+    ef_search: int = 100,
 ) -> Store:
     for name, value, least, most in (
         ("m", m, 2, 100),
@@ -44,11 +44,12 @@ def make_store(
             raise InvalidInput(f"{name} is a whole number from {least} to {most}, not {value!r:.40}")
     if schema is not None:
         check_schema(schema)
-    tables, templates, copying, keys = Tables(schema), Templates(schema, m, ef_construction), Copy(), PostgreSQLKeys()
+    tables, copying, keys = Tables(schema), Copy(), PostgreSQLKeys()
+    templates = Templates(schema, m, ef_construction, ef_search)
     settings = Settings(tables, language)
     connections = PostgreSQLConnections(engine, templates)
     postings, scopes = PostgreSQLPostings(templates.prefix), PostgreSQLScopes(templates)
-    vectors = PostgreSQLVectors(connections, templates, scopes, ef_search)
+    vectors = PostgreSQLVectors(connections, templates, scopes)
     return Store(
         tables=tables,
         connections=connections,
