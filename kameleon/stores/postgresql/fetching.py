@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import psycopg
+from psycopg.rows import tuple_row
 from sqlalchemy import BindParameter, Connection, text
 from sqlalchemy.dialects import registry
 
@@ -18,12 +20,12 @@ PSYCOPG = registry.load("postgresql.psycopg")()
 
 def fetched(connection: Connection, statement: str, binds: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
     """Returns the rows of a statement with the driver's `%(name)s` binds. Results are binary on kameleon's own
-    connections: bytes in text are twice as long."""
+    connections, whatever cursors and rows the application has these make: bytes in text are twice as long."""
     if not is_own(connection):
         return connection.exec_driver_sql(statement, dict(binds)).all()
     given = {name: literal(value) if isinstance(value, list) else value for name, value in binds.items()}
-    with own_driver(connection).cursor(binary=True) as cursor:
-        return cursor.execute(statement, given, prepare=False).fetchall()  # type: ignore[no-any-return]
+    with psycopg.Cursor(own_driver(connection), row_factory=tuple_row) as cursor:
+        return cursor.execute(statement, given, prepare=False, binary=True).fetchall()
 
 
 def selected(connection: Connection, statement: str, binds: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
