@@ -24,8 +24,17 @@ def fetched(connection: Connection, statement: str, binds: Mapping[str, Any]) ->
     if not is_own(connection):
         return connection.exec_driver_sql(statement, dict(binds)).all()
     given = {name: literal(value) if isinstance(value, list) else value for name, value in binds.items()}
-    with psycopg.Cursor(own_driver(connection), row_factory=tuple_row) as cursor:
-        return cursor.execute(statement, given, prepare=False, binary=True).fetchall()
+    with binary_cursor(own_driver(connection)) as cursor:
+        return cursor.execute(statement, given, prepare=False).fetchall()  # type: ignore[no-any-return]
+
+
+def binary_cursor(driver: Any) -> Any:
+    """Opens a plain cursor; that of an asynchronous engine's connection is made by the connection."""
+    if not isinstance(driver, psycopg.Connection):
+        return driver.cursor(binary=True)
+    cursor = psycopg.Cursor(driver, row_factory=tuple_row)
+    cursor.format = psycopg.pq.Format.BINARY
+    return cursor
 
 
 def selected(connection: Connection, statement: str, binds: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
