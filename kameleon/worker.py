@@ -1,23 +1,29 @@
 """Makes the embeddings that commits left for later: `kameleon embeddings worker`, on any number of machines. Imports
-`values`, `forking`, `stores`, `orm` and `engine`.
+`values`, `errors`, `forking`, `stores`, `orm` and `engine`.
 
 A claim is a lease: a worker that dies loses it when it ends, and another does the work once more, to the same effect.
 No transaction is open while the provider works; an edit made meanwhile wins, and is claimed again.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from threading import Event
 
 from .engine import SearchEngine
+from .errors import KameleonError
 from .forking import per_process
 from .orm.syncing import index_marked
 from .stores.claims import CLAIM_LEASE, worker_name
 from .values import IndexReport
 
+log = logging.getLogger("kameleon.worker")
+
 LONGEST_PAUSE_S = 60.0
 """Bounds the wait after a failed claim. Chosen, not measured."""
+INDEX_CHECKED_EVERY_S = 60.0
+"""How often a worker that has nothing else to do checks whether the vector index is missing. Chosen, not measured."""
 PURGED_EVERY_S = 24 * 3600.0
 """Bounds how long deleted texts stay in the keyword index and the cache."""
 
@@ -34,6 +40,7 @@ class Worker:
         self.lease: timedelta = timedelta(seconds=lease_s)
         self._has_trimmed = False
         self._purge_next = 0.0
+        self._index_vectors_next = 0.0
 
     @per_process
     def name(self) -> str:
@@ -49,6 +56,7 @@ class Worker:
         if not claimed:
             self._trim_cache()
             self._maintain()
+            self._index_vectors()
             return self.search.reindexing.building.help_out()
         most = max(claim.attempts for claim in claimed)
         return self._index.filling.work_off(claimed, pause=timedelta(seconds=min(LONGEST_PAUSE_S, 2.0**most)))
@@ -65,6 +73,16 @@ class Worker:
             return
         self._purge_next = time.monotonic() + PURGED_EVERY_S
         self.search.admin.purge()
+
+    def _index_vectors(self) -> None:
+        """Build the vector index where it is missing; where that fails, searches go on without it."""
+        if time.monotonic() < self._index_vectors_next:
+            return
+        self._index_vectors_next = time.monotonic() + INDEX_CHECKED_EVERY_S
+        try:
+            self._index.index_vectors()
+        except KameleonError as error:
+            log.warning("worker: the vector index is not built now: %s", error)
 
     def run(
         self,

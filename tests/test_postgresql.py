@@ -993,12 +993,14 @@ def test_hnsw_is_what_the_planner_uses(indexed: SearchEngine, pg_engine: Engine)
     plans: list[str] = []
 
     def explain(_conn: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        if "nearest AS MATERIALIZED" in statement and not plans:
+        if "halfvec" in statement and not plans:
             rows = cursor.connection.execute(f"EXPLAIN {statement}", parameters).fetchall()
             plans.append("\n".join(row[0] for row in rows))
 
     event.listen(pg_engine, "before_cursor_execute", explain)
-    assert indexed.search("word1 word2", mode="vector").plan.vector_search == "hnsw"
+    with pg_engine.connect() as connection:
+        results = indexed.search("word1 word2", mode="vector", connection=connection)
+    assert results.plan.vector_search == "hnsw"
     assert "Index Scan using kdb_embedding_g1_hnsw" in plans[0]
 
 
@@ -1015,7 +1017,8 @@ def test_a_cursor_that_writes_values_into_statements_will_do(pg_url: URL) -> Non
     engine = opened(pg_url, connect_args={"cursor_factory": psycopg.ClientCursor})
     search = SearchEngine(engine, HashProvider())
     search.index_records_batch(FOXES)
-    assert search.search("fox number7 of the river", mode="vector")[0].id == "7"
+    for mode in ("vector", "keyword", "hybrid"):
+        assert search.search("fox number7 of the river", mode=mode)[0].id == "7"
 
 
 def test_what_is_no_connection_is_refused(search: SearchEngine) -> None:

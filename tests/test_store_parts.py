@@ -1,13 +1,13 @@
 """The parts of a store on both databases: numbers of contents, scopes, vectors by number, matches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from threading import Barrier, Thread
 from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from kameleon.content import content_hash
 from kameleon.errors import InvalidInput, SchemaMismatch
@@ -72,6 +72,12 @@ class Parts:
             found = self.store.vectors.nearest(connection, self.generation, vector, scope, limit, **more)
         assert found.is_exact
         return dict(found.scores)
+
+    def cosines(self, connection: Connection, vector: np.ndarray, docs: Sequence[int]) -> dict[int, float]:
+        vectors = self.store.vectors
+        found = vectors.nearest(connection, self.generation, vector, EVERYTHING, 1, docs=[], beside=docs)
+        assert not found.scores
+        return dict(found.others)
 
 
 def hash_of(made: Entry) -> int:
@@ -179,9 +185,7 @@ def test_an_embedding_is_of_one_content(parts: Parts) -> None:
     parts.put(entry("1", "changed"))
     docs = parts.docs()
     with parts.reading() as connection:
-        found = parts.store.vectors.cosines(
-            connection, parts.generation, vectors[one.ref][0], [docs[one.ref], docs[two.ref]]
-        )
+        found = parts.cosines(connection, vectors[one.ref][0], [docs[one.ref], docs[two.ref]])
         entries, _ = parts.store.embeddings.pending(connection, parts.generation, after=None, limit=10)
     assert list(found) == [docs[two.ref]]
     assert [e.ref for e in entries] == [one.ref]
@@ -274,7 +278,7 @@ def test_cosines_are_of_the_nearest_passage(corpus: Corpus) -> None:
     expected = {doc: pytest.approx(float((vectors[doc] @ query).max()), abs=1e-5) for doc in some[:-1]}
     for _ in range(2):
         with parts.reading() as connection:
-            assert parts.store.vectors.cosines(connection, parts.generation, query, some) == expected
+            assert parts.cosines(connection, query, some) == expected
         parts.nearest(query, 3)
 
 

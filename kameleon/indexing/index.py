@@ -299,6 +299,13 @@ class Index(Transactions):
         with self.store.connections.translating():
             return current is not None and self.store.vectors.build_index(current)
 
+    def missing_vector_index(self, connection: Connection, generations: Sequence[Generation]) -> str:
+        """Explains what keeps the active generation's vectors from being searched fast, with the next step; empty where
+        nothing does."""
+        current = active(generations)
+        problem = current and self.store.vectors.missing_index(connection, current)
+        return f"{problem}: a worker or `kameleon embeddings sync` builds it" if problem else ""
+
     def vector_index(self, generation: Generation) -> str:
         """How a generation's vectors are searched: `exact`, `hnsw`, or what keeps `hnsw` from being used."""
         with self.reading() as conn:

@@ -63,7 +63,9 @@ def status(index: Index, entity: str | None = None) -> list[IndexStatus]:
         found = index.store.embeddings.status(conn, reported, has_provider=index.services.provider is not None)
         rows = _unindexed(index)
         unindexed = rows.counts(conn) if rows is not None else {}
-    note = index.services.notices.joined(index.services.problem(generations))
+        missing = index.missing_vector_index(conn, generations)
+    problems = [problem for problem in (index.services.problem(generations), missing) if problem]
+    note = index.services.notices.joined("; ".join(problems))
     entities = {status.entity for status in found}
     found += [IndexStatus(name, 0, 0, None) for name in sorted(unindexed) if unindexed[name] and name not in entities]
     return [

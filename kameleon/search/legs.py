@@ -127,14 +127,13 @@ class LegSearch:
         """Each leg with its scores of the other's candidates."""
         vectors, depth = self._store.vectors, self._query.depth
         docs, excluded = selection.docs(), selection.excluded()
+        beside = list(keyword.scores)
         vector = vectors.nearest(
-            self._connection, generation, embedding, selection.scope, depth, docs=docs, excluded=excluded
+            self._connection, generation, embedding, selection.scope, depth, docs=docs, excluded=excluded, beside=beside
         )
-        others = [doc for doc in keyword.scores if doc not in vector.scores]
-        cosines = vectors.cosines(self._connection, generation, embedding, others)
         if self._query.mode != "vector":
             keyword = replace(keyword, others=selection.scores([d for d in vector.scores if d not in keyword.scores]))
-        return keyword, replace(vector, others=cosines)
+        return keyword, vector
 
     def _look_up(self, scope: Scope, field_words: FieldWords) -> None:
         """The words of the query in the keyword index; where they choose nothing, its phrases and exclusions alone."""

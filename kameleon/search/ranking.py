@@ -53,9 +53,9 @@ class Ranked:
 
 
 def exactness(query: Query, ranked: Ranked, scores: Sequence[float]) -> tuple[bool, bool]:
-    """Whether no record outside the candidates can belong among the hits (the threshold algorithm's stopping rule), and
-    whether none can score `min_score`. A way of fusing whose scores depend on the depth needs all that the legs can
-    find."""
+    """Whether no record outside the candidates can score more than the last hit (the threshold algorithm's stopping
+    rule), and whether none can score `min_score`. A way of fusing whose scores depend on the depth needs all that the
+    legs can find."""
     found, legs = ranked.found, ranked.found.legs
     if not found.keyword.is_exact or not found.vector.is_exact:
         return False, False
@@ -70,7 +70,7 @@ def exactness(query: Query, ranked: Ranked, scores: Sequence[float]) -> tuple[bo
     )
     is_whole = unseen < query.min_score or not unseen
     last = scores[query.limit - 1] if len(scores) >= query.limit else 0.0
-    return is_whole or unseen < last, is_whole
+    return is_whole or unseen <= last, is_whole
 
 
 def needs_a_word(query: Query, found: Retrieved) -> bool:

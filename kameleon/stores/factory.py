@@ -19,7 +19,8 @@ class StoreOptions(TypedDict, total=False):
     (words as they are); an existing index has its own. SQLite: `vector_search` ("auto", "numpy", "sqlite-vec").
     PostgreSQL: `keyword_search` is where a new index ranks keywords, in "index" (default), kameleon's own, or "server",
     a tsvector with a GIN index; `schema` holds the tables (default: the connection's own), `m` and `ef_construction`
-    shape the HNSW index (16, 64), `ef_search` is how far a query looks in it (600).
+    shape the HNSW index (16, 64), `ef_search` is how far a query looks in it at first (100), and five times as far
+    where it may have missed some.
     """
 
     vector_search: Literal["auto", "numpy", "sqlite-vec"]

@@ -146,20 +146,21 @@ class Vectors(Protocol):
         *,
         docs: Sequence[int] | None = None,
         excluded: Sequence[int] = (),
+        beside: Sequence[int] = (),
     ) -> Candidates:
         """Returns the `limit` nearest by the cosine of their nearest passage: of the scope, or of `docs` where these
-        are given, which are in it; none of `excluded`."""
-
-    def cosines(
-        self, connection: Connection, generation: Generation, vector: Any, docs: Sequence[int]
-    ) -> dict[int, float]:
-        """Returns the cosine of the nearest passage of those that have an embedding."""
+        are given, which are in it; none of `excluded`. Its `others` are the cosines of those of `beside` that have an
+        embedding."""
 
     def refusal(self, connection: Connection, dimensions: int) -> str:
         """Explains why embeddings of that many dimensions cannot be kept or compared here; empty if they can."""
 
     def index_state(self, connection: Connection, generation: Generation) -> str:
         """Returns how the generation's vectors are searched: `exact`, `hnsw`, or why `hnsw` cannot be used."""
+
+    def missing_index(self, connection: Connection, generation: Generation) -> str:
+        """Explains why each search reads all embeddings where an approximate index is worth it; empty where one is
+        there, or there are few."""
 
     def build_index(
         self,

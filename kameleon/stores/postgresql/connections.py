@@ -24,6 +24,9 @@ PRESERVED = "kameleon_preserved"
 """In a connection's `info` while what it reads is rolled back afterwards."""
 
 
+BEGIN_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
 @dataclass(eq=False)
 class PostgreSQLConnections:
     _engine: Engine
@@ -56,23 +59,38 @@ class PostgreSQLConnections:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A snapshot, begun by the driver, whose own settings are restored. Where a listener of the application's began
-        the transaction, that one."""
+        """A snapshot with the settings of a search, begun in one message; the driver's own settings are restored. Where
+        a listener of the application's began the transaction, that one."""
         with own_connection(self._engine) as connection, unprepared(own_driver(connection)) as driver:
             if driver.info.transaction_status != TransactionStatus.IDLE:
+                self.set_local(connection, *self._search_settings())
                 yield connection
                 return
-            before = driver.isolation_level, driver.read_only
+            before = driver.isolation_level, driver.read_only, driver.autocommit
             driver.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
             driver.set_read_only(True)
             try:
-                with explicitly_begun(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"):
-                    yield connection
+                connection.begin()
+                self._begin_snapshot(connection, driver)
+                yield connection
             finally:
                 if not driver.closed:
                     driver.rollback()
                     driver.set_isolation_level(before[0])
                     driver.set_read_only(before[1])
+                    driver.set_autocommit(before[2])
+
+    def _begin_snapshot(self, connection: Connection, driver: Any) -> None:
+        """In AUTOCOMMIT the driver sends no BEGIN of its own before ours."""
+        settings = self._search_settings()
+        if driver.info.transaction_status != TransactionStatus.IDLE:
+            self.set_local(connection, *settings)
+            return
+        driver.set_autocommit(True)
+        connection.exec_driver_sql("; ".join([BEGIN_SNAPSHOT, *self._locals(settings)]))
+
+    def _search_settings(self) -> list[str]:
+        return ["jit = off", *self._templates.hnsw_settings(self._templates.ef_search)]
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -92,8 +110,10 @@ class PostgreSQLConnections:
         return explicitly_begun(connection)
 
     def prepare_search(self, connection: Connection) -> None:
-        """Plans are made for the terms at hand; compiling one costs more than it saves."""
-        self.set_local(connection, "jit = off", "plan_cache_mode = force_custom_plan")
+        """Plans are made for the terms at hand; compiling one costs more than it saves. A connection of ours begins so,
+        and prepares nothing."""
+        if not is_own(connection):
+            self.set_local(connection, "jit = off", "plan_cache_mode = force_custom_plan")
 
     @contextmanager
     def preserving(self, connection: Connection) -> Iterator[None]:
@@ -118,11 +138,14 @@ class PostgreSQLConnections:
     def set_local(self, connection: Connection, *settings: str) -> None:
         """Sets these for the transaction: in one message on a connection of ours. The driver of another may prepare
         statements, which takes single ones."""
-        if self._templates.has_citus:
-            settings = ("citus.propagate_set_commands = 'local'", *settings)
-        statements = [f"SET LOCAL {setting}" for setting in settings]
+        statements = self._locals(settings)
         for statement in ["; ".join(statements)] if is_own(connection) else statements:
             connection.exec_driver_sql(statement)
+
+    def _locals(self, settings: Sequence[str]) -> list[str]:
+        if self._templates.has_citus:
+            settings = ("citus.propagate_set_commands = 'local'", *settings)
+        return [f"SET LOCAL {setting}" for setting in settings]
 
     # locks
 

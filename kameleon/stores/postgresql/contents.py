@@ -10,6 +10,7 @@ from ...values import Generation, Ref
 from ..values import Entry, Hit, Matches, Scope, State, bound
 from . import statements as sql
 from .copy import adapt
+from .fetching import fetched
 from .rows import by_entity, packed
 from .scope import PostgreSQLScopes
 from .templates import Templates
@@ -42,7 +43,7 @@ class PostgreSQLContents:
         return list(connection.execute(self._templates.text(sql.ENTITIES)).scalars())
 
     def refs(self, connection: Connection, docs: Sequence[int]) -> dict[int, Ref]:
-        rows = connection.exec_driver_sql(self._templates.format(sql.REFS), (list(docs),))
+        rows = fetched(connection, self._templates.format(sql.REFS), {"docs": list(docs)})
         return {doc: Ref(entity, id_) for doc, entity, id_ in rows}
 
     def hits(
@@ -55,7 +56,7 @@ class PostgreSQLContents:
             passage = self._templates.format(sql.PASSAGE, generation, distance=distance)
             binds["vector"] = packed(generation, vector)
             adapt(connection)
-        rows = connection.exec_driver_sql(self._templates.format(sql.HITS, passage=passage), binds)
+        rows = fetched(connection, self._templates.format(sql.HITS, passage=passage), binds)
         return {
             doc: Hit(Ref(entity, id_), content, data, tuple(map(tuple, places or ())))
             for doc, entity, id_, content, data, places in rows

@@ -12,6 +12,7 @@ from ..settings import Settings
 from ..tables import Tables
 from ..values import Fault, Key
 from . import hnsw
+from . import statements as sql
 from .connections import PostgreSQLConnections
 from .rows import refs_after
 from .templates import Templates
@@ -55,8 +56,10 @@ IS_BAD = """
 """
 NEAREST = """
     EXPLAIN SELECT e.entity_name, e.record_id FROM {embedding} AS e WHERE e.embedding IS NOT NULL
-    ORDER BY e.embedding {ip} CAST(array_fill(CAST(1 AS real), ARRAY[{dimensions}]) AS {vector}) LIMIT 10
+    ORDER BY {distance} LIMIT 10
 """
+
+ONES = "array_fill(CAST(1 AS real), ARRAY[{}])"
 
 
 @dataclass(eq=False)
@@ -130,14 +133,14 @@ class PostgreSQLHealth:
         """With the settings of a search."""
         self._connections.prepare_search(connection)
         self._vectors.prepare(connection, limit=10)
+        if problem := self._vectors.missing_index(connection, generation):
+            return problem
         fewest = hnsw.INDEXED_FROM
-        state = hnsw.state(connection, self._templates, generation)
         many = hnsw.count(connection, self._templates, generation, fewest)
-        if many < fewest or state not in ("exact", "hnsw"):
+        if many < fewest or hnsw.state(connection, self._templates, generation) != "hnsw":
             return ""
-        if state == "exact":
-            return f"{fewest:,} embeddings or more have no HNSW index, so each search reads all of them"
-        plan = connection.execute(self._templates.text(NEAREST, generation)).scalars()
+        distance = self._templates.format(sql.INDEXED_DISTANCE, generation, bind=ONES.format(generation.dimensions))
+        plan = connection.execute(self._templates.text(NEAREST, generation, distance=distance)).scalars()
         if any(f"kdb_embedding_g{generation.number}_hnsw" in line for line in plan):
             return ""
         return "the planner leaves the HNSW index aside and reads all embeddings"

@@ -24,7 +24,7 @@ INDEXED_FROM = 10_000
 MOST_MEMORY_KB = 1024 * 1024
 """Bounds what a build takes of the server's memory. A graph that outgrows its memory is built on pages, many times as
 slowly."""
-ROW_BYTES, NEIGHBOUR_BYTES, COMPONENT_BYTES = 250, 20, 5
+ROW_BYTES, NEIGHBOUR_BYTES, COMPONENT_BYTES = 250, 20, 3
 """An element of the graph, each of the 2 (m + 1) neighbours, each component, as pgvector has them, and a quarter more
 for what is written meanwhile."""
 POLL_S = 1.0
@@ -44,6 +44,15 @@ def state(connection: Connection, templates: Templates, generation: Generation) 
     return "hnsw is being built" if found.is_building else "hnsw is broken: `kameleon embeddings sync` rebuilds it"
 
 
+def missing(connection: Connection, templates: Templates, generation: Generation) -> str:
+    """Returns why each search reads all embeddings though they are many; empty where it does not."""
+    if connection.execute(sql.HNSW_STATE, {"hnsw": templates.hnsw(generation)}).first() is not None:
+        return ""
+    if count(connection, templates, generation, INDEXED_FROM) < INDEXED_FROM:
+        return ""
+    return f"{INDEXED_FROM:,} embeddings or more have no HNSW index, so each search reads all of them"
+
+
 def count(connection: Connection, templates: Templates, generation: Generation, many: int) -> int:
     """Counts the embeddings up to `many`."""
     return connection.scalar(templates.text(sql.COUNT_EMBEDDINGS, generation), {"many": many}) or 0
@@ -60,6 +69,8 @@ def build(
     meanwhile, in a transaction without a snapshot, which the build would wait for; a lock of a session would stay with
     a pooler. Where there is nothing to build one connection is enough."""
     with connections.outside_transactions() as connection:
+        if state(connection, templates, generation) in ("hnsw", "hnsw is being built"):
+            return False
         if count(connection, templates, generation, INDEXED_FROM) < INDEXED_FROM:
             return False
     with connections.at_read_committed() as guard:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from ..own_connections import is_own, own_connection, own_driver
+from .fetching import fetched
 
 Row = Sequence[Any]
 
@@ -121,17 +122,10 @@ class PostgreSQLPostings:
         statements = self._read_pairs if binds["pairs"] else self._read
         entities, segments, terms = zip(*binds["pairs"], strict=True) if binds["pairs"] else ((), (), ())
         pairs = {"pair_entities": list(entities), "segments": list(segments), "pair_terms": list(terms)}
-        return self._fetched(connection, statements[not binds["entities"]], {**binds, **pairs})
+        return fetched(connection, statements[not binds["entities"]], {**binds, **pairs})
 
     def read_words(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Row]:
-        return self._fetched(connection, self._read_words[not binds["entities"]], binds)
-
-    def _fetched(self, connection: Connection, statement: str, binds: dict[str, Any]) -> Sequence[Row]:
-        """Binary results on kameleon's own connections: bytes in text are twice as long."""
-        if not is_own(connection):
-            return connection.exec_driver_sql(statement, binds).all()
-        with own_driver(connection).cursor(binary=True) as cursor:
-            return cursor.execute(statement, binds, prepare=False).fetchall()  # type: ignore[no-any-return]
+        return fetched(connection, self._read_words[not binds["entities"]], binds)
 
     def insert(self, connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """COPY on kameleon's own connections, arrays on others; a single row as it is."""

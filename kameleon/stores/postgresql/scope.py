@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ..filters import Filter, condition
-from ..values import Scope, bound
+from ..values import Scope
 from . import statements as sql
+from .fetching import selected
 from .templates import Templates
 from .where import comparison
 
@@ -20,14 +21,14 @@ class PostgreSQLScopes:
 
     def docs(self, connection: Connection, scope: Scope, most: int) -> list[int] | None:
         where, binds = self.sql(scope, "s")
-        statement, binds = bound(self._templates.text(sql.IN_SCOPE, scope=where), binds)
-        docs = list(connection.execute(statement, {**binds, "most": most + 1}).scalars())
+        statement = self._templates.format(sql.IN_SCOPE, scope=where)
+        docs = [row[0] for row in selected(connection, statement, {**binds, "most": most + 1})]
         return docs if len(docs) <= most else None
 
     def within(self, connection: Connection, scope: Scope, docs: Sequence[int]) -> list[int]:
         where, binds = self.sql(scope, "s")
-        statement, binds = bound(self._templates.text(sql.WHICH_IN_SCOPE, scope=where), binds)
-        return list(connection.execute(statement, {**binds, "docs": list(docs)}).scalars())
+        statement = self._templates.format(sql.WHICH_IN_SCOPE, scope=where)
+        return [row[0] for row in selected(connection, statement, {**binds, "docs": list(docs)})]
 
     def sql(self, scope: Scope, alias: str) -> tuple[str, dict[str, Any]]:
         """Renders a condition on `alias`."""

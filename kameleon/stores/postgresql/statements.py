@@ -54,7 +54,7 @@ GRANTS = """
 """
 CREATE_HNSW = """
     CREATE INDEX {concurrently} IF NOT EXISTS {hnsw_name} ON {embedding}
-    USING hnsw (embedding {vector}_ip_ops) WITH (m = {m}, ef_construction = {ef_construction})
+    USING hnsw ((CAST(embedding AS {halfvec})) {halfvec_ip_ops}) WITH (m = {m}, ef_construction = {ef_construction})
 """
 DROP_GENERATION = "DROP TABLE IF EXISTS {embedding}"
 DROP_HNSW = "DROP INDEX {concurrently} IF EXISTS {hnsw}"
@@ -202,12 +202,28 @@ DELETE = """
 DELETE_EMBEDDINGS = "DELETE FROM {embedding} WHERE entity_name = %(entity)s AND record_id = ANY(%(ids)s)"
 DROP_EMBEDDINGS = "DELETE FROM {embedding} WHERE doc = ANY(%s)"
 
-# The CTEs of the vector leg. `near` is what the planner makes of it: the HNSW index, or an exact scan where that is
-# cheaper or there is no index. HNSW may run dry before enough of a filter's matches are found: then `whole` looks at
-# all. A filter that few records pass is left to neither: `few` compares those alone. What a gate shuts is not begun.
-INDEX = """index AS MATERIALIZED (
-      SELECT EXISTS (SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(:hnsw) AND indisvalid) AS is_there
-    )"""
+# The vector leg: a row for each passage, without a doc where its content is there no more, then those of `beside`.
+HAS_INDEX = "EXISTS (SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(:hnsw) AND indisvalid)"
+DISTANCE = "e.embedding {ip} CAST({bind} AS {vector})"
+# The index has the embeddings in half the precision; what it finds is compared in full.
+INDEXED_DISTANCE = "CAST(e.embedding AS {halfvec}) {ip} CAST(CAST({bind} AS {vector}) AS {halfvec})"
+EXACT_DISTANCE = "({distance}) + 0"
+BY_VECTOR = """
+    {ctes}
+    SELECT s.doc, -n.distance, n.is_hnsw
+    FROM ({nearest}) AS n LEFT JOIN {search} AS s ON s.doc = n.doc AND s.content_hash = n.content_hash
+    UNION ALL
+    SELECT e.doc, -min({distance}), NULL FROM {embedding} AS e
+    WHERE e.doc = ANY(CAST(:beside AS bigint[])) AND e.embedding IS NOT NULL GROUP BY e.doc
+"""
+NEAREST = """
+    SELECT e.doc, e.content_hash, {distance} AS distance, (SELECT {has_index}) AS is_hnsw FROM {embedding} AS e
+    WHERE e.embedding IS NOT NULL AND {scope} ORDER BY {order} LIMIT :limit
+"""
+# Within a filter: `near` looks in the HNSW index, where there is one. It may run dry before enough of the matches are
+# found: then `whole` looks at all. A filter that few records pass is left to neither: `few` compares those alone. What
+# a gate shuts is not begun.
+INDEX = "index AS MATERIALIZED (SELECT {has_index} AS is_there)"
 ALLOWED = """allowed AS MATERIALIZED (
       SELECT kdb_records.entity_name, kdb_records.id AS record_id FROM {records} WHERE {condition} LIMIT :narrow
     )"""
@@ -218,50 +234,33 @@ ALLOWED_AMONG = """allowed AS MATERIALIZED (
 ALLOWED_DOCS = """allowed AS MATERIALIZED (
       SELECT doc FROM unnest(CAST(:docs AS bigint[])) AS k(doc) LIMIT :narrow
     )"""
-DISTANCE = "e.embedding {ip} CAST({bind} AS {vector})"
+IS_WIDE = "(SELECT count(*) FROM allowed) = :narrow"
 NEAR = """near AS MATERIALIZED (
-      SELECT n.*, (SELECT is_there FROM index) AS is_hnsw FROM (SELECT 1{if_wide}) AS is_open CROSS JOIN LATERAL (
-        SELECT e.doc, e.content_hash, {distance} AS distance FROM {embedding} AS e
-        WHERE e.embedding IS NOT NULL AND {near} ORDER BY {distance} LIMIT :limit
-      ) AS n
+      SELECT n.*, true AS is_hnsw FROM (SELECT 1 FROM index WHERE is_there AND {is_wide}) AS is_open
+        CROSS JOIN LATERAL (
+          SELECT e.doc, e.content_hash, {distance} AS distance FROM {embedding} AS e
+          WHERE e.embedding IS NOT NULL AND {near} ORDER BY {indexed_distance} LIMIT :limit
+        ) AS n
     )"""
 WHOLE = """whole AS MATERIALIZED (
       SELECT n.*, false AS is_hnsw
-      FROM (SELECT 1 FROM index WHERE is_there AND (SELECT count(*) FROM near) < :limit{and_wide}) AS is_open
+      FROM (SELECT 1 WHERE (SELECT count(*) FROM near) < :limit AND {is_wide}) AS is_open
         CROSS JOIN LATERAL (
           SELECT e.doc, e.content_hash, {distance} AS distance FROM {embedding} AS e
-          WHERE e.embedding IS NOT NULL AND {near} ORDER BY ({distance}) + 0 LIMIT :limit
+          WHERE e.embedding IS NOT NULL AND {near} ORDER BY {exact_distance} LIMIT :limit
         ) AS n
     )"""
-IS_WIDE = "(SELECT count(*) FROM allowed) = :narrow"
 FEW = """few AS MATERIALIZED (
       SELECT n.*, false AS is_hnsw FROM (SELECT 1 WHERE NOT {is_wide}) AS is_open CROSS JOIN LATERAL (
         SELECT e.doc, e.content_hash, {distance} AS distance FROM allowed AS a JOIN {embedding} AS e ON {joined}
-        WHERE e.embedding IS NOT NULL AND {scope} ORDER BY ({distance}) + 0 LIMIT :limit
+        WHERE e.embedding IS NOT NULL AND {scope} ORDER BY {exact_distance} LIMIT :limit
       ) AS n
     )"""
-NEAREST = """nearest AS MATERIALIZED (
-      SELECT * FROM near WHERE NOT EXISTS (SELECT 1 FROM whole) UNION ALL SELECT * FROM whole
-    )"""
-NEAREST_OR_FEW = """nearest AS MATERIALIZED (
-      SELECT * FROM near WHERE NOT EXISTS (SELECT 1 FROM whole)
-      UNION ALL SELECT * FROM whole UNION ALL SELECT * FROM few
-    )"""
-BEST = """best AS MATERIALIZED (
-      SELECT doc, content_hash, min(distance) AS distance, bool_or(is_hnsw) AS is_hnsw,
-        (SELECT count(*) FROM nearest) AS looked_at
-      FROM nearest GROUP BY doc, content_hash
-    )"""
+NEAREST_IN_FILTER = """
+    SELECT * FROM near WHERE NOT EXISTS (SELECT 1 FROM whole)
+    UNION ALL SELECT * FROM whole UNION ALL SELECT * FROM few
+"""
 OF_RECORDS, OF_DOCS = "e.entity_name = a.entity_name AND e.record_id = a.record_id", "e.doc = a.doc"
-BY_VECTOR = """
-    WITH {ctes}
-    SELECT s.doc, -n.distance AS cosine, n.is_hnsw, n.looked_at
-    FROM best AS n JOIN {search} AS s ON s.doc = n.doc AND s.content_hash = n.content_hash
-"""
-COSINES = """
-    SELECT e.doc, -min({distance}) FROM {embedding} AS e
-    WHERE e.doc = ANY(:docs) AND e.embedding IS NOT NULL GROUP BY e.doc
-"""
 IN_SCOPE = "SELECT s.doc FROM {search} AS s WHERE {scope} LIMIT :most"
 WHICH_IN_SCOPE = "SELECT s.doc FROM {search} AS s WHERE s.doc = ANY(:docs) AND {scope}"
 # Beyond the order of an index: a record has few of them.
@@ -278,7 +277,7 @@ HITS = """
       {passage}
     WHERE s.doc = ANY(%(docs)s)
 """
-REFS = "SELECT doc, entity_name, record_id FROM {search} WHERE doc = ANY(%s)"
+REFS = "SELECT doc, entity_name, record_id FROM {search} WHERE doc = ANY(%(docs)s)"
 TEXTS = """
     SELECT s.doc, s.content, p.start_at, p.end_at
     FROM (SELECT entity_name, record_id, doc, content FROM {search} WHERE doc > %s ORDER BY doc LIMIT %s) AS s

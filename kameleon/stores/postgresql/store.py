@@ -20,10 +20,10 @@ from .postings import PostgreSQLPostings
 from .records import PostgreSQLRecords
 from .schema import PostgreSQLSchema
 from .scope import PostgreSQLScopes
-from .templates import Templates, check_schema
+from .templates import MAX_EF_SEARCH, Templates, check_schema
 from .terms import PostgreSQLTerms
 from .triggers import PostgreSQLTriggers
-from .vectors import MAX_EF_SEARCH, PostgreSQLVectors
+from .vectors import PostgreSQLVectors
 from .writes import PostgreSQLWrites
 
 
@@ -35,7 +35,7 @@ def make_store(
     keyword_search: str | None = None,
     m: int = 16,
     ef_construction: int = 64,
-    ef_search: int = 600,
+    ef_search: int = 100,
 ) -> Store:
     for name, value, least, most in (
         ("m", m, 2, 100),
@@ -46,10 +46,12 @@ def make_store(
             raise InvalidInput(f"{name} is a whole number from {least} to {most}, not {value!r:.40}")
     if schema is not None:
         check_schema(schema)
-    tables, templates, copying, keys = Tables(schema), Templates(schema, m, ef_construction), Copy(), PostgreSQLKeys()
-    settings, connections = Settings(tables, language, keyword_search), PostgreSQLConnections(engine, templates)
+    tables, copying, keys = Tables(schema), Copy(), PostgreSQLKeys()
+    templates = Templates(schema, m, ef_construction, ef_search)
+    settings = Settings(tables, language, keyword_search)
+    connections = PostgreSQLConnections(engine, templates)
     postings, scopes = PostgreSQLPostings(templates.prefix), PostgreSQLScopes(templates)
-    vectors = PostgreSQLVectors(connections, templates, scopes, ef_search)
+    vectors = PostgreSQLVectors(connections, templates, scopes)
     return Store(
         tables=tables,
         connections=connections,

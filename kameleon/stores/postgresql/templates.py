@@ -28,6 +28,10 @@ TABLES = (
 )
 MAX_VECTOR, MAX_HALFVEC = 2_000, 4_000
 """The dimensions that pgvector indexes in columns of `vector` and of `halfvec`."""
+HALFVEC_SINCE, ITERATIVE_SINCE = (0, 7), (0, 8)
+"""Versions of pgvector."""
+MAX_EF_SEARCH = 1_000
+"""The largest `hnsw.ef_search` that pgvector takes."""
 RENDERED_KEPT = 1_000
 """Bounds the statements that are remembered: scopes and filters render others. Chosen, not measured."""
 NAME_BYTES = 63
@@ -42,9 +46,10 @@ class PgVector(NamedTuple):
 
 
 class Templates:
-    """`m` and `ef_construction` are those of an HNSW index that is built from now on."""
+    """`m` and `ef_construction` are those of an HNSW index that is built from now on, `ef_search` is how far a search
+    looks in it at first."""
 
-    def __init__(self, schema: str | None, m: int, ef_construction: int) -> None:
+    def __init__(self, schema: str | None, m: int, ef_construction: int, ef_search: int) -> None:
         self.schema = schema
         self.prefix = f'"{schema}".' if schema else ""
         self.names = {name: f"{self.prefix}kdb_{name}" for name in TABLES}
@@ -52,6 +57,7 @@ class Templates:
         self.has_citus = False
         self._rendered: dict[Any, str] = {}
         self.m = m
+        self.ef_search = ef_search
         self._hnsw_options = {"m": str(m), "ef_construction": str(ef_construction)}
 
     def load_extensions(self, connection: Connection) -> PgVector | None:
@@ -68,6 +74,13 @@ class Templates:
 
     def hnsw(self, generation: Generation) -> str:
         return f"{self.embedding(generation)}_hnsw"
+
+    def hnsw_settings(self, ef_search: int) -> list[str]:
+        """Renders the settings of a search in an HNSW index; none without pgvector."""
+        if self.pgvector is None:
+            return []
+        iterative = ["hnsw.iterative_scan = relaxed_order"] if self.pgvector.version >= ITERATIVE_SINCE else []
+        return [f"hnsw.ef_search = {min(MAX_EF_SEARCH, ef_search)}", *iterative]
 
     def try_lock(self, generation: Generation) -> str:
         """Renders a statement that takes the lock of a build of its index, without waiting."""
@@ -99,6 +112,8 @@ class Templates:
         if self.pgvector is not None:
             kind = "halfvec" if generation.dimensions > MAX_VECTOR else "vector"
             names["vector"] = f"{self.pgvector.schema}.{kind}"
+            names["halfvec"] = f"{self.pgvector.schema}.halfvec({generation.dimensions})"
+            names["halfvec_ip_ops"] = f"{self.pgvector.schema}.halfvec_ip_ops"
             names["ip"] = f"OPERATOR({self.pgvector.schema}.<#>)"
         return names
 

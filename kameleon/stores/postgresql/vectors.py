@@ -1,36 +1,54 @@
 """The vector leg in PostgreSQL: pgvector's HNSW index, or an exact scan. Imports `values` and `errors`."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from ...errors import VectorsUnavailable
 from ...values import Generation
-from ..values import Candidates, Progress, Scope, bound
+from ..own_connections import is_own
+from ..values import Candidates, Progress, Scope
 from . import hnsw
 from . import statements as sql
 from .connections import PostgreSQLConnections
 from .copy import adapt
+from .fetching import selected
 from .rows import packed
 from .scope import PostgreSQLScopes
-from .templates import MAX_HALFVEC, MAX_VECTOR, Templates
+from .templates import HALFVEC_SINCE, MAX_HALFVEC, MAX_VECTOR, Templates
 
-HALFVEC_SINCE, ITERATIVE_SINCE = (0, 7), (0, 8)
-"""Versions of pgvector."""
-MAX_EF_SEARCH = 1_000
-"""The largest `hnsw.ef_search` that pgvector takes."""
+NEAR, WIDENED = 10, 5
+"""How many of the nearest are to be found, and how many times as far a search looks again that may have missed some."""
+LEAST_CONTRAST = 1.15
+"""A search of HNSW may have missed some where its last passage is less than so many times as far (1 - cosine) as the
+tenth (He, Kumar and Chang, "On the difficulty of nearest neighbor search", 2012). Of queries above it recall@10 is .98
+to 1 at an `ef_search` of 100, of those below .83 to .92; stress/README.md has the figures."""
 NARROW = 10_000
 """Records that a filter leaves at most to be compared one by one. Chosen, not measured."""
 
 
+class Passage(NamedTuple):
+    """`doc` is None where the content it is of is there no more; `is_hnsw` whether the HNSW index was read."""
+
+    doc: int | None
+    cosine: float
+    is_hnsw: bool
+
+
+Found = tuple[Sequence[Passage], dict[int, float]]
+
+
 @dataclass(eq=False)
 class PostgreSQLVectors:
+    """`_has_index` is whether a generation had an HNSW index when it was last searched."""
+
     _connections: PostgreSQLConnections
     _templates: Templates
     _scopes: PostgreSQLScopes
-    _ef_search: int
+    _has_index: dict[int, bool] = field(default_factory=dict)
 
     def nearest(
         self,
@@ -42,70 +60,100 @@ class PostgreSQLVectors:
         *,
         docs: Sequence[int] | None = None,
         excluded: Sequence[int] = (),
+        beside: Sequence[int] = (),
     ) -> Candidates:
         self.prepare(connection, limit)
-        statement, binds = self._statement(generation, scope, docs, excluded)
-        binds |= {"vector": packed(generation, vector), "hnsw": self._templates.hnsw(generation)}
-        return leg_of(read(connection, statement, binds, limit), limit)
-
-    def cosines(
-        self, connection: Connection, generation: Generation, vector: Any, docs: Sequence[int]
-    ) -> dict[int, float]:
-        if not docs:
-            return {}
-        adapt(connection)
-        statement = self._templates.text(sql.COSINES, generation, distance=self._distance(generation))
-        rows = connection.execute(statement, {"docs": list(docs), "vector": packed(generation, vector)})
-        return {row[0]: row[1] for row in rows}
+        search = self._search(connection, generation, vector, scope, docs, excluded)
+        nearest, others = search(limit, beside)
+        if may_miss(nearest):
+            self.look_as_far_as(connection, WIDENED * max(limit, self._templates.ef_search))
+            nearest, _ = search(limit, ())
+        return leg_of(nearest, limit, others)
 
     def prepare(self, connection: Connection, limit: int) -> None:
-        """Settings of this transaction. pgvector may have been installed after this store was made."""
-        found = self._templates.pgvector or self._templates.load_extensions(connection)
-        if found is None:
-            raise VectorsUnavailable("pgvector was dropped from this database: CREATE EXTENSION vector;")
+        """Settings of this transaction, with some of which our own began. pgvector may have been installed after this
+        store was made."""
+        if self._templates.pgvector is None or not is_own(connection) or limit > self._templates.ef_search:
+            if self._templates.pgvector is None and self._templates.load_extensions(connection) is None:
+                raise VectorsUnavailable("pgvector was dropped from this database: CREATE EXTENSION vector;")
+            self.look_as_far_as(connection, max(limit, self._templates.ef_search))
         adapt(connection)
-        settings = [f"hnsw.ef_search = {min(MAX_EF_SEARCH, max(self._ef_search, limit))}"]
-        if found.version >= ITERATIVE_SINCE:
-            settings.append("hnsw.iterative_scan = relaxed_order")
-        self._connections.set_local(connection, *settings)
 
-    def _statement(
-        self, generation: Generation, scope: Scope, docs: Sequence[int] | None, excluded: Sequence[int]
-    ) -> tuple[str, dict[str, Any]]:
-        """Renders the query; `:vector`, `:hnsw` and `:limit` are left to be bound."""
+    def look_as_far_as(self, connection: Connection, ef_search: int) -> None:
+        self._connections.set_local(connection, *self._templates.hnsw_settings(ef_search))
+
+    def _search(
+        self,
+        connection: Connection,
+        generation: Generation,
+        vector: Any,
+        scope: Scope,
+        docs: Sequence[int] | None,
+        excluded: Sequence[int],
+    ) -> Callable[[int, Sequence[int]], Found]:
+        """Returns what reads the nearest, and the cosines of those beside them."""
         where, binds = self._scopes.sql(scope if docs is None else Scope(), "e")
         if len(excluded):
             where += " AND e.doc <> ALL(CAST(:excluded AS bigint[]))"
             binds["excluded"] = list(excluded)
-        names, parts = self._parts(scope, docs, binds)
-        if docs is not None:
-            names["near"] = f"{where} AND e.doc = ANY(CAST(:docs AS bigint[]))"
-        names |= {"distance": self._distance(generation), "scope": where}
-        ctes = ", ".join(self._templates.format(part, generation, **{"near": where, **names}) for part in parts)
-        return self._templates.format(sql.BY_VECTOR, ctes=ctes), binds
-
-    def _distance(self, generation: Generation) -> str:
-        return self._templates.format(sql.DISTANCE, generation, bind=":vector")
-
-    def _parts(
-        self, scope: Scope, docs: Sequence[int] | None, binds: dict[str, Any]
-    ) -> tuple[dict[str, str], Sequence[str]]:
-        """Chooses the CTEs, and fills in those of a scope that may leave few records."""
+        binds |= {"vector": packed(generation, vector), "hnsw": self._templates.hnsw(generation)}
+        names = self._distances(generation)
         if docs is None and scope.filter is None and scope.among is None:
-            return {"if_wide": "", "and_wide": ""}, (sql.INDEX, sql.NEAR, sql.WHOLE, sql.NEAREST, sql.BEST)
-        names = {"if_wide": f" WHERE {sql.IS_WIDE}", "and_wide": f" AND {sql.IS_WIDE}", "is_wide": sql.IS_WIDE}
+            return partial(self._read, connection, generation, {**names, "scope": where}, binds)
+        names |= self._filtered(scope, docs, where, binds)
+        ctes = [self._templates.format(part, generation, **names) for part in (sql.INDEX, *self._parts(scope, docs))]
+        names |= {"ctes": f"WITH {', '.join(ctes)}", "nearest": sql.NEAREST_IN_FILTER}
+        return partial(read, connection, self._templates.format(sql.BY_VECTOR, generation, **names), binds)
+
+    def _distances(self, generation: Generation) -> dict[str, str]:
+        distance = self._templates.format(sql.DISTANCE, generation, bind=":vector")
+        return {
+            "distance": distance,
+            "exact_distance": sql.EXACT_DISTANCE.format(distance=distance),
+            "indexed_distance": self._templates.format(sql.INDEXED_DISTANCE, generation, bind=":vector"),
+            "has_index": sql.HAS_INDEX,
+        }
+
+    def _read(
+        self,
+        connection: Connection,
+        generation: Generation,
+        names: dict[str, str],
+        binds: dict[str, Any],
+        limit: int,
+        beside: Sequence[int],
+    ) -> Found:
+        """Reads the HNSW index, unless the generation had none when it was last searched. What was read of none, or
+        has not enough, is read again from all embeddings."""
+        for by_index in (True, False) if self._has_index.get(generation.number, True) else (False,):
+            order = names["indexed_distance" if by_index else "exact_distance"]
+            nearest = self._templates.format(sql.NEAREST, generation, **names, order=order)
+            statement = self._templates.format(sql.BY_VECTOR, generation, ctes="", nearest=nearest, **names)
+            found, others = read(connection, statement, binds, limit, beside)
+            has_index = any(passage.is_hnsw for passage in found)
+            self._has_index[generation.number] = has_index
+            if by_index and has_index and len({passage.doc for passage in found} - {None}) >= limit:
+                return found, others
+        return [passage._replace(is_hnsw=False) for passage in found], others
+
+    def _filtered(self, scope: Scope, docs: Sequence[int] | None, where: str, binds: dict[str, Any]) -> dict[str, str]:
+        """What the CTEs of a scope that may leave few records are filled in with."""
+        names = {"is_wide": sql.IS_WIDE, "scope": where, "near": where}
         names["joined"] = sql.OF_RECORDS if docs is None else sql.OF_DOCS
         binds["narrow"] = NARROW
         if docs is not None:
-            allowed = sql.ALLOWED_DOCS
+            names["near"] = f"{where} AND e.doc = ANY(CAST(:docs AS bigint[]))"
             binds["docs"] = list(docs)
         elif scope.filter is not None:
-            allowed = sql.ALLOWED
             names["condition"] = self._scopes.of_records(scope.filter, scope.entities, binds)
         else:
-            allowed = sql.ALLOWED_AMONG
             names["among"] = scope.among.sql if scope.among else ""
-        return names, (sql.INDEX, allowed, sql.NEAR, sql.WHOLE, sql.FEW, sql.NEAREST_OR_FEW, sql.BEST)
+        return names
+
+    @staticmethod
+    def _parts(scope: Scope, docs: Sequence[int] | None) -> Sequence[str]:
+        allowed = sql.ALLOWED if scope.filter is not None else sql.ALLOWED_AMONG
+        return (sql.ALLOWED_DOCS if docs is not None else allowed, sql.NEAR, sql.WHOLE, sql.FEW)
 
     # the vector index
 
@@ -131,6 +179,9 @@ class PostgreSQLVectors:
     def index_state(self, connection: Connection, generation: Generation) -> str:
         return hnsw.state(connection, self._templates, generation)
 
+    def missing_index(self, connection: Connection, generation: Generation) -> str:
+        return hnsw.missing(connection, self._templates, generation)
+
     def build_index(
         self,
         generation: Generation,
@@ -138,30 +189,48 @@ class PostgreSQLVectors:
         concurrently: bool = True,
         progress: Progress | None = None,
     ) -> bool:
+        self._has_index.pop(generation.number, None)
         return hnsw.build(self._connections, self._templates, generation, concurrently, progress)
 
 
-def read(connection: Connection, statement: str, binds: dict[str, Any], limit: int) -> Sequence[Any]:
+def read(connection: Connection, statement: str, binds: dict[str, Any], limit: int, beside: Sequence[int]) -> Found:
     """Reads more passages until they are of `limit` records, or there are no more."""
     depth = limit
     while True:
-        rows = connection.execute(*bound(text(statement), {**binds, "limit": depth})).all()
-        next_depth = deeper(rows, limit, depth)
+        rows = selected(connection, statement, {**binds, "limit": depth, "beside": list(beside)})
+        found = [Passage(*row) for row in rows if row[2] is not None]
+        others = {doc: cosine for doc, cosine, is_hnsw in rows if is_hnsw is None}
+        next_depth = deeper(found, limit, depth)
         if not next_depth:
-            return rows
+            return found, others
         depth = next_depth
 
 
-def deeper(nearest: Sequence[Any], wanted: int, depth: int) -> int:
+def deeper(found: Sequence[Passage], wanted: int, depth: int) -> int:
     """Returns how many passages to read next, where the `depth` nearest are of fewer records than wanted; 0 where these
     are all there are."""
-    if len(nearest) >= wanted or not nearest or nearest[0].looked_at < depth:
+    records = len({passage.doc for passage in found} - {None})
+    if records >= wanted or len(found) < depth:
         return 0
-    return max(2 * depth, 3 * depth * wanted // (2 * len(nearest)))
+    return max(2 * depth, 3 * depth * wanted // (2 * records) if records else 0)
 
 
-def leg_of(rows: Sequence[Any], limit: int) -> Candidates:
-    """Returns the vector leg, best first."""
-    best = sorted(rows, key=lambda row: (-row.cosine, row.doc))[:limit]
-    is_hnsw = any(row.is_hnsw for row in best)
-    return Candidates({row.doc: row.cosine for row in best}, is_exact=not is_hnsw, how="hnsw" if is_hnsw else "exact")
+def may_miss(found: Sequence[Passage]) -> bool:
+    """Whether a search of HNSW may have missed some of the nearest: those that it found are about as far as each
+    other."""
+    if len(found) <= NEAR or not found[0].is_hnsw:
+        return False
+    distances = sorted(1 - passage.cosine for passage in found)
+    return distances[-1] < LEAST_CONTRAST * distances[NEAR - 1]
+
+
+def leg_of(found: Sequence[Passage], limit: int, others: dict[int, float]) -> Candidates:
+    """Returns the vector leg, best first, a record by its nearest passage."""
+    cosines: dict[int, float] = {}
+    for doc, cosine, _ in found:
+        if doc is not None and cosine > cosines.get(doc, -2.0):
+            cosines[doc] = cosine
+    best = dict(sorted(cosines.items(), key=lambda item: (-item[1], item[0]))[:limit])
+    is_hnsw = any(passage.is_hnsw for passage in found)
+    others = {doc: cosine for doc, cosine in others.items() if doc not in best}
+    return Candidates(best, others, is_exact=not is_hnsw, how="hnsw" if is_hnsw else "exact")

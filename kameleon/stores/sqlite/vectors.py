@@ -1,6 +1,7 @@
 """The vector leg in SQLite: embeddings compared in memory by NumPy, or by sqlite-vec. Imports `values` and `errors`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,21 @@ class SQLiteVectors:
         *,
         docs: Sequence[int] | None = None,
         excluded: Sequence[int] = (),
+        beside: Sequence[int] = (),
+    ) -> Candidates:
+        found = self._nearest(connection, generation, vector, scope, limit, docs, excluded)
+        others = self._cosines(connection, generation, vector, [doc for doc in beside if doc not in found.scores])
+        return replace(found, others=others)
+
+    def _nearest(
+        self,
+        connection: Connection,
+        generation: Generation,
+        vector: Any,
+        scope: Scope,
+        limit: int,
+        docs: Sequence[int] | None,
+        excluded: Sequence[int],
     ) -> Candidates:
         if self._uses_extension(connection):
             if docs is None and scope.is_all and scope.entities:
@@ -77,7 +93,7 @@ class SQLiteVectors:
         rows = connection.execute(asked, binds)
         return Candidates({row.search_id: row.score for row in rows}, how="sqlite-vec")
 
-    def cosines(
+    def _cosines(
         self, connection: Connection, generation: Generation, vector: Any, docs: Sequence[int]
     ) -> dict[int, float]:
         """Of the embeddings in memory, where a query has read them."""
@@ -122,6 +138,9 @@ class SQLiteVectors:
 
     def index_state(self, connection: Connection, generation: Generation) -> str:
         return "exact"
+
+    def missing_index(self, connection: Connection, generation: Generation) -> str:
+        return ""
 
     def build_index(
         self,
