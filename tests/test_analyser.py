@@ -588,3 +588,25 @@ def test_queries_phrases_prefixes_and_marks_take_any_text(text: str) -> None:
         assert begin
     spans = read.marks(text, asked)
     assert all(left[1] <= right[0] for left, right in pairwise(spans))
+
+
+@given(st.text(st.characters() | st.sampled_from("\0\ud800\udfff\u0301👍🏽\u200d文'-")))
+@example("\ud800")
+@example("\0")
+def test_no_string_raises(text: str) -> None:
+    for language in ("english", "turkish", "simple"):
+        read = analyser(language)
+        terms, asked = read.terms(text), read.query_terms(text)
+        assert [token.term for token in read.tokens(text)] == list(terms.terms)
+        assert all(0 <= start < end <= len(text) for start, end in read.marks(text, asked))
+        assert bool(read.phrases(text)) == bool(terms.terms)
+
+
+@pytest.mark.parametrize("part", ["a", "\u0301", "文", "a-", "1-", "👍🏽", "👩\u200d", "\u200d", "ก\u0e31", "1,", "a "])
+def test_a_long_text_of_one_part_is_read_and_marked(part: str) -> None:
+    text = part * 20_000
+    read = Analyser()
+    terms = read.terms(text)
+    assert len(terms.terms) <= 2 * len(text)
+    assert all(token.end <= len(text) for token in read.tokens(text))
+    assert bool(read.marks(text, read.query_terms(text))) == bool(terms.terms)

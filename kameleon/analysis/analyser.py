@@ -43,6 +43,9 @@ VERSION = 1
 GAP_WIDTH = 1
 """Bounds from below the positions left out at a gap: the words of a phrase have successive ones."""
 LONGEST_SURE_RUN = 2  # characters of a script without spaces that are one term
+LONGEST_MARKED_RUN = 32
+"""Bounds the pairs of characters of a run that is marked as a whole: of one character, each begins at each place of the
+text. Chosen, not measured."""
 SHORTEST_WRITTEN_AS_ONE, SHORTEST_NUMBER_AS_ONE = 2, 4
 
 CHUNK = re.compile(r"\S+")
@@ -266,15 +269,14 @@ class Analyser:
     def marks(self, text: str, query: Iterable[QueryWord]) -> list[tuple[int, int]]:
         """Returns the places in a text of what a query's words match: of a code the whole, or where that is not in the
         text its parts."""
-        query = list(query)
+        query = list(dict.fromkeys(query))
         places = self._places(text, {term for word in query for term in word.terms})
         found: list[tuple[int, int]] = []
         for word in query:
             whole = [place for term in word.whole for place in places.get(term, ())]
-            parts = [places.get(term, ()) for term in word.parts]
-            if not word.whole:
-                whole = chained(parts)
-            found += whole or chain.from_iterable(parts)
+            if not word.whole and len(word.parts) <= LONGEST_MARKED_RUN:
+                whole = chained([places.get(term, ()) for term in word.parts])
+            found += whole or [place for term in set(word.parts) for place in places.get(term, ())]
         return merged(found)
 
     def _places(self, text: str, terms: set[str]) -> dict[str, list[tuple[int, int]]]:
