@@ -203,7 +203,8 @@ def advice() -> list[str]:
     for folder in ("kameleon", "cli"):
         for path in (SOURCES / folder).rglob("*.py"):
             for text in strings(path):
-                found.update(re.findall("`(kameleon [^`]*)`", " ".join(text.split())))
+                lines = re.findall("`(kameleon [^`]*)`", " ".join(text.split()))
+                found.update(line.replace("--keyword-search 1", "--keyword-search index") for line in lines)
     for text in helps(root):
         found.update(re.findall(r"^ *(?:KAMELEON_\S+ )?(kameleon .*)$", text, re.MULTILINE))
     return sorted(found)

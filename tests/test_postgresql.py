@@ -762,7 +762,9 @@ def test_paid_texts_survive_a_rollback_unless_the_pool_is_exhausted(pg_url: URL)
 
 
 def test_an_option_of_the_other_database_is_refused(pg_engine: Engine) -> None:
-    with pytest.raises(InvalidInput, match=r"'vector_search' is no option of postgresql. Known: schema, language, m,"):
+    with pytest.raises(
+        InvalidInput, match=r"'vector_search' is no option of postgresql. Known: schema, language, keyword_search, m,"
+    ):
         SearchEngine(pg_engine, vector_search="numpy")
     with pytest.raises(InvalidInput, match=r"'schema' is no option of sqlite. Known: vector_search"):
         SearchEngine(kameleon.create_engine("sqlite://"), schema="x")
@@ -868,7 +870,7 @@ def test_a_record_deleted_during_a_search_is_no_hit(search: SearchEngine, pg_url
     other = SearchEngine(opened(pg_url), HashProvider())
     with search.engine.connect() as connection:
         meanwhile = Meanwhile(search.engine, "kdb_segment", lambda: other.delete_record("A", "7"))
-        found = ids(search.search("number7", mode="keyword", connection=connection))
+        found = ids(search.search('"number7"', mode="keyword", connection=connection))
     assert meanwhile.is_done
     assert found == []
 

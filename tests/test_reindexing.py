@@ -174,7 +174,7 @@ def test_an_engine_without_generation_gets_an_error_with_both_models_and_the_com
 ) -> None:
     with pytest.raises(ModelMismatch, match=r"of old \(64 dimensions\).* new \(32\).*search\.reindex\(\)"):
         new.search("fox", mode="vector")
-    assert ids(new.search("word7", mode="keyword")) == ["7"]
+    assert ids(new.search('"word7"', mode="keyword")) == ["7"]
     assert "search.reindex()" in new.search("word7").plan.note
     assert all("search.reindex()" in status.note for status in new.get_status())
     assert [status.note for status in old.get_status()] == ["", ""]
@@ -235,7 +235,7 @@ def test_refused_texts_are_tombstones_and_stop_nothing(old: SearchEngine, make: 
     assert (report.embedded, report.failed, report.pending, report.switched) == (36, 1, 0, True)
     assert report.failures[0][0] == Ref("Article", "7")
     assert [(f.id, f.reason) for f in poison.failures()] == [("7", "embed_failed")]
-    assert ids(poison.search("word7", mode="keyword")) == ["7"]
+    assert ids(poison.search('"word7"', mode="keyword")) == ["7"]
     assert poison.reindex().action == "nothing"
 
 
@@ -635,7 +635,7 @@ def test_in_place_drops_first_and_searches_by_keyword_meanwhile(old: SearchEngin
 
     def meddle(batch: int) -> None:
         if batch == 2:
-            results = old.search("word7")
+            results = old.search('"word7"')
             seen.append((ids(results), results.plan.note, states(old)))
             old.index_record("Article", "late", "zebra crossing")
 
