@@ -62,9 +62,8 @@ class Index(Transactions):
         **options: Any,
     ) -> None:
         if on_provider_error not in ON_PROVIDER_ERROR:
-            raise InvalidInput(
-                f"unknown on_provider_error {on_provider_error!r}. Known: {', '.join(ON_PROVIDER_ERROR)}"
-            )
+            known = ", ".join(ON_PROVIDER_ERROR)
+            raise InvalidInput(f"unknown on_provider_error {on_provider_error!r}. Known: {known}")
         self.indexing = check_indexing(indexing)
         self.budget_s = budget_s
         opened = synchronous(engine)

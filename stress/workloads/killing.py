@@ -45,7 +45,7 @@ from .writing import (
 
 KILL, TERMINATE, CRASH = "kill", "terminate", "crash"
 UNAFFECTED = 5
-"""So many steps that succeed after their connections were ended show that it was a fold's, whose errors are logged: they
+"""So many steps that succeed after connections were ended show that these were a fold's, whose errors are logged: they
 are ended again."""
 MERGING = "SELECT segment FROM kdb_segment WHERE state <> 0"
 KEYWORDS_LEFT = ("SELECT doc FROM kdb_tail", "SELECT doc FROM kdb_dead", MERGING)

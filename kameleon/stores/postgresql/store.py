@@ -37,13 +37,9 @@ def make_store(
     ef_construction: int = 64,
     ef_search: int = 100,
 ) -> Store:
-    for name, value, least, most in (
-        ("m", m, 2, 100),
-        ("ef_construction", ef_construction, 2 * m, 1_000),
-        ("ef_search", ef_search, 1, MAX_EF_SEARCH),
-    ):
-        if not isinstance(value, int) or not least <= value <= most:
-            raise InvalidInput(f"{name} is a whole number from {least} to {most}, not {value!r:.40}")
+    check_number("m", m, 2, 100)
+    check_number("ef_construction", ef_construction, 2 * m, 1_000)
+    check_number("ef_search", ef_search, 1, MAX_EF_SEARCH)
     if schema is not None:
         check_schema(schema)
     tables, copying, keys = Tables(schema), Copy(), PostgreSQLKeys()
@@ -69,3 +65,8 @@ def make_store(
         settings=settings,
         server_terms=PostgreSQLTerms(templates, scopes),
     )
+
+
+def check_number(name: str, value: int, least: int, most: int) -> None:
+    if not isinstance(value, int) or not least <= value <= most:
+        raise InvalidInput(f"{name} is a whole number from {least} to {most}, not {value!r:.40}")
