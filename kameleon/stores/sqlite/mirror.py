@@ -316,15 +316,22 @@ def directions(sample: Floats) -> Floats:
 
 
 def scored(rows: Rows, vector: Vector, places: Ids | None) -> Floats:
-    query: Any = vector if rows.directions is None else vector @ rows.directions
+    query = vector if rows.directions is None else np.einsum("i,ij->j", vector, rows.directions)
     if places is not None and len(places) < len(rows.ids) // 4:
-        few: Floats = rows.vectors[places] @ query
-        return few
-    scores: Floats = rows.vectors @ query
+        return products(rows.vectors[places], query)
+    scores = products(rows.vectors, query)
     if places is not None:
         return scores[places]
     scores[rows.dead] = -np.inf
     return scores
+
+
+def products(vectors: Floats, vector: Any) -> Floats:
+    """The dot product of each row with a vector, on the caller's thread. That of a matrix runs on the threads of BLAS,
+    which wait for work by spinning: with eight threads of searches among 30,000 embeddings it took 30 ms of CPU a
+    query, this takes 7."""
+    found: Floats = np.matmul(vectors[:, None, :], vector[:, None])[:, 0, 0]
+    return found
 
 
 def cosines(vectors: Floats, vector: Vector) -> Floats:
