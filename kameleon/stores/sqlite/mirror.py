@@ -354,7 +354,7 @@ def choose(ids: Ids, scores: Floats, limit: int, accept: Accept | None) -> Ids:
             good = set(accept(new))
             answers.update((id_, id_ in good) for id_ in new)
             chosen = chosen[[answers[id_] for id_ in ids[chosen].tolist()]]
-        there = len(np.unique(ids[chosen]))
+        there = len(set(ids[chosen].tolist()))
         if most == living or there >= limit:
             return chosen
         most = max(2 * most, 5 * limit * most // (4 * max(1, there)))
@@ -363,9 +363,12 @@ def choose(ids: Ids, scores: Floats, limit: int, accept: Accept | None) -> Ids:
 def first(found: tuple[Ids, Floats], limit: int) -> dict[int, float]:
     """The best row of each record, of the `limit` best records."""
     ids, scores = found
-    best: dict[int, float] = {}
     order = np.lexsort((ids, -scores))
-    for id_, score in zip(ids[order].tolist(), scores[order].tolist(), strict=True):
+    each, values = ids[order].tolist(), scores[order].tolist()
+    if len(set(each)) == len(each):
+        return dict(zip(each[:limit], values[:limit], strict=True))
+    best: dict[int, float] = {}
+    for id_, score in zip(each, values, strict=True):
         if len(best) == limit:
             break
         best.setdefault(id_, score)
