@@ -121,7 +121,8 @@ def _candidates(scores: Array, limit: int) -> Array:
         if not 0 < limit < len(at):
             return at
         found = scores[at]
-        return at[found >= np.partition(found, len(at) - limit)[len(at) - limit]]
+        best: Array = at[found >= np.partition(found, len(at) - limit)[len(at) - limit]]
+        return best
     maxima = scores[: BLOCKS * per_block].reshape(BLOCKS, per_block).max(axis=0)
     least = np.partition(maxima, per_block - limit)[per_block - limit]
     return np.flatnonzero(scores >= least) if least > 0 else np.flatnonzero(scores)

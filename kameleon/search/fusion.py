@@ -16,7 +16,7 @@ deviations below their mean to three above it, clipped. All its scores depend on
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Real
 from statistics import fmean, pstdev
 from typing import Any, Generic, TypeVar
@@ -136,9 +136,7 @@ def set_weights(legs: "Sequence[Leg[Key]]", weight: float) -> "list[Leg[Key]]":
     beside them, so that what is merely the nearest there is has no score of what has the words, too."""
     names = {leg.name for leg in legs}
     weights = {"vector": weight, "keyword": 1.0 - weight if "vector" in names else 1.0}
-    return [
-        Leg(leg.name, leg.chosen, leg.scored, weights[leg.name], leg.most) for leg in legs if weights[leg.name] > 0
-    ]
+    return [Leg(leg.name, leg.chosen, leg.scored, weights[leg.name], leg.most) for leg in legs if weights[leg.name] > 0]
 
 
 def total_weight(legs: "Sequence[Leg[Key]]") -> float:
