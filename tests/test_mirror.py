@@ -17,6 +17,7 @@ from kameleon import SearchEngine
 from kameleon.stores.sqlite import embeddings, statements
 from kameleon.stores.sqlite import mirror as mirroring
 from kameleon.stores.sqlite.mirror import Mirror
+from kameleon.stores.sqlite.vectors import scores_of
 from kameleon.testing import HashProvider
 
 from .conftest import SHARED
@@ -89,6 +90,14 @@ def test_a_pruned_log_means_reading_anew(file_engine: Engine) -> None:
     with file_engine.begin() as connection:
         connection.execute(text("DELETE FROM kdb_embedding_log WHERE seq < (SELECT max(seq) FROM kdb_embedding_log)"))
     assert len(search.search("text", mode="vector", limit=100)) == 70
+
+
+def test_records_without_an_embedding_have_no_cosine(file_engine: Engine) -> None:
+    SearchEngine(file_engine, HashProvider(8)).index_record("A", "1", "red fox")
+    vector = np.ones(8, np.float32)
+    with file_engine.connect() as connection:
+        assert list(scores_of(connection, "kdb_embedding_g1", vector, [1, 99])) == [1]
+        assert scores_of(connection, "kdb_embedding_g1", vector, [99]) == {}
 
 
 def test_the_log_stays_short(file_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

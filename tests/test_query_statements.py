@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import psycopg
 import pytest
@@ -43,31 +43,26 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-class Counted(psycopg.Cursor[Any]):
-    seen: ClassVar[list[str]] = []
-
-    def execute(self, query: Any, *args: Any, **options: Any) -> Any:
-        self.seen.append(str(query))
-        return super().execute(query, *args, **options)
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-def seen(engine: Engine) -> Sequence[str]:
-    """The statements of the engine's connections, on SQLite also those that its driver runs by itself."""
+def seen(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Sequence[str]:
+    """The statements that the driver runs: on SQLite those of the engine's connections, on PostgreSQL of all cursors,
+    whoever makes them."""
     found: list[str] = []
+    execute = psycopg.Cursor.execute
 
-    def listen(driver: Any, _record: object) -> None:
-        if engine.dialect.name == "sqlite":
-            driver.set_trace_callback(found.append)
-        else:
-            driver.cursor_factory = type("Counted", (Counted,), {"seen": found})
+    def counting(cursor: psycopg.Cursor[Any], query: Any, *args: Any, **options: Any) -> psycopg.Cursor[Any]:
+        found.append(str(query))
+        return execute(cursor, query, *args, **options)
 
-    event.listen(engine, "connect", listen)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", lambda driver, _record: driver.set_trace_callback(found.append))
+    else:
+        monkeypatch.setattr(psycopg.Cursor, "execute", counting)
     return found
 
 

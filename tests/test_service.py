@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from importlib.metadata import EntryPoint
 from threading import Lock
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -308,3 +308,22 @@ def test_packages_may_add_providers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(get_provider("hash", dimensions=3), HashProvider)
     with pytest.raises(ValueError, match="Known: fastembed, hash, openai, static"):
         get_provider("nonsense")
+
+
+def test_the_known_share_of_a_query_is_kept_as_its_vector_is() -> None:
+    class Weighed(HashProvider):
+        read: ClassVar[list[str]] = []
+
+        def known_share(self, text: str) -> float:
+            self.read.append(text)
+            if len(self.read) == 1:
+                raise OSError("the vocabulary cannot be read")
+            return 0.25
+
+    service = EmbeddingService(Weighed())
+    assert service.known_share("red fox") == 1.0, "of a failure"
+    assert service.known_share("red fox") == service.known_share("red fox") == 0.25
+    assert len(Weighed.read) == 2
+    service.forget_queries()
+    assert service.known_share("red fox") == 0.25
+    assert len(Weighed.read) == 3

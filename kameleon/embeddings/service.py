@@ -12,6 +12,7 @@ which it is.
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -27,7 +28,7 @@ from .in_flight import InFlight, InFlightTexts
 from .options import check_passage_tokens, check_query_timeout
 from .passages import Place, split_long
 from .provider import EmbeddingProvider, Vector
-from .queries import Queries, query_timeout_of
+from .queries import MAX_CACHED, Queries, query_timeout_of
 from .report import EmbeddingReport as EmbeddingReport
 from .requesting import Outcome
 from .retry import Pace
@@ -85,6 +86,7 @@ class EmbeddingService:
         self.outage: ProviderError | None = None
         limit_s = query_timeout_of(provider, check_query_timeout(query_timeout))
         self.queries: Queries = Queries(provider, timeout_s=limit_s, load=self.load, clock=clock)
+        self._known_shares = lru_cache(MAX_CACHED)(self._known_share)
 
     @per_process
     def _in_flight(self) -> InFlightTexts[Outcome]:
@@ -160,13 +162,21 @@ class EmbeddingService:
         return self.queries.embed(text)[0]
 
     def known_share(self, text: str) -> float:
-        """The share of a query that the model's vocabulary covers, 0 to 1; 1 where the provider fails."""
+        """The share of a query that the model's vocabulary covers, 0 to 1, kept in memory as the query's vector is; 1
+        where the provider fails."""
         try:
-            share = self._call_method(lambda provider: provider.known_share(text))
+            return self._known_shares(text)
         except ProviderError as error:
             log.warning("known_share: %s", error)
             return 1.0
-        return min(1.0, max(0.0, share))
+
+    def forget_queries(self) -> None:
+        """Drop what is kept of queries: the model may give other vectors now."""
+        self.queries.forget()
+        self._known_shares.cache_clear()
+
+    def _known_share(self, text: str) -> float:
+        return min(1.0, max(0.0, self._call_method(lambda provider: provider.known_share(text))))
 
     def _embed(
         self,

@@ -130,13 +130,13 @@ class LookUp:
         excluded = [ways for phrase in self._wanted.excluded if (ways := self._analyser.phrases(phrase))]
         snapshot = self._vocabulary.snapshot = self._read(typed, [*phrases, *excluded])
         words = self._with_prefixes(typed)
-        candidates = self._candidates([word for word in typed if not has_any(snapshot.parts, word.terms)])
+        known, unknown = split(snapshot.parts, typed)
+        candidates = self._candidates(unknown) if unknown else {}
         if candidates or self._wanted.prefixes:
             snapshot = self._read(words, [*phrases, *excluded], candidates)
+            known, unknown = split(snapshot.parts, words)
         parts = snapshot.parts
         corrections = self._corrections(candidates, parts)
-        known = [word for word in words if has_any(parts, word.terms)]
-        unknown = [word for word in words if word not in known]
         known += [word for form in corrections.values() for word in self._analyser.query_terms(form)]
         return Found(
             self._analyser,
@@ -198,6 +198,15 @@ class LookUp:
     def _corrections(candidates: Mapping[str, Sequence[correcting.Candidate]], parts: Sequence[Part]) -> dict[str, str]:
         taken = {word: correcting.best(found, parts) for word, found in candidates.items()}
         return {word: best.form for word, best in taken.items() if best is not None}
+
+
+def split(parts: Sequence[Part], words: Iterable[QueryWord]) -> tuple[list[QueryWord], list[QueryWord]]:
+    """The words that records have, and those that none has."""
+    known: list[QueryWord] = []
+    unknown: list[QueryWord] = []
+    for word in words:
+        (known if has_any(parts, word.terms) else unknown).append(word)
+    return known, unknown
 
 
 def clauses(words: Iterable[QueryWord]) -> list[Clause]:

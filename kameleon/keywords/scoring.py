@@ -117,7 +117,12 @@ def _candidates(scores: Array, limit: int) -> Array:
     maxima of disjoint sets."""
     per_block = len(scores) // BLOCKS
     if per_block <= limit or limit < 1:
-        return np.flatnonzero(scores)
+        at = np.flatnonzero(scores)
+        if not 0 < limit < len(at):
+            return at
+        found = scores[at]
+        best: Array = at[found >= np.partition(found, len(at) - limit)[len(at) - limit]]
+        return best
     maxima = scores[: BLOCKS * per_block].reshape(BLOCKS, per_block).max(axis=0)
     least = np.partition(maxima, per_block - limit)[per_block - limit]
     return np.flatnonzero(scores >= least) if least > 0 else np.flatnonzero(scores)
@@ -220,7 +225,12 @@ def live_df(part: Part, posting: Posting) -> int:
 
 def has_any(parts: Iterable[Part], terms: Sequence[str]) -> bool:
     """Whether a record that is not dead has any of the terms."""
-    return any(live_df(part, part.postings[term]) for term in terms for part in parts)
+    for part in parts:
+        for term in terms:
+            posting = part.postings[term]
+            if len(posting.ordinals) and live_df(part, posting):
+                return True
+    return False
 
 
 def posting_of(part: Part, terms: Sequence[str]) -> Posting:

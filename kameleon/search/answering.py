@@ -106,4 +106,4 @@ class Answering:
         generation = of_fingerprint(generations, service.provider.fingerprint)
         if generation is not None and self._served.setdefault(service, generation.number) != generation.number:
             self._served[service] = generation.number
-            service.queries.forget()
+            service.forget_queries()

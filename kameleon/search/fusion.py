@@ -16,7 +16,7 @@ deviations below their mean to three above it, clipped. All its scores depend on
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Real
 from statistics import fmean, pstdev
 from typing import Any, Generic, TypeVar
@@ -124,13 +124,11 @@ def fuse(legs: "Sequence[Leg[Key]]", fusion: "str | Fusion" = "weighted") -> dic
     if not isinstance(fusion, str):
         return _checked(fusion(legs), legs) if legs else {}
     total = total_weight(legs)
-    fused: dict[Key, float] = {key: 0.0 for leg in legs for key in leg.chosen}
+    fused: dict[Key, float] = dict.fromkeys((key for leg in legs for key in leg.chosen), 0.0)
     for leg in legs:
-        share = leg.weight / total
-        for key, score in leg_scores(leg, fusion).items():
-            if key in fused:
-                fused[key] += share * score
-    return {key: score if score <= 1.0 else 1.0 for key, score in fused.items()}
+        share, score_of = leg.weight / total, leg_scores(leg, fusion).get
+        fused = {key: score + share * score_of(key, 0.0) for key, score in fused.items()}
+    return fused if max(fused.values(), default=0.0) <= 1.0 else {key: min(1.0, score) for key, score in fused.items()}
 
 
 def set_weights(legs: "Sequence[Leg[Key]]", weight: float) -> "list[Leg[Key]]":
@@ -138,7 +136,7 @@ def set_weights(legs: "Sequence[Leg[Key]]", weight: float) -> "list[Leg[Key]]":
     beside them, so that what is merely the nearest there is has no score of what has the words, too."""
     names = {leg.name for leg in legs}
     weights = {"vector": weight, "keyword": 1.0 - weight if "vector" in names else 1.0}
-    return [replace(leg, weight=weights[leg.name]) for leg in legs if weights[leg.name] > 0]
+    return [Leg(leg.name, leg.chosen, leg.scored, weights[leg.name], leg.most) for leg in legs if weights[leg.name] > 0]
 
 
 def total_weight(legs: "Sequence[Leg[Key]]") -> float:

@@ -40,7 +40,7 @@ def named(store: Store, connection: Connection, query: Query, ranked: Ranked) ->
 
 
 def _needs_all(query: Query) -> bool:
-    options = (query.page.shown, query.offset, query.sort, query.group_by, query.rerank, query.like)
+    options = (query.shown, query.offset, query.sort, query.group_by, query.rerank, query.like)
     return any(map(bool, options))
 
 
@@ -54,7 +54,7 @@ def exact_first(store: Store, connection: Connection, query: Query, ranked: Rank
     texts = ranked.texts
     if not texts:
         texts = read_texts(store, connection, list(dict.fromkeys([*page, *tied])), found)
-    ranked = replace(ranked, texts=texts)
+        ranked = replace(ranked, texts=texts)
     tied = [key for key in tied if key in texts]
     if found.words is None or not tied or sum(len(texts[key].content) for key in tied) > READ_CHARACTERS:
         return ranked

@@ -69,6 +69,8 @@ def digest_of(ref: Ref) -> bytes:
 
 def _plain(value: Any, depth: int = 0) -> Any:
     """A form of a value in which equal values are equal, whatever their order; of what no filter can hold, anything."""
+    if value is None or isinstance(value, str):
+        return repr(value)
     if depth > MAX_DEPTH:
         return ""
     if isinstance(value, Mapping):

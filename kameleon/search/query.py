@@ -1,6 +1,6 @@
 """Parses and checks a query. Imports `values`, `errors`, `forking`, `content` and `stores`."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -119,6 +119,11 @@ class Query:
         return first if self.cursor is None else read_cursor(self.cursor, first)
 
     @property
+    def shown(self) -> Sequence[bytes]:
+        """The digests of those hits."""
+        return () if self.cursor is None else self.page.shown
+
+    @property
     def text(self) -> str:
         return self.parsed.text
 
@@ -130,7 +135,7 @@ class Query:
     @property
     def end(self) -> int:
         """How many of the best are looked at until the page ends."""
-        return max(self.offset, len(self.page.shown)) + self.limit
+        return max(self.offset, len(self.shown)) + self.limit
 
     @lazy
     def depth(self) -> int:

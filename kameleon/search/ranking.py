@@ -24,7 +24,7 @@ class Ranking:
 
     def left(self, query: Query) -> Sequence[Key]:
         """What no page before has shown."""
-        shown = set(query.page.shown)
+        shown = set(query.shown)
         if not shown:
             return self.keys[query.offset :]
         return [key for key in self.keys if digest_of(self.refs[key]) not in shown]
@@ -64,7 +64,7 @@ def exactness(query: Query, ranked: Ranked, scores: Sequence[float]) -> tuple[bo
         return is_whole, is_whole
     total = total_weight(legs)
     unseen = sum(
-        leg.weight / total * min(score for key, score in leg.normalized().items() if key in leg.chosen)
+        leg.weight / total * leg.normalized()[min(leg.chosen, key=leg.chosen.__getitem__)]
         for leg in legs
         if len(leg.chosen) >= query.depth
     )

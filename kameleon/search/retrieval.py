@@ -109,7 +109,7 @@ class Retriever:
         left = ranking.left(query)
         keys = ranking.page(query, left)
         hits = make_hits(self._index.keywords.analyser, query, keys, ranked)
-        is_exact, is_whole = exactness(query, ranked, [ranking.scores[key] for key in left])
+        is_exact, is_whole = exactness(query, ranked, [ranking.scores[key] for key in left[: query.limit]])
         total, facets, is_complete = len(ranking.keys), dict[str, dict[Any, int]](), len(hits) == len(keys)
         if query.facets or query.count:
             total, facets, are_present = self._counted(connection, ranked)
@@ -155,8 +155,9 @@ class Retriever:
     def _ranking(self, found: Retrieved) -> Ranking:
         fused = fuse(found.legs, self._query.fusion)
         least = 0.0 if self._query.rerank else self._query.min_score
-        order = sorted((-score, key) for key, score in fused.items() if score >= least)
-        return Ranking([key for _, key in order], {}, fused)
+        keys = sorted(key for key, score in fused.items() if score >= least) if least else sorted(fused)
+        keys.sort(key=fused.__getitem__, reverse=True)
+        return Ranking(keys, {}, fused)
 
     def _sorted(self, connection: Connection, ranked: Ranked) -> Ranked:
         """By the sort field, if there is one. Of a hybrid search those alone that have a word of the query, if any has:

@@ -12,14 +12,16 @@ from sqlalchemy import Connection, case, func, null, select, type_coerce
 
 from ..errors import redacted
 from ..values import BUILDING, Generation
+from .own_connections import is_own
 from .protocols import Store
-from .tables import indexed_fields
+from .tables import indexed_fields, read_document
 
 if TYPE_CHECKING:
     from ..embeddings.provider import EmbeddingProvider
 
 FLAGS = {"model": "--model", "dimensions": "--dimensions", "base_url": "--base-url"}
 ACTIVE, RETIRED, DROPPED = "active", "retired", "dropped"
+DESCRIBED = tuple(field.name for field in fields(Generation))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +136,25 @@ class Catalog:
         self._generations = store.tables.generations
         self._entities = store.tables.entities
         columns = self._generations.c
-        self._there = select(self._generations).where(columns.state != DROPPED).order_by(columns.number)
+        described = [columns[name] for name in DESCRIBED]
+        self._there = select(*described).where(columns.state != DROPPED).order_by(columns.number)
+        self._statement = ""
+        self._read_last: tuple[Sequence[Any], list[Generation]] = ((), [])
 
     def generations(self, connection: Connection) -> list[Generation]:
-        """Returns those that have embeddings, oldest first."""
-        return [_generation(row) for row in connection.execute(self._there)]
+        """Returns those that have embeddings, oldest first. Every query reads them: on kameleon's own connections
+        without SQLAlchemy, and most read the same rows as the query before."""
+        if not is_own(connection):
+            return [_generation(row) for row in connection.execute(self._there)]
+        if not self._statement:
+            compiled = self._there.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
+            self._statement = str(compiled)
+        rows = self._store.connections.fetched(connection, self._statement)
+        before, made = self._read_last
+        if rows != before:
+            made = [_described(*row) for row in rows]
+            self._read_last = rows, made
+        return [*made]
 
     def dropped(self, connection: Connection) -> list[Generation]:
         """Returns those whose embeddings were dropped."""
@@ -263,6 +279,11 @@ class Catalog:
 
 def _fields(definition: Mapping[str, Any]) -> tuple[Field, ...]:
     return tuple(Field(f["name"], f["type"], f["searchable"], f["weight"]) for f in definition["fields"])
+
+
+def _described(number: int, provider: str, options: Any, *others: Any) -> Generation:
+    """Makes one of a row as the driver has it."""
+    return Generation(number, provider, read_document(options), *others)
 
 
 def _generation(row: Any) -> Generation:

@@ -55,6 +55,9 @@ class Connections(Protocol):
     def joining(self, connection: Connection) -> AbstractContextManager[None]:
         """Works inside the caller's transaction, or in one of our own if the connection commits every statement."""
 
+    def fetched(self, connection: Connection, statement: str) -> Sequence[Sequence[Any]]:
+        """Returns the rows of a statement without binds, on kameleon's own connections without SQLAlchemy."""
+
     def prepare_search(self, connection: Connection) -> None:
         """Sets what suits a query, for its transaction."""
 

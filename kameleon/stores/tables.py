@@ -148,7 +148,12 @@ class Document(TypeDecorator[Any]):
         return digits(value) if dialect.name == "postgresql" else dump(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        return json.loads(value) if isinstance(value, str) else value
+        return read_document(value)
+
+
+def read_document(value: Any) -> Any:
+    """Returns what a driver has of a document: text on SQLite, objects on PostgreSQL."""
+    return json.loads(value) if isinstance(value, str) else value
 
 
 document = Document()

@@ -17,6 +17,7 @@ from ...values import Ref
 from ..own_connections import is_own, own_connection, own_driver
 from . import statements as sql
 from .errors import storage_error
+from .fetching import fetched
 from .rows import by_entity
 from .templates import Templates
 
@@ -108,6 +109,9 @@ class PostgreSQLConnections:
 
     def joining(self, connection: Connection) -> AbstractContextManager[None]:
         return explicitly_begun(connection)
+
+    def fetched(self, connection: Connection, statement: str) -> Sequence[Sequence[Any]]:
+        return fetched(connection, statement, {})
 
     def prepare_search(self, connection: Connection) -> None:
         """Plans are made for the terms at hand; compiling one costs more than it saves. A connection of ours begins so,

@@ -134,7 +134,7 @@ class PostgreSQLVectors:
             self._has_index[generation.number] = has_index
             if by_index and has_index and len({passage.doc for passage in found} - {None}) >= limit:
                 return found, others
-        return [passage._replace(is_hnsw=False) for passage in found], others
+        return [passage._replace(is_hnsw=False) for passage in found] if has_index else found, others
 
     def _filtered(self, scope: Scope, docs: Sequence[int] | None, where: str, binds: dict[str, Any]) -> dict[str, str]:
         """What the CTEs of a scope that may leave few records are filled in with."""

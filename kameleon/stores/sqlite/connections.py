@@ -18,6 +18,7 @@ from ...values import Ref
 from ..own_connections import own_connection, own_driver
 from . import statements as sql
 from .errors import BUSY, BUSY_SNAPSHOT, storage_error
+from .rows import fetched
 
 JOINED = "kameleon_joined"
 LEGACY_CONTROL = -1
@@ -60,8 +61,9 @@ class SQLiteConnections:
         """Plain pysqlite begins no transaction for a SELECT."""
         with self._connect() as connection:
             connection.begin()
-            if not own_driver(connection).in_transaction:
-                connection.exec_driver_sql("BEGIN")
+            driver = own_driver(connection)
+            if not driver.in_transaction:
+                driver.execute("BEGIN")
             yield connection
 
     @contextmanager
@@ -139,6 +141,9 @@ class SQLiteConnections:
         finally:
             connection.info[JOINED] = False
             self._with_write_lock.discard(connection.get_transaction())  # type: ignore[arg-type]
+
+    def fetched(self, connection: Connection, statement: str) -> Sequence[Sequence[Any]]:
+        return fetched(connection, statement, {})
 
     def prepare_search(self, connection: Connection) -> None:
         """SQLite has nothing to set."""

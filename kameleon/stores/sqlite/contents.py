@@ -87,5 +87,8 @@ def _passages(rows: Sequence[Sequence[Any]], vector: Any) -> dict[int, list[tupl
 def cosines(embeddings: Sequence[bytes], vector: Any) -> list[float]:
     import numpy as np  # loads with the first vector, a keyword search does without
 
-    found: list[float] = (np.frombuffer(b"".join(embeddings), "<f4").reshape(len(embeddings), -1) @ vector).tolist()
+    if not embeddings:
+        return []
+    matrix = np.frombuffer(b"".join(embeddings), "<f4").reshape(len(embeddings), -1)
+    found: list[float] = np.einsum("ij,j->i", matrix, vector).tolist()
     return found

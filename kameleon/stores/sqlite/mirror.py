@@ -316,15 +316,22 @@ def directions(sample: Floats) -> Floats:
 
 
 def scored(rows: Rows, vector: Vector, places: Ids | None) -> Floats:
-    query: Any = vector if rows.directions is None else vector @ rows.directions
+    query = vector if rows.directions is None else np.einsum("i,ij->j", vector, rows.directions)
     if places is not None and len(places) < len(rows.ids) // 4:
-        few: Floats = rows.vectors[places] @ query
-        return few
-    scores: Floats = rows.vectors @ query
+        return products(rows.vectors[places], query)
+    scores = products(rows.vectors, query)
     if places is not None:
         return scores[places]
     scores[rows.dead] = -np.inf
     return scores
+
+
+def products(vectors: Floats, vector: Any) -> Floats:
+    """The dot product of each row with a vector, on the caller's thread. That of a matrix runs on the threads of BLAS,
+    which wait for work by spinning: with eight threads of searches among 30,000 embeddings it took 30 ms of CPU a
+    query, this takes 7."""
+    found: Floats = np.matmul(vectors[:, None, :], vector[:, None])[:, 0, 0]
+    return found
 
 
 def cosines(vectors: Floats, vector: Vector) -> Floats:
@@ -347,7 +354,7 @@ def choose(ids: Ids, scores: Floats, limit: int, accept: Accept | None) -> Ids:
             good = set(accept(new))
             answers.update((id_, id_ in good) for id_ in new)
             chosen = chosen[[answers[id_] for id_ in ids[chosen].tolist()]]
-        there = len(np.unique(ids[chosen]))
+        there = len(set(ids[chosen].tolist()))
         if most == living or there >= limit:
             return chosen
         most = max(2 * most, 5 * limit * most // (4 * max(1, there)))
@@ -356,9 +363,12 @@ def choose(ids: Ids, scores: Floats, limit: int, accept: Accept | None) -> Ids:
 def first(found: tuple[Ids, Floats], limit: int) -> dict[int, float]:
     """The best row of each record, of the `limit` best records."""
     ids, scores = found
-    best: dict[int, float] = {}
     order = np.lexsort((ids, -scores))
-    for id_, score in zip(ids[order].tolist(), scores[order].tolist(), strict=True):
+    each, values = ids[order].tolist(), scores[order].tolist()
+    if len(set(each)) == len(each):
+        return dict(zip(each[:limit], values[:limit], strict=True))
+    best: dict[int, float] = {}
+    for id_, score in zip(each, values, strict=True):
         if len(best) == limit:
             break
         best.setdefault(id_, score)

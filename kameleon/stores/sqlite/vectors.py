@@ -49,8 +49,8 @@ class SQLiteVectors:
         beside: Sequence[int] = (),
     ) -> Candidates:
         found = self._nearest(connection, generation, vector, scope, limit, docs, excluded)
-        others = self._cosines(connection, generation, vector, [doc for doc in beside if doc not in found.scores])
-        return replace(found, others=others)
+        beside = [doc for doc in beside if doc not in found.scores]
+        return replace(found, others=self._cosines(connection, generation, vector, beside)) if beside else found
 
     def _nearest(
         self,
