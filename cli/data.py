@@ -89,6 +89,8 @@ def insert(
         )
         insertion.run(_read_source(partial(_open_source, json_records, from_file), **limits))
     is_indexed = bool(insertion.stored) and records.search.admin.index_vectors()
+    if insertion.stored:
+        records.search.index.keywords.maintain_all()
     _print_summary(app, insertion, is_indexed=is_indexed)
 
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import click
 import pytest
-from sqlalchemy import URL
+from sqlalchemy import URL, create_engine, make_url
 
 import kameleon
 from kameleon import SearchEngine
 from kameleon.embeddings import OpenAIProvider
 from kameleon.embeddings.provider import EmbeddingProvider
+from kameleon.keywords.folding import FOLD_FROM
 from kameleon.stores.catalog import command as reindex_command
 from kameleon.testing import HashProvider
 
@@ -277,6 +278,27 @@ def test_advice_works_on_the_database_that_was_given(run: Run) -> None:
     assert len(advised) == 2
     for line in advised:
         run(*shlex.split(line))
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_data_insert_ends_with_the_keywords_folded(
+    database: str, request: pytest.FixtureRequest, tmp_path: Path, run: Run
+) -> None:
+    """Also where all is one transaction, which no fold is in."""
+    is_file = database == "sqlite"
+    url = make_url(f"sqlite:///{tmp_path / 'films.db'}") if is_file else request.getfixturevalue("pg_url")
+    shown = url.render_as_string(hide_password=False)
+    films = [{"id": str(n), "text": f"the fox {n}"} for n in range(FOLD_FROM + 1)]
+    run("-d", shown, "data", "insert", "Film", "--atomic", stdin=lines(films))
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        tail, segments = (
+            connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar_one()
+            for table in ("kdb_tail", "kdb_segment")
+        )
+    engine.dispose()
+    assert tail < FOLD_FROM
+    assert segments == 1
 
 
 def test_advice_for_a_database_with_a_password(pg_url: URL, run: Run) -> None:

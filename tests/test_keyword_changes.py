@@ -74,7 +74,6 @@ def machine(index: Index) -> type[RuleBasedStateMachine]:
         @rule(contents=st.dictionaries(st.integers(100, 999).map(str), CONTENTS, min_size=1, max_size=9))
         def put_a_segment(self, contents: dict[str, str]) -> None:
             """What a transaction of many records does."""
-            self.has_written = True
             there = set(self.connection.exec_driver_sql("SELECT id FROM record").scalars())
             documents = [
                 Document(index.add(self.connection, key, content), analysed(content))
@@ -82,6 +81,7 @@ def machine(index: Index) -> type[RuleBasedStateMachine]:
                 if key not in there
             ]
             if documents:
+                self.has_written = True
                 insert(self.connection, index.dialect, rows_of(NOTES, of_documents(documents)))
 
         @rule(id=st.one_of(IDS, st.integers(100, 999).map(str)))

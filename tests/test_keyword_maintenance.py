@@ -4,7 +4,7 @@ import pytest
 from sqlalchemy import Engine, func, insert, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from kameleon import SearchEngine, searchable
+from kameleon import RecordStore, SearchEngine, searchable
 from kameleon.keywords.folding import FOLD_FROM
 from kameleon.keywords.index import CHECKED_FROM
 
@@ -78,3 +78,12 @@ def test_a_fold_leaves_an_open_transaction_as_it_is(
         transaction.rollback()
     with engine.connect() as connection:
         assert connection.scalar(select(func.count()).select_from(Note)) == CHECKED_FROM
+
+
+def test_records_that_are_inserted_are_folded(search: SearchEngine) -> None:
+    store = RecordStore(search)
+    for start in range(0, FOLD_FROM + CHECKED_FROM, 20):
+        store.insert("Film", [{"id": str(n), "title": f"the fox {n}"} for n in range(start, start + 20)])
+    tail, segments = rows(search)
+    assert segments == 1
+    assert tail < FOLD_FROM

@@ -126,7 +126,7 @@ class Index(Transactions):
                 return self.apply(plan, conn)
 
         report = self.retried(attempt, connection)
-        self._maintain(connection)
+        self.maintain_keywords(connection)
         return report
 
     def delete(self, refs: Sequence[Ref], connection: Connection | None = None) -> int:
@@ -141,7 +141,7 @@ class Index(Transactions):
                 return self._delete(conn, refs)
 
         count = self.retried(attempt, connection)
-        self._maintain(connection)
+        self.maintain_keywords(connection)
         return count
 
     def _delete(self, connection: Connection, refs: Iterable[Ref]) -> int:
@@ -149,8 +149,8 @@ class Index(Transactions):
         self.keywords.bury(connection, deleted)
         return len(deleted)
 
-    def _maintain(self, connection: Connection | None) -> None:
-        """Folds and merges keywords after a transaction of our own."""
+    def maintain_keywords(self, connection: Connection | None) -> None:
+        """Folds and merges keywords as far as that is due, unless the caller's transaction goes on."""
         if connection is None:
             self.keywords.maintain()
 

@@ -25,7 +25,7 @@ DEAD_SHARE = 0.1
 
 class Merge(NamedTuple):
     """A merge that was begun: `records` of the new segment; for each parent the new `ordinals` of its records, -1 for
-    those that are `dropped`."""
+    those that are `dropped`. `words` are those of the step before, by the key of their row."""
 
     records: int
     place_bytes: int
@@ -33,6 +33,7 @@ class Merge(NamedTuple):
     place_bytes_of: Mapping[int, int]
     largest: int
     dropped: Array
+    words: dict[tuple[int, str], Words]
 
     @property
     def parents(self) -> list[int]:
@@ -98,7 +99,7 @@ class MergeStep(Step):
             kept = merged(self._postings(merge, reached, last), merge.records)
             reached = last or reached
         key = (*self.partition, segment)
-        words = word_rows(key, kept.terms, merged_words(lines, kept.terms))
+        words = word_rows(key, kept.terms, merged_words(lines, kept.terms if len(merge.dropped) else None))
         postings = [key + row for row in kept.rows(merge.records, merge.place_bytes)]
         self._begin_writing()
         if self._merging(segment) is None:
@@ -124,7 +125,7 @@ class MergeStep(Step):
         dropped = np.concatenate([head.docs[ordinals[parent] < 0] for parent, head in parents.items()])
         largest = max(parents, key=lambda parent: len(parents[parent].docs))
         widths = {parent: head.place_bytes for parent, head in parents.items()}
-        return Merge(len(docs), row.place_bytes, ordinals, widths, largest, dropped)
+        return Merge(len(docs), row.place_bytes, ordinals, widths, largest, dropped, {})
 
     def _last_term(self, segment: int) -> str:
         posting = self.tables.posting.c
@@ -145,8 +146,8 @@ class MergeStep(Step):
             where &= posting.term <= last
         found: dict[int, list[PostingRow]] = {parent: [] for parent in merge.parents}
         columns = [posting[name] for name in PostingRow._fields]
-        for row in self.connection.execute(select(posting.segment, *columns).where(where)):
-            found[row.segment].append(PostingRow(*row[1:]))
+        for row in self._all(select(posting.segment, *columns).where(where)):
+            found[row[0]].append(PostingRow._make(row[1:]))
         return [Parent(found[n], merge.ordinals[n], merge.place_bytes_of[n]) for n in merge.parents]
 
     def _lines(self, merge: Merge, after: str, last: str | None) -> list[tuple[str, int]]:
@@ -155,8 +156,14 @@ class MergeStep(Step):
         where = self._own(word) & word.segment.in_(merge.parents) & (word.last > after)
         if last is not None:
             where &= word.first <= last
-        rows = self.connection.execute(select(word.words).where(where)).scalars()
-        return [line for blob in rows for line in Words.unpack([blob]).between(after, last)]
+        keys = {(row.segment, row.last) for row in self._all(select(word.segment, word.last).where(where))}
+        for key in merge.words.keys() - keys:
+            del merge.words[key]
+        if missing := {segment for segment, _ in keys - merge.words.keys()}:
+            columns = (word.segment, word.last, word.words)
+            for row in self._all(select(*columns).where(where, word.segment.in_(missing))):
+                merge.words[row.segment, row.last] = Words.unpack([row.words])
+        return [line for words in merge.words.values() for line in words.between(after, last)]
 
     def _switch(self, segment: int, merge: Merge) -> None:
         """Makes a segment live in place of its parents; none where each record is dead."""

@@ -158,9 +158,11 @@ class Words:
 
     @classmethod
     def of(cls, counted: Iterable[tuple[str, int]]) -> "Words":
-        lines = sorted((line.encode(), n) for line, n in counted)
-        text = b"".join([b"%b\n" % line for line, _ in lines])
-        return cls(b"\n" + text, np.fromiter((n for _, n in lines), "<u4", len(lines)))
+        given = list(counted)
+        lines = [line for line, _ in given]
+        order = sorted(range(len(lines)), key=lines.__getitem__)  # of characters as of their UTF-8
+        text = "\n".join(["", *[lines[n] for n in order], ""]) if lines else "\n"
+        return cls(text.encode(), np.array([n for _, n in given], "<u4")[order])
 
     @classmethod
     def unpack(cls, blobs: Iterable[bytes]) -> "Words":

@@ -5,10 +5,11 @@ A posting is (term, record, count); postings are sorted by term and record, and 
 the segment's sorted document numbers.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count, repeat, starmap
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,8 @@ from .packing import (
 )
 
 SHORT_ORDINALS = 2**16
+NOT_PLACED = -1
+"""The position of an occurrence that is in no phrase."""
 
 
 class PostingRow(NamedTuple):
@@ -105,24 +108,24 @@ class Segment:
 
 def of_documents(documents: Sequence[Document]) -> Segment:
     documents = sorted(documents, key=lambda document: document.doc)
-    numbers: defaultdict[tuple[Any, ...], int] = defaultdict(count().__next__)
-    pairs: list[int] = []
-    places: list[int] = []
+    pairs: list[Sequence[tuple[Any, ...]]] = []
+    places: list[Iterable[int]] = []
     sizes = []
-    for document in documents:
-        before = len(pairs)
-        pairs += map(numbers.__getitem__, document.text.pairs)
-        places += document.text.positions
-        if document.emphasis:
-            pairs += map(numbers.__getitem__, document.emphasis.pairs)
-            places += [-1] * len(document.emphasis.pairs)
-        sizes.append(len(pairs) - before)
+    for _, text, emphasis in documents:
+        pairs.append(text.pairs)
+        places.append(text.positions)
+        if emphasis:
+            pairs.append(emphasis.pairs)
+            places.append(repeat(NOT_PLACED, len(emphasis.pairs)))
+        sizes.append(len(text.pairs) + (len(emphasis.pairs) if emphasis else 0))
+    numbers: defaultdict[tuple[Any, ...], int] = defaultdict(count().__next__)
+    number = np.fromiter(map(numbers.__getitem__, chain.from_iterable(pairs)), "i8", sum(sizes))
     lines: defaultdict[tuple[str, str], int] = defaultdict(count().__next__)
-    line_of_pair = np.array([lines[term, form] for term, form, *_ in numbers], "i8")
+    line_of_pair = np.fromiter(map(lines.__getitem__, map(itemgetter(0, 1), numbers)), "i8", len(numbers))
     docs = np.array([document.doc for document in documents], "<i8")
     lengths = np.array([document.length for document in documents], "<u4")
-    at = (np.array(places, "<i4") + 1).astype("<u4")
-    return _built(docs, lengths, np.array(sizes, "i8"), list(lines), line_of_pair[np.array(pairs, "i8")], at)
+    at = (np.fromiter(chain.from_iterable(places), "<i4", sum(sizes)) + 1).astype("<u4")
+    return _built(docs, lengths, np.array(sizes, "i8"), list(lines), line_of_pair[number], at)
 
 
 def of_tail(rows: Sequence[TailRow]) -> Segment:
@@ -161,7 +164,7 @@ def _built(
     counts = np.diff(np.append(starts, len(rank))).astype("<u4")
     df = np.bincount(rank[starts], minlength=len(terms))
     forms = _commonest([form for _, form in lines], rank_of_pair, times, len(terms))
-    words = Words.of((line_of(*line), n) for line, n in zip(lines, times.tolist(), strict=True))
+    words = Words.of(zip(starmap(line_of, lines), times.tolist(), strict=True))
     return Segment(docs, lengths, words, Columns(terms, forms, df, ordinal[starts], counts, places[order]))
 
 
@@ -224,10 +227,12 @@ def spans(starts: Array, sizes: Array) -> Array:
     return np.repeat(starts - (ends - sizes), sizes) + np.arange(ends[-1] if len(ends) else 0)
 
 
-def merged_words(lines: Iterable[tuple[str, int]], terms: Iterable[str]) -> Words:
+def merged_words(lines: Iterable[tuple[str, int]], terms: Iterable[str] | None) -> Words:
     """Lines of several segments, each with the sum of its counts, without those whose term is not among `terms`."""
-    kept, summed = frozenset(terms), Counter[str]()
+    summed: dict[str, int] = {}
     for line, n in lines:
-        if term_and_form(line)[0] in kept:
-            summed[line] += n
+        summed[line] = summed.get(line, 0) + n
+    if terms is not None:
+        kept = frozenset(terms)
+        summed = {line: n for line, n in summed.items() if line.partition("\t")[0] in kept}
     return Words.of(summed.items())

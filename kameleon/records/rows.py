@@ -92,6 +92,8 @@ def check_data(entity: Entity, data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def check_value(value: Any, place: str, depth: int) -> None:
     """Raises InvalidRecord for what JSON or a database cannot hold, naming the place."""
+    if type(value) is str and value.isascii() and "\0" not in value:
+        return  # of most values first: they are checked twice a record
     if isinstance(value, int) and value.bit_length() > MAX_BITS:
         raise InvalidRecord(
             f"{place} is a whole number of {value.bit_length()} bits, and one may have {MAX_BITS} (308 digits): "

@@ -155,7 +155,9 @@ class RecordStore:
         connection = connection_within(self.index, connection, session, "ainsert")
 
         attempt = partial(self._insert, entity, records, on_conflict, create=create, ahead=ahead, connection=connection)
-        return self.index.retried(attempt, connection)
+        report = self.index.retried(attempt, connection)
+        self.index.maintain_keywords(connection)
+        return report
 
     def _insert(
         self,
