@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
@@ -15,6 +15,9 @@ from .app import App, bar, common, echo, parse_object, pass_app, quiet
 from .inserting import ARGUMENT, Insertion
 from .providing import providing
 from .source import Item, read_items
+
+if TYPE_CHECKING:
+    import kameleon
 
 
 @click.group()
@@ -88,10 +91,13 @@ def insert(
             **options,
         )
         insertion.run(_read_source(partial(_open_source, json_records, from_file), **limits))
-    is_indexed = bool(insertion.stored) and records.search.admin.index_vectors()
-    if insertion.stored:
-        records.search.index.keywords.maintain_all()
-    _print_summary(app, insertion, is_indexed=is_indexed)
+    _print_summary(app, insertion, is_indexed=bool(insertion.stored) and _finish(records))
+
+
+def _finish(records: "kameleon.RecordStore") -> bool:
+    """Merges keywords, and builds the vector index where one is due; returns whether it did."""
+    records.search.index.keywords.maintain_all()
+    return records.search.admin.index_vectors()
 
 
 def _check_source(json_records: str | None, from_file: str | None) -> None:

@@ -73,6 +73,7 @@ def run_reported(item: pytest.Item, nextitem: pytest.Item | None) -> None:
 Make = Callable[..., SearchEngine]
 
 SLOW = {
+    "test_analyser.py": ["test_a_long_text_of_one_part_is_read_and_marked"],
     "test_async.py": ["test_an_async_session_commits_any_number_of_objects"],
     "test_bulk_updates.py": ["test_memory_does_not_grow_with_the_rows"],
     "test_cli.py": [
@@ -99,8 +100,16 @@ SLOW = {
     "test_gunicorn.py": ["test_preloaded_workers_answer"],
     "test_hostile.py": ["test_hostile_input_is_stored_unchanged_or_refused_with_our_errors"],
     "test_identity.py": ["test_a_fingerprint_is_equal_in_every_process"],
-    "test_keyword_readers.py": ["test_readers_beside_two_writers_of_each_record_find_what_they_may_see"],
+    "test_keyword_readers.py": [
+        "test_a_fold_or_merge_before_any_statement_of_a_search_changes_nothing",
+        "test_readers_beside_two_writers_of_each_record_find_what_they_may_see",
+    ],
+    "test_keyword_changes.py": [
+        "test_after_each_change_the_index_is_what_the_records_are",
+        "test_readers_beside_writers_and_folds_see_what_is_committed",
+    ],
     "test_mirror.py": ["test_directions_of_real_embeddings_find_nearly_all_that_an_exact_scan_finds"],
+    "test_operators.py": ["test_no_string_is_an_error_or_matches_a_column"],
     "test_postgresql.py": [
         "test_a_build_has_memory_for_its_graph_up_to_a_limit",
         "test_a_text_of_megabytes_is_indexed",
@@ -168,7 +177,7 @@ SERVER_QUICK = {
 }
 """Those that `make test` runs over it; `make test-slow` runs all."""
 
-SLOW_WHEN_ASYNC = ("test_sessions.py", "test_statements.py")
+SLOW_WHEN_ASYNC = ("test_sessions.py", "test_stateful.py", "test_statements.py")
 """Suites that `make test` runs over synchronous engines alone, and `make test-slow` over async ones."""
 
 VARIANTS = ("sqlite-memory", "sqlite-plain", "sqlite-vec")
