@@ -97,7 +97,8 @@ def insert(
 def _finish(records: "kameleon.RecordStore") -> bool:
     """Merges keywords, and builds the vector index where one is due; returns whether it did."""
     records.search.index.keywords.maintain_all()
-    return records.search.admin.index_vectors()
+    is_indexed: bool = records.search.admin.index_vectors()
+    return is_indexed
 
 
 def _check_source(json_records: str | None, from_file: str | None) -> None:
