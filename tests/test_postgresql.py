@@ -3,7 +3,6 @@
 import json
 import math
 import random
-import signal
 import threading
 import uuid
 from collections.abc import Iterator
@@ -550,9 +549,13 @@ def test_an_interrupt_cancels_the_build_and_the_next_replaces_what_is_left(
     unindexed: SearchEngine, pg_engine: Engine
 ) -> None:
     (generation,) = unindexed.generations()
+
+    def interrupt(_at: IndexProgress) -> None:
+        raise KeyboardInterrupt
+
     with writer_in_the_way(pg_engine) as writer:
         with pytest.raises(KeyboardInterrupt):
-            build(unindexed, progress=lambda _: signal.raise_signal(signal.SIGINT))
+            build(unindexed, progress=interrupt)
         building = "SELECT count(*) FROM pg_stat_progress_create_index WHERE relid = to_regclass('kdb_embedding_g1')"
         assert writer.exec_driver_sql(building).scalar() == 0
     assert unindexed.admin.vector_index(generation).startswith("hnsw is broken")
