@@ -67,25 +67,33 @@ class Retriever:
     def read(self, connection: Connection) -> tuple[Ranked, Page]:
         """What `find` and `page` do, again where a content is gone that was found."""
         for _ in range(TRIES):
-            ranked = self.find(connection)
-            page = self.page(connection, ranked)
-            if page.is_complete:
+            ranked, is_whole = self._find_once(connection)
+            page = self.page(connection, self._sorted(connection, ranked))
+            if is_whole and page.is_complete:
                 break
         return ranked, page
 
     def find(self, connection: Connection) -> Ranked:
+        """What a reranker is to score, with its contents."""
+        for _ in range(TRIES):
+            ranked, is_whole = self._find_once(connection)
+            if is_whole:
+                break
+        best = ranked.ranking.keys[: self._query.window]
+        return replace(ranked, texts=read_texts(self._store, connection, best, ranked.found))
+
+    def _find_once(self, connection: Connection) -> tuple[Ranked, bool]:
+        """The ranking, and whether none of its contents was gone when it was read."""
         query = self._query
         check_fields(query, self._entities)
-        scope = make_scope(query, self._entities)
-        for _ in range(TRIES):
-            found = LegSearch(self._index, connection, query, self._prepared).run(scope, indexed(query, self._entities))
-            ranked, is_whole = named(self._store, connection, query, Ranked(scope, found, self._ranking(found)))
-            if is_whole and not found.is_stale:
-                break
-        if query.rerank is not None:
-            best = ranked.ranking.keys[: query.window]
-            return replace(ranked, texts=read_texts(self._store, connection, best, found))
-        return self._sorted(connection, ranked)
+        scope, found = self._run_legs(connection)
+        ranked, is_whole = named(self._store, connection, query, Ranked(scope, found, self._ranking(found)))
+        return ranked, is_whole and not found.is_stale
+
+    def _run_legs(self, connection: Connection) -> tuple[Scope, Retrieved]:
+        scope = make_scope(self._query, self._entities)
+        search = LegSearch(self._index, connection, self._query, self._prepared)
+        return scope, search.run(scope, indexed(self._query, self._entities))
 
     def rerank(self, ranked: Ranked) -> Ranked:
         """The best by the reranker's scores, which are the hits' own from here on; the rest falls away."""
@@ -134,10 +142,7 @@ class Retriever:
 
     def legs(self, connection: Connection) -> Legs:
         """What each leg found by itself, to be fused by the caller."""
-        scope = make_scope(self._query, self._entities)
-        found = LegSearch(self._index, connection, self._query, self._prepared).run(
-            scope, indexed(self._query, self._entities)
-        )
+        _, found = self._run_legs(connection)
         candidates = {"keyword": found.keyword, "vector": found.vector}
         refs = self._store.contents.refs(connection, list({key for leg in candidates.values() for key in leg.scores}))
         by_ref = [

@@ -89,8 +89,8 @@ class Selection:
         words = self._words
         if words is None:
             return []
-        scores = words.ranking.scores
-        at = np.flatnonzero(scores if self._mask is None else np.where(self._mask, scores, 0))
+        scores, mask = words.ranking.scores, self._mask
+        at = np.flatnonzero(scores if mask is None else np.where(mask, scores, 0))
         docs: list[int] = words.ranking.docs(at).tolist()
         return docs
 
