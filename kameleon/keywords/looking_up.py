@@ -126,8 +126,8 @@ class LookUp:
         word."""
         read_words = self._analyser.query_terms(self._wanted.text)
         typed = read_words[:MAX_WORDS]
-        phrases = [ways for phrase in self._wanted.phrases if (ways := self._analyser.phrases(phrase))]
-        excluded = [ways for phrase in self._wanted.excluded if (ways := self._analyser.phrases(phrase))]
+        phrases = phrases_of(self._analyser, self._wanted.phrases)
+        excluded = phrases_of(self._analyser, self._wanted.excluded)
         snapshot = self._vocabulary.snapshot = self._read(typed, [*phrases, *excluded])
         words = self._with_prefixes(typed)
         known, unknown = split(snapshot.parts, typed)
@@ -207,6 +207,11 @@ def split(parts: Sequence[Part], words: Iterable[QueryWord]) -> tuple[list[Query
     for word in words:
         (known if has_any(parts, word.terms) else unknown).append(word)
     return known, unknown
+
+
+def phrases_of(analyser: Analyser, texts: Iterable[str]) -> list[Ways]:
+    """The ways to write each phrase that has words."""
+    return [ways for text in texts if (ways := analyser.phrases(text))]
 
 
 def clauses(words: Iterable[QueryWord]) -> list[Clause]:

@@ -17,9 +17,9 @@ from sqlalchemy import Connection
 from ..analysis.analyser import Analyser
 from ..analysis.reading import MAX_TERM_BYTES
 from ..analysis.terms import QueryWord
-from ..stores.search_protocols import EXCLUDING, PREFIX, ServerTerms, TermQuery, Ways
+from ..stores.search_protocols import EXCLUDING, PREFIX, ServerTerms, TermQuery
 from ..stores.values import Scope
-from .looking_up import Found, Wanted, clauses
+from .looking_up import Found, Wanted, clauses, phrases_of
 from .parts import Head, Part, Posting
 from .scoring import Clause, Statistics, score
 from .vocabulary import SHORTEST, SUFFIX, Word, commonest_first
@@ -57,8 +57,8 @@ class ServerLookUp:
             tuple(dict.fromkeys(term for word in known for term in word.terms)),
             [term for clause in rarest for term in clause.terms],
             [clause.terms for clause in scored] if len(rarest) < len(scored) else (),
-            self._phrases(self._wanted.phrases),
-            self._phrases(self._wanted.excluded),
+            phrases_of(self._analyser, self._wanted.phrases),
+            phrases_of(self._analyser, self._wanted.excluded),
         )
         statistics = Statistics(counts.records, counts.length or 1.0, [df[clause.terms] for clause in scored])
         has_words = len(rarest) == len(scored) and len(counted) == len(asked)
@@ -90,9 +90,6 @@ class ServerLookUp:
             is_whole=is_whole,
             score_others=None if is_whole else score_others,
         )
-
-    def _phrases(self, texts: Iterable[str]) -> list[Ways]:
-        return [ways for text in texts if (ways := self._analyser.phrases(text))]
 
     def _words(self) -> list[QueryWord]:
         """A prefix is a word that any term which begins so stands for."""

@@ -26,7 +26,7 @@ class KeywordTables:
         self.tail = _table(
             "kdb_tail",
             metadata,
-            Column("doc", BigInteger, primary_key=True, autoincrement=False),
+            _number("doc"),
             Column("mark", BigInteger, nullable=False),
             Column("length", Integer, nullable=False),
             Column("hashes", LargeBinary, nullable=False),
@@ -38,7 +38,7 @@ class KeywordTables:
         self.dead = _table(
             "kdb_dead",
             metadata,
-            Column("doc", BigInteger, primary_key=True, autoincrement=False),
+            _number("doc"),
             Column("docs", LargeBinary, nullable=False),
         )
         self.all = (self.tail, self.segment, self.word, self.posting, self.dead)
@@ -54,11 +54,16 @@ def _table(name: str, metadata: MetaData, *columns: Column[Any], sqlite_with_row
     return Table(name, metadata, *partition, *columns, sqlite_with_rowid=sqlite_with_rowid)
 
 
+def _number(name: str) -> Column[int]:
+    """A column of a key, whose numbers kameleon makes."""
+    return Column(name, BigInteger, primary_key=True, autoincrement=False)
+
+
 def _segment(metadata: MetaData) -> Table:
     return _table(
         "kdb_segment",
         metadata,
-        Column("segment", BigInteger, primary_key=True, autoincrement=False),
+        _number("segment"),
         Column("state", SmallInteger, nullable=False),
         Column("records", Integer, nullable=False),
         Column("place_bytes", SmallInteger, nullable=False),
@@ -73,7 +78,7 @@ def _word(metadata: MetaData) -> Table:
     return _table(
         "kdb_word",
         metadata,
-        Column("segment", BigInteger, primary_key=True, autoincrement=False),
+        _number("segment"),
         Column("last", key, primary_key=True),
         Column("first", key, nullable=False),
         Column("words", LargeBinary, nullable=False),
@@ -85,7 +90,7 @@ def _posting(metadata: MetaData) -> Table:
     return _table(
         "kdb_posting",
         metadata,
-        Column("segment", BigInteger, primary_key=True, autoincrement=False),
+        _number("segment"),
         Column("term", key, primary_key=True),
         Column("df", Integer, nullable=False),
         Column("form", Text, nullable=False),
