@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .orm.declaration import searchable as searchable
     from .rebuilding import rebuild as rebuild
     from .records import RecordStore as RecordStore
+    from .values import ALL_TENANTS as ALL_TENANTS
     from .values import IndexReport as IndexReport
     from .values import IndexStatus as IndexStatus
     from .values import SearchResult as SearchResult
@@ -29,7 +30,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     ".orm.declaration": ("searchable",),
     ".rebuilding": ("rebuild",),
     ".records": ("RecordStore",),
-    ".values": ("IndexReport", "IndexStatus", "SearchResult", "SearchResults"),
+    ".values": ("ALL_TENANTS", "IndexReport", "IndexStatus", "SearchResult", "SearchResults"),
     ".worker": ("Worker",),
 }
 """The public names of each module; type checkers read the imports above."""

@@ -1,14 +1,18 @@
-"""Renders records as searchable text, and checks their keys. Imports `errors`."""
+"""Renders records as searchable text, and checks their keys. Imports `values` and
+`errors`."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
 from itertools import accumulate, pairwise
 from math import inf, log10
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from .errors import InvalidInput, InvalidRecord, seen
+from .values import ALL_TENANTS, Tenants
 
-MAX_ID_BYTES, MAX_ENTITY_BYTES = 1024, 255
+MAX_ID_BYTES, MAX_ENTITY_BYTES, MAX_TENANT_BYTES = 1024, 255, 255
 """Bound the columns of a key: PostgreSQL indexes 2,704 bytes at most."""
 MAX_WEIGHT = 10
 """Bounds how often the keyword index holds the words of a field. Chosen, not measured."""
@@ -17,11 +21,12 @@ BETWEEN_FIELDS, BETWEEN_ITEMS = "\n", ", "
 
 class Content(NamedTuple):
     """The searchable text of a record. Keywords count the words of `emphasis` once more. `gaps` are where in the text
-    another field, or another item of a list, begins: no phrase extends across them."""
+    another field, or another item of a list, begins: no phrase extends across them. `tenant` is the record's."""
 
     text: str
     emphasis: str = ""
     gaps: tuple[int, ...] = ()
+    tenant: str = ""
 
 
 def normalize(text: str) -> str:
@@ -129,6 +134,26 @@ def check_id(value: object) -> str:
             )
         value = str(value)
     return _check_key(value, "a record id", MAX_ID_BYTES)
+
+
+def check_tenant(value: object) -> str:
+    """A tenant as text: strings, whole numbers, UUIDs and the values of enumerations; "" for None. Raises
+    InvalidRecord."""
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, UUID) or (isinstance(value, int) and not isinstance(value, bool)):
+        value = str(value)
+    return _check_key(value, "a tenant", MAX_TENANT_BYTES) if value is not None and value != "" else ""
+
+
+def check_tenants(value: object) -> Tenants:
+    """One tenant, several, or ALL_TENANTS, which is None here. Raises InvalidInput."""
+    if value is ALL_TENANTS:
+        return None
+    if value is None:
+        raise InvalidInput('a tenant is text, or "" for the records that have none; kameleon.ALL_TENANTS means all')
+    several = value if isinstance(value, Iterable) and not isinstance(value, str | bytes) else [value]
+    return tuple(sorted({check_tenant(one) for one in several}))
 
 
 def _check_key(value: object, what: str, limit: int) -> str:

@@ -3,6 +3,7 @@ kameleon's.
 
 KameleonError
 ├── InvalidInput (ValueError)     the call's arguments or a record cannot be taken
+│   ├── TenantRequired            a search of what has tenants names none
 │   ├── InvalidRecord             a record or its content: names the record and the field
 │   ├── InvalidFilter             a `where` with an unknown operator, field or shape
 │   └── UnknownEntity             names the entities that exist
@@ -103,6 +104,14 @@ class InvalidRecord(InvalidInput):
     def __init__(self, message: str, *, position: int | None = None) -> None:
         super().__init__(message)
         self.position = position
+
+
+class TenantRequired(InvalidInput):
+    def __init__(self, entity: str) -> None:
+        super().__init__(
+            f"{entity} has tenants: name whose records are meant, tenant='…' or search.for_tenant('…'); "
+            "tenant=kameleon.ALL_TENANTS means those of all"
+        )
 
 
 class InvalidFilter(InvalidInput):

@@ -197,14 +197,15 @@ class Rebuild:
     def _copy(self, made: Table, old: Sequence[str]) -> None:
         """Copy the columns that both have; a table without a column that this version needs is left empty."""
         columns = [one for one in made.columns if one.identity is None]
-        absent = [one for one in columns if one.name not in old and not one.nullable and one.name not in TIMES]
+        now = datetime.now(UTC)
+        added: dict[str, Any] = {**dict.fromkeys(TIMES, literal(now, instant)), "tenant": literal("", key)}
+        absent = [one for one in columns if one.name not in old and not one.nullable and one.name not in added]
         if absent:
             return
-        now = datetime.now(UTC)
         values = {
-            one.name: column(one.name) if one.name in old else literal(now, instant)
+            one.name: column(one.name) if one.name in old else added[one.name]
             for one in columns
-            if one.name in old or one.name in TIMES
+            if one.name in old or one.name in added
         }
         rows = select(*values.values()).select_from(table(kept_name(made.name)))
         self._connection.execute(insert(made).from_select(list(values), rows))

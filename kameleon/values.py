@@ -3,24 +3,44 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 BATCH_GENERATED = "embedding.batch_generated"
 """The event after each batch of embeddings."""
 
 
 class Ref(NamedTuple):
-    """Identifies a record by its entity and its id as text. Hits of equal score are in its order."""
+    """Identifies a record by its entity, its id as text and its tenant, "" where it has none. Hits of equal score are
+    in this order."""
 
     entity: str
     id: str
+    tenant: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """The key in the index, in whose order rows are locked and written."""
+        return self.tenant, self.entity, self.id
+
+
+class AllTenants(Enum):
+    """The type of `ALL_TENANTS`."""
+
+    ALL_TENANTS = "all tenants"
+
+
+ALL_TENANTS: Final = AllTenants.ALL_TENANTS
+"""What a search takes for `tenant` that is to read the records of all."""
+Tenants = tuple[str, ...] | None
+"""Whose records are read: sorted and distinct; "" is the records that have no tenant, None all there are."""
 
 
 def ids_by_entity(refs: Iterable[Ref]) -> dict[str, list[str]]:
-    """In the order of the refs."""
+    """In the order of the refs, whatever their tenants: for mapped classes, whose ids have one."""
     grouped: dict[str, list[str]] = {}
-    for entity, id_ in refs:
+    for entity, id_, _ in refs:
         grouped.setdefault(entity, []).append(id_)
     return grouped
 
@@ -60,6 +80,7 @@ class SearchResult:
     matched_text: str
     explanation: tuple[LegScore, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()
+    tenant: str = ""
 
     def highlight(self, before: str = "<mark>", after: str = "</mark>") -> str:
         """`matched_text` with marks around what matched; as HTML, the text escaped, where a mark is a tag."""
@@ -184,6 +205,7 @@ class Failure:
     reason: str
     message: str
     attempts: int
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

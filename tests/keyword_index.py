@@ -58,7 +58,7 @@ def analysed(content: str) -> Terms:
 def partitions(of: Sequence[Partition]) -> Partitions:
     """Of one tenant."""
     (tenant,) = {partition.tenant for partition in of}
-    return Partitions(tenant, tuple(partition.entity for partition in of))
+    return Partitions((tenant,), tuple(partition.entity for partition in of))
 
 
 class Index:

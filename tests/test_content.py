@@ -48,7 +48,7 @@ def test_render_joins_the_fields_in_their_order() -> None:
 
 @given(st.lists(st.lists(st.text(min_size=1, max_size=4), max_size=4), max_size=4))
 def test_gaps_are_where_another_item_begins(fields: list[list[str]]) -> None:
-    text, _, gaps = join(fields)
+    text, _, gaps, _ = join(fields)
     items = [item for field in fields for item in field]
     assert [text[start:][: len(item)] for start, item in zip((0, *gaps), items, strict=False)] == items
     assert text == "\n".join(", ".join(field) for field in fields if field)

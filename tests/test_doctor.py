@@ -275,7 +275,7 @@ def set_vector(engine: Engine, name: str, key: Any, vector: Any) -> None:
 
 def test_rows_that_lost_their_unique_key_are_seen(search: SearchEngine, engine: Engine) -> None:
     search.index_records_batch([("A", str(n), f"text {n}") for n in range(4)])
-    columns = "entity_name, record_id, content, content_hash, gaps, created_at, updated_at"
+    columns = "tenant, entity_name, record_id, content, content_hash, gaps, created_at, updated_at"
     if is_sqlite(engine):
         run_sql(
             engine,

@@ -214,7 +214,7 @@ def corpus(parts: Parts) -> tuple[Parts, dict[int, Ref], dict[int, np.ndarray]]:
     vectors = parts.embed(*entries, passages=2)
     with parts.writing() as connection:
         for entity in ("Film", "Note"):
-            rows = [(str(n), {"n": n, "even": n % 2 == 0}) for n in range(60)]
+            rows = [("", str(n), {"n": n, "even": n % 2 == 0}) for n in range(60)]
             parts.store.records.add(connection, entity, rows, NOW)
     refs = {doc: ref for ref, doc in parts.docs().items()}
     return parts, refs, {doc: vectors[ref] for doc, ref in refs.items()}

@@ -39,7 +39,7 @@ class Tally:
         self.ids: dict[str, list[str]] = {}
 
     def add(self, refs: Iterable[Ref]) -> None:
-        for entity, id_ in refs:
+        for entity, id_, _ in refs:
             self.counts[entity] = self.counts.get(entity, 0) + 1
             examples = self.ids.setdefault(entity, [])
             if len(examples) < EXAMPLES:

@@ -58,7 +58,8 @@ def _differing(
 def _without_row(
     scan: Scan, source: Source, connection: Connection, *, after: Any, limit: int
 ) -> tuple[list[Ref], Any]:
-    ids = scan.store.health.ids_after(connection, source.entity, after or "", limit)
+    last = Ref(source.entity, after or "")
+    ids = [ref.id for ref in scan.store.health.refs_after(connection, source.entity, last, limit)]
     contents = source.contents(connection, ids) if ids else {}
     return [Ref(source.entity, id_) for id_ in ids if contents[id_] is None], ids[-1] if ids else None
 

@@ -96,7 +96,7 @@ class StoredCache:
         import numpy as np
 
         with self._open.reading(self._connection) as connection:
-            found = self._store.embeddings.cached(connection, fingerprint, keys)
+            found = self._store.embeddings.cached(connection, fingerprint, [("", key) for key in keys])
         self._note_use(fingerprint, found)
         return {row.key: np.frombuffer(row.vector, "<f4") for row in found}
 
@@ -114,7 +114,8 @@ class StoredCache:
 
     def write(self, connection: Connection, fingerprint: str, rows: Mapping[str, bytes]) -> None:
         if rows:
-            self._store.embeddings.cache(connection, fingerprint, sorted(rows.items()), datetime.now(UTC))
+            owned = [("", *row) for row in sorted(rows.items())]
+            self._store.embeddings.cache(connection, fingerprint, owned, datetime.now(UTC))
         self._evictor.written(len(rows))
 
     def _note_use(self, fingerprint: str, found: Sequence[Cached]) -> None:

@@ -1,8 +1,9 @@
-"""A partition, and what the keyword index needs of a database. Imports `stores`."""
+"""A partition, and what the keyword index needs of a database. Imports `values` and `stores`."""
 
 from typing import NamedTuple
 
 from ..stores.search_protocols import Postings as Dialect
+from ..values import Tenants
 
 __all__ = ["Dialect", "Partition", "Partitions"]
 
@@ -13,7 +14,7 @@ class Partition(NamedTuple):
 
 
 class Partitions(NamedTuple):
-    """What one query reads: some of a tenant's partitions, or all of them where no `entities` are named."""
+    """What one query reads: the partitions of some tenants and entities, of all where none are named."""
 
-    tenant: str
+    tenants: Tenants
     entities: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ from ..forking import per_process
 from ..stores.protocols import Store
 from ..stores.search_protocols import TermsRow
 from ..stores.values import Entry, Scope, Written
-from ..values import Ref
+from ..values import Ref, Tenants
 from .cache import SegmentCache
 from .dialect import Partition, Partitions
 from .folding import Maintenance
@@ -28,7 +28,6 @@ from .server import ServerLookUp, completions
 from .vocabulary import Vocabulary, Word
 from .writing import append, bury
 
-TENANT = ""
 CHECKED_FROM = 64
 """Bounds the records written to a partition until it is looked whether a fold is due. Chosen, not measured."""
 RECORDS_A_STEP = 32
@@ -85,7 +84,8 @@ class KeywordIndex:
         replaced: list[tuple[Ref, int]] = []
         for entry, (content, emphasis) in zip(entries, analysed, strict=True):
             doc, before = written[entry.ref]
-            documents.setdefault(Partition(TENANT, entry.ref.entity), []).append(Document(doc, content, emphasis))
+            partition = Partition(entry.ref.tenant, entry.ref.entity)
+            documents.setdefault(partition, []).append(Document(doc, content, emphasis))
             if before is not None:
                 replaced.append((entry.ref, before))
         for partition, group in documents.items():
@@ -100,7 +100,7 @@ class KeywordIndex:
             return
         gone: dict[Partition, list[int]] = {}
         for ref, doc in deleted:
-            gone.setdefault(Partition(TENANT, ref.entity), []).append(doc)
+            gone.setdefault(Partition(ref.tenant, ref.entity), []).append(doc)
         for partition, docs in gone.items():
             bury(connection, self._store.postings, partition, docs)
             self._note(partition, len(docs))
@@ -140,12 +140,15 @@ class KeywordIndex:
         """What a query finds in the records of the scope's entities; ranked in the server, in the scope."""
         if (server := self._store.ranking_server) is not None:
             return ServerLookUp(self.analyser, server, connection, scope, wanted).run()
-        partitions = Partitions(TENANT, scope.entities)
+        partitions = Partitions(scope.tenants, scope.entities)
         return LookUp(self.analyser, self._store.postings, self._cache, connection, partitions, wanted).run()
 
-    def suggest(self, connection: Connection, text: str, limit: int) -> list[str]:
-        """The text with its last word completed to words of records, those in most of them first."""
-        completed = self._completions(connection)
+    def suggest(
+        self, connection: Connection, tenants: Tenants, entities: Sequence[str], text: str, limit: int
+    ) -> list[str]:
+        """The text with its last word completed to words of records of these tenants and entities, all where none is
+        named, those in most of them first."""
+        completed = self._completions(connection, Partitions(tenants, tuple(entities)))
         before, word = parted(text)
         if not word:
             return []
@@ -157,8 +160,7 @@ class KeywordIndex:
                 return [beginning + found.form for found in words]
         return []
 
-    def _completions(self, connection: Connection) -> Callable[[str, int], list[Word]]:
+    def _completions(self, connection: Connection, partitions: Partitions) -> Callable[[str, int], list[Word]]:
         if (server := self._store.ranking_server) is not None:
             return partial(completions, self.analyser, server, connection)
-        partitions = Partitions(TENANT)
         return Vocabulary(connection, self._store.postings, self._cache, partitions, self.analyser.fold).completions

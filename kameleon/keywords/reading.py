@@ -78,7 +78,7 @@ def read(
     if placed and not tail.has_places:
         tail = RememberedTail()
     binds = {
-        "tenant": partitions.tenant,
+        "tenant": (partitions.tenants or ("",))[0],
         "entities": list(partitions.entities),
         "known": list(known),
         "tail": tail.state,

@@ -128,7 +128,7 @@ class Vocabulary:
         packed: dict[int, list[bytes]] = {}
         if missing := [segment for segment in segments if segment not in known]:
             binds = {
-                "tenant": self._partitions.tenant,
+                "tenant": (self._partitions.tenants or ("",))[0],
                 "entities": list(self._partitions.entities),
                 "segments": missing,
             }

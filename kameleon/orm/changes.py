@@ -77,8 +77,10 @@ class PendingChanges:
         self._levels = [Level()]
         self._last_was_rollback = False
 
-    def upsert(self, ref: Ref, text: str, emphasis: str = "", gaps: tuple[int, ...] = ()) -> None:
-        self._levels[-1].changes[ref] = Content(text, emphasis, gaps)
+    def upsert(
+        self, ref: Ref, text: str, emphasis: str = "", gaps: tuple[int, ...] = (), tenant: str | None = None
+    ) -> None:
+        self._levels[-1].changes[ref] = Content(text, emphasis, gaps, ref.tenant if tenant is None else tenant)
 
     def delete(self, ref: Ref) -> None:
         self._levels[-1].changes[ref] = DELETED

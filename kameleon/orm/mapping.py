@@ -84,7 +84,7 @@ class Mapped:
             ) from error
         fields = [[value] if type(value) is str and value else items_of(plain(value)) for value in values]
         if declared.content is None:
-            made, _, gaps = join(fields)
+            made, _, gaps, _ = join(fields)
         elif not isinstance(made, str | None):
             raise InvalidRecord(f"content of {self.entity} returns a text, not {type(made).__name__}")
         else:

@@ -65,7 +65,7 @@ class Queries:
         text = check_text(text)
         with self._index.preserving(connection) as conn:
             self._index.store.connections.prepare_search(conn)
-            return self._index.keywords.suggest(conn, text, limit)
+            return self._index.keywords.suggest(conn, ("",), (), text, limit)
 
     def select(
         self, cls: type[T], query: str, connection: Connection | None, **options: Unpack[SearchOptions]

@@ -177,5 +177,5 @@ def with_fields(entity: Entity, records: Sequence[Mapping[str, Any]]) -> Entity:
 
 def record_entry(entity: Entity, id_: str, data: Mapping[str, Any]) -> Entry:
     weighty = [(text_of(data.get(field.name)), field.weight) for field in entity.fields if field.weight > 1]
-    text, _, gaps = render(data, entity.searchable)
+    text, _, gaps, _ = render(data, entity.searchable)
     return make_entry(Ref(entity.name, id_), text, emphasized(weighty), gaps)

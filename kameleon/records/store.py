@@ -362,7 +362,8 @@ class RecordStore:
         self, entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], connection: Connection | None
     ) -> set[str]:
         with self.index.reading(connection) as conn:
-            return self.index.store.records.stored_ids(conn, entity, [id_ for id_, _ in rows])
+            keys = [("", id_) for id_, _ in rows]
+            return {id_ for _, id_ in self.index.store.records.stored_ids(conn, entity, keys)}
 
     def _current(self, connection: Connection, record: Record) -> Mapping[str, Any] | None:
         """The record's data, which no other transaction changes before this one ends."""
@@ -380,7 +381,7 @@ class RecordStore:
         new = [row for row in ordered if row[0] not in taken]
         changed = [{"key": id_, "data": data, "updated_at": now} for id_, data in ordered if id_ in taken]
         if new:
-            self.index.store.records.add(connection, entity, new, now)
+            self.index.store.records.add(connection, entity, [("", *row) for row in new], now)
         if changed:
             update = table.update().where(table.c.entity_name == entity, table.c.id == bindparam("key"))
             if connection.execute(update, changed).rowcount != len(changed):

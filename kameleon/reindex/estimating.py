@@ -107,7 +107,10 @@ def marks_cached(registry: Registry, fingerprint: str, texts: dict[int, str]) ->
 
     keys = {text_key(text): mark for mark, text in texts.items()}
     with registry.index.reading() as conn:
-        return {keys[row.key] for row in registry.index.store.embeddings.cached(conn, fingerprint, list(keys))}
+        return {
+            keys[row.key]
+            for row in registry.index.store.embeddings.cached(conn, fingerprint, [("", key) for key in keys])
+        }
 
 
 def count_tokens(texts: Texts, service: "EmbeddingService") -> int:

@@ -12,7 +12,7 @@ from .query import Query
 
 def make_scope(query: Query, entities: Mapping[str, Entity]) -> Scope:
     """`entities` are those of the record store. Raises InvalidFilter, UnknownEntity."""
-    return Scope(query.entities, _filter(query, entities), query.among)
+    return Scope(query.entities, _filter(query, entities), query.among, tenants=query.tenants)
 
 
 def check_fields(query: Query, entities: Mapping[str, Entity]) -> None:

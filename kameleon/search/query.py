@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from ..content import check_entity, normalize
 from ..errors import InvalidInput, seen
 from ..forking import lazy
-from ..values import Ref
+from ..values import Ref, Tenants
 from .fusion import check_fusion
 from .ordering import Sort, read_sort
 from .paging import Cursor, first_page, read_cursor
@@ -79,6 +79,7 @@ class Query:
     typed: str
     parsed: Asked
     entities: tuple[str, ...] = ()
+    tenants: Tenants = ("",)
     is_nowhere: bool = False
     limit: int = 10
     offset: int = 0

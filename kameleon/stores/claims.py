@@ -57,7 +57,7 @@ def replacing(insert: Any, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, Sequ
     """Renders a dialect's insert into the queue, where a newer edit replaces an older, and its rows."""
     new = insert.excluded
     changes = {name: getattr(new, name) for name in ("version", "due_at", "claimed_by", "attempts")}
-    return insert.on_conflict_do_update(index_elements=["entity_name", "record_id"], set_=changes), rows
+    return insert.on_conflict_do_update(index_elements=["tenant", "entity_name", "record_id"], set_=changes), rows
 
 
 def claim(

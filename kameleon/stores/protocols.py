@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Connection, Table
 
-from ..values import Failure, Generation, IndexStatus, Ref
+from ..values import Failure, Generation, IndexStatus, Ref, Tenants
 from .filters import Filter
 from .old_tables import OldTables
 from .search_protocols import Postings, Scopes, ServerTerms, Vectors
@@ -126,9 +126,18 @@ class Schema(Protocol):
     def index_fields(self, connection: Connection, names: Sequence[str]) -> None:
         """Creates the missing indexes that filters on these fields of the record store use, where the database can."""
 
-    def distribute(self, connection: Connection, generations: Sequence[Generation]) -> list[str]:
-        """Distributes the tables over a cluster's servers and returns which. Raises StorageError where there is
-        none."""
+    def distribute(self, connection: Connection, generations: Sequence[Generation], by: str = "record_id") -> list[str]:
+        """Distributes the tables over a cluster's servers, by record_id or tenant, and returns which. Raises
+        StorageError where there is none."""
+
+    def drop_tenant(self, connection: Connection, tenant: str, generations: Sequence[Generation]) -> None:
+        """Deletes what the tables hold of a tenant, in every one of them."""
+
+    def tenanted(self, connection: Connection) -> set[str]:
+        """Returns the entities of which records with a tenant were ever written."""
+
+    def add_tenanted(self, connection: Connection, entities: Sequence[str]) -> None:
+        """Notes that these entities have tenants, where it is not noted."""
 
 
 class Writes(Protocol):
@@ -182,10 +191,20 @@ class Embeddings(Protocol):
         """Copies those of records between two keys (None is the first or the last), but for some entities', into a
         generation of the same model."""
 
+    def rekey(self, connection: Connection, generation: Generation, moves: Sequence[tuple[Ref, int, Ref, int]]) -> None:
+        """Gives the embeddings of records that got another tenant to their new keys; (old, old doc, new, new doc)."""
+
     def vector_of(self, connection: Connection, generation: Generation, ref: Ref) -> bytes | None:
         """Returns the vector of a record's first passage; None where there is none of its present content."""
 
-    def status(self, connection: Connection, generation: Generation | None, *, has_provider: bool) -> list[IndexStatus]:
+    def status(
+        self,
+        connection: Connection,
+        generation: Generation | None,
+        *,
+        has_provider: bool,
+        tenants: Tenants = None,
+    ) -> list[IndexStatus]:
         """Counts by entity; pending and failed in the generation. Without one, all is pending if there is a
         provider."""
 
@@ -208,14 +227,16 @@ class Embeddings(Protocol):
     def bounds(self, connection: Connection, size: int) -> list[Any]:
         """Returns the key of every `size`th record, each a value that JSON can hold."""
 
-    def failures(self, connection: Connection, generation: Generation) -> list[Failure]:
-        """Returns every tombstone, by entity and id."""
+    def failures(self, connection: Connection, generation: Generation, tenants: Tenants = None) -> list[Failure]:
+        """Returns every tombstone, by entity, id and tenant."""
 
-    def cached(self, connection: Connection, fingerprint: str, keys: Sequence[str]) -> list[Cached]:
-        """Returns the rows of the embedding cache that are there."""
+    def cached(self, connection: Connection, fingerprint: str, keys: Sequence[tuple[str, str]]) -> list[Cached]:
+        """Returns the rows of the embedding cache that are there, by (tenant, text hash)."""
 
-    def cache(self, connection: Connection, fingerprint: str, rows: Sequence[tuple[str, bytes]], now: datetime) -> None:
-        """Adds (key, embedding) to `kdb_embedding_cache`, in their order, leaving those that are there."""
+    def cache(
+        self, connection: Connection, fingerprint: str, rows: Sequence[tuple[str, str, bytes]], now: datetime
+    ) -> None:
+        """Adds (tenant, text hash, embedding) to the embedding cache, in their order, leaving those that are there."""
 
 
 class Contents(Protocol):
@@ -224,10 +245,15 @@ class Contents(Protocol):
     def states(self, connection: Connection, refs: Sequence[Ref], generation: Generation | None) -> Mapping[Ref, State]:
         """Returns the hashes that the index holds of each record."""
 
+    def located(
+        self, connection: Connection, refs: Sequence[Ref], generation: Generation | None
+    ) -> list[tuple[Ref, State]]:
+        """Returns the records of these entities and ids under whichever tenants, with their hashes."""
+
     def entries(self, connection: Connection, refs: Sequence[Ref]) -> list[Entry]:
         """Returns what the index holds of these records, without those that are not there."""
 
-    def entities(self, connection: Connection) -> list[str]:
+    def entities(self, connection: Connection, tenants: Tenants = None) -> list[str]:
         """Returns those that are in the index, by name."""
 
     def refs(self, connection: Connection, docs: Sequence[int]) -> Mapping[int, Ref]:
@@ -274,14 +300,14 @@ class Records(Fields, Protocol):
     def values_of(self, connection: Connection, docs: Sequence[int], field: str) -> Mapping[int, Any]:
         """Returns the field of the record of each content that has it."""
 
-    def stored_ids(self, connection: Connection, entity: str, ids: Sequence[str]) -> set[str]:
-        """Returns those of the ids that `kdb_records` has."""
+    def stored_ids(self, connection: Connection, entity: str, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Returns those of (tenant, id) that `kdb_records` has."""
 
     def add(
-        self, connection: Connection, entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], now: datetime
+        self, connection: Connection, entity: str, rows: Sequence[tuple[str, str, Mapping[str, Any]]], now: datetime
     ) -> None:
-        """Inserts (id, data) in the order of their ids, none of which is there. Raises TransactionConflict where one is
-        by now."""
+        """Inserts (tenant, id, data) in the order of their keys, none of which is there. Raises TransactionConflict
+        where one is by now."""
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         """Renders a condition on `kdb_records.data` and its binds."""
@@ -301,10 +327,16 @@ class Triggers(Protocol):
     """Triggers on the application's tables."""
 
     def set(
-        self, connection: Connection, table: Table, key: Sequence[tuple[Any, str]], entities: Sequence[str]
+        self,
+        connection: Connection,
+        table: Table,
+        key: Sequence[tuple[Any, str]],
+        entities: Sequence[str],
+        tenant: ColumnElement[Any] | None = None,
     ) -> None:
         """Creates triggers that put a mark into `kdb_dirty` for each row of the table that changes, under each of the
-        entities; without any, drops the triggers. `key` as in `Keys`."""
+        entities; without any, drops the triggers. `key` as in `Keys`; `tenant` is the column of the table that is
+        the records'."""
 
     def may_replace(self, table: Table, prefixes: str = "") -> bool:
         """Whether a statement with such prefixes may delete other rows of the table than it names."""
@@ -327,8 +359,8 @@ class Health(Protocol):
     def mend(self, fault: Fault) -> None:
         """Repairs a fault as far as no administrator is needed, in transactions of its own."""
 
-    def ids_after(self, connection: Connection, entity: str, after: str, limit: int) -> list[str]:
-        """Returns the next `limit` ids of an entity in the index, in order."""
+    def refs_after(self, connection: Connection, entity: str, after: Ref | None, limit: int) -> list[Ref]:
+        """Returns the next `limit` records of an entity in the index, in the order of their keys."""
 
     def duplicates(self, connection: Connection, after: Any, limit: int) -> tuple[Sequence[Ref], Any]:
         """Returns the next records that have several rows in the index, and the key to continue at; None at the end."""

@@ -37,11 +37,11 @@ from ..errors import SchemaMismatch
 from .keyword_tables import KeywordTables
 from .keyword_tables import key as key
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 PREFIX, KEPT = "kdb_", "kdb_kept_"
 OWN_TABLES = re.compile(
     r"kdb_(search|search_fts|search_vocab|embedding_log|embedding_cache|embedding_g\d+|generation|entities|records|term|"
-    r"tail|segment|posting|word|dead|terms|queue|dirty|reindex|reindex_range|meta)"
+    r"tail|segment|posting|word|dead|terms|tenanted|queue|dirty|reindex|reindex_range|meta)"
 )
 COMPARED = ("text", "integer", "number", "boolean")
 IDS_A_STATEMENT = 1_000
@@ -178,7 +178,7 @@ class Tables:
         self.embedding_cache = Table(
             "kdb_embedding_cache",
             metadata,
-            *keyed("text_hash", "fingerprint"),
+            *keyed("tenant", "text_hash", "fingerprint"),
             *required(embedding=LargeBinary, used_at=instant),
             Index("kdb_embedding_cache_used_at", "used_at"),
         )
@@ -191,9 +191,10 @@ class Tables:
         self.records = Table(
             "kdb_records",
             metadata,
-            *keyed("entity_name", "id"),
+            *keyed("tenant", "entity_name", "id"),
             *required(data=document, created_at=instant, updated_at=instant),
         )
+        self.tenanted = Table("kdb_tenanted", metadata, *keyed("entity_name"))
         self.keywords = KeywordTables(metadata)
         self.queue, self.dirty = queue_of(metadata), dirty_of(metadata)
         self.reindex, self.reindex_range = reindex_of(metadata), reindex_range_of(metadata)
@@ -203,7 +204,7 @@ def queue_of(metadata: MetaData) -> Table:
     return Table(
         "kdb_queue",
         metadata,
-        *keyed("entity_name", "record_id"),
+        *keyed("tenant", "entity_name", "record_id"),
         *required(version=Text, due_at=instant),
         Column("claimed_by", Text),
         *required(attempts=Integer),
@@ -216,6 +217,7 @@ def dirty_of(metadata: MetaData) -> Table:
         "kdb_dirty",
         metadata,
         Column("seq", BigInteger().with_variant(Integer, "sqlite"), Identity(always=True), primary_key=True),
+        Column("tenant", key, nullable=False, server_default=""),
         *required(entity_name=key, record_id=key),
         Column("due_at", instant),
         Column("claimed_by", Text),
@@ -254,7 +256,8 @@ def required(**types: Any) -> list[Column[Any]]:
 
 
 def keyed(*names: str) -> list[Column[str]]:
-    return [Column(name, key, primary_key=True) for name in names]
+    """Columns of a key. TODO(21): the tenant has no default once every statement names it."""
+    return [Column(name, key, primary_key=True, server_default="" if name == "tenant" else None) for name in names]
 
 
 def numbered(name: str) -> Column[int]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import BindParameter, ColumnElement, Dialect, FromClause, TextClause, table
 from sqlalchemy import column as column_of
 
-from ..values import Ref
+from ..values import Ref, Tenants
 from .filters import Filter
 
 Key = int
@@ -153,22 +153,24 @@ class KeyRows(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Scope:
     """The records that may be hits: `entities` empty means all. `filter` is on records of the record store, `among` on
-    those of mapped classes; `without` is left out."""
+    those of mapped classes; `without` is left out. The index `is_undivided` while no entity in it has tenants."""
 
     entities: tuple[str, ...] = ()
     filter: Filter | None = None
     among: Among | None = None
     without: Ref | None = None
+    tenants: Tenants = ("",)
+    is_undivided: bool = False
 
     @property
     def is_all(self) -> bool:
-        """Whether these are all records of the entities."""
+        """Whether these are all records of the entities and tenants."""
         return self.filter is None and self.among is None and self.without is None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matches:
-    """A subquery of (entity_name, record_id), the records that match; `binds` as in `bound`."""
+    """A subquery of (tenant, entity_name, record_id), the records that match; `binds` as in `bound`."""
 
     sql: str
     binds: Mapping[str, Any]

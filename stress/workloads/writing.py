@@ -26,7 +26,6 @@ from kameleon.embeddings import StaticProvider
 from kameleon.errors import KameleonError, ProviderUnavailable
 from kameleon.keywords.dialect import Partition
 from kameleon.keywords.folding import Limits, Maintenance
-from kameleon.keywords.index import TENANT
 
 from .crashing import DEADLINE_S, WORDS, opened
 
@@ -292,7 +291,7 @@ class Writing:
     def fold(self) -> None:
         """A batch, then the folds and merges that it makes due, of which each step is a transaction."""
         self.index()
-        postings, partition = self.search.index.store.postings, Partition(TENANT, self.entity)
+        postings, partition = self.search.index.store.postings, Partition("", self.entity)
         postings.fold_rows, postings.step_rows = FOLD_ROWS, STEP_ROWS
         maintenance = Maintenance(self.engine, postings, self.search.index.store.tables.keywords, SMALL)
         purges = self.chance.random() < 0.3

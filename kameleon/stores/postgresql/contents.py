@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from ...values import Generation, Ref
+from ...values import Generation, Ref, Tenants
 from ..values import Entry, Hit, Matches, Scope, State, bound
 from . import statements as sql
 from .copy import adapt
@@ -39,7 +39,12 @@ class PostgreSQLContents:
             for row in connection.execute(self._templates.text(sql.ENTRIES), {"entity": entity, "ids": ids})
         ]
 
-    def entities(self, connection: Connection) -> list[str]:
+    def located(
+        self, connection: Connection, refs: Sequence[Ref], generation: Generation | None
+    ) -> list[tuple[Ref, State]]:
+        raise NotImplementedError  # TODO(21)
+
+    def entities(self, connection: Connection, tenants: Tenants = None) -> list[str]:
         return list(connection.execute(self._templates.text(sql.ENTITIES)).scalars())
 
     def refs(self, connection: Connection, docs: Sequence[int]) -> dict[int, Ref]:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 
-from ...values import BUILDING, Failure, Generation, IndexStatus, Ref
+from ...values import BUILDING, Failure, Generation, IndexStatus, Ref, Tenants
 from ..tables import Tables, parts, utc
 from ..values import ATTEMPTS, Cached, Embedding, Entry, Key
 from . import copy as binary
@@ -51,7 +51,7 @@ class PostgreSQLEmbeddings:
         packed = packed_for(generation, [e.vector for e in current])
         known = {**docs, **{ref: row.doc for ref, row in locked.items()}} if locked else docs
         rows = [
-            (*e.ref, known[e.ref], e.stored_hash, vector, *e[3:]) for e, vector in zip(current, packed, strict=True)
+            (*e.ref[:2], known[e.ref], e.stored_hash, vector, *e[3:]) for e, vector in zip(current, packed, strict=True)
         ]
         are_new = all(row.last_passage is None for row in locked.values())
         written = [e.ref for e in current if e.ref in docs]
@@ -122,6 +122,9 @@ class PostgreSQLEmbeddings:
         names = {"target": self._templates.embedding(target), "upto": "" if upto is None else sql.COPIED_UPTO}
         connection.execute(self._templates.text(sql.COPY_EMBEDDINGS, source, **names), binds)
 
+    def rekey(self, connection: Connection, generation: Generation, moves: Sequence[tuple[Ref, int, Ref, int]]) -> None:
+        raise NotImplementedError  # TODO(21)
+
     def vector_of(self, connection: Connection, generation: Generation, ref: Ref) -> bytes | None:
         statement = self._templates.text(sql.EMBEDDING_OF, generation)
         numbers = connection.scalar(statement, {"entity": ref.entity, "id": ref.id})
@@ -129,7 +132,14 @@ class PostgreSQLEmbeddings:
 
     # pending
 
-    def status(self, connection: Connection, generation: Generation | None, *, has_provider: bool) -> list[IndexStatus]:
+    def status(
+        self,
+        connection: Connection,
+        generation: Generation | None,
+        *,
+        has_provider: bool,
+        tenants: Tenants = None,
+    ) -> list[IndexStatus]:
         join = self._templates.format(sql.JOIN_EMBEDDING, generation) if generation else ""
         pending = sql.IS_PENDING if generation else "s.content_hash <> ''" if has_provider else "false"
         failed = sql.IS_FAILED if generation else "false"
@@ -166,26 +176,30 @@ class PostgreSQLEmbeddings:
             binds["of"] = list(entities)
         rows = connection.execute(self._templates.text(sql.PENDING, condition=" AND ".join(found)), binds).all()
         entries = [Entry(Ref(r.entity_name, r.record_id), r.content, r.content_hash) for r in rows]
-        return entries, entries and entries[-1].ref
+        return entries, entries and entries[-1].ref[:2]
 
     def bounds(self, connection: Connection, size: int) -> list[Any]:
         return [list(row) for row in connection.execute(self._templates.text(sql.BOUNDS), {"size": size})]
 
-    def failures(self, connection: Connection, generation: Generation) -> list[Failure]:
+    def failures(self, connection: Connection, generation: Generation, tenants: Tenants = None) -> list[Failure]:
         join = self._templates.format(sql.JOIN_EMBEDDING, generation)
         rows = connection.execute(self._templates.text(sql.FAILURES, join=join, condition=sql.IS_FAILED))
         return [Failure(*row) for row in rows]
 
     # cache
 
-    def cached(self, connection: Connection, fingerprint: str, keys: Sequence[str]) -> list[Cached]:
-        rows = connection.execute(self._templates.text(sql.CACHED), {"keys": list(keys), "fingerprint": fingerprint})
+    def cached(self, connection: Connection, fingerprint: str, keys: Sequence[tuple[str, str]]) -> list[Cached]:
+        rows = connection.execute(
+            self._templates.text(sql.CACHED), {"keys": [key for _, key in keys], "fingerprint": fingerprint}
+        )
         return [Cached(row.text_hash, row.embedding, utc(row.used_at)) for row in rows]
 
-    def cache(self, connection: Connection, fingerprint: str, rows: Sequence[tuple[str, bytes]], now: datetime) -> None:
+    def cache(
+        self, connection: Connection, fingerprint: str, rows: Sequence[tuple[str, str, bytes]], now: datetime
+    ) -> None:
         statement = insert(self._tables.embedding_cache).on_conflict_do_nothing()
         values = {"fingerprint": fingerprint, "used_at": now}
-        connection.execute(statement, [{**values, "text_hash": key, "embedding": vector} for key, vector in rows])
+        connection.execute(statement, [{**values, "text_hash": key, "embedding": vector} for _, key, vector in rows])
 
 
 def encoded(rows: Sequence[tuple[Any, ...]], now: datetime) -> tuple[Sequence[str], bytes]:

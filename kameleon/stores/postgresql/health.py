@@ -100,9 +100,9 @@ class PostgreSQLHealth:
         with self._connections.outside_transactions() as connection:
             connection.exec_driver_sql(f"{verb} INDEX CONCURRENTLY {fault.name}".replace("%", "%%"))
 
-    def ids_after(self, connection: Connection, entity: str, after: str, limit: int) -> list[str]:
-        binds = {"entity": entity, "after": after, "limit": limit}
-        return list(connection.execute(self._templates.text(IDS_AFTER), binds).scalars())
+    def refs_after(self, connection: Connection, entity: str, after: Ref | None, limit: int) -> list[Ref]:
+        binds = {"entity": entity, "after": after.id if after else "", "limit": limit}
+        return [Ref(entity, id_) for id_ in connection.execute(self._templates.text(IDS_AFTER), binds).scalars()]
 
     def duplicates(self, connection: Connection, after: Ref | None, limit: int) -> tuple[list[Ref], Ref | None]:
         return refs_after(connection, self._templates.text(DUPLICATES), after, limit)

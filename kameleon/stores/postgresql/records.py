@@ -42,19 +42,22 @@ class PostgreSQLRecords:
         rows = connection.execute(statement, {**binds, "path": field.split("."), "limit": limit})
         return [(row.value, row.records) for row in rows]
 
-    def stored_ids(self, connection: Connection, entity: str, ids: Sequence[str]) -> set[str]:
+    def stored_ids(self, connection: Connection, entity: str, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         statement = self._templates.text(sql.STORED_IDS)
-        return set(connection.execute(statement, {"entity": entity, "ids": list(ids)}).scalars())
+        ids = [id_ for _, id_ in keys]
+        return {("", id_) for id_ in connection.execute(statement, {"entity": entity, "ids": ids}).scalars()}
 
     def add(
-        self, connection: Connection, entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], now: datetime
+        self, connection: Connection, entity: str, rows: Sequence[tuple[str, str, Mapping[str, Any]]], now: datetime
     ) -> None:
         if len(rows) <= ROWS_INSERTED or not self._copying.is_possible(connection):
             names = {"entity_name": entity, "created_at": now, "updated_at": now}
-            connection.execute(insert(self._tables.records), [{**names, "id": id_, "data": data} for id_, data in rows])
+            connection.execute(
+                insert(self._tables.records), [{**names, "id": id_, "data": data} for _, id_, data in rows]
+            )
             return
         name, stamp = entity.encode(), binary.timestamp(now)
-        encoded = binary.encoded((name, id_.encode(), binary.jsonb(data), stamp, stamp) for id_, data in rows)
+        encoded = binary.encoded((name, id_.encode(), binary.jsonb(data), stamp, stamp) for _, id_, data in rows)
         self._copying.into(connection, self._templates.names["records"], sql.RECORD_COLUMNS, encoded)
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:

@@ -30,7 +30,7 @@ def pairs_of(refs: Iterable[Any]) -> dict[str, list[str]]:
 
 def refs_after(connection: Connection, statement: Any, after: Ref | None, limit: int) -> tuple[list[Ref], Ref | None]:
     """Returns the next refs that a statement selects, and the key to continue at."""
-    entity, id_ = after or ("", "")
+    entity, id_ = after[:2] if after else ("", "")
     found = [Ref(*row) for row in connection.execute(statement, {"entity": entity, "id": id_, "limit": limit})]
     return found, found[-1] if found else None
 

@@ -4,7 +4,8 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, TextClause, text
+from sqlalchemy import Connection, Engine, TextClause, select, text
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
@@ -21,7 +22,19 @@ from .old_tables import PostgreSQLOldTables
 from .postings import PostgreSQLPostings
 from .templates import Templates
 
-SMALL = ("meta", "generation", "entities", "reindex", "reindex_range", "tail", "dead", "segment", "word", "posting")
+SMALL = (
+    "meta",
+    "generation",
+    "entities",
+    "tenanted",
+    "reindex",
+    "reindex_range",
+    "tail",
+    "dead",
+    "segment",
+    "word",
+    "posting",
+)
 """The tables that a cluster keeps on each server."""
 READERS_WAIT_S, DROP_WAITS_S = 10.0, 5
 """How long a drop waits for transactions that may read the table, and for its lock. Chosen, not measured."""
@@ -155,7 +168,7 @@ class PostgreSQLSchema:
     def index_fields(self, connection: Connection, names: Sequence[str]) -> None:
         """A filter is a jsonpath, for which there is no index: it reads the records of its entities."""
 
-    def distribute(self, connection: Connection, generations: Sequence[Generation]) -> list[str]:
+    def distribute(self, connection: Connection, generations: Sequence[Generation], by: str = "record_id") -> list[str]:
         self._templates.load_extensions(connection)
         if not self._templates.has_citus:
             raise StorageError(
@@ -173,6 +186,16 @@ class PostgreSQLSchema:
             cache=names["embedding_cache"],
             beside=[names["queue"], *self._terms, *map(self._templates.embedding, generations)],
         )
+
+    def drop_tenant(self, connection: Connection, tenant: str, generations: Sequence[Generation]) -> None:
+        raise NotImplementedError  # TODO(21)
+
+    def tenanted(self, connection: Connection) -> set[str]:
+        return set(connection.scalars(select(self._tables.tenanted.c.entity_name)))
+
+    def add_tenanted(self, connection: Connection, entities: Sequence[str]) -> None:
+        added = insert(self._tables.tenanted).on_conflict_do_nothing()
+        connection.execute(added, [{"entity_name": name} for name in sorted(entities)])
 
     @property
     def _terms(self) -> list[str]:

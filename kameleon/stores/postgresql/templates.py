@@ -16,6 +16,7 @@ TABLES = (
     "meta",
     "generation",
     "entities",
+    "tenanted",
     "queue",
     "reindex",
     "reindex_range",

@@ -120,7 +120,7 @@ class PostgreSQLTerms:
         """In the order of the keys: two writers in other orders could deadlock."""
         statement = self._templates.format(WRITE)
         for part in parts(sorted(rows, key=lambda row: row.ref), ROWS_A_STATEMENT):
-            columns = zip(*((*row.ref, row.doc, row.length, vector(row)) for row in part), strict=True)
+            columns = zip(*((*row.ref[:2], row.doc, row.length, vector(row)) for row in part), strict=True)
             connection.exec_driver_sql(statement, (TENANT, *map(list, columns)))
 
     def delete(self, connection: Connection, refs: Sequence[Ref]) -> None:

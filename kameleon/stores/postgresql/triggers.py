@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import ColumnElement, Connection, Table
 
 from ..tables import quoted_text, schema_of
 from ..values import row_id
@@ -57,7 +57,12 @@ class PostgreSQLTriggers:
     _keys: PostgreSQLKeys
 
     def set(
-        self, connection: Connection, table: Table, key: Sequence[tuple[Any, str]], entities: Sequence[str]
+        self,
+        connection: Connection,
+        table: Table,
+        key: Sequence[tuple[Any, str]],
+        entities: Sequence[str],
+        tenant: ColumnElement[Any] | None = None,
     ) -> None:
         schema, search = schema_of(table, connection), self._templates.names["search"]
         if entities:

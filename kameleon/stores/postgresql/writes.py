@@ -26,7 +26,7 @@ ROWS_A_COPY = 10_000
 
 
 def columns_of(entry: Entry) -> tuple[str, str, str, str, str]:
-    return *entry.ref, entry.content, entry.content_hash, gaps_as_text(entry.gaps)
+    return *entry.ref[:2], entry.content, entry.content_hash, gaps_as_text(entry.gaps)
 
 
 @dataclass(eq=False)

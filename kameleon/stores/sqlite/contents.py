@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from ...values import Generation, Ref
+from ...values import Generation, Ref, Tenants
 from ..values import Entry, Hit, Matches, Scope, State, bound
 from . import statements as sql
 from .rows import as_json, by_entity, fetched, of_entity, readable
@@ -37,7 +37,12 @@ class SQLiteContents:
             for row in connection.execute(sql.ENTRIES, of_entity(entity, group))
         ]
 
-    def entities(self, connection: Connection) -> list[str]:
+    def located(
+        self, connection: Connection, refs: Sequence[Ref], generation: Generation | None
+    ) -> list[tuple[Ref, State]]:
+        raise NotImplementedError  # TODO(21)
+
+    def entities(self, connection: Connection, tenants: Tenants = None) -> list[str]:
         return list(connection.exec_driver_sql(sql.ENTITIES).scalars())
 
     def refs(self, connection: Connection, docs: Sequence[int]) -> dict[int, Ref]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from ...values import Failure, Generation, IndexStatus, Ref
+from ...values import Failure, Generation, IndexStatus, Ref, Tenants
 from ..tables import parts, utc
 from ..values import ATTEMPTS, Cached, Embedding, Entry, Key
 from . import statements as sql
@@ -72,6 +72,9 @@ class SQLiteEmbeddings:
         binds = {"after": after or 0, "upto": LAST_ID if upto is None else upto}
         connection.execute(statement, {"without": as_json(without), **binds})
 
+    def rekey(self, connection: Connection, generation: Generation, moves: Sequence[tuple[Ref, int, Ref, int]]) -> None:
+        raise NotImplementedError  # TODO(21)
+
     def vector_of(self, connection: Connection, generation: Generation, ref: Ref) -> bytes | None:
         statement = text(sql.EMBEDDING_OF.format(number=generation.number))
         found: bytes | None = connection.scalar(statement, {"entity": ref.entity, "id": ref.id})
@@ -79,7 +82,14 @@ class SQLiteEmbeddings:
 
     # pending
 
-    def status(self, connection: Connection, generation: Generation | None, *, has_provider: bool) -> list[IndexStatus]:
+    def status(
+        self,
+        connection: Connection,
+        generation: Generation | None,
+        *,
+        has_provider: bool,
+        tenants: Tenants = None,
+    ) -> list[IndexStatus]:
         join = sql.JOIN_EMBEDDING.format(number=generation.number) if generation else ""
         pending = sql.IS_PENDING if generation else "s.content_hash <> ''" if has_provider else "0"
         statement = sql.STATUS.format(join=join, pending=pending, failed=sql.IS_FAILED if generation else "0")
@@ -118,20 +128,24 @@ class SQLiteEmbeddings:
     def bounds(self, connection: Connection, size: int) -> list[Any]:
         return list(connection.execute(sql.BOUNDS, {"size": size}).scalars())
 
-    def failures(self, connection: Connection, generation: Generation) -> list[Failure]:
+    def failures(self, connection: Connection, generation: Generation, tenants: Tenants = None) -> list[Failure]:
         join = sql.JOIN_EMBEDDING.format(number=generation.number)
         rows = connection.execute(text(sql.FAILURES.format(join=join, condition=sql.IS_FAILED)))
         return [Failure(*row) for row in rows]
 
     # cache
 
-    def cached(self, connection: Connection, fingerprint: str, keys: Sequence[str]) -> list[Cached]:
-        rows = connection.execute(sql.CACHED, {"keys": json.dumps(keys), "fingerprint": fingerprint})
+    def cached(self, connection: Connection, fingerprint: str, keys: Sequence[tuple[str, str]]) -> list[Cached]:
+        rows = connection.execute(
+            sql.CACHED, {"keys": json.dumps([key for _, key in keys]), "fingerprint": fingerprint}
+        )
         return [Cached(row.text_hash, row.embedding, utc(row.used_at)) for row in rows]
 
-    def cache(self, connection: Connection, fingerprint: str, rows: Sequence[tuple[str, bytes]], now: datetime) -> None:
+    def cache(
+        self, connection: Connection, fingerprint: str, rows: Sequence[tuple[str, str, bytes]], now: datetime
+    ) -> None:
         stamp = timestamp(now)
-        connection.exec_driver_sql(sql.CACHE, [(key, fingerprint, vector, stamp) for key, vector in rows])
+        connection.exec_driver_sql(sql.CACHE, [(key, fingerprint, vector, stamp) for _, key, vector in rows])
 
 
 def _current(connection: Connection, embeddings: Sequence[Embedding]) -> dict[Ref, int]:

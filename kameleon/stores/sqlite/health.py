@@ -77,11 +77,12 @@ class SQLiteHealth:
         if fault.check == "no-wal":
             set_wal(self._engine)
 
-    def ids_after(self, connection: Connection, entity: str, after: str, limit: int) -> list[str]:
-        return list(connection.execute(IDS_AFTER, {"entity": entity, "after": after, "limit": limit}).scalars())
+    def refs_after(self, connection: Connection, entity: str, after: Ref | None, limit: int) -> list[Ref]:
+        binds = {"entity": entity, "after": after.id if after else "", "limit": limit}
+        return [Ref(entity, id_) for id_ in connection.execute(IDS_AFTER, binds).scalars()]
 
     def duplicates(self, connection: Connection, after: Ref | None, limit: int) -> tuple[list[Ref], Ref | None]:
-        entity, id_ = after or ("", "")
+        entity, id_ = after[:2] if after else ("", "")
         found = [Ref(*row) for row in connection.execute(DUPLICATES, {"entity": entity, "id": id_, "limit": limit})]
         return found, found[-1] if found else None
 

@@ -18,7 +18,9 @@ from .where import comparison, json_path
 
 class SQLiteRecords:
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> dict[Ref, Any]:
-        rows = connection.execute(sql.VALUES, {"refs": json.dumps(refs), "path": json_path(field.split("."))})
+        rows = connection.execute(
+            sql.VALUES, {"refs": json.dumps([ref[:2] for ref in refs]), "path": json_path(field.split("."))}
+        )
         return {
             Ref(row.entity_name, row.id): from_json(row.value, row.kind)
             for row in rows
@@ -34,14 +36,15 @@ class SQLiteRecords:
         rows = connection.execute(statement, {**binds, "path": json_path(field.split(".")), "limit": limit})
         return [(from_json(row.value, row.type), row.records) for row in rows]
 
-    def stored_ids(self, connection: Connection, entity: str, ids: Sequence[str]) -> set[str]:
-        return set(connection.execute(sql.STORED_IDS, {"entity": entity, "ids": json.dumps(ids)}).scalars())
+    def stored_ids(self, connection: Connection, entity: str, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        ids = json.dumps([id_ for _, id_ in keys])
+        return {("", id_) for id_ in connection.execute(sql.STORED_IDS, {"entity": entity, "ids": ids}).scalars()}
 
     def add(
-        self, connection: Connection, entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], now: datetime
+        self, connection: Connection, entity: str, rows: Sequence[tuple[str, str, Mapping[str, Any]]], now: datetime
     ) -> None:
         stamp = timestamp(now)
-        connection.exec_driver_sql(sql.ADD_RECORD, [(entity, id_, dump(data), stamp, stamp) for id_, data in rows])
+        connection.exec_driver_sql(sql.ADD_RECORD, [(entity, id_, dump(data), stamp, stamp) for _, id_, data in rows])
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}

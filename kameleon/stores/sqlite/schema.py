@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, text
+from sqlalchemy.dialects.sqlite import insert
 
 from ...errors import StorageError
 from ...values import Generation
@@ -76,5 +77,15 @@ class SQLiteSchema:
             if is_plain(name):
                 connection.exec_driver_sql(sql.FIELD_INDEX.format(name=name, path=indexed_path(name)))
 
-    def distribute(self, connection: Connection, generations: Sequence[Generation]) -> list[str]:
+    def distribute(self, connection: Connection, generations: Sequence[Generation], by: str = "record_id") -> list[str]:
         raise StorageError("SQLite is one file on one machine. PostgreSQL with Citus can be distributed")
+
+    def drop_tenant(self, connection: Connection, tenant: str, generations: Sequence[Generation]) -> None:
+        raise NotImplementedError  # TODO(21)
+
+    def tenanted(self, connection: Connection) -> set[str]:
+        return set(connection.scalars(select(self._tables.tenanted.c.entity_name)))
+
+    def add_tenanted(self, connection: Connection, entities: Sequence[str]) -> None:
+        added = insert(self._tables.tenanted).on_conflict_do_nothing()
+        connection.execute(added, [{"entity_name": name} for name in sorted(entities)])

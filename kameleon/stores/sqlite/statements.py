@@ -13,6 +13,7 @@ CREATE = (
     """
     CREATE TABLE IF NOT EXISTS kdb_search (
       id INTEGER PRIMARY KEY AUTOINCREMENT,
+      tenant TEXT NOT NULL DEFAULT '',
       entity_name TEXT NOT NULL,
       record_id TEXT NOT NULL,
       content TEXT NOT NULL,
@@ -20,13 +21,15 @@ CREATE = (
       gaps TEXT NOT NULL,
       created_at TEXT NOT NULL,
       updated_at TEXT NOT NULL,
-      UNIQUE (entity_name, record_id)
+      UNIQUE (tenant, entity_name, record_id)
     )
     """,
+    "CREATE INDEX IF NOT EXISTS kdb_search_tenanted ON kdb_search (entity_name, record_id) WHERE tenant <> ''",
     """
     CREATE TABLE IF NOT EXISTS kdb_embedding_log (
       seq INTEGER PRIMARY KEY,
       mark TEXT NOT NULL,
+      tenant TEXT,
       changed BLOB,
       ids INTEGER NOT NULL
     )
@@ -50,7 +53,7 @@ CREATE_GENERATION = """
 """
 
 FIELD_INDEX = """
-    CREATE INDEX IF NOT EXISTS kdb_records_by_{name} ON kdb_records (json_extract(data, {path}), entity_name)
+    CREATE INDEX IF NOT EXISTS kdb_records_by_{name} ON kdb_records (tenant, json_extract(data, {path}), entity_name)
 """
 
 EMBEDDING_TABLES = text("SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'kdb_embedding_g[0-9]*'")

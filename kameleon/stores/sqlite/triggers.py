@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import ColumnElement, Connection, Table
 
 from ...errors import InvalidInput
 from ..tables import quoted_text, schema_of
@@ -50,7 +50,12 @@ class SQLiteTriggers:
     _keys: SQLiteKeys
 
     def set(
-        self, connection: Connection, table: Table, key: Sequence[tuple[Any, str]], entities: Sequence[str]
+        self,
+        connection: Connection,
+        table: Table,
+        key: Sequence[tuple[Any, str]],
+        entities: Sequence[str],
+        tenant: ColumnElement[Any] | None = None,
     ) -> None:
         schema = schema_of(table, connection)
         if entities:

@@ -55,7 +55,7 @@ def _upsert(
     before = _take_replaced(connection, entries)
     created = {ref: row.created_at for ref, row in before.items()}
     rows = [
-        (*e.ref, e.content, e.content_hash, gaps_as_text(e.gaps), created.get(e.ref, stamp), stamp) for e in entries
+        (*e.ref[:2], e.content, e.content_hash, gaps_as_text(e.gaps), created.get(e.ref, stamp), stamp) for e in entries
     ]
     first = _insert(connection, rows)
     if before and generations:
