@@ -201,3 +201,10 @@ def united(parts: Sequence[Candidates]) -> Candidates:
         is_exact=all(part.is_exact for part in parts),
         scanned=sum(part.scanned for part in parts),
     )
+
+
+def nearest_of(parts: Sequence[Candidates], limit: int) -> Candidates:
+    """The `limit` best of one leg's candidates of several scopes that have no record in common."""
+    whole = united(parts)
+    best = sorted(whole.scores, key=lambda key: (-whole.scores[key], key))[:limit]
+    return replace(whole, scores={key: whole.scores[key] for key in best})
