@@ -187,7 +187,7 @@ class PostgreSQLEmbeddings:
         tenants, hashes = zip(*keys, strict=True) if keys else ((), ())
         binds = {"tenants": list(tenants), "keys": list(hashes), "fingerprint": fingerprint}
         rows = connection.execute(self._templates.text(sql.CACHED), binds)
-        return [Cached(row.text_hash, row.embedding, utc(row.used_at)) for row in rows]
+        return [Cached(row.text_hash, row.embedding, utc(row.used_at), row.tenant) for row in rows]
 
     def cache(
         self, connection: Connection, fingerprint: str, rows: Sequence[tuple[str, str, bytes]], now: datetime

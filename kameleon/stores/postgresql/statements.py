@@ -422,7 +422,7 @@ EMBEDDING_OF = """
 """
 
 CACHED = """
-    SELECT c.text_hash, c.embedding, c.used_at
+    SELECT c.text_hash, c.embedding, c.used_at, k.tenant
     FROM unnest(CAST(:tenants AS text[]), CAST(:keys AS text[])) AS k(tenant, text_hash) CROSS JOIN LATERAL (
       SELECT c.text_hash, c.embedding, c.used_at FROM {embedding_cache} AS c
       WHERE c.tenant = k.tenant AND c.text_hash = k.text_hash AND c.fingerprint = :fingerprint {fence}
