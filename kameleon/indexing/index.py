@@ -18,7 +18,7 @@ from ..stores.catalog import Catalog, active
 from ..stores.factory import make_store
 from ..stores.transactions import Transactions
 from ..stores.values import Entry, State
-from ..values import Failure, Generation, IndexReport, Ref
+from ..values import Failure, Generation, IndexReport, Ref, Tenants
 from .embedded import Ahead
 from .entries import Contents, make_entry
 from .filling import Filling
@@ -280,17 +280,24 @@ class Index(Transactions):
         with self.reading() as conn:
             return self.catalog.generations(conn)
 
+    def tenanted(self, connection: Connection | None = None) -> set[str]:
+        with self.preserving(connection) as conn:
+            return self.store.schema.tenanted(conn)
+
+    def forget_tenant(self, tenant: str) -> None:
+        """TODO(21): tkeys"""
+
     def state(self, ref: Ref, connection: Connection | None = None) -> State | None:
         """What the index holds of a record; None if it is not there."""
         with self.reading(connection) as conn:
             generation = self.services.reported(self.catalog.generations(conn))
             return self.store.contents.states(conn, [ref], generation).get(ref)
 
-    def failures(self, connection: Connection | None = None) -> list[Failure]:
-        """The records that the provider refused, by entity and id."""
+    def failures(self, connection: Connection | None = None, tenants: Tenants = None) -> list[Failure]:
+        """The records that the provider refused, by entity, id and tenant."""
         with self.reading(connection) as conn:
             generation = self.services.reported(self.catalog.generations(conn))
-            return self.store.embeddings.failures(conn, generation) if generation else []
+            return self.store.embeddings.failures(conn, generation, tenants) if generation else []
 
     def index_vectors(self) -> bool:
         """Build the approximate vector index where that is worth it and not done yet; True if it did."""

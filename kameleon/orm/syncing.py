@@ -11,7 +11,7 @@ from sqlalchemy import select
 from ..indexing.index import Index
 from ..indexing.writer import Progress
 from ..stores.claims import CLAIM_LEASE, worker_name
-from ..values import IndexReport, IndexStatus
+from ..values import IndexReport, IndexStatus, Tenants
 from .callers import sessions_of
 
 if TYPE_CHECKING:
@@ -55,13 +55,15 @@ def index_marked(
     return tracking.catch_up(limit, worker or worker_name(), lease, takes_over=takes_over)
 
 
-def status(index: Index, entity: str | None = None) -> list[IndexStatus]:
-    """The IndexStatus of each entity, by name; of `entity` alone if that is given."""
+def status(index: Index, entity: str | None = None, tenants: Tenants = None) -> list[IndexStatus]:
+    """The IndexStatus of each entity, by name; of `entity` alone if that is given. Rows that are not in the index are
+    counted where all tenants are."""
     with index.reading() as conn:
         generations = index.catalog.generations(conn)
         reported = index.services.reported(generations)
-        found = index.store.embeddings.status(conn, reported, has_provider=index.services.provider is not None)
-        rows = _unindexed(index)
+        has_provider = index.services.provider is not None
+        found = index.store.embeddings.status(conn, reported, has_provider=has_provider, tenants=tenants)
+        rows = _unindexed(index) if tenants is None else None
         unindexed = rows.counts(conn) if rows is not None else {}
         missing = index.missing_vector_index(conn, generations)
     problems = [problem for problem in (index.services.problem(generations), missing) if problem]
