@@ -300,6 +300,13 @@ class Index(Transactions):
         with self.reading() as conn:
             return self.catalog.generations(conn)
 
+    def tenanted(self, connection: Connection | None = None) -> set[str]:
+        with self.preserving(connection) as conn:
+            return self.store.schema.tenanted(conn)
+
+    def forget_tenant(self, tenant: str) -> None:
+        """TODO(21): tkeys"""
+
     def state(self, ref: Ref, connection: Connection | None = None) -> State | None:
         """What the index holds of a record; None if it is not there."""
         with self.reading(connection) as conn:
