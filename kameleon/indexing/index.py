@@ -300,10 +300,6 @@ class Index(Transactions):
         with self.reading() as conn:
             return self.catalog.generations(conn)
 
-    def tenanted(self, connection: Connection | None = None) -> set[str]:
-        with self.preserving(connection) as conn:
-            return self.store.schema.tenanted(conn)
-
     def forget_tenant(self, tenant: str) -> None:
         """TODO(21): tkeys"""
 
@@ -317,7 +313,7 @@ class Index(Transactions):
         """The entities of which records with a tenant were ever written, read at most once a second."""
         if not self._tenanted.is_due:
             return self._tenanted.known
-        with self.reading(connection) as conn:
+        with self.preserving(connection) as conn:
             return self._tenanted.read(conn)
 
     def failures(self, connection: Connection | None = None, tenants: Tenants = None) -> list[Failure]:
