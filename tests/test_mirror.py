@@ -1,6 +1,5 @@
 """The embeddings in memory, compared with those in the database after every kind of write."""
 
-import secrets
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,7 +13,7 @@ from sqlalchemy import Engine, text
 
 import kameleon
 from kameleon import SearchEngine
-from kameleon.stores.sqlite import embeddings, statements
+from kameleon.stores.sqlite import embedding_log, statements
 from kameleon.stores.sqlite import mirror as mirroring
 from kameleon.stores.sqlite.mirror import Mirror
 from kameleon.stores.sqlite.vectors import scores_of
@@ -101,14 +100,14 @@ def test_records_without_an_embedding_have_no_cosine(file_engine: Engine) -> Non
 
 
 def test_the_log_stays_short(file_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embeddings, "LOG_IDS_KEPT", 10)
+    monkeypatch.setattr(embedding_log, "LOG_IDS_KEPT", 10)
     search = SearchEngine(file_engine, HashProvider(8))
-    for n in range(embeddings.LOG_PRUNED_EVERY):
+    for n in range(embedding_log.LOG_PRUNED_EVERY):
         search.index_record("A", str(n), f"text {n}")
     with file_engine.connect() as connection:
         kept = connection.scalar(text("SELECT sum(ids) FROM kdb_embedding_log"))
     assert kept <= 12
-    assert len(search.search("text", mode="vector", limit=100)) == embeddings.LOG_PRUNED_EVERY
+    assert len(search.search("text", mode="vector", limit=100)) == embedding_log.LOG_PRUNED_EVERY
 
 
 def test_another_process_s_write_is_seen(file_engine: Engine) -> None:
@@ -135,7 +134,7 @@ class TablesOfVectors:
         with self.engine.begin() as connection:
             connection.execute(text("CREATE TABLE t (search_id INTEGER, passage INTEGER, embedding BLOB)"))
             connection.execute(text("CREATE INDEX by_id ON t (search_id)"))
-            connection.execute(text("CREATE TABLE kdb_search (id INTEGER PRIMARY KEY, entity_name TEXT)"))
+            connection.execute(text("CREATE TABLE kdb_search (id INTEGER PRIMARY KEY, tenant TEXT, entity_name TEXT)"))
             connection.execute(text(statements.CREATE[-1]))
         self.mirror = Mirror("t", dimensions)
 
@@ -147,9 +146,8 @@ class TablesOfVectors:
             if rows:
                 connection.exec_driver_sql("INSERT INTO t VALUES (?, ?, ?)", rows)
                 records = [(id_, "Odd" if id_ % 2 else "Even") for id_, _ in vectors]
-                connection.exec_driver_sql("INSERT OR IGNORE INTO kdb_search VALUES (?, ?)", records)
-            entry = {"mark": secrets.token_hex(8), "changed": changed.tobytes(), "ids": len(changed)}
-            connection.execute(statements.LOG_CHANGE, entry)
+                connection.exec_driver_sql("INSERT OR IGNORE INTO kdb_search VALUES (?, '', ?)", records)
+            embedding_log.log_change(connection, changed.tolist())
 
     def best(self, vector: NDArray[np.float32], limit: int, **options: Any) -> mirroring.Nearest:
         with self.engine.connect() as connection:
