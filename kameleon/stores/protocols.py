@@ -28,6 +28,7 @@ from .values import (
     Matches,
     Scope,
     State,
+    Stored,
     Written,
 )
 
@@ -276,6 +277,16 @@ class Contents(Protocol):
         """Counts the matches; `docs` are these where all are known to be in the scope, as far as they may be read."""
 
 
+class Exports(Protocol):
+    """Reads whole records of a tenant."""
+
+    def records(self, connection: Connection, after: Ref, limit: int) -> list[Stored]:
+        """Returns the next `limit` records of the tenant of `after`, in the order of their keys."""
+
+    def embeddings(self, connection: Connection, generation: Generation, docs: Mapping[int, Ref]) -> list[Embedding]:
+        """Returns all passages and tombstones of these contents."""
+
+
 class Fields(Protocol):
     """The values of records' fields."""
 
@@ -393,6 +404,7 @@ class Store:
     writes: Writes
     embeddings: Embeddings
     contents: Contents
+    exports: Exports
     records: Records
     keys: Keys
     scopes: Scopes
