@@ -2,7 +2,7 @@
 the write path (compare, embed, apply) of one database. Imports `values`, `errors`, `forking`, `async_connections`,
 `database`, `embeddings`, `stores` and `keywords`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from threading import RLock
@@ -160,6 +160,7 @@ class Index(Transactions):
         changed: Contents,
         deleted: Sequence[Ref],
         *,
+        unique: Collection[str] = (),
         ahead: Ahead | None,
         indexing: Indexing,
         budget_s: float,
@@ -280,10 +281,6 @@ class Index(Transactions):
         with self.reading() as conn:
             return self.catalog.generations(conn)
 
-    def tenanted(self, connection: Connection | None = None) -> set[str]:
-        with self.preserving(connection) as conn:
-            return self.store.schema.tenanted(conn)
-
     def forget_tenant(self, tenant: str) -> None:
         """TODO(21): tkeys"""
 
@@ -293,8 +290,13 @@ class Index(Transactions):
             generation = self.services.reported(self.catalog.generations(conn))
             return self.store.contents.states(conn, [ref], generation).get(ref)
 
+    def tenanted(self, connection: Connection | None = None) -> set[str]:
+        """The entities that have tenants."""
+        with self.reading(connection) as conn:
+            return self.store.schema.tenanted(conn)
+
     def failures(self, connection: Connection | None = None, tenants: Tenants = None) -> list[Failure]:
-        """The records that the provider refused, by entity, id and tenant."""
+        """The records that the provider refused, by entity and id."""
         with self.reading(connection) as conn:
             generation = self.services.reported(self.catalog.generations(conn))
             return self.store.embeddings.failures(conn, generation, tenants) if generation else []

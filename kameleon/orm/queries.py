@@ -3,7 +3,7 @@
 
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from sqlalchemy import ColumnElement, Connection, Select, select
 
@@ -102,7 +102,7 @@ class Queries:
         return mapped.ranked(select(cls), cls, [hit.id for hit in hits], self._index.store.keys.rows)
 
     def legs(
-        self, query: str, entities: Iterable[object] | None, limit: int, **options: Unpack[SearchOptions]
+        self, query: str, entities: Iterable[object] | None, limit: int, **options: Unpack[TenantOption]
     ) -> "Legs":
         return self._answering.legs(self._query(query, None, entities or None, None, limit=limit, **options))
 

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from .unindexed import Unindexed
 
 
-def sync(index: Index, batch_size: int, *, retry_failed: bool = False, progress: Progress | None = None) -> IndexReport:
+def sync(
+    index: Index,
+    batch_size: int,
+    *,
+    retry_failed: bool = False,
+    tenants: Tenants = None,
+    progress: Progress | None = None,
+) -> IndexReport:
     report = IndexReport()
     worker = worker_name()
     for takes_over in (False, True):
@@ -26,7 +33,7 @@ def sync(index: Index, batch_size: int, *, retry_failed: bool = False, progress:
             report += replace(indexed, unchanged=0)
     if (unindexed := _unindexed(index)) is not None:
         report += unindexed.index(batch_size)
-    filled = index.filling.fill(batch_size=batch_size, retry_failed=retry_failed, progress=progress)
+    filled = index.filling.fill(batch_size=batch_size, retry_failed=retry_failed, progress=progress, tenants=tenants)
     if not filled.outage:
         index.index_vectors()
     index.services.evict(is_whole=True)
@@ -56,15 +63,14 @@ def index_marked(
 
 
 def status(index: Index, entity: str | None = None, tenants: Tenants = None) -> list[IndexStatus]:
-    """The IndexStatus of each entity, by name; of `entity` alone if that is given. Rows that are not in the index are
-    counted where all tenants are."""
+    """The IndexStatus of each entity, by name; of `entity` alone if that is given."""
     with index.reading() as conn:
         generations = index.catalog.generations(conn)
         reported = index.services.reported(generations)
         has_provider = index.services.provider is not None
         found = index.store.embeddings.status(conn, reported, has_provider=has_provider, tenants=tenants)
-        rows = _unindexed(index) if tenants is None else None
-        unindexed = rows.counts(conn) if rows is not None else {}
+        rows = _unindexed(index)
+        unindexed = rows.counts(conn, tenants) if rows is not None else {}
         missing = index.missing_vector_index(conn, generations)
     problems = [problem for problem in (index.services.problem(generations), missing) if problem]
     note = index.services.notices.joined("; ".join(problems))
