@@ -364,7 +364,7 @@ class SearchEngine(Coroutines):
         connection: Connection | None = None,
         session: "Session | None" = None,
     ) -> list[Failure]:
-        """The records that the provider refused, by entity and id, of one tenant, of several or of all."""
+        """The records that the provider refused, by entity, id and tenant."""
         connection = connection_within(self.index, connection, session, "afailures")
         return self.index.failures(connection, check_tenants(tenant))
 
