@@ -150,7 +150,7 @@ def observations(way: ByHand, queries: Sequence[str], modes: Sequence[str]) -> I
         yield ("groups", query), observed(lambda: search.search(query, group_by="entity", count=True))
         yield ("suggest", query), observed(lambda: search.suggest(query))
         found = engine.admin.legs(query, tenant=tenant)
-        yield ("legs", query), [(leg.name, leg.chosen, leg.others, leg.most) for leg in found.legs]
+        yield ("legs", query), [asdict(leg) for leg in found.legs]
     for id_ in (1, 2, 10_002, "absent"):
         yield ("similar", id_), observed(lambda: search.similar("Parcel", id_, limit=4, explain=True))
     yield "status", statuses(way)
@@ -198,8 +198,10 @@ def run(way: ByHand, other: ByHand | None, seed: int, modes: Sequence[str]) -> I
 def opened(url: str | URL) -> Iterator[SearchEngine]:
     """With a cache of embeddings and a limit on queries, as a provider over the network has: these tell most."""
     engine: Engine = kameleon.create_engine(url) if str(url).startswith("sqlite") else sqlalchemy.create_engine(url)
-    yield SearchEngine(engine, HashProvider(refuse=refused), cache=True)
-    engine.dispose()
+    try:
+        yield SearchEngine(engine, HashProvider(refuse=refused), cache=True)
+    finally:
+        engine.dispose()
 
 
 @contextmanager
