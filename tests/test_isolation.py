@@ -20,8 +20,24 @@ from kameleon.testing import HashProvider
 
 from .conftest import schema_on, url_in
 
-WORDS = "red fox whale lantern harbour copper meadow glacier violin orchard pepper walnut tunnel ribbon saddle".split()
-OTHERS = "zorblatt merger layoffs zebulon metformin secret".split()
+WORDS = [
+    "red",
+    "fox",
+    "whale",
+    "lantern",
+    "harbour",
+    "copper",
+    "meadow",
+    "glacier",
+    "violin",
+    "orchard",
+    "pepper",
+    "walnut",
+    "tunnel",
+    "ribbon",
+    "saddle",
+]
+OTHERS = ["zorblatt", "merger", "layoffs", "zebulon", "metformin", "secret"]
 QUERIES = ("red fox", "whalle", "lanter*", '"copper meadow"', "harbour -fox", "zorblatt", "zeb*", "violn merger", "fo")
 STEPS = 8
 TOO_LONG = "unspeakable"
@@ -220,7 +236,9 @@ def twins(backend: str, folder: Path, request: pytest.FixtureRequest) -> Iterato
         yield [x, y]
 
 
-def check(backend: str, way: str, seed: int, modes: Sequence[str], folder: Path, request: pytest.FixtureRequest) -> None:
+def check(
+    backend: str, way: str, seed: int, modes: Sequence[str], folder: Path, request: pytest.FixtureRequest
+) -> None:
     make = WAYS[way]
     with twins(backend, folder, request) as (alone, shared):
         expected = list(run(make(alone, "a"), None, seed, modes))
