@@ -194,10 +194,8 @@ def of_tenants(command: F) -> F:
         return command(*args, within={"tenant": tenant} if is_all or names else {}, **options)
 
     for option in (
-        click.option("--all-tenants", "is_all", is_flag=True, help="Read the records of all tenants."),
-        click.option(
-            "--tenant", "names", metavar="NAME", multiple=True, help="Read this tenant's records. Repeatable."
-        ),
+        click.option("--all-tenants", "is_all", is_flag=True, help="All tenants together."),
+        click.option("--tenant", "names", metavar="NAME", multiple=True, help="Only this tenant. Repeatable."),
     ):
         called = option(called)
     return cast("F", called)
