@@ -14,7 +14,7 @@ from ...values import Generation
 from ..old_tables import OldTables
 from ..settings import Settings
 from ..tables import Tables, check_version
-from . import citus, terms
+from . import citus, dropping, terms
 from . import statements as sql
 from .connections import PostgreSQLConnections
 from .errors import NO_RIGHT, NOT_AVAILABLE
@@ -188,7 +188,7 @@ class PostgreSQLSchema:
         )
 
     def drop_tenant(self, connection: Connection, tenant: str, generations: Sequence[Generation]) -> None:
-        raise NotImplementedError  # TODO(21)
+        dropping.drop_tenant(connection, self._templates, tenant, generations)
 
     def tenanted(self, connection: Connection) -> set[str]:
         return set(connection.scalars(select(self._tables.tenanted.c.entity_name)))
