@@ -177,10 +177,8 @@ def test_records_of_tenants_are_inserted_read_moved_and_deleted(run: Run) -> Non
     assert "Order has tenants" in run("data", "get", "Order", "1", status=1).stderr
     assert "exclude each other" in run("data", "list", "Order", "--tenant", "a", "--all-tenants", status=2).stderr
     run("data", "insert", "Order", '{"id": "2", "text": "chair"}', "--tenant", "a")
-    listed = {
-        options: run("data", "list", "Order", *options).stdout for options in (("--tenant", "a"), ("--all-tenants",))
-    }
-    assert [len(found.splitlines()) for found in listed.values()] == [2, 3]
+    assert len(run("data", "list", "Order", "--tenant", "a").stdout.splitlines()) == 2
+    assert len(run("data", "list", "Order", "--all-tenants").stdout.splitlines()) == 3
     refused = run("data", "insert", "Order", '{"id": "3", "text": "bed"}', status=1).stderr
     assert "Order '3' has no field 'org', which names its tenant" in refused
     run("data", "update", "Order", "1", '{"org": "c"}', "--tenant", "b")

@@ -617,6 +617,8 @@ def test_a_tenant_is_given_with_each_call(search: SearchEngine, engine: Engine) 
     assert (records.entity("Task").tenant_field, records.entity("Task").field_names) == ("", ("text",))
     with pytest.raises(TenantRequired):
         records.get("Task", 1)
+    with pytest.raises(TenantRequired):
+        records.insert("Task", [{"id": 2, "text": "of whom"}])
     assert records.update("Task", 1, {"text": "done"}, tenant="a").data == {"text": "done", "more": 1}
     made = records.insert("Bill", [{"id": 1, "org": "long name", "text": "to be paid"}], tenant_field="org")
     assert made.created_entity is not None
