@@ -60,7 +60,7 @@ def test_a_tenant_s_rows_are_on_one_server(citus_engine: Engine) -> None:
     search = SearchEngine(citus_engine, HashProvider(16))
     assert len(search.admin.distribute("tenant")) == 15
     for tenant in ("t1", "t2"):
-        search.index_records_batch([("R", row["id"], f"{row['text']} of {tenant}") for row in ROWS], tenant=tenant)
+        search.index_records_batch([("R", str(n), f"fox number{n} of {tenant}") for n in range(1_500)], tenant=tenant)
     assert spread(citus_engine) == 16
     for mode in ("keyword", "vector"):
         hits = search.search("number7", entity="R", tenant="t1", mode=mode)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from ...values import Generation
-from . import statements as sql
+from . import statements_vectors as sql
 from .templates import Templates
 
 KEYED = (

@@ -12,7 +12,7 @@ from ...values import Generation
 from ..own_connections import is_own
 from ..values import Candidates, Progress, Scope, nearest_of
 from . import hnsw
-from . import statements as sql
+from . import statements_vectors as sql
 from .connections import PostgreSQLConnections
 from .copy import adapt
 from .fetching import selected
@@ -190,7 +190,12 @@ class PostgreSQLVectors:
     def _parts(scope: Scope, docs: Sequence[int] | None) -> Sequence[str]:
         among = sql.ALLOWED_OF_ALL if scope.tenants is None else sql.ALLOWED_AMONG
         allowed = sql.ALLOWED if scope.filter is not None else among
-        return (sql.ALLOWED_DOCS if docs is not None else allowed, sql.NEAR, sql.WHOLE, sql.FEW)
+        return (
+            sql.ALLOWED_DOCS if docs is not None else allowed,
+            sql.NEAR,
+            sql.WHOLE,
+            sql.FEW,
+        )
 
     # the vector index
 
