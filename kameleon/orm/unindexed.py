@@ -77,8 +77,8 @@ class Unindexed:
             contents = self._contents(connection, mapped, ids)
         if not contents:
             return IndexReport()
-        ahead = embed_ahead(self._index, contents, [], connection=None, indexing="sync")
         unique = {mapped.entity} if mapped.has_tenants else ()
+        ahead = embed_ahead(self._index, contents, [], connection=None, indexing="sync", unique=unique)
         with self._index.transaction() as connection:
             report = self._index.write_changes(
                 connection, contents, [], unique=unique, ahead=ahead, indexing="sync", budget_s=0
@@ -138,8 +138,8 @@ class Unindexed:
         within = exists().select_from(self._records).where(held, self._records.c.tenant != NOTHING)
         if not mapped.has_tenants:
             return statement.where(~without)
-        if mapped.tenant_column is not None:
-            without = without & (func.coalesce(cast(mapped.tenant_column, Text), NOTHING) == NOTHING)
+        if (tenant := mapped.tenant_column(mapped.owner.class_)) is not None:
+            without = without & (func.coalesce(cast(tenant, Text), NOTHING) == NOTHING)
         return statement.where(~within, ~without)
 
 
