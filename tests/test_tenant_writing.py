@@ -399,6 +399,8 @@ def test_raw_sql_moves_what_triggers_mark(
     with engine.begin() as connection:
         connection.execute(text("UPDATE doc SET org_id = 2"))
         connection.execute(text("INSERT INTO doc (id, org_id, title, body) VALUES (2, 1, 'Desk', 'b')"))
+        marks = connection.execute(text("SELECT tenant, record_id FROM kdb_dirty ORDER BY seq")).all()
+    assert [tuple(mark) for mark in marks] == [("1", "1"), ("2", "1"), ("1", "2")]
     search.sync()
     assert held() == {("Doc", "1"): ("2", "Lamp\nplain"), ("Doc", "2"): ("1", "Desk\nb")}
     with engine.begin() as connection:
@@ -406,6 +408,27 @@ def test_raw_sql_moves_what_triggers_mark(
     search.sync()
     assert held() == {("Doc", "2"): ("1", "Desk\nb")}
     search.untrack(Doc)
+
+
+def test_marks_have_the_tenant_where_the_table_does(search: SearchEngine, engine: Engine, maker: Maker) -> None:
+    for cls in (Note, Page, Part, File):
+        search.track(cls)
+    with engine.begin() as connection:
+        connection.execute(insert(Note.__table__), {"section": "s", "number": 1, "owner": OWNER, "text": "a"})
+        connection.execute(insert(Page.__table__), {"id": 1, "plan": Plan.PAID, "text": "a"})
+        connection.execute(insert(Part.__table__), {"id": 1, "owner": "ann", "text": "a"})
+        connection.execute(insert(File.__table__), {"id": 1, "org_id": 1, "text": "a"})
+        marks = connection.execute(text("SELECT entity_name, tenant FROM kdb_dirty ORDER BY seq")).all()
+    assert [tuple(mark) for mark in marks] == [("Memo", str(OWNER)), ("Page", ""), ("Part", "ann"), ("File", "")]
+    search.sync()
+    assert {key[:2] for key, _ in stored(engine)} == {
+        (str(OWNER), "Memo"),
+        ("paid", "Page"),
+        ("ann", "Part"),
+        ("north", "File"),
+    }
+    for cls in (Note, Page, Part, File):
+        search.untrack(cls)
 
 
 def test_the_doctor_finds_and_moves_a_record_of_another_tenant(
