@@ -36,37 +36,37 @@ class Plan(enum.Enum):
     PAID = "paid"
 
 
-class Org(Base):
-    __tablename__ = "org"
+class OwnOrg(Base):
+    __tablename__ = "own_org"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     region: Mapped[str]
 
 
 @searchable(fields={"title": 2, "body": 1}, tenant="org_id")
-class Doc(Base):
-    __tablename__ = "doc"
+class OwnDoc(Base):
+    __tablename__ = "own_doc"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    org_id: Mapped[int | None] = mapped_column(ForeignKey("org.id"))
+    org_id: Mapped[int | None] = mapped_column(ForeignKey("own_org.id"))
     title: Mapped[str]
     body: Mapped[str] = mapped_column(default="plain")
-    org: Mapped[Org | None] = relationship()
+    org: Mapped[OwnOrg | None] = relationship()
 
 
 @searchable(fields=["text"], tenant=lambda file: file.org and file.org.region, depends_on=["org"])
-class File(Base):
-    __tablename__ = "file"
+class OwnFile(Base):
+    __tablename__ = "own_file"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    org_id: Mapped[int | None] = mapped_column(ForeignKey("org.id"))
+    org_id: Mapped[int | None] = mapped_column(ForeignKey("own_org.id"))
     text: Mapped[str]
-    org: Mapped[Org | None] = relationship()
+    org: Mapped[OwnOrg | None] = relationship()
 
 
-@searchable(fields=["text"], tenant="owner", when=lambda note: note.is_shown, name="Memo")
-class Note(Base):
-    __tablename__ = "note"
+@searchable(fields=["text"], tenant="owner", when=lambda note: note.is_shown, name="OwnMemo")
+class OwnNote(Base):
+    __tablename__ = "own_note"
 
     section: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
@@ -76,8 +76,8 @@ class Note(Base):
 
 
 @searchable(fields=["text"], tenant="plan")
-class Page(Base):
-    __tablename__ = "page"
+class OwnPage(Base):
+    __tablename__ = "own_page"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str] = mapped_column(default="page")
@@ -86,25 +86,25 @@ class Page(Base):
     __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "page"}  # noqa: RUF012
 
 
-class Guide(Page):
-    __tablename__ = "guide"
+class OwnGuide(OwnPage):
+    __tablename__ = "own_guide"
 
-    id: Mapped[int] = mapped_column(ForeignKey("page.id"), primary_key=True)
+    id: Mapped[int] = mapped_column(ForeignKey("own_page.id"), primary_key=True)
     level: Mapped[int] = mapped_column(default=1)
     __mapper_args__ = {"polymorphic_identity": "guide"}  # noqa: RUF012
 
 
 @searchable(fields=["text"], tenant="owner")
-class Item(Base):
-    __tablename__ = "item"
+class OwnItem(Base):
+    __tablename__ = "own_item"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     owner: Mapped[str]
     text: Mapped[str]
 
 
-class Part(Item):
-    __tablename__ = "part"
+class OwnPart(OwnItem):
+    __tablename__ = "own_part"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     owner: Mapped[str] = mapped_column(default="stock")
@@ -126,7 +126,7 @@ def maker(engine: Engine, search: SearchEngine) -> Maker:
     Base.metadata.create_all(engine)
     made = search.attach(sessionmaker(engine))
     with made.begin() as session:
-        session.add_all([Org(id=1, region="north"), Org(id=2, region="south")])
+        session.add_all([OwnOrg(id=1, region="north"), OwnOrg(id=2, region="south")])
     return made
 
 
@@ -148,10 +148,10 @@ def held(engine: Engine, search: SearchEngine, maker: Maker) -> Held:
 
 @pytest.fixture
 def doc(maker: Maker, held: Held) -> int:
-    """The id of a Doc of the first organisation."""
+    """The id of a OwnDoc of the first organisation."""
     with maker.begin() as session:
-        session.add(Doc(id=1, org_id=1, title="Lamp"))
-    assert held() == {("Doc", "1"): ("1", "Lamp\nplain")}
+        session.add(OwnDoc(id=1, org_id=1, title="Lamp"))
+    assert held() == {("OwnDoc", "1"): ("1", "Lamp\nplain")}
     return 1
 
 
@@ -163,16 +163,16 @@ OWNER = uuid.UUID("6f1c3e0a-8f0e-4f43-9f57-1b3fdf0ec3aa")
 
 def test_a_new_record_is_its_tenants(maker: Maker, held: Held) -> None:
     expected = [
-        (Doc(id=7, org_id=2, title="a"), ("Doc", "7"), "2"),
-        (Doc(id=8, org=Org(id=3, region="east"), title="a"), ("Doc", "8"), "3"),
-        (Doc(id=9, title="a"), ("Doc", "9"), ""),
-        (File(id=7, org_id=2, text="a"), ("File", "7"), "south"),
-        (File(id=8, text="a"), ("File", "8"), ""),
-        (Note(section="s", number=2, owner=OWNER, text="a"), ("Memo", '["s",2]'), str(OWNER)),
-        (Page(id=7, plan=Plan.PAID, text="a"), ("Page", "7"), "paid"),
-        (Guide(id=8, plan=Plan.FREE, text="a"), ("Page", "8"), "free"),
-        (Item(id=7, owner="ann", text="a"), ("Item", "7"), "ann"),
-        (Part(id=7, text="a"), ("Part", "7"), "stock"),
+        (OwnDoc(id=7, org_id=2, title="a"), ("OwnDoc", "7"), "2"),
+        (OwnDoc(id=8, org=OwnOrg(id=3, region="east"), title="a"), ("OwnDoc", "8"), "3"),
+        (OwnDoc(id=9, title="a"), ("OwnDoc", "9"), ""),
+        (OwnFile(id=7, org_id=2, text="a"), ("OwnFile", "7"), "south"),
+        (OwnFile(id=8, text="a"), ("OwnFile", "8"), ""),
+        (OwnNote(section="s", number=2, owner=OWNER, text="a"), ("OwnMemo", '["s",2]'), str(OWNER)),
+        (OwnPage(id=7, plan=Plan.PAID, text="a"), ("OwnPage", "7"), "paid"),
+        (OwnGuide(id=8, plan=Plan.FREE, text="a"), ("OwnPage", "8"), "free"),
+        (OwnItem(id=7, owner="ann", text="a"), ("OwnItem", "7"), "ann"),
+        (OwnPart(id=7, text="a"), ("OwnPart", "7"), "stock"),
     ]
     with maker.begin() as session:
         session.add_all([obj for obj, _, _ in expected])
@@ -185,7 +185,7 @@ def test_a_new_record_is_its_tenants(maker: Maker, held: Held) -> None:
 REFUSED: dict[Any, str] = {
     "organisation": "has no attribute 'organisation'",
     "org": "is a relationship: name the column that it goes by, tenant='org_id'",
-    Org.__table__.c.region: "org.region is no column of Wrong",
+    OwnOrg.__table__.c.region: "own_org.region is no column of Wrong",
     3: "tenant is an attribute's name, a column or a function of the object, not 3",
 }
 
@@ -195,9 +195,9 @@ def test_what_cannot_be_a_tenant_is_refused(search: SearchEngine) -> None:
         __tablename__ = "wrong"
 
         id: Mapped[int] = mapped_column(primary_key=True)
-        org_id: Mapped[int] = mapped_column(ForeignKey("org.id"))
+        org_id: Mapped[int] = mapped_column(ForeignKey("own_org.id"))
         title: Mapped[str]
-        org: Mapped[Org] = relationship()
+        org: Mapped[OwnOrg] = relationship()
 
     try:
         for tenant, message in REFUSED.items():
@@ -244,41 +244,41 @@ def test_a_tenant_is_named_by_column_or_attribute_too(maker: Maker, held: Held) 
 
 
 def test_a_value_that_is_no_tenant_is_refused_with_its_record(maker: Maker, held: Held, doc: int) -> None:
-    @event.listens_for(Org, "load")
-    def spoil(org: Org, _context: Any) -> None:
+    @event.listens_for(OwnOrg, "load")
+    def spoil(org: OwnOrg, _context: Any) -> None:
         org.__dict__["region"] = 1.5
 
     try:
-        message = r"the tenant of File \(4,\): a tenant is text .*not float \(1.5\)"
+        message = r"the tenant of OwnFile \(4,\): a tenant is text .*not float \(1.5\)"
         with pytest.raises(InvalidRecord, match=message), maker.begin() as session:
-            session.add(File(id=4, org_id=1, text="a"))
+            session.add(OwnFile(id=4, org_id=1, text="a"))
     finally:
-        event.remove(Org, "load", spoil)
-    assert ("File", "4") not in held()
+        event.remove(OwnOrg, "load", spoil)
+    assert ("OwnFile", "4") not in held()
 
 
 # moved
 
 
 def by_object(session: Session) -> None:
-    session.get_one(Doc, 1).org_id = 2
+    session.get_one(OwnDoc, 1).org_id = 2
 
 
 def by_relationship(session: Session) -> None:
-    session.get_one(Doc, 1).org = session.get_one(Org, 2)
+    session.get_one(OwnDoc, 1).org = session.get_one(OwnOrg, 2)
 
 
 def by_bulk_update(session: Session) -> None:
-    session.execute(update(Doc).where(Doc.title == "Lamp").values(org_id=2))
+    session.execute(update(OwnDoc).where(OwnDoc.title == "Lamp").values(org_id=2))
 
 
 def by_primary_key(session: Session) -> None:
-    session.execute(update(Doc), [{"id": 1, "org_id": 2}])
+    session.execute(update(OwnDoc), [{"id": 1, "org_id": 2}])
 
 
 def by_expired_object(session: Session) -> None:
-    found = session.get_one(Doc, 1)
-    session.execute(text("UPDATE doc SET org_id = 2 WHERE id = 1"))
+    found = session.get_one(OwnDoc, 1)
+    session.execute(text("UPDATE own_doc SET org_id = 2 WHERE id = 1"))
     session.expire(found)
     found.title = "Lamp "
     session.flush()
@@ -297,31 +297,31 @@ def test_a_record_moves_with_its_tenant_in_the_same_commit(
     with maker() as session:
         move(session)
         session.rollback()
-    assert held() == {("Doc", "1"): ("1", "Lamp\nplain")}
+    assert held() == {("OwnDoc", "1"): ("1", "Lamp\nplain")}
     with maker() as session:
         with session.begin_nested() as inner:
             move(session)
             session.flush()
             inner.rollback()
         session.commit()
-    assert held() == {("Doc", "1"): ("1", "Lamp\nplain")}
+    assert held() == {("OwnDoc", "1"): ("1", "Lamp\nplain")}
     with maker.begin() as session:
         move(session)
-    assert held() == {("Doc", "1"): ("2", "Lamp\nplain")}
+    assert held() == {("OwnDoc", "1"): ("2", "Lamp\nplain")}
     if move is not by_expired_object:
         assert len(provider.calls) == calls, "the text is the same"
 
 
 def test_a_record_moves_and_changes_or_goes(maker: Maker, held: Held, doc: int) -> None:
     with maker.begin() as session:
-        found = session.get_one(Doc, 1)
+        found = session.get_one(OwnDoc, 1)
         found.org_id, found.title = 2, "Desk"
-    assert held() == {("Doc", "1"): ("2", "Desk\nplain")}
+    assert held() == {("OwnDoc", "1"): ("2", "Desk\nplain")}
     with maker.begin() as session:
-        session.get_one(Doc, 1).org_id = None
-    assert held() == {("Doc", "1"): ("", "Desk\nplain")}
+        session.get_one(OwnDoc, 1).org_id = None
+    assert held() == {("OwnDoc", "1"): ("", "Desk\nplain")}
     with maker.begin() as session:
-        found = session.get_one(Doc, 1)
+        found = session.get_one(OwnDoc, 1)
         found.org_id = 1
         session.flush()
         session.delete(found)
@@ -330,57 +330,57 @@ def test_a_record_moves_and_changes_or_goes(maker: Maker, held: Held, doc: int) 
 
 def test_records_of_many_tenants_are_deleted_at_once(maker: Maker, held: Held) -> None:
     with maker.begin() as session:
-        session.execute(insert(Doc), [{"id": n, "org_id": 1 + n % 2, "title": f"t{n}"} for n in range(1, 8)])
+        session.execute(insert(OwnDoc), [{"id": n, "org_id": 1 + n % 2, "title": f"t{n}"} for n in range(1, 8)])
     assert {tenant for tenant, _ in held().values()} == {"1", "2"}
     with maker.begin() as session:
-        session.execute(delete(Doc).where(Doc.id < 6))
-        session.delete(session.get_one(Doc, 6))
-    assert held() == {("Doc", "7"): ("2", "t7\nplain")}
+        session.execute(delete(OwnDoc).where(OwnDoc.id < 6))
+        session.delete(session.get_one(OwnDoc, 6))
+    assert held() == {("OwnDoc", "7"): ("2", "t7\nplain")}
 
 
 def test_a_related_object_moves_what_depends_on_it(maker: Maker, held: Held) -> None:
     with maker.begin() as session:
-        session.add_all([File(id=1, org_id=1, text="a"), File(id=2, org_id=2, text="b")])
+        session.add_all([OwnFile(id=1, org_id=1, text="a"), OwnFile(id=2, org_id=2, text="b")])
     with maker.begin() as session:
-        session.get_one(Org, 1).region = "west"
-    assert held() == {("File", "1"): ("west", "a"), ("File", "2"): ("south", "b")}
+        session.get_one(OwnOrg, 1).region = "west"
+    assert held() == {("OwnFile", "1"): ("west", "a"), ("OwnFile", "2"): ("south", "b")}
     with maker.begin() as session:
-        session.execute(update(Org).where(Org.id == 2).values(region="west"))
-    assert held() == {("File", "1"): ("west", "a"), ("File", "2"): ("west", "b")}
+        session.execute(update(OwnOrg).where(OwnOrg.id == 2).values(region="west"))
+    assert held() == {("OwnFile", "1"): ("west", "a"), ("OwnFile", "2"): ("west", "b")}
 
 
 def test_classes_that_inherit_move_too(maker: Maker, held: Held) -> None:
     with maker.begin() as session:
-        session.add_all([Guide(id=1, plan=Plan.FREE, text="a"), Part(id=1, owner="ann", text="b")])
-        session.add(Item(id=1, owner="bob", text="c"))
+        session.add_all([OwnGuide(id=1, plan=Plan.FREE, text="a"), OwnPart(id=1, owner="ann", text="b")])
+        session.add(OwnItem(id=1, owner="bob", text="c"))
     with maker.begin() as session:
-        session.get_one(Page, 1).plan = Plan.PAID
-        session.execute(update(Part).values(owner="eve"))
-    assert held() == {("Page", "1"): ("paid", "a"), ("Part", "1"): ("eve", "b"), ("Item", "1"): ("bob", "c")}
+        session.get_one(OwnPage, 1).plan = Plan.PAID
+        session.execute(update(OwnPart).values(owner="eve"))
+    assert held() == {("OwnPage", "1"): ("paid", "a"), ("OwnPart", "1"): ("eve", "b"), ("OwnItem", "1"): ("bob", "c")}
 
 
 def test_what_when_keeps_out_leaves_its_tenant(maker: Maker, held: Held) -> None:
     with maker.begin() as session:
-        session.add(Note(section="s", number=1, owner=OWNER, text="a"))
+        session.add(OwnNote(section="s", number=1, owner=OWNER, text="a"))
     with maker.begin() as session:
-        found = session.get_one(Note, ("s", 1))
+        found = session.get_one(OwnNote, ("s", 1))
         found.owner, found.is_shown = None, False
     assert held() == {}
     with maker() as session:
-        assert_not_indexed(session.get_one(Note, ("s", 1)))
+        assert_not_indexed(session.get_one(OwnNote, ("s", 1)))
     with maker.begin() as session:
-        session.get_one(Note, ("s", 1)).is_shown = True
-    assert held() == {("Memo", '["s",1]'): ("", "a")}
+        session.get_one(OwnNote, ("s", 1)).is_shown = True
+    assert held() == {("OwnMemo", '["s",1]'): ("", "a")}
 
 
 def test_two_flushes_of_two_tenants_are_one_move(maker: Maker, held: Held, doc: int) -> None:
     with maker.begin() as session:
-        found = session.get_one(Doc, 1)
+        found = session.get_one(OwnDoc, 1)
         for org in (2, 1, 2):
             found.org_id = org
             session.flush()
             sessions_write(session)
-    assert held() == {("Doc", "1"): ("2", "Lamp\nplain")}
+    assert held() == {("OwnDoc", "1"): ("2", "Lamp\nplain")}
 
 
 def sessions_write(session: Session) -> None:
@@ -395,17 +395,45 @@ def sessions_write(session: Session) -> None:
 def test_raw_sql_moves_what_triggers_mark(
     search: SearchEngine, engine: Engine, maker: Maker, held: Held, doc: int
 ) -> None:
-    search.track(Doc)
+    search.track(OwnDoc)
     with engine.begin() as connection:
-        connection.execute(text("UPDATE doc SET org_id = 2"))
-        connection.execute(text("INSERT INTO doc (id, org_id, title, body) VALUES (2, 1, 'Desk', 'b')"))
+        connection.execute(text("UPDATE own_doc SET org_id = 2"))
+        connection.execute(text("INSERT INTO own_doc (id, org_id, title, body) VALUES (2, 1, 'Desk', 'b')"))
+        marks = connection.execute(text("SELECT tenant, record_id FROM kdb_dirty ORDER BY seq")).all()
+    assert [tuple(mark) for mark in marks] == [("1", "1"), ("2", "1"), ("1", "2")]
     search.sync()
-    assert held() == {("Doc", "1"): ("2", "Lamp\nplain"), ("Doc", "2"): ("1", "Desk\nb")}
+    assert held() == {("OwnDoc", "1"): ("2", "Lamp\nplain"), ("OwnDoc", "2"): ("1", "Desk\nb")}
     with engine.begin() as connection:
-        connection.execute(text("DELETE FROM doc WHERE id = 1"))
+        connection.execute(text("DELETE FROM own_doc WHERE id = 1"))
     search.sync()
-    assert held() == {("Doc", "2"): ("1", "Desk\nb")}
-    search.untrack(Doc)
+    assert held() == {("OwnDoc", "2"): ("1", "Desk\nb")}
+    search.untrack(OwnDoc)
+
+
+def test_marks_have_the_tenant_where_the_table_does(search: SearchEngine, engine: Engine, maker: Maker) -> None:
+    for cls in (OwnNote, OwnPage, OwnPart, OwnFile):
+        search.track(cls)
+    with engine.begin() as connection:
+        connection.execute(insert(OwnNote), {"section": "s", "number": 1, "owner": OWNER, "text": "a"})
+        connection.execute(insert(OwnPage), {"id": 1, "plan": Plan.PAID, "text": "a"})
+        connection.execute(insert(OwnPart), {"id": 1, "owner": "ann", "text": "a"})
+        connection.execute(insert(OwnFile), {"id": 1, "org_id": 1, "text": "a"})
+        marks = connection.execute(text("SELECT entity_name, tenant FROM kdb_dirty ORDER BY seq")).all()
+    assert [tuple(mark) for mark in marks] == [
+        ("OwnMemo", str(OWNER)),
+        ("OwnPage", ""),
+        ("OwnPart", "ann"),
+        ("OwnFile", ""),
+    ]
+    search.sync()
+    assert {key[:2] for key, _ in stored(engine)} == {
+        (str(OWNER), "OwnMemo"),
+        ("paid", "OwnPage"),
+        ("ann", "OwnPart"),
+        ("north", "OwnFile"),
+    }
+    for cls in (OwnNote, OwnPage, OwnPart, OwnFile):
+        search.untrack(cls)
 
 
 def test_the_doctor_finds_and_moves_a_record_of_another_tenant(
@@ -413,17 +441,17 @@ def test_the_doctor_finds_and_moves_a_record_of_another_tenant(
 ) -> None:
     calls = len(provider.calls)
     with engine.begin() as connection:
-        connection.execute(text("UPDATE doc SET org_id = 2"))
-    found = {each.check: each for each in examine(search) if each.entity == "Doc"}
+        connection.execute(text("UPDATE own_doc SET org_id = 2"))
+    found = {each.check: each for each in examine(search) if each.entity == "OwnDoc"}
     assert {check: (each.count, each.ids) for check, each in found.items()} == {
         "missing": (1, ("2/1",)),
         "orphaned": (1, ("1/1",)),
     }
-    assert [each.check for each in examine(search, tenant=1) if each.entity == "Doc"] == ["orphaned"]
-    assert [each.check for each in examine(search, tenant="2") if each.entity == "Doc"] == ["missing"]
-    assert [each for each in examine(search, tenant="3") if each.entity == "Doc"] == []
+    assert [each.check for each in examine(search, tenant=1) if each.entity == "OwnDoc"] == ["orphaned"]
+    assert [each.check for each in examine(search, tenant="2") if each.entity == "OwnDoc"] == ["missing"]
+    assert [each for each in examine(search, tenant="3") if each.entity == "OwnDoc"] == []
     examine(search, fix=True)
-    assert held() == {("Doc", "1"): ("2", "Lamp\nplain")}
+    assert held() == {("OwnDoc", "1"): ("2", "Lamp\nplain")}
     assert len(provider.calls) == calls
 
 
@@ -431,23 +459,23 @@ def test_a_class_that_got_tenants_later_is_unindexed_and_moves(
     search: SearchEngine, engine: Engine, maker: Maker, held: Held, doc: int
 ) -> None:
     with maker.begin() as session:
-        session.add(Doc(id=2, title="of none"))
-        session.add(File(id=1, org_id=1, text="made in Python"))
-        session.add(Note(section="s", number=1, owner=OWNER, text="of an owner"))
-    assert {each.entity: each.unindexed for each in search.get_status()} == {"Doc": 0, "File": 0, "Memo": 0}
+        session.add(OwnDoc(id=2, title="of none"))
+        session.add(OwnFile(id=1, org_id=1, text="made in Python"))
+        session.add(OwnNote(section="s", number=1, owner=OWNER, text="of an owner"))
+    assert {each.entity: each.unindexed for each in search.get_status()} == {"OwnDoc": 0, "OwnFile": 0, "OwnMemo": 0}
     with engine.begin() as connection:
         for table in ("kdb_search", "kdb_queue"):
-            connection.execute(text(f"UPDATE {table} SET tenant = '' WHERE entity_name IN ('Doc', 'Memo')"))
-    assert {each.entity: each.unindexed for each in search.get_status()} == {"Doc": 1, "File": 0, "Memo": 1}
-    assert {each.entity: each.unindexed for each in search.get_status(tenant=1)} == {"Doc": 1}
-    assert [(each.entity, each.unindexed) for each in search.get_status(tenant="")] == [("Doc", 0), ("Memo", 0)]
+            connection.execute(text(f"UPDATE {table} SET tenant = '' WHERE entity_name IN ('OwnDoc', 'OwnMemo')"))
+    assert {each.entity: each.unindexed for each in search.get_status()} == {"OwnDoc": 1, "OwnFile": 0, "OwnMemo": 1}
+    assert {each.entity: each.unindexed for each in search.get_status(tenant=1)} == {"OwnDoc": 1}
+    assert [(each.entity, each.unindexed) for each in search.get_status(tenant="")] == [("OwnDoc", 0), ("OwnMemo", 0)]
     search.sync()
-    assert {each.entity: each.unindexed for each in search.get_status()} == {"Doc": 0, "File": 0, "Memo": 0}
+    assert {each.entity: each.unindexed for each in search.get_status()} == {"OwnDoc": 0, "OwnFile": 0, "OwnMemo": 0}
     assert {key: tenant for key, (tenant, _) in rows(engine).items()} == {
-        ("Doc", "1"): "1",
-        ("Doc", "2"): "",
-        ("File", "1"): "north",
-        ("Memo", '["s",1]'): str(OWNER),
+        ("OwnDoc", "1"): "1",
+        ("OwnDoc", "2"): "",
+        ("OwnFile", "1"): "north",
+        ("OwnMemo", '["s",1]'): str(OWNER),
     }
 
 
@@ -505,18 +533,18 @@ def test_a_value_that_is_no_tenant_writes_nothing(search: SearchEngine, engine: 
 
 def test_an_attached_session_commits_the_tenants_records(search: SearchEngine, engine: Engine, maker: Maker) -> None:
     with maker.begin() as session:
-        session.add(Doc(id=1, org_id=1, title="Lamp"))
+        session.add(OwnDoc(id=1, org_id=1, title="Lamp"))
         search.index_records_batch([("Film", "1", "of one")], tenant=1, session=session)
         search.index_records_batch([("Film", "1", "of two")], tenant=2, session=session)
     with maker.begin() as session:
         search.delete_record("Film", "1", tenant=2, session=session)
-        search.index_record("Doc", "1", "by another tenant", tenant=2, session=session)
-        search.delete_record("Doc", "1", tenant=3, session=session)
-    assert sorted(stored(engine)) == [
-        (("1", "Doc", "1"), "Lamp\nplain"),
-        (("1", "Film", "1"), "of one"),
-        (("2", "Doc", "1"), "by another tenant"),
-    ]
+        search.index_record("OwnDoc", "1", "by another tenant", tenant=2, session=session)
+        search.delete_record("OwnDoc", "1", tenant=3, session=session)
+    assert dict(stored(engine)) == {
+        ("1", "OwnDoc", "1"): "Lamp\nplain",
+        ("1", "Film", "1"): "of one",
+        ("2", "OwnDoc", "1"): "by another tenant",
+    }
 
 
 def test_status_failures_and_sync_are_of_the_tenants(make: Make) -> None:

@@ -99,7 +99,10 @@ def check_record(entity: Entity, record: Any, tenant: object = None) -> Row:
 
 def with_tenant(entity: Entity, id_: str, data: Mapping[str, Any], given: object) -> Row:
     """A row under its tenant: that of the entity's field, or the one that is `given`. Raises InvalidRecord."""
-    name, tenant = entity.tenant_field, check_tenant(given)
+    name = entity.tenant_field
+    if name is None and given is None:
+        return Row("", id_, data)
+    tenant = check_tenant(given)
     if not name:
         return Row(tenant, id_, data)
     if name not in data and given is None:

@@ -287,10 +287,7 @@ class RecordStore:
                 if self._rows.current(connection, before) != before.data:
                     raise Outdated(f"{entity} {id} kept being changed by others. Try again")
                 self.index.check_current(plan, connection)
-                if row.tenant == before.tenant:
-                    self._rows.write(connection, entity, [row], {row.key})
-                else:
-                    self._rows.move(connection, before, row)
+                self._rows.change(connection, before, row)
                 self.index.apply(plan, connection)
             return row.tenant
 
