@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from sqlalchemy import Connection
 
@@ -50,11 +50,12 @@ class Administration:
         """How a generation's vectors are searched: `exact`, `hnsw`, or what keeps `hnsw` from being used."""
         return self._index.vector_index(generation)
 
-    def distribute(self) -> list[str]:
-        """Distribute the tables over a Citus cluster by record id, rows and all; returns those that were not yet.
-        Writers wait meanwhile. Raises StorageError where there is no Citus."""
+    def distribute(self, by: Literal["record_id", "tenant"] = "record_id") -> list[str]:
+        """Distribute the tables over a Citus cluster, rows and all, by record id or by tenant, whose queries one server
+        answers; returns those that were not yet. Writers wait meanwhile. Raises StorageError where there is no
+        Citus."""
         with self._index.transaction() as conn:
-            return self._index.store.schema.distribute(conn, self._index.catalog.generations(conn))
+            return self._index.store.schema.distribute(conn, self._index.catalog.generations(conn), by)
 
     def set_weight(self, weight: float, generation: Generation | None = None) -> Generation:
         """Let the vector count for `weight` (0..1) against the keywords in every search from here on; kept with the

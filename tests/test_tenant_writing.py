@@ -1,5 +1,6 @@
 """What is written of a tenant is under that tenant, and moves with it in the same commit."""
 
+import asyncio
 import enum
 import uuid
 from collections.abc import Callable
@@ -9,13 +10,21 @@ import pytest
 from sqlalchemy import Engine, ForeignKey, delete, event, insert, text, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, sessionmaker
 
-from kameleon import SearchEngine, searchable
+from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
 from kameleon.doctor import examine
-from kameleon.errors import InvalidInput, InvalidRecord
+from kameleon.errors import (
+    InvalidInput,
+    InvalidRecord,
+    RecordExists,
+    RecordMissing,
+    TenantRequired,
+    UnknownEntity,
+)
 from kameleon.orm.declaration import declared
 from kameleon.testing import HashProvider, assert_indexed, assert_not_indexed
+from kameleon.values import IndexStatus
 
-from .conftest import with_async, with_citus
+from .conftest import Make, with_async, with_citus
 
 
 class Base(DeclarativeBase):
@@ -107,7 +116,7 @@ Maker = sessionmaker[Session]
 Held = Callable[[], dict[tuple[str, str], tuple[str, str]]]
 
 
-@pytest.fixture(params=with_async(*with_citus("sqlite", "postgresql")))
+@pytest.fixture(params=with_citus("sqlite", "postgresql"))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -152,42 +161,36 @@ OWNER = uuid.UUID("6f1c3e0a-8f0e-4f43-9f57-1b3fdf0ec3aa")
 # declared
 
 
-@pytest.mark.parametrize(
-    ("obj", "key", "tenant"),
-    [
-        (lambda: Doc(id=7, org_id=2, title="a"), ("Doc", "7"), "2"),
-        (lambda: Doc(id=7, org=Org(id=3, region="east"), title="a"), ("Doc", "7"), "3"),
-        (lambda: Doc(id=7, title="a"), ("Doc", "7"), ""),
-        (lambda: File(id=7, org_id=2, text="a"), ("File", "7"), "south"),
-        (lambda: File(id=7, text="a"), ("File", "7"), ""),
-        (lambda: Note(section="s", number=2, owner=OWNER, text="a"), ("Memo", '["s",2]'), str(OWNER)),
-        (lambda: Page(id=7, plan=Plan.PAID, text="a"), ("Page", "7"), "paid"),
-        (lambda: Guide(id=7, plan=Plan.FREE, text="a"), ("Page", "7"), "free"),
-        (lambda: Item(id=7, owner="ann", text="a"), ("Item", "7"), "ann"),
-        (lambda: Part(id=7, text="a"), ("Part", "7"), "stock"),
-    ],
-)
-def test_a_new_record_is_its_tenants(
-    maker: Maker, held: Held, obj: Callable[[], Any], key: tuple[str, str], tenant: str
-) -> None:
+def test_a_new_record_is_its_tenants(maker: Maker, held: Held) -> None:
+    expected = [
+        (Doc(id=7, org_id=2, title="a"), ("Doc", "7"), "2"),
+        (Doc(id=8, org=Org(id=3, region="east"), title="a"), ("Doc", "8"), "3"),
+        (Doc(id=9, title="a"), ("Doc", "9"), ""),
+        (File(id=7, org_id=2, text="a"), ("File", "7"), "south"),
+        (File(id=8, text="a"), ("File", "8"), ""),
+        (Note(section="s", number=2, owner=OWNER, text="a"), ("Memo", '["s",2]'), str(OWNER)),
+        (Page(id=7, plan=Plan.PAID, text="a"), ("Page", "7"), "paid"),
+        (Guide(id=8, plan=Plan.FREE, text="a"), ("Page", "8"), "free"),
+        (Item(id=7, owner="ann", text="a"), ("Item", "7"), "ann"),
+        (Part(id=7, text="a"), ("Part", "7"), "stock"),
+    ]
     with maker.begin() as session:
-        session.add(added := obj())
-        session.flush()
-    assert held()[key][0] == tenant
+        session.add_all([obj for obj, _, _ in expected])
+    assert {key: tenant for key, (tenant, _) in held().items()} == {key: tenant for _, key, tenant in expected}
     with maker() as session:
-        assert_indexed(session.merge(added, load=True))
+        for obj, _, _ in expected:
+            assert_indexed(session.merge(obj))
 
 
-@pytest.mark.parametrize(
-    ("tenant", "message"),
-    [
-        ("organisation", "has no attribute 'organisation'"),
-        ("org", "is a relationship: name the column that it goes by, tenant='org_id'"),
-        (Org.__table__.c.region, "org.region is no column of Wrong"),
-        (3, "tenant is an attribute's name, a column or a function of the object, not 3"),
-    ],
-)
-def test_what_cannot_be_a_tenant_is_refused(search: SearchEngine, tenant: Any, message: str) -> None:
+REFUSED: dict[Any, str] = {
+    "organisation": "has no attribute 'organisation'",
+    "org": "is a relationship: name the column that it goes by, tenant='org_id'",
+    Org.__table__.c.region: "org.region is no column of Wrong",
+    3: "tenant is an attribute's name, a column or a function of the object, not 3",
+}
+
+
+def test_what_cannot_be_a_tenant_is_refused(search: SearchEngine) -> None:
     class Wrong(Base):
         __tablename__ = "wrong"
 
@@ -197,8 +200,9 @@ def test_what_cannot_be_a_tenant_is_refused(search: SearchEngine, tenant: Any, m
         org: Mapped[Org] = relationship()
 
     try:
-        with pytest.raises(InvalidInput, match=message):
-            search.track(searchable(fields=["title"], tenant=tenant)(Wrong))
+        for tenant, message in REFUSED.items():
+            with pytest.raises(InvalidInput, match=message):
+                search.track(searchable(fields=["title"], tenant=tenant)(Wrong))
     finally:
         forget(Wrong)
 
@@ -284,6 +288,7 @@ def by_expired_object(session: Session) -> None:
 MOVES = [by_object, by_relationship, by_bulk_update, by_primary_key, by_expired_object]
 
 
+@pytest.mark.parametrize("backend", with_async(*with_citus("sqlite", "postgresql")), indirect=True)
 @pytest.mark.parametrize("move", MOVES)
 def test_a_record_moves_with_its_tenant_in_the_same_commit(
     maker: Maker, held: Held, doc: int, move: Callable[[Session], None], provider: HashProvider
@@ -450,3 +455,225 @@ def rows(engine: Engine) -> dict[tuple[str, str], tuple[str, str]]:
     with engine.connect() as connection:
         found = connection.execute(text("SELECT tenant, entity_name, record_id, content FROM kdb_search")).all()
     return {(entity, id_): (tenant, content) for tenant, entity, id_, content in found}
+
+
+# by hand
+
+
+def test_records_of_one_key_in_two_tenants_are_two(search: SearchEngine, engine: Engine) -> None:
+    for tenant, content in ((1, "of one"), ("2", "of two"), (OWNER, "of an owner"), (Plan.PAID, "of a plan")):
+        assert search.index_records_batch([("Film", "7", content)], tenant=tenant).indexed == 1
+    assert search.index_record("Film", "7", "of none", tenant="").indexed == 1
+    assert dict(stored(engine)) == {
+        ("1", "Film", "7"): "of one",
+        ("2", "Film", "7"): "of two",
+        (str(OWNER), "Film", "7"): "of an owner",
+        ("paid", "Film", "7"): "of a plan",
+        ("", "Film", "7"): "of none",
+    }
+    assert search.delete_record("Film", "7", tenant=1)
+    assert not search.delete_record("Film", "7", tenant=1)
+    assert search.delete_records([("Film", "7"), ("Film", "8")], tenant="") == 1
+    assert sorted(tenant for (tenant, _, _), _ in stored(engine)) == ["2", str(OWNER), "paid"]
+
+
+def stored(engine: Engine) -> list[tuple[tuple[str, str, str], str]]:
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT tenant, entity_name, record_id, content FROM kdb_search")).all()
+    return [((tenant, entity, id_), content) for tenant, entity, id_, content in found]
+
+
+def test_a_write_without_a_tenant_is_refused_where_there_are_any(search: SearchEngine, make: Make) -> None:
+    search.index_record("Film", "1", "a", tenant="t1")
+    search.index_record("Book", "1", "a")
+    other = make(None)
+    with pytest.raises(TenantRequired, match="Film has tenants"):
+        other.index_record("Film", "1", "b")
+    with pytest.raises(TenantRequired, match="Film has tenants"):
+        other.delete_records([("Book", "1"), ("Film", "1")])
+    with other.engine.begin() as connection, pytest.raises(TenantRequired):
+        other.index_record("Film", "1", "b", connection=connection)
+    assert other.delete_records([("Book", "1")]) == 1
+
+
+def test_a_value_that_is_no_tenant_writes_nothing(search: SearchEngine, engine: Engine) -> None:
+    for tenant in (1.5, True, "a\0b", "x" * 256, b"t"):
+        with pytest.raises(InvalidRecord, match="a tenant"):
+            search.index_record("Film", "1", "a", tenant=tenant)
+    assert stored(engine) == []
+
+
+def test_an_attached_session_commits_the_tenants_records(search: SearchEngine, engine: Engine, maker: Maker) -> None:
+    with maker.begin() as session:
+        session.add(Doc(id=1, org_id=1, title="Lamp"))
+        search.index_records_batch([("Film", "1", "of one")], tenant=1, session=session)
+        search.index_records_batch([("Film", "1", "of two")], tenant=2, session=session)
+    with maker.begin() as session:
+        search.delete_record("Film", "1", tenant=2, session=session)
+        search.index_record("Doc", "1", "by another tenant", tenant=2, session=session)
+        search.delete_record("Doc", "1", tenant=3, session=session)
+    assert sorted(stored(engine)) == [
+        (("1", "Doc", "1"), "Lamp\nplain"),
+        (("1", "Film", "1"), "of one"),
+        (("2", "Doc", "1"), "by another tenant"),
+    ]
+
+
+def test_status_failures_and_sync_are_of_the_tenants(make: Make) -> None:
+    refusing = HashProvider(refuse=lambda content: ValueError("no") if "bad" in content else None)
+    plain, search = make(None), make(refusing)
+    for tenant, texts in (("t1", ["good", "bad"]), ("t2", ["good", "fine", "bad bad"]), ("", ["good"])):
+        plain.index_records_batch([("Film", n, content) for n, content in enumerate(texts)], tenant=tenant)
+    search.sync(tenant="t1")
+    counted = {tenant: counts(search.get_status("Film", tenant=tenant)) for tenant in ("t1", "t2", "", "t3")}
+    assert counted == {"t1": (2, 0, 1), "t2": (3, 3, 0), "": (1, 1, 0), "t3": None}
+    assert counts(search.get_status("Film", tenant=["t1", ""])) == (3, 1, 1)
+    search.sync()
+    assert counts(search.get_status("Film")) == (6, 0, 2)
+    assert [(each.tenant, each.id) for each in search.failures(tenant="t2")] == [("t2", "2")]
+    assert [(each.tenant, each.id) for each in search.failures()] == [("t1", "1"), ("t2", "2")]
+
+
+def counts(found: list[IndexStatus]) -> tuple[int, int, int] | None:
+    return (found[0].indexed, found[0].pending, found[0].failed) if found else None
+
+
+# the record store
+
+
+@pytest.fixture
+def orders(search: SearchEngine) -> RecordStore:
+    records = RecordStore(search)
+    records.create_entity("Order", search=["text"], tenant_field="org")
+    records.insert("Order", [{"id": 1, "org": "a", "text": "Blue lamp"}, {"id": 1, "org": "b", "text": "Green lamp"}])
+    return records
+
+
+def test_an_entity_is_divided_by_a_field(orders: RecordStore, engine: Engine) -> None:
+    assert orders.entity("Order").tenant_field == "org"
+    assert orders.get("Order", 1, tenant="a").data == {"org": "a", "text": "Blue lamp"}
+    assert [(each.tenant, each.id) for each in orders.list("Order", tenant="b")] == [("b", "1")]
+    assert [each.tenant for each in orders.list("Order", tenant=ALL_TENANTS)] == ["a", "b"]
+    assert [each.tenant for each in orders.list("Order", tenant=["b", "c"], where={"new": None})] == ["b"]
+    with pytest.raises(RecordExists):
+        orders.insert("Order", [{"id": 1, "org": "a", "text": "another"}])
+    assert orders.insert("Order", [{"id": 1, "org": "c", "text": "Red"}], on_conflict="upsert").inserted == 1
+    assert orders.insert("Order", [{"id": 1, "org": "c", "text": "Red2"}], on_conflict="upsert").updated == 1
+    assert orders.insert("Order", [{"id": 1, "text": "Grey"}], tenant=5).inserted == 1
+    assert orders.get("Order", 1, tenant="5").data == {"org": 5, "text": "Grey"}
+    assert orders.insert("Order", [{"id": 1, "org": None, "text": "of none"}]).inserted == 1
+    assert orders.delete("Order", [1], tenant="a") == 1
+    assert orders.delete("Order", [1], tenant=["b", "c"]) == 2
+    assert sorted(stored(engine)) == [(("", "Order", "1"), "of none"), (("5", "Order", "1"), "Grey")]
+
+
+def test_a_record_whose_tenant_is_not_known_is_refused(orders: RecordStore) -> None:
+    for record, tenant, message in (
+        ({"text": "x"}, None, "Order '2' has no field 'org', which names its tenant: give it one, or null"),
+        ({"org": 1.5, "text": "x"}, None, "Order '2', field 'org': a tenant is text"),
+        ({"org": "b", "text": "x"}, "a", "Order '2' is of the tenant 'b' by its field 'org', and the call is"),
+    ):
+        with pytest.raises(InvalidRecord, match=message) as caught:
+            orders.insert("Order", [{"id": 3, "org": "a", "text": "y"}, {"id": 2, **record}], tenant=tenant)
+        assert caught.value.position == 1
+    assert len(orders.list("Order", tenant=ALL_TENANTS)) == 2
+
+
+def test_a_call_without_a_tenant_is_refused(orders: RecordStore) -> None:
+    for call in (
+        lambda: orders.get("Order", 1),
+        lambda: orders.list("Order"),
+        lambda: orders.update("Order", 1, {"text": "x"}),
+        lambda: orders.delete("Order", [1]),
+    ):
+        with pytest.raises(TenantRequired, match="Order has tenants"):
+            call()
+    with pytest.raises(InvalidInput, match="one tenant is needed here"):
+        orders.get("Order", 1, tenant=ALL_TENANTS)
+    with pytest.raises(RecordMissing):
+        orders.get("Order", 1, tenant="c")
+
+
+def test_an_update_moves_a_record_to_another_tenant(orders: RecordStore, engine: Engine, search: SearchEngine) -> None:
+    before = orders.get("Order", 1, tenant="b")
+    moved = orders.update("Order", 1, {"org": "c", "text": "Red lamp"}, tenant="b")
+    assert (moved.tenant, moved.created_at, moved.data) == ("c", before.created_at, {"org": "c", "text": "Red lamp"})
+    assert sorted(stored(engine)) == [(("a", "Order", "1"), "Blue lamp"), (("c", "Order", "1"), "Red lamp")]
+    with pytest.raises(RecordExists, match="of the tenant 'a' already"):
+        orders.update("Order", 1, {"org": "a"}, tenant="c")
+    assert orders.update("Order", 1, {"text": "Grey"}, tenant="c", replace_all=True).data == {
+        "org": "c",
+        "text": "Grey",
+    }
+    assert orders.update("Order", 1, {"org": None}, tenant="c").tenant == ""
+    assert [each for each in examine(search) if each.severity != "note"] == []
+
+
+def test_a_tenant_is_given_with_each_call(search: SearchEngine, engine: Engine) -> None:
+    records = RecordStore(search)
+    assert records.insert("Task", [{"id": 1, "text": "to do it"}]).inserted == 1
+    assert records.entity("Task").tenant_field is None
+    assert records.insert("Task", [{"id": 1, "text": "to do that", "more": 1}], tenant="a").inserted == 1
+    assert (records.entity("Task").tenant_field, records.entity("Task").field_names) == ("", ("text",))
+    with pytest.raises(TenantRequired):
+        records.get("Task", 1)
+    with pytest.raises(TenantRequired):
+        records.insert("Task", [{"id": 2, "text": "of whom"}])
+    assert records.update("Task", 1, {"text": "done"}, tenant="a").data == {"text": "done", "more": 1}
+    made = records.insert("Bill", [{"id": 1, "org": "long name", "text": "to be paid"}], tenant_field="org")
+    assert made.created_entity is not None
+    assert (made.created_entity.tenant_field, made.created_entity.searchable) == ("org", ("text",))
+    with pytest.raises(InvalidInput, match="the tenants of Bill are those of the field 'org'"):
+        records.insert("Bill", [{"id": 2, "owner": "x", "text": "y"}], tenant_field="owner")
+    assert sorted(stored(engine)) == [
+        (("", "Task", "1"), "to do it"),
+        (("a", "Task", "1"), "done"),
+        (("long name", "Bill", "1"), "to be paid"),
+    ]
+
+
+def test_a_store_of_one_tenant_has_no_other(orders: RecordStore, search: SearchEngine) -> None:
+    own = RecordStore(search.for_tenant("a"))
+    assert [each.data["text"] for each in own.list("Order")] == ["Blue lamp"]
+    assert own.insert("Order", [{"id": 2, "text": "Desk"}]).inserted == 1
+    assert own.update("Order", 2, {"text": "Chair"}).data == {"org": "a", "text": "Chair"}
+    assert own.delete("Order", [1, 2]) == 2
+    for call, error in (
+        (lambda: own.get("Order", 1, tenant="b"), InvalidInput),
+        (lambda: own.get("Order", 1), RecordMissing),
+        (lambda: own.insert("Order", [{"id": 3, "org": "b", "text": "x"}]), InvalidRecord),
+        (lambda: own.insert("New", [{"id": 3, "text": "x"}]), UnknownEntity),
+        (lambda: own.create_entity("New", search=["text"]), InvalidInput),
+    ):
+        with pytest.raises(error):
+            call()
+    own.insert("Order", [{"id": 4, "text": "Bed"}])
+    with pytest.raises(InvalidRecord, match="would leave the tenant"):
+        own.update("Order", 4, {"org": "b"})
+    assert [each.id for each in orders.list("Order", tenant="b")] == ["1"]
+
+
+def test_the_doctor_repairs_the_records_of_a_tenant(orders: RecordStore, search: SearchEngine, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM kdb_records WHERE tenant = 'a'"))
+        connection.execute(text("UPDATE kdb_records SET tenant = 'c' WHERE tenant = 'b'"))
+    found = {(each.check, each.ids) for each in examine(search) if each.entity == "Order"}
+    assert found == {("missing", ("c/1",)), ("orphaned", ("a/1", "b/1"))}
+    examine(search, fix=True, batch_size=1)
+    assert stored(engine) == [(("c", "Order", "1"), "Green lamp")]
+
+
+async def writes_and_deletes(search: SearchEngine) -> None:
+    records = RecordStore(search)
+    await search.aindex_record("Film", 1, "a", tenant="t1")
+    await search.aindex_records_batch([("Film", 1, "b"), ("Film", 2, "c")], tenant="t2")
+    assert await search.adelete_record("Film", 1, tenant="t2")
+    assert await search.adelete_records([("Film", 1)], tenant="t2") == 0
+    assert await search.afailures(tenant="t1") == []
+    await records.ainsert("Task", [{"id": 1, "text": "to do it"}], tenant="t1")
+    assert (await records.aget("Task", 1, tenant="t1")).tenant == "t1"
+
+
+def test_coroutines_take_a_tenant(search: SearchEngine, engine: Engine) -> None:
+    asyncio.run(writes_and_deletes(search))
+    assert sorted(key for key, _ in stored(engine)) == [("t1", "Film", "1"), ("t1", "Task", "1"), ("t2", "Film", "2")]

@@ -98,6 +98,8 @@ class RecordStore:
                         f"entity {seen(name)} exists already. See it: `kameleon entity describe {shlex.quote(name)}`"
                     )
                 self._catalog.write_entity(connection, entity, is_new=True)
+                if entity.has_tenants:
+                    self.index.store.schema.add_tenanted(connection, [name])
             return entity
 
         return self.index.retried(attempt)

@@ -103,7 +103,7 @@ class PostgreSQLVectors:
     ) -> Callable[[int, Sequence[int]], Found]:
         """Returns what reads the nearest, and the cosines of those beside them."""
         of_tenants, binds = sql_of_tenants(scope.tenants, "s")
-        scanned = replace(scope, tenants=None) if scope.is_undivided or scope.tenants == ("",) else scope
+        scanned = replace(scope, tenants=None) if scope.is_undivided else scope
         where, of_scope = self._scopes.sql(scanned if docs is None else Scope(tenants=scanned.tenants), "e")
         if len(excluded):
             where += " AND e.doc <> ALL(CAST(:excluded AS bigint[]))"
