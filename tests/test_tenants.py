@@ -445,3 +445,18 @@ def test_a_file_that_is_no_export_is_refused(search: SearchEngine, tmp_path: Pat
             search.admin.import_tenant(file)
     with pytest.raises(InvalidInput, match="a tenant is needed"):
         search.admin.export_tenant("", tmp_path / "x.gz")
+
+
+def test_a_tenant_that_is_dropped_is_gone_and_others_are_as_they_were(search: SearchEngine) -> None:
+    fill(search)
+    other = search.for_tenant("b")
+    before = other.search("wolf story snow", limit=50, explain=True)
+    search.for_tenant("a").search("fox")
+    assert search.admin.drop_tenant("a") == 34
+    own = search.for_tenant("a")
+    assert own.search("fox") == own.suggest("fo") == own.get_status() == RecordStore(own).list("Film") == []
+    assert search.search("fox", tenant=ALL_TENANTS, mode="keyword") == []
+    assert list(other.search("wolf story snow", limit=50, explain=True)) == list(before) != []
+    assert search.admin.drop_tenant("a") == 0
+    with pytest.raises(InvalidInput, match="a tenant is needed"):
+        search.admin.drop_tenant("")
