@@ -148,6 +148,13 @@ REKEY = """
 DELETE_EMBEDDINGS_OF = "DELETE FROM kdb_embedding_g{number} WHERE search_id IN (SELECT value FROM json_each(?))"
 LOG_CHANGE = text("INSERT INTO kdb_embedding_log (mark, tenant, changed, ids) VALUES (:mark, :tenant, :changed, :ids)")
 
+DOCS_OF_TENANT = text("SELECT id FROM kdb_search WHERE tenant = :tenant")
+DELETE_EMBEDDINGS_OF_TENANT = """
+    DELETE FROM kdb_embedding_g{number} WHERE search_id IN (SELECT id FROM kdb_search WHERE tenant = :tenant)
+"""
+DELETE_TENANT = "DELETE FROM {table} WHERE tenant = :tenant"
+FORGET_TENANT = text("UPDATE kdb_embedding_log SET tenant = NULL WHERE tenant = :tenant")
+
 PRUNE_LOG = text("""
     DELETE FROM kdb_embedding_log WHERE seq <= (
       SELECT max(seq) FROM (SELECT seq, sum(ids) OVER (ORDER BY seq DESC) AS newer FROM kdb_embedding_log)
