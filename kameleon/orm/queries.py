@@ -135,7 +135,7 @@ class Queries:
             columns = self._columns(names)
             where = with_field_words(text, names, where, fields)
             names, narrowed = scope(sessions_of(self._index).mappings, names, where)
-        options |= {"where": where if narrowed is None else None}
+        options["where"] = where if narrowed is None else None
         secured = [] if is_nowhere else self._secured([str(name) for name in names], connection)
         among = None if narrowed is None else self._among(*narrowed)
         visible = self._visible(secured) if among is None else ()
