@@ -1,7 +1,8 @@
 """The options that name tenants. Imports `kameleon` alone."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -30,3 +31,14 @@ def chosen_tenants(tenants: tuple[str, ...], all_tenants: bool) -> Any:
     if tenants and all_tenants:
         raise click.UsageError("--tenant and --all-tenants exclude each other")
     return ALL_TENANTS if all_tenants else list(tenants) or None
+
+
+def within_tenants(command: F) -> F:
+    """Add --tenant and --all-tenants as `within`, options of a search: none where both are absent."""
+
+    @wraps(command)
+    def called(*args: Any, tenants: tuple[str, ...], all_tenants: bool, **options: Any) -> Any:
+        tenant = chosen_tenants(tenants, all_tenants)
+        return command(*args, within={} if tenant is None else {"tenant": tenant}, **options)
+
+    return of_tenants(cast("F", called))

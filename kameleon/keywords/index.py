@@ -133,6 +133,10 @@ class KeywordIndex:
             return 0
         return sum(self._maintenance.run(partition, purges=purges) for partition in partitions)
 
+    def forget(self) -> None:
+        """Forgets the words and postings that are in memory."""
+        self._cache = SegmentCache()
+
     # reading
 
     def search(self, connection: Connection, scope: Scope, wanted: Wanted) -> Found:
