@@ -19,6 +19,7 @@ from .purging import purge
 from .rebuilding import rebuild
 from .search import search, similar
 from .suggest import suggest
+from .tenants import tenants
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -37,7 +38,20 @@ def kameleon() -> None:
     """
 
 
-for command in (data, distribute, doctor, embeddings, entity, evaluation, purge, rebuild, search, similar, suggest):
+for command in (
+    data,
+    distribute,
+    doctor,
+    embeddings,
+    entity,
+    evaluation,
+    purge,
+    rebuild,
+    search,
+    similar,
+    suggest,
+    tenants,
+):
     kameleon.add_command(command)
 
 

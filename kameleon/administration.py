@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection
 
 from .content import check_entity, check_id
-from .errors import InvalidInput, NoProvider
+from .errors import InvalidInput, NoProvider, seen
 from .indexing import caching
 from .indexing.index import Index
 from .indexing.purging import PurgeReport, purge
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from .search.retrieval import Legs
+
+
+DISTRIBUTED_BY = ("record_id", "tenant")
 
 
 class Administration:
@@ -46,11 +49,25 @@ class Administration:
         """How a generation's vectors are searched: `exact`, `hnsw`, or what keeps `hnsw` from being used."""
         return self._index.vector_index(generation)
 
-    def distribute(self) -> list[str]:
-        """Distribute the tables over a Citus cluster by record id, rows and all; returns those that were not yet.
-        Writers wait meanwhile. Raises StorageError where there is no Citus."""
+    def distribute(self, by: str = "record_id") -> list[str]:
+        """Distribute the tables over a Citus cluster by record_id or tenant, rows and all; returns those that were not
+        yet. Writers wait meanwhile. Raises StorageError where there is no Citus."""
+        check_key(by)
         with self._index.transaction() as conn:
-            return self._index.store.schema.distribute(conn, self._index.catalog.generations(conn))
+            return self._index.store.schema.distribute(conn, self._index.catalog.generations(conn), by)
+
+    def protect(self, setting: str = "app.tenant", workers: Iterable[str] = ()) -> list[str]:
+        """Put policies of row-level security on every table of the index that has a tenant; returns the tables. A role
+        then reads and writes the tenant that `setting` names in its transaction, and reads what has no tenant; the
+        roles of `workers` have all. Replaces the policies of before. Raises StorageError on SQLite."""
+        names = list(workers)
+        with self._index.transaction() as conn:
+            return self._index.store.policies.protect(conn, setting, names)
+
+    def unprotect(self) -> list[str]:
+        """Take the policies off again; returns the tables that had them."""
+        with self._index.transaction() as conn:
+            return self._index.store.policies.unprotect(conn)
 
     def set_weight(self, weight: float, generation: Generation | None = None) -> Generation:
         """Let the vector count for `weight` (0..1) against the keywords in every search from here on; kept with the
@@ -85,6 +102,12 @@ class Administration:
     async def astate(self, entity: str, id: str | int, *, session: "AsyncSession | None" = None) -> State | None:
         """`state` for coroutines, in the transaction of a `session`."""
         return await on_a_thread(self._index, partial(self.state, entity, id), session)
+
+
+def check_key(by: object) -> None:
+    """Raises InvalidInput for what tables cannot be distributed by."""
+    if by not in DISTRIBUTED_BY:
+        raise InvalidInput(f"tables are distributed by {' or '.join(DISTRIBUTED_BY)}, not {seen(by)}")
 
 
 class CacheAdministration:

@@ -116,7 +116,7 @@ class SearchEngine(Coroutines):
     @property
     def admin(self) -> Administration:
         """For operators: `set_weight`, `legs`, `state`, `astate`, `index_vectors`, `vector_index`, `purge`,
-        `distribute`."""
+        `distribute`, `protect`, `unprotect`."""
         return self.index.part(Administration)
 
     # sessions

@@ -52,7 +52,7 @@ class Queries:
     ) -> SearchResults:
         (name,) = self.names([entity])
         ref = Ref(check_entity(name), check_id(id))
-        with self._index.reading(connection) as conn:
+        with self._index.reading(connection, (ref.tenant,)) as conn:
             found = self._index.store.contents.entries(conn, [ref])
         if not found:
             raise RecordMissing(f"{name} {ref.id!r:.80} is not in the index, so nothing can be similar to it")
@@ -63,7 +63,7 @@ class Queries:
     def suggest(self, text: str, limit: int, connection: Connection | None) -> list[str]:
         check_whole("limit", limit, 1)
         text = check_text(text)
-        with self._index.preserving(connection) as conn:
+        with self._index.preserving(connection, ("",)) as conn:
             self._index.store.connections.prepare_search(conn)
             return self._index.keywords.suggest(conn, ("",), (), text, limit)
 

@@ -11,6 +11,7 @@ from .contents import SQLiteContents
 from .embeddings import SQLiteEmbeddings
 from .health import SQLiteHealth
 from .keys import SQLiteKeys
+from .policies import SQLitePolicies
 from .postings import SQLitePostings
 from .records import SQLiteRecords
 from .schema import SQLiteSchema
@@ -47,6 +48,7 @@ def make_store(
         postings=SQLitePostings(),
         vectors=vectors,
         triggers=SQLiteTriggers(keys),
+        policies=SQLitePolicies(),
         health=SQLiteHealth(engine, tables, vectors),
         settings=settings,
     )

@@ -1,0 +1,333 @@
+"""Roles of PostgreSQL: the rights that docs/tenants.md lists, and policies on kameleon's own tables."""
+
+import re
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import sessionmaker
+
+from kameleon import RecordStore, SearchEngine, Worker
+from kameleon.doctor import examine
+from kameleon.errors import StorageError
+from kameleon.testing import HashProvider
+
+from .conftest import Done, ids
+
+ROOT = Path(__file__).parents[1]
+ROLES = ("app_reader", "app_writer", "app_worker", "app_admin")
+"""As docs/tenants.md names them."""
+PASSWORD = "kameleon"  # noqa: S105 - of roles that go with the test
+WITHOUT_TENANT = {"meta", "generation", "entities", "tenanted", "reindex", "reindex_range"}
+
+
+def grants() -> dict[str, str]:
+    """The SQL blocks of docs/tenants.md that grant rights, by the role that gets them."""
+    page = (ROOT / "docs" / "tenants.md").read_text("utf-8")
+    found = [block for block in re.findall(r"^```sql\n(.*?)^```", page, re.DOTALL | re.MULTILINE) if "GRANT" in block]
+    by_role = {role: block for block in found for role in ROLES if f"TO {role};" in block}
+    assert (len(found), set(by_role)) == (4, set(ROLES))
+    return by_role
+
+
+@dataclass
+class Roles:
+    """The four roles of docs/tenants.md in a schema of the test's own, whose tables `app_admin` makes and owns."""
+
+    url: URL
+    suffix: str
+    engines: list[Engine]
+
+    def name(self, role: str) -> str:
+        return f"{role}_{self.suffix}"
+
+    def engine(self, role: str, **options: Any) -> Engine:
+        url = self.url.set(username=self.name(role), password=PASSWORD)
+        opened = sqlalchemy.create_engine(url, **{"poolclass": NullPool, **options})
+        self.engines.append(opened)
+        return opened
+
+    def search(self, role: str, provider: Any = "hash", **options: Any) -> SearchEngine:
+        return SearchEngine(self.engine(role, **options), HashProvider() if provider == "hash" else provider)
+
+    def grant(self, *roles: str, but: str = "kdb_none") -> None:
+        """Runs the blocks of these roles as an administrator would, without the table `but`."""
+        blocks = grants()
+        owner = sqlalchemy.create_engine(self.url, poolclass=NullPool)
+        with owner.begin() as connection:
+            schema = connection.scalar(text("SELECT current_schema"))
+            for role in roles:
+                named = blocks[role].replace(f", {but}", "").replace("SCHEMA public", f"SCHEMA {schema}")
+                connection.exec_driver_sql(named.replace(f"TO {role};", f"TO {self.name(role)};"))
+
+
+@pytest.fixture
+def roles(server: URL, pg_url: URL) -> Iterator[Roles]:
+    superuser = sqlalchemy.create_engine(pg_url, poolclass=NullPool)
+    made = Roles(pg_url, uuid.uuid4().hex[:8], [])
+    with superuser.begin() as connection:
+        if not connection.scalar(text("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")):
+            pytest.skip("the server's role may not make roles")
+        for role in ROLES:
+            connection.exec_driver_sql(f"CREATE ROLE {made.name(role)} LOGIN PASSWORD '{PASSWORD}'")
+    made.grant("app_admin")
+    yield made
+    for engine in made.engines:
+        engine.dispose()
+    with superuser.begin() as connection:
+        for role in ROLES:
+            connection.exec_driver_sql(f"DROP OWNED BY {made.name(role)} CASCADE")
+            connection.exec_driver_sql(f"DROP ROLE {made.name(role)}")
+
+
+@pytest.fixture
+def indexed(roles: Roles) -> Roles:
+    """With records, which the administrator wrote first, and rights for all."""
+    admin = roles.search("app_admin")
+    RecordStore(admin).insert("Order", [{"id": str(n), "text": f"lamp number{n} of the river"} for n in range(30)])
+    roles.grant("app_reader", "app_writer", "app_worker")
+    return roles
+
+
+def tables(engine: Engine) -> set[str]:
+    query = "SELECT relname FROM pg_class WHERE relnamespace = CAST(current_schema AS regnamespace)"
+    with engine.connect() as connection:
+        return set(connection.execute(text(query)).scalars())
+
+
+# rights
+
+
+def test_a_reader_searches_and_makes_nothing(indexed: Roles, pg_engine: Engine) -> None:
+    before = tables(pg_engine)
+    search = indexed.search("app_reader")
+    found = search.search("lamp number7", count=True, facets=["text"], explain=True)
+    assert (found[0].id, found.total, len(found.facets["text"])) == ("7", 30, 30)
+    assert ids(search.similar("Order", "7", limit=2))
+    assert search.suggest("number2") == ["number2", *(f"number2{n}" for n in range(9))]
+    assert [s.indexed for s in search.get_status()] == [30]
+    assert RecordStore(search).get("Order", "7").data["text"] == "lamp number7 of the river"
+    for write in (
+        lambda: search.index_record("Order", "7", "wolf"),
+        lambda: search.delete_record("Order", "7"),
+        lambda: RecordStore(search).insert("Order", [{"id": "99", "text": "wolf"}]),
+    ):
+        with pytest.raises(StorageError, match=r"permission denied.*an administrator grants it"):
+            write()
+    assert tables(pg_engine) == before
+
+
+def test_a_reader_of_a_schema_without_tables_learns_who_makes_them(roles: Roles, pg_engine: Engine) -> None:
+    with pg_engine.begin() as connection:
+        schema = connection.scalar(text("SELECT current_schema"))
+        connection.exec_driver_sql(f"GRANT USAGE ON SCHEMA {schema} TO {roles.name('app_reader')}")
+    with pytest.raises(StorageError, match="CREATE on the schema"):
+        roles.search("app_reader")
+    assert tables(pg_engine) == set()
+
+
+def test_a_writer_writes_and_makes_no_table(indexed: Roles, pg_engine: Engine) -> None:
+    before = tables(pg_engine)
+    search = indexed.search("app_writer")
+    records = RecordStore(search)
+    records.insert("Order", [{"id": f"n{n}", "text": f"tent number{n}"} for n in range(300)])
+    records.insert("Bill", [{"id": "1", "text": "a bill"}])
+    records.update("Order", "1", {"text": "grey wolf"})
+    assert records.delete("Order", ["2", "3"]) == 2
+    assert search.index_records_batch([("Note", str(n), f"note{n} by hand") for n in range(1_001)]).embedded == 1_001
+    assert search.delete_record("Note", "5")
+    assert ids(search.search("wolf", entity="Order", mode="keyword")) == ["1"]
+    assert ids(search.search("note7", entity="Note", limit=1)) == ["7"]
+    caching = SearchEngine(search.engine, HashProvider(), cache=True)
+    assert caching.index_record("Note", "late", "a cached text").embedded == 1
+    assert tables(pg_engine) == before
+
+
+def test_the_first_generation_is_an_administrators(roles: Roles) -> None:
+    roles.search("app_admin", None).index_record("Note", "0", "without a model")
+    roles.grant("app_writer", but="kdb_embedding_g1")
+    search = roles.search("app_writer")
+    with pytest.raises(StorageError, match="CREATE on the schema"):
+        search.index_record("Note", "1", "the first with a model")
+
+
+def test_a_worker_embeds_folds_and_finds_nothing_wrong(indexed: Roles, pg_engine: Engine) -> None:
+    writer = SearchEngine(indexed.engine("app_writer"), HashProvider(), indexing="deferred")
+    with writer.attach(sessionmaker(writer.engine)).begin() as session:
+        writer.index_record("Note", "1", "left to a worker", session=session)
+    assert [(s.entity, s.pending) for s in writer.get_status()] == [("Note", 1), ("Order", 0)]
+    search = indexed.search("app_worker")
+    worker = Worker(search)
+    while worker.work() is not None:
+        pass
+    assert [(s.entity, s.pending) for s in search.get_status()] == [("Note", 0), ("Order", 0)]
+    assert search.sync().pending == 0
+    assert search.admin.purge().merges >= 0
+    assert [f for f in examine(search, fix=True) if f.severity == "error"] == []
+
+
+def test_an_administrator_makes_generations_which_writers_may_use(indexed: Roles) -> None:
+    admin = indexed.search("app_admin")
+    other = SearchEngine(admin.engine, HashProvider(24))
+    assert other.reindex().switched
+    writer = SearchEngine(indexed.engine("app_writer"), HashProvider(24))
+    assert writer.index_record("Note", "1", "of the new model").embedded == 1
+    assert ids(writer.search("of the new model", mode="vector", limit=1)) == ["1"]
+    with pytest.raises(StorageError, match="must be owner"):
+        writer.admin.protect()
+
+
+# policies
+
+
+@pytest.fixture
+def protected(indexed: Roles, command: Callable[..., Done]) -> Roles:
+    url = indexed.engine("app_admin").url.render_as_string(hide_password=False)
+    workers = ["--worker", indexed.name("app_worker")]
+    done = command("tenants", "protect", *workers, "--json", environment={"KAMELEON_URL": url})
+    assert done.returncode == 0, done.stderr
+    return indexed
+
+
+def own_tables(connection: Connection) -> dict[str, bool]:
+    """kameleon's tables in the test's schema, and whether each has a tenant."""
+    query = """
+        SELECT c.relname, EXISTS (
+          SELECT 1 FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attname = 'tenant') AS has_tenant
+        FROM pg_class AS c WHERE c.relkind = 'r' AND c.relnamespace = CAST(current_schema AS regnamespace)
+    """
+    return {row.relname: row.has_tenant for row in connection.execute(text(query))}
+
+
+def fill(connection: Connection, table: str, tenant: str) -> None:
+    """Inserts a row of the tenant with some value in each column that needs one."""
+    query = """
+        SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute AS a
+        WHERE a.attrelid = to_regclass(:table) AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull
+          AND NOT a.atthasdef AND a.attidentity = ''
+    """
+    values = {
+        name: f"CAST({example(kind)} AS {kind})" for name, kind in connection.execute(text(query), {"table": table})
+    }
+    values["tenant"] = f"'{tenant}'"
+    connection.exec_driver_sql(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join(values.values())})")
+
+
+def example(kind: str) -> str:
+    return {"timestamp with time zone": "now()", "jsonb": "'{}'", "boolean": "true"}.get(
+        kind, "'secret'" if kind in ("text", "bytea") else "'1'"
+    )
+
+
+@pytest.fixture
+def filled(protected: Roles) -> Iterator[tuple[Roles, Sequence[str], Connection]]:
+    """Rows of two tenants and of none in every table that has a tenant, and a connection of a role that may select,
+    insert, update and delete in all of them."""
+    superuser = sqlalchemy.create_engine(protected.url, poolclass=NullPool)
+    with superuser.begin() as connection:
+        tables = own_tables(connection)
+        assert {name.removeprefix("kdb_") for name, has_tenant in tables.items() if not has_tenant} == WITHOUT_TENANT
+        tenanted = sorted(name for name, has_tenant in tables.items() if has_tenant)
+        for table in tenanted:
+            connection.exec_driver_sql(f"DELETE FROM {table}")
+            for tenant in ("t1", "t2", ""):
+                fill(connection, table, tenant)
+            connection.exec_driver_sql(
+                f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {protected.name('app_writer')}"
+            )
+    assert len(tenanted) == 11
+    with protected.engine("app_writer").connect() as connection:
+        yield protected, tenanted, connection
+
+
+def tenants_seen(connection: Connection, table: str) -> list[str]:
+    return list(connection.exec_driver_sql(f"SELECT tenant FROM {table} ORDER BY 1").scalars())
+
+
+def act_for(connection: Connection, tenant: str) -> None:
+    connection.execute(text("SELECT set_config('app.tenant', :tenant, true)"), {"tenant": tenant})
+
+
+def test_raw_sql_sees_and_changes_the_rows_of_its_tenant_alone(
+    filled: tuple[Roles, Sequence[str], Connection],
+) -> None:
+    _, tables, connection = filled
+    for table in tables:
+        act_for(connection, "t1")
+        assert tenants_seen(connection, table) == ["", "t1"]
+        for condition in ("tenant = 't2'", "tenant = ''"):
+            changed = connection.exec_driver_sql(f"UPDATE {table} SET tenant = 't1' WHERE {condition}")
+            deleted = connection.exec_driver_sql(f"DELETE FROM {table} WHERE {condition}")
+            assert (changed.rowcount, deleted.rowcount) == (0, 0), table
+        for tenant in ("t2", "", "t3"):
+            with pytest.raises(DBAPIError, match="row-level security"), connection.begin_nested():
+                fill(connection, table, tenant)
+            with pytest.raises(DBAPIError, match="row-level security"), connection.begin_nested():
+                connection.exec_driver_sql(f"UPDATE {table} SET tenant = '{tenant}' WHERE tenant = 't1'")
+        with pytest.raises(DBAPIError, match="permission denied"), connection.begin_nested():
+            connection.exec_driver_sql(f"TRUNCATE {table}")
+        assert connection.exec_driver_sql(f"DELETE FROM {table}").rowcount == 1
+        connection.rollback()
+
+
+def test_without_the_setting_raw_sql_sees_rows_of_no_tenant(filled: tuple[Roles, Sequence[str], Connection]) -> None:
+    _, tables, connection = filled
+    for table in tables:
+        assert tenants_seen(connection, table) == [""]
+    connection.rollback()
+    act_for(connection, "t2")
+    connection.rollback()  # PostgreSQL leaves an empty setting, not none
+    assert connection.scalar(text("SELECT current_setting('app.tenant', true)")) == ""
+    for table in tables:
+        assert tenants_seen(connection, table) == [""]
+
+
+def test_a_copy_to_the_client_has_the_rows_of_the_tenant(filled: tuple[Roles, Sequence[str], Connection]) -> None:
+    _, tables, connection = filled
+    act_for(connection, "t1")
+    driver: Any = connection.connection.driver_connection
+    for table in tables:
+        with driver.cursor() as cursor, cursor.copy(f"COPY (SELECT tenant FROM {table}) TO STDOUT") as copy:
+            assert sorted(b"".join(bytes(part) for part in copy).split(b"\n")) == [b"", b"", b"t1"]
+
+
+def test_the_owner_is_bound_and_a_workers_role_is_not(filled: tuple[Roles, Sequence[str], Connection]) -> None:
+    roles, tables, _ = filled
+    with roles.engine("app_admin").connect() as owner, roles.engine("app_worker").connect() as worker:
+        act_for(owner, "t1")
+        for table in tables:
+            everyone = ["", "t1", "t2"]
+            assert tenants_seen(owner, table) == (everyone if table == "kdb_dirty" else ["", "t1"])
+            assert tenants_seen(worker, table) == everyone
+
+
+def test_tenants_alternate_on_one_connection_as_behind_a_pooler(
+    filled: tuple[Roles, Sequence[str], Connection],
+) -> None:
+    roles, _, _ = filled
+    pooled = roles.engine("app_writer", poolclass=QueuePool, pool_size=1, max_overflow=0)
+    processes = set()
+    for tenant in ("t1", "t2", "", "t2", "t1"):
+        with pooled.begin() as connection:
+            if tenant:
+                connection.exec_driver_sql(f"SET LOCAL app.tenant = '{tenant}'")
+            assert tenants_seen(connection, "kdb_search") == sorted({"", tenant})
+            processes.add(connection.scalar(text("SELECT pg_backend_pid()")))
+    assert len(processes) == 1
+
+
+def test_a_transaction_in_autocommit_is_bound(filled: tuple[Roles, Sequence[str], Connection]) -> None:
+    roles, _, _ = filled
+    with roles.engine("app_writer", isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.exec_driver_sql("BEGIN")
+        act_for(connection, "t1")
+        assert tenants_seen(connection, "kdb_search") == ["", "t1"]
+        connection.exec_driver_sql("COMMIT")
+        act_for(connection, "t1")  # of a transaction that is its own statement
+        assert tenants_seen(connection, "kdb_search") == [""]
