@@ -11,7 +11,7 @@ from .indexing.index import Index
 from .indexing.writer import Progress
 from .orm.callers import on_a_thread
 from .search.query import SearchOptions
-from .values import Failure, IndexReport, SearchResults
+from .values import ALL_TENANTS, Failure, IndexReport, SearchResults
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -88,37 +88,51 @@ class Coroutines:
         """`flush` for an AsyncSession."""
         await session.run_sync(self.flush)
 
-    async def afailures(self: "Verbs", *, session: "AsyncSession | None" = None) -> list[Failure]:
+    async def afailures(
+        self: "Verbs", *, tenant: object = ALL_TENANTS, session: "AsyncSession | None" = None
+    ) -> list[Failure]:
         """`failures`, as `asearch`."""
-        return await on_a_thread(self.index, self.failures, session)
+        return await on_a_thread(self.index, partial(self.failures, tenant=tenant), session)
 
     async def aindex_record(
-        self: "Verbs", entity: str, id: str | int, content: str, *, session: "AsyncSession | None" = None
+        self: "Verbs",
+        entity: str,
+        id: str | int,
+        content: str,
+        *,
+        tenant: object = None,
+        session: "AsyncSession | None" = None,
     ) -> IndexReport:
         """`index_record`, as `asearch`."""
-        return await on_a_thread(self.index, partial(self.index_record, entity, id, content), session)
+        return await on_a_thread(self.index, partial(self.index_record, entity, id, content, tenant=tenant), session)
 
     async def aindex_records_batch(
         self: "Verbs",
         records: Iterable[tuple[str, str | int, str]],
         *,
+        tenant: object = None,
         session: "AsyncSession | None" = None,
         progress: Progress | None = None,
     ) -> IndexReport:
         """`index_records_batch`, as `asearch`; `progress` is called on the thread."""
-        return await on_a_thread(self.index, partial(self.index_records_batch, records, progress=progress), session)
+        index = partial(self.index_records_batch, records, tenant=tenant, progress=progress)
+        return await on_a_thread(self.index, index, session)
 
     async def adelete_record(
-        self: "Verbs", entity: str, id: str | int, *, session: "AsyncSession | None" = None
+        self: "Verbs", entity: str, id: str | int, *, tenant: object = None, session: "AsyncSession | None" = None
     ) -> bool:
         """`delete_record`, as `asearch`."""
-        return await on_a_thread(self.index, partial(self.delete_record, entity, id), session)
+        return await on_a_thread(self.index, partial(self.delete_record, entity, id, tenant=tenant), session)
 
     async def adelete_records(
-        self: "Verbs", records: Iterable[tuple[str, str | int]], *, session: "AsyncSession | None" = None
+        self: "Verbs",
+        records: Iterable[tuple[str, str | int]],
+        *,
+        tenant: object = None,
+        session: "AsyncSession | None" = None,
     ) -> int:
         """`delete_records`, as `asearch`."""
-        return await on_a_thread(self.index, partial(self.delete_records, records), session)
+        return await on_a_thread(self.index, partial(self.delete_records, records, tenant=tenant), session)
 
     async def aclose(self: "Verbs") -> None:
         """`close` for coroutines."""

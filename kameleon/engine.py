@@ -8,18 +8,29 @@ from typing import TYPE_CHECKING, Literal, NoReturn, Self, TypeVar, Unpack
 from sqlalchemy import Connection, Engine, Select
 
 from .administration import Administration, CacheAdministration
-from .content import check_entity, check_id
+from .content import check_entity, check_id, check_tenants
 from .coroutines import Coroutines
 from .errors import InvalidInput, seen
 from .indexing.entries import entries
 from .indexing.index import Index
+from .indexing.tenants import tenant_written
 from .indexing.writer import Indexing, Progress
 from .orm import syncing
 from .orm.callers import attach, connection_within, sessions_of
 from .orm.queries import Queries
 from .search.query import SearchOptions
 from .stores.factory import StoreOptions
-from .values import BATCH_GENERATED, Failure, Generation, IndexReport, IndexStatus, Ref, ReindexReport, SearchResults
+from .values import (
+    ALL_TENANTS,
+    BATCH_GENERATED,
+    Failure,
+    Generation,
+    IndexReport,
+    IndexStatus,
+    Ref,
+    ReindexReport,
+    SearchResults,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -154,21 +165,26 @@ class SearchEngine(Coroutines):
         id: str | int,
         content: str,
         *,
+        tenant: object = None,
         connection: Connection | None = None,
         session: "Session | None" = None,
     ) -> IndexReport:
         """Index one record's text, replacing what was there; as `index_records_batch`."""
-        return self.index_records_batch([(entity, id, content)], connection=connection, session=session)
+        return self.index_records_batch([(entity, id, content)], tenant=tenant, connection=connection, session=session)
 
     def index_records_batch(
         self,
         records: Iterable[tuple[str, str | int, str]],
         *,
+        tenant: object = None,
         connection: Connection | None = None,
         session: "Session | None" = None,
         progress: Progress | None = None,
     ) -> IndexReport:
         """Index (entity, id, text) records in one transaction, with one call of the embedding service for all.
+
+        `tenant`, a text, a whole number, a UUID or an Enum with such a value, is that of all of them; their keys are
+        its own. Raises TenantRequired without one for an entity that has tenants, of which "" is those without.
 
         A record whose text is unchanged costs neither an embedding nor a write; of two with one key the last wins.
         `connection` or `session` writes inside the caller's transaction and commits nothing; without them the call
@@ -180,6 +196,8 @@ class SearchEngine(Coroutines):
         if not wanted:
             return IndexReport()
         connection = connection_within(self.index, connection, session, "aindex_records_batch")
+        name = tenant_written(self.index, (entry.ref.entity for entry in wanted), tenant, connection)
+        wanted = [entry._replace(ref=entry.ref._replace(tenant=name)) for entry in wanted] if name else wanted
         if session is not None and (changes := sessions_of(self.index).changes_of(session)) is not None:
             for entry in wanted:
                 changes.upsert(entry.ref, entry.content)
@@ -190,25 +208,35 @@ class SearchEngine(Coroutines):
         return report
 
     def delete_record(
-        self, entity: str, id: str | int, *, connection: Connection | None = None, session: "Session | None" = None
+        self,
+        entity: str,
+        id: str | int,
+        *,
+        tenant: object = None,
+        connection: Connection | None = None,
+        session: "Session | None" = None,
     ) -> bool:
         """Delete a record from the index; False if it was not there. With an attached `session` that is done when it
         commits, and the answer is True."""
-        return self.delete_records([(entity, id)], connection=connection, session=session) == 1
+        return self.delete_records([(entity, id)], tenant=tenant, connection=connection, session=session) == 1
 
     def delete_records(
         self,
         records: Iterable[tuple[str, str | int]],
         *,
+        tenant: object = None,
         connection: Connection | None = None,
         session: "Session | None" = None,
     ) -> int:
-        """Delete (entity, id) records from the index in one transaction; returns how many were there. With an attached
-        `session` that is done when it commits, and they are counted as given."""
-        refs = sorted({Ref(check_entity(entity), check_id(id_)) for entity, id_ in records})
-        if not refs:
+        """Delete a tenant's (entity, id) records from the index in one transaction; returns how many were there. With
+        an attached `session` that is done when it commits, and they are counted as given. Raises TenantRequired as
+        `index_records_batch`."""
+        found = {(check_entity(entity), check_id(id_)) for entity, id_ in records}
+        if not found:
             return 0
         connection = connection_within(self.index, connection, session, "adelete_records")
+        name = tenant_written(self.index, (entity for entity, _ in found), tenant, connection)
+        refs = sorted(Ref(*key, name) for key in found)
         if session is not None and (changes := sessions_of(self.index).changes_of(session)) is not None:
             for ref in refs:
                 changes.delete(ref)
@@ -216,16 +244,23 @@ class SearchEngine(Coroutines):
         return self.index.delete(refs, connection)
 
     def sync(
-        self, *, batch_size: int = 1000, retry_failed: bool = False, progress: Progress | None = None
+        self,
+        *,
+        batch_size: int = 1000,
+        retry_failed: bool = False,
+        tenant: object = ALL_TENANTS,
+        progress: Progress | None = None,
     ) -> IndexReport:
         """Index rows that triggers marked, those that workers have claimed and not finished last, and rows of the
         classes imported by this process which are not in the index; then embed what is pending, `batch_size` records a
         transaction, newest text wins; stops at an outage. At the end PostgreSQL's vector index is built, if it is
         missing and the embeddings are many.
 
-        `retry_failed` also tries again what the provider refused. `progress(done, total)` counts records.
+        `retry_failed` also tries again what the provider refused. With `tenant`, one or several, only what is pending
+        of their records is embedded. `progress(done, total)` counts records.
         """
-        return syncing.sync(self.index, batch_size, retry_failed=retry_failed, progress=progress)
+        tenants = check_tenants(tenant)
+        return syncing.sync(self.index, batch_size, retry_failed=retry_failed, tenants=tenants, progress=progress)
 
     def reindex(self, *entities: object, **options: "Unpack[ReindexOptions]") -> ReindexReport:
         """Make the index's embeddings again, with another model or the same, while search and writing go on.
@@ -309,13 +344,21 @@ class SearchEngine(Coroutines):
         connection = connection_within(self.index, connection, session, "aselect")
         return self._queries.select(cls, query, connection, **options)
 
-    def get_status(self, entity: str | None = None) -> list[IndexStatus]:
-        """One IndexStatus an entity that is in the index, by name; `pending` and `failed` are 0 without a provider."""
-        return syncing.status(self.index, entity)
+    def get_status(self, entity: str | None = None, *, tenant: object = ALL_TENANTS) -> list[IndexStatus]:
+        """One IndexStatus an entity that is in the index, by name, of one tenant's records, of several or of all;
+        `pending` and `failed` are 0 without a provider."""
+        return syncing.status(self.index, entity, check_tenants(tenant))
 
-    def failures(self, *, connection: Connection | None = None, session: "Session | None" = None) -> list[Failure]:
-        """The records that the provider refused, by entity and id."""
-        return self.index.failures(connection_within(self.index, connection, session, "afailures"))
+    def failures(
+        self,
+        *,
+        tenant: object = ALL_TENANTS,
+        connection: Connection | None = None,
+        session: "Session | None" = None,
+    ) -> list[Failure]:
+        """The records that the provider refused, by entity and id, of one tenant, of several or of all."""
+        connection = connection_within(self.index, connection, session, "afailures")
+        return self.index.failures(connection, check_tenants(tenant))
 
     def generations(self) -> list[Generation]:
         """The models that have embeddings in this index, oldest first."""

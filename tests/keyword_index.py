@@ -26,16 +26,18 @@ NOTES = Partition("", "Note")
 CREATE = {
     "sqlite": (
         "CREATE TABLE number (doc INTEGER PRIMARY KEY AUTOINCREMENT)",
-        "CREATE TABLE record (entity TEXT, id TEXT, doc INTEGER, content TEXT, PRIMARY KEY (entity, id))",
+        "CREATE TABLE record (tenant TEXT, entity TEXT, id TEXT, doc INTEGER, content TEXT, "
+        "PRIMARY KEY (tenant, entity, id))",
     ),
     "postgresql": (
         "CREATE SEQUENCE number",
-        "CREATE TABLE record (entity text, id text, doc bigint, content text, PRIMARY KEY (entity, id))",
+        "CREATE TABLE record (tenant text, entity text, id text, doc bigint, content text, "
+        "PRIMARY KEY (tenant, entity, id))",
     ),
 }
 NUMBER = {"sqlite": "INSERT INTO number DEFAULT VALUES RETURNING doc", "postgresql": "SELECT nextval('number')"}
-ADD = "INSERT INTO record VALUES (:entity, :id, :doc, :content) ON CONFLICT DO NOTHING RETURNING doc"
-HELD = "SELECT doc FROM record WHERE entity = :entity AND id = :id"
+ADD = "INSERT INTO record VALUES (:tenant, :entity, :id, :doc, :content) ON CONFLICT DO NOTHING RETURNING doc"
+OF_RECORD = "FROM record WHERE tenant = :tenant AND entity = :entity AND id = :id"
 
 
 class Terms(NamedTuple):
@@ -56,9 +58,9 @@ def analysed(content: str) -> Terms:
 
 
 def partitions(of: Sequence[Partition]) -> Partitions:
-    """Of one tenant."""
-    (tenant,) = {partition.tenant for partition in of}
-    return Partitions((tenant,), tuple(partition.entity for partition in of))
+    """Of some tenants, each with the same entities."""
+    tenants, entities = ({partition[n] for partition in of} for n in range(2))
+    return Partitions(tuple(sorted(tenants)), tuple(sorted(entities)))
 
 
 class Index:
@@ -81,12 +83,13 @@ class Index:
     def put(self, connection: Connection, id: str, content: str, partition: Partition = NOTES, again: str = "") -> int:
         """What a writer does: the document that it replaces is read under the row's lock."""
         doc: int = connection.execute(text(NUMBER[self.engine.dialect.name])).scalar_one()
-        row = {"entity": partition.entity, "id": id, "doc": doc, "content": content}
+        row = {**partition._asdict(), "id": id, "doc": doc, "content": content}
         if connection.execute(text(ADD), row).first() is None:
-            old = connection.execute(text(HELD + ("" if self.is_sqlite else " FOR UPDATE")), row).scalar_one()
-            connection.execute(
-                text("UPDATE record SET doc = :doc, content = :content WHERE entity = :entity AND id = :id"), row
-            )
+            old = connection.execute(
+                text(f"SELECT doc {OF_RECORD}" + ("" if self.is_sqlite else " FOR UPDATE")), row
+            ).scalar_one()
+            changed = OF_RECORD.removeprefix("FROM record")
+            connection.execute(text(f"UPDATE record SET doc = :doc, content = :content {changed}"), row)
             bury(connection, self.dialect, partition, [old])
         document = Document(doc, analysed(content), analysed(again) if again else None)
         append(connection, self.dialect, partition, [document])
@@ -95,7 +98,7 @@ class Index:
     def add(self, connection: Connection, id: str, content: str, partition: Partition = NOTES) -> int:
         """A new record's row alone."""
         doc: int = connection.execute(text(NUMBER[self.engine.dialect.name])).scalar_one()
-        connection.execute(text(ADD), {"entity": partition.entity, "id": id, "doc": doc, "content": content})
+        connection.execute(text(ADD), {**partition._asdict(), "id": id, "doc": doc, "content": content})
         return doc
 
     def put_many(self, connection: Connection, contents: Mapping[str, str], partition: Partition = NOTES) -> None:
@@ -106,8 +109,8 @@ class Index:
         append(connection, self.dialect, partition, documents)
 
     def delete(self, connection: Connection, id: str, partition: Partition = NOTES) -> None:
-        statement = text("DELETE FROM record WHERE entity = :entity AND id = :id RETURNING doc")
-        docs = connection.execute(statement, {"entity": partition.entity, "id": id}).scalars().all()
+        statement = text(f"DELETE {OF_RECORD} RETURNING doc")
+        docs = connection.execute(statement, {**partition._asdict(), "id": id}).scalars().all()
         bury(connection, self.dialect, partition, docs)
 
     def parts(
@@ -148,8 +151,8 @@ class Index:
         return Vocabulary(connection, self.dialect, self.cache, partitions(of))
 
     def contents(self, connection: Connection, of: Sequence[Partition] = (NOTES,)) -> dict[int, str]:
-        rows = connection.execute(text("SELECT entity, doc, content FROM record"))
-        return {doc: content for entity, doc, content in rows if Partition("", entity) in of}
+        rows = connection.execute(text("SELECT tenant, entity, doc, content FROM record"))
+        return {doc: content for tenant, entity, doc, content in rows if Partition(tenant, entity) in of}
 
     def rows(self, connection: Connection, table: str) -> int:
         return int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
 from kameleon.keywords.cache import SegmentCache
-from kameleon.keywords.dialect import Partition
+from kameleon.keywords.dialect import Partition, Partitions
 from kameleon.keywords.folding import Limits
 from kameleon.keywords.packing import (
     Document,
@@ -22,8 +22,10 @@ from kameleon.keywords.packing import (
     unpack_places,
 )
 from kameleon.keywords.parts import Head, Part, Posting
+from kameleon.keywords.reading import read
 from kameleon.keywords.scoring import Clause, Placed, holding, holding_phrase, score
 from kameleon.keywords.segments import merged_words, of_documents, of_tail
+from kameleon.keywords.vocabulary import Vocabulary
 from kameleon.keywords.writing import append
 
 from .keyword_index import NOTES, Index, Terms, analysed, assert_exact, best, having_phrase
@@ -200,6 +202,47 @@ def test_partitions_have_their_own_statistics(index: Index) -> None:
         assert index.maintenance.partitions(connection) == [NOTES, others]
 
 
+def test_tenants_have_their_own_statistics(index: Index) -> None:
+    chance = random.Random(5)
+    partitions = [Partition(tenant, entity) for tenant in ("", "t1", "t2") for entity in ("Note", "Other")]
+    for folds in (False, True):
+        with index.engine.begin() as connection:
+            for n in range(12 if folds else 6):
+                for partition in partitions:
+                    index.put(connection, str(n), text_of(chance), partition)
+        for partition in partitions if folds else ():
+            assert index.maintenance.run(partition) > 0
+        with index.engine.begin() as connection:
+            index.put(connection, "3", "red fox", partitions[2])
+            for partition in partitions:
+                assert_exact(index, connection, QUERIES, [partition])
+            assert_exact(index, connection, QUERIES, partitions[2:])
+            assert_exact(index, connection, QUERIES, [partitions[0], partitions[4]])
+
+
+def test_all_partitions_are_read_where_no_tenant_and_no_entity_is_named(index: Index) -> None:
+    every = [Partition(tenant, entity) for tenant in ("", "t1", "t2") for entity in ("Note", "Other")]
+    with index.engine.begin() as connection:
+        docs = {partition: index.put(connection, "1", "red fox", partition) for partition in every}
+        for n in range(8):
+            index.put(connection, f"more {n}", "red whale", every[4])
+    index.maintenance.run(every[4])
+    with index.engine.begin() as connection:
+        for _ in range(2):
+            for tenants in (None, ("", "t1"), ("t2",), ()):
+                for entities in ((), ("Note",)):
+                    named = Partitions(tenants, entities)
+                    found = read(connection, index.dialect, index.cache, named, ["fox"])
+                    having = score(found.parts, [Clause(("fox",))]).best(10)
+                    assert sorted(doc for doc, _ in having) == [
+                        doc
+                        for (tenant, entity), doc in docs.items()
+                        if (tenants is None or tenant in tenants) and entity in (entities or ("Note", "Other"))
+                    ]
+        vocabulary = Vocabulary(connection, index.dialect, index.cache, Partitions(("t2", "t1"), ("Note",)))
+        assert vocabulary.frequencies(["fox", "whale"]) == {"fox": 2, "whale": 8}
+
+
 def test_the_vocabulary_is_that_of_records_that_are_there(index: Index) -> None:
     for folds in (False, True):
         with index.engine.begin() as connection:
@@ -268,7 +311,7 @@ def test_the_remembered_tail_is_not_that_of_a_transaction_that_was_rolled_back(i
         with index.engine.connect() as connection:
             transaction = connection.begin()
             connection.execute(
-                text("INSERT INTO record (entity, id, doc, content) VALUES ('Note', '1', 1, :c)"), {"c": entry}
+                text("INSERT INTO record VALUES ('', 'Note', '1', 1, :c)"), {"c": entry}
             )
             append(connection, index.dialect, NOTES, [Document(1, analysed(entry))])
             for _ in range(2):

@@ -16,7 +16,7 @@ from ..stores.claims import Claim
 from ..stores.protocols import Store
 from ..stores.transactions import Transactions
 from ..stores.values import Entry
-from ..values import Generation, IndexReport, Ref
+from ..values import Generation, IndexReport, Ref, Tenants
 from .services import Services
 from .writer import Plan, Progress, Writer
 
@@ -34,16 +34,18 @@ class Filling:
         self._writer = writer
         self._services = services
 
-    def fill(self, *, batch_size: int, retry_failed: bool, progress: Progress | None) -> IndexReport:
+    def fill(
+        self, *, batch_size: int, retry_failed: bool, progress: Progress | None, tenants: Tenants = None
+    ) -> IndexReport:
         """Embed what is pending, a batch a transaction; an outage ends it."""
         try:
             service = self._service()
         except ProviderUnavailable as error:
-            return IndexReport(pending=self._count(None, retry_failed), outage=str(error))
-        total = self._count(service, retry_failed)
+            return IndexReport(pending=self._count(None, retry_failed, tenants), outage=str(error))
+        total = self._count(service, retry_failed, tenants)
         report = IndexReport()
         failing: set[Ref] = set()
-        for batch in self._pending(service, batch_size, retry_failed, failing):
+        for batch in self._pending(service, batch_size, retry_failed, failing, tenants):
             plan = self._embedded(batch, service)
             failing.update(embedding.ref for embedding in plan.embeddings if embedding.is_undecided)
             done = self._transactions.committed(partial(self._writer.apply, plan=plan))
@@ -55,7 +57,7 @@ class Filling:
                 return replace(report, pending=max(0, total - tried))
         return report
 
-    def _count(self, service: "EmbeddingService | None", retry_failed: bool) -> int:
+    def _count(self, service: "EmbeddingService | None", retry_failed: bool, tenants: Tenants) -> int:
         with self._transactions.reading() as conn:
             generations = self._catalog.generations(conn)
             generation = (
@@ -63,7 +65,7 @@ class Filling:
                 if service
                 else self._services.reported(generations)
             )
-            found = self._store.embeddings.status(conn, generation, has_provider=True)
+            found = self._store.embeddings.status(conn, generation, has_provider=True, tenants=tenants)
         return sum(status.pending + retry_failed * status.failed for status in found)
 
     def _service(self) -> "EmbeddingService":
@@ -127,7 +129,12 @@ class Filling:
         self._transactions.committed(lambda conn: claims.put_off(conn, self._store.tables.queue, claimed, until))
 
     def _pending(
-        self, service: "EmbeddingService", batch_size: int, retry_failed: bool, tried: set[Ref]
+        self,
+        service: "EmbeddingService",
+        batch_size: int,
+        retry_failed: bool,
+        tried: set[Ref],
+        tenants: Tenants,
     ) -> Iterator[list[Entry]]:
         """Each batch read in a transaction of its own, so that none stays open while the provider works. What was
         refused comes first: what is refused again is not met a second time. What the server failed on before comes
@@ -145,7 +152,11 @@ class Filling:
                     )
                 if not batch:
                     break
-                if untried := [entry for entry in batch if entry.ref not in tried]:
+                if untried := [
+                    entry
+                    for entry in batch
+                    if entry.ref not in tried and (tenants is None or entry.ref.tenant in tenants)
+                ]:
                     yield untried
 
     def _filled_generation(self, generations: Sequence[Generation], service: "EmbeddingService") -> Generation | None:

@@ -2,7 +2,7 @@
 the write path (compare, embed, apply) of one database. Imports `values`, `errors`, `forking`, `async_connections`,
 `database`, `embeddings`, `stores` and `keywords`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from threading import RLock
@@ -18,7 +18,7 @@ from ..stores.catalog import Catalog, active
 from ..stores.factory import make_store
 from ..stores.transactions import Transactions
 from ..stores.values import Entry, State
-from ..values import Failure, Generation, IndexReport, Ref, tenants_of
+from ..values import Failure, Generation, IndexReport, Ref, Tenants, tenants_of
 from .embedded import Ahead
 from .entries import Contents, make_entry
 from .filling import Filling
@@ -162,6 +162,7 @@ class Index(Transactions):
         changed: Contents,
         deleted: Sequence[Ref],
         *,
+        unique: Collection[str] = (),
         ahead: Ahead | None,
         indexing: Indexing,
         budget_s: float,
@@ -288,11 +289,16 @@ class Index(Transactions):
             generation = self.services.reported(self.catalog.generations(conn))
             return self.store.contents.states(conn, [ref], generation).get(ref)
 
-    def failures(self, connection: Connection | None = None) -> list[Failure]:
+    def tenanted(self, connection: Connection | None = None) -> set[str]:
+        """The entities that have tenants."""
+        with self.reading(connection) as conn:
+            return self.store.schema.tenanted(conn)
+
+    def failures(self, connection: Connection | None = None, tenants: Tenants = None) -> list[Failure]:
         """The records that the provider refused, by entity and id."""
         with self.reading(connection) as conn:
             generation = self.services.reported(self.catalog.generations(conn))
-            return self.store.embeddings.failures(conn, generation) if generation else []
+            return self.store.embeddings.failures(conn, generation, tenants) if generation else []
 
     def index_vectors(self) -> bool:
         """Build the approximate vector index where that is worth it and not done yet; True if it did."""

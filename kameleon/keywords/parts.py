@@ -33,16 +33,17 @@ ABSENT = Posting(np.empty(0, "<u2"), None, np.empty(0, "u1"))
 
 class Head(NamedTuple):
     """A segment's document numbers, int64 and ascending, and the lengths of its records, float32, with their sum. All
-    are of one entity."""
+    are of one entity, and of one `tenant` but for those of a tail."""
 
     entity: str
     docs: Array
     lengths: Array
     length: float
+    tenant: str = ""
 
     @classmethod
-    def of(cls, entity: str, docs: Array, lengths: Array) -> "Head":
-        return cls(entity, docs, lengths.astype("f4"), float(lengths.sum(dtype="f8")))
+    def of(cls, entity: str, docs: Array, lengths: Array, tenant: str = "") -> "Head":
+        return cls(entity, docs, lengths.astype("f4"), float(lengths.sum(dtype="f8")), tenant)
 
 
 @dataclass(frozen=True, slots=True)

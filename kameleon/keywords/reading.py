@@ -78,14 +78,13 @@ def read(
     if placed and not tail.has_places:
         tail = RememberedTail()
     binds = {
-        "tenant": (partitions.tenants or ("",))[0],
-        "entities": list(partitions.entities),
+        **partitions.binds,
         "known": list(known),
         "tail": tail.state,
         "terms": list(terms),
         "placed": list(placed),
         "pairs": [
-            (held.head.entity, segment, term)
+            (held.head.tenant, held.head.entity, segment, term)
             for segment, held in known.items()
             for term in terms
             if term not in held.postings
@@ -132,11 +131,11 @@ def _segments(
     terms: Sequence[str],
 ) -> dict[int, Remembered]:
     found: dict[int, Remembered] = {}
-    for _, segment, _, entity, docs, lengths, *_ in heads:
+    for _, segment, _, entity, docs, lengths, _, tenant in heads:
         if segment in known:
             found[segment] = known[segment]
             continue
-        head = Head.of(entity, np.frombuffer(docs, "<i8"), np.frombuffer(lengths, "<u4"))
+        head = Head.of(entity, np.frombuffer(docs, "<i8"), np.frombuffer(lengths, "<u4"), tenant.decode())
         cache.put(segment, head, head.docs.nbytes + head.lengths.nbytes)
         found[segment] = Remembered(head, {})
     for _, segment, df, term, docs, counts, places, _ in postings:

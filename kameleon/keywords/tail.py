@@ -45,7 +45,8 @@ class Tail:
 
 
 def tails(rows: Sequence[Row]) -> list[Tail]:
-    """Those of the entities of some rows: (-, doc, length, entity, hashes, counts, places, words)."""
+    """Those of the entities of some rows, whatever their tenants: (-, doc, length, entity, hashes, counts, places,
+    words)."""
     ordered = sorted(rows, key=itemgetter(3, 1))
     return [_tail(entity, list(group)) for entity, group in groupby(ordered, itemgetter(3))]
 

@@ -127,11 +127,7 @@ class Vocabulary:
         }
         packed: dict[int, list[bytes]] = {}
         if missing := [segment for segment in segments if segment not in known]:
-            binds = {
-                "tenant": (self._partitions.tenants or ("",))[0],
-                "entities": list(self._partitions.entities),
-                "segments": missing,
-            }
+            binds = {**self._partitions.binds, "segments": missing}
             for segment, words in self._dialect.read_words(self._connection, binds):
                 packed.setdefault(segment, []).extend([words] if words else [])
         read = [self._unpacked(segment, blobs) for segment, blobs in packed.items()]

@@ -1,10 +1,11 @@
 """Which attributes and columns of a mapper the content of its records is made of. Imports `errors`."""
 
 import itertools
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Column, Enum, Integer, String, TypeDecorator
+from sqlalchemy import CHAR, NCHAR, Column, ColumnElement, Enum, Integer, String, TypeDecorator, Uuid
 from sqlalchemy.orm import Load, Mapper
 
 from ..errors import InvalidInput
@@ -16,8 +17,10 @@ QUERIED = ("dynamic", "write_only")
 
 def watched(mapper: Mapper[Any], declaration: Declaration, links: Sequence[Any]) -> frozenset[str] | None:
     """The attributes whose change may change a content; None if any attribute may."""
-    fields = [column_attributes(mapper, field) for field in declaration.fields]
-    if declaration.when or not fields or not all(fields):
+    if declaration.when or not declaration.fields or callable(declaration.tenant):
+        return None
+    fields = [column_attributes(mapper, name) for name in attribute_names(mapper, declaration)]
+    if not all(fields):
         return None
     columns = [column for names in fields for name in names for column in mapper.column_attrs[name].columns]
     if not all(isinstance(column, Column) for column in columns):
@@ -27,6 +30,48 @@ def watched(mapper: Mapper[Any], declaration: Declaration, links: Sequence[Any])
     keys = [*mapper.primary_key, *(column for link in links for column in link.local_columns)]
     own = (mapper.get_property_by_column(column).key for column in keys)
     return frozenset({*itertools.chain.from_iterable(fields), *own, *(link.key for link in links)})
+
+
+def tenant_attribute(mapper: Mapper[Any], declaration: Declaration) -> str | None:
+    """The attribute that is the tenant, None where there is none or a function. Raises InvalidInput."""
+    given = declaration.tenant
+    if isinstance(given, ColumnElement):
+        found = _attribute_of(mapper, given)
+        if found is None:
+            raise InvalidInput(f"{given} is no column of {mapper.class_.__name__}, so it cannot be its tenant")
+        return found
+    if not isinstance(given, str):
+        return None
+    if given in mapper.relationships:
+        columns = " or ".join(
+            sorted(mapper.get_property_by_column(c).key for c in mapper.relationships[given].local_columns)
+        )
+        raise InvalidInput(
+            f"{mapper.class_.__name__}.{given} is a relationship: name the column that it goes by, tenant={columns!r}"
+        )
+    return given
+
+
+def _attribute_of(mapper: Mapper[Any], column: ColumnElement[Any]) -> str | None:
+    """The attribute of a column, or, of a class whose table is its own, of the column of that name."""
+    attributes = [(attribute.key, each) for attribute in mapper.column_attrs for each in attribute.columns]
+    name = getattr(column, "name", None)
+    own = [key for key, each in attributes if each is column]
+    return next(iter(own or [key for key, each in attributes if getattr(each, "name", None) == name]), None)
+
+
+def tenant_getter(mapper: Mapper[Any], declaration: Declaration) -> Callable[[Any], Any] | None:
+    """What returns the tenant of an object; None for a class without."""
+    name = tenant_attribute(mapper, declaration)
+    if name is not None:
+        return attrgetter(name)
+    return declaration.tenant if callable(declaration.tenant) else None
+
+
+def attribute_names(mapper: Mapper[Any], declaration: Declaration) -> tuple[str, ...]:
+    """The attributes that a record is made of: the fields, and the tenant."""
+    tenant = tenant_attribute(mapper, declaration)
+    return (*declaration.fields, *([] if tenant is None else [tenant]))
 
 
 def watched_columns(mapper: Mapper[Any], names: Set[str] | None) -> frozenset[str] | None:
@@ -67,25 +112,34 @@ def assigned_columns(mapper: Mapper[Any], names: Iterable[Any]) -> frozenset[str
 
 def is_literal(mapper: Mapper[Any], declaration: Declaration) -> bool:
     """Whether a new object's content is that of its row: it is made of texts and whole numbers, as they are."""
-    if declaration.content is not None or declaration.when is not None:
+    if declaration.content is not None or declaration.when is not None or callable(declaration.tenant):
         return False
-    return all(
-        field in mapper.column_attrs
-        and all(
-            isinstance(column, Column)
-            and isinstance(column.type, String | Integer)
-            and not isinstance(column.type, Enum | TypeDecorator)
-            for column in mapper.column_attrs[field].columns
-        )
-        for field in declaration.fields
+    tenant = tenant_attribute(mapper, declaration)
+    return all(_is_literal(mapper, field, String, Integer) for field in declaration.fields) and (
+        tenant is None or (_is_literal(mapper, tenant, String, Integer, Uuid) and not _is_padded(mapper, tenant))
     )
+
+
+def _is_literal(mapper: Mapper[Any], name: str, *types: type) -> bool:
+    return name in mapper.column_attrs and all(
+        isinstance(column, Column)
+        and isinstance(column.type, types)
+        and not isinstance(column.type, Enum | TypeDecorator)
+        and getattr(column.type, "as_uuid", True)
+        for column in mapper.column_attrs[name].columns
+    )
+
+
+def _is_padded(mapper: Mapper[Any], name: str) -> bool:
+    """PostgreSQL fills such a text up with blanks."""
+    return any(isinstance(column.type, CHAR | NCHAR) for column in mapper.column_attrs[name].columns)
 
 
 def defaulted(mapper: Mapper[Any], declaration: Declaration) -> tuple[str, ...]:
     """The attributes of the content that a flush may fill in."""
     return tuple(
         name
-        for name in declaration.fields
+        for name in attribute_names(mapper, declaration)
         if name in mapper.column_attrs
         for column in mapper.column_attrs[name].columns
         if isinstance(column, Column)

@@ -119,7 +119,7 @@ class Commits:
 
     def _unflushed(self, session: Session, objects: Iterable[Any], *, is_new: bool) -> Iterator[tuple[Ref, Content]]:
         """The contents of objects that were not flushed yet, where they can be rendered. New ones have no key: their
-        Ref is empty."""
+        Ref is empty. Those whose tenant the flush is to fill in are left out."""
         by_class: dict[type, Mapped | None] = {}
         for obj in objects:
             if (cls := type(obj)) not in by_class:
@@ -134,7 +134,7 @@ class Commits:
                 if isinstance(error.__cause__, InvalidRecord):
                     raise
                 continue  # the flush may fill in the defaults that the content needs
-            if content is not None:
+            if content is not None and not (is_new and own.has_tenants and not content.tenant):
                 yield Ref("", "") if is_new else own.ref_of(obj), content
 
     def _bind_of(self, session: Session) -> Engine | Connection | None:

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from sqlalchemy import Subquery, event, inspect
-from sqlalchemy.orm import Mapper
+from sqlalchemy import ColumnElement, Subquery, event, inspect
+from sqlalchemy.orm import Mapper, QueryableAttribute
 from sqlalchemy.orm.exc import UnmappedClassError
 
 from ..content import check_entity, field_weights
-from ..errors import InvalidInput
+from ..errors import InvalidInput, seen
 
 ATTRIBUTE = "__searchable__"
 
 T = TypeVar("T", bound=type)
+TenantOf = str | ColumnElement[Any] | Callable[[Any], Any]
 
 declared: "WeakSet[type]" = WeakSet()
 _version = object()
@@ -27,13 +28,15 @@ _version = object()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Declaration:
-    """The arguments of `searchable`: `fields` by weight; `content` returns the text where it is not the fields' own."""
+    """The arguments of `searchable`: `fields` by weight; `content` returns the text where it is not the fields' own.
+    `tenant` is an attribute's name, a column of the table, or returns an object's."""
 
     fields: Mapping[str, int]
     content: Callable[[Any], str | None] | None
     when: Callable[[Any], bool] | None
     depends_on: tuple[str, ...]
     name: str | None
+    tenant: TenantOf | None = None
 
 
 def searchable(
@@ -43,6 +46,7 @@ def searchable(
     when: Callable[[Any], bool] | None = None,
     depends_on: Iterable[str] = (),
     name: str | None = None,
+    tenant: TenantOf | QueryableAttribute[Any] | None = None,
 ) -> Callable[[T], T]:
     """Declare a mapped class searchable.
 
@@ -52,6 +56,10 @@ def searchable(
     `when(object)` False keeps a record out of the index. `depends_on` names relationships ("author", "author.company")
     whose objects' texts are part of the content. `name` is the entity's, the class's own by default.
 
+    `tenant` divides the records: an attribute ("org_id"), a column, or a function of the object, whose value is a
+    text, a whole number, a UUID or an Enum with such a value. Where it is None the record has the tenant "". A search
+    of the class then names the tenants that it is for, and the record of an object that gets another one moves.
+
     Raises InvalidInput for what cannot be: at once, or, where the class is not mapped yet, when it is first used.
     """
     if isinstance(fields, str) or isinstance(depends_on, str):
@@ -59,7 +67,7 @@ def searchable(
     weights = field_weights(fields or ())
     if not weights and content is None:
         raise InvalidInput("searchable(fields=['title', 'body']) or searchable(content=...): one defines the text")
-    declaration = Declaration(weights, content, when, tuple(depends_on), name)
+    declaration = Declaration(weights, content, when, tuple(depends_on), name, _checked(tenant))
 
     def declare(cls: T) -> T:
         if name is not None:
@@ -74,9 +82,19 @@ def searchable(
     return declare
 
 
+def _checked(tenant: object) -> TenantOf | None:
+    """Raises InvalidInput for what cannot give a tenant."""
+    if isinstance(tenant, QueryableAttribute):
+        return str(tenant.key)
+    if tenant is None or (isinstance(tenant, str) and tenant) or isinstance(tenant, ColumnElement) or callable(tenant):
+        return tenant
+    raise InvalidInput(f"tenant is an attribute's name, a column or a function of the object, not {seen(tenant)}")
+
+
 def check_names(cls: type, declaration: Declaration) -> None:
     """Raises InvalidInput for attributes that a mapped class does not have; those of a mixin are not final."""
     names = [*declaration.fields, *(path.partition(".")[0] for path in declaration.depends_on)]
+    names += [declaration.tenant] if isinstance(declaration.tenant, str) else []
     if unknown := next((name for name in names if not hasattr(cls, name)), None):
         raise InvalidInput(f"{cls.__name__} has no attribute {unknown!r}. It has: {', '.join(_attributes(cls))}")
 

@@ -5,16 +5,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from enum import Enum as PythonEnum
 from typing import Any
 
-from sqlalchemy import ClauseElement, Connection, Dialect, Select, and_, false, inspect, select, update
+from sqlalchemy import ClauseElement, Column, Connection, Dialect, Select, and_, false, inspect, select, update
 from sqlalchemy.orm import InstanceState, Mapper, Session, aliased
 from sqlalchemy.orm.attributes import get_history
 from sqlalchemy.orm.base import PassiveFlag
 
-from ..content import BETWEEN_ITEMS, Content, check_entity, emphasized, items_of, join, normalize
+from ..content import BETWEEN_ITEMS, Content, check_entity, check_tenant, emphasized, items_of, join, normalize
 from ..errors import InvalidInput, InvalidRecord
 from ..stores.tables import IDS_A_STATEMENT, parts
 from ..values import Ref
-from .attributes import column_attributes, defaulted, is_literal, loading, relationships, watched, watched_columns
+from .attributes import (
+    attribute_names,
+    column_attributes,
+    defaulted,
+    is_literal,
+    loading,
+    relationships,
+    tenant_attribute,
+    tenant_getter,
+    watched,
+    watched_columns,
+)
 from .declaration import ATTRIBUTE, Declaration, check_names, entity_of, of_same_keys, owner_of
 from .identity import Identity, is_among, key_attributes, key_names
 
@@ -42,7 +53,10 @@ class Mapped:
                 f"{mapper.class_.__name__}.{field} is a relationship: make its text with content=, "
                 f"and name it in depends_on=[{field!r}]"
             )
-        self.columns = [name for field in declaration.fields for name in column_attributes(mapper, field)]
+        names = attribute_names(mapper, declaration)
+        self.columns = [name for field in names for name in column_attributes(mapper, field)]
+        self._tenant = tenant_getter(mapper, declaration)
+        self.has_tenants = self._tenant is not None
         self.paths = [relationships(mapper, path) for path in declaration.depends_on]
         links = [path[0] for path in self.paths]
         self.watched = watched(mapper, declaration, links)
@@ -89,12 +103,36 @@ class Mapped:
             raise InvalidRecord(f"content of {self.entity} returns a text, not {type(made).__name__}")
         else:
             gaps = ()
+        tenant = self.tenant_of(obj)
         texts = map(BETWEEN_ITEMS.join, fields)
         emphasis = emphasized(zip(texts, declared.fields.values(), strict=True)) if self._has_weights else ""
         try:
-            return Content(normalize(made or ""), normalize(emphasis), gaps)
+            return Content(normalize(made or ""), normalize(emphasis), gaps, tenant)
         except InvalidRecord as error:
             raise InvalidRecord(f"{self.entity} {self.key_of(obj)}: {error}") from error
+
+    @property
+    def tenant_column(self) -> Column[Any] | None:
+        """The column of a table that is the tenant; None for a class without, and where it is made in Python."""
+        name = tenant_attribute(self.mapper, self.declaration)
+        columns = self.mapper.column_attrs[name].columns if name and name in self.mapper.column_attrs else ()
+        return next((column for column in columns if isinstance(column, Column)), None)
+
+    def tenant_of(self, obj: Any) -> str:
+        """An object's tenant, "" of a class without. Raises InvalidRecord."""
+        if self._tenant is None:
+            return ""
+        what = f"the tenant of {self.entity} {self.key_of(obj)}"
+        try:
+            tenant = self._tenant(obj)
+        except MemoryError:
+            raise
+        except Exception as error:  # the application's own code, which may raise anything
+            raise InvalidRecord(f"{what} could not be read: {type(error).__name__}: {error}") from error
+        try:
+            return check_tenant(tenant)
+        except InvalidRecord as error:
+            raise InvalidRecord(f"{what}: {error}") from error
 
     def is_changed(self, obj: Any, session: Session) -> bool:
         """Whether the content of an object of `session.dirty` may have changed since it was loaded or flushed."""

@@ -7,7 +7,7 @@ in that transaction, and two sessions on one connection share their pending chan
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -129,19 +129,29 @@ class Pending:
         indexing: Indexing,
         budget: "Budget",
     ) -> IndexReport:
-        self._lock(connection, changes)
+        unique = self._mappings.tenanted({ref.entity for ref in changes})
+        self._lock(connection, self._located(connection, changes, unique))
         tracked = self._marks.tracked(connection)
-        marks = self._marks.of(connection, [ref for ref in changes if ref.entity in tracked])
-        read = self.read(connection, [ref for ref in changes if changes[ref] is TO_READ or ref.entity in tracked])
+        marked = [ref for ref in changes if ref.entity in tracked and not ref.tenant]
+        marks = self._marks.of(connection, marked)
+        read = self.read(connection, dict.fromkeys([*to_read(changes), *marked]))
         final = {**changes, **{ref: content or DELETED for ref, content in read.items()}}
         changed = {ref: content for ref, content in final.items() if isinstance(content, Content)}
         deleted = [ref for ref in final if ref not in changed]
         with budget:
             report = self._index.write_changes(
-                connection, changed, deleted, ahead=ahead, indexing=indexing, budget_s=budget.left_s
+                connection, changed, deleted, unique=unique, ahead=ahead, indexing=indexing, budget_s=budget.left_s
             )
         self._marks.delete(connection, marks)
         return report
+
+    def _located(self, connection: Connection, refs: Iterable[Ref], unique: Set[str]) -> list[Ref]:
+        """The records, those of classes with tenants under the tenants that the index has them under."""
+        found = [ref for ref in refs if ref.tenant or ref.entity not in unique]
+        if unique and self._index.store.connections.can_lock_rows():
+            elsewhere = [ref for ref in refs if not ref.tenant and ref.entity in unique]
+            found += [ref for ref, _ in self._index.store.contents.located(connection, elsewhere, None)]
+        return found
 
     def _lock(self, connection: Connection, refs: Iterable[Ref]) -> None:
         """Lock what flushed records depend on, then their index rows. Always in this order: a transaction that waits

@@ -1,6 +1,7 @@
 """Finds the searchable classes of one database, and which records depend on objects of a class. Imports `errors` and
 `forking`."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from threading import RLock
 from typing import Any
@@ -68,6 +69,10 @@ class Mappings:
 
     def of_entity(self, entity: str) -> Mapped:
         return self._by_entity[entity]
+
+    def tenanted(self, entities: Iterable[str]) -> set[str]:
+        """Those of the entities that are classes with tenants."""
+        return {name for name in entities if (mapped := self._by_entity.get(name)) and mapped.has_tenants}
 
     def searchable(self, cls: type) -> Mapped:
         """A class's mapping. Raises InvalidInput for a class that is not searchable."""

@@ -11,14 +11,21 @@ from sqlalchemy import select
 from ..indexing.index import Index
 from ..indexing.writer import Progress
 from ..stores.claims import CLAIM_LEASE, worker_name
-from ..values import IndexReport, IndexStatus
+from ..values import IndexReport, IndexStatus, Tenants
 from .callers import sessions_of
 
 if TYPE_CHECKING:
     from .unindexed import Unindexed
 
 
-def sync(index: Index, batch_size: int, *, retry_failed: bool = False, progress: Progress | None = None) -> IndexReport:
+def sync(
+    index: Index,
+    batch_size: int,
+    *,
+    retry_failed: bool = False,
+    tenants: Tenants = None,
+    progress: Progress | None = None,
+) -> IndexReport:
     report = IndexReport()
     worker = worker_name()
     for takes_over in (False, True):
@@ -26,7 +33,7 @@ def sync(index: Index, batch_size: int, *, retry_failed: bool = False, progress:
             report += replace(indexed, unchanged=0)
     if (unindexed := _unindexed(index)) is not None:
         report += unindexed.index(batch_size)
-    filled = index.filling.fill(batch_size=batch_size, retry_failed=retry_failed, progress=progress)
+    filled = index.filling.fill(batch_size=batch_size, retry_failed=retry_failed, progress=progress, tenants=tenants)
     if not filled.outage:
         index.index_vectors()
     index.services.evict(is_whole=True)
@@ -55,14 +62,15 @@ def index_marked(
     return tracking.catch_up(limit, worker or worker_name(), lease, takes_over=takes_over)
 
 
-def status(index: Index, entity: str | None = None) -> list[IndexStatus]:
+def status(index: Index, entity: str | None = None, tenants: Tenants = None) -> list[IndexStatus]:
     """The IndexStatus of each entity, by name; of `entity` alone if that is given."""
     with index.reading() as conn:
         generations = index.catalog.generations(conn)
         reported = index.services.reported(generations)
-        found = index.store.embeddings.status(conn, reported, has_provider=index.services.provider is not None)
+        has_provider = index.services.provider is not None
+        found = index.store.embeddings.status(conn, reported, has_provider=has_provider, tenants=tenants)
         rows = _unindexed(index)
-        unindexed = rows.counts(conn) if rows is not None else {}
+        unindexed = rows.counts(conn, tenants) if rows is not None else {}
         missing = index.missing_vector_index(conn, generations)
     problems = [problem for problem in (index.services.problem(generations), missing) if problem]
     note = index.services.notices.joined("; ".join(problems))

@@ -8,20 +8,36 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Select, column, exists, func, inspect, select, table, tuple_
+from sqlalchemy import (
+    Connection,
+    Select,
+    Text,
+    cast,
+    column,
+    exists,
+    func,
+    inspect,
+    literal_column,
+    select,
+    table,
+    tuple_,
+)
 
 from ..content import Content
 from ..errors import InvalidInput, InvalidRecord, Outdated
-from ..indexing.entries import make_entry
+from ..indexing.ahead import embed_ahead
 from ..indexing.index import Index
 from ..stores.tables import key
-from ..values import IndexReport, Ref
+from ..values import IndexReport, Ref, Tenants
 from .callers import sessions_of
 from .identity import key_attributes
 from .mapping import Mapped, objects
 
 ROWS_A_PAGE = 1_000
 """Bounds the objects in memory while rows are counted one by one. Chosen, not measured."""
+
+NOTHING: Any = literal_column("''")
+"""No bind: the index of records with tenants is a partial one."""
 
 log = logging.getLogger("kameleon.sessions")
 
@@ -33,14 +49,15 @@ class Unindexed:
         self._index = index
         self._records = table(
             "kdb_search",
+            column("tenant", key),
             column("entity_name", key),
             column("record_id", key),
             schema=index.tables.metadata.schema,
         )
 
-    def counts(self, connection: Connection) -> dict[str, int]:
+    def counts(self, connection: Connection, tenants: Tenants = None) -> dict[str, int]:
         """Rows by entity, without those that `when` keeps out."""
-        return {mapped.entity: self._count(connection, mapped) for mapped in self._classes(connection)}
+        return {mapped.entity: self._count(connection, mapped, tenants) for mapped in self._classes(connection)}
 
     def index(self, batch_size: int) -> IndexReport:
         """Index them, `batch_size` a transaction. One whose content fails is logged and left out."""
@@ -60,10 +77,12 @@ class Unindexed:
             contents = self._contents(connection, mapped, ids)
         if not contents:
             return IndexReport()
-        plan = self._index.plan([make_entry(ref, *content) for ref, content in contents.items()])
+        ahead = embed_ahead(self._index, contents, [], connection=None, indexing="sync")
+        unique = {mapped.entity} if mapped.has_tenants else ()
         with self._index.transaction() as connection:
-            self._index.check_current(plan, connection)
-            report = self._index.apply(plan, connection)
+            report = self._index.write_changes(
+                connection, contents, [], unique=unique, ahead=ahead, indexing="sync", budget_s=0
+            )
             if self._contents(connection, mapped, [ref.id for ref in contents]) != contents:
                 raise Outdated(f"rows of {mapped.entity} kept being changed by others. Try again")
         return report
@@ -86,10 +105,14 @@ class Unindexed:
                     found.append(mapped)
         return found
 
-    def _count(self, connection: Connection, mapped: Mapped) -> int:
-        if not has_only_records(mapped):
+    def _count(self, connection: Connection, mapped: Mapped, tenants: Tenants = None) -> int:
+        if tenants is not None and not mapped.has_tenants:
+            tenants = None if "" in tenants else ()
+        if tenants == ():
+            return 0
+        if tenants is not None or not has_only_records(mapped):
             pages = self._pages(mapped, ROWS_A_PAGE, connection)
-            return sum(is_record(mapped, obj) for page in pages for obj in page)
+            return sum(is_record(mapped, obj) and is_of(tenants, mapped, obj) for page in pages for obj in page)
         counted: Any = self._missing(mapped, select(func.count()).select_from(mapped.owner.class_))
         return connection.scalar(counted) or 0
 
@@ -107,9 +130,24 @@ class Unindexed:
             rows = query.where(tuple_(*keys) > after if len(keys) > 1 else keys[0] > after[0])
 
     def _missing(self, mapped: Mapped, statement: Select[Any]) -> Select[Any]:
+        """Rows of a class that got tenants later are in the index under none, so they are among them; whether those of
+        a class whose tenant is made in Python are is for `doctor` to find."""
         id_ = self._index.store.keys.id_text(mapped.id_columns(mapped.owner.class_))
-        own = (self._records.c.entity_name == mapped.entity) & (self._records.c.record_id == id_)
-        return statement.where(~exists().select_from(self._records).where(own))
+        held = (self._records.c.entity_name == mapped.entity) & (self._records.c.record_id == id_)
+        without = exists().select_from(self._records).where(held, self._records.c.tenant == NOTHING)
+        within = exists().select_from(self._records).where(held, self._records.c.tenant != NOTHING)
+        if not mapped.has_tenants:
+            return statement.where(~without)
+        if mapped.tenant_column is not None:
+            without = without & (func.coalesce(cast(mapped.tenant_column, Text), NOTHING) == NOTHING)
+        return statement.where(~within, ~without)
+
+
+def is_of(tenants: Tenants, mapped: Mapped, obj: Any) -> bool:
+    """Whether an object is one of the tenants'; False where that cannot be made out."""
+    with suppress(InvalidRecord):
+        return tenants is None or mapped.tenant_of(obj) in tenants
+    return False
 
 
 def has_only_records(mapped: Mapped) -> bool:

@@ -36,10 +36,11 @@ class Postings(Protocol):
         """Reads all that a query needs of some partitions as one statement sees it, in rows of (kind, number, n, term,
         docs, counts, places, words).
 
-        Binds: tenant, entities, none for all; `known` segments, whose docs and lengths are NULL; the known state of the
-        `tail`, whose rows are left out while it is in that state; `terms` to read of the other segments; `pairs`,
-        (entity, segment, term) to read of the known ones; `placed` terms, read with their places. Kinds: 0 a live
-        segment, (segment, records, entity, docs, lengths, -, -) · 1 a row of the tail, (doc, length, entity, hashes,
+        Binds: tenants, None for all, and the `tenant` where it is one; entities, none for all; `known` segments, whose
+        docs and lengths are NULL; the known state of the `tail`, whose rows are left out while it is in that state;
+        `terms` to read of the other segments; `pairs`, (tenant, entity, segment, term) to read of the known ones;
+        `placed` terms, read with their places. Kinds: 0 a live segment, (segment, records, entity, docs, lengths, -,
+        tenant in UTF-8) · 1 a row of the tail, (doc, length, entity, hashes,
         counts, places where any are wanted, words) · 2 a row of dead, (doc, 0, -, docs, -, -, -) · 3 a posting,
         (segment, df, term, docs, counts, places, -) · 4 the state of the tail, (0, 0, state, -, -, -, -): made of the
         doc and mark of each row, empty where there is none."""
@@ -47,7 +48,7 @@ class Postings(Protocol):
     def read_words(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Sequence[Any]]:
         """Reads (segment, words) of the live ones of `segments`, several rows for one in the order of their
         terms, words NULL where it has none.
-        Binds: tenant, entities, segments."""
+        Binds: tenant, tenants, entities, segments."""
 
     def insert(self, connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Writes rows in the fewest statements."""
@@ -61,6 +62,9 @@ class Postings(Protocol):
     def try_lock(self, connection: Connection, tenant: str, entity: str) -> bool:
         """Keeps other folds of the partition out until the transaction ends; False where there is one, or where the
         role does not see every row."""
+
+    def lock(self, connection: Connection, tenant: str, entity: str) -> None:
+        """Waits until no fold of the partition is under way, and keeps others out until the transaction ends."""
 
     def begin_writing(self, connection: Connection) -> None:
         """Takes the write lock where there is one, and may end the snapshot that was read."""

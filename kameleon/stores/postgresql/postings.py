@@ -3,6 +3,7 @@ this package alone."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -26,7 +27,8 @@ READ = (
     + """
     SELECT 0, segment, records, entity_name,
       CASE WHEN segment = ANY(CAST(%(known)s AS bigint[])) THEN NULL ELSE docs END,
-      CASE WHEN segment = ANY(CAST(%(known)s AS bigint[])) THEN NULL ELSE lengths END, NULL, NULL
+      CASE WHEN segment = ANY(CAST(%(known)s AS bigint[])) THEN NULL ELSE lengths END, NULL,
+      convert_to(tenant, 'UTF8')
     FROM {prefix}kdb_segment WHERE {scope} AND state = 0
     UNION ALL
     SELECT 1, doc, length, entity_name, hashes, counts,
@@ -56,13 +58,13 @@ READ_NEW = """
 READ_PAIRS = """
     UNION ALL
     SELECT 3, p.segment, p.df, p.term, p.docs, p.counts, p.places, NULL
-    FROM unnest(CAST(%(segments)s AS bigint[]), CAST(%(pair_terms)s AS text[]), CAST(%(pair_entities)s AS text[]))
-        AS n (segment, term, entity)
+    FROM unnest(CAST(%(pair_tenants)s AS text[]), CAST(%(pair_entities)s AS text[]), CAST(%(segments)s AS bigint[]),
+        CAST(%(pair_terms)s AS text[])) AS n (tenant, entity, segment, term)
       CROSS JOIN LATERAL (
         SELECT p.segment, p.df, p.term, p.docs, p.counts,
           CASE WHEN p.term = ANY(CAST(%(placed)s AS text[])) THEN p.places END AS places
         FROM {prefix}kdb_posting AS p
-        WHERE p.tenant = %(tenant)s AND p.entity_name = n.entity COLLATE "C" AND p.segment = n.segment
+        WHERE p.tenant = n.tenant COLLATE "C" AND p.entity_name = n.entity COLLATE "C" AND p.segment = n.segment
           AND p.term = n.term COLLATE "C" OFFSET 0
       ) AS p
 """
@@ -73,7 +75,8 @@ READ_WORDS = """
     WHERE {scope_of_s} AND s.state = 0 AND s.segment = ANY(CAST(%(segments)s AS bigint[]))
     ORDER BY s.segment, w.last
 """
-ONES, ALL = "tenant = %(tenant)s AND entity_name = ANY(CAST(%(entities)s AS text[]))", "tenant = %(tenant)s"
+OF_TENANT, OF_TENANTS = "{s}tenant = %(tenant)s", "{s}tenant = ANY(CAST(%(tenants)s AS text[]))"
+OF_ENTITIES = "{s}entity_name = ANY(CAST(%(entities)s AS text[]))"
 # Blobs are incompressible or read whole: what is kept out of line is stored as it is.
 SET_UP = (
     "ALTER TABLE {prefix}kdb_posting ALTER docs SET STORAGE EXTERNAL, ALTER counts SET STORAGE EXTERNAL, "
@@ -91,6 +94,7 @@ TRY_LOCK = f"""
       ELSE pg_try_advisory_xact_lock(hashtextextended(%s, 0)) END
     FROM unnest(CAST(%s AS text[])) AS name
 """
+LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 TABLES = ("kdb_tail", "kdb_dead", "kdb_segment", "kdb_word", "kdb_posting")
 INSERT = "INSERT INTO {prefix}{table} ({columns}) SELECT * FROM unnest({arrays})"
 TYPES = {
@@ -112,9 +116,6 @@ class PostgreSQLPostings:
     def __init__(self, prefix: str = "", copying: Copy | None = None) -> None:
         self._prefix = prefix
         self._copying = copying
-        self._read = scoped(READ + READ_NEW, prefix)
-        self._read_pairs = scoped(READ + READ_NEW + READ_PAIRS, prefix)
-        self._read_words = scoped(READ_WORDS, prefix)
 
     def set_up(self, connection: Connection) -> None:
         """For tables that are empty."""
@@ -122,13 +123,19 @@ class PostgreSQLPostings:
             connection.exec_driver_sql(statement.format(prefix=self._prefix))
 
     def read(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Row]:
-        statements = self._read_pairs if binds["pairs"] else self._read
-        entities, segments, terms = zip(*binds["pairs"], strict=True) if binds["pairs"] else ((), (), ())
-        pairs = {"pair_entities": list(entities), "segments": list(segments), "pair_terms": list(terms)}
-        return fetched(connection, statements[not binds["entities"]], {**binds, **pairs})
+        if not binds["pairs"]:
+            return self._fetched(connection, READ + READ_NEW, binds)
+        tenants, entities, segments, terms = map(list, zip(*binds["pairs"], strict=True))
+        pairs = {"pair_tenants": tenants, "pair_entities": entities, "segments": segments, "pair_terms": terms}
+        return self._fetched(connection, READ + READ_NEW + READ_PAIRS, {**binds, **pairs})
 
     def read_words(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Row]:
-        return fetched(connection, self._read_words[not binds["entities"]], binds)
+        return self._fetched(connection, READ_WORDS, binds)
+
+    def _fetched(self, connection: Connection, statement: str, binds: dict[str, Any]) -> Sequence[Row]:
+        of_tenants = OF_TENANT if binds["tenant"] is not None else "true" if binds["tenants"] is None else OF_TENANTS
+        of_entities = OF_ENTITIES if binds["entities"] else "true"
+        return fetched(connection, scoped(statement, self._prefix, of_tenants, of_entities), binds)
 
     def insert(self, connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """COPY on kameleon's own connections, arrays on others; a single row as it is."""
@@ -170,20 +177,23 @@ class PostgreSQLPostings:
 
     def try_lock(self, connection: Connection, tenant: str, entity: str) -> bool:
         tables = [f"{self._prefix}{table}" for table in TABLES]
-        what = f"kameleon keywords {self._prefix}{tenant}\t{entity}"
-        return bool(connection.exec_driver_sql(TRY_LOCK, (what, tables)).scalar())
+        return bool(connection.exec_driver_sql(TRY_LOCK, (self._lock_name(tenant, entity), tables)).scalar())
+
+    def lock(self, connection: Connection, tenant: str, entity: str) -> None:
+        connection.exec_driver_sql(LOCK, (self._lock_name(tenant, entity),))
+
+    def _lock_name(self, tenant: str, entity: str) -> str:
+        return f"kameleon keywords {self._prefix}{tenant}\t{entity}"
 
     def begin_writing(self, connection: Connection) -> None:
         """Writers do not wait for a fold."""
 
 
-def scoped(statement: str, prefix: str) -> tuple[str, str]:
-    """Renders a statement on some partitions of a tenant, and on all."""
-    ones, every = (
-        statement.format(prefix=prefix, scope=scope, scope_of_s="s." + scope.replace("entity_name", "s.entity_name"))
-        for scope in (ONES, ALL)
-    )
-    return ones, every
+@lru_cache
+def scoped(statement: str, prefix: str, of_tenants: str, of_entities: str) -> str:
+    """Renders a statement on the partitions of some tenants and entities."""
+    scope = f"{of_tenants} AND {of_entities}"
+    return statement.format(prefix=prefix, scope=scope.format(s=""), scope_of_s=scope.format(s="s."))
 
 
 def type_of(column: str) -> str:

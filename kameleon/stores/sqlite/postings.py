@@ -4,6 +4,7 @@ Imports this package alone."""
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -24,7 +25,8 @@ READ = (
     + """
     SELECT 0, segment, records, entity_name,
       CASE WHEN segment IN (SELECT value FROM json_each(:known)) THEN NULL ELSE docs END,
-      CASE WHEN segment IN (SELECT value FROM json_each(:known)) THEN NULL ELSE lengths END, NULL, NULL
+      CASE WHEN segment IN (SELECT value FROM json_each(:known)) THEN NULL ELSE lengths END, NULL,
+      CAST(tenant AS BLOB)
     FROM kdb_segment WHERE {scope} AND state = 0
     UNION ALL
     SELECT 1, doc, length, entity_name, hashes, counts, CASE WHEN :placed <> '[]' THEN places END, words
@@ -47,8 +49,8 @@ READ_PAIRS = """
     SELECT 3, p.segment, p.df, p.term, p.docs, p.counts,
       CASE WHEN p.term IN (SELECT value FROM json_each(:placed)) THEN p.places END, NULL
     FROM json_each(:pairs) AS n CROSS JOIN kdb_posting AS p
-      ON p.tenant = :tenant AND p.entity_name = json_extract(n.value, '$[0]')
-      AND p.segment = json_extract(n.value, '$[1]') AND p.term = json_extract(n.value, '$[2]')
+      ON p.tenant = json_extract(n.value, '$[0]') AND p.entity_name = json_extract(n.value, '$[1]')
+      AND p.segment = json_extract(n.value, '$[2]') AND p.term = json_extract(n.value, '$[3]')
 """
 READ_WORDS = """
     SELECT s.segment, w.words
@@ -57,19 +59,15 @@ READ_WORDS = """
     WHERE {scope_of_s} AND s.state = 0 AND s.segment IN (SELECT value FROM json_each(:segments))
     ORDER BY s.segment, w.last
 """
-ONES, ALL = "tenant = :tenant AND entity_name IN (SELECT value FROM json_each(:entities))", "tenant = :tenant"
+OF_TENANT, OF_TENANTS = "{s}tenant = :tenant", "{s}tenant IN (SELECT value FROM json_each(:tenants))"
+OF_ENTITIES = "{s}entity_name IN (SELECT value FROM json_each(:entities))"
 
 
-def scoped(statement: str) -> tuple[str, str]:
-    """Renders a statement on some partitions of a tenant, and on all."""
-    ones, every = (
-        statement.format(scope=scope, scope_of_s="s." + scope.replace("entity_name", "s.entity_name"))
-        for scope in (ONES, ALL)
-    )
-    return ones, every
-
-
-READS, READS_OF_PAIRS, READS_OF_WORDS = scoped(READ), scoped(READ + READ_PAIRS), scoped(READ_WORDS)
+@lru_cache
+def scoped(statement: str, of_tenants: str, of_entities: str) -> str:
+    """Renders a statement on the partitions of some tenants and entities."""
+    scope = f"{of_tenants} AND {of_entities}"
+    return statement.format(scope=scope.format(s=""), scope_of_s=scope.format(s="s."))
 
 
 class SQLitePostings:
@@ -83,15 +81,15 @@ class SQLitePostings:
         """SQLite has nothing to set."""
 
     def read(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Row]:
-        statements = READS_OF_PAIRS if binds["pairs"] else READS
-        return self._fetched(connection, statements[not binds["entities"]], binds)
+        return self._fetched(connection, READ + READ_PAIRS if binds["pairs"] else READ, binds)
 
     def read_words(self, connection: Connection, binds: dict[str, Any]) -> Sequence[Row]:
-        return self._fetched(connection, READS_OF_WORDS[not binds["entities"]], binds)
+        return self._fetched(connection, READ_WORDS, binds)
 
     def _fetched(self, connection: Connection, statement: str, binds: dict[str, Any]) -> Sequence[Row]:
+        of_tenants = OF_TENANT if binds["tenant"] is not None else "true" if binds["tenants"] is None else OF_TENANTS
         given = {name: json.dumps(value) if isinstance(value, list) else value for name, value in binds.items()}
-        return fetched(connection, statement, given)
+        return fetched(connection, scoped(statement, of_tenants, OF_ENTITIES if binds["entities"] else "true"), given)
 
     def insert(self, connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
         """Many rows or one, whose bytes stay below what a statement may have."""
@@ -126,6 +124,9 @@ class SQLitePostings:
     def try_lock(self, connection: Connection, tenant: str, entity: str) -> bool:
         """Whoever writes is alone; who built the same fold finds its input gone."""
         return True
+
+    def lock(self, connection: Connection, tenant: str, entity: str) -> None:
+        """Whoever writes is alone."""
 
     def begin_writing(self, connection: Connection) -> None:
         """BEGIN IMMEDIATE, without waiting for who writes now. What was read before may be gone."""
