@@ -39,12 +39,14 @@ def assert_indexed(obj: object, search: SearchEngine | None = None) -> None:
     if content is None:
         raise AssertionError(f"{ref.entity} {ref.id} is kept out of the index by its `when`")
     connection = _connection(obj, sessions)
-    held = _indexed_content(ref, index, connection)
-    if held is None:
-        raise AssertionError(
-            f"{ref.entity} {ref.id} is not in the index{_hint(obj)}. Its content is {content.text!r:.200}"
-        )
     wanted = make_entry(ref, *content)
+    ref = wanted.ref
+    held = _indexed_content(ref, index, connection, ref.tenant)
+    if held is None:
+        of = f" of tenant {ref.tenant!r}" if ref.tenant else ""
+        raise AssertionError(
+            f"{ref.entity} {ref.id}{of} is not in the index{_hint(obj)}. Its content is {content.text!r:.200}"
+        )
     state = index.state(ref, connection)
     if state is None or state.content_hash != wanted.content_hash:
         what = "other weights" if held == wanted.content else f"{held!r:.200}"
@@ -70,7 +72,7 @@ def _assert_embedded(ref: Ref, index: Index, connection: Connection | None, made
     if made_from != wanted:
         raise AssertionError(f"the embedding of {ref.entity} {ref.id} was made from another text; it is pending")
     for failure in index.failures(connection):
-        if (failure.entity, failure.id) == ref[:2]:
+        if (failure.entity, failure.id, failure.tenant) == ref:
             raise AssertionError(f"the provider refused {ref.entity} {ref.id} ({failure.reason}): {failure.message}")
 
 
@@ -109,13 +111,16 @@ def _connection(obj: object, sessions: Sessions) -> Connection | None:
     return sessions.binds.connection_to(session, mapper)
 
 
-def _indexed_content(ref: Ref, index: Index, connection: Connection | None) -> str | None:
+def _indexed_content(ref: Ref, index: Index, connection: Connection | None, tenant: str | None = None) -> str | None:
+    """What the index holds of a record, of one tenant or whichever has it."""
     records = table(
         "kdb_search",
-        *(column(name) for name in ("entity_name", "record_id", "content")),
+        *(column(name) for name in ("tenant", "entity_name", "record_id", "content")),
         schema=index.tables.metadata.schema,
     )
     of_ref = (records.c.entity_name == ref.entity) & (records.c.record_id == ref.id)
+    if tenant is not None:
+        of_ref &= records.c.tenant == tenant
     with index.reading(connection) as conn:
         return conn.scalar(select(records.c.content).where(of_ref))
 

@@ -49,6 +49,14 @@ def ids_by_entity(refs: Iterable[Ref]) -> dict[str, list[str]]:
     return grouped
 
 
+def ids_by_tenant(refs: Iterable[Ref]) -> dict[str, list[str]]:
+    """Of records of one entity, in their order."""
+    grouped: dict[str, list[str]] = {}
+    for _, id_, tenant in refs:
+        grouped.setdefault(tenant, []).append(id_)
+    return grouped
+
+
 @dataclass(frozen=True, slots=True)
 class LegScore:
     """One leg's score of a hit.

@@ -26,8 +26,8 @@ DIMENSIONS = 16
 EVERYTHING = Scope()
 
 
-def entry(id_: str, content: str, entity: str = "Note") -> Entry:
-    return Entry(Ref(entity, id_), content, content_hash(content))
+def entry(id_: str, content: str, entity: str = "Note", tenant: str = "") -> Entry:
+    return Entry(Ref(entity, id_, tenant), content, content_hash(content))
 
 
 class Parts:
@@ -64,8 +64,8 @@ class Parts:
     def docs(self) -> dict[Ref, int]:
         column = "id" if self.is_sqlite else "doc"
         with self.reading() as connection:
-            rows = connection.execute(text(f"SELECT entity_name, record_id, {column} FROM kdb_search"))
-            return {Ref(entity, id_): doc for entity, id_, doc in rows}
+            rows = connection.execute(text(f"SELECT entity_name, record_id, tenant, {column} FROM kdb_search"))
+            return {Ref(*ref): doc for *ref, doc in rows}
 
     def nearest(self, vector: np.ndarray, limit: int, scope: Scope = EVERYTHING, **more: Any) -> dict[int, float]:
         with self.reading() as connection:

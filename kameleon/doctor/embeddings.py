@@ -64,7 +64,7 @@ def missing(scan: Scan) -> Iterator[Finding]:
     generation = _own_generation(scan)
     if generation is not None and generation not in scan.generations(with_table=True):
         return
-    status = syncing.status(scan.index)
+    status = syncing.status(scan.index, tenants=scan.tenants)
     if pending := [one for one in status if one.pending]:
         ids = _examples(scan, generation, is_failed=False)
         status = _synced(scan) if scan.fix else status
@@ -88,8 +88,8 @@ def _pending(
 
 def _synced(scan: Scan) -> list[IndexStatus]:
     with suppress(ProviderError, VectorsUnavailable):  # what is left is reported as it was, with its cure
-        syncing.sync(scan.index, scan.batch_size)
-    return syncing.status(scan.index)
+        syncing.sync(scan.index, scan.batch_size, tenants=scan.tenants)
+    return syncing.status(scan.index, tenants=scan.tenants)
 
 
 def _examples(scan: Scan, generation: Generation | None, *, is_failed: bool) -> dict[str, tuple[str, ...]]:
@@ -99,7 +99,7 @@ def _examples(scan: Scan, generation: Generation | None, *, is_failed: bool) -> 
             connection, generation, after=None, limit=scan.batch_size, is_failed=is_failed
         )
     tally = Tally()
-    tally.add(sorted(entry.ref for entry in found))
+    tally.add(sorted(entry.ref for entry in found if scan.examines(entry.ref)))
     return {entity: tuple(ids) for entity, ids in tally.ids.items()}
 
 

@@ -1,4 +1,5 @@
-"""Finds what is wrong with an index, and repairs it from the tables that it is made from. Imports `indexing`.
+"""Finds what is wrong with an index, and repairs it from the tables that it is made from. Imports `values`,
+`content` and `indexing`.
 
 These tables are those of `@searchable` classes in this database, and those of the record store. What was indexed by
 hand has nothing to be compared with, so it is never missing, stale or orphaned.
@@ -16,18 +17,23 @@ need no action: failed, and no-extension on SQLite.
 
 from collections.abc import Iterator
 
+from ..content import check_tenants
 from ..indexing.index import HasIndex
+from ..values import ALL_TENANTS
 from . import database, embeddings, records
 from .findings import Finding
 from .scan import Scan
 from .sources import sources_of
 
 
-def examine(search: HasIndex, *, fix: bool = False, batch_size: int = 1000) -> list[Finding]:
+def examine(
+    search: HasIndex, *, fix: bool = False, batch_size: int = 1000, tenant: object = ALL_TENANTS
+) -> list[Finding]:
     """What is wrong, in the order in which it is looked for; with `fix` repaired as it is found, where that can be done
     without deciding anything for you. Raises the database's errors, and TransactionConflict where other writers leave
-    no moment to repair."""
-    return list(findings(Scan(search.index, fix, batch_size)))
+    no moment to repair. With `tenant`, one or several, their records alone are compared with their rows, counted and
+    embedded."""
+    return list(findings(Scan(search.index, fix, batch_size, check_tenants(tenant))))
 
 
 def findings(scan: Scan) -> Iterator[Finding]:

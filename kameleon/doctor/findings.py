@@ -14,8 +14,8 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`count` cases of what the message describes, up to ten of them in `ids`, in order. `entity` is empty where it is
-    not one entity's; the ids are then the database's own."""
+    """`count` cases of what the message describes, up to ten of them in `ids`, in order; of a tenant as tenant/id.
+    `entity` is empty where it is not one entity's; the ids are then the database's own."""
 
     check: str
     entity: str
@@ -39,11 +39,11 @@ class Tally:
         self.ids: dict[str, list[str]] = {}
 
     def add(self, refs: Iterable[Ref]) -> None:
-        for entity, id_, _ in refs:
+        for entity, id_, tenant in refs:
             self.counts[entity] = self.counts.get(entity, 0) + 1
             examples = self.ids.setdefault(entity, [])
             if len(examples) < EXAMPLES:
-                examples.append(id_)
+                examples.append(f"{tenant}/{id_}" if tenant else id_)
 
     def findings(self, check: str, message: str, cure: str, *, is_fixed: bool = False) -> Iterator[Finding]:
         for entity in sorted(self.counts):

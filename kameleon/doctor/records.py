@@ -1,4 +1,5 @@
-"""Checks that the index holds what the tables do. Imports `values` and `errors`."""
+"""Checks that the index holds what the tables do. Imports `values`, `errors`, `content`,
+`stores` and `indexing`."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -6,7 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from ..content import Content
 from ..errors import Outdated
+from ..indexing.ahead import embed_ahead
+from ..stores.values import Entry
 from ..values import Ref
 from .findings import Finding, Tally
 from .scan import Scan
@@ -38,7 +42,7 @@ def compared(scan: Scan, source: Source) -> Iterator[Finding]:
     for check, tally, message in (
         ("missing", missing, "rows that are not in the index"),
         ("stale", stale, "rows whose content differs from the index"),
-        ("orphaned", orphaned, "records in the index whose row is gone, or to be kept out"),
+        ("orphaned", orphaned, "records in the index whose row is gone, of another tenant, or to be kept out"),
     ):
         yield from tally.findings(check, message, cure, is_fixed=scan.fix)
 
@@ -47,8 +51,8 @@ def _differing(
     scan: Scan, source: Source, connection: Connection, *, after: Any, limit: int
 ) -> tuple[list[tuple[list[Ref], list[Ref]]], Any]:
     """Of the next rows, those that are missing and those that are stale."""
-    contents, further = source.page(connection, after, limit)
-    entries = [entry for entry in contents.values() if entry is not None]
+    read, further = source.page(connection, after, limit)
+    entries = [entry for entry in read if scan.examines(entry.ref)]
     states = scan.store.contents.states(connection, [entry.ref for entry in entries], None)
     missing = [e.ref for e in entries if e.ref not in states]
     stale = [e.ref for e in entries if e.ref in states and states[e.ref].content_hash != e.content_hash]
@@ -58,25 +62,35 @@ def _differing(
 def _without_row(
     scan: Scan, source: Source, connection: Connection, *, after: Any, limit: int
 ) -> tuple[list[Ref], Any]:
-    last = Ref(source.entity, after or "")
-    ids = [ref.id for ref in scan.store.health.refs_after(connection, source.entity, last, limit)]
-    contents = source.contents(connection, ids) if ids else {}
-    return [Ref(source.entity, id_) for id_ in ids if contents[id_] is None], ids[-1] if ids else None
+    read = scan.store.health.refs_after(connection, source.entity, after, limit)
+    refs = list(filter(scan.examines, read))
+    contents = source.contents(connection, refs) if refs else {}
+    return [ref for ref in refs if contents[ref] is None], read[-1] if read else None
 
 
 def _repair(scan: Scan, source: Source, refs: Sequence[Ref]) -> None:
     if scan.fix and refs:
-        scan.index.retried(partial(_write, scan, source, [ref.id for ref in refs]))
+        scan.index.retried(partial(_write, scan, source, refs))
 
 
-def _write(scan: Scan, source: Source, ids: Sequence[str]) -> None:
+def _write(scan: Scan, source: Source, refs: Sequence[Ref]) -> None:
     with scan.snapshot() as connection:
-        contents = source.contents(connection, ids)
-    plan = scan.index.plan([entry for entry in contents.values() if entry is not None])
-    gone = [Ref(source.entity, id_) for id_, entry in contents.items() if entry is None]
+        contents = source.contents(connection, refs)
+    there = {_key(source, ref): _content(entry) for ref, entry in contents.items() if entry is not None}
+    gone = [ref for ref, entry in contents.items() if entry is None]
+    ahead = embed_ahead(scan.index, there, [], connection=None, indexing="sync")
+    unique = {source.entity} if source.is_unique else ()
     with scan.index.transaction() as connection:
-        scan.index.check_current(plan, connection)
-        scan.index.apply(plan, connection)
+        scan.index.write_changes(connection, there, [], unique=unique, ahead=ahead, indexing="sync", budget_s=0)
         scan.index.delete(gone, connection)
-        if source.contents(connection, ids) != contents:
+        if source.contents(connection, refs) != contents:
             raise Outdated(f"rows of {source.entity} kept being changed by others. Try again")
+
+
+def _key(source: Source, ref: Ref) -> Ref:
+    """What the record of a row is written under, which moves it from another tenant where its id has one record."""
+    return ref._replace(tenant="") if source.is_unique else ref
+
+
+def _content(entry: Entry) -> Content:
+    return Content(entry.content, entry.emphasis, entry.gaps, entry.ref.tenant)

@@ -8,17 +8,23 @@ from sqlalchemy import Connection
 
 from ..indexing.index import Index
 from ..stores.values import Key
-from ..values import Generation, Ref
+from ..values import Generation, Ref, Tenants
 
 
 class Scan:
-    """One examination: `fix` is whether what is found is repaired, `batch_size` the records of a page."""
+    """One examination: `fix` is whether what is found is repaired, `batch_size` the records of a page.
+    `tenants` are those whose records are compared with their rows."""
 
-    def __init__(self, index: Index, fix: bool, batch_size: int) -> None:
+    def __init__(self, index: Index, fix: bool, batch_size: int, tenants: Tenants = None) -> None:
         self.index = index
         self.store = index.store
         self.fix = fix
         self.batch_size = batch_size
+        self.tenants = tenants
+
+    def examines(self, ref: Ref) -> bool:
+        """Whether the record is of a tenant that is examined."""
+        return self.tenants is None or ref.tenant in self.tenants
 
     def pages(self, read: Callable[..., tuple[Sequence[Any], Any]]) -> Iterator[tuple[Any, Sequence[Any]]]:
         """Where each page begins, and what was found on it."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, inspect, select, tuple_
+from sqlalchemy import Connection, Select, inspect, select, tuple_
 
 from ..content import Content
 from ..indexing.entries import make_entry
@@ -17,10 +17,12 @@ from ..records.rows import record_entry
 from ..stores.catalog import Entity
 from ..stores.tables import IDS_A_STATEMENT, parts
 from ..stores.values import Entry
-from ..values import Ref
+from ..values import Ref, ids_by_tenant
 from .findings import Finding
 
-Contents = dict[str, Entry | None]
+OF_ENTRY = ("tenant", "id", "data")
+
+Contents = dict[Ref, Entry | None]
 
 
 class Source(Protocol):
@@ -28,11 +30,15 @@ class Source(Protocol):
 
     @property
     def entity(self) -> str: ...
-    def page(self, connection: Connection, after: Any, limit: int) -> tuple[Contents, Any]:
-        """The contents of the next `limit` rows by id, None for those kept out; and where to go on, None at the end."""
+    @property
+    def is_unique(self) -> bool:
+        """Whether an id has one record, in whichever tenant."""
 
-    def contents(self, connection: Connection, ids: Sequence[str]) -> Contents:
-        """The contents of these rows; None for those that are not there or kept out."""
+    def page(self, connection: Connection, after: Any, limit: int) -> tuple[list[Entry], Any]:
+        """The records of the next `limit` rows, without those kept out; and where to go on, None at the end."""
+
+    def contents(self, connection: Connection, refs: Sequence[Ref]) -> Contents:
+        """These records; None for those that are not there, of another tenant, or kept out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,26 +49,31 @@ class MappedSource:
     def entity(self) -> str:
         return self.mapped.entity
 
-    def page(self, connection: Connection, after: Any, limit: int) -> tuple[Contents, Any]:
+    @property
+    def is_unique(self) -> bool:
+        return self.mapped.has_tenants
+
+    def page(self, connection: Connection, after: Any, limit: int) -> tuple[list[Entry], Any]:
         mapped = self.mapped
         keys = key_attributes(mapped.mapper)
         statement = mapped.rows().limit(limit)
         if after is not None:
             statement = statement.where(tuple_(*keys) > after if len(keys) > 1 else keys[0] > after[0])
-        found: Contents = {}
+        found: list[Entry] = []
         last = None
         for obj in objects(connection, statement):
             last = tuple(mapped.key_of(obj))
-            if mapped.is_of(type(obj)):
-                id_ = mapped.identity.id_of(last)
-                found[id_] = self._entry(id_, mapped.content_of(obj))
+            if mapped.is_of(type(obj)) and (content := mapped.content_of(obj)) is not None:
+                found.append(make_entry(mapped.ref(last), *content))
         return found, last
 
-    def contents(self, connection: Connection, ids: Sequence[str]) -> Contents:
-        return {id_: self._entry(id_, content) for id_, content in self.mapped.load(connection, ids).items()}
+    def contents(self, connection: Connection, refs: Sequence[Ref]) -> Contents:
+        loaded = self.mapped.load(connection, list(dict.fromkeys(ref.id for ref in refs)))
+        return {ref: self._entry(ref, loaded[ref.id]) for ref in refs}
 
-    def _entry(self, id_: str, content: Content | None) -> Entry | None:
-        return make_entry(Ref(self.entity, id_), *content) if content is not None else None
+    @staticmethod
+    def _entry(ref: Ref, content: Content | None) -> Entry | None:
+        return make_entry(ref, *content) if content is not None and content.tenant == ref.tenant else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +85,32 @@ class StoredSource:
     def entity(self) -> str:
         return self.declared.name
 
-    def page(self, connection: Connection, after: Any, limit: int) -> tuple[Contents, Any]:
-        table = self.table
-        statement = select(table.c.id, table.c.data).where(table.c.entity_name == self.entity)
-        following = statement.where(table.c.id > (after or "")).order_by(table.c.id).limit(limit)
-        rows = connection.execute(following).all()
-        return self._entries(rows), rows[-1].id if rows else None
+    @property
+    def is_unique(self) -> bool:
+        return False
 
-    def contents(self, connection: Connection, ids: Sequence[str]) -> Contents:
-        table = self.table
-        found: Contents = dict.fromkeys(ids)
-        for part in parts(ids, IDS_A_STATEMENT):
-            wanted = select(table.c.id, table.c.data).where(table.c.entity_name == self.entity, table.c.id.in_(part))
-            found |= self._entries(connection.execute(wanted).all())
+    def page(self, connection: Connection, after: Any, limit: int) -> tuple[list[Entry], Any]:
+        columns = self.table.c
+        key = columns.tenant, columns.entity_name, columns.id
+        statement = select(*columns[OF_ENTRY]).where(columns.entity_name == self.entity)
+        if after is not None:
+            statement = statement.where(tuple_(*key) > after)
+        found = self._entries(connection, statement.order_by(*key).limit(limit))
+        return found, found[-1].ref.key if found else None
+
+    def contents(self, connection: Connection, refs: Sequence[Ref]) -> Contents:
+        columns = self.table.c
+        found: Contents = dict.fromkeys(refs)
+        for tenant, ids in ids_by_tenant(refs).items():
+            for part in parts(ids, IDS_A_STATEMENT):
+                of_tenant = columns.tenant == tenant, columns.entity_name == self.entity, columns.id.in_(part)
+                for entry in self._entries(connection, select(*columns[OF_ENTRY]).where(*of_tenant)):
+                    found[entry.ref] = entry
         return found
 
-    def _entries(self, rows: Sequence[Any]) -> Contents:
-        return {row.id: record_entry(self.declared, row.id, row.data) for row in rows}
+    def _entries(self, connection: Connection, statement: Select[Any]) -> list[Entry]:
+        rows = connection.execute(statement)
+        return [record_entry(self.declared, row.id, row.data, row.tenant) for row in rows]
 
 
 def sources_of(index: Index) -> Iterator[Source | Finding]:

@@ -12,7 +12,8 @@ from .provider import Vector
 
 
 class EmbeddingCache(Protocol):
-    """Unit vectors by `text_key`, of one fingerprint at a time. Neither verb raises for what a database may do."""
+    """Unit vectors by `text_key`, of one fingerprint at a time. Neither verb raises for what a database may do, and
+    `put` leaves what is there."""
 
     def get(self, fingerprint: str, keys: Sequence[str]) -> Mapping[str, Vector]: ...
     def put(self, fingerprint: str, vectors: Mapping[str, Vector]) -> None: ...

@@ -4,10 +4,11 @@ and `forking`."""
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from contextvars import copy_context
 from threading import Lock, Thread
+from typing import NamedTuple
 
 from ..errors import ProviderError, ProviderUnavailable, TextRefused
 from ..forking import per_process
@@ -26,9 +27,16 @@ MAX_ABANDONED = 8
 """Bounds the threads that still wait for answers which no search waits for any more. Chosen, not measured."""
 
 
+class Query(NamedTuple):
+    """A text, and the tenants whose records it is to find: what others ask is not shared with these."""
+
+    asker: Hashable
+    text: str
+
+
 class Queries:
-    """Embeds the queries of one provider. Threads may share it: one text that several embed at a time is sent once.
-    `timeout_s` None is no limit: then a failure is not kept either."""
+    """Embeds the queries of one provider. Threads may share it: one text that several embed at a time for one asker is
+    sent once. `timeout_s` None is no limit: then a failure is not kept either."""
 
     def __init__(
         self,
@@ -42,7 +50,7 @@ class Queries:
         self._timeout_s = timeout_s
         self._load = load
         self._clock = clock
-        self._cached: OrderedDict[str, Vector] = OrderedDict()
+        self._cached: OrderedDict[Query, Vector] = OrderedDict()
         self._failure: ProviderError | None = None
         self._pause_ends = 0.0
 
@@ -51,36 +59,37 @@ class Queries:
         return Lock()
 
     @per_process
-    def _in_flight(self) -> dict[str, Future[Vector]]:
+    def _in_flight(self) -> dict[Query, Future[Vector]]:
         return {}
 
     @per_process
     def _abandoned(self) -> set[Future[Vector]]:
         return set()
 
-    def embed(self, text: str) -> tuple[Vector, bool]:
-        """The query's unit vector, and whether it was in memory. Raises ProviderError, at once during the pause after a
-        failure."""
-        if (vector := self._from_cache(text)) is not None:
+    def embed(self, text: str, asker: Hashable = ("",)) -> tuple[Vector, bool]:
+        """The query's unit vector, and whether it was in memory for these tenants. Raises ProviderError, at once during
+        the pause after a failure."""
+        query = Query(asker, text)
+        if (vector := self._from_cache(query)) is not None:
             return vector, True
         if self._timeout_s is not None:
             self._load()
         with self._lock:
-            if text in self._cached:  # another thread has embedded it meanwhile
-                return self._cached[text], True
+            if query in self._cached:  # another thread has embedded it meanwhile
+                return self._cached[query], True
             self._check_pause()
-            flight = self._in_flight.get(text)
+            flight = self._in_flight.get(query)
             is_first = flight is None
-            flight = self._in_flight[text] = flight or Future()
+            flight = self._in_flight[query] = flight or Future()
         if is_first:
-            self._start(text, flight)
-        return self._awaited(text, flight), False
+            self._start(query, flight)
+        return self._awaited(query, flight), False
 
-    def _from_cache(self, text: str) -> Vector | None:
+    def _from_cache(self, query: Query) -> Vector | None:
         with self._lock:
-            if text in self._cached:
-                self._cached.move_to_end(text)
-            return self._cached.get(text)
+            if query in self._cached:
+                self._cached.move_to_end(query)
+            return self._cached.get(query)
 
     def recovered(self) -> None:
         """End the pause: the provider has answered, here or elsewhere."""
@@ -99,41 +108,41 @@ class Queries:
             raise self._failure.with_traceback(None)
         self._pause_ends = self._clock() + PAUSE_S
 
-    def _start(self, text: str, flight: Future[Vector]) -> None:
+    def _start(self, query: Query, flight: Future[Vector]) -> None:
         if self._timeout_s is None:
-            self._run(text, flight)
+            self._run(query, flight)
             return
         run = copy_context().run
-        Thread(target=run, args=(self._run, text, flight), name="kameleon-query", daemon=True).start()
+        Thread(target=run, args=(self._run, query, flight), name="kameleon-query", daemon=True).start()
 
-    def _run(self, text: str, flight: Future[Vector]) -> None:
+    def _run(self, query: Query, flight: Future[Vector]) -> None:
         try:
-            query = self._provider.query_prefix + text
-            vector = check_vector(self._provider.embed_query(query), self._provider.dimensions)
+            text = self._provider.query_prefix + query.text
+            vector = check_vector(self._provider.embed_query(text), self._provider.dimensions)
         except Exception as error:  # noqa: BLE001 - raised by `result` in every thread that waits for this query
-            self._ended(text, flight)
+            self._ended(query, flight)
             flight.set_exception(provider_error(error))
         except BaseException:  # an interrupt of this thread: the others that wait get an error of their own
-            self._ended(text, flight)
+            self._ended(query, flight)
             flight.set_exception(ProviderUnavailable("the thread that embedded this query was interrupted"))
             raise
         else:
-            self._ended(text, flight, vector)
+            self._ended(query, flight, vector)
             flight.set_result(vector)
 
-    def _ended(self, text: str, flight: Future[Vector], vector: Vector | None = None) -> None:
+    def _ended(self, query: Query, flight: Future[Vector], vector: Vector | None = None) -> None:
         with self._lock:
             self._abandoned.discard(flight)
-            if self._in_flight.get(text) is flight:
-                del self._in_flight[text]
+            if self._in_flight.get(query) is flight:
+                del self._in_flight[query]
             if vector is None:
                 return
             self._failure = None
-            self._cached[text] = vector
+            self._cached[query] = vector
             while len(self._cached) > MAX_CACHED:
                 self._cached.popitem(last=False)
 
-    def _awaited(self, text: str, flight: Future[Vector]) -> Vector:
+    def _awaited(self, query: Query, flight: Future[Vector]) -> Vector:
         try:
             return flight.result(self._timeout_s)
         except TextRefused:
@@ -147,7 +156,7 @@ class Queries:
             with self._lock:
                 if not flight.done():
                     self._abandoned.add(flight)
-                    self._in_flight.pop(text, None)
+                    self._in_flight.pop(query, None)
             self._fail(late)
             raise late from None
 

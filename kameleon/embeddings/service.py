@@ -221,8 +221,9 @@ class EmbeddingService:
     def _embedded(
         self, texts: list[str], run: BatchRun, cache: EmbeddingCache | None, hits: set[str]
     ) -> dict[str, Outcome]:
-        """Embed each text once, whichever other threads embed it at this moment; `hits` gets those that took no request
-        of this call."""
+        """Embed each text once, whichever other threads embed it at this moment; `hits` gets those that the cache had.
+        What another thread embeds counts as embedded, and is put in this call's cache: its caller may write for other
+        tenants."""
         outcomes: dict[str, Outcome] = {}
         try:
             self.identify()
@@ -237,8 +238,9 @@ class EmbeddingService:
                 outcomes.update(self._requested(missing, run, cache, in_flight))
             awaited = {text: other.outcome(text) for text, other in in_flight.others.items()}
             shared = {text: outcome for text, outcome in awaited.items() if outcome is not None}
-            hits.update(found, shared)
+            hits.update(found)
             outcomes.update(shared)
+            self._put(shared, cache)
             texts = [text for text in awaited if text not in shared]
         return outcomes
 
@@ -260,11 +262,14 @@ class EmbeddingService:
             return dict.fromkeys(texts, error)
         outcomes = run.process(texts, wanted, in_flight.resolve)
         in_flight.resolve(outcomes)
+        self._put(outcomes, cache)
+        return outcomes
+
+    def _put(self, outcomes: Mapping[str, Outcome], cache: EmbeddingCache | None) -> None:
         if cache is not None:
             made = {text_key(t): o for t, o in outcomes.items() if not isinstance(o, ProviderError)}
             if made:
                 cache.put(self.provider.fingerprint, made)
-        return outcomes
 
     def _slices(self, texts: Sequence[str], provider: EmbeddingProvider) -> Iterator[list[int]]:
         limit = provider.max_batch_tokens

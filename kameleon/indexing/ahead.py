@@ -1,7 +1,7 @@
 """Embeds what a transaction is about to write, before it holds a lock. Imports `errors`, `embeddings` and `stores`."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from ..errors import ProviderError
 from ..stores.catalog import mismatch
-from .embedded import Ahead, flattened
+from .embedded import Ahead, flattened, owners_of
 from .entries import Contents, make_entry
 from .index import Index
 from .services import nothing_stored
@@ -23,22 +23,24 @@ if TYPE_CHECKING:
 def embed_ahead(
     index: Index,
     records: Contents,
-    texts: Sequence[str],
+    texts: Sequence[tuple[str, str]],
     *,
     connection: Connection | None,
     indexing: Indexing,
+    unique: Collection[str] = (),
     callers: int = 1,
 ) -> Ahead | None:
-    """Embed `records`, where they differ from the index, and the `texts` of new ones. `connection` is that of the
-    transaction, if it has begun. With "auto" no longer than `budget_s`; then, and with "deferred", a worker embeds
-    them. New texts alone go to the service of the commit before: should the index have moved to another model since,
-    the write finds out. `callers` at a time share the provider's concurrency. Raises ProviderError where the engine's
-    `on_provider_error` is "raise"."""
+    """Embed `records`, where they differ from the index, and the (tenant, text) of new ones; `unique` is as in
+    `write_changes`. `connection` is that of the transaction, if it has begun. With "auto" no longer than `budget_s`;
+    then, and with "deferred", a worker embeds them. New texts alone go to the service of the commit before: should the
+    index have moved to another model since, the write finds out. `callers` at a time share the provider's concurrency.
+    Raises ProviderError where the engine's `on_provider_error` is "raise"."""
     if index.services.provider is None:
         return None
-    service, contents = _to_embed(index, records, texts, connection)
-    if service is None or not contents:
+    service, owned = _to_embed(index, records, texts, connection, unique)
+    if service is None or not owned:
         return None
+    contents = list(dict.fromkeys(content for _, content in owned))
     if indexing == "deferred":
         return Ahead(service)
     try:
@@ -47,6 +49,8 @@ def embed_ahead(
         return None  # the write meets it again, and reports it
     budget_s = index.budget_s if indexing == "auto" else None
     cache = index.services.cache(service, connection, on_a_thread=is_on_loop() or budget_s is not None)
+    if cache is not None:
+        cache.owners = owners_of(owned, split)
     workers = max(1, service.workers // callers)
     call = partial(service.embed_batch, flattened(contents, split), on_error="collect", cache=cache, workers=workers)
     began = time.monotonic()
@@ -57,29 +61,33 @@ def embed_ahead(
 
 
 def _to_embed(
-    index: Index, records: Contents, texts: Sequence[str], connection: Connection | None
-) -> "tuple[EmbeddingService | None, list[str]]":
-    service, changed = index.services.wrote_last, list[str]()
+    index: Index,
+    records: Contents,
+    texts: Sequence[tuple[str, str]],
+    connection: Connection | None,
+    unique: Collection[str],
+) -> "tuple[EmbeddingService | None, list[tuple[str, str]]]":
+    service, changed = index.services.wrote_last, list[tuple[str, str]]()
     if records or service is None:
         joined = None if index.store.connections.has_spare_reader() else connection
-        compare = partial(_compare, index, records, joined)
+        compare = partial(_compare, index, records, joined, unique)
         service, changed = run_off_loop(compare) if joined is None else compare()
-    return service, list(dict.fromkeys([*changed, *(text for text in texts if text and not text.isspace())]))
+    return service, [*changed, *((tenant, text) for tenant, text in texts if text and not text.isspace())]
 
 
 def _compare(
-    index: Index, records: Contents, connection: Connection | None
-) -> "tuple[EmbeddingService | None, list[str]]":
+    index: Index, records: Contents, connection: Connection | None, unique: Collection[str]
+) -> "tuple[EmbeddingService | None, list[tuple[str, str]]]":
     """The service that will embed, None if none can, and the texts of records that it has to. An estimate, so made
     beside the transaction where that can be: on SQLite one that has read may not write after another did."""
     with index.reading(connection) as conn:
         generations = index.catalog.generations(conn)
         service = index.services.writing(conn, generations)
         wanted = [make_entry(ref, *content) for ref, content in records.items()]
-        compared = index.writer.compare(conn, wanted, service, generations)
+        compared = index.writer.compare(conn, wanted, service, generations, unique)
     if service is not None and mismatch(generations, service.provider):
         service = None
-    return service, [entry.content for entry in compared.to_embed]
+    return service, [(entry.ref.tenant, entry.content) for entry in compared.to_embed]
 
 
 def batches_ahead(index: Index, texts: int) -> int:

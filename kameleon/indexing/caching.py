@@ -6,7 +6,7 @@ exhausted pool), the rows wait and are written with it, and a rollback takes the
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,8 @@ class Evictor:
 
 
 class StoredCache:
-    """An EmbeddingCache of one call.
+    """An EmbeddingCache of one call, whose rows are those of one tenant: `owners` are the tenants of each text, by its
+    key; a text without has none. What one of them had embedded is found.
 
     `connection` is the caller's, to read with. With `waits`, new rows are kept in `waiting`, for `write` inside the
     caller's transaction.
@@ -90,18 +91,20 @@ class StoredCache:
         self._evictor = evictor
         self._connection = connection
         self._waits = waits
-        self.waiting: dict[str, bytes] = {}
+        self.owners: Mapping[str, Collection[str]] = {}
+        self.waiting: dict[tuple[str, str], bytes] = {}
 
     def get(self, fingerprint: str, keys: Sequence[str]) -> "Mapping[str, Vector]":
         import numpy as np
 
         with self._open.reading(self._connection) as connection:
-            found = self._store.embeddings.cached(connection, fingerprint, [("", key) for key in keys])
+            found = self._store.embeddings.cached(connection, fingerprint, self._owned(keys))
         self._note_use(fingerprint, found)
         return {row.key: np.frombuffer(row.vector, "<f4") for row in found}
 
     def put(self, fingerprint: str, vectors: "Mapping[str, Vector]") -> None:
-        rows = {key: vector.astype("<f4", copy=False).tobytes() for key, vector in vectors.items()}
+        made = {key: vector.astype("<f4", copy=False).tobytes() for key, vector in vectors.items()}
+        rows = {owned: made[owned[1]] for owned in self._owned(made)}
         if self._waits:
             self.waiting.update(rows)
             return
@@ -112,11 +115,16 @@ class StoredCache:
         except StorageError as error:
             log.warning("embed_batch:cache_skipped texts=%d: %s", len(rows), error)
 
-    def write(self, connection: Connection, fingerprint: str, rows: Mapping[str, bytes]) -> None:
+    def write(self, connection: Connection, fingerprint: str, rows: Mapping[tuple[str, str], bytes]) -> None:
         if rows:
-            owned = [("", *row) for row in sorted(rows.items())]
-            self._store.embeddings.cache(connection, fingerprint, owned, datetime.now(UTC))
+            ordered = [(*owned, vector) for owned, vector in sorted(rows.items())]
+            self._store.embeddings.cache(connection, fingerprint, ordered, datetime.now(UTC))
         self._evictor.written(len(rows))
+
+    def _owned(self, keys: Iterable[str]) -> list[tuple[str, str]]:
+        """Each key with its tenants."""
+        owners = self.owners
+        return [(tenant, key) for key in keys for tenant in owners.get(key, ("",))]
 
     def _note_use(self, fingerprint: str, found: Sequence[Cached]) -> None:
         """Once a day for each text, so that looking up stays reading."""
@@ -125,31 +133,28 @@ class StoredCache:
         if not stale or self._waits:
             return
         table = self._table
-        noted = update(table).where(table.c.text_hash == bindparam("key"), table.c.fingerprint == fingerprint)
+        row = (table.c.tenant == bindparam("owner"), table.c.text_hash == bindparam("key"))
+        noted = update(table).where(*row, table.c.fingerprint == fingerprint)
         try:
             with self._open.transaction() as connection:
-                connection.execute(noted.values(used_at=now), [{"key": key} for key in stale])
+                owned = [{"owner": tenant, "key": key} for tenant, key in self._owned(stale)]
+                connection.execute(noted.values(used_at=now), owned)
         except StorageError as error:
             log.warning("embed_batch:cache_skipped texts=%d: %s", len(stale), error)
 
 
 def evict(connection: Connection, table: Table, texts: int) -> int:
     """Drop so many, those unused for longest; returns how many went."""
-    key = (table.c.text_hash, table.c.fingerprint)
+    key = (table.c.tenant, table.c.text_hash, table.c.fingerprint)
     oldest = select(*key).order_by(table.c.used_at, *key).limit(texts)
     return connection.execute(delete(table).where(tuple_(*key).in_(oldest))).rowcount
 
 
 def forget(connection: Connection, table: Table, fingerprint: str) -> int:
     """Drop some of a model's embeddings, as many as one transaction may; returns how many texts that were."""
-    of_model = table.c.fingerprint == fingerprint
-    keys = connection.scalars(
-        select(table.c.text_hash).where(of_model).order_by(table.c.text_hash).limit(FORGOTTEN_AT_ONCE)
-    )
-    found = list(keys)
-    if found:
-        connection.execute(delete(table).where(of_model, table.c.text_hash.in_(found)))
-    return len(found)
+    of_model, key = table.c.fingerprint == fingerprint, (table.c.tenant, table.c.text_hash)
+    first = select(*key).where(of_model).order_by(*key).limit(FORGOTTEN_AT_ONCE)
+    return connection.execute(delete(table).where(of_model, tuple_(*key).in_(first))).rowcount
 
 
 def clear(connection: Connection, table: Table, unused_since: datetime | None) -> int:

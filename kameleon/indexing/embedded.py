@@ -1,7 +1,7 @@
 """Makes rows to store, and figures to report, of what the embedding service returned for records' texts. Pure. Imports
 `values`, `errors`, `forking`, `embeddings` and `stores`."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,17 @@ def merged(texts: Sequence[str], before: Ahead, rest: "EmbeddingReport") -> "Emb
 def flattened(contents: Sequence[str], split: Places) -> Sequence[str]:
     """What is embedded of them: the passages of those that are split, and all others whole."""
     return [passage for content in contents for passage in passages(content, split)] if split else contents
+
+
+def owners_of(texts: Collection[tuple[str, str]], split: Places) -> dict[str, set[str]]:
+    """The tenants of (tenant, content), by the keys of their passages; nothing where there is no tenant."""
+    from ..embeddings.cache import text_key  # NumPy loads with it
+
+    owners: dict[str, set[str]] = {}
+    for tenant, content in texts if any(tenant for tenant, _ in texts) else ():
+        for passage in passages(content, split):
+            owners.setdefault(text_key(passage), set()).add(tenant)
+    return owners
 
 
 def positions(wanted: Sequence[Entry], split: Places) -> Iterator[tuple[Entry, range]]:

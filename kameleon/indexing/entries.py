@@ -22,11 +22,9 @@ def entries(records: Iterable[tuple[object, object, object]]) -> list[Entry]:
     return list(folded.values())
 
 
-def make_entry(
-    ref: Ref, content: str, emphasis: str = "", gaps: tuple[int, ...] = (), tenant: str | None = None
-) -> Entry:
-    """Makes an entry with its hash; white space is stored as empty text. `tenant` replaces the ref's."""
-    if tenant is not None and tenant != ref.tenant:
+def make_entry(ref: Ref, content: str, emphasis: str = "", gaps: tuple[int, ...] = (), tenant: str = "") -> Entry:
+    """Makes an entry with its hash; white space is stored as empty text. A `tenant` replaces the ref's."""
+    if tenant and tenant != ref.tenant:
         ref = ref._replace(tenant=tenant)
     if not content or content.isspace():
         return Entry(ref, "", "")

@@ -5,6 +5,7 @@ the write path (compare, embed, apply) of one database. Imports `values`, `error
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -23,6 +24,7 @@ from .embedded import Ahead
 from .entries import Contents, make_entry
 from .filling import Filling
 from .services import Services, nothing_stored
+from .tenanted import Tenanted
 from .time_limits import BudgetedCalls, is_on_loop, run_off_loop
 from .writer import Indexing, Plan, Progress, Writer, check_indexing
 
@@ -84,7 +86,8 @@ class Index(Transactions):
         from ..keywords.index import KeywordIndex  # NumPy loads with the first engine
 
         self.keywords: KeywordIndex = KeywordIndex(self.store, opened)
-        self.writer = Writer(self.store, self.catalog, self.keywords)
+        self._tenanted = Tenanted(self.store.schema)
+        self.writer = Writer(self.store, self.catalog, self.keywords, self._tenanted)
         self.filling = Filling(self, self.store, self.catalog, self.writer, self.services)
         self._budgeted = BudgetedCalls()
         self._parts: dict[object, Any] = {}
@@ -147,7 +150,8 @@ class Index(Transactions):
         return count
 
     def _delete(self, connection: Connection, refs: Iterable[Ref]) -> int:
-        deleted = self.store.writes.delete(connection, sorted(refs), self.catalog.generations(connection))
+        ordered = sorted(refs, key=attrgetter("key"))
+        deleted = self.store.writes.delete(connection, ordered, self.catalog.generations(connection))
         self.keywords.bury(connection, deleted)
         return len(deleted)
 
@@ -168,18 +172,32 @@ class Index(Transactions):
         budget_s: float,
     ) -> IndexReport:
         """Apply what the connection's transaction has changed to the index, inside it. "auto" leaves embeddings to a
-        worker that take longer than `budget_s`."""
+        worker that take longer than `budget_s`. `unique` are the entities in which one record at most has an id,
+        whatever its tenant: what is there under another tenant moves, and a ref without one is deleted under any."""
         wanted = [make_entry(ref, *content) for ref, content in changed.items()]
         is_late = budget_s <= 0 or (ahead is not None and ahead.made is None)
         is_deferred = indexing == "deferred" or (indexing == "auto" and is_late)
         with self.transaction(connection) as conn:
-            if deleted:
-                self._delete(conn, deleted)
+            if deleted and (gone := self._located(conn, deleted, unique)):
+                self._delete(conn, gone)
             if not wanted:
                 return IndexReport()
             limit_s = budget_s if indexing == "auto" else None
-            plan = self.plan(wanted, connection=conn, ahead=ahead, is_deferred=is_deferred, budget_s=limit_s)
+            plan = self.plan(
+                wanted, connection=conn, unique=unique, ahead=ahead, is_deferred=is_deferred, budget_s=limit_s
+            )
             return self.apply(plan, conn)
+
+    def _located(self, connection: Connection, refs: Iterable[Ref], unique: Collection[str]) -> list[Ref]:
+        """The refs, those of unique entities with the tenants that they have in the index."""
+        found: list[Ref] = []
+        movable: list[Ref] = []
+        for ref in refs:
+            (movable if ref.entity in unique else found).append(ref)
+        if movable:
+            self.begin_writing(connection)
+            found += [ref for ref, _ in self.store.contents.located(connection, movable, None)]
+        return found
 
     def plan(
         self,
@@ -187,6 +205,7 @@ class Index(Transactions):
         *,
         connection: Connection | None = None,
         progress: Progress | None = None,
+        unique: Collection[str] = (),
         ahead: Ahead | None = None,
         is_deferred: bool = False,
         budget_s: float | None = None,
@@ -200,7 +219,7 @@ class Index(Transactions):
                 self.begin_writing(conn)
             generations = self.catalog.generations(conn)
             service = self.services.writing(conn, generations)
-            compared = self.writer.compare(conn, wanted, service, generations)
+            compared = self.writer.compare(conn, wanted, service, generations, unique)
             compared = replace(
                 compared, generations=generations if connection is not None else None, is_deferred=is_deferred
             )
@@ -255,7 +274,7 @@ class Index(Transactions):
         """Lock these records' index rows to the end of the transaction: who reads their tables after that, and writes
         what is there, writes the newest."""
         with self.store.connections.translating():
-            self.store.connections.lock_rows(connection, sorted(refs))
+            self.store.connections.lock_rows(connection, sorted(refs, key=attrgetter("key")))
 
     def begin_writing(self, connection: Connection) -> None:
         """At the beginning of a transaction that reads before it writes: acquire SQLite's write lock and hold it to the
@@ -289,13 +308,15 @@ class Index(Transactions):
             generation = self.services.reported(self.catalog.generations(conn))
             return self.store.contents.states(conn, [ref], generation).get(ref)
 
-    def tenanted(self, connection: Connection | None = None) -> set[str]:
-        """The entities that have tenants."""
+    def tenanted(self, connection: Connection | None = None) -> frozenset[str]:
+        """The entities of which records with a tenant were ever written, read at most once a second."""
+        if not self._tenanted.is_due:
+            return self._tenanted.known
         with self.reading(connection) as conn:
-            return self.store.schema.tenanted(conn)
+            return self._tenanted.read(conn)
 
     def failures(self, connection: Connection | None = None, tenants: Tenants = None) -> list[Failure]:
-        """The records that the provider refused, by entity and id."""
+        """The records that the provider refused, by entity, id and tenant."""
         with self.reading(connection) as conn:
             generation = self.services.reported(self.catalog.generations(conn))
             return self.store.embeddings.failures(conn, generation, tenants) if generation else []

@@ -6,7 +6,7 @@ the store: an embedding is kept only where its record still has the content that
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, cast
@@ -20,7 +20,9 @@ from ..stores.claims import rows_of
 from ..stores.protocols import Store
 from ..stores.values import Embedding, Entry
 from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Ref
-from .embedded import Ahead, counts, embeddings, flattened, merged, positions, with_pieces
+from .embedded import Ahead, counts, embeddings, flattened, merged, owners_of, positions, with_pieces
+from .moving import Move, located, move
+from .tenanted import Tenanted
 
 if TYPE_CHECKING:
     from ..embeddings.service import EmbeddingService
@@ -42,15 +44,16 @@ def check_indexing(indexing: str) -> Indexing:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a call has to write: `changed` of the `wanted` contents, and `to_embed`, whose embeddings `embeddings` holds
-    once `service` made them. `analysed` are the terms of `changed`, None before. `generations` are those as the
-    transaction that applies it sees them, None before; `target` is the number of the one to write to, None for the
-    service's own."""
+    """What a call has to write: `changed` of the `wanted` contents, those that `moved` to another tenant among them,
+    and `to_embed`, whose embeddings `embeddings` holds once `service` made them. `analysed` are the terms of `changed`,
+    None before. `generations` are those as the transaction that applies it sees them, None before; `target` is the
+    number of the one to write to, None for the service's own."""
 
     wanted: Sequence[Entry]
     changed: Sequence[Entry]
     to_embed: Sequence[Entry]
     service: "EmbeddingService | None" = None
+    moved: Sequence[Move] = ()
     embeddings: Sequence[Embedding] = ()
     cache: "StoredCache | None" = None
     outage: ProviderError | None = None
@@ -71,10 +74,11 @@ class Plan:
 
 
 class Writer:
-    def __init__(self, store: Store, catalog: Catalog, keywords: "KeywordIndex") -> None:
+    def __init__(self, store: Store, catalog: Catalog, keywords: "KeywordIndex", tenanted: Tenanted) -> None:
         self._store = store
         self._catalog = catalog
         self._keywords = keywords
+        self._tenanted = tenanted
 
     def compare(
         self,
@@ -82,19 +86,25 @@ class Writer:
         wanted: Sequence[Entry],
         service: "EmbeddingService | None",
         generations: Sequence[Generation],
+        unique: Collection[str] = (),
     ) -> Plan:
-        """Without a service, or where the index holds another model's embeddings, nothing is to be embedded."""
+        """Without a service, or where the index holds another model's embeddings, nothing is to be embedded. What is
+        there of `unique` entities under another tenant moves."""
         generation = written_generation(generations, service.provider.fingerprint) if service else None
-        states = self._store.contents.states(connection, [entry.ref for entry in wanted], generation)
+        if movable := [entry for entry in wanted if entry.ref.entity in unique]:
+            states, moves = located(connection, self._store, movable, generation)
+        else:
+            states, moves = {}, []
+        if len(movable) < len(wanted):
+            refs = [entry.ref for entry in wanted if entry.ref.entity not in unique]
+            states |= self._store.contents.states(connection, refs, generation)
+        embedded = {ref: state.embedded_hash for ref, state in states.items()}
+        embedded |= {move.new: move.state.embedded_hash for move in moves if move.is_same_text}
         changed = [e for e in wanted if e.ref not in states or states[e.ref].content_hash != e.content_hash]
         to_embed: list[Entry] = []
         if service and not mismatch(generations, service.provider):
-            to_embed = [
-                e
-                for e in wanted
-                if e.content_hash and (e.ref not in states or states[e.ref].embedded_hash != e.content_hash)
-            ]
-        return Plan(wanted, changed, to_embed, service)
+            to_embed = [e for e in wanted if e.content_hash and embedded.get(e.ref) != e.content_hash]
+        return Plan(wanted, changed, to_embed, service, moves)
 
     def embed(
         self,
@@ -129,6 +139,8 @@ class Writer:
         split: Places = {**before.split, **plan.service.split(new)}
         texts = flattened(contents, split)
         missing = [text for text in texts if text not in before.places]
+        if cache is not None:
+            cache.owners = owners_of([(entry.ref.tenant, entry.content) for entry in plan.to_embed], split)
         made = before.made
         if missing and not (made and made.outage):
             made = plan.service.embed_batch(
@@ -182,6 +194,8 @@ class Writer:
         now = datetime.now(UTC)
         generations = self._catalog.generations(connection) if plan.generations is None else plan.generations
         docs = self._write_contents(connection, plan, generations, now)
+        if plan.moved:
+            self._keywords.bury(connection, move(connection, self._store, plan.moved, docs, generations))
         report = replace(plan.report, indexed=len(plan.changed), unchanged=len(plan.wanted) - len(plan.changed))
         if plan.service is not None and (left := plan.left):
             if plan.outage is None:
@@ -208,6 +222,8 @@ class Writer:
         """The numbers of the contents that are written."""
         if not plan.changed:
             return {}
+        if tenanted := {entry.ref.entity for entry in plan.changed if entry.ref.tenant}:
+            self._tenanted.add(connection, tenanted)
         written = self._store.writes.upsert(connection, plan.changed, generations, now)
         analysed = self._keywords.analysed(plan.changed) if plan.analysed is None else plan.analysed
         self._keywords.write(connection, plan.changed, written, analysed)

@@ -175,7 +175,7 @@ def with_fields(entity: Entity, records: Sequence[Mapping[str, Any]]) -> Entity:
     return replace(entity, fields=entity.fields + tuple(Field(name) for name in names)) if names else entity
 
 
-def record_entry(entity: Entity, id_: str, data: Mapping[str, Any]) -> Entry:
+def record_entry(entity: Entity, id_: str, data: Mapping[str, Any], tenant: str = "") -> Entry:
     weighty = [(text_of(data.get(field.name)), field.weight) for field in entity.fields if field.weight > 1]
     text, _, gaps, _ = render(data, entity.searchable)
-    return make_entry(Ref(entity.name, id_), text, emphasized(weighty), gaps)
+    return make_entry(Ref(entity.name, id_, tenant), text, emphasized(weighty), gaps)

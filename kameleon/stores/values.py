@@ -79,6 +79,7 @@ class Cached(NamedTuple):
     key: str
     vector: bytes
     used_at: datetime
+    tenant: str = ""
 
 
 class State(NamedTuple):

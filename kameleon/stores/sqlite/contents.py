@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from ...values import Generation, Ref, Tenants
 from ..values import Entry, Hit, Matches, Scope, State, bound
 from . import statements as sql
-from .rows import as_json, by_entity, fetched, of_entity, readable
+from .rows import as_json, fetched, keys_of, readable
 from .scope import SQLiteScopes
 
 PASSAGES_AT_ONCE = 4_096
@@ -24,30 +24,29 @@ class SQLiteContents:
     def states(self, connection: Connection, refs: Sequence[Ref], generation: Generation | None) -> dict[Ref, State]:
         join = sql.JOIN_EMBEDDING.format(number=generation.number) if generation else ""
         statement = sql.STATES.format(join=join, embedded="e.content_hash" if generation else "NULL")
-        return {
-            Ref(entity, id_): State(content_hash, embedded_hash)
-            for entity, group in by_entity(refs).items()
-            for id_, content_hash, embedded_hash in connection.exec_driver_sql(statement, of_entity(entity, group))
-        }
+        rows = connection.exec_driver_sql(statement, keys_of(refs))
+        return {refs[place]: State(*hashes) for place, *hashes in rows}
 
     def entries(self, connection: Connection, refs: Sequence[Ref]) -> list[Entry]:
-        return [
-            Entry(Ref(row.entity_name, row.record_id), row.content, row.content_hash)
-            for entity, group in by_entity(refs).items()
-            for row in connection.execute(sql.ENTRIES, of_entity(entity, group))
-        ]
+        rows = connection.exec_driver_sql(sql.ENTRIES, keys_of(refs))
+        return [Entry(refs[place], *content) for place, *content in rows]
 
     def located(
         self, connection: Connection, refs: Sequence[Ref], generation: Generation | None
     ) -> list[tuple[Ref, State]]:
-        raise NotImplementedError  # TODO(21)
+        join = sql.JOIN_EMBEDDING.format(number=generation.number) if generation else ""
+        statement = sql.LOCATED.format(join=join, embedded="e.content_hash" if generation else "NULL")
+        rows = connection.exec_driver_sql(statement, {"refs": as_json(dict.fromkeys(ref[:2] for ref in refs))})
+        return [(Ref(entity, id_, tenant), State(*hashes)) for entity, id_, tenant, *hashes in rows]
 
     def entities(self, connection: Connection, tenants: Tenants = None) -> list[str]:
-        return list(connection.exec_driver_sql(sql.ENTITIES).scalars())
+        these = sql.OF_ALL_TENANTS if tenants is None else sql.OF_TENANTS
+        binds = {} if tenants is None else {"tenants": as_json(tenants)}
+        return list(connection.exec_driver_sql(sql.ENTITIES.format(tenants=these), binds).scalars())
 
     def refs(self, connection: Connection, docs: Sequence[int]) -> dict[int, Ref]:
         rows = fetched(connection, sql.REFS, {"docs": as_json(docs)})
-        return {doc: Ref(entity, id_) for doc, entity, id_ in rows}
+        return {doc: Ref(*ref) for doc, *ref in rows}
 
     def hits(
         self, connection: Connection, docs: Sequence[int], generation: Generation | None = None, vector: Any = None
@@ -56,9 +55,9 @@ class SQLiteContents:
         rows = fetched(connection, statement, {"docs": as_json(docs)})
         places = _passages([row for row in rows if row[1] is None], vector)
         return {
-            doc: Hit(Ref(entity, id_), content, None if data is None else json.loads(data), tuple(places.get(doc, ())))
-            for doc, entity, id_, content, data in rows
-            if entity is not None
+            doc: Hit(Ref(*ref), content, None if data is None else json.loads(data), tuple(places.get(doc, ())))
+            for doc, *ref, content, data in rows
+            if ref[0] is not None
         }
 
     def texts(
@@ -84,7 +83,7 @@ def _passages(rows: Sequence[Sequence[Any]], vector: Any) -> dict[int, list[tupl
     found: dict[int, list[tuple[float, int, int]]] = {}
     for first in range(0, len(rows), PASSAGES_AT_ONCE):
         part = rows[first : first + PASSAGES_AT_ONCE]
-        for (doc, _, start, end, _), cosine in zip(part, cosines([row[4] for row in part], vector), strict=True):
+        for (doc, _, _, start, end, _), cosine in zip(part, cosines([row[5] for row in part], vector), strict=True):
             found.setdefault(doc, []).append((-cosine, start, end))
     return {doc: [(start, end) for _, start, end in sorted(places)] for doc, places in found.items()}
 

@@ -1,7 +1,6 @@
 """Embeddings in SQLite: blobs in one table a generation, with a log of changes for those who keep them in memory.
 Imports `values`."""
 
-import json
 import secrets
 from array import array
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from ...values import Failure, Generation, IndexStatus, Ref, Tenants
 from ..tables import parts, utc
 from ..values import ATTEMPTS, Cached, Embedding, Entry, Key
 from . import statements as sql
-from .rows import ROWS_A_STATEMENT, as_json, present, readable, timestamp
+from .rows import ROWS_A_STATEMENT, as_json, of_tenants, present, readable, timestamp
 
 LOG_IDS_KEPT = 50_000
 """Ids of changed records that the log keeps: who lacks more reads all embeddings again. Chosen, not measured."""
@@ -73,11 +72,15 @@ class SQLiteEmbeddings:
         connection.execute(statement, {"without": as_json(without), **binds})
 
     def rekey(self, connection: Connection, generation: Generation, moves: Sequence[tuple[Ref, int, Ref, int]]) -> None:
-        raise NotImplementedError  # TODO(21)
+        """Those of another content stay with the old record, which is deleted."""
+        pairs = [{"old": old, "new": new} for _, old, _, new in moves]
+        statement = sql.REKEY.format(number=generation.number)
+        if pairs and connection.exec_driver_sql(statement, pairs).rowcount:
+            log_change(connection, [doc for pair in pairs for doc in pair.values()])
 
     def vector_of(self, connection: Connection, generation: Generation, ref: Ref) -> bytes | None:
         statement = text(sql.EMBEDDING_OF.format(number=generation.number))
-        found: bytes | None = connection.scalar(statement, {"entity": ref.entity, "id": ref.id})
+        found: bytes | None = connection.scalar(statement, ref._asdict())
         return found
 
     # pending
@@ -92,10 +95,12 @@ class SQLiteEmbeddings:
     ) -> list[IndexStatus]:
         join = sql.JOIN_EMBEDDING.format(number=generation.number) if generation else ""
         pending = sql.IS_PENDING if generation else "s.content_hash <> ''" if has_provider else "0"
-        statement = sql.STATUS.format(join=join, pending=pending, failed=sql.IS_FAILED if generation else "0")
+        binds: dict[str, Any] = {}
+        of_these, failed = of_tenants(tenants, binds), sql.IS_FAILED if generation else "0"
+        statement = sql.STATUS.format(join=join, pending=pending, failed=failed, tenants=of_these)
         return [
             IndexStatus(row.entity_name, row.indexed, row.pending, moment(row.last_updated), row.failed)
-            for row in connection.execute(text(statement))
+            for row in connection.execute(text(statement), binds)
         ]
 
     def pending(
@@ -122,36 +127,35 @@ class SQLiteEmbeddings:
             found += " AND s.entity_name IN (SELECT value FROM json_each(:entities))"
             binds["entities"] = as_json(entities)
         rows = connection.execute(text(sql.PENDING.format(join=join, condition=found)), binds).all()
-        entries = [Entry(Ref(r.entity_name, r.record_id), readable(r.content), r.content_hash) for r in rows]
+        entries = [Entry(Ref(*row[1:4]), readable(row.content), row.content_hash) for row in rows]
         return entries, rows and rows[-1].id
 
     def bounds(self, connection: Connection, size: int) -> list[Any]:
         return list(connection.execute(sql.BOUNDS, {"size": size}).scalars())
 
     def failures(self, connection: Connection, generation: Generation, tenants: Tenants = None) -> list[Failure]:
-        join = sql.JOIN_EMBEDDING.format(number=generation.number)
-        rows = connection.execute(text(sql.FAILURES.format(join=join, condition=sql.IS_FAILED)))
-        return [Failure(*row) for row in rows]
+        binds: dict[str, Any] = {}
+        join, of_these = sql.JOIN_EMBEDDING.format(number=generation.number), of_tenants(tenants, binds)
+        statement = sql.FAILURES.format(join=join, condition=sql.IS_FAILED, tenants=of_these)
+        return [Failure(*row) for row in connection.execute(text(statement), binds)]
 
     # cache
 
     def cached(self, connection: Connection, fingerprint: str, keys: Sequence[tuple[str, str]]) -> list[Cached]:
-        rows = connection.execute(
-            sql.CACHED, {"keys": json.dumps([key for _, key in keys]), "fingerprint": fingerprint}
-        )
-        return [Cached(row.text_hash, row.embedding, utc(row.used_at)) for row in rows]
+        rows = connection.execute(sql.CACHED, {"keys": as_json(keys), "fingerprint": fingerprint})
+        return [Cached(row.text_hash, row.embedding, utc(row.used_at), row.tenant) for row in rows]
 
     def cache(
         self, connection: Connection, fingerprint: str, rows: Sequence[tuple[str, str, bytes]], now: datetime
     ) -> None:
         stamp = timestamp(now)
-        connection.exec_driver_sql(sql.CACHE, [(key, fingerprint, vector, stamp) for _, key, vector in rows])
+        connection.exec_driver_sql(sql.CACHE, [(*key, fingerprint, vector, stamp) for *key, vector in rows])
 
 
 def _current(connection: Connection, embeddings: Sequence[Embedding]) -> dict[Ref, int]:
     """Returns the numbers of those whose record still has the content that they were made from."""
     made_from = {embedding.ref: embedding.content_hash for embedding in embeddings}
-    found = present(connection, made_from) if made_from else {}
+    found = present(connection, list(made_from)) if made_from else {}
     return {ref: row.doc for ref, row in found.items() if row.content_hash == made_from[ref]}
 
 

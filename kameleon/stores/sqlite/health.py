@@ -14,15 +14,23 @@ from ..values import Fault
 from . import statements as sql
 from .vectors import SQLiteVectors
 
-IDS_AFTER = text("""
-    SELECT record_id FROM kdb_search
-    WHERE entity_name = :entity AND record_id > :after ORDER BY record_id LIMIT :limit
+REFS_AFTER = text("""
+    SELECT * FROM (
+      SELECT entity_name, record_id, tenant FROM kdb_search
+      WHERE tenant = :tenant AND entity_name = :entity AND record_id > :id ORDER BY record_id LIMIT :limit
+    )
+    UNION ALL
+    SELECT * FROM (
+      SELECT entity_name, record_id, tenant FROM kdb_search
+      WHERE tenant > :tenant AND entity_name = :entity ORDER BY tenant, entity_name, record_id LIMIT :limit
+    )
+    LIMIT :limit
 """)
 DUPLICATES = text("""
-    SELECT entity_name, record_id FROM kdb_search
-    WHERE (entity_name, record_id) > (:entity, :id)
-    GROUP BY entity_name, record_id HAVING count(*) > 1
-    ORDER BY entity_name, record_id LIMIT :limit
+    SELECT entity_name, record_id, tenant FROM kdb_search
+    WHERE (tenant, entity_name, record_id) > (:tenant, :entity, :id)
+    GROUP BY tenant, entity_name, record_id HAVING count(*) > 1
+    ORDER BY tenant, entity_name, record_id LIMIT :limit
 """)
 LEFTOVERS = """
     SELECT DISTINCT e.search_id FROM kdb_embedding_g{number} AS e
@@ -78,12 +86,12 @@ class SQLiteHealth:
             set_wal(self._engine)
 
     def refs_after(self, connection: Connection, entity: str, after: Ref | None, limit: int) -> list[Ref]:
-        binds = {"entity": entity, "after": after.id if after else "", "limit": limit}
-        return [Ref(entity, id_) for id_ in connection.execute(IDS_AFTER, binds).scalars()]
+        binds = {**(after or Ref(entity, ""))._asdict(), "limit": limit}
+        return [Ref(*row) for row in connection.execute(REFS_AFTER, binds)]
 
     def duplicates(self, connection: Connection, after: Ref | None, limit: int) -> tuple[list[Ref], Ref | None]:
-        entity, id_ = after[:2] if after else ("", "")
-        found = [Ref(*row) for row in connection.execute(DUPLICATES, {"entity": entity, "id": id_, "limit": limit})]
+        binds = {**(after or Ref("", ""))._asdict(), "limit": limit}
+        found = [Ref(*row) for row in connection.execute(DUPLICATES, binds)]
         return found, found[-1] if found else None
 
     def leftovers(

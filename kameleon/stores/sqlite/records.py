@@ -19,10 +19,10 @@ from .where import comparison, json_path
 class SQLiteRecords:
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> dict[Ref, Any]:
         rows = connection.execute(
-            sql.VALUES, {"refs": json.dumps([ref[:2] for ref in refs]), "path": json_path(field.split("."))}
+            sql.VALUES, {"refs": json.dumps([ref.key for ref in refs]), "path": json_path(field.split("."))}
         )
         return {
-            Ref(row.entity_name, row.id): from_json(row.value, row.kind)
+            Ref(*row[:3]): from_json(row.value, row.kind)
             for row in rows
             if row.kind not in (None, "null", "array", "object")
         }
@@ -37,14 +37,16 @@ class SQLiteRecords:
         return [(from_json(row.value, row.type), row.records) for row in rows]
 
     def stored_ids(self, connection: Connection, entity: str, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-        ids = json.dumps([id_ for _, id_ in keys])
-        return {("", id_) for id_ in connection.execute(sql.STORED_IDS, {"entity": entity, "ids": ids}).scalars()}
+        rows = connection.execute(sql.STORED_IDS, {"entity": entity, "keys": as_json(keys)})
+        return {(tenant, id_) for tenant, id_ in rows}
 
     def add(
         self, connection: Connection, entity: str, rows: Sequence[tuple[str, str, Mapping[str, Any]]], now: datetime
     ) -> None:
         stamp = timestamp(now)
-        connection.exec_driver_sql(sql.ADD_RECORD, [(entity, id_, dump(data), stamp, stamp) for _, id_, data in rows])
+        connection.exec_driver_sql(
+            sql.ADD_RECORD, [(tenant, entity, id_, dump(data), stamp, stamp) for tenant, id_, data in rows]
+        )
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}

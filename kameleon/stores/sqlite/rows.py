@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from ...values import Ref
+from ...values import Ref, Tenants
 from ..own_connections import is_own, own_driver
 from . import statements as sql
 
@@ -34,25 +34,23 @@ def fetched(connection: Connection, statement: str, binds: Mapping[str, Any]) ->
     return connection.exec_driver_sql(statement, dict(binds)).all()
 
 
-def by_entity(refs: Iterable[Ref]) -> dict[str, list[Ref]]:
-    groups: dict[str, list[Ref]] = {}
-    for ref in refs:
-        groups.setdefault(ref.entity, []).append(ref)
-    return groups
+def keys_of(refs: Iterable[Ref]) -> dict[str, str]:
+    """Returns the binds of a statement on these records."""
+    return {"refs": as_json((tenant, entity, id_) for entity, id_, tenant in refs)}
 
 
-def of_entity(entity: str, refs: Iterable[Ref]) -> dict[str, str]:
-    """Returns the binds of a statement that reads these records of an entity."""
-    return {"entity": entity, "ids": as_json(ref.id for ref in refs)}
+def of_tenants(tenants: Tenants, binds: dict[str, Any]) -> str:
+    """Renders a condition on `s`, "1" for all tenants."""
+    if tenants is None:
+        return "1"
+    binds["tenants"] = as_json(tenants)
+    return "s.tenant IN (SELECT value FROM json_each(:tenants))"
 
 
-def present(connection: Connection, refs: Iterable[Ref]) -> dict[Ref, Present]:
+def present(connection: Connection, refs: Sequence[Ref]) -> dict[Ref, Present]:
     """Returns those that are there. The dictionary keeps the caller's ref objects: a batch is large."""
-    return {
-        group[place]: Present(*row)
-        for entity, group in by_entity(refs).items()
-        for place, *row in connection.exec_driver_sql(sql.PRESENT, of_entity(entity, group)).all()
-    }
+    rows = connection.exec_driver_sql(sql.PRESENT, keys_of(refs)).all()
+    return {refs[place]: Present(*row) for place, *row in rows}
 
 
 def timestamp(moment: datetime) -> str:

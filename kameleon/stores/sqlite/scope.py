@@ -18,9 +18,9 @@ class SQLiteScopes:
         where, binds = self.sql(scope)
         select = sql.IN_SCOPE.format(scope=where)
         if scope.filter is not None and scope.among is None and scope.without is None:
-            binds = {f"entity{n}": name for n, name in enumerate(scope.entities)}
-            entities = f"kdb_records.entity_name IN ({', '.join(f':{name}' for name in binds)}) AND " if binds else ""
-            select = sql.FILTERED.format(scope=entities + holding(scope.filter, binds))
+            binds = {}
+            partitions = partitions_of("kdb_records", scope, binds)
+            select = sql.FILTERED.format(scope=" AND ".join([*partitions, holding(scope.filter, binds)]))
         ((found,),) = _fetched(connection, sql.UP_TO.format(select=select), {**binds, "most": most + 1})
         docs: list[int] = json.loads(found)
         return docs if len(docs) <= most else None
@@ -33,22 +33,33 @@ class SQLiteScopes:
 
     def sql(self, scope: Scope) -> tuple[str, dict[str, Any]]:
         """Renders a condition on `s`, "1" for every record."""
-        binds: dict[str, Any] = {f"entity{n}": name for n, name in enumerate(scope.entities)}
-        conditions = []
-        if scope.entities:
-            conditions.append(f"s.entity_name IN ({', '.join(f':{name}' for name in binds)})")
+        binds: dict[str, Any] = {}
+        conditions = partitions_of("s", scope, binds)
         if scope.filter is not None:
             conditions.append(
-                "EXISTS (SELECT 1 FROM kdb_records WHERE kdb_records.entity_name = s.entity_name "
-                f"AND kdb_records.id = s.record_id AND {condition(scope.filter, binds, comparison)})"
+                "EXISTS (SELECT 1 FROM kdb_records WHERE kdb_records.tenant = s.tenant "
+                "AND kdb_records.entity_name = s.entity_name AND kdb_records.id = s.record_id "
+                f"AND {condition(scope.filter, binds, comparison)})"
             )
         if scope.among is not None:
             conditions.append(f"s.record_id IN ({scope.among.sql})")
             binds |= scope.among.binds
         if scope.without is not None:
-            conditions.append("NOT (s.entity_name = :without_entity AND s.record_id = :without_id)")
-            binds |= {"without_entity": scope.without.entity, "without_id": scope.without.id}
+            conditions.append(
+                "NOT (s.tenant = :without_tenant AND s.entity_name = :without_entity AND s.record_id = :without_id)"
+            )
+            binds |= {f"without_{name}": value for name, value in scope.without._asdict().items()}
         return " AND ".join(conditions) or "1", binds
+
+
+def partitions_of(table: str, scope: Scope, binds: dict[str, Any]) -> list[str]:
+    """Renders the conditions on the tenants and entities of a table's rows, none for all."""
+    conditions = []
+    for column, names in (("tenant", scope.tenants), ("entity_name", scope.entities or None)):
+        if names is not None:
+            binds |= {f"{column}{n}": name for n, name in enumerate(names)}
+            conditions.append(f"{table}.{column} IN ({', '.join(f':{column}{n}' for n in range(len(names)))})")
+    return conditions
 
 
 def _fetched(connection: Connection, statement: str, binds: dict[str, Any]) -> Sequence[Sequence[Any]]:

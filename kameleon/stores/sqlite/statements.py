@@ -13,7 +13,7 @@ CREATE = (
     """
     CREATE TABLE IF NOT EXISTS kdb_search (
       id INTEGER PRIMARY KEY AUTOINCREMENT,
-      tenant TEXT NOT NULL DEFAULT '',
+      tenant TEXT NOT NULL,
       entity_name TEXT NOT NULL,
       record_id TEXT NOT NULL,
       content TEXT NOT NULL,
@@ -61,50 +61,65 @@ FILE = text("SELECT file FROM pragma_database_list WHERE name = 'main'")
 WRITE_NOTHING = "UPDATE kdb_meta SET value = value WHERE key = ''"
 HAS_TABLE = text("SELECT 1 FROM sqlite_master WHERE name = :name")
 
-STATES = """
-    SELECT s.record_id, s.content_hash, {embedded} AS embedded_hash
-    FROM json_each(:ids) AS k CROSS JOIN kdb_search AS s ON s.entity_name = :entity AND s.record_id = k.value
+# `refs` is a list of keys: a batch may have a tenant for each of its records.
+KEYS = (
+    "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(:refs)"
+)
+THESE = """
+    json_each(:refs) AS k CROSS JOIN kdb_search AS s ON s.tenant = json_extract(k.value, '$[0]')
+      AND s.entity_name = json_extract(k.value, '$[1]') AND s.record_id = json_extract(k.value, '$[2]')
+"""
+
+STATES = f"""
+    SELECT k.key, s.content_hash, {{embedded}} AS embedded_hash
+    FROM {THESE}
+    {{join}}
+"""
+
+LOCATED = """
+    SELECT s.entity_name, s.record_id, s.tenant, s.content_hash, {embedded} AS embedded_hash
+    FROM json_each(:refs) AS k CROSS JOIN kdb_search AS s ON s.tenant = ''
+      AND s.entity_name = json_extract(k.value, '$[0]') AND s.record_id = json_extract(k.value, '$[1]')
+    {join}
+    UNION ALL
+    SELECT s.entity_name, s.record_id, s.tenant, s.content_hash, {embedded} AS embedded_hash
+    FROM json_each(:refs) AS k CROSS JOIN kdb_search AS s INDEXED BY kdb_search_tenanted ON s.tenant <> ''
+      AND s.entity_name = json_extract(k.value, '$[0]') AND s.record_id = json_extract(k.value, '$[1]')
     {join}
 """
 
-ENTRIES = text("""
-    SELECT s.entity_name, s.record_id, s.content, s.content_hash
-    FROM json_each(:ids) AS k CROSS JOIN kdb_search AS s ON s.entity_name = :entity AND s.record_id = k.value
-""")
-
-PRESENT = """
-    SELECT k.key, s.id, s.content_hash, s.created_at
-    FROM json_each(:ids) AS k CROSS JOIN kdb_search AS s ON s.entity_name = :entity AND s.record_id = k.value
-"""
+ENTRIES = f"SELECT k.key, s.content, s.content_hash FROM {THESE}"
+PRESENT = f"SELECT k.key, s.id, s.content_hash, s.created_at FROM {THESE}"
 
 # Bulk statements are the driver's, positional: named binds cost as much as the write itself.
 # Takes the write lock, too: what is read afterwards no other writer changes.
-TAKE_REPLACED = """
-    DELETE FROM kdb_search WHERE entity_name = :entity AND record_id IN (SELECT value FROM json_each(:ids))
-    RETURNING record_id, id, content_hash, created_at
+TAKE_REPLACED = f"""
+    DELETE FROM kdb_search WHERE (tenant, entity_name, record_id) IN ({KEYS})
+    RETURNING entity_name, record_id, tenant, id, content_hash, created_at
 """
 RESERVE = "UPDATE main.sqlite_sequence SET seq = seq + ? WHERE name = 'kdb_search' RETURNING seq"
 BEGIN_NUMBERS = """
     INSERT INTO main.sqlite_sequence (name, seq) SELECT 'kdb_search', coalesce(max(id), 0) FROM kdb_search
 """
 INSERT_NEXT = """
-    INSERT INTO kdb_search (entity_name, record_id, content, content_hash, gaps, created_at, updated_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO kdb_search (tenant, entity_name, record_id, content, content_hash, gaps, created_at, updated_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 INSERT = """
-    INSERT INTO kdb_search (id, entity_name, record_id, content, content_hash, gaps, created_at, updated_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO kdb_search (id, tenant, entity_name, record_id, content, content_hash, gaps, created_at, updated_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 CACHE = """
-    INSERT INTO kdb_embedding_cache (text_hash, fingerprint, embedding, used_at) VALUES (?, ?, ?, ?)
+    INSERT INTO kdb_embedding_cache (tenant, text_hash, fingerprint, embedding, used_at) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT DO NOTHING
 """
 
-STORED_IDS = text(
-    "SELECT id FROM kdb_records WHERE entity_name = :entity AND id IN (SELECT value FROM json_each(:ids))"
-)
-ADD_RECORD = "INSERT INTO kdb_records (entity_name, id, data, created_at, updated_at) VALUES (?, ?, ?, ?, ?)"
+STORED_IDS = text("""
+    SELECT r.tenant, r.id FROM json_each(:keys) AS k CROSS JOIN kdb_records AS r
+      ON r.tenant = json_extract(k.value, '$[0]') AND r.entity_name = :entity AND r.id = json_extract(k.value, '$[1]')
+""")
+ADD_RECORD = "INSERT INTO kdb_records (tenant, entity_name, id, data, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?)"
 
 UPSERT_EMBEDDING = """
     INSERT INTO kdb_embedding_g{number}
@@ -126,6 +141,10 @@ GIVE_UP = """
 
 DELETE_PASSAGES = "DELETE FROM kdb_embedding_g{number} WHERE search_id = ? AND passage > 0"
 MOVE_EMBEDDINGS = "UPDATE kdb_embedding_g{number} SET search_id = ? WHERE search_id = ? AND content_hash = ?"
+REKEY = """
+    UPDATE OR IGNORE kdb_embedding_g{number} SET search_id = :new
+    WHERE search_id = :old AND content_hash = (SELECT content_hash FROM kdb_search WHERE id = :new)
+"""
 DELETE_EMBEDDINGS_OF = "DELETE FROM kdb_embedding_g{number} WHERE search_id IN (SELECT value FROM json_each(?))"
 LOG_CHANGE = text("INSERT INTO kdb_embedding_log (mark, changed, ids) VALUES (:mark, :changed, :ids)")
 
@@ -161,7 +180,7 @@ EMBEDDINGS_OF = """
 
 PASSAGES = """
     UNION ALL
-    SELECT e.search_id, NULL, e.start_at, e.end_at, e.embedding
+    SELECT e.search_id, NULL, NULL, e.start_at, e.end_at, e.embedding
     FROM json_each(:docs) AS k CROSS JOIN kdb_embedding_g{number} AS e ON e.search_id = k.value
       CROSS JOIN kdb_search AS s ON s.id = e.search_id AND s.content_hash = e.content_hash
     WHERE e.start_at IS NOT NULL AND e.embedding IS NOT NULL
@@ -171,7 +190,7 @@ IN_SCOPE = "SELECT s.id FROM kdb_search AS s WHERE {scope}"
 
 FILTERED = """
     SELECT s.id FROM kdb_records CROSS JOIN kdb_search AS s
-      ON s.entity_name = kdb_records.entity_name AND s.record_id = kdb_records.id
+      ON s.tenant = kdb_records.tenant AND s.entity_name = kdb_records.entity_name AND s.record_id = kdb_records.id
     WHERE {scope}
 """
 
@@ -182,13 +201,14 @@ WHICH_IN_SCOPE = """
 """
 
 REFS = """
-    SELECT s.id, s.entity_name, s.record_id FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
+    SELECT s.id, s.entity_name, s.record_id, s.tenant
+    FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
 """
 
 HITS = """
-    SELECT s.id, s.entity_name, s.record_id, s.content, r.data
+    SELECT s.id, s.entity_name, s.record_id, s.tenant, s.content, r.data
     FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
-      LEFT JOIN kdb_records AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
+      LEFT JOIN kdb_records AS r ON r.tenant = s.tenant AND r.entity_name = s.entity_name AND r.id = s.record_id
 """
 
 TEXTS = """
@@ -200,7 +220,7 @@ JOIN_PASSAGES = "kdb_embedding_g{number} AS p ON p.search_id = s.id"
 WITHOUT_PASSAGES = "(SELECT NULL AS start_at, NULL AS end_at) AS p"
 
 MATCHES = """
-    SELECT s.entity_name, s.record_id FROM json_each(:docs) AS m CROSS JOIN kdb_search AS s ON s.id = m.value
+    SELECT s.tenant, s.entity_name, s.record_id FROM json_each(:docs) AS m CROSS JOIN kdb_search AS s ON s.id = m.value
     WHERE {scope}
 """
 
@@ -208,49 +228,59 @@ COUNT = "SELECT count(*) FROM ({matches})"
 
 FACET = """
     SELECT v.value, v.type, count(DISTINCT r.rowid) AS records
-    FROM ({matches}) AS m CROSS JOIN kdb_records AS r ON r.entity_name = m.entity_name AND r.id = m.record_id,
-      json_each(r.data, :path) AS v
+    FROM ({matches}) AS m CROSS JOIN kdb_records AS r
+      ON r.tenant = m.tenant AND r.entity_name = m.entity_name AND r.id = m.record_id, json_each(r.data, :path) AS v
     WHERE v.type NOT IN ('object', 'array', 'null') AND json_type(r.data, :path) <> 'object'
     GROUP BY v.value, v.type ORDER BY records DESC, v.type, v.value LIMIT :limit
 """
 
 VALUES = text("""
-    SELECT r.entity_name, r.id, json_extract(r.data, :path) AS value, json_type(r.data, :path) AS kind
-    FROM json_each(:refs) AS k CROSS JOIN kdb_records AS r
-      ON r.entity_name = json_extract(k.value, '$[0]') AND r.id = json_extract(k.value, '$[1]')
+    SELECT r.entity_name, r.id, r.tenant, json_extract(r.data, :path) AS value, json_type(r.data, :path) AS kind
+    FROM json_each(:refs) AS k CROSS JOIN kdb_records AS r ON r.tenant = json_extract(k.value, '$[0]')
+      AND r.entity_name = json_extract(k.value, '$[1]') AND r.id = json_extract(k.value, '$[2]')
 """)
 
 VALUES_OF = """
     SELECT s.id, json_extract(r.data, :path), json_type(r.data, :path)
     FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
-      CROSS JOIN kdb_records AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
+      CROSS JOIN kdb_records AS r ON r.tenant = s.tenant AND r.entity_name = s.entity_name AND r.id = s.record_id
 """
 
 ENTITIES = """
-    WITH RECURSIVE names(name) AS (
-      SELECT min(entity_name) FROM kdb_search
-      UNION ALL SELECT (SELECT min(entity_name) FROM kdb_search WHERE entity_name > name) FROM names
-      WHERE name IS NOT NULL
+    WITH RECURSIVE tenants(tenant) AS ({tenants}), names(tenant, name) AS (
+      SELECT t.tenant, (SELECT min(s.entity_name) FROM kdb_search AS s WHERE s.tenant = t.tenant) FROM tenants AS t
+      UNION ALL
+      SELECT n.tenant,
+        (SELECT min(s.entity_name) FROM kdb_search AS s WHERE s.tenant = n.tenant AND s.entity_name > n.name)
+      FROM names AS n WHERE n.name IS NOT NULL
     )
-    SELECT name FROM names WHERE name IS NOT NULL
+    SELECT DISTINCT name FROM names WHERE name IS NOT NULL ORDER BY name
 """
+OF_TENANTS, OF_ALL_TENANTS = (
+    "SELECT value FROM json_each(:tenants)",
+    """
+    SELECT min(tenant) FROM kdb_search
+    UNION ALL SELECT (SELECT min(s.tenant) FROM kdb_search AS s WHERE s.tenant > tenants.tenant) FROM tenants
+    WHERE tenants.tenant IS NOT NULL
+""",
+)
 
 EMBEDDING_OF = """
     SELECT e.embedding FROM kdb_search AS s
       JOIN kdb_embedding_g{number} AS e ON e.search_id = s.id AND e.content_hash = s.content_hash
-    WHERE s.entity_name = :entity AND s.record_id = :id AND e.passage = 0
+    WHERE s.tenant = :tenant AND s.entity_name = :entity AND s.record_id = :id AND e.passage = 0
 """
 
 CACHED = text("""
-    SELECT c.text_hash, c.embedding, c.used_at
-    FROM json_each(:keys) AS k CROSS JOIN kdb_embedding_cache AS c
-      ON c.text_hash = k.value AND c.fingerprint = :fingerprint
+    SELECT c.tenant, c.text_hash, c.embedding, c.used_at
+    FROM json_each(:keys) AS k CROSS JOIN kdb_embedding_cache AS c ON c.tenant = json_extract(k.value, '$[0]')
+      AND c.text_hash = json_extract(k.value, '$[1]') AND c.fingerprint = :fingerprint
 """).columns(used_at=instant)
 
 STATUS = """
     SELECT s.entity_name, count(*) AS indexed, max(s.updated_at) AS last_updated,
       sum({pending}) AS pending, sum({failed}) AS failed
-    FROM kdb_search AS s {join}
+    FROM kdb_search AS s {join} WHERE {tenants}
     GROUP BY s.entity_name ORDER BY s.entity_name
 """
 
@@ -261,7 +291,7 @@ IS_NEW = "s.content_hash <> '' AND (e.search_id IS NULL OR ltrim(e.content_hash,
 IS_FAILED = "e.search_id IS NOT NULL AND e.content_hash = s.content_hash AND e.reason IS NOT NULL"
 
 PENDING = """
-    SELECT s.id, s.entity_name, s.record_id, CAST(s.content AS BLOB) AS content, s.content_hash
+    SELECT s.id, s.entity_name, s.record_id, s.tenant, CAST(s.content AS BLOB) AS content, s.content_hash
     FROM kdb_search AS s {join}
     WHERE s.id > :after AND s.id <= :upto AND {condition}
     ORDER BY s.id LIMIT :limit
@@ -273,9 +303,9 @@ BOUNDS = text("""
 """)
 
 DELETE_EMBEDDINGS = "DELETE FROM kdb_embedding_g{number} WHERE search_id = ?"
-DELETE_RECORDS = """
-    DELETE FROM kdb_search WHERE entity_name = :entity AND record_id IN (SELECT value FROM json_each(:ids))
-    RETURNING record_id, id
+DELETE_RECORDS = f"""
+    DELETE FROM kdb_search WHERE (tenant, entity_name, record_id) IN ({KEYS})
+    RETURNING entity_name, record_id, tenant, id
 """
 DROP_GENERATION = "DROP TABLE IF EXISTS kdb_embedding_g{number}"
 
@@ -287,7 +317,7 @@ COPY_EMBEDDINGS = """
 """
 
 FAILURES = """
-    SELECT s.entity_name, s.record_id, e.reason, e.message, e.attempts
+    SELECT s.entity_name, s.record_id, e.reason, e.message, e.attempts, s.tenant
     FROM kdb_search AS s {join}
-    WHERE {condition} ORDER BY s.entity_name, s.record_id
+    WHERE {condition} AND {tenants} ORDER BY s.entity_name, s.record_id, s.tenant
 """

@@ -15,7 +15,7 @@ from ..tables import Tables, parts
 from ..values import Entry, Written
 from . import statements as sql
 from .embeddings import log_change
-from .rows import ROWS_A_STATEMENT, Present, as_json, by_entity, of_entity, timestamp
+from .rows import ROWS_A_STATEMENT, Present, as_json, keys_of, timestamp
 
 
 @dataclass(eq=False)
@@ -55,7 +55,7 @@ def _upsert(
     before = _take_replaced(connection, entries)
     created = {ref: row.created_at for ref, row in before.items()}
     rows = [
-        (*e.ref[:2], e.content, e.content_hash, gaps_as_text(e.gaps), created.get(e.ref, stamp), stamp) for e in entries
+        (*e.ref.key, e.content, e.content_hash, gaps_as_text(e.gaps), created.get(e.ref, stamp), stamp) for e in entries
     ]
     first = _insert(connection, rows)
     if before and generations:
@@ -68,11 +68,8 @@ def _upsert(
 
 def _take_replaced(connection: Connection, entries: Sequence[Entry]) -> dict[Ref, Present]:
     """Deletes what there is of these records, and returns it."""
-    return {
-        Ref(entity, id_): Present(*row)
-        for entity, group in by_entity(entry.ref for entry in entries).items()
-        for id_, *row in connection.exec_driver_sql(sql.TAKE_REPLACED, of_entity(entity, group)).all()
-    }
+    rows = connection.exec_driver_sql(sql.TAKE_REPLACED, keys_of(entry.ref for entry in entries)).all()
+    return {Ref(*row[:3]): Present(*row[3:]) for row in rows}
 
 
 def _insert(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> int:
@@ -119,8 +116,4 @@ def _replace_embeddings(
 
 
 def _delete(connection: Connection, refs: Sequence[Ref]) -> list[tuple[Ref, int]]:
-    return [
-        (Ref(entity, id_), doc)
-        for entity, group in by_entity(refs).items()
-        for id_, doc in connection.exec_driver_sql(sql.DELETE_RECORDS, of_entity(entity, group)).all()
-    ]
+    return [(Ref(*ref), doc) for *ref, doc in connection.exec_driver_sql(sql.DELETE_RECORDS, keys_of(refs)).all()]
