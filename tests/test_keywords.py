@@ -310,9 +310,7 @@ def test_the_remembered_tail_is_not_that_of_a_transaction_that_was_rolled_back(i
     for entry in ("fox", "whale"):
         with index.engine.connect() as connection:
             transaction = connection.begin()
-            connection.execute(
-                text("INSERT INTO record VALUES ('', 'Note', '1', 1, :c)"), {"c": entry}
-            )
+            connection.execute(text("INSERT INTO record VALUES ('', 'Note', '1', 1, :c)"), {"c": entry})
             append(connection, index.dialect, NOTES, [Document(1, analysed(entry))])
             for _ in range(2):
                 assert [doc for doc, _ in index.best(connection, entry)] == [1]

@@ -331,3 +331,43 @@ def test_a_transaction_in_autocommit_is_bound(filled: tuple[Roles, Sequence[str]
         connection.exec_driver_sql("COMMIT")
         act_for(connection, "t1")  # of a transaction that is its own statement
         assert tenants_seen(connection, "kdb_search") == [""]
+
+
+def test_estimates_tell_nothing_of_texts(filled: tuple[Roles, Sequence[str], Connection]) -> None:
+    roles, _, connection = filled
+    secret = "zebulon earns much"
+    columns = {"kdb_search": "content", "kdb_posting": "term", "kdb_word": "last"}
+    for table, column in columns.items():
+        assert few_and_many(roles, connection, table, column, secret) == (1, 1), table
+    roles.search("app_admin").admin.unprotect()
+    few, many = few_and_many(roles, connection, "kdb_search", "content", secret)
+    assert many > few, "without policies they do"
+
+
+def few_and_many(roles: Roles, connection: Connection, table: str, column: str, value: str) -> tuple[int, int]:
+    """How many rows PostgreSQL expects with a text that no row has, and with one that 2,000 rows of t2 have."""
+    superuser = sqlalchemy.create_engine(roles.url, poolclass=NullPool)
+    with superuser.begin() as owner:
+        key = "segment" if table != "kdb_search" else "record_id"
+        owner.exec_driver_sql(f"CREATE TEMPORARY TABLE copied AS SELECT * FROM {table} WHERE tenant = 't2' LIMIT 1")
+        owner.exec_driver_sql(f"DELETE FROM {table} WHERE tenant = 't2'")
+        names = ", ".join(row[0] for row in owner.exec_driver_sql(COLUMNS, {"table": table}))
+        values = names.replace(column, f"'{value}'").replace(key, "n")
+        owner.exec_driver_sql(
+            f"INSERT INTO {table} ({names}) SELECT {values} FROM copied CROSS JOIN generate_series(1, 2000) AS n"
+        )
+        owner.exec_driver_sql(f"ANALYZE {table}")
+    act_for(connection, "t1")
+    found = [
+        re.search(r"rows=(\d+)", connection.scalar(text(f"EXPLAIN SELECT 1 FROM {table} WHERE {column} = '{one}'")))
+        for one in (value[::-1], value)
+    ]
+    connection.rollback()
+    few, many = (int(row.group(1)) for row in found if row)
+    return few, many
+
+
+COLUMNS = """
+    SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped
+      AND attname <> 'doc'
+"""

@@ -75,6 +75,27 @@ HIDES_ROWS = """
       )), false) FROM pg_policy AS p WHERE p.polrelid = to_regclass({table})
     )
 """
+# EXPLAIN estimates by statistics of all rows, for every role, whatever policies show: with comparisons of a column a
+# role could read the texts in its histogram. To alter a type, if only to the same, drops what ANALYZE has collected.
+TEXTS = """
+    SELECT string_agg({change}, ', ') FROM pg_attribute AS a
+      LEFT JOIN pg_collation AS c ON c.oid = a.attcollation LEFT JOIN pg_namespace AS n ON n.oid = c.collnamespace
+    WHERE a.attrelid = to_regclass(:table) AND a.attnum > 0 AND NOT a.attisdropped
+      AND a.atttypid IN (CAST('text' AS regtype), CAST('bytea' AS regtype), CAST('jsonb' AS regtype))
+      AND a.attname NOT IN ('tenant', 'entity_name', 'record_id', 'id', 'text_hash', 'fingerprint')
+      AND (a.attstattarget IS DISTINCT FROM 0) = :is_collected
+"""
+COLUMN = "'ALTER ' || quote_ident(a.attname)"
+COLLECT = text(TEXTS.format(change=f"{COLUMN} || ' SET STATISTICS -1'"))
+FORGET = text(
+    TEXTS.format(
+        change=f"""
+    {COLUMN} || ' TYPE ' || format_type(a.atttypid, a.atttypmod)
+      || coalesce(' COLLATE ' || quote_ident(n.nspname) || '.' || quote_ident(c.collname), '')
+      || ', ' || {COLUMN} || ' SET STATISTICS 0'
+"""
+    )
+)
 IS_HIDING = text(f"SELECT {HIDES_ROWS.format(table=':search')}")
 ACT_FOR = text("SELECT set_config(:setting, :tenant, true)")
 
@@ -104,6 +125,7 @@ class PostgreSQLPolicies:
         tables = self._drop(connection, self._tables(connection))
         for table in tables:
             connection.exec_driver_sql(DISABLE.format(table=table))
+            alter(connection, table, connection.scalar(COLLECT, {"table": table, "is_collected": False}))
         self._settings.protect(connection, "")
         return tables
 
@@ -166,6 +188,7 @@ class PostgreSQLPolicies:
         return list(connection.execute(EXISTING, {"tables": [prefix + name for name in names]}).scalars())
 
     def _create(self, connection: Connection, table: str, setting: str, workers: Sequence[str]) -> None:
+        alter(connection, table, connection.scalar(FORGET, {"table": table, "is_collected": True}))
         tenant = TENANT.format(setting=quoted_text(setting))
         quote = connection.dialect.identifier_preparer.quote
         statements = [ENABLE, *([] if is_of_marks(table) else [FORCE]), *CREATE, *([CREATE_WORKERS] if workers else [])]
@@ -183,6 +206,11 @@ class PostgreSQLPolicies:
     def _is_protected(self, row: Row[Any]) -> bool:
         is_forced = row.is_forced or is_of_marks(row.name)
         return bool(row.is_enabled and is_forced and row.has_policy)
+
+
+def alter(connection: Connection, table: str, changes: str | None) -> None:
+    if changes:
+        connection.exec_driver_sql(f"ALTER TABLE {table} {changes}")
 
 
 def is_of_marks(table: str) -> bool:
