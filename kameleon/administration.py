@@ -1,24 +1,28 @@
 """What operators need of an index beside its everyday verbs: `search.admin` and `search.cache`. Imports `values`,
-`errors`, `content`, `stores`, `indexing`, `search` and `orm`."""
+`errors`, `content`, `stores`, `indexing`, `search`, `orm` and `tenants`."""
 
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
 
 from sqlalchemy import Connection
 
-from .content import check_entity, check_id
+from . import tenants
+from .content import check_entity, check_id, check_tenant
 from .errors import InvalidInput, NoProvider, seen
 from .indexing import caching
 from .indexing.index import Index
 from .indexing.purging import PurgeReport, purge
 from .orm.callers import connection_within, on_a_thread
 from .orm.queries import Queries
-from .search.query import check_weight
+from .search.query import TenantOption, check_weight
 from .stores.catalog import active
 from .stores.values import State
+from .tenants import one_tenant
 from .values import CacheStatus, Generation, Ref
 
 if TYPE_CHECKING:
@@ -87,21 +91,51 @@ class Administration:
             self._index.catalog.set_weight(conn, generation.number, weight)
         return replace(generation, weight=weight)
 
-    def legs(self, query: str, *, entities: Iterable[object] | None = None, limit: int = 10) -> "Legs":
+    def legs(
+        self,
+        query: str,
+        *,
+        entities: Iterable[object] | None = None,
+        limit: int = 10,
+        **options: Unpack[TenantOption],
+    ) -> "Legs":
         """What each leg finds for a query that `search` would answer with `limit` hits, before any fusion."""
-        return self._index.part(Queries).legs(query, entities, limit)
+        return self._index.part(Queries).legs(query, entities, limit, **options)
+
+    def drop_tenant(self, tenant: object) -> int:
+        """Delete every trace of a tenant, the database's statistics included; returns how many records it had. Files of
+        the database keep what was deleted until VACUUM (SQLite) or VACUUM FULL (PostgreSQL)."""
+        return tenants.drop(self._index, one_tenant(tenant))
+
+    def export_tenant(self, tenant: object, file: str | PathLike[str]) -> int:
+        """Write a tenant's contents, records and embeddings to a file for `import_tenant`, of either database; returns
+        how many records."""
+        return tenants.export(self._index, one_tenant(tenant), Path(file))
+
+    def import_tenant(self, file: str | PathLike[str]) -> "tenants.ImportReport":
+        """Write the records of a file that `export_tenant` made, replacing those of the same keys. Nothing is embedded:
+        what has no embedding in the file, or one of another model, is pending."""
+        return tenants.load(self._index, Path(file))
 
     def state(
-        self, entity: str, id: str | int, *, connection: Connection | None = None, session: "Session | None" = None
+        self,
+        entity: str,
+        id: str | int,
+        *,
+        tenant: object = "",
+        connection: Connection | None = None,
+        session: "Session | None" = None,
     ) -> State | None:
         """What the index holds of a record: the hash of its content, and of the content that its embedding was made
         from, None without a provider. None if the record is not there."""
-        ref = Ref(check_entity(entity), check_id(id))
+        ref = Ref(check_entity(entity), check_id(id), check_tenant(tenant))
         return self._index.state(ref, connection_within(self._index, connection, session, "astate"))
 
-    async def astate(self, entity: str, id: str | int, *, session: "AsyncSession | None" = None) -> State | None:
+    async def astate(
+        self, entity: str, id: str | int, *, tenant: object = "", session: "AsyncSession | None" = None
+    ) -> State | None:
         """`state` for coroutines, in the transaction of a `session`."""
-        return await on_a_thread(self._index, partial(self.state, entity, id), session)
+        return await on_a_thread(self._index, partial(self.state, entity, id, tenant=tenant), session)
 
 
 def check_key(by: object) -> None:

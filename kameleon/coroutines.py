@@ -10,7 +10,7 @@ from sqlalchemy import Select
 from .indexing.index import Index
 from .indexing.writer import Progress
 from .orm.callers import on_a_thread
-from .search.query import SearchOptions
+from .search.query import SearchOptions, TenantOption
 from .values import ALL_TENANTS, Failure, IndexReport, SearchResults
 
 if TYPE_CHECKING:
@@ -68,10 +68,18 @@ class Coroutines:
         return await on_a_thread(self.index, partial(self.similar, entity, id, entities=entities, **options), session)
 
     async def asuggest(
-        self: "Verbs", text: str, *, limit: int = 10, session: "AsyncSession | None" = None
+        self: "Verbs",
+        text: str,
+        *,
+        entity: object = None,
+        entities: Iterable[object] | None = None,
+        limit: int = 10,
+        session: "AsyncSession | None" = None,
+        **options: Unpack[TenantOption],
     ) -> list[str]:
         """`suggest`, as `asearch`."""
-        return await on_a_thread(self.index, partial(self.suggest, text, limit=limit), session)
+        call = partial(self.suggest, text, entity=entity, entities=entities, limit=limit, **options)
+        return await on_a_thread(self.index, call, session)
 
     async def aselect(
         self: "Verbs",

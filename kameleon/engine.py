@@ -1,6 +1,6 @@
 """`SearchEngine`, the facade: each verb checks its arguments and calls a package below, all of which it may import.
-Imports `values`, `errors`, `content`, `embeddings`, `stores`, `indexing`, `search`, `orm`, `reindex`, `administration`
-and `coroutines`."""
+Imports `values`, `errors`, `content`, `embeddings`, `stores`, `indexing`, `search`, `orm`, `reindex`, `tenants`,
+`administration` and `coroutines`."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NoReturn, Self, TypeVar, Unpack
@@ -18,8 +18,9 @@ from .indexing.writer import Indexing, Progress
 from .orm import syncing
 from .orm.callers import attach, connection_within, sessions_of
 from .orm.queries import Queries
-from .search.query import SearchOptions
+from .search.query import SearchOptions, TenantOption
 from .stores.factory import StoreOptions
+from .tenants import ForTenant
 from .values import (
     ALL_TENANTS,
     BATCH_GENERATED,
@@ -127,8 +128,12 @@ class SearchEngine(Coroutines):
     @property
     def admin(self) -> Administration:
         """For operators: `set_weight`, `legs`, `state`, `astate`, `index_vectors`, `vector_index`, `purge`,
-        `distribute`, `protect`, `unprotect`."""
+        `distribute`, `protect`, `unprotect`, `drop_tenant`, `export_tenant`, `import_tenant`."""
         return self.index.part(Administration)
+
+    def for_tenant(self, tenant: object) -> ForTenant:
+        """The verbs that read and write, for one tenant's records alone."""
+        return ForTenant(self, tenant)
 
     # sessions
 
@@ -318,14 +323,17 @@ class SearchEngine(Coroutines):
         self,
         text: str,
         *,
+        entity: object = None,
+        entities: Iterable[object] | None = None,
         limit: int = 10,
         connection: Connection | None = None,
         session: "Session | None" = None,
+        **options: Unpack[TenantOption],
     ) -> list[str]:
         """What a text may become: its last word completed by words of the index, those in most records first. Any
-        string will do; nothing is suggested after a space."""
+        string will do; nothing is suggested after a space. `entity`, `entities` and `tenant` as in `search`."""
         connection = connection_within(self.index, connection, session, "asuggest")
-        return self._queries.suggest(text, limit, connection)
+        return self._queries.suggest(text, entity, entities, connection, limit, **options)
 
     def select(
         self,
@@ -356,7 +364,7 @@ class SearchEngine(Coroutines):
         connection: Connection | None = None,
         session: "Session | None" = None,
     ) -> list[Failure]:
-        """The records that the provider refused, by entity and id, of one tenant, of several or of all."""
+        """The records that the provider refused, by entity, id and tenant."""
         connection = connection_within(self.index, connection, session, "afailures")
         return self.index.failures(connection, check_tenants(tenant))
 

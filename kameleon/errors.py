@@ -107,9 +107,9 @@ class InvalidRecord(InvalidInput):
 
 
 class TenantRequired(InvalidInput):
-    def __init__(self, entity: str) -> None:
+    def __init__(self, *entities: str) -> None:
         super().__init__(
-            f"{entity} has tenants: name whose records are meant, tenant='…' or search.for_tenant('…'); "
+            f"{', '.join(entities)} {'has' if len(entities) == 1 else 'have'} tenants: name whose records are meant, tenant='…' or search.for_tenant('…'); "
             "tenant=kameleon.ALL_TENANTS means those of all"
         )
 

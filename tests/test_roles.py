@@ -335,7 +335,7 @@ def test_a_transaction_in_autocommit_is_bound(filled: tuple[Roles, Sequence[str]
 
 def test_estimates_tell_nothing_of_texts(filled: tuple[Roles, Sequence[str], Connection]) -> None:
     roles, _, connection = filled
-    secret = "zebulon earns much"
+    secret = "zebulon earns much"  # noqa: S105
     columns = {"kdb_search": "content", "kdb_posting": "term", "kdb_word": "last"}
     for table, column in columns.items():
         assert few_and_many(roles, connection, table, column, secret) == (1, 1), table

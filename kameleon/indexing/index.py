@@ -302,6 +302,9 @@ class Index(Transactions):
         with self.reading() as conn:
             return self.catalog.generations(conn)
 
+    def forget_tenant(self, tenant: str) -> None:
+        """TODO(21): tkeys"""
+
     def state(self, ref: Ref, connection: Connection | None = None) -> State | None:
         """What the index holds of a record; None if it is not there."""
         with self.reading(connection) as conn:
@@ -312,7 +315,7 @@ class Index(Transactions):
         """The entities of which records with a tenant were ever written, read at most once a second."""
         if not self._tenanted.is_due:
             return self._tenanted.known
-        with self.reading(connection) as conn:
+        with self.preserving(connection) as conn:
             return self._tenanted.read(conn)
 
     def failures(self, connection: Connection | None = None, tenants: Tenants = None) -> list[Failure]:

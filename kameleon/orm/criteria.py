@@ -43,13 +43,14 @@ MAX_CONTAINED = 10_000
 PLAIN_DIALECTS: Mapping[str, Any] = {"sqlite": SQLiteDialect, "postgresql": PGDialect}
 
 
-def compiled(statement: Select[Any], engine: Engine) -> Among:
-    """Compile a statement to text for `text()`: each `:` that begins no bind is escaped."""
+def compiled(statement: Select[Any], engine: Engine, prefix: str = "among") -> Among:
+    """Compile a statement to text for `text()`: each `:` that begins no bind is escaped. `prefix` begins the names of
+    its binds."""
     plain = PLAIN_DIALECTS[engine.dialect.name](paramstyle="named")
     schemas: Any = schema_map(engine)
     made = statement.compile(dialect=plain, schema_translate_map=schemas or None, render_schema_translate=bool(schemas))
     binds = {name: bind for bind, name in made.bind_names.items()}
-    names = {name: f"among{place}" for place, name in enumerate(binds)}
+    names = {name: f"{prefix}{place}" for place, name in enumerate(binds)}
     pattern = "|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)"
     plain_sql = with_expanding_binds(str(made), pattern)
     sql = re.sub(rf":((?:{pattern})(?!\w)|\w+)", lambda found: _named(found, names), plain_sql)

@@ -1,19 +1,20 @@
 """Makes a `Query` of the arguments for entities and mapped classes alike, for `search` to answer. Imports `values`,
 `errors`, `content`, `stores`, `indexing` and `search`."""
 
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from sqlalchemy import ColumnElement, Connection, Select, select
 
-from ..content import check_entity, check_id
-from ..errors import InvalidInput, RecordMissing, seen
+from ..content import check_entity, check_id, check_tenants
+from ..errors import InvalidInput, RecordMissing, TenantRequired, seen
 from ..indexing.index import Index
 from ..search.answering import Answering
-from ..search.query import Query, SearchOptions, check_text, check_whole, make_query
+from ..search.query import Query, SearchOptions, TenantOption, check_text, check_whole, make_query
 from ..search.syntax import may_name_field
 from ..stores.values import Among
-from ..values import Ref, SearchResults
+from ..values import Ref, SearchResults, Tenants
 from .callers import sessions_of
 
 if TYPE_CHECKING:
@@ -50,22 +51,48 @@ class Queries:
         connection: Connection | None,
         **options: Unpack[SearchOptions],
     ) -> SearchResults:
-        (name,) = self.names([entity])
-        ref = Ref(check_entity(name), check_id(id))
-        with self._index.reading(connection, (ref.tenant,)) as conn:
-            found = self._index.store.contents.entries(conn, [ref])
-        if not found:
-            raise RecordMissing(f"{name} {ref.id!r:.80} is not in the index, so nothing can be similar to it")
-        content = found[0].content[:SIMILAR_CHARACTERS]
         among = [entity] if entities is None else entities
+        tenants, _ = self._tenants([entity], options, connection)
+        if tenants is None or len(tenants) != 1:
+            raise InvalidInput("similar takes the record's own tenant alone: tenant='…'")
+        (name,) = self.names([entity])
+        ref = Ref(check_entity(name), check_id(id), tenants[0])
+        content = self._content(ref, connection)[:SIMILAR_CHARACTERS]
         return self._answering.search(self._query(content, None, among, connection, like=ref, **options), connection)
 
-    def suggest(self, text: str, limit: int, connection: Connection | None) -> list[str]:
+    def _content(self, ref: Ref, connection: Connection | None) -> str:
+        """What the index holds of a record. Raises RecordMissing, for one that the connection may not read, too."""
+        secured = self._secured([ref.entity], connection)
+        with self._index.reading(connection, (ref.tenant,)) as conn:
+            found = self._index.store.contents.entries(conn, [ref])
+            if secured and found:
+                from .secured import may_read
+
+                found = found if may_read(conn, secured[0], ref) else []
+        if not found:
+            raise RecordMissing(f"{ref.entity} {ref.id!r:.80} is not in the index, so nothing can be similar to it")
+        return found[0].content
+
+    def suggest(
+        self,
+        text: str,
+        entity: object,
+        entities: Iterable[object] | None,
+        connection: Connection | None,
+        limit: int,
+        **options: Unpack[TenantOption],
+    ) -> list[str]:
         check_whole("limit", limit, 1)
         text = check_text(text)
-        with self._index.preserving(connection, ("",)) as conn:
+        given = listed(entity, entities)
+        tenants, _ = self._tenants(given, options, connection)
+        names = [check_entity(name) for name in self.names(given)]
+        is_nowhere = tenants == () or (entities is not None and not names)
+        if is_nowhere or hides_words(self._secured(names, connection), tenants):
+            return []
+        with self._index.preserving(connection, tenants) as conn:
             self._index.store.connections.prepare_search(conn)
-            return self._index.keywords.suggest(conn, ("",), (), text, limit)
+            return self._index.keywords.suggest(conn, tenants, names, text, limit)
 
     def select(
         self, cls: type[T], query: str, connection: Connection | None, **options: Unpack[SearchOptions]
@@ -74,8 +101,10 @@ class Queries:
         hits = self.search(query, cls, None, connection, **options)
         return mapped.ranked(select(cls), cls, [hit.id for hit in hits], self._index.store.keys.rows)
 
-    def legs(self, query: str, entities: Iterable[object] | None, limit: int) -> "Legs":
-        return self._answering.legs(self._query(query, None, entities or None, None, limit=limit))
+    def legs(
+        self, query: str, entities: Iterable[object] | None, limit: int, **options: Unpack[SearchOptions]
+    ) -> "Legs":
+        return self._answering.legs(self._query(query, None, entities or None, None, limit=limit, **options))
 
     def names(self, entities: Iterable[object]) -> tuple[str, ...]:
         """The names of entities that are given by name or mapped class."""
@@ -93,28 +122,71 @@ class Queries:
         like: Ref | None = None,
         **options: Unpack[SearchOptions],
     ) -> Query:
-        if isinstance(entities, str):
-            raise InvalidInput(f"entities is a list of names; for one, use entity={seen(entities)}")
-        names: list[object] = [*([] if entity is None else [entity]), *(entities or ())]
+        names = listed(entity, entities)
+        is_nowhere = entities is not None and not names
+        tenants, is_undivided = self._tenants(names, options, connection)
+        options.pop("tenant", None)
         text, where = check_text(query), options.get("where")
         fields = () if like else self._fields(text, names, connection)
-        among = columns = None
+        narrowed = columns = None
         if any(isinstance(name, type) for name in names) or not (where is None or isinstance(where, Mapping)):
             from .scope import scope, with_field_words
 
             columns = self._columns(names)
             where = with_field_words(text, names, where, fields)
-            names, among = scope(sessions_of(self._index).mappings, names, where)
-        options["where"] = where if among is None else None
+            names, narrowed = scope(sessions_of(self._index).mappings, names, where)
+        options["where"] = where if narrowed is None else None
+        secured = [] if is_nowhere else self._secured([str(name) for name in names], connection)
+        among = None if narrowed is None else self._among(*narrowed)
+        visible = self._visible(secured) if among is None else ()
+        if len(visible) == len(names) == 1:
+            ((_, among),), visible = visible, ()
         return make_query(
             text,
             fields=fields,
-            entities=names if names or entities is None else None,
-            among=None if among is None else self._among(*among),
+            entities=None if is_nowhere else names,
+            tenants=tenants,
+            is_undivided=is_undivided,
+            among=among,
+            visible=visible,
+            hides_words=hides_words(secured, tenants),
             columns=columns,
             like=like,
             **options,
         )
+
+    def _tenants(
+        self, names: Sequence[object], options: TenantOption, connection: Connection | None
+    ) -> tuple[Tenants, bool]:
+        """Whose records are read, and whether none in the index is known to have a tenant. Raises TenantRequired where
+        none is given and what is searched has tenants."""
+        if "tenant" in options:
+            return check_tenants(options["tenant"]), False
+        known = self._index.tenanted(connection)
+        for name in names:
+            mapped = sessions_of(self._index).mappings.of(name) if isinstance(name, type) else None
+            entity = mapped.entity if mapped else name
+            if entity in known or (mapped is not None and mapped.has_tenants):
+                raise TenantRequired(str(entity))
+        if known and not names:
+            raise TenantRequired(*sorted(known))
+        return ("",), not known
+
+    def _secured(self, names: Sequence[str], connection: Connection | None) -> "Sequence[Mapped]":
+        """The mapped classes of these entities whose tables have row security. None where no class is imported."""
+        if "kameleon.orm.declaration" not in sys.modules:
+            return ()
+        from .secured import Secured
+
+        return self._index.part(Secured).classes(names, connection)
+
+    def _visible(self, secured: "Sequence[Mapped]") -> tuple[tuple[str, Among], ...]:
+        if not secured:
+            return ()
+        from .secured import Secured
+
+        rows = self._index.part(Secured).rows
+        return tuple((mapped.entity, rows(mapped, f"visible{place}_")) for place, mapped in enumerate(secured))
 
     def _fields(self, query: str, names: Sequence[object], connection: Connection | None) -> Collection[str]:
         """The fields that a query may name: of a mapped class that is searched alone, or of the record store's
@@ -142,3 +214,16 @@ class Queries:
 
         wanted = select(self._index.store.keys.id_text(mapped.id_columns(cls))).select_from(cls).where(where)
         return compiled(mapped.without_concrete(wanted, cls), self._index.engine)
+
+
+def listed(entity: object, entities: Iterable[object] | None) -> list[object]:
+    """The entities that a call names. Raises InvalidInput."""
+    if isinstance(entities, str):
+        raise InvalidInput(f"entities is a list of names; for one, use entity={seen(entities)}")
+    return [*([] if entity is None else [entity]), *(entities or ())]
+
+
+def hides_words(secured: "Sequence[Mapped]", tenants: Tenants) -> bool:
+    """Whether words of the index are not to be shown: those of rows that the connection may not read are among them.
+    Where a class has tenants, words are those of the tenants that are searched."""
+    return any(tenants is None or not mapped.has_tenants for mapped in secured)

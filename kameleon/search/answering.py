@@ -38,7 +38,7 @@ class Answering:
 
     def search(self, query: Query, connection: Connection | None = None) -> SearchResults:
         if query.is_nowhere:
-            return SearchResults([], QueryPlan(query.mode, {}, note="among no entities nothing is found"))
+            return SearchResults([], QueryPlan(query.mode, {}, note="among no entities or tenants nothing is found"))
         if query.rerank is None:
             retriever, (found, page) = self._retrieved(query, connection, lambda retriever, conn: retriever.read(conn))
             return retriever.results(found, page)

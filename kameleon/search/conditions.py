@@ -12,7 +12,14 @@ from .query import Query
 
 def make_scope(query: Query, entities: Mapping[str, Entity]) -> Scope:
     """`entities` are those of the record store. Raises InvalidFilter, UnknownEntity."""
-    return Scope(query.entities, _filter(query, entities), query.among, tenants=query.tenants)
+    return Scope(
+        query.entities,
+        _filter(query, entities),
+        query.among,
+        tenants=query.tenants,
+        is_undivided=query.is_undivided,
+        visible=query.visible,
+    )
 
 
 def check_fields(query: Query, entities: Mapping[str, Entity]) -> None:

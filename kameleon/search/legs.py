@@ -106,7 +106,8 @@ class LegSearch:
         names: Iterable[str] = scope.entities
         if not names and words is not None:
             names = sorted({part.head.entity for part in words.parts})
-        scopes = [replace(scope, entities=(name,)) for name in names or self._store.contents.entities(self._connection)]
+        names = names or self._store.contents.entities(self._connection, scope.tenants)
+        scopes = [replace(scope, entities=(name,)) for name in names]
         return [Selection(self._store, self._connection, one, words) for one in scopes]
 
     def _leg_pair(self, selection: Selection) -> tuple[Candidates, Candidates]:
@@ -146,7 +147,9 @@ class LegSearch:
             return
         wanted = Wanted("", phrases, parsed.excluded)
         if ranks:
-            wanted = wanted._replace(text=text, prefixes=parsed.prefixes, literal=parsed.exact)
+            hides = self._query.hides_words
+            prefixes, literal = ((), text) if hides else (parsed.prefixes, parsed.exact)
+            wanted = wanted._replace(text=text, prefixes=prefixes, literal=literal)
         with found.timed("keyword"):
             found.words = self._keywords.search(self._connection, scope, wanted)
             if field_words:

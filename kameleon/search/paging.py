@@ -64,7 +64,7 @@ def read_cursor(text: object, first: Cursor) -> Cursor:
 
 
 def digest_of(ref: Ref) -> bytes:
-    return hashlib.blake2b(f"{ref.entity}\0{ref.id}".encode(), digest_size=HIT_BYTES).digest()
+    return hashlib.blake2b("\0".join(ref.key).encode(), digest_size=HIT_BYTES).digest()
 
 
 def _plain(value: Any, depth: int = 0) -> Any:

@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from sqlalchemy import Connection
 
@@ -46,6 +47,7 @@ def make_hits(analyser: Analyser, query: Query, keys: Sequence[Key], ranked: Ran
             matched_text=content,
             explanation=explained.get(key, ()),
             spans=places,
+            tenant=ranking.refs[key].tenant,
         )
         for key, content, places in zip(keys, contents, spans, strict=True)
     ]
@@ -99,13 +101,18 @@ def with_nearest(
     return marked
 
 
-def make_plan(query: Query, prepared: Prepared, found: Retrieved) -> QueryPlan:
+def make_plan(query: Query, prepared: Prepared, found: Retrieved, shown: Sequence[Key]) -> QueryPlan:
+    """Where row security hides records, only what those that are shown have."""
     generation = found.generation
+    terms = tuple(word.surface for word in found.words.words) if found.words else ()
     scanned = {"keyword": found.keyword.scanned, "vector": found.vector.scanned}
+    if query.hides_words and found.words is not None:
+        matched = set(chain.from_iterable(found.words.matched(shown).values()))
+        terms, scanned = tuple(term for term in terms if term in matched), {}
     return QueryPlan(
         mode=query.mode,
         legs=found.milliseconds,
-        terms=tuple(word.surface for word in found.words.words) if found.words else (),
+        terms=terms,
         generation=generation.number if generation else None,
         model=generation.model_name if generation else None,
         vector_search=found.vector.how or None,

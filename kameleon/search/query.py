@@ -33,7 +33,14 @@ MAX_FACETS = 20
 """Bounds how many fields are counted in one search. Chosen, not measured, as those above."""
 
 
-class SearchOptions(TypedDict, total=False):
+class TenantOption(TypedDict, total=False):
+    """`tenant` is whose records are read: one tenant, several, or `kameleon.ALL_TENANTS`. Without it those are read that
+    have none, and a search of an entity that has tenants raises TenantRequired."""
+
+    tenant: object
+
+
+class SearchOptions(TenantOption, total=False):
     """Options of `search` beside the query and its entities.
 
     `limit` (10) hits after the first `offset` (0), or after the page whose `cursor` is given: then no hit of an
@@ -48,7 +55,7 @@ class SearchOptions(TypedDict, total=False):
     word of the query. `group_by="entity"` gives `limit` hits of each entity. `facets` names fields whose values are
     counted over all that match, `count` counts those. `rerank` is a callable (query, texts) -> scores 0..1 that
     orders the `rerank_top` (50) best again, and leaves out the others. `highlight` fills `spans`, `explain` fills
-    `explanation`.
+    `explanation`. `tenant` as in TenantOption.
     """
 
     limit: int
@@ -72,14 +79,16 @@ class SearchOptions(TypedDict, total=False):
 @dataclass(frozen=True)
 class Query:
     """A checked query: raises InvalidInput, naming what is possible. `typed` is the query as it was given, `parsed` its
-    text and its operators. `entities` empty means all, unless the search `is_nowhere`. `weight` is the vector's, None
-    the generation's own. `columns` reads the fields of a mapped class, None means the record store's. `like` is the
+    text and its operators. `entities` empty means all, unless the search `is_nowhere`. `is_undivided` as in Scope. `weight` is the vector's, None
+    the generation's own. `visible` as in Scope; where row security `hides_words`, none are corrected or completed, and only those of the hits
+    are shown. `columns` reads the fields of a mapped class, None means the record store's. `like` is the
     record that others are to be similar to; the text is its own then."""
 
     typed: str
     parsed: Asked
     entities: tuple[str, ...] = ()
     tenants: Tenants = ("",)
+    is_undivided: bool = False
     is_nowhere: bool = False
     limit: int = 10
     offset: int = 0
@@ -98,6 +107,8 @@ class Query:
     rerank_top: int = RERANKED
     explain: bool = False
     among: "Among | None" = None
+    visible: "Sequence[tuple[str, Among]]" = ()
+    hides_words: bool = False
     columns: "NamedFields | None" = None
     like: Ref | None = None
 
@@ -164,7 +175,7 @@ class Query:
         among = self.among and [self.among.sql, [bind.value for bind in self.among.binds.values()]]
         fusion = self.fusion if isinstance(self.fusion, str) else "function"
         reranked = self.rerank_top if self.rerank else None
-        scope = [self.entities, self.is_nowhere, self.where, among]
+        scope = [self.entities, self.tenants, self.is_nowhere, self.where, among]
         return [self.typed, *scope, self.mode, self.min_score, self.sort, self.like, fusion, self.weight, reranked]
 
     def _check_together(self) -> None:
@@ -198,8 +209,8 @@ def make_query(
     like: Ref | None = None,
     **options: Any,
 ) -> Query:
-    """Parse a query and check its options, which are `SearchOptions`, `among` and `columns`; `fields` are those that it
-    may name. `entities` None finds nothing. Raises InvalidInput."""
+    """Parse a query and check its options, which are those of `Query`; `fields` are those that it may name. `entities`
+    None and no `tenants` find nothing. Raises InvalidInput."""
     typed = check_text(text)
     options["facets"] = check_facets(options.get("facets", ()))
     options["sort"] = read_sort(options.get("sort"))
@@ -209,7 +220,7 @@ def make_query(
         typed,
         Asked(typed) if like else parse(typed, fields),
         tuple(dict.fromkeys(check_entity(name) for name in entities or ())),
-        is_nowhere=entities is None,
+        is_nowhere=entities is None or options.get("tenants") == (),
         like=like,
         **options,
     )

@@ -131,7 +131,7 @@ class Retriever:
         hits = with_nearest(query, self._prepared, page.hits, ranked.found)
         return SearchResults(
             hits,
-            make_plan(query, self._prepared, ranked.found),
+            make_plan(query, self._prepared, ranked.found, ranked.ranking.keys[: query.end]),
             total=page.total,
             exact=page.is_exact,
             is_total_exact=page.is_total_exact,
@@ -210,5 +210,6 @@ class Retriever:
         """Whether none of the documents that were found is gone, of which so many are in the scope."""
         contents = self._store.contents
         if not scope.is_all:
-            total = contents.count(connection, contents.matches(Scope(scope.entities), docs))
+            whole = replace(scope, filter=None, among=None, without=None, visible=())
+            total = contents.count(connection, contents.matches(whole, docs))
         return total == len(docs)

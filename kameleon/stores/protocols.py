@@ -28,6 +28,7 @@ from .values import (
     Matches,
     Scope,
     State,
+    Stored,
     Written,
 )
 
@@ -63,7 +64,7 @@ class Connections(Protocol):
 
     def act_for(self, connection: Connection, tenants: Tenants) -> None:
         """Lets the policies of a protected index see the tenant, for the transaction of a connection of our own; does
-        nothing for no tenant. Raises StorageError for several where the role sees one at a time."""
+        nothing for those of "". Raises StorageError for several where the role sees one at a time."""
 
     def preserving(self, connection: Connection) -> AbstractContextManager[None]:
         """Reads inside the caller's transaction and leaves its settings as they were, whatever fails. Below REPEATABLE
@@ -280,6 +281,16 @@ class Contents(Protocol):
         """Counts the matches; `docs` are these where all are known to be in the scope, as far as they may be read."""
 
 
+class Exports(Protocol):
+    """Reads whole records of a tenant."""
+
+    def records(self, connection: Connection, after: Ref, limit: int) -> list[Stored]:
+        """Returns the next `limit` records of the tenant of `after`, in the order of their keys."""
+
+    def embeddings(self, connection: Connection, generation: Generation, docs: Mapping[int, Ref]) -> list[Embedding]:
+        """Returns all passages and tombstones of these contents."""
+
+
 class Fields(Protocol):
     """The values of records' fields."""
 
@@ -352,10 +363,7 @@ class Triggers(Protocol):
 
 
 class Policies(Protocol):
-    """Row-level security, on the application's tables and on kameleon's own."""
-
-    def secured(self, connection: Connection, tables: Sequence[str]) -> set[str]:
-        """Returns those of these tables, named as SQL names them, that have row-level security."""
+    """Row-level security on kameleon's own tables."""
 
     def protect(self, connection: Connection, setting: str, workers: Sequence[str]) -> list[str]:
         """Puts policies on every table with a tenant, that show a role the tenant of this setting alone, and all to the
@@ -417,6 +425,7 @@ class Store:
     writes: Writes
     embeddings: Embeddings
     contents: Contents
+    exports: Exports
     records: Records
     keys: Keys
     scopes: Scopes

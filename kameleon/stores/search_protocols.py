@@ -15,11 +15,17 @@ from .values import Candidates, IndexProgress, Scope
 class Scopes(Protocol):
     """Which contents are in a scope."""
 
+    has_row_security: bool
+
     def docs(self, connection: Connection, scope: Scope, most: int) -> list[int] | None:
         """Returns those in the scope in no order; None where there are more than `most`."""
 
     def within(self, connection: Connection, scope: Scope, docs: Sequence[int]) -> list[int]:
         """Returns those of `docs` that are in the scope, in no order."""
+
+    def secured_tables(self, connection: Connection) -> frozenset[tuple[str | None, str]]:
+        """Returns the tables with row security, by schema and name; those that the search path finds without one,
+        too."""
 
 
 class Postings(Protocol):

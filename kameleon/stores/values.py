@@ -89,6 +89,15 @@ class State(NamedTuple):
     embedded_hash: str | None
 
 
+class Stored(NamedTuple):
+    """A record as it is stored: the number of its content, the content without what counts again, and the record
+    store's data."""
+
+    doc: int
+    entry: Entry
+    data: Mapping[str, Any] | None
+
+
 class Written(NamedTuple):
     """The number of a content that was stored, and of the one that it replaced."""
 
@@ -154,7 +163,8 @@ class KeyRows(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Scope:
     """The records that may be hits: `entities` empty means all. `filter` is on records of the record store, `among` on
-    those of mapped classes; `without` is left out. The index `is_undivided` while no entity in it has tenants."""
+    those of mapped classes; `visible` are the records of some entities that row security leaves, by entity; `without` is left out. The index
+    `is_undivided` while no entity in it has tenants."""
 
     entities: tuple[str, ...] = ()
     filter: Filter | None = None
@@ -162,11 +172,12 @@ class Scope:
     without: Ref | None = None
     tenants: Tenants = ("",)
     is_undivided: bool = False
+    visible: Sequence[tuple[str, Among]] = ()
 
     @property
     def is_all(self) -> bool:
         """Whether these are all records of the entities and tenants."""
-        return self.filter is None and self.among is None and self.without is None
+        return self.filter is None and self.among is None and self.without is None and not self.visible
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -122,7 +122,7 @@ class PostgreSQLConnections:
             self.set_local(connection, "jit = off", "plan_cache_mode = force_custom_plan")
 
     def act_for(self, connection: Connection, tenants: Tenants) -> None:
-        if tenants != ():
+        if tenants not in ((), ("",)):
             self._policies.act_for(connection, tenants)
 
     @contextmanager

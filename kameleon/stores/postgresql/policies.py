@@ -1,4 +1,4 @@
-"""Row-level security: policies on the tables of an index, and which tables have any. Imports `values` and `errors`.
+"""Row-level security: policies on the tables of an index. Imports `values` and `errors`.
 
 A policy shows a role the rows of one tenant, which a setting names, and those without a tenant. FORCE makes them hold
 for the tables' owner, too; no policy holds for superusers and roles with BYPASSRLS. Roles of workers have a policy of
@@ -63,10 +63,6 @@ ROLE = text("""
     FROM pg_roles AS r CROSS JOIN pg_class AS c
     WHERE r.rolname = current_user AND c.oid = to_regclass(:search)
 """)
-SECURED = text("""
-    SELECT t.name FROM unnest(CAST(:tables AS text[])) AS t (name)
-    JOIN pg_class AS c ON c.oid = to_regclass(t.name) WHERE c.relrowsecurity
-""")
 # The rows of a worker's role are all of the table's, unless a policy of somebody else's takes some away.
 HIDES_ROWS = """
     row_security_active(CAST({table} AS text)) AND NOT (
@@ -104,9 +100,6 @@ ACT_FOR = text("SELECT set_config(:setting, :tenant, true)")
 class PostgreSQLPolicies:
     _templates: Templates
     _settings: Settings
-
-    def secured(self, connection: Connection, tables: Sequence[str]) -> set[str]:
-        return set(connection.execute(SECURED, {"tables": list(tables)}).scalars())
 
     def protect(self, connection: Connection, setting: str, workers: Sequence[str]) -> list[str]:
         check_setting(setting)

@@ -2,7 +2,7 @@
 package alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
@@ -18,6 +18,7 @@ from .where import comparison
 @dataclass(eq=False)
 class PostgreSQLScopes:
     _templates: Templates
+    has_row_security: bool = field(default=True, init=False)
 
     def docs(self, connection: Connection, scope: Scope, most: int) -> list[int] | None:
         where, binds = self.sql(scope, "s")
@@ -29,6 +30,11 @@ class PostgreSQLScopes:
         where, binds = self.sql(scope, "s")
         statement = self._templates.format(sql.WHICH_IN_SCOPE, scope=where)
         return [row[0] for row in selected(connection, statement, {**binds, "docs": list(docs)})]
+
+    def secured_tables(self, connection: Connection) -> frozenset[tuple[str | None, str]]:
+        found = connection.exec_driver_sql(sql.SECURED_TABLES).all()
+        visible = ((None, name) for _, name, is_visible in found if is_visible)
+        return frozenset([*((schema, name) for schema, name, _ in found), *visible])
 
     def sql(self, scope: Scope, alias: str) -> tuple[str, dict[str, Any]]:
         """Renders a condition on `alias`."""
@@ -46,6 +52,9 @@ class PostgreSQLScopes:
         if scope.among is not None:
             conditions.append(f"{alias}.record_id IN ({scope.among.sql})")
             binds |= scope.among.binds
+        for place, (entity, among) in enumerate(scope.visible):
+            conditions.append(f"({alias}.entity_name <> :secured{place} OR {alias}.record_id IN ({among.sql}))")
+            binds |= {f"secured{place}": entity, **among.binds}
         if scope.without is not None:
             conditions.append(f"({alias}.entity_name, {alias}.record_id) <> (:without_entity, :without_id)")
             binds |= {"without_entity": scope.without.entity, "without_id": scope.without.id}

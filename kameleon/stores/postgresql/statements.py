@@ -86,6 +86,11 @@ LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('kameleon ' || :what,
 NO_IDLE_LIMIT = "SET LOCAL idle_in_transaction_session_timeout = 0"
 # Without a bind: the portal of a statement with one keeps its snapshot, which the build would wait for.
 TRY_LOCK = "SELECT pg_try_advisory_xact_lock(hashtextextended('kameleon index of {name}', 0))"
+SECURED_TABLES = """
+    SELECT n.nspname, c.relname, pg_table_is_visible(c.oid)
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relrowsecurity AND c.relname NOT LIKE 'kdb\\_%%'
+"""
 HAS_TABLE = text("SELECT to_regclass(:name) IS NOT NULL")
 HAS_SCHEMA = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
 EXTENSIONS = text("""

@@ -14,6 +14,7 @@ from .connections import PostgreSQLConnections
 from .contents import PostgreSQLContents
 from .copy import Copy
 from .embeddings import PostgreSQLEmbeddings
+from .exports import PostgreSQLExports
 from .health import PostgreSQLHealth
 from .keys import PostgreSQLKeys
 from .policies import PostgreSQLPolicies
@@ -57,6 +58,7 @@ def make_store(
         writes=PostgreSQLWrites(templates, tables, copying),
         embeddings=PostgreSQLEmbeddings(templates, tables, copying),
         contents=PostgreSQLContents(templates, scopes),
+        exports=PostgreSQLExports(templates),
         records=PostgreSQLRecords(templates, tables, copying),
         keys=keys,
         scopes=scopes,

@@ -10,9 +10,6 @@ from ..values import Fault
 
 
 class SQLitePolicies:
-    def secured(self, connection: Connection, tables: Sequence[str]) -> set[str]:
-        return set()
-
     def protect(self, connection: Connection, setting: str, workers: Sequence[str]) -> NoReturn:
         raise StorageError(
             "SQLite has neither roles nor row-level security: who may open the file reads all of it. "

@@ -14,6 +14,8 @@ from .where import comparison, holding
 
 
 class SQLiteScopes:
+    has_row_security = False
+
     def docs(self, connection: Connection, scope: Scope, most: int) -> list[int] | None:
         where, binds = self.sql(scope)
         select = sql.IN_SCOPE.format(scope=where)
@@ -30,6 +32,9 @@ class SQLiteScopes:
         ((found,),) = _fetched(connection, sql.WHICH_IN_SCOPE.format(scope=where), {**binds, "docs": as_json(docs)})
         inside: list[int] = json.loads(found)
         return inside
+
+    def secured_tables(self, connection: Connection) -> frozenset[tuple[str | None, str]]:
+        return frozenset()
 
     def sql(self, scope: Scope) -> tuple[str, dict[str, Any]]:
         """Renders a condition on `s`, "1" for every record."""

@@ -9,6 +9,7 @@ from ..tables import Tables
 from .connections import SQLiteConnections
 from .contents import SQLiteContents
 from .embeddings import SQLiteEmbeddings
+from .exports import SQLiteExports
 from .health import SQLiteHealth
 from .keys import SQLiteKeys
 from .policies import SQLitePolicies
@@ -42,6 +43,7 @@ def make_store(
         writes=SQLiteWrites(tables),
         embeddings=SQLiteEmbeddings(),
         contents=SQLiteContents(scopes),
+        exports=SQLiteExports(),
         records=SQLiteRecords(),
         keys=keys,
         scopes=scopes,

@@ -1,0 +1,63 @@
+"""Finds the mapped classes whose tables have row security, which are searched through their tables. Imports `errors`,
+`stores`, `indexing` and `values`."""
+
+import time
+from collections.abc import Callable, Collection, Sequence
+
+from sqlalchemy import Connection, select
+
+from ..indexing.index import Index
+from ..stores.tables import schema_map
+from ..stores.values import Among
+from ..values import Ref
+from .callers import sessions_of
+from .criteria import compiled
+from .mapping import Mapped
+
+KEPT_S = 1.0
+"""Bounds how long the tables with row security are remembered, in seconds. Chosen, not measured."""
+
+
+class Secured:
+    """Of one index. `_tables` are the database's tables with row security, by schema and name, as they were read
+    last."""
+
+    def __init__(self, index: Index, clock: Callable[[], float] = time.monotonic) -> None:
+        self._index = index
+        self._clock = clock
+        self._tables: Collection[tuple[str | None, str]] = ()
+        self._kept_until = 0.0
+
+    def classes(self, names: Sequence[str], connection: Connection | None) -> list[Mapped]:
+        """The mapped classes of these entities, of all where none is named, whose tables have row security."""
+        if not self._index.store.scopes.has_row_security or not self._read(connection):
+            return []
+        mappings = sessions_of(self._index).mappings
+        found = (mappings.named(name) for name in names or mappings.names())
+        return [mapped for mapped in found if mapped is not None and self._has(mapped)]
+
+    def _read(self, connection: Connection | None) -> Collection[tuple[str | None, str]]:
+        if self._clock() >= self._kept_until:
+            with self._index.preserving(connection) as conn:
+                self._tables = self._index.store.scopes.secured_tables(conn)
+            self._kept_until = self._clock() + KEPT_S
+        return self._tables
+
+    def _has(self, mapped: Mapped) -> bool:
+        schemas = schema_map(self._index.engine)
+        names = ((getattr(table, "schema", None), getattr(table, "name", "")) for table in mapped.mapper.tables)
+        return any((schemas.get(schema, schema), name) in self._tables for schema, name in names)
+
+    def rows(self, mapped: Mapped, prefix: str = "among") -> Among:
+        """The ids of a class's rows that the connection may read."""
+        cls = mapped.owner.class_
+        ids = select(self._index.store.keys.id_text(mapped.id_columns(cls))).select_from(cls)
+        return compiled(mapped.without_concrete(ids, cls), self._index.engine, prefix)
+
+
+def may_read(connection: Connection, mapped: Mapped, ref: Ref) -> bool:
+    """Whether the connection may read the row of a record."""
+    cls = mapped.owner.class_
+    columns = [column for column, _ in mapped.id_columns(cls)]
+    wanted = mapped.without_concrete(select(*columns).select_from(cls), cls)
+    return connection.execute(mapped.of_ids(wanted, [ref.id])).first() is not None

@@ -1,0 +1,43 @@
+"""Reads whole records of a tenant, with their embeddings, from SQLite. Imports `values` and `content`."""
+
+import json
+from collections.abc import Mapping
+
+from sqlalchemy import Connection
+
+from ...content import gaps_of_text
+from ...values import Generation, Ref
+from ..values import TRIED, Embedding, Entry, Stored
+from .rows import as_json, readable
+
+RECORDS = """
+    SELECT s.id, s.entity_name, s.record_id, CAST(s.content AS BLOB), s.content_hash, s.gaps, r.data
+    FROM kdb_search AS s
+      LEFT JOIN kdb_records AS r ON r.tenant = s.tenant AND r.entity_name = s.entity_name AND r.id = s.record_id
+    WHERE s.tenant = :tenant AND (s.entity_name, s.record_id) > (:entity, :id)
+    ORDER BY s.entity_name, s.record_id LIMIT :limit
+"""
+EMBEDDINGS = """
+    SELECT search_id, content_hash, embedding, reason, message, passage, start_at, end_at
+    FROM kdb_embedding_g{number} WHERE search_id IN (SELECT value FROM json_each(:docs)) ORDER BY search_id, passage
+"""
+
+
+class SQLiteExports:
+    def records(self, connection: Connection, after: Ref, limit: int) -> list[Stored]:
+        binds = {"tenant": after.tenant, "entity": after.entity, "id": after.id, "limit": limit}
+        return [
+            Stored(
+                doc, stored_entry(Ref(entity, id_, after.tenant), *stored), None if data is None else json.loads(data)
+            )
+            for doc, entity, id_, *stored, data in connection.exec_driver_sql(RECORDS, binds)
+        ]
+
+    def embeddings(self, connection: Connection, generation: Generation, docs: Mapping[int, Ref]) -> list[Embedding]:
+        statement = EMBEDDINGS.format(number=generation.number)
+        rows = connection.exec_driver_sql(statement, {"docs": as_json(docs)})
+        return [Embedding(docs[doc], hash_.lstrip(TRIED), *rest) for doc, hash_, *rest in rows]
+
+
+def stored_entry(ref: Ref, content: bytes, content_hash: str, gaps: str) -> Entry:
+    return Entry(ref, readable(content), content_hash, gaps=gaps_of_text(gaps))

@@ -1,0 +1,277 @@
+"""One tenant's records: `for_tenant`, and their deletion, export and import. Imports `values`, `errors`, `content`,
+`stores`, `indexing` and `records`."""
+
+import gzip
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import wraps
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
+
+from .content import check_tenant
+from .errors import InvalidInput, seen
+from .indexing.entries import make_entry
+from .indexing.index import HasIndex, Index
+from .records.rows import record_entry
+from .stores.catalog import Entity, Field, current
+from .stores.tables import IDS_A_STATEMENT, parts
+from .stores.values import Embedding, Entry
+from .values import Generation, Ref
+
+FORMAT = "kameleon tenant 1"
+"""The first line of an export has it; a file with another is refused."""
+RECORDS_A_BATCH = 1_000
+"""Bounds the records of an import's transaction. Chosen, not measured."""
+VERBS = (
+    *("search", "similar", "suggest", "select", "get_status", "failures", "sync"),
+    *("index_record", "index_records_batch", "delete_record", "delete_records"),
+    *("asearch", "asimilar", "asuggest", "aselect", "afailures"),
+    *("aindex_record", "aindex_records_batch", "adelete_record", "adelete_records"),
+)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ForTenant:
+    """The verbs of a SearchEngine that read and write, each with this tenant; `RecordStore(search.for_tenant("t1"))` is
+    its part of the record store. None of them takes another tenant."""
+
+    search: Callable[..., Any]
+    similar: Callable[..., Any]
+    suggest: Callable[..., Any]
+    select: Callable[..., Any]
+    get_status: Callable[..., Any]
+    failures: Callable[..., Any]
+    sync: Callable[..., Any]
+    index_record: Callable[..., Any]
+    index_records_batch: Callable[..., Any]
+    delete_record: Callable[..., Any]
+    delete_records: Callable[..., Any]
+    asearch: Callable[..., Any]
+    asimilar: Callable[..., Any]
+    asuggest: Callable[..., Any]
+    aselect: Callable[..., Any]
+    afailures: Callable[..., Any]
+    aindex_record: Callable[..., Any]
+    aindex_records_batch: Callable[..., Any]
+    adelete_record: Callable[..., Any]
+    adelete_records: Callable[..., Any]
+
+    def __init__(self, engine: HasIndex, tenant: object) -> None:
+        self.index: Final = engine.index
+        self.tenant: Final = one_tenant(tenant)
+        for verb in VERBS:
+            setattr(self, verb, bound(getattr(engine, verb), self.tenant))
+
+    def __repr__(self) -> str:
+        return f"<the tenant {self.tenant!r}>"
+
+
+def one_tenant(value: object) -> str:
+    """A tenant as text. Raises InvalidInput where there is none."""
+    tenant = check_tenant(value)
+    if not tenant:
+        raise InvalidInput(f"a tenant is needed here, not {seen(value)}: records without one are read without this")
+    return tenant
+
+
+def bound(verb: Callable[P, T], tenant: str) -> Callable[P, T]:
+    @wraps(verb)
+    def call(*args: P.args, **options: P.kwargs) -> T:
+        if "tenant" in options:
+            raise InvalidInput(f"this object is for the tenant {tenant!r:.80} alone: tenant= is not given to it")
+        options["tenant"] = tenant
+        return verb(*args, **options)
+
+    return call
+
+
+# deletion
+
+
+def drop(index: Index, tenant: str) -> int:
+    """Delete every trace of a tenant; how many records it had."""
+    with index.transaction() as connection:
+        index.store.connections.acquire_write_lock(connection)
+        known = index.catalog.generations(connection)
+        tables = index.store.schema.embedding_tables(connection)
+        hidden = [each for each in index.catalog.dropped(connection) if each.number in tables]
+        count = sum(
+            status.indexed
+            for status in index.store.embeddings.status(connection, None, has_provider=False, tenants=(tenant,))
+        )
+        index.store.schema.drop_tenant(connection, tenant, [*known, *hidden])
+    index.forget_tenant(tenant)
+    return count
+
+
+# export
+
+
+def export(index: Index, tenant: str, file: Path) -> int:
+    """Write a tenant's records, their embeddings with them, to a file of compressed JSON lines; returns how many."""
+    count = 0
+    with index.reading() as connection, gzip.open(file, "wt", encoding="utf-8") as lines:
+        generation = current(index.catalog.generations(connection))
+        entities = index.catalog.entities(connection)
+        names = index.store.contents.entities(connection, (tenant,))
+        header = {
+            "format": FORMAT,
+            "tenant": tenant,
+            "language": index.store.language,
+            "model": generation and {name: getattr(generation, name) for name in ("fingerprint", "model_name")},
+            "entities": [asdict(entities[name]) for name in names if name in entities],
+        }
+        lines.write(json.dumps(header) + "\n")
+        for line in _exported(index, connection, tenant, generation):
+            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def _exported(
+    index: Index, connection: Connection, tenant: str, generation: Generation | None
+) -> Iterator[Mapping[str, Any]]:
+    exports, after = index.store.exports, Ref("", "", tenant)
+    while page := exports.records(connection, after, RECORDS_A_BATCH):
+        refs = {stored.doc: stored.entry.ref for stored in page}
+        hashes = {stored.entry.ref: stored.entry.content_hash for stored in page}
+        embeddings: dict[Ref, list[Sequence[Any]]] = {}
+        for each in exports.embeddings(connection, generation, refs) if generation else ():
+            if each.content_hash == hashes[each.ref]:
+                embeddings.setdefault(each.ref, []).append(_as_line(each))
+        for _, entry, data in page:
+            ref, content, _, _, gaps = entry
+            made = embeddings.get(ref, [])
+            yield {"entity": ref.entity, "id": ref.id, "content": content, "gaps": gaps, "data": data, "made": made}
+        after = page[-1].entry.ref
+
+
+def _as_line(embedding: Embedding) -> Sequence[Any]:
+    """Its columns but for the record and its content; the vector, float32 little-endian, in base64."""
+    _, _, vector, *rest = embedding
+    return [vector and b64encode(vector).decode(), *rest]
+
+
+# import
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What an import did, in records: `embedded` have the embeddings of the file, `pending` are to be embedded, for
+    the reason in `note`."""
+
+    tenant: str
+    records: int = 0
+    embedded: int = 0
+    pending: int = 0
+    note: str = ""
+
+
+def load(index: Index, file: Path) -> ImportReport:
+    """Write the records of an exported file, replacing those of the same keys; a batch a transaction, so that one that
+    was interrupted is completed by another. Raises InvalidInput for any other file."""
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        header = _header(lines.readline, file)
+        report = ImportReport(header["tenant"])
+        while batch := [json.loads(line) for line in islice(lines, RECORDS_A_BATCH)]:
+            done = index.retried(lambda batch=batch: _load_batch(index, header, batch))
+            report = replace(
+                report,
+                records=report.records + len(batch),
+                embedded=report.embedded + done.embedded,
+                pending=report.pending + done.pending,
+                note=done.note or report.note,
+            )
+            index.maintain_keywords(None)
+    return report
+
+
+def _header(read: Callable[[], str], file: Path) -> dict[str, Any]:
+    try:
+        header: dict[str, Any] = json.loads(read())
+        is_known = header["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"{file} was not made by `kameleon tenants export`: {error}") from error
+    if not is_known:
+        raise InvalidInput(f"{file} has the format {seen(header['format'])}, this kameleon reads {FORMAT!r}")
+    return header
+
+
+def _load_batch(index: Index, header: Mapping[str, Any], batch: Sequence[Mapping[str, Any]]) -> ImportReport:
+    with index.transaction() as connection:
+        index.begin_writing(connection)
+        generations = index.catalog.generations(connection)
+        service = index.services.writing(connection, generations)
+        entities = _declared(index, connection, header["entities"])
+        entries = [_entry(entities, header["tenant"], line) for line in batch]
+        plan = index.writer.compare(connection, entries, service, generations)
+        wanted = {entry.ref for entry in plan.to_embed}
+        note, made = "", list[Embedding]()
+        if service is None or header["model"] is None or service.provider.fingerprint != header["model"]["fingerprint"]:
+            note = _other_model(header, service.provider.model_name if service else "")
+        else:
+            pairs = zip(entries, batch, strict=True)
+            made = [each for entry, line in pairs if entry.ref in wanted for each in _embeddings(entry, line["made"])]
+        _write_data(index, connection, entries, batch)
+        report = index.apply(replace(plan, embeddings=made, generations=generations), connection)
+    embedded = len({embedding.ref for embedding in made})
+    return ImportReport(header["tenant"], len(batch), embedded, report.pending, note if wanted else "")
+
+
+def _other_model(header: Mapping[str, Any], own: str) -> str:
+    theirs = header["model"]["model_name"] if header["model"] else "no model"
+    return (
+        f"the embeddings of the file are {theirs}'s, this engine's model is {own or 'none'}: theirs are left out, and "
+        "`kameleon embeddings sync` makes those that are missing"
+    )
+
+
+def _declared(index: Index, connection: Connection, definitions: Sequence[Mapping[str, Any]]) -> Mapping[str, Entity]:
+    """The entities of the record store, those of the file that are missing made."""
+    known = index.catalog.entities(connection)
+    for definition in definitions:
+        if definition["name"] not in known:
+            fields = tuple(Field(**field) for field in definition["fields"])
+            index.catalog.write_entity(connection, Entity(**{**definition, "fields": fields}), is_new=True)
+    return index.catalog.entities(connection) if definitions else known
+
+
+def _entry(entities: Mapping[str, Entity], tenant: str, line: Mapping[str, Any]) -> Entry:
+    """Of the record store's records, rendered; of others the contents as they are."""
+    ref = Ref(line["entity"], line["id"], tenant)
+    if line["data"] is not None and ref.entity in entities:
+        return record_entry(entities[ref.entity], ref.id, line["data"])._replace(ref=ref)
+    return make_entry(ref, line["content"], gaps=tuple(line["gaps"]))
+
+
+def _embeddings(entry: Entry, made: Sequence[Sequence[Any]]) -> Iterator[Embedding]:
+    for vector, *rest in made:
+        yield Embedding(entry.ref, entry.content_hash, vector and b64decode(vector), *rest)
+
+
+def _write_data(
+    index: Index, connection: Connection, entries: Sequence[Entry], batch: Sequence[Mapping[str, Any]]
+) -> None:
+    """The rows of the record store, replacing those that are there."""
+    table = index.tables.records
+    by_entity: dict[str, list[tuple[str, str, Mapping[str, Any]]]] = {}
+    for entry, line in zip(entries, batch, strict=True):
+        if line["data"] is not None:
+            by_entity.setdefault(entry.ref.entity, []).append((entry.ref.tenant, entry.ref.id, line["data"]))
+    for entity, rows in by_entity.items():
+        for part in parts(rows, IDS_A_STATEMENT):
+            own = (
+                table.c.tenant == part[0][0],
+                table.c.entity_name == entity,
+                table.c.id.in_([id_ for _, id_, _ in part]),
+            )
+            connection.execute(table.delete().where(*own))
+            index.store.records.add(connection, entity, part, datetime.now(UTC))
