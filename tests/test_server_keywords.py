@@ -210,5 +210,5 @@ def test_common_words_are_counted_by_the_statistics(many: SearchEngine) -> None:
         patch.setattr(terms, "COUNTED", 8)
         tables = many.index.store.server_terms
         assert tables is not None
-        counts = tables.counts(connection, (), [("otter",), ("lodg",), ("heron",), ("none",)])
+        counts = tables.counts(connection, ("",), (), [("otter",), ("lodg",), ("heron",), ("none",)])
     assert (counts.records, list(counts.df), counts.is_exact) == (50, [50, 10, 2, 0], False)

@@ -162,5 +162,5 @@ class KeywordIndex:
 
     def _completions(self, connection: Connection, partitions: Partitions) -> Callable[[str, int], list[Word]]:
         if (server := self._store.ranking_server) is not None:
-            return partial(completions, self.analyser, server, connection)
+            return partial(completions, self.analyser, server, connection, partitions)
         return Vocabulary(connection, self._store.postings, self._cache, partitions, self.analyser.fold).completions

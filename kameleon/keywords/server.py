@@ -19,6 +19,7 @@ from ..analysis.reading import MAX_TERM_BYTES
 from ..analysis.terms import QueryWord
 from ..stores.search_protocols import EXCLUDING, PREFIX, ServerTerms, TermQuery
 from ..stores.values import Scope
+from .dialect import Partitions
 from .looking_up import Found, Wanted, clauses, phrases_of
 from .parts import Head, Part, Posting
 from .scoring import Clause, Statistics, score
@@ -48,7 +49,7 @@ class ServerLookUp:
         words = self._words()
         asked = clauses(words)
         counted = [clause.terms for clause in asked[:MAX_CLAUSES]]
-        counts = self._server.counts(self._connection, self._scope.entities, counted)
+        counts = self._server.counts(self._connection, self._scope.tenants, self._scope.entities, counted)
         df = {terms: n for terms, n in zip(counted, counts.df, strict=True) if n}
         known = list(dict.fromkeys(word for word in words if any(terms in df for terms in ways(word))))
         scored = [clause for clause in asked if clause.terms in df]
@@ -146,12 +147,14 @@ def _part(entity: str, lengths: Mapping[int, int], counts: Mapping[str, Mapping[
     return Part(head, None, postings)
 
 
-def completions(analyser: Analyser, server: ServerTerms, connection: Connection, prefix: str, limit: int) -> list[Word]:
+def completions(
+    analyser: Analyser, server: ServerTerms, connection: Connection, partitions: Partitions, prefix: str, limit: int
+) -> list[Word]:
     """Words of some records that begin so, those in most of them first, of these the shortest."""
     stem = prefix[: max(SHORTEST, len(prefix) - SUFFIX)]
     texts: dict[int, str] = {}
     for begin in beginning([prefix, stem]):
-        texts |= server.texts(connection, [begin], SAMPLED)
+        texts |= server.texts(connection, partitions.tenants, partitions.entities, [begin], SAMPLED)
     forms: set[tuple[str, str]] = set()
     df: Counter[str] = Counter()
     for text in texts.values():

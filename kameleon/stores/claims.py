@@ -11,6 +11,7 @@ import secrets
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Table, exists, false, or_, select, update
@@ -42,6 +43,7 @@ def rows_of(refs: Iterable[Ref], now: datetime) -> list[dict[str, Any]]:
     """Makes rows that queue these records, in the order of their keys."""
     return [
         {
+            "tenant": ref.tenant,
             "entity_name": ref.entity,
             "record_id": ref.id,
             "version": secrets.token_hex(8),
@@ -49,7 +51,7 @@ def rows_of(refs: Iterable[Ref], now: datetime) -> list[dict[str, Any]]:
             "claimed_by": None,
             "attempts": 0,
         }
-        for ref in sorted(refs)
+        for ref in sorted(refs, key=attrgetter("key"))
     ]
 
 
@@ -68,7 +70,8 @@ def claim(
     rows = claim_due(
         connection, queue, limit=limit, now=now, lease=lease, may_skip=may_skip, claimed_by=worker, attempts=attempts
     )
-    return sorted(Claim(Ref(row.entity_name, row.record_id), row.version, row.attempts) for row in rows)
+    found = (Claim(Ref(row.entity_name, row.record_id, row.tenant), row.version, row.attempts) for row in rows)
+    return sorted(found, key=lambda claim: claim.ref.key)
 
 
 def claim_due(
@@ -95,22 +98,26 @@ def finish(connection: Connection, queue: Table, claims: Sequence[Claim]) -> int
     """Deletes these, but for those that were edited since; returns how many."""
     done = 0
     for part in parts(claims, IDS_A_STATEMENT):
-        versions = [claim.version for claim in part]
-        gone = queue.delete().where(
-            queue.c.record_id.in_([claim.ref.id for claim in part]), queue.c.version.in_(versions)
-        )
-        done += connection.execute(gone).rowcount
+        done += connection.execute(queue.delete().where(*are_claimed(queue, part))).rowcount
     return done
 
 
 def put_off(connection: Connection, queue: Table, claims: Sequence[Claim], until: datetime) -> None:
     """Releases these; no worker claims them before `until`."""
     for part in parts(claims, IDS_A_STATEMENT):
-        versions = [claim.version for claim in part]
-        later = update(queue).where(
-            queue.c.record_id.in_([claim.ref.id for claim in part]), queue.c.version.in_(versions)
-        )
+        later = update(queue).where(*are_claimed(queue, part))
         connection.execute(later.values(due_at=until, claimed_by=None))
+
+
+def are_claimed(queue: Table, claims: Sequence[Claim]) -> list[ColumnElement[bool]]:
+    """Conditions on the rows of these that were not edited since: no two have a version in common."""
+    refs = [claim.ref for claim in claims]
+    return [
+        queue.c.tenant.in_(sorted({ref.tenant for ref in refs})),
+        queue.c.entity_name.in_(sorted({ref.entity for ref in refs})),
+        queue.c.record_id.in_(sorted({ref.id for ref in refs})),
+        queue.c.version.in_([claim.version for claim in claims]),
+    ]
 
 
 def claim_marks(

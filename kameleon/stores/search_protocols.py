@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from sqlalchemy import Connection, Engine
 
 from ..analysis.terms import PhrasePart, Terms
-from ..values import Generation, Ref
+from ..values import Generation, Ref, Tenants
 from .values import Candidates, IndexProgress, Scope
 
 
@@ -131,16 +131,24 @@ class ServerTerms(Protocol):
     def delete(self, connection: Connection, refs: Sequence[Ref]) -> None:
         """Deletes those of records."""
 
-    def counts(self, connection: Connection, entities: Sequence[str], clauses: Sequence[Sequence[str]]) -> TermCounts:
-        """Counts the records of some entities, all where none is named."""
+    def counts(
+        self,
+        connection: Connection,
+        tenants: Tenants,
+        entities: Sequence[str],
+        clauses: Sequence[Sequence[str]],
+    ) -> TermCounts:
+        """Counts the records of some tenants and entities, of all entities where none is named."""
 
     def find(self, connection: Connection, scope: Scope, query: TermQuery) -> tuple[Sequence[Sequence[Any]], bool]:
         """Finds records of the scope, in rows of (branch, doc, entity, length, term, how often), and whether these are
         all; the term is None where a record has none of `terms` or is excluded, and several branches may find one
         record. Raises InvalidInput where more are excluded than can be looked up."""
 
-    def texts(self, connection: Connection, terms: Sequence[str], limit: int) -> dict[int, str]:
-        """Returns the beginnings of some contents that have any of the terms, by number."""
+    def texts(
+        self, connection: Connection, tenants: Tenants, entities: Sequence[str], terms: Sequence[str], limit: int
+    ) -> dict[int, str]:
+        """Returns the beginnings of some contents of these that have any of the terms, by number."""
 
 
 class Vectors(Protocol):

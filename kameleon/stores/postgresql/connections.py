@@ -19,7 +19,7 @@ from . import statements as sql
 from .errors import storage_error
 from .fetching import fetched
 from .policies import PostgreSQLPolicies
-from .rows import by_entity
+from .rows import by_key
 from .templates import Templates
 
 PRESERVED = "kameleon_preserved"
@@ -168,8 +168,7 @@ class PostgreSQLConnections:
     def lock_rows(self, connection: Connection, refs: Sequence[Ref]) -> None:
         """Citus cannot lock rows of several shards."""
         if not self._templates.has_citus:
-            for entity, ids in by_entity(refs):
-                connection.execute(self._templates.text(sql.LOCK_ROWS), {"entity": entity, "ids": ids})
+            by_key(connection, self._templates.format(sql.LOCK_ROWS), refs)
 
     def can_lock_rows(self) -> bool:
         return not self._templates.has_citus

@@ -11,7 +11,7 @@ from ..values import Entry, Hit, Matches, Scope, State, bound
 from . import statements as sql
 from .copy import adapt
 from .fetching import fetched
-from .rows import by_entity, packed
+from .rows import by_key, packed
 from .scope import PostgreSQLScopes
 from .templates import Templates
 
@@ -22,34 +22,31 @@ class PostgreSQLContents:
     _scopes: PostgreSQLScopes
 
     def states(self, connection: Connection, refs: Sequence[Ref], generation: Generation | None) -> dict[Ref, State]:
-        join = self._templates.format(sql.JOIN_EMBEDDING, generation) if generation else ""
-        statement = self._templates.format(sql.STATES, join=join, embedded="e.content_hash" if generation else "NULL")
-        return {
-            Ref(entity, id_): State(content_hash, embedded_hash)
-            for entity, ids in by_entity(refs)
-            for id_, content_hash, embedded_hash in connection.exec_driver_sql(
-                statement, {"entity": entity, "ids": ids}
-            )
-        }
+        statement = self._with_embedded(sql.STATES, generation)
+        return dict(map(state_of, by_key(connection, statement, refs)))
 
     def entries(self, connection: Connection, refs: Sequence[Ref]) -> list[Entry]:
-        return [
-            Entry(Ref(row.entity_name, row.record_id), row.content, row.content_hash)
-            for entity, ids in by_entity(refs)
-            for row in connection.execute(self._templates.text(sql.ENTRIES), {"entity": entity, "ids": ids})
-        ]
+        rows = by_key(connection, self._templates.format(sql.ENTRIES), refs)
+        return [Entry(Ref(*row[:3]), row.content, row.content_hash) for row in rows]
 
     def located(
         self, connection: Connection, refs: Sequence[Ref], generation: Generation | None
     ) -> list[tuple[Ref, State]]:
-        raise NotImplementedError  # TODO(21)
+        statement = self._with_embedded(sql.LOCATED, generation)
+        return list(map(state_of, by_key(connection, statement, {Ref(ref.entity, ref.id) for ref in refs})))
+
+    def _with_embedded(self, template: str, generation: Generation | None) -> str:
+        join = self._templates.format(sql.JOIN_EMBEDDING, generation) if generation else ""
+        return self._templates.format(template, join=join, embedded="e.content_hash" if generation else "NULL")
 
     def entities(self, connection: Connection, tenants: Tenants = None) -> list[str]:
-        return list(connection.execute(self._templates.text(sql.ENTITIES)).scalars())
+        statement = sql.ENTITIES if tenants is None else sql.ENTITIES_OF
+        binds = {} if tenants is None else {"tenants": list(tenants)}
+        return list(connection.execute(self._templates.text(statement), binds).scalars())
 
     def refs(self, connection: Connection, docs: Sequence[int]) -> dict[int, Ref]:
         rows = fetched(connection, self._templates.format(sql.REFS), {"docs": list(docs)})
-        return {doc: Ref(entity, id_) for doc, entity, id_ in rows}
+        return {doc: Ref(*key) for doc, *key in rows}
 
     def hits(
         self, connection: Connection, docs: Sequence[int], generation: Generation | None = None, vector: Any = None
@@ -63,8 +60,8 @@ class PostgreSQLContents:
             adapt(connection)
         rows = fetched(connection, self._templates.format(sql.HITS, passage=passage), binds)
         return {
-            doc: Hit(Ref(entity, id_), content, data, tuple(map(tuple, places or ())))
-            for doc, entity, id_, content, data, places in rows
+            doc: Hit(Ref(entity, id_, tenant), content, data, tuple(map(tuple, places or ())))
+            for doc, entity, id_, tenant, content, data, places in rows
         }
 
     def texts(
@@ -85,3 +82,7 @@ class PostgreSQLContents:
         """Row security may hide some of `docs`: they are counted."""
         statement, binds = bound(text(sql.COUNT.format(matches=matches.sql)), matches.binds)
         return connection.scalar(statement, binds) or 0
+
+
+def state_of(row: Sequence[Any]) -> tuple[Ref, State]:
+    return Ref(*row[:3]), State(*row[3:])

@@ -14,7 +14,8 @@ from ..tables import Tables, parts, utc
 from ..values import ATTEMPTS, Cached, Embedding, Entry, Key
 from . import copy as binary
 from . import statements as sql
-from .rows import by_entity, packed_for
+from .rows import after_key, by_key, packed_for, upto_key
+from .scope import of_tenants
 from .templates import Templates
 
 ROWS_A_STATEMENT = 1_000
@@ -41,17 +42,16 @@ class PostgreSQLEmbeddings:
         hashes = {ref: row.content_hash for ref, row in locked.items()}
         current = sorted(
             (e for e in embeddings if e.ref in docs or hashes.get(e.ref) == e.content_hash),
-            key=lambda embedding: (embedding.ref, embedding.passage),
+            key=lambda embedding: (embedding.ref.key, embedding.passage),
         )
         if not current:
             return
         several = [e.ref for e in current if e.passage == 0 and e.ref in locked and locked[e.ref].last_passage]
-        for entity, ids in by_entity(several):
-            connection.execute(self._templates.text(sql.DELETE_PASSAGES, generation), {"entity": entity, "ids": ids})
+        by_key(connection, self._templates.format(sql.DELETE_PASSAGES, generation), several)
         packed = packed_for(generation, [e.vector for e in current])
         known = {**docs, **{ref: row.doc for ref, row in locked.items()}} if locked else docs
         rows = [
-            (*e.ref[:2], known[e.ref], e.stored_hash, vector, *e[3:]) for e, vector in zip(current, packed, strict=True)
+            (*e.ref, known[e.ref], e.stored_hash, vector, *e[3:]) for e, vector in zip(current, packed, strict=True)
         ]
         are_new = all(row.last_passage is None for row in locked.values())
         written = [e.ref for e in current if e.ref in docs]
@@ -66,19 +66,14 @@ class PostgreSQLEmbeddings:
         one of a generation that is being built, whose run checks before and after the switch: to lock each record of
         the index is to write each again."""
         is_locked = not self._templates.has_citus and generation.state != BUILDING
-        statement = self._templates.text(sql.HASHES, generation, lock="FOR SHARE OF s" if is_locked else "")
-        return {
-            Ref(entity, row.record_id): row
-            for entity, ids in by_entity(refs)
-            for row in connection.execute(statement, {"entity": entity, "ids": ids})
-        }
+        statement = self._templates.format(sql.HASHES, generation, lock="FOR SHARE OF s" if is_locked else "")
+        return {Ref(*row[:3]): row for row in by_key(connection, statement, refs)}
 
     def _may_copy(self, connection: Connection, generation: Generation, written: Sequence[Ref]) -> bool:
         """Whether none of the records that were written in this transaction has an embedding."""
         if not self._copying.is_possible(connection):
             return False
-        has_any = self._templates.text(sql.ANY_EMBEDDING, generation)
-        return not any(connection.scalar(has_any, {"entity": entity, "ids": ids}) for entity, ids in by_entity(written))
+        return not by_key(connection, self._templates.format(sql.ANY_EMBEDDING, generation), written)
 
     def _insert(
         self, connection: Connection, generation: Generation, rows: Sequence[tuple[Any, ...]], now: datetime
@@ -87,20 +82,16 @@ class PostgreSQLEmbeddings:
         for part in parts(rows, ROWS_A_STATEMENT):
             marks = ", ".join(["%s"] * len(part))
             given = self._templates.format(sql.EMBEDDINGS_GIVEN, generation, vectors=marks)
-            entities, ids, docs, hashes, vectors, *others = map(list, zip(*part, strict=True))
+            entities, ids, tenants, docs, hashes, vectors, *others = map(list, zip(*part, strict=True))
             packed = [binary.Packed(vector) if vector else None for vector in vectors]
             connection.exec_driver_sql(
                 self._templates.format(sql.UPSERT_EMBEDDING, generation, rows=given),
-                (entities, ids, docs, hashes, *packed, *others, now),
+                (entities, ids, tenants, docs, hashes, *packed, *others, now),
             )
 
     def give_up(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> list[Ref]:
-        statement = self._templates.text(sql.GIVE_UP, generation)
-        return [
-            Ref(entity, id_)
-            for entity, ids in by_entity(refs)
-            for id_ in connection.execute(statement, {"entity": entity, "ids": ids, "attempts": ATTEMPTS}).scalars()
-        ]
+        statement = self._templates.format(sql.GIVE_UP, generation)
+        return [Ref(*row) for row in by_key(connection, statement, refs, attempts=ATTEMPTS)]
 
     def drop(self, connection: Connection, generation: Generation, keys: Sequence[Key]) -> None:
         connection.exec_driver_sql(self._templates.format(sql.DROP_EMBEDDINGS, generation), (list(keys),))
@@ -115,19 +106,21 @@ class PostgreSQLEmbeddings:
         after: Any,
         upto: Any,
     ) -> None:
-        entity, id_ = after or ("", "")
-        binds: dict[str, Any] = {"entity": entity, "id": id_, "without": list(without)}
+        binds: dict[str, Any] = {**after_key(after), "without": list(without)}
         if upto is not None:
-            binds["last_entity"], binds["last_id"] = upto
+            binds |= upto_key(upto)
         names = {"target": self._templates.embedding(target), "upto": "" if upto is None else sql.COPIED_UPTO}
         connection.execute(self._templates.text(sql.COPY_EMBEDDINGS, source, **names), binds)
 
     def rekey(self, connection: Connection, generation: Generation, moves: Sequence[tuple[Ref, int, Ref, int]]) -> None:
-        raise NotImplementedError  # TODO(21)
+        if moves:
+            rows = sorted((*old, old_doc, *new, new_doc) for old, old_doc, new, new_doc in moves)
+            columns = map(list, zip(*rows, strict=True))
+            connection.exec_driver_sql(self._templates.format(sql.REKEY, generation), tuple(columns))
 
     def vector_of(self, connection: Connection, generation: Generation, ref: Ref) -> bytes | None:
         statement = self._templates.text(sql.EMBEDDING_OF, generation)
-        numbers = connection.scalar(statement, {"entity": ref.entity, "id": ref.id})
+        numbers = connection.scalar(statement, after_key(ref.key))
         return None if numbers is None else array("f", numbers).tobytes()
 
     # pending
@@ -143,9 +136,11 @@ class PostgreSQLEmbeddings:
         join = self._templates.format(sql.JOIN_EMBEDDING, generation) if generation else ""
         pending = sql.IS_PENDING if generation else "s.content_hash <> ''" if has_provider else "false"
         failed = sql.IS_FAILED if generation else "false"
+        within, binds = of_tenants(tenants, "s")
+        statement = self._templates.text(sql.STATUS, join=join, pending=pending, failed=failed, tenants=within)
         return [
             IndexStatus(row.entity_name, row.indexed, row.pending, utc(row.last_updated), row.failed)
-            for row in connection.execute(self._templates.text(sql.STATUS, join=join, pending=pending, failed=failed))
+            for row in connection.execute(statement, binds)
         ]
 
     def pending(
@@ -166,56 +161,58 @@ class PostgreSQLEmbeddings:
             looked_up = self._templates.format(sql.LOOKED_UP, generation, failed=failed)
             pending = {None: sql.STILL_PENDING, True: sql.IS_TRIED, False: sql.IS_NEW}[is_tried]
             found = [(sql.IS_REFUSED if is_failed else pending).format(looked_up=looked_up)]
-        entity, id_ = after or ("", "")
-        binds: dict[str, Any] = {"entity": entity, "id": id_, "limit": limit}
+        binds: dict[str, Any] = {**after_key(after), "limit": limit}
         if upto is not None:
             found.append(sql.UPTO)
-            binds["last_entity"], binds["last_id"] = upto
+            binds |= upto_key(upto)
         if entities:
             found.append(sql.OF_ENTITIES)
             binds["of"] = list(entities)
         rows = connection.execute(self._templates.text(sql.PENDING, condition=" AND ".join(found)), binds).all()
-        entries = [Entry(Ref(r.entity_name, r.record_id), r.content, r.content_hash) for r in rows]
-        return entries, entries and entries[-1].ref[:2]
+        entries = [Entry(Ref(*row[:3]), row.content, row.content_hash) for row in rows]
+        return entries, entries and entries[-1].ref.key
 
     def bounds(self, connection: Connection, size: int) -> list[Any]:
         return [list(row) for row in connection.execute(self._templates.text(sql.BOUNDS), {"size": size})]
 
     def failures(self, connection: Connection, generation: Generation, tenants: Tenants = None) -> list[Failure]:
         join = self._templates.format(sql.JOIN_EMBEDDING, generation)
-        rows = connection.execute(self._templates.text(sql.FAILURES, join=join, condition=sql.IS_FAILED))
-        return [Failure(*row) for row in rows]
+        within, binds = of_tenants(tenants, "s")
+        statement = self._templates.text(sql.FAILURES, join=join, condition=sql.IS_FAILED, tenants=within)
+        return [Failure(*row) for row in connection.execute(statement, binds)]
 
     # cache
 
     def cached(self, connection: Connection, fingerprint: str, keys: Sequence[tuple[str, str]]) -> list[Cached]:
-        rows = connection.execute(
-            self._templates.text(sql.CACHED), {"keys": [key for _, key in keys], "fingerprint": fingerprint}
-        )
-        return [Cached(row.text_hash, row.embedding, utc(row.used_at)) for row in rows]
+        tenants, hashes = zip(*keys, strict=True) if keys else ((), ())
+        binds = {"tenants": list(tenants), "keys": list(hashes), "fingerprint": fingerprint}
+        rows = connection.execute(self._templates.text(sql.CACHED), binds)
+        return [Cached(row.text_hash, row.embedding, utc(row.used_at), row.tenant) for row in rows]
 
     def cache(
         self, connection: Connection, fingerprint: str, rows: Sequence[tuple[str, str, bytes]], now: datetime
     ) -> None:
         statement = insert(self._tables.embedding_cache).on_conflict_do_nothing()
         values = {"fingerprint": fingerprint, "used_at": now}
-        connection.execute(statement, [{**values, "text_hash": key, "embedding": vector} for _, key, vector in rows])
+        added = [{**values, "tenant": t, "text_hash": key, "embedding": vector} for t, key, vector in rows]
+        connection.execute(statement, added)
 
 
 def encoded(rows: Sequence[tuple[Any, ...]], now: datetime) -> tuple[Sequence[str], bytes]:
     """Returns the columns and data of embeddings for COPY, without columns that all rows leave empty."""
     stamp = binary.timestamp(now)
     names: tuple[str, ...] = sql.EMBEDDING_COLUMNS
-    if has_refusals := any(row[5] is not None for row in rows):
+    if has_refusals := any(row[6] is not None for row in rows):
         names += sql.REFUSAL_COLUMNS
-    if has_passages := any(row[8] is not None for row in rows):
+    if has_passages := any(row[9] is not None for row in rows):
         names += sql.PASSAGE_COLUMNS
 
     def fields() -> Iterator[Sequence[bytes | None]]:
-        for entity, id_, doc, hash_, vector, reason, message, *place in rows:
+        for entity, id_, tenant, doc, hash_, vector, reason, message, *place in rows:
             row: tuple[bytes | None, ...] = (
                 entity.encode(),
                 id_.encode(),
+                tenant.encode(),
                 binary.bigint(doc),
                 hash_.encode(),
                 stamp,

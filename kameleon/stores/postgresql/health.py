@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -14,7 +15,7 @@ from ..values import Fault, Key
 from . import hnsw
 from . import statements as sql
 from .connections import PostgreSQLConnections
-from .rows import refs_after
+from .rows import after_key
 from .templates import Templates
 from .vectors import PostgreSQLVectors
 
@@ -31,31 +32,36 @@ INVALID_INDEXES = text("""
     ORDER BY name
 """)
 
-IDS_AFTER = """
-    SELECT record_id FROM {search}
-    WHERE entity_name = :entity AND record_id > :after ORDER BY record_id LIMIT :limit
+REFS_AFTER = """
+    (SELECT entity_name, record_id, tenant FROM {search}
+     WHERE tenant = :tenant AND entity_name = :entity AND record_id > :id ORDER BY record_id LIMIT :limit)
+    UNION ALL
+    (SELECT entity_name, record_id, tenant FROM {search}
+     WHERE tenant > :tenant AND entity_name = :entity ORDER BY tenant, entity_name, record_id LIMIT :limit)
 """
 DUPLICATES = """
-    SELECT entity_name, record_id FROM {search}
-    WHERE (entity_name, record_id) > (:entity, :id)
-    GROUP BY entity_name, record_id HAVING count(*) > 1
-    ORDER BY entity_name, record_id LIMIT :limit
+    SELECT entity_name, record_id, tenant FROM {search}
+    WHERE (tenant, entity_name, record_id) > (:tenant, :entity, :id)
+    GROUP BY tenant, entity_name, record_id HAVING count(*) > 1
+    ORDER BY tenant, entity_name, record_id LIMIT :limit
 """
 TERMS_FAULTS = """
     SELECT entity_name, count(s.doc), count(t.doc)
-    FROM {search} AS s FULL JOIN {terms} AS t USING (entity_name, record_id)
+    FROM {search} AS s FULL JOIN {terms} AS t USING (tenant, entity_name, record_id)
     WHERE s.doc IS DISTINCT FROM t.doc GROUP BY entity_name ORDER BY entity_name
 """
 EMBEDDINGS = """
     SELECT DISTINCT e.doc FROM {embedding} AS e WHERE e.doc > :after AND {condition} ORDER BY e.doc LIMIT :limit
 """
-IS_LEFT_OVER = "NOT EXISTS (SELECT 1 FROM {search} AS s WHERE s.doc = e.doc AND s.record_id = e.record_id)"
+IS_LEFT_OVER = """NOT EXISTS (
+      SELECT 1 FROM {search} AS s WHERE s.doc = e.doc AND s.tenant = e.tenant AND s.record_id = e.record_id
+    )"""
 IS_BAD = """
     e.embedding IS NOT NULL AND CASE WHEN {vector_dims}(e.embedding) = {dimensions}
       THEN NOT -(e.embedding {ip} e.embedding) BETWEEN 0.98 AND 1.02 ELSE true END
 """
 NEAREST = """
-    EXPLAIN SELECT e.entity_name, e.record_id FROM {embedding} AS e WHERE e.embedding IS NOT NULL
+    EXPLAIN SELECT e.entity_name, e.record_id FROM {embedding} AS e WHERE e.embedding IS NOT NULL{part}
     ORDER BY {distance} LIMIT 10
 """
 
@@ -101,11 +107,14 @@ class PostgreSQLHealth:
             connection.exec_driver_sql(f"{verb} INDEX CONCURRENTLY {fault.name}".replace("%", "%%"))
 
     def refs_after(self, connection: Connection, entity: str, after: Ref | None, limit: int) -> list[Ref]:
-        binds = {"entity": entity, "after": after.id if after else "", "limit": limit}
-        return [Ref(entity, id_) for id_ in connection.execute(self._templates.text(IDS_AFTER), binds).scalars()]
+        binds = {**after_key((after or Ref(entity, "")).key), "limit": limit}
+        found = [Ref(*row) for row in connection.execute(self._templates.text(REFS_AFTER), binds)]
+        return sorted(found, key=attrgetter("key"))[:limit]
 
     def duplicates(self, connection: Connection, after: Ref | None, limit: int) -> tuple[list[Ref], Ref | None]:
-        return refs_after(connection, self._templates.text(DUPLICATES), after, limit)
+        binds = {**after_key(after.key if after else None), "limit": limit}
+        found = [Ref(*row) for row in connection.execute(self._templates.text(DUPLICATES), binds)]
+        return found, found[-1] if found else None
 
     def leftovers(
         self, connection: Connection, generation: Generation, after: Any, limit: int
@@ -135,15 +144,20 @@ class PostgreSQLHealth:
         self._vectors.prepare(connection, limit=10)
         if problem := self._vectors.missing_index(connection, generation):
             return problem
-        fewest = hnsw.INDEXED_FROM
-        many = hnsw.count(connection, self._templates, generation, fewest)
-        if many < fewest or hnsw.state(connection, self._templates, generation) != "hnsw":
-            return ""
+        there = hnsw.states(connection, self._templates, generation)
+        for index in hnsw.wanted(connection, self._templates, generation, there):
+            if there.get(index.name) == hnsw.BUILT and not self._is_used(connection, generation, index):
+                whose = f" of the embeddings of {index.tenant}" if index.tenant else ""
+                return f"the planner leaves the HNSW index{whose} aside and reads all embeddings"
+        return ""
+
+    def _is_used(self, connection: Connection, generation: Generation, index: hnsw.Wanted) -> bool:
         distance = self._templates.format(sql.INDEXED_DISTANCE, generation, bind=ONES.format(generation.dimensions))
-        plan = connection.execute(self._templates.text(NEAREST, generation, distance=distance)).scalars()
-        if any(f"kdb_embedding_g{generation.number}_hnsw" in line for line in plan):
-            return ""
-        return "the planner leaves the HNSW index aside and reads all embeddings"
+        part, binds = "", {}
+        if index.number is not None:
+            part, binds = f" AND e.tenant = :tenant AND {hnsw.condition(index, 'e.')}", {"tenant": index.tenant}
+        plan = connection.execute(self._templates.text(NEAREST, generation, part=part, distance=distance), binds)
+        return any(f"{index.name} " in f"{line} " for line in plan.scalars())
 
 
 def no_pgvector() -> Fault:

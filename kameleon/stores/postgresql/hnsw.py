@@ -2,10 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from sqlalchemy import Connection
@@ -17,7 +17,7 @@ from ..own_connections import own_driver
 from ..values import IndexProgress, Progress
 from . import statements as sql
 from .connections import PostgreSQLConnections
-from .templates import Templates
+from .templates import Templates, hnsw_name
 
 INDEXED_FROM = 10_000
 """Embeddings from which on an index is built. Chosen, not measured."""
@@ -29,33 +29,99 @@ ROW_BYTES, NEIGHBOUR_BYTES, COMPONENT_BYTES = 250, 20, 3
 for what is written meanwhile."""
 POLL_S = 1.0
 """How often the progress of a build is read, and its cancellation is repeated until it has ended."""
+MANY_INDEXES = 200
+"""Tenants with an index from which on a warning is logged: each statement on the table is planned with all of them.
+Chosen, not measured."""
+BUILT, BUILDING = "hnsw", "hnsw is being built"
+BROKEN = "hnsw is broken: `kameleon embeddings sync` rebuilds it"
 NOT_VISIBLE = IndexProgress("", 0, 0, None)
 
 log = logging.getLogger("kameleon.search")
 
 
+class Wanted(NamedTuple):
+    """An index that there are enough embeddings for: over a tenant's, whose number is in its name and condition, or
+    over all where no record has a tenant."""
+
+    name: str
+    tenant: str = ""
+    number: int | None = None
+
+
 def state(connection: Connection, templates: Templates, generation: Generation) -> str:
     """Returns how the generation's vectors are searched."""
-    found = connection.execute(sql.HNSW_STATE, {"hnsw": templates.hnsw(generation)}).one_or_none()
-    if found is None:
-        return "exact"
-    if found.indisvalid:
-        return "hnsw"
-    return "hnsw is being built" if found.is_building else "hnsw is broken: `kameleon embeddings sync` rebuilds it"
+    found = states(connection, templates, generation).values()
+    return next((worst for worst in (BROKEN, BUILDING, BUILT) if worst in found), "exact")
+
+
+def states(connection: Connection, templates: Templates, generation: Generation) -> dict[str, str]:
+    """Returns the state of each index that there is, by name."""
+    binds = {"embedding": templates.embedding(generation), "hnsw": hnsw_name(generation)}
+    return {
+        row.name: BUILT if row.indisvalid else BUILDING if row.is_building else BROKEN
+        for row in connection.execute(sql.HNSW_STATES, binds)
+    }
 
 
 def missing(connection: Connection, templates: Templates, generation: Generation) -> str:
     """Returns why each search reads all embeddings though they are many; empty where it does not."""
-    if connection.execute(sql.HNSW_STATE, {"hnsw": templates.hnsw(generation)}).first() is not None:
+    there = states(connection, templates, generation)
+    lacking = [index for index in wanted(connection, templates, generation, there) if index.name not in there]
+    if not lacking:
         return ""
-    if count(connection, templates, generation, INDEXED_FROM) < INDEXED_FROM:
-        return ""
-    return f"{INDEXED_FROM:,} embeddings or more have no HNSW index, so each search reads all of them"
+    if lacking[0].number is None:
+        return f"{INDEXED_FROM:,} embeddings or more have no HNSW index, so each search reads all of them"
+    return (
+        f"{INDEXED_FROM:,} embeddings or more of {len(lacking):,} tenants each have no HNSW index, so each search of "
+        "such a tenant reads all of its own"
+    )
+
+
+def wanted(
+    connection: Connection, templates: Templates, generation: Generation, there: Mapping[str, str]
+) -> list[Wanted]:
+    """Returns the indexes that there are enough embeddings for; one over all that is there is not too large."""
+    if not connection.scalar(templates.text(sql.HAS_TENANTS)):
+        whole = hnsw_name(generation)
+        is_wanted = whole in there or count(connection, templates, generation, INDEXED_FROM) >= INDEXED_FROM
+        return [Wanted(whole)] if is_wanted else []
+    large = connection.execute(templates.text(sql.LARGE_TENANTS, generation), {"before": INDEXED_FROM - 1}).all()
+    if len(large) > MANY_INDEXES:
+        log.warning("vector_index:many generation=%d tenants=%d", generation.number, len(large))
+    return [Wanted(hnsw_name(generation, number), tenant, number) for tenant, number in large]
 
 
 def count(connection: Connection, templates: Templates, generation: Generation, many: int) -> int:
     """Counts the embeddings up to `many`."""
     return connection.scalar(templates.text(sql.COUNT_EMBEDDINGS, generation), {"many": many}) or 0
+
+
+def unbuilt(connection: Connection, templates: Templates, generation: Generation, concurrently: bool) -> list[str]:
+    """Renders what builds the indexes that are wanted, and drops those that are broken, or over all of a divided
+    index: the planner would take it for a tenant's."""
+    there = states(connection, templates, generation)
+    if BUILDING in there.values():
+        return []
+    how = "CONCURRENTLY" if concurrently else ""
+    over_all = hnsw_name(generation)
+    indexes = wanted(connection, templates, generation, there)
+    lacking = [index for index in indexes if there.get(index.name) != BUILT]
+    dropped = [index.name for index in lacking if index.name in there]
+    made = [
+        templates.format(sql.CREATE_HNSW, generation, hnsw_name=index.name, where=where, concurrently=how)
+        for index in lacking
+        for where in ["" if index.number is None else f"WHERE {condition(index)}"]
+    ]
+    left = [over_all] if over_all in there and over_all not in [index.name for index in indexes] else []
+    dropping, leaving = (
+        [templates.format(sql.DROP_HNSW, hnsw=name, concurrently=how) for name in names] for names in (dropped, left)
+    )
+    return [*dropping, *made, *leaving]
+
+
+def condition(index: Wanted, alias: str = "") -> str:
+    """Renders what the rows of a tenant's index have in common."""
+    return sql.OF_TENANT.format(alias=alias, number=index.number)
 
 
 def build(
@@ -65,35 +131,33 @@ def build(
     concurrently: bool,
     progress: Progress | None,
 ) -> bool:
-    """Builds the index on a connection outside any transaction, as CONCURRENTLY requires. Another holds the lock
+    """Builds the indexes on a connection outside any transaction, as CONCURRENTLY requires. Another holds the lock
     meanwhile, in a transaction without a snapshot, which the build would wait for; a lock of a session would stay with
     a pooler. Where there is nothing to build one connection is enough."""
     with connections.outside_transactions() as connection:
-        if state(connection, templates, generation) in ("hnsw", "hnsw is being built"):
-            return False
-        if count(connection, templates, generation, INDEXED_FROM) < INDEXED_FROM:
+        templates.load_extensions(connection)
+        if not unbuilt(connection, templates, generation, concurrently):
             return False
     with connections.at_read_committed() as guard:
         guard.exec_driver_sql(sql.NO_IDLE_LIMIT)
         if not guard.exec_driver_sql(templates.try_lock(generation)).scalar():
             return False
         with connections.outside_transactions() as connection:
-            before = state(connection, templates, generation)
-            if before in ("hnsw", "hnsw is being built"):
+            statements = unbuilt(connection, templates, generation, concurrently)
+            if not statements:
                 return False
-            templates.load_extensions(connection)
-            how = "CONCURRENTLY" if concurrently else ""
-            statements = (sql.DROP_HNSW, sql.CREATE_HNSW) if before != "exact" else (sql.CREATE_HNSW,)
             started = time.perf_counter()
 
             def run() -> None:
                 with logging_notices(connection), raised_memory(connection, templates, generation):
-                    for statement in (*statements, sql.ANALYZE_EMBEDDING, sql.ANALYZE_SEARCH):
-                        connection.execute(templates.text(statement, generation, concurrently=how))
+                    for statement in statements:
+                        connection.exec_driver_sql(statement)
+                    for analyze in (sql.ANALYZE_EMBEDDING, sql.ANALYZE_SEARCH):
+                        connection.execute(templates.text(analyze, generation))
 
             _watched(run, connection, connections, templates.embedding(generation), progress)
             log.info("vector_index:built generation=%d seconds=%.1f", generation.number, time.perf_counter() - started)
-            return state(connection, templates, generation) == "hnsw"
+            return state(connection, templates, generation) == BUILT
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from ..tables import Tables
 from ..values import Matches, bound
 from . import copy as binary
 from . import statements as sql
-from .rows import pairs_of
+from .rows import by_key
 from .templates import Templates
 from .where import comparison
 
@@ -29,9 +29,8 @@ class PostgreSQLRecords:
     _copying: binary.Copy
 
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> dict[Ref, Any]:
-        binds = {**pairs_of(refs), "path": field.split(".")}
-        rows = connection.execute(self._templates.text(sql.VALUES), binds)
-        return {Ref(row.entity_name, row.id): row.value for row in rows}
+        rows = by_key(connection, self._templates.format(sql.VALUES), refs, path=field.split("."))
+        return {Ref(*row[:3]): row.value for row in rows}
 
     def values_of(self, connection: Connection, docs: Sequence[int], field: str) -> dict[int, Any]:
         rows = connection.execute(self._templates.text(sql.VALUES_OF), {"docs": list(docs), "path": field.split(".")})
@@ -43,21 +42,21 @@ class PostgreSQLRecords:
         return [(row.value, row.records) for row in rows]
 
     def stored_ids(self, connection: Connection, entity: str, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-        statement = self._templates.text(sql.STORED_IDS)
-        ids = [id_ for _, id_ in keys]
-        return {("", id_) for id_ in connection.execute(statement, {"entity": entity, "ids": ids}).scalars()}
+        refs = [Ref(entity, id_, tenant) for tenant, id_ in keys]
+        return {(tenant, id_) for tenant, id_ in by_key(connection, self._templates.format(sql.STORED_IDS), refs)}
 
     def add(
         self, connection: Connection, entity: str, rows: Sequence[tuple[str, str, Mapping[str, Any]]], now: datetime
     ) -> None:
         if len(rows) <= ROWS_INSERTED or not self._copying.is_possible(connection):
             names = {"entity_name": entity, "created_at": now, "updated_at": now}
-            connection.execute(
-                insert(self._tables.records), [{**names, "id": id_, "data": data} for _, id_, data in rows]
-            )
+            added = [{**names, "tenant": tenant, "id": id_, "data": data} for tenant, id_, data in rows]
+            connection.execute(insert(self._tables.records), added)
             return
         name, stamp = entity.encode(), binary.timestamp(now)
-        encoded = binary.encoded((name, id_.encode(), binary.jsonb(data), stamp, stamp) for _, id_, data in rows)
+        encoded = binary.encoded(
+            (tenant.encode(), name, id_.encode(), binary.jsonb(data), stamp, stamp) for tenant, id_, data in rows
+        )
         self._copying.into(connection, self._templates.names["records"], sql.RECORD_COLUMNS, encoded)
 
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Refs and vectors of rows as PostgreSQL takes them: in arrays, in the order of their keys. Imports `values`."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection
@@ -12,27 +12,32 @@ from .copy import Packed, vectors
 from .templates import MAX_VECTOR
 
 KEYS_A_STATEMENT = 10_000
-"""Ids in an array of one statement. Chosen, not measured."""
+"""Keys in the arrays of one statement. Chosen, not measured."""
 
 
-def by_entity(refs: Iterable[Ref]) -> Iterator[tuple[str, list[str]]]:
-    """Yields ids by entity, in pieces, in the order of the keys: two writers in other orders could deadlock."""
-    for entity, group in groupby(sorted(refs), key=lambda ref: ref.entity):
-        for part in parts([ref.id for ref in group], KEYS_A_STATEMENT):
-            yield entity, list(part)
+def keys_of(refs: Iterable[Ref]) -> Iterator[dict[str, list[str]]]:
+    """Yields the binds of statements on these keys, in their order: two writers in other orders could deadlock."""
+    for part in parts(sorted(refs, key=attrgetter("key")), KEYS_A_STATEMENT):
+        yield {
+            "tenants": [ref.tenant for ref in part],
+            "entities": [ref.entity for ref in part],
+            "ids": [ref.id for ref in part],
+        }
 
 
-def pairs_of(refs: Iterable[Any]) -> dict[str, list[str]]:
-    """Returns the binds of a statement that unnests these keys."""
-    listed: list[Ref] = list(refs)
-    return {"entities": [ref.entity for ref in listed], "ids": [ref.id for ref in listed]}
+def by_key(connection: Connection, statement: str, refs: Iterable[Ref], **binds: Any) -> list[Any]:
+    """Runs a statement on these keys and returns its rows, if it returns any."""
+    results = [connection.exec_driver_sql(statement, {**keys, **binds}) for keys in keys_of(refs)]
+    return [row for result in results if result.returns_rows for row in result]
 
 
-def refs_after(connection: Connection, statement: Any, after: Ref | None, limit: int) -> tuple[list[Ref], Ref | None]:
-    """Returns the next refs that a statement selects, and the key to continue at."""
-    entity, id_ = after[:2] if after else ("", "")
-    found = [Ref(*row) for row in connection.execute(statement, {"entity": entity, "id": id_, "limit": limit})]
-    return found, found[-1] if found else None
+def after_key(after: Sequence[str] | None) -> dict[str, str]:
+    """Returns the binds of a page that begins after a key."""
+    return dict(zip(("tenant", "entity", "id"), after or ("", "", ""), strict=True))
+
+
+def upto_key(upto: Sequence[str]) -> dict[str, str]:
+    return {f"last_{name}": value for name, value in after_key(upto).items()}
 
 
 def packed_for(generation: Generation, given: Sequence[bytes | None]) -> list[bytes | None]:

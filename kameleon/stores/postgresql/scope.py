@@ -1,5 +1,5 @@
-"""Scopes in PostgreSQL: conditions on a table of (entity_name, record_id), and the contents in them. Imports this
-package alone."""
+"""Scopes in PostgreSQL: conditions on a table of (tenant, entity_name, record_id), and the contents in them. Imports
+`values`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from ...values import Tenants
 from ..filters import Filter, condition
 from ..values import Scope
 from . import statements as sql
@@ -38,15 +39,16 @@ class PostgreSQLScopes:
 
     def sql(self, scope: Scope, alias: str) -> tuple[str, dict[str, Any]]:
         """Renders a condition on `alias`."""
-        binds: dict[str, Any] = {}
-        conditions = []
+        of_scope, binds = of_tenants(scope.tenants, alias)
+        conditions = [of_scope]
         if scope.entities:
             conditions.append(f"{alias}.entity_name = ANY(:scope)")
             binds["scope"] = list(scope.entities)
         if scope.filter is not None:
             records = self._templates.names["records"]
             conditions.append(
-                f"EXISTS (SELECT 1 FROM {records} WHERE kdb_records.entity_name = {alias}.entity_name "
+                f"EXISTS (SELECT 1 FROM {records} WHERE kdb_records.tenant = {alias}.tenant "
+                f"AND kdb_records.entity_name = {alias}.entity_name "
                 f"AND kdb_records.id = {alias}.record_id AND {condition(scope.filter, binds, comparison)})"
             )
         if scope.among is not None:
@@ -56,11 +58,24 @@ class PostgreSQLScopes:
             conditions.append(f"({alias}.entity_name <> :secured{place} OR {alias}.record_id IN ({among.sql}))")
             binds |= {f"secured{place}": entity, **among.binds}
         if scope.without is not None:
-            conditions.append(f"({alias}.entity_name, {alias}.record_id) <> (:without_entity, :without_id)")
-            binds |= {"without_entity": scope.without.entity, "without_id": scope.without.id}
-        return " AND ".join(conditions) or "true", binds
+            own = f"({alias}.tenant, {alias}.entity_name, {alias}.record_id)"
+            conditions.append(f"{own} <> (:without_tenant, :without_entity, :without_id)")
+            names = ("without_tenant", "without_entity", "without_id")
+            binds |= dict(zip(names, scope.without.key, strict=True))
+        return " AND ".join(conditions), binds
 
-    def of_records(self, filter_: Filter, entities: Sequence[str], binds: dict[str, Any]) -> str:
+    def of_records(self, filter_: Filter, scope: Scope, binds: dict[str, Any]) -> str:
         """Renders the same on `kdb_records`, `:scope` being bound."""
-        rendered = condition(filter_, binds, comparison)
-        return f"kdb_records.entity_name = ANY(:scope) AND {rendered}" if entities else rendered
+        of_scope, own = of_tenants(scope.tenants, "kdb_records")
+        binds |= own
+        entities = " AND kdb_records.entity_name = ANY(:scope)" if scope.entities else ""
+        return f"{of_scope}{entities} AND {condition(filter_, binds, comparison)}"
+
+
+def of_tenants(tenants: Tenants, alias: str) -> tuple[str, dict[str, Any]]:
+    """Renders a condition on the tenant of `alias`, and its binds."""
+    if tenants is None:
+        return "true", {}
+    if len(tenants) == 1:
+        return f"{alias}.tenant = :tenant", {"tenant": tenants[0]}
+    return f"{alias}.tenant = ANY(CAST(:tenants AS text[]))", {"tenants": list(tenants)}

@@ -58,9 +58,23 @@ GRANTS = """
 CREATE_HNSW = """
     CREATE INDEX {concurrently} IF NOT EXISTS {hnsw_name} ON {embedding}
     USING hnsw ((CAST(embedding AS {halfvec})) {halfvec_ip_ops}) WITH (m = {m}, ef_construction = {ef_construction})
+    {where}
 """
 DROP_GENERATION = "DROP TABLE IF EXISTS {embedding}"
-DROP_HNSW = "DROP INDEX {concurrently} IF EXISTS {hnsw}"
+DROP_HNSW = "DROP INDEX {concurrently} IF EXISTS {prefix}{hnsw}"
+HAS_TENANTS = "SELECT EXISTS (SELECT 1 FROM {tenanted})"
+# Each tenant is found by the one before, and counted no further than needed.
+LARGE_TENANTS = """
+    WITH RECURSIVE tenants(tenant) AS (
+      (SELECT e.tenant FROM {embedding} AS e ORDER BY e.tenant LIMIT 1)
+      UNION ALL
+      SELECT n.tenant FROM tenants AS t CROSS JOIN LATERAL (
+        SELECT e.tenant FROM {embedding} AS e WHERE e.tenant > t.tenant ORDER BY e.tenant LIMIT 1
+      ) AS n
+    )
+    SELECT t.tenant, hashtextextended(t.tenant, 0) FROM tenants AS t
+    WHERE EXISTS (SELECT 1 FROM {embedding} AS e WHERE e.tenant = t.tenant OFFSET :before LIMIT 1)
+"""
 COUNT_EMBEDDINGS = "SELECT count(*) FROM (SELECT 1 FROM {embedding} LIMIT :many) AS e"
 ANALYZE_EMBEDDING, ANALYZE_SEARCH = "ANALYZE {embedding}", "ANALYZE {search}"
 # Nothing behind a pooler, which gives the next statement to another server process.
@@ -70,10 +84,11 @@ RAISE_MEMORY = """
     FROM pg_settings AS m WHERE m.name = 'maintenance_work_mem' AND pg_backend_pid() = :pid
 """
 RESTORE_MEMORY = text("SELECT set_config('maintenance_work_mem', :before, false)")
-HNSW_STATE = text("""
-    SELECT i.indisvalid, p.pid IS NOT NULL AS is_building
-    FROM pg_index AS i LEFT JOIN pg_stat_progress_create_index AS p ON p.index_relid = i.indexrelid
-    WHERE i.indexrelid = to_regclass(:hnsw)
+HNSW_STATES = text("""
+    SELECT c.relname AS name, i.indisvalid, p.pid IS NOT NULL AS is_building
+    FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+      LEFT JOIN pg_stat_progress_create_index AS p ON p.index_relid = i.indexrelid
+    WHERE i.indrelid = to_regclass(:embedding) AND starts_with(c.relname, :hnsw)
 """)
 INDEX_PROGRESS = """
     SELECT phase, CASE WHEN tuples_total > 0 THEN tuples_done ELSE blocks_done END,
@@ -108,49 +123,69 @@ EMBEDDING_TABLES = text("""
       AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass(:search))
 """)
 
+# Keys are arrays, side by side. Each is looked up by itself, in the order of the arrays, whatever the statistics are:
+# what has an OFFSET is planned by itself. Citus takes none there.
+KEYS = """unnest(CAST(%(tenants)s AS text[]), CAST(%(entities)s AS text[]), CAST(%(ids)s AS text[]))
+      AS k(tenant, entity_name, record_id)"""
+IS_KEY = "{0}.tenant = k.tenant AND {0}.entity_name = k.entity_name AND {0}.record_id = k.record_id"
+IN_KEYS = "({0}.tenant, {0}.entity_name, {0}.record_id) IN (SELECT k.* FROM {keys})"
 STATES = """
-    SELECT s.record_id, s.content_hash, {embedded} AS embedded_hash
-    FROM {search} AS s {join}
-    WHERE s.entity_name = %(entity)s AND s.record_id = ANY(%(ids)s)
+    SELECT s.* FROM {keys} CROSS JOIN LATERAL (
+      SELECT s.entity_name, s.record_id, s.tenant, s.content_hash, {embedded} AS embedded_hash
+      FROM {search} AS s {join} WHERE {s_is_key} {fence}
+    ) AS s
 """
-
+# The tenants that have a record are few: those of the application's class have one each.
+LOCATED = """
+    SELECT s.entity_name, s.record_id, s.tenant, s.content_hash, {embedded} AS embedded_hash
+    FROM {keys} CROSS JOIN LATERAL (
+      SELECT s.* FROM {search} AS s
+      WHERE s.tenant = '' AND s.entity_name = k.entity_name AND s.record_id = k.record_id
+      UNION ALL
+      SELECT s.* FROM {search} AS s
+      WHERE s.tenant <> '' AND s.entity_name = k.entity_name AND s.record_id = k.record_id {fence}
+    ) AS s {join}
+"""
 ENTRIES = """
-    SELECT entity_name, record_id, content, content_hash FROM {search}
-    WHERE entity_name = :entity AND record_id = ANY(:ids)
+    SELECT s.* FROM {keys} CROSS JOIN LATERAL (
+      SELECT s.entity_name, s.record_id, s.tenant, s.content, s.content_hash
+      FROM {search} AS s WHERE {s_is_key} {fence}
+    ) AS s
 """
 
 # The row that is there is locked before its number is read, and the new number is the one that the insert took.
 UPSERT = """
-    INSERT INTO {search} AS s (entity_name, record_id, content, content_hash, gaps, created_at, updated_at)
+    INSERT INTO {search} AS s (entity_name, record_id, tenant, content, content_hash, gaps, created_at, updated_at)
     {rows}
     ON CONFLICT (tenant, entity_name, record_id) DO UPDATE SET doc = excluded.doc, replaced = s.doc,
       content = excluded.content, content_hash = excluded.content_hash, gaps = excluded.gaps,
       updated_at = excluded.updated_at
-    RETURNING s.entity_name, s.record_id, s.doc, s.replaced
+    RETURNING s.entity_name, s.record_id, s.tenant, s.doc, s.replaced
 """
 # Arrays, a column each: the driver takes longer over many binds than the server over the rows.
 GIVEN = """
-    SELECT entity_name, record_id, content, content_hash, gaps, updated_at, updated_at
-    FROM unnest(CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS text[]))
-      AS given(entity_name, record_id, content, content_hash, gaps), CAST(%s AS timestamptz) AS updated_at
+    SELECT entity_name, record_id, tenant, content, content_hash, gaps, updated_at, updated_at
+    FROM unnest(CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS text[]),
+      CAST(%s AS text[])) AS given(entity_name, record_id, tenant, content, content_hash, gaps),
+      CAST(%s AS timestamptz) AS updated_at
 """
-ONE = "VALUES (%s, %s, %s, %s, %s, %s, %s)"
+ONE = "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
 LOADED = """
-    SELECT entity_name, record_id, content, content_hash, gaps, updated_at, updated_at
-    FROM kdb_loading ORDER BY entity_name, record_id
+    SELECT entity_name, record_id, tenant, content, content_hash, gaps, updated_at, updated_at
+    FROM kdb_loading ORDER BY tenant, entity_name, record_id
 """
 LOADING = """
     CREATE TEMPORARY TABLE kdb_loading (
-      entity_name text COLLATE "C", record_id text COLLATE "C", content text, content_hash text, gaps text,
-      updated_at timestamptz
+      entity_name text COLLATE "C", record_id text COLLATE "C", tenant text COLLATE "C", content text,
+      content_hash text, gaps text, updated_at timestamptz
     ) ON COMMIT DROP
 """
-LOADING_COLUMNS = ("entity_name", "record_id", "content", "content_hash", "gaps", "updated_at")
+LOADING_COLUMNS = ("entity_name", "record_id", "tenant", "content", "content_hash", "gaps", "updated_at")
 
 UPSERT_EMBEDDING = """
     INSERT INTO {embedding} AS e
-      (entity_name, record_id, passage, doc, content_hash, embedding, reason, message, attempts, updated_at, start_at,
-       end_at)
+      (entity_name, record_id, tenant, passage, doc, content_hash, embedding, reason, message, attempts, updated_at,
+       start_at, end_at)
     {rows}
     ON CONFLICT (tenant, entity_name, record_id, passage) DO UPDATE
     SET doc = excluded.doc, embedding = excluded.embedding, reason = excluded.reason, message = excluded.message,
@@ -160,57 +195,85 @@ UPSERT_EMBEDDING = """
         content_hash = excluded.content_hash, updated_at = excluded.updated_at
 """
 GIVE_UP = """
-    UPDATE {embedding} SET content_hash = ltrim(content_hash, '~')
-    WHERE entity_name = :entity AND record_id = ANY(:ids) AND passage = 0 AND content_hash LIKE '~%'
-      AND reason = 'server_error' AND attempts >= :attempts
-    RETURNING record_id
+    UPDATE {embedding} AS e SET content_hash = ltrim(e.content_hash, '~')
+    WHERE {e_in_keys} AND e.passage = 0 AND e.content_hash LIKE '~%%'
+      AND e.reason = 'server_error' AND e.attempts >= %(attempts)s
+    RETURNING e.entity_name, e.record_id, e.tenant
 """
-EMBEDDING_COLUMNS = ("entity_name", "record_id", "doc", "content_hash", "updated_at", "embedding")
+EMBEDDING_COLUMNS = ("entity_name", "record_id", "tenant", "doc", "content_hash", "updated_at", "embedding")
 REFUSAL_COLUMNS, PASSAGE_COLUMNS = ("reason", "message"), ("passage", "start_at", "end_at")
 EMBEDDINGS_GIVEN = """
-    SELECT entity_name, record_id, passage, doc, content_hash, embedding, reason, message, 1, updated_at, start_at,
-      end_at
-    FROM unnest(CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS bigint[]), CAST(%s AS text[]),
+    SELECT entity_name, record_id, tenant, passage, doc, content_hash, embedding, reason, message, 1, updated_at,
+      start_at, end_at
+    FROM unnest(CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS bigint[]), CAST(%s AS text[]),
         CAST(ARRAY[{vectors}] AS {vector}[]), CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS integer[]),
         CAST(%s AS integer[]), CAST(%s AS integer[]))
-        AS given(entity_name, record_id, doc, content_hash, embedding, reason, message, passage, start_at, end_at),
+        AS given(entity_name, record_id, tenant, doc, content_hash, embedding, reason, message, passage, start_at,
+          end_at),
       CAST(%s AS timestamptz) AS updated_at
 """
 MAY_MAKE_TEMPORARY = text("SELECT has_database_privilege(current_database(), 'TEMPORARY')")
-STORED_IDS = "SELECT id FROM {records} WHERE entity_name = :entity AND id = ANY(:ids)"
-RECORD_COLUMNS = ("entity_name", "id", "data", "created_at", "updated_at")
+STORED_IDS = """
+    SELECT k.tenant, k.record_id FROM {keys} CROSS JOIN LATERAL (
+      SELECT 1 FROM {records} AS r
+      WHERE r.tenant = k.tenant AND r.entity_name = k.entity_name AND r.id = k.record_id {fence}
+    ) AS r
+"""
+RECORD_COLUMNS = ("tenant", "entity_name", "id", "data", "created_at", "updated_at")
 
-ANY_EMBEDDING = "SELECT 1 FROM {embedding} WHERE entity_name = :entity AND record_id = ANY(:ids) LIMIT 1"
-
-LOCK_ROWS = "SELECT 1 FROM {search} WHERE entity_name = :entity AND record_id = ANY(:ids) ORDER BY record_id FOR UPDATE"
+ANY_EMBEDDING = """
+    SELECT 1 FROM {keys} CROSS JOIN LATERAL (SELECT 1 FROM {embedding} AS e WHERE {e_is_key} {fence}) AS e LIMIT 1
+"""
+LOCK_ROWS = """
+    SELECT 1 FROM {keys} CROSS JOIN LATERAL (
+      SELECT 1 FROM {search} AS s WHERE {s_is_key} {fence} FOR UPDATE
+    ) AS s
+"""
 HASHES = """
-    SELECT s.record_id, s.doc, s.content_hash, (
-      SELECT max(e.passage) FROM {embedding} AS e WHERE e.entity_name = s.entity_name AND e.record_id = s.record_id
+    SELECT s.*, (
+      SELECT max(e.passage) FROM {embedding} AS e
+      WHERE e.tenant = s.tenant AND e.entity_name = s.entity_name AND e.record_id = s.record_id
     ) AS last_passage
-    FROM {search} AS s WHERE s.entity_name = :entity AND s.record_id = ANY(:ids) ORDER BY s.record_id {lock}
+    FROM {keys} CROSS JOIN LATERAL (
+      SELECT s.entity_name, s.record_id, s.tenant, s.doc, s.content_hash
+      FROM {search} AS s WHERE {s_is_key} {fence} {lock}
+    ) AS s
 """
 
 # A content that was written again has its embeddings under a new number.
 DELETE_STALE = """
     WITH moved AS (
       UPDATE {embedding} AS e SET doc = s.doc FROM {search} AS s
-      WHERE s.entity_name = %(entity)s AND s.record_id = ANY(%(ids)s) AND e.entity_name = s.entity_name
+      WHERE {s_in_keys} AND e.tenant = s.tenant AND e.entity_name = s.entity_name
         AND e.record_id = s.record_id AND e.content_hash = s.content_hash AND e.doc <> s.doc
     )
     DELETE FROM {embedding} AS e USING {search} AS s
-    WHERE s.entity_name = %(entity)s AND s.record_id = ANY(%(ids)s)
-      AND e.entity_name = s.entity_name AND e.record_id = s.record_id AND e.content_hash <> s.content_hash
+    WHERE {s_in_keys} AND e.tenant = s.tenant AND e.entity_name = s.entity_name
+      AND e.record_id = s.record_id AND e.content_hash <> s.content_hash
 """
-DELETE_PASSAGES = """
-    DELETE FROM {embedding} WHERE entity_name = :entity AND record_id = ANY(:ids) AND passage > 0
+DELETE_PASSAGES = "DELETE FROM {embedding} AS e WHERE {e_in_keys} AND e.passage > 0"
+DELETE = "DELETE FROM {search} AS s WHERE {s_in_keys} RETURNING s.entity_name, s.record_id, s.tenant, s.doc"
+DELETE_EMBEDDINGS = "DELETE FROM {embedding} AS e WHERE {e_in_keys}"
+# What is of the present content under the new key; the old rows go with their record.
+REKEY = """
+    INSERT INTO {embedding}
+      (entity_name, record_id, tenant, passage, doc, content_hash, embedding, reason, message, attempts, updated_at,
+       start_at, end_at)
+    SELECT s.entity_name, s.record_id, s.tenant, e.passage, s.doc, e.content_hash, e.embedding, e.reason, e.message,
+      e.attempts, e.updated_at, e.start_at, e.end_at
+    FROM unnest(CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS bigint[]), CAST(%s AS text[]),
+        CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS bigint[]))
+        AS k(entity_name, record_id, tenant, doc, new_entity, new_id, new_tenant, new_doc)
+      CROSS JOIN LATERAL (SELECT e.* FROM {embedding} AS e WHERE {e_is_key} AND e.doc = k.doc {fence}) AS e
+      JOIN {search} AS s ON s.tenant = k.new_tenant AND s.entity_name = k.new_entity AND s.record_id = k.new_id
+        AND s.doc = k.new_doc AND s.content_hash = ltrim(e.content_hash, '~')
+    ON CONFLICT DO NOTHING
 """
-DELETE = """
-    DELETE FROM {search} WHERE entity_name = %(entity)s AND record_id = ANY(%(ids)s) RETURNING record_id, doc
-"""
-DELETE_EMBEDDINGS = "DELETE FROM {embedding} WHERE entity_name = %(entity)s AND record_id = ANY(%(ids)s)"
 DROP_EMBEDDINGS = "DELETE FROM {embedding} WHERE doc = ANY(%s)"
 
 # The vector leg: a row for each passage, without a doc where its content is there no more, then those of `beside`.
+TENANT_NUMBER = text('SELECT hashtextextended(CAST(:tenant AS text) COLLATE "C", 0)')
+OF_TENANT = "hashtextextended({alias}tenant, 0) = CAST('{number}' AS bigint)"
 HAS_INDEX = "EXISTS (SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(:hnsw) AND indisvalid)"
 DISTANCE = "e.embedding {ip} CAST({bind} AS {vector})"
 # The index has the embeddings in half the precision; what it finds is compared in full.
@@ -219,25 +282,30 @@ EXACT_DISTANCE = "({distance}) + 0"
 BY_VECTOR = """
     {ctes}
     SELECT s.doc, -n.distance, n.is_hnsw
-    FROM ({nearest}) AS n LEFT JOIN {search} AS s ON s.doc = n.doc AND s.content_hash = n.content_hash
+    FROM ({nearest}) AS n
+      LEFT JOIN {search} AS s ON s.doc = n.doc AND s.content_hash = n.content_hash AND {of_tenants}
     UNION ALL
     SELECT e.doc, -min({distance}), NULL FROM {embedding} AS e
-    WHERE e.doc = ANY(CAST(:beside AS bigint[])) AND e.embedding IS NOT NULL GROUP BY e.doc
+    WHERE e.doc = ANY(CAST(:beside AS bigint[])) AND e.embedding IS NOT NULL AND {beside} GROUP BY e.doc
 """
 NEAREST = """
     SELECT e.doc, e.content_hash, {distance} AS distance, (SELECT {has_index}) AS is_hnsw FROM {embedding} AS e
-    WHERE e.embedding IS NOT NULL AND {scope} ORDER BY {order} LIMIT :limit
+    WHERE e.embedding IS NOT NULL AND {scope}{part} ORDER BY {order} LIMIT :limit
 """
 # Within a filter: `near` looks in the HNSW index, where there is one. It may run dry before enough of the matches are
 # found: then `whole` looks at all. A filter that few records pass is left to neither: `few` compares those alone. What
 # a gate shuts is not begun.
 INDEX = "index AS MATERIALIZED (SELECT {has_index} AS is_there)"
 ALLOWED = """allowed AS MATERIALIZED (
-      SELECT kdb_records.entity_name, kdb_records.id AS record_id FROM {records} WHERE {condition} LIMIT :narrow
+      SELECT kdb_records.tenant, kdb_records.entity_name, kdb_records.id AS record_id FROM {records}
+      WHERE {condition} LIMIT :narrow
     )"""
 ALLOWED_AMONG = """allowed AS MATERIALIZED (
-      SELECT n.entity_name, a.record_id
+      SELECT CAST(:tenant AS text) AS tenant, n.entity_name, a.record_id
       FROM unnest(CAST(:scope AS text[])) AS n(entity_name) CROSS JOIN ({among}) AS a(record_id) LIMIT :narrow
+    )"""
+ALLOWED_OF_ALL = """allowed AS MATERIALIZED (
+      SELECT s.tenant, s.entity_name, s.record_id FROM {search} AS s WHERE {of_records} LIMIT :narrow
     )"""
 ALLOWED_DOCS = """allowed AS MATERIALIZED (
       SELECT doc FROM unnest(CAST(:docs AS bigint[])) AS k(doc) LIMIT :narrow
@@ -247,7 +315,7 @@ NEAR = """near AS MATERIALIZED (
       SELECT n.*, true AS is_hnsw FROM (SELECT 1 FROM index WHERE is_there AND {is_wide}) AS is_open
         CROSS JOIN LATERAL (
           SELECT e.doc, e.content_hash, {distance} AS distance FROM {embedding} AS e
-          WHERE e.embedding IS NOT NULL AND {near} ORDER BY {indexed_distance} LIMIT :limit
+          WHERE e.embedding IS NOT NULL AND {near}{part} ORDER BY {indexed_distance} LIMIT :limit
         ) AS n
     )"""
 WHOLE = """whole AS MATERIALIZED (
@@ -268,37 +336,44 @@ NEAREST_IN_FILTER = """
     SELECT * FROM near WHERE NOT EXISTS (SELECT 1 FROM whole)
     UNION ALL SELECT * FROM whole UNION ALL SELECT * FROM few
 """
-OF_RECORDS, OF_DOCS = "e.entity_name = a.entity_name AND e.record_id = a.record_id", "e.doc = a.doc"
+OF_RECORDS = "e.tenant = a.tenant AND e.entity_name = a.entity_name AND e.record_id = a.record_id"
+OF_DOCS = "e.doc = a.doc"
 IN_SCOPE = "SELECT s.doc FROM {search} AS s WHERE {scope} LIMIT :most"
 WHICH_IN_SCOPE = "SELECT s.doc FROM {search} AS s WHERE s.doc = ANY(:docs) AND {scope}"
 # Beyond the order of an index: a record has few of them.
 PASSAGE = """LEFT JOIN LATERAL (
         SELECT array_agg(ARRAY[e.start_at, e.end_at] ORDER BY ({distance}) + 0, e.passage) AS places
-        FROM {embedding} AS e WHERE e.doc = s.doc AND e.record_id = s.record_id AND e.embedding IS NOT NULL
-          AND e.start_at IS NOT NULL
+        FROM {embedding} AS e WHERE e.doc = s.doc AND e.tenant = s.tenant AND e.record_id = s.record_id
+          AND e.embedding IS NOT NULL AND e.start_at IS NOT NULL
       ) AS p ON true"""
 NO_PASSAGE = "CROSS JOIN (SELECT CAST(NULL AS integer[]) AS places) AS p"
 
 HITS = """
-    SELECT s.doc, s.entity_name, s.record_id, s.content, r.data, p.places
-    FROM {search} AS s LEFT JOIN {records} AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
+    SELECT s.doc, s.entity_name, s.record_id, s.tenant, s.content, r.data, p.places
+    FROM {search} AS s LEFT JOIN {records} AS r
+      ON r.tenant = s.tenant AND r.entity_name = s.entity_name AND r.id = s.record_id
       {passage}
     WHERE s.doc = ANY(%(docs)s)
 """
-REFS = "SELECT doc, entity_name, record_id FROM {search} WHERE doc = ANY(%(docs)s)"
+REFS = "SELECT doc, entity_name, record_id, tenant FROM {search} WHERE doc = ANY(%(docs)s)"
 TEXTS = """
     SELECT s.doc, s.content, p.start_at, p.end_at
-    FROM (SELECT entity_name, record_id, doc, content FROM {search} WHERE doc > %s ORDER BY doc LIMIT %s) AS s
+    FROM (SELECT tenant, entity_name, record_id, doc, content FROM {search} WHERE doc > %s ORDER BY doc LIMIT %s) AS s
       LEFT JOIN {join} ON {joined} ORDER BY s.doc
 """
-JOIN_PASSAGES, PASSAGES_JOINED = "{embedding} AS p", "p.doc = s.doc AND p.record_id = s.record_id"
+JOIN_PASSAGES = "{embedding} AS p"
+PASSAGES_JOINED = "p.doc = s.doc AND p.tenant = s.tenant AND p.record_id = s.record_id"
 WITHOUT_PASSAGES = "(SELECT CAST(NULL AS integer) AS start_at, CAST(NULL AS integer) AS end_at) AS p"
 
-MATCHES = "SELECT s.entity_name, s.record_id FROM {search} AS s WHERE s.doc = ANY(CAST(:docs AS bigint[])) AND {scope}"
+MATCHES = """
+    SELECT s.tenant, s.entity_name, s.record_id FROM {search} AS s
+    WHERE s.doc = ANY(CAST(:docs AS bigint[])) AND {scope}
+"""
 COUNT = "SELECT count(*) FROM ({matches}) AS m"
 FACET = """
     SELECT v.value, count(*) AS records
-    FROM ({matches}) AS m JOIN {records} AS r ON r.entity_name = m.entity_name AND r.id = m.record_id
+    FROM ({matches}) AS m
+      JOIN {records} AS r ON r.tenant = m.tenant AND r.entity_name = m.entity_name AND r.id = m.record_id
       CROSS JOIN LATERAL (
         SELECT DISTINCT e.value FROM jsonb_array_elements(
           CASE jsonb_typeof(r.data #> :path) WHEN 'array' THEN r.data #> :path
@@ -309,51 +384,72 @@ FACET = """
     GROUP BY v.value ORDER BY records DESC, v.value LIMIT :limit
 """
 VALUES = """
-    SELECT r.entity_name, r.id, r.data #> :path AS value
-    FROM unnest(CAST(:entities AS text[]), CAST(:ids AS text[])) AS k(entity_name, record_id)
-      JOIN {records} AS r ON r.entity_name = k.entity_name AND r.id = k.record_id
-    WHERE jsonb_typeof(r.data #> :path) IN ('string', 'number', 'boolean')
+    SELECT r.entity_name, r.id, r.tenant, r.data #> %(path)s AS value
+    FROM {keys} JOIN {records} AS r ON r.tenant = k.tenant AND r.entity_name = k.entity_name AND r.id = k.record_id
+    WHERE jsonb_typeof(r.data #> %(path)s) IN ('string', 'number', 'boolean')
 """
 VALUES_OF = """
     SELECT s.doc, r.data #> :path AS value
-    FROM {search} AS s JOIN {records} AS r ON r.entity_name = s.entity_name AND r.id = s.record_id
+    FROM {search} AS s
+      JOIN {records} AS r ON r.tenant = s.tenant AND r.entity_name = s.entity_name AND r.id = s.record_id
     WHERE s.doc = ANY(CAST(:docs AS bigint[])) AND jsonb_typeof(r.data #> :path) <> 'null'
 """
+# Each partition is found by the key of the one before.
 ENTITIES = """
-    WITH RECURSIVE names(name) AS (
-      (SELECT entity_name FROM {search} ORDER BY entity_name LIMIT 1)
+    WITH RECURSIVE partitions(tenant, name) AS (
+      (SELECT s.tenant, s.entity_name FROM {search} AS s ORDER BY s.tenant, s.entity_name LIMIT 1)
       UNION ALL
-      SELECT (SELECT entity_name FROM {search} WHERE entity_name > name ORDER BY entity_name LIMIT 1) FROM names
-      WHERE name IS NOT NULL
+      SELECT n.* FROM partitions AS p CROSS JOIN LATERAL (
+        SELECT s.tenant, s.entity_name FROM {search} AS s WHERE (s.tenant, s.entity_name) > (p.tenant, p.name)
+        ORDER BY s.tenant, s.entity_name LIMIT 1
+      ) AS n
     )
-    SELECT name FROM names WHERE name IS NOT NULL
+    SELECT DISTINCT name FROM partitions ORDER BY name
+"""
+ENTITIES_OF = """
+    WITH RECURSIVE partitions(tenant, name) AS (
+      SELECT n.* FROM unnest(CAST(:tenants AS text[])) AS k(tenant) CROSS JOIN LATERAL (
+        SELECT s.tenant, s.entity_name FROM {search} AS s WHERE s.tenant = k.tenant ORDER BY s.entity_name LIMIT 1
+      ) AS n
+      UNION ALL
+      SELECT n.* FROM partitions AS p CROSS JOIN LATERAL (
+        SELECT s.tenant, s.entity_name FROM {search} AS s WHERE s.tenant = p.tenant AND s.entity_name > p.name
+        ORDER BY s.entity_name LIMIT 1
+      ) AS n
+    )
+    SELECT DISTINCT name FROM partitions ORDER BY name
 """
 EMBEDDING_OF = """
     SELECT CAST(e.embedding AS real[]) FROM {search} AS s JOIN {embedding} AS e
-      ON e.entity_name = s.entity_name AND e.record_id = s.record_id AND e.doc = s.doc
+      ON e.tenant = s.tenant AND e.entity_name = s.entity_name AND e.record_id = s.record_id AND e.doc = s.doc
         AND e.content_hash = s.content_hash
-    WHERE s.entity_name = :entity AND s.record_id = :id AND e.passage = 0
+    WHERE s.tenant = :tenant AND s.entity_name = :entity AND s.record_id = :id AND e.passage = 0
 """
 
 CACHED = """
-    SELECT text_hash, embedding, used_at FROM {embedding_cache}
-    WHERE text_hash = ANY(:keys) AND fingerprint = :fingerprint
+    SELECT c.text_hash, c.embedding, c.used_at, k.tenant
+    FROM unnest(CAST(:tenants AS text[]), CAST(:keys AS text[])) AS k(tenant, text_hash) CROSS JOIN LATERAL (
+      SELECT c.text_hash, c.embedding, c.used_at FROM {embedding_cache} AS c
+      WHERE c.tenant = k.tenant AND c.text_hash = k.text_hash AND c.fingerprint = :fingerprint {fence}
+    ) AS c
 """
 
 STATUS = """
     SELECT s.entity_name, count(*) AS indexed, max(s.updated_at) AS last_updated,
       count(*) FILTER (WHERE {pending}) AS pending, count(*) FILTER (WHERE {failed}) AS failed
-    FROM {search} AS s {join}
+    FROM {search} AS s {join} WHERE {tenants}
     GROUP BY s.entity_name ORDER BY s.entity_name
 """
 JOIN_EMBEDDING = """
     LEFT JOIN {embedding} AS e
-      ON e.entity_name = s.entity_name AND e.record_id = s.record_id AND e.passage = 0 AND e.doc = s.doc
+      ON e.tenant = s.tenant AND e.entity_name = s.entity_name AND e.record_id = s.record_id AND e.passage = 0
+        AND e.doc = s.doc
 """
 # A subquery of one value is looked up for each row: a join might be planned by reading the whole table for each batch.
 LOOKED_UP = """(
     SELECT e.content_hash FROM {embedding} AS e
-    WHERE e.entity_name = s.entity_name AND e.record_id = s.record_id AND e.passage = 0 AND e.doc = s.doc{failed}
+    WHERE e.tenant = s.tenant AND e.entity_name = s.entity_name AND e.record_id = s.record_id AND e.passage = 0
+      AND e.doc = s.doc{failed}
 )"""
 STILL_PENDING = "s.content_hash <> '' AND {looked_up} IS DISTINCT FROM s.content_hash"
 IS_NEW = "s.content_hash <> '' AND ltrim({looked_up}, '~') IS DISTINCT FROM s.content_hash"
@@ -362,24 +458,25 @@ IS_REFUSED = "{looked_up} = s.content_hash"
 IS_PENDING = "s.content_hash <> '' AND (e.record_id IS NULL OR e.content_hash <> s.content_hash)"
 IS_FAILED = "e.record_id IS NOT NULL AND e.content_hash = s.content_hash AND e.reason IS NOT NULL"
 PENDING = """
-    SELECT s.entity_name, s.record_id, s.content, s.content_hash
+    SELECT s.entity_name, s.record_id, s.tenant, s.content, s.content_hash
     FROM {search} AS s
-    WHERE (s.entity_name, s.record_id) > (:entity, :id) AND {condition}
-    ORDER BY s.entity_name, s.record_id LIMIT :limit
+    WHERE (s.tenant, s.entity_name, s.record_id) > (:tenant, :entity, :id) AND {condition}
+    ORDER BY s.tenant, s.entity_name, s.record_id LIMIT :limit
 """
-COPIED_UPTO = " AND (e.entity_name, e.record_id) <= (:last_entity, :last_id)"
-UPTO = "(s.entity_name, s.record_id) <= (:last_entity, :last_id)"
+COPIED_UPTO = " AND (e.tenant, e.entity_name, e.record_id) <= (:last_tenant, :last_entity, :last_id)"
+UPTO = "(s.tenant, s.entity_name, s.record_id) <= (:last_tenant, :last_entity, :last_id)"
 OF_ENTITIES = "s.entity_name = ANY(:of)"
 BOUNDS = """
-    SELECT entity_name, record_id FROM (
-      SELECT entity_name, record_id, row_number() OVER (ORDER BY entity_name, record_id) AS place FROM {search}
+    SELECT tenant, entity_name, record_id FROM (
+      SELECT tenant, entity_name, record_id, row_number() OVER (ORDER BY tenant, entity_name, record_id) AS place
+      FROM {search}
     ) AS numbered
     WHERE place % :size = 0 ORDER BY place
 """
 COPY_EMBEDDINGS = """
     INSERT INTO {target}
     SELECT e.* FROM {embedding} AS e
-    WHERE (e.entity_name, e.record_id) > (:entity, :id) AND e.entity_name <> ALL(:without){upto}
+    WHERE (e.tenant, e.entity_name, e.record_id) > (:tenant, :entity, :id) AND e.entity_name <> ALL(:without){upto}
     ON CONFLICT DO NOTHING
 """
 # A transaction that has read the registry holds a lock on it until it ends; one that is prepared has no process.
@@ -397,7 +494,7 @@ SNAPSHOTS = text(f"""{REGISTRY_LOCKS}
       AND backend_type = 'client backend'
 """)
 FAILURES = """
-    SELECT s.entity_name, s.record_id, e.reason, e.message, e.attempts
+    SELECT s.entity_name, s.record_id, e.reason, e.message, e.attempts, s.tenant
     FROM {search} AS s {join}
-    WHERE {condition} ORDER BY s.entity_name, s.record_id
+    WHERE {condition} AND {tenants} ORDER BY s.entity_name, s.record_id, s.tenant
 """

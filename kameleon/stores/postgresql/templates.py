@@ -35,6 +35,12 @@ MAX_EF_SEARCH = 1_000
 """The largest `hnsw.ef_search` that pgvector takes."""
 RENDERED_KEPT = 1_000
 """Bounds the statements that are remembered: scopes and filters render others. Chosen, not measured."""
+KEY_CONDITIONS = {
+    "keys": sql.KEYS,
+    **{f"{alias}_is_key": sql.IS_KEY.format(alias) for alias in "se"},
+    **{f"{alias}_in_keys": sql.IN_KEYS.format(alias, keys=sql.KEYS) for alias in "se"},
+}
+"""Conditions on rows of keys."""
 NAME_BYTES = 63
 """PostgreSQL truncates longer names."""
 
@@ -54,6 +60,7 @@ class Templates:
         self.schema = schema
         self.prefix = f'"{schema}".' if schema else ""
         self.names = {name: f"{self.prefix}kdb_{name}" for name in TABLES}
+        self._shared = {**self.names, **KEY_CONDITIONS, "fence": "OFFSET 0", "prefix": self.prefix}
         self.pgvector: PgVector | None = None
         self.has_citus = False
         self._rendered: dict[Any, str] = {}
@@ -68,13 +75,15 @@ class Templates:
                 self.pgvector = PgVector(schema, tuple(int(part) for part in re.findall(r"\d+", version)))
             else:
                 self.has_citus = True
+                self._shared["fence"] = ""
         return self.pgvector
 
     def embedding(self, generation: Generation) -> str:
         return f"{self.prefix}kdb_embedding_g{generation.number}"
 
-    def hnsw(self, generation: Generation) -> str:
-        return f"{self.embedding(generation)}_hnsw"
+    def hnsw(self, generation: Generation, number: int | None = None) -> str:
+        """Returns the name of the index over all, or over the tenant of a number."""
+        return f"{self.prefix}{hnsw_name(generation, number)}"
 
     def hnsw_settings(self, ef_search: int) -> list[str]:
         """Renders the settings of a search in an HNSW index; none without pgvector."""
@@ -94,7 +103,7 @@ class Templates:
         key = (template, generation and (generation.number, generation.dimensions), *more.items())
         rendered = self._rendered.get(key)
         if rendered is None:
-            names = {**self.names, **self._names_of(generation)} if generation is not None else self.names
+            names = {**self._shared, **self._names_of(generation)} if generation is not None else self._shared
             rendered = template.format(**names, **more)
             if len(self._rendered) >= RENDERED_KEPT:
                 self._rendered.clear()
@@ -106,8 +115,6 @@ class Templates:
             "number": str(generation.number),
             "embedding": self.embedding(generation),
             "dimensions": str(generation.dimensions),
-            "hnsw": self.hnsw(generation),
-            "hnsw_name": f"kdb_embedding_g{generation.number}_hnsw",
             **self._hnsw_options,
         }
         if self.pgvector is not None:
@@ -117,6 +124,11 @@ class Templates:
             names["halfvec_ip_ops"] = f"{self.pgvector.schema}.halfvec_ip_ops"
             names["ip"] = f"OPERATOR({self.pgvector.schema}.<#>)"
         return names
+
+
+def hnsw_name(generation: Generation, number: int | None = None) -> str:
+    of_tenant = "" if number is None else f"_{number % 2**64:016x}"
+    return f"kdb_embedding_g{generation.number}_hnsw{of_tenant}"
 
 
 def check_schema(name: object) -> None:

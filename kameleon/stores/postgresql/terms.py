@@ -16,17 +16,16 @@ from sqlalchemy import Connection
 
 from ...analysis.terms import PhrasePart
 from ...errors import InvalidInput
-from ...values import Ref
+from ...values import Ref, Tenants
 from ..search_protocols import EXCLUDING, PREFIX, TermCounts, TermQuery, TermsRow
 from ..tables import parts
 from ..values import Scope, bound
-from .rows import by_entity
+from .rows import by_key
 from .scope import PostgreSQLScopes
 from .templates import Templates
 
 log = logging.getLogger("kameleon.keywords")
 
-TENANT = ""
 MOST_POSITION, MOST_PLACES, MOST_BYTES = 16_383, 255, 2**20 - 1
 """Bound the positions of a tsvector, those of one term, and the bytes of all terms: PostgreSQL's limits."""
 MOST_EMPHASIZED = 1_000
@@ -60,15 +59,13 @@ CREATE = (
 )
 WRITE = """
     INSERT INTO {terms} AS t (tenant, entity_name, record_id, doc, length, terms)
-    SELECT %s, g.entity_name, g.record_id, g.doc, g.length, CAST(g.terms AS tsvector)
-    FROM unnest(CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS bigint[]), CAST(%s AS integer[]), CAST(%s AS text[]))
-      AS g(entity_name, record_id, doc, length, terms)
+    SELECT g.tenant, g.entity_name, g.record_id, g.doc, g.length, CAST(g.terms AS tsvector)
+    FROM unnest(CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS bigint[]),
+      CAST(%s AS integer[]), CAST(%s AS text[])) AS g(entity_name, record_id, tenant, doc, length, terms)
     ON CONFLICT (tenant, entity_name, record_id)
     DO UPDATE SET doc = excluded.doc, length = excluded.length, terms = excluded.terms
 """
-DELETE = """
-    DELETE FROM {terms} WHERE tenant = %(tenant)s AND entity_name = %(entity)s AND record_id = ANY(%(ids)s)
-"""
+DELETE = "DELETE FROM {terms} AS s WHERE {s_in_keys}"
 # ANALYZE has the terms that most records have, with their shares of the table.
 COUNTS = """
     WITH statistics AS MATERIALIZED (
@@ -82,12 +79,12 @@ COUNTS = """
         CAST(CAST(most_common_elems AS text) AS text[]), most_common_elem_freqs) AS e(term, share)
     )
     SELECT -1 AS number, count(*) AS n, coalesce(avg(length), 0) AS figure, (SELECT reltuples FROM statistics) AS total
-    FROM (SELECT length FROM {terms} WHERE {scope} LIMIT :most) AS sampled
+    FROM (SELECT s.length FROM {terms} AS s WHERE {scope} LIMIT :most) AS sampled
 """
 COUNT = """
     UNION ALL SELECT %(number)s, CASE WHEN total >= :most THEN :most ELSE (
         SELECT count(*) FROM (
-          SELECT 1 FROM {terms} WHERE {scope} AND terms @@ CAST(:query_%(number)s AS tsquery) LIMIT :most
+          SELECT 1 FROM {terms} AS s WHERE {scope} AND s.terms @@ CAST(:query_%(number)s AS tsquery) LIMIT :most
         ) AS counted) END, share, total
     FROM (
       SELECT coalesce(max(share), 0) AS share, coalesce(max(share * reltuples), 0) AS total
@@ -102,12 +99,12 @@ FIND = """
 """
 BRANCH = """(
       SELECT %s AS branch, s.doc, s.entity_name, s.length, %s AS terms FROM {terms} AS s
-      WHERE s.tenant = :tenant AND {scope} AND %s LIMIT :most_%s
+      WHERE {scope} AND %s LIMIT :most_%s
     )"""
 TEXTS = """
-    SELECT s.doc, left(s.content, :most) FROM {terms} AS t JOIN {search} AS s
-      ON s.entity_name = t.entity_name AND s.record_id = t.record_id
-    WHERE t.tenant = :tenant AND t.terms @@ CAST(:query AS tsquery) LIMIT :limit
+    SELECT c.doc, left(c.content, :most) FROM {terms} AS s JOIN {search} AS c
+      ON c.tenant = s.tenant AND c.entity_name = s.entity_name AND c.record_id = s.record_id
+    WHERE {scope} AND s.terms @@ CAST(:query AS tsquery) LIMIT :limit
 """
 
 
@@ -119,20 +116,22 @@ class PostgreSQLTerms:
     def write(self, connection: Connection, rows: Sequence[TermsRow]) -> None:
         """In the order of the keys: two writers in other orders could deadlock."""
         statement = self._templates.format(WRITE)
-        for part in parts(sorted(rows, key=lambda row: row.ref), ROWS_A_STATEMENT):
-            columns = zip(*((*row.ref[:2], row.doc, row.length, vector(row)) for row in part), strict=True)
-            connection.exec_driver_sql(statement, (TENANT, *map(list, columns)))
+        for part in parts(sorted(rows, key=lambda row: row.ref.key), ROWS_A_STATEMENT):
+            columns = zip(*((*row.ref, row.doc, row.length, vector(row)) for row in part), strict=True)
+            connection.exec_driver_sql(statement, tuple(map(list, columns)))
 
     def delete(self, connection: Connection, refs: Sequence[Ref]) -> None:
-        for entity, ids in by_entity(refs):
-            binds = {"tenant": TENANT, "entity": entity, "ids": ids}
-            connection.exec_driver_sql(self._templates.format(DELETE), binds)
+        by_key(connection, self._templates.format(DELETE), refs)
 
-    def counts(self, connection: Connection, entities: Sequence[str], clauses: Sequence[Sequence[str]]) -> TermCounts:
-        scope = "tenant = :tenant" + (" AND entity_name = ANY(:entities)" if entities else "")
-        binds: dict[str, Any] = {"tenant": TENANT, "name": self._templates.names["terms"], "most": COUNTED}
-        if entities:
-            binds["entities"] = list(entities)
+    def counts(
+        self,
+        connection: Connection,
+        tenants: Tenants,
+        entities: Sequence[str],
+        clauses: Sequence[Sequence[str]],
+    ) -> TermCounts:
+        scope, binds = self._scopes.sql(Scope(tuple(entities), tenants=tenants), "s")
+        binds |= {"name": self._templates.names["terms"], "most": COUNTED}
         for number, terms in enumerate(clauses):
             binds |= {f"query_{number}": any_of(terms), f"terms_{number}": list(terms)}
         template = COUNTS + "".join(COUNT % {"number": number} for number in range(len(clauses)))
@@ -149,7 +148,7 @@ class PostgreSQLTerms:
         if not branches:
             return [], True
         prefixes = [term.removesuffix(PREFIX) for term in query.terms if term.endswith(PREFIX)]
-        binds |= {"tenant": TENANT, "terms": list(query.terms), "prefixes": prefixes, **queries}
+        binds |= {"terms": list(query.terms), "prefixes": prefixes, **queries}
         template = FIND % "\n    UNION ALL ".join(branches)
         statement, binds = bound(self._templates.text(template, scope=where), binds)
         rows = connection.execute(statement, binds).all()
@@ -162,9 +161,12 @@ class PostgreSQLTerms:
         is_whole = all(n <= FOUND for branch, n in found.items() if branch != EXCLUDING)
         return rows, is_whole
 
-    def texts(self, connection: Connection, terms: Sequence[str], limit: int) -> dict[int, str]:
-        binds = {"tenant": TENANT, "query": any_of(terms), "limit": limit, "most": TEXT_CHARACTERS}
-        rows = connection.execute(self._templates.text(TEXTS), binds)
+    def texts(
+        self, connection: Connection, tenants: Tenants, entities: Sequence[str], terms: Sequence[str], limit: int
+    ) -> dict[int, str]:
+        scope, binds = self._scopes.sql(Scope(tuple(entities), tenants=tenants), "s")
+        binds |= {"query": any_of(terms), "limit": limit, "most": TEXT_CHARACTERS}
+        rows = connection.execute(self._templates.text(TEXTS, scope=scope), binds)
         return {row[0]: row[1] for row in rows}
 
 

@@ -1,7 +1,7 @@
 """The vector leg in PostgreSQL: pgvector's HNSW index, or an exact scan. Imports `values` and `errors`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from ...errors import VectorsUnavailable
 from ...values import Generation
 from ..own_connections import is_own
-from ..values import Candidates, Progress, Scope
+from ..values import Candidates, Progress, Scope, nearest_of
 from . import hnsw
 from . import statements as sql
 from .connections import PostgreSQLConnections
@@ -18,6 +18,7 @@ from .copy import adapt
 from .fetching import selected
 from .rows import packed
 from .scope import PostgreSQLScopes
+from .scope import of_tenants as sql_of_tenants
 from .templates import HALFVEC_SINCE, MAX_HALFVEC, MAX_VECTOR, Templates
 
 NEAR, WIDENED = 10, 5
@@ -28,6 +29,8 @@ tenth (He, Kumar and Chang, "On the difficulty of nearest neighbor search", 2012
 to 1 at an `ef_search` of 100, of those below .83 to .92; stress/README.md has the figures."""
 NARROW = 10_000
 """Records that a filter leaves at most to be compared one by one. Chosen, not measured."""
+NUMBERS_KEPT = 10_000
+"""Bounds the tenants whose numbers, and the indexes whose presence, are remembered. Chosen, not measured."""
 
 
 class Passage(NamedTuple):
@@ -43,12 +46,14 @@ Found = tuple[Sequence[Passage], dict[int, float]]
 
 @dataclass(eq=False)
 class PostgreSQLVectors:
-    """`_has_index` is whether a generation had an HNSW index when it was last searched."""
+    """`_has_index` is whether there was an HNSW index of that name when it was last looked for; `_numbers` are those
+    of tenants."""
 
     _connections: PostgreSQLConnections
     _templates: Templates
     _scopes: PostgreSQLScopes
-    _has_index: dict[int, bool] = field(default_factory=dict)
+    _has_index: dict[str, bool] = field(default_factory=dict)
+    _numbers: dict[str, int] = field(default_factory=dict)
 
     def nearest(
         self,
@@ -62,6 +67,11 @@ class PostgreSQLVectors:
         excluded: Sequence[int] = (),
         beside: Sequence[int] = (),
     ) -> Candidates:
+        """A tenant's are found in an index of its own, or compared one by one."""
+        if scope.tenants is not None and len(scope.tenants) != 1:
+            parts = [replace(scope, tenants=(tenant,)) for tenant in scope.tenants]
+            one = partial(self.nearest, connection, generation, vector, docs=docs, excluded=excluded, beside=beside)
+            return nearest_of([one(part, limit) for part in parts], limit) if parts else Candidates({})
         self.prepare(connection, limit)
         search = self._search(connection, generation, vector, scope, docs, excluded)
         nearest, others = search(limit, beside)
@@ -92,18 +102,38 @@ class PostgreSQLVectors:
         excluded: Sequence[int],
     ) -> Callable[[int, Sequence[int]], Found]:
         """Returns what reads the nearest, and the cosines of those beside them."""
-        where, binds = self._scopes.sql(scope if docs is None else Scope(), "e")
+        of_tenants, binds = sql_of_tenants(scope.tenants, "s")
+        scanned = replace(scope, tenants=None) if scope.is_undivided or scope.tenants == ("",) else scope
+        where, of_scope = self._scopes.sql(scanned if docs is None else Scope(tenants=scanned.tenants), "e")
         if len(excluded):
             where += " AND e.doc <> ALL(CAST(:excluded AS bigint[]))"
             binds["excluded"] = list(excluded)
-        binds |= {"vector": packed(generation, vector), "hnsw": self._templates.hnsw(generation)}
-        names = self._distances(generation)
+        number = self._number(connection, scanned)
+        hnsw = self._templates.hnsw(generation, number)
+        binds |= {**of_scope, "vector": packed(generation, vector), "hnsw": hnsw}
+        names = {
+            **self._distances(generation),
+            "of_tenants": of_tenants,
+            "beside": sql_of_tenants(scanned.tenants, "e")[0],
+            "part": "" if number is None else " AND " + sql.OF_TENANT.format(alias="e.", number=number),
+        }
         if docs is None and scope.filter is None and scope.among is None:
             return partial(self._read, connection, generation, {**names, "scope": where}, binds)
         names |= self._filtered(scope, docs, where, binds)
         ctes = [self._templates.format(part, generation, **names) for part in (sql.INDEX, *self._parts(scope, docs))]
         names |= {"ctes": f"WITH {', '.join(ctes)}", "nearest": sql.NEAREST_IN_FILTER}
         return partial(read, connection, self._templates.format(sql.BY_VECTOR, generation, **names), binds)
+
+    def _number(self, connection: Connection, scope: Scope) -> int | None:
+        """Returns the number of the scope's tenant, whose index is named by it; None where the scope is of all."""
+        if scope.tenants is None:
+            return None
+        (tenant,) = scope.tenants
+        if tenant not in self._numbers:
+            if len(self._numbers) >= NUMBERS_KEPT:
+                self._numbers.clear()
+            self._numbers[tenant] = connection.scalar(sql.TENANT_NUMBER, {"tenant": tenant}) or 0
+        return self._numbers[tenant]
 
     def _distances(self, generation: Generation) -> dict[str, str]:
         distance = self._templates.format(sql.DISTANCE, generation, bind=":vector")
@@ -125,13 +155,16 @@ class PostgreSQLVectors:
     ) -> Found:
         """Reads the HNSW index, unless the generation had none when it was last searched. What was read of none, or
         has not enough, is read again from all embeddings."""
-        for by_index in (True, False) if self._has_index.get(generation.number, True) else (False,):
-            order = names["indexed_distance" if by_index else "exact_distance"]
-            nearest = self._templates.format(sql.NEAREST, generation, **names, order=order)
+        hnsw = binds["hnsw"]
+        for by_index in (True, False) if self._has_index.get(hnsw, True) else (False,):
+            order = {"order": names["indexed_distance" if by_index else "exact_distance"]}
+            if not by_index:
+                order["part"] = ""
+            nearest = self._templates.format(sql.NEAREST, generation, **{**names, **order})
             statement = self._templates.format(sql.BY_VECTOR, generation, ctes="", nearest=nearest, **names)
             found, others = read(connection, statement, binds, limit, beside)
             has_index = any(passage.is_hnsw for passage in found)
-            self._has_index[generation.number] = has_index
+            self._has_index[hnsw] = has_index
             if by_index and has_index and len({passage.doc for passage in found} - {None}) >= limit:
                 return found, others
         return [passage._replace(is_hnsw=False) for passage in found] if has_index else found, others
@@ -145,14 +178,18 @@ class PostgreSQLVectors:
             names["near"] = f"{where} AND e.doc = ANY(CAST(:docs AS bigint[]))"
             binds["docs"] = list(docs)
         elif scope.filter is not None:
-            names["condition"] = self._scopes.of_records(scope.filter, scope.entities, binds)
+            names["condition"] = self._scopes.of_records(scope.filter, scope, binds)
+        elif scope.tenants is None:
+            names["of_records"], of_scope = self._scopes.sql(scope, "s")
+            binds |= of_scope
         else:
             names["among"] = scope.among.sql if scope.among else ""
         return names
 
     @staticmethod
     def _parts(scope: Scope, docs: Sequence[int] | None) -> Sequence[str]:
-        allowed = sql.ALLOWED if scope.filter is not None else sql.ALLOWED_AMONG
+        among = sql.ALLOWED_OF_ALL if scope.tenants is None else sql.ALLOWED_AMONG
+        allowed = sql.ALLOWED if scope.filter is not None else among
         return (sql.ALLOWED_DOCS if docs is not None else allowed, sql.NEAR, sql.WHOLE, sql.FEW)
 
     # the vector index
@@ -189,7 +226,7 @@ class PostgreSQLVectors:
         concurrently: bool = True,
         progress: Progress | None = None,
     ) -> bool:
-        self._has_index.pop(generation.number, None)
+        self._has_index.clear()
         return hnsw.build(self._connections, self._templates, generation, concurrently, progress)
 
 

@@ -15,7 +15,7 @@ from ..tables import Tables, parts
 from ..values import Entry, Written
 from . import copy as binary
 from . import statements as sql
-from .rows import by_entity
+from .rows import by_key
 from .templates import Templates
 
 ROWS_A_STATEMENT = 1_000
@@ -25,8 +25,8 @@ ROWS_A_COPY = 10_000
 """Bounds the rows that are encoded at once. Chosen, not measured."""
 
 
-def columns_of(entry: Entry) -> tuple[str, str, str, str, str]:
-    return *entry.ref[:2], entry.content, entry.content_hash, gaps_as_text(entry.gaps)
+def columns_of(entry: Entry) -> tuple[str, ...]:
+    return *entry.ref, entry.content, entry.content_hash, gaps_as_text(entry.gaps)
 
 
 @dataclass(eq=False)
@@ -39,15 +39,13 @@ class PostgreSQLWrites:
         self, connection: Connection, entries: Sequence[Entry], generations: Sequence[Generation], now: datetime
     ) -> dict[Ref, Written]:
         """In the order of the keys: two writers in other orders could deadlock."""
-        entries = sorted(entries, key=lambda entry: entry.ref)
+        entries = sorted(entries, key=lambda entry: entry.ref.key)
         copies = len(entries) > ROWS_UPSERTED and self._copying.can_load(connection)
         rows = self._copy(connection, entries, now) if copies else self._insert(connection, entries, now)
-        written = {Ref(entity, id_): Written(doc, replaced) for entity, id_, doc, replaced in rows}
+        written = {Ref(*row[:3]): Written(*row[3:]) for row in rows}
         replaced = [ref for ref, made in written.items() if made.replaced is not None]
         for generation in generations if replaced else ():
-            statement = self._templates.format(sql.DELETE_STALE, generation)
-            for entity, ids in by_entity(replaced):
-                connection.exec_driver_sql(statement, {"entity": entity, "ids": ids})
+            by_key(connection, self._templates.format(sql.DELETE_STALE, generation), replaced)
         return written
 
     def _insert(self, connection: Connection, entries: Sequence[Entry], now: datetime) -> Iterator[Sequence[Any]]:
@@ -76,14 +74,10 @@ class PostgreSQLWrites:
         self, connection: Connection, refs: Sequence[Ref], generations: Sequence[Generation]
     ) -> list[tuple[Ref, int]]:
         """Deletes embeddings of those records alone that this transaction deleted."""
-        statement = self._templates.format(sql.DELETE)
-        deleted: list[tuple[Ref, int]] = []
-        for entity, ids in by_entity(refs):
-            found = connection.exec_driver_sql(statement, {"entity": entity, "ids": ids}).all()
-            deleted += [(Ref(entity, id_), doc) for id_, doc in found]
-            for generation in generations if found else ():
-                deleting = self._templates.format(sql.DELETE_EMBEDDINGS, generation)
-                connection.exec_driver_sql(deleting, {"entity": entity, "ids": [id_ for id_, _ in found]})
+        deleted = [(Ref(*row[:3]), row[3]) for row in by_key(connection, self._templates.format(sql.DELETE), refs)]
+        for generation in generations:
+            gone = [ref for ref, _ in deleted]
+            by_key(connection, self._templates.format(sql.DELETE_EMBEDDINGS, generation), gone)
         return deleted
 
     def enqueue(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
