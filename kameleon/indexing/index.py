@@ -307,7 +307,7 @@ class Index(Transactions):
 
     def state(self, ref: Ref, connection: Connection | None = None) -> State | None:
         """What the index holds of a record; None if it is not there."""
-        with self.reading(connection) as conn:
+        with self.reading(connection, (ref.tenant,)) as conn:
             generation = self.services.reported(self.catalog.generations(conn))
             return self.store.contents.states(conn, [ref], generation).get(ref)
 
@@ -320,7 +320,7 @@ class Index(Transactions):
 
     def failures(self, connection: Connection | None = None, tenants: Tenants = None) -> list[Failure]:
         """The records that the provider refused, by entity, id and tenant."""
-        with self.reading(connection) as conn:
+        with self.reading(connection, tenants or ()) as conn:
             generation = self.services.reported(self.catalog.generations(conn))
             return self.store.embeddings.failures(conn, generation, tenants) if generation else []
 

@@ -128,11 +128,11 @@ class Transactions:
             ours = self._connections.identity(own)
         return ours is not None and (theirs == ours or (theirs[-1] is None and theirs[0] == ours[0]))
 
-    def committed(self, work: Callable[[Connection], T]) -> T:
+    def committed(self, work: Callable[[Connection], T], tenants: Tenants = ()) -> T:
         """Returns what `work` returns in a transaction of its own, which is repeated while others conflict with it."""
 
         def attempt() -> T:
-            with self.transaction() as conn:
+            with self.transaction(tenants=tenants) as conn:
                 return work(conn)
 
         return self.retried(attempt)
