@@ -277,7 +277,7 @@ class Rebuild:
 def declared_entity(name: str, definition: Mapping[str, Any]) -> Entity:
     """Of a definition that may lack what was added to it later."""
     fields = (Field(f["name"], f["type"], f["searchable"], f.get("weight", 1)) for f in definition["fields"])
-    return Entity(name, tuple(fields))
+    return Entity(name, tuple(fields), definition.get("tenant_field"))
 
 
 def fingerprint_of(generation: Generation) -> str:

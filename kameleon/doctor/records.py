@@ -78,8 +78,8 @@ def _write(scan: Scan, source: Source, refs: Sequence[Ref]) -> None:
         contents = source.contents(connection, refs)
     there = {_key(source, ref): _content(entry) for ref, entry in contents.items() if entry is not None}
     gone = [ref for ref, entry in contents.items() if entry is None]
-    ahead = embed_ahead(scan.index, there, [], connection=None, indexing="sync")
     unique = {source.entity} if source.is_unique else ()
+    ahead = embed_ahead(scan.index, there, [], connection=None, indexing="sync", unique=unique)
     with scan.index.transaction() as connection:
         scan.index.write_changes(connection, there, [], unique=unique, ahead=ahead, indexing="sync", budget_s=0)
         scan.index.delete(gone, connection)

@@ -99,7 +99,8 @@ class Commits:
             return None
         bind = connection or self._bind_of(session)
         joined = bind if isinstance(bind, Connection) and bind.in_transaction() else None
-        return embed_ahead(self._index, contents, new, connection=joined, indexing=indexing)
+        unique = self._mappings.tenanted({ref.entity for ref in contents})
+        return embed_ahead(self._index, contents, new, connection=joined, indexing=indexing, unique=unique)
 
     def _begun(self, session: Session) -> Connection | None:
         """The session's connection to this database, if it has begun a transaction there."""

@@ -136,12 +136,14 @@ class Pending:
         marks = self._marks.of(connection, marked)
         read = self.read(connection, dict.fromkeys([*to_read(changes), *marked]))
         final = {**changes, **{ref: content or DELETED for ref, content in read.items()}}
-        changed = {ref: content for ref, content in final.items() if isinstance(content, Content)}
-        deleted = [ref for ref in final if ref not in changed]
-        with budget:
-            report = self._index.write_changes(
-                connection, changed, deleted, unique=unique, ahead=ahead, indexing=indexing, budget_s=budget.left_s
-            )
+        report = IndexReport()
+        for part, movable in divided(final, unique):
+            changed = {ref: content for ref, content in part.items() if isinstance(content, Content)}
+            deleted = [ref for ref in part if ref not in changed]
+            with budget:
+                report += self._index.write_changes(
+                    connection, changed, deleted, unique=movable, ahead=ahead, indexing=indexing, budget_s=budget.left_s
+                )
         self._marks.delete(connection, marks)
         return report
 
@@ -163,6 +165,17 @@ class Pending:
         for entity, ids in ids_by_entity(sorted(linked)).items():
             self._mappings.of_entity(entity).lock_related(connection, ids)
         self._index.hold(connection, refs)
+
+
+def divided(changes: Mapping[Ref, Change], unique: Set[str]) -> Iterator[tuple[Mapping[Ref, Change], Set[str]]]:
+    """The changes, and the entities whose records move between tenants: not those that were indexed by hand, under a
+    tenant that the caller named."""
+    by_hand = {ref: change for ref, change in changes.items() if ref.tenant and ref.entity in unique}
+    if not by_hand:
+        yield changes, unique
+        return
+    yield {ref: change for ref, change in changes.items() if ref not in by_hand}, unique
+    yield by_hand, set()
 
 
 def to_read(changes: Mapping[Ref, Change]) -> list[Ref]:

@@ -70,7 +70,8 @@ class Tracking:
         with self._index.reading() as connection:
             contents = self._contents(connection, refs)
         texts = {ref: content for ref, content in contents.items() if content is not None}
-        ahead = embed_ahead(self._index, texts, [], connection=None, indexing="sync")
+        unique = self._mappings.tenanted({ref.entity for ref in texts})
+        ahead = embed_ahead(self._index, texts, [], connection=None, indexing="sync", unique=unique)
 
         def attempt() -> IndexReport:
             with self._index.transaction() as connection:

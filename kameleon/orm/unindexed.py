@@ -77,8 +77,8 @@ class Unindexed:
             contents = self._contents(connection, mapped, ids)
         if not contents:
             return IndexReport()
-        ahead = embed_ahead(self._index, contents, [], connection=None, indexing="sync")
         unique = {mapped.entity} if mapped.has_tenants else ()
+        ahead = embed_ahead(self._index, contents, [], connection=None, indexing="sync", unique=unique)
         with self._index.transaction() as connection:
             report = self._index.write_changes(
                 connection, contents, [], unique=unique, ahead=ahead, indexing="sync", budget_s=0

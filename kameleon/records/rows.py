@@ -3,11 +3,11 @@
 
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from ..content import check_entity, check_id, emphasized, field_weights, normalize, render, text_of
+from ..content import check_entity, check_id, check_tenant, emphasized, field_weights, normalize, render, text_of
 from ..errors import InvalidInput, InvalidRecord, RecordExists, seen
 from ..indexing.entries import make_entry
 from ..stores.catalog import Entity, Field
@@ -15,6 +15,9 @@ from ..stores.values import Entry
 from ..values import Ref
 
 OnConflict = Literal["error", "upsert", "skip"]
+
+Key = tuple[str, str]
+"""A tenant and an id, of one entity."""
 
 MAX_DEPTH = 64
 """Bounds the nesting of a record, which Python's JSON decoder reads by recursion. Chosen, not measured."""
@@ -31,15 +34,30 @@ TYPES: Mapping[str, tuple[type, ...]] = {
 }
 
 
-def declared_entity(name: str, search: Sequence[str] | Mapping[str, float], fields: Mapping[str, str]) -> Entity:
+class Row(NamedTuple):
+    """A record as it is stored: `data` without its id."""
+
+    tenant: str
+    id: str
+    data: Mapping[str, Any]
+
+    @property
+    def key(self) -> Key:
+        return self.tenant, self.id
+
+
+def declared_entity(
+    name: str, search: Sequence[str] | Mapping[str, float], fields: Mapping[str, str], tenant_field: str | None
+) -> Entity:
     """A checked entity. Raises InvalidInput."""
     check_entity(name)
-    for given in (*search, *fields, *fields.values()):
+    tenant = [tenant_field] if tenant_field else []
+    for given in (*search, *fields, *fields.values(), *tenant):
         if not isinstance(given, str):
             raise InvalidInput(f"fields and their types are named by texts, not {seen(given)}")
     if isinstance(search, str):
         raise InvalidInput(f"search is a list of field names; for one, use [{seen(search)}]")
-    if "id" in (*search, *fields):
+    if "id" in (*search, *fields, *tenant):
         raise InvalidInput("`id` is the key of every record and no field: get a record by it")
     unknown = sorted(set(fields.values()) - set(TYPES))
     if unknown:
@@ -47,33 +65,83 @@ def declared_entity(name: str, search: Sequence[str] | Mapping[str, float], fiel
     if not search:
         raise InvalidInput(f"{name}: name at least one searchable field")
     weights = field_weights(search)
-    names = dict.fromkeys([*search, *fields])
-    return Entity(
-        name, tuple(Field(check_field(n), fields.get(n, "any"), n in weights, weights.get(n, 1)) for n in names)
-    )
+    names = dict.fromkeys([*search, *fields, *tenant])
+    declared = tuple(Field(check_field(n), fields.get(n, "any"), n in weights, weights.get(n, 1)) for n in names)
+    return Entity(name, declared, tenant_field)
 
 
 def checked_rows(
-    entity: Entity, records: Sequence[Mapping[str, Any]], *, leaves_invalid: bool = False
-) -> list[tuple[str, Mapping[str, Any]]]:
+    entity: Entity, records: Sequence[Mapping[str, Any]], tenant: object = None, *, leaves_invalid: bool = False
+) -> list[Row]:
     """Raises InvalidRecord with the position, unless what is invalid is to be left out."""
     rows = []
     for position, record in enumerate(records):
         try:
-            rows.append(check_record(entity, record))
+            rows.append(check_record(entity, record, tenant))
         except InvalidRecord as error:
             if not leaves_invalid:
                 raise InvalidRecord(str(error), position=position) from error
     return rows
 
 
-def check_record(entity: Entity, record: Any) -> tuple[str, Mapping[str, Any]]:
-    """(id, data without id). Raises InvalidRecord."""
+def check_record(entity: Entity, record: Any, tenant: object = None) -> Row:
+    """Raises InvalidRecord."""
     if not isinstance(record, Mapping):
         raise InvalidRecord(f"a record is an object, not {type(record).__name__}")
     given = record.get("id")
     id_ = str(uuid.uuid4()) if given is None else check_id(given)
-    return id_, check_data(entity, {name: value for name, value in record.items() if name != "id"})
+    row = with_tenant(entity, id_, {name: value for name, value in record.items() if name != "id"}, tenant)
+    check_data(entity, row.data)
+    return row
+
+
+def with_tenant(entity: Entity, id_: str, data: Mapping[str, Any], given: object) -> Row:
+    """A row under its tenant: that of the entity's field, or the one that is `given`. Raises InvalidRecord."""
+    name, tenant = entity.tenant_field, check_tenant(given)
+    if not name:
+        return Row(tenant, id_, data)
+    if name not in data and given is None:
+        raise InvalidRecord(
+            f"{entity.name} {id_!r:.80} has no field {name!r:.80}, which names its tenant: give it one, or null for "
+            "none"
+        )
+    if name not in data:
+        return Row(tenant, id_, {**data, name: given if isinstance(given, int) else tenant or None})
+    try:
+        own = check_tenant(data[name])
+    except InvalidRecord as error:
+        raise InvalidRecord(f"{entity.name} {id_!r:.80}, field {name!r:.80}: {error}") from error
+    if given is not None and own != tenant:
+        raise InvalidRecord(
+            f"{entity.name} {id_!r:.80} is of the tenant {own!r:.80} by its field {name!r:.80}, and the call is for "
+            f"{tenant!r:.80}"
+        )
+    return Row(own, id_, data)
+
+
+def changed_row(
+    entity: Entity, tenant: str, id_: str, data: Mapping[str, Any], patch: Mapping[str, Any], *, replace_all: bool
+) -> Row:
+    """A stored row as an update leaves it, of another tenant if the patch names one. Raises InvalidRecord."""
+    changed, name = dict(patch if replace_all else {**data, **patch}), entity.tenant_field
+    if not name:
+        return Row(tenant, id_, check_data(entity, changed))
+    changed.setdefault(name, data.get(name, tenant or None))
+    row = with_tenant(entity, id_, changed, None)
+    check_data(entity, row.data)
+    return row
+
+
+def divided(entity: Entity, tenant_field: str | None) -> Entity:
+    """An entity whose records have tenants; as it is where `tenant_field` is None. Raises InvalidInput where they are
+    not those of that field."""
+    if tenant_field in (None, entity.tenant_field):
+        return entity
+    if tenant_field == "":
+        return entity if entity.has_tenants else replace(entity, tenant_field="")
+    own = f"those of the field {entity.tenant_field!r:.80}" if entity.tenant_field else "given with each call"
+    has = f"are {own}" if entity.has_tenants else "were not declared"
+    raise InvalidInput(f"the tenants of {entity.name} {has}; their field is not {seen(tenant_field, 80)}")
 
 
 def check_data(entity: Entity, data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -140,39 +208,47 @@ def is_of_type(value: Any, type_: str) -> bool:
     return isinstance(value, TYPES[type_])
 
 
-def resolve(
-    entity: str, rows: Sequence[tuple[str, Mapping[str, Any]]], taken: set[str], on_conflict: OnConflict
-) -> dict[str, Mapping[str, Any]]:
-    """The rows to write by id. Raises RecordExists with the position of the first whose id is taken."""
-    chosen: dict[str, Mapping[str, Any]] = {}
-    for position, (id_, data) in enumerate(rows):
-        if on_conflict == "upsert" or (id_ not in taken and id_ not in chosen):
-            chosen[id_] = data
+def resolve(entity: str, rows: Sequence[Row], taken: set[Key], on_conflict: OnConflict) -> dict[Key, Row]:
+    """The rows to write by key. Raises RecordExists with the position of the first whose id is taken."""
+    chosen: dict[Key, Row] = {}
+    for position, row in enumerate(rows):
+        if on_conflict == "upsert" or (row.key not in taken and row.key not in chosen):
+            chosen[row.key] = row
         elif on_conflict == "error":
             raise RecordExists(
-                f"{entity} has a record {id_!r:.80} already; nothing of this call was stored. "
+                f"{entity} has a record {row.id!r:.80} already; nothing of this call was stored. "
                 "Replace it (upsert) or leave it (skip)",
                 position=position,
             )
     return chosen
 
 
-def infer_entity(name: str, records: Sequence[Mapping[str, Any]]) -> Entity:
-    """Texts longer than a word are searchable; where there is none, every text is."""
+def infer_entity(name: str, records: Sequence[Mapping[str, Any]], tenant_field: str | None = None) -> Entity:
+    """Texts longer than a word are searchable, but for the tenant's; where there is none, every text is."""
     texts: dict[str, bool] = {}
     for record in records:
         for field_name, value in record.items():
-            if isinstance(value, str) and field_name != "id":
+            if isinstance(value, str) and field_name not in ("id", tenant_field):
                 texts[field_name] = texts.get(field_name, False) or len(value.split(maxsplit=1)) > 1
     searchable = {n for n, is_long in texts.items() if is_long} or set(texts)
     entity = with_fields(Entity(name), records)
-    return replace(entity, fields=tuple(replace(f, is_searchable=f.name in searchable) for f in entity.fields))
+    fields = tuple(replace(f, is_searchable=f.name in searchable) for f in entity.fields)
+    return replace(entity, fields=fields, tenant_field=tenant_field)
 
 
 def with_fields(entity: Entity, records: Sequence[Mapping[str, Any]]) -> Entity:
+    """The entity with the fields that its records add. Those of an entity with tenants add none: whoever searches it
+    sees which fields it has."""
+    if entity.has_tenants:
+        return entity
     present = set(entity.field_names) | {"id"}
     names = dict.fromkeys(name for record in records for name in record if name not in present)
     return replace(entity, fields=entity.fields + tuple(Field(name) for name in names)) if names else entity
+
+
+def fields_of(entity: Entity) -> Collection[str] | None:
+    """Those that a filter may name; None for any."""
+    return None if entity.has_tenants else entity.field_names
 
 
 def record_entry(entity: Entity, id_: str, data: Mapping[str, Any], tenant: str = "") -> Entry:

@@ -37,10 +37,16 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """An entity of the record store. `fields` in the order they were declared or first seen."""
+    """An entity of the record store. `fields` in the order they were declared or first seen. `tenant_field` is the one
+    that names a record's tenant, "" where each call does; None of an entity without tenants."""
 
     name: str
     fields: tuple[Field, ...] = ()
+    tenant_field: str | None = None
+
+    @property
+    def has_tenants(self) -> bool:
+        return self.tenant_field is not None
 
     @property
     def searchable(self) -> tuple[str, ...]:
@@ -175,13 +181,13 @@ class Catalog:
         """Returns those of the record store by name."""
         table = self._entities
         rows = connection.execute(table.select().order_by(table.c.name))
-        return {row.name: Entity(row.name, _fields(row.definition)) for row in rows}
+        return {row.name: _entity(row) for row in rows}
 
     def locked_entity(self, connection: Connection, name: str) -> Entity | None:
         """Locks an entity until the transaction ends, and returns it."""
         table = self._entities
         row = connection.execute(table.select().where(table.c.name == name).with_for_update()).one_or_none()
-        return Entity(row.name, _fields(row.definition)) if row else None
+        return _entity(row) if row else None
 
     def read(self, connection: Connection) -> tuple[list[Generation], dict[str, Entity]]:
         """Reads both in one statement."""
@@ -192,7 +198,7 @@ class Catalog:
         rows = connection.execute(both).all()
         made = sorted((_generation(row) for row in rows if row.name is None), key=lambda made: made.number)
         named = sorted((row for row in rows if row.name is not None), key=lambda row: row.name)
-        return made, {row.name: Entity(row.name, _fields(row.definition)) for row in named}
+        return made, {row.name: _entity(row) for row in named}
 
     def ensure_generation(
         self, connection: Connection, known: Sequence[Generation], provider: "EmbeddingProvider"
@@ -262,12 +268,14 @@ class Catalog:
     def write_entity(self, connection: Connection, entity: Entity, *, is_new: bool) -> None:
         table = self._entities
         now = datetime.now(UTC)
-        definition = {
+        definition: dict[str, Any] = {
             "fields": [
                 {"name": f.name, "type": f.type, "searchable": f.is_searchable, "weight": f.weight}
                 for f in entity.fields
             ]
         }
+        if entity.has_tenants:
+            definition["tenant_field"] = entity.tenant_field
         if is_new:
             row = {"name": entity.name, "definition": definition, "created_at": now, "updated_at": now}
             connection.execute(table.insert(), row)
@@ -277,8 +285,10 @@ class Catalog:
         self._store.schema.index_fields(connection, indexed_fields(definition))
 
 
-def _fields(definition: Mapping[str, Any]) -> tuple[Field, ...]:
-    return tuple(Field(f["name"], f["type"], f["searchable"], f["weight"]) for f in definition["fields"])
+def _entity(row: Any) -> Entity:
+    named = row.definition["fields"]
+    fields = tuple(Field(f["name"], f["type"], f["searchable"], f["weight"]) for f in named)
+    return Entity(row.name, fields, row.definition.get("tenant_field"))
 
 
 def _described(number: int, provider: str, options: Any, *others: Any) -> Generation:

@@ -1,0 +1,44 @@
+"""What calls of the record store return. Imports `stores` and `values`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from ..stores.catalog import Entity
+from ..stores.tables import utc
+from ..values import IndexReport
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    entity: str
+    id: str
+    data: Mapping[str, Any]
+    created_at: datetime
+    updated_at: datetime
+    tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InsertReport:
+    """What an insert did, in records; `index` is what became of their index rows."""
+
+    inserted: int = 0
+    updated: int = 0
+    skipped: int = 0
+    index: IndexReport = field(default_factory=IndexReport)
+    created_entity: Entity | None = None
+
+    def __add__(self, other: "InsertReport") -> "InsertReport":
+        return InsertReport(
+            self.inserted + other.inserted,
+            self.updated + other.updated,
+            self.skipped + other.skipped,
+            self.index + other.index,
+            self.created_entity or other.created_entity,
+        )
+
+
+def make_record(row: Any) -> Record:
+    return Record(row.entity_name, row.id, row.data, utc(row.created_at), utc(row.updated_at), row.tenant)
