@@ -108,8 +108,9 @@ class InvalidRecord(InvalidInput):
 
 class TenantRequired(InvalidInput):
     def __init__(self, *entities: str) -> None:
+        has = "has" if len(entities) == 1 else "have"
         super().__init__(
-            f"{', '.join(entities)} {'has' if len(entities) == 1 else 'have'} tenants: name whose records are meant, tenant='…' or search.for_tenant('…'); "
+            f"{', '.join(entities)} {has} tenants: name whose records are meant, tenant='…' or search.for_tenant('…'); "
             "tenant=kameleon.ALL_TENANTS means those of all"
         )
 

@@ -7,7 +7,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import wraps
+from functools import partial, wraps
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
@@ -182,7 +182,7 @@ def load(index: Index, file: Path) -> ImportReport:
         header = _header(lines.readline, file)
         report = ImportReport(header["tenant"])
         while batch := [json.loads(line) for line in islice(lines, RECORDS_A_BATCH)]:
-            done = index.retried(lambda batch=batch: _load_batch(index, header, batch))
+            done = index.retried(partial(_load_batch, index, header, batch))
             report = replace(
                 report,
                 records=report.records + len(batch),

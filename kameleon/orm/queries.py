@@ -102,7 +102,7 @@ class Queries:
         return mapped.ranked(select(cls), cls, [hit.id for hit in hits], self._index.store.keys.rows)
 
     def legs(
-        self, query: str, entities: Iterable[object] | None, limit: int, **options: Unpack[SearchOptions]
+        self, query: str, entities: Iterable[object] | None, limit: int, **options: Unpack[TenantOption]
     ) -> "Legs":
         return self._answering.legs(self._query(query, None, entities or None, None, limit=limit, **options))
 

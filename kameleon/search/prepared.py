@@ -46,7 +46,7 @@ def prepare(query: Query, generations: Sequence[Generation], service: "Embedding
     if chosen.generation is None or not query.has_text:
         return chosen
     try:
-        vector, is_cached = (None, False) if query.like else service.queries.embed(query.text)
+        vector, is_cached = (None, False) if query.like else service.queries.embed(query.text, query.tenants)
         is_weighed = query.mode == "hybrid" and query.weight is None
         share = service.known_share(query.text) if is_weighed else 1.0
     except ProviderError as error:

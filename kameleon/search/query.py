@@ -34,8 +34,8 @@ MAX_FACETS = 20
 
 
 class TenantOption(TypedDict, total=False):
-    """`tenant` is whose records are read: one tenant, several, or `kameleon.ALL_TENANTS`. Without it those are read that
-    have none, and a search of an entity that has tenants raises TenantRequired."""
+    """`tenant` is whose records are read: one tenant, several, or `kameleon.ALL_TENANTS`. Without it those are read
+    that have none, and a search of an entity that has tenants raises TenantRequired."""
 
     tenant: object
 
@@ -79,10 +79,10 @@ class SearchOptions(TenantOption, total=False):
 @dataclass(frozen=True)
 class Query:
     """A checked query: raises InvalidInput, naming what is possible. `typed` is the query as it was given, `parsed` its
-    text and its operators. `entities` empty means all, unless the search `is_nowhere`. `is_undivided` as in Scope. `weight` is the vector's, None
-    the generation's own. `visible` as in Scope; where row security `hides_words`, none are corrected or completed, and only those of the hits
-    are shown. `columns` reads the fields of a mapped class, None means the record store's. `like` is the
-    record that others are to be similar to; the text is its own then."""
+    text and its operators. `entities` empty means all, unless the search `is_nowhere`. `tenants`, `is_undivided` and
+    `visible` are as in Scope; where row security `hides_words`, none are corrected or completed, and only those of the
+    hits are shown. `weight` is the vector's, None the generation's own. `columns` reads the fields of a mapped class,
+    None means the record store's. `like` is the record that others are to be similar to; the text is its own then."""
 
     typed: str
     parsed: Asked

@@ -163,8 +163,8 @@ class KeyRows(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Scope:
     """The records that may be hits: `entities` empty means all. `filter` is on records of the record store, `among` on
-    those of mapped classes; `visible` are the records of some entities that row security leaves, by entity; `without` is left out. The index
-    `is_undivided` while no entity in it has tenants."""
+    those of mapped classes; `visible` are the records of some entities that row security leaves, by entity; `without`
+    is left out. The index `is_undivided` while no entity in it has tenants."""
 
     entities: tuple[str, ...] = ()
     filter: Filter | None = None

@@ -26,11 +26,10 @@ EMBEDDINGS = """
 class SQLiteExports:
     def records(self, connection: Connection, after: Ref, limit: int) -> list[Stored]:
         binds = {"tenant": after.tenant, "entity": after.entity, "id": after.id, "limit": limit}
+        rows = connection.exec_driver_sql(RECORDS, binds)
         return [
-            Stored(
-                doc, stored_entry(Ref(entity, id_, after.tenant), *stored), None if data is None else json.loads(data)
-            )
-            for doc, entity, id_, *stored, data in connection.exec_driver_sql(RECORDS, binds)
+            Stored(doc, stored_entry(Ref(entity, id_, after.tenant), *stored), data and json.loads(data))
+            for doc, entity, id_, *stored, data in rows
         ]
 
     def embeddings(self, connection: Connection, generation: Generation, docs: Mapping[int, Ref]) -> list[Embedding]:
