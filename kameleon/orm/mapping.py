@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from enum import Enum as PythonEnum
 from typing import Any
 
-from sqlalchemy import ClauseElement, Column, Connection, Dialect, Select, and_, false, inspect, select, update
+from sqlalchemy import ClauseElement, Connection, Dialect, Select, and_, false, inspect, select, update
 from sqlalchemy.orm import InstanceState, Mapper, Session, aliased
 from sqlalchemy.orm.attributes import get_history
 from sqlalchemy.orm.base import PassiveFlag
@@ -111,12 +111,10 @@ class Mapped:
         except InvalidRecord as error:
             raise InvalidRecord(f"{self.entity} {self.key_of(obj)}: {error}") from error
 
-    @property
-    def tenant_column(self) -> Column[Any] | None:
-        """The column of a table that is the tenant; None for a class without, and where it is made in Python."""
+    def tenant_column(self, cls: type) -> Any:
+        """The column of a mapped class that is the tenant; None for one without, and where it is made in Python."""
         name = tenant_attribute(self.mapper, self.declaration)
-        columns = self.mapper.column_attrs[name].columns if name and name in self.mapper.column_attrs else ()
-        return next((column for column in columns if isinstance(column, Column)), None)
+        return getattr(cls, name) if name and name in self.mapper.column_attrs else None
 
     def tenant_of(self, obj: Any) -> str:
         """An object's tenant, "" of a class without. Raises InvalidRecord."""

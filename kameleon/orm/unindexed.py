@@ -138,8 +138,8 @@ class Unindexed:
         within = exists().select_from(self._records).where(held, self._records.c.tenant != NOTHING)
         if not mapped.has_tenants:
             return statement.where(~without)
-        if mapped.tenant_column is not None:
-            without = without & (func.coalesce(cast(mapped.tenant_column, Text), NOTHING) == NOTHING)
+        if (tenant := mapped.tenant_column(mapped.owner.class_)) is not None:
+            without = without & (func.coalesce(cast(tenant, Text), NOTHING) == NOTHING)
         return statement.where(~within, ~without)
 
 
