@@ -1,12 +1,13 @@
 """`kameleon eval`: measures the index by judged queries. Imports what commands share."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .app import App, common, echo, pass_app, quiet
+from .app import App, common, echo, of_tenants, pass_app, quiet
 from .providing import providing
 from .search import check_entities
 
@@ -23,11 +24,20 @@ NAMES = {"ndcg": "nDCG@10", "recall": "recall@100", "mrr": "MRR"}
 @click.option("-e", "--entity", "entities", metavar="NAME", multiple=True, help="Only this entity. Repeatable.")
 @click.option("--plot", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write a bar chart (SVG).")
 @click.option("--save", is_flag=True, help="Keep the weight that fits best with the index's embeddings.")
+@of_tenants
 @providing
 @quiet
 @common
 @pass_app
-def evaluation(app: App, queries: Path, qrels: Path, entities: tuple[str, ...], plot: Path | None, save: bool) -> None:
+def evaluation(
+    app: App,
+    queries: Path,
+    qrels: Path,
+    entities: tuple[str, ...],
+    plot: Path | None,
+    save: bool,
+    within: Mapping[str, Any],
+) -> None:
     """Measure how well this index answers judged queries.
 
     Both files are as BEIR has them; a corpus-id is a record's id, or entity/id where several entities have it. Each way
@@ -46,7 +56,7 @@ def evaluation(app: App, queries: Path, qrels: Path, entities: tuple[str, ...], 
         judged = read_qrels(lines, str(qrels))
     engine = app.open()
     check_entities(engine, entities)
-    found = evaluate(engine, texts, judged, entities=entities)
+    found = evaluate(engine, texts, judged, entities=entities, **within)
     if save and (found.best is None or found.queries < ENOUGH_QUERIES):
         raise click.UsageError(f"--save: {'. '.join([str(found.objection), *found.notes])}")
     is_saved = save and found.objection is None

@@ -39,18 +39,8 @@ def kameleon() -> None:
 
 
 for command in (
-    data,
-    distribute,
-    doctor,
-    embeddings,
-    entity,
-    evaluation,
-    purge,
-    rebuild,
-    search,
-    similar,
-    suggest,
-    tenants,
+    *(data, distribute, doctor, embeddings, entity, evaluation),
+    *(purge, rebuild, search, similar, suggest, tenants),
 ):
     kameleon.add_command(command)
 

@@ -11,7 +11,7 @@ import click
 import kameleon
 from kameleon.errors import UNPRINTABLE, UnknownEntity
 
-from .app import App, common, echo, parse_object, pass_app
+from .app import App, common, echo, of_tenants, parse_object, pass_app
 from .providing import providing
 
 SNIPPET = 160
@@ -23,7 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def searching(command: F) -> F:
     """Add the options that `search` and `similar` share."""
-    command = providing(command)
+    command = of_tenants(providing(command))
     for option in (
         click.option("--explain", is_flag=True, help="Show each leg's score of each hit, and what it cost."),
         click.option("--min-score", type=click.FloatRange(0, 1), default=0.0, help="Only hits of at least this score."),
@@ -77,6 +77,7 @@ def search(
     rerank: str | None,
     explain: bool,
     count: bool,
+    within: Mapping[str, Any],
     **options: Any,
 ) -> None:
     """Search by keywords and by meaning, best first.
@@ -104,7 +105,7 @@ def search(
         from kameleon.embeddings import FastEmbedReranker
 
         options["rerank"] = FastEmbedReranker(rerank)
-    options |= {"entities": entities or None, "where": condition, "explain": explain, "count": count}
+    options |= {"entities": entities or None, "where": condition, "explain": explain, "count": count, **within}
     show(app, engine.search(query, highlight=True, **options), {"query": query}, explain=explain, count=count)
 
 
@@ -115,7 +116,15 @@ def search(
 @common
 @pass_app
 def similar(
-    app: App, /, entity: str, id: str, entities: tuple[str, ...], where: str | None, explain: bool, **options: Any
+    app: App,
+    /,
+    entity: str,
+    id: str,
+    entities: tuple[str, ...],
+    where: str | None,
+    explain: bool,
+    within: Mapping[str, Any],
+    **options: Any,
 ) -> None:
     """Find the records most like one that is in the index, among its own entity's or those of --entity.
 
@@ -125,7 +134,7 @@ def similar(
     condition = parse_object(where, "--where") if where else None
     engine = app.open()
     check_entities(engine, (entity, *entities))
-    options |= {"entities": entities or None, "where": condition, "explain": explain}
+    options |= {"entities": entities or None, "where": condition, "explain": explain, **within}
     show(app, engine.similar(entity, id, **options), {"entity": entity, "id": id}, explain=explain)
 
 
@@ -181,6 +190,7 @@ def as_json(results: "kameleon.SearchResults", explain: bool) -> dict[str, Any]:
         {
             "entity": hit.entity,
             "id": hit.id,
+            **({"tenant": hit.tenant} if hit.tenant else {}),
             "score": round(hit.score, 6),
             "data": hit.data,
             "matched_text": hit.matched_text,

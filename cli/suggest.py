@@ -1,22 +1,31 @@
 """`kameleon suggest`: completions of a word. Imports what commands share."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
-from .app import App, common, pass_app
+from .app import App, common, of_tenants, pass_app
+from .search import check_entities
 
 
 @click.command()
 @click.argument("text")
 @click.option("--limit", type=click.IntRange(1, 200), default=10, show_default=True, help="Suggestions at most.")
+@click.option("-e", "--entity", "entities", metavar="NAME", multiple=True, help="Only this entity. Repeatable.")
+@of_tenants
 @common
 @pass_app
-def suggest(app: App, text: str, limit: int) -> None:
+def suggest(app: App, text: str, entities: tuple[str, ...], limit: int, within: Mapping[str, Any]) -> None:
     """Complete the last word of TEXT with words of the index, those in most records first.
 
     \b
     kameleon suggest "refund re"
+    kameleon suggest "refund re" --entity Ticket --tenant acme
     """
-    suggestions = app.open().suggest(text, limit=limit)
+    engine = app.open()
+    check_entities(engine, entities)
+    suggestions = engine.suggest(text, entities=entities or None, limit=limit, **within)
     if app.as_json:
         app.print_json({"text": text, "suggestions": suggestions})
         return

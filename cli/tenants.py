@@ -1,15 +1,71 @@
 """`kameleon tenants`: tenants, and the policies that keep them apart. Imports what commands share."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import click
 
-from .app import App, common, pass_app, quiet
+from .app import App, common, confirming, pass_app, quiet
 
 
 @click.group()
 def tenants() -> None:
-    """Keep tenants apart."""
+    """Keep tenants apart, delete them, and move them to other databases."""
+
+
+@tenants.command()
+@click.argument("tenant")
+@confirming
+@common
+@pass_app
+def drop(app: App, tenant: str, no_confirm: bool) -> None:
+    """Delete every trace of TENANT: contents, records, words, embeddings, cache, queue.
+
+    The rows of mapped classes are the application's, and stay. The database's files keep what was deleted until VACUUM
+    (SQLite) or VACUUM FULL (PostgreSQL).
+
+    \b
+    kameleon tenants drop acme --no-confirm
+    """
+    if not no_confirm:
+        click.confirm(f"Delete all records of the tenant {tenant}?", abort=True, err=True)
+    count = app.open().admin.drop_tenant(tenant)
+    app.show({"tenant": tenant, "deleted": count}, f"deleted {tenant}: {count:,} records")
+
+
+@tenants.command("export")
+@click.argument("tenant")
+@click.argument("file", type=click.Path(dir_okay=False, writable=True))
+@quiet
+@common
+@pass_app
+def export(app: App, tenant: str, file: str) -> None:
+    """Write the contents, records and embeddings of TENANT to FILE, compressed JSON lines.
+
+    \b
+    kameleon tenants export acme acme.jsonl.gz
+    """
+    count = app.open().admin.export_tenant(tenant, file)
+    app.show({"tenant": tenant, "exported": count, "file": file}, f"exported {tenant}: {count:,} records to {file}")
+
+
+@tenants.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@quiet
+@common
+@pass_app
+def import_(app: App, file: str) -> None:
+    """Write the records of an exported FILE to this database, SQLite or PostgreSQL, with their embeddings.
+
+    Records of the same keys are replaced. Nothing is embedded: where the index has another model, `kameleon embeddings
+    sync` does so. A run that was interrupted is completed by another.
+
+    \b
+    kameleon tenants import acme.jsonl.gz
+    """
+    report = app.open(create=True).admin.import_tenant(file)
+    text = f"imported {report.tenant}: {report.records:,} records, {report.embedded:,} with their embeddings"
+    app.show(asdict(report), "\n".join(filter(None, (text, report.note))))
 
 
 @tenants.command()

@@ -1,5 +1,5 @@
 """Measures how well an index answers judged queries, and which weight of the vector answers them best. Imports
-`values`, `errors`, `metrics`, `search` and `engine`.
+`values`, `errors`, `metrics`, `search`, `orm` and `engine`.
 
 Each query is embedded once and its legs run once; they are then fused in memory as often as there are ways and weights.
 """
@@ -9,12 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from .errors import InvalidInput
 from .metrics import ndcg, recall, reciprocal_rank
+from .orm.queries import Queries
 from .search.fusion import WAYS, Leg, fuse, reduced_weight, set_weights
-from .values import Generation, Ref
+from .search.query import TenantOption
+from .values import ALL_TENANTS, Generation, Ref, Tenants
 
 if TYPE_CHECKING:
     from .engine import SearchEngine
@@ -90,14 +92,16 @@ def evaluate(
     qrels: Mapping[str, Mapping[str, float]],
     *,
     entities: Sequence[str] = (),
+    **options: Unpack[TenantOption],
 ) -> Evaluation:
     """`queries` are texts by id, `qrels` the gains of records by query: a record by its id, or as `entity/id` where
-    several entities have that id. Raises InvalidInput where no query has a relevant record."""
+    several entities have that id. `tenant` as in `search`. Raises InvalidInput where no query has a relevant record."""
     if isinstance(entities, str):
         raise InvalidInput(f"entities is a list of names; for one, use entities=[{entities!r}]")
     judged = dict.fromkeys(id_ for query in queries.keys() & qrels.keys() for id_ in qrels[query])
-    refs = _refs(search, list(judged), entities)
-    answers = list(_answers(search, queries, qrels, refs, entities))
+    tenants, _ = search.index.part(Queries).tenants(entities, options, None)
+    refs = _refs(search, list(judged), entities, tenants)
+    answers = list(_answers(search, queries, qrels, refs, entities, options))
     if not answers:
         raise _nothing_judged(queries, qrels, len(judged), len(refs))
     counts = (len(answers), len(queries) - len(answers), len(judged), len(judged) - len(refs))
@@ -124,13 +128,14 @@ def _answers(
     qrels: Mapping[str, Mapping[str, float]],
     refs: Mapping[str, Ref],
     entities: Sequence[str],
+    options: TenantOption,
 ) -> Iterator[tuple["Legs", Gains]]:
     """The legs of each query with a relevant record that is in the index, and its gains."""
     for query, text in queries.items():
         relevant = {id_: gain for id_, gain in qrels.get(query, {}).items() if gain > 0}
         if any(id_ in refs for id_ in relevant):
             gains = {refs.get(id_, Ref("", id_)): gain for id_, gain in relevant.items()}
-            yield search.admin.legs(text, entities=entities, limit=DEPTH), gains
+            yield search.admin.legs(text, entities=entities, limit=DEPTH, **options), gains
 
 
 def _nothing_judged(queries: Iterable[str], qrels: Iterable[str], judged: int, indexed: int) -> InvalidInput:
@@ -213,22 +218,27 @@ def _some(ids: Iterable[str]) -> str:
     return ", ".join(f"{id_!r:.40}" for id_ in islice(ids, 3)) + ", …"
 
 
-def _refs(search: "SearchEngine", ids: Sequence[str], entities: Sequence[str]) -> dict[str, Ref]:
-    """The records that are in the index, by how they were judged."""
-    names = list(entities) or [status.entity for status in search.get_status()]
+def _refs(search: "SearchEngine", ids: Sequence[str], entities: Sequence[str], tenants: Tenants) -> dict[str, Ref]:
+    """The records of these tenants that are in the index, by how they were judged."""
+    given = ALL_TENANTS if tenants is None else tenants
+    names = list(entities) or [status.entity for status in search.get_status(tenant=given)]
     found: dict[str, Ref] = {}
     rest = iter(ids)
     while part := list(islice(rest, IDS_A_READ)):
         possible = {id_: [*_spelled(id_, names), *(Ref(name, id_) for name in names)] for id_ in part}
         with search.index.reading() as connection:
-            every = [ref for refs in possible.values() for ref in refs]
-            states = search.index.store.contents.states(connection, every, None)
+            every = list(dict.fromkeys(ref for refs in possible.values() for ref in refs))
+            there: dict[Ref, list[Ref]] = {}
+            for ref, _ in search.index.store.contents.located(connection, every, None):
+                if tenants is None or ref.tenant in tenants:
+                    there.setdefault(Ref(ref.entity, ref.id), []).append(ref)
         for id_, refs in possible.items():
-            held = [ref for ref in refs if ref in states]
+            held = [found for ref in refs for found in there.get(ref, ())]
             if len(held) > 1:
-                several = " or ".join(f"{ref.entity}/{ref.id}" for ref in held)
+                several = " or ".join(f"{ref.entity}/{ref.id} {ref.tenant}".rstrip() for ref in held)
                 raise InvalidInput(
-                    f"the qrels judge {id_!r:.80}, which may be {several}. Write it so, or name one entity"
+                    f"the qrels judge {id_!r:.80}, which may be {several}. Write it so, or name one entity "
+                    "and one tenant"
                 )
             if held:
                 found[id_] = held[0]

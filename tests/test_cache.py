@@ -168,7 +168,7 @@ def fill(engine: Engine, texts: int) -> None:
     binary = "zeroblob(8)" if engine.dialect.name == "sqlite" else "'x'::bytea"
     rows = [{"key": f"{n:064}"} for n in range(texts)]
     with engine.begin() as connection:
-        insert = f"INSERT INTO kdb_embedding_cache VALUES (:key, 'f', {binary}, '2026-01-01 00:00:00.000000')"
+        insert = f"INSERT INTO kdb_embedding_cache VALUES ('', :key, 'f', {binary}, '2026-01-01 00:00:00.000000')"
         connection.execute(text(insert.replace("::", "\\:\\:")), rows)
 
 

@@ -209,12 +209,12 @@ def test_a_change_of_the_embeddings_in_memory_that_a_fork_cut_short_is_made_anew
     search = SearchEngine(file_engine, HashProvider(), vector_search="numpy")
     search.index_records_batch([("Note", n, f"note {n}") for n in range(51)])
     before = ids(search.search("note 5", mode="vector"))
-    (mirror,) = search.index.store.vectors._mirrors.values()  # type: ignore[attr-defined]
+    (mirror,) = search.index.store.vectors._mirrors._mirrors.values()  # type: ignore[attr-defined]
     assert isinstance(mirror, Mirror)
     file_engine.dispose()
     mirror._is_changing = True
     mirror._ids = mirror._ids[::-1].copy()
-    with holding(mirror._lock):
+    with holding(mirror._lock), holding(search.index.store.vectors._mirrors._lock):  # type: ignore[attr-defined]
         assert forked(lambda _: ids(search.search("note 5", mode="vector"))) == [before]
 
 

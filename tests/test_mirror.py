@@ -1,6 +1,5 @@
 """The embeddings in memory, compared with those in the database after every kind of write."""
 
-import secrets
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,15 +13,19 @@ from sqlalchemy import Engine, text
 
 import kameleon
 from kameleon import SearchEngine
-from kameleon.stores.sqlite import embeddings, statements
+from kameleon.indexing.entries import make_entry
+from kameleon.stores.sqlite import embedding_log, mirrors, statements
 from kameleon.stores.sqlite import mirror as mirroring
 from kameleon.stores.sqlite.mirror import Mirror
 from kameleon.stores.sqlite.vectors import scores_of
+from kameleon.stores.values import Candidates, Scope
 from kameleon.testing import HashProvider
+from kameleon.values import Ref
 
 from .conftest import SHARED
 
 record_ids = st.integers(0, 12).map(str)
+tenants = st.sampled_from(["", "t", "u"])
 words = st.sampled_from(["red fox", "brown bear", "grey wolf", "white owl", "poison", ""])
 
 
@@ -36,41 +39,53 @@ class MirrorMachine(RuleBasedStateMachine):
         self.engine = kameleon.create_engine("sqlite://")
         self.search = SearchEngine(self.engine, HashProvider(8, refuse=refuse), vector_search="numpy")
         self.search.index_record("A", "first", "red fox")
-        self.mirror = Mirror("kdb_embedding_g1", 8)
+        self.mirrors = {tenant: Mirror("kdb_embedding_g1", 8, tenant) for tenant in ("", "t", None)}
 
-    @rule(rows=st.lists(st.tuples(record_ids, words), min_size=1, max_size=6))
-    def write(self, rows: list[tuple[str, str]]) -> None:
-        self.search.index_records_batch([("A", id_, content) for id_, content in rows])
+    @rule(rows=st.lists(st.tuples(record_ids, words), min_size=1, max_size=6), tenant=tenants)
+    def write(self, rows: list[tuple[str, str]], tenant: str) -> None:
+        self.search.index_records_batch([("A", id_, content) for id_, content in rows], tenant=tenant)
 
-    @rule(rows=st.lists(st.tuples(record_ids, words), min_size=1, max_size=3))
-    def look_inside_and_roll_back(self, rows: list[tuple[str, str]]) -> None:
+    @rule(rows=st.lists(st.tuples(record_ids, words, tenants), min_size=2, max_size=6))
+    def write_of_several_tenants(self, rows: list[tuple[str, str, str]]) -> None:
+        self.search.index.write([make_entry(Ref("A", id_, tenant), content) for id_, content, tenant in rows])
+
+    @rule(rows=st.lists(st.tuples(record_ids, words), min_size=1, max_size=3), tenant=tenants)
+    def look_inside_and_roll_back(self, rows: list[tuple[str, str]], tenant: str) -> None:
+        written = [("A", id_, content) for id_, content in rows]
         with self.engine.connect() as connection:
             transaction = connection.begin()
-            self.search.index_records_batch([("A", id_, content) for id_, content in rows], connection=connection)
-            self.mirror.scores(connection, np.ones(8, np.float32), [1])
+            self.search.index_records_batch(written, tenant=tenant, connection=connection)
+            for mirror in self.mirrors.values():
+                mirror.scores(connection, np.ones(8, np.float32), [1])
             transaction.rollback()
 
-    @rule(id_=record_ids)
-    def delete(self, id_: str) -> None:
-        self.search.delete_record("A", id_)
+    @rule(id_=record_ids, tenant=tenants)
+    def delete(self, id_: str, tenant: str) -> None:
+        self.search.delete_record("A", id_, tenant=tenant)
 
     @rule(id_=record_ids)
     def write_keywords_only(self, id_: str) -> None:
-        SearchEngine(self.engine).index_record("A", id_, "another text")
+        SearchEngine(self.engine).index_record("A", id_, "another text", tenant="")
 
     @invariant()
-    def the_mirror_matches_the_database(self) -> None:
-        if not hasattr(self, "mirror"):
+    def the_mirrors_match_the_database(self) -> None:
+        if not hasattr(self, "mirrors"):
             return
         vector = np.linspace(-1, 1, 8, dtype=np.float32)
         with self.engine.connect() as connection:
             rows = connection.execute(
-                text("SELECT search_id, embedding FROM kdb_embedding_g1 WHERE embedding NOT NULL")
-            )
-            exact = {row[0]: float(np.frombuffer(row[1], "<f4") @ vector) for row in rows}
-            found = self.mirror.best(connection, vector, 100).scores
-        assert found.keys() == exact.keys()
-        assert all(abs(found[id_] - exact[id_]) < 1e-5 for id_ in exact)
+                text(
+                    "SELECT search_id, embedding, tenant FROM kdb_embedding_g1 JOIN kdb_search ON id = search_id "
+                    "WHERE embedding NOT NULL"
+                )
+            ).all()
+            for tenant, mirror in self.mirrors.items():
+                those = [row for row in rows if tenant in (row[2], None)]
+                exact = {row[0]: float(np.frombuffer(row[1], "<f4") @ vector) for row in those}
+                found = mirror.best(connection, vector, 100)
+                assert found.scores.keys() == exact.keys()
+                assert all(abs(found.scores[id_] - exact[id_]) < 1e-5 for id_ in exact)
+                assert found.scanned == len(exact)
 
     def teardown(self) -> None:
         if hasattr(self, "engine"):
@@ -101,14 +116,14 @@ def test_records_without_an_embedding_have_no_cosine(file_engine: Engine) -> Non
 
 
 def test_the_log_stays_short(file_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embeddings, "LOG_IDS_KEPT", 10)
+    monkeypatch.setattr(embedding_log, "LOG_IDS_KEPT", 10)
     search = SearchEngine(file_engine, HashProvider(8))
-    for n in range(embeddings.LOG_PRUNED_EVERY):
+    for n in range(embedding_log.LOG_PRUNED_EVERY):
         search.index_record("A", str(n), f"text {n}")
     with file_engine.connect() as connection:
         kept = connection.scalar(text("SELECT sum(ids) FROM kdb_embedding_log"))
     assert kept <= 12
-    assert len(search.search("text", mode="vector", limit=100)) == embeddings.LOG_PRUNED_EVERY
+    assert len(search.search("text", mode="vector", limit=100)) == embedding_log.LOG_PRUNED_EVERY
 
 
 def test_another_process_s_write_is_seen(file_engine: Engine) -> None:
@@ -119,6 +134,70 @@ def test_another_process_s_write_is_seen(file_engine: Engine) -> None:
     SearchEngine(other, HashProvider(8)).index_record("A", "2", "red fox")
     other.dispose()
     assert len(ours.search("red fox", mode="vector")) == 2
+
+
+@pytest.fixture
+def searched(file_engine: Engine) -> SearchEngine:
+    """Two tenants of 30 records."""
+    search = SearchEngine(file_engine, HashProvider(8), vector_search="numpy")
+    for tenant in ("t1", "t2"):
+        search.index_records_batch([("A", str(n), f"text {n} of {tenant}") for n in range(30)], tenant=tenant)
+    return search
+
+
+def nearest(search: SearchEngine, *tenants: str) -> Candidates:
+    (generation,) = search.generations()
+    with search.index.store.connections.reading() as connection:
+        vector = np.linspace(-1, 1, 8, dtype=np.float32)
+        return search.index.store.vectors.nearest(connection, generation, vector, Scope(tenants=tenants or None), 99)
+
+
+def test_a_tenants_embeddings_are_read_apart(searched: SearchEngine) -> None:
+    first = nearest(searched, "t1")
+    assert len(first.scores) == first.scanned == 30
+    for n in range(80):
+        searched.index_records_batch([("A", f"{m}", f"changed {n} {m}") for m in range(n, n + 3)], tenant="t2")
+    with searched.index.store.connections.writing() as connection:
+        connection.execute(text("DELETE FROM kdb_embedding_log WHERE seq < (SELECT max(seq) FROM kdb_embedding_log)"))
+    assert nearest(searched, "t1") == first
+    assert nearest(searched, "t2").scanned == 82
+    assert nearest(searched, "t1", "t2").scanned == nearest(searched).scanned == 112
+
+
+def test_a_log_entry_has_the_one_tenant_of_a_write(searched: SearchEngine) -> None:
+    searched.delete_record("A", "1", tenant="t2")
+    searched.index.write([make_entry(Ref("A", "1", tenant), "text") for tenant in ("t1", "t2")])
+    searched.index_record("B", "1", "text", tenant="")
+    with searched.index.store.connections.reading() as connection:
+        logged = connection.execute(text("SELECT tenant FROM kdb_embedding_log ORDER BY seq")).scalars().all()
+    assert list(dict.fromkeys(logged)) == ["t1", "t2", None, ""]
+
+
+def test_a_tenants_first_query_does_not_depend_on_what_others_searched(file_engine: Engine) -> None:
+    pytest.importorskip("sqlite_vec")
+    search = SearchEngine(file_engine, HashProvider(8))
+    for tenant in ("t1", "t2"):
+        search.index_record("A", "1", "red fox", tenant=tenant)
+    how = [nearest(search, tenant).how for tenant in ("t1", "t1", "t2", "t2", "t1")]
+    assert how == [how[0], "numpy", how[0], "numpy", "numpy"]
+
+
+def test_mirrors_stay_within_their_bytes(searched: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were used last, and two whatever their size."""
+    kept = searched.index.store.vectors._mirrors  # type: ignore[attr-defined]
+    for tenant in ("t1", "t2", "t3", "t1"):
+        nearest(searched, tenant)
+    assert [key[2] for key in kept._mirrors] == ["t2", "t3", "t1"]
+    assert kept._bytes == sum(mirror.size for mirror in kept._mirrors.values()) > 0
+    monkeypatch.setattr(mirrors, "MIRROR_BYTES", kept._bytes)
+    nearest(searched, "t4")
+    assert [key[2] for key in kept._mirrors] == ["t3", "t1", "t4"]
+    monkeypatch.setattr(mirrors, "MIRROR_BYTES", 0)
+    nearest(searched, "t2")
+    assert [key[2] for key in kept._mirrors] == ["t4", "t2"]
+    kept.forget("t2")
+    assert [key[2] for key in kept._mirrors] == ["t4"]
+    assert kept._bytes == sum(mirror.size for mirror in kept._mirrors.values())
 
 
 @pytest.fixture
@@ -135,7 +214,7 @@ class TablesOfVectors:
         with self.engine.begin() as connection:
             connection.execute(text("CREATE TABLE t (search_id INTEGER, passage INTEGER, embedding BLOB)"))
             connection.execute(text("CREATE INDEX by_id ON t (search_id)"))
-            connection.execute(text("CREATE TABLE kdb_search (id INTEGER PRIMARY KEY, entity_name TEXT)"))
+            connection.execute(text("CREATE TABLE kdb_search (id INTEGER PRIMARY KEY, tenant TEXT, entity_name TEXT)"))
             connection.execute(text(statements.CREATE[-1]))
         self.mirror = Mirror("t", dimensions)
 
@@ -147,9 +226,8 @@ class TablesOfVectors:
             if rows:
                 connection.exec_driver_sql("INSERT INTO t VALUES (?, ?, ?)", rows)
                 records = [(id_, "Odd" if id_ % 2 else "Even") for id_, _ in vectors]
-                connection.exec_driver_sql("INSERT OR IGNORE INTO kdb_search VALUES (?, ?)", records)
-            entry = {"mark": secrets.token_hex(8), "changed": changed.tobytes(), "ids": len(changed)}
-            connection.execute(statements.LOG_CHANGE, entry)
+                connection.exec_driver_sql("INSERT OR IGNORE INTO kdb_search VALUES (?, '', ?)", records)
+            embedding_log.log_change(connection, changed.tolist())
 
     def best(self, vector: NDArray[np.float32], limit: int, **options: Any) -> mirroring.Nearest:
         with self.engine.connect() as connection:

@@ -15,8 +15,9 @@ from sqlalchemy.orm import sessionmaker
 
 from kameleon import RecordStore, SearchEngine, Worker
 from kameleon.doctor import examine
-from kameleon.errors import StorageError
+from kameleon.errors import InvalidInput, StorageError
 from kameleon.testing import HashProvider
+from kameleon.values import Ref
 
 from .conftest import Done, ids
 
@@ -371,3 +372,155 @@ COLUMNS = """
     SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(%(table)s) AND attnum > 0 AND NOT attisdropped
       AND attname <> 'doc'
 """
+
+
+# policies and kameleon's own calls
+
+
+def written(roles: Roles) -> SearchEngine:
+    """Records of two tenants, which the application's role wrote on connections of kameleon's own."""
+    search = roles.search("app_writer")
+    for tenant, animal in (("t1", "fox"), ("t2", "wolf")):
+        records = [("Note", str(n), f"{animal} number{n} of the river") for n in range(300)]
+        assert search.index_records_batch(records, tenant=tenant).embedded == 300
+    return search
+
+
+def test_batches_of_every_size_are_written_under_policies(protected: Roles) -> None:
+    search = written(protected)
+    for count in (1, 51, 1_001):
+        records = [("Bill", f"{count}-{n}", f"bill{n} of {count}") for n in range(count)]
+        assert search.index_records_batch(records, tenant="t1").embedded == count
+    assert {s.entity: s.indexed for s in search.get_status(tenant="t1")} == {"Note": 300, "Bill": 1_053, "Order": 30}
+    assert search.delete_record("Note", "5", tenant="t1")
+    assert len(search.search("fox", entity="Note", mode="keyword", tenant="t1", limit=300)) == 299
+    assert len(search.search("wolf", entity="Note", mode="keyword", tenant="t2", limit=300)) == 300
+
+
+def test_a_search_of_its_own_acts_for_its_tenant_alone(protected: Roles) -> None:
+    search = written(protected)
+    for tenant, animal, other in (("t1", "fox", "wolf"), ("t2", "wolf", "fox"), ("t1", "fox", "wolf")):
+        found = search.search(f"{animal} number7", entity="Note", tenant=tenant, limit=5)
+        assert {(hit.tenant, animal in hit.matched_text) for hit in found} == {(tenant, True)}
+        assert search.search(other, entity="Note", mode="keyword", tenant=tenant) == []
+        assert (search.suggest(animal[:2], tenant=tenant), search.suggest(other[:2], tenant=tenant)) == ([animal], [])
+        assert {hit.tenant for hit in search.similar("Note", "7", tenant=tenant)} == {tenant}
+    with pytest.raises(StorageError, match="one tenant at a time"):
+        search.search("fox", entity="Note", tenant=["t1", "t2"])
+    worker = protected.search("app_worker")
+    assert {hit.tenant for hit in worker.search("fox wolf", entity="Note", tenant=["t1", "t2"])} == {"t1", "t2"}
+
+
+def test_a_connection_of_the_callers_reads_what_its_setting_shows(protected: Roles) -> None:
+    search = written(protected)
+    pooled = protected.engine("app_writer", poolclass=QueuePool, pool_size=1, max_overflow=0)
+    found = []
+    for setting, tenant in (("t1", "t1"), ("t2", "t1"), ("t2", "t2"), ("", "t2"), ("t1", "t1")):
+        with pooled.begin() as connection:
+            act_for(connection, setting)
+            hits = search.search("number7", entity="Note", tenant=tenant, connection=connection, limit=1, count=True)
+            found.append((len(hits), hits.total))
+    assert [count for count, _ in found] == [1, 0, 1, 0, 1]
+    assert [total for count, total in found if not count] == [0, 0]
+
+
+def test_a_row_of_another_tenant_is_refused_with_the_next_step(protected: Roles) -> None:
+    search = written(protected)
+    with search.engine.begin() as connection:
+        act_for(connection, "t1")
+        with pytest.raises(StorageError, match="Set it to the tenant of the records"):
+            search.index_record("Note", "9", "a hare", tenant="t2", connection=connection)
+    assert search.index.state(Ref("Note", "9", "t2")) is not None
+    with pytest.raises(StorageError, match="one tenant at a time"):
+        search.index_records_batch([("Note", "1", "a", "t1"), ("Note", "2", "b", "t2")])
+
+
+def test_a_worker_maintains_what_all_tenants_wrote(protected: Roles, pg_engine: Engine) -> None:
+    search = written(protected)
+    for n in range(3):
+        search.index_records_batch([("Note", f"{n}-{m}", f"late{m} hare") for m in range(200)], tenant="t1")
+
+    def tail() -> int:
+        with pg_engine.connect() as connection:
+            return int(connection.scalar(text("SELECT count(*) FROM kdb_tail WHERE tenant = 't1'")) or 0)
+
+    before = tail()
+    search.admin.purge()
+    assert (before, tail()) == (600, 600), "the application's role may not fold"
+    worker = protected.search("app_worker")
+    worker.admin.purge()
+    assert tail() < 256
+    assert len(search.search("hare", entity="Note", mode="keyword", tenant="t1", limit=900)) == 600
+    assert [f for f in examine(worker, fix=True) if f.severity == "error"] == []
+
+
+def test_the_cache_is_written_and_read_for_the_tenant(protected: Roles) -> None:
+    search = SearchEngine(protected.engine("app_writer"), HashProvider(), cache=True)
+    report = [
+        search.index_records_batch([("Note", id_, "the same text")], tenant=tenant)
+        for id_, tenant in (("1", "t1"), ("2", "t2"), ("3", "t1"))
+    ]
+    assert [(one.embedded, one.reused) for one in report] == [(1, 0), (1, 0), (0, 1)]
+
+
+# checks
+
+
+def test_the_doctor_finds_a_table_without_policies(protected: Roles, pg_engine: Engine) -> None:
+    worker = protected.search("app_worker")
+    assert [f for f in examine(worker) if f.check == "unprotected"] == []
+    with pg_engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE kdb_tail NO FORCE ROW LEVEL SECURITY")
+        connection.exec_driver_sql("DROP POLICY kdb_tenant ON kdb_queue")
+    found = [f for f in examine(worker) if f.check == "unprotected"]
+    assert [(f.ids, f.severity) for f in found] == [(("kdb_queue",), "error"), (("kdb_tail",), "error")]
+    protected.search("app_admin").admin.protect("app.tenant", [protected.name("app_worker")])
+    assert [f for f in examine(worker) if f.check == "unprotected"] == []
+    assert [f.severity for f in examine(protected.search("app_admin")) if f.check == "unprotected"] == ["warning"]
+
+
+def test_a_role_that_does_not_see_all_repairs_nothing(protected: Roles) -> None:
+    search = written(protected)
+    (hidden,) = [f for f in examine(search, fix=True) if f.check == "hidden"]
+    assert (hidden.severity, hidden.is_fixed) == ("error", False)
+    with pytest.raises(StorageError, match="a generation of embeddings is made from all records"):
+        SearchEngine(protected.engine("app_admin"), HashProvider(24)).reindex()
+
+
+def test_a_generation_that_is_made_later_is_protected(protected: Roles, pg_engine: Engine) -> None:
+    written(protected)
+    with pg_engine.begin() as connection:
+        worker = protected.name("app_worker")
+        connection.exec_driver_sql(f"GRANT {worker} TO {protected.name('app_admin')}")
+    assert SearchEngine(protected.engine("app_admin"), HashProvider(24)).reindex().switched
+    search = SearchEngine(protected.engine("app_writer"), HashProvider(24))
+    assert {hit.tenant for hit in search.search("fox", entity="Note", mode="vector", tenant="t1")} == {"t1"}
+    with search.engine.connect() as connection:
+        act_for(connection, "t1")
+        assert set(tenants_seen(connection, "kdb_embedding_g2")) == {"", "t1"}
+
+
+def test_policies_are_taken_off_again(protected: Roles, command: Callable[..., Done]) -> None:
+    url = protected.engine("app_admin").url.render_as_string(hide_password=False)
+    done = command("tenants", "unprotect", environment={"KAMELEON_URL": url})
+    assert done.stdout.startswith("unprotected: kdb_dead, kdb_dirty, kdb_embedding_cache"), done.stderr
+    search = written(protected)
+    assert len(search.search("fox wolf", entity="Note", tenant=["t1", "t2"], limit=600)) == 600
+    done = command("tenants", "unprotect", environment={"KAMELEON_URL": url})
+    assert done.stdout == "there were no policies\n"
+
+
+def test_wrong_settings_and_roles_are_refused(indexed: Roles) -> None:
+    admin = indexed.search("app_admin").admin
+    for setting in ("tenant", "app.Tenant", "app.tenant'; --", ""):
+        with pytest.raises(InvalidInput, match="named like app.tenant"):
+            admin.protect(setting)
+    with pytest.raises(InvalidInput, match="no role nobody"):
+        admin.protect(workers=["nobody"])
+
+
+def test_sqlite_has_no_policies(file_engine: Engine) -> None:
+    search = SearchEngine(file_engine)
+    with pytest.raises(StorageError, match="give each tenant a file"):
+        search.admin.protect()
+    assert search.admin.unprotect() == []

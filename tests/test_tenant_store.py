@@ -93,9 +93,11 @@ def test_embeddings_go_to_a_record_s_new_key(tenants: Parts) -> None:
     before = tenants.docs()
     written = tenants.put(of(moved, of(ONE).content), of(changed, "changed"))
     moves = [(ONE, before[ONE], moved, written[moved].doc), (OTHER, before[OTHER], changed, written[changed].doc)]
+    assert tenants.nearest(vector, 9, Scope(tenants=("t9",))) == {}
     with tenants.writing() as connection:
         tenants.store.embeddings.rekey(connection, tenants.generation, moves)
         tenants.store.writes.delete(connection, [ONE, OTHER], [tenants.generation])
+    assert tenants.nearest(vector, 9, Scope(tenants=("t9",))) == {written[moved].doc: pytest.approx(1, abs=1e-5)}
     with tenants.reading() as connection:
         states = tenants.store.contents.states(connection, [ONE, moved, changed], tenants.generation)
         found = tenants.store.embeddings.vector_of(connection, tenants.generation, moved)
@@ -144,6 +146,20 @@ def test_a_scope_leaves_out_a_record_of_one_tenant(tenants: Parts) -> None:
     with tenants.reading() as connection:
         found = tenants.store.scopes.docs(connection, scope, 9)
     assert sorted(found or ()) == sorted(docs[ref] for ref in (TWO, NONE, OTHER))
+
+
+@pytest.mark.parametrize(("named", "refs"), TENANTS)
+def test_the_nearest_are_of_the_tenants(tenants: Parts, named: Tenants, refs: list[Ref]) -> None:
+    made, docs, query = tenants.embed(*map(of, ALL)), tenants.docs(), unit_rows(1, seed=3)[0]
+    expected = {docs[ref]: pytest.approx(float(made[ref][0] @ query), abs=1e-5) for ref in refs}
+    best = sorted(expected, key=lambda doc: -expected[doc].expected)
+    for _ in range(3):  # sqlite-vec answers the first of a tenant, NumPy the others
+        assert tenants.nearest(query, 9, Scope(tenants=named)) == expected
+        assert list(tenants.nearest(query, 2, Scope(tenants=named))) == best[:2]
+        notes = {docs[ref]: expected[docs[ref]] for ref in refs if ref.entity == "Note"}
+        assert tenants.nearest(query, 9, Scope(("Note",), tenants=named)) == notes
+        some = Scope(filter=parse_filter({"id": "1"}), tenants=named)
+        assert set(tenants.nearest(query, 9, some)) == {docs[ref] for ref in refs if ref.id == "1"}
 
 
 def test_values_are_those_of_the_tenant_s_record(tenants: Parts) -> None:

@@ -3,9 +3,8 @@
 import time
 import weakref
 from collections.abc import Collection
-from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RootTransaction
 
 from ..forking import per_process
 from ..stores.protocols import Schema
@@ -21,7 +20,7 @@ class Tenanted:
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
         self.known: frozenset[str] = frozenset()
-        self._noted: dict[str, weakref.ref[Any]] = {}
+        self._noted: dict[str, weakref.ref[RootTransaction]] = {}
 
     @per_process
     def _read_next(self) -> float:
@@ -29,8 +28,8 @@ class Tenanted:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to read them."""
-        return time.monotonic() >= self._read_next
+        """Whether it is time to read them: each second, and after a transaction has noted some."""
+        return bool(self._noted) or time.monotonic() >= self._read_next
 
     def read(self, connection: Connection) -> frozenset[str]:
         """Reads those that are known, and those that this transaction has noted."""
@@ -44,11 +43,16 @@ class Tenanted:
         missing = set(entities) - self._read(connection)
         if missing:
             self._schema.add_tenanted(connection, sorted(missing))
-            self._noted.update(dict.fromkeys(missing, weakref.ref(connection.get_transaction() or connection)))
+            if (current := connection.get_transaction()) is not None:
+                self._noted.update(dict.fromkeys(missing, weakref.ref(current)))
 
     def _read(self, connection: Connection) -> set[str]:
         found = self._schema.tenanted(connection)
-        current = connection.get_transaction() or connection
-        own = {name for name in found if name in self._noted and self._noted[name]() is current}
-        self.known |= found - own
+        self._noted = {name: noted for name, noted in self._noted.items() if _is_open(noted())}
+        current = connection.get_transaction()
+        self.known |= {name for name in found if name not in self._noted or self._noted[name]() is not current}
         return found
+
+
+def _is_open(transaction: RootTransaction | None) -> bool:
+    return transaction is not None and transaction.is_active

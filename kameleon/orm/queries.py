@@ -52,7 +52,7 @@ class Queries:
         **options: Unpack[SearchOptions],
     ) -> SearchResults:
         among = [entity] if entities is None else entities
-        tenants, _ = self._tenants([entity], options, connection)
+        tenants, _ = self.tenants([entity], options, connection)
         if tenants is None or len(tenants) != 1:
             raise InvalidInput("similar takes the record's own tenant alone: tenant='…'")
         (name,) = self.names([entity])
@@ -85,7 +85,7 @@ class Queries:
         check_whole("limit", limit, 1)
         text = check_text(text)
         given = listed(entity, entities)
-        tenants, _ = self._tenants(given, options, connection)
+        tenants, _ = self.tenants(given, options, connection)
         names = [check_entity(name) for name in self.names(given)]
         is_nowhere = tenants == () or (entities is not None and not names)
         if is_nowhere or hides_words(self._secured(names, connection), tenants):
@@ -124,7 +124,7 @@ class Queries:
     ) -> Query:
         names = listed(entity, entities)
         is_nowhere = entities is not None and not names
-        tenants, is_undivided = self._tenants(names, options, connection)
+        tenants, is_undivided = self.tenants(names, options, connection)
         options.pop("tenant", None)
         text, where = check_text(query), options.get("where")
         fields = () if like else self._fields(text, names, connection)
@@ -155,7 +155,7 @@ class Queries:
             **options,
         )
 
-    def _tenants(
+    def tenants(
         self, names: Sequence[object], options: TenantOption, connection: Connection | None
     ) -> tuple[Tenants, bool]:
         """Whose records are read, and whether none in the index is known to have a tenant. Raises TenantRequired where

@@ -1,8 +1,6 @@
 """Embeddings in SQLite: blobs in one table a generation, with a log of changes for those who keep them in memory.
 Imports `values`."""
 
-import secrets
-from array import array
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -13,14 +11,9 @@ from ...values import Failure, Generation, IndexStatus, Ref, Tenants
 from ..tables import parts, utc
 from ..values import ATTEMPTS, Cached, Embedding, Entry, Key
 from . import statements as sql
+from .embedding_log import log_change, tenant_of
 from .rows import ROWS_A_STATEMENT, as_json, of_tenants, present, readable, timestamp
 
-LOG_IDS_KEPT = 50_000
-"""Ids of changed records that the log keeps: who lacks more reads all embeddings again. Chosen, not measured."""
-LOG_IDS_A_ENTRY = 10_000
-"""A larger change is logged without its ids, so that all embeddings are read again. Chosen, not measured."""
-LOG_PRUNED_EVERY = 64
-"""Entries of the log between two prunes. Chosen, not measured."""
 LAST_ID = 2**63 - 1
 
 
@@ -44,7 +37,7 @@ class SQLiteEmbeddings:
                 connection.exec_driver_sql(sql.DELETE_PASSAGES.format(number=generation.number), again)
             if rows:
                 connection.exec_driver_sql(statement, rows)
-                log_change(connection, [row[0] for row in rows])
+                log_change(connection, [row[0] for row in rows], tenant_of(e.ref for e in part))
 
     def give_up(self, connection: Connection, generation: Generation, refs: Sequence[Ref]) -> list[Ref]:
         docs = {ref: row.doc for ref, row in present(connection, refs).items()}
@@ -157,14 +150,6 @@ def _current(connection: Connection, embeddings: Sequence[Embedding]) -> dict[Re
     made_from = {embedding.ref: embedding.content_hash for embedding in embeddings}
     found = present(connection, list(made_from)) if made_from else {}
     return {ref: row.doc for ref, row in found.items() if row.content_hash == made_from[ref]}
-
-
-def log_change(connection: Connection, keys: Sequence[Any]) -> None:
-    """Logs that the embeddings of these records changed."""
-    changed = array("q", keys).tobytes() if len(keys) <= LOG_IDS_A_ENTRY else None
-    result = connection.execute(sql.LOG_CHANGE, {"mark": secrets.token_hex(8), "changed": changed, "ids": len(keys)})
-    if result.lastrowid % LOG_PRUNED_EVERY == 0:
-        connection.execute(sql.PRUNE_LOG, {"kept": LOG_IDS_KEPT, "seq": result.lastrowid})
 
 
 def moment(stamp: str | None) -> datetime | None:

@@ -1,4 +1,4 @@
-"""A generation's embeddings in memory, refreshed from the database by its change log. Imports `forking` and
+"""A generation's embeddings in memory, refreshed from the database by its change log. Imports `values`, `forking` and
 `embeddings`.
 
 Fetching 100,000 embeddings costs half a second, scoring them 10 ms; so they stay, and before each query the log is read
@@ -11,28 +11,24 @@ candidates, and the table's own embeddings of these are scored: scores are exact
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from threading import Lock
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from ...embeddings.provider import Vector
 from ...forking import per_process
+from ...values import Tenants
 from ..own_connections import is_own
-from .rows import fetched
+from .comparing import Accept, Codes, Floats, Ids, Rows, choose, cosines, first, member, scored
+from .embedding_log import Now, Position, changes_since, read_now
 
-Ids = NDArray[np.int64]
-Codes = NDArray[np.int32]
-Floats = NDArray[np.float32]
-Accept = Callable[[list[int]], Collection[int]]
-
-LAST_ENTRY = "SELECT seq, mark FROM kdb_embedding_log ORDER BY seq DESC LIMIT 1"
-ENTRIES_SINCE = text("SELECT mark, seq, changed FROM kdb_embedding_log WHERE seq >= :seq ORDER BY seq")
 ROWS_AT_ONCE, IDS_AT_ONCE = 4096, 30_000
 """Rows that are fetched, and ids that are bound, in one piece. Chosen, not measured."""
 EXACT_BYTES = 64 << 20
@@ -41,19 +37,10 @@ DIRECTIONS, CANDIDATES, SAMPLE = 128, 400, 10_000
 """Dimensions of a projection, candidates that it chooses at least, and embeddings that it is computed from."""
 STATES_KEPT = 8
 """States of the database that transactions may see at one time. Chosen, not measured."""
-DENSE = 64
-"""The largest id a row, above which ids are sorted instead. Chosen, not measured."""
-TIE = np.float32(1e-6)
-"""Scores that differ by less are equal but for rounding."""
+OWN_BYTES = 8_192
+"""What a mirror takes besides its rows, at most. Chosen, not measured."""
+ARRAYS = ("_ids", "_partitions", "_vectors")
 NONE = np.zeros(0, np.int64)
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """How far the log was read; seq 0 is before its first entry."""
-
-    seq: int
-    mark: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +48,6 @@ class State:
     """The rows at one position: the first `size`, without those at the places `dead`."""
 
     size: int
-    dead: Ids
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """What one query reads. Rows are only ever appended, so it is read without the lock."""
-
-    ids: Ids
-    entities: Codes
-    vectors: Floats
-    directions: Floats | None
     dead: Ids
 
 
@@ -83,13 +59,51 @@ class Nearest(NamedTuple):
     is_exact: bool = True
 
 
-class Mirror:
-    """Rows are append-only: a changed record's old rows are dead and its new ones appended. A position's state is kept
-    a while: transactions of several threads may see several. Where a change was cut short, by an error or a fork,
-    everything is read again."""
+class Statements(NamedTuple):
+    """What reads a generation's embeddings, of a tenant or of all: how many there are, all, the rowids (of all tenants
+    the last alone), those of some rowids, and those of some contents."""
 
-    def __init__(self, table: str, dimensions: int) -> None:
+    number: TextClause
+    all: TextClause
+    rowids: TextClause
+    some: TextClause
+    wanted: TextClause
+
+
+@lru_cache(maxsize=8)
+def statements(table: str, has_tenant: bool) -> Statements:
+    columns = "e.search_id, e.embedding, s.tenant, s.entity_name"
+    first, then, is_theirs = f"{table} AS e", "kdb_search AS s", "e.embedding IS NOT NULL"
+    count, rowids = f"SELECT count(*) FROM {table}", f"SELECT max(rowid) FROM {table}"
+    if has_tenant:
+        first, then, is_theirs = then, first, f"{is_theirs} AND s.tenant = :tenant"
+        count, rowids = (
+            f"SELECT {those} FROM {first} CROSS JOIN {then} ON s.id = e.search_id WHERE {is_theirs}"
+            for those in ("count(*)", "e.rowid")
+        )
+    wanted = f"json_each(:wanted) AS w CROSS JOIN {table} AS e ON e"
+    return Statements(
+        text(count),
+        text(f"SELECT {columns} FROM {first} CROSS JOIN {then} ON s.id = e.search_id WHERE {is_theirs}"),
+        text(rowids),
+        text(f"SELECT e.embedding FROM {wanted}.rowid = w.value WHERE e.embedding IS NOT NULL"),
+        text(
+            f"SELECT {columns} FROM {wanted}.search_id = w.value CROSS JOIN kdb_search AS s ON s.id = e.search_id "
+            f"WHERE {is_theirs}"
+        ),
+    )
+
+
+class Mirror:
+    """Of all tenants, or of one. Rows are append-only: a changed record's old rows are dead and its new ones appended.
+    A position's state is kept a while: transactions of several threads may see several. Where a change was cut short,
+    by an error or a fork, everything is read again."""
+
+    def __init__(self, table: str, dimensions: int, tenant: str | None = None) -> None:
         self._dimensions = dimensions
+        self._tenant = tenant
+        self._of_tenant = {} if tenant is None else {"tenant": tenant}
+        self._sql = statements(table, tenant is not None)
         self._is_changing = False
         self._read_by: WeakKeyDictionary[Any, Rows] = WeakKeyDictionary()
         self._states: OrderedDict[Position, State] = OrderedDict()
@@ -97,24 +111,14 @@ class Mirror:
         self._learned_from = 0
         self._directions: Floats | None = None
         self._ids: Ids = NONE
-        self._entities: Codes = np.zeros(0, np.int32)
-        self._codes: dict[str, int] = {}
+        self._partitions: Codes = np.zeros(0, np.int32)
+        self._codes: dict[tuple[str, str], int] = {}
         self._vectors: Floats = np.zeros((0, dimensions), np.float32)
-        self._count = text(f"SELECT count(*) FROM {table}")
-        self._all = text(
-            f"SELECT e.search_id, e.embedding, s.entity_name FROM {table} AS e CROSS JOIN kdb_search AS s "
-            "ON s.id = e.search_id WHERE e.embedding IS NOT NULL"
-        )
-        self._last_row = text(f"SELECT max(rowid) FROM {table}")
-        self._some = text(
-            f"SELECT e.embedding FROM json_each(:wanted) AS w CROSS JOIN {table} AS e ON e.rowid = w.value "
-            "WHERE e.embedding IS NOT NULL"
-        )
-        self._wanted = text(
-            f"SELECT e.search_id, e.embedding, s.entity_name FROM json_each(:wanted) AS w "
-            f"CROSS JOIN {table} AS e ON e.search_id = w.value CROSS JOIN kdb_search AS s ON s.id = e.search_id "
-            "WHERE e.embedding IS NOT NULL"
-        )
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return OWN_BYTES + self._ids.nbytes + self._partitions.nbytes + self._vectors.nbytes
 
     @per_process
     def _lock(self) -> Lock:
@@ -126,22 +130,24 @@ class Mirror:
         vector: Vector,
         limit: int,
         *,
+        now: Now | None = None,
+        tenants: Tenants = None,
         entities: Collection[str] = (),
         allowed: Sequence[int] | None = None,
         accept: Accept | None = None,
         excluded: Sequence[int] = (),
     ) -> Nearest:
-        """The `limit` records nearest by cosine, best first; ties by id. Of `allowed` alone, if given, or of these
-        `entities`, of all where none is named, those that `accept` returns of the ids that it is called with; none of
-        `excluded`."""
-        rows = self._rows(connection)
+        """The `limit` records nearest by cosine, best first; ties by id. Of these `tenants` and `entities`, of all
+        where none is named; of `allowed` alone, if given; those that `accept` returns of the ids that it is called
+        with; none of `excluded`. `now` is the end of the log, where it was just read."""
+        rows = self._rows(connection, now)
         if len(excluded):
             gone = np.flatnonzero(member(rows.ids, np.array(excluded, np.int64)))
             rows = replace(rows, dead=np.union1d(rows.dead, gone))
-        if allowed is None:
-            places = self._of_entities(rows, entities)
-        else:
-            places = _places(rows, member(rows.ids, np.array(allowed, np.int64)))
+        places = self._of_partitions(rows, tenants, () if allowed is not None else entities)
+        if allowed is not None:
+            inside = _places(rows, member(rows.ids, np.array(allowed, np.int64)))
+            places = inside if places is None else np.intersect1d(inside, places, assume_unique=True)
         wanted = limit if rows.directions is None else max(CANDIDATES, 2 * limit)
         if rows.directions is not None and places is not None and len(places) <= wanted:
             found = self._read(connection, vector, np.unique(rows.ids[places]))
@@ -149,11 +155,12 @@ class Mirror:
         scores = scored(rows, vector, places)
         ids = rows.ids if places is None else rows.ids[places]
         chosen = choose(ids, scores, wanted, accept)
+        scanned = len(ids) - (len(rows.dead) if places is None else 0)
         if rows.directions is None:
             chosen = chosen if places is None else places[chosen]
-            return Nearest(first((rows.ids[chosen], cosines(rows.vectors[chosen], vector)), limit), len(scores))
+            return Nearest(first((rows.ids[chosen], cosines(rows.vectors[chosen], vector)), limit), scanned)
         found = self._read(connection, vector, np.unique(ids[chosen]))
-        return Nearest(first(found, limit), len(scores), is_exact=False)
+        return Nearest(first(found, limit), scanned, is_exact=False)
 
     def scores(self, connection: Connection, vector: Vector, wanted: Iterable[int]) -> dict[int, float]:
         """The cosine of each wanted record that has an embedding: of its nearest passage."""
@@ -164,7 +171,7 @@ class Mirror:
         places = _places(rows, member(rows.ids, ids))
         return first((rows.ids[places], cosines(rows.vectors[places], vector)), len(ids))
 
-    def _rows(self, connection: Connection, *, again: bool = False) -> Rows:
+    def _rows(self, connection: Connection, now: Now | None = None, *, again: bool = False) -> Rows:
         """A transaction of kameleon's own sees one state of the database, which is read once; `again` takes what `best`
         has just read in another one, too."""
         transaction = connection.get_transaction()
@@ -173,43 +180,51 @@ class Mirror:
             if read is not None:
                 return read
         with self._lock:
-            state = self._refreshed(connection)
+            state = self._refreshed(connection, now or read_now(connection))
             end = state.size
-            rows = Rows(self._ids[:end], self._entities[:end], self._vectors[:end], self._directions, state.dead)
+            rows = Rows(self._ids[:end], self._partitions[:end], self._vectors[:end], self._directions, state.dead)
         if transaction is not None:
             self._read_by[transaction] = rows
         return rows
 
-    def _of_entities(self, rows: Rows, entities: Collection[str]) -> Ids | None:
-        """Returns the places of living rows of these entities; None for all rows."""
-        codes = [code for name in entities if (code := self._codes.get(name)) is not None]
-        if not entities or len(codes) == len(self._codes):
+    def _of_partitions(self, rows: Rows, tenants: Tenants, entities: Collection[str]) -> Ids | None:
+        """Returns the places of living rows of these tenants and entities; None for all rows."""
+        if tenants is None and not entities:
             return None
-        return _places(rows, np.isin(rows.entities, np.array(codes, np.int32)))
+        known = list(self._codes.items())
+        codes = [
+            code
+            for (tenant, entity), code in known
+            if (tenants is None or tenant in tenants) and (not entities or entity in entities)
+        ]
+        if len(codes) == len(known):
+            return None
+        return _places(rows, np.isin(rows.partitions, np.array(codes, np.int32)))
 
     def _read(self, connection: Connection, vector: Vector, ids: Ids) -> tuple[Ids, Floats]:
         """Every passage of these records, scored from the table."""
         parts = [
-            connection.execute(self._wanted, {"wanted": as_json(ids[start : start + IDS_AT_ONCE])}).all()
+            connection.execute(self._sql.wanted, self._binds(ids[start : start + IDS_AT_ONCE])).all()
             for start in range(0, len(ids), IDS_AT_ONCE)
         ]
         found = [row for part in parts for row in part]
         matrix = np.frombuffer(b"".join(row[1] for row in found), "<f4").reshape(-1, self._dimensions)
         return np.fromiter((row[0] for row in found), np.int64, len(found)), cosines(matrix, vector)
 
+    def _binds(self, ids: Ids) -> dict[str, str]:
+        return {"wanted": as_json(ids), **self._of_tenant}
+
     # refresh
 
-    def _refreshed(self, connection: Connection) -> State:
-        last = fetched(connection, LAST_ENTRY, {})
-        now = Position(*last[0]) if last else Position(0, None)
+    def _refreshed(self, connection: Connection, now: Now) -> State:
         if self._is_changing:
             self._states.clear()
-        if now in self._states:
-            self._states.move_to_end(now)
-            return self._states[now]
+        if now.position in self._states:
+            self._states.move_to_end(now.position)
+            return self._states[now.position]
         self._is_changing = True
         state = self._changed(connection)
-        self._states[now] = state
+        self._states[now.position] = state
         if len(self._states) > STATES_KEPT:
             self._states.popitem(last=False)
         self._is_changing = False
@@ -217,7 +232,10 @@ class Mirror:
 
     def _changed(self, connection: Connection) -> State:
         for position in reversed(self._states):
-            changed = changed_since(connection, position)
+            entries = changes_since(connection, position, self._tenant)
+            if entries == []:
+                return self._states[position]
+            changed = None if entries is None else np.unique(np.frombuffer(b"".join(entries), np.int64))
             if changed is not None and not self._has_outgrown(len(changed)):
                 return self._replaced(connection, self._states[position], changed)
         return self._load(connection)
@@ -230,7 +248,7 @@ class Mirror:
         return rows > 2 * self._learned_from
 
     def _load(self, connection: Connection) -> State:
-        rows = connection.scalar(self._count) or 0
+        rows = connection.scalar(self._sql.number, self._of_tenant) or 0
         self._states.clear()
         self._filled, self._learned_from = 0, rows
         self._directions = None
@@ -238,17 +256,21 @@ class Mirror:
             self._directions = directions(self._sampled(connection))
         width = self._dimensions if self._directions is None else DIRECTIONS
         self._vectors = np.zeros((0, width), np.float32)
-        self._ids, self._entities, self._codes = NONE, np.zeros(0, np.int32), {}
+        self._ids, self._partitions, self._codes = NONE, np.zeros(0, np.int32), {}
         self._reserve(rows)
-        self._append(connection.execute(self._all))
+        self._append(connection.execute(self._sql.all, self._of_tenant))
         return State(self._filled, NONE)
 
     def _sampled(self, connection: Connection) -> Floats:
-        last = connection.scalar(self._last_row)
-        chosen = np.random.default_rng(0).integers(1, last, 2 * SAMPLE, endpoint=True)
-        rows = connection.execute(self._some, {"wanted": as_json(chosen)}).scalars().all()[:SAMPLE]
+        """Of a tenant in the order of its keys, so that other tenants' writes do not change it."""
+        rowids, random = np.array(connection.scalars(self._sql.rowids, self._of_tenant).all()), np.random.default_rng(0)
+        if self._tenant is None:
+            chosen = random.integers(1, rowids[0], 2 * SAMPLE, endpoint=True)
+        else:
+            chosen = rowids[random.permutation(len(rowids))[:SAMPLE]]
+        rows = connection.scalars(self._sql.some, {"wanted": as_json(chosen)}).all()[:SAMPLE]
         if len(rows) < self._dimensions:
-            rows = [row[1] for row in connection.execute(self._all).fetchmany(SAMPLE)]
+            rows = [row[1] for row in connection.execute(self._sql.all, self._of_tenant).fetchmany(SAMPLE)]
         return np.frombuffer(b"".join(rows), "<f4").reshape(-1, self._dimensions)
 
     def _replaced(self, connection: Connection, before: State, changed: Ids) -> State:
@@ -258,12 +280,12 @@ class Mirror:
         gone = np.flatnonzero(member(ids, known)) if len(known) else NONE
         dead = np.union1d(np.concatenate([before.dead, np.arange(before.size, self._filled)]), gone)
         for start in range(0, len(changed), IDS_AT_ONCE):
-            wanted = as_json(changed[start : start + IDS_AT_ONCE])
-            self._append(connection.execute(self._wanted, {"wanted": wanted}))
+            self._append(connection.execute(self._sql.wanted, self._binds(changed[start : start + IDS_AT_ONCE])))
         if len(dead) <= self._filled // 4:
             return State(self._filled, dead)
         alive = np.delete(np.arange(self._filled), dead)
-        self._ids, self._entities, self._vectors = self._ids[alive], self._entities[alive], self._vectors[alive]
+        for name in ARRAYS:
+            setattr(self, name, getattr(self, name)[alive])
         self._filled = len(alive)
         self._states.clear()
         return State(self._filled, NONE)
@@ -273,7 +295,7 @@ class Mirror:
             start, end = self._filled, self._filled + len(part)
             self._reserve(end)
             self._ids[start:end] = [row[0] for row in part]
-            self._entities[start:end] = [self._codes.setdefault(row[2], len(self._codes)) for row in part]
+            self._partitions[start:end] = [self._codes.setdefault(row[2:4], len(self._codes)) for row in part]
             matrix = np.frombuffer(b"".join(row[1] for row in part), "<f4").reshape(len(part), self._dimensions)
             self._vectors[start:end] = matrix if self._directions is None else matrix @ self._directions
             self._filled = end
@@ -282,7 +304,7 @@ class Mirror:
         if rows <= len(self._ids):
             return
         size = max(rows, len(self._ids) + len(self._ids) // 2)
-        for name in ("_ids", "_entities", "_vectors"):
+        for name in ARRAYS:
             before = getattr(self, name)
             grown = np.zeros((size, *before.shape[1:]), before.dtype)
             grown[: self._filled] = before[: self._filled]
@@ -295,94 +317,10 @@ def _places(rows: Rows, is_wanted: NDArray[np.bool_]) -> Ids:
     return np.flatnonzero(is_wanted)
 
 
-def changed_since(connection: Connection, position: Position) -> Ids | None:
-    """The ids of changed records, or None where the log no longer has them."""
-    entries = connection.execute(ENTRIES_SINCE, {"seq": position.seq}).all()
-    if position.mark is not None:
-        if not entries or entries[0].mark != position.mark:
-            return None
-        entries = entries[1:]
-    elif entries and entries[0].seq > 1:
-        return None
-    if any(entry.changed is None for entry in entries):
-        return None
-    return np.unique(np.frombuffer(b"".join(entry.changed for entry in entries), dtype=np.int64))
-
-
 def directions(sample: Floats) -> Floats:
     """The orthogonal directions that keep most of the sample's dot products, as columns."""
     _, vectors = np.linalg.eigh(sample.T @ sample)
     return np.ascontiguousarray(vectors[:, : -DIRECTIONS - 1 : -1], dtype=np.float32)
-
-
-def scored(rows: Rows, vector: Vector, places: Ids | None) -> Floats:
-    query = vector if rows.directions is None else np.einsum("i,ij->j", vector, rows.directions)
-    if places is not None and len(places) < len(rows.ids) // 4:
-        return products(rows.vectors[places], query)
-    scores = products(rows.vectors, query)
-    if places is not None:
-        return scores[places]
-    scores[rows.dead] = -np.inf
-    return scores
-
-
-def products(vectors: Floats, vector: Any) -> Floats:
-    """The dot product of each row with a vector, on the caller's thread. That of a matrix runs on the threads of BLAS,
-    which wait for work by spinning: with eight threads of searches among 30,000 embeddings it took 30 ms of CPU a
-    query, this takes 7."""
-    found: Floats = np.matmul(vectors[:, None, :], vector[:, None])[:, 0, 0]
-    return found
-
-
-def cosines(vectors: Floats, vector: Vector) -> Floats:
-    """Cosines of rows with a vector: equal for equal rows at any place, which those of a matrix product are not."""
-    found: Floats = np.einsum("ij,j->i", vectors, vector)
-    return found
-
-
-def choose(ids: Ids, scores: Floats, limit: int, accept: Accept | None) -> Ids:
-    """The places of the best rows: of `limit` accepted records, and of all that tie with the last of them."""
-    living = int(np.count_nonzero(scores > -np.inf))
-    most = limit if accept is None else 5 * limit // 2
-    answers: dict[int, bool] = {}
-    while True:
-        most = min(most, living)
-        edge = np.partition(scores, len(scores) - most)[len(scores) - most] if most else np.inf
-        chosen = np.flatnonzero(scores >= edge - TIE)
-        if accept is not None:
-            new = [id_ for id_ in ids[chosen].tolist() if id_ not in answers]
-            good = set(accept(new))
-            answers.update((id_, id_ in good) for id_ in new)
-            chosen = chosen[[answers[id_] for id_ in ids[chosen].tolist()]]
-        there = len(set(ids[chosen].tolist()))
-        if most == living or there >= limit:
-            return chosen
-        most = max(2 * most, 5 * limit * most // (4 * max(1, there)))
-
-
-def first(found: tuple[Ids, Floats], limit: int) -> dict[int, float]:
-    """The best row of each record, of the `limit` best records."""
-    ids, scores = found
-    order = np.lexsort((ids, -scores))
-    each, values = ids[order].tolist(), scores[order].tolist()
-    if len(set(each)) == len(each):
-        return dict(zip(each[:limit], values[:limit], strict=True))
-    best: dict[int, float] = {}
-    for id_, score in zip(each, values, strict=True):
-        if len(best) == limit:
-            break
-        best.setdefault(id_, score)
-    return best
-
-
-def member(ids: Ids, wanted: Ids) -> NDArray[np.bool_]:
-    """Whether each id is a wanted one, by a table of all ids where these are dense numbers."""
-    last = int(ids.max(initial=0))
-    if last > DENSE * (len(ids) + len(wanted)):
-        return np.isin(ids, wanted)
-    is_wanted = np.zeros(last + 1, np.bool_)
-    is_wanted[wanted[(wanted >= 0) & (wanted <= last)]] = True
-    return is_wanted[ids]
 
 
 def as_json(ids: Ids) -> str:

@@ -146,7 +146,7 @@ REKEY = """
     WHERE search_id = :old AND content_hash = (SELECT content_hash FROM kdb_search WHERE id = :new)
 """
 DELETE_EMBEDDINGS_OF = "DELETE FROM kdb_embedding_g{number} WHERE search_id IN (SELECT value FROM json_each(?))"
-LOG_CHANGE = text("INSERT INTO kdb_embedding_log (mark, changed, ids) VALUES (:mark, :changed, :ids)")
+LOG_CHANGE = text("INSERT INTO kdb_embedding_log (mark, tenant, changed, ids) VALUES (:mark, :tenant, :changed, :ids)")
 
 PRUNE_LOG = text("""
     DELETE FROM kdb_embedding_log WHERE seq <= (

@@ -3,38 +3,46 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
 from ...errors import StorageError
 from ...values import Generation
 from ..own_connections import is_own, own_driver
-from ..values import Candidates, Progress, Scope, bound
+from ..values import Candidates, Progress, Scope, bound, nearest_of
 from . import statements as sql
 from .contents import cosines
+from .embedding_log import Now
+from .mirrors import Mirrors
 from .rows import as_json
 from .scope import SQLiteScopes
-
-if TYPE_CHECKING:
-    from .mirror import Mirror
 
 VECTOR_SEARCHES = ("auto", "numpy", "sqlite-vec")
 FEW = 5_000
 """Bounds the records of the entities whose numbers sqlite-vec is given. Chosen, not measured."""
-MIRRORS_KEPT = 2
-"""Generations whose embeddings stay in memory: the active one, and one that is built or compared."""
+
+
+class Read(NamedTuple):
+    """What a query reads: the mirrors of these `tenants`, None for that of all, and the `scope` in them."""
+
+    now: Now
+    tenants: Sequence[str | None]
+    scope: Scope
 
 
 class SQLiteVectors:
     """`vector_search`: numpy keeps the embeddings in memory, sqlite-vec reads them in each query; auto takes sqlite-vec
-    for a store's first query, where the extension loads, and NumPy from the second on."""
+    for the first query of a generation's mirror, where the extension loads, and NumPy from the second on.
+
+    Each tenant has a mirror of its own, so that what other tenants write changes nothing for it. While no record has a
+    tenant, there is one of all, which a search of all tenants reads, too."""
 
     def __init__(self, scopes: SQLiteScopes, vector_search: str) -> None:
         self._scopes = scopes
         self._vector_search = vector_search
-        self._mirrors: dict[tuple[int, str], Mirror] = {}
-        self._has_answered = False
+        self._mirrors = Mirrors()
+        self._answered: set[tuple[int, str | None]] = set()
 
     def nearest(
         self,
@@ -48,30 +56,51 @@ class SQLiteVectors:
         excluded: Sequence[int] = (),
         beside: Sequence[int] = (),
     ) -> Candidates:
-        found = self._nearest(connection, generation, vector, scope, limit, docs, excluded)
+        read = self._read(connection, scope)
+        if not read.tenants:
+            return Candidates({})
+        if self._uses_extension(connection, generation, read.tenants):
+            found = self._by_extension(connection, generation, vector, read.scope, limit, docs, excluded)
+        else:
+            found = self._in_memory(connection, generation, vector, read, limit, docs, excluded)
         beside = [doc for doc in beside if doc not in found.scores]
-        return replace(found, others=self._cosines(connection, generation, vector, beside)) if beside else found
+        return replace(found, others=self._cosines(connection, generation, vector, read, beside)) if beside else found
 
-    def _nearest(
+    def _read(self, connection: Connection, scope: Scope) -> Read:
+        """Without a condition on tenants where there are none, if the transaction is one that sees a single state."""
+        now = self._mirrors.now(connection)
+        if scope.tenants is not None and (now.is_divided or not scope.tenants):
+            return Read(now, scope.tenants, scope)
+        is_free = scope.tenants == ("",) and is_own(connection)
+        return Read(now, (None,), replace(scope, tenants=None) if is_free else scope)
+
+    def _in_memory(
         self,
         connection: Connection,
         generation: Generation,
         vector: Any,
-        scope: Scope,
+        read: Read,
         limit: int,
         docs: Sequence[int] | None,
         excluded: Sequence[int],
     ) -> Candidates:
-        if self._uses_extension(connection):
-            if docs is None and scope.is_all and scope.entities:
-                docs = self._scopes.docs(connection, scope, FEW)
-            return self._by_extension(connection, generation, vector, scope, limit, docs, excluded)
+        scope, parts = read.scope, []
         accept = None if scope.is_all or docs is not None else partial(self._scopes.within, connection, scope)
-        mirror = self._mirror(generation)
-        found = mirror.best(
-            connection, vector, limit, entities=scope.entities, allowed=docs, accept=accept, excluded=excluded
-        )
-        return Candidates(found.scores, is_exact=found.is_exact, how="numpy", scanned=found.scanned)
+        for tenant in read.tenants:
+            found = self._mirrors.of(generation, tenant).best(
+                connection,
+                vector,
+                limit,
+                now=read.now,
+                tenants=scope.tenants if tenant is None else None,
+                entities=scope.entities,
+                allowed=docs,
+                accept=accept,
+                excluded=excluded,
+            )
+            self._mirrors.measure(generation, tenant)
+            parts.append(Candidates(found.scores, is_exact=found.is_exact, how="numpy", scanned=found.scanned))
+        return parts[0] if len(parts) == 1 else nearest_of(parts, limit)
 
     def _by_extension(
         self,
@@ -83,6 +112,8 @@ class SQLiteVectors:
         docs: Sequence[int] | None,
         excluded: Sequence[int],
     ) -> Candidates:
+        if docs is None and scope.is_all and (scope.entities or scope.tenants is not None):
+            docs = self._scopes.docs(connection, scope, FEW)
         where, binds = self._scopes.sql(scope)
         join = "" if where == "1" else "JOIN kdb_search AS s ON s.id = e.search_id"
         statement = sql.BY_VECTOR.format(number=generation.number, join=join, scope=where)
@@ -94,19 +125,24 @@ class SQLiteVectors:
         return Candidates({row.search_id: row.score for row in rows}, how="sqlite-vec")
 
     def _cosines(
-        self, connection: Connection, generation: Generation, vector: Any, docs: Sequence[int]
+        self, connection: Connection, generation: Generation, vector: Any, read: Read, docs: Sequence[int]
     ) -> dict[int, float]:
         """Of the embeddings in memory, where a query has read them."""
-        mirror = self._mirrors.get((generation.number, generation.fingerprint))
-        if not docs:
-            return {}
-        if mirror is not None:
-            return mirror.scores(connection, vector, docs)
-        return scores_of(connection, f"kdb_embedding_g{generation.number}", vector, docs)
+        known = [self._mirrors.known(generation, tenant) for tenant in read.tenants]
+        mirrors = [mirror for mirror in known if mirror is not None]
+        if len(mirrors) < len(known):
+            return scores_of(connection, f"kdb_embedding_g{generation.number}", vector, docs)
+        return {doc: score for mirror in mirrors for doc, score in mirror.scores(connection, vector, docs).items()}
 
-    def _uses_extension(self, connection: Connection) -> bool:
-        first, self._has_answered = not self._has_answered, True
-        if self._vector_search == "numpy" or (self._vector_search == "auto" and not first):
+    def forget(self, tenant: str) -> None:
+        """Lets go of a tenant's embeddings in memory."""
+        self._mirrors.forget(tenant)
+
+    def _uses_extension(self, connection: Connection, generation: Generation, tenants: Sequence[str | None]) -> bool:
+        keys = {(generation.number, tenant) for tenant in tenants}
+        is_first = not keys <= self._answered
+        self._answered |= keys
+        if self._vector_search == "numpy" or (self._vector_search == "auto" and not is_first):
             return False
         if load_extension(connection):
             return True
@@ -117,16 +153,6 @@ class SQLiteVectors:
                 "create_engine(..., module=pysqlite3)"
             )
         return False
-
-    def _mirror(self, generation: Generation) -> "Mirror":
-        from .mirror import Mirror  # NumPy loads with the first vector, a keyword search does without
-
-        key = (generation.number, generation.fingerprint)
-        mirror = self._mirrors.get(key) or Mirror(f"kdb_embedding_g{generation.number}", generation.dimensions)
-        mirror = self._mirrors.setdefault(key, mirror)
-        for oldest in [known for known in list(self._mirrors) if known != key][: 1 - MIRRORS_KEPT]:
-            self._mirrors.pop(oldest, None)
-        return mirror
 
     def is_extension_missing(self, connection: Connection) -> bool:
         return self._vector_search != "numpy" and not load_extension(connection)

@@ -14,7 +14,7 @@ from .. import claims
 from ..tables import Tables, parts
 from ..values import Entry, Written
 from . import statements as sql
-from .embeddings import log_change
+from .embedding_log import log_change, tenant_of
 from .rows import ROWS_A_STATEMENT, Present, as_json, keys_of, timestamp
 
 
@@ -41,7 +41,7 @@ class SQLiteWrites:
                 for generation in generations:
                     statement = sql.DELETE_EMBEDDINGS_OF.format(number=generation.number)
                     connection.exec_driver_sql(statement, (as_json(docs),))
-                log_change(connection, docs)
+                log_change(connection, docs, tenant_of(ref for ref, _ in found))
             deleted += found
         return deleted
 
@@ -112,7 +112,7 @@ def _replace_embeddings(
         deleting = sql.DELETE_EMBEDDINGS_OF.format(number=generation.number)
         changed += connection.exec_driver_sql(deleting, (as_json(docs),)).rowcount
     if changed:
-        log_change(connection, [*docs, *(new for new, *_ in moved)])
+        log_change(connection, [*docs, *(new for new, *_ in moved)], tenant_of(before))
 
 
 def _delete(connection: Connection, refs: Sequence[Ref]) -> list[tuple[Ref, int]]:
