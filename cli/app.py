@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -181,24 +181,6 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
     app = context.find_root().ensure_object(App)
     if value and parameter.name:
         setattr(app, parameter.name, value)
-
-
-def of_tenants(command: F) -> F:
-    """Add --tenant and --all-tenants, as the option `tenant` of a search, left out where neither is given."""
-
-    @wraps(command)
-    def called(*args: Any, names: Sequence[str], is_all: bool, **options: Any) -> Any:
-        if is_all and names:
-            raise click.UsageError("--all-tenants reads the records of every tenant: leave --tenant out")
-        tenant = kameleon.ALL_TENANTS if is_all else names
-        return command(*args, within={"tenant": tenant} if is_all or names else {}, **options)
-
-    for option in (
-        click.option("--all-tenants", "is_all", is_flag=True, help="All tenants together."),
-        click.option("--tenant", "names", metavar="NAME", multiple=True, help="Only this tenant. Repeatable."),
-    ):
-        called = option(called)
-    return cast("F", called)
 
 
 def confirming(command: F) -> F:

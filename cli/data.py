@@ -15,6 +15,7 @@ from .app import App, bar, common, echo, parse_object, pass_app, quiet
 from .inserting import ARGUMENT, Insertion
 from .providing import providing
 from .source import Item, read_items
+from .tenancy import chosen_tenants, of_tenant, of_tenants
 
 if TYPE_CHECKING:
     import kameleon
@@ -32,6 +33,8 @@ def data() -> None:
     "--from-file", type=click.Path(exists=True, dir_okay=False), help="Read this file (also .gz) instead of stdin."
 )
 @click.option("--id-field", metavar="NAME", default="id", show_default=True, help="Which field is a record's key.")
+@click.option("--tenant", metavar="NAME", help="The tenant of all these records.")
+@click.option("--tenant-field", metavar="NAME", help="Which field is a record's tenant, of an entity that is made.")
 @click.option("--batch-size", type=click.IntRange(1), default=100, show_default=True, help="Records a transaction.")
 @click.option("--upsert", is_flag=True, help="Replace records whose id exists.")
 @click.option("--skip-existing", is_flag=True, help="Leave records whose id exists as they are.")
@@ -167,15 +170,16 @@ def _print_summary(app: App, insertion: Insertion, *, is_indexed: bool) -> None:
 @data.command()
 @click.argument("entity")
 @click.argument("id_", metavar="ID")
+@of_tenant
 @common
 @pass_app
-def get(app: App, entity: str, id_: str) -> None:
+def get(app: App, entity: str, id_: str, tenant: str | None) -> None:
     """Print one record as JSON.
 
     \b
     kameleon data get Ticket T-1001
     """
-    record = app.records().get(entity, id_)
+    record = app.records().get(entity, id_, tenant=tenant)
     app.print_json({"id": record.id, **record.data})
 
 
@@ -184,16 +188,26 @@ def get(app: App, entity: str, id_: str) -> None:
 @click.option("--where", metavar="JSON", help="Only records that match, as in search.")
 @click.option("--limit", type=click.IntRange(1, 2**53), default=20, show_default=True, help="Records at most.")
 @click.option("--offset", type=click.IntRange(0, 2**53), default=0, help="Skip so many records.")
+@of_tenants
 @common
 @pass_app
-def list_(app: App, entity: str, where: str | None, limit: int, offset: int) -> None:
+def list_(
+    app: App,
+    entity: str,
+    where: str | None,
+    limit: int,
+    offset: int,
+    tenants: tuple[str, ...],
+    all_tenants: bool,
+) -> None:
     """List records by id, one JSON object a line.
 
     \b
     kameleon data list Ticket --where '{"status": "open"}' --limit 5
     """
     condition = parse_object(where, "--where") if where else None
-    found = app.records().list(entity, where=condition, limit=limit, offset=offset)
+    tenant = chosen_tenants(tenants, all_tenants)
+    found = app.records().list(entity, where=condition, tenant=tenant, limit=limit, offset=offset)
     rows = [{"id": record.id, **record.data} for record in found]
     for document in [rows] if app.as_json else rows:
         app.print_json(document)
@@ -204,32 +218,34 @@ def list_(app: App, entity: str, where: str | None, limit: int, offset: int) -> 
 @click.argument("id_", metavar="ID")
 @click.argument("changes", metavar="JSON")
 @click.option("--replace", "replace_all", is_flag=True, help="Drop the fields that JSON does not name.")
+@of_tenant
 @providing
 @quiet
 @common
 @pass_app
-def update(app: App, entity: str, id_: str, changes: str, replace_all: bool) -> None:
+def update(app: App, entity: str, id_: str, changes: str, replace_all: bool, tenant: str | None) -> None:
     """Set fields of a record; it is indexed again only if its searchable fields changed.
 
     \b
     kameleon data update Ticket T-1001 '{"status": "closed"}'
     """
     patch = parse_object(changes, "JSON")
-    record = app.records().update(entity, id_, patch, replace_all=replace_all)
+    record = app.records().update(entity, id_, patch, replace_all=replace_all, tenant=tenant)
     app.show({"id": record.id, **record.data}, f"updated {entity} {record.id}")
 
 
 @data.command()
 @click.argument("entity")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
+@of_tenant
 @quiet
 @common
 @pass_app
-def delete(app: App, entity: str, ids: tuple[str, ...]) -> None:
+def delete(app: App, entity: str, ids: tuple[str, ...], tenant: str | None) -> None:
     """Delete records and their index rows in one transaction.
 
     \b
     kameleon data delete Ticket T-1001 T-1002
     """
-    deleted = app.records().delete(entity, ids)
+    deleted = app.records().delete(entity, ids, tenant=tenant)
     app.show({"deleted": deleted}, f"deleted {deleted} of {len(ids)}")

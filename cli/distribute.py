@@ -1,5 +1,7 @@
 """`kameleon distribute`: from one PostgreSQL server to many. Imports what commands share."""
 
+from typing import Literal
+
 import click
 
 from .app import App, common, pass_app, quiet
@@ -11,21 +13,19 @@ from .app import App, common, pass_app, quiet
     type=click.Choice(["record_id", "tenant"]),
     default="record_id",
     show_default=True,
-    help="What rows are spread by.",
+    help="What rows are spread by: one large corpus by record_id, many tenants by tenant.",
 )
 @quiet
 @common
 @pass_app
-def distribute(app: App, by: str) -> None:
+def distribute(app: App, by: Literal["record_id", "tenant"]) -> None:
     """Spread records and embeddings over a Citus cluster, so that vectors are compared on all its servers at once.
 
-    By record_id, for one large corpus, the keyword index is on each server as a whole. By tenant, for many of them, all
-    of a tenant is on one server, and its searches go there alone.
-
-    Rows that are there move along; writers wait meanwhile. A second run changes nothing.
+    Rows that are there move along; writers wait meanwhile. A second run changes nothing. By record_id the keyword index
+    is on each server as a whole; by tenant all that is read of one is on one server.
 
     \b
-    KAMELEON_URL=postgresql://coordinator/app kameleon distribute --by tenant
+    KAMELEON_URL=postgresql://coordinator/app kameleon distribute --by record_id
     """
     tables = app.open().admin.distribute(by)
     text = f"distributed by {by}: {', '.join(tables)}" if tables else "all tables are distributed already"

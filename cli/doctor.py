@@ -14,12 +14,15 @@ NO_DRIVER = ("no-extension", "note")
 @click.command()
 @click.option("--fix", is_flag=True, help="Repair what can be repaired; this embeds what is pending, too.")
 @click.option("--batch-size", type=click.IntRange(1), default=1000, show_default=True, help="Records a transaction.")
+@click.option(
+    "--tenant", "tenants", multiple=True, metavar="NAME", help="Compare this tenant's records alone. Repeatable."
+)
 @importing
 @providing
 @quiet
 @common
 @pass_app
-def doctor(app: App, fix: bool, batch_size: int) -> None:
+def doctor(app: App, fix: bool, batch_size: int, tenants: tuple[str, ...]) -> None:
     """Compare tables, index and embeddings, and report what is wrong and how to repair it.
 
     The exit status is 1 if an error is left: rows that are missing, stale, orphaned or duplicate, contents that the
@@ -29,9 +32,10 @@ def doctor(app: App, fix: bool, batch_size: int) -> None:
     \b
     kameleon doctor --import myapp.models --fix
     """
+    from kameleon import ALL_TENANTS
     from kameleon.doctor import examine, is_ok
 
-    found = examine(app.open(), fix=fix, batch_size=batch_size)
+    found = examine(app.open(), fix=fix, batch_size=batch_size, tenant=list(tenants) or ALL_TENANTS)
     shown = (finding for finding in found if (finding.check, finding.severity) != NO_DRIVER)
     findings = [replace(finding, cure=app.advised(finding.cure)) for finding in shown]
     if app.as_json:

@@ -137,12 +137,15 @@ def idle(run: "ReindexRun", *, may_be_pruned: bool) -> str:
 @embeddings.command()
 @click.option("--batch-size", type=click.IntRange(1), default=1000, show_default=True, help="Records a transaction.")
 @click.option("--retry-failed", is_flag=True, help="Also try again what the provider refused.")
+@click.option(
+    "--tenant", "tenants", multiple=True, metavar="NAME", help="Embed what this tenant's records lack. Repeatable."
+)
 @importing
 @providing
 @quiet
 @common
 @pass_app
-def sync(app: App, batch_size: int, retry_failed: bool) -> None:
+def sync(app: App, batch_size: int, retry_failed: bool, tenants: tuple[str, ...]) -> None:
     """Index rows that triggers marked, and with --import rows of the application's classes that are not in the index;
     embed what is pending, and build PostgreSQL's vector index if it is missing and
     the embeddings are many. A second run changes nothing.
@@ -151,7 +154,10 @@ def sync(app: App, batch_size: int, retry_failed: bool) -> None:
     kameleon embeddings sync --retry-failed
     kameleon embeddings sync --import myapp.models
     """
-    report = app.open().sync(batch_size=batch_size, retry_failed=retry_failed)
+    from kameleon import ALL_TENANTS
+
+    tenant = list(tenants) or ALL_TENANTS
+    report = app.open().sync(batch_size=batch_size, retry_failed=retry_failed, tenant=tenant)
     app.show(document_of(report), f"{counts_of(report)}, {report.pending} pending")
     if report.outage:
         echo(f"stopped, the provider is down: {report.outage}", err=True)

@@ -7,7 +7,7 @@ import click
 from .app import App, common, pass_app
 
 if TYPE_CHECKING:
-    from kameleon.stores.catalog import Field
+    from kameleon.stores.catalog import Entity, Field
 
 
 @click.group()
@@ -28,9 +28,14 @@ def entity() -> None:
 @click.option(
     "--field", "fields", metavar="NAME:TYPE", multiple=True, help="A field and its type, checked. Repeatable."
 )
+@click.option(
+    "--tenant-field",
+    metavar="NAME",
+    help="Which field is a record's tenant; empty where --tenant gives it with each command.",
+)
 @common
 @pass_app
-def create(app: App, name: str, searchable: tuple[str, ...], fields: tuple[str, ...]) -> None:
+def create(app: App, name: str, searchable: tuple[str, ...], fields: tuple[str, ...], tenant_field: str | None) -> None:
     """Declare an entity. Types: any, text, integer, number, boolean, list, object.
 
     \b
@@ -42,7 +47,8 @@ def create(app: App, name: str, searchable: tuple[str, ...], fields: tuple[str, 
         if not colon or not field:
             raise click.UsageError(f"--field is NAME:TYPE, such as priority:text, not {declared!r}")
         types[field] = type_
-    made = app.records(create=True).create_entity(name, search=dict(map(weighted, searchable)), fields=types)
+    search = dict(map(weighted, searchable))
+    made = app.records(create=True).create_entity(name, search=search, fields=types, tenant_field=tenant_field)
     app.show(as_json(made), f"made entity {made.name}, searchable: {', '.join(made.searchable)}")
 
 
@@ -78,20 +84,23 @@ def describe(app: App, name: str) -> None:
     if app.as_json:
         app.print_json(as_json(found))
     else:
-        rows = [(f.name, f.type, search_of(f)) for f in found.fields]
+        rows = [(f.name, f.type, search_of(f, found)) for f in found.fields]
         app.print_rows(("field", "type", ""), rows)
 
 
 def as_json(entity: Any) -> dict[str, Any]:
     return {
         "name": entity.name,
+        **({"tenant_field": entity.tenant_field} if entity.has_tenants else {}),
         "fields": [
             {"name": f.name, "type": f.type, "searchable": f.is_searchable, "weight": f.weight} for f in entity.fields
         ],
     }
 
 
-def search_of(field: "Field") -> str:
+def search_of(field: "Field", entity: "Entity") -> str:
+    if field.name == entity.tenant_field:
+        return "tenant, searchable" if field.is_searchable else "tenant"
     if not field.is_searchable:
         return ""
     return f"searchable, weight {field.weight}" if field.weight > 1 else "searchable"

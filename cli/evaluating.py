@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .app import App, common, echo, of_tenants, pass_app, quiet
+from .app import App, common, echo, pass_app, quiet
 from .providing import providing
 from .search import check_entities
+from .tenancy import within_tenants
 
 if TYPE_CHECKING:
     from kameleon.evaluation import Evaluation
@@ -24,7 +25,7 @@ NAMES = {"ndcg": "nDCG@10", "recall": "recall@100", "mrr": "MRR"}
 @click.option("-e", "--entity", "entities", metavar="NAME", multiple=True, help="Only this entity. Repeatable.")
 @click.option("--plot", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write a bar chart (SVG).")
 @click.option("--save", is_flag=True, help="Keep the weight that fits best with the index's embeddings.")
-@of_tenants
+@within_tenants
 @providing
 @quiet
 @common

@@ -46,6 +46,8 @@ class Insertion:
     on_conflict: Literal["error", "upsert", "skip"] = "error"
     create: bool = True
     id_field: str = "id"
+    tenant: str | None = None
+    tenant_field: str | None = None
     is_atomic: bool = False
     skip_invalid: bool = False
     rejects: BinaryIO | None = None
@@ -119,14 +121,18 @@ class Insertion:
             return
 
         def embed(batch: list[Item]) -> "Ahead | None":
-            return self.records.embed_ahead(definition, good_data(batch), on_conflict=self.on_conflict, callers=count)
+            return self.records.embed_ahead(
+                definition, good_data(batch), on_conflict=self.on_conflict, tenant=self.tenant, callers=count
+            )
 
         yield from prepared(chain([first], batches), embed, count)
 
     def _definition(self, first: list[Item]) -> "Entity | None":
         """The entity as the first batch finds or makes it, None where it cannot."""
         try:
-            return self.records.definition(self.entity, good_data(first), create=self.create)
+            return self.records.definition(
+                self.entity, good_data(first), create=self.create, tenant=self.tenant, tenant_field=self.tenant_field
+            )
         except (InvalidRecord, UnknownEntity):
             return None
 
@@ -181,6 +187,8 @@ class Insertion:
                 [item.data for item in items],
                 on_conflict=self.on_conflict,
                 create=self.create,
+                tenant=self.tenant,
+                tenant_field=self.tenant_field,
                 connection=connection,
                 ahead=ahead,
             )

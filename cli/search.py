@@ -11,8 +11,9 @@ import click
 import kameleon
 from kameleon.errors import UNPRINTABLE, UnknownEntity
 
-from .app import App, common, echo, of_tenants, parse_object, pass_app
+from .app import App, common, echo, parse_object, pass_app
 from .providing import providing
+from .tenancy import within_tenants
 
 SNIPPET = 160
 """Bounds the characters shown of a hit. Chosen, not measured."""
@@ -23,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def searching(command: F) -> F:
     """Add the options that `search` and `similar` share."""
-    command = of_tenants(providing(command))
+    command = within_tenants(providing(command))
     for option in (
         click.option("--explain", is_flag=True, help="Show each leg's score of each hit, and what it cost."),
         click.option("--min-score", type=click.FloatRange(0, 1), default=0.0, help="Only hits of at least this score."),

@@ -5,15 +5,16 @@ from typing import Any
 
 import click
 
-from .app import App, common, of_tenants, pass_app
+from .app import App, common, pass_app
 from .search import check_entities
+from .tenancy import within_tenants
 
 
 @click.command()
 @click.argument("text")
 @click.option("--limit", type=click.IntRange(1, 200), default=10, show_default=True, help="Suggestions at most.")
 @click.option("-e", "--entity", "entities", metavar="NAME", multiple=True, help="Only this entity. Repeatable.")
-@of_tenants
+@within_tenants
 @common
 @pass_app
 def suggest(app: App, text: str, entities: tuple[str, ...], limit: int, within: Mapping[str, Any]) -> None:

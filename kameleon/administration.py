@@ -7,13 +7,13 @@ from datetime import datetime
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from sqlalchemy import Connection
 
 from . import tenants
 from .content import check_entity, check_id, check_tenant
-from .errors import InvalidInput, NoProvider, seen
+from .errors import InvalidInput, NoProvider
 from .indexing import caching
 from .indexing.index import Index
 from .indexing.purging import PurgeReport, purge
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from .search.retrieval import Legs
-
-
-DISTRIBUTED_BY = ("record_id", "tenant")
 
 
 class Administration:
@@ -53,10 +50,10 @@ class Administration:
         """How a generation's vectors are searched: `exact`, `hnsw`, or what keeps `hnsw` from being used."""
         return self._index.vector_index(generation)
 
-    def distribute(self, by: str = "record_id") -> list[str]:
-        """Distribute the tables over a Citus cluster by record_id or tenant, rows and all; returns those that were not
-        yet. Writers wait meanwhile. Raises StorageError where there is no Citus."""
-        check_key(by)
+    def distribute(self, by: Literal["record_id", "tenant"] = "record_id") -> list[str]:
+        """Distribute the tables over a Citus cluster, rows and all, by record id or by tenant, whose queries one server
+        answers; returns those that were not yet. Writers wait meanwhile. Raises StorageError where there is no
+        Citus."""
         with self._index.transaction() as conn:
             return self._index.store.schema.distribute(conn, self._index.catalog.generations(conn), by)
 
@@ -136,12 +133,6 @@ class Administration:
     ) -> State | None:
         """`state` for coroutines, in the transaction of a `session`."""
         return await on_a_thread(self._index, partial(self.state, entity, id, tenant=tenant), session)
-
-
-def check_key(by: object) -> None:
-    """Raises InvalidInput for what tables cannot be distributed by."""
-    if by not in DISTRIBUTED_BY:
-        raise InvalidInput(f"tables are distributed by {' or '.join(DISTRIBUTED_BY)}, not {seen(by)}")
 
 
 class CacheAdministration:

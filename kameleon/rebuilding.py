@@ -172,7 +172,8 @@ class Rebuild:
     @property
     def _restored(self) -> dict[str, Table]:
         own = self._tables
-        return {made.name: made for made in (own.records, own.generations, own.embedding_cache, own.queue, own.dirty)}
+        restored = (own.records, own.generations, own.embedding_cache, own.queue, own.dirty, own.tenanted)
+        return {made.name: made for made in restored}
 
     # the new tables
 
@@ -221,31 +222,34 @@ class Rebuild:
             self._progress(done, total)
 
     def _pages(self) -> Iterator[Sequence[Any]]:
-        entity, id_ = column("entity_name", key), column("record_id", key)
-        columns = [entity, id_, column("content")]
-        columns += [column(name) for name in ("content_hash", "gaps") if name in self._old.columns["kdb_search"]]
-        rows = select(*columns).select_from(table(kept_name("kdb_search"))).order_by(entity, id_).limit(ROWS_A_PAGE)
-        after: tuple[str, str] | None = None
-        while found := self._connection.execute(
-            rows if after is None else rows.where(tuple_(entity, id_) > tuple_(literal(after[0]), literal(after[1])))
-        ).all():
+        there = self._old.columns["kdb_search"]
+        keys = [column(name, key) for name in ("tenant", "entity_name", "record_id") if name in there]
+        columns = [*keys, *(column(name) for name in ("content", "content_hash", "gaps") if name in there)]
+        rows = select(*columns).select_from(table(kept_name("kdb_search"))).order_by(*keys).limit(ROWS_A_PAGE)
+        page = rows
+        while found := self._connection.execute(page).all():
             yield found
-            after = found[-1].entity_name, found[-1].record_id
+            page = rows.where(tuple_(*keys) > tuple_(*map(literal, found[-1][: len(keys)])))
 
     def _entries(self, entities: Mapping[str, Entity], rows: Sequence[Any]) -> list[Entry]:
         """The records of the record store, rendered; of others the contents as they are."""
         records = self._tables.records.c
         stored: dict[Ref, Entry] = {}
-        for name in {row.entity_name for row in rows} & set(entities):
-            ids = [row.record_id for row in rows if row.entity_name == name]
-            data = select(records.id, records.data).where(records.entity_name == name, records.id.in_(ids))
-            for id_, value in self._connection.execute(data):
-                stored[Ref(name, id_)] = record_entry(entities[name], id_, value)
-        return [stored.get(Ref(row.entity_name, row.record_id)) or self._as_it_was(row) for row in rows]
+        refs = list(map(ref_of, rows))
+        for name in {ref.entity for ref in refs} & set(entities):
+            own = [ref for ref in refs if ref.entity == name]
+            data = select(records.tenant, records.id, records.data).where(
+                records.tenant.in_({ref.tenant for ref in own}),
+                records.entity_name == name,
+                records.id.in_({ref.id for ref in own}),
+            )
+            for tenant, id_, value in self._connection.execute(data):
+                stored[Ref(name, id_, tenant)] = record_entry(entities[name], id_, value, tenant)
+        return [stored.get(ref) or self._as_it_was(ref, row) for ref, row in zip(refs, rows, strict=True)]
 
-    def _as_it_was(self, row: Any) -> Entry:
+    def _as_it_was(self, ref: Ref, row: Any) -> Entry:
         hash_, gaps = getattr(row, "content_hash", None), getattr(row, "gaps", "")
-        entry = make_entry(Ref(row.entity_name, row.record_id), row.content, gaps=gaps_of_text(gaps))
+        entry = make_entry(ref, row.content, gaps=gaps_of_text(gaps))
         if hash_ and hash_ not in (entry.content_hash, content_hash(row.content)):
             self._unweighted[row.entity_name] += 1
         return entry
@@ -278,6 +282,11 @@ def declared_entity(name: str, definition: Mapping[str, Any]) -> Entity:
     """Of a definition that may lack what was added to it later."""
     fields = (Field(f["name"], f["type"], f["searchable"], f.get("weight", 1)) for f in definition["fields"])
     return Entity(name, tuple(fields), definition.get("tenant_field"))
+
+
+def ref_of(row: Any) -> Ref:
+    """The key of an old row, without a tenant where its table had none."""
+    return Ref(row.entity_name, row.record_id, getattr(row, "tenant", ""))
 
 
 def fingerprint_of(generation: Generation) -> str:

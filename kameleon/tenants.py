@@ -108,7 +108,7 @@ def drop(index: Index, tenant: str) -> int:
             for status in index.store.embeddings.status(connection, None, has_provider=False, tenants=(tenant,))
         )
         index.store.schema.drop_tenant(connection, tenant, [*known, *hidden])
-    index.forget_tenant(tenant)
+    index.forget()
     return count
 
 

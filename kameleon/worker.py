@@ -24,6 +24,9 @@ LONGEST_PAUSE_S = 60.0
 """Bounds the wait after a failed claim. Chosen, not measured."""
 INDEX_CHECKED_EVERY_S = 60.0
 """How often a worker that has nothing else to do checks whether the vector index is missing. Chosen, not measured."""
+DUE_EVERY_S = 60.0
+"""How often a worker that has nothing else to do looks for folds that others left: all keys of the tail are counted.
+Chosen, not measured."""
 PURGED_EVERY_S = 24 * 3600.0
 """Bounds how long deleted texts stay in the keyword index and the cache."""
 
@@ -39,7 +42,7 @@ class Worker:
         self.batch_size = batch_size
         self.lease: timedelta = timedelta(seconds=lease_s)
         self._has_trimmed = False
-        self._purge_next = 0.0
+        self._purge_next = self._due_next = 0.0
         self._index_vectors_next = 0.0
 
     @per_process
@@ -68,10 +71,14 @@ class Worker:
 
     def _maintain(self) -> None:
         """Fold and merge keywords; once a day purge what was deleted."""
-        if time.monotonic() < self._purge_next:
+        now = time.monotonic()
+        if now < self._due_next:
+            return
+        self._due_next = now + DUE_EVERY_S
+        if now < self._purge_next:
             self._index.keywords.maintain_all()
             return
-        self._purge_next = time.monotonic() + PURGED_EVERY_S
+        self._purge_next = now + PURGED_EVERY_S
         self.search.admin.purge()
 
     def _index_vectors(self) -> None:

@@ -90,9 +90,9 @@ class Index:
             ).scalar_one()
             changed = OF_RECORD.removeprefix("FROM record")
             connection.execute(text(f"UPDATE record SET doc = :doc, content = :content {changed}"), row)
-            bury(connection, self.dialect, partition, [old])
+            bury(connection, self.dialect, {partition: [old]})
         document = Document(doc, analysed(content), analysed(again) if again else None)
-        append(connection, self.dialect, partition, [document])
+        append(connection, self.dialect, {partition: [document]})
         return doc
 
     def add(self, connection: Connection, id: str, content: str, partition: Partition = NOTES) -> int:
@@ -106,12 +106,12 @@ class Index:
         documents = []
         for key, content in contents.items():
             documents.append(Document(self.add(connection, key, content, partition), analysed(content)))
-        append(connection, self.dialect, partition, documents)
+        append(connection, self.dialect, {partition: documents})
 
     def delete(self, connection: Connection, id: str, partition: Partition = NOTES) -> None:
         statement = text(f"DELETE {OF_RECORD} RETURNING doc")
         docs = connection.execute(statement, {**partition._asdict(), "id": id}).scalars().all()
-        bury(connection, self.dialect, partition, docs)
+        bury(connection, self.dialect, {partition: docs})
 
     def parts(
         self,

@@ -168,6 +168,29 @@ def test_records_are_read_changed_and_deleted(filled: Run) -> None:
     assert filled("data", "get", "Ticket", "2", status=1).stderr == "Error: Ticket has no record '2'\n"
 
 
+def test_records_of_tenants_are_inserted_read_moved_and_deleted(run: Run) -> None:
+    lines = "".join(json.dumps({"id": "1", "org": org, "text": f"lamp of {org}"}) + "\n" for org in "ab")
+    run("data", "insert", "Order", "--tenant-field", "org", stdin=lines)
+    assert json.loads(run("entity", "describe", "Order", "--json").stdout)["tenant_field"] == "org"
+    assert "tenant" in run("entity", "describe", "Order").stdout
+    assert json.loads(run("data", "get", "Order", "1", "--tenant", "b").stdout)["text"] == "lamp of b"
+    assert "Order has tenants" in run("data", "get", "Order", "1", status=1).stderr
+    assert "exclude each other" in run("data", "list", "Order", "--tenant", "a", "--all-tenants", status=2).stderr
+    run("data", "insert", "Order", '{"id": "2", "text": "chair"}', "--tenant", "a")
+    assert len(run("data", "list", "Order", "--tenant", "a").stdout.splitlines()) == 2
+    assert len(run("data", "list", "Order", "--all-tenants").stdout.splitlines()) == 3
+    refused = run("data", "insert", "Order", '{"id": "3", "text": "bed"}', status=1).stderr
+    assert "Order '3' has no field 'org', which names its tenant" in refused
+    run("data", "update", "Order", "1", '{"org": "c"}', "--tenant", "b")
+    assert json.loads(run("data", "get", "Order", "1", "--tenant", "c").stdout)["org"] == "c"
+    assert run("data", "delete", "Order", "1", "2", "--tenant", "a").stdout == "deleted 2 of 2\n"
+    assert run("data", "list", "Order", "--tenant", "b").stdout == ""
+    assert run("embeddings", "sync", "--tenant", "c").stdout == "0 embedded, 0 failed, 0 pending\n"
+    assert run("doctor", "--tenant", "c", "--tenant", "a").stdout == "nothing found\n"
+    run("entity", "create", "Task", "--search", "text", "--tenant-field", "")
+    assert "Task has tenants" in run("data", "insert", "Task", '{"text": "do"}', status=1).stderr
+
+
 def test_entities_are_declared_listed_and_described(run: Run) -> None:
     run("entity", "create", "T", "--search", "title", "--field", "n:integer")
     assert run("entity", "list").stdout == "T\ttitle\n"

@@ -256,7 +256,7 @@ def test_a_vector_that_was_dropped_is_not_found_any_more(search: SearchEngine, m
 def test_a_bad_passage_is_seen_wherever_a_page_ends(search: SearchEngine, engine: Engine) -> None:
     search.index_records_batch([("A", str(n), f"text {n}") for n in range(3)])
     key = ids_of(engine, "record_id = '1'")[0]
-    name = "search_id" if is_sqlite(engine) else "entity_name, record_id, doc"
+    name = "search_id" if is_sqlite(engine) else "tenant, entity_name, record_id, doc"
     columns = f"{name}, content_hash, attempts, updated_at"
     copied = f"SELECT {columns}, 1 FROM kdb_embedding_g1 WHERE {name.split(', ')[-1]} = '{key}'"
     run_sql(engine, f"INSERT INTO kdb_embedding_g1 ({columns}, passage) {copied}")

@@ -51,7 +51,9 @@ def backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def seen(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Sequence[str]:
     """The statements that the driver runs: on SQLite those of the engine's connections, on PostgreSQL of all cursors,
-    whoever makes them."""
+    whoever makes them. What is read once a second, the searches before have read."""
+    monkeypatch.setattr("kameleon.indexing.tenanted.READ_EVERY_S", 3600)
+    monkeypatch.setattr("kameleon.orm.secured.KEPT_S", 3600)
     found: list[str] = []
     execute = psycopg.Cursor.execute
 

@@ -329,3 +329,51 @@ def test_a_schema_of_its_own_is_rebuilt(pg_url: URL, pg_engine: Engine) -> None:
         assert ids(SearchEngine(pg_engine, HashProvider(), schema="search own").search("otters")) == ["1"]
     finally:
         run_sql(pg_engine, 'DROP SCHEMA "search own" CASCADE')
+
+
+def test_tenants_stay(make: Make, engine: Engine, provider: HashProvider) -> None:
+    """Of one id in two tenants and without any, in the record store, too."""
+    search = make(provider)
+    tenants = ("", "t1", "t2")
+    for tenant in tenants:
+        texts = [("Note", str(n), f"note {n} of{tenant} otters") for n in range(RECORDS if tenant == "t1" else 3)]
+        search.index_records_batch(texts, tenant=tenant)
+    store = RecordStore(search)
+    store.create_entity("Contact", search=["about"], tenant_field="")
+    for tenant in ("t1", "t2"):
+        store.insert("Contact", [{"id": "1", "about": f"ferrets of{tenant}"}], tenant=tenant)
+    set_version(engine, "6")
+    report = kameleon.rebuild(engine)
+    assert (report.embeddings_kept, report.pending) == (RECORDS + 8, 0)
+
+    rebuilt = make(provider)
+    assert rebuilt.index.tenanted() == {"Note", "Contact"}
+    for tenant in tenants:
+        for mode in ("keyword", "vector"):
+            hits = rebuilt.search("note 2", entity="Note", tenant=tenant, mode=mode, limit=1)
+            assert [(hit.tenant, hit.matched_text) for hit in hits] == [(tenant, f"note 2 of{tenant} otters")]
+    for tenant in ("t1", "t2"):
+        assert RecordStore(rebuilt).get("Contact", "1", tenant=tenant).data["about"] == f"ferrets of{tenant}"
+        assert [hit.tenant for hit in rebuilt.search("ferrets", entity="Contact", tenant=tenant)] == [tenant]
+    assert RecordStore(rebuilt).entity("Contact").tenant_field == ""
+
+
+def test_tables_from_before_there_were_tenants_have_none(old: Engine, make: Make, provider: HashProvider) -> None:
+    tables = ["search", "records"]
+    if old.dialect.name == "sqlite":
+        for name in tables:  # a column of a key cannot be dropped
+            columns = ", ".join(c["name"] for c in inspect(old).get_columns(f"kdb_{name}") if c["name"] != "tenant")
+            run_sql(
+                old,
+                f"CREATE TABLE before AS SELECT {columns} FROM kdb_{name}",
+                f"DROP TABLE kdb_{name}",
+                f"ALTER TABLE before RENAME TO kdb_{name}",
+            )
+    else:
+        run_sql(old, *(f"ALTER TABLE kdb_{name} DROP COLUMN tenant" for name in [*tables, "embedding_g1"]))
+    run_sql(old, "DROP TABLE kdb_tenanted")
+    assert kameleon.rebuild(old).embeddings_kept == RECORDS + len(CONTACTS)
+    search = make(provider)
+    assert search.index.tenanted() == set()
+    assert ids(search.search("note 1000", limit=1)) == ["1000"]
+    assert RecordStore(search).get("Contact", "7").data["about"] == "lives in town 7"

@@ -1,9 +1,16 @@
 """The parts of a store with records of one entity and id in several tenants, on both databases."""
 
-import pytest
+from contextlib import closing
+from pathlib import Path
 
+import pytest
+from sqlalchemy import Engine
+
+from kameleon import RecordStore, SearchEngine
+from kameleon.stores.claims import rows_of
 from kameleon.stores.filters import parse_filter
 from kameleon.stores.values import ATTEMPTS, Embedding, Entry, Scope, State
+from kameleon.testing import HashProvider
 from kameleon.values import Ref, Tenants
 
 from .test_store_parts import NOW, Parts, entry, unit_rows
@@ -12,6 +19,7 @@ from .test_store_parts import parts as parts
 ONE, TWO, NONE = Ref("Note", "1", "t1"), Ref("Note", "1", "t2"), Ref("Note", "1")
 OTHER, FILM = Ref("Note", "2", "t1"), Ref("Film", "1", "t2")
 ALL = [ONE, TWO, NONE, OTHER, FILM]
+T1 = Scope(tenants=("t1",))
 TENANTS: list[tuple[Tenants, list[Ref]]] = [
     (("",), [NONE]),
     (("t1",), [ONE, OTHER]),
@@ -234,3 +242,61 @@ def test_refs_come_in_pages_in_the_order_of_their_keys(parts: Parts) -> None:
         assert len(page) == 3
         found += page
     assert found == refs
+
+
+NAME = "Quetzalcoatl"
+
+
+def test_nothing_of_a_dropped_tenant_is_in_the_database_s_files(file_engine: Engine) -> None:
+    search, store = SearchEngine(file_engine, HashProvider(8)), RecordStore(SearchEngine(file_engine, HashProvider(8)))
+    store.create_entity("Film", search=["title"], fields={"year": "integer"}, tenant_field="org")
+    for tenant in (NAME, "kept"):
+        rows = [("Note", f"{tenant} {n}", f"a note {n} of {tenant}") for n in range(300)]
+        search.index_records_batch(rows, tenant=tenant)
+        store.insert("Film", [{"id": f"{tenant}-1", "title": f"{tenant} film", "year": 1990, "org": tenant}])
+        search.delete_record("Note", f"{tenant} 7", tenant=tenant)
+    (generation,) = search.generations()
+    with search.index.store.connections.writing() as connection:
+        vector = search.index.store.embeddings.vector_of(connection, generation, Ref("Note", f"{NAME} 5", NAME))
+        queued = [Ref("Note", f"{NAME} 1", NAME), Ref("Note", "kept 1", "kept")]
+        search.index.store.writes.enqueue(connection, rows_of(queued, NOW))
+        dirty = "INSERT INTO kdb_dirty (tenant, entity_name, record_id) VALUES (?, 'Note', ?)"
+        connection.exec_driver_sql(dirty, (NAME, f"{NAME} 1"))
+    assert search.search(NAME, tenant=NAME, mode="hybrid")
+    before = files_of(file_engine)
+    assert before.count(NAME.encode()) > 300
+    assert vector is not None
+    assert vector in before
+
+    with search.index.store.connections.writing() as connection:
+        search.index.store.schema.drop_tenant(connection, NAME, [generation])
+    assert not search.search("note", tenant=NAME, mode="vector")
+    assert len(search.search("note", tenant="kept", mode="vector", limit=400)) == 300
+    with closing(file_engine.raw_connection()) as connection_:
+        connection_.cursor().execute("VACUUM")
+        connection_.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    after = files_of(file_engine)
+    assert after.count(b"kept") > 300
+    assert NAME.lower().encode() not in after.lower()
+    assert vector not in after
+
+
+def files_of(engine: Engine) -> bytes:
+    """The database and its write-ahead log."""
+    path = Path(str(engine.url.database))
+    return b"".join(file.read_bytes() for file in (path, path.with_name(f"{path.name}-wal")) if file.is_file())
+
+
+def test_a_dropped_tenant_leaves_others_as_they_are(tenants: Parts) -> None:
+    vector, before = unit_rows(1, seed=4)[0], tenants.docs()
+    kept = [NONE, TWO, FILM]
+    assert len(tenants.nearest(vector, 9, Scope(tenants=None))) == len(tenants.nearest(vector, 9, T1)) + 3 == 5
+    with tenants.writing() as connection:
+        tenants.store.schema.drop_tenant(connection, "t1", [tenants.generation])
+    assert tenants.docs() == {ref: before[ref] for ref in kept}
+    assert tenants.nearest(vector, 9, T1) == {}
+    assert tenants.nearest(vector, 9, Scope(tenants=None)).keys() == {before[ref] for ref in kept}
+    with tenants.reading() as connection:
+        assert tenants.store.records.values(connection, ALL, "id") == {ref: ref.id for ref in kept}
+        leftovers, _ = tenants.store.health.leftovers(connection, tenants.generation, None, 9)
+    assert list(leftovers) == []

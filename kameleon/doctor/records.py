@@ -24,7 +24,8 @@ def duplicates(scan: Scan) -> Iterator[Finding]:
     yield from tally.findings(
         "duplicate",
         "records that have several rows in kdb_search, whose unique key is lost",
-        "delete all rows of these records, make (entity_name, record_id) unique again, and `kameleon doctor --fix`",
+        "delete all rows of these records, make (tenant, entity_name, record_id) unique again, and run "
+        "`kameleon doctor --fix`",
     )
 
 

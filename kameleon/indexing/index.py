@@ -302,8 +302,10 @@ class Index(Transactions):
         with self.reading() as conn:
             return self.catalog.generations(conn)
 
-    def forget_tenant(self, tenant: str) -> None:
-        """TODO(21): tkeys"""
+    def forget(self) -> None:
+        """Forget the words, postings and query vectors that are in memory."""
+        self.keywords.forget()
+        self.services.forget_queries()
 
     def state(self, ref: Ref, connection: Connection | None = None) -> State | None:
         """What the index holds of a record; None if it is not there."""

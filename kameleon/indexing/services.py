@@ -183,6 +183,11 @@ class Services:
         key = named_key(name, options)
         return self._made.get(key) or self._make(key, name, **options)
 
+    def forget_queries(self) -> None:
+        """Drop the query vectors that are in memory."""
+        for service in list(self._made.values()):
+            service.forget_queries()
+
     def _make(self, key: str, provider: "str | EmbeddingProvider", **options: Any) -> "EmbeddingService":
         with fork_waits():
             from ..embeddings import EmbeddingService, get_provider  # NumPy loads with the first provider

@@ -11,13 +11,13 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, Engine, Row, Table, and_, func, select, union
+from sqlalchemy import Connection, Engine, Row, Select, Table, and_, case, func, select
 
 from ..forking import per_process
-from ..stores.keyword_tables import KeywordTables
+from ..stores.keyword_tables import LIVE, KeywordTables
 from .dialect import Dialect, Partition
-from .merging import MOST_SEGMENTS, Merges, MergeStep
-from .packing import TailRow
+from .merging import DEAD_SHARE, MOST_SEGMENTS, Merges, MergeStep
+from .packing import Array, TailRow
 from .segments import of_tail
 from .steps import Overtaken, Step, docs_of
 from .writing import insert, rows_of
@@ -48,8 +48,8 @@ class Maintenance:
 
     def step(self, partition: Partition, *, purges: bool = False) -> bool:
         """Makes one step of what is due, in a transaction of its own; False where nothing was, or where it failed.
-        `purges` merges all segments with dead documents and folds any tail. Never raises: it runs after commits that
-        have succeeded. Not inside a transaction of the engine's."""
+        `purges` takes all dead documents out, and leaves a tail that is too small to fold. Never raises: it runs after
+        commits that have succeeded. Not inside a transaction of the engine's."""
         if not self._dialect.may_fold(self._engine) or not self._lock.acquire(blocking=False):
             return False
         try:
@@ -68,7 +68,9 @@ class Maintenance:
     def _step(self, connection: Connection, partition: Partition, purges: bool) -> bool:
         fold = FoldStep(connection, self._dialect, self._tables, partition)
         tail = fold.count(self._tables.tail, self._limits.fold_from)
-        takes_tail = tail >= self._limits.fold_from or (purges and tail > 0)
+        takes_tail = tail >= self._limits.fold_from
+        if purges and not takes_tail and tail and fold.clean():
+            return True
         if takes_tail or fold.count(self._tables.dead, self._limits.pack_from) >= self._limits.pack_from:
             return fold.make(takes_tail)
         merge = MergeStep(connection, self._dialect, self._tables, partition)
@@ -81,11 +83,29 @@ class Maintenance:
             steps += 1
         return steps
 
-    def partitions(self, connection: Connection) -> list[Partition]:
-        """Those that have any row."""
-        tables = (self._tables.tail, self._tables.segment)
-        each = [select(table.c.tenant, table.c.entity_name) for table in tables]
-        return sorted(Partition(*row) for row in connection.execute(union(*each)))
+    def due(self, connection: Connection, purges: bool = False) -> list[Partition]:
+        """Those in which a step is due, or may be: three statements, however many there are."""
+        tail, dead, segment = (table.c for table in (self._tables.tail, self._tables.dead, self._tables.segment))
+        limits = self._limits
+
+        def grouped(of: Any, *figures: Any) -> Select[Any]:
+            return select(of.tenant, of.entity_name, *figures).group_by(of.tenant, of.entity_name)
+
+        rows = connection.execute(grouped(tail).having(func.count() >= limits.fold_from))
+        found = {Partition(*row) for row in rows}
+        records: dict[Partition, int] = {}
+        figures = func.sum(segment.records), func.count(), func.max(segment.state)
+        for tenant, entity, total, segments, state in connection.execute(grouped(segment, *figures)):
+            records[Partition(tenant, entity)] = total
+            if segments > limits.most_segments or state != LIVE:
+                found.add(Partition(tenant, entity))
+        sizes = func.sum(case((dead.docs == b"", 1), else_=0)), func.sum(func.length(dead.docs))
+        for tenant, entity, single, packed in connection.execute(grouped(dead, *sizes)):
+            of = Partition(tenant, entity)
+            is_large = of in records and single + packed // 8 > DEAD_SHARE * records[of]
+            if purges or is_large or single >= limits.pack_from:
+                found.add(of)
+        return sorted(found)
 
 
 class FoldStep(Step):
@@ -105,7 +125,7 @@ class FoldStep(Step):
         gone = docs_of(rows)
         taken = self._tail_rows() if takes_tail else []
         dropped = np.intersect1d(gone, np.array([row.doc for row in taken], "<i8"))
-        changed = [row for row in rows if not row.docs or np.isin(np.frombuffer(row.docs, "<i8"), dropped).any()]
+        changed = [row for row in rows if not row.docs or _has_any(row, dropped)]
         is_dropped = set(dropped.tolist())
         kept = [row for row in taken if row.doc not in is_dropped]
         rows_added = rows_of(self.partition, of_tail(kept)) if kept else None
@@ -117,11 +137,31 @@ class FoldStep(Step):
             insert(self.connection, self.dialect, rows_added)
         return bool(taken or changed)
 
+    def clean(self) -> bool:
+        """Deletes dead documents from the tail, with their dead rows; False where it has none."""
+        dead, tail = self.tables.dead, self.tables.tail
+        rows = self._all(select(dead.c.doc, dead.c.docs).where(self._own(dead.c)))
+        docs = self.connection.scalars(select(tail.c.doc).where(self._own(tail.c))) if rows else ()
+        dropped = np.intersect1d(docs_of(rows), np.fromiter(docs, "<i8"))
+        if not len(dropped):
+            return False
+        changed = [row for row in rows if _has_any(row, dropped)]
+        self._begin_writing()
+        self._take(dead, [row.doc for row in changed])
+        self._take(tail, dropped.tolist())
+        self._pack_dead(np.setdiff1d(docs_of(changed), dropped))
+        return True
+
     def _tail_rows(self) -> list[TailRow]:
         tail = self.tables.tail.c
         columns = [tail[name] for name in TailRow._fields]
         rows = self._all(select(*columns).where(self._own(tail)).order_by(tail.doc).limit(self.dialect.fold_rows))
         return [TailRow._make(row) for row in _bounded(rows, self.dialect.step_rows * 10)]
+
+
+def _has_any(row: Row[Any], docs: Array) -> bool:
+    """Whether a dead row has any of these documents."""
+    return bool(np.isin(docs_of([row]), docs).any())
 
 
 def _bounded(rows: Sequence[Row[Any]], entries: int) -> list[Row[Any]]:

@@ -45,13 +45,14 @@ class Analysed(NamedTuple):
 
 class KeywordIndex:
     """Of one engine. Threads may share it. `_due` counts by partition what was written since it was last looked whether
-    a fold is due."""
+    a fold is due; `_ready` are those to look at."""
 
     def __init__(self, store: Store, engine: Engine) -> None:
         self._store = store
         self._cache = SegmentCache()
         self._maintenance = Maintenance(engine, store.postings, store.tables.keywords)
         self._due: Counter[Partition] = Counter()
+        self._ready: set[Partition] = set()
 
     @per_process
     def _lock(self) -> Lock:
@@ -88,9 +89,8 @@ class KeywordIndex:
             documents.setdefault(partition, []).append(Document(doc, content, emphasis))
             if before is not None:
                 replaced.append((entry.ref, before))
-        for partition, group in documents.items():
-            append(connection, self._store.postings, partition, group)
-            self._note(partition, len(group))
+        append(connection, self._store.postings, documents)
+        self._note({partition: len(group) for partition, group in documents.items()})
         self.bury(connection, replaced)
 
     def bury(self, connection: Connection, deleted: Iterable[tuple[Ref, int]]) -> None:
@@ -101,13 +101,13 @@ class KeywordIndex:
         gone: dict[Partition, list[int]] = {}
         for ref, doc in deleted:
             gone.setdefault(Partition(ref.tenant, ref.entity), []).append(doc)
-        for partition, docs in gone.items():
-            bury(connection, self._store.postings, partition, docs)
-            self._note(partition, len(docs))
+        bury(connection, self._store.postings, gone)
+        self._note({partition: len(docs) for partition, docs in gone.items()})
 
-    def _note(self, partition: Partition, records: int) -> None:
+    def _note(self, records: Mapping[Partition, int]) -> None:
         with self._lock:
-            self._due[partition] += records
+            self._due.update(records)
+            self._ready.update(partition for partition in records if self._due[partition] >= CHECKED_FROM)
 
     # folds and merges
 
@@ -115,24 +115,27 @@ class KeywordIndex:
         """Makes the steps of folds and merges that are due, as many as what was written pays for. Not inside a
         transaction; never raises."""
         with self._lock:
-            due = {partition: records for partition, records in self._due.items() if records >= CHECKED_FROM}
-            for partition in due:
-                del self._due[partition]
+            due = {partition: self._due.pop(partition) for partition in sorted(self._ready)}
+            self._ready.clear()
         for partition, records in due.items():
             steps = 1 + records // RECORDS_A_STEP
             if all(self._maintenance.step(partition) for _ in range(steps)):
-                self._note(partition, CHECKED_FROM)
+                self._note({partition: CHECKED_FROM})
 
     def maintain_all(self, *, purges: bool = False) -> int:
-        """Makes all steps that are due in every partition; how many. `purges` also folds each tail and merges each
-        segment with deleted documents. Not inside a transaction; never raises."""
+        """Makes all steps that are due in any partition; how many. `purges` also takes deleted documents out of each
+        tail and merges each segment with some. Not inside a transaction; never raises."""
         try:
             with self._store.connections.translating(), self._store.connections.reading() as connection:
-                partitions = self._maintenance.partitions(connection)
+                partitions = self._maintenance.due(connection, purges)
         except KameleonError as error:
             log.debug("keywords are not folded now: %s", error)
             return 0
         return sum(self._maintenance.run(partition, purges=purges) for partition in partitions)
+
+    def forget(self) -> None:
+        """Forgets the words and postings that are in memory."""
+        self._cache = SegmentCache()
 
     # reading
 

@@ -3,7 +3,7 @@ deleted its own tail row would deadlock with a fold. Imports `stores`."""
 
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
@@ -25,19 +25,24 @@ WORD = ("tenant", "entity_name", "segment", "last", "first", "words")
 POSTING = ("tenant", "entity_name", "segment", *PostingRow._fields)
 
 
-def append(connection: Connection, dialect: Dialect, partition: Partition, documents: Sequence[Document]) -> None:
-    """Adds documents, whose numbers no document of the database has had."""
-    if len(documents) > SEGMENT_FROM:
-        insert(connection, dialect, rows_of(partition, of_documents(documents)))
-    elif documents:
-        key = (*partition, new_number())
-        dialect.insert(connection, "kdb_tail", TAIL, [key + pack(document) for document in documents])
+def append(connection: Connection, dialect: Dialect, documents: Mapping[Partition, Sequence[Document]]) -> None:
+    """Adds documents, whose numbers no document of the database has had. Those of all partitions are inserted at once:
+    a batch may have as many as records."""
+    tail: list[tuple[Any, ...]] = []
+    mark = new_number()
+    for partition, group in sorted(documents.items()):
+        if len(group) > SEGMENT_FROM:
+            insert(connection, dialect, rows_of(partition, of_documents(group)))
+        else:
+            tail += [(*partition, mark, *pack(document)) for document in group]
+    if tail:
+        dialect.insert(connection, "kdb_tail", TAIL, tail)
 
 
-def bury(connection: Connection, dialect: Dialect, partition: Partition, docs: Iterable[int]) -> None:
+def bury(connection: Connection, dialect: Dialect, docs: Mapping[Partition, Iterable[int]]) -> None:
     """Marks documents as dead, whose record was replaced or deleted by this transaction. Each is read under its
     record's row lock, so that it is marked once."""
-    if rows := [(*partition, doc, b"") for doc in sorted(docs)]:
+    if rows := [(*partition, doc, b"") for partition, group in sorted(docs.items()) for doc in sorted(group)]:
         dialect.insert(connection, "kdb_dead", DEAD, rows)
 
 

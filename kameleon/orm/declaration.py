@@ -56,9 +56,8 @@ def searchable(
     `when(object)` False keeps a record out of the index. `depends_on` names relationships ("author", "author.company")
     whose objects' texts are part of the content. `name` is the entity's, the class's own by default.
 
-    `tenant` divides the records: an attribute ("org_id"), a column, or a function of the object, whose value is a
-    text, a whole number, a UUID or an Enum with such a value. Where it is None the record has the tenant "". A search
-    of the class then names the tenants that it is for, and the record of an object that gets another one moves.
+    `tenant` divides the records: an attribute ("org_id"), a column, or a function of the object, of a text, a whole
+    number, a UUID or an Enum; None is the tenant "". A search names its tenants then, and a record moves with its own.
 
     Raises InvalidInput for what cannot be: at once, or, where the class is not mapped yet, when it is first used.
     """

@@ -74,6 +74,13 @@ class Identity:
             return None
 
 
+def text_kind(column: Column[Any], dialect: Dialect) -> str | None:
+    """The kind of a column whose text in the database is that of its values; None of another."""
+    if isinstance(column.type, Enum | TypeDecorator) or not isinstance(column.type, Integer | String | Uuid):
+        return None
+    return _key_column(column, dialect).kind
+
+
 def _key_column(column: Column[Any], dialect: Dialect) -> KeyColumn:
     type_ = column.type.dialect_impl(dialect)
     stored: TypeEngine[Any] = type_

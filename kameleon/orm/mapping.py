@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from enum import Enum as PythonEnum
 from typing import Any
 
-from sqlalchemy import ClauseElement, Connection, Dialect, Select, and_, false, inspect, select, update
+from sqlalchemy import ClauseElement, Column, Connection, Dialect, Select, and_, false, inspect, select, update
 from sqlalchemy.orm import InstanceState, Mapper, Session, aliased
 from sqlalchemy.orm.attributes import get_history
 from sqlalchemy.orm.base import PassiveFlag
@@ -27,7 +27,7 @@ from .attributes import (
     watched_columns,
 )
 from .declaration import ATTRIBUTE, Declaration, check_names, entity_of, of_same_keys, owner_of
-from .identity import Identity, is_among, key_attributes, key_names
+from .identity import Identity, is_among, key_attributes, key_names, text_kind
 
 KEYS_A_STATEMENT = 500
 """Bounds the primary keys in one condition. Chosen, not measured."""
@@ -115,6 +115,14 @@ class Mapped:
         """The column of a mapped class that is the tenant; None for one without, and where it is made in Python."""
         name = tenant_attribute(self.mapper, self.declaration)
         return getattr(cls, name) if name and name in self.mapper.column_attrs else None
+
+    def tenant_part(self, table: Any, dialect: Dialect) -> tuple[Any, str] | None:
+        """The (column, kind) of a table that is the tenant, where SQL can make it."""
+        name = tenant_attribute(self.mapper, self.declaration)
+        columns = self.mapper.column_attrs[name].columns if name and name in self.mapper.column_attrs else []
+        column = next((each for each in columns if isinstance(each, Column) and each.table is table), None)
+        kind = None if column is None else text_kind(column, dialect)
+        return None if kind is None else (column, kind)
 
     def tenant_of(self, obj: Any) -> str:
         """An object's tenant, "" of a class without. Raises InvalidRecord."""

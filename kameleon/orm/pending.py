@@ -149,8 +149,10 @@ class Pending:
 
     def _located(self, connection: Connection, refs: Iterable[Ref], unique: Set[str]) -> list[Ref]:
         """The records, those of classes with tenants under the tenants that the index has them under."""
+        if not unique:
+            return list(refs)
         found = [ref for ref in refs if ref.tenant or ref.entity not in unique]
-        if unique and self._index.store.connections.can_lock_rows():
+        if self._index.store.connections.can_lock_rows():
             elsewhere = [ref for ref in refs if not ref.tenant and ref.entity in unique]
             found += [ref for ref, _ in self._index.store.contents.located(connection, elsewhere, None)]
         return found
@@ -170,6 +172,9 @@ class Pending:
 def divided(changes: Mapping[Ref, Change], unique: Set[str]) -> Iterator[tuple[Mapping[Ref, Change], Set[str]]]:
     """The changes, and the entities whose records move between tenants: not those that were indexed by hand, under a
     tenant that the caller named."""
+    if not unique:
+        yield changes, unique
+        return
     by_hand = {ref: change for ref, change in changes.items() if ref.tenant and ref.entity in unique}
     if not by_hand:
         yield changes, unique

@@ -122,11 +122,11 @@ class Queries:
         like: Ref | None = None,
         **options: Unpack[SearchOptions],
     ) -> Query:
-        names = listed(entity, entities)
+        names, where = listed(entity, entities), options.get("where")
         is_nowhere = entities is not None and not names
         tenants, is_undivided = self.tenants(names, options, connection)
         options.pop("tenant", None)
-        text, where = check_text(query), options.get("where")
+        text = check_text(query)
         fields = () if like else self._fields(text, names, connection)
         narrowed = columns = None
         if any(isinstance(name, type) for name in names) or not (where is None or isinstance(where, Mapping)):

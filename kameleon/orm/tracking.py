@@ -6,7 +6,7 @@ of rows that a session's own commit writes to the index are deleted by that comm
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -49,10 +49,18 @@ class Tracking:
         with self._index.transaction() as connection:
             for table, entities in tables.items():
                 key = key_columns(mapped, table) if is_tracked else []
-                self._index.store.triggers.set(connection, table, key, sorted(entities) if is_tracked else [])
+                tenant = self._tenant_part(table, entities)
+                names = sorted(entities) if is_tracked else []
+                self._index.store.triggers.set(connection, table, key, names, tenant)
             for entity in set[str]().union(*tables.values()):
                 self._marks.set_tracked(connection, entity, is_tracked=is_tracked)
         self._marks.forget_tracked()
+
+    def _tenant_part(self, table: Table, entities: Set[str]) -> tuple[Any, str] | None:
+        """The column of the table that is the tenant of its rows, of whichever of the entities they are."""
+        dialect = self._index.engine.dialect
+        found = {self._mappings.of_entity(entity).tenant_part(table, dialect) for entity in entities}
+        return found.pop() if len(found) == 1 else None
 
     def catch_up(self, limit: int, worker: str, lease: timedelta, *, takes_over: bool) -> IndexReport | None:
         """Index the rows of up to `limit` marks, claimed until the lease ends, as they are now; None if none is due."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 from ..content import check_entity, check_id, check_tenant, emphasized, field_weights, normalize, render, text_of
-from ..errors import InvalidInput, InvalidRecord, RecordExists, seen
+from ..errors import InvalidInput, InvalidRecord, RecordExists, TenantRequired, seen
 from ..indexing.entries import make_entry
 from ..stores.catalog import Entity, Field
 from ..stores.values import Entry
@@ -73,7 +73,9 @@ def declared_entity(
 def checked_rows(
     entity: Entity, records: Sequence[Mapping[str, Any]], tenant: object = None, *, leaves_invalid: bool = False
 ) -> list[Row]:
-    """Raises InvalidRecord with the position, unless what is invalid is to be left out."""
+    """Raises InvalidRecord with the position, unless what is invalid is to be left out, and TenantRequired."""
+    if tenant is None and entity.tenant_field == "":
+        raise TenantRequired(entity.name)
     rows = []
     for position, record in enumerate(records):
         try:
@@ -97,7 +99,10 @@ def check_record(entity: Entity, record: Any, tenant: object = None) -> Row:
 
 def with_tenant(entity: Entity, id_: str, data: Mapping[str, Any], given: object) -> Row:
     """A row under its tenant: that of the entity's field, or the one that is `given`. Raises InvalidRecord."""
-    name, tenant = entity.tenant_field, check_tenant(given)
+    name = entity.tenant_field
+    if name is None and given is None:
+        return Row("", id_, data)
+    tenant = check_tenant(given)
     if not name:
         return Row(tenant, id_, data)
     if name not in data and given is None:

@@ -98,6 +98,8 @@ class RecordStore:
                         f"entity {seen(name)} exists already. See it: `kameleon entity describe {shlex.quote(name)}`"
                     )
                 self._catalog.write_entity(connection, entity, is_new=True)
+                if entity.has_tenants:
+                    self.index.store.schema.add_tenanted(connection, [name])
             return entity
 
         return self.index.retried(attempt)
@@ -286,10 +288,7 @@ class RecordStore:
                 if self._rows.current(connection, before) != before.data:
                     raise Outdated(f"{entity} {id} kept being changed by others. Try again")
                 self.index.check_current(plan, connection)
-                if row.tenant == before.tenant:
-                    self._rows.write(connection, entity, [row], {row.key})
-                else:
-                    self._rows.move(connection, before, row)
+                self._rows.change(connection, before, row)
                 self.index.apply(plan, connection)
             return row.tenant
 

@@ -34,6 +34,13 @@ class StoredRows:
         columns = self.table.c
         return columns.tenant == record.tenant, columns.entity_name == record.entity, columns.id == record.id
 
+    def change(self, connection: Connection, record: Record, row: Row) -> None:
+        """Store a record as it is now, be it under another tenant. Raises RecordExists."""
+        if row.tenant == record.tenant:
+            self.write(connection, record.entity, [row], {row.key})
+        else:
+            self.move(connection, record, row)
+
     def move(self, connection: Connection, record: Record, row: Row) -> None:
         """Store a record under another tenant, and delete what the index has of it under the one before. Raises
         RecordExists."""

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from ..values import Generation
 
-OF_CONTENT = ("search_id", "doc", "content_hash")
+OF_CONTENT = ("search_id", "doc", "content_hash", "tenant")
 """Columns of embeddings that are the rebuilt content's."""
 
 
@@ -48,7 +48,11 @@ class OldTables(ABC):
         if set(names) - set(self.columns.get(table, ())):
             return False
         own = ", ".join(f"e.{name}" for name in names)
-        named = {"prefix": self._prefix, "number": generation.number}
+        of_record, of_embedding = (
+            f"{alias}.tenant" if "tenant" in self.columns[name] else "''"
+            for alias, name in (("o", "kdb_search"), ("e", table))
+        )
+        named = {"prefix": self._prefix, "number": generation.number, "tenant": of_record, "of_e": of_embedding}
         self._run(self._keep_sql.format(**named, columns=", ".join(names), columns_of_e=own))
         return True
 

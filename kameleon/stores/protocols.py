@@ -347,11 +347,11 @@ class Triggers(Protocol):
         table: Table,
         key: Sequence[tuple[Any, str]],
         entities: Sequence[str],
-        tenant: ColumnElement[Any] | None = None,
+        tenant: tuple[Any, str] | None = None,
     ) -> None:
         """Creates triggers that put a mark into `kdb_dirty` for each row of the table that changes, under each of the
-        entities; without any, drops the triggers. `key` as in `Keys`; `tenant` is the column of the table that is
-        the records'."""
+        entities; without any, drops the triggers. `key` as in `Keys`; `tenant` is a column of the table, with its kind,
+        that is the records' tenant. Without one the marks have none."""
 
     def may_replace(self, table: Table, prefixes: str = "") -> bool:
         """Whether a statement with such prefixes may delete other rows of the table than it names."""

@@ -256,8 +256,7 @@ def required(**types: Any) -> list[Column[Any]]:
 
 
 def keyed(*names: str) -> list[Column[str]]:
-    """Columns of a key. TODO(21): the tenant has no default once every statement names it."""
-    return [Column(name, key, primary_key=True, server_default="" if name == "tenant" else None) for name in names]
+    return [Column(name, key, primary_key=True) for name in names]
 
 
 def numbered(name: str) -> Column[int]:

@@ -152,6 +152,11 @@ def row_id(id_text: IdText, dialect: Dialect, key: Sequence[tuple[Any, str]], ro
     return str(id_text(parts).compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
 
 
+def row_tenant(id_text: IdText, dialect: Dialect, tenant: tuple[Any, str] | None, row: str) -> str:
+    """Renders the tenant of a trigger's row OLD or NEW as SQL."""
+    return f"coalesce({row_id(id_text, dialect, [tenant], row)}, '')" if tenant else "''"
+
+
 class KeyRows(NamedTuple):
     """A table of primary keys: its columns in their order, and the place of each row."""
 

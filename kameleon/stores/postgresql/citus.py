@@ -1,32 +1,42 @@
-"""Citus: the same tables, distributed over servers by the record's id, so that a record's rows are on one of them.
-Imports nothing of kameleon's."""
+"""Citus: the same tables, distributed over servers by the record's id or by its tenant, so that its rows are on one of
+them. Imports nothing of kameleon's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, text
+
+RECORD, TENANT = "record_id", "tenant"
+"""What tables can be distributed by."""
+COMMON = ("meta", "generation", "entities", "tenanted", "reindex", "reindex_range")
+"""The tables that each server has."""
+KEYWORDS = ("tail", "dead", "segment", "word", "posting")
+"""Those of the keyword index, which each server has too, unless tables are distributed by tenant."""
 
 IS_DISTRIBUTED = text("SELECT 1 FROM pg_dist_partition WHERE logicalrelid = to_regclass(:table)")
 DISTRIBUTE = text("SELECT create_distributed_table(:table, :column, colocate_with => :beside)")
 COPY_EVERYWHERE = text("SELECT create_reference_table(:table)")
 
 
-def distribute(
-    connection: Connection,
-    search: str,
-    *,
-    small: Sequence[str],
-    beside: Sequence[str],
-    records: str,
-    cache: str,
-) -> list[str]:
-    """Distributes the tables that are not yet, and returns which were."""
-    wanted = [
-        *((table, None, "") for table in small),
+def places(by: str, names: Mapping[str, str], beside: Sequence[str]) -> list[tuple[str, str | None, str]]:
+    """Returns each table with its distribution column, None where each server has all of it, and the table whose rows
+    of the same value are on the same server. By tenant, what is read of one is on one server."""
+    search, whole = names["search"], [(names[name], None, "") for name in COMMON]
+    keywords = [names[name] for name in KEYWORDS]
+    if by == TENANT:
+        others = [names["records"], names["embedding_cache"], *keywords, *beside]
+        return [*whole, (search, TENANT, "none"), *((table, TENANT, search) for table in others)]
+    return [
+        *whole,
+        *((table, None, "") for table in keywords),
         (search, "record_id", "none"),
-        (records, "id", search),
+        (names["records"], "id", search),
         *((table, "record_id", search) for table in beside),
-        (cache, "text_hash", "none"),
+        (names["embedding_cache"], "text_hash", "none"),
     ]
+
+
+def distribute(connection: Connection, search: str, wanted: Sequence[tuple[str, str | None, str]]) -> list[str]:
+    """Distributes the tables that are not yet, and returns which were."""
     done = []
     for table, column, beside in wanted:
         if is_distributed(connection, table):
@@ -47,10 +57,10 @@ def number_without_constraint(connection: Connection, search: str) -> None:
     connection.exec_driver_sql(f"CREATE INDEX kdb_search_doc ON {search} (doc)")
 
 
-def distribute_generation(connection: Connection, search: str, embedding: str) -> None:
+def distribute_generation(connection: Connection, search: str, embedding: str, by: str) -> None:
     """Places a new generation beside the records' rows."""
     if is_distributed(connection, search):
-        connection.execute(DISTRIBUTE, {"table": embedding, "column": "record_id", "beside": search})
+        connection.execute(DISTRIBUTE, {"table": embedding, "column": by, "beside": search})
 
 
 def is_distributed(connection: Connection, table: str) -> bool:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 from ...values import Generation, Ref, Tenants
 from ..values import Entry, Hit, Matches, Scope, State, bound
 from . import statements as sql
+from . import statements_vectors as vector_sql
 from .copy import adapt
 from .fetching import fetched
 from .rows import by_key, packed
@@ -54,7 +55,7 @@ class PostgreSQLContents:
         binds: dict[str, Any] = {"docs": list(docs)}
         passage = sql.NO_PASSAGE
         if generation is not None:
-            distance = self._templates.format(sql.DISTANCE, generation, bind="%(vector)s")
+            distance = self._templates.format(vector_sql.DISTANCE, generation, bind="%(vector)s")
             passage = self._templates.format(sql.PASSAGE, generation, distance=distance)
             binds["vector"] = packed(generation, vector)
             adapt(connection)

@@ -13,7 +13,7 @@ from ..settings import Settings
 from ..tables import Tables
 from ..values import Fault, Key
 from . import hnsw
-from . import statements as sql
+from . import statements_vectors as sql
 from .connections import PostgreSQLConnections
 from .rows import after_key
 from .templates import Templates

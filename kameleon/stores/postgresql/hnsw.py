@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from ...values import Generation
 from ..own_connections import own_driver
 from ..values import IndexProgress, Progress
-from . import statements as sql
+from . import statements_vectors as sql
 from .connections import PostgreSQLConnections
 from .templates import Templates, hnsw_name
 

@@ -28,12 +28,13 @@ GRANTS = text("""
 """)
 IS_THERE = text("SELECT to_regclass(:name) IS NOT NULL")
 KEEP_EMBEDDINGS = """
-    INSERT INTO {prefix}kdb_embedding_g{number} (doc, content_hash, {columns})
-    SELECT s.doc, s.content_hash, {columns_of_e}
+    INSERT INTO {prefix}kdb_embedding_g{number} (tenant, doc, content_hash, {columns})
+    SELECT s.tenant, s.doc, s.content_hash, {columns_of_e}
     FROM kdb_kept_embedding_g{number} AS e
-    JOIN kdb_kept_search AS o USING (entity_name, record_id, content_hash)
+    JOIN kdb_kept_search AS o ON o.entity_name = e.entity_name AND o.record_id = e.record_id
+      AND o.content_hash = e.content_hash AND {tenant} = {of_e}
     JOIN {prefix}kdb_search AS s
-      ON s.entity_name = e.entity_name AND s.record_id = e.record_id AND s.content = o.content
+      ON s.tenant = {tenant} AND s.entity_name = e.entity_name AND s.record_id = e.record_id AND s.content = o.content
 """
 
 

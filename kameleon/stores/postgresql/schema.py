@@ -14,7 +14,7 @@ from ...values import Generation
 from ..old_tables import OldTables
 from ..settings import Settings
 from ..tables import Tables, check_version
-from . import citus, terms
+from . import citus, dropping, terms
 from . import statements as sql
 from .connections import PostgreSQLConnections
 from .errors import NO_RIGHT, NOT_AVAILABLE
@@ -23,22 +23,10 @@ from .policies import PostgreSQLPolicies
 from .postings import PostgreSQLPostings
 from .templates import Templates
 
-SMALL = (
-    "meta",
-    "generation",
-    "entities",
-    "tenanted",
-    "reindex",
-    "reindex_range",
-    "tail",
-    "dead",
-    "segment",
-    "word",
-    "posting",
-)
-"""The tables that a cluster keeps on each server."""
 READERS_WAIT_S, DROP_WAITS_S = 10.0, 5
 """How long a drop waits for transactions that may read the table, and for its lock. Chosen, not measured."""
+DISTRIBUTED_BY = "distributed_by"
+"""The key in kdb_meta."""
 PLAIN_DIMENSIONS = 1_500
 """Vectors of so many dimensions fit on a page of 8 kB."""
 
@@ -123,7 +111,8 @@ class PostgreSQLSchema:
             connection.exec_driver_sql(grant.replace("%", "%%"))
         self._policies.apply_to(connection, names.embedding(generation))
         if names.has_citus:
-            citus.distribute_generation(connection, names.names["search"], names.embedding(generation))
+            by = self._distributed_by(connection) or citus.RECORD
+            citus.distribute_generation(connection, names.names["search"], names.embedding(generation), by)
 
     def restore_generation(self, connection: Connection, generation: Generation) -> None:
         """Where pgvector was dropped, a table without its vectors is left."""
@@ -180,18 +169,20 @@ class PostgreSQLSchema:
             )
         connection.execute(sql.LOCK, {"what": "tables"})
         self.lock_registry(connection)
-        names = self._templates.names
-        return citus.distribute(
-            connection,
-            names["search"],
-            small=[names[name] for name in SMALL],
-            records=names["records"],
-            cache=names["embedding_cache"],
-            beside=[names["queue"], *self._terms, *map(self._templates.embedding, generations)],
-        )
+        names, before = self._templates.names, self._distributed_by(connection)
+        if before not in (None, by):
+            raise StorageError(f"the tables are distributed by {before} already: Citus distributes a table once")
+        if before is None:
+            connection.execute(insert(self._tables.meta), {"key": DISTRIBUTED_BY, "value": by})
+        beside = [names["queue"], *self._terms, *map(self._templates.embedding, generations)]
+        return citus.distribute(connection, names["search"], citus.places(by, names, beside))
+
+    def _distributed_by(self, connection: Connection) -> str | None:
+        meta = self._tables.meta.c
+        return connection.scalar(select(meta.value).where(meta.key == DISTRIBUTED_BY))
 
     def drop_tenant(self, connection: Connection, tenant: str, generations: Sequence[Generation]) -> None:
-        raise NotImplementedError  # TODO(21)
+        dropping.drop_tenant(connection, self._templates, tenant, generations)
 
     def tenanted(self, connection: Connection) -> set[str]:
         return set(connection.scalars(select(self._tables.tenanted.c.entity_name)))

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table
+from sqlalchemy import Connection, Table
 
 from ..tables import quoted_text, schema_of
-from ..values import row_id
+from ..values import row_id, row_tenant
 from .keys import PostgreSQLKeys
 from .templates import Templates
 
@@ -23,15 +23,15 @@ FUNCTION = """
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {tag}
     BEGIN
       IF TG_OP = 'TRUNCATE' THEN
-        INSERT INTO {dirty} (entity_name, record_id)
-        SELECT entity_name, record_id FROM {search} WHERE entity_name = ANY({entities});
+        INSERT INTO {dirty} (tenant, entity_name, record_id)
+        SELECT tenant, entity_name, record_id FROM {search} WHERE entity_name = ANY({entities});
         RETURN NULL;
       END IF;
       IF TG_OP <> 'INSERT' THEN
-        INSERT INTO {dirty} (entity_name, record_id) SELECT e, {old} FROM unnest({entities}) AS e;
+        INSERT INTO {dirty} (tenant, entity_name, record_id) SELECT {was}, e, {old} FROM unnest({entities}) AS e;
       END IF;
       IF TG_OP <> 'DELETE' THEN
-        INSERT INTO {dirty} (entity_name, record_id) SELECT e, {new} FROM unnest({entities}) AS e;
+        INSERT INTO {dirty} (tenant, entity_name, record_id) SELECT {now}, e, {new} FROM unnest({entities}) AS e;
       END IF;
       RETURN NULL;
     END
@@ -62,12 +62,13 @@ class PostgreSQLTriggers:
         table: Table,
         key: Sequence[tuple[Any, str]],
         entities: Sequence[str],
-        tenant: ColumnElement[Any] | None = None,
+        tenant: tuple[Any, str] | None = None,
     ) -> None:
         schema, search = schema_of(table, connection), self._templates.names["search"]
         if entities:
             id_of = partial(row_id, self._keys.id_text, connection.dialect, key)
-            create(connection, table, schema, entities, id_of, search)
+            tenant_of = partial(row_tenant, self._keys.id_text, connection.dialect, tenant)
+            create(connection, table, schema, entities, id_of, tenant_of, search)
         else:
             drop(connection, table, schema, search)
 
@@ -86,10 +87,11 @@ def create(
     schema: str | None,
     entities: Sequence[str],
     id_of: Callable[[str], str],
+    tenant_of: Callable[[str], str],
     search: str,
 ) -> None:
-    """`id_of` renders the id of the row OLD or NEW as SQL, `search` names the index's table. The table is in `schema`,
-    or where the search path finds it."""
+    """`id_of` and `tenant_of` render the id and the tenant of the row OLD or NEW as SQL, `search` names the index's
+    table. The table is in `schema`, or where the search path finds it."""
     own_schema = connection.exec_driver_sql(OWN_SCHEMA, (search,)).scalar_one()
     names = {
         "function": _function(connection, table, schema, own_schema),
@@ -99,6 +101,8 @@ def create(
         "entities": f"ARRAY[{', '.join(map(_text, entities))}]::text[]",
         "old": id_of("OLD"),
         "new": id_of("NEW"),
+        "was": tenant_of("OLD"),
+        "now": tenant_of("NEW"),
     }
     names["tag"] = _tag("".join(names.values()))
     for statement in (FUNCTION, ROWS, WHOLE):

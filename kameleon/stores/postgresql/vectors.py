@@ -12,7 +12,7 @@ from ...values import Generation
 from ..own_connections import is_own
 from ..values import Candidates, Progress, Scope, nearest_of
 from . import hnsw
-from . import statements as sql
+from . import statements_vectors as sql
 from .connections import PostgreSQLConnections
 from .copy import adapt
 from .fetching import selected
@@ -103,7 +103,7 @@ class PostgreSQLVectors:
     ) -> Callable[[int, Sequence[int]], Found]:
         """Returns what reads the nearest, and the cosines of those beside them."""
         of_tenants, binds = sql_of_tenants(scope.tenants, "s")
-        scanned = replace(scope, tenants=None) if scope.is_undivided or scope.tenants == ("",) else scope
+        scanned = replace(scope, tenants=None) if scope.is_undivided else scope
         where, of_scope = self._scopes.sql(scanned if docs is None else Scope(tenants=scanned.tenants), "e")
         if len(excluded):
             where += " AND e.doc <> ALL(CAST(:excluded AS bigint[]))"
@@ -190,7 +190,12 @@ class PostgreSQLVectors:
     def _parts(scope: Scope, docs: Sequence[int] | None) -> Sequence[str]:
         among = sql.ALLOWED_OF_ALL if scope.tenants is None else sql.ALLOWED_AMONG
         allowed = sql.ALLOWED if scope.filter is not None else among
-        return (sql.ALLOWED_DOCS if docs is not None else allowed, sql.NEAR, sql.WHOLE, sql.FEW)
+        return (
+            sql.ALLOWED_DOCS if docs is not None else allowed,
+            sql.NEAR,
+            sql.WHOLE,
+            sql.FEW,
+        )
 
     # the vector index
 

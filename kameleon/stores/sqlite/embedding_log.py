@@ -71,22 +71,13 @@ def changes_since(connection: Connection, position: Position, tenant: str | None
 def log_change(connection: Connection, docs: Sequence[int], tenant: str | None = None) -> None:
     """Logs that the embeddings of these contents changed, which are all of a tenant if one is named."""
     changed = array("q", docs).tobytes() if len(docs) <= LOG_IDS_A_ENTRY else None
-    _log(connection, tenant, changed, len(docs))
-
-
-def log_dropped(connection: Connection, tenant: str) -> None:
-    """Logs that all of a tenant are gone, without their numbers."""
-    _log(connection, tenant, None, 0)
+    row = {"mark": secrets.token_hex(8), "tenant": tenant, "changed": changed, "ids": len(docs)}
+    result = connection.execute(sql.LOG_CHANGE, row)
+    if result.lastrowid % LOG_PRUNED_EVERY == 0:
+        connection.execute(sql.PRUNE_LOG, {"kept": LOG_IDS_KEPT, "seq": result.lastrowid})
 
 
 def tenant_of(refs: Iterable[Ref]) -> str | None:
     """Returns the one tenant of these records; None where they have several."""
     tenants: Collection[str] = {tenant for _, _, tenant in refs}
     return next(iter(tenants)) if len(tenants) == 1 else None
-
-
-def _log(connection: Connection, tenant: str | None, changed: bytes | None, ids: int) -> None:
-    row = {"mark": secrets.token_hex(8), "tenant": tenant, "changed": changed, "ids": ids}
-    result = connection.execute(sql.LOG_CHANGE, row)
-    if result.lastrowid % LOG_PRUNED_EVERY == 0:
-        connection.execute(sql.PRUNE_LOG, {"kept": LOG_IDS_KEPT, "seq": result.lastrowid})

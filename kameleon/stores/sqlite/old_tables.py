@@ -13,7 +13,8 @@ KEEP_EMBEDDINGS = """
     SELECT s.id, s.content_hash, {columns_of_e}
     FROM kdb_kept_embedding_g{number} AS e
     JOIN kdb_kept_search AS o ON o.id = e.search_id AND o.content_hash = e.content_hash
-    JOIN kdb_search AS s ON s.entity_name = o.entity_name AND s.record_id = o.record_id AND s.content = o.content
+    JOIN kdb_search AS s ON s.tenant = {tenant} AND s.entity_name = o.entity_name AND s.record_id = o.record_id
+      AND s.content = o.content
 """
 
 

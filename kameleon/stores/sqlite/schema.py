@@ -13,7 +13,9 @@ from ..settings import Settings
 from ..tables import Tables, check_version, indexed_fields
 from . import statements as sql
 from .connections import SQLiteConnections
+from .embedding_log import log_change
 from .old_tables import SQLiteOldTables
+from .vectors import SQLiteVectors
 from .where import indexed_path, is_plain
 
 
@@ -22,6 +24,7 @@ class SQLiteSchema:
     _connections: SQLiteConnections
     _tables: Tables
     _settings: Settings
+    _vectors: SQLiteVectors
 
     def check(self, connection: Connection, *, with_vectors: bool) -> bool:
         if not connection.scalar(sql.HAS_TABLE, {"name": "kdb_meta"}):
@@ -81,7 +84,16 @@ class SQLiteSchema:
         raise StorageError("SQLite is one file on one machine. PostgreSQL with Citus can be distributed")
 
     def drop_tenant(self, connection: Connection, tenant: str, generations: Sequence[Generation]) -> None:
-        raise NotImplementedError  # TODO(21)
+        """The log keeps the numbers of its records, without its name."""
+        binds = {"tenant": tenant}
+        docs = connection.scalars(sql.DOCS_OF_TENANT, binds).all()
+        for generation in generations:
+            connection.execute(text(sql.DELETE_EMBEDDINGS_OF_TENANT.format(number=generation.number)), binds)
+        for table in tables_of_tenants(self._tables):
+            connection.execute(text(sql.DELETE_TENANT.format(table=table)), binds)
+        connection.execute(sql.FORGET_TENANT, binds)
+        log_change(connection, docs)
+        self._vectors.forget(tenant)
 
     def tenanted(self, connection: Connection) -> set[str]:
         return set(connection.scalars(select(self._tables.tenanted.c.entity_name)))
@@ -89,3 +101,8 @@ class SQLiteSchema:
     def add_tenanted(self, connection: Connection, entities: Sequence[str]) -> None:
         added = insert(self._tables.tenanted).on_conflict_do_nothing()
         connection.execute(added, [{"entity_name": name} for name in sorted(entities)])
+
+
+def tables_of_tenants(tables: Tables) -> list[str]:
+    """Returns the names of the tables whose rows have a tenant, but for those of embeddings and their log."""
+    return [*(table.name for table in tables.metadata.sorted_tables if "tenant" in table.c), "kdb_search"]

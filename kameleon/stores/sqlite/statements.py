@@ -62,9 +62,6 @@ WRITE_NOTHING = "UPDATE kdb_meta SET value = value WHERE key = ''"
 HAS_TABLE = text("SELECT 1 FROM sqlite_master WHERE name = :name")
 
 # `refs` is a list of keys: a batch may have a tenant for each of its records.
-KEYS = (
-    "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(:refs)"
-)
 THESE = """
     json_each(:refs) AS k CROSS JOIN kdb_search AS s ON s.tenant = json_extract(k.value, '$[0]')
       AND s.entity_name = json_extract(k.value, '$[1]') AND s.record_id = json_extract(k.value, '$[2]')
@@ -94,7 +91,7 @@ PRESENT = f"SELECT k.key, s.id, s.content_hash, s.created_at FROM {THESE}"
 # Bulk statements are the driver's, positional: named binds cost as much as the write itself.
 # Takes the write lock, too: what is read afterwards no other writer changes.
 TAKE_REPLACED = f"""
-    DELETE FROM kdb_search WHERE (tenant, entity_name, record_id) IN ({KEYS})
+    DELETE FROM kdb_search WHERE id IN (SELECT s.id FROM {THESE})
     RETURNING entity_name, record_id, tenant, id, content_hash, created_at
 """
 RESERVE = "UPDATE main.sqlite_sequence SET seq = seq + ? WHERE name = 'kdb_search' RETURNING seq"
@@ -147,6 +144,13 @@ REKEY = """
 """
 DELETE_EMBEDDINGS_OF = "DELETE FROM kdb_embedding_g{number} WHERE search_id IN (SELECT value FROM json_each(?))"
 LOG_CHANGE = text("INSERT INTO kdb_embedding_log (mark, tenant, changed, ids) VALUES (:mark, :tenant, :changed, :ids)")
+
+DOCS_OF_TENANT = text("SELECT id FROM kdb_search WHERE tenant = :tenant")
+DELETE_EMBEDDINGS_OF_TENANT = """
+    DELETE FROM kdb_embedding_g{number} WHERE search_id IN (SELECT id FROM kdb_search WHERE tenant = :tenant)
+"""
+DELETE_TENANT = "DELETE FROM {table} WHERE tenant = :tenant"
+FORGET_TENANT = text("UPDATE kdb_embedding_log SET tenant = NULL WHERE tenant = :tenant")
 
 PRUNE_LOG = text("""
     DELETE FROM kdb_embedding_log WHERE seq <= (
@@ -304,7 +308,7 @@ BOUNDS = text("""
 
 DELETE_EMBEDDINGS = "DELETE FROM kdb_embedding_g{number} WHERE search_id = ?"
 DELETE_RECORDS = f"""
-    DELETE FROM kdb_search WHERE (tenant, entity_name, record_id) IN ({KEYS})
+    DELETE FROM kdb_search WHERE id IN (SELECT s.id FROM {THESE})
     RETURNING entity_name, record_id, tenant, id
 """
 DROP_GENERATION = "DROP TABLE IF EXISTS kdb_embedding_g{number}"

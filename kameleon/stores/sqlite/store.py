@@ -39,7 +39,7 @@ def make_store(
     return Store(
         tables=tables,
         connections=connections,
-        schema=SQLiteSchema(connections, tables, settings),
+        schema=SQLiteSchema(connections, tables, settings, vectors),
         writes=SQLiteWrites(tables),
         embeddings=SQLiteEmbeddings(),
         contents=SQLiteContents(scopes),

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Table
+from sqlalchemy import Connection, Table
 
 from ...errors import InvalidInput
 from ..tables import quoted_text, schema_of
-from ..values import row_id
+from ..values import row_id, row_tenant
 from .keys import SQLiteKeys
 
 CREATE = """
@@ -23,9 +23,10 @@ CREATE = """
       {marks}
     END
 """
-MARK = "INSERT INTO kdb_dirty (entity_name, record_id) VALUES ({entity}, {id});"
+MARK = "INSERT INTO kdb_dirty (tenant, entity_name, record_id) VALUES ({tenant}, {entity}, {id});"
 MARK_REPLACED = (
-    "INSERT INTO kdb_dirty (entity_name, record_id) SELECT {entity}, {id} FROM {table} AS there WHERE {same}"
+    "INSERT INTO kdb_dirty (tenant, entity_name, record_id) SELECT {tenant}, {entity}, {id} FROM {table} AS there "
+    "WHERE {same}"
 )
 EVENTS = {"INSERT": ("NEW",), "UPDATE": ("OLD", "NEW"), "DELETE": ("OLD",)}
 REPLACING = ("INSERT", "UPDATE")
@@ -55,12 +56,13 @@ class SQLiteTriggers:
         table: Table,
         key: Sequence[tuple[Any, str]],
         entities: Sequence[str],
-        tenant: ColumnElement[Any] | None = None,
+        tenant: tuple[Any, str] | None = None,
     ) -> None:
         schema = schema_of(table, connection)
         if entities:
             id_of = partial(row_id, self._keys.id_text, connection.dialect, key)
-            create(connection, table, schema, entities, id_of)
+            tenant_of = partial(row_tenant, self._keys.id_text, connection.dialect, tenant)
+            create(connection, table, schema, entities, id_of, tenant_of)
         else:
             drop(connection, table, schema)
 
@@ -74,18 +76,31 @@ class SQLiteTriggers:
 
 
 def create(
-    connection: Connection, table: Table, schema: str | None, entities: Sequence[str], id_of: Callable[[str], str]
+    connection: Connection,
+    table: Table,
+    schema: str | None,
+    entities: Sequence[str],
+    id_of: Callable[[str], str],
+    tenant_of: Callable[[str], str],
 ) -> None:
-    """`id_of` renders the id of a row, OLD, NEW or another name, as SQL."""
+    """`id_of` and `tenant_of` render the id and the tenant of a row, OLD, NEW or another name, as SQL."""
     drop(connection, table, schema)
     _check_is_in_main(connection, table, schema)
     for event, rows in EVENTS.items():
-        marks = [MARK.format(entity=quoted_text(entity), id=id_of(row)) for row in rows for entity in entities]
+        marks = [
+            MARK.format(tenant=tenant_of(row), entity=quoted_text(entity), id=id_of(row))
+            for row in rows
+            for entity in entities
+        ]
         _create(connection, table, schema, "AFTER", event, marks)
     for event in REPLACING:
         marks = [
             MARK_REPLACED.format(
-                entity=quoted_text(entity), id=id_of("there"), table=_quoted(connection, table), same=same
+                tenant=tenant_of("there"),
+                entity=quoted_text(entity),
+                id=id_of("there"),
+                table=_quoted(connection, table),
+                same=same,
             )
             for same in _collisions(connection, table, schema)
             for entity in entities
