@@ -1,5 +1,6 @@
 """`kameleon tenants`: tenants, and the policies that keep them apart. Imports what commands share."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import click
@@ -65,3 +66,40 @@ def import_(app: App, file: str) -> None:
     report = app.open(create=True).admin.import_tenant(file)
     text = f"imported {report.tenant}: {report.records:,} records, {report.embedded:,} with their embeddings"
     app.show(asdict(report), "\n".join(filter(None, (text, report.note))))
+
+
+@tenants.command()
+@click.option("--setting", default="app.tenant", show_default=True, help="Names the tenant of a transaction.")
+@click.option(
+    "--worker", "workers", multiple=True, metavar="ROLE", help="A role that has all tenants; may be repeated."
+)
+@quiet
+@common
+@pass_app
+def protect(app: App, setting: str, workers: Sequence[str]) -> None:
+    """Put policies of row-level security on kameleon's own tables, in PostgreSQL.
+
+    A role then has the rows of the tenant that the setting names, in raw SQL, too, and reads rows without a tenant.
+    Policies hold for the tables' owner, not for superusers and roles with BYPASSRLS. Restart the applications
+    afterwards. A second run replaces the policies.
+
+    \b
+    kameleon tenants protect --setting app.tenant --worker kameleon_worker
+    """
+    tables = app.open().admin.protect(setting, workers)
+    text = f"protected by {setting}: {', '.join(tables)}"
+    app.show({"setting": setting, "workers": list(workers), "protected": tables}, text)
+
+
+@tenants.command()
+@quiet
+@common
+@pass_app
+def unprotect(app: App) -> None:
+    """Take the policies off kameleon's tables.
+
+    \b
+    kameleon tenants unprotect
+    """
+    tables = app.open().admin.unprotect()
+    app.show({"unprotected": tables}, f"unprotected: {', '.join(tables)}" if tables else "there were no policies")

@@ -57,6 +57,19 @@ class Administration:
         with self._index.transaction() as conn:
             return self._index.store.schema.distribute(conn, self._index.catalog.generations(conn), by)
 
+    def protect(self, setting: str = "app.tenant", workers: Iterable[str] = ()) -> list[str]:
+        """Put policies of row-level security on every table of the index that has a tenant; returns the tables. A role
+        then reads and writes the tenant that `setting` names in its transaction, and reads what has no tenant; the
+        roles of `workers` have all. Replaces the policies of before. Raises StorageError on SQLite."""
+        names = list(workers)
+        with self._index.transaction() as conn:
+            return self._index.store.policies.protect(conn, setting, names)
+
+    def unprotect(self) -> list[str]:
+        """Take the policies off again; returns the tables that had them."""
+        with self._index.transaction() as conn:
+            return self._index.store.policies.unprotect(conn)
+
     def set_weight(self, weight: float, generation: Generation | None = None) -> Generation:
         """Let the vector count for `weight` (0..1) against the keywords in every search from here on; kept with the
         generation, the active one if none is given, and by its model's reindex. Raises NoProvider where there is

@@ -128,7 +128,7 @@ class SearchEngine(Coroutines):
     @property
     def admin(self) -> Administration:
         """For operators: `set_weight`, `legs`, `state`, `astate`, `index_vectors`, `vector_index`, `purge`,
-        `distribute`, `drop_tenant`, `export_tenant`, `import_tenant`."""
+        `distribute`, `protect`, `unprotect`, `drop_tenant`, `export_tenant`, `import_tenant`."""
         return self.index.part(Administration)
 
     def for_tenant(self, tenant: object) -> ForTenant:

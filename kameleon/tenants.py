@@ -98,7 +98,7 @@ def bound(verb: Callable[P, T], tenant: str) -> Callable[P, T]:
 
 def drop(index: Index, tenant: str) -> int:
     """Delete every trace of a tenant; how many records it had."""
-    with index.transaction() as connection:
+    with index.transaction(tenants=(tenant,)) as connection:
         index.store.connections.acquire_write_lock(connection)
         known = index.catalog.generations(connection)
         tables = index.store.schema.embedding_tables(connection)
@@ -118,7 +118,7 @@ def drop(index: Index, tenant: str) -> int:
 def export(index: Index, tenant: str, file: Path) -> int:
     """Write a tenant's records, their embeddings with them, to a file of compressed JSON lines; returns how many."""
     count = 0
-    with index.reading() as connection, gzip.open(file, "wt", encoding="utf-8") as lines:
+    with index.reading(tenants=(tenant,)) as connection, gzip.open(file, "wt", encoding="utf-8") as lines:
         generation = current(index.catalog.generations(connection))
         entities = index.catalog.entities(connection)
         names = index.store.contents.entities(connection, (tenant,))
@@ -206,7 +206,7 @@ def _header(read: Callable[[], str], file: Path) -> dict[str, Any]:
 
 
 def _load_batch(index: Index, header: Mapping[str, Any], batch: Sequence[Mapping[str, Any]]) -> ImportReport:
-    with index.transaction() as connection:
+    with index.transaction(tenants=(header["tenant"],)) as connection:
         index.begin_writing(connection)
         generations = index.catalog.generations(connection)
         service = index.services.writing(connection, generations)

@@ -37,6 +37,10 @@ Tenants = tuple[str, ...] | None
 """Whose records are read: sorted and distinct; "" is the records that have no tenant, None all there are."""
 
 
+def tenants_of(refs: Iterable[Ref]) -> Tenants:
+    return tuple(sorted({ref.tenant for ref in refs}))
+
+
 def ids_by_entity(refs: Iterable[Ref]) -> dict[str, list[str]]:
     """In the order of the refs, whatever their tenants: for mapped classes, whose ids have one."""
     grouped: dict[str, list[str]] = {}

@@ -353,6 +353,8 @@ CONFIRMED = [
     "distribute",
     "purge",
     "rebuild",
+    "tenants protect",
+    "tenants unprotect",
     "embeddings reindex",
     "embeddings rollback",
     "embeddings prune",

@@ -11,7 +11,10 @@ from .scan import Scan
 
 
 def faults(scan: Scan) -> Iterator[Finding]:
-    found, fix = _faults(scan), scan.fix
+    found = _faults(scan)
+    if any(fault.check == "hidden" for fault in found):
+        scan.fix = False
+    fix = scan.fix
     if fix and found:
         if any(fault.check == "invalid-index" for fault in found):
             scan.index.index_vectors()
@@ -28,6 +31,7 @@ def faults(scan: Scan) -> Iterator[Finding]:
 def _faults(scan: Scan) -> list[Fault]:
     with scan.index.reading() as connection:
         found = scan.store.health.faults(connection, has_provider=scan.index.services.provider is not None)
+        found += scan.store.policies.faults(connection)
         found += scan.store.health.keyword_faults(connection)
     with scan.index.transaction() as connection:
         return found + scan.store.health.index_faults(connection)

@@ -7,11 +7,12 @@ hand has nothing to be compared with, so it is never missing, stale or orphaned.
 Everything is read in pages of `batch_size`, each in a short transaction that sees one state: rows and index of that
 state must agree, whoever writes meanwhile. Repairs take the one write path and then read the rows again, in the same
 transaction: from the write on another writer of the record waits, so a row that differs by then was newer, and all is
-begun again.
+begun again. A role from which policies hide records repairs nothing.
 
 Errors are what makes an index wrong: missing, stale, orphaned, leftover, duplicate, bad-vector, wrong-generation,
-invalid-index. Warnings make it slower, larger, incomplete or at risk: pending, unpruned, no-wal, pgvector-version,
-unused-hnsw, and no-extension on PostgreSQL. Notes need no action: failed, and no-extension on SQLite.
+invalid-index, unprotected, hidden. Warnings make it slower, larger, incomplete or at risk: pending, unpruned, no-wal,
+pgvector-version, unused-hnsw, unprotected for a role that no policy holds for, and no-extension on PostgreSQL. Notes
+need no action: failed, and no-extension on SQLite.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
-"""Embeds what a transaction is about to write, before it holds a lock. Imports `errors`, `embeddings` and `stores`."""
+"""Embeds what a transaction is about to write, before it holds a lock. Imports `values`, `errors`, `embeddings` and
+`stores`."""
 
 import time
 from collections.abc import Collection, Sequence
@@ -9,6 +10,7 @@ from sqlalchemy import Connection
 
 from ..errors import ProviderError
 from ..stores.catalog import mismatch
+from ..values import tenants_of
 from .embedded import Ahead, flattened, owners_of
 from .entries import Contents, make_entry
 from .index import Index
@@ -80,10 +82,10 @@ def _compare(
 ) -> "tuple[EmbeddingService | None, list[tuple[str, str]]]":
     """The service that will embed, None if none can, and the texts of records that it has to. An estimate, so made
     beside the transaction where that can be: on SQLite one that has read may not write after another did."""
-    with index.reading(connection) as conn:
+    wanted = [make_entry(ref, *content) for ref, content in records.items()]
+    with index.reading(connection, tenants_of(entry.ref for entry in wanted)) as conn:
         generations = index.catalog.generations(conn)
         service = index.services.writing(conn, generations)
-        wanted = [make_entry(ref, *content) for ref, content in records.items()]
         compared = index.writer.compare(conn, wanted, service, generations, unique)
     if service is not None and mismatch(generations, service.provider):
         service = None

@@ -17,7 +17,7 @@ from ..stores.protocols import Store
 from ..stores.tables import utc
 from ..stores.transactions import Transactions
 from ..stores.values import Cached
-from ..values import CacheStatus
+from ..values import CacheStatus, Tenants
 
 if TYPE_CHECKING:
     from ..embeddings.provider import Vector
@@ -97,7 +97,7 @@ class StoredCache:
     def get(self, fingerprint: str, keys: Sequence[str]) -> "Mapping[str, Vector]":
         import numpy as np
 
-        with self._open.reading(self._connection) as connection:
+        with self._open.reading(self._connection, self._tenants) as connection:
             found = self._store.embeddings.cached(connection, fingerprint, self._owned(keys))
         self._note_use(fingerprint, found)
         return {row.key: np.frombuffer(row.vector, "<f4") for row in found}
@@ -109,7 +109,7 @@ class StoredCache:
             self.waiting.update(rows)
             return
         try:
-            with self._open.transaction() as connection:
+            with self._open.transaction(tenants=self._tenants) as connection:
                 self.write(connection, fingerprint, rows)
             self._evictor.evict_if_due(self._open, self._table)
         except StorageError as error:
@@ -120,6 +120,10 @@ class StoredCache:
             ordered = [(*owned, vector) for owned, vector in sorted(rows.items())]
             self._store.embeddings.cache(connection, fingerprint, ordered, datetime.now(UTC))
         self._evictor.written(len(rows))
+
+    @property
+    def _tenants(self) -> Tenants:
+        return tuple(sorted({tenant for tenants in self.owners.values() for tenant in tenants}))
 
     def _owned(self, keys: Iterable[str]) -> list[tuple[str, str]]:
         """Each key with its tenants."""
@@ -136,7 +140,7 @@ class StoredCache:
         row = (table.c.tenant == bindparam("owner"), table.c.text_hash == bindparam("key"))
         noted = update(table).where(*row, table.c.fingerprint == fingerprint)
         try:
-            with self._open.transaction() as connection:
+            with self._open.transaction(tenants=self._tenants) as connection:
                 owned = [{"owner": tenant, "key": key} for tenant, key in self._owned(stale)]
                 connection.execute(noted.values(used_at=now), owned)
         except StorageError as error:

@@ -48,7 +48,7 @@ class Filling:
         for batch in self._pending(service, batch_size, retry_failed, failing, tenants):
             plan = self._embedded(batch, service)
             failing.update(embedding.ref for embedding in plan.embeddings if embedding.is_undecided)
-            done = self._transactions.committed(partial(self._writer.apply, plan=plan))
+            done = self._transactions.committed(partial(self._writer.apply, plan=plan), tenants or ())
             report += replace(done, unchanged=0)
             tried = report.embedded + report.reused + report.failed
             if progress:
@@ -58,7 +58,7 @@ class Filling:
         return report
 
     def _count(self, service: "EmbeddingService | None", retry_failed: bool, tenants: Tenants) -> int:
-        with self._transactions.reading() as conn:
+        with self._transactions.reading(tenants=tenants or ()) as conn:
             generations = self._catalog.generations(conn)
             generation = (
                 written_generation(generations, service.provider.fingerprint)
@@ -142,7 +142,7 @@ class Filling:
         for is_failed, is_tried in ((True, None), (False, False), (False, True))[not retry_failed :]:
             after: Any = None
             while True:
-                with self._transactions.reading() as conn:
+                with self._transactions.reading(tenants=tenants or ()) as conn:
                     generations = self._catalog.generations(conn)
                     if self._services.has_moved(generations, service):
                         return

@@ -19,7 +19,7 @@ from ..stores.catalog import Catalog, active
 from ..stores.factory import make_store
 from ..stores.transactions import Transactions
 from ..stores.values import Entry, State
-from ..values import Failure, Generation, IndexReport, Ref, Tenants
+from ..values import Failure, Generation, IndexReport, Ref, Tenants, tenants_of
 from .embedded import Ahead
 from .entries import Contents, make_entry
 from .filling import Filling
@@ -122,9 +122,11 @@ class Index(Transactions):
     ) -> IndexReport:
         """Index entries in the connection's transaction, or in one that begins after embedding and commits."""
 
+        tenants = tenants_of(entry.ref for entry in wanted)
+
         def attempt() -> IndexReport:
             plan = self.plan(wanted, connection=connection, progress=progress)
-            with self.transaction(connection) as conn:
+            with self.transaction(connection, tenants) as conn:
                 self.check_current(plan, conn)
                 return self.apply(plan, conn)
 
@@ -139,7 +141,7 @@ class Index(Transactions):
             return 0
 
         def attempt() -> int:
-            with self.transaction(connection) as conn:
+            with self.transaction(connection, tenants_of(refs)) as conn:
                 self.store.connections.acquire_write_lock(conn)
                 return self._delete(conn, refs)
 
@@ -212,7 +214,7 @@ class Index(Transactions):
         no lock while embedding; inside the caller's transaction SQLite's write lock is acquired first, for a
         transaction that reads and then writes is refused when another wrote in between. `ahead` is what was embedded
         before; what is missing there is left to a worker if it takes longer than `budget_s`."""
-        with self.reading(connection) as conn:
+        with self.reading(connection, tenants_of(entry.ref for entry in wanted)) as conn:
             if connection is not None:
                 self.begin_writing(conn)
             generations = self.catalog.generations(conn)
@@ -307,7 +309,7 @@ class Index(Transactions):
 
     def state(self, ref: Ref, connection: Connection | None = None) -> State | None:
         """What the index holds of a record; None if it is not there."""
-        with self.reading(connection) as conn:
+        with self.reading(connection, (ref.tenant,)) as conn:
             generation = self.services.reported(self.catalog.generations(conn))
             return self.store.contents.states(conn, [ref], generation).get(ref)
 
@@ -320,7 +322,7 @@ class Index(Transactions):
 
     def failures(self, connection: Connection | None = None, tenants: Tenants = None) -> list[Failure]:
         """The records that the provider refused, by entity, id and tenant."""
-        with self.reading(connection) as conn:
+        with self.reading(connection, tenants or ()) as conn:
             generation = self.services.reported(self.catalog.generations(conn))
             return self.store.embeddings.failures(conn, generation, tenants) if generation else []
 

@@ -63,7 +63,7 @@ class Queries:
     def _content(self, ref: Ref, connection: Connection | None) -> str:
         """What the index holds of a record. Raises RecordMissing, for one that the connection may not read, too."""
         secured = self._secured([ref.entity], connection)
-        with self._index.reading(connection) as conn:
+        with self._index.reading(connection, (ref.tenant,)) as conn:
             found = self._index.store.contents.entries(conn, [ref])
             if secured and found:
                 from .secured import may_read
@@ -90,7 +90,7 @@ class Queries:
         is_nowhere = tenants == () or (entities is not None and not names)
         if is_nowhere or hides_words(self._secured(names, connection), tenants):
             return []
-        with self._index.preserving(connection) as conn:
+        with self._index.preserving(connection, tenants) as conn:
             self._index.store.connections.prepare_search(conn)
             return self._index.keywords.suggest(conn, tenants, names, text, limit)
 

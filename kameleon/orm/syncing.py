@@ -64,7 +64,7 @@ def index_marked(
 
 def status(index: Index, entity: str | None = None, tenants: Tenants = None) -> list[IndexStatus]:
     """The IndexStatus of each entity, by name; of `entity` alone if that is given."""
-    with index.reading() as conn:
+    with index.reading(tenants=tenants or ()) as conn:
         generations = index.catalog.generations(conn)
         reported = index.services.reported(generations)
         has_provider = index.services.provider is not None

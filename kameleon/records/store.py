@@ -29,7 +29,7 @@ from ..indexing.index import HasIndex
 from ..orm.callers import connection_within, on_a_thread
 from ..stores.catalog import Entity
 from ..stores.tables import IDS_A_STATEMENT, parts
-from ..values import Ref
+from ..values import Ref, tenants_of
 from .rows import (
     OnConflict,
     changed_row,
@@ -173,7 +173,7 @@ class RecordStore:
         chosen = resolve(entity, rows, taken, on_conflict)
         entries = [record_entry(definition, row.id, row.data, row.tenant) for row in chosen.values()]
         plan = self.index.plan(entries, connection=connection, ahead=ahead)
-        with self.index.transaction(connection) as conn:
+        with self.index.transaction(connection, tenants_of(entry.ref for entry in entries)) as conn:
             if define(connection=conn) != definition or self._rows.taken(entity, rows, conn) != taken:
                 raise Outdated(f"the ids of this insert into {entity} kept being taken and freed by others. Try again")
             is_new = self._declare(conn, definition)
@@ -224,8 +224,9 @@ class RecordStore:
         """Raises UnknownEntity, RecordMissing."""
         connection = connection_within(self.index, connection, session, "aget")
         definition = self.entity(entity, connection=connection)
-        own = of_tenants(self._table, definition, (tenant_named(definition, bound_to(self._bound, tenant)),))
-        with self.index.reading(connection) as conn:
+        owner = tenant_named(definition, bound_to(self._bound, tenant))
+        own = of_tenants(self._table, definition, (owner,))
+        with self.index.reading(connection, (owner,)) as conn:
             row = conn.execute(self._table.select().where(*own, self._table.c.id == check_id(id))).one_or_none()
         if row is None:
             raise RecordMissing(f"{entity} has no record {str(id)!r:.80}")
@@ -251,7 +252,7 @@ class RecordStore:
         if where:
             statement = statement.where(condition(self.index, where, fields_of(definition)))
         order = [table.c.id] if tenants is not None and len(tenants) == 1 else [table.c.id, table.c.tenant]
-        with self.index.reading() as connection:
+        with self.index.reading(tenants=tenants or ()) as connection:
             rows = connection.execute(statement.order_by(*order).limit(limit).offset(offset)).all()
         return [make_record(row) for row in rows]
 
@@ -282,7 +283,7 @@ class RecordStore:
                 raise InvalidRecord(f"{entity} {before.id!r:.80} would leave the tenant that this store is for")
             grown = with_fields(definition, [row.data])
             plan = self.index.plan([record_entry(grown, row.id, row.data, row.tenant)])
-            with self.index.transaction() as connection:
+            with self.index.transaction(tenants=tuple(sorted({before.tenant, row.tenant}))) as connection:
                 self._declare(connection, grown)
                 if self._rows.current(connection, before) != before.data:
                     raise Outdated(f"{entity} {id} kept being changed by others. Try again")
@@ -301,10 +302,11 @@ class RecordStore:
             raise InvalidInput(f"ids is a list; for one, use [{seen(ids)}]")
         wanted = sorted({check_id(id_) for id_ in ids})
         table = self._table
-        own = of_tenants(table, definition, tenants_named(definition, bound_to(self._bound, tenant)))
+        tenants = tenants_named(definition, bound_to(self._bound, tenant))
+        own = of_tenants(table, definition, tenants)
 
         def attempt() -> int:
-            with self.index.transaction() as connection:
+            with self.index.transaction(tenants=tenants or ()) as connection:
                 deleted: list[Ref] = []
                 for part in parts(wanted, IDS_A_STATEMENT):
                     gone = table.delete().where(*own, table.c.id.in_(part))

@@ -22,7 +22,7 @@ class StoredRows:
         self.table = index.tables.records
 
     def taken(self, entity: str, rows: Sequence[Row], connection: Connection | None) -> set[Key]:
-        with self._index.reading(connection) as conn:
+        with self._index.reading(connection, tuple(sorted({row.tenant for row in rows}))) as conn:
             return self._index.store.records.stored_ids(conn, entity, [row.key for row in rows])
 
     def current(self, connection: Connection, record: Record) -> Mapping[str, Any] | None:

@@ -44,7 +44,7 @@ class Answering:
             return retriever.results(found, page)
         retriever, found = self._retrieved(query, connection, lambda retriever, conn: retriever.find(conn))
         found = retriever.rerank(found)
-        with self._index.preserving(connection) as conn:
+        with self._index.preserving(connection, query.tenants) as conn:
             self._store.connections.prepare_search(conn)
             page = retriever.page(conn, found)
         return retriever.results(found, page)
@@ -61,7 +61,7 @@ class Answering:
 
         prepared = self._prepare(query, self._generations(query, connection))
         for _ in range(TRIES):
-            with self._index.preserving(connection) as conn:
+            with self._index.preserving(connection, query.tenants) as conn:
                 generations, entities = self._read_catalog(conn, query)
                 if not self._reads_generations(query) or generations == prepared.generations:
                     retriever = Retriever(self._index, query, prepared, entities)

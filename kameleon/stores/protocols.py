@@ -62,6 +62,10 @@ class Connections(Protocol):
     def prepare_search(self, connection: Connection) -> None:
         """Sets what suits a query, for its transaction."""
 
+    def act_for(self, connection: Connection, tenants: Tenants) -> None:
+        """Lets the policies of a protected index see the tenant, for the transaction of a connection of our own; does
+        nothing for those of "". Raises StorageError for several where the role sees one at a time."""
+
     def preserving(self, connection: Connection) -> AbstractContextManager[None]:
         """Reads inside the caller's transaction and leaves its settings as they were, whatever fails. Below REPEATABLE
         READ its statements may see different states."""
@@ -358,6 +362,23 @@ class Triggers(Protocol):
         """Yields a function that returns the keys of the rows that REPLACE deleted inside."""
 
 
+class Policies(Protocol):
+    """Row-level security on kameleon's own tables."""
+
+    def protect(self, connection: Connection, setting: str, workers: Sequence[str]) -> list[str]:
+        """Puts policies on every table with a tenant, that show a role the tenant of this setting alone, and all to the
+        roles of workers; replaces those of before. Returns the tables. Raises StorageError where there are none."""
+
+    def unprotect(self, connection: Connection) -> list[str]:
+        """Takes the policies off, and returns the tables that had them."""
+
+    def apply_to(self, connection: Connection, table: str) -> None:
+        """Puts the policies of a protected index on a table that was made since."""
+
+    def faults(self, connection: Connection) -> list[Fault]:
+        """Finds what a protected index lacks of its policies, and roles that they do not hold for."""
+
+
 class Health(Protocol):
     """Checks of the database and the index for the doctor."""
 
@@ -411,6 +432,7 @@ class Store:
     postings: Postings
     vectors: Vectors
     triggers: Triggers
+    policies: Policies
     health: Health
     settings: Settings
     server_terms: ServerTerms | None = None

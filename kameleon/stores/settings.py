@@ -14,11 +14,13 @@ DEFAULT_LANGUAGE = "english"
 KEYWORD_SEARCHES = ("index", "server")
 """Where keywords are ranked, the first where nothing is requested: in kameleon's own keyword index, or in the database
 server."""
+PROTECTED_BY = "protected"
+"""The key of `kdb_meta` with the setting whose value is the tenant that policies show; absent without policies."""
 
 
 class Settings:
     """`language` and `keyword_search` are those of the index once it was read; until then those requested, which are
-    those of a new index."""
+    those of a new index. `protected_by` is the setting that its policies read, empty without policies."""
 
     def __init__(self, tables: Tables, requested: str | None, keyword_search: str | None = None) -> None:
         if requested is not None:
@@ -29,6 +31,7 @@ class Settings:
         self._requested, self._requested_search = requested, keyword_search
         self.language = requested or DEFAULT_LANGUAGE
         self.keyword_search = keyword_search or KEYWORD_SEARCHES[0]
+        self.protected_by = ""
 
     def check(self, connection: Connection, elsewhere: str) -> None:
         """Reads them. Raises SchemaMismatch for another version, InvalidInput for another language or keyword search
@@ -38,6 +41,7 @@ class Settings:
         check_analyser(found.get("analyser"))
         self.language = found.get("language", DEFAULT_LANGUAGE)
         self.keyword_search = keyword_search_of(found)
+        self.protected_by = found.get(PROTECTED_BY, "")
         if self._requested not in (None, self.language):
             raise InvalidInput(
                 f"this index reads texts as {self.language!r}; language={self._requested!r} would not find them. Leave "
@@ -63,6 +67,18 @@ class Settings:
             if present.get(key) != value:
                 connection.execute(self._meta.delete().where(self._meta.c.key == key))
                 connection.execute(self._meta.insert(), {"key": key, "value": value})
+
+    def read_protection(self, connection: Connection) -> str:
+        """Reads `protected_by` again, which another process may have changed."""
+        self.protected_by = self._read(connection).get(PROTECTED_BY, "")
+        return self.protected_by
+
+    def protect(self, connection: Connection, setting: str) -> None:
+        """Stores the setting that policies read; an empty one where they are taken off."""
+        connection.execute(self._meta.delete().where(self._meta.c.key == PROTECTED_BY))
+        if setting:
+            connection.execute(self._meta.insert(), {"key": PROTECTED_BY, "value": setting})
+        self.protected_by = setting
 
     def _read(self, connection: Connection) -> Mapping[str, str]:
         return {row.key: row.value for row in connection.execute(select(self._meta))}

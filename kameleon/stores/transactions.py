@@ -1,5 +1,5 @@
 """Transactions of the engine's own, and work inside the caller's: opened, their errors translated, repeated. Imports
-`errors`, `urls` and `database`."""
+`values`, `errors`, `urls` and `database`."""
 
 import random
 import time
@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, QueuePool
 from ..database import is_same_place
 from ..errors import InvalidInput, Outdated, StorageError, TransactionConflict
 from ..urls import shown
+from ..values import Tenants
 from .protocols import Store
 
 TRIES = 10
@@ -29,17 +30,25 @@ class Transactions:
         self._connections = store.connections
         self._known: WeakKeyDictionary[Engine, bool] = WeakKeyDictionary()
 
-    def transaction(self, connection: Connection | None = None) -> AbstractContextManager[Connection]:
-        """Yields the caller's connection, or one of our own that commits at the end. Raises StorageError."""
-        return self._opened(connection, self._connections.writing, self._in_savepoint)
+    def transaction(
+        self, connection: Connection | None = None, tenants: Tenants = ()
+    ) -> AbstractContextManager[Connection]:
+        """Yields the caller's connection, or one of our own that commits at the end and acts for one of `tenants`, if
+        that is one. Raises StorageError."""
+        return self._opened(connection, self._connections.writing, self._in_savepoint, tenants)
 
-    def reading(self, connection: Connection | None = None) -> AbstractContextManager[Connection]:
-        """Yields the caller's connection, or one of our own that sees one state of the database."""
-        return self._opened(connection, self._connections.reading, self._connections.joining)
+    def reading(
+        self, connection: Connection | None = None, tenants: Tenants = ()
+    ) -> AbstractContextManager[Connection]:
+        """Yields the caller's connection, or one of our own that sees one state of the database, for `tenants` as
+        above."""
+        return self._opened(connection, self._connections.reading, self._connections.joining, tenants)
 
-    def preserving(self, connection: Connection | None = None) -> AbstractContextManager[Connection]:
+    def preserving(
+        self, connection: Connection | None = None, tenants: Tenants = ()
+    ) -> AbstractContextManager[Connection]:
         """As `reading`, and restores the caller's transaction, whatever is set or fails inside."""
-        return self._opened(connection, self._connections.reading, self._connections.preserving)
+        return self._opened(connection, self._connections.reading, self._connections.preserving, tenants)
 
     @contextmanager
     def joining(self, connection: Connection) -> Iterator[None]:
@@ -55,11 +64,13 @@ class Transactions:
         connection: Connection | None,
         own: Callable[[], AbstractContextManager[Connection]],
         within: Callable[[Connection], AbstractContextManager[None]],
+        tenants: Tenants,
     ) -> Iterator[Connection]:
         self._check_open()
         with self._connections.translating():
             if connection is None:
                 with own() as opened:
+                    self._connections.act_for(opened, tenants)
                     yield opened
             else:
                 self._check_connection(connection)
@@ -117,11 +128,11 @@ class Transactions:
             ours = self._connections.identity(own)
         return ours is not None and (theirs == ours or (theirs[-1] is None and theirs[0] == ours[0]))
 
-    def committed(self, work: Callable[[Connection], T]) -> T:
+    def committed(self, work: Callable[[Connection], T], tenants: Tenants = ()) -> T:
         """Returns what `work` returns in a transaction of its own, which is repeated while others conflict with it."""
 
         def attempt() -> T:
-            with self.transaction() as conn:
+            with self.transaction(tenants=tenants) as conn:
                 return work(conn)
 
         return self.retried(attempt)

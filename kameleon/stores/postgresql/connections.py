@@ -13,11 +13,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ...errors import StorageError
 from ...sqlalchemy_internals import has_room
-from ...values import Ref
+from ...values import Ref, Tenants
 from ..own_connections import is_own, own_connection, own_driver
 from . import statements as sql
 from .errors import storage_error
 from .fetching import fetched
+from .policies import PostgreSQLPolicies
 from .rows import by_key
 from .templates import Templates
 
@@ -32,6 +33,7 @@ BEGIN_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 class PostgreSQLConnections:
     _engine: Engine
     _templates: Templates
+    _policies: PostgreSQLPolicies
 
     @contextmanager
     def translating(self) -> Iterator[None]:
@@ -118,6 +120,10 @@ class PostgreSQLConnections:
         and prepares nothing."""
         if not is_own(connection):
             self.set_local(connection, "jit = off", "plan_cache_mode = force_custom_plan")
+
+    def act_for(self, connection: Connection, tenants: Tenants) -> None:
+        if tenants not in ((), ("",)):
+            self._policies.act_for(connection, tenants)
 
     @contextmanager
     def preserving(self, connection: Connection) -> Iterator[None]:

@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from ..own_connections import is_own, own_driver
+from ..settings import Settings
 from ..tables import digits, dump
 from . import statements as sql
+from .templates import Templates
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 TRAILER = b"\xff\xff"
 NULL = b"\xff\xff\xff\xff"
+IS_SECURED = text("SELECT row_security_active(CAST(:table AS text))")
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 length = struct.Struct(">i").pack
@@ -40,16 +43,28 @@ def encoded(rows: Iterable[Sequence[bytes | None]]) -> bytes:
 class Copy:
     """COPY is the driver's, so it is for synchronous connections of our own; what is copied is UTF-8."""
 
-    def __init__(self) -> None:
+    def __init__(self, templates: Templates, settings: Settings) -> None:
+        self._templates = templates
+        self._settings = settings
         self._has_temporary: bool | None = None
 
     def is_possible(self, connection: Connection) -> bool:
+        """Whether it can fill a table of the index."""
+        return self._is_binary(connection) and not self.is_refused(connection)
+
+    def is_refused(self, connection: Connection) -> bool:
+        """Whether policies hold for this role: PostgreSQL has no COPY FROM into tables with active policies."""
+        if not self._settings.protected_by:
+            return False
+        return bool(connection.scalar(IS_SECURED, {"table": self._templates.names["search"]}))
+
+    def _is_binary(self, connection: Connection) -> bool:
         is_ours = is_own(connection) and not connection.dialect.is_async
         return is_ours and bool(own_driver(connection).info.encoding == "utf-8")
 
     def can_load(self, connection: Connection) -> bool:
         """Whether it can fill a temporary table, for which most roles have the privilege."""
-        if not self.is_possible(connection):
+        if not self._is_binary(connection):
             return False
         if self._has_temporary is None:
             self._has_temporary = bool(connection.scalar(sql.MAY_MAKE_TEMPORARY))

@@ -8,6 +8,7 @@ UNIQUE_VIOLATION = "23505"
 READ_ONLY = "25006"
 SERIALIZATION_FAILURE, DEADLOCK = "40001", "40P01"
 NO_RIGHT = "42501"
+NOT_SUPPORTED = "0A000"
 UNDEFINED_TABLE = "42P01"
 TOO_LARGE = "54000"
 NOT_AVAILABLE = "55P03"
@@ -17,6 +18,15 @@ SHUT_DOWN, CRASHED, STARTING = "57P01", "57P02", "57P03"
 CONNECTION = "08"
 NOT_YET = "FATAL:  the database system is"  # the message to a client that connects, without a code
 
+HIDDEN = (
+    "The row is another tenant's than the connection's setting names. Set it to the tenant of the records; a role that "
+    "may write those of several, and move records between them, is a worker's: `kameleon tenants protect` names it"
+)
+MAKES_TABLES = (
+    "The tables, and those of a model's embeddings, are made by a role with CREATE on the schema: as that, make a "
+    "SearchEngine, and write the first record or run `kameleon embeddings reindex`"
+)
+PROTECTED_SINCE = "The index was protected while this process ran. Make its SearchEngine again, or restart it"
 LOST = (
     "The connection was lost, and with it the transaction, unless it was being committed at that moment: see what is "
     "there, and try again. create_engine(url, pool_pre_ping=True) replaces connections that were lost while nobody "
@@ -62,6 +72,10 @@ def storage_error(error: BaseException) -> StorageError:
     if state == NOT_AVAILABLE:
         return DatabaseLocked(f"PostgreSQL reports: {lines[0]}. Try again, or raise lock_timeout")
     cure = NEXT_STEPS.get(state or "", "")
+    if state == NO_RIGHT and ("for schema" in lines[0] or "kdb_generation" in lines[0]):
+        cure = MAKES_TABLES
+    if "row-level security" in lines[0]:
+        cure = PROTECTED_SINCE if state == NOT_SUPPORTED else HIDDEN
     if not cure and is_lost(error, state):
         cure = LOST
     return StorageError(f"PostgreSQL reports: {lines[0]}{'. ' if cure else ''}{cure}")

@@ -10,6 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from ..own_connections import is_own, own_connection, own_driver
+from . import policies
+from .copy import Copy
 from .fetching import fetched
 
 Row = Sequence[Any]
@@ -87,8 +89,8 @@ SET_UP = (
     ),
 )
 # A role that row security shows a part of the rows would fold that part.
-TRY_LOCK = """
-    SELECT CASE WHEN bool_or(row_security_active(CAST(name AS text))) THEN false
+TRY_LOCK = f"""
+    SELECT CASE WHEN bool_or({policies.HIDES_ROWS.format(table="name")}) THEN false
       ELSE pg_try_advisory_xact_lock(hashtextextended(%s, 0)) END
     FROM unnest(CAST(%s AS text[])) AS name
 """
@@ -111,8 +113,9 @@ class PostgreSQLPostings:
     fold_rows = 2_000
     step_rows = 20_000
 
-    def __init__(self, prefix: str = "") -> None:
+    def __init__(self, prefix: str = "", copying: Copy | None = None) -> None:
         self._prefix = prefix
+        self._copying = copying
 
     def set_up(self, connection: Connection) -> None:
         """For tables that are empty."""
@@ -138,6 +141,8 @@ class PostgreSQLPostings:
         """COPY on kameleon's own connections, arrays on others; a single row as it is."""
         rows = iter(rows)
         copies = is_own(connection) and own_driver(connection).info.encoding == "utf-8"
+        if copies and self._copying is not None:
+            copies = not self._copying.is_refused(connection)
         while part := list(islice(rows, ROWS_A_COPY if copies else ROWS_A_STATEMENT)):
             if len(part) == 1:
                 marks = ", ".join(["%s"] * len(columns))

@@ -19,6 +19,7 @@ from . import statements as sql
 from .connections import PostgreSQLConnections
 from .errors import NO_RIGHT, NOT_AVAILABLE
 from .old_tables import PostgreSQLOldTables
+from .policies import PostgreSQLPolicies
 from .postings import PostgreSQLPostings
 from .templates import Templates
 
@@ -38,6 +39,7 @@ class PostgreSQLSchema:
     _tables: Tables
     _postings: PostgreSQLPostings
     _settings: Settings
+    _policies: PostgreSQLPolicies
 
     def check(self, connection: Connection, *, with_vectors: bool) -> bool:
         if not self._has_table(connection, "meta"):
@@ -107,6 +109,7 @@ class PostgreSQLSchema:
         grants = connection.execute(names.text(sql.GRANTS, generation), {"search": names.names["search"]})
         for grant in grants.scalars().all():
             connection.exec_driver_sql(grant.replace("%", "%%"))
+        self._policies.apply_to(connection, names.embedding(generation))
         if names.has_citus:
             by = self._distributed_by(connection) or citus.RECORD
             citus.distribute_generation(connection, names.names["search"], names.embedding(generation), by)

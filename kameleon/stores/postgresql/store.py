@@ -17,6 +17,7 @@ from .embeddings import PostgreSQLEmbeddings
 from .exports import PostgreSQLExports
 from .health import PostgreSQLHealth
 from .keys import PostgreSQLKeys
+from .policies import PostgreSQLPolicies
 from .postings import PostgreSQLPostings
 from .records import PostgreSQLRecords
 from .schema import PostgreSQLSchema
@@ -43,16 +44,17 @@ def make_store(
     check_number("ef_search", ef_search, 1, MAX_EF_SEARCH)
     if schema is not None:
         check_schema(schema)
-    tables, copying, keys = Tables(schema), Copy(), PostgreSQLKeys()
+    tables, keys = Tables(schema), PostgreSQLKeys()
     templates = Templates(schema, m, ef_construction, ef_search)
     settings = Settings(tables, language, keyword_search)
-    connections = PostgreSQLConnections(engine, templates)
-    postings, scopes = PostgreSQLPostings(templates.prefix), PostgreSQLScopes(templates)
+    copying, policies = Copy(templates, settings), PostgreSQLPolicies(templates, settings)
+    connections = PostgreSQLConnections(engine, templates, policies)
+    postings, scopes = PostgreSQLPostings(templates.prefix, copying), PostgreSQLScopes(templates)
     vectors = PostgreSQLVectors(connections, templates, scopes)
     return Store(
         tables=tables,
         connections=connections,
-        schema=PostgreSQLSchema(engine, connections, templates, tables, postings, settings),
+        schema=PostgreSQLSchema(engine, connections, templates, tables, postings, settings, policies),
         writes=PostgreSQLWrites(templates, tables, copying),
         embeddings=PostgreSQLEmbeddings(templates, tables, copying),
         contents=PostgreSQLContents(templates, scopes),
@@ -63,6 +65,7 @@ def make_store(
         postings=postings,
         vectors=vectors,
         triggers=PostgreSQLTriggers(templates, keys),
+        policies=policies,
         health=PostgreSQLHealth(connections, templates, tables, vectors, settings),
         settings=settings,
         server_terms=PostgreSQLTerms(templates, scopes),

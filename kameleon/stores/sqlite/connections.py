@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from ...errors import InvalidInput, KameleonError, StorageError
 from ...forking import watch
 from ...sqlalchemy_internals import commits_each_statement, has_room
-from ...values import Ref
+from ...values import Ref, Tenants
 from ..own_connections import own_connection, own_driver
 from . import statements as sql
 from .errors import BUSY, BUSY_SNAPSHOT, storage_error
@@ -147,6 +147,9 @@ class SQLiteConnections:
 
     def prepare_search(self, connection: Connection) -> None:
         """SQLite has nothing to set."""
+
+    def act_for(self, connection: Connection, tenants: Tenants) -> None:
+        """SQLite has no policies."""
 
     def preserving(self, connection: Connection) -> AbstractContextManager[None]:
         return nullcontext()

@@ -12,6 +12,7 @@ from .embeddings import SQLiteEmbeddings
 from .exports import SQLiteExports
 from .health import SQLiteHealth
 from .keys import SQLiteKeys
+from .policies import SQLitePolicies
 from .postings import SQLitePostings
 from .records import SQLiteRecords
 from .schema import SQLiteSchema
@@ -49,6 +50,7 @@ def make_store(
         postings=SQLitePostings(),
         vectors=vectors,
         triggers=SQLiteTriggers(keys),
+        policies=SQLitePolicies(),
         health=SQLiteHealth(engine, tables, vectors),
         settings=settings,
     )
