@@ -15,7 +15,7 @@ from .report import Arguments, for_people, line
 
 RUNS = (
     *("insert", "search", "keywords", "embed", "commit", "reindex", "quality", "startup", "peers", "servers"),
-    *("beside", "fork", "sessions", "crash", "concurrency", "soak", "hostile"),
+    *("beside", "fork", "sessions", "crash", "concurrency", "soak", "hostile", "tenants-speed"),
 )
 
 
@@ -26,8 +26,11 @@ RUNS = (
 @click.option("--seed", type=int, default=7, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=200, show_default=True, help="Of crash and hostile.")
 @click.option("--seconds", type=click.FloatRange(1), default=600, show_default=True, help="Of concurrency and soak.")
+@click.option("--scale", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Of tenants-speed.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line a run.")
-def main(name: str, backend: str | None, rows: int, seed: int, rounds: int, seconds: float, as_json: bool) -> None:
+def main(
+    name: str, backend: str | None, rows: int, seed: int, rounds: int, seconds: float, scale: float, as_json: bool
+) -> None:
     """Measure, and report what was measured on what.
 
     \b
@@ -48,6 +51,7 @@ def main(name: str, backend: str | None, rows: int, seed: int, rounds: int, seco
     soak         the same for --seconds; memory and files over time
     fork         2,000 requests over four forked workers with each provider, a thread at work as they are forked
     hostile      hostile input through every public call, --rounds of it random
+    tenants-speed  ingest and queries of tenants against indexes of their records alone, --scale of 1
     all          each of them, in a process of its own
     plot         pictures in stress/figures of the lines in stress/figures/measured.jsonl
 
@@ -58,12 +62,14 @@ def main(name: str, backend: str | None, rows: int, seed: int, rounds: int, seco
         draw()
         return
     if name == "all" or backend is None:
-        options = [f"--rows={rows}", f"--seed={seed}", f"--rounds={rounds}", f"--seconds={seconds}"]
+        options = [f"--rows={rows}", f"--seed={seed}", f"--rounds={rounds}", f"--seconds={seconds}", f"--scale={scale}"]
         options += ["--json"] if as_json else []
         each_alone(RUNS if name == "all" else [name], BACKENDS if backend is None else [backend], options)
         return
-    args = Arguments(backend=backend, rows=rows, seed=seed, rounds=rounds, seconds=seconds)
-    run = import_module(f".{name}", __package__).run  # alone, for what others import would count in its memory
+    args = Arguments(backend=backend, rows=rows, seed=seed, rounds=rounds, seconds=seconds, scale=scale)
+    run = import_module(
+        f".{name.replace('-', '_')}", __package__
+    ).run  # alone, for what others import would count in its memory
     result = line(name, args, run(args))
     for row in [json.dumps(result)] if as_json else for_people(result):
         click.echo(row)

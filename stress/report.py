@@ -27,13 +27,15 @@ Figures = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """The command's options; `seconds` bounds runs of a given time, `rounds` those of a given number."""
+    """The command's options; `seconds` bounds runs of a given time, `rounds` those of a given number, and
+    `scale` the sizes of others."""
 
     backend: str
     rows: int
     seed: int
     rounds: int
     seconds: float
+    scale: float = 1.0
 
 
 def line(run: str, args: Arguments, figures: Figures) -> dict[str, Any]:
