@@ -45,7 +45,7 @@ class MirrorMachine(RuleBasedStateMachine):
     def write(self, rows: list[tuple[str, str]], tenant: str) -> None:
         self.search.index_records_batch([("A", id_, content) for id_, content in rows], tenant=tenant)
 
-    @rule(rows=st.lists(st.tuples(record_ids, words, tenants), min_size=2, max_size=6))
+    @rule(rows=st.lists(st.tuples(record_ids, words, tenants), min_size=2, max_size=6, unique_by=lambda row: row[::2]))
     def write_of_several_tenants(self, rows: list[tuple[str, str, str]]) -> None:
         self.search.index.write([make_entry(Ref("A", id_, tenant), content) for id_, content, tenant in rows])
 

@@ -154,7 +154,7 @@ def nearest(search: SearchEngine, connection: Connection) -> Candidates:
     (generation,) = search.generations()
     vector = np.asarray(HashProvider(16).embed_query("word1 of note 1"), "<f4")
     unit = vector / np.linalg.norm(vector)
-    return search.index.store.vectors.nearest(connection, generation, unit, Scope(), 50)
+    return search.index.store.vectors.nearest(connection, generation, unit, Scope(is_undivided=True), 50)
 
 
 def test_the_index_is_used_again_after_it_was_missing(search: SearchEngine, pg_engine: Engine) -> None:
