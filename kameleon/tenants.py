@@ -199,7 +199,9 @@ def _header(read: Callable[[], str], file: Path) -> dict[str, Any]:
         header: dict[str, Any] = json.loads(read())
         is_known = header["format"] == FORMAT
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidInput(f"{file} was not made by `kameleon tenants export`: {error}") from error
+        raise InvalidInput(
+            f"{file} is no export of a tenant: {error}. `kameleon tenants export acme acme.jsonl.gz` makes one"
+        ) from error
     if not is_known:
         raise InvalidInput(f"{file} has the format {seen(header['format'])}, this kameleon reads {FORMAT!r}")
     return header

@@ -336,7 +336,7 @@ def test_a_transaction_in_autocommit_is_bound(filled: tuple[Roles, Sequence[str]
         assert tenants_seen(connection, "kdb_search") == [""]
 
 
-def test_estimates_tell_nothing_of_texts(filled: tuple[Roles, Sequence[str], Connection]) -> None:
+def test_estimates_show_nothing_of_texts(filled: tuple[Roles, Sequence[str], Connection]) -> None:
     roles, _, connection = filled
     secret = "zebulon earns much"  # noqa: S105
     columns = {"kdb_search": "content", "kdb_posting": "term", "kdb_word": "last"}
