@@ -15,7 +15,7 @@ from .report import Arguments, for_people, line
 
 RUNS = (
     *("insert", "search", "keywords", "embed", "commit", "reindex", "quality", "startup", "peers", "servers"),
-    *("beside", "fork", "sessions", "crash", "concurrency", "soak", "hostile", "tenants-speed"),
+    *("beside", "fork", "sessions", "crash", "concurrency", "soak", "hostile", "tenants", "tenants-speed"),
 )
 
 
@@ -25,7 +25,9 @@ RUNS = (
 @click.option("--rows", type=click.IntRange(1), default=30_000, show_default=True)
 @click.option("--seed", type=int, default=7, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=200, show_default=True, help="Of crash and hostile.")
-@click.option("--seconds", type=click.FloatRange(1), default=600, show_default=True, help="Of concurrency and soak.")
+@click.option(
+    "--seconds", type=click.FloatRange(1), default=600, show_default=True, help="Of concurrency, soak and tenants."
+)
 @click.option("--scale", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Of tenants-speed.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line a run.")
 def main(
@@ -51,6 +53,7 @@ def main(
     soak         the same for --seconds; memory and files over time
     fork         2,000 requests over four forked workers with each provider, a thread at work as they are forked
     hostile      hostile input through every public call, --rounds of it random
+    tenants      what a tenant can learn of another, by every public verb and by SQL, for --seconds
     tenants-speed  ingest and queries of tenants against indexes of their records alone, --scale of 1
     all          each of them, in a process of its own
     plot         pictures in stress/figures of the lines in stress/figures/measured.jsonl

@@ -1,0 +1,208 @@
+"""One tenant's writes and all that it can observe, and what another does in between: for the comparison of an index
+of a tenant alone with one beside another tenant."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import URL, Engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+import kameleon
+from kameleon import RecordStore, SearchEngine, searchable
+from kameleon.errors import KameleonError, TextRefused
+from kameleon.testing import HashProvider
+
+WORDS = (
+    *("red", "fox", "whale", "lantern", "harbour", "copper", "meadow", "glacier"),
+    *("violin", "orchard", "pepper", "walnut", "tunnel", "ribbon", "saddle"),
+)
+OTHERS = ("zorblatt", "merger", "layoffs", "zebulon", "metformin", "secret")
+QUERIES = ("red fox", "whalle", "lanter*", '"copper meadow"', "harbour -fox", "zorblatt", "zeb*", "violn merger", "fo")
+QUICK = 2
+"""Steps of a quick test."""
+MODES = ("hybrid", "keyword", "vector")
+TOO_LONG = "unspeakable"
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+@searchable(fields=["title", "text"], tenant="tenant")
+class Parcel(Base):
+    __tablename__ = "isolated_parcel"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    title: Mapped[str]
+    text: Mapped[str]
+    size: Mapped[int]
+
+
+def refused(text: str) -> Exception | None:
+    return TextRefused("no", reason="embed_failed") if TOO_LONG in text else None
+
+
+def record(random: random.Random, words: Sequence[str]) -> tuple[str, str, int]:
+    title = " ".join(random.choices(words, k=3))
+    return title, " ".join(random.choices(words, k=random.randint(3, 9))), random.randint(1, 5)
+
+
+class ByHand:
+    """Writes of one tenant. `ids` are the ids that it uses: the same as the other tenant's, where that is possible."""
+
+    def __init__(self, search: SearchEngine, tenant: str) -> None:
+        self.engine, self.tenant = search, tenant
+        self.search = search.for_tenant(tenant)
+
+    def write(self, rows: dict[int, tuple[str, str, int]]) -> Any:
+        return self.search.index_records_batch(
+            [("Parcel", id_, f"{title}\n{text}") for id_, (title, text, _) in rows.items()]
+        )
+
+    def delete(self, ids: Sequence[int]) -> Any:
+        return self.search.delete_records([("Parcel", id_) for id_ in ids])
+
+    def options(self) -> list[dict[str, Any]]:
+        return [{}]
+
+
+class ByRecordStore(ByHand):
+    def __init__(self, search: SearchEngine, tenant: str) -> None:
+        super().__init__(search, tenant)
+        self.store = RecordStore(self.search)
+        if "Parcel" not in {entity.name for entity in RecordStore(search).entities()}:
+            RecordStore(search).create_entity(
+                "Parcel", search=["title", "text"], fields={"size": "integer"}, tenant_field="org"
+            )
+
+    def write(self, rows: dict[int, tuple[str, str, int]]) -> Any:
+        records = [{"id": str(i), "title": title, "text": text, "size": n} for i, (title, text, n) in rows.items()]
+        return self.store.insert("Parcel", records, on_conflict="upsert")
+
+    def delete(self, ids: Sequence[int]) -> Any:
+        return self.store.delete("Parcel", ids)
+
+    def options(self) -> list[dict[str, Any]]:
+        return [{}, {"where": {"size": {"$gt": 2}}}, {"facets": ["size"], "count": True}, {"sort": "-size"}]
+
+
+class ByClass(ByHand):
+    def __init__(self, search: SearchEngine, tenant: str) -> None:
+        super().__init__(search, tenant)
+        Base.metadata.create_all(search.engine)
+        self.sessions: sessionmaker[Session] = search.attach(sessionmaker(search.engine))
+        self.first = 0 if tenant == "a" else 10_000
+
+    def write(self, rows: dict[int, tuple[str, str, int]]) -> Any:
+        with self.sessions.begin() as session:
+            for id_, (title, text, size) in rows.items():
+                session.merge(Parcel(id=self.first + id_, tenant=self.tenant, title=title, text=text, size=size))
+
+    def delete(self, ids: Sequence[int]) -> Any:
+        with self.sessions.begin() as session:
+            for id_ in ids:
+                if (found := session.get(Parcel, self.first + id_)) is not None:
+                    session.delete(found)
+
+    def options(self) -> list[dict[str, Any]]:
+        return [
+            {},
+            {"entity": Parcel, "where": Parcel.size > 2},
+            {"entity": Parcel, "facets": ["size"], "count": True},
+            {"entity": Parcel, "sort": "-size"},
+        ]
+
+
+WAYS: dict[str, type[ByHand]] = {"by hand": ByHand, "record store": ByRecordStore, "mapped class": ByClass}
+
+
+def observed(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """The value of a call in plain objects, or its error."""
+    try:
+        value = call(*arguments, **options)
+    except KameleonError as error:
+        return type(error).__name__, str(error)
+    if isinstance(value, kameleon.SearchResults):
+        plan = {**asdict(value.plan), "legs": sorted(value.plan.legs)}
+        counts = (value.total, value.exact, value.is_total_exact, value.cursor)
+        groups = {name: [hit.id for hit in hits] for name, hits in value.groups.items()}
+        return [asdict(hit) for hit in value], plan, counts, {k: dict(v) for k, v in value.facets.items()}, groups
+    if isinstance(value, list):
+        return [asdict(item) if hasattr(item, "__dataclass_fields__") else item for item in value]
+    return asdict(value) if hasattr(value, "__dataclass_fields__") else value
+
+
+def statuses(way: ByHand) -> Any:
+    return [(one.entity, one.indexed, one.pending, one.failed, one.unindexed) for one in way.search.get_status()]
+
+
+def observations(way: ByHand, queries: Sequence[str], is_thorough: bool) -> Iterator[tuple[Any, Any]]:
+    """Each query in every mode with every option; of a quick test in one of each, in turn."""
+    search, engine, tenant = way.search, way.engine, way.tenant
+    for place, query in enumerate(queries):
+        chosen = [(mode, options) for mode in MODES for options in way.options()]
+        for mode, options in chosen if is_thorough else chosen[place % len(chosen) :: 5]:
+            given = {"mode": mode, "explain": True, "highlight": True, **options}
+            yield (query, mode, str(options)), observed(search.search, query, limit=5, **given)
+        yield ("groups", query), observed(search.search, query, group_by="entity", count=True)
+        yield ("suggest", query), observed(search.suggest, query)
+        page = search.search(query, limit=2)
+        yield ("second page", query), observed(search.search, query, limit=2, cursor=page.cursor)
+        found = engine.admin.legs(query, tenant=tenant)
+        yield ("legs", query), [asdict(leg) for leg in found.legs]
+    for id_ in (1, 2, 10_002, "absent"):
+        yield ("similar", id_), observed(search.similar, "Parcel", id_, limit=4, explain=True)
+    yield "status", statuses(way)
+    yield "failures", observed(search.failures)
+    yield "error", observed(search.search, "fox", entity="Parcel", where={"zorblatt": 1})
+    if isinstance(way, ByClass):
+        with Session(engine.engine) as session:
+            rows = session.scalars(search.select(Parcel, "red fox whale"))
+            yield "select", [row.id for row in rows]
+
+
+def of_others(way: ByHand, random: random.Random) -> None:
+    """What the other tenant does between two calls: writes of the same ids, of the other's words with typos, of enough
+    records for a fold; deletions; searches of its own and of all tenants."""
+    size = random.choice([3, 40, 300])
+    typos = [word[:-2] + word[-1] + word[-2] for word in WORDS]
+    words = [*WORDS, *OTHERS, *typos, TOO_LONG]
+    way.write({id_: record(random, words) for id_ in random.sample(range(1, 600), size)})
+    way.delete(random.sample(range(1, 600), 30))
+    for query in random.sample(QUERIES, 3):
+        way.search.search(query)
+        way.search.suggest(query)
+        way.engine.search(query, tenant=kameleon.ALL_TENANTS)
+
+
+def run(way: ByHand, other: ByHand | None, seed: int, steps: int) -> Iterator[tuple[Any, Any]]:
+    """Each observation of a tenant's calls, with its name. A worker folds and merges at the same times in both."""
+    own, others = random.Random(seed), random.Random(seed + 1)
+    for step in range(steps):
+        if other is not None:
+            of_others(other, others)
+        rows = {own.randint(1, 60): record(own, [*WORDS, TOO_LONG]) for _ in range(own.choice([1, 5, 20]))}
+        yield (step, "written"), observed(way.write, rows)
+        yield (step, "deleted"), observed(way.delete, [own.randint(1, 60)])
+        if other is not None:
+            of_others(other, others)
+        if own.random() < 0.5:
+            way.engine.index.keywords.maintain_all(purges=own.random() < 0.5)
+        queries = QUERIES if step == steps - 1 else own.sample(QUERIES, 2)
+        for name, found in observations(way, queries, steps > QUICK):
+            yield (step, name), found
+
+
+@contextmanager
+def opened(url: str | URL) -> Iterator[SearchEngine]:
+    """With a cache of embeddings and a limit on queries, as a provider over the network has: these tell most."""
+    engine: Engine = kameleon.create_engine(url) if str(url).startswith("sqlite") else sqlalchemy.create_engine(url)
+    try:
+        yield SearchEngine(engine, HashProvider(refuse=refused), cache=True)
+    finally:
+        engine.dispose()
