@@ -4,7 +4,7 @@
 import gzip
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial, wraps
@@ -12,9 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Select
 
-from .content import check_tenant
+from .content import check_entity, check_id, check_tenant, normalize
 from .errors import InvalidInput, seen
 from .indexing.entries import make_entry
 from .indexing.index import HasIndex, Index
@@ -22,19 +22,12 @@ from .records.rows import record_entry
 from .stores.catalog import Entity, Field, current
 from .stores.tables import IDS_A_STATEMENT, parts
 from .stores.values import Embedding, Entry
-from .values import Generation, Ref
+from .values import Failure, Generation, IndexReport, IndexStatus, Ref, SearchResults
 
 FORMAT = "kameleon tenant 1"
 """The first line of an export has it; a file with another is refused."""
 RECORDS_A_BATCH = 1_000
 """Bounds the records of an import's transaction. Chosen, not measured."""
-VERBS = (
-    *("search", "similar", "suggest", "select", "get_status", "failures", "sync"),
-    *("index_record", "index_records_batch", "delete_record", "delete_records"),
-    *("asearch", "asimilar", "asuggest", "aselect", "afailures"),
-    *("aindex_record", "aindex_records_batch", "adelete_record", "adelete_records"),
-)
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -43,31 +36,31 @@ class ForTenant:
     """The verbs of a SearchEngine that read and write, each with this tenant; `RecordStore(search.for_tenant("t1"))` is
     its part of the record store. None of them takes another tenant."""
 
-    search: Callable[..., Any]
-    similar: Callable[..., Any]
-    suggest: Callable[..., Any]
-    select: Callable[..., Any]
-    get_status: Callable[..., Any]
-    failures: Callable[..., Any]
-    sync: Callable[..., Any]
-    index_record: Callable[..., Any]
-    index_records_batch: Callable[..., Any]
-    delete_record: Callable[..., Any]
-    delete_records: Callable[..., Any]
-    asearch: Callable[..., Any]
-    asimilar: Callable[..., Any]
-    asuggest: Callable[..., Any]
-    aselect: Callable[..., Any]
-    afailures: Callable[..., Any]
-    aindex_record: Callable[..., Any]
-    aindex_records_batch: Callable[..., Any]
-    adelete_record: Callable[..., Any]
-    adelete_records: Callable[..., Any]
+    search: Callable[..., SearchResults]
+    similar: Callable[..., SearchResults]
+    suggest: Callable[..., list[str]]
+    select: Callable[..., Select[Any]]
+    get_status: Callable[..., list[IndexStatus]]
+    failures: Callable[..., list[Failure]]
+    sync: Callable[..., IndexReport]
+    index_record: Callable[..., IndexReport]
+    index_records_batch: Callable[..., IndexReport]
+    delete_record: Callable[..., bool]
+    delete_records: Callable[..., int]
+    asearch: Callable[..., Coroutine[Any, Any, SearchResults]]
+    asimilar: Callable[..., Coroutine[Any, Any, SearchResults]]
+    asuggest: Callable[..., Coroutine[Any, Any, list[str]]]
+    aselect: Callable[..., Coroutine[Any, Any, Select[Any]]]
+    afailures: Callable[..., Coroutine[Any, Any, list[Failure]]]
+    aindex_record: Callable[..., Coroutine[Any, Any, IndexReport]]
+    aindex_records_batch: Callable[..., Coroutine[Any, Any, IndexReport]]
+    adelete_record: Callable[..., Coroutine[Any, Any, bool]]
+    adelete_records: Callable[..., Coroutine[Any, Any, int]]
 
     def __init__(self, engine: HasIndex, tenant: object) -> None:
         self.index: Final = engine.index
         self.tenant: Final = one_tenant(tenant)
-        for verb in VERBS:
+        for verb in ForTenant.__annotations__:
             setattr(self, verb, bound(getattr(engine, verb), self.tenant))
 
     def __repr__(self) -> str:
@@ -181,7 +174,8 @@ def load(index: Index, file: Path) -> ImportReport:
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         header = _header(lines.readline, file)
         report = ImportReport(header["tenant"])
-        while batch := [json.loads(line) for line in islice(lines, RECORDS_A_BATCH)]:
+        read = _lines(lines, file)
+        while batch := list(islice(read, RECORDS_A_BATCH)):
             done = index.retried(partial(_load_batch, index, header, batch))
             report = replace(
                 report,
@@ -198,13 +192,31 @@ def _header(read: Callable[[], str], file: Path) -> dict[str, Any]:
     try:
         header: dict[str, Any] = json.loads(read())
         is_known = header["format"] == FORMAT
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        header["tenant"] = one_tenant(header["tenant"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(
             f"{file} is no export of a tenant: {error}. `kameleon tenants export acme acme.jsonl.gz` makes one"
         ) from error
     if not is_known:
         raise InvalidInput(f"{file} has the format {seen(header['format'])}, this kameleon reads {FORMAT!r}")
     return header
+
+
+def _lines(lines: Iterable[str], file: Path) -> Iterator[dict[str, Any]]:
+    """The records of the file, each with its names. Raises InvalidInput with the line."""
+    at, names = 1, {"entity", "id", "content", "gaps", "data", "made"}
+    try:
+        for line in lines:
+            at += 1
+            record: dict[str, Any] = json.loads(line)
+            if not isinstance(record, dict) or set(record) != names:
+                raise ValueError("not a record of an export")
+            check_entity(record["entity"]), check_id(record["id"])
+            yield record
+    except (OSError, EOFError, ValueError) as error:
+        raise InvalidInput(
+            f"{file}, line {at}: {error}. Batches before it are imported; export the tenant again and import that"
+        ) from error
 
 
 def _load_batch(index: Index, header: Mapping[str, Any], batch: Sequence[Mapping[str, Any]]) -> ImportReport:
@@ -251,7 +263,7 @@ def _entry(entities: Mapping[str, Entity], tenant: str, line: Mapping[str, Any])
     ref = Ref(line["entity"], line["id"], tenant)
     if line["data"] is not None and ref.entity in entities:
         return record_entry(entities[ref.entity], ref.id, line["data"])._replace(ref=ref)
-    return make_entry(ref, line["content"], gaps=tuple(line["gaps"]))
+    return make_entry(ref, normalize(line["content"]), gaps=tuple(line["gaps"]))
 
 
 def _embeddings(entry: Entry, made: Sequence[Sequence[Any]]) -> Iterator[Embedding]:

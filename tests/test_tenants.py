@@ -458,9 +458,31 @@ def test_a_tenant_that_is_dropped_is_gone_and_others_are_as_they_were(search: Se
     search.for_tenant("a").search("fox")
     assert search.admin.drop_tenant("a") == 34
     own = search.for_tenant("a")
-    assert own.search("fox") == own.suggest("fo") == own.get_status() == RecordStore(own).list("Film") == []
+    found: list[list[Any]] = [own.search("fox"), own.suggest("fo"), own.get_status(), RecordStore(own).list("Film")]
+    assert found == [[], [], [], []]
     assert search.search("fox", tenant=ALL_TENANTS, mode="keyword") == []
     assert list(other.search("wolf story snow", limit=50, explain=True)) == list(before) != []
     assert search.admin.drop_tenant("a") == 0
     with pytest.raises(InvalidInput, match="a tenant is needed"):
         search.admin.drop_tenant("")
+
+
+def test_what_is_left_of_an_export_is_refused_with_its_line(
+    search: SearchEngine, other: Callable[..., SearchEngine], tmp_path: Path
+) -> None:
+    search.for_tenant("a").index_records_batch([("Note", n, f"note {n} of the fox") for n in range(3)])
+    whole, part = tmp_path / "whole.gz", tmp_path / "part.gz"
+    search.admin.export_tenant("a", whole)
+    part.write_bytes(whole.read_bytes()[:-40])
+    target = other(HashProvider())
+    with pytest.raises(InvalidInput, match=r"part.gz, line \d+: .*export the tenant again"):
+        target.admin.import_tenant(part)
+    with gzip.open(whole, "rt", encoding="utf-8") as lines:
+        header, first, *_ = lines
+    for line in ('{"entity": "Note"}', "{", first.replace('"Note"', '""', 1)):
+        with gzip.open(part, "wt", encoding="utf-8") as out:
+            out.write(f"{header}{line}\n")
+        with pytest.raises(InvalidInput, match=r"part.gz, line 2: "):
+            target.admin.import_tenant(part)
+    assert target.get_status() == []
+    assert target.admin.import_tenant(whole).records == 3

@@ -148,15 +148,17 @@ class Filling:
                         return
                     generation = self._filled_generation(generations, service)
                     batch, after = self._store.embeddings.pending(
-                        conn, generation, after=after, limit=batch_size, is_failed=is_failed, is_tried=is_tried
+                        conn,
+                        generation,
+                        after=after,
+                        limit=batch_size,
+                        is_failed=is_failed,
+                        is_tried=is_tried,
+                        tenants=tenants,
                     )
                 if not batch:
                     break
-                if untried := [
-                    entry
-                    for entry in batch
-                    if entry.ref not in tried and (tenants is None or entry.ref.tenant in tenants)
-                ]:
+                if untried := [entry for entry in batch if entry.ref not in tried]:
                     yield untried
 
     def _filled_generation(self, generations: Sequence[Generation], service: "EmbeddingService") -> Generation | None:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from sqlalchemy import Connection, RootTransaction
 
 from ..forking import per_process
-from ..stores.protocols import Schema
+from ..stores.database_protocols import Schema
 
 READ_EVERY_S = 1.0
 """Bounds how long an entity that another process gave tenants to is unknown here. Chosen, not measured."""

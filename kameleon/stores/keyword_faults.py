@@ -1,39 +1,40 @@
 """Compares the keyword index with the contents. Imports this package alone."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Table, select
+from sqlalchemy import Column, ColumnElement, Connection, Table, select
 
 from .keyword_tables import LIVE, KeywordTables
 from .values import Fault
 
 Docs = NDArray[np.int64]
+Partition = tuple[str, str]
 NONE = np.empty(0, np.int64)
 CURE = "`kameleon rebuild` makes the index anew from its contents"
 
 
 def keyword_faults(connection: Connection, contents: str, tables: KeywordTables) -> list[Fault]:
     """Finds contents that are in no segment nor the tail, and documents there that are no content. `contents` selects
-    the entity and number of each content."""
-    expected = _by_entity(connection.exec_driver_sql(contents))
-    tail = _by_entity(connection.execute(select(tables.tail.c.entity_name, tables.tail.c.doc)))
+    the tenant, entity and number of each content. Faults are by entity."""
+    expected = _by_partition(connection.exec_driver_sql(contents))
+    tail = _by_partition(connection.execute(select(*partition_of(tables.tail), tables.tail.c.doc)))
     segments = _packed(connection, tables.segment, tables.segment.c.state == LIVE)
     dead = _packed(connection, tables.dead, tables.dead.c.docs != b"")
-    singles = select(tables.dead.c.entity_name, tables.dead.c.doc).where(tables.dead.c.docs == b"")
-    buried = _by_entity(connection.execute(singles))
-    faults = []
-    for entity in sorted({*expected, *tail, *segments}):
-        indexed = np.concatenate([tail.get(entity, NONE), segments.get(entity, NONE)])
-        gone = np.concatenate([dead.get(entity, NONE), buried.get(entity, NONE)])
-        found, wanted = np.setdiff1d(indexed, gone), expected.get(entity, NONE)
-        missing, extra = len(np.setdiff1d(wanted, found)), len(np.setdiff1d(found, wanted))
-        if missing or extra:
-            faults.append(_fault(entity, missing, extra))
-    return faults
+    singles = select(*partition_of(tables.dead), tables.dead.c.doc).where(tables.dead.c.docs == b"")
+    buried = _by_partition(connection.execute(singles))
+    missing: Counter[str] = Counter()
+    extra: Counter[str] = Counter()
+    for partition in {*expected, *tail, *segments}:
+        indexed = np.concatenate([tail.get(partition, NONE), segments.get(partition, NONE)])
+        gone = np.concatenate([dead.get(partition, NONE), buried.get(partition, NONE)])
+        found, wanted = np.setdiff1d(indexed, gone), expected.get(partition, NONE)
+        missing[partition[1]] += len(np.setdiff1d(wanted, found))
+        extra[partition[1]] += len(np.setdiff1d(found, wanted))
+    return [_fault(name, missing[name], extra[name]) for name in sorted(missing) if missing[name] or extra[name]]
 
 
 def server_faults(rows: Iterable[Any]) -> list[Fault]:
@@ -46,15 +47,19 @@ def _fault(entity: str, missing: int, extra: int) -> Fault:
     return Fault("keyword-index", "error", message, CURE, entity)
 
 
-def _by_entity(rows: Iterable[Any]) -> Mapping[str, Docs]:
-    found: dict[str, list[int]] = defaultdict(list)
-    for entity, doc in rows:
-        found[entity].append(doc)
-    return {entity: np.array(docs, np.int64) for entity, docs in found.items()}
+def partition_of(table: Table) -> tuple[Column[str], Column[str]]:
+    return table.c.tenant, table.c.entity_name
 
 
-def _packed(connection: Connection, table: Table, where: ColumnElement[bool]) -> Mapping[str, Docs]:
-    found: dict[str, list[Docs]] = defaultdict(list)
-    for entity, docs in connection.execute(select(table.c.entity_name, table.c.docs).where(where)):
-        found[entity].append(np.frombuffer(docs, "<i8"))
-    return {entity: np.concatenate(parts) for entity, parts in found.items()}
+def _by_partition(rows: Iterable[Any]) -> Mapping[Partition, Docs]:
+    found: dict[Partition, list[int]] = defaultdict(list)
+    for tenant, entity, doc in rows:
+        found[tenant, entity].append(doc)
+    return {partition: np.array(docs, np.int64) for partition, docs in found.items()}
+
+
+def _packed(connection: Connection, table: Table, where: ColumnElement[bool]) -> Mapping[Partition, Docs]:
+    found: dict[Partition, list[Docs]] = defaultdict(list)
+    for tenant, entity, docs in connection.execute(select(*partition_of(table), table.c.docs).where(where)):
+        found[tenant, entity].append(np.frombuffer(docs, "<i8"))
+    return {partition: np.concatenate(parts) for partition, parts in found.items()}

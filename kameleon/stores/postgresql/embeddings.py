@@ -154,6 +154,7 @@ class PostgreSQLEmbeddings:
         is_tried: bool | None = None,
         upto: Any = None,
         entities: Sequence[str] = (),
+        tenants: Tenants = None,
     ) -> tuple[list[Entry], Any]:
         found = ["false" if is_failed or is_tried else "s.content_hash <> ''"]
         if generation is not None:
@@ -161,7 +162,9 @@ class PostgreSQLEmbeddings:
             looked_up = self._templates.format(sql.LOOKED_UP, generation, failed=failed)
             pending = {None: sql.STILL_PENDING, True: sql.IS_TRIED, False: sql.IS_NEW}[is_tried]
             found = [(sql.IS_REFUSED if is_failed else pending).format(looked_up=looked_up)]
-        binds: dict[str, Any] = {**after_key(after), "limit": limit}
+        within, of_these = of_tenants(tenants, "s")
+        found.append(within)
+        binds: dict[str, Any] = {**after_key(after), **of_these, "limit": limit}
         if upto is not None:
             found.append(sql.UPTO)
             binds |= upto_key(upto)

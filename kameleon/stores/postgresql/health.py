@@ -95,7 +95,7 @@ class PostgreSQLHealth:
     def keyword_faults(self, connection: Connection) -> list[Fault]:
         if self._settings.keyword_search == "server":
             return server_faults(connection.exec_driver_sql(self._templates.format(TERMS_FAULTS)))
-        contents = self._templates.format("SELECT entity_name, doc FROM {search}")
+        contents = self._templates.format("SELECT tenant, entity_name, doc FROM {search}")
         return keyword_faults(connection, contents, self._tables.keywords)
 
     def mend(self, fault: Fault) -> None:

@@ -107,6 +107,7 @@ class SQLiteEmbeddings:
         is_tried: bool | None = None,
         upto: Any = None,
         entities: Sequence[str] = (),
+        tenants: Tenants = None,
     ) -> tuple[list[Entry], Any]:
         if generation is None:
             join, found = "", "0" if is_failed or is_tried else "s.content_hash <> ''"
@@ -116,6 +117,7 @@ class SQLiteEmbeddings:
                 sql.IS_FAILED if is_failed else {None: sql.IS_PENDING, True: sql.IS_TRIED, False: sql.IS_NEW}[is_tried]
             )
         binds = {"after": after or 0, "upto": LAST_ID if upto is None else upto, "limit": limit}
+        found += f" AND {of_tenants(tenants, binds)}"
         if entities:
             found += " AND s.entity_name IN (SELECT value FROM json_each(:entities))"
             binds["entities"] = as_json(entities)

@@ -79,7 +79,7 @@ class SQLiteHealth:
         return []
 
     def keyword_faults(self, connection: Connection) -> list[Fault]:
-        return keyword_faults(connection, "SELECT entity_name, id FROM kdb_search", self._tables.keywords)
+        return keyword_faults(connection, "SELECT tenant, entity_name, id FROM kdb_search", self._tables.keywords)
 
     def mend(self, fault: Fault) -> None:
         if fault.check == "no-wal":
