@@ -111,7 +111,7 @@ class TenantRequired(InvalidInput):
         has = "has" if len(entities) == 1 else "have"
         super().__init__(
             f"{', '.join(entities)} {has} tenants: name whose records are meant, tenant='…' or search.for_tenant('…'); "
-            "tenant=kameleon.ALL_TENANTS means those of all"
+            "tenant=kameleon.ALL_TENANTS means those of all. Commands have --tenant and --all-tenants"
         )
 
 
