@@ -186,6 +186,24 @@ def test_an_administrator_makes_generations_which_writers_may_use(indexed: Roles
         writer.admin.protect()
 
 
+def test_keywords_in_the_server_need_the_rights_of_the_contents(roles: Roles, pg_engine: Engine) -> None:
+    admin = SearchEngine(roles.engine("app_admin"), HashProvider(), keyword_search="server")
+    RecordStore(admin).insert("Order", [{"id": str(n), "text": f"lamp number{n}"} for n in range(30)])
+    keywords = r",\s+kdb_(?:tail|dead|segment|word|posting)\b|\bkdb_(?:tail|dead|segment|word|posting),\s+"
+    with pg_engine.begin() as connection:
+        schema = connection.scalar(text("SELECT current_schema"))
+        for role in ("app_reader", "app_writer"):
+            others = re.sub(keywords, "", grants()[role]).replace("kdb_search", "kdb_search, kdb_terms")
+            granted = others.replace("SCHEMA public", f"SCHEMA {schema}")
+            connection.exec_driver_sql(granted.replace(f"TO {role};", f"TO {roles.name(role)};"))
+    writer = RecordStore(roles.search("app_writer"))
+    writer.update("Order", "1", {"text": "grey wolf"})
+    assert writer.delete("Order", ["2"]) == 1
+    reader = roles.search("app_reader")
+    assert ids(reader.search("wolf", mode="keyword")) == ["1"]
+    assert reader.suggest("wol") == ["wolf"]
+
+
 # policies
 
 

@@ -135,7 +135,7 @@ def test_what_has_tenants_is_not_searched_without_one(search: SearchEngine, memo
         lambda: asyncio.run(search.asuggest("rep")),
     ]
     for call in refused:
-        with pytest.raises(TenantRequired, match=r"Memo has tenants.*for_tenant.*ALL_TENANTS.*--tenant and --all-tenants"):
+        with pytest.raises(TenantRequired, match=r"Memo has tenants.*for_tenant.*ALL_TENANTS.*Commands have --tenant"):
             call()
     assert search.search("report", entity="Other") == []
 
