@@ -101,10 +101,13 @@ SLOW = {
     "test_hostile.py": ["test_hostile_input_is_stored_unchanged_or_refused_with_our_errors"],
     "test_identity.py": ["test_a_fingerprint_is_equal_in_every_process"],
     "test_keyword_readers.py": [
+        "test_a_record_that_changes_before_any_statement_of_a_search_is_found",
+        "test_every_reader_finds_what_it_may_see",
         "test_a_fold_or_merge_before_any_statement_of_a_search_changes_nothing",
         "test_readers_beside_two_writers_of_each_record_find_what_they_may_see",
     ],
     "test_keyword_changes.py": [
+        "test_a_fold_or_merge_that_is_killed_never_was",
         "test_after_each_change_the_index_is_what_the_records_are",
         "test_readers_beside_writers_and_folds_see_what_is_committed",
     ],
@@ -177,7 +180,10 @@ SERVER_QUICK = {
 }
 """Those that `make test` runs over it; `make test-slow` runs all."""
 
-SLOW_WHEN_ASYNC = ("test_sessions.py", "test_stateful.py", "test_statements.py")
+SLOW_WHEN_ASYNC = (
+    *("test_sessions.py", "test_stateful.py", "test_statements.py"),
+    *("test_folding.py", "test_tenant_writing.py"),
+)
 """Suites that `make test` runs over synchronous engines alone, and `make test-slow` over async ones."""
 
 VARIANTS = ("sqlite-memory", "sqlite-plain", "sqlite-vec")
