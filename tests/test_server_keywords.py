@@ -212,3 +212,15 @@ def test_common_words_are_counted_by_the_statistics(many: SearchEngine) -> None:
         assert tables is not None
         counts = tables.counts(connection, ("",), (), [("otter",), ("lodg",), ("heron",), ("none",)])
     assert (counts.records, list(counts.df), counts.is_exact) == (50, [50, 10, 2, 0], False)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_tenants_words_are_counted_whatever_others_have(many: SearchEngine) -> None:
+    own = many.for_tenant("a")
+    own.index_records_batch([("Note", n, f"otter number{n}{' lodge' * (n < 9)}") for n in range(20)])
+    before = [(hit.id, hit.score) for hit in own.search("otter lodge", limit=20)]
+    others = [("Note", n, "otter lodge of another") for n in range(200)]
+    many.index_records_batch(others, tenant="b")
+    with many.engine.begin() as connection:
+        connection.execute(text("ANALYZE kdb_terms"))
+    assert [(hit.id, hit.score) for hit in own.search("otter lodge", limit=20)] == before != []

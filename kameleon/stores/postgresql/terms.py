@@ -30,9 +30,9 @@ MOST_POSITION, MOST_PLACES, MOST_BYTES = 16_383, 255, 2**20 - 1
 """Bound the positions of a tsvector, those of one term, and the bytes of all terms: PostgreSQL's limits."""
 MOST_EMPHASIZED = 1_000
 """Bounds the emphasized occurrences of a record that count again. Chosen, not measured."""
-COUNTED = 5_000
-"""Bounds the records that are counted for a clause, and those of a partition; beyond, the statistics of ANALYZE count.
-Chosen, not measured."""
+COUNTED, ALL_COUNTED = 5_000, 2**31 - 1
+"""Bounds the records that are counted for a clause, and those of a partition; beyond, the statistics of ANALYZE count,
+which are of the whole table: so those of named tenants are all counted. Chosen, not measured."""
 FOUND = 5_000
 """Bounds the records that each condition of a query finds. Chosen, not measured."""
 EXCLUDED = 100_000
@@ -131,15 +131,16 @@ class PostgreSQLTerms:
         clauses: Sequence[Sequence[str]],
     ) -> TermCounts:
         scope, binds = self._scopes.sql(Scope(tuple(entities), tenants=tenants), "s")
-        binds |= {"name": self._templates.names["terms"], "most": COUNTED}
+        most = COUNTED if tenants is None or not any(tenants) else ALL_COUNTED
+        binds |= {"name": self._templates.names["terms"], "most": most}
         for number, terms in enumerate(clauses):
             binds |= {f"query_{number}": any_of(terms), f"terms_{number}": list(terms)}
         template = COUNTS + "".join(COUNT % {"number": number} for number in range(len(clauses)))
         rows = connection.execute(self._templates.text(template, scope=scope), binds).all()
         (_, records, length, total), *counted = sorted(rows)
-        is_exact = records < COUNTED
+        is_exact = records < most
         total = records if is_exact else max(records, int(total))
-        df = [n if n < COUNTED else min(total, max(n, int(share * total))) for _, n, share, _ in counted]
+        df = [n if n < most else min(total, max(n, int(share * total))) for _, n, share, _ in counted]
         return TermCounts(total, float(length), df, is_exact)
 
     def find(self, connection: Connection, scope: Scope, query: TermQuery) -> tuple[Sequence[Sequence[Any]], bool]:
