@@ -231,11 +231,14 @@ REKEY = """
 DROP_EMBEDDINGS = "DELETE FROM {embedding} WHERE doc = ANY(%s)"
 
 IN_SCOPE = "SELECT s.doc FROM {search} AS s WHERE {scope} LIMIT :most"
-WHICH_IN_SCOPE = "SELECT s.doc FROM {search} AS s WHERE s.doc = ANY(:docs) AND {scope}"
+# By number whatever the scope: before the first ANALYZE the planner would read all records of a tenant.
+BY_DOCS = "(SELECT s.* FROM {search} AS s WHERE s.doc = ANY(CAST(:docs AS bigint[])) {fence}) AS s"
+WHICH_IN_SCOPE = f"SELECT s.doc FROM {BY_DOCS} WHERE {{scope}}"
 # Beyond the order of an index: a record has few of them.
 PASSAGE = """LEFT JOIN LATERAL (
         SELECT array_agg(ARRAY[e.start_at, e.end_at] ORDER BY ({distance}) + 0, e.passage) AS places
-        FROM {embedding} AS e WHERE e.doc = s.doc AND e.tenant = s.tenant AND e.record_id = s.record_id
+        FROM {embedding} AS e
+        WHERE e.doc = s.doc AND e.tenant = s.tenant AND e.entity_name = s.entity_name AND e.record_id = s.record_id
           AND e.embedding IS NOT NULL AND e.start_at IS NOT NULL
       ) AS p ON true"""
 NO_PASSAGE = "CROSS JOIN (SELECT CAST(NULL AS integer[]) AS places) AS p"
@@ -257,10 +260,7 @@ JOIN_PASSAGES = "{embedding} AS p"
 PASSAGES_JOINED = "p.doc = s.doc AND p.tenant = s.tenant AND p.record_id = s.record_id"
 WITHOUT_PASSAGES = "(SELECT CAST(NULL AS integer) AS start_at, CAST(NULL AS integer) AS end_at) AS p"
 
-MATCHES = """
-    SELECT s.tenant, s.entity_name, s.record_id FROM {search} AS s
-    WHERE s.doc = ANY(CAST(:docs AS bigint[])) AND {scope}
-"""
+MATCHES = f"SELECT s.tenant, s.entity_name, s.record_id FROM {BY_DOCS} WHERE {{scope}}"
 COUNT = "SELECT count(*) FROM ({matches}) AS m"
 FACET = """
     SELECT v.value, count(*) AS records

@@ -57,8 +57,9 @@ BY_VECTOR = """
     SELECT CASE WHEN {of_tenants} THEN s.doc END, -n.distance, n.is_hnsw
     FROM ({nearest}) AS n LEFT JOIN {search} AS s ON s.doc = n.doc AND s.content_hash = n.content_hash
     UNION ALL
-    SELECT e.doc, -min({distance}), NULL FROM {embedding} AS e
-    WHERE e.doc = ANY(CAST(:beside AS bigint[])) AND e.embedding IS NOT NULL AND {beside} GROUP BY e.doc
+    SELECT e.doc, -min({distance}), NULL FROM unnest(CAST(:beside AS bigint[])) AS k(doc)
+      CROSS JOIN LATERAL (SELECT e.* FROM {embedding} AS e WHERE e.doc = k.doc {fence}) AS e
+    WHERE e.embedding IS NOT NULL AND {beside} GROUP BY e.doc
 """
 NEAREST = """
     SELECT e.doc, e.content_hash, {distance} AS distance, (SELECT {has_index}) AS is_hnsw FROM {embedding} AS e
