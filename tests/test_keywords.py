@@ -24,7 +24,7 @@ from kameleon.keywords.packing import (
 from kameleon.keywords.parts import Head, Part, Posting
 from kameleon.keywords.reading import read
 from kameleon.keywords.scoring import Clause, Placed, holding, holding_phrase, score
-from kameleon.keywords.segments import PACKED_AT_ONCE, merged_words, of_documents, of_tail, tail_rows
+from kameleon.keywords.segments import merged_words, of_documents, of_tail
 from kameleon.keywords.vocabulary import Vocabulary
 from kameleon.keywords.writing import append
 
@@ -79,24 +79,6 @@ def test_a_segment_of_tail_rows_is_that_of_their_documents(texts: list[list[str]
     assert rows[0] == rows[1]
     assert one.docs.tolist() == other.docs.tolist()
     assert one.words.lines() == other.words.lines()
-
-
-TEXTS = st.lists(st.sampled_from(WORDS), max_size=20)
-
-
-@given(st.lists(st.tuples(TEXTS, st.none() | TEXTS), min_size=1, max_size=3))
-def test_documents_are_packed_at_once_as_each_alone(texts: list[tuple[list[str], list[str] | None]]) -> None:
-    documents = [
-        Document(n, analysed(" ".join(text)), None if emphasis is None else analysed(" ".join(emphasis)))
-        for n, (text, emphasis) in enumerate(texts * PACKED_AT_ONCE)
-    ]
-    assert tail_rows(documents) == [pack(document) for document in documents]
-
-
-@pytest.mark.parametrize("words", ["", "fox " * 300, "x1 " * 70_000], ids=["none", "many", "far"])
-def test_an_unusual_document_is_packed_at_once_as_alone(words: str) -> None:
-    documents = [Document(n, analysed("red fox")) for n in range(PACKED_AT_ONCE)] + [Document(99, analysed(words))]
-    assert tail_rows(documents) == [pack(document) for document in documents]
 
 
 def test_words_are_found_by_how_they_begin_and_end() -> None:

@@ -21,11 +21,8 @@ from .packing import (
     Document,
     TailRow,
     Words,
-    hash_of,
     join_counts,
     line_of,
-    narrowest,
-    pack,
     pack_counts,
     term_and_form,
     unpack_places,
@@ -33,9 +30,6 @@ from .packing import (
 )
 
 SHORT_ORDINALS = 2**16
-PACKED_AT_ONCE = 32
-"""Documents from which on packing all at once is quicker than each alone, of 35 words: 25 us each instead of 28, and 23
-of a hundred."""
 NOT_PLACED = -1
 """The position of an occurrence that is in no phrase."""
 
@@ -112,25 +106,8 @@ class Segment:
         return self.columns.rows(len(self.docs), self.place_bytes)
 
 
-class Occurrences(NamedTuple):
-    """Of documents, one after another: `sizes` is how many each has, `pairs` has the number of each one's (term, form)
-    in `lines`."""
-
-    sizes: Array
-    lines: Sequence[tuple[str, str]]
-    pairs: Array
-    places: Array
-
-
 def of_documents(documents: Sequence[Document]) -> Segment:
     documents = sorted(documents, key=lambda document: document.doc)
-    found = _occurrences(documents)
-    docs = np.array([document.doc for document in documents], "<i8")
-    lengths = np.array([document.length for document in documents], "<u4")
-    return _built(docs, lengths, *found)
-
-
-def _occurrences(documents: Sequence[Document]) -> Occurrences:
     pairs: list[Sequence[tuple[Any, ...]]] = []
     places: list[Iterable[int]] = []
     sizes = []
@@ -145,36 +122,10 @@ def _occurrences(documents: Sequence[Document]) -> Occurrences:
     number = np.fromiter(map(numbers.__getitem__, chain.from_iterable(pairs)), "i8", sum(sizes))
     lines: defaultdict[tuple[str, str], int] = defaultdict(count().__next__)
     line_of_pair = np.fromiter(map(lines.__getitem__, map(itemgetter(0, 1), numbers)), "i8", len(numbers))
+    docs = np.array([document.doc for document in documents], "<i8")
+    lengths = np.array([document.length for document in documents], "<u4")
     at = (np.fromiter(chain.from_iterable(places), "<i4", sum(sizes)) + 1).astype("<u4")
-    return Occurrences(np.array(sizes, "i8"), list(lines), line_of_pair[number], at)
-
-
-def tail_rows(documents: Sequence[Document]) -> list[TailRow]:
-    """Packs documents, many of them at once. Each row is what it is alone: the order of its entries depends on no other
-    document, which may be of another tenant."""
-    if len(documents) < PACKED_AT_ONCE:
-        return [pack(document) for document in documents]
-    sizes, lines, pairs, places = _occurrences(documents)
-    owners = np.repeat(np.arange(len(sizes)), sizes)
-    keys = owners * len(lines) + pairs
-    order = np.argsort(keys, kind="stable")
-    starts = np.flatnonzero(np.diff(keys[order], prepend=-1))
-    firsts = order[starts]
-    by_first = np.argsort(firsts)
-    counts = np.diff(starts, append=len(order))[by_first]
-    entries = pairs[firsts[by_first]]
-    at = places[order[spans(starts[by_first], counts)]].tolist()
-    hashes = np.array([hash_of(term) for term, _ in lines], "S8")[entries].tobytes()
-    words, times = [line_of(*lines[n]) for n in entries.tolist()], counts.tolist()
-    rows, entry, place = [], 0, 0
-    for document, size, n in zip(
-        documents, sizes.tolist(), np.bincount(owners[firsts], minlength=len(sizes)).tolist(), strict=True
-    ):
-        here = slice(entry, entry + n)
-        row = (hashes[8 * entry : 8 * (entry + n)], pack_counts(times[here]), narrowest(at[place : place + size]))
-        rows.append(TailRow(document.doc, document.length, *row, "\n".join(words[here]).encode()))
-        entry, place = entry + n, place + size
-    return rows
+    return _built(docs, lengths, np.array(sizes, "i8"), list(lines), line_of_pair[number], at)
 
 
 def of_tail(rows: Sequence[TailRow]) -> Segment:

@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 
 from ..stores.keyword_tables import LIVE
 from .dialect import Dialect, Partition
-from .packing import Document, TailRow, Words
-from .segments import PostingRow, Segment, of_documents, tail_rows
+from .packing import Document, TailRow, Words, pack
+from .segments import PostingRow, Segment, of_documents
 
 SEGMENT_FROM = 255
 """A transaction that appends more documents of a partition writes a segment of them, which a fold would make next.
@@ -28,18 +28,15 @@ POSTING = ("tenant", "entity_name", "segment", *PostingRow._fields)
 def append(connection: Connection, dialect: Dialect, documents: Mapping[Partition, Sequence[Document]]) -> None:
     """Adds documents, whose numbers no document of the database has had. Those of all partitions are inserted at once:
     a batch may have as many as records."""
-    tail: list[Document] = []
-    owners: list[Partition] = []
+    tail: list[tuple[Any, ...]] = []
+    mark = new_number()
     for partition, group in sorted(documents.items()):
         if len(group) > SEGMENT_FROM:
             insert(connection, dialect, rows_of(partition, of_documents(group)))
         else:
-            tail += group
-            owners += [partition] * len(group)
+            tail += [(*partition, mark, *pack(document)) for document in group]
     if tail:
-        mark, rows = new_number(), tail_rows(tail)
-        made = [(*partition, mark, *row) for partition, row in zip(owners, rows, strict=True)]
-        dialect.insert(connection, "kdb_tail", TAIL, made)
+        dialect.insert(connection, "kdb_tail", TAIL, tail)
 
 
 def bury(connection: Connection, dialect: Dialect, docs: Mapping[Partition, Iterable[int]]) -> None:
