@@ -1,5 +1,4 @@
-"""Renders records as searchable text, and checks their keys. Imports `values` and
-`errors`."""
+"""Renders records as searchable text, and checks their keys. Imports `values` and `errors`."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence

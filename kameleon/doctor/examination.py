@@ -1,5 +1,5 @@
-"""Finds what is wrong with an index, and repairs it from the tables that it is made from. Imports `values`,
-`content` and `indexing`.
+"""Finds what is wrong with an index, and repairs it from the tables that it is made from. Imports `values`, `content`
+and `indexing`.
 
 These tables are those of `@searchable` classes in this database, and those of the record store. What was indexed by
 hand has nothing to be compared with, so it is never missing, stale or orphaned.

@@ -1,5 +1,4 @@
-"""Checks that the index holds what the tables do. Imports `values`, `errors`, `content`,
-`stores` and `indexing`."""
+"""Checks that the index holds what the tables do. Imports `values`, `errors`, `content`, `stores` and `indexing`."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial

@@ -1,5 +1,4 @@
-"""The pending changes of one database transaction, savepoints included. Pure. Imports `values`
-and `content`."""
+"""The pending changes of one database transaction, savepoints included. Pure. Imports `values` and `content`."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum

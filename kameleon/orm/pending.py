@@ -1,5 +1,5 @@
-"""Writes what the transaction of each connection changed to the index. Imports `values`, `errors`, `content`,
-`stores` and `indexing`.
+"""Writes what the transaction of each connection changed to the index. Imports `values`, `errors`, `content`, `stores`
+and `indexing`.
 
 Pending changes belong to the database's transaction, not to the session: they are kept by connection and follow its
 savepoints, rollback and commit. So the index rows of a session that joined an outer transaction, in whichever mode, are

@@ -1,5 +1,5 @@
-"""Finds the mapped classes whose tables have row security, which are searched through their tables. Imports `errors`,
-`stores`, `indexing` and `values`."""
+"""Finds the mapped classes whose tables have row security, which are searched through their tables. Imports `values`,
+`stores` and `indexing`."""
 
 import time
 from collections.abc import Callable, Collection, Sequence

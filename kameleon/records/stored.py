@@ -1,4 +1,4 @@
-"""Reads and writes the rows of `kdb_records`. Imports `values`, `errors`, `indexing` and `stores`."""
+"""Reads and writes the rows of `kdb_records`. Imports `values`, `errors`, `stores` and `indexing`."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What calls of the record store return. Imports `stores` and `values`."""
+"""What calls of the record store return. Imports `values` and `stores`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,5 +1,5 @@
 """The terms of `keyword_search="server"` in PostgreSQL: a tsvector of the analyser's terms for each record, and its GIN
-index. Imports `analysis`, `errors` and `values`.
+index. Imports `values`, `errors` and `analysis`.
 
 A tsvector has positions up to 16,383, the first 255 of a term, and 1 MB in all. Terms beyond the positions are found
 and are in no phrase; terms beyond the size are left out, which is logged.

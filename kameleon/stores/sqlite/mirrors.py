@@ -1,4 +1,4 @@
-"""The embeddings that a store keeps in memory, of one tenant or of all. Imports `forking` and `values`."""
+"""The embeddings that a store keeps in memory, of one tenant or of all. Imports `values` and `forking`."""
 
 from collections import OrderedDict
 from threading import Lock
