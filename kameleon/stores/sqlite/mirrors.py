@@ -1,6 +1,7 @@
 """The embeddings that a store keeps in memory, of one tenant or of all. Imports `values` and `forking`."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -19,6 +20,8 @@ MIRROR_BYTES = 512 << 20
 """Bounds the mirrors that stay. Chosen, not measured."""
 MIRRORS_KEPT = 2
 """Mirrors that stay whatever their size: of the active generation, and of one that is built or compared."""
+SEARCHED_KEPT = 10_000
+"""Bounds the generations and tenants of which it is remembered that they were searched. Chosen, not measured."""
 
 Key = tuple[int, str, str | None]
 
@@ -30,6 +33,7 @@ class Mirrors:
         self._mirrors: OrderedDict[Key, Mirror] = OrderedDict()
         self._sizes: dict[Key, int] = {}
         self._bytes = 0
+        self._searched: OrderedDict[tuple[int, str | None], None] = OrderedDict()
         self._read_by: WeakKeyDictionary[object, Now] = WeakKeyDictionary()
 
     @per_process
@@ -58,6 +62,18 @@ class Mirrors:
                 self._mirrors[key] = Mirror(f"kdb_embedding_g{generation.number}", generation.dimensions, tenant)
             self._mirrors.move_to_end(key)
             return self._mirrors[key]
+
+    def is_first(self, generation: Generation, tenants: Sequence[str | None]) -> bool:
+        """Whether one of these is searched for the first time. What was not searched for longest is forgotten."""
+        keys = [(generation.number, tenant) for tenant in tenants]
+        with self._lock:
+            is_first = any(key not in self._searched for key in keys)
+            for key in keys:
+                self._searched[key] = None
+                self._searched.move_to_end(key)
+            while len(self._searched) > SEARCHED_KEPT:
+                self._searched.popitem(last=False)
+        return is_first
 
     def measure(self, generation: Generation, tenant: str | None) -> None:
         """Counts what this one takes by now, and lets those go that were not used for longest."""

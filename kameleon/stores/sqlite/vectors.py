@@ -42,7 +42,6 @@ class SQLiteVectors:
         self._scopes = scopes
         self._vector_search = vector_search
         self._mirrors = Mirrors()
-        self._answered: set[tuple[int, str | None]] = set()
 
     def nearest(
         self,
@@ -139,9 +138,7 @@ class SQLiteVectors:
         self._mirrors.forget(tenant)
 
     def _uses_extension(self, connection: Connection, generation: Generation, tenants: Sequence[str | None]) -> bool:
-        keys = {(generation.number, tenant) for tenant in tenants}
-        is_first = not keys <= self._answered
-        self._answered |= keys
+        is_first = self._mirrors.is_first(generation, tenants)
         if self._vector_search == "numpy" or (self._vector_search == "auto" and not is_first):
             return False
         if load_extension(connection):
