@@ -93,7 +93,7 @@ def drawn(sizes: Sequence[Size], seed: int) -> list[Record]:
 
 
 def ingested(args: Arguments, search: SearchEngine, records: Sequence[tuple[str, ...]]) -> float:
-    """Seconds, folds included."""
+    """Seconds, folds apart."""
     began = now(args)
     for part in parts(records, BATCH):
         search.index.write([make_entry(Ref(entity, id_, *tenant), content) for entity, id_, content, *tenant in part])
