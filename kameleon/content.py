@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from itertools import accumulate, pairwise
 from math import inf, log10
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from .errors import InvalidInput, InvalidRecord, seen
@@ -149,9 +149,10 @@ def check_tenants(value: object) -> Tenants:
     """One tenant, several, or ALL_TENANTS, which is None here. Raises InvalidInput."""
     if value is ALL_TENANTS:
         return None
-    if value is None:
+    is_one = isinstance(value, str | bytes | bytearray | Mapping | type) or not isinstance(value, Iterable)
+    several = [value] if is_one else list(cast("Iterable[object]", value))
+    if None in several:
         raise InvalidInput('a tenant is text, or "" for the records that have none; kameleon.ALL_TENANTS means all')
-    several = value if isinstance(value, Iterable) and not isinstance(value, str | bytes) else [value]
     return tuple(sorted({check_tenant(one) for one in several}))
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kameleon.content import (
     Content,
     check_id,
+    check_tenants,
     content_hash,
     gaps_as_text,
     gaps_of_text,
@@ -19,7 +20,8 @@ from kameleon.content import (
     render,
     text_of,
 )
-from kameleon.errors import InvalidRecord
+from kameleon.errors import InvalidInput, InvalidRecord
+from kameleon.values import ALL_TENANTS, AllTenants
 
 
 def test_the_hash_distinguishes_texts_and_is_empty_for_no_text() -> None:
@@ -72,3 +74,11 @@ def test_a_longer_id_is_refused_as_a_number_and_as_text(digits: int) -> None:
     for value in (10 ** (digits - 1), "1" + "0" * (digits - 1)):
         with pytest.raises(InvalidRecord, match=rf"1024 bytes at most, this .* {digits}\b"):
             check_id(value)
+
+
+def test_whose_records_are_read_is_named() -> None:
+    assert check_tenants(["b", 1, "b", ""]) == ("", "1", "b")
+    assert (check_tenants("ab"), check_tenants(ALL_TENANTS), check_tenants(())) == (("ab",), None, ())
+    for wrong in (None, ["a", None], b"ab", bytearray(b"ab"), {"a": 1}, AllTenants, True, 1.5):
+        with pytest.raises(InvalidInput, match="tenant"):
+            check_tenants(wrong)

@@ -14,6 +14,7 @@ from sqlalchemy import URL, Engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
+from kameleon.doctor import examine
 from kameleon.errors import InvalidInput, RecordMissing, TenantRequired
 from kameleon.evaluation import evaluate
 from kameleon.testing import HashProvider
@@ -486,3 +487,8 @@ def test_what_is_left_of_an_export_is_refused_with_its_line(
             target.admin.import_tenant(part)
     assert target.get_status() == []
     assert target.admin.import_tenant(whole).records == 3
+
+
+def test_the_doctor_is_not_one_tenants(search: SearchEngine) -> None:
+    with pytest.raises(InvalidInput, match="give it the SearchEngine"):
+        examine(search.for_tenant("a"))

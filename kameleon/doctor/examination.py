@@ -1,5 +1,5 @@
-"""Finds what is wrong with an index, and repairs it from the tables that it is made from. Imports `values`, `content`
-and `indexing`.
+"""Finds what is wrong with an index, and repairs it from the tables that it is made from. Imports `values`, `errors`,
+`content` and `indexing`.
 
 These tables are those of `@searchable` classes in this database, and those of the record store. What was indexed by
 hand has nothing to be compared with, so it is never missing, stale or orphaned.
@@ -18,6 +18,7 @@ need no action: failed, and no-extension on SQLite.
 from collections.abc import Iterator
 
 from ..content import check_tenants
+from ..errors import InvalidInput
 from ..indexing.index import HasIndex
 from ..values import ALL_TENANTS
 from . import database, embeddings, records
@@ -32,7 +33,10 @@ def examine(
     """What is wrong, in the order in which it is looked for; with `fix` repaired as it is found, where that can be done
     without deciding anything for you. Raises the database's errors, and TransactionConflict where other writers leave
     no moment to repair. With `tenant`, one or several, their records alone are compared with their rows, counted and
-    embedded."""
+    embedded; the tables and the keyword index are one for all. What `for_tenant` makes is refused: the doctor is an
+    operator's."""
+    if hasattr(search, "tenant"):
+        raise InvalidInput("the doctor examines the whole index: give it the SearchEngine, with tenant='…' for one")
     return list(findings(Scan(search.index, fix, batch_size, check_tenants(tenant))))
 
 

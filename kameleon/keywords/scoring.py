@@ -143,7 +143,7 @@ def score(
     weights = [np.float32(weight * idf(records, n)) for weight, n in zip(times, df, strict=True)]
     most = sum((K1 + 1) * float(weight) for weight, n in zip(weights, df, strict=True) if n)
     scores = joined([block.scores(weights) for block in found], "f4")
-    return Ranking(parts, scores, most, sum(block.size for block in found), frame.starts)
+    return Ranking(parts, scores, most, sum(sum(block.df) for block in found), frame.starts)
 
 
 def _statistics(frame: Frame, found: Sequence["Postings"], clauses: int) -> Statistics:
@@ -157,10 +157,6 @@ class Postings:
     def __init__(self, block: Block, parts: Sequence[Part], clauses: Sequence[Clause]) -> None:
         self._block = block
         self._postings = [_postings(parts, clause.terms) for clause in clauses]
-
-    @property
-    def size(self) -> int:
-        return sum(len(at) for at, _ in self._postings)
 
     @property
     def df(self) -> list[int]:

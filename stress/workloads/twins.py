@@ -181,7 +181,7 @@ def of_others(way: ByHand, random: random.Random) -> None:
 
 
 def run(way: ByHand, other: ByHand | None, seed: int, steps: int) -> Iterator[tuple[Any, Any]]:
-    """Each observation of a tenant's calls, with its name. A worker folds and merges at the same times in both."""
+    """Each observation of a tenant's calls, with its name."""
     own, others = random.Random(seed), random.Random(seed + 1)
     for step in range(steps):
         if other is not None:
@@ -191,8 +191,8 @@ def run(way: ByHand, other: ByHand | None, seed: int, steps: int) -> Iterator[tu
         yield (step, "deleted"), observed(way.delete, [own.randint(1, 60)])
         if other is not None:
             of_others(other, others)
-        if own.random() < 0.5:
-            way.engine.index.keywords.maintain_all(purges=own.random() < 0.5)
+        if other is not None and others.random() < 0.5:
+            way.engine.index.keywords.maintain_all(purges=others.random() < 0.5)
         queries = QUERIES if step == steps - 1 else own.sample(QUERIES, 2)
         for name, found in observations(way, queries, steps > QUICK):
             yield (step, name), found
