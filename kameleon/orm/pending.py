@@ -130,7 +130,7 @@ class Pending:
         budget: "Budget",
     ) -> IndexReport:
         unique = self._mappings.tenanted({ref.entity for ref in changes})
-        self._lock(connection, self._located(connection, changes, unique))
+        self._lock(connection, changes, unique)
         tracked = self._marks.tracked(connection)
         marked = [ref for ref in changes if ref.entity in tracked and not ref.tenant]
         marks = self._marks.of(connection, marked)
@@ -152,21 +152,20 @@ class Pending:
         if not unique:
             return list(refs)
         found = [ref for ref in refs if ref.tenant or ref.entity not in unique]
-        if self._index.store.connections.can_lock_rows():
-            elsewhere = [ref for ref in refs if not ref.tenant and ref.entity in unique]
-            found += [ref for ref, _ in self._index.store.contents.located(connection, elsewhere, None)]
-        return found
+        elsewhere = [ref for ref in refs if not ref.tenant and ref.entity in unique]
+        return found + [ref for ref, _ in self._index.store.contents.located(connection, elsewhere, None)]
 
-    def _lock(self, connection: Connection, refs: Iterable[Ref]) -> None:
+    def _lock(self, connection: Connection, refs: Iterable[Ref], unique: Set[str]) -> None:
         """Lock what flushed records depend on, then their index rows. Always in this order: a transaction that waits
-        for an index row has written its own rows already, so the next one that reads them finds its changes."""
+        for an index row has written its own rows already, so the next one that reads them finds its changes. Where the
+        index has a record is read last, for another transaction may have moved it meanwhile."""
         if not self._index.store.connections.can_lock_rows():
             return
         state = self.state(connection)
         linked, state.linked = state.linked, set()
         for entity, ids in ids_by_entity(sorted(linked)).items():
             self._mappings.of_entity(entity).lock_related(connection, ids)
-        self._index.hold(connection, refs)
+        self._index.hold(connection, self._located(connection, refs, unique))
 
 
 def divided(changes: Mapping[Ref, Change], unique: Set[str]) -> Iterator[tuple[Mapping[Ref, Change], Set[str]]]:
