@@ -61,9 +61,9 @@ class PostgreSQLOldTables(OldTables):
         named = {"tables": self._qualified}
         if policies := self._connection.execute(POLICIES, named).scalars().all():
             raise StorageError(
-                f"row-level security would be lost with the tables: {', '.join(policies)}. Take kameleon's own off with "
-                "`kameleon tenants unprotect` and put them on again afterwards; save others, drop them, rebuild, and "
-                "create them again"
+                f"row-level security would be lost with the tables: {', '.join(policies)}. Take kameleon's own off "
+                "with `kameleon tenants unprotect` and put them on again afterwards; save others, drop them, "
+                "rebuild, and create them again"
             )
         self._grants = [(name, grant) for name, grant in self._connection.execute(GRANTS, named)]
         for name in tables:
