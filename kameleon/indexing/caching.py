@@ -133,7 +133,7 @@ class StoredCache:
     def _note_use(self, fingerprint: str, found: Sequence[Cached]) -> None:
         """Once a day for each text, so that looking up stays reading."""
         now = datetime.now(UTC)
-        stale = sorted(row.key for row in found if now - row.used_at > USE_IS_NOTED_AFTER)
+        stale = sorted((row.tenant, row.key) for row in found if now - row.used_at > USE_IS_NOTED_AFTER)
         if not stale or self._waits:
             return
         table = self._table
@@ -141,8 +141,7 @@ class StoredCache:
         noted = update(table).where(*row, table.c.fingerprint == fingerprint)
         try:
             with self._open.transaction(tenants=self._tenants) as connection:
-                owned = [{"owner": tenant, "key": key} for tenant, key in self._owned(stale)]
-                connection.execute(noted.values(used_at=now), owned)
+                connection.execute(noted.values(used_at=now), [{"owner": tenant, "key": key} for tenant, key in stale])
         except StorageError as error:
             log.warning("embed_batch:cache_skipped texts=%d: %s", len(stale), error)
 
