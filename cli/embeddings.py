@@ -15,6 +15,7 @@ from kameleon.errors import redacted
 from .app import App, common, echo, importing, pass_app, quiet
 from .providing import providing
 from .reindexing import cancel, duration, prune, reindex, rollback
+from .tenancy import limited_to_tenants
 
 if TYPE_CHECKING:
     from kameleon import SearchEngine
@@ -137,15 +138,13 @@ def idle(run: "ReindexRun", *, may_be_pruned: bool) -> str:
 @embeddings.command()
 @click.option("--batch-size", type=click.IntRange(1), default=1000, show_default=True, help="Records a transaction.")
 @click.option("--retry-failed", is_flag=True, help="Also try again what the provider refused.")
-@click.option(
-    "--tenant", "tenants", multiple=True, metavar="NAME", help="Embed what this tenant's records lack. Repeatable."
-)
+@limited_to_tenants("Embed what this tenant's records lack.")
 @importing
 @providing
 @quiet
 @common
 @pass_app
-def sync(app: App, batch_size: int, retry_failed: bool, tenants: tuple[str, ...]) -> None:
+def sync(app: App, batch_size: int, retry_failed: bool, tenant: Any) -> None:
     """Index rows that triggers marked, and with --import rows of the application's classes that are not in the index;
     embed what is pending, and build PostgreSQL's vector index if it is missing and
     the embeddings are many. A second run changes nothing.
@@ -154,9 +153,6 @@ def sync(app: App, batch_size: int, retry_failed: bool, tenants: tuple[str, ...]
     kameleon embeddings sync --retry-failed
     kameleon embeddings sync --import myapp.models
     """
-    from kameleon import ALL_TENANTS
-
-    tenant = list(tenants) or ALL_TENANTS
     report = app.open().sync(batch_size=batch_size, retry_failed=retry_failed, tenant=tenant)
     app.show(document_of(report), f"{counts_of(report)}, {report.pending} pending")
     if report.outage:

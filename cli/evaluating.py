@@ -49,12 +49,9 @@ def evaluation(
     kameleon eval --queries queries.jsonl --qrels qrels.tsv --plot quality.svg
     kameleon eval --queries queries.jsonl --qrels qrels.tsv --entity Ticket --save
     """
-    from kameleon.evaluation import ENOUGH_QUERIES, evaluate, read_qrels, read_queries
+    from kameleon.evaluation import ENOUGH_QUERIES, evaluate
 
-    with queries.open(encoding="utf-8-sig") as lines:
-        texts = read_queries(lines, str(queries))
-    with qrels.open(encoding="utf-8-sig") as lines:
-        judged = read_qrels(lines, str(qrels))
+    texts, judged = read(queries, qrels)
     engine = app.open()
     check_entities(engine, entities)
     found = evaluate(engine, texts, judged, entities=entities, **within)
@@ -62,10 +59,7 @@ def evaluation(
         raise click.UsageError(f"--save: {'. '.join([str(found.objection), *found.notes])}")
     is_saved = save and found.objection is None
     if plot is not None:
-        from .plotting import bar_chart
-
-        title = f"{found.queries} queries, {found.generation.model_name if found.generation else 'keywords only'}"
-        plot.write_text(bar_chart(title, {name: named(found, name) for name in found.figures}), "utf-8")
+        draw(found, plot)
     if is_saved and found.best is not None:
         engine.admin.set_weight(found.best, found.generation)
     if app.as_json:
@@ -75,6 +69,22 @@ def evaluation(
     app.print_rows(("search", *NAMES.values()), rows, is_headed=True)
     for line in lines_of(found, save, entities):
         echo(line, err=True)
+
+
+def read(queries: Path, qrels: Path) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
+    from kameleon.evaluation import read_qrels, read_queries
+
+    with queries.open(encoding="utf-8-sig") as lines:
+        texts = read_queries(lines, str(queries))
+    with qrels.open(encoding="utf-8-sig") as lines:
+        return texts, read_qrels(lines, str(qrels))
+
+
+def draw(found: "Evaluation", plot: Path) -> None:
+    from .plotting import bar_chart
+
+    title = f"{found.queries} queries, {found.generation.model_name if found.generation else 'keywords only'}"
+    plot.write_text(bar_chart(title, {name: named(found, name) for name in found.figures}), "utf-8")
 
 
 def named(found: "Evaluation", name: str) -> dict[str, float]:

@@ -24,6 +24,17 @@ def of_tenants(command: F) -> F:
     return named(click.option("--all-tenants", is_flag=True, help="The records of all tenants.")(command))
 
 
+def limited_to_tenants(help: str) -> Callable[[F], F]:
+    """Add --tenant as `tenant`, for commands on the records of all where it is absent."""
+
+    def chosen(_context: click.Context, _option: click.Parameter, names: tuple[str, ...]) -> Any:
+        from kameleon import ALL_TENANTS
+
+        return list(names) or ALL_TENANTS
+
+    return click.option("--tenant", multiple=True, metavar="NAME", callback=chosen, help=f"{help} Repeatable.")
+
+
 def chosen_tenants(tenants: tuple[str, ...], all_tenants: bool) -> Any:
     """What these options give for `tenant`; None where they are absent."""
     from kameleon import ALL_TENANTS
