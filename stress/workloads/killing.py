@@ -48,7 +48,8 @@ UNAFFECTED = 5
 """So many steps that succeed after connections were ended show that these were a fold's, whose errors are logged: they
 are ended again."""
 MERGING = "SELECT segment FROM kdb_segment WHERE state <> 0"
-KEYWORDS_LEFT = ("SELECT doc FROM kdb_tail", "SELECT doc FROM kdb_dead", MERGING)
+DELETED_IN_TAIL = "SELECT doc FROM kdb_tail WHERE doc NOT IN (SELECT doc FROM kdb_search)"
+KEYWORDS_LEFT = (DELETED_IN_TAIL, "SELECT doc FROM kdb_dead", MERGING)
 
 
 class Killing:
