@@ -43,8 +43,8 @@ class Letters(dict[int, str]):
     def __init__(self, language: str) -> None:
         super().__init__({ord(character): chr(place) for place, character in enumerate(PUNCTUATION, 1)})
         self._folding = Folding()
-        for before, *own in OWN_LETTERS.get(language, "").split():
-            self |= {ord(letter): f"{before}{LAST}{place}" for place, letter in enumerate(own)}
+        for run in OWN_LETTERS.get(language, "").split():
+            self |= {ord(letter): f"{run[0]}{LAST}{place}" for place, letter in enumerate(run[1:])}
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
