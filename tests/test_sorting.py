@@ -69,7 +69,7 @@ def test_any_texts_have_an_order_in_which_letters_come_before_accents_and_case(t
 
 def people() -> list[dict[str, Any]]:
     """Each name twice, in years that differ, and some records without a name or a year."""
-    rows = [{"name": name, "year": year} for year in (2001, 1999) for name in NAMES[::-1]]
+    rows: list[dict[str, Any]] = [{"name": name, "year": year} for year in (2001, 1999) for name in NAMES[::-1]]
     rows += [{"name": None, "year": 2002}, {"name": "Bob", "year": None}, {"name": None, "year": None}]
     return [{"id": n, "about": "some thing", **row} for n, row in enumerate(rows, 1)]
 
@@ -108,7 +108,8 @@ def test_mapped_classes_are_sorted_as_records_are(engine: Engine, search: Search
         found = search.search("thing", entity=Person, limit=40, mode="keyword", sort=",".join(sorts))
         assert ids(found) == by_hand(people(), *sorts), sorts
     with Session(engine) as session:
-        chosen = session.scalars(search.select(Person, "thing", limit=4, mode="keyword", sort="name,-year")).all()
+        statement: Any = search.select(Person, "thing", limit=4, mode="keyword", sort="name,-year")
+        chosen = session.scalars(statement).all()
     assert [(one.name, one.year) for one in chosen] == [(n, y) for n in NAMES[:2] for y in (2001, 1999)]
 
 

@@ -13,7 +13,7 @@ from ..indexing.index import Index
 from ..stores.catalog import Entity
 from ..stores.own_connections import is_own
 from ..stores.values import Scope
-from ..values import Generation, Ref, SearchResult, SearchResults
+from ..values import FacetCounts, Generation, Ref, SearchResult, SearchResults
 from .conditions import check_fields, make_scope
 from .field_words import indexed
 from .fusion import Leg, fuse
@@ -119,7 +119,7 @@ class Retriever:
         keys = ranking.page(query, left)
         hits = make_hits(self._index.keywords.analyser, query, keys, ranked)
         is_exact, is_whole = exactness(query, ranked, [ranking.scores[key] for key in left[: query.limit]])
-        total, facets, is_complete = len(ranking.keys), dict[str, dict[Any, int]](), len(hits) == len(keys)
+        total, facets, is_complete = len(ranking.keys), dict[str, FacetCounts](), len(hits) == len(keys)
         if query.facets or query.count:
             total, facets, are_present = self._counted(connection, ranked)
             is_complete = is_complete and are_present
@@ -182,7 +182,7 @@ class Retriever:
         ordered = by_fields(keys, values, query.sort, sort_key(self._store.language))
         return replace(ranked, ranking=replace(ranking, keys=ordered))
 
-    def _counted(self, connection: Connection, ranked: Ranked) -> tuple[int, dict[str, dict[Any, int]], bool]:
+    def _counted(self, connection: Connection, ranked: Ranked) -> tuple[int, dict[str, FacetCounts], bool]:
         """How many records match, and the values of theirs: those that have a word of the query, and, unless a sorted
         search leaves them out, the nearest to it, as many as any page puts forward. With `min_score`, those that were
         put forward alone: of others the score is not computed. And whether all of these are present."""
@@ -201,10 +201,9 @@ class Retriever:
         matches = self._store.contents.matches(scope, docs)
         fields = query.columns or self._store.records
         with found.timed("counting"):
-            counted: dict[str, dict[Any, int]] = {name: {} for name in query.facets}
-            for name, counts in counted.items():
-                for value, count in fields.facet(connection, matches, name, FACET_VALUES):
-                    counts[value] = counts.get(value, 0) + count
+            counted = {
+                name: FacetCounts(fields.facet(connection, matches, name, FACET_VALUES)) for name in query.facets
+            }
             total = self._store.contents.count(connection, matches, docs if is_known else None)
         are_present = is_own(connection) or self._are_present(connection, scope, docs, total)
         return total, counted, are_present and not is_stale

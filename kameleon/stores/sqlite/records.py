@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from ...values import Ref
-from ..filters import Filter, condition
+from ..filters import Filter, condition, number
 from ..tables import dump
 from ..values import Matches, bound
 from . import statements as sql
@@ -34,7 +34,7 @@ class SQLiteRecords:
     def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
         statement, binds = bound(text(sql.FACET.format(matches=matches.sql)), matches.binds)
         rows = connection.execute(statement, {**binds, "path": json_path(field.split(".")), "limit": limit})
-        return [(from_json(row.value, row.type), row.records) for row in rows]
+        return [(single(row.value, row.kind), row.records) for row in rows]
 
     def stored_ids(self, connection: Connection, entity: str, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         rows = connection.execute(sql.STORED_IDS, {"entity": entity, "keys": as_json(keys)})
@@ -51,6 +51,11 @@ class SQLiteRecords:
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}
         return condition(filter_, binds, comparison), binds
+
+
+def single(value: Any, kind: str) -> Any:
+    """The value of a group of equal ones."""
+    return bool(value) if kind == "boolean" else number(value) if kind == "number" else value
 
 
 def from_json(value: Any, kind: str) -> Any:

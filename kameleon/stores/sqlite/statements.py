@@ -8,6 +8,7 @@ row. Embeddings are never in a `vec0` table: an interpreter without the extensio
 from sqlalchemy import text
 
 from ..tables import instant
+from .where import KIND
 
 CREATE = (
     """
@@ -230,12 +231,21 @@ MATCHES = """
 
 COUNT = "SELECT count(*) FROM ({matches})"
 
-FACET = """
-    SELECT v.value, v.type, count(DISTINCT r.rowid) AS records
-    FROM ({matches}) AS m CROSS JOIN kdb_records AS r
-      ON r.tenant = m.tenant AND r.entity_name = m.entity_name AND r.id = m.record_id, json_each(r.data, :path) AS v
-    WHERE v.type NOT IN ('object', 'array', 'null') AND json_type(r.data, :path) <> 'object'
-    GROUP BY v.value, v.type ORDER BY records DESC, v.type, v.value LIMIT :limit
+# The records of each value first, and then the members of each list: a list that many records have is read once.
+FACET = f"""
+    WITH whole(value, type, records) AS MATERIALIZED (
+      SELECT json_extract(r.data, :path), json_type(r.data, :path), count(*)
+      FROM ({{matches}}) AS m CROSS JOIN kdb_records AS r
+        ON r.tenant = m.tenant AND r.entity_name = m.entity_name AND r.id = m.record_id
+      GROUP BY 1, 2
+    ), single(value, kind, records) AS (
+      SELECT value, {KIND.format("type")}, records FROM whole
+      UNION ALL
+      SELECT e.value, {KIND.format("e.type")} AS kind, w.records
+      FROM whole AS w, json_each(w.value) AS e WHERE w.type = 'array' GROUP BY w.value, kind, e.value
+    )
+    SELECT value, kind, sum(records) AS records FROM single WHERE kind IN ('string', 'number', 'boolean')
+    GROUP BY kind, value ORDER BY records DESC, kind, value LIMIT :limit
 """
 
 VALUES = text("""
