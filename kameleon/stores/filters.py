@@ -25,8 +25,8 @@ HAS_WORDS = "has words"
 GROUPS = ("$and", "$or", "$not")
 MAX_DEPTH = 32
 MAX_MEMBERS = 200
-LEAST_WHOLE, MOST_WHOLE = -(2**63), 2**63 - 1
-"""Bound the whole numbers that both databases hold exactly in JSON."""
+LEAST_WHOLE, MOST_WHOLE = -(2**63) + 1, 2**63 - 1
+"""Bound the whole numbers that both databases hold exactly in JSON, less the one that smaller ones are rounded to."""
 
 
 @dataclass(frozen=True, slots=True)
