@@ -282,7 +282,7 @@ class SearchEngine(Coroutines):
 
     def search(
         self,
-        query: str,
+        query: str = "",
         *,
         entity: object = None,
         entities: Iterable[object] | None = None,
@@ -338,7 +338,7 @@ class SearchEngine(Coroutines):
     def select(
         self,
         cls: type[T],
-        query: str,
+        query: str = "",
         *,
         connection: Connection | None = None,
         session: "Session | None" = None,

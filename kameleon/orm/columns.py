@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, JSON, Connection, func, select, text
+from sqlalchemy import ARRAY, JSON, Connection, func, literal_column, select, text
 
 from ..errors import InvalidFilter
 from ..stores.tables import parts
@@ -30,6 +30,15 @@ class ClassFields:
             for *key, value in connection.execute(self._mapped.of_ids(wanted, [ref.id for ref in part])):
                 found[self._mapped.identity.id_of(key)] = value
         return {ref: found[ref.id] for ref in refs if ref.id in found}
+
+    def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[Ref, Any]:
+        matching, binds = bound(text(matches.sql), matches.binds)
+        keys = matching.columns(*map(literal_column, ("tenant", "entity_name", "record_id"))).subquery("m")
+        ids = self._id_text(self._mapped.id_columns(self._cls))
+        wanted = select(keys.c.entity_name, keys.c.record_id, keys.c.tenant, self._column(field))
+        joined = wanted.select_from(self._cls).join(keys, keys.c.record_id == ids)
+        rows = connection.execute(self._mapped.without_concrete(joined, self._cls), binds)
+        return {Ref(*ref): value for *ref, value in rows}
 
     def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
         column = self._column(field)

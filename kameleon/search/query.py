@@ -133,7 +133,17 @@ class Query:
     @property
     def shown(self) -> Sequence[bytes]:
         """The digests of those hits."""
-        return () if self.cursor is None else self.page.shown
+        return () if self.cursor is None or self.is_browse else self.page.shown
+
+    @property
+    def digest(self) -> bytes:
+        """What a cursor of the query begins with."""
+        return first_page(self._ranked_by).query
+
+    @property
+    def is_browse(self) -> bool:
+        """Whether records are listed: an empty query ranks none."""
+        return self.like is None and (not self.typed or self.typed.isspace())
 
     @property
     def text(self) -> str:
@@ -191,6 +201,8 @@ class Query:
             raise InvalidInput(f"rerank and {option} both set the order: leave one out")
 
     def _check_end(self) -> None:
+        if self.is_browse:
+            return
         most, verb = (self.window, "rerank orders") if self.rerank else (SORTED, "sort orders")
         if not (self.rerank or self.sort):
             most, verb = MAX_LIMIT, "a search pages through"

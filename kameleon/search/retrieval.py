@@ -14,6 +14,7 @@ from ..stores.own_connections import is_own
 from ..stores.values import Scope
 from ..values import Generation, Ref, SearchResult, SearchResults
 from .conditions import check_fields, make_scope
+from .facets import count_facets
 from .field_words import indexed
 from .fusion import Leg, fuse
 from .legs import LegSearch, Retrieved
@@ -28,8 +29,6 @@ from .reranking import rerank_scores
 TRIES = 3
 """Bounds how often a query is read: on a caller's connection each of its statements may see another state, and a
 content that was found may have been replaced before it is read. What is gone then is left out."""
-FACET_VALUES = 100
-"""Bounds the values of a facet, those of most records first. Chosen, not measured."""
 
 
 @dataclass(frozen=True)
@@ -198,10 +197,7 @@ class Retriever:
         matches = self._store.contents.matches(scope, docs)
         fields = query.columns or self._store.records
         with found.timed("counting"):
-            counted: dict[str, dict[Any, int]] = {name: {} for name in query.facets}
-            for name, counts in counted.items():
-                for value, count in fields.facet(connection, matches, name, FACET_VALUES):
-                    counts[value] = counts.get(value, 0) + count
+            counted = count_facets(connection, fields, matches, query.facets)
             total = self._store.contents.count(connection, matches, docs if is_known else None)
         are_present = is_own(connection) or self._are_present(connection, scope, docs, total)
         return total, counted, are_present and not is_stale

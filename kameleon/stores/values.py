@@ -185,6 +185,22 @@ class Scope:
         return self.filter is None and self.among is None and self.without is None and not self.visible
 
 
+def ordered_by(scope: Scope, table: str) -> str:
+    """Renders the columns by which records are listed: the order of refs, and of the index that one tenant's have."""
+    names = ("entity_name", "record_id", *(() if has_one_tenant(scope) else ("tenant",)))
+    return ", ".join(f"{table}.{name}" for name in names)
+
+
+def after_place(scope: Scope) -> str:
+    """Renders the values to compare these columns with."""
+    names = ("entity", "id", *(() if has_one_tenant(scope) else ("tenant",)))
+    return "(" + ", ".join(f":after_{name}" for name in names) + ")"
+
+
+def has_one_tenant(scope: Scope) -> bool:
+    return scope.tenants is not None and len(scope.tenants) == 1
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Matches:
     """A subquery of (tenant, entity_name, record_id), the records that match; `binds` as in `bound`."""

@@ -32,6 +32,11 @@ class PostgreSQLRecords:
         rows = by_key(connection, self._templates.format(sql.VALUES), refs, path=field.split("."))
         return {Ref(*row[:3]): row.value for row in rows}
 
+    def values_among(self, connection: Connection, matches: Matches, field: str) -> dict[Ref, Any]:
+        statement, binds = bound(self._templates.text(sql.VALUES_AMONG, matches=matches.sql), matches.binds)
+        rows = connection.execute(statement, {**binds, "path": field.split(".")})
+        return {Ref(*row[:3]): row.value for row in rows}
+
     def values_of(self, connection: Connection, docs: Sequence[int], field: str) -> dict[int, Any]:
         rows = connection.execute(self._templates.text(sql.VALUES_OF), {"docs": list(docs), "path": field.split(".")})
         return {row.doc: row.value for row in rows}

@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from ...values import Tenants
+from ...values import Ref, Tenants
 from ..filters import Filter, condition
-from ..values import Scope
+from ..values import Scope, after_place, ordered_by
 from . import statements as sql
 from .fetching import selected
 from .templates import Templates
@@ -31,6 +31,24 @@ class PostgreSQLScopes:
         where, binds = self.sql(scope, "s")
         statement = self._templates.format(sql.WHICH_IN_SCOPE, scope=where)
         return [row[0] for row in selected(connection, statement, {**binds, "docs": list(docs)})]
+
+    def listed(
+        self,
+        connection: Connection,
+        scope: Scope,
+        *,
+        after: Ref | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[tuple[int, Ref]]:
+        where, binds = self.sql(scope, "s")
+        columns = ordered_by(scope, "s")
+        if after is not None:
+            where += f" AND ({columns}) > {after_place(scope)}"
+            binds |= {f"after_{name}": value for name, value in after._asdict().items()}
+        statement = self._templates.format(sql.LISTED, scope=where, columns=columns)
+        rows = selected(connection, statement, {**binds, "most": limit, "offset": offset})
+        return [(doc, Ref(*ref)) for doc, *ref in rows]
 
     def secured_tables(self, connection: Connection) -> frozenset[tuple[str | None, str]]:
         found = connection.exec_driver_sql(sql.SECURED_TABLES).all()

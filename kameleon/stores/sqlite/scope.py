@@ -1,4 +1,4 @@
-"""Scopes in SQLite: conditions on `kdb_search AS s`, and the contents in them. Imports this package alone."""
+"""Scopes in SQLite: conditions on `kdb_search AS s`, and the contents in them. Imports `values`."""
 
 import json
 from collections.abc import Sequence
@@ -6,8 +6,9 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, text
 
+from ...values import Ref
 from ..filters import condition
-from ..values import Scope, bound
+from ..values import Scope, after_place, bound, ordered_by
 from . import statements as sql
 from .rows import as_json, fetched
 from .where import comparison, holding
@@ -32,6 +33,24 @@ class SQLiteScopes:
         ((found,),) = _fetched(connection, sql.WHICH_IN_SCOPE.format(scope=where), {**binds, "docs": as_json(docs)})
         inside: list[int] = json.loads(found)
         return inside
+
+    def listed(
+        self,
+        connection: Connection,
+        scope: Scope,
+        *,
+        after: Ref | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[tuple[int, Ref]]:
+        where, binds = self.sql(scope)
+        columns = ordered_by(scope, "s")
+        if after is not None:
+            where += f" AND ({columns}) > {after_place(scope)}"
+            binds |= {f"after_{name}": value for name, value in after._asdict().items()}
+        binds |= {"most": -1 if limit is None else limit, "offset": offset}
+        rows = _fetched(connection, sql.LISTED.format(scope=where, columns=columns), binds)
+        return [(doc, Ref(*ref)) for doc, *ref in rows]
 
     def secured_tables(self, connection: Connection) -> frozenset[tuple[str | None, str]]:
         return frozenset()
