@@ -39,7 +39,9 @@ class Answering:
 
     def search(self, query: Query, connection: Connection | None = None) -> SearchResults:
         if query.is_nowhere:
-            return SearchResults([], QueryPlan(query.mode, {}, note="among no entities or tenants nothing is found"))
+            return SearchResults(
+                [], QueryPlan(query.mode, {}, note="among no entities, tenants or ids nothing is found")
+            )
         if query.is_browse:
             return self._listed(query, connection)
         if query.rerank is None:

@@ -19,6 +19,7 @@ def make_scope(query: Query, entities: Mapping[str, Entity]) -> Scope:
         tenants=query.tenants,
         is_undivided=query.is_undivided,
         visible=query.visible,
+        ids=query.ids,
     )
 
 

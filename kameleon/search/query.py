@@ -3,8 +3,9 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
+from uuid import UUID
 
-from ..content import check_entity, normalize
+from ..content import check_entity, check_id, normalize
 from ..errors import InvalidInput, seen
 from ..forking import lazy
 from ..values import Ref, Tenants
@@ -29,6 +30,8 @@ SORTED = 1_000
 """Bounds how many of the best are sorted by a field."""
 MAX_LIMIT = 10_000
 """Bounds where the last page of a search may end."""
+MAX_IDS = 10_000
+"""Bounds the ids that one search is among. Chosen, not measured."""
 MAX_FACETS = 20
 """Bounds how many fields are counted in one search. Chosen, not measured, as those above."""
 
@@ -46,7 +49,8 @@ class SearchOptions(TenantOption, total=False):
     `limit` (10) hits after the first `offset` (0), or after the page whose `cursor` is given: then no hit of an
     earlier page comes again, whatever was written in between. `min_score` (0) leaves out hits below it. `where`
     filters inside both legs: by the fields of stored records, by the columns of a mapped class, or by any
-    SQLAlchemy condition on one. `mode` is hybrid, keyword or vector.
+    SQLAlchemy condition on one. `ids` are the only records to search, 10,000 at most, of whichever of the entities
+    has them. `mode` is hybrid, keyword or vector.
 
     `fusion` makes one ranking of two: weighted, rrf, dbsf, or a function of the `fusion.Leg`s that gives a score
     from 0 to 1 by key; `weight` is the vector's (0..1) in this query, the model's own where it is None.
@@ -68,6 +72,7 @@ class SearchOptions(TenantOption, total=False):
     weight: float | None
     highlight: bool
     count: bool
+    ids: Iterable[str | int | UUID] | None
     facets: Iterable[str]
     sort: str | None
     group_by: str | None
@@ -100,6 +105,7 @@ class Query:
     weight: float | None = None
     highlight: bool = False
     count: bool = False
+    ids: tuple[str, ...] | None = None
     facets: tuple[str, ...] = ()
     sort: Sort | None = None
     group_by: str | None = None
@@ -185,7 +191,7 @@ class Query:
         among = self.among and [self.among.sql, [bind.value for bind in self.among.binds.values()]]
         fusion = self.fusion if isinstance(self.fusion, str) else "function"
         reranked = self.rerank_top if self.rerank else None
-        scope = [self.entities, self.tenants, self.is_nowhere, self.where, among]
+        scope = [self.entities, self.tenants, self.is_nowhere, self.where, self.ids, among]
         return [self.typed, *scope, self.mode, self.min_score, self.sort, self.like, fusion, self.weight, reranked]
 
     def _check_together(self) -> None:
@@ -224,6 +230,7 @@ def make_query(
     """Parse a query and check its options, which are those of `Query`; `fields` are those that it may name. `entities`
     None and no `tenants` find nothing. Raises InvalidInput."""
     typed = check_text(text)
+    options["ids"] = check_ids(options.get("ids"))
     options["facets"] = check_facets(options.get("facets", ()))
     options["sort"] = read_sort(options.get("sort"))
     if options.get("weight") is not None:
@@ -232,7 +239,7 @@ def make_query(
         typed,
         Asked(typed) if like else parse(typed, fields),
         tuple(dict.fromkeys(check_entity(name) for name in entities or ())),
-        is_nowhere=entities is None or options.get("tenants") == (),
+        is_nowhere=entities is None or () in (options.get("tenants"), options["ids"]),
         like=like,
         **options,
     )
@@ -242,6 +249,18 @@ def check_text(text: object) -> str:
     if not isinstance(text, str):
         raise InvalidInput(f"a query is text, not {type(text).__name__}")
     return normalize(text)
+
+
+def check_ids(ids: Iterable[object] | None) -> tuple[str, ...] | None:
+    """As text. Raises InvalidInput."""
+    if ids is None:
+        return None
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise InvalidInput(f"ids is a list of record ids, not {seen(ids)}")
+    given = dict.fromkeys(check_id(str(id_) if isinstance(id_, UUID) else id_) for id_ in ids)
+    if len(given) > MAX_IDS:
+        raise InvalidInput(f"ids are {MAX_IDS:,} at most, not {len(given):,}: describe the records with where=")
+    return tuple(given)
 
 
 def check_min_score(value: object) -> None:

@@ -206,6 +206,6 @@ class Retriever:
         """Whether none of the documents that were found is gone, of which so many are in the scope."""
         contents = self._store.contents
         if not scope.is_all:
-            whole = replace(scope, filter=None, among=None, without=None, visible=())
+            whole = replace(scope, filter=None, among=None, without=None, visible=(), ids=None)
             total = contents.count(connection, contents.matches(whole, docs))
         return total == len(docs)

@@ -169,7 +169,7 @@ class KeyRows(NamedTuple):
 class Scope:
     """The records that may be hits: `entities` empty means all. `filter` is on records of the record store, `among` on
     those of mapped classes; `visible` are the records of some entities that row security leaves, by entity; `without`
-    is left out. The index `is_undivided` while no entity in it has tenants."""
+    is left out. Where there are `ids`, these alone. The index `is_undivided` while no entity in it has tenants."""
 
     entities: tuple[str, ...] = ()
     filter: Filter | None = None
@@ -178,11 +178,13 @@ class Scope:
     tenants: Tenants = ("",)
     is_undivided: bool = False
     visible: Sequence[tuple[str, Among]] = ()
+    ids: tuple[str, ...] | None = None
 
     @property
     def is_all(self) -> bool:
         """Whether these are all records of the entities and tenants."""
-        return self.filter is None and self.among is None and self.without is None and not self.visible
+        is_narrowed = self.filter is not None or self.among is not None or self.ids is not None
+        return not is_narrowed and self.without is None and not self.visible
 
 
 def ordered_by(scope: Scope, table: str) -> str:

@@ -69,6 +69,9 @@ class PostgreSQLScopes:
                 f"AND kdb_records.entity_name = {alias}.entity_name "
                 f"AND kdb_records.id = {alias}.record_id AND {condition(scope.filter, binds, comparison)})"
             )
+        if scope.ids is not None:
+            conditions.append(f"{alias}.record_id = ANY(CAST(:ids AS text[]))")
+            binds["ids"] = list(scope.ids)
         if scope.among is not None:
             conditions.append(f"{alias}.record_id IN ({scope.among.sql})")
             binds |= scope.among.binds

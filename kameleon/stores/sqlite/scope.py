@@ -20,7 +20,7 @@ class SQLiteScopes:
     def docs(self, connection: Connection, scope: Scope, most: int) -> list[int] | None:
         where, binds = self.sql(scope)
         select = sql.IN_SCOPE.format(scope=where)
-        if scope.filter is not None and scope.among is None and scope.without is None:
+        if scope.filter is not None and scope.among is None and scope.without is None and scope.ids is None:
             binds = {}
             partitions = partitions_of("kdb_records", scope, binds)
             select = sql.FILTERED.format(scope=" AND ".join([*partitions, holding(scope.filter, binds)]))
@@ -65,6 +65,9 @@ class SQLiteScopes:
                 "AND kdb_records.entity_name = s.entity_name AND kdb_records.id = s.record_id "
                 f"AND {condition(scope.filter, binds, comparison)})"
             )
+        if scope.ids is not None:
+            conditions.append("s.record_id IN (SELECT value FROM json_each(:ids))")
+            binds["ids"] = as_json(scope.ids)
         if scope.among is not None:
             conditions.append(f"s.record_id IN ({scope.among.sql})")
             binds |= scope.among.binds
