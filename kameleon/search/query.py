@@ -55,11 +55,11 @@ class SearchOptions(TenantOption, total=False):
     `fusion` makes one ranking of two: weighted, rrf, dbsf, or a function of the `fusion.Leg`s that gives a score
     from 0 to 1 by key; `weight` is the vector's (0..1) in this query, the model's own where it is None.
 
-    `sort` orders the 1,000 best by a field ("-price": the greatest first), in a hybrid search those that have a
-    word of the query. `group_by="entity"` gives `limit` hits of each entity. `facets` names fields whose values are
-    counted over all that match, `count` counts those. `rerank` is a callable (query, texts) -> scores 0..1 that
-    orders the `rerank_top` (50) best again, and leaves out the others. `highlight` fills `spans`, `explain` fills
-    `explanation`. `tenant` as in TenantOption.
+    `sort` orders the 1,000 best by a field ("-price": the greatest first) or several ("-year,name", or a list), in a
+    hybrid search those that have a word of the query. `group_by="entity"` gives `limit` hits of each entity. `facets`
+    names fields whose values are counted over all that match, `count` counts those. `rerank` is a callable (query,
+    texts) -> scores 0..1 that orders the `rerank_top` (50) best again, and leaves out the others. `highlight` fills
+    `spans`, `explain` fills `explanation`. `tenant` as in TenantOption.
     """
 
     limit: int
@@ -74,7 +74,7 @@ class SearchOptions(TenantOption, total=False):
     count: bool
     ids: Iterable[str | int | UUID] | None
     facets: Iterable[str]
-    sort: str | None
+    sort: str | Sequence[str] | None
     group_by: str | None
     rerank: Reranker | None
     rerank_top: int
@@ -107,7 +107,7 @@ class Query:
     count: bool = False
     ids: tuple[str, ...] | None = None
     facets: tuple[str, ...] = ()
-    sort: Sort | None = None
+    sort: tuple[Sort, ...] = ()
     group_by: str | None = None
     rerank: Reranker | None = None
     rerank_top: int = RERANKED
@@ -202,8 +202,8 @@ class Query:
             raise InvalidInput(f"a cursor names where its page begins: leave {option} out")
         if self.offset and self.group_by:
             raise InvalidInput("groups have no second page: leave offset out, and raise limit, which is each group's")
-        if self.rerank is not None and (self.sort is not None or self.group_by is not None):
-            option = "sort" if self.sort is not None else "group_by"
+        if self.rerank is not None and (self.sort or self.group_by is not None):
+            option = "sort" if self.sort else "group_by"
             raise InvalidInput(f"rerank and {option} both set the order: leave one out")
 
     def _check_end(self) -> None:

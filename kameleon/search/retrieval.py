@@ -1,5 +1,5 @@
 """Retrieves for one query: legs, fusion, order, page, hits. Reads only, and calls no provider while it reads. Imports
-`values`, `stores` and `indexing`."""
+`values`, `analysis`, `stores` and `indexing`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from ..analysis.collation import sort_key
 from ..indexing.index import Index
 from ..stores.catalog import Entity
 from ..stores.own_connections import is_own
@@ -19,7 +20,7 @@ from .field_words import indexed
 from .fusion import Leg, fuse
 from .legs import LegSearch, Retrieved
 from .naming import exact_first, named
-from .ordering import by_field
+from .ordering import by_fields
 from .prepared import Prepared
 from .presenting import grouped, make_hits, make_plan, read_texts, with_nearest
 from .query import CANDIDATES, SORTED, Query
@@ -164,19 +165,21 @@ class Retriever:
         return Ranking(keys, {}, fused)
 
     def _sorted(self, connection: Connection, ranked: Ranked) -> Ranked:
-        """By the sort field, if there is one. Of a hybrid search those alone that have a word of the query, if any has:
-        what is merely near to it would come first wherever its field is greatest."""
+        """By the sort fields, if any. Of a hybrid search those alone that have a word of the query, if any has: what is
+        merely near to it would come first wherever its field is greatest."""
         query, keyword, ranking = self._query, ranked.found.keyword, ranked.ranking
-        if query.sort is None:
+        if not query.sort:
             return ranked
         keys = ranking.keys
         if needs_a_word(query, ranked.found):
             keys = [key for key in keys if key in keyword.scores or key in keyword.others]
         keys = keys[:SORTED]
         refs = [ranking.refs[key] for key in keys]
-        values = (query.columns or self._store.records).values(connection, refs, query.sort.field)
-        by_key = {key: values.get(ref) for key, ref in zip(keys, refs, strict=True)}
-        return replace(ranked, ranking=replace(ranking, keys=by_field(keys, by_key, query.sort)))
+        fields = query.columns or self._store.records
+        read = (fields.values(connection, refs, sort.field) for sort in query.sort)
+        values = [{key: found.get(ref) for key, ref in zip(keys, refs, strict=True)} for found in read]
+        ordered = by_fields(keys, values, query.sort, sort_key(self._store.language))
+        return replace(ranked, ranking=replace(ranking, keys=ordered))
 
     def _counted(self, connection: Connection, ranked: Ranked) -> tuple[int, dict[str, dict[Any, int]], bool]:
         """How many records match, and the values of theirs: those that have a word of the query, and, unless a sorted
