@@ -1,5 +1,5 @@
 """Lists records where the query is empty: all of the scope, by key or by a field, a page at a time. Reads only, and
-calls no provider. Imports `values`, `stores` and `indexing`.
+calls no provider. Imports `values`, `analysis`, `stores` and `indexing`.
 
 A record is before or after the end of a page by its key, so that a page by cursor costs what the first does, and no
 page repeats another. Where the order is a field's, its values are read, of all records and nothing else of them: the
@@ -8,12 +8,14 @@ databases order text neither alike nor as `ordering` does.
 
 import time
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 from sqlalchemy import Connection
 
+from ..analysis.collation import sort_key
 from ..indexing.index import Index
 from ..stores.catalog import Entity
 from ..stores.values import Scope
@@ -21,9 +23,10 @@ from ..values import QueryPlan, Ref, SearchResult, SearchResults
 from .conditions import check_fields, make_scope
 from .facets import count_facets
 from .keyset import Place, read_place
-from .ordering import by_field, kind_of
+from .ordering import by_fields, kind_of
 from .presenting import grouped
 from .query import Query
+from .sources import fields_of
 
 TRIES = 3
 """Bounds how often a page is read: a caller's connection may have no snapshot, and a content that was listed may have
@@ -51,7 +54,7 @@ class Browsing:
         self._store = index.store
         self._query = query
         self._entities = entities
-        self._fields = query.columns or index.store.records
+        self._fields = fields_of(query, index.store.records)
 
     def results(self, connection: Connection) -> SearchResults:
         query, began = self._query, time.perf_counter()
@@ -88,7 +91,7 @@ class Browsing:
         return Listed([doc for page in pages for doc in page.docs])
 
     def _listed(self, connection: Connection, scope: Scope) -> Listed:
-        return self._by_key(connection, scope) if self._query.sort is None else self._by_field(connection, scope)
+        return self._by_key(connection, scope) if not self._query.sort else self._by_field(connection, scope)
 
     def _by_key(self, connection: Connection, scope: Scope) -> Listed:
         query = self._query
@@ -103,22 +106,29 @@ class Browsing:
 
     def _by_field(self, connection: Connection, scope: Scope) -> Listed:
         query, start = self._query, self._query.offset
-        assert query.sort is not None  # noqa: S101 - the caller looked
         listed = self._store.scopes.listed(connection, scope)
         docs, refs = [doc for doc, _ in listed], dict(listed)
-        found = self._fields.values_among(connection, self._store.contents.matches(scope), query.sort.field)
-        values = {doc: found[ref] for doc, ref in listed if ref in found}
+        values = self._values(connection, scope, listed)
         if query.cursor is not None:
             end = read_place(query.cursor, query.digest)
             docs.insert(bisect_right(listed, end.ref, key=lambda one: one[1]), END)
-            values[END] = end.values[0]
-        ordered = by_field(docs, values, query.sort)
+            for of_field, value in zip(values, end.values, strict=True):
+                of_field[END] = value
+        ordered = by_fields(docs, values, query.sort, sort_key(self._store.language))
         if query.cursor is not None:
             start = ordered.index(END) + 1
         page = ordered[start : start + query.limit]
         is_last = start + query.limit >= len(ordered)
-        cursor = None if is_last else self._after(refs[page[-1]], values.get(page[-1]))
+        cursor = None if is_last else self._after(refs[page[-1]], [of_field.get(page[-1]) for of_field in values])
         return Listed(page, cursor, len(listed))
 
-    def _after(self, ref: Ref, value: Any) -> str:
-        return Place(ref, (value if kind_of(value) else None,)).encode(self._query.digest)
+    def _values(self, connection: Connection, scope: Scope, listed: Iterable[tuple[int, Ref]]) -> list[dict[int, Any]]:
+        """Those of each sort field."""
+        matches = self._store.contents.matches(scope)
+        read = [self._fields.values_among(connection, matches, sort.field) for sort in self._query.sort]
+        return [{doc: found[ref] for doc, ref in listed if ref in found} for found in read]
+
+    def _after(self, ref: Ref, values: Sequence[Any]) -> str:
+        plain = [value.name if isinstance(value, Enum) else value for value in values]
+        ordered = [value if kind_of(value) else None for value in plain]
+        return Place(ref, ordered).encode(self._query.digest)

@@ -86,8 +86,9 @@ class Query:
     """A checked query: raises InvalidInput, naming what is possible. `typed` is the query as it was given, `parsed` its
     text and its operators. `entities` empty means all, unless the search `is_nowhere`. `tenants`, `is_undivided` and
     `visible` are as in Scope; where row security `hides_words`, none are corrected or completed, and only those of the
-    hits are shown. `weight` is the vector's, None the generation's own. `columns` reads the fields of a mapped class,
-    None means the record store's. `like` is the record that others are to be similar to; the text is its own then."""
+    hits are shown. `weight` is the vector's, None the generation's own. `of_classes` are entities that are searched as
+    mapped classes, whose fields `columns` reads; those of others are the record store's. `like` is the
+    record that others are to be similar to; the text is its own then."""
 
     typed: str
     parsed: Asked
@@ -115,6 +116,7 @@ class Query:
     among: "Among | None" = None
     visible: "Sequence[tuple[str, Among]]" = ()
     hides_words: bool = False
+    of_classes: tuple[str, ...] = ()
     columns: "NamedFields | None" = None
     like: Ref | None = None
 
@@ -180,15 +182,20 @@ class Query:
         return max(self.rerank_top, self.limit)
 
     @property
+    def has_stored(self) -> bool:
+        """Whether records of the record store may be found: those of no mapped class that was named."""
+        return not self.entities or not set(self.entities) <= set(self.of_classes)
+
+    @property
     def reads_records(self) -> bool:
         """Whether the declared fields of the record store have to be read."""
-        by_field = self.parsed.fields if self.among is None else ()
-        return bool(self.where or by_field) or (self.columns is None and bool(self.facets or self.sort))
+        return self.has_stored and bool(self.where or self.parsed.fields or self.facets or self.sort)
 
     @property
     def _ranked_by(self) -> list[Any]:
         """Whatever changes the order of the hits."""
-        among = self.among and [self.among.sql, [bind.value for bind in self.among.binds.values()]]
+        narrowed = [("", self.among)] if self.among else self.visible
+        among = [[name, one.sql, [bind.value for bind in one.binds.values()]] for name, one in narrowed]
         fusion = self.fusion if isinstance(self.fusion, str) else "function"
         reranked = self.rerank_top if self.rerank else None
         scope = [self.entities, self.tenants, self.is_nowhere, self.where, self.ids, among]

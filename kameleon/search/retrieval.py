@@ -26,6 +26,7 @@ from .presenting import grouped, make_hits, make_plan, read_texts, with_nearest
 from .query import CANDIDATES, SORTED, Query
 from .ranking import Ranked, Ranking, exactness, needs_a_word
 from .reranking import rerank_scores
+from .sources import fields_of
 
 TRIES = 3
 """Bounds how often a query is read: on a caller's connection each of its statements may see another state, and a
@@ -175,7 +176,7 @@ class Retriever:
             keys = [key for key in keys if key in keyword.scores or key in keyword.others]
         keys = keys[:SORTED]
         refs = [ranking.refs[key] for key in keys]
-        fields = query.columns or self._store.records
+        fields = fields_of(query, self._store.records)
         read = (fields.values(connection, refs, sort.field) for sort in query.sort)
         values = [{key: found.get(ref) for key, ref in zip(keys, refs, strict=True)} for found in read]
         ordered = by_fields(keys, values, query.sort, sort_key(self._store.language))
@@ -198,7 +199,7 @@ class Retriever:
         scope = replace(ranked.scope, without=query.like)
         docs = list(dict.fromkeys(put_forward))
         matches = self._store.contents.matches(scope, docs)
-        fields = query.columns or self._store.records
+        fields = fields_of(query, self._store.records)
         with found.timed("counting"):
             counted = count_facets(connection, fields, matches, query.facets)
             total = self._store.contents.count(connection, matches, docs if is_known else None)

@@ -64,11 +64,15 @@ class PostgreSQLScopes:
             binds["scope"] = list(scope.entities)
         if scope.filter is not None:
             records = self._templates.names["records"]
-            conditions.append(
+            passes = (
                 f"EXISTS (SELECT 1 FROM {records} WHERE kdb_records.tenant = {alias}.tenant "
                 f"AND kdb_records.entity_name = {alias}.entity_name "
                 f"AND kdb_records.id = {alias}.record_id AND {condition(scope.filter, binds, comparison)})"
             )
+            if scope.unfiltered:
+                passes = f"({alias}.entity_name = ANY(CAST(:unfiltered AS text[])) OR {passes})"
+                binds["unfiltered"] = list(scope.unfiltered)
+            conditions.append(passes)
         if scope.ids is not None:
             conditions.append(f"{alias}.record_id = ANY(CAST(:ids AS text[]))")
             binds["ids"] = list(scope.ids)

@@ -177,9 +177,9 @@ class PostgreSQLVectors:
         if docs is not None:
             names["near"] = f"{where} AND e.doc = ANY(CAST(:docs AS bigint[]))"
             binds["docs"] = list(docs)
-        elif scope.filter is not None and scope.ids is None:
+        elif scope.filter is not None and not scope.is_mixed:
             names["condition"] = self._scopes.of_records(scope.filter, scope, binds)
-        elif scope.tenants is None or scope.ids is not None:
+        elif scope.tenants is None or scope.is_mixed:
             names["of_records"], of_scope = self._scopes.sql(scope, "s")
             binds |= of_scope
         else:
@@ -188,9 +188,9 @@ class PostgreSQLVectors:
 
     @staticmethod
     def _parts(scope: Scope, docs: Sequence[int] | None) -> Sequence[str]:
-        is_any = scope.tenants is None or scope.ids is not None
-        among = sql.ALLOWED_OF_ALL if is_any else sql.ALLOWED_AMONG
-        allowed = sql.ALLOWED if scope.filter is not None and scope.ids is None else among
+        of_all = scope.tenants is None or scope.is_mixed
+        among = sql.ALLOWED_OF_ALL if of_all else sql.ALLOWED_AMONG
+        allowed = sql.ALLOWED if scope.filter is not None and not scope.is_mixed else among
         return (
             sql.ALLOWED_DOCS if docs is not None else allowed,
             sql.NEAR,

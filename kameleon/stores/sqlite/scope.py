@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, text
@@ -20,7 +21,7 @@ class SQLiteScopes:
     def docs(self, connection: Connection, scope: Scope, most: int) -> list[int] | None:
         where, binds = self.sql(scope)
         select = sql.IN_SCOPE.format(scope=where)
-        if scope.filter is not None and scope.among is None and scope.without is None and scope.ids is None:
+        if scope.filter is not None and replace(scope, filter=None).is_all:
             binds = {}
             partitions = partitions_of("kdb_records", scope, binds)
             select = sql.FILTERED.format(scope=" AND ".join([*partitions, holding(scope.filter, binds)]))
@@ -60,17 +61,23 @@ class SQLiteScopes:
         binds: dict[str, Any] = {}
         conditions = partitions_of("s", scope, binds)
         if scope.filter is not None:
-            conditions.append(
+            passes = (
                 "EXISTS (SELECT 1 FROM kdb_records WHERE kdb_records.tenant = s.tenant "
                 "AND kdb_records.entity_name = s.entity_name AND kdb_records.id = s.record_id "
                 f"AND {condition(scope.filter, binds, comparison)})"
             )
+            if scope.unfiltered:
+                passes = f"(s.entity_name IN ({listed(scope.unfiltered, 'unfiltered', binds)}) OR {passes})"
+            conditions.append(passes)
         if scope.ids is not None:
             conditions.append("s.record_id IN (SELECT value FROM json_each(:ids))")
             binds["ids"] = as_json(scope.ids)
         if scope.among is not None:
             conditions.append(f"s.record_id IN ({scope.among.sql})")
             binds |= scope.among.binds
+        for place, (entity, among) in enumerate(scope.visible):
+            conditions.append(f"(s.entity_name <> :visible{place} OR s.record_id IN ({among.sql}))")
+            binds |= {f"visible{place}": entity, **among.binds}
         if scope.without is not None:
             conditions.append(
                 "NOT (s.tenant = :without_tenant AND s.entity_name = :without_entity AND s.record_id = :without_id)"
@@ -84,9 +91,13 @@ def partitions_of(table: str, scope: Scope, binds: dict[str, Any]) -> list[str]:
     conditions = []
     for column, names in (("tenant", scope.tenants), ("entity_name", scope.entities or None)):
         if names is not None:
-            binds |= {f"{column}{n}": name for n, name in enumerate(names)}
-            conditions.append(f"{table}.{column} IN ({', '.join(f':{column}{n}' for n in range(len(names)))})")
+            conditions.append(f"{table}.{column} IN ({listed(names, column, binds)})")
     return conditions
+
+
+def listed(names: Sequence[str], prefix: str, binds: dict[str, Any]) -> str:
+    binds |= {f"{prefix}{n}": name for n, name in enumerate(names)}
+    return ", ".join(f":{prefix}{n}" for n in range(len(names)))
 
 
 def _fetched(connection: Connection, statement: str, binds: dict[str, Any]) -> Sequence[Sequence[Any]]:
