@@ -25,6 +25,19 @@ class Ref(NamedTuple):
         return self.tenant, self.entity, self.id
 
 
+class Bucket(NamedTuple):
+    """A part of a facet's values, from `start` on and before `end`; None where it is open. As a value in `where` it is
+    the records that it counted: where={"price": bucket}."""
+
+    start: Any
+    end: Any
+
+    @property
+    def filter(self) -> dict[str, Any]:
+        bounds = {"$gte": self.start, "$lt": self.end}
+        return {operator: bound for operator, bound in bounds.items() if bound is not None}
+
+
 class AllTenants(Enum):
     """The type of `ALL_TENANTS`."""
 

@@ -20,29 +20,13 @@ from .conftest import with_server
 
 NUMBERS = [0, 1, 2, -1, 0.0, 1.0, -0.0, 0.1, 1.5, 2**53, 2**53 + 1, float(2**53), 2**63 - 1, 2**63, 2**63 + 1, -(2**63)]
 NUMBERS += [float(2**63), -(2**63) - 1, 2**70, 2**70 + 1, 1e16, 10**16 + 1, 1e300, 5e-324, 0.30000000000000004, 1e-7]
-TEXTS = [
-    "",
-    "1",
-    "true",
-    "null",
-    "a",
-    "A",
-    "ä",
-    "a\u0308",
-    "[1]",
-    "[",
-    '["a"]',
-    "{}",
-    "\\",
-    '"',
-    "o'clock",
-    ":x",
-    "%s",
-    "😀",
-]
+TEXTS = ["", "1", "true", "null", "a", "A", "ä", "a\u0308", "[1]", "[", '["a"]', "{}"]
+TEXTS += ["\\", '"', "o'clock", ":x", "%s", "😀"]
 singles = st.none() | st.booleans() | st.sampled_from(NUMBERS) | st.sampled_from(TEXTS)
 singles |= st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-values = singles | st.lists(singles, max_size=4) | st.lists(st.lists(singles, max_size=2), max_size=1)
+values: st.SearchStrategy[Any] = (
+    singles | st.lists(singles, max_size=4) | st.lists(st.lists(singles, max_size=2), max_size=1)
+)
 values |= st.dictionaries(st.sampled_from("ab"), singles, max_size=2)
 entities = count()
 
@@ -54,7 +38,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 def members(value: Any) -> Iterator[tuple[bool, Any]]:
     """What a facet counts of a value, by hand: each once, true beside 1."""
-    found = {}
+    found: dict[tuple[bool, Any], None] = {}
     for one in value if isinstance(value, list) else [value]:
         if isinstance(one, bool | int | float | str):
             found[type(one) is bool, one if isinstance(one, bool | str) else number(one)] = None
@@ -86,7 +70,8 @@ def test_a_filter_finds_as_many_records_as_a_facet_counts(search: SearchEngine, 
     assert list(counts["v"].values()) == sorted(counts["v"].values(), reverse=True)
     for value, records in counts["v"].items():
         those = {str(n) for n in records_with(rows, value)}
-        assert found({"v": value}) == those and len(those) == records, value
+        assert found({"v": value}) == those, value
+        assert len(those) == records
         assert found({"o.v": {"$in": [value, "no such"]}}) == those
         assert found({"v": {"$ne": value}}) == {row["id"] for row in fields} - those
         total = search.search("thing", entity=entity, where={"v": value}, mode="keyword", count=True, limit=1).total
@@ -103,7 +88,7 @@ def test_counts_keep_true_beside_1_and_are_a_dict_to_others() -> None:
     assert (1 in counts, 0 in counts, False in counts) == (True, False, False)
     assert json.dumps(counts) == '{"true": 2, "1": 2, "1": 3}'
     assert isinstance(counts, dict)
-    for other in (pickle.loads(pickle.dumps(counts)), copy.deepcopy(counts)):
+    for other in (pickle.loads(pickle.dumps(counts)), copy.deepcopy(counts)):  # noqa: S301 - our own
         assert list(other.items()) == list(counts.items())
     assert FacetCounts([("a", 1)]) == {"a": 1} != FacetCounts([("a", 2)])
     assert FacetCounts([(True, 1)]) != {1: 1}

@@ -15,6 +15,7 @@ from ..stores.own_connections import is_own
 from ..stores.values import Scope
 from ..values import FacetCounts, Generation, Ref, SearchResult, SearchResults
 from .conditions import check_fields, make_scope
+from .facets import count_facets
 from .field_words import indexed
 from .fusion import Leg, fuse
 from .legs import LegSearch, Retrieved
@@ -25,12 +26,11 @@ from .presenting import grouped, make_hits, make_plan, read_texts, with_nearest
 from .query import CANDIDATES, SORTED, Query
 from .ranking import Ranked, Ranking, exactness, needs_a_word
 from .reranking import rerank_scores
+from .sources import fields_of
 
 TRIES = 3
 """Bounds how often a query is read: on a caller's connection each of its statements may see another state, and a
 content that was found may have been replaced before it is read. What is gone then is left out."""
-FACET_VALUES = 100
-"""Bounds the values of a facet, those of most records first. Chosen, not measured."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class Retriever:
             keys = [key for key in keys if key in keyword.scores or key in keyword.others]
         keys = keys[:SORTED]
         refs = [ranking.refs[key] for key in keys]
-        fields = query.columns or self._store.records
+        fields = fields_of(query, self._store.records)
         read = (fields.values(connection, refs, sort.field) for sort in query.sort)
         values = [{key: found.get(ref) for key, ref in zip(keys, refs, strict=True)} for found in read]
         ordered = by_fields(keys, values, query.sort, sort_key(self._store.language))
@@ -199,11 +199,9 @@ class Retriever:
         scope = replace(ranked.scope, without=query.like)
         docs = list(dict.fromkeys(put_forward))
         matches = self._store.contents.matches(scope, docs)
-        fields = query.columns or self._store.records
+        fields = fields_of(query, self._store.records)
         with found.timed("counting"):
-            counted = {
-                name: FacetCounts(fields.facet(connection, matches, name, FACET_VALUES)) for name in query.facets
-            }
+            counted = count_facets(connection, fields, matches, query.facets)
             total = self._store.contents.count(connection, matches, docs if is_known else None)
         are_present = is_own(connection) or self._are_present(connection, scope, docs, total)
         return total, counted, are_present and not is_stale
@@ -212,6 +210,6 @@ class Retriever:
         """Whether none of the documents that were found is gone, of which so many are in the scope."""
         contents = self._store.contents
         if not scope.is_all:
-            whole = replace(scope, filter=None, among=None, without=None, visible=())
+            whole = replace(scope, filter=None, among=None, without=None, visible=(), ids=None)
             total = contents.count(connection, contents.matches(whole, docs))
         return total == len(docs)

@@ -232,6 +232,10 @@ REKEY = """
 """
 DROP_EMBEDDINGS = "DELETE FROM {embedding} WHERE doc = ANY(%s)"
 
+LISTED = """
+    SELECT s.doc, s.entity_name, s.record_id, s.tenant FROM {search} AS s
+    WHERE {scope} ORDER BY {columns} LIMIT CAST(:most AS bigint) OFFSET CAST(:offset AS bigint)
+"""
 IN_SCOPE = "SELECT s.doc FROM {search} AS s WHERE {scope} LIMIT :most"
 # By number whatever the scope: before the first ANALYZE the planner would read all records of a tenant.
 BY_DOCS = "(SELECT s.* FROM {search} AS s WHERE s.doc = ANY(CAST(:docs AS bigint[])) {fence}) AS s"
@@ -263,6 +267,7 @@ PASSAGES_JOINED = "p.doc = s.doc AND p.tenant = s.tenant AND p.record_id = s.rec
 WITHOUT_PASSAGES = "(SELECT CAST(NULL AS integer) AS start_at, CAST(NULL AS integer) AS end_at) AS p"
 
 MATCHES = f"SELECT s.tenant, s.entity_name, s.record_id FROM {BY_DOCS} WHERE {{scope}}"
+ALL_MATCHES = "SELECT s.tenant, s.entity_name, s.record_id FROM {search} AS s WHERE {scope}"
 COUNT = "SELECT count(*) FROM ({matches}) AS m"
 # The records of each value first, and then the members of each list: a list that many records have is read once.
 FACET = f"""
@@ -289,6 +294,12 @@ FACET = f"""
 VALUES = """
     SELECT r.entity_name, r.id, r.tenant, r.data{path} AS value
     FROM {keys} JOIN {records} AS r ON r.tenant = k.tenant AND r.entity_name = k.entity_name AND r.id = k.record_id
+    WHERE jsonb_typeof(r.data{path}) IN ('string', 'number', 'boolean')
+"""
+VALUES_AMONG = """
+    SELECT r.entity_name, r.id, r.tenant, r.data{path} AS value
+    FROM ({matches}) AS m
+      JOIN {records} AS r ON r.tenant = m.tenant AND r.entity_name = m.entity_name AND r.id = m.record_id
     WHERE jsonb_typeof(r.data{path}) IN ('string', 'number', 'boolean')
 """
 VALUES_OF = """

@@ -1,7 +1,7 @@
 """The record store's table in SQLite: JSON as text. Imports `values`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -21,11 +21,11 @@ class SQLiteRecords:
         rows = connection.execute(
             sql.VALUES, {"refs": json.dumps([ref.key for ref in refs]), "path": json_path(field.split("."))}
         )
-        return {
-            Ref(*row[:3]): from_json(row.value, row.kind)
-            for row in rows
-            if row.kind not in (None, "null", "array", "object")
-        }
+        return ordered(rows)
+
+    def values_among(self, connection: Connection, matches: Matches, field: str) -> dict[Ref, Any]:
+        statement, binds = bound(text(sql.VALUES_AMONG.format(matches=matches.sql)), matches.binds)
+        return ordered(connection.execute(statement, {**binds, "path": json_path(field.split("."))}))
 
     def values_of(self, connection: Connection, docs: Sequence[int], field: str) -> dict[int, Any]:
         rows = fetched(connection, sql.VALUES_OF, {"docs": as_json(docs), "path": json_path(field.split("."))})
@@ -56,6 +56,12 @@ class SQLiteRecords:
 def single(value: Any, kind: str) -> Any:
     """The value of a group of equal ones."""
     return bool(value) if kind == "boolean" else number(value) if kind == "number" else value
+
+
+def ordered(rows: Iterable[Any]) -> dict[Ref, Any]:
+    """The values that have an order, by record."""
+    unordered = (None, "null", "array", "object")
+    return {Ref(*row[:3]): from_json(row.value, row.kind) for row in rows if row.kind not in unordered}
 
 
 def from_json(value: Any, kind: str) -> Any:

@@ -199,6 +199,11 @@ FILTERED = """
     WHERE {scope}
 """
 
+LISTED = """
+    SELECT s.id, s.entity_name, s.record_id, s.tenant FROM kdb_search AS s
+    WHERE {scope} ORDER BY {columns} LIMIT :most OFFSET :offset
+"""
+
 UP_TO = "SELECT json_group_array(id) FROM ({select} LIMIT :most)"
 WHICH_IN_SCOPE = """
     SELECT json_group_array(s.id)
@@ -228,6 +233,7 @@ MATCHES = """
     SELECT s.tenant, s.entity_name, s.record_id FROM json_each(:docs) AS m CROSS JOIN kdb_search AS s ON s.id = m.value
     WHERE {scope}
 """
+ALL_MATCHES = "SELECT s.tenant, s.entity_name, s.record_id FROM kdb_search AS s WHERE {scope}"
 
 COUNT = "SELECT count(*) FROM ({matches})"
 
@@ -253,6 +259,12 @@ VALUES = text("""
     FROM json_each(:refs) AS k CROSS JOIN kdb_records AS r ON r.tenant = json_extract(k.value, '$[0]')
       AND r.entity_name = json_extract(k.value, '$[1]') AND r.id = json_extract(k.value, '$[2]')
 """)
+
+VALUES_AMONG = """
+    SELECT r.entity_name, r.id, r.tenant, json_extract(r.data, :path) AS value, json_type(r.data, :path) AS kind
+    FROM ({matches}) AS m CROSS JOIN kdb_records AS r
+      ON r.tenant = m.tenant AND r.entity_name = m.entity_name AND r.id = m.record_id
+"""
 
 VALUES_OF = """
     SELECT s.id, json_extract(r.data, :path), json_type(r.data, :path)
