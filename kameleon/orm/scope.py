@@ -40,7 +40,7 @@ def scope(
         found.append(Searched(mapped, one, entities, _condition(mapped, one, where, words)))
     if not (where is None or isinstance(where, Mapping)) and (len(searched) != 1 or not found):
         raise InvalidInput(
-            "a condition on a mapped class is for that class alone: search(query, entity=Article, "
+            "a class with a condition of its own is searched alone: search(query, entity=Article, "
             "where=Article.status == 'open'). For several, where= is a mapping of columns that all have"
         )
     _check_once(found)
