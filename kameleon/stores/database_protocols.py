@@ -136,6 +136,9 @@ class Policies(Protocol):
     def apply_to(self, connection: Connection, table: str) -> None:
         """Puts the policies of a protected index on a table that was made since."""
 
+    def acting_for(self, connection: Connection) -> str | None:
+        """The one tenant whose rows policies let the connection write; None where they let it write those of all."""
+
     def faults(self, connection: Connection) -> list[Fault]:
         """Finds what a protected index lacks of its policies, and roles that they do not hold for."""
 

@@ -93,6 +93,9 @@ FORGET = text(
     )
 )
 IS_HIDING = text(f"SELECT {HIDES_ROWS.format(table=':search')}")
+ACTING_FOR = text(f"""
+    SELECT coalesce(current_setting(:setting, true), '') WHERE {HIDES_ROWS.format(table=":search")}
+""")
 ACT_FOR = text("SELECT set_config(:setting, :tenant, true)")
 
 
@@ -159,6 +162,12 @@ class PostgreSQLPolicies:
             connection.execute(ACT_FOR, {"setting": setting, "tenant": tenants[0]})
         else:
             self._refuse_hidden(connection, "this concerns several tenants")
+
+    def acting_for(self, connection: Connection) -> str | None:
+        if not (setting := self._settings.protected_by):
+            return None
+        own: str | None = connection.scalar(ACTING_FOR, {"setting": setting, **self._search})
+        return own
 
     def _refuse_hidden(self, connection: Connection, reason: str) -> None:
         if connection.scalar(IS_HIDING, self._search):
