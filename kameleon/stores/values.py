@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import BindParameter, ColumnElement, Dialect, FromClause, TextClause, table
 from sqlalchemy import column as column_of
@@ -23,6 +23,20 @@ ATTEMPTS = 3
 unavailable. Chosen, not measured."""
 Spans = tuple[tuple[int, int], ...]
 IdText = Callable[[Sequence[tuple[Any, str]]], ColumnElement[str]]
+
+
+class Part(NamedTuple):
+    """Records of an index: of these entities, of all where none is named, and of these tenants, None for all."""
+
+    entities: tuple[str, ...] = ()
+    tenants: Tenants = None
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.entities and self.tenants is None
+
+
+WHOLE: Final = Part()
 
 
 class Entry(NamedTuple):

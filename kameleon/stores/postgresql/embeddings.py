@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from ...values import BUILDING, Failure, Generation, IndexStatus, Ref, Tenants
 from ..tables import Tables, parts, utc
-from ..values import ATTEMPTS, Cached, Embedding, Entry, Key
+from ..values import ATTEMPTS, Cached, Embedding, Entry, Key, Part
 from . import copy as binary
 from . import statements as sql
 from .rows import after_key, by_key, packed_for, upto_key
@@ -102,11 +102,13 @@ class PostgreSQLEmbeddings:
         source: Generation,
         target: Generation,
         *,
-        without: Sequence[str],
+        without: Part,
         after: Any,
         upto: Any,
     ) -> None:
-        binds: dict[str, Any] = {**after_key(after), "without": list(without)}
+        binds: dict[str, Any] = dict(after_key(after))
+        binds["without"] = list(without.entities) or None
+        binds["without_tenants"] = None if without.tenants is None else list(without.tenants)
         if upto is not None:
             binds |= upto_key(upto)
         names = {"target": self._templates.embedding(target), "upto": "" if upto is None else sql.COPIED_UPTO}

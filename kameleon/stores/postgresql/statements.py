@@ -368,7 +368,10 @@ BOUNDS = """
 COPY_EMBEDDINGS = """
     INSERT INTO {target}
     SELECT e.* FROM {embedding} AS e
-    WHERE (e.tenant, e.entity_name, e.record_id) > (:tenant, :entity, :id) AND e.entity_name <> ALL(:without){upto}
+    WHERE (e.tenant, e.entity_name, e.record_id) > (:tenant, :entity, :id){upto} AND NOT (
+      coalesce(e.entity_name = ANY(CAST(:without AS text[])), true)
+      AND coalesce(e.tenant = ANY(CAST(:without_tenants AS text[])), true)
+    )
     ON CONFLICT DO NOTHING
 """
 # A transaction that has read the registry holds a lock on it until it ends; one that is prepared has no process.
