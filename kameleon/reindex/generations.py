@@ -162,9 +162,7 @@ class Reindexing(Registry):
         there = [status.entity for status in found]
         if not there and request.part.tenants is not None:
             names = " or ".join(f"{name!r:.80}" for name in request.part.tenants)
-            raise InvalidInput(
-                f"nothing of {names or 'no tenant'} is in the index: name it as it was indexed"
-            )
+            raise InvalidInput(f"nothing of {names or 'no tenant'} is in the index: name it as it was indexed")
         if missing := [name for name in request.entities if name not in there]:
             raise UnknownEntity(
                 f"nothing of {missing[0]!r} is in the index. It has: {', '.join(there) or 'no records'}"
