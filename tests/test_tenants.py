@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from sqlalchemy import URL, Engine, text
+from sqlalchemy import URL, Engine, ForeignKey, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
@@ -48,6 +48,34 @@ class Letter(Base):
     title: Mapped[str]
     body: Mapped[str]
     status: Mapped[str] = mapped_column(default="open")
+
+
+@searchable(fields=["name"])
+class Pet(Base):
+    """The tables of its subclasses have row-level security."""
+
+    __tablename__ = "tenants_pet"
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "pet"}  # noqa: RUF012
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    name: Mapped[str]
+
+
+class Dog(Pet):
+    __tablename__ = "tenants_dog"
+    __mapper_args__ = {"polymorphic_identity": "dog"}  # noqa: RUF012
+
+    id: Mapped[int] = mapped_column(ForeignKey("tenants_pet.id"), primary_key=True)
+    is_secret: Mapped[bool]
+
+
+class Puppy(Dog):
+    __tablename__ = "tenants_puppy"
+    __mapper_args__ = {"polymorphic_identity": "puppy"}  # noqa: RUF012
+
+    id: Mapped[int] = mapped_column(ForeignKey("tenants_dog.id"), primary_key=True)
+    weeks: Mapped[int]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -346,6 +374,34 @@ def test_a_table_that_gets_policies_is_searched_through_them_within_a_second(
     with pg_engine.begin() as connection:
         connection.execute(text("ALTER TABLE tenants_letter ENABLE ROW LEVEL SECURITY"))
     assert secured.search.search("bicycle", entity=Letter, limit=50, count=True).total == 0
+
+
+def test_a_policy_on_the_table_of_a_subclass_hides_its_rows(secured: Secured, pg_engine: Engine) -> None:
+    tables: list[Any] = [Pet.__table__, Dog.__table__, Puppy.__table__]
+    Base.metadata.create_all(pg_engine, tables)
+    role = secured.search.engine.url.username
+    with pg_engine.begin() as connection:
+        for table, condition in (("tenants_dog", "NOT is_secret"), ("tenants_puppy", "weeks > 3")):
+            connection.exec_driver_sql(f"GRANT ALL ON tenants_pet, {table} TO {role}")
+            connection.exec_driver_sql(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+            connection.exec_driver_sql(f"CREATE POLICY own ON {table} USING ({condition})")
+    owner = SearchEngine(pg_engine, HashProvider())
+    with owner.attach(sessionmaker(pg_engine)).begin() as session:
+        session.add_all(Pet(id=n, name=f"rex {n}") for n in (1, 2))
+        session.add_all(Dog(id=n, name=f"rex {n}", is_secret=n == 3) for n in (3, 4))
+        session.add_all(Puppy(id=n, name=f"rex {n}", is_secret=n == 5, weeks=n) for n in (5, 6, 7))
+        session.add(Puppy(id=8, name="rex 8", is_secret=False, weeks=1))
+    assert owner.search("rex", entity=Pet, mode="keyword", count=True).total == 8
+    with secured.sessions() as session:
+        for entity, expected in ((Pet, "12467"), ("Pet", "12467"), (None, "12467"), (Dog, "467"), (Puppy, "67")):
+            found = secured.search.search("rex", entity=entity, session=session, count=True)
+            assert (sorted(ids(found)), found.total) == (list(expected), len(expected)), entity
+        found = secured.search.search("rex", entity=Pet, session=session, where=Pet.id > 2, count=True)
+        assert (sorted(ids(found)), found.total) == (["4", "6", "7"], 3)
+        for hidden in ("3", "5", "8"):
+            with pytest.raises(RecordMissing):
+                secured.search.similar(Pet, hidden, session=session)
+        assert sorted(ids(secured.search.similar(Pet, "4", session=session))) == ["1", "2", "6", "7"]
 
 
 # moving a tenant to another database

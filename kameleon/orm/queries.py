@@ -66,9 +66,9 @@ class Queries:
         with self._index.reading(connection, (ref.tenant,)) as conn:
             found = self._index.store.contents.entries(conn, [ref])
             if secured and found:
-                from .secured import may_read
+                from .secured import Secured
 
-                found = found if may_read(conn, secured[0], ref) else []
+                found = found if self._index.part(Secured).may_read(conn, secured[0], ref) else []
         if not found:
             raise RecordMissing(f"{ref.entity} {ref.id!r:.80} is not in the index, so nothing can be similar to it")
         return found[0].content
@@ -136,7 +136,7 @@ class Queries:
             names, narrowed = scope(sessions_of(self._index).mappings, names, where)
         options["where"] = where if narrowed is None else None
         secured = [] if is_nowhere else self._secured([str(name) for name in names], connection)
-        among = None if narrowed is None else self._among(*narrowed)
+        among = None if narrowed is None else self._among(*narrowed, is_secured=bool(secured))
         visible = self._visible(secured) if among is None else ()
         if len(visible) == len(names) == 1:
             ((_, among),), visible = visible, ()
@@ -208,10 +208,14 @@ class Queries:
         mapped = sessions_of(self._index).mappings.of(cls) if isinstance(cls, type) else None
         return ClassFields(mapped, cls, self._index.store.keys.id_text) if mapped else None  # type: ignore[arg-type]
 
-    def _among(self, mapped: "Mapped", cls: type, where: ColumnElement[bool]) -> Among:
+    def _among(self, mapped: "Mapped", cls: type, where: ColumnElement[bool], *, is_secured: bool) -> Among:
         from .criteria import compiled
 
         wanted = select(self._index.store.keys.id_text(mapped.id_columns(cls))).select_from(cls).where(where)
+        if is_secured:
+            from .secured import Secured
+
+            return compiled(self._index.part(Secured).readable(mapped, wanted, cls), self._index.engine)
         return compiled(mapped.without_concrete(wanted, cls), self._index.engine)
 
 
