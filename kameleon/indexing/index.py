@@ -63,9 +63,7 @@ class Index(Transactions):
         query_timeout: float | None,
         **options: Any,
     ) -> None:
-        if on_provider_error not in ON_PROVIDER_ERROR:
-            known = ", ".join(ON_PROVIDER_ERROR)
-            raise InvalidInput(f"unknown on_provider_error {on_provider_error!r}. Known: {known}")
+        check_on_provider_error(on_provider_error)
         self.indexing = check_indexing(indexing)
         self.budget_s = budget_s
         opened = synchronous(engine)
@@ -355,6 +353,11 @@ class Index(Transactions):
             from ..async_connections import dispose
 
             dispose(self.engine)
+
+
+def check_on_provider_error(value: object) -> None:
+    if value not in ON_PROVIDER_ERROR:
+        raise InvalidInput(f"unknown on_provider_error {value!r}. Known: {', '.join(ON_PROVIDER_ERROR)}")
 
 
 def _first_outage(service: "EmbeddingService | None", generations: Sequence[Generation]) -> ProviderError | None:
