@@ -1,5 +1,5 @@
 """One tenant's records: `for_tenant`, and their deletion, export and import. Imports `values`, `errors`, `content`,
-`stores`, `indexing` and `records`."""
+`stores`, `indexing`, `orm` and `records`."""
 
 import gzip
 import json
@@ -18,6 +18,7 @@ from .content import check_entity, check_id, check_tenant, normalize
 from .errors import InvalidInput, seen
 from .indexing.entries import make_entry
 from .indexing.index import HasIndex, Index
+from .orm.emphasis import emphases
 from .records.rows import record_entry
 from .stores.catalog import Entity, Field, current
 from .stores.tables import IDS_A_STATEMENT, parts
@@ -75,6 +76,13 @@ def one_tenant(value: object) -> str:
     return tenant
 
 
+def nothing_of(tenant: str) -> InvalidInput:
+    return InvalidInput(
+        f"the tenant {tenant!r:.80} has no records in this index. Name it as its records have it: `kameleon search "
+        "WORD --all-tenants --json` shows whose the hits are"
+    )
+
+
 def bound(verb: Callable[P, T], tenant: str) -> Callable[P, T]:
     @wraps(verb)
     def call(*args: P.args, **options: P.kwargs) -> T:
@@ -109,12 +117,14 @@ def drop(index: Index, tenant: str) -> int:
 
 
 def export(index: Index, tenant: str, file: Path) -> int:
-    """Write a tenant's records, their embeddings with them, to a file of compressed JSON lines; returns how many."""
+    """Write a tenant's records, their embeddings with them, to a file of compressed JSON lines; returns how many.
+    Raises InvalidInput where it has none."""
     count = 0
-    with index.reading(tenants=(tenant,)) as connection, gzip.open(file, "wt", encoding="utf-8") as lines:
+    with index.reading(tenants=(tenant,)) as connection:
         generation = current(index.catalog.generations(connection))
         entities = index.catalog.entities(connection)
-        names = index.store.contents.entities(connection, (tenant,))
+        if not (names := index.store.contents.entities(connection, (tenant,))):
+            raise nothing_of(tenant)
         header = {
             "format": FORMAT,
             "tenant": tenant,
@@ -122,10 +132,11 @@ def export(index: Index, tenant: str, file: Path) -> int:
             "model": generation and {name: getattr(generation, name) for name in ("fingerprint", "model_name")},
             "entities": [asdict(entities[name]) for name in names if name in entities],
         }
-        lines.write(json.dumps(header) + "\n")
-        for line in _exported(index, connection, tenant, generation):
-            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
-            count += 1
+        with gzip.open(file, "wt", encoding="utf-8") as lines:
+            lines.write(json.dumps(header) + "\n")
+            for line in _exported(index, connection, tenant, generation):
+                lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+                count += 1
     return count
 
 
@@ -140,10 +151,11 @@ def _exported(
         for each in exports.embeddings(connection, generation, refs) if generation else ():
             if each.content_hash == hashes[each.ref]:
                 embeddings.setdefault(each.ref, []).append(_as_line(each))
+        emphasized = emphases(index, connection, [stored.entry for stored in page if stored.data is None])
         for _, entry, data in page:
             ref, content, _, _, gaps = entry
-            made = embeddings.get(ref, [])
-            yield {"entity": ref.entity, "id": ref.id, "content": content, "gaps": gaps, "data": data, "made": made}
+            of_content = {"content": content, "emphasis": emphasized.get(ref, ""), "gaps": gaps}
+            yield {"entity": ref.entity, "id": ref.id, **of_content, "data": data, "made": embeddings.get(ref, [])}
         after = page[-1].entry.ref
 
 
@@ -204,7 +216,7 @@ def _header(read: Callable[[], str], file: Path) -> dict[str, Any]:
 
 def _lines(lines: Iterable[str], file: Path) -> Iterator[dict[str, Any]]:
     """The records of the file, each with its names. Raises InvalidInput with the line."""
-    at, names = 1, {"entity", "id", "content", "gaps", "data", "made"}
+    at, names = 1, {"entity", "id", "content", "emphasis", "gaps", "data", "made"}
     try:
         for line in lines:
             at += 1
@@ -263,7 +275,7 @@ def _entry(entities: Mapping[str, Entity], tenant: str, line: Mapping[str, Any])
     ref = Ref(line["entity"], line["id"], tenant)
     if line["data"] is not None and ref.entity in entities:
         return record_entry(entities[ref.entity], ref.id, line["data"])._replace(ref=ref)
-    return make_entry(ref, normalize(line["content"]), gaps=tuple(line["gaps"]))
+    return make_entry(ref, normalize(line["content"]), normalize(line["emphasis"]), tuple(line["gaps"]))
 
 
 def _embeddings(entry: Entry, made: Sequence[Sequence[Any]]) -> Iterator[Embedding]:

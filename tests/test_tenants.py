@@ -18,6 +18,7 @@ from kameleon.doctor import examine
 from kameleon.errors import InvalidInput, RecordMissing, TenantRequired
 from kameleon.evaluation import evaluate
 from kameleon.testing import HashProvider
+from kameleon.values import Ref
 
 from .conftest import Make, ids, schema_on, url_in
 
@@ -268,6 +269,23 @@ def test_the_command_searches_a_tenant(
     assert run("search", "fox", "--tenant", "a", "--all-tenants").returncode == 2
 
 
+def test_the_command_refuses_a_tenant_without_records(
+    search: SearchEngine, command: Callable[..., Any], engine: Engine, tmp_path: Path
+) -> None:
+    search.for_tenant("a").index_record("Note", 1, "red fox")
+    environment = {"KAMELEON_URL": engine.url.render_as_string(hide_password=False)}
+    file = tmp_path / "t.gz"
+    for arguments, message in (
+        (("drop", ""), "a tenant is needed here"),
+        (("drop", "typo", "--no-confirm"), "the tenant 'typo' has no records in this index. Name it as"),
+        (("export", "typo", str(file)), "the tenant 'typo' has no records in this index. Name it as"),
+    ):
+        done = command("tenants", *arguments, environment=environment)
+        assert (done.returncode, message in done.stderr, "Delete all" in done.stderr) == (1, True, False), done
+    assert not file.exists()
+    assert command("tenants", "drop", "a", "--no-confirm", environment=environment).returncode == 0
+
+
 # row-level security
 
 
@@ -471,6 +489,28 @@ def test_a_tenant_moves_between_databases_and_is_not_embedded_again(
     assert target.admin.export_tenant("a", tmp_path / "back.jsonl.gz") == 34
     sent, back = (lines_of(path) for path in (file, tmp_path / "back.jsonl.gz"))
     assert sent == back
+
+
+def test_words_of_fields_with_weights_count_as_before_in_another_database(
+    search: SearchEngine, memos: sessionmaker[Session], other: Callable[..., SearchEngine], tmp_path: Path
+) -> None:
+    provider = HashProvider()
+    target = other(provider)
+    search.admin.export_tenant(1, tmp_path / "1.jsonl.gz")
+    titles = {line["emphasis"].strip() for line in lines_of(tmp_path / "1.jsonl.gz")[1:]}
+    assert titles == {f"Quarterly report {n}" for n in range(20)}
+    assert target.admin.import_tenant(tmp_path / "1.jsonl.gz").pending == 0
+    query = "quarterly bicycles"
+    pages = [each.search(query, tenant=1, mode="keyword", limit=50, explain=True) for each in (search, target)]
+    before, after = ([(hit.id, hit.explanation[0].raw) for hit in page] for page in pages)
+    assert (len(before) == 20, [id_ for id_, _ in after]) == (True, [id_ for id_, _ in before])
+    assert [raw for _, raw in after] == pytest.approx([raw for _, raw in before], abs=1e-6)
+    states = [each.index.state(Ref("Memo", before[0][0], "1")) for each in (search, target)]
+    assert states[0] == states[1] is not None
+    with search.engine.begin() as connection:
+        connection.execute(text("UPDATE tenants_memo SET title = 'changed past the index'"))
+    search.admin.export_tenant(1, tmp_path / "2.jsonl.gz")
+    assert {line["emphasis"] for line in lines_of(tmp_path / "2.jsonl.gz")[1:]} == {""}
 
 
 def test_what_the_models_do_not_share_is_pending(

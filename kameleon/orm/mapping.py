@@ -67,7 +67,7 @@ class Mapped:
             for link in links
         ]
         self.is_literal = is_literal(mapper, declaration)
-        self._has_weights = any(weight > 1 for weight in declaration.fields.values())
+        self.has_weights = any(weight > 1 for weight in declaration.fields.values())
 
     def ref(self, key: Sequence[Any]) -> Ref:
         return Ref(self.entity, self.identity.id_of(key))
@@ -105,7 +105,7 @@ class Mapped:
             gaps = ()
         tenant = self.tenant_of(obj)
         texts = map(BETWEEN_ITEMS.join, fields)
-        emphasis = emphasized(zip(texts, declared.fields.values(), strict=True)) if self._has_weights else ""
+        emphasis = emphasized(zip(texts, declared.fields.values(), strict=True)) if self.has_weights else ""
         try:
             return Content(normalize(made or ""), normalize(emphasis), gaps, tenant)
         except InvalidRecord as error:

@@ -95,13 +95,12 @@ class Unindexed:
         return {ref: content for ref, content in read.items() if content is not None}
 
     def _classes(self, connection: Connection) -> list[Mapped]:
-        here = inspect(connection)
         mappings = sessions_of(self._index).mappings
         found = []
         for name in mappings.names():
             with suppress(InvalidInput):  # of a class that cannot be indexed: `attach` and `doctor` report it
                 mapped = mappings.named(name)
-                if mapped and all(here.has_table(one.name, schema=one.schema) for one in mapped.owner.tables):
+                if mapped and is_here(connection, mapped):
                     found.append(mapped)
         return found
 
@@ -143,6 +142,12 @@ class Unindexed:
         if (tenant := mapped.tenant_column(cls)) is not None:
             without = without & (func.coalesce(cast(tenant, Text), NOTHING) == NOTHING)
         return statement.where(~within, ~without)
+
+
+def is_here(connection: Connection, mapped: Mapped) -> bool:
+    """Whether the class's tables are in this database."""
+    here = inspect(connection)
+    return all(here.has_table(one.name, schema=one.schema) for one in mapped.owner.tables)
 
 
 def is_of(tenants: Tenants, mapped: Mapped, obj: Any) -> bool:
