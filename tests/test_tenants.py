@@ -4,19 +4,23 @@ what `tenant=` and `for_tenant` take and refuse."""
 import asyncio
 import gzip
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy
-from sqlalchemy import URL, Engine, ForeignKey, text
+from sqlalchemy import URL, Connection, Engine, ForeignKey, event, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
 from kameleon.doctor import examine
 from kameleon.errors import InvalidInput, RecordMissing, TenantRequired
 from kameleon.evaluation import evaluate
+from kameleon.orm.callers import sessions_of
+from kameleon.orm.secured import Secured as SecuredClasses
+from kameleon.stores.values import Scope
 from kameleon.testing import HashProvider
 from kameleon.values import Ref
 
@@ -373,6 +377,29 @@ def test_the_limit_is_filled_where_policies_leave_few(secured: Secured, pg_engin
             for mode in ("hybrid", "keyword", "vector"):
                 found = secured.search.search("bicycle", entity=entity, session=session, limit=3, mode=mode)
                 assert sorted(ids(found)) == ["1000", "1001", "1002"], (entity, mode)
+
+
+def test_a_page_of_candidates_reads_its_own_rows_alone(secured: Secured) -> None:
+    index = secured.search.index
+    mapped = sessions_of(index).mappings.searchable(Letter)
+    among = SecuredClasses(index).rows(mapped)
+    scope = Scope(("Letter",), among=among, visible=[("Letter", SecuredClasses(index).rows(mapped, "visible"))])
+    plans: list[Any] = []
+
+    def explained(connection: Connection, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "tenants_letter" in statement and not statement.startswith("EXPLAIN"):
+            plans.append(connection.exec_driver_sql(f"EXPLAIN (ANALYZE) {statement}", parameters).scalars().all())
+
+    with secured.session(1) as session:
+        connection = session.connection()
+        docs = index.store.scopes.docs(connection, Scope(("Letter",)), 40) or []
+        refs = index.store.contents.refs(connection, docs)
+        page = [next(doc for doc, ref in refs.items() if ref.id == id_) for id_ in ("101", "102", "103", "201", "202")]
+        event.listen(connection, "before_cursor_execute", explained)
+        within = index.store.scopes.within(connection, scope, page)
+    assert sorted(refs[doc].id for doc in within) == ["101", "102", "103"]
+    read = re.findall(r"on tenants_letter.*actual.*rows=([\d.]+)", "\n".join(plans[0]))
+    assert (len(plans), len(read) >= 2, max(map(float, read)) <= len(page)) == (1, True, True), plans
 
 
 def test_without_a_connection_the_engines_own_role_reads(secured: Secured, pg_engine: Engine) -> None:

@@ -215,7 +215,7 @@ class Queries:
         if is_secured:
             from .secured import Secured
 
-            return compiled(self._index.part(Secured).readable(mapped, wanted, cls), self._index.engine)
+            return self._index.part(Secured).among(mapped, wanted, cls)
         return compiled(mapped.without_concrete(wanted, cls), self._index.engine)
 
 

@@ -3,9 +3,28 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, FromClause, Select, exists, inspect, literal, or_, select
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Connection,
+    FromClause,
+    Integer,
+    Select,
+    SmallInteger,
+    String,
+    Text,
+    Uuid,
+    any_,
+    bindparam,
+    exists,
+    inspect,
+    literal,
+    or_,
+    select,
+)
 from sqlalchemy.orm import Mapper
 
 from ..indexing.index import Index
@@ -15,10 +34,15 @@ from ..values import Ref
 from .callers import sessions_of
 from .criteria import compiled
 from .declaration import of_same_keys
+from .identity import key_attributes
 from .mapping import Mapped
 
 KEPT_S = 1.0
 """Bounds how long the tables with row security are remembered, in seconds. Chosen, not measured."""
+
+
+LISTED = (Integer, BigInteger, SmallInteger, String, Text, Uuid)
+"""The types of keys that one bind has many of: as one by one they would take longer than to read all rows."""
 
 
 class Secured:
@@ -58,7 +82,18 @@ class Secured:
         """The ids of a class's rows that the connection may read."""
         cls = mapped.owner.class_
         ids = select(self._index.store.keys.id_text(mapped.id_columns(cls))).select_from(cls)
-        return compiled(self.readable(mapped, ids, cls), self._index.engine, prefix)
+        return self.among(mapped, ids, cls, prefix)
+
+    def among(self, mapped: Mapped, statement: Select[Any], cls: type, prefix: str = "among") -> Among:
+        """The ids that a statement selects, without rows that the connection may not read."""
+        wanted = self.readable(mapped, statement, cls)
+        found = compiled(wanted, self._index.engine, prefix)
+        attributes = key_attributes(mapped.mapper)
+        if len(attributes) > 1 or type(attributes[0].type) not in LISTED:
+            return found
+        keys: list[Any] = []
+        listed = attributes[0] == any_(bindparam("keys", keys, type_=ARRAY(attributes[0].type)))
+        return replace(found, by_ids=by_ids(mapped, compiled(wanted.where(listed), self._index.engine, prefix), keys))
 
     def may_read(self, connection: Connection, mapped: Mapped, ref: Ref) -> bool:
         """Whether the connection may read the row of a record."""
@@ -79,3 +114,14 @@ class Secured:
             present = exists(select(literal(1)).select_from(*tables).where(*conditions).correlate(*mapper.tables))
             statement = statement.where(or_(mapper.polymorphic_on != inner.polymorphic_identity, present))
         return mapped.without_concrete(statement, cls)
+
+
+def by_ids(mapped: Mapped, found: Among, keys: Sequence[Any]) -> Callable[[Sequence[str]], Among]:
+    """What gives a compiled subquery the keys of ids, in place of `keys`."""
+    name, bind = next((name, bind) for name, bind in found.binds.items() if bind.value is keys)
+
+    def for_ids(ids: Sequence[str]) -> Among:
+        listed = [key for (key,) in mapped.keys_of(ids)]
+        return replace(found, binds={**found.binds, name: bindparam(name, listed, type_=bind.type)})
+
+    return for_ids

@@ -146,10 +146,15 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Among:
-    """A subquery of one column, record ids as text; `binds` are typed, by their names in `sql`."""
+    """A subquery of one column, record ids as text; `binds` are typed, by their names in `sql`. `by_ids`, if it is
+    there, makes the same subquery for these ids alone, which looks up their rows and no others."""
 
     sql: str
     binds: Mapping[str, BindParameter[Any]]
+    by_ids: "Callable[[Sequence[str]], Among] | None" = None
+
+    def for_ids(self, ids: Sequence[str]) -> "Among":
+        return self if self.by_ids is None else self.by_ids(ids)
 
 
 def bound(statement: TextClause, binds: Mapping[str, Any]) -> tuple[TextClause, dict[str, Any]]:
@@ -197,6 +202,18 @@ class Scope:
     def is_all(self) -> bool:
         """Whether these are all records of the entities and tenants."""
         return self.filter is None and self.among is None and self.without is None and not self.visible
+
+    @property
+    def is_by_ids(self) -> bool:
+        """Whether rows are looked up by their ids, where these are given."""
+        amongs = [among for among in (self.among, *(among for _, among in self.visible)) if among is not None]
+        return any(among.by_ids is not None for among in amongs)
+
+    def for_ids(self, ids: Mapping[str, Sequence[str]]) -> "Scope":
+        """The scope, for records of these ids alone, by entity."""
+        every = [id_ for of_entity in ids.values() for id_ in of_entity]
+        visible = [(entity, among.for_ids(ids.get(entity, ()))) for entity, among in self.visible]
+        return replace(self, among=self.among and self.among.for_ids(every), visible=visible)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
