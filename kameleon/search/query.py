@@ -135,6 +135,9 @@ class Query:
         """The digests of those hits."""
         return () if self.cursor is None else self.page.shown
 
+    def is_of_tenants(self, ref: Ref) -> bool:
+        return self.tenants is None or ref.tenant in self.tenants
+
     @property
     def text(self) -> str:
         return self.parsed.text
