@@ -90,17 +90,21 @@ def bound(verb: Callable[P, T], tenant: str) -> Callable[P, T]:
 
 
 def drop(index: Index, tenant: str) -> int:
-    """Delete every trace of a tenant; how many records it had."""
-    with index.transaction(tenants=(tenant,)) as connection:
-        index.store.connections.acquire_write_lock(connection)
-        known = index.catalog.generations(connection)
-        tables = index.store.schema.embedding_tables(connection)
-        hidden = [each for each in index.catalog.dropped(connection) if each.number in tables]
-        count = sum(
-            status.indexed
-            for status in index.store.embeddings.status(connection, None, has_provider=False, tenants=(tenant,))
-        )
-        index.store.schema.drop_tenant(connection, tenant, [*known, *hidden])
+    """Delete every trace of a tenant; how many records it had. Writers, folds and builds that began before are waited
+    for, and those that begin meanwhile wait."""
+
+    def attempt() -> int:
+        with index.transaction() as connection:
+            index.store.schema.stop_writers(connection)
+            index.store.connections.act_for(connection, (tenant,))
+            known = index.catalog.generations(connection)
+            tables = index.store.schema.embedding_tables(connection)
+            hidden = [each for each in index.catalog.dropped(connection) if each.number in tables]
+            found = index.store.embeddings.status(connection, None, has_provider=False, tenants=(tenant,))
+            index.store.schema.drop_tenant(connection, tenant, [*known, *hidden])
+        return sum(status.indexed for status in found)
+
+    count = index.retried(attempt)
     index.forget()
     return count
 

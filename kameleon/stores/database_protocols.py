@@ -113,8 +113,12 @@ class Schema(Protocol):
         """Distributes the tables over a cluster's servers, by record_id or tenant, and returns which. Raises
         StorageError where there is none."""
 
+    def stop_writers(self, connection: Connection) -> None:
+        """At the beginning of a transaction: has writers of records wait until it ends, so that it sees and deletes all
+        that they wrote."""
+
     def drop_tenant(self, connection: Connection, tenant: str, generations: Sequence[Generation]) -> None:
-        """Deletes what the tables hold of a tenant, in every one of them."""
+        """Deletes what the tables hold of a tenant, in every one of them, after `stop_writers`."""
 
     def tenanted(self, connection: Connection) -> set[str]:
         """Returns the entities of which records with a tenant were ever written."""

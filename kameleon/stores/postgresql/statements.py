@@ -188,6 +188,7 @@ LOCK_ROWS = """
       SELECT 1 FROM {search} AS s WHERE {s_is_key} {fence} FOR UPDATE
     ) AS s
 """
+LOCK_CONTENTS = "LOCK TABLE {search} IN ROW SHARE MODE"
 HASHES = """
     SELECT s.*, (
       SELECT max(e.passage) FROM {embedding} AS e
