@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 from sqlalchemy import Connection, Engine, text
 
@@ -53,12 +54,12 @@ def fold(search: SearchEngine, connection: Connection) -> object:
     return FoldStep(connection, search.index.store.postings, search.index.tables.keywords, partition).make(True)
 
 
-def embed(search: SearchEngine, connection: Connection, state: str = ACTIVE) -> object:
+def embed(search: SearchEngine, connection: Connection, state: str = ACTIVE) -> None:
     """As a worker does, or a reindex."""
     (generation,) = search.index.catalog.generations(connection)
     found = search.index.store.contents.states(connection, [PENDING], None)
-    made = Embedding(PENDING, found[PENDING].content_hash, HashProvider().embed("x").tobytes())
-    return search.index.store.embeddings.write(connection, replace(generation, state=state), [made], NOW, {})
+    made = Embedding(PENDING, found[PENDING].content_hash, np.asarray(HashProvider().embed("x")).tobytes())
+    search.index.store.embeddings.write(connection, replace(generation, state=state), [made], NOW, {})
 
 
 WORKS: dict[str, Work] = {
