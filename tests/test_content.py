@@ -86,6 +86,7 @@ def test_whose_records_are_read_is_named() -> None:
 
 
 def test_what_is_no_tenant_of_a_record_is_refused() -> None:
-    for wrong in (ALL_TENANTS, 10**5000, "a" * 256, "a\0", "\ud800", [], b"a", False, 1.5):
-        with pytest.raises(InvalidRecord, match="tenant|surrogate"):
+    wrongs: list[object] = [ALL_TENANTS, 10**5000, "a" * 256, "a\0", "\ud800", [], b"a", False, 1.5]
+    for wrong in wrongs:
+        with pytest.raises(InvalidRecord, match=r"tenant|surrogate"):
             check_tenant(wrong)

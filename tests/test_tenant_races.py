@@ -5,12 +5,14 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
-from kameleon import RecordStore, SearchEngine
+from kameleon import RecordStore, SearchEngine, searchable
 from kameleon.doctor import examine
 from kameleon.keywords.dialect import Partition
 from kameleon.keywords.folding import FoldStep
@@ -21,12 +23,26 @@ from kameleon.values import BUILDING, Ref
 
 from .test_store_parts import NOW
 
+
+class Base(DeclarativeBase):
+    pass
+
+
+@searchable(fields=["text"], tenant="org")
+class Memo(Base):
+    __tablename__ = "races_memo"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    org: Mapped[str]
+    text: Mapped[str]
+
+
 BLOCKED = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND :pid = ANY(pg_blocking_pids(pid))")
 PENDING = Ref("Note", "p", "a")
 Work = Callable[[SearchEngine, Connection], object]
 
 
-def wait_until_blocked(connection: Connection, waiting: "Future[int]") -> None:
+def wait_until_blocked(connection: Connection, waiting: Future[Any]) -> None:
     """Until another session waits for this one's transaction, or has ended without."""
     pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
     while not waiting.done() and not connection.execute(BLOCKED, {"pid": pid}).scalar_one():
@@ -99,3 +115,37 @@ def test_a_dropped_tenant_takes_along_what_others_commit_meanwhile(pg_engine: En
     assert rows_of(pg_engine, "b") == before
     assert search.suggest("zor", tenant="a") == []
     assert list(examine(search)) == []
+
+
+@pytest.mark.parametrize("fill", [SearchEngine.sync, partial(examine, fix=True)], ids=["sync", "doctor"])
+def test_a_record_that_moves_while_it_is_first_indexed_is_in_one_tenant(
+    pg_engine: Engine, fill: Callable[[SearchEngine], object]
+) -> None:
+    Base.metadata.create_all(pg_engine)
+    search = SearchEngine(pg_engine, HashProvider())
+    sessions = search.attach(sessionmaker(pg_engine))
+    with sessions.begin() as session:
+        session.add(Memo(id=1, org="a", text="red fox"))
+    with pg_engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO races_memo VALUES (2, 'a', 'zorblatt')")
+    with ThreadPoolExecutor(1) as threads:
+        with sessions.begin() as session:
+            session.get_one(Memo, 2).org = "b"
+            search.flush(session)
+            filling = threads.submit(fill, search)
+            wait_until_blocked(session.connection(), filling)
+        filling.result()
+    with pg_engine.connect() as connection:
+        indexed = connection.exec_driver_sql("SELECT tenant, record_id FROM kdb_search ORDER BY tenant").all()
+    assert indexed == [("a", "1"), ("b", "2")]
+    assert search.search("zorblatt", entity=Memo, tenant="a", mode="keyword") == []
+
+
+def test_rows_are_locked_by_roles_that_may_lock_them(pg_engine: Engine) -> None:
+    Base.metadata.create_all(pg_engine)
+    connections = SearchEngine(pg_engine).index.store.connections
+    with pg_engine.begin() as connection:
+        assert connections.may_lock(connection, [Memo.__table__])
+        assert not connections.may_lock(connection, [Memo.__table__, Memo.__table__.alias()])
+        connection.exec_driver_sql("SET LOCAL ROLE pg_read_all_data")
+        assert not connections.may_lock(connection, [Memo.__table__])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, FromClause
 
 from ..values import Generation, Ref, Tenants
 from .old_tables import OldTables
@@ -62,6 +62,9 @@ class Connections(Protocol):
 
     def lock_rows(self, connection: Connection, refs: Sequence[Ref]) -> None:
         """Locks the index's rows of these records, in the order of their keys."""
+
+    def may_lock(self, connection: Connection, tables: Sequence[FromClause]) -> bool:
+        """Whether the rows of the application's tables can be locked, and the connection's role may do so."""
 
     def can_lock_rows(self) -> bool:
         """Whether single rows can be locked, or skipped where another transaction locked them."""
