@@ -98,17 +98,21 @@ def bound(verb: Callable[P, T], tenant: str) -> Callable[P, T]:
 
 
 def drop(index: Index, tenant: str) -> int:
-    """Delete every trace of a tenant; how many records it had."""
-    with index.transaction(tenants=(tenant,)) as connection:
-        index.store.connections.acquire_write_lock(connection)
-        known = index.catalog.generations(connection)
-        tables = index.store.schema.embedding_tables(connection)
-        hidden = [each for each in index.catalog.dropped(connection) if each.number in tables]
-        count = sum(
-            status.indexed
-            for status in index.store.embeddings.status(connection, None, has_provider=False, tenants=(tenant,))
-        )
-        index.store.schema.drop_tenant(connection, tenant, [*known, *hidden])
+    """Delete every trace of a tenant; how many records it had. Writers, folds and builds that began before are waited
+    for, and those that begin meanwhile wait."""
+
+    def attempt() -> int:
+        with index.transaction() as connection:
+            index.store.schema.stop_writers(connection)
+            index.store.connections.act_for(connection, (tenant,))
+            known = index.catalog.generations(connection)
+            tables = index.store.schema.embedding_tables(connection)
+            hidden = [each for each in index.catalog.dropped(connection) if each.number in tables]
+            found = index.store.embeddings.status(connection, None, has_provider=False, tenants=(tenant,))
+            index.store.schema.drop_tenant(connection, tenant, [*known, *hidden])
+        return sum(status.indexed for status in found)
+
+    count = index.retried(attempt)
     index.forget()
     return count
 
@@ -205,6 +209,9 @@ def _header(read: Callable[[], str], file: Path) -> dict[str, Any]:
         header: dict[str, Any] = json.loads(read())
         is_known = header["format"] == FORMAT
         header["tenant"] = one_tenant(header["tenant"])
+        header["entities"] = [_entity(definition) for definition in header["entities"]] if is_known else []
+        if is_known and header["model"] is not None:
+            header["model"] = {name: str(header["model"][name]) for name in ("fingerprint", "model_name")}
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(
             f"{file} is no export of a tenant: {error}. `kameleon tenants export acme acme.jsonl.gz` makes one"
@@ -212,6 +219,11 @@ def _header(read: Callable[[], str], file: Path) -> dict[str, Any]:
     if not is_known:
         raise InvalidInput(f"{file} has the format {seen(header['format'])}, this kameleon reads {FORMAT!r}")
     return header
+
+
+def _entity(definition: Mapping[str, Any]) -> Entity:
+    fields = tuple(Field(**field) for field in definition["fields"])
+    return Entity(**{**definition, "name": check_entity(definition["name"]), "fields": fields})
 
 
 def _lines(lines: Iterable[str], file: Path) -> Iterator[dict[str, Any]]:
@@ -224,11 +236,21 @@ def _lines(lines: Iterable[str], file: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(record, dict) or set(record) != names:
                 raise ValueError("not a record of an export")
             check_entity(record["entity"]), check_id(record["id"])
+            _check_types(record)
             yield record
     except (OSError, EOFError, ValueError) as error:
         raise InvalidInput(
             f"{file}, line {at}: {error}. Batches before it are imported; export the tenant again and import that"
         ) from error
+
+
+def _check_types(record: Mapping[str, Any]) -> None:
+    if not isinstance(record["content"], str) or not isinstance(record["data"], dict | None):
+        raise ValueError("its content is no text, or its data no object")
+    if not isinstance(record["made"], list) or not isinstance(record["gaps"], list):
+        raise ValueError("its embeddings or gaps are no list")
+    if not all(type(gap) is int for gap in record["gaps"]):
+        raise ValueError("its gaps are not whole numbers")
 
 
 def _load_batch(index: Index, header: Mapping[str, Any], batch: Sequence[Mapping[str, Any]]) -> ImportReport:
@@ -260,13 +282,12 @@ def _other_model(header: Mapping[str, Any], own: str) -> str:
     )
 
 
-def _declared(index: Index, connection: Connection, definitions: Sequence[Mapping[str, Any]]) -> Mapping[str, Entity]:
+def _declared(index: Index, connection: Connection, definitions: Sequence[Entity]) -> Mapping[str, Entity]:
     """The entities of the record store, those of the file that are missing made."""
     known = index.catalog.entities(connection)
     for definition in definitions:
-        if definition["name"] not in known:
-            fields = tuple(Field(**field) for field in definition["fields"])
-            index.catalog.write_entity(connection, Entity(**{**definition, "fields": fields}), is_new=True)
+        if definition.name not in known:
+            index.catalog.write_entity(connection, definition, is_new=True)
     return index.catalog.entities(connection) if definitions else known
 
 

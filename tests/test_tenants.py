@@ -575,6 +575,28 @@ def test_a_file_that_is_no_export_is_refused(search: SearchEngine, tmp_path: Pat
         search.admin.export_tenant("", tmp_path / "x.gz")
 
 
+HEADER: dict[str, Any] = {"format": "kameleon tenant 1", "tenant": "a", "entities": [], "model": None}
+RECORD: dict[str, Any] = {"entity": "Note", "id": "1", "content": "fox", "gaps": [], "data": None, "made": []}
+
+
+@pytest.mark.parametrize(
+    ("header", "record"),
+    [
+        ({"entities": [{"name": "Film"}]}, {}),
+        ({"entities": None}, {}),
+        ({"model": {"name": "x"}}, {}),
+        *(({}, wrong) for wrong in ({"content": 5}, {"gaps": ["x"]}, {"gaps": None}, {"data": [1]}, {"made": 1})),
+    ],
+)
+def test_an_export_that_was_edited_is_refused(
+    search: SearchEngine, tmp_path: Path, header: dict[str, Any], record: dict[str, Any]
+) -> None:
+    file = tmp_path / "a.gz"
+    file.write_bytes(gzip.compress("\n".join(map(json.dumps, ({**HEADER, **header}, {**RECORD, **record}))).encode()))
+    with pytest.raises(InvalidInput, match=r"tenants export|export the tenant"):
+        search.admin.import_tenant(file)
+
+
 def test_a_tenant_that_is_dropped_is_gone_and_others_are_as_they_were(search: SearchEngine) -> None:
     fill(search)
     other = search.for_tenant("b")

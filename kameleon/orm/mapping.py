@@ -12,6 +12,7 @@ from sqlalchemy.orm.base import PassiveFlag
 
 from ..content import BETWEEN_ITEMS, Content, check_entity, check_tenant, emphasized, items_of, join, normalize
 from ..errors import InvalidInput, InvalidRecord
+from ..stores.database_protocols import Connections
 from ..stores.tables import IDS_A_STATEMENT, parts
 from ..values import Ref
 from .attributes import (
@@ -246,6 +247,15 @@ class Mapped:
                 locking = statement.order_by(*key_attributes(link.mapper, target)).with_for_update(read=True, of=target)
                 for keys in parts(self.keys_of(ids), KEYS_A_STATEMENT):
                     connection.execute(self.among(locking, keys)).all()
+
+    def lock(self, connections: Connections, connection: Connection, ids: Sequence[str]) -> None:
+        """Lock the rows of records until the transaction ends, where the connection's role may: nothing else keeps
+        another transaction, which moves one that the index does not have yet, from adding it under a second tenant."""
+        if not self.has_tenants or not connections.may_lock(connection, self.mapper.tables):
+            return
+        columns = key_attributes(self.mapper)
+        for keys in parts(self._keys(ids), KEYS_A_STATEMENT):
+            connection.execute(self.among(select(*columns).order_by(*columns).with_for_update(read=True), keys)).all()
 
     def _joined(self, path: Sequence[Any], depth: int) -> tuple[Select[Any], Any]:
         """A query of records' keys, joined over `depth` relationships, and the alias of the last."""

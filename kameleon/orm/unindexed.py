@@ -80,6 +80,7 @@ class Unindexed:
         unique = {mapped.entity} if mapped.has_tenants else ()
         ahead = embed_ahead(self._index, contents, [], connection=None, indexing="sync", unique=unique)
         with self._index.transaction() as connection:
+            mapped.lock(self._index.store.connections, connection, ids)
             report = self._index.write_changes(
                 connection, contents, [], unique=unique, ahead=ahead, indexing="sync", budget_s=0
             )

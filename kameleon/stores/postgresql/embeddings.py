@@ -64,8 +64,11 @@ class PostgreSQLEmbeddings:
         """Locks the records until the transaction ends and reads their hashes, and whether they have an embedding.
         Citus cannot lock rows of several shards; there an embedding may be outdated at once, which search sees. So may
         one of a generation that is being built, whose run checks before and after the switch: to lock each record of
-        the index is to write each again."""
-        is_locked = not self._templates.has_citus and generation.state != BUILDING
+        the index is to write each again. That waits for a tenant's deletion alone."""
+        is_building = generation.state == BUILDING
+        is_locked = not self._templates.has_citus and not is_building
+        if is_building and not self._templates.has_citus:
+            connection.exec_driver_sql(self._templates.format(sql.LOCK_CONTENTS))
         statement = self._templates.format(sql.HASHES, generation, lock="FOR SHARE OF s" if is_locked else "")
         return {Ref(*row[:3]): row for row in by_key(connection, statement, refs)}
 
