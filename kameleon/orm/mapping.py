@@ -254,7 +254,7 @@ class Mapped:
         if not self.has_tenants or not connections.may_lock(connection, self.mapper.tables):
             return
         columns = key_attributes(self.mapper)
-        for keys in parts(self._keys(ids), KEYS_A_STATEMENT):
+        for keys in parts(self.keys_of(ids), KEYS_A_STATEMENT):
             connection.execute(self.among(select(*columns).order_by(*columns).with_for_update(read=True), keys)).all()
 
     def _joined(self, path: Sequence[Any], depth: int) -> tuple[Select[Any], Any]:
