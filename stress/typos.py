@@ -1,5 +1,5 @@
-"""Which words a search corrects: right ones that records lack, and misspelt ones that they have; and what corrections do
-to judged rankings."""
+"""Which words a search corrects: right ones that records lack, and misspelt ones that they have; and what corrections
+do to judged rankings."""
 
 import json
 import random

@@ -34,8 +34,8 @@ def test_the_nearest_come_first_and_the_far_not_at_all() -> None:
     ]
     assert [other for *_, other in near("seperately", ["separately", "separatelyy", "desperately"])] == [
         "separately",
-        "separatelyy",
         "desperately",
+        "separatelyy",
     ]
 
 

@@ -8,6 +8,8 @@ from unicodedata import category
 from rapidfuzz.distance import OSA
 from rapidfuzz.process import extract
 
+JOINTS = tuple("-_.:/@&+#'")
+"""What a code that is not typed to its end may end with."""
 CORRECTED_FROM, SOUNDED_FROM, LONG, LONGEST = 4, 6, 8, 40
 ALIKE = {ord(letter): alike[0] for alike in ("aeiouy", "bfpv", "cgjkqsxz", "dt", "mn") for letter in alike}
 """Soundex's classes of letters, and vowels as one. Of 2,000 names of six and seven letters that are in no word list, 12

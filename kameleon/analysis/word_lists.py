@@ -1,7 +1,7 @@
 """Words by language, of the lists of pyspellchecker (the extra `spelling`) where that is installed. Imports nothing of
 kameleon's."""
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from functools import cache
 
 CODES = {
@@ -17,21 +17,23 @@ CODES = {
     "russian": "ru",
     "spanish": "es",
 }
-LEAST = 100
-"""Bounds from below how often a listed word occurs in the subtitles that were counted."""
+LEAST = {"english": 50}
+"""Bounds from below how often a listed word occurs in the subtitles that were counted: English words at the list's
+least count are names and rare ones (Breda, lias), while German nouns are at it."""
 
 
 def is_listed(language: str, word: str) -> bool:
     """Whether a lower-case word is on its language's list."""
-    return _counts(language).get(word, 0) >= LEAST
+    return word in _words(language)
 
 
 @cache
-def _counts(language: str) -> Mapping[str, int]:
+def _words(language: str) -> Collection[str]:
     if language not in CODES:
-        return {}
+        return ()
     try:
-        from spellchecker import SpellChecker  # 7 MB, and 0.2 s for a list, which most searches do not need
+        from spellchecker import SpellChecker  # 0.1 to 0.7 s, which most searches do not need
     except ImportError:
-        return {}
-    return SpellChecker(language=CODES[language], distance=1).word_frequency.dictionary
+        return ()
+    counted = SpellChecker(language=CODES[language], distance=1).word_frequency.items()
+    return frozenset(word for word, times in counted if times > LEAST.get(language, 0))

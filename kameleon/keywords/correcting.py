@@ -23,8 +23,8 @@ MANY = 2
 """... and so many times as many have the other word. Chosen, not measured."""
 SHARE = 0.8
 """How much of a typed word's weight a corrected one has. Hybrid nDCG@10 of medline, npl, liveqa_med and xquad_en with a
-typo in each query is .673, .670, .666 and .664 with a share of 1, .8, .65 and .5; of queries of two words and a name that
-is corrected wrongly, of medline and npl, .305, .311, .312 and .312."""
+typo in each query is .673, .670, .666 and .664 with a share of 1, .8, .65 and .5; of queries of two words and a name
+that is corrected wrongly, of medline and npl, .305, .311, .312 and .312."""
 
 
 class Candidate(NamedTuple):

@@ -14,9 +14,9 @@ def known_words(language: str, service: "EmbeddingService | None") -> Callable[[
     keywords alone loads no model, and takes no word of its language for a misspelt one."""
 
     def knows(word: str) -> bool:
-        if is_listed(language, word) or (language == "english" and word in bundled()):
+        if language == "english" and word in bundled():
             return True
-        return service is not None and service.knows_word(word)
+        return (service is not None and service.knows_word(word)) or is_listed(language, word)
 
     return knows
 
