@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from enum import Enum
 from typing import Any
 from uuid import UUID
 
@@ -33,7 +34,7 @@ from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
 from ..errors import InvalidFilter, seen
 from ..sqlalchemy_internals import has_other_binds, with_expanding_binds
-from ..stores.filters import Comparison, Filter, parse_filter
+from ..stores.filters import Comparison, Filter, parse_filter, typed
 from ..stores.tables import schema_map
 from ..stores.values import Among
 
@@ -81,7 +82,7 @@ def as_condition(where: object, cls: type) -> ColumnElement[bool]:
         raise InvalidFilter(
             f"where= is a condition such as {cls.__name__}.status == 'open', or a mapping, not {seen(where)}"
         )
-    parsed = parse_filter(where)
+    parsed = parse_filter(where, read=typed)
     return true() if parsed is None else _condition(parsed, cls)
 
 
@@ -129,6 +130,7 @@ def fitted(given: Comparison, column: Any) -> Comparison:
 
 
 def _fit(value: Any, column: Any) -> Any:
+    value = value.value if isinstance(value, Enum) and not isinstance(column.type, NAMED) else value
     readers = ((read, what) for kinds, read, what in READERS if isinstance(column.type, kinds))
     read, what = next(readers, (_as_it_is, "one value"))
     try:
@@ -140,7 +142,7 @@ def _fit(value: Any, column: Any) -> Any:
 
 
 def _as_it_is(value: Any, _type: Any) -> Any:
-    return _of(value, str, int, float, bool)
+    return _of(value, str, int, float, bool, Decimal, date, time, UUID)
 
 
 def _of(value: Any, *types: type) -> Any:
@@ -151,25 +153,32 @@ def _of(value: Any, *types: type) -> Any:
 
 
 def _integer(value: Any, _type: Any) -> Any:
-    number = _of(value, int, float)
-    return int(number) if number == int(number) and abs(number) < 1 << 63 else number
+    number = _of(value, int, float, Decimal)
+    return int(number) if number == int(number) and abs(number) < 1 << 63 else float(number)
 
 
 def _number(value: Any, type_: Any) -> Any:
     """Exact, but for a column of floats: PostgreSQL would compare NUMERIC as floats."""
-    is_exact = isinstance(_of(value, int, float), int) or not isinstance(type_, types.Float)
-    return Decimal(repr(value)) if is_exact else value
+    number, is_float = _of(value, int, float, Decimal), isinstance(type_, types.Float)
+    if isinstance(number, Decimal):
+        return float(number) if is_float else number
+    return Decimal(repr(number)) if isinstance(number, int) or not is_float else number
 
 
 def _name(value: Any, type_: Any) -> Any:
+    if type_.enum_class is not None and isinstance(value, type_.enum_class):
+        return value
+    value = value.value if isinstance(value, Enum) else value
     if value not in type_.enums:
         raise ValueError
     return value
 
 
 def _moment(value: Any, type_: Any) -> datetime:
-    """A time without a zone is UTC where the column has zones."""
-    moment = datetime.fromisoformat(_of(value, str))
+    """A time without a zone is UTC where the column has zones; a date is its midnight."""
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else _of(value, date)
+    if not isinstance(moment, datetime):
+        moment = datetime(moment.year, moment.month, moment.day)
     if not type_.timezone and moment.tzinfo:
         raise ValueError
     zoned = moment if moment.tzinfo or not type_.timezone else moment.replace(tzinfo=UTC)
@@ -177,8 +186,22 @@ def _moment(value: Any, type_: Any) -> datetime:
 
 
 def _uuid(value: Any, type_: Any) -> Any:
-    found = UUID(_of(value, str))
+    found = value if isinstance(value, UUID) else UUID(_of(value, str))
     return found if type_.as_uuid else str(found)
+
+
+def _day(value: Any, _type: Any) -> date:
+    if isinstance(value, datetime):
+        raise ValueError
+    return date.fromisoformat(value) if isinstance(value, str) else _of(value, date)
+
+
+def _time(value: Any, _type: Any) -> time:
+    return time.fromisoformat(value) if isinstance(value, str) else _of(value, time)
+
+
+def _text(value: Any, _type: Any) -> str:
+    return str(value) if isinstance(value, UUID) else _of(value, str)
 
 
 def _nothing(_value: Any, _type: Any) -> Any:
@@ -188,16 +211,18 @@ def _nothing(_value: Any, _type: Any) -> Any:
 READERS: Sequence[tuple[Any, Callable[[Any, Any], Any], str]] = (
     (types.Interval | types.LargeBinary | types.JSON | types.ARRAY, _nothing, "an expression alone"),
     (types.TypeDecorator, lambda value, _type: value, "what it accepts"),
-    (types.Enum, _name, "the names of its members"),
+    (types.Enum, _name, "its members and their names"),
     (types.Boolean, lambda value, _type: _of(value, bool), "true and false"),
-    (types.DateTime, _moment, "texts such as 2026-01-31T12:30, with a zone (+00:00) where it has one"),
-    (types.Date, lambda value, _type: date.fromisoformat(_of(value, str)), "texts such as 2026-01-31"),
-    (types.Time, lambda value, _type: time.fromisoformat(_of(value, str)), "texts such as 12:30"),
-    (types.Uuid, _uuid, "texts of UUIDs"),
+    (types.DateTime, _moment, "datetimes and texts such as 2026-01-31T12:30, with a zone (+00:00) where it has one"),
+    (types.Date, _day, "dates and texts such as 2026-01-31"),
+    (types.Time, _time, "times and texts such as 12:30"),
+    (types.Uuid, _uuid, "UUIDs and their texts"),
     (types.Integer, _integer, "numbers"),
     (types.Numeric | types.Float, _number, "numbers"),
-    (types.String, lambda value, _type: _of(value, str), "texts"),
+    (types.String, _text, "texts"),
 )
+NAMED = (types.Enum, types.TypeDecorator)
+"""The types of columns that take members of an Enum as they are."""
 
 
 def _comparison(given: Comparison, column: Any) -> Any:

@@ -7,10 +7,13 @@ package alone.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..filters import HAS_WORDS, ORDERED, Comparison, Filter, bind, by_shape, condition
+from ..filters import HAS_WORDS, ID, ORDERED, Comparison, Filter, bind, by_shape, condition, id_text
+from ..moments import DAY_MS, LENGTH, Moment
 from ..tables import dump
 
+DATA, KEY = "kdb_records.data", "kdb_records.id"
 EDGE = "[^a-z0-9]"
+SIGNS = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))
 KINDS = {str: "('text')", **dict.fromkeys((int, float), "('integer', 'real')")}
 KIND = (
     "CASE {0} WHEN 'text' THEN 'string' WHEN 'integer' THEN 'number' WHEN 'real' THEN 'number' "
@@ -29,9 +32,11 @@ def indexed_path(name: str) -> str:
     return f"""'$."{name}"'"""
 
 
-def comparison(compared: Comparison, binds: dict[str, Any], document: str = "kdb_records.data") -> str:
+def comparison(compared: Comparison, binds: dict[str, Any], document: str = DATA) -> str:
     if compared.operator in ("$in", "$nin") and not compared.value:
         return "0" if compared.operator == "$in" else "1"
+    if compared.path == ID and compared.operator != HAS_WORDS and document == DATA:
+        return on_id(compared, binds)
     path = indexed_path(compared.path[0]) if len(compared.path) == 1 and is_plain(compared.path[0]) else ""
     field = Field(document, path or bind(binds, json_path(compared.path)))
     match compared.operator:
@@ -49,9 +54,10 @@ def comparison(compared: Comparison, binds: dict[str, Any], document: str = "kdb
             return contains(field, compared.value, binds)
         case _ if compared.operator == HAS_WORDS:
             return has_words(field, compared.value, binds)
-    signs = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))
+    if isinstance(compared.value, Moment):
+        return f"({moment(field.value, field.kind)} {SIGNS[compared.operator]} {bind(binds, compared.value.ms)})"
     kinds = "('text')" if isinstance(compared.value, str) else "('integer', 'real')"
-    return f"({field.kind} IN {kinds} AND {field.value} {signs[compared.operator]} {bind(binds, compared.value)})"
+    return f"({field.kind} IN {kinds} AND {field.value} {SIGNS[compared.operator]} {bind(binds, compared.value)})"
 
 
 class Field(NamedTuple):
@@ -96,6 +102,8 @@ def equals(field: Field, wanted: Any, binds: dict[str, Any]) -> str:
         return f"({field.value} IS NULL)"
     if isinstance(wanted, Mapping | list):
         return equals_whole(field, wanted, binds)
+    if isinstance(wanted, Moment):
+        return is_moment(field, f"= {bind(binds, wanted.ms)}")
     value = str(int(wanted)) if isinstance(wanted, bool) else bind(binds, wanted)
     kinds = KINDS[type(wanted)] if not isinstance(wanted, bool) else f"('{dump(wanted)}')"
     member = field.has_member(f"item.type IN {kinds} AND item.value = {value}")
@@ -123,7 +131,40 @@ def equals_any(field: Field, options: Sequence[Any], binds: dict[str, Any]) -> s
             listed = f"(SELECT one.value FROM json_each({bind(binds, dump(shapes[shape]))}) AS one)"
             member = field.has_member(f"item.type IN {kinds} AND item.value IN {listed}")
             found.append(f"({field.kind} IN {kinds} AND {field.value} IN {listed}) OR {member}")
+    if shapes["moments"]:
+        listed = f"(SELECT one.value FROM json_each({bind(binds, dump([m.ms for m in shapes['moments']]))}) AS one)"
+        found.append(is_moment(field, f"IN {listed}"))
     return f"({' OR '.join(found)})"
+
+
+def is_moment(field: Field, holds: str) -> str:
+    """Renders whether it holds for a text that is a moment, or for one in a list."""
+    member = field.has_member(f"{moment('item.value', 'item.type')} {holds}")
+    return f"({moment(field.value, field.kind)} {holds} OR {member})"
+
+
+def moment(value: str, kind: str) -> str:
+    """Renders the milliseconds of a text that is a date or a time, NULL for another. SQLite takes more texts for times,
+    and 31 February for 3 March."""
+    day = f"substr({value}, 1, {LENGTH})"
+    ms = f"CAST(round((julianday({value}) - 2440587.5) * {DAY_MS}.0) AS INTEGER)"
+    is_day = f"{value} >= '0001' AND date({day}, '+0 days') = {day} AND substr({value}, 12, 2) < '24'"
+    return f"CASE WHEN {kind} = 'text' AND {is_day} THEN {ms} END"
+
+
+def on_id(compared: Comparison, binds: dict[str, Any]) -> str:
+    """Renders a comparison with a record's key."""
+    if compared.operator in ("$in", "$nin"):
+        texts = dump([text for value in compared.value if (text := id_text(value)) is not None])
+        any_ = f"{KEY} IN (SELECT item.value FROM json_each({bind(binds, texts)}) AS item)"
+        return any_ if compared.operator == "$in" else f"NOT {any_}"
+    if compared.operator == "$exists":
+        return str(int(compared.value))
+    if (value := id_text(compared.value)) is None:
+        return str(int(compared.operator == "$ne"))
+    if compared.operator == "$contains":
+        return f"instr({KEY}, {bind(binds, value)}) > 0"
+    return f"{KEY} {(SIGNS | {'$eq': '=', '$ne': '<>'})[compared.operator]} {bind(binds, value)}"
 
 
 def contains(field: Field, wanted: Any, binds: dict[str, Any]) -> str:
