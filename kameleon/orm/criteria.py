@@ -8,7 +8,7 @@ application's own statements bind it.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import Any
@@ -20,9 +20,12 @@ from sqlalchemy import (
     Select,
     TextClause,
     and_,
+    any_,
     bindparam,
+    cast,
     false,
     func,
+    literal,
     not_,
     or_,
     true,
@@ -34,7 +37,8 @@ from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
 from ..errors import InvalidFilter, seen
 from ..sqlalchemy_internals import has_other_binds, with_expanding_binds
-from ..stores.filters import Comparison, Filter, parse_filter, typed
+from ..stores.filters import Comparison, Filter, parse_filter, plain, typed
+from ..stores.json_columns import JSONComparison
 from ..stores.tables import schema_map
 from ..stores.values import Among
 
@@ -88,7 +92,7 @@ def as_condition(where: object, cls: type) -> ColumnElement[bool]:
 
 def _condition(given: Filter, cls: type) -> ColumnElement[bool]:
     if isinstance(given, Comparison):
-        return func.coalesce(_comparison(fitted(given, _column(given, cls)), _column(given, cls)), false())
+        return func.coalesce(_compared(given, _column(given, cls)), false())
     members = [_condition(member, cls) for member in given.members]
     if given.operator == "$not":
         return not_(members[0])
@@ -97,12 +101,39 @@ def _condition(given: Filter, cls: type) -> ColumnElement[bool]:
 
 def _column(given: Comparison, cls: Any) -> Any:
     columns = cls.__mapper__.column_attrs.keys()
-    if len(given.path) != 1 or given.path[0] not in columns:
+    column = getattr(cls, given.path[0]) if given.path[0] in columns else None
+    if column is None or (len(given.path) > 1 and not isinstance(column.type, types.JSON)):
         raise InvalidFilter(
             f"{cls.__name__} has no column {'.'.join(given.path)!r:.80}. Known: {', '.join(sorted(columns))}. "
             "For anything else, where= takes a SQLAlchemy expression"
         )
-    return getattr(cls, given.path[0])
+    return column
+
+
+def _compared(given: Comparison, column: Any) -> Any:
+    if isinstance(column.type, types.JSON):
+        return JSONComparison(column, replace(given, path=given.path[1:], value=plain(given.value)))
+    if isinstance(column.type, types.ARRAY):
+        return _of_array(given, column)
+    return _comparison(fitted(given, column), column)
+
+
+def _of_array(given: Comparison, column: Any) -> Any:
+    """A value equals an array that has it as a member, a list the whole array."""
+    value, member = given.value, type_coerce(column, column.type.item_type)
+    if given.operator in ("$ne", "$nin"):
+        same = replace(given, operator="$eq" if given.operator == "$ne" else "$in")
+        return not_(func.coalesce(_of_array(same, column), false()))
+    if given.operator == "$in":
+        return or_(false(), *(_of_array(replace(given, operator="$eq", value=one), column) for one in value))
+    if given.operator == "$exists" or value is None:
+        return column.is_not(None) if value else column.is_(None)
+    member.key = column.key
+    if given.operator == "$eq" and isinstance(value, list):
+        return column == [_fit(one, member) for one in value]
+    if given.operator not in ("$eq", "$contains"):
+        raise InvalidFilter(f"{column.key} is {column.type!r:.60}, which has no order: {given.operator}")
+    return literal(_fit(value, member), column.type.item_type) == any_(column)
 
 
 def fitted(given: Comparison, column: Any) -> Comparison:
@@ -123,9 +154,7 @@ def fitted(given: Comparison, column: Any) -> Comparison:
         return given
     if given.operator in ("$in", "$nin"):
         listed = [_fit(item, column) for item in value if item is not None]
-        if isinstance(type_, types.Integer):
-            listed = [item for item in listed if isinstance(item, int)]
-        return replace(given, value=[*listed, *([None] if None in value else [])])
+        return replace(given, value=[*listed, *(item for item in value if item is None)])
     return replace(given, value=_fit(value, column))
 
 
@@ -153,8 +182,9 @@ def _of(value: Any, *types: type) -> Any:
 
 
 def _integer(value: Any, _type: Any) -> Any:
+    """Exact beyond the column's range, too: PostgreSQL would compare a whole number with a float as floats."""
     number = _of(value, int, float, Decimal)
-    return int(number) if number == int(number) and abs(number) < 1 << 63 else float(number)
+    return int(number) if number == int(number) and -(1 << 63) <= number < 1 << 63 else Decimal(number)
 
 
 def _number(value: Any, type_: Any) -> Any:
@@ -204,12 +234,9 @@ def _text(value: Any, _type: Any) -> str:
     return str(value) if isinstance(value, UUID) else _of(value, str)
 
 
-def _nothing(_value: Any, _type: Any) -> Any:
-    raise ValueError
-
-
 READERS: Sequence[tuple[Any, Callable[[Any, Any], Any], str]] = (
-    (types.Interval | types.LargeBinary | types.JSON | types.ARRAY, _nothing, "an expression alone"),
+    (types.Interval, lambda value, _type: _of(value, timedelta), "timedeltas"),
+    (types.LargeBinary, lambda value, _type: _of(value, bytes), "bytes"),
     (types.TypeDecorator, lambda value, _type: value, "what it accepts"),
     (types.Enum, _name, "its members and their names"),
     (types.Boolean, lambda value, _type: _of(value, bool), "true and false"),
@@ -221,12 +248,28 @@ READERS: Sequence[tuple[Any, Callable[[Any, Any], Any], str]] = (
     (types.Numeric | types.Float, _number, "numbers"),
     (types.String, _text, "texts"),
 )
+SINGLE_BITS, LEAST_SINGLE, MOST_SINGLE = 24, 1.2e-38, 3.4e38
+"""Bound the floats of 32 bits: PostgreSQL refuses to round another one to these."""
 NAMED = (types.Enum, types.TypeDecorator)
 """The types of columns that take members of an Enum as they are."""
 
 
+def is_single(type_: Any) -> bool:
+    """Whether a type's floats have 32 bits on PostgreSQL."""
+    has_few_bits = isinstance(type_, types.Float) and type_.precision is not None and type_.precision <= SINGLE_BITS
+    return has_few_bits or isinstance(type_, types.REAL)
+
+
+def _rounded(value: Any, type_: Any) -> Any:
+    """A number as a column of floats has it."""
+    if not isinstance(value, float) or not is_single(type_) or not LEAST_SINGLE <= abs(value) <= MOST_SINGLE:
+        return value
+    return cast(literal(value, types.Double), type_)
+
+
 def _comparison(given: Comparison, column: Any) -> Any:
-    value = given.value
+    value, type_ = given.value, column.type
+    value = [_rounded(one, type_) for one in value] if isinstance(value, list) else _rounded(value, type_)
     if isinstance(column.type, types.Integer):
         column = type_coerce(column, types.BigInteger)
     match given.operator:
@@ -243,9 +286,10 @@ def _comparison(given: Comparison, column: Any) -> Any:
         case "$lte":
             return column <= value
         case "$in" | "$nin":
+            has_null = any(item is None for item in value)
             listed = [item for item in value if item is not None]
             found = column.in_(listed) if listed else false()
-            among = or_(found, column.is_(None) & (None in value))
+            among = or_(found, column.is_(None) if has_null else false())
             return among if given.operator == "$in" else not_(func.coalesce(among, false()))
         case "$exists":
             return column.is_not(None) if value else column.is_(None)

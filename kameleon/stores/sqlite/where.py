@@ -21,6 +21,9 @@ KIND = (
 )
 """The kind of a `json_type`, in JSON's words."""
 
+DOCUMENT = "{}"
+"""A column of JSON as the document that conditions are on."""
+
 
 def is_plain(name: str) -> bool:
     """Whether a field may have an index, whose SQL contains its name."""
@@ -81,6 +84,13 @@ class Field(NamedTuple):
             f"({self.value} >= '[' AND {self.value} < '\\' AND {self.kind} = 'array' "
             f"AND EXISTS (SELECT 1 FROM json_each({self.document}, {self.path}) AS item WHERE {condition_}))"
         )
+
+
+def json_text(document: str, path: Sequence[str], binds: dict[str, Any]) -> str:
+    """Renders the JSON that a path leads to, in which true is not 1."""
+    field = Field(document, bind(binds, json_path(path)))
+    quoted = f"json_quote(json_extract({document}, {field.path}))"
+    return f"CASE WHEN {field.kind} IN ('true', 'false', 'null') THEN {field.kind} ELSE {quoted} END"
 
 
 def json_path(names: Sequence[str]) -> str:
