@@ -154,6 +154,8 @@ def fitted(given: Comparison, column: Any) -> Comparison:
         return given
     if given.operator in ("$in", "$nin"):
         listed = [_fit(item, column) for item in value if item is not None]
+        if isinstance(type_, types.Integer):
+            listed = [item for item in listed if isinstance(item, int)]
         return replace(given, value=[*listed, *(item for item in value if item is None)])
     return replace(given, value=_fit(value, column))
 
