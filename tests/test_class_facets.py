@@ -154,7 +154,7 @@ def test_a_filter_finds_as_many_rows_as_a_facet_counts(search: SearchEngine, mak
         session.add_all([Part(id=n, text="thing", **part) for n, part in enumerate(parts, 1)])
     every = [str(n) for n, _ in enumerate(parts, 1)]
     facets = search.search("thing", entity=Part, mode="keyword", facets=[*SOME], limit=1).facets
-    facets |= search.search("thing", entity=Part, mode="keyword", facets=["tags", "binary"], limit=1).facets
+    facets = {**facets, **search.search("thing", entity=Part, mode="keyword", facets=["tags", "binary"], limit=1).facets}
     for field, counts in facets.items():
         if field in SOME:
             wanted = Counter((False, part[field]) for part in parts if part[field] is not None)

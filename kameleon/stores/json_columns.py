@@ -61,6 +61,6 @@ def _column(element: FunctionElement[Any], compiler: Any, options: Mapping[str, 
 
 def _with_binds(sql: str, binds: Mapping[str, Any], compiler: Any, options: Mapping[str, Any]) -> str:
     """The SQL with SQLAlchemy's binds, whose names are of one statement."""
-    made = {name: bindparam(name, value, unique=True) for name, value in binds.items()}
+    made: dict[str, Any] = {name: bindparam(name, value, unique=True) for name, value in binds.items()}
     named = re.sub(r"(?<!\\):(where\d+)", lambda found: compiler.process(made[found[1]], **options), sql)
     return named.replace("\\:", ":")
