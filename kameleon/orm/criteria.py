@@ -8,8 +8,9 @@ application's own statements bind it.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from enum import Enum
 from typing import Any
 from uuid import UUID
 
@@ -19,9 +20,12 @@ from sqlalchemy import (
     Select,
     TextClause,
     and_,
+    any_,
     bindparam,
+    cast,
     false,
     func,
+    literal,
     not_,
     or_,
     true,
@@ -33,7 +37,8 @@ from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
 from ..errors import InvalidFilter, seen
 from ..sqlalchemy_internals import has_other_binds, with_expanding_binds
-from ..stores.filters import Comparison, Filter, parse_filter
+from ..stores.filters import Comparison, Filter, parse_filter, plain, typed
+from ..stores.json_columns import JSONComparison
 from ..stores.tables import schema_map
 from ..stores.values import Among
 
@@ -81,13 +86,13 @@ def as_condition(where: object, cls: type) -> ColumnElement[bool]:
         raise InvalidFilter(
             f"where= is a condition such as {cls.__name__}.status == 'open', or a mapping, not {seen(where)}"
         )
-    parsed = parse_filter(where)
+    parsed = parse_filter(where, read=typed)
     return true() if parsed is None else _condition(parsed, cls)
 
 
 def _condition(given: Filter, cls: type) -> ColumnElement[bool]:
     if isinstance(given, Comparison):
-        return func.coalesce(_comparison(fitted(given, _column(given, cls)), _column(given, cls)), false())
+        return func.coalesce(_compared(given, _column(given, cls)), false())
     members = [_condition(member, cls) for member in given.members]
     if given.operator == "$not":
         return not_(members[0])
@@ -96,12 +101,39 @@ def _condition(given: Filter, cls: type) -> ColumnElement[bool]:
 
 def _column(given: Comparison, cls: Any) -> Any:
     columns = cls.__mapper__.column_attrs.keys()
-    if len(given.path) != 1 or given.path[0] not in columns:
+    column = getattr(cls, given.path[0]) if given.path[0] in columns else None
+    if column is None or (len(given.path) > 1 and not isinstance(column.type, types.JSON)):
         raise InvalidFilter(
             f"{cls.__name__} has no column {'.'.join(given.path)!r:.80}. Known: {', '.join(sorted(columns))}. "
             "For anything else, where= takes a SQLAlchemy expression"
         )
-    return getattr(cls, given.path[0])
+    return column
+
+
+def _compared(given: Comparison, column: Any) -> Any:
+    if isinstance(column.type, types.JSON):
+        return JSONComparison(column, replace(given, path=given.path[1:], value=plain(given.value)))
+    if isinstance(column.type, types.ARRAY):
+        return _of_array(given, column)
+    return _comparison(fitted(given, column), column)
+
+
+def _of_array(given: Comparison, column: Any) -> Any:
+    """A value equals an array that has it as a member, a list the whole array."""
+    value, member = given.value, type_coerce(column, column.type.item_type)
+    if given.operator in ("$ne", "$nin"):
+        same = replace(given, operator="$eq" if given.operator == "$ne" else "$in")
+        return not_(func.coalesce(_of_array(same, column), false()))
+    if given.operator == "$in":
+        return or_(false(), *(_of_array(replace(given, operator="$eq", value=one), column) for one in value))
+    if given.operator == "$exists" or value is None:
+        return column.is_not(None) if value else column.is_(None)
+    member.key = column.key
+    if given.operator == "$eq" and isinstance(value, list):
+        return column == [_fit(one, member) for one in value]
+    if given.operator not in ("$eq", "$contains"):
+        raise InvalidFilter(f"{column.key} is {column.type!r:.60}, which has no order: {given.operator}")
+    return literal(_fit(value, member), column.type.item_type) == any_(column)
 
 
 def fitted(given: Comparison, column: Any) -> Comparison:
@@ -124,11 +156,12 @@ def fitted(given: Comparison, column: Any) -> Comparison:
         listed = [_fit(item, column) for item in value if item is not None]
         if isinstance(type_, types.Integer):
             listed = [item for item in listed if isinstance(item, int)]
-        return replace(given, value=[*listed, *([None] if None in value else [])])
+        return replace(given, value=[*listed, *(item for item in value if item is None)])
     return replace(given, value=_fit(value, column))
 
 
 def _fit(value: Any, column: Any) -> Any:
+    value = value.value if isinstance(value, Enum) and not isinstance(column.type, NAMED) else value
     readers = ((read, what) for kinds, read, what in READERS if isinstance(column.type, kinds))
     read, what = next(readers, (_as_it_is, "one value"))
     try:
@@ -140,7 +173,7 @@ def _fit(value: Any, column: Any) -> Any:
 
 
 def _as_it_is(value: Any, _type: Any) -> Any:
-    return _of(value, str, int, float, bool)
+    return _of(value, str, int, float, bool, Decimal, date, time, UUID)
 
 
 def _of(value: Any, *types: type) -> Any:
@@ -151,25 +184,33 @@ def _of(value: Any, *types: type) -> Any:
 
 
 def _integer(value: Any, _type: Any) -> Any:
-    number = _of(value, int, float)
-    return int(number) if number == int(number) and abs(number) < 1 << 63 else number
+    """Exact beyond the column's range, too: PostgreSQL would compare a whole number with a float as floats."""
+    number = _of(value, int, float, Decimal)
+    return int(number) if number == int(number) and -(1 << 63) <= number < 1 << 63 else Decimal(number)
 
 
 def _number(value: Any, type_: Any) -> Any:
     """Exact, but for a column of floats: PostgreSQL would compare NUMERIC as floats."""
-    is_exact = isinstance(_of(value, int, float), int) or not isinstance(type_, types.Float)
-    return Decimal(repr(value)) if is_exact else value
+    number, is_float = _of(value, int, float, Decimal), isinstance(type_, types.Float)
+    if isinstance(number, Decimal):
+        return float(number) if is_float else number
+    return Decimal(repr(number)) if isinstance(number, int) or not is_float else number
 
 
 def _name(value: Any, type_: Any) -> Any:
+    if type_.enum_class is not None and isinstance(value, type_.enum_class):
+        return value
+    value = value.value if isinstance(value, Enum) else value
     if value not in type_.enums:
         raise ValueError
     return value
 
 
 def _moment(value: Any, type_: Any) -> datetime:
-    """A time without a zone is UTC where the column has zones."""
-    moment = datetime.fromisoformat(_of(value, str))
+    """A time without a zone is UTC where the column has zones; a date is its midnight."""
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else _of(value, date)
+    if not isinstance(moment, datetime):
+        moment = datetime(moment.year, moment.month, moment.day)
     if not type_.timezone and moment.tzinfo:
         raise ValueError
     zoned = moment if moment.tzinfo or not type_.timezone else moment.replace(tzinfo=UTC)
@@ -177,31 +218,60 @@ def _moment(value: Any, type_: Any) -> datetime:
 
 
 def _uuid(value: Any, type_: Any) -> Any:
-    found = UUID(_of(value, str))
+    found = value if isinstance(value, UUID) else UUID(_of(value, str))
     return found if type_.as_uuid else str(found)
 
 
-def _nothing(_value: Any, _type: Any) -> Any:
-    raise ValueError
+def _day(value: Any, _type: Any) -> date:
+    if isinstance(value, datetime):
+        raise ValueError
+    return date.fromisoformat(value) if isinstance(value, str) else _of(value, date)
+
+
+def _time(value: Any, _type: Any) -> time:
+    return time.fromisoformat(value) if isinstance(value, str) else _of(value, time)
+
+
+def _text(value: Any, _type: Any) -> str:
+    return str(value) if isinstance(value, UUID) else _of(value, str)
 
 
 READERS: Sequence[tuple[Any, Callable[[Any, Any], Any], str]] = (
-    (types.Interval | types.LargeBinary | types.JSON | types.ARRAY, _nothing, "an expression alone"),
+    (types.Interval, lambda value, _type: _of(value, timedelta), "timedeltas"),
+    (types.LargeBinary, lambda value, _type: _of(value, bytes), "bytes"),
     (types.TypeDecorator, lambda value, _type: value, "what it accepts"),
-    (types.Enum, _name, "the names of its members"),
+    (types.Enum, _name, "its members and their names"),
     (types.Boolean, lambda value, _type: _of(value, bool), "true and false"),
-    (types.DateTime, _moment, "texts such as 2026-01-31T12:30, with a zone (+00:00) where it has one"),
-    (types.Date, lambda value, _type: date.fromisoformat(_of(value, str)), "texts such as 2026-01-31"),
-    (types.Time, lambda value, _type: time.fromisoformat(_of(value, str)), "texts such as 12:30"),
-    (types.Uuid, _uuid, "texts of UUIDs"),
+    (types.DateTime, _moment, "datetimes and texts such as 2026-01-31T12:30, with a zone (+00:00) where it has one"),
+    (types.Date, _day, "dates and texts such as 2026-01-31"),
+    (types.Time, _time, "times and texts such as 12:30"),
+    (types.Uuid, _uuid, "UUIDs and their texts"),
     (types.Integer, _integer, "numbers"),
     (types.Numeric | types.Float, _number, "numbers"),
-    (types.String, lambda value, _type: _of(value, str), "texts"),
+    (types.String, _text, "texts"),
 )
+SINGLE_BITS, LEAST_SINGLE, MOST_SINGLE = 24, 1.2e-38, 3.4e38
+"""Bound the floats of 32 bits: PostgreSQL refuses to round another one to these."""
+NAMED = (types.Enum, types.TypeDecorator)
+"""The types of columns that take members of an Enum as they are."""
+
+
+def is_single(type_: Any) -> bool:
+    """Whether a type's floats have 32 bits on PostgreSQL."""
+    has_few_bits = isinstance(type_, types.Float) and type_.precision is not None and type_.precision <= SINGLE_BITS
+    return has_few_bits or isinstance(type_, types.REAL)
+
+
+def _rounded(value: Any, type_: Any) -> Any:
+    """A number as a column of floats has it."""
+    if not isinstance(value, float) or not is_single(type_) or not LEAST_SINGLE <= abs(value) <= MOST_SINGLE:
+        return value
+    return cast(literal(value, types.Double), type_)
 
 
 def _comparison(given: Comparison, column: Any) -> Any:
-    value = given.value
+    value, type_ = given.value, column.type
+    value = [_rounded(one, type_) for one in value] if isinstance(value, list) else _rounded(value, type_)
     if isinstance(column.type, types.Integer):
         column = type_coerce(column, types.BigInteger)
     match given.operator:
@@ -218,9 +288,10 @@ def _comparison(given: Comparison, column: Any) -> Any:
         case "$lte":
             return column <= value
         case "$in" | "$nin":
+            has_null = any(item is None for item in value)
             listed = [item for item in value if item is not None]
             found = column.in_(listed) if listed else false()
-            among = or_(found, column.is_(None) & (None in value))
+            among = or_(found, column.is_(None) if has_null else false())
             return among if given.operator == "$in" else not_(func.coalesce(among, false()))
         case "$exists":
             return column.is_not(None) if value else column.is_(None)

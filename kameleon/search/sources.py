@@ -2,13 +2,14 @@
 store. Imports `values` and `stores`."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection
 
 from ..stores.protocols import Fields, Records
 from ..stores.values import Matches
-from ..values import Ref
+from ..values import FacetCounts, Ref
 from .query import Query
 
 VALUES_OF_EACH = 10_000
@@ -42,10 +43,8 @@ class Sources:
         return {ref: value for values in found for ref, value in values.items()}
 
     def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
-        counts: dict[Any, int] = {}
-        for source in self._sources:
-            for value, count in source.facet(connection, matches, field, VALUES_OF_EACH):
-                counts[value] = counts.get(value, 0) + count
+        found = (source.facet(connection, matches, field, VALUES_OF_EACH) for source in self._sources)
+        counts = FacetCounts(chain.from_iterable(found))
         return sorted(counts.items(), key=lambda pair: -pair[1])[:limit]
 
 
