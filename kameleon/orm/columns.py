@@ -1,32 +1,50 @@
-"""The fields of a mapped class: its columns, read from its own table. Imports `values`, `errors` and `stores`."""
+"""The fields of a mapped class: its columns, and those over relationships, read from their tables. Imports `values`,
+`errors` and `stores`."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import date
 from typing import Any
 
-from sqlalchemy import ARRAY, JSON, Connection, TextClause, func, literal_column, select, text
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    Connection,
+    Date,
+    DateTime,
+    Select,
+    TextClause,
+    case,
+    distinct,
+    extract,
+    func,
+    literal_column,
+    select,
+    text,
+)
 
 from ..errors import InvalidFilter
+from ..stores.protocols import Keys
 from ..stores.tables import parts
-from ..stores.values import IdText, Matches, bound
+from ..stores.values import Matches, bound
 from ..values import Ref
+from .criteria import as_condition, column_of, related
 from .mapping import KEYS_A_STATEMENT, Mapped
 
 
 class ClassFields:
-    """`Fields` of a mapped class; `entities` are those of its rows, `id_text` is the store's. Raises
-    InvalidFilter for an unknown column."""
+    """`Fields` of a mapped class; `entities` are those of its rows, `keys` is the store's. A dotted name is a column
+    over relationships. Raises InvalidFilter for an unknown one."""
 
-    def __init__(self, mapped: Mapped, cls: type, entities: Collection[str], id_text: IdText) -> None:
+    def __init__(self, mapped: Mapped, cls: type, entities: Collection[str], keys: Keys) -> None:
         self._mapped = mapped
         self._cls = cls
-        self._id_text = id_text
         self._entities = entities
+        self._keys = keys
+        self._id: Any = keys.id_text(mapped.id_columns(cls))
 
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
         key_columns = [column for column, _ in self._mapped.id_columns(self._cls)]
-        wanted = self._mapped.without_concrete(
-            select(*key_columns, self._column(field)).select_from(self._cls), self._cls
-        )
+        wanted = self._selected(field, lambda column: [*key_columns, column], is_single=True)
         refs = [ref for ref in refs if ref.entity in self._entities]
         found: dict[str, Any] = {}
         for part in parts(refs, KEYS_A_STATEMENT):
@@ -37,32 +55,38 @@ class ClassFields:
     def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[Ref, Any]:
         matching, binds = bound(*self._own(matches, "m.tenant, m.entity_name, m.record_id"))
         keys = matching.columns(*map(literal_column, ("tenant", "entity_name", "record_id"))).subquery("m")
-        ids = self._id_text(self._mapped.id_columns(self._cls))
-        wanted = select(keys.c.entity_name, keys.c.record_id, keys.c.tenant, self._column(field))
-        joined = wanted.select_from(self._cls).join(keys, keys.c.record_id == ids)
-        rows = connection.execute(self._mapped.without_concrete(joined, self._cls), binds)
+        names = [keys.c.entity_name, keys.c.record_id, keys.c.tenant]
+        wanted = self._selected(field, lambda column: [*names, column], is_single=True)
+        rows = connection.execute(wanted.where(keys.c.record_id == self._id), binds)
         return {Ref(*ref): value for *ref, value in rows}
 
     def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
-        column = self._column(field)
-        matching, binds = bound(*self._own(matches))
-        counted = (
-            select(column, func.count())
-            .select_from(self._cls)
-            .where(self._id_text(self._mapped.id_columns(self._cls)).in_(matching), column.is_not(None))
-            .group_by(column)
-            .order_by(func.count().desc(), column)
-            .limit(limit)
-        )
-        own = self._mapped.without_concrete(counted, self._cls)
-        return [(value, count) for value, count in connection.execute(own, binds)]
+        records = func.count(distinct(self._id)) if "." in field else func.count()
+        wanted, binds = self._among(self._selected(field, lambda column: [column, records]), matches)
+        value, _ = wanted.selected_columns
+        counted = wanted.where(value.is_not(None)).group_by(value).order_by(records.desc(), value).limit(limit)
+        return [(value, count) for value, count in connection.execute(counted, binds)]
 
-    def _own(self, matches: Matches, columns: str = "m.record_id") -> tuple[TextClause, Mapping[str, Any]]:
-        """The matches that are rows of the class."""
-        names = {f"own{place}": name for place, name in enumerate(self._entities)}
-        entities = ", ".join(f":{name}" for name in names)
-        own = f"SELECT {columns} FROM ({matches.sql}) AS m WHERE m.entity_name IN ({entities})"
-        return text(own), {**matches.binds, **names}
+    def count_each(
+        self, connection: Connection, matches: Matches, conditions: Sequence[Mapping[str, Any]]
+    ) -> Sequence[int]:
+        counts = [func.count(case((as_condition(where, self._cls), 1))) for where in conditions]
+        counted: Any = select(*counts).select_from(self._cls)
+        wanted = self._mapped.without_concrete(counted, self._cls)
+        return tuple(connection.execute(*self._among(wanted, matches)).one())
+
+    def days(self, connection: Connection, matches: Matches, field: str) -> Mapping[date, int]:
+        def parts_of(column: Any) -> list[Any]:
+            if not isinstance(column.type, Date | DateTime):
+                raise InvalidFilter(f"{field} is {column.type!r:.60}, and periods are of dates and times")
+            has_zone = isinstance(column.type, DateTime) and column.type.timezone
+            at = self._keys.in_utc(column) if has_zone else column
+            return [*(extract(part, at) for part in ("year", "month", "day")), func.count(distinct(self._id))]
+
+        wanted, binds = self._among(self._selected(field, parts_of), matches)
+        *day, _ = wanted.selected_columns
+        rows = connection.execute(wanted.where(day[0].between(date.min.year, date.max.year)).group_by(*day), binds)
+        return {date(int(year), int(month), int(day)): records for year, month, day, records in rows}
 
     @property
     def names(self) -> Sequence[str]:
@@ -70,16 +94,38 @@ class ClassFields:
 
     def check(self, names: Sequence[str]) -> None:
         for name in names:
-            self._column(name)
+            self._selected(name, lambda column: [column])
 
-    def _column(self, name: str) -> Any:
-        if name not in self.names:
-            raise InvalidFilter(
-                f"{self._cls.__name__} has no column {name!r:.80}. Known: {', '.join(sorted(self.names))}"
-            )
-        column = getattr(self._cls, name)
+    def _selected(
+        self, field: str, selected: Callable[[Any], Sequence[Any]], *, is_single: bool = False
+    ) -> Select[Any]:
+        """A query of what is selected of the field's column, joined over its relationships. Where it `is_single` these
+        lead to one row at most."""
+        *links, name = field.split(".")
+        target, joins = self._cls, []
+        for link_name in links:
+            link, target = related(target, link_name)
+            if is_single and link.property.uselist:
+                raise InvalidFilter(f"{self._cls.__name__}.{field} has several values, which have no order")
+            joins.append(link)
+        column = column_of(target, name)
         if isinstance(column.type, JSON | ARRAY):
             raise InvalidFilter(
-                f"{self._cls.__name__}.{name} holds lists and objects, which have no order and no facets"
+                f"{self._cls.__name__}.{field} holds lists and objects, which have no order and no facets"
             )
-        return column
+        wanted: Select[Any] = select(*selected(column)).select_from(self._cls)
+        for link in joins:
+            wanted = wanted.join(link)
+        return self._mapped.without_concrete(wanted, self._cls)
+
+    def _among(self, statement: Select[Any], matches: Matches) -> tuple[Select[Any], dict[str, Any]]:
+        """The statement, for rows that match, and its binds."""
+        matching, binds = bound(*self._own(matches))
+        return statement.where(self._id.in_(matching)), binds
+
+    def _own(self, matches: Matches, columns: str = "m.record_id") -> tuple[TextClause, Mapping[str, Any]]:
+        """The matches that are rows of the class."""
+        names = {f"own{place}": name for place, name in enumerate(self._entities)}
+        entities = ", ".join(f":{name}" for name in names)
+        own = f"SELECT {columns} FROM ({matches.sql}) AS m WHERE m.entity_name IN ({entities})"
+        return text(own), {**matches.binds, **names}

@@ -6,7 +6,7 @@ application's own statements bind it.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -23,6 +23,7 @@ from sqlalchemy import (
     bindparam,
     false,
     func,
+    inspect,
     not_,
     or_,
     true,
@@ -31,10 +32,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+from sqlalchemy.orm import Mapper, aliased
 
 from ..errors import InvalidFilter, seen
 from ..sqlalchemy_internals import has_other_binds, with_expanding_binds
-from ..stores.filters import Comparison, Filter, parse_filter, typed
+from ..stores.filters import ORDERED, Comparison, Filter, Group, parse_filter, typed
 from ..stores.tables import schema_map
 from ..stores.values import Among
 
@@ -87,22 +89,70 @@ def as_condition(where: object, cls: type) -> ColumnElement[bool]:
 
 
 def _condition(given: Filter, cls: type) -> ColumnElement[bool]:
+    if isinstance(given, Comparison) and len(given.path) > 1:
+        return _related(given, cls)
     if isinstance(given, Comparison):
-        return func.coalesce(_comparison(fitted(given, _column(given, cls)), _column(given, cls)), false())
+        column = column_of(cls, given.path[0])
+        return func.coalesce(_comparison(fitted(given, column), column), false())
+    if given.operator == "$and":
+        return and_(true(), *_all_of(given.members, cls))
     members = [_condition(member, cls) for member in given.members]
-    if given.operator == "$not":
-        return not_(members[0])
-    return and_(true(), *members) if given.operator == "$and" else or_(*members)
+    return not_(members[0]) if given.operator == "$not" else or_(*members)
 
 
-def _column(given: Comparison, cls: Any) -> Any:
-    columns = cls.__mapper__.column_attrs.keys()
-    if len(given.path) != 1 or given.path[0] not in columns:
+def _all_of(members: Iterable[Filter], cls: Any) -> Iterator[ColumnElement[bool]]:
+    """Conditions that all have to hold; the ends of a range over relationships are those of one related row."""
+    ranges: dict[tuple[str, ...], list[Comparison]] = {}
+    for member in members:
+        if isinstance(member, Comparison) and len(member.path) > 1 and member.operator in ORDERED:
+            ranges.setdefault(member.path, []).append(replace(member, path=member.path[1:]))
+        else:
+            yield _condition(member, cls)
+    for (name, *_), inner in ranges.items():
+        yield _over(name, Group("$and", tuple(inner)), cls)
+
+
+def _related(given: Comparison, cls: Any) -> ColumnElement[bool]:
+    """A comparison over relationships, which holds where it does for one of the related rows; where there is none,
+    their columns are missing, as null is."""
+    if given.operator in ("$ne", "$nin"):
+        return not_(_related(replace(given, operator="$eq" if given.operator == "$ne" else "$in"), cls))
+    if (given.operator, given.value) in (("$eq", None), ("$exists", False)):
+        return not_(_related(replace(given, operator="$exists", value=True), cls))
+    if given.operator == "$in" and None in given.value:
+        present = [value for value in given.value if value is not None]
+        missing = replace(given, operator="$eq", value=None)
+        return or_(_related(replace(given, value=present), cls), _related(missing, cls))
+    return _over(given.path[0], replace(given, path=given.path[1:]), cls)
+
+
+def _over(name: str, inner: Filter, cls: Any) -> ColumnElement[bool]:
+    """Whether a row has a related one that the filter holds for."""
+    link, target = related(cls, name)
+    condition = _condition(inner, target)
+    return link.any(condition) if link.property.uselist else link.has(condition)  # type: ignore[no-any-return]
+
+
+def related(cls: Any, name: str) -> tuple[Any, Any]:
+    """A relationship to an alias of the related class, and the alias. Raises InvalidFilter."""
+    mapper: Mapper[Any] = inspect(cls).mapper
+    if name not in mapper.relationships:
+        known = ", ".join(sorted(mapper.relationships.keys())) or "none"
+        raise InvalidFilter(f"{mapper.class_.__name__} has no relationship {name!r:.80}. Known: {known}")
+    target = aliased(mapper.relationships[name].entity)
+    return getattr(cls, name).of_type(target), target
+
+
+def column_of(cls: Any, name: str) -> Any:
+    """A column of a mapped class, or of an alias of one. Raises InvalidFilter."""
+    mapper: Mapper[Any] = inspect(cls).mapper
+    names = sorted(mapper.column_attrs.keys())
+    if name not in names:
         raise InvalidFilter(
-            f"{cls.__name__} has no column {'.'.join(given.path)!r:.80}. Known: {', '.join(sorted(columns))}. "
+            f"{mapper.class_.__name__} has no column {name!r:.80}. Known: {', '.join(names)}. "
             "For anything else, where= takes a SQLAlchemy expression"
         )
-    return getattr(cls, given.path[0])
+    return getattr(cls, name)
 
 
 def fitted(given: Comparison, column: Any) -> Comparison:
