@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ..errors import InvalidInput, seen
+from ..stores.moments import moment_of
 from ..stores.protocols import Fields
 from ..stores.values import Matches
 from ..values import Bucket, FacetCounts
@@ -66,7 +67,8 @@ def _read_one(name: object, wanted: object) -> Facet:
     if not 1 <= len(wanted) <= MAX_BOUNDS:
         raise InvalidInput(f"a facet has 1 to {MAX_BOUNDS} bounds, not {len(wanted)}")
     try:
-        are_ordered = all(below < above for below, above in pairwise(wanted)) and hash(tuple(wanted)) is not None
+        ordered = [moment_of(bound) if isinstance(bound, date) else bound for bound in wanted]
+        are_ordered = all(below < above for below, above in pairwise(ordered)) and hash(tuple(wanted)) is not None
     except TypeError:
         are_ordered = False
     if not are_ordered or any(bound is None or isinstance(bound, bool) or bound != bound for bound in wanted):

@@ -199,6 +199,8 @@ class Query:
         fusion = self.fusion if isinstance(self.fusion, str) else "function"
         reranked = self.rerank_top if self.rerank else None
         scope = [self.entities, self.tenants, self.is_nowhere, self.where, self.ids, among]
+        if self.is_browse:
+            return [*scope, self.sort]
         return [self.typed, *scope, self.mode, self.min_score, self.sort, self.like, fusion, self.weight, reranked]
 
     def _check_together(self) -> None:
