@@ -7,6 +7,7 @@ row. Embeddings are never in a `vec0` table: an interpreter without the extensio
 
 from sqlalchemy import text
 
+from ..moments import DAY_MS
 from ..tables import instant
 from .where import KIND
 
@@ -260,6 +261,20 @@ VALUES = text("""
       AND r.entity_name = json_extract(k.value, '$[1]') AND r.id = json_extract(k.value, '$[2]')
 """)
 
+COUNT_EACH = """
+    SELECT {counts}
+    FROM ({matches}) AS m CROSS JOIN kdb_records
+      ON kdb_records.tenant = m.tenant AND kdb_records.entity_name = m.entity_name AND kdb_records.id = m.record_id
+"""
+DAYS = f"""
+    SELECT (at.ms - ((at.ms % {DAY_MS}) + {DAY_MS}) % {DAY_MS}) / {DAY_MS} AS day, count(*) AS records
+    FROM (
+      SELECT {{moment}} AS ms
+      FROM ({{matches}}) AS m CROSS JOIN kdb_records
+        ON kdb_records.tenant = m.tenant AND kdb_records.entity_name = m.entity_name AND kdb_records.id = m.record_id
+    ) AS at
+    WHERE at.ms IS NOT NULL GROUP BY day
+"""
 VALUES_AMONG = """
     SELECT r.entity_name, r.id, r.tenant, json_extract(r.data, :path) AS value, json_type(r.data, :path) AS kind
     FROM ({matches}) AS m CROSS JOIN kdb_records AS r
