@@ -52,13 +52,13 @@ class ClassFields:
                 found[self._mapped.identity.id_of(key)] = value
         return {ref: found[ref.id] for ref in refs if ref.id in found}
 
-    def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[Ref, Any]:
+    def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[tuple[str, str, str], Any]:
         matching, binds = bound(*self._own(matches, "m.tenant, m.entity_name, m.record_id"))
         keys = matching.columns(*map(literal_column, ("tenant", "entity_name", "record_id"))).subquery("m")
         names = [keys.c.entity_name, keys.c.record_id, keys.c.tenant]
         wanted = self._selected(field, lambda column: [*names, column], is_single=True)
         rows = connection.execute(wanted.where(keys.c.record_id == self._id), binds)
-        return {Ref(*ref): value for *ref, value in rows}
+        return {(entity, id_, tenant): value for entity, id_, tenant, value in rows.all()}
 
     def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
         records = func.count(distinct(self._id)) if "." in field else func.count()

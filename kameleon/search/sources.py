@@ -39,7 +39,7 @@ class Sources:
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
         return {ref: value for each in self._sources for ref, value in each.values(connection, refs, field).items()}
 
-    def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[Ref, Any]:
+    def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[tuple[str, str, str], Any]:
         found = (source.values_among(connection, matches, field) for source in self._sources)
         return {ref: value for values in found for ref, value in values.items()}
 
