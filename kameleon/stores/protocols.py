@@ -186,8 +186,9 @@ class Fields(Protocol):
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
         """Returns the field of each record that has it."""
 
-    def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[Ref, Any]:
-        """Returns the field of each of the matches that has it, with one statement."""
+    def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[tuple[str, str, str], Any]:
+        """Returns the field of each of the matches that has it, with one statement; by plain tuples, which are equal to
+        refs and made in a third of the time."""
 
     def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
         """Returns the most frequent values among the matches and how many records have each; a list counts for each of

@@ -34,12 +34,12 @@ class PostgreSQLRecords:
         rows = by_key(connection, self._templates.format(sql.VALUES, path=path), refs, **names)
         return {Ref(*row[:3]): row.value for row in rows}
 
-    def values_among(self, connection: Connection, matches: Matches, field: str) -> dict[Ref, Any]:
+    def values_among(self, connection: Connection, matches: Matches, field: str) -> dict[tuple[str, str, str], Any]:
         path, names = steps(field)
         template = self._templates.text(sql.VALUES_AMONG, path=path, matches=matches.sql)
         statement, binds = bound(template, matches.binds)
         rows = connection.execute(statement, {**binds, **names})
-        return {Ref(*row[:3]): row.value for row in rows}
+        return {(entity, id_, tenant): value for entity, id_, tenant, value in rows.all()}
 
     def values_of(self, connection: Connection, docs: Sequence[int], field: str) -> dict[int, Any]:
         path, names = steps(field)

@@ -22,11 +22,11 @@ class SQLiteRecords:
         rows = connection.execute(
             sql.VALUES, {"refs": json.dumps([ref.key for ref in refs]), "path": json_path(field.split("."))}
         )
-        return ordered(rows)
+        return {Ref(*key): value for key, value in ordered(rows).items()}
 
-    def values_among(self, connection: Connection, matches: Matches, field: str) -> dict[Ref, Any]:
+    def values_among(self, connection: Connection, matches: Matches, field: str) -> dict[tuple[str, str, str], Any]:
         statement, binds = bound(text(sql.VALUES_AMONG.format(matches=matches.sql)), matches.binds)
-        return ordered(connection.execute(statement, {**binds, "path": json_path(field.split("."))}))
+        return ordered(connection.execute(statement, {**binds, "path": json_path(field.split("."))}).all())
 
     def values_of(self, connection: Connection, docs: Sequence[int], field: str) -> dict[int, Any]:
         rows = fetched(connection, sql.VALUES_OF, {"docs": as_json(docs), "path": json_path(field.split("."))})
@@ -73,10 +73,14 @@ def single(value: Any, kind: str) -> Any:
     return bool(value) if kind == "boolean" else number(value) if kind == "number" else value
 
 
-def ordered(rows: Iterable[Any]) -> dict[Ref, Any]:
+def ordered(rows: Iterable[Any]) -> dict[tuple[str, str, str], Any]:
     """The values that have an order, by record."""
     unordered = (None, "null", "array", "object")
-    return {Ref(*row[:3]): from_json(row.value, row.kind) for row in rows if row.kind not in unordered}
+    return {
+        (entity, id_, tenant): from_json(value, kind)
+        for entity, id_, tenant, value, kind in rows
+        if kind not in unordered
+    }
 
 
 def from_json(value: Any, kind: str) -> Any:

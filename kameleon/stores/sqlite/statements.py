@@ -192,17 +192,15 @@ PASSAGES = """
     WHERE e.start_at IS NOT NULL AND e.embedding IS NOT NULL
 """
 
-IN_SCOPE = "SELECT s.id FROM kdb_search AS s WHERE {scope}"
-
-FILTERED = """
-    SELECT s.id FROM kdb_records CROSS JOIN kdb_search AS s
+OF_SCOPE = "FROM kdb_search AS s WHERE {scope}"
+OF_FILTER = """
+    FROM kdb_records CROSS JOIN kdb_search AS s
       ON s.tenant = kdb_records.tenant AND s.entity_name = kdb_records.entity_name AND s.record_id = kdb_records.id
     WHERE {scope}
 """
 
 LISTED = """
-    SELECT s.id, s.entity_name, s.record_id, s.tenant FROM kdb_search AS s
-    WHERE {scope} ORDER BY {columns} LIMIT :most OFFSET :offset
+    SELECT s.id, s.entity_name, s.record_id, s.tenant {source} ORDER BY {columns} LIMIT :most OFFSET :offset
 """
 
 UP_TO = "SELECT json_group_array(id) FROM ({select} LIMIT :most)"
@@ -234,7 +232,7 @@ MATCHES = """
     SELECT s.tenant, s.entity_name, s.record_id FROM json_each(:docs) AS m CROSS JOIN kdb_search AS s ON s.id = m.value
     WHERE {scope}
 """
-ALL_MATCHES = "SELECT s.tenant, s.entity_name, s.record_id FROM kdb_search AS s WHERE {scope}"
+ALL_MATCHES = "SELECT s.tenant, s.entity_name, s.record_id {source}"
 
 COUNT = "SELECT count(*) FROM ({matches})"
 
