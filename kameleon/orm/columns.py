@@ -74,12 +74,13 @@ class ClassFields:
         records = func.count(distinct(self._id)) if "." in field else func.count()
         wanted, binds = self._among(self._selected(field, lambda column: [column, records]), matches)
         value, _ = wanted.selected_columns
-        has_members = isinstance(value.type, JSONDocument | ARRAY)
+        is_array = isinstance(value.type, ARRAY)
+        has_members = is_array or isinstance(value.type, JSONDocument)
         first = text("1")
         counted = wanted.where(value.is_not(None)).group_by(first).order_by(records.desc(), first)
         rows = connection.execute(counted.limit(None if has_members else limit), binds)
         counts = [(value, count) for value, count in rows if value == value]
-        return most_frequent(counts, limit) if has_members else counts
+        return most_frequent(counts, limit, is_array) if has_members else counts
 
     def count_each(
         self, connection: Connection, matches: Matches, conditions: Sequence[Mapping[str, Any]]
@@ -162,20 +163,21 @@ def readable(column: Any, path: Sequence[str]) -> Any:
     return type_coerce(column, ExactDecimal()) if is_decimal else column
 
 
-def most_frequent(wholes: Iterable[tuple[Any, int]], limit: int) -> list[tuple[Any, int]]:
+def most_frequent(wholes: Iterable[Sequence[Any]], limit: int, has_dimensions: bool) -> list[tuple[Any, int]]:
     """The members of lists, each counted once for a list, and the values that are no lists."""
-    counts = FacetCounts((member, count) for whole, count in wholes for member in members(whole))
+    counts = FacetCounts((member, count) for whole, count in wholes for member in members(whole, has_dimensions))
     kinds = {value: kind_of(value) for value in counts}
     order = sorted(counts.items(), key=lambda pair: (-pair[1], kinds[pair[0]], pair[0] if kinds[pair[0]] else ""))
     return order[:limit]
 
 
-def members(whole: Any) -> FacetCounts:
-    kept = (one for one in flat(whole) if one is not None and one == one and not isinstance(one, Mapping | list))
+def members(whole: Any, has_dimensions: bool) -> FacetCounts:
+    singles = flat(whole) if has_dimensions else whole if isinstance(whole, list) else [whole]
+    kept = (one for one in singles if one is not None and one == one and not isinstance(one, Mapping | list))
     return FacetCounts((number(one) if type(one) in (int, float) else one, 1) for one in kept)
 
 
-def flat(whole: Any) -> Iterator[Any]:
-    """The members of a list, and of the lists in it, or what is no list."""
-    for one in whole if isinstance(whole, list) else [whole]:
+def flat(array: Any) -> Iterator[Any]:
+    """The members of an array of whatever dimensions."""
+    for one in array:
         yield from flat(one) if isinstance(one, list) else [one]
