@@ -221,9 +221,9 @@ class Queries:
         """The columns of the mapped classes that are searched."""
         from .columns import ClassFields
 
-        mappings, id_text = sessions_of(self._index).mappings, self._index.store.keys.id_text
+        mappings, keys = sessions_of(self._index).mappings, self._index.store.keys
         classes = [(mapped, cls) for cls in names if isinstance(cls, type) and (mapped := mappings.of(cls)) is not None]
-        fields = [ClassFields(mapped, cls, mappings.entities(mapped), id_text) for mapped, cls in classes]
+        fields = [ClassFields(mapped, cls, mappings.entities(mapped), keys) for mapped, cls in classes]
         return Sources(fields) if len(fields) > 1 else next(iter(fields), None)
 
     def _among(self, searched: "Searched", prefix: str = "among", *, is_secured: bool) -> Among:

@@ -95,7 +95,8 @@ class _Parser:
                 f"unknown operator {seen(key)}. Known: {', '.join(GROUPS)}; on a field {', '.join(COMPARISONS)}"
             )
         else:
-            yield from self._comparisons(path_of(key, self.fields), value, depth)
+            path = ID if (key,) == ID else path_of(key, self.fields)
+            yield from self._comparisons(path, value, depth)
 
     def _comparisons(self, path: tuple[str, ...], value: Any, depth: int) -> Iterator[Filter]:
         value = value.filter if isinstance(value, Bucket) else value
@@ -127,7 +128,7 @@ class _Parser:
 def path_of(key: str, fields: Collection[str] | None) -> tuple[str, ...]:
     """Splits a dotted path into names, the first of them one of `fields`. Raises InvalidFilter."""
     path = tuple(key.split("."))
-    if fields is not None and path[0] not in fields and path != ID:
+    if fields is not None and path[0] not in fields:
         raise InvalidFilter(f"unknown field {path[0]!r:.80}. Known: {', '.join(sorted(fields)) or 'none'}")
     if not all(path) or set('"\\') & set(key) or not key.isprintable():
         raise InvalidFilter(
@@ -235,6 +236,18 @@ def condition(filter_: Filter, binds: dict[str, Any], comparison: Callable[[Comp
     if filter_.operator == "$not":
         return f"NOT ({members[0]})"
     return "(" + (" AND " if filter_.operator == "$and" else " OR ").join(members or ["true"]) + ")"
+
+
+def counting(
+    conditions: Sequence[Mapping[str, Any]],
+    binds: Mapping[str, Any],
+    comparison: Callable[[Comparison, dict[str, Any]], str],
+) -> tuple[str, dict[str, Any]]:
+    """Renders a count of the rows that each of the conditions holds for, and all binds."""
+    all_binds = dict(binds)
+    parsed = [parse_filter(each) or Group("$and", ()) for each in conditions]
+    counts = [f"count(CASE WHEN {condition(each, all_binds, comparison)} THEN 1 END)" for each in parsed]
+    return ", ".join(f"{count} AS c{place}" for place, count in enumerate(counts)), all_binds
 
 
 def bind(binds: dict[str, Any], value: Any) -> str:

@@ -225,20 +225,18 @@ class Scope:
         return replace(self, among=self.among and self.among.for_ids(every), visible=visible)
 
 
-def ordered_by(scope: Scope, table: str) -> str:
-    """Renders the columns by which records are listed: the order of refs, and of the index that one tenant's have."""
-    names = ("entity_name", "record_id", *(() if has_one_tenant(scope) else ("tenant",)))
-    return ", ".join(f"{table}.{name}" for name in names)
-
-
-def after_place(scope: Scope) -> str:
-    """Renders the values to compare these columns with."""
-    names = ("entity", "id", *(() if has_one_tenant(scope) else ("tenant",)))
-    return "(" + ", ".join(f":after_{name}" for name in names) + ")"
-
-
-def has_one_tenant(scope: Scope) -> bool:
-    return scope.tenants is not None and len(scope.tenants) == 1
+def after_record(scope: Scope, after: Ref | None, table: str, binds: dict[str, Any]) -> tuple[str, str]:
+    """Renders the columns by which records are listed, in the order of refs, and the condition that they come after a
+    record, which all do where none is given. A column that has one value in the scope is left out: the index has the
+    others in this order."""
+    has_one_tenant = scope.tenants is not None and len(scope.tenants) == 1
+    varies = {"entity_name": len(scope.entities) != 1, "record_id": True, "tenant": not has_one_tenant}
+    names = [name for name, has_several in varies.items() if has_several]
+    columns = ", ".join(f"{table}.{name}" for name in names)
+    if after is None:
+        return columns, "true"
+    binds |= {f"after_{name}": value for name, value in zip(varies, after, strict=True)}
+    return columns, f"({columns}) > ({', '.join(f':after_{name}' for name in names)})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

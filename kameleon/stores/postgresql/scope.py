@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from ...values import Ref, Tenants, ids_by_entity
 from ..filters import Filter, condition
-from ..values import Scope, after_place, ordered_by
+from ..values import Scope, after_record
 from . import statements as sql
 from .fetching import fetched, selected
 from .templates import Templates
@@ -49,11 +49,8 @@ class PostgreSQLScopes:
         offset: int = 0,
     ) -> list[tuple[int, Ref]]:
         where, binds = self.sql(scope, "s")
-        columns = ordered_by(scope, "s")
-        if after is not None:
-            where += f" AND ({columns}) > {after_place(scope)}"
-            binds |= {f"after_{name}": value for name, value in after._asdict().items()}
-        statement = self._templates.format(sql.LISTED, scope=where, columns=columns)
+        columns, comes_after = after_record(scope, after, "s", binds)
+        statement = self._templates.format(sql.LISTED, scope=f"{where} AND {comes_after}", columns=columns)
         rows = selected(connection, statement, {**binds, "most": limit, "offset": offset})
         return [(doc, Ref(*ref)) for doc, *ref in rows]
 

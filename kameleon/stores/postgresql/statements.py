@@ -3,6 +3,7 @@ alone."""
 
 from sqlalchemy import text
 
+from ..moments import DAY_MS
 from .where import AS_FLOAT, IS_WHOLE
 
 CREATE = (
@@ -300,6 +301,20 @@ VALUES = """
     SELECT r.entity_name, r.id, r.tenant, r.data{path} AS value
     FROM {keys} JOIN {records} AS r ON r.tenant = k.tenant AND r.entity_name = k.entity_name AND r.id = k.record_id
     WHERE jsonb_typeof(r.data{path}) IN ('string', 'number', 'boolean')
+"""
+COUNT_EACH = """
+    SELECT {counts}
+    FROM ({matches}) AS m JOIN {records} AS kdb_records
+      ON kdb_records.tenant = m.tenant AND kdb_records.entity_name = m.entity_name AND kdb_records.id = m.record_id
+"""
+DAYS = f"""
+    SELECT (at.ms - ((at.ms % {DAY_MS}) + {DAY_MS}) % {DAY_MS}) / {DAY_MS} AS day, count(*) AS records
+    FROM (
+      SELECT {{moment}} AS ms
+      FROM ({{matches}}) AS m JOIN {{records}} AS kdb_records
+        ON kdb_records.tenant = m.tenant AND kdb_records.entity_name = m.entity_name AND kdb_records.id = m.record_id
+    ) AS at
+    WHERE at.ms IS NOT NULL GROUP BY day
 """
 VALUES_AMONG = """
     SELECT r.entity_name, r.id, r.tenant, r.data{path} AS value
