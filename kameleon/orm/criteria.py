@@ -8,7 +8,7 @@ application's own statements bind it.
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import Any
@@ -20,10 +20,13 @@ from sqlalchemy import (
     Select,
     TextClause,
     and_,
+    any_,
     bindparam,
+    cast,
     false,
     func,
     inspect,
+    literal,
     not_,
     or_,
     true,
@@ -36,7 +39,8 @@ from sqlalchemy.orm import Mapper, aliased
 
 from ..errors import InvalidFilter, seen
 from ..sqlalchemy_internals import has_other_binds, with_expanding_binds
-from ..stores.filters import ORDERED, Comparison, Filter, Group, parse_filter, typed
+from ..stores.filters import ORDERED, Comparison, Filter, Group, parse_filter, plain, typed
+from ..stores.json_columns import JSONComparison
 from ..stores.tables import schema_map
 from ..stores.values import Among
 
@@ -89,11 +93,10 @@ def as_condition(where: object, cls: type) -> ColumnElement[bool]:
 
 
 def _condition(given: Filter, cls: type) -> ColumnElement[bool]:
-    if isinstance(given, Comparison) and len(given.path) > 1:
+    if isinstance(given, Comparison) and is_related(cls, given.path):
         return _related(given, cls)
     if isinstance(given, Comparison):
-        column = column_of(cls, given.path[0])
-        return func.coalesce(_comparison(fitted(given, column), column), false())
+        return func.coalesce(_compared(given, column_of(cls, given.path)), false())
     if given.operator == "$and":
         return and_(true(), *_all_of(given.members, cls))
     members = [_condition(member, cls) for member in given.members]
@@ -104,7 +107,7 @@ def _all_of(members: Iterable[Filter], cls: Any) -> Iterator[ColumnElement[bool]
     """Conditions that all have to hold; the ends of a range over relationships are those of one related row."""
     ranges: dict[tuple[str, ...], list[Comparison]] = {}
     for member in members:
-        if isinstance(member, Comparison) and len(member.path) > 1 and member.operator in ORDERED:
+        if isinstance(member, Comparison) and is_related(cls, member.path) and member.operator in ORDERED:
             ranges.setdefault(member.path, []).append(replace(member, path=member.path[1:]))
         else:
             yield _condition(member, cls)
@@ -133,26 +136,56 @@ def _over(name: str, inner: Filter, cls: Any) -> ColumnElement[bool]:
     return link.any(condition) if link.property.uselist else link.has(condition)  # type: ignore[no-any-return]
 
 
+def is_related(cls: Any, path: Sequence[str]) -> bool:
+    """Whether a path begins with a relationship."""
+    return len(path) > 1 and path[0] in inspect(cls).mapper.relationships
+
+
 def related(cls: Any, name: str) -> tuple[Any, Any]:
-    """A relationship to an alias of the related class, and the alias. Raises InvalidFilter."""
-    mapper: Mapper[Any] = inspect(cls).mapper
-    if name not in mapper.relationships:
-        known = ", ".join(sorted(mapper.relationships.keys())) or "none"
-        raise InvalidFilter(f"{mapper.class_.__name__} has no relationship {name!r:.80}. Known: {known}")
-    target = aliased(mapper.relationships[name].entity)
+    """A relationship to an alias of the related class, and the alias."""
+    target = aliased(inspect(cls).mapper.relationships[name].entity)
     return getattr(cls, name).of_type(target), target
 
 
-def column_of(cls: Any, name: str) -> Any:
-    """A column of a mapped class, or of an alias of one. Raises InvalidFilter."""
+def column_of(cls: Any, path: Sequence[str]) -> Any:
+    """The column of a mapped class, or of an alias of one, that a path begins with; into one of JSON it goes on. Raises
+    InvalidFilter."""
     mapper: Mapper[Any] = inspect(cls).mapper
-    names = sorted(mapper.column_attrs.keys())
-    if name not in names:
+    column = getattr(cls, path[0]) if path[0] in mapper.column_attrs else None
+    if column is None or (len(path) > 1 and not isinstance(column.type, types.JSON)):
+        links = [f"{link.key}.…" for link in mapper.relationships]
         raise InvalidFilter(
-            f"{mapper.class_.__name__} has no column {name!r:.80}. Known: {', '.join(names)}. "
+            f"{mapper.class_.__name__} has no column {'.'.join(path)!r:.80}. "
+            f"Known: {', '.join(sorted([*mapper.column_attrs.keys(), *links]))}. "
             "For anything else, where= takes a SQLAlchemy expression"
         )
-    return getattr(cls, name)
+    return column
+
+
+def _compared(given: Comparison, column: Any) -> Any:
+    if isinstance(column.type, types.JSON):
+        return JSONComparison(column, replace(given, path=given.path[1:], value=plain(given.value)))
+    if isinstance(column.type, types.ARRAY):
+        return _of_array(given, column)
+    return _comparison(fitted(given, column), column)
+
+
+def _of_array(given: Comparison, column: Any) -> Any:
+    """A value equals an array that has it as a member, a list the whole array."""
+    value, member = given.value, type_coerce(column, column.type.item_type)
+    if given.operator in ("$ne", "$nin"):
+        same = replace(given, operator="$eq" if given.operator == "$ne" else "$in")
+        return not_(func.coalesce(_of_array(same, column), false()))
+    if given.operator == "$in":
+        return or_(false(), *(_of_array(replace(given, operator="$eq", value=one), column) for one in value))
+    if given.operator == "$exists" or value is None:
+        return column.is_not(None) if value else column.is_(None)
+    member.key = column.key
+    if given.operator == "$eq" and isinstance(value, list):
+        return column == [_fit(one, member) for one in value]
+    if given.operator not in ("$eq", "$contains"):
+        raise InvalidFilter(f"{column.key} is {column.type!r:.60}, which has no order: {given.operator}")
+    return literal(_fit(value, member), column.type.item_type) == any_(column)
 
 
 def fitted(given: Comparison, column: Any) -> Comparison:
@@ -175,7 +208,7 @@ def fitted(given: Comparison, column: Any) -> Comparison:
         listed = [_fit(item, column) for item in value if item is not None]
         if isinstance(type_, types.Integer):
             listed = [item for item in listed if isinstance(item, int)]
-        return replace(given, value=[*listed, *([None] if None in value else [])])
+        return replace(given, value=[*listed, *(item for item in value if item is None)])
     return replace(given, value=_fit(value, column))
 
 
@@ -203,8 +236,9 @@ def _of(value: Any, *types: type) -> Any:
 
 
 def _integer(value: Any, _type: Any) -> Any:
+    """Exact beyond the column's range, too: PostgreSQL would compare a whole number with a float as floats."""
     number = _of(value, int, float, Decimal)
-    return int(number) if number == int(number) and abs(number) < 1 << 63 else float(number)
+    return int(number) if number == int(number) and -(1 << 63) <= number < 1 << 63 else Decimal(number)
 
 
 def _number(value: Any, type_: Any) -> Any:
@@ -254,12 +288,9 @@ def _text(value: Any, _type: Any) -> str:
     return str(value) if isinstance(value, UUID) else _of(value, str)
 
 
-def _nothing(_value: Any, _type: Any) -> Any:
-    raise ValueError
-
-
 READERS: Sequence[tuple[Any, Callable[[Any, Any], Any], str]] = (
-    (types.Interval | types.LargeBinary | types.JSON | types.ARRAY, _nothing, "an expression alone"),
+    (types.Interval, lambda value, _type: _of(value, timedelta), "timedeltas"),
+    (types.LargeBinary, lambda value, _type: _of(value, bytes), "bytes"),
     (types.TypeDecorator, lambda value, _type: value, "what it accepts"),
     (types.Enum, _name, "its members and their names"),
     (types.Boolean, lambda value, _type: _of(value, bool), "true and false"),
@@ -271,12 +302,28 @@ READERS: Sequence[tuple[Any, Callable[[Any, Any], Any], str]] = (
     (types.Numeric | types.Float, _number, "numbers"),
     (types.String, _text, "texts"),
 )
+SINGLE_BITS, LEAST_SINGLE, MOST_SINGLE = 24, 1.2e-38, 3.4e38
+"""Bound the floats of 32 bits: PostgreSQL refuses to round another one to these."""
 NAMED = (types.Enum, types.TypeDecorator)
 """The types of columns that take members of an Enum as they are."""
 
 
+def is_single(type_: Any) -> bool:
+    """Whether a type's floats have 32 bits on PostgreSQL."""
+    has_few_bits = isinstance(type_, types.Float) and type_.precision is not None and type_.precision <= SINGLE_BITS
+    return has_few_bits or isinstance(type_, types.REAL)
+
+
+def _rounded(value: Any, type_: Any) -> Any:
+    """A number as a column of floats has it."""
+    if not isinstance(value, float) or not is_single(type_) or not LEAST_SINGLE <= abs(value) <= MOST_SINGLE:
+        return value
+    return cast(literal(value, types.Double), type_)
+
+
 def _comparison(given: Comparison, column: Any) -> Any:
-    value = given.value
+    value, type_ = given.value, column.type
+    value = [_rounded(one, type_) for one in value] if isinstance(value, list) else _rounded(value, type_)
     if isinstance(column.type, types.Integer):
         column = type_coerce(column, types.BigInteger)
     match given.operator:
@@ -293,9 +340,10 @@ def _comparison(given: Comparison, column: Any) -> Any:
         case "$lte":
             return column <= value
         case "$in" | "$nin":
+            has_null = any(item is None for item in value)
             listed = [item for item in value if item is not None]
             found = column.in_(listed) if listed else false()
-            among = or_(found, column.is_(None) & (None in value))
+            among = or_(found, column.is_(None) if has_null else false())
             return among if given.operator == "$in" else not_(func.coalesce(among, false()))
         case "$exists":
             return column.is_not(None) if value else column.is_(None)

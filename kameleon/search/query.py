@@ -153,6 +153,9 @@ class Query:
         """Whether records are listed: an empty query ranks none."""
         return self.like is None and (not self.typed or self.typed.isspace())
 
+    def is_of_tenants(self, ref: Ref) -> bool:
+        return self.tenants is None or ref.tenant in self.tenants
+
     @property
     def text(self) -> str:
         return self.parsed.text

@@ -12,7 +12,7 @@ of types that JSON does not have: date, datetime, time, Decimal, UUID, members o
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, time
+from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import Any
@@ -172,7 +172,7 @@ def typed(value: Any) -> Any:
         return read_date(value[DATE])
     if isinstance(value, list | tuple | set | frozenset):
         return [typed(item) for item in value]
-    if isinstance(value, Enum | date | time | UUID):
+    if isinstance(value, Enum | date | time | timedelta | UUID | bytes):
         return value
     checked = plain(value)
     return value if isinstance(value, Decimal) else checked

@@ -25,6 +25,9 @@ IS_WHOLE = f"{{0}} BETWEEN {LEAST_WHOLE} AND {MOST_WHOLE}"
 AS_FLOAT = f"CAST(least(greatest({{0}}, -{MAX_FLOAT}), {MAX_FLOAT}) AS float8)"
 """JSONB may hold a number that is more than a float can be."""
 
+DOCUMENT = "CAST({} AS jsonb)"
+"""A column of JSON as the document that conditions are on."""
+
 
 def comparison(compared: Comparison, binds: dict[str, Any], document: str = DATA) -> str:
     if compared.operator in ("$in", "$nin") and not compared.value:
@@ -33,8 +36,7 @@ def comparison(compared: Comparison, binds: dict[str, Any], document: str = DATA
         return has_words(document, compared.path, compared.value, binds)
     if compared.path == ID and document == DATA:
         return on_id(compared, binds)
-    value = document + "".join(f" -> CAST({bind(binds, name)} AS text)" for name in compared.path)
-    value = f"({value})"
+    value = at(document, compared.path, binds)
     match compared.operator:
         case "$eq":
             return equals(value, compared.value, binds)
@@ -54,6 +56,15 @@ def comparison(compared: Comparison, binds: dict[str, Any], document: str = DATA
     if isinstance(compared.value, str):
         return when(value, "string", f"({value} #>> '{{}}') COLLATE \"C\" {sign} {bind(binds, compared.value)}")
     return when(value, "number", f"{number(value, compared.value)} {sign} {bind(binds, compared.value)}")
+
+
+def json_text(document: str, path: Sequence[str], binds: dict[str, Any]) -> str:
+    """Renders the JSON that a path leads to."""
+    return f"CAST({at(document, path, binds)} AS text)"
+
+
+def at(document: str, path: Sequence[str], binds: dict[str, Any]) -> str:
+    return "(" + document + "".join(f" -> CAST({bind(binds, name)} AS text)" for name in path) + ")"
 
 
 def equals(value: str, wanted: Any, binds: dict[str, Any]) -> str:

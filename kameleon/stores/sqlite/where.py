@@ -21,6 +21,11 @@ KIND = (
 )
 """The kind of a `json_type`, in JSON's words."""
 
+TEXT_OF_REAL = "printf('%!.17g', {0})"
+DOCUMENT = f"CASE typeof({{0}}) WHEN 'real' THEN {TEXT_OF_REAL} ELSE {{0}} END"
+"""A column of JSON as the document that conditions are on: in one, SQLite makes numbers of texts that are some, and
+rounds these to 15 digits where it reads them as texts."""
+
 
 def is_plain(name: str) -> bool:
     """Whether a field may have an index, whose SQL contains its name."""
@@ -81,6 +86,17 @@ class Field(NamedTuple):
             f"({self.value} >= '[' AND {self.value} < '\\' AND {self.kind} = 'array' "
             f"AND EXISTS (SELECT 1 FROM json_each({self.document}, {self.path}) AS item WHERE {condition_}))"
         )
+
+
+def json_text(document: str, path: Sequence[str], binds: dict[str, Any]) -> str:
+    """Renders the JSON that a path leads to, in which true is not 1; `json_quote` rounds floats to 15 digits."""
+    if not path:
+        return f"CAST({document} AS TEXT)"
+    field = Field(document, bind(binds, json_path(path)))
+    return (
+        f"CASE {field.kind} WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' WHEN 'null' THEN 'null' "
+        f"WHEN 'real' THEN {TEXT_OF_REAL.format(field.value)} ELSE json_quote({field.value}) END"
+    )
 
 
 def json_path(names: Sequence[str]) -> str:
