@@ -26,7 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, joinedload, mapped_
 from kameleon import SearchEngine, searchable
 from kameleon.errors import InvalidFilter, InvalidInput
 from kameleon.orm.callers import sessions_of
-from kameleon.orm.criteria import fitted
+from kameleon.orm.fitting import fitted
 from kameleon.stores.filters import parse_filter
 from stress.workloads.models import Animal, Cat, Dog, Note
 from stress.workloads.models import Base as Others

@@ -4,7 +4,6 @@ store. Imports `values` and `stores`."""
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date
-from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection
@@ -46,7 +45,7 @@ class Sources:
 
     def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
         found = (source.facet(connection, matches, field, VALUES_OF_EACH) for source in self._sources)
-        counts = FacetCounts(chain.from_iterable(found))
+        counts = FacetCounts(pair for pairs in found for pair in pairs)
         return sorted(counts.items(), key=lambda pair: -pair[1])[:limit]
 
     def count_each(

@@ -1,11 +1,12 @@
 """Columns of JSON of mapped classes: conditions on them as on stored records, and what a path leads to. Imports this
 package alone."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Boolean, Text, bindparam
+from sqlalchemy import Boolean, Dialect, Text, TypeDecorator, bindparam
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -27,10 +28,20 @@ class JSONComparison(FunctionElement[bool]):
         super().__init__(column)
 
 
-class JSONText(FunctionElement[str]):
-    """What a path into a column's document leads to, as the text of JSON; NULL where it leads to nothing."""
+class JSONDocument(TypeDecorator[Any]):
+    """JSON that is read as text."""
 
-    type = Text()
+    impl = Text
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        return None if value is None else json.loads(value)
+
+
+class JSONText(FunctionElement[Any]):
+    """What a path into a column's document leads to, as JSON; NULL where it leads to nothing."""
+
+    type = JSONDocument()
     inherit_cache = False
 
     def __init__(self, column: Any, path: Sequence[str]) -> None:
