@@ -93,7 +93,7 @@ class MirrorMachine(RuleBasedStateMachine):
             self.engine.dispose()
 
 
-TestMirror = MirrorMachine.TestCase
+TestMirror = pytest.mark.slow(MirrorMachine.TestCase)
 TestMirror.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
 
 
