@@ -165,6 +165,11 @@ class HashProvider(EmbeddingProvider):
     def embed_query(self, text: str) -> Vector:
         return self._vector(text)
 
+    @property
+    def noise(self) -> tuple[float, float]:  # type: ignore[override]
+        """Of texts without a common word, about."""
+        return 0.0, self.dimensions**-0.5
+
     def _vector(self, text: str) -> Vector:
         words = Counter(text.lower().split()[:MAX_WORDS] or [""])
         return np.asarray(sum(self._direction(word) * count for word, count in words.items()), dtype=np.float32)

@@ -63,8 +63,10 @@ class LegScore:
 
     `leg` is keyword, vector, or rerank, whose score is the hit's own where there is one. `rank` is 1-based among that
     leg's candidates, None where the leg scored the record without having chosen it; `raw` is BM25, the cosine or the
-    reranker's score; `score` is `raw` normalised to 0..1; `weight` is the leg's share in the fusion. `terms` are those
-    of the query that the record has. `generation` is the one whose embeddings the vector leg compared.
+    reranker's score; `score` is `raw` normalised to 0..1, by which the fusion orders; `weight` is the leg's share.
+    `evidence` is what `raw` is worth by itself, 0..1: the hit's score is the sum of `weight * evidence`, but at most
+    the score of the hit before it. `terms` are those of the query that the record has. `generation` is the one whose
+    embeddings the vector leg compared.
     """
 
     leg: str
@@ -72,6 +74,7 @@ class LegScore:
     raw: float
     score: float
     weight: float
+    evidence: float = 0.0
     terms: tuple[str, ...] = ()
     generation: int | None = None
 
@@ -235,7 +238,8 @@ BUILDING = "building"
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One row of the registry: all embeddings made by one fingerprint. `state`: building, active, retired, dropped."""
+    """One row of the registry: all embeddings made by one fingerprint. `state`: building, active, retired, dropped.
+    `noise_mean` and `noise_deviation` are of the cosines of unrelated sentences, None until they were measured."""
 
     number: int
     provider: str
@@ -245,6 +249,14 @@ class Generation:
     fingerprint: str = ""
     weight: float = 0.5
     state: str = "active"
+    noise_mean: float | None = None
+    noise_deviation: float | None = None
+
+    @property
+    def noise(self) -> tuple[float, float] | None:
+        """Both, where both are known."""
+        mean, deviation = self.noise_mean, self.noise_deviation
+        return None if mean is None or deviation is None else (mean, deviation)
 
 
 @dataclass(frozen=True, slots=True)

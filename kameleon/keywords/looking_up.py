@@ -141,7 +141,7 @@ class LookUp:
         return Found(
             self._analyser,
             parts,
-            score(parts, clauses(known), snapshot.frame),
+            score(parts, clauses(known), snapshot.frame, unknown=clauses(unknown)),
             list(dict.fromkeys(known)),
             phrases,
             tuple(dict.fromkeys(word.surface for word in unknown)),

@@ -48,11 +48,15 @@ class Statistics(NamedTuple):
 class Ranking:
     """The scores of the records of all parts in one array, whose masks are bool arrays of the same length."""
 
-    def __init__(self, parts: Sequence[Part], scores: Array, most: float, postings: int, starts: Array) -> None:
+    def __init__(
+        self, parts: Sequence[Part], scores: Array, most: float, full: float, postings: int, starts: Array
+    ) -> None:
         """`most` is what a record would score that had every term without end (Turtle and Flood, "Query evaluation:
-        strategies and optimizations", 1995); `postings` were read; the scores of each part begin at `starts`."""
+        strategies and optimizations", 1995), `full` one of average length that has every word of the query, also those
+        that no record has; `postings` were read; the scores of each part begin at `starts`."""
         self.scores = scores
         self.most = most
+        self.full = full
         self.postings = postings
         self._parts = parts
         self._starts = starts
@@ -133,17 +137,19 @@ def score(
     clauses: Sequence[Clause],
     frame: Frame | None = None,
     statistics: Statistics | None = None,
+    unknown: Sequence[Clause] = (),
 ) -> Ranking:
     """BM25 with the statistics of these parts together, or with other ones. Dead records have no score and count for
-    nothing."""
+    nothing. No record has the `unknown` clauses."""
     frame = frame or Frame([(part.head, part.dead) for part in parts], statistics.average if statistics else None)
     found = [Postings(block, parts[block.first : block.last], clauses) for block in frame.blocks]
     records, _, df = statistics or _statistics(frame, found, len(clauses))
     times = [times_weight(clause.times) for clause in clauses]
     weights = [np.float32(weight * idf(records, n)) for weight, n in zip(times, df, strict=True)]
     most = sum((K1 + 1) * float(weight) for weight, n in zip(weights, df, strict=True) if n)
+    full = sum(map(float, weights)) + sum(times_weight(clause.times) * idf(records, 0) for clause in unknown)
     scores = joined([block.scores(weights) for block in found], "f4")
-    return Ranking(parts, scores, most, sum(sum(block.df) for block in found), frame.starts)
+    return Ranking(parts, scores, most, full, sum(sum(block.df) for block in found), frame.starts)
 
 
 def _statistics(frame: Frame, found: Sequence["Postings"], clauses: int) -> Statistics:

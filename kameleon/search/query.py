@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MODES = ("hybrid", "keyword", "vector")
 GROUPINGS = ("entity",)
+COUNTED = 10_000
+"""Bounds the records without a word of the query that are counted."""
 CANDIDATES = 100
 """Bounds from below how many records a leg puts forward."""
 DEEP = 300
@@ -157,6 +159,10 @@ class Query:
         if self.rerank:
             return max(CANDIDATES, self.window)
         return max(CANDIDATES if self.fusion == "weighted" else DEEP, 2 * self.end)
+
+    @property
+    def is_counted(self) -> bool:
+        return bool(self.count or self.facets)
 
     @property
     def window(self) -> int:
