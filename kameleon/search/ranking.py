@@ -60,10 +60,11 @@ class Ranked:
 
 
 def make_ranking(query: Query, legs: Sequence[Leg[Key]]) -> Ranking:
-    """Orders the records that match by their fused scores. Their own scores are their evidence, but those that a
-    caller's function gave."""
+    """Orders the records that match by their fused scores. Their own scores are their evidence; a caller's function
+    chooses and scores as it does."""
     fused, own = fuse(legs, query.fusion), evidence(legs)
-    members = fused.keys() & matching(legs) if query.mode == "hybrid" else fused
+    is_chosen = query.mode != "hybrid" or callable(query.fusion)
+    members = fused if is_chosen else fused.keys() & matching(legs)
     values = {key: (fused[key], own[key]) for key in members}
     keys = sorted(members)
     keys.sort(key=values.__getitem__, reverse=True)
