@@ -28,7 +28,7 @@ def best_scores(search: SearchEngine, name: str, queries: Mapping[str, Sequence[
 
 def sample(texts: Sequence[str], most: int) -> list[str]:
     ordered = sorted(texts)
-    return random.Random(1).sample(ordered, min(most, len(ordered)))  # noqa: S311 - no secret
+    return random.Random(1).sample(ordered, min(most, len(ordered)))
 
 
 def _scores(search: SearchEngine, queries: Iterable[str]) -> list[float]:
