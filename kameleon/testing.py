@@ -143,6 +143,7 @@ class HashProvider(EmbeddingProvider):
     """
 
     name: ClassVar[str] = "hash"
+    noise: tuple[float, float] | None = (0.0, 0.1)
 
     def __init__(
         self,
@@ -164,11 +165,6 @@ class HashProvider(EmbeddingProvider):
 
     def embed_query(self, text: str) -> Vector:
         return self._vector(text)
-
-    @property
-    def noise(self) -> tuple[float, float]:  # type: ignore[override]
-        """Of texts without a common word, about."""
-        return 0.0, self.dimensions**-0.5
 
     def _vector(self, text: str) -> Vector:
         words = Counter(text.lower().split()[:MAX_WORDS] or [""])
