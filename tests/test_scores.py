@@ -78,7 +78,8 @@ def test_a_model_is_measured_once_with_the_first_texts_of_an_index(make: Make, e
     search.index_record("Ticket", "4", "No wifi")
     assert [len(texts) for texts in provider.calls] == [3, 64, 1]
     (made,) = search.generations()
-    assert made.noise == pytest.approx(noise_of([v / np.linalg.norm(v) for v in provider.embed_batch(SENTENCES)]))
+    vectors = np.array([provider.embed_query(sentence) for sentence in SENTENCES])
+    assert made.noise == pytest.approx(noise_of(list(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))))
     search.reindex(force=True)
     assert search.generations()[-1].noise == made.noise
     with engine.begin() as connection:
@@ -140,14 +141,15 @@ def spread(make: Make) -> SearchEngine:
     provider = CallableProvider(by_angle, dimensions=2, model_name="angles")
     provider.noise = (0.0, 0.1)
     search = make(provider)
-    records = [
-        {"id": n, "text": f"{'lamp' if n % 4 == 0 else 'thing'} {0.1 if n % 4 == 1 else 0.9}"} for n in range(400)
-    ]
-    RecordStore(search).insert("Thing", [{**each, "colour": COLOURS[each["id"] % 5]} for each in records])
+    texts = [f"{'lamp' if n % 4 == 0 else 'thing'} {0.1 if n % 4 == 1 else 0.9}" for n in range(400)]
+    records = [{"id": n, "text": text_, "colour": COLOURS[n % 5]} for n, text_ in enumerate(texts)]
+    RecordStore(search).insert("Thing", records)
     return search
 
 
-@pytest.mark.parametrize("options", [{}, {"fusion": "rrf"}, {"sort": "id"}, {"min_score": 0.5}, {"mode": "keyword"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"fusion": "rrf"}, {"sort": "colour"}, {"min_score": 0.8}, {"mode": "keyword"}]
+)
 def test_total_facets_and_pages_are_of_one_set(spread: SearchEngine, options: dict[str, Any]) -> None:
     found = spread.search("lamp", entity="Thing", facets=["colour"], count=True, limit=100, **options)
     pages = [found]
