@@ -57,8 +57,8 @@ class SearchOptions(TenantOption, total=False):
     `fusion` makes one ranking of two: weighted, rrf, dbsf, or a function of the `fusion.Leg`s that gives a score
     from 0 to 1 by key; `weight` is the vector's (0..1) in this query, the model's own where it is None.
 
-    `sort` orders the 1,000 best by a field ("-price": the greatest first) or several ("-year,name", or a list), in a
-    hybrid search those that have a word of the query. `group_by="entity"` gives `limit` hits of each entity. `facets`
+    `sort` orders the 1,000 best by a field ("-price": the greatest first) or several ("-year,name", or a list).
+    `group_by="entity"` gives `limit` hits of each entity. `facets`
     names fields whose values are counted over all that match, `count` counts those. `rerank` is a callable (query,
     texts) -> scores 0..1 that orders the `rerank_top` (50) best again, and leaves out the others. `highlight` fills
     `spans`, `explain` fills `explanation`. `tenant` as in TenantOption.
