@@ -185,8 +185,8 @@ class SearchResults(list[SearchResult]):
     """The hits, best first, and figures of the whole answer.
 
     `total` is how many records are hits of some page: those that have a word of the query, and those whose vector is
-    evidence enough, if their score is at least `min_score`. `is_total_exact` is False where `total` is a lower bound. `exact`: no
-    record that should be among the hits can be missing.
+    evidence enough, if their score is at least `min_score`. `is_total_exact` is False where `total` is a lower bound.
+    `exact`: no record that should be among the hits can be missing.
 
     `cursor` is what the next page takes, None after the last. `facets` are counts over the matches, by field and
     value, the most frequent first. `groups` are the hits by entity, in the order of their best, if grouped.

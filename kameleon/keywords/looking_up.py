@@ -138,13 +138,14 @@ class LookUp:
         parts = snapshot.parts
         corrections = self._corrections(candidates, parts)
         known += [word for form in corrections.values() for word in self._analyser.query_terms(form)]
+        missing = tuple(dict.fromkeys(word.surface for word in unknown))
         return Found(
             self._analyser,
             parts,
-            score(parts, clauses(known), snapshot.frame, unknown=clauses(unknown)),
+            score(parts, clauses(known), snapshot.frame, unknown=len(missing)),
             list(dict.fromkeys(known)),
             phrases,
-            tuple(dict.fromkeys(word.surface for word in unknown)),
+            missing,
             _having(parts, phrases, np.logical_and),
             _having(parts, excluded, np.logical_or),
             corrections,

@@ -137,17 +137,17 @@ def score(
     clauses: Sequence[Clause],
     frame: Frame | None = None,
     statistics: Statistics | None = None,
-    unknown: Sequence[Clause] = (),
+    unknown: int = 0,
 ) -> Ranking:
     """BM25 with the statistics of these parts together, or with other ones. Dead records have no score and count for
-    nothing. No record has the `unknown` clauses."""
+    nothing. So many words of the query are `unknown`: no record has them."""
     frame = frame or Frame([(part.head, part.dead) for part in parts], statistics.average if statistics else None)
     found = [Postings(block, parts[block.first : block.last], clauses) for block in frame.blocks]
     records, _, df = statistics or _statistics(frame, found, len(clauses))
     times = [times_weight(clause.times) for clause in clauses]
     weights = [np.float32(weight * idf(records, n)) for weight, n in zip(times, df, strict=True)]
     most = sum((K1 + 1) * float(weight) for weight, n in zip(weights, df, strict=True) if n)
-    full = sum(map(float, weights)) + sum(times_weight(clause.times) * idf(records, 0) for clause in unknown)
+    full = most / (K1 + 1) + unknown * idf(records, 0)
     scores = joined([block.scores(weights) for block in found], "f4")
     return Ranking(parts, scores, most, full, sum(sum(block.df) for block in found), frame.starts)
 

@@ -63,16 +63,15 @@ class ServerLookUp:
         )
         statistics = Statistics(counts.records, counts.length or 1.0, [df[clause.terms] for clause in scored])
         has_words = len(rarest) == len(scored) and len(counted) == len(asked)
-        missing = [clause for clause in asked if clause.terms not in df]
-        found = self._find(query, scored, missing, statistics, has_words=has_words)
         unknown = dict.fromkeys(word.surface for word in words if word not in known)
+        found = self._find(query, scored, len(unknown), statistics, has_words=has_words)
         return replace(found, words=known, unknown=tuple(unknown), is_whole=found.is_whole and counts.is_exact)
 
     def _find(
         self,
         query: TermQuery,
         scored: Sequence[Clause],
-        missing: Sequence[Clause],
+        unknown: int,
         statistics: Statistics,
         *,
         has_words: bool,
@@ -80,7 +79,7 @@ class ServerLookUp:
         """Ranks the records that are found, which have all words if the query `has_words` of all."""
         rows, is_whole = self._server.find(self._connection, self._scope, query)
         parts = parts_of(rows, query.terms)
-        ranking = score(parts, scored, statistics=statistics, unknown=missing)
+        ranking = score(parts, scored, statistics=statistics, unknown=unknown)
         gone = ranking.mask(np.array(sorted({row[1] for row in rows if row[0] == EXCLUDING}), "<i8"))
         is_whole = is_whole and has_words
 
