@@ -213,7 +213,7 @@ def _header(read: Callable[[], str], file: Path) -> dict[str, Any]:
         header["tenant"] = one_tenant(header["tenant"])
         header["entities"] = [_entity(definition) for definition in header["entities"]] if is_known else []
         if is_known and header["model"] is not None:
-            header["model"] = {name: str(header["model"][name]) for name in ("fingerprint", "model_name")}
+            header["model"] = _model(header["model"])
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(
             f"{file} is no export of a tenant: {error}. `kameleon tenants export acme acme.jsonl.gz` makes one"
@@ -221,6 +221,12 @@ def _header(read: Callable[[], str], file: Path) -> dict[str, Any]:
     if not is_known:
         raise InvalidInput(f"{file} has the format {seen(header['format'])}, this kameleon reads {FORMAT!r}")
     return header
+
+
+def _model(given: Mapping[str, Any]) -> dict[str, Any]:
+    fingerprint, name, *noise = (given[name] for name in MODEL)
+    kept = [str(fingerprint), str(name), *(None if one is None else float(one) for one in noise)]
+    return dict(zip(MODEL, kept, strict=True))
 
 
 def _entity(definition: Mapping[str, Any]) -> Entity:

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 from _pytest.runner import runtestprotocol
+from hypothesis import HealthCheck, settings
 from sqlalchemy import URL, Engine, NullPool, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
@@ -71,6 +72,9 @@ def run_reported(item: pytest.Item, nextitem: pytest.Item | None) -> None:
 
 
 Make = Callable[..., SearchEngine]
+
+settings.register_profile("kameleon", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kameleon")
 
 SLOW = {
     "test_analyser.py": ["test_a_long_text_of_one_part_is_read_and_marked"],
