@@ -5,9 +5,6 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from unicodedata import category
 
-from rapidfuzz.distance import OSA
-from rapidfuzz.process import extract
-
 JOINTS = tuple("-_.:/@&+#'")
 """What a code that is not typed to its end may end with."""
 CORRECTED_FROM, SOUNDED_FROM, LONG, LONGEST = 4, 6, 8, 40
@@ -60,6 +57,9 @@ class Near(NamedTuple):
 def near(word: str, candidates: Iterable[str]) -> list[Near]:
     """Those of the candidates with no more errors, likeliest first; of words of six and seven letters also those at a
     distance of two where each wrong letter sounds like the right one."""
+    from rapidfuzz.distance import OSA  # loads with the first word that is corrected
+    from rapidfuzz.process import extract
+
     most = most_errors(word)
     cutoff = most if len(word) < SOUNDED_FROM else 2
     found = extract(word, list(candidates), scorer=OSA.distance, processor=None, score_cutoff=cutoff, limit=None)

@@ -15,12 +15,9 @@ from .vocabulary import Vocabulary, frequency
 CORRECTED, COMPARED = 8, 20
 """Bound the words of a query that are corrected, and the nearest words for each whose records are counted. Chosen, not
 measured."""
-
-
-FEW = 10_000
-"""A word is taken for a possible misspelling although records have it where at most one in so many has, or one."""
-MANY = 2
-"""... and so many times as many have the other word. Chosen, not measured."""
+FEW, MANY = 10_000, 2
+"""Bound which words of records may be misspelt: those that at most one record in 10,000 has, or a single one, beside a
+word that twice as many have. With one in 1,000, a twentieth of queries took 26 instead of 17 ms over 30,000 records."""
 SHARE = 0.8
 """How much of a typed word's weight a corrected one has. Hybrid nDCG@10 of medline, npl, liveqa_med and xquad_en with a
 typo in each query is .673, .670, .666 and .664 with a share of 1, .8, .65 and .5; of queries of two words and a name
@@ -49,7 +46,7 @@ def misspelt(
         and word.surface not in kept
         and is_rare(snapshot, word)
         and not analyser.is_stop_word(word.surface)
-        and not knows(word.surface)
+        and not (knows(word.surface) or knows(analyser.fold(word.surface)))
     )
     return list(islice(found, CORRECTED))
 
