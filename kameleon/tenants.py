@@ -27,6 +27,8 @@ from .values import Failure, Generation, IndexReport, IndexStatus, Ref, SearchRe
 
 FORMAT = "kameleon tenant 1"
 """The first line of an export has it; a file with another is refused."""
+MODEL = ("fingerprint", "model_name", "noise_mean", "noise_deviation")
+"""What an export has of the model of its embeddings."""
 RECORDS_A_BATCH = 1_000
 """Bounds the records of an import's transaction. Chosen, not measured."""
 P = ParamSpec("P")
@@ -133,7 +135,7 @@ def export(index: Index, tenant: str, file: Path) -> int:
             "format": FORMAT,
             "tenant": tenant,
             "language": index.store.language,
-            "model": generation and {name: getattr(generation, name) for name in ("fingerprint", "model_name")},
+            "model": generation and {name: getattr(generation, name) for name in MODEL},
             "entities": [asdict(entities[name]) for name in names if name in entities],
         }
         with gzip.open(file, "wt", encoding="utf-8") as lines:
@@ -262,16 +264,22 @@ def _load_batch(index: Index, header: Mapping[str, Any], batch: Sequence[Mapping
         entries = [_entry(entities, header["tenant"], line) for line in batch]
         plan = index.writer.compare(connection, entries, service, generations)
         wanted = {entry.ref for entry in plan.to_embed}
-        note, made = "", list[Embedding]()
+        note, made, noise = "", list[Embedding](), None
         if service is None or header["model"] is None or service.provider.fingerprint != header["model"]["fingerprint"]:
             note = _other_model(header, service.provider.model_name if service else "")
         else:
             pairs = zip(entries, batch, strict=True)
             made = [each for entry, line in pairs if entry.ref in wanted for each in _embeddings(entry, line["made"])]
+            noise = _noise(header["model"]) if plan.lacks_noise else None
         _write_data(index, connection, entries, batch)
-        report = index.apply(replace(plan, embeddings=made, generations=generations), connection)
+        report = index.apply(replace(plan, embeddings=made, generations=generations, noise=noise), connection)
     embedded = len({embedding.ref for embedding in made})
     return ImportReport(header["tenant"], len(batch), embedded, report.pending, note if wanted else "")
+
+
+def _noise(model: Mapping[str, Any]) -> tuple[float, float] | None:
+    mean, deviation = model["noise_mean"], model["noise_deviation"]
+    return None if mean is None or deviation is None else (mean, deviation)
 
 
 def _other_model(header: Mapping[str, Any], own: str) -> str:

@@ -140,6 +140,13 @@ def test_a_rare_word_of_the_language_is_not_widened(search: SearchEngine) -> Non
     assert ids(search.search("guilt", mode="keyword")) == ["guilt"]
 
 
+def test_a_word_of_one_record_is_widened_to_one_that_begins_alike_and_two_have(search: SearchEngine) -> None:
+    search.index_records_batch([("N", "1", "zorbel"), ("N", "2", "zorbek"), ("N", "3", "xorbel"), ("N", "4", "xorbel")])
+    assert ids(search.search("zorbel", mode="keyword")) == ["1"]
+    search.index_record("N", "5", "zorbek")
+    assert ids(search.search("zorbel", mode="keyword")) == ["1", "2", "5"]
+
+
 def test_a_corrected_word_counts_for_less_than_a_typed_one(notes: SearchEngine) -> None:
     def raw(query: str) -> float:
         return notes.search(query, mode="keyword", explain=True)[0].explanation[0].raw

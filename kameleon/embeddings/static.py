@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from ..errors import InvalidInput, TextRefused
 from ..forking import lazy, state_of
+from .noise import Noise
 from .provider import EmbeddingProvider, Vector
 from .vocabulary import known_share, knows_word
 from .weights import hash_of_files
@@ -26,6 +27,8 @@ from .weights import hash_of_files
 BUNDLED = Path(__file__).parent / "static-en-256"
 FILES = ("model.safetensors", "tokenizer.json")
 OPTIONS = ("max_tokens", "passage_tokens", "query_prefix", "passage_prefix", "revision")
+BUNDLED_NOISE = (0.0690, 0.0873)
+"""Measured with `noise.SENTENCES`."""
 CHARACTERS_A_TOKEN = 8
 """Bounds the beginning of a long text that is tokenised first. Chosen, not measured."""
 DTYPES: Mapping[str, type[np.generic]] = {"I8": np.int8, "F16": np.float16, "F32": np.float32}
@@ -69,6 +72,10 @@ class StaticProvider(EmbeddingProvider):
     @property
     def dimensions(self) -> int:  # type: ignore[override]
         return int(self._table.shape[1])
+
+    @property
+    def noise(self) -> Noise | None:  # type: ignore[override]
+        return BUNDLED_NOISE if self.path == BUNDLED and not self.passage_prefix else None
 
     @lazy
     def weights(self) -> str:

@@ -26,6 +26,7 @@ from .moving import Move, located, move, moved
 from .tenanted import Tenanted
 
 if TYPE_CHECKING:
+    from ..embeddings.noise import Noise
     from ..embeddings.service import EmbeddingService
     from ..keywords.index import Analysed, KeywordIndex
     from .caching import StoredCache
@@ -49,7 +50,7 @@ class Plan:
     """What a call has to write: `changed` of the `wanted` contents, those that `moved` to another tenant among them,
     and `to_embed`, whose embeddings `embeddings` holds once `service` made them. `analysed` are the terms of `changed`,
     None before. `generations` are those as the transaction that applies it sees them, None before; `target` is the
-    number of the one to write to, None for the service's own."""
+    number of the one to write to, None for the service's own. Where that `lacks_noise`, `noise` is measured."""
 
     wanted: Sequence[Entry]
     changed: Sequence[Entry]
@@ -63,6 +64,8 @@ class Plan:
     enqueues: bool = True
     target: int | None = None
     generations: Sequence[Generation] | None = None
+    lacks_noise: bool = False
+    noise: "Noise | None" = None
     analysed: "Sequence[Analysed] | None" = None
     report: IndexReport = field(default_factory=IndexReport)
 
@@ -110,7 +113,8 @@ class Writer:
         to_embed: list[Entry] = []
         if service and not mismatch(generations, service.provider):
             to_embed = [e for e in wanted if e.content_hash and embedded.get(e.ref) != e.content_hash]
-        return Plan(wanted, changed, to_embed, service, moves)
+        lacks_noise = generation is None or generation.noise is None
+        return Plan(wanted, changed, to_embed, service, moves, lacks_noise=lacks_noise)
 
     def embed(
         self,
@@ -127,6 +131,8 @@ class Writer:
             return plan
         try:
             made = self._embed(plan, progress, cache, ahead)
+            if plan.lacks_noise and made.outage is None:
+                made = replace(made, noise=plan.service.noise())
         except ProviderError as error:
             report = IndexReport(pending=len(plan.to_embed), outage=str(error))
             return replace(plan, outage=error, report=report)
@@ -205,7 +211,7 @@ class Writer:
         report = replace(plan.report, indexed=len(plan.changed), unchanged=len(plan.wanted) - len(plan.changed))
         if plan.service is not None and (left := plan.left):
             if plan.outage is None:
-                self._catalog.ensure_generation(connection, generations, plan.service.provider)
+                self._catalog.ensure_generation(connection, generations, plan.service.provider, plan.noise)
             self._store.writes.enqueue(connection, rows_of(left, now))
             report = replace(report, pending=len(left))
         if not plan.embeddings or plan.service is None:
@@ -214,9 +220,11 @@ class Writer:
         if plan.cache and plan.cache.waiting:
             plan.cache.write(connection, provider.fingerprint, plan.cache.waiting)
         if plan.target is None:
-            generation = self._catalog.ensure_generation(connection, generations, provider)
+            generation = self._catalog.ensure_generation(connection, generations, provider, plan.noise)
         else:
             generation = next((g for g in generations if g.number == plan.target), None)
+            if generation is not None and plan.noise is not None:
+                self._catalog.set_noise(connection, generation.number, plan.noise)
         if generation is None:
             return replace(report, embedded=0, reused=0, failed=0, failures=(), pending=len(plan.to_embed))
         self._store.embeddings.write(connection, generation, plan.embeddings, now, docs)

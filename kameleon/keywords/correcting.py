@@ -17,7 +17,7 @@ CORRECTED, COMPARED = 8, 20
 measured."""
 
 
-FEW = 1_000
+FEW = 10_000
 """A word is taken for a possible misspelling although records have it where at most one in so many has, or one."""
 MANY = 2
 """... and so many times as many have the other word. Chosen, not measured."""

@@ -143,10 +143,11 @@ class LookUp:
         corrections = self._corrections(candidates, parts)
         lacking = [word for word in unknown if word.surface not in corrections]
         corrected = [word for form in corrections.values() for word in self._analyser.query_terms(form)]
+        replaced = {word.surface for word in unknown if word.surface in corrections}
         return Found(
             self._analyser,
             parts,
-            score(parts, all_clauses([*known, *lacking], corrected), snapshot.frame),
+            score(parts, all_clauses([*known, *lacking], corrected), snapshot.frame, unscored=len(replaced)),
             list(dict.fromkeys([*known, *corrected])),
             phrases,
             tuple(dict.fromkeys(word.surface for word in unknown)),

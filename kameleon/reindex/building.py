@@ -103,7 +103,8 @@ class Building:
         kept. Raises ReindexRunning where the lease was lost or the generation pruned: nothing of the batch is kept."""
         started = time.perf_counter()
         number = job.generation.number
-        plan = Plan(batch, (), batch, job.service, enqueues=False, target=number)
+        lacks_noise = job.generation.noise is None and not job.written
+        plan = Plan(batch, (), batch, job.service, enqueues=False, target=number, lacks_noise=lacks_noise)
         plan = self._writer.embed(plan, cache=self._services.cache(job.service))
         embedding_s = time.perf_counter() - started
 

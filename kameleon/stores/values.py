@@ -251,7 +251,8 @@ class Matches:
 class Candidates:
     """A leg's raw scores, best first, and in `others` its scores of the other leg's candidates that have one.
 
-    `most` is an upper bound of a record's score, None where there is none. `is_exact` is False where a better record
+    `most` is an upper bound of a record's score, None where there is none; `full` is the BM25 of a record of average
+    length that has each word of the query, also those that no record has. `is_exact` is False where a better record
     might have been missed. `scanned` is the number of records that were read, 0 where it was not counted.
     """
 
@@ -259,6 +260,7 @@ class Candidates:
     others: Mapping[Key, float] = field(default_factory=dict)
     is_exact: bool = True
     most: float | None = None
+    full: float = 0.0
     how: str = ""
     scanned: int = 0
 
