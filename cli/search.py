@@ -173,7 +173,9 @@ def show(
     if not results:
         echo("no record matches", err=True)
     for typed, taken in results.plan.corrections.items():
-        echo(f'showing results for {taken} (no record has "{typed}")', err=True)
+        how = "also showing" if typed in results.plan.terms else "showing"
+        few = "few records have" if typed in results.plan.terms else "no record has"
+        echo(f'{how} results for {taken} ({few} "{typed}")', err=True)
     if results.plan.note:
         echo(results.plan.note, err=True)
     for field, counts in results.facets.items():

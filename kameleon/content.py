@@ -120,27 +120,22 @@ def items_of(value: Any) -> list[str]:
 
 
 def check_entity(name: object) -> str:
-    return _check_key(name, "an entity name", MAX_ENTITY_BYTES)
+    return _check_key(name, "an entity name", MAX_ENTITY_BYTES, takes_numbers=False)
 
 
 def check_id(value: object) -> str:
     """A record's id as text: strings and integers as they are."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        if value.bit_length() > 4 * MAX_ID_BYTES:  # Python converts no number of over 4,300 digits
-            digits = int(value.bit_length() * log10(2)) + 1
-            raise InvalidRecord(
-                f"a record id may have {MAX_ID_BYTES} bytes at most, this number has about {digits} digits"
-            )
-        value = str(value)
     return _check_key(value, "a record id", MAX_ID_BYTES)
 
 
 def check_tenant(value: object) -> str:
     """A tenant as text: strings, whole numbers, UUIDs and the values of enumerations; "" for None. Raises
     InvalidRecord."""
+    if value is ALL_TENANTS:
+        raise InvalidRecord("one tenant is needed here: kameleon.ALL_TENANTS stands alone, and is for calls that read")
     if isinstance(value, Enum):
         value = value.value
-    if isinstance(value, UUID) or (isinstance(value, int) and not isinstance(value, bool)):
+    if isinstance(value, UUID):
         value = str(value)
     return _check_key(value, "a tenant", MAX_TENANT_BYTES) if value is not None and value != "" else ""
 
@@ -156,7 +151,12 @@ def check_tenants(value: object) -> Tenants:
     return tuple(sorted({check_tenant(one) for one in several}))
 
 
-def _check_key(value: object, what: str, limit: int) -> str:
+def _check_key(value: object, what: str, limit: int, *, takes_numbers: bool = True) -> str:
+    if takes_numbers and isinstance(value, int) and not isinstance(value, bool):
+        if value.bit_length() > 4 * limit:  # Python converts no number of over 4,300 digits
+            digits = int(value.bit_length() * log10(2)) + 1
+            raise InvalidRecord(f"{what} may have {limit} bytes at most, this number has about {digits} digits")
+        value = str(value)
     if not isinstance(value, str):
         raise InvalidRecord(f"{what} is text or a whole number, not {type(value).__name__} ({seen(value)})")
     if not value or "\0" in value:

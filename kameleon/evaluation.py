@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from .errors import InvalidInput
 from .metrics import ndcg, recall, reciprocal_rank
 from .orm.queries import Queries
-from .search.fusion import WAYS, Leg, fuse, reduced_weight, set_weights
+from .search.fusion import WAYS, Leg, fuse, matching, reduced_weight, set_weights
 from .search.query import TenantOption
 from .values import ALL_TENANTS, Generation, Ref, Tenants
 
@@ -260,7 +260,9 @@ def _alone(legs: "Legs", name: str) -> list[Ref]:
 
 
 def _fused(legs: "Legs", weight: float, way: str = "weighted") -> list[Ref]:
-    return _ranked(set_weights(legs.legs, reduced_weight(weight, legs.known_share)), way)
+    fused = set_weights(legs.legs, reduced_weight(weight, legs.known_share))
+    members = matching(fused)
+    return [ref for ref in _ranked(fused, way) if ref in members]
 
 
 def _ranked(legs: Sequence[Leg[Any]], way: str = "weighted") -> list[Ref]:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from .embeddings.noise import Noise
+
 ROWS_A_PAGE = 1_000
 """Bounds the contents that are in memory at a time. Chosen, not measured."""
 REWRITTEN = ("kdb_search", "kdb_entities")
@@ -262,7 +264,9 @@ class Rebuild:
         made = []
         for generation in self._catalog.generations(self._connection):
             self._store.schema.add_generation(self._connection, generation)
-            fingerprint = fingerprint_of(generation)
+            fingerprint, noise = described_again(generation)
+            if noise is not None and generation.noise is None:
+                self._catalog.set_noise(self._connection, generation.number, noise)
             if fingerprint == generation.fingerprint:
                 self._old.keep_embeddings(generation)
             else:
@@ -289,13 +293,14 @@ def ref_of(row: Any) -> Ref:
     return Ref(row.entity_name, row.record_id, getattr(row, "tenant", ""))
 
 
-def fingerprint_of(generation: Generation) -> str:
-    """The model's fingerprint in this version; the index's where its provider cannot be made here."""
+def described_again(generation: Generation) -> tuple[str, "Noise | None"]:
+    """The model's fingerprint and noise in this version; the index's where its provider cannot be made here."""
     if not generation.provider:
-        return generation.fingerprint
+        return generation.fingerprint, None
     from .embeddings import get_provider
 
     try:
-        return get_provider(generation.provider, **generation.options).fingerprint
+        provider = get_provider(generation.provider, **generation.options)
+        return provider.fingerprint, provider.noise
     except KameleonError:
-        return generation.fingerprint
+        return generation.fingerprint, None

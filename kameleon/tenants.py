@@ -1,5 +1,5 @@
 """One tenant's records: `for_tenant`, and their deletion, export and import. Imports `values`, `errors`, `content`,
-`stores`, `indexing` and `records`."""
+`stores`, `indexing`, `orm` and `records`."""
 
 import gzip
 import json
@@ -18,6 +18,7 @@ from .content import check_entity, check_id, check_tenant, normalize
 from .errors import InvalidInput, seen
 from .indexing.entries import make_entry
 from .indexing.index import HasIndex, Index
+from .orm.emphasis import emphases
 from .records.rows import record_entry
 from .stores.catalog import Entity, Field, current
 from .stores.tables import IDS_A_STATEMENT, parts
@@ -26,6 +27,8 @@ from .values import Failure, Generation, IndexReport, IndexStatus, Ref, SearchRe
 
 FORMAT = "kameleon tenant 1"
 """The first line of an export has it; a file with another is refused."""
+MODEL = ("fingerprint", "model_name", "noise_mean", "noise_deviation")
+"""What an export has of the model of its embeddings."""
 RECORDS_A_BATCH = 1_000
 """Bounds the records of an import's transaction. Chosen, not measured."""
 P = ParamSpec("P")
@@ -75,6 +78,13 @@ def one_tenant(value: object) -> str:
     return tenant
 
 
+def nothing_of(tenant: str) -> InvalidInput:
+    return InvalidInput(
+        f"the tenant {tenant!r:.80} has no records in this index. Name it as its records have it: `kameleon search "
+        "WORD --all-tenants --json` shows whose the hits are"
+    )
+
+
 def bound(verb: Callable[P, T], tenant: str) -> Callable[P, T]:
     @wraps(verb)
     def call(*args: P.args, **options: P.kwargs) -> T:
@@ -90,17 +100,21 @@ def bound(verb: Callable[P, T], tenant: str) -> Callable[P, T]:
 
 
 def drop(index: Index, tenant: str) -> int:
-    """Delete every trace of a tenant; how many records it had."""
-    with index.transaction(tenants=(tenant,)) as connection:
-        index.store.connections.acquire_write_lock(connection)
-        known = index.catalog.generations(connection)
-        tables = index.store.schema.embedding_tables(connection)
-        hidden = [each for each in index.catalog.dropped(connection) if each.number in tables]
-        count = sum(
-            status.indexed
-            for status in index.store.embeddings.status(connection, None, has_provider=False, tenants=(tenant,))
-        )
-        index.store.schema.drop_tenant(connection, tenant, [*known, *hidden])
+    """Delete every trace of a tenant; how many records it had. Writers, folds and builds that began before are waited
+    for, and those that begin meanwhile wait."""
+
+    def attempt() -> int:
+        with index.transaction() as connection:
+            index.store.schema.stop_writers(connection)
+            index.store.connections.act_for(connection, (tenant,))
+            known = index.catalog.generations(connection)
+            tables = index.store.schema.embedding_tables(connection)
+            hidden = [each for each in index.catalog.dropped(connection) if each.number in tables]
+            found = index.store.embeddings.status(connection, None, has_provider=False, tenants=(tenant,))
+            index.store.schema.drop_tenant(connection, tenant, [*known, *hidden])
+        return sum(status.indexed for status in found)
+
+    count = index.retried(attempt)
     index.forget()
     return count
 
@@ -109,23 +123,26 @@ def drop(index: Index, tenant: str) -> int:
 
 
 def export(index: Index, tenant: str, file: Path) -> int:
-    """Write a tenant's records, their embeddings with them, to a file of compressed JSON lines; returns how many."""
+    """Write a tenant's records, their embeddings with them, to a file of compressed JSON lines; returns how many.
+    Raises InvalidInput where it has none."""
     count = 0
-    with index.reading(tenants=(tenant,)) as connection, gzip.open(file, "wt", encoding="utf-8") as lines:
+    with index.reading(tenants=(tenant,)) as connection:
         generation = current(index.catalog.generations(connection))
         entities = index.catalog.entities(connection)
-        names = index.store.contents.entities(connection, (tenant,))
+        if not (names := index.store.contents.entities(connection, (tenant,))):
+            raise nothing_of(tenant)
         header = {
             "format": FORMAT,
             "tenant": tenant,
             "language": index.store.language,
-            "model": generation and {name: getattr(generation, name) for name in ("fingerprint", "model_name")},
+            "model": generation and {name: getattr(generation, name) for name in MODEL},
             "entities": [asdict(entities[name]) for name in names if name in entities],
         }
-        lines.write(json.dumps(header) + "\n")
-        for line in _exported(index, connection, tenant, generation):
-            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
-            count += 1
+        with gzip.open(file, "wt", encoding="utf-8") as lines:
+            lines.write(json.dumps(header) + "\n")
+            for line in _exported(index, connection, tenant, generation):
+                lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+                count += 1
     return count
 
 
@@ -140,10 +157,11 @@ def _exported(
         for each in exports.embeddings(connection, generation, refs) if generation else ():
             if each.content_hash == hashes[each.ref]:
                 embeddings.setdefault(each.ref, []).append(_as_line(each))
+        emphasized = emphases(index, connection, [stored.entry for stored in page if stored.data is None])
         for _, entry, data in page:
             ref, content, _, _, gaps = entry
-            made = embeddings.get(ref, [])
-            yield {"entity": ref.entity, "id": ref.id, "content": content, "gaps": gaps, "data": data, "made": made}
+            of_content = {"content": content, "emphasis": emphasized.get(ref, ""), "gaps": gaps}
+            yield {"entity": ref.entity, "id": ref.id, **of_content, "data": data, "made": embeddings.get(ref, [])}
         after = page[-1].entry.ref
 
 
@@ -193,6 +211,9 @@ def _header(read: Callable[[], str], file: Path) -> dict[str, Any]:
         header: dict[str, Any] = json.loads(read())
         is_known = header["format"] == FORMAT
         header["tenant"] = one_tenant(header["tenant"])
+        header["entities"] = [_entity(definition) for definition in header["entities"]] if is_known else []
+        if is_known and header["model"] is not None:
+            header["model"] = {name: str(header["model"][name]) for name in ("fingerprint", "model_name")}
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(
             f"{file} is no export of a tenant: {error}. `kameleon tenants export acme acme.jsonl.gz` makes one"
@@ -202,9 +223,14 @@ def _header(read: Callable[[], str], file: Path) -> dict[str, Any]:
     return header
 
 
+def _entity(definition: Mapping[str, Any]) -> Entity:
+    fields = tuple(Field(**field) for field in definition["fields"])
+    return Entity(**{**definition, "name": check_entity(definition["name"]), "fields": fields})
+
+
 def _lines(lines: Iterable[str], file: Path) -> Iterator[dict[str, Any]]:
     """The records of the file, each with its names. Raises InvalidInput with the line."""
-    at, names = 1, {"entity", "id", "content", "gaps", "data", "made"}
+    at, names = 1, {"entity", "id", "content", "emphasis", "gaps", "data", "made"}
     try:
         for line in lines:
             at += 1
@@ -212,11 +238,21 @@ def _lines(lines: Iterable[str], file: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(record, dict) or set(record) != names:
                 raise ValueError("not a record of an export")
             check_entity(record["entity"]), check_id(record["id"])
+            _check_types(record)
             yield record
     except (OSError, EOFError, ValueError) as error:
         raise InvalidInput(
             f"{file}, line {at}: {error}. Batches before it are imported; export the tenant again and import that"
         ) from error
+
+
+def _check_types(record: Mapping[str, Any]) -> None:
+    if not isinstance(record["content"], str) or not isinstance(record["data"], dict | None):
+        raise ValueError("its content is no text, or its data no object")
+    if not isinstance(record["made"], list) or not isinstance(record["gaps"], list):
+        raise ValueError("its embeddings or gaps are no list")
+    if not all(type(gap) is int for gap in record["gaps"]):
+        raise ValueError("its gaps are not whole numbers")
 
 
 def _load_batch(index: Index, header: Mapping[str, Any], batch: Sequence[Mapping[str, Any]]) -> ImportReport:
@@ -228,16 +264,22 @@ def _load_batch(index: Index, header: Mapping[str, Any], batch: Sequence[Mapping
         entries = [_entry(entities, header["tenant"], line) for line in batch]
         plan = index.writer.compare(connection, entries, service, generations)
         wanted = {entry.ref for entry in plan.to_embed}
-        note, made = "", list[Embedding]()
+        note, made, noise = "", list[Embedding](), None
         if service is None or header["model"] is None or service.provider.fingerprint != header["model"]["fingerprint"]:
             note = _other_model(header, service.provider.model_name if service else "")
         else:
             pairs = zip(entries, batch, strict=True)
             made = [each for entry, line in pairs if entry.ref in wanted for each in _embeddings(entry, line["made"])]
+            noise = _noise(header["model"]) if plan.lacks_noise else None
         _write_data(index, connection, entries, batch)
-        report = index.apply(replace(plan, embeddings=made, generations=generations), connection)
+        report = index.apply(replace(plan, embeddings=made, generations=generations, noise=noise), connection)
     embedded = len({embedding.ref for embedding in made})
     return ImportReport(header["tenant"], len(batch), embedded, report.pending, note if wanted else "")
+
+
+def _noise(model: Mapping[str, Any]) -> tuple[float, float] | None:
+    mean, deviation = model["noise_mean"], model["noise_deviation"]
+    return None if mean is None or deviation is None else (mean, deviation)
 
 
 def _other_model(header: Mapping[str, Any], own: str) -> str:
@@ -248,13 +290,12 @@ def _other_model(header: Mapping[str, Any], own: str) -> str:
     )
 
 
-def _declared(index: Index, connection: Connection, definitions: Sequence[Mapping[str, Any]]) -> Mapping[str, Entity]:
+def _declared(index: Index, connection: Connection, definitions: Sequence[Entity]) -> Mapping[str, Entity]:
     """The entities of the record store, those of the file that are missing made."""
     known = index.catalog.entities(connection)
     for definition in definitions:
-        if definition["name"] not in known:
-            fields = tuple(Field(**field) for field in definition["fields"])
-            index.catalog.write_entity(connection, Entity(**{**definition, "fields": fields}), is_new=True)
+        if definition.name not in known:
+            index.catalog.write_entity(connection, definition, is_new=True)
     return index.catalog.entities(connection) if definitions else known
 
 
@@ -263,7 +304,7 @@ def _entry(entities: Mapping[str, Entity], tenant: str, line: Mapping[str, Any])
     ref = Ref(line["entity"], line["id"], tenant)
     if line["data"] is not None and ref.entity in entities:
         return record_entry(entities[ref.entity], ref.id, line["data"])._replace(ref=ref)
-    return make_entry(ref, normalize(line["content"]), gaps=tuple(line["gaps"]))
+    return make_entry(ref, normalize(line["content"]), normalize(line["emphasis"]), tuple(line["gaps"]))
 
 
 def _embeddings(entry: Entry, made: Sequence[Sequence[Any]]) -> Iterator[Embedding]:

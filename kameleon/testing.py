@@ -143,6 +143,7 @@ class HashProvider(EmbeddingProvider):
     """
 
     name: ClassVar[str] = "hash"
+    noise: tuple[float, float] | None = (0.0, 0.1)
 
     def __init__(
         self,

@@ -76,8 +76,10 @@ class LegScore:
 
     `leg` is keyword, vector, or rerank, whose score is the hit's own where there is one. `rank` is 1-based among that
     leg's candidates, None where the leg scored the record without having chosen it; `raw` is BM25, the cosine or the
-    reranker's score; `score` is `raw` normalised to 0..1; `weight` is the leg's share in the fusion. `terms` are those
-    of the query that the record has. `generation` is the one whose embeddings the vector leg compared.
+    reranker's score; `score` is `raw` normalised to 0..1, by which the fusion orders; `weight` is the leg's share.
+    `evidence` is what `raw` is worth by itself, 0..1: the hit's score is the sum of `weight * evidence`, but at most
+    the score of the hit before it. `terms` are those of the query that the record has. `generation` is the one whose
+    embeddings the vector leg compared.
     """
 
     leg: str
@@ -85,6 +87,7 @@ class LegScore:
     raw: float
     score: float
     weight: float
+    evidence: float = 0.0
     terms: tuple[str, ...] = ()
     generation: int | None = None
 
@@ -122,9 +125,9 @@ class QueryPlan:
     """How a query was answered.
 
     `legs` names what ran, with milliseconds; `terms` are the query's words that records have; `corrections` are
-    words that no record has, and those that keywords took for them; `rows_scanned` is how many postings or vectors
-    of living records each leg read, where that is known; `is_query_cached`: the query's embedding was in memory;
-    `note` is a sentence about what was left out and why.
+    words that no record has, or few, and those that keywords took for them; `rows_scanned` is how many postings or
+    vectors of living records each leg read, where that is known; `is_query_cached`: the query's embedding was in
+    memory; `note` is a sentence about what was left out and why.
     """
 
     mode: str
@@ -181,9 +184,9 @@ class FacetCounts(dict[Any, int]):
 class SearchResults(list[SearchResult]):
     """The hits, best first, and figures of the whole answer.
 
-    `total` is how many records match: those that hold a word of the query, and those that the vector leg put forward,
-    if their score is at least `min_score`. `is_total_exact` is False where `total` is a lower bound. `exact`: no
-    record that should be among the hits can be missing.
+    `total` is how many records are hits of some page: those that have a word of the query, and those whose vector is
+    evidence enough, if their score is at least `min_score`. `is_total_exact` is False where `total` is a lower bound.
+    `exact`: no record that should be among the hits can be missing.
 
     `cursor` is what the next page takes, None after the last. `facets` are counts over the matches, by field and
     value, the most frequent first. `groups` are the hits by entity, in the order of their best, if grouped.
@@ -286,7 +289,8 @@ BUILDING = "building"
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One row of the registry: all embeddings made by one fingerprint. `state`: building, active, retired, dropped."""
+    """One row of the registry: all embeddings made by one fingerprint. `state`: building, active, retired, dropped.
+    `noise_mean` and `noise_deviation` are of the cosines of unrelated sentences, None until they were measured."""
 
     number: int
     provider: str
@@ -296,6 +300,14 @@ class Generation:
     fingerprint: str = ""
     weight: float = 0.5
     state: str = "active"
+    noise_mean: float | None = None
+    noise_deviation: float | None = None
+
+    @property
+    def noise(self) -> tuple[float, float] | None:
+        """Both, where both are known."""
+        mean, deviation = self.noise_mean, self.noise_deviation
+        return None if mean is None or deviation is None else (mean, deviation)
 
 
 @dataclass(frozen=True, slots=True)

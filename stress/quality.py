@@ -1,10 +1,12 @@
-"""How well hits are ranked: nDCG@10, linear gain, on judged collections in BEIR layout, by `kameleon.evaluation`."""
+"""How well hits are ranked: nDCG@10, linear gain, on judged collections in BEIR layout, by `kameleon.evaluation`; and
+how far their scores separate queries of one collection from those of another."""
 
 import gzip
 import json
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 
@@ -17,11 +19,11 @@ from kameleon.metrics import ndcg
 from .corpus import MINILM, SHARED
 from .database import SQLITE, database
 from .report import Arguments, Figures, latencies, stopwatch
+from .separation import BestScores, best_scores, separation
 
-COLLECTIONS = (
-    *("medline", "cisi", "npl", "liveqa_med", "xquad_en", "esci_us150"),
-    *("xquad_zh", "xquad_hi", "xquad_de"),
-)
+IR = SHARED / "data" / "ir"
+ENGLISH = ("medline", "cisi", "npl", "liveqa_med", "xquad_en", "esci_us150")
+COLLECTIONS = (*ENGLISH, *("xquad_zh", "xquad_hi", "xquad_de"))
 # Its passages take MiniLM half an hour on two cores.
 TOO_LONG = ("esci_us150",)
 
@@ -30,28 +32,47 @@ Queries = Mapping[str, str]
 Relevance = Mapping[str, Mapping[str, float]]
 
 
+@dataclass
+class Found:
+    """`texts` are the judged queries of each collection; `took` are milliseconds of searches, `best` the scores of best
+    hits by model and collection."""
+
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    took: list[float] = field(default_factory=list)
+    best: dict[str, dict[str, BestScores]] = field(default_factory=dict)
+
+
 def run(args: Arguments) -> Figures:
     """The run's own figures are those of hybrid queries, one after the other, with the bundled model."""
-    took: list[float] = []
+    found = Found()
     rows = 0
     figures = {}
     with stopwatch() as watch:
-        for name in COLLECTIONS:
-            folder = SHARED / "data" / "ir" / name
-            if folder.is_dir():
-                documents, queries, relevance = read(folder)
-                rows += len(documents)
-                figures[name] = collection(args.backend, name, documents, queries, relevance, took)
+        collections = {name: read(IR / name) for name in COLLECTIONS if (IR / name).is_dir()}
+        found.texts = {name: judged(queries, relevance) for name, (_, queries, relevance) in collections.items()}
+        for name, (documents, queries, relevance) in collections.items():
+            rows += len(documents)
+            figures[name] = collection(args.backend, name, documents, queries, relevance, found)
     if not figures:
         return {"skipped": "the collections are not beside the project"}
     hybrid = [figures[name]["static"]["weighted"] for name in figures]
     return {
         "rows": rows,
         "seconds": round(watch.seconds, 1),
-        **latencies(took),
+        **latencies(found.took),
         "mean_ndcg_at_10": round(mean(hybrid), 4),
+        "separation": {model: separation(list(scores.values())) for model, scores in found.best.items()},
+        "separation_english": {
+            model: separation([scores[name] for name in scores if name in ENGLISH])
+            for model, scores in found.best.items()
+        },
         "collections": figures,
     }
+
+
+def judged(queries: Queries, relevance: Relevance) -> list[str]:
+    """Those with a relevant record."""
+    return [text for id_, text in queries.items() if any(gain > 0 for gain in relevance.get(id_, {}).values())]
 
 
 def read(folder: Path) -> tuple[Documents, Queries, Relevance]:
@@ -65,12 +86,9 @@ def read(folder: Path) -> tuple[Documents, Queries, Relevance]:
 
 
 def collection(
-    backend: str, name: str, documents: Documents, queries: Queries, relevance: Relevance, took: list[float]
+    backend: str, name: str, documents: Documents, queries: Queries, relevance: Relevance, found: Found
 ) -> dict[str, dict[str, float]]:
-    """Of each model the legs, the ways of fusing them and, by weight, the weighted one; and who else there is.
-
-    `took` gets milliseconds of searches.
-    """
+    """Of each model the legs, the ways of fusing them and, by weight, the weighted one; and who else there is."""
     figures = {}
     for model, provider in providers(backend, name):
         with database(backend) as engine:
@@ -78,11 +96,12 @@ def collection(
             search.index_records_batch(documents)
             search.admin.index_vectors()
             figures[model] = scores(evaluate(search, queries, relevance))
+            found.best.setdefault(model, {})[name] = best_scores(search, name, found.texts)
             if model == "static":
                 for query in queries.values():
                     with stopwatch() as watch:
                         search.search(query)
-                    took.append(1000 * watch.seconds)
+                    found.took.append(1000 * watch.seconds)
     figures["any_word"] = any_word(documents, queries, relevance)
     return figures
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -146,10 +146,9 @@ def test_every_verb_lists(search: SearchEngine, engine: Engine, verb: str) -> No
     options: dict[str, Any] = {"where": {"is_published": True}, "sort": "-price"}
     if verb in ("select", "aselect"):
         with sessionmaker(engine)() as session:
-            made = (
-                asyncio.run(search.aselect(Article, **options)) if verb[0] == "a" else search.select(Article, **options)
-            )
-            assert [article.id for article in session.scalars(made)] == [3, 2]
+            is_async = verb == "aselect"
+            made = asyncio.run(search.aselect(Article, **options)) if is_async else search.select(Article, **options)
+            assert [cast("Any", article).id for article in session.scalars(made)] == [3, 2]
     elif verb == "asearch":
         found = asyncio.run(search.asearch(entity=Article, facets=["price"], ids=[1, 3], **options))
         assert (ids(found), found.total, found.facets) == (["3"], 1, {"price": {3: 1}})

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kameleon.content import (
     Content,
     check_id,
+    check_tenant,
     check_tenants,
     content_hash,
     gaps_as_text,
@@ -79,6 +80,13 @@ def test_a_longer_id_is_refused_as_a_number_and_as_text(digits: int) -> None:
 def test_whose_records_are_read_is_named() -> None:
     assert check_tenants(["b", 1, "b", ""]) == ("", "1", "b")
     assert (check_tenants("ab"), check_tenants(ALL_TENANTS), check_tenants(())) == (("ab",), None, ())
-    for wrong in (None, ["a", None], b"ab", bytearray(b"ab"), {"a": 1}, AllTenants, True, 1.5):
+    for wrong in (None, ["a", None], b"ab", bytearray(b"ab"), {"a": 1}, AllTenants, True, 1.5, ["a", ALL_TENANTS]):
         with pytest.raises(InvalidInput, match="tenant"):
             check_tenants(wrong)
+
+
+def test_what_is_no_tenant_of_a_record_is_refused() -> None:
+    wrongs: list[object] = [ALL_TENANTS, 10**5000, "a" * 256, "a\0", "\ud800", [], b"a", False, 1.5]
+    for wrong in wrongs:
+        with pytest.raises(InvalidRecord, match=r"tenant|surrogate"):
+            check_tenant(wrong)

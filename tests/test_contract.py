@@ -142,9 +142,9 @@ def test_each_mode_ranks_its_own_leg(filled: SearchEngine) -> None:
 
 def test_scores_lie_between_0_and_1_and_do_not_depend_on_the_limit(filled: SearchEngine) -> None:
     many = filled.search("red fox", limit=10)
-    assert len(many) == 4
+    assert len(many) == 3
     assert all(0.0 <= hit.score <= 1.0 for hit in many)
-    assert filled.search("red fox", mode="vector")[0].score == pytest.approx(1.0)
+    assert 0.5 < filled.search("red fox", mode="vector")[0].score < 1.0
     assert 0.5 < filled.search("red fox", mode="keyword")[0].score < 1.0
     assert [hit.score for hit in many] == sorted((hit.score for hit in many), reverse=True)
     few = filled.search("red fox", limit=2)

@@ -89,12 +89,12 @@ def test_sqlmodel(heroes: sqlmodel.Session, search: SearchEngine) -> None:
     heroes.add(Hero(name="blue whale", age=90))
     heroes.commit()
     assert ids(search.search("fox", entity=Hero, mode="keyword")) == ["1"]
-    assert ids(search.search("fox", entity=Hero, where=sqlmodel.col(Hero.age) > 40)) == ["2"]
+    assert ids(search.search("fox", entity=Hero, mode="vector", where=sqlmodel.col(Hero.age) > 40)) == ["2"]
     hero = heroes.exec(sqlmodel.select(Hero).where(Hero.age == 90)).one()
     assert_indexed(hero)
     heroes.exec(sqlmodel.update(Hero).where(sqlmodel.col(Hero.age) == 90).values(name="blue fox"))
     heroes.commit()
-    found: Any = heroes.scalars(search.select(Hero, "blue")).all()
+    found: Any = heroes.scalars(search.select(Hero, "blue fox")).all()
     assert [one.name for one in found] == ["blue fox", "red fox"]
     assert index(search.engine) == {("Hero", "1"): "red fox", ("Hero", "2"): "blue fox"}
 

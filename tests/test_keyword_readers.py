@@ -85,7 +85,7 @@ def assert_finds(search: SearchEngine, connection: Connection | None, contents: 
         assert (len(hits), hits.total, hits.exact) == (len(expected), len(expected), True), query
         assert_same({(hit.entity, hit.id): hit.explanation[0].raw for hit in hits}, expected, query)
         assert {hit.id: hit.matched_text for hit in hits} == {id_: contents[id_] for _, id_ in expected}
-    hits = search.search("fox", **{**options, "mode": "hybrid"})
+    hits = search.search("fox", **{**options, "mode": "vector"})
     assert {hit.id: hit.matched_text for hit in hits} == contents
     words = {id_: content.replace("foxes", "fox").split() for id_, content in contents.items()}
     for query, wanted in {

@@ -287,9 +287,9 @@ def test_passages_that_cannot_be_are_refused(make: Make) -> None:
 
 def test_text_on_page_three_is_found_and_shown(filled: SearchEngine) -> None:
     for mode in ("vector", "hybrid"):
-        (hit, other) = filled.search("grey heron among tall river reeds", mode=mode, highlight=True)
+        hit, *others = filled.search("grey heron among tall river reeds", mode=mode, highlight=True)
         assert (hit.id, hit.matched_text in PAGES, len(hit.matched_text.split()) <= 8) == ("1", True, True)
-        assert other.matched_text == SHORT
+        assert [other.matched_text for other in others] == [SHORT] * (mode == "vector")
         marked = [hit.matched_text[start:end] for start, end in hit.spans]
         assert {"heron", "reeds"} <= set(marked)
 

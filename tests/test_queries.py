@@ -54,7 +54,9 @@ def unslept(_seconds: float) -> None:
 
 
 def provider(loopback: Server, **options: Any) -> OpenAIProvider:
-    return OpenAIProvider("m", dimensions=DIMENSIONS, api_key="local-key", base_url=loopback.url, **options)
+    made = OpenAIProvider("m", dimensions=DIMENSIONS, api_key="local-key", base_url=loopback.url, **options)
+    made.noise = (0.0, 0.3)  # no request to measure it
+    return made
 
 
 def served(loopback: Server, clock: Clock | None = None, **options: Any) -> EmbeddingService:
@@ -321,7 +323,7 @@ def searches(search: SearchEngine, watching: Watching) -> dict[str, Callable[[],
     return {
         "search": lambda: search.search("wages of 3", explain=True, count=True),
         "vector": lambda: search.search("wages of 4", mode="vector"),
-        "highlight": lambda: search.search("unheard", highlight=True),
+        "highlight": lambda: search.search("unheard", highlight=True, mode="vector"),
         "rerank": lambda: search.search(
             "wages of 5", rerank=watching.rerank, highlight=True, count=True, min_score=0.1
         ),
@@ -370,7 +372,7 @@ def test_a_commit_holds_a_connection_while_it_embeds_only_after_a_flush(small_po
         session.flush()
         assert len(search.search("wages", connection=session.connection(), mode="vector")) == 10
     assert [status.pending for status in search.get_status()] == [0]
-    assert len(search.search("flushed", entity=Place)) == 10
+    assert len(search.search("flushed", entity=Place, mode="vector")) == 10
 
 
 def test_a_callers_connection_is_the_only_one_that_is_needed(small_pool: Engine) -> None:

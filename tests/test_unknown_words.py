@@ -36,6 +36,11 @@ def test_a_word_counts_by_its_pieces_and_an_unknown_one_for_nothing() -> None:
     assert provider.known_share("water \u4e02") == 0.5
 
 
+@pytest.mark.parametrize("text", ["xqzvtr", "zzzzz qqqqq", "b2f7c9e1", "Чайковский"])
+def test_what_no_language_spells_so_is_unknown(text: str) -> None:
+    assert reduced_weight(1.0, StaticProvider().known_share(text)) == 0.0
+
+
 def test_only_the_beginning_of_a_long_text_is_read() -> None:
     assert StaticProvider().known_share("water " * CHARACTERS_READ + "\u4e02" * 9_000) == 1.0
 

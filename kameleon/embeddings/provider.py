@@ -61,6 +61,9 @@ class EmbeddingProvider:
     `passage_tokens` is what a record's text is split by for its embeddings: passages of so many tokens, 16 at least
     (None: as many as a text may have), 0 for the beginning of the text alone.
 
+    `noise` is the mean and the standard deviation of the cosines of unrelated texts, by which the cosines of this model
+    become scores. None: 64 sentences are embedded, with the first texts of an index.
+
     `vector_weight` (0..1) is how much the vector leg counts against the keyword leg when both are fused: how far this
     model's similarities are to be trusted. The service puts `query_prefix` and `passage_prefix` before texts.
 
@@ -83,6 +86,7 @@ class EmbeddingProvider:
     attempts: int = 3
     is_costly: bool = False
     price_per_million: float | None = None
+    noise: tuple[float, float] | None = None
     vector_weight: float = 0.7
     query_timeout: float | None = None
     revision: str = ""
@@ -132,6 +136,10 @@ class EmbeddingProvider:
         """The share of a query that the model's vocabulary covers, 0 to 1: the vector counts for less where that is
         little. Every hybrid search calls it."""
         return 1.0
+
+    def knows_word(self, word: str) -> bool:
+        """Whether a lower-case word is in the model's vocabulary, so that no search takes it for a misspelt one."""
+        return False
 
     def count_all(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, before they are split and embedded."""

@@ -25,6 +25,7 @@ from .batching import Limits, slices
 from .cache import EmbeddingCache, text_key
 from .checking import outage
 from .in_flight import InFlight, InFlightTexts
+from .noise import SENTENCES, Noise, noise_of
 from .options import check_passage_tokens, check_query_timeout
 from .passages import Place, split_long
 from .provider import EmbeddingProvider, Vector
@@ -86,6 +87,8 @@ class EmbeddingService:
         self.outage: ProviderError | None = None
         limit_s = query_timeout_of(provider, check_query_timeout(query_timeout))
         self.queries: Queries = Queries(provider, timeout_s=limit_s, load=self.load, clock=clock)
+        self._noise: Noise | None = None
+        self._is_noise_known = False
         self._known_shares = lru_cache(MAX_CACHED)(self._known_share)
 
     @per_process
@@ -169,6 +172,23 @@ class EmbeddingService:
         except ProviderError as error:
             log.warning("known_share: %s", error)
             return 1.0
+
+    def knows_word(self, word: str) -> bool:
+        """Whether the model's vocabulary has a word; False where the provider fails."""
+        try:
+            return bool(self._call_method(lambda provider: provider.knows_word(word)))
+        except ProviderError as error:
+            log.warning("knows_word: %s", error)
+            return False
+
+    def noise(self) -> Noise | None:
+        """The provider's, or measured with one more request, once. None where it cannot be measured, or not now."""
+        if not self._is_noise_known:
+            stated = self._call_method(lambda provider: provider.noise)
+            report = None if stated else self.embed_batch(SENTENCES, on_error="collect")
+            self._noise = noise_of(report.embeddings) if report else stated
+            self._is_noise_known = report is None or report.outage is None
+        return self._noise
 
     def forget_queries(self) -> None:
         """Drop what is kept of queries: the model may give other vectors now."""

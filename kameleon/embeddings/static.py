@@ -8,6 +8,7 @@ path it is `static-en-256`, which ships with kameleon: its README has its origin
 import json
 import struct
 from collections.abc import Mapping, Sequence
+from functools import cache
 from os.path import isfile
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,13 +19,16 @@ from tokenizers import Tokenizer
 
 from ..errors import InvalidInput, TextRefused
 from ..forking import lazy, state_of
+from .noise import Noise
 from .provider import EmbeddingProvider, Vector
-from .vocabulary import known_share
+from .vocabulary import known_share, knows_word
 from .weights import hash_of_files
 
 BUNDLED = Path(__file__).parent / "static-en-256"
 FILES = ("model.safetensors", "tokenizer.json")
 OPTIONS = ("max_tokens", "passage_tokens", "query_prefix", "passage_prefix", "revision")
+BUNDLED_NOISE = (0.0690, 0.0873)
+"""Measured with `noise.SENTENCES`."""
 CHARACTERS_A_TOKEN = 8
 """Bounds the beginning of a long text that is tokenised first. Chosen, not measured."""
 DTYPES: Mapping[str, type[np.generic]] = {"I8": np.int8, "F16": np.float16, "F32": np.float32}
@@ -69,6 +73,10 @@ class StaticProvider(EmbeddingProvider):
     def dimensions(self) -> int:  # type: ignore[override]
         return int(self._table.shape[1])
 
+    @property
+    def noise(self) -> Noise | None:  # type: ignore[override]
+        return BUNDLED_NOISE if self.path == BUNDLED and not self.passage_prefix else None
+
     @lazy
     def weights(self) -> str:
         """A hash of the model's files."""
@@ -111,6 +119,9 @@ class StaticProvider(EmbeddingProvider):
 
     def known_share(self, text: str) -> float:
         return known_share(self._tokenizer, text)
+
+    def knows_word(self, word: str) -> bool:
+        return knows_word(self._tokenizer, word)
 
     def count_all(self, texts: Sequence[str]) -> list[int]:
         """Keeps the tokens until they are embedded."""
@@ -166,6 +177,13 @@ class StaticProvider(EmbeddingProvider):
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return tokenizer
+
+
+@cache
+def bundled_words() -> frozenset[str]:
+    """The words of the bundled model's vocabulary: common ones of English, and names."""
+    model = json.loads((BUNDLED / "tokenizer.json").read_text("utf-8"))["model"]
+    return frozenset(token for token in model["vocab"] if token.isalpha())
 
 
 def read_tensor(path: Path, name: str) -> NDArray[Any]:

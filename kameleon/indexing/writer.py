@@ -6,9 +6,10 @@ the store: an embedding is kept only where its record still has the content that
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, cast
 
 from sqlalchemy import Connection
@@ -21,10 +22,11 @@ from ..stores.protocols import Store
 from ..stores.values import Embedding, Entry
 from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Ref
 from .embedded import Ahead, counts, embeddings, flattened, merged, owners_of, positions, with_pieces
-from .moving import Move, located, move
+from .moving import Move, located, move, moved
 from .tenanted import Tenanted
 
 if TYPE_CHECKING:
+    from ..embeddings.noise import Noise
     from ..embeddings.service import EmbeddingService
     from ..keywords.index import Analysed, KeywordIndex
     from .caching import StoredCache
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 Indexing = Literal["sync", "deferred", "auto"]
 
+NOTHING: Mapping[Ref, Ref] = MappingProxyType({})
 INDEXING = ("sync", "deferred", "auto")
 UNREADABLE = "the index's own copy of this text cannot be read: index the record again"
 
@@ -47,7 +50,7 @@ class Plan:
     """What a call has to write: `changed` of the `wanted` contents, those that `moved` to another tenant among them,
     and `to_embed`, whose embeddings `embeddings` holds once `service` made them. `analysed` are the terms of `changed`,
     None before. `generations` are those as the transaction that applies it sees them, None before; `target` is the
-    number of the one to write to, None for the service's own."""
+    number of the one to write to, None for the service's own. Where that `lacks_noise`, `noise` is measured."""
 
     wanted: Sequence[Entry]
     changed: Sequence[Entry]
@@ -61,6 +64,8 @@ class Plan:
     enqueues: bool = True
     target: int | None = None
     generations: Sequence[Generation] | None = None
+    lacks_noise: bool = False
+    noise: "Noise | None" = None
     analysed: "Sequence[Analysed] | None" = None
     report: IndexReport = field(default_factory=IndexReport)
 
@@ -87,9 +92,11 @@ class Writer:
         service: "EmbeddingService | None",
         generations: Sequence[Generation],
         unique: Collection[str] = (),
+        former: Mapping[Ref, Ref] = NOTHING,
     ) -> Plan:
         """Without a service, or where the index holds another model's embeddings, nothing is to be embedded. What is
-        there of `unique` entities under another tenant moves."""
+        there of `unique` entities under another tenant moves, and so does what is there of an entry under its `former`
+        ref."""
         generation = written_generation(generations, service.provider.fingerprint) if service else None
         if movable := [entry for entry in wanted if entry.ref.entity in unique]:
             states, moves = located(connection, self._store, movable, generation)
@@ -98,13 +105,16 @@ class Writer:
         if len(movable) < len(wanted):
             refs = [entry.ref for entry in wanted if entry.ref.entity not in unique]
             states |= self._store.contents.states(connection, refs, generation)
+        if former:
+            moves += moved(connection, self._store, wanted, former, generation)
         embedded = {ref: state.embedded_hash for ref, state in states.items()}
-        embedded |= {move.new: move.state.embedded_hash for move in moves if move.is_same_text}
+        embedded |= {move.new: move.embedded_hash for move in moves if move.is_same_text}
         changed = [e for e in wanted if e.ref not in states or states[e.ref].content_hash != e.content_hash]
         to_embed: list[Entry] = []
         if service and not mismatch(generations, service.provider):
             to_embed = [e for e in wanted if e.content_hash and embedded.get(e.ref) != e.content_hash]
-        return Plan(wanted, changed, to_embed, service, moves)
+        lacks_noise = generation is None or generation.noise is None
+        return Plan(wanted, changed, to_embed, service, moves, lacks_noise=lacks_noise)
 
     def embed(
         self,
@@ -121,6 +131,8 @@ class Writer:
             return plan
         try:
             made = self._embed(plan, progress, cache, ahead)
+            if plan.lacks_noise and made.outage is None:
+                made = replace(made, noise=plan.service.noise())
         except ProviderError as error:
             report = IndexReport(pending=len(plan.to_embed), outage=str(error))
             return replace(plan, outage=error, report=report)
@@ -199,7 +211,7 @@ class Writer:
         report = replace(plan.report, indexed=len(plan.changed), unchanged=len(plan.wanted) - len(plan.changed))
         if plan.service is not None and (left := plan.left):
             if plan.outage is None:
-                self._catalog.ensure_generation(connection, generations, plan.service.provider)
+                self._catalog.ensure_generation(connection, generations, plan.service.provider, plan.noise)
             self._store.writes.enqueue(connection, rows_of(left, now))
             report = replace(report, pending=len(left))
         if not plan.embeddings or plan.service is None:
@@ -208,9 +220,11 @@ class Writer:
         if plan.cache and plan.cache.waiting:
             plan.cache.write(connection, provider.fingerprint, plan.cache.waiting)
         if plan.target is None:
-            generation = self._catalog.ensure_generation(connection, generations, provider)
+            generation = self._catalog.ensure_generation(connection, generations, provider, plan.noise)
         else:
             generation = next((g for g in generations if g.number == plan.target), None)
+            if generation is not None and plan.noise is not None:
+                self._catalog.set_noise(connection, generation.number, plan.noise)
         if generation is None:
             return replace(report, embedded=0, reused=0, failed=0, failures=(), pending=len(plan.to_embed))
         self._store.embeddings.write(connection, generation, plan.embeddings, now, docs)

@@ -24,10 +24,11 @@ eight terms in 141,000 postings of 100,000 records."""
 
 class Clause(NamedTuple):
     """A word of the query, which counts as one term: a record has it that has any of `terms` (several for a prefix).
-    `times` is how often the query has it."""
+    `times` is how often the query has it, `share` how much of a typed word's weight it has."""
 
     terms: tuple[str, ...]
     times: int = 1
+    share: float = 1.0
 
 
 class Placed(NamedTuple):
@@ -48,11 +49,16 @@ class Statistics(NamedTuple):
 class Ranking:
     """The scores of the records of all parts in one array, whose masks are bool arrays of the same length."""
 
-    def __init__(self, parts: Sequence[Part], scores: Array, most: float, postings: int, starts: Array) -> None:
+    def __init__(
+        self, parts: Sequence[Part], scores: Array, most: float, full: float, postings: int, starts: Array
+    ) -> None:
         """`most` is what a record would score that had every term without end (Turtle and Flood, "Query evaluation:
-        strategies and optimizations", 1995); `postings` were read; the scores of each part begin at `starts`."""
+        strategies and optimizations", 1995), as if it were typed: of those that records have, or of all where records
+        have none but corrections. `full` is what one of average length scores that has every word of the query as it
+        was typed, also those that no record has. `postings` were read; the scores of each part begin at `starts`."""
         self.scores = scores
         self.most = most
+        self.full = full
         self.postings = postings
         self._parts = parts
         self._starts = starts
@@ -133,17 +139,21 @@ def score(
     clauses: Sequence[Clause],
     frame: Frame | None = None,
     statistics: Statistics | None = None,
+    unscored: int = 0,
 ) -> Ranking:
     """BM25 with the statistics of these parts together, or with other ones. Dead records have no score and count for
-    nothing."""
+    nothing. So many words of the query that no record has are `unscored`: none of the clauses is theirs."""
     frame = frame or Frame([(part.head, part.dead) for part in parts], statistics.average if statistics else None)
     found = [Postings(block, parts[block.first : block.last], clauses) for block in frame.blocks]
     records, _, df = statistics or _statistics(frame, found, len(clauses))
-    times = [times_weight(clause.times) for clause in clauses]
-    weights = [np.float32(weight * idf(records, n)) for weight, n in zip(times, df, strict=True)]
-    most = sum((K1 + 1) * float(weight) for weight, n in zip(weights, df, strict=True) if n)
+    typed = [times_weight(clause.times) * idf(records, n) for clause, n in zip(clauses, df, strict=True)]
+    weights = [np.float32(clause.share * weight) for clause, weight in zip(clauses, typed, strict=True)]
+    has_typed = any(n and clause.share == 1 for clause, n in zip(clauses, df, strict=True))
+    most = sum((K1 + 1) * weight for weight, n in zip(typed, df, strict=True) if n or not has_typed)
+    full = sum(weight for clause, weight in zip(clauses, typed, strict=True) if clause.share == 1)
+    full += unscored * idf(records, 0)
     scores = joined([block.scores(weights) for block in found], "f4")
-    return Ranking(parts, scores, most, sum(sum(block.df) for block in found), frame.starts)
+    return Ranking(parts, scores, most, full, sum(sum(block.df) for block in found), frame.starts)
 
 
 def _statistics(frame: Frame, found: Sequence["Postings"], clauses: int) -> Statistics:

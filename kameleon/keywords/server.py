@@ -63,15 +63,23 @@ class ServerLookUp:
         )
         statistics = Statistics(counts.records, counts.length or 1.0, [df[clause.terms] for clause in scored])
         has_words = len(rarest) == len(scored) and len(counted) == len(asked)
-        found = self._find(query, scored, statistics, has_words=has_words)
         unknown = dict.fromkeys(word.surface for word in words if word not in known)
+        found = self._find(query, scored, len(unknown), statistics, has_words=has_words)
         return replace(found, words=known, unknown=tuple(unknown), is_whole=found.is_whole and counts.is_exact)
 
-    def _find(self, query: TermQuery, scored: Sequence[Clause], statistics: Statistics, *, has_words: bool) -> Found:
+    def _find(
+        self,
+        query: TermQuery,
+        scored: Sequence[Clause],
+        unknown: int,
+        statistics: Statistics,
+        *,
+        has_words: bool,
+    ) -> Found:
         """Ranks the records that are found, which have all words if the query `has_words` of all."""
         rows, is_whole = self._server.find(self._connection, self._scope, query)
         parts = parts_of(rows, query.terms)
-        ranking = score(parts, scored, statistics=statistics)
+        ranking = score(parts, scored, statistics=statistics, unscored=unknown)
         gone = ranking.mask(np.array(sorted({row[1] for row in rows if row[0] == EXCLUDING}), "<i8"))
         is_whole = is_whole and has_words
 

@@ -282,7 +282,9 @@ class RecordStore:
             if self._bound not in (None, row.tenant):
                 raise InvalidRecord(f"{entity} {before.id!r:.80} would leave the tenant that this store is for")
             grown = with_fields(definition, [row.data])
-            plan = self.index.plan([record_entry(grown, row.id, row.data, row.tenant)])
+            old, new = (Ref(entity, before.id, tenant) for tenant in (before.tenant, row.tenant))
+            former = {} if old == new else {new: old}
+            plan = self.index.plan([record_entry(grown, row.id, row.data, row.tenant)], former=former)
             with self.index.transaction(tenants=tuple(sorted({before.tenant, row.tenant}))) as connection:
                 self._declare(connection, grown)
                 if self._rows.current(connection, before) != before.data:

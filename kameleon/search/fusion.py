@@ -1,6 +1,7 @@
 """Two legs into one ranking. Pure: scores in, scores out. Imports `errors` and `forking`.
 
-Three ways by name, each of which turns a leg's raw scores into 0..1 before the legs are combined by their weights:
+Three ways by name order the records; each turns a leg's raw scores into 0..1 before the legs are combined by their
+weights. A hit's score is not that sum but its evidence (`evidence.py`), which depends on no other record:
 
 `weighted` is theoretical-minimum scaling (Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid
 Retrieval", 2022): a leg's score is measured from the least it could be, not from the least that was fetched, so a hit's
@@ -16,13 +17,14 @@ deviations below their mean to three above it, clipped. All its scores depend on
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from statistics import fmean, pstdev
 from typing import Any, Generic, TypeVar
 
 from ..errors import InvalidInput, seen
 from ..forking import lazy
+from .evidence import LEAST_EVIDENCE, Scale, clamp
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -38,13 +40,15 @@ ROUNDING = 1e-9
 @dataclass(frozen=True)
 class Leg(Generic[Key]):
     """One leg's raw scores, higher is better: `chosen` are its own candidates, `scored` those of the other leg. Keys
-    stand for records. `weight` is the leg's share; a leg alone has all of it."""
+    stand for records. `weight` is the leg's share; a leg alone has all of it. `most` is what no record could score more
+    than; `scale` makes evidence of a raw score."""
 
     name: str
     chosen: Mapping[Key, float]
     scored: Mapping[Key, float]
     weight: float = 1.0
     most: float | None = None
+    scale: Scale | None = None
 
     @lazy
     def raw(self) -> dict[Key, float]:
@@ -70,6 +74,12 @@ class Leg(Generic[Key]):
             return dict.fromkeys(raw, 0.0)
         shares = {key: (value - least) / span for key, value in raw.items()}
         return shares if min(shares.values(), default=0) >= 0 else {key: clamp(share) for key, share in shares.items()}
+
+    @lazy
+    def evidence(self) -> Mapping[Key, float]:
+        """What each raw score is worth by itself, 0..1; without a scale the normalised score."""
+        scale = self.scale
+        return self._normalized if scale is None else {key: scale(value) for key, value in self.raw.items()}
 
     def ranks(self) -> dict[Key, int]:
         """1-based, best first; equal scores share a rank."""
@@ -131,12 +141,32 @@ def fuse(legs: "Sequence[Leg[Key]]", fusion: "str | Fusion" = "weighted") -> dic
     return fused if max(fused.values(), default=0.0) <= 1.0 else {key: min(1.0, score) for key, score in fused.items()}
 
 
+def evidence(legs: "Sequence[Leg[Key]]") -> dict[Key, float]:
+    """The evidence of each key that a leg put forward: the legs' own by their weights."""
+    total = total_weight(legs)
+    found: dict[Key, float] = dict.fromkeys((key for leg in legs for key in leg.chosen), 0.0)
+    for leg in legs:
+        share, evidence_of = leg.weight / total, leg.evidence.get
+        found = {key: value + share * evidence_of(key, 0.0) for key, value in found.items()}
+    return found
+
+
+def matching(legs: "Sequence[Leg[Key]]") -> set[Key]:
+    """The keys that are hits of a hybrid search: those with a word of the query, and those whose vector is evidence
+    enough."""
+    keys: set[Key] = set()
+    for leg in legs:
+        least = LEAST_EVIDENCE if leg.name == "vector" else 0.0
+        keys.update(key for key in leg.raw if leg.evidence[key] >= least)
+    return keys
+
+
 def set_weights(legs: "Sequence[Leg[Key]]", weight: float) -> "list[Leg[Key]]":
     """The legs that count, `weight` being the vector's. Keywords alone count for all; the vector alone for no more than
     beside them, so that what is merely the nearest there is has no score of what has the words, too."""
     names = {leg.name for leg in legs}
     weights = {"vector": weight, "keyword": 1.0 - weight if "vector" in names else 1.0}
-    return [Leg(leg.name, leg.chosen, leg.scored, weights[leg.name], leg.most) for leg in legs if weights[leg.name] > 0]
+    return [replace(leg, weight=weights[leg.name]) for leg in legs if weights[leg.name] > 0]
 
 
 def total_weight(legs: "Sequence[Leg[Key]]") -> float:
@@ -148,10 +178,6 @@ def reduced_weight(weight: float, known_share: float) -> float:
     """The vector's weight for a query of which the model knows a share: all of it from FULL_SHARE on, nothing below
     LEAST_SHARE, where words are for the most part unknown or come in pieces."""
     return weight * clamp((known_share - LEAST_SHARE) / (FULL_SHARE - LEAST_SHARE))
-
-
-def clamp(score: float) -> float:
-    return min(1.0, max(0.0, score))
 
 
 def _checked(scores: object, legs: "Sequence[Leg[Key]]") -> dict[Key, float]:

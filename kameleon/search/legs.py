@@ -3,9 +3,10 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
@@ -17,10 +18,12 @@ from ..indexing.index import Index
 from ..keywords.looking_up import Found, Wanted
 from ..stores.values import Candidates, Key, Scope, united
 from ..values import Generation, Ref
+from .evidence import LEAST_EVIDENCE, Scale, keyword_scale, vector_scale
 from .field_words import FieldWords, having
 from .fusion import Leg, reduced_weight, set_weights
+from .known_words import known_words
 from .prepared import Prepared
-from .query import Query
+from .query import COUNTED, Query
 from .selecting import Selection
 
 if TYPE_CHECKING:
@@ -36,7 +39,8 @@ NOTHING = Candidates({})
 @dataclass
 class Retrieved:
     """What the legs found; `words` is what the keyword index has of the query, `selection` what may be found, `marked`
-    the words to mark in the texts of hits, `weight` the vector's, `is_stale` whether records changed meanwhile."""
+    the words to mark in the texts of hits, `weight` the vector's, `is_stale` whether records changed meanwhile. `near`
+    are the records whose vector is evidence enough to be hits, all of them where it `is_near_whole`."""
 
     keyword: Candidates = NOTHING
     vector: Candidates = NOTHING
@@ -47,19 +51,32 @@ class Retrieved:
     marked: Sequence[QueryWord] = ()
     weight: float = 0.0
     is_stale: bool = False
+    scaled_by: float = 1.0
     known_share: float = 1.0
+    near: list[Key] = field(default_factory=list)
+    is_near_whole: bool = True
     notes: list[str] = field(default_factory=list)
     milliseconds: dict[str, float] = field(default_factory=dict)
 
     @lazy
     def legs(self) -> list[Leg[Key]]:
         """Each leg with its own candidates and its scores for the other's, so that no score depends on the depth."""
-        legs: list[Leg[Key]] = [
-            Leg(name, found.scores, found.others, most=found.most)
-            for name, found in (("keyword", self.keyword), ("vector", self.vector))
-            if found.scores
-        ]
-        return set_weights(legs, self.weight)
+        return set_weights([leg for leg in (self.keyword_leg, self.vector_leg) if leg.chosen], self.weight)
+
+    @property
+    def keyword_leg(self) -> Leg[Key]:
+        found = self.keyword
+        return Leg("keyword", found.scores, found.others, most=found.most, scale=keyword_scale(found.full))
+
+    @property
+    def vector_leg(self) -> Leg[Key]:
+        return Leg("vector", self.vector.scores, self.vector.others, scale=self.scale)
+
+    @lazy
+    def scale(self) -> Scale:
+        """What makes evidence of a cosine; in a hybrid search the weight has the known share already."""
+        generation = self.generation
+        return vector_scale(generation.noise if generation else None, self.scaled_by)
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
@@ -89,6 +106,8 @@ class LegSearch:
             return found
         if query.mode != "keyword":
             self._choose_vector()
+            found.known_share = self._prepared.known_share
+            found.scaled_by = reduced_weight(1.0, found.known_share) if query.mode == "vector" else 1.0
         self._look_up(scope, field_words)
         found.selection = Selection(self._store, self._connection, scope, found.words)
         pairs = [self._leg_pair(one) for one in self._selections(found.selection)]
@@ -128,13 +147,33 @@ class LegSearch:
         """Each leg with its scores of the other's candidates."""
         vectors, depth = self._store.vectors, self._query.depth
         docs, excluded = selection.docs(), selection.excluded()
-        beside = list(keyword.scores)
-        vector = vectors.nearest(
-            self._connection, generation, embedding, selection.scope, depth, docs=docs, excluded=excluded, beside=beside
+        nearest = partial(
+            vectors.nearest,
+            self._connection,
+            generation,
+            embedding,
+            selection.scope,
+            docs=docs,
+            excluded=excluded,
         )
+        vector = nearest(depth, beside=list(keyword.scores))
+        self._add_near(vector, depth, nearest)
         if self._query.mode != "vector":
             keyword = replace(keyword, others=selection.scores([d for d in vector.scores if d not in keyword.scores]))
         return keyword, vector
+
+    def _add_near(self, vector: Candidates, depth: int, nearest: Callable[[int], Candidates]) -> None:
+        """Where records are counted and vectors are compared exactly, those beyond the candidates are read, too."""
+        found, query = self._found, self._query
+        least = query.min_score if query.mode == "vector" else LEAST_EVIDENCE
+        near = [doc for doc, cosine in vector.scores.items() if found.scale(cosine) >= least]
+        is_cut = len(near) < len(vector.scores) or len(near) < depth
+        if query.is_counted and vector.is_exact and not is_cut:
+            deeper = nearest(COUNTED)
+            near = [doc for doc, cosine in deeper.scores.items() if found.scale(cosine) >= least]
+            is_cut = len(near) < COUNTED
+        found.near += near
+        found.is_near_whole &= vector.is_exact and is_cut
 
     def _look_up(self, scope: Scope, field_words: FieldWords) -> None:
         """The words of the query in the keyword index; where they choose nothing, its phrases and exclusions alone."""
@@ -147,9 +186,10 @@ class LegSearch:
             return
         wanted = Wanted("", phrases, parsed.excluded)
         if ranks:
-            hides = self._query.hides_words
+            hides = self._query.hides_words or self._query.like is not None
             prefixes, literal = ((), text) if hides else (parsed.prefixes, parsed.exact)
-            wanted = wanted._replace(text=text, prefixes=prefixes, literal=literal)
+            knows = known_words(self._store.language, self._prepared.service)
+            wanted = wanted._replace(text=text, prefixes=prefixes, literal=literal, knows=knows)
         with found.timed("keyword"):
             found.words = self._keywords.search(self._connection, scope, wanted)
             if field_words:
@@ -170,10 +210,8 @@ class LegSearch:
             return 1.0
         if query.weight is not None:
             return query.weight
-        own, found.known_share = found.generation.weight, self._prepared.known_share
+        own = found.generation.weight
         weight = reduced_weight(own, found.known_share)
-        if not found.keyword.scores:
-            return own
         if weight < own:
             found.notes.append(
                 f"the vector counts {weight:.2f}, not {own:.2f}: the model knows {found.known_share:.0%} of the words"

@@ -22,20 +22,20 @@ def named(store: Store, connection: Connection, query: Query, ranked: Ranked) ->
     """The ranking with the records' entities and ids, in whose order equal scores are; and whether none of its contents
     is gone. Where the first page is all that these are needed for, they come with its contents."""
     ranking = ranked.ranking
-    keys, scores = ranking.keys, ranking.scores
+    keys, places = ranking.keys, ranking.places
     first = keys[: query.limit]
-    tied = list(takewhile(lambda key: scores[key] == scores[first[-1]], keys[len(first) :]))
+    tied = list(takewhile(lambda key: places[key] == places[first[-1]], keys[len(first) :]))
     if len(tied) <= TIED and not _needs_all(query):
         page = [*first, *tied]
-        texts = read_texts(store, connection, page, ranked.found)
+        texts = read_texts(store, connection, query, page, ranked.found)
         if len(texts) == len(page):
             refs = {key: texts[key].ref for key in page}
-            page.sort(key=lambda key: (-scores[key], refs[key]))
+            page.sort(key=lambda key: (places[key], refs[key]))
             ranking = replace(ranking, keys=[*page, *keys[len(page) :]], refs=refs)
             return replace(ranked, ranking=ranking, texts=texts), True
-    refs = dict(store.contents.refs(connection, keys))
+    refs = {key: ref for key, ref in store.contents.refs(connection, keys).items() if query.is_of_tenants(ref)}
     present = [key for key in keys if key in refs and refs[key] != query.like]
-    present.sort(key=lambda key: (-scores[key], refs[key]))
+    present.sort(key=lambda key: (places[key], refs[key]))
     return replace(ranked, ranking=replace(ranking, keys=present, refs=refs)), len(refs) == len(keys)
 
 
@@ -50,23 +50,23 @@ def exact_first(store: Store, connection: Connection, query: Query, ranked: Rank
     page = ranking.page(query, ranking.left(query))
     if query.rerank is not None or not page:
         return ranked
-    tied = [] if query.sort or found.words is None else _tied(ranking.keys, ranking.scores, page)
+    tied = [] if query.sort or found.words is None else _tied(ranking.keys, ranking.places, page)
     texts = ranked.texts
     if not texts:
-        texts = read_texts(store, connection, list(dict.fromkeys([*page, *tied])), found)
+        texts = read_texts(store, connection, query, list(dict.fromkeys([*page, *tied])), found)
         ranked = replace(ranked, texts=texts)
     tied = [key for key in tied if key in texts]
     if found.words is None or not tied or sum(len(texts[key].content) for key in tied) > READ_CHARACTERS:
         return ranked
     exact = {key: found.words.exactness(texts[key].content) for key in tied}
-    keys = sorted(ranking.keys, key=lambda key: (-ranking.scores[key], -exact.get(key, 0)))
+    keys = sorted(ranking.keys, key=lambda key: (ranking.places[key], -exact.get(key, 0)))
     return replace(ranked, ranking=replace(ranking, keys=keys))
 
 
-def _tied(keys: Sequence[Key], scores: Mapping[Key, float], page: Sequence[Key]) -> list[Key]:
-    """Those with the scores of a page that several have, but for scores that many have."""
-    groups: dict[float, list[Key]] = {scores[key]: [] for key in page}
+def _tied(keys: Sequence[Key], places: Mapping[Key, int], page: Sequence[Key]) -> list[Key]:
+    """Those of the places of a page that several have, but for places that many have."""
+    groups: dict[int, list[Key]] = {places[key]: [] for key in page}
     for key in keys:
-        if scores[key] in groups:
-            groups[scores[key]].append(key)
+        if places[key] in groups:
+            groups[places[key]].append(key)
     return [key for group in groups.values() if 1 < len(group) <= TIED for key in group]

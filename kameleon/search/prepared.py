@@ -47,7 +47,7 @@ def prepare(query: Query, generations: Sequence[Generation], service: "Embedding
         return chosen
     try:
         vector, is_cached = (None, False) if query.like else service.queries.embed(query.text, query.tenants)
-        is_weighed = query.mode == "hybrid" and query.weight is None
+        is_weighed = query.weight is None
         share = service.known_share(query.text) if is_weighed else 1.0
     except ProviderError as error:
         return replace(chosen, error=error)

@@ -23,9 +23,13 @@ MARKED_HITS = 10
 """Bounds the hits without a word of the query whose sentences are embedded. Chosen, not measured."""
 
 
-def read_texts(store: Store, connection: Connection, keys: Sequence[Key], found: Retrieved) -> Mapping[Key, Hit]:
+def read_texts(
+    store: Store, connection: Connection, query: Query, keys: Sequence[Key], found: Retrieved
+) -> Mapping[Key, Hit]:
+    """Reads contents; those of a tenant that the query does not name, which a damaged index may rank, are left out."""
     generation = found.generation if found.embedding is not None else None
-    return store.contents.hits(connection, keys, generation, found.embedding)
+    hits = store.contents.hits(connection, keys, generation, found.embedding)
+    return {key: hit for key, hit in hits.items() if query.is_of_tenants(hit.ref)}
 
 
 def make_hits(analyser: Analyser, query: Query, keys: Sequence[Key], ranked: Ranked) -> list[SearchResult]:
@@ -63,13 +67,14 @@ def _explained(query: Query, keys: Sequence[Key], ranked: Ranked) -> dict[Key, t
     for leg in found.legs:
         ranks, scores, raw = leg.ranks(), leg_scores(leg, query.fusion), leg.raw
         for key in (key for key in keys if key in raw):
-            score = LegScore(leg.name, ranks.get(key), raw[key], scores.get(key, 0.0), leg.weight / total)
+            own = leg.evidence[key]
+            score = LegScore(leg.name, ranks.get(key), raw[key], scores.get(key, 0.0), leg.weight / total, own)
             is_keyword = leg.name == "keyword"
             score = replace(score, terms=terms.get(key, ())) if is_keyword else replace(score, generation=generation)
             explained[key] += (score,)
     order = {key: rank for rank, key in enumerate(sorted(reranked, key=lambda key: -reranked[key]), 1)}
     for key in order.keys() & explained.keys():
-        explained[key] += (LegScore("rerank", order[key], reranked[key], reranked[key], 1.0),)
+        explained[key] += (LegScore("rerank", order[key], reranked[key], reranked[key], 1.0, reranked[key]),)
     return explained
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MODES = ("hybrid", "keyword", "vector")
 GROUPINGS = ("entity",)
+COUNTED = 10_000
+"""Bounds the records without a word of the query that are counted."""
 CANDIDATES = 100
 """Bounds from below how many records a leg puts forward."""
 DEEP = 300
@@ -54,12 +56,11 @@ class SearchOptions(TenantOption, total=False):
     `fusion` makes one ranking of two: weighted, rrf, dbsf, or a function of the `fusion.Leg`s that gives a score
     from 0 to 1 by key; `weight` is the vector's (0..1) in this query, the model's own where it is None.
 
-    `sort` orders the 1,000 best by a field ("-price": the greatest first) or several ("-year,name", or a list), in a
-    hybrid search those that have a word of the query. `group_by="entity"` gives `limit` hits of each entity. `facets`
-    names fields whose values are counted over all that match, {field: bounds} or {field: "month"} counts buckets of
-    them; `count` counts what matches. `rerank` is a callable (query,
-    texts) -> scores 0..1 that orders the `rerank_top` (50) best again, and leaves out the others. `highlight` fills
-    `spans`, `explain` fills `explanation`. `tenant` as in TenantOption.
+    `sort` orders the 1,000 best by a field ("-price": the greatest first) or several ("-year,name", or a list).
+    `group_by="entity"` gives `limit` hits of each entity. `facets` names fields whose values are counted over all that
+    match, {field: bounds} or {field: "month"} counts buckets of them; `count` counts what matches. `rerank` is a
+    callable (query, texts) -> scores 0..1 that orders the `rerank_top` (50) best again, and leaves out the others.
+    `highlight` fills `spans`, `explain` fills `explanation`. `tenant` as in TenantOption.
     """
 
     limit: int
@@ -153,6 +154,9 @@ class Query:
         """Whether records are listed: an empty query ranks none."""
         return self.like is None and (not self.typed or self.typed.isspace())
 
+    def is_of_tenants(self, ref: Ref) -> bool:
+        return self.tenants is None or ref.tenant in self.tenants
+
     @property
     def text(self) -> str:
         return self.parsed.text
@@ -175,6 +179,10 @@ class Query:
         if self.rerank:
             return max(CANDIDATES, self.window)
         return max(CANDIDATES if self.fusion == "weighted" else DEEP, 2 * self.end)
+
+    @property
+    def is_counted(self) -> bool:
+        return bool(self.count or self.facets)
 
     @property
     def window(self) -> int:

@@ -3,10 +3,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from ..stores.values import Hit, Key, Scope
 from ..values import Ref
-from .fusion import total_weight
+from .evidence import LEAST_EVIDENCE, levelled
+from .fusion import Leg, evidence, fuse, matching, total_weight
 from .legs import Retrieved
 from .ordering import by_group
 from .paging import digest_of
@@ -15,11 +17,16 @@ from .query import MAX_LIMIT, Query
 
 @dataclass(frozen=True)
 class Ranking:
-    """What was put forward: `keys` in the order of all pages, `scores` of those and of others."""
+    """What was put forward: `keys` in the order of all pages, with their `scores`. They are in the order of `places`,
+    equal records of one place in that of their refs; the places are those of `fused`, of equals those of their
+    evidence. `rest` is the best fused score that `min_score` left out."""
 
     keys: Sequence[Key]
     refs: Mapping[Key, Ref]
     scores: Mapping[Key, float]
+    fused: Mapping[Key, float] = field(default_factory=dict)
+    places: Mapping[Key, int] = field(default_factory=dict)
+    rest: float | None = None
     reranked: Mapping[Key, float] = field(default_factory=dict)
 
     def left(self, query: Query) -> Sequence[Key]:
@@ -52,27 +59,49 @@ class Ranked:
     texts: Mapping[Key, Hit] = field(default_factory=dict)
 
 
-def exactness(query: Query, ranked: Ranked, scores: Sequence[float]) -> tuple[bool, bool]:
-    """Whether no record outside the candidates can score more than the last hit (the threshold algorithm's stopping
-    rule), and whether none can score `min_score`. A way of fusing whose scores depend on the depth needs all that the
+def make_ranking(query: Query, legs: Sequence[Leg[Key]]) -> Ranking:
+    """Orders the records that match by their fused scores. Their own scores are their evidence; a caller's function
+    chooses and scores as it does."""
+    fused, own = fuse(legs, query.fusion), evidence(legs)
+    is_chosen = query.mode != "hybrid" or callable(query.fusion)
+    members = fused if is_chosen else fused.keys() & matching(legs)
+    values = {key: (fused[key], own[key]) for key in members}
+    keys = sorted(members)
+    keys.sort(key=values.__getitem__, reverse=True)
+    scores = fused if callable(query.fusion) else levelled(keys, own)
+    least = 0.0 if query.rerank else query.min_score
+    kept = list(takewhile(lambda key: scores[key] >= least, keys))
+    places: dict[Key, int] = {}
+    for place, key in enumerate(kept):
+        is_tied = place and values[key] == values[kept[place - 1]]
+        places[key] = places[kept[place - 1]] if is_tied else place
+    rest = fused[keys[len(kept)]] if len(kept) < len(keys) else None
+    return Ranking(kept, {}, scores, fused, places, rest)
+
+
+def exactness(query: Query, ranked: Ranked, page: Sequence[Key]) -> tuple[bool, bool]:
+    """Whether no record outside of the candidates can be among the hits of the page (the threshold algorithm's stopping
+    rule), and whether none can be a hit at all. A way of fusing whose scores depend on the depth needs all that the
     legs can find."""
-    found, legs = ranked.found, ranked.found.legs
-    if not found.keyword.is_exact or not found.vector.is_exact:
+    found, legs, ranking = ranked.found, ranked.found.legs, ranked.ranking
+    if not found.keyword.is_exact or not found.vector.is_exact or query.rerank:
         return False, False
-    if query.fusion != "weighted" or query.sort or query.rerank:
-        is_whole = all(len(leg.chosen) < query.depth for leg in legs) and not query.rerank
-        return is_whole, is_whole
-    total = total_weight(legs)
-    unseen = sum(
-        leg.weight / total * leg.normalized()[min(leg.chosen, key=leg.chosen.__getitem__)]
-        for leg in legs
-        if len(leg.chosen) >= query.depth
-    )
-    is_whole = unseen < query.min_score or not unseen
-    last = scores[query.limit - 1] if len(scores) >= query.limit else 0.0
-    return is_whole or unseen <= last, is_whole
+    deep = [leg for leg in legs if len(leg.chosen) >= query.depth]
+    has_all = all(_has_all(query, leg) for leg in deep)
+    if query.fusion != "weighted":
+        return not deep, not deep or (has_all and not query.min_score)
+    if query.sort:
+        return has_all, has_all
+    unseen = sum(leg.weight / total_weight(legs) * leg.normalized()[_last(leg)] for leg in deep)
+    is_whole = has_all or (ranking.rest is not None and unseen <= ranking.rest)
+    last = ranking.fused[page[query.limit - 1]] if len(page) >= query.limit else None
+    return is_whole or (last is not None and unseen <= last), is_whole
 
 
-def needs_a_word(query: Query, found: Retrieved) -> bool:
-    """Whether a hybrid search leaves out what has no word of the query: a sorted one, if any record has one."""
-    return bool(query.sort) and query.rerank is None and query.mode == "hybrid" and bool(found.keyword.scores)
+def _has_all(query: Query, leg: Leg[Key]) -> bool:
+    """Whether the records that a leg has not put forward are no hits by it."""
+    return query.mode == "hybrid" and leg.name == "vector" and leg.evidence[_last(leg)] < LEAST_EVIDENCE
+
+
+def _last(leg: Leg[Key]) -> Key:
+    return min(leg.chosen, key=leg.chosen.__getitem__)

@@ -3,7 +3,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection
@@ -12,19 +11,19 @@ from ..analysis.collation import sort_key
 from ..indexing.index import Index
 from ..stores.catalog import Entity
 from ..stores.own_connections import is_own
-from ..stores.values import Scope
+from ..stores.values import Key, Scope
 from ..values import FacetCounts, Generation, Ref, SearchResult, SearchResults
 from .conditions import check_fields, make_scope
 from .facets import count_facets
 from .field_words import indexed
-from .fusion import Leg, fuse
+from .fusion import Leg
 from .legs import LegSearch, Retrieved
 from .naming import exact_first, named
 from .ordering import by_fields
 from .prepared import Prepared
 from .presenting import grouped, make_hits, make_plan, read_texts, with_nearest
-from .query import CANDIDATES, SORTED, Query
-from .ranking import Ranked, Ranking, exactness, needs_a_word
+from .query import SORTED, Query
+from .ranking import Ranked, exactness, make_ranking
 from .reranking import rerank_scores
 from .sources import fields_of
 
@@ -81,14 +80,14 @@ class Retriever:
             if is_whole:
                 break
         best = ranked.ranking.keys[: self._query.window]
-        return replace(ranked, texts=read_texts(self._store, connection, best, ranked.found))
+        return replace(ranked, texts=read_texts(self._store, connection, self._query, best, ranked.found))
 
     def _find_once(self, connection: Connection) -> tuple[Ranked, bool]:
         """The ranking, and whether none of its contents was gone when it was read."""
         query = self._query
         check_fields(query, self._entities)
         scope, found = self._run_legs(connection)
-        ranked, is_whole = named(self._store, connection, query, Ranked(scope, found, self._ranking(found)))
+        ranked, is_whole = named(self._store, connection, query, Ranked(scope, found, make_ranking(query, found.legs)))
         return ranked, is_whole and not found.is_stale
 
     def _run_legs(self, connection: Connection) -> tuple[Scope, Retrieved]:
@@ -112,19 +111,19 @@ class Retriever:
         return replace(ranked, ranking=ranking)
 
     def page(self, connection: Connection, ranked: Ranked) -> Page:
-        query, found = self._query, ranked.found
+        query = self._query
         ranked = exact_first(self._store, connection, query, ranked)
         ranking = ranked.ranking
         left = ranking.left(query)
         keys = ranking.page(query, left)
         hits = make_hits(self._index.keywords.analyser, query, keys, ranked)
-        is_exact, is_whole = exactness(query, ranked, [ranking.scores[key] for key in left[: query.limit]])
+        is_exact, is_whole = exactness(query, ranked, left[: query.limit])
         total, facets, is_complete = len(ranking.keys), dict[str, FacetCounts](), len(hits) == len(keys)
-        if query.facets or query.count:
-            total, facets, are_present = self._counted(connection, ranked)
+        if query.is_counted:
+            members, are_all = self._members(ranked)
+            total, facets, are_present = self._counted(connection, ranked, members)
             is_complete = is_complete and are_present
-            is_by_words = query.mode == "keyword" or needs_a_word(query, found)
-            is_whole = is_whole or (is_by_words and not query.min_score and found.keyword.is_exact)
+            is_whole = is_whole or are_all
         return Page(hits, total, facets, is_exact, is_whole, ranking.cursor(query, left), is_complete)
 
     def results(self, ranked: Ranked, page: Page) -> SearchResults:
@@ -144,37 +143,27 @@ class Retriever:
     def legs(self, connection: Connection) -> Legs:
         """What each leg found by itself, to be fused by the caller."""
         _, found = self._run_legs(connection)
-        candidates = {"keyword": found.keyword, "vector": found.vector}
-        refs = self._store.contents.refs(connection, list({key for leg in candidates.values() for key in leg.scores}))
+        legs = [leg for leg in (found.keyword_leg, found.vector_leg) if leg.chosen]
+        read = self._store.contents.refs(connection, list({key for leg in legs for key in leg.chosen}))
+        refs = {key: ref for key, ref in read.items() if self._query.is_of_tenants(ref)}
         by_ref = [
             Leg(
-                name,
-                {refs[key]: score for key, score in leg.scores.items() if key in refs},
-                {refs[key]: score for key, score in leg.others.items() if key in refs},
+                leg.name,
+                {refs[key]: score for key, score in leg.chosen.items() if key in refs},
+                {refs[key]: score for key, score in leg.scored.items() if key in refs},
                 most=leg.most,
+                scale=leg.scale,
             )
-            for name, leg in candidates.items()
-            if leg.scores
+            for leg in legs
         ]
         return Legs(by_ref, found.generation, found.known_share, "; ".join(found.notes))
 
-    def _ranking(self, found: Retrieved) -> Ranking:
-        fused = fuse(found.legs, self._query.fusion)
-        least = 0.0 if self._query.rerank else self._query.min_score
-        keys = sorted(key for key, score in fused.items() if score >= least) if least else sorted(fused)
-        keys.sort(key=fused.__getitem__, reverse=True)
-        return Ranking(keys, {}, fused)
-
     def _sorted(self, connection: Connection, ranked: Ranked) -> Ranked:
-        """By the sort fields, if any. Of a hybrid search those alone that have a word of the query, if any has: what is
-        merely near to it would come first wherever its field is greatest."""
-        query, keyword, ranking = self._query, ranked.found.keyword, ranked.ranking
+        """By the sort fields, if any."""
+        query, ranking = self._query, ranked.ranking
         if not query.sort:
             return ranked
-        keys = ranking.keys
-        if needs_a_word(query, ranked.found):
-            keys = [key for key in keys if key in keyword.scores or key in keyword.others]
-        keys = keys[:SORTED]
+        keys = ranking.keys[:SORTED]
         refs = [ranking.refs[key] for key in keys]
         fields = fields_of(query, self._store.records)
         read = (fields.values(connection, refs, sort.field) for sort in query.sort)
@@ -182,22 +171,28 @@ class Retriever:
         ordered = by_fields(keys, values, query.sort, sort_key(self._store.language))
         return replace(ranked, ranking=replace(ranking, keys=ordered))
 
-    def _counted(self, connection: Connection, ranked: Ranked) -> tuple[int, dict[str, FacetCounts], bool]:
-        """How many records match, and the values of theirs: those that have a word of the query, and, unless a sorted
-        search leaves them out, the nearest to it, as many as any page puts forward. With `min_score`, those that were
-        put forward alone: of others the score is not computed. And whether all of these are present."""
-        query, found, ranking = self._query, ranked.found, ranked.ranking
-        put_forward, is_stale = ranking.keys, False
-        if not query.min_score:
-            nearest = () if needs_a_word(query, found) else islice(found.vector.scores, CANDIDATES)
-            present = set(ranking.keys)
-            put_forward = [key for key in nearest if key in present]
-            if found.selection is not None and query.mode != "vector":
-                put_forward = [*found.selection.matches(), *put_forward]
-                is_stale = found.selection.is_stale()
+    def _members(self, ranked: Ranked) -> tuple[list[Key], bool]:
+        """The records that are hits of some page, and whether these are known to be all. The scores of a hybrid search
+        depend on the order, so that those with `min_score` are the candidates' alone."""
+        query, found = self._query, ranked.found
+        if callable(query.fusion) or (query.min_score and (query.mode == "hybrid" or query.rerank)):
+            return list(ranked.ranking.keys), False
+        names = {leg.name for leg in found.legs}
+        members, are_all = list[Key](), True
+        if "keyword" in names and found.selection is not None:
+            members, are_all = found.selection.matches(query.min_score), found.keyword.is_exact
+        if "vector" in names:
+            members, are_all = [*members, *found.near], are_all and found.is_near_whole
+        return list(dict.fromkeys(members)), are_all
+
+    def _counted(
+        self, connection: Connection, ranked: Ranked, docs: Sequence[Key]
+    ) -> tuple[int, dict[str, FacetCounts], bool]:
+        """How many of these records are in the scope, the values of theirs, and whether all are present."""
+        query, found = self._query, ranked.found
+        is_stale = found.selection is not None and found.selection.is_stale()
         is_known = query.like is None and (found.selection is None or found.selection.is_known)
         scope = replace(ranked.scope, without=query.like)
-        docs = list(dict.fromkeys(put_forward))
         matches = self._store.contents.matches(scope, docs)
         fields = fields_of(query, self._store.records)
         with found.timed("counting"):

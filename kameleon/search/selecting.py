@@ -41,7 +41,13 @@ class Selection:
             return Candidates({})
         found = words.ranking.best(limit, self._mask) if self.scope.is_all else self._in_scope(words, limit)
         ranking = words.ranking
-        return Candidates(dict(found), is_exact=words.is_whole, most=ranking.most or None, scanned=ranking.postings)
+        return Candidates(
+            dict(found),
+            is_exact=words.is_whole,
+            most=ranking.most or None,
+            full=ranking.full,
+            scanned=ranking.postings,
+        )
 
     def docs(self) -> Sequence[int] | None:
         """What the vector leg may find, where it may not find all of the scope."""
@@ -84,13 +90,17 @@ class Selection:
             return self._has_gone
         return bool((words.ranking.positions(np.array(self._few, "<i8")) < 0).any())
 
-    def matches(self) -> list[int]:
-        """All that have a keyword score, of the scope or, where that is wide, of its entities."""
+    def matches(self, least: float = 0.0) -> list[int]:
+        """All that have a keyword score whose evidence is so much at least, of the scope or, where that is wide, of its
+        entities."""
         words = self._words
         if words is None:
             return []
         scores, mask = words.ranking.scores, self._mask
-        at = np.flatnonzero(scores if mask is None else np.where(mask, scores, 0))
+        scores = scores if mask is None else np.where(mask, scores, 0)
+        at = np.flatnonzero(scores)
+        if least:
+            at = at[scores[at].astype("f8") >= min(1.0, least) * words.ranking.full]
         docs: list[int] = words.ranking.docs(at).tolist()
         return docs
 

@@ -17,6 +17,7 @@ from .protocols import Store
 from .tables import indexed_fields, read_document
 
 if TYPE_CHECKING:
+    from ..embeddings.noise import Noise
     from ..embeddings.provider import EmbeddingProvider
 
 FLAGS = {"model": "--model", "dimensions": "--dimensions", "base_url": "--base-url"}
@@ -201,24 +202,36 @@ class Catalog:
         return made, {row.name: _entity(row) for row in named}
 
     def ensure_generation(
-        self, connection: Connection, known: Sequence[Generation], provider: "EmbeddingProvider"
+        self,
+        connection: Connection,
+        known: Sequence[Generation],
+        provider: "EmbeddingProvider",
+        noise: "Noise | None" = None,
     ) -> Generation | None:
         """Returns the provider's of the `known` generations, made and active if the index has none yet; None where it
-        has another model."""
+        has another model. `noise` is kept where it has none."""
         if written_generation(known, provider.fingerprint) is None and not mismatch(known, provider):
             self._store.schema.lock_registry(connection)
             known = self.generations(connection)
         if mismatch(known, provider):
             return None
-        return written_generation(known, provider.fingerprint) or self.add_generation(connection, provider, ACTIVE)
+        generation = written_generation(known, provider.fingerprint)
+        if generation is None:
+            return self.add_generation(connection, provider, ACTIVE, noise)
+        if noise is not None and generation.noise is None:
+            self.set_noise(connection, generation.number, noise)
+        return generation
 
-    def add_generation(self, connection: Connection, provider: "EmbeddingProvider", state: str) -> Generation:
+    def add_generation(
+        self, connection: Connection, provider: "EmbeddingProvider", state: str, noise: "Noise | None" = None
+    ) -> Generation:
         """Adds one with its table; the registry is locked. A number is never used twice. Its weight is that of the last
         one of its model."""
         columns = self._generations.c
         last = connection.scalar(select(func.max(columns.number)))
         same = select(columns.weight).where(columns.fingerprint == provider.fingerprint).order_by(columns.number.desc())
         weight = connection.scalar(same.limit(1))
+        mean, deviation = noise or provider.noise or (None, None)
         generation = Generation(
             number=(last or 0) + 1,
             provider=provider.name,
@@ -228,6 +241,8 @@ class Catalog:
             fingerprint=provider.fingerprint,
             weight=provider.vector_weight if weight is None else weight,
             state=state,
+            noise_mean=mean,
+            noise_deviation=deviation,
         )
         now = datetime.now(UTC)
         row = {field.name: getattr(generation, field.name) for field in fields(generation)}
@@ -246,6 +261,13 @@ class Catalog:
         """Sets the weight of a generation's vectors in every later search."""
         table = self._generations
         connection.execute(table.update().where(table.c.number == number).values(weight=weight))
+
+    def set_noise(self, connection: Connection, number: int, noise: "Noise") -> None:
+        """Sets what the cosines of a generation's unrelated texts are."""
+        table = self._generations
+        mean, deviation = noise
+        changed = table.update().where(table.c.number == number)
+        connection.execute(changed.values(noise_mean=mean, noise_deviation=deviation))
 
     def set_options(self, connection: Connection, generation: Generation, provider: "EmbeddingProvider") -> None:
         """Sets the options that a generation's model is opened with, such as its folder's new path."""
@@ -306,4 +328,6 @@ def _generation(row: Any) -> Generation:
         fingerprint=row.fingerprint,
         weight=row.weight,
         state=row.state,
+        noise_mean=row.noise_mean,
+        noise_deviation=row.noise_deviation,
     )

@@ -25,6 +25,7 @@ from .values import (
     Key,
     KeyRows,
     Matches,
+    Part,
     Scope,
     State,
     Stored,
@@ -76,11 +77,11 @@ class Embeddings(Protocol):
         source: Generation,
         target: Generation,
         *,
-        without: Sequence[str],
+        without: Part,
         after: Any,
         upto: Any,
     ) -> None:
-        """Copies those of records between two keys (None is the first or the last), but for some entities', into a
+        """Copies those of records between two keys (None is the first or the last), but for those of a part, into a
         generation of the same model."""
 
     def rekey(self, connection: Connection, generation: Generation, moves: Sequence[tuple[Ref, int, Ref, int]]) -> None:

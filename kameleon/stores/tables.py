@@ -37,7 +37,7 @@ from ..errors import SchemaMismatch
 from .keyword_tables import KeywordTables
 from .keyword_tables import key as key
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 PREFIX, KEPT = "kdb_", "kdb_kept_"
 OWN_TABLES = re.compile(
     r"kdb_(search|search_fts|search_vocab|embedding_log|embedding_cache|embedding_g\d+|generation|entities|records|term|"
@@ -172,6 +172,7 @@ class Tables:
             numbered("number"),
             *required(provider=Text, options=document, model_name=Text, dimensions=Integer, fingerprint=Text),
             *required(weight=Double, state=Text),
+            *(Column(name, Double) for name in ("noise_mean", "noise_deviation")),
             *required(created_at=instant, updated_at=instant),
             Index("kdb_generation_fingerprint", "fingerprint"),
         )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import BindParameter, ColumnElement, Dialect, FromClause, TextClause, table
 from sqlalchemy import column as column_of
@@ -23,6 +23,20 @@ ATTEMPTS = 3
 unavailable. Chosen, not measured."""
 Spans = tuple[tuple[int, int], ...]
 IdText = Callable[[Sequence[tuple[Any, str]]], ColumnElement[str]]
+
+
+class Part(NamedTuple):
+    """Records of an index: of these entities, of all where none is named, and of these tenants, None for all."""
+
+    entities: tuple[str, ...] = ()
+    tenants: Tenants = None
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.entities and self.tenants is None
+
+
+WHOLE: Final = Part()
 
 
 class Entry(NamedTuple):
@@ -132,10 +146,15 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Among:
-    """A subquery of one column, record ids as text; `binds` are typed, by their names in `sql`."""
+    """A subquery of one column, record ids as text; `binds` are typed, by their names in `sql`. `by_ids`, if it is
+    there, makes the same subquery for these ids alone, which looks up their rows and no others."""
 
     sql: str
     binds: Mapping[str, BindParameter[Any]]
+    by_ids: "Callable[[Sequence[str]], Among] | None" = None
+
+    def for_ids(self, ids: Sequence[str]) -> "Among":
+        return self if self.by_ids is None else self.by_ids(ids)
 
 
 def bound(statement: TextClause, binds: Mapping[str, Any]) -> tuple[TextClause, dict[str, Any]]:
@@ -193,6 +212,18 @@ class Scope:
         """Whether neither the filter by itself nor `among` names its records."""
         return self.ids is not None or bool(self.unfiltered)
 
+    @property
+    def is_by_ids(self) -> bool:
+        """Whether rows are looked up by their ids, where these are given."""
+        amongs = [among for among in (self.among, *(among for _, among in self.visible)) if among is not None]
+        return any(among.by_ids is not None for among in amongs)
+
+    def for_ids(self, ids: Mapping[str, Sequence[str]]) -> "Scope":
+        """The scope, for records of these ids alone, by entity."""
+        every = [id_ for of_entity in ids.values() for id_ in of_entity]
+        visible = [(entity, among.for_ids(ids.get(entity, ()))) for entity, among in self.visible]
+        return replace(self, among=self.among and self.among.for_ids(every), visible=visible)
+
 
 def after_record(scope: Scope, after: Ref | None, table: str, binds: dict[str, Any]) -> tuple[str, str]:
     """Renders the columns by which records are listed, in the order of refs, and the condition that they come after a
@@ -220,7 +251,8 @@ class Matches:
 class Candidates:
     """A leg's raw scores, best first, and in `others` its scores of the other leg's candidates that have one.
 
-    `most` is an upper bound of a record's score, None where there is none. `is_exact` is False where a better record
+    `most` is an upper bound of a record's score, None where there is none; `full` is the BM25 of a record of average
+    length that has each word of the query, also those that no record has. `is_exact` is False where a better record
     might have been missed. `scanned` is the number of records that were read, 0 where it was not counted.
     """
 
@@ -228,6 +260,7 @@ class Candidates:
     others: Mapping[Key, float] = field(default_factory=dict)
     is_exact: bool = True
     most: float | None = None
+    full: float = 0.0
     how: str = ""
     scanned: int = 0
 

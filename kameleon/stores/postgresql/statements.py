@@ -185,11 +185,16 @@ RECORD_COLUMNS = ("tenant", "entity_name", "id", "data", "created_at", "updated_
 ANY_EMBEDDING = """
     SELECT 1 FROM {keys} CROSS JOIN LATERAL (SELECT 1 FROM {embedding} AS e WHERE {e_is_key} {fence}) AS e LIMIT 1
 """
+MAY_LOCK = text("""
+    SELECT count(*) FROM unnest(CAST(:names AS text[])) AS t(name) JOIN pg_class AS c ON c.oid = to_regclass(t.name)
+    WHERE c.relkind IN ('r', 'p') AND has_any_column_privilege(c.oid, 'UPDATE')
+""")
 LOCK_ROWS = """
     SELECT 1 FROM {keys} CROSS JOIN LATERAL (
       SELECT 1 FROM {search} AS s WHERE {s_is_key} {fence} FOR UPDATE
     ) AS s
 """
+LOCK_CONTENTS = "LOCK TABLE {search} IN ROW SHARE MODE"
 HASHES = """
     SELECT s.*, (
       SELECT max(e.passage) FROM {embedding} AS e
@@ -389,7 +394,10 @@ BOUNDS = """
 COPY_EMBEDDINGS = """
     INSERT INTO {target}
     SELECT e.* FROM {embedding} AS e
-    WHERE (e.tenant, e.entity_name, e.record_id) > (:tenant, :entity, :id) AND e.entity_name <> ALL(:without){upto}
+    WHERE (e.tenant, e.entity_name, e.record_id) > (:tenant, :entity, :id){upto} AND NOT (
+      coalesce(e.entity_name = ANY(CAST(:without AS text[])), true)
+      AND coalesce(e.tenant = ANY(CAST(:without_tenants AS text[])), true)
+    )
     ON CONFLICT DO NOTHING
 """
 # A transaction that has read the registry holds a lock on it until it ends; one that is prepared has no process.

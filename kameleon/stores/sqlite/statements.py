@@ -319,6 +319,7 @@ IS_TRIED = "e.content_hash = '~' || s.content_hash"
 IS_NEW = "s.content_hash <> '' AND (e.search_id IS NULL OR ltrim(e.content_hash, '~') <> s.content_hash)"
 IS_FAILED = "e.search_id IS NOT NULL AND e.content_hash = s.content_hash AND e.reason IS NOT NULL"
 
+OF_ENTITIES = "s.entity_name IN (SELECT value FROM json_each(:entities))"
 PENDING = """
     SELECT s.id, s.entity_name, s.record_id, s.tenant, CAST(s.content AS BLOB) AS content, s.content_hash
     FROM kdb_search AS s {join}
@@ -342,7 +343,7 @@ COPY_EMBEDDINGS = """
     INSERT OR IGNORE INTO kdb_embedding_g{target}
     SELECT e.* FROM kdb_embedding_g{source} AS e
     WHERE e.search_id > :after AND e.search_id <= :upto
-      AND e.search_id NOT IN (SELECT id FROM kdb_search WHERE entity_name IN (SELECT value FROM json_each(:without)))
+      AND e.search_id NOT IN (SELECT s.id FROM kdb_search AS s WHERE {without})
 """
 
 FAILURES = """
