@@ -87,8 +87,6 @@ def search(
     entities: tuple[str, ...],
     where: str | None,
     rerank: str | None,
-    ids: tuple[str, ...],
-    facets: tuple[str, ...],
     explain: bool,
     count: bool,
     within: Mapping[str, Any],
@@ -118,8 +116,8 @@ def search(
         from kameleon.embeddings import FastEmbedReranker
 
         options["rerank"] = FastEmbedReranker(rerank)
-    options |= {"facets": [read_facet(facet) for facet in facets], "explain": explain, "count": count, **within}
-    options |= {"entities": entities or None, "where": condition, "ids": ids or None}
+    options |= {"entities": entities or None, "where": condition, "explain": explain, "count": count, **within}
+    options |= {"ids": options["ids"] or None, "facets": [read_facet(facet) for facet in options["facets"]]}
     show(app, engine.search(query, highlight=True, **options), {"query": query}, explain=explain, count=count)
 
 

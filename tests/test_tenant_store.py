@@ -144,7 +144,7 @@ def test_a_scope_has_the_records_of_its_tenants(tenants: Parts, named: Tenants, 
                 assert sorted(tenants.store.scopes.within(connection, scope, list(docs.values()))) == expected
                 matches = tenants.store.contents.matches(scope, list(docs.values()))
                 assert tenants.store.contents.count(connection, matches) == len(expected)
-                facet = tenants.store.records.facet(connection, matches, "of", 9)
+                facet = tenants.store.records.facets(connection, matches, ["of"], 9)["of"]
                 assert sorted(facet) == sorted((f"{ref.tenant} {ref.entity} {ref.id}", 1) for ref in inside)
         assert tenants.store.contents.entities(connection, named) == sorted({ref.entity for ref in refs})
 

@@ -70,7 +70,12 @@ class ClassFields:
         rows = connection.execute(wanted.where(keys.c.record_id == self._id), binds)
         return {(entity, id_, tenant): value for entity, id_, tenant, value in rows.all()}
 
-    def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
+    def facets(
+        self, connection: Connection, matches: Matches, fields: Sequence[str], limit: int
+    ) -> dict[str, list[tuple[Any, int]]]:
+        return {field: self._facet(connection, matches, field, limit) for field in fields}
+
+    def _facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
         records = func.count(distinct(self._id)) if "." in field else func.count()
         wanted, binds = self._among(self._selected(field, lambda column: [column, records]), matches)
         value, _ = wanted.selected_columns

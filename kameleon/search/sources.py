@@ -43,10 +43,12 @@ class Sources:
         found = (source.values_among(connection, matches, field) for source in self._sources)
         return {ref: value for values in found for ref, value in values.items()}
 
-    def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
-        found = (source.facet(connection, matches, field, VALUES_OF_EACH) for source in self._sources)
-        counts = FacetCounts(pair for pairs in found for pair in pairs)
-        return sorted(counts.items(), key=lambda pair: -pair[1])[:limit]
+    def facets(
+        self, connection: Connection, matches: Matches, fields: Sequence[str], limit: int
+    ) -> dict[str, list[tuple[Any, int]]]:
+        found = [source.facets(connection, matches, fields, VALUES_OF_EACH) for source in self._sources]
+        counts = {field: FacetCounts(pair for each in found for pair in each[field]) for field in fields}
+        return {field: sorted(each.items(), key=lambda pair: -pair[1])[:limit] for field, each in counts.items()}
 
     def count_each(
         self, connection: Connection, matches: Matches, conditions: Sequence[Mapping[str, Any]]

@@ -191,9 +191,11 @@ class Fields(Protocol):
         """Returns the field of each of the matches that has it, with one statement; by plain tuples, which are equal to
         refs and made in a third of the time."""
 
-    def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
-        """Returns the most frequent values among the matches and how many records have each; a list counts for each of
-        its members."""
+    def facets(
+        self, connection: Connection, matches: Matches, fields: Sequence[str], limit: int
+    ) -> Mapping[str, list[tuple[Any, int]]]:
+        """Returns the most frequent values of each field among the matches and how many records have each; a list
+        counts for each of its members."""
 
     def count_each(
         self, connection: Connection, matches: Matches, conditions: Sequence[Mapping[str, Any]]

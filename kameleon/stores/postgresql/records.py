@@ -9,7 +9,8 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 
 from ...values import Ref
-from ..filters import Filter, condition, counting, number
+from ..counting import most_frequent
+from ..filters import Filter, condition, counting
 from ..moments import day_of
 from ..tables import Tables
 from ..values import Matches, bound
@@ -46,11 +47,15 @@ class PostgreSQLRecords:
         rows = connection.execute(self._templates.text(sql.VALUES_OF, path=path), {"docs": list(docs), **names})
         return {row.doc: row.value for row in rows}
 
-    def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
-        path, names = steps(field)
-        statement, binds = bound(self._templates.text(sql.FACET, path=path, matches=matches.sql), matches.binds)
-        rows = connection.execute(statement, {**binds, **names, "limit": limit})
-        return [(single(row.value), int(row.records)) for row in rows]
+    def facets(
+        self, connection: Connection, matches: Matches, fields: Sequence[str], limit: int
+    ) -> dict[str, list[tuple[Any, int]]]:
+        found = [steps(field, prefix=f"step{place}_") for place, field in enumerate(fields)]
+        paths = ", ".join(f"r.data{path}" for path, _ in found)
+        statement, binds = bound(self._templates.text(sql.FACETS, paths=paths, matches=matches.sql), matches.binds)
+        for _, names in found:
+            binds |= names
+        return most_frequent(connection.execute(statement, binds), fields, limit)
 
     def count_each(
         self, connection: Connection, matches: Matches, conditions: Sequence[Mapping[str, Any]]
@@ -89,12 +94,7 @@ class PostgreSQLRecords:
         return condition(filter_, binds, comparison), binds
 
 
-def steps(field: str, mark: str = ":{}") -> tuple[str, dict[str, str]]:
+def steps(field: str, mark: str = ":{}", prefix: str = "step") -> tuple[str, dict[str, str]]:
     """Renders a path into a document, and its binds."""
-    names = {f"step{place}": name for place, name in enumerate(field.split("."))}
+    names = {f"{prefix}{place}": name for place, name in enumerate(field.split("."))}
     return "".join(f" -> CAST({mark.format(bind)} AS text)" for bind in names), names
-
-
-def single(value: Any) -> Any:
-    """The value of a group of equal ones."""
-    return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else value

@@ -4,7 +4,6 @@ alone."""
 from sqlalchemy import text
 
 from ..moments import DAY_MS
-from .where import AS_FLOAT, IS_WHOLE
 
 CREATE = (
     """
@@ -275,27 +274,12 @@ WITHOUT_PASSAGES = "(SELECT CAST(NULL AS integer) AS start_at, CAST(NULL AS inte
 MATCHES = f"SELECT s.tenant, s.entity_name, s.record_id FROM {BY_DOCS} WHERE {{scope}}"
 ALL_MATCHES = "SELECT s.tenant, s.entity_name, s.record_id FROM {search} AS s WHERE {scope}"
 COUNT = "SELECT count(*) FROM ({matches}) AS m"
-# The records of each value first, and then the members of each list: a list that many records have is read once.
-FACET = f"""
-    WITH whole AS MATERIALIZED (
-      SELECT r.data{{path}} AS value, count(*) AS records
-      FROM ({{matches}}) AS m
-        JOIN {{records}} AS r ON r.tenant = m.tenant AND r.entity_name = m.entity_name AND r.id = m.record_id
-      GROUP BY 1
-    )
-    SELECT v.value, sum(w.records) AS records
-    FROM whole AS w CROSS JOIN LATERAL (
-      SELECT DISTINCT CASE WHEN jsonb_typeof(e.one) = 'number' AND NOT {IS_WHOLE.format("CAST(e.one AS numeric)")}
-        THEN to_jsonb({AS_FLOAT.format("CAST(e.one AS numeric)")}) ELSE e.one END
-      FROM jsonb_array_elements(
-        CASE jsonb_typeof(w.value) WHEN 'array' THEN w.value ELSE jsonb_build_array(w.value) END
-      ) AS e(one)
-    ) AS v(value)
-    WHERE jsonb_typeof(v.value) IN ('string', 'number', 'boolean')
-    GROUP BY v.value
-    ORDER BY records DESC, jsonb_typeof(v.value), CASE jsonb_typeof(v.value) WHEN 'number' THEN v.value END,
-      v.value #>> '{{{{}}}}' COLLATE "C"
-    LIMIT :limit
+# All fields of a record at once: it is read once.
+FACETS = """
+    SELECT CAST(jsonb_build_array({paths}) AS text), count(*)
+    FROM ({matches}) AS m
+      JOIN {records} AS r ON r.tenant = m.tenant AND r.entity_name = m.entity_name AND r.id = m.record_id
+    GROUP BY 1
 """
 VALUES = """
     SELECT r.entity_name, r.id, r.tenant, r.data{path} AS value

@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from ...values import Ref
-from ..filters import Filter, condition, counting, number
+from ..counting import most_frequent
+from ..filters import Filter, condition, counting
 from ..moments import day_of
 from ..tables import dump
 from ..values import Matches, bound
@@ -32,10 +33,15 @@ class SQLiteRecords:
         rows = fetched(connection, sql.VALUES_OF, {"docs": as_json(docs), "path": json_path(field.split("."))})
         return {doc: from_json(value, kind) for doc, value, kind in rows if kind not in (None, "null")}
 
-    def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
-        statement, binds = bound(text(sql.FACET.format(matches=matches.sql)), matches.binds)
-        rows = connection.execute(statement, {**binds, "path": json_path(field.split(".")), "limit": limit})
-        return [(single(row.value, row.kind), row.records) for row in rows]
+    def facets(
+        self, connection: Connection, matches: Matches, fields: Sequence[str], limit: int
+    ) -> dict[str, list[tuple[Any, int]]]:
+        paths = {f"path{place}": json_path(field.split(".")) for place, field in enumerate(fields)}
+        marks = [f":{name}" for name in paths]
+        rendered = sql.FACETS.format(paths=", ".join([*marks, *marks[: len(marks) == 1]]), matches=matches.sql)
+        statement, binds = bound(text(rendered), matches.binds)
+        rows = connection.execute(statement, {**binds, **paths})
+        return most_frequent(rows, [*fields, *fields[: len(fields) == 1]], limit)
 
     def count_each(
         self, connection: Connection, matches: Matches, conditions: Sequence[Mapping[str, Any]]
@@ -66,11 +72,6 @@ class SQLiteRecords:
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}
         return condition(filter_, binds, comparison), binds
-
-
-def single(value: Any, kind: str) -> Any:
-    """The value of a group of equal ones."""
-    return bool(value) if kind == "boolean" else number(value) if kind == "number" else value
 
 
 def ordered(rows: Iterable[Any]) -> dict[tuple[str, str, str], Any]:

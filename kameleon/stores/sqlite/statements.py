@@ -9,7 +9,6 @@ from sqlalchemy import text
 
 from ..moments import DAY_MS
 from ..tables import instant
-from .where import KIND
 
 CREATE = (
     """
@@ -236,21 +235,12 @@ ALL_MATCHES = "SELECT s.tenant, s.entity_name, s.record_id {source}"
 
 COUNT = "SELECT count(*) FROM ({matches})"
 
-# The records of each value first, and then the members of each list: a list that many records have is read once.
-FACET = f"""
-    WITH whole(value, type, records) AS MATERIALIZED (
-      SELECT json_extract(r.data, :path), json_type(r.data, :path), count(*)
-      FROM ({{matches}}) AS m CROSS JOIN kdb_records AS r
-        ON r.tenant = m.tenant AND r.entity_name = m.entity_name AND r.id = m.record_id
-      GROUP BY 1, 2
-    ), single(value, kind, records) AS (
-      SELECT value, {KIND.format("type")}, records FROM whole
-      UNION ALL
-      SELECT e.value, {KIND.format("e.type")} AS kind, w.records
-      FROM whole AS w, json_each(w.value) AS e WHERE w.type = 'array' GROUP BY w.value, kind, e.value
-    )
-    SELECT value, kind, sum(records) AS records FROM single WHERE kind IN ('string', 'number', 'boolean')
-    GROUP BY kind, value ORDER BY records DESC, kind, value LIMIT :limit
+# All fields of a record at once: it is parsed once, and its values are returned as they are in its JSON.
+FACETS = """
+    SELECT json_extract(r.data, {paths}), count(*)
+    FROM ({matches}) AS m CROSS JOIN kdb_records AS r
+      ON r.tenant = m.tenant AND r.entity_name = m.entity_name AND r.id = m.record_id
+    GROUP BY 1
 """
 
 VALUES = text("""

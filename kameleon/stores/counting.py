@@ -1,0 +1,45 @@
+"""Counts the values of fields, of which the database returns those of a record together. Imports this package alone."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from .filters import number
+
+KINDS = {bool: 0, int: 1, float: 1, str: 2}
+"""The order of values that as many records have."""
+
+
+def most_frequent(
+    wholes: Iterable[Sequence[Any]], fields: Sequence[str], limit: int
+) -> dict[str, list[tuple[Any, int]]]:
+    """The values of each field with the number of their records. `wholes` are the fields' values as a list in JSON, and
+    how many records have these; a list counts for each of its members, true beside 1."""
+    counts: list[defaultdict[tuple[bool, Any], int]] = [defaultdict(int) for _ in fields]
+    for whole, records in wholes:
+        for count, value in zip(counts, json.loads(whole), strict=True):
+            if type(value) is str:
+                count[False, value] += records
+            elif value is not None:
+                for key in _keys(value):
+                    count[key] += records
+    return {field: _best(count, limit) for field, count in zip(fields, counts, strict=True)}
+
+
+def _keys(value: Any) -> Iterable[tuple[bool, Any]]:
+    if isinstance(value, list):
+        return {key for one in value if not isinstance(one, list) for key in _keys(one)}
+    return _single(value)
+
+
+def _single(value: Any) -> Iterator[tuple[bool, Any]]:
+    if isinstance(value, bool | str):
+        yield isinstance(value, bool), value
+    elif isinstance(value, int | float):
+        yield False, number(value)
+
+
+def _best(count: "defaultdict[tuple[bool, Any], int]", limit: int) -> list[tuple[Any, int]]:
+    ordered = sorted(count.items(), key=lambda pair: (-pair[1], KINDS[type(pair[0][1])], pair[0][1]))
+    return [(value, records) for (_, value), records in ordered[:limit]]
