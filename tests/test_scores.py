@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 from kameleon import RecordStore, SearchEngine
 from kameleon.embeddings import CallableProvider, StaticProvider
 from kameleon.embeddings.noise import SENTENCES, noise_of
-from kameleon.search.evidence import LEAST_EVIDENCE, keyword_scale, levelled, vector_scale
+from kameleon.search.evidence import LEAST_EVIDENCE, KeywordScale, VectorScale, levelled
 from kameleon.testing import HashProvider
 
 from .conftest import Make, ids, with_server
@@ -46,14 +46,14 @@ def by_angle(texts: Any) -> list[list[float]]:
 
 
 def test_evidence_grows_with_the_cosine_and_is_one_half_five_deviations_above_the_mean() -> None:
-    scale = vector_scale((0.1, 0.1), 1.0)
+    scale = VectorScale((0.1, 0.1), 1.0)
     assert scale(0.6) == pytest.approx(0.5)
     assert scale(-1.0) < scale(0.1) < LEAST_EVIDENCE < scale(0.4) < 0.5 < scale(0.9) < 1.0
-    assert vector_scale((0.1, 0.1), 0.5)(0.6) == pytest.approx(0.25)
-    assert vector_scale((0.0, 1e-9), 1.0)(-1.0) == pytest.approx(0.0)
-    assert [vector_scale(None, 1.0)(cosine) for cosine in (-0.5, 0.4)] == [0.0, 0.4]
-    assert [keyword_scale(8.0)(score) for score in (0.0, 4.0, 9.0)] == [0.0, 0.5, 1.0]
-    assert keyword_scale(0.0)(1.0) == 0.0
+    assert VectorScale((0.1, 0.1), 0.5)(0.6) == pytest.approx(0.25)
+    assert VectorScale((0.0, 1e-9), 1.0)(-1.0) == pytest.approx(0.0)
+    assert [VectorScale(None, 1.0)(cosine) for cosine in (-0.5, 0.4)] == [0.0, 0.4]
+    assert [KeywordScale(8.0)(score) for score in (0.0, 4.0, 9.0)] == [0.0, 0.5, 1.0]
+    assert KeywordScale(0.0)(1.0) == 0.0
 
 
 @given(st.lists(st.floats(0, 1), min_size=1))

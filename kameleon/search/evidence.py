@@ -7,7 +7,7 @@ measured on nine judged collections with two models, with queries of one collect
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -24,21 +24,29 @@ above the mean of unrelated texts. Of the relevant records without a word nearly
 put to another collection half find none that has."""
 
 
-def vector_scale(noise: Noise | None, known_share: float) -> Scale:
+@dataclass(frozen=True)
+class VectorScale:
     """`known_share` is how much of the query's evidence the model's vocabulary leaves. Of a model without `noise`, the
     cosine itself."""
-    if noise is None:
-        return lambda cosine: known_share * clamp(cosine)
-    return partial(_above_noise, *noise, known_share)
+
+    noise: Noise | None
+    known_share: float = 1.0
+
+    def __call__(self, cosine: float) -> float:
+        if self.noise is None:
+            return self.known_share * clamp(cosine)
+        mean, deviation = self.noise
+        return self.known_share / (1 + math.exp(min(700.0, MIDDLE - (cosine - mean) / deviation)))
 
 
-def _above_noise(mean: float, deviation: float, known_share: float, cosine: float) -> float:
-    return known_share / (1 + math.exp(min(700.0, MIDDLE - (cosine - mean) / deviation)))
-
-
-def keyword_scale(full: float) -> Scale:
+@dataclass(frozen=True)
+class KeywordScale:
     """`full` is the BM25 of a text of average length that has each word of the query once."""
-    return lambda score: min(1.0, score / full) if full > 0 else 0.0
+
+    full: float
+
+    def __call__(self, score: float) -> float:
+        return min(1.0, score / self.full) if self.full > 0 else 0.0
 
 
 def levelled(ordered: Sequence[Key], evidence: Mapping[Key, float]) -> dict[Key, float]:

@@ -18,7 +18,7 @@ from ..indexing.index import Index
 from ..keywords.looking_up import Found, Wanted
 from ..stores.values import Candidates, Key, Scope, united
 from ..values import Generation, Ref
-from .evidence import LEAST_EVIDENCE, Scale, keyword_scale, vector_scale
+from .evidence import LEAST_EVIDENCE, KeywordScale, Scale, VectorScale
 from .field_words import FieldWords, having
 from .fusion import Leg, reduced_weight, set_weights
 from .known_words import known_words
@@ -66,7 +66,7 @@ class Retrieved:
     @property
     def keyword_leg(self) -> Leg[Key]:
         found = self.keyword
-        return Leg("keyword", found.scores, found.others, most=found.most, scale=keyword_scale(found.full))
+        return Leg("keyword", found.scores, found.others, most=found.most, scale=KeywordScale(found.full))
 
     @property
     def vector_leg(self) -> Leg[Key]:
@@ -76,7 +76,7 @@ class Retrieved:
     def scale(self) -> Scale:
         """What makes evidence of a cosine; in a hybrid search the weight has the known share already."""
         generation = self.generation
-        return vector_scale(generation.noise if generation else None, self.scaled_by)
+        return VectorScale(generation.noise if generation else None, self.scaled_by)
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
