@@ -1,5 +1,5 @@
 """Retrieves for one query: legs, fusion, order, page, hits. Reads only, and calls no provider while it reads. Imports
-`values`, `analysis`, `stores` and `indexing`."""
+`facet_counts`, `values`, `analysis`, `stores` and `indexing`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,11 +8,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ..analysis.collation import sort_key
+from ..facet_counts import FacetCounts
 from ..indexing.index import Index
 from ..stores.catalog import Entity
 from ..stores.own_connections import is_own
 from ..stores.values import Key, Scope
-from ..values import FacetCounts, Generation, Ref, SearchResult, SearchResults
+from ..values import Generation, Ref, SearchResult, SearchResults
 from .conditions import check_fields, make_scope
 from .facets import count_facets
 from .field_words import indexed
