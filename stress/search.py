@@ -39,12 +39,21 @@ QUERIES = 200
 WORDS = 8
 WARM = 20
 BY_HAND_QUERIES = 50
+TEN = {
+    "half": {"$eq": 1, "$ne": 0},
+    "twentieth": {"$gte": 5, "$lt": 15, "$ne": 6, "$nin": [8]},
+    "thousandth": {"$gte": 100, "$lt": 900, "$ne": 500, "$exists": True},
+}
 FILTERS: dict[str, dict[str, Any]] = {
     "all": {"where": {"half": {"$lt": 2}}},
     "half": {"where": {"half": 1}},
     "twentieth": {"where": {"twentieth": 7}},
     "thousandth": {"where": {"thousandth": 7}},
     "entity": {"entity": "Other"},
+    "facets": {"facets": ["half", "twentieth"]},
+    "ten_filters": {"where": TEN},
+    "ten_filters_and_facets": {"where": TEN, "facets": ["half", "twentieth"]},
+    "ten_narrow_filters_and_facets": {"where": {**TEN, "thousandth": 107}, "facets": ["half", "twentieth"]},
 }
 EMBEDDINGS = {
     "sqlite": "SELECT s.record_id, e.embedding FROM kdb_embedding_g1 AS e JOIN kdb_search AS s ON s.id = e.search_id",

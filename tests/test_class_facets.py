@@ -30,7 +30,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 from kameleon import SearchEngine, searchable
 from kameleon.errors import InvalidFilter
-from kameleon.values import FacetCounts
+from kameleon.facet_counts import FacetCounts
 
 from .conftest import ids, with_server
 from .test_facets import members, values

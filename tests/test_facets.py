@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from kameleon import RecordStore, SearchEngine
+from kameleon.facet_counts import FacetCounts
 from kameleon.stores.filters import number
-from kameleon.values import FacetCounts
 
 from .conftest import with_server
 

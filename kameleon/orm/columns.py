@@ -1,5 +1,5 @@
 """The fields of a mapped class: its columns, and those over relationships, read from their tables. Imports `values`,
-`errors`, `stores` and `search`."""
+`facet_counts`, `errors`, `stores` and `search`."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
@@ -30,13 +30,14 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from ..errors import InvalidFilter
+from ..facet_counts import FacetCounts
 from ..search.ordering import kind_of
 from ..stores.filters import number
 from ..stores.json_columns import JSONDocument, JSONText
 from ..stores.protocols import Keys
 from ..stores.tables import parts
 from ..stores.values import Matches, bound
-from ..values import FacetCounts, Ref
+from ..values import Ref
 from .criteria import as_condition, column_of, is_document, related
 from .mapping import KEYS_A_STATEMENT, Mapped
 

@@ -1,5 +1,5 @@
 """Retrieves for one query: legs, fusion, order, page, hits. Reads only, and calls no provider while it reads. Imports
-`values`, `analysis`, `stores` and `indexing`."""
+`facet_counts`, `values`, `analysis`, `stores` and `indexing`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,11 +8,12 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ..analysis.collation import sort_key
+from ..facet_counts import FacetCounts
 from ..indexing.index import Index
 from ..stores.catalog import Entity
 from ..stores.own_connections import is_own
 from ..stores.values import Key, Scope
-from ..values import FacetCounts, Generation, Ref, SearchResult, SearchResults
+from ..values import Generation, Ref, SearchResult, SearchResults
 from .conditions import check_fields, make_scope
 from .facets import count_facets
 from .field_words import indexed
@@ -188,16 +189,18 @@ class Retriever:
     def _counted(
         self, connection: Connection, ranked: Ranked, docs: Sequence[Key]
     ) -> tuple[int, dict[str, FacetCounts], bool]:
-        """How many of these records are in the scope, the values of theirs, and whether all are present."""
+        """How many of these records are in the scope, which is looked at once, the values of theirs, and whether all
+        are present."""
         query, found = self._query, ranked.found
         is_stale = found.selection is not None and found.selection.is_stale()
         is_known = query.like is None and (found.selection is None or found.selection.is_known)
         scope = replace(ranked.scope, without=query.like)
-        matches = self._store.contents.matches(scope, docs)
         fields = fields_of(query, self._store.records)
         with found.timed("counting"):
+            inside = docs if is_known else self._store.scopes.within(connection, scope, docs)
+            matches = self._store.contents.matches(scope.unnarrowed, inside)
             counted = count_facets(connection, fields, matches, query.facets)
-            total = self._store.contents.count(connection, matches, docs if is_known else None)
+            total = self._store.contents.count(connection, matches, inside)
         are_present = is_own(connection) or self._are_present(connection, scope, docs, total)
         return total, counted, are_present and not is_stale
 
@@ -205,6 +208,5 @@ class Retriever:
         """Whether none of the documents that were found is gone, of which so many are in the scope."""
         contents = self._store.contents
         if not scope.is_all:
-            whole = replace(scope, filter=None, among=None, without=None, visible=(), ids=None)
-            total = contents.count(connection, contents.matches(whole, docs))
+            total = contents.count(connection, contents.matches(scope.unnarrowed, docs))
         return total == len(docs)

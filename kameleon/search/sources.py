@@ -1,5 +1,5 @@
 """Reads fields of records that are kept in several places: of mapped classes, each in its own table, and of the record
-store. Imports `values` and `stores`."""
+store. Imports `facet_counts`, `values` and `stores`."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from ..facet_counts import FacetCounts
 from ..stores.protocols import Fields, Records
 from ..stores.values import Matches
-from ..values import FacetCounts, Ref
+from ..values import Ref
 from .query import Query
 
 VALUES_OF_EACH = 10_000

@@ -4,6 +4,7 @@ package alone."""
 import json
 import re
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from sqlalchemy import Boolean, Dialect, Text, TypeDecorator, bindparam
@@ -11,10 +12,6 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from .filters import Comparison
-from .postgresql import where as postgresql
-from .sqlite import where as sqlite
-
-RENDERING: Mapping[str, Any] = {"postgresql": postgresql, "sqlite": sqlite}
 
 
 class JSONComparison(FunctionElement[bool]):
@@ -52,7 +49,7 @@ class JSONText(FunctionElement[Any]):
 @compiles(JSONComparison)
 def _comparison(element: JSONComparison, compiler: Any, **options: Any) -> str:
     binds: dict[str, Any] = {}
-    rendering = RENDERING[compiler.dialect.name]
+    rendering = import_module(f".{compiler.dialect.name}.where", __package__)
     document = rendering.DOCUMENT.format(_column(element, compiler, options))
     return _with_binds(rendering.comparison(element.compared, binds, document), binds, compiler, options)
 
@@ -60,7 +57,7 @@ def _comparison(element: JSONComparison, compiler: Any, **options: Any) -> str:
 @compiles(JSONText)
 def _text(element: JSONText, compiler: Any, **options: Any) -> str:
     binds: dict[str, Any] = {}
-    rendering = RENDERING[compiler.dialect.name]
+    rendering = import_module(f".{compiler.dialect.name}.where", __package__)
     document = rendering.DOCUMENT.format(_column(element, compiler, options))
     return _with_binds(rendering.json_text(document, element.path, binds), binds, compiler, options)
 

@@ -208,6 +208,11 @@ class Scope:
         return not is_narrowed and self.without is None and not self.visible
 
     @property
+    def unnarrowed(self) -> "Scope":
+        """All records of the entities and tenants."""
+        return replace(self, filter=None, among=None, without=None, visible=(), ids=None)
+
+    @property
     def is_mixed(self) -> bool:
         """Whether neither the filter by itself nor `among` names its records."""
         return self.ids is not None or bool(self.unfiltered)

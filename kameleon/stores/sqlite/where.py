@@ -21,7 +21,7 @@ KIND = (
 )
 """The kind of a `json_type`, in JSON's words."""
 
-TEXT_OF_REAL = "printf('%!.17g', {0})"
+TEXT_OF_REAL = "printf('%!.20g', {0})"
 DOCUMENT = f"CASE typeof({{0}}) WHEN 'real' THEN {TEXT_OF_REAL} ELSE {{0}} END"
 """A column of JSON as the document that conditions are on: in one, SQLite makes numbers of texts that are some, and
 rounds these to 15 digits where it reads them as texts."""
