@@ -16,6 +16,7 @@ from ..tables import Tables
 from ..values import Matches, bound
 from . import copy as binary
 from . import statements as sql
+from . import statements_fields as field_sql
 from .rows import by_key
 from .templates import Templates
 from .where import DATA, comparison, moment
@@ -32,19 +33,19 @@ class PostgreSQLRecords:
 
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> dict[Ref, Any]:
         path, names = steps(field, "%({})s")
-        rows = by_key(connection, self._templates.format(sql.VALUES, path=path), refs, **names)
+        rows = by_key(connection, self._templates.format(field_sql.VALUES, path=path), refs, **names)
         return {Ref(*row[:3]): row.value for row in rows}
 
     def values_among(self, connection: Connection, matches: Matches, field: str) -> dict[tuple[str, str, str], Any]:
         path, names = steps(field)
-        template = self._templates.text(sql.VALUES_AMONG, path=path, matches=matches.sql)
+        template = self._templates.text(field_sql.VALUES_AMONG, path=path, matches=matches.sql)
         statement, binds = bound(template, matches.binds)
         rows = connection.execute(statement, {**binds, **names})
         return {(entity, id_, tenant): value for entity, id_, tenant, value in rows.all()}
 
     def values_of(self, connection: Connection, docs: Sequence[int], field: str) -> dict[int, Any]:
         path, names = steps(field)
-        rows = connection.execute(self._templates.text(sql.VALUES_OF, path=path), {"docs": list(docs), **names})
+        rows = connection.execute(self._templates.text(field_sql.VALUES_OF, path=path), {"docs": list(docs), **names})
         return {row.doc: row.value for row in rows}
 
     def facets(
@@ -52,7 +53,9 @@ class PostgreSQLRecords:
     ) -> dict[str, list[tuple[Any, int]]]:
         found = [steps(field, prefix=f"step{place}_") for place, field in enumerate(fields)]
         paths = ", ".join(f"r.data{path}" for path, _ in found)
-        statement, binds = bound(self._templates.text(sql.FACETS, paths=paths, matches=matches.sql), matches.binds)
+        statement, binds = bound(
+            self._templates.text(field_sql.FACETS, paths=paths, matches=matches.sql), matches.binds
+        )
         for _, names in found:
             binds |= names
         return most_frequent(connection.execute(statement, binds), fields, limit)
@@ -61,12 +64,12 @@ class PostgreSQLRecords:
         self, connection: Connection, matches: Matches, conditions: Sequence[Mapping[str, Any]]
     ) -> Sequence[int]:
         counts, binds = counting(conditions, matches.binds, comparison)
-        statement, plain = bound(self._templates.text(sql.COUNT_EACH, counts=counts, matches=matches.sql), binds)
+        statement, plain = bound(self._templates.text(field_sql.COUNT_EACH, counts=counts, matches=matches.sql), binds)
         return tuple(connection.execute(statement, plain).one())
 
     def days(self, connection: Connection, matches: Matches, field: str) -> dict[date, int]:
         path, names = steps(field)
-        days = self._templates.text(sql.DAYS, moment=moment(f"({DATA}{path})"), matches=matches.sql)
+        days = self._templates.text(field_sql.DAYS, moment=moment(f"({DATA}{path})"), matches=matches.sql)
         statement, binds = bound(days, matches.binds)
         rows = connection.execute(statement, {**binds, **names})
         return {day: row.records for row in rows if (day := day_of(row.day)) is not None}
