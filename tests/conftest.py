@@ -216,7 +216,7 @@ SERVER_DIFFERS = {
         "test_a_misspelling_that_few_records_have_hides_the_word_from_nobody": "no words are corrected",
         "test_a_word_of_one_record_is_widened_to_one_that_begins_alike_and_two_have": "no words are corrected",
         "test_a_corrected_word_counts_for_less_than_a_typed_one": "no words are corrected",
-        "test_a_missing_word_lowers_the_score_of_a_correction_alone": "no words are corrected",
+        "test_a_missing_word_lowers_a_correction_alone_in_the_fusion": "no words are corrected",
         "test_the_commonest_word_is_suggested_among_many_shorter": "suggestions are words of 200 records",
         "test_many_records_at_once_have_the_words_of_few": "suggestions are words of 200 records",
     },

@@ -163,6 +163,14 @@ def test_a_missing_word_lowers_the_score(notes: SearchEngine) -> None:
     assert score("refund giraffe") < score("refund")
 
 
+def test_a_missing_word_lowers_a_correction_alone_in_the_fusion(notes: SearchEngine) -> None:
+    def fused(query: str) -> float:
+        return notes.search(query, mode="keyword", explain=True)[0].explanation[0].score
+
+    assert 0 < fused("breda giraffe") < fused("breda")
+    assert 0 < fused("bread giraffe") == fused("bread")
+
+
 def test_a_prefix_finds_every_word_that_begins_so_and_requires_none(notes: SearchEngine) -> None:
     assert set(ids(notes.search("refu*", mode="keyword"))) == {"1", "2"}
     assert set(ids(notes.search("REAS* bread", mode="keyword"))) == {"2", "3", "4"}
