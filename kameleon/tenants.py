@@ -5,7 +5,7 @@ import gzip
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial, wraps
 from itertools import islice
@@ -14,12 +14,12 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Select
 
-from .content import check_entity, check_id, check_tenant, normalize
+from .content import check_entity, check_id, check_tenant, layout_as_text, layout_of_text, normalize
 from .errors import InvalidInput, seen
 from .indexing.entries import make_entry
 from .indexing.index import HasIndex, Index
-from .records.rows import record_entry
-from .stores.catalog import Entity, Field, current
+from .records.entities import record_entry
+from .stores.catalog import Entity, as_definition, current, entity_of
 from .stores.tables import IDS_A_STATEMENT, parts
 from .stores.values import Embedding, Entry
 from .values import Failure, Generation, IndexReport, IndexStatus, Ref, SearchResults
@@ -120,7 +120,7 @@ def export(index: Index, tenant: str, file: Path) -> int:
             "tenant": tenant,
             "language": index.store.language,
             "model": generation and {name: getattr(generation, name) for name in ("fingerprint", "model_name")},
-            "entities": [asdict(entities[name]) for name in names if name in entities],
+            "entities": [{"name": name, **as_definition(entities[name])} for name in names if name in entities],
         }
         lines.write(json.dumps(header) + "\n")
         for line in _exported(index, connection, tenant, generation):
@@ -141,9 +141,9 @@ def _exported(
             if each.content_hash == hashes[each.ref]:
                 embeddings.setdefault(each.ref, []).append(_as_line(each))
         for _, entry, data in page:
-            ref, content, _, _, gaps = entry
-            made = embeddings.get(ref, [])
-            yield {"entity": ref.entity, "id": ref.id, "content": content, "gaps": gaps, "data": data, "made": made}
+            made, layout = embeddings.get(entry.ref, []), layout_as_text(entry.gaps, entry.extent)
+            of_record = {"entity": entry.ref.entity, "id": entry.ref.id, "data": data}
+            yield {**of_record, "content": entry.content, "layout": layout, "made": made}
         after = page[-1].entry.ref
 
 
@@ -204,7 +204,7 @@ def _header(read: Callable[[], str], file: Path) -> dict[str, Any]:
 
 def _lines(lines: Iterable[str], file: Path) -> Iterator[dict[str, Any]]:
     """The records of the file, each with its names. Raises InvalidInput with the line."""
-    at, names = 1, {"entity", "id", "content", "gaps", "data", "made"}
+    at, names = 1, {"entity", "id", "content", "layout", "data", "made"}
     try:
         for line in lines:
             at += 1
@@ -253,8 +253,7 @@ def _declared(index: Index, connection: Connection, definitions: Sequence[Mappin
     known = index.catalog.entities(connection)
     for definition in definitions:
         if definition["name"] not in known:
-            fields = tuple(Field(**field) for field in definition["fields"])
-            index.catalog.write_entity(connection, Entity(**{**definition, "fields": fields}), is_new=True)
+            index.catalog.write_entity(connection, entity_of(definition["name"], definition), is_new=True)
     return index.catalog.entities(connection) if definitions else known
 
 
@@ -263,7 +262,8 @@ def _entry(entities: Mapping[str, Entity], tenant: str, line: Mapping[str, Any])
     ref = Ref(line["entity"], line["id"], tenant)
     if line["data"] is not None and ref.entity in entities:
         return record_entry(entities[ref.entity], ref.id, line["data"])._replace(ref=ref)
-    return make_entry(ref, normalize(line["content"]), gaps=tuple(line["gaps"]))
+    gaps, extent = layout_of_text(line["layout"])
+    return make_entry(ref, normalize(line["content"]), gaps=gaps, extent=extent)
 
 
 def _embeddings(entry: Entry, made: Sequence[Sequence[Any]]) -> Iterator[Embedding]:

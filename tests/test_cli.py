@@ -84,7 +84,7 @@ def test_insert_reports_its_counts(run: Run) -> None:
     done = run("data", "insert", "Ticket", stdin=lines(TICKETS))
     assert done.stderr == "made entity Ticket, searchable: subject, body\n"
     assert done.stdout.startswith("Ticket: 3 inserted; 3 embedded, 0 reused, ")
-    done = run("--json", "data", "insert", "Ticket", "--upsert", stdin=lines(TICKETS))
+    done = run("--json", "data", "insert", "Ticket", "--on-conflict", "replace", stdin=lines(TICKETS))
     summary = json.loads(done.stdout)
     assert (summary["updated"], summary["unchanged"], summary["embedded"]) == (3, 3, 0)
     assert summary["records_per_second"] > 0
@@ -243,7 +243,7 @@ def test_a_bad_line_stops_with_its_place_and_the_way_on(run: Run, tmp_path: Path
     failed = run("data", "insert", "Ticket", "--from-file", "in.jsonl", *options, status=1)
     message = failed.stderr.splitlines()[-1]
     assert message.startswith(f"Error: in.jsonl:3: {reason}")
-    more = " --skip-existing" if "already" in reason else ""
+    more = " --on-conflict ignore" if "already" in reason else ""
     command = f"kameleon data insert Ticket --from-file in.jsonl --max-record-bytes 2000{more} --from-line 3"
     assert message.endswith(f"Stored so far: 2 records. Continue with: {command}")
     (tmp_path / "in.jsonl").write_text("".join([lines(TICKETS[:2]), "\n", lines(TICKETS[2:])]))
@@ -292,9 +292,9 @@ def test_atomic_is_all_or_nothing(run: Run) -> None:
 
 def test_skip_existing_and_upsert(filled: Run) -> None:
     new = [{"id": "1", "subject": "Changed words"}, {"id": "4", "subject": "Fourth one"}]
-    done = filled("data", "insert", "Ticket", "--skip-existing", "--json", stdin=lines(new))
+    done = filled("data", "insert", "Ticket", "--on-conflict", "ignore", "--json", stdin=lines(new))
     assert (json.loads(done.stdout)["inserted"], json.loads(done.stdout)["skipped"]) == (1, 1)
-    done = filled("data", "insert", "Ticket", "--upsert", "--json", stdin=lines(new))
+    done = filled("data", "insert", "Ticket", "--on-conflict", "replace", "--json", stdin=lines(new))
     assert (json.loads(done.stdout)["inserted"], json.loads(done.stdout)["updated"]) == (0, 2)
     assert hits(filled("search", "changed", "--mode", "keyword", "--json")) == ["1"]
 
@@ -386,7 +386,7 @@ def test_a_terminal_gets_a_table_with_the_words_marked(filled: Run, console_scri
         (("search", "x", "--where", "{"), 2, "--where is not JSON"),
         (("search", "x", "--where", "[]"), 2, "--where is a JSON object"),
         (("search", "x", "--limit", "0"), 2, "--limit"),
-        (("data", "insert", "T", "--upsert", "--skip-existing"), 2, "exclude each other"),
+        (("data", "insert", "T", "--on-conflict", "upsert"), 2, "is not one of"),
         (("entity", "create", "T", "--search", "a", "--field", "n"), 2, "--field is NAME:TYPE"),
         (("nonsense",), 2, "No such command"),
         (("-d", "mysql://h/x", "entity", "list"), 1, "Error: no database can be opened as 'mysql://h/x'"),

@@ -207,19 +207,21 @@ class Index(Transactions):
         progress: Progress | None = None,
         unique: Collection[str] = (),
         ahead: Ahead | None = None,
+        is_altered: bool = False,
         is_deferred: bool = False,
         budget_s: float | None = None,
     ) -> Plan:
         """Compare entries with the index and embed what differs, unless that `is_deferred`. Writes nothing, and holds
         no lock while embedding; inside the caller's transaction SQLite's write lock is acquired first, for a
         transaction that reads and then writes is refused when another wrote in between. `ahead` is what was embedded
-        before; what is missing there is left to a worker if it takes longer than `budget_s`."""
+        before; what is missing there is left to a worker if it takes longer than `budget_s`. `is_altered` where a
+        content may have changed without its text that is embedded."""
         with self.reading(connection, tenants_of(entry.ref for entry in wanted)) as conn:
             if connection is not None:
                 self.begin_writing(conn)
             generations = self.catalog.generations(conn)
             service = self.services.writing(conn, generations)
-            compared = self.writer.compare(conn, wanted, service, generations, unique)
+            compared = self.writer.compare(conn, wanted, service, generations, unique, is_altered=is_altered)
             compared = replace(
                 compared, generations=generations if connection is not None else None, is_deferred=is_deferred
             )

@@ -67,7 +67,13 @@ class KeywordIndex:
     def analysed(self, entries: Iterable[Entry]) -> list[Analysed]:
         """The terms of each entry. Reads no database."""
         terms = self.analyser.terms
-        return [Analysed(terms(e.content, e.gaps), terms(e.emphasis) if e.emphasis else None) for e in entries]
+        return [
+            Analysed(
+                terms(*(e.keyword_text if e.extent.keywords_from else (e.content, e.gaps))),
+                terms(e.emphasis) if e.emphasis else None,
+            )
+            for e in entries
+        ]
 
     def write(
         self,

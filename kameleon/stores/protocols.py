@@ -31,15 +31,23 @@ from .values import (
     Written,
 )
 
+NOTHING: Mapping[Any, Any] = {}
+
 
 class Writes(Protocol):
     """Writes to the index's records and to the queue."""
 
     def upsert(
-        self, connection: Connection, entries: Sequence[Entry], generations: Sequence[Generation], now: datetime
+        self,
+        connection: Connection,
+        entries: Sequence[Entry],
+        generations: Sequence[Generation],
+        now: datetime,
+        kept: Mapping[Ref, str] = NOTHING,
     ) -> Mapping[Ref, Written]:
         """Stores contents, one entry a ref, each with a number of its own, deletes their embeddings of other contents
-        from every generation, and returns the numbers. Those that are replaced are read under the rows' locks."""
+        from every generation, and returns the numbers. Those of a content with a hash that is `kept` become the new
+        one's. Those that are replaced are read under the rows' locks."""
 
     def delete(
         self, connection: Connection, refs: Sequence[Ref], generations: Sequence[Generation]
@@ -115,8 +123,8 @@ class Embeddings(Protocol):
     ) -> tuple[list[Entry], Any]:
         """Returns the next `limit` records without a current embedding (`is_failed`: with a tombstone; `is_tried`: of
         those that the server failed on before, or of all others), of `entities` alone if any are named and of
-        `tenants`, and the key to continue at, which `after` and `upto` are too. The content of a record that cannot be
-        read is empty."""
+        `tenants`, and the key to continue at, which `after` and `upto` are too. Of a content the part that is embedded;
+        that of a record which cannot be read is empty."""
 
     def bounds(self, connection: Connection, size: int) -> list[Any]:
         """Returns the key of every `size`th record, each a value that JSON can hold."""
@@ -161,7 +169,8 @@ class Contents(Protocol):
     def texts(
         self, connection: Connection, generation: Generation | None, *, after: int, limit: int
     ) -> list[tuple[int, str]]:
-        """Returns the contents of the next `limit` records, by number; in a generation their passages."""
+        """Returns what is embedded of the contents of the next `limit` records, by number; in a generation their
+        passages."""
 
     def matches(self, scope: Scope, docs: Sequence[int]) -> Matches:
         """Selects the records of those docs that are in the scope."""

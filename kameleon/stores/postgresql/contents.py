@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from ...values import Generation, Ref, Tenants
-from ..values import Entry, Hit, Matches, Scope, State, bound
+from ..values import Entry, Hit, Matches, Scope, State, bound, embedded_text, stored_entry
 from . import statements as sql
 from . import statements_vectors as vector_sql
 from .copy import adapt
@@ -28,7 +28,7 @@ class PostgreSQLContents:
 
     def entries(self, connection: Connection, refs: Sequence[Ref]) -> list[Entry]:
         rows = by_key(connection, self._templates.format(sql.ENTRIES), refs)
-        return [Entry(Ref(*row[:3]), row.content, row.content_hash) for row in rows]
+        return [stored_entry(Ref(*row[:3]), *row[3:]) for row in rows]
 
     def located(
         self, connection: Connection, refs: Sequence[Ref], generation: Generation | None
@@ -73,7 +73,7 @@ class PostgreSQLContents:
             join, joined = self._templates.format(sql.JOIN_PASSAGES, generation), sql.PASSAGES_JOINED
         statement = self._templates.format(sql.TEXTS, join=join, joined=joined)
         rows = connection.exec_driver_sql(statement, (after, limit))
-        return [(doc, content[start:end]) for doc, content, start, end in rows]
+        return [(doc, embedded_text(content, layout)[start:end]) for doc, content, layout, start, end in rows]
 
     def matches(self, scope: Scope, docs: Sequence[int]) -> Matches:
         where, binds = self._scopes.sql(scope, "s")

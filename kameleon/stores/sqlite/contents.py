@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from ...values import Generation, Ref, Tenants
-from ..values import Entry, Hit, Matches, Scope, State, bound
+from ..values import Entry, Hit, Matches, Scope, State, bound, embedded_text, stored_entry
 from . import statements as sql
 from .rows import as_json, fetched, keys_of, readable
 from .scope import SQLiteScopes
@@ -29,7 +29,7 @@ class SQLiteContents:
 
     def entries(self, connection: Connection, refs: Sequence[Ref]) -> list[Entry]:
         rows = connection.exec_driver_sql(sql.ENTRIES, keys_of(refs))
-        return [Entry(refs[place], *content) for place, *content in rows]
+        return [stored_entry(refs[place], *stored) for place, *stored in rows]
 
     def located(
         self, connection: Connection, refs: Sequence[Ref], generation: Generation | None
@@ -65,7 +65,7 @@ class SQLiteContents:
     ) -> list[tuple[int, str]]:
         join = sql.JOIN_PASSAGES.format(number=generation.number) if generation else sql.WITHOUT_PASSAGES
         rows = connection.exec_driver_sql(sql.TEXTS.format(join=join), (after, limit))
-        return [(doc, readable(content)[start:end]) for doc, content, start, end in rows]
+        return [(doc, embedded_text(readable(content), layout)[start:end]) for doc, content, layout, start, end in rows]
 
     def matches(self, scope: Scope, docs: Sequence[int]) -> Matches:
         where, binds = self._scopes.sql(scope)
