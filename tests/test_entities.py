@@ -1,0 +1,294 @@
+"""Entities of the record store: altered, renamed and dropped, and the options of their fields."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event, text
+
+import kameleon.doctor
+from kameleon import Field, RecordStore, SearchEngine
+from kameleon.errors import EntityExists, InvalidInput, UnknownEntity
+from kameleon.testing import HashProvider
+
+from .conftest import ids, with_server
+
+BOOKS = [
+    {"id": "1", "title": "The old house", "code": "AB-12", "blurb": "<p>A wizard&#39;s <b>r</b>estraint</p>"},
+    {"id": "2", "title": "A new house", "code": "CD-34", "blurb": "<script>var wizard</script>Storms at sea"},
+]
+
+
+@pytest.fixture(params=with_server("sqlite", "postgresql"))
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def records(search: SearchEngine) -> RecordStore:
+    return RecordStore(search)
+
+
+def found(records: RecordStore, query: str, **options: Any) -> list[str]:
+    return ids(records.search.search(query, mode=options.pop("mode", "keyword"), **options))
+
+
+def is_sound(records: RecordStore) -> bool:
+    return kameleon.doctor.is_ok(kameleon.doctor.examine(records.search))
+
+
+def calls(provider: HashProvider) -> list[str]:
+    made = [text for call in provider.calls for text in call]
+    provider.calls.clear()
+    return made
+
+
+def test_a_field_that_is_made_searchable_is_searched(records: RecordStore, provider: HashProvider) -> None:
+    records.create_entity("Book", search=["title"])
+    assert records.insert("Book", BOOKS).unsearched == ("code", "blurb")
+    assert found(records, "wizard") == []
+    calls(provider)
+    report = records.alter_entity(
+        "Book", search={"blurb": Field(html=True), "code": Field(index="keyword")}, batch_size=1
+    )
+    assert (report.index.indexed, report.entity.searchable) == (2, ("title", "code", "blurb"))
+    assert calls(provider) == ["The old house\nA wizard's restraint", "A new house\nStorms at sea"]
+    assert (found(records, "wizard"), found(records, "restraint"), found(records, "CD-34")) == (["1"], ["1"], ["2"])
+    assert is_sound(records)
+    again = records.alter_entity("Book", unsearch=["code"])
+    assert (again.index.indexed, found(records, "CD-34"), calls(provider)) == (2, [], []), "embeddings are kept"
+    assert [status.pending for status in records.search.get_status()] == [0]
+    assert records.alter_entity("Book", search={"title": 3}).index.indexed == 2
+    assert calls(provider) == []
+    assert records.alter_entity("Book").index.unchanged == 2
+    assert is_sound(records)
+
+
+def test_what_cannot_be_altered_is_refused(records: RecordStore) -> None:
+    records.create_entity("Book", search=["title"])
+    for options, message in (
+        ({"unsearch": ["blurb"]}, "'blurb' is not searched. Searched: title"),
+        ({"unsearch": ["title"]}, "one field at least"),
+        ({"unsearch": "title"}, "unsearch is a list"),
+        ({"search": ["title"], "unsearch": ["title"]}, "in search and in unsearch"),
+        ({"search": ["id"]}, "no field"),
+        ({"fields": {"n": "whole"}}, "unknown type 'whole'"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            records.alter_entity("Book", **options)  # type: ignore[arg-type]
+    with pytest.raises(UnknownEntity, match="Known: Book"):
+        records.alter_entity("Film", search=["title"])
+    bound = RecordStore(records.search.for_tenant("a"))
+    for call in (bound.drop_entity, bound.alter_entity):
+        with pytest.raises(InvalidInput, match="tenants'"):
+            call("Book")
+
+
+def test_a_field_for_one_leg_is_in_it_alone(records: RecordStore, provider: HashProvider) -> None:
+    fields = {"title": 1, "code": Field(index="keyword"), "notes": Field(index="vector")}
+    records.create_entity("Part", search=fields)
+    records.insert("Part", [{"id": "1", "title": "Brass pump", "code": "QX-77", "notes": "quiet garden water"}])
+    assert calls(provider) == ["quiet garden water\nBrass pump"]
+    assert (found(records, "QX-77"), found(records, "garden"), found(records, "brass")) == (["1"], [], ["1"])
+    best = records.search.search("quiet garden water", mode="vector", explain=True)[0]
+    assert best.id == "1"
+    assert found(records, "notes:garden brass", entity="Part") == ["1"], "a filter reads the field"
+    assert found(records, "notes:street brass", entity="Part") == []
+    records.update("Part", "1", {"code": "QX-78"})
+    assert (calls(provider), found(records, "QX-78")) == ([], ["1"])
+    records.update("Part", "1", {"notes": "loud street"})
+    assert calls(provider) == ["loud street\nBrass pump"]
+    assert is_sound(records)
+
+
+def test_a_record_with_nothing_to_embed_is_complete(records: RecordStore, provider: HashProvider) -> None:
+    records.create_entity("Part", search={"title": 1, "code": Field(index="keyword")})
+    report = records.insert("Part", [{"id": "1", "code": "QX-77"}, {"id": "2", "title": "Brass pump"}])
+    assert (calls(provider), report.index.pending, report.index.failed) == (["Brass pump"], 0, 0)
+    (status,) = records.search.get_status()
+    assert (status.indexed, status.pending, status.failed) == (2, 0, 0)
+    assert (records.search.sync().embedded, calls(provider)) == (0, [])
+    assert (found(records, "QX-77"), is_sound(records)) == (["1"], True)
+    assert records.search.reindex(force=True).embedded == 1
+    assert calls(provider) == ["Brass pump"]
+    assert [status.pending for status in records.search.get_status()] == [0]
+
+
+def test_a_renamed_entity_keeps_its_records_index_and_embeddings(records: RecordStore, provider: HashProvider) -> None:
+    records.insert("Book", BOOKS)
+    records.insert("Film", [{"id": "1", "title": "Another house"}])
+    records.search.index_record("Plain", "1", "a house of text")
+    calls(provider)
+    assert found(records, "storms", entity="Book") == ["2"]
+    assert set(found(records, "house")) == {"1", "2"}
+    assert records.rename_entity("Book", "Novel").name == "Novel"
+    assert (found(records, "storms", entity="Novel"), found(records, "house", entity="Book")) == (["2"], [])
+    hits = records.search.search("old house", mode="vector", entity="Novel")
+    assert [(hit.entity, hit.id) for hit in hits][:1] == [("Novel", "1")]
+    groups = records.search.search("house", mode="keyword", group_by="entity").groups or {}
+    assert {name: len(hits) for name, hits in groups.items()} == {"Novel": 2, "Film": 1, "Plain": 1}
+    assert (calls(provider), records.search.sync().embedded) == ([], 0)
+    assert [entity.name for entity in records.entities()] == ["Film", "Novel"]
+    assert records.insert("Novel", [{"id": "3", "title": "A third house"}]).inserted == 1
+    assert len(found(records, "house", entity="Novel")) == 3
+    assert is_sound(records)
+    for taken in ("Film", "Plain"):
+        with pytest.raises(EntityExists, match=f"'{taken}' exists already"):
+            records.rename_entity("Novel", taken)
+
+
+def test_segments_of_a_renamed_entity_are_read_under_its_name(records: RecordStore, engine: Engine) -> None:
+    records.insert("Book", [{"id": n, "title": f"house number {n}"} for n in range(300)])
+    other = RecordStore(SearchEngine(engine, None))
+    for store in (records, other):
+        assert len(found(store, "house", limit=300)) == 300
+    records.rename_entity("Book", "Novel")
+    for store in (records, other):
+        assert found(store, "number 77", entity="Novel", limit=1) == ["77"]
+        groups = store.search.search("number", mode="keyword", group_by="entity").groups or {}
+        assert list(groups) == ["Novel"]
+    assert is_sound(records)
+
+
+def test_a_dropped_entity_leaves_nothing(records: RecordStore, engine: Engine) -> None:
+    records.insert("Book", BOOKS)
+    records.insert("Film", [{"id": "1", "title": "Another house"}])
+    assert records.drop_entity("Book") == 2
+    assert ([entity.name for entity in records.entities()], found(records, "house")) == (["Film"], ["1"])
+    assert ids(records.search.search("old house", mode="vector")) == ["1"]
+    with pytest.raises(UnknownEntity, match="Known: Film"):
+        records.drop_entity("Book")
+    assert records.insert("Book", BOOKS[:1]).inserted == 1
+    assert (found(records, "wizard"), is_sound(records)) == (["1"], True)
+    assert records.drop_entity("Book") == records.drop_entity("Film") == 1
+    with engine.connect() as connection:
+        for table in ("kdb_search", "kdb_records", "kdb_embedding_g1", "kdb_tail", "kdb_dead", "kdb_queue"):
+            assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == 0, table  # noqa: S608 - fixed names
+
+
+def test_an_entity_with_tenants_is_altered_renamed_and_dropped_for_all(
+    records: RecordStore, provider: HashProvider
+) -> None:
+    records.create_entity("Order", search=["text"], tenant_field="org")
+    rows = [{"id": "1", "org": org, "text": "Blue lamp", "note": "urgent"} for org in ("a", "b")]
+    records.insert("Order", rows)
+    records.alter_entity("Order", search={"note": Field(index="keyword")})
+    records.rename_entity("Order", "Sale")
+    assert records.search.tenanted if hasattr(records.search, "tenanted") else True
+    for org in ("a", "b"):
+        assert found(records, "urgent", entity="Sale", tenant=org) == ["1"]
+    assert RecordStore(records.search.for_tenant("a")).get("Sale", "1").data["note"] == "urgent"
+    assert len(calls(provider)) >= 1
+    assert is_sound(records)
+    assert records.drop_entity("Sale") == 2
+    assert records.search.index.store.schema is not None
+
+
+def test_what_has_options_survives_an_export_and_a_rebuild(
+    records: RecordStore, engine: Engine, tmp_path: Any, provider: HashProvider
+) -> None:
+    search = {"title": 2, "code": Field(index="keyword"), "notes": Field(index="vector", html=True)}
+    records.create_entity("Part", search=search, tenant_field="org")
+    records.insert("Part", [{"id": "1", "org": "a", "title": "Pump", "code": "QX-77", "notes": "<p>quiet</p>"}])
+    before = records.entity("Part")
+    assert records.search.admin.export_tenant("a", tmp_path / "a.gz") == 1
+    assert records.drop_entity("Part") == 1
+    calls(provider)
+    report = records.search.admin.import_tenant(tmp_path / "a.gz")
+    assert (report.records, report.embedded, calls(provider)) == (1, 1, [])
+    assert records.entity("Part") == before
+    assert (found(records, "QX-77", tenant="a"), found(records, "quiet", tenant="a")) == (["1"], [])
+
+
+def test_records_are_deleted_and_updated_by_a_condition(records: RecordStore, provider: HashProvider) -> None:
+    rows = [{"id": n, "text": f"number {n}", "source": "old" if n % 2 else "new", "n": n} for n in range(10)]
+    records.insert("Doc", rows)
+    calls(provider)
+    assert records.update("Doc", where={"source": "old", "n": {"$gt": 4}}, changes={"n": 0, "seen": True}) == 3
+    assert [r.id for r in records.list("Doc", where={"seen": True})] == ["5", "7", "9"]
+    assert records.update("Doc", where={"seen": True}, changes={"seen": True}) == 0
+    assert calls(provider) == []
+    assert records.update("Doc", where={"n": 2}, changes={"text": "twenty"}) == 1
+    assert (calls(provider), found(records, "twenty")) == (["twenty"], ["2"])
+    assert records.delete("Doc", where={"source": "old"}) == 5
+    assert (len(records.list("Doc")), found(records, "number 7")[:1] == ["7"]) == (5, False)
+    assert is_sound(records)
+    assert records.delete("Doc", where={}) == 5
+    for call in (
+        lambda: records.delete("Doc"),
+        lambda: records.delete("Doc", ["1"], where={}),
+        lambda: records.update("Doc", "1", {}, where={}),  # type: ignore[call-overload]
+    ):
+        with pytest.raises(InvalidInput, match="not by both"):
+            call()
+
+
+def test_an_update_by_condition_is_written_in_batches(records: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kameleon.records.changing.UPDATED_AT_ONCE", 3)
+    records.insert("Doc", [{"id": n, "text": "some words", "n": n} for n in range(8)])
+    assert records.update("Doc", where={"n": {"$gte": 1}}, changes={"text": "other things"}) == 7
+    assert len(found(records, "things")) == 7
+
+
+def test_a_condition_is_of_the_tenant(records: RecordStore) -> None:
+    records.create_entity("Order", search=["text"], tenant_field="org")
+    records.insert("Order", [{"id": n, "org": org, "text": "lamp", "n": n} for org in ("a", "b") for n in (1, 2)])
+    bound = RecordStore(records.search.for_tenant("a"))
+    assert bound.update("Order", where={"n": 1}, changes={"text": "desk"}) == 1
+    assert bound.delete("Order", where={"n": 2}) == 1
+    every = records.list("Order", tenant=kameleon.ALL_TENANTS)
+    assert [(r.tenant, r.id, r.data["text"]) for r in every] == [
+        ("a", "1", "desk"),
+        ("b", "1", "lamp"),
+        ("b", "2", "lamp"),
+    ]
+    assert records.update("Order", where={}, changes={"org": "c"}, tenant="a") == 1
+    assert records.delete("Order", where={}, tenant=kameleon.ALL_TENANTS) == 3
+
+
+def test_a_conflict_is_resolved_as_chosen(records: RecordStore) -> None:
+    records.insert("T", [{"id": "1", "title": "first words", "n": 1}])
+    new = [{"id": "1", "title": "second words"}, {"id": "2", "title": "other words"}, {"id": "2", "n": 5}]
+    merged = records.insert("T", new, on_conflict="merge")
+    assert (merged.inserted, merged.updated, merged.skipped) == (1, 1, 1)
+    assert [dict(r.data) for r in records.list("T")] == [
+        {"title": "second words", "n": 1},
+        {"title": "other words", "n": 5},
+    ]
+    assert (found(records, "second"), found(records, "first")) == (["1"], [])
+    ignored = records.insert("T", new[:1], on_conflict="ignore")
+    assert (ignored.inserted, ignored.updated, ignored.skipped) == (0, 0, 1)
+    replaced = records.insert("T", new[:1], on_conflict="replace")
+    assert (replaced.updated, records.get("T", "1").data) == (1, {"title": "second words"})
+    assert is_sound(records)
+
+
+def test_changes_are_those_of_the_callers_transaction(records: RecordStore, engine: Engine) -> None:
+    titles = ["apple pie", "brown bread", "cedar wood"]
+    records.insert("T", [{"id": n, "title": title, "n": n} for n, title in enumerate(titles, 1)])
+    with engine.connect() as connection:
+        assert records.update("T", where={"n": 1}, changes={"title": "changed"}, connection=connection) == 1
+        assert records.update("T", "2", {"title": "too"}, connection=connection).data["title"] == "too"
+        assert records.delete("T", where={"n": 3}, connection=connection) == 1
+        assert len(records.list("T", connection=connection)) == 2
+        connection.rollback()
+    assert [r.data["title"] for r in records.list("T")] == titles
+    assert (found(records, "changed"), found(records, "cedar")) == ([], ["3"])
+
+
+@pytest.fixture
+def statements(engine: Engine) -> Sequence[str]:
+    run: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *args: run.append(args[2]))
+    return run
+
+
+def test_an_insert_without_options_reads_no_content(records: RecordStore, statements: list[str], backend: str) -> None:
+    records.create_entity("T", search={"title": 2, "text": 1})
+    rows = [{"id": n, "title": "a b", "text": f"some words {n}"} for n in range(5)]
+    records.insert("T", rows)
+    statements.clear()
+    records.insert("T", [{**row, "text": "others"} for row in rows], on_conflict="replace")
+    assert statements
+    assert not [each for each in statements if "content" in each and "SELECT k.key, s.content," in each]
+    assert len(statements) <= 30
