@@ -42,7 +42,7 @@ class Coroutines:
 
     async def asearch(
         self: "Verbs",
-        query: str,
+        query: str = "",
         *,
         entity: object = None,
         entities: Iterable[object] | None = None,
@@ -84,7 +84,7 @@ class Coroutines:
     async def aselect(
         self: "Verbs",
         cls: type[T],
-        query: str,
+        query: str = "",
         *,
         session: "AsyncSession | None" = None,
         **options: Unpack[SearchOptions],

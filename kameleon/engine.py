@@ -282,7 +282,7 @@ class SearchEngine(Coroutines):
 
     def search(
         self,
-        query: str,
+        query: str = "",
         *,
         entity: object = None,
         entities: Iterable[object] | None = None,
@@ -290,10 +290,11 @@ class SearchEngine(Coroutines):
         session: "Session | None" = None,
         **options: Unpack[SearchOptions],
     ) -> SearchResults:
-        """The best records for a query, best first, scores 0..1 relative to the best there could be in each leg.
+        """The best records for a query, best first, scores 0..1 relative to the best there could be in each leg; for an
+        empty query all records, by entity and id.
 
         Any string is a query; `"exact phrase"`, `-word`, `prefix*` and `field:word` are operators. `entity` is a name
-        or a mapped class, `entities` several, of none nothing is found. `options` are `SearchOptions`.
+        or a mapped class, or a list of them, as `entities` is; of none nothing is found. `options` are `SearchOptions`.
 
         `connection` or `session` searches in the caller's transaction, what it has written included.
 
@@ -338,7 +339,7 @@ class SearchEngine(Coroutines):
     def select(
         self,
         cls: type[T],
-        query: str,
+        query: str = "",
         *,
         connection: Connection | None = None,
         session: "Session | None" = None,

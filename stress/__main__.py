@@ -17,6 +17,7 @@ RUNS = (
     *("insert", "search", "keywords", "embed", "commit", "reindex", "quality", "startup", "peers", "servers"),
     *("beside", "fork", "sessions", "crash", "concurrency", "soak", "hostile", "tenants", "tenants-speed"),
 )
+TENANT_CLASSES = ("small", "middle", "large", "many")
 
 
 @click.command()
@@ -29,9 +30,20 @@ RUNS = (
     "--seconds", type=click.FloatRange(1), default=600, show_default=True, help="Of concurrency, soak and tenants."
 )
 @click.option("--scale", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Of tenants-speed.")
+@click.option(
+    "--class", "classes", type=click.Choice(TENANT_CLASSES), multiple=True, help="Of tenants-speed; without it all."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON line a run.")
 def main(
-    name: str, backend: str | None, rows: int, seed: int, rounds: int, seconds: float, scale: float, as_json: bool
+    name: str,
+    backend: str | None,
+    rows: int,
+    seed: int,
+    rounds: int,
+    seconds: float,
+    scale: float,
+    classes: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Measure, and report what was measured on what.
 
@@ -66,10 +78,12 @@ def main(
         return
     if name == "all" or backend is None:
         options = [f"--rows={rows}", f"--seed={seed}", f"--rounds={rounds}", f"--seconds={seconds}", f"--scale={scale}"]
-        options += ["--json"] if as_json else []
+        options += [f"--class={each}" for each in classes] + (["--json"] if as_json else [])
         each_alone(RUNS if name == "all" else [name], BACKENDS if backend is None else [backend], options)
         return
-    args = Arguments(backend=backend, rows=rows, seed=seed, rounds=rounds, seconds=seconds, scale=scale)
+    args = Arguments(
+        backend=backend, rows=rows, seed=seed, rounds=rounds, seconds=seconds, scale=scale, classes=classes
+    )
     run = import_module(
         f".{name.replace('-', '_')}", __package__
     ).run  # alone, for what others import would count in its memory

@@ -28,7 +28,7 @@ Figures = Mapping[str, Any]
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
     """The command's options; `seconds` bounds runs of a given time, `rounds` those of a given number, and
-    `scale` the sizes of others."""
+    `scale` the sizes of others, of which there are `classes` (all where it is empty)."""
 
     backend: str
     rows: int
@@ -36,6 +36,7 @@ class Arguments:
     rounds: int
     seconds: float
     scale: float = 1.0
+    classes: tuple[str, ...] = ()
 
 
 def line(run: str, args: Arguments, figures: Figures) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from sqlalchemy import JSON, create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 from kameleon import RecordStore, SearchEngine, SearchResult, SearchResults, searchable
+from kameleon.analysis.collation import sort_key
 from kameleon.errors import InvalidFilter, InvalidInput, RecordMissing, UnknownEntity
 from kameleon.search.ordering import Sort, by_field, by_group
 from kameleon.search.paging import Cursor, first_page, read_cursor
@@ -175,7 +176,7 @@ VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | s
 @given(st.dictionaries(st.integers(), VALUES), st.booleans())
 def test_a_sort_keeps_every_item_and_puts_the_valueless_last(values: dict[int, Any], is_descending: bool) -> None:
     ranked = list(values)
-    ordered = by_field(ranked, values, Sort("f", is_descending))
+    ordered = by_field(ranked, values, Sort("f", is_descending), sort_key("english"))
     assert sorted(ordered) == sorted(ranked)
     numbers = [values[n] for n in ordered if isinstance(values[n], int | float) and values[n] == values[n]]
     assert numbers == sorted(numbers, reverse=is_descending)

@@ -5,14 +5,15 @@ import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
-from sqlalchemy import ColumnElement, Connection, Select, select
+from sqlalchemy import Connection, Select, select
 
 from ..content import check_entity, check_id, check_tenants
 from ..errors import InvalidInput, RecordMissing, TenantRequired, seen
 from ..indexing.index import Index
 from ..search.answering import Answering
 from ..search.query import Query, SearchOptions, TenantOption, check_text, check_whole, make_query
-from ..search.syntax import may_name_field
+from ..search.sources import Sources
+from ..search.syntax import may_name_field, parse
 from ..stores.values import Among
 from ..values import Ref, SearchResults, Tenants
 from .callers import sessions_of
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ..search.retrieval import Legs
     from .columns import ClassFields
     from .mapping import Mapped
+    from .scope import Searched
 
 SIMILAR_CHARACTERS = 10_000
 """Bounds how much of a record's content is the query of `similar`. Chosen, not measured."""
@@ -87,7 +89,7 @@ class Queries:
         given = listed(entity, entities)
         tenants, _ = self.tenants(given, options, connection)
         names = [check_entity(name) for name in self.names(given)]
-        is_nowhere = tenants == () or (entities is not None and not names)
+        is_nowhere = tenants == () or (not names and not (entity is None and entities is None))
         if is_nowhere or hides_words(self._secured(names, connection), tenants):
             return []
         with self._index.preserving(connection, tenants) as conn:
@@ -123,27 +125,27 @@ class Queries:
         **options: Unpack[SearchOptions],
     ) -> Query:
         text, names, where = check_text(query), listed(entity, entities), options.get("where")
-        is_nowhere = entities is not None and not names
+        is_nowhere = not names and not (entity is None and entities is None)
         tenants, is_undivided = self.tenants(names, options, connection)
         options.pop("tenant", None)
         fields = () if like else self._fields(text, names, connection)
-        narrowed = columns = None
+        classes: Sequence[Searched] = ()
+        columns = None
         if any(isinstance(name, type) for name in names) or not (where is None or isinstance(where, Mapping)):
-            from .scope import scope, with_field_words
+            from .scope import scope
 
             columns = self._columns(names)
-            where = with_field_words(text, names, where, fields)
-            names, narrowed = scope(sessions_of(self._index).mappings, names, where)
-        options["where"] = where if narrowed is None else None
+            words = parse(text, fields).fields if fields else ()
+            names, classes = scope(sessions_of(self._index).mappings, names, where, words)
+        of_classes = tuple(name for each in classes for name in each.entities)
+        options["where"] = where if not names or set(names) - set(of_classes) else None
         secured = [] if is_nowhere else self._secured([str(name) for name in names], connection)
-        among = None if narrowed is None else self._among(*narrowed)
-        visible = self._visible(secured) if among is None else ()
-        if len(visible) == len(names) == 1:
-            ((_, among),), visible = visible, ()
+        among, visible = self._narrowed(names, classes, secured)
         return make_query(
             text,
             fields=fields,
             entities=None if is_nowhere else names,
+            of_classes=of_classes,
             tenants=tenants,
             is_undivided=is_undivided,
             among=among,
@@ -179,6 +181,18 @@ class Queries:
 
         return self._index.part(Secured).classes(names, connection)
 
+    def _narrowed(
+        self, names: Sequence[object], classes: "Sequence[Searched]", secured: "Sequence[Mapped]"
+    ) -> tuple[Among | None, tuple[tuple[str, Among], ...]]:
+        """The rows that conditions and row security leave: of one class that is searched alone, else by entity."""
+        narrowed = [each for each in classes if each.condition is not None]
+        if len(narrowed) == len(classes) == 1 and len(names) == len(narrowed[0].entities):
+            return self._among(narrowed[0]), ()
+        made = [(each.entities, self._among(each, f"class{place}_")) for place, each in enumerate(narrowed)]
+        visible = [(name, among) for entities, among in made for name in entities]
+        visible += self._visible([each for each in secured if each.entity not in dict(visible)])
+        return (visible[0][1], ()) if len(visible) == len(names) == 1 else (None, tuple(visible))
+
     def _visible(self, secured: "Sequence[Mapped]") -> tuple[tuple[str, Among], ...]:
         if not secured:
             return ()
@@ -194,32 +208,36 @@ class Queries:
             return ()
         if any(isinstance(name, type) for name in names):
             columns = self._columns(names)
-            return columns.names if columns else ()
+            return columns.names if columns and all(isinstance(name, type) for name in names) else ()
         with self._index.preserving(connection) as conn:
             declared = self._index.catalog.entities(conn)
         searched = [entity for name, entity in declared.items() if not names or name in names]
         return {name for entity in searched for name in entity.field_names}
 
-    def _columns(self, names: Sequence[object]) -> "ClassFields | None":
-        """The columns of the mapped class that is searched, where it is one alone."""
+    def _columns(self, names: Sequence[object]) -> "ClassFields | Sources | None":
+        """The columns of the mapped classes that are searched."""
         from .columns import ClassFields
 
-        cls = names[0] if len(names) == 1 else None
-        mapped = sessions_of(self._index).mappings.of(cls) if isinstance(cls, type) else None
-        return ClassFields(mapped, cls, self._index.store.keys.id_text) if mapped else None  # type: ignore[arg-type]
+        mappings, id_text = sessions_of(self._index).mappings, self._index.store.keys.id_text
+        classes = [(mapped, cls) for cls in names if isinstance(cls, type) and (mapped := mappings.of(cls)) is not None]
+        fields = [ClassFields(mapped, cls, mappings.entities(mapped), id_text) for mapped, cls in classes]
+        return Sources(fields) if len(fields) > 1 else next(iter(fields), None)
 
-    def _among(self, mapped: "Mapped", cls: type, where: ColumnElement[bool]) -> Among:
+    def _among(self, searched: "Searched", prefix: str = "among") -> Among:
         from .criteria import compiled
 
-        wanted = select(self._index.store.keys.id_text(mapped.id_columns(cls))).select_from(cls).where(where)
-        return compiled(mapped.without_concrete(wanted, cls), self._index.engine)
+        mapped, cls = searched.mapped, searched.cls
+        ids = select(self._index.store.keys.id_text(mapped.id_columns(cls))).select_from(cls)
+        wanted = ids if searched.condition is None else ids.where(searched.condition)
+        return compiled(mapped.without_concrete(wanted, cls), self._index.engine, prefix)
 
 
 def listed(entity: object, entities: Iterable[object] | None) -> list[object]:
     """The entities that a call names. Raises InvalidInput."""
     if isinstance(entities, str):
         raise InvalidInput(f"entities is a list of names; for one, use entity={seen(entities)}")
-    return [*([] if entity is None else [entity]), *(entities or ())]
+    several = entity if isinstance(entity, list | tuple) else [] if entity is None else [entity]
+    return [*several, *(entities or ())]
 
 
 def hides_words(secured: "Sequence[Mapped]", tenants: Tenants) -> bool:

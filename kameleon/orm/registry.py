@@ -19,6 +19,7 @@ from .declaration import (
     entity_of,
     has_table,
     mapper_of,
+    of_same_keys,
     owner_of,
     qualified_name,
     version,
@@ -66,6 +67,11 @@ class Mappings:
             if cls not in self._mapped:
                 self._mapped[cls] = self._resolve(cls, mapper)
             return self._mapped[cls]
+
+    def entities(self, mapped: Mapped) -> tuple[str, ...]:
+        """Those of a class's rows, its subclasses' with the same keys among them."""
+        inner = (self.of(mapper.class_) for mapper in of_same_keys(mapped.mapper))
+        return tuple(dict.fromkeys(each.entity for each in inner if each is not None))
 
     def of_entity(self, entity: str) -> Mapped:
         return self._by_entity[entity]

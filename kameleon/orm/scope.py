@@ -1,54 +1,70 @@
-"""Which entities, columns and condition a query on mapped classes has. Imports `errors` and `search`."""
+"""Which entities, columns and conditions a query on mapped classes has. Imports `errors`."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Text, and_, cast, true
 
 from ..errors import InvalidInput
-from ..search.syntax import parse
 from .criteria import as_condition
-from .declaration import has_table, mapper_of, of_same_keys
+from .declaration import has_table, mapper_of
 from .mapping import Mapped
 from .registry import Mappings
 
-Narrowed = tuple[Mapped, type, ColumnElement[bool]]
+
+@dataclass(frozen=True)
+class Searched:
+    """A mapped class that is searched: its entities, and the condition on its rows, None for all of them."""
+
+    mapped: Mapped
+    cls: type
+    entities: Sequence[str]
+    condition: ColumnElement[bool] | None
 
 
-def scope(mappings: Mappings, searched: Sequence[object], where: object) -> tuple[list[object], Narrowed | None]:
-    """The entities of names and classes, and, where a class or a condition narrows them, which class and how."""
+def scope(
+    mappings: Mappings, searched: Sequence[object], where: object, words: Iterable[tuple[str, str]]
+) -> tuple[list[object], list[Searched]]:
+    """The entities of names and classes, and the classes, each with its condition: `where`, and the query's
+    `field:word`. Raises InvalidInput, InvalidFilter."""
     names: list[object] = []
-    narrow: list[tuple[Mapped, type]] = []
+    found: list[Searched] = []
     for one in searched:
-        if not isinstance(one, type):
-            names.append(one)
+        mapped = mappings.of(one) if isinstance(one, type) else None
+        if not isinstance(one, type) or mapped is None:
+            names.append(_with_table(one).__name__ if isinstance(one, type) else one)
             continue
-        mapped = mappings.of(one)
-        if mapped is None:
-            names.append(_with_table(one).__name__)
-            continue
-        inner = (mappings.of(mapper.class_) for mapper in of_same_keys(mapped.mapper))
-        names += dict.fromkeys(each.entity for each in inner if each is not None)
-        if where is not None or mapped.mapper is not mapped.owner:
-            narrow.append((mapped, one))
-    if not narrow and (where is None or isinstance(where, Mapping)):
-        return names, None
-    if len(searched) != 1 or not narrow:
+        entities = mappings.entities(mapped)
+        names += entities
+        found.append(Searched(mapped, one, entities, _condition(mapped, one, where, words)))
+    if not (where is None or isinstance(where, Mapping)) and (len(searched) != 1 or not found):
         raise InvalidInput(
-            "a condition on a mapped class, or a class that shares another's entity, is searched alone: "
-            "search(query, entity=Article, where=Article.status == 'open')"
+            "a class with a condition of its own is searched alone: search(query, entity=Article, "
+            "where=Article.status == 'open'). For several, where= is a mapping of columns that all have"
         )
-    ((mapped, cls),) = narrow
-    return names, (mapped, cls, true() if where is None else as_condition(where, cls))
+    _check_once(found)
+    return names, found
 
 
-def with_field_words(query: str, searched: Sequence[Any], where: Any, fields: Collection[str]) -> Any:
-    """`where`, and the conditions on columns of the searched class that the query has (`field:word`)."""
-    if not fields or not (found := parse(query, fields).fields):
-        return where
-    (cls,) = searched
-    words = [cast(getattr(cls, name), Text).icontains(part, autoescape=True) for name, part in found]
-    return and_(true() if where is None else as_condition(where, cls), *words)
+def _condition(mapped: Mapped, cls: Any, where: object, words: Iterable[tuple[str, str]]) -> ColumnElement[bool] | None:
+    conditions = [] if where is None else [as_condition(where, cls)]
+    conditions += [cast(getattr(cls, name), Text).icontains(part, autoescape=True) for name, part in words]
+    if conditions:
+        return and_(*conditions)
+    return None if mapped.mapper is mapped.owner else true()
+
+
+def _check_once(found: Sequence[Searched]) -> None:
+    """Raises InvalidInput where two conditions are on one entity's records."""
+    owners: dict[str, Searched] = {}
+    for each in found:
+        for name in each.entities:
+            other = owners.setdefault(name, each)
+            if other.cls is not each.cls and not other.condition is each.condition is None:
+                raise InvalidInput(
+                    f"{other.cls.__name__} and {each.cls.__name__} share the entity {name!r}: search one of them"
+                )
 
 
 def _with_table(cls: type) -> type:

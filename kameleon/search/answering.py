@@ -12,6 +12,7 @@ from ..indexing.index import Index
 from ..indexing.time_limits import run_off_loop
 from ..stores.catalog import Entity, of_fingerprint
 from ..values import Generation, QueryPlan, SearchResults
+from .browsing import Browsing
 from .prepared import Prepared, prepare
 from .query import Query
 
@@ -38,7 +39,11 @@ class Answering:
 
     def search(self, query: Query, connection: Connection | None = None) -> SearchResults:
         if query.is_nowhere:
-            return SearchResults([], QueryPlan(query.mode, {}, note="among no entities or tenants nothing is found"))
+            return SearchResults(
+                [], QueryPlan(query.mode, {}, note="among no entities, tenants or ids nothing is found")
+            )
+        if query.is_browse:
+            return self._listed(query, connection)
         if query.rerank is None:
             retriever, (found, page) = self._retrieved(query, connection, lambda retriever, conn: retriever.read(conn))
             return retriever.results(found, page)
@@ -48,6 +53,11 @@ class Answering:
             self._store.connections.prepare_search(conn)
             page = retriever.page(conn, found)
         return retriever.results(found, page)
+
+    def _listed(self, query: Query, connection: Connection | None) -> SearchResults:
+        with self._index.preserving(connection, query.tenants) as conn:
+            _, entities = self._read_catalog(conn, query)
+            return Browsing(self._index, query, entities).results(conn)
 
     def legs(self, query: Query) -> "Legs":
         """What each leg finds by itself, to be fused by the caller."""
@@ -85,7 +95,7 @@ class Answering:
 
     def _reads_generations(self, query: Query) -> bool:
         """Whether a query's answer depends on which generations there are."""
-        return query.mode != "keyword" and self._services.provider is not None
+        return query.mode != "keyword" and not query.is_browse and self._services.provider is not None
 
     def _prepare(self, query: Query, generations: Sequence[Generation]) -> Prepared:
         """Choose the query's service and embed its text, with no transaction open. Raises nothing: an unavailable or

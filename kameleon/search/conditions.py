@@ -19,23 +19,27 @@ def make_scope(query: Query, entities: Mapping[str, Entity]) -> Scope:
         tenants=query.tenants,
         is_undivided=query.is_undivided,
         visible=query.visible,
+        ids=query.ids,
+        unfiltered=query.of_classes if query.where else (),
     )
 
 
 def check_fields(query: Query, entities: Mapping[str, Entity]) -> None:
     """Raises InvalidFilter for a facet or sort field that neither the mapped class nor the searched entities have."""
-    wanted = [*query.facets, *([query.sort.field] if query.sort else [])]
+    wanted = [*query.facets, *(sort.field for sort in query.sort)]
     if query.columns is not None:
         query.columns.check(wanted)
-    elif wanted:
+    if wanted and query.has_stored:
         declared = _declared(query, entities, "facets and sort look")
         for name in wanted:
             path_of(name, declared)
 
 
 def _filter(query: Query, entities: Mapping[str, Entity]) -> Filter | None:
+    if not query.has_stored:
+        return None
     where = parse_filter(query.where, _declared(query, entities, "`where` looks")) if query.where else None
-    words = query.parsed.fields if query.among is None else ()
+    words = query.parsed.fields
     by_index = indexed(query, entities)
     members = [] if where is None else [where]
     members += [Comparison((field,), HAS_WORDS, text) for field, text in words if (field, text) not in by_index]
@@ -44,12 +48,13 @@ def _filter(query: Query, entities: Mapping[str, Entity]) -> Filter | None:
 
 def _declared(query: Query, entities: Mapping[str, Entity], option: str) -> set[str]:
     """The fields of the searched entities in the record store. Raises UnknownEntity."""
-    missing = [name for name in query.entities if name not in entities]
+    named = [name for name in query.entities if name not in query.of_classes]
+    missing = [name for name in named if name not in entities]
     if missing or not entities:
         raise UnknownEntity(
             f"{option} at the fields of records in the record store, which has no entity "
             f"{repr(missing[0]) if missing else 'yet'}. It has: {', '.join(entities) or 'none'}. "
             "The columns of a mapped class are meant where the class itself is searched: entity=Article"
         )
-    searched = [entities[name] for name in query.entities] or list(entities.values())
+    searched = [entities[name] for name in named] or list(entities.values())
     return {name for entity in searched for name in entity.field_names}

@@ -19,7 +19,7 @@ FieldWords = Sequence[tuple[str, str]]
 
 def indexed(query: Query, entities: Mapping[str, Entity]) -> FieldWords:
     """Those whose fields the keyword index has, as they are, of every searched entity that has them."""
-    if query.among is not None:
+    if not query.has_stored:
         return ()
     searched = [entities[name] for name in query.entities if name in entities] or list(entities.values())
     fields = [field for entity in searched for field in entity.fields]

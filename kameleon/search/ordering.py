@@ -1,6 +1,6 @@
-"""Orders hits by a field, or groups them by entity. Pure. Imports `errors`."""
+"""Orders hits by fields, or groups them by entity. Pure. Imports `errors`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -21,7 +21,9 @@ ORDERED: dict[str, type] = {
     "uuid": UUID,
     "bytes": bytes,
 }
-SORT_SHAPE = "sort is a field, or -field for the greatest first"
+SORT_SHAPE = "sort is a field, or -field for the greatest first; several in one text with commas, or in a list"
+MAX_SORTS = 5
+"""Bounds the fields of one sort, each of which is read by a statement of its own. Chosen, not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +32,46 @@ class Sort:
     is_descending: bool = False
 
 
-def read_sort(value: object) -> Sort | None:
-    """Raises InvalidInput."""
+def read_sort(value: object) -> tuple[Sort, ...]:
+    """The fields of `sort`, the first of which decides first; none for None. Raises InvalidInput."""
     if value is None:
-        return None
-    if not isinstance(value, str) or not value.removeprefix("-"):
+        return ()
+    named = value.split(",") if isinstance(value, str) else value
+    if not isinstance(named, list | tuple) or not named:
         raise InvalidInput(f"{SORT_SHAPE}; got {seen(value)}")
-    return Sort(value.removeprefix("-"), value.startswith("-"))
+    if len(named) > MAX_SORTS:
+        raise InvalidInput(f"sort takes {MAX_SORTS} fields at most, not {len(named)}")
+    return tuple(_read_one(name.strip() if isinstance(value, str) else name) for name in named)
 
 
-def by_field(ranked: Sequence[Item], values: Mapping[Item, Any], sort: Sort) -> list[Item]:
-    """`ranked` by their values, equal ones in the order they came, those without one last. Numbers come before texts;
-    lists and objects count for none, and members of an Enum by their names."""
+def _read_one(name: object) -> Sort:
+    if not isinstance(name, str) or not name.removeprefix("-"):
+        raise InvalidInput(f"{SORT_SHAPE}; got {seen(name)}")
+    return Sort(name.removeprefix("-"), name.startswith("-"))
+
+
+def by_fields(
+    ranked: Sequence[Item],
+    values: Sequence[Mapping[Item, Any]],
+    sorts: Sequence[Sort],
+    text_key: Callable[[str], Any],
+) -> list[Item]:
+    """`ranked` by the values of each field in turn; equal ones stay in the order they came."""
+    ordered = list(ranked)
+    for sort, of_field in reversed(list(zip(sorts, values, strict=True))):
+        ordered = by_field(ordered, of_field, sort, text_key)
+    return ordered
+
+
+def by_field(
+    ranked: Sequence[Item], values: Mapping[Item, Any], sort: Sort, text_key: Callable[[str], Any]
+) -> list[Item]:
+    """`ranked` by their values, equal ones in the order they came, those without one last. Numbers come before texts,
+    which `text_key` orders; lists and objects count for none, and members of an Enum by their names."""
     plain = {item: value.name if isinstance(value, Enum) else value for item, value in values.items()}
     kinds = {item: kind for item in ranked if (kind := kind_of(plain.get(item)))}
-    comparable = sorted(kinds, key=lambda item: (kinds[item], plain[item]), reverse=sort.is_descending)
+    keys = {item: (kind, text_key(plain[item]) if kind == "text" else plain[item]) for item, kind in kinds.items()}
+    comparable = sorted(keys, key=keys.__getitem__, reverse=sort.is_descending)
     return [*comparable, *(item for item in ranked if item not in kinds)]
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
+from uuid import UUID
 
-from ..content import check_entity, normalize
+from ..content import check_entity, check_id, normalize
 from ..errors import InvalidInput, seen
 from ..forking import lazy
 from ..values import Ref, Tenants
@@ -29,6 +30,8 @@ SORTED = 1_000
 """Bounds how many of the best are sorted by a field."""
 MAX_LIMIT = 10_000
 """Bounds where the last page of a search may end."""
+MAX_IDS = 10_000
+"""Bounds the ids that one search is among. Chosen, not measured."""
 MAX_FACETS = 20
 """Bounds how many fields are counted in one search. Chosen, not measured, as those above."""
 
@@ -46,16 +49,17 @@ class SearchOptions(TenantOption, total=False):
     `limit` (10) hits after the first `offset` (0), or after the page whose `cursor` is given: then no hit of an
     earlier page comes again, whatever was written in between. `min_score` (0) leaves out hits below it. `where`
     filters inside both legs: by the fields of stored records, by the columns of a mapped class, or by any
-    SQLAlchemy condition on one. `mode` is hybrid, keyword or vector.
+    SQLAlchemy condition on one. `ids` are the only records to search, 10,000 at most, of whichever of the entities
+    has them. `mode` is hybrid, keyword or vector.
 
     `fusion` makes one ranking of two: weighted, rrf, dbsf, or a function of the `fusion.Leg`s that gives a score
     from 0 to 1 by key; `weight` is the vector's (0..1) in this query, the model's own where it is None.
 
-    `sort` orders the 1,000 best by a field ("-price": the greatest first), in a hybrid search those that have a
-    word of the query. `group_by="entity"` gives `limit` hits of each entity. `facets` names fields whose values are
-    counted over all that match, `count` counts those. `rerank` is a callable (query, texts) -> scores 0..1 that
-    orders the `rerank_top` (50) best again, and leaves out the others. `highlight` fills `spans`, `explain` fills
-    `explanation`. `tenant` as in TenantOption.
+    `sort` orders the 1,000 best by a field ("-price": the greatest first) or several ("-year,name", or a list), in a
+    hybrid search those that have a word of the query. `group_by="entity"` gives `limit` hits of each entity. `facets`
+    names fields whose values are counted over all that match, `count` counts those. `rerank` is a callable (query,
+    texts) -> scores 0..1 that orders the `rerank_top` (50) best again, and leaves out the others. `highlight` fills
+    `spans`, `explain` fills `explanation`. `tenant` as in TenantOption.
     """
 
     limit: int
@@ -68,8 +72,9 @@ class SearchOptions(TenantOption, total=False):
     weight: float | None
     highlight: bool
     count: bool
+    ids: Iterable[str | int | UUID] | None
     facets: Iterable[str]
-    sort: str | None
+    sort: str | Sequence[str] | None
     group_by: str | None
     rerank: Reranker | None
     rerank_top: int
@@ -81,8 +86,9 @@ class Query:
     """A checked query: raises InvalidInput, naming what is possible. `typed` is the query as it was given, `parsed` its
     text and its operators. `entities` empty means all, unless the search `is_nowhere`. `tenants`, `is_undivided` and
     `visible` are as in Scope; where row security `hides_words`, none are corrected or completed, and only those of the
-    hits are shown. `weight` is the vector's, None the generation's own. `columns` reads the fields of a mapped class,
-    None means the record store's. `like` is the record that others are to be similar to; the text is its own then."""
+    hits are shown. `weight` is the vector's, None the generation's own. `of_classes` are entities that are searched as
+    mapped classes, whose fields `columns` reads; those of others are the record store's. `like` is the
+    record that others are to be similar to; the text is its own then."""
 
     typed: str
     parsed: Asked
@@ -100,8 +106,9 @@ class Query:
     weight: float | None = None
     highlight: bool = False
     count: bool = False
+    ids: tuple[str, ...] | None = None
     facets: tuple[str, ...] = ()
-    sort: Sort | None = None
+    sort: tuple[Sort, ...] = ()
     group_by: str | None = None
     rerank: Reranker | None = None
     rerank_top: int = RERANKED
@@ -109,6 +116,7 @@ class Query:
     among: "Among | None" = None
     visible: "Sequence[tuple[str, Among]]" = ()
     hides_words: bool = False
+    of_classes: tuple[str, ...] = ()
     columns: "NamedFields | None" = None
     like: Ref | None = None
 
@@ -133,7 +141,17 @@ class Query:
     @property
     def shown(self) -> Sequence[bytes]:
         """The digests of those hits."""
-        return () if self.cursor is None else self.page.shown
+        return () if self.cursor is None or self.is_browse else self.page.shown
+
+    @property
+    def digest(self) -> bytes:
+        """What a cursor of the query begins with."""
+        return first_page(self._ranked_by).query
+
+    @property
+    def is_browse(self) -> bool:
+        """Whether records are listed: an empty query ranks none."""
+        return self.like is None and (not self.typed or self.typed.isspace())
 
     @property
     def text(self) -> str:
@@ -164,18 +182,23 @@ class Query:
         return max(self.rerank_top, self.limit)
 
     @property
+    def has_stored(self) -> bool:
+        """Whether records of the record store may be found: those of no mapped class that was named."""
+        return not self.entities or not set(self.entities) <= set(self.of_classes)
+
+    @property
     def reads_records(self) -> bool:
         """Whether the declared fields of the record store have to be read."""
-        by_field = self.parsed.fields if self.among is None else ()
-        return bool(self.where or by_field) or (self.columns is None and bool(self.facets or self.sort))
+        return self.has_stored and bool(self.where or self.parsed.fields or self.facets or self.sort)
 
     @property
     def _ranked_by(self) -> list[Any]:
         """Whatever changes the order of the hits."""
-        among = self.among and [self.among.sql, [bind.value for bind in self.among.binds.values()]]
+        narrowed = [("", self.among)] if self.among else self.visible
+        among = [[name, one.sql, [bind.value for bind in one.binds.values()]] for name, one in narrowed]
         fusion = self.fusion if isinstance(self.fusion, str) else "function"
         reranked = self.rerank_top if self.rerank else None
-        scope = [self.entities, self.tenants, self.is_nowhere, self.where, among]
+        scope = [self.entities, self.tenants, self.is_nowhere, self.where, self.ids, among]
         return [self.typed, *scope, self.mode, self.min_score, self.sort, self.like, fusion, self.weight, reranked]
 
     def _check_together(self) -> None:
@@ -186,11 +209,13 @@ class Query:
             raise InvalidInput(f"a cursor names where its page begins: leave {option} out")
         if self.offset and self.group_by:
             raise InvalidInput("groups have no second page: leave offset out, and raise limit, which is each group's")
-        if self.rerank is not None and (self.sort is not None or self.group_by is not None):
-            option = "sort" if self.sort is not None else "group_by"
+        if self.rerank is not None and (self.sort or self.group_by is not None):
+            option = "sort" if self.sort else "group_by"
             raise InvalidInput(f"rerank and {option} both set the order: leave one out")
 
     def _check_end(self) -> None:
+        if self.is_browse:
+            return
         most, verb = (self.window, "rerank orders") if self.rerank else (SORTED, "sort orders")
         if not (self.rerank or self.sort):
             most, verb = MAX_LIMIT, "a search pages through"
@@ -212,6 +237,7 @@ def make_query(
     """Parse a query and check its options, which are those of `Query`; `fields` are those that it may name. `entities`
     None and no `tenants` find nothing. Raises InvalidInput."""
     typed = check_text(text)
+    options["ids"] = check_ids(options.get("ids"))
     options["facets"] = check_facets(options.get("facets", ()))
     options["sort"] = read_sort(options.get("sort"))
     if options.get("weight") is not None:
@@ -220,7 +246,7 @@ def make_query(
         typed,
         Asked(typed) if like else parse(typed, fields),
         tuple(dict.fromkeys(check_entity(name) for name in entities or ())),
-        is_nowhere=entities is None or options.get("tenants") == (),
+        is_nowhere=entities is None or () in (options.get("tenants"), options["ids"]),
         like=like,
         **options,
     )
@@ -230,6 +256,18 @@ def check_text(text: object) -> str:
     if not isinstance(text, str):
         raise InvalidInput(f"a query is text, not {type(text).__name__}")
     return normalize(text)
+
+
+def check_ids(ids: Iterable[object] | None) -> tuple[str, ...] | None:
+    """As text. Raises InvalidInput."""
+    if ids is None:
+        return None
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise InvalidInput(f"ids is a list of record ids, not {seen(ids)}")
+    given = dict.fromkeys(check_id(str(id_) if isinstance(id_, UUID) else id_) for id_ in ids)
+    if len(given) > MAX_IDS:
+        raise InvalidInput(f"ids are {MAX_IDS:,} at most, not {len(given):,}: describe the records with where=")
+    return tuple(given)
 
 
 def check_min_score(value: object) -> None:

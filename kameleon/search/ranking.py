@@ -75,4 +75,4 @@ def exactness(query: Query, ranked: Ranked, scores: Sequence[float]) -> tuple[bo
 
 def needs_a_word(query: Query, found: Retrieved) -> bool:
     """Whether a hybrid search leaves out what has no word of the query: a sorted one, if any record has one."""
-    return query.sort is not None and query.rerank is None and query.mode == "hybrid" and bool(found.keyword.scores)
+    return bool(query.sort) and query.rerank is None and query.mode == "hybrid" and bool(found.keyword.scores)

@@ -1,5 +1,5 @@
 """Retrieves for one query: legs, fusion, order, page, hits. Reads only, and calls no provider while it reads. Imports
-`values`, `stores` and `indexing`."""
+`values`, `analysis`, `stores` and `indexing`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,28 +8,29 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from ..analysis.collation import sort_key
 from ..indexing.index import Index
 from ..stores.catalog import Entity
 from ..stores.own_connections import is_own
 from ..stores.values import Scope
-from ..values import Generation, Ref, SearchResult, SearchResults
+from ..values import FacetCounts, Generation, Ref, SearchResult, SearchResults
 from .conditions import check_fields, make_scope
+from .facets import count_facets
 from .field_words import indexed
 from .fusion import Leg, fuse
 from .legs import LegSearch, Retrieved
 from .naming import exact_first, named
-from .ordering import by_field
+from .ordering import by_fields
 from .prepared import Prepared
 from .presenting import grouped, make_hits, make_plan, read_texts, with_nearest
 from .query import CANDIDATES, SORTED, Query
 from .ranking import Ranked, Ranking, exactness, needs_a_word
 from .reranking import rerank_scores
+from .sources import fields_of
 
 TRIES = 3
 """Bounds how often a query is read: on a caller's connection each of its statements may see another state, and a
 content that was found may have been replaced before it is read. What is gone then is left out."""
-FACET_VALUES = 100
-"""Bounds the values of a facet, those of most records first. Chosen, not measured."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Retriever:
         keys = ranking.page(query, left)
         hits = make_hits(self._index.keywords.analyser, query, keys, ranked)
         is_exact, is_whole = exactness(query, ranked, [ranking.scores[key] for key in left[: query.limit]])
-        total, facets, is_complete = len(ranking.keys), dict[str, dict[Any, int]](), len(hits) == len(keys)
+        total, facets, is_complete = len(ranking.keys), dict[str, FacetCounts](), len(hits) == len(keys)
         if query.facets or query.count:
             total, facets, are_present = self._counted(connection, ranked)
             is_complete = is_complete and are_present
@@ -165,21 +166,23 @@ class Retriever:
         return Ranking(keys, {}, fused)
 
     def _sorted(self, connection: Connection, ranked: Ranked) -> Ranked:
-        """By the sort field, if there is one. Of a hybrid search those alone that have a word of the query, if any has:
-        what is merely near to it would come first wherever its field is greatest."""
+        """By the sort fields, if any. Of a hybrid search those alone that have a word of the query, if any has: what is
+        merely near to it would come first wherever its field is greatest."""
         query, keyword, ranking = self._query, ranked.found.keyword, ranked.ranking
-        if query.sort is None:
+        if not query.sort:
             return ranked
         keys = ranking.keys
         if needs_a_word(query, ranked.found):
             keys = [key for key in keys if key in keyword.scores or key in keyword.others]
         keys = keys[:SORTED]
         refs = [ranking.refs[key] for key in keys]
-        values = (query.columns or self._store.records).values(connection, refs, query.sort.field)
-        by_key = {key: values.get(ref) for key, ref in zip(keys, refs, strict=True)}
-        return replace(ranked, ranking=replace(ranking, keys=by_field(keys, by_key, query.sort)))
+        fields = fields_of(query, self._store.records)
+        read = (fields.values(connection, refs, sort.field) for sort in query.sort)
+        values = [{key: found.get(ref) for key, ref in zip(keys, refs, strict=True)} for found in read]
+        ordered = by_fields(keys, values, query.sort, sort_key(self._store.language))
+        return replace(ranked, ranking=replace(ranking, keys=ordered))
 
-    def _counted(self, connection: Connection, ranked: Ranked) -> tuple[int, dict[str, dict[Any, int]], bool]:
+    def _counted(self, connection: Connection, ranked: Ranked) -> tuple[int, dict[str, FacetCounts], bool]:
         """How many records match, and the values of theirs: those that have a word of the query, and, unless a sorted
         search leaves them out, the nearest to it, as many as any page puts forward. With `min_score`, those that were
         put forward alone: of others the score is not computed. And whether all of these are present."""
@@ -196,12 +199,9 @@ class Retriever:
         scope = replace(ranked.scope, without=query.like)
         docs = list(dict.fromkeys(put_forward))
         matches = self._store.contents.matches(scope, docs)
-        fields = query.columns or self._store.records
+        fields = fields_of(query, self._store.records)
         with found.timed("counting"):
-            counted: dict[str, dict[Any, int]] = {name: {} for name in query.facets}
-            for name, counts in counted.items():
-                for value, count in fields.facet(connection, matches, name, FACET_VALUES):
-                    counts[value] = counts.get(value, 0) + count
+            counted = count_facets(connection, fields, matches, query.facets)
             total = self._store.contents.count(connection, matches, docs if is_known else None)
         are_present = is_own(connection) or self._are_present(connection, scope, docs, total)
         return total, counted, are_present and not is_stale
@@ -210,6 +210,6 @@ class Retriever:
         """Whether none of the documents that were found is gone, of which so many are in the scope."""
         contents = self._store.contents
         if not scope.is_all:
-            whole = replace(scope, filter=None, among=None, without=None, visible=())
+            whole = replace(scope, filter=None, among=None, without=None, visible=(), ids=None)
             total = contents.count(connection, contents.matches(whole, docs))
         return total == len(docs)

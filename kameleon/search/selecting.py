@@ -100,7 +100,7 @@ class Selection:
         self._is_looked_up = True
         if self.scope.is_all:
             return None
-        return self._store.scopes.docs(self._connection, self.scope, FEW)
+        return self._store.scopes.docs(self._connection, self.scope, max(FEW, len(self.scope.ids or ())))
 
     @property
     def _mask(self) -> Mask:

@@ -1,16 +1,21 @@
 """`where` as people write it, checked and parsed into a small tree that each dialect renders in its SQL. Imports
 `errors`.
 
-{"status": "open", "priority": {"$gte": 3}, "$or": [{"tags": {"$contains": "vip"}}, {"product.line": "hub"}]}
+{"status": "open", "priority": {"$gte": 3}, "$or": [{"tags": "vip"}, {"product.line": "hub"}]}
 
-Several keys are all required. A dotted path goes into nested objects. Comparisons are typed: 3 is not "3", and an order
-holds only among numbers or among texts. A missing field equals null.
+Several keys are all required. A dotted path goes into nested objects. Comparisons are typed: 3 is not "3" and 1 is not
+true, and an order holds only among numbers or among texts. A value equals a list that has it as a member. A missing
+field equals null. Whole numbers of 64 bits are compared exactly, all others as floats.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, time
+from decimal import Decimal
+from enum import Enum
 from typing import Any
+from uuid import UUID
 
 from ..errors import InvalidFilter, seen
 
@@ -20,6 +25,8 @@ HAS_WORDS = "has words"
 GROUPS = ("$and", "$or", "$not")
 MAX_DEPTH = 32
 MAX_MEMBERS = 200
+LEAST_WHOLE, MOST_WHOLE = -(2**63) + 1, 2**63 - 1
+"""Bound the whole numbers that both databases hold exactly in JSON, less the one that smaller ones are rounded to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,40 +49,71 @@ class Group:
 Filter = Comparison | Group
 
 
-def parse_filter(where: Mapping[str, Any] | None, fields: Collection[str] | None = None) -> Filter | None:
-    """Parses `where`, None for no condition. `fields`, if given, are the names a path may begin with.
-
-    Raises InvalidFilter.
-    """
+def parse_filter(
+    where: Mapping[str, Any] | None,
+    fields: Collection[str] | None = None,
+    read: Callable[[Any], Any] | None = None,
+) -> Filter | None:
+    """Parses `where`, None for no condition. `fields`, if given, are the names a path may begin with; `read` converts
+    what is compared, to JSON's values by default. Raises InvalidFilter."""
     if where is None or where == {}:
         return None
-    return _group(where, fields, 0)
+    return _Parser(fields, read or plain).group(where, 0)
 
 
-def _group(where: Any, fields: Collection[str] | None, depth: int) -> Filter:
-    if not isinstance(where, Mapping):
-        raise InvalidFilter(f"a filter is an object such as {{'status': 'open'}}, not {seen(where)}")
-    if depth > MAX_DEPTH:
-        raise InvalidFilter(f"the filter is nested more than {MAX_DEPTH} deep")
-    members = tuple(part for key, value in where.items() for part in _entry(key, value, fields, depth))
-    return members[0] if len(members) == 1 else Group("$and", members)
+@dataclass(frozen=True, slots=True)
+class _Parser:
+    fields: Collection[str] | None
+    read: Callable[[Any], Any]
 
+    def group(self, where: Any, depth: int) -> Filter:
+        if not isinstance(where, Mapping):
+            raise InvalidFilter(f"a filter is an object such as {{'status': 'open'}}, not {seen(where)}")
+        if depth > MAX_DEPTH:
+            raise InvalidFilter(f"the filter is nested more than {MAX_DEPTH} deep")
+        members = tuple(part for key, value in where.items() for part in self._entry(key, value, depth))
+        return members[0] if len(members) == 1 else Group("$and", members)
 
-def _entry(key: Any, value: Any, fields: Collection[str] | None, depth: int) -> Iterator[Filter]:
-    if key in ("$and", "$or"):
-        if not isinstance(value, list | tuple) or not value:
-            raise InvalidFilter(f"{key} takes a list of filters, not {seen(value)}")
-        if len(value) > MAX_MEMBERS:
-            raise InvalidFilter(f"{key} takes {MAX_MEMBERS} filters at most, not {len(value)}. For many values use $in")
-        yield Group(key, tuple(_group(member, fields, depth + 1) for member in value))
-    elif key == "$not":
-        yield Group("$not", (_group(value, fields, depth + 1),))
-    elif not isinstance(key, str) or key.startswith("$"):
-        raise InvalidFilter(
-            f"unknown operator {seen(key)}. Known: {', '.join(GROUPS)}; on a field {', '.join(COMPARISONS)}"
-        )
-    else:
-        yield from _comparisons(path_of(key, fields), value, fields, depth)
+    def _entry(self, key: Any, value: Any, depth: int) -> Iterator[Filter]:
+        if key in ("$and", "$or"):
+            if not isinstance(value, list | tuple) or not value:
+                raise InvalidFilter(f"{key} takes a list of filters, not {seen(value)}")
+            if len(value) > MAX_MEMBERS:
+                raise InvalidFilter(
+                    f"{key} takes {MAX_MEMBERS} filters at most, not {len(value)}. For many values use $in"
+                )
+            yield Group(key, tuple(self.group(member, depth + 1) for member in value))
+        elif key == "$not":
+            yield Group("$not", (self.group(value, depth + 1),))
+        elif not isinstance(key, str) or key.startswith("$"):
+            raise InvalidFilter(
+                f"unknown operator {seen(key)}. Known: {', '.join(GROUPS)}; on a field {', '.join(COMPARISONS)}"
+            )
+        else:
+            yield from self._comparisons(path_of(key, self.fields), value, depth)
+
+    def _comparisons(self, path: tuple[str, ...], value: Any, depth: int) -> Iterator[Filter]:
+        if not (isinstance(value, Mapping) and any(isinstance(k, str) and k.startswith("$") for k in value)):
+            yield Comparison(path, "$eq", self.read(value))
+            return
+        for operator, operand in value.items():
+            if operator == "$not":
+                yield Group("$not", (self.group({".".join(path): operand}, depth + 1),))
+                continue
+            if operator not in COMPARISONS:
+                raise InvalidFilter(f"unknown operator {seen(operator)}. Known: {', '.join(COMPARISONS)}, $not")
+            yield Comparison(path, operator, self._operand(operator, operand))
+
+    def _operand(self, operator: str, value: Any) -> Any:
+        if operator in ("$in", "$nin") and not isinstance(value, list | tuple | set | frozenset):
+            raise InvalidFilter(f"{operator} takes a list, not {seen(value)}")
+        if operator == "$exists" and not isinstance(value, bool):
+            raise InvalidFilter(f"$exists takes true or false, not {seen(value)}")
+        if operator == "$contains" and isinstance(value, Mapping | list | tuple | set | frozenset):
+            raise InvalidFilter(f"$contains takes one value, not {seen(value)}")
+        if operator in ORDERED and isinstance(value, bool | Mapping | list | tuple | set | frozenset | None):
+            raise InvalidFilter(f"{operator} compares with a number or a text, not {seen(value)}")
+        return self.read(value)
 
 
 def path_of(key: str, fields: Collection[str] | None) -> tuple[str, ...]:
@@ -90,51 +128,63 @@ def path_of(key: str, fields: Collection[str] | None) -> tuple[str, ...]:
     return path
 
 
-def _comparisons(path: tuple[str, ...], value: Any, fields: Collection[str] | None, depth: int) -> Iterator[Filter]:
-    if not (isinstance(value, Mapping) and any(isinstance(k, str) and k.startswith("$") for k in value)):
-        yield Comparison(path, "$eq", plain(value))
-        return
-    for operator, operand in value.items():
-        if operator == "$not":
-            inner = _group({".".join(path): operand}, fields, depth + 1)
-            yield Group("$not", (inner,))
-            continue
-        if operator not in COMPARISONS:
-            raise InvalidFilter(f"unknown operator {seen(operator)}. Known: {', '.join(COMPARISONS)}, $not")
-        yield Comparison(path, operator, _operand(operator, operand))
-
-
-def _operand(operator: str, value: Any) -> Any:
-    if operator in ORDERED and (isinstance(value, bool) or not isinstance(value, int | float | str)):
-        raise InvalidFilter(f"{operator} compares with a number or a text, not {seen(value)}")
-    if operator in ("$in", "$nin") and not isinstance(value, list | tuple | set | frozenset):
-        raise InvalidFilter(f"{operator} takes a list, not {seen(value)}")
-    if operator == "$exists" and not isinstance(value, bool):
-        raise InvalidFilter(f"$exists takes true or false, not {seen(value)}")
-    if operator == "$contains" and isinstance(value, Mapping | list | tuple | set | frozenset):
-        raise InvalidFilter(f"$contains takes one value, not {seen(value)}")
-    return plain(value)
-
-
 def plain(value: Any, depth: int = 0) -> Any:
-    """Converts a value to JSON's; whole numbers over 64 bits become floats, as both databases' JSON reads them."""
+    """Converts a value to JSON's: dates, times and UUIDs to their texts, a Decimal to a number, a member of an Enum to
+    its value. Raises InvalidFilter for any other."""
     if depth > MAX_DEPTH:
         raise InvalidFilter(f"the value is nested more than {MAX_DEPTH} deep")
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 63:
-        value = float(value) if abs(value) < 1 << 1023 else math.inf
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidFilter("numbers in a filter are finite")
+    if isinstance(value, Enum):
+        value = value.value if isinstance(value.value, str | int | float | UUID) else value.name
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float | Decimal):
+        return number(value)
+    if isinstance(value, str):
+        return _text(value)
     if isinstance(value, Mapping):
         return {plain(name): plain(item, depth + 1) for name, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item, depth + 1) for item in value]
-    if isinstance(value, str) and not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, UUID):
+        return str(value)
+    raise InvalidFilter(f"a filter compares with JSON values, not {type(value).__name__} ({seen(value)})")
+
+
+def number(value: float | Decimal) -> int | float:
+    """The number that a JSON number counts as on both databases: whole ones of 64 bits are exact, all others floats.
+    Raises InvalidFilter for one that is not finite."""
+    try:
+        rounded = float(value)
+    except (OverflowError, ValueError):
+        rounded = math.inf
+    if not math.isfinite(rounded):
+        raise InvalidFilter("numbers in a filter are finite")
+    return int(value) if LEAST_WHOLE <= value <= MOST_WHOLE and value == int(value) else rounded
+
+
+def _text(value: str) -> str:
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
         raise InvalidFilter("a text in a filter holds a lone surrogate, which no database can store")
-    if isinstance(value, str) and "\0" in value:
+    if "\0" in value:
         raise InvalidFilter("a text in a filter holds NUL, which no record can")
-    if value is not None and not isinstance(value, bool | int | float | str):
-        raise InvalidFilter(f"a filter compares with JSON values, not {type(value).__name__} ({seen(value)})")
     return value
+
+
+def is_huge(value: Any) -> bool:
+    """Whether it is a number that no whole number of 64 bits equals, however it is rounded."""
+    return isinstance(value, float) and not LEAST_WHOLE <= value <= MOST_WHOLE
+
+
+def by_shape(options: Sequence[Any]) -> dict[str, list[Any]]:
+    """The values of $in: whether null is among them, flags, numbers and texts, each compared as one list, and whole
+    lists and objects."""
+    shapes: dict[str, list[Any]] = {"null": [], "flags": [], "numbers": [], "texts": [], "wholes": []}
+    kinds = ((type(None), "null"), (bool, "flags"), (int | float, "numbers"), (str, "texts"))
+    for option in options:
+        shapes[next((shape for kind, shape in kinds if isinstance(option, kind)), "wholes")].append(option)
+    return shapes
 
 
 def condition(filter_: Filter, binds: dict[str, Any], comparison: Callable[[Comparison, dict[str, Any]], str]) -> str:

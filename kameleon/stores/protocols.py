@@ -172,8 +172,8 @@ class Contents(Protocol):
         """Returns what is embedded of the contents of the next `limit` records, by number; in a generation their
         passages."""
 
-    def matches(self, scope: Scope, docs: Sequence[int]) -> Matches:
-        """Selects the records of those docs that are in the scope."""
+    def matches(self, scope: Scope, docs: Sequence[int] | None = None) -> Matches:
+        """Selects the records of those docs that are in the scope, all of it where none are given."""
 
     def count(self, connection: Connection, matches: Matches, docs: Sequence[int] | None = None) -> int:
         """Counts the matches; `docs` are these where all are known to be in the scope, as far as they may be read."""
@@ -194,6 +194,9 @@ class Fields(Protocol):
 
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
         """Returns the field of each record that has it."""
+
+    def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[Ref, Any]:
+        """Returns the field of each of the matches that has it, with one statement."""
 
     def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
         """Returns the most frequent values among the matches and how many records have each; a list counts for each of

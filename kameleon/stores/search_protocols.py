@@ -23,6 +23,17 @@ class Scopes(Protocol):
     def within(self, connection: Connection, scope: Scope, docs: Sequence[int]) -> list[int]:
         """Returns those of `docs` that are in the scope, in no order."""
 
+    def listed(
+        self,
+        connection: Connection,
+        scope: Scope,
+        *,
+        after: Ref | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[tuple[int, Ref]]:
+        """Returns the contents in the scope by entity, id and tenant; those after a record, `limit` at most."""
+
     def secured_tables(self, connection: Connection) -> frozenset[tuple[str | None, str]]:
         """Returns the tables with row security, by schema and name; those that the search path finds without one,
         too."""

@@ -199,8 +199,9 @@ class KeyRows(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Scope:
     """The records that may be hits: `entities` empty means all. `filter` is on records of the record store, `among` on
-    those of mapped classes; `visible` are the records of some entities that row security leaves, by entity; `without`
-    is left out. The index `is_undivided` while no entity in it has tenants."""
+    those of a mapped class; `visible` are the records of some entities that their own conditions or row security leave,
+    by entity; the filter is not for those of the `unfiltered`. `without` is left out. Where there are `ids`, these
+    alone. The index `is_undivided` while no entity in it has tenants."""
 
     entities: tuple[str, ...] = ()
     filter: Filter | None = None
@@ -209,11 +210,35 @@ class Scope:
     tenants: Tenants = ("",)
     is_undivided: bool = False
     visible: Sequence[tuple[str, Among]] = ()
+    ids: tuple[str, ...] | None = None
+    unfiltered: tuple[str, ...] = ()
 
     @property
     def is_all(self) -> bool:
         """Whether these are all records of the entities and tenants."""
-        return self.filter is None and self.among is None and self.without is None and not self.visible
+        is_narrowed = self.filter is not None or self.among is not None or self.ids is not None
+        return not is_narrowed and self.without is None and not self.visible
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether neither the filter by itself nor `among` names its records."""
+        return self.ids is not None or bool(self.unfiltered)
+
+
+def ordered_by(scope: Scope, table: str) -> str:
+    """Renders the columns by which records are listed: the order of refs, and of the index that one tenant's have."""
+    names = ("entity_name", "record_id", *(() if has_one_tenant(scope) else ("tenant",)))
+    return ", ".join(f"{table}.{name}" for name in names)
+
+
+def after_place(scope: Scope) -> str:
+    """Renders the values to compare these columns with."""
+    names = ("entity", "id", *(() if has_one_tenant(scope) else ("tenant",)))
+    return "(" + ", ".join(f":after_{name}" for name in names) + ")"
+
+
+def has_one_tenant(scope: Scope) -> bool:
+    return scope.tenants is not None and len(scope.tenants) == 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

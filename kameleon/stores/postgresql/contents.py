@@ -75,8 +75,10 @@ class PostgreSQLContents:
         rows = connection.exec_driver_sql(statement, (after, limit))
         return [(doc, embedded_text(content, layout)[start:end]) for doc, content, layout, start, end in rows]
 
-    def matches(self, scope: Scope, docs: Sequence[int]) -> Matches:
+    def matches(self, scope: Scope, docs: Sequence[int] | None = None) -> Matches:
         where, binds = self._scopes.sql(scope, "s")
+        if docs is None:
+            return Matches(self._templates.format(sql.ALL_MATCHES, scope=where), binds)
         return Matches(self._templates.format(sql.MATCHES, scope=where), {**binds, "docs": list(docs)})
 
     def count(self, connection: Connection, matches: Matches, docs: Sequence[int] | None = None) -> int:

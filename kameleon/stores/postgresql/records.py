@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 
 from ...values import Ref
-from ..filters import Filter, condition
+from ..filters import Filter, condition, number
 from ..tables import Tables
 from ..values import Matches, bound
 from . import copy as binary
@@ -29,17 +29,27 @@ class PostgreSQLRecords:
     _copying: binary.Copy
 
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> dict[Ref, Any]:
-        rows = by_key(connection, self._templates.format(sql.VALUES), refs, path=field.split("."))
+        path, names = steps(field, "%({})s")
+        rows = by_key(connection, self._templates.format(sql.VALUES, path=path), refs, **names)
+        return {Ref(*row[:3]): row.value for row in rows}
+
+    def values_among(self, connection: Connection, matches: Matches, field: str) -> dict[Ref, Any]:
+        path, names = steps(field)
+        template = self._templates.text(sql.VALUES_AMONG, path=path, matches=matches.sql)
+        statement, binds = bound(template, matches.binds)
+        rows = connection.execute(statement, {**binds, **names})
         return {Ref(*row[:3]): row.value for row in rows}
 
     def values_of(self, connection: Connection, docs: Sequence[int], field: str) -> dict[int, Any]:
-        rows = connection.execute(self._templates.text(sql.VALUES_OF), {"docs": list(docs), "path": field.split(".")})
+        path, names = steps(field)
+        rows = connection.execute(self._templates.text(sql.VALUES_OF, path=path), {"docs": list(docs), **names})
         return {row.doc: row.value for row in rows}
 
     def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
-        statement, binds = bound(self._templates.text(sql.FACET, matches=matches.sql), matches.binds)
-        rows = connection.execute(statement, {**binds, "path": field.split("."), "limit": limit})
-        return [(row.value, row.records) for row in rows]
+        path, names = steps(field)
+        statement, binds = bound(self._templates.text(sql.FACET, path=path, matches=matches.sql), matches.binds)
+        rows = connection.execute(statement, {**binds, **names, "limit": limit})
+        return [(single(row.value), int(row.records)) for row in rows]
 
     def stored_ids(self, connection: Connection, entity: str, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         refs = [Ref(entity, id_, tenant) for tenant, id_ in keys]
@@ -62,3 +72,14 @@ class PostgreSQLRecords:
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}
         return condition(filter_, binds, comparison), binds
+
+
+def steps(field: str, mark: str = ":{}") -> tuple[str, dict[str, str]]:
+    """Renders a path into a document, and its binds."""
+    names = {f"step{place}": name for place, name in enumerate(field.split("."))}
+    return "".join(f" -> CAST({mark.format(bind)} AS text)" for bind in names), names
+
+
+def single(value: Any) -> Any:
+    """The value of a group of equal ones."""
+    return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else value

@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from ...values import Tenants
+from ...values import Ref, Tenants
 from ..filters import Filter, condition
-from ..values import Scope
+from ..values import Scope, after_place, ordered_by
 from . import statements as sql
 from .fetching import selected
 from .templates import Templates
@@ -32,6 +32,24 @@ class PostgreSQLScopes:
         statement = self._templates.format(sql.WHICH_IN_SCOPE, scope=where)
         return [row[0] for row in selected(connection, statement, {**binds, "docs": list(docs)})]
 
+    def listed(
+        self,
+        connection: Connection,
+        scope: Scope,
+        *,
+        after: Ref | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[tuple[int, Ref]]:
+        where, binds = self.sql(scope, "s")
+        columns = ordered_by(scope, "s")
+        if after is not None:
+            where += f" AND ({columns}) > {after_place(scope)}"
+            binds |= {f"after_{name}": value for name, value in after._asdict().items()}
+        statement = self._templates.format(sql.LISTED, scope=where, columns=columns)
+        rows = selected(connection, statement, {**binds, "most": limit, "offset": offset})
+        return [(doc, Ref(*ref)) for doc, *ref in rows]
+
     def secured_tables(self, connection: Connection) -> frozenset[tuple[str | None, str]]:
         found = connection.exec_driver_sql(sql.SECURED_TABLES).all()
         visible = ((None, name) for _, name, is_visible in found if is_visible)
@@ -46,11 +64,18 @@ class PostgreSQLScopes:
             binds["scope"] = list(scope.entities)
         if scope.filter is not None:
             records = self._templates.names["records"]
-            conditions.append(
+            passes = (
                 f"EXISTS (SELECT 1 FROM {records} WHERE kdb_records.tenant = {alias}.tenant "
                 f"AND kdb_records.entity_name = {alias}.entity_name "
                 f"AND kdb_records.id = {alias}.record_id AND {condition(scope.filter, binds, comparison)})"
             )
+            if scope.unfiltered:
+                passes = f"({alias}.entity_name = ANY(CAST(:unfiltered AS text[])) OR {passes})"
+                binds["unfiltered"] = list(scope.unfiltered)
+            conditions.append(passes)
+        if scope.ids is not None:
+            conditions.append(f"{alias}.record_id = ANY(CAST(:ids AS text[]))")
+            binds["ids"] = list(scope.ids)
         if scope.among is not None:
             conditions.append(f"{alias}.record_id IN ({scope.among.sql})")
             binds |= scope.among.binds

@@ -1,7 +1,9 @@
-"""PostgreSQL's statements, as templates: `Templates` fills in `{…}`, `:…` and `%s` are binds. Imports nothing of
-kameleon's."""
+"""PostgreSQL's statements, as templates: `Templates` fills in `{…}`, `:…` and `%s` are binds. Imports this package
+alone."""
 
 from sqlalchemy import text
+
+from .where import AS_FLOAT, IS_WHOLE
 
 CREATE = (
     """
@@ -239,6 +241,10 @@ RENAME_ENTITY = "UPDATE {table} SET entity_name = %s WHERE entity_name = %s"
 DELETE_ENTITY = "DELETE FROM {table} WHERE entity_name = %s"
 DROP_EMBEDDINGS = "DELETE FROM {embedding} WHERE doc = ANY(%s)"
 
+LISTED = """
+    SELECT s.doc, s.entity_name, s.record_id, s.tenant FROM {search} AS s
+    WHERE {scope} ORDER BY {columns} LIMIT CAST(:most AS bigint) OFFSET CAST(:offset AS bigint)
+"""
 IN_SCOPE = "SELECT s.doc FROM {search} AS s WHERE {scope} LIMIT :most"
 # By number whatever the scope: before the first ANALYZE the planner would read all records of a tenant.
 BY_DOCS = "(SELECT s.* FROM {search} AS s WHERE s.doc = ANY(CAST(:docs AS bigint[])) {fence}) AS s"
@@ -271,30 +277,46 @@ PASSAGES_JOINED = "p.doc = s.doc AND p.tenant = s.tenant AND p.record_id = s.rec
 WITHOUT_PASSAGES = "(SELECT CAST(NULL AS integer) AS start_at, CAST(NULL AS integer) AS end_at) AS p"
 
 MATCHES = f"SELECT s.tenant, s.entity_name, s.record_id FROM {BY_DOCS} WHERE {{scope}}"
+ALL_MATCHES = "SELECT s.tenant, s.entity_name, s.record_id FROM {search} AS s WHERE {scope}"
 COUNT = "SELECT count(*) FROM ({matches}) AS m"
-FACET = """
-    SELECT v.value, count(*) AS records
-    FROM ({matches}) AS m
-      JOIN {records} AS r ON r.tenant = m.tenant AND r.entity_name = m.entity_name AND r.id = m.record_id
-      CROSS JOIN LATERAL (
-        SELECT DISTINCT e.value FROM jsonb_array_elements(
-          CASE jsonb_typeof(r.data #> :path) WHEN 'array' THEN r.data #> :path
-            ELSE jsonb_build_array(r.data #> :path) END
-        ) AS e(value)
-      ) AS v
+# The records of each value first, and then the members of each list: a list that many records have is read once.
+FACET = f"""
+    WITH whole AS MATERIALIZED (
+      SELECT r.data{{path}} AS value, count(*) AS records
+      FROM ({{matches}}) AS m
+        JOIN {{records}} AS r ON r.tenant = m.tenant AND r.entity_name = m.entity_name AND r.id = m.record_id
+      GROUP BY 1
+    )
+    SELECT v.value, sum(w.records) AS records
+    FROM whole AS w CROSS JOIN LATERAL (
+      SELECT DISTINCT CASE WHEN jsonb_typeof(e.one) = 'number' AND NOT {IS_WHOLE.format("CAST(e.one AS numeric)")}
+        THEN to_jsonb({AS_FLOAT.format("CAST(e.one AS numeric)")}) ELSE e.one END
+      FROM jsonb_array_elements(
+        CASE jsonb_typeof(w.value) WHEN 'array' THEN w.value ELSE jsonb_build_array(w.value) END
+      ) AS e(one)
+    ) AS v(value)
     WHERE jsonb_typeof(v.value) IN ('string', 'number', 'boolean')
-    GROUP BY v.value ORDER BY records DESC, v.value LIMIT :limit
+    GROUP BY v.value
+    ORDER BY records DESC, jsonb_typeof(v.value), CASE jsonb_typeof(v.value) WHEN 'number' THEN v.value END,
+      v.value #>> '{{{{}}}}' COLLATE "C"
+    LIMIT :limit
 """
 VALUES = """
-    SELECT r.entity_name, r.id, r.tenant, r.data #> %(path)s AS value
+    SELECT r.entity_name, r.id, r.tenant, r.data{path} AS value
     FROM {keys} JOIN {records} AS r ON r.tenant = k.tenant AND r.entity_name = k.entity_name AND r.id = k.record_id
-    WHERE jsonb_typeof(r.data #> %(path)s) IN ('string', 'number', 'boolean')
+    WHERE jsonb_typeof(r.data{path}) IN ('string', 'number', 'boolean')
+"""
+VALUES_AMONG = """
+    SELECT r.entity_name, r.id, r.tenant, r.data{path} AS value
+    FROM ({matches}) AS m
+      JOIN {records} AS r ON r.tenant = m.tenant AND r.entity_name = m.entity_name AND r.id = m.record_id
+    WHERE jsonb_typeof(r.data{path}) IN ('string', 'number', 'boolean')
 """
 VALUES_OF = """
-    SELECT s.doc, r.data #> :path AS value
+    SELECT s.doc, r.data{path} AS value
     FROM {search} AS s
       JOIN {records} AS r ON r.tenant = s.tenant AND r.entity_name = s.entity_name AND r.id = s.record_id
-    WHERE s.doc = ANY(CAST(:docs AS bigint[])) AND jsonb_typeof(r.data #> :path) <> 'null'
+    WHERE s.doc = ANY(CAST(:docs AS bigint[])) AND jsonb_typeof(r.data{path}) <> 'null'
 """
 # Each partition is found by the key of the one before.
 ENTITIES = """

@@ -117,7 +117,7 @@ class PostgreSQLVectors:
             "beside": sql_of_tenants(scanned.tenants, "e")[0],
             "part": "" if number is None else " AND " + sql.OF_TENANT.format(alias="e.", number=number),
         }
-        if docs is None and scope.filter is None and scope.among is None:
+        if docs is None and scope.filter is None and scope.among is None and scope.ids is None:
             return partial(self._read, connection, generation, {**names, "scope": where}, binds)
         names |= self._filtered(scope, docs, where, binds)
         ctes = [self._templates.format(part, generation, **names) for part in (sql.INDEX, *self._parts(scope, docs))]
@@ -177,9 +177,9 @@ class PostgreSQLVectors:
         if docs is not None:
             names["near"] = f"{where} AND e.doc = ANY(CAST(:docs AS bigint[]))"
             binds["docs"] = list(docs)
-        elif scope.filter is not None:
+        elif scope.filter is not None and not scope.is_mixed:
             names["condition"] = self._scopes.of_records(scope.filter, scope, binds)
-        elif scope.tenants is None:
+        elif scope.tenants is None or scope.is_mixed:
             names["of_records"], of_scope = self._scopes.sql(scope, "s")
             binds |= of_scope
         else:
@@ -188,8 +188,9 @@ class PostgreSQLVectors:
 
     @staticmethod
     def _parts(scope: Scope, docs: Sequence[int] | None) -> Sequence[str]:
-        among = sql.ALLOWED_OF_ALL if scope.tenants is None else sql.ALLOWED_AMONG
-        allowed = sql.ALLOWED if scope.filter is not None else among
+        of_all = scope.tenants is None or scope.is_mixed
+        among = sql.ALLOWED_OF_ALL if of_all else sql.ALLOWED_AMONG
+        allowed = sql.ALLOWED if scope.filter is not None and not scope.is_mixed else among
         return (
             sql.ALLOWED_DOCS if docs is not None else allowed,
             sql.NEAR,

@@ -4,21 +4,26 @@ package alone.
 Paths are strict: one never goes into a list by itself, as SQLite's do not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..filters import HAS_WORDS, ORDERED, Comparison, bind
+from ..filters import HAS_WORDS, LEAST_WHOLE, MOST_WHOLE, ORDERED, Comparison, bind, by_shape, is_huge
 from ..tables import digits, dump
 
 MAX_FLOAT = "1.7976931348623157e308"
 START, END = "(^|[^a-z0-9])", "($|[^a-z0-9])"
+IS_WHOLE = f"{{0}} BETWEEN {LEAST_WHOLE} AND {MOST_WHOLE}"
+AS_FLOAT = f"CAST(least(greatest({{0}}, -{MAX_FLOAT}), {MAX_FLOAT}) AS float8)"
+"""JSONB may hold a number that is more than a float can be."""
 
 
-def comparison(compared: Comparison, binds: dict[str, Any]) -> str:
+def comparison(compared: Comparison, binds: dict[str, Any], document: str = "kdb_records.data") -> str:
     if compared.operator in ("$in", "$nin") and not compared.value:
         return "false" if compared.operator == "$in" else "true"
-    path = bind(binds, "strict $" + "".join(f'."{name}"' for name in compared.path))
-    value = f"jsonb_path_query_first(kdb_records.data, CAST({path} AS jsonpath), '{{}}', true)"
+    if compared.operator == HAS_WORDS:
+        return has_words(document, compared.path, compared.value, binds)
+    value = document + "".join(f" -> CAST({bind(binds, name)} AS text)" for name in compared.path)
+    value = f"({value})"
     match compared.operator:
         case "$eq":
             return equals(value, compared.value, binds)
@@ -32,8 +37,6 @@ def comparison(compared: Comparison, binds: dict[str, Any]) -> str:
             return f"{value} IS {'NOT ' if compared.value else ''}NULL"
         case "$contains":
             return contains(value, compared.value, binds)
-        case _ if compared.operator == HAS_WORDS:
-            return has_words(compared.path, compared.value, binds)
     sign = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))[compared.operator]
     if isinstance(compared.value, str):
         return when(value, "string", f"({value} #>> '{{}}') COLLATE \"C\" {sign} {bind(binds, compared.value)}")
@@ -41,28 +44,32 @@ def comparison(compared: Comparison, binds: dict[str, Any]) -> str:
 
 
 def equals(value: str, wanted: Any, binds: dict[str, Any]) -> str:
+    """A scalar contains itself, and a list contains its members."""
     if wanted is None:
         return f"({value} IS NULL OR {value} = 'null')"
     if isinstance(wanted, float):
-        return when(value, "number", f"{number(value, wanted)} = {bind(binds, wanted)}")
-    return f"({value} = CAST({bind(binds, dump(digits(wanted)))} AS jsonb))"
+        return single_or_member(value, lambda one: is_float(one, [wanted], binds))
+    sign = "=" if isinstance(wanted, Mapping | list) else "@>"
+    return f"({value} {sign} CAST({bind(binds, dump(digits(wanted)))} AS jsonb))"
 
 
 def equals_any(value: str, options: Sequence[Any], binds: dict[str, Any]) -> str:
-    floats = [option for option in options if isinstance(option, float)]
-    others = [dump(digits(option)) for option in options if option is not None and not isinstance(option, float)]
-    found = []
-    if None in options:
-        found.append(equals(value, None, binds))
+    shapes = by_shape(options)
+    floats = [option for option in shapes["numbers"] if isinstance(option, float)]
+    exact = [option for option in shapes["numbers"] if not isinstance(option, float)]
+    singles = [dump(option) for option in (*shapes["flags"], *exact, *shapes["texts"])]
+    found = [equals(value, option, binds) for option in (*shapes["null"][:1], *shapes["wholes"])]
     if floats:
-        found.append(when(value, "number", f"{number(value, floats[0])} = ANY({bind(binds, floats)})"))
-    if others:
-        found.append(f"{value} = ANY(CAST({bind(binds, others)} AS jsonb[]))")
+        found.append(single_or_member(value, lambda one: is_float(one, floats, binds)))
+    if singles:
+        listed = f"ANY(CAST({bind(binds, singles)} AS jsonb[]))"
+        found.append(f"{value} = {listed} OR {when(value, 'array', f'{value} @> {listed}')}")
     return " OR ".join(found)
 
 
 def contains(value: str, wanted: Any, binds: dict[str, Any]) -> str:
-    member = f"{value} @> CAST({bind(binds, dump(digits(wanted)))} AS jsonb)"
+    """A member of a list, or a part of a text."""
+    member = f"{value} @> 'null'" if wanted is None else equals(value, wanted, binds)
     inside = f"strpos({value} #>> '{{}}', {bind(binds, wanted)}) > 0" if isinstance(wanted, str) else "false"
     return f"CASE jsonb_typeof({value}) WHEN 'array' THEN {member} WHEN 'string' THEN {inside} ELSE false END"
 
@@ -72,21 +79,39 @@ def when(value: str, kind: str, holds: str) -> str:
     return f"CASE jsonb_typeof({value}) WHEN '{kind}' THEN {holds} ELSE false END"
 
 
-def number(value: str, wanted: float) -> str:
-    """A whole number is compared exactly, a float as floats are; JSONB may hold more than a float can."""
+def single_or_member(value: str, holds: Callable[[str], str]) -> str:
+    """Whether it holds for a number, or for one in a list."""
+    inner = when("one", "number", holds("one"))
+    members = f"EXISTS (SELECT 1 FROM jsonb_array_elements({value}) AS item(one) WHERE {inner})"
+    return f"CASE jsonb_typeof({value}) WHEN 'number' THEN {holds(value)} WHEN 'array' THEN {members} ELSE false END"
+
+
+def is_float(value: str, wanted: Sequence[float], binds: dict[str, Any]) -> str:
+    """Whether a number is one of these when it is rounded to a float, as whole numbers of 64 bits are not."""
     exact = f"CAST({value} AS numeric)"
-    if isinstance(wanted, float):
-        return f"CAST(least(greatest({exact}, -{MAX_FLOAT}), {MAX_FLOAT}) AS float8)"
-    return exact
+    found = []
+    for are_huge in (False, True):
+        if floats := [one for one in wanted if is_huge(one) is are_huge]:
+            rounded = f"{AS_FLOAT.format(exact)} = ANY(CAST({bind(binds, floats)} AS float8[]))"
+            found.append(f"({'NOT ' if are_huge else ''}{IS_WHOLE.format(exact)} AND {rounded})")
+    return f"({' OR '.join(found)})"
 
 
-def has_words(path: tuple[str, ...], words: str, binds: dict[str, Any]) -> str:
+def number(value: str, wanted: float) -> str:
+    """A number as one that is ordered like it: exactly beside a whole number, as a float beside a float."""
+    exact = f"CAST({value} AS numeric)"
+    if is_huge(wanted):
+        return f"CASE WHEN {IS_WHOLE.format(exact)} THEN 0 ELSE {AS_FLOAT.format(exact)} END"
+    return AS_FLOAT.format(exact) if isinstance(wanted, float) else exact
+
+
+def has_words(document: str, path: tuple[str, ...], words: str, binds: dict[str, Any]) -> str:
     """Whether a text or a number in the field holds the words as whole ones."""
     inner = bind(binds, "strict $" + "".join(f'."{name}"' for name in path) + ".**")
     quoted = "".join(rf"\{c}" if c.isascii() and not c.isalnum() else c for c in words)
     before, after = (end.isascii() and end.isalnum() for end in (words[0], words[-1]))
     pattern = bind(binds, (START if before else "") + quoted + (END if after else ""))
     return (
-        f"EXISTS (SELECT 1 FROM jsonb_path_query(kdb_records.data, CAST({inner} AS jsonpath), '{{}}', true) AS item "
+        f"EXISTS (SELECT 1 FROM jsonb_path_query({document}, CAST({inner} AS jsonpath), '{{}}', true) AS item "
         f"WHERE jsonb_typeof(item) IN ('string', 'number') AND item #>> '{{}}' ~* {pattern})"
     )

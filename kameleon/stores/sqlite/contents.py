@@ -67,8 +67,10 @@ class SQLiteContents:
         rows = connection.exec_driver_sql(sql.TEXTS.format(join=join), (after, limit))
         return [(doc, embedded_text(readable(content), layout)[start:end]) for doc, content, layout, start, end in rows]
 
-    def matches(self, scope: Scope, docs: Sequence[int]) -> Matches:
+    def matches(self, scope: Scope, docs: Sequence[int] | None = None) -> Matches:
         where, binds = self._scopes.sql(scope)
+        if docs is None:
+            return Matches(sql.ALL_MATCHES.format(scope=where), binds)
         return Matches(sql.MATCHES.format(scope=where), {**binds, "docs": as_json(docs)})
 
     def count(self, connection: Connection, matches: Matches, docs: Sequence[int] | None = None) -> int:

@@ -1,14 +1,14 @@
 """The record store's table in SQLite: JSON as text. Imports `values`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
 
 from ...values import Ref
-from ..filters import Filter, condition
+from ..filters import Filter, condition, number
 from ..tables import dump
 from ..values import Matches, bound
 from . import statements as sql
@@ -21,11 +21,11 @@ class SQLiteRecords:
         rows = connection.execute(
             sql.VALUES, {"refs": json.dumps([ref.key for ref in refs]), "path": json_path(field.split("."))}
         )
-        return {
-            Ref(*row[:3]): from_json(row.value, row.kind)
-            for row in rows
-            if row.kind not in (None, "null", "array", "object")
-        }
+        return ordered(rows)
+
+    def values_among(self, connection: Connection, matches: Matches, field: str) -> dict[Ref, Any]:
+        statement, binds = bound(text(sql.VALUES_AMONG.format(matches=matches.sql)), matches.binds)
+        return ordered(connection.execute(statement, {**binds, "path": json_path(field.split("."))}))
 
     def values_of(self, connection: Connection, docs: Sequence[int], field: str) -> dict[int, Any]:
         rows = fetched(connection, sql.VALUES_OF, {"docs": as_json(docs), "path": json_path(field.split("."))})
@@ -34,7 +34,7 @@ class SQLiteRecords:
     def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
         statement, binds = bound(text(sql.FACET.format(matches=matches.sql)), matches.binds)
         rows = connection.execute(statement, {**binds, "path": json_path(field.split(".")), "limit": limit})
-        return [(from_json(row.value, row.type), row.records) for row in rows]
+        return [(single(row.value, row.kind), row.records) for row in rows]
 
     def stored_ids(self, connection: Connection, entity: str, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         rows = connection.execute(sql.STORED_IDS, {"entity": entity, "keys": as_json(keys)})
@@ -51,6 +51,17 @@ class SQLiteRecords:
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}
         return condition(filter_, binds, comparison), binds
+
+
+def single(value: Any, kind: str) -> Any:
+    """The value of a group of equal ones."""
+    return bool(value) if kind == "boolean" else number(value) if kind == "number" else value
+
+
+def ordered(rows: Iterable[Any]) -> dict[Ref, Any]:
+    """The values that have an order, by record."""
+    unordered = (None, "null", "array", "object")
+    return {Ref(*row[:3]): from_json(row.value, row.kind) for row in rows if row.kind not in unordered}
 
 
 def from_json(value: Any, kind: str) -> Any:

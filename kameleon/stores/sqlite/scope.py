@@ -1,13 +1,15 @@
-"""Scopes in SQLite: conditions on `kdb_search AS s`, and the contents in them. Imports this package alone."""
+"""Scopes in SQLite: conditions on `kdb_search AS s`, and the contents in them. Imports `values`."""
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, text
 
+from ...values import Ref
 from ..filters import condition
-from ..values import Scope, bound
+from ..values import Scope, after_place, bound, ordered_by
 from . import statements as sql
 from .rows import as_json, fetched
 from .where import comparison, holding
@@ -19,7 +21,7 @@ class SQLiteScopes:
     def docs(self, connection: Connection, scope: Scope, most: int) -> list[int] | None:
         where, binds = self.sql(scope)
         select = sql.IN_SCOPE.format(scope=where)
-        if scope.filter is not None and scope.among is None and scope.without is None:
+        if scope.filter is not None and replace(scope, filter=None).is_all:
             binds = {}
             partitions = partitions_of("kdb_records", scope, binds)
             select = sql.FILTERED.format(scope=" AND ".join([*partitions, holding(scope.filter, binds)]))
@@ -33,6 +35,24 @@ class SQLiteScopes:
         inside: list[int] = json.loads(found)
         return inside
 
+    def listed(
+        self,
+        connection: Connection,
+        scope: Scope,
+        *,
+        after: Ref | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[tuple[int, Ref]]:
+        where, binds = self.sql(scope)
+        columns = ordered_by(scope, "s")
+        if after is not None:
+            where += f" AND ({columns}) > {after_place(scope)}"
+            binds |= {f"after_{name}": value for name, value in after._asdict().items()}
+        binds |= {"most": -1 if limit is None else limit, "offset": offset}
+        rows = _fetched(connection, sql.LISTED.format(scope=where, columns=columns), binds)
+        return [(doc, Ref(*ref)) for doc, *ref in rows]
+
     def secured_tables(self, connection: Connection) -> frozenset[tuple[str | None, str]]:
         return frozenset()
 
@@ -41,14 +61,23 @@ class SQLiteScopes:
         binds: dict[str, Any] = {}
         conditions = partitions_of("s", scope, binds)
         if scope.filter is not None:
-            conditions.append(
+            passes = (
                 "EXISTS (SELECT 1 FROM kdb_records WHERE kdb_records.tenant = s.tenant "
                 "AND kdb_records.entity_name = s.entity_name AND kdb_records.id = s.record_id "
                 f"AND {condition(scope.filter, binds, comparison)})"
             )
+            if scope.unfiltered:
+                passes = f"(s.entity_name IN ({listed(scope.unfiltered, 'unfiltered', binds)}) OR {passes})"
+            conditions.append(passes)
+        if scope.ids is not None:
+            conditions.append("s.record_id IN (SELECT value FROM json_each(:ids))")
+            binds["ids"] = as_json(scope.ids)
         if scope.among is not None:
             conditions.append(f"s.record_id IN ({scope.among.sql})")
             binds |= scope.among.binds
+        for place, (entity, among) in enumerate(scope.visible):
+            conditions.append(f"(s.entity_name <> :visible{place} OR s.record_id IN ({among.sql}))")
+            binds |= {f"visible{place}": entity, **among.binds}
         if scope.without is not None:
             conditions.append(
                 "NOT (s.tenant = :without_tenant AND s.entity_name = :without_entity AND s.record_id = :without_id)"
@@ -62,9 +91,13 @@ def partitions_of(table: str, scope: Scope, binds: dict[str, Any]) -> list[str]:
     conditions = []
     for column, names in (("tenant", scope.tenants), ("entity_name", scope.entities or None)):
         if names is not None:
-            binds |= {f"{column}{n}": name for n, name in enumerate(names)}
-            conditions.append(f"{table}.{column} IN ({', '.join(f':{column}{n}' for n in range(len(names)))})")
+            conditions.append(f"{table}.{column} IN ({listed(names, column, binds)})")
     return conditions
+
+
+def listed(names: Sequence[str], prefix: str, binds: dict[str, Any]) -> str:
+    binds |= {f"{prefix}{n}": name for n, name in enumerate(names)}
+    return ", ".join(f":{prefix}{n}" for n in range(len(names)))
 
 
 def _fetched(connection: Connection, statement: str, binds: dict[str, Any]) -> Sequence[Sequence[Any]]:

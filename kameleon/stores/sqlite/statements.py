@@ -8,6 +8,7 @@ row. Embeddings are never in a `vec0` table: an interpreter without the extensio
 from sqlalchemy import text
 
 from ..tables import instant
+from .where import KIND
 
 CREATE = (
     """
@@ -207,6 +208,11 @@ FILTERED = """
     WHERE {scope}
 """
 
+LISTED = """
+    SELECT s.id, s.entity_name, s.record_id, s.tenant FROM kdb_search AS s
+    WHERE {scope} ORDER BY {columns} LIMIT :most OFFSET :offset
+"""
+
 UP_TO = "SELECT json_group_array(id) FROM ({select} LIMIT :most)"
 WHICH_IN_SCOPE = """
     SELECT json_group_array(s.id)
@@ -236,15 +242,25 @@ MATCHES = """
     SELECT s.tenant, s.entity_name, s.record_id FROM json_each(:docs) AS m CROSS JOIN kdb_search AS s ON s.id = m.value
     WHERE {scope}
 """
+ALL_MATCHES = "SELECT s.tenant, s.entity_name, s.record_id FROM kdb_search AS s WHERE {scope}"
 
 COUNT = "SELECT count(*) FROM ({matches})"
 
-FACET = """
-    SELECT v.value, v.type, count(DISTINCT r.rowid) AS records
-    FROM ({matches}) AS m CROSS JOIN kdb_records AS r
-      ON r.tenant = m.tenant AND r.entity_name = m.entity_name AND r.id = m.record_id, json_each(r.data, :path) AS v
-    WHERE v.type NOT IN ('object', 'array', 'null') AND json_type(r.data, :path) <> 'object'
-    GROUP BY v.value, v.type ORDER BY records DESC, v.type, v.value LIMIT :limit
+# The records of each value first, and then the members of each list: a list that many records have is read once.
+FACET = f"""
+    WITH whole(value, type, records) AS MATERIALIZED (
+      SELECT json_extract(r.data, :path), json_type(r.data, :path), count(*)
+      FROM ({{matches}}) AS m CROSS JOIN kdb_records AS r
+        ON r.tenant = m.tenant AND r.entity_name = m.entity_name AND r.id = m.record_id
+      GROUP BY 1, 2
+    ), single(value, kind, records) AS (
+      SELECT value, {KIND.format("type")}, records FROM whole
+      UNION ALL
+      SELECT e.value, {KIND.format("e.type")} AS kind, w.records
+      FROM whole AS w, json_each(w.value) AS e WHERE w.type = 'array' GROUP BY w.value, kind, e.value
+    )
+    SELECT value, kind, sum(records) AS records FROM single WHERE kind IN ('string', 'number', 'boolean')
+    GROUP BY kind, value ORDER BY records DESC, kind, value LIMIT :limit
 """
 
 VALUES = text("""
@@ -252,6 +268,12 @@ VALUES = text("""
     FROM json_each(:refs) AS k CROSS JOIN kdb_records AS r ON r.tenant = json_extract(k.value, '$[0]')
       AND r.entity_name = json_extract(k.value, '$[1]') AND r.id = json_extract(k.value, '$[2]')
 """)
+
+VALUES_AMONG = """
+    SELECT r.entity_name, r.id, r.tenant, json_extract(r.data, :path) AS value, json_type(r.data, :path) AS kind
+    FROM ({matches}) AS m CROSS JOIN kdb_records AS r
+      ON r.tenant = m.tenant AND r.entity_name = m.entity_name AND r.id = m.record_id
+"""
 
 VALUES_OF = """
     SELECT s.id, json_extract(r.data, :path), json_type(r.data, :path)

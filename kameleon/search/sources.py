@@ -1,0 +1,56 @@
+"""Reads fields of records that are kept in several places: of mapped classes, each in its own table, and of the record
+store. Imports `values` and `stores`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from ..stores.protocols import Fields, Records
+from ..stores.values import Matches
+from ..values import Ref
+from .query import Query
+
+VALUES_OF_EACH = 10_000
+"""Bounds the values that are counted in one of several places, so that few of their sums are too small. Chosen, not
+measured."""
+
+
+class Sources:
+    """`NamedFields` of several places, each of which reads its own records alone."""
+
+    def __init__(self, sources: Sequence[Fields]) -> None:
+        self._sources = sources
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Those that all mapped classes have."""
+        named = [source.names for source in self._sources if hasattr(source, "names")]
+        return tuple(name for name in named[0] if all(name in names for names in named)) if named else ()
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raises InvalidFilter for a name that one of the classes does not have."""
+        for source in self._sources:
+            if hasattr(source, "check"):
+                source.check(names)
+
+    def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
+        return {ref: value for each in self._sources for ref, value in each.values(connection, refs, field).items()}
+
+    def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[Ref, Any]:
+        found = (source.values_among(connection, matches, field) for source in self._sources)
+        return {ref: value for values in found for ref, value in values.items()}
+
+    def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
+        counts: dict[Any, int] = {}
+        for source in self._sources:
+            for value, count in source.facet(connection, matches, field, VALUES_OF_EACH):
+                counts[value] = counts.get(value, 0) + count
+        return sorted(counts.items(), key=lambda pair: -pair[1])[:limit]
+
+
+def fields_of(query: Query, records: Records) -> Fields:
+    """The fields of what is searched; `records` is the record store's."""
+    if query.columns is None:
+        return records
+    return Sources([query.columns, records]) if query.has_stored else query.columns
