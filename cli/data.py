@@ -71,7 +71,7 @@ def insert(
     max_record_bytes: int,
     **options: Any,
 ) -> None:
-    """Insert records: JSON lines, a JSON array or one object, from stdin, a file or the command line.
+    """Insert records: JSON lines, a JSON array or objects, from stdin, a file or the command line.
 
     Each batch is one transaction with its index rows. A record's `id` is its key, or what
     --id-field names, which is kept as `id`. A bad record ends the run, and the
@@ -83,7 +83,11 @@ def insert(
     """
     _check_source(json_records, from_file)
     records = app.records(create=True)
-    limits = {"max_bytes": max_record_bytes, "from_line": from_line, "keep_rest": options["rejects"] is not None}
+    limits: dict[str, Any] = {
+        "max_bytes": max_record_bytes,
+        "from_line": from_line,
+        "keep_rest": options["rejects"] is not None,
+    }
     with _progress(options["entity"]) as progress:
         insertion = Insertion(
             app=app,
@@ -93,6 +97,7 @@ def insert(
             progress=progress,
             **options,
         )
+        limits["note"] = lambda note: echo(f"{insertion.name}: {note}", err=True)
         insertion.run(_read_source(partial(_open_source, json_records, from_file), **limits))
     _print_summary(app, insertion, is_indexed=bool(insertion.stored) and _finish(records))
 

@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -271,7 +271,14 @@ def named_id(item: Item, field: str) -> Item:
         )
     if "id" in item.data:
         return replace(item, error=f"an `id` beside {field!r:.80}, which --id-field makes its id: leave one out")
-    return replace(item, data={"id" if name == field else name: value for name, value in item.data.items()})
+    return replace(item, data={"id" if name == field else name: value for name, value in with_oid(item.data, field)})
+
+
+def with_oid(data: Mapping[str, Any], field: str) -> Iterator[tuple[str, Any]]:
+    """The record's fields; of MongoDB's {"$oid": "…"} as the key its text."""
+    for name, value in data.items():
+        is_oid = name == field and isinstance(value, Mapping) and list(value) == ["$oid"]
+        yield name, value["$oid"] if is_oid else value
 
 
 def reason(error: InvalidRecord | RecordExists) -> str:

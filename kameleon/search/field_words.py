@@ -38,7 +38,7 @@ def having(store: Store, connection: Connection, found: Found, wanted: FieldWord
         return found
     docs: list[int] = found.ranking.docs(np.flatnonzero(found.required)).tolist()
     for field, words in wanted:
-        values = store.records.values_of(connection, docs, field)
+        values = store.records.values_of(connection, docs, [field])
         contents = {doc: join([items_of(value)]) for doc, value in values.items()}
         docs = [doc for doc, content in contents.items() if found.has_phrase(content, words)]
     return replace(found, required=found.ranking.mask(np.array(docs, "<i8")))

@@ -176,7 +176,7 @@ class Retriever:
             keys = [key for key in keys if key in keyword.scores or key in keyword.others]
         keys = keys[:SORTED]
         refs = [ranking.refs[key] for key in keys]
-        fields = fields_of(query, self._store.records)
+        fields = fields_of(query, self._store.records, self._entities)
         read = (fields.values(connection, refs, sort.field) for sort in query.sort)
         values = [{key: found.get(ref) for key, ref in zip(keys, refs, strict=True)} for found in read]
         ordered = by_fields(keys, values, query.sort, sort_key(self._store.language))
@@ -199,7 +199,7 @@ class Retriever:
         scope = replace(ranked.scope, without=query.like)
         docs = list(dict.fromkeys(put_forward))
         matches = self._store.contents.matches(scope, docs)
-        fields = fields_of(query, self._store.records)
+        fields = fields_of(query, self._store.records, self._entities)
         with found.timed("counting"):
             counted = count_facets(connection, fields, matches, query.facets)
             total = self._store.contents.count(connection, matches, docs if is_known else None)

@@ -210,10 +210,19 @@ class NamedFields(Fields, Protocol):
         """Raises InvalidFilter for a name that is no field of it."""
 
 
-class Records(Fields, Protocol):
-    """The record store's table, whose fields are dotted paths into `kdb_records.data`."""
+class Records(Protocol):
+    """The record store's table, whose fields are paths of names into `kdb_records.data`."""
 
-    def values_of(self, connection: Connection, docs: Sequence[int], field: str) -> Mapping[int, Any]:
+    def values(self, connection: Connection, refs: Sequence[Ref], path: Sequence[str]) -> Mapping[Ref, Any]:
+        """As `Fields`."""
+
+    def values_among(self, connection: Connection, matches: Matches, path: Sequence[str]) -> Mapping[Ref, Any]:
+        """As `Fields`."""
+
+    def facet(self, connection: Connection, matches: Matches, path: Sequence[str], limit: int) -> list[tuple[Any, int]]:
+        """As `Fields`."""
+
+    def values_of(self, connection: Connection, docs: Sequence[int], path: Sequence[str]) -> Mapping[int, Any]:
         """Returns the field of the record of each content that has it."""
 
     def stored_ids(self, connection: Connection, entity: str, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:

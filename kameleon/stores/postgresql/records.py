@@ -28,26 +28,26 @@ class PostgreSQLRecords:
     _tables: Tables
     _copying: binary.Copy
 
-    def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> dict[Ref, Any]:
-        path, names = steps(field, "%({})s")
-        rows = by_key(connection, self._templates.format(sql.VALUES, path=path), refs, **names)
+    def values(self, connection: Connection, refs: Sequence[Ref], path: Sequence[str]) -> dict[Ref, Any]:
+        place, names = steps(path, "%({})s")
+        rows = by_key(connection, self._templates.format(sql.VALUES, path=place), refs, **names)
         return {Ref(*row[:3]): row.value for row in rows}
 
-    def values_among(self, connection: Connection, matches: Matches, field: str) -> dict[Ref, Any]:
-        path, names = steps(field)
-        template = self._templates.text(sql.VALUES_AMONG, path=path, matches=matches.sql)
+    def values_among(self, connection: Connection, matches: Matches, path: Sequence[str]) -> dict[Ref, Any]:
+        place, names = steps(path)
+        template = self._templates.text(sql.VALUES_AMONG, path=place, matches=matches.sql)
         statement, binds = bound(template, matches.binds)
         rows = connection.execute(statement, {**binds, **names})
         return {Ref(*row[:3]): row.value for row in rows}
 
-    def values_of(self, connection: Connection, docs: Sequence[int], field: str) -> dict[int, Any]:
-        path, names = steps(field)
-        rows = connection.execute(self._templates.text(sql.VALUES_OF, path=path), {"docs": list(docs), **names})
+    def values_of(self, connection: Connection, docs: Sequence[int], path: Sequence[str]) -> dict[int, Any]:
+        place, names = steps(path)
+        rows = connection.execute(self._templates.text(sql.VALUES_OF, path=place), {"docs": list(docs), **names})
         return {row.doc: row.value for row in rows}
 
-    def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
-        path, names = steps(field)
-        statement, binds = bound(self._templates.text(sql.FACET, path=path, matches=matches.sql), matches.binds)
+    def facet(self, connection: Connection, matches: Matches, path: Sequence[str], limit: int) -> list[tuple[Any, int]]:
+        place, names = steps(path)
+        statement, binds = bound(self._templates.text(sql.FACET, path=place, matches=matches.sql), matches.binds)
         rows = connection.execute(statement, {**binds, **names, "limit": limit})
         return [(single(row.value), int(row.records)) for row in rows]
 
@@ -74,9 +74,9 @@ class PostgreSQLRecords:
         return condition(filter_, binds, comparison), binds
 
 
-def steps(field: str, mark: str = ":{}") -> tuple[str, dict[str, str]]:
+def steps(path: Sequence[str], mark: str = ":{}") -> tuple[str, dict[str, str]]:
     """Renders a path into a document, and its binds."""
-    names = {f"step{place}": name for place, name in enumerate(field.split("."))}
+    names = {f"step{place}": name for place, name in enumerate(path)}
     return "".join(f" -> CAST({mark.format(bind)} AS text)" for bind in names), names
 
 

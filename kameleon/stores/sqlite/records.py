@@ -17,23 +17,21 @@ from .where import comparison, json_path
 
 
 class SQLiteRecords:
-    def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> dict[Ref, Any]:
-        rows = connection.execute(
-            sql.VALUES, {"refs": json.dumps([ref.key for ref in refs]), "path": json_path(field.split("."))}
-        )
+    def values(self, connection: Connection, refs: Sequence[Ref], path: Sequence[str]) -> dict[Ref, Any]:
+        rows = connection.execute(sql.VALUES, {"refs": json.dumps([ref.key for ref in refs]), "path": json_path(path)})
         return ordered(rows)
 
-    def values_among(self, connection: Connection, matches: Matches, field: str) -> dict[Ref, Any]:
+    def values_among(self, connection: Connection, matches: Matches, path: Sequence[str]) -> dict[Ref, Any]:
         statement, binds = bound(text(sql.VALUES_AMONG.format(matches=matches.sql)), matches.binds)
-        return ordered(connection.execute(statement, {**binds, "path": json_path(field.split("."))}))
+        return ordered(connection.execute(statement, {**binds, "path": json_path(path)}))
 
-    def values_of(self, connection: Connection, docs: Sequence[int], field: str) -> dict[int, Any]:
-        rows = fetched(connection, sql.VALUES_OF, {"docs": as_json(docs), "path": json_path(field.split("."))})
+    def values_of(self, connection: Connection, docs: Sequence[int], path: Sequence[str]) -> dict[int, Any]:
+        rows = fetched(connection, sql.VALUES_OF, {"docs": as_json(docs), "path": json_path(path)})
         return {doc: from_json(value, kind) for doc, value, kind in rows if kind not in (None, "null")}
 
-    def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
+    def facet(self, connection: Connection, matches: Matches, path: Sequence[str], limit: int) -> list[tuple[Any, int]]:
         statement, binds = bound(text(sql.FACET.format(matches=matches.sql)), matches.binds)
-        rows = connection.execute(statement, {**binds, "path": json_path(field.split(".")), "limit": limit})
+        rows = connection.execute(statement, {**binds, "path": json_path(path), "limit": limit})
         return [(single(row.value, row.kind), row.records) for row in rows]
 
     def stored_ids(self, connection: Connection, entity: str, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
