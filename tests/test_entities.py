@@ -320,3 +320,37 @@ def test_a_field_whose_name_has_dots_can_be_filtered_counted_and_sorted(records:
     assert found(records, "disk", entity="Other", where={"log.level": "debug"}) == ["3"]
     records.insert("Log", rows[2:])
     assert found(records, "disk", entity="Log", where={"log.level": "debug"}) == [], "the field of that name is meant"
+
+
+def test_a_record_is_found_first_by_its_own_id(records: RecordStore) -> None:
+    rows = [
+        {"id": "INV-88213", "title": "Repair of the roof"},
+        {"id": "INV-88214", "title": "Paint for the door, as in INV-88213"},
+        {"id": "6", "title": "A door for number 12"},
+        {"id": "12", "title": "Six windows"},
+        {"id": "qwxyz", "title": "Garden gate"},
+        {"id": "7f1b2c9e-0000-4000-8000-00000000beef", "title": "Fence"},
+    ]
+    records.insert("Invoice", rows)
+    records.insert("Note", [{"id": "INV-88213", "title": "Another kind of thing"}])
+    for mode in ("keyword", "hybrid"):
+        for id_ in ("INV-88213", "12", "qwxyz", "7f1b2c9e-0000-4000-8000-00000000beef"):
+            assert found(records, id_, entity="Invoice", mode=mode)[0] == id_
+        assert found(records, "what about invoice INV-88213, the door?", entity="Invoice", mode=mode)[0] == "INV-88213"
+    assert set(found(records, "INV-88213")) == {"INV-88213", "INV-88214"}
+    assert found(records, "door 6", entity="Invoice") == ["6", "INV-88214"]
+    assert found(records, "window 6", entity="Invoice") == ["12"], "a number among words is a number"
+    assert found(records, "INV-88213", entity="Invoice", where={"title": "Fence"}) == []
+    counted = records.search.search("INV-88213", entity="Invoice", mode="keyword", count=True, facets=["title"])
+    assert (counted.total, len(counted.facets["title"])) == (2, 2)
+    records.delete("Invoice", ["INV-88213"])
+    assert found(records, "INV-88213", entity="Invoice") == ["INV-88214"]
+
+
+def test_an_id_is_looked_for_among_the_tenants_that_are_read(records: RecordStore) -> None:
+    records.create_entity("Order", search=["text"], tenant_field="org")
+    records.insert("Order", [{"id": f"A-{org}", "org": org, "text": "lamp"} for org in ("a", "b")])
+    assert found(records, "A-a", entity="Order", tenant="a") == ["A-a"]
+    assert found(records, "A-b", entity="Order", tenant="a") == []
+    records.search.index_record("Plain", "X-1", "some words")
+    assert found(records, "X-1", entity="Plain") == [], "ids of what has no record are no words"

@@ -23,6 +23,7 @@ from .cache import SegmentCache
 from .dialect import Partition, Partitions
 from .folding import Maintenance
 from .looking_up import Found, LookUp, Wanted
+from .named import possible_ids, with_records
 from .packing import Document
 from .server import ServerLookUp, completions
 from .vocabulary import Vocabulary, Word
@@ -146,11 +147,17 @@ class KeywordIndex:
     # reading
 
     def search(self, connection: Connection, scope: Scope, wanted: Wanted) -> Found:
-        """What a query finds in the records of the scope's entities; ranked in the server, in the scope."""
+        """What a query finds in the records of the scope's entities; ranked in the server, in the scope. Records of the
+        record store whose ids are words of it come first."""
         if (server := self._store.ranking_server) is not None:
-            return ServerLookUp(self.analyser, server, connection, scope, wanted).run()
-        partitions = Partitions(scope.tenants, scope.entities)
-        return LookUp(self.analyser, self._store.postings, self._cache, connection, partitions, wanted).run()
+            found = ServerLookUp(self.analyser, server, connection, scope, wanted).run()
+        else:
+            partitions = Partitions(scope.tenants, scope.entities)
+            found = LookUp(self.analyser, self._store.postings, self._cache, connection, partitions, wanted).run()
+        if scope.tenants is None or not (ids := possible_ids(wanted.text, found)):
+            return found
+        docs = self._store.contents.named(connection, scope.tenants, scope.entities, ids)
+        return with_records(found, docs) if docs else found
 
     def suggest(
         self, connection: Connection, tenants: Tenants, entities: Sequence[str], text: str, limit: int

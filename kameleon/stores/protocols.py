@@ -158,6 +158,11 @@ class Contents(Protocol):
     def entities(self, connection: Connection, tenants: Tenants = None) -> list[str]:
         """Returns those that are in the index, by name."""
 
+    def named(
+        self, connection: Connection, tenants: Sequence[str], entities: Sequence[str], ids: Sequence[str]
+    ) -> Mapping[int, str]:
+        """Returns the entities of records of the record store that have these ids; `entities` empty means all."""
+
     def refs(self, connection: Connection, docs: Sequence[int]) -> Mapping[int, Ref]:
         """Returns the records of those that are there."""
 

@@ -45,6 +45,13 @@ class PostgreSQLContents:
         binds = {} if tenants is None else {"tenants": list(tenants)}
         return list(connection.execute(self._templates.text(statement), binds).scalars())
 
+    def named(
+        self, connection: Connection, tenants: Sequence[str], entities: Sequence[str], ids: Sequence[str]
+    ) -> dict[int, str]:
+        of = sql.OF_NAMES if entities else ""
+        binds = {"tenants": list(tenants), "entities": list(entities), "ids": list(ids)}
+        return dict(fetched(connection, self._templates.format(sql.NAMED, of=of), binds))  # type: ignore[arg-type]
+
     def refs(self, connection: Connection, docs: Sequence[int]) -> dict[int, Ref]:
         rows = fetched(connection, self._templates.format(sql.REFS), {"docs": list(docs)})
         return {doc: Ref(*key) for doc, *key in rows}

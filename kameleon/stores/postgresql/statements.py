@@ -265,6 +265,16 @@ HITS = """
       {passage}
     WHERE s.doc = ANY(%(docs)s)
 """
+NAMED = """
+    SELECT s.doc, s.entity_name
+    FROM {entities} AS e CROSS JOIN unnest(CAST(%(tenants)s AS text[])) AS t(tenant)
+      CROSS JOIN unnest(CAST(%(ids)s AS text[])) AS k(id) CROSS JOIN LATERAL (
+        SELECT s.doc, s.entity_name FROM {search} AS s
+        WHERE s.tenant = t.tenant AND s.entity_name = e.name AND s.record_id = k.id {fence}
+      ) AS s
+    {of}
+"""
+OF_NAMES = "WHERE e.name = ANY(CAST(%(entities)s AS text[]))"
 REFS = "SELECT doc, entity_name, record_id, tenant FROM {search} WHERE doc = ANY(%(docs)s)"
 TEXTS = """
     SELECT s.doc, s.content, s.gaps, p.start_at, p.end_at

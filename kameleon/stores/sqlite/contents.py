@@ -44,6 +44,12 @@ class SQLiteContents:
         binds = {} if tenants is None else {"tenants": as_json(tenants)}
         return list(connection.exec_driver_sql(sql.ENTITIES.format(tenants=these), binds).scalars())
 
+    def named(
+        self, connection: Connection, tenants: Sequence[str], entities: Sequence[str], ids: Sequence[str]
+    ) -> dict[int, str]:
+        binds = {"tenants": as_json(tenants), "entities": as_json(entities), "ids": as_json(ids)}
+        return dict(fetched(connection, sql.NAMED if entities else sql.NAMED_ANYWHERE, binds))  # type: ignore[arg-type]
+
     def refs(self, connection: Connection, docs: Sequence[int]) -> dict[int, Ref]:
         rows = fetched(connection, sql.REFS, {"docs": as_json(docs)})
         return {doc: Ref(*ref) for doc, *ref in rows}

@@ -219,6 +219,13 @@ WHICH_IN_SCOPE = """
     FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value WHERE {scope}
 """
 
+NAMED_ANYWHERE = """
+    SELECT s.id, s.entity_name
+    FROM kdb_entities AS e CROSS JOIN json_each(:tenants) AS t CROSS JOIN json_each(:ids) AS k
+      CROSS JOIN kdb_search AS s ON s.tenant = t.value AND s.entity_name = e.name AND s.record_id = k.value
+"""
+NAMED = NAMED_ANYWHERE + " WHERE e.name IN (SELECT value FROM json_each(:entities))"
+
 REFS = """
     SELECT s.id, s.entity_name, s.record_id, s.tenant
     FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
