@@ -55,7 +55,7 @@ def create(app: App, name: str, searchable: tuple[str, ...], fields: tuple[str, 
 
 
 @entity.command()
-@click.argument("name")
+@click.argument("entity_name", metavar="NAME")
 @SEARCH
 @click.option("--unsearch", metavar="FIELD", multiple=True, help="A field that is not searched any more. Repeatable.")
 @FIELDS
@@ -66,7 +66,7 @@ def create(app: App, name: str, searchable: tuple[str, ...], fields: tuple[str, 
 @pass_app
 def update(
     app: App,
-    name: str,
+    entity_name: str,
     searchable: tuple[str, ...],
     unsearch: tuple[str, ...],
     fields: tuple[str, ...],
@@ -80,12 +80,14 @@ def update(
     kameleon entity update Ticket --search summary --search code:keyword --unsearch notes
     """
     search, types = dict(map(optioned, searchable)), types_of(fields)
-    report = app.records().alter_entity(name, search=search, unsearch=unsearch, fields=types, batch_size=batch_size)
+    report = app.records().alter_entity(
+        entity_name, search=search, unsearch=unsearch, fields=types, batch_size=batch_size
+    )
     index = report.index
     counts = {key: getattr(index, key) for key in ("indexed", "unchanged", "embedded", "reused", "failed", "pending")}
     if index.outage:
         echo(f"embeddings pending, the provider is down: {index.outage}", err=True)
-    text = f"{name}: {index.indexed:,} records indexed again, {index.embedded:,} embedded"
+    text = f"{entity_name}: {index.indexed:,} records indexed again, {index.embedded:,} embedded"
     app.show({**as_json(report.entity), **counts}, f"{text}; searchable: {', '.join(report.entity.searchable)}")
 
 
