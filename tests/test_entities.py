@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 import kameleon.doctor
-from kameleon import Field, RecordStore, SearchEngine
+from kameleon import Field, RecordStore, SearchEngine, searchable
 from kameleon.errors import EntityExists, InvalidInput, UnknownEntity
 from kameleon.testing import HashProvider
 
@@ -354,3 +355,57 @@ def test_an_id_is_looked_for_among_the_tenants_that_are_read(records: RecordStor
     assert found(records, "A-b", entity="Order", tenant="a") == []
     records.search.index_record("Plain", "X-1", "some words")
     assert found(records, "X-1", entity="Plain") == [], "ids of what has no record are no words"
+
+
+def mapped(search: SearchEngine) -> Any:
+    class Base(DeclarativeBase):
+        pass
+
+    options = {"title": 2, "body": Field(html=True), "code": Field(index="keyword"), "notes": Field(index="vector")}
+
+    @searchable(fields=options)
+    class Part(Base):
+        __tablename__ = "part"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        title: Mapped[str]
+        body: Mapped[str]
+        code: Mapped[str]
+        notes: Mapped[str]
+
+    Base.metadata.create_all(search.engine)
+    return Part
+
+
+def test_columns_of_a_mapped_class_have_the_options_of_a_field(search: SearchEngine, provider: HashProvider) -> None:
+    cls, sessions = mapped(search), search.attach(sessionmaker(search.engine))
+    with sessions() as session:
+        session.add(cls(id=1, title="Brass pump", body="<p>For &lt;all&gt;</p>", code="QX-77", notes="quiet garden"))
+        session.commit()
+    assert calls(provider) == ["quiet garden\nBrass pump\nFor <all>"]
+
+    def keywords(query: str) -> list[str]:
+        return ids(search.search(query, entity=cls, mode="keyword"))
+
+    assert (keywords("QX-77"), keywords("garden"), keywords("pump")) == (["1"], [], ["1"])
+    with sessions() as session:
+        session.get_one(cls, 1).code = "QX-78"
+        session.commit()
+    assert (keywords("QX-78"), search.sync().embedded) == (["1"], 0)
+    assert calls(provider) == []
+    assert kameleon.doctor.is_ok(kameleon.doctor.examine(search))
+    with pytest.raises(InvalidInput, match="content= makes the text"):
+        searchable(fields={"title": Field(html=True)}, content=str)
+
+
+def test_a_rebuild_keeps_which_leg_has_a_field(search: SearchEngine, engine: Engine, backend: str) -> None:
+    cls, sessions = mapped(search), search.attach(sessionmaker(search.engine))
+    with sessions() as session:
+        session.add(cls(id=1, title="Brass pump", body="", code="QX-77", notes="quiet garden"))
+        session.commit()
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE kdb_meta SET value = '1' WHERE key = 'schema_version'"))
+    report = kameleon.rebuild(engine)
+    assert (report.is_done, report.pending) == (True, 0)
+    again = SearchEngine(engine, search.provider)
+    found = {query: ids(again.search(query, entity=cls, mode="keyword")) for query in ("QX-77", "garden", "pump")}
+    assert found == {"QX-77": ["1"], "garden": [], "pump": ["1"]}
