@@ -82,7 +82,7 @@ def test_the_script_inserts_searches_and_refuses(script: Run) -> None:
 
 def test_insert_reports_its_counts(run: Run) -> None:
     done = run("data", "insert", "Ticket", stdin=lines(TICKETS))
-    assert done.stderr == "made entity Ticket, searchable: subject, body\n"
+    assert done.stderr == "made entity Ticket, searchable: subject, body, status\n"
     assert done.stdout.startswith("Ticket: 3 inserted; 3 embedded, 0 reused, ")
     done = run("--json", "data", "insert", "Ticket", "--on-conflict", "replace", stdin=lines(TICKETS))
     summary = json.loads(done.stdout)
@@ -122,7 +122,7 @@ def test_search_finds_words_meaning_codes_and_filters(filled: Run) -> None:
 
 def test_search_in_a_pipe_is_one_line_a_hit(filled: Run) -> None:
     done = filled("search", "refund", "--mode", "keyword")
-    assert done.stdout == "0.625\tTicket\t1\tRefund missing I was billed twice\n"
+    assert done.stdout == "0.625\tTicket\t1\tRefund missing I was billed twice open\n"
     assert filled("search", "nosuchword", "--mode", "keyword").stderr == "no record matches\n"
 
 
@@ -526,3 +526,42 @@ def test_a_typo_is_reported_and_a_prefix_completed(filled: Run) -> None:
     assert filled("suggest", "my pay").stdout == "my payroll\n"
     assert json.loads(filled("--json", "suggest", "Pa", "--limit", "2").stdout)["suggestions"] == ["parcel", "payroll"]
     assert hits(filled("--json", "search", "stars:3 -missing late", "--mode", "keyword")) == []
+
+
+def test_an_entity_is_updated_renamed_and_deleted(run: Run) -> None:
+    run("entity", "create", "Book", "--search", "a:b:2", "--search", "title:3")
+    rows = [{"id": n, "title": "Old house", "blurb": f"<b>storm</b> {n}", "code": f"QX-{n}"} for n in (1, 2)]
+    done = run("data", "insert", "Book", stdin=lines(rows))
+    advice = "kameleon entity update Book --search blurb --search code"
+    assert f"Texts in blurb, code are not searched. To change that: {advice}" in done.stderr
+    assert json.loads(run("data", "insert", "Book", "--on-conflict", "ignore", "--json", stdin=lines(rows)).stdout)[
+        "unsearched"
+    ] == ["blurb", "code"]
+    run("entity", "update", "Book", "--search", "blurb:html", "--search", "code:keyword", "--unsearch", "a:b")
+    assert hits(run("search", "storm", "--mode", "keyword", "--json")) == ["1", "2"]
+    described = run("entity", "describe", "Book").stdout.splitlines()
+    assert described[1:] == [
+        "title\tany\tsearchable, weight 3",
+        "blurb\tany\tsearchable, html",
+        "code\tany\tsearchable, by keyword alone",
+    ]
+    assert "unknown entity 'None'" in run("entity", "update", "None", "--search", "x", status=1).stderr
+    assert run("entity", "rename", "Book", "Novel").stdout == "renamed Book to Novel\n"
+    assert "[y/N]: Interrupted" in run("entity", "delete", "Novel", status=130).stderr
+    assert run("entity", "delete", "Novel", "--no-confirm").stdout == "deleted Novel: 2 records\n"
+    assert run("entity", "list").stdout == ""
+
+
+def test_records_are_updated_and_deleted_by_a_condition(filled: Run) -> None:
+    where = ("--where", '{"status": "open"}')
+    assert filled("data", "update", "Ticket", '{"status": "solved"}', *where).stdout == "updated 2 of Ticket\n"
+    assert filled("data", "update", "Ticket", "1", "{}", *where, status=2).stderr
+    assert "give IDs or --where" in filled("data", "delete", "Ticket", status=2).stderr
+    solved = ("data", "delete", "Ticket", "--where", '{"status": "solved"}')
+    assert "[y/N]: Interrupted" in filled(*solved, status=130).stderr
+    assert filled(*solved, "--no-confirm").stdout == "deleted 2 of Ticket\n"
+    merged = filled("data", "insert", "Ticket", '{"id": "2", "n": 1}', "--on-conflict", "merge", "--json").stdout
+    assert json.loads(merged)["updated"] == 1
+    oid = '{"_id": {"$oid": "66f"}, "subject": "A parcel"}'
+    filled("data", "insert", "Ticket", oid, "--id-field", "_id")
+    assert json.loads(filled("data", "get", "Ticket", "66f").stdout)["subject"] == "A parcel"
