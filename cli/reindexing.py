@@ -17,6 +17,7 @@ from .app import App, Interrupted, bar, common, confirming, echo, importing, pas
 from .chosen import Chosen
 from .detaching import detach
 from .providing import providing
+from .tenancy import limited_to_tenants
 
 if TYPE_CHECKING:
     from kameleon import SearchEngine
@@ -41,6 +42,7 @@ class Terminated(Interrupted):
 
 @click.command()
 @click.argument("entities", metavar="[ENTITY]...", nargs=-1)
+@limited_to_tenants("Embed this tenant's records alone.")
 @click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True, help="Records a transaction.")
 @click.option("--force", is_flag=True, help="Embed all records again, with the index's own model too.")
 @click.option("--in-place", is_flag=True, help="Drop the old embeddings first; only keywords answer meanwhile.")
@@ -91,6 +93,7 @@ def reindex(app: App, /, entities: tuple[str, ...], **given: Any) -> None:
     kameleon embeddings reindex --model models/my-model --drop-old
     kameleon embeddings reindex --force
     kameleon embeddings reindex Ticket --force --max-minutes 30
+    kameleon embeddings reindex --force --tenant acme
     """
     check(entities, given)
     search = app.open(by_name=True)
@@ -114,7 +117,9 @@ def check(entities: tuple[str, ...], given: Mapping[str, Any]) -> None:
         "--in-place drops the old embeddings first: there is nothing for a gate to compare with": (
             given["in_place"] and has_gate
         ),
-        "--in-place drops the embeddings of the whole index: name no entity": given["in_place"] and bool(entities),
+        "--in-place drops the embeddings of the whole index: name no entity and no tenant": (
+            given["in_place"] and (bool(entities) or isinstance(given["tenant"], list))
+        ),
         "--in-place drops the old embeddings first: leave --drop-old out": given["in_place"] and given["drop_old"],
         "--gate-ndcg goes with --gate-queries, whose `relevant` it compares with": (
             given["gate_ndcg"] is not None and given["gate_queries"] is None
@@ -139,7 +144,7 @@ def target_of(chosen: Chosen, search: "SearchEngine") -> dict[str, Any]:
 
 def options_of(given: Mapping[str, Any], target: Mapping[str, Any]) -> Any:
     """Those of `SearchEngine.reindex`."""
-    same = ("batch_size", "force", "in_place", "drop_old", "concurrent_index")
+    same = ("tenant", "batch_size", "force", "in_place", "drop_old", "concurrent_index")
     limits = ("max_minutes", "max_cost", "price_per_million")
     return {name: given[name] for name in same + limits} | {"gate": gate_of(given), **target}
 

@@ -3,18 +3,22 @@
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
+from datetime import date, datetime
 from typing import Any, TypeVar
 
 import click
 
 import kameleon
 from kameleon.errors import UNPRINTABLE, UnknownEntity
+from kameleon.values import Bucket
 
 from .app import App, common, echo, parse_object, pass_app
 from .providing import providing
 from .tenancy import within_tenants
 
+INTERVALS = ("day", "week", "month", "year")
 SNIPPET = 160
 """Bounds the characters shown of a hit. Chosen, not measured."""
 
@@ -37,6 +41,7 @@ def searching(command: F) -> F:
         ),
         click.option("--limit", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Hits at most."),
         click.option("--where", metavar="JSON", help='Only records that match, such as \'{"status": "open"}\'.'),
+        click.option("--id", "ids", metavar="ID", multiple=True, help="Only the record of this id. Repeatable."),
         click.option(
             *("-e", "--entity", "entities"), metavar="NAME", multiple=True, help="Only this entity. Repeatable."
         ),
@@ -46,7 +51,7 @@ def searching(command: F) -> F:
 
 
 @click.command()
-@click.argument("query")
+@click.argument("query", default="")
 @searching
 @click.option(
     "--fusion",
@@ -63,7 +68,13 @@ def searching(command: F) -> F:
 @click.option("--offset", type=click.IntRange(0, 10_000), default=0, help="Skip so many of the best hits.")
 @click.option("--cursor", metavar="CURSOR", help="Continue after a page: the `cursor` of its --json output.")
 @click.option("--sort", metavar="FIELD", help="Order the 1,000 best by a field; -FIELD: the greatest first.")
-@click.option("--facet", "facets", metavar="FIELD", multiple=True, help="Count a field's values. Repeatable.")
+@click.option(
+    *("--facet", "facets"),
+    metavar="FIELD[:BUCKETS]",
+    multiple=True,
+    help="Count a field's values, or those between bounds (price:0,10,100), or by day, week, month or year "
+    "(created:month). Repeatable.",
+)
 @click.option("--count", is_flag=True, help="Count all that match.")
 @click.option("--group-by", type=click.Choice(["entity"]), help="Return --limit hits of each.")
 @click.option("--rerank", metavar="MODEL", help="Rerank the 50 best with a cross-encoder: a name or a folder.")
@@ -76,12 +87,14 @@ def search(
     entities: tuple[str, ...],
     where: str | None,
     rerank: str | None,
+    ids: tuple[str, ...],
+    facets: tuple[str, ...],
     explain: bool,
     count: bool,
     within: Mapping[str, Any],
     **options: Any,
 ) -> None:
-    """Search by keywords and by meaning, best first.
+    """Search by keywords and by meaning, best first; without a QUERY, list records by entity and id.
 
     \b
     Any text is a query. In it, at the beginning of a word:
@@ -96,9 +109,8 @@ def search(
     kameleon search "order #12345"
     kameleon search "cannot log in" --entity Ticket --where '{"priority": {"$in": ["high", "urgent"]}}'
     kameleon search "refund" --facet status --sort=-created --limit 20
+    kameleon search --entity Product --facet price:0,10,100 --facet created:month
     """
-    if not query.strip():
-        raise click.UsageError("the query is empty. Give it a word, or list records with `kameleon data list ENTITY`")
     condition = parse_object(where, "--where") if where else None
     engine = app.open()
     check_entities(engine, entities)
@@ -106,7 +118,8 @@ def search(
         from kameleon.embeddings import FastEmbedReranker
 
         options["rerank"] = FastEmbedReranker(rerank)
-    options |= {"entities": entities or None, "where": condition, "explain": explain, "count": count, **within}
+    options |= {"facets": [read_facet(facet) for facet in facets], "explain": explain, "count": count, **within}
+    options |= {"entities": entities or None, "where": condition, "ids": ids or None}
     show(app, engine.search(query, highlight=True, **options), {"query": query}, explain=explain, count=count)
 
 
@@ -123,6 +136,7 @@ def similar(
     id: str,
     entities: tuple[str, ...],
     where: str | None,
+    ids: tuple[str, ...],
     explain: bool,
     within: Mapping[str, Any],
     **options: Any,
@@ -135,7 +149,7 @@ def similar(
     condition = parse_object(where, "--where") if where else None
     engine = app.open()
     check_entities(engine, (entity, *entities))
-    options |= {"entities": entities or None, "where": condition, "explain": explain, **within}
+    options |= {"entities": entities or None, "where": condition, "ids": ids or None, "explain": explain, **within}
     show(app, engine.similar(entity, id, **options), {"entity": entity, "id": id}, explain=explain)
 
 
@@ -159,15 +173,50 @@ def show(
     if not results:
         echo("no record matches", err=True)
     for typed, taken in results.plan.corrections.items():
-        echo(f'showing results for {taken} (no record has "{typed}")', err=True)
+        how = "also showing" if typed in results.plan.terms else "showing"
+        few = "few records have" if typed in results.plan.terms else "no record has"
+        echo(f'{how} results for {taken} ({few} "{typed}")', err=True)
     if results.plan.note:
         echo(results.plan.note, err=True)
     for field, counts in results.facets.items():
-        echo(f"{field}: " + ", ".join(f"{v if isinstance(v, str) else json.dumps(v)} ({n})" for v, n in counts.items()))
+        echo(f"{field}: " + ", ".join(f"{shown(value)} ({count})" for value, count in counts.items()))
     if count:
         echo(f"{how_many(results)} in all")
     if explain:
         print_explanation(results)
+
+
+def read_facet(text: str) -> Any:
+    """A field, or its name and what makes its buckets."""
+    field, colon, buckets = text.partition(":")
+    if not colon:
+        return text
+    return {field: buckets if buckets in INTERVALS else [read_bound(bound) for bound in buckets.split(",")]}
+
+
+def read_bound(text: str) -> Any:
+    """A number, a date, a date with a time, or the text itself."""
+    readers: tuple[Callable[[str], Any], ...] = (int, float, date.fromisoformat, datetime.fromisoformat)
+    for read in readers:
+        with suppress(ValueError):
+            return read(text)
+    return text
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, Bucket):
+        start, end = ("" if bound is None else shown(bound) for bound in value)
+        return f"{start} to {end}" if start and end else f"{start} and more" if start else f"below {end}"
+    return str(value) if isinstance(value, str | date) else json.dumps(value)
+
+
+def facet_value(field: str, value: Any) -> dict[str, Any]:
+    """A value as JSON has it; a bucket by its ends, and as a filter for --where."""
+    if not isinstance(value, Bucket):
+        return {"value": value}
+    ends = [end.isoformat() if isinstance(end, date) else end for end in value]
+    bounds = {name: {"$date": end.isoformat()} if isinstance(end, date) else end for name, end in value.filter.items()}
+    return {"from": ends[0], "to": ends[1], "where": {field: bounds}}
 
 
 def how_many(results: "kameleon.SearchResults") -> str:
@@ -201,7 +250,7 @@ def as_json(results: "kameleon.SearchResults", explain: bool) -> dict[str, Any]:
         for hit in results
     ]
     facets = {
-        field: [{"value": value, "count": count} for value, count in counts.items()]
+        field: [{**facet_value(field, value), "count": count} for value, count in counts.items()]
         for field, counts in results.facets.items()
     }
     return {

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import click
 
-from .app import App, common, confirming, pass_app, quiet
+from .app import App, common, confirming, importing, pass_app, quiet
 
 
 @click.group()
@@ -27,20 +27,29 @@ def drop(app: App, tenant: str, no_confirm: bool) -> None:
     \b
     kameleon tenants drop acme --no-confirm
     """
+    from kameleon.tenants import nothing_of
+
+    search = app.open()
+    search.for_tenant(tenant)  # refuses what is no tenant
     if not no_confirm:
         click.confirm(f"Delete all records of the tenant {tenant}?", abort=True, err=True)
-    count = app.open().admin.drop_tenant(tenant)
+    count = search.admin.drop_tenant(tenant)
+    if not count:
+        raise nothing_of(tenant)
     app.show({"tenant": tenant, "deleted": count}, f"deleted {tenant}: {count:,} records")
 
 
 @tenants.command("export")
 @click.argument("tenant")
 @click.argument("file", type=click.Path(dir_okay=False, writable=True))
+@importing
 @quiet
 @common
 @pass_app
 def export(app: App, tenant: str, file: str) -> None:
     """Write the contents, records and embeddings of TENANT to FILE, compressed JSON lines.
+
+    --import the application's classes whose fields have weights: which words count more is read from their rows.
 
     \b
     kameleon tenants export acme acme.jsonl.gz

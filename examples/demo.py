@@ -11,8 +11,8 @@ DATABASE = "sqlite:///demo.db"
 
 SEARCHES = [
     ("a word, in any of its forms", ["search", "webhook", "--limit", "2"]),
-    ("a meaning: no ticket holds any of these words", ["search", "wages overdue", "--limit", "2"]),
-    ("an exact code, symbols and all", ["search", "order #12345", "--limit", "2"]),
+    ("a meaning: no ticket holds any of these words", ["search", "wages overdue", "--limit", "1"]),
+    ("an exact code, symbols and all", ["search", '"order #12345"']),
     (
         "a filter, inside both legs",
         ["search", "fire hazard", "--where", '{"status": "open", "priority": "urgent"}', "--limit", "3"],

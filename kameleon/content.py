@@ -61,7 +61,7 @@ class Extent(NamedTuple):
     vectors_to: int | None = None
 
 
-WHOLE: Final = Extent()
+FULL: Final = Extent()
 
 
 class Content(NamedTuple):
@@ -72,7 +72,7 @@ class Content(NamedTuple):
     emphasis: str = ""
     gaps: tuple[int, ...] = ()
     tenant: str = ""
-    extent: Extent = WHOLE
+    extent: Extent = FULL
 
     @property
     def embedded(self) -> str:
@@ -143,7 +143,7 @@ def join(fields: Iterable[Sequence[str]]) -> Content:
     return Content(BETWEEN_FIELDS.join(map(BETWEEN_ITEMS.join, filled)), gaps=tuple(gaps[1:]))
 
 
-def layout_as_text(gaps: Iterable[int], extent: Extent = WHOLE) -> str:
+def layout_as_text(gaps: Iterable[int], extent: Extent = FULL) -> str:
     """Renders gaps and extent as a column holds them: the number of characters between one gap and the next, in
     decimal, then `k` and where keywords begin, and `v` and where vectors end."""
     layout = [str(gap - before) for before, gap in pairwise((0, *gaps))]
@@ -157,7 +157,7 @@ def layout_as_text(gaps: Iterable[int], extent: Extent = WHOLE) -> str:
 def layout_of_text(text: str) -> tuple[tuple[int, ...], Extent]:
     """Reads what `layout_as_text` rendered."""
     if "v" not in text and "k" not in text:
-        return tuple(accumulate(map(int, text.split()))), WHOLE
+        return tuple(accumulate(map(int, text.split()))), FULL
     parts = text.split()
     ends = {part[0]: int(part[1:]) for part in parts if part[0] in "kv"}
     gaps = accumulate(int(part) for part in parts if part[0] not in "kv")
@@ -199,27 +199,22 @@ def items_of(value: Any) -> list[str]:
 
 
 def check_entity(name: object) -> str:
-    return _check_key(name, "an entity name", MAX_ENTITY_BYTES)
+    return _check_key(name, "an entity name", MAX_ENTITY_BYTES, takes_numbers=False)
 
 
 def check_id(value: object) -> str:
     """A record's id as text: strings and integers as they are."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        if value.bit_length() > 4 * MAX_ID_BYTES:  # Python converts no number of over 4,300 digits
-            digits = int(value.bit_length() * log10(2)) + 1
-            raise InvalidRecord(
-                f"a record id may have {MAX_ID_BYTES} bytes at most, this number has about {digits} digits"
-            )
-        value = str(value)
     return _check_key(value, "a record id", MAX_ID_BYTES)
 
 
 def check_tenant(value: object) -> str:
     """A tenant as text: strings, whole numbers, UUIDs and the values of enumerations; "" for None. Raises
     InvalidRecord."""
+    if value is ALL_TENANTS:
+        raise InvalidRecord("one tenant is needed here: kameleon.ALL_TENANTS stands alone, and is for calls that read")
     if isinstance(value, Enum):
         value = value.value
-    if isinstance(value, UUID) or (isinstance(value, int) and not isinstance(value, bool)):
+    if isinstance(value, UUID):
         value = str(value)
     return _check_key(value, "a tenant", MAX_TENANT_BYTES) if value is not None and value != "" else ""
 
@@ -235,7 +230,12 @@ def check_tenants(value: object) -> Tenants:
     return tuple(sorted({check_tenant(one) for one in several}))
 
 
-def _check_key(value: object, what: str, limit: int) -> str:
+def _check_key(value: object, what: str, limit: int, *, takes_numbers: bool = True) -> str:
+    if takes_numbers and isinstance(value, int) and not isinstance(value, bool):
+        if value.bit_length() > 4 * limit:  # Python converts no number of over 4,300 digits
+            digits = int(value.bit_length() * log10(2)) + 1
+            raise InvalidRecord(f"{what} may have {limit} bytes at most, this number has about {digits} digits")
+        value = str(value)
     if not isinstance(value, str):
         raise InvalidRecord(f"{what} is text or a whole number, not {type(value).__name__} ({seen(value)})")
     if not value or "\0" in value:

@@ -1,5 +1,5 @@
 """One tenant's records: `for_tenant`, and their deletion, export and import. Imports `values`, `errors`, `content`,
-`stores`, `indexing` and `records`."""
+`stores`, `indexing`, `orm` and `records`."""
 
 import gzip
 import json
@@ -18,6 +18,7 @@ from .content import check_entity, check_id, check_tenant, layout_as_text, layou
 from .errors import InvalidInput, seen
 from .indexing.entries import make_entry
 from .indexing.index import HasIndex, Index
+from .orm.emphasis import emphases
 from .records.entities import record_entry
 from .stores.catalog import Entity, as_definition, current, entity_of
 from .stores.tables import IDS_A_STATEMENT, parts
@@ -75,6 +76,13 @@ def one_tenant(value: object) -> str:
     return tenant
 
 
+def nothing_of(tenant: str) -> InvalidInput:
+    return InvalidInput(
+        f"the tenant {tenant!r:.80} has no records in this index. Name it as its records have it: `kameleon search "
+        "WORD --all-tenants --json` shows whose the hits are"
+    )
+
+
 def bound(verb: Callable[P, T], tenant: str) -> Callable[P, T]:
     @wraps(verb)
     def call(*args: P.args, **options: P.kwargs) -> T:
@@ -90,17 +98,21 @@ def bound(verb: Callable[P, T], tenant: str) -> Callable[P, T]:
 
 
 def drop(index: Index, tenant: str) -> int:
-    """Delete every trace of a tenant; how many records it had."""
-    with index.transaction(tenants=(tenant,)) as connection:
-        index.store.connections.acquire_write_lock(connection)
-        known = index.catalog.generations(connection)
-        tables = index.store.schema.embedding_tables(connection)
-        hidden = [each for each in index.catalog.dropped(connection) if each.number in tables]
-        count = sum(
-            status.indexed
-            for status in index.store.embeddings.status(connection, None, has_provider=False, tenants=(tenant,))
-        )
-        index.store.schema.drop_tenant(connection, tenant, [*known, *hidden])
+    """Delete every trace of a tenant; how many records it had. Writers, folds and builds that began before are waited
+    for, and those that begin meanwhile wait."""
+
+    def attempt() -> int:
+        with index.transaction() as connection:
+            index.store.schema.stop_writers(connection)
+            index.store.connections.act_for(connection, (tenant,))
+            known = index.catalog.generations(connection)
+            tables = index.store.schema.embedding_tables(connection)
+            hidden = [each for each in index.catalog.dropped(connection) if each.number in tables]
+            found = index.store.embeddings.status(connection, None, has_provider=False, tenants=(tenant,))
+            index.store.schema.drop_tenant(connection, tenant, [*known, *hidden])
+        return sum(status.indexed for status in found)
+
+    count = index.retried(attempt)
     index.forget()
     return count
 
@@ -109,12 +121,14 @@ def drop(index: Index, tenant: str) -> int:
 
 
 def export(index: Index, tenant: str, file: Path) -> int:
-    """Write a tenant's records, their embeddings with them, to a file of compressed JSON lines; returns how many."""
+    """Write a tenant's records, their embeddings with them, to a file of compressed JSON lines; returns how many.
+    Raises InvalidInput where it has none."""
     count = 0
-    with index.reading(tenants=(tenant,)) as connection, gzip.open(file, "wt", encoding="utf-8") as lines:
+    with index.reading(tenants=(tenant,)) as connection:
         generation = current(index.catalog.generations(connection))
         entities = index.catalog.entities(connection)
-        names = index.store.contents.entities(connection, (tenant,))
+        if not (names := index.store.contents.entities(connection, (tenant,))):
+            raise nothing_of(tenant)
         header = {
             "format": FORMAT,
             "tenant": tenant,
@@ -122,10 +136,11 @@ def export(index: Index, tenant: str, file: Path) -> int:
             "model": generation and {name: getattr(generation, name) for name in ("fingerprint", "model_name")},
             "entities": [{"name": name, **as_definition(entities[name])} for name in names if name in entities],
         }
-        lines.write(json.dumps(header) + "\n")
-        for line in _exported(index, connection, tenant, generation):
-            lines.write(json.dumps(line, ensure_ascii=False) + "\n")
-            count += 1
+        with gzip.open(file, "wt", encoding="utf-8") as lines:
+            lines.write(json.dumps(header) + "\n")
+            for line in _exported(index, connection, tenant, generation):
+                lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+                count += 1
     return count
 
 
@@ -140,10 +155,12 @@ def _exported(
         for each in exports.embeddings(connection, generation, refs) if generation else ():
             if each.content_hash == hashes[each.ref]:
                 embeddings.setdefault(each.ref, []).append(_as_line(each))
+        emphasized = emphases(index, connection, [stored.entry for stored in page if stored.data is None])
         for _, entry, data in page:
-            made, layout = embeddings.get(entry.ref, []), layout_as_text(entry.gaps, entry.extent)
+            of_content = {"content": entry.content, "emphasis": emphasized.get(entry.ref, "")}
+            layout, made = layout_as_text(entry.gaps, entry.extent), embeddings.get(entry.ref, [])
             of_record = {"entity": entry.ref.entity, "id": entry.ref.id, "data": data}
-            yield {**of_record, "content": entry.content, "layout": layout, "made": made}
+            yield {**of_record, **of_content, "layout": layout, "made": made}
         after = page[-1].entry.ref
 
 
@@ -193,6 +210,9 @@ def _header(read: Callable[[], str], file: Path) -> dict[str, Any]:
         header: dict[str, Any] = json.loads(read())
         is_known = header["format"] == FORMAT
         header["tenant"] = one_tenant(header["tenant"])
+        header["entities"] = [_entity(definition) for definition in header["entities"]] if is_known else []
+        if is_known and header["model"] is not None:
+            header["model"] = {name: str(header["model"][name]) for name in ("fingerprint", "model_name")}
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(
             f"{file} is no export of a tenant: {error}. `kameleon tenants export acme acme.jsonl.gz` makes one"
@@ -202,9 +222,13 @@ def _header(read: Callable[[], str], file: Path) -> dict[str, Any]:
     return header
 
 
+def _entity(definition: Mapping[str, Any]) -> Entity:
+    return entity_of(check_entity(definition["name"]), definition)
+
+
 def _lines(lines: Iterable[str], file: Path) -> Iterator[dict[str, Any]]:
     """The records of the file, each with its names. Raises InvalidInput with the line."""
-    at, names = 1, {"entity", "id", "content", "layout", "data", "made"}
+    at, names = 1, {"entity", "id", "content", "emphasis", "layout", "data", "made"}
     try:
         for line in lines:
             at += 1
@@ -212,11 +236,20 @@ def _lines(lines: Iterable[str], file: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(record, dict) or set(record) != names:
                 raise ValueError("not a record of an export")
             check_entity(record["entity"]), check_id(record["id"])
+            _check_types(record)
             yield record
     except (OSError, EOFError, ValueError) as error:
         raise InvalidInput(
             f"{file}, line {at}: {error}. Batches before it are imported; export the tenant again and import that"
         ) from error
+
+
+def _check_types(record: Mapping[str, Any]) -> None:
+    if not isinstance(record["content"], str) or not isinstance(record["data"], dict | None):
+        raise ValueError("its content is no text, or its data no object")
+    if not isinstance(record["made"], list) or not isinstance(record["layout"], str):
+        raise ValueError("its embeddings are no list, or its layout no text")
+    layout_of_text(record["layout"])
 
 
 def _load_batch(index: Index, header: Mapping[str, Any], batch: Sequence[Mapping[str, Any]]) -> ImportReport:
@@ -248,12 +281,12 @@ def _other_model(header: Mapping[str, Any], own: str) -> str:
     )
 
 
-def _declared(index: Index, connection: Connection, definitions: Sequence[Mapping[str, Any]]) -> Mapping[str, Entity]:
+def _declared(index: Index, connection: Connection, definitions: Sequence[Entity]) -> Mapping[str, Entity]:
     """The entities of the record store, those of the file that are missing made."""
     known = index.catalog.entities(connection)
     for definition in definitions:
-        if definition["name"] not in known:
-            index.catalog.write_entity(connection, entity_of(definition["name"], definition), is_new=True)
+        if definition.name not in known:
+            index.catalog.write_entity(connection, definition, is_new=True)
     return index.catalog.entities(connection) if definitions else known
 
 
@@ -263,7 +296,7 @@ def _entry(entities: Mapping[str, Entity], tenant: str, line: Mapping[str, Any])
     if line["data"] is not None and ref.entity in entities:
         return record_entry(entities[ref.entity], ref.id, line["data"])._replace(ref=ref)
     gaps, extent = layout_of_text(line["layout"])
-    return make_entry(ref, normalize(line["content"]), gaps=gaps, extent=extent)
+    return make_entry(ref, normalize(line["content"]), normalize(line["emphasis"]), gaps, extent=extent)
 
 
 def _embeddings(entry: Entry, made: Sequence[Sequence[Any]]) -> Iterator[Embedding]:

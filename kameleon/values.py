@@ -122,9 +122,9 @@ class QueryPlan:
     """How a query was answered.
 
     `legs` names what ran, with milliseconds; `terms` are the query's words that records have; `corrections` are
-    words that no record has, and those that keywords took for them; `rows_scanned` is how many postings or vectors
-    of living records each leg read, where that is known; `is_query_cached`: the query's embedding was in memory;
-    `note` is a sentence about what was left out and why.
+    words that no record has, or few, and those that keywords took for them; `rows_scanned` is how many postings or
+    vectors of living records each leg read, where that is known; `is_query_cached`: the query's embedding was in
+    memory; `note` is a sentence about what was left out and why.
     """
 
     mode: str

@@ -1,9 +1,13 @@
 """An empty query lists records: their order, pages, counts and facets, on each database."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
@@ -132,3 +136,46 @@ def test_a_tenants_listing_is_its_own(search: SearchEngine) -> None:
     found = list(pages(search, entity="Note", tenant=ALL_TENANTS, limit=2))
     listed = [(hit.id, hit.tenant) for page in found for hit in page]
     assert listed == [(id_, tenant) for id_ in "012" for tenant in ("acme", "globex")]
+
+
+@pytest.mark.parametrize("verb", ["select", "asearch", "aselect", "for_tenant"])
+def test_every_verb_lists(search: SearchEngine, engine: Engine, verb: str) -> None:
+    Base.metadata.create_all(engine)
+    with search.attach(sessionmaker(engine)).begin() as session:
+        session.add_all(Article(id=n, title="text", price=n, is_published=n > 1) for n in range(4))
+    options: dict[str, Any] = {"where": {"is_published": True}, "sort": "-price"}
+    if verb in ("select", "aselect"):
+        with sessionmaker(engine)() as session:
+            made = (
+                asyncio.run(search.aselect(Article, **options)) if verb[0] == "a" else search.select(Article, **options)
+            )
+            assert [article.id for article in session.scalars(made)] == [3, 2]
+    elif verb == "asearch":
+        found = asyncio.run(search.asearch(entity=Article, facets=["price"], ids=[1, 3], **options))
+        assert (ids(found), found.total, found.facets) == (["3"], 1, {"price": {3: 1}})
+    else:
+        acme = search.for_tenant("acme")
+        RecordStore(search).create_entity("Page", search=["text"], fields={"n": "integer"}, tenant_field="")
+        RecordStore(acme).insert("Page", [{"id": str(n), "text": "text", "n": n} for n in range(4)])
+        found = acme.search(entity="Page", ids=[1, 2, 9], sort="-n", facets=[{"n": [2]}])
+        assert (ids(found), found.facets) == (["2", "1"], {"n": {(None, 2): 1, (2, None): 1}})
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    values=st.lists(st.one_of(st.none(), st.integers(-3, 3), st.floats(-3, 3), st.sampled_from(["a", "Ä", "b"]))),
+    sort=st.sampled_from([None, "n", "-n", ["m", "-n"], ["-m", "n"]]),
+    limit=st.integers(1, 5),
+)
+def test_pages_concatenate_to_the_total(
+    search: SearchEngine, values: list[Any], sort: str | list[str] | None, limit: int
+) -> None:
+    name, rows = f"E{uuid4().hex}", [{"id": f"{n}", "text": "x", "n": n_, "m": n % 3} for n, n_ in enumerate(values)]
+    store = RecordStore(search)
+    store.create_entity(name, search=["text"], fields={"n": "any", "m": "integer"})
+    store.insert(name, rows)
+    found = list(pages(search, entity=name, sort=sort, limit=limit))
+    shown = [id_ for page in found for id_ in ids(page)]
+    assert {page.total for page in found} == {len(values)}
+    assert sorted(shown) == sorted(row["id"] for row in rows)
+    assert shown == ids(search.search(entity=name, sort=sort, limit=100))

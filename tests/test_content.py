@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kameleon.content import (
+    FULL,
     PLAIN,
-    WHOLE,
     Content,
     Extent,
     Field,
     check_id,
+    check_tenant,
     check_tenants,
     compose,
     content_hash,
@@ -69,7 +70,7 @@ def test_a_leg_has_the_fields_that_are_for_it() -> None:
     ):
         content = compose(texts)
         assert (content.text[content.extent.keywords_from :], content.embedded) == kept
-    assert compose([(["a"], both)]).extent == WHOLE
+    assert compose([(["a"], both)]).extent == FULL
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_gaps_are_where_another_item_begins(fields: list[list[str]]) -> None:
     items = [item for field in fields for item in field]
     assert [text[start:][: len(item)] for start, item in zip((0, *gaps), items, strict=False)] == items
     assert text == "\n".join(", ".join(field) for field in fields if field)
-    assert layout_of_text(layout_as_text(gaps)) == (gaps, WHOLE)
+    assert layout_of_text(layout_as_text(gaps)) == (gaps, FULL)
     assert layout_of_text(layout_as_text(gaps, Extent(3, 7))) == (gaps, Extent(3, 7))
 
 
@@ -142,6 +143,13 @@ def test_a_longer_id_is_refused_as_a_number_and_as_text(digits: int) -> None:
 def test_whose_records_are_read_is_named() -> None:
     assert check_tenants(["b", 1, "b", ""]) == ("", "1", "b")
     assert (check_tenants("ab"), check_tenants(ALL_TENANTS), check_tenants(())) == (("ab",), None, ())
-    for wrong in (None, ["a", None], b"ab", bytearray(b"ab"), {"a": 1}, AllTenants, True, 1.5):
+    for wrong in (None, ["a", None], b"ab", bytearray(b"ab"), {"a": 1}, AllTenants, True, 1.5, ["a", ALL_TENANTS]):
         with pytest.raises(InvalidInput, match="tenant"):
             check_tenants(wrong)
+
+
+def test_what_is_no_tenant_of_a_record_is_refused() -> None:
+    wrongs: list[object] = [ALL_TENANTS, 10**5000, "a" * 256, "a\0", "\ud800", [], b"a", False, 1.5]
+    for wrong in wrongs:
+        with pytest.raises(InvalidRecord, match=r"tenant|surrogate"):
+            check_tenant(wrong)

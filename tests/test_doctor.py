@@ -195,6 +195,28 @@ def test_rows_and_index_are_seen_in_one_state(mapped: SearchEngine, engine: Engi
     assert_index_matches(engine, mapped)
 
 
+@pytest.mark.parametrize("place", ["tail", "segment"])
+def test_postings_in_the_partition_of_another_tenant_are_found(engine: Engine, place: str) -> None:
+    search = SearchEngine(engine)
+    records = 300 if place == "segment" else 3
+    for tenant, word in (("a", "fox"), ("b", "zorblatt")):
+        search.index_records_batch([("Note", n, f"{word} of the river") for n in range(records)], tenant=tenant)
+    assert found(search) == []
+    moved = ["kdb_tail"] if place == "tail" else ["kdb_segment", "kdb_word", "kdb_posting"]
+    run_sql(engine, *(f"UPDATE {table} SET tenant = 'a' WHERE tenant = 'b'" for table in moved))
+    search = SearchEngine(engine)
+    assert search.search("zorblatt", tenant="a") == []
+    assert search.search("zorblatt", tenant="a", offset=1) == []
+    assert {ref.tenant for leg in search.admin.legs("fox zorblatt", tenant="a").legs for ref in leg.chosen} == {"a"}
+    (fault,) = [finding for finding in examine(search, fix=True) if finding.check == "keyword-index"]
+    assert (fault.ids, fault.is_fixed) == (("Note",), False)
+    assert f"lacks {records} records and has {records} that are gone" in fault.message
+    assert "`kameleon rebuild`" in fault.cure
+    assert kameleon.rebuild(engine).is_done
+    assert found(search) == []
+    assert len(search.search("zorblatt", tenant="b", limit=records)) == records
+
+
 def test_embeddings_without_a_record_are_left_over(search: SearchEngine, engine: Engine) -> None:
     search.index_records_batch([("A", str(n), f"text {n}") for n in range(5)])
     numbers = tuple(str(n) for n in ids_of(engine, "record_id IN ('1', '3')"))

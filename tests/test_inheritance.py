@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, update
+from sqlalchemy import Engine, delete, text, update
 from sqlalchemy.ext.declarative import AbstractConcreteBase, ConcreteBase
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, configure_mappers, mapped_column, sessionmaker
 
@@ -153,3 +153,16 @@ def test_statements_change_their_own_table(
         (first.__name__, "2"): "zebra stripes",
         (second.__name__, "1"): "zebra crossing",
     }
+
+
+def test_rows_that_the_index_lacks_are_counted_and_indexed_for_each_class(
+    search: SearchEngine, maker: sessionmaker[Session], engine: Engine
+) -> None:
+    before = index(engine)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM kdb_search WHERE record_id = '1'"))
+    names = sorted(cls.__name__ for pair in PAIRS for cls in pair)
+    counted = {each.entity: each.unindexed for each in search.get_status() if each.entity in names}
+    assert counted == dict.fromkeys(names, 1)
+    assert search.sync().indexed == len(names)
+    assert (index(engine), {each.unindexed for each in search.get_status()}) == (before, {0})

@@ -1,6 +1,7 @@
 """The embeddings in memory, compared with those in the database after every kind of write."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from kameleon.stores.sqlite.mirror import Mirror
 from kameleon.stores.sqlite.vectors import scores_of
 from kameleon.stores.values import Candidates, Scope
 from kameleon.testing import HashProvider
-from kameleon.values import Ref
+from kameleon.values import Generation, Ref
 
 from .conftest import SHARED
 
@@ -180,6 +181,21 @@ def test_a_tenants_first_query_does_not_depend_on_what_others_searched(file_engi
         search.index_record("A", "1", "red fox", tenant=tenant)
     how = [nearest(search, tenant).how for tenant in ("t1", "t1", "t2", "t2", "t1")]
     assert how == [how[0], "numpy", how[0], "numpy", "numpy"]
+
+
+def test_a_generation_is_searched_first_once_for_each_tenant() -> None:
+    kept, generation = mirrors.Mirrors(), Generation(1, "hash", fingerprint="x")
+    assert kept.is_first(generation, ["a"])
+    assert not kept.is_first(generation, ["a"])
+    assert kept.is_first(generation, ["a", "b"])
+    assert not kept.is_first(generation, ["b", "a"])
+    assert kept.is_first(generation, [None])
+    assert kept.is_first(replace(generation, number=2), ["a"])
+    assert not kept.is_first(generation, [])
+    kept.is_first(generation, [f"t{n}" for n in range(mirrors.SEARCHED_KEPT - 1)])
+    assert not kept.is_first(generation, ["t0"])
+    assert not kept.is_first(replace(generation, number=2), ["a"])
+    assert kept.is_first(generation, ["b"])
 
 
 def test_mirrors_stay_within_their_bytes(searched: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:

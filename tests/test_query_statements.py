@@ -39,6 +39,8 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "explain": ("red fox", {"explain": True}),
     "rerank": ("red fox", {"rerank": lambda query, texts: [0.5] * len(texts)}),
     "groups": ("red fox", {"group_by": "entity"}),
+    "listing": ("", {"entity": "Film", "where": {"year": {"$gt": 1905}}, "facets": ["year"]}),
+    "ids": ("fox", {"ids": range(5)}),
     "reciprocal ranks": ("red fox", {"fusion": "rrf"}),
 }
 

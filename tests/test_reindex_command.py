@@ -154,6 +154,13 @@ def test_a_dry_run_is_described_on_stderr(run: Run, pages: SearchEngine) -> None
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_one_tenant_is_embedded_again(here: Run, pages: SearchEngine) -> None:
+    pages.index_records_batch([("Memo", n, f"memo {n}") for n in range(3)], tenant="t1")
+    assert json.loads(here("reindex", "--tenant", "t1", "--force", "--dry-run", "--json").stdout)["rows"] == 3
+    report = json.loads(here("reindex", "--tenant", "t1", "--force", "--json").stdout)
+    assert (report["embedded"], report["switched"]) == (3, True)
+
+
 def test_a_gate_refuses_another_model(run: Run, pages: SearchEngine, tmp_path: Path) -> None:
     judged = {"query": "sea", "relevant": [{"entity": "Page", "id": "0"}]}
     (tmp_path / "queries").write_text(json.dumps(judged) + "\n" + json.dumps({"query": "page 7"}) + "\n")
@@ -280,6 +287,8 @@ def test_an_error_in_the_background_is_the_commands_own(run: Run, pages: SearchE
     [
         ("--in-place --gate 0.5", 2, "nothing for a gate"),
         ("--in-place --drop-old", 2, "leave --drop-old out"),
+        ("--in-place --tenant t1", 2, "name no entity and no tenant"),
+        ("--tenant t3", 1, "nothing of 't3' is in the index"),
         ("--gate-ndcg 1", 2, "goes with --gate-queries"),
         ("--rate 5", 2, "goes with --dry-run"),
         ("--rate 0 --dry-run", 2, "--rate"),

@@ -158,6 +158,38 @@ def test_an_entity_alone_cannot_change_its_model(old: SearchEngine, new: SearchE
     assert len(old.generations()) == 1
 
 
+def test_one_tenant_is_embedded_again_and_what_is_pending_of_it(old: SearchEngine, make: Make, engine: Engine) -> None:
+    for tenant in ("t1", "t2"):
+        make(None).index_records_batch([("Memo", n, f"of {tenant} number{n}") for n in range(3)], tenant=tenant)
+    assert old.reindexing.plan(tenant="t1").rows == 3
+    assert old.reindex("Memo", tenant="t1").embedded == 3
+    assert [status.pending for status in old.get_status("Memo", tenant=["t1", "t2"])] == [3]
+    assert old.reindex(tenant=["t1", "t2"]).embedded == 3
+    before = len(embedded_texts(old))
+    report = old.reindex("Memo", tenant="t2", force=True, batch_size=2)
+    assert (report.generation, report.embedded, report.switched) == (2, 3, True)
+    assert sorted(set(embedded_texts(old)[before:])) == [f"of t2 number{n}" for n in range(3)]
+    assert embeddings(engine, 2) == 37 + 6
+    assert [each for each in examine(old) if each.severity == "error"] == []
+    assert old.reindex(tenant="", force=True).embedded == 37
+    assert (embeddings(engine, 3), [status.pending for status in old.get_status()]) == (43, [0, 0, 0])
+
+
+def test_a_tenant_alone_cannot_change_its_model(old: SearchEngine, new: SearchEngine, make: Make) -> None:
+    make(None).index_record("Memo", "1", "of a tenant", tenant="t1")
+    for options, message in (
+        ({"tenant": "t1"}, "the tenant 't1' alone cannot move to new: a change of model is for the whole index"),
+        ({"tenant": "t1", "in_place": True}, "name no entity and no tenant"),
+        ({"tenant": None}, "a tenant"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            new.reindex(**options)
+    with pytest.raises(InvalidInput, match="nothing of 't3' is in the index"):
+        old.reindex(tenant="t3", force=True)
+    assert not hasattr(old.for_tenant("t1"), "reindex")
+    assert len(old.generations()) == 1
+
+
 def test_dimensions_change_both_ways_and_a_retired_generation_is_filled_again(
     old: SearchEngine, new: SearchEngine
 ) -> None:

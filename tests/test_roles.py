@@ -467,7 +467,10 @@ def test_a_record_moves_where_the_role_may_write_both_tenants(protected: Roles) 
     assert [ids(search.search("lamps", entity="Bill", mode="keyword", tenant=t)) for t in ("t1", "t2")] == [[], ["1"]]
 
 
-def test_an_object_moves_where_the_role_may_write_both_tenants(protected: Roles) -> None:
+@pytest.fixture
+def leaflet(protected: Roles, pg_engine: Engine) -> Iterator[Any]:
+    """A class with tenants, of which the application's role wrote objects of t1, and a superuser one of none."""
+
     class Base(DeclarativeBase):
         pass
 
@@ -476,30 +479,101 @@ def test_an_object_moves_where_the_role_may_write_both_tenants(protected: Roles)
         __tablename__ = "leaflet"
 
         id: Mapped[int] = mapped_column(primary_key=True)
-        org: Mapped[str]
+        org: Mapped[str | None]
         text: Mapped[str]
 
-    def move(role: str) -> None:
+    with protected.engine("app_admin").begin() as connection:
+        Base.metadata.create_all(connection)
+        names = ", ".join(map(protected.name, ("app_writer", "app_worker")))
+        connection.exec_driver_sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON leaflet TO {names}")
+    for role, org, numbers in (("app_writer", "t1", (1, 2)), ("app_worker", None, (3,))):
         search = protected.search(role)
         with search.attach(sessionmaker(search.engine)).begin() as session:
-            act_for(session.connection(), "t1")
-            session.merge(Leaflet(id=1, org="t1", text="of lamps"))
-            session.flush()
-            search.flush(session)
-            session.get_one(Leaflet, 1).org = "t2"
-
-    admin = protected.engine("app_admin")
-    Base.metadata.create_all(admin)
-    with admin.begin() as connection:
-        names = ", ".join(map(protected.name, ("app_writer", "app_worker")))
-        connection.exec_driver_sql(f"GRANT SELECT, INSERT, UPDATE ON leaflet TO {names}")
-    with pytest.raises(StorageError, match="Set it to the tenant of the records"):
-        move("app_writer")
-    move("app_worker")
-    search = protected.search("app_writer")
-    found = [ids(search.search("lamps", entity="Leaflet", mode="keyword", tenant=t)) for t in ("t1", "t2")]
+            act_for(session.connection(), org or "")
+            session.add_all(Leaflet(id=n, org=org, text=f"lamps{n}") for n in numbers)
+    yield Leaflet
     Base.registry.dispose()
-    assert found == [[], ["1"]]
+
+
+def places(search: SearchEngine) -> list[tuple[str, str]]:
+    """The tenants and ids of leaflets in the index."""
+    found = search.search("lamp", entity="Leaflet", mode="keyword", tenant=kameleon.ALL_TENANTS)
+    return sorted((hit.tenant, hit.id) for hit in found)
+
+
+def test_an_object_moves_where_the_role_may_write_both_tenants(protected: Roles, leaflet: Any) -> None:
+    def move(role: str, setting: str) -> None:
+        search = protected.search(role)
+        with search.attach(sessionmaker(search.engine)).begin() as session:
+            act_for(session.connection(), setting)
+            session.get_one(leaflet, 1).org = "t2"
+
+    worker = protected.search("app_worker")
+    for setting, message in (("t1", "Set it to the tenant of the records"), ("t2", "Leaflet '1' leaves the tenant")):
+        with pytest.raises(StorageError, match=message):
+            move("app_writer", setting)
+        assert places(worker) == [("", "3"), ("t1", "1"), ("t1", "2")]
+    move("app_worker", "t2")
+    assert places(worker) == [("", "3"), ("t1", "2"), ("t2", "1")]
+
+
+def by_expired(session: Any, cls: Any) -> None:
+    found = session.get_one(cls, 1)
+    session.expire(found)
+    found.org = "t2"
+
+
+def by_statement(session: Any, cls: Any) -> None:
+    session.execute(sqlalchemy.update(cls).where(cls.id == 1).values(org="t2"))
+
+
+def by_keys(session: Any, cls: Any) -> None:
+    session.execute(sqlalchemy.update(cls), [{"id": 1, "org": "t2"}])
+
+
+def by_two_flushes(session: Any, cls: Any) -> None:
+    with session.begin_nested():
+        session.get_one(cls, 1).org = "t3"
+    session.get_one(cls, 1).org = "t2"
+
+
+def of_none(session: Any, cls: Any) -> None:
+    session.get_one(cls, 3).org = "t2"
+
+
+def by_deletion(session: Any, cls: Any) -> None:
+    session.delete(session.get_one(cls, 1))
+
+
+def test_nothing_stays_under_a_tenant_that_policies_hide(protected: Roles, leaflet: Any) -> None:
+    search, worker = protected.search("app_writer"), protected.search("app_worker")
+    maker = search.attach(sessionmaker(search.engine))
+    moves: list[tuple[Any, str]] = [(each, "Leaflet '1' leaves the tenant 't1'.*a worker's role") for each in MOVES]
+
+    def attempt(move: Any) -> None:
+        with maker.begin() as session:
+            act_for(session.connection(), "t2")
+            move(session, leaflet)
+
+    for move, message in [*moves, (of_none, "Leaflet '3' leaves the tenant ''")]:
+        with pytest.raises(StorageError, match=message):
+            attempt(move)
+        assert places(worker) == [("", "3"), ("t1", "1"), ("t1", "2")], move
+    with maker.begin() as session:
+        act_for(session.connection(), "t2")
+        with session.begin_nested() as inner:
+            by_statement(session, leaflet)
+            session.get_one(leaflet, 2).org = "t2"
+            session.flush()
+            inner.rollback()
+        session.add(leaflet(id=4, org="t2", text="lamps4"))
+    with maker.begin() as session:
+        act_for(session.connection(), "t1")
+        session.delete(session.get_one(leaflet, 2))
+    assert places(worker) == [("", "3"), ("t1", "1"), ("t2", "4")]
+
+
+MOVES = [by_expired, by_statement, by_keys, by_two_flushes, by_deletion]
 
 
 def test_a_worker_maintains_what_all_tenants_wrote(protected: Roles, pg_engine: Engine) -> None:

@@ -26,7 +26,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, joinedload, mapped_
 from kameleon import SearchEngine, searchable
 from kameleon.errors import InvalidFilter, InvalidInput
 from kameleon.orm.callers import sessions_of
-from kameleon.orm.criteria import fitted
+from kameleon.orm.fitting import fitted
 from kameleon.stores.filters import parse_filter
 from stress.workloads.models import Animal, Cat, Dog, Note
 from stress.workloads.models import Base as Others
@@ -156,7 +156,7 @@ def test_a_condition_fills_the_limit_with_records_that_meet_it(search: SearchEng
         ({"status": {"$in": ["open", 3]}}, "compares with texts, not 3"),
         ({"made": {"$gt": "soon"}}, "texts such as 2026-01-31T12:30"),
         ({"made": {"$gt": "2026-01-31T12:30+01:00"}}, "with a zone"),
-        ({"code": "x"}, "compares with texts of UUIDs"),
+        ({"code": "x"}, "compares with UUIDs and their texts"),
         ({"label": {"$contains": "x" * 10_001}}, "10,000 characters at most"),
         ("open", "a condition such as Item.status == 'open'"),
     ],

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kameleon.analysis.spelling import distance, is_correctable, near, parted
+from kameleon.analysis.spelling import is_correctable, most_errors, near, parted
 
 
 def plain_distance(left: str, right: str) -> int:
@@ -17,21 +17,37 @@ def plain_distance(left: str, right: str) -> int:
     return rows[-1][-1]
 
 
-@given(st.text("abc", max_size=9), st.text("abc", max_size=9), st.integers(1, 2))
-def test_the_band_changes_no_distance_within_it(left: str, right: str, most: int) -> None:
-    assert distance(left, right, most) == min(plain_distance(left, right), most + 1)
+@given(st.text("abc", min_size=4, max_size=9), st.text("abc", min_size=1, max_size=9))
+def test_the_near_are_those_of_few_errors(left: str, right: str) -> None:
+    away = plain_distance(left, right)
+    found = {each.form: each.distance for each in near(left, [right])}
+    if 0 < away <= most_errors(left):
+        assert found == {right: away}
+    else:
+        assert found == {} or (away == 2 and len(left) == len(right) in (6, 7))
 
 
 def test_the_nearest_come_first_and_the_far_not_at_all() -> None:
-    assert near("refnud", ["refund", "refuse", "refnud", "rebound", "pefnud"]) == [
-        (1, False, "refund"),
-        (1, True, "pefnud"),
+    assert [other for *_, other in near("refnud", ["pefnud", "refuse", "refnud", "rebound", "refund"])] == [
+        "refund",
+        "pefnud",
     ]
     assert [other for *_, other in near("seperately", ["separately", "separatelyy", "desperately"])] == [
         "separately",
-        "separatelyy",
         "desperately",
+        "separatelyy",
     ]
+
+
+def test_a_letter_left_out_or_two_swapped_come_before_a_wrong_one() -> None:
+    assert [other for *_, other in near("whel", ["when", "wheel", "whe"])] == ["wheel", "whe", "when"]
+    assert [other for *_, other in near("whoel", ["wheel", "whole", "whorl"])] == ["whole", "wheel", "whorl"]
+    assert [other for *_, other in near("court", ["count", "scourt", "curt"])] == ["scourt", "count", "curt"]
+
+
+def test_two_wrong_letters_of_a_short_word_sound_like_the_right_ones() -> None:
+    assert [other for *_, other in near("salery", ["celery", "sunday", "salve"])] == ["celery"]
+    assert near("salry", ["celry"]) == []
 
 
 def test_words_of_letters_and_their_marks_are_correctable() -> None:

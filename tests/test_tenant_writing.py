@@ -24,7 +24,7 @@ from kameleon.orm.declaration import declared
 from kameleon.testing import HashProvider, assert_indexed, assert_not_indexed
 from kameleon.values import IndexStatus
 
-from .conftest import Make, with_async, with_citus
+from .conftest import Make, ids, with_async, with_citus
 
 
 class Base(DeclarativeBase):
@@ -622,8 +622,17 @@ def test_a_call_without_a_tenant_is_refused(orders: RecordStore) -> None:
         orders.get("Order", 1, tenant="c")
 
 
-def test_an_update_moves_a_record_to_another_tenant(orders: RecordStore, engine: Engine, search: SearchEngine) -> None:
+def test_an_update_moves_a_record_to_another_tenant(
+    orders: RecordStore, engine: Engine, search: SearchEngine, provider: HashProvider
+) -> None:
     before = orders.get("Order", 1, tenant="b")
+    calls = len(provider.calls)
+    assert orders.update("Order", 1, {"org": "d", "note": "not searched"}, tenant="b").tenant == "d"
+    assert orders.update("Order", 1, {"org": "b"}, tenant="d", replace_all=False).tenant == "b"
+    assert (len(provider.calls), counts(search.get_status("Order"))) == (calls, (2, 0, 0)), "the text is the same"
+    assert ids(search.search("Green lamp", entity="Order", tenant="b", mode="vector")) == ["1"]
+    assert search.search("lamp", entity="Order", tenant="d").total == 0
+    orders.update("Order", 1, {"org": "b", "text": "Green lamp"}, tenant="b", replace_all=True)
     moved = orders.update("Order", 1, {"org": "c", "text": "Red lamp"}, tenant="b")
     assert (moved.tenant, moved.created_at, moved.data) == ("c", before.created_at, {"org": "c", "text": "Red lamp"})
     assert sorted(stored(engine)) == [(("a", "Order", "1"), "Blue lamp"), (("c", "Order", "1"), "Red lamp")]

@@ -4,20 +4,25 @@ what `tenant=` and `for_tenant` take and refuse."""
 import asyncio
 import gzip
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy
-from sqlalchemy import URL, Engine, text
+from sqlalchemy import URL, Connection, Engine, ForeignKey, event, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
 from kameleon.doctor import examine
 from kameleon.errors import InvalidInput, RecordMissing, TenantRequired
 from kameleon.evaluation import evaluate
+from kameleon.orm.callers import sessions_of
+from kameleon.orm.secured import Secured as SecuredClasses
+from kameleon.stores.values import Scope
 from kameleon.testing import HashProvider
+from kameleon.values import Ref
 
 from .conftest import Make, ids, schema_on, url_in
 
@@ -48,6 +53,34 @@ class Letter(Base):
     title: Mapped[str]
     body: Mapped[str]
     status: Mapped[str] = mapped_column(default="open")
+
+
+@searchable(fields=["name"])
+class Pet(Base):
+    """The tables of its subclasses have row-level security."""
+
+    __tablename__ = "tenants_pet"
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "pet"}  # noqa: RUF012
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    name: Mapped[str]
+
+
+class Dog(Pet):
+    __tablename__ = "tenants_dog"
+    __mapper_args__ = {"polymorphic_identity": "dog"}  # noqa: RUF012
+
+    id: Mapped[int] = mapped_column(ForeignKey("tenants_pet.id"), primary_key=True)
+    is_secret: Mapped[bool]
+
+
+class Puppy(Dog):
+    __tablename__ = "tenants_puppy"
+    __mapper_args__ = {"polymorphic_identity": "puppy"}  # noqa: RUF012
+
+    id: Mapped[int] = mapped_column(ForeignKey("tenants_dog.id"), primary_key=True)
+    weeks: Mapped[int]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -240,6 +273,23 @@ def test_the_command_searches_a_tenant(
     assert run("search", "fox", "--tenant", "a", "--all-tenants").returncode == 2
 
 
+def test_the_command_refuses_a_tenant_without_records(
+    search: SearchEngine, command: Callable[..., Any], engine: Engine, tmp_path: Path
+) -> None:
+    search.for_tenant("a").index_record("Note", 1, "red fox")
+    environment = {"KAMELEON_URL": engine.url.render_as_string(hide_password=False)}
+    file = tmp_path / "t.gz"
+    for arguments, message in (
+        (("drop", ""), "a tenant is needed here"),
+        (("drop", "typo", "--no-confirm"), "the tenant 'typo' has no records in this index. Name it as"),
+        (("export", "typo", str(file)), "the tenant 'typo' has no records in this index. Name it as"),
+    ):
+        done = command("tenants", *arguments, environment=environment)
+        assert (done.returncode, message in done.stderr, "Delete all" in done.stderr) == (1, True, False), done
+    assert not file.exists()
+    assert command("tenants", "drop", "a", "--no-confirm", environment=environment).returncode == 0
+
+
 # row-level security
 
 
@@ -329,6 +379,29 @@ def test_the_limit_is_filled_where_policies_leave_few(secured: Secured, pg_engin
                 assert sorted(ids(found)) == ["1000", "1001", "1002"], (entity, mode)
 
 
+def test_a_page_of_candidates_reads_its_own_rows_alone(secured: Secured) -> None:
+    index = secured.search.index
+    mapped = sessions_of(index).mappings.searchable(Letter)
+    among = SecuredClasses(index).rows(mapped)
+    scope = Scope(("Letter",), among=among, visible=[("Letter", SecuredClasses(index).rows(mapped, "visible"))])
+    plans: list[Any] = []
+
+    def explained(connection: Connection, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "tenants_letter" in statement and not statement.startswith("EXPLAIN"):
+            plans.append(connection.exec_driver_sql(f"EXPLAIN (ANALYZE) {statement}", parameters).scalars().all())
+
+    with secured.session(1) as session:
+        connection = session.connection()
+        docs = index.store.scopes.docs(connection, Scope(("Letter",)), 40) or []
+        refs = index.store.contents.refs(connection, docs)
+        page = [next(doc for doc, ref in refs.items() if ref.id == id_) for id_ in ("101", "102", "103", "201", "202")]
+        event.listen(connection, "before_cursor_execute", explained)
+        within = index.store.scopes.within(connection, scope, page)
+    assert sorted(refs[doc].id for doc in within) == ["101", "102", "103"]
+    read = re.findall(r"on tenants_letter.*actual.*rows=([\d.]+)", "\n".join(plans[0]))
+    assert (len(plans), len(read) >= 2, max(map(float, read)) <= len(page)) == (1, True, True), plans
+
+
 def test_without_a_connection_the_engines_own_role_reads(secured: Secured, pg_engine: Engine) -> None:
     assert secured.search.search("bicycle", entity=Letter) == []
     assert secured.search.search("bicycle", entity=Letter, where=Letter.status == "open") == []
@@ -346,6 +419,34 @@ def test_a_table_that_gets_policies_is_searched_through_them_within_a_second(
     with pg_engine.begin() as connection:
         connection.execute(text("ALTER TABLE tenants_letter ENABLE ROW LEVEL SECURITY"))
     assert secured.search.search("bicycle", entity=Letter, limit=50, count=True).total == 0
+
+
+def test_a_policy_on_the_table_of_a_subclass_hides_its_rows(secured: Secured, pg_engine: Engine) -> None:
+    tables: list[Any] = [Pet.__table__, Dog.__table__, Puppy.__table__]
+    Base.metadata.create_all(pg_engine, tables)
+    role = secured.search.engine.url.username
+    with pg_engine.begin() as connection:
+        for table, condition in (("tenants_dog", "NOT is_secret"), ("tenants_puppy", "weeks > 3")):
+            connection.exec_driver_sql(f"GRANT ALL ON tenants_pet, {table} TO {role}")
+            connection.exec_driver_sql(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+            connection.exec_driver_sql(f"CREATE POLICY own ON {table} USING ({condition})")
+    owner = SearchEngine(pg_engine, HashProvider())
+    with owner.attach(sessionmaker(pg_engine)).begin() as session:
+        session.add_all(Pet(id=n, name=f"rex {n}") for n in (1, 2))
+        session.add_all(Dog(id=n, name=f"rex {n}", is_secret=n == 3) for n in (3, 4))
+        session.add_all(Puppy(id=n, name=f"rex {n}", is_secret=n == 5, weeks=n) for n in (5, 6, 7))
+        session.add(Puppy(id=8, name="rex 8", is_secret=False, weeks=1))
+    assert owner.search("rex", entity=Pet, mode="keyword", count=True).total == 8
+    with secured.sessions() as session:
+        for entity, expected in ((Pet, "12467"), ("Pet", "12467"), (None, "12467"), (Dog, "467"), (Puppy, "67")):
+            found = secured.search.search("rex", entity=entity, session=session, count=True)
+            assert (sorted(ids(found)), found.total) == (list(expected), len(expected)), entity
+        found = secured.search.search("rex", entity=Pet, session=session, where=Pet.id > 2, count=True)
+        assert (sorted(ids(found)), found.total) == (["4", "6", "7"], 3)
+        for hidden in ("3", "5", "8"):
+            with pytest.raises(RecordMissing):
+                secured.search.similar(Pet, hidden, session=session)
+        assert sorted(ids(secured.search.similar(Pet, "4", session=session))) == ["1", "2", "6", "7"]
 
 
 # moving a tenant to another database
@@ -417,6 +518,28 @@ def test_a_tenant_moves_between_databases_and_is_not_embedded_again(
     assert sent == back
 
 
+def test_words_of_fields_with_weights_count_as_before_in_another_database(
+    search: SearchEngine, memos: sessionmaker[Session], other: Callable[..., SearchEngine], tmp_path: Path
+) -> None:
+    provider = HashProvider()
+    target = other(provider)
+    search.admin.export_tenant(1, tmp_path / "1.jsonl.gz")
+    titles = {line["emphasis"].strip() for line in lines_of(tmp_path / "1.jsonl.gz")[1:]}
+    assert titles == {f"Quarterly report {n}" for n in range(20)}
+    assert target.admin.import_tenant(tmp_path / "1.jsonl.gz").pending == 0
+    query = "quarterly bicycles"
+    pages = [each.search(query, tenant=1, mode="keyword", limit=50, explain=True) for each in (search, target)]
+    before, after = ([(hit.id, hit.explanation[0].raw) for hit in page] for page in pages)
+    assert (len(before) == 20, [id_ for id_, _ in after]) == (True, [id_ for id_, _ in before])
+    assert [raw for _, raw in after] == pytest.approx([raw for _, raw in before], abs=1e-6)
+    states = [each.index.state(Ref("Memo", before[0][0], "1")) for each in (search, target)]
+    assert states[0] == states[1] is not None
+    with search.engine.begin() as connection:
+        connection.execute(text("UPDATE tenants_memo SET title = 'changed past the index'"))
+    search.admin.export_tenant(1, tmp_path / "2.jsonl.gz")
+    assert {line["emphasis"] for line in lines_of(tmp_path / "2.jsonl.gz")[1:]} == {""}
+
+
 def test_what_the_models_do_not_share_is_pending(
     search: SearchEngine, other: Callable[..., SearchEngine], tmp_path: Path
 ) -> None:
@@ -450,6 +573,36 @@ def test_a_file_that_is_no_export_is_refused(search: SearchEngine, tmp_path: Pat
             search.admin.import_tenant(file)
     with pytest.raises(InvalidInput, match="a tenant is needed"):
         search.admin.export_tenant("", tmp_path / "x.gz")
+
+
+HEADER: dict[str, Any] = {"format": "kameleon tenant 1", "tenant": "a", "entities": [], "model": None}
+RECORD: dict[str, Any] = {
+    "entity": "Note",
+    "id": "1",
+    "content": "fox",
+    "emphasis": "",
+    "layout": "",
+    "data": None,
+    "made": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("header", "record"),
+    [
+        ({"entities": [{"name": "Film"}]}, {}),
+        ({"entities": None}, {}),
+        ({"model": {"name": "x"}}, {}),
+        *(({}, wrong) for wrong in ({"content": 5}, {"layout": "x"}, {"layout": None}, {"data": [1]}, {"made": 1})),
+    ],
+)
+def test_an_export_that_was_edited_is_refused(
+    search: SearchEngine, tmp_path: Path, header: dict[str, Any], record: dict[str, Any]
+) -> None:
+    file = tmp_path / "a.gz"
+    file.write_bytes(gzip.compress("\n".join(map(json.dumps, ({**HEADER, **header}, {**RECORD, **record}))).encode()))
+    with pytest.raises(InvalidInput, match=r"tenants export|export the tenant"):
+        search.admin.import_tenant(file)
 
 
 def test_a_tenant_that_is_dropped_is_gone_and_others_are_as_they_were(search: SearchEngine) -> None:

@@ -4,6 +4,8 @@ import pytest
 from sqlalchemy import Engine
 
 from kameleon import SearchEngine
+from kameleon.keywords.correcting import SHARE
+from kameleon.testing import HashProvider
 
 from .conftest import ids, with_server
 
@@ -59,9 +61,98 @@ def test_of_words_as_near_the_one_in_most_records_is_taken(search: SearchEngine)
     search.index_records_batch(
         [("N", "1", "bitter"), ("N", "2", "batter batter"), ("N", "3", "batter"), ("N", "4", "z")]
     )
-    assert search.search("butter").plan.corrections == {"butter": "batter"}
+    assert search.search("bxtter").plan.corrections == {"bxtter": "batter"}
     search.delete_records([("N", "2"), ("N", "3")])
-    assert search.search("butter").plan.corrections == {"butter": "bitter"}
+    assert search.search("bxtter").plan.corrections == {"bxtter": "bitter"}
+
+
+RIGHT = {
+    "conan": "Conal ran to the station",
+    "guilt": "It was built in 1900",
+    "monument": "wait a moment",
+    "andy": "salt and pepper",
+}
+
+
+@pytest.mark.parametrize("mode", ["keyword", "hybrid"])
+def test_a_word_of_the_language_is_not_corrected(search: SearchEngine, mode: str) -> None:
+    search.index_records_batch([("N", word, text) for word, text in RIGHT.items()])
+    assert search.search("momet", mode=mode).plan.corrections == {"momet": "moment"}
+    for word in RIGHT:
+        assert search.search(word, mode=mode).plan.corrections == {}, word
+
+
+class Reader(HashProvider):
+    """Has one word in its vocabulary."""
+
+    def knows_word(self, word: str) -> bool:
+        return word == "zorbl"
+
+
+def test_a_word_of_the_model_is_not_corrected_where_the_model_is_used(engine: Engine) -> None:
+    search = SearchEngine(engine, Reader())
+    search.index_records_batch([("N", "1", "zorbel is zorbi")])
+    assert search.search("zorbl").plan.corrections == {}
+    assert search.search("zorbl", mode="keyword").plan.corrections == {"zorbl": "zorbel"}
+    assert search.search("zorbll").plan.corrections == {"zorbll": "zorbel"}
+
+
+def test_a_model_that_fails_to_name_its_words_fails_no_search(engine: Engine) -> None:
+    class Failing(HashProvider):
+        def knows_word(self, word: str) -> bool:
+            raise OSError(word)
+
+    search = SearchEngine(engine, Failing())
+    search.index_records_batch([("N", "1", "zorbel is zorbi")])
+    assert search.search("zorbll").plan.corrections == {"zorbll": "zorbel"}
+
+
+def test_a_wrong_correction_of_one_word_is_below_what_the_model_finds(engine: Engine) -> None:
+    search = SearchEngine(engine, embedding_provider="static")
+    texts = ["The alarm wakes the guards at night", "Salary has not been paid since March", "Printer is out of paper"]
+    search.index_records_batch([("N", str(n), text) for n, text in enumerate(texts, 1)])
+    assert search.search("wages overdue")[0].id == "2"
+    misread = search.search("wages gaurds")
+    assert (misread.plan.corrections, misread[0].id) == ({"gaurds": "guards"}, "2")
+    assert search.search("gaurds")[0].id == "1"
+
+
+def test_no_word_is_taken_for_a_stop_word(search: SearchEngine) -> None:
+    search.index_records_batch([("N", str(n), f"having and having been there {n}") for n in range(9)])
+    search.index_record("N", "10", "the heading of the wheel")
+    corrected = search.search("hading thhere", mode="keyword")
+    assert (corrected.plan.corrections, ids(corrected)) == ({"hading": "heading"}, ["10"])
+
+
+def test_a_misspelling_that_few_records_have_hides_the_word_from_nobody(search: SearchEngine) -> None:
+    texts = ["Engin hleðsla", "hleðslu tæki eitt", "hleðslu tæki tvö", "hleslu villa"]
+    search.index_records_batch([("N", str(n), text) for n, text in enumerate(texts, 1)])
+    found = search.search("hleslu", mode="keyword")
+    assert (found[0].id, set(ids(found)), found.plan.corrections) == ("4", {"2", "3", "4"}, {"hleslu": "hleðslu"})
+    assert search.search("hleðslu", mode="keyword").plan.corrections == {}
+    search.index_record("N", "5", "hleslu")
+    assert ids(search.search("hleslu", mode="keyword")) == ["5", "4"], "as many have the one as two have the other"
+
+
+def test_a_rare_word_of_the_language_is_not_widened(search: SearchEngine) -> None:
+    search.index_records_batch([("N", str(n), f"a built wall {n}") for n in range(5)])
+    search.index_record("N", "guilt", "a guilt")
+    assert ids(search.search("guilt", mode="keyword")) == ["guilt"]
+
+
+def test_a_corrected_word_counts_for_less_than_a_typed_one(notes: SearchEngine) -> None:
+    def raw(query: str) -> float:
+        return notes.search(query, mode="keyword", explain=True)[0].explanation[0].raw
+
+    assert raw("refnud") == pytest.approx(SHARE * raw("refund"))
+    assert raw("refund refnud") == pytest.approx(raw("refund"))
+
+
+def test_a_missing_word_lowers_the_score_of_a_correction_alone(notes: SearchEngine) -> None:
+    alone = notes.search("refnud", mode="keyword")[0].score
+    assert notes.search("refnud giraffe", mode="keyword")[0].score < alone
+    typed = notes.search("refund", mode="keyword")[0].score
+    assert notes.search("refund giraffe", mode="keyword")[0].score == typed
 
 
 def test_a_prefix_finds_every_word_that_begins_so_and_requires_none(notes: SearchEngine) -> None:
@@ -127,3 +218,20 @@ def test_codes_are_completed(search: SearchEngine) -> None:
     assert search.suggest("POL-35") == ["pol358", "pol358a"]
     assert set(ids(search.search("SPZ00*", mode="keyword"))) == {"1", "2"}
     assert ids(search.search("POL-35*", mode="keyword")) == ["3"]
+
+
+def test_a_code_is_completed_from_a_joint_on(search: SearchEngine) -> None:
+    search.index_records_batch([("N", "1", "C++ and C#, node.js"), ("N", "2", "POL-358 police 555-123 Łódź Straße")])
+    suggested = {
+        typed: search.suggest(typed) for typed in ("C+", "C#", "node.", "POL-", "555-", "lod", "strass", "re.")
+    }
+    assert suggested == {
+        "C+": ["c++"],
+        "C#": ["c#"],
+        "node.": ["node.js"],
+        "POL-": ["pol358"],
+        "555-": ["555-123"],
+        "lod": ["łódź"],
+        "strass": ["straße"],
+        "re.": [],
+    }

@@ -81,6 +81,7 @@ def _write(scan: Scan, source: Source, refs: Sequence[Ref]) -> None:
     unique = {source.entity} if source.is_unique else ()
     ahead = embed_ahead(scan.index, there, [], connection=None, indexing="sync", unique=unique)
     with scan.index.transaction() as connection:
+        source.lock(scan.store.connections, connection, refs)
         scan.index.write_changes(connection, there, [], unique=unique, ahead=ahead, indexing="sync", budget_s=0)
         scan.index.delete(gone, connection)
         if source.contents(connection, refs) != contents:

@@ -15,6 +15,7 @@ from ..orm.identity import key_attributes
 from ..orm.mapping import Mapped, objects
 from ..records.entities import record_entry
 from ..stores.catalog import Entity
+from ..stores.database_protocols import Connections
 from ..stores.tables import IDS_A_STATEMENT, parts
 from ..stores.values import Entry
 from ..values import Ref, ids_by_tenant
@@ -36,6 +37,9 @@ class Source(Protocol):
 
     def page(self, connection: Connection, after: Any, limit: int) -> tuple[list[Entry], Any]:
         """The records of the next `limit` rows, without those kept out; and where to go on, None at the end."""
+
+    def lock(self, connections: Connections, connection: Connection, refs: Sequence[Ref]) -> None:
+        """Locks their rows where that keeps them from moving to another tenant meanwhile."""
 
     def contents(self, connection: Connection, refs: Sequence[Ref]) -> Contents:
         """These records; None for those that are not there, of another tenant, or kept out."""
@@ -67,6 +71,9 @@ class MappedSource:
                 found.append(make_entry(mapped.ref(last), *content))
         return found, last
 
+    def lock(self, connections: Connections, connection: Connection, refs: Sequence[Ref]) -> None:
+        self.mapped.lock(connections, connection, [ref.id for ref in refs])
+
     def contents(self, connection: Connection, refs: Sequence[Ref]) -> Contents:
         loaded = self.mapped.load(connection, list(dict.fromkeys(ref.id for ref in refs)))
         return {ref: self._entry(ref, loaded[ref.id]) for ref in refs}
@@ -97,6 +104,9 @@ class StoredSource:
             statement = statement.where(tuple_(*key) > after)
         found = self._entries(connection, statement.order_by(*key).limit(limit))
         return found, found[-1].ref.key if found else None
+
+    def lock(self, connections: Connections, connection: Connection, refs: Sequence[Ref]) -> None:
+        """Their ids are of several tenants."""
 
     def contents(self, connection: Connection, refs: Sequence[Ref]) -> Contents:
         columns = self.table.c

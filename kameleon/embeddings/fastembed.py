@@ -21,7 +21,7 @@ from .batching import padded_slices
 from .folder import CLS, LAST_TOKEN, MEAN, ModelFolder, read_folder
 from .onnx_runtime import not_loaded
 from .provider import EmbeddingProvider, Vector
-from .vocabulary import known_share
+from .vocabulary import known_share, knows_word
 from .weights import hash_of_files
 
 try:
@@ -235,6 +235,9 @@ class FastEmbedProvider(EmbeddingProvider):
 
     def known_share(self, text: str) -> float:
         return known_share(self._tokenizer, text)
+
+    def knows_word(self, word: str) -> bool:
+        return knows_word(self._tokenizer, word)
 
     def count_all(self, texts: Sequence[str]) -> list[int]:
         return [len(encoding.ids) for encoding in self._tokenizer.encode_batch_fast(list(texts))]

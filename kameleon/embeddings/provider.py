@@ -133,6 +133,10 @@ class EmbeddingProvider:
         little. Every hybrid search calls it."""
         return 1.0
 
+    def knows_word(self, word: str) -> bool:
+        """Whether a lower-case word is in the model's vocabulary, so that no search takes it for a misspelt one."""
+        return False
+
     def count_all(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, before they are split and embedded."""
         return [self.count_tokens(text) for text in texts]

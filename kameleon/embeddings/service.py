@@ -170,6 +170,14 @@ class EmbeddingService:
             log.warning("known_share: %s", error)
             return 1.0
 
+    def knows_word(self, word: str) -> bool:
+        """Whether the model's vocabulary has a word; False where the provider fails."""
+        try:
+            return bool(self._call_method(lambda provider: provider.knows_word(word)))
+        except ProviderError as error:
+            log.warning("knows_word: %s", error)
+            return False
+
     def forget_queries(self) -> None:
         """Drop what is kept of queries: the model may give other vectors now."""
         self.queries.forget()

@@ -8,6 +8,7 @@ path it is `static-en-256`, which ships with kameleon: its README has its origin
 import json
 import struct
 from collections.abc import Mapping, Sequence
+from functools import cache
 from os.path import isfile
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +20,7 @@ from tokenizers import Tokenizer
 from ..errors import InvalidInput, TextRefused
 from ..forking import lazy, state_of
 from .provider import EmbeddingProvider, Vector
-from .vocabulary import known_share
+from .vocabulary import known_share, knows_word
 from .weights import hash_of_files
 
 BUNDLED = Path(__file__).parent / "static-en-256"
@@ -112,6 +113,9 @@ class StaticProvider(EmbeddingProvider):
     def known_share(self, text: str) -> float:
         return known_share(self._tokenizer, text)
 
+    def knows_word(self, word: str) -> bool:
+        return knows_word(self._tokenizer, word)
+
     def count_all(self, texts: Sequence[str]) -> list[int]:
         """Keeps the tokens until they are embedded."""
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
@@ -166,6 +170,13 @@ class StaticProvider(EmbeddingProvider):
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return tokenizer
+
+
+@cache
+def bundled_words() -> frozenset[str]:
+    """The words of the bundled model's vocabulary: common ones of English, and names."""
+    model = json.loads((BUNDLED / "tokenizer.json").read_text("utf-8"))["model"]
+    return frozenset(token for token in model["vocab"] if token.isalpha())
 
 
 def read_tensor(path: Path, name: str) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""How much of a text the vocabulary of a tokenizer covers. Imports nothing of kameleon's."""
+"""What the vocabulary of a tokenizer has of a text, and of a word. Imports nothing of kameleon's."""
 
 from typing import Any
 
@@ -20,8 +20,7 @@ def known_share(tokenizer: Any, text: str) -> float:
         text = text[:CHARACTERS_READ].rpartition(" ")[0] or text[:CHARACTERS_READ]
     encoding = tokenizer.encode(text, add_special_tokens=False)
     model = tokenizer.model
-    name = getattr(model, "unk_token", None)
-    unknown = getattr(model, "unk_id", None) if name is None else tokenizer.token_to_id(name)
+    unknown = unknown_id(tokenizer)
     if type(model).__name__ != "WordPiece":
         return 1 - encoding.ids.count(unknown) / len(encoding.ids) if encoding.ids else 1.0
     pieces: dict[int, list[str]] = {}
@@ -37,3 +36,16 @@ def known_share(tokenizer: Any, text: str) -> float:
     presumed = 0 if strange else PRESUMED
     known = sum(0.0 if word in strange else 1 / len(tokens) for word, tokens in pieces.items())
     return (presumed + known) / (presumed + len(pieces)) if pieces else 1.0
+
+
+def knows_word(tokenizer: Any, word: str) -> bool:
+    """Whether a vocabulary has a word whole, as it is or with a capital: what is seldom written is in pieces."""
+    unknown = unknown_id(tokenizer)
+    ids = (tokenizer.encode(f" {way}", add_special_tokens=False).ids for way in (word, word.capitalize()))
+    return any(len(found) == 1 and found[0] != unknown for found in ids)
+
+
+def unknown_id(tokenizer: Any) -> int | None:
+    name = getattr(tokenizer.model, "unk_token", None)
+    found: int | None = getattr(tokenizer.model, "unk_id", None) if name is None else tokenizer.token_to_id(name)
+    return found

@@ -2,7 +2,7 @@
 the write path (compare, embed, apply) of one database. Imports `values`, `errors`, `forking`, `async_connections`,
 `database`, `embeddings`, `stores` and `keywords`."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
@@ -26,7 +26,7 @@ from .filling import Filling
 from .services import Services, nothing_stored
 from .tenanted import Tenanted
 from .time_limits import BudgetedCalls, is_on_loop, run_off_loop
-from .writer import Indexing, Plan, Progress, Writer, check_indexing
+from .writer import NOTHING, Indexing, Plan, Progress, Writer, check_indexing
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -63,9 +63,7 @@ class Index(Transactions):
         query_timeout: float | None,
         **options: Any,
     ) -> None:
-        if on_provider_error not in ON_PROVIDER_ERROR:
-            known = ", ".join(ON_PROVIDER_ERROR)
-            raise InvalidInput(f"unknown on_provider_error {on_provider_error!r}. Known: {known}")
+        check_on_provider_error(on_provider_error)
         self.indexing = check_indexing(indexing)
         self.budget_s = budget_s
         opened = synchronous(engine)
@@ -206,6 +204,7 @@ class Index(Transactions):
         connection: Connection | None = None,
         progress: Progress | None = None,
         unique: Collection[str] = (),
+        former: Mapping[Ref, Ref] = NOTHING,
         ahead: Ahead | None = None,
         is_altered: bool = False,
         is_deferred: bool = False,
@@ -214,14 +213,15 @@ class Index(Transactions):
         """Compare entries with the index and embed what differs, unless that `is_deferred`. Writes nothing, and holds
         no lock while embedding; inside the caller's transaction SQLite's write lock is acquired first, for a
         transaction that reads and then writes is refused when another wrote in between. `ahead` is what was embedded
-        before; what is missing there is left to a worker if it takes longer than `budget_s`. `is_altered` where a
-        content may have changed without its text that is embedded."""
+        before; what is missing there is left to a worker if it takes longer than `budget_s`. `unique` as in
+        `write_changes`; `former` are the refs under which the index has entries that get another tenant. `is_altered`
+        where a content may have changed without its text that is embedded."""
         with self.reading(connection, tenants_of(entry.ref for entry in wanted)) as conn:
             if connection is not None:
                 self.begin_writing(conn)
             generations = self.catalog.generations(conn)
             service = self.services.writing(conn, generations)
-            compared = self.writer.compare(conn, wanted, service, generations, unique, is_altered=is_altered)
+            compared = self.writer.compare(conn, wanted, service, generations, unique, former, is_altered=is_altered)
             compared = replace(
                 compared, generations=generations if connection is not None else None, is_deferred=is_deferred
             )
@@ -355,6 +355,11 @@ class Index(Transactions):
             from ..async_connections import dispose
 
             dispose(self.engine)
+
+
+def check_on_provider_error(value: object) -> None:
+    if value not in ON_PROVIDER_ERROR:
+        raise InvalidInput(f"unknown on_provider_error {value!r}. Known: {', '.join(ON_PROVIDER_ERROR)}")
 
 
 def _first_outage(service: "EmbeddingService | None", generations: Sequence[Generation]) -> ProviderError | None:

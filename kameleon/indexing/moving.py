@@ -17,7 +17,7 @@ class Move(NamedTuple):
 
     old: Ref
     new: Ref
-    state: State
+    embedded_hash: str | None
     is_same_text: bool
 
 
@@ -35,8 +35,26 @@ def located(
         entry = entries[old[:2]]
         is_same = entry.ref not in kept and found[old].content_hash == entry.content_hash
         kept.update([entry.ref] if is_same else [])
-        moves.append(Move(old, entry.ref, found[old], is_same))
+        moves.append(Move(old, entry.ref, found[old].embedded_hash, is_same))
     return states, moves
+
+
+def moved(
+    connection: Connection,
+    store: Store,
+    wanted: Sequence[Entry],
+    former: Mapping[Ref, Ref],
+    generation: Generation | None,
+) -> list[Move]:
+    """The moves of entries to which a caller gives another tenant: `former` are their refs before, by those now."""
+    states = store.contents.states(connection, list(former.values()), generation)
+    hashes = {entry.ref: entry.content_hash for entry in wanted}
+    moves: list[Move] = []
+    for new, old in former.items():
+        state = states.get(old)
+        is_same = state is not None and state.content_hash == hashes[new]
+        moves.append(Move(old, new, state and state.embedded_hash, is_same))
+    return moves
 
 
 def move(

@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, cast
 
 from sqlalchemy import Connection
@@ -21,7 +22,7 @@ from ..stores.protocols import Store
 from ..stores.values import Embedding, Entry, State
 from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Ref
 from .embedded import Ahead, counts, embeddings, flattened, merged, owners_of, positions, with_pieces
-from .moving import Move, located, move
+from .moving import Move, located, move, moved
 from .tenanted import Tenanted
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 Indexing = Literal["sync", "deferred", "auto"]
 
+NOTHING: Mapping[Ref, Ref] = MappingProxyType({})
 INDEXING = ("sync", "deferred", "auto")
 UNREADABLE = "the index's own copy of this text cannot be read: index the record again"
 
@@ -89,11 +91,13 @@ class Writer:
         service: "EmbeddingService | None",
         generations: Sequence[Generation],
         unique: Collection[str] = (),
+        former: Mapping[Ref, Ref] = NOTHING,
         *,
         is_altered: bool = False,
     ) -> Plan:
         """Without a service, or where the index holds another model's embeddings, nothing is to be embedded. What is
-        there of `unique` entities under another tenant moves."""
+        there of `unique` entities under another tenant moves, and so does what is there of an entry under its `former`
+        ref."""
         generation = written_generation(generations, service.provider.fingerprint) if service else None
         if movable := [entry for entry in wanted if entry.ref.entity in unique]:
             states, moves = located(connection, self._store, movable, generation)
@@ -102,8 +106,10 @@ class Writer:
         if len(movable) < len(wanted):
             refs = [entry.ref for entry in wanted if entry.ref.entity not in unique]
             states |= self._store.contents.states(connection, refs, generation)
+        if former:
+            moves += moved(connection, self._store, wanted, former, generation)
         embedded = {ref: state.embedded_hash for ref, state in states.items()}
-        embedded |= {move.new: move.state.embedded_hash for move in moves if move.is_same_text}
+        embedded |= {move.new: move.embedded_hash for move in moves if move.is_same_text}
         changed = [e for e in wanted if e.ref not in states or states[e.ref].content_hash != e.content_hash]
         kept = self._kept(connection, changed, states, is_altered=is_altered)
         to_embed: list[Entry] = []

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Engine
 
 from ..analysis.analyser import Analyser, analyser
-from ..analysis.spelling import parted
+from ..analysis.spelling import JOINTS, parted
 from ..analysis.terms import Terms
 from ..errors import KameleonError
 from ..forking import per_process
@@ -26,7 +26,7 @@ from .looking_up import Found, LookUp, Wanted
 from .named import possible_ids, with_records
 from .packing import Document
 from .server import ServerLookUp, completions
-from .vocabulary import Vocabulary, Word
+from .vocabulary import OFFERED, Vocabulary, Word
 from .writing import append, bury
 
 CHECKED_FROM = 64
@@ -166,15 +166,25 @@ class KeywordIndex:
         named, those in most of them first."""
         completed = self._completions(connection, Partitions(tenants, tuple(entities)))
         before, word = parted(text)
+        code = text.split()[-1] if text and not text[-1].isspace() else ""
         if not word:
-            return []
-        code = text.split()[-1]
+            return self._completed_codes(completed, text.removesuffix(code), code.lower(), limit)
         for beginning, last in dict.fromkeys([(text.removesuffix(code), code), (before, word)]):
             prefixes = self.analyser.prefixes(last)
             words = completed(prefixes[0], limit) if prefixes else []
             if words:
                 return [beginning + found.form for found in words]
         return []
+
+    def _completed_codes(
+        self, completed: Callable[[str, int], list[Word]], before: str, code: str, limit: int
+    ) -> list[str]:
+        """Completes a code that ends with a joint, by those that have it and by those that are written without."""
+        if not code.endswith(JOINTS) or not (prefixes := self.analyser.prefixes(code)):
+            return []
+        codes = [found.form for found in completed(prefixes[0], OFFERED) if not found.form.isalpha()]
+        having = [form for form in codes if form.startswith(code)]
+        return [before + form for form in (having or codes)[:limit]]
 
     def _completions(self, connection: Connection, partitions: Partitions) -> Callable[[str, int], list[Word]]:
         if (server := self._store.ranking_server) is not None:

@@ -11,7 +11,6 @@ import numpy as np
 from sqlalchemy import Connection
 
 from ..analysis.analyser import Analyser
-from ..analysis.spelling import is_correctable
 from ..analysis.terms import PhrasePart, QueryWord
 from ..content import Content
 from ..stores.search_protocols import Ways
@@ -28,20 +27,26 @@ MAX_WORDS = 1_000
 """Bounds the words of a query that are looked up, the first ones. Chosen, not measured."""
 
 
+def knows_none(_word: str) -> bool:
+    """Returns that a word is not known."""
+    return False
+
+
 class Wanted(NamedTuple):
-    """What a query wants: its words; phrases that a record must have and those it must not; prefixes to complete; and
-    words that are not corrected."""
+    """What a query wants: its words; phrases that a record must have and those it must not; prefixes to complete; words
+    that are not corrected, and what `knows` others that are not misspelt."""
 
     text: str = ""
     phrases: Sequence[str] = ()
     excluded: Sequence[str] = ()
     prefixes: Sequence[str] = ()
     literal: str = ""
+    knows: Callable[[str], bool] = knows_none
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a query found. `words` are those of the query that records have, corrections and prefixes included;
+    """What a query found. `words` are those of the query that records have, `corrections` and prefixes included;
     `unknown` those that no record has. `required` is the mask of the records with all phrases, `excluded` of those to
     leave out, None where there are none. `named` are documents whose ids the query has. `score_others` computes the
     scores of records that the ranking lacks, where it has a part of them."""
@@ -123,27 +128,27 @@ class LookUp:
         self._vocabulary = Vocabulary(connection, dialect, cache, partitions, analyser.fold)
 
     def run(self) -> Found:
-        """Reads the postings once; once more with completions of prefixes, and with corrections where no record has a
-        word."""
+        """Reads the postings once; once more with completions of prefixes, and with corrections of words that no record
+        has, or few."""
         read_words = self._analyser.query_terms(self._wanted.text)
         typed = read_words[:MAX_WORDS]
         phrases = phrases_of(self._analyser, self._wanted.phrases)
         excluded = phrases_of(self._analyser, self._wanted.excluded)
         snapshot = self._vocabulary.snapshot = self._read(typed, [*phrases, *excluded])
         words = self._with_prefixes(typed)
-        known, unknown = split(snapshot.parts, typed)
-        candidates = self._candidates(unknown) if unknown else {}
+        candidates = self._candidates(snapshot, typed)
         if candidates or self._wanted.prefixes:
             snapshot = self._read(words, [*phrases, *excluded], candidates)
-            known, unknown = split(snapshot.parts, words)
         parts = snapshot.parts
+        known, unknown = split(parts, words)
         corrections = self._corrections(candidates, parts)
-        known += [word for form in corrections.values() for word in self._analyser.query_terms(form)]
+        lacking = [word for word in unknown if word.surface not in corrections]
+        corrected = [word for form in corrections.values() for word in self._analyser.query_terms(form)]
         return Found(
             self._analyser,
             parts,
-            score(parts, clauses(known), snapshot.frame),
-            list(dict.fromkeys(known)),
+            score(parts, all_clauses([*known, *lacking], corrected), snapshot.frame),
+            list(dict.fromkeys([*known, *corrected])),
             phrases,
             tuple(dict.fromkeys(word.surface for word in unknown)),
             _having(parts, phrases, np.logical_and),
@@ -156,7 +161,7 @@ class LookUp:
         self,
         words: Iterable[QueryWord],
         phrases: Iterable[Ways],
-        candidates: Mapping[str, Sequence[correcting.Candidate]] | None = None,
+        candidates: Mapping[QueryWord, Sequence[correcting.Candidate]] | None = None,
     ) -> Snapshot:
         placed = {term for ways in phrases for way in ways for part in way for term in part.terms}
         terms = set(chain.from_iterable(word.terms for word in words)) | placed
@@ -181,24 +186,21 @@ class LookUp:
             found = [word for word in found if word not in own] + [completed] * bool(whole)
         return found
 
-    def _candidates(self, unknown: Sequence[QueryWord]) -> dict[str, list[correcting.Candidate]]:
-        """What may stand for the unknown words: for none that is a code, a stop word or literal."""
-        literal = {word.surface for word in self._analyser.query_terms(self._wanted.literal)}
-        wanted = [
-            word.surface
-            for word in dict.fromkeys(unknown)
-            if is_correctable(word.surface)
-            and not word.parts
-            and not self._analyser.is_stop_word(word.surface)
-            and word.surface not in literal
-        ][: correcting.CORRECTED]
-        each = {word: correcting.candidates(self._vocabulary, word, self._analyser.fold) for word in wanted}
-        return {word: found for word, found in each.items() if found}
+    def _candidates(
+        self, snapshot: Snapshot, words: Sequence[QueryWord]
+    ) -> dict[QueryWord, list[correcting.Candidate]]:
+        """What may stand for the words that no record has, and what for those that few have."""
+        literal, knows = self._wanted.literal, self._wanted.knows
+        misspelt = correcting.misspelt(self._analyser, words, literal, snapshot, knows)
+        found = {word: correcting.candidates(self._vocabulary, word.surface, self._analyser) for word in misspelt}
+        return {word: each for word, each in found.items() if each}
 
     @staticmethod
-    def _corrections(candidates: Mapping[str, Sequence[correcting.Candidate]], parts: Sequence[Part]) -> dict[str, str]:
-        taken = {word: correcting.best(found, parts) for word, found in candidates.items()}
-        return {word: best.form for word, best in taken.items() if best is not None}
+    def _corrections(
+        candidates: Mapping[QueryWord, Sequence[correcting.Candidate]], parts: Sequence[Part]
+    ) -> dict[str, str]:
+        taken = {word: correcting.taken(found, parts, word) for word, found in candidates.items()}
+        return {word.surface: best.form for word, best in taken.items() if best is not None}
 
 
 def split(parts: Sequence[Part], words: Iterable[QueryWord]) -> tuple[list[QueryWord], list[QueryWord]]:
@@ -219,6 +221,13 @@ def clauses(words: Iterable[QueryWord]) -> list[Clause]:
     """The ways to write a word are one clause, each part of a code is another."""
     counted = Counter(terms for word in words for terms in (word.whole, *((part,) for part in word.parts)) if terms)
     return [Clause(terms, times) for terms, times in counted.items()]
+
+
+def all_clauses(typed: Iterable[QueryWord], corrected: Iterable[QueryWord]) -> list[Clause]:
+    """Those of the words as they were typed, and of words that stand for misspelt ones, where no typed one is equal."""
+    found = clauses(typed)
+    own = {clause.terms for clause in found}
+    return found + [Clause(each.terms, share=correcting.SHARE) for each in clauses(corrected) if each.terms not in own]
 
 
 def _is_in(ways: Ways, places: Mapping[str, set[int]]) -> bool:

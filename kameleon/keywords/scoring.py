@@ -24,10 +24,11 @@ eight terms in 141,000 postings of 100,000 records."""
 
 class Clause(NamedTuple):
     """A word of the query, which counts as one term: a record has it that has any of `terms` (several for a prefix).
-    `times` is how often the query has it."""
+    `times` is how often the query has it, `share` how much of a typed word's weight it has."""
 
     terms: tuple[str, ...]
     times: int = 1
+    share: float = 1.0
 
 
 class Placed(NamedTuple):
@@ -50,7 +51,8 @@ class Ranking:
 
     def __init__(self, parts: Sequence[Part], scores: Array, most: float, postings: int, starts: Array) -> None:
         """`most` is what a record would score that had every term without end (Turtle and Flood, "Query evaluation:
-        strategies and optimizations", 1995); `postings` were read; the scores of each part begin at `starts`."""
+        strategies and optimizations", 1995), as if it were typed: of those that records have, or of all where records
+        have none but corrections. `postings` were read; the scores of each part begin at `starts`."""
         self.scores = scores
         self.most = most
         self.postings = postings
@@ -149,9 +151,10 @@ def score(
     frame = frame or Frame([(part.head, part.dead) for part in parts], statistics.average if statistics else None)
     found = [Postings(block, parts[block.first : block.last], clauses) for block in frame.blocks]
     records, _, df = statistics or _statistics(frame, found, len(clauses))
-    times = [times_weight(clause.times) for clause in clauses]
-    weights = [np.float32(weight * idf(records, n)) for weight, n in zip(times, df, strict=True)]
-    most = sum((K1 + 1) * float(weight) for weight, n in zip(weights, df, strict=True) if n)
+    full = [times_weight(clause.times) * idf(records, n) for clause, n in zip(clauses, df, strict=True)]
+    weights = [np.float32(clause.share * weight) for clause, weight in zip(clauses, full, strict=True)]
+    has_typed = any(n and clause.share == 1 for clause, n in zip(clauses, df, strict=True))
+    most = sum((K1 + 1) * weight for weight, n in zip(full, df, strict=True) if n or not has_typed)
     scores = joined([block.scores(weights) for block in found], "f4")
     return Ranking(parts, scores, most, sum(sum(block.df) for block in found), frame.starts)
 

@@ -1,5 +1,5 @@
 """Captures what a session changes as pending changes: its flushed objects, the rows of its statements, and the records
-that depend on either. Imports `stores` and `indexing`."""
+that depend on either. Imports `values`, `stores` and `indexing`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from ..indexing.index import Index
 from ..stores.tables import IDS_A_STATEMENT, parts
+from ..values import Ref
 from .binds import Binds
 from .changes import PendingChanges
 from .commits import Commits
@@ -68,6 +69,7 @@ class Capture:
         for mapper in {inspect(obj).mapper for obj in (*session.new, *session.dirty)}:
             if self.is_indexed(mapper):
                 state.replacing.enter_context(self.replaced_rows(session, mapper))
+        self._note_former_of_objects(session, [*session.dirty, *session.deleted])
         self._dependents_of_objects(session, [*session.dirty, *session.deleted])
 
     def _acquire_flush_lock(self, session: Session, changed: Iterable[Any]) -> None:
@@ -129,9 +131,9 @@ class Capture:
             for inner in of_same_keys(mapper):
                 mapped = self._mappings.of(inner.class_)
                 if mapped is not None and (connection := self._binds.connection(session, mapped)) is not None:
-                    self._pending.read_later(
-                        connection, mapped.entity, [mapped.identity.id_of(key) for key in complete]
-                    )
+                    ids = [mapped.identity.id_of(key) for key in complete]
+                    self._note_former(connection, mapped, ids)
+                    self._pending.read_later(connection, mapped.entity, ids)
                 self._dependents(session, inner.class_, complete)
         self._commits.write_late(session)
 
@@ -142,7 +144,30 @@ class Capture:
             if complete and (connection := self._binds.connection(session, mapped)) is not None:
                 self._index.begin_writing(connection)
                 for ids in mapped.dependent_ids(connection, dependent.path, dependent.depth, complete):
+                    self._note_former(connection, mapped, ids)
                     self._pending.read_later(connection, mapped.entity, ids)
+
+    # tenants
+
+    def _note_former_of_objects(self, session: Session, objects: Iterable[Any]) -> None:
+        if not self._index.store.settings.protected_by:
+            return
+        ids: dict[Mapped, list[str]] = {}
+        connections: dict[Mapped, Connection] = {}
+        for obj, mapped, connection, _ in self._own(session, objects):
+            ids.setdefault(mapped, []).append(mapped.ref(inspect(obj).identity or ()).id)
+            connections[mapped] = connection
+        for mapped, found in ids.items():
+            self._note_former(connections[mapped], mapped, found)
+
+    def _note_former(self, connection: Connection, mapped: Mapped, ids: Sequence[str]) -> None:
+        """Notes the tenants of rows that are to change, where policies may hide what the index has under them."""
+        if not mapped.has_tenants or self._index.store.policies.acting_for(connection) is None:
+            return
+        changes = self._pending.changes(connection)
+        for ref, content in self._pending.read_each(connection, [Ref(mapped.entity, id_) for id_ in ids], {}).items():
+            if content is not None:
+                changes.note_former(ref, content.tenant)
 
     def repeats(self, session: Session, mapper: Mapper[Any]) -> bool:
         """Whether a statement's rows are to be captured after it has run, too."""

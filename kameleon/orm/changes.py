@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Any, Final
 from weakref import ref as weak
 
-from ..content import WHOLE, Content, Extent
+from ..content import FULL, Content, Extent
 from ..values import Ref
 
 SEPARATOR = "\0"
@@ -43,13 +43,15 @@ class IdBlock:
 
 class Level:
     """What changed since a savepoint was set. `savepoint` is None for the transaction itself, and for a savepoint that
-    is not bound yet. `written` are blocks, of this level or those below, that were written to the database since."""
+    is not bound yet. `written` are blocks, of this level or those below, that were written to the database since.
+    `former` are the tenants that records had before they changed, where policies may hide what the index has there."""
 
     def __init__(self) -> None:
         self.savepoint: Any = None
         self.changes: dict[Ref, Change] = {}
         self.blocks: list[IdBlock] = []
         self.written: set[IdBlock] = set()
+        self.former: dict[Ref, set[str]] = {}
 
     def is_of(self, savepoint: object) -> bool:
         return self.savepoint is not None and self.savepoint() is savepoint
@@ -83,7 +85,7 @@ class PendingChanges:
         emphasis: str = "",
         gaps: tuple[int, ...] = (),
         tenant: str | None = None,
-        extent: Extent = WHOLE,
+        extent: Extent = FULL,
     ) -> None:
         tenant = ref.tenant if tenant is None else tenant
         self._levels[-1].changes[ref] = Content(text, emphasis, gaps, tenant, extent)
@@ -100,6 +102,18 @@ class PendingChanges:
         folded, top = self._folded(), self._levels[-1]
         top.changes.update((ref, TO_READ) for ref in block.refs() if ref in folded)
         top.blocks.append(block)
+
+    def note_former(self, ref: Ref, tenant: str) -> None:
+        """A record that changes had this tenant."""
+        self._levels[-1].former.setdefault(ref, set()).add(tenant)
+
+    def former(self, refs: Iterable[Ref]) -> dict[Ref, set[str]]:
+        """The noted tenants of records, without those that have none."""
+        levels = [level.former for level in self._levels if level.former]
+        if not levels:
+            return {}
+        noted = {ref: {tenant for former in levels for tenant in former.get(ref, ())} for ref in refs}
+        return {ref: tenants for ref, tenants in noted.items() if tenants}
 
     def open_savepoint(self) -> None:
         """A savepoint is about to be set; `bind` gives its NestedTransaction."""
@@ -174,6 +188,8 @@ class PendingChanges:
             below.changes.update(level.changes)
             below.blocks += level.blocks
             below.written |= level.written
+            for ref, tenants in level.former.items():
+                below.former.setdefault(ref, set()).update(tenants)
         del self._levels[depth:]
 
     def _depth(self, savepoint: object) -> int | None:

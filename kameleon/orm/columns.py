@@ -1,32 +1,60 @@
-"""The fields of a mapped class: its columns, read from its own table. Imports `values`, `errors` and `stores`."""
+"""The fields of a mapped class: its columns, and those over relationships, read from their tables. Imports `values`,
+`errors`, `stores` and `search`."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ARRAY, JSON, Connection, TextClause, func, literal_column, select, text
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    Connection,
+    Date,
+    DateTime,
+    Dialect,
+    Float,
+    Numeric,
+    Select,
+    TextClause,
+    TypeDecorator,
+    case,
+    distinct,
+    extract,
+    func,
+    literal_column,
+    select,
+    text,
+    type_coerce,
+)
+from sqlalchemy.types import TypeEngine
 
 from ..errors import InvalidFilter
+from ..search.ordering import kind_of
+from ..stores.filters import number
+from ..stores.json_columns import JSONDocument, JSONText
+from ..stores.protocols import Keys
 from ..stores.tables import parts
-from ..stores.values import IdText, Matches, bound
-from ..values import Ref
+from ..stores.values import Matches, bound
+from ..values import FacetCounts, Ref
+from .criteria import as_condition, column_of, is_document, related
 from .mapping import KEYS_A_STATEMENT, Mapped
 
 
 class ClassFields:
-    """`Fields` of a mapped class; `entities` are those of its rows, `id_text` is the store's. Raises
-    InvalidFilter for an unknown column."""
+    """`Fields` of a mapped class; `entities` are those of its rows, `keys` is the store's. A dotted name is a column
+    over relationships. Raises InvalidFilter for an unknown one."""
 
-    def __init__(self, mapped: Mapped, cls: type, entities: Collection[str], id_text: IdText) -> None:
+    def __init__(self, mapped: Mapped, cls: type, entities: Collection[str], keys: Keys) -> None:
         self._mapped = mapped
         self._cls = cls
-        self._id_text = id_text
         self._entities = entities
+        self._keys = keys
+        self._id: Any = keys.id_text(mapped.id_columns(cls))
 
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
         key_columns = [column for column, _ in self._mapped.id_columns(self._cls)]
-        wanted = self._mapped.without_concrete(
-            select(*key_columns, self._column(field)).select_from(self._cls), self._cls
-        )
+        wanted = self._selected(field, lambda column: [*key_columns, column], is_single=True)
         refs = [ref for ref in refs if ref.entity in self._entities]
         found: dict[str, Any] = {}
         for part in parts(refs, KEYS_A_STATEMENT):
@@ -34,28 +62,77 @@ class ClassFields:
                 found[self._mapped.identity.id_of(key)] = value
         return {ref: found[ref.id] for ref in refs if ref.id in found}
 
-    def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[Ref, Any]:
+    def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[tuple[str, str, str], Any]:
         matching, binds = bound(*self._own(matches, "m.tenant, m.entity_name, m.record_id"))
         keys = matching.columns(*map(literal_column, ("tenant", "entity_name", "record_id"))).subquery("m")
-        ids = self._id_text(self._mapped.id_columns(self._cls))
-        wanted = select(keys.c.entity_name, keys.c.record_id, keys.c.tenant, self._column(field))
-        joined = wanted.select_from(self._cls).join(keys, keys.c.record_id == ids)
-        rows = connection.execute(self._mapped.without_concrete(joined, self._cls), binds)
-        return {Ref(*ref): value for *ref, value in rows}
+        names = [keys.c.entity_name, keys.c.record_id, keys.c.tenant]
+        wanted = self._selected(field, lambda column: [*names, column], is_single=True)
+        rows = connection.execute(wanted.where(keys.c.record_id == self._id), binds)
+        return {(entity, id_, tenant): value for entity, id_, tenant, value in rows.all()}
 
     def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
-        column = self._column(field)
+        records = func.count(distinct(self._id)) if "." in field else func.count()
+        wanted, binds = self._among(self._selected(field, lambda column: [column, records]), matches)
+        value, _ = wanted.selected_columns
+        is_array = isinstance(value.type, ARRAY)
+        has_members = is_array or isinstance(value.type, JSONDocument)
+        first = text("1")
+        counted = wanted.where(value.is_not(None)).group_by(first).order_by(records.desc(), first)
+        rows = connection.execute(counted.limit(None if has_members else limit), binds)
+        counts = [(value, count) for value, count in rows if value == value]
+        return most_frequent(counts, limit, is_array) if has_members else counts
+
+    def count_each(
+        self, connection: Connection, matches: Matches, conditions: Sequence[Mapping[str, Any]]
+    ) -> Sequence[int]:
+        counts = [func.count(case((as_condition(where, self._cls), 1))) for where in conditions]
+        counted: Any = select(*counts).select_from(self._cls)
+        wanted = self._mapped.without_concrete(counted, self._cls)
+        return tuple(connection.execute(*self._among(wanted, matches)).one())
+
+    def days(self, connection: Connection, matches: Matches, field: str) -> Mapping[date, int]:
+        def parts_of(column: Any) -> list[Any]:
+            if not isinstance(column.type, Date | DateTime):
+                raise InvalidFilter(f"{field} is {column.type!r:.60}, and periods are of dates and times")
+            has_zone = isinstance(column.type, DateTime) and column.type.timezone
+            at = self._keys.in_utc(column) if has_zone else column
+            return [*(extract(part, at) for part in ("year", "month", "day")), func.count(distinct(self._id))]
+
+        wanted, binds = self._among(self._selected(field, parts_of), matches)
+        *day, _ = wanted.selected_columns
+        rows = connection.execute(wanted.where(day[0].between(date.min.year, date.max.year)).group_by(*day), binds)
+        return {date(int(year), int(month), int(day)): records for year, month, day, records in rows}
+
+    @property
+    def names(self) -> Sequence[str]:
+        return tuple(self._cls.__mapper__.column_attrs.keys())  # type: ignore[attr-defined]
+
+    def check(self, names: Sequence[str]) -> None:
+        for name in names:
+            self._selected(name, lambda column: [column])
+
+    def _selected(
+        self, field: str, selected: Callable[[Any], Sequence[Any]], *, is_single: bool = False
+    ) -> Select[Any]:
+        """A query of what is selected of the field's column, joined over its relationships. Where it `is_single` these
+        lead to one row at most."""
+        names = field.split(".")
+        target, joins = self._cls, []
+        while len(names) > 1 and not is_document(target, names[0]):
+            link, target = related(target, names.pop(0))
+            if is_single and link.property.uselist:
+                raise InvalidFilter(f"{self._cls.__name__}.{field} has several values, which have no order")
+            joins.append(link)
+        column = readable(column_of(target, names[0]), names[1:])
+        wanted: Select[Any] = select(*selected(column)).select_from(self._cls)
+        for link in joins:
+            wanted = wanted.join(link)
+        return self._mapped.without_concrete(wanted, self._cls)
+
+    def _among(self, statement: Select[Any], matches: Matches) -> tuple[Select[Any], dict[str, Any]]:
+        """The statement, for rows that match, and its binds."""
         matching, binds = bound(*self._own(matches))
-        counted = (
-            select(column, func.count())
-            .select_from(self._cls)
-            .where(self._id_text(self._mapped.id_columns(self._cls)).in_(matching), column.is_not(None))
-            .group_by(column)
-            .order_by(func.count().desc(), column)
-            .limit(limit)
-        )
-        own = self._mapped.without_concrete(counted, self._cls)
-        return [(value, count) for value, count in connection.execute(own, binds)]
+        return statement.where(self._id.in_(matching)), binds
 
     def _own(self, matches: Matches, columns: str = "m.record_id") -> tuple[TextClause, Mapping[str, Any]]:
         """The matches that are rows of the class."""
@@ -64,22 +141,43 @@ class ClassFields:
         own = f"SELECT {columns} FROM ({matches.sql}) AS m WHERE m.entity_name IN ({entities})"
         return text(own), {**matches.binds, **names}
 
-    @property
-    def names(self) -> Sequence[str]:
-        return tuple(self._cls.__mapper__.column_attrs.keys())  # type: ignore[attr-defined]
 
-    def check(self, names: Sequence[str]) -> None:
-        for name in names:
-            self._column(name)
+class ExactDecimal(TypeDecorator[Decimal]):
+    """A decimal as the database has it, also where that is a float, which SQLAlchemy would round."""
 
-    def _column(self, name: str) -> Any:
-        if name not in self.names:
-            raise InvalidFilter(
-                f"{self._cls.__name__} has no column {name!r:.80}. Known: {', '.join(sorted(self.names))}"
-            )
-        column = getattr(self._cls, name)
-        if isinstance(column.type, JSON | ARRAY):
-            raise InvalidFilter(
-                f"{self._cls.__name__}.{name} holds lists and objects, which have no order and no facets"
-            )
-        return column
+    impl = Numeric
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(Numeric() if dialect.supports_native_decimal else Float())
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:
+        return value if value is None or isinstance(value, Decimal) else Decimal(repr(value))
+
+
+def readable(column: Any, path: Sequence[str]) -> Any:
+    """A column, or what a path into one of JSON leads to, whose values can be compared and counted."""
+    if isinstance(column.type, JSON):
+        return JSONText(column, path)
+    is_decimal = isinstance(column.type, Numeric) and column.type.asdecimal
+    return type_coerce(column, ExactDecimal()) if is_decimal else column
+
+
+def most_frequent(wholes: Iterable[Sequence[Any]], limit: int, has_dimensions: bool) -> list[tuple[Any, int]]:
+    """The members of lists, each counted once for a list, and the values that are no lists."""
+    counts = FacetCounts((member, count) for whole, count in wholes for member in members(whole, has_dimensions))
+    kinds = {value: kind_of(value) for value in counts}
+    order = sorted(counts.items(), key=lambda pair: (-pair[1], kinds[pair[0]], pair[0] if kinds[pair[0]] else ""))
+    return order[:limit]
+
+
+def members(whole: Any, has_dimensions: bool) -> FacetCounts:
+    singles = flat(whole) if has_dimensions else whole if isinstance(whole, list) else [whole]
+    kept = (one for one in singles if one is not None and one == one and not isinstance(one, Mapping | list))
+    return FacetCounts((number(one) if type(one) in (int, float) else one, 1) for one in kept)
+
+
+def flat(array: Any) -> Iterator[Any]:
+    """The members of an array of whatever dimensions."""
+    for one in array:
+        yield from flat(one) if isinstance(one, list) else [one]

@@ -6,12 +6,9 @@ application's own statements bind it.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, date, datetime, time
-from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import (
     ColumnElement,
@@ -19,9 +16,12 @@ from sqlalchemy import (
     Select,
     TextClause,
     and_,
+    any_,
     bindparam,
     false,
     func,
+    inspect,
+    literal,
     not_,
     or_,
     true,
@@ -30,15 +30,15 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+from sqlalchemy.orm import Mapper, aliased
 
 from ..errors import InvalidFilter, seen
 from ..sqlalchemy_internals import has_other_binds, with_expanding_binds
-from ..stores.filters import Comparison, Filter, parse_filter
+from ..stores.filters import ORDERED, Comparison, Filter, Group, parse_filter, plain, typed
+from ..stores.json_columns import JSONComparison
 from ..stores.tables import schema_map
 from ..stores.values import Among
-
-MAX_CONTAINED = 10_000
-"""Bounds the characters of a text that $contains looks for. Chosen, not measured."""
+from .fitting import fit, fitted, rounded
 
 PLAIN_DIALECTS: Mapping[str, Any] = {"sqlite": SQLiteDialect, "postgresql": PGDialect}
 
@@ -81,127 +81,111 @@ def as_condition(where: object, cls: type) -> ColumnElement[bool]:
         raise InvalidFilter(
             f"where= is a condition such as {cls.__name__}.status == 'open', or a mapping, not {seen(where)}"
         )
-    parsed = parse_filter(where)
+    parsed = parse_filter(where, read=typed)
     return true() if parsed is None else _condition(parsed, cls)
 
 
 def _condition(given: Filter, cls: type) -> ColumnElement[bool]:
     if isinstance(given, Comparison):
-        return func.coalesce(_comparison(fitted(given, _column(given, cls)), _column(given, cls)), false())
+        if len(given.path) > 1 and not is_document(cls, given.path[0]):
+            return _related(given, cls)
+        return func.coalesce(_compared(given, column_of(cls, given.path[0])), false())
+    if given.operator == "$and":
+        return and_(true(), *_all_of(given.members, cls))
     members = [_condition(member, cls) for member in given.members]
-    if given.operator == "$not":
-        return not_(members[0])
-    return and_(true(), *members) if given.operator == "$and" else or_(*members)
+    return not_(members[0]) if given.operator == "$not" else or_(*members)
 
 
-def _column(given: Comparison, cls: Any) -> Any:
-    columns = cls.__mapper__.column_attrs.keys()
-    if len(given.path) != 1 or given.path[0] not in columns:
+def _all_of(members: Iterable[Filter], cls: Any) -> Iterator[ColumnElement[bool]]:
+    """Conditions that all have to hold; the ends of a range over relationships are those of one related row."""
+    ranges: dict[tuple[str, ...], list[Comparison]] = {}
+    for member in members:
+        is_range = isinstance(member, Comparison) and len(member.path) > 1 and member.operator in ORDERED
+        if isinstance(member, Comparison) and is_range and not is_document(cls, member.path[0]):
+            ranges.setdefault(member.path, []).append(replace(member, path=member.path[1:]))
+        else:
+            yield _condition(member, cls)
+    for (name, *_), inner in ranges.items():
+        yield _over(name, Group("$and", tuple(inner)), cls)
+
+
+def _related(given: Comparison, cls: Any) -> ColumnElement[bool]:
+    """A comparison over relationships, which holds where it does for one of the related rows; where there is none,
+    their columns are missing, as null is."""
+    if given.operator in ("$ne", "$nin"):
+        return not_(_related(replace(given, operator="$eq" if given.operator == "$ne" else "$in"), cls))
+    if (given.operator, given.value) in (("$eq", None), ("$exists", False)):
+        return not_(_related(replace(given, operator="$exists", value=True), cls))
+    if given.operator == "$in" and None in given.value:
+        present = [value for value in given.value if value is not None]
+        missing = replace(given, operator="$eq", value=None)
+        return or_(_related(replace(given, value=present), cls), _related(missing, cls))
+    return _over(given.path[0], replace(given, path=given.path[1:]), cls)
+
+
+def _over(name: str, inner: Filter, cls: Any) -> ColumnElement[bool]:
+    """Whether a row has a related one that the filter holds for."""
+    link, target = related(cls, name)
+    condition = _condition(inner, target)
+    return link.any(condition) if link.property.uselist else link.has(condition)  # type: ignore[no-any-return]
+
+
+def related(cls: Any, name: str) -> tuple[Any, Any]:
+    """A relationship to an alias of the related class, and the alias. Raises InvalidFilter."""
+    mapper: Mapper[Any] = inspect(cls).mapper
+    if name not in mapper.relationships:
+        known = ", ".join(sorted(mapper.relationships.keys())) or "none"
+        raise InvalidFilter(f"{mapper.class_.__name__} has no relationship {name!r:.80}. Known: {known}")
+    target = aliased(mapper.relationships[name].entity)
+    return getattr(cls, name).of_type(target), target
+
+
+def column_of(cls: Any, name: str) -> Any:
+    """A column of a mapped class, or of an alias of one. Raises InvalidFilter."""
+    mapper: Mapper[Any] = inspect(cls).mapper
+    names = sorted(mapper.column_attrs.keys())
+    if name not in names:
         raise InvalidFilter(
-            f"{cls.__name__} has no column {'.'.join(given.path)!r:.80}. Known: {', '.join(sorted(columns))}. "
+            f"{mapper.class_.__name__} has no column {name!r:.80}. Known: {', '.join(names)}. "
             "For anything else, where= takes a SQLAlchemy expression"
         )
-    return getattr(cls, given.path[0])
+    return getattr(cls, name)
 
 
-def fitted(given: Comparison, column: Any) -> Comparison:
-    """Read dates, times and UUIDs, which JSON has no values for, from its texts. Raises InvalidFilter for a value that
-    the column's type does not compare with: each database would refuse, or convert, it in its own way."""
-    value, type_ = given.value, column.type
-    if given.operator == "$exists" or (value is None and given.operator != "$contains"):
-        return given
-    if given.operator == "$contains":
-        is_text = isinstance(type_, types.String | types.TypeDecorator) and not isinstance(
-            type_, types.Enum | types.Interval
-        )
-        if not is_text or not isinstance(value, str) or len(value) > MAX_CONTAINED:
-            raise InvalidFilter(
-                f"$contains on a column takes a text of {MAX_CONTAINED:,} characters at most, and a column of texts: "
-                f"{column.key} is {type_!r:.60}, this {seen(value)}"
-            )
-        return given
-    if given.operator in ("$in", "$nin"):
-        listed = [_fit(item, column) for item in value if item is not None]
-        if isinstance(type_, types.Integer):
-            listed = [item for item in listed if isinstance(item, int)]
-        return replace(given, value=[*listed, *([None] if None in value else [])])
-    return replace(given, value=_fit(value, column))
+def is_document(cls: Any, name: str) -> bool:
+    """Whether it is a column of JSON, into which paths lead."""
+    return name in inspect(cls).mapper.column_attrs and isinstance(getattr(cls, name).type, types.JSON)
 
 
-def _fit(value: Any, column: Any) -> Any:
-    readers = ((read, what) for kinds, read, what in READERS if isinstance(column.type, kinds))
-    read, what = next(readers, (_as_it_is, "one value"))
-    try:
-        return read(value, column.type)
-    except (ValueError, OverflowError) as error:
-        raise InvalidFilter(
-            f"{column.key} is {column.type!r:.60}, which compares with {what}, not {seen(value)}"
-        ) from error
+def _compared(given: Comparison, column: Any) -> Any:
+    if isinstance(column.type, types.JSON):
+        return JSONComparison(column, replace(given, path=given.path[1:], value=plain(given.value)))
+    if isinstance(column.type, types.ARRAY):
+        return _of_array(given, column)
+    return _comparison(fitted(given, column), column)
 
 
-def _as_it_is(value: Any, _type: Any) -> Any:
-    return _of(value, str, int, float, bool)
-
-
-def _of(value: Any, *types: type) -> Any:
-    """Raises ValueError for a value of another type; true is no number."""
-    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-        raise ValueError
-    return value
-
-
-def _integer(value: Any, _type: Any) -> Any:
-    number = _of(value, int, float)
-    return int(number) if number == int(number) and abs(number) < 1 << 63 else number
-
-
-def _number(value: Any, type_: Any) -> Any:
-    """Exact, but for a column of floats: PostgreSQL would compare NUMERIC as floats."""
-    is_exact = isinstance(_of(value, int, float), int) or not isinstance(type_, types.Float)
-    return Decimal(repr(value)) if is_exact else value
-
-
-def _name(value: Any, type_: Any) -> Any:
-    if value not in type_.enums:
-        raise ValueError
-    return value
-
-
-def _moment(value: Any, type_: Any) -> datetime:
-    """A time without a zone is UTC where the column has zones."""
-    moment = datetime.fromisoformat(_of(value, str))
-    if not type_.timezone and moment.tzinfo:
-        raise ValueError
-    zoned = moment if moment.tzinfo or not type_.timezone else moment.replace(tzinfo=UTC)
-    return zoned.astimezone(UTC) if type_.timezone else moment
-
-
-def _uuid(value: Any, type_: Any) -> Any:
-    found = UUID(_of(value, str))
-    return found if type_.as_uuid else str(found)
-
-
-def _nothing(_value: Any, _type: Any) -> Any:
-    raise ValueError
-
-
-READERS: Sequence[tuple[Any, Callable[[Any, Any], Any], str]] = (
-    (types.Interval | types.LargeBinary | types.JSON | types.ARRAY, _nothing, "an expression alone"),
-    (types.TypeDecorator, lambda value, _type: value, "what it accepts"),
-    (types.Enum, _name, "the names of its members"),
-    (types.Boolean, lambda value, _type: _of(value, bool), "true and false"),
-    (types.DateTime, _moment, "texts such as 2026-01-31T12:30, with a zone (+00:00) where it has one"),
-    (types.Date, lambda value, _type: date.fromisoformat(_of(value, str)), "texts such as 2026-01-31"),
-    (types.Time, lambda value, _type: time.fromisoformat(_of(value, str)), "texts such as 12:30"),
-    (types.Uuid, _uuid, "texts of UUIDs"),
-    (types.Integer, _integer, "numbers"),
-    (types.Numeric | types.Float, _number, "numbers"),
-    (types.String, lambda value, _type: _of(value, str), "texts"),
-)
+def _of_array(given: Comparison, column: Any) -> Any:
+    """A value equals an array that has it as a member, a list the whole array."""
+    value, member = given.value, type_coerce(column, column.type.item_type)
+    if given.operator in ("$ne", "$nin"):
+        same = replace(given, operator="$eq" if given.operator == "$ne" else "$in")
+        return not_(func.coalesce(_of_array(same, column), false()))
+    if given.operator == "$in":
+        return or_(false(), *(_of_array(replace(given, operator="$eq", value=one), column) for one in value))
+    if given.operator == "$exists" or value is None:
+        return column.is_not(None) if value else column.is_(None)
+    member.key = column.key
+    if given.operator == "$eq" and isinstance(value, list):
+        return column == [fit(one, member) for one in value]
+    if given.operator not in ("$eq", "$contains"):
+        raise InvalidFilter(f"{column.key} is {column.type!r:.60}, which has no order: {given.operator}")
+    return literal(fit(value, member), column.type.item_type) == any_(column)
 
 
 def _comparison(given: Comparison, column: Any) -> Any:
-    value = given.value
+    value, type_ = given.value, column.type
+    value = [rounded(one, type_) for one in value] if isinstance(value, list) else rounded(value, type_)
     if isinstance(column.type, types.Integer):
         column = type_coerce(column, types.BigInteger)
     match given.operator:
@@ -218,9 +202,10 @@ def _comparison(given: Comparison, column: Any) -> Any:
         case "$lte":
             return column <= value
         case "$in" | "$nin":
+            has_null = any(item is None for item in value)
             listed = [item for item in value if item is not None]
             found = column.in_(listed) if listed else false()
-            among = or_(found, column.is_(None) & (None in value))
+            among = or_(found, column.is_(None) if has_null else false())
             return among if given.operator == "$in" else not_(func.coalesce(among, false()))
         case "$exists":
             return column.is_not(None) if value else column.is_(None)

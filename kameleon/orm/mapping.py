@@ -12,6 +12,7 @@ from sqlalchemy.orm.base import PassiveFlag
 
 from ..content import Content, check_entity, check_tenant, compose, items_of, normalize
 from ..errors import InvalidInput, InvalidRecord
+from ..stores.database_protocols import Connections
 from ..stores.tables import IDS_A_STATEMENT, parts
 from ..values import Ref
 from .attributes import (
@@ -68,6 +69,7 @@ class Mapped:
             for link in links
         ]
         self.is_literal = is_literal(mapper, declaration)
+        self.has_weights = any(field.weight > 1 for field in self._options)
 
     def ref(self, key: Sequence[Any]) -> Ref:
         return Ref(self.entity, self.identity.id_of(key))
@@ -175,7 +177,7 @@ class Mapped:
     def load(self, connection: Connection, ids: Sequence[str]) -> Mapping[str, Content | None]:
         """Read the content of these ids' rows from the database; None for a row that is missing or kept out."""
         found: dict[str, Content | None] = dict.fromkeys(ids)
-        for keys in parts(self._keys(ids), KEYS_A_STATEMENT):
+        for keys in parts(self.keys_of(ids), KEYS_A_STATEMENT):
             for obj in objects(connection, self.among(self.rows(), keys)):
                 if self.is_of(type(obj)):
                     found[self.ref_of(obj).id] = self.content_of(obj)
@@ -200,12 +202,12 @@ class Mapped:
 
     def of_ids(self, statement: Select[Any], ids: Sequence[str]) -> Select[Any]:
         """The statement, for rows of these ids."""
-        keys = self._keys(ids)
+        keys = self.keys_of(ids)
         return self.among(statement, keys) if keys else statement.where(false())
 
     def ranked(self, statement: Select[Any], cls: type, ids: Sequence[str], key_rows: KeyRowsOf) -> Select[Any]:
         """The statement, for rows of these ids in their order; `key_rows` is the store's."""
-        keys = self._keys(ids)
+        keys = self.keys_of(ids)
         if not keys:
             return statement.where(false())
         hits = key_rows(self.id_columns(cls), keys)
@@ -220,7 +222,7 @@ class Mapped:
             return statement
         return statement.where(kinds.in_([inner.polymorphic_identity for inner in of_same_keys(mapper)]))
 
-    def _keys(self, ids: Iterable[str]) -> list[tuple[Any, ...]]:
+    def keys_of(self, ids: Iterable[str]) -> list[tuple[Any, ...]]:
         """The primary keys of ids, without ids that this table cannot have."""
         return [key for id_ in ids if (key := self.identity.key_of(id_)) is not None]
 
@@ -241,8 +243,17 @@ class Mapped:
             for depth, link in enumerate(path, 1):
                 statement, target = self._joined(path, depth)
                 locking = statement.order_by(*key_attributes(link.mapper, target)).with_for_update(read=True, of=target)
-                for keys in parts(self._keys(ids), KEYS_A_STATEMENT):
+                for keys in parts(self.keys_of(ids), KEYS_A_STATEMENT):
                     connection.execute(self.among(locking, keys)).all()
+
+    def lock(self, connections: Connections, connection: Connection, ids: Sequence[str]) -> None:
+        """Lock the rows of records until the transaction ends, where the connection's role may: nothing else keeps
+        another transaction, which moves one that the index does not have yet, from adding it under a second tenant."""
+        if not self.has_tenants or not connections.may_lock(connection, self.mapper.tables):
+            return
+        columns = key_attributes(self.mapper)
+        for keys in parts(self.keys_of(ids), KEYS_A_STATEMENT):
+            connection.execute(self.among(select(*columns).order_by(*columns).with_for_update(read=True), keys)).all()
 
     def _joined(self, path: Sequence[Any], depth: int) -> tuple[Select[Any], Any]:
         """A query of records' keys, joined over `depth` relationships, and the alias of the last."""

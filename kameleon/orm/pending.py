@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Connection
 
 from ..content import Content
-from ..errors import InvalidRecord
+from ..errors import InvalidRecord, StorageError
 from ..indexing.index import Index
 from ..indexing.writer import Indexing
 from ..stores.tables import parts
@@ -117,7 +117,7 @@ class Pending:
         budget = Budget(self._index.budget_s - (ahead.seconds if ahead else 0))
         with self._index.joining(connection):
             for changes, blocks in batches(pending, RECORDS_A_BATCH):
-                report += self._write_batch(connection, changes, ahead, indexing, budget)
+                report += self._write_batch(connection, changes, pending.former(changes), ahead, indexing, budget)
                 pending.written(changes, blocks)
         return report
 
@@ -125,6 +125,7 @@ class Pending:
         self,
         connection: Connection,
         changes: Mapping[Ref, Change],
+        former: Mapping[Ref, Set[str]],
         ahead: "Ahead | None",
         indexing: Indexing,
         budget: "Budget",
@@ -136,6 +137,7 @@ class Pending:
         marks = self._marks.of(connection, marked)
         read = self.read(connection, dict.fromkeys([*to_read(changes), *marked]))
         final = {**changes, **{ref: content or DELETED for ref, content in read.items()}}
+        self._refuse_hidden(connection, former, final)
         report = IndexReport()
         for part, movable in divided(final, unique):
             changed = {ref: content for ref, content in part.items() if isinstance(content, Content)}
@@ -146,6 +148,23 @@ class Pending:
                 )
         self._marks.delete(connection, marks)
         return report
+
+    def _refuse_hidden(
+        self, connection: Connection, former: Mapping[Ref, Set[str]], final: Mapping[Ref, Change]
+    ) -> None:
+        """Raises StorageError where the index has a record under a tenant that it leaves, and policies keep the
+        connection from removing it there."""
+        policies = self._index.store.policies
+        if not former or (own := policies.acting_for(connection)) is None:
+            return
+        present = self._index.store.contents.located(connection, [ref for ref in former if "" in former[ref]], None)
+        of_none = {ref[:2] for ref, _ in present if not ref.tenant}
+        for ref, tenants in former.items():
+            change = final[ref]
+            kept = change.tenant if isinstance(change, Content) else None
+            for tenant in sorted(tenants - {own, kept}):
+                if tenant or ref[:2] in of_none:
+                    raise StorageError(hidden(ref, tenant, own, self._index.store.settings.protected_by))
 
     def _located(self, connection: Connection, refs: Iterable[Ref], unique: Set[str]) -> list[Ref]:
         """The records, those of classes with tenants under the tenants that the index has them under."""
@@ -166,6 +185,14 @@ class Pending:
         for entity, ids in ids_by_entity(sorted(linked)).items():
             self._mappings.of_entity(entity).lock_related(connection, ids)
         self._index.hold(connection, self._located(connection, refs, unique))
+
+
+def hidden(ref: Ref, tenant: str, own: str, setting: str) -> str:
+    return (
+        f"{ref.entity} {ref.id!r:.80} leaves the tenant {tenant!r:.80}, and row-level security lets this role write "
+        f"the rows of {own!r:.80} alone, which {setting} names: the index would keep it under {tenant!r:.80}, too. "
+        "Write it as a worker's role, one that `kameleon tenants protect` was given; that sees both tenants"
+    )
 
 
 def divided(changes: Mapping[Ref, Change], unique: Set[str]) -> Iterator[tuple[Mapping[Ref, Change], Set[str]]]:

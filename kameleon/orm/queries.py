@@ -68,9 +68,9 @@ class Queries:
         with self._index.reading(connection, (ref.tenant,)) as conn:
             found = self._index.store.contents.entries(conn, [ref])
             if secured and found:
-                from .secured import may_read
+                from .secured import Secured
 
-                found = found if may_read(conn, secured[0], ref) else []
+                found = found if self._index.part(Secured).may_read(conn, secured[0], ref) else []
         if not found:
             raise RecordMissing(f"{ref.entity} {ref.id!r:.80} is not in the index, so nothing can be similar to it")
         return found[0].content
@@ -187,8 +187,11 @@ class Queries:
         """The rows that conditions and row security leave: of one class that is searched alone, else by entity."""
         narrowed = [each for each in classes if each.condition is not None]
         if len(narrowed) == len(classes) == 1 and len(names) == len(narrowed[0].entities):
-            return self._among(narrowed[0]), ()
-        made = [(each.entities, self._among(each, f"class{place}_")) for place, each in enumerate(narrowed)]
+            return self._among(narrowed[0], is_secured=bool(secured)), ()
+        made = [
+            (each.entities, self._among(each, f"class{place}_", is_secured=bool(secured)))
+            for place, each in enumerate(narrowed)
+        ]
         visible = [(name, among) for entities, among in made for name in entities]
         visible += self._visible([each for each in secured if each.entity not in dict(visible)])
         return (visible[0][1], ()) if len(visible) == len(names) == 1 else (None, tuple(visible))
@@ -218,17 +221,21 @@ class Queries:
         """The columns of the mapped classes that are searched."""
         from .columns import ClassFields
 
-        mappings, id_text = sessions_of(self._index).mappings, self._index.store.keys.id_text
+        mappings, keys = sessions_of(self._index).mappings, self._index.store.keys
         classes = [(mapped, cls) for cls in names if isinstance(cls, type) and (mapped := mappings.of(cls)) is not None]
-        fields = [ClassFields(mapped, cls, mappings.entities(mapped), id_text) for mapped, cls in classes]
+        fields = [ClassFields(mapped, cls, mappings.entities(mapped), keys) for mapped, cls in classes]
         return Sources(fields) if len(fields) > 1 else next(iter(fields), None)
 
-    def _among(self, searched: "Searched", prefix: str = "among") -> Among:
+    def _among(self, searched: "Searched", prefix: str = "among", *, is_secured: bool) -> Among:
         from .criteria import compiled
 
         mapped, cls = searched.mapped, searched.cls
         ids = select(self._index.store.keys.id_text(mapped.id_columns(cls))).select_from(cls)
         wanted = ids if searched.condition is None else ids.where(searched.condition)
+        if is_secured:
+            from .secured import Secured
+
+            return self._index.part(Secured).among(mapped, wanted, cls, prefix)
         return compiled(mapped.without_concrete(wanted, cls), self._index.engine, prefix)
 
 

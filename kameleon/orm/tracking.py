@@ -18,7 +18,7 @@ from ..errors import InvalidInput, InvalidRecord
 from ..indexing.ahead import embed_ahead
 from ..indexing.index import Index
 from ..stores.claims import Mark, claim_marks, release_marks
-from ..values import IndexReport, Ref
+from ..values import IndexReport, Ref, ids_by_entity
 from .mapping import Mapped
 from .marks import Marks
 from .pending import Pending
@@ -83,6 +83,8 @@ class Tracking:
 
         def attempt() -> IndexReport:
             with self._index.transaction() as connection:
+                for entity, ids in ids_by_entity(contents).items():
+                    self._mappings.of_entity(entity).lock(self._index.store.connections, connection, ids)
                 changes = self._pending.changes(connection)
                 for ref in contents:
                     changes.read_later(ref)

@@ -80,6 +80,7 @@ class Unindexed:
         unique = {mapped.entity} if mapped.has_tenants else ()
         ahead = embed_ahead(self._index, contents, [], connection=None, indexing="sync", unique=unique)
         with self._index.transaction() as connection:
+            mapped.lock(self._index.store.connections, connection, ids)
             report = self._index.write_changes(
                 connection, contents, [], unique=unique, ahead=ahead, indexing="sync", budget_s=0
             )
@@ -95,13 +96,12 @@ class Unindexed:
         return {ref: content for ref, content in read.items() if content is not None}
 
     def _classes(self, connection: Connection) -> list[Mapped]:
-        here = inspect(connection)
         mappings = sessions_of(self._index).mappings
         found = []
         for name in mappings.names():
             with suppress(InvalidInput):  # of a class that cannot be indexed: `attach` and `doctor` report it
                 mapped = mappings.named(name)
-                if mapped and all(here.has_table(one.name, schema=one.schema) for one in mapped.owner.tables):
+                if mapped and is_here(connection, mapped):
                     found.append(mapped)
         return found
 
@@ -113,8 +113,8 @@ class Unindexed:
         if tenants is not None or not has_only_records(mapped):
             pages = self._pages(mapped, ROWS_A_PAGE, connection)
             return sum(is_record(mapped, obj) and is_of(tenants, mapped, obj) for page in pages for obj in page)
-        counted: Any = self._missing(mapped, select(func.count()).select_from(mapped.owner.class_))
-        return connection.scalar(counted) or 0
+        rows = self._missing(mapped, select(*key_attributes(mapped.owner)))
+        return connection.scalar(select(func.count()).select_from(rows.subquery())) or 0
 
     def _pages(self, mapped: Mapped, size: int, connection: Connection | None = None) -> Iterator[list[Any]]:
         """The objects that are not in the index: SQL does not show which of them `when` keeps out."""
@@ -132,15 +132,23 @@ class Unindexed:
     def _missing(self, mapped: Mapped, statement: Select[Any]) -> Select[Any]:
         """Rows of a class that got tenants later are in the index under none, so they are among them; whether those of
         a class whose tenant is made in Python are is for `doctor` to find."""
-        id_ = self._index.store.keys.id_text(mapped.id_columns(mapped.owner.class_))
+        cls = mapped.owner.class_
+        statement = mapped.without_concrete(statement, cls)
+        id_ = self._index.store.keys.id_text(mapped.id_columns(cls))
         held = (self._records.c.entity_name == mapped.entity) & (self._records.c.record_id == id_)
         without = exists().select_from(self._records).where(held, self._records.c.tenant == NOTHING)
         within = exists().select_from(self._records).where(held, self._records.c.tenant != NOTHING)
         if not mapped.has_tenants:
             return statement.where(~without)
-        if (tenant := mapped.tenant_column(mapped.owner.class_)) is not None:
+        if (tenant := mapped.tenant_column(cls)) is not None:
             without = without & (func.coalesce(cast(tenant, Text), NOTHING) == NOTHING)
         return statement.where(~within, ~without)
+
+
+def is_here(connection: Connection, mapped: Mapped) -> bool:
+    """Whether the class's tables are in this database."""
+    here = inspect(connection)
+    return all(here.has_table(one.name, schema=one.schema) for one in mapped.owner.tables)
 
 
 def is_of(tenants: Tenants, mapped: Mapped, obj: Any) -> bool:

@@ -97,7 +97,9 @@ class Changing:
             raise InvalidRecord(f"{definition.name} {out.id!r:.80} would leave the tenant that this store is for")
         grown = with_fields(definition, [row.data for row in rows])
         entries = [record_entry(grown, row.id, row.data, row.tenant) for row in rows]
-        plan = self._index.plan(entries, connection=connection)
+        refs = [tuple(Ref(each.entity, each.id, tenant) for tenant in (each.tenant, row.tenant)) for each, row in pairs]
+        former = {new: old for old, new in refs if old != new}
+        plan = self._index.plan(entries, connection=connection, former=former)
         tenants = tuple(sorted({*(each.tenant for each in before), *(row.tenant for row in rows)}))
         with self._index.transaction(connection, tenants) as conn:
             self._definitions.declare(conn, definition, grown)

@@ -99,8 +99,7 @@ class StoredRows:
         return columns.tenant == record.tenant, columns.entity_name == record.entity, columns.id == record.id
 
     def move(self, connection: Connection, record: Record, row: Row) -> None:
-        """Store a record under another tenant, and delete what the index has of it under the one before. Raises
-        RecordExists."""
+        """Store a record under another tenant. Raises RecordExists."""
         table, now = self.table, datetime.now(UTC)
         if self.taken(record.entity, [row], connection):
             raise RecordExists(
@@ -110,7 +109,6 @@ class StoredRows:
         self._index.store.records.add(connection, record.entity, [row], record.created_at)
         moved = self._row_of(replace(record, tenant=row.tenant))
         connection.execute(table.update().where(*moved).values(updated_at=now))
-        self._index.delete([Ref(record.entity, record.id, record.tenant)], connection)
 
     def write(self, connection: Connection, entity: str, rows: Iterable[Row], taken: Collection[Key]) -> None:
         """Raises Outdated where a taken id was freed meanwhile."""

@@ -13,7 +13,7 @@ from ..errors import ProviderError, ReindexRunning
 from ..indexing.index import Index
 from ..indexing.writer import Plan
 from ..stores.tables import parts
-from ..stores.values import Entry
+from ..stores.values import WHOLE, Entry, Part
 from ..values import Generation, IndexReport
 from .lease import Runs
 from .ranges import RANGE_LEASE, WHOLE_RUN, Range, Ranges
@@ -31,13 +31,13 @@ log = logging.getLogger("kameleon.reindex")
 
 @dataclass
 class Job:
-    """What is built: `generation` by `service`, of `entities` alone if any are named. `owner` has the lease, None is a
+    """What is built: `generation` by `service`, of the records of `part`. `owner` has the lease, None is a
     helper. `clock` is when the batch before was written, but for its commit, which counts with the next."""
 
     generation: Generation
     service: "EmbeddingService"
     batch_size: int
-    entities: tuple[str, ...] = ()
+    part: Part = WHOLE
     owner: str | None = None
     written: int = 0
     clock: float = field(default_factory=time.perf_counter)
@@ -65,14 +65,14 @@ class Building:
     def batches(self, job: Job, range_: Range | None = None) -> Iterator[Sequence[Entry]]:
         """The pending records of a job, of one range or all."""
         _, after, upto = range_ or (0, None, None)
-        return self.pending(job.generation, job.batch_size, entities=job.entities, after=after, upto=upto)
+        return self.pending(job.generation, job.batch_size, part=job.part, after=after, upto=upto)
 
     def pending(
         self,
         generation: Generation | None,
         batch_size: int,
         *,
-        entities: Sequence[str] = (),
+        part: Part = WHOLE,
         after: Any = None,
         upto: Any = None,
         is_tried: bool = False,
@@ -89,7 +89,8 @@ class Building:
                     after=after,
                     upto=upto,
                     limit=batches * batch_size,
-                    entities=entities,
+                    entities=part.entities,
+                    tenants=part.tenants,
                     is_tried=is_tried,
                 )
             if not read:

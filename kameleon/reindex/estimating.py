@@ -75,7 +75,7 @@ def count(registry: Registry, target: Target, request: Request) -> Texts:
     texts = Texts()
     has_cache = not request.force and registry.index.services.cache(target.service) is not None
     fingerprint = target.service.provider.fingerprint
-    for page in registry.building.pending(target.generation, RECORDS_A_PAGE, entities=request.entities):
+    for page in registry.building.pending(target.generation, RECORDS_A_PAGE, part=request.part):
         contents = [entry.content for entry in page if entry.content]
         split = target.service.split(contents)
         said = flattened(contents, split)

@@ -24,6 +24,7 @@ from ..errors import InvalidInput, NoProvider, ProviderError, ReindexRefused, Un
 from ..indexing.caching import forget
 from ..orm.queries import Queries
 from ..stores.catalog import ACTIVE, active, current, of_fingerprint
+from ..stores.values import WHOLE
 from ..values import BUILDING, Generation, ReindexPlan, ReindexReport
 from .estimating import estimate
 from .registry import Registry
@@ -84,7 +85,7 @@ class Reindexing(Registry):
             service = self._service(generations, request)
             service.identify()
             self._check_dimensions(conn, service, request)
-            self._check_entities(conn, generations, service, request)
+            self._check_part(conn, generations, service, request)
             return self._chosen(conn, generations, service, request)
 
     def _chosen(
@@ -95,10 +96,10 @@ class Reindexing(Registry):
         generation = unfinished[-1] if unfinished else None
         if generation is None and not request.force:
             generation = of_fingerprint(generations, fingerprint)
-        copies = active(generations) if request.force and request.entities else None
-        entities = request.entities if generation is not None and generation.state == ACTIVE else ()
-        pending = self.pending(conn, generation, request.entities)
-        return Target(service, generation, active(generations), pending, entities, copies)
+        copies = active(generations) if request.force and not request.part.is_whole else None
+        part = request.part if generation is not None and generation.state == ACTIVE else WHOLE
+        pending = self.pending(conn, generation, request.part)
+        return Target(service, generation, active(generations), pending, part, copies)
 
     def _service(self, generations: Sequence[Generation], request: Request) -> "EmbeddingService":
         own = self.index.services.provider
@@ -141,20 +142,27 @@ class Reindexing(Registry):
         if refusal := self._store.vectors.refusal(conn, gives):
             raise VectorsUnavailable(refusal)
 
-    def _check_entities(
+    def _check_part(
         self, conn: Connection, generations: Sequence[Generation], service: "EmbeddingService", request: Request
     ) -> None:
-        if not request.entities:
+        if request.part.is_whole:
             return
         generation = active(generations)
         if generation is None:
-            raise InvalidInput("the index has no complete embeddings yet: reindex all of it, naming no entity")
-        if generation.fingerprint != service.provider.fingerprint:
             raise InvalidInput(
-                f"{', '.join(request.entities)} alone cannot move to {service.provider.model_name}: a change of model "
-                "is for the whole index. Name no entity"
+                "the index has no complete embeddings yet: reindex all of it, naming no entity and no tenant"
             )
-        there = [status.entity for status in self._store.embeddings.status(conn, None, has_provider=False)]
+        if generation.fingerprint != service.provider.fingerprint:
+            names = ", ".join([*request.entities, *(f"the tenant {name!r:.80}" for name in request.part.tenants or ())])
+            raise InvalidInput(
+                f"{names} alone cannot move to {service.provider.model_name}: a change of model is for the whole "
+                "index. Name no entity and no tenant"
+            )
+        found = self._store.embeddings.status(conn, None, has_provider=False, tenants=request.part.tenants)
+        there = [status.entity for status in found]
+        if not there and request.part.tenants is not None:
+            names = " or ".join(f"{name!r:.80}" for name in request.part.tenants)
+            raise InvalidInput(f"nothing of {names or 'no tenant'} is in the index: name it as it was indexed")
         if missing := [name for name in request.entities if name not in there]:
             raise UnknownEntity(
                 f"nothing of {missing[0]!r} is in the index. It has: {', '.join(there) or 'no records'}"
@@ -186,7 +194,7 @@ class Reindexing(Registry):
             self._store.schema.wait_for_readers()
         log.info("reindex: rolled_back generation=%d model=%s", to.number, to.model_name)
         with self.index.reading() as conn:
-            pending = self.pending(conn, to, ())
+            pending = self.pending(conn, to, WHOLE)
         report = ReindexReport("rolled back", to.number, to.model_name, pending=pending, switched=True)
         try:
             target = Target(self.index.services.of_generation(to), replace(to, state=ACTIVE), to, pending)

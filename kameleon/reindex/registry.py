@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from ..indexing.index import Index
 from ..stores.catalog import current
+from ..stores.values import Part
 from ..values import Generation, ReindexRun
 from .building import Building
 
@@ -28,9 +29,9 @@ class Registry:
         self.building = Building(index)
         self._store = index.store
 
-    def pending(self, conn: Connection, generation: Generation | None, entities: Sequence[str]) -> int:
-        found = self._store.embeddings.status(conn, generation, has_provider=True)
-        return sum(status.pending for status in found if not entities or status.entity in entities)
+    def pending(self, conn: Connection, generation: Generation | None, part: Part) -> int:
+        found = self._store.embeddings.status(conn, generation, has_provider=True, tenants=part.tenants)
+        return sum(status.pending for status in found if not part.entities or status.entity in part.entities)
 
     def prune(self) -> PruneReport:
         """Drop every generation but the active one and those that are being built at this moment."""

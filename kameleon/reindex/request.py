@@ -1,13 +1,15 @@
-"""Checks the options of a reindex, and describes what they come to. Imports `values`, `errors`, `embeddings` and
-`stores`."""
+"""Checks the options of a reindex, and describes what they come to. Imports `values`, `errors`, `content`, `embeddings`
+and `stores`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
+from ..content import check_tenants
 from ..errors import InvalidInput
 from ..stores.catalog import ACTIVE
-from ..values import Generation
+from ..stores.values import WHOLE, Part
+from ..values import ALL_TENANTS, Generation
 from .gate import Gate
 
 if TYPE_CHECKING:
@@ -23,9 +25,9 @@ class ReindexOptions(TypedDict, total=False):
     The target is `provider` (a name or an object) with its `model` (a name or a folder) and `dimensions`; without
     any of them the engine's provider object, or a build that was interrupted, or the index's own model. If the
     index has that model, what is pending is embedded, of `entities` (names or mapped classes) alone if any are
-    given; `force` embeds all of them again. Else a generation is built beside the active one, `batch_size` records a
-    transaction, and switched to; `drop_old` then drops the others, `in_place` drops them first, and only
-    keywords answer meanwhile.
+    given, and of the records of `tenant`, one or several; `force` embeds all of them again. Else a generation is
+    built beside the active one, `batch_size` records a transaction, and switched to; `drop_old` then drops the
+    others, `in_place` drops them first, and only keywords answer meanwhile.
 
     `gate`, an overlap@10 or a `kameleon.gate.Gate`, compares what both find before the switch and raises
     GateRefused. `max_minutes` and `max_cost` (at
@@ -37,6 +39,7 @@ class ReindexOptions(TypedDict, total=False):
     provider: "str | EmbeddingProvider | None"
     model: str | None
     dimensions: int | None
+    tenant: object
     batch_size: int
     force: bool
     in_place: bool
@@ -57,6 +60,7 @@ class Request:
     provider: "str | EmbeddingProvider | None" = None
     model: str | None = None
     dimensions: int | None = None
+    tenant: object = ALL_TENANTS
     batch_size: int = 128
     force: bool = False
     in_place: bool = False
@@ -79,14 +83,19 @@ class Request:
             object.__setattr__(self, "gate", Gate(overlap=self.gate))
         elif not (self.gate is None or isinstance(self.gate, Gate)):
             raise InvalidInput(f"gate is an overlap@10 from 0 to 1 or a kameleon.gate.Gate, not {self.gate!r:.80}")
-        if self.in_place and self.entities:
-            raise InvalidInput("in_place drops the embeddings of the whole index: name no entity")
+        if self.in_place and not self.part.is_whole:
+            raise InvalidInput("in_place drops the embeddings of the whole index: name no entity and no tenant")
         if self.in_place and self.gate is not None:
             raise InvalidInput(
                 "in_place drops the old embeddings first, so there is nothing for a gate to compare with"
             )
         if self.model is not None and not (self.provider is None or isinstance(self.provider, str)):
             raise InvalidInput("model goes with a provider's name; a provider object has its own")
+
+    @property
+    def part(self) -> Part:
+        """The records that are meant."""
+        return Part(self.entities, check_tenants(self.tenant))
 
     @property
     def names_a_model(self) -> bool:
@@ -105,7 +114,7 @@ class Target:
     generation: Generation | None
     active: Generation | None
     pending: int
-    entities: tuple[str, ...] = ()
+    part: Part = WHOLE
     copies: Generation | None = None
 
     @property

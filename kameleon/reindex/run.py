@@ -103,7 +103,7 @@ class Run:
             self._registry.forget(conn, [g.number for g in generations if g.number != generation.number])
             catalog.reopen(conn, generation)
         owner = self._runs.begin(conn, generation, total=target.pending, batch_size=request.batch_size)
-        self._job = Job(generation, target.service, request.batch_size, target.entities, owner)
+        self._job = Job(generation, target.service, request.batch_size, target.part, owner)
         self._ranges.drop(conn, [generation.number])
         if self._is_shared:
             self._ranges.add(conn, generation.number, bounds)
@@ -189,7 +189,7 @@ class Run:
                 self._drop_others()
 
     def _copy(self, source: Generation, target: Generation) -> None:
-        """Copy what other entities have, piece by piece."""
+        """Copy what other records have, piece by piece."""
         with self._index.reading() as conn:
             bounds = self._store.embeddings.bounds(conn, ROWS_A_RANGE)
         for after, upto in pairwise([None, *bounds, None]):
@@ -197,7 +197,7 @@ class Run:
 
     def _copy_piece(self, conn: Connection, *, source: Generation, target: Generation, after: Any, upto: Any) -> None:
         self._runs.renew(conn, target.number, self._owner)
-        self._store.embeddings.copy(conn, source, target, without=self._request.entities, after=after, upto=upto)
+        self._store.embeddings.copy(conn, source, target, without=self._request.part, after=after, upto=upto)
 
     def _embed_ranges(self) -> None:
         """Embed the ranges that no helper has claimed; then wait for the helpers."""
@@ -221,7 +221,7 @@ class Run:
     def _try_again(self) -> None:
         """Embed what the server failed on before this run, once."""
         job = self._job
-        for batch in self._building.pending(job.generation, job.batch_size, entities=job.entities, is_tried=True):
+        for batch in self._building.pending(job.generation, job.batch_size, part=job.part, is_tried=True):
             self._write(batch)
 
     def _drain(self) -> None:
@@ -345,7 +345,7 @@ class Run:
         pending = 0
         if not self._is_drained:
             with self._index.reading() as conn:
-                pending = self._registry.pending(conn, generation, target.entities)
+                pending = self._registry.pending(conn, generation, target.part)
         report = counts.report
         return ReindexReport(
             action=target.action,

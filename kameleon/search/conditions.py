@@ -26,7 +26,7 @@ def make_scope(query: Query, entities: Mapping[str, Entity]) -> Scope:
 
 def check_fields(query: Query, entities: Mapping[str, Entity]) -> None:
     """Raises InvalidFilter for a facet or sort field that neither the mapped class nor the searched entities have."""
-    wanted = [*query.facets, *(sort.field for sort in query.sort)]
+    wanted = [*(facet.field for facet in query.facets), *(sort.field for sort in query.sort)]
     if query.columns is not None:
         query.columns.check(wanted)
     if wanted and query.has_stored:

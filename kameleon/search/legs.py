@@ -19,6 +19,7 @@ from ..stores.values import Candidates, Key, Scope, united
 from ..values import Generation, Ref
 from .field_words import FieldWords, having
 from .fusion import Leg, reduced_weight, set_weights
+from .known_words import known_words
 from .prepared import Prepared
 from .query import Query
 from .selecting import Selection
@@ -150,9 +151,10 @@ class LegSearch:
             return
         wanted = Wanted("", phrases, parsed.excluded)
         if ranks:
-            hides = self._query.hides_words
+            hides = self._query.hides_words or self._query.like is not None
             prefixes, literal = ((), text) if hides else (parsed.prefixes, parsed.exact)
-            wanted = wanted._replace(text=text, prefixes=prefixes, literal=literal)
+            knows = known_words(self._store.language, self._prepared.service)
+            wanted = wanted._replace(text=text, prefixes=prefixes, literal=literal, knows=knows)
         with found.timed("keyword"):
             found.words = self._keywords.search(self._connection, scope, wanted)
             if field_words:

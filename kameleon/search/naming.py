@@ -27,13 +27,13 @@ def named(store: Store, connection: Connection, query: Query, ranked: Ranked) ->
     tied = list(takewhile(lambda key: scores[key] == scores[first[-1]], keys[len(first) :]))
     if len(tied) <= TIED and not _needs_all(query):
         page = [*first, *tied]
-        texts = read_texts(store, connection, page, ranked.found)
+        texts = read_texts(store, connection, query, page, ranked.found)
         if len(texts) == len(page):
             refs = {key: texts[key].ref for key in page}
             page.sort(key=lambda key: (-scores[key], refs[key]))
             ranking = replace(ranking, keys=[*page, *keys[len(page) :]], refs=refs)
             return replace(ranked, ranking=ranking, texts=texts), True
-    refs = dict(store.contents.refs(connection, keys))
+    refs = {key: ref for key, ref in store.contents.refs(connection, keys).items() if query.is_of_tenants(ref)}
     present = [key for key in keys if key in refs and refs[key] != query.like]
     present.sort(key=lambda key: (-scores[key], refs[key]))
     return replace(ranked, ranking=replace(ranking, keys=present, refs=refs)), len(refs) == len(keys)
@@ -53,7 +53,7 @@ def exact_first(store: Store, connection: Connection, query: Query, ranked: Rank
     tied = [] if query.sort or found.words is None else _tied(ranking.keys, ranking.scores, page)
     texts = ranked.texts
     if not texts:
-        texts = read_texts(store, connection, list(dict.fromkeys([*page, *tied])), found)
+        texts = read_texts(store, connection, query, list(dict.fromkeys([*page, *tied])), found)
         ranked = replace(ranked, texts=texts)
     tied = [key for key in tied if key in texts]
     if found.words is None or not tied or sum(len(texts[key].content) for key in tied) > READ_CHARACTERS:

@@ -23,9 +23,13 @@ MARKED_HITS = 10
 """Bounds the hits without a word of the query whose sentences are embedded. Chosen, not measured."""
 
 
-def read_texts(store: Store, connection: Connection, keys: Sequence[Key], found: Retrieved) -> Mapping[Key, Hit]:
+def read_texts(
+    store: Store, connection: Connection, query: Query, keys: Sequence[Key], found: Retrieved
+) -> Mapping[Key, Hit]:
+    """Reads contents; those of a tenant that the query does not name, which a damaged index may rank, are left out."""
     generation = found.generation if found.embedding is not None else None
-    return store.contents.hits(connection, keys, generation, found.embedding)
+    hits = store.contents.hits(connection, keys, generation, found.embedding)
+    return {key: hit for key, hit in hits.items() if query.is_of_tenants(hit.ref)}
 
 
 def make_hits(analyser: Analyser, query: Query, keys: Sequence[Key], ranked: Ranked) -> list[SearchResult]:

@@ -9,6 +9,7 @@ from ..content import check_entity, check_id, normalize
 from ..errors import InvalidInput, seen
 from ..forking import lazy
 from ..values import Ref, Tenants
+from .facets import Facet, read_facets
 from .fusion import check_fusion
 from .ordering import Sort, read_sort
 from .paging import Cursor, first_page, read_cursor
@@ -31,9 +32,7 @@ SORTED = 1_000
 MAX_LIMIT = 10_000
 """Bounds where the last page of a search may end."""
 MAX_IDS = 10_000
-"""Bounds the ids that one search is among. Chosen, not measured."""
-MAX_FACETS = 20
-"""Bounds how many fields are counted in one search. Chosen, not measured, as those above."""
+"""Bounds the ids that one search is among. Chosen, not measured, as those above."""
 
 
 class TenantOption(TypedDict, total=False):
@@ -57,7 +56,8 @@ class SearchOptions(TenantOption, total=False):
 
     `sort` orders the 1,000 best by a field ("-price": the greatest first) or several ("-year,name", or a list), in a
     hybrid search those that have a word of the query. `group_by="entity"` gives `limit` hits of each entity. `facets`
-    names fields whose values are counted over all that match, `count` counts those. `rerank` is a callable (query,
+    names fields whose values are counted over all that match, {field: bounds} or {field: "month"} counts buckets of
+    them; `count` counts what matches. `rerank` is a callable (query,
     texts) -> scores 0..1 that orders the `rerank_top` (50) best again, and leaves out the others. `highlight` fills
     `spans`, `explain` fills `explanation`. `tenant` as in TenantOption.
     """
@@ -73,7 +73,7 @@ class SearchOptions(TenantOption, total=False):
     highlight: bool
     count: bool
     ids: Iterable[str | int | UUID] | None
-    facets: Iterable[str]
+    facets: Iterable[str | Mapping[str, Any]] | Mapping[str, Any]
     sort: str | Sequence[str] | None
     group_by: str | None
     rerank: Reranker | None
@@ -107,7 +107,7 @@ class Query:
     highlight: bool = False
     count: bool = False
     ids: tuple[str, ...] | None = None
-    facets: tuple[str, ...] = ()
+    facets: tuple[Facet, ...] = ()
     sort: tuple[Sort, ...] = ()
     group_by: str | None = None
     rerank: Reranker | None = None
@@ -152,6 +152,9 @@ class Query:
     def is_browse(self) -> bool:
         """Whether records are listed: an empty query ranks none."""
         return self.like is None and (not self.typed or self.typed.isspace())
+
+    def is_of_tenants(self, ref: Ref) -> bool:
+        return self.tenants is None or ref.tenant in self.tenants
 
     @property
     def text(self) -> str:
@@ -199,6 +202,8 @@ class Query:
         fusion = self.fusion if isinstance(self.fusion, str) else "function"
         reranked = self.rerank_top if self.rerank else None
         scope = [self.entities, self.tenants, self.is_nowhere, self.where, self.ids, among]
+        if self.is_browse:
+            return [*scope, self.sort]
         return [self.typed, *scope, self.mode, self.min_score, self.sort, self.like, fusion, self.weight, reranked]
 
     def _check_together(self) -> None:
@@ -238,7 +243,7 @@ def make_query(
     None and no `tenants` find nothing. Raises InvalidInput."""
     typed = check_text(text)
     options["ids"] = check_ids(options.get("ids"))
-    options["facets"] = check_facets(options.get("facets", ()))
+    options["facets"] = read_facets(options.get("facets", ()))
     options["sort"] = read_sort(options.get("sort"))
     if options.get("weight") is not None:
         options["weight"] = check_weight(options["weight"])
@@ -278,19 +283,6 @@ def check_min_score(value: object) -> None:
 def check_whole(name: str, value: object, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_LIMIT:
         raise InvalidInput(f"{name} is a whole number of hits from {least} to {MAX_LIMIT:,}, not {seen(value)}")
-
-
-def check_facets(facets: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(facets, str):
-        raise InvalidInput(f"facets is a list of fields; for one, use facets=[{seen(facets)}]")
-    if not isinstance(facets, Iterable):
-        raise InvalidInput(f"facets is a list of fields, not {seen(facets)}")
-    named = list(facets)
-    if wrong := [name for name in named if not isinstance(name, str) or not name]:
-        raise InvalidInput(f"facets are names of fields, not {seen(wrong[0])}")
-    if len(set(named)) > MAX_FACETS:
-        raise InvalidInput(f"facets are {MAX_FACETS} fields at most, not {len(set(named))}")
-    return tuple(dict.fromkeys(named))
 
 
 def check_weight(weight: object) -> float:

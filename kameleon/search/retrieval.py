@@ -81,7 +81,7 @@ class Retriever:
             if is_whole:
                 break
         best = ranked.ranking.keys[: self._query.window]
-        return replace(ranked, texts=read_texts(self._store, connection, best, ranked.found))
+        return replace(ranked, texts=read_texts(self._store, connection, self._query, best, ranked.found))
 
     def _find_once(self, connection: Connection) -> tuple[Ranked, bool]:
         """The ranking, and whether none of its contents was gone when it was read."""
@@ -145,7 +145,9 @@ class Retriever:
         """What each leg found by itself, to be fused by the caller."""
         _, found = self._run_legs(connection)
         candidates = {"keyword": found.keyword, "vector": found.vector}
-        refs = self._store.contents.refs(connection, list({key for leg in candidates.values() for key in leg.scores}))
+        keys = list({key for leg in candidates.values() for key in leg.scores})
+        read = self._store.contents.refs(connection, keys)
+        refs = {key: ref for key, ref in read.items() if self._query.is_of_tenants(ref)}
         by_ref = [
             Leg(
                 name,

@@ -1,7 +1,9 @@
 """Reads fields of records that are kept in several places: of mapped classes, each in its own table, and of the record
 store. Imports `values` and `stores`."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 from sqlalchemy import Connection
@@ -10,7 +12,7 @@ from ..stores.catalog import Entity
 from ..stores.filters import path_of
 from ..stores.protocols import Fields, Records
 from ..stores.values import Matches
-from ..values import Ref
+from ..values import FacetCounts, Ref
 from .query import Query
 
 VALUES_OF_EACH = 10_000
@@ -39,16 +41,26 @@ class Sources:
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
         return {ref: value for each in self._sources for ref, value in each.values(connection, refs, field).items()}
 
-    def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[Ref, Any]:
+    def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[tuple[str, str, str], Any]:
         found = (source.values_among(connection, matches, field) for source in self._sources)
         return {ref: value for values in found for ref, value in values.items()}
 
     def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
-        counts: dict[Any, int] = {}
-        for source in self._sources:
-            for value, count in source.facet(connection, matches, field, VALUES_OF_EACH):
-                counts[value] = counts.get(value, 0) + count
+        found = (source.facet(connection, matches, field, VALUES_OF_EACH) for source in self._sources)
+        counts = FacetCounts(pair for pairs in found for pair in pairs)
         return sorted(counts.items(), key=lambda pair: -pair[1])[:limit]
+
+    def count_each(
+        self, connection: Connection, matches: Matches, conditions: Sequence[Mapping[str, Any]]
+    ) -> Sequence[int]:
+        counts = [source.count_each(connection, matches, conditions) for source in self._sources]
+        return [sum(of_one) for of_one in zip(*counts, strict=True)]
+
+    def days(self, connection: Connection, matches: Matches, field: str) -> Mapping[date, int]:
+        counts: Counter[date] = Counter()
+        for source in self._sources:
+            counts.update(source.days(connection, matches, field))
+        return counts
 
 
 class StoredFields:
@@ -61,11 +73,19 @@ class StoredFields:
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
         return self._records.values(connection, refs, path_of(field, self._declared))
 
-    def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[Ref, Any]:
+    def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[tuple[str, str, str], Any]:
         return self._records.values_among(connection, matches, path_of(field, self._declared))
 
     def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
         return self._records.facet(connection, matches, path_of(field, self._declared), limit)
+
+    def count_each(
+        self, connection: Connection, matches: Matches, conditions: Sequence[Mapping[str, Any]]
+    ) -> Sequence[int]:
+        return self._records.count_each(connection, matches, conditions, self._declared)
+
+    def days(self, connection: Connection, matches: Matches, field: str) -> Mapping[date, int]:
+        return self._records.days(connection, matches, path_of(field, self._declared))
 
 
 def fields_of(query: Query, records: Records, entities: Mapping[str, Entity]) -> Fields:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, FromClause
 
 from ..values import Generation, Ref, Tenants
 from .old_tables import OldTables
@@ -63,6 +63,9 @@ class Connections(Protocol):
     def lock_rows(self, connection: Connection, refs: Sequence[Ref]) -> None:
         """Locks the index's rows of these records, in the order of their keys."""
 
+    def may_lock(self, connection: Connection, tables: Sequence[FromClause]) -> bool:
+        """Whether the rows of the application's tables can be locked, and the connection's role may do so."""
+
     def can_lock_rows(self) -> bool:
         """Whether single rows can be locked, or skipped where another transaction locked them."""
 
@@ -113,8 +116,12 @@ class Schema(Protocol):
         """Distributes the tables over a cluster's servers, by record_id or tenant, and returns which. Raises
         StorageError where there is none."""
 
+    def stop_writers(self, connection: Connection) -> None:
+        """At the beginning of a transaction: has writers of records wait until it ends, so that it sees and deletes all
+        that they wrote."""
+
     def drop_tenant(self, connection: Connection, tenant: str, generations: Sequence[Generation]) -> None:
-        """Deletes what the tables hold of a tenant, in every one of them."""
+        """Deletes what the tables hold of a tenant, in every one of them, after `stop_writers`."""
 
     def lock_entities(self, connection: Connection) -> None:
         """Waits until no other transaction is left that has read which entities there are, and makes later ones wait
@@ -145,6 +152,9 @@ class Policies(Protocol):
 
     def apply_to(self, connection: Connection, table: str) -> None:
         """Puts the policies of a protected index on a table that was made since."""
+
+    def acting_for(self, connection: Connection) -> str | None:
+        """The one tenant whose rows policies let the connection write; None where they let it write those of all."""
 
     def faults(self, connection: Connection) -> list[Fault]:
         """Finds what a protected index lacks of its policies, and roles that they do not hold for."""

@@ -1,28 +1,33 @@
 """`where` as people write it, checked and parsed into a small tree that each dialect renders in its SQL. Imports
-`errors`.
+`values` and `errors`.
 
 {"status": "open", "priority": {"$gte": 3}, "$or": [{"tags": "vip"}, {"product.line": "hub"}]}
 
 Several keys are all required. A dotted path goes into nested objects. Comparisons are typed: 3 is not "3" and 1 is not
-true, and an order holds only among numbers or among texts. A value equals a list that has it as a member. A missing
-field equals null. Whole numbers of 64 bits are compared exactly, all others as floats.
+true, and an order holds only among numbers, among texts or among moments. A value equals a list that has it as a
+member. A missing field equals null. Whole numbers of 64 bits are compared exactly, all others as floats. Values may be
+of types that JSON does not have: date, datetime, time, Decimal, UUID, members of an Enum.
 """
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, time
+from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import Any
 from uuid import UUID
 
 from ..errors import InvalidFilter, seen
+from ..values import Bucket
+from .moments import DATE, Moment, moment_of, read_date
 
 COMPARISONS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$contains")
 ORDERED = ("$gt", "$gte", "$lt", "$lte")
 HAS_WORDS = "has words"
 GROUPS = ("$and", "$or", "$not")
+ID = ("id",)
+"""The path of a stored record's key, which is beside its data."""
 MAX_DEPTH = 32
 MAX_MEMBERS = 200
 LEAST_WHOLE, MOST_WHOLE = -(2**63) + 1, 2**63 - 1
@@ -90,10 +95,13 @@ class _Parser:
                 f"unknown operator {seen(key)}. Known: {', '.join(GROUPS)}; on a field {', '.join(COMPARISONS)}"
             )
         else:
-            yield from self._comparisons(path_of(key, self.fields), value, depth)
+            path = ID if (key,) == ID else path_of(key, self.fields)
+            yield from self._comparisons(path, value, depth)
 
     def _comparisons(self, path: tuple[str, ...], value: Any, depth: int) -> Iterator[Filter]:
-        if not (isinstance(value, Mapping) and any(isinstance(k, str) and k.startswith("$") for k in value)):
+        value = value.filter if isinstance(value, Bucket) else value
+        names = value if isinstance(value, Mapping) and not is_date(value) else ()
+        if not any(isinstance(name, str) and name.startswith("$") for name in names):
             yield Comparison(path, "$eq", self.read(value))
             return
         for operator, operand in value.items():
@@ -111,8 +119,9 @@ class _Parser:
             raise InvalidFilter(f"$exists takes true or false, not {seen(value)}")
         if operator == "$contains" and isinstance(value, Mapping | list | tuple | set | frozenset):
             raise InvalidFilter(f"$contains takes one value, not {seen(value)}")
+        value = read_date(value[DATE]) if is_date(value) else value
         if operator in ORDERED and isinstance(value, bool | Mapping | list | tuple | set | frozenset | None):
-            raise InvalidFilter(f"{operator} compares with a number or a text, not {seen(value)}")
+            raise InvalidFilter(f"{operator} compares with a number or a text, or a date, not {seen(value)}")
         return self.read(value)
 
 
@@ -133,8 +142,8 @@ def path_of(key: str, fields: Collection[str] | None) -> tuple[str, ...]:
 
 
 def plain(value: Any, depth: int = 0) -> Any:
-    """Converts a value to JSON's: dates, times and UUIDs to their texts, a Decimal to a number, a member of an Enum to
-    its value. Raises InvalidFilter for any other."""
+    """Converts a value to JSON's: times and UUIDs to their texts, a Decimal to a number, a member of an Enum to its
+    value; dates, which JSON does not have, to moments. Raises InvalidFilter for any other."""
     if depth > MAX_DEPTH:
         raise InvalidFilter(f"the value is nested more than {MAX_DEPTH} deep")
     if isinstance(value, Enum):
@@ -145,15 +154,43 @@ def plain(value: Any, depth: int = 0) -> Any:
         return number(value)
     if isinstance(value, str):
         return _text(value)
+    if is_date(value):
+        value = read_date(value[DATE])
     if isinstance(value, Mapping):
         return {plain(name): plain(item, depth + 1) for name, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item, depth + 1) for item in value]
-    if isinstance(value, date | time):
+    if isinstance(value, date):
+        return moment_of(value)
+    if isinstance(value, time):
         return value.isoformat()
     if isinstance(value, UUID):
         return str(value)
     raise InvalidFilter(f"a filter compares with JSON values, not {type(value).__name__} ({seen(value)})")
+
+
+def typed(value: Any) -> Any:
+    """Checks a value for columns, which have types of their own: those that JSON does not have stay as they are. Raises
+    InvalidFilter."""
+    if is_date(value):
+        return read_date(value[DATE])
+    if isinstance(value, list | tuple | set | frozenset):
+        return [typed(item) for item in value]
+    if isinstance(value, Enum | date | time | timedelta | UUID | bytes):
+        return value
+    checked = plain(value)
+    return value if isinstance(value, Decimal) else checked
+
+
+def is_date(value: Any) -> bool:
+    """Whether it is a date in JSON."""
+    return isinstance(value, Mapping) and set(value) == {DATE}
+
+
+def id_text(value: Any) -> str | None:
+    """A record's id as it is stored; None for what is no id."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if is_number or isinstance(value, str) else None
 
 
 def number(value: float | Decimal) -> int | float:
@@ -182,12 +219,15 @@ def is_huge(value: Any) -> bool:
 
 
 def by_shape(options: Sequence[Any]) -> dict[str, list[Any]]:
-    """The values of $in: whether null is among them, flags, numbers and texts, each compared as one list, and whole
-    lists and objects."""
-    shapes: dict[str, list[Any]] = {"null": [], "flags": [], "numbers": [], "texts": [], "wholes": []}
-    kinds = ((type(None), "null"), (bool, "flags"), (int | float, "numbers"), (str, "texts"))
+    """The values of $in: whether null is among them, flags, numbers, texts and moments, each compared as one list,
+    and whole lists and objects."""
+    kinds: Sequence[tuple[Any, str]] = (
+        *((type(None), "null"), (bool, "flags"), (int | float, "numbers")),
+        *((str, "texts"), (Moment, "moments"), (object, "wholes")),
+    )
+    shapes: dict[str, list[Any]] = {shape: [] for _, shape in kinds}
     for option in options:
-        shapes[next((shape for kind, shape in kinds if isinstance(option, kind)), "wholes")].append(option)
+        shapes[next(shape for kind, shape in kinds if isinstance(option, kind))].append(option)
     return shapes
 
 
@@ -200,6 +240,20 @@ def condition(filter_: Filter, binds: dict[str, Any], comparison: Callable[[Comp
     if filter_.operator == "$not":
         return f"NOT ({members[0]})"
     return "(" + (" AND " if filter_.operator == "$and" else " OR ").join(members or ["true"]) + ")"
+
+
+def counting(
+    conditions: Sequence[Mapping[str, Any]],
+    binds: Mapping[str, Any],
+    comparison: Callable[[Comparison, dict[str, Any]], str],
+    fields: Collection[str] | None = None,
+) -> tuple[str, dict[str, Any]]:
+    """Renders a count of the rows that each of the conditions holds for, and all binds; `fields` as in
+    `parse_filter`."""
+    all_binds = dict(binds)
+    parsed = [parse_filter(each, fields) or Group("$and", ()) for each in conditions]
+    counts = [f"count(CASE WHEN {condition(each, all_binds, comparison)} THEN 1 END)" for each in parsed]
+    return ", ".join(f"{count} AS c{place}" for place, count in enumerate(counts)), all_binds
 
 
 def bind(binds: dict[str, Any], value: Any) -> str:

@@ -3,10 +3,10 @@
 A store keeps no transaction of its own: every method works on the connection that it is given.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Connection, Table
@@ -25,6 +25,7 @@ from .values import (
     Key,
     KeyRows,
     Matches,
+    Part,
     Scope,
     State,
     Stored,
@@ -84,11 +85,11 @@ class Embeddings(Protocol):
         source: Generation,
         target: Generation,
         *,
-        without: Sequence[str],
+        without: Part,
         after: Any,
         upto: Any,
     ) -> None:
-        """Copies those of records between two keys (None is the first or the last), but for some entities', into a
+        """Copies those of records between two keys (None is the first or the last), but for those of a part, into a
         generation of the same model."""
 
     def rekey(self, connection: Connection, generation: Generation, moves: Sequence[tuple[Ref, int, Ref, int]]) -> None:
@@ -200,12 +201,21 @@ class Fields(Protocol):
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
         """Returns the field of each record that has it."""
 
-    def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[Ref, Any]:
-        """Returns the field of each of the matches that has it, with one statement."""
+    def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[tuple[str, str, str], Any]:
+        """Returns the field of each of the matches that has it, with one statement; by plain tuples, which are equal to
+        refs and made in a third of the time."""
 
     def facet(self, connection: Connection, matches: Matches, field: str, limit: int) -> list[tuple[Any, int]]:
         """Returns the most frequent values among the matches and how many records have each; a list counts for each of
         its members."""
+
+    def count_each(
+        self, connection: Connection, matches: Matches, conditions: Sequence[Mapping[str, Any]]
+    ) -> Sequence[int]:
+        """Counts the matches that each of the conditions, given as `where` is, holds for."""
+
+    def days(self, connection: Connection, matches: Matches, field: str) -> Mapping[date, int]:
+        """Counts the matches by the day, in UTC, of a field that is a date or a time."""
 
 
 class NamedFields(Fields, Protocol):
@@ -221,10 +231,24 @@ class Records(Protocol):
     def values(self, connection: Connection, refs: Sequence[Ref], path: Sequence[str]) -> Mapping[Ref, Any]:
         """As `Fields`."""
 
-    def values_among(self, connection: Connection, matches: Matches, path: Sequence[str]) -> Mapping[Ref, Any]:
+    def values_among(
+        self, connection: Connection, matches: Matches, path: Sequence[str]
+    ) -> Mapping[tuple[str, str, str], Any]:
         """As `Fields`."""
 
     def facet(self, connection: Connection, matches: Matches, path: Sequence[str], limit: int) -> list[tuple[Any, int]]:
+        """As `Fields`."""
+
+    def count_each(
+        self,
+        connection: Connection,
+        matches: Matches,
+        conditions: Sequence[Mapping[str, Any]],
+        fields: Collection[str] | None = None,
+    ) -> Sequence[int]:
+        """As `Fields`; `fields` are the names that a path may begin with."""
+
+    def days(self, connection: Connection, matches: Matches, path: Sequence[str]) -> Mapping[date, int]:
         """As `Fields`."""
 
     def values_of(self, connection: Connection, docs: Sequence[int], path: Sequence[str]) -> Mapping[int, Any]:
@@ -248,6 +272,9 @@ class Keys(Protocol):
 
     def id_text(self, columns: Sequence[tuple[Any, str]]) -> ColumnElement[str]:
         """Renders a record's id from a mapped class's primary key."""
+
+    def in_utc(self, column: Any) -> Any:
+        """Renders a time with a zone as one in UTC without one."""
 
     def rows(self, columns: Sequence[tuple[Any, str]], keys: Sequence[Sequence[Any]]) -> KeyRows:
         """Renders primary keys as a table of one bind for each column, or for all."""

@@ -4,12 +4,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import BindParameter, ColumnElement, Dialect, FromClause, TextClause, table
 from sqlalchemy import column as column_of
 
-from ..content import WHOLE, Extent, layout_of_text
+from ..content import FULL, Extent, layout_of_text
 from ..values import Ref, Tenants
 from .filters import Filter
 
@@ -27,6 +27,20 @@ Spans = tuple[tuple[int, int], ...]
 IdText = Callable[[Sequence[tuple[Any, str]]], ColumnElement[str]]
 
 
+class Part(NamedTuple):
+    """Records of an index: of these entities, of all where none is named, and of these tenants, None for all."""
+
+    entities: tuple[str, ...] = ()
+    tenants: Tenants = None
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.entities and self.tenants is None
+
+
+WHOLE: Final = Part()
+
+
 class Entry(NamedTuple):
     """A record's content to index; `emphasis`, `gaps` and `extent` as `content.Content` has them."""
 
@@ -35,7 +49,7 @@ class Entry(NamedTuple):
     content_hash: str
     emphasis: str = ""
     gaps: tuple[int, ...] = ()
-    extent: Extent = WHOLE
+    extent: Extent = FULL
 
     @property
     def is_readable(self) -> bool:
@@ -163,10 +177,15 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Among:
-    """A subquery of one column, record ids as text; `binds` are typed, by their names in `sql`."""
+    """A subquery of one column, record ids as text; `binds` are typed, by their names in `sql`. `by_ids`, if it is
+    there, makes the same subquery for these ids alone, which looks up their rows and no others."""
 
     sql: str
     binds: Mapping[str, BindParameter[Any]]
+    by_ids: "Callable[[Sequence[str]], Among] | None" = None
+
+    def for_ids(self, ids: Sequence[str]) -> "Among":
+        return self if self.by_ids is None else self.by_ids(ids)
 
 
 def bound(statement: TextClause, binds: Mapping[str, Any]) -> tuple[TextClause, dict[str, Any]]:
@@ -224,21 +243,31 @@ class Scope:
         """Whether neither the filter by itself nor `among` names its records."""
         return self.ids is not None or bool(self.unfiltered)
 
+    @property
+    def is_by_ids(self) -> bool:
+        """Whether rows are looked up by their ids, where these are given."""
+        amongs = [among for among in (self.among, *(among for _, among in self.visible)) if among is not None]
+        return any(among.by_ids is not None for among in amongs)
 
-def ordered_by(scope: Scope, table: str) -> str:
-    """Renders the columns by which records are listed: the order of refs, and of the index that one tenant's have."""
-    names = ("entity_name", "record_id", *(() if has_one_tenant(scope) else ("tenant",)))
-    return ", ".join(f"{table}.{name}" for name in names)
+    def for_ids(self, ids: Mapping[str, Sequence[str]]) -> "Scope":
+        """The scope, for records of these ids alone, by entity."""
+        every = [id_ for of_entity in ids.values() for id_ in of_entity]
+        visible = [(entity, among.for_ids(ids.get(entity, ()))) for entity, among in self.visible]
+        return replace(self, among=self.among and self.among.for_ids(every), visible=visible)
 
 
-def after_place(scope: Scope) -> str:
-    """Renders the values to compare these columns with."""
-    names = ("entity", "id", *(() if has_one_tenant(scope) else ("tenant",)))
-    return "(" + ", ".join(f":after_{name}" for name in names) + ")"
-
-
-def has_one_tenant(scope: Scope) -> bool:
-    return scope.tenants is not None and len(scope.tenants) == 1
+def after_record(scope: Scope, after: Ref | None, table: str, binds: dict[str, Any]) -> tuple[str, str]:
+    """Renders the columns by which records are listed, in the order of refs, and the condition that they come after a
+    record, which all do where none is given. A column that has one value in the scope is left out: the index has the
+    others in this order."""
+    has_one_tenant = scope.tenants is not None and len(scope.tenants) == 1
+    varies = {"entity_name": len(scope.entities) != 1, "record_id": True, "tenant": not has_one_tenant}
+    names = [name for name, has_several in varies.items() if has_several]
+    columns = ", ".join(f"{table}.{name}" for name in names)
+    if after is None:
+        return columns, "true"
+    binds |= {f"after_{name}": value for name, value in zip(varies, after, strict=True)}
+    return columns, f"({columns}) > ({', '.join(f':after_{name}' for name in names)})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,19 +1,28 @@
 """One tenant's writes and all that it can observe, and what another does in between: for the comparison of an index
 of a tenant alone with one beside another tenant."""
 
+import asyncio
+import gzip
+import inspect
 import random
+import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import URL, Engine
+from sqlalchemy import URL, Engine, Select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 import kameleon
 from kameleon import RecordStore, SearchEngine, searchable
+from kameleon.doctor import examine
 from kameleon.errors import KameleonError, TextRefused
+from kameleon.evaluation import evaluate
 from kameleon.testing import HashProvider
 
 WORDS = (
@@ -26,6 +35,28 @@ QUICK = 2
 """Steps of a quick test."""
 MODES = ("hybrid", "keyword", "vector")
 TOO_LONG = "unspeakable"
+QRELS = {str(n): {str(id_): 1.0 for id_ in range(n, 60, 5)} for n in range(4)}
+TIMES = ("created_at", "updated_at", "last_updated")
+
+BY_OTHERS = {
+    "the writes of each way": "SearchEngine.index_records_batch SearchEngine.delete_records RecordStore.insert "
+    "RecordStore.delete",
+    "calls a verb that is observed": "SearchEngine.index_record SearchEngine.delete_record Coroutines.aindex_record "
+    "Coroutines.aindex_records_batch Coroutines.adelete_record Coroutines.adelete_records RecordStore.ainsert "
+    "RecordStore.update",
+    "takes no tenant: an operator's, of the whole index": "SearchEngine.reindex Administration.index_vectors "
+    "Administration.vector_index Administration.purge Administration.set_weight Administration.distribute "
+    "Administration.protect Administration.unprotect CacheAdministration.status CacheAdministration.clear "
+    "Reindexing.plan Reindexing.run Reindexing.rollback Reindexing.target Registry.status Registry.pending "
+    "Registry.prune Registry.cancel Registry.forget Registry.drop_tables Worker.run Worker.work rebuild",
+    "writes or deletes, and returns nothing of the index": "Administration.drop_tenant Administration.import_tenant "
+    "RecordStore.create_entity RecordStore.embed_ahead RecordStore.batches_ahead",
+    "reads nothing": "SearchEngine.attach SearchEngine.flush Coroutines.aflush SearchEngine.track SearchEngine.untrack "
+    "SearchEngine.for_tenant SearchEngine.on SearchEngine.close Coroutines.aclose set_up_engine create_engine "
+    "create_async_engine searchable",
+    "reads one record by its key, for tests": "assert_indexed assert_not_indexed",
+}
+"""The public verbs that are not observed, by the reason; tests/test_isolation.py has any other verb observed."""
 
 
 class Base(DeclarativeBase):
@@ -57,6 +88,9 @@ class ByHand:
 
     def __init__(self, search: SearchEngine, tenant: str) -> None:
         self.engine, self.tenant = search, tenant
+        self.answered: Counter[str] = Counter()
+        self.written_until = datetime.now(UTC)
+        self.written: list[int] = []
         self.search = search.for_tenant(tenant)
 
     def write(self, rows: dict[int, tuple[str, str, int]]) -> Any:
@@ -69,6 +103,23 @@ class ByHand:
 
     def options(self) -> list[dict[str, Any]]:
         return [{}]
+
+    def observed(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Returns the value of a call in plain objects, or its error, and counts those that have a value."""
+        try:
+            value = call(*arguments, **options)
+            if inspect.iscoroutine(value):
+                value = asyncio.run(value)
+        except KameleonError as error:
+            return type(error).__name__, str(error)
+        self.answered[call.__qualname__] += isinstance(value, Select) or bool(value)
+        return plain(value, self.written_until)
+
+    def reads(self) -> Iterator[tuple[Any, Any]]:
+        """Further observations, of this way alone."""
+        for id_ in (*self.written, 500):
+            yield ("state", id_), self.observed(self.engine.admin.state, "Parcel", id_, tenant=self.tenant)
+            yield ("astate", id_), self.observed(self.engine.admin.astate, "Parcel", id_, tenant=self.tenant)
 
 
 class ByRecordStore(ByHand):
@@ -89,6 +140,17 @@ class ByRecordStore(ByHand):
 
     def options(self) -> list[dict[str, Any]]:
         return [{}, {"where": {"size": {"$gt": 2}}}, {"facets": ["size"], "count": True}, {"sort": "-size"}]
+
+    def reads(self) -> Iterator[tuple[Any, Any]]:
+        store = self.store
+        for id_ in (*self.written, 500):
+            yield ("get", id_), self.observed(store.get, "Parcel", id_)
+            yield ("aget", id_), self.observed(store.aget, "Parcel", id_)
+        yield "list", self.observed(store.list, "Parcel", where={"size": {"$gt": 1}})
+        yield "entities", self.observed(store.entities)
+        yield "entity", self.observed(store.entity, "Parcel")
+        yield "aentity", self.observed(store.aentity, "Parcel")
+        yield "definition", self.observed(store.definition, "Parcel", [{"id": "1", "weight": 3}])
 
 
 class ByClass(ByHand):
@@ -117,33 +179,35 @@ class ByClass(ByHand):
             {"entity": Parcel, "sort": "-size"},
         ]
 
+    def reads(self) -> Iterator[tuple[Any, Any]]:
+        yield "select", self.observed(self.search.select, Parcel, "red fox whale")
+        yield "aselect", self.observed(self.search.aselect, Parcel, "red fox whale")
+        with Session(self.engine.engine) as session:
+            yield "selected", [row.id for row in session.scalars(self.search.select(Parcel, "red fox whale"))]
+
 
 WAYS: dict[str, type[ByHand]] = {"by hand": ByHand, "record store": ByRecordStore, "mapped class": ByClass}
 
 
-def observed(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """The value of a call in plain objects, or its error."""
-    try:
-        value = call(*arguments, **options)
-    except KameleonError as error:
-        return type(error).__name__, str(error)
+def plain(value: Any, until: datetime) -> Any:
+    """A verb's value as objects that compare; of a time, whether it is before the tenant's last writes ended."""
     if isinstance(value, kameleon.SearchResults):
         plan = {**asdict(value.plan), "legs": sorted(value.plan.legs)}
         counts = (value.total, value.exact, value.is_total_exact, value.cursor)
         groups = {name: [hit.id for hit in hits] for name, hits in value.groups.items()}
         return [asdict(hit) for hit in value], plan, counts, {k: dict(v) for k, v in value.facets.items()}, groups
     if isinstance(value, list):
-        return [asdict(item) if hasattr(item, "__dataclass_fields__") else item for item in value]
-    return asdict(value) if hasattr(value, "__dataclass_fields__") else value
-
-
-def statuses(way: ByHand) -> Any:
-    return [(one.entity, one.indexed, one.pending, one.failed, one.unindexed) for one in way.search.get_status()]
+        return [plain(item, until) for item in value]
+    if isinstance(value, Select):
+        return str(value), dict(value.compile().params)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {k: v <= until if k in TIMES and v else v for k, v in asdict(value).items()}
+    return value
 
 
 def observations(way: ByHand, queries: Sequence[str], is_thorough: bool) -> Iterator[tuple[Any, Any]]:
     """Each query in every mode with every option; of a quick test in one of each, in turn."""
-    search, engine, tenant = way.search, way.engine, way.tenant
+    search, observed = way.search, way.observed
     for place, query in enumerate(queries):
         chosen = [(mode, options) for mode in MODES for options in way.options()]
         for mode, options in chosen if is_thorough else chosen[place % len(chosen) :: 5]:
@@ -153,17 +217,41 @@ def observations(way: ByHand, queries: Sequence[str], is_thorough: bool) -> Iter
         yield ("suggest", query), observed(search.suggest, query)
         page = search.search(query, limit=2)
         yield ("second page", query), observed(search.search, query, limit=2, cursor=page.cursor)
-        found = engine.admin.legs(query, tenant=tenant)
+        found = way.engine.admin.legs(query, tenant=way.tenant)
+        way.answered["Administration.legs"] += any(leg.chosen for leg in found.legs)
         yield ("legs", query), [asdict(leg) for leg in found.legs]
-    for id_ in (1, 2, 10_002, "absent"):
+    for id_ in (*way.written, 1, 10_002, "absent"):
         yield ("similar", id_), observed(search.similar, "Parcel", id_, limit=4, explain=True)
-    yield "status", statuses(way)
+    yield "status", observed(search.get_status)
     yield "failures", observed(search.failures)
     yield "error", observed(search.search, "fox", entity="Parcel", where={"zorblatt": 1})
-    if isinstance(way, ByClass):
-        with Session(engine.engine) as session:
-            rows = session.scalars(search.select(Parcel, "red fox whale"))
-            yield "select", [row.id for row in rows]
+    yield from awaited(way)
+    yield from of_operators(way)
+    yield from way.reads()
+
+
+def awaited(way: ByHand) -> Iterator[tuple[Any, Any]]:
+    search, observed = way.search, way.observed
+    yield "asearch", observed(search.asearch, "red fox", limit=5, explain=True, count=True)
+    for word in WORDS:
+        yield ("asuggest", word), observed(search.asuggest, word[:2])
+    for id_ in way.written:
+        yield ("asimilar", id_), observed(search.asimilar, "Parcel", id_, limit=4)
+    yield "afailures", observed(search.afailures)
+
+
+def of_operators(way: ByHand) -> Iterator[tuple[Any, Any]]:
+    """What an operator's verbs return of the one tenant that they are given."""
+    engine, tenant = way.engine, way.tenant
+    queries = dict(zip(QRELS, ("red fox", "whale zorblatt", "lantern", "copper meadow"), strict=True))
+    yield "evaluate", way.observed(evaluate, engine, queries, QRELS, tenant=tenant)
+    yield "examine", way.observed(examine, engine, tenant=tenant)
+    yield "generations", way.observed(engine.generations)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "tenant.jsonl.gz"
+        yield "export", way.observed(engine.admin.export_tenant, tenant, file)
+        yield "exported", gzip.decompress(file.read_bytes()).decode().splitlines()
+    yield "sync", way.observed(way.search.sync)
 
 
 def of_others(way: ByHand, random: random.Random) -> None:
@@ -187,8 +275,9 @@ def run(way: ByHand, other: ByHand | None, seed: int, steps: int) -> Iterator[tu
         if other is not None:
             of_others(other, others)
         rows = {own.randint(1, 60): record(own, [*WORDS, TOO_LONG]) for _ in range(own.choice([1, 5, 20]))}
-        yield (step, "written"), observed(way.write, rows)
-        yield (step, "deleted"), observed(way.delete, [own.randint(1, 60)])
+        yield (step, "written"), way.observed(way.write, rows)
+        yield (step, "deleted"), way.observed(way.delete, [own.randint(1, 60)])
+        way.written_until, way.written = datetime.now(UTC), sorted(rows)[:3]
         if other is not None:
             of_others(other, others)
         if other is not None and others.random() < 0.5:

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Connection, Engine, NullPool, QueuePool
+from sqlalchemy import Connection, Engine, FromClause, NullPool, QueuePool, Table
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -169,6 +169,11 @@ class PostgreSQLConnections:
         """Citus cannot lock rows of several shards."""
         if not self._templates.has_citus:
             by_key(connection, self._templates.format(sql.LOCK_ROWS), refs)
+
+    def may_lock(self, connection: Connection, tables: Sequence[FromClause]) -> bool:
+        preparer = connection.dialect.identifier_preparer
+        names = [preparer.format_table(table) for table in tables if isinstance(table, Table)]
+        return self.can_lock_rows() and connection.scalar(sql.MAY_LOCK, {"names": names}) == len(tables)
 
     def can_lock_rows(self) -> bool:
         return not self._templates.has_citus

@@ -6,6 +6,7 @@ from sqlalchemy import Connection
 
 from ...values import Generation
 from . import statements_vectors as sql
+from .postings import PostgreSQLPostings
 from .templates import Templates
 
 KEYED = (
@@ -22,6 +23,8 @@ KEYED = (
     "search",
 )
 """The tables with a tenant, but for those of embeddings."""
+FOLDED = ("tail", "dead", "segment")
+"""Those of partitions that may be folded."""
 WITH_KEYS = ("reindex_range",)
 """Tables without a tenant whose statistics may have keys of records."""
 
@@ -29,6 +32,8 @@ EXISTING = """
     SELECT c.oid, t.name FROM unnest(CAST(%s AS text[])) WITH ORDINALITY AS t(name, place)
       JOIN pg_class AS c ON c.oid = to_regclass(t.name) ORDER BY t.place
 """
+LOCK = "LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"
+PARTITIONS = "SELECT DISTINCT entity_name FROM {table} WHERE tenant = %s"
 DELETE = "DELETE FROM {table} WHERE tenant = %s"
 # ANALYZE leaves the statistics of an empty table as they were: a row without values takes the place of the deleted.
 FILL = """
@@ -44,12 +49,20 @@ FILL = """
 EMPTY = "DELETE FROM {table} WHERE ctid = %s"
 
 
-def drop_tenant(connection: Connection, templates: Templates, tenant: str, generations: Sequence[Generation]) -> None:
+def drop_tenant(
+    connection: Connection,
+    templates: Templates,
+    postings: PostgreSQLPostings,
+    tenant: str,
+    generations: Sequence[Generation],
+) -> None:
     """An index of the tenant's vectors goes last: that waits for who reads the table."""
     embeddings = list(map(templates.embedding, generations))
     keyed = [*(f"{templates.prefix}kdb_{name}" for name in KEYED), *embeddings]
     others = [f"{templates.prefix}kdb_{name}" for name in WITH_KEYS]
     tables = connection.exec_driver_sql(EXISTING, ([*keyed, *others],)).all()
+    folded = [table for _, table in tables if table.rpartition("kdb_")[2] in FOLDED]
+    _wait_for_maintenance(connection, postings, tenant, folded, [table for _, table in tables if table in embeddings])
     for _, table in tables:
         if table in keyed:
             connection.exec_driver_sql(DELETE.format(table=table), (tenant,))
@@ -58,6 +71,18 @@ def drop_tenant(connection: Connection, templates: Templates, tenant: str, gener
         connection.exec_driver_sql(f"DROP INDEX IF EXISTS {templates.hnsw(generation, number)}")
     for oid, table in tables:
         _analyze(connection, oid, table, may_fill=not templates.has_citus)
+
+
+def _wait_for_maintenance(
+    connection: Connection, postings: PostgreSQLPostings, tenant: str, folded: Sequence[str], embeddings: Sequence[str]
+) -> None:
+    """Waits for what writes no record: builds of vector indexes, which would wait for this transaction, and folds of
+    the tenant's keywords. Those that begin now wait, or are left out."""
+    for table in embeddings:
+        connection.exec_driver_sql(LOCK.format(table=table))
+    found = (connection.exec_driver_sql(PARTITIONS.format(table=table), (tenant,)).scalars() for table in folded)
+    for entity in sorted({entity for names in found for entity in names}):
+        postings.lock(connection, tenant, entity)
 
 
 def _analyze(connection: Connection, oid: int, table: str, *, may_fill: bool) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from ...values import BUILDING, Failure, Generation, IndexStatus, Ref, Tenants
 from ..tables import Tables, parts, utc
-from ..values import ATTEMPTS, Cached, Embedding, Entry, Key, stored_entry
+from ..values import ATTEMPTS, Cached, Embedding, Entry, Key, Part, stored_entry
 from . import copy as binary
 from . import statements as sql
 from .rows import after_key, by_key, packed_for, upto_key
@@ -64,8 +64,11 @@ class PostgreSQLEmbeddings:
         """Locks the records until the transaction ends and reads their hashes, and whether they have an embedding.
         Citus cannot lock rows of several shards; there an embedding may be outdated at once, which search sees. So may
         one of a generation that is being built, whose run checks before and after the switch: to lock each record of
-        the index is to write each again."""
-        is_locked = not self._templates.has_citus and generation.state != BUILDING
+        the index is to write each again. That waits for a tenant's deletion alone."""
+        is_building = generation.state == BUILDING
+        is_locked = not self._templates.has_citus and not is_building
+        if is_building and not self._templates.has_citus:
+            connection.exec_driver_sql(self._templates.format(sql.LOCK_CONTENTS))
         statement = self._templates.format(sql.HASHES, generation, lock="FOR SHARE OF s" if is_locked else "")
         return {Ref(*row[:3]): row for row in by_key(connection, statement, refs)}
 
@@ -102,11 +105,13 @@ class PostgreSQLEmbeddings:
         source: Generation,
         target: Generation,
         *,
-        without: Sequence[str],
+        without: Part,
         after: Any,
         upto: Any,
     ) -> None:
-        binds: dict[str, Any] = {**after_key(after), "without": list(without)}
+        binds: dict[str, Any] = dict(after_key(after))
+        binds["without"] = list(without.entities) or None
+        binds["without_tenants"] = None if without.tenants is None else list(without.tenants)
         if upto is not None:
             binds |= upto_key(upto)
         names = {"target": self._templates.embedding(target), "upto": "" if upto is None else sql.COPIED_UPTO}

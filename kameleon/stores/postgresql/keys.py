@@ -13,6 +13,9 @@ class PostgreSQLKeys:
     def id_text(self, columns: Sequence[tuple[Any, str]]) -> ColumnElement[str]:
         return id_text(columns, lambda text: cast(func.to_json(text), Text)).collate("C")
 
+    def in_utc(self, column: Any) -> Any:
+        return func.timezone("UTC", column)
+
     def rows(self, columns: Sequence[tuple[Any, str]], keys: Sequence[Sequence[Any]]) -> KeyRows:
         """An array for each column, unnested side by side."""
         names = [f"k{place}" for place in range(len(columns))]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row, TextClause, text
 
 from ...errors import InvalidInput, StorageError
 from ...values import Tenants
@@ -77,10 +77,14 @@ TEXTS = """
     SELECT string_agg({change}, ', ') FROM pg_attribute AS a
       LEFT JOIN pg_collation AS c ON c.oid = a.attcollation LEFT JOIN pg_namespace AS n ON n.oid = c.collnamespace
     WHERE a.attrelid = to_regclass(:table) AND a.attnum > 0 AND NOT a.attisdropped
-      AND a.atttypid IN (CAST('text' AS regtype), CAST('bytea' AS regtype), CAST('jsonb' AS regtype))
-      AND a.attname NOT IN ('tenant', 'entity_name', 'record_id', 'id', 'text_hash', 'fingerprint')
+      AND a.atttypid = ANY(CAST(ARRAY['text', 'bytea', 'jsonb', 'tsvector'] AS regtype[]))
+      AND NOT a.attname = ANY(:kept)
       AND (a.attstattarget IS DISTINCT FROM 0) = :is_collected
 """
+KEPT = ("tenant", "entity_name", "fingerprint")
+"""Columns of texts whose statistics stay: without those of tenants each would be expected to have as many rows."""
+BY_CITUS = ("record_id", "id", "text_hash")
+"""Columns that Citus may distribute a table by, whose type it does not let alter."""
 COLUMN = "'ALTER ' || quote_ident(a.attname)"
 COLLECT = text(TEXTS.format(change=f"{COLUMN} || ' SET STATISTICS -1'"))
 FORGET = text(
@@ -93,6 +97,9 @@ FORGET = text(
     )
 )
 IS_HIDING = text(f"SELECT {HIDES_ROWS.format(table=':search')}")
+ACTING_FOR = text(f"""
+    SELECT coalesce(current_setting(:setting, true), '') WHERE {HIDES_ROWS.format(table=":search")}
+""")
 ACT_FOR = text("SELECT set_config(:setting, :tenant, true)")
 
 
@@ -118,7 +125,7 @@ class PostgreSQLPolicies:
         tables = self._drop(connection, self._tables(connection))
         for table in tables:
             connection.exec_driver_sql(DISABLE.format(table=table))
-            alter(connection, table, connection.scalar(COLLECT, {"table": table, "is_collected": False}))
+            self._alter(connection, table, COLLECT, is_collected=False)
         self._settings.protect(connection, "")
         return tables
 
@@ -160,6 +167,12 @@ class PostgreSQLPolicies:
         else:
             self._refuse_hidden(connection, "this concerns several tenants")
 
+    def acting_for(self, connection: Connection) -> str | None:
+        if not (setting := self._settings.protected_by):
+            return None
+        own: str | None = connection.scalar(ACTING_FOR, {"setting": setting, **self._search})
+        return own
+
     def _refuse_hidden(self, connection: Connection, reason: str) -> None:
         if connection.scalar(IS_HIDING, self._search):
             raise StorageError(
@@ -181,13 +194,18 @@ class PostgreSQLPolicies:
         return list(connection.execute(EXISTING, {"tables": [prefix + name for name in names]}).scalars())
 
     def _create(self, connection: Connection, table: str, setting: str, workers: Sequence[str]) -> None:
-        alter(connection, table, connection.scalar(FORGET, {"table": table, "is_collected": True}))
+        self._alter(connection, table, FORGET, is_collected=True)
         tenant = TENANT.format(setting=quoted_text(setting))
         quote = connection.dialect.identifier_preparer.quote
         statements = [ENABLE, *([] if is_of_marks(table) else [FORCE]), *CREATE, *([CREATE_WORKERS] if workers else [])]
         for statement in statements:
             rendered = statement.format(table=table, tenant=tenant, roles=", ".join(map(quote, workers)))
             connection.exec_driver_sql(rendered.replace("%", "%%"))
+
+    def _alter(self, connection: Connection, table: str, changes: TextClause, *, is_collected: bool) -> None:
+        kept = [*KEPT, *(BY_CITUS if self._templates.has_citus else ())]
+        if changed := connection.scalar(changes, {"table": table, "kept": kept, "is_collected": is_collected}):
+            connection.exec_driver_sql(f"ALTER TABLE {table} {changed}")
 
     def _drop(self, connection: Connection, tables: Sequence[str]) -> list[str]:
         """Drops kameleon's own policies, and returns the tables that had them."""
@@ -199,11 +217,6 @@ class PostgreSQLPolicies:
     def _is_protected(self, row: Row[Any]) -> bool:
         is_forced = row.is_forced or is_of_marks(row.name)
         return bool(row.is_enabled and is_forced and row.has_policy)
-
-
-def alter(connection: Connection, table: str, changes: str | None) -> None:
-    if changes:
-        connection.exec_driver_sql(f"ALTER TABLE {table} {changes}")
 
 
 def is_of_marks(table: str) -> bool:

@@ -1,22 +1,23 @@
 """The record store's table in PostgreSQL: JSONB. Imports `values`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 
 from ...values import Ref
-from ..filters import Filter, condition, number
+from ..filters import Filter, condition, counting, number
+from ..moments import day_of
 from ..tables import Tables
 from ..values import Matches, bound
 from . import copy as binary
 from . import statements as sql
 from .rows import by_key
 from .templates import Templates
-from .where import comparison
+from .where import DATA, comparison, moment
 
 ROWS_INSERTED = 50
 """More rows than this are copied. Chosen, not measured."""
@@ -33,12 +34,14 @@ class PostgreSQLRecords:
         rows = by_key(connection, self._templates.format(sql.VALUES, path=place), refs, **names)
         return {Ref(*row[:3]): row.value for row in rows}
 
-    def values_among(self, connection: Connection, matches: Matches, path: Sequence[str]) -> dict[Ref, Any]:
+    def values_among(
+        self, connection: Connection, matches: Matches, path: Sequence[str]
+    ) -> dict[tuple[str, str, str], Any]:
         place, names = steps(path)
         template = self._templates.text(sql.VALUES_AMONG, path=place, matches=matches.sql)
         statement, binds = bound(template, matches.binds)
         rows = connection.execute(statement, {**binds, **names})
-        return {Ref(*row[:3]): row.value for row in rows}
+        return {(entity, id_, tenant): value for entity, id_, tenant, value in rows.all()}
 
     def values_of(self, connection: Connection, docs: Sequence[int], path: Sequence[str]) -> dict[int, Any]:
         place, names = steps(path)
@@ -50,6 +53,24 @@ class PostgreSQLRecords:
         statement, binds = bound(self._templates.text(sql.FACET, path=place, matches=matches.sql), matches.binds)
         rows = connection.execute(statement, {**binds, **names, "limit": limit})
         return [(single(row.value), int(row.records)) for row in rows]
+
+    def count_each(
+        self,
+        connection: Connection,
+        matches: Matches,
+        conditions: Sequence[Mapping[str, Any]],
+        fields: Collection[str] | None = None,
+    ) -> Sequence[int]:
+        counts, binds = counting(conditions, matches.binds, comparison, fields)
+        statement, plain = bound(self._templates.text(sql.COUNT_EACH, counts=counts, matches=matches.sql), binds)
+        return tuple(connection.execute(statement, plain).one())
+
+    def days(self, connection: Connection, matches: Matches, path: Sequence[str]) -> dict[date, int]:
+        place, names = steps(path)
+        days = self._templates.text(sql.DAYS, moment=moment(f"({DATA}{place})"), matches=matches.sql)
+        statement, binds = bound(days, matches.binds)
+        rows = connection.execute(statement, {**binds, **names})
+        return {day: row.records for row in rows if (day := day_of(row.day)) is not None}
 
     def stored_ids(self, connection: Connection, entity: str, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         refs = [Ref(entity, id_, tenant) for tenant, id_ in keys]

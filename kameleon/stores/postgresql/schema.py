@@ -27,6 +27,9 @@ READERS_WAIT_S, DROP_WAITS_S = 10.0, 5
 """How long a drop waits for transactions that may read the table, and for its lock. Chosen, not measured."""
 LOCK_WAITS_S = 10
 """How long a change of an entity waits for transactions that have read it. Chosen, not measured."""
+TENANT_WAITS_S = 10
+"""How long the deletion of a tenant waits for a lock, while writers that come later wait for it. Chosen, not
+measured."""
 DISTRIBUTED_BY = "distributed_by"
 """The key in kdb_meta."""
 PLAIN_DIMENSIONS = 1_500
@@ -183,8 +186,15 @@ class PostgreSQLSchema:
         meta = self._tables.meta.c
         return connection.scalar(select(meta.value).where(meta.key == DISTRIBUTED_BY))
 
+    def stop_writers(self, connection: Connection) -> None:
+        """In the order in which the record store writes. Who only reads goes on."""
+        connection.exec_driver_sql(sql.NO_SNAPSHOT)
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{TENANT_WAITS_S}s'")
+        for table in ("records", "search"):
+            connection.exec_driver_sql(f"LOCK TABLE {self._templates.names[table]} IN EXCLUSIVE MODE")
+
     def drop_tenant(self, connection: Connection, tenant: str, generations: Sequence[Generation]) -> None:
-        dropping.drop_tenant(connection, self._templates, tenant, generations)
+        dropping.drop_tenant(connection, self._templates, self._postings, tenant, generations)
 
     def lock_entities(self, connection: Connection) -> None:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_WAITS_S}s'")

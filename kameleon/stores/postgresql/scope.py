@@ -7,13 +7,17 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from ...values import Ref, Tenants
+from ...values import Ref, Tenants, ids_by_entity
 from ..filters import Filter, condition
-from ..values import Scope, after_place, ordered_by
+from ..values import Scope, after_record
 from . import statements as sql
-from .fetching import selected
+from .fetching import fetched, selected
 from .templates import Templates
 from .where import comparison
+
+LOOKED_UP = 2_000
+"""Bounds the rows of a table with row security that are looked up by their keys; for more all are read. At 20,000 rows
+a page of 50 reads 8 blocks in .1 ms, all of them 190 in 4 to 20 ms."""
 
 
 @dataclass(eq=False)
@@ -28,6 +32,9 @@ class PostgreSQLScopes:
         return docs if len(docs) <= most else None
 
     def within(self, connection: Connection, scope: Scope, docs: Sequence[int]) -> list[int]:
+        if scope.is_by_ids and len(docs) <= LOOKED_UP:
+            rows = fetched(connection, self._templates.format(sql.REFS), {"docs": list(docs)})
+            scope = scope.for_ids(ids_by_entity(Ref(*key) for _, *key in rows))
         where, binds = self.sql(scope, "s")
         statement = self._templates.format(sql.WHICH_IN_SCOPE, scope=where)
         return [row[0] for row in selected(connection, statement, {**binds, "docs": list(docs)})]
@@ -42,11 +49,8 @@ class PostgreSQLScopes:
         offset: int = 0,
     ) -> list[tuple[int, Ref]]:
         where, binds = self.sql(scope, "s")
-        columns = ordered_by(scope, "s")
-        if after is not None:
-            where += f" AND ({columns}) > {after_place(scope)}"
-            binds |= {f"after_{name}": value for name, value in after._asdict().items()}
-        statement = self._templates.format(sql.LISTED, scope=where, columns=columns)
+        columns, comes_after = after_record(scope, after, "s", binds)
+        statement = self._templates.format(sql.LISTED, scope=f"{where} AND {comes_after}", columns=columns)
         rows = selected(connection, statement, {**binds, "most": limit, "offset": offset})
         return [(doc, Ref(*ref)) for doc, *ref in rows]
 

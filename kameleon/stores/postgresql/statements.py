@@ -3,6 +3,7 @@ alone."""
 
 from sqlalchemy import text
 
+from ..moments import DAY_MS
 from .where import AS_FLOAT, IS_WHOLE
 
 CREATE = (
@@ -185,11 +186,16 @@ RECORD_COLUMNS = ("tenant", "entity_name", "id", "data", "created_at", "updated_
 ANY_EMBEDDING = """
     SELECT 1 FROM {keys} CROSS JOIN LATERAL (SELECT 1 FROM {embedding} AS e WHERE {e_is_key} {fence}) AS e LIMIT 1
 """
+MAY_LOCK = text("""
+    SELECT count(*) FROM unnest(CAST(:names AS text[])) AS t(name) JOIN pg_class AS c ON c.oid = to_regclass(t.name)
+    WHERE c.relkind IN ('r', 'p') AND has_any_column_privilege(c.oid, 'UPDATE')
+""")
 LOCK_ROWS = """
     SELECT 1 FROM {keys} CROSS JOIN LATERAL (
       SELECT 1 FROM {search} AS s WHERE {s_is_key} {fence} FOR UPDATE
     ) AS s
 """
+LOCK_CONTENTS = "LOCK TABLE {search} IN ROW SHARE MODE"
 HASHES = """
     SELECT s.*, (
       SELECT max(e.passage) FROM {embedding} AS e
@@ -316,6 +322,20 @@ VALUES = """
     FROM {keys} JOIN {records} AS r ON r.tenant = k.tenant AND r.entity_name = k.entity_name AND r.id = k.record_id
     WHERE jsonb_typeof(r.data{path}) IN ('string', 'number', 'boolean')
 """
+COUNT_EACH = """
+    SELECT {counts}
+    FROM ({matches}) AS m JOIN {records} AS kdb_records
+      ON kdb_records.tenant = m.tenant AND kdb_records.entity_name = m.entity_name AND kdb_records.id = m.record_id
+"""
+DAYS = f"""
+    SELECT (at.ms - ((at.ms % {DAY_MS}) + {DAY_MS}) % {DAY_MS}) / {DAY_MS} AS day, count(*) AS records
+    FROM (
+      SELECT {{moment}} AS ms
+      FROM ({{matches}}) AS m JOIN {{records}} AS kdb_records
+        ON kdb_records.tenant = m.tenant AND kdb_records.entity_name = m.entity_name AND kdb_records.id = m.record_id
+    ) AS at
+    WHERE at.ms IS NOT NULL GROUP BY day
+"""
 VALUES_AMONG = """
     SELECT r.entity_name, r.id, r.tenant, r.data{path} AS value
     FROM ({matches}) AS m
@@ -410,7 +430,10 @@ BOUNDS = """
 COPY_EMBEDDINGS = """
     INSERT INTO {target}
     SELECT e.* FROM {embedding} AS e
-    WHERE (e.tenant, e.entity_name, e.record_id) > (:tenant, :entity, :id) AND e.entity_name <> ALL(:without){upto}
+    WHERE (e.tenant, e.entity_name, e.record_id) > (:tenant, :entity, :id){upto} AND NOT (
+      coalesce(e.entity_name = ANY(CAST(:without AS text[])), true)
+      AND coalesce(e.tenant = ANY(CAST(:without_tenants AS text[])), true)
+    )
     ON CONFLICT DO NOTHING
 """
 # A transaction that has read the registry holds a lock on it until it ends; one that is prepared has no process.

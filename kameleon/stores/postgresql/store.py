@@ -42,8 +42,7 @@ def make_store(
     check_number("m", m, 2, 100)
     check_number("ef_construction", ef_construction, 2 * m, 1_000)
     check_number("ef_search", ef_search, 1, MAX_EF_SEARCH)
-    if schema is not None:
-        check_schema(schema)
+    check_schema(schema)
     tables, keys = Tables(schema), PostgreSQLKeys()
     templates = Templates(schema, m, ef_construction, ef_search)
     settings = Settings(tables, language, keyword_search)

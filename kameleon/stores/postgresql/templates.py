@@ -133,7 +133,9 @@ def hnsw_name(generation: Generation, number: int | None = None) -> str:
 
 def check_schema(name: object) -> None:
     """Raises InvalidInput for a schema that statements cannot name: it is quoted, and between $kdb$ in the literal that
-    renders other statements."""
+    renders other statements. None is the first schema of the search path."""
+    if name is None:
+        return
     is_short = isinstance(name, str) and 0 < len(name.encode("utf-8", "surrogatepass")) <= NAME_BYTES
     text = str(name)
     if not is_short or not text.isprintable() or set(text) & set('%:"') or "$kdb$" in text:

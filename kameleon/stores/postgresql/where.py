@@ -7,23 +7,36 @@ Paths are strict: one never goes into a list by itself, as SQLite's do not.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..filters import HAS_WORDS, LEAST_WHOLE, MOST_WHOLE, ORDERED, Comparison, bind, by_shape, is_huge
+from ..filters import HAS_WORDS, ID, LEAST_WHOLE, MOST_WHOLE, ORDERED, Comparison, bind, by_shape, id_text, is_huge
+from ..moments import LENGTH, Moment
 from ..tables import digits, dump
 
 MAX_FLOAT = "1.7976931348623157e308"
+DATA, KEY = "kdb_records.data", "kdb_records.id"
+SIGNS = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))
+ZONE = r"(Z|[+-](0\d|1[0-4])\:[0-5]\d)"
+MOMENT = (
+    r"^(?!0000)\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+    rf"([T ]([01]\d|2[0-3])\:[0-5]\d(\:[0-5]\d(\.\d+)?)?{ZONE}?)?$"
+)
+"""Texts that are moments, but for days that a month has not. A colon is escaped, for it would begin a bind."""
 START, END = "(^|[^a-z0-9])", "($|[^a-z0-9])"
 IS_WHOLE = f"{{0}} BETWEEN {LEAST_WHOLE} AND {MOST_WHOLE}"
 AS_FLOAT = f"CAST(least(greatest({{0}}, -{MAX_FLOAT}), {MAX_FLOAT}) AS float8)"
 """JSONB may hold a number that is more than a float can be."""
 
+DOCUMENT = "CAST({} AS jsonb)"
+"""A column of JSON as the document that conditions are on."""
 
-def comparison(compared: Comparison, binds: dict[str, Any], document: str = "kdb_records.data") -> str:
+
+def comparison(compared: Comparison, binds: dict[str, Any], document: str = DATA) -> str:
     if compared.operator in ("$in", "$nin") and not compared.value:
         return "false" if compared.operator == "$in" else "true"
     if compared.operator == HAS_WORDS:
         return has_words(document, compared.path, compared.value, binds)
-    value = document + "".join(f" -> CAST({bind(binds, name)} AS text)" for name in compared.path)
-    value = f"({value})"
+    if compared.path == ID and document == DATA:
+        return on_id(compared, binds)
+    value = at(document, compared.path, binds)
     match compared.operator:
         case "$eq":
             return equals(value, compared.value, binds)
@@ -37,16 +50,29 @@ def comparison(compared: Comparison, binds: dict[str, Any], document: str = "kdb
             return f"{value} IS {'NOT ' if compared.value else ''}NULL"
         case "$contains":
             return contains(value, compared.value, binds)
-    sign = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))[compared.operator]
+    sign = SIGNS[compared.operator]
+    if isinstance(compared.value, Moment):
+        return f"{moment(value)} {sign} {bind(binds, compared.value.ms)}"
     if isinstance(compared.value, str):
         return when(value, "string", f"({value} #>> '{{}}') COLLATE \"C\" {sign} {bind(binds, compared.value)}")
     return when(value, "number", f"{number(value, compared.value)} {sign} {bind(binds, compared.value)}")
+
+
+def json_text(document: str, path: Sequence[str], binds: dict[str, Any]) -> str:
+    """Renders the JSON that a path leads to."""
+    return f"CAST({at(document, path, binds)} AS text)"
+
+
+def at(document: str, path: Sequence[str], binds: dict[str, Any]) -> str:
+    return "(" + document + "".join(f" -> CAST({bind(binds, name)} AS text)" for name in path) + ")"
 
 
 def equals(value: str, wanted: Any, binds: dict[str, Any]) -> str:
     """A scalar contains itself, and a list contains its members."""
     if wanted is None:
         return f"({value} IS NULL OR {value} = 'null')"
+    if isinstance(wanted, Moment):
+        return is_moment(value, f"= {bind(binds, wanted.ms)}")
     if isinstance(wanted, float):
         return single_or_member(value, lambda one: is_float(one, [wanted], binds))
     sign = "=" if isinstance(wanted, Mapping | list) else "@>"
@@ -64,7 +90,45 @@ def equals_any(value: str, options: Sequence[Any], binds: dict[str, Any]) -> str
     if singles:
         listed = f"ANY(CAST({bind(binds, singles)} AS jsonb[]))"
         found.append(f"{value} = {listed} OR {when(value, 'array', f'{value} @> {listed}')}")
+    if shapes["moments"]:
+        listed = bind(binds, [option.ms for option in shapes["moments"]])
+        found.append(is_moment(value, f"= ANY(CAST({listed} AS bigint[]))"))
     return " OR ".join(found)
+
+
+def is_moment(value: str, holds: str) -> str:
+    """Whether it holds for a text that is a moment, or for one in a list."""
+    members = f"EXISTS (SELECT 1 FROM jsonb_array_elements({value}) AS item(one) WHERE {moment('one')} {holds})"
+    return f"CASE jsonb_typeof({value}) WHEN 'array' THEN {members} ELSE {moment(value)} {holds} END"
+
+
+def moment(value: str) -> str:
+    """The milliseconds of a text that is a date or a time, NULL of another. A CASE in a CASE, for a cast of any other
+    text fails."""
+    text = f"({value} #>> '{{}}')"
+    month = f"make_date(CAST(left({text}, 4) AS int), CAST(substr({text}, 6, 2) AS int), 1)"
+    day = f"to_char({month} + CAST(substr({text}, 9, 2) AS int) - 1, 'YYYY-MM-DD')"
+    added = f"CASE WHEN {text} ~ '{ZONE}$' THEN '' WHEN length({text}) > {LENGTH} THEN 'Z' ELSE ' 00\\:00Z' END"
+    ms = f"CAST(floor(extract(epoch FROM CAST({text} || {added} AS timestamptz)) * 1000 + 0.5) AS bigint)"
+    return (
+        f"CASE WHEN jsonb_typeof({value}) = 'string' AND {text} ~ '{MOMENT}' "
+        f"THEN CASE WHEN {day} = left({text}, {LENGTH}) THEN {ms} END END"
+    )
+
+
+def on_id(compared: Comparison, binds: dict[str, Any]) -> str:
+    """Renders a comparison with a record's key."""
+    if compared.operator in ("$in", "$nin"):
+        texts = [text for value in compared.value if (text := id_text(value)) is not None]
+        any_ = f"{KEY} = ANY(CAST({bind(binds, texts)} AS text[]))"
+        return any_ if compared.operator == "$in" else f"NOT {any_}"
+    if compared.operator == "$exists":
+        return "true" if compared.value else "false"
+    if (value := id_text(compared.value)) is None:
+        return "true" if compared.operator == "$ne" else "false"
+    if compared.operator == "$contains":
+        return f"strpos({KEY}, {bind(binds, value)}) > 0"
+    return f"{KEY} {(SIGNS | {'$eq': '=', '$ne': '<>'})[compared.operator]} {bind(binds, value)}"
 
 
 def contains(value: str, wanted: Any, binds: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import Any
 from weakref import WeakSet
 
-from sqlalchemy import Connection, Engine, NullPool, QueuePool, StaticPool, Transaction
+from sqlalchemy import Connection, Engine, FromClause, NullPool, QueuePool, StaticPool, Transaction
 from sqlalchemy.exc import DBAPIError
 
 from ...errors import InvalidInput, KameleonError, StorageError
@@ -186,6 +186,9 @@ class SQLiteConnections:
 
     def lock_rows(self, connection: Connection, refs: Sequence[Ref]) -> None:
         """There is no other writer."""
+
+    def may_lock(self, connection: Connection, tables: Sequence[FromClause]) -> bool:
+        return False
 
     def can_lock_rows(self) -> bool:
         return False

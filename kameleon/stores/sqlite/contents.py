@@ -74,9 +74,10 @@ class SQLiteContents:
         return [(doc, embedded_text(readable(content), layout)[start:end]) for doc, content, layout, start, end in rows]
 
     def matches(self, scope: Scope, docs: Sequence[int] | None = None) -> Matches:
-        where, binds = self._scopes.sql(scope)
         if docs is None:
-            return Matches(sql.ALL_MATCHES.format(scope=where), binds)
+            source, binds = self._scopes.source(scope)
+            return Matches(sql.ALL_MATCHES.format(source=source), binds)
+        where, binds = self._scopes.sql(scope)
         return Matches(sql.MATCHES.format(scope=where), {**binds, "docs": as_json(docs)})
 
     def count(self, connection: Connection, matches: Matches, docs: Sequence[int] | None = None) -> int:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from ...values import Failure, Generation, IndexStatus, Ref, Tenants
 from ..tables import parts, utc
-from ..values import ATTEMPTS, Cached, Embedding, Entry, Key, stored_entry
+from ..values import ATTEMPTS, Cached, Embedding, Entry, Key, Part, stored_entry
 from . import statements as sql
 from .embedding_log import log_change, tenant_of
 from .rows import ROWS_A_STATEMENT, as_json, of_tenants, present, readable, timestamp
@@ -56,13 +56,14 @@ class SQLiteEmbeddings:
         source: Generation,
         target: Generation,
         *,
-        without: Sequence[str],
+        without: Part,
         after: Any,
         upto: Any,
     ) -> None:
-        statement = text(sql.COPY_EMBEDDINGS.format(source=source.number, target=target.number))
         binds = {"after": after or 0, "upto": LAST_ID if upto is None else upto}
-        connection.execute(statement, {"without": as_json(without), **binds})
+        condition = of_part(without.entities, without.tenants, binds)
+        names = {"source": source.number, "target": target.number, "without": condition}
+        connection.execute(text(sql.COPY_EMBEDDINGS.format(**names)), binds)
 
     def rekey(self, connection: Connection, generation: Generation, moves: Sequence[tuple[Ref, int, Ref, int]]) -> None:
         """Those of another content stay with the old record, which is deleted."""
@@ -117,10 +118,7 @@ class SQLiteEmbeddings:
                 sql.IS_FAILED if is_failed else {None: sql.IS_PENDING, True: sql.IS_TRIED, False: sql.IS_NEW}[is_tried]
             )
         binds = {"after": after or 0, "upto": LAST_ID if upto is None else upto, "limit": limit}
-        found += f" AND {of_tenants(tenants, binds)}"
-        if entities:
-            found += " AND s.entity_name IN (SELECT value FROM json_each(:entities))"
-            binds["entities"] = as_json(entities)
+        found += f" AND {of_part(entities, tenants, binds)}"
         rows = connection.execute(text(sql.PENDING.format(join=join, condition=found)), binds).all()
         entries = [stored_entry(Ref(*row[1:4]), readable(row[4]), *row[5:]).embedded for row in rows]
         return entries, rows and rows[-1].id
@@ -145,6 +143,15 @@ class SQLiteEmbeddings:
     ) -> None:
         stamp = timestamp(now)
         connection.exec_driver_sql(sql.CACHE, [(*key, fingerprint, vector, stamp) for *key, vector in rows])
+
+
+def of_part(entities: Sequence[str], tenants: Tenants, binds: dict[str, Any]) -> str:
+    """Renders a condition on `s`: records of the entities, of all where none is named, and of the tenants."""
+    condition = of_tenants(tenants, binds)
+    if not entities:
+        return condition
+    binds["entities"] = as_json(entities)
+    return f"{condition} AND {sql.OF_ENTITIES}"
 
 
 def _current(connection: Connection, embeddings: Sequence[Embedding]) -> dict[Ref, int]:

@@ -23,5 +23,8 @@ class SQLitePolicies:
     def apply_to(self, connection: Connection, table: str) -> None:
         """There is nothing to apply."""
 
+    def acting_for(self, connection: Connection) -> None:
+        """A connection writes the rows of all."""
+
     def faults(self, connection: Connection) -> list[Fault]:
         return []

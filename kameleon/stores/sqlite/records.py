@@ -1,29 +1,32 @@
 """The record store's table in SQLite: JSON as text. Imports `values`."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
 
 from ...values import Ref
-from ..filters import Filter, condition, number
+from ..filters import Filter, condition, counting, number
+from ..moments import day_of
 from ..tables import dump
 from ..values import Matches, bound
 from . import statements as sql
 from .rows import as_json, fetched, timestamp
-from .where import comparison, json_path
+from .where import DATA, Field, comparison, json_path, moment
 
 
 class SQLiteRecords:
     def values(self, connection: Connection, refs: Sequence[Ref], path: Sequence[str]) -> dict[Ref, Any]:
         rows = connection.execute(sql.VALUES, {"refs": json.dumps([ref.key for ref in refs]), "path": json_path(path)})
-        return ordered(rows)
+        return {Ref(*key): value for key, value in ordered(rows).items()}
 
-    def values_among(self, connection: Connection, matches: Matches, path: Sequence[str]) -> dict[Ref, Any]:
+    def values_among(
+        self, connection: Connection, matches: Matches, path: Sequence[str]
+    ) -> dict[tuple[str, str, str], Any]:
         statement, binds = bound(text(sql.VALUES_AMONG.format(matches=matches.sql)), matches.binds)
-        return ordered(connection.execute(statement, {**binds, "path": json_path(path)}))
+        return ordered(connection.execute(statement, {**binds, "path": json_path(path)}).all())
 
     def values_of(self, connection: Connection, docs: Sequence[int], path: Sequence[str]) -> dict[int, Any]:
         rows = fetched(connection, sql.VALUES_OF, {"docs": as_json(docs), "path": json_path(path)})
@@ -33,6 +36,24 @@ class SQLiteRecords:
         statement, binds = bound(text(sql.FACET.format(matches=matches.sql)), matches.binds)
         rows = connection.execute(statement, {**binds, "path": json_path(path), "limit": limit})
         return [(single(row.value, row.kind), row.records) for row in rows]
+
+    def count_each(
+        self,
+        connection: Connection,
+        matches: Matches,
+        conditions: Sequence[Mapping[str, Any]],
+        fields: Collection[str] | None = None,
+    ) -> Sequence[int]:
+        counts, binds = counting(conditions, matches.binds, comparison, fields)
+        statement, plain = bound(text(sql.COUNT_EACH.format(counts=counts, matches=matches.sql)), binds)
+        return tuple(connection.execute(statement, plain).one())
+
+    def days(self, connection: Connection, matches: Matches, path: Sequence[str]) -> dict[date, int]:
+        at = Field(DATA, ":path")
+        days = sql.DAYS.format(moment=moment(at.value, at.kind), matches=matches.sql)
+        statement, binds = bound(text(days), matches.binds)
+        rows = connection.execute(statement, {**binds, "path": json_path(path)})
+        return {day: row.records for row in rows if (day := day_of(row.day)) is not None}
 
     def stored_ids(self, connection: Connection, entity: str, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         rows = connection.execute(sql.STORED_IDS, {"entity": entity, "keys": as_json(keys)})
@@ -56,10 +77,14 @@ def single(value: Any, kind: str) -> Any:
     return bool(value) if kind == "boolean" else number(value) if kind == "number" else value
 
 
-def ordered(rows: Iterable[Any]) -> dict[Ref, Any]:
+def ordered(rows: Iterable[Any]) -> dict[tuple[str, str, str], Any]:
     """The values that have an order, by record."""
     unordered = (None, "null", "array", "object")
-    return {Ref(*row[:3]): from_json(row.value, row.kind) for row in rows if row.kind not in unordered}
+    return {
+        (entity, id_, tenant): from_json(value, kind)
+        for entity, id_, tenant, value, kind in rows
+        if kind not in unordered
+    }
 
 
 def from_json(value: Any, kind: str) -> Any:

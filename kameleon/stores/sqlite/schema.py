@@ -83,6 +83,9 @@ class SQLiteSchema:
     def distribute(self, connection: Connection, generations: Sequence[Generation], by: str = "record_id") -> list[str]:
         raise StorageError("SQLite is one file on one machine. PostgreSQL with Citus can be distributed")
 
+    def stop_writers(self, connection: Connection) -> None:
+        self._connections.acquire_write_lock(connection)
+
     def drop_tenant(self, connection: Connection, tenant: str, generations: Sequence[Generation]) -> None:
         """The log keeps the numbers of its records, without its name."""
         binds = {"tenant": tenant}

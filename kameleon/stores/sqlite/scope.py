@@ -9,7 +9,7 @@ from sqlalchemy import BindParameter, Connection, text
 
 from ...values import Ref
 from ..filters import condition
-from ..values import Scope, after_place, bound, ordered_by
+from ..values import Scope, after_record, bound
 from . import statements as sql
 from .rows import as_json, fetched
 from .where import comparison, holding
@@ -19,13 +19,9 @@ class SQLiteScopes:
     has_row_security = False
 
     def docs(self, connection: Connection, scope: Scope, most: int) -> list[int] | None:
-        where, binds = self.sql(scope)
-        select = sql.IN_SCOPE.format(scope=where)
-        if scope.filter is not None and replace(scope, filter=None).is_all:
-            binds = {}
-            partitions = partitions_of("kdb_records", scope, binds)
-            select = sql.FILTERED.format(scope=" AND ".join([*partitions, holding(scope.filter, binds)]))
-        ((found,),) = _fetched(connection, sql.UP_TO.format(select=select), {**binds, "most": most + 1})
+        source, binds = self.source(scope)
+        statement = sql.UP_TO.format(select=f"SELECT s.id {source}")
+        ((found,),) = _fetched(connection, statement, {**binds, "most": most + 1})
         docs: list[int] = json.loads(found)
         return docs if len(docs) <= most else None
 
@@ -44,17 +40,23 @@ class SQLiteScopes:
         limit: int | None = None,
         offset: int = 0,
     ) -> list[tuple[int, Ref]]:
-        where, binds = self.sql(scope)
-        columns = ordered_by(scope, "s")
-        if after is not None:
-            where += f" AND ({columns}) > {after_place(scope)}"
-            binds |= {f"after_{name}": value for name, value in after._asdict().items()}
+        source, binds = self.source(scope)
+        columns, comes_after = after_record(scope, after, "s", binds)
         binds |= {"most": -1 if limit is None else limit, "offset": offset}
-        rows = _fetched(connection, sql.LISTED.format(scope=where, columns=columns), binds)
+        rows = _fetched(connection, sql.LISTED.format(source=f"{source} AND {comes_after}", columns=columns), binds)
         return [(doc, Ref(*ref)) for doc, *ref in rows]
 
     def secured_tables(self, connection: Connection) -> frozenset[tuple[str | None, str]]:
         return frozenset()
+
+    def source(self, scope: Scope) -> tuple[str, dict[str, Any]]:
+        """Renders the FROM and WHERE of all in the scope. A filter by itself is looked up in the records."""
+        if scope.filter is None or scope.is_mixed or not replace(scope, filter=None).is_all:
+            where, binds = self.sql(scope)
+            return sql.OF_SCOPE.format(scope=where), binds
+        binds = {}
+        partitions = partitions_of("kdb_records", scope, binds)
+        return sql.OF_FILTER.format(scope=" AND ".join([*partitions, holding(scope.filter, binds)])), binds
 
     def sql(self, scope: Scope) -> tuple[str, dict[str, Any]]:
         """Renders a condition on `s`, "1" for every record."""

@@ -7,6 +7,7 @@ row. Embeddings are never in a `vec0` table: an interpreter without the extensio
 
 from sqlalchemy import text
 
+from ..moments import DAY_MS
 from ..tables import instant
 from .where import KIND
 
@@ -200,17 +201,15 @@ PASSAGES = """
     WHERE e.start_at IS NOT NULL AND e.embedding IS NOT NULL
 """
 
-IN_SCOPE = "SELECT s.id FROM kdb_search AS s WHERE {scope}"
-
-FILTERED = """
-    SELECT s.id FROM kdb_records CROSS JOIN kdb_search AS s
+OF_SCOPE = "FROM kdb_search AS s WHERE {scope}"
+OF_FILTER = """
+    FROM kdb_records CROSS JOIN kdb_search AS s
       ON s.tenant = kdb_records.tenant AND s.entity_name = kdb_records.entity_name AND s.record_id = kdb_records.id
     WHERE {scope}
 """
 
 LISTED = """
-    SELECT s.id, s.entity_name, s.record_id, s.tenant FROM kdb_search AS s
-    WHERE {scope} ORDER BY {columns} LIMIT :most OFFSET :offset
+    SELECT s.id, s.entity_name, s.record_id, s.tenant {source} ORDER BY {columns} LIMIT :most OFFSET :offset
 """
 
 UP_TO = "SELECT json_group_array(id) FROM ({select} LIMIT :most)"
@@ -249,7 +248,7 @@ MATCHES = """
     SELECT s.tenant, s.entity_name, s.record_id FROM json_each(:docs) AS m CROSS JOIN kdb_search AS s ON s.id = m.value
     WHERE {scope}
 """
-ALL_MATCHES = "SELECT s.tenant, s.entity_name, s.record_id FROM kdb_search AS s WHERE {scope}"
+ALL_MATCHES = "SELECT s.tenant, s.entity_name, s.record_id {source}"
 
 COUNT = "SELECT count(*) FROM ({matches})"
 
@@ -276,6 +275,20 @@ VALUES = text("""
       AND r.entity_name = json_extract(k.value, '$[1]') AND r.id = json_extract(k.value, '$[2]')
 """)
 
+COUNT_EACH = """
+    SELECT {counts}
+    FROM ({matches}) AS m CROSS JOIN kdb_records
+      ON kdb_records.tenant = m.tenant AND kdb_records.entity_name = m.entity_name AND kdb_records.id = m.record_id
+"""
+DAYS = f"""
+    SELECT (at.ms - ((at.ms % {DAY_MS}) + {DAY_MS}) % {DAY_MS}) / {DAY_MS} AS day, count(*) AS records
+    FROM (
+      SELECT {{moment}} AS ms
+      FROM ({{matches}}) AS m CROSS JOIN kdb_records
+        ON kdb_records.tenant = m.tenant AND kdb_records.entity_name = m.entity_name AND kdb_records.id = m.record_id
+    ) AS at
+    WHERE at.ms IS NOT NULL GROUP BY day
+"""
 VALUES_AMONG = """
     SELECT r.entity_name, r.id, r.tenant, json_extract(r.data, :path) AS value, json_type(r.data, :path) AS kind
     FROM ({matches}) AS m CROSS JOIN kdb_records AS r
@@ -332,6 +345,7 @@ IS_TRIED = "e.content_hash = '~' || s.content_hash"
 IS_NEW = "s.content_hash <> '' AND (e.search_id IS NULL OR ltrim(e.content_hash, '~') <> s.content_hash)"
 IS_FAILED = "e.search_id IS NOT NULL AND e.content_hash = s.content_hash AND e.reason IS NOT NULL"
 
+OF_ENTITIES = "s.entity_name IN (SELECT value FROM json_each(:entities))"
 PENDING = """
     SELECT s.id, s.entity_name, s.record_id, s.tenant, CAST(s.content AS BLOB) AS content, s.content_hash, s.gaps
     FROM kdb_search AS s {join}
@@ -355,7 +369,7 @@ COPY_EMBEDDINGS = """
     INSERT OR IGNORE INTO kdb_embedding_g{target}
     SELECT e.* FROM kdb_embedding_g{source} AS e
     WHERE e.search_id > :after AND e.search_id <= :upto
-      AND e.search_id NOT IN (SELECT id FROM kdb_search WHERE entity_name IN (SELECT value FROM json_each(:without)))
+      AND e.search_id NOT IN (SELECT s.id FROM kdb_search AS s WHERE {without})
 """
 
 FAILURES = """

@@ -7,16 +7,24 @@ package alone.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..filters import HAS_WORDS, ORDERED, Comparison, Filter, bind, by_shape, condition
+from ..filters import HAS_WORDS, ID, ORDERED, Comparison, Filter, bind, by_shape, condition, id_text
+from ..moments import DAY_MS, LENGTH, Moment
 from ..tables import dump
 
+DATA, KEY = "kdb_records.data", "kdb_records.id"
 EDGE = "[^a-z0-9]"
+SIGNS = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))
 KINDS = {str: "('text')", **dict.fromkeys((int, float), "('integer', 'real')")}
 KIND = (
     "CASE {0} WHEN 'text' THEN 'string' WHEN 'integer' THEN 'number' WHEN 'real' THEN 'number' "
     "WHEN 'true' THEN 'boolean' WHEN 'false' THEN 'boolean' ELSE {0} END"
 )
 """The kind of a `json_type`, in JSON's words."""
+
+TEXT_OF_REAL = "printf('%!.17g', {0})"
+DOCUMENT = f"CASE typeof({{0}}) WHEN 'real' THEN {TEXT_OF_REAL} ELSE {{0}} END"
+"""A column of JSON as the document that conditions are on: in one, SQLite makes numbers of texts that are some, and
+rounds these to 15 digits where it reads them as texts."""
 
 
 def is_plain(name: str) -> bool:
@@ -29,9 +37,11 @@ def indexed_path(name: str) -> str:
     return f"""'$."{name}"'"""
 
 
-def comparison(compared: Comparison, binds: dict[str, Any], document: str = "kdb_records.data") -> str:
+def comparison(compared: Comparison, binds: dict[str, Any], document: str = DATA) -> str:
     if compared.operator in ("$in", "$nin") and not compared.value:
         return "0" if compared.operator == "$in" else "1"
+    if compared.path == ID and compared.operator != HAS_WORDS and document == DATA:
+        return on_id(compared, binds)
     path = indexed_path(compared.path[0]) if len(compared.path) == 1 and is_plain(compared.path[0]) else ""
     field = Field(document, path or bind(binds, json_path(compared.path)))
     match compared.operator:
@@ -49,9 +59,10 @@ def comparison(compared: Comparison, binds: dict[str, Any], document: str = "kdb
             return contains(field, compared.value, binds)
         case _ if compared.operator == HAS_WORDS:
             return has_words(field, compared.value, binds)
-    signs = dict(zip(ORDERED, (">", ">=", "<", "<="), strict=True))
+    if isinstance(compared.value, Moment):
+        return f"({moment(field.value, field.kind)} {SIGNS[compared.operator]} {bind(binds, compared.value.ms)})"
     kinds = "('text')" if isinstance(compared.value, str) else "('integer', 'real')"
-    return f"({field.kind} IN {kinds} AND {field.value} {signs[compared.operator]} {bind(binds, compared.value)})"
+    return f"({field.kind} IN {kinds} AND {field.value} {SIGNS[compared.operator]} {bind(binds, compared.value)})"
 
 
 class Field(NamedTuple):
@@ -77,6 +88,17 @@ class Field(NamedTuple):
         )
 
 
+def json_text(document: str, path: Sequence[str], binds: dict[str, Any]) -> str:
+    """Renders the JSON that a path leads to, in which true is not 1; `json_quote` rounds floats to 15 digits."""
+    if not path:
+        return f"CAST({document} AS TEXT)"
+    field = Field(document, bind(binds, json_path(path)))
+    return (
+        f"CASE {field.kind} WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' WHEN 'null' THEN 'null' "
+        f"WHEN 'real' THEN {TEXT_OF_REAL.format(field.value)} ELSE json_quote({field.value}) END"
+    )
+
+
 def json_path(names: Sequence[str]) -> str:
     return "$" + "".join(f'."{name}"' for name in names)
 
@@ -96,6 +118,8 @@ def equals(field: Field, wanted: Any, binds: dict[str, Any]) -> str:
         return f"({field.value} IS NULL)"
     if isinstance(wanted, Mapping | list):
         return equals_whole(field, wanted, binds)
+    if isinstance(wanted, Moment):
+        return is_moment(field, f"= {bind(binds, wanted.ms)}")
     value = str(int(wanted)) if isinstance(wanted, bool) else bind(binds, wanted)
     kinds = KINDS[type(wanted)] if not isinstance(wanted, bool) else f"('{dump(wanted)}')"
     member = field.has_member(f"item.type IN {kinds} AND item.value = {value}")
@@ -123,7 +147,40 @@ def equals_any(field: Field, options: Sequence[Any], binds: dict[str, Any]) -> s
             listed = f"(SELECT one.value FROM json_each({bind(binds, dump(shapes[shape]))}) AS one)"
             member = field.has_member(f"item.type IN {kinds} AND item.value IN {listed}")
             found.append(f"({field.kind} IN {kinds} AND {field.value} IN {listed}) OR {member}")
+    if shapes["moments"]:
+        listed = f"(SELECT one.value FROM json_each({bind(binds, dump([m.ms for m in shapes['moments']]))}) AS one)"
+        found.append(is_moment(field, f"IN {listed}"))
     return f"({' OR '.join(found)})"
+
+
+def is_moment(field: Field, holds: str) -> str:
+    """Renders whether it holds for a text that is a moment, or for one in a list."""
+    member = field.has_member(f"{moment('item.value', 'item.type')} {holds}")
+    return f"({moment(field.value, field.kind)} {holds} OR {member})"
+
+
+def moment(value: str, kind: str) -> str:
+    """Renders the milliseconds of a text that is a date or a time, NULL for another. SQLite takes more texts for times,
+    and 31 February for 3 March."""
+    day = f"substr({value}, 1, {LENGTH})"
+    ms = f"CAST(round((julianday({value}) - 2440587.5) * {DAY_MS}.0) AS INTEGER)"
+    is_day = f"{value} >= '0001' AND date({day}, '+0 days') = {day} AND substr({value}, 12, 2) < '24'"
+    return f"CASE WHEN {kind} = 'text' AND {is_day} THEN {ms} END"
+
+
+def on_id(compared: Comparison, binds: dict[str, Any]) -> str:
+    """Renders a comparison with a record's key."""
+    if compared.operator in ("$in", "$nin"):
+        texts = dump([text for value in compared.value if (text := id_text(value)) is not None])
+        any_ = f"{KEY} IN (SELECT item.value FROM json_each({bind(binds, texts)}) AS item)"
+        return any_ if compared.operator == "$in" else f"NOT {any_}"
+    if compared.operator == "$exists":
+        return str(int(compared.value))
+    if (value := id_text(compared.value)) is None:
+        return str(int(compared.operator == "$ne"))
+    if compared.operator == "$contains":
+        return f"instr({KEY}, {bind(binds, value)}) > 0"
+    return f"{KEY} {(SIGNS | {'$eq': '=', '$ne': '<>'})[compared.operator]} {bind(binds, value)}"
 
 
 def contains(field: Field, wanted: Any, binds: dict[str, Any]) -> str:

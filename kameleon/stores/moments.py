@@ -1,0 +1,47 @@
+"""Dates and times in filters on stored records, whose JSON has none. Pure. Imports `errors`.
+
+They are compared with texts in ISO 8601 as the moments that these are: `2026-01-31`, `2026-01-31T12:30Z`,
+`2026-01-31 14:30:00.5+02:00`. Without a zone they are in UTC, and a date is its midnight. Both databases compare to the
+millisecond, as SQLite keeps moments.
+"""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NamedTuple
+
+from ..errors import InvalidFilter, seen
+
+DATE = "$date"
+"""The one name of an object that is a date in JSON: {"$date": "2026-01-31"}."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAY_MS = 86_400_000
+LENGTH = len("2026-01-31")
+"""The characters of a date without a time."""
+
+
+class Moment(NamedTuple):
+    """Milliseconds since 1970, in UTC."""
+
+    ms: int
+
+
+def moment_of(value: date) -> Moment:
+    """Of a datetime, and of a date's midnight."""
+    at = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
+    since = (at if at.tzinfo else at.replace(tzinfo=UTC)) - EPOCH
+    return Moment((since + timedelta(microseconds=500)) // timedelta(milliseconds=1))
+
+
+def day_of(number: int) -> date | None:
+    """A day by its number since 1970; None beyond the years of `date`."""
+    try:
+        return EPOCH.date() + timedelta(days=number)
+    except OverflowError:
+        return None
+
+
+def read_date(text: Any) -> date:
+    """A date, or a datetime where the text has a time. Raises InvalidFilter."""
+    try:
+        return date.fromisoformat(text) if len(text) <= LENGTH else datetime.fromisoformat(text)
+    except (TypeError, ValueError) as error:
+        raise InvalidFilter(f"{DATE} takes a text such as 2026-01-31 or 2026-01-31T12:30Z, not {seen(text)}") from error
