@@ -222,9 +222,8 @@ class Index(Transactions):
             generations = self.catalog.generations(conn)
             service = self.services.writing(conn, generations)
             compared = self.writer.compare(conn, wanted, service, generations, unique, former, is_altered=is_altered)
-            compared = replace(
-                compared, generations=generations if connection is not None else None, is_deferred=is_deferred
-            )
+            seen_by_caller = generations if connection is not None else None
+            compared = replace(compared, generations=seen_by_caller, is_deferred=is_deferred)
         compared = replace(compared, analysed=self.keywords.analysed(compared.changed))
         if is_deferred:
             return replace(compared, outage=_first_outage(service, generations))

@@ -64,11 +64,7 @@ def searchable(
     """
     if isinstance(fields, str) or isinstance(depends_on, str):
         raise InvalidInput("fields and depends_on are lists of names")
-    options = field_options(fields or ())
-    if content is not None and any(field.html or field.index != "both" for field in options.values()):
-        raise InvalidInput("content= makes the text, so that html and index of a field have no effect: leave them out")
-    if not options and content is None:
-        raise InvalidInput("searchable(fields=['title', 'body']) or searchable(content=...): one defines the text")
+    options = _checked_fields(fields or (), content)
     declaration = Declaration(options, content, when, tuple(depends_on), name, _checked(tenant))
 
     def declare(cls: T) -> T:
@@ -82,6 +78,16 @@ def searchable(
         return cls
 
     return declare
+
+
+def _checked_fields(fields: SearchFields, content: object) -> dict[str, Field]:
+    """Raises InvalidInput where nothing defines the text, or an option has no effect."""
+    options = field_options(fields)
+    if content is not None and any(field.html or field.index != "both" for field in options.values()):
+        raise InvalidInput("content= makes the text, so that html and index of a field have no effect: leave them out")
+    if not options and content is None:
+        raise InvalidInput("searchable(fields=['title', 'body']) or searchable(content=...): one defines the text")
+    return options
 
 
 def _checked(tenant: object) -> TenantOf | None:
