@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -306,12 +306,13 @@ def test_writes_without_options_take_as_many_statements_as_ever(
     rows = [{"id": n, "title": "a b", "text": f"some words {n}"} for n in range(5)]
     records.insert("T", rows)
     took = {}
-    for name, call in {
+    writes: dict[str, Callable[[], object]] = {
         "insert": lambda: records.insert("T", [{**row, "id": f"new {row['id']}"} for row in rows]),
         "replace": lambda: records.insert("T", [{**row, "text": "others"} for row in rows], on_conflict="replace"),
         "update": lambda: records.update("T", 1, {"text": "changed"}),
         "delete": lambda: records.delete("T", [1, 2]),
-    }.items():
+    }
+    for name, call in writes.items():
         statements.clear()
         call()
         took[name] = len(statements)
@@ -449,7 +450,7 @@ def test_coroutines_update_delete_and_list(records: RecordStore) -> None:
 def test_inserts_beside_an_alteration_are_indexed_as_the_entity_is(records: RecordStore, engine: Engine) -> None:
     """Each insert commits before the entity changes, or sees the change."""
     records.create_entity("T", search=["title"])
-    stop, errors = threading.Event(), list[KameleonError]()
+    begun, stop, errors = threading.Event(), threading.Event(), list[KameleonError]()
 
     def write() -> None:
         store, n = RecordStore(SearchEngine(engine, None)), 0
@@ -457,11 +458,13 @@ def test_inserts_beside_an_alteration_are_indexed_as_the_entity_is(records: Reco
             while not stop.is_set() and n < 400:
                 n += 1
                 store.insert("T", [{"id": f"{n}", "title": "some words", "code": f"QX-{n}"}])
+                begun.set()
         except KameleonError as error:
             errors.append(error)
 
     writer = threading.Thread(target=write)
     writer.start()
+    assert begun.wait(30)
     try:
         for search in ({"code": 1}, {"code": Field(index="keyword")}):
             records.alter_entity("T", search=search)
