@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
-from .app import App, bar, common, echo, parse_object, pass_app, quiet
+from .app import App, bar, common, confirming, echo, parse_object, pass_app, quiet
 from .inserting import ARGUMENT, Insertion
 from .providing import providing
 from .source import Item, read_items
@@ -36,8 +36,13 @@ def data() -> None:
 @click.option("--tenant", metavar="NAME", help="The tenant of all these records.")
 @click.option("--tenant-field", metavar="NAME", help="Which field is a record's tenant, of an entity that is made.")
 @click.option("--batch-size", type=click.IntRange(1), default=100, show_default=True, help="Records a transaction.")
-@click.option("--upsert", is_flag=True, help="Replace records whose id exists.")
-@click.option("--skip-existing", is_flag=True, help="Leave records whose id exists as they are.")
+@click.option(
+    "--on-conflict",
+    type=click.Choice(["error", "replace", "merge", "ignore"]),
+    default="error",
+    show_default=True,
+    help="Where an id exists: stop, replace the record, set its fields, or leave it.",
+)
 @click.option("--no-create", is_flag=True, help="Do not make a missing entity.")
 @click.option("--skip-invalid", is_flag=True, help="Go on after a bad record.")
 @click.option("--rejects", type=click.File("ab", lazy=False), help="Add bad records to this file.")
@@ -61,14 +66,12 @@ def insert(
     /,
     json_records: str | None,
     from_file: str | None,
-    upsert: bool,
-    skip_existing: bool,
     no_create: bool,
     from_line: int,
     max_record_bytes: int,
     **options: Any,
 ) -> None:
-    """Insert records: JSON lines, a JSON array or one object, from stdin, a file or the command line.
+    """Insert records: JSON lines, a JSON array or objects, from stdin, a file or the command line.
 
     Each batch is one transaction with its index rows. A record's `id` is its key, or what
     --id-field names, which is kept as `id`. A bad record ends the run, and the
@@ -78,21 +81,23 @@ def insert(
     kameleon data insert Contact < contacts.jsonl
     kameleon data insert Contact '{"id": "7", "name": "Ann Lee", "about": "met in Oslo"}'
     """
-    if upsert and skip_existing:
-        raise click.UsageError("--upsert and --skip-existing exclude each other")
     _check_source(json_records, from_file)
     records = app.records(create=True)
-    limits = {"max_bytes": max_record_bytes, "from_line": from_line, "keep_rest": options["rejects"] is not None}
+    limits: dict[str, Any] = {
+        "max_bytes": max_record_bytes,
+        "from_line": from_line,
+        "keep_rest": options["rejects"] is not None,
+    }
     with _progress(options["entity"]) as progress:
         insertion = Insertion(
             app=app,
             records=records,
             name=ARGUMENT if json_records is not None else from_file or "stdin",
-            on_conflict="upsert" if upsert else "skip" if skip_existing else "error",
             create=not no_create,
             progress=progress,
             **options,
         )
+        limits["note"] = lambda note: echo(f"{insertion.name}: {note}", err=True)
         insertion.run(_read_source(partial(_open_source, json_records, from_file), **limits))
     _print_summary(app, insertion, is_indexed=bool(insertion.stored) and _finish(records))
 
@@ -155,10 +160,10 @@ def _print_summary(app: App, insertion: Insertion, *, is_indexed: bool) -> None:
     if outage:
         echo(f"embeddings pending, the provider is down: {outage}", err=True)
     if app.as_json:
-        app.print_json({**summary, "note": insertion.note})
+        app.print_json({**summary, "note": " ".join(insertion.notes)})
         return
-    if insertion.note:
-        echo(insertion.note, err=True)
+    for note in insertion.notes:
+        echo(note, err=True)
     shown = ("updated", "skipped", "rejected", "unchanged", "failed", "pending")
     extra = "".join(f", {summary[name]} {name}" for name in shown if summary[name])
     echo(
@@ -215,37 +220,76 @@ def list_(
 
 @data.command()
 @click.argument("entity")
-@click.argument("id_", metavar="ID")
-@click.argument("changes", metavar="JSON")
+@click.argument("values", metavar="[ID] JSON", nargs=-1, required=True)
+@click.option("--where", metavar="JSON", help="Change the records that match instead, as in search; {} is all.")
 @click.option("--replace", "replace_all", is_flag=True, help="Drop the fields that JSON does not name.")
-@of_tenant
+@of_tenants
 @providing
 @quiet
 @common
 @pass_app
-def update(app: App, entity: str, id_: str, changes: str, replace_all: bool, tenant: str | None) -> None:
-    """Set fields of a record; it is indexed again only if its searchable fields changed.
+def update(
+    app: App,
+    entity: str,
+    values: tuple[str, ...],
+    where: str | None,
+    replace_all: bool,
+    tenants: tuple[str, ...],
+    all_tenants: bool,
+) -> None:
+    """Set fields of a record, or of those that match; what changed of their searchable fields is indexed.
 
     \b
     kameleon data update Ticket T-1001 '{"status": "closed"}'
+    kameleon data update Ticket '{"status": "closed"}' --where '{"status": "solved"}'
     """
-    patch = parse_object(changes, "JSON")
-    record = app.records().update(entity, id_, patch, replace_all=replace_all, tenant=tenant)
+    if len(values) != (2 if where is None else 1):
+        raise click.UsageError("give ID and JSON, or JSON and --where")
+    patch, tenant = parse_object(values[-1], "JSON"), chosen_tenants(tenants, all_tenants)
+    if where is not None:
+        condition = parse_object(where, "--where")
+        count = app.records().update(entity, changes=patch, where=condition, replace_all=replace_all, tenant=tenant)
+        app.show({"updated": count}, f"updated {count:,} of {entity}")
+        return
+    if all_tenants or len(tenants) > 1:
+        raise click.UsageError("a record has one tenant: --tenant NAME")
+    (own,) = tenants or (None,)
+    record = app.records().update(entity, values[0], patch, replace_all=replace_all, tenant=own)
     app.show({"id": record.id, **record.data}, f"updated {entity} {record.id}")
 
 
 @data.command()
 @click.argument("entity")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@of_tenant
-@quiet
+@click.argument("ids", metavar="[ID...]", nargs=-1)
+@click.option("--where", metavar="JSON", help="Delete the records that match instead, as in search; {} is all.")
+@of_tenants
+@confirming
 @common
 @pass_app
-def delete(app: App, entity: str, ids: tuple[str, ...], tenant: str | None) -> None:
+def delete(
+    app: App,
+    entity: str,
+    ids: tuple[str, ...],
+    where: str | None,
+    tenants: tuple[str, ...],
+    all_tenants: bool,
+    no_confirm: bool,
+) -> None:
     """Delete records and their index rows in one transaction.
 
     \b
     kameleon data delete Ticket T-1001 T-1002
+    kameleon data delete Ticket --where '{"status": "closed"}' --no-confirm
     """
-    deleted = app.records().delete(entity, ids, tenant=tenant)
-    app.show({"deleted": deleted}, f"deleted {deleted} of {len(ids)}")
+    if bool(ids) == (where is not None):
+        raise click.UsageError("give IDs or --where")
+    tenant, records = chosen_tenants(tenants, all_tenants), app.records()
+    if where is None:
+        deleted = records.delete(entity, ids, tenant=tenant)
+        app.show({"deleted": deleted}, f"deleted {deleted} of {len(ids)}")
+        return
+    condition = parse_object(where, "--where")
+    if not no_confirm:
+        click.confirm(f"Delete the records of {entity} that match {where}?", abort=True, err=True)
+    deleted = records.delete(entity, where=condition, tenant=tenant)
+    app.show({"deleted": deleted}, f"deleted {deleted:,} of {entity}")

@@ -1,13 +1,15 @@
 """`kameleon entity …`: the kinds of record in the built-in store. Imports what commands share."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .app import App, common, pass_app
+from .app import App, common, confirming, echo, pass_app, quiet
+from .providing import providing
 
 if TYPE_CHECKING:
-    from kameleon.stores.catalog import Entity, Field
+    from kameleon.stores.catalog import DeclaredField, Entity
 
 
 @click.group()
@@ -15,19 +17,22 @@ def entity() -> None:
     """Declare and describe the kinds of record."""
 
 
-@entity.command()
-@click.argument("name")
-@click.option(
+SEARCH = click.option(
     "--search",
     "searchable",
-    metavar="FIELD[:WEIGHT]",
+    metavar="FIELD[:OPTION...]",
     multiple=True,
-    required=True,
-    help="A searchable field, and how often its words count (1 to 10). Repeatable.",
+    help="A searchable field. Options: how often its words count (1 to 10), html, keyword, vector. Repeatable.",
 )
-@click.option(
+FIELDS = click.option(
     "--field", "fields", metavar="NAME:TYPE", multiple=True, help="A field and its type, checked. Repeatable."
 )
+
+
+@entity.command()
+@click.argument("name")
+@SEARCH
+@FIELDS
 @click.option(
     "--tenant-field",
     metavar="NAME",
@@ -39,23 +44,108 @@ def create(app: App, name: str, searchable: tuple[str, ...], fields: tuple[str, 
     """Declare an entity. Types: any, text, integer, number, boolean, list, object.
 
     \b
-    kameleon entity create Ticket --search subject:2 --search body --field priority:text --field rating:integer
+    kameleon entity create Ticket --search subject:2 --search body:html --search code:keyword --field rating:integer
     """
+    if not searchable:
+        raise click.UsageError("name a searchable field: --search FIELD")
+    search = dict(map(optioned, searchable))
+    types = types_of(fields)
+    made = app.records(create=True).create_entity(name, search=search, fields=types, tenant_field=tenant_field)
+    app.show(as_json(made), f"made entity {made.name}, searchable: {', '.join(made.searchable)}")
+
+
+@entity.command()
+@click.argument("entity_name", metavar="NAME")
+@SEARCH
+@click.option("--unsearch", metavar="FIELD", multiple=True, help="A field that is not searched any more. Repeatable.")
+@FIELDS
+@click.option("--batch-size", type=click.IntRange(1), default=1000, show_default=True, help="Records a transaction.")
+@providing
+@quiet
+@common
+@pass_app
+def update(
+    app: App,
+    entity_name: str,
+    searchable: tuple[str, ...],
+    unsearch: tuple[str, ...],
+    fields: tuple[str, ...],
+    batch_size: int,
+) -> None:
+    """Change how fields are searched, and index the records again; other fields stay as they are.
+
+    Nothing is embedded whose text is as it was. A run that was interrupted is completed by another.
+
+    \b
+    kameleon entity update Ticket --search summary --search code:keyword --unsearch notes
+    """
+    search, types = dict(map(optioned, searchable)), types_of(fields)
+    report = app.records().alter_entity(
+        entity_name, search=search, unsearch=unsearch, fields=types, batch_size=batch_size
+    )
+    index = report.index
+    counts = {key: getattr(index, key) for key in ("indexed", "unchanged", "embedded", "reused", "failed", "pending")}
+    if index.outage:
+        echo(f"embeddings pending, the provider is down: {index.outage}", err=True)
+    text = f"{entity_name}: {index.indexed:,} records indexed again, {index.embedded:,} embedded"
+    app.show({**as_json(report.entity), **counts}, f"{text}; searchable: {', '.join(report.entity.searchable)}")
+
+
+@entity.command()
+@click.argument("name")
+@click.argument("new_name")
+@quiet
+@common
+@pass_app
+def rename(app: App, name: str, new_name: str) -> None:
+    """Rename an entity, with its records, index and embeddings, in one transaction.
+
+    \b
+    kameleon entity rename Ticket Case
+    """
+    renamed = app.records().rename_entity(name, new_name)
+    app.show(as_json(renamed), f"renamed {name} to {new_name}")
+
+
+@entity.command()
+@click.argument("name")
+@confirming
+@common
+@pass_app
+def delete(app: App, name: str, no_confirm: bool) -> None:
+    """Delete an entity with its records and their index, in one transaction.
+
+    \b
+    kameleon entity delete Ticket --no-confirm
+    """
+    if not no_confirm:
+        click.confirm(f"Delete the entity {name} with all of its records?", abort=True, err=True)
+    count = app.records().drop_entity(name)
+    app.show({"entity": name, "deleted": count}, f"deleted {name}: {count:,} records")
+
+
+def types_of(fields: Iterable[str]) -> dict[str, str]:
     types = {}
     for declared in fields:
         field, colon, type_ = declared.rpartition(":")
         if not colon or not field:
             raise click.UsageError(f"--field is NAME:TYPE, such as priority:text, not {declared!r}")
         types[field] = type_
-    search = dict(map(weighted, searchable))
-    made = app.records(create=True).create_entity(name, search=search, fields=types, tenant_field=tenant_field)
-    app.show(as_json(made), f"made entity {made.name}, searchable: {', '.join(made.searchable)}")
+    return types
 
 
-def weighted(declared: str) -> tuple[str, int]:
-    """A field and its weight; what follows the last colon is one if it is a number."""
-    field, colon, weight = declared.rpartition(":")
-    return (field, int(weight)) if colon and field and weight.isdecimal() else (declared, 1)
+def optioned(declared: str) -> tuple[str, Any]:
+    """A field and its options: what follows its last colons, as far as these are options."""
+    from kameleon import Field
+
+    options: dict[str, Any] = {}
+    name = declared
+    while True:
+        rest, _, last = name.rpartition(":")
+        if not rest or not (last.isdecimal() or last in ("html", "keyword", "vector")):
+            return name, Field(**options)
+        options |= {"weight": int(last)} if last.isdecimal() else {"html": True} if last == "html" else {"index": last}
+        name = rest
 
 
 @entity.command("list")
@@ -88,19 +178,17 @@ def describe(app: App, name: str) -> None:
         app.print_rows(("field", "type", ""), rows)
 
 
-def as_json(entity: Any) -> dict[str, Any]:
-    return {
-        "name": entity.name,
-        **({"tenant_field": entity.tenant_field} if entity.has_tenants else {}),
-        "fields": [
-            {"name": f.name, "type": f.type, "searchable": f.is_searchable, "weight": f.weight} for f in entity.fields
-        ],
-    }
+def as_json(entity: "Entity") -> dict[str, Any]:
+    from kameleon.stores.catalog import as_definition
+
+    return {"name": entity.name, **as_definition(entity)}
 
 
-def search_of(field: "Field", entity: "Entity") -> str:
-    if field.name == entity.tenant_field:
-        return "tenant, searchable" if field.is_searchable else "tenant"
-    if not field.is_searchable:
-        return ""
-    return f"searchable, weight {field.weight}" if field.weight > 1 else "searchable"
+def search_of(field: "DeclaredField", entity: "Entity") -> str:
+    parts = ["tenant"] if field.name == entity.tenant_field else []
+    if field.search is not None:
+        parts.append("searchable")
+        parts += [f"weight {int(field.search.weight)}"] if field.search.weight > 1 else []
+        parts += [] if field.search.index == "both" else [f"by {field.search.index} alone"]
+        parts += ["html"] if field.search.html else []
+    return ", ".join(parts)

@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -43,7 +43,7 @@ class Insertion:
     entity: str
     name: str
     batch_size: int
-    on_conflict: Literal["error", "upsert", "skip"] = "error"
+    on_conflict: Literal["error", "replace", "ignore", "merge"] = "error"
     create: bool = True
     id_field: str = "id"
     tenant: str | None = None
@@ -85,14 +85,23 @@ class Insertion:
         return int(self.report.inserted + self.report.updated)
 
     @property
-    def note(self) -> str:
-        """What to do about records that were given an id."""
-        if not self.ids_made:
-            return ""
-        return (
-            f"{self.ids_made:,} records had no `id`, so each was given one: loading them again would store them a "
-            "second time. --id-field NAME makes a field of theirs the id; --upsert and --skip-existing then go by it"
-        )
+    def notes(self) -> list[str]:
+        """What to do about records that were given an id, and about fields that searches do not read."""
+        notes = []
+        if self.ids_made:
+            notes.append(
+                f"{self.ids_made:,} records had no `id`, so each was given one: loading them again would store them a "
+                "second time. --id-field NAME makes a field of theirs the id, by which --on-conflict goes."
+            )
+        for fields, what in (
+            (self.report.unsearched, "are not searched"),
+            (self.report.keyword_only, "are searched by keyword alone"),
+        ):
+            if fields:
+                options = " ".join(f"--search {shlex.quote(name)}" for name in fields)
+                command = f"kameleon entity update {shlex.quote(self.entity)} {options}"
+                notes.append(f"Texts in {', '.join(fields)} {what}. To change that: {command}")
+        return notes
 
     def summary(self) -> dict[str, Any]:
         seconds = time.perf_counter() - self.started
@@ -100,6 +109,7 @@ class Insertion:
         return {
             "entity": self.entity,
             **{name: getattr(self.report, name) for name in ("inserted", "updated", "skipped")},
+            **{name: list(getattr(self.report, name)) for name in ("unsearched", "keyword_only")},
             "rejected": self.rejected,
             "ids_made": self.ids_made,
             **{name: getattr(index, name) for name in ("embedded", "reused", "unchanged", "failed", "pending")},
@@ -227,7 +237,7 @@ class Insertion:
     @property
     def _more(self) -> list[str]:
         """Options without which the command would stop at the same record."""
-        return ["--skip-existing"] if self._is_taken and self.on_conflict == "error" else []
+        return ["--on-conflict", "ignore"] if self._is_taken and self.on_conflict == "error" else []
 
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
@@ -261,12 +271,19 @@ def named_id(item: Item, field: str) -> Item:
         )
     if "id" in item.data:
         return replace(item, error=f"an `id` beside {field!r:.80}, which --id-field makes its id: leave one out")
-    return replace(item, data={"id" if name == field else name: value for name, value in item.data.items()})
+    return replace(item, data={"id" if name == field else name: value for name, value in with_oid(item.data, field)})
+
+
+def with_oid(data: Mapping[str, Any], field: str) -> Iterator[tuple[str, Any]]:
+    """The record's fields; of MongoDB's {"$oid": "…"} as the key its text."""
+    for name, value in data.items():
+        is_oid = name == field and isinstance(value, Mapping) and list(value) == ["$oid"]
+        yield name, value["$oid"] if is_oid else value
 
 
 def reason(error: InvalidRecord | RecordExists) -> str:
     if isinstance(error, RecordExists):
-        return f"{str(error).split(';')[0]}. Use --upsert or --skip-existing"
+        return f"{str(error).split(';')[0]}. Use --on-conflict replace, merge or ignore"
     return str(error)
 
 

@@ -1,25 +1,28 @@
-"""Reads records from a stream, one at a time: JSON lines, one JSON array, or one object. Memory is that of one record.
-Imports nothing of kameleon's.
+"""Reads records from a stream, one at a time: JSON lines, one JSON array, or objects over several lines, in UTF-8 or,
+with a byte order mark, UTF-16. Memory is that of one record. Imports nothing of kameleon's.
 
 What cannot be a record is an item with an error, so that the caller decides whether to stop or go on. The array is
 parsed here because items keep the bytes of their element, for --rejects, which ijson does not give.
 """
 
 import codecs
+import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 CHUNK = 1 << 18
 """Bounds the bytes of a read. Chosen, not measured."""
-SPACE = " \t\r\n"
+SPACE = " \t\r\n\ufeff"
+"""What may be between values: files that were put together have byte order marks there."""
+UTF_16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """`line` is the 1-based line, in an array the 1-based element.
+    """`line` is the 1-based line that it begins on, in an array the 1-based element.
 
     `raw` are its bytes; of an over-long line the beginning, whose rest is in the file `rest` if it was kept.
     """
@@ -32,11 +35,19 @@ class Item:
     rest: BinaryIO | None = None
 
 
-def read_items(stream: BinaryIO, *, max_bytes: int, from_line: int = 1, keep_rest: bool = False) -> Iterator[Item]:
-    """The items from `from_line` on. `keep_rest` keeps what of a line is over `max_bytes` in a temporary file."""
+def read_items(
+    stream: BinaryIO,
+    *,
+    max_bytes: int,
+    from_line: int = 1,
+    keep_rest: bool = False,
+    note: Callable[[str], None] = lambda _note: None,
+) -> Iterator[Item]:
+    """The items from `from_line` on. `keep_rest` keeps what of a line is over `max_bytes` in a temporary file. `note`
+    takes what a user should know about the stream."""
     line = 0
     try:
-        for item in _items(Lines(stream), max_bytes, keep_rest):
+        for item in _items(Lines(stream, note), max_bytes, keep_rest):
             line = item.line
             if line >= from_line:
                 yield item
@@ -49,21 +60,56 @@ def _items(reader: "Lines", max_bytes: int, keep_rest: bool) -> Iterator[Item]:
     yield from array_items(reader, max_bytes) if is_array else line_items(reader, max_bytes, keep_rest)
 
 
+class Recoded(io.RawIOBase):
+    """A stream of UTF-16 as UTF-8. Raises OSError for what is not."""
+
+    def __init__(self, stream: BinaryIO, encoding: str, begun: bytes) -> None:
+        self._stream = stream
+        self._decode = codecs.getincrementaldecoder(encoding)().decode
+        self._begun = begun
+        self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            chunk = self._begun or self._stream.read(CHUNK)
+            self._begun = b""
+            try:
+                self._ready = self._decode(chunk, not chunk).encode("utf-8", "surrogatepass")
+            except UnicodeDecodeError as error:
+                raise OSError(f"not UTF-16: {error.reason}") from error
+            if not chunk:
+                break
+        part, self._ready = self._ready[: len(buffer)], self._ready[len(buffer) :]
+        buffer[: len(part)] = part
+        return len(part)
+
+
 class Lines:
     """A binary stream without its byte order mark, whose first byte that is not white space can be peeked at."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, note: Callable[[str], None] = lambda _note: None) -> None:
         self._stream = stream
         self._ahead = b""
+        self._note = note
 
     def peek(self) -> bytes:
+        self._ahead = self._stream.read(len(codecs.BOM_UTF8))
+        if encoding := UTF_16.get(self._ahead[:2]):
+            self._note("read as UTF-16")
+            recoded = io.BufferedReader(Recoded(self._stream, encoding, self._ahead[2:]))
+            self._stream, self._ahead = cast(BinaryIO, recoded), b""
         while True:
-            chunk = self._stream.read(1 if self._ahead else len(codecs.BOM_UTF8))
-            self._ahead += chunk
             self._ahead = self._ahead.removeprefix(codecs.BOM_UTF8)
             found = self._ahead.lstrip()
-            if found or not chunk:
+            if found:
                 return found[:1]
+            chunk = self._stream.read(1)
+            if not chunk:
+                return b""
+            self._ahead += chunk
 
     def readline(self, limit: int) -> bytes:
         if self._ahead:
@@ -89,13 +135,14 @@ def line_items(reader: Lines, max_bytes: int, keep_rest: bool) -> Iterator[Item]
             rest = pass_line(reader, raw, keep_rest)
             yield Item(number, raw, error=too_long(max_bytes), rest=rest)
             continue
+        raw = raw.removeprefix(codecs.BOM_UTF8)
         if not raw.strip():
             continue
         if is_first and is_start_of_object(raw):
-            yield whole_object(reader, raw, number, max_bytes)
+            yield from object_items(Buffer(reader, max_bytes, raw, number), max_bytes)
             return
         is_first = False
-        yield parse_item(raw.rstrip(b"\r\n"), number)
+        yield from parse_items(raw.rstrip(b"\r\n"), number)
 
 
 def pass_line(reader: Lines, raw: bytes, keep_rest: bool) -> BinaryIO | None:
@@ -126,62 +173,65 @@ def is_start_of_object(raw: bytes) -> bool:
     return False
 
 
-def whole_object(reader: Lines, raw: bytes, number: int, max_bytes: int) -> Item:
-    parts = [raw]
-    size = len(raw)
-    while size <= max_bytes and (line := reader.readline(CHUNK)):
-        parts.append(line)
-        size += len(line)
-    whole = b"".join(parts)
-    if size > max_bytes:
-        return Item(number, whole, error=too_long(max_bytes), is_fatal=True)
-    item = parse_item(whole, number)
-    return Item(item.line, item.raw, item.data, item.error, is_fatal=item.error is not None)
+def object_items(text: "Buffer", max_bytes: int) -> Iterator[Item]:
+    """Objects one after the other, over several lines each. Broken JSON is fatal: where the next begins is unknown."""
+    line = text.line
+    try:
+        while text.head():
+            line = text.line
+            data, raw = text.value()
+            yield check_item(line, raw, data, max_bytes)
+    except (ValueError, RecursionError) as error:
+        yield Item(line, text.beginning, error=text.not_json(error), is_fatal=True)
 
 
 def array_items(reader: Lines, max_bytes: int) -> Iterator[Item]:
     """The elements of one array. Broken JSON inside it is fatal: where the next element begins is unknown."""
     number = 0
+    text = Buffer(reader, max_bytes)
     try:
-        text = Buffer(reader, max_bytes)
         text.take()
         while (head := text.head()) != "]":
             if number:
                 if head != ",":
-                    raise ValueError("a comma or ] is missing")
+                    raise ValueError(f"a comma or ] is missing at {text.place}")
                 text.take()
+                if text.head() == "]":
+                    raise ValueError(f"the comma before ] is one too many, at {text.place}")
             data, raw = text.value()
             number += 1
             yield check_item(number, raw, data, max_bytes)
         text.take()
         if text.head():
-            raise ValueError("there is more after the array")
+            raise ValueError(f"there is more after the array, at {text.place}")
     except (ValueError, RecursionError) as error:
-        yield Item(number + 1, b"", error=not_json(error), is_fatal=True)
+        yield Item(number + 1, b"", error=text.not_json(error), is_fatal=True)
 
 
 class Buffer:
-    """Text that was read and not yet parsed; more is read as it is needed."""
+    """Text that was read and not yet parsed; more is read as it is needed. It begins at `line` and `column`."""
 
-    def __init__(self, reader: Lines, max_bytes: int) -> None:
+    def __init__(self, reader: Lines, max_bytes: int, begun: bytes = b"", line: int = 1) -> None:
         self._reader = reader
         self._limit = 4 * max_bytes
         self._decoder = json.JSONDecoder(parse_constant=refuse_constant)
         self._decode = codecs.getincrementaldecoder("utf-8")().decode
+        self._begun = begun
         self._text = ""
         self._is_end = False
+        self.line, self.column = line, 1
 
     def head(self) -> str:
         """The next character that is not white space, "" at the end."""
-        self._text = self._text.lstrip(SPACE)
-        while not self._text and not self._is_end:
+        while True:
+            self._drop(len(self._text) - len(self._text.lstrip(SPACE)))
+            if self._text or self._is_end:
+                return self._text[:1]
             self._read()
-            self._text = self._text.lstrip(SPACE)
-        return self._text[:1]
 
     def take(self) -> None:
         self.head()
-        self._text = self._text[1:]
+        self._drop(1)
 
     def value(self) -> tuple[Any, bytes]:
         """The next value and its bytes. Raises ValueError."""
@@ -194,13 +244,52 @@ class Buffer:
                     raise
                 self._read()
             else:
-                raw, self._text = self._text[:end], self._text[end:]
+                raw = self._text[:end]
+                self._drop(end)
                 return data, raw.encode("utf-8", "surrogatepass")
 
+    @property
+    def beginning(self) -> bytes:
+        """What was read of a value that cannot be parsed."""
+        return self._text.encode("utf-8", "surrogatepass")
+
+    @property
+    def place(self) -> str:
+        return f"line {self.line}, column {self.column}"
+
+    def not_json(self, error: ValueError | RecursionError) -> str:
+        """What is wrong with the value that begins here, and at which line and column."""
+        if not isinstance(error, json.JSONDecodeError):
+            return not_json(error)
+        before = error.doc[: error.pos].rstrip(SPACE)
+        self._drop(error.pos)
+        comma = ": the comma before it is one too many" if before.endswith(",") else ""
+        if not before.endswith(",") and error.pos >= len(error.doc.rstrip(SPACE)):
+            comma = ": the input ends there"
+        return f"not JSON: {error.msg} at {self.place}{comma}"
+
+    def _drop(self, characters: int) -> None:
+        gone, self._text = self._text[:characters], self._text[characters:]
+        if newlines := gone.count("\n"):
+            self.line += newlines
+            self.column = len(gone) - gone.rindex("\n")
+        else:
+            self.column += len(gone)
+
     def _read(self) -> None:
-        chunk = self._reader.read(max(CHUNK, len(self._text)))
+        chunk, self._begun = self._begun or self._reader.read(max(CHUNK, len(self._text))), b""
         self._text += self._decode(chunk, not chunk)
         self._is_end = not chunk
+
+
+def parse_items(raw: bytes, number: int) -> Iterator[Item]:
+    """The item of a line; several where files were put together without a line break."""
+    item = parse_item(raw, number)
+    if item.error is None or b"}" not in raw[:-1]:
+        yield item
+        return
+    several = list(object_items(Buffer(Lines(io.BytesIO()), len(raw), raw, number), len(raw)))
+    yield from several if len(several) > 1 and not any(each.error for each in several) else [item]
 
 
 def parse_item(raw: bytes, number: int) -> Item:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import KameleonError as KameleonError
 
 if TYPE_CHECKING:
+    from .content import Field as Field
     from .database import create_async_engine as create_async_engine
     from .database import create_engine as create_engine
     from .database import set_up_engine as set_up_engine
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .worker import Worker as Worker
 
 MODULES: dict[str, tuple[str, ...]] = {
+    ".content": ("Field",),
     ".database": ("create_async_engine", "create_engine", "set_up_engine"),
     ".engine": ("SearchEngine",),
     ".orm.declaration": ("searchable",),

@@ -1,14 +1,16 @@
-"""Renders records as searchable text, and checks their keys. Imports `values` and `errors`."""
+"""Renders records as searchable text, and checks their keys. Imports `values`, `errors` and `markup`."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from itertools import accumulate, pairwise
 from math import inf, log10
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple, cast, get_args
 from uuid import UUID
 
 from .errors import InvalidInput, InvalidRecord, seen
+from .markup import strip_html
 from .values import ALL_TENANTS, Tenants
 
 MAX_ID_BYTES, MAX_ENTITY_BYTES, MAX_TENANT_BYTES = 1024, 255, 255
@@ -16,6 +18,50 @@ MAX_ID_BYTES, MAX_ENTITY_BYTES, MAX_TENANT_BYTES = 1024, 255, 255
 MAX_WEIGHT = 10
 """Bounds how often the keyword index holds the words of a field. Chosen, not measured."""
 BETWEEN_FIELDS, BETWEEN_ITEMS = "\n", ", "
+
+
+FieldIndex = Literal["vector", "both", "keyword"]
+FIELD_INDEXES: tuple[str, ...] = get_args(FieldIndex)
+"""In the order of the fields in a record's text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """How a field is searched.
+
+    A word of a field of `weight` 2 counts for keywords as if the text had it twice (whole numbers from 1 to 10).
+    `index="keyword"` keeps a field out of the embedding (codes, names), `index="vector"` out of the keyword index.
+    `html=True` strips tags, comments, scripts and styles, and makes characters of entities. Raises InvalidInput.
+    """
+
+    weight: float = 1
+    index: FieldIndex = "both"
+    html: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.weight, int | float) or self.weight not in range(1, MAX_WEIGHT + 1):
+            raise InvalidInput(f"weight is a whole number from 1 to {MAX_WEIGHT}, not {seen(self.weight)}")
+        if self.index not in FIELD_INDEXES:
+            raise InvalidInput(f"index is {', '.join(FIELD_INDEXES)}, not {seen(self.index)}")
+        if self.index == "vector" and self.weight > 1:
+            raise InvalidInput("weight counts for keywords, and a field of index='vector' has none")
+        if not isinstance(self.html, bool):
+            raise InvalidInput(f"html is True or False, not {seen(self.html)}")
+
+
+PLAIN: Final = Field()
+SearchFields = Iterable[str] | Mapping[str, float | Field]
+
+
+class Extent(NamedTuple):
+    """Which part of a text the keyword index has, and which is embedded: from a character on, and up to one; None is
+    the end."""
+
+    keywords_from: int = 0
+    vectors_to: int | None = None
+
+
+FULL: Final = Extent()
 
 
 class Content(NamedTuple):
@@ -26,6 +72,12 @@ class Content(NamedTuple):
     emphasis: str = ""
     gaps: tuple[int, ...] = ()
     tenant: str = ""
+    extent: Extent = FULL
+
+    @property
+    def embedded(self) -> str:
+        """The part of the text that is embedded."""
+        return self.text[: self.extent.vectors_to]
 
 
 def normalize(text: str) -> str:
@@ -54,10 +106,26 @@ def content_hash(content: str) -> str:
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
-def render(data: Mapping[str, Any], fields: Iterable[str]) -> Content:
-    """Renders a record: its searchable fields in order, one line each; lists are joined, objects too, in the order of
-    their names (JSONB keeps no other); empty fields are left out."""
-    return join([items_of(data.get(field)) for field in fields])
+def compose(fields: Sequence[tuple[Sequence[str], Field]]) -> Content:
+    """Composes the text of a record: of each field, in order, one line of its items; empty ones are left out. Those for
+    vectors alone come first and those for keywords alone last, so that each leg has one part of the text."""
+    if all(field is PLAIN for _, field in fields):
+        return join([items for items, _ in fields])
+    stripped = [(strip_all(items) if field.html else items, field) for items, field in fields]
+    groups = [[items for items, field in stripped if field.index == index] for index in FIELD_INDEXES]
+    text, _, gaps, *_ = join([items for group in groups for items in group])
+    for_vectors, for_both, _ = (len(join(group).text) for group in groups)
+    begin = for_vectors + len(BETWEEN_FIELDS) if for_vectors else 0
+    end = begin + for_both if for_both else for_vectors
+    vectors_to = None if end == len(text) else 0 if not text[:end].strip() else end
+    extent = Extent(min(begin, len(text)), vectors_to)
+    weighty = [(BETWEEN_ITEMS.join(items), int(field.weight)) for items, field in stripped if field.weight > 1]
+    return Content(text, emphasized(weighty), gaps, extent=extent)
+
+
+def strip_all(items: Iterable[str]) -> list[str]:
+    """Strips the HTML of items; those without text are left out."""
+    return list(filter(None, map(strip_html, items)))
 
 
 def join(fields: Iterable[Sequence[str]]) -> Content:
@@ -75,13 +143,25 @@ def join(fields: Iterable[Sequence[str]]) -> Content:
     return Content(BETWEEN_FIELDS.join(map(BETWEEN_ITEMS.join, filled)), gaps=tuple(gaps[1:]))
 
 
-def gaps_as_text(gaps: Iterable[int]) -> str:
-    """Renders gaps as a column holds them: the number of characters between one and the next, in decimal."""
-    return " ".join([str(gap - before) for before, gap in pairwise((0, *gaps))])
+def layout_as_text(gaps: Iterable[int], extent: Extent = FULL) -> str:
+    """Renders gaps and extent as a column holds them: the number of characters between one gap and the next, in
+    decimal, then `k` and where keywords begin, and `v` and where vectors end."""
+    layout = [str(gap - before) for before, gap in pairwise((0, *gaps))]
+    if extent.keywords_from:
+        layout.append(f"k{extent.keywords_from}")
+    if extent.vectors_to is not None:
+        layout.append(f"v{extent.vectors_to}")
+    return " ".join(layout)
 
 
-def gaps_of_text(text: str) -> tuple[int, ...]:
-    return tuple(accumulate(map(int, text.split())))
+def layout_of_text(text: str) -> tuple[tuple[int, ...], Extent]:
+    """Reads what `layout_as_text` rendered."""
+    if "v" not in text and "k" not in text:
+        return tuple(accumulate(map(int, text.split()))), FULL
+    parts = text.split()
+    ends = {part[0]: int(part[1:]) for part in parts if part[0] in "kv"}
+    gaps = accumulate(int(part) for part in parts if part[0] not in "kv")
+    return tuple(gaps), Extent(ends.get("k", 0), ends.get("v"))
 
 
 def emphasized(weighted: Iterable[tuple[str, int]]) -> str:
@@ -89,19 +169,18 @@ def emphasized(weighted: Iterable[tuple[str, int]]) -> str:
     return " ".join(text for text, weight in weighted if text for _ in range(weight - 1))
 
 
-def field_weights(fields: Iterable[str] | Mapping[str, float]) -> dict[str, int]:
-    """Fields by weight, 1 where none is named. Raises InvalidInput."""
-    named = dict(fields) if isinstance(fields, Mapping) else dict.fromkeys(fields, 1)
-    for field, weight in named.items():
-        if not isinstance(weight, int | float) or weight not in range(1, MAX_WEIGHT + 1):
-            raise InvalidInput(
-                f"the weight of {seen(field)} is a whole number from 1 to {MAX_WEIGHT}, not {seen(weight)}"
-            )
-    return {field: int(weight) for field, weight in named.items()}
+def field_options(fields: SearchFields) -> dict[str, Field]:
+    """Fields by their options; a number is a weight. Raises InvalidInput."""
+    named = dict(fields) if isinstance(fields, Mapping) else dict.fromkeys(fields, PLAIN)
+    return {name: _options(name, value) for name, value in named.items()}
 
 
-def text_of(value: Any) -> str:
-    return BETWEEN_ITEMS.join(items_of(value))
+def _options(name: str, value: "float | Field") -> Field:
+    try:
+        made = value if isinstance(value, Field) else Field(weight=value)
+    except InvalidInput as error:
+        raise InvalidInput(f"the {str(error).replace(' is ', f' of {seen(name)} is ', 1)}") from None
+    return PLAIN if made == PLAIN else made
 
 
 def items_of(value: Any) -> list[str]:

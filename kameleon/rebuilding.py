@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from sqlalchemy import Connection, Table, column, func, insert, literal, select, table, tuple_, update
 
-from .content import content_hash, gaps_of_text
+from .content import content_hash, layout_of_text
 from .database import synchronous
 from .errors import KameleonError, SchemaMissing, StorageError
 from .indexing.entries import make_entry
 from .keywords.index import KeywordIndex
-from .records.rows import record_entry
-from .stores.catalog import Catalog, Entity, Field, current
+from .records.entities import record_entry
+from .stores.catalog import Catalog, Entity, current, entity_of
 from .stores.factory import StoreOptions, make_store
 from .stores.old_tables import OldTables
 from .stores.protocols import Store
@@ -195,7 +195,7 @@ class Rebuild:
             declared = select(column("name", key), column("definition", document))
             declared = declared.select_from(table(kept_name("kdb_entities")))
             for name, definition in self._connection.execute(declared).all():
-                self._catalog.write_entity(self._connection, declared_entity(name, definition), is_new=True)
+                self._catalog.write_entity(self._connection, entity_of(name, definition), is_new=True)
 
     def _copy(self, made: Table, old: Sequence[str]) -> None:
         """Copy the columns that both have; a table without a column that this version needs is left empty."""
@@ -250,8 +250,9 @@ class Rebuild:
         return [stored.get(ref) or self._as_it_was(ref, row) for ref, row in zip(refs, rows, strict=True)]
 
     def _as_it_was(self, ref: Ref, row: Any) -> Entry:
-        hash_, gaps = getattr(row, "content_hash", None), getattr(row, "gaps", "")
-        entry = make_entry(ref, row.content, gaps=gaps_of_text(gaps))
+        hash_ = getattr(row, "content_hash", None)
+        gaps, extent = layout_of_text(getattr(row, "gaps", ""))
+        entry = make_entry(ref, row.content, gaps=gaps, extent=extent)
         if hash_ and hash_ not in (entry.content_hash, content_hash(row.content)):
             self._unweighted[row.entity_name] += 1
         return entry
@@ -280,12 +281,6 @@ class Rebuild:
         """Records with an embedding of the index's model, and those without."""
         found = self._store.embeddings.status(self._connection, current(models), has_provider=bool(models))
         return sum(one.indexed - one.pending - one.failed for one in found), sum(one.pending for one in found)
-
-
-def declared_entity(name: str, definition: Mapping[str, Any]) -> Entity:
-    """Of a definition that may lack what was added to it later."""
-    fields = (Field(f["name"], f["type"], f["searchable"], f.get("weight", 1)) for f in definition["fields"])
-    return Entity(name, tuple(fields), definition.get("tenant_field"))
 
 
 def ref_of(row: Any) -> Ref:

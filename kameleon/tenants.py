@@ -5,7 +5,7 @@ import gzip
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial, wraps
 from itertools import islice
@@ -14,13 +14,13 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Select
 
-from .content import check_entity, check_id, check_tenant, normalize
+from .content import check_entity, check_id, check_tenant, layout_as_text, layout_of_text, normalize
 from .errors import InvalidInput, seen
 from .indexing.entries import make_entry
 from .indexing.index import HasIndex, Index
 from .orm.emphasis import emphases
-from .records.rows import record_entry
-from .stores.catalog import Entity, Field, current
+from .records.entities import record_entry
+from .stores.catalog import Entity, as_definition, current, entity_of
 from .stores.tables import IDS_A_STATEMENT, parts
 from .stores.values import Embedding, Entry
 from .values import Failure, Generation, IndexReport, IndexStatus, Ref, SearchResults
@@ -136,7 +136,7 @@ def export(index: Index, tenant: str, file: Path) -> int:
             "tenant": tenant,
             "language": index.store.language,
             "model": generation and {name: getattr(generation, name) for name in MODEL},
-            "entities": [asdict(entities[name]) for name in names if name in entities],
+            "entities": [{"name": name, **as_definition(entities[name])} for name in names if name in entities],
         }
         with gzip.open(file, "wt", encoding="utf-8") as lines:
             lines.write(json.dumps(header) + "\n")
@@ -159,9 +159,10 @@ def _exported(
                 embeddings.setdefault(each.ref, []).append(_as_line(each))
         emphasized = emphases(index, connection, [stored.entry for stored in page if stored.data is None])
         for _, entry, data in page:
-            ref, content, _, _, gaps = entry
-            of_content = {"content": content, "emphasis": emphasized.get(ref, ""), "gaps": gaps}
-            yield {"entity": ref.entity, "id": ref.id, **of_content, "data": data, "made": embeddings.get(ref, [])}
+            of_content = {"content": entry.content, "emphasis": emphasized.get(entry.ref, "")}
+            layout, made = layout_as_text(entry.gaps, entry.extent), embeddings.get(entry.ref, [])
+            of_record = {"entity": entry.ref.entity, "id": entry.ref.id, "data": data}
+            yield {**of_record, **of_content, "layout": layout, "made": made}
         after = page[-1].entry.ref
 
 
@@ -230,13 +231,12 @@ def _model(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _entity(definition: Mapping[str, Any]) -> Entity:
-    fields = tuple(Field(**field) for field in definition["fields"])
-    return Entity(**{**definition, "name": check_entity(definition["name"]), "fields": fields})
+    return entity_of(check_entity(definition["name"]), definition)
 
 
 def _lines(lines: Iterable[str], file: Path) -> Iterator[dict[str, Any]]:
     """The records of the file, each with its names. Raises InvalidInput with the line."""
-    at, names = 1, {"entity", "id", "content", "emphasis", "gaps", "data", "made"}
+    at, names = 1, {"entity", "id", "content", "emphasis", "layout", "data", "made"}
     try:
         for line in lines:
             at += 1
@@ -255,10 +255,9 @@ def _lines(lines: Iterable[str], file: Path) -> Iterator[dict[str, Any]]:
 def _check_types(record: Mapping[str, Any]) -> None:
     if not isinstance(record["content"], str) or not isinstance(record["data"], dict | None):
         raise ValueError("its content is no text, or its data no object")
-    if not isinstance(record["made"], list) or not isinstance(record["gaps"], list):
-        raise ValueError("its embeddings or gaps are no list")
-    if not all(type(gap) is int for gap in record["gaps"]):
-        raise ValueError("its gaps are not whole numbers")
+    if not isinstance(record["made"], list) or not isinstance(record["layout"], str):
+        raise ValueError("its embeddings are no list, or its layout no text")
+    layout_of_text(record["layout"])
 
 
 def _load_batch(index: Index, header: Mapping[str, Any], batch: Sequence[Mapping[str, Any]]) -> ImportReport:
@@ -310,7 +309,8 @@ def _entry(entities: Mapping[str, Entity], tenant: str, line: Mapping[str, Any])
     ref = Ref(line["entity"], line["id"], tenant)
     if line["data"] is not None and ref.entity in entities:
         return record_entry(entities[ref.entity], ref.id, line["data"])._replace(ref=ref)
-    return make_entry(ref, normalize(line["content"]), normalize(line["emphasis"]), tuple(line["gaps"]))
+    gaps, extent = layout_of_text(line["layout"])
+    return make_entry(ref, normalize(line["content"]), normalize(line["emphasis"]), gaps, extent=extent)
 
 
 def _embeddings(entry: Entry, made: Sequence[Sequence[Any]]) -> Iterator[Embedding]:

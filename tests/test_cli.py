@@ -82,9 +82,9 @@ def test_the_script_inserts_searches_and_refuses(script: Run) -> None:
 
 def test_insert_reports_its_counts(run: Run) -> None:
     done = run("data", "insert", "Ticket", stdin=lines(TICKETS))
-    assert done.stderr == "made entity Ticket, searchable: subject, body\n"
+    assert done.stderr == "made entity Ticket, searchable: subject, body, status\n"
     assert done.stdout.startswith("Ticket: 3 inserted; 3 embedded, 0 reused, ")
-    done = run("--json", "data", "insert", "Ticket", "--upsert", stdin=lines(TICKETS))
+    done = run("--json", "data", "insert", "Ticket", "--on-conflict", "replace", stdin=lines(TICKETS))
     summary = json.loads(done.stdout)
     assert (summary["updated"], summary["unchanged"], summary["embedded"]) == (3, 3, 0)
     assert summary["records_per_second"] > 0
@@ -150,7 +150,7 @@ def test_a_facets_buckets_are_filters(filled: Run) -> None:
 
 def test_search_in_a_pipe_is_one_line_a_hit(filled: Run) -> None:
     done = filled("search", "refund", "--mode", "keyword")
-    assert done.stdout == "1.000\tTicket\t1\tRefund missing I was billed twice\n"
+    assert done.stdout == "0.625\tTicket\t1\tRefund missing I was billed twice open\n"
     assert filled("search", "nosuchword", "--mode", "keyword").stderr == "no record matches\n"
 
 
@@ -271,7 +271,7 @@ def test_a_bad_line_stops_with_its_place_and_the_way_on(run: Run, tmp_path: Path
     failed = run("data", "insert", "Ticket", "--from-file", "in.jsonl", *options, status=1)
     message = failed.stderr.splitlines()[-1]
     assert message.startswith(f"Error: in.jsonl:3: {reason}")
-    more = " --skip-existing" if "already" in reason else ""
+    more = " --on-conflict ignore" if "already" in reason else ""
     command = f"kameleon data insert Ticket --from-file in.jsonl --max-record-bytes 2000{more} --from-line 3"
     assert message.endswith(f"Stored so far: 2 records. Continue with: {command}")
     (tmp_path / "in.jsonl").write_text("".join([lines(TICKETS[:2]), "\n", lines(TICKETS[2:])]))
@@ -320,9 +320,9 @@ def test_atomic_is_all_or_nothing(run: Run) -> None:
 
 def test_skip_existing_and_upsert(filled: Run) -> None:
     new = [{"id": "1", "subject": "Changed words"}, {"id": "4", "subject": "Fourth one"}]
-    done = filled("data", "insert", "Ticket", "--skip-existing", "--json", stdin=lines(new))
+    done = filled("data", "insert", "Ticket", "--on-conflict", "ignore", "--json", stdin=lines(new))
     assert (json.loads(done.stdout)["inserted"], json.loads(done.stdout)["skipped"]) == (1, 1)
-    done = filled("data", "insert", "Ticket", "--upsert", "--json", stdin=lines(new))
+    done = filled("data", "insert", "Ticket", "--on-conflict", "replace", "--json", stdin=lines(new))
     assert (json.loads(done.stdout)["inserted"], json.loads(done.stdout)["updated"]) == (0, 2)
     assert hits(filled("search", "changed", "--mode", "keyword", "--json")) == ["1"]
 
@@ -413,7 +413,7 @@ def test_a_terminal_gets_a_table_with_the_words_marked(filled: Run, console_scri
         (("search", "x", "--where", "{"), 2, "--where is not JSON"),
         (("search", "x", "--where", "[]"), 2, "--where is a JSON object"),
         (("search", "x", "--limit", "0"), 2, "--limit"),
-        (("data", "insert", "T", "--upsert", "--skip-existing"), 2, "exclude each other"),
+        (("data", "insert", "T", "--on-conflict", "upsert"), 2, "is not one of"),
         (("entity", "create", "T", "--search", "a", "--field", "n"), 2, "--field is NAME:TYPE"),
         (("nonsense",), 2, "No such command"),
         (("-d", "mysql://h/x", "entity", "list"), 1, "Error: no database can be opened as 'mysql://h/x'"),
@@ -553,3 +553,42 @@ def test_a_typo_is_reported_and_a_prefix_completed(filled: Run) -> None:
     assert filled("suggest", "my pay").stdout == "my payroll\n"
     assert json.loads(filled("--json", "suggest", "Pa", "--limit", "2").stdout)["suggestions"] == ["parcel", "payroll"]
     assert hits(filled("--json", "search", "stars:3 -missing late", "--mode", "keyword")) == []
+
+
+def test_an_entity_is_updated_renamed_and_deleted(run: Run) -> None:
+    run("entity", "create", "Book", "--search", "a:b:2", "--search", "title:3")
+    rows = [{"id": n, "title": "Old house", "blurb": f"<b>storm</b> {n}", "code": f"QX-{n}"} for n in (1, 2)]
+    done = run("data", "insert", "Book", stdin=lines(rows))
+    advice = "kameleon entity update Book --search blurb --search code"
+    assert f"Texts in blurb, code are not searched. To change that: {advice}" in done.stderr
+    assert json.loads(run("data", "insert", "Book", "--on-conflict", "ignore", "--json", stdin=lines(rows)).stdout)[
+        "unsearched"
+    ] == ["blurb", "code"]
+    run("entity", "update", "Book", "--search", "blurb:html", "--search", "code:keyword", "--unsearch", "a:b")
+    assert hits(run("search", "storm", "--mode", "keyword", "--json")) == ["1", "2"]
+    described = run("entity", "describe", "Book").stdout.splitlines()
+    assert described[1:] == [
+        "title\tany\tsearchable, weight 3",
+        "blurb\tany\tsearchable, html",
+        "code\tany\tsearchable, by keyword alone",
+    ]
+    assert "unknown entity 'None'" in run("entity", "update", "None", "--search", "x", status=1).stderr
+    assert run("entity", "rename", "Book", "Novel").stdout == "renamed Book to Novel\n"
+    assert "[y/N]: Interrupted" in run("entity", "delete", "Novel", status=130).stderr
+    assert run("entity", "delete", "Novel", "--no-confirm").stdout == "deleted Novel: 2 records\n"
+    assert run("entity", "list").stdout == ""
+
+
+def test_records_are_updated_and_deleted_by_a_condition(filled: Run) -> None:
+    where = ("--where", '{"status": "open"}')
+    assert filled("data", "update", "Ticket", '{"status": "solved"}', *where).stdout == "updated 2 of Ticket\n"
+    assert filled("data", "update", "Ticket", "1", "{}", *where, status=2).stderr
+    assert "give IDs or --where" in filled("data", "delete", "Ticket", status=2).stderr
+    solved = ("data", "delete", "Ticket", "--where", '{"status": "solved"}')
+    assert "[y/N]: Interrupted" in filled(*solved, status=130).stderr
+    assert filled(*solved, "--no-confirm").stdout == "deleted 2 of Ticket\n"
+    merged = filled("data", "insert", "Ticket", '{"id": "2", "n": 1}', "--on-conflict", "merge", "--json").stdout
+    assert json.loads(merged)["updated"] == 1
+    oid = '{"_id": {"$oid": "66f"}, "subject": "A parcel"}'
+    filled("data", "insert", "Ticket", oid, "--id-field", "_id")
+    assert json.loads(filled("data", "get", "Ticket", "66f").stdout)["subject"] == "A parcel"

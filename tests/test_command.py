@@ -84,7 +84,7 @@ def test_the_advice_to_continue_does_not_stop_at_the_same_record(run: Run) -> No
     advice = failed.stderr.strip().rpartition("Continue with: ")[2]
     run(*shlex.split(advice.removesuffix("< INPUT"))[1:], stdin=lines(NOTES))
     assert len(run("data", "list", "Note").stdout.splitlines()) == len(NOTES)
-    broken = run("data", "insert", "Note", "--skip-existing", stdin="broken\n", status=1)
+    broken = run("data", "insert", "Note", "--on-conflict", "ignore", stdin="broken\n", status=1)
     assert "Correct it, or add --skip-invalid" in broken.stderr
 
 
@@ -326,7 +326,7 @@ def test_records_without_an_id_are_counted(run: Run) -> None:
     by_key = run("data", "insert", "Other", "--id-field", "key", "--json", stdin=lines(rows))
     assert (json.loads(by_key.stdout)["ids_made"], json.loads(by_key.stdout)["note"]) == (0, "")
     assert "no `id`" not in by_key.stderr
-    again = run("data", "insert", "Other", "--id-field", "key", "--skip-existing", "--json", stdin=lines(rows))
+    again = run("data", "insert", "Other", "--id-field", "key", "--on-conflict", "ignore", "--json", stdin=lines(rows))
     assert json.loads(again.stdout)["skipped"] == 51
 
 

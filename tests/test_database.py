@@ -103,10 +103,10 @@ def test_a_concurrent_upsert_leaves_data_and_index_the_same(file_engine: Engine)
     def meanwhile(content: str) -> None:
         if content == "new" and is_first.pop():
             is_first.append(False)
-            records.insert("T", [{"id": "1", "text": "beta"}], on_conflict="upsert")
+            records.insert("T", [{"id": "1", "text": "beta"}], on_conflict="replace")
 
     provider.refuse = meanwhile
-    records.insert("T", [{"id": "1", "text": "alpha"}, {"id": "2", "text": "new"}], on_conflict="upsert")
+    records.insert("T", [{"id": "1", "text": "alpha"}, {"id": "2", "text": "new"}], on_conflict="replace")
     assert records.get("T", "1").data == {"text": "alpha"}
     assert ids(search.search("alpha", mode="keyword")) == ["1"]
     assert search.search("beta", mode="keyword") == []

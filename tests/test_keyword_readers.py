@@ -198,7 +198,7 @@ def test_a_record_that_changes_before_any_statement_of_a_search_is_found(
                     seen.append(len(seen) == at)
                     if seen[-1]:
                         changes = [{"id": n, "text": f"fox {at} now {'red ' * n}", "stars": 1} for n in (1, 4)]
-                        store.insert("Note", changes, on_conflict="upsert")
+                        store.insert("Note", changes, on_conflict="replace")
 
                 with before_each_statement(connection, change):
                     hits = search.search("fox", connection=connection, **options)

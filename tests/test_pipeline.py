@@ -123,7 +123,7 @@ def test_the_requests_of_several_batches_fly_at_once(command: Callable[..., Any]
         assert server.most_in_flight >= 3
         server.requests.clear()
         changed = lines.replace("hand", "machine").encode()
-        done = command(*arguments, "--skip-existing", environment={"OPENAI_API_KEY": "none"}, stdin=changed)
+        done = command(*arguments, "--on-conflict", "ignore", environment={"OPENAI_API_KEY": "none"}, stdin=changed)
         assert json.loads(done.stdout)["skipped"] == 60
         assert server.requests == []
     assert {hit.id for hit in SearchEngine(engine).search("hand", limit=100)} == {str(n) for n in range(60)}

@@ -92,7 +92,7 @@ def test_contents_records_and_embeddings_stay(old: Engine, make: Make, provider:
     assert ids(search.search("lives in town 50", mode="vector", entity="Contact", limit=1)) == ["50"]
     store = RecordStore(search)
     assert store.get("Contact", "7").data["about"] == "lives in town 7"
-    assert [field.weight for field in store.entity("Contact").fields][:2] == [2, 1]
+    assert [field.search and field.search.weight for field in store.entity("Contact").fields][:2] == [2, 1]
     assert search.suggest("ott") == ["otters"]
     assert search.index_record("Note", "5", "note 5 about otters").unchanged == 1
     calls = provider.calls

@@ -9,7 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-import kameleon.records.store
+import kameleon.doctor
+import kameleon.records.changing
+import kameleon.records.entities
 from kameleon import RecordStore, SearchEngine
 from kameleon.errors import (
     EntityExists,
@@ -51,11 +53,36 @@ def test_a_missing_entity_is_inferred_from_its_records(records: RecordStore) -> 
         "T", [{"id": "1", "title": "two words", "code": "one"}, {"id": "2", "title": "x", "about": "more words"}]
     ).created_entity
     assert made is not None
-    assert made.searchable == ("title", "about")
-    assert made.field_names == ("title", "code", "about")
-    assert records.insert("T", [{"id": "3", "title": "three", "later": "late words"}]).created_entity is None
-    assert records.entity("T").searchable == ("title", "about")
-    assert records.entity("T").field_names == ("title", "code", "about", "later")
+    assert made.searchable == made.field_names == ("title", "code", "about")
+    assert [field.search and field.search.index for field in made.fields] == ["both", "keyword", "both"]
+    later = [
+        {"id": "3", "title": "three", "later": "late words", "tags": ["sea salt"], "place": {"city": "Oslo"}, "n": 3}
+    ]
+    report = records.insert("T", later)
+    assert (report.created_entity, report.unsearched, report.keyword_only) == (None, (), ())
+    for query, id_ in {"one": "1", "late": "3", "salt": "3", "oslo": "3"}.items():
+        assert ids(records.search.search(query, entity="T", mode="keyword")) == [id_]
+    assert records.entity("T").field_names == ("title", "code", "about", "later", "tags", "place", "n")
+    assert records.entity("T").searchable == ("title", "code", "about", "later", "tags", "place")
+    assert records.insert("T", [{"title": "four", "code": "two words", "n": "five"}]).keyword_only == ("code",)
+
+
+def test_a_field_that_was_null_is_searched_once_it_has_a_text(records: RecordStore) -> None:
+    records.insert("T", [{"id": "1", "title": "two words", "about": None, "n": 1}])
+    assert records.entity("T").field_names == ("title", "about", "n")
+    report = records.insert("T", [{"id": "2", "title": "three words", "about": "a quiet sea", "n": "five"}])
+    assert ids(records.search.search("quiet", entity="T", mode="keyword")) == ["2"]
+    assert report.unsearched == ("n",)
+    assert kameleon.doctor.is_ok(kameleon.doctor.examine(records.search))
+
+
+def test_what_a_declared_entity_does_not_search_is_reported(records: RecordStore) -> None:
+    records.create_entity("T", search=["title"], fields={"status": "text"})
+    rows = [{"id": n, "title": "a", "status": "open", "n": n, "blurb": "a long text", "tags": ["x"]} for n in (1, 2)]
+    assert records.insert("T", rows).unsearched == ("blurb", "tags")
+    assert records.entity("T").searchable == ("title",)
+    records.create_entity("Tenanted", search=["title"], tenant_field="org")
+    assert records.insert("Tenanted", [{"id": 1, "org": "a", "title": "b", "blurb": "c"}]).unsearched == ("blurb",)
 
 
 def test_where_no_text_is_longer_than_a_word_every_text_is_searchable(records: RecordStore) -> None:
@@ -107,11 +134,11 @@ def test_a_duplicate_id_is_named_and_nothing_is_stored(records: RecordStore, pro
 def test_upsert_replaces_and_skip_leaves(records: RecordStore) -> None:
     records.insert("T", [{"id": "1", "text": "old text", "n": 1}])
     created = records.get("T", "1").created_at
-    report = records.insert("T", [{"id": "1", "text": "new text"}, {"id": "2", "text": "b b"}], on_conflict="upsert")
+    report = records.insert("T", [{"id": "1", "text": "new text"}, {"id": "2", "text": "b b"}], on_conflict="replace")
     assert (report.inserted, report.updated) == (1, 1)
     assert records.get("T", "1").data == {"text": "new text"}
     assert records.get("T", "1").created_at == created
-    report = records.insert("T", [{"id": "1", "text": "third text"}, {"id": "3", "text": "c c"}], on_conflict="skip")
+    report = records.insert("T", [{"id": "1", "text": "third text"}, {"id": "3", "text": "c c"}], on_conflict="ignore")
     assert (report.inserted, report.skipped) == (1, 1)
     assert ids(records.search.search("text", mode="keyword")) == ["1"]
     assert records.search.search("third", mode="keyword") == []
@@ -144,7 +171,7 @@ def test_update_keeps_other_fields_and_embeds_only_changed_text(records: RecordS
 
 def test_an_update_never_loses_another_s(records: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
     records.insert("T", [{"id": "1", "text": "a b", "n": 0}])
-    plain = kameleon.records.rows.record_entry
+    plain = kameleon.records.entities.record_entry
     calls: list[int] = []
 
     def meanwhile(*args: Any) -> Any:
@@ -153,7 +180,7 @@ def test_an_update_never_loses_another_s(records: RecordStore, monkeypatch: pyte
             records.update("T", "1", {"n": 5})
         return plain(*args)
 
-    monkeypatch.setattr(kameleon.records.store, "record_entry", meanwhile)
+    monkeypatch.setattr(kameleon.records.changing, "record_entry", meanwhile)
     assert records.update("T", "1", {"m": 1}).data == {"text": "a b", "n": 5, "m": 1}
 
 
@@ -195,8 +222,8 @@ def test_what_a_database_cannot_hold_is_refused_by_its_place(
 
 def test_arguments_that_would_do_something_else_are_refused(records: RecordStore) -> None:
     assert records.insert("T", ({"id": n, "text": "a b"} for n in (1, 2, 3))).inserted == 3
-    with pytest.raises(InvalidInput, match="unknown on_conflict 'replace'"):
-        records.insert("T", [{"id": 1, "text": "c"}], on_conflict="replace")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="unknown on_conflict 'upsert'"):
+        records.insert("T", [{"id": 1, "text": "c"}], on_conflict="upsert")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="ids is a list"):
         records.delete("T", "123")
     with pytest.raises(InvalidInput, match="search is a list"):
@@ -276,7 +303,7 @@ json_values = st.recursive(
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_any_json_is_stored_as_it_is_or_refused_with_our_error(records: RecordStore, data: dict[str, Any]) -> None:
     try:
-        records.insert("Json", [{**data, "id": "1"}], on_conflict="upsert")
+        records.insert("Json", [{**data, "id": "1"}], on_conflict="replace")
     except KameleonError as error:
         assert isinstance(error, InvalidRecord)  # noqa: PT017
         return
@@ -288,7 +315,7 @@ def test_the_text_of_a_record_does_not_depend_on_how_it_is_stored(records: Recor
     data = {"address": {"street": "Main Road", "city": "Oslo town"}, "numbers": [1e16, -0.0, 1e22, 2.5]}
     records.insert("D", [{"id": "1", **data, "status": 1}])
     records.update("D", "1", {"status": 2})
-    assert records.insert("D", [{"id": "1", **data, "status": 3}], on_conflict="upsert").index.unchanged == 1
+    assert records.insert("D", [{"id": "1", **data, "status": 3}], on_conflict="replace").index.unchanged == 1
     assert len(provider.calls) == 1
 
 
@@ -312,7 +339,7 @@ def test_a_word_of_a_weightier_field_counts_for_more(search: SearchEngine) -> No
     data = {"title": "whales", "blurb": "a story of the sea"}
     store.insert("Book", [{"id": "1", "title": "the sea", "blurb": "a story of whales"}, {"id": "2", **data}])
     assert ids(search.search("whales", entity="Book", mode="keyword")) == ["2", "1"]
-    assert [field.weight for field in store.entity("Book").fields] == [1, 3]
+    assert [field.search and field.search.weight for field in store.entity("Book").fields] == [1, 3]
     (hit,) = search.search("whales", entity="Book", mode="keyword", limit=1)
     assert hit.matched_text == "a story of the sea\nwhales"
     with pytest.raises(InvalidInput, match=r"the weight of 'title' is a whole number from 1 to 10, not 0\.5"):

@@ -1,5 +1,6 @@
 """Records read from JSON lines, JSON arrays, compressed files and pipes."""
 
+import codecs
 import gzip
 import io
 import json
@@ -137,3 +138,54 @@ def test_what_was_written_is_read(rows: list[Any], is_array: bool, indent: int |
 def test_any_bytes_are_items_with_data_or_error(raw: bytes) -> None:
     for item in read(raw):
         assert (item.data is None) != (item.error is None)
+
+
+def test_objects_over_several_lines_are_items_with_the_line_they_begin_on() -> None:
+    records = [{"id": 1, "t": "first\n"}, {"id": 2, "t": {"a": [1, 2]}}, {"id": 3}]
+    text = "\n".join(json.dumps(record, indent=2) for record in records[:2]) + '\n{"id": 3}\n'
+    found = read(text.encode())
+    assert [(item.line, item.data) for item in found] == list(zip((1, 5, 14), records, strict=True))
+    assert [item.data for item in read(text.encode(), from_line=5)] == records[1:]
+    *before, broken = read(text.replace("1,", "1,,").encode())
+    assert [item.data for item in before] == records[:0]
+    assert broken.is_fatal
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ('[\n {"a": 1,\n  "b": 2,\n }\n]', "at line 4, column 2: the comma before it is one too many"),
+        ('[{"a": 1},\n]', "the comma before ] is one too many, at line 2, column 1"),
+        ('[{"a": 1}\n {"a": 2}]', "a comma or ] is missing at line 2, column 2"),
+        ('[{"a": 1},\n {"a": 2}', "a comma or ] is missing at line 2, column 10"),
+        ('[{"a": 1}]\n\n{"b": 2}', "there is more after the array, at line 3, column 1"),
+        ('{\n "a": 1,\n}', "at line 3, column 1: the comma before it is one too many"),
+        ('{\n "a": 1', "at line 2, column 8: the input ends there"),
+    ],
+)
+def test_broken_json_over_several_lines_is_named_by_its_place(text: str, error: str) -> None:
+    found = read(text.encode())[-1]
+    assert found.error is not None
+    assert found.error.endswith(error)
+    assert found.is_fatal
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_read_and_noted(encoding: str) -> None:
+    text = ("" if encoding == "utf-16" else "\ufeff") + '{"a": "é 😀"}\n{"a": 2}\n'
+    notes: list[str] = []
+    found = list(read_items(io.BytesIO(text.encode(encoding)), max_bytes=1000, note=notes.append))
+    assert [item.data for item in found] == [{"a": "é 😀"}, {"a": 2}]
+    assert notes == ["read as UTF-16"]
+    cut = list(read_items(io.BytesIO(text.encode(encoding)[:-1]), max_bytes=1000))
+    assert "not UTF-16: truncated data" in (cut[-1].error or "")
+
+
+def test_files_that_were_put_together_are_read_in_full() -> None:
+    bom = codecs.BOM_UTF8
+    assert [item.data for item in read(bom + b'{"a": 1}\n' + bom + b'{"a": 2}\n')] == [{"a": 1}, {"a": 2}]
+    joined = read(bom + b'{"a": 1}' + bom + b'{"a": 2}\n{"a": 3}')
+    assert [(item.line, item.data) for item in joined] == [(1, {"a": 1}), (1, {"a": 2}), (2, {"a": 3})]
+    (broken,) = read(b'{"a": 1}{"a": }\n')
+    assert "not JSON" in (broken.error or "")
+    assert not broken.is_fatal

@@ -287,7 +287,7 @@ def test_matches_are_counted_by_field(corpus: Corpus) -> None:
     some = [doc for doc, ref in refs.items() if int(ref.id) < 5]
     with parts.reading() as connection:
         matches = parts.store.contents.matches(Scope(("Film",)), some)
-        assert parts.store.records.facets(connection, matches, ["even"], 10) == {"even": [(True, 3), (False, 2)]}
+        assert parts.store.records.facets(connection, matches, [["even"]], 10) == [[(True, 3), (False, 2)]]
 
 
 # settings and faults

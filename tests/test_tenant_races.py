@@ -86,7 +86,7 @@ WORKS: dict[str, Work] = {
         [("Note", n, f"zorblatt {n}") for n in range(300)], tenant="a", connection=c
     ),
     "a stored record is replaced": lambda s, c: RecordStore(s).insert(
-        "Film", [{"id": 1, "org": "a", "text": "zorblatt"}], on_conflict="upsert", connection=c
+        "Film", [{"id": 1, "org": "a", "text": "zorblatt"}], on_conflict="replace", connection=c
     ),
     "keywords are folded": fold,
     "a worker embeds": embed,

@@ -144,7 +144,7 @@ def test_a_scope_has_the_records_of_its_tenants(tenants: Parts, named: Tenants, 
                 assert sorted(tenants.store.scopes.within(connection, scope, list(docs.values()))) == expected
                 matches = tenants.store.contents.matches(scope, list(docs.values()))
                 assert tenants.store.contents.count(connection, matches) == len(expected)
-                facet = tenants.store.records.facets(connection, matches, ["of"], 9)["of"]
+                (facet,) = tenants.store.records.facets(connection, matches, [["of"]], 9)
                 assert sorted(facet) == sorted((f"{ref.tenant} {ref.entity} {ref.id}", 1) for ref in inside)
         assert tenants.store.contents.entities(connection, named) == sorted({ref.entity for ref in refs})
 
@@ -173,8 +173,8 @@ def test_the_nearest_are_of_the_tenants(tenants: Parts, named: Tenants, refs: li
 def test_values_are_those_of_the_tenant_s_record(tenants: Parts) -> None:
     docs = tenants.docs()
     with tenants.reading() as connection:
-        by_ref = tenants.store.records.values(connection, [*ALL, Ref("Film", "1")], "of")
-        by_doc = tenants.store.records.values_of(connection, list(docs.values()), "of")
+        by_ref = tenants.store.records.values(connection, [*ALL, Ref("Film", "1")], ["of"])
+        by_doc = tenants.store.records.values_of(connection, list(docs.values()), ["of"])
     assert by_ref == {ref: f"{ref.tenant} {ref.entity} {ref.id}" for ref in ALL}
     assert by_doc == {docs[ref]: value for ref, value in by_ref.items()}
 
@@ -297,6 +297,6 @@ def test_a_dropped_tenant_leaves_others_as_they_are(tenants: Parts) -> None:
     assert tenants.nearest(vector, 9, T1) == {}
     assert tenants.nearest(vector, 9, Scope(tenants=None)).keys() == {before[ref] for ref in kept}
     with tenants.reading() as connection:
-        assert tenants.store.records.values(connection, ALL, "id") == {ref: ref.id for ref in kept}
+        assert tenants.store.records.values(connection, ALL, ["id"]) == {ref: ref.id for ref in kept}
         leftovers, _ = tenants.store.health.leftovers(connection, tenants.generation, None, 9)
     assert list(leftovers) == []

@@ -585,8 +585,8 @@ def test_an_entity_is_divided_by_a_field(orders: RecordStore, engine: Engine) ->
     assert [each.tenant for each in orders.list("Order", tenant=["b", "c"], where={"new": None})] == ["b"]
     with pytest.raises(RecordExists):
         orders.insert("Order", [{"id": 1, "org": "a", "text": "another"}])
-    assert orders.insert("Order", [{"id": 1, "org": "c", "text": "Red"}], on_conflict="upsert").inserted == 1
-    assert orders.insert("Order", [{"id": 1, "org": "c", "text": "Red2"}], on_conflict="upsert").updated == 1
+    assert orders.insert("Order", [{"id": 1, "org": "c", "text": "Red"}], on_conflict="replace").inserted == 1
+    assert orders.insert("Order", [{"id": 1, "org": "c", "text": "Red2"}], on_conflict="replace").updated == 1
     assert orders.insert("Order", [{"id": 1, "text": "Grey"}], tenant=5).inserted == 1
     assert orders.get("Order", 1, tenant="5").data == {"org": 5, "text": "Grey"}
     assert orders.insert("Order", [{"id": 1, "org": None, "text": "of none"}]).inserted == 1

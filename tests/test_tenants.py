@@ -576,7 +576,15 @@ def test_a_file_that_is_no_export_is_refused(search: SearchEngine, tmp_path: Pat
 
 
 HEADER: dict[str, Any] = {"format": "kameleon tenant 1", "tenant": "a", "entities": [], "model": None}
-RECORD: dict[str, Any] = {"entity": "Note", "id": "1", "content": "fox", "gaps": [], "data": None, "made": []}
+RECORD: dict[str, Any] = {
+    "entity": "Note",
+    "id": "1",
+    "content": "fox",
+    "emphasis": "",
+    "layout": "",
+    "data": None,
+    "made": [],
+}
 
 
 @pytest.mark.parametrize(
@@ -585,7 +593,7 @@ RECORD: dict[str, Any] = {"entity": "Note", "id": "1", "content": "fox", "gaps":
         ({"entities": [{"name": "Film"}]}, {}),
         ({"entities": None}, {}),
         ({"model": {"name": "x"}}, {}),
-        *(({}, wrong) for wrong in ({"content": 5}, {"gaps": ["x"]}, {"gaps": None}, {"data": [1]}, {"made": 1})),
+        *(({}, wrong) for wrong in ({"content": 5}, {"layout": "x"}, {"layout": None}, {"data": [1]}, {"made": 1})),
     ],
 )
 def test_an_export_that_was_edited_is_refused(

@@ -94,4 +94,4 @@ def _key(source: Source, ref: Ref) -> Ref:
 
 
 def _content(entry: Entry) -> Content:
-    return Content(entry.content, entry.emphasis, entry.gaps, entry.ref.tenant)
+    return Content(entry.content, entry.emphasis, entry.gaps, entry.ref.tenant, entry.extent)

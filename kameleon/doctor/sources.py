@@ -13,7 +13,7 @@ from ..indexing.index import Index
 from ..orm.callers import sessions_of
 from ..orm.identity import key_attributes
 from ..orm.mapping import Mapped, objects
-from ..records.rows import record_entry
+from ..records.entities import record_entry
 from ..stores.catalog import Entity
 from ..stores.database_protocols import Connections
 from ..stores.tables import IDS_A_STATEMENT, parts

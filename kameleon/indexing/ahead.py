@@ -89,7 +89,7 @@ def _compare(
         compared = index.writer.compare(conn, wanted, service, generations, unique)
     if service is not None and mismatch(generations, service.provider):
         service = None
-    return service, [(entry.ref.tenant, entry.content) for entry in compared.to_embed]
+    return service, [(entry.ref.tenant, entry.content) for entry in compared.to_embed if entry.content]
 
 
 def batches_ahead(index: Index, texts: int) -> int:

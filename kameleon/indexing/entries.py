@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from ..content import Content, check_entity, check_id, content_hash, gaps_as_text, normalize
+from ..content import FULL, Content, Extent, check_entity, check_id, content_hash, layout_as_text, normalize
 from ..errors import InvalidRecord, seen
 from ..stores.values import Entry
 from ..values import Ref
@@ -22,14 +22,22 @@ def entries(records: Iterable[tuple[object, object, object]]) -> list[Entry]:
     return list(folded.values())
 
 
-def make_entry(ref: Ref, content: str, emphasis: str = "", gaps: tuple[int, ...] = (), tenant: str = "") -> Entry:
+def make_entry(
+    ref: Ref,
+    content: str,
+    emphasis: str = "",
+    gaps: tuple[int, ...] = (),
+    tenant: str = "",
+    extent: Extent = FULL,
+) -> Entry:
     """Makes an entry with its hash; white space is stored as empty text. A `tenant` replaces the ref's."""
     if tenant and tenant != ref.tenant:
         ref = ref._replace(tenant=tenant)
     if not content or content.isspace():
         return Entry(ref, "", "")
-    hashed = f"{content}\0{gaps_as_text(gaps)}" if gaps else content
-    return Entry(ref, content, content_hash(f"{hashed}\0{emphasis}" if emphasis else hashed), emphasis, gaps)
+    layout = layout_as_text(gaps, extent) if gaps or extent is not FULL else ""
+    hashed = f"{content}\0{layout}" if layout else content
+    return Entry(ref, content, content_hash(f"{hashed}\0{emphasis}" if emphasis else hashed), emphasis, gaps, extent)
 
 
 def checked_entry(record: tuple[object, object, object]) -> Entry:

@@ -206,6 +206,7 @@ class Index(Transactions):
         unique: Collection[str] = (),
         former: Mapping[Ref, Ref] = NOTHING,
         ahead: Ahead | None = None,
+        is_altered: bool = False,
         is_deferred: bool = False,
         budget_s: float | None = None,
     ) -> Plan:
@@ -213,16 +214,16 @@ class Index(Transactions):
         no lock while embedding; inside the caller's transaction SQLite's write lock is acquired first, for a
         transaction that reads and then writes is refused when another wrote in between. `ahead` is what was embedded
         before; what is missing there is left to a worker if it takes longer than `budget_s`. `unique` as in
-        `write_changes`; `former` are the refs under which the index has entries that get another tenant."""
+        `write_changes`; `former` are the refs under which the index has entries that get another tenant. `is_altered`
+        where a content may have changed without its text that is embedded."""
         with self.reading(connection, tenants_of(entry.ref for entry in wanted)) as conn:
             if connection is not None:
                 self.begin_writing(conn)
             generations = self.catalog.generations(conn)
             service = self.services.writing(conn, generations)
-            compared = self.writer.compare(conn, wanted, service, generations, unique, former)
-            compared = replace(
-                compared, generations=generations if connection is not None else None, is_deferred=is_deferred
-            )
+            compared = self.writer.compare(conn, wanted, service, generations, unique, former, is_altered=is_altered)
+            seen_by_caller = generations if connection is not None else None
+            compared = replace(compared, generations=seen_by_caller, is_deferred=is_deferred)
         compared = replace(compared, analysed=self.keywords.analysed(compared.changed))
         if is_deferred:
             return replace(compared, outage=_first_outage(service, generations))

@@ -19,7 +19,7 @@ from ..errors import InvalidInput, ProviderError, seen
 from ..stores.catalog import Catalog, mismatch, written_generation
 from ..stores.claims import rows_of
 from ..stores.protocols import Store
-from ..stores.values import Embedding, Entry
+from ..stores.values import Embedding, Entry, State
 from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Ref
 from .embedded import Ahead, counts, embeddings, flattened, merged, owners_of, positions, with_pieces
 from .moving import Move, located, move, moved
@@ -48,15 +48,17 @@ def check_indexing(indexing: str) -> Indexing:
 @dataclass(frozen=True)
 class Plan:
     """What a call has to write: `changed` of the `wanted` contents, those that `moved` to another tenant among them,
-    and `to_embed`, whose embeddings `embeddings` holds once `service` made them. `analysed` are the terms of `changed`,
-    None before. `generations` are those as the transaction that applies it sees them, None before; `target` is the
-    number of the one to write to, None for the service's own. Where that `lacks_noise`, `noise` is measured."""
+    and `to_embed`, whose embeddings `embeddings` holds once `service` made them. Of changed contents whose text to
+    embed is as it was, `kept` are the hashes before: their embeddings stay. `analysed` are the terms of `changed`, None
+    before. `generations` are those as the transaction that applies it sees them, None before; `target` is the number of
+    the one to write to, None for the service's own. Where that `lacks_noise`, `noise` is measured."""
 
     wanted: Sequence[Entry]
     changed: Sequence[Entry]
     to_embed: Sequence[Entry]
     service: "EmbeddingService | None" = None
     moved: Sequence[Move] = ()
+    kept: Mapping[Ref, str] = field(default_factory=dict)
     embeddings: Sequence[Embedding] = ()
     cache: "StoredCache | None" = None
     outage: ProviderError | None = None
@@ -93,6 +95,8 @@ class Writer:
         generations: Sequence[Generation],
         unique: Collection[str] = (),
         former: Mapping[Ref, Ref] = NOTHING,
+        *,
+        is_altered: bool = False,
     ) -> Plan:
         """Without a service, or where the index holds another model's embeddings, nothing is to be embedded. What is
         there of `unique` entities under another tenant moves, and so does what is there of an entry under its `former`
@@ -110,11 +114,25 @@ class Writer:
         embedded = {ref: state.embedded_hash for ref, state in states.items()}
         embedded |= {move.new: move.embedded_hash for move in moves if move.is_same_text}
         changed = [e for e in wanted if e.ref not in states or states[e.ref].content_hash != e.content_hash]
+        kept = self._kept(connection, changed, states, is_altered=is_altered)
         to_embed: list[Entry] = []
         if service and not mismatch(generations, service.provider):
-            to_embed = [e for e in wanted if e.content_hash and embedded.get(e.ref) != e.content_hash]
+            made_from = {e.ref: kept.get(e.ref, e.content_hash) for e in wanted if e.content_hash}
+            to_embed = [e.embedded for e in wanted if e.content_hash and embedded.get(e.ref) != made_from[e.ref]]
         lacks_noise = generation is None or generation.noise is None
-        return Plan(wanted, changed, to_embed, service, moves, lacks_noise=lacks_noise)
+        return Plan(wanted, changed, to_embed, service, moves, kept, lacks_noise=lacks_noise)
+
+    def _kept(
+        self, connection: Connection, changed: Sequence[Entry], states: Mapping[Ref, State], *, is_altered: bool
+    ) -> dict[Ref, str]:
+        """The hashes of stored contents whose text to embed is that of the changed ones. Only where a part of a text is
+        for keywords alone, or the entity `is_altered`, can that be."""
+        entries = {e.ref: e for e in changed if e.ref in states and (is_altered or e.extent.vectors_to is not None)}
+        if not entries:
+            return {}
+        stored = self._store.contents.entries(connection, list(entries))
+        same = [e for e in stored if e.content_hash and e.embedded.content == entries[e.ref].embedded.content]
+        return {e.ref: e.content_hash for e in same if entries[e.ref].content_hash}
 
     def embed(
         self,
@@ -142,8 +160,8 @@ class Writer:
 
     def _embed(self, plan: Plan, progress: Progress | None, cache: "StoredCache | None", ahead: Ahead | None) -> Plan:
         assert plan.service is not None  # noqa: S101 - the caller looked
-        if not all(entry.is_readable for entry in plan.to_embed):
-            return self._embed_readable(plan, progress, cache)
+        if not all(entry.content for entry in plan.to_embed):
+            return self._embed_readable(plan, progress, cache, ahead)
         is_usable = ahead is not None and ahead.service is plan.service and ahead.made is not None
         before = ahead if ahead is not None and is_usable else Ahead(plan.service)
         contents = [entry.content for entry in plan.to_embed]
@@ -181,25 +199,35 @@ class Writer:
         ends = [place.stop for _, place in positions(plan.to_embed, split)]
         return lambda texts: progress(done + bisect_right(ends, texts), total)
 
-    def _embed_readable(self, plan: Plan, progress: Progress | None, cache: "StoredCache | None") -> Plan:
-        """What the index holds and cannot be read becomes a tombstone."""
-        readable = [entry for entry in plan.to_embed if entry.is_readable]
+    def _embed_readable(
+        self, plan: Plan, progress: Progress | None, cache: "StoredCache | None", ahead: Ahead | None
+    ) -> Plan:
+        """What the index holds and cannot be read becomes a tombstone; what has nothing to embed is noted as such."""
+        readable = [entry for entry in plan.to_embed if entry.content]
         broken = [entry for entry in plan.to_embed if not entry.is_readable]
-        made = self.embed(replace(plan, to_embed=readable), progress=progress, cache=cache)
+        made = self.embed(replace(plan, to_embed=readable), progress=progress, cache=cache, ahead=ahead)
+        none = [Embedding(e.ref, e.content_hash, None) for e in plan.to_embed if not e.has_vector]
         tombstones = [Embedding(e.ref, e.content_hash, None, "read_failed", UNREADABLE) for e in broken]
         failed = IndexReport(
             failed=len(broken), failures=tuple((e.ref, UNREADABLE) for e in broken[:MAX_FAILURES_SHOWN])
         )
-        return replace(made, embeddings=[*made.embeddings, *tombstones], report=made.report + failed)
+        return replace(
+            made,
+            to_embed=plan.to_embed,
+            embeddings=[*made.embeddings, *none, *tombstones],
+            report=made.report + failed,
+        )
 
     def is_current(self, connection: Connection, plan: Plan) -> bool:
-        """Whether what the plan found unchanged still is: another writer may have come in between."""
+        """Whether what the plan found unchanged, or keeps embeddings of, is as it was: another writer may have come in
+        between."""
         changed = {entry.ref for entry in plan.changed}
-        unchanged = [entry for entry in plan.wanted if entry.ref not in changed]
-        if not unchanged:
+        read = {entry.ref: entry.content_hash for entry in plan.wanted if entry.ref not in changed}
+        read |= plan.kept
+        if not read:
             return True
-        states = self._store.contents.states(connection, [entry.ref for entry in unchanged], None)
-        return all(e.ref in states and states[e.ref].content_hash == e.content_hash for e in unchanged)
+        states = self._store.contents.states(connection, list(read), None)
+        return all(ref in states and states[ref].content_hash == hash_ for ref, hash_ in read.items())
 
     def apply(self, connection: Connection, plan: Plan) -> IndexReport:
         """Write the plan on this connection, inside its transaction."""
@@ -238,7 +266,7 @@ class Writer:
             return {}
         if tenanted := {entry.ref.entity for entry in plan.changed if entry.ref.tenant}:
             self._tenanted.add(connection, tenanted)
-        written = self._store.writes.upsert(connection, plan.changed, generations, now)
+        written = self._store.writes.upsert(connection, plan.changed, generations, now, plan.kept)
         analysed = self._keywords.analysed(plan.changed) if plan.analysed is None else plan.analysed
         self._keywords.write(connection, plan.changed, written, analysed)
         return {ref: content.doc for ref, content in written.items()}

@@ -23,6 +23,7 @@ from .cache import SegmentCache
 from .dialect import Partition, Partitions
 from .folding import Maintenance
 from .looking_up import Found, LookUp, Wanted
+from .named import possible_ids, with_records
 from .packing import Document
 from .server import ServerLookUp, completions
 from .vocabulary import OFFERED, Vocabulary, Word
@@ -67,7 +68,13 @@ class KeywordIndex:
     def analysed(self, entries: Iterable[Entry]) -> list[Analysed]:
         """The terms of each entry. Reads no database."""
         terms = self.analyser.terms
-        return [Analysed(terms(e.content, e.gaps), terms(e.emphasis) if e.emphasis else None) for e in entries]
+        return [
+            Analysed(
+                terms(*(e.keyword_text if e.extent.keywords_from else (e.content, e.gaps))),
+                terms(e.emphasis) if e.emphasis else None,
+            )
+            for e in entries
+        ]
 
     def write(
         self,
@@ -140,11 +147,17 @@ class KeywordIndex:
     # reading
 
     def search(self, connection: Connection, scope: Scope, wanted: Wanted) -> Found:
-        """What a query finds in the records of the scope's entities; ranked in the server, in the scope."""
+        """What a query finds in the records of the scope's entities; ranked in the server, in the scope. Records of the
+        record store whose ids are words of it come first."""
         if (server := self._store.ranking_server) is not None:
-            return ServerLookUp(self.analyser, server, connection, scope, wanted).run()
-        partitions = Partitions(scope.tenants, scope.entities)
-        return LookUp(self.analyser, self._store.postings, self._cache, connection, partitions, wanted).run()
+            found = ServerLookUp(self.analyser, server, connection, scope, wanted).run()
+        else:
+            partitions = Partitions(scope.tenants, scope.entities)
+            found = LookUp(self.analyser, self._store.postings, self._cache, connection, partitions, wanted).run()
+        if scope.tenants is None or not (ids := possible_ids(wanted.text, found)):
+            return found
+        docs = self._store.contents.named(connection, scope.tenants, scope.entities, ids)
+        return with_records(found, docs) if docs else found
 
     def suggest(
         self, connection: Connection, tenants: Tenants, entities: Sequence[str], text: str, limit: int

@@ -48,8 +48,8 @@ class Wanted(NamedTuple):
 class Found:
     """What a query found. `words` are those of the query that records have, `corrections` and prefixes included;
     `unknown` those that no record has. `required` is the mask of the records with all phrases, `excluded` of those to
-    leave out, None where there are none. `score_others` computes the scores of records that the ranking lacks, where it
-    has a part of them."""
+    leave out, None where there are none. `named` are documents whose ids the query has. `score_others` computes the
+    scores of records that the ranking lacks, where it has a part of them."""
 
     analyser: Analyser
     parts: Sequence[Part]
@@ -61,6 +61,7 @@ class Found:
     excluded: Array | None = None
     corrections: Mapping[str, str] = field(default_factory=dict)
     is_whole: bool = True
+    named: frozenset[int] = frozenset()
     score_others: Callable[[Sequence[int]], Mapping[int, float]] | None = None
 
     def scores(self, docs: Sequence[int]) -> dict[int, float]:

@@ -63,6 +63,16 @@ class Ranking:
         self._parts = parts
         self._starts = starts
 
+    def with_scores(self, scores: Array, most: float) -> "Ranking":
+        return Ranking(self._parts, scores, most, self.full, self.postings, self._starts)
+
+    def with_parts(self, parts: Sequence[Part], added: Sequence[Part]) -> "Ranking":
+        """The ranking of these parts, the last of which are added and have no scores."""
+        sizes = [len(part.head.docs) for part in added]
+        scores = np.concatenate([self.scores, np.zeros(sum(sizes), "f4")])
+        starts = np.concatenate([self._starts, len(self.scores) + np.cumsum(sizes)])
+        return Ranking(parts, scores, self.most, self.full, self.postings, starts)
+
     def best(self, limit: int, mask: Array | None = None) -> list[tuple[int, float]]:
         """(doc, score) of records with a score, best first, the lower number first among equals."""
         scores = self.scores if mask is None else np.where(mask, self.scores, np.float32(0))

@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Any, Final
 from weakref import ref as weak
 
-from ..content import Content
+from ..content import FULL, Content, Extent
 from ..values import Ref
 
 SEPARATOR = "\0"
@@ -79,9 +79,16 @@ class PendingChanges:
         self._last_was_rollback = False
 
     def upsert(
-        self, ref: Ref, text: str, emphasis: str = "", gaps: tuple[int, ...] = (), tenant: str | None = None
+        self,
+        ref: Ref,
+        text: str,
+        emphasis: str = "",
+        gaps: tuple[int, ...] = (),
+        tenant: str | None = None,
+        extent: Extent = FULL,
     ) -> None:
-        self._levels[-1].changes[ref] = Content(text, emphasis, gaps, ref.tenant if tenant is None else tenant)
+        tenant = ref.tenant if tenant is None else tenant
+        self._levels[-1].changes[ref] = Content(text, emphasis, gaps, tenant, extent)
 
     def delete(self, ref: Ref) -> None:
         self._levels[-1].changes[ref] = DELETED

@@ -94,7 +94,9 @@ class Commits:
         contents: dict[Ref, Content] = self._contents(connection) if connection is not None else {}
         with session.no_autoflush:
             contents.update(self._unflushed(session, session.dirty, is_new=False))
-            new = [(content.tenant, content.text) for _, content in self._unflushed(session, session.new, is_new=True)]
+            new = [
+                (content.tenant, content.embedded) for _, content in self._unflushed(session, session.new, is_new=True)
+            ]
         if not contents and not new:
             return None
         bind = connection or self._bind_of(session)

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Subquery, event, inspect
 from sqlalchemy.orm import Mapper, QueryableAttribute
 from sqlalchemy.orm.exc import UnmappedClassError
 
-from ..content import check_entity, field_weights
+from ..content import Field, SearchFields, check_entity, field_options
 from ..errors import InvalidInput, seen
 
 ATTRIBUTE = "__searchable__"
@@ -28,10 +28,10 @@ _version = object()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Declaration:
-    """The arguments of `searchable`: `fields` by weight; `content` returns the text where it is not the fields' own.
-    `tenant` is an attribute's name, a column of the table, or returns an object's."""
+    """The arguments of `searchable`: `fields` by their options; `content` returns the text where it is not the fields'
+    own. `tenant` is an attribute's name, a column of the table, or returns an object's."""
 
-    fields: Mapping[str, int]
+    fields: Mapping[str, Field]
     content: Callable[[Any], str | None] | None
     when: Callable[[Any], bool] | None
     depends_on: tuple[str, ...]
@@ -41,7 +41,7 @@ class Declaration:
 
 def searchable(
     *,
-    fields: Iterable[str] | Mapping[str, float] | None = None,
+    fields: SearchFields | None = None,
     content: Callable[[Any], str | None] | None = None,
     when: Callable[[Any], bool] | None = None,
     depends_on: Iterable[str] = (),
@@ -50,7 +50,8 @@ def searchable(
 ) -> Callable[[T], T]:
     """Declare a mapped class searchable.
 
-    `fields` are attributes whose text is the record's content, one a line. As a mapping they have weights: a word of
+    `fields` are attributes whose text is the record's content, one a line. As a mapping they have weights, or all
+    options of a `kameleon.Field`: {"title": 2, "body": Field(html=True), "code": Field(index="keyword")}; a word of
     weight 2 counts for keywords as if the text had it twice (whole numbers from 1 to 10). `content(object)` gives the
     text instead; `fields` beside it name the attributes it is made of, so that a change of others costs nothing.
     `when(object)` False keeps a record out of the index. `depends_on` names relationships ("author", "author.company")
@@ -63,10 +64,8 @@ def searchable(
     """
     if isinstance(fields, str) or isinstance(depends_on, str):
         raise InvalidInput("fields and depends_on are lists of names")
-    weights = field_weights(fields or ())
-    if not weights and content is None:
-        raise InvalidInput("searchable(fields=['title', 'body']) or searchable(content=...): one defines the text")
-    declaration = Declaration(weights, content, when, tuple(depends_on), name, _checked(tenant))
+    options = _checked_fields(fields or (), content)
+    declaration = Declaration(options, content, when, tuple(depends_on), name, _checked(tenant))
 
     def declare(cls: T) -> T:
         if name is not None:
@@ -79,6 +78,16 @@ def searchable(
         return cls
 
     return declare
+
+
+def _checked_fields(fields: SearchFields, content: object) -> dict[str, Field]:
+    """Raises InvalidInput where nothing defines the text, or an option has no effect."""
+    options = field_options(fields)
+    if content is not None and any(field.html or field.index != "both" for field in options.values()):
+        raise InvalidInput("content= makes the text, so that html and index of a field have no effect: leave them out")
+    if not options and content is None:
+        raise InvalidInput("searchable(fields=['title', 'body']) or searchable(content=...): one defines the text")
+    return options
 
 
 def _checked(tenant: object) -> TenantOf | None:

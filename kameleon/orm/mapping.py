@@ -10,7 +10,7 @@ from sqlalchemy.orm import InstanceState, Mapper, Session, aliased
 from sqlalchemy.orm.attributes import get_history
 from sqlalchemy.orm.base import PassiveFlag
 
-from ..content import BETWEEN_ITEMS, Content, check_entity, check_tenant, emphasized, items_of, join, normalize
+from ..content import Content, check_entity, check_tenant, compose, items_of, normalize
 from ..errors import InvalidInput, InvalidRecord
 from ..stores.database_protocols import Connections
 from ..stores.tables import IDS_A_STATEMENT, parts
@@ -54,6 +54,7 @@ class Mapped:
                 f"{mapper.class_.__name__}.{field} is a relationship: make its text with content=, "
                 f"and name it in depends_on=[{field!r}]"
             )
+        self._options = list(declaration.fields.values())
         names = attribute_names(mapper, declaration)
         self.columns = [name for field in names for name in column_attributes(mapper, field)]
         self._tenant = tenant_getter(mapper, declaration)
@@ -68,7 +69,7 @@ class Mapped:
             for link in links
         ]
         self.is_literal = is_literal(mapper, declaration)
-        self.has_weights = any(weight > 1 for weight in declaration.fields.values())
+        self.has_weights = any(field.weight > 1 for field in self._options)
 
     def ref(self, key: Sequence[Any]) -> Ref:
         return Ref(self.entity, self.identity.id_of(key))
@@ -98,17 +99,14 @@ class Mapped:
                 f"the content of {self.entity} {self.key_of(obj)} could not be made: {type(error).__name__}: {error}"
             ) from error
         fields = [[value] if type(value) is str and value else items_of(plain(value)) for value in values]
-        if declared.content is None:
-            made, _, gaps, _ = join(fields)
-        elif not isinstance(made, str | None):
+        if not isinstance(made, str | None):
             raise InvalidRecord(f"content of {self.entity} returns a text, not {type(made).__name__}")
-        else:
-            gaps = ()
+        text, emphasis, gaps, _, extent = compose(list(zip(fields, self._options, strict=True)))
+        if declared.content is not None:
+            text, gaps = made or "", ()
         tenant = self.tenant_of(obj)
-        texts = map(BETWEEN_ITEMS.join, fields)
-        emphasis = emphasized(zip(texts, declared.fields.values(), strict=True)) if self.has_weights else ""
         try:
-            return Content(normalize(made or ""), normalize(emphasis), gaps, tenant)
+            return Content(normalize(text), normalize(emphasis), gaps, tenant, extent)
         except InvalidRecord as error:
             raise InvalidRecord(f"{self.entity} {self.key_of(obj)}: {error}") from error
 

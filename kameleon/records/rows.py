@@ -1,20 +1,16 @@
-"""Checks entities and records as they are given, and makes entries of the index from them. Pure. Imports `values`,
-`errors`, `content`, `stores` and `indexing`."""
+"""Checks records as they are given, and chooses those to write. Pure. Imports `errors`, `content` and `stores`."""
 
 import math
 import uuid
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
-from ..content import check_entity, check_id, check_tenant, emphasized, field_weights, normalize, render, text_of
-from ..errors import InvalidInput, InvalidRecord, RecordExists, TenantRequired, seen
-from ..indexing.entries import make_entry
-from ..stores.catalog import Entity, Field
-from ..stores.values import Entry
-from ..values import Ref
+from ..content import check_id, check_tenant, normalize
+from ..errors import InvalidRecord, RecordExists, TenantRequired, seen
+from ..stores.catalog import Entity
 
-OnConflict = Literal["error", "upsert", "skip"]
+OnConflict = Literal["error", "replace", "ignore", "merge"]
+ON_CONFLICT: tuple[str, ...] = get_args(OnConflict)
 
 Key = tuple[str, str]
 """A tenant and an id, of one entity."""
@@ -44,30 +40,6 @@ class Row(NamedTuple):
     @property
     def key(self) -> Key:
         return self.tenant, self.id
-
-
-def declared_entity(
-    name: str, search: Sequence[str] | Mapping[str, float], fields: Mapping[str, str], tenant_field: str | None
-) -> Entity:
-    """A checked entity. Raises InvalidInput."""
-    check_entity(name)
-    tenant = [tenant_field] if tenant_field else []
-    for given in (*search, *fields, *fields.values(), *tenant):
-        if not isinstance(given, str):
-            raise InvalidInput(f"fields and their types are named by texts, not {seen(given)}")
-    if isinstance(search, str):
-        raise InvalidInput(f"search is a list of field names; for one, use [{seen(search)}]")
-    if "id" in (*search, *fields, *tenant):
-        raise InvalidInput("`id` is the key of every record and no field: get a record by it")
-    unknown = sorted(set(fields.values()) - set(TYPES))
-    if unknown:
-        raise InvalidInput(f"unknown type {seen(unknown[0])}. Known: {', '.join(TYPES)}")
-    if not search:
-        raise InvalidInput(f"{name}: name at least one searchable field")
-    weights = field_weights(search)
-    names = dict.fromkeys([*search, *fields, *tenant])
-    declared = tuple(Field(check_field(n), fields.get(n, "any"), n in weights, weights.get(n, 1)) for n in names)
-    return Entity(name, declared, tenant_field)
 
 
 def checked_rows(
@@ -137,18 +109,6 @@ def changed_row(
     return row
 
 
-def divided(entity: Entity, tenant_field: str | None) -> Entity:
-    """An entity whose records have tenants; as it is where `tenant_field` is None. Raises InvalidInput where they are
-    not those of that field."""
-    if tenant_field in (None, entity.tenant_field):
-        return entity
-    if tenant_field == "":
-        return entity if entity.has_tenants else replace(entity, tenant_field="")
-    own = f"those of the field {entity.tenant_field!r:.80}" if entity.tenant_field else "given with each call"
-    has = f"are {own}" if entity.has_tenants else "were not declared"
-    raise InvalidInput(f"the tenants of {entity.name} {has}; their field is not {seen(tenant_field, 80)}")
-
-
 def check_data(entity: Entity, data: Mapping[str, Any]) -> Mapping[str, Any]:
     """The data itself, once every field has its declared type and every value can be stored."""
     for name, value in data.items():
@@ -213,50 +173,29 @@ def is_of_type(value: Any, type_: str) -> bool:
     return isinstance(value, TYPES[type_])
 
 
-def resolve(entity: str, rows: Sequence[Row], taken: set[Key], on_conflict: OnConflict) -> dict[Key, Row]:
-    """The rows to write by key. Raises RecordExists with the position of the first whose id is taken."""
+def resolve(
+    entity: Entity, rows: Sequence[Row], taken: Mapping[Key, Mapping[str, Any]], on_conflict: OnConflict
+) -> dict[Key, Row]:
+    """The rows to write by key; `taken` has what is stored of those that are there, as far as it is merged with. Raises
+    RecordExists with the position of the first whose id is taken, InvalidRecord with that of a merged one."""
     chosen: dict[Key, Row] = {}
     for position, row in enumerate(rows):
-        if on_conflict == "upsert" or (row.key not in taken and row.key not in chosen):
+        if on_conflict == "replace" or (row.key not in taken and row.key not in chosen):
             chosen[row.key] = row
+        elif on_conflict == "merge":
+            before = chosen[row.key].data if row.key in chosen else taken[row.key]
+            chosen[row.key] = _merged(entity, before, row, position)
         elif on_conflict == "error":
             raise RecordExists(
-                f"{entity} has a record {row.id!r:.80} already; nothing of this call was stored. "
-                "Replace it (upsert) or leave it (skip)",
+                f"{entity.name} has a record {row.id!r:.80} already; nothing of this call was stored. "
+                "Choose on_conflict: replace it, merge the fields into it, or ignore the new one",
                 position=position,
             )
     return chosen
 
 
-def infer_entity(name: str, records: Sequence[Mapping[str, Any]], tenant_field: str | None = None) -> Entity:
-    """Texts longer than a word are searchable, but for the tenant's; where there is none, every text is."""
-    texts: dict[str, bool] = {}
-    for record in records:
-        for field_name, value in record.items():
-            if isinstance(value, str) and field_name not in ("id", tenant_field):
-                texts[field_name] = texts.get(field_name, False) or len(value.split(maxsplit=1)) > 1
-    searchable = {n for n, is_long in texts.items() if is_long} or set(texts)
-    entity = with_fields(Entity(name), records)
-    fields = tuple(replace(f, is_searchable=f.name in searchable) for f in entity.fields)
-    return replace(entity, fields=fields, tenant_field=tenant_field)
-
-
-def with_fields(entity: Entity, records: Sequence[Mapping[str, Any]]) -> Entity:
-    """The entity with the fields that its records add. Those of an entity with tenants add none: whoever searches it
-    sees which fields it has."""
-    if entity.has_tenants:
-        return entity
-    present = set(entity.field_names) | {"id"}
-    names = dict.fromkeys(name for record in records for name in record if name not in present)
-    return replace(entity, fields=entity.fields + tuple(Field(name) for name in names)) if names else entity
-
-
-def fields_of(entity: Entity) -> Collection[str] | None:
-    """Those that a filter may name; None for any."""
-    return None if entity.has_tenants else entity.field_names
-
-
-def record_entry(entity: Entity, id_: str, data: Mapping[str, Any], tenant: str = "") -> Entry:
-    weighty = [(text_of(data.get(field.name)), field.weight) for field in entity.fields if field.weight > 1]
-    text, _, gaps, _ = render(data, entity.searchable)
-    return make_entry(Ref(entity.name, id_, tenant), text, emphasized(weighty), gaps)
+def _merged(entity: Entity, before: Mapping[str, Any], row: Row, position: int) -> Row:
+    try:
+        return row._replace(data=check_data(entity, {**before, **row.data}))
+    except InvalidRecord as error:
+        raise InvalidRecord(str(error), position=position) from error

@@ -22,13 +22,18 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class InsertReport:
-    """What an insert did, in records; `index` is what became of their index rows."""
+    """What an insert did, in records: those whose id was taken are `updated` where they were replaced or merged, or
+    `skipped`. `index` is what became of their index rows. `unsearched` are fields whose texts no search reads, but for
+    those declared with a type; `keyword_only` those that an entity made from its records took for codes and names, and
+    that have longer texts: `alter_entity` changes either."""
 
     inserted: int = 0
     updated: int = 0
     skipped: int = 0
     index: IndexReport = field(default_factory=IndexReport)
     created_entity: Entity | None = None
+    unsearched: tuple[str, ...] = ()
+    keyword_only: tuple[str, ...] = ()
 
     def __add__(self, other: "InsertReport") -> "InsertReport":
         return InsertReport(
@@ -37,7 +42,17 @@ class InsertReport:
             self.skipped + other.skipped,
             self.index + other.index,
             self.created_entity or other.created_entity,
+            tuple(dict.fromkeys((*self.unsearched, *other.unsearched))),
+            tuple(dict.fromkeys((*self.keyword_only, *other.keyword_only))),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class AlterReport:
+    """What altering an entity did; `index` counts its records."""
+
+    entity: Entity
+    index: IndexReport = field(default_factory=IndexReport)
 
 
 def make_record(row: Any) -> Record:

@@ -54,7 +54,7 @@ class Browsing:
         self._store = index.store
         self._query = query
         self._entities = entities
-        self._fields = fields_of(query, index.store.records)
+        self._fields = fields_of(query, index.store.records, entities)
 
     def results(self, connection: Connection) -> SearchResults:
         query, began = self._query, time.perf_counter()

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from ..content import items_of, join
 from ..keywords.looking_up import Found
-from ..stores.catalog import Entity
+from ..stores.catalog import DeclaredField, Entity
 from ..stores.protocols import Store
 from .query import Query
 
@@ -18,14 +18,18 @@ FieldWords = Sequence[tuple[str, str]]
 
 
 def indexed(query: Query, entities: Mapping[str, Entity]) -> FieldWords:
-    """Those whose fields are searchable in every searched entity that has them."""
+    """Those whose fields the keyword index has, as they are, of every searched entity that has them."""
     if not query.has_stored:
         return ()
     searched = [entities[name] for name in query.entities if name in entities] or list(entities.values())
     fields = [field for entity in searched for field in entity.fields]
-    others = {field.name for field in fields if not field.is_searchable}
+    others = {field.name for field in fields if not is_in_keywords(field)}
     names = {field.name for field in fields} - others
     return [(field, words) for field, words in query.parsed.fields if field in names]
+
+
+def is_in_keywords(field: DeclaredField) -> bool:
+    return field.search is not None and field.search.index != "vector" and not field.search.html
 
 
 def having(store: Store, connection: Connection, found: Found, wanted: FieldWords) -> Found:
@@ -34,7 +38,7 @@ def having(store: Store, connection: Connection, found: Found, wanted: FieldWord
         return found
     docs: list[int] = found.ranking.docs(np.flatnonzero(found.required)).tolist()
     for field, words in wanted:
-        values = store.records.values_of(connection, docs, field)
+        values = store.records.values_of(connection, docs, [field])
         contents = {doc: join([items_of(value)]) for doc, value in values.items()}
         docs = [doc for doc, content in contents.items() if found.has_phrase(content, words)]
     return replace(found, required=found.ranking.mask(np.array(docs, "<i8")))

@@ -33,6 +33,9 @@ log = logging.getLogger("kameleon.search")
 
 READ_CHARACTERS = 50_000
 """Bounds how much of a query's text is looked up as keywords. Chosen, not measured."""
+NAMED_WEIGHT = 0.3
+"""Bounds the vector's weight where a record's own id is in the query, so that no other is before it: its keyword score
+is the greatest there is, others have half of that at most."""
 NOTHING = Candidates({})
 
 
@@ -211,6 +214,8 @@ class LegSearch:
         if query.weight is not None:
             return query.weight
         own = found.generation.weight
+        if found.words is not None and found.words.named:
+            return min(own, NAMED_WEIGHT)
         weight = reduced_weight(own, found.known_share)
         if weight < own:
             found.notes.append(

@@ -166,7 +166,7 @@ class Retriever:
             return ranked
         keys = ranking.keys[:SORTED]
         refs = [ranking.refs[key] for key in keys]
-        fields = fields_of(query, self._store.records)
+        fields = fields_of(query, self._store.records, self._entities)
         read = (fields.values(connection, refs, sort.field) for sort in query.sort)
         values = [{key: found.get(ref) for key, ref in zip(keys, refs, strict=True)} for found in read]
         ordered = by_fields(keys, values, query.sort, sort_key(self._store.language))
@@ -195,7 +195,7 @@ class Retriever:
         is_stale = found.selection is not None and found.selection.is_stale()
         is_known = query.like is None and (found.selection is None or found.selection.is_known)
         scope = replace(ranked.scope, without=query.like)
-        fields = fields_of(query, self._store.records)
+        fields = fields_of(query, self._store.records, self._entities)
         with found.timed("counting"):
             inside = docs if is_known else self._store.scopes.within(connection, scope, docs)
             matches = self._store.contents.matches(scope.unnarrowed, inside)

@@ -2,13 +2,15 @@
 store. Imports `facet_counts`, `values` and `stores`."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from typing import Any
 
 from sqlalchemy import Connection
 
 from ..facet_counts import FacetCounts
+from ..stores.catalog import Entity
+from ..stores.filters import path_of
 from ..stores.protocols import Fields, Records
 from ..stores.values import Matches
 from ..values import Ref
@@ -64,8 +66,43 @@ class Sources:
         return counts
 
 
-def fields_of(query: Query, records: Records) -> Fields:
-    """The fields of what is searched; `records` is the record store's."""
-    if query.columns is None:
-        return records
-    return Sources([query.columns, records]) if query.has_stored else query.columns
+class StoredFields:
+    """The fields of the record store, whose names may have dots: `declared` are those of the searched entities."""
+
+    def __init__(self, records: Records, declared: Collection[str]) -> None:
+        self._records = records
+        self._declared = declared
+
+    def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
+        return self._records.values(connection, refs, path_of(field, self._declared))
+
+    def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[tuple[str, str, str], Any]:
+        return self._records.values_among(connection, matches, path_of(field, self._declared))
+
+    def facets(
+        self, connection: Connection, matches: Matches, fields: Sequence[str], limit: int
+    ) -> dict[str, list[tuple[Any, int]]]:
+        paths = [path_of(field, self._declared) for field in fields]
+        return dict(zip(fields, self._records.facets(connection, matches, paths, limit), strict=True))
+
+    def count_each(
+        self, connection: Connection, matches: Matches, conditions: Sequence[Mapping[str, Any]]
+    ) -> Sequence[int]:
+        return self._records.count_each(connection, matches, conditions, self._declared)
+
+    def days(self, connection: Connection, matches: Matches, field: str) -> Mapping[date, int]:
+        return self._records.days(connection, matches, path_of(field, self._declared))
+
+
+def fields_of(query: Query, records: Records, entities: Mapping[str, Entity]) -> Fields:
+    """The fields of what is searched; `records` is the record store's, `entities` are its."""
+    if query.columns is not None and not query.has_stored:
+        return query.columns
+    stored = StoredFields(records, {name for entity in searched(query, entities) for name in entity.field_names})
+    return stored if query.columns is None else Sources([query.columns, stored])
+
+
+def searched(query: Query, entities: Mapping[str, Entity]) -> list[Entity]:
+    """The entities of the record store that are searched."""
+    named = [entities[name] for name in query.entities if name in entities]
+    return named if query.entities else list(entities.values())

@@ -1,5 +1,5 @@
 """The registry: which generations of embeddings the database holds, and which entities were declared. Imports `values`,
-`errors` and `embeddings`."""
+`errors`, `content` and `embeddings`."""
 
 import json
 import shlex
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, case, func, null, select, type_coerce
 
+from ..content import PLAIN, Field
 from ..errors import redacted
 from ..values import BUILDING, Generation
 from .own_connections import is_own
@@ -26,24 +27,30 @@ DESCRIBED = tuple(field.name for field in fields(Generation))
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
-    """`type` is any, text, integer, number, boolean, list or object; any is not checked. A word of a field of `weight`
-    2 counts twice for keywords."""
+class DeclaredField:
+    """`type` is any, text, integer, number, boolean, list or object; any is not checked. `search` is how it is
+    searched, None for a field that is not. One that `is_empty` was null in every record."""
 
     name: str
     type: str = "any"
-    is_searchable: bool = False
-    weight: int = 1
+    search: Field | None = None
+    is_empty: bool = False
+
+    @property
+    def is_searchable(self) -> bool:
+        return self.search is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Entity:
     """An entity of the record store. `fields` in the order they were declared or first seen. `tenant_field` is the one
-    that names a record's tenant, "" where each call does; None of an entity without tenants."""
+    that names a record's tenant, "" where each call does; None of an entity without tenants. One that `is_inferred` was
+    made from records: the texts of fields that come later are searched."""
 
     name: str
-    fields: tuple[Field, ...] = ()
+    fields: tuple[DeclaredField, ...] = ()
     tenant_field: str | None = None
+    is_inferred: bool = False
 
     @property
     def has_tenants(self) -> bool:
@@ -290,14 +297,7 @@ class Catalog:
     def write_entity(self, connection: Connection, entity: Entity, *, is_new: bool) -> None:
         table = self._entities
         now = datetime.now(UTC)
-        definition: dict[str, Any] = {
-            "fields": [
-                {"name": f.name, "type": f.type, "searchable": f.is_searchable, "weight": f.weight}
-                for f in entity.fields
-            ]
-        }
-        if entity.has_tenants:
-            definition["tenant_field"] = entity.tenant_field
+        definition = as_definition(entity)
         if is_new:
             row = {"name": entity.name, "definition": definition, "created_at": now, "updated_at": now}
             connection.execute(table.insert(), row)
@@ -307,10 +307,42 @@ class Catalog:
         self._store.schema.index_fields(connection, indexed_fields(definition))
 
 
+def as_definition(entity: Entity) -> dict[str, Any]:
+    """Renders an entity without its name, as JSON can hold it."""
+    definition: dict[str, Any] = {"fields": list(map(_as_dict, entity.fields))}
+    if entity.has_tenants:
+        definition["tenant_field"] = entity.tenant_field
+    if entity.is_inferred:
+        definition["inferred"] = True
+    return definition
+
+
+def _as_dict(field: DeclaredField) -> dict[str, Any]:
+    search = field.search or PLAIN
+    made = {"name": field.name, "type": field.type, "searchable": field.is_searchable, "weight": int(search.weight)}
+    others = {"index": search.index, "html": search.html, "empty": field.is_empty}
+    return {**made, **{name: value for name, value in others.items() if value and value != PLAIN.index}}
+
+
+def entity_of(name: str, definition: Mapping[str, Any]) -> Entity:
+    """Makes an entity of its definition, which may lack what was added to definitions later."""
+    fields = tuple(map(_field_of, definition["fields"]))
+    return Entity(name, fields, definition.get("tenant_field"), definition.get("inferred", False))
+
+
+def _field_of(field: Mapping[str, Any]) -> DeclaredField:
+    return DeclaredField(field["name"], field["type"], _search_of(field), field.get("empty", False))
+
+
+def _search_of(field: Mapping[str, Any]) -> Field | None:
+    if not field["searchable"]:
+        return None
+    made = Field(field.get("weight", 1), field.get("index", "both"), field.get("html", False))
+    return PLAIN if made == PLAIN else made
+
+
 def _entity(row: Any) -> Entity:
-    named = row.definition["fields"]
-    fields = tuple(Field(f["name"], f["type"], f["searchable"], f["weight"]) for f in named)
-    return Entity(row.name, fields, row.definition.get("tenant_field"))
+    return entity_of(row.name, row.definition)
 
 
 def _described(number: int, provider: str, options: Any, *others: Any) -> Generation:

@@ -11,12 +11,10 @@ KINDS = {bool: 0, int: 1, float: 1, str: 2}
 """The order of values that as many records have."""
 
 
-def most_frequent(
-    wholes: Iterable[Sequence[Any]], fields: Sequence[str], limit: int
-) -> dict[str, list[tuple[Any, int]]]:
-    """The values of each field with the number of their records. `wholes` are the fields' values as a list in JSON, and
-    how many records have these; a list counts for each of its members, true beside 1."""
-    counts: list[defaultdict[tuple[bool, Any], int]] = [defaultdict(int) for _ in fields]
+def most_frequent(wholes: Iterable[Sequence[Any]], fields: int, limit: int) -> list[list[tuple[Any, int]]]:
+    """The values of each of so many fields with the number of their records. `wholes` are the fields' values as a list
+    in JSON, and how many records have these; a list counts for each of its members, true beside 1."""
+    counts: list[defaultdict[tuple[bool, Any], int]] = [defaultdict(int) for _ in range(fields)]
     for whole, records in wholes:
         for count, value in zip(counts, json.loads(whole), strict=True):
             if type(value) is str:
@@ -24,7 +22,7 @@ def most_frequent(
             elif value is not None:
                 for key in _keys(value):
                     count[key] += records
-    return {field: _best(count, limit) for field, count in zip(fields, counts, strict=True)}
+    return [_best(count, limit) for count in counts]
 
 
 def _keys(value: Any) -> Iterable[tuple[bool, Any]]:

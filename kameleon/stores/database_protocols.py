@@ -123,6 +123,16 @@ class Schema(Protocol):
     def drop_tenant(self, connection: Connection, tenant: str, generations: Sequence[Generation]) -> None:
         """Deletes what the tables hold of a tenant, in every one of them, after `stop_writers`."""
 
+    def lock_entities(self, connection: Connection) -> None:
+        """Waits until no other transaction is left that has read which entities there are, and makes later ones wait
+        for this one. Raises DatabaseLocked where that takes too long."""
+
+    def rename_entity(self, connection: Connection, old: str, new: str, generations: Sequence[Generation]) -> None:
+        """Gives the contents and embeddings of an entity to another one, of which there are none."""
+
+    def drop_entity(self, connection: Connection, entity: str, generations: Sequence[Generation]) -> None:
+        """Deletes the contents and embeddings of an entity."""
+
     def tenanted(self, connection: Connection) -> set[str]:
         """Returns the entities of which records with a tenant were ever written."""
 

@@ -126,8 +126,12 @@ class _Parser:
 
 
 def path_of(key: str, fields: Collection[str] | None) -> tuple[str, ...]:
-    """Splits a dotted path into names, the first of them one of `fields`. Raises InvalidFilter."""
-    path = tuple(key.split("."))
+    """Splits a dotted path into names, the first of them one of `fields`: the longest that is, where a field's own name
+    has dots. Raises InvalidFilter."""
+    path = names = tuple(key.split("."))
+    begins = (".".join(names[:end]) for end in range(len(names), 1, -1)) if fields is not None else ()
+    if (longest := next((name for name in begins if name in (fields or ())), None)) is not None:
+        path = (longest, *names[longest.count(".") + 1 :])
     if fields is not None and path[0] not in fields:
         raise InvalidFilter(f"unknown field {path[0]!r:.80}. Known: {', '.join(sorted(fields)) or 'none'}")
     if not all(path) or set('"\\') & set(key) or not key.isprintable():
@@ -242,10 +246,12 @@ def counting(
     conditions: Sequence[Mapping[str, Any]],
     binds: Mapping[str, Any],
     comparison: Callable[[Comparison, dict[str, Any]], str],
+    fields: Collection[str] | None = None,
 ) -> tuple[str, dict[str, Any]]:
-    """Renders a count of the rows that each of the conditions holds for, and all binds."""
+    """Renders a count of the rows that each of the conditions holds for, and all binds; `fields` as in
+    `parse_filter`."""
     all_binds = dict(binds)
-    parsed = [parse_filter(each) or Group("$and", ()) for each in conditions]
+    parsed = [parse_filter(each, fields) or Group("$and", ()) for each in conditions]
     counts = [f"count(CASE WHEN {condition(each, all_binds, comparison)} THEN 1 END)" for each in parsed]
     return ", ".join(f"{count} AS c{place}" for place, count in enumerate(counts)), all_binds
 

@@ -3,7 +3,7 @@
 A store keeps no transaction of its own: every method works on the connection that it is given.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -32,15 +32,23 @@ from .values import (
     Written,
 )
 
+NOTHING: Mapping[Any, Any] = {}
+
 
 class Writes(Protocol):
     """Writes to the index's records and to the queue."""
 
     def upsert(
-        self, connection: Connection, entries: Sequence[Entry], generations: Sequence[Generation], now: datetime
+        self,
+        connection: Connection,
+        entries: Sequence[Entry],
+        generations: Sequence[Generation],
+        now: datetime,
+        kept: Mapping[Ref, str] = NOTHING,
     ) -> Mapping[Ref, Written]:
         """Stores contents, one entry a ref, each with a number of its own, deletes their embeddings of other contents
-        from every generation, and returns the numbers. Those that are replaced are read under the rows' locks."""
+        from every generation, and returns the numbers. Those of a content with a hash that is `kept` become the new
+        one's. Those that are replaced are read under the rows' locks."""
 
     def delete(
         self, connection: Connection, refs: Sequence[Ref], generations: Sequence[Generation]
@@ -116,8 +124,8 @@ class Embeddings(Protocol):
     ) -> tuple[list[Entry], Any]:
         """Returns the next `limit` records without a current embedding (`is_failed`: with a tombstone; `is_tried`: of
         those that the server failed on before, or of all others), of `entities` alone if any are named and of
-        `tenants`, and the key to continue at, which `after` and `upto` are too. The content of a record that cannot be
-        read is empty."""
+        `tenants`, and the key to continue at, which `after` and `upto` are too. Of a content the part that is embedded;
+        that of a record which cannot be read is empty."""
 
     def bounds(self, connection: Connection, size: int) -> list[Any]:
         """Returns the key of every `size`th record, each a value that JSON can hold."""
@@ -151,6 +159,11 @@ class Contents(Protocol):
     def entities(self, connection: Connection, tenants: Tenants = None) -> list[str]:
         """Returns those that are in the index, by name."""
 
+    def named(
+        self, connection: Connection, tenants: Sequence[str], entities: Sequence[str], ids: Sequence[str]
+    ) -> Mapping[int, str]:
+        """Returns the entities of records of the record store that have these ids; `entities` empty means all."""
+
     def refs(self, connection: Connection, docs: Sequence[int]) -> Mapping[int, Ref]:
         """Returns the records of those that are there."""
 
@@ -162,7 +175,8 @@ class Contents(Protocol):
     def texts(
         self, connection: Connection, generation: Generation | None, *, after: int, limit: int
     ) -> list[tuple[int, str]]:
-        """Returns the contents of the next `limit` records, by number; in a generation their passages."""
+        """Returns what is embedded of the contents of the next `limit` records, by number; in a generation their
+        passages."""
 
     def matches(self, scope: Scope, docs: Sequence[int] | None = None) -> Matches:
         """Selects the records of those docs that are in the scope, all of it where none are given."""
@@ -213,10 +227,35 @@ class NamedFields(Fields, Protocol):
         """Raises InvalidFilter for a name that is no field of it."""
 
 
-class Records(Fields, Protocol):
-    """The record store's table, whose fields are dotted paths into `kdb_records.data`."""
+class Records(Protocol):
+    """The record store's table, whose fields are paths of names into `kdb_records.data`."""
 
-    def values_of(self, connection: Connection, docs: Sequence[int], field: str) -> Mapping[int, Any]:
+    def values(self, connection: Connection, refs: Sequence[Ref], path: Sequence[str]) -> Mapping[Ref, Any]:
+        """As `Fields`."""
+
+    def values_among(
+        self, connection: Connection, matches: Matches, path: Sequence[str]
+    ) -> Mapping[tuple[str, str, str], Any]:
+        """As `Fields`."""
+
+    def facets(
+        self, connection: Connection, matches: Matches, paths: Sequence[Sequence[str]], limit: int
+    ) -> list[list[tuple[Any, int]]]:
+        """As `Fields`, in the order of the paths."""
+
+    def count_each(
+        self,
+        connection: Connection,
+        matches: Matches,
+        conditions: Sequence[Mapping[str, Any]],
+        fields: Collection[str] | None = None,
+    ) -> Sequence[int]:
+        """As `Fields`; `fields` are the names that a path may begin with."""
+
+    def days(self, connection: Connection, matches: Matches, path: Sequence[str]) -> Mapping[date, int]:
+        """As `Fields`."""
+
+    def values_of(self, connection: Connection, docs: Sequence[int], path: Sequence[str]) -> Mapping[int, Any]:
         """Returns the field of the record of each content that has it."""
 
     def stored_ids(self, connection: Connection, entity: str, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:

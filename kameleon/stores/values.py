@@ -1,4 +1,5 @@
-"""What goes into a store and comes out of it: entries, embeddings, scopes, terms, candidates. Imports `values`."""
+"""What goes into a store and comes out of it: entries, embeddings, scopes, terms, candidates. Imports `values` and
+`content`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,6 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 from sqlalchemy import BindParameter, ColumnElement, Dialect, FromClause, TextClause, table
 from sqlalchemy import column as column_of
 
+from ..content import FULL, Extent, layout_of_text
 from ..values import Ref, Tenants
 from .filters import Filter
 
@@ -40,23 +42,52 @@ WHOLE: Final = Part()
 
 
 class Entry(NamedTuple):
-    """A record's content to index; `emphasis` and `gaps` as `content.Content` has them."""
+    """A record's content to index; `emphasis`, `gaps` and `extent` as `content.Content` has them."""
 
     ref: Ref
     content: str
     content_hash: str
     emphasis: str = ""
     gaps: tuple[int, ...] = ()
+    extent: Extent = FULL
 
     @property
     def is_readable(self) -> bool:
-        return bool(self.content) or not self.content_hash
+        return bool(self.content) or not self.content_hash or not self.has_vector
+
+    @property
+    def has_vector(self) -> bool:
+        """Whether a part of the content is to be embedded."""
+        return self.extent.vectors_to != 0
+
+    @property
+    def keyword_text(self) -> tuple[str, tuple[int, ...]]:
+        """The part of the content that keywords are of, and its gaps."""
+        begin = self.extent.keywords_from
+        return self.content[begin:], tuple(gap - begin for gap in self.gaps if gap > begin)
+
+    @property
+    def embedded(self) -> "Entry":
+        """The entry with that part of its content alone which is embedded."""
+        end = self.extent.vectors_to
+        return self if end is None else self._replace(content=self.content[:end])
+
+
+def stored_entry(ref: Ref, content: str, content_hash: str, layout: str) -> Entry:
+    """Makes the entry of a row of the index, without what counts again."""
+    gaps, extent = layout_of_text(layout)
+    return Entry(ref, content, content_hash, "", gaps, extent)
+
+
+def embedded_text(content: str, layout: str) -> str:
+    """Returns the part of a stored content that is embedded."""
+    return content[: layout_of_text(layout)[1].vectors_to] if "v" in layout else content
 
 
 class Embedding(NamedTuple):
-    """An embedding to write, or a tombstone: `vector` is float32 little-endian bytes, or None with a `reason`.
-    A passage of a long text goes from `start_at` to `end_at`; the first also holds the reason for which another was
-    refused. All passages of a record are written together."""
+    """An embedding to write, or a tombstone: `vector` is float32 little-endian bytes, or None with a `reason`; without
+    either the content has nothing to embed. A passage of a long text goes from `start_at` to `end_at`; the first also
+    holds the reason for which another was refused. All passages of a record are written together."""
 
     ref: Ref
     content_hash: str

@@ -150,8 +150,8 @@ class PublicCalls:
         yield "index id", partial(search.index_record, "Plain", value, CANARY)
         yield "index text", partial(search.index_record, "Plain", f"text {name}", value)
         yield "delete", partial(search.delete_record, value, value)
-        yield "insert into", partial(store.insert, value, [{"id": "1", "content": CANARY}], on_conflict="upsert")
-        yield "insert", partial(store.insert, "Stored", [value], on_conflict="upsert")
+        yield "insert into", partial(store.insert, value, [{"id": "1", "content": CANARY}], on_conflict="replace")
+        yield "insert", partial(store.insert, "Stored", [value], on_conflict="replace")
         yield "insert how", partial(store.insert, "Stored", [{"id": "1"}], on_conflict=value)
         yield "insert id", partial(self.insert_id, value)
         yield "insert value", partial(self.insert_value, name, value)
@@ -175,16 +175,16 @@ class PublicCalls:
 
     def insert_id(self, value: Any) -> None:
         """What was stored under an id is read back by it."""
-        self.store.insert("Stored", [{"id": value, "content": CANARY}], on_conflict="upsert")
+        self.store.insert("Stored", [{"id": value, "content": CANARY}], on_conflict="replace")
         if value is not None:
             assert self.store.get("Stored", value).data == {"content": CANARY}
 
     def insert_value(self, name: str, value: Any) -> None:
-        self.store.insert("Valued", [{"id": name, "a": value, "content": CANARY}], on_conflict="upsert")
+        self.store.insert("Valued", [{"id": name, "a": value, "content": CANARY}], on_conflict="replace")
         assert self.store.get("Valued", name).data == {"a": value, "content": CANARY}
 
     def insert_field(self, name: str, value: str) -> None:
-        self.store.insert("Named", [{"id": f"field {name}", value: CANARY}], on_conflict="upsert")
+        self.store.insert("Named", [{"id": f"field {name}", value: CANARY}], on_conflict="replace")
         found = self.store.get("Named", f"field {name}").data
         assert found == ({value: CANARY} if value != "id" else {})
 

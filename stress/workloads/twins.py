@@ -133,7 +133,7 @@ class ByRecordStore(ByHand):
 
     def write(self, rows: dict[int, tuple[str, str, int]]) -> Any:
         records = [{"id": str(i), "title": title, "text": text, "size": n} for i, (title, text, n) in rows.items()]
-        return self.store.insert("Parcel", records, on_conflict="upsert")
+        return self.store.insert("Parcel", records, on_conflict="replace")
 
     def delete(self, ids: Sequence[int]) -> Any:
         return self.store.delete("Parcel", ids)

@@ -202,7 +202,7 @@ class Writing:
         puts = self.drawn().puts
         rows = [{"id": id_, "text": content} for id_, content in puts.items()]
         store = RecordStore(self.search)
-        self.trying("insert", lambda: store.insert(self.entity, rows, on_conflict="upsert"), Change(puts))
+        self.trying("insert", lambda: store.insert(self.entity, rows, on_conflict="replace"), Change(puts))
 
     def update(self) -> None:
         if ids := self.ids():
@@ -279,7 +279,16 @@ class Writing:
         file.write_text("".join(json.dumps({"id": id_, "text": content}) + "\n" for id_, content in puts.items()))
         rows = list(puts.items())
         changes = [Change(dict(rows[n : n + size])) for n in range(0, len(rows), size)]
-        arguments = ["data", "insert", self.entity, "--from-file", str(file), f"--batch-size={size}", "--skip-existing"]
+        arguments = [
+            "data",
+            "insert",
+            self.entity,
+            "--from-file",
+            str(file),
+            f"--batch-size={size}",
+            "--on-conflict",
+            "ignore",
+        ]
         self.trying("command", lambda: run_command(self.url, *arguments), *changes)
 
     def reindex(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from ...values import Generation, Ref, Tenants
-from ..values import Entry, Hit, Matches, Scope, State, bound
+from ..values import Entry, Hit, Matches, Scope, State, bound, embedded_text, stored_entry
 from . import statements as sql
 from . import statements_vectors as vector_sql
 from .copy import adapt
@@ -28,7 +28,7 @@ class PostgreSQLContents:
 
     def entries(self, connection: Connection, refs: Sequence[Ref]) -> list[Entry]:
         rows = by_key(connection, self._templates.format(sql.ENTRIES), refs)
-        return [Entry(Ref(*row[:3]), row.content, row.content_hash) for row in rows]
+        return [stored_entry(Ref(*row[:3]), *row[3:]) for row in rows]
 
     def located(
         self, connection: Connection, refs: Sequence[Ref], generation: Generation | None
@@ -44,6 +44,13 @@ class PostgreSQLContents:
         statement = sql.ENTITIES if tenants is None else sql.ENTITIES_OF
         binds = {} if tenants is None else {"tenants": list(tenants)}
         return list(connection.execute(self._templates.text(statement), binds).scalars())
+
+    def named(
+        self, connection: Connection, tenants: Sequence[str], entities: Sequence[str], ids: Sequence[str]
+    ) -> dict[int, str]:
+        of = sql.OF_NAMES if entities else ""
+        binds = {"tenants": list(tenants), "entities": list(entities), "ids": list(ids)}
+        return dict(fetched(connection, self._templates.format(sql.NAMED, of=of), binds))  # type: ignore[arg-type]
 
     def refs(self, connection: Connection, docs: Sequence[int]) -> dict[int, Ref]:
         rows = fetched(connection, self._templates.format(sql.REFS), {"docs": list(docs)})
@@ -73,7 +80,7 @@ class PostgreSQLContents:
             join, joined = self._templates.format(sql.JOIN_PASSAGES, generation), sql.PASSAGES_JOINED
         statement = self._templates.format(sql.TEXTS, join=join, joined=joined)
         rows = connection.exec_driver_sql(statement, (after, limit))
-        return [(doc, content[start:end]) for doc, content, start, end in rows]
+        return [(doc, embedded_text(content, layout)[start:end]) for doc, content, layout, start, end in rows]
 
     def matches(self, scope: Scope, docs: Sequence[int] | None = None) -> Matches:
         where, binds = self._scopes.sql(scope, "s")

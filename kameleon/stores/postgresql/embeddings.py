@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from ...values import BUILDING, Failure, Generation, IndexStatus, Ref, Tenants
 from ..tables import Tables, parts, utc
-from ..values import ATTEMPTS, Cached, Embedding, Entry, Key, Part
+from ..values import ATTEMPTS, Cached, Embedding, Entry, Key, Part, stored_entry
 from . import copy as binary
 from . import statements as sql
 from .rows import after_key, by_key, packed_for, upto_key
@@ -177,7 +177,7 @@ class PostgreSQLEmbeddings:
             found.append(sql.OF_ENTITIES)
             binds["of"] = list(entities)
         rows = connection.execute(self._templates.text(sql.PENDING, condition=" AND ".join(found)), binds).all()
-        entries = [Entry(Ref(*row[:3]), row.content, row.content_hash) for row in rows]
+        entries = [stored_entry(Ref(*row[:3]), *row[3:]).embedded for row in rows]
         return entries, entries and entries[-1].ref.key
 
     def bounds(self, connection: Connection, size: int) -> list[Any]:

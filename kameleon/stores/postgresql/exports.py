@@ -1,4 +1,4 @@
-"""Reads whole records of a tenant, with their embeddings, from PostgreSQL. Imports `values` and `content`."""
+"""Reads whole records of a tenant, with their embeddings, from PostgreSQL. Imports `values`."""
 
 from array import array
 from collections.abc import Mapping
@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from ...content import gaps_of_text
 from ...values import Generation, Ref
-from ..values import TRIED, Embedding, Entry, Stored
+from ..values import TRIED, Embedding, Stored, stored_entry
 from .templates import Templates
 
 RECORDS = """
@@ -31,8 +30,8 @@ class PostgreSQLExports:
     def records(self, connection: Connection, after: Ref, limit: int) -> list[Stored]:
         binds = {"tenant": after.tenant, "entity": after.entity, "id": after.id, "limit": limit}
         return [
-            Stored(doc, Entry(Ref(entity, id_, after.tenant), content, hash_, gaps=gaps_of_text(gaps)), data)
-            for doc, entity, id_, content, hash_, gaps, data in connection.execute(self._templates.text(RECORDS), binds)
+            Stored(doc, stored_entry(Ref(entity, id_, after.tenant), *stored), data)
+            for doc, entity, id_, *stored, data in connection.execute(self._templates.text(RECORDS), binds)
         ]
 
     def embeddings(self, connection: Connection, generation: Generation, docs: Mapping[int, Ref]) -> list[Embedding]:

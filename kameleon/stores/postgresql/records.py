@@ -1,6 +1,6 @@
 """The record store's table in PostgreSQL: JSONB. Imports `values`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -31,45 +31,51 @@ class PostgreSQLRecords:
     _tables: Tables
     _copying: binary.Copy
 
-    def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> dict[Ref, Any]:
-        path, names = steps(field, "%({})s")
-        rows = by_key(connection, self._templates.format(field_sql.VALUES, path=path), refs, **names)
+    def values(self, connection: Connection, refs: Sequence[Ref], path: Sequence[str]) -> dict[Ref, Any]:
+        place, names = steps(path, "%({})s")
+        rows = by_key(connection, self._templates.format(field_sql.VALUES, path=place), refs, **names)
         return {Ref(*row[:3]): row.value for row in rows}
 
-    def values_among(self, connection: Connection, matches: Matches, field: str) -> dict[tuple[str, str, str], Any]:
-        path, names = steps(field)
-        template = self._templates.text(field_sql.VALUES_AMONG, path=path, matches=matches.sql)
+    def values_among(
+        self, connection: Connection, matches: Matches, path: Sequence[str]
+    ) -> dict[tuple[str, str, str], Any]:
+        place, names = steps(path)
+        template = self._templates.text(field_sql.VALUES_AMONG, path=place, matches=matches.sql)
         statement, binds = bound(template, matches.binds)
         rows = connection.execute(statement, {**binds, **names})
         return {(entity, id_, tenant): value for entity, id_, tenant, value in rows.all()}
 
-    def values_of(self, connection: Connection, docs: Sequence[int], field: str) -> dict[int, Any]:
-        path, names = steps(field)
-        rows = connection.execute(self._templates.text(field_sql.VALUES_OF, path=path), {"docs": list(docs), **names})
+    def values_of(self, connection: Connection, docs: Sequence[int], path: Sequence[str]) -> dict[int, Any]:
+        place, names = steps(path)
+        rows = connection.execute(self._templates.text(field_sql.VALUES_OF, path=place), {"docs": list(docs), **names})
         return {row.doc: row.value for row in rows}
 
     def facets(
-        self, connection: Connection, matches: Matches, fields: Sequence[str], limit: int
-    ) -> dict[str, list[tuple[Any, int]]]:
-        found = [steps(field, prefix=f"step{place}_") for place, field in enumerate(fields)]
-        paths = ", ".join(f"r.data{path}" for path, _ in found)
+        self, connection: Connection, matches: Matches, paths: Sequence[Sequence[str]], limit: int
+    ) -> list[list[tuple[Any, int]]]:
+        found = [steps(path, prefix=f"step{place}_") for place, path in enumerate(paths)]
+        places = ", ".join(f"r.data{place}" for place, _ in found)
         statement, binds = bound(
-            self._templates.text(field_sql.FACETS, paths=paths, matches=matches.sql), matches.binds
+            self._templates.text(field_sql.FACETS, paths=places, matches=matches.sql), matches.binds
         )
         for _, names in found:
             binds |= names
-        return most_frequent(connection.execute(statement, binds), fields, limit)
+        return most_frequent(connection.execute(statement, binds), len(paths), limit)
 
     def count_each(
-        self, connection: Connection, matches: Matches, conditions: Sequence[Mapping[str, Any]]
+        self,
+        connection: Connection,
+        matches: Matches,
+        conditions: Sequence[Mapping[str, Any]],
+        fields: Collection[str] | None = None,
     ) -> Sequence[int]:
-        counts, binds = counting(conditions, matches.binds, comparison)
+        counts, binds = counting(conditions, matches.binds, comparison, fields)
         statement, plain = bound(self._templates.text(field_sql.COUNT_EACH, counts=counts, matches=matches.sql), binds)
         return tuple(connection.execute(statement, plain).one())
 
-    def days(self, connection: Connection, matches: Matches, field: str) -> dict[date, int]:
-        path, names = steps(field)
-        days = self._templates.text(field_sql.DAYS, moment=moment(f"({DATA}{path})"), matches=matches.sql)
+    def days(self, connection: Connection, matches: Matches, path: Sequence[str]) -> dict[date, int]:
+        place, names = steps(path)
+        days = self._templates.text(field_sql.DAYS, moment=moment(f"({DATA}{place})"), matches=matches.sql)
         statement, binds = bound(days, matches.binds)
         rows = connection.execute(statement, {**binds, **names})
         return {day: row.records for row in rows if (day := day_of(row.day)) is not None}
@@ -97,7 +103,7 @@ class PostgreSQLRecords:
         return condition(filter_, binds, comparison), binds
 
 
-def steps(field: str, mark: str = ":{}", prefix: str = "step") -> tuple[str, dict[str, str]]:
+def steps(path: Sequence[str], mark: str = ":{}", prefix: str = "step") -> tuple[str, dict[str, str]]:
     """Renders a path into a document, and its binds."""
-    names = {f"{prefix}{place}": name for place, name in enumerate(field.split("."))}
+    names = {f"{prefix}{place}": name for place, name in enumerate(path)}
     return "".join(f" -> CAST({mark.format(bind)} AS text)" for bind in names), names

@@ -25,6 +25,8 @@ from .templates import Templates
 
 READERS_WAIT_S, DROP_WAITS_S = 10.0, 5
 """How long a drop waits for transactions that may read the table, and for its lock. Chosen, not measured."""
+LOCK_WAITS_S = 10
+"""How long a change of an entity waits for transactions that have read it. Chosen, not measured."""
 TENANT_WAITS_S = 10
 """How long the deletion of a tenant waits for a lock, while writers that come later wait for it. Chosen, not
 measured."""
@@ -193,6 +195,22 @@ class PostgreSQLSchema:
 
     def drop_tenant(self, connection: Connection, tenant: str, generations: Sequence[Generation]) -> None:
         dropping.drop_tenant(connection, self._templates, self._postings, tenant, generations)
+
+    def lock_entities(self, connection: Connection) -> None:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_WAITS_S}s'")
+        connection.execute(self._templates.text(sql.LOCK_ENTITIES))
+
+    def rename_entity(self, connection: Connection, old: str, new: str, generations: Sequence[Generation]) -> None:
+        for table in self._of_records(generations):
+            connection.exec_driver_sql(sql.RENAME_ENTITY.format(table=table), (new, old))
+
+    def drop_entity(self, connection: Connection, entity: str, generations: Sequence[Generation]) -> None:
+        for table in self._of_records(generations):
+            connection.exec_driver_sql(sql.DELETE_ENTITY.format(table=table), (entity,))
+
+    def _of_records(self, generations: Sequence[Generation]) -> list[str]:
+        """The tables that have a row for each record, or several."""
+        return [self._templates.names["search"], *self._terms, *map(self._templates.embedding, generations)]
 
     def tenanted(self, connection: Connection) -> set[str]:
         return set(connection.scalars(select(self._tables.tenanted.c.entity_name)))

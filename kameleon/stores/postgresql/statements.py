@@ -107,7 +107,7 @@ LOCATED = """
 """
 ENTRIES = """
     SELECT s.* FROM {keys} CROSS JOIN LATERAL (
-      SELECT s.entity_name, s.record_id, s.tenant, s.content, s.content_hash
+      SELECT s.entity_name, s.record_id, s.tenant, s.content, s.content_hash, s.gaps
       FROM {search} AS s WHERE {s_is_key} {fence}
     ) AS s
 """
@@ -204,6 +204,12 @@ HASHES = """
     ) AS s
 """
 
+KEEP_EMBEDDINGS = """
+    UPDATE {embedding} AS e SET content_hash = k.new_hash
+    FROM unnest(CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS text[]), CAST(%s AS text[]))
+      AS k(entity_name, record_id, tenant, old_hash, new_hash)
+    WHERE {e_is_key} AND e.content_hash = k.old_hash
+"""
 # A content that was written again has its embeddings under a new number.
 DELETE_STALE = """
     WITH moved AS (
@@ -233,6 +239,9 @@ REKEY = """
         AND s.doc = k.new_doc AND s.content_hash = ltrim(e.content_hash, '~')
     ON CONFLICT DO NOTHING
 """
+LOCK_ENTITIES = "LOCK TABLE {entities} IN ACCESS EXCLUSIVE MODE"
+RENAME_ENTITY = "UPDATE {table} SET entity_name = %s WHERE entity_name = %s"
+DELETE_ENTITY = "DELETE FROM {table} WHERE entity_name = %s"
 DROP_EMBEDDINGS = "DELETE FROM {embedding} WHERE doc = ANY(%s)"
 
 LISTED = """
@@ -259,11 +268,22 @@ HITS = """
       {passage}
     WHERE s.doc = ANY(%(docs)s)
 """
+NAMED = """
+    SELECT s.doc, s.entity_name
+    FROM {entities} AS e CROSS JOIN unnest(CAST(%(tenants)s AS text[])) AS t(tenant)
+      CROSS JOIN unnest(CAST(%(ids)s AS text[])) AS k(id) CROSS JOIN LATERAL (
+        SELECT s.doc, s.entity_name FROM {search} AS s
+        WHERE s.tenant = t.tenant AND s.entity_name = e.name AND s.record_id = k.id {fence}
+      ) AS s
+    {of}
+"""
+OF_NAMES = "WHERE e.name = ANY(CAST(%(entities)s AS text[]))"
 REFS = "SELECT doc, entity_name, record_id, tenant FROM {search} WHERE doc = ANY(%(docs)s)"
 TEXTS = """
-    SELECT s.doc, s.content, p.start_at, p.end_at
-    FROM (SELECT tenant, entity_name, record_id, doc, content FROM {search} WHERE doc > %s ORDER BY doc LIMIT %s) AS s
-      LEFT JOIN {join} ON {joined} ORDER BY s.doc
+    SELECT s.doc, s.content, s.gaps, p.start_at, p.end_at
+    FROM (
+        SELECT tenant, entity_name, record_id, doc, content, gaps FROM {search} WHERE doc > %s ORDER BY doc LIMIT %s
+      ) AS s LEFT JOIN {join} ON {joined} ORDER BY s.doc
 """
 JOIN_PASSAGES = "{embedding} AS p"
 PASSAGES_JOINED = "p.doc = s.doc AND p.tenant = s.tenant AND p.record_id = s.record_id"
@@ -336,7 +356,7 @@ IS_REFUSED = "{looked_up} = s.content_hash"
 IS_PENDING = "s.content_hash <> '' AND (e.record_id IS NULL OR e.content_hash <> s.content_hash)"
 IS_FAILED = "e.record_id IS NOT NULL AND e.content_hash = s.content_hash AND e.reason IS NOT NULL"
 PENDING = """
-    SELECT s.entity_name, s.record_id, s.tenant, s.content, s.content_hash
+    SELECT s.entity_name, s.record_id, s.tenant, s.content, s.content_hash, s.gaps
     FROM {search} AS s
     WHERE (s.tenant, s.entity_name, s.record_id) > (:tenant, :entity, :id) AND {condition}
     ORDER BY s.tenant, s.entity_name, s.record_id LIMIT :limit

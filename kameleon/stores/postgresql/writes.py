@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 
-from ...content import gaps_as_text
+from ...content import layout_as_text
 from ...values import Generation, Ref
 from .. import claims
+from ..protocols import NOTHING
 from ..tables import Tables, parts
 from ..values import Entry, Written
 from . import copy as binary
@@ -26,7 +27,7 @@ ROWS_A_COPY = 10_000
 
 
 def columns_of(entry: Entry) -> tuple[str, ...]:
-    return *entry.ref, entry.content, entry.content_hash, gaps_as_text(entry.gaps)
+    return *entry.ref, entry.content, entry.content_hash, layout_as_text(entry.gaps, entry.extent)
 
 
 @dataclass(eq=False)
@@ -36,7 +37,12 @@ class PostgreSQLWrites:
     _copying: binary.Copy
 
     def upsert(
-        self, connection: Connection, entries: Sequence[Entry], generations: Sequence[Generation], now: datetime
+        self,
+        connection: Connection,
+        entries: Sequence[Entry],
+        generations: Sequence[Generation],
+        now: datetime,
+        kept: Mapping[Ref, str] = NOTHING,
     ) -> dict[Ref, Written]:
         """In the order of the keys: two writers in other orders could deadlock."""
         entries = sorted(entries, key=lambda entry: entry.ref.key)
@@ -44,7 +50,15 @@ class PostgreSQLWrites:
         rows = self._copy(connection, entries, now) if copies else self._insert(connection, entries, now)
         written = {Ref(*row[:3]): Written(*row[3:]) for row in rows}
         replaced = [ref for ref, made in written.items() if made.replaced is not None]
+        hashes = [
+            (*e.ref, kept[e.ref], e.content_hash)
+            for e in entries
+            if e.ref in kept and written[e.ref].replaced is not None
+        ]
         for generation in generations if replaced else ():
+            if hashes:
+                columns = tuple(map(list, zip(*hashes, strict=True)))
+                connection.exec_driver_sql(self._templates.format(sql.KEEP_EMBEDDINGS, generation), columns)
             by_key(connection, self._templates.format(sql.DELETE_STALE, generation), replaced)
         return written
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from ...values import Generation, Ref, Tenants
-from ..values import Entry, Hit, Matches, Scope, State, bound
+from ..values import Entry, Hit, Matches, Scope, State, bound, embedded_text, stored_entry
 from . import statements as sql
 from .rows import as_json, fetched, keys_of, readable
 from .scope import SQLiteScopes
@@ -29,7 +29,7 @@ class SQLiteContents:
 
     def entries(self, connection: Connection, refs: Sequence[Ref]) -> list[Entry]:
         rows = connection.exec_driver_sql(sql.ENTRIES, keys_of(refs))
-        return [Entry(refs[place], *content) for place, *content in rows]
+        return [stored_entry(refs[place], *stored) for place, *stored in rows]
 
     def located(
         self, connection: Connection, refs: Sequence[Ref], generation: Generation | None
@@ -43,6 +43,12 @@ class SQLiteContents:
         these = sql.OF_ALL_TENANTS if tenants is None else sql.OF_TENANTS
         binds = {} if tenants is None else {"tenants": as_json(tenants)}
         return list(connection.exec_driver_sql(sql.ENTITIES.format(tenants=these), binds).scalars())
+
+    def named(
+        self, connection: Connection, tenants: Sequence[str], entities: Sequence[str], ids: Sequence[str]
+    ) -> dict[int, str]:
+        binds = {"tenants": as_json(tenants), "entities": as_json(entities), "ids": as_json(ids)}
+        return dict(fetched(connection, sql.NAMED if entities else sql.NAMED_ANYWHERE, binds))  # type: ignore[arg-type]
 
     def refs(self, connection: Connection, docs: Sequence[int]) -> dict[int, Ref]:
         rows = fetched(connection, sql.REFS, {"docs": as_json(docs)})
@@ -65,7 +71,7 @@ class SQLiteContents:
     ) -> list[tuple[int, str]]:
         join = sql.JOIN_PASSAGES.format(number=generation.number) if generation else sql.WITHOUT_PASSAGES
         rows = connection.exec_driver_sql(sql.TEXTS.format(join=join), (after, limit))
-        return [(doc, readable(content)[start:end]) for doc, content, start, end in rows]
+        return [(doc, embedded_text(readable(content), layout)[start:end]) for doc, content, layout, start, end in rows]
 
     def matches(self, scope: Scope, docs: Sequence[int] | None = None) -> Matches:
         if docs is None:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from ...values import Failure, Generation, IndexStatus, Ref, Tenants
 from ..tables import parts, utc
-from ..values import ATTEMPTS, Cached, Embedding, Entry, Key, Part
+from ..values import ATTEMPTS, Cached, Embedding, Entry, Key, Part, stored_entry
 from . import statements as sql
 from .embedding_log import log_change, tenant_of
 from .rows import ROWS_A_STATEMENT, as_json, of_tenants, present, readable, timestamp
@@ -120,7 +120,7 @@ class SQLiteEmbeddings:
         binds = {"after": after or 0, "upto": LAST_ID if upto is None else upto, "limit": limit}
         found += f" AND {of_part(entities, tenants, binds)}"
         rows = connection.execute(text(sql.PENDING.format(join=join, condition=found)), binds).all()
-        entries = [Entry(Ref(*row[1:4]), readable(row.content), row.content_hash) for row in rows]
+        entries = [stored_entry(Ref(*row[1:4]), readable(row[4]), *row[5:]).embedded for row in rows]
         return entries, rows and rows[-1].id
 
     def bounds(self, connection: Connection, size: int) -> list[Any]:

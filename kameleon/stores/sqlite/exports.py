@@ -1,13 +1,12 @@
-"""Reads whole records of a tenant, with their embeddings, from SQLite. Imports `values` and `content`."""
+"""Reads whole records of a tenant, with their embeddings, from SQLite. Imports `values`."""
 
 import json
 from collections.abc import Mapping
 
 from sqlalchemy import Connection
 
-from ...content import gaps_of_text
 from ...values import Generation, Ref
-from ..values import TRIED, Embedding, Entry, Stored
+from ..values import TRIED, Embedding, Stored, stored_entry
 from .rows import as_json, readable
 
 RECORDS = """
@@ -28,15 +27,13 @@ class SQLiteExports:
         binds = {"tenant": after.tenant, "entity": after.entity, "id": after.id, "limit": limit}
         rows = connection.exec_driver_sql(RECORDS, binds)
         return [
-            Stored(doc, stored_entry(Ref(entity, id_, after.tenant), *stored), data and json.loads(data))
-            for doc, entity, id_, *stored, data in rows
+            Stored(
+                doc, stored_entry(Ref(entity, id_, after.tenant), readable(content), *stored), data and json.loads(data)
+            )
+            for doc, entity, id_, content, *stored, data in rows
         ]
 
     def embeddings(self, connection: Connection, generation: Generation, docs: Mapping[int, Ref]) -> list[Embedding]:
         statement = EMBEDDINGS.format(number=generation.number)
         rows = connection.exec_driver_sql(statement, {"docs": as_json(docs)})
         return [Embedding(docs[doc], hash_.lstrip(TRIED), *rest) for doc, hash_, *rest in rows]
-
-
-def stored_entry(ref: Ref, content: bytes, content_hash: str, gaps: str) -> Entry:
-    return Entry(ref, readable(content), content_hash, gaps=gaps_of_text(gaps))

@@ -1,7 +1,7 @@
 """The record store's table in SQLite: JSON as text. Imports `values`."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -19,42 +19,45 @@ from .where import DATA, Field, comparison, json_path, moment
 
 
 class SQLiteRecords:
-    def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> dict[Ref, Any]:
-        rows = connection.execute(
-            sql.VALUES, {"refs": json.dumps([ref.key for ref in refs]), "path": json_path(field.split("."))}
-        )
+    def values(self, connection: Connection, refs: Sequence[Ref], path: Sequence[str]) -> dict[Ref, Any]:
+        rows = connection.execute(sql.VALUES, {"refs": json.dumps([ref.key for ref in refs]), "path": json_path(path)})
         return {Ref(*key): value for key, value in ordered(rows).items()}
 
-    def values_among(self, connection: Connection, matches: Matches, field: str) -> dict[tuple[str, str, str], Any]:
+    def values_among(
+        self, connection: Connection, matches: Matches, path: Sequence[str]
+    ) -> dict[tuple[str, str, str], Any]:
         statement, binds = bound(text(sql.VALUES_AMONG.format(matches=matches.sql)), matches.binds)
-        return ordered(connection.execute(statement, {**binds, "path": json_path(field.split("."))}).all())
+        return ordered(connection.execute(statement, {**binds, "path": json_path(path)}).all())
 
-    def values_of(self, connection: Connection, docs: Sequence[int], field: str) -> dict[int, Any]:
-        rows = fetched(connection, sql.VALUES_OF, {"docs": as_json(docs), "path": json_path(field.split("."))})
+    def values_of(self, connection: Connection, docs: Sequence[int], path: Sequence[str]) -> dict[int, Any]:
+        rows = fetched(connection, sql.VALUES_OF, {"docs": as_json(docs), "path": json_path(path)})
         return {doc: from_json(value, kind) for doc, value, kind in rows if kind not in (None, "null")}
 
     def facets(
-        self, connection: Connection, matches: Matches, fields: Sequence[str], limit: int
-    ) -> dict[str, list[tuple[Any, int]]]:
-        paths = {f"path{place}": json_path(field.split(".")) for place, field in enumerate(fields)}
-        marks = [f":{name}" for name in paths]
-        rendered = sql.FACETS.format(paths=", ".join([*marks, *marks[: len(marks) == 1]]), matches=matches.sql)
-        statement, binds = bound(text(rendered), matches.binds)
-        rows = connection.execute(statement, {**binds, **paths})
-        return most_frequent(rows, [*fields, *fields[: len(fields) == 1]], limit)
+        self, connection: Connection, matches: Matches, paths: Sequence[Sequence[str]], limit: int
+    ) -> list[list[tuple[Any, int]]]:
+        read = [*paths, *paths[: len(paths) == 1]]  # of one path json_extract returns no array
+        binds = {f"path{place}": json_path(path) for place, path in enumerate(read)}
+        rendered = sql.FACETS.format(paths=", ".join(f":{name}" for name in binds), matches=matches.sql)
+        statement, others = bound(text(rendered), matches.binds)
+        return most_frequent(connection.execute(statement, {**others, **binds}), len(read), limit)[: len(paths)]
 
     def count_each(
-        self, connection: Connection, matches: Matches, conditions: Sequence[Mapping[str, Any]]
+        self,
+        connection: Connection,
+        matches: Matches,
+        conditions: Sequence[Mapping[str, Any]],
+        fields: Collection[str] | None = None,
     ) -> Sequence[int]:
-        counts, binds = counting(conditions, matches.binds, comparison)
+        counts, binds = counting(conditions, matches.binds, comparison, fields)
         statement, plain = bound(text(sql.COUNT_EACH.format(counts=counts, matches=matches.sql)), binds)
         return tuple(connection.execute(statement, plain).one())
 
-    def days(self, connection: Connection, matches: Matches, field: str) -> dict[date, int]:
+    def days(self, connection: Connection, matches: Matches, path: Sequence[str]) -> dict[date, int]:
         at = Field(DATA, ":path")
         days = sql.DAYS.format(moment=moment(at.value, at.kind), matches=matches.sql)
         statement, binds = bound(text(days), matches.binds)
-        rows = connection.execute(statement, {**binds, "path": json_path(field.split("."))})
+        rows = connection.execute(statement, {**binds, "path": json_path(path)})
         return {day: row.records for row in rows if (day := day_of(row.day)) is not None}
 
     def stored_ids(self, connection: Connection, entity: str, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:

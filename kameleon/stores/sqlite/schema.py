@@ -98,6 +98,24 @@ class SQLiteSchema:
         log_change(connection, docs)
         self._vectors.forget(tenant)
 
+    def lock_entities(self, connection: Connection) -> None:
+        """Nobody else writes, and who has read before writes nothing."""
+        self._connections.acquire_write_lock(connection)
+
+    def rename_entity(self, connection: Connection, old: str, new: str, generations: Sequence[Generation]) -> None:
+        """Embeddings are found by the number of a content, which stays."""
+        docs = connection.scalars(sql.DOCS_OF_ENTITY, {"entity": old}).all()
+        connection.execute(sql.RENAME_ENTITY, {"entity": old, "new": new})
+        log_change(connection, docs)
+
+    def drop_entity(self, connection: Connection, entity: str, generations: Sequence[Generation]) -> None:
+        binds = {"entity": entity}
+        docs = connection.scalars(sql.DOCS_OF_ENTITY, binds).all()
+        for generation in generations:
+            connection.execute(text(sql.DELETE_EMBEDDINGS_OF_ENTITY.format(number=generation.number)), binds)
+        connection.execute(sql.DELETE_ENTITY, binds)
+        log_change(connection, docs)
+
     def tenanted(self, connection: Connection) -> set[str]:
         return set(connection.scalars(select(self._tables.tenanted.c.entity_name)))
 

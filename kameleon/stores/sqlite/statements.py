@@ -86,7 +86,7 @@ LOCATED = """
     {join}
 """
 
-ENTRIES = f"SELECT k.key, s.content, s.content_hash FROM {THESE}"
+ENTRIES = f"SELECT k.key, s.content, s.content_hash, s.gaps FROM {THESE}"
 PRESENT = f"SELECT k.key, s.id, s.content_hash, s.created_at FROM {THESE}"
 
 # Bulk statements are the driver's, positional: named binds cost as much as the write itself.
@@ -138,7 +138,9 @@ GIVE_UP = """
 """
 
 DELETE_PASSAGES = "DELETE FROM kdb_embedding_g{number} WHERE search_id = ? AND passage > 0"
-MOVE_EMBEDDINGS = "UPDATE kdb_embedding_g{number} SET search_id = ? WHERE search_id = ? AND content_hash = ?"
+MOVE_EMBEDDINGS = """
+    UPDATE kdb_embedding_g{number} SET search_id = ?, content_hash = ? WHERE search_id = ? AND content_hash = ?
+"""
 REKEY = """
     UPDATE OR IGNORE kdb_embedding_g{number} SET search_id = :new
     WHERE search_id = :old AND content_hash = (SELECT content_hash FROM kdb_search WHERE id = :new)
@@ -152,6 +154,13 @@ DELETE_EMBEDDINGS_OF_TENANT = """
 """
 DELETE_TENANT = "DELETE FROM {table} WHERE tenant = :tenant"
 FORGET_TENANT = text("UPDATE kdb_embedding_log SET tenant = NULL WHERE tenant = :tenant")
+
+DOCS_OF_ENTITY = text("SELECT id FROM kdb_search WHERE entity_name = :entity")
+RENAME_ENTITY = text("UPDATE kdb_search SET entity_name = :new WHERE entity_name = :entity")
+DELETE_EMBEDDINGS_OF_ENTITY = """
+    DELETE FROM kdb_embedding_g{number} WHERE search_id IN (SELECT id FROM kdb_search WHERE entity_name = :entity)
+"""
+DELETE_ENTITY = text("DELETE FROM kdb_search WHERE entity_name = :entity")
 
 PRUNE_LOG = text("""
     DELETE FROM kdb_embedding_log WHERE seq <= (
@@ -208,6 +217,13 @@ WHICH_IN_SCOPE = """
     FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value WHERE {scope}
 """
 
+NAMED_ANYWHERE = """
+    SELECT s.id, s.entity_name
+    FROM kdb_entities AS e CROSS JOIN json_each(:tenants) AS t CROSS JOIN json_each(:ids) AS k
+      CROSS JOIN kdb_search AS s ON s.tenant = t.value AND s.entity_name = e.name AND s.record_id = k.value
+"""
+NAMED = NAMED_ANYWHERE + " WHERE e.name IN (SELECT value FROM json_each(:entities))"
+
 REFS = """
     SELECT s.id, s.entity_name, s.record_id, s.tenant
     FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
@@ -220,8 +236,8 @@ HITS = """
 """
 
 TEXTS = """
-    SELECT s.id, s.content, p.start_at, p.end_at
-    FROM (SELECT id, CAST(content AS BLOB) AS content FROM kdb_search WHERE id > ? ORDER BY id LIMIT ?) AS s
+    SELECT s.id, s.content, s.gaps, p.start_at, p.end_at
+    FROM (SELECT id, CAST(content AS BLOB) AS content, gaps FROM kdb_search WHERE id > ? ORDER BY id LIMIT ?) AS s
       LEFT JOIN {join} ORDER BY s.id
 """
 JOIN_PASSAGES = "kdb_embedding_g{number} AS p ON p.search_id = s.id"
@@ -321,7 +337,7 @@ IS_FAILED = "e.search_id IS NOT NULL AND e.content_hash = s.content_hash AND e.r
 
 OF_ENTITIES = "s.entity_name IN (SELECT value FROM json_each(:entities))"
 PENDING = """
-    SELECT s.id, s.entity_name, s.record_id, s.tenant, CAST(s.content AS BLOB) AS content, s.content_hash
+    SELECT s.id, s.entity_name, s.record_id, s.tenant, CAST(s.content AS BLOB) AS content, s.content_hash, s.gaps
     FROM kdb_search AS s {join}
     WHERE s.id > :after AND s.id <= :upto AND {condition}
     ORDER BY s.id LIMIT :limit

@@ -8,9 +8,10 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.dialects.sqlite import insert
 
-from ...content import gaps_as_text
+from ...content import layout_as_text
 from ...values import Generation, Ref
 from .. import claims
+from ..protocols import NOTHING
 from ..tables import Tables, parts
 from ..values import Entry, Written
 from . import statements as sql
@@ -23,11 +24,16 @@ class SQLiteWrites:
     _tables: Tables
 
     def upsert(
-        self, connection: Connection, entries: Sequence[Entry], generations: Sequence[Generation], now: datetime
+        self,
+        connection: Connection,
+        entries: Sequence[Entry],
+        generations: Sequence[Generation],
+        now: datetime,
+        kept: Mapping[Ref, str] = NOTHING,
     ) -> dict[Ref, Written]:
         written: dict[Ref, Written] = {}
         for part in parts(entries, ROWS_A_STATEMENT):
-            written.update(_upsert(connection, part, generations, timestamp(now)))
+            written.update(_upsert(connection, part, generations, timestamp(now), kept))
         return written
 
     def delete(
@@ -50,16 +56,21 @@ class SQLiteWrites:
 
 
 def _upsert(
-    connection: Connection, entries: Sequence[Entry], generations: Sequence[Generation], stamp: str
+    connection: Connection,
+    entries: Sequence[Entry],
+    generations: Sequence[Generation],
+    stamp: str,
+    kept: Mapping[Ref, str],
 ) -> dict[Ref, Written]:
     before = _take_replaced(connection, entries)
     created = {ref: row.created_at for ref, row in before.items()}
     rows = [
-        (*e.ref.key, e.content, e.content_hash, gaps_as_text(e.gaps), created.get(e.ref, stamp), stamp) for e in entries
+        (*e.ref.key, e.content, e.content_hash, layout_as_text(e.gaps, e.extent), created.get(e.ref, stamp), stamp)
+        for e in entries
     ]
     first = _insert(connection, rows)
     if before and generations:
-        _replace_embeddings(connection, entries, first, before, generations)
+        _replace_embeddings(connection, entries, first, before, generations, kept)
     return {
         entry.ref: Written(doc, before[entry.ref].doc if entry.ref in before else None)
         for doc, entry in enumerate(entries, first)
@@ -96,12 +107,14 @@ def _replace_embeddings(
     first: int,
     before: Mapping[Ref, Present],
     generations: Sequence[Generation],
+    kept: Mapping[Ref, str],
 ) -> None:
-    """Deletes those of other contents; those of a content that was written again go to its new number."""
+    """Deletes those of other contents; those of a content that was written again, or is kept, go to its new number."""
     moved = [
-        (doc, before[entry.ref].doc, entry.content_hash)
+        (doc, entry.content_hash, before[entry.ref].doc, before[entry.ref].content_hash)
         for doc, entry in enumerate(entries, first)
-        if entry.ref in before and before[entry.ref].content_hash == entry.content_hash
+        if entry.ref in before
+        and before[entry.ref].content_hash in (entry.content_hash, kept.get(entry.ref, entry.content_hash))
     ]
     docs = [row.doc for row in before.values()]
     changed = 0

@@ -1,0 +1,173 @@
+"""Declares, alters, renames and drops entities, with their records and their index. Imports `values`, `errors`,
+`content`, `stores`, `keywords` and `indexing`."""
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+
+from sqlalchemy import Connection, Table, delete, func, select, update
+
+from ..content import SearchFields, check_entity
+from ..errors import EntityExists, UnknownEntity, seen
+from ..indexing.index import Index
+from ..indexing.writer import Progress
+from ..keywords import renaming
+from ..stores.catalog import Entity
+from ..values import Generation, IndexReport, Ref
+from .entities import altered, declared_entity, record_entry
+from .stored import StoredRows
+from .values import AlterReport
+
+
+class Administering:
+    """The entities of one database."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._catalog = index.catalog
+        self._rows = StoredRows(index)
+
+    def create(self, name: str, search: SearchFields, fields: Mapping[str, str], tenant_field: str | None) -> Entity:
+        entity = declared_entity(name, search, fields, tenant_field)
+
+        def attempt(connection: Connection) -> Entity:
+            if name in self._catalog.entities(connection):
+                raise EntityExists(
+                    f"entity {seen(name)} exists already. See it: `kameleon entity describe {shlex.quote(name)}`"
+                )
+            self._catalog.write_entity(connection, entity, is_new=True)
+            if entity.has_tenants:
+                self._index.store.schema.add_tenanted(connection, [name])
+            return entity
+
+        return self._index.committed(attempt)
+
+    def drop(self, name: str) -> int:
+        """Delete an entity with its records; how many there were."""
+
+        def attempt(connection: Connection) -> int:
+            self._changed(connection, name)
+            tenants, tables = self._tenants(connection, name), self._index.tables.keywords
+            renaming.drop(connection, self._index.store.postings, tables, tenants, name)
+            self._index.store.schema.drop_entity(connection, name, self._generations(connection))
+            count = connection.execute(delete(self._rows.table).where(self._rows.table.c.entity_name == name)).rowcount
+            for table in self._beside:
+                connection.execute(delete(table).where(table.c.entity_name == name))
+            entities = self._index.tables.entities
+            connection.execute(delete(entities).where(entities.c.name == name))
+            return count
+
+        made = self._index.committed(attempt, None)
+        self._index.forget()
+        return made
+
+    def rename(self, name: str, new_name: str) -> Entity:
+        """Rename an entity with its records, index and embeddings."""
+        check_entity(new_name)
+
+        def attempt(connection: Connection) -> Entity:
+            entity = replace(self._changed(connection, name), name=new_name)
+            known = [*self._catalog.entities(connection), *self._index.store.contents.entities(connection)]
+            if new_name in known:
+                raise EntityExists(f"entity {seen(new_name)} exists already: {seen(name)} cannot have its name")
+            tenants, tables = self._tenants(connection, name), self._index.tables.keywords
+            renaming.rename(connection, self._index.store.postings, tables, tenants, name, new_name)
+            self._index.store.schema.rename_entity(connection, name, new_name, self._generations(connection))
+            for table in (self._rows.table, *self._beside):
+                own = update(table).where(table.c.entity_name == name)
+                connection.execute(own.values(entity_name=new_name))
+            entities = self._index.tables.entities
+            connection.execute(update(entities).where(entities.c.name == name).values(name=new_name))
+            return entity
+
+        made = self._index.committed(attempt, None)
+        self._index.forget()
+        return made
+
+    @property
+    def _beside(self) -> tuple[Table, ...]:
+        """The tables with an entity's name, but for those of its records and its index."""
+        tables = self._index.tables
+        return tables.tenanted, tables.queue, tables.dirty
+
+    def _changed(self, connection: Connection, name: str) -> Entity:
+        """The entity, which no other transaction reads before this one ends. Raises UnknownEntity."""
+        self._index.store.schema.lock_entities(connection)
+        entities = self._catalog.entities(connection)
+        if name not in entities:
+            raise UnknownEntity(f"unknown entity {seen(name)}. Known: {', '.join(entities) or 'none'}")
+        return entities[name]
+
+    def _tenants(self, connection: Connection, name: str) -> list[str]:
+        table = self._rows.table.c
+        of_entity = select(table.tenant).where(table.entity_name == name).distinct()
+        return sorted(connection.scalars(of_entity))
+
+    def _generations(self, connection: Connection) -> list[Generation]:
+        """All that have a table, dropped ones too."""
+        numbers = self._index.store.schema.embedding_tables(connection)
+        known = [*self._catalog.generations(connection), *self._catalog.dropped(connection)]
+        return [each for each in known if each.number in numbers]
+
+    # altering
+
+    def alter(
+        self,
+        name: str,
+        search: SearchFields,
+        unsearch: Iterable[str],
+        fields: Mapping[str, str],
+        batch_size: int,
+        progress: Progress | None,
+    ) -> AlterReport:
+        """Change how fields are searched, and index again what that changes."""
+
+        def attempt(connection: Connection) -> Entity:
+            before = self._changed(connection, name)
+            entity = altered(before, search, unsearch, fields)
+            if entity != before:
+                self._catalog.write_entity(connection, entity, is_new=False)
+            return entity
+
+        entity = self._index.committed(attempt)
+        return AlterReport(entity, self._reindex(entity, batch_size, progress))
+
+    def _reindex(self, entity: Entity, batch_size: int, progress: Progress | None) -> IndexReport:
+        """Index the records as the entity is now, a batch a transaction. After an outage the rest is pending."""
+        table = self._rows.table
+        with self._index.reading(tenants=None) as connection:
+            tenants = self._tenants(connection, entity.name)
+            of_entity = table.c.entity_name == entity.name
+            total = connection.scalar(select(func.count()).select_from(table).where(of_entity)) or 0
+        report, done = IndexReport(), 0
+        for tenant in tenants:
+            after: Ref | None = Ref(entity.name, "", tenant)
+            while after is not None:
+                attempt = partial(self._reindex_batch, entity, after, batch_size, is_deferred=bool(report.outage))
+                batch, count, after = self._index.retried(attempt)
+                report, done = report + batch, done + count
+                self._index.maintain_keywords(None)
+                if progress:
+                    progress(done, total)
+        return report
+
+    def _reindex_batch(
+        self, entity: Entity, after: Ref, limit: int, *, is_deferred: bool
+    ) -> tuple[IndexReport, int, Ref | None]:
+        """What was done of the next records, how many they are, and the last of them."""
+        with self._index.reading(tenants=(after.tenant,)) as connection:
+            page = self._index.store.exports.records(connection, after, limit)
+            own = [each for each in page if each.entry.ref.entity == entity.name]
+            stored = [each for each in own if each.data is not None]
+            entries = [record_entry(entity, s.entry.ref.id, s.data or {}, after.tenant) for s in stored]
+        last = own[-1].entry.ref if len(own) == limit else None
+        if not entries:
+            return IndexReport(), len(own), last
+        plan = self._index.plan(entries, is_altered=True, is_deferred=is_deferred)
+        if not plan.changed and not plan.to_embed:
+            return IndexReport(unchanged=len(entries)), len(own), last
+        with self._index.transaction(tenants=(after.tenant,)) as connection:
+            self._rows.check_unchanged(connection, {each.entry.ref: each.data or {} for each in stored})
+            self._index.check_current(plan, connection)
+            return self._index.apply(plan, connection), len(own), last

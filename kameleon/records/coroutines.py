@@ -1,0 +1,90 @@
+"""The verbs of RecordStore for coroutines, each on a thread. Imports `indexing`, `stores` and `orm`."""
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..indexing.index import Index
+from ..orm.callers import on_a_thread
+from ..stores.catalog import Entity
+from .rows import OnConflict
+from .values import InsertReport, Record
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+
+class Verbs(Protocol):
+    """What the coroutines call."""
+
+    index: Index
+
+    def entity(self, name: str) -> Entity: ...
+    def insert(self, *args: Any, **options: Any) -> InsertReport: ...
+    def get(self, *args: Any, **options: Any) -> Record: ...
+    def list(self, *args: Any, **options: Any) -> "list[Record]": ...
+    def update(self, *args: Any, **options: Any) -> Any: ...
+    def delete(self, *args: Any, **options: Any) -> int: ...
+
+
+class Coroutines:
+    """The half of RecordStore that is awaited."""
+
+    async def aentity(self: "Verbs", name: str, *, session: "AsyncSession | None" = None) -> Entity:
+        """`entity` for coroutines, on a thread; in the transaction of a `session`, if one is given."""
+        return await on_a_thread(self.index, partial(self.entity, name), session)
+
+    async def ainsert(
+        self: "Verbs",
+        entity: str,
+        records: Iterable[Mapping[str, Any]],
+        *,
+        on_conflict: OnConflict = "error",
+        create: bool = True,
+        tenant: object = None,
+        session: "AsyncSession | None" = None,
+    ) -> InsertReport:
+        """`insert`, as `aentity`."""
+        insert = partial(self.insert, entity, records, on_conflict=on_conflict, create=create, tenant=tenant)
+        return await on_a_thread(self.index, insert, session)
+
+    async def aget(
+        self: "Verbs", entity: str, id: str | int, *, tenant: object = None, session: "AsyncSession | None" = None
+    ) -> Record:
+        """`get`, as `aentity`."""
+        return await on_a_thread(self.index, partial(self.get, entity, id, tenant=tenant), session)
+
+    async def alist(
+        self: "Verbs", entity: str, *, session: "AsyncSession | None" = None, **options: Any
+    ) -> "list[Record]":
+        """`list`, as `aentity`."""
+        return await on_a_thread(self.index, partial(self.list, entity, **options), session)
+
+    async def aupdate(
+        self: "Verbs",
+        entity: str,
+        id: str | int | None = None,
+        changes: Mapping[str, Any] | None = None,
+        *,
+        where: Mapping[str, Any] | None = None,
+        replace_all: bool = False,
+        tenant: object = None,
+        session: "AsyncSession | None" = None,
+    ) -> Record | int:
+        """`update`, as `aentity`."""
+        update = partial(self.update, entity, id, changes, where=where, replace_all=replace_all, tenant=tenant)
+        changed: Record | int = await on_a_thread(self.index, update, session)
+        return changed
+
+    async def adelete(
+        self: "Verbs",
+        entity: str,
+        ids: Iterable[str | int] | None = None,
+        *,
+        where: Mapping[str, Any] | None = None,
+        tenant: object = None,
+        session: "AsyncSession | None" = None,
+    ) -> int:
+        """`delete`, as `aentity`."""
+        delete = partial(self.delete, entity, ids, where=where, tenant=tenant)
+        return await on_a_thread(self.index, delete, session)

@@ -1,0 +1,71 @@
+"""Reads which entities there are, and writes what records add to them. Imports `errors`, `content`, `stores` and
+`indexing`."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from ..content import check_entity, check_tenant
+from ..errors import Outdated, UnknownEntity, seen
+from ..indexing.index import Index
+from ..stores.catalog import Entity
+from .entities import divided, infer_entity, with_fields
+
+
+class Definitions:
+    def __init__(self, index: Index, *, may_create: bool) -> None:
+        self._index = index
+        self._catalog = index.catalog
+        self._may_create = may_create
+
+    def all(self, connection: Connection | None = None) -> dict[str, Entity]:
+        with self._index.reading(connection) as conn:
+            return self._catalog.entities(conn)
+
+    def of(self, name: str, connection: Connection | None = None) -> Entity:
+        """Raises UnknownEntity."""
+        entities = self.all(connection)
+        if not isinstance(name, str) or name not in entities:
+            raise UnknownEntity(f"unknown entity {seen(name)}. Known: {', '.join(entities) or 'none'}")
+        return entities[name]
+
+    def with_records(
+        self,
+        name: str,
+        records: Sequence[Mapping[str, Any]],
+        *,
+        create: bool,
+        tenant: object,
+        tenant_field: str | None,
+        connection: Connection | None,
+    ) -> tuple[Entity | None, Entity]:
+        """The entity as it is, None where it is missing, and as an insert of these records leaves it. Raises
+        UnknownEntity."""
+        divides = "" if tenant_field is None and check_tenant(tenant) else tenant_field
+        entities = self.all(connection)
+        plain = [record for record in records if isinstance(record, Mapping)]
+        if name in entities:
+            return entities[name], with_fields(divided(entities[name], divides), plain)
+        if not create or not self._may_create:
+            raise UnknownEntity(
+                f"unknown entity {seen(name)}. Known: {', '.join(entities) or 'none'}. "
+                f"Make it: `kameleon entity create {shlex.quote(name)} --search FIELD`"
+            )
+        return None, infer_entity(check_entity(name), plain, divides)
+
+    def declare(self, connection: Connection, before: Entity | None, after: Entity) -> bool:
+        """Write what is new about an entity; True if all of it is. Raises Outdated where it is not as it was read."""
+        _check_same(self._catalog.entities(connection).get(after.name), before, after.name)
+        if before is None:
+            self._catalog.write_entity(connection, after, is_new=True)
+        elif before != after:
+            _check_same(self._catalog.locked_entity(connection, after.name), before, after.name)
+            self._catalog.write_entity(connection, after, is_new=False)
+        return before is None
+
+
+def _check_same(stored: Entity | None, before: Entity | None, name: str) -> None:
+    if stored != before:
+        raise Outdated(f"the entity {name} kept being changed by others. Try again")

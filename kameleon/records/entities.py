@@ -1,0 +1,175 @@
+"""Declares entities, infers them from records, and makes entries of the index from records. Pure. Imports `values`,
+`errors`, `content`, `stores` and `indexing`."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..content import PLAIN, Field, SearchFields, check_entity, compose, field_options, items_of
+from ..errors import InvalidInput, seen
+from ..indexing.entries import make_entry
+from ..stores.catalog import DeclaredField, Entity
+from ..stores.values import Entry
+from ..values import Ref
+from .rows import TYPES, check_field
+
+BY_KEYWORD = Field(index="keyword")
+"""How texts of one word are searched that were not declared: codes, names, states."""
+
+
+def declared_entity(name: str, search: SearchFields, fields: Mapping[str, str], tenant_field: str | None) -> Entity:
+    """A checked entity. Raises InvalidInput."""
+    check_entity(name)
+    options = checked_options(search)
+    check_names([*fields, *([tenant_field] if tenant_field else [])], fields.values())
+    if not options:
+        raise InvalidInput(f"{name}: name at least one searchable field")
+    names = dict.fromkeys([*options, *fields, *([tenant_field] if tenant_field else [])])
+    declared = tuple(DeclaredField(check_field(n), fields.get(n, "any"), options.get(n)) for n in names)
+    return Entity(name, declared, tenant_field)
+
+
+def altered(entity: Entity, search: SearchFields, unsearch: Iterable[str], fields: Mapping[str, str]) -> Entity:
+    """An entity with other options of these fields, those of `unsearch` not searched any more. Raises InvalidInput."""
+    if isinstance(unsearch, str):
+        raise InvalidInput(f"unsearch is a list of field names; for one, use [{seen(unsearch)}]")
+    options, gone = checked_options(search), set(unsearch)
+    check_names([*gone, *fields], fields.values())
+    if unknown := sorted(gone - set(entity.searchable)):
+        raise InvalidInput(f"{unknown[0]!r:.80} is not searched. Searched: {', '.join(entity.searchable)}")
+    if both := sorted(gone & set(options)):
+        raise InvalidInput(f"{both[0]!r:.80} is in search and in unsearch")
+    known = {field.name: field for field in entity.fields}
+    known |= {name: DeclaredField(check_field(name)) for name in (*options, *fields) if name not in known}
+    made = tuple(
+        replace(
+            field,
+            type=fields.get(name, field.type),
+            search=options.get(name, None if name in gone else field.search),
+            is_empty=field.is_empty and name not in options and name not in fields,
+        )
+        for name, field in known.items()
+    )
+    if not any(field.is_searchable for field in made):
+        raise InvalidInput(f"{entity.name}: one field at least has to be searchable")
+    return replace(entity, fields=made)
+
+
+def checked_options(search: SearchFields) -> dict[str, Field]:
+    if isinstance(search, str):
+        raise InvalidInput(f"search is a list of field names; for one, use [{seen(search)}]")
+    options = field_options(search)
+    check_names(options)
+    return options
+
+
+def check_names(names: Collection[Any], types: Iterable[Any] = ()) -> None:
+    """Raises InvalidInput for what is no field, or no type of one."""
+    for given in (*names, *types):
+        if not isinstance(given, str):
+            raise InvalidInput(f"fields and their types are named by texts, not {seen(given)}")
+    if "id" in names:
+        raise InvalidInput("`id` is the key of every record and no field: get a record by it")
+    if unknown := sorted(set(types) - set(TYPES)):
+        raise InvalidInput(f"unknown type {seen(unknown[0])}. Known: {', '.join(TYPES)}")
+
+
+def divided(entity: Entity, tenant_field: str | None) -> Entity:
+    """An entity whose records have tenants; as it is where `tenant_field` is None. Raises InvalidInput where they are
+    not those of that field."""
+    if tenant_field in (None, entity.tenant_field):
+        return entity
+    if tenant_field == "":
+        return entity if entity.has_tenants else replace(entity, tenant_field="")
+    own = f"those of the field {entity.tenant_field!r:.80}" if entity.tenant_field else "given with each call"
+    has = f"are {own}" if entity.has_tenants else "were not declared"
+    raise InvalidInput(f"the tenants of {entity.name} {has}; their field is not {seen(tenant_field, 80)}")
+
+
+def infer_entity(name: str, records: Sequence[Mapping[str, Any]], tenant_field: str | None = None) -> Entity:
+    """Every text is searchable, but for the tenant's: those of one word by keyword alone, unless all are."""
+    made = with_fields(Entity(name, is_inferred=True), records)
+    fields = tuple(replace(f, search=None) if f.name == tenant_field else f for f in made.fields)
+    if not any(field.search is PLAIN for field in fields):
+        fields = tuple(replace(f, search=f.search and PLAIN) for f in fields)
+    return replace(made, fields=fields, tenant_field=tenant_field)
+
+
+def with_fields(entity: Entity, records: Sequence[Mapping[str, Any]]) -> Entity:
+    """The entity with the fields that its records add; of an entity that was inferred, their texts are searchable.
+    Those of an entity with tenants add none: whoever searches it sees which fields it has."""
+    if entity.has_tenants:
+        return entity
+    present = {field.name for field in entity.fields if not field.is_empty} | {"id"}
+    names = dict.fromkeys(name for record in records for name in record if name not in present)
+    if not names:
+        return entity
+    fields = {field.name: field for field in entity.fields}
+    for name in names:
+        values = [record[name] for record in records if record.get(name) is not None]
+        if values or name not in fields:
+            search = searched_as(values) if entity.is_inferred else None
+            fields[name] = DeclaredField(name, search=search, is_empty=entity.is_inferred and not values)
+    made = tuple(fields.values())
+    return entity if made == entity.fields else replace(entity, fields=made)
+
+
+def searched_as(values: Iterable[Any]) -> Field | None:
+    """How a field with these values is searched: None without texts, by keyword alone if each is one word."""
+    found = None
+    for value in values:
+        for text in texts_in(value):
+            if is_long(text):
+                return PLAIN
+            found = BY_KEYWORD
+    return found
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """The texts in a value, nested ones too, without blank ones."""
+    if isinstance(value, str):
+        if value and not value.isspace():
+            yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from texts_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from texts_in(item)
+
+
+def is_long(text: str) -> bool:
+    return len(text.split(maxsplit=1)) > 1
+
+
+def unsearched(entity: Entity, records: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The fields of records that have texts which no search reads, without those declared with a type."""
+    chosen = {"id", *(f.name for f in entity.fields if f.is_searchable or f.type != "any")}
+    chosen.update([entity.tenant_field] if entity.tenant_field else [])
+    found: dict[str, None] = {}
+    for record in records:
+        for name, value in record.items():
+            if name not in chosen and name not in found and next(texts_in(value), None) is not None:
+                found[name] = None
+    return tuple(found)
+
+
+def by_keyword_alone(entity: Entity, records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The fields that were taken for names and codes when the entity was inferred, and have longer texts here."""
+    names = [f.name for f in entity.fields if entity.is_inferred and f.search == BY_KEYWORD and f.type == "any"]
+    return tuple(
+        name
+        for name in names
+        if any(is_long(text) for record in records if name in record for text in texts_in(record[name]))
+    )
+
+
+def fields_of(entity: Entity) -> Collection[str] | None:
+    """Those that a filter may name; None for any."""
+    return None if entity.has_tenants else entity.field_names
+
+
+def record_entry(entity: Entity, id_: str, data: Mapping[str, Any], tenant: str = "") -> Entry:
+    fields = [(items_of(data.get(field.name)), field.search) for field in entity.fields if field.search is not None]
+    text, emphasis, gaps, _, extent = compose(fields)
+    return make_entry(Ref(entity.name, id_, tenant), text, emphasis, gaps, extent=extent)
