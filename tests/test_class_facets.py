@@ -78,7 +78,7 @@ class Part(Base):
 class Shelf(Base):
     """PostgreSQL alone has arrays."""
 
-    __tablename__ = "shelf"
+    __tablename__ = "list_shelf"
     id: Mapped[int] = mapped_column(primary_key=True)
     text: Mapped[str]
     names: Mapped[list[str | None] | None] = mapped_column(ARRAY(String))

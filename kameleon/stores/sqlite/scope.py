@@ -12,7 +12,7 @@ from ..filters import condition
 from ..values import Scope, after_record, bound
 from . import statements as sql
 from .rows import as_json, fetched
-from .where import comparison, holding
+from .where import comparison, holding, is_looked_up
 
 
 class SQLiteScopes:
@@ -56,7 +56,11 @@ class SQLiteScopes:
             return sql.OF_SCOPE.format(scope=where), binds
         binds = {}
         partitions = partitions_of("kdb_records", scope, binds)
-        return sql.OF_FILTER.format(scope=" AND ".join([*partitions, holding(scope.filter, binds)])), binds
+        is_of_tenant = scope.tenants is not None and len(scope.tenants) == 1 and is_looked_up(scope.filter)
+        holds = holding(scope.filter, binds, is_of_tenant=is_of_tenant)
+        if is_of_tenant:
+            partitions[0] = f"+{partitions[0]}"  # no index is used for this one, but for those in the alternatives
+        return sql.OF_FILTER.format(scope=" AND ".join([*partitions, holds])), binds
 
     def sql(self, scope: Scope) -> tuple[str, dict[str, Any]]:
         """Renders a condition on `s`, "1" for every record."""

@@ -7,7 +7,7 @@ package alone.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..filters import HAS_WORDS, ID, ORDERED, Comparison, Filter, bind, by_shape, condition, id_text
+from ..filters import HAS_WORDS, ID, ORDERED, Comparison, Filter, Group, bind, by_shape, condition, id_text
 from ..moments import DAY_MS, LENGTH, Moment
 from ..tables import dump
 
@@ -37,13 +37,14 @@ def indexed_path(name: str) -> str:
     return f"""'$."{name}"'"""
 
 
-def comparison(compared: Comparison, binds: dict[str, Any], document: str = DATA) -> str:
+def comparison(compared: Comparison, binds: dict[str, Any], document: str = DATA, *, is_of_tenant: bool = False) -> str:
+    """Renders a condition on a document; one that `is_of_tenant` is in a WHERE of the records of :tenant0 alone."""
     if compared.operator in ("$in", "$nin") and not compared.value:
         return "0" if compared.operator == "$in" else "1"
     if compared.path == ID and compared.operator != HAS_WORDS and document == DATA:
         return on_id(compared, binds)
     path = indexed_path(compared.path[0]) if len(compared.path) == 1 and is_plain(compared.path[0]) else ""
-    field = Field(document, path or bind(binds, json_path(compared.path)))
+    field = Field(document, path or bind(binds, json_path(compared.path)), is_of_tenant)
     match compared.operator:
         case "$eq":
             return equals(field, compared.value, binds)
@@ -66,10 +67,16 @@ def comparison(compared: Comparison, binds: dict[str, Any], document: str = DATA
 
 
 class Field(NamedTuple):
-    """A path into a document, both as SQL."""
+    """A path into a document, both as SQL. The alternatives of a condition that `is_of_tenant` name the tenant, each in
+    a way of its own: only then is an index on (tenant, value) used for each, where nothing else names it."""
 
     document: str
     path: str
+    is_of_tenant: bool = False
+
+    @property
+    def begins(self) -> str:
+        return "kdb_records.tenant IN (:tenant0) AND " if self.is_of_tenant else ""
 
     @property
     def value(self) -> str:
@@ -82,8 +89,9 @@ class Field(NamedTuple):
     def has_member(self, condition_: str) -> str:
         """Renders whether it is a list with such an `item`. Lists begin with [, so that an index on the value shows
         that there are none."""
+        begins = "kdb_records.tenant = :tenant0 AND " if self.is_of_tenant else ""
         return (
-            f"({self.value} >= '[' AND {self.value} < '\\' AND {self.kind} = 'array' "
+            f"({begins}{self.value} >= '[' AND {self.value} < '\\' AND {self.kind} = 'array' "
             f"AND EXISTS (SELECT 1 FROM json_each({self.document}, {self.path}) AS item WHERE {condition_}))"
         )
 
@@ -103,14 +111,22 @@ def json_path(names: Sequence[str]) -> str:
     return "$" + "".join(f'."{name}"' for name in names)
 
 
-def holding(filter_: Filter, binds: dict[str, Any]) -> str:
+def holding(filter_: Filter, binds: dict[str, Any], *, is_of_tenant: bool = False) -> str:
     """Renders the same as `condition` for a WHERE of its own, where NULL is false and the planner can use indexes."""
     if isinstance(filter_, Comparison):
-        return comparison(filter_, binds)
+        return comparison(filter_, binds, is_of_tenant=is_of_tenant)
     if filter_.operator == "$not":
         return condition(filter_, binds, comparison)
-    members = [holding(member, binds) for member in filter_.members]
+    members = [holding(member, binds, is_of_tenant=is_of_tenant) for member in filter_.members]
     return "(" + (" AND " if filter_.operator == "$and" else " OR ").join(members or ["true"]) + ")"
+
+
+def is_looked_up(filter_: Filter) -> bool:
+    """Whether records have to equal a text or a number in some field."""
+    if isinstance(filter_, Group):
+        return filter_.operator == "$and" and any(map(is_looked_up, filter_.members))
+    values = filter_.value if filter_.operator == "$in" else [filter_.value] if filter_.operator == "$eq" else []
+    return filter_.path != ID and bool(values) and all(type(value) in KINDS for value in values)
 
 
 def equals(field: Field, wanted: Any, binds: dict[str, Any]) -> str:
@@ -123,7 +139,7 @@ def equals(field: Field, wanted: Any, binds: dict[str, Any]) -> str:
     value = str(int(wanted)) if isinstance(wanted, bool) else bind(binds, wanted)
     kinds = KINDS[type(wanted)] if not isinstance(wanted, bool) else f"('{dump(wanted)}')"
     member = field.has_member(f"item.type IN {kinds} AND item.value = {value}")
-    return f"(({field.kind} IN {kinds} AND {field.value} = {value}) OR {member})"
+    return f"(({field.begins}{field.kind} IN {kinds} AND {field.value} = {value}) OR {member})"
 
 
 def equals_whole(field: Field, wanted: Any, binds: dict[str, Any]) -> str:
@@ -146,7 +162,7 @@ def equals_any(field: Field, options: Sequence[Any], binds: dict[str, Any]) -> s
         if shapes[shape]:
             listed = f"(SELECT one.value FROM json_each({bind(binds, dump(shapes[shape]))}) AS one)"
             member = field.has_member(f"item.type IN {kinds} AND item.value IN {listed}")
-            found.append(f"({field.kind} IN {kinds} AND {field.value} IN {listed}) OR {member}")
+            found.append(f"({field.begins}{field.kind} IN {kinds} AND {field.value} IN {listed}) OR {member}")
     if shapes["moments"]:
         listed = f"(SELECT one.value FROM json_each({bind(binds, dump([m.ms for m in shapes['moments']]))}) AS one)"
         found.append(is_moment(field, f"IN {listed}"))
