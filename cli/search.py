@@ -67,7 +67,9 @@ def searching(command: F) -> F:
 )
 @click.option("--offset", type=click.IntRange(0, 10_000), default=0, help="Skip so many of the best hits.")
 @click.option("--cursor", metavar="CURSOR", help="Continue after a page: the `cursor` of its --json output.")
-@click.option("--sort", metavar="FIELD", help="Order the 1,000 best by a field; -FIELD: the greatest first.")
+@click.option(
+    "--sort", metavar="FIELD", help="Order the 1,000 best by a field, -FIELD: the greatest first; several with commas."
+)
 @click.option(
     *("--facet", "facets"),
     metavar="FIELD[:BUCKETS]",

@@ -99,7 +99,7 @@ def test_what_is_written_between_two_pages_repeats_no_record(search: SearchEngin
     assert rest.total == 17
 
 
-def test_cursors_of_searches_and_of_listings_are_told_apart(search: SearchEngine) -> None:
+def test_a_cursor_of_a_search_is_refused_by_a_listing(search: SearchEngine) -> None:
     RecordStore(search).insert("R", [{"id": f"{n}", "text": "text", "n": n} for n in range(9)])
     listed, found = search.search(limit=2), search.search("text", limit=2)
     for query, cursor in (("", found.cursor), ("text", listed.cursor), ("", "x"), ("", 3), ("", "AgAAAAAAAAAAW10")):

@@ -148,7 +148,8 @@ def test_a_condition_fills_the_limit_with_records_that_meet_it(search: SearchEng
     ("where", "message"),
     [
         ({"nope": 1}, "Item has no column 'nope'. Known: code, id, label"),
-        ({"owner.name": "Ann"}, "Item has no column 'owner.name'"),
+        ({"owner.nope": "Ann"}, "Owner has no column 'nope'"),
+        ({"maker.name": "Ann"}, "Item has no relationship 'maker'"),
         ({"price": {"$contains": 3}}, r"\$contains on a column takes a text"),
         ({"price": {"$about": 3}}, "unknown operator"),
         ({"price": "3"}, r"price is Integer\(\), which compares with numbers, not '3'"),

@@ -90,7 +90,9 @@ SORTS = [("name",), ("-name",), ("-year", "name"), ("name", "-year"), ("-name", 
 
 
 def test_records_are_sorted_by_several_fields_and_those_without_a_value_are_last(search: SearchEngine) -> None:
-    RecordStore(search).insert("Row", people())
+    store = RecordStore(search)
+    store.create_entity("Row", search=["about"])
+    store.insert("Row", people())
     for sorts in SORTS:
         options: dict[str, Any] = {"entity": "Row", "limit": 40, "mode": "keyword"}
         wanted = by_hand(people(), *sorts)

@@ -12,7 +12,6 @@ from ..content import SearchFields, check_entity
 from ..errors import EntityExists, UnknownEntity, seen
 from ..indexing.index import Index
 from ..indexing.writer import Progress
-from ..keywords import renaming
 from ..stores.catalog import Entity
 from ..values import Generation, IndexReport, Ref
 from .entities import altered, declared_entity, record_entry
@@ -45,6 +44,7 @@ class Administering:
 
     def drop(self, name: str) -> int:
         """Delete an entity with its records; how many there were."""
+        from ..keywords import renaming  # NumPy loads with it
 
         def attempt(connection: Connection) -> int:
             self._changed(connection, name)
@@ -64,6 +64,8 @@ class Administering:
 
     def rename(self, name: str, new_name: str) -> Entity:
         """Rename an entity with its records, index and embeddings."""
+        from ..keywords import renaming
+
         check_entity(new_name)
 
         def attempt(connection: Connection) -> Entity:

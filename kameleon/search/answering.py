@@ -12,7 +12,6 @@ from ..indexing.index import Index
 from ..indexing.time_limits import run_off_loop
 from ..stores.catalog import Entity, of_fingerprint
 from ..values import Generation, QueryPlan, SearchResults
-from .browsing import Browsing
 from .prepared import Prepared, prepare
 from .query import Query
 
@@ -55,6 +54,8 @@ class Answering:
         return retriever.results(found, page)
 
     def _listed(self, query: Query, connection: Connection | None) -> SearchResults:
+        from .browsing import Browsing  # NumPy loads with it
+
         with self._index.preserving(connection, query.tenants) as conn:
             _, entities = self._read_catalog(conn, query)
             return Browsing(self._index, query, entities).results(conn)

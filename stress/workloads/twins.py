@@ -42,13 +42,14 @@ BY_OTHERS = {
     "the writes of each way": "SearchEngine.index_records_batch SearchEngine.delete_records RecordStore.insert "
     "RecordStore.delete",
     "calls a verb that is observed": "SearchEngine.index_record SearchEngine.delete_record Coroutines.aindex_record "
-    "Coroutines.aindex_records_batch Coroutines.adelete_record Coroutines.adelete_records RecordStore.ainsert "
-    "RecordStore.update",
+    "Coroutines.aindex_records_batch Coroutines.adelete_record Coroutines.adelete_records Coroutines.ainsert "
+    "Coroutines.aupdate Coroutines.adelete Coroutines.alist RecordStore.update",
     "takes no tenant: an operator's, of the whole index": "SearchEngine.reindex Administration.index_vectors "
     "Administration.vector_index Administration.purge Administration.set_weight Administration.distribute "
     "Administration.protect Administration.unprotect CacheAdministration.status CacheAdministration.clear "
     "Reindexing.plan Reindexing.run Reindexing.rollback Reindexing.target Registry.status Registry.pending "
-    "Registry.prune Registry.cancel Registry.forget Registry.drop_tables Worker.run Worker.work rebuild",
+    "Registry.prune Registry.cancel Registry.forget Registry.drop_tables Worker.run Worker.work rebuild "
+    "RecordStore.alter_entity RecordStore.rename_entity RecordStore.drop_entity",
     "writes or deletes, and returns nothing of the index": "Administration.drop_tenant Administration.import_tenant "
     "RecordStore.create_entity RecordStore.embed_ahead RecordStore.batches_ahead",
     "reads nothing": "SearchEngine.attach SearchEngine.flush Coroutines.aflush SearchEngine.track SearchEngine.untrack "
