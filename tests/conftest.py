@@ -285,7 +285,13 @@ def open_engine(backend: str, folder: Path) -> Engine:
         import pysqlite3
 
         return kameleon.create_engine(url, module=pysqlite3)
-    return kameleon.create_engine(url)
+    return without_fsync(kameleon.create_engine(url))
+
+
+def without_fsync(engine: Engine) -> Engine:
+    """SQLite as the tests' PostgreSQL is: what is committed outlives processes, and no failure of power."""
+    sqlalchemy.event.listen(engine, "connect", lambda driver, _: driver.execute("PRAGMA synchronous=OFF").close())
+    return engine
 
 
 @pytest.fixture(scope="session")
@@ -413,7 +419,7 @@ def search(make: Make, provider: HashProvider) -> SearchEngine:
 
 @pytest.fixture
 def file_engine(tmp_path: Path) -> Iterator[Engine]:
-    opened = kameleon.create_engine(f"sqlite:///{tmp_path / 'test.db'}")
+    opened = without_fsync(kameleon.create_engine(f"sqlite:///{tmp_path / 'test.db'}"))
     yield opened
     opened.dispose()
 

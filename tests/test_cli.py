@@ -150,7 +150,7 @@ def test_a_facets_buckets_are_filters(filled: Run) -> None:
 
 def test_search_in_a_pipe_is_one_line_a_hit(filled: Run) -> None:
     done = filled("search", "refund", "--mode", "keyword")
-    assert done.stdout == "1.000\tTicket\t1\tRefund missing I was billed twice open\n"
+    assert done.stdout == "1.000\tTicket\t1\tRefund missing I was billed twice\n"
     assert filled("search", "nosuchword", "--mode", "keyword").stderr == "no record matches\n"
 
 

@@ -475,3 +475,12 @@ def test_inserts_beside_an_alteration_are_indexed_as_the_entity_is(records: Reco
     assert records.list("T")
     stale = [found for found in kameleon.doctor.examine(records.search) if found.check in ("stale", "missing")]
     assert stale == []
+
+
+def test_a_keyword_only_field_is_shown_where_a_word_is_in_it_alone(search: SearchEngine) -> None:
+    store = RecordStore(search)
+    store.create_entity("R", search={"text": 1, "code": Field(index="keyword")})
+    store.insert("R", [{"id": 1, "text": "red fox", "code": "QX-77"}])
+    assert search.search("fox", entity="R", mode="keyword")[0].matched_text == "red fox"
+    assert search.search("red fox", entity="R", mode="vector")[0].matched_text == "red fox"
+    assert search.search("QX-77", entity="R")[0].matched_text == "red fox\nQX-77"

@@ -80,10 +80,8 @@ def _explained(query: Query, keys: Sequence[Key], ranked: Ranked) -> dict[Key, t
 
 def _shown(hit: Hit, words: Found | None) -> str:
     """The passage that has most of what the record was found by, the nearest of several."""
-    if words is None or len(hit.passages) < 2:
-        return hit.text
-    texts = [hit.content[start:end] for start, end in hit.passages]
-    return max(texts, key=words.holds)
+    parts = hit.parts
+    return parts[0] if words is None or len(parts) < 2 else max(parts, key=words.holds)
 
 
 def with_nearest(

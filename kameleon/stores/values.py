@@ -1,7 +1,7 @@
 """What goes into a store and comes out of it: entries, embeddings, scopes, terms, candidates. Imports `values` and
 `content`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
@@ -152,16 +152,33 @@ class Written(NamedTuple):
 
 class Hit(NamedTuple):
     """`data` is the record store's, None for a record that it does not hold. `passages` are the start and end of each
-    passage, the one nearest to the query's vector first, none for a text of one passage."""
+    passage, the one nearest to the query's vector first, none for a text of one passage. What comes after the first
+    `embedded` characters is for keywords alone; None where nothing does."""
 
     ref: Ref
     content: str
     data: Mapping[str, Any] | None
     passages: tuple[tuple[int, int], ...] = ()
+    embedded: int | None = None
 
     @property
     def text(self) -> str:
-        return self.content[slice(*self.passages[0])] if self.passages else self.content
+        if self.passages:
+            return self.content[slice(*self.passages[0])]
+        return self.content if self.embedded is None else self.content[: self.embedded].rstrip()
+
+    @property
+    def parts(self) -> list[str]:
+        """What may be shown of it: each passage, and what is for keywords alone, after the rest of a short text."""
+        texts = [self.content[start:end] for start, end in self.passages] or [self.text]
+        return texts if self.embedded is None else [*texts, self.content[self.embedded if self.passages else 0 :]]
+
+
+def make_hit(
+    ref: Ref, content: str, layout: str, data: Mapping[str, Any] | None, passages: Iterable[tuple[int, int]]
+) -> Hit:
+    end = layout_of_text(layout)[1].vectors_to if "v" in layout else None
+    return Hit(ref, content, data, tuple(passages), end or None)
 
 
 class Fault(NamedTuple):

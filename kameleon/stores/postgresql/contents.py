@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from ...values import Generation, Ref, Tenants
-from ..values import Entry, Hit, Matches, Scope, State, bound, embedded_text, stored_entry
+from ..values import Entry, Hit, Matches, Scope, State, bound, embedded_text, make_hit, stored_entry
 from . import statements as sql
 from . import statements_vectors as vector_sql
 from .copy import adapt
@@ -68,8 +68,10 @@ class PostgreSQLContents:
             adapt(connection)
         rows = fetched(connection, self._templates.format(sql.HITS, passage=passage), binds)
         return {
-            doc: Hit(Ref(entity, id_, tenant), content, data, tuple(map(tuple, places or ())))
-            for doc, entity, id_, tenant, content, data, places in rows
+            doc: make_hit(
+                Ref(entity, id_, tenant), content, layout, data, [(start, end) for start, end in places or ()]
+            )
+            for doc, entity, id_, tenant, content, data, places, layout in rows
         }
 
     def texts(

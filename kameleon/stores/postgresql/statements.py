@@ -262,7 +262,7 @@ PASSAGE = """LEFT JOIN LATERAL (
 NO_PASSAGE = "CROSS JOIN (SELECT CAST(NULL AS integer[]) AS places) AS p"
 
 HITS = """
-    SELECT s.doc, s.entity_name, s.record_id, s.tenant, s.content, r.data, p.places
+    SELECT s.doc, s.entity_name, s.record_id, s.tenant, s.content, r.data, p.places, s.gaps
     FROM {search} AS s LEFT JOIN {records} AS r
       ON r.tenant = s.tenant AND r.entity_name = s.entity_name AND r.id = s.record_id
       {passage}

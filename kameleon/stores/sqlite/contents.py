@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from ...values import Generation, Ref, Tenants
-from ..values import Entry, Hit, Matches, Scope, State, bound, embedded_text, stored_entry
+from ..values import Entry, Hit, Matches, Scope, State, bound, embedded_text, make_hit, stored_entry
 from . import statements as sql
 from .rows import as_json, fetched, keys_of, readable
 from .scope import SQLiteScopes
@@ -61,8 +61,8 @@ class SQLiteContents:
         rows = fetched(connection, statement, {"docs": as_json(docs)})
         places = _passages([row for row in rows if row[1] is None], vector)
         return {
-            doc: Hit(Ref(*ref), content, None if data is None else json.loads(data), tuple(places.get(doc, ())))
-            for doc, *ref, content, data in rows
+            doc: make_hit(Ref(*ref), content, layout, data and json.loads(data), places.get(doc, ()))
+            for doc, *ref, content, data, layout in rows
             if ref[0] is not None
         }
 
@@ -92,7 +92,7 @@ def _passages(rows: Sequence[Sequence[Any]], vector: Any) -> dict[int, list[tupl
     found: dict[int, list[tuple[float, int, int]]] = {}
     for first in range(0, len(rows), PASSAGES_AT_ONCE):
         part = rows[first : first + PASSAGES_AT_ONCE]
-        for (doc, _, _, start, end, _), cosine in zip(part, cosines([row[5] for row in part], vector), strict=True):
+        for (doc, _, _, start, end, *_), cosine in zip(part, cosines([row[5] for row in part], vector), strict=True):
             found.setdefault(doc, []).append((-cosine, start, end))
     return {doc: [(start, end) for _, start, end in sorted(places)] for doc, places in found.items()}
 

@@ -194,7 +194,7 @@ EMBEDDINGS_OF = """
 
 PASSAGES = """
     UNION ALL
-    SELECT e.search_id, NULL, NULL, e.start_at, e.end_at, e.embedding
+    SELECT e.search_id, NULL, NULL, e.start_at, e.end_at, e.embedding, NULL
     FROM json_each(:docs) AS k CROSS JOIN kdb_embedding_g{number} AS e ON e.search_id = k.value
       CROSS JOIN kdb_search AS s ON s.id = e.search_id AND s.content_hash = e.content_hash
     WHERE e.start_at IS NOT NULL AND e.embedding IS NOT NULL
@@ -230,7 +230,7 @@ REFS = """
 """
 
 HITS = """
-    SELECT s.id, s.entity_name, s.record_id, s.tenant, s.content, r.data
+    SELECT s.id, s.entity_name, s.record_id, s.tenant, s.content, r.data, s.gaps
     FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
       LEFT JOIN kdb_records AS r ON r.tenant = s.tenant AND r.entity_name = s.entity_name AND r.id = s.record_id
 """
