@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from kameleon.errors import InvalidInput
+from kameleon.errors import InvalidInput, KameleonError
 
 from .app import App, Interrupted, bar, common, confirming, echo, importing, pass_app, quiet
 from .chosen import Chosen
@@ -32,8 +32,8 @@ SYNC = "`kameleon embeddings sync` embeds what is pending"
 POSITIVE = click.FloatRange(0, min_open=True)
 
 
-class Termination(BaseException):
-    """SIGTERM was received. A BaseException as KeyboardInterrupt is, so that no handler of errors takes it."""
+class Termination(KeyboardInterrupt):
+    """SIGTERM was received. A KeyboardInterrupt, for which drivers cancel what they wait for."""
 
 
 class Terminated(Interrupted):
@@ -196,18 +196,24 @@ def warn(search: "SearchEngine", entities: tuple[str, ...], options: Any, *, wai
 def resumable(advice: str = AGAIN) -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into errors with `advice`; the run has released its lease by then."""
 
-    def terminate(_number: int, _frame: Any) -> None:
-        raise Termination
+    received: list[int] = []
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    def end(number: int, _frame: Any) -> None:
+        received.append(number)
+        raise Termination if number == signal.SIGTERM else KeyboardInterrupt
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, KameleonError) as error:  # a rollback may fail on a connection that was interrupted
+        if not received and isinstance(error, KameleonError):
+            raise
+        if received[-1:] == [signal.SIGTERM]:
+            raise Terminated(f"terminated, what was written is kept. {advice}") from None
         raise Interrupted(f"interrupted, what was written is kept. {advice}") from None
-    except Termination:
-        raise Terminated(f"terminated, what was written is kept. {advice}") from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
