@@ -201,7 +201,7 @@ def test_a_signal_ends_a_run_that_resumes(
             break
     process.send_signal(number)
     _out, err = process.communicate(timeout=120)
-    assert process.returncode == status, err.decode()[-12000:]
+    assert process.returncode == status
     assert b"what was written is kept. Run it again, with the same options, to resume" in err
     assert b"Traceback" not in err
     (rebuild,) = many.reindexing.status()

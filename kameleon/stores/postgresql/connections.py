@@ -64,7 +64,11 @@ class PostgreSQLConnections:
     def reading(self) -> Iterator[Connection]:
         """A snapshot with the settings of a search, begun in one message; the driver's own settings are restored. Where
         a listener of the application's began the transaction, that one."""
-        with own_connection(self._engine) as connection, unprepared(own_driver(connection)) as driver:
+        with (
+            own_connection(self._engine) as connection,
+            discarding(connection),
+            unprepared(own_driver(connection)) as driver,
+        ):
             if driver.info.transaction_status != TransactionStatus.IDLE:
                 self.set_local(connection, *self._search_settings())
                 yield connection
@@ -77,7 +81,7 @@ class PostgreSQLConnections:
                 self._begin_snapshot(connection, driver)
                 yield connection
             finally:
-                if not driver.closed:
+                if not driver.closed and driver.info.transaction_status != TransactionStatus.ACTIVE:
                     driver.rollback()
                     driver.set_isolation_level(before[0])
                     driver.set_read_only(before[1])
@@ -97,7 +101,11 @@ class PostgreSQLConnections:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        with own_connection(self._engine) as connection, unprepared(own_driver(connection)):
+        with (
+            own_connection(self._engine) as connection,
+            discarding(connection),
+            unprepared(own_driver(connection)),
+        ):
             with explicitly_begun(connection):
                 if not connection.in_transaction():
                     connection.begin()  # COPY alone begins none that SQLAlchemy would commit
@@ -194,6 +202,20 @@ class PostgreSQLConnections:
     def at_read_committed(self) -> Connection:
         """Opens a connection whose transactions see what others commit meanwhile, whatever the engine's level."""
         return self._engine.connect().execution_options(isolation_level="READ COMMITTED")
+
+
+@contextmanager
+def discarding(connection: Connection) -> Iterator[None]:
+    """Closes a connection of ours on which an interruption, such as Ctrl-C, left a statement in progress: it cannot be
+    rolled back."""
+    try:
+        yield
+    except BaseException:
+        if not connection.invalidated:
+            driver = own_driver(connection)
+            if not driver.closed and driver.info.transaction_status == TransactionStatus.ACTIVE:
+                connection.invalidate()
+        raise
 
 
 @contextmanager
