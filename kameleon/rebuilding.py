@@ -23,13 +23,12 @@ from .stores.settings import is_current, keyword_search_of
 from .stores.tables import SCHEMA_VERSION, document, instant, kept_name, key
 from .stores.transactions import Transactions
 from .stores.values import Entry
-from .values import Generation, Ref
+from .values import Generation, Noise, Ref
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from .embeddings.noise import Noise
 
 ROWS_A_PAGE = 1_000
 """Bounds the contents that are in memory at a time. Chosen, not measured."""
@@ -288,7 +287,7 @@ def ref_of(row: Any) -> Ref:
     return Ref(row.entity_name, row.record_id, getattr(row, "tenant", ""))
 
 
-def described_again(generation: Generation) -> tuple[str, "Noise | None"]:
+def described_again(generation: Generation) -> tuple[str, Noise | None]:
     """The model's fingerprint and noise in this version; the index's where its provider cannot be made here."""
     if not generation.provider:
         return generation.fingerprint, None

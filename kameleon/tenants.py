@@ -107,11 +107,8 @@ def drop(index: Index, tenant: str) -> int:
         with index.transaction() as connection:
             index.store.schema.stop_writers(connection)
             index.store.connections.act_for(connection, (tenant,))
-            known = index.catalog.generations(connection)
-            tables = index.store.schema.embedding_tables(connection)
-            hidden = [each for each in index.catalog.dropped(connection) if each.number in tables]
             found = index.store.embeddings.status(connection, None, has_provider=False, tenants=(tenant,))
-            index.store.schema.drop_tenant(connection, tenant, [*known, *hidden])
+            index.store.schema.drop_tenant(connection, tenant, index.catalog.with_tables(connection))
         return sum(status.indexed for status in found)
 
     count = index.retried(attempt)

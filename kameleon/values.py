@@ -249,6 +249,10 @@ class CacheStatus:
 BUILDING = "building"
 
 
+Noise = tuple[float, float]
+"""The mean and the standard deviation of the cosines of unrelated texts, of one model."""
+
+
 @dataclass(frozen=True, slots=True)
 class Generation:
     """One row of the registry: all embeddings made by one fingerprint. `state`: building, active, retired, dropped.
@@ -266,7 +270,7 @@ class Generation:
     noise_deviation: float | None = None
 
     @property
-    def noise(self) -> tuple[float, float] | None:
+    def noise(self) -> Noise | None:
         """Both, where both are known."""
         mean, deviation = self.noise_mean, self.noise_deviation
         return None if mean is None or deviation is None else (mean, deviation)

@@ -1,12 +1,12 @@
-"""How alike a model finds texts that have nothing in common. Imports nothing of kameleon's."""
+"""How alike a model finds texts that have nothing in common. Imports `values`."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-Noise = tuple[float, float]
-"""The mean and the standard deviation of the cosines of unrelated texts."""
+from ..values import Noise
+
 LEAST_SENTENCES = 32
 """Bounds from below the embeddings that noise is measured with: with 32 the mean plus three deviations is within .01 of
 that with 64 for the bundled model, within .05 for MiniLM."""

@@ -19,13 +19,13 @@ import numpy as np
 
 from ..errors import InvalidInput, ProviderError, ProviderRefused, TextRefused
 from ..forking import per_process
-from ..values import BATCH_GENERATED
+from ..values import BATCH_GENERATED, Noise
 from .batch_run import BatchRun
 from .batching import Limits, slices
 from .cache import EmbeddingCache, text_key
 from .checking import outage
 from .in_flight import InFlight, InFlightTexts
-from .noise import SENTENCES, Noise, noise_of
+from .noise import SENTENCES, noise_of
 from .options import check_passage_tokens, check_query_timeout
 from .passages import Place, split_long
 from .provider import EmbeddingProvider, Vector

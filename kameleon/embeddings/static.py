@@ -1,5 +1,5 @@
 """The bundled model: a table of token vectors, looked up and averaged. No download, no neural network at run time.
-Imports `errors` and `forking`.
+Imports `values`, `errors` and `forking`.
 
 It reads any folder in model2vec's layout (`model.safetensors` with a tensor `embeddings`, `tokenizer.json`); without a
 path it is `static-en-256`, which ships with kameleon: its README has its origin and quality.
@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 from ..errors import InvalidInput, TextRefused
 from ..forking import lazy, state_of
-from .noise import Noise
+from ..values import Noise
 from .provider import EmbeddingProvider, Vector
 from .vocabulary import known_share, knows_word
 from .weights import hash_of_files

@@ -20,13 +20,12 @@ from ..stores.catalog import Catalog, mismatch, written_generation
 from ..stores.claims import rows_of
 from ..stores.protocols import Store
 from ..stores.values import Embedding, Entry, State
-from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Ref
+from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Noise, Ref
 from .embedded import Ahead, counts, embeddings, flattened, merged, owners_of, positions, with_pieces
 from .moving import Move, located, move, moved
 from .tenanted import Tenanted
 
 if TYPE_CHECKING:
-    from ..embeddings.noise import Noise
     from ..embeddings.service import EmbeddingService
     from ..keywords.index import Analysed, KeywordIndex
     from .caching import StoredCache
@@ -67,7 +66,7 @@ class Plan:
     target: int | None = None
     generations: Sequence[Generation] | None = None
     lacks_noise: bool = False
-    noise: "Noise | None" = None
+    noise: Noise | None = None
     analysed: "Sequence[Analysed] | None" = None
     report: IndexReport = field(default_factory=IndexReport)
 

@@ -9,12 +9,12 @@ from functools import partial
 from sqlalchemy import Connection, Table, delete, func, select, update
 
 from ..content import SearchFields, check_entity
-from ..errors import EntityExists, UnknownEntity, seen
+from ..errors import EntityExists, seen
 from ..indexing.index import Index
 from ..indexing.writer import Progress
 from ..stores.catalog import Entity
-from ..values import Generation, IndexReport, Ref
-from .entities import altered, declared_entity, record_entry
+from ..values import IndexReport, Ref
+from .entities import altered, declared_entity, entity_named, record_entry
 from .stored import StoredRows
 from .values import AlterReport
 
@@ -50,7 +50,7 @@ class Administering:
             self._changed(connection, name)
             tenants, tables = self._tenants(connection, name), self._index.tables.keywords
             renaming.drop(connection, self._index.store.postings, tables, tenants, name)
-            self._index.store.schema.drop_entity(connection, name, self._generations(connection))
+            self._index.store.schema.drop_entity(connection, name, self._catalog.with_tables(connection))
             count = connection.execute(delete(self._rows.table).where(self._rows.table.c.entity_name == name)).rowcount
             for table in self._beside:
                 connection.execute(delete(table).where(table.c.entity_name == name))
@@ -75,7 +75,7 @@ class Administering:
                 raise EntityExists(f"entity {seen(new_name)} exists already: {seen(name)} cannot have its name")
             tenants, tables = self._tenants(connection, name), self._index.tables.keywords
             renaming.rename(connection, self._index.store.postings, tables, tenants, name, new_name)
-            self._index.store.schema.rename_entity(connection, name, new_name, self._generations(connection))
+            self._index.store.schema.rename_entity(connection, name, new_name, self._catalog.with_tables(connection))
             for table in (self._rows.table, *self._beside):
                 own = update(table).where(table.c.entity_name == name)
                 connection.execute(own.values(entity_name=new_name))
@@ -96,21 +96,12 @@ class Administering:
     def _changed(self, connection: Connection, name: str) -> Entity:
         """The entity, which no other transaction reads before this one ends. Raises UnknownEntity."""
         self._index.store.schema.lock_entities(connection)
-        entities = self._catalog.entities(connection)
-        if name not in entities:
-            raise UnknownEntity(f"unknown entity {seen(name)}. Known: {', '.join(entities) or 'none'}")
-        return entities[name]
+        return entity_named(self._catalog.entities(connection), name)
 
     def _tenants(self, connection: Connection, name: str) -> list[str]:
         table = self._rows.table.c
         of_entity = select(table.tenant).where(table.entity_name == name).distinct()
         return sorted(connection.scalars(of_entity))
-
-    def _generations(self, connection: Connection) -> list[Generation]:
-        """All that have a table, dropped ones too."""
-        numbers = self._index.store.schema.embedding_tables(connection)
-        known = [*self._catalog.generations(connection), *self._catalog.dropped(connection)]
-        return [each for each in known if each.number in numbers]
 
     # altering
 

@@ -11,7 +11,7 @@ from ..content import check_entity, check_tenant
 from ..errors import Outdated, UnknownEntity, seen
 from ..indexing.index import Index
 from ..stores.catalog import Entity
-from .entities import divided, infer_entity, with_fields
+from .entities import divided, entity_named, infer_entity, with_fields
 
 
 class Definitions:
@@ -26,10 +26,7 @@ class Definitions:
 
     def of(self, name: str, connection: Connection | None = None) -> Entity:
         """Raises UnknownEntity."""
-        entities = self.all(connection)
-        if not isinstance(name, str) or name not in entities:
-            raise UnknownEntity(f"unknown entity {seen(name)}. Known: {', '.join(entities) or 'none'}")
-        return entities[name]
+        return entity_named(self.all(connection), name)
 
     def with_records(
         self,

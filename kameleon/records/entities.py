@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..content import PLAIN, Field, SearchFields, check_entity, compose, field_options, items_of
-from ..errors import InvalidInput, seen
+from ..errors import InvalidInput, UnknownEntity, seen
 from ..indexing.entries import make_entry
 from ..stores.catalog import DeclaredField, Entity
 from ..stores.values import Entry
@@ -72,6 +72,13 @@ def check_names(names: Collection[Any], types: Iterable[Any] = ()) -> None:
         raise InvalidInput("`id` is the key of every record and no field: get a record by it")
     if unknown := sorted(set(types) - set(TYPES)):
         raise InvalidInput(f"unknown type {seen(unknown[0])}. Known: {', '.join(TYPES)}")
+
+
+def entity_named(entities: Mapping[str, Entity], name: object) -> Entity:
+    """Raises UnknownEntity."""
+    if not isinstance(name, str) or name not in entities:
+        raise UnknownEntity(f"unknown entity {seen(name)}. Known: {', '.join(entities) or 'none'}")
+    return entities[name]
 
 
 def divided(entity: Entity, tenant_field: str | None) -> Entity:

@@ -10,7 +10,6 @@ import time
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from typing import Any
 
 from sqlalchemy import Connection
@@ -23,7 +22,7 @@ from ..values import QueryPlan, Ref, SearchResult, SearchResults
 from .conditions import check_fields, make_scope
 from .facets import count_facets
 from .keyset import Place, read_place
-from .ordering import by_fields, kind_of
+from .ordering import by_fields, kind_of, plain_value
 from .presenting import grouped
 from .query import Query
 from .sources import fields_of
@@ -129,6 +128,5 @@ class Browsing:
         return [{doc: found[ref] for doc, ref in listed if ref in found} for found in read]
 
     def _after(self, ref: Ref, values: Sequence[Any]) -> str:
-        plain = [value.name if isinstance(value, Enum) else value for value in values]
-        ordered = [value if kind_of(value) else None for value in plain]
+        ordered = [value if kind_of(value) else None for value in map(plain_value, values)]
         return Place(ref, ordered).encode(self._query.digest)

@@ -8,6 +8,7 @@ from ..stores.filters import HAS_WORDS, Comparison, Filter, Group, parse_filter,
 from ..stores.values import Scope
 from .field_words import indexed
 from .query import Query
+from .sources import names_of, searched
 
 
 def make_scope(query: Query, entities: Mapping[str, Entity]) -> Scope:
@@ -56,5 +57,4 @@ def _declared(query: Query, entities: Mapping[str, Entity], option: str) -> set[
             f"{repr(missing[0]) if missing else 'yet'}. It has: {', '.join(entities) or 'none'}. "
             "The columns of a mapped class are meant where the class itself is searched: entity=Article"
         )
-    searched = [entities[name] for name in named] or list(entities.values())
-    return {name for entity in searched for name in entity.field_names}
+    return names_of(searched(query, entities))

@@ -1,5 +1,5 @@
 """Makes evidence, 0 to 1, of a leg's raw score by itself: of a cosine by how far it is above those of unrelated texts,
-of BM25 by the words of the query. Pure. Imports nothing of kameleon's.
+of BM25 by the words of the query. Pure. Imports `values`.
 
 Neither depends on other hits or other queries, so one `min_score` has the same meaning in all. The constants were
 measured on nine judged collections with two models, with queries of one collection put to another: stress/README.md.
@@ -10,9 +10,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ..values import Noise
+
 Key = TypeVar("Key", bound=Hashable)
-Noise = tuple[float, float]
-"""The mean and the standard deviation of the cosines of unrelated texts, of one model."""
 Scale = Callable[[float], float]
 
 MIDDLE = 5.0

@@ -12,6 +12,7 @@ from ..keywords.looking_up import Found
 from ..stores.catalog import DeclaredField, Entity
 from ..stores.protocols import Store
 from .query import Query
+from .sources import searched
 
 FieldWords = Sequence[tuple[str, str]]
 """A field and the words that it must have."""
@@ -21,8 +22,7 @@ def indexed(query: Query, entities: Mapping[str, Entity]) -> FieldWords:
     """Those whose fields the keyword index has, as they are, of every searched entity that has them."""
     if not query.has_stored:
         return ()
-    searched = [entities[name] for name in query.entities if name in entities] or list(entities.values())
-    fields = [field for entity in searched for field in entity.fields]
+    fields = [field for entity in searched(query, entities) for field in entity.fields]
     others = {field.name for field in fields if not is_in_keywords(field)}
     names = {field.name for field in fields} - others
     return [(field, words) for field, words in query.parsed.fields if field in names]

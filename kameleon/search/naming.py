@@ -1,4 +1,4 @@
-"""Names the records of a ranking, and orders those of equal scores. Imports `stores`."""
+"""Names the records of a ranking, and orders those of equal scores. Imports `values` and `stores`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from ..stores.protocols import Store
 from ..stores.values import Key
+from ..values import Ref
 from .presenting import read_texts
 from .query import Query
 from .ranking import Ranked
@@ -33,10 +34,15 @@ def named(store: Store, connection: Connection, query: Query, ranked: Ranked) ->
             page.sort(key=lambda key: (places[key], refs[key]))
             ranking = replace(ranking, keys=[*page, *keys[len(page) :]], refs=refs)
             return replace(ranked, ranking=ranking, texts=texts), True
-    refs = {key: ref for key, ref in store.contents.refs(connection, keys).items() if query.is_of_tenants(ref)}
+    refs = read_refs(store, connection, query, keys)
     present = [key for key in keys if key in refs and refs[key] != query.like]
     present.sort(key=lambda key: (places[key], refs[key]))
     return replace(ranked, ranking=replace(ranking, keys=present, refs=refs)), len(refs) == len(keys)
+
+
+def read_refs(store: Store, connection: Connection, query: Query, keys: Sequence[Key]) -> dict[Key, Ref]:
+    """The refs of contents, without those of tenants that the query does not name, which a damaged index may rank."""
+    return {key: ref for key, ref in store.contents.refs(connection, keys).items() if query.is_of_tenants(ref)}
 
 
 def _needs_all(query: Query) -> bool:

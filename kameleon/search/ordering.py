@@ -68,11 +68,16 @@ def by_field(
 ) -> list[Item]:
     """`ranked` by their values, equal ones in the order they came, those without one last. Numbers come before texts,
     which `text_key` orders; lists and objects count for none, and members of an Enum by their names."""
-    plain = {item: value.name if isinstance(value, Enum) else value for item, value in values.items()}
+    plain = {item: plain_value(value) for item, value in values.items()}
     kinds = {item: kind for item in ranked if (kind := kind_of(plain.get(item)))}
     keys = {item: (kind, text_key(plain[item]) if kind == "text" else plain[item]) for item, kind in kinds.items()}
     comparable = sorted(keys, key=keys.__getitem__, reverse=sort.is_descending)
     return [*comparable, *(item for item in ranked if item not in kinds)]
+
+
+def plain_value(value: Any) -> Any:
+    """What a value is compared by."""
+    return value.name if isinstance(value, Enum) else value
 
 
 def kind_of(value: Any) -> str:

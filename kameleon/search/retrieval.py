@@ -19,7 +19,7 @@ from .facets import count_facets
 from .field_words import indexed
 from .fusion import Leg
 from .legs import LegSearch, Retrieved
-from .naming import exact_first, named
+from .naming import exact_first, named, read_refs
 from .ordering import by_fields
 from .prepared import Prepared
 from .presenting import grouped, make_hits, make_plan, read_texts, with_nearest
@@ -145,8 +145,8 @@ class Retriever:
         """What each leg found by itself, to be fused by the caller."""
         _, found = self._run_legs(connection)
         legs = [leg for leg in (found.keyword_leg, found.vector_leg) if leg.chosen]
-        read = self._store.contents.refs(connection, list({key for leg in legs for key in leg.chosen}))
-        refs = {key: ref for key, ref in read.items() if self._query.is_of_tenants(ref)}
+        keys = list({key for leg in legs for key in leg.chosen})
+        refs = read_refs(self._store, connection, self._query, keys)
         by_ref = [
             Leg(
                 leg.name,

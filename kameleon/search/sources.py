@@ -2,7 +2,7 @@
 store. Imports `facet_counts`, `values` and `stores`."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -98,11 +98,17 @@ def fields_of(query: Query, records: Records, entities: Mapping[str, Entity]) ->
     """The fields of what is searched; `records` is the record store's, `entities` are its."""
     if query.columns is not None and not query.has_stored:
         return query.columns
-    stored = StoredFields(records, {name for entity in searched(query, entities) for name in entity.field_names})
+    stored = StoredFields(records, names_of(searched(query, entities)))
     return stored if query.columns is None else Sources([query.columns, stored])
 
 
 def searched(query: Query, entities: Mapping[str, Entity]) -> list[Entity]:
     """The entities of the record store that are searched."""
-    named = [entities[name] for name in query.entities if name in entities]
-    return named if query.entities else list(entities.values())
+    if not query.entities:
+        return list(entities.values())
+    return [entities[name] for name in query.entities if name in entities and name not in query.of_classes]
+
+
+def names_of(entities: Iterable[Entity]) -> set[str]:
+    """The names of all their fields."""
+    return {name for entity in entities for name in entity.field_names}

@@ -12,13 +12,12 @@ from sqlalchemy import Connection, case, func, null, select, type_coerce
 
 from ..content import PLAIN, Field
 from ..errors import redacted
-from ..values import BUILDING, Generation
+from ..values import BUILDING, Generation, Noise
 from .own_connections import is_own
 from .protocols import Store
 from .tables import indexed_fields, read_document
 
 if TYPE_CHECKING:
-    from ..embeddings.noise import Noise
     from ..embeddings.provider import EmbeddingProvider
 
 FLAGS = {"model": "--model", "dimensions": "--dimensions", "base_url": "--base-url"}
@@ -176,6 +175,12 @@ class Catalog:
         gone = table.select().where(table.c.state == DROPPED).order_by(table.c.number)
         return [_generation(row) for row in connection.execute(gone)]
 
+    def with_tables(self, connection: Connection) -> list[Generation]:
+        """Returns those that have a table, dropped ones too."""
+        numbers = self._store.schema.embedding_tables(connection)
+        known = [*self.generations(connection), *self.dropped(connection)]
+        return [each for each in known if each.number in numbers]
+
     def retired_last(self, connection: Connection) -> Generation | None:
         """Returns the one that was active before the active one."""
         table = self._generations
@@ -213,7 +218,7 @@ class Catalog:
         connection: Connection,
         known: Sequence[Generation],
         provider: "EmbeddingProvider",
-        noise: "Noise | None" = None,
+        noise: Noise | None = None,
     ) -> Generation | None:
         """Returns the provider's of the `known` generations, made and active if the index has none yet; None where it
         has another model. `noise` is kept where it has none."""
@@ -230,7 +235,7 @@ class Catalog:
         return generation
 
     def add_generation(
-        self, connection: Connection, provider: "EmbeddingProvider", state: str, noise: "Noise | None" = None
+        self, connection: Connection, provider: "EmbeddingProvider", state: str, noise: Noise | None = None
     ) -> Generation:
         """Adds one with its table; the registry is locked. A number is never used twice. Its weight is that of the last
         one of its model."""
@@ -269,7 +274,7 @@ class Catalog:
         table = self._generations
         connection.execute(table.update().where(table.c.number == number).values(weight=weight))
 
-    def set_noise(self, connection: Connection, number: int, noise: "Noise") -> None:
+    def set_noise(self, connection: Connection, number: int, noise: Noise) -> None:
         """Sets what the cosines of a generation's unrelated texts are."""
         table = self._generations
         mean, deviation = noise

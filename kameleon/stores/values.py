@@ -266,6 +266,10 @@ class Scope:
         return self.ids is not None or bool(self.unfiltered)
 
     @property
+    def has_one_tenant(self) -> bool:
+        return self.tenants is not None and len(self.tenants) == 1
+
+    @property
     def is_by_ids(self) -> bool:
         """Whether rows are looked up by their ids, where these are given."""
         amongs = [among for among in (self.among, *(among for _, among in self.visible)) if among is not None]
@@ -282,8 +286,7 @@ def after_record(scope: Scope, after: Ref | None, table: str, binds: dict[str, A
     """Renders the columns by which records are listed, in the order of refs, and the condition that they come after a
     record, which all do where none is given. A column that has one value in the scope is left out: the index has the
     others in this order."""
-    has_one_tenant = scope.tenants is not None and len(scope.tenants) == 1
-    varies = {"entity_name": len(scope.entities) != 1, "record_id": True, "tenant": not has_one_tenant}
+    varies = {"entity_name": len(scope.entities) != 1, "record_id": True, "tenant": not scope.has_one_tenant}
     names = [name for name, has_several in varies.items() if has_several]
     columns = ", ".join(f"{table}.{name}" for name in names)
     if after is None:

@@ -30,6 +30,9 @@ LOCK_WAITS_S = 10
 TENANT_WAITS_S = 10
 """How long the deletion of a tenant waits for a lock, while writers that come later wait for it. Chosen, not
 measured."""
+LOCK_ENTITIES = "LOCK TABLE {entities} IN ACCESS EXCLUSIVE MODE"
+RENAME_ENTITY = "UPDATE {table} SET entity_name = %s WHERE entity_name = %s"
+DELETE_ENTITY = "DELETE FROM {table} WHERE entity_name = %s"
 DISTRIBUTED_BY = "distributed_by"
 """The key in kdb_meta."""
 PLAIN_DIMENSIONS = 1_500
@@ -198,15 +201,15 @@ class PostgreSQLSchema:
 
     def lock_entities(self, connection: Connection) -> None:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_WAITS_S}s'")
-        connection.execute(self._templates.text(sql.LOCK_ENTITIES))
+        connection.execute(self._templates.text(LOCK_ENTITIES))
 
     def rename_entity(self, connection: Connection, old: str, new: str, generations: Sequence[Generation]) -> None:
         for table in self._of_records(generations):
-            connection.exec_driver_sql(sql.RENAME_ENTITY.format(table=table), (new, old))
+            connection.exec_driver_sql(RENAME_ENTITY.format(table=table), (new, old))
 
     def drop_entity(self, connection: Connection, entity: str, generations: Sequence[Generation]) -> None:
         for table in self._of_records(generations):
-            connection.exec_driver_sql(sql.DELETE_ENTITY.format(table=table), (entity,))
+            connection.exec_driver_sql(DELETE_ENTITY.format(table=table), (entity,))
 
     def _of_records(self, generations: Sequence[Generation]) -> list[str]:
         """The tables that have a row for each record, or several."""

@@ -239,9 +239,6 @@ REKEY = """
         AND s.doc = k.new_doc AND s.content_hash = ltrim(e.content_hash, '~')
     ON CONFLICT DO NOTHING
 """
-LOCK_ENTITIES = "LOCK TABLE {entities} IN ACCESS EXCLUSIVE MODE"
-RENAME_ENTITY = "UPDATE {table} SET entity_name = %s WHERE entity_name = %s"
-DELETE_ENTITY = "DELETE FROM {table} WHERE entity_name = %s"
 DROP_EMBEDDINGS = "DELETE FROM {embedding} WHERE doc = ANY(%s)"
 
 LISTED = """

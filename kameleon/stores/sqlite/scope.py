@@ -56,7 +56,7 @@ class SQLiteScopes:
             return sql.OF_SCOPE.format(scope=where), binds
         binds = {}
         partitions = partitions_of("kdb_records", scope, binds)
-        is_of_tenant = scope.tenants is not None and len(scope.tenants) == 1 and is_looked_up(scope.filter)
+        is_of_tenant = scope.has_one_tenant and is_looked_up(scope.filter)
         holds = holding(scope.filter, binds, is_of_tenant=is_of_tenant)
         if is_of_tenant:
             partitions[0] = f"+{partitions[0]}"  # no index is used for this one, but for those in the alternatives
