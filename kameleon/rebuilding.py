@@ -173,8 +173,8 @@ class Rebuild:
     @property
     def _restored(self) -> dict[str, Table]:
         own = self._tables
-        restored = (own.records, own.generations, own.embedding_cache, own.queue, own.dirty, own.tenanted)
-        return {made.name: made for made in restored}
+        of_records = own.records, own.generations, own.embedding_cache, own.queue, own.dirty, own.tenanted
+        return {made.name: made for made in (*of_records, own.synonyms, own.query_rules)}
 
     # the new tables
 

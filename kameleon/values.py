@@ -256,7 +256,8 @@ Noise = tuple[float, float]
 @dataclass(frozen=True, slots=True)
 class Generation:
     """One row of the registry: all embeddings made by one fingerprint. `state`: building, active, retired, dropped.
-    `noise_mean` and `noise_deviation` are of the cosines of unrelated sentences, None until they were measured."""
+    `noise_mean` and `noise_deviation` are of the cosines of unrelated sentences, None until they were measured.
+    `weighting` is how the weight follows from a query, None where it is `weight` for all."""
 
     number: int
     provider: str
@@ -268,6 +269,7 @@ class Generation:
     state: str = "active"
     noise_mean: float | None = None
     noise_deviation: float | None = None
+    weighting: Mapping[str, Any] | None = None
 
     @property
     def noise(self) -> Noise | None:

@@ -20,6 +20,7 @@ from ..stores.factory import make_store
 from ..stores.transactions import Transactions
 from ..stores.values import Entry, State
 from ..values import Failure, Generation, IndexReport, Ref, Tenants, tenants_of
+from .curation import Curation
 from .embedded import Ahead
 from .entries import Contents, make_entry
 from .filling import Filling
@@ -84,6 +85,7 @@ class Index(Transactions):
         from ..keywords.index import KeywordIndex  # NumPy loads with the first engine
 
         self.keywords: KeywordIndex = KeywordIndex(self.store, opened)
+        self.curation = Curation(self.store)
         self._tenanted = Tenanted(self.store.schema)
         self.writer = Writer(self.store, self.catalog, self.keywords, self._tenanted)
         self.filling = Filling(self, self.store, self.catalog, self.writer, self.services)

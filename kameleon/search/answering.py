@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from ..errors import Outdated, ProviderError
 from ..indexing.index import Index
 from ..indexing.time_limits import run_off_loop
-from ..stores.catalog import Entity, of_fingerprint
+from ..stores.catalog import Registry, of_fingerprint
 from ..values import Generation, QueryPlan, SearchResults
 from .prepared import Prepared, prepare
 from .query import Query
@@ -57,7 +57,7 @@ class Answering:
         from .browsing import Browsing  # NumPy loads with it
 
         with self._index.preserving(connection, query.tenants) as conn:
-            _, entities = self._read_catalog(conn, query)
+            entities = self._read_catalog(conn, query).entities
             return Browsing(self._index, query, entities).results(conn)
 
     def legs(self, query: Query) -> "Legs":
@@ -73,11 +73,12 @@ class Answering:
         prepared = self._prepare(query, self._generations(query, connection))
         for _ in range(TRIES):
             with self._index.preserving(connection, query.tenants) as conn:
-                generations, entities = self._read_catalog(conn, query)
-                if not self._reads_generations(query) or generations == prepared.generations:
-                    retriever = Retriever(self._index, query, prepared, entities)
+                registry = self._read_catalog(conn, query)
+                if not self._reads_generations(query) or registry.generations == prepared.generations:
+                    curated = self._index.curation.read(conn, registry.curation, query.tenants)
+                    retriever = Retriever(self._index, query, prepared, registry.entities, curated)
                     return retriever, read(retriever, conn)
-            prepared = self._prepare(query, generations)
+            prepared = self._prepare(query, registry.generations)
         raise Outdated("the index kept being moved to another model. Try again")
 
     def _generations(self, query: Query, connection: Connection | None) -> Sequence[Generation]:
@@ -88,11 +89,9 @@ class Answering:
         with self._index.preserving(connection) as conn:
             return self._catalog.generations(conn)
 
-    def _read_catalog(self, conn: Connection, query: Query) -> tuple[list[Generation], dict[str, Entity]]:
-        """The generations and the declared entities that a query depends on, with one statement at most."""
-        if query.reads_records:
-            return self._catalog.read(conn)
-        return self._catalog.generations(conn) if self._reads_generations(query) else [], {}
+    def _read_catalog(self, conn: Connection, query: Query) -> Registry:
+        """What a query depends on, with one statement."""
+        return self._catalog.read(conn) if query.reads_records else self._catalog.registry(conn)
 
     def _reads_generations(self, query: Query) -> bool:
         """Whether a query's answer depends on which generations there are."""

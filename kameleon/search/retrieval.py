@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from ..analysis.collation import sort_key
 from ..facet_counts import FacetCounts
+from ..indexing.curation import NOTHING, Curated
 from ..indexing.index import Index
 from ..stores.catalog import Entity
 from ..stores.own_connections import is_own
@@ -58,12 +59,20 @@ class Page:
 class Retriever:
     """Of one query. `read`, `find` and `page` read, `rerank` and `results` need no connection."""
 
-    def __init__(self, index: Index, query: Query, prepared: Prepared, entities: Mapping[str, Entity]) -> None:
+    def __init__(
+        self,
+        index: Index,
+        query: Query,
+        prepared: Prepared,
+        entities: Mapping[str, Entity],
+        curated: Curated = NOTHING,
+    ) -> None:
         self._index = index
         self._store = index.store
         self._query = query
         self._prepared = prepared
         self._entities = entities
+        self._curated = curated
 
     def read(self, connection: Connection) -> tuple[Ranked, Page]:
         """What `find` and `page` do, again where a content is gone that was found."""

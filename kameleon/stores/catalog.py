@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, case, func, null, select, type_coerce
 
@@ -15,6 +15,7 @@ from ..errors import redacted
 from ..values import BUILDING, Generation, Noise
 from .own_connections import is_own
 from .protocols import Store
+from .settings import CURATION
 from .tables import indexed_fields, read_document
 
 if TYPE_CHECKING:
@@ -62,6 +63,14 @@ class Entity:
     @property
     def field_names(self) -> tuple[str, ...]:
         return tuple(field.name for field in self.fields)
+
+
+class Registry(NamedTuple):
+    """What queries depend on beside records. `curation` is the version of the synonyms and query rules."""
+
+    generations: list[Generation]
+    curation: str
+    entities: Mapping[str, Entity] = {}
 
 
 def active(known: Sequence[Generation]) -> Generation | None:
@@ -149,25 +158,31 @@ class Catalog:
         self._generations = store.tables.generations
         self._entities = store.tables.entities
         columns = self._generations.c
-        described = [columns[name] for name in DESCRIBED]
-        self._there = select(*described).where(columns.state != DROPPED).order_by(columns.number)
+        meta = store.tables.meta
+        present = meta.outerjoin(self._generations, columns.state != DROPPED)
+        self._there = select(meta.c.value, *(columns[name] for name in DESCRIBED)).select_from(present)
+        self._there = self._there.where(meta.c.key == CURATION).order_by(columns.number)
         self._statement = ""
-        self._read_last: tuple[Sequence[Any], list[Generation]] = ((), [])
+        self._read_last: tuple[Sequence[Any], Registry] = ((), Registry([], ""))
 
     def generations(self, connection: Connection) -> list[Generation]:
-        """Returns those that have embeddings, oldest first. Every query reads them: on kameleon's own connections
-        without SQLAlchemy, and most read the same rows as the query before."""
+        """Returns those that have embeddings, oldest first."""
+        return [*self.registry(connection).generations]
+
+    def registry(self, connection: Connection) -> Registry:
+        """Returns what queries depend on but for entities. Every query reads it: on kameleon's own connections without
+        SQLAlchemy, and most read the same rows as the query before."""
         if not is_own(connection):
-            return [_generation(row) for row in connection.execute(self._there)]
+            return _registry([tuple(row) for row in connection.execute(self._there)])
         if not self._statement:
             compiled = self._there.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
             self._statement = str(compiled)
         rows = self._store.connections.fetched(connection, self._statement)
         before, made = self._read_last
         if rows != before:
-            made = [_described(*row) for row in rows]
+            made = _registry(rows)
             self._read_last = rows, made
-        return [*made]
+        return made
 
     def dropped(self, connection: Connection) -> list[Generation]:
         """Returns those whose embeddings were dropped."""
@@ -202,16 +217,16 @@ class Catalog:
         row = connection.execute(table.select().where(table.c.name == name).with_for_update()).one_or_none()
         return _entity(row) if row else None
 
-    def read(self, connection: Connection) -> tuple[list[Generation], dict[str, Entity]]:
-        """Reads both in one statement."""
-        models, kinds = self._generations.c, self._entities.c
+    def read(self, connection: Connection) -> Registry:
+        """Reads the registry and the entities of the record store in one statement."""
+        kinds = self._entities.c
         nothing = type_coerce(null(), kinds.definition.type).label("definition")
-        there = select(*models, null().label("name"), nothing).where(models.state != DROPPED)
-        both = there.union_all(select(*(null() for _ in models), kinds.name, kinds.definition))
-        rows = connection.execute(both).all()
-        made = sorted((_generation(row) for row in rows if row.name is None), key=lambda made: made.number)
+        there = self._there.order_by(None).add_columns(null().label("name"), nothing)
+        none = [null() for _ in range(1 + len(DESCRIBED))]
+        rows = connection.execute(there.union_all(select(*none, kinds.name, kinds.definition))).all()
+        made = _registry(sorted((tuple(row)[:-2] for row in rows if row.name is None), key=lambda row: row[1] or 0))
         named = sorted((row for row in rows if row.name is not None), key=lambda row: row.name)
-        return made, {row.name: _entity(row) for row in named}
+        return made._replace(entities={row.name: _entity(row) for row in named})
 
     def ensure_generation(
         self,
@@ -350,9 +365,15 @@ def _entity(row: Any) -> Entity:
     return entity_of(row.name, row.definition)
 
 
-def _described(number: int, provider: str, options: Any, *others: Any) -> Generation:
-    """Makes one of a row as the driver has it."""
-    return Generation(number, provider, read_document(options), *others)
+def _registry(rows: Sequence[Sequence[Any]]) -> Registry:
+    """Makes it of rows as SQLAlchemy or the driver has them, one without a generation where there is none."""
+    made = [_described(*row[1:]) for row in rows if row[1] is not None]
+    return Registry(made, rows[0][0] if rows else "")
+
+
+def _described(*values: Any) -> Generation:
+    named = dict(zip(DESCRIBED, values, strict=True))
+    return Generation(**{**named, **{name: read_document(named[name]) for name in ("options", "weighting")}})
 
 
 def _generation(row: Any) -> Generation:
@@ -367,4 +388,5 @@ def _generation(row: Any) -> Generation:
         state=row.state,
         noise_mean=row.noise_mean,
         noise_deviation=row.noise_deviation,
+        weighting=row.weighting,
     )

@@ -14,6 +14,8 @@ DEFAULT_LANGUAGE = "english"
 KEYWORD_SEARCHES = ("index", "server")
 """Where keywords are ranked, the first where nothing is requested: in kameleon's own keyword index, or in the database
 server."""
+CURATION = "curation"
+"""The key of `kdb_meta` whose value is another one after each change of synonyms and query rules; empty before."""
 PROTECTED_BY = "protected"
 """The key of `kdb_meta` with the setting whose value is the tenant that policies show; absent without policies."""
 
@@ -67,6 +69,8 @@ class Settings:
             if present.get(key) != value:
                 connection.execute(self._meta.delete().where(self._meta.c.key == key))
                 connection.execute(self._meta.insert(), {"key": key, "value": value})
+        if CURATION not in present:
+            connection.execute(self._meta.insert(), {"key": CURATION, "value": ""})
 
     def read_protection(self, connection: Connection) -> str:
         """Reads `protected_by` again, which another process may have changed."""

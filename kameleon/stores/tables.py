@@ -37,11 +37,11 @@ from ..errors import SchemaMismatch
 from .keyword_tables import KeywordTables
 from .keyword_tables import key as key
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 PREFIX, KEPT = "kdb_", "kdb_kept_"
 OWN_TABLES = re.compile(
     r"kdb_(search|search_fts|search_vocab|embedding_log|embedding_cache|embedding_g\d+|generation|entities|records|term|"
-    r"tail|segment|posting|word|dead|terms|tenanted|queue|dirty|reindex|reindex_range|meta)"
+    r"tail|segment|posting|word|dead|terms|tenanted|synonym|query_rule|queue|dirty|reindex|reindex_range|meta)"
 )
 COMPARED = ("text", "integer", "number", "boolean")
 IDS_A_STATEMENT = 1_000
@@ -173,6 +173,7 @@ class Tables:
             *required(provider=Text, options=document, model_name=Text, dimensions=Integer, fingerprint=Text),
             *required(weight=Double, state=Text),
             *(Column(name, Double) for name in ("noise_mean", "noise_deviation")),
+            Column("weighting", document),
             *required(created_at=instant, updated_at=instant),
             Index("kdb_generation_fingerprint", "fingerprint"),
         )
@@ -196,6 +197,13 @@ class Tables:
             *required(data=document, created_at=instant, updated_at=instant),
         )
         self.tenanted = Table("kdb_tenanted", metadata, *keyed("entity_name"))
+        self.synonyms = Table("kdb_synonym", metadata, *keyed("tenant", "rule"), *required(created_at=instant))
+        self.query_rules = Table(
+            "kdb_query_rule",
+            metadata,
+            *keyed("tenant", "query"),
+            *required(pinned=document, hidden=document, created_at=instant, updated_at=instant),
+        )
         self.keywords = KeywordTables(metadata)
         self.queue, self.dirty = queue_of(metadata), dirty_of(metadata)
         self.reindex, self.reindex_range = reindex_of(metadata), reindex_range_of(metadata)

@@ -20,6 +20,8 @@ KEYED = (
     "dirty",
     "embedding_cache",
     "records",
+    "synonym",
+    "query_rule",
     "search",
 )
 """The tables with a tenant, but for those of embeddings."""

@@ -20,7 +20,10 @@ from ..values import Fault
 from . import statements as sql
 from .templates import Templates
 
-TENANTED = ("search", "records", "queue", "embedding_cache", "tail", "dead", "segment", "word", "posting", "terms")
+TENANTED = (
+    *("search", "records", "queue", "embedding_cache", "tail", "dead", "segment", "word", "posting", "terms"),
+    *("synonym", "query_rule"),
+)
 """The tables that have a tenant, beside those of embeddings and of marks."""
 MARKS = "kdb_dirty"
 """Triggers on tables of the application write it with the rights of its owner, for which policies do not hold there."""

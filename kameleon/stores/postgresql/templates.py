@@ -17,6 +17,8 @@ TABLES = (
     "generation",
     "entities",
     "tenanted",
+    "synonym",
+    "query_rule",
     "queue",
     "reindex",
     "reindex_range",
