@@ -19,7 +19,7 @@ from .stores.catalog import Catalog, Entity, current, entity_of
 from .stores.factory import StoreOptions, make_store
 from .stores.old_tables import OldTables
 from .stores.protocols import Store
-from .stores.settings import is_current, keyword_search_of
+from .stores.settings import CURATION, is_current, keyword_search_of
 from .stores.tables import SCHEMA_VERSION, document, instant, kept_name, key
 from .stores.transactions import Transactions
 from .stores.values import Entry
@@ -182,6 +182,8 @@ class Rebuild:
         self._store.schema.create(self._connection, with_vectors=with_vectors)
         self._old.grant_again()
         meta = self._tables.meta
+        version = self._settings.get(CURATION, "")
+        self._connection.execute(meta.update().where(meta.c.key == CURATION).values(value=version))
         tracked = [{"key": k, "value": v} for k, v in self._settings.items() if k.startswith("tracked:")]
         if tracked:
             self._connection.execute(meta.insert(), tracked)

@@ -52,6 +52,7 @@ class Mappings:
         self._owners: WeakValueDictionary[str, type] = WeakValueDictionary()
         self._by_entity: dict[str, Mapped] = {}
         self._version: object = None
+        self._boosted: tuple[object, frozenset[str]] = (None, frozenset())
 
     @per_process
     def _lock(self) -> RLock:
@@ -94,6 +95,15 @@ class Mappings:
     def names(self) -> list[str]:
         """The entities of every searchable class of this process that is mapped, of other databases, too."""
         return sorted(_mappers_by_entity())
+
+    def boosted(self) -> frozenset[str]:
+        """The entities, of those that `names` has, whose classes are declared with boosts."""
+        found_for, found = self._boosted
+        if found_for is not (current := version()):
+            mappers = _mappers_by_entity().items()
+            found = frozenset(n for n, of_name in mappers if any(getattr(m.class_, ATTRIBUTE).boosts for m in of_name))
+            self._boosted = current, found
+        return found
 
     def named(self, entity: str) -> Mapped | None:
         """The class of an entity that is resolved already, or is the only one of that name in this process."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 
 from ..stores.values import Hit, Key, Scope
-from ..values import Ref
+from ..values import LegScore, Ref
 from .evidence import LEAST_EVIDENCE, levelled
 from .fusion import Leg, evidence, fuse, matching, total_weight
 from .legs import Retrieved
@@ -19,7 +19,9 @@ from .query import MAX_LIMIT, Query
 class Ranking:
     """What was put forward: `keys` in the order of all pages, with their `scores`. They are in the order of `places`,
     equal records of one place in that of their refs; the places are those of `fused`, of equals those of their
-    evidence. `rest` is the best fused score that `min_score` left out."""
+    evidence, which is `own`. `rest` is the best fused score that `min_score` left out. Where records have boosts, these
+    are multiplied by their `factors`, and `boosts` explains them; `most` is the greatest factor that a record can
+    have."""
 
     keys: Sequence[Key]
     refs: Mapping[Key, Ref]
@@ -28,6 +30,10 @@ class Ranking:
     places: Mapping[Key, int] = field(default_factory=dict)
     rest: float | None = None
     reranked: Mapping[Key, float] = field(default_factory=dict)
+    own: Mapping[Key, float] = field(default_factory=dict)
+    factors: Mapping[Key, float] = field(default_factory=dict)
+    boosts: Mapping[Key, Sequence[LegScore]] = field(default_factory=dict)
+    most: float = 1.0
 
     def left(self, query: Query) -> Sequence[Key]:
         """What no page before has shown."""
@@ -71,12 +77,18 @@ def make_ranking(query: Query, legs: Sequence[Leg[Key]]) -> Ranking:
     scores = fused if callable(query.fusion) else levelled(keys, own)
     least = 0.0 if query.rerank else query.min_score
     kept = list(takewhile(lambda key: scores[key] >= least, keys))
-    places: dict[Key, int] = {}
-    for place, key in enumerate(kept):
-        is_tied = place and values[key] == values[kept[place - 1]]
-        places[key] = places[kept[place - 1]] if is_tied else place
     rest = fused[keys[len(kept)]] if len(kept) < len(keys) else None
-    return Ranking(kept, {}, scores, fused, places, rest)
+    own = fused if callable(query.fusion) else own
+    return Ranking(kept, {}, scores, fused, placed(kept, values), rest, own=own)
+
+
+def placed(keys: Sequence[Key], values: Mapping[Key, object]) -> dict[Key, int]:
+    """The place of each key; those that follow with equal values have that of the first."""
+    places: dict[Key, int] = {}
+    for place, key in enumerate(keys):
+        is_tied = place and values[key] == values[keys[place - 1]]
+        places[key] = places[keys[place - 1]] if is_tied else place
+    return places
 
 
 def exactness(query: Query, ranked: Ranked, page: Sequence[Key]) -> tuple[bool, bool]:
@@ -95,7 +107,7 @@ def exactness(query: Query, ranked: Ranked, page: Sequence[Key]) -> tuple[bool, 
     unseen = sum(leg.weight / total_weight(legs) * leg.normalized()[_last(leg)] for leg in deep)
     is_whole = has_all or (ranking.rest is not None and unseen <= ranking.rest)
     last = ranking.fused[page[query.limit - 1]] if len(page) >= query.limit else None
-    return is_whole or (last is not None and unseen <= last), is_whole
+    return is_whole or (last is not None and unseen * ranking.most <= last), is_whole
 
 
 def _has_all(query: Query, leg: Leg[Key]) -> bool:

@@ -15,7 +15,9 @@ from ..stores.catalog import Entity
 from ..stores.own_connections import is_own
 from ..stores.values import Key, Scope
 from ..values import Generation, Ref, SearchResult, SearchResults
+from .boosting import boosted
 from .conditions import check_fields, make_scope
+from .evidence import levelled
 from .facets import count_facets
 from .field_words import indexed
 from .fusion import Leg
@@ -69,7 +71,7 @@ class Retriever:
     ) -> None:
         self._index = index
         self._store = index.store
-        self._query = query
+        self._query = query.boosted_by(curated.boosted)
         self._prepared = prepared
         self._entities = entities
         self._curated = curated
@@ -98,6 +100,8 @@ class Retriever:
         check_fields(query, self._entities)
         scope, found = self._run_legs(connection)
         ranked, is_whole = named(self._store, connection, query, Ranked(scope, found, make_ranking(query, found.legs)))
+        if query.boosts:
+            ranked = boosted(self._store, connection, query, self._entities, ranked)
         return ranked, is_whole and not found.is_stale
 
     def _run_legs(self, connection: Connection) -> tuple[Scope, Retrieved]:
@@ -114,10 +118,10 @@ class Retriever:
             scores = dict(
                 zip(best, rerank_scores(query.rerank, query.text, [texts[key].text for key in best]), strict=True)
             )
-        keys = sorted(
-            (key for key in best if scores[key] >= query.min_score), key=lambda key: (-scores[key], ranking.refs[key])
-        )
-        ranking = replace(ranking, keys=keys, scores={**ranking.scores, **scores}, reranked=scores)
+        own = {key: score * ranking.factors.get(key, 1.0) for key, score in scores.items()}
+        keys = [key for key in best if scores[key] >= query.min_score]
+        keys.sort(key=lambda key: (-own[key], ranking.refs[key]))
+        ranking = replace(ranking, keys=keys, scores={**ranking.scores, **levelled(keys, own)}, reranked=scores)
         return replace(ranked, ranking=ranking)
 
     def page(self, connection: Connection, ranked: Ranked) -> Page:
