@@ -8,6 +8,7 @@ all equal: what `number`, `recency` and `when` return, and the same as JSON, by 
 import json
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -41,11 +42,55 @@ SHAPES = (
 )
 
 
+class Boost(ABC):
+    """What `number`, `recency` and `when` return."""
+
+    __slots__ = ()
+
+    weight: float
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Names the boost in an explanation."""
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the greatest factor."""
+        return 1.0, 1.0 + self.weight
+
+    @abstractmethod
+    def share(self, value: float | None, now_ms: float) -> float | None:
+        """Returns how much of the weight a value counts, 0..1; None where it is missing."""
+
+    @abstractmethod
+    def shown(self, value: float, now_ms: float) -> float:
+        """Returns the value as an explanation has it."""
+
+    @abstractmethod
+    def as_json(self) -> dict[str, Any]:
+        """Renders the boost as JSON. Raises InvalidInput for a condition that JSON cannot hold."""
+
+    def multiplier(self, share: float) -> float:
+        """Returns the factor by which a record's score is multiplied."""
+        return 1.0 + self.weight * share
+
+
 @dataclass(frozen=True, slots=True)
-class NumberBoost:
-    """Raises by 1 + weight * value / (value + half)."""
+class FieldBoost(Boost):
+    """A boost by the value of a field."""
 
     field: str
+
+    @property
+    def name(self) -> str:
+        return f"boost:{self.field}"
+
+
+@dataclass(frozen=True, slots=True)
+class NumberBoost(FieldBoost):
+    """Raises by 1 + weight * value / (value + half)."""
+
     half: float
     weight: float = WEIGHT
 
@@ -54,16 +99,7 @@ class NumberBoost:
         _check_number("half", self.half, math.ulp(0.0), MOST_HALF)
         _check_weight(self.weight)
 
-    @property
-    def name(self) -> str:
-        return f"boost:{self.field}"
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        return 1.0, 1.0 + self.weight
-
     def share(self, value: float | None, now_ms: float) -> float | None:
-        """How much of the weight a value counts, 0..1; None where it is missing."""
         if value is None or value != value:
             return None
         return 0.0 if value <= 0 else value / (value + self.half) if value < math.inf else 1.0
@@ -71,19 +107,15 @@ class NumberBoost:
     def shown(self, value: float, now_ms: float) -> float:
         return float(value)
 
-    def multiplier(self, share: float) -> float:
-        return 1.0 + self.weight * share
-
     def as_json(self) -> dict[str, Any]:
         return {"field": self.field, "half": self.half, "weight": self.weight}
 
 
 @dataclass(frozen=True, slots=True)
-class RecencyBoost:
+class RecencyBoost(FieldBoost):
     """Raises by 1 + weight * 2 ** (-age / half_life); the age is that at `now`, the time of the search where it is
     None."""
 
-    field: str
     half_life: timedelta
     weight: float = WEIGHT
     now: datetime | None = None
@@ -99,16 +131,8 @@ class RecencyBoost:
         if self.now is not None and not isinstance(self.now, datetime):
             raise InvalidInput(f"now is a datetime, or None for the time of the search, not {seen(self.now)}")
 
-    @property
-    def name(self) -> str:
-        return f"boost:{self.field}"
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        return 1.0, 1.0 + self.weight
-
     def share(self, value: float | None, now_ms: float) -> float | None:
-        """As that of a number; the value is in milliseconds since 1970."""
+        """The value is in milliseconds since 1970."""
         if value is None:
             return None
         return float(2.0 ** -(self._age_ms(value, now_ms) / (self.half_life / timedelta(milliseconds=1))))
@@ -116,9 +140,6 @@ class RecencyBoost:
     def shown(self, value: float, now_ms: float) -> float:
         """The age in days."""
         return self._age_ms(value, now_ms) / DAY_MS
-
-    def multiplier(self, share: float) -> float:
-        return 1.0 + self.weight * share
 
     def as_json(self) -> dict[str, Any]:
         made = {"field": self.field, "half_life": _duration_text(self.half_life), "weight": self.weight}
@@ -129,7 +150,7 @@ class RecencyBoost:
 
 
 @dataclass(frozen=True, slots=True)
-class ConditionBoost:
+class ConditionBoost(Boost):
     """Multiplies by `factor` where the condition holds: a mapping as `where=` takes, a SQLAlchemy condition on a mapped
     class, or a function that returns one for the class."""
 
@@ -146,7 +167,7 @@ class ConditionBoost:
         _check_number("factor", self.factor, LEAST_FACTOR, MOST_FACTOR)
 
     @property
-    def weight(self) -> float:
+    def weight(self) -> float:  # type: ignore[override]
         return self.factor - 1.0
 
     @property
@@ -172,13 +193,11 @@ class ConditionBoost:
         return self.factor if share else 1.0
 
     def as_json(self) -> dict[str, Any]:
-        """Raises InvalidInput for a condition that JSON cannot hold."""
         if not isinstance(self.where, Mapping):
             raise InvalidInput('a condition that is kept is a mapping such as {"in_stock": true}')
         return {"where": _plain(self.where), "factor": self.factor}
 
 
-Boost = NumberBoost | RecencyBoost | ConditionBoost
 Boosts = Boost | Mapping[str, Any] | Iterable[Boost | Mapping[str, Any]]
 """What `boost=` takes."""
 

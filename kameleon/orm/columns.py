@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
-from ..boosts import Boost, ConditionBoost, NumberBoost, RecencyBoost
+from ..boosts import Boost, ConditionBoost, FieldBoost, NumberBoost
 from ..errors import InvalidFilter
 from ..facet_counts import FacetCounts
 from ..search.ordering import kind_of
@@ -101,11 +101,11 @@ class ClassFields:
             if isinstance(boost, ConditionBoost):
                 holds = as_condition(boost.where(self._cls) if callable(boost.where) else boost.where, self._cls)
                 columns.append(case((holds, 1), else_=0))
-                continue
-            column, links = self._joined(boost.field, is_single=True)
-            check_type(boost, column)
-            columns.append(column)
-            joins += links
+            elif isinstance(boost, FieldBoost):
+                column, links = self._joined(boost.field, is_single=True)
+                check_type(boost, column)
+                columns.append(column)
+                joins += links
         wanted: Select[Any] = select(*columns).select_from(self._cls)
         for link in joins:
             wanted = wanted.outerjoin(link)
@@ -213,7 +213,7 @@ def readable(column: Any, path: Sequence[str]) -> Any:
     return type_coerce(column, ExactDecimal()) if is_decimal else column
 
 
-def check_type(boost: NumberBoost | RecencyBoost, column: Any) -> None:
+def check_type(boost: FieldBoost, column: Any) -> None:
     """Raises InvalidFilter for a column whose values the boost cannot count."""
     of_number, of_time = (Numeric, Integer), (Date, DateTime, String)
     wrong = (*of_time, Boolean) if isinstance(boost, NumberBoost) else (*of_number, Boolean)

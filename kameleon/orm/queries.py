@@ -158,17 +158,19 @@ class Queries:
             hides_words=hides_words(secured, tenants),
             columns=columns,
             like=like,
-            class_boosts=self._class_boosts(names) if options.get("boost") is None else (),
+            class_boosts=self._class_boosts(names, given, connection) if options.get("boost") is None else (),
             **options,
         )
 
-    def _class_boosts(self, names: Sequence[object]) -> tuple[ClassBoosts, ...]:
+    def _class_boosts(
+        self, names: Sequence[object], given: Sequence[object], connection: Connection | None
+    ) -> tuple[ClassBoosts, ...]:
         """Those of the mapped classes of these entities, of all where none is named."""
         if "kameleon.orm.declaration" not in sys.modules:
             return ()
-        from .boosting import class_boosts
+        from .boosting import BoostedClasses
 
-        return class_boosts(sessions_of(self._index).mappings, self._index.store.keys, names)
+        return self._index.part(BoostedClasses).of(names, given, connection)
 
     def tenants(
         self, names: Sequence[object], options: TenantOption, connection: Connection | None

@@ -1,16 +1,17 @@
 """Declares entities, infers them from records, and makes entries of the index from records. Pure. Imports `values`,
-`errors`, `boosts`, `content`, `stores` and `indexing`."""
+`errors`, `boosts`, `content`, `search`, `stores` and `indexing`."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..boosts import Boosts, ConditionBoost, NumberBoost, read_boosts
+from ..boosts import Boosts, FieldBoost, NumberBoost, read_boosts
 from ..content import PLAIN, Field, SearchFields, check_entity, compose, field_options, items_of
 from ..errors import InvalidInput, UnknownEntity, seen
 from ..indexing.entries import make_entry
+from ..search.boost_sets import probes_of
 from ..stores.catalog import DeclaredField, Entity
-from ..stores.filters import parse_filter, path_of
+from ..stores.filters import path_of
 from ..stores.values import Entry
 from ..values import Ref
 from .rows import TYPES, check_field
@@ -65,8 +66,8 @@ def boosted(entity: Entity, boosts: Boosts | None) -> Entity:
     made = read_boosts(boosts)
     for boost in made:
         boost.as_json()
-        if isinstance(boost, ConditionBoost):
-            parse_filter(boost.where, entity.field_names)
+        probes_of([boost], entity.field_names)
+        if not isinstance(boost, FieldBoost):
             continue
         name, *inner = path_of(boost.field, entity.field_names)
         is_number = isinstance(boost, NumberBoost)

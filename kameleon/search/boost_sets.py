@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..boosts import Boost, ConditionBoost, NumberBoost, factor_bounds
+from ..boosts import Boost, ConditionBoost, FieldBoost, NumberBoost, factor_bounds
 from ..stores.catalog import Entity
 from ..stores.filters import Group, parse_filter, path_of
 from ..stores.values import MomentAt, NumberAt, Probe
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClassBoosts:
-    """The boosts of a mapped class that is declared with them; its rows are of these entities, `fields` reads them."""
+    """The boosts that the mapped class of an entity is declared with; `fields` reads its rows."""
 
-    entities: Collection[str]
+    entity: str
     boosts: Sequence[Boost]
     fields: "NamedFields"
 
@@ -41,7 +41,7 @@ class BoostSets:
             return self.given
         if entity in self.stored:
             return self.stored[entity].boosts
-        return next((each.boosts for each in self.classes if entity in each.entities), ())
+        return next((each.boosts for each in self.classes if each.entity == entity), ())
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -60,7 +60,8 @@ def probes_of(boosts: Sequence[Boost], fields: Collection[str]) -> list[Probe]:
 
 
 def _probe(boost: Boost, fields: Collection[str]) -> Probe:
-    if isinstance(boost, ConditionBoost):
-        return parse_filter(boost.where, fields) or Group("$and", ())
-    path = path_of(boost.field, fields)
-    return NumberAt(path) if isinstance(boost, NumberBoost) else MomentAt(path)
+    if isinstance(boost, FieldBoost):
+        path = path_of(boost.field, fields)
+        return NumberAt(path) if isinstance(boost, NumberBoost) else MomentAt(path)
+    assert isinstance(boost, ConditionBoost)  # noqa: S101 - there is no other
+    return parse_filter(boost.where, fields) or Group("$and", ())

@@ -99,11 +99,12 @@ class Reading:
             mapped = {key: ref for key, ref in refs.items() if ref.entity in classes}
             if mapped and self.query.columns is not None:
                 found |= by_key(mapped, self.query.columns.boosting(self.connection, list(mapped.values()), sets.given))
-            stored = {key: "" for key in refs if key not in mapped} if self.query.has_stored else {}
-            names = names_of(searched(self.query, self.entities))
-            return found | self._stored(stored, {"": probes_of(sets.given, names)})
+            if self.query.has_stored:
+                probes = probes_of(sets.given, names_of(searched(self.query, self.entities)))
+                found |= self._stored({key: "" for key in refs if key not in mapped}, {"": probes})
+            return found
         for each in sets.classes:
-            own = {key: ref for key, ref in refs.items() if ref.entity in each.entities}
+            own = {key: ref for key, ref in refs.items() if ref.entity == each.entity}
             if own:
                 found |= by_key(own, each.fields.boosting(self.connection, list(own.values()), each.boosts))
         stored = {key: ref.entity for key, ref in refs.items() if ref.entity in sets.stored}
