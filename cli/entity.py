@@ -1,14 +1,17 @@
 """`kameleon entity …`: the kinds of record in the built-in store. Imports what commands share."""
 
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .app import App, common, confirming, echo, pass_app, quiet
+from .boosts import boost_option, read_boosts
 from .providing import providing
 
 if TYPE_CHECKING:
+    from kameleon.boosts import Boost
     from kameleon.stores.catalog import DeclaredField, Entity
 
 
@@ -33,6 +36,7 @@ FIELDS = click.option(
 @click.argument("name")
 @SEARCH
 @FIELDS
+@boost_option
 @click.option(
     "--tenant-field",
     metavar="NAME",
@@ -40,7 +44,14 @@ FIELDS = click.option(
 )
 @common
 @pass_app
-def create(app: App, name: str, searchable: tuple[str, ...], fields: tuple[str, ...], tenant_field: str | None) -> None:
+def create(
+    app: App,
+    name: str,
+    searchable: tuple[str, ...],
+    fields: tuple[str, ...],
+    tenant_field: str | None,
+    boosts: tuple[str, ...],
+) -> None:
     """Declare an entity. Types: any, text, integer, number, boolean, list, object.
 
     \b
@@ -50,7 +61,8 @@ def create(app: App, name: str, searchable: tuple[str, ...], fields: tuple[str, 
         raise click.UsageError("name a searchable field: --search FIELD")
     search = dict(map(optioned, searchable))
     types = types_of(fields)
-    made = app.records(create=True).create_entity(name, search=search, fields=types, tenant_field=tenant_field)
+    options: dict[str, Any] = {"tenant_field": tenant_field, "boost": read_boosts(boosts)}
+    made = app.records(create=True).create_entity(name, search=search, fields=types, **options)
     app.show(as_json(made), f"made entity {made.name}, searchable: {', '.join(made.searchable)}")
 
 
@@ -59,6 +71,8 @@ def create(app: App, name: str, searchable: tuple[str, ...], fields: tuple[str, 
 @SEARCH
 @click.option("--unsearch", metavar="FIELD", multiple=True, help="A field that is not searched any more. Repeatable.")
 @FIELDS
+@boost_option
+@click.option("--no-boost", is_flag=True, help="Remove its boosts.")
 @click.option("--batch-size", type=click.IntRange(1), default=1000, show_default=True, help="Records a transaction.")
 @providing
 @quiet
@@ -71,17 +85,23 @@ def update(
     unsearch: tuple[str, ...],
     fields: tuple[str, ...],
     batch_size: int,
+    boosts: tuple[str, ...],
+    no_boost: bool,
 ) -> None:
     """Change how fields are searched, and index the records again; other fields stay as they are.
 
-    Nothing is embedded whose text is as it was. A run that was interrupted is completed by another.
+    Nothing is embedded whose text is as it was. A run that was interrupted is completed by another. --boost replaces
+    the entity's boosts, which have effect at once.
 
     \b
     kameleon entity update Ticket --search summary --search code:keyword --unsearch notes
     """
+    if boosts and no_boost:
+        raise click.UsageError("--boost and --no-boost exclude each other")
     search, types = dict(map(optioned, searchable)), types_of(fields)
+    boost = read_boosts(boosts) if boosts or no_boost else None
     report = app.records().alter_entity(
-        entity_name, search=search, unsearch=unsearch, fields=types, batch_size=batch_size
+        entity_name, search=search, unsearch=unsearch, fields=types, batch_size=batch_size, boost=boost
     )
     index = report.index
     counts = {key: getattr(index, key) for key in ("indexed", "unchanged", "embedded", "reused", "failed", "pending")}
@@ -157,7 +177,8 @@ def list_(app: App) -> None:
     if app.as_json:
         app.print_json([as_json(entity) for entity in found])
     else:
-        app.print_rows(("entity", "searchable"), [(e.name, ", ".join(e.searchable)) for e in found])
+        rows = [(e.name, ", ".join(e.searchable), ", ".join(map(shown_boost, e.boosts))) for e in found]
+        app.print_rows(("entity", "searchable", "boosts"), rows)
 
 
 @entity.command()
@@ -175,6 +196,7 @@ def describe(app: App, name: str) -> None:
         app.print_json(as_json(found))
     else:
         rows = [(f.name, f.type, search_of(f, found)) for f in found.fields]
+        rows += [("", "boost", shown_boost(boost)) for boost in found.boosts]
         app.print_rows(("field", "type", ""), rows)
 
 
@@ -182,6 +204,15 @@ def as_json(entity: "Entity") -> dict[str, Any]:
     from kameleon.stores.catalog import as_definition
 
     return {"name": entity.name, **as_definition(entity)}
+
+
+def shown_boost(boost: "Boost") -> str:
+    """A boost as `--boost` takes it."""
+    made = boost.as_json()
+    if "where" in made:
+        return f"{json.dumps(made['where'])}:{made['factor']:g}"
+    half = made["half_life"] if "half_life" in made else f"{made['half']:g}"
+    return f"{made['field']}:{half}:{made['weight']:g}"
 
 
 def search_of(field: "DeclaredField", entity: "Entity") -> str:
