@@ -172,7 +172,7 @@ def optioned(declared: str) -> tuple[str, Any]:
 @common
 @pass_app
 def list_(app: App) -> None:
-    """List the entities and their searchable fields."""
+    """List the entities, their searchable fields and their boosts."""
     found = app.records().entities()
     if app.as_json:
         app.print_json([as_json(entity) for entity in found])
@@ -186,7 +186,7 @@ def list_(app: App) -> None:
 @common
 @pass_app
 def describe(app: App, name: str) -> None:
-    """Show an entity's fields.
+    """Show an entity's fields and boosts.
 
     \b
     kameleon entity describe Ticket
