@@ -1,5 +1,5 @@
-"""Chooses the boosts of a search for the records of each entity, and what they are computed of. Pure. Imports `boosts`
-and `stores`."""
+"""Chooses the boosts of a search for the records of each entity, and what they are computed of. Pure. Imports `boosts`,
+`forking` and `stores`."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

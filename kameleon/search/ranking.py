@@ -21,7 +21,7 @@ class Ranking:
     equal records of one place in that of their refs; the places are those of `fused`, of equals those of their
     evidence, which is `own`. `rest` is the best fused score that `min_score` left out. Where records have boosts, these
     are multiplied by their `factors`, and `boosts` explains them; `most` is the greatest factor that a record can
-    have."""
+    have, `unread` the best fused score of those that were not boosted."""
 
     keys: Sequence[Key]
     refs: Mapping[Key, Ref]
@@ -34,6 +34,7 @@ class Ranking:
     factors: Mapping[Key, float] = field(default_factory=dict)
     boosts: Mapping[Key, Sequence[LegScore]] = field(default_factory=dict)
     most: float = 1.0
+    unread: float = 0.0
 
     def left(self, query: Query) -> Sequence[Key]:
         """What no page before has shown."""
@@ -107,7 +108,8 @@ def exactness(query: Query, ranked: Ranked, page: Sequence[Key]) -> tuple[bool, 
     unseen = sum(leg.weight / total_weight(legs) * leg.normalized()[_last(leg)] for leg in deep)
     is_whole = has_all or (ranking.rest is not None and unseen <= ranking.rest)
     last = ranking.fused[page[query.limit - 1]] if len(page) >= query.limit else None
-    return is_whole or (last is not None and unseen * ranking.most <= last), is_whole
+    missed = ranking.most * (ranking.unread if is_whole else max(unseen, ranking.unread))
+    return not missed or (last is not None and missed <= last), is_whole
 
 
 def _has_all(query: Query, leg: Leg[Key]) -> bool:
