@@ -96,6 +96,7 @@ def test_a_weight_by_query_is_kept_where_no_single_weight_suits_all(pages: Searc
     assert (ids(rich)[0], ids(poor)[0]) == ("1", "3")
     assert rich.plan.weight < 0.4 < 0.5 < poor.plan.weight
     assert pages.search(RICH, weight=0.7).plan.weight == 0.7
+    assert pages.similar("Page", "2").plan.weight == kept.weight
     again = evaluate(pages, QUERIES, QRELS)
     assert again.figures["weighted"].ndcg == 1.0
     assert again.fit_objection == "it is the index's already"

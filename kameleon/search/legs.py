@@ -232,8 +232,8 @@ class LegSearch:
 
     def _own_weight(self, generation: Generation) -> float:
         found = self._found
-        if generation.weighting is None:
-            return generation.weight
+        if generation.weighting is None or self._query.like is not None:
+            return generation.weight  # what was fitted to queries may not suit the text of a record
         features = features_of(found.unweighted, found.known_share)
         weight = stored(generation.weighting).weight(features)
         if self._query.explain:

@@ -6,6 +6,7 @@ pages of a query have one weight.
 """
 
 from collections.abc import Mapping, Sequence
+from heapq import nlargest
 from typing import Any, NamedTuple
 
 from ..errors import InvalidInput, seen
@@ -63,7 +64,7 @@ def features_of(legs: Sequence[Leg[Any]], known_share: float) -> Features:
     best: dict[str, tuple[float, float]] = {}
     for leg in legs:
         scale = leg.scale or clamp
-        scores = sorted(leg.chosen.values(), reverse=True)[:LAST_RANK]
+        scores = nlargest(LAST_RANK, leg.chosen.values())
         best[leg.name] = scale(scores[0]), scale(scores[-1]) if len(scores) == LAST_RANK else 0.0
     (keyword, keyword_last), (vector, vector_last) = (best.get(name, (0.0, 0.0)) for name in ("keyword", "vector"))
     return Features(clamp(known_share), keyword, keyword - keyword_last, vector - vector_last)
