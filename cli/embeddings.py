@@ -107,6 +107,7 @@ def model_lines(engine: "SearchEngine", models: "Sequence[Generation]") -> Itera
     for model in models:
         name = f"{model.provider} {model.model_name}, {model.dimensions} dimensions"
         yield f"{model.state}: {name} (generation {model.number}), vector index: {engine.admin.vector_index(model)}"
+    yield from weighting_lines(models)
     if any(model.state == "retired" for model in models):
         yield (
             "`kameleon embeddings rollback` goes back to what was active last, `kameleon embeddings prune` drops what "
@@ -114,6 +115,15 @@ def model_lines(engine: "SearchEngine", models: "Sequence[Generation]") -> Itera
         )
     if not models:
         yield "no model yet: the first record makes one"
+
+
+def weighting_lines(models: "Sequence[Generation]") -> Iterator[str]:
+    """A line for each model whose weight follows from the query."""
+    from kameleon.search.weighting import stored
+
+    for model in models:
+        if model.weighting is not None:
+            yield f"weight by query (generation {model.number}): {stored(model.weighting)}"
 
 
 def run_lines(runs: "Sequence[ReindexRun]", models: "Sequence[Generation]") -> Iterator[str]:

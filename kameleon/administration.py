@@ -1,13 +1,13 @@
 """What operators need of an index beside its everyday verbs: `search.admin` and `search.cache`. Imports `values`,
 `errors`, `content`, `stores`, `indexing`, `search`, `orm` and `tenants`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from sqlalchemy import Connection
 
@@ -20,6 +20,7 @@ from .indexing.purging import PurgeReport, purge
 from .orm.callers import connection_within, on_a_thread
 from .orm.queries import Queries
 from .search.query import TenantOption, check_weight
+from .search.weighting import Weighting, check_weighting
 from .stores.catalog import active
 from .stores.values import State
 from .tenants import one_tenant
@@ -70,11 +71,19 @@ class Administration:
         with self._index.transaction() as conn:
             return self._index.store.policies.unprotect(conn)
 
-    def set_weight(self, weight: float, generation: Generation | None = None) -> Generation:
-        """Let the vector count for `weight` (0..1) against the keywords in every search from here on; kept with the
-        generation, the active one if none is given, and by its model's reindex. Raises NoProvider where there is
-        none, InvalidInput for one of another index."""
+    def set_weight(
+        self,
+        weight: float,
+        generation: Generation | None = None,
+        *,
+        weighting: "Weighting | Mapping[str, Any] | None" = None,
+    ) -> Generation:
+        """Let the vector count for `weight` (0..1) against the keywords in every search from here on, or for what a
+        `weighting` makes of a query, as `kameleon.evaluation.evaluate` fits it; without one the weight is that of all
+        queries again. Kept with the generation, the active one if none is given, and by its model's reindex. Raises
+        NoProvider where there is none, InvalidInput for one of another index."""
         weight = check_weight(weight)
+        fitted = None if weighting is None else check_weighting(weighting).as_document()
         with self._index.transaction() as conn:
             generations = self._index.catalog.generations(conn)
             generation = generation or active(generations)
@@ -85,8 +94,8 @@ class Administration:
                 raise InvalidInput(
                     f"generation {generation.number} ({generation.model_name}) is not of this index. It has: {has}"
                 )
-            self._index.catalog.set_weight(conn, generation.number, weight)
-        return replace(generation, weight=weight)
+            self._index.catalog.set_weight(conn, generation.number, weight, fitted)
+        return replace(generation, weight=weight, weighting=fitted)
 
     def legs(
         self,

@@ -157,7 +157,7 @@ class Retriever:
     def legs(self, connection: Connection) -> Legs:
         """What each leg found by itself, to be fused by the caller."""
         _, found = self._run_legs(connection)
-        legs = [leg for leg in (found.keyword_leg, found.vector_leg) if leg.chosen]
+        legs = found.unweighted
         keys = list({key for leg in legs for key in leg.chosen})
         refs = read_refs(self._store, connection, self._query, keys)
         by_ref = [
