@@ -172,9 +172,7 @@ def test_a_record_without_an_embedding_is_like_no_other(make: Make) -> None:
     make().index_records_batch([("Story", "late", "late fox tale in snow"), ("Story", "owl", "late owl tale in snow")])
     found = search.search("fox tale", mode="keyword", diversity=0.5, explain=True)
     assert ids(found) == ["0", "late", "owl", "1", "2"]
-    assert found.plan.note == (
-        "diversity: 2 of the 5 best records have no embedding, and count as unlike all others"
-    )
+    assert found.plan.note == ("diversity: 2 of the 5 best records have no embedding, and count as unlike all others")
     assert [hit.explanation[-1].raw for hit in found[:4]] == [0.0, 0.0, 0.0, pytest.approx(1.0)]
     assert "diversity" in found.plan.legs
     assert search.search("fox tale", mode="keyword", diversity=0.0).plan.note is not found.plan.note
