@@ -75,7 +75,8 @@ class LegScore:
     """One leg's score of a hit.
 
     `leg` is keyword, vector, or rerank, whose score is the hit's own where there is one; or `boost:` with its field or
-    condition. `rank` is 1-based among that
+    condition; or diversity, whose `score` is the relevance over that of the best hit, `raw` the greatest cosine to a
+    hit before it and `rank` the place by relevance. `rank` is 1-based among that
     leg's candidates, None where the leg scored the record without having chosen it; `raw` is BM25, the cosine or the
     reranker's score; `score` is `raw` normalised to 0..1, by which the fusion orders; `weight` is the leg's share.
     `evidence` is what `raw` is worth by itself, 0..1: the hit's score is the sum of `weight * evidence`, but at most

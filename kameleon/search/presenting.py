@@ -58,7 +58,7 @@ def make_hits(analyser: Analyser, query: Query, keys: Sequence[Key], ranked: Ran
 
 
 def _explained(query: Query, keys: Sequence[Key], ranked: Ranked) -> dict[Key, tuple[LegScore, ...]]:
-    """What each leg, the reranker, and each boost gave each record."""
+    """What each leg, the reranker, each boost and the choice for diversity gave each record."""
     found, reranked = ranked.found, ranked.ranking.reranked
     terms = found.words.matched(keys) if found.words else {}
     generation = found.generation.number if found.generation else None
@@ -78,6 +78,8 @@ def _explained(query: Query, keys: Sequence[Key], ranked: Ranked) -> dict[Key, t
     for key, boosts in ranked.ranking.boosts.items():
         if key in explained:
             explained[key] += tuple(boosts)
+    for key in ranked.ranking.diversified.keys() & explained.keys():
+        explained[key] += (ranked.ranking.diversified[key],)
     return explained
 
 

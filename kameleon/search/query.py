@@ -11,6 +11,7 @@ from ..errors import InvalidInput, seen
 from ..forking import lazy
 from ..values import Ref, Tenants
 from .boost_sets import BoostSets, ClassBoosts
+from .capping import Cap, read_cap
 from .facets import Facet, read_facets
 from .fusion import check_fusion
 from .ordering import Sort, read_sort
@@ -32,6 +33,11 @@ CANDIDATES = 100
 """Bounds from below how many records a leg puts forward."""
 DEEP = 300
 """Bounds from below how many records a leg puts forward to a fusion whose scores depend on how many there are."""
+DIVERSIFIED = 100
+"""Bounds how many of the best are compared with each other for diversity. Chosen, not measured."""
+DEEPEST, DEEPER = 10_000, 4
+"""Bound how many records a leg puts forward where `limit_by` leaves too few hits, and how many times as many it does at
+each try. Chosen, not measured."""
 SORTED = 1_000
 """Bounds how many of the best are sorted by a field."""
 MAX_LIMIT = 10_000
@@ -64,7 +70,9 @@ class SearchOptions(TenantOption, total=False):
     match, {field: bounds} or {field: "month"} counts buckets of them; `count` counts what matches. `rerank` is a
     callable (query, texts) -> scores 0..1 that orders the `rerank_top` (50) best again, and leaves out the others.
     `boost` raises records after the fusion, by boosts of `kameleon.boosts`, instead of those of their entities; of []
-    none is raised. `highlight` fills `spans`, `explain` fills `explanation`. `tenant` as in TenantOption.
+    none is raised. `highlight` fills `spans`, `explain` fills `explanation`. `tenant` as in TenantOption. `diversity`
+    (0 to 1) orders the 100 best so that each is relevant and unlike those before it. `limit_by={"brand": 1}` leaves out
+    hits beyond so many of each value of a field.
     """
 
     limit: int
@@ -85,6 +93,8 @@ class SearchOptions(TenantOption, total=False):
     rerank_top: int
     explain: bool
     boost: Boosts | None
+    diversity: float
+    limit_by: Mapping[str, int] | None
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,8 @@ class Query:
     hits are shown. `weight` is the vector's, None the generation's own. `of_classes` are entities that are searched as
     mapped classes, whose fields `columns` reads; those of others are the record store's. `like` is the
     record that others are to be similar to; the text is its own then. `boost` are the query's; without them, None, each
-    record has those of its entity, which are in `stored_boosts` or `class_boosts`."""
+    record has those of its entity, which are in `stored_boosts` or `class_boosts`. Each leg puts `least_depth`
+    records forward at least."""
 
     typed: str
     parsed: Asked
@@ -129,6 +140,9 @@ class Query:
     boost: tuple[Boost, ...] | None = None
     stored_boosts: "Mapping[str, Entity]" = field(default_factory=dict)
     class_boosts: tuple[ClassBoosts, ...] = ()
+    diversity: float = 0.0
+    limit_by: Cap | None = None
+    least_depth: int = 0
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -202,7 +216,19 @@ class Query:
         least = DEEP if self.boosts else CANDIDATES
         if self.rerank:
             return max(least, self.window)
-        return max(least if self.fusion == "weighted" else DEEP, 2 * self.end)
+        least = max(least, 2 * DIVERSIFIED) if self.diversity else least
+        return max(least if self.fusion == "weighted" else DEEP, 2 * self.end, self.least_depth)
+
+    def deeper(self) -> "Query | None":
+        """The query with more candidates; None where there are no more to be had."""
+        if self.sort or self.rerank or self.depth >= DEEPEST:
+            return None
+        return replace(self, least_depth=min(DEEPEST, DEEPER * self.depth))
+
+    @property
+    def ranked_first(self) -> int:
+        """How many hits determine the page and whether one follows."""
+        return max(self.end + 1, DIVERSIFIED if self.diversity else 0)
 
     @property
     def is_counted(self) -> bool:
@@ -221,8 +247,8 @@ class Query:
     @property
     def reads_records(self) -> bool:
         """Whether the declared fields of the record store have to be read."""
-        named = self.where or self.parsed.fields or self.facets or self.sort or (self.boost and self.boosts)
-        return self.has_stored and bool(named)
+        named = self.where or self.parsed.fields or self.facets or self.sort or self.limit_by
+        return self.has_stored and bool(named or (self.boost and self.boosts))
 
     @property
     def _ranked_by(self) -> list[Any]:
@@ -235,8 +261,9 @@ class Query:
         if self.is_browse:
             return [*scope, self.sort]
         boosts = None if self.boost is None else [identity(boost) for boost in self.boost]
+        cap = self.limit_by and [self.limit_by.field, self.limit_by.most]
         ranked = [self.mode, self.min_score, self.sort, self.like, fusion, self.weight, reranked, boosts]
-        return [self.typed, *scope, *ranked]
+        return [self.typed, *scope, *ranked, self.diversity, cap]
 
     def _check_together(self) -> None:
         if self.group_by is not None and self.group_by not in GROUPINGS:
@@ -251,6 +278,18 @@ class Query:
             raise InvalidInput(f"rerank and {option} both set the order: leave one out")
         if self.boost and self.sort:
             raise InvalidInput("boost and sort both set the order: leave one out")
+        self._check_spread()
+
+    def _check_spread(self) -> None:
+        """What `diversity` and `limit_by` cannot be used with."""
+        if self.diversity and (self.sort or self.group_by):
+            option = "sort" if self.sort else "group_by"
+            raise InvalidInput(f"diversity and {option} both set the order: leave one out")
+        if self.limit_by and self.group_by:
+            raise InvalidInput("limit_by and group_by both choose the hits of a group: leave one out")
+        if self.is_browse and (self.diversity or self.limit_by):
+            option = "diversity" if self.diversity else "limit_by"
+            raise InvalidInput(f"{option} chooses among ranked hits, and an empty query ranks none: leave it out")
 
     def _check_end(self) -> None:
         if self.is_browse:
@@ -281,6 +320,8 @@ def make_query(
         options["boost"] = read_boosts(options["boost"])
     options["facets"] = read_facets(options.get("facets", ()))
     options["sort"] = read_sort(options.get("sort"))
+    options["limit_by"] = read_cap(options.get("limit_by"))
+    options["diversity"] = check_diversity(options.get("diversity", 0.0))
     if options.get("weight") is not None:
         options["weight"] = check_weight(options["weight"])
     return Query(
@@ -314,6 +355,12 @@ def check_ids(ids: Iterable[object] | None) -> tuple[str, ...] | None:
 def check_min_score(value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
         raise InvalidInput(f"min_score lies between 0 and 1, as scores do; got {seen(value)}")
+
+
+def check_diversity(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+        raise InvalidInput(f"diversity is a number from 0 (by relevance alone) to 1, not {seen(value)}")
+    return float(value)
 
 
 def check_whole(name: str, value: object, least: int) -> None:
