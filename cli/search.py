@@ -250,11 +250,7 @@ def as_json(results: "kameleon.SearchResults", explain: bool) -> dict[str, Any]:
             "matched_text": hit.matched_text,
             "spans": hit.spans,
             "snippet": hit.snippet and asdict(hit.snippet),
-            **(
-                {"passages": [asdict(each) | {"score": round(each.score, 6)} for each in hit.passages]}
-                if hit.passages
-                else {}
-            ),
+            **({"passages": [passage_json(passage) for passage in hit.passages]} if hit.passages else {}),
             **({"explanation": [asdict(leg) for leg in hit.explanation]} if explain else {}),
         }
         for hit in results
@@ -274,6 +270,10 @@ def as_json(results: "kameleon.SearchResults", explain: bool) -> dict[str, Any]:
         "corrections": results.plan.corrections,
         **({"plan": asdict(results.plan)} if explain else {}),
     }
+
+
+def passage_json(passage: "kameleon.Passage") -> dict[str, Any]:
+    return asdict(passage) | {"score": round(passage.score, 6)}
 
 
 def styled(hit: "kameleon.SearchResult") -> Any:

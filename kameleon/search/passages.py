@@ -26,14 +26,15 @@ class Evidence:
     """Of one query: what a passage is worth by itself, as the score of a hit is, 0..1."""
 
     def __init__(self, analyser: Analyser, found: Retrieved) -> None:
-        words = list(dict.fromkeys(found.marked))
         self.left = LOOKED_AT_CHARACTERS
-        self._finder = WordFinder(analyser, words)
-        self._rarity = found.words.rarity(words) if found.words and words else []
-        self._all = sum(self._rarity) + (found.words.lacking() if found.words else 0.0)
-        self._scale = found.scale
         total = total_weight(found.legs)
         self._shares = {leg.name: leg.weight / total for leg in found.legs} if total else {}
+        self._scale = found.scale
+        index = found.words if self._shares.get("keyword") else None
+        words = [] if index is None else list(dict.fromkeys(index.words))
+        self._finder = WordFinder(analyser, words)
+        self._rarity = [] if index is None else index.rarity(words)
+        self._all = sum(self._rarity) + (0.0 if index is None else index.lacking())
 
     def of(self, text: str, cosine: float | None) -> float:
         """Of a cosine what it is worth for a hit, of words the share that they have of the query's, rare words more."""

@@ -62,11 +62,13 @@ def make_hits(
     ]
     if not query.highlight:
         return hits, []
-    return hits, [around(texts[key].content, *place) for key, place in zip(keys, places, strict=True)]
+    return hits, [around(texts[key], *place) for key, place in zip(keys, places, strict=True)]
 
 
-def around(content: str, start: int, end: int) -> Around:
-    return bool(content[:start].strip()), bool(content[end:].strip())
+def around(hit: Hit, start: int, end: int) -> Around:
+    """Fields for keywords alone are no more text of what does not have them."""
+    most = len(hit.content) if hit.embedded is None or end > hit.embedded else hit.embedded
+    return bool(hit.content[:start].strip()), bool(hit.content[end:most].strip())
 
 
 def _passages(analyser: Analyser, query: Query, keys: Sequence[Key], ranked: Ranked) -> dict[Key, tuple[Passage, ...]]:
