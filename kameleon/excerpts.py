@@ -13,8 +13,8 @@ class Snippet:
     """What a result page shows of a hit: one line, begun and ended at a word.
 
     `text` is `matched_text` from the character `start` on, each blank and line break as one space. `spans` are the
-    (start, end) places in `text` of what matched. `is_cut_before` and `is_cut_after`: the record has more text there, fields
-    for keywords alone aside.
+    (start, end) places in `text` of what matched. `is_cut_before` and `is_cut_after`: the record has more text there,
+    fields for keywords alone aside.
     """
 
     text: str
