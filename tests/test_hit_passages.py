@@ -12,14 +12,14 @@ from kameleon.content import Field
 from kameleon.errors import InvalidInput
 from kameleon.search.passages import PASSAGE_CHARACTERS, cut
 
-from .conftest import Make
+from .conftest import Make, with_server
 from .test_passages import PAGES, SHORT, Words
 
 FILLER = "Grey herons stand among the river reeds for hours and hours. " * 40
 LONG = f"{FILLER}The night watchman was not paid in March.\n{FILLER}A salary is overdue. {FILLER}"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=with_server("sqlite", "postgresql"))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

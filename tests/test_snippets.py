@@ -14,14 +14,14 @@ from kameleon.analysis.finding import WordFinder
 from kameleon.errors import InvalidInput
 from kameleon.search.snippets import all_occurrences, best_window, make_snippet
 
-from .conftest import Make
+from .conftest import Make, with_server
 
 ENGLISH = analyser("english")
 NOWHERE = (False, False)
 LATIN = re.compile(r"[a-z]")
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=with_server("sqlite", "postgresql"))
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
