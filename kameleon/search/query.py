@@ -20,6 +20,8 @@ from .reranking import RERANKED, Reranker, check_reranker
 from .syntax import Asked, parse
 
 if TYPE_CHECKING:
+    from sqlalchemy.sql.base import ExecutableOption
+
     from ..stores.catalog import Entity
     from ..stores.protocols import NamedFields
     from ..stores.values import Among
@@ -44,6 +46,11 @@ MAX_LIMIT = 10_000
 """Bounds where the last page of a search may end."""
 MAX_IDS = 10_000
 """Bounds the ids that one search is among. Chosen, not measured, as those above."""
+
+MAX_PASSAGES = 20
+"""Bounds the passages of a hit. Chosen, not measured."""
+SNIPPET, MIN_SNIPPET, MAX_SNIPPET = 180, 20, 2_000
+"""The characters of a snippet where no other number is given, the fewest and the most. Chosen, not measured."""
 
 
 class TenantOption(TypedDict, total=False):
@@ -70,9 +77,14 @@ class SearchOptions(TenantOption, total=False):
     match, {field: bounds} or {field: "month"} counts buckets of them; `count` counts what matches. `rerank` is a
     callable (query, texts) -> scores 0..1 that orders the `rerank_top` (50) best again, and leaves out the others.
     `boost` raises records after the fusion, by boosts of `kameleon.boosts`, instead of those of their entities; of []
-    none is raised. `highlight` fills `spans`, `explain` fills `explanation`. `tenant` as in TenantOption. `diversity`
-    (0 to 1) orders the 100 best so that each is relevant and unlike those before it. `limit_by={"brand": 1}` leaves out
-    hits beyond so many of each value of a field.
+    none is raised. `diversity` (0 to 1) orders the 100 best so that each is relevant and unlike those before it.
+    `limit_by={"brand": 1}` leaves out hits beyond so many of each value of a field.
+
+    `highlight` fills `spans` and `snippet`, of `snippet_length` (180) characters at most, `passages` that many of the
+    best parts of each record, `explain` fills `explanation`. `tenant` as in TenantOption.
+
+    `load=True` with `session=` loads the hits' mapped objects through that session, a statement for each class; a list
+    is loader options of the one class that is searched, {class: options} those of several, and no others are loaded.
     """
 
     limit: int
@@ -95,6 +107,9 @@ class SearchOptions(TenantOption, total=False):
     boost: Boosts | None
     diversity: float
     limit_by: Mapping[str, int] | None
+    load: "bool | Sequence[ExecutableOption] | Mapping[type, Sequence[ExecutableOption]]"
+    passages: int
+    snippet_length: int | None
 
 
 @dataclass(frozen=True)
@@ -131,6 +146,8 @@ class Query:
     rerank: Reranker | None = None
     rerank_top: int = RERANKED
     explain: bool = False
+    passages: int = 0
+    snippet_length: int | None = None
     among: "Among | None" = None
     visible: "Sequence[tuple[str, Among]]" = ()
     hides_words: bool = False
@@ -152,6 +169,9 @@ class Query:
         check_whole("rerank_top", self.rerank_top, 1)
         check_min_score(self.min_score)
         check_reranker(self.rerank)
+        check_within("passages", self.passages, 0, MAX_PASSAGES)
+        if self.snippet_length is not None:
+            check_within("snippet_length", self.snippet_length, MIN_SNIPPET, MAX_SNIPPET)
         check_fusion(self.fusion)
         self._check_together()
         self._check_end()
@@ -240,6 +260,10 @@ class Query:
         return max(self.rerank_top, self.limit)
 
     @property
+    def snippet_characters(self) -> int:
+        return SNIPPET if self.snippet_length is None else self.snippet_length
+
+    @property
     def has_stored(self) -> bool:
         """Whether records of the record store may be found: those of no mapped class that was named."""
         return not self.entities or not set(self.entities) <= set(self.of_classes)
@@ -273,6 +297,8 @@ class Query:
             raise InvalidInput(f"a cursor names where its page begins: leave {option} out")
         if self.offset and self.group_by:
             raise InvalidInput("groups have no second page: leave offset out, and raise limit, which is each group's")
+        if self.snippet_length is not None and not self.highlight:
+            raise InvalidInput("snippet_length is of the snippets that highlight=True makes: give both")
         if self.rerank is not None and (self.sort or self.group_by is not None):
             option = "sort" if self.sort else "group_by"
             raise InvalidInput(f"rerank and {option} both set the order: leave one out")
@@ -366,6 +392,11 @@ def check_diversity(value: object) -> float:
 def check_whole(name: str, value: object, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_LIMIT:
         raise InvalidInput(f"{name} is a whole number of hits from {least} to {MAX_LIMIT:,}, not {seen(value)}")
+
+
+def check_within(name: str, value: object, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidInput(f"{name} is a whole number from {least} to {most:,}, not {seen(value)}")
 
 
 def check_weight(weight: object) -> float:
