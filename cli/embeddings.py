@@ -155,9 +155,9 @@ def idle(run: "ReindexRun", *, may_be_pruned: bool) -> str:
 @common
 @pass_app
 def sync(app: App, batch_size: int, retry_failed: bool, tenant: Any) -> None:
-    """Index rows that triggers marked, and with --import rows of the application's classes that are not in the index;
-    embed what is pending, and build PostgreSQL's vector index if it is missing and
-    the embeddings are many. A second run changes nothing.
+    """Index rows that triggers marked, and with --import rows of the application's classes that are not in the index,
+    or all of a class whose declaration was changed; embed what is pending, and build PostgreSQL's vector index if it is
+    missing and the embeddings are many. A second run changes nothing.
 
     \b
     kameleon embeddings sync --retry-failed

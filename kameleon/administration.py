@@ -17,6 +17,7 @@ from .errors import InvalidInput, NoProvider
 from .indexing import caching
 from .indexing.index import Index
 from .indexing.purging import PurgeReport, purge
+from .indexing.writer import Progress
 from .orm.callers import connection_within, on_a_thread
 from .orm.queries import Queries
 from .search.query import TenantOption, check_weight
@@ -24,7 +25,7 @@ from .search.weighting import Weighting, check_weighting
 from .stores.catalog import active
 from .stores.values import State
 from .tenants import one_tenant
-from .values import CacheStatus, Generation, Ref
+from .values import CacheStatus, Generation, IndexReport, Ref
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -41,6 +42,17 @@ class Administration:
         """Build the approximate vector index where that is worth it and not done yet: PostgreSQL's HNSW, from 10,000
         embeddings on. True if it did. Reading and writing go on meanwhile."""
         return self._index.index_vectors()
+
+    def index_class(self, cls: object, *, batch_size: int = 1000, progress: Progress | None = None) -> IndexReport:
+        """Index all rows of a mapped class, or of the entity of that name, again as they and their declaration are now,
+        `batch_size` a transaction. What is as it was is not written, nothing is embedded whose text is as it was, and a
+        run that was interrupted is completed by another. `sync` does it for each class whose declaration was changed;
+        what `content=` or `when=` do otherwise than before it cannot see. `progress(done, total)` counts rows. Raises
+        InvalidInput for a class that is not searchable or has no table here."""
+        from .orm.redefined import Redefined  # SQLAlchemy's ORM loads with it
+
+        classes = self._index.part(Redefined)
+        return classes.index(classes.named(cls), batch_size, progress)
 
     def purge(self) -> PurgeReport:
         """Take out of the keyword index and the embedding cache what is left of records that were deleted or changed.

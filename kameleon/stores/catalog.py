@@ -1,5 +1,5 @@
 """The registry: which generations of embeddings the database holds, and which entities were declared. Imports `values`,
-`errors`, `content` and `embeddings`."""
+`errors`, `boosts`, `content` and `embeddings`."""
 
 import json
 import shlex
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, case, func, null, select, type_coerce
 
+from ..boosts import Boost, read_boosts
 from ..content import PLAIN, Field
 from ..errors import redacted
 from ..values import BUILDING, Generation, Noise
@@ -45,12 +46,14 @@ class DeclaredField:
 class Entity:
     """An entity of the record store. `fields` in the order they were declared or first seen. `tenant_field` is the one
     that names a record's tenant, "" where each call does; None of an entity without tenants. One that `is_inferred` was
-    made from records: the texts of fields that come later are searched."""
+    made from records: the texts of fields that come later are searched. `boosts` are those of each search that gives
+    none."""
 
     name: str
     fields: tuple[DeclaredField, ...] = ()
     tenant_field: str | None = None
     is_inferred: bool = False
+    boosts: tuple[Boost, ...] = ()
 
     @property
     def has_tenants(self) -> bool:
@@ -338,6 +341,8 @@ def as_definition(entity: Entity) -> dict[str, Any]:
         definition["tenant_field"] = entity.tenant_field
     if entity.is_inferred:
         definition["inferred"] = True
+    if entity.boosts:
+        definition["boost"] = [boost.as_json() for boost in entity.boosts]
     return definition
 
 
@@ -351,7 +356,8 @@ def _as_dict(field: DeclaredField) -> dict[str, Any]:
 def entity_of(name: str, definition: Mapping[str, Any]) -> Entity:
     """Makes an entity of its definition, which may lack what was added to definitions later."""
     fields = tuple(map(_field_of, definition["fields"]))
-    return Entity(name, fields, definition.get("tenant_field"), definition.get("inferred", False))
+    boosts = read_boosts(definition.get("boost", ()))
+    return Entity(name, fields, definition.get("tenant_field"), definition.get("inferred", False), boosts)
 
 
 def _field_of(field: Mapping[str, Any]) -> DeclaredField:
