@@ -1,6 +1,6 @@
 """The values that public calls take and return: frozen and plain. Imports `errors` and `excerpts`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -54,36 +54,22 @@ Tenants = tuple[str, ...] | None
 """Whose records are read: sorted and distinct; "" is the records that have no tenant, None all there are."""
 
 
-def tenants_of(refs: Iterable[Ref]) -> Tenants:
-    return tuple(sorted({ref.tenant for ref in refs}))
-
-
-def ids_by_entity(refs: Iterable[Ref]) -> dict[str, list[str]]:
-    """In the order of the refs, whatever their tenants: for mapped classes, whose ids have one."""
-    grouped: dict[str, list[str]] = {}
-    for entity, id_, _ in refs:
-        grouped.setdefault(entity, []).append(id_)
-    return grouped
-
-
-def ids_by_tenant(refs: Iterable[Ref]) -> dict[str, list[str]]:
-    """Of records of one entity, in their order."""
-    grouped: dict[str, list[str]] = {}
-    for _, id_, tenant in refs:
-        grouped.setdefault(tenant, []).append(id_)
-    return grouped
-
-
 @dataclass(frozen=True, slots=True)
 class LegScore:
     """One leg's score of a hit.
 
-    `leg` is keyword, vector, or rerank, whose score is the hit's own where there is one. `rank` is 1-based among that
+    `leg` is keyword, vector, or rerank, whose score is the hit's own where there is one; or `boost:` with its field or
+    condition; or diversity, whose `score` is the relevance over that of the best hit, `raw` the greatest cosine to a
+    hit before it and `rank` the place by relevance. `rank` is 1-based among that
     leg's candidates, None where the leg scored the record without having chosen it; `raw` is BM25, the cosine or the
     reranker's score; `score` is `raw` normalised to 0..1, by which the fusion orders; `weight` is the leg's share.
     `evidence` is what `raw` is worth by itself, 0..1: the hit's score is the sum of `weight * evidence`, but at most
     the score of the hit before it. `terms` are those of the query that the record has. `generation` is the one whose
     embeddings the vector leg compared.
+
+    Of a boost `raw` is the field's value, the age in days, or whether the condition holds; `evidence` is how much of
+    `weight` that counts, 0..1; `score` is the factor, 1 + weight * evidence, by which both the order and the hit's
+    score are multiplied. A boost by a field that the record lacks has no entry.
     """
 
     leg: str
