@@ -82,10 +82,11 @@ class SearchOptions(TenantOption, total=False):
     match, {field: bounds} or {field: "month"} counts buckets of them; `count` counts what matches. `rerank` is a
     callable (query, texts) -> scores 0..1 that orders the `rerank_top` (50) best again, and leaves out the others.
     `boost` raises records after the fusion, by boosts of `kameleon.boosts`, instead of those of their entities; of []
-    none is raised. `highlight` fills `spans` and `snippet`, of `snippet_length` (180) characters at most, `passages`
-    that many of the best parts of each record, `explain` fills `explanation`. `tenant` as in TenantOption. `diversity`
-    (0 to 1) orders the 100 best so that each is relevant and unlike those before it. `limit_by={"brand": 1}` leaves out
-    hits beyond so many of each value of a field.
+    none is raised. `diversity` (0 to 1) orders the 100 best so that each is relevant and unlike those before it.
+    `limit_by={"brand": 1}` leaves out hits beyond so many of each value of a field.
+
+    `highlight` fills `spans` and `snippet`, of `snippet_length` (180) characters at most, `passages` that many of the
+    best parts of each record, `explain` fills `explanation`. `tenant` as in TenantOption.
 
     `load=True` with `session=` loads the hits' mapped objects through that session, a statement for each class; a list
     is loader options of the one class that is searched, {class: options} those of several, and no others are loaded.
