@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Table, column, func, insert, literal, select,
 from .content import content_hash, layout_of_text
 from .database import synchronous
 from .errors import KameleonError, SchemaMissing, StorageError
+from .indexing.curation import Curation
 from .indexing.entries import make_entry
 from .keywords.index import KeywordIndex
 from .records.entities import record_entry
@@ -19,7 +20,7 @@ from .stores.catalog import Catalog, Entity, current, entity_of
 from .stores.factory import StoreOptions, make_store
 from .stores.old_tables import OldTables
 from .stores.protocols import Store
-from .stores.settings import is_current, keyword_search_of
+from .stores.settings import CURATION, is_current, keyword_search_of
 from .stores.tables import SCHEMA_VERSION, document, instant, kept_name, key
 from .stores.transactions import Transactions
 from .stores.values import Entry
@@ -185,6 +186,8 @@ class Rebuild:
         tracked = [{"key": k, "value": v} for k, v in self._settings.items() if k.startswith("tracked:")]
         if tracked:
             self._connection.execute(meta.insert(), tracked)
+        if self._settings.get(CURATION):
+            Curation(self._store).note_change(self._connection)
 
     def _restore(self, kept: Sequence[str]) -> None:
         for name, made in self._restored.items():

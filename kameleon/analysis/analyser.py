@@ -31,7 +31,7 @@ from .codes import joined, runs, written_as_one
 from .languages import NAMES
 from .reading import ALTERNATIVE, Piece, Reader, bounded, is_unit, unpacked
 from .stop_words import stop_words
-from .terms import PhrasePart, QueryWord, Terms, Token
+from .terms import PhrasePart, QueryWord, Terms, Token, end_of
 from .words import UNITS, Word
 
 __all__ = [
@@ -277,7 +277,15 @@ class Analyser:
             if not word.whole and len(word.parts) <= LONGEST_MARKED_RUN:
                 whole = chained([places.get(term, ()) for term in word.parts])
             found += whole or [place for term in set(word.parts) for place in places.get(term, ())]
-        return merged(found)
+        return merged([*found, *self._phrase_marks(text, [way for word in query for way in word.phrases])])
+
+    def _phrase_marks(self, text: str, ways: Sequence[Sequence[PhrasePart]]) -> Iterator[tuple[int, int]]:
+        """Yields the places of these phrases, each from its first word to its last."""
+        tokens = {(token.term, token.position): token for token in self.tokens(text)} if ways else {}
+        for way in ways:
+            for (term, position), token in tokens.items():
+                if term in way[0].terms and (end := end_of(tokens, way, position)):
+                    yield token.start, end
 
     def _places(self, text: str, terms: set[str]) -> dict[str, list[tuple[int, int]]]:
         """Where a text has each of these terms."""

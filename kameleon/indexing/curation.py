@@ -1,14 +1,20 @@
-"""Reads the synonyms and query rules that are kept with the index. Imports `forking`, `stores` and `values`."""
+"""Reads the synonyms and query rules that are kept with the index. Imports `forking`, `analysis`, `stores`, `keywords`
+and `values`."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
+from itertools import groupby
+from operator import attrgetter
 from threading import Lock
 from typing import Any, NamedTuple
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 from sqlalchemy import Connection, Table, select
 
+from ..analysis.analyser import analyser
 from ..forking import per_process
+from ..keywords.expanding import SynonymRules
 from ..stores.own_connections import is_own
 from ..stores.protocols import Store
 from ..stores.settings import CURATION
@@ -16,13 +22,15 @@ from ..values import Tenants
 
 KEPT = 1_000
 """Bounds the sets of tenants whose synonyms and rules are in memory. Chosen, not measured."""
+RECENT = 32
+"""Bounds the sets of synonyms that stay analysed where what was read is not kept. Chosen, not measured."""
 
 
 class Curated(NamedTuple):
-    """The rows of `kdb_synonym` and `kdb_query_rule` of the tenants of a search, and of those without a tenant, in the
-    order of their keys."""
+    """Of the tenants of a search, and without a tenant: their synonyms, which for all tenants are those without one,
+    and the rows of `kdb_query_rule` in the order of their keys."""
 
-    synonyms: Sequence[Any] = ()
+    synonyms: Sequence[SynonymRules] = ()
     rules: Sequence[Any] = ()
 
 
@@ -35,12 +43,22 @@ class Curation:
     not kept."""
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self._tables = store.tables
         self._settings = store.settings
 
     @per_process
     def _kept(self) -> "OrderedDict[tuple[str, Tenants], Curated]":
         return OrderedDict()
+
+    @per_process
+    def _analysed(self) -> "WeakValueDictionary[tuple[str, ...], SynonymRules]":
+        """By rules: the same ones of several tenants, or read again, are analysed once."""
+        return WeakValueDictionary()
+
+    @per_process
+    def _recent(self) -> "deque[SynonymRules]":
+        return deque(maxlen=RECENT)
 
     @per_process
     def _lock(self) -> Lock:
@@ -70,8 +88,18 @@ class Curation:
         connection.execute(meta.update().where(meta.c.key == CURATION).values(value=uuid4().hex))
 
     def _read(self, connection: Connection, tenants: Tenants) -> Curated:
-        tables = self._tables.synonyms, self._tables.query_rules
-        return Curated(*(self._rows(connection, table, tenants) for table in tables))
+        rows = self._rows(connection, self._tables.synonyms, tenants or ())
+        synonyms = [self._rules(tuple(row.rule for row in own)) for _, own in groupby(rows, attrgetter("tenant"))]
+        return Curated(synonyms, self._rows(connection, self._tables.query_rules, tenants))
+
+    def _rules(self, rules: tuple[str, ...]) -> SynonymRules:
+        with self._lock:
+            found = self._analysed.get(rules)
+            if found is None:
+                found = self._analysed[rules] = SynonymRules(analyser(self._store.language), rules)
+            if found not in self._recent:
+                self._recent.append(found)
+        return found
 
     @staticmethod
     def _rows(connection: Connection, table: Table, tenants: Tenants) -> Sequence[Any]:
