@@ -42,6 +42,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "listing": ("", {"entity": "Film", "where": {"year": {"$gt": 1905}}, "facets": ["year"]}),
     "ids": ("fox", {"ids": range(5)}),
     "reciprocal ranks": ("red fox", {"fusion": "rrf"}),
+    "synonyms": ("vulpes reed", {}),
 }
 
 
@@ -82,6 +83,7 @@ def filled(seen: list[str], search: SearchEngine) -> SearchEngine:
             )
         ]
         store.insert(entity, rows)
+    search.synonyms.add("vulpes => fox, red fox")
     for query, options in KINDS.values():
         search.search(query, **options)
     seen.clear()
