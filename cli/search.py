@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 import kameleon
-from kameleon.errors import UNPRINTABLE, UnknownEntity
+from kameleon.errors import UNPRINTABLE, InvalidInput, UnknownEntity
 from kameleon.values import Bucket
 
 from .app import App, common, echo, parse_object, pass_app
@@ -79,6 +79,17 @@ def searching(command: F) -> F:
 )
 @click.option("--count", is_flag=True, help="Count all that match.")
 @click.option("--group-by", type=click.Choice(["entity"]), help="Return --limit hits of each.")
+@click.option(
+    "--limit-by",
+    metavar="FIELD:N",
+    help="At most N hits, over all pages, of each value of a field: brand:1.",
+)
+@click.option(
+    "--diversity",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="Order the 100 best so that each is relevant and unlike those before it: 0 by relevance alone, to 1.",
+)
 @click.option("--rerank", metavar="MODEL", help="Rerank the 50 best with a cross-encoder: a name or a folder.")
 @common
 @pass_app
@@ -89,6 +100,7 @@ def search(
     entities: tuple[str, ...],
     where: str | None,
     rerank: str | None,
+    limit_by: str | None,
     explain: bool,
     count: bool,
     within: Mapping[str, Any],
@@ -110,6 +122,7 @@ def search(
     kameleon search "cannot log in" --entity Ticket --where '{"priority": {"$in": ["high", "urgent"]}}'
     kameleon search "refund" --facet status --sort=-created --limit 20
     kameleon search --entity Product --facet price:0,10,100 --facet created:month
+    kameleon search "desk lamp" --entity Product --limit-by brand:1 --diversity .3
     """
     condition = parse_object(where, "--where") if where else None
     engine = app.open()
@@ -120,6 +133,7 @@ def search(
         options["rerank"] = FastEmbedReranker(rerank)
     options |= {"entities": entities or None, "where": condition, "explain": explain, "count": count, **within}
     options |= {"ids": options["ids"] or None, "facets": [read_facet(facet) for facet in options["facets"]]}
+    options["limit_by"] = read_limit_by(limit_by) if limit_by else None
     show(app, engine.search(query, highlight=True, **options), {"query": query}, explain=explain, count=count)
 
 
@@ -194,6 +208,14 @@ def read_facet(text: str) -> Any:
     if not colon:
         return text
     return {field: buckets if buckets in INTERVALS else [read_bound(bound) for bound in buckets.split(",")]}
+
+
+def read_limit_by(text: str) -> dict[str, int]:
+    """A field and a number. Raises InvalidInput."""
+    field, _, most = text.rpartition(":")
+    if not field or not most.isdecimal():
+        raise InvalidInput(f"--limit-by takes a field and a number of hits, such as brand:1, not {text!r:.80}")
+    return {field: int(most)}
 
 
 def read_bound(text: str) -> Any:

@@ -127,8 +127,8 @@ class SearchEngine(Coroutines):
 
     @property
     def admin(self) -> Administration:
-        """For operators: `set_weight`, `legs`, `state`, `astate`, `index_vectors`, `vector_index`, `purge`,
-        `distribute`, `protect`, `unprotect`, `drop_tenant`, `export_tenant`, `import_tenant`."""
+        """For operators: `set_weight`, `legs`, `state`, `astate`, `index_class`, `index_vectors`, `vector_index`,
+        `purge`, `distribute`, `protect`, `unprotect`, `drop_tenant`, `export_tenant`, `import_tenant`."""
         return self.index.part(Administration)
 
     @property
@@ -259,11 +259,13 @@ class SearchEngine(Coroutines):
         tenant: object = ALL_TENANTS,
         progress: Progress | None = None,
     ) -> IndexReport:
-        """Index rows that triggers marked, those that workers have claimed and not finished last, and rows of the
-        classes imported by this process which are not in the index; then embed what is pending, `batch_size` records a
-        transaction, newest text wins; stops at an outage. At the end PostgreSQL's vector index is built, if it is
-        missing and the embeddings are many. `retry_failed` also tries again what the provider refused. With `tenant`,
-        one or several, only what is pending of their records is embedded. `progress(done, total)` counts records.
+        """Index again the rows of classes imported by this process whose declarations were changed since they were
+        indexed; then rows that triggers marked, those that workers have claimed and not finished last, and rows of
+        these classes which are not in the index; then embed what is pending, `batch_size` records a transaction, newest
+        text wins; stops at an outage. At the end PostgreSQL's vector index is built, if it is missing and the
+        embeddings are many. `retry_failed` also tries again what the provider refused. With `tenant`, one or several,
+        only what is pending of their records is embedded, and no class is indexed again. `progress(done, total)` counts
+        records.
         """
         tenants = check_tenants(tenant)
         return syncing.sync(self.index, batch_size, retry_failed=retry_failed, tenants=tenants, progress=progress)
@@ -296,11 +298,10 @@ class SearchEngine(Coroutines):
         Any string is a query; `"exact phrase"`, `-word`, `prefix*` and `field:word` are operators. `entity` is a name
         or a mapped class, or a list of them, as `entities` is; of none nothing is found. `options` are `SearchOptions`.
 
-        `connection` or `session` searches in the caller's transaction, what it has written included.
-
-        Equal scores are ordered by (entity, id). Writes nothing. Raises InvalidInput and its kind for bad arguments;
-        with mode="vector" also NoProvider, ModelMismatch, ProviderUnavailable, where hybrid answers by keywords alone
-        and reports it in `plan.note`.
+        `connection` or `session` searches in the caller's transaction, what it has written included. Equal scores are
+        ordered by (entity, id). Writes nothing. Raises InvalidInput and its kind for bad arguments; with mode="vector"
+        also NoProvider, ModelMismatch, ProviderUnavailable, where hybrid answers by keywords alone and reports it in
+        `plan.note`.
         """
         connection = connection_within(self.index, connection, session, "asearch")
         return self._queries.search(query, entity, entities, connection, **options)
@@ -345,11 +346,9 @@ class SearchEngine(Coroutines):
         session: "Session | None" = None,
         **options: Unpack[SearchOptions],
     ) -> Select[tuple[T]]:
-        """The hits as a SELECT of a mapped class's objects, best first, to be run by any session of the database.
-
-        The search is done now, the statement names its hits. Joins and loader options go on it as on any; a condition
-        added to it narrows the hits, `where=` here finds `limit` that meet it.
-        """
+        """The hits as a SELECT of a mapped class's objects, best first, to be run by any session of the database. The
+        search is done now, the statement names its hits. Joins and loader options go on it as on any; a condition added
+        to it narrows the hits, `where=` here finds `limit` that meet it."""
         connection = connection_within(self.index, connection, session, "aselect")
         return self._queries.select(cls, query, connection, **options)
 

@@ -12,7 +12,6 @@ from sqlalchemy import Connection, Table, column, func, insert, literal, select,
 from .content import content_hash, layout_of_text
 from .database import synchronous
 from .errors import KameleonError, SchemaMissing, StorageError
-from .indexing.curation import Curation
 from .indexing.entries import make_entry
 from .keywords.index import KeywordIndex
 from .records.entities import record_entry
@@ -125,6 +124,8 @@ class Rebuild:
         self._create(with_vectors=has_models)
         self._restore(kept)
         self._write(sum(report.records.values()))
+        classes = self._tables.classes
+        self._connection.execute(classes.delete().where(classes.c.entity_name.in_(list(self._unweighted))))
         models = self._restore_embeddings() if has_models else []
         embedded, pending = self._count(models)
         self._old.drop_kept(kept)
@@ -175,7 +176,7 @@ class Rebuild:
     def _restored(self) -> dict[str, Table]:
         own = self._tables
         of_records = own.records, own.generations, own.embedding_cache, own.queue, own.dirty, own.tenanted
-        return {made.name: made for made in (*of_records, own.synonyms, own.query_rules)}
+        return {made.name: made for made in (*of_records, own.classes, own.synonyms, own.query_rules)}
 
     # the new tables
 
@@ -183,11 +184,11 @@ class Rebuild:
         self._store.schema.create(self._connection, with_vectors=with_vectors)
         self._old.grant_again()
         meta = self._tables.meta
+        version = self._settings.get(CURATION, "")
+        self._connection.execute(meta.update().where(meta.c.key == CURATION).values(value=version))
         tracked = [{"key": k, "value": v} for k, v in self._settings.items() if k.startswith("tracked:")]
         if tracked:
             self._connection.execute(meta.insert(), tracked)
-        if self._settings.get(CURATION):
-            Curation(self._store).note_change(self._connection)
 
     def _restore(self, kept: Sequence[str]) -> None:
         for name, made in self._restored.items():

@@ -11,8 +11,12 @@ from sqlalchemy import Engine, event
 from kameleon import RecordStore, SearchEngine
 
 MOST = 5
-MORE = {"sqlite": {"field": 6, "sort": 6}, "postgresql": {"field": 6, "sort": 6, "facets": 6, "groups": 6}}
-"""Hybrid searches that take more: the fields' names are read first, the values of a field come after the legs."""
+MORE = {
+    "sqlite": {"field": 6, "sort": 6, "limit by": 6, "diversity": 6},
+    "postgresql": {"field": 6, "sort": 6, "facets": 6, "groups": 6, "limit by": 6, "diversity": 6},
+}
+"""Hybrid searches that take more: the fields' names are read first, the values of a field and the vectors to compare
+come after the legs."""
 SIMILAR = 7
 UNCOUNTED = ("BEGIN", "COMMIT", "ROLLBACK", "SET LOCAL")
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -41,6 +45,8 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "groups": ("red fox", {"group_by": "entity"}),
     "listing": ("", {"entity": "Film", "where": {"year": {"$gt": 1905}}, "facets": ["year"]}),
     "ids": ("fox", {"ids": range(5)}),
+    "limit by": ("red fox", {"entity": "Film", "limit_by": {"year": 1}}),
+    "diversity": ("red fox", {"diversity": 0.3}),
     "reciprocal ranks": ("red fox", {"fusion": "rrf"}),
     "synonyms": ("vulpes reed", {}),
 }

@@ -1,8 +1,8 @@
-"""Reads the synonyms and query rules that are kept with the index. Imports `forking`, `analysis`, `stores`, `keywords`
-and `values`."""
+"""Reads the synonyms, the query rules and the boosts of entities that are kept with the index. Imports `forking`,
+`analysis`, `stores`, `keywords` and `values`."""
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 from threading import Lock
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Table, select
 from ..analysis.analyser import analyser
 from ..forking import per_process
 from ..keywords.expanding import SynonymRules
+from ..stores.catalog import Entity, entity_of
 from ..stores.own_connections import is_own
 from ..stores.protocols import Store
 from ..stores.settings import CURATION
@@ -29,10 +30,12 @@ Chosen, not measured."""
 
 class Curated(NamedTuple):
     """Of the tenants of a search, and without a tenant: their synonyms, which for all tenants are those without one,
-    and the rows of `kdb_query_rule` in the order of their keys."""
+    and the rows of `kdb_query_rule` in the order of their keys; `boosted` are the entities of the record store that
+    have boosts, by name."""
 
     synonyms: Sequence[SynonymRules] = ()
     rules: Sequence[Any] = ()
+    boosted: Mapping[str, Entity] = {}
 
 
 NOTHING = Curated()
@@ -93,7 +96,8 @@ class Curation:
     def _read(self, connection: Connection, tenants: Tenants) -> Curated:
         rows = self._rows(connection, self._tables.synonyms, tenants or ())
         synonyms = [self._rules(tuple(row.rule for row in own)) for _, own in groupby(rows, attrgetter("tenant"))]
-        return Curated(synonyms, self._rows(connection, self._tables.query_rules, tenants))
+        rules = self._rows(connection, self._tables.query_rules, tenants)
+        return Curated(synonyms, rules, self._boosted(connection))
 
     def _rules(self, rules: tuple[str, ...]) -> SynonymRules:
         with self._lock:
@@ -103,6 +107,12 @@ class Curation:
             if found not in self._recent:
                 self._recent.append(found)
         return found
+
+    def _boosted(self, connection: Connection) -> dict[str, Entity]:
+        named = self._tables.entities.c
+        rows = connection.execute(select(named.name, named.definition).order_by(named.name))
+        entities = (entity_of(name, definition) for name, definition in rows if definition.get("boost"))
+        return {entity.name: entity for entity in entities}
 
     @staticmethod
     def _rows(connection: Connection, table: Table, tenants: Tenants) -> Sequence[Any]:

@@ -1,14 +1,17 @@
-"""Parses and checks a query. Imports `values`, `errors`, `forking`, `content` and `stores`."""
+"""Parses and checks a query. Imports `values`, `errors`, `boosts`, `forking`, `content` and `stores`."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
+from ..boosts import Boost, Boosts, identity, read_boosts
 from ..content import check_entity, check_id, normalize
 from ..errors import InvalidInput, seen
 from ..forking import lazy
 from ..values import Ref, Tenants
+from .boost_sets import BoostSets, ClassBoosts
+from .capping import Cap, read_cap
 from .facets import Facet, read_facets
 from .fusion import check_fusion
 from .ordering import Sort, read_sort
@@ -17,6 +20,7 @@ from .reranking import RERANKED, Reranker, check_reranker
 from .syntax import Asked, parse
 
 if TYPE_CHECKING:
+    from ..stores.catalog import Entity
     from ..stores.protocols import NamedFields
     from ..stores.values import Among
     from .fusion import Fusion
@@ -29,6 +33,11 @@ CANDIDATES = 100
 """Bounds from below how many records a leg puts forward."""
 DEEP = 300
 """Bounds from below how many records a leg puts forward to a fusion whose scores depend on how many there are."""
+DIVERSIFIED = 100
+"""Bounds how many of the best are compared with each other for diversity. Chosen, not measured."""
+DEEPEST, DEEPER = 10_000, 4
+"""Bound how many records a leg puts forward where `limit_by` leaves too few hits, and how many times as many it does at
+each try. Chosen, not measured."""
 SORTED = 1_000
 """Bounds how many of the best are sorted by a field."""
 MAX_LIMIT = 10_000
@@ -60,7 +69,10 @@ class SearchOptions(TenantOption, total=False):
     `group_by="entity"` gives `limit` hits of each entity. `facets` names fields whose values are counted over all that
     match, {field: bounds} or {field: "month"} counts buckets of them; `count` counts what matches. `rerank` is a
     callable (query, texts) -> scores 0..1 that orders the `rerank_top` (50) best again, and leaves out the others.
-    `highlight` fills `spans`, `explain` fills `explanation`. `tenant` as in TenantOption.
+    `boost` raises records after the fusion, by boosts of `kameleon.boosts`, instead of those of their entities; of []
+    none is raised. `highlight` fills `spans`, `explain` fills `explanation`. `tenant` as in TenantOption. `diversity`
+    (0 to 1) orders the 100 best so that each is relevant and unlike those before it. `limit_by={"brand": 1}` leaves out
+    hits beyond so many of each value of a field.
     """
 
     limit: int
@@ -80,6 +92,9 @@ class SearchOptions(TenantOption, total=False):
     rerank: Reranker | None
     rerank_top: int
     explain: bool
+    boost: Boosts | None
+    diversity: float
+    limit_by: Mapping[str, int] | None
 
 
 @dataclass(frozen=True)
@@ -89,7 +104,9 @@ class Query:
     `visible` are as in Scope; where row security `hides_words`, none are corrected or completed, and only those of the
     hits are shown. `weight` is the vector's, None the generation's own. `of_classes` are entities that are searched as
     mapped classes, whose fields `columns` reads; those of others are the record store's. `like` is the
-    record that others are to be similar to; the text is its own then."""
+    record that others are to be similar to; the text is its own then. `boost` are the query's; without them, None, each
+    record has those of its entity, which are in `stored_boosts` or `class_boosts`. Each leg puts `least_depth`
+    records forward at least."""
 
     typed: str
     parsed: Asked
@@ -120,6 +137,12 @@ class Query:
     of_classes: tuple[str, ...] = ()
     columns: "NamedFields | None" = None
     like: Ref | None = None
+    boost: tuple[Boost, ...] | None = None
+    stored_boosts: "Mapping[str, Entity]" = field(default_factory=dict)
+    class_boosts: tuple[ClassBoosts, ...] = ()
+    diversity: float = 0.0
+    limit_by: Cap | None = None
+    least_depth: int = 0
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -143,6 +166,20 @@ class Query:
     def shown(self) -> Sequence[bytes]:
         """The digests of those hits."""
         return () if self.cursor is None or self.is_browse else self.page.shown
+
+    @lazy
+    def boosts(self) -> BoostSets:
+        """Those that order the hits: none where these are sorted, or listed."""
+        if self.sort or self.is_browse:
+            return BoostSets()
+        return BoostSets(self.boost, self.stored_boosts, self.class_boosts)
+
+    def boosted_by(self, entities: "Mapping[str, Entity]") -> "Query":
+        """The query, where it gives no boosts, with those of the searched ones of these entities."""
+        if not entities or self.boost is not None:
+            return self
+        names = set(self.entities or entities) - set(self.of_classes)
+        return replace(self, stored_boosts={name: entity for name, entity in entities.items() if name in names})
 
     @property
     def digest(self) -> bytes:
@@ -176,9 +213,22 @@ class Query:
         """How many candidates each leg puts forward."""
         if self.sort:
             return SORTED
+        least = DEEP if self.boosts else CANDIDATES
         if self.rerank:
-            return max(CANDIDATES, self.window)
-        return max(CANDIDATES if self.fusion == "weighted" else DEEP, 2 * self.end)
+            return max(least, self.window)
+        least = max(least, 2 * DIVERSIFIED) if self.diversity else least
+        return max(least if self.fusion == "weighted" else DEEP, 2 * self.end, self.least_depth)
+
+    def deeper(self) -> "Query | None":
+        """The query with more candidates; None where there are no more to be had."""
+        if self.sort or self.rerank or self.depth >= DEEPEST:
+            return None
+        return replace(self, least_depth=min(DEEPEST, DEEPER * self.depth))
+
+    @property
+    def ranked_first(self) -> int:
+        """How many hits determine the page and whether one follows."""
+        return max(self.end + 1, DIVERSIFIED if self.diversity else 0)
 
     @property
     def is_counted(self) -> bool:
@@ -197,7 +247,8 @@ class Query:
     @property
     def reads_records(self) -> bool:
         """Whether the declared fields of the record store have to be read."""
-        return self.has_stored and bool(self.where or self.parsed.fields or self.facets or self.sort)
+        named = self.where or self.parsed.fields or self.facets or self.sort or self.limit_by
+        return self.has_stored and bool(named or (self.boost and self.boosts))
 
     @property
     def _ranked_by(self) -> list[Any]:
@@ -209,7 +260,10 @@ class Query:
         scope = [self.entities, self.tenants, self.is_nowhere, self.where, self.ids, among]
         if self.is_browse:
             return [*scope, self.sort]
-        return [self.typed, *scope, self.mode, self.min_score, self.sort, self.like, fusion, self.weight, reranked]
+        boosts = None if self.boost is None else [identity(boost) for boost in self.boost]
+        cap = self.limit_by and [self.limit_by.field, self.limit_by.most]
+        ranked = [self.mode, self.min_score, self.sort, self.like, fusion, self.weight, reranked, boosts]
+        return [self.typed, *scope, *ranked, self.diversity, cap]
 
     def _check_together(self) -> None:
         if self.group_by is not None and self.group_by not in GROUPINGS:
@@ -222,6 +276,20 @@ class Query:
         if self.rerank is not None and (self.sort or self.group_by is not None):
             option = "sort" if self.sort else "group_by"
             raise InvalidInput(f"rerank and {option} both set the order: leave one out")
+        if self.boost and self.sort:
+            raise InvalidInput("boost and sort both set the order: leave one out")
+        self._check_spread()
+
+    def _check_spread(self) -> None:
+        """What `diversity` and `limit_by` cannot be used with."""
+        if self.diversity and (self.sort or self.group_by):
+            option = "sort" if self.sort else "group_by"
+            raise InvalidInput(f"diversity and {option} both set the order: leave one out")
+        if self.limit_by and self.group_by:
+            raise InvalidInput("limit_by and group_by both choose the hits of a group: leave one out")
+        if self.is_browse and (self.diversity or self.limit_by):
+            option = "diversity" if self.diversity else "limit_by"
+            raise InvalidInput(f"{option} chooses among ranked hits, and an empty query ranks none: leave it out")
 
     def _check_end(self) -> None:
         if self.is_browse:
@@ -248,8 +316,12 @@ def make_query(
     None and no `tenants` find nothing. Raises InvalidInput."""
     typed = check_text(text)
     options["ids"] = check_ids(options.get("ids"))
+    if options.get("boost") is not None:
+        options["boost"] = read_boosts(options["boost"])
     options["facets"] = read_facets(options.get("facets", ()))
     options["sort"] = read_sort(options.get("sort"))
+    options["limit_by"] = read_cap(options.get("limit_by"))
+    options["diversity"] = check_diversity(options.get("diversity", 0.0))
     if options.get("weight") is not None:
         options["weight"] = check_weight(options["weight"])
     return Query(
@@ -283,6 +355,12 @@ def check_ids(ids: Iterable[object] | None) -> tuple[str, ...] | None:
 def check_min_score(value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
         raise InvalidInput(f"min_score lies between 0 and 1, as scores do; got {seen(value)}")
+
+
+def check_diversity(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+        raise InvalidInput(f"diversity is a number from 0 (by relevance alone) to 1, not {seen(value)}")
+    return float(value)
 
 
 def check_whole(name: str, value: object, least: int) -> None:
