@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .app import App, common, confirming, echo, pass_app, quiet
+from kameleon.errors import UnknownEntity
+
+from .app import App, common, confirming, echo, importing, pass_app, quiet
 from .boosts import boost_option, read_boosts
 from .providing import providing
 
 if TYPE_CHECKING:
+    from kameleon import IndexReport
     from kameleon.boosts import Boost
     from kameleon.stores.catalog import DeclaredField, Entity
 
@@ -74,6 +77,7 @@ def create(
 @boost_option
 @click.option("--no-boost", is_flag=True, help="Remove its boosts.")
 @click.option("--batch-size", type=click.IntRange(1), default=1000, show_default=True, help="Records a transaction.")
+@importing
 @providing
 @quiet
 @common
@@ -90,6 +94,7 @@ def update(
 ) -> None:
     """Change how fields are searched, and index the records again; other fields stay as they are.
 
+    Of a mapped class, with --import, index all rows again as the class is declared now; its fields are changed there.
     Nothing is embedded whose text is as it was. A run that was interrupted is completed by another. --boost replaces
     the entity's boosts, which have effect at once.
 
@@ -100,15 +105,30 @@ def update(
         raise click.UsageError("--boost and --no-boost exclude each other")
     search, types = dict(map(optioned, searchable)), types_of(fields)
     boost = read_boosts(boosts) if boosts or no_boost else None
-    report = app.records().alter_entity(
-        entity_name, search=search, unsearch=unsearch, fields=types, batch_size=batch_size, boost=boost
-    )
-    index = report.index
+    records = app.records()
+    if app.has_imported and entity_name not in {entity.name for entity in records.entities()}:
+        if search or unsearch or types or boost is not None:
+            raise click.UsageError(
+                f"the fields and boosts of a mapped class are changed in its declaration: {entity_name}"
+            )
+        index = records.search.admin.index_class(entity_name, batch_size=batch_size)
+        show_update(app, {"name": entity_name}, index, "")
+        return
+    try:
+        report = records.alter_entity(
+            entity_name, search=search, unsearch=unsearch, fields=types, batch_size=batch_size, boost=boost
+        )
+    except UnknownEntity as error:
+        raise UnknownEntity(f"{error}. A mapped class is found with --import MODULE") from error
+    show_update(app, as_json(report.entity), report.index, f"; searchable: {', '.join(report.entity.searchable)}")
+
+
+def show_update(app: App, document: dict[str, Any], index: "IndexReport", fields: str) -> None:
     counts = {key: getattr(index, key) for key in ("indexed", "unchanged", "embedded", "reused", "failed", "pending")}
     if index.outage:
         echo(f"embeddings pending, the provider is down: {index.outage}", err=True)
-    text = f"{entity_name}: {index.indexed:,} records indexed again, {index.embedded:,} embedded"
-    app.show({**as_json(report.entity), **counts}, f"{text}; searchable: {', '.join(report.entity.searchable)}")
+    text = f"{document['name']}: {index.indexed:,} records indexed again, {index.embedded:,} embedded"
+    app.show({**document, **counts}, text + fields)
 
 
 @entity.command()

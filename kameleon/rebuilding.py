@@ -124,6 +124,8 @@ class Rebuild:
         self._create(with_vectors=has_models)
         self._restore(kept)
         self._write(sum(report.records.values()))
+        classes = self._tables.classes
+        self._connection.execute(classes.delete().where(classes.c.entity_name.in_(list(self._unweighted))))
         models = self._restore_embeddings() if has_models else []
         embedded, pending = self._count(models)
         self._old.drop_kept(kept)
@@ -174,7 +176,7 @@ class Rebuild:
     def _restored(self) -> dict[str, Table]:
         own = self._tables
         of_records = own.records, own.generations, own.embedding_cache, own.queue, own.dirty, own.tenanted
-        return {made.name: made for made in (*of_records, own.synonyms, own.query_rules)}
+        return {made.name: made for made in (*of_records, own.classes, own.synonyms, own.query_rules)}
 
     # the new tables
 

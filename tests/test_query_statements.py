@@ -11,8 +11,12 @@ from sqlalchemy import Engine, event
 from kameleon import RecordStore, SearchEngine
 
 MOST = 5
-MORE = {"sqlite": {"field": 6, "sort": 6}, "postgresql": {"field": 6, "sort": 6, "facets": 6, "groups": 6}}
-"""Hybrid searches that take more: the fields' names are read first, the values of a field come after the legs."""
+MORE = {
+    "sqlite": {"field": 6, "sort": 6, "limit by": 6, "diversity": 6},
+    "postgresql": {"field": 6, "sort": 6, "facets": 6, "groups": 6, "limit by": 6, "diversity": 6},
+}
+"""Hybrid searches that take more: the fields' names are read first, the values of a field and the vectors to compare
+come after the legs."""
 SIMILAR = 7
 UNCOUNTED = ("BEGIN", "COMMIT", "ROLLBACK", "SET LOCAL")
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -36,12 +40,17 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "sort": ("fox", {"entity": "Film", "sort": "-year"}),
     "second page": ("red fox", {"offset": 3, "limit": 3}),
     "highlight": ("red fox", {"highlight": True}),
+    "highlight in a long page": ("red fox", {"highlight": True, "limit": 100}),
+    "passages": ("red fox", {"passages": 3, "highlight": True}),
     "explain": ("red fox", {"explain": True}),
     "rerank": ("red fox", {"rerank": lambda query, texts: [0.5] * len(texts)}),
     "groups": ("red fox", {"group_by": "entity"}),
     "listing": ("", {"entity": "Film", "where": {"year": {"$gt": 1905}}, "facets": ["year"]}),
     "ids": ("fox", {"ids": range(5)}),
+    "limit by": ("red fox", {"entity": "Film", "limit_by": {"year": 1}}),
+    "diversity": ("red fox", {"diversity": 0.3}),
     "reciprocal ranks": ("red fox", {"fusion": "rrf"}),
+    "synonyms": ("vulpes reed", {}),
 }
 
 
@@ -82,6 +91,7 @@ def filled(seen: list[str], search: SearchEngine) -> SearchEngine:
             )
         ]
         store.insert(entity, rows)
+    search.synonyms.add("vulpes => fox, red fox")
     for query, options in KINDS.values():
         search.search(query, **options)
     seen.clear()

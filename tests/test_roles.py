@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 ROLES = ("app_reader", "app_writer", "app_worker", "app_admin")
 """As docs/tenants.md names them."""
 PASSWORD = "kameleon"  # noqa: S105 - of roles that go with the test
-WITHOUT_TENANT = {"meta", "generation", "entities", "tenanted", "reindex", "reindex_range"}
+WITHOUT_TENANT = {"meta", "generation", "entities", "tenanted", "class", "reindex", "reindex_range"}
 
 
 def grants() -> dict[str, str]:
@@ -214,6 +214,27 @@ def protected(indexed: Roles, command: Callable[..., Done]) -> Roles:
     done = command("tenants", "protect", *workers, "--json", environment={"KAMELEON_URL": url})
     assert done.returncode == 0, done.stderr
     return indexed
+
+
+def test_policies_hold_for_synonyms_and_a_role_needs_few_rights_to_change_them(protected: Roles) -> None:
+    owner = protected.engine("app_admin")
+    writer = protected.search("app_writer", None)
+    writer.index_record("Note", "1", "leave", tenant="acme")
+    with pytest.raises(StorageError, match="permission denied"):
+        writer.synonyms.add("pto, leave", tenant="acme")
+    with owner.begin() as connection:
+        role = protected.name("app_writer")
+        connection.exec_driver_sql(f"GRANT INSERT, UPDATE, DELETE ON kdb_synonym, kdb_query_rule TO {role}")
+        connection.exec_driver_sql(f"GRANT UPDATE (value) ON kdb_meta TO {role}")
+    assert (writer.synonyms.add("pto, leave", tenant="acme"), writer.synonyms.add("a, b", tenant="globex")) == (1, 1)
+    assert ids(writer.search("pto", mode="keyword", tenant="acme", entity="Note")) == ["1"]
+    with writer.engine.connect() as connection:
+        connection.execute(text("SELECT set_config('app.tenant', 'globex', true)"))
+        assert connection.scalars(text("SELECT rule FROM kdb_synonym")).all() == ["a, b"]
+        assert writer.synonyms.list(tenant="acme", connection=connection) == []
+        with pytest.raises(StorageError, match="row-level security"):
+            writer.synonyms.add("c, d", tenant="acme", connection=connection)
+    assert writer.synonyms.list(tenant="acme") == ["leave, pto"]
 
 
 def own_tables(connection: Connection) -> dict[str, bool]:

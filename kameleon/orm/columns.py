@@ -106,6 +106,20 @@ class ClassFields:
             wanted = wanted.outerjoin(link)
         return self._mapped.without_concrete(wanted, self._cls)
 
+    def members(
+        self, connection: Connection, records: Mapping[int, Ref], field: str
+    ) -> dict[int, set[tuple[bool, Any]]]:
+        key_columns = [column for column, _ in self._mapped.id_columns(self._cls)]
+        wanted = self._selected(field, lambda column: [*key_columns, column])
+        *_, column = wanted.selected_columns
+        own = {key: ref.id for key, ref in records.items() if ref.entity in self._entities}
+        found: dict[str, set[tuple[bool, Any]]] = {}
+        for part in parts(list(own.values()), KEYS_A_STATEMENT):
+            for *key, value in connection.execute(self._mapped.of_ids(wanted, part)):
+                values = members(value, isinstance(column.type, ARRAY))
+                found.setdefault(self._mapped.identity.id_of(key), set()).update((type(v) is bool, v) for v in values)
+        return {key: found[id_] for key, id_ in own.items() if found.get(id_)}
+
     def facets(
         self, connection: Connection, matches: Matches, fields: Sequence[str], limit: int
     ) -> dict[str, list[tuple[Any, int]]]:

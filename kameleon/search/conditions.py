@@ -29,12 +29,14 @@ def make_scope(query: Query, entities: Mapping[str, Entity]) -> Scope:
 
 
 def check_fields(query: Query, entities: Mapping[str, Entity]) -> None:
-    """Raises InvalidFilter for a facet or sort field that neither the mapped class nor the searched entities have."""
+    """Raises InvalidFilter for a field of facets, sort or limit_by that neither the mapped class nor the searched
+    entities have."""
     wanted = [*(facet.field for facet in query.facets), *(sort.field for sort in query.sort)]
+    wanted += [query.limit_by.field] if query.limit_by else []
     if query.columns is not None:
         query.columns.check(wanted)
     if wanted and query.has_stored:
-        declared = _declared(query, entities, "facets and sort look")
+        declared = _declared(query, entities, "facets, sort and limit_by look")
         for name in wanted:
             path_of(name, declared)
     if query.boosts.given:

@@ -14,8 +14,9 @@ from sqlalchemy import Connection
 from ..analysis.terms import QueryWord
 from ..errors import InvalidInput, ModelMismatch, NoProvider, ProviderError, TextRefused, VectorsUnavailable
 from ..forking import lazy
+from ..indexing.curation import Curated
 from ..indexing.index import Index
-from ..keywords.looking_up import Found, Wanted
+from ..keywords.looking_up import Found, Wanted, knows_all
 from ..stores.values import Candidates, Key, Scope, united
 from ..values import Generation, Ref
 from .evidence import LEAST_EVIDENCE, KeywordScale, Scale, VectorScale
@@ -25,6 +26,7 @@ from .known_words import known_words
 from .prepared import Prepared
 from .query import COUNTED, Query
 from .selecting import Selection
+from .weighting import features_of, stored
 
 if TYPE_CHECKING:
     from ..embeddings.provider import Vector
@@ -64,7 +66,12 @@ class Retrieved:
     @lazy
     def legs(self) -> list[Leg[Key]]:
         """Each leg with its own candidates and its scores for the other's, so that no score depends on the depth."""
-        return set_weights([leg for leg in (self.keyword_leg, self.vector_leg) if leg.chosen], self.weight)
+        return set_weights(self.unweighted, self.weight)
+
+    @property
+    def unweighted(self) -> list[Leg[Key]]:
+        """The legs that found anything."""
+        return [leg for leg in (self.keyword_leg, self.vector_leg) if leg.chosen]
 
     @property
     def keyword_leg(self) -> Leg[Key]:
@@ -92,12 +99,15 @@ class Retrieved:
 class LegSearch:
     """One run of the legs on one connection."""
 
-    def __init__(self, index: Index, connection: Connection, query: Query, prepared: Prepared) -> None:
+    def __init__(
+        self, index: Index, connection: Connection, query: Query, prepared: Prepared, curated: Curated
+    ) -> None:
         self._store = index.store
         self._keywords = index.keywords
         self._connection = connection
         self._query = query
         self._prepared = prepared
+        self._synonyms = () if query.like is not None else curated.synonyms
         self._found = Retrieved()
 
     def run(self, scope: Scope, field_words: FieldWords = ()) -> Retrieved:
@@ -190,22 +200,23 @@ class LegSearch:
         wanted = Wanted("", phrases, parsed.excluded)
         if ranks:
             hides = self._query.hides_words or self._query.like is not None
-            prefixes, literal = ((), text) if hides else (parsed.prefixes, parsed.exact)
-            knows = known_words(self._store.language, self._prepared.service)
-            wanted = wanted._replace(text=text, prefixes=prefixes, literal=literal, knows=knows)
+            knows = knows_all if hides else known_words(self._store.language, self._prepared.service)
+            wanted = wanted._replace(text=text, literal=parsed.exact, knows=knows, synonyms=self._synonyms)
+            wanted = wanted._replace(prefixes=() if hides else parsed.prefixes)
         with found.timed("keyword"):
             found.words = self._keywords.search(self._connection, scope, wanted)
             if field_words:
                 found.words = having(self._store, self._connection, found.words, field_words)
         if ranks:
-            found.marked = found.words.words
+            found.marked = found.words.matching
         if len(parsed.text) > READ_CHARACTERS:
             found.words = replace(found.words, is_whole=False)
 
     # vectors
 
     def _weight(self) -> float:
-        """The vector's: the query's own, or the generation's, as far as its model knows the words."""
+        """The vector's: the query's own, or the generation's, by its weighting where it has one, as far as its model
+        knows the words."""
         query, found = self._query, self._found
         if found.generation is None or not found.vector.scores:
             return 0.0
@@ -213,7 +224,7 @@ class LegSearch:
             return 1.0
         if query.weight is not None:
             return query.weight
-        own = found.generation.weight
+        own = self._own_weight(found.generation)
         if found.words is not None and found.words.named:
             return min(own, NAMED_WEIGHT)
         weight = reduced_weight(own, found.known_share)
@@ -221,6 +232,16 @@ class LegSearch:
             found.notes.append(
                 f"the vector counts {weight:.2f}, not {own:.2f}: the model knows {found.known_share:.0%} of the words"
             )
+        return weight
+
+    def _own_weight(self, generation: Generation) -> float:
+        found = self._found
+        if generation.weighting is None or self._query.like is not None:
+            return generation.weight  # what was fitted to queries may not suit the text of a record
+        features = features_of(found.unweighted, found.known_share)
+        weight = stored(generation.weighting).weight(features)
+        if self._query.explain:
+            found.notes.append(f"the vector's weight is fitted to the query: {weight:.2f} by {features}")
         return weight
 
     def _choose_vector(self) -> None:

@@ -47,7 +47,7 @@ def read_refs(store: Store, connection: Connection, query: Query, keys: Sequence
 
 def needs_all(query: Query) -> bool:
     options = (query.shown, query.offset, query.sort, query.group_by, query.rerank, query.like)
-    return any(map(bool, options))
+    return any(map(bool, (*options, query.diversity, query.limit_by)))
 
 
 def exact_first(store: Store, connection: Connection, query: Query, ranked: Ranked) -> Ranked:

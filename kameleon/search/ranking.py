@@ -7,12 +7,13 @@ from itertools import takewhile
 
 from ..stores.values import Hit, Key, Scope
 from ..values import LegScore, Ref
+from .checks import MAX_LIMIT
 from .evidence import LEAST_EVIDENCE, levelled
 from .fusion import Leg, evidence, fuse, matching, total_weight
 from .legs import Retrieved
 from .ordering import by_group
 from .paging import digest_of
-from .query import MAX_LIMIT, Query
+from .query import DIVERSIFIED, Query
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Ranking:
     equal records of one place in that of their refs; the places are those of `fused`, of equals those of their
     evidence, which is `own`. `rest` is the best fused score that `min_score` left out. Where records have boosts, these
     are multiplied by their `factors`, and `boosts` explains them; `most` is the greatest factor that a record can
-    have, `unread` the best fused score of those that were not boosted."""
+    have, `unread` the best fused score of those that were not boosted. `left_out` are the hits that `limit_by` left out;
+    `diversified` is how each of the best was chosen for diversity."""
 
     keys: Sequence[Key]
     refs: Mapping[Key, Ref]
@@ -35,6 +37,13 @@ class Ranking:
     boosts: Mapping[Key, Sequence[LegScore]] = field(default_factory=dict)
     most: float = 1.0
     unread: float = 0.0
+    left_out: Sequence[Key] = ()
+    diversified: Mapping[Key, LegScore] = field(default_factory=dict)
+
+    @property
+    def members(self) -> Sequence[Key]:
+        """All that match, in no order."""
+        return [*self.keys, *self.left_out]
 
     def left(self, query: Query) -> Sequence[Key]:
         """What no page before has shown."""
@@ -97,6 +106,8 @@ def exactness(query: Query, ranked: Ranked, page: Sequence[Key]) -> tuple[bool, 
     rule), and whether none can be a hit at all. A way of fusing whose scores depend on the depth needs all that the
     legs can find."""
     found, legs, ranking = ranked.found, ranked.found.legs, ranked.ranking
+    if query.diversity:
+        page = ranking.keys[: max(DIVERSIFIED, query.end)]
     if not found.keyword.is_exact or not found.vector.is_exact or query.rerank:
         return False, False
     deep = [leg for leg in legs if len(leg.chosen) >= query.depth]
@@ -105,11 +116,26 @@ def exactness(query: Query, ranked: Ranked, page: Sequence[Key]) -> tuple[bool, 
         return not deep, not deep or (has_all and not query.min_score)
     if query.sort:
         return has_all, has_all
-    unseen = sum(leg.weight / total_weight(legs) * leg.normalized()[_last(leg)] for leg in deep)
+    unseen = _best_unseen(legs, deep)
     is_whole = has_all or (ranking.rest is not None and unseen <= ranking.rest)
-    last = ranking.fused[page[query.limit - 1]] if len(page) >= query.limit else None
+    wanted = max(DIVERSIFIED, query.end) if query.diversity else query.limit
+    last = min(ranking.fused[key] for key in page) if len(page) >= wanted else None
     missed = ranking.most * (ranking.unread if is_whole else max(unseen, ranking.unread))
     return not missed or (last is not None and missed <= last), is_whole
+
+
+def may_have_more(query: Query, ranked: Ranked) -> bool:
+    """Whether records outside of the candidates may be hits."""
+    legs, rest = ranked.found.legs, ranked.ranking.rest
+    deep = [leg for leg in legs if len(leg.chosen) >= query.depth]
+    if all(_has_all(query, leg) for leg in deep):
+        return False
+    return query.fusion != "weighted" or rest is None or _best_unseen(legs, deep) > rest
+
+
+def _best_unseen(legs: Sequence[Leg[Key]], deep: Sequence[Leg[Key]]) -> float:
+    """The best fused score that a record outside of the candidates may have."""
+    return sum(leg.weight / total_weight(legs) * leg.normalized()[_last(leg)] for leg in deep)
 
 
 def _has_all(query: Query, leg: Leg[Key]) -> bool:

@@ -12,9 +12,10 @@ from sqlalchemy import Connection
 from ..boosts import Boost
 from ..facet_counts import FacetCounts
 from ..stores.catalog import Entity
+from ..stores.counting import Members, keys_of
 from ..stores.filters import path_of
 from ..stores.protocols import Fields, Records
-from ..stores.values import Matches
+from ..stores.values import Key, Matches
 from ..values import Ref
 from .query import Query
 
@@ -63,6 +64,10 @@ class Sources:
         found = (source.values_among(connection, matches, field) for source in self._sources)
         return {ref: value for values in found for ref, value in values.items()}
 
+    def members(self, connection: Connection, records: Mapping[Key, Ref], field: str) -> Mapping[Key, Members]:
+        found = (source.members(connection, records, field) for source in self._sources)
+        return {key: values for values_of in found for key, values in values_of.items()}
+
     def facets(
         self, connection: Connection, matches: Matches, fields: Sequence[str], limit: int
     ) -> dict[str, list[tuple[Any, int]]]:
@@ -95,6 +100,10 @@ class StoredFields:
 
     def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[tuple[str, str, str], Any]:
         return self._records.values_among(connection, matches, path_of(field, self._declared))
+
+    def members(self, connection: Connection, records: Mapping[Key, Ref], field: str) -> Mapping[Key, Members]:
+        values = self._records.values_of(connection, list(records), path_of(field, self._declared))
+        return {key: members for key, value in values.items() if (members := keys_of(value))}
 
     def facets(
         self, connection: Connection, matches: Matches, fields: Sequence[str], limit: int

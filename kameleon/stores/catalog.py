@@ -265,12 +265,12 @@ class Catalog:
     def add_generation(
         self, connection: Connection, provider: "EmbeddingProvider", state: str, noise: Noise | None = None
     ) -> Generation:
-        """Adds one with its table; the registry is locked. A number is never used twice. Its weight is that of the last
-        one of its model."""
+        """Adds one with its table; the registry is locked. A number is never used twice. Its weight and
+        weighting are those of the last one of its model."""
         columns = self._generations.c
         last = connection.scalar(select(func.max(columns.number)))
-        same = select(columns.weight).where(columns.fingerprint == provider.fingerprint).order_by(columns.number.desc())
-        weight = connection.scalar(same.limit(1))
+        same = select(columns.weight, columns.weighting).where(columns.fingerprint == provider.fingerprint)
+        before = connection.execute(same.order_by(columns.number.desc()).limit(1)).first()
         mean, deviation = noise or provider.noise or (None, None)
         generation = Generation(
             number=(last or 0) + 1,
@@ -279,7 +279,8 @@ class Catalog:
             model_name=provider.model_name,
             dimensions=provider.dimensions,
             fingerprint=provider.fingerprint,
-            weight=provider.vector_weight if weight is None else weight,
+            weight=provider.vector_weight if before is None else before.weight,
+            weighting=None if before is None else before.weighting,
             state=state,
             noise_mean=mean,
             noise_deviation=deviation,
@@ -297,10 +298,13 @@ class Catalog:
         changed = table.update().where((table.c.number == to.number) | (table.c.state == ACTIVE))
         connection.execute(changed.values(state=state, updated_at=datetime.now(UTC)))
 
-    def set_weight(self, connection: Connection, number: int, weight: float) -> None:
-        """Sets the weight of a generation's vectors in every later search."""
+    def set_weight(
+        self, connection: Connection, number: int, weight: float, weighting: Mapping[str, Any] | None = None
+    ) -> None:
+        """Sets the weight of a generation's vectors in every later search, and how it follows from a query."""
         table = self._generations
-        connection.execute(table.update().where(table.c.number == number).values(weight=weight))
+        changed = table.update().where(table.c.number == number)
+        connection.execute(changed.values(weight=weight, weighting=weighting))
 
     def set_noise(self, connection: Connection, number: int, noise: Noise) -> None:
         """Sets what the cosines of a generation's unrelated texts are."""

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Table
 
 from ..boosts import Boost
 from ..values import Failure, Generation, IndexStatus, Ref, Tenants
+from .counting import Members
 from .database_protocols import Connections, Health, Policies, Schema
 from .filters import Filter
 from .search_protocols import Postings, Scopes, ServerTerms, Vectors
@@ -100,6 +101,9 @@ class Embeddings(Protocol):
 
     def vector_of(self, connection: Connection, generation: Generation, ref: Ref) -> bytes | None:
         """Returns the vector of a record's first passage; None where there is none of its present content."""
+
+    def vectors_of(self, connection: Connection, generation: Generation, docs: Sequence[int]) -> Mapping[int, bytes]:
+        """Returns the vectors of the first passages of these contents that have one, with one statement."""
 
     def status(
         self,
@@ -207,6 +211,10 @@ class Fields(Protocol):
     def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[tuple[str, str, str], Any]:
         """Returns the field of each of the matches that has it, with one statement; by plain tuples, which are equal to
         refs and made in a third of the time."""
+
+    def members(self, connection: Connection, records: Mapping[int, Ref], field: str) -> Mapping[int, Members]:
+        """Returns the values of the field of each content that has any, as facets count them: of a list each of its
+        members, of several related rows each row's."""
 
     def facets(
         self, connection: Connection, matches: Matches, fields: Sequence[str], limit: int

@@ -323,6 +323,12 @@ EMBEDDING_OF = """
     WHERE s.tenant = :tenant AND s.entity_name = :entity AND s.record_id = :id AND e.passage = 0
 """
 
+FIRST_EMBEDDINGS = """
+    SELECT e.search_id, e.embedding
+    FROM json_each(:docs) AS k CROSS JOIN kdb_embedding_g{number} AS e ON e.search_id = k.value AND e.passage = 0
+    WHERE e.embedding IS NOT NULL
+"""
+
 CACHED = text("""
     SELECT c.tenant, c.text_hash, c.embedding, c.used_at
     FROM json_each(:keys) AS k CROSS JOIN kdb_embedding_cache AS c ON c.tenant = json_extract(k.value, '$[0]')
