@@ -3,7 +3,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -170,9 +170,8 @@ class Catalog:
         there = self._there.order_by(None).add_columns(null().label("name"), nothing)
         none = [null() for _ in range(1 + len(DESCRIBED))]
         self._with_entities = there.union_all(select(*none, kinds.name, kinds.definition))
-        self._statement = self._statement_with_entities = ""
-        self._read_whole: tuple[Sequence[Any], Registry] = ((), Registry([], ""))
-        self._read_last: tuple[Sequence[Any], Registry] = ((), Registry([], ""))
+        self._statements: dict[Any, str] = {}
+        self._made_last: dict[Any, tuple[Sequence[Any], Registry]] = {}
 
     def generations(self, connection: Connection) -> list[Generation]:
         """Returns those that have embeddings, oldest first."""
@@ -181,17 +180,7 @@ class Catalog:
     def registry(self, connection: Connection) -> Registry:
         """Returns what queries depend on but for entities. Every query reads it: on kameleon's own connections without
         SQLAlchemy, and most read the same rows as the query before."""
-        if not is_own(connection):
-            return _registry([tuple(row) for row in connection.execute(self._there)])
-        if not self._statement:
-            compiled = self._there.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
-            self._statement = str(compiled)
-        rows = self._store.connections.fetched(connection, self._statement)
-        before, made = self._read_last
-        if rows != before:
-            made = _registry(rows)
-            self._read_last = rows, made
-        return made
+        return self._made(connection, self._there, _registry)
 
     def dropped(self, connection: Connection) -> list[Generation]:
         """Returns those whose embeddings were dropped."""
@@ -218,27 +207,30 @@ class Catalog:
         """Returns those of the record store by name."""
         table = self._entities
         rows = connection.execute(table.select().order_by(table.c.name))
-        return {row.name: _entity(row) for row in rows}
+        return {row.name: entity_of(row.name, row.definition) for row in rows}
 
     def locked_entity(self, connection: Connection, name: str) -> Entity | None:
         """Locks an entity until the transaction ends, and returns it."""
         table = self._entities
         row = connection.execute(table.select().where(table.c.name == name).with_for_update()).one_or_none()
-        return _entity(row) if row else None
+        return entity_of(row.name, row.definition) if row else None
 
     def read(self, connection: Connection) -> Registry:
         """Reads the registry and the entities of the record store in one statement, most of which were read before."""
+        return self._made(connection, self._with_entities, _registry_with_entities)
+
+    def _made(self, connection: Connection, there: Any, make: Callable[[Sequence[Any]], Registry]) -> Registry:
+        """Makes a registry of the rows of a statement, or returns the one that was made of the same rows last."""
         if not is_own(connection):
-            rows: Sequence[Any] = [tuple(row) for row in connection.execute(self._with_entities)]
-            return _registry_with_entities(rows)
-        if not self._statement_with_entities:
-            compiled = self._with_entities.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
-            self._statement_with_entities = str(compiled)
-        rows = self._store.connections.fetched(connection, self._statement_with_entities)
-        before, made = self._read_whole
+            return make([tuple(row) for row in connection.execute(there)])
+        if make not in self._statements:
+            compiled = there.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
+            self._statements[make] = str(compiled)
+        rows = self._store.connections.fetched(connection, self._statements[make])
+        before, made = self._made_last.get(make, ((), Registry([], "")))
         if rows != before:
-            made = _registry_with_entities(rows)
-            self._read_whole = rows, made
+            made = make(rows)
+            self._made_last[make] = rows, made
         return made
 
     def ensure_generation(
@@ -375,10 +367,6 @@ def _search_of(field: Mapping[str, Any]) -> Field | None:
         return None
     made = Field(field.get("weight", 1), field.get("index", "both"), field.get("html", False))
     return PLAIN if made == PLAIN else made
-
-
-def _entity(row: Any) -> Entity:
-    return entity_of(row.name, row.definition)
 
 
 def _registry(rows: Sequence[Sequence[Any]]) -> Registry:
