@@ -20,7 +20,8 @@ from .indexing.purging import PurgeReport, purge
 from .indexing.writer import Progress
 from .orm.callers import connection_within, on_a_thread
 from .orm.queries import Queries
-from .search.query import TenantOption, check_weight
+from .search.checks import check_weight
+from .search.query import TenantOption
 from .search.weighting import Weighting, check_weighting
 from .stores.catalog import active
 from .stores.values import State

@@ -304,7 +304,7 @@ class SearchEngine(Coroutines):
         `plan.note`.
         """
         connection = connection_within(self.index, connection, session, "asearch")
-        return self._queries.search(query, entity, entities, connection, **options)
+        return self._queries.search(query, entity, entities, connection, session, **options)
 
     def similar(
         self,
@@ -319,7 +319,7 @@ class SearchEngine(Coroutines):
         """The records most like one that is in the index, itself left out: by its words, and by its embedding as it is
         stored. Among its own entity's, or those of `entities`; `options` as in `search`. Raises RecordMissing."""
         connection = connection_within(self.index, connection, session, "asimilar")
-        return self._queries.similar(entity, id, entities, connection, **options)
+        return self._queries.similar(entity, id, entities, connection, session, **options)
 
     def suggest(
         self,

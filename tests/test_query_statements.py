@@ -40,6 +40,8 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "sort": ("fox", {"entity": "Film", "sort": "-year"}),
     "second page": ("red fox", {"offset": 3, "limit": 3}),
     "highlight": ("red fox", {"highlight": True}),
+    "highlight in a long page": ("red fox", {"highlight": True, "limit": 100}),
+    "passages": ("red fox", {"passages": 3, "highlight": True}),
     "explain": ("red fox", {"explain": True}),
     "rerank": ("red fox", {"rerank": lambda query, texts: [0.5] * len(texts)}),
     "groups": ("red fox", {"group_by": "entity"}),
