@@ -427,6 +427,17 @@ def test_the_passage_that_has_the_synonym_is_shown(make: Make) -> None:
     assert len(hit.matched_text) < 2_000
 
 
+def test_passages_are_scored_by_synonyms_too(quick: SearchEngine) -> None:
+    page = "The committee met on Tuesday to talk about the opening hours of the library. " * 20
+    quick.index_record("Minutes", "1", f"{page}\nWe fly to Gotham in May.\n{page}")
+    fill(quick, ["nyc"])
+    quick.synonyms.add("nyc, gotham")
+    (hit,) = quick.search("nyc", mode="keyword", entity="Minutes", passages=2)
+    first, second = hit.passages
+    assert "Gotham" in first.text
+    assert first.score > second.score == 0
+
+
 # how they are kept
 
 
