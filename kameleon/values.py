@@ -114,7 +114,8 @@ class QueryPlan:
     """How a query was answered.
 
     `legs` names what ran, with milliseconds; `terms` are the query's words that records have; `corrections` are
-    words that no record has, or few, and those that keywords took for them; `rows_scanned` is how many postings or
+    words that no record has, or few, and those that keywords took for them; `synonyms` are what keywords were also
+    searched for, by what the query has; `rows_scanned` is how many postings or
     vectors of living records each leg read, where that is known; `is_query_cached`: the query's embedding was in
     memory; `note` is a sentence about what was left out and why.
     """
@@ -130,6 +131,7 @@ class QueryPlan:
     is_query_cached: bool = False
     note: str = ""
     corrections: Mapping[str, str] = field(default_factory=dict)
+    synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class SearchResults(list[SearchResult]):
