@@ -217,3 +217,12 @@ def parse_object(text: str, what: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise click.UsageError(f'{what} is a JSON object such as \'{{"status": "open"}}\', not {text:.40}')
     return value
+
+
+def read_records(values: Iterable[str], option: str) -> list[tuple[str, str]]:
+    """Records given as ENTITY/ID, of which the id may have slashes; a usage error otherwise."""
+    pairs = [(value, *value.partition("/")) for value in values]
+    for value, entity, _, id_ in pairs:
+        if not (entity and id_):
+            raise click.UsageError(f"{option} is ENTITY/ID such as Product/p-1, not {value:.40}")
+    return [(entity, id_) for _, entity, _, id_ in pairs]

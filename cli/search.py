@@ -14,7 +14,7 @@ import kameleon
 from kameleon.errors import UNPRINTABLE, UnknownEntity
 from kameleon.values import Bucket
 
-from .app import App, common, echo, parse_object, pass_app
+from .app import App, common, echo, parse_object, pass_app, read_records
 from .providing import providing
 from .tenancy import within_tenants
 
@@ -78,6 +78,10 @@ def searching(command: F) -> F:
     "(created:month). Repeatable.",
 )
 @click.option("--count", is_flag=True, help="Count all that match.")
+@click.option(
+    *("--pin", "pins"), metavar="ENTITY/ID", multiple=True, help="Put this record before all others. Repeatable."
+)
+@click.option(*("--hide", "hides"), metavar="ENTITY/ID", multiple=True, help="Leave this record out. Repeatable.")
 @click.option("--group-by", type=click.Choice(["entity"]), help="Return --limit hits of each.")
 @click.option("--rerank", metavar="MODEL", help="Rerank the 50 best with a cross-encoder: a name or a folder.")
 @common
@@ -92,6 +96,8 @@ def search(
     explain: bool,
     count: bool,
     within: Mapping[str, Any],
+    pins: tuple[str, ...],
+    hides: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Search by keywords and by meaning, best first; without a QUERY, list records by entity and id.
@@ -120,6 +126,7 @@ def search(
         options["rerank"] = FastEmbedReranker(rerank)
     options |= {"entities": entities or None, "where": condition, "explain": explain, "count": count, **within}
     options |= {"ids": options["ids"] or None, "facets": [read_facet(facet) for facet in options["facets"]]}
+    options |= {"pin": read_records(pins, "--pin"), "hide": read_records(hides, "--hide")}
     show(app, engine.search(query, highlight=True, **options), {"query": query}, explain=explain, count=count)
 
 
@@ -242,6 +249,7 @@ def as_json(results: "kameleon.SearchResults", explain: bool) -> dict[str, Any]:
             "id": hit.id,
             **({"tenant": hit.tenant} if hit.tenant else {}),
             "score": round(hit.score, 6),
+            **({"is_pinned": True} if hit.is_pinned else {}),
             "data": hit.data,
             "matched_text": hit.matched_text,
             "spans": hit.spans,
@@ -298,7 +306,9 @@ def print_explanation(results: "kameleon.SearchResults") -> None:
     )
     for place, hit in enumerate(results, 1):
         echo(f"{place}. {hit.entity} {hit.id}  {hit.score:.4f}")
-        for leg in hit.explanation:
+        if hit.is_pinned:
+            echo("   pinned")
+        for leg in (leg for leg in hit.explanation if leg.leg != "pinned"):
             rank = f"rank {leg.rank}" if leg.rank else "not among its candidates"
             terms = f": {' '.join(leg.terms)}" if leg.terms else ""
             echo(f"   {leg.leg}: {leg.weight:.2f} x {leg.score:.4f} (raw {leg.raw:.4f}, {rank}){terms}")

@@ -1,6 +1,6 @@
 """`SearchEngine`, the facade: each verb checks its arguments and calls a package below, all of which it may import.
 Imports `values`, `errors`, `content`, `embeddings`, `stores`, `indexing`, `search`, `orm`, `reindex`, `tenants`,
-`administration` and `coroutines`."""
+`query_rules`, `administration` and `coroutines`."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NoReturn, Self, TypeVar, Unpack
@@ -18,6 +18,7 @@ from .indexing.writer import Indexing, Progress
 from .orm import syncing
 from .orm.callers import attach, connection_within, sessions_of
 from .orm.queries import Queries
+from .query_rules import QueryRules
 from .search.query import SearchOptions, TenantOption
 from .stores.factory import StoreOptions
 from .tenants import ForTenant
@@ -130,6 +131,11 @@ class SearchEngine(Coroutines):
         """For operators: `set_weight`, `legs`, `state`, `astate`, `index_vectors`, `vector_index`, `purge`,
         `distribute`, `protect`, `unprotect`, `drop_tenant`, `export_tenant`, `import_tenant`."""
         return self.index.part(Administration)
+
+    @property
+    def rules(self) -> QueryRules:
+        """Pinned and hidden records for a query: `set`, `list`, `remove`, and `aset`, `alist`, `aremove`."""
+        return self.index.part(QueryRules)
 
     def for_tenant(self, tenant: object) -> ForTenant:
         """The verbs that read and write, for one tenant's records alone."""

@@ -18,6 +18,7 @@ from .content import check_entity, check_id, check_tenant, layout_as_text, layou
 from .errors import InvalidInput, seen
 from .indexing.entries import make_entry
 from .indexing.index import HasIndex, Index
+from .indexing.rules import as_json, read_rules, rule_from_json, write_rules
 from .orm.emphasis import emphases
 from .records.entities import record_entry
 from .stores.catalog import Entity, as_definition, current, entity_of
@@ -66,8 +67,25 @@ class ForTenant:
         for verb in ForTenant.__annotations__:
             setattr(self, verb, bound(getattr(engine, verb), self.tenant))
 
+        self.rules: Final = OfTenant(getattr(engine, "rules"), self.tenant)  # noqa: B009 - HasIndex has none
+
     def __repr__(self) -> str:
         return f"<the tenant {self.tenant!r}>"
+
+
+class OfTenant:
+    """The verbs of a namespace that are kept with the index by tenant, each with this tenant."""
+
+    set: Callable[..., Any]
+    list: Callable[..., Any]
+    remove: Callable[..., Any]
+    aset: Callable[..., Coroutine[Any, Any, Any]]
+    alist: Callable[..., Coroutine[Any, Any, Any]]
+    aremove: Callable[..., Coroutine[Any, Any, Any]]
+
+    def __init__(self, namespace: object, tenant: str) -> None:
+        for verb in OfTenant.__annotations__:
+            setattr(self, verb, bound(getattr(namespace, verb), tenant))
 
 
 def one_tenant(value: object) -> str:
@@ -109,6 +127,7 @@ def drop(index: Index, tenant: str) -> int:
             index.store.connections.act_for(connection, (tenant,))
             found = index.store.embeddings.status(connection, None, has_provider=False, tenants=(tenant,))
             index.store.schema.drop_tenant(connection, tenant, index.catalog.with_tables(connection))
+            index.curation.note_change(connection)
         return sum(status.indexed for status in found)
 
     count = index.retried(attempt)
@@ -134,6 +153,7 @@ def export(index: Index, tenant: str, file: Path) -> int:
             "language": index.store.language,
             "model": generation and {name: getattr(generation, name) for name in MODEL},
             "entities": [{"name": name, **as_definition(entities[name])} for name in names if name in entities],
+            "rules": [as_json(rule) for rule in read_rules(index, connection, (tenant,))],
         }
         with gzip.open(file, "wt", encoding="utf-8") as lines:
             lines.write(json.dumps(header) + "\n")
@@ -190,6 +210,8 @@ def load(index: Index, file: Path) -> ImportReport:
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         header = _header(lines.readline, file)
         report = ImportReport(header["tenant"])
+        if rules := header["rules"]:
+            index.committed(lambda connection: write_rules(index, connection, report.tenant, rules), (report.tenant,))
         read = _lines(lines, file)
         while batch := list(islice(read, RECORDS_A_BATCH)):
             done = index.retried(partial(_load_batch, index, header, batch))
@@ -210,6 +232,7 @@ def _header(read: Callable[[], str], file: Path) -> dict[str, Any]:
         is_known = header["format"] == FORMAT
         header["tenant"] = one_tenant(header["tenant"])
         header["entities"] = [_entity(definition) for definition in header["entities"]] if is_known else []
+        header["rules"] = [rule_from_json(rule) for rule in header["rules"]] if is_known else []
         if is_known and header["model"] is not None:
             header["model"] = _model(header["model"])
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:

@@ -74,12 +74,12 @@ def ids_by_tenant(refs: Iterable[Ref]) -> dict[str, list[str]]:
 class LegScore:
     """One leg's score of a hit.
 
-    `leg` is keyword, vector, or rerank, whose score is the hit's own where there is one. `rank` is 1-based among that
-    leg's candidates, None where the leg scored the record without having chosen it; `raw` is BM25, the cosine or the
-    reranker's score; `score` is `raw` normalised to 0..1, by which the fusion orders; `weight` is the leg's share.
-    `evidence` is what `raw` is worth by itself, 0..1: the hit's score is the sum of `weight * evidence`, but at most
-    the score of the hit before it. `terms` are those of the query that the record has. `generation` is the one whose
-    embeddings the vector leg compared.
+    `leg` is keyword, vector, or rerank, whose score is the hit's own where there is one; or pinned, which scores none.
+    `rank` is 1-based among that leg's candidates, None where the leg scored the record without having chosen it; `raw`
+    is BM25, the cosine or the reranker's score; `score` is `raw` normalised to 0..1, by which the fusion orders;
+    `weight` is the leg's share. `evidence` is what `raw` is worth by itself, 0..1: the hit's score is the sum of
+    `weight * evidence`, but at most the score of the hit before it. `terms` are those of the query that the record has.
+    `generation` is the one whose embeddings the vector leg compared.
     """
 
     leg: str
@@ -98,7 +98,7 @@ class SearchResult:
 
     `spans` are the (start, end) places of matched words in the first 20,000 characters of `matched_text`, filled by
     `search(..., highlight=True)`; of a hit without any, the place of the sentence nearest to the query. `explanation`
-    is filled by `search(..., explain=True)`.
+    is filled by `search(..., explain=True)`. `is_pinned` is whether a rule or `pin=` put it there.
     """
 
     entity: str
@@ -109,6 +109,7 @@ class SearchResult:
     explanation: tuple[LegScore, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()
     tenant: str = ""
+    is_pinned: bool = False
 
     def highlight(self, before: str = "<mark>", after: str = "</mark>") -> str:
         """`matched_text` with marks around what matched; as HTML, the text escaped, where a mark is a tag."""

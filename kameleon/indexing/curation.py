@@ -1,9 +1,10 @@
 """Reads the synonyms and query rules that are kept with the index. Imports `forking`, `stores` and `values`."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import Connection, Table, select
@@ -18,12 +19,26 @@ KEPT = 1_000
 """Bounds the sets of tenants whose synonyms and rules are in memory. Chosen, not measured."""
 
 
-class Curated(NamedTuple):
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Curated:
     """The rows of `kdb_synonym` and `kdb_query_rule` of the tenants of a search, and of those without a tenant, in the
     order of their keys."""
 
     synonyms: Sequence[Any] = ()
     rules: Sequence[Any] = ()
+    _made: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def part(self, make: Callable[Concatenate["Curated", P], T], *args: P.args, **options: P.kwargs) -> T:
+        """What a function makes of the rows, made once."""
+        key = (make, args)
+        if key not in self._made:
+            self._made[key] = make(self, *args, **options)
+        made: T = self._made[key]
+        return made
 
 
 NOTHING = Curated()
@@ -71,7 +86,8 @@ class Curation:
 
     def _read(self, connection: Connection, tenants: Tenants) -> Curated:
         tables = self._tables.synonyms, self._tables.query_rules
-        return Curated(*(self._rows(connection, table, tenants) for table in tables))
+        synonyms, rules = (self._rows(connection, table, tenants) for table in tables)
+        return Curated(synonyms, rules)
 
     @staticmethod
     def _rows(connection: Connection, table: Table, tenants: Tenants) -> Sequence[Any]:

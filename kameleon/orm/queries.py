@@ -10,7 +10,9 @@ from sqlalchemy import Connection, Select, select
 from ..content import check_entity, check_id, check_tenants
 from ..errors import InvalidInput, RecordMissing, TenantRequired, seen
 from ..indexing.index import Index
+from ..indexing.rules import MAX_HIDES, MAX_PINS
 from ..search.answering import Answering
+from ..search.given_refs import RefReader
 from ..search.query import Query, SearchOptions, TenantOption, check_text, check_whole, make_query
 from ..search.sources import Sources
 from ..search.syntax import may_name_field, parse
@@ -141,6 +143,7 @@ class Queries:
         options["where"] = where if not names or set(names) - set(of_classes) else None
         secured = [] if is_nowhere else self._secured([str(name) for name in names], connection)
         among, visible = self._narrowed(names, classes, secured)
+        refs = RefReader(lambda one: self.names([one])[0], [str(name) for name in names])
         return make_query(
             text,
             fields=fields,
@@ -153,6 +156,8 @@ class Queries:
             hides_words=hides_words(secured, tenants),
             columns=columns,
             like=like,
+            pin=refs.read("pin", options.pop("pin", None), MAX_PINS),
+            hide=refs.read("hide", options.pop("hide", None), MAX_HIDES),
             **options,
         )
 

@@ -61,6 +61,9 @@ class SearchOptions(TenantOption, total=False):
     match, {field: bounds} or {field: "month"} counts buckets of them; `count` counts what matches. `rerank` is a
     callable (query, texts) -> scores 0..1 that orders the `rerank_top` (50) best again, and leaves out the others.
     `highlight` fills `spans`, `explain` fills `explanation`. `tenant` as in TenantOption.
+
+    `pin` are records to put before all others, whether they match or not, `hide` those that are no hits: (entity, id)
+    pairs, hits or refs; ids where one entity is searched.
     """
 
     limit: int
@@ -80,6 +83,8 @@ class SearchOptions(TenantOption, total=False):
     rerank: Reranker | None
     rerank_top: int
     explain: bool
+    pin: Iterable[object]
+    hide: Iterable[object]
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,8 @@ class Query:
     `visible` are as in Scope; where row security `hides_words`, none are corrected or completed, and only those of the
     hits are shown. `weight` is the vector's, None the generation's own. `of_classes` are entities that are searched as
     mapped classes, whose fields `columns` reads; those of others are the record store's. `like` is the
-    record that others are to be similar to; the text is its own then."""
+    record that others are to be similar to; the text is its own then. `pin` and `hide` are those of the query itself; a
+    ref without a tenant is of each that is searched."""
 
     typed: str
     parsed: Asked
@@ -120,6 +126,8 @@ class Query:
     of_classes: tuple[str, ...] = ()
     columns: "NamedFields | None" = None
     like: Ref | None = None
+    pin: tuple[Ref, ...] = ()
+    hide: tuple[Ref, ...] = ()
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -206,7 +214,7 @@ class Query:
         among = [[name, one.sql, [bind.value for bind in one.binds.values()]] for name, one in narrowed]
         fusion = self.fusion if isinstance(self.fusion, str) else "function"
         reranked = self.rerank_top if self.rerank else None
-        scope = [self.entities, self.tenants, self.is_nowhere, self.where, self.ids, among]
+        scope = [self.entities, self.tenants, self.is_nowhere, self.where, self.ids, among, self.pin, self.hide]
         if self.is_browse:
             return [*scope, self.sort]
         return [self.typed, *scope, self.mode, self.min_score, self.sort, self.like, fusion, self.weight, reranked]
@@ -222,6 +230,9 @@ class Query:
         if self.rerank is not None and (self.sort or self.group_by is not None):
             option = "sort" if self.sort else "group_by"
             raise InvalidInput(f"rerank and {option} both set the order: leave one out")
+        if self.pin and (self.sort or self.like is not None or self.is_browse):
+            option = "sort" if self.sort else "similar" if self.like is not None else "an empty query"
+            raise InvalidInput(f"pin puts records before the best of a query, and {option} has none: leave pin out")
 
     def _check_end(self) -> None:
         if self.is_browse:

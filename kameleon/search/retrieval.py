@@ -22,6 +22,7 @@ from .fusion import Leg
 from .legs import LegSearch, Retrieved
 from .naming import exact_first, named, read_refs
 from .ordering import by_fields
+from .pinning import find_picked, pinned_first
 from .prepared import Prepared
 from .presenting import grouped, make_hits, make_plan, read_texts, with_nearest
 from .query import SORTED, Query
@@ -97,16 +98,19 @@ class Retriever:
         query = self._query
         check_fields(query, self._entities)
         scope, found = self._run_legs(connection)
-        ranked, is_whole = named(self._store, connection, query, Ranked(scope, found, make_ranking(query, found.legs)))
-        return ranked, is_whole and not found.is_stale
+        ranked = Ranked(scope, found, make_ranking(query, found.legs, found.pinned))
+        ranked, is_whole = named(self._store, connection, query, ranked)
+        return pinned_first(query, ranked), is_whole and not found.is_stale
 
     def _run_legs(self, connection: Connection) -> tuple[Scope, Retrieved]:
         scope = make_scope(self._query, self._entities)
+        scope, pinned = find_picked(self._store, connection, self._query, scope, self._curated)
         search = LegSearch(self._index, connection, self._query, self._prepared)
-        return scope, search.run(scope, indexed(self._query, self._entities))
+        return scope, search.run(scope, indexed(self._query, self._entities), pinned)
 
     def rerank(self, ranked: Ranked) -> Ranked:
-        """The best by the reranker's scores, which are the hits' own from here on; the rest falls away."""
+        """The best by the reranker's scores, which are the hits' own from here on; the rest falls away. What is pinned
+        stays first."""
         query, ranking, texts = self._query, ranked.ranking, ranked.texts
         assert query.rerank is not None  # noqa: S101 - the caller checked
         best = [key for key in ranking.keys if key in texts]
@@ -114,9 +118,9 @@ class Retriever:
             scores = dict(
                 zip(best, rerank_scores(query.rerank, query.text, [texts[key].text for key in best]), strict=True)
             )
-        keys = sorted(
-            (key for key in best if scores[key] >= query.min_score), key=lambda key: (-scores[key], ranking.refs[key])
-        )
+        pinned = [key for key in best if key in ranked.found.pinned]
+        others = (key for key in best if key not in ranked.found.pinned and scores[key] >= query.min_score)
+        keys = [*pinned, *sorted(others, key=lambda key: (-scores[key], ranking.refs[key]))]
         ranking = replace(ranking, keys=keys, scores={**ranking.scores, **scores}, reranked=scores)
         return replace(ranked, ranking=ranking)
 
@@ -193,7 +197,7 @@ class Retriever:
             members, are_all = found.selection.matches(query.min_score), found.keyword.is_exact
         if "vector" in names:
             members, are_all = [*members, *found.near], are_all and found.is_near_whole
-        return list(dict.fromkeys(members)), are_all
+        return list(dict.fromkeys([*found.pinned, *members])), are_all
 
     def _counted(
         self, connection: Connection, ranked: Ranked, docs: Sequence[Key]
@@ -203,7 +207,8 @@ class Retriever:
         query, found = self._query, ranked.found
         is_stale = found.selection is not None and found.selection.is_stale()
         is_known = query.like is None and (found.selection is None or found.selection.is_known)
-        scope = replace(ranked.scope, without=query.like)
+        own = () if query.like is None else (query.like,)
+        scope = replace(ranked.scope, without=(*ranked.scope.without, *own))
         fields = fields_of(query, self._store.records, self._entities)
         with found.timed("counting"):
             inside = docs if is_known else self._store.scopes.within(connection, scope, docs)

@@ -1,6 +1,7 @@
 """Scopes in PostgreSQL: conditions on a table of (tenant, entity_name, record_id), and the contents in them. Imports
 `values`."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,11 +87,10 @@ class PostgreSQLScopes:
         for place, (entity, among) in enumerate(scope.visible):
             conditions.append(f"({alias}.entity_name <> :secured{place} OR {alias}.record_id IN ({among.sql}))")
             binds |= {f"secured{place}": entity, **among.binds}
-        if scope.without is not None:
-            own = f"({alias}.tenant, {alias}.entity_name, {alias}.record_id)"
-            conditions.append(f"{own} <> (:without_tenant, :without_entity, :without_id)")
-            names = ("without_tenant", "without_entity", "without_id")
-            binds |= dict(zip(names, scope.without.key, strict=True))
+        if scope.without:
+            conditions.append(sql.IS_NOT_WITHOUT.format(alias=alias))
+            binds["without_ids"] = sorted({ref.id for ref in scope.without})
+            binds["without"] = [json.dumps(ref.key) for ref in scope.without]
         return " AND ".join(conditions), binds
 
     def of_records(self, filter_: Filter, scope: Scope, binds: dict[str, Any]) -> str:

@@ -212,6 +212,9 @@ LISTED = """
 """
 
 UP_TO = "SELECT json_group_array(id) FROM ({select} LIMIT :most)"
+IS_NOT_WITHOUT = """(s.tenant, s.entity_name, s.record_id) NOT IN (
+      SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
+      FROM json_each(:without))"""
 WHICH_IN_SCOPE = """
     SELECT json_group_array(s.id)
     FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value WHERE {scope}
