@@ -1,10 +1,9 @@
 """Reads the synonyms and query rules that are kept with the index. Imports `forking`, `stores` and `values`."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from threading import Lock
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from sqlalchemy import Connection, Table, select
@@ -14,31 +13,18 @@ from ..stores.own_connections import is_own
 from ..stores.protocols import Store
 from ..stores.settings import CURATION
 from ..values import Tenants
+from .rules import NO_RULES, RulesByWords
 
 KEPT = 1_000
 """Bounds the sets of tenants whose synonyms and rules are in memory. Chosen, not measured."""
 
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Curated:
-    """The rows of `kdb_synonym` and `kdb_query_rule` of the tenants of a search, and of those without a tenant, in the
-    order of their keys."""
+class Curated(NamedTuple):
+    """Of the tenants of a search, and without a tenant: the rows of `kdb_synonym` in the order of their keys, and the
+    query rules."""
 
     synonyms: Sequence[Any] = ()
-    rules: Sequence[Any] = ()
-    _made: dict[Hashable, Any] = field(default_factory=dict, compare=False, repr=False)
-
-    def part(self, make: Callable[Concatenate["Curated", P], T], *args: P.args, **options: P.kwargs) -> T:
-        """What a function makes of the rows, made once."""
-        key = (make, args)
-        if key not in self._made:
-            self._made[key] = make(self, *args, **options)
-        made: T = self._made[key]
-        return made
+    rules: RulesByWords = NO_RULES
 
 
 NOTHING = Curated()
@@ -51,6 +37,7 @@ class Curation:
 
     def __init__(self, store: Store) -> None:
         self._tables = store.tables
+        self._language = store.language
         self._settings = store.settings
 
     @per_process
@@ -87,7 +74,7 @@ class Curation:
     def _read(self, connection: Connection, tenants: Tenants) -> Curated:
         tables = self._tables.synonyms, self._tables.query_rules
         synonyms, rules = (self._rows(connection, table, tenants) for table in tables)
-        return Curated(synonyms, rules)
+        return Curated(synonyms, RulesByWords(self._language, rules))
 
     @staticmethod
     def _rows(connection: Connection, table: Table, tenants: Tenants) -> Sequence[Any]:

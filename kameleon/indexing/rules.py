@@ -1,10 +1,11 @@
 """Stores query rules: which records are pinned and hidden for a query. Imports `content`, `analysis`, `errors`,
-`stores` and `values`."""
+`forking`, `stores` and `values`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -12,10 +13,13 @@ from ..analysis.analyser import analyser
 from ..analysis.reading import ALTERNATIVE
 from ..content import check_entity, check_id
 from ..errors import InvalidInput
+from ..forking import lazy
 from ..stores.tables import IDS_A_STATEMENT, parts, utc
 from ..stores.values import Scope
 from ..values import Tenants
-from .index import Index
+
+if TYPE_CHECKING:
+    from .index import Index
 
 MAX_PINS = 100
 """Bounds the pinned records of a rule or a query: a first page or more. Chosen, not measured."""
@@ -77,7 +81,32 @@ words_of_rule = lru_cache(maxsize=2 * MAX_RULES)(words_of)
 """The same, kept in memory: where policies decide what a connection reads, rules are read by each query."""
 
 
-def read_rules(index: Index, connection: Connection, tenants: Tenants) -> list[Rule]:
+class RulesByWords:
+    """Of rows of `kdb_query_rule`. Their queries are analysed when a query is first compared with them."""
+
+    def __init__(self, language: str, rows: Sequence[Any]) -> None:
+        self._language = language
+        self._rows = rows
+
+    def of(self, text: str) -> Mapping[str, Rule]:
+        """The rules for a query of these words, by tenant."""
+        if not self._rows or len(text) > LONGEST_QUERY:
+            return NONE
+        return self._by_words.get(words_of(self._language, text), NONE)
+
+    @lazy
+    def _by_words(self) -> Mapping[Words, Mapping[str, Rule]]:
+        by_words: dict[Words, dict[str, Rule]] = {}
+        for rule in map(rule_of, self._rows):
+            by_words.setdefault(words_of_rule(self._language, rule.query), {})[rule.tenant] = rule
+        return by_words
+
+
+NONE: Mapping[str, Rule] = MappingProxyType({})
+NO_RULES = RulesByWords("", ())
+
+
+def read_rules(index: "Index", connection: Connection, tenants: Tenants) -> list[Rule]:
     """Those of these tenants, of all for None, by tenant and query."""
     table = index.tables.query_rules
     rows = table.select().order_by(*table.primary_key)
@@ -86,7 +115,7 @@ def read_rules(index: Index, connection: Connection, tenants: Tenants) -> list[R
     return [rule_of(row) for row in connection.execute(rows)]
 
 
-def write_rules(index: Index, connection: Connection, tenant: str, rules: Iterable[Rule]) -> list[Rule]:
+def write_rules(index: "Index", connection: Connection, tenant: str, rules: Iterable[Rule]) -> list[Rule]:
     """Write rules of a tenant, each in place of that of the same words, and return them. Raises InvalidInput for too
     many."""
     index.begin_writing(connection)
@@ -110,7 +139,7 @@ def write_rules(index: Index, connection: Connection, tenant: str, rules: Iterab
     return written
 
 
-def delete_rule(index: Index, connection: Connection, tenant: str, query: str) -> bool:
+def delete_rule(index: "Index", connection: Connection, tenant: str, query: str) -> bool:
     """Delete a tenant's rule of the same words; False if there was none."""
     index.begin_writing(connection)
     index.curation.note_change(connection)
@@ -122,7 +151,7 @@ def delete_rule(index: Index, connection: Connection, tenant: str, query: str) -
     return False
 
 
-def missing_pairs(index: Index, connection: Connection, rules: Iterable[Rule]) -> set[tuple[str, Pair]]:
+def missing_pairs(index: "Index", connection: Connection, rules: Iterable[Rule]) -> set[tuple[str, Pair]]:
     """Those that are not in the index, by the tenant of their rules; of rules without one those that no tenant has."""
     wanted = {(rule.tenant, pair) for rule in rules for pair in rule.pairs}
     there: set[tuple[str, Pair]] = set()
@@ -135,7 +164,7 @@ def missing_pairs(index: Index, connection: Connection, rules: Iterable[Rule]) -
     return wanted - there
 
 
-def rename_entity(index: Index, connection: Connection, name: str, new_name: str | None) -> None:
+def rename_entity(index: "Index", connection: Connection, name: str, new_name: str | None) -> None:
     """Rename an entity in all rules, or remove its records from them, and rules without any left."""
     table = index.tables.query_rules
     concerned = [rule for rule in read_rules(index, connection, None) if any(e == name for e, _ in rule.pairs)]
@@ -154,6 +183,6 @@ def _renamed(pairs: Iterable[Pair], name: str, new_name: str | None) -> tuple[Pa
     return tuple((entity, id_) for entity, id_ in renamed if entity is not None)
 
 
-def _delete(index: Index, connection: Connection, rule: Rule) -> None:
+def _delete(index: "Index", connection: Connection, rule: Rule) -> None:
     table = index.tables.query_rules
     connection.execute(table.delete().where(table.c.tenant == rule.tenant, table.c.query == rule.query))

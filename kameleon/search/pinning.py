@@ -13,15 +13,13 @@ from sqlalchemy import Connection
 
 from ..forking import lazy
 from ..indexing.curation import NOTHING, Curated
-from ..indexing.rules import LONGEST_QUERY, Pair, Rule, Words, rule_of, words_of, words_of_rule
+from ..indexing.rules import Pair, Rule
 from ..stores.protocols import Store
 from ..stores.values import Key, Scope
 from ..values import Ref, ids_by_entity
 from .fusion import total_weight
 from .query import Query
 from .ranking import Ranked
-
-RulesByWords = Mapping[Words, Mapping[str, Rule]]
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,8 @@ def find_picked(
     store: Store, connection: Connection, query: Query, scope: Scope, curated: Curated = NOTHING
 ) -> tuple[Scope, dict[Key, Ref]]:
     """The scope without the hidden records, and the pinned ones in it, in their order."""
-    rules = _rules(query, curated, store.language) if curated.rules else {}
+    is_ruled = query.like is None and not query.is_browse
+    rules = curated.rules.of(query.text) if is_ruled else {}
     if not (query.pin or query.hide or rules):
         return scope, {}
     picked = Picked(query, rules)
@@ -114,17 +113,3 @@ def pinned_first(query: Query, ranked: Ranked) -> Ranked:
         places={**ranking.places, **{key: place - len(pinned) for place, key in enumerate(pinned)}},
     )
     return replace(ranked, ranking=ranking)
-
-
-def _rules(query: Query, curated: Curated, language: str) -> Mapping[str, Rule]:
-    """The rules for a query of these words, by tenant."""
-    if query.like is not None or query.is_browse or len(query.text) > LONGEST_QUERY:
-        return {}
-    return curated.part(_by_words, language).get(words_of(language, query.text), {})
-
-
-def _by_words(curated: Curated, language: str) -> RulesByWords:
-    by_words: dict[Words, dict[str, Rule]] = {}
-    for rule in map(rule_of, curated.rules):
-        by_words.setdefault(words_of_rule(language, rule.query), {})[rule.tenant] = rule
-    return by_words

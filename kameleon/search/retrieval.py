@@ -90,7 +90,7 @@ class Retriever:
             ranked, is_whole = self._find_once(connection)
             if is_whole:
                 break
-        best = ranked.ranking.keys[: self._query.window]
+        best = [*ranked.found.pinned, *ranked.ranking.keys[: self._query.window]]
         return replace(ranked, texts=read_texts(self._store, connection, self._query, best, ranked.found))
 
     def _find_once(self, connection: Connection) -> tuple[Ranked, bool]:
@@ -100,7 +100,7 @@ class Retriever:
         scope, found = self._run_legs(connection)
         ranked = Ranked(scope, found, make_ranking(query, found.legs, found.pinned))
         ranked, is_whole = named(self._store, connection, query, ranked)
-        return pinned_first(query, ranked), is_whole and not found.is_stale
+        return ranked, is_whole and not found.is_stale
 
     def _run_legs(self, connection: Connection) -> tuple[Scope, Retrieved]:
         scope = make_scope(self._query, self._entities)
@@ -109,8 +109,7 @@ class Retriever:
         return scope, search.run(scope, indexed(self._query, self._entities), pinned)
 
     def rerank(self, ranked: Ranked) -> Ranked:
-        """The best by the reranker's scores, which are the hits' own from here on; the rest falls away. What is pinned
-        stays first."""
+        """The best by the reranker's scores, which are the hits' own from here on; the rest falls away."""
         query, ranking, texts = self._query, ranked.ranking, ranked.texts
         assert query.rerank is not None  # noqa: S101 - the caller checked
         best = [key for key in ranking.keys if key in texts]
@@ -118,15 +117,15 @@ class Retriever:
             scores = dict(
                 zip(best, rerank_scores(query.rerank, query.text, [texts[key].text for key in best]), strict=True)
             )
-        pinned = [key for key in best if key in ranked.found.pinned]
-        others = (key for key in best if key not in ranked.found.pinned and scores[key] >= query.min_score)
-        keys = [*pinned, *sorted(others, key=lambda key: (-scores[key], ranking.refs[key]))]
+        keys = sorted(
+            (key for key in best if scores[key] >= query.min_score), key=lambda key: (-scores[key], ranking.refs[key])
+        )
         ranking = replace(ranking, keys=keys, scores={**ranking.scores, **scores}, reranked=scores)
         return replace(ranked, ranking=ranking)
 
     def page(self, connection: Connection, ranked: Ranked) -> Page:
         query = self._query
-        ranked = exact_first(self._store, connection, query, ranked)
+        ranked = exact_first(self._store, connection, query, pinned_first(query, ranked))
         ranking = ranked.ranking
         left = ranking.left(query)
         keys = ranking.page(query, left)
@@ -145,7 +144,7 @@ class Retriever:
         hits = with_nearest(query, self._prepared, page.hits, ranked.found)
         return SearchResults(
             hits,
-            make_plan(query, self._prepared, ranked.found, ranked.ranking.keys[: query.end]),
+            make_plan(query, self._prepared, ranked.found, [*ranked.found.pinned, *ranked.ranking.keys][: query.end]),
             total=page.total,
             exact=page.is_exact,
             is_total_exact=page.is_total_exact,

@@ -86,6 +86,7 @@ class SQLiteScopes:
             binds |= {f"visible{place}": entity, **among.binds}
         if scope.without:
             conditions.append(sql.IS_NOT_WITHOUT)
+            binds["without_ids"] = as_json({ref.id for ref in scope.without})
             binds["without"] = as_json([ref.key for ref in scope.without])
         return " AND ".join(conditions) or "1", binds
 
