@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .app import App, common, pass_app, quiet, read_records
+from .app import App, common, naming_records, pass_app, quiet
 from .tenancy import chosen_tenants, of_tenant, of_tenants
 
 if TYPE_CHECKING:
     from kameleon.query_rules import QueryRule
+
+Pairs = Sequence[tuple[str, str]]
 
 
 @click.group()
@@ -20,15 +22,13 @@ def rules() -> None:
 
 @rules.command("set")
 @click.argument("query")
-@click.option(
-    *("--pin", "pins"), metavar="ENTITY/ID", multiple=True, help="Put this record first, in this order. Repeatable."
-)
-@click.option(*("--hide", "hides"), metavar="ENTITY/ID", multiple=True, help="Do not find this record. Repeatable.")
+@naming_records("pin", "Put this record first, in this order.")
+@naming_records("hide", "Do not find this record.")
 @of_tenant
 @quiet
 @common
 @pass_app
-def set_(app: App, query: str, pins: Sequence[str], hides: Sequence[str], tenant: str | None) -> None:
+def set_(app: App, query: str, pin: Pairs, hide: Pairs, tenant: str | None) -> None:
     """Pin and hide records for queries of the same words as QUERY, in place of the rule that these have.
 
     Case, accents, endings and stop words make no difference. A record need not be there yet.
@@ -36,8 +36,7 @@ def set_(app: App, query: str, pins: Sequence[str], hides: Sequence[str], tenant
     \b
     kameleon rules set "running shoes" --pin Product/p-1 --hide Product/p-9
     """
-    pinned, hidden = read_records(pins, "--pin"), read_records(hides, "--hide")
-    rule = app.open().rules.set(query, pin=pinned, hide=hidden, tenant=tenant)
+    rule = app.open().rules.set(query, pin=pin, hide=hide, tenant=tenant)
     lacking = f"; not in the index: {named(rule.missing)}" if rule.missing else ""
     app.show(asdict(rule), f"{rule.query}: pinned {len(rule.pinned)}, hidden {len(rule.hidden)}{lacking}")
 
@@ -82,5 +81,5 @@ def row_of(rule: "QueryRule") -> Sequence[Any]:
     return rule.query, named(rule.pinned), named(rule.hidden), named(rule.missing), rule.tenant
 
 
-def named(pairs: Sequence[tuple[str, str]]) -> str:
+def named(pairs: Pairs) -> str:
     return " ".join(f"{entity}/{id_}" for entity, id_ in pairs)

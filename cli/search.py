@@ -14,7 +14,7 @@ import kameleon
 from kameleon.errors import UNPRINTABLE, UnknownEntity
 from kameleon.values import Bucket
 
-from .app import App, common, echo, parse_object, pass_app, read_records
+from .app import App, common, echo, naming_records, parse_object, pass_app
 from .providing import providing
 from .tenancy import within_tenants
 
@@ -41,6 +41,7 @@ def searching(command: F) -> F:
         ),
         click.option("--limit", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Hits at most."),
         click.option("--where", metavar="JSON", help='Only records that match, such as \'{"status": "open"}\'.'),
+        naming_records("hide", "Leave this record out."),
         click.option("--id", "ids", metavar="ID", multiple=True, help="Only the record of this id. Repeatable."),
         click.option(
             *("-e", "--entity", "entities"), metavar="NAME", multiple=True, help="Only this entity. Repeatable."
@@ -78,10 +79,7 @@ def searching(command: F) -> F:
     "(created:month). Repeatable.",
 )
 @click.option("--count", is_flag=True, help="Count all that match.")
-@click.option(
-    *("--pin", "pins"), metavar="ENTITY/ID", multiple=True, help="Put this record before all others. Repeatable."
-)
-@click.option(*("--hide", "hides"), metavar="ENTITY/ID", multiple=True, help="Leave this record out. Repeatable.")
+@naming_records("pin", "Put this record before all others.")
 @click.option("--group-by", type=click.Choice(["entity"]), help="Return --limit hits of each.")
 @click.option("--rerank", metavar="MODEL", help="Rerank the 50 best with a cross-encoder: a name or a folder.")
 @common
@@ -96,8 +94,6 @@ def search(
     explain: bool,
     count: bool,
     within: Mapping[str, Any],
-    pins: tuple[str, ...],
-    hides: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Search by keywords and by meaning, best first; without a QUERY, list records by entity and id.
@@ -126,7 +122,6 @@ def search(
         options["rerank"] = FastEmbedReranker(rerank)
     options |= {"entities": entities or None, "where": condition, "explain": explain, "count": count, **within}
     options |= {"ids": options["ids"] or None, "facets": [read_facet(facet) for facet in options["facets"]]}
-    options |= {"pin": read_records(pins, "--pin"), "hide": read_records(hides, "--hide")}
     show(app, engine.search(query, highlight=True, **options), {"query": query}, explain=explain, count=count)
 
 

@@ -193,10 +193,8 @@ class SearchEngine(Coroutines):
         progress: Progress | None = None,
     ) -> IndexReport:
         """Index (entity, id, text) records in one transaction, with one call of the embedding service for all.
-
         `tenant`, a text, a whole number, a UUID or an Enum with such a value, is that of all of them; their keys are
         its own. Raises TenantRequired without one for an entity that has tenants, of which "" is those without.
-
         A record whose text is unchanged costs neither an embedding nor a write; of two with one key the last wins.
         `connection` or `session` writes inside the caller's transaction and commits nothing; without them the call
         commits its own, begun after embedding. With an attached session that is done when it commits, together with
@@ -301,13 +299,11 @@ class SearchEngine(Coroutines):
 
         Any string is a query; `"exact phrase"`, `-word`, `prefix*` and `field:word` are operators. `entity` is a name
         or a mapped class, or a list of them, as `entities` is; of none nothing is found. `options` are `SearchOptions`.
-
         `connection` or `session` searches in the caller's transaction, what it has written included.
 
-        Equal scores are ordered by (entity, id). Writes nothing. Raises InvalidInput and its kind for bad arguments;
-        with mode="vector" also NoProvider, ModelMismatch, ProviderUnavailable, where hybrid answers by keywords alone
-        and reports it in `plan.note`.
-        """
+        What is pinned comes first; equal scores are ordered by (entity, id). Writes nothing. Raises InvalidInput and
+        its kind for bad arguments; with mode="vector" also NoProvider, ModelMismatch, ProviderUnavailable, where hybrid
+        answers by keywords alone and reports it in `plan.note`."""
         connection = connection_within(self.index, connection, session, "asearch")
         return self._queries.search(query, entity, entities, connection, **options)
 

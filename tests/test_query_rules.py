@@ -390,8 +390,8 @@ def test_records_of_a_mapped_class_are_pinned_by_the_class(search: SearchEngine,
     assert not {"9", "1"} & set(ids(stocked))
     assert ids(search.search("lamps", entity=Article, pin=[8], hide=[9])) == ["8"]
     with Session(engine) as session:
-        chosen = [article.id for (article,) in session.execute(search.select(Article, "running shoes", limit=3))]
-    assert chosen[:2] == [9, 8]
+        chosen: list[Any] = [*session.scalars(search.select(Article, "running shoes", limit=3))]
+        assert [article.id for article in chosen[:2]] == [9, 8]
 
 
 def test_a_row_that_row_security_hides_is_not_pinned(schema: str, pg_engine: Engine, provider: HashProvider) -> None:
@@ -468,6 +468,8 @@ def test_the_command_sets_lists_and_removes_rules(command: Callable[..., Any]) -
     shown = run("search", "running shoes", "--pin", "Product/tent", "--hide", "Product/s0", "--explain")
     assert [line.split("\t")[2] for line in shown.splitlines()[:3]] == ["tent", "lamp", "s2"]
     assert "   pinned\n" in shown
+    assert "tent" not in run("similar", "Product", "s0", "--hide", "Product/tent", "--mode", "vector")
+    assert "tent" in run("similar", "Product", "s0", "--mode", "vector")
     (rule,) = json.loads(run("rules", "list", "--json"))
     assert rule["pinned"] == [["Product", "lamp"], ["Product", "a/b"]]
     assert rule["missing"] == [["Product", "a/b"]]

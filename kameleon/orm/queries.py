@@ -143,7 +143,7 @@ class Queries:
         options["where"] = where if not names or set(names) - set(of_classes) else None
         secured = [] if is_nowhere else self._secured([str(name) for name in names], connection)
         among, visible = self._narrowed(names, classes, secured)
-        refs = RefReader(lambda one: self.names([one])[0], [str(name) for name in names])
+        self._read_refs(options, names)
         return make_query(
             text,
             fields=fields,
@@ -156,10 +156,14 @@ class Queries:
             hides_words=hides_words(secured, tenants),
             columns=columns,
             like=like,
-            pin=refs.read("pin", options.pop("pin", None), MAX_PINS),
-            hide=refs.read("hide", options.pop("hide", None), MAX_HIDES),
             **options,
         )
+
+    def _read_refs(self, options: SearchOptions, names: Sequence[object]) -> None:
+        """Replaces what is to be pinned and hidden by refs."""
+        refs = RefReader(lambda one: self.names([one])[0], [str(name) for name in names])
+        options["pin"] = refs.read("pin", options.get("pin"), MAX_PINS)
+        options["hide"] = refs.read("hide", options.get("hide"), MAX_HIDES)
 
     def tenants(
         self, names: Sequence[object], options: TenantOption, connection: Connection | None

@@ -246,9 +246,6 @@ LISTED = """
     WHERE {scope} ORDER BY {columns} LIMIT CAST(:most AS bigint) OFFSET CAST(:offset AS bigint)
 """
 IN_SCOPE = "SELECT s.doc FROM {search} AS s WHERE {scope} LIMIT :most"
-# Few rows have any of the ids, so that the other condition is for these.
-IS_NOT_WITHOUT = """NOT ({alias}.record_id = ANY(CAST(:without_ids AS text[]))
-      AND jsonb_build_array({alias}.tenant, {alias}.entity_name, {alias}.record_id) = ANY(CAST(:without AS jsonb[])))"""
 # By number whatever the scope: before the first ANALYZE the planner would read all records of a tenant.
 BY_DOCS = "(SELECT s.* FROM {search} AS s WHERE s.doc = ANY(CAST(:docs AS bigint[])) {fence}) AS s"
 WHICH_IN_SCOPE = f"SELECT s.doc FROM {BY_DOCS} WHERE {{scope}}"
