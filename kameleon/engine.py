@@ -52,13 +52,11 @@ class SearchEngine(Coroutines):
 
     `embedding_provider` is None (keywords only), a name or a provider object. A name serves a new index; an index that
     has embeddings names its own model, and an engine opened by name follows it.
-
     `on_provider_error` is what a writing call does while the provider is down: "defer" stores the keywords and leaves
     embeddings pending for `sync`, "raise" stores nothing and raises ProviderUnavailable or ProviderRefused.
 
     `cache` keeps embeddings by text in `kdb_embedding_cache`, about `cache_limit` texts; None leaves that
     to the provider: those that cost money or time are cached.
-
     `indexing` is how sessions that it is attached to commit: "sync" with the embeddings, "deferred" leaves these to
     `kameleon embeddings worker`, "auto" does so where they take longer than `budget_s`. `session.info` may
     set another for one session, under "kameleon_indexing".

@@ -129,7 +129,6 @@ class Queries:
         text, names, where = check_text(query), listed(entity, entities), options.get("where")
         is_nowhere = not names and not (entity is None and entities is None)
         tenants, is_undivided = self.tenants(names, options, connection)
-        options.pop("tenant", None)
         fields = () if like else self._fields(text, names, connection)
         classes: Sequence[Searched] = ()
         columns = None
@@ -160,7 +159,8 @@ class Queries:
         )
 
     def _read_refs(self, options: SearchOptions, names: Sequence[object]) -> None:
-        """Replaces what is to be pinned and hidden by refs."""
+        """Replaces what is to be pinned and hidden by refs. The tenants are read already."""
+        options.pop("tenant", None)
         refs = RefReader(lambda one: self.names([one])[0], [str(name) for name in names])
         options["pin"] = refs.read("pin", options.get("pin"), MAX_PINS)
         options["hide"] = refs.read("hide", options.get("hide"), MAX_HIDES)
