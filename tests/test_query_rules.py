@@ -124,6 +124,19 @@ def test_the_pages_are_the_pinned_records_and_the_rest_once_each(filled: SearchE
         assert len(expected) == filled.search("running shoes", count=True).total >= 11
 
 
+def test_pages_of_more_hits_than_a_leg_puts_forward(make: Make) -> None:
+    search = make(None)
+    search.index_records_batch([("Product", f"s{n}", f"running shoes {n}") for n in range(150)])
+    search.index_records_batch([("Product", id_, "something else") for id_ in ("tent", "lamp", "sock")])
+    search.rules.set("running shoes", pin=[("Product", id_) for id_ in ("tent", "s149", "lamp", "sock")])
+    first = search.search("running shoes", limit=2, count=True)
+    assert ids(first) == ["tent", "s149"]
+    assert (first.total, first.exact) == (153, True)
+    found = all_pages(search, "running shoes", by_cursor=True, limit=40)
+    assert found[:4] == ["tent", "s149", "lamp", "sock"]
+    assert len(found) == len(set(found)) == 153
+
+
 def test_a_rule_that_changes_between_two_pages_repeats_no_hit(filled: SearchEngine) -> None:
     first = filled.search("running shoes", limit=4)
     filled.rules.set(
