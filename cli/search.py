@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 import kameleon
-from kameleon.errors import UNPRINTABLE, UnknownEntity
+from kameleon.errors import UNPRINTABLE, InvalidInput, UnknownEntity
 from kameleon.values import Bucket
 
 from .app import App, common, echo, naming_records, parse_object, pass_app
@@ -19,9 +19,6 @@ from .providing import providing
 from .tenancy import within_tenants
 
 INTERVALS = ("day", "week", "month", "year")
-SNIPPET = 160
-"""Bounds the characters shown of a hit. Chosen, not measured."""
-
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,6 +27,12 @@ def searching(command: F) -> F:
     """Add the options that `search` and `similar` share."""
     command = within_tenants(providing(command))
     for option in (
+        click.option(
+            "--passages",
+            type=click.IntRange(0, 20),
+            default=0,
+            help="Show so many of the best passages of each hit, with their places in its text.",
+        ),
         click.option("--explain", is_flag=True, help="Show each leg's score of each hit, and what it cost."),
         click.option("--min-score", type=click.FloatRange(0, 1), default=0.0, help="Only hits of at least this score."),
         click.option(
@@ -81,6 +84,17 @@ def searching(command: F) -> F:
 @click.option("--count", is_flag=True, help="Count all that match.")
 @naming_records("pin", "Put this record before all others.")
 @click.option("--group-by", type=click.Choice(["entity"]), help="Return --limit hits of each.")
+@click.option(
+    "--limit-by",
+    metavar="FIELD:N",
+    help="At most N hits, over all pages, of each value of a field: brand:1.",
+)
+@click.option(
+    "--diversity",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="Order the 100 best so that each is relevant and unlike those before it: 0 by relevance alone, to 1.",
+)
 @click.option("--rerank", metavar="MODEL", help="Rerank the 50 best with a cross-encoder: a name or a folder.")
 @common
 @pass_app
@@ -91,6 +105,7 @@ def search(
     entities: tuple[str, ...],
     where: str | None,
     rerank: str | None,
+    limit_by: str | None,
     explain: bool,
     count: bool,
     within: Mapping[str, Any],
@@ -112,6 +127,7 @@ def search(
     kameleon search "cannot log in" --entity Ticket --where '{"priority": {"$in": ["high", "urgent"]}}'
     kameleon search "refund" --facet status --sort=-created --limit 20
     kameleon search --entity Product --facet price:0,10,100 --facet created:month
+    kameleon search "desk lamp" --entity Product --limit-by brand:1 --diversity .3
     """
     condition = parse_object(where, "--where") if where else None
     engine = app.open()
@@ -122,6 +138,7 @@ def search(
         options["rerank"] = FastEmbedReranker(rerank)
     options |= {"entities": entities or None, "where": condition, "explain": explain, "count": count, **within}
     options |= {"ids": options["ids"] or None, "facets": [read_facet(facet) for facet in options["facets"]]}
+    options["limit_by"] = read_limit_by(limit_by) if limit_by else None
     show(app, engine.search(query, highlight=True, **options), {"query": query}, explain=explain, count=count)
 
 
@@ -152,7 +169,7 @@ def similar(
     engine = app.open()
     check_entities(engine, (entity, *entities))
     options |= {"entities": entities or None, "where": condition, "ids": ids or None, "explain": explain, **within}
-    show(app, engine.similar(entity, id, **options), {"entity": entity, "id": id}, explain=explain)
+    show(app, engine.similar(entity, id, highlight=True, **options), {"entity": entity, "id": id}, explain=explain)
 
 
 def show(
@@ -169,9 +186,10 @@ def show(
         return
     is_terminal = sys.stdout.isatty()
     rows = [
-        (f"{hit.score:.3f}", hit.entity, hit.id, styled(hit) if is_terminal else snippet(hit)[0]) for hit in results
+        (f"{hit.score:.3f}", hit.entity, hit.id, styled(hit) if is_terminal else str(hit.snippet)) for hit in results
     ]
     app.print_rows(("score", "entity", "id", "text"), rows)
+    print_passages(results)
     if not results:
         echo("no record matches", err=True)
     for typed, taken in results.plan.corrections.items():
@@ -194,6 +212,14 @@ def read_facet(text: str) -> Any:
     if not colon:
         return text
     return {field: buckets if buckets in INTERVALS else [read_bound(bound) for bound in buckets.split(",")]}
+
+
+def read_limit_by(text: str) -> dict[str, int]:
+    """A field and a number. Raises InvalidInput."""
+    field, _, most = text.rpartition(":")
+    if not field or not most.isdecimal():
+        raise InvalidInput(f"--limit-by takes a field and a number of hits, such as brand:1, not {text!r:.80}")
+    return {field: int(most)}
 
 
 def read_bound(text: str) -> Any:
@@ -248,6 +274,8 @@ def as_json(results: "kameleon.SearchResults", explain: bool) -> dict[str, Any]:
             "data": hit.data,
             "matched_text": hit.matched_text,
             "spans": hit.spans,
+            "snippet": hit.snippet and asdict(hit.snippet),
+            **({"passages": [passage_json(passage) for passage in hit.passages]} if hit.passages else {}),
             **({"explanation": [asdict(leg) for leg in hit.explanation]} if explain else {}),
         }
         for hit in results
@@ -269,22 +297,27 @@ def as_json(results: "kameleon.SearchResults", explain: bool) -> dict[str, Any]:
     }
 
 
-def snippet(hit: "kameleon.SearchResult") -> tuple[str, int]:
-    """About `SNIPPET` characters around the first match on one line, and where they begin."""
-    first = hit.spans[0][0] if hit.spans else 0
-    start = hit.matched_text.rfind(" ", 0, max(0, first - SNIPPET // 3)) + 1 if first > SNIPPET // 2 else 0
-    return hit.matched_text[start : start + SNIPPET].replace("\n", " "), start
+def passage_json(passage: "kameleon.Passage") -> dict[str, Any]:
+    return asdict(passage) | {"score": round(passage.score, 6)}
 
 
 def styled(hit: "kameleon.SearchResult") -> Any:
+    """The snippet with what matched in colour."""
     from rich.text import Text
 
-    words, start = snippet(hit)
-    text = Text(UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", words))
-    for begin, end in hit.spans:
-        if begin < start + len(words) and end > start:
-            text.stylize("bold yellow", max(0, begin - start), end - start)
+    snippet = hit.snippet
+    assert snippet is not None  # noqa: S101 - it was searched with highlight=True
+    text = Text(UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", str(snippet)))
+    for start, end in snippet.spans:
+        text.stylize("bold yellow", start + snippet.is_cut_before, end + snippet.is_cut_before)
     return text
+
+
+def print_passages(results: "kameleon.SearchResults") -> None:
+    for place, hit in enumerate(results, 1):
+        for passage in hit.passages:
+            echo(f"\n{place}. {hit.entity} {hit.id}, characters {passage.start} to {passage.end}: {passage.score:.3f}")
+            echo(passage.text)
 
 
 def print_explanation(results: "kameleon.SearchResults") -> None:

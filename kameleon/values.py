@@ -1,11 +1,15 @@
-"""The values that public calls take and return: frozen and plain. Imports nothing of kameleon's."""
+"""The values that public calls take and return: frozen and plain. Imports `errors` and `excerpts`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from html import escape
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
+
+from .errors import InvalidInput
+from .excerpts import Passage, Snippet, marked
+
+T = TypeVar("T")
 
 BATCH_GENERATED = "embedding.batch_generated"
 """The event after each batch of embeddings."""
@@ -74,12 +78,18 @@ def ids_by_tenant(refs: Iterable[Ref]) -> dict[str, list[str]]:
 class LegScore:
     """One leg's score of a hit.
 
-    `leg` is keyword, vector, or rerank, whose score is the hit's own where there is one; or pinned, which scores none.
-    `rank` is 1-based among that leg's candidates, None where the leg scored the record without having chosen it; `raw`
-    is BM25, the cosine or the reranker's score; `score` is `raw` normalised to 0..1, by which the fusion orders;
-    `weight` is the leg's share. `evidence` is what `raw` is worth by itself, 0..1: the hit's score is the sum of
+    `leg` is keyword, vector, or rerank, whose score is the hit's own where there is one; or `boost:` with its field or
+    condition; or diversity, whose `score` is the relevance over that of the best hit, `raw` the greatest cosine to a
+    hit before it and `rank` the place by relevance; or pinned, whose `rank` is the place and which scores none. `rank`
+    is 1-based among that leg's candidates, None where the leg scored the record without having chosen it; `raw` is
+    BM25, the cosine or the reranker's score; `score` is `raw` normalised to 0..1, by which the fusion orders; `weight`
+    is the leg's share. `evidence` is what `raw` is worth by itself, 0..1: the hit's score is the sum of
     `weight * evidence`, but at most the score of the hit before it. `terms` are those of the query that the record has.
     `generation` is the one whose embeddings the vector leg compared.
+
+    Of a boost `raw` is the field's value, the age in days, or whether the condition holds; `evidence` is how much of
+    `weight` that counts, 0..1; `score` is the factor, 1 + weight * evidence, by which both the order and the hit's
+    score are multiplied. A boost by a field that the record lacks has no entry.
     """
 
     leg: str
@@ -94,11 +104,13 @@ class LegScore:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """One hit. `data` is the record as the record store holds it, None for records that live elsewhere.
+    """One hit. `data` is the record as the record store holds it, None for records that live elsewhere; `object` is
+    the mapped object that `search(..., session=session, load=True)` loads.
 
-    `spans` are the (start, end) places of matched words in the first 20,000 characters of `matched_text`, filled by
-    `search(..., highlight=True)`; of a hit without any, the place of the sentence nearest to the query. `explanation`
-    is filled by `search(..., explain=True)`. `is_pinned` is whether a rule or `pin=` put it there.
+    `spans` are the (start, end) places of matched words in the first 20,000 characters of `matched_text` and in the
+    `snippet`, both filled by `search(..., highlight=True)`; of a hit without any, the place of the sentence nearest to
+    the query. `passages`, the best first, are filled by `search(..., passages=3)`, `explanation` by `explain=True`.
+    `is_pinned` is whether a rule or `pin=` put it there.
     """
 
     entity: str
@@ -109,16 +121,14 @@ class SearchResult:
     explanation: tuple[LegScore, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()
     tenant: str = ""
+    snippet: Snippet | None = None
+    passages: tuple[Passage, ...] = ()
+    object: Any = field(default=None, compare=False, repr=False)
     is_pinned: bool = False
 
     def highlight(self, before: str = "<mark>", after: str = "</mark>") -> str:
         """`matched_text` with marks around what matched; as HTML, the text escaped, where a mark is a tag."""
-        shown = escape if before.startswith("<") else str
-        parts, end = [], 0
-        for start, stop in self.spans:
-            parts += [shown(self.matched_text[end:start]), before, shown(self.matched_text[start:stop]), after]
-            end = stop
-        return "".join([*parts, shown(self.matched_text[end:])])
+        return marked(self.matched_text, self.spans, before, after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +163,7 @@ class SearchResults(list[SearchResult]):
 
     `cursor` is what the next page takes, None after the last. `facets` are counts over the matches, by field and
     value, the most frequent first. `groups` are the hits by entity, in the order of their best, if grouped.
+    `has_objects`: the hits of mapped classes have their objects.
     """
 
     def __init__(
@@ -175,6 +186,13 @@ class SearchResults(list[SearchResult]):
         self.facets: Mapping[str, Mapping[Any, int]] = facets or {}
         self.cursor = cursor
         self.groups: Mapping[str, Sequence[SearchResult]] = groups or {}
+        self.has_objects = False
+
+    def objects(self, cls: type[T]) -> list[T]:
+        """The objects of a class, in the order of their hits. Raises InvalidInput where none were to be loaded."""
+        if not self.has_objects:
+            raise InvalidInput("no objects were loaded: search(..., session=session, load=True)")
+        return [hit.object for hit in self if isinstance(hit.object, cls)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def evenly(legs: Sequence[Any]) -> dict[Any, float]:
 @pytest.mark.parametrize(
     "options",
     [{}, {"mode": "keyword"}, {"mode": "vector"}, {"fusion": "rrf"}, {"fusion": "dbsf"}, {"fusion": evenly}],
-    ids=repr,
+    ids=["hybrid", "keyword", "vector", "rrf", "dbsf", "function"],
 )
 def test_in_each_mode_and_fusion(filled: SearchEngine, options: dict[str, Any]) -> None:
     before = filled.search("running shoes", entity="Product", limit=50, **options)

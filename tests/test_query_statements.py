@@ -12,11 +12,11 @@ from kameleon import RecordStore, SearchEngine
 
 MOST = 5
 MORE = {
-    "sqlite": {"field": 6, "sort": 6, "hide": 6},
-    "postgresql": {"field": 6, "sort": 6, "facets": 6, "groups": 6, "hide": 6},
+    "sqlite": {"field": 6, "sort": 6, "limit by": 6, "diversity": 6, "hide": 6},
+    "postgresql": {"field": 6, "sort": 6, "facets": 6, "groups": 6, "limit by": 6, "diversity": 6, "hide": 6},
 }
-"""Hybrid searches that take more: the fields' names are read first, the values of a field come after the legs. What is
-hidden is looked up, as what is pinned is, and narrows the scope, as a filter does."""
+"""Hybrid searches that take more: the fields' names are read first, the values of a field and the vectors to compare
+come after the legs. What is hidden is looked up, as what is pinned is, and narrows the scope, as a filter does."""
 SIMILAR = 7
 UNCOUNTED = ("BEGIN", "COMMIT", "ROLLBACK", "SET LOCAL")
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -40,11 +40,15 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "sort": ("fox", {"entity": "Film", "sort": "-year"}),
     "second page": ("red fox", {"offset": 3, "limit": 3}),
     "highlight": ("red fox", {"highlight": True}),
+    "highlight in a long page": ("red fox", {"highlight": True, "limit": 100}),
+    "passages": ("red fox", {"passages": 3, "highlight": True}),
     "explain": ("red fox", {"explain": True}),
     "rerank": ("red fox", {"rerank": lambda query, texts: [0.5] * len(texts)}),
     "groups": ("red fox", {"group_by": "entity"}),
     "listing": ("", {"entity": "Film", "where": {"year": {"$gt": 1905}}, "facets": ["year"]}),
     "ids": ("fox", {"ids": range(5)}),
+    "limit by": ("red fox", {"entity": "Film", "limit_by": {"year": 1}}),
+    "diversity": ("red fox", {"diversity": 0.3}),
     "reciprocal ranks": ("red fox", {"fusion": "rrf"}),
     "pin": ("red fox", {"pin": [("Film", "5"), ("Book", "6")]}),
     "hide": ("red fox", {"hide": [("Film", "1")]}),

@@ -38,20 +38,18 @@ class ModelFolder:
 
 def read_folder(path: Path) -> ModelFolder:
     """Raises InvalidInput for a folder whose model cannot be run as its files declare."""
-    modules = _json(path / "modules.json", [])
-    if not all(isinstance(module, dict) and isinstance(module.get("path"), str) for module in modules):
-        raise _unusable(path / "modules.json", "it is no list of modules with a path")
-    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
+    modules = read_modules(path)
+    kinds = [kind for kind, _ in modules]
     if unknown := [kind for kind in kinds if kind not in MODULES]:
-        raise _unusable(path / "modules.json", f"it has a module {seen(unknown[0])}. Runnable: {', '.join(MODULES)}")
-    folder = next((module["path"] for module, kind in zip(modules, kinds, strict=True) if kind == "Pooling"), None)
+        raise unusable(path / "modules.json", f"it has a module {seen(unknown[0])}. Runnable: {', '.join(MODULES)}")
+    folder = next((folder for kind, folder in modules if kind == "Pooling"), None)
     if modules and folder is None:
-        raise _unusable(path / "modules.json", "it has no module Pooling")
-    pooling_file = path / (folder or "1_Pooling") / "config.json"
-    settings = _json(pooling_file, {})
+        raise unusable(path / "modules.json", "it has no module Pooling")
+    pooling_file = (folder or path / "1_Pooling") / "config.json"
+    settings = read_json(pooling_file, {})
     query_prefix, passage_prefix = _prompts(path / "config_sentence_transformers.json")
     if settings.get("include_prompt") is False and (query_prefix or passage_prefix):
-        raise _unusable(
+        raise unusable(
             pooling_file, "include_prompt is false: prompts are left out of the mean, which is not supported"
         )
     return ModelFolder(
@@ -64,12 +62,20 @@ def read_folder(path: Path) -> ModelFolder:
     )
 
 
+def read_modules(path: Path) -> list[tuple[str, Path]]:
+    """The classes of a model's modules and their folders; none where the folder lists none. Raises InvalidInput."""
+    modules = read_json(path / "modules.json", [])
+    if not all(isinstance(module, dict) and isinstance(module.get("path"), str) for module in modules):
+        raise unusable(path / "modules.json", "it is no list of modules with a path")
+    return [(str(module.get("type", "")).rpartition(".")[2], path / module["path"]) for module in modules]
+
+
 def _dimensions(path: Path, pooling: Mapping[str, Any]) -> int:
-    config = _json(path / "config.json", {})
+    config = read_json(path / "config.json", {})
     found = [pooling.get("word_embedding_dimension"), *(config.get(name) for name in WIDTHS)]
     width = next((width for width in found if isinstance(width, int) and width > 0), None)
     if width is None:
-        raise _unusable(path / "config.json", f"it has none of {', '.join(WIDTHS)}, so the vectors' length is unknown")
+        raise unusable(path / "config.json", f"it has none of {', '.join(WIDTHS)}, so the vectors' length is unknown")
     return width
 
 
@@ -77,29 +83,29 @@ def _pooling(file: Path, settings: Mapping[str, Any]) -> str:
     named = settings.get("pooling_mode")
     if named is not None:
         if not isinstance(named, str) or named not in NAMED_POOLING:
-            raise _unusable(file, f"pooling_mode is {seen(named)}. Supported: {', '.join(NAMED_POOLING)}")
+            raise unusable(file, f"pooling_mode is {seen(named)}. Supported: {', '.join(NAMED_POOLING)}")
         return NAMED_POOLING[named]
     prefix = "pooling_mode_"
     modes = [name.removeprefix(prefix) for name, is_set in settings.items() if name.startswith(prefix) and is_set]
     if unknown := [mode for mode in modes if mode not in POOLING]:
-        raise _unusable(file, f"pooling_mode_{unknown[0]} is not supported. Supported: {', '.join(POOLING)}")
+        raise unusable(file, f"pooling_mode_{unknown[0]} is not supported. Supported: {', '.join(POOLING)}")
     found = {POOLING[mode] for mode in modes}
     if len(found) > 1:
-        raise _unusable(file, f"several poolings are joined, {' and '.join(sorted(found))}, which is not supported")
+        raise unusable(file, f"several poolings are joined, {' and '.join(sorted(found))}, which is not supported")
     return found.pop() if found else MEAN
 
 
 def _max_tokens(path: Path) -> int | None:
-    limit = _json(path / "sentence_bert_config.json", {}).get("max_seq_length")
+    limit = read_json(path / "sentence_bert_config.json", {}).get("max_seq_length")
     return limit if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0 else None
 
 
 def _prompts(file: Path) -> tuple[str, str]:
     """Before a query, and before a passage."""
-    settings = _json(file, {})
+    settings = read_json(file, {})
     prompts = settings.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(prompt, str) for prompt in prompts.values()):
-        raise _unusable(file, f"prompts are texts by name, not {seen(prompts)}")
+        raise unusable(file, f"prompts are texts by name, not {seen(prompts)}")
     default = prompts.get(str(settings.get("default_prompt_name")), "")
     query, passage = (
         next((prompts[name] for name in names if name in prompts), default)
@@ -108,18 +114,19 @@ def _prompts(file: Path) -> tuple[str, str]:
     return query, passage
 
 
-def _json(file: Path, missing: Any) -> Any:
+def read_json(file: Path, missing: Any) -> Any:
     """The file's content, of the type of `missing`, which is returned where there is no file."""
     if not isfile(file):
         return missing
     try:
         content = json.loads(file.read_text("utf-8"))
     except (ValueError, OSError) as error:
-        raise _unusable(file, f"{type(error).__name__}: {error}") from error
+        raise unusable(file, f"{type(error).__name__}: {error}") from error
     if not isinstance(content, type(missing)):
-        raise _unusable(file, f"it holds {type(content).__name__}, not {type(missing).__name__}")
+        raise unusable(file, f"it holds {type(content).__name__}, not {type(missing).__name__}")
     return content
 
 
-def _unusable(file: Path, reason: str) -> InvalidInput:
+def unusable(file: Path, reason: str) -> InvalidInput:
+    """The error of a folder whose model cannot be run as this file declares."""
     return InvalidInput(f"the model folder cannot be used: {file}: {reason}")

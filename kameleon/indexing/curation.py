@@ -1,7 +1,8 @@
-"""Reads the synonyms and query rules that are kept with the index. Imports `forking`, `stores` and `values`."""
+"""Reads the synonyms, the query rules and the boosts of entities that are kept with the index. Imports `forking`,
+`stores` and `values`."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -9,6 +10,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, Table, select
 
 from ..forking import per_process
+from ..stores.catalog import Entity, entity_of
 from ..stores.own_connections import is_own
 from ..stores.protocols import Store
 from ..stores.settings import CURATION
@@ -21,10 +23,11 @@ KEPT = 1_000
 
 class Curated(NamedTuple):
     """Of the tenants of a search, and without a tenant: the rows of `kdb_synonym` in the order of their keys, and the
-    query rules."""
+    query rules; `boosted` are the entities of the record store that have boosts, by name."""
 
     synonyms: Sequence[Any] = ()
     rules: RulesByWords = NO_RULES
+    boosted: Mapping[str, Entity] = {}
 
 
 NOTHING = Curated()
@@ -74,7 +77,13 @@ class Curation:
     def _read(self, connection: Connection, tenants: Tenants) -> Curated:
         tables = self._tables.synonyms, self._tables.query_rules
         synonyms, rules = (self._rows(connection, table, tenants) for table in tables)
-        return Curated(synonyms, RulesByWords(self._language, rules))
+        return Curated(synonyms, RulesByWords(self._language, rules), self._boosted(connection))
+
+    def _boosted(self, connection: Connection) -> dict[str, Entity]:
+        named = self._tables.entities.c
+        rows = connection.execute(select(named.name, named.definition).order_by(named.name))
+        entities = (entity_of(name, definition) for name, definition in rows if definition.get("boost"))
+        return {entity.name: entity for entity in entities}
 
     @staticmethod
     def _rows(connection: Connection, table: Table, tenants: Tenants) -> Sequence[Any]:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from math import log1p
 from typing import NamedTuple
 
 import numpy as np
@@ -96,6 +97,17 @@ class Found:
             doc: tuple(surface for surface, mask in having if place >= 0 and mask[place])
             for doc, place in zip(docs, at.tolist(), strict=True)
         }
+
+    def rarity(self, words: Iterable[QueryWord]) -> list[float]:
+        """What each word is worth where texts are compared by their words: the more, the fewer records have it."""
+        return [self._rarity(int(np.count_nonzero(holding(self.parts, word.terms)))) for word in words]
+
+    def lacking(self) -> float:
+        """The same of the words that no record has, and that no others stand for."""
+        return self._rarity(0) * sum(word not in self.corrections for word in self.unknown)
+
+    def _rarity(self, having: int) -> float:
+        return log1p((len(self.ranking.scores) - having + 0.5) / (having + 0.5))
 
     def holds(self, text: str) -> tuple[int, int]:
         """How many of the phrases and of the words a text has."""

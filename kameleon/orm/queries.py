@@ -1,17 +1,19 @@
 """Makes a `Query` of the arguments for entities and mapped classes alike, for `search` to answer. Imports `values`,
-`errors`, `content`, `stores`, `indexing` and `search`."""
+`errors`, `boosts`, `content`, `stores`, `indexing` and `search`."""
 
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from sqlalchemy import Connection, Select, select
 
+from ..boosts import Boost, ConditionBoost, read_boosts
 from ..content import check_entity, check_id, check_tenants
 from ..errors import InvalidInput, RecordMissing, TenantRequired, seen
 from ..indexing.index import Index
 from ..indexing.rules import MAX_HIDES, MAX_PINS
 from ..search.answering import Answering
+from ..search.boost_sets import ClassBoosts
 from ..search.given_refs import RefReader
 from ..search.query import Query, SearchOptions, TenantOption, check_text, check_whole, make_query
 from ..search.sources import Sources
@@ -21,9 +23,12 @@ from ..values import Ref, SearchResults, Tenants
 from .callers import sessions_of
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from ..search.retrieval import Legs
     from .columns import ClassFields
     from .mapping import Mapped
+    from .objects import Loading
     from .scope import Searched
 
 SIMILAR_CHARACTERS = 10_000
@@ -43,9 +48,12 @@ class Queries:
         entity: object,
         entities: Iterable[object] | None,
         connection: Connection | None,
+        session: "Session | None" = None,
         **options: Unpack[SearchOptions],
     ) -> SearchResults:
-        return self._answering.search(self._query(query, entity, entities, connection, **options), connection)
+        loading = self._loading(listed(entity, entities), session, options)
+        found = self._answering.search(self._query(query, entity, entities, connection, **options), connection)
+        return found if loading is None else loading.load(found)
 
     def similar(
         self,
@@ -53,16 +61,32 @@ class Queries:
         id: str | int,
         entities: Iterable[object] | None,
         connection: Connection | None,
+        session: "Session | None" = None,
         **options: Unpack[SearchOptions],
     ) -> SearchResults:
-        among = [entity] if entities is None else entities
+        among = listed(entity, None) if entities is None else listed(None, entities)
+        loading = self._loading(among, session, options)
         tenants, _ = self.tenants([entity], options, connection)
         if tenants is None or len(tenants) != 1:
             raise InvalidInput("similar takes the record's own tenant alone: tenant='…'")
         (name,) = self.names([entity])
         ref = Ref(check_entity(name), check_id(id), tenants[0])
+        options.setdefault("boost", ())
         content = self._content(ref, connection)[:SIMILAR_CHARACTERS]
-        return self._answering.search(self._query(content, None, among, connection, like=ref, **options), connection)
+        query = self._query(content, None, among, connection, like=ref, **options)
+        found = self._answering.search(query, connection)
+        return found if loading is None else loading.load(found)
+
+    def _loading(
+        self, searched: Sequence[object], session: "Session | None", options: SearchOptions
+    ) -> "Loading | None":
+        """What is to be loaded for the hits, which is no option of the query itself. Raises InvalidInput."""
+        load = options.pop("load", None)
+        if load is None or load is False:
+            return None
+        from .objects import Loading
+
+        return Loading(sessions_of(self._index).mappings, self._index.store.keys.rows, session, searched, load)
 
     def _content(self, ref: Ref, connection: Connection | None) -> str:
         """What the index holds of a record. Raises RecordMissing, for one that the connection may not read, too."""
@@ -102,6 +126,12 @@ class Queries:
         self, cls: type[T], query: str, connection: Connection | None, **options: Unpack[SearchOptions]
     ) -> Select[tuple[T]]:
         mapped = sessions_of(self._index).mappings.searchable(cls)
+        for option in ("load", "passages", "snippet_length"):
+            if options.get(option):
+                raise InvalidInput(
+                    f"select makes a statement, which has no hits: leave {option}= out, or search(..., {option}=). "
+                    "Loader options go on the statement: .options(...)"
+                )
         hits = self.search(query, cls, None, connection, **options)
         return mapped.ranked(select(cls), cls, [hit.id for hit in hits], self._index.store.keys.rows)
 
@@ -131,13 +161,15 @@ class Queries:
         tenants, is_undivided = self.tenants(names, options, connection)
         fields = () if like else self._fields(text, names, connection)
         classes: Sequence[Searched] = ()
-        columns = None
+        columns, given = None, names
         if any(isinstance(name, type) for name in names) or not (where is None or isinstance(where, Mapping)):
             from .scope import scope
 
             columns = self._columns(names)
             words = parse(text, fields).fields if fields else ()
             names, classes = scope(sessions_of(self._index).mappings, names, where, words)
+        if options.get("boost") is not None:
+            options["boost"] = checked_boosts(options["boost"], given)
         of_classes = tuple(name for each in classes for name in each.entities)
         options["where"] = where if not names or set(names) - set(of_classes) else None
         secured = [] if is_nowhere else self._secured([str(name) for name in names], connection)
@@ -155,6 +187,7 @@ class Queries:
             hides_words=hides_words(secured, tenants),
             columns=columns,
             like=like,
+            class_boosts=self._class_boosts(names, given, connection) if options.get("boost") is None else (),
             **options,
         )
 
@@ -164,6 +197,16 @@ class Queries:
         refs = RefReader(lambda one: self.names([one])[0], [str(name) for name in names])
         options["pin"] = refs.read("pin", options.get("pin"), MAX_PINS)
         options["hide"] = refs.read("hide", options.get("hide"), MAX_HIDES)
+
+    def _class_boosts(
+        self, names: Sequence[object], given: Sequence[object], connection: Connection | None
+    ) -> tuple[ClassBoosts, ...]:
+        """Those of the mapped classes of these entities, of all where none is named."""
+        if "kameleon.orm.declaration" not in sys.modules:
+            return ()
+        from .boosting import BoostedClasses
+
+        return self._index.part(BoostedClasses).of(names, given, connection)
 
     def tenants(
         self, names: Sequence[object], options: TenantOption, connection: Connection | None
@@ -254,6 +297,21 @@ def listed(entity: object, entities: Iterable[object] | None) -> list[object]:
         raise InvalidInput(f"entities is a list of names; for one, use entity={seen(entities)}")
     several = entity if isinstance(entity, list | tuple) else [] if entity is None else [entity]
     return [*several, *(entities or ())]
+
+
+def checked_boosts(given: Any, searched: Sequence[object]) -> tuple[Boost, ...]:
+    """Raises InvalidInput where a condition is no mapping, and more is searched than one class."""
+    boosts = read_boosts(given)
+    conditions = [boost.where for boost in boosts if isinstance(boost, ConditionBoost)]
+    own = [where for where in conditions if not isinstance(where, Mapping)]
+    if own and not (len(searched) == 1 and isinstance(searched[0], type)):
+        raise InvalidInput(
+            "boost= has a SQLAlchemy condition for one class, which is searched alone: search(query, entity=Article, "
+            "boost=when(Article.stock > 0)). For several, it is a mapping of columns that all have"
+        )
+    if any(map(callable, own)):
+        raise InvalidInput("a function is the condition of @searchable(boost=…); search takes the condition itself")
+    return boosts
 
 
 def hides_words(secured: "Sequence[Mapped]", tenants: Tenants) -> bool:

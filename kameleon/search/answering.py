@@ -50,6 +50,7 @@ class Answering:
         found = retriever.rerank(found)
         with self._index.preserving(connection, query.tenants) as conn:
             self._store.connections.prepare_search(conn)
+            found = retriever.arrange(conn, found)
             page = retriever.page(conn, found)
         return retriever.results(found, page)
 
@@ -76,7 +77,9 @@ class Answering:
                 registry = self._read_catalog(conn, query)
                 if not self._reads_generations(query) or registry.generations == prepared.generations:
                     curated = self._index.curation.read(conn, registry.curation, query.tenants)
-                    retriever = Retriever(self._index, query, prepared, registry.entities, curated)
+                    retriever = Retriever(
+                        self._index, query, prepared, registry.entities, curated, registry.generations
+                    )
                     return retriever, read(retriever, conn)
             prepared = self._prepare(query, registry.generations)
         raise Outdated("the index kept being moved to another model. Try again")

@@ -17,12 +17,14 @@ from sqlalchemy import Connection
 from ..analysis.collation import sort_key
 from ..indexing.index import Index
 from ..stores.catalog import Entity
-from ..stores.values import Scope
+from ..stores.values import Hit, Scope
 from ..values import QueryPlan, Ref, SearchResult, SearchResults
 from .conditions import check_fields, make_scope
 from .facets import count_facets
 from .keyset import Place, read_place
+from .marking import with_marks
 from .ordering import by_fields, kind_of, plain_value
+from .passages import first_passages
 from .pinning import find_picked
 from .presenting import grouped
 from .query import Query
@@ -35,7 +37,7 @@ SCORE = 1.0
 """What every record scores: none is better than another."""
 END = -1
 """Stands among the contents, whose numbers are positive, where the page before ended."""
-UNRANKED = "an empty query ranks nothing, so rerank is left out"
+UNRANKED = "an empty query ranks nothing, so {} is left out"
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,10 @@ class Browsing:
         total = self._store.contents.count(connection, matches) if listed.total is None else listed.total
         facets = count_facets(connection, self._fields, matches, query.facets)
         passed = round((time.perf_counter() - began) * 1000, 3)
+        ranking = " and ".join(name for name in ("rerank", "boost") if getattr(query, name))
         return SearchResults(
             hits,
-            QueryPlan("browse", {"listing": passed}, note=UNRANKED if query.rerank else ""),
+            QueryPlan("browse", {"listing": passed}, note=UNRANKED.format(ranking) if ranking else ""),
             total=total,
             facets=facets,
             cursor=listed.cursor,
@@ -81,8 +84,15 @@ class Browsing:
             if len(texts) == len(listed.docs):
                 break
         found = [texts[doc] for doc in listed.docs if doc in texts]
-        hits = [SearchResult(h.ref.entity, h.ref.id, SCORE, h.data, h.content, tenant=h.ref.tenant) for h in found]
-        return listed, hits
+        return listed, [self._made(hit) for hit in found]
+
+    def _made(self, hit: Hit) -> SearchResult:
+        """With its first passages, where these are wanted: none is better than another."""
+        ref, query = hit.ref, self._query
+        made = SearchResult(ref.entity, ref.id, SCORE, hit.data, hit.content, tenant=ref.tenant)
+        if query.passages:
+            made = replace(made, passages=tuple(first_passages(hit, query.passages)))
+        return with_marks(query, made, (), (False, False)) if query.highlight else made
 
     def _grouped(self, connection: Connection, scope: Scope) -> Listed:
         """The first of each entity."""

@@ -1,14 +1,17 @@
-"""Parses and checks a query. Imports `values`, `errors`, `forking`, `content` and `stores`."""
+"""Parses and checks a query. Imports `values`, `errors`, `boosts`, `forking`, `content` and `stores`."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
+from ..boosts import Boost, Boosts, identity, read_boosts
 from ..content import check_entity, check_id, normalize
 from ..errors import InvalidInput, seen
 from ..forking import lazy
 from ..values import Ref, Tenants
+from .boost_sets import BoostSets, ClassBoosts
+from .capping import Cap, read_cap
 from .facets import Facet, read_facets
 from .fusion import check_fusion
 from .ordering import Sort, read_sort
@@ -17,6 +20,9 @@ from .reranking import RERANKED, Reranker, check_reranker
 from .syntax import Asked, parse
 
 if TYPE_CHECKING:
+    from sqlalchemy.sql.base import ExecutableOption
+
+    from ..stores.catalog import Entity
     from ..stores.protocols import NamedFields
     from ..stores.values import Among
     from .fusion import Fusion
@@ -29,12 +35,22 @@ CANDIDATES = 100
 """Bounds from below how many records a leg puts forward."""
 DEEP = 300
 """Bounds from below how many records a leg puts forward to a fusion whose scores depend on how many there are."""
+DIVERSIFIED = 100
+"""Bounds how many of the best are compared with each other for diversity. Chosen, not measured."""
+DEEPEST, DEEPER = 10_000, 4
+"""Bound how many records a leg puts forward where `limit_by` leaves too few hits, and how many times as many it does at
+each try. Chosen, not measured."""
 SORTED = 1_000
 """Bounds how many of the best are sorted by a field."""
 MAX_LIMIT = 10_000
 """Bounds where the last page of a search may end."""
 MAX_IDS = 10_000
 """Bounds the ids that one search is among. Chosen, not measured, as those above."""
+
+MAX_PASSAGES = 20
+"""Bounds the passages of a hit. Chosen, not measured."""
+SNIPPET, MIN_SNIPPET, MAX_SNIPPET = 180, 20, 2_000
+"""The characters of a snippet where no other number is given, the fewest and the most. Chosen, not measured."""
 
 
 class TenantOption(TypedDict, total=False):
@@ -60,10 +76,18 @@ class SearchOptions(TenantOption, total=False):
     `group_by="entity"` gives `limit` hits of each entity. `facets` names fields whose values are counted over all that
     match, {field: bounds} or {field: "month"} counts buckets of them; `count` counts what matches. `rerank` is a
     callable (query, texts) -> scores 0..1 that orders the `rerank_top` (50) best again, and leaves out the others.
-    `highlight` fills `spans`, `explain` fills `explanation`. `tenant` as in TenantOption.
+    `boost` raises records after the fusion, by boosts of `kameleon.boosts`, instead of those of their entities; of []
+    none is raised. `diversity` (0 to 1) orders the 100 best so that each is relevant and unlike those before it.
+    `limit_by={"brand": 1}` leaves out hits beyond so many of each value of a field.
 
     `pin` are records to put before all others, whether they match or not, `hide` those that are no hits: (entity, id)
     pairs, hits or refs; ids where one entity is searched.
+
+    `highlight` fills `spans` and `snippet`, of `snippet_length` (180) characters at most, `passages` that many of the
+    best parts of each record, `explain` fills `explanation`. `tenant` as in TenantOption.
+
+    `load=True` with `session=` loads the hits' mapped objects through that session, a statement for each class; a list
+    is loader options of the one class that is searched, {class: options} those of several, and no others are loaded.
     """
 
     limit: int
@@ -83,6 +107,12 @@ class SearchOptions(TenantOption, total=False):
     rerank: Reranker | None
     rerank_top: int
     explain: bool
+    boost: Boosts | None
+    diversity: float
+    limit_by: Mapping[str, int] | None
+    load: "bool | Sequence[ExecutableOption] | Mapping[type, Sequence[ExecutableOption]]"
+    passages: int
+    snippet_length: int | None
     pin: Iterable[object]
     hide: Iterable[object]
 
@@ -94,8 +124,10 @@ class Query:
     `visible` are as in Scope; where row security `hides_words`, none are corrected or completed, and only those of the
     hits are shown. `weight` is the vector's, None the generation's own. `of_classes` are entities that are searched as
     mapped classes, whose fields `columns` reads; those of others are the record store's. `like` is the
-    record that others are to be similar to; the text is its own then. `pin` and `hide` are those of the query itself; a
-    ref without a tenant is of each that is searched."""
+    record that others are to be similar to; the text is its own then. `boost` are the query's; without them, None, each
+    record has those of its entity, which are in `stored_boosts` or `class_boosts`. Each leg puts `least_depth`
+    records forward at least. `pin` and `hide` are those of the query itself; a ref without a tenant is of each that is
+    searched."""
 
     typed: str
     parsed: Asked
@@ -120,12 +152,20 @@ class Query:
     rerank: Reranker | None = None
     rerank_top: int = RERANKED
     explain: bool = False
+    passages: int = 0
+    snippet_length: int | None = None
     among: "Among | None" = None
     visible: "Sequence[tuple[str, Among]]" = ()
     hides_words: bool = False
     of_classes: tuple[str, ...] = ()
     columns: "NamedFields | None" = None
     like: Ref | None = None
+    boost: tuple[Boost, ...] | None = None
+    stored_boosts: "Mapping[str, Entity]" = field(default_factory=dict)
+    class_boosts: tuple[ClassBoosts, ...] = ()
+    diversity: float = 0.0
+    limit_by: Cap | None = None
+    least_depth: int = 0
     pin: tuple[Ref, ...] = ()
     hide: tuple[Ref, ...] = ()
 
@@ -137,6 +177,9 @@ class Query:
         check_whole("rerank_top", self.rerank_top, 1)
         check_min_score(self.min_score)
         check_reranker(self.rerank)
+        check_within("passages", self.passages, 0, MAX_PASSAGES)
+        if self.snippet_length is not None:
+            check_within("snippet_length", self.snippet_length, MIN_SNIPPET, MAX_SNIPPET)
         check_fusion(self.fusion)
         self._check_together()
         self._check_end()
@@ -151,6 +194,20 @@ class Query:
     def shown(self) -> Sequence[bytes]:
         """The digests of those hits."""
         return () if self.cursor is None or self.is_browse else self.page.shown
+
+    @lazy
+    def boosts(self) -> BoostSets:
+        """Those that order the hits: none where these are sorted, or listed."""
+        if self.sort or self.is_browse:
+            return BoostSets()
+        return BoostSets(self.boost, self.stored_boosts, self.class_boosts)
+
+    def boosted_by(self, entities: "Mapping[str, Entity]") -> "Query":
+        """The query, where it gives no boosts, with those of the searched ones of these entities."""
+        if not entities or self.boost is not None:
+            return self
+        names = set(self.entities or entities) - set(self.of_classes)
+        return replace(self, stored_boosts={name: entity for name, entity in entities.items() if name in names})
 
     @property
     def digest(self) -> bytes:
@@ -184,9 +241,22 @@ class Query:
         """How many candidates each leg puts forward."""
         if self.sort:
             return SORTED
+        least = DEEP if self.boosts else CANDIDATES
         if self.rerank:
-            return max(CANDIDATES, self.window)
-        return max(CANDIDATES if self.fusion == "weighted" else DEEP, 2 * self.end)
+            return max(least, self.window)
+        least = max(least, 2 * DIVERSIFIED) if self.diversity else least
+        return max(least if self.fusion == "weighted" else DEEP, 2 * self.end, self.least_depth)
+
+    def deeper(self) -> "Query | None":
+        """The query with more candidates; None where there are no more to be had."""
+        if self.sort or self.rerank or self.depth >= DEEPEST:
+            return None
+        return replace(self, least_depth=min(DEEPEST, DEEPER * self.depth))
+
+    @property
+    def ranked_first(self) -> int:
+        """How many hits determine the page and whether one follows."""
+        return max(self.end + 1, DIVERSIFIED if self.diversity else 0)
 
     @property
     def is_counted(self) -> bool:
@@ -198,6 +268,10 @@ class Query:
         return max(self.rerank_top, self.limit)
 
     @property
+    def snippet_characters(self) -> int:
+        return SNIPPET if self.snippet_length is None else self.snippet_length
+
+    @property
     def has_stored(self) -> bool:
         """Whether records of the record store may be found: those of no mapped class that was named."""
         return not self.entities or not set(self.entities) <= set(self.of_classes)
@@ -205,7 +279,8 @@ class Query:
     @property
     def reads_records(self) -> bool:
         """Whether the declared fields of the record store have to be read."""
-        return self.has_stored and bool(self.where or self.parsed.fields or self.facets or self.sort)
+        named = self.where or self.parsed.fields or self.facets or self.sort or self.limit_by
+        return self.has_stored and bool(named or (self.boost and self.boosts))
 
     @property
     def _ranked_by(self) -> list[Any]:
@@ -217,7 +292,10 @@ class Query:
         scope = [self.entities, self.tenants, self.is_nowhere, self.where, self.ids, among, self.pin, self.hide]
         if self.is_browse:
             return [*scope, self.sort]
-        return [self.typed, *scope, self.mode, self.min_score, self.sort, self.like, fusion, self.weight, reranked]
+        boosts = None if self.boost is None else [identity(boost) for boost in self.boost]
+        cap = self.limit_by and [self.limit_by.field, self.limit_by.most]
+        ranked = [self.mode, self.min_score, self.sort, self.like, fusion, self.weight, reranked, boosts]
+        return [self.typed, *scope, *ranked, self.diversity, cap]
 
     def _check_together(self) -> None:
         if self.group_by is not None and self.group_by not in GROUPINGS:
@@ -227,12 +305,31 @@ class Query:
             raise InvalidInput(f"a cursor names where its page begins: leave {option} out")
         if self.offset and self.group_by:
             raise InvalidInput("groups have no second page: leave offset out, and raise limit, which is each group's")
+        if self.snippet_length is not None and not self.highlight:
+            raise InvalidInput("snippet_length is of the snippets that highlight=True makes: give both")
         if self.rerank is not None and (self.sort or self.group_by is not None):
             option = "sort" if self.sort else "group_by"
             raise InvalidInput(f"rerank and {option} both set the order: leave one out")
+        if self.boost and self.sort:
+            raise InvalidInput("boost and sort both set the order: leave one out")
+        self._check_pin()
+        self._check_spread()
+
+    def _check_pin(self) -> None:
         if self.pin and (self.sort or self.like is not None or self.is_browse):
             option = "sort" if self.sort else "similar" if self.like is not None else "an empty query"
             raise InvalidInput(f"pin puts records before the best of a query, and {option} has none: leave pin out")
+
+    def _check_spread(self) -> None:
+        """What `diversity` and `limit_by` cannot be used with."""
+        if self.diversity and (self.sort or self.group_by):
+            option = "sort" if self.sort else "group_by"
+            raise InvalidInput(f"diversity and {option} both set the order: leave one out")
+        if self.limit_by and self.group_by:
+            raise InvalidInput("limit_by and group_by both choose the hits of a group: leave one out")
+        if self.is_browse and (self.diversity or self.limit_by):
+            option = "diversity" if self.diversity else "limit_by"
+            raise InvalidInput(f"{option} chooses among ranked hits, and an empty query ranks none: leave it out")
 
     def _check_end(self) -> None:
         if self.is_browse:
@@ -259,8 +356,12 @@ def make_query(
     None and no `tenants` find nothing. Raises InvalidInput."""
     typed = check_text(text)
     options["ids"] = check_ids(options.get("ids"))
+    if options.get("boost") is not None:
+        options["boost"] = read_boosts(options["boost"])
     options["facets"] = read_facets(options.get("facets", ()))
     options["sort"] = read_sort(options.get("sort"))
+    options["limit_by"] = read_cap(options.get("limit_by"))
+    options["diversity"] = check_diversity(options.get("diversity", 0.0))
     if options.get("weight") is not None:
         options["weight"] = check_weight(options["weight"])
     return Query(
@@ -296,9 +397,20 @@ def check_min_score(value: object) -> None:
         raise InvalidInput(f"min_score lies between 0 and 1, as scores do; got {seen(value)}")
 
 
+def check_diversity(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+        raise InvalidInput(f"diversity is a number from 0 (by relevance alone) to 1, not {seen(value)}")
+    return float(value)
+
+
 def check_whole(name: str, value: object, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_LIMIT:
         raise InvalidInput(f"{name} is a whole number of hits from {least} to {MAX_LIMIT:,}, not {seen(value)}")
+
+
+def check_within(name: str, value: object, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidInput(f"{name} is a whole number from {least} to {most:,}, not {seen(value)}")
 
 
 def check_weight(weight: object) -> float:

@@ -6,20 +6,23 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 
 from ..stores.values import Hit, Key, Scope
-from ..values import Ref
+from ..values import LegScore, Ref
 from .evidence import LEAST_EVIDENCE, levelled
 from .fusion import Leg, evidence, fuse, matching, total_weight
 from .legs import Retrieved
 from .ordering import by_group
 from .paging import digest_of
-from .query import MAX_LIMIT, Query
+from .query import DIVERSIFIED, MAX_LIMIT, Query
 
 
 @dataclass(frozen=True)
 class Ranking:
     """What was put forward: `keys` in the order of all pages, with their `scores`. They are in the order of `places`,
     equal records of one place in that of their refs; the places are those of `fused`, of equals those of their
-    evidence. `rest` is the best fused score that `min_score` left out."""
+    evidence, which is `own`. `rest` is the best fused score that `min_score` left out. Where records have boosts, these
+    are multiplied by their `factors`, and `boosts` explains them; `most` is the greatest factor that a record can
+    have. `left_out` are the hits that `limit_by` left out; `diversified` is how each of the best was chosen for
+    diversity."""
 
     keys: Sequence[Key]
     refs: Mapping[Key, Ref]
@@ -28,6 +31,17 @@ class Ranking:
     places: Mapping[Key, int] = field(default_factory=dict)
     rest: float | None = None
     reranked: Mapping[Key, float] = field(default_factory=dict)
+    own: Mapping[Key, float] = field(default_factory=dict)
+    factors: Mapping[Key, float] = field(default_factory=dict)
+    boosts: Mapping[Key, Sequence[LegScore]] = field(default_factory=dict)
+    most: float = 1.0
+    left_out: Sequence[Key] = ()
+    diversified: Mapping[Key, LegScore] = field(default_factory=dict)
+
+    @property
+    def members(self) -> Sequence[Key]:
+        """All that match, in no order."""
+        return [*self.keys, *self.left_out]
 
     def left(self, query: Query) -> Sequence[Key]:
         """What no page before has shown."""
@@ -71,12 +85,18 @@ def make_ranking(query: Query, legs: Sequence[Leg[Key]], pinned: Collection[Key]
     scores = fused if callable(query.fusion) else levelled(keys, own)
     least = 0.0 if query.rerank else query.min_score
     kept = list(takewhile(lambda key: scores[key] >= least, keys))
-    places: dict[Key, int] = {}
-    for place, key in enumerate(kept):
-        is_tied = place and values[key] == values[kept[place - 1]]
-        places[key] = places[kept[place - 1]] if is_tied else place
     rest = fused[keys[len(kept)]] if len(kept) < len(keys) else None
-    return Ranking(kept, {}, scores, fused, places, rest)
+    own = fused if callable(query.fusion) else own
+    return Ranking(kept, {}, scores, fused, placed(kept, values), rest, own=own)
+
+
+def placed(keys: Sequence[Key], values: Mapping[Key, object]) -> dict[Key, int]:
+    """The place of each key; those that follow with equal values have that of the first."""
+    places: dict[Key, int] = {}
+    for place, key in enumerate(keys):
+        is_tied = place and values[key] == values[keys[place - 1]]
+        places[key] = places[keys[place - 1]] if is_tied else place
+    return places
 
 
 def exactness(query: Query, ranked: Ranked, page: Sequence[Key]) -> tuple[bool, bool]:
@@ -84,6 +104,8 @@ def exactness(query: Query, ranked: Ranked, page: Sequence[Key]) -> tuple[bool, 
     rule), and whether none can be a hit at all. A way of fusing whose scores depend on the depth needs all that the
     legs can find."""
     found, legs, ranking = ranked.found, ranked.found.legs, ranked.ranking
+    if query.diversity:
+        page = [key for key in ranking.keys if key not in found.pinned][: max(DIVERSIFIED, query.end)]
     if not found.keyword.is_exact or not found.vector.is_exact or query.rerank:
         return False, False
     deep = [leg for leg in legs if len(leg.chosen) >= query.depth]
@@ -92,10 +114,25 @@ def exactness(query: Query, ranked: Ranked, page: Sequence[Key]) -> tuple[bool, 
         return not deep, not deep or (has_all and not query.min_score)
     if query.sort:
         return has_all, has_all
-    unseen = sum(leg.weight / total_weight(legs) * leg.normalized()[_last(leg)] for leg in deep)
+    unseen = _best_unseen(legs, deep)
     is_whole = has_all or (ranking.rest is not None and unseen <= ranking.rest)
-    last = ranking.fused[page[query.limit - 1]] if len(page) >= query.limit else None
-    return is_whole or (last is not None and unseen <= last), is_whole
+    wanted = max(DIVERSIFIED, query.end) if query.diversity else query.limit
+    last = min(ranking.fused[key] for key in page) if len(page) >= wanted else None
+    return is_whole or (last is not None and unseen * ranking.most <= last), is_whole
+
+
+def may_have_more(query: Query, ranked: Ranked) -> bool:
+    """Whether records outside of the candidates may be hits."""
+    legs, rest = ranked.found.legs, ranked.ranking.rest
+    deep = [leg for leg in legs if len(leg.chosen) >= query.depth]
+    if all(_has_all(query, leg) for leg in deep):
+        return False
+    return query.fusion != "weighted" or rest is None or _best_unseen(legs, deep) > rest
+
+
+def _best_unseen(legs: Sequence[Leg[Key]], deep: Sequence[Leg[Key]]) -> float:
+    """The best fused score that a record outside of the candidates may have."""
+    return sum(leg.weight / total_weight(legs) * leg.normalized()[_last(leg)] for leg in deep)
 
 
 def _has_all(query: Query, leg: Leg[Key]) -> bool:

@@ -11,23 +11,29 @@ from ..analysis.collation import sort_key
 from ..facet_counts import FacetCounts
 from ..indexing.curation import NOTHING, Curated
 from ..indexing.index import Index
-from ..stores.catalog import Entity
+from ..stores.catalog import Entity, active
 from ..stores.own_connections import is_own
 from ..stores.values import Key, Scope
 from ..values import Generation, Ref, SearchResult, SearchResults
+from .boosting import boosted
+from .capping import capped
 from .conditions import check_fields, make_scope
+from .diversity import diversified
+from .evidence import levelled
 from .facets import count_facets
 from .field_words import indexed
 from .fusion import Leg
 from .legs import LegSearch, Retrieved
+from .marking import marked
 from .naming import exact_first, named, read_refs
 from .ordering import by_fields
 from .pinning import find_picked, pinned_first
 from .prepared import Prepared
-from .presenting import grouped, make_hits, make_plan, read_texts, with_nearest
+from .presenting import grouped, make_hits, make_plan, read_texts
 from .query import SORTED, Query
-from .ranking import Ranked, exactness, make_ranking
+from .ranking import Ranked, exactness, make_ranking, may_have_more
 from .reranking import rerank_scores
+from .snippets import Around
 from .sources import fields_of
 
 TRIES = 3
@@ -48,6 +54,7 @@ class Legs:
 @dataclass(frozen=True)
 class Page:
     hits: Sequence[SearchResult]
+    around: Sequence[Around]
     total: int
     facets: Mapping[str, Mapping[Any, int]]
     is_exact: bool
@@ -67,22 +74,35 @@ class Retriever:
         prepared: Prepared,
         entities: Mapping[str, Entity],
         curated: Curated = NOTHING,
+        generations: Sequence[Generation] = (),
     ) -> None:
         self._index = index
         self._store = index.store
-        self._query = query
+        self._query = query.boosted_by(curated.boosted)
         self._prepared = prepared
         self._entities = entities
         self._curated = curated
+        self._generations = generations
 
     def read(self, connection: Connection) -> tuple[Ranked, Page]:
         """What `find` and `page` do, again where a content is gone that was found."""
         for _ in range(TRIES):
-            ranked, is_whole = self._find_once(connection)
-            page = self.page(connection, self._sorted(connection, ranked))
+            ranked, is_whole = self._find_enough(connection)
+            page = self.page(connection, ranked)
             if is_whole and page.is_complete:
                 break
         return ranked, page
+
+    def _find_enough(self, connection: Connection) -> tuple[Ranked, bool]:
+        """The ranking in the order of all pages, of more candidates where `limit_by` leaves too few for the page."""
+        while True:
+            ranked, is_whole = self._find_once(connection)
+            ranked = self._capped(connection, self._sorted(connection, ranked))
+            is_short = len(ranked.ranking.keys) < self._query.ranked_first and may_have_more(self._query, ranked)
+            deeper = self._query.deeper() if self._query.limit_by and is_short else None
+            if deeper is None:
+                return self._diversified(connection, ranked), is_whole
+            self._query = deeper
 
     def find(self, connection: Connection) -> Ranked:
         """What a reranker is to score, with its contents."""
@@ -100,6 +120,8 @@ class Retriever:
         scope, found = self._run_legs(connection)
         ranked = Ranked(scope, found, make_ranking(query, found.legs, found.pinned))
         ranked, is_whole = named(self._store, connection, query, ranked)
+        if query.boosts:
+            ranked = boosted(self._store, connection, query, self._entities, ranked)
         return ranked, is_whole and not found.is_stale
 
     def _run_legs(self, connection: Connection) -> tuple[Scope, Retrieved]:
@@ -109,7 +131,8 @@ class Retriever:
         return scope, search.run(scope, indexed(self._query, self._entities), pinned)
 
     def rerank(self, ranked: Ranked) -> Ranked:
-        """The best by the reranker's scores, which are the hits' own from here on; the rest falls away."""
+        """The best by the reranker's scores, which are the hits' own from here on; the rest falls away. No transaction
+        of kameleon's own is open meanwhile."""
         query, ranking, texts = self._query, ranked.ranking, ranked.texts
         assert query.rerank is not None  # noqa: S101 - the caller checked
         best = [key for key in ranking.keys if key in texts]
@@ -117,11 +140,15 @@ class Retriever:
             scores = dict(
                 zip(best, rerank_scores(query.rerank, query.text, [texts[key].text for key in best]), strict=True)
             )
-        keys = sorted(
-            (key for key in best if scores[key] >= query.min_score), key=lambda key: (-scores[key], ranking.refs[key])
-        )
-        ranking = replace(ranking, keys=keys, scores={**ranking.scores, **scores}, reranked=scores)
+        own = {key: score * ranking.factors.get(key, 1.0) for key, score in scores.items()}
+        keys = [key for key in best if scores[key] >= query.min_score]
+        keys.sort(key=lambda key: (-own[key], ranking.refs[key]))
+        ranking = replace(ranking, keys=keys, scores={**ranking.scores, **levelled(keys, own)}, reranked=scores)
         return replace(ranked, ranking=ranking)
+
+    def arrange(self, connection: Connection, ranked: Ranked) -> Ranked:
+        """What was reranked, with the hits of `limit_by`, and in the order of `diversity`."""
+        return self._diversified(connection, self._capped(connection, ranked))
 
     def page(self, connection: Connection, ranked: Ranked) -> Page:
         query = self._query
@@ -129,19 +156,20 @@ class Retriever:
         ranking = ranked.ranking
         left = ranking.left(query)
         keys = ranking.page(query, left)
-        hits = make_hits(self._index.keywords.analyser, query, keys, ranked)
+        hits, around = make_hits(self._index.keywords.analyser, query, keys, ranked)
         is_exact, is_whole = exactness(query, ranked, left[: query.limit])
-        total, facets, is_complete = len(ranking.keys), dict[str, FacetCounts](), len(hits) == len(keys)
+        total, facets, is_complete = len(ranking.members), dict[str, FacetCounts](), len(hits) == len(keys)
         if query.is_counted:
             members, are_all = self._members(ranked)
             total, facets, are_present = self._counted(connection, ranked, members)
             is_complete = is_complete and are_present
             is_whole = is_whole or are_all
-        return Page(hits, total, facets, is_exact, is_whole, ranking.cursor(query, left), is_complete)
+        return Page(hits, around, total, facets, is_exact, is_whole, ranking.cursor(query, left), is_complete)
 
     def results(self, ranked: Ranked, page: Page) -> SearchResults:
         query = self._query
-        hits = with_nearest(query, self._prepared, page.hits, ranked.found)
+        analyser = self._index.keywords.analyser
+        hits = marked(analyser, query, self._prepared, page.hits, page.around, ranked.found)
         return SearchResults(
             hits,
             make_plan(query, self._prepared, ranked.found, [*ranked.found.pinned, *ranked.ranking.keys][: query.end]),
@@ -156,7 +184,7 @@ class Retriever:
     def legs(self, connection: Connection) -> Legs:
         """What each leg found by itself, to be fused by the caller."""
         _, found = self._run_legs(connection)
-        legs = [leg for leg in (found.keyword_leg, found.vector_leg) if leg.chosen]
+        legs = found.unweighted
         keys = list({key for leg in legs for key in leg.chosen})
         refs = read_refs(self._store, connection, self._query, keys)
         by_ref = [
@@ -184,12 +212,26 @@ class Retriever:
         ordered = by_fields(keys, values, query.sort, sort_key(self._store.language))
         return replace(ranked, ranking=replace(ranking, keys=ordered))
 
+    def _capped(self, connection: Connection, ranked: Ranked) -> Ranked:
+        query = self._query
+        if not query.limit_by:
+            return ranked
+        return capped(connection, fields_of(query, self._store.records, self._entities), query, ranked)
+
+    def _diversified(self, connection: Connection, ranked: Ranked) -> Ranked:
+        """By the embeddings that the query is compared with; of a query without, those of the active generation."""
+        query = self._query
+        if not query.diversity:
+            return ranked
+        generation = ranked.found.generation or active(self._generations)
+        return diversified(self._store, connection, query, generation, ranked)
+
     def _members(self, ranked: Ranked) -> tuple[list[Key], bool]:
         """The records that are hits of some page, and whether these are known to be all. The scores of a hybrid search
         depend on the order, so that those with `min_score` are the candidates' alone."""
         query, found = self._query, ranked.found
         if callable(query.fusion) or (query.min_score and (query.mode == "hybrid" or query.rerank)):
-            return list(ranked.ranking.keys), False
+            return list(ranked.ranking.members), False
         names = {leg.name for leg in found.legs}
         members, are_all = list[Key](), True
         if "keyword" in names and found.selection is not None:

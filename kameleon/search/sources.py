@@ -1,5 +1,5 @@
 """Reads fields of records that are kept in several places: of mapped classes, each in its own table, and of the record
-store. Imports `facet_counts`, `values` and `stores`."""
+store. Imports `boosts`, `facet_counts`, `values` and `stores`."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -8,11 +8,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from ..boosts import Boost
 from ..facet_counts import FacetCounts
 from ..stores.catalog import Entity
+from ..stores.counting import Members, keys_of
 from ..stores.filters import path_of
 from ..stores.protocols import Fields, Records
-from ..stores.values import Matches
+from ..stores.values import Key, Matches
 from ..values import Ref
 from .query import Query
 
@@ -39,12 +41,27 @@ class Sources:
             if hasattr(source, "check"):
                 source.check(names)
 
+    def check_boosts(self, boosts: Sequence[Boost]) -> None:
+        for source in self._sources:
+            if hasattr(source, "check_boosts"):
+                source.check_boosts(boosts)
+
+    def boosting(
+        self, connection: Connection, refs: Sequence[Ref], boosts: Sequence[Boost]
+    ) -> Mapping[Ref, Sequence[float | None]]:
+        classes = [source for source in self._sources if hasattr(source, "boosting")]
+        return {ref: own for each in classes for ref, own in each.boosting(connection, refs, boosts).items()}
+
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
         return {ref: value for each in self._sources for ref, value in each.values(connection, refs, field).items()}
 
     def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[tuple[str, str, str], Any]:
         found = (source.values_among(connection, matches, field) for source in self._sources)
         return {ref: value for values in found for ref, value in values.items()}
+
+    def members(self, connection: Connection, records: Mapping[Key, Ref], field: str) -> Mapping[Key, Members]:
+        found = (source.members(connection, records, field) for source in self._sources)
+        return {key: values for values_of in found for key, values in values_of.items()}
 
     def facets(
         self, connection: Connection, matches: Matches, fields: Sequence[str], limit: int
@@ -78,6 +95,10 @@ class StoredFields:
 
     def values_among(self, connection: Connection, matches: Matches, field: str) -> Mapping[tuple[str, str, str], Any]:
         return self._records.values_among(connection, matches, path_of(field, self._declared))
+
+    def members(self, connection: Connection, records: Mapping[Key, Ref], field: str) -> Mapping[Key, Members]:
+        values = self._records.values_of(connection, list(records), path_of(field, self._declared))
+        return {key: members for key, value in values.items() if (members := keys_of(value))}
 
     def facets(
         self, connection: Connection, matches: Matches, fields: Sequence[str], limit: int

@@ -2,11 +2,13 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from .filters import number
 
+Members = Collection[tuple[bool, Any]]
+"""The values of a field of one record, each with whether it is true or false, which equal 1 and 0."""
 KINDS = {bool: 0, int: 1, float: 1, str: 2}
 """The order of values that as many records have."""
 
@@ -20,15 +22,16 @@ def most_frequent(wholes: Iterable[Sequence[Any]], fields: int, limit: int) -> l
             if type(value) is str:
                 count[False, value] += records
             elif value is not None:
-                for key in _keys(value):
+                for key in keys_of(value):
                     count[key] += records
     return [_best(count, limit) for count in counts]
 
 
-def _keys(value: Any) -> Iterable[tuple[bool, Any]]:
+def keys_of(value: Any) -> Members:
+    """The values that one counts for."""
     if isinstance(value, list):
-        return {key for one in value if not isinstance(one, list) for key in _keys(one)}
-    return _single(value)
+        return {key for one in value if not isinstance(one, list) for key in keys_of(one)}
+    return set(_single(value))
 
 
 def _single(value: Any) -> Iterator[tuple[bool, Any]]:

@@ -24,6 +24,7 @@ HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 TRAILER = b"\xff\xff"
 NULL = b"\xff\xff\xff\xff"
 IS_SECURED = text("SELECT row_security_active(CAST(:table AS text))")
+ARRAY_MEMBER = np.dtype([("length", ">i4"), ("number", ">f4")])
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 length = struct.Struct(">i").pack
@@ -103,6 +104,12 @@ def vectors(given: Sequence[bytes | None], dimensions: int, *, is_half: bool) ->
     head = struct.pack(">HH", dimensions, 0)
     made = (head + packed[start : start + size] for start in range(0, len(packed), size or 1))
     return [None if raw is None else next(made) for raw in given]
+
+
+def vector_of_array(sent: bytes) -> bytes:
+    """float32 little-endian of a `real[]` as the server sends it: 20 bytes of dimensions, then each number after its
+    length."""
+    return np.frombuffer(sent, ARRAY_MEMBER, offset=20)["number"].astype("<f4").tobytes()
 
 
 class Packed:

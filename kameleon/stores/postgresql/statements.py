@@ -251,12 +251,12 @@ BY_DOCS = "(SELECT s.* FROM {search} AS s WHERE s.doc = ANY(CAST(:docs AS bigint
 WHICH_IN_SCOPE = f"SELECT s.doc FROM {BY_DOCS} WHERE {{scope}}"
 # Beyond the order of an index: a record has few of them.
 PASSAGE = """LEFT JOIN LATERAL (
-        SELECT array_agg(ARRAY[e.start_at, e.end_at] ORDER BY ({distance}) + 0, e.passage) AS places
+        SELECT array_agg(ARRAY[e.start_at, e.end_at, -({distance})] ORDER BY ({distance}) + 0, e.passage) AS places
         FROM {embedding} AS e
         WHERE e.doc = s.doc AND e.tenant = s.tenant AND e.entity_name = s.entity_name AND e.record_id = s.record_id
           AND e.embedding IS NOT NULL AND e.start_at IS NOT NULL
       ) AS p ON true"""
-NO_PASSAGE = "CROSS JOIN (SELECT CAST(NULL AS integer[]) AS places) AS p"
+NO_PASSAGE = "CROSS JOIN (SELECT CAST(NULL AS double precision[]) AS places) AS p"
 
 HITS = """
     SELECT s.doc, s.entity_name, s.record_id, s.tenant, s.content, r.data, p.places, s.gaps
@@ -319,6 +319,11 @@ EMBEDDING_OF = """
       ON e.tenant = s.tenant AND e.entity_name = s.entity_name AND e.record_id = s.record_id AND e.doc = s.doc
         AND e.content_hash = s.content_hash
     WHERE s.tenant = :tenant AND s.entity_name = :entity AND s.record_id = :id AND e.passage = 0
+"""
+# As the server sends an array: other forms of a vector take the driver longer to read.
+FIRST_EMBEDDINGS = """
+    SELECT e.doc, array_send(CAST(e.embedding AS real[])) FROM {embedding} AS e
+    WHERE e.doc = ANY(%(docs)s) AND e.passage = 0 AND e.embedding IS NOT NULL
 """
 
 CACHED = """

@@ -12,7 +12,7 @@ from ..tables import parts, utc
 from ..values import ATTEMPTS, Cached, Embedding, Entry, Key, Part, stored_entry
 from . import statements as sql
 from .embedding_log import log_change, tenant_of
-from .rows import ROWS_A_STATEMENT, as_json, of_tenants, present, readable, timestamp
+from .rows import ROWS_A_STATEMENT, as_json, fetched, of_tenants, present, readable, timestamp
 
 LAST_ID = 2**63 - 1
 
@@ -76,6 +76,10 @@ class SQLiteEmbeddings:
         statement = text(sql.EMBEDDING_OF.format(number=generation.number))
         found: bytes | None = connection.scalar(statement, ref._asdict())
         return found
+
+    def vectors_of(self, connection: Connection, generation: Generation, docs: Sequence[int]) -> dict[int, bytes]:
+        rows = fetched(connection, sql.FIRST_EMBEDDINGS.format(number=generation.number), {"docs": as_json(docs)})
+        return dict(rows)  # type: ignore[arg-type]
 
     # pending
 

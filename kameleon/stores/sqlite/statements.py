@@ -296,6 +296,13 @@ VALUES_OF = """
       CROSS JOIN kdb_records AS r ON r.tenant = s.tenant AND r.entity_name = s.entity_name AND r.id = s.record_id
 """
 
+PROBED = """
+    SELECT s.id, {columns}
+    FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
+      CROSS JOIN kdb_records
+      ON kdb_records.tenant = s.tenant AND kdb_records.entity_name = s.entity_name AND kdb_records.id = s.record_id
+"""
+
 ENTITIES = """
     WITH RECURSIVE tenants(tenant) AS ({tenants}), names(tenant, name) AS (
       SELECT t.tenant, (SELECT min(s.entity_name) FROM kdb_search AS s WHERE s.tenant = t.tenant) FROM tenants AS t
@@ -319,6 +326,12 @@ EMBEDDING_OF = """
     SELECT e.embedding FROM kdb_search AS s
       JOIN kdb_embedding_g{number} AS e ON e.search_id = s.id AND e.content_hash = s.content_hash
     WHERE s.tenant = :tenant AND s.entity_name = :entity AND s.record_id = :id AND e.passage = 0
+"""
+
+FIRST_EMBEDDINGS = """
+    SELECT e.search_id, e.embedding
+    FROM json_each(:docs) AS k CROSS JOIN kdb_embedding_g{number} AS e ON e.search_id = k.value AND e.passage = 0
+    WHERE e.embedding IS NOT NULL
 """
 
 CACHED = text("""
