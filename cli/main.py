@@ -20,6 +20,7 @@ from .rebuilding import rebuild
 from .rules import rules
 from .search import search, similar
 from .suggest import suggest
+from .synonyms import synonyms
 from .tenants import tenants
 
 
@@ -41,7 +42,7 @@ def kameleon() -> None:
 
 for command in (
     *(data, distribute, doctor, embeddings, entity, evaluation),
-    *(purge, rebuild, rules, search, similar, suggest, tenants),
+    *(purge, rebuild, rules, search, similar, suggest, synonyms, tenants),
 ):
     kameleon.add_command(command)
 

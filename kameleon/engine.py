@@ -1,13 +1,13 @@
 """`SearchEngine`, the facade: each verb checks its arguments and calls a package below, all of which it may import.
 Imports `values`, `errors`, `content`, `embeddings`, `stores`, `indexing`, `search`, `orm`, `reindex`, `tenants`,
-`query_rules`, `administration` and `coroutines`."""
+`administration` and `coroutines`."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NoReturn, Self, TypeVar, Unpack
 
 from sqlalchemy import Connection, Engine, Select
 
-from .administration import Administration, CacheAdministration
+from .administration import Namespaces
 from .content import check_entity, check_id, check_tenants
 from .coroutines import Coroutines
 from .errors import InvalidInput, seen
@@ -18,7 +18,6 @@ from .indexing.writer import Indexing, Progress
 from .orm import syncing
 from .orm.callers import attach, connection_within, sessions_of
 from .orm.queries import Queries
-from .query_rules import QueryRules
 from .search.query import SearchOptions, TenantOption
 from .stores.factory import StoreOptions
 from .tenants import ForTenant
@@ -40,13 +39,12 @@ if TYPE_CHECKING:
 
     from .embeddings.provider import EmbeddingProvider
     from .embeddings.service import Listener
-    from .reindex.generations import Reindexing
     from .reindex.request import ReindexOptions
 
 T = TypeVar("T")
 
 
-class SearchEngine(Coroutines):
+class SearchEngine(Coroutines, Namespaces):
     """Hybrid search in the database of `engine`. For an asynchronous one (aiosqlite, psycopg) the work that is not a
     session's is done on connections that it opens for threads, in a second pool of the same size.
 
@@ -67,9 +65,8 @@ class SearchEngine(Coroutines):
 
     Constructing it makes kameleon's tables where they are missing; `create_tables=False` leaves that to migrations.
 
-    `options` are the database's own, `StoreOptions`.
-
-    Safe to share between threads; all database work is done on the caller's.
+    `options` are the database's own, `StoreOptions`. Safe to share between threads; all database work is done on the
+    caller's.
     """
 
     def __init__(
@@ -110,31 +107,6 @@ class SearchEngine(Coroutines):
         """As it was given."""
         return self.index.services.provider
 
-    # namespaces
-
-    @property
-    def reindexing(self) -> "Reindexing":
-        """Generations: `plan`, `status`, `rollback`, `prune`, `cancel`."""
-        from .reindex.generations import Reindexing
-
-        return self.index.part(Reindexing)
-
-    @property
-    def cache(self) -> CacheAdministration:
-        """The embedding cache: `status`, `clear`."""
-        return self.index.part(CacheAdministration)
-
-    @property
-    def admin(self) -> Administration:
-        """For operators: `set_weight`, `legs`, `state`, `astate`, `index_class`, `index_vectors`, `vector_index`,
-        `purge`, `distribute`, `protect`, `unprotect`, `drop_tenant`, `export_tenant`, `import_tenant`."""
-        return self.index.part(Administration)
-
-    @property
-    def rules(self) -> QueryRules:
-        """Pinned and hidden records for a query: `set`, `list`, `remove`, and `aset`, `alist`, `aremove`."""
-        return self.index.part(QueryRules)
-
     def for_tenant(self, tenant: object) -> ForTenant:
         """The verbs that read and write, for one tenant's records alone."""
         return ForTenant(self, tenant)
@@ -142,11 +114,9 @@ class SearchEngine(Coroutines):
     # sessions
 
     def attach(self, sessions: T, *, indexing: Indexing | None = None) -> T:
-        """Index what sessions commit of classes declared `@searchable`, in their own transactions.
-
-        Takes a sessionmaker, async_sessionmaker or scoped_session and returns it; takes a Session class and returns one
-        derived from it. `indexing` replaces the engine's own in these sessions.
-        """
+        """Index what sessions commit of classes declared `@searchable`, in their own transactions. Takes a
+        sessionmaker, async_sessionmaker or scoped_session and returns it; takes a Session class and returns one derived
+        from it. `indexing` replaces the engine's own in these sessions."""
         return attach(self.index, sessions, indexing)
 
     def flush(self, session: "Session") -> None:
@@ -262,10 +232,9 @@ class SearchEngine(Coroutines):
         indexed; then rows that triggers marked, those that workers have claimed and not finished last, and rows of
         these classes which are not in the index; then embed what is pending, `batch_size` records a transaction, newest
         text wins; stops at an outage. At the end PostgreSQL's vector index is built, if it is missing and the
-        embeddings are many.
-
-        `retry_failed` also tries again what the provider refused. With `tenant`, one or several, only what is pending
-        of their records is embedded, and no class is indexed again. `progress(done, total)` counts records.
+        embeddings are many. `retry_failed` also tries again what the provider refused. With `tenant`, one or several,
+        only what is pending of their records is embedded, and no class is indexed again. `progress(done, total)` counts
+        records.
         """
         tenants = check_tenants(tenant)
         return syncing.sync(self.index, batch_size, retry_failed=retry_failed, tenants=tenants, progress=progress)
@@ -273,9 +242,8 @@ class SearchEngine(Coroutines):
     def reindex(self, *entities: object, **options: "Unpack[ReindexOptions]") -> ReindexReport:
         """Make the index's embeddings again, with another model or the same, while search and writing go on.
 
-        `options` are `ReindexOptions`: the target model, what is embedded, and when to stop.
-
-        A run that was killed or stopped resumes when it is run again. Raises ReindexRunning while another one runs.
+        `options` are `ReindexOptions`: the target model, what is embedded, and when to stop. A run that was killed or
+        stopped resumes when it is run again. Raises ReindexRunning while another one runs.
         """
         from .reindex.request import Request
 
@@ -346,11 +314,9 @@ class SearchEngine(Coroutines):
         session: "Session | None" = None,
         **options: Unpack[SearchOptions],
     ) -> Select[tuple[T]]:
-        """The hits as a SELECT of a mapped class's objects, best first, to be run by any session of the database.
-
-        The search is done now, the statement names its hits. Joins and loader options go on it as on any; a condition
-        added to it narrows the hits, `where=` here finds `limit` that meet it.
-        """
+        """The hits as a SELECT of a mapped class's objects, best first, to be run by any session of the database. The
+        search is done now, the statement names its hits. Joins and loader options go on it as on any; a condition added
+        to it narrows the hits, `where=` here finds `limit` that meet it."""
         connection = connection_within(self.index, connection, session, "aselect")
         return self._queries.select(cls, query, connection, **options)
 

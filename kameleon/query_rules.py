@@ -26,8 +26,8 @@ from .indexing.rules import (
 )
 from .orm.callers import connection_within, on_a_thread
 from .orm.queries import Queries
+from .search.checks import check_text
 from .search.given_refs import RefReader
-from .search.query import check_text
 from .search.syntax import parse
 
 if TYPE_CHECKING:
@@ -55,8 +55,10 @@ Listed = list[QueryRule]
 class QueryRules:
     """Kept with the index. A change has effect in every process with the next search that begins after its commit."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, tenant: str = "") -> None:
+        """With a `tenant` all calls are for this one."""
         self._index = index
+        self._tenant = tenant
 
     def set(
         self,
@@ -71,7 +73,7 @@ class QueryRules:
         """Pin records, in their order, and hide others for queries of the same words, whatever their case, accents,
         endings and stop words; replaces the tenant's rule for them. Records are (entity, id) pairs, hits or refs, and
         need not be there. A record that is both is hidden."""
-        name, text = check_tenant(tenant), self._checked(query)
+        name, text = self._named(tenant), self._checked(query)
         pinned, hidden = self._pairs("pin", pin, MAX_PINS, name), self._pairs("hide", hide, MAX_HIDES, name)
         if not (pinned or hidden):
             raise InvalidInput("a rule pins or hides a record at least: give pin= or hide=, or remove it")
@@ -91,7 +93,7 @@ class QueryRules:
     ) -> Listed:
         """Those of a tenant, of several or of `kameleon.ALL_TENANTS`, by tenant and query; of those without one where
         none is given."""
-        tenants = check_tenants("" if tenant is None else tenant)
+        tenants = check_tenants(self._named(tenant) if self._tenant or tenant is None else tenant)
         connection = connection_within(self._index, connection, session, "alist")
         with self._index.reading(connection, tenants or ()) as conn:
             return self._shown(conn, read_rules(self._index, conn, tenants))
@@ -105,7 +107,7 @@ class QueryRules:
         session: "Session | None" = None,
     ) -> bool:
         """Remove the tenant's rule for these words; False if there was none."""
-        name, text = check_tenant(tenant), self._checked(query)
+        name, text = self._named(tenant), self._checked(query)
         connection = connection_within(self._index, connection, session, "aremove")
 
         def attempt() -> bool:
@@ -133,6 +135,13 @@ class QueryRules:
     async def aremove(self, query: str, *, tenant: object = None, session: "AsyncSession | None" = None) -> bool:
         """`remove`, as `aset`."""
         return await on_a_thread(self._index, partial(self.remove, query, tenant=tenant), session)
+
+    def _named(self, tenant: object) -> str:
+        if not self._tenant:
+            return check_tenant(tenant)
+        if tenant is not None:
+            raise InvalidInput(f"this object is for the tenant {self._tenant!r:.80} alone: tenant= is not given to it")
+        return self._tenant
 
     def _checked(self, query: object) -> str:
         """The query without its operators. Raises InvalidInput where there is nothing to compare."""

@@ -1,5 +1,5 @@
 """One tenant's records: `for_tenant`, and their deletion, export and import. Imports `values`, `errors`, `content`,
-`stores`, `indexing`, `orm` and `records`."""
+`analysis`, `stores`, `indexing`, `orm`, `records`, `synonyms` and `query_rules`."""
 
 import gzip
 import json
@@ -14,16 +14,19 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Select
 
+from .analysis.synonyms import read_rule
 from .content import check_entity, check_id, check_tenant, layout_as_text, layout_of_text, normalize
 from .errors import InvalidInput, seen
 from .indexing.entries import make_entry
 from .indexing.index import HasIndex, Index
 from .indexing.rules import as_json, read_rules, rule_from_json, write_rules
 from .orm.emphasis import emphases
+from .query_rules import QueryRules
 from .records.entities import record_entry
 from .stores.catalog import Entity, as_definition, current, entity_of
 from .stores.tables import IDS_A_STATEMENT, parts
 from .stores.values import Embedding, Entry
+from .synonyms import Synonyms
 from .values import Failure, Generation, IndexReport, IndexStatus, Ref, SearchResults
 
 FORMAT = "kameleon tenant 1"
@@ -37,8 +40,8 @@ T = TypeVar("T")
 
 
 class ForTenant:
-    """The verbs of a SearchEngine that read and write, each with this tenant; `RecordStore(search.for_tenant("t1"))` is
-    its part of the record store. None of them takes another tenant."""
+    """The verbs of a SearchEngine that read and write, each with this tenant, and `synonyms`;
+    `RecordStore(search.for_tenant("t1"))` is its part of the record store. None of them takes another tenant."""
 
     search: Callable[..., SearchResults]
     similar: Callable[..., SearchResults]
@@ -67,25 +70,18 @@ class ForTenant:
         for verb in ForTenant.__annotations__:
             setattr(self, verb, bound(getattr(engine, verb), self.tenant))
 
-        self.rules: Final = OfTenant(getattr(engine, "rules"), self.tenant)  # noqa: B009 - HasIndex has none
+    @property
+    def rules(self) -> QueryRules:
+        """The query rules of this tenant, which its searches take in place of those without a tenant."""
+        return QueryRules(self.index, self.tenant)
+
+    @property
+    def synonyms(self) -> Synonyms:
+        """The rules of synonyms that hold for this tenant's searches, beside those without a tenant."""
+        return Synonyms(self.index, self.tenant)
 
     def __repr__(self) -> str:
         return f"<the tenant {self.tenant!r}>"
-
-
-class OfTenant:
-    """The verbs of a namespace that are kept with the index by tenant, each with this tenant."""
-
-    set: Callable[..., Any]
-    list: Callable[..., Any]
-    remove: Callable[..., Any]
-    aset: Callable[..., Coroutine[Any, Any, Any]]
-    alist: Callable[..., Coroutine[Any, Any, Any]]
-    aremove: Callable[..., Coroutine[Any, Any, Any]]
-
-    def __init__(self, namespace: object, tenant: str) -> None:
-        for verb in OfTenant.__annotations__:
-            setattr(self, verb, bound(getattr(namespace, verb), tenant))
 
 
 def one_tenant(value: object) -> str:
@@ -154,6 +150,7 @@ def export(index: Index, tenant: str, file: Path) -> int:
             "model": generation and {name: getattr(generation, name) for name in MODEL},
             "entities": [{"name": name, **as_definition(entities[name])} for name in names if name in entities],
             "rules": [as_json(rule) for rule in read_rules(index, connection, (tenant,))],
+            "synonyms": Synonyms(index, tenant).list(connection=connection),
         }
         with gzip.open(file, "wt", encoding="utf-8") as lines:
             lines.write(json.dumps(header) + "\n")
@@ -205,10 +202,13 @@ class ImportReport:
 
 
 def load(index: Index, file: Path) -> ImportReport:
-    """Write the records of an exported file, replacing those of the same keys; a batch a transaction, so that one that
-    was interrupted is completed by another. Raises InvalidInput for any other file."""
+    """Write the records of an exported file, replacing those of the same keys, and its rules of synonyms beside those
+    that are there; a batch a transaction, so that one that was interrupted is completed by another. Raises InvalidInput
+    for any other file."""
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         header = _header(lines.readline, file)
+        if header["synonyms"]:
+            Synonyms(index, header["tenant"]).add(*header["synonyms"])
         report = ImportReport(header["tenant"])
         if rules := header["rules"]:
             index.committed(lambda connection: write_rules(index, connection, report.tenant, rules), (report.tenant,))
@@ -233,6 +233,7 @@ def _header(read: Callable[[], str], file: Path) -> dict[str, Any]:
         header["tenant"] = one_tenant(header["tenant"])
         header["entities"] = [_entity(definition) for definition in header["entities"]] if is_known else []
         header["rules"] = [rule_from_json(rule) for rule in header["rules"]] if is_known else []
+        header["synonyms"] = [str(read_rule(rule)) for rule in header["synonyms"]] if is_known else []
         if is_known and header["model"] is not None:
             header["model"] = _model(header["model"])
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:

@@ -360,6 +360,8 @@ def test_a_tenants_own_rule_is_taken_before_that_of_all(search: SearchEngine, tm
     assert [hit.tenant for hit in both if hit.id == "s1"] == ["acme"]
     assert [rule.tenant for rule in search.rules.list(tenant=ALL_TENANTS)] == ["", "acme"]
     assert [rule.tenant for rule in acme.rules.list()] == ["acme"]
+    with pytest.raises(InvalidInput, match="alone: tenant= is not given"):
+        acme.rules.list(tenant="beta")
     assert beta.rules.list() == []
     hit = next(hit for hit in both if hit.tenant == "acme" and hit.id == "s2")
     own = search.search("running shoes", tenant=ALL_TENANTS, pin=[hit], hide=[("Product", "s3")], limit=50)

@@ -50,6 +50,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "limit by": ("red fox", {"entity": "Film", "limit_by": {"year": 1}}),
     "diversity": ("red fox", {"diversity": 0.3}),
     "reciprocal ranks": ("red fox", {"fusion": "rrf"}),
+    "synonyms": ("vulpes reed", {}),
     "pin": ("red fox", {"pin": [("Film", "5"), ("Book", "6")]}),
     "hide": ("red fox", {"hide": [("Film", "1")]}),
     "hide what is not there": ("red fox", {"hide": [("Film", "no")]}),
@@ -95,6 +96,7 @@ def filled(seen: list[str], search: SearchEngine) -> SearchEngine:
             )
         ]
         store.insert(entity, rows)
+    search.synonyms.add("vulpes => fox, red fox")
     search.rules.set("Blue whales", pin=[("Film", "5"), ("Book", "6")])
     for query, options in KINDS.values():
         search.search(query, **options)

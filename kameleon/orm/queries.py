@@ -14,8 +14,9 @@ from ..indexing.index import Index
 from ..indexing.rules import MAX_HIDES, MAX_PINS
 from ..search.answering import Answering
 from ..search.boost_sets import ClassBoosts
+from ..search.checks import check_text, check_whole
 from ..search.given_refs import RefReader
-from ..search.query import Query, SearchOptions, TenantOption, check_text, check_whole, make_query
+from ..search.query import Query, SearchOptions, TenantOption, make_query
 from ..search.sources import Sources
 from ..search.syntax import may_name_field, parse
 from ..stores.values import Among

@@ -15,8 +15,9 @@ from ..forking import lazy
 from ..indexing.curation import NOTHING, Curated
 from ..indexing.rules import Pair, Rule
 from ..stores.protocols import Store
+from ..stores.refs import ids_by_entity
 from ..stores.values import Key, Scope
-from ..values import Ref, ids_by_entity
+from ..values import Ref
 from .fusion import total_weight
 from .query import Query
 from .ranking import Ranked

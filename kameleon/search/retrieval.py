@@ -127,7 +127,7 @@ class Retriever:
     def _run_legs(self, connection: Connection) -> tuple[Scope, Retrieved]:
         scope = make_scope(self._query, self._entities)
         scope, pinned = find_picked(self._store, connection, self._query, scope, self._curated)
-        search = LegSearch(self._index, connection, self._query, self._prepared)
+        search = LegSearch(self._index, connection, self._query, self._prepared, self._curated)
         return scope, search.run(scope, indexed(self._query, self._entities), pinned)
 
     def rerank(self, ranked: Ranked) -> Ranked:
