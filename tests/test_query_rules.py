@@ -13,6 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 
 import kameleon
 from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
+from kameleon.boosts import ConditionBoost
 from kameleon.errors import InvalidInput
 from kameleon.indexing import rules as limits
 from kameleon.testing import HashProvider
@@ -248,6 +249,26 @@ def test_a_reranker_leaves_the_pinned_first(filled: SearchEngine) -> None:
     assert ids(found) == ["tent", "s0", "s11", "s10", "s9"]
     assert [hit.score for hit in found[2:]] == [0.55, 0.5, 0.45]
     assert found[0].score < 0.2 < found[1].score  # their own
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"diversity": 0.4}, {"limit_by": {"color": 2}}, {"boost": [ConditionBoost({"color": "red"}, 0.5)]}],
+    ids=str,
+)
+def test_what_orders_and_chooses_hits_leaves_the_pinned_as_they_are(
+    filled: SearchEngine, options: dict[str, Any]
+) -> None:
+    pins = ["tent", "s1", "s3", "lamp"]
+    before = filled.search("running shoes", entity="Product", limit=50, **options)
+    found = filled.search("running shoes", entity="Product", pin=pins, limit=50, count=True, **options)
+    assert ids(found)[:4] == pins
+    assert len(found) >= 6
+    assert not set(ids(found)[4:]) & set(pins)
+    pages = all_pages(filled, "running shoes", by_cursor=True, entity="Product", pin=pins, limit=3, **options)
+    assert pages == ids(found)
+    if "boost" in options:
+        assert ids(found)[4:] == [id_ for id_ in ids(before) if id_ not in pins]
 
 
 def test_the_searchs_own_pins_precede_the_rules(filled: SearchEngine) -> None:
