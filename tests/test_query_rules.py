@@ -254,7 +254,7 @@ def test_a_reranker_leaves_the_pinned_first(filled: SearchEngine) -> None:
 @pytest.mark.parametrize(
     "options",
     [{"diversity": 0.4}, {"limit_by": {"color": 2}}, {"boost": [ConditionBoost({"color": "red"}, 0.5)]}],
-    ids=str,
+    ids=["diversity", "limit_by", "boost"],
 )
 def test_what_orders_and_chooses_hits_leaves_the_pinned_as_they_are(
     filled: SearchEngine, options: dict[str, Any]
