@@ -28,8 +28,9 @@ def named(store: Store, connection: Connection, query: Query, ranked: Ranked) ->
     tied = list(takewhile(lambda key: places[key] == places[first[-1]], keys[len(first) :]))
     if len(tied) <= TIED and not needs_all(query):
         page = [*first, *tied]
-        texts = read_texts(store, connection, query, page, ranked.found)
-        if len(texts) == len(page):
+        pinned = ranked.found.pinned
+        texts = read_texts(store, connection, query, [*page, *pinned], ranked.found)
+        if len(texts) == len(page) + len(pinned):
             refs = {key: texts[key].ref for key in page}
             page.sort(key=lambda key: (places[key], refs[key]))
             ranking = replace(ranking, keys=[*page, *keys[len(page) :]], refs=refs)
