@@ -194,6 +194,8 @@ def show(
         how = "also showing" if typed in results.plan.terms else "showing"
         few = "few records have" if typed in results.plan.terms else "no record has"
         echo(f'{how} results for {taken} ({few} "{typed}")', err=True)
+    for typed, others in results.plan.synonyms.items():
+        echo(f"also searching for {', '.join(others)} ({typed})", err=True)
     if results.plan.note:
         echo(results.plan.note, err=True)
     for field, counts in results.facets.items():
@@ -290,6 +292,7 @@ def as_json(results: "kameleon.SearchResults", explain: bool) -> dict[str, Any]:
         **({"facets": facets} if facets else {}),
         "note": results.plan.note,
         "corrections": results.plan.corrections,
+        "synonyms": results.plan.synonyms,
         **({"plan": asdict(results.plan)} if explain else {}),
     }
 

@@ -1,6 +1,6 @@
 """The values that public calls take and return: frozen and plain. Imports `errors` and `excerpts`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -52,26 +52,6 @@ ALL_TENANTS: Final = AllTenants.ALL_TENANTS
 """What a search takes for `tenant` that is to read the records of all."""
 Tenants = tuple[str, ...] | None
 """Whose records are read: sorted and distinct; "" is the records that have no tenant, None all there are."""
-
-
-def tenants_of(refs: Iterable[Ref]) -> Tenants:
-    return tuple(sorted({ref.tenant for ref in refs}))
-
-
-def ids_by_entity(refs: Iterable[Ref]) -> dict[str, list[str]]:
-    """In the order of the refs, whatever their tenants: for mapped classes, whose ids have one."""
-    grouped: dict[str, list[str]] = {}
-    for entity, id_, _ in refs:
-        grouped.setdefault(entity, []).append(id_)
-    return grouped
-
-
-def ids_by_tenant(refs: Iterable[Ref]) -> dict[str, list[str]]:
-    """Of records of one entity, in their order."""
-    grouped: dict[str, list[str]] = {}
-    for _, id_, tenant in refs:
-        grouped.setdefault(tenant, []).append(id_)
-    return grouped
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +114,8 @@ class QueryPlan:
     """How a query was answered.
 
     `legs` names what ran, with milliseconds; `terms` are the query's words that records have; `corrections` are
-    words that no record has, or few, and those that keywords took for them; `rows_scanned` is how many postings or
+    words that no record has, or few, and those that keywords took for them; `synonyms` are what keywords were also
+    searched for, by what the query has; `rows_scanned` is how many postings or
     vectors of living records each leg read, where that is known; `is_query_cached`: the query's embedding was in
     memory; `note` is a sentence about what was left out and why.
     """
@@ -150,6 +131,7 @@ class QueryPlan:
     is_query_cached: bool = False
     note: str = ""
     corrections: Mapping[str, str] = field(default_factory=dict)
+    synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class SearchResults(list[SearchResult]):

@@ -365,6 +365,23 @@ def test_records_of_an_unknown_declaration_are_indexed_again(search: SearchEngin
     assert notes(search) == ""
 
 
+def test_a_rebuilt_index_remembers_what_its_contents_hold(search: SearchEngine, engine: Engine, make: Make) -> None:
+    of_another_version = text("UPDATE kdb_meta SET value = '0' WHERE key = 'schema_version'")
+    for fields, problem in (({"title": 1, "body": 1}, ""), ({"title": 3, "body": 1}, "is not known")):
+        declare(fields)
+        search.sync()
+        before = scores(search, mode="keyword")
+        with engine.begin() as connection:
+            connection.execute(of_another_version)
+        assert kameleon.rebuild(engine).is_done
+        rebuilt = make(HashProvider())
+        assert problem in notes(rebuilt)
+        assert bool(notes(rebuilt)) is bool(problem)
+        report = rebuilt.sync()
+        assert (report.indexed, report.embedded) == (COUNT if problem else 0, 0)
+        assert scores(rebuilt, mode="keyword") == before
+
+
 def test_the_doctor_indexes_a_class_again(search: SearchEngine, provider: HashProvider) -> None:
     declare({"title": 3, "body": 1})
     calls = embedded(provider)

@@ -50,6 +50,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "limit by": ("red fox", {"entity": "Film", "limit_by": {"year": 1}}),
     "diversity": ("red fox", {"diversity": 0.3}),
     "reciprocal ranks": ("red fox", {"fusion": "rrf"}),
+    "synonyms": ("vulpes reed", {}),
 }
 
 
@@ -90,6 +91,7 @@ def filled(seen: list[str], search: SearchEngine) -> SearchEngine:
             )
         ]
         store.insert(entity, rows)
+    search.synonyms.add("vulpes => fox, red fox")
     for query, options in KINDS.values():
         search.search(query, **options)
     seen.clear()

@@ -31,7 +31,7 @@ from .codes import joined, runs, written_as_one
 from .languages import NAMES
 from .reading import ALTERNATIVE, Piece, Reader, bounded, is_unit, unpacked
 from .stop_words import stop_words
-from .terms import PhrasePart, QueryWord, Terms, Token
+from .terms import PhrasePart, QueryWord, Terms, Token, end_of
 from .words import UNITS, Word
 
 __all__ = [
@@ -281,7 +281,16 @@ class Analyser:
             if not word.whole and len(word.parts) <= LONGEST_MARKED_RUN:
                 whole = chained([places.get(term, ()) for term in word.parts])
             found += [(*place, number) for place in whole or self._of_parts(word, places)]
-        return found
+        return [*found, *self._phrase_occurrences(text, query)]
+
+    def _phrase_occurrences(self, text: str, query: Sequence[QueryWord]) -> Iterator[tuple[int, int, int]]:
+        """Yields the places of the words' phrases, each from its first word to its last."""
+        ways = [(way, number) for number, word in enumerate(query) for way in word.phrases]
+        tokens = {(token.term, token.position): token for token in self.tokens(text)} if ways else {}
+        for way, number in ways:
+            for (term, position), token in tokens.items():
+                if term in way[0].terms and (end := end_of(tokens, way, position)):
+                    yield token.start, end, number
 
     @staticmethod
     def _of_parts(word: QueryWord, places: Mapping[str, Sequence[tuple[int, int]]]) -> list[tuple[int, int]]:

@@ -19,13 +19,13 @@ class WordFinder:
         self._analyser = analyser
         self._by_term: dict[str, set[int]] = {}
         for number, word in enumerate(dict.fromkeys(words)):
-            for term in word.terms:
+            for term in (*word.terms, *(term for way in word.phrases for term in way[0].terms)):
                 self._by_term.setdefault(term, set()).add(number)
         self._met: set[str] = set()
         self._having: dict[str, set[int]] = {}
 
     def words_of(self, text: str) -> set[int]:
-        """The numbers of the words that a text has, or may have in a long chunk."""
+        """The numbers of the words that a text has, or may have: in a long chunk, or of which it has the first part."""
         if not self._by_term:
             return set()
         chunks = set(text.split())

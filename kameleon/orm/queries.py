@@ -13,7 +13,8 @@ from ..errors import InvalidInput, RecordMissing, TenantRequired, seen
 from ..indexing.index import Index
 from ..search.answering import Answering
 from ..search.boost_sets import ClassBoosts
-from ..search.query import Query, SearchOptions, TenantOption, check_text, check_whole, make_query
+from ..search.checks import check_text, check_whole
+from ..search.query import Query, SearchOptions, TenantOption, make_query
 from ..search.sources import Sources
 from ..search.syntax import may_name_field, parse
 from ..stores.values import Among

@@ -115,7 +115,7 @@ def _shown(hit: Hit, words: Found | None) -> tuple[int, int]:
 def make_plan(query: Query, prepared: Prepared, found: Retrieved, shown: Sequence[Key]) -> QueryPlan:
     """Where row security hides records, only what those that are shown have."""
     generation = found.generation
-    terms = tuple(word.surface for word in found.words.words) if found.words else ()
+    terms = tuple(word.surface for word in found.words.matching) if found.words else ()
     scanned = {"keyword": found.keyword.scanned, "vector": found.vector.scanned}
     if query.hides_words and found.words is not None:
         matched = set(chain.from_iterable(found.words.matched(shown).values()))
@@ -132,6 +132,7 @@ def make_plan(query: Query, prepared: Prepared, found: Retrieved, shown: Sequenc
         is_query_cached=prepared.is_cached and found.embedding is not None,
         note="; ".join(found.notes),
         corrections=found.words.corrections if found.words else {},
+        synonyms=found.words.expanded if found.words else {},
     )
 
 

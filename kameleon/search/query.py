@@ -6,12 +6,22 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
 from ..boosts import Boost, Boosts, identity, read_boosts
-from ..content import check_entity, check_id, normalize
+from ..content import check_entity
 from ..errors import InvalidInput, seen
 from ..forking import lazy
 from ..values import Ref, Tenants
 from .boost_sets import BoostSets, ClassBoosts
 from .capping import Cap, read_cap
+from .checks import (
+    MAX_LIMIT,
+    check_diversity,
+    check_ids,
+    check_min_score,
+    check_text,
+    check_weight,
+    check_whole,
+    check_within,
+)
 from .facets import Facet, read_facets
 from .fusion import check_fusion
 from .ordering import Sort, read_sort
@@ -41,12 +51,7 @@ DEEPEST, DEEPER = 10_000, 4
 """Bound how many records a leg puts forward where `limit_by` leaves too few hits, and how many times as many it does at
 each try. Chosen, not measured."""
 SORTED = 1_000
-"""Bounds how many of the best are sorted by a field."""
-MAX_LIMIT = 10_000
-"""Bounds where the last page of a search may end."""
-MAX_IDS = 10_000
-"""Bounds the ids that one search is among. Chosen, not measured, as those above."""
-
+"""Bounds how many of the best are sorted by a field. Chosen, not measured, as those above."""
 MAX_PASSAGES = 20
 """Bounds the passages of a hit. Chosen, not measured."""
 SNIPPET, MIN_SNIPPET, MAX_SNIPPET = 180, 20, 2_000
@@ -358,48 +363,3 @@ def make_query(
         like=like,
         **options,
     )
-
-
-def check_text(text: object) -> str:
-    if not isinstance(text, str):
-        raise InvalidInput(f"a query is text, not {type(text).__name__}")
-    return normalize(text)
-
-
-def check_ids(ids: Iterable[object] | None) -> tuple[str, ...] | None:
-    """As text. Raises InvalidInput."""
-    if ids is None:
-        return None
-    if isinstance(ids, str) or not isinstance(ids, Iterable):
-        raise InvalidInput(f"ids is a list of record ids, not {seen(ids)}")
-    given = dict.fromkeys(check_id(str(id_) if isinstance(id_, UUID) else id_) for id_ in ids)
-    if len(given) > MAX_IDS:
-        raise InvalidInput(f"ids are {MAX_IDS:,} at most, not {len(given):,}: describe the records with where=")
-    return tuple(given)
-
-
-def check_min_score(value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
-        raise InvalidInput(f"min_score lies between 0 and 1, as scores do; got {seen(value)}")
-
-
-def check_diversity(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
-        raise InvalidInput(f"diversity is a number from 0 (by relevance alone) to 1, not {seen(value)}")
-    return float(value)
-
-
-def check_whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_LIMIT:
-        raise InvalidInput(f"{name} is a whole number of hits from {least} to {MAX_LIMIT:,}, not {seen(value)}")
-
-
-def check_within(name: str, value: object, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InvalidInput(f"{name} is a whole number from {least} to {most:,}, not {seen(value)}")
-
-
-def check_weight(weight: object) -> float:
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
-        raise InvalidInput(f"weight is the vector's share of a score, a number from 0 to 1, not {seen(weight, 80)}")
-    return float(weight)

@@ -124,7 +124,7 @@ class Retriever:
 
     def _run_legs(self, connection: Connection) -> tuple[Scope, Retrieved]:
         scope = make_scope(self._query, self._entities)
-        search = LegSearch(self._index, connection, self._query, self._prepared)
+        search = LegSearch(self._index, connection, self._query, self._prepared, self._curated)
         return scope, search.run(scope, indexed(self._query, self._entities))
 
     def rerank(self, ranked: Ranked) -> Ranked:
