@@ -48,6 +48,7 @@ class App:
     database: str | None = None
     as_json: bool = False
     chosen: "Chosen | None" = None
+    has_imported: bool = False
 
     @property
     def url(self) -> str:
@@ -166,9 +167,10 @@ def importing(command: F) -> F:
     )(command)
 
 
-def _import(_context: click.Context, _parameter: click.Parameter, modules: Sequence[str]) -> None:
+def _import(context: click.Context, _parameter: click.Parameter, modules: Sequence[str]) -> None:
     """Import from the current folder, as `python -m` does."""
     if modules:
+        context.find_root().ensure_object(App).has_imported = True
         sys.path.insert(0, "")
     for name in modules:
         try:

@@ -107,6 +107,7 @@ def model_lines(engine: "SearchEngine", models: "Sequence[Generation]") -> Itera
     for model in models:
         name = f"{model.provider} {model.model_name}, {model.dimensions} dimensions"
         yield f"{model.state}: {name} (generation {model.number}), vector index: {engine.admin.vector_index(model)}"
+    yield from weighting_lines(models)
     if any(model.state == "retired" for model in models):
         yield (
             "`kameleon embeddings rollback` goes back to what was active last, `kameleon embeddings prune` drops what "
@@ -114,6 +115,15 @@ def model_lines(engine: "SearchEngine", models: "Sequence[Generation]") -> Itera
         )
     if not models:
         yield "no model yet: the first record makes one"
+
+
+def weighting_lines(models: "Sequence[Generation]") -> Iterator[str]:
+    """A line for each model whose weight follows from the query."""
+    from kameleon.search.weighting import stored
+
+    for model in models:
+        if model.weighting is not None:
+            yield f"weight by query (generation {model.number}): {stored(model.weighting)}"
 
 
 def run_lines(runs: "Sequence[ReindexRun]", models: "Sequence[Generation]") -> Iterator[str]:
@@ -145,9 +155,9 @@ def idle(run: "ReindexRun", *, may_be_pruned: bool) -> str:
 @common
 @pass_app
 def sync(app: App, batch_size: int, retry_failed: bool, tenant: Any) -> None:
-    """Index rows that triggers marked, and with --import rows of the application's classes that are not in the index;
-    embed what is pending, and build PostgreSQL's vector index if it is missing and
-    the embeddings are many. A second run changes nothing.
+    """Index rows that triggers marked, and with --import rows of the application's classes that are not in the index,
+    or all of a class whose declaration was changed; embed what is pending, and build PostgreSQL's vector index if it is
+    missing and the embeddings are many. A second run changes nothing.
 
     \b
     kameleon embeddings sync --retry-failed

@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .app import App, common, confirming, echo, pass_app, quiet
+from kameleon.errors import UnknownEntity
+
+from .app import App, common, confirming, echo, importing, pass_app, quiet
 from .providing import providing
 
 if TYPE_CHECKING:
+    from kameleon import IndexReport
     from kameleon.stores.catalog import DeclaredField, Entity
 
 
@@ -60,6 +63,7 @@ def create(app: App, name: str, searchable: tuple[str, ...], fields: tuple[str, 
 @click.option("--unsearch", metavar="FIELD", multiple=True, help="A field that is not searched any more. Repeatable.")
 @FIELDS
 @click.option("--batch-size", type=click.IntRange(1), default=1000, show_default=True, help="Records a transaction.")
+@importing
 @providing
 @quiet
 @common
@@ -74,21 +78,35 @@ def update(
 ) -> None:
     """Change how fields are searched, and index the records again; other fields stay as they are.
 
+    Of a mapped class, with --import, index all rows again as the class is declared now; its fields are changed there.
     Nothing is embedded whose text is as it was. A run that was interrupted is completed by another.
 
     \b
     kameleon entity update Ticket --search summary --search code:keyword --unsearch notes
     """
     search, types = dict(map(optioned, searchable)), types_of(fields)
-    report = app.records().alter_entity(
-        entity_name, search=search, unsearch=unsearch, fields=types, batch_size=batch_size
-    )
-    index = report.index
+    records = app.records()
+    if app.has_imported and entity_name not in {entity.name for entity in records.entities()}:
+        if search or unsearch or types:
+            raise click.UsageError(f"the fields of a mapped class are changed in its declaration: {entity_name}")
+        index = records.search.admin.index_class(entity_name, batch_size=batch_size)
+        show_update(app, {"name": entity_name}, index, "")
+        return
+    try:
+        report = records.alter_entity(
+            entity_name, search=search, unsearch=unsearch, fields=types, batch_size=batch_size
+        )
+    except UnknownEntity as error:
+        raise UnknownEntity(f"{error}. A mapped class is found with --import MODULE") from error
+    show_update(app, as_json(report.entity), report.index, f"; searchable: {', '.join(report.entity.searchable)}")
+
+
+def show_update(app: App, document: dict[str, Any], index: "IndexReport", fields: str) -> None:
     counts = {key: getattr(index, key) for key in ("indexed", "unchanged", "embedded", "reused", "failed", "pending")}
     if index.outage:
         echo(f"embeddings pending, the provider is down: {index.outage}", err=True)
-    text = f"{entity_name}: {index.indexed:,} records indexed again, {index.embedded:,} embedded"
-    app.show({**as_json(report.entity), **counts}, f"{text}; searchable: {', '.join(report.entity.searchable)}")
+    text = f"{document['name']}: {index.indexed:,} records indexed again, {index.embedded:,} embedded"
+    app.show({**document, **counts}, text + fields)
 
 
 @entity.command()

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .app import App, common, echo, pass_app, quiet
+from .comparing import print_comparison, read_setting
+from .embeddings import weighting_lines
 from .providing import providing
 from .search import check_entities
 from .tenancy import within_tenants
 
 if TYPE_CHECKING:
+    from kameleon import SearchEngine
     from kameleon.evaluation import Evaluation
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -24,7 +27,14 @@ NAMES = {"ndcg": "nDCG@10", "recall": "recall@100", "mrr": "MRR"}
 @click.option("--qrels", type=FILE, required=True, help="Lines of query-id, corpus-id and score, separated by tabs.")
 @click.option("-e", "--entity", "entities", metavar="NAME", multiple=True, help="Only this entity. Repeatable.")
 @click.option("--plot", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write a bar chart (SVG).")
-@click.option("--save", is_flag=True, help="Keep the weight that fits best with the index's embeddings.")
+@click.option(
+    "--save", is_flag=True, help="Keep the weight that fits best with the index's embeddings, or one by query."
+)
+@click.option("--before", metavar="JSON", help="Compare this setting with --after; without it the index's own.")
+@click.option("--after", metavar="JSON", help="Compare this setting with --before; without it the index's own.")
+@click.option(
+    *("--show", "shown"), type=click.IntRange(0), default=5, show_default=True, help="So many wins and losses each."
+)
 @within_tenants
 @providing
 @quiet
@@ -32,36 +42,64 @@ NAMES = {"ndcg": "nDCG@10", "recall": "recall@100", "mrr": "MRR"}
 @pass_app
 def evaluation(
     app: App,
+    /,
     queries: Path,
     qrels: Path,
     entities: tuple[str, ...],
-    plot: Path | None,
-    save: bool,
+    before: str | None,
+    after: str | None,
+    shown: int,
     within: Mapping[str, Any],
+    **wanted: Any,
 ) -> None:
-    """Measure how well this index answers judged queries.
+    """Measure how well this index answers judged queries, or which of two settings answers them better.
 
     Both files are as BEIR has them; a corpus-id is a record's id, or entity/id where several entities have it. Each way
     of searching is measured, and every weight of the vector from 0 to 1 in steps of .05. --save wants ten judged
-    queries, and a weight that is better on them by more than chance.
+    queries, and a weight that is better on them by more than chance. From fifty queries on a weight that follows from
+    the query is fitted, too, and kept if it is better than one weight on queries that it was not fitted to.
+
+    With --before or --after, options of a search as JSON, each query is searched with both.
 
     \b
     kameleon eval --queries queries.jsonl --qrels qrels.tsv --plot quality.svg
     kameleon eval --queries queries.jsonl --qrels qrels.tsv --entity Ticket --save
+    kameleon eval --queries queries.jsonl --qrels qrels.tsv --before '{"mode": "keyword"}' --after '{"weight": 0.5}'
     """
-    from kameleon.evaluation import ENOUGH_QUERIES, evaluate
-
     texts, judged = read(queries, qrels)
+    is_compared = not (before is None and after is None)
+    if is_compared and (wanted["save"] or wanted["plot"]):
+        raise click.UsageError("--before and --after compare two settings: leave --save and --plot out")
+    settings = [read_setting(text, name) for text, name in ((before, "--before"), (after, "--after"))]
     engine = app.open()
     check_entities(engine, entities)
+    if not is_compared:
+        measure(app, engine, texts, judged, entities, within, **wanted)
+        return
+    from kameleon.evaluation import compare
+
+    print_comparison(app, compare(engine, texts, judged, *settings, entities=entities, **within), shown)
+
+
+def measure(
+    app: App,
+    engine: "SearchEngine",
+    texts: Mapping[str, str],
+    judged: Mapping[str, Mapping[str, float]],
+    entities: tuple[str, ...],
+    within: Mapping[str, Any],
+    *,
+    plot: Path | None,
+    save: bool,
+) -> None:
+    from kameleon.evaluation import ENOUGH_QUERIES, evaluate, keep
+
     found = evaluate(engine, texts, judged, entities=entities, **within)
     if save and (found.best is None or found.queries < ENOUGH_QUERIES):
         raise click.UsageError(f"--save: {'. '.join([str(found.objection), *found.notes])}")
-    is_saved = save and found.objection is None
     if plot is not None:
         draw(found, plot)
-    if is_saved and found.best is not None:
-        engine.admin.set_weight(found.best, found.generation)
+    is_saved = save and keep(engine, found) is not None
     if app.as_json:
         app.print_json(as_json(found, is_saved))
         return
@@ -109,9 +147,23 @@ def lines_of(found: "Evaluation", save: bool, entities: tuple[str, ...]) -> list
             )
         else:
             lines.append(f"--save keeps it: {found.gain:.4f} better (chance: {found.noise:.4f})")
-        if entities and found.objection is None:
+        lines += lines_of_fit(found, save)
+        if entities and None in (found.objection, found.fit_objection):
             lines.append(f"the weight is the whole index's, not that of {', '.join(entities)} alone")
     return [*lines, *found.notes[:5]]
+
+
+def lines_of_fit(found: "Evaluation", save: bool) -> list[str]:
+    """The lines about a weight by query."""
+    now = list(weighting_lines([found.generation] if found.generation else []))
+    if found.fit is None:
+        return [*now, f"no weight by query: {found.fit_objection}"] if save else now
+    fit, means = found.fit, f"nDCG@10 {found.fit.fitted:.4f}, of one weight {found.fit.fixed:.4f}, cross-validated"
+    lines = [*now, f"a weight by query: {means}"]
+    if found.fit_objection is not None:
+        return [*lines, f"{'not saved' if save else 'nothing for --save'}: {found.fit_objection}"]
+    better = f"{fit.gain:.4f} better (chance: {fit.noise:.4f}): {fit.weighting}"
+    return [*lines, f"saved: {better}" if save else f"--save keeps it: {better}"]
 
 
 def as_json(found: "Evaluation", is_saved: bool) -> dict[str, Any]:
@@ -128,6 +180,13 @@ def as_json(found: "Evaluation", is_saved: bool) -> dict[str, Any]:
         "gain": found.gain,
         "noise": found.noise,
         "ndcg_by_weight": {f"{weight:.2f}": value for weight, value in (found.curve or {}).items()},
+        "fit": fit_as_json(found),
         "saved": is_saved,
         "notes": found.notes,
     }
+
+
+def fit_as_json(found: "Evaluation") -> dict[str, Any] | None:
+    if found.fit is None:
+        return None
+    return {**asdict(found.fit), "weighting": found.fit.weighting.as_document(), "objection": found.fit_objection}

@@ -1,13 +1,13 @@
 """What operators need of an index beside its everyday verbs: `search.admin` and `search.cache`. Imports `values`,
 `errors`, `content`, `stores`, `indexing`, `search`, `orm` and `tenants`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from sqlalchemy import Connection
 
@@ -17,13 +17,15 @@ from .errors import InvalidInput, NoProvider
 from .indexing import caching
 from .indexing.index import Index
 from .indexing.purging import PurgeReport, purge
+from .indexing.writer import Progress
 from .orm.callers import connection_within, on_a_thread
 from .orm.queries import Queries
 from .search.query import TenantOption, check_weight
+from .search.weighting import Weighting, check_weighting
 from .stores.catalog import active
 from .stores.values import State
 from .tenants import one_tenant
-from .values import CacheStatus, Generation, Ref
+from .values import CacheStatus, Generation, IndexReport, Ref
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -40,6 +42,17 @@ class Administration:
         """Build the approximate vector index where that is worth it and not done yet: PostgreSQL's HNSW, from 10,000
         embeddings on. True if it did. Reading and writing go on meanwhile."""
         return self._index.index_vectors()
+
+    def index_class(self, cls: object, *, batch_size: int = 1000, progress: Progress | None = None) -> IndexReport:
+        """Index all rows of a mapped class, or of the entity of that name, again as they and their declaration are now,
+        `batch_size` a transaction. What is as it was is not written, nothing is embedded whose text is as it was, and a
+        run that was interrupted is completed by another. `sync` does it for each class whose declaration was changed;
+        what `content=` or `when=` do otherwise than before it cannot see. `progress(done, total)` counts rows. Raises
+        InvalidInput for a class that is not searchable or has no table here."""
+        from .orm.redefined import Redefined  # SQLAlchemy's ORM loads with it
+
+        classes = self._index.part(Redefined)
+        return classes.index(classes.named(cls), batch_size, progress)
 
     def purge(self) -> PurgeReport:
         """Take out of the keyword index and the embedding cache what is left of records that were deleted or changed.
@@ -70,11 +83,19 @@ class Administration:
         with self._index.transaction() as conn:
             return self._index.store.policies.unprotect(conn)
 
-    def set_weight(self, weight: float, generation: Generation | None = None) -> Generation:
-        """Let the vector count for `weight` (0..1) against the keywords in every search from here on; kept with the
-        generation, the active one if none is given, and by its model's reindex. Raises NoProvider where there is
-        none, InvalidInput for one of another index."""
+    def set_weight(
+        self,
+        weight: float,
+        generation: Generation | None = None,
+        *,
+        weighting: "Weighting | Mapping[str, Any] | None" = None,
+    ) -> Generation:
+        """Let the vector count for `weight` (0..1) against the keywords in every search from here on, or for what a
+        `weighting` makes of a query, as `kameleon.evaluation.evaluate` fits it; without one the weight is that of all
+        queries again. Kept with the generation, the active one if none is given, and by its model's reindex. Raises
+        NoProvider where there is none, InvalidInput for one of another index."""
         weight = check_weight(weight)
+        fitted = None if weighting is None else check_weighting(weighting).as_document()
         with self._index.transaction() as conn:
             generations = self._index.catalog.generations(conn)
             generation = generation or active(generations)
@@ -85,8 +106,8 @@ class Administration:
                 raise InvalidInput(
                     f"generation {generation.number} ({generation.model_name}) is not of this index. It has: {has}"
                 )
-            self._index.catalog.set_weight(conn, generation.number, weight)
-        return replace(generation, weight=weight)
+            self._index.catalog.set_weight(conn, generation.number, weight, fitted)
+        return replace(generation, weight=weight, weighting=fitted)
 
     def legs(
         self,

@@ -127,8 +127,8 @@ class SearchEngine(Coroutines):
 
     @property
     def admin(self) -> Administration:
-        """For operators: `set_weight`, `legs`, `state`, `astate`, `index_vectors`, `vector_index`, `purge`,
-        `distribute`, `protect`, `unprotect`, `drop_tenant`, `export_tenant`, `import_tenant`."""
+        """For operators: `set_weight`, `legs`, `state`, `astate`, `index_class`, `index_vectors`, `vector_index`,
+        `purge`, `distribute`, `protect`, `unprotect`, `drop_tenant`, `export_tenant`, `import_tenant`."""
         return self.index.part(Administration)
 
     def for_tenant(self, tenant: object) -> ForTenant:
@@ -256,13 +256,14 @@ class SearchEngine(Coroutines):
         tenant: object = ALL_TENANTS,
         progress: Progress | None = None,
     ) -> IndexReport:
-        """Index rows that triggers marked, those that workers have claimed and not finished last, and rows of the
-        classes imported by this process which are not in the index; then embed what is pending, `batch_size` records a
-        transaction, newest text wins; stops at an outage. At the end PostgreSQL's vector index is built, if it is
-        missing and the embeddings are many.
+        """Index again the rows of classes imported by this process whose declarations were changed since they were
+        indexed; then rows that triggers marked, those that workers have claimed and not finished last, and rows of
+        these classes which are not in the index; then embed what is pending, `batch_size` records a transaction, newest
+        text wins; stops at an outage. At the end PostgreSQL's vector index is built, if it is missing and the
+        embeddings are many.
 
         `retry_failed` also tries again what the provider refused. With `tenant`, one or several, only what is pending
-        of their records is embedded. `progress(done, total)` counts records.
+        of their records is embedded, and no class is indexed again. `progress(done, total)` counts records.
         """
         tenants = check_tenants(tenant)
         return syncing.sync(self.index, batch_size, retry_failed=retry_failed, tenants=tenants, progress=progress)

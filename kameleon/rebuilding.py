@@ -19,7 +19,7 @@ from .stores.catalog import Catalog, Entity, current, entity_of
 from .stores.factory import StoreOptions, make_store
 from .stores.old_tables import OldTables
 from .stores.protocols import Store
-from .stores.settings import is_current, keyword_search_of
+from .stores.settings import CURATION, is_current, keyword_search_of
 from .stores.tables import SCHEMA_VERSION, document, instant, kept_name, key
 from .stores.transactions import Transactions
 from .stores.values import Entry
@@ -124,6 +124,8 @@ class Rebuild:
         self._create(with_vectors=has_models)
         self._restore(kept)
         self._write(sum(report.records.values()))
+        classes = self._tables.classes
+        self._connection.execute(classes.delete().where(classes.c.entity_name.in_(list(self._unweighted))))
         models = self._restore_embeddings() if has_models else []
         embedded, pending = self._count(models)
         self._old.drop_kept(kept)
@@ -174,7 +176,7 @@ class Rebuild:
     def _restored(self) -> dict[str, Table]:
         own = self._tables
         of_records = own.records, own.generations, own.embedding_cache, own.queue, own.dirty, own.tenanted
-        return {made.name: made for made in (*of_records, own.synonyms, own.query_rules)}
+        return {made.name: made for made in (*of_records, own.classes, own.synonyms, own.query_rules)}
 
     # the new tables
 
@@ -182,6 +184,8 @@ class Rebuild:
         self._store.schema.create(self._connection, with_vectors=with_vectors)
         self._old.grant_again()
         meta = self._tables.meta
+        version = self._settings.get(CURATION, "")
+        self._connection.execute(meta.update().where(meta.c.key == CURATION).values(value=version))
         tracked = [{"key": k, "value": v} for k, v in self._settings.items() if k.startswith("tracked:")]
         if tracked:
             self._connection.execute(meta.insert(), tracked)

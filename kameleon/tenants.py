@@ -298,6 +298,8 @@ def _declared(index: Index, connection: Connection, definitions: Sequence[Entity
     for definition in definitions:
         if definition.name not in known:
             index.catalog.write_entity(connection, definition, is_new=True)
+            if definition.boosts:
+                index.curation.note_change(connection)
     return index.catalog.entities(connection) if definitions else known
 
 

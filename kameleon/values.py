@@ -74,14 +74,18 @@ def ids_by_tenant(refs: Iterable[Ref]) -> dict[str, list[str]]:
 class LegScore:
     """One leg's score of a hit.
 
-    `leg` is keyword, vector, or rerank, whose score is the hit's own where there is one; or diversity, whose `score` is
-    the relevance over that of the best hit, `raw` the greatest cosine to a hit before it and `rank` the place by
-    relevance. `rank` is 1-based among that
+    `leg` is keyword, vector, or rerank, whose score is the hit's own where there is one; or `boost:` with its field or
+    condition; or diversity, whose `score` is the relevance over that of the best hit, `raw` the greatest cosine to a
+    hit before it and `rank` the place by relevance. `rank` is 1-based among that
     leg's candidates, None where the leg scored the record without having chosen it; `raw` is BM25, the cosine or the
     reranker's score; `score` is `raw` normalised to 0..1, by which the fusion orders; `weight` is the leg's share.
     `evidence` is what `raw` is worth by itself, 0..1: the hit's score is the sum of `weight * evidence`, but at most
     the score of the hit before it. `terms` are those of the query that the record has. `generation` is the one whose
     embeddings the vector leg compared.
+
+    Of a boost `raw` is the field's value, the age in days, or whether the condition holds; `evidence` is how much of
+    `weight` that counts, 0..1; `score` is the factor, 1 + weight * evidence, by which both the order and the hit's
+    score are multiplied. A boost by a field that the record lacks has no entry.
     """
 
     leg: str

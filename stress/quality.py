@@ -107,8 +107,12 @@ def collection(
 
 
 def scores(found: Evaluation) -> dict[str, float]:
-    by_weight = {f"weight_{weight:g}": round(value, 4) for weight, value in (found.curve or {}).items()}
-    return {name: round(figures.ndcg, 4) for name, figures in found.figures.items()} | by_weight
+    """With those of one weight and of a weight by query, both cross-validated, where there are enough queries."""
+    measured = {name: figures.ndcg for name, figures in found.figures.items()}
+    measured |= {f"weight_{weight:g}": value for weight, value in (found.curve or {}).items()}
+    if found.fit is not None:
+        measured |= {f"fit_{name}": getattr(found.fit, name) for name in ("fixed", "fitted", "gain", "noise")}
+    return {name: round(value, 4) for name, value in measured.items()}
 
 
 def providers(backend: str, name: str) -> Iterator[tuple[str, EmbeddingProvider]]:

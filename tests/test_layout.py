@@ -13,7 +13,7 @@ from kameleon.reindex.generations import Reindexing
 REPOSITORY = Path(__file__).parents[1]
 ROOT = REPOSITORY / "kameleon"
 ORDER = (
-    *("values", "facet_counts", "errors", "forking", "urls", "sqlite_files", "markup", "content", "metrics"),
+    *("values", "facet_counts", "errors", "boosts", "forking", "urls", "sqlite_files", "markup", "content", "metrics"),
     *("sqlalchemy_internals", "async_connections", "database", "analysis", "embeddings", "stores", "keywords"),
     *("indexing", "search", "orm"),
     *("reindex", "records", "doctor", "tenants", "administration", "coroutines", "engine"),

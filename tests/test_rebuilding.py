@@ -19,6 +19,7 @@ from .conftest import Make, ids
 from .test_cli import Run, checked
 
 RECORDS = 1_001  # more than a page
+WEIGHTING = {"base": 0.4, "coefficients": {}, "means": {}}
 CONTACTS = [{"id": str(n), "name": f"Person {n}", "about": f"lives in town {n}", "age": n} for n in range(51)]
 
 
@@ -45,6 +46,7 @@ def old(make: Make, engine: Engine, provider: HashProvider) -> Engine:
     store = RecordStore(search)
     store.create_entity("Contact", search={"name": 2, "about": 1}, fields={"age": "integer"})
     store.insert("Contact", CONTACTS)
+    search.admin.set_weight(0.45, weighting=WEIGHTING)
     set_version(engine, "3")
     return engine
 
@@ -93,6 +95,7 @@ def test_contents_records_and_embeddings_stay(old: Engine, make: Make, provider:
     store = RecordStore(search)
     assert store.get("Contact", "7").data["about"] == "lives in town 7"
     assert [field.search and field.search.weight for field in store.entity("Contact").fields][:2] == [2, 1]
+    assert [(made.weight, made.weighting) for made in search.generations()] == [(0.45, WEIGHTING)]
     assert search.suggest("ott") == ["otters"]
     assert search.index_record("Note", "5", "note 5 about otters").unchanged == 1
     calls = provider.calls

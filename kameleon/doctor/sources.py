@@ -13,6 +13,7 @@ from ..indexing.index import Index
 from ..orm.callers import sessions_of
 from ..orm.identity import key_attributes
 from ..orm.mapping import Mapped, objects
+from ..orm.redefined import Redefined
 from ..records.entities import record_entry
 from ..stores.catalog import Entity
 from ..stores.database_protocols import Connections
@@ -20,6 +21,7 @@ from ..stores.tables import IDS_A_STATEMENT, parts
 from ..stores.values import Entry
 from ..values import Ref, ids_by_tenant
 from .findings import Finding
+from .scan import Scan
 
 OF_ENTRY = ("tenant", "id", "data")
 
@@ -121,6 +123,19 @@ class StoredSource:
     def _entries(self, connection: Connection, statement: Select[Any]) -> list[Entry]:
         rows = connection.execute(statement)
         return [record_entry(self.declared, row.id, row.data, row.tenant) for row in rows]
+
+
+def redefined(scan: Scan) -> Iterator[Finding]:
+    """Classes whose records were indexed by another declaration; with `fix` all of their rows are indexed again."""
+    classes = scan.index.part(Redefined)
+    with scan.index.reading() as connection:
+        found = {entity: problem for entity, problem in classes.problems(connection).items() if problem}
+    for entity, problem in found.items():
+        is_fixed = scan.fix and scan.tenants is None
+        if is_fixed:
+            classes.index(classes.named(entity), scan.batch_size)
+        message, _, cure = problem.rpartition(": ")
+        yield Finding("redeclared", entity, 1, message, cure, severity="warning", is_fixed=is_fixed)
 
 
 def sources_of(index: Index) -> Iterator[Source | Finding]:

@@ -1,7 +1,8 @@
-"""Reads the synonyms and query rules that are kept with the index. Imports `forking`, `stores` and `values`."""
+"""Reads the synonyms, the query rules and the boosts of entities that are kept with the index. Imports `forking`,
+`stores` and `values`."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -9,6 +10,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, Table, select
 
 from ..forking import per_process
+from ..stores.catalog import Entity, entity_of
 from ..stores.own_connections import is_own
 from ..stores.protocols import Store
 from ..stores.settings import CURATION
@@ -20,10 +22,11 @@ KEPT = 1_000
 
 class Curated(NamedTuple):
     """The rows of `kdb_synonym` and `kdb_query_rule` of the tenants of a search, and of those without a tenant, in the
-    order of their keys."""
+    order of their keys; `boosted` are the entities of the record store that have boosts, by name."""
 
     synonyms: Sequence[Any] = ()
     rules: Sequence[Any] = ()
+    boosted: Mapping[str, Entity] = {}
 
 
 NOTHING = Curated()
@@ -71,7 +74,14 @@ class Curation:
 
     def _read(self, connection: Connection, tenants: Tenants) -> Curated:
         tables = self._tables.synonyms, self._tables.query_rules
-        return Curated(*(self._rows(connection, table, tenants) for table in tables))
+        synonyms, rules = (self._rows(connection, table, tenants) for table in tables)
+        return Curated(synonyms, rules, self._boosted(connection))
+
+    def _boosted(self, connection: Connection) -> dict[str, Entity]:
+        named = self._tables.entities.c
+        rows = connection.execute(select(named.name, named.definition).order_by(named.name))
+        entities = (entity_of(name, definition) for name, definition in rows if definition.get("boost"))
+        return {entity.name: entity for entity in entities}
 
     @staticmethod
     def _rows(connection: Connection, table: Table, tenants: Tenants) -> Sequence[Any]:

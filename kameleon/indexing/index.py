@@ -20,6 +20,7 @@ from ..stores.factory import make_store
 from ..stores.transactions import Transactions
 from ..stores.values import Entry, State
 from ..values import Failure, Generation, IndexReport, Ref, Tenants, tenants_of
+from .classes import Classes, redefined, topic
 from .curation import Curation
 from .embedded import Ahead
 from .entries import Contents, make_entry
@@ -86,6 +87,7 @@ class Index(Transactions):
 
         self.keywords: KeywordIndex = KeywordIndex(self.store, opened)
         self.curation = Curation(self.store)
+        self.classes = Classes(self.store, self.curation)
         self._tenanted = Tenanted(self.store.schema)
         self.writer = Writer(self.store, self.catalog, self.keywords, self._tenanted)
         self.filling = Filling(self, self.store, self.catalog, self.writer, self.services)
@@ -186,6 +188,8 @@ class Index(Transactions):
             plan = self.plan(
                 wanted, connection=conn, unique=unique, ahead=ahead, is_deferred=is_deferred, budget_s=limit_s
             )
+            for entity in self.classes.note(conn, plan.standings, plan.version):
+                self.services.notices.report(topic(entity), redefined(entity, plan.standings[entity]))
             return self.apply(plan, conn)
 
     def _located(self, connection: Connection, refs: Iterable[Ref], unique: Collection[str]) -> list[Ref]:
@@ -221,11 +225,15 @@ class Index(Transactions):
         with self.reading(connection, tenants_of(entry.ref for entry in wanted)) as conn:
             if connection is not None:
                 self.begin_writing(conn)
-            generations = self.catalog.generations(conn)
+            generations, version, _ = self.catalog.registry(conn)
             service = self.services.writing(conn, generations)
+            entities = {entry.ref.entity for entry in wanted}
+            standings = self.classes.unread(conn, entities, version)
+            is_altered = is_altered or self.classes.is_altered(entities, standings)
             compared = self.writer.compare(conn, wanted, service, generations, unique, former, is_altered=is_altered)
             seen_by_caller = generations if connection is not None else None
             compared = replace(compared, generations=seen_by_caller, is_deferred=is_deferred)
+            compared = replace(compared, standings=standings, version=version)
         compared = replace(compared, analysed=self.keywords.analysed(compared.changed))
         if is_deferred:
             return replace(compared, outage=_first_outage(service, generations))

@@ -21,6 +21,7 @@ from ..stores.claims import rows_of
 from ..stores.protocols import Store
 from ..stores.values import Embedding, Entry, State
 from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Noise, Ref
+from .classes import Standing
 from .embedded import Ahead, counts, embeddings, flattened, merged, owners_of, positions, with_pieces
 from .moving import Move, located, move, moved
 from .tenanted import Tenanted
@@ -49,7 +50,8 @@ class Plan:
     """What a call has to write: `changed` of the `wanted` contents, those that `moved` to another tenant among them,
     and `to_embed`, whose embeddings `embeddings` holds once `service` made them. Of changed contents whose text to
     embed is as it was, `kept` are the hashes before: their embeddings stay. `analysed` are the terms of `changed`, None
-    before. `generations` are those as the transaction that applies it sees them, None before; `target` is the number of
+    before. `standings` are those of classes that were not known in this `version` of the registry. `generations`
+    are those as the transaction that applies it sees them, None before; `target` is the number of
     the one to write to, None for the service's own. Where that `lacks_noise`, `noise` is measured."""
 
     wanted: Sequence[Entry]
@@ -68,6 +70,8 @@ class Plan:
     lacks_noise: bool = False
     noise: Noise | None = None
     analysed: "Sequence[Analysed] | None" = None
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+    version: str = ""
     report: IndexReport = field(default_factory=IndexReport)
 
     @property

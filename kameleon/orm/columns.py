@@ -1,6 +1,7 @@
 """The fields of a mapped class: its columns, and those over relationships, read from their tables. Imports `values`,
-`facet_counts`, `errors`, `stores` and `search`."""
+`boosts`, `facet_counts`, `errors`, `stores` and `search`."""
 
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
@@ -9,13 +10,16 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     JSON,
+    Boolean,
     Connection,
     Date,
     DateTime,
     Dialect,
     Float,
+    Integer,
     Numeric,
     Select,
+    String,
     TextClause,
     TypeDecorator,
     case,
@@ -29,17 +33,21 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from ..boosts import Boost, ConditionBoost, FieldBoost, NumberBoost
 from ..errors import InvalidFilter
 from ..facet_counts import FacetCounts
 from ..search.ordering import kind_of
 from ..stores.filters import number
 from ..stores.json_columns import JSONDocument, JSONText
+from ..stores.moments import moment_of, read_moment
 from ..stores.protocols import Keys
 from ..stores.tables import parts
 from ..stores.values import Matches, bound
 from ..values import Ref
 from .criteria import as_condition, column_of, is_document, related
 from .mapping import KEYS_A_STATEMENT, Mapped
+
+MAX_FLOAT = sys.float_info.max
 
 
 class ClassFields:
@@ -70,6 +78,38 @@ class ClassFields:
         wanted = self._selected(field, lambda column: [*names, column], is_single=True)
         rows = connection.execute(wanted.where(keys.c.record_id == self._id), binds)
         return {(entity, id_, tenant): value for entity, id_, tenant, value in rows.all()}
+
+    def boosting(
+        self, connection: Connection, refs: Sequence[Ref], boosts: Sequence[Boost]
+    ) -> Mapping[Ref, Sequence[float | None]]:
+        own = [ref for ref in refs if ref.entity in self._entities]
+        wanted, found = self._boosting(boosts), dict[str, list[float | None]]()
+        keys = len(self._mapped.key_names)
+        for part in parts(own, KEYS_A_STATEMENT):
+            for row in connection.execute(self._mapped.of_ids(wanted, [ref.id for ref in part])):
+                values = zip(boosts, row[keys:], strict=True)
+                found[self._mapped.identity.id_of(row[:keys])] = [boosted_by(boost, value) for boost, value in values]
+        return {ref: found[ref.id] for ref in own if ref.id in found}
+
+    def check_boosts(self, boosts: Sequence[Boost]) -> None:
+        self._boosting(boosts)
+
+    def _boosting(self, boosts: Sequence[Boost]) -> Select[Any]:
+        """A query of the keys and of what each boost is computed of; a row without a related one is among them."""
+        columns, joins = [column for column, _ in self._mapped.id_columns(self._cls)], list[Any]()
+        for boost in boosts:
+            if isinstance(boost, ConditionBoost):
+                holds = as_condition(boost.where(self._cls) if callable(boost.where) else boost.where, self._cls)
+                columns.append(case((holds, 1), else_=0))
+            elif isinstance(boost, FieldBoost):
+                column, links = self._joined(boost.field, is_single=True)
+                check_type(boost, column)
+                columns.append(column)
+                joins += links
+        wanted: Select[Any] = select(*columns).select_from(self._cls)
+        for link in joins:
+            wanted = wanted.outerjoin(link)
+        return self._mapped.without_concrete(wanted, self._cls)
 
     def members(
         self, connection: Connection, records: Mapping[int, Ref], field: str
@@ -136,18 +176,22 @@ class ClassFields:
     ) -> Select[Any]:
         """A query of what is selected of the field's column, joined over its relationships. Where it `is_single` these
         lead to one row at most."""
+        column, joins = self._joined(field, is_single=is_single)
+        wanted: Select[Any] = select(*selected(column)).select_from(self._cls)
+        for link in joins:
+            wanted = wanted.join(link)
+        return self._mapped.without_concrete(wanted, self._cls)
+
+    def _joined(self, field: str, *, is_single: bool) -> tuple[Any, list[Any]]:
+        """The field's column, and the relationships that lead to it."""
         names = field.split(".")
-        target, joins = self._cls, []
+        target, joins = self._cls, list[Any]()
         while len(names) > 1 and not is_document(target, names[0]):
             link, target = related(target, names.pop(0))
             if is_single and link.property.uselist:
                 raise InvalidFilter(f"{self._cls.__name__}.{field} has several values, which have no order")
             joins.append(link)
-        column = readable(column_of(target, names[0]), names[1:])
-        wanted: Select[Any] = select(*selected(column)).select_from(self._cls)
-        for link in joins:
-            wanted = wanted.join(link)
-        return self._mapped.without_concrete(wanted, self._cls)
+        return readable(column_of(target, names[0]), names[1:]), joins
 
     def _among(self, statement: Select[Any], matches: Matches) -> tuple[Select[Any], dict[str, Any]]:
         """The statement, for rows that match, and its binds."""
@@ -181,6 +225,27 @@ def readable(column: Any, path: Sequence[str]) -> Any:
         return JSONText(column, path)
     is_decimal = isinstance(column.type, Numeric) and column.type.asdecimal
     return type_coerce(column, ExactDecimal()) if is_decimal else column
+
+
+def check_type(boost: FieldBoost, column: Any) -> None:
+    """Raises InvalidFilter for a column whose values the boost cannot count."""
+    of_number, of_time = (Numeric, Integer), (Date, DateTime, String)
+    wrong = (*of_time, Boolean) if isinstance(boost, NumberBoost) else (*of_number, Boolean)
+    type_ = column.type
+    if isinstance(type_, wrong) and not isinstance(type_, JSONDocument):
+        counted = "numbers" if isinstance(boost, NumberBoost) else "dates and times"
+        raise InvalidFilter(f"{boost.field} is {type_!r:.60}, and a boost by it counts {counted} alone")
+
+
+def boosted_by(boost: Boost, value: Any) -> float | None:
+    """What a boost counts of a column's value, None for one of another type."""
+    if isinstance(boost, ConditionBoost):
+        return float(value)
+    if isinstance(boost, NumberBoost):
+        is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+        return float(min(max(value, -MAX_FLOAT), MAX_FLOAT)) if is_number and value == value else None
+    at = moment_of(value) if isinstance(value, date) else read_moment(value) if isinstance(value, str) else None
+    return None if at is None else at.ms
 
 
 def most_frequent(wholes: Iterable[Sequence[Any]], limit: int, has_dimensions: bool) -> list[tuple[Any, int]]:

@@ -1,5 +1,5 @@
-"""Declares mapped classes searchable, and finds the entity of each among the classes that inherit it. Imports `errors`
-and `content`.
+"""Declares mapped classes searchable, and finds the entity of each among the classes that inherit it. Imports `boosts`,
+`errors` and `content`.
 
 The entity of a class is the class that declares it; subclasses are of the same entity unless they declare another. A
 class with concrete inheritance has keys of its own, so it is an entity of its own.
@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Subquery, event, inspect
 from sqlalchemy.orm import Mapper, QueryableAttribute
 from sqlalchemy.orm.exc import UnmappedClassError
 
+from ..boosts import Boost, Boosts, read_boosts
 from ..content import Field, SearchFields, check_entity, field_options
 from ..errors import InvalidInput, seen
 
@@ -37,6 +38,7 @@ class Declaration:
     depends_on: tuple[str, ...]
     name: str | None
     tenant: TenantOf | None = None
+    boosts: tuple[Boost, ...] = ()
 
 
 def searchable(
@@ -47,6 +49,7 @@ def searchable(
     depends_on: Iterable[str] = (),
     name: str | None = None,
     tenant: TenantOf | QueryableAttribute[Any] | None = None,
+    boost: Boosts = (),
 ) -> Callable[[T], T]:
     """Declare a mapped class searchable.
 
@@ -60,12 +63,15 @@ def searchable(
     `tenant` divides the records: an attribute ("org_id"), a column, or a function of the object, of a text, a whole
     number, a UUID or an Enum; None is the tenant "". A search names its tenants then, and a record moves with its own.
 
+    `boost` are the boosts (`kameleon.boosts`) of every search that gives none of its own; the condition of one may be a
+    function of the class: when(lambda cls: cls.stock > 0).
+
     Raises InvalidInput for what cannot be: at once, or, where the class is not mapped yet, when it is first used.
     """
     if isinstance(fields, str) or isinstance(depends_on, str):
         raise InvalidInput("fields and depends_on are lists of names")
     options = _checked_fields(fields or (), content)
-    declaration = Declaration(options, content, when, tuple(depends_on), name, _checked(tenant))
+    declaration = Declaration(options, content, when, tuple(depends_on), name, _checked(tenant), read_boosts(boost))
 
     def declare(cls: T) -> T:
         if name is not None:

@@ -1,5 +1,5 @@
 """A searchable class of one database: the keys of its records, their content, and when that may have changed. Imports
-`values`, `errors`, `content` and `stores`."""
+`values`, `errors`, `content`, `stores` and `indexing`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from enum import Enum as PythonEnum
@@ -12,6 +12,7 @@ from sqlalchemy.orm.base import PassiveFlag
 
 from ..content import Content, check_entity, check_tenant, compose, items_of, normalize
 from ..errors import InvalidInput, InvalidRecord
+from ..indexing.classes import Definition
 from ..stores.database_protocols import Connections
 from ..stores.tables import IDS_A_STATEMENT, parts
 from ..values import Ref
@@ -70,6 +71,20 @@ class Mapped:
         ]
         self.is_literal = is_literal(mapper, declaration)
         self.has_weights = any(field.weight > 1 for field in self._options)
+
+    @property
+    def definition(self) -> Definition:
+        """What the contents of its records depend on, as JSON has it; of functions whether there are any."""
+        declared = self.declaration
+        return {
+            "fields": [
+                {"name": name, "weight": int(field.weight), "index": field.index, "html": field.html}
+                for name, field in declared.fields.items()
+            ],
+            "content": declared.content is not None,
+            "when": declared.when is not None,
+            "tenant": tenant_attribute(self.mapper, declared) or declared.tenant is not None,
+        }
 
     def ref(self, key: Sequence[Any]) -> Ref:
         return Ref(self.entity, self.identity.id_of(key))

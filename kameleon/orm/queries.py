@@ -1,16 +1,18 @@
 """Makes a `Query` of the arguments for entities and mapped classes alike, for `search` to answer. Imports `values`,
-`errors`, `content`, `stores`, `indexing` and `search`."""
+`errors`, `boosts`, `content`, `stores`, `indexing` and `search`."""
 
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from sqlalchemy import Connection, Select, select
 
+from ..boosts import Boost, ConditionBoost, read_boosts
 from ..content import check_entity, check_id, check_tenants
 from ..errors import InvalidInput, RecordMissing, TenantRequired, seen
 from ..indexing.index import Index
 from ..search.answering import Answering
+from ..search.boost_sets import ClassBoosts
 from ..search.query import Query, SearchOptions, TenantOption, check_text, check_whole, make_query
 from ..search.sources import Sources
 from ..search.syntax import may_name_field, parse
@@ -59,6 +61,7 @@ class Queries:
             raise InvalidInput("similar takes the record's own tenant alone: tenant='…'")
         (name,) = self.names([entity])
         ref = Ref(check_entity(name), check_id(id), tenants[0])
+        options.setdefault("boost", ())
         content = self._content(ref, connection)[:SIMILAR_CHARACTERS]
         return self._answering.search(self._query(content, None, among, connection, like=ref, **options), connection)
 
@@ -130,13 +133,15 @@ class Queries:
         options.pop("tenant", None)
         fields = () if like else self._fields(text, names, connection)
         classes: Sequence[Searched] = ()
-        columns = None
+        columns, given = None, names
         if any(isinstance(name, type) for name in names) or not (where is None or isinstance(where, Mapping)):
             from .scope import scope
 
             columns = self._columns(names)
             words = parse(text, fields).fields if fields else ()
             names, classes = scope(sessions_of(self._index).mappings, names, where, words)
+        if options.get("boost") is not None:
+            options["boost"] = checked_boosts(options["boost"], given)
         of_classes = tuple(name for each in classes for name in each.entities)
         options["where"] = where if not names or set(names) - set(of_classes) else None
         secured = [] if is_nowhere else self._secured([str(name) for name in names], connection)
@@ -153,8 +158,19 @@ class Queries:
             hides_words=hides_words(secured, tenants),
             columns=columns,
             like=like,
+            class_boosts=self._class_boosts(names, given, connection) if options.get("boost") is None else (),
             **options,
         )
+
+    def _class_boosts(
+        self, names: Sequence[object], given: Sequence[object], connection: Connection | None
+    ) -> tuple[ClassBoosts, ...]:
+        """Those of the mapped classes of these entities, of all where none is named."""
+        if "kameleon.orm.declaration" not in sys.modules:
+            return ()
+        from .boosting import BoostedClasses
+
+        return self._index.part(BoostedClasses).of(names, given, connection)
 
     def tenants(
         self, names: Sequence[object], options: TenantOption, connection: Connection | None
@@ -245,6 +261,21 @@ def listed(entity: object, entities: Iterable[object] | None) -> list[object]:
         raise InvalidInput(f"entities is a list of names; for one, use entity={seen(entities)}")
     several = entity if isinstance(entity, list | tuple) else [] if entity is None else [entity]
     return [*several, *(entities or ())]
+
+
+def checked_boosts(given: Any, searched: Sequence[object]) -> tuple[Boost, ...]:
+    """Raises InvalidInput where a condition is no mapping, and more is searched than one class."""
+    boosts = read_boosts(given)
+    conditions = [boost.where for boost in boosts if isinstance(boost, ConditionBoost)]
+    own = [where for where in conditions if not isinstance(where, Mapping)]
+    if own and not (len(searched) == 1 and isinstance(searched[0], type)):
+        raise InvalidInput(
+            "boost= has a SQLAlchemy condition for one class, which is searched alone: search(query, entity=Article, "
+            "boost=when(Article.stock > 0)). For several, it is a mapping of columns that all have"
+        )
+    if any(map(callable, own)):
+        raise InvalidInput("a function is the condition of @searchable(boost=…); search takes the condition itself")
+    return boosts
 
 
 def hides_words(secured: "Sequence[Mapped]", tenants: Tenants) -> bool:

@@ -1,5 +1,5 @@
-"""Finds the searchable classes of one database, and which records depend on objects of a class. Imports `errors` and
-`forking`."""
+"""Finds the searchable classes of one database, and which records depend on objects of a class. Imports `errors`,
+`forking` and `indexing`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from sqlalchemy.orm import Mapper
 
 from ..errors import InvalidInput, seen
 from ..forking import per_process
+from ..indexing.classes import Definition
 from .attributes import relationships
 from .declaration import (
     ATTRIBUTE,
@@ -52,6 +53,7 @@ class Mappings:
         self._owners: WeakValueDictionary[str, type] = WeakValueDictionary()
         self._by_entity: dict[str, Mapped] = {}
         self._version: object = None
+        self._boosted: tuple[object, frozenset[str]] = (None, frozenset())
 
     @per_process
     def _lock(self) -> RLock:
@@ -76,6 +78,11 @@ class Mappings:
     def of_entity(self, entity: str) -> Mapped:
         return self._by_entity[entity]
 
+    def definition(self, entity: str) -> Definition | None:
+        """That of an entity that is a class which is resolved already."""
+        mapped = self._by_entity.get(entity)
+        return None if mapped is None else mapped.definition
+
     def tenanted(self, entities: Iterable[str]) -> set[str]:
         """Those of the entities that are classes with tenants."""
         return {name for name in entities if (mapped := self._by_entity.get(name)) and mapped.has_tenants}
@@ -95,9 +102,20 @@ class Mappings:
         """The entities of every searchable class of this process that is mapped, of other databases, too."""
         return sorted(_mappers_by_entity())
 
+    def boosted(self) -> frozenset[str]:
+        """The entities, of those that `names` has, whose classes are declared with boosts."""
+        found_for, found = self._boosted
+        if found_for is not (current := version()):
+            mappers = _mappers_by_entity().items()
+            found = frozenset(n for n, of_name in mappers if any(getattr(m.class_, ATTRIBUTE).boosts for m in of_name))
+            self._boosted = current, found
+        return found
+
     def named(self, entity: str) -> Mapped | None:
         """The class of an entity that is resolved already, or is the only one of that name in this process."""
-        if entity not in self._by_entity:
+        if (found := self._by_entity.get(entity)) is not None:
+            self.of(found.owner.class_)  # it may have been declared again
+        else:
             mappers = _mappers_by_entity().get(entity, ())
             owners = {owner_of(mapper, getattr(mapper.class_, ATTRIBUTE)) for mapper in mappers}
             if len(owners) == 1:

@@ -23,6 +23,7 @@ class Sessions:
     def __init__(self, index: Index) -> None:
         self.index = index
         self.mappings = Mappings(index.engine.dialect)
+        index.classes.of = self.mappings.definition
         self.binds = Binds(index.application_engine)
         marks = Marks(index.tables)
         self.pending = Pending(index, self.mappings, marks)

@@ -15,6 +15,7 @@ from ..values import IndexReport, IndexStatus, Tenants
 from .callers import sessions_of
 
 if TYPE_CHECKING:
+    from .redefined import Redefined
     from .unindexed import Unindexed
 
 
@@ -26,7 +27,7 @@ def sync(
     tenants: Tenants = None,
     progress: Progress | None = None,
 ) -> IndexReport:
-    report = IndexReport()
+    report = _redefined(index).index_all(batch_size, progress) if _has_classes() and tenants is None else IndexReport()
     worker = worker_name()
     for takes_over in (False, True):
         while (indexed := index_marked(index, batch_size, worker=worker, takes_over=takes_over)) is not None:
@@ -71,6 +72,8 @@ def status(index: Index, entity: str | None = None, tenants: Tenants = None) -> 
         found = index.store.embeddings.status(conn, reported, has_provider=has_provider, tenants=tenants)
         rows = _unindexed(index)
         unindexed = rows.counts(conn, tenants) if rows is not None else {}
+        if _has_classes():
+            _redefined(index).report(conn)
         missing = index.missing_vector_index(conn, generations)
     problems = [problem for problem in (index.services.problem(generations), missing) if problem]
     note = index.services.notices.joined("; ".join(problems))
@@ -88,9 +91,19 @@ def status(index: Index, entity: str | None = None, tenants: Tenants = None) -> 
     ]
 
 
+def _has_classes() -> bool:
+    """False where no class can be declared: the ORM is not imported."""
+    return "kameleon.orm.declaration" in sys.modules
+
+
+def _redefined(index: Index) -> "Redefined":
+    from .redefined import Redefined
+
+    return index.part(Redefined)
+
+
 def _unindexed(index: Index) -> "Unindexed | None":
-    """None where no class can be declared: the ORM is not imported."""
-    if "kameleon.orm.declaration" not in sys.modules:
+    if not _has_classes():
         return None
     from .unindexed import Unindexed
 

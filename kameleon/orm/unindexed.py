@@ -1,11 +1,8 @@
 """Counts and indexes rows of searchable classes that are not in the index: those from before sessions were attached to
-it or triggers set, and those that were written past both. Imports `values`, `errors`, `content`, `stores` and
-`indexing`."""
+it or triggers set, and those that were written past both. Imports `values`, `errors`, `stores` and `indexing`."""
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from sqlalchemy import (
@@ -23,23 +20,20 @@ from sqlalchemy import (
     tuple_,
 )
 
-from ..content import Content
-from ..errors import InvalidInput, InvalidRecord, Outdated
-from ..indexing.ahead import embed_ahead
+from ..errors import InvalidInput, InvalidRecord
 from ..indexing.index import Index
 from ..stores.tables import key
-from ..values import IndexReport, Ref, Tenants
+from ..values import IndexReport, Tenants
 from .callers import sessions_of
 from .identity import key_attributes
 from .mapping import Mapped, objects
+from .rows import index_rows
 
 ROWS_A_PAGE = 1_000
 """Bounds the objects in memory while rows are counted one by one. Chosen, not measured."""
 
 NOTHING: Any = literal_column("''")
 """No bind: the index of records with tenants is a partial one."""
-
-log = logging.getLogger("kameleon.sessions")
 
 
 class Unindexed:
@@ -57,45 +51,21 @@ class Unindexed:
 
     def counts(self, connection: Connection, tenants: Tenants = None) -> dict[str, int]:
         """Rows by entity, without those that `when` keeps out."""
-        return {mapped.entity: self._count(connection, mapped, tenants) for mapped in self._classes(connection)}
+        return {mapped.entity: self._count(connection, mapped, tenants) for mapped in self.classes(connection)}
 
     def index(self, batch_size: int) -> IndexReport:
         """Index them, `batch_size` a transaction. One whose content fails is logged and left out."""
         report = IndexReport()
         with self._index.reading() as connection:
-            found = [mapped for mapped in self._classes(connection) if self._count(connection, mapped)]
+            found = [mapped for mapped in self.classes(connection) if self._count(connection, mapped)]
         for mapped in found:
             for page in self._pages(mapped, batch_size):
                 ids = [mapped.ref_of(obj).id for obj in page if is_record(mapped, obj)]
-                report += self._index.retried(partial(self._write, mapped, ids))
+                report += index_rows(self._index, mapped, ids)
         return report
 
-    def _write(self, mapped: Mapped, ids: Sequence[str]) -> IndexReport:
-        """Write the rows' contents if they are the same in the transaction that writes them: another transaction may
-        have changed the rows since they were read."""
-        with self._index.reading() as connection:
-            contents = self._contents(connection, mapped, ids)
-        if not contents:
-            return IndexReport()
-        unique = {mapped.entity} if mapped.has_tenants else ()
-        ahead = embed_ahead(self._index, contents, [], connection=None, indexing="sync", unique=unique)
-        with self._index.transaction() as connection:
-            mapped.lock(self._index.store.connections, connection, ids)
-            report = self._index.write_changes(
-                connection, contents, [], unique=unique, ahead=ahead, indexing="sync", budget_s=0
-            )
-            if self._contents(connection, mapped, [ref.id for ref in contents]) != contents:
-                raise Outdated(f"rows of {mapped.entity} kept being changed by others. Try again")
-        return report
-
-    def _contents(self, connection: Connection, mapped: Mapped, ids: Sequence[str]) -> dict[Ref, Content]:
-        failed: dict[Ref, InvalidRecord] = {}
-        read = sessions_of(self._index).pending.read_each(connection, [Ref(mapped.entity, id_) for id_ in ids], failed)
-        for error in failed.values():
-            log.warning("not indexed: %s", error)
-        return {ref: content for ref, content in read.items() if content is not None}
-
-    def _classes(self, connection: Connection) -> list[Mapped]:
+    def classes(self, connection: Connection) -> list[Mapped]:
+        """Those that this process has imported and whose tables are in this database."""
         mappings = sessions_of(self._index).mappings
         found = []
         for name in mappings.names():

@@ -1,5 +1,5 @@
 """Declares, alters, renames and drops entities, with their records and their index. Imports `values`, `errors`,
-`content`, `stores`, `keywords` and `indexing`."""
+`boosts`, `content`, `stores`, `keywords` and `indexing`."""
 
 import shlex
 from collections.abc import Iterable, Mapping
@@ -8,13 +8,14 @@ from functools import partial
 
 from sqlalchemy import Connection, Table, delete, func, select, update
 
+from ..boosts import Boosts
 from ..content import SearchFields, check_entity
 from ..errors import EntityExists, seen
 from ..indexing.index import Index
 from ..indexing.writer import Progress
 from ..stores.catalog import Entity
 from ..values import IndexReport, Ref
-from .entities import altered, declared_entity, entity_named, record_entry
+from .entities import altered, boosted, declared_entity, entity_named, record_entry
 from .stored import StoredRows
 from .values import AlterReport
 
@@ -27,8 +28,15 @@ class Administering:
         self._catalog = index.catalog
         self._rows = StoredRows(index)
 
-    def create(self, name: str, search: SearchFields, fields: Mapping[str, str], tenant_field: str | None) -> Entity:
-        entity = declared_entity(name, search, fields, tenant_field)
+    def create(
+        self,
+        name: str,
+        search: SearchFields,
+        fields: Mapping[str, str],
+        tenant_field: str | None,
+        boosts: Boosts,
+    ) -> Entity:
+        entity = boosted(declared_entity(name, search, fields, tenant_field), boosts)
 
         def attempt(connection: Connection) -> Entity:
             if name in self._catalog.entities(connection):
@@ -36,6 +44,7 @@ class Administering:
                     f"entity {seen(name)} exists already. See it: `kameleon entity describe {shlex.quote(name)}`"
                 )
             self._catalog.write_entity(connection, entity, is_new=True)
+            self._note_boosts(connection, entity)
             if entity.has_tenants:
                 self._index.store.schema.add_tenanted(connection, [name])
             return entity
@@ -47,7 +56,7 @@ class Administering:
         from ..keywords import renaming  # NumPy loads with it
 
         def attempt(connection: Connection) -> int:
-            self._changed(connection, name)
+            self._note_boosts(connection, self._changed(connection, name))
             tenants, tables = self._tenants(connection, name), self._index.tables.keywords
             renaming.drop(connection, self._index.store.postings, tables, tenants, name)
             self._index.store.schema.drop_entity(connection, name, self._catalog.with_tables(connection))
@@ -81,6 +90,7 @@ class Administering:
                 connection.execute(own.values(entity_name=new_name))
             entities = self._index.tables.entities
             connection.execute(update(entities).where(entities.c.name == name).values(name=new_name))
+            self._note_boosts(connection, entity)
             return entity
 
         made = self._index.committed(attempt, None)
@@ -98,6 +108,11 @@ class Administering:
         self._index.store.schema.lock_entities(connection)
         return entity_named(self._catalog.entities(connection), name)
 
+    def _note_boosts(self, connection: Connection, *entities: Entity) -> None:
+        """Gives searches the boosts that are there from now on, where one of the entities has any."""
+        if any(entity.boosts for entity in entities):
+            self._index.curation.note_change(connection)
+
     def _tenants(self, connection: Connection, name: str) -> list[str]:
         table = self._rows.table.c
         of_entity = select(table.tenant).where(table.entity_name == name).distinct()
@@ -113,17 +128,22 @@ class Administering:
         fields: Mapping[str, str],
         batch_size: int,
         progress: Progress | None,
+        boosts: Boosts | None,
     ) -> AlterReport:
-        """Change how fields are searched, and index again what that changes."""
+        """Change how fields are searched, and index again what that changes; boosts need no index."""
 
         def attempt(connection: Connection) -> Entity:
             before = self._changed(connection, name)
-            entity = altered(before, search, unsearch, fields)
+            entity = boosted(altered(before, search, unsearch, fields), boosts)
             if entity != before:
                 self._catalog.write_entity(connection, entity, is_new=False)
+            if entity.boosts != before.boosts:
+                self._note_boosts(connection, before, entity)
             return entity
 
         entity = self._index.committed(attempt)
+        if boosts is not None and not (search or unsearch or fields):
+            return AlterReport(entity, IndexReport())
         return AlterReport(entity, self._reindex(entity, batch_size, progress))
 
     def _reindex(self, entity: Entity, batch_size: int, progress: Progress | None) -> IndexReport:

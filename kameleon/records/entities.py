@@ -1,14 +1,17 @@
 """Declares entities, infers them from records, and makes entries of the index from records. Pure. Imports `values`,
-`errors`, `content`, `stores` and `indexing`."""
+`errors`, `boosts`, `content`, `search`, `stores` and `indexing`."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..boosts import Boosts, FieldBoost, NumberBoost, read_boosts
 from ..content import PLAIN, Field, SearchFields, check_entity, compose, field_options, items_of
 from ..errors import InvalidInput, UnknownEntity, seen
 from ..indexing.entries import make_entry
+from ..search.boost_sets import probes_of
 from ..stores.catalog import DeclaredField, Entity
+from ..stores.filters import path_of
 from ..stores.values import Entry
 from ..values import Ref
 from .rows import TYPES, check_field
@@ -53,6 +56,26 @@ def altered(entity: Entity, search: SearchFields, unsearch: Iterable[str], field
     if not any(field.is_searchable for field in made):
         raise InvalidInput(f"{entity.name}: one field at least has to be searchable")
     return replace(entity, fields=made)
+
+
+def boosted(entity: Entity, boosts: Boosts | None) -> Entity:
+    """The entity with these boosts, with its own where it is None. Raises InvalidInput, InvalidFilter."""
+    if boosts is None:
+        return entity
+    types = {field.name: field.type for field in entity.fields}
+    made = read_boosts(boosts)
+    for boost in made:
+        boost.as_json()
+        probes_of([boost], entity.field_names)
+        if not isinstance(boost, FieldBoost):
+            continue
+        name, *inner = path_of(boost.field, entity.field_names)
+        is_number = isinstance(boost, NumberBoost)
+        counted = {"any", "object"} if inner else {"any", *(("integer", "number") if is_number else ("text",))}
+        if types[name] not in counted:
+            values = "numbers" if is_number else "texts that are dates or times"
+            raise InvalidInput(f"{boost.field!r:.80} is {types[name]}, and a boost by it counts {values} alone")
+    return replace(entity, boosts=made)
 
 
 def checked_options(search: SearchFields) -> dict[str, Field]:

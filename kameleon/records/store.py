@@ -1,5 +1,5 @@
 """The built-in record store: records as JSON, kept in the same transaction as their index. Imports `values`, `errors`,
-`content`, `stores`, `indexing` and `orm`.
+`boosts`, `content`, `stores`, `indexing` and `orm`.
 
 For those without tables of their own, and behind `kameleon data …`. A record's `id` is its key; its other keys are
 fields. The searchable ones, in the entity's order, are the record's content.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from sqlalchemy import Connection
 
+from ..boosts import Boosts
 from ..content import Content, SearchFields, check_entity, check_id
 from ..errors import InvalidInput, RecordMissing, seen
 from ..indexing.ahead import batches_ahead, embed_ahead
@@ -66,11 +67,13 @@ class RecordStore(Coroutines):
         search: SearchFields = (),
         fields: Mapping[str, str] | None = None,
         tenant_field: str | None = None,
+        boost: Boosts = (),
     ) -> Entity:
         """Declare an entity: `search` names its searchable fields, as a mapping with weights (whole numbers from 1 to
         10) or a `kameleon.Field` of options; `fields` maps a name to a type that is checked. `tenant_field` divides its
-        records: the field whose value is a record's tenant, or "" where every call gives `tenant`."""
-        return self._administering.create(name, search, fields or {}, tenant_field)
+        records: the field whose value is a record's tenant, or "" where every call gives `tenant`. `boost` is that of
+        every search of it that gives none, of fields that are declared."""
+        return self._administering.create(name, search, fields or {}, tenant_field, boost)
 
     def alter_entity(
         self,
@@ -81,12 +84,14 @@ class RecordStore(Coroutines):
         fields: Mapping[str, str] | None = None,
         batch_size: int = 1000,
         progress: Progress | None = None,
+        boost: Boosts | None = None,
     ) -> AlterReport:
         """Make the fields of `search` searchable, or searchable in another way, and those of `unsearch` not; the others
         stay as they are. Then index the entity's records again, `batch_size` a transaction: nothing is embedded whose
         text is as it was, and a run that was interrupted is completed by another. `fields` adds or changes types, which
-        are checked from then on. `progress(done, total)` counts records."""
-        return self._administering.alter(name, search, unsearch, fields or {}, batch_size, progress)
+        are checked from then on. `boost` replaces its boosts, [] removes them; these have effect at once, and by
+        themselves index nothing. `progress(done, total)` counts records."""
+        return self._administering.alter(name, search, unsearch, fields or {}, batch_size, progress, boost)
 
     def rename_entity(self, name: str, new_name: str) -> Entity:
         """Rename an entity in one transaction, its records, index and embeddings with it."""

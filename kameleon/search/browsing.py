@@ -34,7 +34,7 @@ SCORE = 1.0
 """What every record scores: none is better than another."""
 END = -1
 """Stands among the contents, whose numbers are positive, where the page before ended."""
-UNRANKED = "an empty query ranks nothing, so rerank is left out"
+UNRANKED = "an empty query ranks nothing, so {} is left out"
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,10 @@ class Browsing:
         total = self._store.contents.count(connection, matches) if listed.total is None else listed.total
         facets = count_facets(connection, self._fields, matches, query.facets)
         passed = round((time.perf_counter() - began) * 1000, 3)
+        ranking = " and ".join(name for name in ("rerank", "boost") if getattr(query, name))
         return SearchResults(
             hits,
-            QueryPlan("browse", {"listing": passed}, note=UNRANKED if query.rerank else ""),
+            QueryPlan("browse", {"listing": passed}, note=UNRANKED.format(ranking) if ranking else ""),
             total=total,
             facets=facets,
             cursor=listed.cursor,

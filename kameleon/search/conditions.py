@@ -1,11 +1,14 @@
-"""Makes the scope of a search: which records its legs look at. Imports `errors` and `stores`."""
+"""Makes the scope of a search: which records its legs look at. Imports `boosts`, `errors` and
+`stores`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from ..boosts import Boost
 from ..errors import UnknownEntity
 from ..stores.catalog import Entity
 from ..stores.filters import HAS_WORDS, Comparison, Filter, Group, parse_filter, path_of
 from ..stores.values import Scope
+from .boost_sets import probes_of
 from .field_words import indexed
 from .query import Query
 from .sources import names_of, searched
@@ -36,6 +39,16 @@ def check_fields(query: Query, entities: Mapping[str, Entity]) -> None:
         declared = _declared(query, entities, "facets, sort and limit_by look")
         for name in wanted:
             path_of(name, declared)
+    if query.boosts.given:
+        _check_boosts(query, query.boosts.given, entities)
+
+
+def _check_boosts(query: Query, boosts: Sequence[Boost], entities: Mapping[str, Entity]) -> None:
+    """Raises InvalidFilter for a boost by a field that the mapped class or the searched entities do not have."""
+    if query.columns is not None:
+        query.columns.check_boosts(boosts)
+    if query.has_stored:
+        probes_of(boosts, _declared(query, entities, "boosts look"))
 
 
 def _filter(query: Query, entities: Mapping[str, Entity]) -> Filter | None:

@@ -25,6 +25,7 @@ from .known_words import known_words
 from .prepared import Prepared
 from .query import COUNTED, Query
 from .selecting import Selection
+from .weighting import features_of, stored
 
 if TYPE_CHECKING:
     from ..embeddings.provider import Vector
@@ -64,7 +65,12 @@ class Retrieved:
     @lazy
     def legs(self) -> list[Leg[Key]]:
         """Each leg with its own candidates and its scores for the other's, so that no score depends on the depth."""
-        return set_weights([leg for leg in (self.keyword_leg, self.vector_leg) if leg.chosen], self.weight)
+        return set_weights(self.unweighted, self.weight)
+
+    @property
+    def unweighted(self) -> list[Leg[Key]]:
+        """The legs that found anything."""
+        return [leg for leg in (self.keyword_leg, self.vector_leg) if leg.chosen]
 
     @property
     def keyword_leg(self) -> Leg[Key]:
@@ -205,7 +211,8 @@ class LegSearch:
     # vectors
 
     def _weight(self) -> float:
-        """The vector's: the query's own, or the generation's, as far as its model knows the words."""
+        """The vector's: the query's own, or the generation's, by its weighting where it has one, as far as its model
+        knows the words."""
         query, found = self._query, self._found
         if found.generation is None or not found.vector.scores:
             return 0.0
@@ -213,7 +220,7 @@ class LegSearch:
             return 1.0
         if query.weight is not None:
             return query.weight
-        own = found.generation.weight
+        own = self._own_weight(found.generation)
         if found.words is not None and found.words.named:
             return min(own, NAMED_WEIGHT)
         weight = reduced_weight(own, found.known_share)
@@ -221,6 +228,16 @@ class LegSearch:
             found.notes.append(
                 f"the vector counts {weight:.2f}, not {own:.2f}: the model knows {found.known_share:.0%} of the words"
             )
+        return weight
+
+    def _own_weight(self, generation: Generation) -> float:
+        found = self._found
+        if generation.weighting is None or self._query.like is not None:
+            return generation.weight  # what was fitted to queries may not suit the text of a record
+        features = features_of(found.unweighted, found.known_share)
+        weight = stored(generation.weighting).weight(features)
+        if self._query.explain:
+            found.notes.append(f"the vector's weight is fitted to the query: {weight:.2f} by {features}")
         return weight
 
     def _choose_vector(self) -> None:

@@ -58,7 +58,7 @@ def make_hits(analyser: Analyser, query: Query, keys: Sequence[Key], ranked: Ran
 
 
 def _explained(query: Query, keys: Sequence[Key], ranked: Ranked) -> dict[Key, tuple[LegScore, ...]]:
-    """What each leg, the reranker and the choice for diversity gave each record."""
+    """What each leg, the reranker, each boost and the choice for diversity gave each record."""
     found, reranked = ranked.found, ranked.ranking.reranked
     terms = found.words.matched(keys) if found.words else {}
     generation = found.generation.number if found.generation else None
@@ -75,6 +75,9 @@ def _explained(query: Query, keys: Sequence[Key], ranked: Ranked) -> dict[Key, t
     order = {key: rank for rank, key in enumerate(sorted(reranked, key=lambda key: -reranked[key]), 1)}
     for key in order.keys() & explained.keys():
         explained[key] += (LegScore("rerank", order[key], reranked[key], reranked[key], 1.0, reranked[key]),)
+    for key, boosts in ranked.ranking.boosts.items():
+        if key in explained:
+            explained[key] += tuple(boosts)
     for key in ranked.ranking.diversified.keys() & explained.keys():
         explained[key] += (ranked.ranking.diversified[key],)
     return explained

@@ -1,14 +1,16 @@
-"""Parses and checks a query. Imports `values`, `errors`, `forking`, `content` and `stores`."""
+"""Parses and checks a query. Imports `values`, `errors`, `boosts`, `forking`, `content` and `stores`."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
+from ..boosts import Boost, Boosts, identity, read_boosts
 from ..content import check_entity, check_id, normalize
 from ..errors import InvalidInput, seen
 from ..forking import lazy
 from ..values import Ref, Tenants
+from .boost_sets import BoostSets, ClassBoosts
 from .capping import Cap, read_cap
 from .facets import Facet, read_facets
 from .fusion import check_fusion
@@ -18,6 +20,7 @@ from .reranking import RERANKED, Reranker, check_reranker
 from .syntax import Asked, parse
 
 if TYPE_CHECKING:
+    from ..stores.catalog import Entity
     from ..stores.protocols import NamedFields
     from ..stores.values import Among
     from .fusion import Fusion
@@ -66,9 +69,10 @@ class SearchOptions(TenantOption, total=False):
     `group_by="entity"` gives `limit` hits of each entity. `facets` names fields whose values are counted over all that
     match, {field: bounds} or {field: "month"} counts buckets of them; `count` counts what matches. `rerank` is a
     callable (query, texts) -> scores 0..1 that orders the `rerank_top` (50) best again, and leaves out the others.
-    `highlight` fills `spans`, `explain` fills `explanation`. `tenant` as in TenantOption. `diversity` (0 to 1) orders
-    the 100 best so that each is relevant and unlike those before it. `limit_by={"brand": 1}` leaves out hits beyond so
-    many of each value of a field.
+    `boost` raises records after the fusion, by boosts of `kameleon.boosts`, instead of those of their entities; of []
+    none is raised. `highlight` fills `spans`, `explain` fills `explanation`. `tenant` as in TenantOption. `diversity`
+    (0 to 1) orders the 100 best so that each is relevant and unlike those before it. `limit_by={"brand": 1}` leaves out
+    hits beyond so many of each value of a field.
     """
 
     limit: int
@@ -88,6 +92,7 @@ class SearchOptions(TenantOption, total=False):
     rerank: Reranker | None
     rerank_top: int
     explain: bool
+    boost: Boosts | None
     diversity: float
     limit_by: Mapping[str, int] | None
 
@@ -99,8 +104,9 @@ class Query:
     `visible` are as in Scope; where row security `hides_words`, none are corrected or completed, and only those of the
     hits are shown. `weight` is the vector's, None the generation's own. `of_classes` are entities that are searched as
     mapped classes, whose fields `columns` reads; those of others are the record store's. `like` is the
-    record that others are to be similar to; the text is its own then. Each leg puts `least_depth` records forward at
-    least."""
+    record that others are to be similar to; the text is its own then. `boost` are the query's; without them, None, each
+    record has those of its entity, which are in `stored_boosts` or `class_boosts`. Each leg puts `least_depth`
+    records forward at least."""
 
     typed: str
     parsed: Asked
@@ -131,6 +137,9 @@ class Query:
     of_classes: tuple[str, ...] = ()
     columns: "NamedFields | None" = None
     like: Ref | None = None
+    boost: tuple[Boost, ...] | None = None
+    stored_boosts: "Mapping[str, Entity]" = field(default_factory=dict)
+    class_boosts: tuple[ClassBoosts, ...] = ()
     diversity: float = 0.0
     limit_by: Cap | None = None
     least_depth: int = 0
@@ -157,6 +166,20 @@ class Query:
     def shown(self) -> Sequence[bytes]:
         """The digests of those hits."""
         return () if self.cursor is None or self.is_browse else self.page.shown
+
+    @lazy
+    def boosts(self) -> BoostSets:
+        """Those that order the hits: none where these are sorted, or listed."""
+        if self.sort or self.is_browse:
+            return BoostSets()
+        return BoostSets(self.boost, self.stored_boosts, self.class_boosts)
+
+    def boosted_by(self, entities: "Mapping[str, Entity]") -> "Query":
+        """The query, where it gives no boosts, with those of the searched ones of these entities."""
+        if not entities or self.boost is not None:
+            return self
+        names = set(self.entities or entities) - set(self.of_classes)
+        return replace(self, stored_boosts={name: entity for name, entity in entities.items() if name in names})
 
     @property
     def digest(self) -> bytes:
@@ -190,9 +213,10 @@ class Query:
         """How many candidates each leg puts forward."""
         if self.sort:
             return SORTED
+        least = DEEP if self.boosts else CANDIDATES
         if self.rerank:
-            return max(CANDIDATES, self.window)
-        least = 2 * DIVERSIFIED if self.diversity else CANDIDATES
+            return max(least, self.window)
+        least = max(least, 2 * DIVERSIFIED) if self.diversity else least
         return max(least if self.fusion == "weighted" else DEEP, 2 * self.end, self.least_depth)
 
     def deeper(self) -> "Query | None":
@@ -223,7 +247,8 @@ class Query:
     @property
     def reads_records(self) -> bool:
         """Whether the declared fields of the record store have to be read."""
-        return self.has_stored and bool(self.where or self.parsed.fields or self.facets or self.sort or self.limit_by)
+        named = self.where or self.parsed.fields or self.facets or self.sort or self.limit_by
+        return self.has_stored and bool(named or (self.boost and self.boosts))
 
     @property
     def _ranked_by(self) -> list[Any]:
@@ -235,11 +260,10 @@ class Query:
         scope = [self.entities, self.tenants, self.is_nowhere, self.where, self.ids, among]
         if self.is_browse:
             return [*scope, self.sort]
-        ways = [self.diversity, self.limit_by and [self.limit_by.field, self.limit_by.most]]
-        return [
-            *(self.typed, *scope, self.mode, self.min_score, self.sort, self.like, fusion, self.weight, reranked),
-            *ways,
-        ]
+        boosts = None if self.boost is None else [identity(boost) for boost in self.boost]
+        cap = self.limit_by and [self.limit_by.field, self.limit_by.most]
+        ranked = [self.mode, self.min_score, self.sort, self.like, fusion, self.weight, reranked, boosts]
+        return [self.typed, *scope, *ranked, self.diversity, cap]
 
     def _check_together(self) -> None:
         if self.group_by is not None and self.group_by not in GROUPINGS:
@@ -252,6 +276,8 @@ class Query:
         if self.rerank is not None and (self.sort or self.group_by is not None):
             option = "sort" if self.sort else "group_by"
             raise InvalidInput(f"rerank and {option} both set the order: leave one out")
+        if self.boost and self.sort:
+            raise InvalidInput("boost and sort both set the order: leave one out")
         self._check_spread()
 
     def _check_spread(self) -> None:
@@ -290,6 +316,8 @@ def make_query(
     None and no `tenants` find nothing. Raises InvalidInput."""
     typed = check_text(text)
     options["ids"] = check_ids(options.get("ids"))
+    if options.get("boost") is not None:
+        options["boost"] = read_boosts(options["boost"])
     options["facets"] = read_facets(options.get("facets", ()))
     options["sort"] = read_sort(options.get("sort"))
     options["limit_by"] = read_cap(options.get("limit_by"))

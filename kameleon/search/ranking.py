@@ -19,8 +19,10 @@ from .query import DIVERSIFIED, MAX_LIMIT, Query
 class Ranking:
     """What was put forward: `keys` in the order of all pages, with their `scores`. They are in the order of `places`,
     equal records of one place in that of their refs; the places are those of `fused`, of equals those of their
-    evidence. `rest` is the best fused score that `min_score` left out, `left_out` are the hits that `limit_by` did.
-    `diversified` is how each of the best was chosen for diversity."""
+    evidence, which is `own`. `rest` is the best fused score that `min_score` left out. Where records have boosts, these
+    are multiplied by their `factors`, and `boosts` explains them; `most` is the greatest factor that a record can
+    have. `left_out` are the hits that `limit_by` left out; `diversified` is how each of the best was chosen for
+    diversity."""
 
     keys: Sequence[Key]
     refs: Mapping[Key, Ref]
@@ -29,6 +31,10 @@ class Ranking:
     places: Mapping[Key, int] = field(default_factory=dict)
     rest: float | None = None
     reranked: Mapping[Key, float] = field(default_factory=dict)
+    own: Mapping[Key, float] = field(default_factory=dict)
+    factors: Mapping[Key, float] = field(default_factory=dict)
+    boosts: Mapping[Key, Sequence[LegScore]] = field(default_factory=dict)
+    most: float = 1.0
     left_out: Sequence[Key] = ()
     diversified: Mapping[Key, LegScore] = field(default_factory=dict)
 
@@ -79,12 +85,18 @@ def make_ranking(query: Query, legs: Sequence[Leg[Key]]) -> Ranking:
     scores = fused if callable(query.fusion) else levelled(keys, own)
     least = 0.0 if query.rerank else query.min_score
     kept = list(takewhile(lambda key: scores[key] >= least, keys))
-    places: dict[Key, int] = {}
-    for place, key in enumerate(kept):
-        is_tied = place and values[key] == values[kept[place - 1]]
-        places[key] = places[kept[place - 1]] if is_tied else place
     rest = fused[keys[len(kept)]] if len(kept) < len(keys) else None
-    return Ranking(kept, {}, scores, fused, places, rest)
+    own = fused if callable(query.fusion) else own
+    return Ranking(kept, {}, scores, fused, placed(kept, values), rest, own=own)
+
+
+def placed(keys: Sequence[Key], values: Mapping[Key, object]) -> dict[Key, int]:
+    """The place of each key; those that follow with equal values have that of the first."""
+    places: dict[Key, int] = {}
+    for place, key in enumerate(keys):
+        is_tied = place and values[key] == values[keys[place - 1]]
+        places[key] = places[keys[place - 1]] if is_tied else place
+    return places
 
 
 def exactness(query: Query, ranked: Ranked, page: Sequence[Key]) -> tuple[bool, bool]:
@@ -106,7 +118,7 @@ def exactness(query: Query, ranked: Ranked, page: Sequence[Key]) -> tuple[bool, 
     is_whole = has_all or (ranking.rest is not None and unseen <= ranking.rest)
     wanted = max(DIVERSIFIED, query.end) if query.diversity else query.limit
     last = min(ranking.fused[key] for key in page) if len(page) >= wanted else None
-    return is_whole or (last is not None and unseen <= last), is_whole
+    return is_whole or (last is not None and unseen * ranking.most <= last), is_whole
 
 
 def may_have_more(query: Query, ranked: Ranked) -> bool:

@@ -15,9 +15,11 @@ from ..stores.catalog import Entity, active
 from ..stores.own_connections import is_own
 from ..stores.values import Key, Scope
 from ..values import Generation, Ref, SearchResult, SearchResults
+from .boosting import boosted
 from .capping import capped
 from .conditions import check_fields, make_scope
 from .diversity import diversified
+from .evidence import levelled
 from .facets import count_facets
 from .field_words import indexed
 from .fusion import Leg
@@ -72,7 +74,7 @@ class Retriever:
     ) -> None:
         self._index = index
         self._store = index.store
-        self._query = query
+        self._query = query.boosted_by(curated.boosted)
         self._prepared = prepared
         self._entities = entities
         self._curated = curated
@@ -114,6 +116,8 @@ class Retriever:
         check_fields(query, self._entities)
         scope, found = self._run_legs(connection)
         ranked, is_whole = named(self._store, connection, query, Ranked(scope, found, make_ranking(query, found.legs)))
+        if query.boosts:
+            ranked = boosted(self._store, connection, query, self._entities, ranked)
         return ranked, is_whole and not found.is_stale
 
     def _run_legs(self, connection: Connection) -> tuple[Scope, Retrieved]:
@@ -131,10 +135,10 @@ class Retriever:
             scores = dict(
                 zip(best, rerank_scores(query.rerank, query.text, [texts[key].text for key in best]), strict=True)
             )
-        keys = sorted(
-            (key for key in best if scores[key] >= query.min_score), key=lambda key: (-scores[key], ranking.refs[key])
-        )
-        ranking = replace(ranking, keys=keys, scores={**ranking.scores, **scores}, reranked=scores)
+        own = {key: score * ranking.factors.get(key, 1.0) for key, score in scores.items()}
+        keys = [key for key in best if scores[key] >= query.min_score]
+        keys.sort(key=lambda key: (-own[key], ranking.refs[key]))
+        ranking = replace(ranking, keys=keys, scores={**ranking.scores, **levelled(keys, own)}, reranked=scores)
         return replace(ranked, ranking=ranking)
 
     def arrange(self, connection: Connection, ranked: Ranked) -> Ranked:
@@ -174,7 +178,7 @@ class Retriever:
     def legs(self, connection: Connection) -> Legs:
         """What each leg found by itself, to be fused by the caller."""
         _, found = self._run_legs(connection)
-        legs = [leg for leg in (found.keyword_leg, found.vector_leg) if leg.chosen]
+        legs = found.unweighted
         keys = list({key for leg in legs for key in leg.chosen})
         refs = read_refs(self._store, connection, self._query, keys)
         by_ref = [

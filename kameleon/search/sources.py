@@ -1,5 +1,5 @@
 """Reads fields of records that are kept in several places: of mapped classes, each in its own table, and of the record
-store. Imports `facet_counts`, `values` and `stores`."""
+store. Imports `boosts`, `facet_counts`, `values` and `stores`."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from ..boosts import Boost
 from ..facet_counts import FacetCounts
 from ..stores.catalog import Entity
 from ..stores.counting import Members, keys_of
@@ -39,6 +40,17 @@ class Sources:
         for source in self._sources:
             if hasattr(source, "check"):
                 source.check(names)
+
+    def check_boosts(self, boosts: Sequence[Boost]) -> None:
+        for source in self._sources:
+            if hasattr(source, "check_boosts"):
+                source.check_boosts(boosts)
+
+    def boosting(
+        self, connection: Connection, refs: Sequence[Ref], boosts: Sequence[Boost]
+    ) -> Mapping[Ref, Sequence[float | None]]:
+        classes = [source for source in self._sources if hasattr(source, "boosting")]
+        return {ref: own for each in classes for ref, own in each.boosting(connection, refs, boosts).items()}
 
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
         return {ref: value for each in self._sources for ref, value in each.values(connection, refs, field).items()}

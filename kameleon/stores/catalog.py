@@ -1,5 +1,5 @@
 """The registry: which generations of embeddings the database holds, and which entities were declared. Imports `values`,
-`errors`, `content` and `embeddings`."""
+`errors`, `boosts`, `content` and `embeddings`."""
 
 import json
 import shlex
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, case, func, null, select, type_coerce
 
+from ..boosts import Boost, read_boosts
 from ..content import PLAIN, Field
 from ..errors import redacted
 from ..values import BUILDING, Generation, Noise
@@ -45,12 +46,14 @@ class DeclaredField:
 class Entity:
     """An entity of the record store. `fields` in the order they were declared or first seen. `tenant_field` is the one
     that names a record's tenant, "" where each call does; None of an entity without tenants. One that `is_inferred` was
-    made from records: the texts of fields that come later are searched."""
+    made from records: the texts of fields that come later are searched. `boosts` are those of each search that gives
+    none."""
 
     name: str
     fields: tuple[DeclaredField, ...] = ()
     tenant_field: str | None = None
     is_inferred: bool = False
+    boosts: tuple[Boost, ...] = ()
 
     @property
     def has_tenants(self) -> bool:
@@ -252,12 +255,12 @@ class Catalog:
     def add_generation(
         self, connection: Connection, provider: "EmbeddingProvider", state: str, noise: Noise | None = None
     ) -> Generation:
-        """Adds one with its table; the registry is locked. A number is never used twice. Its weight is that of the last
-        one of its model."""
+        """Adds one with its table; the registry is locked. A number is never used twice. Its weight and
+        weighting are those of the last one of its model."""
         columns = self._generations.c
         last = connection.scalar(select(func.max(columns.number)))
-        same = select(columns.weight).where(columns.fingerprint == provider.fingerprint).order_by(columns.number.desc())
-        weight = connection.scalar(same.limit(1))
+        same = select(columns.weight, columns.weighting).where(columns.fingerprint == provider.fingerprint)
+        before = connection.execute(same.order_by(columns.number.desc()).limit(1)).first()
         mean, deviation = noise or provider.noise or (None, None)
         generation = Generation(
             number=(last or 0) + 1,
@@ -266,7 +269,8 @@ class Catalog:
             model_name=provider.model_name,
             dimensions=provider.dimensions,
             fingerprint=provider.fingerprint,
-            weight=provider.vector_weight if weight is None else weight,
+            weight=provider.vector_weight if before is None else before.weight,
+            weighting=None if before is None else before.weighting,
             state=state,
             noise_mean=mean,
             noise_deviation=deviation,
@@ -284,10 +288,13 @@ class Catalog:
         changed = table.update().where((table.c.number == to.number) | (table.c.state == ACTIVE))
         connection.execute(changed.values(state=state, updated_at=datetime.now(UTC)))
 
-    def set_weight(self, connection: Connection, number: int, weight: float) -> None:
-        """Sets the weight of a generation's vectors in every later search."""
+    def set_weight(
+        self, connection: Connection, number: int, weight: float, weighting: Mapping[str, Any] | None = None
+    ) -> None:
+        """Sets the weight of a generation's vectors in every later search, and how it follows from a query."""
         table = self._generations
-        connection.execute(table.update().where(table.c.number == number).values(weight=weight))
+        changed = table.update().where(table.c.number == number)
+        connection.execute(changed.values(weight=weight, weighting=weighting))
 
     def set_noise(self, connection: Connection, number: int, noise: Noise) -> None:
         """Sets what the cosines of a generation's unrelated texts are."""
@@ -334,6 +341,8 @@ def as_definition(entity: Entity) -> dict[str, Any]:
         definition["tenant_field"] = entity.tenant_field
     if entity.is_inferred:
         definition["inferred"] = True
+    if entity.boosts:
+        definition["boost"] = [boost.as_json() for boost in entity.boosts]
     return definition
 
 
@@ -347,7 +356,8 @@ def _as_dict(field: DeclaredField) -> dict[str, Any]:
 def entity_of(name: str, definition: Mapping[str, Any]) -> Entity:
     """Makes an entity of its definition, which may lack what was added to definitions later."""
     fields = tuple(map(_field_of, definition["fields"]))
-    return Entity(name, fields, definition.get("tenant_field"), definition.get("inferred", False))
+    boosts = read_boosts(definition.get("boost", ()))
+    return Entity(name, fields, definition.get("tenant_field"), definition.get("inferred", False), boosts)
 
 
 def _field_of(field: Mapping[str, Any]) -> DeclaredField:

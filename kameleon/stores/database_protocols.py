@@ -1,6 +1,6 @@
 """What a store must do for its database as a whole: connections, tables, policies, checks. Imports `values`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -138,6 +138,9 @@ class Schema(Protocol):
 
     def add_tenanted(self, connection: Connection, entities: Sequence[str]) -> None:
         """Notes that these entities have tenants, where it is not noted."""
+
+    def add_class(self, connection: Connection, row: Mapping[str, Any]) -> None:
+        """Adds the row of a class to `kdb_class`, where it has none."""
 
 
 class Policies(Protocol):

@@ -5,6 +5,7 @@ They are compared with texts in ISO 8601 as the moments that these are: `2026-01
 millisecond, as SQLite keeps moments.
 """
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ DATE = "$date"
 """The one name of an object that is a date in JSON: {"$date": "2026-01-31"}."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY_MS = 86_400_000
+TEXT = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-](0\d|1[0-4]):[0-5]\d)?)?", re.ASCII)
 LENGTH = len("2026-01-31")
 """The characters of a date without a time."""
 
@@ -29,6 +31,14 @@ def moment_of(value: date) -> Moment:
     at = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
     since = (at if at.tzinfo else at.replace(tzinfo=UTC)) - EPOCH
     return Moment((since + timedelta(microseconds=500)) // timedelta(milliseconds=1))
+
+
+def read_moment(text: str) -> Moment | None:
+    """Of a text as the databases take it for a date or a time; None for another."""
+    try:
+        return moment_of(datetime.fromisoformat(text)) if TEXT.fullmatch(text) else None
+    except ValueError:
+        return None
 
 
 def day_of(number: int) -> date | None:

@@ -1,4 +1,4 @@
-"""What a store must do: the parts of a `Store`, which each dialect implements. Imports `values`.
+"""What a store must do: the parts of a `Store`, which each dialect implements. Imports `values` and `boosts`.
 
 A store keeps no transaction of its own: every method works on the connection that it is given.
 """
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Connection, Table
 
+from ..boosts import Boost
 from ..values import Failure, Generation, IndexStatus, Ref, Tenants
 from .counting import Members
 from .database_protocols import Connections, Health, Policies, Schema
@@ -27,6 +28,7 @@ from .values import (
     KeyRows,
     Matches,
     Part,
+    Probe,
     Scope,
     State,
     Stored,
@@ -234,6 +236,15 @@ class NamedFields(Fields, Protocol):
     def check(self, names: Sequence[str]) -> None:
         """Raises InvalidFilter for a name that is no field of it."""
 
+    def check_boosts(self, boosts: Sequence[Boost]) -> None:
+        """Raises InvalidFilter for a boost by a field that it has not, or whose values have another type."""
+
+    def boosting(
+        self, connection: Connection, refs: Sequence[Ref], boosts: Sequence[Boost]
+    ) -> Mapping[Ref, Sequence[float | None]]:
+        """Returns what each boost is computed of for each record of the class, with one statement: a number, a time in
+        milliseconds since 1970, whether the condition holds; None for a value that is missing or of another type."""
+
 
 class Records(Protocol):
     """The record store's table, whose fields are paths of names into `kdb_records.data`."""
@@ -265,6 +276,12 @@ class Records(Protocol):
 
     def values_of(self, connection: Connection, docs: Sequence[int], path: Sequence[str]) -> Mapping[int, Any]:
         """Returns the field of the record of each content that has it."""
+
+    def probed(
+        self, connection: Connection, docs: Sequence[int], probes: Sequence[Probe]
+    ) -> Mapping[int, Sequence[float | None]]:
+        """Returns what the probes are for the record of each content that has one, with one statement; None for a
+        value that is missing or of another type."""
 
     def stored_ids(self, connection: Connection, entity: str, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         """Returns those of (tenant, id) that `kdb_records` has."""

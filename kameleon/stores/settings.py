@@ -15,7 +15,8 @@ KEYWORD_SEARCHES = ("index", "server")
 """Where keywords are ranked, the first where nothing is requested: in kameleon's own keyword index, or in the database
 server."""
 CURATION = "curation"
-"""The key of `kdb_meta` whose value is another one after each change of synonyms and query rules; empty before."""
+"""The key of `kdb_meta` whose value is another one after each change of synonyms, query rules and boosts of entities;
+empty before."""
 PROTECTED_BY = "protected"
 """The key of `kdb_meta` with the setting whose value is the tenant that policies show; absent without policies."""
 

@@ -41,7 +41,7 @@ SCHEMA_VERSION = 9
 PREFIX, KEPT = "kdb_", "kdb_kept_"
 OWN_TABLES = re.compile(
     r"kdb_(search|search_fts|search_vocab|embedding_log|embedding_cache|embedding_g\d+|generation|entities|records|term|"
-    r"tail|segment|posting|word|dead|terms|tenanted|synonym|query_rule|queue|dirty|reindex|reindex_range|meta)"
+    r"tail|segment|posting|word|dead|terms|tenanted|class|synonym|query_rule|queue|dirty|reindex|reindex_range|meta)"
 )
 COMPARED = ("text", "integer", "number", "boolean")
 IDS_A_STATEMENT = 1_000
@@ -197,6 +197,7 @@ class Tables:
             *required(data=document, created_at=instant, updated_at=instant),
         )
         self.tenanted = Table("kdb_tenanted", metadata, *keyed("entity_name"))
+        self.classes = classes_of(metadata)
         self.synonyms = Table("kdb_synonym", metadata, *keyed("tenant", "rule"), *required(created_at=instant))
         self.query_rules = Table(
             "kdb_query_rule",
@@ -207,6 +208,15 @@ class Tables:
         self.keywords = KeywordTables(metadata)
         self.queue, self.dirty = queue_of(metadata), dirty_of(metadata)
         self.reindex, self.reindex_range = reindex_of(metadata), reindex_range_of(metadata)
+
+
+def classes_of(metadata: MetaData) -> Table:
+    return Table(
+        "kdb_class",
+        metadata,
+        *keyed("entity_name"),
+        *required(definition=document, state=Text, created_at=instant, updated_at=instant),
+    )
 
 
 def queue_of(metadata: MetaData) -> Table:

@@ -295,6 +295,24 @@ def after_record(scope: Scope, after: Ref | None, table: str, binds: dict[str, A
     return columns, f"({columns}) > ({', '.join(f':after_{name}' for name in names)})"
 
 
+@dataclass(frozen=True, slots=True)
+class NumberAt:
+    """The number that a path into a record leads to, as a float."""
+
+    path: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MomentAt:
+    """The milliseconds since 1970 of the text that a path leads to, where that is a date or a time."""
+
+    path: tuple[str, ...]
+
+
+Probe = NumberAt | MomentAt | Filter
+"""What is read of a record; of a filter whether it holds."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Matches:
     """A subquery of (tenant, entity_name, record_id), the records that match; `binds` as in `bound`."""

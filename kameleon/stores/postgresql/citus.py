@@ -7,7 +7,9 @@ from sqlalchemy import Connection, text
 
 RECORD, TENANT = "record_id", "tenant"
 """What tables can be distributed by."""
-COMMON = ("meta", "generation", "entities", "tenanted", "synonym", "query_rule", "reindex", "reindex_range")
+COMMON = (
+    *("meta", "generation", "entities", "tenanted", "class", "synonym", "query_rule", "reindex", "reindex_range"),
+)
 """The tables that each server has."""
 KEYWORDS = ("tail", "dead", "segment", "word", "posting")
 """Those of the keyword index, which each server has too, unless tables are distributed by tenant."""

@@ -1,8 +1,9 @@
 """The tables in PostgreSQL, pgvector and Citus: made, checked, dropped. Imports `values` and `errors`."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, Engine, TextClause, select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -221,6 +222,9 @@ class PostgreSQLSchema:
     def add_tenanted(self, connection: Connection, entities: Sequence[str]) -> None:
         added = insert(self._tables.tenanted).on_conflict_do_nothing()
         connection.execute(added, [{"entity_name": name} for name in sorted(entities)])
+
+    def add_class(self, connection: Connection, row: Mapping[str, Any]) -> None:
+        connection.execute(insert(self._tables.classes).on_conflict_do_nothing(), row)
 
     @property
     def _terms(self) -> list[str]:

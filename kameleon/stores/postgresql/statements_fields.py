@@ -35,6 +35,12 @@ VALUES_AMONG = """
       JOIN {records} AS r ON r.tenant = m.tenant AND r.entity_name = m.entity_name AND r.id = m.record_id
     WHERE jsonb_typeof(r.data{path}) IN ('string', 'number', 'boolean')
 """
+PROBED = """
+    SELECT s.doc, {columns}
+    FROM {search} AS s JOIN {records} AS kdb_records
+      ON kdb_records.tenant = s.tenant AND kdb_records.entity_name = s.entity_name AND kdb_records.id = s.record_id
+    WHERE s.doc = ANY(CAST(:docs AS bigint[]))
+"""
 VALUES_OF = """
     SELECT s.doc, r.data{path} AS value
     FROM {search} AS s

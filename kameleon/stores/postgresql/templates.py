@@ -17,6 +17,7 @@ TABLES = (
     "generation",
     "entities",
     "tenanted",
+    "class",
     "synonym",
     "query_rule",
     "queue",

@@ -9,10 +9,10 @@ from sqlalchemy import Connection, text
 
 from ...values import Ref
 from ..counting import most_frequent
-from ..filters import Filter, condition, counting
+from ..filters import Filter, bind, condition, counting
 from ..moments import day_of
 from ..tables import dump
-from ..values import Matches, bound
+from ..values import Matches, MomentAt, NumberAt, Probe, bound
 from . import statements as sql
 from .rows import as_json, fetched, timestamp
 from .where import DATA, Field, comparison, json_path, moment
@@ -32,6 +32,14 @@ class SQLiteRecords:
     def values_of(self, connection: Connection, docs: Sequence[int], path: Sequence[str]) -> dict[int, Any]:
         rows = fetched(connection, sql.VALUES_OF, {"docs": as_json(docs), "path": json_path(path)})
         return {doc: from_json(value, kind) for doc, value, kind in rows if kind not in (None, "null")}
+
+    def probed(
+        self, connection: Connection, docs: Sequence[int], probes: Sequence[Probe]
+    ) -> dict[int, Sequence[float | None]]:
+        binds: dict[str, Any] = {}
+        columns = ", ".join(_probe(probe, binds) for probe in probes)
+        rows = fetched(connection, sql.PROBED.format(columns=columns), {**binds, "docs": as_json(docs)})
+        return {doc: values for doc, *values in rows}
 
     def facets(
         self, connection: Connection, matches: Matches, paths: Sequence[Sequence[str]], limit: int
@@ -75,6 +83,16 @@ class SQLiteRecords:
     def filter_sql(self, filter_: Filter) -> tuple[str, dict[str, Any]]:
         binds: dict[str, Any] = {}
         return condition(filter_, binds, comparison), binds
+
+
+def _probe(probe: Probe, binds: dict[str, Any]) -> str:
+    """Renders what is read of `kdb_records.data`."""
+    if not isinstance(probe, NumberAt | MomentAt):
+        return condition(probe, binds, comparison)
+    field = Field(DATA, bind(binds, json_path(probe.path)))
+    if isinstance(probe, MomentAt):
+        return moment(field.value, field.kind)
+    return f"CASE WHEN {field.kind} IN ('integer', 'real') THEN {field.value} END"
 
 
 def ordered(rows: Iterable[Any]) -> dict[tuple[str, str, str], Any]:

@@ -1,7 +1,8 @@
 """The tables in SQLite: made, checked, dropped. Imports `values` and `errors`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, select, text
 from sqlalchemy.dialects.sqlite import insert
@@ -122,6 +123,9 @@ class SQLiteSchema:
     def add_tenanted(self, connection: Connection, entities: Sequence[str]) -> None:
         added = insert(self._tables.tenanted).on_conflict_do_nothing()
         connection.execute(added, [{"entity_name": name} for name in sorted(entities)])
+
+    def add_class(self, connection: Connection, row: Mapping[str, Any]) -> None:
+        connection.execute(insert(self._tables.classes).on_conflict_do_nothing(), row)
 
 
 def tables_of_tenants(tables: Tables) -> list[str]:

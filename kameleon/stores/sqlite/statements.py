@@ -291,6 +291,13 @@ VALUES_OF = """
       CROSS JOIN kdb_records AS r ON r.tenant = s.tenant AND r.entity_name = s.entity_name AND r.id = s.record_id
 """
 
+PROBED = """
+    SELECT s.id, {columns}
+    FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
+      CROSS JOIN kdb_records
+      ON kdb_records.tenant = s.tenant AND kdb_records.entity_name = s.entity_name AND kdb_records.id = s.record_id
+"""
+
 ENTITIES = """
     WITH RECURSIVE tenants(tenant) AS ({tenants}), names(tenant, name) AS (
       SELECT t.tenant, (SELECT min(s.entity_name) FROM kdb_search AS s WHERE s.tenant = t.tenant) FROM tenants AS t

@@ -1,0 +1,104 @@
+"""Finds the records that were judged in the index. Imports `errors`, `orm`, `search`, `values` and `engine`."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from ..errors import InvalidInput
+from ..orm.queries import Queries
+from ..search.query import TenantOption
+from ..values import ALL_TENANTS, Ref, Tenants
+
+if TYPE_CHECKING:
+    from ..engine import SearchEngine
+
+IDS_A_READ = 500
+Gains = Mapping[Ref, float]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The gains of each query that has a relevant record in the index, by query; `skipped` queries have none. Of
+    `judged` records `unknown` are not in the index."""
+
+    gains: Mapping[str, Gains]
+    skipped: int
+    judged: int
+    unknown: int
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        return len(self.gains), self.skipped, self.judged, self.unknown
+
+
+def find_judged(
+    search: "SearchEngine",
+    queries: Mapping[str, str],
+    qrels: Mapping[str, Mapping[str, float]],
+    entities: Sequence[str],
+    options: TenantOption,
+) -> Judged:
+    """Raises InvalidInput where no query has a relevant record."""
+    if isinstance(entities, str):
+        raise InvalidInput(f"entities is a list of names; for one, use entities=[{entities!r}]")
+    judged = dict.fromkeys(id_ for query in queries.keys() & qrels.keys() for id_ in qrels[query])
+    tenants, _ = search.index.part(Queries).tenants(entities, options, None)
+    refs = _refs(search, list(judged), entities, tenants)
+    gains = {}
+    for query in queries:
+        relevant = {id_: gain for id_, gain in qrels.get(query, {}).items() if gain > 0}
+        if any(id_ in refs for id_ in relevant):
+            gains[query] = {refs.get(id_, Ref("", id_)): gain for id_, gain in relevant.items()}
+    if not gains:
+        raise _nothing_judged(queries, qrels, len(judged), len(refs))
+    return Judged(gains, len(queries) - len(gains), len(judged), len(judged) - len(refs))
+
+
+def _nothing_judged(queries: Iterable[str], qrels: Iterable[str], judged: int, indexed: int) -> InvalidInput:
+    count = len(list(queries))
+    if not judged:
+        return InvalidInput(
+            f"none of the {count} queries is judged: the qrels judge {_some(qrels)}, the queries are {_some(queries)}. "
+            "The ids of both have to be the same"
+        )
+    return InvalidInput(
+        f"none of the {count} queries has a relevant record that is in the index: of {judged} judged records "
+        f"{judged - indexed} are not in it. Are the ids of the qrels those of the records?"
+    )
+
+
+def _some(ids: Iterable[str]) -> str:
+    return ", ".join(f"{id_!r:.40}" for id_ in islice(ids, 3)) + ", …"
+
+
+def _refs(search: "SearchEngine", ids: Sequence[str], entities: Sequence[str], tenants: Tenants) -> dict[str, Ref]:
+    """The records of these tenants that are in the index, by how they were judged."""
+    given = ALL_TENANTS if tenants is None else tenants
+    names = list(entities) or [status.entity for status in search.get_status(tenant=given)]
+    found: dict[str, Ref] = {}
+    rest = iter(ids)
+    while part := list(islice(rest, IDS_A_READ)):
+        possible = {id_: [*_spelled(id_, names), *(Ref(name, id_) for name in names)] for id_ in part}
+        with search.index.reading() as connection:
+            every = list(dict.fromkeys(ref for refs in possible.values() for ref in refs))
+            there: dict[Ref, list[Ref]] = {}
+            for ref, _ in search.index.store.contents.located(connection, every, None):
+                if tenants is None or ref.tenant in tenants:
+                    there.setdefault(Ref(ref.entity, ref.id), []).append(ref)
+        for id_, refs in possible.items():
+            held = [found for ref in refs for found in there.get(ref, ())]
+            if len(held) > 1:
+                several = " or ".join(f"{ref.entity}/{ref.id} {ref.tenant}".rstrip() for ref in held)
+                raise InvalidInput(
+                    f"the qrels judge {id_!r:.80}, which may be {several}. Write it so, or name one entity "
+                    "and one tenant"
+                )
+            if held:
+                found[id_] = held[0]
+    return found
+
+
+def _spelled(id_: str, names: Sequence[str]) -> list[Ref]:
+    entity, slash, rest = id_.partition("/")
+    return [Ref(entity, rest)] if slash and rest and entity in names else []

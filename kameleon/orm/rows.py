@@ -1,0 +1,63 @@
+"""Indexes rows of a searchable class as they are. Imports `values`, `errors`, `content` and `indexing`."""
+
+import logging
+from collections.abc import Collection, Sequence
+from functools import partial
+
+from sqlalchemy import Connection
+
+from ..content import Content
+from ..errors import InvalidRecord, Outdated
+from ..indexing.ahead import embed_ahead
+from ..indexing.index import Index
+from ..indexing.writer import Indexing
+from ..values import IndexReport, Ref
+from .callers import sessions_of
+from .mapping import Mapped
+
+log = logging.getLogger("kameleon.sessions")
+
+
+def index_rows(
+    index: Index,
+    mapped: Mapped,
+    ids: Sequence[str],
+    *,
+    unique: Collection[str] | None = None,
+    indexing: Indexing = "sync",
+) -> IndexReport:
+    """Index the rows of these ids in a transaction of its own, and delete those that are kept out. One whose content
+    fails is logged and stays as it was. `unique` is as in `write_changes`."""
+    unique = ({mapped.entity} if mapped.has_tenants else ()) if unique is None else unique
+    return index.retried(partial(_write, index, mapped, ids, unique, indexing))
+
+
+def _write(
+    index: Index, mapped: Mapped, ids: Sequence[str], unique: Collection[str], indexing: Indexing
+) -> IndexReport:
+    """Write the rows' contents if they are the same in the transaction that writes them: another transaction may have
+    changed the rows since they were read."""
+    with index.reading() as connection:
+        contents = _contents(index, connection, mapped, ids)
+    if not contents:
+        return IndexReport()
+    present = {ref: content for ref, content in contents.items() if content is not None}
+    gone = [ref for ref in contents if ref not in present]
+    ahead = embed_ahead(index, present, [], connection=None, indexing=indexing, unique=unique)
+    with index.transaction() as connection:
+        mapped.lock(index.store.connections, connection, ids)
+        report = index.write_changes(
+            connection, present, gone, unique=unique, ahead=ahead, indexing=indexing, budget_s=0
+        )
+        if _contents(index, connection, mapped, [ref.id for ref in contents]) != contents:
+            raise Outdated(f"rows of {mapped.entity} kept being changed by others. Try again")
+    return report
+
+
+def _contents(index: Index, connection: Connection, mapped: Mapped, ids: Sequence[str]) -> dict[Ref, Content | None]:
+    failed: dict[Ref, InvalidRecord] = {}
+    refs = [Ref(mapped.entity, id_) for id_ in ids]
+    read = sessions_of(index).pending.read_each(connection, refs, failed)
+    for error in failed.values():
+        log.warning("not indexed: %s", error)
+    return read
