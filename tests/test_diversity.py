@@ -135,9 +135,10 @@ def test_each_place_has_the_greatest_marginal_relevance(
     matrix = directions[[kind for _, kind in records]]
     relevance = np.array([score for score, _ in records])
     first = list(range(len(records)))[::-1][:shown]
-    order, likeness = ordered(relevance, matrix, diversity, first)
+    order, likeness = ordered(relevance, matrix, diversity, first, 12)
     assert sorted(order) == list(range(len(records)))
     assert order[: len(first)] == first
+    assert ordered(relevance, matrix, diversity, first, 5)[0] == order[:5]
     for place, chosen in enumerate(order):
         before = order[:place]
         likes = {n: max((max(0.0, float(matrix[n] @ matrix[m])) for m in before), default=0.0) for n in order[place:]}
