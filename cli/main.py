@@ -19,6 +19,7 @@ from .purging import purge
 from .rebuilding import rebuild
 from .search import search, similar
 from .suggest import suggest
+from .synonyms import synonyms
 from .tenants import tenants
 
 
@@ -40,7 +41,7 @@ def kameleon() -> None:
 
 for command in (
     *(data, distribute, doctor, embeddings, entity, evaluation),
-    *(purge, rebuild, search, similar, suggest, tenants),
+    *(purge, rebuild, search, similar, suggest, synonyms, tenants),
 ):
     kameleon.add_command(command)
 

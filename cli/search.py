@@ -19,9 +19,6 @@ from .providing import providing
 from .tenancy import within_tenants
 
 INTERVALS = ("day", "week", "month", "year")
-SNIPPET = 160
-"""Bounds the characters shown of a hit. Chosen, not measured."""
-
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,6 +27,12 @@ def searching(command: F) -> F:
     """Add the options that `search` and `similar` share."""
     command = within_tenants(providing(command))
     for option in (
+        click.option(
+            "--passages",
+            type=click.IntRange(0, 20),
+            default=0,
+            help="Show so many of the best passages of each hit, with their places in its text.",
+        ),
         click.option("--explain", is_flag=True, help="Show each leg's score of each hit, and what it cost."),
         click.option("--min-score", type=click.FloatRange(0, 1), default=0.0, help="Only hits of at least this score."),
         click.option(
@@ -164,7 +167,7 @@ def similar(
     engine = app.open()
     check_entities(engine, (entity, *entities))
     options |= {"entities": entities or None, "where": condition, "ids": ids or None, "explain": explain, **within}
-    show(app, engine.similar(entity, id, **options), {"entity": entity, "id": id}, explain=explain)
+    show(app, engine.similar(entity, id, highlight=True, **options), {"entity": entity, "id": id}, explain=explain)
 
 
 def show(
@@ -181,15 +184,18 @@ def show(
         return
     is_terminal = sys.stdout.isatty()
     rows = [
-        (f"{hit.score:.3f}", hit.entity, hit.id, styled(hit) if is_terminal else snippet(hit)[0]) for hit in results
+        (f"{hit.score:.3f}", hit.entity, hit.id, styled(hit) if is_terminal else str(hit.snippet)) for hit in results
     ]
     app.print_rows(("score", "entity", "id", "text"), rows)
+    print_passages(results)
     if not results:
         echo("no record matches", err=True)
     for typed, taken in results.plan.corrections.items():
         how = "also showing" if typed in results.plan.terms else "showing"
         few = "few records have" if typed in results.plan.terms else "no record has"
         echo(f'{how} results for {taken} ({few} "{typed}")', err=True)
+    for typed, others in results.plan.synonyms.items():
+        echo(f"also searching for {', '.join(others)} ({typed})", err=True)
     if results.plan.note:
         echo(results.plan.note, err=True)
     for field, counts in results.facets.items():
@@ -267,6 +273,8 @@ def as_json(results: "kameleon.SearchResults", explain: bool) -> dict[str, Any]:
             "data": hit.data,
             "matched_text": hit.matched_text,
             "spans": hit.spans,
+            "snippet": hit.snippet and asdict(hit.snippet),
+            **({"passages": [passage_json(passage) for passage in hit.passages]} if hit.passages else {}),
             **({"explanation": [asdict(leg) for leg in hit.explanation]} if explain else {}),
         }
         for hit in results
@@ -284,26 +292,32 @@ def as_json(results: "kameleon.SearchResults", explain: bool) -> dict[str, Any]:
         **({"facets": facets} if facets else {}),
         "note": results.plan.note,
         "corrections": results.plan.corrections,
+        "synonyms": results.plan.synonyms,
         **({"plan": asdict(results.plan)} if explain else {}),
     }
 
 
-def snippet(hit: "kameleon.SearchResult") -> tuple[str, int]:
-    """About `SNIPPET` characters around the first match on one line, and where they begin."""
-    first = hit.spans[0][0] if hit.spans else 0
-    start = hit.matched_text.rfind(" ", 0, max(0, first - SNIPPET // 3)) + 1 if first > SNIPPET // 2 else 0
-    return hit.matched_text[start : start + SNIPPET].replace("\n", " "), start
+def passage_json(passage: "kameleon.Passage") -> dict[str, Any]:
+    return asdict(passage) | {"score": round(passage.score, 6)}
 
 
 def styled(hit: "kameleon.SearchResult") -> Any:
+    """The snippet with what matched in colour."""
     from rich.text import Text
 
-    words, start = snippet(hit)
-    text = Text(UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", words))
-    for begin, end in hit.spans:
-        if begin < start + len(words) and end > start:
-            text.stylize("bold yellow", max(0, begin - start), end - start)
+    snippet = hit.snippet
+    assert snippet is not None  # noqa: S101 - it was searched with highlight=True
+    text = Text(UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", str(snippet)))
+    for start, end in snippet.spans:
+        text.stylize("bold yellow", start + snippet.is_cut_before, end + snippet.is_cut_before)
     return text
+
+
+def print_passages(results: "kameleon.SearchResults") -> None:
+    for place, hit in enumerate(results, 1):
+        for passage in hit.passages:
+            echo(f"\n{place}. {hit.entity} {hit.id}, characters {passage.start} to {passage.end}: {passage.score:.3f}")
+            echo(passage.text)
 
 
 def print_explanation(results: "kameleon.SearchResults") -> None:

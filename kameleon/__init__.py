@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .database import create_engine as create_engine
     from .database import set_up_engine as set_up_engine
     from .engine import SearchEngine as SearchEngine
+    from .excerpts import Passage as Passage
+    from .excerpts import Snippet as Snippet
     from .orm.declaration import searchable as searchable
     from .rebuilding import rebuild as rebuild
     from .records import RecordStore as RecordStore
@@ -29,6 +31,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     ".content": ("Field",),
     ".database": ("create_async_engine", "create_engine", "set_up_engine"),
     ".engine": ("SearchEngine",),
+    ".excerpts": ("Passage", "Snippet"),
     ".orm.declaration": ("searchable",),
     ".rebuilding": ("rebuild",),
     ".records": ("RecordStore",),

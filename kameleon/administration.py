@@ -20,7 +20,8 @@ from .indexing.purging import PurgeReport, purge
 from .indexing.writer import Progress
 from .orm.callers import connection_within, on_a_thread
 from .orm.queries import Queries
-from .search.query import TenantOption, check_weight
+from .search.checks import check_weight
+from .search.query import TenantOption
 from .search.weighting import Weighting, check_weighting
 from .stores.catalog import active
 from .stores.values import State
@@ -126,9 +127,9 @@ class Administration:
         return tenants.drop(self._index, one_tenant(tenant))
 
     def export_tenant(self, tenant: object, file: str | PathLike[str]) -> int:
-        """Write a tenant's contents, records and embeddings to a file for `import_tenant`, of either database; returns
-        how many records. Raises InvalidInput where it has none. Which words of mapped classes are in fields of more
-        weight is read from their rows, so import these classes before."""
+        """Write a tenant's contents, records, embeddings and synonyms to a file for `import_tenant`, of either
+        database; returns how many records. Raises InvalidInput where it has none. Which words of mapped classes are in
+        fields of more weight is read from their rows, so import these classes before."""
         return tenants.export(self._index, one_tenant(tenant), Path(file))
 
     def import_tenant(self, file: str | PathLike[str]) -> "tenants.ImportReport":

@@ -1,6 +1,6 @@
 """`SearchEngine`, the facade: each verb checks its arguments and calls a package below, all of which it may import.
-Imports `values`, `errors`, `content`, `embeddings`, `stores`, `indexing`, `search`, `orm`, `reindex`, `tenants`,
-`administration` and `coroutines`."""
+Imports `values`, `errors`, `content`, `embeddings`, `stores`, `indexing`, `search`, `orm`, `reindex`, `synonyms`,
+`tenants`, `administration` and `coroutines`."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NoReturn, Self, TypeVar, Unpack
@@ -20,6 +20,7 @@ from .orm.callers import attach, connection_within, sessions_of
 from .orm.queries import Queries
 from .search.query import SearchOptions, TenantOption
 from .stores.factory import StoreOptions
+from .synonyms import Synonyms
 from .tenants import ForTenant
 from .values import (
     ALL_TENANTS,
@@ -68,9 +69,8 @@ class SearchEngine(Coroutines):
 
     Constructing it makes kameleon's tables where they are missing; `create_tables=False` leaves that to migrations.
 
-    `options` are the database's own, `StoreOptions`.
-
-    Safe to share between threads; all database work is done on the caller's.
+    `options` are the database's own, `StoreOptions`. Safe to share between threads; all database work is done on the
+    caller's.
     """
 
     def __init__(
@@ -131,6 +131,11 @@ class SearchEngine(Coroutines):
         `purge`, `distribute`, `protect`, `unprotect`, `drop_tenant`, `export_tenant`, `import_tenant`."""
         return self.index.part(Administration)
 
+    @property
+    def synonyms(self) -> Synonyms:
+        """Words that find each other: `add`, `load`, `remove`, `list`, and the same for coroutines."""
+        return self.index.part(Synonyms)
+
     def for_tenant(self, tenant: object) -> ForTenant:
         """The verbs that read and write, for one tenant's records alone."""
         return ForTenant(self, tenant)
@@ -138,11 +143,9 @@ class SearchEngine(Coroutines):
     # sessions
 
     def attach(self, sessions: T, *, indexing: Indexing | None = None) -> T:
-        """Index what sessions commit of classes declared `@searchable`, in their own transactions.
-
-        Takes a sessionmaker, async_sessionmaker or scoped_session and returns it; takes a Session class and returns one
-        derived from it. `indexing` replaces the engine's own in these sessions.
-        """
+        """Index what sessions commit of classes declared `@searchable`, in their own transactions. Takes a
+        sessionmaker, async_sessionmaker or scoped_session and returns it; takes a Session class and returns one derived
+        from it. `indexing` replaces the engine's own in these sessions."""
         return attach(self.index, sessions, indexing)
 
     def flush(self, session: "Session") -> None:
@@ -260,10 +263,9 @@ class SearchEngine(Coroutines):
         indexed; then rows that triggers marked, those that workers have claimed and not finished last, and rows of
         these classes which are not in the index; then embed what is pending, `batch_size` records a transaction, newest
         text wins; stops at an outage. At the end PostgreSQL's vector index is built, if it is missing and the
-        embeddings are many.
-
-        `retry_failed` also tries again what the provider refused. With `tenant`, one or several, only what is pending
-        of their records is embedded, and no class is indexed again. `progress(done, total)` counts records.
+        embeddings are many. `retry_failed` also tries again what the provider refused. With `tenant`, one or several,
+        only what is pending of their records is embedded, and no class is indexed again. `progress(done, total)` counts
+        records.
         """
         tenants = check_tenants(tenant)
         return syncing.sync(self.index, batch_size, retry_failed=retry_failed, tenants=tenants, progress=progress)
@@ -271,9 +273,8 @@ class SearchEngine(Coroutines):
     def reindex(self, *entities: object, **options: "Unpack[ReindexOptions]") -> ReindexReport:
         """Make the index's embeddings again, with another model or the same, while search and writing go on.
 
-        `options` are `ReindexOptions`: the target model, what is embedded, and when to stop.
-
-        A run that was killed or stopped resumes when it is run again. Raises ReindexRunning while another one runs.
+        `options` are `ReindexOptions`: the target model, what is embedded, and when to stop. A run that was killed or
+        stopped resumes when it is run again. Raises ReindexRunning while another one runs.
         """
         from .reindex.request import Request
 
@@ -297,14 +298,13 @@ class SearchEngine(Coroutines):
         Any string is a query; `"exact phrase"`, `-word`, `prefix*` and `field:word` are operators. `entity` is a name
         or a mapped class, or a list of them, as `entities` is; of none nothing is found. `options` are `SearchOptions`.
 
-        `connection` or `session` searches in the caller's transaction, what it has written included.
-
-        Equal scores are ordered by (entity, id). Writes nothing. Raises InvalidInput and its kind for bad arguments;
-        with mode="vector" also NoProvider, ModelMismatch, ProviderUnavailable, where hybrid answers by keywords alone
-        and reports it in `plan.note`.
+        `connection` or `session` searches in the caller's transaction, what it has written included. Equal scores are
+        ordered by (entity, id). Writes nothing. Raises InvalidInput and its kind for bad arguments; with mode="vector"
+        also NoProvider, ModelMismatch, ProviderUnavailable, where hybrid answers by keywords alone and reports it in
+        `plan.note`.
         """
         connection = connection_within(self.index, connection, session, "asearch")
-        return self._queries.search(query, entity, entities, connection, **options)
+        return self._queries.search(query, entity, entities, connection, session, **options)
 
     def similar(
         self,
@@ -319,7 +319,7 @@ class SearchEngine(Coroutines):
         """The records most like one that is in the index, itself left out: by its words, and by its embedding as it is
         stored. Among its own entity's, or those of `entities`; `options` as in `search`. Raises RecordMissing."""
         connection = connection_within(self.index, connection, session, "asimilar")
-        return self._queries.similar(entity, id, entities, connection, **options)
+        return self._queries.similar(entity, id, entities, connection, session, **options)
 
     def suggest(
         self,
@@ -346,11 +346,9 @@ class SearchEngine(Coroutines):
         session: "Session | None" = None,
         **options: Unpack[SearchOptions],
     ) -> Select[tuple[T]]:
-        """The hits as a SELECT of a mapped class's objects, best first, to be run by any session of the database.
-
-        The search is done now, the statement names its hits. Joins and loader options go on it as on any; a condition
-        added to it narrows the hits, `where=` here finds `limit` that meet it.
-        """
+        """The hits as a SELECT of a mapped class's objects, best first, to be run by any session of the database. The
+        search is done now, the statement names its hits. Joins and loader options go on it as on any; a condition added
+        to it narrows the hits, `where=` here finds `limit` that meet it."""
         connection = connection_within(self.index, connection, session, "aselect")
         return self._queries.select(cls, query, connection, **options)
 

@@ -1,5 +1,5 @@
 """One tenant's records: `for_tenant`, and their deletion, export and import. Imports `values`, `errors`, `content`,
-`stores`, `indexing`, `orm` and `records`."""
+`analysis`, `stores`, `indexing`, `orm`, `records` and `synonyms`."""
 
 import gzip
 import json
@@ -14,6 +14,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Select
 
+from .analysis.synonyms import read_rule
 from .content import check_entity, check_id, check_tenant, layout_as_text, layout_of_text, normalize
 from .errors import InvalidInput, seen
 from .indexing.entries import make_entry
@@ -23,6 +24,7 @@ from .records.entities import record_entry
 from .stores.catalog import Entity, as_definition, current, entity_of
 from .stores.tables import IDS_A_STATEMENT, parts
 from .stores.values import Embedding, Entry
+from .synonyms import Synonyms
 from .values import Failure, Generation, IndexReport, IndexStatus, Ref, SearchResults
 
 FORMAT = "kameleon tenant 1"
@@ -36,8 +38,8 @@ T = TypeVar("T")
 
 
 class ForTenant:
-    """The verbs of a SearchEngine that read and write, each with this tenant; `RecordStore(search.for_tenant("t1"))` is
-    its part of the record store. None of them takes another tenant."""
+    """The verbs of a SearchEngine that read and write, each with this tenant, and `synonyms`;
+    `RecordStore(search.for_tenant("t1"))` is its part of the record store. None of them takes another tenant."""
 
     search: Callable[..., SearchResults]
     similar: Callable[..., SearchResults]
@@ -65,6 +67,11 @@ class ForTenant:
         self.tenant: Final = one_tenant(tenant)
         for verb in ForTenant.__annotations__:
             setattr(self, verb, bound(getattr(engine, verb), self.tenant))
+
+    @property
+    def synonyms(self) -> Synonyms:
+        """The rules of synonyms that hold for this tenant's searches, beside those without a tenant."""
+        return Synonyms(self.index, self.tenant)
 
     def __repr__(self) -> str:
         return f"<the tenant {self.tenant!r}>"
@@ -109,6 +116,7 @@ def drop(index: Index, tenant: str) -> int:
             index.store.connections.act_for(connection, (tenant,))
             found = index.store.embeddings.status(connection, None, has_provider=False, tenants=(tenant,))
             index.store.schema.drop_tenant(connection, tenant, index.catalog.with_tables(connection))
+            index.curation.note_change(connection)
         return sum(status.indexed for status in found)
 
     count = index.retried(attempt)
@@ -134,6 +142,7 @@ def export(index: Index, tenant: str, file: Path) -> int:
             "language": index.store.language,
             "model": generation and {name: getattr(generation, name) for name in MODEL},
             "entities": [{"name": name, **as_definition(entities[name])} for name in names if name in entities],
+            "synonyms": Synonyms(index, tenant).list(connection=connection),
         }
         with gzip.open(file, "wt", encoding="utf-8") as lines:
             lines.write(json.dumps(header) + "\n")
@@ -185,10 +194,13 @@ class ImportReport:
 
 
 def load(index: Index, file: Path) -> ImportReport:
-    """Write the records of an exported file, replacing those of the same keys; a batch a transaction, so that one that
-    was interrupted is completed by another. Raises InvalidInput for any other file."""
+    """Write the records of an exported file, replacing those of the same keys, and its rules of synonyms beside those
+    that are there; a batch a transaction, so that one that was interrupted is completed by another. Raises InvalidInput
+    for any other file."""
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         header = _header(lines.readline, file)
+        if header["synonyms"]:
+            Synonyms(index, header["tenant"]).add(*header["synonyms"])
         report = ImportReport(header["tenant"])
         read = _lines(lines, file)
         while batch := list(islice(read, RECORDS_A_BATCH)):
@@ -210,6 +222,7 @@ def _header(read: Callable[[], str], file: Path) -> dict[str, Any]:
         is_known = header["format"] == FORMAT
         header["tenant"] = one_tenant(header["tenant"])
         header["entities"] = [_entity(definition) for definition in header["entities"]] if is_known else []
+        header["synonyms"] = [str(read_rule(rule)) for rule in header["synonyms"]] if is_known else []
         if is_known and header["model"] is not None:
             header["model"] = _model(header["model"])
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:

@@ -1,11 +1,15 @@
-"""The values that public calls take and return: frozen and plain. Imports nothing of kameleon's."""
+"""The values that public calls take and return: frozen and plain. Imports `errors` and `excerpts`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from html import escape
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
+
+from .errors import InvalidInput
+from .excerpts import Passage, Snippet, marked
+
+T = TypeVar("T")
 
 BATCH_GENERATED = "embedding.batch_generated"
 """The event after each batch of embeddings."""
@@ -50,26 +54,6 @@ Tenants = tuple[str, ...] | None
 """Whose records are read: sorted and distinct; "" is the records that have no tenant, None all there are."""
 
 
-def tenants_of(refs: Iterable[Ref]) -> Tenants:
-    return tuple(sorted({ref.tenant for ref in refs}))
-
-
-def ids_by_entity(refs: Iterable[Ref]) -> dict[str, list[str]]:
-    """In the order of the refs, whatever their tenants: for mapped classes, whose ids have one."""
-    grouped: dict[str, list[str]] = {}
-    for entity, id_, _ in refs:
-        grouped.setdefault(entity, []).append(id_)
-    return grouped
-
-
-def ids_by_tenant(refs: Iterable[Ref]) -> dict[str, list[str]]:
-    """Of records of one entity, in their order."""
-    grouped: dict[str, list[str]] = {}
-    for _, id_, tenant in refs:
-        grouped.setdefault(tenant, []).append(id_)
-    return grouped
-
-
 @dataclass(frozen=True, slots=True)
 class LegScore:
     """One leg's score of a hit.
@@ -100,11 +84,12 @@ class LegScore:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """One hit. `data` is the record as the record store holds it, None for records that live elsewhere.
+    """One hit. `data` is the record as the record store holds it, None for records that live elsewhere; `object` is
+    the mapped object that `search(..., session=session, load=True)` loads.
 
-    `spans` are the (start, end) places of matched words in the first 20,000 characters of `matched_text`, filled by
-    `search(..., highlight=True)`; of a hit without any, the place of the sentence nearest to the query. `explanation`
-    is filled by `search(..., explain=True)`.
+    `spans` are the (start, end) places of matched words in the first 20,000 characters of `matched_text` and in the
+    `snippet`, both filled by `search(..., highlight=True)`; of a hit without any, the place of the sentence nearest to
+    the query. `passages`, the best first, are filled by `search(..., passages=3)`, `explanation` by `explain=True`.
     """
 
     entity: str
@@ -115,15 +100,13 @@ class SearchResult:
     explanation: tuple[LegScore, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()
     tenant: str = ""
+    snippet: Snippet | None = None
+    passages: tuple[Passage, ...] = ()
+    object: Any = field(default=None, compare=False, repr=False)
 
     def highlight(self, before: str = "<mark>", after: str = "</mark>") -> str:
         """`matched_text` with marks around what matched; as HTML, the text escaped, where a mark is a tag."""
-        shown = escape if before.startswith("<") else str
-        parts, end = [], 0
-        for start, stop in self.spans:
-            parts += [shown(self.matched_text[end:start]), before, shown(self.matched_text[start:stop]), after]
-            end = stop
-        return "".join([*parts, shown(self.matched_text[end:])])
+        return marked(self.matched_text, self.spans, before, after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +114,8 @@ class QueryPlan:
     """How a query was answered.
 
     `legs` names what ran, with milliseconds; `terms` are the query's words that records have; `corrections` are
-    words that no record has, or few, and those that keywords took for them; `rows_scanned` is how many postings or
+    words that no record has, or few, and those that keywords took for them; `synonyms` are what keywords were also
+    searched for, by what the query has; `rows_scanned` is how many postings or
     vectors of living records each leg read, where that is known; `is_query_cached`: the query's embedding was in
     memory; `note` is a sentence about what was left out and why.
     """
@@ -147,6 +131,7 @@ class QueryPlan:
     is_query_cached: bool = False
     note: str = ""
     corrections: Mapping[str, str] = field(default_factory=dict)
+    synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class SearchResults(list[SearchResult]):
@@ -158,6 +143,7 @@ class SearchResults(list[SearchResult]):
 
     `cursor` is what the next page takes, None after the last. `facets` are counts over the matches, by field and
     value, the most frequent first. `groups` are the hits by entity, in the order of their best, if grouped.
+    `has_objects`: the hits of mapped classes have their objects.
     """
 
     def __init__(
@@ -180,6 +166,13 @@ class SearchResults(list[SearchResult]):
         self.facets: Mapping[str, Mapping[Any, int]] = facets or {}
         self.cursor = cursor
         self.groups: Mapping[str, Sequence[SearchResult]] = groups or {}
+        self.has_objects = False
+
+    def objects(self, cls: type[T]) -> list[T]:
+        """The objects of a class, in the order of their hits. Raises InvalidInput where none were to be loaded."""
+        if not self.has_objects:
+            raise InvalidInput("no objects were loaded: search(..., session=session, load=True)")
+        return [hit.object for hit in self if isinstance(hit.object, cls)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,6 +233,7 @@ SERVER_QUICK = {
     "test_what_is_excluded_is_in_no_hit_of_either_leg",
     "test_operators_and_filters_hold_together",
     "test_suggestions_are_words_of_records_commonest_first",
+    "test_scores_are_those_of_the_definition",
 }
 """Those that `make test` runs over it; `make test-slow` runs all."""
 

@@ -148,6 +148,20 @@ def test_a_facets_buckets_are_filters(filled: Run) -> None:
     assert "made: below 2026-02-01 (1), 2026-03-31 10:00:00 and more (1)" in between
 
 
+def test_hits_have_their_snippet_and_passages(filled: Run) -> None:
+    found = filled("search", "refund", "--mode", "keyword", "--passages", "2")
+    assert "\n1. Ticket 1, characters 0 to 38: 1.000\nRefund missing\nI was billed twice\nopen\n" in found.stdout
+    (hit,) = json.loads(filled("search", "refund", "--mode", "keyword", "--passages", "2", "--json").stdout)["hits"]
+    assert hit["passages"] == [
+        {"text": "Refund missing\nI was billed twice\nopen", "start": 0, "end": 38, "score": 1.0}
+    ]
+    cut = {"is_cut_before": False, "is_cut_after": False}
+    assert hit["snippet"] == {"text": "Refund missing I was billed twice open", "start": 0, "spans": [[0, 6]], **cut}
+    (alike, *_) = json.loads(filled("similar", "Ticket", "1", "--json").stdout)["hits"]
+    assert alike["snippet"]["text"]
+    assert "passages" not in alike
+
+
 def test_search_in_a_pipe_is_one_line_a_hit(filled: Run) -> None:
     done = filled("search", "refund", "--mode", "keyword")
     assert done.stdout == "1.000\tTicket\t1\tRefund missing I was billed twice\n"

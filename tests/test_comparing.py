@@ -15,8 +15,9 @@ from kameleon.evaluation.comparing import check_setting, randomised
 from .conftest import Make, with_citus
 from .test_cli import Run, run
 from .test_evaluation import PAGES, Pointing
+from .test_reranker import cross_encoder
 
-__all__ = ["run"]
+__all__ = ["cross_encoder", "run"]
 
 QUERIES = {"q1": "red", "q2": "frog", "q3": "fox", "q4": "lost"}
 QRELS = {"q1": {"Page/2": 1.0}, "q2": {"Page/3": 1.0}, "q3": {"Page/1": 1.0}, "q4": {"gone": 1.0}}
@@ -138,3 +139,14 @@ def test_eval_shows_wins_and_losses(run: Run, tmp_path: Path) -> None:
     assert "leave --save and --plot out" in run(*files, "--before", "{}", "--save", status=2).stderr
     assert "--after is not JSON" in run(*files, "--after", "{", status=2).stderr
     assert "a search has no option 'mod'" in run(*files, "--after", '{"mod": "keyword"}', status=1).stderr
+
+
+def test_a_setting_names_a_rerankers_folder_and_a_boost(run: Run, cross_encoder: Path, tmp_path: Path) -> None:
+    rows = [{"id": "1", "text": "lamp", "stars": 1}, {"id": "2", "text": "lamp of pine or of oak", "stars": 90}]
+    run("data", "insert", "Product", stdin="".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "q.jsonl").write_text('{"_id": "q", "text": "lamp"}')
+    (tmp_path / "r.tsv").write_text("q\t2\t1\n")
+    for setting in ({"rerank": str(cross_encoder)}, {"boost": {"field": "stars", "half": 5, "weight": 0.9}}):
+        found = run("eval", "--queries", "q.jsonl", "--qrels", "r.tsv", "--after", json.dumps(setting), "--json")
+        compared = json.loads(found.stdout)
+        assert (compared["wins"], compared["mrr_before"], compared["mrr_after"]) == (1, 0.5, 1.0)

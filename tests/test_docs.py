@@ -29,6 +29,7 @@ FILES = {
     ),
     "queries.jsonl": '{"_id": "q", "text": "Person 2"}\n',
     "qrels.tsv": "query-id\tcorpus-id\tscore\nq\tPerson/2\t1\n",
+    "synonyms.txt": "# places\noslo, christiania\n",
     "myapp/models.py": "",
 }
 """What the pages' commands read."""

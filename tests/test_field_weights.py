@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 import kameleon
-from kameleon import Field, SearchEngine, searchable
+from kameleon import Field, RecordStore, SearchEngine, searchable
 from kameleon.doctor import examine
 from kameleon.errors import InvalidInput
 from kameleon.testing import HashProvider
@@ -189,6 +189,8 @@ def test_a_declaration_that_was_rolled_back_is_noted_by_the_next_commit(engine: 
         for ends in (session.rollback, session.commit):
             session.add(Article(title="heron", body="in the reeds"))
             search.flush(session)
+            session.add(Article(title="stork", body="on a roof"))
+            search.flush(session)
             ends()
     declare({"title": 2, "body": 1})
     assert "(title)" in notes(search)
@@ -235,6 +237,8 @@ def test_a_process_of_another_version_that_writes_during_a_run(
     search: SearchEngine, engine: Engine, make: Make
 ) -> None:
     sessions = make(HashProvider()).attach(sessionmaker(engine))
+    with sessions.begin() as session:
+        session.add(Article(title="heron", body="in the reeds"))
     declare({"title": 3, "body": 1})
 
     def write(done: int, total: int) -> None:
@@ -248,6 +252,49 @@ def test_a_process_of_another_version_that_writes_during_a_run(
     assert "by another declaration" in notes(search)
     assert search.sync().indexed == 1
     assert notes(search) == ""
+
+
+def changing(provider: HashProvider, change: Callable[[], object]) -> Callable[[str], None]:
+    """Makes a change while a batch of more than four texts is embedded."""
+    seen: list[list[str]] = []
+
+    def refuse(_text: str) -> None:
+        texts = provider.calls[-1]
+        if len(texts) > 4 and not any(texts is each for each in seen):
+            seen.append(texts)
+            change()
+
+    return refuse
+
+
+def test_a_class_is_indexed_again_though_its_rows_change_in_each_attempt(
+    search: SearchEngine, engine: Engine, provider: HashProvider
+) -> None:
+    sessions = search.attach(sessionmaker(engine))
+    changes: list[int] = []
+
+    def change() -> None:
+        with sessions.begin() as session:
+            session.get_one(Article, 1).title += " again"
+        changes.append(1)
+
+    declare(["title"])
+    provider.refuse = changing(provider, change)
+    assert search.admin.index_class(Article).indexed == COUNT - 1
+    assert len(changes) > 2
+    assert [found for found in examine(search) if found.entity] == []
+
+
+def test_an_entity_is_indexed_again_though_its_records_change_in_each_attempt(
+    search: SearchEngine, provider: HashProvider
+) -> None:
+    records = RecordStore(search)
+    records.insert("Doc", [{"id": str(n), "title": f"red {n} fox", "body": "a whale sings"} for n in range(COUNT)])
+    changes = iter(range(100))
+    provider.refuse = changing(provider, lambda: records.update("Doc", "0", {"title": f"red fox {next(changes)}"}))
+    assert records.alter_entity("Doc", unsearch=["body"]).index.indexed == COUNT - 1
+    assert next(changes) > 2
+    assert [found for found in examine(search) if found.entity] == []
 
 
 def test_records_that_when_keeps_out_are_deleted(search: SearchEngine) -> None:
@@ -316,6 +363,23 @@ def test_records_of_an_unknown_declaration_are_indexed_again(search: SearchEngin
     assert "is not known" in notes(search)
     assert search.sync().unchanged == COUNT + 1
     assert notes(search) == ""
+
+
+def test_a_rebuilt_index_remembers_what_its_contents_hold(search: SearchEngine, engine: Engine, make: Make) -> None:
+    of_another_version = text("UPDATE kdb_meta SET value = '0' WHERE key = 'schema_version'")
+    for fields, problem in (({"title": 1, "body": 1}, ""), ({"title": 3, "body": 1}, "is not known")):
+        declare(fields)
+        search.sync()
+        before = scores(search, mode="keyword")
+        with engine.begin() as connection:
+            connection.execute(of_another_version)
+        assert kameleon.rebuild(engine).is_done
+        rebuilt = make(HashProvider())
+        assert problem in notes(rebuilt)
+        assert bool(notes(rebuilt)) is bool(problem)
+        report = rebuilt.sync()
+        assert (report.indexed, report.embedded) == (COUNT if problem else 0, 0)
+        assert scores(rebuilt, mode="keyword") == before
 
 
 def test_the_doctor_indexes_a_class_again(search: SearchEngine, provider: HashProvider) -> None:

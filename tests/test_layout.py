@@ -9,14 +9,16 @@ from kameleon import SearchEngine
 from kameleon.administration import Administration, CacheAdministration
 from kameleon.indexing.index import Index
 from kameleon.reindex.generations import Reindexing
+from kameleon.synonyms import Synonyms
 
 REPOSITORY = Path(__file__).parents[1]
 ROOT = REPOSITORY / "kameleon"
 ORDER = (
-    *("values", "facet_counts", "errors", "boosts", "forking", "urls", "sqlite_files", "markup", "content", "metrics"),
+    *("errors", "excerpts", "values", "facet_counts", "boosts", "forking", "urls", "sqlite_files", "markup", "content"),
+    "metrics",
     *("sqlalchemy_internals", "async_connections", "database", "analysis", "embeddings", "stores", "keywords"),
     *("indexing", "search", "orm"),
-    *("reindex", "records", "doctor", "tenants", "administration", "coroutines", "engine"),
+    *("reindex", "records", "doctor", "synonyms", "tenants", "administration", "coroutines", "engine"),
     *("rebuilding", "evaluation", "worker", "testing", "alembic", "gate"),
 )
 OUTSIDE = ("kameleon", "cli", "stress", "tools", "examples")
@@ -110,7 +112,7 @@ def test_the_documentation_has_every_public_name_of_the_engine() -> None:
     namespaces = {name: verbs for name, verbs in namespaces.items() if f"| `search.{name}` |" in page}
     documented = {name for row in rows if not row.startswith("| `search.") for name in re.findall(r"`(\w+)`", row)}
     assert names == documented | namespaces.keys()
-    for name, cls in {"cache": CacheAdministration, "admin": Administration}.items():
+    for name, cls in {"cache": CacheAdministration, "admin": Administration, "synonyms": Synonyms}.items():
         assert namespaces[name] == {verb for verb in dir(cls) if not verb.startswith("_")}
     assert namespaces["reindexing"] < set(dir(Reindexing))
     assert namespaces["index"] < set(dir(Index))

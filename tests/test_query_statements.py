@@ -40,6 +40,8 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "sort": ("fox", {"entity": "Film", "sort": "-year"}),
     "second page": ("red fox", {"offset": 3, "limit": 3}),
     "highlight": ("red fox", {"highlight": True}),
+    "highlight in a long page": ("red fox", {"highlight": True, "limit": 100}),
+    "passages": ("red fox", {"passages": 3, "highlight": True}),
     "explain": ("red fox", {"explain": True}),
     "rerank": ("red fox", {"rerank": lambda query, texts: [0.5] * len(texts)}),
     "groups": ("red fox", {"group_by": "entity"}),
@@ -48,6 +50,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "limit by": ("red fox", {"entity": "Film", "limit_by": {"year": 1}}),
     "diversity": ("red fox", {"diversity": 0.3}),
     "reciprocal ranks": ("red fox", {"fusion": "rrf"}),
+    "synonyms": ("vulpes reed", {}),
 }
 
 
@@ -88,6 +91,7 @@ def filled(seen: list[str], search: SearchEngine) -> SearchEngine:
             )
         ]
         store.insert(entity, rows)
+    search.synonyms.add("vulpes => fox, red fox")
     for query, options in KINDS.values():
         search.search(query, **options)
     seen.clear()

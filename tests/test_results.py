@@ -151,7 +151,7 @@ def test_a_field_that_no_entity_has_is_refused(shop: SearchEngine) -> None:
     for options in ({"facets": ["colour"]}, {"sort": "colour"}, {"sort": "-colour"}):
         with pytest.raises(InvalidFilter, match=r"unknown field 'colour'\. Known: is_new, maker, name, price, tags"):
             shop.search("lamp", entity="Lamp", **options)
-    with pytest.raises(UnknownEntity, match="facets and sort look at the fields"):
+    with pytest.raises(UnknownEntity, match="facets, sort and limit_by look at the fields"):
         shop.search("lamp", entity="Sofa", facets=["price"])
     with pytest.raises(InvalidInput, match="for one, use facets="):
         shop.search("lamp", facets="price")

@@ -216,6 +216,27 @@ def protected(indexed: Roles, command: Callable[..., Done]) -> Roles:
     return indexed
 
 
+def test_policies_hold_for_synonyms_and_a_role_needs_few_rights_to_change_them(protected: Roles) -> None:
+    owner = protected.engine("app_admin")
+    writer = protected.search("app_writer", None)
+    writer.index_record("Note", "1", "leave", tenant="acme")
+    with pytest.raises(StorageError, match="permission denied"):
+        writer.synonyms.add("pto, leave", tenant="acme")
+    with owner.begin() as connection:
+        role = protected.name("app_writer")
+        connection.exec_driver_sql(f"GRANT INSERT, UPDATE, DELETE ON kdb_synonym, kdb_query_rule TO {role}")
+        connection.exec_driver_sql(f"GRANT UPDATE (value) ON kdb_meta TO {role}")
+    assert (writer.synonyms.add("pto, leave", tenant="acme"), writer.synonyms.add("a, b", tenant="globex")) == (1, 1)
+    assert ids(writer.search("pto", mode="keyword", tenant="acme", entity="Note")) == ["1"]
+    with writer.engine.connect() as connection:
+        connection.execute(text("SELECT set_config('app.tenant', 'globex', true)"))
+        assert connection.scalars(text("SELECT rule FROM kdb_synonym")).all() == ["a, b"]
+        assert writer.synonyms.list(tenant="acme", connection=connection) == []
+        with pytest.raises(StorageError, match="row-level security"):
+            writer.synonyms.add("c, d", tenant="acme", connection=connection)
+    assert writer.synonyms.list(tenant="acme") == ["leave, pto"]
+
+
 def own_tables(connection: Connection) -> dict[str, bool]:
     """kameleon's tables in the test's schema, and whether each has a tenant."""
     query = """

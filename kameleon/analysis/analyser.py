@@ -20,7 +20,7 @@ Exact forms: the index holds no terms for them. `Terms.forms` are the words as w
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate, chain, pairwise
 from operator import itemgetter
@@ -31,7 +31,7 @@ from .codes import joined, runs, written_as_one
 from .languages import NAMES
 from .reading import ALTERNATIVE, Piece, Reader, bounded, is_unit, unpacked
 from .stop_words import stop_words
-from .terms import PhrasePart, QueryWord, Terms, Token
+from .terms import PhrasePart, QueryWord, Terms, Token, end_of
 from .words import UNITS, Word
 
 __all__ = [
@@ -269,15 +269,37 @@ class Analyser:
     def marks(self, text: str, query: Iterable[QueryWord]) -> list[tuple[int, int]]:
         """Returns the places in a text of what a query's words match: of a code the whole, or where that is not in the
         text its parts."""
+        return merged((start, end) for start, end, _ in self.occurrences(text, query))
+
+    def occurrences(self, text: str, query: Iterable[QueryWord]) -> list[tuple[int, int, int]]:
+        """Returns these places one by one, each with the number of its word among the distinct ones of the query."""
         query = list(dict.fromkeys(query))
         places = self._places(text, {term for word in query for term in word.terms})
-        found: list[tuple[int, int]] = []
-        for word in query:
+        found: list[tuple[int, int, int]] = []
+        for number, word in enumerate(query):
             whole = [place for term in word.whole for place in places.get(term, ())]
             if not word.whole and len(word.parts) <= LONGEST_MARKED_RUN:
                 whole = chained([places.get(term, ()) for term in word.parts])
-            found += whole or [place for term in set(word.parts) for place in places.get(term, ())]
-        return merged(found)
+            found += [(*place, number) for place in whole or self._of_parts(word, places)]
+        return [*found, *self._phrase_occurrences(text, query)]
+
+    def _phrase_occurrences(self, text: str, query: Sequence[QueryWord]) -> Iterator[tuple[int, int, int]]:
+        """Yields the places of the words' phrases, each from its first word to its last."""
+        ways = [(way, number) for number, word in enumerate(query) for way in word.phrases]
+        tokens = {(token.term, token.position): token for token in self.tokens(text)} if ways else {}
+        for way, number in ways:
+            for (term, position), token in tokens.items():
+                if term in way[0].terms and (end := end_of(tokens, way, position)):
+                    yield token.start, end, number
+
+    @staticmethod
+    def _of_parts(word: QueryWord, places: Mapping[str, Sequence[tuple[int, int]]]) -> list[tuple[int, int]]:
+        return [place for term in set(word.parts) for place in places.get(term, ())]
+
+    def terms_of(self, chunk: str) -> Sequence[str]:
+        """Returns the terms of what is between two spaces of a text."""
+        term = self._reader.known[chunk][0]
+        return (term,) if term is not None else [piece[0] for piece in self._pieces(chunk)[0]]
 
     def _places(self, text: str, terms: set[str]) -> dict[str, list[tuple[int, int]]]:
         """Where a text has each of these terms."""

@@ -1,6 +1,6 @@
 """What the analyser makes of texts and queries. Imports nothing of kameleon's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 
@@ -35,11 +35,12 @@ class Token(NamedTuple):
 class QueryWord(NamedTuple):
     """A word of a query. `whole` are the ways to write it as one, which count as one term; `parts` count each by
     itself, longest first, and are what a code is made of, or the pairs of a run of characters. `surface` is the word
-    as written."""
+    as written. `phrases` are the ways to write what is several words, of which `whole` is no term of a text."""
 
     surface: str
     whole: tuple[str, ...]
     parts: tuple[str, ...] = ()
+    phrases: tuple[tuple["PhrasePart", ...], ...] = ()
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -51,3 +52,15 @@ class PhrasePart(NamedTuple):
 
     terms: tuple[str, ...]
     position: int
+
+
+def end_of(tokens: Mapping[tuple[str, int], Token], phrase: Sequence[PhrasePart], position: int) -> int | None:
+    """Where a phrase ends in a text whose tokens these are, by term and position, if its first word is at a position of
+    it; None where the text does not have it there."""
+    end, start = 0, position - phrase[0].position
+    for part in phrase:
+        found = [token.end for term in part.terms if (token := tokens.get((term, start + part.position)))]
+        if not found:
+            return None
+        end = max(end, *found)
+    return end

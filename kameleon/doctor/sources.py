@@ -17,9 +17,10 @@ from ..orm.redefined import Redefined
 from ..records.entities import record_entry
 from ..stores.catalog import Entity
 from ..stores.database_protocols import Connections
+from ..stores.refs import ids_by_tenant
 from ..stores.tables import IDS_A_STATEMENT, parts
 from ..stores.values import Entry
-from ..values import Ref, ids_by_tenant
+from ..values import Ref
 from .findings import Finding
 from .scan import Scan
 

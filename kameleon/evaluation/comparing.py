@@ -18,7 +18,10 @@ from .judged import Gains, find_judged
 if TYPE_CHECKING:
     from ..engine import SearchEngine
 
-GIVEN = ("tenant", *("limit", "offset", "cursor", "group_by"), *("highlight", "count", "facets", "explain"))
+GIVEN = (
+    *("tenant", "limit", "offset", "cursor", "group_by"),
+    *("highlight", "count", "facets", "explain", "load", "passages", "snippet_length"),
+)
 """Options that a setting cannot have: the tenant is both settings', the page is the ten best, and the others change no
 order."""
 ROUNDS, PART = 10_000, 500

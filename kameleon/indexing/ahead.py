@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from ..errors import ProviderError
 from ..stores.catalog import mismatch
-from ..values import tenants_of
+from ..stores.refs import tenants_of
 from .embedded import Ahead, flattened, owners_of
 from .entries import Contents, make_entry
 from .index import Index

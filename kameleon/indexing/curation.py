@@ -1,15 +1,20 @@
 """Reads the synonyms, the query rules and the boosts of entities that are kept with the index. Imports `forking`,
-`stores` and `values`."""
+`analysis`, `stores`, `keywords` and `values`."""
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 from threading import Lock
 from typing import Any, NamedTuple
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 from sqlalchemy import Connection, Table, select
 
+from ..analysis.analyser import analyser
 from ..forking import per_process
+from ..keywords.expanding import SynonymRules
 from ..stores.catalog import Entity, entity_of
 from ..stores.own_connections import is_own
 from ..stores.protocols import Store
@@ -17,14 +22,18 @@ from ..stores.settings import CURATION
 from ..values import Tenants
 
 KEPT = 1_000
-"""Bounds the sets of tenants whose synonyms and rules are in memory. Chosen, not measured."""
+"""Bounds the sets of tenants whose synonyms and rules are in memory, all of one version. Chosen, not measured."""
+RECENT = 8
+"""Bounds the sets of synonyms that stay analysed where what was read is not kept, about 10 MB each with 10,000 rules.
+Chosen, not measured."""
 
 
 class Curated(NamedTuple):
-    """The rows of `kdb_synonym` and `kdb_query_rule` of the tenants of a search, and of those without a tenant, in the
-    order of their keys; `boosted` are the entities of the record store that have boosts, by name."""
+    """Of the tenants of a search, and without a tenant: their synonyms, which for all tenants are those without one,
+    and the rows of `kdb_query_rule` in the order of their keys; `boosted` are the entities of the record store that
+    have boosts, by name."""
 
-    synonyms: Sequence[Any] = ()
+    synonyms: Sequence[SynonymRules] = ()
     rules: Sequence[Any] = ()
     boosted: Mapping[str, Entity] = {}
 
@@ -38,12 +47,22 @@ class Curation:
     not kept."""
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self._tables = store.tables
         self._settings = store.settings
 
     @per_process
     def _kept(self) -> "OrderedDict[tuple[str, Tenants], Curated]":
         return OrderedDict()
+
+    @per_process
+    def _analysed(self) -> "WeakValueDictionary[tuple[str, ...], SynonymRules]":
+        """By rules: the same ones of several tenants, or read again, are analysed once."""
+        return WeakValueDictionary()
+
+    @per_process
+    def _recent(self) -> "deque[SynonymRules]":
+        return deque(maxlen=RECENT)
 
     @per_process
     def _lock(self) -> Lock:
@@ -62,6 +81,8 @@ class Curation:
                 return self._kept[wanted]
         read = self._read(connection, tenants)
         with self._lock:
+            for other in [kept for kept in self._kept if kept[0] != version]:
+                del self._kept[other]
             self._kept[wanted] = read
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
@@ -73,9 +94,19 @@ class Curation:
         connection.execute(meta.update().where(meta.c.key == CURATION).values(value=uuid4().hex))
 
     def _read(self, connection: Connection, tenants: Tenants) -> Curated:
-        tables = self._tables.synonyms, self._tables.query_rules
-        synonyms, rules = (self._rows(connection, table, tenants) for table in tables)
+        rows = self._rows(connection, self._tables.synonyms, tenants or ())
+        synonyms = [self._rules(tuple(row.rule for row in own)) for _, own in groupby(rows, attrgetter("tenant"))]
+        rules = self._rows(connection, self._tables.query_rules, tenants)
         return Curated(synonyms, rules, self._boosted(connection))
+
+    def _rules(self, rules: tuple[str, ...]) -> SynonymRules:
+        with self._lock:
+            found = self._analysed.get(rules)
+            if found is None:
+                found = self._analysed[rules] = SynonymRules(analyser(self._store.language), rules)
+            if found not in self._recent:
+                self._recent.append(found)
+        return found
 
     def _boosted(self, connection: Connection) -> dict[str, Entity]:
         named = self._tables.entities.c

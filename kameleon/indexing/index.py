@@ -17,9 +17,10 @@ from ..errors import InvalidInput, Outdated, ProviderError
 from ..forking import per_process
 from ..stores.catalog import Catalog, active
 from ..stores.factory import make_store
+from ..stores.refs import tenants_of
 from ..stores.transactions import Transactions
 from ..stores.values import Entry, State
-from ..values import Failure, Generation, IndexReport, Ref, Tenants, tenants_of
+from ..values import Failure, Generation, IndexReport, Ref, Tenants
 from .classes import Classes, redefined, topic
 from .curation import Curation
 from .embedded import Ahead

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from math import log1p
 from typing import NamedTuple
 
 import numpy as np
@@ -17,10 +18,11 @@ from ..stores.search_protocols import Ways
 from . import correcting
 from .cache import SegmentCache
 from .dialect import Dialect, Partitions
+from .expanding import NOTHING, Expansion, SynonymRules, expand, united
 from .packing import Array
 from .parts import Part
 from .reading import Snapshot, read
-from .scoring import Clause, Placed, Ranking, has_any, holding, holding_phrase, score
+from .scoring import Clause, Placed, Ranking, has_any, holding, holding_phrase, score, with_phrases
 from .vocabulary import Vocabulary
 
 MAX_WORDS = 1_000
@@ -32,9 +34,14 @@ def knows_none(_word: str) -> bool:
     return False
 
 
+def knows_all(_word: str) -> bool:
+    """Returns that a word is known, so that none is misspelt."""
+    return True
+
+
 class Wanted(NamedTuple):
     """What a query wants: its words; phrases that a record must have and those it must not; prefixes to complete; words
-    that are not corrected, and what `knows` others that are not misspelt."""
+    that are neither corrected nor have synonyms, what `knows` others that are not misspelt, and rules of synonyms."""
 
     text: str = ""
     phrases: Sequence[str] = ()
@@ -42,14 +49,16 @@ class Wanted(NamedTuple):
     prefixes: Sequence[str] = ()
     literal: str = ""
     knows: Callable[[str], bool] = knows_none
+    synonyms: Sequence[SynonymRules] = ()
 
 
 @dataclass(frozen=True)
 class Found:
     """What a query found. `words` are those of the query that records have, `corrections` and prefixes included;
-    `unknown` those that no record has. `required` is the mask of the records with all phrases, `excluded` of those to
-    leave out, None where there are none. `named` are documents whose ids the query has. `score_others` computes the
-    scores of records that the ranking lacks, where it has a part of them."""
+    `unknown` those that no record has; `synonyms` those that records have, of which `expanded` has all by what the
+    query has. `required` is the mask of the records with all phrases, `excluded` of those to leave out, None where
+    there are none. `named` are documents whose ids the query has. `score_others` computes the scores of records that
+    the ranking lacks, where it has a part of them."""
 
     analyser: Analyser
     parts: Sequence[Part]
@@ -57,12 +66,19 @@ class Found:
     words: Sequence[QueryWord]
     phrases: Sequence[Ways] = ()
     unknown: Sequence[str] = ()
+    synonyms: Sequence[QueryWord] = ()
+    expanded: Mapping[str, Sequence[str]] = field(default_factory=dict)
     required: Array | None = None
     excluded: Array | None = None
     corrections: Mapping[str, str] = field(default_factory=dict)
     is_whole: bool = True
     named: frozenset[int] = frozenset()
     score_others: Callable[[Sequence[int]], Mapping[int, float]] | None = None
+
+    @property
+    def matching(self) -> Sequence[QueryWord]:
+        """The words for which records are found."""
+        return [*self.words, *self.synonyms]
 
     def scores(self, docs: Sequence[int]) -> dict[int, float]:
         """The scores of those documents that have one."""
@@ -82,16 +98,28 @@ class Found:
     def matched(self, docs: Sequence[int]) -> dict[int, tuple[str, ...]]:
         """Which of the words each document has."""
         at = self.ranking.positions(np.array(docs, "<i8"))
-        having = [(word.surface, holding(self.parts, word.terms)) for word in self.words]
+        having = [(word.surface, holding(self.parts, word.terms)) for word in self.matching]
         return {
             doc: tuple(surface for surface, mask in having if place >= 0 and mask[place])
             for doc, place in zip(docs, at.tolist(), strict=True)
         }
 
+    def rarity(self, words: Iterable[QueryWord]) -> list[float]:
+        """What each word is worth where texts are compared by their words: the more, the fewer records have it."""
+        return [self._rarity(int(np.count_nonzero(holding(self.parts, word.terms)))) for word in words]
+
+    def lacking(self) -> float:
+        """The same of the words that no record has, and that no others stand for."""
+        return self._rarity(0) * sum(word not in self.corrections for word in self.unknown)
+
+    def _rarity(self, having: int) -> float:
+        return log1p((len(self.ranking.scores) - having + 0.5) / (having + 0.5))
+
     def holds(self, text: str) -> tuple[int, int]:
         """How many of the phrases and of the words a text has."""
         places = self._places(text)
-        words = sum(any(term in places for term in word.terms) for word in self.words)
+        terms = places.keys()
+        words = sum(not terms.isdisjoint(word.terms) or _is_in(word.phrases, places) for word in self.matching)
         return sum(_is_in(ways, places) for ways in self.phrases), words
 
     def has_phrase(self, content: Content, phrase: str) -> bool:
@@ -125,37 +153,44 @@ class LookUp:
         self._analyser, self._dialect, self._cache = analyser, dialect, cache
         self._connection, self._partitions = connection, partitions
         self._wanted = wanted
+        self._expansion = NOTHING
         self._vocabulary = Vocabulary(connection, dialect, cache, partitions, analyser.fold)
 
     def run(self) -> Found:
         """Reads the postings once; once more with completions of prefixes, and with corrections of words that no record
         has, or few."""
         read_words = self._analyser.query_terms(self._wanted.text)
-        typed = read_words[:MAX_WORDS]
+        self._expand(read_words)
+        typed = [*read_words[:MAX_WORDS], *self._expansion.words]
         phrases = phrases_of(self._analyser, self._wanted.phrases)
         excluded = phrases_of(self._analyser, self._wanted.excluded)
         snapshot = self._vocabulary.snapshot = self._read(typed, [*phrases, *excluded])
         words = self._with_prefixes(typed)
         candidates = self._candidates(snapshot, typed)
         if candidates or self._wanted.prefixes:
+            self._expand(read_words, [each.form for found in candidates.values() for each in found])
             snapshot = self._read(words, [*phrases, *excluded], candidates)
         parts = snapshot.parts
         known, unknown = split(parts, words)
         corrections = self._corrections(candidates, parts)
+        self._expand(read_words, corrections.values())
         lacking = [word for word in unknown if word.surface not in corrections]
         corrected = [word for form in corrections.values() for word in self._analyser.query_terms(form)]
+        found = all_clauses([*known, *lacking], corrected, self._expansion)
         replaced = {word.surface for word in unknown if word.surface in corrections}
         return Found(
             self._analyser,
             parts,
-            score(parts, all_clauses([*known, *lacking], corrected), snapshot.frame, unscored=len(replaced)),
+            score(parts, found, snapshot.frame, unscored=len(replaced)),
             list(dict.fromkeys([*known, *corrected])),
             phrases,
             tuple(dict.fromkeys(word.surface for word in unknown)),
+            split(parts, self._expansion.synonyms)[0],
+            self._expansion.shown,
             _having(parts, phrases, np.logical_and),
             _having(parts, excluded, np.logical_or),
             corrections,
-            is_whole=len(read_words) <= MAX_WORDS,
+            is_whole=len(read_words) <= MAX_WORDS and self._expansion.is_whole,
         )
 
     def _read(
@@ -168,8 +203,20 @@ class LookUp:
         terms = set(chain.from_iterable(word.terms for word in words)) | placed
         for found in (candidates or {}).values():
             terms.update(term for each in found for term in self._terms_of(each))
-        partitions = self._partitions
-        return read(self._connection, self._dialect, self._cache, partitions, sorted(terms), sorted(placed))
+        expansion, partitions = self._expansion, self._partitions
+        terms = (terms - expansion.phrases.keys()) | expansion.terms
+        placed |= expansion.placed
+        snapshot = read(self._connection, self._dialect, self._cache, partitions, sorted(terms), sorted(placed))
+        if expansion.phrases:
+            snapshot = snapshot._replace(parts=with_phrases(snapshot.parts, placed_ways(expansion.phrases)))
+        return snapshot
+
+    def _expand(self, words: Sequence[QueryWord], forms: Iterable[str] = ()) -> None:
+        """Finds the synonyms of the query, and of words that stand for misspelt ones."""
+        rules, literal = self._wanted.synonyms, self._wanted.literal
+        if rules:
+            texts = [(self._wanted.text, words), *((form, self._analyser.query_terms(form)) for form in forms)]
+            self._expansion = united([expand(self._analyser, rules, *each, literal) for each in texts])
 
     def _terms_of(self, candidate: correcting.Candidate) -> Sequence[str]:
         return [candidate.term, *(term for word in self._analyser.query_terms(candidate.form) for term in word.terms)]
@@ -192,7 +239,8 @@ class LookUp:
     ) -> dict[QueryWord, list[correcting.Candidate]]:
         """What may stand for the words that no record has, and what for those that few have."""
         literal, knows = self._wanted.literal, self._wanted.knows
-        misspelt = correcting.misspelt(self._analyser, words, literal, snapshot, knows)
+        plain = [word for word in words if not self._expansion.has(word)]
+        misspelt = correcting.misspelt(self._analyser, plain, literal, snapshot, knows)
         found = {word: correcting.candidates(self._vocabulary, word.surface, self._analyser) for word in misspelt}
         return {word: each for word, each in found.items() if each}
 
@@ -218,17 +266,26 @@ def phrases_of(analyser: Analyser, texts: Iterable[str]) -> list[Ways]:
     return [ways for text in texts if (ways := analyser.phrases(text))]
 
 
-def clauses(words: Iterable[QueryWord]) -> list[Clause]:
-    """The ways to write a word are one clause, each part of a code is another."""
+def clauses(words: Iterable[QueryWord], expansion: Expansion = NOTHING) -> list[Clause]:
+    """The ways to write a word are one clause, each part of a code is another; synonyms are further ways."""
     counted = Counter(terms for word in words for terms in (word.whole, *((part,) for part in word.parts)) if terms)
-    return [Clause(terms, times) for terms, times in counted.items()]
+    return [Clause(expansion.extended(terms), times) for terms, times in counted.items()]
 
 
-def all_clauses(typed: Iterable[QueryWord], corrected: Iterable[QueryWord]) -> list[Clause]:
+def all_clauses(typed: Iterable[QueryWord], corrected: Iterable[QueryWord], expansion: Expansion) -> list[Clause]:
     """Those of the words as they were typed, and of words that stand for misspelt ones, where no typed one is equal."""
-    found = clauses(typed)
+    found = clauses(typed, expansion)
     own = {clause.terms for clause in found}
-    return found + [Clause(each.terms, share=correcting.SHARE) for each in clauses(corrected) if each.terms not in own]
+    others = [clause for clause in clauses(corrected, expansion) if clause.terms not in own]
+    return found + [Clause(each.terms, share=correcting.SHARE) for each in others]
+
+
+def placed_ways(phrases: Mapping[str, Ways]) -> dict[str, list[list[Placed]]]:
+    return {name: [_placed(way) for way in ways] for name, ways in phrases.items()}
+
+
+def _placed(phrase: Sequence[PhrasePart]) -> list[Placed]:
+    return [Placed(part.terms, part.position - phrase[0].position) for part in phrase]
 
 
 def _is_in(ways: Ways, places: Mapping[str, set[int]]) -> bool:
@@ -250,4 +307,4 @@ def _having(parts: Sequence[Part], phrases: Sequence[Ways], join: np.ufunc) -> A
 def _holding(parts: Sequence[Part], phrase: Sequence[PhrasePart]) -> Array:
     if len(phrase) == 1:
         return holding(parts, phrase[0].terms)
-    return holding_phrase(parts, [Placed(part.terms, part.position - phrase[0].position) for part in phrase])
+    return holding_phrase(parts, _placed(phrase))

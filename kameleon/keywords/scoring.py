@@ -5,7 +5,7 @@ Scores are float32 and added in the order of the clauses, so that a record's sco
 or segment, SQLite or PostgreSQL.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -280,9 +280,46 @@ def _mask(parts: Sequence[Part], each: Sequence[Array]) -> Array:
     return np.concatenate(masks) if masks else np.zeros(0, bool)
 
 
+def with_phrases(parts: Iterable[Part], phrases: Mapping[str, Sequence[Sequence[Placed]]]) -> list[Part]:
+    """Parts whose postings have these phrases, by names which no term has, each in any of its ways: its words were read
+    with their places."""
+    return [
+        Part(each.head, each.dead, {**each.postings, **{name: _phrase_posting(each, p) for name, p in phrases.items()}})
+        for each in parts
+    ]
+
+
+def _phrase_posting(part: Part, ways: Sequence[Sequence[Placed]]) -> Posting:
+    """Of a record that has the phrase, occurrences of all its words that have no place count, too."""
+    found = np.unique(np.concatenate([_phrase_begins(part, way) for way in ways]))
+    if not len(found):
+        return ABSENT
+    ordinals, counts = np.unique(found >> 32, return_counts=True)
+    emphasized = np.max([_emphasized(part, way, ordinals) for way in ways], axis=0)
+    return Posting(ordinals, (counts + emphasized).astype("<u4"))
+
+
+def _emphasized(part: Part, phrase: Sequence[Placed], among: Array) -> Array:
+    """How often each of these records has all words of a phrase without a place, at the most."""
+    each = [np.sum([_unplaced(part.postings[term], among) for term in word.terms], axis=0) for word in phrase]
+    found: Array = np.min(each, axis=0)
+    return found
+
+
+def _unplaced(posting: Posting, among: Array) -> Array:
+    starts, counts, ordinals = _occurrences(posting, among)
+    owners = np.repeat(ordinals, counts)[posting.placed[spans(starts, counts)] == 0]
+    return np.bincount(np.searchsorted(among, owners), minlength=len(among))
+
+
 def _with_phrase(part: Part, phrase: Sequence[Placed]) -> Array:
-    """Ordinals. A place is (ordinal, where the phrase would begin) as one integer; those of all its words have those
-    of the phrase in common."""
+    """Ordinals."""
+    return np.unique(_phrase_begins(part, phrase) >> 32)
+
+
+def _phrase_begins(part: Part, phrase: Sequence[Placed]) -> Array:
+    """A place is (ordinal, where the phrase would begin) as one integer; those of all its words have those of the
+    phrase in common."""
     words = sorted(phrase, key=lambda word: sum(len(part.postings[term].ordinals) for term in word.terms))
     common: Array | None = None
     for terms, offset in words:
@@ -291,16 +328,22 @@ def _with_phrase(part: Part, phrase: Sequence[Placed]) -> Array:
         common = places if common is None else common[np.isin(common, places)]
         if not len(common):
             break
-    return np.unique(common >> 32) if common is not None else np.empty(0, "i8")
+    return np.empty(0, "i8") if common is None else common
 
 
 def _begins(posting: Posting, offset: int, among: Array | None) -> Array:
     """Of an occurrence at place p the phrase begins at p - offset, of which 2^31 keeps the sign; place 0 is none."""
-    counts = np.ones(len(posting.ordinals), "i8") if posting.counts is None else posting.counts.astype("i8")
-    starts, ordinals = np.cumsum(counts) - counts, posting.ordinals.astype("i8")
-    if among is not None:
-        inside = np.isin(ordinals, among)
-        starts, counts, ordinals = starts[inside], counts[inside], ordinals[inside]
+    starts, counts, ordinals = _occurrences(posting, among)
     places = posting.placed[spans(starts, counts)].astype("i8")
     keys: Array = (np.repeat(ordinals, counts) << 32) + (places - offset + 2**31)
     return keys[places > 0]
+
+
+def _occurrences(posting: Posting, among: Array | None) -> tuple[Array, Array, Array]:
+    """Of each record that has a term, or each of these, where its places begin, how many they are, and its ordinal."""
+    counts = np.ones(len(posting.ordinals), "i8") if posting.counts is None else posting.counts.astype("i8")
+    starts, ordinals = np.cumsum(counts) - counts, posting.ordinals.astype("i8")
+    if among is None:
+        return starts, counts, ordinals
+    inside = np.isin(ordinals, among)
+    return starts[inside], counts[inside], ordinals[inside]

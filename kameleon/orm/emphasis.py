@@ -8,8 +8,9 @@ from sqlalchemy import Connection
 
 from ..indexing.entries import make_entry
 from ..indexing.index import Index
+from ..stores.refs import ids_by_entity
 from ..stores.values import Entry
-from ..values import Ref, ids_by_entity
+from ..values import Ref
 from .callers import sessions_of
 from .unindexed import is_here
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, select
 
+from ..stores.refs import ids_by_entity
 from ..stores.tables import IDS_A_STATEMENT, Tables, parts
-from ..values import Ref, ids_by_entity
+from ..values import Ref
 
 TRACKED = "tracked:"
 

@@ -17,8 +17,9 @@ from ..content import Content
 from ..errors import InvalidRecord, StorageError
 from ..indexing.index import Index
 from ..indexing.writer import Indexing
+from ..stores.refs import ids_by_entity
 from ..stores.tables import parts
-from ..values import IndexReport, Ref, ids_by_entity
+from ..values import IndexReport, Ref
 from .changes import DELETED, TO_READ, Change, IdBlock, PendingChanges
 from .marks import Marks
 from .registry import Mappings

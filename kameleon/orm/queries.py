@@ -13,7 +13,8 @@ from ..errors import InvalidInput, RecordMissing, TenantRequired, seen
 from ..indexing.index import Index
 from ..search.answering import Answering
 from ..search.boost_sets import ClassBoosts
-from ..search.query import Query, SearchOptions, TenantOption, check_text, check_whole, make_query
+from ..search.checks import check_text, check_whole
+from ..search.query import Query, SearchOptions, TenantOption, make_query
 from ..search.sources import Sources
 from ..search.syntax import may_name_field, parse
 from ..stores.values import Among
@@ -21,9 +22,12 @@ from ..values import Ref, SearchResults, Tenants
 from .callers import sessions_of
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from ..search.retrieval import Legs
     from .columns import ClassFields
     from .mapping import Mapped
+    from .objects import Loading
     from .scope import Searched
 
 SIMILAR_CHARACTERS = 10_000
@@ -43,9 +47,12 @@ class Queries:
         entity: object,
         entities: Iterable[object] | None,
         connection: Connection | None,
+        session: "Session | None" = None,
         **options: Unpack[SearchOptions],
     ) -> SearchResults:
-        return self._answering.search(self._query(query, entity, entities, connection, **options), connection)
+        loading = self._loading(listed(entity, entities), session, options)
+        found = self._answering.search(self._query(query, entity, entities, connection, **options), connection)
+        return found if loading is None else loading.load(found)
 
     def similar(
         self,
@@ -53,9 +60,11 @@ class Queries:
         id: str | int,
         entities: Iterable[object] | None,
         connection: Connection | None,
+        session: "Session | None" = None,
         **options: Unpack[SearchOptions],
     ) -> SearchResults:
-        among = [entity] if entities is None else entities
+        among = listed(entity, None) if entities is None else listed(None, entities)
+        loading = self._loading(among, session, options)
         tenants, _ = self.tenants([entity], options, connection)
         if tenants is None or len(tenants) != 1:
             raise InvalidInput("similar takes the record's own tenant alone: tenant='…'")
@@ -63,7 +72,20 @@ class Queries:
         ref = Ref(check_entity(name), check_id(id), tenants[0])
         options.setdefault("boost", ())
         content = self._content(ref, connection)[:SIMILAR_CHARACTERS]
-        return self._answering.search(self._query(content, None, among, connection, like=ref, **options), connection)
+        query = self._query(content, None, among, connection, like=ref, **options)
+        found = self._answering.search(query, connection)
+        return found if loading is None else loading.load(found)
+
+    def _loading(
+        self, searched: Sequence[object], session: "Session | None", options: SearchOptions
+    ) -> "Loading | None":
+        """What is to be loaded for the hits, which is no option of the query itself. Raises InvalidInput."""
+        load = options.pop("load", None)
+        if load is None or load is False:
+            return None
+        from .objects import Loading
+
+        return Loading(sessions_of(self._index).mappings, self._index.store.keys.rows, session, searched, load)
 
     def _content(self, ref: Ref, connection: Connection | None) -> str:
         """What the index holds of a record. Raises RecordMissing, for one that the connection may not read, too."""
@@ -103,6 +125,12 @@ class Queries:
         self, cls: type[T], query: str, connection: Connection | None, **options: Unpack[SearchOptions]
     ) -> Select[tuple[T]]:
         mapped = sessions_of(self._index).mappings.searchable(cls)
+        for option in ("load", "passages", "snippet_length"):
+            if options.get(option):
+                raise InvalidInput(
+                    f"select makes a statement, which has no hits: leave {option}= out, or search(..., {option}=). "
+                    "Loader options go on the statement: .options(...)"
+                )
         hits = self.search(query, cls, None, connection, **options)
         return mapped.ranked(select(cls), cls, [hit.id for hit in hits], self._index.store.keys.rows)
 

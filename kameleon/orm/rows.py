@@ -26,21 +26,27 @@ def index_rows(
     unique: Collection[str] | None = None,
     indexing: Indexing = "sync",
 ) -> IndexReport:
-    """Index the rows of these ids in a transaction of its own, and delete those that are kept out. One whose content
-    fails is logged and stays as it was. `unique` is as in `write_changes`."""
+    """Index the rows of these ids in a transaction, or in several while others change them, and delete those that are
+    kept out. One whose content fails is logged and stays as it was. `unique` is as in `write_changes`."""
     unique = ({mapped.entity} if mapped.has_tenants else ()) if unique is None else unique
-    return index.retried(partial(_write, index, mapped, ids, unique, indexing))
+    report, done = IndexReport(), 0
+    while left := ids[done:]:
+        write = partial(_write, index, mapped, left, unique, indexing)
+        made, count = index.retried_with_less(write, len(left))
+        report, done = report + made, done + count
+    return report
 
 
 def _write(
-    index: Index, mapped: Mapped, ids: Sequence[str], unique: Collection[str], indexing: Indexing
-) -> IndexReport:
-    """Write the rows' contents if they are the same in the transaction that writes them: another transaction may have
-    changed the rows since they were read."""
+    index: Index, mapped: Mapped, ids: Sequence[str], unique: Collection[str], indexing: Indexing, limit: int
+) -> tuple[IndexReport, int]:
+    """Write the contents of the first rows if they are the same in the transaction that writes them: another
+    transaction may have changed the rows since they were read. Returns how many rows these are."""
+    ids = ids[:limit]
     with index.reading() as connection:
         contents = _contents(index, connection, mapped, ids)
     if not contents:
-        return IndexReport()
+        return IndexReport(), len(ids)
     present = {ref: content for ref, content in contents.items() if content is not None}
     gone = [ref for ref in contents if ref not in present]
     ahead = embed_ahead(index, present, [], connection=None, indexing=indexing, unique=unique)
@@ -51,7 +57,7 @@ def _write(
         )
         if _contents(index, connection, mapped, [ref.id for ref in contents]) != contents:
             raise Outdated(f"rows of {mapped.entity} kept being changed by others. Try again")
-    return report
+    return report, len(ids)
 
 
 def _contents(index: Index, connection: Connection, mapped: Mapped, ids: Sequence[str]) -> dict[Ref, Content | None]:

@@ -18,7 +18,8 @@ from ..errors import InvalidInput, InvalidRecord
 from ..indexing.ahead import embed_ahead
 from ..indexing.index import Index
 from ..stores.claims import Mark, claim_marks, release_marks
-from ..values import IndexReport, Ref, ids_by_entity
+from ..stores.refs import ids_by_entity
+from ..values import IndexReport, Ref
 from .mapping import Mapped
 from .marks import Marks
 from .pending import Pending

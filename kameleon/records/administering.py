@@ -157,8 +157,8 @@ class Administering:
         for tenant in tenants:
             after: Ref | None = Ref(entity.name, "", tenant)
             while after is not None:
-                attempt = partial(self._reindex_batch, entity, after, batch_size, is_deferred=bool(report.outage))
-                batch, count, after = self._index.retried(attempt)
+                attempt = partial(self._reindex_batch, entity, after, is_deferred=bool(report.outage))
+                batch, count, after = self._index.retried_with_less(attempt, batch_size)
                 report, done = report + batch, done + count
                 self._index.maintain_keywords(None)
                 if progress:

@@ -20,7 +20,7 @@ from ..indexing.index import HasIndex
 from ..indexing.writer import Progress
 from ..orm.callers import connection_within
 from ..stores.catalog import Entity
-from ..values import tenants_of
+from ..stores.refs import tenants_of
 from .administering import Administering
 from .changing import Changing, checked_patch
 from .coroutines import Coroutines

@@ -12,8 +12,9 @@ from ..errors import Outdated, RecordExists
 from ..indexing.index import Index
 from ..stores.catalog import Entity
 from ..stores.filters import parse_filter
+from ..stores.refs import ids_by_tenant
 from ..stores.tables import IDS_A_STATEMENT, parts
-from ..values import Ref, Tenants, ids_by_tenant
+from ..values import Ref, Tenants
 from .rows import Key, OnConflict, Row
 from .tenants import of_tenants
 from .values import Record, make_record

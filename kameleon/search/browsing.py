@@ -17,12 +17,14 @@ from sqlalchemy import Connection
 from ..analysis.collation import sort_key
 from ..indexing.index import Index
 from ..stores.catalog import Entity
-from ..stores.values import Scope
+from ..stores.values import Hit, Scope
 from ..values import QueryPlan, Ref, SearchResult, SearchResults
 from .conditions import check_fields, make_scope
 from .facets import count_facets
 from .keyset import Place, read_place
+from .marking import with_marks
 from .ordering import by_fields, kind_of, plain_value
+from .passages import first_passages
 from .presenting import grouped
 from .query import Query
 from .sources import fields_of
@@ -81,8 +83,15 @@ class Browsing:
             if len(texts) == len(listed.docs):
                 break
         found = [texts[doc] for doc in listed.docs if doc in texts]
-        hits = [SearchResult(h.ref.entity, h.ref.id, SCORE, h.data, h.content, tenant=h.ref.tenant) for h in found]
-        return listed, hits
+        return listed, [self._made(hit) for hit in found]
+
+    def _made(self, hit: Hit) -> SearchResult:
+        """With its first passages, where these are wanted: none is better than another."""
+        ref, query = hit.ref, self._query
+        made = SearchResult(ref.entity, ref.id, SCORE, hit.data, hit.content, tenant=ref.tenant)
+        if query.passages:
+            made = replace(made, passages=tuple(first_passages(hit, query.passages)))
+        return with_marks(query, made, (), (False, False)) if query.highlight else made
 
     def _grouped(self, connection: Connection, scope: Scope) -> Listed:
         """The first of each entity."""

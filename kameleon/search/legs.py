@@ -14,8 +14,9 @@ from sqlalchemy import Connection
 from ..analysis.terms import QueryWord
 from ..errors import InvalidInput, ModelMismatch, NoProvider, ProviderError, TextRefused, VectorsUnavailable
 from ..forking import lazy
+from ..indexing.curation import Curated
 from ..indexing.index import Index
-from ..keywords.looking_up import Found, Wanted
+from ..keywords.looking_up import Found, Wanted, knows_all
 from ..stores.values import Candidates, Key, Scope, united
 from ..values import Generation, Ref
 from .evidence import LEAST_EVIDENCE, KeywordScale, Scale, VectorScale
@@ -98,12 +99,15 @@ class Retrieved:
 class LegSearch:
     """One run of the legs on one connection."""
 
-    def __init__(self, index: Index, connection: Connection, query: Query, prepared: Prepared) -> None:
+    def __init__(
+        self, index: Index, connection: Connection, query: Query, prepared: Prepared, curated: Curated
+    ) -> None:
         self._store = index.store
         self._keywords = index.keywords
         self._connection = connection
         self._query = query
         self._prepared = prepared
+        self._synonyms = () if query.like is not None else curated.synonyms
         self._found = Retrieved()
 
     def run(self, scope: Scope, field_words: FieldWords = ()) -> Retrieved:
@@ -196,15 +200,15 @@ class LegSearch:
         wanted = Wanted("", phrases, parsed.excluded)
         if ranks:
             hides = self._query.hides_words or self._query.like is not None
-            prefixes, literal = ((), text) if hides else (parsed.prefixes, parsed.exact)
-            knows = known_words(self._store.language, self._prepared.service)
-            wanted = wanted._replace(text=text, prefixes=prefixes, literal=literal, knows=knows)
+            knows = knows_all if hides else known_words(self._store.language, self._prepared.service)
+            wanted = wanted._replace(text=text, literal=parsed.exact, knows=knows, synonyms=self._synonyms)
+            wanted = wanted._replace(prefixes=() if hides else parsed.prefixes)
         with found.timed("keyword"):
             found.words = self._keywords.search(self._connection, scope, wanted)
             if field_words:
                 found.words = having(self._store, self._connection, found.words, field_words)
         if ranks:
-            found.marked = found.words.words
+            found.marked = found.words.matching
         if len(parsed.text) > READ_CHARACTERS:
             found.words = replace(found.words, is_whole=False)
 

@@ -1,4 +1,4 @@
-"""Makes the hits of a page, their marked places and explanations, and the plan of the search. Imports `values`,
+"""Makes the hits of a page, their passages and explanations, and the plan of the search. Imports `excerpts`, `values`,
 `analysis`, `stores` and `keywords`."""
 
 from collections.abc import Mapping, Sequence
@@ -8,19 +8,18 @@ from itertools import chain
 from sqlalchemy import Connection
 
 from ..analysis.analyser import Analyser
-from ..analysis.highlighting import MARKED_CHARACTERS, sentences
+from ..excerpts import Passage
 from ..keywords.looking_up import Found
 from ..stores.protocols import Store
-from ..stores.values import Hit, Key, Spans
+from ..stores.values import Hit, Key
 from ..values import LegScore, QueryPlan, SearchResult
 from .fusion import leg_scores, total_weight
 from .legs import Retrieved
+from .passages import Evidence, best_passages
 from .prepared import Prepared
 from .query import Query
 from .ranking import Ranked
-
-MARKED_HITS = 10
-"""Bounds the hits without a word of the query whose sentences are embedded. Chosen, not measured."""
+from .snippets import Around
 
 
 def read_texts(
@@ -32,29 +31,51 @@ def read_texts(
     return {key: hit for key, hit in hits.items() if query.is_of_tenants(hit.ref)}
 
 
-def make_hits(analyser: Analyser, query: Query, keys: Sequence[Key], ranked: Ranked) -> list[SearchResult]:
-    """Records that were deleted meanwhile are left out, where the caller's transaction has no snapshot."""
+def make_hits(
+    analyser: Analyser, query: Query, keys: Sequence[Key], ranked: Ranked
+) -> tuple[list[SearchResult], list[Around]]:
+    """Records that were deleted meanwhile are left out, where the caller's transaction has no snapshot. Of each hit,
+    too, whether it has more text than is shown."""
     found, ranking, texts = ranked.found, ranked.ranking, ranked.texts
     keys = [key for key in keys if key in texts]
     by_words = {**found.keyword.scores, **found.keyword.others}
-    contents = [_shown(texts[key], found.words if key in by_words else None) for key in keys]
     explained = _explained(query, keys, ranked) if query.explain else {}
-    spans: list[Spans] = [()] * len(keys)
-    if query.highlight:
-        spans = [tuple(analyser.marks(content[:MARKED_CHARACTERS], found.marked)) for content in contents]
-    return [
+    passages = _passages(analyser, query, keys, ranked) if query.passages else {}
+    places = [
+        (passages[key][0].start, passages[key][0].end)
+        if passages.get(key)
+        else _shown(texts[key], found.words if key in by_words else None)
+        for key in keys
+    ]
+    hits = [
         SearchResult(
             entity=ranking.refs[key].entity,
             id=ranking.refs[key].id,
             score=ranking.scores[key],
             data=texts[key].data,
-            matched_text=content,
+            matched_text=texts[key].content[slice(*place)],
             explanation=explained.get(key, ()),
-            spans=places,
             tenant=ranking.refs[key].tenant,
+            passages=passages.get(key, ()),
         )
-        for key, content, places in zip(keys, contents, spans, strict=True)
+        for key, place in zip(keys, places, strict=True)
     ]
+    if not query.highlight:
+        return hits, []
+    return hits, [around(texts[key], *place) for key, place in zip(keys, places, strict=True)]
+
+
+def around(hit: Hit, start: int, end: int) -> Around:
+    """Fields for keywords alone are no more text of what does not have them."""
+    most = len(hit.content) if hit.embedded is None or end > hit.embedded else hit.embedded
+    return bool(hit.content[:start].strip()), bool(hit.content[end:most].strip())
+
+
+def _passages(analyser: Analyser, query: Query, keys: Sequence[Key], ranked: Ranked) -> dict[Key, tuple[Passage, ...]]:
+    found = ranked.found
+    evidence = Evidence(analyser, found)
+    cosines = found.vector_leg.raw
+    return {key: tuple(best_passages(ranked.texts[key], evidence, cosines.get(key), query.passages)) for key in keys}
 
 
 def _explained(query: Query, keys: Sequence[Key], ranked: Ranked) -> dict[Key, tuple[LegScore, ...]]:
@@ -83,36 +104,18 @@ def _explained(query: Query, keys: Sequence[Key], ranked: Ranked) -> dict[Key, t
     return explained
 
 
-def _shown(hit: Hit, words: Found | None) -> str:
-    """The passage that has most of what the record was found by, the nearest of several."""
+def _shown(hit: Hit, words: Found | None) -> tuple[int, int]:
+    """Where the passage is that has most of what the record was found by, the nearest of several."""
     parts = hit.parts
-    return parts[0] if words is None or len(parts) < 2 else max(parts, key=words.holds)
-
-
-def with_nearest(
-    query: Query, prepared: Prepared, hits: Sequence[SearchResult], found: Retrieved
-) -> list[SearchResult]:
-    """The hits; in a text without a word of the query, the sentence nearest to it is marked, where embedding costs
-    nothing."""
-    service, embedding = prepared.service, found.embedding
-    marked = list(hits)
-    if not query.highlight or service is None or embedding is None or service.provider.is_costly:
-        return marked
-    unmarked = [place for place, hit in enumerate(hits) if not hit.spans][:MARKED_HITS]
-    cut = {place: sentences(hits[place].matched_text) for place in unmarked}
-    texts = [hits[place].matched_text[start:end] for place, spans in cut.items() for start, end in spans]
-    made = iter(service.embed_batch(texts, on_error="collect").embeddings)
-    for place, spans in cut.items():
-        near = [(float(vector @ embedding), span) for span in spans if (vector := next(made)) is not None]
-        if near:
-            marked[place] = replace(hits[place], spans=(max(near, key=lambda one: one[0])[1],))
-    return marked
+    if words is None or len(parts) < 2:
+        return parts[0]
+    return max(parts, key=lambda place: words.holds(hit.content[slice(*place)]))
 
 
 def make_plan(query: Query, prepared: Prepared, found: Retrieved, shown: Sequence[Key]) -> QueryPlan:
     """Where row security hides records, only what those that are shown have."""
     generation = found.generation
-    terms = tuple(word.surface for word in found.words.words) if found.words else ()
+    terms = tuple(word.surface for word in found.words.matching) if found.words else ()
     scanned = {"keyword": found.keyword.scanned, "vector": found.vector.scanned}
     if query.hides_words and found.words is not None:
         matched = set(chain.from_iterable(found.words.matched(shown).values()))
@@ -129,6 +132,7 @@ def make_plan(query: Query, prepared: Prepared, found: Retrieved, shown: Sequenc
         is_query_cached=prepared.is_cached and found.embedding is not None,
         note="; ".join(found.notes),
         corrections=found.words.corrections if found.words else {},
+        synonyms=found.words.expanded if found.words else {},
     )
 
 

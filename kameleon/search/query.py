@@ -6,12 +6,22 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
 from ..boosts import Boost, Boosts, identity, read_boosts
-from ..content import check_entity, check_id, normalize
+from ..content import check_entity
 from ..errors import InvalidInput, seen
 from ..forking import lazy
 from ..values import Ref, Tenants
 from .boost_sets import BoostSets, ClassBoosts
 from .capping import Cap, read_cap
+from .checks import (
+    MAX_LIMIT,
+    check_diversity,
+    check_ids,
+    check_min_score,
+    check_text,
+    check_weight,
+    check_whole,
+    check_within,
+)
 from .facets import Facet, read_facets
 from .fusion import check_fusion
 from .ordering import Sort, read_sort
@@ -20,6 +30,8 @@ from .reranking import RERANKED, Reranker, check_reranker
 from .syntax import Asked, parse
 
 if TYPE_CHECKING:
+    from sqlalchemy.sql.base import ExecutableOption
+
     from ..stores.catalog import Entity
     from ..stores.protocols import NamedFields
     from ..stores.values import Among
@@ -39,11 +51,11 @@ DEEPEST, DEEPER = 10_000, 4
 """Bound how many records a leg puts forward where `limit_by` leaves too few hits, and how many times as many it does at
 each try. Chosen, not measured."""
 SORTED = 1_000
-"""Bounds how many of the best are sorted by a field."""
-MAX_LIMIT = 10_000
-"""Bounds where the last page of a search may end."""
-MAX_IDS = 10_000
-"""Bounds the ids that one search is among. Chosen, not measured, as those above."""
+"""Bounds how many of the best are sorted by a field. Chosen, not measured, as those above."""
+MAX_PASSAGES = 20
+"""Bounds the passages of a hit. Chosen, not measured."""
+SNIPPET, MIN_SNIPPET, MAX_SNIPPET = 180, 20, 2_000
+"""The characters of a snippet where no other number is given, the fewest and the most. Chosen, not measured."""
 
 
 class TenantOption(TypedDict, total=False):
@@ -70,9 +82,14 @@ class SearchOptions(TenantOption, total=False):
     match, {field: bounds} or {field: "month"} counts buckets of them; `count` counts what matches. `rerank` is a
     callable (query, texts) -> scores 0..1 that orders the `rerank_top` (50) best again, and leaves out the others.
     `boost` raises records after the fusion, by boosts of `kameleon.boosts`, instead of those of their entities; of []
-    none is raised. `highlight` fills `spans`, `explain` fills `explanation`. `tenant` as in TenantOption. `diversity`
-    (0 to 1) orders the 100 best so that each is relevant and unlike those before it. `limit_by={"brand": 1}` leaves out
-    hits beyond so many of each value of a field.
+    none is raised. `diversity` (0 to 1) orders the 100 best so that each is relevant and unlike those before it.
+    `limit_by={"brand": 1}` leaves out hits beyond so many of each value of a field.
+
+    `highlight` fills `spans` and `snippet`, of `snippet_length` (180) characters at most, `passages` that many of the
+    best parts of each record, `explain` fills `explanation`. `tenant` as in TenantOption.
+
+    `load=True` with `session=` loads the hits' mapped objects through that session, a statement for each class; a list
+    is loader options of the one class that is searched, {class: options} those of several, and no others are loaded.
     """
 
     limit: int
@@ -95,6 +112,9 @@ class SearchOptions(TenantOption, total=False):
     boost: Boosts | None
     diversity: float
     limit_by: Mapping[str, int] | None
+    load: "bool | Sequence[ExecutableOption] | Mapping[type, Sequence[ExecutableOption]]"
+    passages: int
+    snippet_length: int | None
 
 
 @dataclass(frozen=True)
@@ -131,6 +151,8 @@ class Query:
     rerank: Reranker | None = None
     rerank_top: int = RERANKED
     explain: bool = False
+    passages: int = 0
+    snippet_length: int | None = None
     among: "Among | None" = None
     visible: "Sequence[tuple[str, Among]]" = ()
     hides_words: bool = False
@@ -152,6 +174,9 @@ class Query:
         check_whole("rerank_top", self.rerank_top, 1)
         check_min_score(self.min_score)
         check_reranker(self.rerank)
+        check_within("passages", self.passages, 0, MAX_PASSAGES)
+        if self.snippet_length is not None:
+            check_within("snippet_length", self.snippet_length, MIN_SNIPPET, MAX_SNIPPET)
         check_fusion(self.fusion)
         self._check_together()
         self._check_end()
@@ -240,6 +265,10 @@ class Query:
         return max(self.rerank_top, self.limit)
 
     @property
+    def snippet_characters(self) -> int:
+        return SNIPPET if self.snippet_length is None else self.snippet_length
+
+    @property
     def has_stored(self) -> bool:
         """Whether records of the record store may be found: those of no mapped class that was named."""
         return not self.entities or not set(self.entities) <= set(self.of_classes)
@@ -273,6 +302,8 @@ class Query:
             raise InvalidInput(f"a cursor names where its page begins: leave {option} out")
         if self.offset and self.group_by:
             raise InvalidInput("groups have no second page: leave offset out, and raise limit, which is each group's")
+        if self.snippet_length is not None and not self.highlight:
+            raise InvalidInput("snippet_length is of the snippets that highlight=True makes: give both")
         if self.rerank is not None and (self.sort or self.group_by is not None):
             option = "sort" if self.sort else "group_by"
             raise InvalidInput(f"rerank and {option} both set the order: leave one out")
@@ -332,43 +363,3 @@ def make_query(
         like=like,
         **options,
     )
-
-
-def check_text(text: object) -> str:
-    if not isinstance(text, str):
-        raise InvalidInput(f"a query is text, not {type(text).__name__}")
-    return normalize(text)
-
-
-def check_ids(ids: Iterable[object] | None) -> tuple[str, ...] | None:
-    """As text. Raises InvalidInput."""
-    if ids is None:
-        return None
-    if isinstance(ids, str) or not isinstance(ids, Iterable):
-        raise InvalidInput(f"ids is a list of record ids, not {seen(ids)}")
-    given = dict.fromkeys(check_id(str(id_) if isinstance(id_, UUID) else id_) for id_ in ids)
-    if len(given) > MAX_IDS:
-        raise InvalidInput(f"ids are {MAX_IDS:,} at most, not {len(given):,}: describe the records with where=")
-    return tuple(given)
-
-
-def check_min_score(value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
-        raise InvalidInput(f"min_score lies between 0 and 1, as scores do; got {seen(value)}")
-
-
-def check_diversity(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
-        raise InvalidInput(f"diversity is a number from 0 (by relevance alone) to 1, not {seen(value)}")
-    return float(value)
-
-
-def check_whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_LIMIT:
-        raise InvalidInput(f"{name} is a whole number of hits from {least} to {MAX_LIMIT:,}, not {seen(value)}")
-
-
-def check_weight(weight: object) -> float:
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
-        raise InvalidInput(f"weight is the vector's share of a score, a number from 0 to 1, not {seen(weight, 80)}")
-    return float(weight)

@@ -7,12 +7,13 @@ from itertools import takewhile
 
 from ..stores.values import Hit, Key, Scope
 from ..values import LegScore, Ref
+from .checks import MAX_LIMIT
 from .evidence import LEAST_EVIDENCE, levelled
 from .fusion import Leg, evidence, fuse, matching, total_weight
 from .legs import Retrieved
 from .ordering import by_group
 from .paging import digest_of
-from .query import DIVERSIFIED, MAX_LIMIT, Query
+from .query import DIVERSIFIED, Query
 
 
 @dataclass(frozen=True)

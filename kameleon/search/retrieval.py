@@ -24,13 +24,15 @@ from .facets import count_facets
 from .field_words import indexed
 from .fusion import Leg
 from .legs import LegSearch, Retrieved
+from .marking import marked
 from .naming import exact_first, named, read_refs
 from .ordering import by_fields
 from .prepared import Prepared
-from .presenting import grouped, make_hits, make_plan, read_texts, with_nearest
+from .presenting import grouped, make_hits, make_plan, read_texts
 from .query import SORTED, Query
 from .ranking import Ranked, exactness, make_ranking, may_have_more
 from .reranking import rerank_scores
+from .snippets import Around
 from .sources import fields_of
 
 TRIES = 3
@@ -51,6 +53,7 @@ class Legs:
 @dataclass(frozen=True)
 class Page:
     hits: Sequence[SearchResult]
+    around: Sequence[Around]
     total: int
     facets: Mapping[str, Mapping[Any, int]]
     is_exact: bool
@@ -122,7 +125,7 @@ class Retriever:
 
     def _run_legs(self, connection: Connection) -> tuple[Scope, Retrieved]:
         scope = make_scope(self._query, self._entities)
-        search = LegSearch(self._index, connection, self._query, self._prepared)
+        search = LegSearch(self._index, connection, self._query, self._prepared, self._curated)
         return scope, search.run(scope, indexed(self._query, self._entities))
 
     def rerank(self, ranked: Ranked) -> Ranked:
@@ -151,7 +154,7 @@ class Retriever:
         ranking = ranked.ranking
         left = ranking.left(query)
         keys = ranking.page(query, left)
-        hits = make_hits(self._index.keywords.analyser, query, keys, ranked)
+        hits, around = make_hits(self._index.keywords.analyser, query, keys, ranked)
         is_exact, is_whole = exactness(query, ranked, left[: query.limit])
         total, facets, is_complete = len(ranking.members), dict[str, FacetCounts](), len(hits) == len(keys)
         if query.is_counted:
@@ -159,11 +162,12 @@ class Retriever:
             total, facets, are_present = self._counted(connection, ranked, members)
             is_complete = is_complete and are_present
             is_whole = is_whole or are_all
-        return Page(hits, total, facets, is_exact, is_whole, ranking.cursor(query, left), is_complete)
+        return Page(hits, around, total, facets, is_exact, is_whole, ranking.cursor(query, left), is_complete)
 
     def results(self, ranked: Ranked, page: Page) -> SearchResults:
         query = self._query
-        hits = with_nearest(query, self._prepared, page.hits, ranked.found)
+        analyser = self._index.keywords.analyser
+        hits = marked(analyser, query, self._prepared, page.hits, page.around, ranked.found)
         return SearchResults(
             hits,
             make_plan(query, self._prepared, ranked.found, ranked.ranking.keys[: query.end]),

@@ -288,13 +288,9 @@ class Catalog:
         changed = table.update().where((table.c.number == to.number) | (table.c.state == ACTIVE))
         connection.execute(changed.values(state=state, updated_at=datetime.now(UTC)))
 
-    def set_weight(
-        self, connection: Connection, number: int, weight: float, weighting: Mapping[str, Any] | None = None
-    ) -> None:
+    def set_weight(self, connection: Connection, number: int, weight: float, weighting: Any = None) -> None:
         """Sets the weight of a generation's vectors in every later search, and how it follows from a query."""
-        table = self._generations
-        changed = table.update().where(table.c.number == number)
-        connection.execute(changed.values(weight=weight, weighting=weighting))
+        self._change(connection, [number], weight=weight, weighting=weighting)
 
     def set_noise(self, connection: Connection, number: int, noise: Noise) -> None:
         """Sets what the cosines of a generation's unrelated texts are."""

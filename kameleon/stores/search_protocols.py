@@ -1,8 +1,9 @@
 """What a store must do for the two legs of a search: scopes, postings, the server's terms, vectors. Imports `values`
 and `analysis`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection, Engine
@@ -89,6 +90,8 @@ class Postings(Protocol):
 
 PREFIX = "\n"
 """Ends a term that is a prefix; no term of a text has a line feed."""
+Phrased = Mapping[str, "Ways"]
+"""Phrases that count as terms, by names which no term has."""
 EXCLUDING = 9
 """The number of the branch that finds what a query excludes."""
 
@@ -123,7 +126,8 @@ Ways = Sequence[Sequence[PhrasePart]]
 class TermQuery(NamedTuple):
     """The records wanted: with all of `phrases`, or without these with any of `rarest` or one term of each of
     `clauses`; or the `docs` alone. None with one of `excluded`, which are found, too. `terms` are those to count in
-    each. A phrase may be written in several ways."""
+    each. A phrase may be written in several ways; those that are `phrased` may be among the rarest and in clauses, and
+    the terms that are `placed` are found with their places."""
 
     terms: Sequence[str] = ()
     rarest: Sequence[str] = ()
@@ -131,6 +135,12 @@ class TermQuery(NamedTuple):
     phrases: Sequence[Ways] = ()
     excluded: Sequence[Ways] = ()
     docs: Sequence[int] | None = None
+    phrased: Phrased = MappingProxyType({})
+    placed: Sequence[str] = ()
+
+    def of_docs(self, docs: Sequence[int]) -> "TermQuery":
+        """The same terms of these records."""
+        return TermQuery(self.terms, docs=docs, phrased=self.phrased, placed=self.placed)
 
 
 class ServerTerms(Protocol):
@@ -148,13 +158,15 @@ class ServerTerms(Protocol):
         tenants: Tenants,
         entities: Sequence[str],
         clauses: Sequence[Sequence[str]],
+        phrased: Phrased = MappingProxyType({}),
     ) -> TermCounts:
         """Counts the records of some tenants and entities, of all entities where none is named."""
 
     def find(self, connection: Connection, scope: Scope, query: TermQuery) -> tuple[Sequence[Sequence[Any]], bool]:
-        """Finds records of the scope, in rows of (branch, doc, entity, length, term, how often), and whether these are
-        all; the term is None where a record has none of `terms` or is excluded, and several branches may find one
-        record. Raises InvalidInput where more are excluded than can be looked up."""
+        """Finds records of the scope, in rows of (branch, doc, entity, length, term, how often, places), and whether
+        these are all; the term is None where a record has none of `terms` or is excluded, and several branches may find
+        one record. The places are None but for terms that are `placed`, 0 for what is in no phrase. Raises InvalidInput
+        where more are excluded than can be looked up."""
 
     def texts(
         self, connection: Connection, tenants: Tenants, entities: Sequence[str], terms: Sequence[str], limit: int

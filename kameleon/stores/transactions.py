@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import count
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -148,3 +149,9 @@ class Transactions:
                     raise
             time.sleep(random.uniform(0, PAUSE_S * 2 ** (TRIES - tries_left)))
         raise AssertionError
+
+    def retried_with_less(self, attempt: Callable[[int], T], size: int) -> T:
+        """Returns what `attempt` returns for a number of records, repeated with half of them each time that other
+        writers conflict with it: they may change one of many in every attempt."""
+        sizes = (max(1, size >> tries) for tries in count())
+        return self.retried(lambda: attempt(next(sizes)))

@@ -1,7 +1,7 @@
 """What goes into a store and comes out of it: entries, embeddings, scopes, terms, candidates. Imports `values` and
 `content`."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
@@ -152,14 +152,17 @@ class Written(NamedTuple):
 
 class Hit(NamedTuple):
     """`data` is the record store's, None for a record that it does not hold. `passages` are the start and end of each
-    passage, the one nearest to the query's vector first, none for a text of one passage. What comes after the first
-    `embedded` characters is for keywords alone; None where nothing does."""
+    passage, the one nearest to the query's vector first, none for a text of one passage, and `cosines` those of their
+    vectors with it. What comes after the first `embedded` characters is for keywords alone; None where nothing does.
+    `keywords_from` is where what keywords are of begins."""
 
     ref: Ref
     content: str
     data: Mapping[str, Any] | None
     passages: tuple[tuple[int, int], ...] = ()
     embedded: int | None = None
+    cosines: tuple[float, ...] = ()
+    keywords_from: int = 0
 
     @property
     def text(self) -> str:
@@ -168,17 +171,23 @@ class Hit(NamedTuple):
         return self.content if self.embedded is None else self.content[: self.embedded].rstrip()
 
     @property
-    def parts(self) -> list[str]:
-        """What may be shown of it: each passage, and what is for keywords alone, after the rest of a short text."""
-        texts = [self.content[start:end] for start, end in self.passages] or [self.text]
-        return texts if self.embedded is None else [*texts, self.content[self.embedded if self.passages else 0 :]]
+    def parts(self) -> list[tuple[int, int]]:
+        """Where what may be shown of it is: each passage, and what is for keywords alone, after the rest of a short
+        text."""
+        places = [*self.passages] or [(0, len(self.text))]
+        if self.embedded is None:
+            return places
+        return [*places, (self.embedded if self.passages else 0, len(self.content))]
 
 
 def make_hit(
-    ref: Ref, content: str, layout: str, data: Mapping[str, Any] | None, passages: Iterable[tuple[int, int]]
+    ref: Ref, content: str, layout: str, data: Mapping[str, Any] | None, passages: Sequence[Sequence[float]]
 ) -> Hit:
-    end = layout_of_text(layout)[1].vectors_to if "v" in layout else None
-    return Hit(ref, content, data, tuple(passages), end or None)
+    """Each passage by its start, its end and its cosine."""
+    extent = layout_of_text(layout)[1] if "v" in layout or "k" in layout else FULL
+    places = tuple((int(start), int(end)) for start, end, _ in passages)
+    cosines = tuple(cosine for *_, cosine in passages)
+    return Hit(ref, content, data, places, extent.vectors_to or None, cosines, extent.keywords_from)
 
 
 class Fault(NamedTuple):

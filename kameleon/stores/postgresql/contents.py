@@ -68,9 +68,7 @@ class PostgreSQLContents:
             adapt(connection)
         rows = fetched(connection, self._templates.format(sql.HITS, passage=passage), binds)
         return {
-            doc: make_hit(
-                Ref(entity, id_, tenant), content, layout, data, [(start, end) for start, end in places or ()]
-            )
+            doc: make_hit(Ref(entity, id_, tenant), content, layout, data, places or ())
             for doc, entity, id_, tenant, content, data, places, layout in rows
         }
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from ...values import Ref, Tenants, ids_by_entity
+from ...values import Ref, Tenants
 from ..filters import Filter, condition
+from ..refs import ids_by_entity
 from ..values import Scope, after_record
 from . import statements as sql
 from .fetching import fetched, selected

@@ -251,12 +251,12 @@ BY_DOCS = "(SELECT s.* FROM {search} AS s WHERE s.doc = ANY(CAST(:docs AS bigint
 WHICH_IN_SCOPE = f"SELECT s.doc FROM {BY_DOCS} WHERE {{scope}}"
 # Beyond the order of an index: a record has few of them.
 PASSAGE = """LEFT JOIN LATERAL (
-        SELECT array_agg(ARRAY[e.start_at, e.end_at] ORDER BY ({distance}) + 0, e.passage) AS places
+        SELECT array_agg(ARRAY[e.start_at, e.end_at, -({distance})] ORDER BY ({distance}) + 0, e.passage) AS places
         FROM {embedding} AS e
         WHERE e.doc = s.doc AND e.tenant = s.tenant AND e.entity_name = s.entity_name AND e.record_id = s.record_id
           AND e.embedding IS NOT NULL AND e.start_at IS NOT NULL
       ) AS p ON true"""
-NO_PASSAGE = "CROSS JOIN (SELECT CAST(NULL AS integer[]) AS places) AS p"
+NO_PASSAGE = "CROSS JOIN (SELECT CAST(NULL AS double precision[]) AS places) AS p"
 
 HITS = """
     SELECT s.doc, s.entity_name, s.record_id, s.tenant, s.content, r.data, p.places, s.gaps

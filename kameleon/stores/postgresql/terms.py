@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from ...analysis.terms import PhrasePart
 from ...errors import InvalidInput
 from ...values import Ref, Tenants
-from ..search_protocols import EXCLUDING, PREFIX, TermCounts, TermQuery, TermsRow
+from ..search_protocols import EXCLUDING, PREFIX, Phrased, TermCounts, TermQuery, TermsRow
 from ..tables import parts
 from ..values import Scope, bound
 from .rows import by_key
@@ -40,6 +40,7 @@ EXCLUDED = 100_000
 TEXT_CHARACTERS = 10_000
 """Bounds how much of a content is read for completions. Chosen, not measured."""
 ROWS_A_STATEMENT = 500
+NONE: Phrased = {}
 
 # Emphasized terms have weight A.
 CREATE = (
@@ -93,7 +94,10 @@ COUNT = """
 """
 FIND = """
     WITH found AS MATERIALIZED (%s)
-    SELECT f.branch, f.doc, f.entity_name, f.length, w.lexeme, coalesce(cardinality(w.positions), 1)
+    SELECT f.branch, f.doc, f.entity_name, f.length, w.lexeme, coalesce(cardinality(w.positions), 1),
+      CASE WHEN w.lexeme = ANY(CAST(:placed AS text[])) THEN ARRAY(
+        SELECT CASE WHEN p.weight = 'A' THEN 0 ELSE p.place END
+        FROM unnest(w.positions, w.weights) AS p(place, weight)) END
     FROM found AS f LEFT JOIN LATERAL unnest(f.terms) AS w
       ON w.lexeme = ANY(:terms) OR w.lexeme ^@ ANY(CAST(:prefixes AS text[]))
 """
@@ -129,12 +133,13 @@ class PostgreSQLTerms:
         tenants: Tenants,
         entities: Sequence[str],
         clauses: Sequence[Sequence[str]],
+        phrased: Phrased = NONE,
     ) -> TermCounts:
         scope, binds = self._scopes.sql(Scope(tuple(entities), tenants=tenants), "s")
         most = COUNTED if tenants is None or not any(tenants) else ALL_COUNTED
         binds |= {"name": self._templates.names["terms"], "most": most}
         for number, terms in enumerate(clauses):
-            binds |= {f"query_{number}": any_of(terms), f"terms_{number}": list(terms)}
+            binds |= {f"query_{number}": any_of(terms, phrased), f"terms_{number}": list(terms)}
         template = COUNTS + "".join(COUNT % {"number": number} for number in range(len(clauses)))
         rows = connection.execute(self._templates.text(template, scope=scope), binds).all()
         (_, records, length, total), *counted = sorted(rows)
@@ -149,7 +154,7 @@ class PostgreSQLTerms:
         if not branches:
             return [], True
         prefixes = [term.removesuffix(PREFIX) for term in query.terms if term.endswith(PREFIX)]
-        binds |= {"terms": list(query.terms), "prefixes": prefixes, **queries}
+        binds |= {"terms": list(query.terms), "prefixes": prefixes, "placed": list(query.placed), **queries}
         template = FIND % "\n    UNION ALL ".join(branches)
         statement, binds = bound(self._templates.text(template, scope=where), binds)
         rows = connection.execute(statement, binds).all()
@@ -174,7 +179,7 @@ class PostgreSQLTerms:
 def branches_of(query: TermQuery) -> tuple[list[str], dict[str, Any]]:
     """Renders the searches of a query, each with its own limit, and their binds."""
     queries = (
-        [any_of(query.rarest), all_of(query.clauses)]
+        [any_of(query.rarest, query.phrased), all_of(query.clauses, query.phrased)]
         if not query.phrases
         else [" & ".join(map(phrase_of, query.phrases))]
     )
@@ -209,12 +214,12 @@ def operand(term: str, weight: str = "") -> str:
     return quoted(term) + (f":{weight}" if weight else "")
 
 
-def any_of(terms: Iterable[str], weight: str = "") -> str:
-    return " | ".join(operand(term, weight) for term in terms)
+def any_of(terms: Iterable[str], phrased: Phrased = NONE, weight: str = "") -> str:
+    return " | ".join(phrase_of(phrased[term]) if term in phrased else operand(term, weight) for term in terms)
 
 
-def all_of(clauses: Iterable[Sequence[str]]) -> str:
-    return " & ".join(f"({any_of(terms)})" for terms in clauses)
+def all_of(clauses: Iterable[Sequence[str]], phrased: Phrased) -> str:
+    return " & ".join(f"({any_of(terms, phrased)})" for terms in clauses)
 
 
 def phrase_of(ways: Iterable[Sequence[PhrasePart]]) -> str:
@@ -225,9 +230,9 @@ def way_of(phrase: Sequence[PhrasePart]) -> str:
     """Emphasized terms, whose weight is A, are in no phrase of several words."""
     if len(phrase) == 1:
         return f"({any_of(phrase[0].terms)})"
-    rendered = f"({any_of(phrase[0].terms, 'D')})"
+    rendered = f"({any_of(phrase[0].terms, weight='D')})"
     for before, part in pairwise(phrase):
-        rendered += f" <{part.position - before.position}> ({any_of(part.terms, 'D')})"
+        rendered += f" <{part.position - before.position}> ({any_of(part.terms, weight='D')})"
     return f"({rendered})"
 
 

@@ -87,14 +87,14 @@ class SQLiteContents:
         return connection.scalar(statement, binds) or 0
 
 
-def _passages(rows: Sequence[Sequence[Any]], vector: Any) -> dict[int, list[tuple[int, int]]]:
-    """The nearest first."""
+def _passages(rows: Sequence[Sequence[Any]], vector: Any) -> dict[int, list[tuple[int, int, float]]]:
+    """The nearest first, each with its cosine."""
     found: dict[int, list[tuple[float, int, int]]] = {}
     for first in range(0, len(rows), PASSAGES_AT_ONCE):
         part = rows[first : first + PASSAGES_AT_ONCE]
         for (doc, _, _, start, end, *_), cosine in zip(part, cosines([row[5] for row in part], vector), strict=True):
             found.setdefault(doc, []).append((-cosine, start, end))
-    return {doc: [(start, end) for _, start, end in sorted(places)] for doc, places in found.items()}
+    return {doc: [(start, end, -far) for far, start, end in sorted(places)] for doc, places in found.items()}
 
 
 def cosines(embeddings: Sequence[bytes], vector: Any) -> list[float]:

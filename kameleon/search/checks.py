@@ -1,0 +1,57 @@
+"""Checks arguments of a search: each raises InvalidInput, naming what is possible. Imports `errors` and `content`."""
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from ..content import check_id, normalize
+from ..errors import InvalidInput, seen
+
+MAX_LIMIT = 10_000
+"""Bounds where the last page of a search may end. Chosen, not measured."""
+MAX_IDS = 10_000
+"""Bounds the ids that one search is among. Chosen, not measured."""
+
+
+def check_text(text: object) -> str:
+    if not isinstance(text, str):
+        raise InvalidInput(f"a query is text, not {type(text).__name__}")
+    return normalize(text)
+
+
+def check_ids(ids: Iterable[object] | None) -> tuple[str, ...] | None:
+    """As text. Raises InvalidInput."""
+    if ids is None:
+        return None
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise InvalidInput(f"ids is a list of record ids, not {seen(ids)}")
+    given = dict.fromkeys(check_id(str(id_) if isinstance(id_, UUID) else id_) for id_ in ids)
+    if len(given) > MAX_IDS:
+        raise InvalidInput(f"ids are {MAX_IDS:,} at most, not {len(given):,}: describe the records with where=")
+    return tuple(given)
+
+
+def check_min_score(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+        raise InvalidInput(f"min_score lies between 0 and 1, as scores do; got {seen(value)}")
+
+
+def check_diversity(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+        raise InvalidInput(f"diversity is a number from 0 (by relevance alone) to 1, not {seen(value)}")
+    return float(value)
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_LIMIT:
+        raise InvalidInput(f"{name} is a whole number of hits from {least} to {MAX_LIMIT:,}, not {seen(value)}")
+
+
+def check_within(name: str, value: object, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidInput(f"{name} is a whole number from {least} to {most:,}, not {seen(value)}")
+
+
+def check_weight(weight: object) -> float:
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
+        raise InvalidInput(f"weight is the vector's share of a score, a number from 0 to 1, not {seen(weight, 80)}")
+    return float(weight)
