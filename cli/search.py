@@ -89,6 +89,7 @@ def searching(command: F) -> F:
 @click.option(
     "--limit-by",
     metavar="FIELD:N",
+    callback=lambda _context, _option, given: read_limit_by(given) if given else None,
     help="At most N hits, over all pages, of each value of a field: brand:1.",
 )
 @click.option(
@@ -107,7 +108,6 @@ def search(
     entities: tuple[str, ...],
     where: str | None,
     rerank: str | None,
-    limit_by: str | None,
     explain: bool,
     count: bool,
     within: Mapping[str, Any],
@@ -143,7 +143,6 @@ def search(
     options |= {"entities": entities or None, "where": condition, "explain": explain, "count": count, **within}
     options |= {"ids": options["ids"] or None, "boost": read_boosts(boosts) or None}
     options |= {"facets": [read_facet(facet) for facet in options["facets"]]}
-    options["limit_by"] = read_limit_by(limit_by) if limit_by else None
     show(app, engine.search(query, highlight=True, **options), {"query": query}, explain=explain, count=count)
 
 

@@ -111,7 +111,8 @@ class Retriever:
             if is_whole:
                 break
         best = [*ranked.found.pinned, *ranked.ranking.keys[: self._query.window]]
-        return replace(ranked, texts=read_texts(self._store, connection, self._query, best, ranked.found))
+        texts = ranked.texts or read_texts(self._store, connection, self._query, best, ranked.found)
+        return replace(ranked, texts={key: texts[key] for key in best if key in texts})
 
     def _find_once(self, connection: Connection) -> tuple[Ranked, bool]:
         """The ranking, and whether none of its contents was gone when it was read."""
