@@ -219,3 +219,16 @@ def parse_object(text: str, what: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise click.UsageError(f'{what} is a JSON object such as \'{{"status": "open"}}\', not {text:.40}')
     return value
+
+
+def naming_records(name: str, help: str) -> Callable[[F], F]:
+    """Add an option that names records as ENTITY/ID, of which the id may have slashes."""
+
+    def read(_context: click.Context, _option: click.Parameter, values: Sequence[str]) -> list[tuple[str, str]]:
+        pairs = [(value, *value.partition("/")) for value in values]
+        for value, entity, _, id_ in pairs:
+            if not (entity and id_):
+                raise click.UsageError(f"--{name} is ENTITY/ID such as Product/p-1, not {value:.40}")
+        return [(entity, id_) for _, entity, _, id_ in pairs]
+
+    return click.option(f"--{name}", metavar="ENTITY/ID", multiple=True, callback=read, help=f"{help} Repeatable.")

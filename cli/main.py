@@ -17,6 +17,7 @@ from .entity import entity
 from .evaluating import evaluation
 from .purging import purge
 from .rebuilding import rebuild
+from .rules import rules
 from .search import search, similar
 from .suggest import suggest
 from .synonyms import synonyms
@@ -41,7 +42,7 @@ def kameleon() -> None:
 
 for command in (
     *(data, distribute, doctor, embeddings, entity, evaluation),
-    *(purge, rebuild, search, similar, suggest, synonyms, tenants),
+    *(purge, rebuild, rules, search, similar, suggest, synonyms, tenants),
 ):
     kameleon.add_command(command)
 

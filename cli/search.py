@@ -14,7 +14,7 @@ import kameleon
 from kameleon.errors import UNPRINTABLE, InvalidInput, UnknownEntity
 from kameleon.values import Bucket
 
-from .app import App, common, echo, parse_object, pass_app
+from .app import App, common, echo, naming_records, parse_object, pass_app
 from .boosts import boost_option, read_boosts
 from .providing import providing
 from .tenancy import within_tenants
@@ -46,6 +46,7 @@ def searching(command: F) -> F:
         click.option("--limit", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Hits at most."),
         boost_option,
         click.option("--where", metavar="JSON", help='Only records that match, such as \'{"status": "open"}\'.'),
+        naming_records("hide", "Leave this record out."),
         click.option("--id", "ids", metavar="ID", multiple=True, help="Only the record of this id. Repeatable."),
         click.option(
             *("-e", "--entity", "entities"), metavar="NAME", multiple=True, help="Only this entity. Repeatable."
@@ -83,10 +84,12 @@ def searching(command: F) -> F:
     "(created:month). Repeatable.",
 )
 @click.option("--count", is_flag=True, help="Count all that match.")
+@naming_records("pin", "Put this record before all others.")
 @click.option("--group-by", type=click.Choice(["entity"]), help="Return --limit hits of each.")
 @click.option(
     "--limit-by",
     metavar="FIELD:N",
+    callback=lambda _context, _option, given: read_limit_by(given) if given else None,
     help="At most N hits, over all pages, of each value of a field: brand:1.",
 )
 @click.option(
@@ -105,7 +108,6 @@ def search(
     entities: tuple[str, ...],
     where: str | None,
     rerank: str | None,
-    limit_by: str | None,
     explain: bool,
     count: bool,
     within: Mapping[str, Any],
@@ -141,7 +143,6 @@ def search(
     options |= {"entities": entities or None, "where": condition, "explain": explain, "count": count, **within}
     options |= {"ids": options["ids"] or None, "boost": read_boosts(boosts) or None}
     options |= {"facets": [read_facet(facet) for facet in options["facets"]]}
-    options["limit_by"] = read_limit_by(limit_by) if limit_by else None
     show(app, engine.search(query, highlight=True, **options), {"query": query}, explain=explain, count=count)
 
 
@@ -277,6 +278,7 @@ def as_json(results: "kameleon.SearchResults", explain: bool) -> dict[str, Any]:
             "id": hit.id,
             **({"tenant": hit.tenant} if hit.tenant else {}),
             "score": round(hit.score, 6),
+            **({"is_pinned": True} if hit.is_pinned else {}),
             "data": hit.data,
             "matched_text": hit.matched_text,
             "spans": hit.spans,
@@ -341,7 +343,9 @@ def print_explanation(results: "kameleon.SearchResults") -> None:
     )
     for place, hit in enumerate(results, 1):
         echo(f"{place}. {hit.entity} {hit.id}  {hit.score:.4f}")
-        for leg in hit.explanation:
+        if hit.is_pinned:
+            echo("   pinned")
+        for leg in (leg for leg in hit.explanation if leg.leg != "pinned"):
             if leg.leg.startswith("boost:"):
                 echo(f"   {leg.leg}: x {leg.score:.4f} (value {leg.raw:.4f})")
                 continue

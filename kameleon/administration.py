@@ -1,5 +1,6 @@
-"""What operators need of an index beside its everyday verbs: `search.admin` and `search.cache`. Imports `values`,
-`errors`, `content`, `stores`, `indexing`, `search`, `orm` and `tenants`."""
+"""What operators need of an index beside its everyday verbs, `search.admin` and `search.cache`, and the namespaces of a
+SearchEngine. Imports `values`, `errors`, `content`, `stores`, `indexing`, `search`, `orm`, `reindex`, `synonyms`,
+`query_rules` and `tenants`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -20,11 +21,13 @@ from .indexing.purging import PurgeReport, purge
 from .indexing.writer import Progress
 from .orm.callers import connection_within, on_a_thread
 from .orm.queries import Queries
+from .query_rules import QueryRules
 from .search.checks import check_weight
 from .search.query import TenantOption
 from .search.weighting import Weighting, check_weighting
 from .stores.catalog import active
 from .stores.values import State
+from .synonyms import Synonyms
 from .tenants import one_tenant
 from .values import CacheStatus, Generation, IndexReport, Ref
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
+    from .reindex.generations import Reindexing
     from .search.retrieval import Legs
 
 
@@ -173,3 +177,37 @@ class CacheAdministration:
         """Empty it, or drop what was last used before a moment; returns how many texts that were."""
         with self._index.transaction() as conn:
             return caching.clear(conn, self._index.tables.embedding_cache, unused_since)
+
+
+class Namespaces:
+    """The namespaces of a SearchEngine, whose index `index` is."""
+
+    index: Index
+
+    @property
+    def reindexing(self) -> "Reindexing":
+        """Generations: `plan`, `status`, `rollback`, `prune`, `cancel`."""
+        from .reindex.generations import Reindexing
+
+        return self.index.part(Reindexing)
+
+    @property
+    def cache(self) -> CacheAdministration:
+        """The embedding cache: `status`, `clear`."""
+        return self.index.part(CacheAdministration)
+
+    @property
+    def admin(self) -> Administration:
+        """For operators: `set_weight`, `legs`, `state`, `astate`, `index_class`, `index_vectors`, `vector_index`,
+        `purge`, `distribute`, `protect`, `unprotect`, `drop_tenant`, `export_tenant`, `import_tenant`."""
+        return self.index.part(Administration)
+
+    @property
+    def rules(self) -> QueryRules:
+        """Pinned and hidden records for a query: `set`, `list`, `remove`, and the same for coroutines."""
+        return self.index.part(QueryRules)
+
+    @property
+    def synonyms(self) -> Synonyms:
+        """Words that find each other: `add`, `load`, `remove`, `list`, and the same for coroutines."""
+        return self.index.part(Synonyms)

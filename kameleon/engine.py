@@ -1,13 +1,13 @@
 """`SearchEngine`, the facade: each verb checks its arguments and calls a package below, all of which it may import.
-Imports `values`, `errors`, `content`, `embeddings`, `stores`, `indexing`, `search`, `orm`, `reindex`, `synonyms`,
-`tenants`, `administration` and `coroutines`."""
+Imports `values`, `errors`, `content`, `embeddings`, `stores`, `indexing`, `search`, `orm`, `reindex`, `tenants`,
+`administration` and `coroutines`."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NoReturn, Self, TypeVar, Unpack
 
 from sqlalchemy import Connection, Engine, Select
 
-from .administration import Administration, CacheAdministration
+from .administration import Namespaces
 from .content import check_entity, check_id, check_tenants
 from .coroutines import Coroutines
 from .errors import InvalidInput, seen
@@ -20,7 +20,6 @@ from .orm.callers import attach, connection_within, sessions_of
 from .orm.queries import Queries
 from .search.query import SearchOptions, TenantOption
 from .stores.factory import StoreOptions
-from .synonyms import Synonyms
 from .tenants import ForTenant
 from .values import (
     ALL_TENANTS,
@@ -40,25 +39,22 @@ if TYPE_CHECKING:
 
     from .embeddings.provider import EmbeddingProvider
     from .embeddings.service import Listener
-    from .reindex.generations import Reindexing
     from .reindex.request import ReindexOptions
 
 T = TypeVar("T")
 
 
-class SearchEngine(Coroutines):
+class SearchEngine(Coroutines, Namespaces):
     """Hybrid search in the database of `engine`. For an asynchronous one (aiosqlite, psycopg) the work that is not a
     session's is done on connections that it opens for threads, in a second pool of the same size.
 
     `embedding_provider` is None (keywords only), a name or a provider object. A name serves a new index; an index that
     has embeddings names its own model, and an engine opened by name follows it.
-
     `on_provider_error` is what a writing call does while the provider is down: "defer" stores the keywords and leaves
     embeddings pending for `sync`, "raise" stores nothing and raises ProviderUnavailable or ProviderRefused.
 
     `cache` keeps embeddings by text in `kdb_embedding_cache`, about `cache_limit` texts; None leaves that
     to the provider: those that cost money or time are cached.
-
     `indexing` is how sessions that it is attached to commit: "sync" with the embeddings, "deferred" leaves these to
     `kameleon embeddings worker`, "auto" does so where they take longer than `budget_s`. `session.info` may
     set another for one session, under "kameleon_indexing".
@@ -110,31 +106,6 @@ class SearchEngine(Coroutines):
     def provider(self) -> "str | EmbeddingProvider | None":
         """As it was given."""
         return self.index.services.provider
-
-    # namespaces
-
-    @property
-    def reindexing(self) -> "Reindexing":
-        """Generations: `plan`, `status`, `rollback`, `prune`, `cancel`."""
-        from .reindex.generations import Reindexing
-
-        return self.index.part(Reindexing)
-
-    @property
-    def cache(self) -> CacheAdministration:
-        """The embedding cache: `status`, `clear`."""
-        return self.index.part(CacheAdministration)
-
-    @property
-    def admin(self) -> Administration:
-        """For operators: `set_weight`, `legs`, `state`, `astate`, `index_class`, `index_vectors`, `vector_index`,
-        `purge`, `distribute`, `protect`, `unprotect`, `drop_tenant`, `export_tenant`, `import_tenant`."""
-        return self.index.part(Administration)
-
-    @property
-    def synonyms(self) -> Synonyms:
-        """Words that find each other: `add`, `load`, `remove`, `list`, and the same for coroutines."""
-        return self.index.part(Synonyms)
 
     def for_tenant(self, tenant: object) -> ForTenant:
         """The verbs that read and write, for one tenant's records alone."""
@@ -190,10 +161,8 @@ class SearchEngine(Coroutines):
         progress: Progress | None = None,
     ) -> IndexReport:
         """Index (entity, id, text) records in one transaction, with one call of the embedding service for all.
-
         `tenant`, a text, a whole number, a UUID or an Enum with such a value, is that of all of them; their keys are
         its own. Raises TenantRequired without one for an entity that has tenants, of which "" is those without.
-
         A record whose text is unchanged costs neither an embedding nor a write; of two with one key the last wins.
         `connection` or `session` writes inside the caller's transaction and commits nothing; without them the call
         commits its own, begun after embedding. With an attached session that is done when it commits, together with
@@ -297,12 +266,11 @@ class SearchEngine(Coroutines):
 
         Any string is a query; `"exact phrase"`, `-word`, `prefix*` and `field:word` are operators. `entity` is a name
         or a mapped class, or a list of them, as `entities` is; of none nothing is found. `options` are `SearchOptions`.
+        `connection` or `session` searches in the caller's transaction, what it has written included.
 
-        `connection` or `session` searches in the caller's transaction, what it has written included. Equal scores are
-        ordered by (entity, id). Writes nothing. Raises InvalidInput and its kind for bad arguments; with mode="vector"
-        also NoProvider, ModelMismatch, ProviderUnavailable, where hybrid answers by keywords alone and reports it in
-        `plan.note`.
-        """
+        What is pinned comes first; equal scores are ordered by (entity, id). Writes nothing. Raises InvalidInput and
+        its kind for bad arguments; with mode="vector" also NoProvider, ModelMismatch, ProviderUnavailable, where hybrid
+        answers by keywords alone and reports it in `plan.note`."""
         connection = connection_within(self.index, connection, session, "asearch")
         return self._queries.search(query, entity, entities, connection, session, **options)
 

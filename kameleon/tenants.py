@@ -1,5 +1,5 @@
 """One tenant's records: `for_tenant`, and their deletion, export and import. Imports `values`, `errors`, `content`,
-`analysis`, `stores`, `indexing`, `orm`, `records` and `synonyms`."""
+`analysis`, `stores`, `indexing`, `orm`, `records`, `synonyms` and `query_rules`."""
 
 import gzip
 import json
@@ -19,7 +19,9 @@ from .content import check_entity, check_id, check_tenant, layout_as_text, layou
 from .errors import InvalidInput, seen
 from .indexing.entries import make_entry
 from .indexing.index import HasIndex, Index
+from .indexing.rules import as_json, read_rules, rule_from_json, write_rules
 from .orm.emphasis import emphases
+from .query_rules import QueryRules
 from .records.entities import record_entry
 from .stores.catalog import Entity, as_definition, current, entity_of
 from .stores.tables import IDS_A_STATEMENT, parts
@@ -67,6 +69,11 @@ class ForTenant:
         self.tenant: Final = one_tenant(tenant)
         for verb in ForTenant.__annotations__:
             setattr(self, verb, bound(getattr(engine, verb), self.tenant))
+
+    @property
+    def rules(self) -> QueryRules:
+        """The query rules of this tenant, which its searches take in place of those without a tenant."""
+        return QueryRules(self.index, self.tenant)
 
     @property
     def synonyms(self) -> Synonyms:
@@ -142,6 +149,7 @@ def export(index: Index, tenant: str, file: Path) -> int:
             "language": index.store.language,
             "model": generation and {name: getattr(generation, name) for name in MODEL},
             "entities": [{"name": name, **as_definition(entities[name])} for name in names if name in entities],
+            "rules": [as_json(rule) for rule in read_rules(index, connection, (tenant,))],
             "synonyms": Synonyms(index, tenant).list(connection=connection),
         }
         with gzip.open(file, "wt", encoding="utf-8") as lines:
@@ -202,6 +210,8 @@ def load(index: Index, file: Path) -> ImportReport:
         if header["synonyms"]:
             Synonyms(index, header["tenant"]).add(*header["synonyms"])
         report = ImportReport(header["tenant"])
+        if rules := header["rules"]:
+            index.committed(lambda connection: write_rules(index, connection, report.tenant, rules), (report.tenant,))
         read = _lines(lines, file)
         while batch := list(islice(read, RECORDS_A_BATCH)):
             done = index.retried(partial(_load_batch, index, header, batch))
@@ -222,6 +232,7 @@ def _header(read: Callable[[], str], file: Path) -> dict[str, Any]:
         is_known = header["format"] == FORMAT
         header["tenant"] = one_tenant(header["tenant"])
         header["entities"] = [_entity(definition) for definition in header["entities"]] if is_known else []
+        header["rules"] = [rule_from_json(rule) for rule in header["rules"]] if is_known else []
         header["synonyms"] = [str(read_rule(rule)) for rule in header["synonyms"]] if is_known else []
         if is_known and header["model"] is not None:
             header["model"] = _model(header["model"])

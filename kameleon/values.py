@@ -60,12 +60,12 @@ class LegScore:
 
     `leg` is keyword, vector, or rerank, whose score is the hit's own where there is one; or `boost:` with its field or
     condition; or diversity, whose `score` is the relevance over that of the best hit, `raw` the greatest cosine to a
-    hit before it and `rank` the place by relevance. `rank` is 1-based among that
-    leg's candidates, None where the leg scored the record without having chosen it; `raw` is BM25, the cosine or the
-    reranker's score; `score` is `raw` normalised to 0..1, by which the fusion orders; `weight` is the leg's share.
-    `evidence` is what `raw` is worth by itself, 0..1: the hit's score is the sum of `weight * evidence`, but at most
-    the score of the hit before it. `terms` are those of the query that the record has. `generation` is the one whose
-    embeddings the vector leg compared.
+    hit before it and `rank` the place by relevance; or pinned, whose `rank` is the place and which scores none. `rank`
+    is 1-based among that leg's candidates, None where the leg scored the record without having chosen it; `raw` is
+    BM25, the cosine or the reranker's score; `score` is `raw` normalised to 0..1, by which the fusion orders; `weight`
+    is the leg's share. `evidence` is what `raw` is worth by itself, 0..1: the hit's score is the sum of
+    `weight * evidence`, but at most the score of the hit before it. `terms` are those of the query that the record has.
+    `generation` is the one whose embeddings the vector leg compared.
 
     Of a boost `raw` is the field's value, the age in days, or whether the condition holds; `evidence` is how much of
     `weight` that counts, 0..1; `score` is the factor, 1 + weight * evidence, by which both the order and the hit's
@@ -90,6 +90,7 @@ class SearchResult:
     `spans` are the (start, end) places of matched words in the first 20,000 characters of `matched_text` and in the
     `snippet`, both filled by `search(..., highlight=True)`; of a hit without any, the place of the sentence nearest to
     the query. `passages`, the best first, are filled by `search(..., passages=3)`, `explanation` by `explain=True`.
+    `is_pinned` is whether a rule or `pin=` put it there.
     """
 
     entity: str
@@ -103,6 +104,7 @@ class SearchResult:
     snippet: Snippet | None = None
     passages: tuple[Passage, ...] = ()
     object: Any = field(default=None, compare=False, repr=False)
+    is_pinned: bool = False
 
     def highlight(self, before: str = "<mark>", after: str = "</mark>") -> str:
         """`matched_text` with marks around what matched; as HTML, the text escaped, where a mark is a tag."""

@@ -14,7 +14,7 @@ from .database import BACKENDS
 from .report import Arguments, for_people, line
 
 RUNS = (
-    *("insert", "search", "keywords", "embed", "commit", "reindex", "quality", "typos", "startup", "peers"),
+    *("insert", "search", "keywords", "embed", "commit", "reindex", "quality", "ranking", "typos", "startup", "peers"),
     *("servers", "beside", "fork", "sessions", "crash", "concurrency", "soak", "hostile", "tenants", "tenants-speed"),
     "boosts",
 )
@@ -56,6 +56,7 @@ def main(
     commit       commits of 10,000 and of one object, against plain ones and index writes by hand
     reindex      another model, against embedding and bulk inserts by hand; its memory
     quality      nDCG@10 of each leg and of both, by weight, on judged collections
+    ranking      boosts, caps, diversity, pins and snippets beside plain searches; nDCG@10 by diversity
     typos        which words are corrected, right ones and misspelt ones, and nDCG@10 of misspelt queries
     boosts       searches with three boosts against the same without, of stored records and of a class
     startup      the command, from a new process to its answer

@@ -107,7 +107,7 @@ def measured(backend: str, dimensions: int, texts: Sequence[str], queries: Seque
             "peak_mb": int(first[2]),
             "first_query_s": float(first[0]),
             "first_query_with_start_s": float(first[1]),
-            "statements": statements(engine, search, queries[0]),
+            "statements": statements(engine, search.search, queries[0]),
             "recall_at_10": recall(engine, search, provider, queries),
             "filters": filtered(search, queries),
             "beside_writer": beside_writer(engine, dimensions, search, queries),
@@ -233,7 +233,7 @@ def as_vector(stored: Any) -> Any:
     return np.fromstring(stored[1:-1], dtype=np.float32, sep=",")
 
 
-def statements(engine: Engine, search: SearchEngine, query: str) -> int:
+def statements(engine: Engine, way: Callable[[str], Any], query: str) -> int:
     """How many a search takes, besides SET LOCAL."""
     seen: list[str] = []
 
@@ -241,7 +241,7 @@ def statements(engine: Engine, search: SearchEngine, query: str) -> int:
         seen.append(arguments[2])
 
     event.listen(engine, "before_cursor_execute", note)
-    search.search(query)
+    way(query)
     event.remove(engine, "before_cursor_execute", note)
     return sum(not statement.startswith("SET LOCAL") for statement in seen)
 

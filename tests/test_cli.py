@@ -199,6 +199,24 @@ def test_explain_shows_each_leg(filled: Run) -> None:
     assert found["plan"]["terms"] == ["refund"]
 
 
+def test_hits_of_each_value_are_limited_and_diverse(filled: Run) -> None:
+    rows = [{"id": f"x{n}", "subject": "Refund late", "status": "open"} for n in range(4)]
+    filled("data", "insert", "Ticket", stdin="\n".join(map(json.dumps, rows)))
+    query = ("search", "refund late", "--mode", "keyword", "--json")
+    assert len(hits(filled(*query))) > 4
+    limited = json.loads(filled(*query, "--limit-by", "status:1").stdout)
+    statuses = [hit["data"]["status"] for hit in limited["hits"]]
+    assert len(statuses) == len(set(statuses)) < limited["total"]
+    diverse = filled(*query, "--diversity", ".9", "--limit", "2", "--explain")
+    assert not set(hits(diverse)) <= {f"x{n}" for n in range(4)}
+    assert json.loads(diverse.stdout)["hits"][1]["explanation"][-1]["leg"] == "diversity"
+    assert "diversity: 0.90 x" in filled(*query[:-1], "--diversity", ".9", "--explain").stdout
+    for wrong in ("status", ":1", "status:", "status:-1"):
+        error = filled("search", "refund", "--limit-by", wrong, status=1).stderr
+        assert error == f"Error: --limit-by takes a field and a number of hits, such as brand:1, not '{wrong}'\n"
+    assert "--diversity" in filled("search", "refund", "--diversity", "2", status=2).stderr
+
+
 def test_records_are_read_changed_and_deleted(filled: Run) -> None:
     assert json.loads(filled("data", "get", "Ticket", "2").stdout) == TICKETS[1]
     assert filled("data", "update", "Ticket", "2", '{"body": "found at last"}').stdout == "updated Ticket 2\n"

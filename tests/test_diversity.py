@@ -1,5 +1,6 @@
 """Diversity: an order of hits by maximal marginal relevance, in all modes and over all pages, on both databases."""
 
+import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -135,9 +136,10 @@ def test_each_place_has_the_greatest_marginal_relevance(
     matrix = directions[[kind for _, kind in records]]
     relevance = np.array([score for score, _ in records])
     first = list(range(len(records)))[::-1][:shown]
-    order, likeness = ordered(relevance, matrix, diversity, first)
+    order, likeness = ordered(relevance, matrix, diversity, first, 12)
     assert sorted(order) == list(range(len(records)))
     assert order[: len(first)] == first
+    assert ordered(relevance, matrix, diversity, first, 5)[0] == order[:5]
     for place, chosen in enumerate(order):
         before = order[:place]
         likes = {n: max((max(0.0, float(matrix[n] @ matrix[m])) for m in before), default=0.0) for n in order[place:]}
@@ -161,6 +163,24 @@ def test_a_page_by_cursor_goes_on_whatever_is_written_in_between(search: SearchE
     with pytest.raises(InvalidInput, match="belongs to another query"):
         search.search("fox tale", cursor=cursor, diversity=0.5)
     assert search.search("fox tale", cursor=first.cursor, diversity=0.4, limit=3)
+
+
+def test_the_next_page_is_unlike_what_was_shown(search: SearchEngine) -> None:
+    search.index_records_batch([("Story", "fox", "tale fox fox"), ("Story", "owl", "tale owl owl fox night")])
+    first = search.search("fox tale", limit=1, diversity=0.8)
+    search.index_records_batch([("Story", f"fox{n}", "fox tale") for n in range(3)])
+    assert ids(search.search("fox tale", limit=1)) != ids(first) == ["fox"]
+    assert ids(search.search("fox tale", limit=1, diversity=0.8, cursor=first.cursor)) == ["owl"]
+
+
+def test_a_page_begins_alike_whatever_its_length(search: SearchEngine) -> None:
+    chance = random.Random(1)
+    texts = [" ".join(chance.choices([*WORDS, *TOPICS], k=chance.randrange(3, 9))) for _ in range(400)]
+    search.index_records_batch([("Story", str(n), text) for n, text in enumerate(texts)])
+    queries = [f"{topic} {word}" for topic in TOPICS for word in WORDS[:3]]
+    for query in queries:
+        short, long = (search.search(query, limit=limit, diversity=0.9) for limit in (5, 95))
+        assert ids(short) == ids(long)[:5], query
 
 
 def test_a_record_without_an_embedding_is_like_no_other(make: Make) -> None:

@@ -243,6 +243,17 @@ def test_diversity_chooses_among_what_is_left(search: SearchEngine, entity: Any)
     assert ids(by_offset) == ids(found)
 
 
+def test_diversity_compares_as_many_whatever_the_page(search: SearchEngine) -> None:
+    rows = [{"id": f"a{n}", "name": f"lamp lamp {n}", "brand": "a"} for n in range(220)]
+    rows += [{"id": f"b{n}", "name": f"lamp lamp {n}", "brand": f"b{n}"} for n in range(30)]
+    rows += [{"id": f"c{n}", "name": f"lamp tall {n} of oak wood {n}", "brand": f"c{n}"} for n in range(60)]
+    RecordStore(search).insert("Lamp", rows)
+    options: dict[str, Any] = {"entity": "Lamp", "mode": "vector", "diversity": 0.9, "limit_by": {"brand": 1}}
+    whole = search.search("lamp lamp", limit=90, **options)
+    assert any(hit.id.startswith("c") for hit in whole[:5])
+    assert ids(search.search("lamp lamp", limit=5, **options)) == ids(whole)[:5]
+
+
 def test_the_hits_of_several_tenants_count_together(search: SearchEngine) -> None:
     RecordStore(search).create_entity("Lamp", search=["name"], fields={"brand": "text"}, tenant_field="")
     for tenant in ("acme", "globex"):

@@ -12,11 +12,11 @@ from kameleon import RecordStore, SearchEngine
 
 MOST = 5
 MORE = {
-    "sqlite": {"field": 6, "sort": 6, "limit by": 6, "diversity": 6},
-    "postgresql": {"field": 6, "sort": 6, "facets": 6, "groups": 6, "limit by": 6, "diversity": 6},
+    "sqlite": {"field": 6, "sort": 6, "limit by": 6, "diversity": 6, "hide": 6},
+    "postgresql": {"field": 6, "sort": 6, "facets": 6, "groups": 6, "limit by": 6, "diversity": 6, "hide": 6},
 }
 """Hybrid searches that take more: the fields' names are read first, the values of a field and the vectors to compare
-come after the legs."""
+come after the legs. What is hidden is looked up, as what is pinned is, and narrows the scope, as a filter does."""
 SIMILAR = 7
 UNCOUNTED = ("BEGIN", "COMMIT", "ROLLBACK", "SET LOCAL")
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -51,6 +51,11 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "diversity": ("red fox", {"diversity": 0.3}),
     "reciprocal ranks": ("red fox", {"fusion": "rrf"}),
     "synonyms": ("vulpes reed", {}),
+    "pin": ("red fox", {"pin": [("Film", "5"), ("Book", "6")]}),
+    "hide": ("red fox", {"hide": [("Film", "1")]}),
+    "hide what is not there": ("red fox", {"hide": [("Film", "no")]}),
+    "rule": ("blue whale", {}),
+    "rule, one entity": ("blue whale", {"entity": "Film"}),
 }
 
 
@@ -92,6 +97,7 @@ def filled(seen: list[str], search: SearchEngine) -> SearchEngine:
         ]
         store.insert(entity, rows)
     search.synonyms.add("vulpes => fox, red fox")
+    search.rules.set("Blue whales", pin=[("Film", "5"), ("Book", "6")])
     for query, options in KINDS.values():
         search.search(query, **options)
     seen.clear()

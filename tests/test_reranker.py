@@ -207,7 +207,7 @@ def test_a_model_that_is_added_to_fastembeds_is_had_by_name(
     )
     reranker = FastEmbedReranker(ETTIN, cache_dir=str(tmp_path / "cache"))
     found = search.search("lamp", rerank=reranker)
-    scores = FastEmbedReranker(str(whole))("lamp", [hit.matched_text for hit in found])
+    scores = FastEmbedReranker(str(whole), calibration=(7, 1.5))("lamp", [hit.matched_text for hit in found])
     assert [hit.score for hit in found] == pytest.approx(scores, abs=1e-6)
     assert scores == sorted(scores, reverse=True)
     assert len(set(scores)) == 3
@@ -248,3 +248,13 @@ def test_a_model_that_cannot_be_scored_is_refused(ettin: Path, tmp_path: Path) -
     (ettin / "onnx/model.onnx").unlink()
     with pytest.raises(ProviderUnavailable, match=r"has neither model\.onnx nor onnx/model\.onnx"):
         FastEmbedReranker(str(ettin))("lamp", ["oak"])
+
+
+def test_logits_are_calibrated(cross_encoder: Path) -> None:
+    plain, wide = (FastEmbedReranker(str(cross_encoder), calibration=given) for given in ((0, 1), (3.0, 2.0)))
+    texts = ["lamp of pine", "lamp of oak and oak"]  # logits -1 and 2
+    assert plain("lamp", texts) == FastEmbedReranker(str(cross_encoder))("lamp", texts)
+    assert wide("lamp", texts) == pytest.approx([1 / (1 + np.exp(2)), 1 / (1 + np.exp(0.5))])
+    for wrong in (1, (1,), (0, 0), (0, -1), ("0", 1), (float("nan"), 1), (0, float("inf")), (True, 1)):
+        with pytest.raises(InvalidInput, match=r"calibration is two numbers, \(middle, width\)"):
+            FastEmbedReranker(str(cross_encoder), calibration=wrong)  # type: ignore[arg-type]

@@ -230,10 +230,11 @@ SCOPES = [
     (Scope((), parse_filter({"even": True})), lambda ref: int(ref.id) % 2 == 0),
     (Scope(("Note",), among=AMONG), lambda ref: ref.entity == "Note" and ref.id in ("7", "8")),
     (
-        Scope(("Note",), parse_filter({"n": {"$lt": 8}}), AMONG, Ref("Note", "3")),
+        Scope(("Note",), parse_filter({"n": {"$lt": 8}}), AMONG, (Ref("Note", "3"), Ref("Note", "8"))),
         lambda ref: ref == Ref("Note", "7"),
     ),
-    (Scope(("Note",), without=Ref("Note", "3")), lambda ref: ref.entity == "Note" and ref.id != "3"),
+    (Scope(("Note",), without=(Ref("Note", "3"),)), lambda ref: ref.entity == "Note" and ref.id != "3"),
+    (Scope(without=(Ref("Note", "3"), Ref("Film", "2"))), lambda ref: ref[:2] not in {("Note", "3"), ("Film", "2")}),
 ]
 
 

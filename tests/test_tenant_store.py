@@ -150,7 +150,7 @@ def test_a_scope_has_the_records_of_its_tenants(tenants: Parts, named: Tenants, 
 
 
 def test_a_scope_leaves_out_a_record_of_one_tenant(tenants: Parts) -> None:
-    docs, scope = tenants.docs(), Scope(("Note",), without=ONE, tenants=None)
+    docs, scope = tenants.docs(), Scope(("Note",), without=(ONE,), tenants=None)
     with tenants.reading() as connection:
         found = tenants.store.scopes.docs(connection, scope, 9)
     assert sorted(found or ()) == sorted(docs[ref] for ref in (TWO, NONE, OTHER))

@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf, isfinite
 from os.path import isfile
 from pathlib import Path
 from threading import RLock
@@ -33,16 +34,30 @@ CHARACTERS_A_TOKEN = 32
 MODEL_FILES = ("model.onnx", "onnx/model.onnx")
 
 
+class Calibration(NamedTuple):
+    """The logit that scores .5, and how much more of it scores .73."""
+
+    middle: float
+    width: float
+
+
+LOGISTIC = Calibration(0.0, 1.0)
+ETTIN = Calibration(7.0, 1.5)
+"""These models repeat the scores of another one, which are 10 to 12 for a text that answers a query and 1 to 9 for
+others, in the ten examples that were published with them. Chosen by these, not measured."""
+
+
 class Added(NamedTuple):
     """A model of the hub that fastembed does not list, in the layout of `scoring_head`."""
 
     size_in_gb: float
     license: str
+    calibration: Calibration
 
 
 ADDED = {
-    "cross-encoder/ettin-reranker-17m-v1": Added(0.07, "apache-2.0"),
-    "cross-encoder/ettin-reranker-32m-v1": Added(0.13, "apache-2.0"),
+    f"cross-encoder/ettin-reranker-{parameters}-v1": Added(size, "apache-2.0", ETTIN)
+    for parameters, size in (("17m", 0.07), ("32m", 0.13), ("68m", 0.27), ("150m", 0.6))
 }
 HEAD_FILES = (
     "modules.json",
@@ -82,8 +97,9 @@ class Loaded:
 class FastEmbedReranker:
     """For `search(rerank=…)`. `model` is the name of a reranker that fastembed or ADDED lists, or a folder with
     `model.onnx` or `onnx/model.onnx` and `tokenizer.json`; it loads at first use. Scores are the model's logits through
-    the logistic function, 0 to 1. Of a query and a text `max_tokens` are read together, at most as many as the model
-    does; the end of the longer one is cut off. `cache_dir` is where fetched models are kept (default:
+    the logistic function, 0 to 1: of a `calibration` (middle, width) 1 / (1 + exp((middle - logit) / width)), by
+    default that of ADDED, of others (0, 1). Of a query and a text `max_tokens` are read together, at most as many as
+    the model does; the end of the longer one is cut off. `cache_dir` is where fetched models are kept (default:
     `FASTEMBED_CACHE_PATH`).
     """
 
@@ -94,12 +110,15 @@ class FastEmbedReranker:
         cache_dir: str | None = None,
         threads: int | None = None,
         max_tokens: int = MAX_TOKENS,
+        calibration: tuple[float, float] | None = None,
     ) -> None:
         self._model = model
         self._folder = Path(model) if isfile(Path(model) / "tokenizer.json") else None
         self._cache_dir = cache_dir
         self._threads = threads
         self._max_tokens = max_tokens
+        own = ADDED[model].calibration if model in ADDED and self._folder is None else LOGISTIC
+        self._calibration = own if calibration is None else check_calibration(calibration)
         if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 8:
             raise InvalidInput(f"max_tokens is a whole number of tokens from 8, not {seen(max_tokens)}")
         if self._folder is None and model not in available():
@@ -112,7 +131,8 @@ class FastEmbedReranker:
         """Raises ProviderUnavailable where the model can neither be found nor fetched."""
         with self._running:
             logits = self._loaded.logits(query, list(texts)).astype(np.float64)
-        return [float(score) for score in 1 / (1 + np.exp(-np.clip(logits, -500, 500)))]
+        middle, width = self._calibration
+        return [float(score) for score in 1 / (1 + np.exp(-np.clip((logits - middle) / width, -500, 500)))]
 
     __getstate__ = state_of
 
@@ -135,7 +155,7 @@ class FastEmbedReranker:
         if self._folder is not None:
             return self._load_folder(self._folder)
         if self._model in ADDED and self._model not in listed():
-            size, license_ = ADDED[self._model]
+            size, license_, _ = ADDED[self._model]
             TextCrossEncoder.add_custom_model(
                 self._model,
                 ModelSource(hf=self._model),
@@ -159,6 +179,14 @@ class FastEmbedReranker:
                 model=alias, sources=ModelSource(url="file://" + str(folder.resolve())), model_file=file
             )
         return TextCrossEncoder(alias, specific_model_path=str(folder), threads=self._threads)
+
+
+def check_calibration(given: object) -> Calibration:
+    """Raises InvalidInput."""
+    are_two = isinstance(given, tuple) and len(given) == 2 and all(type(value) in (int, float) for value in given)
+    if isinstance(given, tuple) and are_two and isfinite(given[0]) and 0 < given[1] < inf:
+        return Calibration(float(given[0]), float(given[1]))
+    raise InvalidInput(f"calibration is two numbers, (middle, width), of which width is positive, not {seen(given)}")
 
 
 def listed() -> set[str]:

@@ -20,6 +20,7 @@ from ..stores.own_connections import is_own
 from ..stores.protocols import Store
 from ..stores.settings import CURATION
 from ..values import Tenants
+from .rules import NO_RULES, RulesByWords
 
 KEPT = 1_000
 """Bounds the sets of tenants whose synonyms and rules are in memory, all of one version. Chosen, not measured."""
@@ -30,11 +31,10 @@ Chosen, not measured."""
 
 class Curated(NamedTuple):
     """Of the tenants of a search, and without a tenant: their synonyms, which for all tenants are those without one,
-    and the rows of `kdb_query_rule` in the order of their keys; `boosted` are the entities of the record store that
-    have boosts, by name."""
+    and the query rules; `boosted` are the entities of the record store that have boosts, by name."""
 
     synonyms: Sequence[SynonymRules] = ()
-    rules: Sequence[Any] = ()
+    rules: RulesByWords = NO_RULES
     boosted: Mapping[str, Entity] = {}
 
 
@@ -96,7 +96,7 @@ class Curation:
     def _read(self, connection: Connection, tenants: Tenants) -> Curated:
         rows = self._rows(connection, self._tables.synonyms, tenants or ())
         synonyms = [self._rules(tuple(row.rule for row in own)) for _, own in groupby(rows, attrgetter("tenant"))]
-        rules = self._rows(connection, self._tables.query_rules, tenants)
+        rules = RulesByWords(self._store.language, self._rows(connection, self._tables.query_rules, tenants))
         return Curated(synonyms, rules, self._boosted(connection))
 
     def _rules(self, rules: tuple[str, ...]) -> SynonymRules:

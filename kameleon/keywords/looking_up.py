@@ -95,6 +95,15 @@ class Found:
             return self.required
         return ~self.excluded if self.required is None else self.required & ~self.excluded
 
+    def which_allowed(self, docs: Sequence[int]) -> set[int]:
+        """Those of the documents that have the phrases and none of the exclusions. What the ranking lacks, where it
+        has a part of them, has no phrase, and nothing that is excluded."""
+        allowed = self.allowed
+        if allowed is None:
+            return set(docs)
+        at = self.ranking.positions(np.array(docs, "<i8")).tolist()
+        return {doc for doc, n in zip(docs, at, strict=True) if (allowed[n] if n >= 0 else self.required is None)}
+
     def matched(self, docs: Sequence[int]) -> dict[int, tuple[str, ...]]:
         """Which of the words each document has."""
         at = self.ranking.positions(np.array(docs, "<i8"))

@@ -11,9 +11,11 @@ from ..boosts import Boost, ConditionBoost, read_boosts
 from ..content import check_entity, check_id, check_tenants
 from ..errors import InvalidInput, RecordMissing, TenantRequired, seen
 from ..indexing.index import Index
+from ..indexing.rules import MAX_HIDES, MAX_PINS
 from ..search.answering import Answering
 from ..search.boost_sets import ClassBoosts
 from ..search.checks import check_text, check_whole
+from ..search.given_refs import RefReader
 from ..search.query import Query, SearchOptions, TenantOption, make_query
 from ..search.sources import Sources
 from ..search.syntax import may_name_field, parse
@@ -158,7 +160,6 @@ class Queries:
         text, names, where = check_text(query), listed(entity, entities), options.get("where")
         is_nowhere = not names and not (entity is None and entities is None)
         tenants, is_undivided = self.tenants(names, options, connection)
-        options.pop("tenant", None)
         fields = () if like else self._fields(text, names, connection)
         classes: Sequence[Searched] = ()
         columns, given = None, names
@@ -174,6 +175,7 @@ class Queries:
         options["where"] = where if not names or set(names) - set(of_classes) else None
         secured = [] if is_nowhere else self._secured([str(name) for name in names], connection)
         among, visible = self._narrowed(names, classes, secured)
+        self._read_refs(options, names)
         return make_query(
             text,
             fields=fields,
@@ -189,6 +191,13 @@ class Queries:
             class_boosts=self._class_boosts(names, given, connection) if options.get("boost") is None else (),
             **options,
         )
+
+    def _read_refs(self, options: SearchOptions, names: Sequence[object]) -> None:
+        """Replaces what is to be pinned and hidden by refs. The tenants are read already."""
+        options.pop("tenant", None)
+        refs = RefReader(lambda one: self.names([one])[0], [str(name) for name in names])
+        options["pin"] = refs.read("pin", options.get("pin"), MAX_PINS)
+        options["hide"] = refs.read("hide", options.get("hide"), MAX_HIDES)
 
     def _class_boosts(
         self, names: Sequence[object], given: Sequence[object], connection: Connection | None

@@ -25,6 +25,7 @@ from .keyset import Place, read_place
 from .marking import with_marks
 from .ordering import by_fields, kind_of, plain_value
 from .passages import first_passages
+from .pinning import find_picked
 from .presenting import grouped
 from .query import Query
 from .sources import fields_of
@@ -60,7 +61,7 @@ class Browsing:
     def results(self, connection: Connection) -> SearchResults:
         query, began = self._query, time.perf_counter()
         check_fields(query, self._entities)
-        scope = make_scope(query, self._entities)
+        scope, _ = find_picked(self._store, connection, query, make_scope(query, self._entities))
         listed, hits = self._page(connection, scope)
         matches = self._store.contents.matches(scope)
         total = self._store.contents.count(connection, matches) if listed.total is None else listed.total

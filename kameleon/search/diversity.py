@@ -9,7 +9,7 @@ least 0. A hit without a vector is like no other.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +32,9 @@ Floats = NDArray[np.float64]
 def diversified(
     store: Store, connection: Connection, query: "Query", generation: Generation | None, ranked: "Ranked"
 ) -> "Ranked":
-    """The ranking with its best hits in the order of their marginal relevance, those first that earlier pages have
-    shown. The hits after these stay where they are. Raises InvalidInput where the index has no embeddings."""
+    """The ranking with the best hits in the order of their marginal relevance, those first that earlier pages have
+    shown, as far as the page goes. The hits after these stay as they are. Raises InvalidInput where the index has no
+    embeddings."""
     if generation is None:
         raise InvalidInput(
             "diversity compares the records' embeddings, and this index has none: give the engine an "
@@ -45,10 +46,8 @@ def diversified(
         return ranked
     with found.timed("diversity"):
         vectors = store.embeddings.vectors_of(connection, generation, best)
-        relevance = relevances(ranking, best)
-        order, likeness = ordered(
-            relevance, matrix_of(vectors, best, generation.dimensions), query.diversity, shown_before(query, ranking)
-        )
+        relevance, matrix = relevances(ranking, best), matrix_of(vectors, best, generation.dimensions)
+        order, likeness = ordered(relevance, matrix, query.diversity, shown_before(query, ranking), query.end)
     if len(vectors) < len(best):
         found.notes.append(
             f"diversity: {len(best) - len(vectors)} of the {len(best)} best records have no embedding, and count as "
@@ -58,7 +57,8 @@ def diversified(
         best[place]: LegScore("diversity", place + 1, alike, float(relevance[place]), query.diversity)
         for place, alike in zip(order, likeness, strict=True)
     }
-    keys = [*(best[place] for place in order), *ranking.keys[DIVERSIFIED:]]
+    rest = [key for key in best if key not in scores]
+    keys = [*scores, *rest, *ranking.keys[DIVERSIFIED:]]
     places = {key: place for place, key in enumerate(keys)}
     return replace(ranked, ranking=replace(ranking, keys=keys, places=places, diversified=scores))
 
@@ -72,9 +72,12 @@ def shown_before(query: "Query", ranking: "Ranking") -> list[int]:
 
 
 def relevances(ranking: "Ranking", keys: Sequence[Key]) -> Floats:
-    """The scores by which the keys were ranked, over the best one's."""
-    scores = ranking.reranked or ranking.fused
-    values = np.array([scores[key] for key in keys], np.float64)
+    """The scores by which the keys were ranked, boosts included, over the best one's."""
+    if ranking.reranked:
+        scores = [ranking.reranked[key] * ranking.factors.get(key, 1.0) for key in keys]
+    else:
+        scores = [ranking.fused[key] for key in keys]
+    values = np.array(scores, np.float64)
     scaled: Floats = values / max(values.max(), np.finfo(np.float64).tiny)
     return scaled
 
@@ -88,17 +91,17 @@ def matrix_of(vectors: Mapping[Key, bytes], keys: Sequence[Key], dimensions: int
     return rows
 
 
-def ordered(relevance: Floats, matrix: Floats, diversity: float, first: Sequence[int]) -> tuple[list[int], list[float]]:
-    """The places in the order of their marginal relevance, after those of `first`, and the likeness of each to those
-    before it. Of equals the one of the earlier place comes first."""
-    cosines = np.clip(matrix @ matrix.T, 0.0, 1.0)
-    likeness, is_left = np.zeros(len(relevance)), np.ones(len(relevance), bool)
+def ordered(
+    relevance: Floats, matrix: Floats, diversity: float, first: Sequence[int], end: int
+) -> tuple[list[int], list[float]]:
+    """The first `end` places in the order of their marginal relevance, after those of `first`, and the likeness of each
+    to those before it. Of equals the one of the earlier place comes first."""
+    likeness, left = np.zeros(len(relevance)), (1 - diversity) * relevance
     order, alike = list[int](), list[float]()
-    for turn in range(len(relevance)):
-        marginal: Any = np.where(is_left, (1 - diversity) * relevance - diversity * likeness, -np.inf)
-        place = first[turn] if turn < len(first) else int(marginal.argmax())
+    for turn in range(min(end, len(relevance))):
+        place = first[turn] if turn < len(first) else int((left - diversity * likeness).argmax())
         order.append(place)
         alike.append(float(likeness[place]))
-        is_left[place] = False
-        likeness = np.maximum(likeness, cosines[place])
-    return order, alike
+        left[place] = -np.inf
+        np.maximum(likeness, np.einsum("ij,j->i", matrix, matrix[place]), out=likeness)
+    return order, [min(1.0, value) for value in alike]

@@ -3,7 +3,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -45,7 +45,8 @@ NOTHING = Candidates({})
 class Retrieved:
     """What the legs found; `words` is what the keyword index has of the query, `selection` what may be found, `marked`
     the words to mark in the texts of hits, `weight` the vector's, `is_stale` whether records changed meanwhile. `near`
-    are the records whose vector is evidence enough to be hits, all of them where it `is_near_whole`."""
+    are the records whose vector is evidence enough to be hits, all of them where it `is_near_whole`;
+    `pinned` are those that the query puts before all others."""
 
     keyword: Candidates = NOTHING
     vector: Candidates = NOTHING
@@ -59,6 +60,7 @@ class Retrieved:
     scaled_by: float = 1.0
     known_share: float = 1.0
     near: list[Key] = field(default_factory=list)
+    pinned: Mapping[Key, Ref] = field(default_factory=dict)
     is_near_whole: bool = True
     notes: list[str] = field(default_factory=list)
     milliseconds: dict[str, float] = field(default_factory=dict)
@@ -110,9 +112,9 @@ class LegSearch:
         self._synonyms = () if query.like is not None else curated.synonyms
         self._found = Retrieved()
 
-    def run(self, scope: Scope, field_words: FieldWords = ()) -> Retrieved:
-        """What each leg finds in the scope; where hits are grouped, in the scope of each entity, so that each has its
-        best."""
+    def run(self, scope: Scope, field_words: FieldWords = (), pinned: Mapping[Key, Ref] | None = None) -> Retrieved:
+        """What each leg finds in the scope, and its scores of those pinned that have what operators require; where hits
+        are grouped, in the scope of each entity, so that each has its best."""
         query, found = self._query, self._found
         self._store.connections.prepare_search(self._connection)
         if not query.has_text:
@@ -123,6 +125,9 @@ class LegSearch:
             found.scaled_by = reduced_weight(1.0, found.known_share) if query.mode == "vector" else 1.0
         self._look_up(scope, field_words)
         found.selection = Selection(self._store, self._connection, scope, found.words)
+        if pinned:
+            allowed = found.words.which_allowed(list(pinned)) if found.words else pinned.keys()
+            found.pinned = {doc: ref for doc, ref in pinned.items() if doc in allowed}
         pairs = [self._leg_pair(one) for one in self._selections(found.selection)]
         if pairs:
             found.keyword = united([keyword for keyword, _ in pairs])
@@ -149,6 +154,8 @@ class LegSearch:
             with found.timed("keyword"):
                 keyword = selection.best(query.depth)
                 found.is_stale |= selection.is_stale()
+                if found.pinned:
+                    keyword = self._with_others(selection, keyword, found.pinned)
         if found.generation is None or found.embedding is None:
             return keyword, vector
         with found.timed("vector"):
@@ -169,11 +176,15 @@ class LegSearch:
             docs=docs,
             excluded=excluded,
         )
-        vector = nearest(depth, beside=list(keyword.scores))
+        vector = nearest(depth, beside=list({**keyword.scores, **self._found.pinned}))
         self._add_near(vector, depth, nearest)
         if self._query.mode != "vector":
-            keyword = replace(keyword, others=selection.scores([d for d in vector.scores if d not in keyword.scores]))
+            keyword = self._with_others(selection, keyword, {**vector.scores, **self._found.pinned})
         return keyword, vector
+
+    @staticmethod
+    def _with_others(selection: Selection, keyword: Candidates, docs: Iterable[Key]) -> Candidates:
+        return replace(keyword, others=selection.scores([doc for doc in docs if doc not in keyword.scores]))
 
     def _add_near(self, vector: Candidates, depth: int, nearest: Callable[[int], Candidates]) -> None:
         """Where records are counted and vectors are compared exactly, those beyond the candidates are read, too."""

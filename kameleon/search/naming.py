@@ -21,15 +21,16 @@ READ_CHARACTERS = 100_000
 
 def named(store: Store, connection: Connection, query: Query, ranked: Ranked) -> tuple[Ranked, bool]:
     """The ranking with the records' entities and ids, in whose order equal scores are; and whether none of its contents
-    is gone. Where the first page is all that these are needed for, they come with its contents."""
+    is gone. Where the first page or what is reranked is all that these are needed for, they come with its contents."""
     ranking = ranked.ranking
     keys, places = ranking.keys, ranking.places
-    first = keys[: query.limit]
+    first = keys[: query.window if query.rerank else query.limit]
     tied = list(takewhile(lambda key: places[key] == places[first[-1]], keys[len(first) :]))
     if len(tied) <= TIED and not needs_all(query):
         page = [*first, *tied]
-        texts = read_texts(store, connection, query, page, ranked.found)
-        if len(texts) == len(page):
+        pinned = ranked.found.pinned
+        texts = read_texts(store, connection, query, [*page, *pinned], ranked.found)
+        if len(texts) == len(page) + len(pinned):
             refs = {key: texts[key].ref for key in page}
             page.sort(key=lambda key: (places[key], refs[key]))
             ranking = replace(ranking, keys=[*page, *keys[len(page) :]], refs=refs)
@@ -46,15 +47,19 @@ def read_refs(store: Store, connection: Connection, query: Query, keys: Sequence
 
 
 def needs_all(query: Query) -> bool:
-    options = (query.shown, query.offset, query.sort, query.group_by, query.rerank, query.like)
-    return any(map(bool, (*options, query.diversity, query.limit_by)))
+    pages = () if query.rerank else (query.shown, query.offset)
+    options = (*pages, query.sort, query.group_by, query.like, query.diversity, query.limit_by)
+    return any(map(bool, options))
 
 
 def exact_first(store: Store, connection: Connection, query: Query, ranked: Ranked) -> Ranked:
-    """The ranking with its page's contents; of equal scores first what has the query's words as they are typed."""
+    """The ranking with its page's contents; of equal scores first what has the query's words as they are typed. What a
+    reranker scored is read again, in the transaction of the page."""
     ranking, found = ranked.ranking, ranked.found
     page = ranking.page(query, ranking.left(query))
-    if query.rerank is not None or not page:
+    if query.rerank is not None:
+        return replace(ranked, texts=read_texts(store, connection, query, page, found))
+    if not page:
         return ranked
     tied = [] if query.sort or found.words is None else _tied(ranking.keys, ranking.places, page)
     texts = ranked.texts

@@ -57,6 +57,7 @@ def make_hits(
             explanation=explained.get(key, ()),
             tenant=ranking.refs[key].tenant,
             passages=passages.get(key, ()),
+            is_pinned=key in found.pinned,
         )
         for key, place in zip(keys, places, strict=True)
     ]
@@ -79,7 +80,8 @@ def _passages(analyser: Analyser, query: Query, keys: Sequence[Key], ranked: Ran
 
 
 def _explained(query: Query, keys: Sequence[Key], ranked: Ranked) -> dict[Key, tuple[LegScore, ...]]:
-    """What each leg, the reranker, each boost and the choice for diversity gave each record."""
+    """What each leg, the reranker, each boost and the choice for diversity gave each record, and its place among those
+    pinned."""
     found, reranked = ranked.found, ranked.ranking.reranked
     terms = found.words.matched(keys) if found.words else {}
     generation = found.generation.number if found.generation else None
@@ -93,6 +95,9 @@ def _explained(query: Query, keys: Sequence[Key], ranked: Ranked) -> dict[Key, t
             is_keyword = leg.name == "keyword"
             score = replace(score, terms=terms.get(key, ())) if is_keyword else replace(score, generation=generation)
             explained[key] += (score,)
+    for rank, key in enumerate(found.pinned, 1):
+        if key in explained:
+            explained[key] += (LegScore("pinned", rank, 0.0, 0.0, 0.0),)
     order = {key: rank for rank, key in enumerate(sorted(reranked, key=lambda key: -reranked[key]), 1)}
     for key in order.keys() & explained.keys():
         explained[key] += (LegScore("rerank", order[key], reranked[key], reranked[key], 1.0, reranked[key]),)

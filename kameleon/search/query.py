@@ -85,6 +85,9 @@ class SearchOptions(TenantOption, total=False):
     none is raised. `diversity` (0 to 1) orders the 100 best so that each is relevant and unlike those before it.
     `limit_by={"brand": 1}` leaves out hits beyond so many of each value of a field.
 
+    `pin` are records to put before all others, whether they match or not, `hide` those that are no hits: (entity, id)
+    pairs, hits or refs; ids where one entity is searched.
+
     `highlight` fills `spans` and `snippet`, of `snippet_length` (180) characters at most, `passages` that many of the
     best parts of each record, `explain` fills `explanation`. `tenant` as in TenantOption.
 
@@ -115,6 +118,8 @@ class SearchOptions(TenantOption, total=False):
     load: "bool | Sequence[ExecutableOption] | Mapping[type, Sequence[ExecutableOption]]"
     passages: int
     snippet_length: int | None
+    pin: Iterable[object]
+    hide: Iterable[object]
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,8 @@ class Query:
     mapped classes, whose fields `columns` reads; those of others are the record store's. `like` is the
     record that others are to be similar to; the text is its own then. `boost` are the query's; without them, None, each
     record has those of its entity, which are in `stored_boosts` or `class_boosts`. Each leg puts `least_depth`
-    records forward at least."""
+    records forward at least. `pin` and `hide` are those of the query itself; a ref without a tenant is of each that is
+    searched."""
 
     typed: str
     parsed: Asked
@@ -165,6 +171,8 @@ class Query:
     diversity: float = 0.0
     limit_by: Cap | None = None
     least_depth: int = 0
+    pin: tuple[Ref, ...] = ()
+    hide: tuple[Ref, ...] = ()
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -286,7 +294,7 @@ class Query:
         among = [[name, one.sql, [bind.value for bind in one.binds.values()]] for name, one in narrowed]
         fusion = self.fusion if isinstance(self.fusion, str) else "function"
         reranked = self.rerank_top if self.rerank else None
-        scope = [self.entities, self.tenants, self.is_nowhere, self.where, self.ids, among]
+        scope = [self.entities, self.tenants, self.is_nowhere, self.where, self.ids, among, self.pin, self.hide]
         if self.is_browse:
             return [*scope, self.sort]
         boosts = None if self.boost is None else [identity(boost) for boost in self.boost]
@@ -309,7 +317,13 @@ class Query:
             raise InvalidInput(f"rerank and {option} both set the order: leave one out")
         if self.boost and self.sort:
             raise InvalidInput("boost and sort both set the order: leave one out")
+        self._check_pin()
         self._check_spread()
+
+    def _check_pin(self) -> None:
+        if self.pin and (self.sort or self.like is not None or self.is_browse):
+            option = "sort" if self.sort else "similar" if self.like is not None else "an empty query"
+            raise InvalidInput(f"pin puts records before the best of a query, and {option} has none: leave pin out")
 
     def _check_spread(self) -> None:
         """What `diversity` and `limit_by` cannot be used with."""

@@ -1,7 +1,7 @@
 """Orders what the legs found: a ranking, the part of it that a page shows, and whether it is exact. Pure. Imports
 `values` and `stores`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -75,14 +75,14 @@ class Ranked:
     texts: Mapping[Key, Hit] = field(default_factory=dict)
 
 
-def make_ranking(query: Query, legs: Sequence[Leg[Key]]) -> Ranking:
-    """Orders the records that match by their fused scores. Their own scores are their evidence; a caller's function
-    chooses and scores as it does."""
+def make_ranking(query: Query, legs: Sequence[Leg[Key]], pinned: Collection[Key] = ()) -> Ranking:
+    """Orders the records that match by their fused scores, but for those pinned, which come before. Their own scores
+    are their evidence; a caller's function chooses and scores as it does."""
     fused, own = fuse(legs, query.fusion), evidence(legs)
     is_chosen = query.mode != "hybrid" or callable(query.fusion)
     members = fused if is_chosen else fused.keys() & matching(legs)
-    values = {key: (fused[key], own[key]) for key in members}
-    keys = sorted(members)
+    values = {key: (fused[key], own[key]) for key in members if key not in pinned}
+    keys = sorted(values)
     keys.sort(key=values.__getitem__, reverse=True)
     scores = fused if callable(query.fusion) else levelled(keys, own)
     least = 0.0 if query.rerank else query.min_score
@@ -107,7 +107,7 @@ def exactness(query: Query, ranked: Ranked, page: Sequence[Key]) -> tuple[bool, 
     legs can find."""
     found, legs, ranking = ranked.found, ranked.found.legs, ranked.ranking
     if query.diversity:
-        page = ranking.keys[: max(DIVERSIFIED, query.end)]
+        page = [key for key in ranking.keys if key not in found.pinned][: max(DIVERSIFIED, query.end)]
     if not found.keyword.is_exact or not found.vector.is_exact or query.rerank:
         return False, False
     deep = [leg for leg in legs if len(leg.chosen) >= query.depth]

@@ -27,6 +27,7 @@ from .legs import LegSearch, Retrieved
 from .marking import marked
 from .naming import exact_first, named, read_refs
 from .ordering import by_fields
+from .pinning import find_picked, pinned_first
 from .prepared import Prepared
 from .presenting import grouped, make_hits, make_plan, read_texts
 from .query import SORTED, Query
@@ -109,15 +110,16 @@ class Retriever:
             ranked, is_whole = self._find_once(connection)
             if is_whole:
                 break
-        best = ranked.ranking.keys[: self._query.window]
-        return replace(ranked, texts=read_texts(self._store, connection, self._query, best, ranked.found))
+        best = [*ranked.found.pinned, *ranked.ranking.keys[: self._query.window]]
+        texts = ranked.texts or read_texts(self._store, connection, self._query, best, ranked.found)
+        return replace(ranked, texts={key: texts[key] for key in best if key in texts})
 
     def _find_once(self, connection: Connection) -> tuple[Ranked, bool]:
         """The ranking, and whether none of its contents was gone when it was read."""
         query = self._query
         check_fields(query, self._entities)
         scope, found = self._run_legs(connection)
-        ranked = Ranked(scope, found, make_ranking(query, found.legs))
+        ranked = Ranked(scope, found, make_ranking(query, found.legs, found.pinned))
         if query.boosts:
             ranked, is_whole = boosted(self._store, connection, query, self._entities, ranked)
         else:
@@ -126,8 +128,9 @@ class Retriever:
 
     def _run_legs(self, connection: Connection) -> tuple[Scope, Retrieved]:
         scope = make_scope(self._query, self._entities)
+        scope, pinned = find_picked(self._store, connection, self._query, scope, self._curated)
         search = LegSearch(self._index, connection, self._query, self._prepared, self._curated)
-        return scope, search.run(scope, indexed(self._query, self._entities))
+        return scope, search.run(scope, indexed(self._query, self._entities), pinned)
 
     def rerank(self, ranked: Ranked) -> Ranked:
         """The best by the reranker's scores, which are the hits' own from here on; the rest falls away. No transaction
@@ -151,7 +154,7 @@ class Retriever:
 
     def page(self, connection: Connection, ranked: Ranked) -> Page:
         query = self._query
-        ranked = exact_first(self._store, connection, query, ranked)
+        ranked = exact_first(self._store, connection, query, pinned_first(query, ranked))
         ranking = ranked.ranking
         left = ranking.left(query)
         keys = ranking.page(query, left)
@@ -171,7 +174,7 @@ class Retriever:
         hits = marked(analyser, query, self._prepared, page.hits, page.around, ranked.found)
         return SearchResults(
             hits,
-            make_plan(query, self._prepared, ranked.found, ranked.ranking.keys[: query.end]),
+            make_plan(query, self._prepared, ranked.found, [*ranked.found.pinned, *ranked.ranking.keys][: query.end]),
             total=page.total,
             exact=page.is_exact,
             is_total_exact=page.is_total_exact,
@@ -237,7 +240,7 @@ class Retriever:
             members, are_all = found.selection.matches(query.min_score), found.keyword.is_exact
         if "vector" in names:
             members, are_all = [*members, *found.near], are_all and found.is_near_whole
-        return list(dict.fromkeys(members)), are_all
+        return list(dict.fromkeys([*found.pinned, *members])), are_all
 
     def _counted(
         self, connection: Connection, ranked: Ranked, docs: Sequence[Key]
@@ -247,7 +250,8 @@ class Retriever:
         query, found = self._query, ranked.found
         is_stale = found.selection is not None and found.selection.is_stale()
         is_known = query.like is None and (found.selection is None or found.selection.is_known)
-        scope = replace(ranked.scope, without=query.like)
+        own = () if query.like is None else (query.like,)
+        scope = replace(ranked.scope, without=(*ranked.scope.without, *own))
         fields = fields_of(query, self._store.records, self._entities)
         with found.timed("counting"):
             inside = docs if is_known else self._store.scopes.within(connection, scope, docs)

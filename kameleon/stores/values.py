@@ -245,13 +245,13 @@ class KeyRows(NamedTuple):
 class Scope:
     """The records that may be hits: `entities` empty means all. `filter` is on records of the record store, `among` on
     those of a mapped class; `visible` are the records of some entities that their own conditions or row security leave,
-    by entity; the filter is not for those of the `unfiltered`. `without` is left out. Where there are `ids`, these
-    alone. The index `is_undivided` while no entity in it has tenants."""
+    by entity; the filter is not for those of the `unfiltered`. Those of `without` are left out. Where there are `ids`,
+    these alone. The index `is_undivided` while no entity in it has tenants."""
 
     entities: tuple[str, ...] = ()
     filter: Filter | None = None
     among: Among | None = None
-    without: Ref | None = None
+    without: tuple[Ref, ...] = ()
     tenants: Tenants = ("",)
     is_undivided: bool = False
     visible: Sequence[tuple[str, Among]] = ()
@@ -262,12 +262,12 @@ class Scope:
     def is_all(self) -> bool:
         """Whether these are all records of the entities and tenants."""
         is_narrowed = self.filter is not None or self.among is not None or self.ids is not None
-        return not is_narrowed and self.without is None and not self.visible
+        return not is_narrowed and not self.without and not self.visible
 
     @property
     def unnarrowed(self) -> "Scope":
         """All records of the entities and tenants."""
-        return replace(self, filter=None, among=None, without=None, visible=(), ids=None)
+        return replace(self, filter=None, among=None, without=(), visible=(), ids=None)
 
     @property
     def is_mixed(self) -> bool:

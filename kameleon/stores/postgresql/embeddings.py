@@ -14,6 +14,7 @@ from ..tables import Tables, parts, utc
 from ..values import ATTEMPTS, Cached, Embedding, Entry, Key, Part, stored_entry
 from . import copy as binary
 from . import statements as sql
+from . import statements_vectors as vector_sql
 from .fetching import fetched
 from .rows import after_key, by_key, packed_for, upto_key
 from .scope import of_tenants
@@ -130,7 +131,9 @@ class PostgreSQLEmbeddings:
         return None if numbers is None else array("f", numbers).tobytes()
 
     def vectors_of(self, connection: Connection, generation: Generation, docs: Sequence[int]) -> dict[int, bytes]:
-        rows = fetched(connection, self._templates.format(sql.FIRST_EMBEDDINGS, generation), {"docs": list(docs)})
+        rows = fetched(
+            connection, self._templates.format(vector_sql.FIRST_EMBEDDINGS, generation), {"docs": list(docs)}
+        )
         return {doc: binary.vector_of_array(sent) for doc, sent in rows}
 
     # pending

@@ -320,11 +320,6 @@ EMBEDDING_OF = """
         AND e.content_hash = s.content_hash
     WHERE s.tenant = :tenant AND s.entity_name = :entity AND s.record_id = :id AND e.passage = 0
 """
-# As the server sends an array: other forms of a vector take the driver longer to read.
-FIRST_EMBEDDINGS = """
-    SELECT e.doc, array_send(CAST(e.embedding AS real[])) FROM {embedding} AS e
-    WHERE e.doc = ANY(%(docs)s) AND e.passage = 0 AND e.embedding IS NOT NULL
-"""
 
 CACHED = """
     SELECT c.text_hash, c.embedding, c.used_at, k.tenant

@@ -111,3 +111,8 @@ NEAREST_IN_FILTER = """
 """
 OF_RECORDS = "e.tenant = a.tenant AND e.entity_name = a.entity_name AND e.record_id = a.record_id"
 OF_DOCS = "e.doc = a.doc"
+# As the server sends an array: other forms of a vector take the driver longer to read.
+FIRST_EMBEDDINGS = """
+    SELECT e.doc, array_send(CAST(e.embedding AS real[])) FROM {embedding} AS e
+    WHERE e.doc = ANY(%(docs)s) AND e.passage = 0 AND e.embedding IS NOT NULL
+"""

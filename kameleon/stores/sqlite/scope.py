@@ -84,11 +84,10 @@ class SQLiteScopes:
         for place, (entity, among) in enumerate(scope.visible):
             conditions.append(f"(s.entity_name <> :visible{place} OR s.record_id IN ({among.sql}))")
             binds |= {f"visible{place}": entity, **among.binds}
-        if scope.without is not None:
-            conditions.append(
-                "NOT (s.tenant = :without_tenant AND s.entity_name = :without_entity AND s.record_id = :without_id)"
-            )
-            binds |= {f"without_{name}": value for name, value in scope.without._asdict().items()}
+        if scope.without:
+            conditions.append(sql.IS_NOT_WITHOUT)
+            binds["without_ids"] = as_json({ref.id for ref in scope.without})
+            binds["without"] = as_json([ref.key for ref in scope.without])
         return " AND ".join(conditions) or "1", binds
 
 

@@ -212,6 +212,11 @@ LISTED = """
 """
 
 UP_TO = "SELECT json_group_array(id) FROM ({select} LIMIT :most)"
+# Few rows have any of the ids: for each of those that have, all of the keys are compared.
+IS_NOT_WITHOUT = """NOT (s.record_id IN (SELECT value FROM json_each(:without_ids))
+      AND (s.tenant, s.entity_name, s.record_id) IN (
+        SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
+        FROM json_each(:without)))"""
 WHICH_IN_SCOPE = """
     SELECT json_group_array(s.id)
     FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value WHERE {scope}
