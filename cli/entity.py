@@ -1,5 +1,6 @@
 """`kameleon entity …`: the kinds of record in the built-in store. Imports what commands share."""
 
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -8,10 +9,12 @@ import click
 from kameleon.errors import UnknownEntity
 
 from .app import App, common, confirming, echo, importing, pass_app, quiet
+from .boosts import boost_option, read_boosts
 from .providing import providing
 
 if TYPE_CHECKING:
     from kameleon import IndexReport
+    from kameleon.boosts import Boost
     from kameleon.stores.catalog import DeclaredField, Entity
 
 
@@ -36,6 +39,7 @@ FIELDS = click.option(
 @click.argument("name")
 @SEARCH
 @FIELDS
+@boost_option
 @click.option(
     "--tenant-field",
     metavar="NAME",
@@ -43,7 +47,14 @@ FIELDS = click.option(
 )
 @common
 @pass_app
-def create(app: App, name: str, searchable: tuple[str, ...], fields: tuple[str, ...], tenant_field: str | None) -> None:
+def create(
+    app: App,
+    name: str,
+    searchable: tuple[str, ...],
+    fields: tuple[str, ...],
+    tenant_field: str | None,
+    boosts: tuple[str, ...],
+) -> None:
     """Declare an entity. Types: any, text, integer, number, boolean, list, object.
 
     \b
@@ -53,7 +64,8 @@ def create(app: App, name: str, searchable: tuple[str, ...], fields: tuple[str, 
         raise click.UsageError("name a searchable field: --search FIELD")
     search = dict(map(optioned, searchable))
     types = types_of(fields)
-    made = app.records(create=True).create_entity(name, search=search, fields=types, tenant_field=tenant_field)
+    options: dict[str, Any] = {"tenant_field": tenant_field, "boost": read_boosts(boosts)}
+    made = app.records(create=True).create_entity(name, search=search, fields=types, **options)
     app.show(as_json(made), f"made entity {made.name}, searchable: {', '.join(made.searchable)}")
 
 
@@ -62,6 +74,8 @@ def create(app: App, name: str, searchable: tuple[str, ...], fields: tuple[str, 
 @SEARCH
 @click.option("--unsearch", metavar="FIELD", multiple=True, help="A field that is not searched any more. Repeatable.")
 @FIELDS
+@boost_option
+@click.option("--no-boost", is_flag=True, help="Remove its boosts.")
 @click.option("--batch-size", type=click.IntRange(1), default=1000, show_default=True, help="Records a transaction.")
 @importing
 @providing
@@ -75,26 +89,34 @@ def update(
     unsearch: tuple[str, ...],
     fields: tuple[str, ...],
     batch_size: int,
+    boosts: tuple[str, ...],
+    no_boost: bool,
 ) -> None:
     """Change how fields are searched, and index the records again; other fields stay as they are.
 
     Of a mapped class, with --import, index all rows again as the class is declared now; its fields are changed there.
-    Nothing is embedded whose text is as it was. A run that was interrupted is completed by another.
+    Nothing is embedded whose text is as it was. A run that was interrupted is completed by another. --boost replaces
+    the entity's boosts, which have effect at once.
 
     \b
     kameleon entity update Ticket --search summary --search code:keyword --unsearch notes
     """
+    if boosts and no_boost:
+        raise click.UsageError("--boost and --no-boost exclude each other")
     search, types = dict(map(optioned, searchable)), types_of(fields)
+    boost = read_boosts(boosts) if boosts or no_boost else None
     records = app.records()
     if app.has_imported and entity_name not in {entity.name for entity in records.entities()}:
-        if search or unsearch or types:
-            raise click.UsageError(f"the fields of a mapped class are changed in its declaration: {entity_name}")
+        if search or unsearch or types or boost is not None:
+            raise click.UsageError(
+                f"the fields and boosts of a mapped class are changed in its declaration: {entity_name}"
+            )
         index = records.search.admin.index_class(entity_name, batch_size=batch_size)
         show_update(app, {"name": entity_name}, index, "")
         return
     try:
         report = records.alter_entity(
-            entity_name, search=search, unsearch=unsearch, fields=types, batch_size=batch_size
+            entity_name, search=search, unsearch=unsearch, fields=types, batch_size=batch_size, boost=boost
         )
     except UnknownEntity as error:
         raise UnknownEntity(f"{error}. A mapped class is found with --import MODULE") from error
@@ -170,12 +192,13 @@ def optioned(declared: str) -> tuple[str, Any]:
 @common
 @pass_app
 def list_(app: App) -> None:
-    """List the entities and their searchable fields."""
+    """List the entities, their searchable fields and their boosts."""
     found = app.records().entities()
     if app.as_json:
         app.print_json([as_json(entity) for entity in found])
     else:
-        app.print_rows(("entity", "searchable"), [(e.name, ", ".join(e.searchable)) for e in found])
+        rows = [(e.name, ", ".join(e.searchable), ", ".join(map(shown_boost, e.boosts))) for e in found]
+        app.print_rows(("entity", "searchable", "boosts"), rows)
 
 
 @entity.command()
@@ -183,7 +206,7 @@ def list_(app: App) -> None:
 @common
 @pass_app
 def describe(app: App, name: str) -> None:
-    """Show an entity's fields.
+    """Show an entity's fields and boosts.
 
     \b
     kameleon entity describe Ticket
@@ -193,6 +216,7 @@ def describe(app: App, name: str) -> None:
         app.print_json(as_json(found))
     else:
         rows = [(f.name, f.type, search_of(f, found)) for f in found.fields]
+        rows += [("", "boost", shown_boost(boost)) for boost in found.boosts]
         app.print_rows(("field", "type", ""), rows)
 
 
@@ -200,6 +224,15 @@ def as_json(entity: "Entity") -> dict[str, Any]:
     from kameleon.stores.catalog import as_definition
 
     return {"name": entity.name, **as_definition(entity)}
+
+
+def shown_boost(boost: "Boost") -> str:
+    """A boost as `--boost` takes it."""
+    made = boost.as_json()
+    if "where" in made:
+        return f"{json.dumps(made['where'])}:{made['factor']:g}"
+    half = made["half_life"] if "half_life" in made else f"{made['half']:g}"
+    return f"{made['field']}:{half}:{made['weight']:g}"
 
 
 def search_of(field: "DeclaredField", entity: "Entity") -> str:

@@ -15,6 +15,7 @@ from kameleon.errors import UNPRINTABLE, InvalidInput, UnknownEntity
 from kameleon.values import Bucket
 
 from .app import App, common, echo, parse_object, pass_app
+from .boosts import boost_option, read_boosts
 from .providing import providing
 from .tenancy import within_tenants
 
@@ -43,6 +44,7 @@ def searching(command: F) -> F:
             help="Search by both legs, or by one.",
         ),
         click.option("--limit", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Hits at most."),
+        boost_option,
         click.option("--where", metavar="JSON", help='Only records that match, such as \'{"status": "open"}\'.'),
         click.option("--id", "ids", metavar="ID", multiple=True, help="Only the record of this id. Repeatable."),
         click.option(
@@ -107,6 +109,7 @@ def search(
     explain: bool,
     count: bool,
     within: Mapping[str, Any],
+    boosts: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Search by keywords and by meaning, best first; without a QUERY, list records by entity and id.
@@ -125,6 +128,7 @@ def search(
     kameleon search "cannot log in" --entity Ticket --where '{"priority": {"$in": ["high", "urgent"]}}'
     kameleon search "refund" --facet status --sort=-created --limit 20
     kameleon search --entity Product --facet price:0,10,100 --facet created:month
+    kameleon search "lamp" --boost orders:100 --boost created:30d:0.5 --boost '{"in_stock": true}:1.2'
     kameleon search "desk lamp" --entity Product --limit-by brand:1 --diversity .3
     """
     condition = parse_object(where, "--where") if where else None
@@ -135,7 +139,8 @@ def search(
 
         options["rerank"] = FastEmbedReranker(rerank)
     options |= {"entities": entities or None, "where": condition, "explain": explain, "count": count, **within}
-    options |= {"ids": options["ids"] or None, "facets": [read_facet(facet) for facet in options["facets"]]}
+    options |= {"ids": options["ids"] or None, "boost": read_boosts(boosts) or None}
+    options |= {"facets": [read_facet(facet) for facet in options["facets"]]}
     show(app, engine.search(query, highlight=True, **options), {"query": query}, explain=explain, count=count)
 
 
@@ -155,6 +160,7 @@ def similar(
     ids: tuple[str, ...],
     explain: bool,
     within: Mapping[str, Any],
+    boosts: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Find the records most like one that is in the index, among its own entity's or those of --entity.
@@ -166,6 +172,7 @@ def similar(
     engine = app.open()
     check_entities(engine, (entity, *entities))
     options |= {"entities": entities or None, "where": condition, "ids": ids or None, "explain": explain, **within}
+    options |= {"boost": read_boosts(boosts)}
     show(app, engine.similar(entity, id, highlight=True, **options), {"entity": entity, "id": id}, explain=explain)
 
 
@@ -334,6 +341,9 @@ def print_explanation(results: "kameleon.SearchResults") -> None:
     for place, hit in enumerate(results, 1):
         echo(f"{place}. {hit.entity} {hit.id}  {hit.score:.4f}")
         for leg in hit.explanation:
+            if leg.leg.startswith("boost:"):
+                echo(f"   {leg.leg}: x {leg.score:.4f} (value {leg.raw:.4f})")
+                continue
             rank = f"rank {leg.rank}" if leg.rank else "not among its candidates"
             terms = f": {' '.join(leg.terms)}" if leg.terms else ""
             echo(f"   {leg.leg}: {leg.weight:.2f} x {leg.score:.4f} (raw {leg.raw:.4f}, {rank}){terms}")

@@ -25,7 +25,7 @@ from .values import Bucket
 
 MAX_BOOSTS = 20
 """Bounds the boosts of a search and of an entity, whose values are read for each candidate. Chosen, not measured."""
-MAX_WEIGHT, MOST_HALF = 10.0, 1e300
+MAX_WEIGHT, MOST_HALF, MOST_VALUE = 10.0, 1e300, 1e300
 LEAST_FACTOR, MOST_FACTOR = 0.1, 10.0
 """Bound a factor, so that no boost alone decides what comes first. Chosen, not measured."""
 WEIGHT, FACTOR = 0.2, 1.2
@@ -33,6 +33,8 @@ WEIGHT, FACTOR = 0.2, 1.2
 UNITS = {"w": 604_800, "d": 86_400, "h": 3_600, "min": 60, "s": 1}
 HALF_LIFE = re.compile(r"(\d+(?:\.\d+)?)(w|d|h|min|s)")
 DAY_MS = 86_400_000
+MOMENT = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-](0\d|1[0-4]):[0-5]\d)?)?", re.ASCII)
+"""Texts that `stores.moments` takes for dates and times, but for those of days that there are not."""
 SHOWN = 60
 """Bounds the characters of a condition in the name of its boost. Chosen, not measured."""
 SHAPES = (
@@ -60,12 +62,17 @@ class Boost(ABC):
         return 1.0, 1.0 + self.weight
 
     @abstractmethod
-    def share(self, value: float | None, now_ms: float) -> float | None:
-        """Returns how much of the weight a value counts, 0..1; None where it is missing."""
+    def measured(self, value: Any, now_ms: float) -> float | None:
+        """Returns a field's value as a number, its age in days, or 1 or 0 for whether a condition holds; None where it
+        is missing or of another type."""
 
     @abstractmethod
-    def shown(self, value: float, now_ms: float) -> float:
-        """Returns the value as an explanation has it."""
+    def share(self, measured: float) -> float:
+        """Returns how much of the weight counts, 0..1."""
+
+    @abstractmethod
+    def factors(self, values: Iterable[Any], now_ms: float) -> list[float]:
+        """Returns the factor of each value, 1 where it is missing."""
 
     @abstractmethod
     def as_json(self) -> dict[str, Any]:
@@ -99,13 +106,27 @@ class NumberBoost(FieldBoost):
         _check_number("half", self.half, math.ulp(0.0), MOST_HALF)
         _check_weight(self.weight)
 
-    def share(self, value: float | None, now_ms: float) -> float | None:
-        if value is None or value != value:
+    def measured(self, value: Any, now_ms: float) -> float | None:
+        if value.__class__ is not int and value.__class__ is not float and not isinstance(value, Decimal):
             return None
-        return 0.0 if value <= 0 else value / (value + self.half) if value < math.inf else 1.0
+        return float(min(max(value, -MOST_VALUE), MOST_VALUE)) if value == value else None
 
-    def shown(self, value: float, now_ms: float) -> float:
-        return float(value)
+    def share(self, measured: float) -> float:
+        return measured / (measured + self.half) if measured > 0 else 0.0
+
+    def factors(self, values: Iterable[Any], now_ms: float) -> list[float]:
+        """Without a call for each: a search has hundreds of values."""
+        half, weight, other = self.half, self.weight, self._factor
+        return [
+            1.0 + weight * (value / (value + half))
+            if (value.__class__ is int or value.__class__ is float) and 0 < value <= MOST_VALUE
+            else other(value)
+            for value in values
+        ]
+
+    def _factor(self, value: Any) -> float:
+        measured = self.measured(value, 0.0)
+        return 1.0 if measured is None else self.multiplier(self.share(measured))
 
     def as_json(self) -> dict[str, Any]:
         return {"field": self.field, "half": self.half, "weight": self.weight}
@@ -131,22 +152,30 @@ class RecencyBoost(FieldBoost):
         if self.now is not None and not isinstance(self.now, datetime):
             raise InvalidInput(f"now is a datetime, or None for the time of the search, not {seen(self.now)}")
 
-    def share(self, value: float | None, now_ms: float) -> float | None:
-        """The value is in milliseconds since 1970."""
-        if value is None:
-            return None
-        return float(2.0 ** -(self._age_ms(value, now_ms) / (self.half_life / timedelta(milliseconds=1))))
+    def measured(self, value: Any, now_ms: float) -> float | None:
+        at = moment_ms(value)
+        now_ms = now_ms if self.now is None else milliseconds(self.now)
+        return None if at is None else max(0.0, now_ms - at) / DAY_MS
 
-    def shown(self, value: float, now_ms: float) -> float:
-        """The age in days."""
-        return self._age_ms(value, now_ms) / DAY_MS
+    def share(self, measured: float) -> float:
+        return float(2.0 ** -(measured / self.half_days))
+
+    @property
+    def half_days(self) -> float:
+        return self.half_life / timedelta(days=1)
+
+    def factors(self, values: Iterable[Any], now_ms: float) -> list[float]:
+        """As those of a number."""
+        weight, half_ms = self.weight, self.half_days * DAY_MS
+        now_ms = now_ms if self.now is None else milliseconds(self.now)
+        return [
+            1.0 if at is None else 1.0 + weight * 2.0 ** ((at - now_ms) / half_ms) if at < now_ms else 1.0 + weight
+            for at in map(moment_ms, values)
+        ]
 
     def as_json(self) -> dict[str, Any]:
         made = {"field": self.field, "half_life": _duration_text(self.half_life), "weight": self.weight}
         return made if self.now is None else {**made, "now": self.now.isoformat()}
-
-    def _age_ms(self, value: float, now_ms: float) -> float:
-        return max(0.0, (now_ms if self.now is None else milliseconds(self.now)) - value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +211,15 @@ class ConditionBoost(Boost):
     def bounds(self) -> tuple[float, float]:
         return min(1.0, self.factor), max(1.0, self.factor)
 
-    def share(self, value: float | None, now_ms: float) -> float | None:
-        """1 where the condition holds, 0 where not; None for a record that it cannot be looked up for."""
+    def measured(self, value: Any, now_ms: float) -> float | None:
         return None if value is None else 1.0 if value else 0.0
 
-    def shown(self, value: float, now_ms: float) -> float:
-        return 1.0 if value else 0.0
+    def share(self, measured: float) -> float:
+        return measured
+
+    def factors(self, values: Iterable[Any], now_ms: float) -> list[float]:
+        factor = self.factor
+        return [factor if value else 1.0 for value in values]
 
     def multiplier(self, share: float) -> float:
         return self.factor if share else 1.0
@@ -251,6 +283,20 @@ def identity(boost: Boost) -> Any:
 def milliseconds(at: datetime) -> float:
     """Since 1970; without a zone it is in UTC."""
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000
+
+
+def moment_ms(value: Any) -> float | None:
+    """The milliseconds of a date or a time, or of a text that filters take for one; None of anything else."""
+    try:
+        if value.__class__ is str:
+            if MOMENT.fullmatch(value) is None:
+                return None
+            value = datetime.fromisoformat(value)
+        elif isinstance(value, date) and not isinstance(value, datetime):
+            value = datetime(value.year, value.month, value.day)
+        return milliseconds(value) if isinstance(value, datetime) else None
+    except ValueError:
+        return None
 
 
 def _read_one(given: object) -> Boost:

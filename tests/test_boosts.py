@@ -18,6 +18,8 @@ from kameleon.boosts import MAX_BOOSTS, Boost, NumberBoost, RecencyBoost, number
 from kameleon.errors import InvalidFilter, InvalidInput, KameleonError, UnknownEntity
 from kameleon.testing import HashProvider
 
+from .test_cli import Run, checked
+
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 ORDERS, CREATED = number("orders", half=100), recency("created", half_life="30d", now=NOW)
 IN_STOCK = when({"in_stock": True})
@@ -366,7 +368,8 @@ def test_a_boost_is_the_same_as_json() -> None:
 
 
 def test_not_a_number_and_infinity_count_as_they_can(mapped: SearchEngine, engine: Engine) -> None:
-    assert [ORDERS.share(value, 0) for value in (math.nan, math.inf, None, 1e308)] == [None, 1.0, None, 1.0]
+    assert ORDERS.factors([math.inf, 1e308, 2**1024, 0, -1], 0) == [1.2, 1.2, 1.2, 1, 1]
+    assert ORDERS.factors([math.nan, None, True, Decimal("nan"), "1"], 0) == [1] * 5
     RecordStore(mapped).insert("Huge", [{"id": 1, "name": "a lamp", "orders": 10**300}, {"id": 2, "name": "a lamp"}])
     assert factors(mapped.search("lamp", entity="Huge", boost=ORDERS, explain=True)) == {"1": 1.2, "2": 1.0}
 
@@ -425,3 +428,32 @@ def test_coroutines_take_boosts(stored: SearchEngine) -> None:
 
     found, similar = asyncio.run(search())
     assert found[:4] == similar[:4] == ["1", "2", "7", "4"]
+
+
+def test_the_command_raises_keeps_and_shows_boosts(command: Any) -> None:
+    run: Run = checked(command)
+    fields = ["--field", "orders:number", "--field", "created:text", "--field", "in_stock:boolean"]
+    run("entity", "create", "Lamp", "--search", "name", *fields, "--boost", "orders:100")
+    run("data", "insert", "Lamp", stdin="\n".join(json.dumps({**row, "name": "a lamp"}) for row in ROWS[:3]))
+    boosts = ["--boost", "orders:100", "--boost", "created:30d:0.5", "--boost", '{"in_stock": true}:3', "--explain"]
+    assert hits(run("--json", "search", "lamp")) == ["2", "1", "3"]
+    assert hits(run("--json", "search", "lamp", *boosts)) == ["1", "2", "3"]
+    assert hits(run("--json", "similar", "Lamp", "3", *boosts)) == ["1", "2"]
+    shown = run("search", "lamp", *boosts).stdout
+    assert "boost:orders: x 1.1000 (value 100.0000)" in shown
+    assert 'boost:{"in_stock": true}: x 3.0000 (value 1.0000)' in shown
+    run("entity", "update", "Lamp", "--boost", "created:12h", "--boost", '{"in_stock": false}:0.5')
+    described = json.loads(run("--json", "entity", "describe", "Lamp").stdout)
+    created = {"field": "created", "half_life": "12h", "weight": 0.2}
+    assert described["boost"] == [created, {"where": {"in_stock": False}, "factor": 0.5}]
+    assert 'created:12h:0.2, {"in_stock": false}:0.5' in run("entity", "list").stdout
+    assert "created:12h:0.2" in run("entity", "describe", "Lamp").stdout
+    run("entity", "update", "Lamp", "--no-boost")
+    assert "boost" not in json.loads(run("--json", "entity", "describe", "Lamp").stdout)
+    for wrong in ("orders", "orders:much", "{in_stock}:2", '{"in_stock": true}x2', "orders:1:x"):
+        assert "--boost is FIELD:HALF" in run("search", "lamp", "--boost", wrong, status=2).stderr
+    assert "unknown field" in run("search", "lamp", "--boost", "sold:1", status=1).stderr
+
+
+def hits(done: Any) -> list[str]:
+    return [hit["id"] for hit in json.loads(done.stdout)["hits"]]

@@ -152,3 +152,14 @@ def test_more_passages_than_twenty_are_refused(search: SearchEngine) -> None:
     for number in (21, -1, True, 1.5):
         with pytest.raises(InvalidInput, match="passages is a whole number from 0 to 20, not"):
             search.search("heron", passages=number)  # type: ignore[arg-type]
+
+
+def test_a_passage_with_a_synonym_has_the_word(make: Make) -> None:
+    search = make(None)
+    search.synonyms.add("nyc, new york", "cab, taxi")
+    search.index_record("Page", "1", f"{FILLER}A taxi in New York is yellow. {FILLER}")
+    (hit,) = search.search("nyc cab", passages=3, highlight=True)
+    assert "taxi in New York" in hit.passages[0].text
+    assert [passage.score > 0 for passage in hit.passages] == [True, False, False]
+    assert hit.snippet is not None
+    assert hit.snippet.highlight("[", "]").startswith("…A [taxi] in [New York] is yellow.")

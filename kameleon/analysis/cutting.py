@@ -32,15 +32,22 @@ def is_word_end(text: str, at: int) -> bool:
     return bool(is_between) and is_whole(text, at)
 
 
+def is_part_end(text: str, at: int) -> bool:
+    """Whether no letters or digits are parted by a cut before this place."""
+    return is_whole(text, at) and not (text[at - 1].isalnum() and text[at].isalnum())
+
+
 def cut_after(text: str, at: int, least: int) -> int:
-    """The last place up to `at`, and from `least` on, where a text may end; within a long word any character's end."""
+    """The last place up to `at`, and from `least` on, where a text may end: after a word; where there is no space,
+    beside what is no letter; within a long word, after a character."""
     if at >= len(text):
         return len(text)
-    earliest = max(least, at - LONGEST)
-    places = range(at, earliest - 1, -1)
-    return next((end for end in places if is_word_end(text, end)), 0) or next(
-        (end for end in places if is_whole(text, end)), at
-    )
+    places = range(at, max(0, least - 1, at - LONGEST), -1)
+    for may_end in (is_word_end, is_part_end, is_whole):
+        for end in places:
+            if may_end(text, end):
+                return end
+    return at
 
 
 def cut_before(text: str, at: int, most: int) -> int:

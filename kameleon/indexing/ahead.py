@@ -84,12 +84,9 @@ def _compare(
     beside the transaction where that can be: on SQLite one that has read may not write after another did."""
     wanted = [make_entry(ref, *content) for ref, content in records.items()]
     with index.reading(connection, tenants_of(entry.ref for entry in wanted)) as conn:
-        generations, version, _ = index.catalog.registry(conn)
-        service = index.services.writing(conn, generations)
-        entities = {entry.ref.entity for entry in wanted}
-        is_altered = index.classes.is_altered(entities, index.classes.unread(conn, entities, version))
-        compared = index.writer.compare(conn, wanted, service, generations, unique, is_altered=is_altered)
-    if service is not None and mismatch(generations, service.provider):
+        compared = index.compared(conn, wanted, unique)
+    service = compared.service
+    if service is not None and mismatch(compared.generations or (), service.provider):
         service = None
     return service, [(entry.ref.tenant, entry.content) for entry in compared.to_embed if entry.content]
 

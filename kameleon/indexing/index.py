@@ -67,8 +67,7 @@ class Index(Transactions):
         **options: Any,
     ) -> None:
         check_on_provider_error(on_provider_error)
-        self.indexing = check_indexing(indexing)
-        self.budget_s = budget_s
+        self.indexing, self.budget_s = check_indexing(indexing), budget_s
         opened = synchronous(engine)
         self.application_engine: Engine = engine if isinstance(engine, Engine) else engine.sync_engine
         self.store = make_store(opened, options)
@@ -226,15 +225,10 @@ class Index(Transactions):
         with self.reading(connection, tenants_of(entry.ref for entry in wanted)) as conn:
             if connection is not None:
                 self.begin_writing(conn)
-            generations, version, _ = self.catalog.registry(conn)
-            service = self.services.writing(conn, generations)
-            entities = {entry.ref.entity for entry in wanted}
-            standings = self.classes.unread(conn, entities, version)
-            is_altered = is_altered or self.classes.is_altered(entities, standings)
-            compared = self.writer.compare(conn, wanted, service, generations, unique, former, is_altered=is_altered)
+            compared = self.compared(conn, wanted, unique, former, is_altered=is_altered)
+            service, generations = compared.service, compared.generations or []
             seen_by_caller = generations if connection is not None else None
             compared = replace(compared, generations=seen_by_caller, is_deferred=is_deferred)
-            compared = replace(compared, standings=standings, version=version)
         compared = replace(compared, analysed=self.keywords.analysed(compared.changed))
         if is_deferred:
             return replace(compared, outage=_first_outage(service, generations))
@@ -248,6 +242,24 @@ class Index(Transactions):
         if plan.outage is not None and self.services.raises:
             raise nothing_stored(plan.outage) from plan.outage
         return plan
+
+    def compared(
+        self,
+        connection: Connection,
+        wanted: Sequence[Entry],
+        unique: Collection[str],
+        former: Mapping[Ref, Ref] = NOTHING,
+        *,
+        is_altered: bool = False,
+    ) -> Plan:
+        """What differs from the index, by the service that will embed it."""
+        generations, version, _ = self.catalog.registry(connection)
+        service = self.services.writing(connection, generations)
+        entities = {entry.ref.entity for entry in wanted}
+        standings = self.classes.unread(connection, entities, version)
+        is_altered = is_altered or self.classes.is_altered(entities, standings)
+        plan = self.writer.compare(connection, wanted, service, generations, unique, former, is_altered=is_altered)
+        return replace(plan, generations=generations, standings=standings, version=version)
 
     def within_budget(
         self, budget_s: float | None, call: Callable[[], T], service: "EmbeddingService | None"

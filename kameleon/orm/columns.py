@@ -1,7 +1,6 @@
 """The fields of a mapped class: its columns, and those over relationships, read from their tables. Imports `values`,
 `boosts`, `facet_counts`, `errors`, `stores` and `search`."""
 
-import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
@@ -39,15 +38,12 @@ from ..facet_counts import FacetCounts
 from ..search.ordering import kind_of
 from ..stores.filters import number
 from ..stores.json_columns import JSONDocument, JSONText
-from ..stores.moments import moment_of, read_moment
 from ..stores.protocols import Keys
 from ..stores.tables import parts
 from ..stores.values import Matches, bound
 from ..values import Ref
 from .criteria import as_condition, column_of, is_document, related
 from .mapping import KEYS_A_STATEMENT, Mapped
-
-MAX_FLOAT = sys.float_info.max
 
 
 class ClassFields:
@@ -81,15 +77,14 @@ class ClassFields:
 
     def boosting(
         self, connection: Connection, refs: Sequence[Ref], boosts: Sequence[Boost]
-    ) -> Mapping[Ref, Sequence[float | None]]:
-        own = [ref for ref in refs if ref.entity in self._entities]
-        wanted, found = self._boosting(boosts), dict[str, list[float | None]]()
-        keys = len(self._mapped.key_names)
-        for part in parts(own, KEYS_A_STATEMENT):
-            for row in connection.execute(self._mapped.of_ids(wanted, [ref.id for ref in part])):
-                values = zip(boosts, row[keys:], strict=True)
-                found[self._mapped.identity.id_of(row[:keys])] = [boosted_by(boost, value) for boost, value in values]
-        return {ref: found[ref.id] for ref in own if ref.id in found}
+    ) -> tuple[Sequence[Ref], Sequence[Sequence[Any]]]:
+        own = {ref.id: ref for ref in refs if ref.entity in self._entities}
+        wanted, keys, rows = self._boosting(boosts), len(self._mapped.key_names), dict[str, Sequence[Any]]()
+        for part in parts(list(own), KEYS_A_STATEMENT):
+            for row in connection.execute(self._mapped.of_ids(wanted, part)):
+                rows[self._mapped.identity.id_of(row[:keys])] = row[keys:]
+        found = {id_: row for id_, row in rows.items() if id_ in own}
+        return [own[id_] for id_ in found], list(zip(*found.values(), strict=True))
 
     def check_boosts(self, boosts: Sequence[Boost]) -> None:
         self._boosting(boosts)
@@ -235,17 +230,6 @@ def check_type(boost: FieldBoost, column: Any) -> None:
     if isinstance(type_, wrong) and not isinstance(type_, JSONDocument):
         counted = "numbers" if isinstance(boost, NumberBoost) else "dates and times"
         raise InvalidFilter(f"{boost.field} is {type_!r:.60}, and a boost by it counts {counted} alone")
-
-
-def boosted_by(boost: Boost, value: Any) -> float | None:
-    """What a boost counts of a column's value, None for one of another type."""
-    if isinstance(boost, ConditionBoost):
-        return float(value)
-    if isinstance(boost, NumberBoost):
-        is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
-        return float(min(max(value, -MAX_FLOAT), MAX_FLOAT)) if is_number and value == value else None
-    at = moment_of(value) if isinstance(value, date) else read_moment(value) if isinstance(value, str) else None
-    return None if at is None else at.ms
 
 
 def most_frequent(wholes: Iterable[Sequence[Any]], limit: int, has_dimensions: bool) -> list[tuple[Any, int]]:

@@ -9,7 +9,7 @@ from ..boosts import Boosts, FieldBoost, NumberBoost, read_boosts
 from ..content import PLAIN, Field, SearchFields, check_entity, compose, field_options, items_of
 from ..errors import InvalidInput, UnknownEntity, seen
 from ..indexing.entries import make_entry
-from ..search.boost_sets import probes_of
+from ..search.boost_sets import probe_of
 from ..stores.catalog import DeclaredField, Entity
 from ..stores.filters import path_of
 from ..stores.values import Entry
@@ -66,7 +66,7 @@ def boosted(entity: Entity, boosts: Boosts | None) -> Entity:
     made = read_boosts(boosts)
     for boost in made:
         boost.as_json()
-        probes_of([boost], entity.field_names)
+        probe_of(boost, entity.field_names)
         if not isinstance(boost, FieldBoost):
             continue
         name, *inner = path_of(boost.field, entity.field_names)

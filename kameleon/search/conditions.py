@@ -8,7 +8,7 @@ from ..errors import UnknownEntity
 from ..stores.catalog import Entity
 from ..stores.filters import HAS_WORDS, Comparison, Filter, Group, parse_filter, path_of
 from ..stores.values import Scope
-from .boost_sets import probes_of
+from .boost_sets import probe_of
 from .field_words import indexed
 from .query import Query
 from .sources import names_of, searched
@@ -48,7 +48,9 @@ def _check_boosts(query: Query, boosts: Sequence[Boost], entities: Mapping[str, 
     if query.columns is not None:
         query.columns.check_boosts(boosts)
     if query.has_stored:
-        probes_of(boosts, _declared(query, entities, "boosts look"))
+        declared = _declared(query, entities, "boosts look")
+        for boost in boosts:
+            probe_of(boost, declared)
 
 
 def _filter(query: Query, entities: Mapping[str, Entity]) -> Filter | None:

@@ -24,12 +24,9 @@ def named(store: Store, connection: Connection, query: Query, ranked: Ranked) ->
     is gone. Where the first page or what is reranked is all that these are needed for, they come with its contents."""
     ranking = ranked.ranking
     keys, places = ranking.keys, ranking.places
-    if query.boosts:
-        needs_all = query.rerank is not None or _needs_all(query)
-        return _with_refs(store, connection, query, ranked, keys if needs_all else _within_range(query, ranked))
     first = keys[: query.window if query.rerank else query.limit]
     tied = list(takewhile(lambda key: places[key] == places[first[-1]], keys[len(first) :]))
-    if len(tied) <= TIED and not _needs_all(query):
+    if len(tied) <= TIED and not needs_all(query):
         page = [*first, *tied]
         texts = read_texts(store, connection, query, page, ranked.found)
         if len(texts) == len(page):
@@ -37,31 +34,10 @@ def named(store: Store, connection: Connection, query: Query, ranked: Ranked) ->
             page.sort(key=lambda key: (places[key], refs[key]))
             ranking = replace(ranking, keys=[*page, *keys[len(page) :]], refs=refs)
             return replace(ranked, ranking=ranking, texts=texts), True
-    return _with_refs(store, connection, query, ranked, keys)
-
-
-def _with_refs(
-    store: Store, connection: Connection, query: Query, ranked: Ranked, first: Sequence[Key]
-) -> tuple[Ranked, bool]:
-    """The ranking with the refs of its first."""
-    ranking = ranked.ranking
-    refs = read_refs(store, connection, query, first)
-    if len(refs) < len(first) < len(ranking.keys):
-        return _with_refs(store, connection, query, ranked, ranking.keys)
-    present = [key for key in first if key in refs and refs[key] != query.like]
-    present.sort(key=lambda key: (ranking.places[key], refs[key]))
-    keys = [*present, *ranking.keys[len(first) :]]
-    return replace(ranked, ranking=replace(ranking, keys=keys, refs=refs)), len(refs) == len(first)
-
-
-def _within_range(query: Query, ranked: Ranked) -> Sequence[Key]:
-    """The first of a ranking, those that boosts may bring on the page."""
-    keys, fused = ranked.ranking.keys, ranked.ranking.fused
-    if len(keys) <= query.end:
-        return keys
-    least, most = query.boosts.bounds
-    edge = fused[keys[query.end - 1]] * least
-    return list(takewhile(lambda key: fused[key] * most >= edge, keys))
+    refs = read_refs(store, connection, query, keys)
+    present = [key for key in keys if key in refs and refs[key] != query.like]
+    present.sort(key=lambda key: (places[key], refs[key]))
+    return replace(ranked, ranking=replace(ranking, keys=present, refs=refs)), len(refs) == len(keys)
 
 
 def read_refs(store: Store, connection: Connection, query: Query, keys: Sequence[Key]) -> dict[Key, Ref]:
@@ -69,7 +45,7 @@ def read_refs(store: Store, connection: Connection, query: Query, keys: Sequence
     return {key: ref for key, ref in store.contents.refs(connection, keys).items() if query.is_of_tenants(ref)}
 
 
-def _needs_all(query: Query) -> bool:
+def needs_all(query: Query) -> bool:
     pages = () if query.rerank else (query.shown, query.offset)
     options = (*pages, query.sort, query.group_by, query.like, query.diversity, query.limit_by)
     return any(map(bool, options))

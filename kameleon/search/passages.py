@@ -31,10 +31,10 @@ class Evidence:
         self._shares = {leg.name: leg.weight / total for leg in found.legs} if total else {}
         self._scale = found.scale
         index = found.words if self._shares.get("keyword") else None
-        words = [] if index is None else list(dict.fromkeys(index.words))
+        words = [] if index is None else list(dict.fromkeys(index.matching))
         self._finder = WordFinder(analyser, words)
         self._rarity = [] if index is None else index.rarity(words)
-        self._all = sum(self._rarity) + (0.0 if index is None else index.lacking())
+        self._all = 0.0 if index is None else sum(index.rarity(index.words)) + index.lacking()
 
     def of(self, text: str, cosine: float | None) -> float:
         """Of a cosine what it is worth for a hit, of words the share that they have of the query's, rare words more."""

@@ -22,8 +22,8 @@ class Ranking:
     equal records of one place in that of their refs; the places are those of `fused`, of equals those of their
     evidence, which is `own`. `rest` is the best fused score that `min_score` left out. Where records have boosts, these
     are multiplied by their `factors`, and `boosts` explains them; `most` is the greatest factor that a record can
-    have. `left_out` are the hits that `limit_by` left out; `diversified` is how each of the best was chosen for
-    diversity."""
+    have, `unread` the best fused score of those that were not boosted. `left_out` are the hits that `limit_by` left
+    out; `diversified` is how each of the best was chosen for diversity."""
 
     keys: Sequence[Key]
     refs: Mapping[Key, Ref]
@@ -36,6 +36,7 @@ class Ranking:
     factors: Mapping[Key, float] = field(default_factory=dict)
     boosts: Mapping[Key, Sequence[LegScore]] = field(default_factory=dict)
     most: float = 1.0
+    unread: float = 0.0
     left_out: Sequence[Key] = ()
     diversified: Mapping[Key, LegScore] = field(default_factory=dict)
 
@@ -119,7 +120,8 @@ def exactness(query: Query, ranked: Ranked, page: Sequence[Key]) -> tuple[bool, 
     is_whole = has_all or (ranking.rest is not None and unseen <= ranking.rest)
     wanted = max(DIVERSIFIED, query.end) if query.diversity else query.limit
     last = min(ranking.fused[key] for key in page) if len(page) >= wanted else None
-    return is_whole or (last is not None and unseen * ranking.most <= last), is_whole
+    missed = ranking.most * (ranking.unread if is_whole else max(unseen, ranking.unread))
+    return not missed or (last is not None and missed <= last), is_whole
 
 
 def may_have_more(query: Query, ranked: Ranked) -> bool:

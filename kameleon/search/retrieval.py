@@ -118,9 +118,11 @@ class Retriever:
         query = self._query
         check_fields(query, self._entities)
         scope, found = self._run_legs(connection)
-        ranked, is_whole = named(self._store, connection, query, Ranked(scope, found, make_ranking(query, found.legs)))
+        ranked = Ranked(scope, found, make_ranking(query, found.legs))
         if query.boosts:
-            ranked = boosted(self._store, connection, query, self._entities, ranked)
+            ranked, is_whole = boosted(self._store, connection, query, self._entities, ranked)
+        else:
+            ranked, is_whole = named(self._store, connection, query, ranked)
         return ranked, is_whole and not found.is_stale
 
     def _run_legs(self, connection: Connection) -> tuple[Scope, Retrieved]:

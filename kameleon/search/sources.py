@@ -4,6 +4,7 @@ store. Imports `boosts`, `facet_counts`, `values` and `stores`."""
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection
@@ -48,9 +49,13 @@ class Sources:
 
     def boosting(
         self, connection: Connection, refs: Sequence[Ref], boosts: Sequence[Boost]
-    ) -> Mapping[Ref, Sequence[float | None]]:
+    ) -> tuple[Sequence[Ref], Sequence[Sequence[Any]]]:
         classes = [source for source in self._sources if hasattr(source, "boosting")]
-        return {ref: own for each in classes for ref, own in each.boosting(connection, refs, boosts).items()}
+        found = [each.boosting(connection, refs, boosts) for each in classes]
+        columns = [
+            [*chain.from_iterable(own)] for own in zip(*(columns for _, columns in found if columns), strict=True)
+        ]
+        return [ref for own, _ in found for ref in own], columns
 
     def values(self, connection: Connection, refs: Sequence[Ref], field: str) -> Mapping[Ref, Any]:
         return {ref: value for each in self._sources for ref, value in each.values(connection, refs, field).items()}

@@ -165,7 +165,13 @@ class Catalog:
         present = meta.outerjoin(self._generations, columns.state != DROPPED)
         self._there = select(meta.c.value, *(columns[name] for name in DESCRIBED)).select_from(present)
         self._there = self._there.where(meta.c.key == CURATION).order_by(columns.number)
-        self._statement = ""
+        kinds = self._entities.c
+        nothing = type_coerce(null(), kinds.definition.type).label("definition")
+        there = self._there.order_by(None).add_columns(null().label("name"), nothing)
+        none = [null() for _ in range(1 + len(DESCRIBED))]
+        self._with_entities = there.union_all(select(*none, kinds.name, kinds.definition))
+        self._statement = self._statement_with_entities = ""
+        self._read_whole: tuple[Sequence[Any], Registry] = ((), Registry([], ""))
         self._read_last: tuple[Sequence[Any], Registry] = ((), Registry([], ""))
 
     def generations(self, connection: Connection) -> list[Generation]:
@@ -221,15 +227,19 @@ class Catalog:
         return _entity(row) if row else None
 
     def read(self, connection: Connection) -> Registry:
-        """Reads the registry and the entities of the record store in one statement."""
-        kinds = self._entities.c
-        nothing = type_coerce(null(), kinds.definition.type).label("definition")
-        there = self._there.order_by(None).add_columns(null().label("name"), nothing)
-        none = [null() for _ in range(1 + len(DESCRIBED))]
-        rows = connection.execute(there.union_all(select(*none, kinds.name, kinds.definition))).all()
-        made = _registry(sorted((tuple(row)[:-2] for row in rows if row.name is None), key=lambda row: row[1] or 0))
-        named = sorted((row for row in rows if row.name is not None), key=lambda row: row.name)
-        return made._replace(entities={row.name: _entity(row) for row in named})
+        """Reads the registry and the entities of the record store in one statement, most of which were read before."""
+        if not is_own(connection):
+            rows: Sequence[Any] = [tuple(row) for row in connection.execute(self._with_entities)]
+            return _registry_with_entities(rows)
+        if not self._statement_with_entities:
+            compiled = self._with_entities.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
+            self._statement_with_entities = str(compiled)
+        rows = self._store.connections.fetched(connection, self._statement_with_entities)
+        before, made = self._read_whole
+        if rows != before:
+            made = _registry_with_entities(rows)
+            self._read_whole = rows, made
+        return made
 
     def ensure_generation(
         self,
@@ -375,6 +385,13 @@ def _registry(rows: Sequence[Sequence[Any]]) -> Registry:
     """Makes it of rows as SQLAlchemy or the driver has them, one without a generation where there is none."""
     made = [_described(*row[1:]) for row in rows if row[1] is not None]
     return Registry(made, rows[0][0] if rows else "")
+
+
+def _registry_with_entities(rows: Sequence[Sequence[Any]]) -> Registry:
+    """Makes it of rows that end with the name and the definition of an entity, if they are not of the registry."""
+    made = _registry(sorted((row[:-2] for row in rows if row[-2] is None), key=lambda row: row[1] or 0))
+    named = sorted((row[-2:] for row in rows if row[-2] is not None), key=lambda row: str(row[0]))
+    return made._replace(entities={name: entity_of(name, read_document(definition)) for name, definition in named})
 
 
 def _described(*values: Any) -> Generation:

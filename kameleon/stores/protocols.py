@@ -29,6 +29,7 @@ from .values import (
     Matches,
     Part,
     Probe,
+    Probed,
     Scope,
     State,
     Stored,
@@ -241,9 +242,9 @@ class NamedFields(Fields, Protocol):
 
     def boosting(
         self, connection: Connection, refs: Sequence[Ref], boosts: Sequence[Boost]
-    ) -> Mapping[Ref, Sequence[float | None]]:
-        """Returns what each boost is computed of for each record of the class, with one statement: a number, a time in
-        milliseconds since 1970, whether the condition holds; None for a value that is missing or of another type."""
+    ) -> tuple[Sequence[Ref], Sequence[Sequence[Any]]]:
+        """Returns the records that are rows of the class, and for each boost the column of their values, of a condition
+        whether it holds, with one statement."""
 
 
 class Records(Protocol):
@@ -277,11 +278,8 @@ class Records(Protocol):
     def values_of(self, connection: Connection, docs: Sequence[int], path: Sequence[str]) -> Mapping[int, Any]:
         """Returns the field of the record of each content that has it."""
 
-    def probed(
-        self, connection: Connection, docs: Sequence[int], probes: Sequence[Probe]
-    ) -> Mapping[int, Sequence[float | None]]:
-        """Returns what the probes are for the record of each content that has one, with one statement; None for a
-        value that is missing or of another type."""
+    def probed(self, connection: Connection, docs: Sequence[int], probes: Sequence[Probe]) -> Probed:
+        """Returns the records of those contents that are there, with what the probes are, with one statement."""
 
     def stored_ids(self, connection: Connection, entity: str, keys: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         """Returns those of (tenant, id) that `kdb_records` has."""

@@ -199,12 +199,7 @@ class Tables:
         self.tenanted = Table("kdb_tenanted", metadata, *keyed("entity_name"))
         self.classes = classes_of(metadata)
         self.synonyms = Table("kdb_synonym", metadata, *keyed("tenant", "rule"), *required(created_at=instant))
-        self.query_rules = Table(
-            "kdb_query_rule",
-            metadata,
-            *keyed("tenant", "query"),
-            *required(pinned=document, hidden=document, created_at=instant, updated_at=instant),
-        )
+        self.query_rules = query_rules_of(metadata)
         self.keywords = KeywordTables(metadata)
         self.queue, self.dirty = queue_of(metadata), dirty_of(metadata)
         self.reindex, self.reindex_range = reindex_of(metadata), reindex_range_of(metadata)
@@ -216,6 +211,15 @@ def classes_of(metadata: MetaData) -> Table:
         metadata,
         *keyed("entity_name"),
         *required(definition=document, state=Text, created_at=instant, updated_at=instant),
+    )
+
+
+def query_rules_of(metadata: MetaData) -> Table:
+    return Table(
+        "kdb_query_rule",
+        metadata,
+        *keyed("tenant", "query"),
+        *required(pinned=document, hidden=document, created_at=instant, updated_at=instant),
     )
 
 

@@ -305,21 +305,23 @@ def after_record(scope: Scope, after: Ref | None, table: str, binds: dict[str, A
 
 
 @dataclass(frozen=True, slots=True)
-class NumberAt:
-    """The number that a path into a record leads to, as a float."""
+class ValueAt:
+    """The number or text that a path into a record leads to."""
 
     path: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MomentAt:
-    """The milliseconds since 1970 of the text that a path leads to, where that is a date or a time."""
-
-    path: tuple[str, ...]
-
-
-Probe = NumberAt | MomentAt | Filter
+Probe = ValueAt | Filter
 """What is read of a record; of a filter whether it holds."""
+
+
+class Probed(NamedTuple):
+    """Records, which of them the record store has, and a column of values for each probe, None for those it lacks."""
+
+    docs: Sequence[Key]
+    refs: Sequence[Ref]
+    are_stored: Sequence[Any]
+    columns: Sequence[Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

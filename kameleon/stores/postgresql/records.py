@@ -13,14 +13,14 @@ from ..counting import most_frequent
 from ..filters import Filter, condition, counting
 from ..moments import day_of
 from ..tables import Tables
-from ..values import Matches, MomentAt, NumberAt, Probe, bound
+from ..values import Matches, Probe, Probed, ValueAt, bound
 from . import copy as binary
 from . import statements as sql
 from . import statements_fields as field_sql
 from .fetching import selected
 from .rows import by_key
 from .templates import Templates
-from .where import AS_FLOAT, DATA, at, comparison, moment
+from .where import DATA, at, comparison, moment
 
 ROWS_INSERTED = 50
 """More rows than this are copied. Chosen, not measured."""
@@ -51,14 +51,13 @@ class PostgreSQLRecords:
         rows = connection.execute(self._templates.text(field_sql.VALUES_OF, path=place), {"docs": list(docs), **names})
         return {row.doc: row.value for row in rows}
 
-    def probed(
-        self, connection: Connection, docs: Sequence[int], probes: Sequence[Probe]
-    ) -> dict[int, Sequence[float | None]]:
+    def probed(self, connection: Connection, docs: Sequence[int], probes: Sequence[Probe]) -> Probed:
         binds: dict[str, Any] = {}
-        columns = ", ".join(_probe(probe, binds) for probe in probes)
+        columns = "".join(f", {_probe(probe, binds)}" for probe in probes)
         statement = self._templates.format(field_sql.PROBED, columns=columns)
         rows = selected(connection, statement, {**binds, "docs": list(docs)})
-        return {doc: values for doc, *values in rows}
+        found, entities, ids, tenants, are_stored, *values = list(zip(*rows, strict=True)) or [()] * (5 + len(probes))
+        return Probed(found, list(map(Ref, entities, ids, tenants)), are_stored, values)
 
     def facets(
         self, connection: Connection, matches: Matches, paths: Sequence[Sequence[str]], limit: int
@@ -115,12 +114,10 @@ class PostgreSQLRecords:
 
 def _probe(probe: Probe, binds: dict[str, Any]) -> str:
     """Renders what is read of `kdb_records.data`."""
-    if not isinstance(probe, NumberAt | MomentAt):
+    if not isinstance(probe, ValueAt):
         return condition(probe, binds, comparison)
     value = at(DATA, probe.path, binds)
-    if isinstance(probe, MomentAt):
-        return moment(value)
-    return f"CASE WHEN jsonb_typeof({value}) = 'number' THEN {AS_FLOAT.format(f'CAST({value} AS numeric)')} END"
+    return f"CASE WHEN jsonb_typeof({value}) IN ('number', 'string') THEN {value} END"
 
 
 def steps(path: Sequence[str], mark: str = ":{}", prefix: str = "step") -> tuple[str, dict[str, str]]:

@@ -36,8 +36,8 @@ VALUES_AMONG = """
     WHERE jsonb_typeof(r.data{path}) IN ('string', 'number', 'boolean')
 """
 PROBED = """
-    SELECT s.doc, {columns}
-    FROM {search} AS s JOIN {records} AS kdb_records
+    SELECT s.doc, s.entity_name, s.record_id, s.tenant, kdb_records.id IS NOT NULL{columns}
+    FROM {search} AS s LEFT JOIN {records} AS kdb_records
       ON kdb_records.tenant = s.tenant AND kdb_records.entity_name = s.entity_name AND kdb_records.id = s.record_id
     WHERE s.doc = ANY(CAST(:docs AS bigint[]))
 """

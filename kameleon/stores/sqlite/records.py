@@ -11,11 +11,14 @@ from ...values import Ref
 from ..counting import most_frequent
 from ..filters import Filter, bind, condition, counting
 from ..moments import day_of
-from ..tables import dump
-from ..values import Matches, MomentAt, NumberAt, Probe, bound
+from ..tables import dump, parts
+from ..values import Matches, Probe, Probed, ValueAt, bound
 from . import statements as sql
 from .rows import as_json, fetched, timestamp
 from .where import DATA, Field, comparison, json_path, moment
+
+PATHS_AT_ONCE = 100
+"""Bounds the paths of one `json_extract`: SQLite's functions have 127 arguments at most."""
 
 
 class SQLiteRecords:
@@ -33,13 +36,20 @@ class SQLiteRecords:
         rows = fetched(connection, sql.VALUES_OF, {"docs": as_json(docs), "path": json_path(path)})
         return {doc: from_json(value, kind) for doc, value, kind in rows if kind not in (None, "null")}
 
-    def probed(
-        self, connection: Connection, docs: Sequence[int], probes: Sequence[Probe]
-    ) -> dict[int, Sequence[float | None]]:
+    def probed(self, connection: Connection, docs: Sequence[int], probes: Sequence[Probe]) -> Probed:
         binds: dict[str, Any] = {}
-        columns = ", ".join(_probe(probe, binds) for probe in probes)
-        rows = fetched(connection, sql.PROBED.format(columns=columns), {**binds, "docs": as_json(docs)})
-        return {doc: values for doc, *values in rows}
+        paths = [bind(binds, json_path(probe.path)) for probe in probes if isinstance(probe, ValueAt)]
+        filters = [condition(probe, binds, comparison) for probe in probes if not isinstance(probe, ValueAt)]
+        values = [f"json_extract({DATA}, '$.\"\"', {', '.join(part)})" for part in parts(paths, PATHS_AT_ONCE)]
+        statement = sql.PROBED.format(columns=", ".join([f"{DATA} IS NOT NULL", *values, *filters]))
+        rows = fetched(connection, statement, {**binds, "docs": as_json(docs)})
+        found, entities, ids, tenants, are_stored, *columns = list(zip(*rows, strict=True)) or [()] * 5
+        refs = list(map(Ref, entities, ids, tenants))
+        arrays = (array for column in columns[: len(values)] for array in of_arrays(column))
+        others = iter(columns[len(values) :])
+        return Probed(
+            found, refs, are_stored, [next(arrays if isinstance(probe, ValueAt) else others) for probe in probes]
+        )
 
     def facets(
         self, connection: Connection, matches: Matches, paths: Sequence[Sequence[str]], limit: int
@@ -85,14 +95,12 @@ class SQLiteRecords:
         return condition(filter_, binds, comparison), binds
 
 
-def _probe(probe: Probe, binds: dict[str, Any]) -> str:
-    """Renders what is read of `kdb_records.data`."""
-    if not isinstance(probe, NumberAt | MomentAt):
-        return condition(probe, binds, comparison)
-    field = Field(DATA, bind(binds, json_path(probe.path)))
-    if isinstance(probe, MomentAt):
-        return moment(field.value, field.kind)
-    return f"CASE WHEN {field.kind} IN ('integer', 'real') THEN {field.value} END"
+def of_arrays(column: Sequence[str | None]) -> Sequence[Sequence[Any]]:
+    """The columns of one of arrays, None for those that are NULL. Each array begins with the value of no path: of one
+    path `json_extract` returns no array."""
+    made = json.loads(f"[{','.join([array or 'null' for array in column])}]")
+    width = max([len(array) for array in made if array is not None], default=0)
+    return list(zip(*[array or [None] * width for array in made], strict=True))[1:]
 
 
 def ordered(rows: Iterable[Any]) -> dict[tuple[str, str, str], Any]:

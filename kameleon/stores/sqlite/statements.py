@@ -292,9 +292,9 @@ VALUES_OF = """
 """
 
 PROBED = """
-    SELECT s.id, {columns}
+    SELECT s.id, s.entity_name, s.record_id, s.tenant, {columns}
     FROM json_each(:docs) AS k CROSS JOIN kdb_search AS s ON s.id = k.value
-      CROSS JOIN kdb_records
+      LEFT JOIN kdb_records
       ON kdb_records.tenant = s.tenant AND kdb_records.entity_name = s.entity_name AND kdb_records.id = s.record_id
 """
 
