@@ -16,7 +16,9 @@ def holding_for_tenant(command: F) -> F:
 
 @click.group()
 def synonyms() -> None:
-    """Let words find each other, or one word others, with the next search.
+    """Keep rules of synonyms: words that find each other, or one that finds others.
+
+    They have effect with the next search, and nothing is indexed again.
 
     \b
     "nyc, new york, big apple"        each finds the others

@@ -441,7 +441,12 @@ def test_the_command_raises_keeps_and_shows_boosts(command: Any) -> None:
     assert hits(run("--json", "similar", "Lamp", "3", *boosts)) == ["1", "2"]
     shown = run("search", "lamp", *boosts).stdout
     assert "boost:orders: x 1.1000 (value 100.0000)" in shown
-    assert 'boost:{"in_stock": true}: x 3.0000 (value 1.0000)' in shown
+    assert 'boost:{"in_stock": true}: x 3.0000 (holds)' in shown
+    assert 'boost:{"in_stock": true}: x 1.0000 (does not hold)' in shown
+    factors = [
+        float(line.rpartition(" x ")[2].split()[0]) for line in shown.split("2. Lamp")[0].splitlines() if " x " in line
+    ]
+    assert factors[-1] == pytest.approx(factors[-4] * factors[-3] * factors[-2], abs=1e-3)
     run("entity", "update", "Lamp", "--boost", "created:12h", "--boost", '{"in_stock": false}:0.5')
     described = json.loads(run("--json", "entity", "describe", "Lamp").stdout)
     created = {"field": "created", "half_life": "12h", "weight": 0.2}
