@@ -328,7 +328,7 @@ def test_combinations_that_cannot_be_right_are_refused(stored: SearchEngine, map
     with pytest.raises(InvalidInput, match="a function is the condition of"):
         mapped.search("lamp", entity=Lamp, boost=when(lambda cls: cls.stock > 0))
     store = RecordStore(stored)
-    with pytest.raises(InvalidInput, match="Known: name"):
+    with pytest.raises(InvalidFilter, match=r"Known: name\. Declare what is boosted: fields=, or --field NAME:TYPE"):
         store.create_entity("Sofa", search=["name"], boost=ORDERS)
     with pytest.raises(InvalidInput, match="is text, and a boost by it counts numbers"):
         store.create_entity("Sofa", search=["name"], fields={"orders": "text"}, boost=ORDERS)
@@ -458,6 +458,14 @@ def test_the_command_raises_keeps_and_shows_boosts(command: Any) -> None:
     for wrong in ("orders", "orders:much", "{in_stock}:2", '{"in_stock": true}x2', "orders:1:x"):
         assert "--boost is FIELD:HALF" in run("search", "lamp", "--boost", wrong, status=2).stderr
     assert "unknown field" in run("search", "lamp", "--boost", "sold:1", status=1).stderr
+
+
+def test_a_boost_by_a_function_has_its_name() -> None:
+    def in_stock(cls: Any) -> Any:
+        return cls.stock > 0
+
+    assert when(in_stock).name == "boost:in_stock"
+    assert when(lambda cls: cls.stock > 0).name == "boost:condition"
 
 
 def hits(done: Any) -> list[str]:
