@@ -348,11 +348,11 @@ def print_explanation(results: "kameleon.SearchResults") -> None:
         echo(f"{place}. {hit.entity} {hit.id}  {hit.score:.4f}")
         if hit.is_pinned:
             echo("   pinned")
+        boosts = [leg for leg in hit.explanation if leg.leg.startswith("boost:")]
         for leg in (leg for leg in hit.explanation if leg.leg != "pinned"):
             echo(f"   {leg.leg}: {explained(leg)}")
-        factors = [leg.score for leg in hit.explanation if leg.leg.startswith("boost:")]
-        if len(factors) > 1:
-            echo(f"   all boosts: x {prod(factors):.4f}")
+            if len(boosts) > 1 and leg is boosts[-1]:
+                echo(f"   all boosts: x {prod(boost.score for boost in boosts):.4f}")
 
 
 def explained(leg: LegScore) -> str:

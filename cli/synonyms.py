@@ -41,7 +41,7 @@ def add(app: App, rules: tuple[str, ...], tenant: str | None) -> None:
 
 
 @synonyms.command()
-@click.argument("file", type=click.File(encoding="utf-8-sig"))
+@click.argument("file", type=click.File(encoding="utf-8-sig", lazy=True))
 @click.option("--replace", is_flag=True, help="Remove the rules that FILE does not have.")
 @holding_for_tenant
 @pass_app
