@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -512,6 +513,7 @@ def test_the_command_sets_lists_and_removes_rules(command: Callable[..., Any]) -
     (rule,) = json.loads(run("rules", "list", "--json"))
     assert rule["pinned"] == [["Product", "lamp"], ["Product", "a/b"]]
     assert rule["missing"] == [["Product", "a/b"]]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.?\d*\+00:00", rule["created_at"])
     run("rules", "set", "running shoes", "--pin", "Product/sock", "--tenant", "acme")
     assert len(run("rules", "list", "--all-tenants").splitlines()) == 2
     assert run("rules", "remove", "running shoe") == "removed: running shoe\n"
