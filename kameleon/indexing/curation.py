@@ -89,7 +89,8 @@ class Curation:
         return read
 
     def note_change(self, connection: Connection) -> None:
-        """Gives what the transaction leaves another version."""
+        """Gives what the transaction leaves another version; other changes wait until it ends."""
+        self._store.connections.acquire_write_lock(connection)
         meta = self._tables.meta
         connection.execute(meta.update().where(meta.c.key == CURATION).values(value=uuid4().hex))
 

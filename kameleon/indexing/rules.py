@@ -118,7 +118,6 @@ def read_rules(index: "Index", connection: Connection, tenants: Tenants) -> list
 def write_rules(index: "Index", connection: Connection, tenant: str, rules: Iterable[Rule]) -> list[Rule]:
     """Write rules of a tenant, each in place of that of the same words, and return them. Raises InvalidInput for too
     many."""
-    index.begin_writing(connection)
     index.curation.note_change(connection)
     language = index.store.language
     known = {words_of_rule(language, rule.query): rule for rule in read_rules(index, connection, (tenant,))}
@@ -141,7 +140,6 @@ def write_rules(index: "Index", connection: Connection, tenant: str, rules: Iter
 
 def delete_rule(index: "Index", connection: Connection, tenant: str, query: str) -> bool:
     """Delete a tenant's rule of the same words; False if there was none."""
-    index.begin_writing(connection)
     index.curation.note_change(connection)
     words = words_of(index.store.language, query)
     for rule in read_rules(index, connection, (tenant,)):
