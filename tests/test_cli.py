@@ -253,7 +253,7 @@ def test_records_of_tenants_are_inserted_read_moved_and_deleted(run: Run) -> Non
 
 def test_entities_are_declared_listed_and_described(run: Run) -> None:
     run("entity", "create", "T", "--search", "title", "--field", "n:integer")
-    assert run("entity", "list").stdout == "T\ttitle\n"
+    assert run("entity", "list").stdout == "T\ttitle\t\n"  # and no boosts
     assert run("entity", "describe", "T").stdout == "title\tany\tsearchable\nn\tinteger\t\n"
     assert json.loads(run("entity", "describe", "T", "--json").stdout)["fields"][1]["type"] == "integer"
     failed = run("data", "insert", "T", '{"title": "x", "n": "three"}', status=1)
