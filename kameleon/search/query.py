@@ -50,6 +50,10 @@ DIVERSIFIED = 100
 DEEPEST, DEEPER = 10_000, 4
 """Bound how many records a leg puts forward where `limit_by` leaves too few hits, and how many times as many it does at
 each try. Chosen, not measured."""
+BOOSTED = 200
+"""Bounds from below how many records a leg puts forward to boosts, and how many of the best are boosted. Measured with
+three boosts of factors up to 1.73 over 100,000 films, against 2,000 of each leg: the first ten have 93 % (queries of
+eight words) and 87 % (two words) of those that are the first ten then, with 150 89 and 82, with 300 94 and 89."""
 SORTED = 1_000
 """Bounds how many of the best are sorted by a field. Chosen, not measured, as those above."""
 MAX_PASSAGES = 20
@@ -248,7 +252,7 @@ class Query:
         """How many candidates each leg puts forward."""
         if self.sort:
             return SORTED
-        least = DEEP if self.boosts else CANDIDATES
+        least = BOOSTED if self.boosts else CANDIDATES
         if self.rerank:
             return max(least, self.window)
         least = max(least, 2 * DIVERSIFIED) if self.diversity else least
