@@ -498,7 +498,7 @@ def test_the_database_comes_from_the_option_or_the_environment(
     run("data", "insert", "T", '{"a": "b c"}', "--database", f"sqlite:///{tmp_path}/one.db")
     environment = {**os.environ, "KAMELEON_URL": f"sqlite:///{tmp_path}/one.db"}
     done = subprocess.run([console_script, "entity", "list"], capture_output=True, env=environment, check=True)
-    assert done.stdout == b"T\ta\n"
+    assert done.stdout == b"T\ta\t\n"
     assert not (tmp_path / "kameleon.db").exists()
 
 
