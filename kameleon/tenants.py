@@ -200,8 +200,8 @@ class ImportReport:
 
 
 def load(index: Index, file: Path) -> ImportReport:
-    """Write the records of an exported file, replacing those of the same keys, and its rules of synonyms beside those
-    that are there; a batch a transaction, so that one that was interrupted is completed by another. Raises InvalidInput
+    """Write the records of an exported file, replacing those of the same keys, and its rules beside those that are
+    there; a batch a transaction, so that one that was interrupted is completed by another. Raises InvalidInput
     for any other file."""
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         header = _header(lines.readline, file)
