@@ -82,17 +82,21 @@ words_of_rule = lru_cache(maxsize=2 * MAX_RULES)(words_of)
 
 
 class RulesByWords:
-    """Of rows of `kdb_query_rule`. Their queries are analysed when a query is first compared with them."""
+    """Of rows of `kdb_query_rule`, beside those `shared` by other tenants. Their queries are analysed when a query is
+    first compared with them."""
 
-    def __init__(self, language: str, rows: Sequence[Any]) -> None:
+    def __init__(self, language: str, rows: Sequence[Any], shared: "RulesByWords | None" = None) -> None:
         self._language = language
         self._rows = rows
+        self._shared = shared
 
     def of(self, text: str) -> Mapping[str, Rule]:
         """The rules for a query of these words, by tenant."""
-        if not self._rows or len(text) > LONGEST_QUERY:
+        if len(text) > LONGEST_QUERY or not (self._rows or (self._shared and self._shared._rows)):
             return NONE
-        return self._by_words.get(words_of(self._language, text), NONE)
+        words = words_of(self._language, text)
+        others = NONE if self._shared is None else self._shared._by_words.get(words, NONE)
+        return {**others, **self._by_words.get(words, NONE)}
 
     @lazy
     def _by_words(self) -> Mapping[Words, Mapping[str, Rule]]:
