@@ -396,7 +396,9 @@ def test_a_time_that_python_has_not_is_neutral(shops: SearchEngine, engine: Engi
         for value in ("infinity", "-infinity", "0044-03-15 BC"):
             with engine.begin() as connection:
                 connection.execute(text("UPDATE boosted_shop SET opened = :value WHERE id = 1"), {"value": value})
-            assert factors(shops.search("shop", entity=Shop, boost=boost, explain=True)) == pytest.approx({"1": 1, "2": 1.1})
+            assert factors(shops.search("shop", entity=Shop, boost=boost, explain=True)) == pytest.approx(
+                {"1": 1, "2": 1.1}
+            )
 
 
 @pytest.mark.parametrize(
@@ -485,6 +487,19 @@ def test_an_exact_page_is_the_order_over_all_records(
                 exact += 1
                 assert values == pytest.approx(best[: len(values)])
     assert exact >= len(queries), "with all records as candidates a page is exact"
+
+
+@pytest.mark.parametrize("fusion", ["weighted", "rrf", "dbsf"])
+def test_a_page_is_not_exact_where_a_record_that_was_not_boosted_may_be_on_it(
+    stored: SearchEngine, monkeypatch: pytest.MonkeyPatch, fusion: str
+) -> None:
+    options: dict[str, Any] = {"boost": when({"id": "8"}, 10), "limit": 1, "fusion": fusion}
+    whole = stored.search("lamp", **options)
+    assert (ids(whole), whole.exact) == (["8"], True)
+    for name in ("FIRST", "BOOSTED"):
+        monkeypatch.setattr(f"kameleon.search.boosting.{name}", 2)
+    found = stored.search("lamp", **options)
+    assert (ids(found) == ["8"], found.exact) == (False, False)
 
 
 def test_coroutines_take_boosts(stored: SearchEngine) -> None:
