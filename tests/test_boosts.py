@@ -18,6 +18,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship,
 from kameleon import RecordStore, SearchEngine, SearchResults, rebuild, searchable
 from kameleon.boosts import MAX_BOOSTS, Boost, NumberBoost, RecencyBoost, number, read_boosts, recency, when
 from kameleon.errors import InvalidFilter, InvalidInput, KameleonError, UnknownEntity
+from kameleon.stores.filters import Comparison
+from kameleon.stores.values import Probe, ValueAt
 from kameleon.testing import HashProvider
 
 from .test_cli import Run, checked
@@ -487,6 +489,22 @@ def test_an_exact_page_is_the_order_over_all_records(
                 exact += 1
                 assert values == pytest.approx(best[: len(values)])
     assert exact >= len(queries), "with all records as candidates a page is exact"
+
+
+def test_a_page_of_records_of_classes_alone_is_boosted_beside_an_entity(mapped: SearchEngine) -> None:
+    declare(mapped, "Page")
+    RecordStore(mapped).insert("Page", [{"id": 1, "name": "a sofa", "orders": 100}])
+    boost = [number("orders", half=100), when({"orders": 100})]
+    found = mapped.search("lamp", entity=["Page", Chair], mode="keyword", boost=boost, explain=True)
+    assert factors(found) == pytest.approx({"1": 1.1 * 1.2, "2": 1 + 0.4 / 3, "3": 1.15})
+
+
+def test_of_records_that_are_gone_no_boosts_are_read(stored: SearchEngine) -> None:
+    condition = Comparison(("in_stock",), "$eq", True)
+    probes: Sequence[Probe] = [ValueAt(("orders",)), ValueAt(("created",)), condition]
+    with stored.index.reading() as connection:
+        probed = stored.index.store.records.probed(connection, [10**9], probes)
+    assert (list(probed.docs), len(probed.columns)) == ([], 3)
 
 
 @pytest.mark.parametrize("fusion", ["weighted", "rrf", "dbsf"])

@@ -17,7 +17,8 @@ class PostgreSQLKeys:
         return func.timezone("UTC", column)
 
     def representable(self, column: Any) -> Any:
-        first, end = literal_column("'0001-01-01'"), literal_column("'10000-01-01'")
+        first: ColumnElement[Any] = literal_column("'0001-01-01'")
+        end: ColumnElement[Any] = literal_column("'10000-01-01'")
         return case((and_(column >= first, column < end), column))
 
     def rows(self, columns: Sequence[tuple[Any, str]], keys: Sequence[Sequence[Any]]) -> KeyRows:
