@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
-from kameleon import ALL_TENANTS, RecordStore, SearchEngine, SearchResult, SearchResults, searchable
+from kameleon import ALL_TENANTS, RecordStore, SearchEngine, SearchResult, searchable
 from kameleon.errors import InvalidInput, ProviderUnavailable
 from kameleon.search.diversity import ordered
 from kameleon.search.query import DIVERSIFIED
 from kameleon.testing import HashProvider
 
-from .conftest import Make, ids
+from .conftest import Make, ids, pages
 
 TOPICS = ("fox", "owl", "elk", "cod", "yak")
 WORDS = ("snow", "night", "hill", "lake", "wood", "moss", "rain")
@@ -64,13 +64,6 @@ def mapped(search: SearchEngine, engine: Engine) -> object:
 @pytest.fixture(params=["stored", "mapped"])
 def entity(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(request.param)
-
-
-def pages(search: SearchEngine, query: str, **options: Any) -> list[SearchResults]:
-    found = [search.search(query, **options)]
-    while found[-1].cursor:
-        found.append(search.search(query, cursor=found[-1].cursor, **options))
-    return found
 
 
 def topics(hits: Iterable[SearchResult]) -> set[str]:

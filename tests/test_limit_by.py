@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import JSON, Engine, ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, sessionmaker
 
-from kameleon import ALL_TENANTS, RecordStore, SearchEngine, SearchResult, SearchResults, searchable
+from kameleon import ALL_TENANTS, RecordStore, SearchEngine, SearchResult, searchable
 from kameleon.errors import InvalidFilter, InvalidInput
 
-from .conftest import ids
+from .conftest import ids, pages
 
 LAMPS = 40
 OTHERS = 12
@@ -102,13 +102,6 @@ def mapped(search: SearchEngine, engine: Engine) -> object:
 @pytest.fixture(params=["stored", "mapped"])
 def entity(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(request.param)
-
-
-def pages(search: SearchEngine, query: str, **options: Any) -> list[SearchResults]:
-    found = [search.search(query, **options)]
-    while found[-1].cursor:
-        found.append(search.search(query, cursor=found[-1].cursor, **options))
-    return found
 
 
 def capped(ranked: Iterable[SearchResult], field: str, most: int) -> list[str]:

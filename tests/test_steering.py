@@ -110,7 +110,9 @@ def pages(shop: SearchEngine, query: str, by: str, options: Mapping[str, Any]) -
     steering=STEERING,
     data=st.data(),
 )
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_the_pages_are_one_order_of_the_hits_that_there_are(
     shop: SearchEngine, query: str, scope: dict[str, Any], steering: dict[str, Any], data: st.DataObject
 ) -> None:
