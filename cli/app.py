@@ -121,8 +121,9 @@ class App:
             echo(text)
 
     def print_json(self, value: Any) -> None:
-        """DEL and the C1 controls, which JSON leaves as they are, are escaped: a terminal would obey them."""
-        text = json.dumps(value, ensure_ascii=False, default=str)
+        """DEL and the C1 controls, which JSON leaves as they are, are escaped: a terminal would obey them. Dates and
+        times are those of ISO 8601."""
+        text = json.dumps(value, ensure_ascii=False, default=lambda other: getattr(other, "isoformat", other.__str__)())
         click.echo(CONTROLS.sub(lambda found: f"\\u{ord(found.group()):04x}", text))
 
     def print_rows(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, is_headed: bool = False) -> None:

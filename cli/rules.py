@@ -1,5 +1,6 @@
 """`kameleon rules`: pinned and hidden records for a query. Imports what commands share."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .app import App, common, naming_records, pass_app, quiet
-from .tenancy import chosen_tenants, of_searches, of_tenants
+from .tenancy import chosen_tenants, of_tenant, of_tenants
 
 if TYPE_CHECKING:
     from kameleon.query_rules import QueryRule
@@ -17,14 +18,18 @@ Pairs = Sequence[tuple[str, str]]
 
 @click.group()
 def rules() -> None:
-    """Pin records for a query, or hide them from it."""
+    """Pin records for a query, or hide them from it.
+
+    \b
+    kameleon rules set "running shoes" --pin Product/p-1 --hide Product/p-9
+    """
 
 
 @rules.command("set")
 @click.argument("query")
 @naming_records("pin", "Put this record first, in this order.")
 @naming_records("hide", "Do not find this record.")
-@of_searches
+@of_tenant("The tenant whose searches have the rule; without it, those of all that have none of their own.")
 @quiet
 @common
 @pass_app
@@ -36,6 +41,10 @@ def set_(app: App, query: str, pin: Pairs, hide: Pairs, tenant: str | None) -> N
     \b
     kameleon rules set "running shoes" --pin Product/p-1 --hide Product/p-9
     """
+    if not pin and not hide:
+        raise click.UsageError(
+            f"give --pin or --hide, or remove the rule: `kameleon rules remove {shlex.quote(query)}`"
+        )
     rule = app.open().rules.set(query, pin=pin, hide=hide, tenant=tenant)
     lacking = f"; not in the index: {named(rule.missing)}" if rule.missing else ""
     app.show(asdict(rule), f"{rule.query}: pinned {len(rule.pinned)}, hidden {len(rule.hidden)}{lacking}")
@@ -61,7 +70,7 @@ def list_(app: App, tenants: tuple[str, ...], all_tenants: bool) -> None:
 
 @rules.command("remove")
 @click.argument("query")
-@of_searches
+@of_tenant("The tenant whose rule is meant.")
 @quiet
 @common
 @pass_app

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import date, datetime
+from math import prod
 from typing import Any, TypeVar
 
 import click
 
 import kameleon
-from kameleon.errors import UNPRINTABLE, InvalidInput, UnknownEntity
-from kameleon.values import Bucket
+from kameleon.errors import UNPRINTABLE, UnknownEntity
+from kameleon.values import Bucket, LegScore
 
 from .app import App, common, echo, naming_records, parse_object, pass_app
 from .boosts import boost_option, read_boosts
@@ -142,7 +143,7 @@ def search(
     options = read_shared(**options) | {"entities": entities or None, "explain": explain, "count": count}
     options["facets"] = [read_facet(facet) for facet in options["facets"]]
     engine = app.open()
-    check_entities(engine, entities)
+    check_entities(engine, (*entities, *(entity for entity, _ in options["pin"])))
     if rerank:
         from kameleon.embeddings import FastEmbedReranker
 
@@ -196,6 +197,8 @@ def show(
     print_passages(results)
     if not results:
         echo("no record matches", err=True)
+    if pinned := [f"{hit.entity}/{hit.id}" for hit in results if hit.is_pinned]:
+        echo(f"pinned, whatever the score: {', '.join(pinned)}", err=True)
     for typed, taken in results.plan.corrections.items():
         how = "also showing" if typed in results.plan.terms else "showing"
         few = "few records have" if typed in results.plan.terms else "no record has"
@@ -221,10 +224,10 @@ def read_facet(text: str) -> Any:
 
 
 def read_limit_by(text: str) -> dict[str, int]:
-    """A field and a number. Raises InvalidInput."""
+    """A field and a number. Raises UsageError."""
     field, _, most = text.rpartition(":")
     if not field or not most.isdecimal():
-        raise InvalidInput(f"--limit-by takes a field and a number of hits, such as brand:1, not {text!r:.80}")
+        raise click.UsageError(f"--limit-by takes a field and a number of hits, such as brand:1, not {text!r:.80}")
     return {field: int(most)}
 
 
@@ -343,10 +346,20 @@ def print_explanation(results: "kameleon.SearchResults") -> None:
         echo(f"{place}. {hit.entity} {hit.id}  {hit.score:.4f}")
         if hit.is_pinned:
             echo("   pinned")
+        boosts = [leg for leg in hit.explanation if leg.leg.startswith("boost:")]
         for leg in (leg for leg in hit.explanation if leg.leg != "pinned"):
-            if leg.leg.startswith("boost:"):
-                echo(f"   {leg.leg}: x {leg.score:.4f} (value {leg.raw:.4f})")
-                continue
-            rank = f"rank {leg.rank}" if leg.rank else "not among its candidates"
-            terms = f": {' '.join(leg.terms)}" if leg.terms else ""
-            echo(f"   {leg.leg}: {leg.weight:.2f} x {leg.score:.4f} (raw {leg.raw:.4f}, {rank}){terms}")
+            echo(f"   {leg.leg}: {explained(leg)}")
+            if len(boosts) > 1 and leg is boosts[-1]:
+                echo(f"   all boosts: x {prod(boost.score for boost in boosts):.4f}")
+
+
+def explained(leg: LegScore) -> str:
+    if leg.leg == "diversity":
+        return f"place {leg.rank} by relevance, which is {leg.score:.4f}; at most {leg.raw:.4f} like a hit before it"
+    if leg.leg.startswith("boost:{"):
+        return f"x {leg.score:.4f} ({'holds' if leg.raw else 'does not hold'})"
+    if leg.leg.startswith("boost:"):
+        return f"x {leg.score:.4f} (value {leg.raw:.4f})"
+    rank = f"rank {leg.rank}" if leg.rank else "not among its candidates"
+    terms = f": {' '.join(leg.terms)}" if leg.terms else ""
+    return f"{leg.weight:.2f} x {leg.score:.4f} (raw {leg.raw:.4f}, {rank}){terms}"

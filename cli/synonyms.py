@@ -5,12 +5,16 @@ from typing import TextIO
 import click
 
 from .app import App, common, pass_app, quiet
-from .tenancy import of_searches
+from .tenancy import of_tenant
+
+of_searches = of_tenant("The tenant whose searches have the rules; without it, those of all.")
 
 
 @click.group()
 def synonyms() -> None:
-    """Let words find each other, or one word others, with the next search.
+    """Keep rules of synonyms: words that find each other, or one that finds others.
+
+    They have effect with the next search, and nothing is indexed again.
 
     \b
     "nyc, new york, big apple"        each finds the others
@@ -35,7 +39,7 @@ def add(app: App, rules: tuple[str, ...], tenant: str | None) -> None:
 
 
 @synonyms.command()
-@click.argument("file", type=click.File(encoding="utf-8-sig"))
+@click.argument("file", type=click.File(encoding="utf-8-sig", lazy=True))
 @click.option("--replace", is_flag=True, help="Remove the rules that FILE does not have.")
 @of_searches
 @quiet

@@ -209,7 +209,10 @@ class ConditionBoost(Boost):
         if isinstance(self.where, Mapping):
             text = json.dumps(_plain(self.where, is_kept=False), ensure_ascii=False)
         else:
-            text = str(self.where) if isinstance(self.where, ClauseElement) else "condition"
+            function = getattr(self.where, "__name__", "<lambda>")
+            text = (
+                str(self.where) if isinstance(self.where, ClauseElement) else function.replace("<lambda>", "condition")
+            )
         return f"boost:{text[:SHOWN]}"
 
     @property

@@ -360,7 +360,7 @@ def test_combinations_that_cannot_be_right_are_refused(stored: SearchEngine, map
     with pytest.raises(InvalidInput, match="a function is the condition of"):
         mapped.search("lamp", entity=Lamp, boost=when(lambda cls: cls.stock > 0))
     store = RecordStore(stored)
-    with pytest.raises(InvalidInput, match="Known: name"):
+    with pytest.raises(InvalidFilter, match=r"Known: name\. Declare what is boosted: fields=, or --field NAME:TYPE"):
         store.create_entity("Sofa", search=["name"], boost=ORDERS)
     with pytest.raises(InvalidInput, match="is text, and a boost by it counts numbers"):
         store.create_entity("Sofa", search=["name"], fields={"orders": "text"}, boost=ORDERS)
@@ -540,7 +540,12 @@ def test_the_command_raises_keeps_and_shows_boosts(command: Any) -> None:
     assert hits(run("--json", "similar", "Lamp", "3", *boosts)) == ["1", "2"]
     shown = run("search", "lamp", *boosts).stdout
     assert "boost:orders: x 1.1000 (value 100.0000)" in shown
-    assert 'boost:{"in_stock": true}: x 3.0000 (value 1.0000)' in shown
+    assert 'boost:{"in_stock": true}: x 3.0000 (holds)' in shown
+    assert 'boost:{"in_stock": true}: x 1.0000 (does not hold)' in shown
+    factors = [
+        float(line.rpartition(" x ")[2].split()[0]) for line in shown.split("2. Lamp")[0].splitlines() if " x " in line
+    ]
+    assert factors[-1] == pytest.approx(factors[-4] * factors[-3] * factors[-2], abs=1e-3)
     run("entity", "update", "Lamp", "--boost", "created:12h", "--boost", '{"in_stock": false}:0.5')
     described = json.loads(run("--json", "entity", "describe", "Lamp").stdout)
     created = {"field": "created", "half_life": "12h", "weight": 0.2}
@@ -552,6 +557,14 @@ def test_the_command_raises_keeps_and_shows_boosts(command: Any) -> None:
     for wrong in ("orders", "orders:much", "{in_stock}:2", '{"in_stock": true}x2', "orders:1:x"):
         assert "--boost is FIELD:HALF" in run("search", "lamp", "--boost", wrong, status=2).stderr
     assert "unknown field" in run("search", "lamp", "--boost", "sold:1", status=1).stderr
+
+
+def test_a_boost_by_a_function_has_its_name() -> None:
+    def in_stock(cls: Any) -> Any:
+        return cls.stock > 0
+
+    assert when(in_stock).name == "boost:in_stock"
+    assert when(lambda cls: cls.stock > 0).name == "boost:condition"
 
 
 def hits(done: Any) -> list[str]:

@@ -210,10 +210,12 @@ def test_hits_of_each_value_are_limited_and_diverse(filled: Run) -> None:
     diverse = filled(*query, "--diversity", ".9", "--limit", "2", "--explain")
     assert not set(hits(diverse)) <= {f"x{n}" for n in range(4)}
     assert json.loads(diverse.stdout)["hits"][1]["explanation"][-1]["leg"] == "diversity"
-    assert "diversity: 0.90 x" in filled(*query[:-1], "--diversity", ".9", "--explain").stdout
+    assert "diversity: place 1 by relevance, which is 1.0000; at most 0.0000 like a hit before it" in (
+        filled(*query[:-1], "--diversity", ".9", "--explain").stdout
+    )
     for wrong in ("status", ":1", "status:", "status:-1"):
-        error = filled("search", "refund", "--limit-by", wrong, status=1).stderr
-        assert error == f"Error: --limit-by takes a field and a number of hits, such as brand:1, not '{wrong}'\n"
+        error = filled("search", "refund", "--limit-by", wrong, status=2).stderr
+        assert error.endswith(f"Error: --limit-by takes a field and a number of hits, such as brand:1, not '{wrong}'\n")
     assert "--diversity" in filled("search", "refund", "--diversity", "2", status=2).stderr
 
 

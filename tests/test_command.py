@@ -216,7 +216,15 @@ def test_what_the_code_advises_is_a_command(line: str, tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     (tmp_path / "myapp").mkdir()
-    for name in ("MODULE.py", "myapp/models.py", "tickets.jsonl", "queries.jsonl", "qrels.tsv", "acme.jsonl.gz"):
+    for name in (
+        "MODULE.py",
+        "myapp/models.py",
+        "tickets.jsonl",
+        "queries.jsonl",
+        "qrels.tsv",
+        "acme.jsonl.gz",
+        "synonyms.txt",
+    ):
         (tmp_path / name).touch()
     assert parsed(line).command.name
 

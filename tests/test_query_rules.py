@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -504,17 +505,24 @@ def test_the_command_sets_lists_and_removes_rules(command: Callable[..., Any]) -
     shown = run("search", "running shoes", "--pin", "Product/tent", "--hide", "Product/s0", "--explain")
     assert [line.split("\t")[2] for line in shown.splitlines()[:3]] == ["tent", "lamp", "s2"]
     assert "   pinned\n" in shown
+    done = command("search", "running shoes", "--pin", "Product/tent", environment={})
+    assert "pinned, whatever the score: Product/tent, Product/lamp\n" in done.stderr
+    assert "unknown entity 'Produkt'. Known: Product" in run("search", "shoes", "--pin", "Produkt/tent", status=1)
     assert "tent" not in run("similar", "Product", "s0", "--hide", "Product/tent", "--mode", "vector")
     assert "tent" in run("similar", "Product", "s0", "--mode", "vector")
     (rule,) = json.loads(run("rules", "list", "--json"))
     assert rule["pinned"] == [["Product", "lamp"], ["Product", "a/b"]]
     assert rule["missing"] == [["Product", "a/b"]]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.?\d*\+00:00", rule["created_at"])
     run("rules", "set", "running shoes", "--pin", "Product/sock", "--tenant", "acme")
     assert len(run("rules", "list", "--all-tenants").splitlines()) == 2
     assert run("rules", "remove", "running shoe") == "removed: running shoe\n"
     assert run("rules", "list") == ""
     assert "kameleon rules list" in run("rules", "remove", "running shoe", status=1)
     assert "ENTITY/ID such as" in run("rules", "set", "lamp", "--pin", "lamp", status=2)
+    assert "--pin or --hide, or remove the rule: `kameleon rules remove 'a lamp'`" in run(
+        "rules", "set", "a lamp", status=2
+    )
 
 
 def test_rules_without_a_tenant_are_in_memory_once_for_all(filled: SearchEngine) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..boosts import Boosts, FieldBoost, NumberBoost, read_boosts
 from ..content import PLAIN, Field, SearchFields, check_entity, compose, field_options, items_of
-from ..errors import InvalidInput, UnknownEntity, seen
+from ..errors import InvalidFilter, InvalidInput, UnknownEntity, seen
 from ..indexing.entries import make_entry
 from ..search.boost_sets import probe_of
 from ..stores.catalog import DeclaredField, Entity
@@ -66,10 +66,13 @@ def boosted(entity: Entity, boosts: Boosts | None) -> Entity:
     made = read_boosts(boosts)
     for boost in made:
         boost.as_json()
-        probe_of(boost, entity.field_names)
         if not isinstance(boost, FieldBoost):
+            probe_of(boost, entity.field_names)
             continue
-        name, *inner = path_of(boost.field, entity.field_names)
+        try:
+            name, *inner = path_of(boost.field, entity.field_names)
+        except InvalidFilter as error:
+            raise InvalidFilter(f"{error}. Declare what is boosted: fields=, or --field NAME:TYPE") from None
         is_number = isinstance(boost, NumberBoost)
         counted = {"any", "object"} if inner else {"any", *(("integer", "number") if is_number else ("text",))}
         if types[name] not in counted:
