@@ -175,7 +175,7 @@ def _print_summary(app: App, insertion: Insertion, *, is_indexed: bool) -> None:
 @data.command()
 @click.argument("entity")
 @click.argument("id_", metavar="ID")
-@of_tenant
+@of_tenant("The tenant of the record, of an entity that has tenants.")
 @common
 @pass_app
 def get(app: App, entity: str, id_: str, tenant: str | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .app import App, common, naming_records, pass_app, quiet
-from .tenancy import chosen_tenants, of_searches, of_tenants
+from .tenancy import chosen_tenants, of_tenant, of_tenants
 
 if TYPE_CHECKING:
     from kameleon.query_rules import QueryRule
@@ -29,7 +29,7 @@ def rules() -> None:
 @click.argument("query")
 @naming_records("pin", "Put this record first, in this order.")
 @naming_records("hide", "Do not find this record.")
-@of_searches
+@of_tenant("The tenant whose searches have the rule; without it, those of all that have none of their own.")
 @quiet
 @common
 @pass_app
@@ -70,7 +70,7 @@ def list_(app: App, tenants: tuple[str, ...], all_tenants: bool) -> None:
 
 @rules.command("remove")
 @click.argument("query")
-@of_searches
+@of_tenant("The tenant whose rule is meant.")
 @quiet
 @common
 @pass_app

@@ -5,7 +5,9 @@ from typing import TextIO
 import click
 
 from .app import App, common, pass_app, quiet
-from .tenancy import of_searches
+from .tenancy import of_tenant
+
+of_searches = of_tenant("The tenant whose searches have the rules; without it, those of all.")
 
 
 @click.group()

@@ -9,18 +9,9 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def of_tenant(command: F) -> F:
-    """Add --tenant, for commands on the records of one."""
-    return click.option("--tenant", metavar="NAME", help="The tenant of the record, of an entity that has tenants.")(
-        command
-    )
-
-
-def of_searches(command: F) -> F:
-    """Add --tenant, for commands on the rules of one tenant's searches."""
-    return click.option(
-        "--tenant", metavar="NAME", help="The tenant whose searches have the rules; else those of all."
-    )(command)
+def of_tenant(help: str) -> Callable[[F], F]:
+    """Add --tenant, for commands on what one tenant has."""
+    return click.option("--tenant", metavar="NAME", help=help)
 
 
 def of_tenants(command: F) -> F:

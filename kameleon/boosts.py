@@ -37,6 +37,10 @@ MOMENT = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-]
 """Texts that `stores.moments` takes for dates and times, but for those of days that there are not."""
 SHOWN = 60
 """Bounds the characters of a condition in the name of its boost. Chosen, not measured."""
+MAX_FIELD = 1_000
+"""Bounds the characters of a field's name, with its path. Chosen, not measured."""
+MOST_HALF_LIFE = timedelta(days=36_525)
+"""Bounds a half-life: a century. Chosen, not measured."""
 SHAPES = (
     'a boost is number("orders", half=100), recency("created", half_life="30d") or when({"in_stock": True}) of '
     'kameleon.boosts, or the same as JSON: {"field": "orders", "half": 100, "weight": 0.2}, '
@@ -143,9 +147,10 @@ class RecencyBoost(FieldBoost):
 
     def __post_init__(self) -> None:
         _check_field(self.field)
-        if not isinstance(self.half_life, timedelta) or self.half_life < timedelta(seconds=1):
+        least, most = timedelta(seconds=1), MOST_HALF_LIFE
+        if not isinstance(self.half_life, timedelta) or not least <= self.half_life <= most:
             raise InvalidInput(
-                f'half_life is a time such as "12h", "30d" or "2w", or a timedelta, of a second at least, '
+                f'half_life is a time such as "12h", "30d" or "2w", or a timedelta, from a second to {most.days} days, '
                 f"not {seen(self.half_life)}"
             )
         _check_weight(self.weight)
@@ -202,7 +207,7 @@ class ConditionBoost(Boost):
     @property
     def name(self) -> str:
         if isinstance(self.where, Mapping):
-            text = json.dumps(_plain(self.where), ensure_ascii=False, default=str)
+            text = json.dumps(_plain(self.where, is_kept=False), ensure_ascii=False)
         else:
             function = getattr(self.where, "__name__", "<lambda>")
             text = (
@@ -280,6 +285,8 @@ def identity(boost: Boost) -> Any:
     if isinstance(boost, ConditionBoost) and isinstance(boost.where, ClauseElement):
         made = boost.where.compile(dialect=StrCompileDialect())
         return [str(made), made.params, boost.factor]
+    if isinstance(boost, ConditionBoost) and isinstance(boost.where, Mapping):
+        return [_plain(boost.where, is_kept=False), boost.factor]
     return {name: value for name, value in boost.as_json().items() if name != "now"}
 
 
@@ -343,30 +350,35 @@ def _duration_text(duration: timedelta) -> str:
     return f"{seconds / UNITS[unit]:f}".rstrip("0").rstrip(".") + unit
 
 
-def _plain(value: Any) -> Any:
-    """A condition as JSON holds it, in which a date is {"$date": …}. Raises InvalidInput for what JSON has not."""
+def _plain(value: Any, *, is_kept: bool = True) -> Any:
+    """A condition as JSON holds it, in which a date is {"$date": …}. What JSON has not is text, where the condition is
+    not kept. Raises InvalidInput."""
     if isinstance(value, Bucket):
         value = value.filter
     if isinstance(value, Enum):
         value = value.value if isinstance(value.value, str | int | float | UUID) else value.name
     if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
+        return {str(name): _plain(item, is_kept=is_kept) for name, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
+        return [_plain(item, is_kept=is_kept) for item in value]
     if isinstance(value, date):
         return {"$date": value.isoformat()}
     if isinstance(value, Decimal):
-        return float(value)
+        value = float(value)
     if isinstance(value, UUID):
         return str(value)
-    if value is None or isinstance(value, str | int | float):
+    if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
+    if not is_kept:
+        return str(value)
     raise InvalidInput(f"a condition that is kept has values of JSON, not {seen(value)}")
 
 
 def _check_field(field: object) -> None:
-    if not isinstance(field, str) or not field:
-        raise InvalidInput(f"a boost names a field, not {seen(field)}")
+    if not isinstance(field, str) or not 0 < len(field) <= MAX_FIELD or "\0" in field:
+        raise InvalidInput(
+            f"a boost names a field, of {MAX_FIELD:,} characters at most and without a NUL, not {seen(field)}"
+        )
 
 
 def _check_weight(weight: object) -> None:

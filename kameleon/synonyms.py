@@ -112,12 +112,17 @@ class Synonyms(TenantCalls):
 
     def _check_sides(self, rule: SynonymRule) -> None:
         own = analyser(self._index.store.language)
+        forms: dict[str, set[str]] = {}
         for text in (*rule.sources, *rule.targets):
-            if side_of(own, text) is None:
+            side = side_of(own, text)
+            if side is None:
                 raise InvalidInput(
                     f"{text!r:.60} has no word, or more than {MAX_PARTS}: a side of a rule has 1 to {MAX_PARTS}, or as "
                     "many characters in scripts without spaces"
                 )
+            forms[text] = set(side.word.whole)
+        if not any(forms[one].isdisjoint(forms[other]) for one in rule.sources for other in rule.targets or forms):
+            raise InvalidInput(f"{str(rule)!r:.80} has forms of one word, which find each other without a rule")
 
     def _add(self, rules: Sequence[str], connection: Connection, tenant: str, *, replaces: bool = False) -> int:
         self._index.curation.note_change(connection)

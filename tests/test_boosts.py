@@ -4,18 +4,22 @@ import asyncio
 import json
 import math
 import random
+import uuid
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
+from enum import Enum
 from typing import Any
 
 import pytest
-from sqlalchemy import JSON, Engine, ForeignKey
+from sqlalchemy import JSON, DateTime, Engine, ForeignKey, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, sessionmaker
 
 from kameleon import RecordStore, SearchEngine, SearchResults, rebuild, searchable
 from kameleon.boosts import MAX_BOOSTS, Boost, NumberBoost, RecencyBoost, number, read_boosts, recency, when
 from kameleon.errors import InvalidFilter, InvalidInput, KameleonError, UnknownEntity
+from kameleon.stores.filters import Comparison
+from kameleon.stores.values import Probe, ValueAt
 from kameleon.testing import HashProvider
 
 from .test_cli import Run, checked
@@ -84,6 +88,24 @@ class Chair(Base):
     orders: Mapped[int]
 
 
+class Size(Enum):
+    SMALL = "small"
+
+
+@searchable(fields=["name"])
+class Shop(Base):
+    __tablename__ = "boosted_shop"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    key: Mapped[uuid.UUID | None]
+    opens: Mapped[time | None]
+    lasts: Mapped[timedelta | None]
+    size: Mapped[Size | None]
+    is_open: Mapped[bool | None]
+    opened: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -112,6 +134,16 @@ def mapped(search: SearchEngine, engine: Engine) -> SearchEngine:
         session.add(DeskLamp(id=2, name="a lamp", orders=100, stock=3, maker_id=1, made=datetime(2026, 1, 1)))
         session.add(Lamp(id=3, name="a lamp", orders=None, stock=0, made=datetime(2027, 1, 1), written="2026-01-01"))
         session.add_all(Chair(id=n, name="a lamp chair", orders=n * 100) for n in (1, 2, 3))
+    return search
+
+
+@pytest.fixture
+def shops(search: SearchEngine, engine: Engine) -> SearchEngine:
+    Base.metadata.create_all(engine)
+    with search.attach(sessionmaker(engine)).begin() as session:
+        session.add(Maker(id=1, rating=Decimal("4.0")))
+        session.add(Shop(id=1, name="a shop", opened=NOW))
+        session.add(Shop(id=2, name="a shop", opened=NOW - timedelta(days=1), opens=time(8)))
     return search
 
 
@@ -332,8 +364,43 @@ def test_combinations_that_cannot_be_right_are_refused(stored: SearchEngine, map
         store.create_entity("Sofa", search=["name"], boost=ORDERS)
     with pytest.raises(InvalidInput, match="is text, and a boost by it counts numbers"):
         store.create_entity("Sofa", search=["name"], fields={"orders": "text"}, boost=ORDERS)
-    with pytest.raises(InvalidInput, match="a condition that is kept"):
-        store.create_entity("Sofa", search=["name"], boost=when(Lamp.stock > 0))
+    for condition in (Lamp.stock > 0, {"name": math.nan}, {"name": time(8)}):
+        with pytest.raises(InvalidInput, match="a condition that is kept"):
+            store.create_entity("Sofa", search=["name"], boost=when(condition))
+
+
+@pytest.mark.parametrize("field", ["key", "opens", "lasts", "size", "is_open"])
+def test_a_column_that_no_boost_counts_is_refused(shops: SearchEngine, field: str) -> None:
+    for boost in (number(field, half=1), recency(field, half_life="1d")):
+        with pytest.raises(InvalidFilter, match=f"{field} is .*, and a boost by it counts"):
+            shops.search("shop", entity=Shop, boost=boost)
+
+
+def test_a_condition_on_another_class_is_refused_unless_it_relates_rows(shops: SearchEngine) -> None:
+    with pytest.raises(InvalidFilter, match="on the columns of another table alone"):
+        shops.search("shop", entity=Shop, boost=when(Maker.rating > 0))
+    related = when(Shop.id.in_(select(Maker.id).where(Maker.rating > 0)), 2)
+    assert factors(shops.search("shop", entity=Shop, boost=related, explain=True)) == {"1": 2, "2": 1}
+
+
+def test_a_condition_of_any_value_is_named_and_its_pages_have_cursors(shops: SearchEngine) -> None:
+    boost = when({"opens": time(8)}, 2)
+    first = shops.search("shop", entity=Shop, boost=boost, explain=True, limit=1)
+    second = shops.search("shop", entity=Shop, boost=boost, limit=1, cursor=first.cursor)
+    assert ids(first) + ids(second) == ["2", "1"]
+    assert first[0].explanation[-1].leg == 'boost:{"opens": "08:00:00"}'
+
+
+def test_a_time_that_python_has_not_is_neutral(shops: SearchEngine, engine: Engine, backend: str) -> None:
+    boost = recency("opened", half_life="1d", now=NOW)
+    assert factors(shops.search("shop", entity=Shop, boost=boost, explain=True)) == pytest.approx({"1": 1.2, "2": 1.1})
+    if backend == "postgresql":
+        for value in ("infinity", "-infinity", "0044-03-15 BC"):
+            with engine.begin() as connection:
+                connection.execute(text("UPDATE boosted_shop SET opened = :value WHERE id = 1"), {"value": value})
+            assert factors(shops.search("shop", entity=Shop, boost=boost, explain=True)) == pytest.approx(
+                {"1": 1, "2": 1.1}
+            )
 
 
 @pytest.mark.parametrize(
@@ -345,6 +412,9 @@ def test_combinations_that_cannot_be_right_are_refused(stored: SearchEngine, map
         (lambda: number("a", half=1, weight=10.5), "from 0 to 10"),
         (lambda: recency("a", half_life="30"), "half_life is a time"),
         (lambda: recency("a", half_life=timedelta(0)), "half_life is a time"),
+        (lambda: recency("a", half_life=timedelta.max), "from a second to 36525 days"),
+        (lambda: number("a\0", half=1), "without a NUL"),
+        (lambda: number("a" * 1_001, half=1), "of 1,000 characters at most"),
         (lambda: when({"a": 1}, 0.05), "from 0.1 to 10"),
         (lambda: when("a"), "when takes a condition"),
         (lambda: read_boosts({"field": "a", "half_life": "1d", "now": "soon"}), "now is a time"),
@@ -419,6 +489,35 @@ def test_an_exact_page_is_the_order_over_all_records(
                 exact += 1
                 assert values == pytest.approx(best[: len(values)])
     assert exact >= len(queries), "with all records as candidates a page is exact"
+
+
+def test_a_page_of_records_of_classes_alone_is_boosted_beside_an_entity(mapped: SearchEngine) -> None:
+    declare(mapped, "Page")
+    RecordStore(mapped).insert("Page", [{"id": 1, "name": "a sofa", "orders": 100}])
+    boost = [number("orders", half=100), when({"orders": 100})]
+    found = mapped.search("lamp", entity=["Page", Chair], mode="keyword", boost=boost, explain=True)
+    assert factors(found) == pytest.approx({"1": 1.1 * 1.2, "2": 1 + 0.4 / 3, "3": 1.15})
+
+
+def test_of_records_that_are_gone_no_boosts_are_read(stored: SearchEngine) -> None:
+    condition = Comparison(("in_stock",), "$eq", True)
+    probes: Sequence[Probe] = [ValueAt(("orders",)), ValueAt(("created",)), condition]
+    with stored.index.reading() as connection:
+        probed = stored.index.store.records.probed(connection, [10**9], probes)
+    assert (list(probed.docs), len(probed.columns)) == ([], 3)
+
+
+@pytest.mark.parametrize("fusion", ["weighted", "rrf", "dbsf"])
+def test_a_page_is_not_exact_where_a_record_that_was_not_boosted_may_be_on_it(
+    stored: SearchEngine, monkeypatch: pytest.MonkeyPatch, fusion: str
+) -> None:
+    options: dict[str, Any] = {"boost": when({"id": "8"}, 10), "limit": 1, "fusion": fusion}
+    whole = stored.search("lamp", **options)
+    assert (ids(whole), whole.exact) == (["8"], True)
+    for name in ("FIRST", "BOOSTED"):
+        monkeypatch.setattr(f"kameleon.search.boosting.{name}", 2)
+    found = stored.search("lamp", **options)
+    assert (ids(found) == ["8"], found.exact) == (False, False)
 
 
 def test_coroutines_take_boosts(stored: SearchEngine) -> None:

@@ -113,6 +113,12 @@ def test_what_is_no_setting_is_refused(setting: Any, message: str) -> None:
         check_setting("after", setting)
 
 
+@pytest.mark.parametrize("gain", ["3", None, float("nan")])
+def test_a_gain_that_is_no_number_is_refused(pages: SearchEngine, gain: Any) -> None:
+    with pytest.raises(InvalidInput, match="the gain of 'Page/2' for query 'q1' is a number such as 1, not"):
+        compare(pages, QUERIES, {**QRELS, "q1": {"Page/2": gain}}, {}, {"mode": "keyword"})
+
+
 def test_eval_shows_wins_and_losses(run: Run, tmp_path: Path) -> None:
     records = "".join(json.dumps({"_id": id_, "text": text}) + "\n" for _, id_, text in PAGES[:3])
     run("data", "insert", "Page", "--id-field", "_id", stdin=records)

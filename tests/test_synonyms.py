@@ -108,6 +108,8 @@ def test_any_words_are_a_rule_that_reads_as_it_is_written(words: list[str]) -> N
         ("a => b => c", "is no rule"),
         ("nyc", "'nyc' names one word"),
         ("nyc, nyc", "names one word"),
+        ("A, a", "'A, a' has forms of one word, which find each other without a rule"),
+        ("hotel => hotels, Hotel", "forms of one word"),
         ("!!, nyc", r"'!!' has no word, or more than 16"),
         ("nyc, " + "so many words " * 6, "has no word, or more than 16"),
         (", ".join(f"word{n}" for n in range(200)), "a rule has 1,000 bytes at most"),
@@ -142,6 +144,9 @@ def test_a_text_is_loaded_line_by_line_or_not_at_all(quick: SearchEngine, tmp_pa
     with (tmp_path / "synonyms.txt").open() as lines:
         assert quick.synonyms.load(lines, replace=True) == 0
     assert set(quick.synonyms.list()) == {"new york, nyc", "tablet => ipad"}
+    assert quick.synonyms.load("\ufeff# cities\nnyc, new york", replace=True) == 0
+    assert quick.synonyms.load("\ufeffnyc, new york", replace=True) == 0
+    assert quick.synonyms.list() == ["new york, nyc"]
     assert quick.synonyms.load([], replace=True) == 0
     assert quick.synonyms.list() == []
 
@@ -389,10 +394,12 @@ def test_scores_are_those_of_the_definition(search: SearchEngine) -> None:
 def test_so_many_synonyms_are_looked_up(quick: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(quick, ["alpha", "beta", "gamma", "delta"])
     quick.synonyms.add("alpha, beta", "alpha => gamma", "alpha => delta")
-    assert quick.search("alpha", mode="keyword").exact
+    whole = quick.search("alpha", mode="keyword")
+    assert (whole.exact, whole.plan.note) == (True, "")
     monkeypatch.setattr(expanding, "MAX_SYNONYMS", 2)
     results = quick.search("alpha", mode="keyword")
     assert (len(results), len(results.plan.synonyms["alpha"]), results.exact) == (3, 2, False)
+    assert results.plan.note == "of the words' synonyms 2 are looked up, and there are more"
 
 
 # what is shown

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ..content import normalize
 from ..errors import InvalidInput, seen
 
-ARROW, COMMENT = " => ", "#"
+ARROW, COMMENT, BYTE_ORDER_MARK = " => ", "#", "\ufeff"
 EXAMPLES = "write 'nyc, new york' or 'tablet => ipad, galaxy tab'"
 MAX_RULE_BYTES = 1_000
 """Bounds a rule, which is part of a key: PostgreSQL indexes 2,704 bytes at most."""
@@ -45,7 +45,7 @@ def read_rule(text: object) -> SynonymRule:
 def read_lines(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
     """The rules of a text with the numbers of their lines, without empty lines and those that begin with `#`."""
     for number, line in enumerate(lines, 1):
-        rule = line.strip()
+        rule = line.removeprefix(BYTE_ORDER_MARK).strip()
         if rule and not rule.startswith(COMMENT):
             yield number, rule
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import isfinite
 from typing import TYPE_CHECKING
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, seen
 from ..orm.queries import Queries
 from ..search.query import TenantOption
 from ..values import ALL_TENANTS, Ref, Tenants
@@ -39,10 +40,12 @@ def find_judged(
     entities: Sequence[str],
     options: TenantOption,
 ) -> Judged:
-    """Raises InvalidInput where no query has a relevant record."""
+    """Raises InvalidInput for a gain that is no number, and where no query has a relevant record."""
     if isinstance(entities, str):
         raise InvalidInput(f"entities is a list of names; for one, use entities=[{entities!r}]")
     judged = dict.fromkeys(id_ for query in queries.keys() & qrels.keys() for id_ in qrels[query])
+    for query in queries.keys() & qrels.keys():
+        _check_gains(query, qrels[query])
     tenants, _ = search.index.part(Queries).tenants(entities, options, None)
     refs = _refs(search, list(judged), entities, tenants)
     gains = {}
@@ -53,6 +56,14 @@ def find_judged(
     if not gains:
         raise _nothing_judged(queries, qrels, len(judged), len(refs))
     return Judged(gains, len(queries) - len(gains), len(judged), len(judged) - len(refs))
+
+
+def _check_gains(query: str, gains: Mapping[str, object]) -> None:
+    for id_, gain in gains.items():
+        if not isinstance(gain, int | float) or not isfinite(gain):
+            raise InvalidInput(
+                f"the gain of {id_!r:.80} for query {query!r:.80} is a number such as 1, not {seen(gain)}"
+            )
 
 
 def _nothing_judged(queries: Iterable[str], qrels: Iterable[str], judged: int, indexed: int) -> InvalidInput:

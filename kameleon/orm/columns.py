@@ -9,13 +9,14 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     JSON,
-    Boolean,
     Connection,
     Date,
     DateTime,
     Dialect,
+    Enum,
     Float,
     Integer,
+    Interval,
     Numeric,
     Select,
     String,
@@ -30,7 +31,7 @@ from sqlalchemy import (
     text,
     type_coerce,
 )
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import NullType, TypeEngine, UserDefinedType
 
 from ..boosts import Boost, ConditionBoost, FieldBoost, NumberBoost
 from ..errors import InvalidFilter
@@ -99,11 +100,17 @@ class ClassFields:
             elif isinstance(boost, FieldBoost):
                 column, links = self._joined(boost.field, is_single=True)
                 check_type(boost, column)
-                columns.append(column)
+                columns.append(self._keys.representable(column) if isinstance(column.type, Date | DateTime) else column)
                 joins += links
         wanted: Select[Any] = select(*columns).select_from(self._cls)
         for link in joins:
             wanted = wanted.outerjoin(link)
+        is_given = any(isinstance(boost, ConditionBoost) and not isinstance(boost.where, Mapping) for boost in boosts)
+        if is_given and len(wanted.get_final_froms()) > 1:
+            raise InvalidFilter(
+                f"a boost of {self._cls.__name__} has a condition on the columns of another table alone: relate its "
+                "rows, as Article.author.has(…) or Article.id.in_(select(…)) do"
+            )
         return self._mapped.without_concrete(wanted, self._cls)
 
     def members(
@@ -224,12 +231,12 @@ def readable(column: Any, path: Sequence[str]) -> Any:
 
 def check_type(boost: FieldBoost, column: Any) -> None:
     """Raises InvalidFilter for a column whose values the boost cannot count."""
-    of_number, of_time = (Numeric, Integer), (Date, DateTime, String)
-    wrong = (*of_time, Boolean) if isinstance(boost, NumberBoost) else (*of_number, Boolean)
-    type_ = column.type
-    if isinstance(type_, wrong) and not isinstance(type_, JSONDocument):
-        counted = "numbers" if isinstance(boost, NumberBoost) else "dates and times"
-        raise InvalidFilter(f"{boost.field} is {type_!r:.60}, and a boost by it counts {counted} alone")
+    is_number, type_ = isinstance(boost, NumberBoost), column.type
+    counted = (Numeric, Float, Integer) if is_number else (Date, DateTime, String)
+    own = type_.impl_instance if isinstance(type_, ExactDecimal) else type_
+    if isinstance(own, Enum | Interval) or not isinstance(own, (*counted, NullType, TypeDecorator, UserDefinedType)):
+        values = "numbers" if is_number else "dates and times"
+        raise InvalidFilter(f"{boost.field} is {type_!r:.60}, and a boost by it counts {values} alone")
 
 
 def most_frequent(wholes: Iterable[Sequence[Any]], limit: int, has_dimensions: bool) -> list[tuple[Any, int]]:

@@ -94,8 +94,8 @@ def ordered(
     to those before it. Of equals the one of the earlier place comes first."""
     likeness, left = np.zeros(len(relevance)), (1 - diversity) * relevance
     order, alike = list[int](), list[float]()
-    for turn in range(min(end, len(relevance))):
-        place = first[turn] if turn < len(first) else int((left - diversity * likeness).argmax())
+    for rank in range(min(end, len(relevance))):
+        place = first[rank] if rank < len(first) else int((left - diversity * likeness).argmax())
         order.append(place)
         alike.append(float(likeness[place]))
         left[place] = -np.inf

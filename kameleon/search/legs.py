@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
@@ -16,6 +17,7 @@ from ..errors import InvalidInput, ModelMismatch, NoProvider, ProviderError, Tex
 from ..forking import lazy
 from ..indexing.curation import Curated
 from ..indexing.index import Index
+from ..keywords import expanding
 from ..keywords.looking_up import Found, Wanted, knows_all
 from ..stores.values import Candidates, Key, Scope, united
 from ..values import Generation, Ref
@@ -220,8 +222,14 @@ class LegSearch:
                 found.words = having(self._store, self._connection, found.words, field_words)
         if ranks:
             found.marked = found.words.matching
+            self._note_synonyms(found.words)
         if len(parsed.text) > READ_CHARACTERS:
             found.words = replace(found.words, is_whole=False)
+
+    def _note_synonyms(self, words: Found) -> None:
+        looked_up = set(chain.from_iterable(words.expanded.values()))
+        if not words.is_whole and len(looked_up) >= expanding.MAX_SYNONYMS:
+            self._found.notes.append(f"of the words' synonyms {len(looked_up)} are looked up, and there are more")
 
     # vectors
 

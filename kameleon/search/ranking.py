@@ -113,15 +113,20 @@ def exactness(query: Query, ranked: Ranked, page: Sequence[Key]) -> tuple[bool, 
     deep = [leg for leg in legs if len(leg.chosen) >= query.depth]
     has_all = all(_has_all(query, leg) for leg in deep)
     if query.fusion != "weighted":
-        return not deep, not deep or (has_all and not query.min_score)
+        is_page_exact = not deep and _is_behind(query, ranking, page, ranking.most * ranking.unread)
+        return is_page_exact, not deep or (has_all and not query.min_score)
     if query.sort:
         return has_all, has_all
     unseen = _best_unseen(legs, deep)
     is_whole = has_all or (ranking.rest is not None and unseen <= ranking.rest)
-    wanted = max(DIVERSIFIED, query.end) if query.diversity else query.limit
-    last = min(ranking.fused[key] for key in page) if len(page) >= wanted else None
     missed = ranking.most * (ranking.unread if is_whole else max(unseen, ranking.unread))
-    return not missed or (last is not None and missed <= last), is_whole
+    return _is_behind(query, ranking, page, missed), is_whole
+
+
+def _is_behind(query: Query, ranking: Ranking, page: Sequence[Key], missed: float) -> bool:
+    """Whether a record with this fused score would come after the page."""
+    wanted = max(DIVERSIFIED, query.end) if query.diversity else query.limit
+    return not missed or (len(page) >= wanted and missed <= min(ranking.fused[key] for key in page))
 
 
 def may_have_more(query: Query, ranked: Ranked) -> bool:

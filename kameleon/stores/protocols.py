@@ -303,6 +303,9 @@ class Keys(Protocol):
     def in_utc(self, column: Any) -> Any:
         """Renders a time with a zone as one in UTC without one."""
 
+    def representable(self, column: Any) -> Any:
+        """Renders a date or a time as null where Python has none: infinity, and what is not of the years 1 to 9999."""
+
     def rows(self, columns: Sequence[tuple[Any, str]], keys: Sequence[Sequence[Any]]) -> KeyRows:
         """Renders primary keys as a table of one bind for each column, or for all."""
 

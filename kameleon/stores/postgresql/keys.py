@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, ColumnElement, Text, bindparam, cast, column, func
+from sqlalchemy import ARRAY, ColumnElement, Text, and_, bindparam, case, cast, column, func, literal_column
 
 from ..tables import id_text
 from ..values import KeyRows
@@ -15,6 +15,11 @@ class PostgreSQLKeys:
 
     def in_utc(self, column: Any) -> Any:
         return func.timezone("UTC", column)
+
+    def representable(self, column: Any) -> Any:
+        first: ColumnElement[Any] = literal_column("'0001-01-01'")
+        end: ColumnElement[Any] = literal_column("'10000-01-01'")
+        return case((and_(column >= first, column < end), column))
 
     def rows(self, columns: Sequence[tuple[Any, str]], keys: Sequence[Sequence[Any]]) -> KeyRows:
         """An array for each column, unnested side by side."""

@@ -22,6 +22,10 @@ class SQLiteKeys:
         """SQLAlchemy stores these without their zone, which filters take for UTC."""
         return column
 
+    def representable(self, column: Any) -> Any:
+        """SQLAlchemy stores no other."""
+        return column
+
     def rows(self, columns: Sequence[tuple[Any, str]], keys: Sequence[Sequence[Any]]) -> KeyRows:
         """A row of `json_each` for each key: what the database holds of it, or a list of that."""
         stored: list[Any] = [stored_values(columns, key, self._dialect) for key in keys]

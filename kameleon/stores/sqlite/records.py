@@ -40,12 +40,16 @@ class SQLiteRecords:
         binds: dict[str, Any] = {}
         paths = [bind(binds, json_path(probe.path)) for probe in probes if isinstance(probe, ValueAt)]
         filters = [condition(probe, binds, comparison) for probe in probes if not isinstance(probe, ValueAt)]
-        values = [f"json_extract({DATA}, '$.\"\"', {', '.join(part)})" for part in parts(paths, PATHS_AT_ONCE)]
+        together = list(parts(paths, PATHS_AT_ONCE))
+        values = [f"json_extract({DATA}, '$.\"\"', {', '.join(part)})" for part in together]
         statement = sql.PROBED.format(columns=", ".join([f"{DATA} IS NOT NULL", *values, *filters]))
         rows = fetched(connection, statement, {**binds, "docs": as_json(docs)})
-        found, entities, ids, tenants, are_stored, *columns = list(zip(*rows, strict=True)) or [()] * 5
+        empty = [()] * (5 + len(values) + len(filters))
+        found, entities, ids, tenants, are_stored, *columns = list(zip(*rows, strict=True)) or empty
         refs = list(map(Ref, entities, ids, tenants))
-        arrays = (array for column in columns[: len(values)] for array in of_arrays(column))
+        arrays = (
+            array for part, column in zip(together, columns, strict=False) for array in of_arrays(column, len(part))
+        )
         others = iter(columns[len(values) :])
         return Probed(
             found, refs, are_stored, [next(arrays if isinstance(probe, ValueAt) else others) for probe in probes]
@@ -95,12 +99,12 @@ class SQLiteRecords:
         return condition(filter_, binds, comparison), binds
 
 
-def of_arrays(column: Sequence[str | None]) -> Sequence[Sequence[Any]]:
-    """The columns of one of arrays, None for those that are NULL. Each array begins with the value of no path: of one
-    path `json_extract` returns no array."""
+def of_arrays(column: Sequence[str | None], paths: int) -> Sequence[Sequence[Any]]:
+    """The columns of one of arrays, a column a path, None for those that are NULL. Each array begins with the value of
+    no path: of one path `json_extract` returns no array."""
     made = json.loads(f"[{','.join([array or 'null' for array in column])}]")
-    width = max([len(array) for array in made if array is not None], default=0)
-    return list(zip(*[array or [None] * width for array in made], strict=True))[1:]
+    missing = [None] * (1 + paths)
+    return (list(zip(*[array or missing for array in made], strict=True)) or [()] * (1 + paths))[1:]
 
 
 def ordered(rows: Iterable[Any]) -> dict[tuple[str, str, str], Any]:
