@@ -10,7 +10,8 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -22,7 +23,7 @@ import pytest
 import sqlalchemy
 from _pytest.runner import runtestprotocol
 from hypothesis import HealthCheck, settings
-from sqlalchemy import URL, Engine, NullPool, make_url, text
+from sqlalchemy import URL, Engine, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
@@ -318,9 +319,10 @@ def server() -> Iterator[URL]:
             started.start()
         url = make_url(started.get_uri())
     url = url.set(drivername="postgresql+psycopg")
-    with sqlalchemy.create_engine(url, poolclass=NullPool).begin() as connection:
+    with administering(url).begin() as connection:
         connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
     yield url
+    administering(url).dispose()
     if started is not None:
         started.cleanup()
 
@@ -329,12 +331,17 @@ def server() -> Iterator[URL]:
 def schema_on(server: URL) -> Iterator[str]:
     """A schema of the test's own."""
     name = f"test_{uuid.uuid4().hex[:12]}"
-    own = sqlalchemy.create_engine(server, poolclass=NullPool)
-    with own.begin() as connection:
+    with administering(server).begin() as connection:
         connection.execute(text(f"CREATE SCHEMA {name}"))
     yield name
-    with own.begin() as connection:
+    with administering(server).begin() as connection:
         connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
+
+
+@cache
+def administering(server: URL) -> Engine:
+    """The engine that creates and drops schemas: one connection for all tests of a process."""
+    return sqlalchemy.create_engine(server, pool_size=1, max_overflow=0)
 
 
 def url_in(server: URL, schema: str) -> URL:
@@ -353,12 +360,16 @@ def pg_url(server: URL, schema: str) -> URL:
     return url_in(server, schema)
 
 
+def cluster() -> URL:
+    return make_url(os.environ[CLUSTER]).set(drivername="postgresql+psycopg")
+
+
 @pytest.fixture
 def citus_engine() -> Iterator[Engine]:
     """A cluster's coordinator, where KAMELEON_TEST_CITUS_URL names one."""
     if CLUSTER not in os.environ:
         pytest.skip(f"{CLUSTER} names no cluster")
-    server = make_url(os.environ[CLUSTER]).set(drivername="postgresql+psycopg")
+    server = cluster()
     with schema_on(server) as name:
         opened = sqlalchemy.create_engine(url_in(server, name))
         yield opened
@@ -396,17 +407,42 @@ def engine(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iter
 def make(engine: Engine, backend: str) -> Make:
     """SearchEngines on the store under test."""
 
-    def build(provider: Any = None, **options: Any) -> SearchEngine:
-        if backend == "sqlite-vec":
-            options["vector_search"] = "sqlite-vec"
-        if backend == SERVER_RANKED:
-            options["keyword_search"] = "server"
-        search = SearchEngine(AsyncEngine(engine) if engine.dialect.is_async else engine, provider, **options)
-        if backend == "citus":
-            search.admin.distribute()
-        return search
+    return partial(build, engine, backend)
 
-    return build
+
+def build(engine: Engine, backend: str, provider: Any = None, **options: Any) -> SearchEngine:
+    if backend == "sqlite-vec":
+        options["vector_search"] = "sqlite-vec"
+    if backend == SERVER_RANKED:
+        options["keyword_search"] = "server"
+    search = SearchEngine(AsyncEngine(engine) if engine.dialect.is_async else engine, provider, **options)
+    if backend == "citus":
+        search.admin.distribute()
+    return search
+
+
+Indexes = Callable[[str, Callable[[SearchEngine], object]], SearchEngine]
+
+
+@pytest.fixture(scope="module")
+def indexes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Indexes]:
+    """Makes an index for tests that only read it: one for each backend and function that fills it. The tests of a
+    module share it."""
+    with ExitStack() as stack:
+
+        @cache
+        def made(backend: str, fill: Callable[[SearchEngine], object]) -> SearchEngine:
+            if backend.startswith("sqlite"):
+                engine = open_engine(backend, tmp_path_factory.mktemp("index"))
+            else:
+                server = cluster() if backend == "citus" else request.getfixturevalue("server")
+                engine = sqlalchemy.create_engine(url_in(server, stack.enter_context(schema_on(server))))
+            stack.callback(engine.dispose)
+            search = build(engine, backend, HashProvider())
+            fill(search)
+            return search
+
+        yield made
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,7 @@ def helps(command: click.Command) -> Iterator[str]:
             yield from helps(inner)
 
 
+@cache
 def advice() -> list[str]:
     """Every command line that a message of the code, or a command's help, names."""
     found: set[str] = set()
