@@ -244,6 +244,12 @@ SLOW_WHEN_ASYNC = (
 )
 """Suites that `make test` runs over synchronous engines alone, and `make test-slow` over async ones."""
 
+SLOW_ON_POSTGRESQL = (
+    *("test_evaluation.py", "test_hit_passages.py", "test_snippets.py", "test_verdicts.py", "test_weighting.py"),
+    "test_writing.py",
+)
+"""Suites of what is computed above the stores: `make test` runs them over SQLite, `make test-slow` over PostgreSQL."""
+
 VARIANTS = ("sqlite-memory", "sqlite-plain", "sqlite-vec")
 """Other engines of SQLite: `make test-slow` runs over them what `make test` runs over `sqlite`."""
 
@@ -253,6 +259,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         is_again = item.path.name in SLOW_WHEN_ASYNC and backend_of(item) in ASYNC
         is_again = is_again or (backend_of(item) in VARIANTS and path_and_name(item) in on_sqlite)
+        is_again = is_again or (item.path.name in SLOW_ON_POSTGRESQL and backend_of(item) == "postgresql")
         name = path_and_name(item)[1]
         if is_again or name in SLOW.get(item.path.name, ()):
             item.add_marker(pytest.mark.slow)

@@ -395,7 +395,7 @@ def by_hand(search: SearchEngine, query: str, rows: Mapping[str, Mapping[str, An
     return {id_: score * factor(rows[id_]) for id_, score in fused.items()}
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 12))])
 def test_an_exact_page_is_the_order_over_all_records(
     search: SearchEngine, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
