@@ -248,7 +248,16 @@ SLOW_ON_POSTGRESQL = (
     *("test_evaluation.py", "test_hit_passages.py", "test_snippets.py", "test_verdicts.py", "test_weighting.py"),
     "test_writing.py",
 )
-"""Suites of what is computed above the stores: `make test` runs them over SQLite, `make test-slow` over PostgreSQL."""
+TESTS_SLOW_ON_POSTGRESQL = {
+    "test_an_exact_page_is_the_order_over_all_records",
+    "test_in_each_mode_and_fusion",
+    "test_a_joined_session_is_indexed_in_the_outer_transaction",
+    "test_scores_are_those_of_an_index_made_with_the_new_declaration",
+    "test_what_a_session_only_flushed_is_indexed_when_the_outer_transaction_commits_it",
+    "test_what_names_no_records_is_refused",
+}
+"""Suites and tests of what is computed above the stores: `make test` runs them over SQLite, `make test-slow` over
+PostgreSQL."""
 
 VARIANTS = ("sqlite-memory", "sqlite-plain", "sqlite-vec")
 """Other engines of SQLite: `make test-slow` runs over them what `make test` runs over `sqlite`."""
@@ -259,8 +268,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         is_again = item.path.name in SLOW_WHEN_ASYNC and backend_of(item) in ASYNC
         is_again = is_again or (backend_of(item) in VARIANTS and path_and_name(item) in on_sqlite)
-        is_again = is_again or (item.path.name in SLOW_ON_POSTGRESQL and backend_of(item) == "postgresql")
         name = path_and_name(item)[1]
+        is_above = item.path.name in SLOW_ON_POSTGRESQL or name in TESTS_SLOW_ON_POSTGRESQL
+        is_again = is_again or (is_above and backend_of(item) == "postgresql")
         if is_again or name in SLOW.get(item.path.name, ()):
             item.add_marker(pytest.mark.slow)
         if backend_of(item) == SERVER_RANKED:
