@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .app import App, common, naming_records, pass_app, quiet
-from .tenancy import chosen_tenants, of_tenant, of_tenants
+from .tenancy import chosen_tenants, of_searches, of_tenants
 
 if TYPE_CHECKING:
     from kameleon.query_rules import QueryRule
@@ -24,7 +24,7 @@ def rules() -> None:
 @click.argument("query")
 @naming_records("pin", "Put this record first, in this order.")
 @naming_records("hide", "Do not find this record.")
-@of_tenant
+@of_searches
 @quiet
 @common
 @pass_app
@@ -61,7 +61,7 @@ def list_(app: App, tenants: tuple[str, ...], all_tenants: bool) -> None:
 
 @rules.command("remove")
 @click.argument("query")
-@of_tenant
+@of_searches
 @quiet
 @common
 @pass_app

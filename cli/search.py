@@ -56,6 +56,15 @@ def searching(command: F) -> F:
     return command
 
 
+def read_shared(
+    where: str | None, ids: tuple[str, ...], boosts: tuple[str, ...], within: Mapping[str, Any], **options: Any
+) -> dict[str, Any]:
+    """The options of `searching` as `search` and `similar` of an engine take them. Raises InvalidInput."""
+    condition = parse_object(where, "--where") if where else None
+    boost = {"boost": read_boosts(boosts)} if boosts else {}  # of none, those of the entities, or none for `similar`
+    return {"where": condition, "ids": ids or None, **boost, **within, **options}
+
+
 @click.command()
 @click.argument("query", default="")
 @searching
@@ -106,12 +115,9 @@ def search(
     /,
     query: str,
     entities: tuple[str, ...],
-    where: str | None,
     rerank: str | None,
     explain: bool,
     count: bool,
-    within: Mapping[str, Any],
-    boosts: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Search by keywords and by meaning, best first; without a QUERY, list records by entity and id.
@@ -133,16 +139,14 @@ def search(
     kameleon search "lamp" --boost orders:100 --boost created:30d:0.5 --boost '{"in_stock": true}:1.2'
     kameleon search "desk lamp" --entity Product --limit-by brand:1 --diversity .3
     """
-    condition = parse_object(where, "--where") if where else None
+    options = read_shared(**options) | {"entities": entities or None, "explain": explain, "count": count}
+    options["facets"] = [read_facet(facet) for facet in options["facets"]]
     engine = app.open()
     check_entities(engine, entities)
     if rerank:
         from kameleon.embeddings import FastEmbedReranker
 
         options["rerank"] = FastEmbedReranker(rerank)
-    options |= {"entities": entities or None, "where": condition, "explain": explain, "count": count, **within}
-    options |= {"ids": options["ids"] or None, "boost": read_boosts(boosts) or None}
-    options |= {"facets": [read_facet(facet) for facet in options["facets"]]}
     show(app, engine.search(query, highlight=True, **options), {"query": query}, explain=explain, count=count)
 
 
@@ -158,11 +162,7 @@ def similar(
     entity: str,
     id: str,
     entities: tuple[str, ...],
-    where: str | None,
-    ids: tuple[str, ...],
     explain: bool,
-    within: Mapping[str, Any],
-    boosts: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Find the records most like one that is in the index, among its own entity's or those of --entity.
@@ -170,11 +170,9 @@ def similar(
     \b
     kameleon similar Ticket T-17 --limit 5
     """
-    condition = parse_object(where, "--where") if where else None
+    options = read_shared(**options) | {"entities": entities or None, "explain": explain}
     engine = app.open()
     check_entities(engine, (entity, *entities))
-    options |= {"entities": entities or None, "where": condition, "ids": ids or None, "explain": explain, **within}
-    options |= {"boost": read_boosts(boosts)}
     show(app, engine.similar(entity, id, highlight=True, **options), {"entity": entity, "id": id}, explain=explain)
 
 

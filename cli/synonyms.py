@@ -5,13 +5,7 @@ from typing import TextIO
 import click
 
 from .app import App, common, pass_app, quiet
-from .tenancy import F
-
-
-def holding_for_tenant(command: F) -> F:
-    """Add --tenant, for rules of one tenant's searches."""
-    named = click.option("--tenant", metavar="NAME", help="The tenant for whose searches the rules hold alone.")
-    return named(quiet(common(command)))
+from .tenancy import of_searches
 
 
 @click.group()
@@ -26,7 +20,9 @@ def synonyms() -> None:
 
 @synonyms.command()
 @click.argument("rules", nargs=-1, required=True, metavar="RULE...")
-@holding_for_tenant
+@of_searches
+@quiet
+@common
 @pass_app
 def add(app: App, rules: tuple[str, ...], tenant: str | None) -> None:
     """Add rules; those that are there stay.
@@ -41,7 +37,9 @@ def add(app: App, rules: tuple[str, ...], tenant: str | None) -> None:
 @synonyms.command()
 @click.argument("file", type=click.File(encoding="utf-8-sig"))
 @click.option("--replace", is_flag=True, help="Remove the rules that FILE does not have.")
-@holding_for_tenant
+@of_searches
+@quiet
+@common
 @pass_app
 def load(app: App, file: TextIO, replace: bool, tenant: str | None) -> None:
     """Add the rules of FILE, one a line; all of them or, where a line is no rule, none. `-` reads stdin.
@@ -56,7 +54,9 @@ def load(app: App, file: TextIO, replace: bool, tenant: str | None) -> None:
 
 
 @synonyms.command("list")
-@holding_for_tenant
+@of_searches
+@quiet
+@common
 @pass_app
 def list_(app: App, tenant: str | None) -> None:
     """List the rules, as FILE of `load` has them.
@@ -74,7 +74,9 @@ def list_(app: App, tenant: str | None) -> None:
 
 @synonyms.command()
 @click.argument("rules", nargs=-1, required=True, metavar="RULE...")
-@holding_for_tenant
+@of_searches
+@quiet
+@common
 @pass_app
 def remove(app: App, rules: tuple[str, ...], tenant: str | None) -> None:
     """Remove rules, each with its words in any order.

@@ -16,6 +16,13 @@ def of_tenant(command: F) -> F:
     )
 
 
+def of_searches(command: F) -> F:
+    """Add --tenant, for commands on the rules of one tenant's searches."""
+    return click.option(
+        "--tenant", metavar="NAME", help="The tenant whose searches have the rules; else those of all."
+    )(command)
+
+
 def of_tenants(command: F) -> F:
     """Add --tenant and --all-tenants, for commands on the records of several."""
     named = click.option(

@@ -19,7 +19,7 @@ def tenants() -> None:
 @common
 @pass_app
 def drop(app: App, tenant: str, no_confirm: bool) -> None:
-    """Delete every trace of TENANT: contents, records, words, embeddings, cache, queue, synonyms.
+    """Delete every trace of TENANT: contents, records, words, embeddings, cache, queue, synonyms, query rules.
 
     The rows of mapped classes are the application's, and stay. The database's files keep what was deleted until VACUUM
     (SQLite) or VACUUM FULL (PostgreSQL).
@@ -47,7 +47,7 @@ def drop(app: App, tenant: str, no_confirm: bool) -> None:
 @common
 @pass_app
 def export(app: App, tenant: str, file: str) -> None:
-    """Write the contents, records, embeddings and synonyms of TENANT to FILE, compressed JSON lines.
+    """Write the contents, records, embeddings, synonyms and query rules of TENANT to FILE, compressed JSON lines.
 
     --import the application's classes whose fields have weights: which words count more is read from their rows.
 

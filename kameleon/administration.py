@@ -131,14 +131,15 @@ class Administration:
         return tenants.drop(self._index, one_tenant(tenant))
 
     def export_tenant(self, tenant: object, file: str | PathLike[str]) -> int:
-        """Write a tenant's contents, records, embeddings and synonyms to a file for `import_tenant`, of either
-        database; returns how many records. Raises InvalidInput where it has none. Which words of mapped classes are in
-        fields of more weight is read from their rows, so import these classes before."""
+        """Write a tenant's contents, records, embeddings, synonyms and query rules to a file for `import_tenant`, of
+        either database; returns how many records. Raises InvalidInput where it has none. Which words of mapped classes
+        are in fields of more weight is read from their rows, so import these classes before."""
         return tenants.export(self._index, one_tenant(tenant), Path(file))
 
     def import_tenant(self, file: str | PathLike[str]) -> "tenants.ImportReport":
-        """Write the records of a file that `export_tenant` made, replacing those of the same keys. Nothing is embedded:
-        what has no embedding in the file, or one of another model, is pending."""
+        """Write the records of a file that `export_tenant` made, replacing those of the same keys, and its
+        synonyms and query rules beside those that are there. Nothing is embedded: what has no embedding in the file, or
+        one of another model, is pending."""
         return tenants.load(self._index, Path(file))
 
     def state(

@@ -207,6 +207,15 @@ def check_id(value: object) -> str:
     return _check_key(value, "a record id", MAX_ID_BYTES)
 
 
+def bound_tenant(bound: str | None, given: Any) -> Any:
+    """The tenant of a call; that of an object that is `bound` to one. Raises InvalidInput where another is given."""
+    if not bound:
+        return given
+    if given is not None:
+        raise InvalidInput(f"this object is for the tenant {bound!r:.80} alone: tenant= is not given to it")
+    return bound
+
+
 def check_tenant(value: object) -> str:
     """A tenant as text: strings, whole numbers, UUIDs and the values of enumerations; "" for None. Raises
     InvalidRecord."""

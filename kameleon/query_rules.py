@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from .content import check_tenant, check_tenants
+from .content import check_tenants
 from .errors import InvalidInput, seen
-from .indexing.index import Index
 from .indexing.rules import (
     LONGEST_QUERY,
     MAX_HIDES,
@@ -24,7 +23,7 @@ from .indexing.rules import (
     words_of,
     write_rules,
 )
-from .orm.callers import connection_within, on_a_thread
+from .orm.callers import TenantCalls, connection_within, on_a_thread
 from .orm.queries import Queries
 from .search.checks import check_text
 from .search.given_refs import RefReader
@@ -52,13 +51,8 @@ class QueryRule:
 Listed = list[QueryRule]
 
 
-class QueryRules:
+class QueryRules(TenantCalls):
     """Kept with the index. A change has effect in every process with the next search that begins after its commit."""
-
-    def __init__(self, index: Index, tenant: str = "") -> None:
-        """With a `tenant` all calls are for this one."""
-        self._index = index
-        self._tenant = tenant
 
     def set(
         self,
@@ -77,16 +71,9 @@ class QueryRules:
         pinned, hidden = self._pairs("pin", pin, MAX_PINS, name), self._pairs("hide", hide, MAX_HIDES, name)
         if not (pinned or hidden):
             raise InvalidInput("a rule pins or hides a record at least: give pin= or hide=, or remove it")
-        connection = connection_within(self._index, connection, session, "aset")
         now = datetime.now(UTC)
         rule = Rule(name, text, pinned, hidden, now, now)
-
-        def attempt() -> QueryRule:
-            with self._index.transaction(connection, (name,)) as conn:
-                (written,) = write_rules(self._index, conn, name, [rule])
-                return self._shown(conn, [written])[0]
-
-        return self._index.retried(attempt, connection)
+        return self._written(partial(self._set, rule), tenant, connection, session, "aset")
 
     def list(
         self, *, tenant: object = None, connection: Connection | None = None, session: "Session | None" = None
@@ -107,14 +94,7 @@ class QueryRules:
         session: "Session | None" = None,
     ) -> bool:
         """Remove the tenant's rule for these words; False if there was none."""
-        name, text = self._named(tenant), self._checked(query)
-        connection = connection_within(self._index, connection, session, "aremove")
-
-        def attempt() -> bool:
-            with self._index.transaction(connection, (name,)) as conn:
-                return delete_rule(self._index, conn, name, text)
-
-        return self._index.retried(attempt, connection)
+        return self._written(partial(self._remove, self._checked(query)), tenant, connection, session, "aremove")
 
     async def aset(
         self,
@@ -136,12 +116,11 @@ class QueryRules:
         """`remove`, as `aset`."""
         return await on_a_thread(self._index, partial(self.remove, query, tenant=tenant), session)
 
-    def _named(self, tenant: object) -> str:
-        if not self._tenant:
-            return check_tenant(tenant)
-        if tenant is not None:
-            raise InvalidInput(f"this object is for the tenant {self._tenant!r:.80} alone: tenant= is not given to it")
-        return self._tenant
+    def _set(self, rule: Rule, connection: Connection, tenant: str) -> QueryRule:
+        return self._shown(connection, write_rules(self._index, connection, tenant, [rule]))[0]
+
+    def _remove(self, query: str, connection: Connection, tenant: str) -> bool:
+        return delete_rule(self._index, connection, tenant, query)
 
     def _checked(self, query: object) -> str:
         """The query without its operators. Raises InvalidInput where there is nothing to compare."""

@@ -1,7 +1,7 @@
-"""Synonyms that are kept with the index: `search.synonyms`. Imports `errors`, `content`, `analysis`, `keywords`,
-`indexing`, `stores` and `orm`."""
+"""Synonyms that are kept with the index: `search.synonyms`. Imports `errors`, `analysis`, `keywords`, `stores` and
+`orm`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,11 +10,9 @@ from sqlalchemy import Connection, func, select
 
 from .analysis.analyser import analyser
 from .analysis.synonyms import SynonymRule, read_lines, read_rule
-from .content import check_tenant
 from .errors import InvalidInput
-from .indexing.index import Index
 from .keywords.expanding import MAX_PARTS, side_of
-from .orm.callers import connection_within, on_a_thread
+from .orm.callers import TenantCalls, connection_within, on_a_thread
 from .stores.tables import IDS_A_STATEMENT, parts
 
 if TYPE_CHECKING:
@@ -27,15 +25,10 @@ them. Chosen, not measured."""
 Rules = list[str]
 
 
-class Synonyms:
+class Synonyms(TenantCalls):
     """Rules of synonyms. "nyc, new york, big apple" are words that find each other; "tablet => ipad, galaxy tab" is one
     that finds the others, too. A search has those of its `tenant` and those without one. A change has effect with the
     next search; records are not indexed again."""
-
-    def __init__(self, index: Index, tenant: str = "") -> None:
-        """With a `tenant` all calls are for this one."""
-        self._index = index
-        self._tenant = tenant
 
     def add(
         self,
@@ -47,7 +40,7 @@ class Synonyms:
         """Add rules; returns how many were new. `connection` or `session` writes inside the caller's transaction.
         Raises InvalidInput for what is no rule, and beyond 10,000 of a tenant."""
         given = [self._checked(rule) for rule in rules]
-        return self._write(partial(self._add, given), tenant, connection, session, "aadd")
+        return self._written(partial(self._add, given), tenant, connection, session, "aadd")
 
     def load(
         self,
@@ -63,7 +56,7 @@ class Synonyms:
         if isinstance(lines, str):
             lines = lines.splitlines()
         given = [self._checked(rule, f"line {number}: ") for number, rule in read_lines(lines)]
-        return self._write(partial(self._add, given, replaces=replace), tenant, connection, session, "aload")
+        return self._written(partial(self._add, given, replaces=replace), tenant, connection, session, "aload")
 
     def remove(
         self,
@@ -74,7 +67,7 @@ class Synonyms:
     ) -> int:
         """Remove rules, each written in any order of its sides; returns how many were there."""
         given = [str(read_rule(rule)) for rule in rules]
-        return self._write(partial(self._remove, given), tenant, connection, session, "aremove")
+        return self._written(partial(self._remove, given), tenant, connection, session, "aremove")
 
     def list(
         self, *, tenant: object = None, connection: Connection | None = None, session: "Session | None" = None
@@ -108,13 +101,6 @@ class Synonyms:
         """`list`, as `aadd`."""
         return await on_a_thread(self._index, partial(self.list, tenant=tenant), session)
 
-    def _named(self, tenant: object) -> str:
-        if not self._tenant:
-            return check_tenant(tenant)
-        if tenant is not None:
-            raise InvalidInput(f"this object is for the tenant {self._tenant!r:.80} alone: tenant= is not given to it")
-        return self._tenant
-
     def _checked(self, text: object, place: str = "") -> str:
         """A rule in its normal form. Raises InvalidInput, with its place, where the analyser finds no words in it."""
         try:
@@ -133,30 +119,12 @@ class Synonyms:
                     "many characters in scripts without spaces"
                 )
 
-    def _write(
-        self,
-        change: Callable[[Connection, str], int],
-        tenant: object,
-        connection: Connection | None,
-        session: "Session | None",
-        async_name: str,
-    ) -> int:
-        name = self._named(tenant)
-        connection = connection_within(self._index, connection, session, async_name)
-
-        def attempt() -> int:
-            with self._index.transaction(connection, (name,)) as conn:
-                self._index.store.connections.acquire_write_lock(conn)
-                self._index.curation.note_change(conn)  # which other writers of rules wait for
-                return change(conn, name)
-
-        return self._index.retried(attempt, connection)
-
     def _add(self, rules: Sequence[str], connection: Connection, tenant: str, *, replaces: bool = False) -> int:
+        self._index.curation.note_change(connection)
         table, kept = self._index.tables.synonyms, set(self._kept(connection, tenant))
         new = [rule for rule in dict.fromkeys(rules) if rule not in kept]
         if replaces:
-            self._remove(sorted(kept.difference(rules)), connection, tenant)
+            self._delete(sorted(kept.difference(rules)), connection, tenant)
             kept &= set(rules)
         if len(kept) + len(new) > MAX_RULES:
             raise InvalidInput(
@@ -169,6 +137,10 @@ class Synonyms:
         return len(new)
 
     def _remove(self, rules: Sequence[str], connection: Connection, tenant: str) -> int:
+        self._index.curation.note_change(connection)
+        return self._delete(rules, connection, tenant)
+
+    def _delete(self, rules: Sequence[str], connection: Connection, tenant: str) -> int:
         table, count = self._index.tables.synonyms, 0
         for part in parts(rules, IDS_A_STATEMENT):
             own = (table.c.tenant == tenant, table.c.rule.in_(part))

@@ -15,7 +15,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 from sqlalchemy import Connection, Select
 
 from .analysis.synonyms import read_rule
-from .content import check_entity, check_id, check_tenant, layout_as_text, layout_of_text, normalize
+from .content import bound_tenant, check_entity, check_id, check_tenant, layout_as_text, layout_of_text, normalize
 from .errors import InvalidInput, seen
 from .indexing.entries import make_entry
 from .indexing.index import HasIndex, Index
@@ -102,9 +102,7 @@ def nothing_of(tenant: str) -> InvalidInput:
 def bound(verb: Callable[P, T], tenant: str) -> Callable[P, T]:
     @wraps(verb)
     def call(*args: P.args, **options: P.kwargs) -> T:
-        if "tenant" in options:
-            raise InvalidInput(f"this object is for the tenant {tenant!r:.80} alone: tenant= is not given to it")
-        options["tenant"] = tenant
+        options["tenant"] = bound_tenant(tenant, options.get("tenant"))
         return verb(*args, **options)
 
     return call
@@ -202,8 +200,8 @@ class ImportReport:
 
 
 def load(index: Index, file: Path) -> ImportReport:
-    """Write the records of an exported file, replacing those of the same keys, and its rules of synonyms beside those
-    that are there; a batch a transaction, so that one that was interrupted is completed by another. Raises InvalidInput
+    """Write the records of an exported file, replacing those of the same keys, and its rules beside those that are
+    there; a batch a transaction, so that one that was interrupted is completed by another. Raises InvalidInput
     for any other file."""
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         header = _header(lines.readline, file)

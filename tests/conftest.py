@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
 import kameleon
-from kameleon import SearchEngine
+from kameleon import SearchEngine, SearchResults
 from kameleon.testing import HashProvider
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -545,3 +545,11 @@ def written(stream: TextIOWrapper) -> str:
 
 def ids(results: Any) -> list[str]:
     return [hit.id for hit in results]
+
+
+def pages(search: SearchEngine, query: str, **options: Any) -> list[SearchResults]:
+    """All of a query's pages by cursor."""
+    found = [search.search(query, **options)]
+    while found[-1].cursor:
+        found.append(search.search(query, cursor=found[-1].cursor, **options))
+    return found

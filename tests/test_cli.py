@@ -253,7 +253,7 @@ def test_records_of_tenants_are_inserted_read_moved_and_deleted(run: Run) -> Non
 
 def test_entities_are_declared_listed_and_described(run: Run) -> None:
     run("entity", "create", "T", "--search", "title", "--field", "n:integer")
-    assert run("entity", "list").stdout == "T\ttitle\n"
+    assert run("entity", "list").stdout == "T\ttitle\t\n"  # and no boosts
     assert run("entity", "describe", "T").stdout == "title\tany\tsearchable\nn\tinteger\t\n"
     assert json.loads(run("entity", "describe", "T", "--json").stdout)["fields"][1]["type"] == "integer"
     failed = run("data", "insert", "T", '{"title": "x", "n": "three"}', status=1)
@@ -498,7 +498,7 @@ def test_the_database_comes_from_the_option_or_the_environment(
     run("data", "insert", "T", '{"a": "b c"}', "--database", f"sqlite:///{tmp_path}/one.db")
     environment = {**os.environ, "KAMELEON_URL": f"sqlite:///{tmp_path}/one.db"}
     done = subprocess.run([console_script, "entity", "list"], capture_output=True, env=environment, check=True)
-    assert done.stdout == b"T\ta\n"
+    assert done.stdout == b"T\ta\t\n"
     assert not (tmp_path / "kameleon.db").exists()
 
 

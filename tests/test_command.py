@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -219,9 +220,18 @@ def test_what_the_code_advises_is_a_command(line: str, tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     (tmp_path / "myapp").mkdir()
-    for name in ("MODULE.py", "myapp/models.py", "tickets.jsonl", "queries.jsonl", "qrels.tsv", "acme.jsonl.gz"):
+    for name in (
+        "MODULE.py",
+        "myapp/models.py",
+        "tickets.jsonl",
+        "synonyms.txt",
+        "queries.jsonl",
+        "qrels.tsv",
+        "acme.jsonl.gz",
+    ):
         (tmp_path / name).touch()
-    assert parsed(line).command.name
+    with closing(parsed(line)) as context:
+        assert context.command.name
 
 
 def test_errors_contain_advice_to_check() -> None:

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
-from kameleon import ALL_TENANTS, RecordStore, SearchEngine, SearchResult, SearchResults, searchable
+from kameleon import ALL_TENANTS, RecordStore, SearchEngine, SearchResult, searchable
 from kameleon.errors import InvalidInput, ProviderUnavailable
 from kameleon.search.diversity import ordered
 from kameleon.search.query import DIVERSIFIED
 from kameleon.testing import HashProvider
 
-from .conftest import Indexes, Make, ids
+from .conftest import Indexes, Make, ids, pages
 
 TOPICS = ("fox", "owl", "elk", "cod", "yak")
 WORDS = ("snow", "night", "hill", "lake", "wood", "moss", "rain")
@@ -65,13 +65,6 @@ def filled(indexes: Indexes, backend: str, request: pytest.FixtureRequest) -> Fi
     """An index that tests only read, and the entity in it."""
     fill, entity = FILLED[request.param]
     return indexes(backend, fill), entity
-
-
-def pages(search: SearchEngine, query: str, **options: Any) -> list[SearchResults]:
-    found = [search.search(query, **options)]
-    while found[-1].cursor:
-        found.append(search.search(query, cursor=found[-1].cursor, **options))
-    return found
 
 
 def topics(hits: Iterable[SearchResult]) -> set[str]:

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import JSON, ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, sessionmaker
 
-from kameleon import ALL_TENANTS, RecordStore, SearchEngine, SearchResult, SearchResults, searchable
+from kameleon import ALL_TENANTS, RecordStore, SearchEngine, SearchResult, searchable
 from kameleon.errors import InvalidFilter, InvalidInput
 
-from .conftest import Indexes, ids
+from .conftest import Indexes, ids, pages
 
 LAMPS = 40
 OTHERS = 12
@@ -106,13 +106,6 @@ def filled(indexes: Indexes, backend: str, request: pytest.FixtureRequest) -> Fi
     """An index that tests only read, and the entity in it."""
     fill, entity = FILLED[request.param]
     return indexes(backend, fill), entity
-
-
-def pages(search: SearchEngine, query: str, **options: Any) -> list[SearchResults]:
-    found = [search.search(query, **options)]
-    while found[-1].cursor:
-        found.append(search.search(query, cursor=found[-1].cursor, **options))
-    return found
 
 
 def capped(ranked: Iterable[SearchResult], field: str, most: int) -> list[str]:

@@ -515,3 +515,13 @@ def test_the_command_sets_lists_and_removes_rules(command: Callable[..., Any]) -
     assert run("rules", "list") == ""
     assert "kameleon rules list" in run("rules", "remove", "running shoe", status=1)
     assert "ENTITY/ID such as" in run("rules", "set", "lamp", "--pin", "lamp", status=2)
+
+
+def test_rules_without_a_tenant_are_in_memory_once_for_all(filled: SearchEngine) -> None:
+    filled.rules.set("shoes", pin=[("Product", "p-1")])
+    index = filled.index
+    with index.reading() as connection:
+        version = index.catalog.registry(connection).curation
+        acme, other = (index.curation.read(connection, version, (tenant,)) for tenant in ("acme", "other"))
+    assert acme.rules is other.rules
+    assert acme.rules.of("shoes")[""].pinned == (("Product", "p-1"),)

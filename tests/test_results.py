@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import JSON, create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
-from kameleon import RecordStore, SearchEngine, SearchResult, SearchResults, searchable
+from kameleon import RecordStore, SearchEngine, SearchResult, searchable
 from kameleon.analysis.collation import sort_key
 from kameleon.errors import InvalidFilter, InvalidInput, RecordMissing, UnknownEntity
 from kameleon.search.ordering import Sort, by_field, by_group
@@ -20,7 +20,7 @@ from kameleon.search.paging import Cursor, first_page, read_cursor
 from kameleon.testing import HashProvider
 from kameleon.values import Ref
 
-from .conftest import Make, ids, with_server
+from .conftest import Make, ids, pages, with_server
 
 LAMPS = 130
 
@@ -51,13 +51,6 @@ def lamp(n: int) -> dict[str, Any]:
 
 def refs(found: Iterable[SearchResult]) -> list[tuple[str, str]]:
     return [(hit.entity, hit.id) for hit in found]
-
-
-def pages(search: SearchEngine, query: str, **options: Any) -> list[SearchResults]:
-    found = [search.search(query, **options)]
-    while found[-1].cursor:
-        found.append(search.search(query, cursor=found[-1].cursor, **options))
-    return found
 
 
 def test_pages_by_offset_are_slices_of_one_ranking(shop: SearchEngine) -> None:

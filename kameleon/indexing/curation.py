@@ -39,6 +39,8 @@ class Curated(NamedTuple):
 
 
 NOTHING = Curated()
+SHARED = ("",)
+"""Whose rules those without a tenant are; they are read and parsed once, for all tenants."""
 
 
 class Curation:
@@ -74,12 +76,16 @@ class Curation:
             return NOTHING
         if self._settings.protected_by and not is_own(connection):
             return self._read(connection, tenants)
+        shared = self._once(connection, version, SHARED, None)
+        return shared if tenants == SHARED else self._once(connection, version, tenants, shared)
+
+    def _once(self, connection: Connection, version: str, tenants: Tenants, shared: Curated | None) -> Curated:
         wanted = version, tenants
         with self._lock:
             if wanted in self._kept:
                 self._kept.move_to_end(wanted)
                 return self._kept[wanted]
-        read = self._read(connection, tenants)
+        read = self._read(connection, tenants, shared)
         with self._lock:
             for other in [kept for kept in self._kept if kept[0] != version]:
                 del self._kept[other]
@@ -89,15 +95,20 @@ class Curation:
         return read
 
     def note_change(self, connection: Connection) -> None:
-        """Gives what the transaction leaves another version."""
+        """Gives what the transaction leaves another version; other changes wait until it ends."""
+        self._store.connections.acquire_write_lock(connection)
         meta = self._tables.meta
         connection.execute(meta.update().where(meta.c.key == CURATION).values(value=uuid4().hex))
 
-    def _read(self, connection: Connection, tenants: Tenants) -> Curated:
-        rows = self._rows(connection, self._tables.synonyms, tenants or ())
+    def _read(self, connection: Connection, tenants: Tenants, shared: Curated | None = None) -> Curated:
+        """Reads those of these tenants and without one; the latter are `shared` where these were read before."""
+        rows = self._rows(connection, self._tables.synonyms, tenants or (), is_shared=shared is None)
         synonyms = [self._rules(tuple(row.rule for row in own)) for _, own in groupby(rows, attrgetter("tenant"))]
-        rules = RulesByWords(self._store.language, self._rows(connection, self._tables.query_rules, tenants))
-        return Curated(synonyms, rules, self._boosted(connection))
+        rules = self._rows(connection, self._tables.query_rules, tenants, is_shared=shared is None)
+        if shared is None:
+            return Curated(synonyms, RulesByWords(self._store.language, rules), self._boosted(connection))
+        by_words = RulesByWords(self._store.language, rules, shared.rules) if rules else shared.rules
+        return Curated([*shared.synonyms, *synonyms], by_words, shared.boosted)
 
     def _rules(self, rules: tuple[str, ...]) -> SynonymRules:
         with self._lock:
@@ -115,8 +126,10 @@ class Curation:
         return {entity.name: entity for entity in entities}
 
     @staticmethod
-    def _rows(connection: Connection, table: Table, tenants: Tenants) -> Sequence[Any]:
+    def _rows(connection: Connection, table: Table, tenants: Tenants, *, is_shared: bool) -> Sequence[Any]:
+        """Those of the tenants and, if it `is_shared`, without one."""
         rows = select(table).order_by(*table.primary_key)
         if tenants is not None:
-            rows = rows.where(table.c.tenant.in_({"", *tenants}))
-        return connection.execute(rows).all()
+            names = {*tenants, *SHARED} if is_shared else set(tenants).difference(SHARED)
+            return connection.execute(rows.where(table.c.tenant.in_(names))).all() if names else ()
+        return connection.execute(rows if is_shared else rows.where(table.c.tenant.not_in(SHARED))).all()

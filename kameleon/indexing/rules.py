@@ -82,17 +82,21 @@ words_of_rule = lru_cache(maxsize=2 * MAX_RULES)(words_of)
 
 
 class RulesByWords:
-    """Of rows of `kdb_query_rule`. Their queries are analysed when a query is first compared with them."""
+    """Of rows of `kdb_query_rule`, beside those `shared` by other tenants. Their queries are analysed when a query is
+    first compared with them."""
 
-    def __init__(self, language: str, rows: Sequence[Any]) -> None:
+    def __init__(self, language: str, rows: Sequence[Any], shared: "RulesByWords | None" = None) -> None:
         self._language = language
         self._rows = rows
+        self._shared = shared
 
     def of(self, text: str) -> Mapping[str, Rule]:
         """The rules for a query of these words, by tenant."""
-        if not self._rows or len(text) > LONGEST_QUERY:
+        if len(text) > LONGEST_QUERY or not (self._rows or (self._shared and self._shared._rows)):
             return NONE
-        return self._by_words.get(words_of(self._language, text), NONE)
+        words = words_of(self._language, text)
+        others = NONE if self._shared is None else self._shared._by_words.get(words, NONE)
+        return {**others, **self._by_words.get(words, NONE)}
 
     @lazy
     def _by_words(self) -> Mapping[Words, Mapping[str, Rule]]:
@@ -118,7 +122,6 @@ def read_rules(index: "Index", connection: Connection, tenants: Tenants) -> list
 def write_rules(index: "Index", connection: Connection, tenant: str, rules: Iterable[Rule]) -> list[Rule]:
     """Write rules of a tenant, each in place of that of the same words, and return them. Raises InvalidInput for too
     many."""
-    index.begin_writing(connection)
     index.curation.note_change(connection)
     language = index.store.language
     known = {words_of_rule(language, rule.query): rule for rule in read_rules(index, connection, (tenant,))}
@@ -141,7 +144,6 @@ def write_rules(index: "Index", connection: Connection, tenant: str, rules: Iter
 
 def delete_rule(index: "Index", connection: Connection, tenant: str, query: str) -> bool:
     """Delete a tenant's rule of the same words; False if there was none."""
-    index.begin_writing(connection)
     index.curation.note_change(connection)
     words = words_of(index.store.language, query)
     for rule in read_rules(index, connection, (tenant,)):

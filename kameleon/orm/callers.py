@@ -1,5 +1,5 @@
 """The connection of the transaction that a caller gives as `connection=` or `session=`. SQLAlchemy's ORM loads only
-where a session is given. Imports `errors`, `async_connections` and `indexing`."""
+where a session is given. Imports `errors`, `content`, `async_connections` and `indexing`."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Connection
 
+from ..content import bound_tenant, check_tenant
 from ..errors import InvalidInput
 from ..indexing.index import Index
 from ..indexing.writer import Indexing
@@ -19,6 +20,36 @@ if TYPE_CHECKING:
     from .sessions import Sessions
 
 T = TypeVar("T")
+
+
+class TenantCalls:
+    """Calls for a tenant, in a transaction of the caller's or of their own."""
+
+    def __init__(self, index: Index, tenant: str = "") -> None:
+        """With a `tenant` all calls are for this one."""
+        self._index = index
+        self._tenant = tenant
+
+    def _named(self, tenant: object) -> str:
+        return check_tenant(bound_tenant(self._tenant, tenant))
+
+    def _written(
+        self,
+        change: Callable[[Connection, str], T],
+        tenant: object,
+        connection: Connection | None,
+        session: "Session | None",
+        async_name: str,
+    ) -> T:
+        """What `change` returns for the connection of the transaction and the tenant."""
+        name = self._named(tenant)
+        connection = connection_within(self._index, connection, session, async_name)
+
+        def attempt() -> T:
+            with self._index.transaction(connection, (name,)) as conn:
+                return change(conn, name)
+
+        return self._index.retried(attempt, connection)
 
 
 def sessions_of(index: Index) -> "Sessions":

@@ -7,6 +7,7 @@ class with concrete inheritance has keys of its own, so it is an entity of its o
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -72,18 +73,18 @@ def searchable(
         raise InvalidInput("fields and depends_on are lists of names")
     options = _checked_fields(fields or (), content)
     declaration = Declaration(options, content, when, tuple(depends_on), name, _checked(tenant), read_boosts(boost))
+    return partial(_declare, declaration)
 
-    def declare(cls: T) -> T:
-        if name is not None:
-            check_entity(name)
-        if mapper_of(cls) is not None:
-            check_names(cls, declaration)
-        setattr(cls, ATTRIBUTE, declaration)
-        declared.add(cls)
-        _renew_version()
-        return cls
 
-    return declare
+def _declare(declaration: Declaration, cls: T) -> T:
+    if declaration.name is not None:
+        check_entity(declaration.name)
+    if mapper_of(cls) is not None:
+        check_names(cls, declaration)
+    setattr(cls, ATTRIBUTE, declaration)
+    declared.add(cls)
+    _renew_version()
+    return cls
 
 
 def _checked_fields(fields: SearchFields, content: object) -> dict[str, Field]:

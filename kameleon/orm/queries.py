@@ -161,21 +161,12 @@ class Queries:
         is_nowhere = not names and not (entity is None and entities is None)
         tenants, is_undivided = self.tenants(names, options, connection)
         fields = () if like else self._fields(text, names, connection)
-        classes: Sequence[Searched] = ()
-        columns, given = None, names
-        if any(isinstance(name, type) for name in names) or not (where is None or isinstance(where, Mapping)):
-            from .scope import scope
-
-            columns = self._columns(names)
-            words = parse(text, fields).fields if fields else ()
-            names, classes = scope(sessions_of(self._index).mappings, names, where, words)
-        if options.get("boost") is not None:
-            options["boost"] = checked_boosts(options["boost"], given)
+        given, (columns, names, classes) = names, self._classes(text, fields, names, where)
         of_classes = tuple(name for each in classes for name in each.entities)
         options["where"] = where if not names or set(names) - set(of_classes) else None
         secured = [] if is_nowhere else self._secured([str(name) for name in names], connection)
         among, visible = self._narrowed(names, classes, secured)
-        self._read_refs(options, names)
+        self._read(options, given, names)
         return make_query(
             text,
             fields=fields,
@@ -192,9 +183,23 @@ class Queries:
             **options,
         )
 
-    def _read_refs(self, options: SearchOptions, names: Sequence[object]) -> None:
-        """Replaces what is to be pinned and hidden by refs. The tenants are read already."""
+    def _classes(
+        self, text: str, fields: Collection[str], names: list[object], where: object
+    ) -> "tuple[ClassFields | Sources | None, list[object], Sequence[Searched]]":
+        """Of what is searched: the columns of mapped classes, the names of entities, and the classes with their
+        conditions."""
+        if not any(isinstance(name, type) for name in names) and (where is None or isinstance(where, Mapping)):
+            return None, names, ()
+        from .scope import scope
+
+        words = parse(text, fields).fields if fields else ()
+        return self._columns(names), *scope(sessions_of(self._index).mappings, names, where, words)
+
+    def _read(self, options: SearchOptions, given: Sequence[object], names: Sequence[object]) -> None:
+        """Replaces boosts, and what is to be pinned and hidden, by what a Query has. The tenants are read already."""
         options.pop("tenant", None)
+        if options.get("boost") is not None:
+            options["boost"] = checked_boosts(options["boost"], given)
         refs = RefReader(lambda one: self.names([one])[0], [str(name) for name in names])
         options["pin"] = refs.read("pin", options.get("pin"), MAX_PINS)
         options["hide"] = refs.read("hide", options.get("hide"), MAX_HIDES)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 from sqlalchemy import Connection
 
 from ..boosts import Boosts
-from ..content import Content, SearchFields, check_entity, check_id
+from ..content import Content, SearchFields, bound_tenant, check_entity, check_id
 from ..errors import InvalidInput, RecordMissing, seen
 from ..indexing.ahead import batches_ahead, embed_ahead
 from ..indexing.embedded import Ahead
@@ -28,7 +28,7 @@ from .definitions import Definitions
 from .entities import by_keyword_alone, fields_of, record_entry, unsearched, with_fields
 from .rows import ON_CONFLICT, OnConflict, checked_rows, resolve
 from .stored import StoredRows, condition
-from .tenants import bound_to, of_tenants, tenant_named, tenants_named
+from .tenants import of_tenants, tenant_named, tenants_named
 from .values import AlterReport as AlterReport
 from .values import InsertReport as InsertReport
 from .values import Record as Record
@@ -147,7 +147,7 @@ class RecordStore(Coroutines):
         check_entity(entity)
         records = list(records)
         connection = connection_within(self.index, connection, session, "ainsert")
-        tenant = bound_to(self._bound, tenant)
+        tenant = bound_tenant(self._bound, tenant)
         options: dict[str, Any] = {"create": create, "tenant": tenant, "tenant_field": tenant_field}
         define = partial(self._definitions.with_records, entity, records, **options, connection=connection)
         attempt = partial(self._insert, define, records, on_conflict, tenant=tenant, ahead=ahead, connection=connection)
@@ -205,7 +205,7 @@ class RecordStore(Coroutines):
         concurrency. What `insert` will refuse or leave is not embedded; what changes in between, it embeds itself.
         Raises ProviderError as `insert` does.
         """
-        tenant = bound_to(self._bound, tenant)
+        tenant = bound_tenant(self._bound, tenant)
         rows = checked_rows(with_fields(entity, records), records, tenant, leaves_invalid=True)
         taken = self._rows.taken(entity.name, rows, None, on_conflict)
         chosen = resolve(entity, rows, taken, "ignore" if on_conflict == "error" else on_conflict)
@@ -230,7 +230,7 @@ class RecordStore(Coroutines):
         """Raises UnknownEntity, RecordMissing."""
         connection = connection_within(self.index, connection, session, "aget")
         definition = self.entity(entity, connection=connection)
-        owner = tenant_named(definition, bound_to(self._bound, tenant))
+        owner = tenant_named(definition, bound_tenant(self._bound, tenant))
         own = of_tenants(self._table, definition, (owner,))
         with self.index.reading(connection, (owner,)) as conn:
             row = conn.execute(self._table.select().where(*own, self._table.c.id == check_id(id))).one_or_none()
@@ -256,7 +256,7 @@ class RecordStore(Coroutines):
         connection = connection_within(self.index, connection, session, "alist")
         definition = self.entity(entity, connection=connection)
         table = self._table
-        tenants = tenants_named(definition, bound_to(self._bound, tenant))
+        tenants = tenants_named(definition, bound_tenant(self._bound, tenant))
         statement = table.select().where(*of_tenants(table, definition, tenants))
         if where:
             statement = statement.where(condition(self.index, where, fields_of(definition)))
@@ -314,7 +314,7 @@ class RecordStore(Coroutines):
         if (id is None) == (where is None):
             raise InvalidInput("name the records to update by an id or by where=, and not by both; where={} is all")
         connection = connection_within(self.index, connection, session, "aupdate")
-        given = bound_to(self._bound, tenant)
+        given = bound_tenant(self._bound, tenant)
         if where is not None:
             return self._changing.update(entity, where, changes, given, connection, replaces=replace_all)
         assert id is not None  # noqa: S101 - or where is given
@@ -342,7 +342,7 @@ class RecordStore(Coroutines):
         """Delete records, those of `ids` or those that match `where` ({} is all), and their index rows in one
         transaction; returns how many there were. Raises UnknownEntity, InvalidFilter."""
         connection = connection_within(self.index, connection, session, "adelete")
-        return self._changing.delete(entity, ids, where, bound_to(self._bound, tenant), connection)
+        return self._changing.delete(entity, ids, where, bound_tenant(self._bound, tenant), connection)
 
     def definition(
         self,

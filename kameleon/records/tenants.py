@@ -1,7 +1,6 @@
 """Whose records a call of the record store is for. Imports `values`, `errors`, `content` and `stores`."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from sqlalchemy import ColumnElement, Table
 
@@ -9,15 +8,6 @@ from ..content import check_tenant, check_tenants
 from ..errors import InvalidInput, TenantRequired, seen
 from ..stores.catalog import Entity
 from ..values import ALL_TENANTS, Tenants
-
-
-def bound_to(bound: str | None, given: Any) -> Any:
-    """The tenant of a call; that of a store that is `bound` to one. Raises InvalidInput where another is given."""
-    if bound is None:
-        return given
-    if given is not None:
-        raise InvalidInput(f"this store is for the tenant {bound!r:.80} alone: tenant= is not given to it")
-    return bound
 
 
 def tenant_named(entity: Entity, given: object) -> str:

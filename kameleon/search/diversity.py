@@ -9,7 +9,6 @@ least 0. A hit without a vector is like no other.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,18 +19,15 @@ from ..stores.protocols import Store
 from ..stores.values import Key
 from ..values import Generation, LegScore
 from .paging import digest_of
-from .query import DIVERSIFIED
-
-if TYPE_CHECKING:
-    from .query import Query
-    from .ranking import Ranked, Ranking
+from .query import DIVERSIFIED, Query
+from .ranking import Ranked, Ranking
 
 Floats = NDArray[np.float64]
 
 
 def diversified(
-    store: Store, connection: Connection, query: "Query", generation: Generation | None, ranked: "Ranked"
-) -> "Ranked":
+    store: Store, connection: Connection, query: Query, generation: Generation | None, ranked: Ranked
+) -> Ranked:
     """The ranking with the best hits in the order of their marginal relevance, those first that earlier pages have
     shown, as far as the page goes. The hits after these stay as they are. Raises InvalidInput where the index has no
     embeddings."""
@@ -63,7 +59,7 @@ def diversified(
     return replace(ranked, ranking=replace(ranking, keys=keys, places=places, diversified=scores))
 
 
-def shown_before(query: "Query", ranking: "Ranking") -> list[int]:
+def shown_before(query: Query, ranking: Ranking) -> list[int]:
     """The places, among the best, of the hits that earlier pages have shown, in the order of these pages."""
     if not query.shown:
         return []
@@ -71,7 +67,7 @@ def shown_before(query: "Query", ranking: "Ranking") -> list[int]:
     return [places[digest] for digest in query.shown if digest in places]
 
 
-def relevances(ranking: "Ranking", keys: Sequence[Key]) -> Floats:
+def relevances(ranking: Ranking, keys: Sequence[Key]) -> Floats:
     """The scores by which the keys were ranked, boosts included, over the best one's."""
     if ranking.reranked:
         scores = [ranking.reranked[key] * ranking.factors.get(key, 1.0) for key in keys]

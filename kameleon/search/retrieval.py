@@ -65,7 +65,14 @@ class Page:
 
 
 class Retriever:
-    """Of one query. `read`, `find` and `page` read, `rerank` and `results` need no connection."""
+    """Takes one query through the steps of docs/ranking.md, each if the query has it:
+
+    1. hits, 2. fusion, 3. boosts: `_find_once`
+    4. reranking: `find` reads what `rerank` scores, which needs no connection
+    5. cap, 6. diversity, or the order of fields instead: `arrange`
+    7. pins, 8. page: `page`; `results` needs no connection, either
+
+    `read` is all of them without a reranker."""
 
     def __init__(
         self,
@@ -97,11 +104,11 @@ class Retriever:
         """The ranking in the order of all pages, of more candidates where `limit_by` leaves too few for the page."""
         while True:
             ranked, is_whole = self._find_once(connection)
-            ranked = self._capped(connection, self._sorted(connection, ranked))
+            ranked = self.arrange(connection, ranked)
             is_short = len(ranked.ranking.keys) < self._query.ranked_first and may_have_more(self._query, ranked)
             deeper = self._query.deeper() if self._query.limit_by and is_short else None
             if deeper is None:
-                return self._diversified(connection, ranked), is_whole
+                return ranked, is_whole
             self._query = deeper
 
     def find(self, connection: Connection) -> Ranked:
@@ -149,8 +156,28 @@ class Retriever:
         return replace(ranked, ranking=ranking)
 
     def arrange(self, connection: Connection, ranked: Ranked) -> Ranked:
-        """What was reranked, with the hits of `limit_by`, and in the order of `diversity`."""
-        return self._diversified(connection, self._capped(connection, ranked))
+        """The ranking in the order of all pages but for the pinned records."""
+        query = self._query
+        if query.sort:
+            ranked = self._sorted(connection, ranked)
+        if query.limit_by:
+            fields = fields_of(query, self._store.records, self._entities)
+            ranked = capped(connection, fields, query, ranked)
+        if query.diversity:  # by the embeddings that the query is compared with, or those of the active generation
+            generation = ranked.found.generation or active(self._generations)
+            ranked = diversified(self._store, connection, query, generation, ranked)
+        return ranked
+
+    def _sorted(self, connection: Connection, ranked: Ranked) -> Ranked:
+        """By the sort fields."""
+        query, ranking = self._query, ranked.ranking
+        keys = ranking.keys[:SORTED]
+        refs = [ranking.refs[key] for key in keys]
+        fields = fields_of(query, self._store.records, self._entities)
+        read = (fields.values(connection, refs, sort.field) for sort in query.sort)
+        values = [{key: found.get(ref) for key, ref in zip(keys, refs, strict=True)} for found in read]
+        ordered = by_fields(keys, values, query.sort, sort_key(self._store.language))
+        return replace(ranked, ranking=replace(ranking, keys=ordered))
 
     def page(self, connection: Connection, ranked: Ranked) -> Page:
         query = self._query
@@ -200,33 +227,6 @@ class Retriever:
             for leg in legs
         ]
         return Legs(by_ref, found.generation, found.known_share, "; ".join(found.notes))
-
-    def _sorted(self, connection: Connection, ranked: Ranked) -> Ranked:
-        """By the sort fields, if any."""
-        query, ranking = self._query, ranked.ranking
-        if not query.sort:
-            return ranked
-        keys = ranking.keys[:SORTED]
-        refs = [ranking.refs[key] for key in keys]
-        fields = fields_of(query, self._store.records, self._entities)
-        read = (fields.values(connection, refs, sort.field) for sort in query.sort)
-        values = [{key: found.get(ref) for key, ref in zip(keys, refs, strict=True)} for found in read]
-        ordered = by_fields(keys, values, query.sort, sort_key(self._store.language))
-        return replace(ranked, ranking=replace(ranking, keys=ordered))
-
-    def _capped(self, connection: Connection, ranked: Ranked) -> Ranked:
-        query = self._query
-        if not query.limit_by:
-            return ranked
-        return capped(connection, fields_of(query, self._store.records, self._entities), query, ranked)
-
-    def _diversified(self, connection: Connection, ranked: Ranked) -> Ranked:
-        """By the embeddings that the query is compared with; of a query without, those of the active generation."""
-        query = self._query
-        if not query.diversity:
-            return ranked
-        generation = ranked.found.generation or active(self._generations)
-        return diversified(self._store, connection, query, generation, ranked)
 
     def _members(self, ranked: Ranked) -> tuple[list[Key], bool]:
         """The records that are hits of some page, and whether these are known to be all. The scores of a hybrid search

@@ -69,7 +69,8 @@ class Entity:
 
 
 class Registry(NamedTuple):
-    """What queries depend on beside records. `curation` is the version of the synonyms and query rules."""
+    """What queries depend on beside records. `curation` is the version of synonyms, query rules and entities'
+    boosts."""
 
     generations: list[Generation]
     curation: str
@@ -278,7 +279,7 @@ class Catalog:
             noise_deviation=deviation,
         )
         now = datetime.now(UTC)
-        row = {field.name: getattr(generation, field.name) for field in fields(generation)}
+        row = {name: getattr(generation, name) for name in DESCRIBED}
         connection.execute(self._generations.insert(), {**row, "created_at": now, "updated_at": now})
         self._store.schema.add_generation(connection, generation)
         return generation
@@ -388,16 +389,4 @@ def _described(*values: Any) -> Generation:
 
 
 def _generation(row: Any) -> Generation:
-    return Generation(
-        number=row.number,
-        provider=row.provider,
-        options=row.options,
-        model_name=row.model_name,
-        dimensions=row.dimensions,
-        fingerprint=row.fingerprint,
-        weight=row.weight,
-        state=row.state,
-        noise_mean=row.noise_mean,
-        noise_deviation=row.noise_deviation,
-        weighting=row.weighting,
-    )
+    return Generation(**{name: getattr(row, name) for name in DESCRIBED})
