@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 HASH := $(shell $(PYTHON) -c "import hashlib,sys;print(hashlib.sha256(open('pyproject.toml','rb').read()+sys.version.encode()).hexdigest()[:16])")
 BASE := $(VENV)/base-$(HASH)
 FULL := $(VENV)/full-$(HASH)
+# Compiled modules and tests are kept, and not beside the sources, whatever the shell has set.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
+export PYTHONDONTWRITEBYTECODE :=
 
 help:  ## List these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*##/\1\t/p' Makefile | expand -t 12

@@ -10,7 +10,8 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -22,7 +23,7 @@ import pytest
 import sqlalchemy
 from _pytest.runner import runtestprotocol
 from hypothesis import HealthCheck, settings
-from sqlalchemy import URL, Engine, NullPool, make_url, text
+from sqlalchemy import URL, Engine, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
@@ -243,6 +244,21 @@ SLOW_WHEN_ASYNC = (
 )
 """Suites that `make test` runs over synchronous engines alone, and `make test-slow` over async ones."""
 
+SLOW_ON_POSTGRESQL = (
+    *("test_evaluation.py", "test_hit_passages.py", "test_snippets.py", "test_verdicts.py", "test_weighting.py"),
+    "test_writing.py",
+)
+TESTS_SLOW_ON_POSTGRESQL = {
+    "test_an_exact_page_is_the_order_over_all_records",
+    "test_in_each_mode_and_fusion",
+    "test_a_joined_session_is_indexed_in_the_outer_transaction",
+    "test_scores_are_those_of_an_index_made_with_the_new_declaration",
+    "test_what_a_session_only_flushed_is_indexed_when_the_outer_transaction_commits_it",
+    "test_what_names_no_records_is_refused",
+}
+"""Suites and tests of what is computed above the stores: `make test` runs them over SQLite, `make test-slow` over
+PostgreSQL."""
+
 VARIANTS = ("sqlite-memory", "sqlite-plain", "sqlite-vec")
 """Other engines of SQLite: `make test-slow` runs over them what `make test` runs over `sqlite`."""
 
@@ -253,6 +269,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         is_again = item.path.name in SLOW_WHEN_ASYNC and backend_of(item) in ASYNC
         is_again = is_again or (backend_of(item) in VARIANTS and path_and_name(item) in on_sqlite)
         name = path_and_name(item)[1]
+        is_above = item.path.name in SLOW_ON_POSTGRESQL or name in TESTS_SLOW_ON_POSTGRESQL
+        is_again = is_again or (is_above and backend_of(item) == "postgresql")
         if is_again or name in SLOW.get(item.path.name, ()):
             item.add_marker(pytest.mark.slow)
         if backend_of(item) == SERVER_RANKED:
@@ -318,9 +336,10 @@ def server() -> Iterator[URL]:
             started.start()
         url = make_url(started.get_uri())
     url = url.set(drivername="postgresql+psycopg")
-    with sqlalchemy.create_engine(url, poolclass=NullPool).begin() as connection:
+    with administering(url).begin() as connection:
         connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
     yield url
+    administering(url).dispose()
     if started is not None:
         started.cleanup()
 
@@ -329,12 +348,17 @@ def server() -> Iterator[URL]:
 def schema_on(server: URL) -> Iterator[str]:
     """A schema of the test's own."""
     name = f"test_{uuid.uuid4().hex[:12]}"
-    own = sqlalchemy.create_engine(server, poolclass=NullPool)
-    with own.begin() as connection:
+    with administering(server).begin() as connection:
         connection.execute(text(f"CREATE SCHEMA {name}"))
     yield name
-    with own.begin() as connection:
+    with administering(server).begin() as connection:
         connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
+
+
+@cache
+def administering(server: URL) -> Engine:
+    """The engine that creates and drops schemas: one connection for all tests of a process."""
+    return sqlalchemy.create_engine(server, pool_size=1, max_overflow=0)
 
 
 def url_in(server: URL, schema: str) -> URL:
@@ -353,12 +377,16 @@ def pg_url(server: URL, schema: str) -> URL:
     return url_in(server, schema)
 
 
+def cluster() -> URL:
+    return make_url(os.environ[CLUSTER]).set(drivername="postgresql+psycopg")
+
+
 @pytest.fixture
 def citus_engine() -> Iterator[Engine]:
     """A cluster's coordinator, where KAMELEON_TEST_CITUS_URL names one."""
     if CLUSTER not in os.environ:
         pytest.skip(f"{CLUSTER} names no cluster")
-    server = make_url(os.environ[CLUSTER]).set(drivername="postgresql+psycopg")
+    server = cluster()
     with schema_on(server) as name:
         opened = sqlalchemy.create_engine(url_in(server, name))
         yield opened
@@ -396,17 +424,42 @@ def engine(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iter
 def make(engine: Engine, backend: str) -> Make:
     """SearchEngines on the store under test."""
 
-    def build(provider: Any = None, **options: Any) -> SearchEngine:
-        if backend == "sqlite-vec":
-            options["vector_search"] = "sqlite-vec"
-        if backend == SERVER_RANKED:
-            options["keyword_search"] = "server"
-        search = SearchEngine(AsyncEngine(engine) if engine.dialect.is_async else engine, provider, **options)
-        if backend == "citus":
-            search.admin.distribute()
-        return search
+    return partial(build, engine, backend)
 
-    return build
+
+def build(engine: Engine, backend: str, provider: Any = None, **options: Any) -> SearchEngine:
+    if backend == "sqlite-vec":
+        options["vector_search"] = "sqlite-vec"
+    if backend == SERVER_RANKED:
+        options["keyword_search"] = "server"
+    search = SearchEngine(AsyncEngine(engine) if engine.dialect.is_async else engine, provider, **options)
+    if backend == "citus":
+        search.admin.distribute()
+    return search
+
+
+Indexes = Callable[[str, Callable[[SearchEngine], object]], SearchEngine]
+
+
+@pytest.fixture(scope="module")
+def indexes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Indexes]:
+    """Makes an index for tests that only read it: one for each backend and function that fills it. The tests of a
+    module share it."""
+    with ExitStack() as stack:
+
+        @cache
+        def made(backend: str, fill: Callable[[SearchEngine], object]) -> SearchEngine:
+            if backend.startswith("sqlite"):
+                engine = open_engine(backend, tmp_path_factory.mktemp("index"))
+            else:
+                server = cluster() if backend == "citus" else request.getfixturevalue("server")
+                engine = sqlalchemy.create_engine(url_in(server, stack.enter_context(schema_on(server))))
+            stack.callback(engine.dispose)
+            search = build(engine, backend, HashProvider())
+            fill(search)
+            return search
+
+        yield made
 
 
 @pytest.fixture

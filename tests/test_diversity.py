@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 from kameleon import ALL_TENANTS, RecordStore, SearchEngine, SearchResult, searchable
@@ -17,7 +16,7 @@ from kameleon.search.diversity import ordered
 from kameleon.search.query import DIVERSIFIED
 from kameleon.testing import HashProvider
 
-from .conftest import Make, ids, pages
+from .conftest import Indexes, Make, ids, pages
 
 TOPICS = ("fox", "owl", "elk", "cod", "yak")
 WORDS = ("snow", "night", "hill", "lake", "wood", "moss", "rain")
@@ -47,23 +46,25 @@ def story(n: int) -> str:
     return " ".join(["tale", TOPICS[n % 5], TOPICS[n % 5], *words])
 
 
-@pytest.fixture
-def stored(search: SearchEngine) -> object:
+def fill_stored(search: SearchEngine) -> None:
     RecordStore(search).insert("Story", [{"id": n, "text": story(n)} for n in range(130)])
-    return "Story"
 
 
-@pytest.fixture
-def mapped(search: SearchEngine, engine: Engine) -> object:
-    Base.metadata.create_all(engine)
-    with search.attach(sessionmaker(engine)).begin() as session:
+def fill_mapped(search: SearchEngine) -> None:
+    Base.metadata.create_all(search.engine)
+    with search.attach(sessionmaker(search.engine)).begin() as session:
         session.add_all(Story(id=n, text=story(n)) for n in range(130))
-    return Story
 
 
-@pytest.fixture(params=["stored", "mapped"])
-def entity(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue(request.param)
+Filled = tuple[SearchEngine, Any]
+FILLED = {"stored": (fill_stored, "Story"), "mapped": (fill_mapped, Story)}
+
+
+@pytest.fixture(params=FILLED)
+def filled(indexes: Indexes, backend: str, request: pytest.FixtureRequest) -> Filled:
+    """An index that tests only read, and the entity in it."""
+    fill, entity = FILLED[request.param]
+    return indexes(backend, fill), entity
 
 
 def topics(hits: Iterable[SearchResult]) -> set[str]:
@@ -85,7 +86,8 @@ def check_order(hits: Sequence[SearchResult], diversity: float) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_first_hits_are_of_several_topics(search: SearchEngine, entity: Any, mode: str) -> None:
+def test_the_first_hits_are_of_several_topics(filled: Filled, mode: str) -> None:
+    search, entity = filled
     options: dict[str, Any] = {"entity": entity, "mode": mode, "count": True}
     plain = search.search("fox tale", limit=130, **options)
     assert topics(plain[:5]) == {"fox"}
@@ -97,9 +99,8 @@ def test_the_first_hits_are_of_several_topics(search: SearchEngine, entity: Any,
 
 
 @pytest.mark.parametrize(("mode", "diversity"), [("hybrid", 0.3), ("keyword", 0.7), ("vector", 1.0)])
-def test_pages_are_parts_of_the_order_that_brute_force_gives(
-    search: SearchEngine, entity: Any, mode: str, diversity: float
-) -> None:
+def test_pages_are_parts_of_the_order_that_brute_force_gives(filled: Filled, mode: str, diversity: float) -> None:
+    search, entity = filled
     options: dict[str, Any] = {"entity": entity, "mode": mode, "diversity": diversity, "explain": True}
     query = "fox tale of snow night"
     whole = search.search(query, limit=130, **options)
@@ -244,7 +245,8 @@ def test_the_scores_of_a_reranker_are_the_relevance(search: SearchEngine) -> Non
     assert ids(by_cursor) == ids(found)
 
 
-def test_min_score_and_the_total_are_decided_before(search: SearchEngine, stored: Any) -> None:
+def test_min_score_and_the_total_are_decided_before(indexes: Indexes, backend: str) -> None:
+    search = indexes(backend, fill_stored)
     plain = search.search("fox tale of snow", limit=130, min_score=0.3, mode="vector")
     found = search.search("fox tale of snow", limit=130, min_score=0.3, mode="vector", diversity=0.8)
     assert 5 < len(plain) < 100

@@ -14,7 +14,7 @@ from kameleon.search import selecting
 from kameleon.stores.filters import Comparison, Group, parse_filter
 from kameleon.testing import HashProvider
 
-from .conftest import ids, with_server
+from .conftest import Indexes, ids, with_server
 
 RECORDS: list[dict[str, Any]] = [
     {
@@ -48,11 +48,13 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def fill(search: SearchEngine) -> None:
+    RecordStore(search).insert("R", RECORDS)
+
+
 @pytest.fixture
-def records(search: SearchEngine) -> RecordStore:
-    store = RecordStore(search)
-    store.insert("R", RECORDS)
-    return store
+def records(indexes: Indexes, backend: str) -> RecordStore:
+    return RecordStore(indexes(backend, fill))
 
 
 @pytest.mark.parametrize(

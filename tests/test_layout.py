@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from kameleon import SearchEngine
@@ -31,19 +32,27 @@ DIALECT_SQL = re.compile(
 )
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
 def imported(module: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     """What a module imports of kameleon, inside functions and for type checking, too."""
-    for node in ast.walk(ast.parse(MODULES[module].read_text("utf-8"))):
+    for node in ast.walk(parsed(MODULES[module])):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = (*module[: len(module) - node.level], *(node.module or "").split("."))
             yield from (tuple(filter(None, (*base, alias.name))) for alias in node.names)
 
 
-ARROWS = {(module, target) for module in MODULES if module[0] in ORDER for target in imported(module)}
+@cache
+def arrows() -> set[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Each module and what it imports."""
+    return {(module, target) for module in MODULES if module[0] in ORDER for target in imported(module)}
 
 
 def test_packages_import_only_packages_before_them() -> None:
-    packages = {(module[0], target[0]) for module, target in ARROWS if target[0] in ORDER}
+    packages = {(module[0], target[0]) for module, target in arrows() if target[0] in ORDER}
     assert len(packages) > len(ORDER)
     assert [(a, b) for a, b in packages if ORDER.index(b) > ORDER.index(a)] == [("search", "engine")], "documented"
 
@@ -61,7 +70,7 @@ def test_a_modules_docstring_names_every_package_that_it_imports() -> None:
         if not source or module == ("__init__",):
             continue
         seen += 1
-        sentences = re.findall(r"\bImports\s([^.]*)\.", ast.get_docstring(ast.parse(source)) or "")
+        sentences = re.findall(r"\bImports\s([^.]*)\.", ast.get_docstring(parsed(path)) or "")
         packages = {target[0] for target in imported(module)} - {module[0]}
         if len(sentences) != 1 or not packages <= set(re.findall(r"`(\w+)`", sentences[0])):
             wrong.append((path.name, packages))
@@ -70,7 +79,7 @@ def test_a_modules_docstring_names_every_package_that_it_imports() -> None:
 
 
 def test_a_dialects_modules_are_imported_by_that_dialect_alone() -> None:
-    imports = {(module[:2], target[:2]) for module, target in ARROWS if target[1:2] in {("sqlite",), ("postgresql",)}}
+    imports = {(module[:2], target[:2]) for module, target in arrows() if target[1:2] in {("sqlite",), ("postgresql",)}}
     assert imports == {(("stores", name), ("stores", name)) for name in ("sqlite", "postgresql")}
 
 
@@ -82,7 +91,7 @@ def test_only_tests_import_tests() -> None:
 def test_sql_of_a_dialect_is_in_stores_alone() -> None:
     found = set()
     for path in [*ROOT.rglob("*.py"), *ROOT.with_name("cli").rglob("*.py")]:
-        nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+        nodes = list(ast.walk(parsed(path)))
         docs = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
         texts = [node.value for node in nodes if isinstance(node, ast.Constant) and id(node) not in docs]
         is_raw = any(isinstance(node, ast.Attribute) and node.attr == "exec_driver_sql" for node in nodes)

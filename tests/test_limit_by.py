@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import JSON, Engine, ForeignKey
+from sqlalchemy import JSON, ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, sessionmaker
 
 from kameleon import ALL_TENANTS, RecordStore, SearchEngine, SearchResult, searchable
 from kameleon.errors import InvalidFilter, InvalidInput
 
-from .conftest import ids, pages
+from .conftest import Indexes, ids, pages
 
 LAMPS = 40
 OTHERS = 12
@@ -80,28 +80,32 @@ def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def stored(search: SearchEngine) -> object:
+def fill_stored(search: SearchEngine) -> None:
     RecordStore(search).insert("Lamp", [{"id": n, **values(n)} for n in range(LAMPS)])
-    return "Lamp"
 
 
-@pytest.fixture
-def mapped(search: SearchEngine, engine: Engine) -> object:
-    Base.metadata.create_all(engine)
-    with search.attach(sessionmaker(engine)).begin() as session:
+def fill_mapped(search: SearchEngine) -> None:
+    Base.metadata.create_all(search.engine)
+    with search.attach(sessionmaker(search.engine)).begin() as session:
         makers = {city: Maker(city=city) for city in CITIES}
         for n in range(LAMPS):
             row = values(n)
             row["maker"] = makers[row["maker"]["city"]] if row["maker"] else None
             row["reviews"] = [Review(**review) for review in row["reviews"]]
             session.add(Lamp(id=n, **row))
-    return Lamp
 
 
-@pytest.fixture(params=["stored", "mapped"])
-def entity(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue(request.param)
+Filled = tuple[SearchEngine, Any]
+
+
+FILLED = {"stored": (fill_stored, "Lamp"), "mapped": (fill_mapped, Lamp)}
+
+
+@pytest.fixture(params=FILLED)
+def filled(indexes: Indexes, backend: str, request: pytest.FixtureRequest) -> Filled:
+    """An index that tests only read, and the entity in it."""
+    fill, entity = FILLED[request.param]
+    return indexes(backend, fill), entity
 
 
 def capped(ranked: Iterable[SearchResult], field: str, most: int) -> list[str]:
@@ -117,12 +121,12 @@ def capped(ranked: Iterable[SearchResult], field: str, most: int) -> list[str]:
 
 
 @pytest.mark.parametrize(("field", "most"), [("brand", 1), ("maker.city", 2), ("tags", 1), ("price", 2)])
-def test_all_pages_have_so_many_hits_of_each_value(search: SearchEngine, entity: Any, field: str, most: int) -> None:
-    check_all_pages(search, entity, field, most)
+def test_all_pages_have_so_many_hits_of_each_value(filled: Filled, field: str, most: int) -> None:
+    check_all_pages(*filled, field, most)
 
 
-def test_the_values_of_several_related_rows_count_each(search: SearchEngine, mapped: Any) -> None:
-    check_all_pages(search, mapped, "reviews.stars", 3)
+def test_the_values_of_several_related_rows_count_each(indexes: Indexes, backend: str) -> None:
+    check_all_pages(indexes(backend, fill_mapped), Lamp, "reviews.stars", 3)
 
 
 def check_all_pages(search: SearchEngine, entity: Any, field: str, most: int) -> None:
@@ -201,7 +205,8 @@ def test_true_and_one_are_two_values_and_records_without_one_are_not_limited(sea
     assert search.search("lamp", entity="Lamp", limit_by={"kind": 1}, where={"kind": 1}).total == 2
 
 
-def test_in_an_order_by_a_field_the_first_of_each_value_stay(search: SearchEngine, entity: Any) -> None:
+def test_in_an_order_by_a_field_the_first_of_each_value_stay(filled: Filled) -> None:
+    search, entity = filled
     options: dict[str, Any] = {"entity": entity, "sort": "-price,name", "limit": LAMPS, "mode": "keyword"}
     ranked = search.search("desk lamp", **options)
     found = search.search("desk lamp", limit_by={"brand": 1}, **options)
@@ -213,7 +218,9 @@ def test_in_an_order_by_a_field_the_first_of_each_value_stay(search: SearchEngin
     assert ids(by_cursor) == ids(found)
 
 
-def test_after_a_reranker_its_best_of_each_value_stay(search: SearchEngine, entity: Any) -> None:
+def test_after_a_reranker_its_best_of_each_value_stay(filled: Filled) -> None:
+    search, entity = filled
+
     def dullest(_query: str, texts: Sequence[str]) -> list[float]:
         return [1 / (1 + text.count("bright")) for text in texts]
 
@@ -224,7 +231,8 @@ def test_after_a_reranker_its_best_of_each_value_stay(search: SearchEngine, enti
     assert (found.exact, found.total) == (False, LAMPS)
 
 
-def test_diversity_chooses_among_what_is_left(search: SearchEngine, entity: Any) -> None:
+def test_diversity_chooses_among_what_is_left(filled: Filled) -> None:
+    search, entity = filled
     options: dict[str, Any] = {"entity": entity, "limit_by": {"price": 2}}
     left = search.search("desk lamp", limit=LAMPS, **options)
     found = search.search("desk lamp", limit=LAMPS, diversity=0.7, **options)
@@ -258,9 +266,10 @@ def test_the_hits_of_several_tenants_count_together(search: SearchEngine) -> Non
     assert everywhere.total == 8
 
 
-def test_classes_and_stored_records_are_limited_together(search: SearchEngine, mapped: Any) -> None:
+def test_classes_and_stored_records_are_limited_together(search: SearchEngine) -> None:
+    fill_mapped(search)
     RecordStore(search).insert("Torch", [{"id": n, "name": f"lamp torch {n}", "brand": "Nox"} for n in range(5)])
-    found = search.search("lamp", entities=[mapped, "Torch"], limit=50, limit_by={"brand": 1}, mode="keyword")
+    found = search.search("lamp", entities=[Lamp, "Torch"], limit=50, limit_by={"brand": 1}, mode="keyword")
     branded = [hit for hit in found if hit.entity == "Torch" or values(int(hit.id))["brand"]]
     assert len(branded) == 3
     assert len(found) == 3 + LAMPS // 4
@@ -279,12 +288,14 @@ def test_classes_and_stored_records_are_limited_together(search: SearchEngine, m
         ({1: 1}, "limit_by is a field and how many"),
     ],
 )
-def test_anything_else_is_refused(search: SearchEngine, stored: Any, limit_by: Any, message: str) -> None:
+def test_anything_else_is_refused(indexes: Indexes, backend: str, limit_by: Any, message: str) -> None:
+    search = indexes(backend, fill_stored)
     with pytest.raises(InvalidInput, match=message):
-        search.search("lamp", entity=stored, limit_by=limit_by)
+        search.search("lamp", entity="Lamp", limit_by=limit_by)
 
 
-def test_what_it_cannot_be_used_with_is_refused(search: SearchEngine, entity: Any) -> None:
+def test_what_it_cannot_be_used_with_is_refused(filled: Filled) -> None:
+    search, entity = filled
     with pytest.raises(InvalidInput, match="limit_by and group_by both choose the hits of a group: leave one out"):
         search.search("lamp", entity=entity, limit_by={"brand": 1}, group_by="entity")
     with pytest.raises(InvalidInput, match="limit_by chooses among ranked hits, and an empty query ranks none"):

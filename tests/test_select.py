@@ -31,7 +31,7 @@ from kameleon.stores.filters import parse_filter
 from stress.workloads.models import Animal, Cat, Dog, Note
 from stress.workloads.models import Base as Others
 
-from .conftest import ids
+from .conftest import Indexes, ids
 
 
 class Base(DeclarativeBase):
@@ -69,10 +69,20 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def maker(engine: Engine, search: SearchEngine) -> sessionmaker[Session]:
-    Base.metadata.create_all(engine)
-    Others.metadata.create_all(engine)
-    maker = search.attach(sessionmaker(engine))
+def maker(search: SearchEngine) -> sessionmaker[Session]:
+    return fill(search)
+
+
+@pytest.fixture
+def filled(indexes: Indexes, backend: str) -> SearchEngine:
+    """The same index, for tests that only read it."""
+    return indexes(backend, fill)
+
+
+def fill(search: SearchEngine) -> sessionmaker[Session]:
+    Base.metadata.create_all(search.engine)
+    Others.metadata.create_all(search.engine)
+    maker = search.attach(sessionmaker(search.engine))
     with maker.begin() as session:
         owners = [Owner(name="Ann"), Owner(name="Bob")]
         session.add_all(
@@ -118,7 +128,7 @@ CONDITIONS: list[tuple[Any, list[str]]] = [
 ]
 
 
-def test_a_mapping_compares_columns_as_their_types_do(search: SearchEngine, maker: Any) -> None:
+def test_a_mapping_compares_columns_as_their_types_do(filled: SearchEngine) -> None:
     for where, expected in [
         ({"made": {"$gt": "2026-01-04"}}, ["5", "6"]),
         ({"made": {"$in": ["2026-01-04T00:00:00", None]}}, ["4"]),
@@ -129,19 +139,19 @@ def test_a_mapping_compares_columns_as_their_types_do(search: SearchEngine, make
         ({"price": {"$gt": 2.5}}, ["4", "5"]),
         ({"price": {"$ne": 10**300}}, ["1", "2", "3", "4", "5", "6"]),
     ]:
-        assert sorted(ids(search.search("red fox", entity=Item, where=where))) == expected, where
+        assert sorted(ids(filled.search("red fox", entity=Item, where=where))) == expected, where
 
 
 @pytest.mark.parametrize("mode", ["hybrid", "keyword", "vector"])
-def test_conditions_hold_inside_both_legs(search: SearchEngine, maker: Any, mode: str) -> None:
+def test_conditions_hold_inside_both_legs(filled: SearchEngine, mode: str) -> None:
     for condition, expected in CONDITIONS:
-        found = search.search("red fox", entity=Item, where=condition, mode=mode)
+        found = filled.search("red fox", entity=Item, where=condition, mode=mode)
         assert sorted(ids(found)) == expected, str(condition)
         assert {hit.entity for hit in found} <= {"Item"}
 
 
-def test_a_condition_fills_the_limit_with_records_that_meet_it(search: SearchEngine, maker: Any) -> None:
-    assert ids(search.search("red fox number0", entity=Item, where=Item.made > MADE[4], limit=1)) == ["6"]
+def test_a_condition_fills_the_limit_with_records_that_meet_it(filled: SearchEngine) -> None:
+    assert ids(filled.search("red fox number0", entity=Item, where=Item.made > MADE[4], limit=1)) == ["6"]
 
 
 @pytest.mark.parametrize(
@@ -162,16 +172,16 @@ def test_a_condition_fills_the_limit_with_records_that_meet_it(search: SearchEng
         ("open", "a condition such as Item.status == 'open'"),
     ],
 )
-def test_a_wrong_condition_is_named(search: SearchEngine, maker: Any, where: Any, message: str) -> None:
+def test_a_wrong_condition_is_named(filled: SearchEngine, where: Any, message: str) -> None:
     with pytest.raises(InvalidFilter, match=message):
-        search.search("fox", entity=Item, where=where)
+        filled.search("fox", entity=Item, where=where)
 
 
-def test_a_condition_belongs_to_one_class(search: SearchEngine, maker: Any) -> None:
+def test_a_condition_belongs_to_one_class(filled: SearchEngine) -> None:
     for options in ({"entities": [Item, Note]}, {}, {"entity": "Item"}):
         with pytest.raises(InvalidInput, match="is searched alone"):
-            search.search("fox", where=Item.status == "open", **options)
-    assert {hit.entity for hit in search.search("fox", entities=[Item, "Note"])} == {"Item", "Note"}
+            filled.search("fox", where=Item.status == "open", **options)
+    assert {hit.entity for hit in filled.search("fox", entities=[Item, "Note"])} == {"Item", "Note"}
 
 
 def test_objects_come_best_first_and_compose(search: SearchEngine, maker: sessionmaker[Session]) -> None:
@@ -194,9 +204,9 @@ def test_no_hits_are_no_objects(search: SearchEngine, maker: sessionmaker[Sessio
         assert session.scalars(nothing).all() == []
 
 
-def test_a_class_that_is_not_searchable_is_named(search: SearchEngine, maker: Any) -> None:
+def test_a_class_that_is_not_searchable_is_named(filled: SearchEngine) -> None:
     with pytest.raises(InvalidInput, match=r"'Owner' is not searchable\. Searchable: .*Item"):
-        search.select(Owner, "fox")
+        filled.select(Owner, "fox")
 
 
 def test_a_base_class_finds_those_that_inherit_it(search: SearchEngine, maker: sessionmaker[Session]) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from ...errors import InvalidInput
 from ..protocols import Store
 from ..settings import Settings
-from ..tables import Tables
+from ..tables import tables_in
 from .connections import PostgreSQLConnections
 from .contents import PostgreSQLContents
 from .copy import Copy
@@ -43,7 +43,7 @@ def make_store(
     check_number("ef_construction", ef_construction, 2 * m, 1_000)
     check_number("ef_search", ef_search, 1, MAX_EF_SEARCH)
     check_schema(schema)
-    tables, keys = Tables(schema), PostgreSQLKeys()
+    tables, keys = tables_in(schema), PostgreSQLKeys()
     templates = Templates(schema, m, ef_construction, ef_search)
     settings = Settings(tables, language, keyword_search)
     copying, policies = Copy(templates, settings), PostgreSQLPolicies(templates, settings)

@@ -5,7 +5,7 @@ from sqlalchemy import Engine
 from ...errors import InvalidInput
 from ..protocols import Store
 from ..settings import Settings
-from ..tables import Tables
+from ..tables import tables_in
 from .connections import SQLiteConnections
 from .contents import SQLiteContents
 from .embeddings import SQLiteEmbeddings
@@ -31,7 +31,7 @@ def make_store(
         raise InvalidInput(
             "keyword_search='server' ranks keywords in PostgreSQL; SQLite has no server. Leave keyword_search out"
         )
-    tables = Tables()
+    tables = tables_in()
     settings = Settings(tables, language, keyword_search)
     connections = SQLiteConnections(engine)
     scopes, keys = SQLiteScopes(), SQLiteKeys(engine.dialect)
