@@ -1,9 +1,10 @@
 """Names the records of a ranking and orders them by their boosts, whose values it reads for those that may come on the
 page. Imports `boosts`, `stores` and `values`.
 
-The fused score of a record is multiplied by the factors of its boosts, and so is its evidence, for its score. Which
-records are hits was decided before. A record whose fused score times the greatest factor is below the boosted score of
-the page's last cannot come on it: the values of the first show how many others have to be read.
+What the fused score of a record is above that of an unrelated one is multiplied by the factors of its boosts, and so is
+its evidence, for its score: a weighted fusion measures cosines from -1, so that else a record would be raised by what
+any has. Which records are hits was decided before. A record that the greatest factor would not bring to the score of the page's
+last cannot come on it: the values of the first show how many others have to be read.
 """
 
 import heapq
@@ -23,6 +24,7 @@ from ..stores.values import Key
 from ..values import LegScore, Ref
 from .boost_sets import StoredProbes
 from .evidence import levelled
+from .fusion import unrelated_score
 from .naming import needs_all, read_refs
 from .query import BOOSTED, Query
 from .ranking import Ranked, Ranking, placed
@@ -40,8 +42,9 @@ def boosted(
     """The ranking with refs, in the order of boosted scores, and whether none of its contents is gone. Records that
     were not read, which cannot come on the page whatever their factors, stay behind the others."""
     fields = names_of(searched(query, entities))
+    ranking = replace(ranked.ranking, floor=unrelated_score(ranked.found.legs, query.fusion))
     with ranked.found.timed("boosts"):
-        ranking, is_whole = Boosting(store, connection, query, fields, ranked.ranking).run()
+        ranking, is_whole = Boosting(store, connection, query, fields, ranking).run()
     return replace(ranked, ranking=ranking), is_whole
 
 
@@ -72,7 +75,7 @@ class Boosting:
         is_whole, rest = self._read(first), keys[len(first) : most]
         if rest:
             edge, factor = self._edge(end), self._sets.bounds[1]
-            rest = list(takewhile(lambda key: self._ranking.fused[key] * factor >= edge, rest))
+            rest = list(takewhile(lambda key: self._ranking.raised(self._ranking.fused[key], factor) >= edge, rest))
             is_whole &= self._read(rest)
         if len(keys) > most and (needs_all(query) or not is_whole):
             named = read_refs(self._store, self._connection, query, keys[most:])
@@ -82,14 +85,14 @@ class Boosting:
 
     def _edge(self, end: int) -> float:
         """The boosted score of the page's last, of those that were read."""
-        fused, factor_of = self._ranking.fused, self._factors.get
-        best = heapq.nlargest(end, [fused[key] * factor_of(key, 1.0) for key in self._refs])
+        fused, factor_of, raised = self._ranking.fused, self._factors.get, self._ranking.raised
+        best = heapq.nlargest(end, [raised(fused[key], factor_of(key, 1.0)) for key in self._refs])
         return best[-1] if len(best) == end else 0.0
 
     def _ordered(self, others: Sequence[Key]) -> Ranking:
         """The ranking; `others` are the worst of it, which are not boosted."""
         ranking, factors, refs = self._ranking, self._factors, self._refs | self._others
-        fused = {**ranking.fused, **{key: ranking.fused[key] * factor for key, factor in factors.items()}}
+        fused = {**ranking.fused, **{key: ranking.raised(ranking.fused[key], each) for key, each in factors.items()}}
         own = {**ranking.own, **{key: ranking.own[key] * factor for key, factor in factors.items()}}
         values = {key: (-fused[key], -own[key]) for key in self._refs}
         keys = sorted(self._refs, key=lambda key: (values[key], refs[key]))

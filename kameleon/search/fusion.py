@@ -65,15 +65,24 @@ class Leg(Generic[Key]):
         the two. A best hit that has all of a query's words is then near to 1, and one that has but a minor word is not,
         as it is by the maximum alone: so one weight fits short and long questions.
         """
-        raw = self.raw
-        least = LEAST[self.name]
-        best = max(raw.values(), default=least)
-        top = best if self.most is None else (best + max(best, self.most)) / 2
-        span = top - least
+        raw, least, span = self.raw, LEAST[self.name], self._span
         if span <= 0:
             return dict.fromkeys(raw, 0.0)
         shares = {key: (value - least) / span for key, value in raw.items()}
         return shares if min(shares.values(), default=0) >= 0 else {key: clamp(share) for key, share in shares.items()}
+
+    @lazy
+    def _span(self) -> float:
+        best = max(self.raw.values(), default=LEAST[self.name])
+        top = best if self.most is None else (best + max(best, self.most)) / 2
+        return top - LEAST[self.name]
+
+    @property
+    def unrelated(self) -> float:
+        """The normalised score of a record that has nothing to do with the query: no word of it, or the mean cosine of
+        unrelated texts, where that is known."""
+        noise = getattr(self.scale, "noise", None)
+        return 0.0 if noise is None or self._span <= 0 else clamp((noise[0] - LEAST[self.name]) / self._span)
 
     @lazy
     def evidence(self) -> Mapping[Key, float]:
@@ -139,6 +148,12 @@ def fuse(legs: "Sequence[Leg[Key]]", fusion: "str | Fusion" = "weighted") -> dic
         share, score_of = leg.weight / total, leg_scores(leg, fusion).get
         fused = {key: score + share * score_of(key, 0.0) for key, score in fused.items()}
     return fused if max(fused.values(), default=0.0) <= 1.0 else {key: min(1.0, score) for key, score in fused.items()}
+
+
+def unrelated_score(legs: "Sequence[Leg[Key]]", fusion: "str | Fusion") -> float:
+    """The fused score of a record that has nothing to do with the query; 0 where a leg's ranks or spread decide."""
+    total = total_weight(legs)
+    return sum(leg.weight / total * leg.unrelated for leg in legs) if fusion == "weighted" else 0.0
 
 
 def evidence(legs: "Sequence[Leg[Key]]") -> dict[Key, float]:

@@ -21,8 +21,8 @@ class Ranking:
     """What was put forward: `keys` in the order of all pages, with their `scores`. They are in the order of `places`,
     equal records of one place in that of their refs; the places are those of `fused`, of equals those of their
     evidence, which is `own`. `rest` is the best fused score that `min_score` left out. Where records have boosts, these
-    are multiplied by their `factors`, and `boosts` explains them; `most` is the greatest factor that a record can
-    have, `unread` the best fused score of those that were not boosted. `left_out` are the hits that `limit_by` left
+    are raised by their `factors`, and `boosts` explains them; `most` is the greatest factor that a record can
+    have, `floor` the fused score of an unrelated record, `unread` the best fused score of those that were not boosted. `left_out` are the hits that `limit_by` left
     out; `diversified` is how each of the best was chosen for diversity."""
 
     keys: Sequence[Key]
@@ -36,9 +36,14 @@ class Ranking:
     factors: Mapping[Key, float] = field(default_factory=dict)
     boosts: Mapping[Key, Sequence[LegScore]] = field(default_factory=dict)
     most: float = 1.0
+    floor: float = 0.0
     unread: float = 0.0
     left_out: Sequence[Key] = ()
     diversified: Mapping[Key, LegScore] = field(default_factory=dict)
+
+    def raised(self, fused: float, factor: float) -> float:
+        """A fused score with boosts: what it has above an unrelated record's is multiplied."""
+        return self.floor + (fused - self.floor) * factor if fused > self.floor else fused
 
     @property
     def members(self) -> Sequence[Key]:
@@ -113,13 +118,13 @@ def exactness(query: Query, ranked: Ranked, page: Sequence[Key]) -> tuple[bool, 
     deep = [leg for leg in legs if len(leg.chosen) >= query.depth]
     has_all = all(_has_all(query, leg) for leg in deep)
     if query.fusion != "weighted":
-        is_page_exact = not deep and _is_behind(query, ranking, page, ranking.most * ranking.unread)
+        is_page_exact = not deep and _is_behind(query, ranking, page, ranking.raised(ranking.unread, ranking.most))
         return is_page_exact, not deep or (has_all and not query.min_score)
     if query.sort:
         return has_all, has_all
     unseen = _best_unseen(legs, deep)
     is_whole = has_all or (ranking.rest is not None and unseen <= ranking.rest)
-    missed = ranking.most * (ranking.unread if is_whole else max(unseen, ranking.unread))
+    missed = ranking.raised(ranking.unread if is_whole else max(unseen, ranking.unread), ranking.most)
     return _is_behind(query, ranking, page, missed), is_whole
 
 
