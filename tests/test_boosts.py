@@ -510,6 +510,15 @@ def test_a_page_of_records_of_classes_alone_is_boosted_beside_an_entity(mapped: 
     assert factors(found) == pytest.approx({"1": 1.1 * 1.2, "2": 1 + 0.4 / 3, "3": 1.15})
 
 
+def test_an_entity_of_the_name_of_a_class_without_a_table_is_searched_beside_a_class(
+    search: SearchEngine, engine: Engine
+) -> None:
+    Base.metadata.create_all(engine, tables=[Base.metadata.tables["boosted_chair"]])
+    declare(search, "Lamp")
+    RecordStore(search).insert("Lamp", [{"id": 1, "name": "a lamp", "orders": 300}])
+    assert ids(search.search("lamp", entity=["Lamp", Chair])) == ["1"]
+
+
 def test_of_records_that_are_gone_no_boosts_are_read(stored: SearchEngine) -> None:
     condition = Comparison(("in_stock",), "$eq", True)
     probes: Sequence[Probe] = [ValueAt(("orders",)), ValueAt(("created",)), condition]

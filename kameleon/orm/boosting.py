@@ -35,8 +35,12 @@ class BoostedClasses:
         boosted = mappings.boosted()
         wanted = sorted(boosted) if not names else [name for name in map(str, names) if name in boosted]
         found = [mapped for name in wanted if (mapped := mappings.named(name)) is not None]
-        is_class = any(isinstance(one, type) for one in given)
-        return tuple(self._made(mapped) for mapped in found if is_class or self._is_here(mapped, connection))
+        classes = tuple(one for one in given if isinstance(one, type))
+        return tuple(
+            self._made(mapped)
+            for mapped in found
+            if any(issubclass(one, mapped.owner.class_) for one in classes) or self._is_here(mapped, connection)
+        )
 
     def _made(self, mapped: Mapped) -> ClassBoosts:
         fields = ClassFields(mapped, mapped.owner.class_, (mapped.entity,), self._index.store.keys)
