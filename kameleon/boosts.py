@@ -1,8 +1,8 @@
 """Boosts of a search: a record is raised by a number, by how recent it is, or where a condition holds. Imports `values`
 and `errors`.
 
-Each boost multiplies the fused score of a record by a factor, 1 where the record has no value. A boost has four forms,
-all equal: what `number`, `recency` and `when` return, and the same as JSON, by which entities keep theirs.
+Each boost multiplies what the fused score of a record is above that of an unrelated one by a factor, 1 where the record
+has no value. What `number`, `recency` and `when` return is equal to the same as JSON, by which entities keep theirs.
 """
 
 import json

@@ -459,10 +459,17 @@ WORDS = ("lamp", "desk", "floor", "red", "blue", "old", "new", "oak")
 
 
 def by_hand(search: SearchEngine, query: str, rows: Mapping[str, Mapping[str, Any]], factor: Any) -> dict[str, float]:
-    """The boosted score of every hit: its fused score, of which legs are explained, by its factor."""
+    """The boosted score of every hit: its fused score, of which legs are explained, what of it is above that of an
+    unrelated text by its factor. A leg's score is the cosine's distance from -1, over the best one's."""
     found = search.search(query, boost=[], explain=True, limit=len(rows))
     fused = {hit.id: sum(leg.weight * leg.score for leg in hit.explanation) for hit in found}
-    return {id_: score * factor(rows[id_]) for id_, score in fused.items()}
+    near = [leg for hit in found for leg in hit.explanation if leg.leg == "vector" and leg.score]
+    (noise,) = [generation.noise_mean for generation in search.generations()]
+    assert noise is not None
+    floor = near[0].weight * (1 + noise) * near[0].score / (1 + near[0].raw) if near else 0.0
+    return {
+        id_: floor + max(0, score - floor) * factor(rows[id_]) - max(0, floor - score) for id_, score in fused.items()
+    }
 
 
 @pytest.mark.parametrize("seed", [*range(3), *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 12))])
@@ -491,7 +498,7 @@ def test_an_exact_page_is_the_order_over_all_records(
     queries = [" ".join(chance.sample(WORDS, k)) for k in (1, 2, 3, 4)]
     expected = {query: by_hand(search, query, rows, factor) for query in queries}
     for depth in (3, 6, 12, 30, 100):
-        monkeypatch.setattr("kameleon.search.query.DEEP", depth)
+        monkeypatch.setattr("kameleon.search.query.BOOSTED", depth)
         for query in queries:
             best = sorted(expected[query].values(), reverse=True)
             found = search.search(query, boost=boosts, limit=3)

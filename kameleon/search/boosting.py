@@ -3,8 +3,8 @@ page. Imports `boosts`, `stores` and `values`.
 
 What the fused score of a record is above that of an unrelated one is multiplied by the factors of its boosts, and so is
 its evidence, for its score: a weighted fusion measures cosines from -1, so that else a record would be raised by what
-any has. Which records are hits was decided before. A record that the greatest factor would not bring to the score of the page's
-last cannot come on it: the values of the first show how many others have to be read.
+any has. Which records are hits was decided before. A record that the greatest factor would not bring to the score of
+the page's last cannot come on it: the values of the first show how many others have to be read.
 """
 
 import heapq

@@ -22,8 +22,8 @@ class Ranking:
     equal records of one place in that of their refs; the places are those of `fused`, of equals those of their
     evidence, which is `own`. `rest` is the best fused score that `min_score` left out. Where records have boosts, these
     are raised by their `factors`, and `boosts` explains them; `most` is the greatest factor that a record can
-    have, `floor` the fused score of an unrelated record, `unread` the best fused score of those that were not boosted. `left_out` are the hits that `limit_by` left
-    out; `diversified` is how each of the best was chosen for diversity."""
+    have, `floor` the fused score of an unrelated record, `unread` the best fused score of those that were not boosted.
+    `left_out` are the hits that `limit_by` left out; `diversified` is how each of the best was chosen for diversity."""
 
     keys: Sequence[Key]
     refs: Mapping[Key, Ref]
