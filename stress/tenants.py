@@ -143,3 +143,5 @@ def fill(of_tenant: Any, tenant: str, word: str) -> None:
     of_tenant.index_records_batch([("Note", f"{word} late {n}", f"{word} late") for n in range(3)])
     bills = [{"id": f"{word} {n}", "org": tenant, "text": f"{word}{n} bill"} for n in range(30)]
     RecordStore(of_tenant).insert("Bill", bills)
+    of_tenant.synonyms.add(f"{word}, {word} bill")
+    of_tenant.rules.set(f"{word} harbour", pin=[("Note", f"{word} 7")], hide=[("Note", f"{word} 8")])

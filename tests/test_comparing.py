@@ -152,7 +152,7 @@ def test_a_setting_names_a_rerankers_folder_and_a_boost(run: Run, cross_encoder:
     run("data", "insert", "Product", stdin="".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "q.jsonl").write_text('{"_id": "q", "text": "lamp"}')
     (tmp_path / "r.tsv").write_text("q\t2\t1\n")
-    for setting in ({"rerank": str(cross_encoder)}, {"boost": {"field": "stars", "half": 5, "weight": 0.9}}):
+    for setting in ({"rerank": str(cross_encoder)}, {"boost": {"field": "stars", "half": 5, "weight": 5}}):
         found = run("eval", "--queries", "q.jsonl", "--qrels", "r.tsv", "--after", json.dumps(setting), "--json")
         compared = json.loads(found.stdout)
         assert (compared["wins"], compared["mrr_before"], compared["mrr_after"]) == (1, 0.5, 1.0)

@@ -14,7 +14,9 @@ from sqlalchemy import URL, Engine
 import kameleon
 from kameleon import RecordStore, SearchEngine, Worker
 from kameleon.administration import Administration, CacheAdministration
+from kameleon.query_rules import QueryRules
 from kameleon.reindex.generations import Reindexing
+from kameleon.synonyms import Synonyms
 from kameleon.tenants import ForTenant
 from stress.tenants import UNUSED, attacked, filled
 from stress.workloads.sql_attacks import Attempt
@@ -71,7 +73,8 @@ def test_nothing_that_another_tenant_does_is_observed_in_any_order(
 def public_verbs() -> set[str]:
     """The public methods of what an application holds, and the public functions that take it, as they are named."""
     classes = (SearchEngine, ForTenant, RecordStore, Administration, CacheAdministration, Reindexing, Worker)
-    members = [getattr(cls, name) for cls in classes for name in dir(cls) if not name.startswith("_")]
+    kept = Synonyms, QueryRules
+    members = [getattr(cls, name) for cls in (*classes, *kept) for name in dir(cls) if not name.startswith("_")]
     members += [getattr(kameleon, name) for name in kameleon.__all__]
     for module in ("evaluation", "doctor", "testing"):
         functions = inspect.getmembers(import_module(f"kameleon.{module}"), inspect.isfunction)

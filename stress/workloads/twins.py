@@ -22,7 +22,7 @@ import kameleon
 from kameleon import RecordStore, SearchEngine, searchable
 from kameleon.doctor import examine
 from kameleon.errors import KameleonError, TextRefused
-from kameleon.evaluation import evaluate
+from kameleon.evaluation import compare, evaluate
 from kameleon.testing import HashProvider
 
 WORDS = (
@@ -31,6 +31,7 @@ WORDS = (
 )
 OTHERS = ("zorblatt", "merger", "layoffs", "zebulon", "metformin", "secret")
 QUERIES = ("red fox", "whalle", "lanter*", '"copper meadow"', "harbour -fox", "zorblatt", "zeb*", "violn merger", "fo")
+OWN_RULES = "lantern, beacon, red fox", "red fox", 3, 4
 QUICK = 2
 """Steps of a quick test."""
 MODES = ("hybrid", "keyword", "vector")
@@ -41,7 +42,9 @@ TIMES = ("created_at", "updated_at", "last_updated")
 BY_OTHERS = {
     "the writes of each way": "SearchEngine.index_records_batch SearchEngine.delete_records RecordStore.insert "
     "RecordStore.delete",
-    "calls a verb that is observed": "SearchEngine.index_record SearchEngine.delete_record Coroutines.aindex_record "
+    "what each tenant keeps for its searches": "Synonyms.add QueryRules.set",
+    "calls a verb that is observed": "Synonyms.aadd Synonyms.load Synonyms.aload Synonyms.aremove QueryRules.aset "
+    "QueryRules.aremove SearchEngine.index_record SearchEngine.delete_record Coroutines.aindex_record "
     "Coroutines.aindex_records_batch Coroutines.adelete_record Coroutines.adelete_records Coroutines.ainsert "
     "Coroutines.aupdate Coroutines.adelete Coroutines.alist RecordStore.update",
     "takes no tenant: an operator's, of the whole index": "SearchEngine.reindex Administration.index_vectors "
@@ -49,7 +52,7 @@ BY_OTHERS = {
     "Administration.protect Administration.unprotect CacheAdministration.status CacheAdministration.clear "
     "Reindexing.plan Reindexing.run Reindexing.rollback Reindexing.target Registry.status Registry.pending "
     "Registry.prune Registry.cancel Registry.forget Registry.drop_tables Worker.run Worker.work rebuild "
-    "RecordStore.alter_entity RecordStore.rename_entity RecordStore.drop_entity",
+    "RecordStore.alter_entity RecordStore.rename_entity RecordStore.drop_entity Administration.index_class keep",
     "writes or deletes, and returns nothing of the index": "Administration.drop_tenant Administration.import_tenant "
     "RecordStore.create_entity RecordStore.embed_ahead RecordStore.batches_ahead",
     "reads nothing": "SearchEngine.attach SearchEngine.flush Coroutines.aflush SearchEngine.track SearchEngine.untrack "
@@ -104,6 +107,10 @@ class ByHand:
 
     def options(self) -> list[dict[str, Any]]:
         return [{}]
+
+    def keep_rules(self, synonyms: str, query: str, pinned: int, hidden: int) -> None:
+        self.search.synonyms.add(synonyms)
+        self.search.rules.set(query, pin=[("Parcel", pinned)], hide=[("Parcel", hidden)])
 
     def observed(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Returns the value of a call in plain objects, or its error, and counts those that have a value."""
@@ -223,6 +230,11 @@ def observations(way: ByHand, queries: Sequence[str], is_thorough: bool) -> Iter
         yield ("legs", query), [asdict(leg) for leg in found.legs]
     for id_ in (*way.written, 1, 10_002, "absent"):
         yield ("similar", id_), observed(search.similar, "Parcel", id_, limit=4, explain=True)
+    for call in (search.synonyms.list, search.synonyms.alist, search.rules.list, search.rules.alist):
+        yield call.__qualname__, observed(call)
+    for remove, kept in ((search.synonyms.remove, OWN_RULES[0]), (search.rules.remove, OWN_RULES[1])):
+        yield remove.__qualname__, observed(remove, kept)
+    way.keep_rules(*OWN_RULES)
     yield "status", observed(search.get_status)
     yield "failures", observed(search.failures)
     yield "error", observed(search.search, "fox", entity="Parcel", where={"zorblatt": 1})
@@ -246,6 +258,7 @@ def of_operators(way: ByHand) -> Iterator[tuple[Any, Any]]:
     engine, tenant = way.engine, way.tenant
     queries = dict(zip(QRELS, ("red fox", "whale zorblatt", "lantern", "copper meadow"), strict=True))
     yield "evaluate", way.observed(evaluate, engine, queries, QRELS, tenant=tenant)
+    yield "compare", way.observed(compare, engine, queries, QRELS, {}, {"mode": "keyword"}, tenant=tenant)
     yield "examine", way.observed(examine, engine, tenant=tenant)
     yield "generations", way.observed(engine.generations)
     with tempfile.TemporaryDirectory() as folder:
@@ -263,6 +276,7 @@ def of_others(way: ByHand, random: random.Random) -> None:
     words = [*WORDS, *OTHERS, *typos, TOO_LONG]
     way.write({id_: record(random, words) for id_ in random.sample(range(1, 600), size)})
     way.delete(random.sample(range(1, 600), 30))
+    way.keep_rules(f"fox, {random.choice(OTHERS)}", "red fox", *random.sample(range(1, 600), 2))
     for query in random.sample(QUERIES, 3):
         way.search.search(query)
         way.search.suggest(query)
@@ -272,6 +286,7 @@ def of_others(way: ByHand, random: random.Random) -> None:
 def run(way: ByHand, other: ByHand | None, seed: int, steps: int) -> Iterator[tuple[Any, Any]]:
     """Each observation of a tenant's calls, with its name."""
     own, others = random.Random(seed), random.Random(seed + 1)
+    way.keep_rules(*OWN_RULES)
     for step in range(steps):
         if other is not None:
             of_others(other, others)
