@@ -95,6 +95,8 @@ def read_shared(
 )
 @click.option("--count", is_flag=True, help="Count all that match.")
 @naming_records("pin", "Put this record before all others.")
+@click.option("--no-synonyms", "synonyms", is_flag=True, flag_value=False, default=True, help="Use no synonyms.")
+@click.option("--no-rules", "rules", is_flag=True, flag_value=False, default=True, help="Use no query rules.")
 @click.option("--group-by", type=click.Choice(["entity"]), help="Return --limit hits of each.")
 @click.option(
     "--limit-by",

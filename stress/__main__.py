@@ -16,7 +16,6 @@ from .report import Arguments, for_people, line
 RUNS = (
     *("insert", "search", "keywords", "embed", "commit", "reindex", "quality", "ranking", "typos", "startup", "peers"),
     *("servers", "beside", "fork", "sessions", "crash", "concurrency", "soak", "hostile", "tenants", "tenants-speed"),
-    "boosts",
 )
 TENANT_CLASSES = ("small", "middle", "large", "many")
 
@@ -58,7 +57,6 @@ def main(
     quality      nDCG@10 of each leg and of both, by weight, on judged collections
     ranking      boosts, caps, diversity, pins and snippets beside plain searches; nDCG@10 by diversity
     typos        which words are corrected, right ones and misspelt ones, and nDCG@10 of misspelt queries
-    boosts       searches with three boosts against the same without, of stored records and of a class
     startup      the command, from a new process to its answer
     servers      1,000 texts on a healthy, a slow, a limited and a half-broken embeddings server
     peers        Chroma, LanceDB, txtai, langchain-postgres and SQL by hand, side by side

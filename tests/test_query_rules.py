@@ -179,6 +179,19 @@ def test_operators_narrow_what_is_pinned(filled: SearchEngine) -> None:
     assert "s1" not in ids(filled.search('"running shoes"', limit=50))
 
 
+def test_beside_exclusions_alone_the_pinned_are_the_hits(filled: SearchEngine) -> None:
+    found = filled.search("-wool", pin=[("Product", "sock"), ("Product", "lamp")], count=True, explain=True)
+    assert [(hit.id, hit.score, hit.is_pinned) for hit in found] == [("lamp", 0.0, True)]
+    assert (found.total, found.cursor) == (1, None)
+
+
+def test_a_search_without_rules_pins_and_hides_what_it_names_alone(filled: SearchEngine) -> None:
+    filled.rules.set("tent", pin=[("Product", "lamp")], hide=[("Product", "tent")])
+    assert ids(filled.search("tent", mode="keyword")) == ["lamp"]
+    assert ids(filled.search("tent", mode="keyword", rules=False)) == ["tent"]
+    assert ids(filled.search("tent", mode="keyword", rules=False, pin=[("Product", "sock")])) == ["sock", "tent"]
+
+
 def test_nothing_is_pinned_out_of_the_scope(filled: SearchEngine) -> None:
     filled.rules.set("running shoes", pin=[("Page", "sizes"), ("Product", "lamp"), ("Product", "s4")])
 

@@ -584,3 +584,11 @@ def test_the_command_adds_lists_loads_and_removes(run: Run, tmp_path: Path) -> N
     assert run("synonyms", "add", "a, b", "--tenant", "acme").stdout == "added 1\n"
     assert run("synonyms", "list", "--tenant", "acme").stdout == "a, b\n"
     assert run("synonyms", "list").stdout == "nyc => big apple\n"
+
+
+def test_a_search_may_be_without_synonyms(search: SearchEngine) -> None:
+    fill(search, HOTELS)
+    search.synonyms.add(CITY)
+    assert len(search.search("nyc", mode="keyword")) == 3
+    plain = search.search("nyc", mode="keyword", synonyms=False)
+    assert (len(plain), plain.plan.synonyms) == (1, {})

@@ -37,6 +37,11 @@ class Curated(NamedTuple):
     rules: RulesByWords = NO_RULES
     boosted: Mapping[str, Entity] = {}
 
+    def of(self, *, synonyms: bool, rules: bool) -> "Curated":
+        """Those that a search uses."""
+        kept = self if synonyms else self._replace(synonyms=())
+        return kept if rules else kept._replace(rules=NO_RULES)
+
 
 NOTHING = Curated()
 SHARED = ("",)

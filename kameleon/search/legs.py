@@ -120,6 +120,9 @@ class LegSearch:
         query, found = self._query, self._found
         self._store.connections.prepare_search(self._connection)
         if not query.has_text:
+            if pinned:
+                self._look_up(scope, field_words)
+                self._pin(pinned)
             return found
         if query.mode != "keyword":
             self._choose_vector()
@@ -128,14 +131,18 @@ class LegSearch:
         self._look_up(scope, field_words)
         found.selection = Selection(self._store, self._connection, scope, found.words)
         if pinned:
-            allowed = found.words.which_allowed(list(pinned)) if found.words else pinned.keys()
-            found.pinned = {doc: ref for doc, ref in pinned.items() if doc in allowed}
+            self._pin(pinned)
         pairs = [self._leg_pair(one) for one in self._selections(found.selection)]
         if pairs:
             found.keyword = united([keyword for keyword, _ in pairs])
             found.vector = united([vector for _, vector in pairs])
             found.weight = self._weight()
         return found
+
+    def _pin(self, pinned: Mapping[Key, Ref]) -> None:
+        words = self._found.words
+        allowed = words.which_allowed(list(pinned)) if words else pinned.keys()
+        self._found.pinned = {doc: ref for doc, ref in pinned.items() if doc in allowed}
 
     def _selections(self, selection: Selection) -> list[Selection]:
         """That of each entity where hits are grouped."""

@@ -90,7 +90,7 @@ class SearchOptions(TenantOption, total=False):
     `limit_by={"brand": 1}` leaves out hits beyond so many of each value of a field. `group_by="entity"` gives `limit`
     hits of each entity. `diversity` (0 to 1) orders the 100 best so that each is relevant and unlike those before it.
     `pin` are records to put before all others, whether they match or not: as for `hide`, (entity, id) pairs, hits or
-    refs, or ids where one entity is searched.
+    refs, or ids where one entity is searched. `synonyms` and `rules` (True) are whether those of the index are used.
 
     `count` counts what matches. `facets` names fields whose values are counted over all of it; {field: bounds} or
     {field: "month"} counts buckets of them.
@@ -119,6 +119,8 @@ class SearchOptions(TenantOption, total=False):
     group_by: str | None
     diversity: float
     pin: Iterable[object]
+    synonyms: bool
+    rules: bool
     count: bool
     facets: Iterable[str | Mapping[str, Any]] | Mapping[str, Any]
     highlight: bool
@@ -162,6 +164,8 @@ class Query:
     group_by: str | None = None
     diversity: float = 0.0
     pin: tuple[Ref, ...] = ()
+    synonyms: bool = True
+    rules: bool = True
     count: bool = False
     facets: tuple[Facet, ...] = ()
     highlight: bool = False
@@ -306,7 +310,7 @@ class Query:
         boosts = None if self.boost is None else [identity(boost) for boost in self.boost]
         cap = self.limit_by and [self.limit_by.field, self.limit_by.most]
         ranked = [self.mode, self.min_score, self.sort, self.like, fusion, self.weight, reranked, boosts]
-        return [self.typed, *scope, *ranked, self.diversity, cap]
+        return [self.typed, *scope, *ranked, self.diversity, cap, self.synonyms, self.rules]
 
     def _check_together(self) -> None:
         if self.group_by is not None and self.group_by not in GROUPINGS:

@@ -88,7 +88,7 @@ class Retriever:
         self._query = query.boosted_by(curated.boosted)
         self._prepared = prepared
         self._entities = entities
-        self._curated = curated
+        self._curated = curated.of(synonyms=query.synonyms, rules=query.rules)
         self._generations = generations
 
     def read(self, connection: Connection) -> tuple[Ranked, Page]:
