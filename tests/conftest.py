@@ -245,19 +245,16 @@ SLOW_WHEN_ASYNC = (
 """Suites that `make test` runs over synchronous engines alone, and `make test-slow` over async ones."""
 
 SLOW_ON_POSTGRESQL = (
-    *("test_evaluation.py", "test_hit_passages.py", "test_snippets.py", "test_verdicts.py", "test_weighting.py"),
-    "test_writing.py",
+    *("test_boosts.py", "test_comparing.py", "test_diversity.py", "test_evaluation.py", "test_field_weights.py"),
+    *("test_hit_passages.py", "test_limit_by.py", "test_query_rules.py", "test_snippets.py", "test_synonyms.py"),
+    *("test_verdicts.py", "test_weighting.py", "test_writing.py"),
 )
 TESTS_SLOW_ON_POSTGRESQL = {
-    "test_an_exact_page_is_the_order_over_all_records",
-    "test_in_each_mode_and_fusion",
     "test_a_joined_session_is_indexed_in_the_outer_transaction",
-    "test_scores_are_those_of_an_index_made_with_the_new_declaration",
     "test_what_a_session_only_flushed_is_indexed_when_the_outer_transaction_commits_it",
-    "test_what_names_no_records_is_refused",
 }
-"""Suites and tests of what is computed above the stores: `make test` runs them over SQLite, `make test-slow` over
-PostgreSQL."""
+"""Suites and tests of what is computed above the stores, most of which test_steering.py runs on PostgreSQL, too: `make
+test` runs them over SQLite, `make test-slow` over PostgreSQL."""
 
 VARIANTS = ("sqlite-memory", "sqlite-plain", "sqlite-vec")
 """Other engines of SQLite: `make test-slow` runs over them what `make test` runs over `sqlite`."""
