@@ -1,5 +1,5 @@
-"""Boosts of a search: a record is raised by a number, by how recent it is, or where a condition holds. Imports `values`
-and `errors`.
+"""Boosts of a search: a record is raised by a number, by how recent it is, or where a condition holds. Imports
+`values`, `errors` and `moments`.
 
 Each boost multiplies what the fused score of a record is above that of an unrelated one by a factor, 1 where the record
 has no value. What `number`, `recency` and `when` return is equal to the same as JSON, by which entities keep theirs.
@@ -21,6 +21,7 @@ from sqlalchemy.engine.default import StrCompileDialect
 from sqlalchemy.sql.elements import ClauseElement
 
 from .errors import InvalidInput, seen
+from .moments import DAY_MS, TEXT
 from .values import Bucket
 
 MAX_BOOSTS = 20
@@ -32,9 +33,6 @@ WEIGHT, FACTOR = 0.2, 1.2
 """The weight of a number or of recency, and the factor of a condition, where none is given. Chosen, not measured."""
 UNITS = {"w": 604_800, "d": 86_400, "h": 3_600, "min": 60, "s": 1}
 HALF_LIFE = re.compile(r"(\d+(?:\.\d+)?)(w|d|h|min|s)")
-DAY_MS = 86_400_000
-MOMENT = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-](0\d|1[0-4]):[0-5]\d)?)?", re.ASCII)
-"""Texts that `stores.moments` takes for dates and times, but for those of days that there are not."""
 SHOWN = 60
 """Bounds the characters of a condition in the name of its boost. Chosen, not measured."""
 MAX_FIELD = 1_000
@@ -299,7 +297,7 @@ def moment_ms(value: Any) -> float | None:
     """The milliseconds of a date or a time, or of a text that filters take for one; None of anything else."""
     try:
         if value.__class__ is str:
-            if MOMENT.fullmatch(value) is None:
+            if TEXT.fullmatch(value) is None:
                 return None
             value = datetime.fromisoformat(value)
         elif isinstance(value, date) and not isinstance(value, datetime):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from .analysis.analyser import analyser
 from .analysis.synonyms import SynonymRule, read_lines, read_rule
@@ -148,9 +148,8 @@ class Synonyms(TenantCalls):
     def _delete(self, rules: Sequence[str], connection: Connection, tenant: str) -> int:
         table, count = self._index.tables.synonyms, 0
         for part in parts(rules, IDS_A_STATEMENT):
-            own = (table.c.tenant == tenant, table.c.rule.in_(part))
-            count += connection.scalar(select(func.count()).select_from(table).where(*own)) or 0
-            connection.execute(table.delete().where(*own))
+            own = table.c.tenant == tenant, table.c.rule.in_(part)
+            count += connection.execute(table.delete().where(*own)).rowcount
         return count
 
     def _kept(self, connection: Connection, tenant: str) -> Rules:

@@ -11,7 +11,7 @@ from ..content import Content
 from ..indexing.entries import make_entry
 from ..indexing.index import Index
 from ..orm.callers import sessions_of
-from ..orm.identity import key_attributes
+from ..orm.identity import is_after, key_attributes
 from ..orm.mapping import Mapped, objects
 from ..orm.redefined import Redefined
 from ..records.entities import record_entry
@@ -65,7 +65,7 @@ class MappedSource:
         keys = key_attributes(mapped.mapper)
         statement = mapped.rows().limit(limit)
         if after is not None:
-            statement = statement.where(tuple_(*keys) > after if len(keys) > 1 else keys[0] > after[0])
+            statement = statement.where(is_after(keys, after))
         found: list[Entry] = []
         last = None
         for obj in objects(connection, statement):

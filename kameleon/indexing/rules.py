@@ -169,15 +169,20 @@ def missing_pairs(index: "Index", connection: Connection, rules: Iterable[Rule])
 def rename_entity(index: "Index", connection: Connection, name: str, new_name: str | None) -> None:
     """Rename an entity in all rules, or remove its records from them, and rules without any left."""
     table = index.tables.query_rules
-    concerned = [rule for rule in read_rules(index, connection, None) if any(e == name for e, _ in rule.pairs)]
-    for rule in concerned:
+    if not _naming(index, connection, name):
+        return
+    index.curation.note_change(connection)
+    for rule in _naming(index, connection, name):  # as they are once other changes wait
         pinned, hidden = (_renamed(pairs, name, new_name) for pairs in (rule.pinned, rule.hidden))
         _delete(index, connection, rule)
         if pinned or hidden:
             changed = rule._replace(pinned=pinned, hidden=hidden, updated_at=datetime.now(UTC))
             connection.execute(table.insert(), changed._asdict())
-    if concerned:
-        index.curation.note_change(connection)
+
+
+def _naming(index: "Index", connection: Connection, entity: str) -> list[Rule]:
+    """The rules that pin or hide records of an entity."""
+    return [rule for rule in read_rules(index, connection, None) if any(one == entity for one, _ in rule.pairs)]
 
 
 def _renamed(pairs: Iterable[Pair], name: str, new_name: str | None) -> tuple[Pair, ...]:

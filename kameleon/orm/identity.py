@@ -52,6 +52,13 @@ def is_among(attributes: Sequence[Any], keys: Sequence[Sequence[Any]]) -> Column
     return tuple_(*attributes).in_([tuple(key) for key in keys])
 
 
+def is_after(attributes: Sequence[Any], key: Sequence[Any]) -> ColumnElement[bool]:
+    """Whether a row's primary key is greater than this one."""
+    if len(attributes) == 1:
+        return cast("ColumnElement[bool]", attributes[0] > key[0])
+    return tuple_(*attributes) > key
+
+
 class Identity:
     def __init__(self, columns: Sequence[Any], dialect: Dialect) -> None:
         self.columns = [_key_column(column, dialect) for column in columns]

@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 from functools import partial
 
-from sqlalchemy import Connection, func, select, tuple_
+from sqlalchemy import Connection, func, select
 
 from ..errors import InvalidInput, seen
 from ..indexing.classes import redefined, topic
@@ -12,7 +12,7 @@ from ..indexing.index import Index
 from ..indexing.writer import Indexing, Progress
 from ..values import IndexReport
 from .callers import sessions_of
-from .identity import key_attributes
+from .identity import is_after, key_attributes
 from .mapping import Mapped
 from .rows import index_rows
 from .unindexed import Unindexed, is_here
@@ -96,5 +96,4 @@ class Redefined:
                 yield [mapped.ref(tuple(row)).id for row in found]
             if len(found) < size:
                 return
-            after = tuple(found[-1])
-            page = rows.where(tuple_(*keys) > after if len(keys) > 1 else keys[0] > after[0])
+            page = rows.where(is_after(keys, tuple(found[-1])))

@@ -17,7 +17,6 @@ from sqlalchemy import (
     literal_column,
     select,
     table,
-    tuple_,
 )
 
 from ..errors import InvalidInput, InvalidRecord
@@ -25,7 +24,7 @@ from ..indexing.index import Index
 from ..stores.tables import key
 from ..values import IndexReport, Tenants
 from .callers import sessions_of
-from .identity import key_attributes
+from .identity import is_after, key_attributes
 from .mapping import Mapped, objects
 from .rows import index_rows
 
@@ -97,7 +96,7 @@ class Unindexed:
             if len(page) < size:
                 return
             after = tuple(mapped.key_of(page[-1]))
-            rows = query.where(tuple_(*keys) > after if len(keys) > 1 else keys[0] > after[0])
+            rows = query.where(is_after(keys, after))
 
     def _missing(self, mapped: Mapped, statement: Select[Any]) -> Select[Any]:
         """Rows of a class that got tenants later are in the index under none, so they are among them; whether those of

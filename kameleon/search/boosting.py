@@ -32,8 +32,8 @@ from .sources import names_of, searched
 
 FIRST = 30
 """Bounds from below how many records are read first, whose scores bound how many more are. Chosen, not measured."""
-NOBODY = Ref("", "")
-"""Stands for the refs of records that are not read, behind the page."""
+UNREAD = Ref("", "")
+"""The ref of each record that is not read, behind the page."""
 
 
 def boosted(
@@ -61,7 +61,7 @@ class Boosting:
         self._ranking = ranking
         self._probes = StoredProbes(self._sets, set(fields), has_stored=query.has_stored)
         self._now_ms = time.time() * 1000
-        self._asked: set[Key] = set()
+        self._sought: set[Key] = set()
         self._refs: dict[Key, Ref] = {}
         self._others: dict[Key, Ref] = {}
         self._factors: dict[Key, float] = {}
@@ -97,10 +97,10 @@ class Boosting:
         values = {key: (-fused[key], -own[key]) for key in self._refs}
         keys = sorted(self._refs, key=lambda key: (values[key], refs[key]))
         places = placed(keys, values)
-        gone = self._asked - self._refs.keys() | (set(others) - self._others.keys() if self._others else set())
+        gone = self._sought - self._refs.keys() | (set(others) - self._others.keys() if self._others else set())
         rest = [key for key in ranking.keys if key not in self._refs and key not in gone]
         places |= {key: len(ranking.keys) + ranking.places[key] for key in rest}
-        rest.sort(key=lambda key: (places[key], refs.get(key, NOBODY)))
+        rest.sort(key=lambda key: (places[key], refs.get(key, UNREAD)))
         return replace(
             ranking,
             keys=[*keys, *rest],
@@ -123,7 +123,7 @@ class Boosting:
         if not keys:
             return True
         query, classes = self._query, self._query.of_classes
-        self._asked.update(keys)
+        self._sought.update(keys)
         docs, every, are_stored, columns = self._store.records.probed(self._connection, keys, self._probes.every)
         refs = dict(zip(docs, every, strict=True))
         if query.like is not None or not all(map(query.is_of_tenants, every)):

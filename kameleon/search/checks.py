@@ -24,10 +24,15 @@ def check_ids(ids: Iterable[object] | None) -> tuple[str, ...] | None:
         return None
     if isinstance(ids, str) or not isinstance(ids, Iterable):
         raise InvalidInput(f"ids is a list of record ids, not {seen(ids)}")
-    given = dict.fromkeys(check_id(str(id_) if isinstance(id_, UUID) else id_) for id_ in ids)
+    given = dict.fromkeys(map(read_id, ids))
     if len(given) > MAX_IDS:
         raise InvalidInput(f"ids are {MAX_IDS:,} at most, not {len(given):,}: describe the records with where=")
     return tuple(given)
+
+
+def read_id(value: object) -> str:
+    """As text, a UUID too. Raises InvalidRecord."""
+    return check_id(str(value) if isinstance(value, UUID) else value)
 
 
 def check_min_score(value: object) -> None:

@@ -69,11 +69,7 @@ def shown_before(query: Query, ranking: Ranking) -> list[int]:
 
 def relevances(ranking: Ranking, keys: Sequence[Key]) -> Floats:
     """The scores by which the keys were ranked, boosts included, over the best one's."""
-    if ranking.reranked:
-        scores = [ranking.reranked[key] * ranking.factors.get(key, 1.0) for key in keys]
-    else:
-        scores = [ranking.fused[key] for key in keys]
-    values = np.array(scores, np.float64)
+    values = np.array([ranking.fused[key] for key in keys], np.float64)
     scaled: Floats = values / max(values.max(), np.finfo(np.float64).tiny)
     return scaled
 

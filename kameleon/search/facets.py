@@ -1,5 +1,6 @@
 """Reads which facets are wanted, and counts them over the records that match: the values of a field, those between
-bounds, or days, weeks, months and years. Imports `facet_counts`, `values`, `errors` and `stores`."""
+bounds, or days, weeks, months and years. Imports `facet_counts`, `values`, `errors`, `moments` and
+`stores`."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ from sqlalchemy import Connection
 
 from ..errors import InvalidInput, seen
 from ..facet_counts import FacetCounts
-from ..stores.moments import moment_of
+from ..moments import moment_of
 from ..stores.protocols import Fields
 from ..stores.values import Matches
 from ..values import Bucket

@@ -24,7 +24,7 @@ from typing import Any, Generic, TypeVar
 
 from ..errors import InvalidInput, seen
 from ..forking import lazy
-from .evidence import LEAST_EVIDENCE, Scale, clamp
+from .evidence import LEAST_EVIDENCE, Scale, VectorScale, clamp
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -81,7 +81,7 @@ class Leg(Generic[Key]):
     def unrelated(self) -> float:
         """The normalised score of a record that has nothing to do with the query: no word of it, or the mean cosine of
         unrelated texts, where that is known."""
-        noise = getattr(self.scale, "noise", None)
+        noise = self.scale.noise if isinstance(self.scale, VectorScale) else None
         return 0.0 if noise is None or self._span <= 0 else clamp((noise[0] - LEAST[self.name]) / self._span)
 
     @lazy

@@ -7,6 +7,7 @@ from uuid import UUID
 from ..content import check_entity, check_id, check_tenant
 from ..errors import InvalidInput, seen
 from ..values import Ref, SearchResult
+from .checks import read_id
 
 
 class RefReader:
@@ -33,7 +34,7 @@ class RefReader:
         if isinstance(one, Ref):
             return Ref(check_entity(one.entity), check_id(one.id), check_tenant(one.tenant))
         if isinstance(one, tuple | list) and len(one) == 2:
-            return Ref(check_entity(self._name_of(one[0])), id_of(one[1]))
+            return Ref(check_entity(self._name_of(one[0])), read_id(one[1]))
         if not isinstance(one, str | int | UUID):
             raise InvalidInput(f"{option} names records as (entity, id), as hits or as refs, not as {seen(one)}")
         if len(self._entities) != 1:
@@ -41,8 +42,4 @@ class RefReader:
                 f"{option} names {seen(one)} without its entity, which is enough only where one entity is searched: "
                 "give (entity, id)"
             )
-        return Ref(self._entities[0], id_of(one))
-
-
-def id_of(value: object) -> str:
-    return check_id(str(value) if isinstance(value, UUID) else value)
+        return Ref(self._entities[0], read_id(one))

@@ -20,10 +20,11 @@ from .query import DIVERSIFIED, Query
 class Ranking:
     """What was put forward: `keys` in the order of all pages, with their `scores`. They are in the order of `places`,
     equal records of one place in that of their refs; the places are those of `fused`, of equals those of their
-    evidence, which is `own`. `rest` is the best fused score that `min_score` left out. Where records have boosts, these
-    are raised by their `factors`, and `boosts` explains them; `most` is the greatest factor that a record can
-    have, `floor` the fused score of an unrelated record, `unread` the best fused score of those that were not boosted.
-    `left_out` are the hits that `limit_by` left out; `diversified` is how each of the best was chosen for diversity."""
+    evidence, which is `own`. A reranker's scores take the place of the fused ones. `rest` is the best fused score that
+    `min_score` left out. Where records have boosts, these are raised by their `factors`, and `boosts` explains them;
+    `most` is the greatest factor that a record can have, `floor` the fused score of an unrelated record, `unread` the
+    best fused score of those that were not boosted. `left_out` are the hits that `limit_by` left out; `diversified` is
+    how each of the best was chosen for diversity."""
 
     keys: Sequence[Key]
     refs: Mapping[Key, Ref]
@@ -115,7 +116,7 @@ def exactness(query: Query, ranked: Ranked, page: Sequence[Key]) -> tuple[bool, 
         page = [key for key in ranking.keys if key not in found.pinned][: max(DIVERSIFIED, query.end)]
     if not found.keyword.is_exact or not found.vector.is_exact or query.rerank:
         return False, False
-    deep = [leg for leg in legs if len(leg.chosen) >= query.depth]
+    deep = _cut(query, legs)
     has_all = all(_has_all(query, leg) for leg in deep)
     if query.fusion != "weighted":
         is_page_exact = not deep and _is_behind(query, ranking, page, ranking.raised(ranking.unread, ranking.most))
@@ -137,10 +138,15 @@ def _is_behind(query: Query, ranking: Ranking, page: Sequence[Key], missed: floa
 def may_have_more(query: Query, ranked: Ranked) -> bool:
     """Whether records outside of the candidates may be hits."""
     legs, rest = ranked.found.legs, ranked.ranking.rest
-    deep = [leg for leg in legs if len(leg.chosen) >= query.depth]
+    deep = _cut(query, legs)
     if all(_has_all(query, leg) for leg in deep):
         return False
     return query.fusion != "weighted" or rest is None or _best_unseen(legs, deep) > rest
+
+
+def _cut(query: Query, legs: Sequence[Leg[Key]]) -> list[Leg[Key]]:
+    """The legs that may have found more than they put forward."""
+    return [leg for leg in legs if len(leg.chosen) >= query.depth]
 
 
 def _best_unseen(legs: Sequence[Leg[Key]], deep: Sequence[Leg[Key]]) -> float:

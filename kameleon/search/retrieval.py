@@ -104,11 +104,11 @@ class Retriever:
         """The ranking in the order of all pages, of more candidates where `limit_by` leaves too few for the page."""
         while True:
             ranked, is_whole = self._find_once(connection)
-            ranked = self.arrange(connection, ranked)
+            ranked = self._chosen(connection, ranked)
             is_short = len(ranked.ranking.keys) < self._query.ranked_first and may_have_more(self._query, ranked)
             deeper = self._query.deeper() if self._query.limit_by and is_short else None
             if deeper is None:
-                return ranked, is_whole
+                return self._diversified(connection, ranked), is_whole
             self._query = deeper
 
     def find(self, connection: Connection) -> Ranked:
@@ -152,21 +152,30 @@ class Retriever:
         own = {key: score * ranking.factors.get(key, 1.0) for key, score in scores.items()}
         keys = [key for key in best if scores[key] >= query.min_score]
         keys.sort(key=lambda key: (-own[key], ranking.refs[key]))
-        ranking = replace(ranking, keys=keys, scores={**ranking.scores, **levelled(keys, own)}, reranked=scores)
+        scores_of_page, fused = {**ranking.scores, **levelled(keys, own)}, {**ranking.fused, **own}
+        ranking = replace(ranking, keys=keys, scores=scores_of_page, fused=fused, reranked=scores)
         return replace(ranked, ranking=ranking)
 
     def arrange(self, connection: Connection, ranked: Ranked) -> Ranked:
         """The ranking in the order of all pages but for the pinned records."""
+        return self._diversified(connection, self._chosen(connection, ranked))
+
+    def _chosen(self, connection: Connection, ranked: Ranked) -> Ranked:
+        """The hits that the cap leaves, in the order of fields if that is wanted."""
         query = self._query
         if query.sort:
             ranked = self._sorted(connection, ranked)
         if query.limit_by:
             fields = fields_of(query, self._store.records, self._entities)
             ranked = capped(connection, fields, query, ranked)
-        if query.diversity:  # by the embeddings that the query is compared with, or those of the active generation
-            generation = ranked.found.generation or active(self._generations)
-            ranked = diversified(self._store, connection, query, generation, ranked)
         return ranked
+
+    def _diversified(self, connection: Connection, ranked: Ranked) -> Ranked:
+        """By the embeddings that the query is compared with, or those of the active generation."""
+        if not self._query.diversity:
+            return ranked
+        generation = ranked.found.generation or active(self._generations)
+        return diversified(self._store, connection, self._query, generation, ranked)
 
     def _sorted(self, connection: Connection, ranked: Ranked) -> Ranked:
         """By the sort fields."""

@@ -1,5 +1,5 @@
 """`where` as people write it, checked and parsed into a small tree that each dialect renders in its SQL. Imports
-`values` and `errors`.
+`values`, `errors` and `moments`.
 
 {"status": "open", "priority": {"$gte": 3}, "$or": [{"tags": "vip"}, {"product.line": "hub"}]}
 
@@ -19,8 +19,8 @@ from typing import Any
 from uuid import UUID
 
 from ..errors import InvalidFilter, seen
+from ..moments import DATE, Moment, moment_of, read_date
 from ..values import Bucket
-from .moments import DATE, Moment, moment_of, read_date
 
 COMPARISONS = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$contains")
 ORDERED = ("$gt", "$gte", "$lt", "$lte")

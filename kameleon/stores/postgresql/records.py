@@ -1,4 +1,4 @@
-"""The record store's table in PostgreSQL: JSONB. Imports `values`."""
+"""The record store's table in PostgreSQL: JSONB. Imports `values` and `moments`."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 
+from ...moments import day_of
 from ...values import Ref
 from ..counting import most_frequent
 from ..filters import Filter, condition, counting
-from ..moments import day_of
 from ..tables import Tables
 from ..values import Matches, Probe, Probed, ValueAt, bound
 from . import copy as binary

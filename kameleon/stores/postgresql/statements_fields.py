@@ -1,7 +1,7 @@
-"""PostgreSQL's statements on the fields of stored records, templates as those of `statements` are. Imports this package
-alone."""
+"""PostgreSQL's statements on the fields of stored records, templates as those of `statements` are. Imports
+`moments`."""
 
-from ..moments import DAY_MS
+from ...moments import DAY_MS
 
 # All fields of a record at once: it is read once.
 FACETS = """

@@ -1,5 +1,5 @@
-"""`where` in PostgreSQL's SQL: conditions on the JSONB of `kdb_records.data`, every value and path a bind. Imports this
-package alone.
+"""`where` in PostgreSQL's SQL: conditions on the JSONB of `kdb_records.data`, every value and path a bind. Imports
+`moments`.
 
 Paths are strict: one never goes into a list by itself, as SQLite's do not.
 """
@@ -7,8 +7,8 @@ Paths are strict: one never goes into a list by itself, as SQLite's do not.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ...moments import LENGTH, Moment
 from ..filters import HAS_WORDS, ID, LEAST_WHOLE, MOST_WHOLE, ORDERED, Comparison, bind, by_shape, id_text, is_huge
-from ..moments import LENGTH, Moment
 from ..tables import digits, dump
 
 MAX_FLOAT = "1.7976931348623157e308"

@@ -1,4 +1,4 @@
-"""The record store's table in SQLite: JSON as text. Imports `values`."""
+"""The record store's table in SQLite: JSON as text. Imports `values` and `moments`."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from ...moments import day_of
 from ...values import Ref
 from ..counting import most_frequent
 from ..filters import Filter, bind, condition, counting
-from ..moments import day_of
 from ..tables import dump, parts
 from ..values import Matches, Probe, Probed, ValueAt, bound
 from . import statements as sql

@@ -1,5 +1,5 @@
-"""SQLite's statements: `{…}` are filled in by the other modules of this package, `:…` and `?` are binds. Imports this
-package alone.
+"""SQLite's statements: `{…}` are filled in by the other modules of this package, `:…` and `?` are binds. Imports
+`moments`.
 
 `kdb_search.id` is the number of a record's present content, and the key of its embeddings: a changed content is a new
 row. Embeddings are never in a `vec0` table: an interpreter without the extension could not even open it.
@@ -7,7 +7,7 @@ row. Embeddings are never in a `vec0` table: an interpreter without the extensio
 
 from sqlalchemy import text
 
-from ..moments import DAY_MS
+from ...moments import DAY_MS
 from ..tables import instant
 
 CREATE = (

@@ -1,5 +1,5 @@
-"""`where` in SQLite's SQL: conditions on the JSON text of `kdb_records.data`, every value and path a bind. Imports this
-package alone.
+"""`where` in SQLite's SQL: conditions on the JSON text of `kdb_records.data`, every value and path a bind. Imports
+`moments`.
 
 `json_extract` returns SQL values and `json_type` their types in JSON, so that true is not 1 and 3 is not "3".
 """
@@ -7,8 +7,8 @@ package alone.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ...moments import DAY_MS, LENGTH, Moment
 from ..filters import HAS_WORDS, ID, ORDERED, Comparison, Filter, Group, bind, by_shape, condition, id_text
-from ..moments import DAY_MS, LENGTH, Moment
 from ..tables import dump
 
 DATA, KEY = "kdb_records.data", "kdb_records.id"

@@ -9,7 +9,7 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
-from ..errors import InvalidFilter, seen
+from .errors import InvalidFilter, seen
 
 DATE = "$date"
 """The one name of an object that is a date in JSON: {"$date": "2026-01-31"}."""
