@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import date, datetime
 from math import prod
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 import kameleon
+from kameleon.documents import results_document
 from kameleon.errors import UNPRINTABLE, UnknownEntity
 from kameleon.values import Bucket, LegScore
 
@@ -188,7 +188,7 @@ def show(
     count: bool = False,
 ) -> None:
     if app.as_json:
-        document = as_json(results, explain)
+        document = results_document(results, explain=explain)
         app.print_json({**request, **document, "note": app.advised(results.plan.note)})
         return
     is_terminal = sys.stdout.isatty()
@@ -249,15 +249,6 @@ def shown(value: Any) -> str:
     return str(value) if isinstance(value, str | date) else json.dumps(value)
 
 
-def facet_value(field: str, value: Any) -> dict[str, Any]:
-    """A value as JSON has it; a bucket by its ends, and as a filter for --where."""
-    if not isinstance(value, Bucket):
-        return {"value": value}
-    ends = [end.isoformat() if isinstance(end, date) else end for end in value]
-    bounds = {name: {"$date": end.isoformat()} if isinstance(end, date) else end for name, end in value.filter.items()}
-    return {"from": ends[0], "to": ends[1], "where": {field: bounds}}
-
-
 def how_many(results: "kameleon.SearchResults") -> str:
     return f"{'' if results.is_total_exact else 'at least '}{results.total}"
 
@@ -272,45 +263,6 @@ def check_entities(engine: "kameleon.SearchEngine", wanted: tuple[str, ...]) -> 
     for name in wanted:
         if name not in known:
             raise UnknownEntity(f"unknown entity {name!r}. Known: {', '.join(sorted(known)) or 'none'}")
-
-
-def as_json(results: "kameleon.SearchResults", explain: bool) -> dict[str, Any]:
-    hits = [
-        {
-            "entity": hit.entity,
-            "id": hit.id,
-            **({"tenant": hit.tenant} if hit.tenant else {}),
-            "score": round(hit.score, 6),
-            **({"is_pinned": True} if hit.is_pinned else {}),
-            "data": hit.data,
-            "matched_text": hit.matched_text,
-            "spans": hit.spans,
-            "snippet": hit.snippet and asdict(hit.snippet),
-            **({"passages": [passage_json(passage) for passage in hit.passages]} if hit.passages else {}),
-            **({"explanation": [asdict(leg) for leg in hit.explanation]} if explain else {}),
-        }
-        for hit in results
-    ]
-    facets = {
-        field: [{**facet_value(field, value), "count": count} for value, count in counts.items()]
-        for field, counts in results.facets.items()
-    }
-    return {
-        "total": results.total,
-        "is_total_exact": results.is_total_exact,
-        "exact": results.exact,
-        "hits": hits,
-        "cursor": results.cursor,
-        **({"facets": facets} if facets else {}),
-        "note": results.plan.note,
-        "corrections": results.plan.corrections,
-        "synonyms": results.plan.synonyms,
-        **({"plan": asdict(results.plan)} if explain else {}),
-    }
-
-
-def passage_json(passage: "kameleon.Passage") -> dict[str, Any]:
-    return asdict(passage) | {"score": round(passage.score, 6)}
 
 
 def styled(hit: "kameleon.SearchResult") -> Any:

@@ -16,12 +16,12 @@ from kameleon.synonyms import Synonyms
 REPOSITORY = Path(__file__).parents[1]
 ROOT = REPOSITORY / "kameleon"
 ORDER = (
-    *("errors", "excerpts", "values", "facet_counts", "moments", "boosts", "forking", "urls", "sqlite_files"),
-    *("markup", "content", "metrics"),
+    *("errors", "excerpts", "values", "facet_counts", "documents", "moments", "boosts"),
+    *("forking", "urls", "sqlite_files", "markup", "content", "metrics"),
     *("sqlalchemy_internals", "async_connections", "database", "analysis", "embeddings", "stores", "keywords"),
     *("indexing", "search", "orm"),
     *("reindex", "records", "doctor", "synonyms", "query_rules", "tenants", "administration", "coroutines", "engine"),
-    *("rebuilding", "evaluation", "worker", "testing", "alembic", "gate"),
+    *("rebuilding", "evaluation", "worker", "testing", "alembic", "gate", "server"),
 )
 OUTSIDE = ("kameleon", "cli", "stress", "tools", "examples")
 MODULES = {path.relative_to(ROOT).with_suffix("").parts: path for path in ROOT.rglob("*.py")}

@@ -250,7 +250,8 @@ def test_policies_hold_for_synonyms_and_a_role_needs_few_rights_to_change_them(p
         writer.synonyms.add("pto, leave", tenant="acme")
     with owner.begin() as connection:
         role = protected.name("app_writer")
-        connection.exec_driver_sql(f"GRANT INSERT, UPDATE, DELETE ON kdb_synonym, kdb_query_rule TO {role}")
+        tables = "kdb_synonym, kdb_query_rule, kdb_judgement"
+        connection.exec_driver_sql(f"GRANT INSERT, UPDATE, DELETE ON {tables} TO {role}")
         connection.exec_driver_sql(f"GRANT UPDATE (value) ON kdb_meta TO {role}")
     assert (writer.synonyms.add("pto, leave", tenant="acme"), writer.synonyms.add("a, b", tenant="globex")) == (1, 1)
     assert ids(writer.search("pto", mode="keyword", tenant="acme", entity="Note")) == ["1"]

@@ -38,11 +38,12 @@ from ..errors import SchemaMismatch
 from .keyword_tables import KeywordTables
 from .keyword_tables import key as key
 
-SCHEMA_VERSION = 9
+SCHEMA_VERSION = 10
 PREFIX, KEPT = "kdb_", "kdb_kept_"
 OWN_TABLES = re.compile(
     r"kdb_(search|search_fts|search_vocab|embedding_log|embedding_cache|embedding_g\d+|generation|entities|records|term|"
-    r"tail|segment|posting|word|dead|terms|tenanted|class|synonym|query_rule|queue|dirty|reindex|reindex_range|meta)"
+    r"tail|segment|posting|word|dead|terms|tenanted|class|synonym|query_rule|judgement|queue|dirty|reindex|"
+    r"reindex_range|meta)"
 )
 COMPARED = ("text", "integer", "number", "boolean")
 IDS_A_STATEMENT = 1_000
@@ -205,6 +206,7 @@ class Tables:
         self.classes = classes_of(metadata)
         self.synonyms = Table("kdb_synonym", metadata, *keyed("tenant", "rule"), *required(created_at=instant))
         self.query_rules = query_rules_of(metadata)
+        self.judgements = judgements_of(metadata)
         self.keywords = KeywordTables(metadata)
         self.queue, self.dirty = queue_of(metadata), dirty_of(metadata)
         self.reindex, self.reindex_range = reindex_of(metadata), reindex_range_of(metadata)
@@ -231,6 +233,15 @@ def query_rules_of(metadata: MetaData) -> Table:
         metadata,
         *keyed("tenant", "query"),
         *required(pinned=document, hidden=document, created_at=instant, updated_at=instant),
+    )
+
+
+def judgements_of(metadata: MetaData) -> Table:
+    return Table(
+        "kdb_judgement",
+        metadata,
+        *keyed("tenant", "query", "entity_name", "record_id"),
+        *required(gain=Double, created_at=instant, updated_at=instant),
     )
 
 

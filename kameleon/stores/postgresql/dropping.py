@@ -22,6 +22,7 @@ KEYED = (
     "records",
     "synonym",
     "query_rule",
+    "judgement",
     "search",
 )
 """The tables with a tenant, but for those of embeddings."""

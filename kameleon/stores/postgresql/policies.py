@@ -22,7 +22,7 @@ from .templates import Templates
 
 TENANTED = (
     *("search", "records", "queue", "embedding_cache", "tail", "dead", "segment", "word", "posting", "terms"),
-    *("synonym", "query_rule"),
+    *("synonym", "query_rule", "judgement"),
 )
 """The tables that have a tenant, beside those of embeddings and of marks."""
 MARKS = "kdb_dirty"

@@ -20,6 +20,7 @@ TABLES = (
     "class",
     "synonym",
     "query_rule",
+    "judgement",
     "queue",
     "reindex",
     "reindex_range",

@@ -1,0 +1,63 @@
+"""The JSON documents of what calls return, for the command, the API and tools alike. Imports `excerpts`
+and `values`."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import date
+from typing import Any
+
+from .excerpts import Passage
+from .values import Bucket, SearchResult, SearchResults
+
+
+def results_document(results: SearchResults, *, explain: bool = False) -> dict[str, Any]:
+    """The hits and the figures of an answer, by the names that they have in Python; `explain` adds what was measured:
+    each hit's legs, and the plan. A `facets` value that is a bucket has its ends, and the filter for it."""
+    facets = {
+        field: [{**facet_document(field, value), "count": count} for value, count in counts.items()]
+        for field, counts in results.facets.items()
+    }
+    return {
+        "total": results.total,
+        "is_total_exact": results.is_total_exact,
+        "exact": results.exact,
+        "hits": [hit_document(hit, explain=explain) for hit in results],
+        "cursor": results.cursor,
+        **({"facets": facets} if facets else {}),
+        "note": results.plan.note,
+        "corrections": results.plan.corrections,
+        "synonyms": results.plan.synonyms,
+        **({"plan": asdict(results.plan)} if explain else {}),
+    }
+
+
+def hit_document(hit: SearchResult, *, explain: bool = False) -> dict[str, Any]:
+    """Without the keys that have nothing to say: `tenant`, `is_pinned`, `passages`, and `explanation` unless wanted."""
+    return {
+        "entity": hit.entity,
+        "id": hit.id,
+        **({"tenant": hit.tenant} if hit.tenant else {}),
+        "score": round(hit.score, 6),
+        **({"is_pinned": True} if hit.is_pinned else {}),
+        "data": hit.data,
+        "matched_text": hit.matched_text,
+        "spans": hit.spans,
+        "snippet": hit.snippet and asdict(hit.snippet),
+        **({"passages": [passage_document(passage) for passage in hit.passages]} if hit.passages else {}),
+        **({"explanation": [asdict(leg) for leg in hit.explanation]} if explain else {}),
+    }
+
+
+def passage_document(passage: Passage) -> dict[str, Any]:
+    return asdict(passage) | {"score": round(passage.score, 6)}
+
+
+def facet_document(field: str, value: Any) -> dict[str, Any]:
+    """A value as JSON has it; a bucket by its ends, and as a filter for `where`."""
+    if not isinstance(value, Bucket):
+        return {"value": value}
+    ends = [end.isoformat() if isinstance(end, date) else end for end in value]
+    bounds: Mapping[str, Any] = {
+        name: {"$date": end.isoformat()} if isinstance(end, date) else end for name, end in value.filter.items()
+    }
+    return {"from": ends[0], "to": ends[1], "where": {field: bounds}}
