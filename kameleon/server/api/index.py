@@ -11,6 +11,7 @@ from ...documents import facets_document, run_document
 from ...entities import EntityDescription, describe, named
 from ...errors import InvalidInput, UnknownEntity, seen
 from ...values import Generation
+from ..answers import EntitiesAnswer, EntityAnswer, FailuresAnswer, FindingsAnswer, StatusAnswer
 from ..models import EntityRequest, FailuresRequest, Within
 from ..operations import Call, Operation
 
@@ -76,10 +77,11 @@ def doctor(call: Call[Within]) -> Mapping[str, Any]:
     return {"findings": [asdict(one) for one in examine(call.serving.search, **counted(call))]}
 
 
+ENTITY = "/api/entities/{name}"
 OPERATIONS = [
-    Operation("GET", "/api/entities", "List the entities and their fields.", entities, None, Within),
-    Operation("GET", "/api/entities/{name}", "Show an entity and its values.", entity, None, EntityRequest),
-    Operation("GET", "/api/status", "Show what is in the index.", status, parameters=Within),
-    Operation("GET", "/api/failures", "List refused records.", failures, parameters=FailuresRequest),
-    Operation("GET", "/api/doctor", "List what is wrong with the index.", doctor, parameters=Within),
+    Operation("GET", "/api/entities", "List the entities and their fields.", entities, EntitiesAnswer, Within),
+    Operation("GET", ENTITY, "Show an entity and its most frequent values.", entity, EntityAnswer, EntityRequest),
+    Operation("GET", "/api/status", "Show what is in the index.", status, StatusAnswer, Within),
+    Operation("GET", "/api/failures", "List refused records.", failures, FailuresAnswer, FailuresRequest),
+    Operation("GET", "/api/doctor", "List what is wrong with the index.", doctor, FindingsAnswer, Within),
 ]
