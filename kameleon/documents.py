@@ -3,7 +3,9 @@ and `values`."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import date
+from datetime import date, time
+from decimal import Decimal
+from enum import Enum
 from typing import Any
 
 from .excerpts import Passage
@@ -13,10 +15,7 @@ from .values import Bucket, SearchResult, SearchResults
 def results_document(results: SearchResults, *, explain: bool = False) -> dict[str, Any]:
     """The hits and the figures of an answer, by the names that they have in Python; `explain` adds what was measured:
     each hit's legs, and the plan. A `facets` value that is a bucket has its ends, and the filter for it."""
-    facets = {
-        field: [{**facet_document(field, value), "count": count} for value, count in counts.items()]
-        for field, counts in results.facets.items()
-    }
+    facets = facets_document(results.facets)
     return {
         "total": results.total,
         "is_total_exact": results.is_total_exact,
@@ -52,12 +51,40 @@ def passage_document(passage: Passage) -> dict[str, Any]:
     return asdict(passage) | {"score": round(passage.score, 6)}
 
 
-def facet_document(field: str, value: Any) -> dict[str, Any]:
-    """A value as JSON has it; a bucket by its ends, and as a filter for `where`."""
-    if not isinstance(value, Bucket):
-        return {"value": value}
-    ends = [end.isoformat() if isinstance(end, date) else end for end in value]
-    bounds: Mapping[str, Any] = {
-        name: {"$date": end.isoformat()} if isinstance(end, date) else end for name, end in value.filter.items()
+def facets_document(facets: Mapping[str, Mapping[Any, int]]) -> dict[str, list[dict[str, Any]]]:
+    """The counts of each field, in their order."""
+    return {
+        field: [{**facet_document(field, value), "count": count} for value, count in counts.items()]
+        for field, counts in facets.items()
     }
-    return {"from": ends[0], "to": ends[1], "where": {field: bounds}}
+
+
+def facet_document(field: str, value: Any) -> dict[str, Any]:
+    """A value as JSON has it; with the filter for it in `where` if the value is none: for a bucket, by its ends, and
+    for a date."""
+    if isinstance(value, Bucket):
+        start, end = map(plain, value)
+        return {
+            "from": start,
+            "to": end,
+            "where": {field: {name: as_filter(end) for name, end in value.filter.items()}},
+        }
+    if isinstance(value, date):
+        return {"value": plain(value), "where": {field: as_filter(value)}}
+    return {"value": plain(value)}
+
+
+def as_filter(value: Any) -> Any:
+    """A value as `where` takes it in JSON."""
+    return {"$date": value.isoformat()} if isinstance(value, date) else plain(value)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: what it lacks is a number where it is one, else a text."""
+    if value is None or (isinstance(value, str | int | float) and not isinstance(value, Enum)):
+        return value
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value.isoformat() if isinstance(value, date | time) else str(value)

@@ -1,0 +1,101 @@
+// Draws nDCG@10 by weight of the vector leg, with two standard errors of its difference to the index's own weight.
+
+import { svg } from "./dom.js";
+
+const MARGIN = { top: 22, right: 12, bottom: 34, left: 40 };
+
+/** The points of an evaluation, by weight. */
+export function points({ ndcg_by_weight: ndcg, errors_by_weight: errors = {} }) {
+  return Object.entries(ndcg)
+    .map(([weight, value]) => ({ weight: Number(weight), value, error: errors[weight] ?? 0 }))
+    .sort((a, b) => a.weight - b.weight);
+}
+
+/** The value and the error at any weight, between two points by a straight line. */
+export function at(drawn, weight) {
+  const after = drawn.findIndex((point) => point.weight >= weight);
+  if (after <= 0) return after === 0 ? drawn[0] : drawn.at(-1);
+  const [left, right] = [drawn[after - 1], drawn[after]];
+  const share = (weight - left.weight) / (right.weight - left.weight);
+  const between = (name) => left[name] + share * (right[name] - left[name]);
+  return { weight, value: between("value"), error: between("error") };
+}
+
+/** A sentence for those who do not see the curve. */
+export function summary(drawn, current, best) {
+  const figure = (weight) => at(drawn, weight).value.toFixed(3);
+  return (
+    `nDCG@10 by weight: ${figure(0)} by keywords alone, ${figure(1)} by vectors alone, ` +
+    `${figure(current)} at the index's ${current.toFixed(2)}, highest ${figure(best)} at ${best.toFixed(2)}`
+  );
+}
+
+/** The ends of the vertical axis, and its marks: at least .1 apart, of whole steps. */
+function axis(drawn) {
+  const low = Math.min(...drawn.map(({ value, error }) => value - error));
+  const high = Math.max(...drawn.map(({ value, error }) => value + error));
+  const step = [0.02, 0.05, 0.1, 0.2, 0.25].find((each) => (Math.max(high - low, 0.1) / each) <= 5) ?? 0.25;
+  const bottom = Math.max(0, Math.floor(low / step + 1e-9) * step);
+  const top = Math.max(bottom + 2 * step, Math.min(1, Math.ceil(high / step - 1e-9) * step));
+  const marks = [];
+  for (let mark = bottom; mark <= top + 1e-9; mark += step) marks.push(mark);
+  return { bottom, top, marks };
+}
+
+const round = (number) => Number(number.toFixed(2));
+
+function path(places) {
+  return places.map(([x, y], number) => `${number ? "L" : "M"}${round(x)} ${round(y)}`).join("");
+}
+
+/**
+ * Draws an evaluation as wide as asked: the band of its error, the curve, the index's weight (a ring, and a broken line
+ * at its nDCG@10), the best (a diamond) and the weight that is chosen now (a vertical line).
+ */
+export function draw(evaluation, { width = 320, height = 180, chosen = null, onChoose = null } = {}) {
+  const drawn = points(evaluation);
+  const { bottom, top, marks } = axis(drawn);
+  const inner = { width: width - MARGIN.left - MARGIN.right, height: height - MARGIN.top - MARGIN.bottom };
+  const x = (weight) => MARGIN.left + weight * inner.width;
+  const y = (value) => MARGIN.top + ((top - Math.min(Math.max(value, bottom), top)) / (top - bottom)) * inner.height;
+  const { weight: current, best_weight: best } = evaluation;
+  const image = svg("svg", {
+    class: "curve", role: "img", width, height, viewBox: `0 0 ${width} ${height}`, "aria-label": summary(drawn, current, best),
+  });
+  for (const mark of marks) {
+    image.append(svg("line", { class: "curve-grid", x1: x(0), x2: x(1), y1: y(mark), y2: y(mark) }));
+    image.append(svg("text", { x: x(0) - 6, y: y(mark) + 4, "text-anchor": "end" }, mark.toFixed(2)));
+  }
+  for (const [weight, text, anchor] of [[0, "keywords", "start"], [0.5, ".5", "middle"], [1, "vectors", "end"]]) {
+    image.append(svg("line", { class: "curve-tick", x1: x(weight), x2: x(weight), y1: y(bottom), y2: y(bottom) + 4 }));
+    image.append(svg("text", { x: x(weight), y: height - 16, "text-anchor": anchor }, text));
+  }
+  image.append(svg("text", { x: x(0), y: 12 }, "nDCG@10"));
+  const above = drawn.map(({ weight, value, error }) => [x(weight), y(value + error)]);
+  const below = drawn.map(({ weight, value, error }) => [x(weight), y(value - error)]).reverse();
+  image.append(svg("path", { class: "curve-band", d: `${path([...above, ...below])}Z` }));
+  const here = y(at(drawn, current).value);
+  image.append(svg("line", { class: "curve-current", x1: x(0), x2: x(1), y1: here, y2: here }));
+  image.append(svg("path", { class: "curve-line", d: path(drawn.map(({ weight, value }) => [x(weight), y(value)])) }));
+  if (chosen !== null) {
+    image.append(svg("line", { class: "curve-chosen", x1: x(chosen), x2: x(chosen), y1: MARGIN.top, y2: y(bottom) }));
+    image.append(svg("circle", { class: "curve-chosen", cx: x(chosen), cy: y(at(drawn, chosen).value), r: 4 }));
+  }
+  image.append(svg("circle", { class: "curve-index", cx: x(current), cy: here, r: 5 }));
+  const [bx, by] = [x(best), y(at(drawn, best).value)];
+  image.append(svg("path", { class: "curve-best", d: `M${bx} ${by - 6}L${bx + 6} ${by}L${bx} ${by + 6}L${bx - 6} ${by}Z` }));
+  if (onChoose) choosing(image, (place) => onChoose(weightAt(image, place, x(0), inner.width)));
+  return image;
+}
+
+function weightAt(image, clientX, left, width) {
+  const scale = image.viewBox.baseVal.width / image.getBoundingClientRect().width;
+  const share = ((clientX - image.getBoundingClientRect().left) * scale - left) / width;
+  return round(Math.round(Math.min(Math.max(share, 0), 1) * 20) / 20);
+}
+
+/** A click or a drag chooses a weight; the slider does it for the keyboard. */
+function choosing(image, choose) {
+  image.classList.add("curve-choosing");
+  image.addEventListener("pointerdown", (event) => choose(event.clientX));
+}
