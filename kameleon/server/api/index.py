@@ -56,6 +56,8 @@ def status(call: Call[Within]) -> Mapping[str, Any]:
         "generations": [generation(call, one) for one in search.generations()],
         "reindex": next(({**asdict(run), "rows_per_second": run.rows_per_second} for run in runs), None),
         "cache": [asdict(one) for one in search.cache.status()],
+        "size": asdict(search.admin.sizes()),
+        **({} if call.serving.tenant else {"tenants": [asdict(one) for one in search.admin.tenants()]}),
     }
 
 

@@ -88,7 +88,7 @@ export function curve(element, state) {
     if (problem) return fill(image), fill(readout, problem.message);
     if (!found?.ndcg_by_weight) return fill(image), fill(readout, waiting(judgements, evaluations));
     const chosen = state.values.weight ?? found.weight;
-    fill(image, draw(found, { width: element.clientWidth || 300, height: 150, chosen, onChoose: (weight) => state.set({ weight }) }));
+    fill(image, draw(found, { width: element.clientWidth || 300, height: 110, chosen, isBeside: true, onChoose: (weight) => state.set({ weight }) }));
     return fill(readout, reading(found, chosen));
   };
   evaluations.addEventListener("change", show);
