@@ -31,11 +31,11 @@ export function summary(drawn, current, best) {
   );
 }
 
-/** The ends of the vertical axis, and its marks: at least .1 apart, of whole steps. */
-function axis(drawn) {
+/** The ends of the vertical axis, at least .1 apart, and its marks, so many at most and at whole steps. */
+function axis(drawn, most) {
   const low = Math.min(...drawn.map(({ value, error }) => value - error));
   const high = Math.max(...drawn.map(({ value, error }) => value + error));
-  const step = [0.02, 0.05, 0.1, 0.2, 0.25].find((each) => (Math.max(high - low, 0.1) / each) <= 5) ?? 0.25;
+  const step = [0.02, 0.05, 0.1, 0.2, 0.25, 0.5].find((each) => Math.max(high - low, 0.1) / each <= most) ?? 0.5;
   const bottom = Math.max(0, Math.floor(low / step + 1e-9) * step);
   const top = Math.max(bottom + 2 * step, Math.min(1, Math.ceil(high / step - 1e-9) * step));
   const marks = [];
@@ -67,7 +67,7 @@ function axes(marks, { x, y, height, isBeside }) {
  */
 export function draw(evaluation, { width, height, chosen, onChoose, isBeside = false }) {
   const drawn = points(evaluation);
-  const { bottom, top, marks } = axis(drawn);
+  const { bottom, top, marks } = axis(drawn, isBeside ? 2 : 5);
   const margin = isBeside ? BESIDE : MARGIN;
   const inner = { width: width - margin.left - margin.right, height: height - margin.top - margin.bottom };
   const x = (weight) => margin.left + weight * inner.width;
@@ -95,6 +95,6 @@ export function draw(evaluation, { width, height, chosen, onChoose, isBeside = f
 /** The weight at a place of the window, in steps of .05. The slider does it for the keyboard. */
 function weightAt(image, clientX, left, width) {
   const scale = image.viewBox.baseVal.width / image.getBoundingClientRect().width;
-  const share = ((clientX - image.getBoundingClientRect().left) * scale - left) / width;
-  return round(Math.round(Math.min(Math.max(share, 0), 1) * 20) / 20);
+  const part = ((clientX - image.getBoundingClientRect().left) * scale - left) / width;
+  return round(Math.round(Math.min(Math.max(part, 0), 1) * 20) / 20);
 }

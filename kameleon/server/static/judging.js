@@ -79,7 +79,7 @@ export function curve(element, state) {
   const { evaluations, judgements } = session(state);
   const image = h("div", { class: "curve-image" });
   const readout = h("p", { class: "curve-readout notice", "aria-live": "polite" });
-  fill(element, image, readout);
+  fill(element, readout, image);
   element.classList.add("curve-beside");
   const show = () => {
     element.hidden = !judgements.list().length;
