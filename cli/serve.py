@@ -2,7 +2,6 @@
 
 import os
 import sys
-import webbrowser
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -138,6 +137,8 @@ def serve(app: App, binding: Binding, write: bool, no_browser: bool, title: str)
     )
 
     def opened(address: str) -> None:
+        import webbrowser  # slow to load
+
         kind = "" if write else ", read-only"
         app.show({"url": address, "write": write}, f"serving {address}{kind}. Ctrl-C ends it")
         sys.stdout.flush()
