@@ -1,6 +1,6 @@
 """Operations, which observers trace and measure. Imports nothing of kameleon's but this package.
 
-Without an observer, `operation` returns one shared object whose methods do nothing: 0.2 µs for a block."""
+Without an observer, `operation` returns one shared object whose methods do nothing: 0.4 µs for a block."""
 
 import logging
 import time
