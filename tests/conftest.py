@@ -181,6 +181,10 @@ SLOW = {
         "test_an_engine_without_the_object_embeds_as_the_object_did",
     ],
     "test_select.py": ["test_many_hits_are_one_bind_a_column_and_in_their_order"],
+    "test_serve.py": [
+        "test_it_serves_a_file_in_a_read_only_folder",
+        "test_the_command_serves_until_a_signal",
+    ],
     "test_servers.py": ["test_a_limit_of_texts_is_found_out_once"],
     "test_sessions.py": ["test_no_lock_is_held_while_the_provider_works"],
     "test_stateful.py": ["test_after_each_commit_the_index_matches_the_tables"],

@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from .models import Given, Within
+from .models import Given, OneTenant, Within
 from .problems import ReadOnly
 from .reading import checked, parameters, parse, read_body
 from .replies import Reply, response
 from .serving import Serving
 
-G = TypeVar("G", bound=Given)
+G = TypeVar("G", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,11 @@ class Call(Generic[G]):
     @cached_property
     def within(self) -> dict[str, Any]:
         """The `tenant` of the verbs, or nothing."""
-        asked = self.given
-        if not isinstance(asked, Within):
-            return self.serving.within(self.request)
-        tenant = asked.tenant
+        given = self.given
+        tenant = given.tenant if isinstance(given, Within | OneTenant) else None
         if isinstance(tenant, list) and len(tenant) == 1:
             (tenant,) = tenant
-        return self.serving.within(self.request, tenant, all_tenants=asked.all_tenants)
+        return self.serving.within(self.request, tenant, all_tenants=isinstance(given, Within) and given.all_tenants)
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Operation:
     run: Callable[[Any], Any]
     answer: Any = None
     parameters: type[Given] = Given
-    body: type[Given] | None = None
+    body: type[BaseModel] | None = None
     writes: bool = False
     status: int = 200
 

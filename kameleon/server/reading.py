@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,7 +19,7 @@ TEXT = frozenset({"string"})
 MAX_PROBLEMS = 3
 """Bounds the faults of a request that a message names. Chosen, not measured."""
 
-G = TypeVar("G", bound=Given)
+G = TypeVar("G", bound=BaseModel)
 
 
 async def read_body(request: Request) -> bytes:
@@ -47,7 +47,7 @@ def parse(text: str | bytes, what: str = "the body") -> Any:
 def checked(model: type[G], values: Mapping[str, Any]) -> G:
     """Raises InvalidInput."""
     if not isinstance(values, Mapping):
-        raise InvalidInput(f"the body is a JSON object such as {{{next(iter(model.model_fields))!r}: …}}")
+        raise InvalidInput(f"the body is a JSON object, not {seen(values)}")
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -4,9 +4,9 @@ from starlette.routing import BaseRoute
 
 from ..operations import endpoints
 from ..serving import Serving
-from . import index, searching
+from . import index, records, searching
 
-OPERATIONS = [*searching.OPERATIONS, *index.OPERATIONS]
+OPERATIONS = [*searching.OPERATIONS, *records.OPERATIONS, *index.OPERATIONS]
 
 
 def routes(serving: Serving) -> list[BaseRoute]:

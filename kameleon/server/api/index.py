@@ -7,9 +7,9 @@ from importlib.metadata import version
 from typing import Any
 
 from ...doctor import examine
-from ...documents import facets_document
+from ...documents import facets_document, run_document
 from ...entities import EntityDescription, describe, named
-from ...errors import UnknownEntity, seen
+from ...errors import InvalidInput, UnknownEntity, seen
 from ...values import Generation
 from ..models import EntityRequest, FailuresRequest, Within
 from ..operations import Call, Operation
@@ -54,8 +54,8 @@ def status(call: Call[Within]) -> Mapping[str, Any]:
         "writes": call.serving.writes,
         "entities": [asdict(one) for one in search.get_status(**counted(call))],
         "generations": [generation(call, one) for one in search.generations()],
-        "reindex": next(({**asdict(run), "rows_per_second": run.rows_per_second} for run in runs), None),
-        "cache": [asdict(one) for one in search.cache.status()],
+        "reindex": next((run_document(run) for run in runs), None),
+        "cache": [] if call.serving.tenant else [asdict(one) for one in search.cache.status()],
     }
 
 
@@ -71,6 +71,8 @@ def failures(call: Call[FailuresRequest]) -> Mapping[str, Any]:
 
 
 def doctor(call: Call[Within]) -> Mapping[str, Any]:
+    if call.serving.tenant:
+        raise InvalidInput("the doctor examines the whole index, and this server is for one tenant: `kameleon doctor`")
     return {"findings": [asdict(one) for one in examine(call.serving.search, **counted(call))]}
 
 
