@@ -1,8 +1,9 @@
 // Draws nDCG@10 by weight of the vector leg, with two standard errors of its difference to the index's own weight.
 
-import { svg } from "./dom.js";
+import { share, svg } from "./dom.js";
 
 const MARGIN = { top: 22, right: 12, bottom: 34, left: 40 };
+const BESIDE = { top: 14, right: 8, bottom: 4, left: 8 }; // as far in as the ends of the slider below it
 
 /** The points of an evaluation, by weight. */
 export function points({ ndcg_by_weight: ndcg, errors_by_weight: errors = {} }) {
@@ -30,11 +31,11 @@ export function summary(drawn, current, best) {
   );
 }
 
-/** The ends of the vertical axis, and its marks: at least .1 apart, of whole steps. */
-function axis(drawn) {
+/** The ends of the vertical axis, at least .1 apart, and its marks, so many at most and at whole steps. */
+function axis(drawn, most) {
   const low = Math.min(...drawn.map(({ value, error }) => value - error));
   const high = Math.max(...drawn.map(({ value, error }) => value + error));
-  const step = [0.02, 0.05, 0.1, 0.2, 0.25].find((each) => (Math.max(high - low, 0.1) / each) <= 5) ?? 0.25;
+  const step = [0.02, 0.05, 0.1, 0.2, 0.25, 0.5].find((each) => Math.max(high - low, 0.1) / each <= most) ?? 0.5;
   const bottom = Math.max(0, Math.floor(low / step + 1e-9) * step);
   const top = Math.max(bottom + 2 * step, Math.min(1, Math.ceil(high / step - 1e-9) * step));
   const marks = [];
@@ -48,54 +49,52 @@ function path(places) {
   return places.map(([x, y], number) => `${number ? "L" : "M"}${round(x)} ${round(y)}`).join("");
 }
 
+/** The lines of the axes and their texts; beside the slider those of the horizontal axis are the slider's own. */
+function axes(marks, { x, y, height, isBeside }) {
+  const lines = marks.map((mark) => svg("line", { class: "curve-grid", x1: x(0), x2: x(1), y1: y(mark), y2: y(mark) }));
+  const place = isBeside ? [0, -3, "start"] : [-6, 4, "end"];
+  const texts = marks.map((mark) => svg("text", { x: x(0) + place[0], y: y(mark) + place[1], "text-anchor": place[2] }, share(mark)));
+  if (isBeside) return [lines, texts.slice(1)];
+  const ends = [[0, "keywords", "start"], [0.5, ".5", "middle"], [1, "vectors", "end"]].map(([weight, text, anchor]) =>
+    svg("text", { x: x(weight), y: height - 14, "text-anchor": anchor }, text),
+  );
+  return [lines, texts, ends, svg("text", { x: x(0), y: 12 }, "nDCG@10")];
+}
+
 /**
  * Draws an evaluation as wide as asked: the band of its error, the curve, the index's weight (a ring, and a broken line
  * at its nDCG@10), the best (a diamond) and the weight that is chosen now (a vertical line).
  */
-export function draw(evaluation, { width = 320, height = 180, chosen = null, onChoose = null } = {}) {
+export function draw(evaluation, { width, height, chosen, onChoose, isBeside = false }) {
   const drawn = points(evaluation);
-  const { bottom, top, marks } = axis(drawn);
-  const inner = { width: width - MARGIN.left - MARGIN.right, height: height - MARGIN.top - MARGIN.bottom };
-  const x = (weight) => MARGIN.left + weight * inner.width;
-  const y = (value) => MARGIN.top + ((top - Math.min(Math.max(value, bottom), top)) / (top - bottom)) * inner.height;
+  const { bottom, top, marks } = axis(drawn, isBeside ? 2 : 5);
+  const margin = isBeside ? BESIDE : MARGIN;
+  const inner = { width: width - margin.left - margin.right, height: height - margin.top - margin.bottom };
+  const x = (weight) => margin.left + weight * inner.width;
+  const y = (value) => margin.top + ((top - Math.min(Math.max(value, bottom), top)) / (top - bottom)) * inner.height;
   const { weight: current, best_weight: best } = evaluation;
   const image = svg("svg", {
     class: "curve", role: "img", width, height, viewBox: `0 0 ${width} ${height}`, "aria-label": summary(drawn, current, best),
   });
-  for (const mark of marks) {
-    image.append(svg("line", { class: "curve-grid", x1: x(0), x2: x(1), y1: y(mark), y2: y(mark) }));
-    image.append(svg("text", { x: x(0) - 6, y: y(mark) + 4, "text-anchor": "end" }, mark.toFixed(2)));
-  }
-  for (const [weight, text, anchor] of [[0, "keywords", "start"], [0.5, ".5", "middle"], [1, "vectors", "end"]]) {
-    image.append(svg("line", { class: "curve-tick", x1: x(weight), x2: x(weight), y1: y(bottom), y2: y(bottom) + 4 }));
-    image.append(svg("text", { x: x(weight), y: height - 16, "text-anchor": anchor }, text));
-  }
-  image.append(svg("text", { x: x(0), y: 12 }, "nDCG@10"));
+  image.append(...axes(marks, { x, y, height, isBeside }).flat());
   const above = drawn.map(({ weight, value, error }) => [x(weight), y(value + error)]);
   const below = drawn.map(({ weight, value, error }) => [x(weight), y(value - error)]).reverse();
   image.append(svg("path", { class: "curve-band", d: `${path([...above, ...below])}Z` }));
   const here = y(at(drawn, current).value);
   image.append(svg("line", { class: "curve-current", x1: x(0), x2: x(1), y1: here, y2: here }));
   image.append(svg("path", { class: "curve-line", d: path(drawn.map(({ weight, value }) => [x(weight), y(value)])) }));
-  if (chosen !== null) {
-    image.append(svg("line", { class: "curve-chosen", x1: x(chosen), x2: x(chosen), y1: MARGIN.top, y2: y(bottom) }));
-    image.append(svg("circle", { class: "curve-chosen", cx: x(chosen), cy: y(at(drawn, chosen).value), r: 4 }));
-  }
+  image.append(svg("line", { class: "curve-chosen", x1: x(chosen), x2: x(chosen), y1: margin.top, y2: y(bottom) }));
+  image.append(svg("circle", { class: "curve-chosen", cx: x(chosen), cy: y(at(drawn, chosen).value), r: 4 }));
   image.append(svg("circle", { class: "curve-index", cx: x(current), cy: here, r: 5 }));
   const [bx, by] = [x(best), y(at(drawn, best).value)];
   image.append(svg("path", { class: "curve-best", d: `M${bx} ${by - 6}L${bx + 6} ${by}L${bx} ${by + 6}L${bx - 6} ${by}Z` }));
-  if (onChoose) choosing(image, (place) => onChoose(weightAt(image, place, x(0), inner.width)));
+  image.addEventListener("pointerdown", (event) => onChoose(weightAt(image, event.clientX, x(0), inner.width)));
   return image;
 }
 
+/** The weight at a place of the window, in steps of .05. The slider does it for the keyboard. */
 function weightAt(image, clientX, left, width) {
   const scale = image.viewBox.baseVal.width / image.getBoundingClientRect().width;
-  const share = ((clientX - image.getBoundingClientRect().left) * scale - left) / width;
-  return round(Math.round(Math.min(Math.max(share, 0), 1) * 20) / 20);
-}
-
-/** A click or a drag chooses a weight; the slider does it for the keyboard. */
-function choosing(image, choose) {
-  image.classList.add("curve-choosing");
-  image.addEventListener("pointerdown", (event) => choose(event.clientX));
+  const part = ((clientX - image.getBoundingClientRect().left) * scale - left) / width;
+  return round(Math.round(Math.min(Math.max(part, 0), 1) * 20) / 20);
 }

@@ -1,6 +1,6 @@
 // The tab "index": what is in it, what is wrong with it, and what is done about it.
 
-import { announce, fill, h, number } from "./dom.js";
+import { announce, fill, h, number, share } from "./dom.js";
 import { get } from "./http.js";
 
 const BUSY_MS = 2000; // between two readings while a reindex runs or records are pending
@@ -9,11 +9,11 @@ const ENDED = new Set(["done", "stopped", "refused"]);
 
 /** Fills the tab. Returns what the page calls when it is shown and hidden: the status is read as long as it is shown. */
 export function mount(element, state) {
-  const names = ["problem", "summary", "reindex", "entities", "tenants", "failures", "generations"];
+  const names = ["problem", "summary", "reindex", "entities", "tenants", "failures", "generations", "sizes"];
   const parts = Object.fromEntries(names.map((name) => [name, h("div")]));
   const note = h("span", { class: "notice" }, "Reading the status …");
   const refresh = h("button", { type: "button", class: "button", onclick: () => read().then(() => announce(note.textContent)) }, "Refresh");
-  fill(element, h("div", { class: "view-head" }, h("h2", {}, "Index"), note, refresh), Object.values(parts), checks());
+  fill(element, h("div", { class: "view-head" }, h("h2", {}, "Index"), note, refresh), Object.values(parts), checks(state));
   const made = {};
   let timer = 0;
 
@@ -21,7 +21,7 @@ export function mount(element, state) {
     clearTimeout(timer);
     let status = null;
     try {
-      status = await get("api/status");
+      status = await get("api/status", within(state));
       show(status);
       note.textContent = `Read at ${new Date().toLocaleTimeString()}`;
     } catch (problem) {
@@ -50,15 +50,16 @@ export function mount(element, state) {
     part("summary", status, summary);
     part("reindex", status.reindex, reindex);
     part("entities", status.entities, entities);
-    part("tenants", status.tenants ?? [], tenants);
+    part("tenants", [status.tenants ?? [], state.values.tenant], ([all]) => tenants(all, state));
     part("generations", status.generations, generations);
+    part("sizes", status.size, sizes);
     showFailures(status.entities.map(({ failed }) => failed));
   }
 
   async function showFailures(counts) {
     try {
       if (made.counts === counts.join()) return;
-      const found = counts.some(Boolean) ? (await get("api/failures")).failures : [];
+      const found = counts.some(Boolean) ? (await get("api/failures", within(state))).failures : [];
       part("failures", found, failures);
       made.counts = counts.join();
     } catch (problem) {
@@ -66,8 +67,12 @@ export function mount(element, state) {
     }
   }
 
+  state.subscribe((values, changed) => changed.has("tenant") && values.tab === "index" && read());
   return { show: read, hide: () => clearTimeout(timer) };
 }
+
+/** The tenant that the page is limited to; without one the status is of all. */
+const within = ({ values: { tenant } }) => (tenant ? { tenant } : {});
 
 const isRunning = (run) => Boolean(run) && !ENDED.has(run.phase);
 
@@ -86,21 +91,21 @@ export function problemBox(problem, again) {
   );
 }
 
-function summary({ version, writes, entities: all, generations: made, cache, size: bytes }) {
-  if (!all.length) return [empty(writes)];
+function summary({ version, writes, entities: all, generations: made, cache, size: sizes }) {
+  if (!all.length) return empty(writes);
   const active = made.find(({ state }) => state === "active");
-  const cached = cache ?? [];
+  const own = Object.values(sizes.tables).reduce((total, each) => total + each, 0);
   const figures = [
     ["Records", number(sum(all, "indexed")), `of ${number(all.length)} ${all.length === 1 ? "entity" : "entities"}`],
     ["Pending", number(sum(all, "pending")), "without a current embedding", sum(all, "pending") && "warning"],
     ["Failed", number(sum(all, "failed")), "refused by the provider", sum(all, "failed") && "error"],
-    ["Model", active?.model_name || "none", active ? `weight ${active.weight.toFixed(2)}` : "keywords alone"],
-    ["Size", bytes === undefined || bytes === null ? "not known" : size(bytes), "of kameleon's tables"],
-    ["Embedding cache", number(sum(cached, "texts")), `texts, ${size(sum(cached, "size"))}`],
+    ["Model", active?.model_name || "none", active ? `weight ${share(active.weight)}` : "keywords alone"],
+    ["Size", inBytes(own || sizes.database), own ? `of kameleon's tables; the database has ${inBytes(sizes.database)}` : "of the database file"],
+    ["Embedding cache", number(sum(cache, "texts")), `texts, ${inBytes(sum(cache, "size"))}`],
   ];
   return [
-    h("dl", { class: "index-figures" }, ...figures.map((figure) => card(...figure))),
-    h("p", { class: "notice" }, `kameleon ${version}, ${writes ? "read and write" : "read-only"}`),
+    h("dl", { class: "index-figures" }, figures.map((figure) => card(...figure))),
+    h("p", { class: "notice" }, `kameleon ${version}, ${writes ? "reads and writes" : "read-only"}`),
   ];
 }
 
@@ -171,27 +176,37 @@ const counted = (name) => [name[0].toUpperCase() + name.slice(1), (row) => numbe
 
 function entities(all) {
   if (!all.length) return [];
+  const unindexed = all.some((row) => row.unindexed) ? ["unindexed"] : [];
   const columns = [
     ["Entity", (row) => row.entity],
-    ...["indexed", "pending", "failed", "unindexed"].map(counted),
+    ...["indexed", "pending", "failed", ...unindexed].map(counted),
     ["Last updated", (row) => moment(row.last_updated)],
     ["Keywords ranked by", (row) => (row.keyword_search === "server" ? "PostgreSQL" : "kameleon")],
   ];
   const notes = [...new Set(all.map(({ note }) => note).filter(Boolean))];
-  const cures = [];
-  if (sum(all, "pending")) cures.push(["Pending records are found by keywords alone until they are embedded: ", "kameleon embeddings sync"]);
-  if (sum(all, "unindexed")) cures.push(["Rows of mapped classes that are not in the index: ", "kameleon doctor --import MODULE --fix"]);
   return [
     table("Entities", columns, all),
-    ...notes.map((note) => h("p", { class: "notice" }, note)),
-    ...cures.map(([text, command]) => h("p", { class: "notice" }, text, h("code", {}, command))),
+    notes.map((note) => h("p", { class: "notice" }, code(note))),
+    sum(all, "pending") > 0 && h("p", { class: "notice" }, code("Pending records are found by keywords alone. `kameleon embeddings sync` embeds them.")),
+    unindexed.length > 0 && h("p", { class: "notice" }, code("Rows of mapped classes are not in the index. `kameleon embeddings sync --import MODULE` indexes them.")),
   ];
 }
 
-function tenants(all) {
+/** Each tenant with a button that limits the page to it. */
+function tenants(all, state) {
+  const { tenant } = state.values;
+  const only = (name) => h("button", { type: "button", class: "link-button", "aria-pressed": String(name === tenant), onclick: () => state.set({ tenant: name === tenant ? "" : name, all_tenants: false }) }, name);
   if (!all.length) return [];
-  const columns = [["Tenant", (row) => row.tenant], ["Entity", (row) => row.entity], ...["indexed", "pending", "failed"].map(counted)];
-  return [table("Tenants", columns, all)];
+  return [
+    table("Tenants with most records", [["Tenant", (row) => only(row.tenant)], counted("indexed")], all),
+    tenant && h("p", { class: "notice" }, `All else on this page is of the tenant ${tenant}. `, h("button", { type: "button", class: "link-button", onclick: () => state.set({ tenant: "" }) }, "Show all tenants")),
+  ];
+}
+
+function sizes({ tables }) {
+  const rows = Object.entries(tables);
+  if (!rows.length) return [];
+  return h("details", {}, h("summary", {}, "Sizes of tables"), table("Tables with their indexes", [["Table", ([name]) => h("code", {}, name)], ["Size", ([, bytes]) => inBytes(bytes), true]], rows));
 }
 
 function failures(all) {
@@ -205,25 +220,26 @@ function failures(all) {
   ];
   return [
     table("Failed records", columns, all),
-    h("p", { class: "notice" }, "They are found by keywords alone. Change their texts, or try again with ", h("code", {}, "kameleon embeddings sync --retry-failed")),
+    h("p", { class: "notice" }, code("They are found by keywords alone. Change their texts, or try again: `kameleon embeddings sync --retry-failed`")),
   ];
 }
 
 function generations(all) {
   if (!all.length) return [];
   const columns = [
-    ["Generation", (row) => number(row.number), true],
+    ["Number", (row) => String(row.number)],
     ["Model", (row) => row.model_name || row.provider],
     ["Dimensions", (row) => number(row.dimensions), true],
     ["State", (row) => row.state],
-    ["Weight", (row) => (row.weighting ? `by query, ${row.weight.toFixed(2)} else` : row.weight.toFixed(2)), true],
-    ["Fingerprint", (row) => h("code", {}, (row.fingerprint ?? "").slice(0, 12))],
+    ["Weight", (row) => (row.weighting ? "by query" : share(row.weight)), true],
+    ["Vectors searched", (row) => row.vector_index],
+    ["Fingerprint", (row) => h("code", {}, row.fingerprint.slice(0, 12))],
   ];
   return [table("Generations", columns, all)];
 }
 
 /** The doctor reads the whole index, so it runs when it is asked to. */
-function checks() {
+function checks(state) {
   const result = h("div", { "aria-live": "polite" });
   const button = h("button", { type: "button", class: "button", onclick: run }, "Run the checks");
 
@@ -231,7 +247,7 @@ function checks() {
     button.disabled = true;
     fill(result, h("p", { class: "notice working" }, "Comparing tables, index and embeddings …"));
     try {
-      const { findings } = await get("api/doctor");
+      const { findings } = await get("api/doctor", within(state));
       fill(result, (findings.length ? findings.map(finding) : [h("p", { class: "good" }, "Nothing found.")]));
     } catch (error) {
       fill(result, problemBox(error, run));
@@ -256,7 +272,7 @@ function finding({ severity, check, entity, count, message, cure, ids }) {
     h("h4", {}, h("span", { class: "severity" }, severity), ` ${check}`, entity && ` of ${entity}`, count > 1 && ` (${number(count)})`),
     h("p", {}, message),
     ids.length > 0 && h("p", { class: "notice" }, ids.join(", "), count > ids.length && ", …"),
-    cure && h("p", {}, "Cure: ", ...code(cure)),
+    cure && h("p", {}, "Cure: ", code(cure)),
   );
 }
 
@@ -266,7 +282,7 @@ export function code(text) {
 }
 
 /** Bytes in the unit that leaves less than 1,000. */
-function size(bytes) {
+function inBytes(bytes) {
   let value = bytes;
   for (const unit of ["B", "kB", "MB"]) {
     if (value < 1000) return `${value < 10 && unit !== "B" ? value.toFixed(1) : Math.round(value)} ${unit}`;

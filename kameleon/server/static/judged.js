@@ -16,12 +16,12 @@ export function view(element, state, { judgements, evaluations }) {
   const files = fileButtons(judgements);
   fill(element, h("div", { class: "view-head" }, h("h2", {}, "Judgements"), files), Object.values(parts));
 
-  const showMeasured = () => fill(parts.measured, measured(evaluations, judgements, state, parts.measured.clientWidth));
+  const showMeasured = () => refill(parts.measured, measured(evaluations, judgements, state, parts.measured.clientWidth));
   const showList = () => {
     const all = judgements.list();
     files.hidden = !all.length;
     fill(parts.local, localNote(judgements, state));
-    fill(parts.list, all.length ? queries(all, judgements, state) : nothing(state));
+    refill(parts.list, all.length ? queries(all, judgements, state) : nothing(state));
     showMeasured();
   };
   const load = async () => {
@@ -40,6 +40,16 @@ export function view(element, state, { judgements, evaluations }) {
   showList();
   load();
   return { show: showList };
+}
+
+/** Replaces what is in an element; its details stay open, and the focus stays where it was. */
+function refill(element, ...children) {
+  const controls = () => [...element.querySelectorAll("a, button, summary")];
+  const place = controls().indexOf(document.activeElement);
+  const wasOpen = element.querySelector("details")?.open;
+  fill(element, ...children);
+  if (wasOpen) element.querySelector("details")?.setAttribute("open", "");
+  if (place >= 0) (controls()[place] ?? controls().at(-1))?.focus();
 }
 
 function nothing(state) {
@@ -66,7 +76,7 @@ function measured(evaluations, judgements, state, width) {
   return h(
     "div",
     { class: isBusy ? "measured is-busy" : "measured" },
-    hasCurve(found) ? curveAndWeight(found, evaluations, state, width) : h("p", { class: "notice" }, "No vector was searched, so there is no weight to choose."),
+    hasCurve(found) ? weighing(found, evaluations, state, width) : h("p", { class: "notice" }, "No vector was searched, so there is no weight to choose."),
     figures(found),
     (found.notes ?? []).map((note) => h("p", { class: "notice" }, note)),
   );
@@ -78,20 +88,19 @@ function unmeasured(judgements) {
   return judgements.list().length ? h("p", { class: "notice" }, "Only records that are not relevant are judged so far: mark one that is.") : null;
 }
 
-function curveAndWeight(found, evaluations, state, width) {
+function weighing(found, evaluations, state, width) {
   const chosen = state.values.weight ?? found.weight;
-  const image = draw(found, { width: Math.min(width || 640, 720), height: 260, chosen, onChoose: (weight) => state.set({ weight }) });
+  const image = draw(found, { width: curveWidth(width), height: 260, chosen, onChoose: (weight) => state.set({ weight }) });
   return h(
     "section",
-    { class: "curve-large", "aria-label": "nDCG@10 by weight" },
-    image,
-    legend(),
-    h("p", { class: "curve-readout", "aria-live": "polite" }, reading(found, chosen)),
-    verdict(found),
-    weightButtons(found, chosen, evaluations, state),
-    valuesTable(found),
+    { class: "card weighing", "aria-label": "nDCG@10 by weight" },
+    h("div", {}, image, legend()),
+    h("div", { class: "weighing-text" }, verdict(found), h("p", { class: "notice" }, reading(found, chosen)), weightButtons(found, chosen, evaluations, state), valuesTable(found)),
   );
 }
+
+/** Beside the text where there is room for both. */
+const curveWidth = (width) => Math.max(260, (width >= 860 ? width * 0.6 : width || 640) - 34);
 
 function legend() {
   const entries = [["index", "the index's weight"], ["chosen", "the weight of your search"], ["best", "best"], ["band", "two standard errors of the difference to the index's weight"]];
@@ -110,7 +119,7 @@ const capital = (text) => text[0].toUpperCase() + text.slice(1);
 function weightButtons(found, chosen, evaluations, state) {
   const weights = [...new Set([found.best_weight, chosen])].filter((weight) => weight !== found.weight);
   const buttons = weights.map((weight) =>
-    h("button", { type: "button", class: "button", onclick: (event) => saveWeight(event.target, weight, evaluations, state) }, `Save ${share(weight)} as the index's weight`),
+    h("button", { type: "button", class: weight === found.best_weight && !found.objection ? "button button-primary" : "button", onclick: (event) => saveWeight(event.target, weight, evaluations, state) }, `Save ${share(weight)} as the index's weight`),
   );
   if (!buttons.length) return null;
   if (!state.page.writes) return h("p", { class: "notice" }, "This server is read-only: start it with --write to save a weight, or export the files and run ", commandButton(EVAL));
@@ -197,6 +206,7 @@ function fileButtons(judgements) {
   return h(
     "span",
     { class: "buttons" },
+    h("span", { class: "notice" }, "Export"),
     h("button", { type: "button", class: "button", onclick: save("qrels.tsv", "qrels") }, "qrels.tsv"),
     h("button", { type: "button", class: "button", onclick: save("queries.jsonl", "queries") }, "queries.jsonl"),
   );

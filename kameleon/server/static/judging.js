@@ -79,7 +79,7 @@ export function curve(element, state) {
   const { evaluations, judgements } = session(state);
   const image = h("div", { class: "curve-image" });
   const readout = h("p", { class: "curve-readout notice", "aria-live": "polite" });
-  fill(element, image, readout);
+  fill(element, readout, image);
   element.classList.add("curve-beside");
   const show = () => {
     element.hidden = !judgements.list().length;
@@ -88,7 +88,7 @@ export function curve(element, state) {
     if (problem) return fill(image), fill(readout, problem.message);
     if (!found?.ndcg_by_weight) return fill(image), fill(readout, waiting(judgements, evaluations));
     const chosen = state.values.weight ?? found.weight;
-    fill(image, draw(found, { width: element.clientWidth || 300, height: 150, chosen, onChoose: (weight) => state.set({ weight }) }));
+    fill(image, draw(found, { width: element.clientWidth || 300, height: 110, chosen, isBeside: true, onChoose: (weight) => state.set({ weight }) }));
     return fill(readout, reading(found, chosen));
   };
   evaluations.addEventListener("change", show);

@@ -52,10 +52,15 @@ class SearchView {
       const isShown = element.classList.toggle("shows-filters");
       filtersButton.setAttribute("aria-expanded", String(isShown));
     });
-    const head = h("div", { class: "results-head" }, this.summary, h("div", { class: "results-tools" }, filtersButton, this.sort.element, this.legsButton, shareButton(state)));
-    this.results.append(head, filterChips(state), this.weight.element, this.notes, this.legs.element, this.after);
-    const controls = h("div", { class: "controls" }, this.picker.element, h("div", { class: "controls-end" }, modePicker(state), optionsMenu(state)));
-    fill(element, h("div", { class: "asking" }, this.bar.element, controls), h("div", { class: "columns" }, this.filters.element, this.results));
+    this.results.append(
+      h("div", { class: "results-head" }, this.summary, h("div", { class: "results-tools" }, filtersButton, this.sort.element, this.legsButton, shareButton(state))),
+      ...[filterChips(state), this.weight.element, this.notes, this.legs.element, this.after],
+    );
+    const controls = h("div", { class: "controls" }, this.bar.offered, modePicker(state), optionsMenu(state));
+    const main = h("div", { class: "found" }, h("div", { class: "asking" }, this.bar.element, controls), this.results);
+    this.filters.element.prepend(this.picker.element);
+    fill(element, h("div", { class: "columns" }, this.filters.element, main));
+    this.element = element;
   }
 
   start() {
@@ -124,6 +129,7 @@ class SearchView {
     if (before) move(this.list, before);
     const showsLegs = Boolean(answer.legs);
     this.legs.element.classList.toggle("is-on", showsLegs);
+    this.element.classList.toggle("compares", showsLegs);
     if (showsLegs) this.legs.show(answer);
     requestAnimationFrame(() => this.legs.link());
     this.weight.show(answer.plan);
