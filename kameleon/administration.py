@@ -1,6 +1,6 @@
 """What operators need of an index beside its everyday verbs, `search.admin` and `search.cache`, and the namespaces of a
 SearchEngine. Imports `values`, `errors`, `content`, `stores`, `indexing`, `search`, `orm`, `reindex`, `synonyms`,
-`query_rules` and `tenants`."""
+`query_rules`, `judgements` and `tenants`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -19,6 +19,7 @@ from .indexing import caching
 from .indexing.index import Index
 from .indexing.purging import PurgeReport, purge
 from .indexing.writer import Progress
+from .judgements import Judgements
 from .orm.callers import connection_within, on_a_thread
 from .orm.queries import Queries
 from .query_rules import QueryRules
@@ -140,15 +141,15 @@ class Administration:
         return tenants.drop(self._index, one_tenant(tenant))
 
     def export_tenant(self, tenant: object, file: str | PathLike[str]) -> int:
-        """Write a tenant's contents, records, embeddings, synonyms and query rules to a file for `import_tenant`, of
-        either database; returns how many records. Raises InvalidInput where it has none. Which words of mapped classes
-        are in fields of more weight is read from their rows, so import these classes before."""
+        """Write a tenant's contents, records, embeddings, synonyms, query rules and judgements to a file for
+        `import_tenant`, of either database; returns how many records. Raises InvalidInput where it has none. Which
+        words of mapped classes are in fields of more weight is read from their rows, so import these classes before."""
         return tenants.export(self._index, one_tenant(tenant), Path(file))
 
     def import_tenant(self, file: str | PathLike[str]) -> "tenants.ImportReport":
         """Write the records of a file that `export_tenant` made, replacing those of the same keys, and its
-        synonyms and query rules beside those that are there. Nothing is embedded: what has no embedding in the file, or
-        one of another model, is pending."""
+        synonyms, query rules and judgements beside those that are there. Nothing is embedded: what has no embedding in
+        the file, or one of another model, is pending."""
         return tenants.load(self._index, Path(file))
 
     def state(
@@ -217,6 +218,11 @@ class Namespaces:
     def rules(self) -> QueryRules:
         """Pinned and hidden records for a query: `set`, `list`, `remove`, and the same for coroutines."""
         return self.index.part(QueryRules)
+
+    @property
+    def judgements(self) -> Judgements:
+        """How relevant records are to a query: `set`, `load`, `remove`, `list`, and the same for coroutines."""
+        return self.index.part(Judgements)
 
     @property
     def synonyms(self) -> Synonyms:

@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 from uuid import uuid4
@@ -116,7 +115,6 @@ def filled(engine: Engine, keyword_search: str = "index") -> Iterator[tuple[Sear
     later = SearchEngine(engine, HashProvider(), indexing="deferred", **options)
     for tenant, word in ((OWN, "lantern"), (OTHER, OTHERS_WORD)):
         fill(search.for_tenant(tenant), tenant, word)
-        judge(engine, search, tenant, word)
         with later.attach(sessionmaker(engine)).begin() as session:
             session.add(Letter(id=f"{word} later", org=tenant, text=word))
         with engine.begin() as connection:
@@ -147,11 +145,4 @@ def fill(of_tenant: Any, tenant: str, word: str) -> None:
     RecordStore(of_tenant).insert("Bill", bills)
     of_tenant.synonyms.add(f"{word}, {word} bill")
     of_tenant.rules.set(f"{word} harbour", pin=[("Note", f"{word} 7")], hide=[("Note", f"{word} 8")])
-
-
-def judge(engine: Engine, search: SearchEngine, tenant: str, word: str) -> None:
-    now = datetime.now(UTC)
-    row = {"tenant": tenant, "query": f"{word} harbour", "entity_name": "Note", "record_id": f"{word} 7"}
-    with engine.begin() as connection:
-        values = {**row, "gain": 1.0, "created_at": now, "updated_at": now}
-        connection.execute(search.index.tables.judgements.insert(), values)
+    of_tenant.judgements.set(f"{word} harbour", [("Note", f"{word} 7")])
