@@ -8,6 +8,7 @@ from typing import Any
 
 from ...doctor import examine
 from ...documents import facets_document, run_document
+from ...engine import SearchEngine
 from ...entities import EntityDescription, describe, named
 from ...errors import InvalidInput, UnknownEntity, seen
 from ...values import Generation
