@@ -30,7 +30,7 @@ from .stores.catalog import active
 from .stores.values import State
 from .synonyms import Synonyms
 from .tenants import one_tenant
-from .values import CacheStatus, Generation, IndexReport, Ref
+from .values import CacheStatus, Generation, IndexReport, Ref, Sizes, TenantStatus
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -68,6 +68,15 @@ class Administration:
     def vector_index(self, generation: Generation) -> str:
         """How a generation's vectors are searched: `exact`, `hnsw`, or what keeps `hnsw` from being used."""
         return self._index.vector_index(generation)
+
+    def sizes(self) -> Sizes:
+        """How many bytes the database has, and each of kameleon's tables where the database counts them."""
+        with self._index.reading() as conn:
+            return self._index.store.health.sizes(conn)
+
+    def tenants(self, limit: int = 100) -> list[TenantStatus]:
+        """The tenants that have most records, with how many; at most `limit`."""
+        return tenants.listed(self._index, limit)
 
     def distribute(self, by: Literal["record_id", "tenant"] = "record_id") -> list[str]:
         """Distribute the tables over a Citus cluster, rows and all, by record id or by tenant, whose queries one server
@@ -200,8 +209,9 @@ class Namespaces:
 
     @property
     def admin(self) -> Administration:
-        """For operators: `set_weight`, `legs`, `state`, `astate`, `index_class`, `index_vectors`, `vector_index`,
-        `purge`, `distribute`, `protect`, `unprotect`, `drop_tenant`, `export_tenant`, `import_tenant`."""
+        """For operators: `set_weight`, `legs`, `state`, `astate`, `sizes`, `tenants`, `index_class`, `index_vectors`,
+        `vector_index`, `purge`, `distribute`, `protect`, `unprotect`, `drop_tenant`, `export_tenant`,
+        `import_tenant`."""
         return self.index.part(Administration)
 
     @property

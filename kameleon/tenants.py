@@ -29,7 +29,7 @@ from .stores.catalog import Entity, as_definition, current, entity_of
 from .stores.tables import IDS_A_STATEMENT, parts
 from .stores.values import Embedding, Entry
 from .synonyms import Synonyms
-from .values import Failure, Generation, IndexReport, IndexStatus, Ref, SearchResults
+from .values import Failure, Generation, IndexReport, IndexStatus, Ref, SearchResults, TenantStatus
 
 FORMAT = "kameleon tenant 1"
 """The first line of an export has it; a file with another is refused."""
@@ -113,6 +113,14 @@ def bound(verb: Callable[P, T], tenant: str) -> Callable[P, T]:
         return verb(*args, **options)
 
     return call
+
+
+def listed(index: Index, limit: int) -> list[TenantStatus]:
+    """The tenants that have most records, those first."""
+    if limit < 1:
+        raise InvalidInput(f"limit is the number of tenants, 1 or more, not {seen(limit)}")
+    with index.reading(tenants=()) as connection:
+        return index.store.contents.tenants(connection, limit)
 
 
 # deletion

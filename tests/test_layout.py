@@ -23,7 +23,7 @@ ORDER = (
     *("indexing", "search", "orm"),
     *("reindex", "records", "doctor", "synonyms", "query_rules", "judgements"),
     *("tenants", "administration", "coroutines", "engine"),
-    *("rebuilding", "evaluation", "worker", "testing", "alembic", "gate", "server"),
+    *("entities", "rebuilding", "evaluation", "worker", "testing", "alembic", "gate", "server"),
 )
 OUTSIDE = ("kameleon", "cli", "stress", "tools", "examples")
 MODULES = {path.relative_to(ROOT).with_suffix("").parts: path for path in ROOT.rglob("*.py")}

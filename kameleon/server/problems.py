@@ -1,27 +1,98 @@
 """Errors as problem details (RFC 9457). Imports `errors`."""
 
+import logging
 from collections.abc import Mapping
+from http import HTTPStatus
+from math import ceil
 from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ..errors import InvalidInput, KameleonError
+from ..errors import (
+    DatabaseLocked,
+    EntityExists,
+    InvalidInput,
+    KameleonError,
+    ModelMismatch,
+    NoProvider,
+    ProviderError,
+    RecordExists,
+    RecordMissing,
+    ReindexRefused,
+    SchemaMismatch,
+    SchemaMissing,
+    StorageError,
+    TextRefused,
+    TransactionConflict,
+    UnknownEntity,
+)
+
+log = logging.getLogger("kameleon.server")
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_S = 1
+"""How long a client is to wait before it repeats a request that met a lock. Chosen, not measured."""
 
 
-def problem(status: int, title: str, detail: str) -> Response:
+class ReadOnly(KameleonError):
+    def __init__(self) -> None:
+        super().__init__("this server is read-only: start it with --write, or make it with app(search, write=True)")
+
+
+STATUSES: Mapping[type[Exception], int] = {
+    UnknownEntity: 404,
+    InvalidInput: 400,
+    RecordMissing: 404,
+    RecordExists: 409,
+    EntityExists: 409,
+    ReindexRefused: 409,
+    ReadOnly: 403,
+    DatabaseLocked: 503,
+    TransactionConflict: 503,
+    SchemaMissing: 503,
+    SchemaMismatch: 503,
+    StorageError: 500,
+    NoProvider: 409,
+    ModelMismatch: 409,
+    TextRefused: 400,
+    ProviderError: 503,
+}
+"""Of an error that is of several of these classes the first holds."""
+
+
+def problem(status: int, title: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     document = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    return JSONResponse(document, status, media_type="application/problem+json")
+    return JSONResponse(document, status, headers, MEDIA_TYPE)
+
+
+def status_of(error: Exception) -> int:
+    return next((status for cls, status in STATUSES.items() if isinstance(error, cls)), 500)
 
 
 def of_kameleon(_request: Request, error: Exception) -> Response:
-    return problem(400 if isinstance(error, InvalidInput) else 500, type(error).__name__, str(error))
+    status, title = status_of(error), type(error).__name__
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("%s: %s", title, error, exc_info=error)
+        return problem(status, title, "the database failed: the server's log has the error")
+    return problem(status, title, str(error), _retrying(error) if status == HTTPStatus.SERVICE_UNAVAILABLE else None)
+
+
+def _retrying(error: Exception) -> Mapping[str, str]:
+    wait = getattr(error, "retry_after_s", None) or RETRY_S
+    return {"Retry-After": str(ceil(wait))}
 
 
 def of_http(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for this type
-    return problem(error.status_code, error.detail, "")
+    phrase = HTTPStatus(error.status_code).phrase
+    return problem(error.status_code, phrase, error.detail if error.detail != phrase else "", error.headers)
 
 
-HANDLERS: Mapping[Any, Any] = {KameleonError: of_kameleon, HTTPException: of_http}
+def of_anything(_request: Request, error: Exception) -> Response:
+    """Starlette raises the error again afterwards, so the server logs it."""
+    return problem(500, "InternalError", "the request failed: the server's log has the error")
+
+
+HANDLERS: Mapping[Any, Any] = {KameleonError: of_kameleon, HTTPException: of_http, Exception: of_anything}

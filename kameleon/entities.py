@@ -1,0 +1,140 @@
+"""Describes the entities of an index, stored ones and mapped classes alike, and finds one by its name, for programs
+that have names alone. Imports `values`, `errors`, `content`, `indexing`, `stores`, `orm` and `records`."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import ARRAY, JSON, Boolean, Date, DateTime, Enum, Integer, Numeric, String
+
+from .content import check_tenants
+from .errors import UnknownEntity, seen
+from .indexing.index import HasIndex
+from .orm.callers import sessions_of
+from .orm.syncing import status as status_of
+from .records import RecordStore
+from .values import ALL_TENANTS
+
+if TYPE_CHECKING:
+    from .orm.mapping import Mapped
+    from .stores.catalog import Entity
+
+Kind = Literal["records", "class", "indexed"]
+TYPES: Sequence[tuple[Any, str]] = (
+    (Boolean, "boolean"),
+    (Integer, "integer"),
+    (Numeric, "number"),
+    (DateTime, "datetime"),
+    (Date, "date"),
+    (Enum, "text"),
+    (ARRAY, "list"),
+    (JSON, "object"),
+    (String, "text"),
+)
+"""Types of columns, each before those that it is a kind of."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldDescription:
+    """`type` is any, text, integer, number, boolean, list or object, of a column date or datetime, too. `text`: its
+    words are searched. `filterable`: it is of few words, so that its values are worth counting; `where` takes any."""
+
+    name: str
+    type: str
+    text: bool = False
+    filterable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EntityDescription:
+    """`kind` is "records" for those of the record store, "class" for those of a mapped class of this process,
+    "indexed" for what else was indexed, whose fields are not known. `indexed` records are in the index."""
+
+    name: str
+    kind: Kind
+    fields: tuple[FieldDescription, ...] = ()
+    indexed: int = 0
+    has_tenants: bool = False
+
+
+def describe(search: HasIndex, *, tenant: object = ALL_TENANTS) -> list[EntityDescription]:
+    """The entities by name: those of the record store, and those that have records in the index. `indexed` counts the
+    records of one tenant, of several or of all."""
+    stored = {entity.name: entity for entity in RecordStore(search).entities()}
+    counts = {one.entity: one.indexed for one in status_of(search.index, None, check_tenants(tenant))}
+    tenanted = search.index.tenanted()
+    names = sorted({*stored, *counts, *(tenanted if tenant is ALL_TENANTS else ())})
+    return [_described(search, name, stored.get(name), counts.get(name, 0), name in tenanted) for name in names]
+
+
+def named(search: HasIndex, names: Iterable[str]) -> list[object]:
+    """What a search takes for the names: the class of a mapped one, so that `where` reads its columns, and else the
+    name. Raises UnknownEntity for one that is neither declared nor indexed."""
+    found: list[object] = []
+    for name in dict.fromkeys(names):
+        kind = kind_of(search, name)
+        if kind is None:
+            known = ", ".join(sorted(search.index.part(Known).names)) or "none"
+            raise UnknownEntity(f"unknown entity {seen(name)}. Known: {known}")
+        mapped = _mapped(search, name) if kind == "class" else None
+        found.append(name if mapped is None else mapped.owner.class_)
+    return found
+
+
+def kind_of(search: HasIndex, name: str) -> Kind | None:
+    """What an entity is; None for a name that is neither declared nor indexed."""
+    known = search.index.part(Known)
+    if name not in known.names:
+        known.read(search)
+    if name in known.stored:
+        return "records"
+    if _mapped(search, name) is not None:
+        return "class"
+    return "indexed" if name in known.names else None
+
+
+class Known:
+    """The names that were in an index when one was last looked for that had not been among them."""
+
+    def __init__(self, _index: object) -> None:
+        self.stored: frozenset[str] = frozenset()
+        self.names: frozenset[str] = frozenset()
+
+    def read(self, search: HasIndex) -> None:
+        self.stored = frozenset(entity.name for entity in RecordStore(search).entities())
+        self.names = self.stored | {one.entity for one in status_of(search.index)}
+
+
+def _described(
+    search: HasIndex, name: str, entity: "Entity | None", indexed: int, is_tenanted: bool
+) -> EntityDescription:
+    if entity is not None:
+        fields = tuple(_stored_fields(entity))
+        return EntityDescription(name, "records", fields, indexed, entity.has_tenants or is_tenanted)
+    mapped = _mapped(search, name)
+    if mapped is None:
+        return EntityDescription(name, "indexed", (), indexed, is_tenanted)
+    return EntityDescription(name, "class", tuple(_columns(mapped)), indexed, mapped.has_tenants)
+
+
+def _stored_fields(entity: "Entity") -> Iterator[FieldDescription]:
+    for field in entity.fields:
+        is_long = field.search is not None and field.search.index != "keyword"
+        yield FieldDescription(field.name, field.type, field.is_searchable, not is_long and field.type != "object")
+
+
+def _columns(mapped: "Mapped") -> Iterator[FieldDescription]:
+    for attribute in mapped.mapper.column_attrs:
+        type_ = attribute.columns[0].type
+        kind = next((name for cls, name in TYPES if isinstance(type_, cls)), "any")
+        is_text = attribute.key in mapped.declaration.fields
+        is_key = attribute.columns[0].primary_key
+        yield FieldDescription(attribute.key, kind, is_text, not is_key and kind != "object" and not is_text)
+
+
+def _mapped(search: HasIndex, name: str) -> "Mapped | None":
+    """The class, where this process has classes."""
+    if "kameleon.orm.declaration" not in sys.modules:
+        return None
+    return sessions_of(search.index).mappings.named(name)

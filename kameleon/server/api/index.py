@@ -1,0 +1,97 @@
+"""What is in the index: /api/entities, /api/status, /api/failures and /api/doctor. Imports `documents`, `engine`,
+`entities`, `doctor`, `errors` and `values`."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from ...doctor import examine
+from ...documents import facets_document, run_document
+from ...engine import SearchEngine
+from ...entities import EntityDescription, describe, named
+from ...errors import InvalidInput, UnknownEntity, seen
+from ...values import Generation
+from ..answers import EntitiesAnswer, EntityAnswer, FailuresAnswer, FindingsAnswer, StatusAnswer
+from ..models import EntityRequest, FailuresRequest, Within
+from ..operations import Call, Operation
+
+MAX_COUNTED = 20
+"""Bounds the fields of an entity whose values are counted, as the facets of one search are."""
+
+
+def counted(call: Call[Any]) -> dict[str, Any]:
+    """The tenant whose records are counted, those of all where none is named."""
+    return call.within
+
+
+def entities(call: Call[Within]) -> Mapping[str, Any]:
+    found = describe(call.serving.search, **counted(call))
+    return {"entities": [asdict(one) for one in found]}
+
+
+def entity(call: Call[EntityRequest]) -> Mapping[str, Any]:
+    """An entity with the values of its fields that most records have."""
+    search, name = call.serving.search, call.given.name
+    found = next((one for one in describe(search, **counted(call)) if one.name == name), None)
+    if found is None:
+        raise UnknownEntity(f"unknown entity {seen(name)}. See those there are: /api/entities")
+    return {**asdict(found), "values": values(call, found)}
+
+
+def values(call: Call[Any], described: EntityDescription) -> Mapping[str, Any]:
+    fields = [field.name for field in described.fields if field.filterable][:MAX_COUNTED]
+    if not fields:
+        return {}
+    search = call.serving.search
+    listed = search.search("", entities=named(search, [described.name]), facets=fields, limit=1, **call.within)
+    return facets_document(listed.facets)
+
+
+def status(call: Call[Within]) -> Mapping[str, Any]:
+    search = call.serving.search
+    runs = [run for run in search.reindexing.status() if run.owner is not None]
+    return {
+        "version": version("kameleon"),
+        "writes": call.serving.writes,
+        "entities": [asdict(one) for one in search.get_status(**counted(call))],
+        "generations": [generation(call, one) for one in search.generations()],
+        "reindex": next((run_document(run) for run in runs), None),
+        **({"cache": [], "size": None, "tenants": []} if call.serving.tenant else of_all_tenants(search)),
+    }
+
+
+def of_all_tenants(search: SearchEngine) -> Mapping[str, Any]:
+    """What a server of one tenant does not answer."""
+    return {
+        "cache": [asdict(one) for one in search.cache.status()],
+        "size": asdict(search.admin.sizes()),
+        "tenants": [asdict(one) for one in search.admin.tenants()],
+    }
+
+
+def generation(call: Call[Any], one: Generation) -> Mapping[str, Any]:
+    own = {name: value for name, value in asdict(one).items() if name != "options"}
+    return {**own, "vector_index": call.serving.search.admin.vector_index(one)}
+
+
+def failures(call: Call[FailuresRequest]) -> Mapping[str, Any]:
+    found = call.serving.search.failures(**counted(call))
+    entity = call.given.entity
+    return {"failures": [asdict(one) for one in found if entity in (None, one.entity)]}
+
+
+def doctor(call: Call[Within]) -> Mapping[str, Any]:
+    if call.serving.tenant:
+        raise InvalidInput("the doctor examines the whole index, and this server is for one tenant: `kameleon doctor`")
+    return {"findings": [asdict(one) for one in examine(call.serving.search, **counted(call))]}
+
+
+ENTITY = "/api/entities/{name}"
+OPERATIONS = [
+    Operation("GET", "/api/entities", "List the entities and their fields.", entities, EntitiesAnswer, Within),
+    Operation("GET", ENTITY, "Show an entity and its most frequent values.", entity, EntityAnswer, EntityRequest),
+    Operation("GET", "/api/status", "Show what is in the index.", status, StatusAnswer, Within),
+    Operation("GET", "/api/failures", "List refused records.", failures, FailuresAnswer, FailuresRequest),
+    Operation("GET", "/api/doctor", "List what is wrong with the index.", doctor, FindingsAnswer, Within),
+]

@@ -1,0 +1,108 @@
+"""Reads what a request gives: a query string or a JSON body, as a model has it. Imports `errors`."""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from ..errors import InvalidInput, seen
+from .models import PYTHON_ALONE, Given
+
+MAX_BODY = 16 * 2**20
+"""Bounds the bytes of a body. Chosen, not measured."""
+STRUCTURE, LIST = "object", "array"
+TEXT = frozenset({"string"})
+MAX_PROBLEMS = 3
+"""Bounds the faults of a request that a message names. Chosen, not measured."""
+
+G = TypeVar("G", bound=BaseModel)
+
+
+async def read_body(request: Request) -> bytes:
+    """Raises HTTPException for a body that is too large or of another type."""
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise HTTPException(415, f"send the body as application/json, not {seen(media)}")
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY:
+            raise HTTPException(413, f"a body has {MAX_BODY:,} bytes at most: send the records in several requests")
+    return bytes(body)
+
+
+def parse(text: str | bytes, what: str = "the body") -> Any:
+    """Raises InvalidInput for what is no JSON, and for numbers and texts that JSON cannot have."""
+    try:
+        value = from_json(text, allow_inf_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{what} is no JSON: {error}") from None
+    return value
+
+
+def checked(model: type[G], values: Mapping[str, Any]) -> G:
+    """Raises InvalidInput."""
+    if not isinstance(values, Mapping):
+        raise InvalidInput(f"the body is a JSON object, not {seen(values)}")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise InvalidInput("; ".join(map(explained, error.errors()[:MAX_PROBLEMS]))) from None
+
+
+def explained(fault: Any) -> str:
+    """A fault by the name of what it is in."""
+    name = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] != "extra_forbidden":
+        return f"{name[:80]}: {fault['msg']}, got {seen(fault['input'])}"
+    if name in PYTHON_ALONE:
+        return f"{name} takes an object of Python, which JSON cannot have: leave it out, or search in Python"
+    return f"unknown name {seen(name)}"
+
+
+def parameters(model: type[Given], given: Any) -> dict[str, Any]:
+    """The values of a query string by the types that the model has. Raises InvalidInput."""
+    found: dict[str, Any] = {}
+    forms = forms_of(model)
+    for name in given:
+        form, values = forms.get(name, TEXT), given.getlist(name)
+        if LIST in form and STRUCTURE not in form:
+            found[name] = values if len(values) > 1 or not form & TEXT else values[0]
+        elif len(values) > 1:
+            raise InvalidInput(f"{name[:80]} is given {len(values)} times: give it once")
+        else:
+            found[name] = (
+                parse(values[0], name) if STRUCTURE in form else values[0] if TEXT & form else literal(values[0])
+            )
+    return found
+
+
+def _read(name: str, form: frozenset[str], text: str) -> Any:
+    if STRUCTURE in form:
+        return parse(text, name)
+    return text if form & TEXT else literal(text)
+
+
+def literal(text: str) -> Any:
+    """A number or a boolean as JSON has it; else the text, which is then refused."""
+    try:
+        return from_json(text, allow_inf_nan=False)
+    except ValueError:
+        return text
+
+
+@cache
+def forms_of(model: type[Given]) -> Mapping[str, frozenset[str]]:
+    """How a query string has each field: by the types of JSON that it takes."""
+    return {name: frozenset(_forms(schema)) for name, schema in model.model_json_schema().get("properties", {}).items()}
+
+
+def _forms(schema: Mapping[str, Any]) -> Iterator[str]:
+    for one in schema.get("anyOf", [schema]):
+        kind = one.get("type", STRUCTURE)
+        items = set(_forms(one.get("items", {}))) if kind == LIST else set()
+        yield STRUCTURE if STRUCTURE in items else kind
