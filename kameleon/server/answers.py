@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from ..doctor.findings import Finding
 from ..entities import FieldDescription, Kind
 from ..excerpts import Passage, Snippet
-from ..values import CacheStatus, Failure, IndexStatus, LegScore, QueryPlan
+from ..values import CacheStatus, Failure, IndexStatus, LegScore, QueryPlan, Sizes, TenantStatus
 
 
 class FacetCount(BaseModel):
@@ -159,6 +159,8 @@ class StatusAnswer(BaseModel):
     generations: list[GenerationAnswer]
     reindex: RunAnswer | None
     cache: list[CacheStatus]
+    size: Sizes | None
+    tenants: list[TenantStatus]
 
 
 class FailuresAnswer(BaseModel):

@@ -15,6 +15,22 @@ from ..values import ALL_TENANTS
 TenantOf = Callable[[Request], object]
 
 
+def tenant_of_header(name: str) -> TenantOf:
+    """A function that reads the tenant of a request from a header that a proxy sets, for `tenant`. A request without it
+    is refused: it never has the records of all, or those of no tenant."""
+
+    def tenant(request: Request) -> str:
+        values = request.headers.getlist(name)
+        if len(values) != 1 or not values[0]:
+            raise InvalidInput(
+                f"a request has its tenant in one header {name}, not in {len(values)}: the proxy in front of this "
+                "server replaces what clients send"
+            )
+        return values[0]
+
+    return tenant
+
+
 @dataclass(frozen=True)
 class Serving:
     """`search` is read, and written where it `writes`. `tenant` is that of every request, or a function of the request;
@@ -24,6 +40,8 @@ class Serving:
     writes: bool = False
     tenant: "str | TenantOf | None" = None
     title: str = "kameleon"
+    signs_in: bool = False
+    """Whether a page signs in with a token, and may sign out."""
 
     @cached_property
     def records(self) -> RecordStore:

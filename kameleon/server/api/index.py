@@ -1,5 +1,5 @@
-"""What is in the index: /api/entities, /api/status, /api/failures and /api/doctor. Imports `documents`, `entities`,
-`doctor`, `errors` and `values`."""
+"""What is in the index: /api/entities, /api/status, /api/failures and /api/doctor. Imports `documents`, `engine`,
+`entities`, `doctor`, `errors` and `values`."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -8,6 +8,7 @@ from typing import Any
 
 from ...doctor import examine
 from ...documents import facets_document, run_document
+from ...engine import SearchEngine
 from ...entities import EntityDescription, describe, named
 from ...errors import InvalidInput, UnknownEntity, seen
 from ...values import Generation
@@ -56,7 +57,16 @@ def status(call: Call[Within]) -> Mapping[str, Any]:
         "entities": [asdict(one) for one in search.get_status(**counted(call))],
         "generations": [generation(call, one) for one in search.generations()],
         "reindex": next((run_document(run) for run in runs), None),
-        "cache": [] if call.serving.tenant else [asdict(one) for one in search.cache.status()],
+        **({"cache": [], "size": None, "tenants": []} if call.serving.tenant else of_all_tenants(search)),
+    }
+
+
+def of_all_tenants(search: SearchEngine) -> Mapping[str, Any]:
+    """What a server of one tenant does not answer."""
+    return {
+        "cache": [asdict(one) for one in search.cache.status()],
+        "size": asdict(search.admin.sizes()),
+        "tenants": [asdict(one) for one in search.admin.tenants()],
     }
 
 
