@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,23 +16,26 @@ import httpx
 import pytest
 from a2wsgi import ASGIMiddleware
 from flask import Flask
+from sqlalchemy import Engine
 from starlette.applications import Starlette
 from starlette.authentication import AuthCredentials, AuthenticationBackend, AuthenticationError, SimpleUser
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import HTTPConnection, Request
-from starlette.routing import Mount
+from starlette.responses import HTMLResponse
+from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 import kameleon
-from kameleon import SearchEngine
+from kameleon import RecordStore, SearchEngine
 from kameleon.errors import InvalidInput
 from kameleon.server import app, tenant_of_header
 from kameleon.server.running import Prefixed, address_of, is_loopback, listen
 from kameleon.server.security import HEADERS
 from kameleon.server.sessions import SESSION_S, Sessions
+from kameleon.testing import HashProvider
 
 from .conftest import Indexes
 from .test_cli import Run, checked
@@ -338,6 +342,62 @@ def test_the_prefix_alone_leads_to_the_page(notes: SearchEngine) -> None:
     assert (answer.status_code, answer.headers["location"]) == (307, "/search/?q=wages")
     with pytest.raises(InvalidInput, match="a path prefix is a path"):
         Prefixed(app(notes), "//evil.example/..")
+
+
+# a browser
+
+
+def test_a_browser_signs_in_and_has_the_page_of_its_link(notes: SearchEngine, browser: Any) -> None:
+    from .browser import serving, shown, until, violations
+
+    with serving(app(notes, token=TOKEN)) as place:
+        browser.get(f"{place}/?q=wages&mode=keyword")
+        assert violations(browser) == []
+        for given, expected in (("wrong", "[role=alert]"), (TOKEN, "header.top")):
+            browser.find_element("id", "token").send_keys(given)
+            browser.find_element("css selector", "form button").click()
+            until(browser, partial(shown, browser, expected))
+        assert browser.current_url == f"{place}/?q=wages&mode=keyword"
+        until(browser, lambda: "Wages were not paid" in browser.find_element("tag name", "main").text)
+        assert browser.execute_script("return document.cookie") == ""
+        assert [cookie["sameSite"] for cookie in browser.get_cookies()] == ["Strict"]
+        browser.find_element("css selector", "form[action=sign-out] button").click()
+        until(browser, lambda: shown(browser, "#token"))
+        assert browser.get_cookies() == []
+
+
+ATTACK = """
+    const [place, done] = arguments;
+    const json = {"content-type": "application/json"};
+    const record = JSON.stringify({entity: "Note", records: [{id: "forged", text: "forged"}]});
+    const sent = [
+      fetch(`${place}/api/search?query=wages`),
+      fetch(`${place}/api/records`, {method: "POST", mode: "no-cors", body: record}),
+      fetch(`${place}/api/records`, {method: "POST", headers: json, body: record}),
+      fetch(`${place}/api/records/Note/1`, {method: "DELETE"}),
+    ];
+    Promise.allSettled(sent).then(all => done(all.map(one => one.reason ? "refused" : "answered")));
+"""
+
+
+def stored(records: RecordStore) -> list[str]:
+    return sorted(record.id for record in records.list("Note"))
+
+
+def test_a_page_on_another_port_reads_and_writes_nothing(file_engine: Engine, browser: Any) -> None:
+    from .browser import serving
+
+    search = SearchEngine(file_engine, HashProvider())
+    records = RecordStore(search)
+    records.insert("Note", [{"id": "1", "text": "Wages were not paid"}])
+    attacker = Starlette(routes=[Route("/", lambda _: HTMLResponse("<!doctype html><title>attack</title>"))])
+    with serving(attacker) as other, serving(app(search, write=True)) as place:
+        browser.get(f"{other}/")
+        assert browser.execute_async_script(ATTACK, place) == ["refused"] * 4
+        assert stored(records) == ["1"]
+        browser.get(f"{place}/")
+        assert browser.execute_async_script(ATTACK, place) == ["answered"] * 4
+        assert stored(records) == ["forged"]
 
 
 # the command
