@@ -15,6 +15,7 @@ from .doctor import doctor
 from .embeddings import embeddings
 from .entity import entity
 from .evaluating import evaluation
+from .mcp import mcp
 from .purging import purge
 from .rebuilding import rebuild
 from .rules import rules
@@ -43,7 +44,7 @@ def kameleon() -> None:
 
 for command in (
     *(data, distribute, doctor, embeddings, entity, evaluation),
-    *(purge, rebuild, rules, search, serve, similar, suggest, synonyms, tenants),
+    *(mcp, purge, rebuild, rules, search, serve, similar, suggest, synonyms, tenants),
 ):
     kameleon.add_command(command)
 

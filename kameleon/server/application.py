@@ -1,7 +1,8 @@
 """Puts the application together. Imports `engine`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -26,7 +27,7 @@ def app(
     tenant: "str | TenantOf | None" = None,
     token: str | None = None,
     hosts: Sequence[str] = (),
-    mcp: bool = False,
+    mcp: bool | Mapping[str, Any] = False,
     page: bool = True,
     title: str = "kameleon",
 ) -> Starlette:
@@ -35,19 +36,28 @@ def app(
     It changes nothing unless it may `write`. `tenant` is that of every request, or a function of the request that gives
     it; without it requests may name theirs. Requests have to bring `token`, where there is one; without it the
     application leaves authentication to the one that it is mounted in. `hosts` are the names that it answers for
-    besides addresses and those of the loopback interface; "*" is any. `mcp` adds `/mcp`, `page=False` leaves the page
-    out. Raises InvalidInput for a token that can be guessed and a host that is no name.
+    besides addresses and those of the loopback interface; "*" is any. `mcp` adds `/mcp`, and may be its options:
+    `max_tokens` of a result, `descriptions` of tools by their names. `page=False` leaves the page out. Raises
+    InvalidInput for a token that can be guessed and a host that is no name.
     """
     sessions = None if token is None else Sessions(token)
     serving = Serving(search, write, tenant, title, signs_in=token is not None)
-    names = tuple(map(checked_host, hosts))
+    guard = Middleware(Guard, hosts=tuple(map(checked_host, hosts)), sessions=sessions, page=page)
     return Starlette(
-        routes=[*(sessions.routes() if sessions else ()), *routes_of(serving, page=page)],
-        middleware=[Middleware(Guard, hosts=names, sessions=sessions)],
+        routes=[*(sessions.routes() if sessions and page else ()), *routes_of(serving, page=page, mcp=mcp)],
+        middleware=[guard],
         exception_handlers=HANDLERS,
     )
 
 
-def routes_of(serving: Serving, *, page: bool) -> list[BaseRoute]:
+def routes_of(serving: Serving, *, page: bool, mcp: bool | Mapping[str, Any]) -> list[BaseRoute]:
     files = Mount("/static", StaticFiles(directory=STATIC), name="static")
-    return [*(page_routes(serving) if page else ()), *api.routes(serving), files]
+    tools = () if mcp is False else mcp_routes(serving, **({} if mcp is True else mcp))
+    return [*(page_routes(serving) if page else ()), *api.routes(serving), *tools, files]
+
+
+def mcp_routes(serving: Serving, **options: Any) -> list[BaseRoute]:
+    """Raises MissingExtra."""
+    from .mcp_server import routes
+
+    return routes(serving, **options)

@@ -1,0 +1,108 @@
+"""What a client is told of the entities: their fields, how many records they have, and values to filter by. Imports
+`documents`, `entities`, `errors` and `values`."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ..documents import facets_document
+from ..entities import EntityDescription, describe, named
+from ..errors import InvalidInput, KameleonError, UnknownEntity, printable, seen
+from ..values import ALL_TENANTS
+from .mcp_budget import tokens
+from .serving import Serving
+
+VALUES = 10
+"""Bounds the values of a field that are given. Chosen, not measured."""
+COUNTED = 20
+"""Bounds the fields of an entity whose values are counted: the facets of one search."""
+DETAILED = 8
+"""Bounds the entities whose values are counted where none is named: each is a search. Chosen, not measured."""
+SUMMARIZED, FIELDS, NAME = 10, 12, 60
+"""Bound the entities, the fields of each and the characters of a name in a tool's description. Chosen, not
+measured."""
+
+
+def entities_of(serving: Serving, within: Mapping[str, Any]) -> list[EntityDescription]:
+    return describe(serving.search, tenant=within.get("tenant", ALL_TENANTS))
+
+
+def names_of(serving: Serving, within: Mapping[str, Any]) -> list[str]:
+    return [one.name for one in entities_of(serving, within)]
+
+
+def entities_document(serving: Serving, within: Mapping[str, Any], name: str | None, budget: int) -> dict[str, Any]:
+    """All entities, or one; those that the budget is enough for, at least one. Raises UnknownEntity."""
+    found = entities_of(serving, within)
+    chosen = [one for one in found if name in (None, one.name)]
+    if name is not None and not chosen:
+        raise UnknownEntity(f"unknown entity {seen(name)}. Known: {', '.join(one.name for one in found) or 'none'}")
+    shown: list[dict[str, Any]] = []
+    left = budget
+    for place, one in enumerate(chosen):
+        document = entity_document(one, values_of(serving, one, within) if place < DETAILED else {})
+        if tokens(document) > left:
+            document = entity_document(one, {})
+        left -= tokens(document)
+        if left < 0 and shown:
+            return {"entities": shown, "left_out": len(chosen) - len(shown)}
+        shown.append(document)
+    return {"entities": shown}
+
+
+def entity_document(one: EntityDescription, values: Mapping[str, Any]) -> dict[str, Any]:
+    fields = [
+        asdict(field) | ({"values": values[field.name]} if values.get(field.name) else {}) for field in one.fields
+    ]
+    return {
+        "name": one.name,
+        "kind": one.kind,
+        "records": one.indexed,
+        "has_tenants": one.has_tenants,
+        "fields": fields,
+    }
+
+
+def values_of(serving: Serving, one: EntityDescription, within: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values of each field that most records have, with how many; none of an entity whose tenant is not named."""
+    fields = [field.name for field in one.fields if field.filterable][:COUNTED]
+    if not fields or not one.indexed:
+        return {}
+    try:
+        listed = serving.search.search("", entities=named(serving.search, [one.name]), facets=fields, limit=1, **within)
+    except InvalidInput:
+        return {}
+    return {name: values[:VALUES] for name, values in facets_document(listed.facets).items() if are_shared(values)}
+
+
+def are_shared(values: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the values are few, or some of them are in several records: those of a key are neither."""
+    return len(values) <= VALUES or any(one["count"] > 1 for one in values)
+
+
+def summary_of(serving: Serving, within: Mapping[str, Any]) -> str:
+    """A sentence on each of the entities, for the description of a tool; none while the index cannot be read."""
+    try:
+        found = entities_of(serving, within)
+    except KameleonError:
+        return ""
+    more = f"\n… and {len(found) - SUMMARIZED} more: list_entities" if len(found) > SUMMARIZED else ""
+    return "\n".join(["Entities:", *map(sentence_of, found[:SUMMARIZED])]) + more if found else ""
+
+
+def sentence_of(one: EntityDescription) -> str:
+    texts = listed(field.name for field in one.fields if field.text)
+    filters = listed(f"{field.name} ({field.type})" for field in one.fields if field.filterable)
+    parts = [f"texts: {texts}"] * bool(texts) + [f"filters: {filters}"] * bool(filters)
+    parts += ["records have tenants"] * one.has_tenants
+    return "; ".join([f"- {shown(one.name)}: {one.indexed:,} records", *parts])
+
+
+def listed(names: Iterable[str]) -> str:
+    found = [shown(name) for name in names]
+    return ", ".join(found[:FIELDS]) + (", …" if len(found) > FIELDS else "")
+
+
+def shown(name: str) -> str:
+    """A name as one short line: those of records may be anything."""
+    return printable(name if len(name) <= NAME else f"{name[:NAME]}…")

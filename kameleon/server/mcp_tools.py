@@ -1,0 +1,293 @@
+"""What the tools of the MCP server do, each by one verb of the library. Imports `entities`, `errors`,
+`records` and `values`."""
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any, cast
+
+from pydantic import ValidationError
+from starlette.requests import Request
+
+from ..entities import named
+from ..errors import InvalidInput, RecordMissing, UnknownEntity, seen
+from ..records import Record
+from ..values import SearchResult, SearchResults
+from . import mcp_models as models
+from .mcp_budget import LEAST, as_text, fitted, key_of, part_of, short_fields, tokens
+from .mcp_entities import entities_document
+from .problems import ReadOnly
+from .serving import Serving
+
+PASSAGE_TOKENS = 250
+"""About what a passage takes: it has 1,000 characters at most."""
+MAX_PASSAGES = 20
+"""Bounds the passages of a hit that a search takes."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request to a tool, or for a resource: by HTTP where there is a `request`. What it gets is cut to `budget`
+    tokens."""
+
+    serving: Serving
+    request: Request | None = None
+    budget: int = 4_000
+
+    @cached_property
+    def search(self) -> Any:
+        return self.serving.search
+
+    def within(self, tenant: str | list[str] | None) -> dict[str, Any]:
+        return self.serving.within(cast("Request", self.request), tenant)
+
+    def among(self, entity: str | list[str] | None) -> dict[str, Any]:
+        """The `entities` that verbs take, or nothing. Raises UnknownEntity."""
+        if entity is None:
+            return {}
+        return {"entities": named(self.search, [entity] if isinstance(entity, str) else entity)}
+
+
+@dataclass(frozen=True)
+class Tool:
+    """`arguments` and `result` are what its schemas are made of; `run` gives the result. A client is told whether it
+    `writes`, and if so whether it `destroys` something, or changes nothing when it is repeated."""
+
+    name: str
+    title: str
+    description: str
+    arguments: type[models.Arguments]
+    result: Any
+    run: Callable[[Call, Any], Mapping[str, Any]]
+    writes: bool = False
+    destroys: bool = False
+    is_idempotent: bool = True
+    names_entities: bool = field(default=False)
+
+
+def search(call: Call, given: models.SearchArguments) -> Mapping[str, Any]:
+    options = {"where": given.where, "mode": given.mode, "cursor": given.cursor}
+    options |= call.among(given.entity) | call.within(given.tenant)
+    return hits(call, given.limit, lambda **more: call.search.search(given.query, **options, **more))
+
+
+def similar(call: Call, given: models.SimilarArguments) -> Mapping[str, Any]:
+    options = {"where": given.where, **call.within(given.tenant)}
+    (entity,) = named(call.search, [given.entity])
+    return hits(call, given.limit, lambda **more: call.search.similar(entity, given.id, **options, **more))
+
+
+def hits(call: Call, limit: int, find: Callable[..., SearchResults]) -> Mapping[str, Any]:
+    """The hits within the budget. Where it is not enough for all of them, the search is repeated for those that it is
+    enough for, so that the cursor goes on after the last of them."""
+    limit = min(limit, max(1, call.budget // LEAST))
+    passages = max(1, min(MAX_PASSAGES, call.budget // limit // PASSAGE_TOKENS))
+    while True:
+        results = find(limit=limit, highlight=True, passages=passages)
+        document: dict[str, Any] = {
+            "hits": [],
+            "total": results.total,
+            "is_total_exact": results.is_total_exact,
+            "cursor": results.cursor,
+            "note": results.plan.note,
+            "corrections": dict(results.plan.corrections),
+        }
+        document["hits"] = fitted(results, call.budget - tokens(document))
+        if len(document["hits"]) == len(results):
+            return document
+        limit = len(document["hits"])
+
+
+def fetch(call: Call, given: models.FetchArguments) -> Mapping[str, Any]:
+    id_ = str(given.id)
+    record, text = read(call, given.entity, id_, given.tenant)
+    document = {**key_of(given.entity, id_, record.tenant), **content_of(record)}
+    if given.field is None and given.start == 0 and tokens(document) <= call.budget:
+        return document
+    if given.field is not None:
+        text = field_text(record.data or {}, given.field)
+        document = key_of(given.entity, id_, record.tenant)
+    else:
+        data = record.data or {}
+        kept, _ = short_fields(data, call.budget // 2) if given.start == 0 else ({}, 0)
+        left_out = {name: len(as_text(value)) for name, value in data.items() if name not in kept}
+        document = key_of(given.entity, id_, record.tenant) | ({"data": kept} if kept else {})
+        document |= {"left_out": left_out} if left_out else {}
+    part = part_of(text, given.start, call.budget - tokens(document))
+    end = given.start + len(part)
+    return {**document, "text": part, "start": given.start, "next_start": end if end < len(text) else None}
+
+
+def field_text(data: Mapping[str, Any], name: str) -> str:
+    """Raises InvalidInput for a field that a record does not have."""
+    if name not in data:
+        raise InvalidInput(f"the record has no field {name!r:.80}. It has: {', '.join(data) or 'none'}")
+    value = data[name]
+    return value if isinstance(value, str) else as_text(value)
+
+
+def read(call: Call, entity: str, id_: str, tenant: str | None) -> tuple["Record | SearchResult", str]:
+    """A record and its searchable text: one of the record store, or of any entity that is in the index. Raises
+    RecordMissing, UnknownEntity."""
+    within = call.within(tenant)
+    found = call.search.search("", ids=[id_], limit=1, **call.among(entity), **within)
+    is_stored = any(one.name == entity for one in call.serving.records.entities())
+    record = call.serving.records.get(entity, id_, **within) if is_stored else None
+    if record is None and not found:
+        raise RecordMissing(f"{entity} has no record {id_!r:.80}")
+    return record or found[0], found[0].matched_text if found else ""
+
+
+def content_of(record: "Record | SearchResult") -> Mapping[str, Any]:
+    if record.data is None:
+        assert isinstance(record, SearchResult)  # noqa: S101 - a stored record has data
+        return {"text": record.matched_text}
+    return {"data": record.data}
+
+
+def suggest(call: Call, given: models.SuggestArguments) -> Mapping[str, Any]:
+    options = call.among(given.entity) | call.within(given.tenant)
+    return {"suggestions": call.search.suggest(given.text, limit=given.limit, **options)}
+
+
+def list_entities(call: Call, given: models.ListEntitiesArguments) -> Mapping[str, Any]:
+    return entities_document(call.serving, call.within(given.tenant), given.entity, call.budget)
+
+
+def status(call: Call, given: models.StatusArguments) -> Mapping[str, Any]:
+    within = call.within(given.tenant)
+    runs = [] if "tenant" in within else [run for run in call.search.reindexing.status() if run.owner is not None]
+    return {
+        "version": version("kameleon"),
+        "writes": call.serving.writes,
+        "entities": [asdict(one) for one in call.search.get_status(**within)],
+        "model": next((one.model_name for one in call.search.generations() if one.state == "active"), None),
+        "reindex": next(({**asdict(run), "done": run.done, "seconds_left": run.seconds_left} for run in runs), None),
+    }
+
+
+def store(call: Call, given: models.StoreArguments) -> Mapping[str, Any]:
+    records = [{**record, "id": record.get("id") or str(uuid.uuid4())} for record in given.records]
+    options = {"on_conflict": given.on_conflict, "create": given.create, **call.within(given.tenant)}
+    try:
+        report = call.serving.records.insert(given.entity, records, **options)
+    except UnknownEntity as error:
+        known = ", ".join(one.name for one in call.serving.records.entities()) or "none"
+        raise UnknownEntity(
+            f"unknown entity {given.entity!r:.80}. Known: {known}. With create = true it is made of these records"
+        ) from error
+    return {
+        "ids": [str(record["id"]) for record in records],
+        "inserted": report.inserted,
+        "updated": report.updated,
+        "skipped": report.skipped,
+        "pending": report.index.pending,
+        "created_entity": report.created_entity is not None,
+    }
+
+
+def delete(call: Call, given: models.DeleteArguments) -> Mapping[str, Any]:
+    return {"deleted": call.serving.records.delete(given.entity, given.ids, **call.within(given.tenant))}
+
+
+def read_arguments(tool: Tool, given: Mapping[str, Any]) -> models.Arguments:
+    """Raises InvalidInput, which names each argument that is wrong."""
+    try:
+        return tool.arguments.model_validate(given)
+    except ValidationError as error:
+        faults = {fault["loc"][0]: fault for fault in reversed(error.errors())}
+    known = ", ".join(tool.arguments.model_fields)
+    raise InvalidInput(
+        "; ".join(
+            f"{tool.name} has no argument {name!r:.80}. It has: {known}"
+            if fault["type"] == "extra_forbidden"
+            else f"{name}: {fault['msg']}, got {seen(given.get(str(name)))}"
+            for name, fault in sorted(faults.items(), key=str)
+        )
+    )
+
+
+def check_may_write(serving: Serving) -> None:
+    if not serving.writes:
+        raise ReadOnly
+
+
+TOOLS = (
+    Tool(
+        "search",
+        "Search records",
+        "Search the records of a database by words and by meaning, best first. A hit has the whole record, or its best "
+        "passages where is_cut is true; fetch gets the rest.",
+        models.SearchArguments,
+        models.HitsResult,
+        search,
+        names_entities=True,
+    ),
+    Tool(
+        "fetch",
+        "Get a record",
+        "Get one record whole by its entity and id. A long one comes in parts: call again with start = next_start.",
+        models.FetchArguments,
+        models.RecordResult,
+        fetch,
+    ),
+    Tool(
+        "similar",
+        "Find similar records",
+        "Find the records of an entity that are most like one of them, by its words and its meaning.",
+        models.SimilarArguments,
+        models.HitsResult,
+        similar,
+    ),
+    Tool(
+        "suggest",
+        "Complete a query",
+        "Complete the last word of a text with words that records have, the most frequent first.",
+        models.SuggestArguments,
+        models.SuggestionsResult,
+        suggest,
+    ),
+    Tool(
+        "list_entities",
+        "List entities",
+        "List the kinds of records: how many there are, their fields with types, and the values that where can filter "
+        "by, with their counts. Call it before a search with where.",
+        models.ListEntitiesArguments,
+        models.EntitiesResult,
+        list_entities,
+    ),
+    Tool(
+        "status",
+        "Get the state of the index",
+        "Get how many records of each entity are in the index, which of them have no embedding yet, and whether a "
+        "reindex is running.",
+        models.StatusArguments,
+        models.StatusResult,
+        status,
+    ),
+    Tool(
+        "store",
+        "Store records",
+        "Store records of an entity, and index them. By default nothing is stored where an id is taken.",
+        models.StoreArguments,
+        models.StoreResult,
+        store,
+        writes=True,
+        destroys=True,
+        is_idempotent=False,
+        names_entities=True,
+    ),
+    Tool(
+        "delete",
+        "Delete records",
+        "Delete records of an entity by their ids, for good.",
+        models.DeleteArguments,
+        models.DeleteResult,
+        delete,
+        writes=True,
+        destroys=True,
+    ),
+)
+"""In the order in which clients see them."""
