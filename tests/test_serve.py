@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -30,14 +30,14 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 import kameleon
 from kameleon import RecordStore, SearchEngine
-from kameleon.errors import InvalidInput
+from kameleon.errors import InvalidInput, TextRefused
 from kameleon.server import app, tenant_of_header
 from kameleon.server.running import Prefixed, address_of, is_loopback, listen
 from kameleon.server.security import HEADERS
 from kameleon.server.sessions import SESSION_S, Sessions
 from kameleon.testing import HashProvider
 
-from .conftest import Indexes
+from .conftest import Indexes, Make
 from .test_cli import Run, checked
 from .test_read_only import lock, plain_user
 
@@ -271,6 +271,55 @@ def test_a_proxy_gives_the_tenant_in_a_header(memos: SearchEngine) -> None:
         refused = client(application).get(SEARCH, headers=headers)
         assert problem_of(refused) == (400, "InvalidInput")
         assert "one header X-Tenant" in refused.json()["detail"]
+
+
+OTHER = "globex-only"
+READS = {
+    "/": "/",
+    "/api/search": "/api/search?query=wages&explain=true&legs=true&facets=%5B%22owner%22%5D&count=true",
+    "/api/similar": "/api/similar?entity=Memo&id=acme-only",
+    "/api/suggest": "/api/suggest?text=glo",
+    "/api/records": "/api/records?entity=Memo",
+    "/api/records/{entity}/{id:path}": "/api/records/Memo/globex-only",
+    "/api/entities": "/api/entities",
+    "/api/entities/{name}": "/api/entities/Memo",
+    "/api/status": "/api/status",
+    "/api/failures": "/api/failures",
+    "/api/doctor": "/api/doctor",
+    "/api/judgements": "/api/judgements",
+    "/api/judgements/qrels": "/api/judgements/qrels",
+    "/api/judgements/queries": "/api/judgements/queries",
+    "/api/openapi.json": "/api/openapi.json",
+    "/metrics": "/metrics",
+}
+"""An address of each path."""
+
+
+class Refusing(HashProvider):
+    """Refuses the other tenant's texts, so that it has failures."""
+
+    def embed_batch(self, texts: Sequence[str]) -> Any:
+        if any(OTHER in text for text in texts):
+            raise TextRefused("the text is refused")
+        return super().embed_batch(texts)
+
+
+@BOTH
+def test_a_tenants_server_shows_nothing_of_another_at_any_path(make: Make) -> None:
+    search = make(Refusing())
+    records = RecordStore(search)
+    records.create_entity("Memo", search=["text"], tenant_field="owner")
+    for name in ("acme-only", OTHER):
+        records.insert("Memo", [{"id": name, "text": f"wages {name} {name}", "owner": name}])
+        search.judgements.set(f"wages {name}", [("Memo", name)], tenant=name)
+    assert search.failures(tenant=OTHER)
+    application = app(search, tenant="acme-only", write=True)
+    served = {route.path for route in application.routes if isinstance(route, Route) and "GET" in (route.methods or ())}
+    assert served <= READS.keys()
+    answers = {path: client(application).get(address).text for path, address in READS.items()}
+    assert "acme-only" in answers["/api/search"]
+    assert [path for path, text in answers.items() if OTHER in text] == ["/api/records/{entity}/{id:path}"]
+    assert answers["/api/records/{entity}/{id:path}"].count(OTHER) == 1, "the id that was requested"
 
 
 # mounted in applications
