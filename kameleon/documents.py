@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from .excerpts import Passage
-from .values import Bucket, SearchResult, SearchResults
+from .values import Bucket, IndexReport, ReindexRun, SearchResult, SearchResults
 
 
 def results_document(results: SearchResults, *, explain: bool = False) -> dict[str, Any]:
@@ -49,6 +49,43 @@ def hit_document(hit: SearchResult, *, explain: bool = False) -> dict[str, Any]:
 
 def passage_document(passage: Passage) -> dict[str, Any]:
     return asdict(passage) | {"score": round(passage.score, 6)}
+
+
+def record_document(record: Any) -> dict[str, Any]:
+    """A record of the record store."""
+    return {
+        "entity": record.entity,
+        "id": record.id,
+        **({"tenant": record.tenant} if record.tenant else {}),
+        "data": record.data,
+        "created_at": record.created_at,
+        "updated_at": record.updated_at,
+    }
+
+
+def insert_document(report: Any) -> dict[str, Any]:
+    """What an insert did; of an entity that was made its name."""
+    made = report.created_entity
+    return {
+        "inserted": report.inserted,
+        "updated": report.updated,
+        "skipped": report.skipped,
+        "index": report_document(report.index),
+        "created_entity": made and made.name,
+        "unsearched": report.unsearched,
+        "keyword_only": report.keyword_only,
+    }
+
+
+def report_document(report: IndexReport) -> dict[str, Any]:
+    """What became of the index rows of a writing call."""
+    failures = [{**ref._asdict(), "reason": reason} for ref, reason in report.failures]
+    return asdict(report) | {"failures": failures}
+
+
+def run_document(run: ReindexRun) -> dict[str, Any]:
+    """A run of a reindex, with its rate."""
+    return {**asdict(run), "rows_per_second": run.rows_per_second, "seconds_left": run.seconds_left}
 
 
 def facets_document(facets: Mapping[str, Mapping[Any, int]]) -> dict[str, list[dict[str, Any]]]:

@@ -71,15 +71,39 @@ def describe(search: HasIndex, *, tenant: object = ALL_TENANTS) -> list[EntityDe
 def named(search: HasIndex, names: Iterable[str]) -> list[object]:
     """What a search takes for the names: the class of a mapped one, so that `where` reads its columns, and else the
     name. Raises UnknownEntity for one that is neither declared nor indexed."""
-    wanted = list(dict.fromkeys(names))
-    stored = {entity.name for entity in RecordStore(search).entities()}
-    classes = {name: mapped.owner.class_ for name in wanted if name not in stored and (mapped := _mapped(search, name))}
-    if missing := [name for name in wanted if name not in stored and name not in classes]:
-        indexed = {one.entity for one in status_of(search.index)}
-        if unknown := [name for name in missing if name not in indexed]:
-            known = ", ".join(sorted(stored | indexed)) or "none"
-            raise UnknownEntity(f"unknown entity {seen(unknown[0])}. Known: {known}")
-    return [classes.get(name, name) for name in wanted]
+    found: list[object] = []
+    for name in dict.fromkeys(names):
+        kind = kind_of(search, name)
+        if kind is None:
+            known = ", ".join(sorted(search.index.part(Known).names)) or "none"
+            raise UnknownEntity(f"unknown entity {seen(name)}. Known: {known}")
+        mapped = _mapped(search, name) if kind == "class" else None
+        found.append(name if mapped is None else mapped.owner.class_)
+    return found
+
+
+def kind_of(search: HasIndex, name: str) -> Kind | None:
+    """What an entity is; None for a name that is neither declared nor indexed."""
+    known = search.index.part(Known)
+    if name not in known.names:
+        known.read(search)
+    if name in known.stored:
+        return "records"
+    if _mapped(search, name) is not None:
+        return "class"
+    return "indexed" if name in known.names else None
+
+
+class Known:
+    """The names that were in an index when one was last looked for that had not been among them."""
+
+    def __init__(self, _index: object) -> None:
+        self.stored: frozenset[str] = frozenset()
+        self.names: frozenset[str] = frozenset()
+
+    def read(self, search: HasIndex) -> None:
+        self.stored = frozenset(entity.name for entity in RecordStore(search).entities())
+        self.names = self.stored | {one.entity for one in status_of(search.index)}
 
 
 def _described(

@@ -349,6 +349,7 @@ def test_records_without_an_id_are_counted(run: Run) -> None:
 PROVIDED = [
     "data insert",
     "search",
+    "serve",
     "similar",
     "doctor",
     "eval",

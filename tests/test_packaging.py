@@ -82,11 +82,18 @@ def test_public_names_are_sorted_and_exist(package: object) -> None:
         package.nonsense  # type: ignore[attr-defined] # noqa: B018
 
 
+SERVER = ("starlette", "uvicorn", "jinja2", "pydantic", "mcp", "opentelemetry", "prometheus_client", "webbrowser")
+"""What the extras of the server, of MCP and of telemetry load, and nothing else."""
+
+
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
-        ("import kameleon_cli.main", {"numpy", "tokenizers", "rich", "sqlalchemy", "fastembed", "openai"}),
-        ("import kameleon; kameleon.SearchEngine; kameleon.RecordStore", {"numpy", "tokenizers", "rich", "fastembed"}),
+        ("import kameleon_cli.main", {"numpy", "tokenizers", "rich", "sqlalchemy", "fastembed", "openai", *SERVER}),
+        (
+            "import kameleon; kameleon.SearchEngine; kameleon.RecordStore",
+            {"numpy", "tokenizers", "rich", "fastembed", *SERVER},
+        ),
         ("import kameleon.embeddings as e; e.StaticProvider()", {"fastembed", "openai", "sqlalchemy"}),
     ],
 )

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, tuple_
 
 from ..boosts import Boosts
-from ..content import Content, SearchFields, bound_tenant, check_entity, check_id
+from ..content import Content, SearchFields, bound_tenant, check_entity, check_id, check_tenant
 from ..errors import InvalidInput, RecordMissing, seen
 from ..indexing.ahead import batches_ahead, embed_ahead
 from ..indexing.embedded import Ahead
@@ -246,10 +246,12 @@ class RecordStore(Coroutines):
         tenant: object = None,
         limit: int = 100,
         offset: int = 0,
+        after: Record | None = None,
         connection: Connection | None = None,
         session: "Session | None" = None,
     ) -> "list[Record]":
-        """Records by id, those of `where`; of one tenant, of several or of all. Raises UnknownEntity, InvalidFilter."""
+        """Records by id, those of `where`; of one tenant, of several or of all. `after` is the last record of the page
+        before, however many these are. Raises UnknownEntity, InvalidFilter."""
         for name, value, least in (("limit", limit, 1), ("offset", offset, 0)):
             if not isinstance(value, int) or not least <= value <= MAX_LIMIT:
                 raise InvalidInput(f"{name} is a whole number from {least} to {MAX_LIMIT}, not {seen(value, 40)}")
@@ -261,6 +263,10 @@ class RecordStore(Coroutines):
         if where:
             statement = statement.where(condition(self.index, where, fields_of(definition)))
         order = [table.c.id] if tenants is not None and len(tenants) == 1 else [table.c.id, table.c.tenant]
+        if after is not None:
+            statement = statement.where(
+                tuple_(table.c.id, table.c.tenant) > (check_id(after.id), check_tenant(after.tenant))
+            )
         with self.index.reading(connection, tenants or ()) as conn:
             rows = conn.execute(statement.order_by(*order).limit(limit).offset(offset)).all()
         return [make_record(row) for row in rows]

@@ -7,7 +7,7 @@ themselves is of type Any here, so that the messages are theirs.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
 
 from ..search.checks import MAX_LIMIT
 from ..search.query import MAX_PASSAGES, MAX_SNIPPET, MIN_SNIPPET
@@ -104,3 +104,34 @@ class EntityRequest(Within):
 
 class FailuresRequest(Within):
     entity: Name | None = Field(None, description="The failures of this entity alone.")
+
+
+class ListRequest(Within):
+    entity: Name = Field(description="The entity of the records.")
+    where: dict[str, Any] | None = Field(None, description="A filter, as of a search.")
+    limit: int = Field(100, ge=1, le=MAX_LISTED, description="Records at most.")
+    cursor: str | None = Field(None, description="The `cursor` of the page before.")
+
+
+class OneTenant(Given):
+    tenant: str | None = Field(None, description="The tenant of the record.")
+
+
+class RecordRequest(OneTenant):
+    entity: Name = Field(description="The entity of the record.")
+    id: str = Field(min_length=1, description="The record's id; it may have slashes.")
+
+
+class InsertRequest(OneTenant):
+    entity: Name = Field(description="The entity, which is made if it is missing.")
+    records: list[dict[str, Any]] = Field(description="The records; one without `id` gets a random one.")
+    on_conflict: Literal["error", "replace", "merge", "ignore"] = Field(
+        "replace", description="Where an id exists: refuse, replace the record, set its fields, or leave it."
+    )
+    create: bool = Field(True, description="Make a missing entity.")
+
+
+class Fields(RootModel[dict[str, Any]]):
+    """The fields of a record."""
+
+    model_config = ConfigDict(strict=True)

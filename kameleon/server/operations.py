@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
+from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from .models import Given, Within
+from .models import Given, OneTenant, Within
 from .problems import ReadOnly
 from .reading import checked, parameters, parse, read_body
 from .replies import Reply, response
 from .serving import Serving
 
-G = TypeVar("G", bound=Given)
+G = TypeVar("G", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,18 @@ class Call(Generic[G]):
     @cached_property
     def within(self) -> dict[str, Any]:
         """The `tenant` of the verbs, or nothing."""
-        asked = self.given
-        if not isinstance(asked, Within):
-            return self.serving.within(self.request)
-        tenant = asked.tenant
+        given = self.given
+        tenant = given.tenant if isinstance(given, Within | OneTenant) else None
         if isinstance(tenant, list) and len(tenant) == 1:
             (tenant,) = tenant
-        return self.serving.within(self.request, tenant, all_tenants=asked.all_tenants)
+        return self.serving.within(self.request, tenant, all_tenants=isinstance(given, Within) and given.all_tenants)
 
 
 @dataclass(frozen=True)
 class Operation:
     """`run` gives the JSON document of the answer, or a Reply. `parameters` are in the path and the query string,
-    `body` in a JSON body. One that `writes` is refused by a server that does not."""
+    `body` in a JSON body; `answer` is the type of the document. One that `writes` is refused by a server that does
+    not."""
 
     method: str
     path: str
@@ -55,9 +55,10 @@ class Operation:
     run: Callable[[Any], Any]
     answer: Any = None
     parameters: type[Given] = Given
-    body: type[Given] | None = None
+    body: type[BaseModel] | None = None
     writes: bool = False
-    status: int = 200
+    statuses: tuple[int, ...] = (200,)
+    produces: str = "application/json"
 
 
 class Endpoint(Route):
@@ -81,7 +82,9 @@ class Endpoint(Route):
         content = checked(operation.body, parse(body)) if operation.body else None
         has_body_alone = content is not None and operation.parameters is Given
         made = operation.run(Call(self.serving, request, content if has_body_alone else given, content))
-        return response(request, made if isinstance(made, Reply) else Reply(made, operation.status))
+        if not isinstance(made, Reply):
+            made = Reply(made, operation.statuses[0], media_type=operation.produces)
+        return response(request, made)
 
 
 def endpoints(serving: Serving, operations: Sequence[Operation]) -> list[Endpoint]:

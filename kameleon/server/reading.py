@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,7 +19,7 @@ TEXT = frozenset({"string"})
 MAX_PROBLEMS = 3
 """Bounds the faults of a request that a message names. Chosen, not measured."""
 
-G = TypeVar("G", bound=Given)
+G = TypeVar("G", bound=BaseModel)
 
 
 async def read_body(request: Request) -> bytes:
@@ -47,7 +47,7 @@ def parse(text: str | bytes, what: str = "the body") -> Any:
 def checked(model: type[G], values: Mapping[str, Any]) -> G:
     """Raises InvalidInput."""
     if not isinstance(values, Mapping):
-        raise InvalidInput(f"the body is a JSON object such as {{{next(iter(model.model_fields))!r}: …}}")
+        raise InvalidInput(f"the body is a JSON object, not {seen(values)}")
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -70,8 +70,8 @@ def parameters(model: type[Given], given: Any) -> dict[str, Any]:
     forms = forms_of(model)
     for name in given:
         form, values = forms.get(name, TEXT), given.getlist(name)
-        if LIST in form:
-            found[name] = values
+        if LIST in form and STRUCTURE not in form:
+            found[name] = values if len(values) > 1 or not form & TEXT else values[0]
         elif len(values) > 1:
             raise InvalidInput(f"{name[:80]} is given {len(values)} times: give it once")
         else:
@@ -98,7 +98,7 @@ def literal(text: str) -> Any:
 @cache
 def forms_of(model: type[Given]) -> Mapping[str, frozenset[str]]:
     """How a query string has each field: by the types of JSON that it takes."""
-    return {name: frozenset(_forms(schema)) for name, schema in model.model_json_schema()["properties"].items()}
+    return {name: frozenset(_forms(schema)) for name, schema in model.model_json_schema().get("properties", {}).items()}
 
 
 def _forms(schema: Mapping[str, Any]) -> Iterator[str]:

@@ -61,10 +61,6 @@ class Sessions:
         end = str(int(time.time() + lasts_s))
         return f"{end}.{self._mac(end)}"
 
-    def is_open(self, request: Request) -> bool:
-        """Whether a path is for everyone: the sign-in form and what it is drawn with."""
-        return path_of(request) == "/sign-in" or path_of(request).startswith("/static/")
-
     def routes(self) -> list[BaseRoute]:
         return [
             Route("/sign-in", lambda _request: RedirectResponse("./"), methods=["GET"]),
@@ -98,12 +94,12 @@ class Sessions:
 def sign_in_page(request: Request, query: str | None = None, *, is_wrong: bool = False) -> Response:
     """The form. A browser that followed a link of another site did not send the cookie: the page loads again, as its
     own site's."""
-    asked = {
+    context = {
         "query": request.url.query if query is None else query,
         "is_wrong": is_wrong,
         "is_linked": request.headers.get("sec-fetch-site") in ("cross-site", "same-site") and not is_wrong,
     }
-    answer = TEMPLATES.TemplateResponse(request, "sign_in.html", asked, status_code=401)
+    answer = TEMPLATES.TemplateResponse(request, "sign_in.html", context, status_code=401)
     answer.headers["cache-control"] = "no-store"
     assert isinstance(answer, HTMLResponse)  # noqa: S101 - what templates make
     return answer

@@ -1,5 +1,5 @@
-"""What is in the index: /api/entities, /api/status, /api/failures and /api/doctor. Imports `documents`, `entities`,
-`doctor`, `errors` and `values`."""
+"""What is in the index: /api/entities, /api/status, /api/failures and /api/doctor. Imports `documents`, `engine`,
+`entities`, `doctor`, `errors` and `values`."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -7,10 +7,12 @@ from importlib.metadata import version
 from typing import Any
 
 from ...doctor import examine
-from ...documents import facets_document
+from ...documents import facets_document, run_document
+from ...engine import SearchEngine
 from ...entities import EntityDescription, describe, named
-from ...errors import UnknownEntity, seen
+from ...errors import InvalidInput, UnknownEntity, seen
 from ...values import Generation
+from ..answers import EntitiesAnswer, EntityAnswer, FailuresAnswer, FindingsAnswer, StatusAnswer
 from ..models import EntityRequest, FailuresRequest, Within
 from ..operations import Call, Operation
 
@@ -54,8 +56,17 @@ def status(call: Call[Within]) -> Mapping[str, Any]:
         "writes": call.serving.writes,
         "entities": [asdict(one) for one in search.get_status(**counted(call))],
         "generations": [generation(call, one) for one in search.generations()],
-        "reindex": next(({**asdict(run), "rows_per_second": run.rows_per_second} for run in runs), None),
+        "reindex": next((run_document(run) for run in runs), None),
+        **({"cache": [], "size": None, "tenants": []} if call.serving.tenant else of_all_tenants(search)),
+    }
+
+
+def of_all_tenants(search: SearchEngine) -> Mapping[str, Any]:
+    """What a server of one tenant does not answer."""
+    return {
         "cache": [asdict(one) for one in search.cache.status()],
+        "size": asdict(search.admin.sizes()),
+        "tenants": [asdict(one) for one in search.admin.tenants()],
     }
 
 
@@ -71,13 +82,16 @@ def failures(call: Call[FailuresRequest]) -> Mapping[str, Any]:
 
 
 def doctor(call: Call[Within]) -> Mapping[str, Any]:
+    if call.serving.tenant:
+        raise InvalidInput("the doctor examines the whole index, and this server is for one tenant: `kameleon doctor`")
     return {"findings": [asdict(one) for one in examine(call.serving.search, **counted(call))]}
 
 
+ENTITY = "/api/entities/{name}"
 OPERATIONS = [
-    Operation("GET", "/api/entities", "List the entities and their fields.", entities, None, Within),
-    Operation("GET", "/api/entities/{name}", "Show an entity and its values.", entity, None, EntityRequest),
-    Operation("GET", "/api/status", "Show what is in the index.", status, parameters=Within),
-    Operation("GET", "/api/failures", "List refused records.", failures, parameters=FailuresRequest),
-    Operation("GET", "/api/doctor", "List what is wrong with the index.", doctor, parameters=Within),
+    Operation("GET", "/api/entities", "List the entities and their fields.", entities, EntitiesAnswer, Within),
+    Operation("GET", ENTITY, "Show an entity and its most frequent values.", entity, EntityAnswer, EntityRequest),
+    Operation("GET", "/api/status", "Show what is in the index.", status, StatusAnswer, Within),
+    Operation("GET", "/api/failures", "List refused records.", failures, FailuresAnswer, FailuresRequest),
+    Operation("GET", "/api/doctor", "List what is wrong with the index.", doctor, FindingsAnswer, Within),
 ]

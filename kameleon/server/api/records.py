@@ -1,0 +1,141 @@
+"""/api/records: reads records, and writes those of the record store. Imports `documents`, `entities`, `errors`,
+`records` and `values`."""
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from ...documents import insert_document, record_document
+from ...entities import kind_of, named
+from ...errors import InvalidInput, RecordMissing, UnknownEntity, seen
+from ...records import Record
+from ...values import SearchResult
+from ..answers import DeleteAnswer, InsertAnswer, RecordAnswer, RecordsAnswer
+from ..models import Fields, InsertRequest, ListRequest, RecordRequest
+from ..operations import Call, Operation
+from ..replies import Reply
+from ..serving import Serving
+
+NEVER = datetime.fromtimestamp(0, UTC)
+
+
+def list_(call: Call[ListRequest]) -> Mapping[str, Any]:
+    given = call.given
+    if not is_stored(call.serving, given.entity):
+        return listed_by_search(call)
+    after = None if given.cursor is None else read_cursor(given.entity, given.cursor)
+    options = {"where": given.where, "limit": given.limit + 1, "after": after, **call.within}
+    found = call.serving.records.list(given.entity, **options)
+    page = found[: given.limit]
+    cursor = cursor_of(page[-1]) if len(found) > given.limit else None
+    return {"records": [record_document(record) for record in page], "cursor": cursor}
+
+
+def listed_by_search(call: Call[ListRequest]) -> Mapping[str, Any]:
+    """Records of a mapped class, and those that were indexed by their text alone: what the index has of them."""
+    given, search = call.given, call.serving.search
+    entities = named(search, [given.entity])
+    options = {"where": given.where, "limit": given.limit, "cursor": given.cursor, **call.within}
+    found = search.search("", entities=entities, **options)
+    return {"records": [indexed_document(hit) for hit in found], "cursor": found.cursor}
+
+
+def get(call: Call[RecordRequest]) -> Mapping[str, Any]:
+    given, search = call.given, call.serving.search
+    if is_stored(call.serving, given.entity):
+        return record_document(call.serving.records.get(given.entity, given.id, **call.within))
+    found = search.search("", entities=named(search, [given.entity]), ids=[given.id], limit=1, **call.within)
+    if not found:
+        raise RecordMissing(f"{given.entity} has no record {given.id!r:.80} in the index")
+    return indexed_document(found[0])
+
+
+def insert(call: Call[InsertRequest]) -> Mapping[str, Any]:
+    given = call.given
+    check_stored(call.serving, given.entity)
+    options = {"on_conflict": given.on_conflict, "create": given.create, **call.within}
+    return insert_document(call.serving.records.insert(given.entity, given.records, **options))
+
+
+def put(call: Call[RecordRequest]) -> Reply:
+    given, records = call.given, call.serving.records
+    check_stored(call.serving, given.entity)
+    record = fields_of(call) | {"id": given.id}
+    with suppress(RecordMissing, UnknownEntity):  # it raises TenantRequired before anything is written
+        records.get(given.entity, given.id, **call.within)
+    report = records.insert(given.entity, [record], on_conflict="replace", **call.within)
+    stored = records.get(given.entity, given.id, **call.within)
+    return Reply(record_document(stored), 201 if report.inserted else 200)
+
+
+def patch(call: Call[RecordRequest]) -> Mapping[str, Any]:
+    given = call.given
+    check_stored(call.serving, given.entity)
+    return record_document(call.serving.records.update(given.entity, given.id, fields_of(call), **call.within))
+
+
+def delete(call: Call[RecordRequest]) -> Mapping[str, Any]:
+    given = call.given
+    check_stored(call.serving, given.entity)
+    deleted = call.serving.records.delete(given.entity, [given.id], **call.within)
+    if not deleted:
+        raise RecordMissing(f"{given.entity} has no record {given.id!r:.80}")
+    return {"deleted": deleted}
+
+
+def fields_of(call: Call[RecordRequest]) -> dict[str, Any]:
+    """Those of the body. Raises InvalidInput where its id is another than that of the path."""
+    fields: dict[str, Any] = dict(call.body.root)
+    if str(fields.pop("id", call.given.id)) != call.given.id:
+        raise InvalidInput(f"the body is of another record than {call.given.id!r:.80}: leave its id out")
+    return fields
+
+
+def is_stored(serving: Serving, name: str) -> bool:
+    """Whether an entity is of the record store. Raises UnknownEntity."""
+    return named(serving.search, [name]) == [name] and kind_of(serving.search, name) == "records"
+
+
+def check_stored(serving: Serving, name: str) -> None:
+    """Raises InvalidInput for a mapped class, whose rows the application writes."""
+    if kind_of(serving.search, name) == "class":
+        raise InvalidInput(f"{name} is a mapped class: its rows are written by the application, not by this API")
+
+
+def indexed_document(hit: SearchResult) -> dict[str, Any]:
+    tenant = {"tenant": hit.tenant} if hit.tenant else {}
+    return {"entity": hit.entity, "id": hit.id, **tenant, "data": hit.data, "content": hit.matched_text}
+
+
+def cursor_of(record: Record) -> str:
+    text = json.dumps([record.id, record.tenant], ensure_ascii=False)
+    return urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+
+def read_cursor(entity: str, cursor: str) -> Record:
+    """The record after which a page begins. Raises InvalidInput."""
+    try:
+        id_, tenant = json.loads(urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)))
+    except (ValueError, TypeError, RecursionError):
+        id_ = tenant = None
+    if not isinstance(id_, str) or not isinstance(tenant, str):
+        raise InvalidInput(f"this is no cursor of a list of records: {seen(cursor, 40)}. Take that of the page before")
+    return Record(entity, id_, {}, NEVER, NEVER, tenant)
+
+
+ONE = "/api/records/{entity}/{id:path}"
+OPERATIONS = [
+    Operation("GET", "/api/records", "List records by id.", list_, RecordsAnswer, ListRequest),
+    Operation(
+        "POST", "/api/records", "Store records and index them.", insert, InsertAnswer, body=InsertRequest, writes=True
+    ),
+    Operation("GET", ONE, "Get a record.", get, RecordAnswer, RecordRequest),
+    Operation(
+        "PUT", ONE, "Store a record.", put, RecordAnswer, RecordRequest, Fields, writes=True, statuses=(200, 201)
+    ),
+    Operation("PATCH", ONE, "Set fields of a record.", patch, RecordAnswer, RecordRequest, Fields, True),
+    Operation("DELETE", ONE, "Delete a record.", delete, DeleteAnswer, RecordRequest, writes=True),
+]

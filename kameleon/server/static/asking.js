@@ -1,0 +1,47 @@
+// Makes requests of the state: the parameters of the API and, of the same names, those to copy.
+
+import { isDefault } from "./state.js";
+
+const RANKING = ["mode", "fusion", "weight", "min_score", "diversity", "synonyms", "rules"];
+const SHARED = ["entity", "where", "sort", "limit", "passages", "group_by", "tenant", "all_tenants"];
+
+/** The options of `search`, or of `similar`, that are not as the library has them without being asked. */
+export function options(values) {
+  const names = [...SHARED, ...RANKING];
+  const given = names.filter((name) => !isDefault(name, values[name]) && applies(name, values));
+  return Object.fromEntries(given.map((name) => [name, values[name]]));
+}
+
+function applies(name, values) {
+  if (name === "weight" || name === "fusion") return values.mode === "hybrid";
+  if (name === "diversity") return !values.sort && !values.group_by && (values.q.trim() || values.like);
+  if (name === "tenant") return !values.all_tenants;
+  return true;
+}
+
+/** The verb and its parameters in the API. */
+export function request(values) {
+  const { entity, ...rest } = options(values);
+  if (values.like) {
+    const [own, id] = values.like;
+    return { path: "api/similar", params: { entity: own, id, ...(entity ? { entities: entity } : {}), ...rest } };
+  }
+  return { path: "api/search", params: { query: values.q, ...(entity ? { entity } : {}), ...rest } };
+}
+
+/** Whether the two legs are to be shown beside the fusion, where there is one. */
+export function comparesLegs(values) {
+  return Boolean(values.legs && values.mode === "hybrid" && values.q.trim() && !values.like);
+}
+
+/** What the page asks for, beside what the user did. */
+export function pageRequest(values, { withLegs = true } = {}) {
+  const { path, params } = request(values);
+  return { path, params: { ...params, explain: true, ...(withLegs && comparesLegs(values) ? { legs: true } : {}) } };
+}
+
+/** The same as a request for the counts of fields. */
+export function countRequest(values, facets) {
+  const { path, params } = request(values);
+  return { path, params: { ...params, limit: 1, highlight: false, facets } };
+}

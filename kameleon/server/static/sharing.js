@@ -1,0 +1,97 @@
+// The same search as Python, curl and a command line, to copy.
+
+import { copyText, fill, h } from "./dom.js";
+import { options, request } from "./asking.js";
+import { urlOf } from "./http.js";
+
+const FLAGS = { fusion: "--fusion", weight: "--weight", mode: "--mode", min_score: "--min-score", diversity: "--diversity", sort: "--sort", limit: "--limit", passages: "--passages", group_by: "--group-by", tenant: "--tenant" };
+const SIMILAR_LACKS = ["fusion", "weight", "sort", "diversity", "group_by", "synonyms", "rules"];
+
+export function shareButton(state) {
+  const body = h("div", { class: "share-body" });
+  const dialog = h("dialog", { class: "dialog dialog-wide", "aria-labelledby": "share-title" }, h("h2", { id: "share-title" }, "This search, to copy"), body, h("form", { method: "dialog" }, h("button", { class: "button" }, "Close")));
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  document.body.append(dialog);
+  const open = () => {
+    const texts = [["Python", python(state.values)], ["Command line", commandLine(state.values)], ["curl", curl(state.values)], ["Link to this page", new URL(state.url(), location.href).href]];
+    fill(body, texts.map(([name, text]) => block(name, text)));
+    dialog.showModal();
+  };
+  return h("button", { type: "button", class: "button", "aria-haspopup": "dialog", onclick: open }, "Copy");
+}
+
+function block(name, text) {
+  return h(
+    "section",
+    { class: "share-block" },
+    h("div", { class: "share-head" }, h("h3", {}, name), h("button", { type: "button", class: "link-button small", "aria-label": `Copy: ${name}`, onclick: () => copyText(text, `${name} copied`) }, "Copy")),
+    h("pre", { class: "code", tabindex: "0", "aria-label": name }, text),
+  );
+}
+
+/** A value as Python writes it; {"$date": …} as a date. */
+export function literal(value) {
+  if (value === null) return "None";
+  if (value === true) return "True";
+  if (value === false) return "False";
+  if (typeof value === "string") return quoted(value);
+  if (Array.isArray(value)) return `[${value.map(literal).join(", ")}]`;
+  if (typeof value !== "object") return String(value);
+  const entries = Object.entries(value);
+  if (entries.length === 1 && entries[0][0] === "$date") return moment(entries[0][1]);
+  return `{${entries.map(([name, one]) => `${quoted(name)}: ${literal(one)}`).join(", ")}}`;
+}
+
+function quoted(text) {
+  return JSON.stringify(text).replace(/[\u007f-\u009f\u2028\u2029]/g, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`);
+}
+
+function moment(text) {
+  return text.length === 10 ? `date.fromisoformat(${quoted(text)})` : `datetime.fromisoformat(${quoted(text)})`;
+}
+
+export function python(values) {
+  const { entity, all_tenants, ...rest } = options(values);
+  const many = entity && (entity.length > 1 || values.like);
+  const named = entity ? { [values.like ? "entities" : "entity"]: many ? entity : entity[0] } : {};
+  const first = values.like ? values.like.map(literal) : [literal(values.q)];
+  const given = Object.entries({ ...named, ...rest }).map(([name, value]) => `${name}=${literal(value)}`);
+  if (all_tenants) given.push("tenant=kameleon.ALL_TENANTS");
+  const all = [...first, ...given, "highlight=True"];
+  const oneLine = all.join(", ");
+  const call = oneLine.length < 60 ? oneLine : `\n    ${all.join(",\n    ")},\n`;
+  const dates = ["date", "datetime"].filter((name) => new RegExp(`\\b${name}\\.fromisoformat`).test(call));
+  return [
+    ...(dates.length ? [`from datetime import ${dates.join(", ")}`, ""] : []),
+    "import kameleon",
+    "",
+    'search = kameleon.SearchEngine(kameleon.create_engine("DATABASE_URL"))',
+    `for hit in search.${values.like ? "similar" : "search"}(${call}):`,
+    "    print(hit.score, hit.entity, hit.id, hit.snippet)",
+  ].join("\n");
+}
+
+function shell(text) {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+export function commandLine(values) {
+  const given = options(values);
+  const parts = ["kameleon", values.like ? "similar" : "search"];
+  if (values.like) parts.push(...values.like.map(shell));
+  for (const entity of given.entity ?? []) parts.push("--entity", shell(entity));
+  if (given.where) parts.push("--where", shell(JSON.stringify(given.where)));
+  for (const [name, flag] of Object.entries(FLAGS)) {
+    if (name in given && !(values.like && SIMILAR_LACKS.includes(name))) parts.push(name === "sort" ? `${flag}=${shell(given[name])}` : `${flag} ${shell(String(given[name]))}`);
+  }
+  if (given.all_tenants) parts.push("--all-tenants");
+  if (!values.like && given.synonyms === false) parts.push("--no-synonyms");
+  if (!values.like && given.rules === false) parts.push("--no-rules");
+  if (!values.like && values.q.trim()) parts.push(...(values.q.startsWith("-") ? ["--"] : []), shell(values.q));
+  return parts.join(" ");
+}
+
+export function curl(values) {
+  const { path, params } = request(values);
+  return `curl ${shell(urlOf(path, params).href)}`;
+}

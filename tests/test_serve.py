@@ -1,0 +1,446 @@
+"""`kameleon serve`, and the applications that mount `kameleon.server.app`: who is answered, and at which address."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+from a2wsgi import ASGIMiddleware
+from flask import Flask
+from starlette.applications import Starlette
+from starlette.authentication import AuthCredentials, AuthenticationBackend, AuthenticationError, SimpleUser
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.requests import HTTPConnection, Request
+from starlette.routing import Mount
+from starlette.testclient import TestClient
+from starlette.types import ASGIApp
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+import kameleon
+from kameleon import SearchEngine
+from kameleon.errors import InvalidInput
+from kameleon.server import app, tenant_of_header
+from kameleon.server.running import Prefixed, address_of, is_loopback, listen
+from kameleon.server.security import HEADERS
+from kameleon.server.sessions import SESSION_S, Sessions
+
+from .conftest import Indexes
+from .test_cli import Run, checked
+from .test_read_only import lock, plain_user
+
+TOKEN = "correct-horse-battery-staple"  # noqa: S105
+PLACE = "http://127.0.0.1:8765"
+BOTH = pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+
+
+def client(application: ASGIApp, place: str = PLACE, **headers: str) -> TestClient:
+    return TestClient(application, place, headers=headers, follow_redirects=False)
+
+
+def problem_of(answer: Any) -> tuple[int, str]:
+    """The status and the title of a problem."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    document = answer.json()
+    assert document["status"] == answer.status_code
+    return answer.status_code, document["title"]
+
+
+def found(answer: Any) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return [hit["id"] for hit in answer.json()["hits"]]
+
+
+def with_notes(search: SearchEngine) -> None:
+    search.index_records_batch([("Note", "1", "Wages were not paid"), ("Note", "2", "The lake is frozen")])
+
+
+def with_memos(search: SearchEngine) -> None:
+    for tenant in ("acme", "globex"):
+        search.for_tenant(tenant).index_record("Memo", f"of-{tenant}", "wages were not paid")
+
+
+@pytest.fixture
+def notes(indexes: Indexes) -> SearchEngine:
+    """Nothing that is tested with it depends on the database."""
+    return indexes("sqlite", with_notes)
+
+
+@pytest.fixture
+def memos(indexes: Indexes, backend: str) -> SearchEngine:
+    return indexes(backend, with_memos)
+
+
+SEARCH = "/api/search?query=wages&mode=keyword"
+
+
+# another site's page
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:8765", "localhost:8765", "localhost", "LOCALHOST.", "app.localhost", "[::1]:80", "10.0.0.7"]
+)
+def test_a_name_that_cannot_be_rebound_is_answered(notes: SearchEngine, host: str) -> None:
+    assert found(client(app(notes)).get(SEARCH, headers={"host": host})) == ["1"]
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:8765", "localhost.evil.example", "127.0.0.1.nip.io", "", "[evil]", "a@127.0.0.1"],
+)
+def test_another_name_is_refused_at_every_path(notes: SearchEngine, host: str) -> None:
+    program = client(app(notes), host=host)
+    for path in (SEARCH, "/", "/static/main.js", "/mcp"):
+        assert problem_of(program.get(path)) == (421, "HostNotAllowed")
+
+
+def test_named_hosts_are_answered_besides(notes: SearchEngine) -> None:
+    named = client(app(notes, hosts=["search.example"]))
+    assert found(named.get(SEARCH, headers={"host": "Search.example:443"})) == ["1"]
+    assert found(named.get(SEARCH)) == ["1"]
+    assert problem_of(named.get(SEARCH, headers={"host": "evil.example"})) == (421, "HostNotAllowed")
+    assert found(client(app(notes, hosts=["*"])).get(SEARCH, headers={"host": "any.example"})) == ["1"]
+
+
+@pytest.mark.parametrize("host", ["http://search.example", "search.example:80", "", "search.example/path", None])
+def test_a_host_is_a_name(notes: SearchEngine, host: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"is a name such as search\.example"):
+        app(notes, hosts=[host])
+
+
+OWN = {"origin": PLACE}
+OF_BROWSER = {"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors", **OWN}
+FOREIGN = [
+    {"origin": "http://evil.example"},
+    {"origin": "null"},
+    {"origin": "http://127.0.0.1:3000"},
+    {"origin": "http://127.0.0.1:8765.evil.example"},
+    {"origin": "http://evil.example", "sec-fetch-site": "cross-site"},
+    {"origin": "http://127.0.0.1:3000", "sec-fetch-site": "same-site"},
+    {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"},
+    {"sec-fetch-site": "cross-site"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+def test_what_a_page_of_another_site_requests_is_refused(notes: SearchEngine, headers: dict[str, str]) -> None:
+    browser = client(app(notes), **headers)
+    for method, path in (("GET", SEARCH), ("POST", "/api/search"), ("OPTIONS", "/mcp")):
+        assert problem_of(browser.request(method, path)) == (403, "OriginNotAllowed")
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, OWN, OF_BROWSER, {"sec-fetch-site": "none", "sec-fetch-mode": "navigate"}], ids=str
+)
+def test_its_own_page_and_programs_are_answered(notes: SearchEngine, headers: dict[str, str]) -> None:
+    assert found(client(app(notes)).get(SEARCH, headers=headers)) == ["1"]
+
+
+def test_a_link_from_another_site_is_followed_and_a_form_is_not(notes: SearchEngine) -> None:
+    link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    assert client(app(notes)).get("/?q=wages", headers=link).status_code == 200
+    assert problem_of(client(app(notes)).post("/api/records", headers=link)) == (403, "OriginNotAllowed")
+
+
+def test_behind_a_proxy_that_changes_the_host_the_name_of_browsers_is_given(notes: SearchEngine) -> None:
+    origin = {"origin": "https://search.example"}
+    assert problem_of(client(app(notes)).get(SEARCH, headers=origin)) == (403, "OriginNotAllowed")
+    assert found(client(app(notes, hosts=["search.example"])).get(SEARCH, headers=origin)) == ["1"]
+
+
+@pytest.mark.parametrize("path", [SEARCH, "/", "/static/main.js", "/absent", "/api/search?limit=none"])
+def test_every_answer_restricts_the_browser(notes: SearchEngine, path: str) -> None:
+    answer = client(app(notes)).get(path)
+    assert HEADERS.keys() <= answer.headers.keys()
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
+    assert "set-cookie" not in answer.headers
+
+
+# the token
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": "Bearer wrong"},
+        {"authorization": f"Basic {TOKEN}"},
+        {"authorization": TOKEN},
+        {"authorization": "Bearer"},
+        {"authorization": "Bearer \xfc"},
+        {"cookie": f"{Sessions(TOKEN).cookie}={TOKEN}"},
+        {"cookie": f"{Sessions(TOKEN).cookie}=9999999999.00"},
+        {"cookie": f"{Sessions(TOKEN).cookie}={Sessions(TOKEN).session(-1)}"},
+        {"cookie": f"{Sessions(TOKEN).cookie}={Sessions(TOKEN + 'x').session()}"},
+        {"cookie": f"{Sessions(TOKEN).cookie}=1{Sessions(TOKEN).session()}"},
+    ],
+    ids=str,
+)
+def test_without_the_token_nothing_is_answered(notes: SearchEngine, headers: dict[str, str]) -> None:
+    given = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    program = client(app(notes, token=TOKEN))
+    for path in (SEARCH, "/absent", "/mcp", "/metrics", "/sign-out"):
+        answer = program.get(path, headers=given)
+        assert problem_of(answer) == (401, "TokenRequired")
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_a_request_brings_the_token_in_its_header_and_not_in_its_address(notes: SearchEngine) -> None:
+    application = app(notes, token=TOKEN)
+    assert found(client(application, authorization=f"Bearer {TOKEN}").get(SEARCH)) == ["1"]
+    assert found(client(application, "http://any.example", authorization=f"bearer {TOKEN}").get(SEARCH)) == ["1"]
+    assert problem_of(client(application).get(f"{SEARCH}&token={TOKEN}")) == (401, "TokenRequired")
+
+
+def test_a_page_signs_in_and_out(notes: SearchEngine) -> None:
+    browser = client(app(notes, token=TOKEN), **OWN)
+    form = browser.get("/?q=wages&mode=keyword")
+    assert (form.status_code, form.headers["cache-control"]) == (401, "no-store")
+    assert 'value="q=wages&amp;mode=keyword"' in form.text
+    assert browser.get("/static/style.css").status_code == 200
+    wrong = browser.post("/sign-in", data={"token": "wrong", "query": "q=wages"})
+    assert (wrong.status_code, "set-cookie" in wrong.headers) == (401, False)
+    assert 'role="alert"' in wrong.text
+    signed = browser.post("/sign-in", data={"token": TOKEN, "query": "q=wages&mode=keyword"})
+    assert (signed.status_code, signed.headers["location"]) == (303, "./?q=wages&mode=keyword")
+    cookie = signed.headers["set-cookie"]
+    assert {"HttpOnly", "SameSite=strict", "Path=/", f"Max-Age={SESSION_S}"} <= set(cookie.split("; "))
+    assert TOKEN not in cookie
+    assert "Secure" not in cookie
+    assert found(browser.get(SEARCH)) == ["1"]
+    assert browser.get("/").status_code == 200
+    assert browser.post("/sign-out").status_code == 303
+    assert problem_of(browser.get(SEARCH)) == (401, "TokenRequired")
+
+
+def test_over_https_the_cookie_is_secure_and_another_site_cannot_sign_in(notes: SearchEngine) -> None:
+    browser = client(app(notes, token=TOKEN), "https://search.example")
+    sent = {"token": TOKEN, "query": "//evil.example\r\nset-cookie: a=b"}
+    signed = browser.post("/sign-in", data=sent, headers={"origin": "https://search.example"})
+    assert "Secure" in signed.headers["set-cookie"].split("; ")
+    assert signed.headers["location"].startswith("./?")
+    assert len(signed.headers.get_list("set-cookie")) == 1
+    refused = browser.post("/sign-in", data=sent, headers={"origin": "https://evil.example"})
+    assert problem_of(refused) == (403, "OriginNotAllowed")
+
+
+def test_a_link_of_another_site_loads_again_with_the_cookie(notes: SearchEngine) -> None:
+    """A browser sends no SameSite=Strict cookie with it."""
+    browser = client(app(notes, token=TOKEN))
+    link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    assert 'http-equiv="refresh"' in browser.get("/?q=wages", headers=link).text
+    assert 'http-equiv="refresh"' not in browser.get("/", headers={"sec-fetch-site": "same-origin"}).text
+
+
+@pytest.mark.parametrize("token", ["", "short", "fifteen letters", "sixteen lëtters!", "sixteen\nletters!", 7])
+def test_a_token_that_can_be_guessed_is_refused_and_not_shown(token: Any) -> None:
+    with pytest.raises(InvalidInput, match="16 printable ASCII characters or more") as error:
+        Sessions(token)
+    assert not token or str(token) not in str(error.value) or token == 7
+
+
+# tenants
+
+
+@BOTH
+def test_a_server_of_one_tenant_has_no_others_records(memos: SearchEngine) -> None:
+    own = client(app(memos, tenant="acme"))
+    assert found(own.get(SEARCH)) == found(own.get(f"{SEARCH}&tenant=acme")) == ["of-acme"]
+    assert own.get(f"{SEARCH}&tenant=globex").status_code == 400
+
+
+@BOTH
+def test_a_proxy_gives_the_tenant_in_a_header(memos: SearchEngine) -> None:
+    application = app(memos, tenant=tenant_of_header("X-Tenant"))
+    assert found(client(application).get(SEARCH, headers={"x-tenant": "globex"})) == ["of-globex"]
+    assert found(client(application).get(SEARCH, headers={"x-tenant": "nobody"})) == []
+    assert client(application).get(f"{SEARCH}&tenant=acme", headers={"x-tenant": "globex"}).status_code == 400
+    for headers in ([], [("x-tenant", "")], [("x-tenant", "acme"), ("x-tenant", "globex")]):
+        refused = client(application).get(SEARCH, headers=headers)
+        assert problem_of(refused) == (400, "InvalidInput")
+        assert "one header X-Tenant" in refused.json()["detail"]
+
+
+# mounted in applications
+
+
+class Accounts(AuthenticationBackend):
+    """A host's own authentication: the name of a user in a header."""
+
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, SimpleUser]:
+        if (name := conn.headers.get("x-user")) is None:
+            raise AuthenticationError("no user")
+        return AuthCredentials(["authenticated"]), SimpleUser(name)
+
+
+@BOTH
+def test_it_mounts_into_starlette_with_its_authentication(memos: SearchEngine) -> None:
+    mounted = app(memos, tenant=lambda request: request.user.username, hosts=["app.example"])
+    host = Starlette(
+        routes=[Mount("/admin/search", mounted)],
+        middleware=[Middleware(AuthenticationMiddleware, backend=Accounts())],
+    )
+    user = client(host, "https://app.example", **{"x-user": "acme"})
+    assert found(user.get(f"/admin/search{SEARCH}")) == ["of-acme"]
+    assert user.get("/admin/search/").status_code == 200
+    assert user.get("/admin/search/static/main.js").status_code == 200
+    assert user.get("/admin/search").headers["location"].endswith("/admin/search/")
+    assert client(host, "https://app.example").get(f"/admin/search{SEARCH}").status_code == 400
+
+
+@BOTH
+def test_it_mounts_into_flask_over_wsgi(memos: SearchEngine) -> None:
+    host = Flask("host")
+
+    def tenant(request: Request) -> object:
+        return request.scope["wsgi_environ"]["host.user"]
+
+    mounted: Any = ASGIMiddleware(cast("Any", app(memos, tenant=tenant)))
+
+    def authenticated(environ: dict[str, Any], start: Any) -> Any:
+        return mounted(environ | {"host.user": environ["HTTP_X_USER"]}, start)
+
+    host.wsgi_app = DispatcherMiddleware(host.wsgi_app, {"/search": authenticated})  # type: ignore[method-assign]
+    with host.test_client() as browser:
+        answer = browser.get(f"/search{SEARCH}", headers={"x-user": "globex"})
+        assert [hit["id"] for hit in answer.get_json()["hits"]] == ["of-globex"]
+        assert browser.get("/search/", headers={"x-user": "globex"}).status_code == 200
+        assert browser.get("/search", headers={"x-user": "globex"}).location.endswith("/search/")
+        foreign = {"x-user": "globex", "origin": "http://evil.example"}
+        assert browser.get(f"/search{SEARCH}", headers=foreign).status_code == 403
+    mounted.loop.call_soon_threadsafe(mounted.loop.stop)
+
+
+@pytest.mark.parametrize("prefix", ["/tools/search", "tools/search/"])
+@pytest.mark.parametrize("sent", ["/tools/search", ""], ids=["kept", "removed"])
+def test_behind_a_path_prefix_every_address_has_it(notes: SearchEngine, prefix: str, sent: str) -> None:
+    application = Prefixed(app(notes, token=TOKEN), prefix)
+    browser = client(application, **OWN)
+    assert browser.get(f"{sent}/").status_code == 401
+    assert browser.get(f"{sent}/static/style.css").status_code == 200
+    signed = browser.post(f"{sent}/sign-in", data={"token": TOKEN})
+    assert "Path=/tools/search/" in signed.headers["set-cookie"].split("; ")
+    user = client(application, authorization=f"Bearer {TOKEN}")
+    assert found(user.get(f"{sent}{SEARCH}")) == ["1"]
+    assert "//" not in user.get(f"{sent}/").text.replace("http://127.0.0.1:8765/tools/search", "")
+
+
+def test_the_prefix_alone_leads_to_the_page(notes: SearchEngine) -> None:
+    answer = client(Prefixed(app(notes), "/search")).get("/search?q=wages")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/search/?q=wages")
+    with pytest.raises(InvalidInput, match="a path prefix is a path"):
+        Prefixed(app(notes), "//evil.example/..")
+
+
+# the command
+
+
+@pytest.fixture
+def run(command: Callable[..., Any]) -> Run:
+    return checked(command)
+
+
+@contextmanager
+def served(*command: str, **options: Any) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The address that `kameleon serve` prints, and its process."""
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*command, "--port", "0", "--json"], **pipes, **options) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, process.communicate()[1]
+            yield json.loads(line)["url"], process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def http() -> Iterator[httpx.Client]:
+    with httpx.Client(trust_env=False) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(("backend", "number"), [("sqlite", signal.SIGTERM), ("postgresql", signal.SIGINT)])
+def test_the_command_serves_until_a_signal(
+    search: SearchEngine, console_script: str, number: int, http: httpx.Client
+) -> None:
+    with_notes(search)
+    url = search.engine.url.render_as_string(hide_password=False)
+    with served(console_script, "serve", env={**os.environ, "KAMELEON_URL": url, "KAMELEON_TOKEN": TOKEN}) as (
+        place,
+        process,
+    ):
+        assert http.get(place).status_code == 401
+        assert found(http.get(f"{place}{SEARCH[1:]}", headers={"authorization": f"Bearer {TOKEN}"})) == ["1"]
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors) == (0, "", "")
+
+
+def test_it_serves_a_file_in_a_read_only_folder(console_script: str, http: httpx.Client, tmp_path: Path) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    engine = kameleon.create_engine(f"sqlite:///{folder / 'app.db'}")
+    SearchEngine(engine, "static").index_record("Note", "1", "Wages were not paid")
+    engine.dispose()
+    lock(folder)
+    try:
+        command = plain_user(console_script, "-d", f"sqlite:///{folder / 'app.db'}", "serve")
+        with served(*command, cwd=folder) as (place, _):
+            assert found(http.get(f"{place}{SEARCH[1:]}")) == ["1"]
+    finally:
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--host", "0.0.0.0"], "open to other machines: give a token"),  # noqa: S104
+        (["--host", "::"], "open to other machines: give a token"),
+        (["--host", "search.example"], "open to other machines: give a token"),
+        (["--token", "x", "--token-file", "y"], "--token and --token-file exclude each other"),
+        (["--tenant", "x", "--tenant-header", "y"], "--tenant and --tenant-header exclude each other"),
+    ],
+)
+def test_an_open_server_without_a_token_is_refused(run: Run, arguments: list[str], message: str) -> None:
+    assert message in run("serve", *arguments, status=2).stderr
+
+
+def test_what_cannot_be_served_is_one_line_with_the_next_step(run: Run, tmp_path: Path) -> None:
+    assert "no database at kameleon.db" in run("serve", status=1).stderr
+    run("data", "insert", "Note", '{"id": "1", "text": "Wages"}')
+    (tmp_path / "token").write_text("short\n")
+    assert "16 printable ASCII characters or more" in run("serve", "--token-file", "token", status=1).stderr
+    assert "No such file" in run("serve", "--token-file", "absent", status=1).stderr
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = run("serve", "--port", str(port), status=1).stderr
+    step = f"name another, such as --port {port + 1}, or --port 0 for a free one"
+    assert refused == f"Error: port {port} of 127.0.0.1 is in use: {step}\n"
+
+
+def test_addresses_are_those_of_a_browser() -> None:
+    for host, address in (("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")):  # noqa: S104
+        with listen(host, 0) as listening:
+            port = listening.getsockname()[1]
+            assert address_of(listening, "/a/b/") == f"http://{address}:{port}/a/b/"
+            assert address_of(listening) == f"http://{address}:{port}/"
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "127.9.9.9")] == [True] * 4
+    assert [is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "localhost.example", "")] == [False] * 5  # noqa: S104
+
+
+def test_without_the_extra_the_command_names_it(console_script: str, tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.modules['starlette'] = None; import kameleon_cli.main as m; sys.argv[1:] = ['serve']; m.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert "pip install 'kameleon[server]'" in done.stderr
