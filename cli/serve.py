@@ -114,6 +114,7 @@ def given_token(token: str | None, file: str | None) -> str | None:
 
 @click.command()
 @click.option("--write", is_flag=True, help="Let requests change records, judgements and the weight of the legs.")
+@click.option("--mcp", is_flag=True, help="Answer agents at /mcp, too, as `kameleon mcp --http` does.")
 @click.option("--no-browser", is_flag=True, help="Do not open the page in a browser.")
 @click.option("--title", default="kameleon", show_default=True, metavar="TEXT", help="The title of the page.")
 @binding
@@ -121,7 +122,7 @@ def given_token(token: str | None, file: str | None) -> str | None:
 @providing
 @common
 @pass_app
-def serve(app: App, binding: Binding, write: bool, no_browser: bool, title: str) -> None:
+def serve(app: App, binding: Binding, write: bool, mcp: bool, no_browser: bool, title: str) -> None:
     """Serve a page to search with, and an API, on this machine. Runs until SIGTERM or Ctrl-C.
 
     It changes nothing without --write. At an address that other machines can connect to it needs a token.
@@ -133,7 +134,13 @@ def serve(app: App, binding: Binding, write: bool, no_browser: bool, title: str)
     from kameleon.server import app as application
 
     served = application(
-        app.open(), write=write, tenant=binding.tenant, token=binding.token, hosts=binding.hosts, title=title
+        app.open(),
+        write=write,
+        tenant=binding.tenant,
+        token=binding.token,
+        hosts=binding.hosts,
+        mcp=mcp,
+        title=title,
     )
 
     def opened(address: str) -> None:

@@ -13,6 +13,23 @@ def tenants() -> None:
     """Keep tenants apart, delete them, and move them to other databases."""
 
 
+@tenants.command("list")
+@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many tenants.")
+@common
+@pass_app
+def list_(app: App, limit: int) -> None:
+    """List the tenants that have most records, with how many.
+
+    \b
+    kameleon tenants list --limit 10
+    """
+    found = app.open().admin.tenants(limit)
+    if app.as_json:
+        app.print_json({"tenants": [asdict(one) for one in found]})
+    else:
+        app.print_rows(("tenant", "records"), [(one.tenant, one.indexed) for one in found])
+
+
 @tenants.command()
 @click.argument("tenant")
 @confirming

@@ -1,6 +1,6 @@
 """What operators need of an index beside its everyday verbs, `search.admin` and `search.cache`, and the namespaces of a
 SearchEngine. Imports `values`, `errors`, `content`, `stores`, `indexing`, `search`, `orm`, `reindex`, `synonyms`,
-`query_rules` and `tenants`."""
+`query_rules`, `judgements` and `tenants`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -19,6 +19,7 @@ from .indexing import caching
 from .indexing.index import Index
 from .indexing.purging import PurgeReport, purge
 from .indexing.writer import Progress
+from .judgements import Judgements
 from .orm.callers import connection_within, on_a_thread
 from .orm.queries import Queries
 from .query_rules import QueryRules
@@ -28,8 +29,8 @@ from .search.weighting import Weighting, check_weighting
 from .stores.catalog import active
 from .stores.values import State
 from .synonyms import Synonyms
-from .tenants import one_tenant
-from .values import CacheStatus, Generation, IndexReport, Ref
+from .tenants import ImportReport, one_tenant
+from .values import CacheStatus, Generation, IndexReport, Ref, Sizes, TenantStatus
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -67,6 +68,15 @@ class Administration:
     def vector_index(self, generation: Generation) -> str:
         """How a generation's vectors are searched: `exact`, `hnsw`, or what keeps `hnsw` from being used."""
         return self._index.vector_index(generation)
+
+    def sizes(self) -> Sizes:
+        """How many bytes the database has, and each of kameleon's tables where the database counts them."""
+        with self._index.reading() as conn:
+            return self._index.store.health.sizes(conn)
+
+    def tenants(self, limit: int = 100) -> list[TenantStatus]:
+        """The tenants that have most records, with how many; at most `limit`."""
+        return tenants.listed(self._index, limit)
 
     def distribute(self, by: Literal["record_id", "tenant"] = "record_id") -> list[str]:
         """Distribute the tables over a Citus cluster, rows and all, by record id or by tenant, whose queries one server
@@ -131,15 +141,15 @@ class Administration:
         return tenants.drop(self._index, one_tenant(tenant))
 
     def export_tenant(self, tenant: object, file: str | PathLike[str]) -> int:
-        """Write a tenant's contents, records, embeddings, synonyms and query rules to a file for `import_tenant`, of
-        either database; returns how many records. Raises InvalidInput where it has none. Which words of mapped classes
-        are in fields of more weight is read from their rows, so import these classes before."""
+        """Write a tenant's contents, records, embeddings, synonyms, query rules and judgements to a file for
+        `import_tenant`, of either database; returns how many records. Raises InvalidInput where it has none. Which
+        words of mapped classes are in fields of more weight is read from their rows, so import these classes before."""
         return tenants.export(self._index, one_tenant(tenant), Path(file))
 
-    def import_tenant(self, file: str | PathLike[str]) -> "tenants.ImportReport":
+    def import_tenant(self, file: str | PathLike[str]) -> ImportReport:
         """Write the records of a file that `export_tenant` made, replacing those of the same keys, and its
-        synonyms and query rules beside those that are there. Nothing is embedded: what has no embedding in the file, or
-        one of another model, is pending."""
+        synonyms, query rules and judgements beside those that are there. Nothing is embedded: what has no embedding in
+        the file, or one of another model, is pending."""
         return tenants.load(self._index, Path(file))
 
     def state(
@@ -199,14 +209,20 @@ class Namespaces:
 
     @property
     def admin(self) -> Administration:
-        """For operators: `set_weight`, `legs`, `state`, `astate`, `index_class`, `index_vectors`, `vector_index`,
-        `purge`, `distribute`, `protect`, `unprotect`, `drop_tenant`, `export_tenant`, `import_tenant`."""
+        """For operators: `set_weight`, `legs`, `state`, `astate`, `sizes`, `tenants`, `index_class`, `index_vectors`,
+        `vector_index`, `purge`, `distribute`, `protect`, `unprotect`, `drop_tenant`, `export_tenant`,
+        `import_tenant`."""
         return self.index.part(Administration)
 
     @property
     def rules(self) -> QueryRules:
         """Pinned and hidden records for a query: `set`, `list`, `remove`, and the same for coroutines."""
         return self.index.part(QueryRules)
+
+    @property
+    def judgements(self) -> Judgements:
+        """How relevant records are to a query: `set`, `load`, `remove`, `list`, and the same for coroutines."""
+        return self.index.part(Judgements)
 
     @property
     def synonyms(self) -> Synonyms:

@@ -176,7 +176,7 @@ class Rebuild:
     def _restored(self) -> dict[str, Table]:
         own = self._tables
         of_records = own.records, own.generations, own.embedding_cache, own.queue, own.dirty, own.tenanted
-        return {made.name: made for made in (*of_records, own.classes, own.synonyms, own.query_rules)}
+        return {made.name: made for made in (*of_records, own.classes, own.synonyms, own.query_rules, own.judgements)}
 
     # the new tables
 

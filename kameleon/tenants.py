@@ -1,5 +1,5 @@
 """One tenant's records: `for_tenant`, and their deletion, export and import. Imports `values`, `errors`, `content`,
-`analysis`, `stores`, `indexing`, `orm`, `records`, `synonyms` and `query_rules`."""
+`analysis`, `stores`, `indexing`, `orm`, `records`, `synonyms`, `query_rules` and `judgements`."""
 
 import gzip
 import json
@@ -19,7 +19,9 @@ from .content import bound_tenant, check_entity, check_id, check_tenant, layout_
 from .errors import InvalidInput, seen
 from .indexing.entries import make_entry
 from .indexing.index import HasIndex, Index
+from .indexing.judgements import from_json, read_judgements
 from .indexing.rules import as_json, read_rules, rule_from_json, write_rules
+from .judgements import Judgements
 from .orm.emphasis import emphases
 from .query_rules import QueryRules
 from .records.entities import record_entry
@@ -27,7 +29,7 @@ from .stores.catalog import Entity, as_definition, current, entity_of
 from .stores.tables import IDS_A_STATEMENT, parts
 from .stores.values import Embedding, Entry
 from .synonyms import Synonyms
-from .values import Failure, Generation, IndexReport, IndexStatus, Ref, SearchResults
+from .values import Failure, Generation, IndexReport, IndexStatus, Ref, SearchResults, TenantStatus
 
 FORMAT = "kameleon tenant 1"
 """The first line of an export has it; a file with another is refused."""
@@ -76,6 +78,11 @@ class ForTenant:
         return QueryRules(self.index, self.tenant)
 
     @property
+    def judgements(self) -> Judgements:
+        """How relevant records of this tenant are to queries."""
+        return Judgements(self.index, self.tenant)
+
+    @property
     def synonyms(self) -> Synonyms:
         """The rules of synonyms that hold for this tenant's searches, beside those without a tenant."""
         return Synonyms(self.index, self.tenant)
@@ -106,6 +113,14 @@ def bound(verb: Callable[P, T], tenant: str) -> Callable[P, T]:
         return verb(*args, **options)
 
     return call
+
+
+def listed(index: Index, limit: int) -> list[TenantStatus]:
+    """The tenants that have most records, those first."""
+    if limit < 1:
+        raise InvalidInput(f"limit is the number of tenants, 1 or more, not {seen(limit)}")
+    with index.reading(tenants=()) as connection:
+        return index.store.contents.tenants(connection, limit)
 
 
 # deletion
@@ -148,6 +163,7 @@ def export(index: Index, tenant: str, file: Path) -> int:
             "model": generation and {name: getattr(generation, name) for name in MODEL},
             "entities": [{"name": name, **as_definition(entities[name])} for name in names if name in entities],
             "rules": [as_json(rule) for rule in read_rules(index, connection, (tenant,))],
+            "judgements": [one.as_document() for one in read_judgements(index, connection, (tenant,))],
             "synonyms": Synonyms(index, tenant).list(connection=connection),
         }
         with gzip.open(file, "wt", encoding="utf-8") as lines:
@@ -200,9 +216,9 @@ class ImportReport:
 
 
 def load(index: Index, file: Path) -> ImportReport:
-    """Write the records of an exported file, replacing those of the same keys, and its rules beside those that are
-    there; a batch a transaction, so that one that was interrupted is completed by another. Raises InvalidInput
-    for any other file."""
+    """Write the records of an exported file, replacing those of the same keys, and its rules and judgements beside
+    those that are there; a batch a transaction, so that one that was interrupted is completed by another. Raises
+    InvalidInput for any other file."""
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         header = _header(lines.readline, file)
         if header["synonyms"]:
@@ -210,6 +226,8 @@ def load(index: Index, file: Path) -> ImportReport:
         report = ImportReport(header["tenant"])
         if rules := header["rules"]:
             index.committed(lambda connection: write_rules(index, connection, report.tenant, rules), (report.tenant,))
+        if header["judgements"]:
+            Judgements(index, report.tenant).load(header["judgements"])
         read = _lines(lines, file)
         while batch := list(islice(read, RECORDS_A_BATCH)):
             done = index.retried(partial(_load_batch, index, header, batch))
@@ -231,6 +249,7 @@ def _header(read: Callable[[], str], file: Path) -> dict[str, Any]:
         header["tenant"] = one_tenant(header["tenant"])
         header["entities"] = [_entity(definition) for definition in header["entities"]] if is_known else []
         header["rules"] = [rule_from_json(rule) for rule in header["rules"]] if is_known else []
+        header["judgements"] = [from_json(one) for one in header["judgements"]] if is_known else []
         header["synonyms"] = [str(read_rule(rule)) for rule in header["synonyms"]] if is_known else []
         if is_known and header["model"] is not None:
             header["model"] = _model(header["model"])

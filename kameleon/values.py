@@ -247,6 +247,23 @@ class CacheStatus:
     last_used: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Bytes. `tables` are kameleon's own with their indexes, the largest first: on PostgreSQL alone, where rows on the
+    workers of Citus are not counted. `database` has the application's tables, too; on SQLite without the WAL."""
+
+    database: int
+    tables: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TenantStatus:
+    """`indexed` records of a tenant."""
+
+    tenant: str
+    indexed: int
+
+
 BUILDING = "building"
 
 

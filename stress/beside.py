@@ -14,8 +14,8 @@ from kameleon.embeddings import OpenAIProvider, StaticProvider
 
 from .corpus import MINILM, passages
 from .database import database
+from .embeddings_server import DIMENSIONS, Handler, serving
 from .report import Arguments, Figures, latencies, stopwatch
-from .server import DIMENSIONS, Handler, serving
 
 LATENCY_S = 0.2
 TRANSFORMER_TEXTS, NETWORK_TEXTS = 300, 3_000

@@ -46,8 +46,8 @@ from .crowd_members import (
 )
 from .crowd_readers import VERSION, Reader
 from .database import database
+from .embeddings_server import serving
 from .report import Arguments, latencies
-from .server import serving
 from .workloads.small_model import small_model
 
 READERS = 8

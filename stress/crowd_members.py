@@ -21,7 +21,7 @@ from kameleon.doctor import examine
 from kameleon.embeddings.static import BUNDLED
 from kameleon.errors import DatabaseLocked, ReindexRunning, TransactionConflict
 
-from .server import DIMENSIONS
+from .embeddings_server import DIMENSIONS
 
 COUNTERS, GROUPS, MEMBERS, KEPT = 5, 40, 6, 60
 REFUSED = 2

@@ -13,8 +13,8 @@ from kameleon.stores.tables import parts
 
 from .corpus import MINILM, passages, records
 from .database import SQLITE, database
+from .embeddings_server import DIMENSIONS, serving
 from .report import Arguments, Figures, latencies, stopwatch
-from .server import DIMENSIONS, serving
 
 MIXED_TEXTS = 1_500
 LATENCY_S = 0.2

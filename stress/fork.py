@@ -17,8 +17,8 @@ from kameleon import SearchEngine
 from kameleon.embeddings import get_provider
 
 from .database import database
+from .embeddings_server import DIMENSIONS, serving
 from .report import Arguments, stopwatch
-from .server import DIMENSIONS, serving
 from .workloads.threads import busy
 
 WORKERS, REQUESTS, RECORDS, BUSY = 4, 2_000, 201, 51

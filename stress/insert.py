@@ -21,8 +21,8 @@ from kameleon.stores.tables import parts
 from .by_hand import HNSW, Hand, Vectors
 from .corpus import documents, passages, write_lines
 from .database import POSTGRESQL, address, database
+from .embeddings_server import DIMENSIONS, serving
 from .report import Arguments, Figures, latencies, run_command, stopwatch
-from .server import DIMENSIONS, serving
 
 TRIES = 5
 LOOP_ROWS = 1_000

@@ -1,65 +1,247 @@
-"""An embeddings server on loopback, in a process of its own, with a given latency."""
+"""The server of `kameleon serve`: 8 clients of /api/search against the library in 8 threads, alternating; the page in
+headless Chromium: its first paint, and each keystroke until its hits are shown.
 
-import base64
+The server is a process of its own, one worker of uvicorn as the command starts it, and so is the library: the clients
+run in this one, on the same cores. Both answer the same queries, with highlights, and the answers are compared.
+"""
+
+import http.client
 import json
 import multiprocessing
-import time
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from itertools import cycle, islice
 from multiprocessing.connection import Connection
-from typing import Any, ClassVar
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from threading import Lock, local
+from time import perf_counter
+from typing import Any
+from urllib.parse import quote, urlsplit
 
-import numpy as np
+from kameleon import RecordStore, SearchEngine
+from kameleon.embeddings import StaticProvider
 
-DIMENSIONS = 256
+from .corpus import passages
+from .database import address, database
+from .report import Arguments, Figures, latencies, stopwatch
+from .search import fill, open_engine, questions
 
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    latency_s = 0.0
-    vectors: ClassVar[dict[int, str]] = {}
-
-    def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        vector = self.vector(request.get("dimensions", DIMENSIONS))
-        rows = [{"object": "embedding", "index": n, "embedding": vector} for n in range(len(request["input"]))]
-        body = json.dumps({"object": "list", "data": rows, "model": "m", "usage": {}}).encode()
-        time.sleep(self.latency_s)
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def vector(self, dimensions: int) -> str:
-        if dimensions not in self.vectors:
-            self.vectors[dimensions] = base64.b64encode(np.full(dimensions, 0.5, "<f4").tobytes()).decode()
-        return self.vectors[dimensions]
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+CLIENTS = 8
+ROUNDS = 6
+"""How often both are measured, one after the other: chosen so that a drift of the machine is in both."""
+QUERIES_A_ROUND = 300
+COMPARED = 20
+TARGET = 0.8
+"""The least throughput over HTTP, over that of the library in as many threads."""
+LOADS = 7
+KEYSTROKES = 40
+FIRST_PAINT_MS, KEYSTROKE_MS = 200, 100
 
 
-class Server(ThreadingHTTPServer):
-    request_queue_size = 64
+def run(args: Arguments) -> Figures:
+    texts = passages(args.rows, args.seed)
+    queries = questions(texts, args.seed)
+    with database(args.backend) as engine:
+        with stopwatch() as watch:
+            fill(RecordStore(SearchEngine(engine, StaticProvider())), texts)
+        with worker(serve, address(engine)) as (url, _), worker(answer, address(engine)) as (_, library):
+            compare(url, library, queries[:COMPARED])
+            found = {"rows": args.rows, "insert_seconds": round(watch.seconds, 1), "clients": CLIENTS}
+            return {**found, **throughput(url, library, queries), "page": page(url, texts, args.seed)}
 
 
-def serve(latency_s: float, sender: Connection) -> None:
-    Handler.latency_s = latency_s
-    server = Server(("127.0.0.1", 0), Handler)
-    sender.send(f"http://127.0.0.1:{server.server_address[1]}/v1")
-    server.serve_forever()
+# Two processes
 
 
 @contextmanager
-def serving(latency_s: float) -> Iterator[str]:
-    """The server's base URL."""
+def worker(work: Callable[[str, Connection], None], url: str) -> Iterator[tuple[str, Connection]]:
+    """The first message of a process that works on the database, and its connection."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=serve, args=(latency_s, theirs), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(url, theirs), daemon=True)
     process.start()
+    theirs.close()
     try:
-        yield ours.recv()
+        yield ours.recv(), ours
     finally:
         process.terminate()
         process.join()
+
+
+def serve(url: str, sender: Connection) -> None:
+    import socket
+
+    import uvicorn
+
+    from kameleon.server import app
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        sender.send(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        search = SearchEngine(open_engine(url), StaticProvider())
+        config = uvicorn.Config(app(search), log_level="warning", access_log=False, lifespan="off")
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def answer(url: str, connection: Connection) -> None:
+    """Answers lists of queries by their milliseconds and the seconds of all, and single ones by the ids of the hits."""
+    search = SearchEngine(open_engine(url), StaticProvider())
+    connection.send("")
+    while True:
+        wanted = connection.recv()
+        if isinstance(wanted, str):
+            connection.send([hit.id for hit in search.search(wanted, highlight=True)])
+        else:
+            connection.send(in_threads(partial(search.search, highlight=True), wanted))
+
+
+def in_threads(call: Callable[[str], Any], queries: Sequence[str]) -> tuple[list[float], float]:
+    def timed(query: str) -> float:
+        start = perf_counter()
+        call(query)
+        return 1000 * (perf_counter() - start)
+
+    with ThreadPoolExecutor(CLIENTS) as threads, stopwatch() as watch:
+        took = list(threads.map(timed, queries))
+    return took, watch.seconds
+
+
+# Throughput
+
+
+class Client:
+    """One connection a thread, kept alive."""
+
+    def __init__(self, url: str) -> None:
+        self.host = urlsplit(url).netloc
+        self._mine = local()
+        self._lock = Lock()
+        self._opened: list[http.client.HTTPConnection] = []
+
+    def get(self, query: str) -> bytes:
+        self._connection.request("GET", f"/api/search?query={quote(query)}")
+        response = self._connection.getresponse()
+        body = response.read()
+        if response.status != 200:
+            raise RuntimeError(f"{response.status} for {query!r}: {body[:500]!r}")
+        return body
+
+    def close(self) -> None:
+        for connection in self._opened:
+            connection.close()
+
+    @property
+    def _connection(self) -> http.client.HTTPConnection:
+        if not hasattr(self._mine, "connection"):
+            self._mine.connection = http.client.HTTPConnection(self.host, timeout=60)
+            with self._lock:
+                self._opened.append(self._mine.connection)
+        connection: http.client.HTTPConnection = self._mine.connection
+        return connection
+
+
+def compare(url: str, library: Connection, queries: Sequence[str]) -> None:
+    client = Client(url)
+    for query in queries:
+        library.send(query)
+        expected, found = library.recv(), [hit["id"] for hit in json.loads(client.get(query))["hits"]]
+        if not expected or found != expected:
+            raise RuntimeError(f"the server found {found} for {query!r}, the library {expected}")
+    client.close()
+
+
+def throughput(url: str, library: Connection, queries: Sequence[str]) -> Figures:
+    """Of each round the first is discarded: connections open, and caches fill."""
+    took: dict[str, list[float]] = {"server": [], "library": []}
+    ratios = []
+    waiting = cycle(queries)
+    for number in range(ROUNDS + 1):
+        batch = list(islice(waiting, QUERIES_A_ROUND))
+        client = Client(url)
+        of_server, server_s = in_threads(client.get, batch)
+        client.close()
+        library.send(batch)
+        of_library, library_s = library.recv()
+        if number:
+            took["server"] += of_server
+            took["library"] += of_library
+            ratios.append(library_s / server_s)
+    return {
+        "times_library": round(median(ratios), 2),
+        "target": TARGET,
+        "ratios": [round(ratio, 2) for ratio in ratios],
+        **{name: rates(milliseconds) for name, milliseconds in took.items()},
+    }
+
+
+def rates(milliseconds: Sequence[float]) -> Figures:
+    return {
+        "searches_per_second": round(1000 * CLIENTS * len(milliseconds) / sum(milliseconds)),
+        **latencies(milliseconds),
+    }
+
+
+# The page
+
+
+def page(url: str, texts: Sequence[str], seed: int) -> Figures:
+    from tests import browser
+
+    if None in (browser.CHROMIUM, browser.CHROMEDRIVER):
+        return {"not_measured": browser.ABSENT}
+    with TemporaryDirectory() as folder, browser.chromium(Path(folder)) as driver:
+        browser.shaped(driver, 1280)
+        paints = [painted(driver, f"{url}/") for _ in range(LOADS + 1)][1:]
+        return {
+            "first_paint_ms": median(paints),
+            "first_paint_target_ms": FIRST_PAINT_MS,
+            "keystroke_target_ms": KEYSTROKE_MS,
+            **keystrokes(driver, typed(texts, seed)),
+        }
+
+
+def painted(driver: Any, url: str) -> float:
+    """From the request to the first paint with content, with nothing in the browser's cache."""
+    driver.execute_cdp_cmd("Network.clearBrowserCache", {})
+    driver.get("about:blank")
+    driver.get(url)
+    entry = "const [found] = performance.getEntriesByName('first-contentful-paint'); return found && found.startTime"
+    from tests.browser import until
+
+    return round(float(until(driver, lambda: driver.execute_script(entry))), 1)
+
+
+def typed(texts: Sequence[str], seed: int) -> str:
+    """Words as a reader types them."""
+    chance = random.Random(seed)
+    words = [word for word in chance.choice(texts).split() if word.isalpha()]
+    return " ".join(words)[:KEYSTROKES]
+
+
+OBSERVE = """
+const [box, summary] = arguments;
+window.shown = [];
+box.addEventListener('input', () => { window.started = performance.now(); }, true);
+new MutationObserver(() => window.shown.push(performance.now() - window.started)).observe(summary, {childList: true});
+"""
+"""The line above the hits changes with each answer, in the same task as the hits."""
+
+
+def keystrokes(driver: Any, words: str) -> Mapping[str, Any]:
+    """From each keystroke until its hits are in the page, with its pause before the request; and the requests alone."""
+    from tests.browser import until
+
+    box = until(driver, lambda: driver.find_element("id", "query"))
+    driver.execute_script(OBSERVE, box, driver.find_element("class name", "summary"))
+    took = []
+    for character in words:
+        driver.execute_script("window.shown = []")
+        box.send_keys(character)
+        until(driver, lambda: driver.execute_script("return window.shown.length"))
+        took.append(driver.execute_script("return window.shown[0]"))
+    entries = "return performance.getEntriesByType('resource').filter(e => e.name.includes('/api/search'))"
+    requests = driver.execute_script(f"{entries}.map(e => e.responseEnd - e.startTime)")
+    return {"keystroke": latencies(took), "requests": latencies(requests)}

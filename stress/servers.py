@@ -14,9 +14,9 @@ from kameleon.embeddings import OpenAIProvider
 
 from .corpus import passages
 from .database import database
+from .embeddings_server import DIMENSIONS, Server
+from .embeddings_server import Handler as Plain
 from .report import Arguments, Figures, stopwatch
-from .server import DIMENSIONS, Server
-from .server import Handler as Plain
 
 TEXTS = 1_000
 SYNCS = 4

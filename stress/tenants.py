@@ -145,3 +145,4 @@ def fill(of_tenant: Any, tenant: str, word: str) -> None:
     RecordStore(of_tenant).insert("Bill", bills)
     of_tenant.synonyms.add(f"{word}, {word} bill")
     of_tenant.rules.set(f"{word} harbour", pin=[("Note", f"{word} 7")], hide=[("Note", f"{word} 8")])
+    of_tenant.judgements.set(f"{word} harbour", [("Note", f"{word} 7")])

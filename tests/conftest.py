@@ -80,6 +80,7 @@ settings.load_profile("kameleon")
 SLOW = {
     "test_analyser.py": ["test_a_long_text_of_one_part_is_read_and_marked"],
     "test_async.py": ["test_an_async_session_commits_any_number_of_objects"],
+    "test_browser.py": ["test_axe_finds_nothing_serious"],
     "test_bulk_updates.py": ["test_memory_does_not_grow_with_the_rows"],
     "test_cli.py": [
         "test_ctrl_c_ends_a_run_that_waits_for_input",
@@ -486,6 +487,23 @@ def minilm() -> Path:
     if not path.is_dir():
         pytest.skip("the all-MiniLM-L6-v2 folder is not beside the project")
     return path
+
+
+@pytest.fixture(scope="session")
+def chromium_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    browser = pytest.importorskip("tests.browser", reason="selenium or uvicorn is not installed", exc_type=ImportError)
+    if None in (browser.CHROMIUM, browser.CHROMEDRIVER):
+        pytest.skip(browser.ABSENT)
+    with browser.chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
+
+
+@pytest.fixture
+def browser(chromium_of_the_session: Any) -> Any:
+    """A WebDriver of headless Chromium on an empty page, one for all tests of a process: tests/browser.py has what is
+    done with it."""
+    import_module("tests.browser").fresh(chromium_of_the_session)
+    return chromium_of_the_session
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 from kameleon import SearchEngine
 from kameleon.administration import Administration, CacheAdministration
 from kameleon.indexing.index import Index
+from kameleon.judgements import Judgements
 from kameleon.query_rules import QueryRules
 from kameleon.reindex.generations import Reindexing
 from kameleon.synonyms import Synonyms
@@ -20,7 +21,8 @@ ORDER = (
     *("forking", "urls", "sqlite_files", "markup", "content", "metrics"),
     *("sqlalchemy_internals", "async_connections", "database", "analysis", "embeddings", "stores", "keywords"),
     *("indexing", "search", "orm"),
-    *("reindex", "records", "doctor", "synonyms", "query_rules", "tenants", "administration", "coroutines", "engine"),
+    *("reindex", "records", "doctor", "synonyms", "query_rules", "judgements"),
+    *("tenants", "administration", "coroutines", "engine"),
     *("entities", "rebuilding", "evaluation", "worker", "testing", "alembic", "gate", "server"),
 )
 OUTSIDE = ("kameleon", "cli", "stress", "tools", "examples")
@@ -122,7 +124,8 @@ def test_the_documentation_has_every_public_name_of_the_engine() -> None:
     namespaces = {name: verbs for name, verbs in namespaces.items() if f"| `search.{name}` |" in page}
     documented = {name for row in rows if not row.startswith("| `search.") for name in re.findall(r"`(\w+)`", row)}
     assert names == documented | namespaces.keys()
-    namespaced = {"cache": CacheAdministration, "admin": Administration, "rules": QueryRules, "synonyms": Synonyms}
+    namespaced: dict[str, type] = {"cache": CacheAdministration, "admin": Administration, "rules": QueryRules}
+    namespaced |= {"judgements": Judgements, "synonyms": Synonyms}
     for name, cls in namespaced.items():
         assert namespaces[name] == {verb for verb in dir(cls) if not verb.startswith("_")}
     assert namespaces["reindexing"] < set(dir(Reindexing))

@@ -310,7 +310,7 @@ def filled(protected: Roles) -> Iterator[tuple[Roles, Sequence[str], Connection]
             connection.exec_driver_sql(
                 f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {protected.name('app_writer')}"
             )
-    assert len(tenanted) == 13
+    assert len(tenanted) == 14
     with protected.engine("app_writer").connect() as connection:
         yield protected, tenanted, connection
 

@@ -1,7 +1,8 @@
 """Build a wheel of this checkout, install it into an empty environment, and run what it installs there.
 
 An editable install finds files that a wheel lacks: a package missing from `packages`, a model missing from
-`package-data`. So the wheel runs in a temporary folder, where nothing of the checkout can be imported.
+`package-data`. So the wheel runs in a temporary folder, where nothing of the checkout can be imported. The server's
+page is compared file by file: its packages are not installed there.
 
 With --types it installs the extras and pyright, too, and verifies that the public names are typed completely. That is
 no part of `make check`: pyright needs Node.js, and downloads one where there is none.
@@ -14,6 +15,7 @@ import sys
 import venv
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zipfile import ZipFile
 
 ROOT = Path(__file__).parents[1]
 LEFT_OUT = (".*", "build", "dist", "stress", "tests", "__pycache__", "*.egg-info", "*.db*")
@@ -34,6 +36,7 @@ def main() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         wheel = build(folder)
+        verify_page(wheel)
         venv.create(folder / "venv", with_pip=True)
         scripts = folder / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
         run(folder, scripts / "python", *PIP, "install", f"{wheel}[all]" if "--types" in sys.argv else wheel)
@@ -43,6 +46,16 @@ def main() -> None:
         run(folder, scripts / "kameleon", "-d", "sqlite:///smoke.db", "search", "wages", "--mode", "keyword")
         if "--types" in sys.argv:
             verify_types(folder, scripts)
+
+
+def verify_page(wheel: Path) -> None:
+    """Every file of the page is in the wheel."""
+    server = Path("kameleon") / "server"
+    paths = [path for part in ("static", "templates") for path in (ROOT / server / part).rglob("*") if path.is_file()]
+    with ZipFile(wheel) as packed:
+        absent = {path.relative_to(ROOT).as_posix() for path in paths} - set(packed.namelist())
+    if absent or not paths:
+        raise SystemExit(f"the wheel lacks {sorted(absent) or server}: see package-data in pyproject.toml")
 
 
 def verify_types(folder: Path, scripts: Path) -> None:

@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Table, delete, func, select, update
 from ..boosts import Boosts
 from ..content import SearchFields, check_entity
 from ..errors import EntityExists, seen
+from ..indexing import judgements, rules
 from ..indexing.index import Index
-from ..indexing.rules import rename_entity
 from ..indexing.writer import Progress
 from ..stores.catalog import Entity
 from ..values import IndexReport, Ref
@@ -61,7 +61,8 @@ class Administering:
             tenants, tables = self._tenants(connection, name), self._index.tables.keywords
             renaming.drop(connection, self._index.store.postings, tables, tenants, name)
             self._index.store.schema.drop_entity(connection, name, self._catalog.with_tables(connection))
-            rename_entity(self._index, connection, name, None)
+            for kept in (rules, judgements):
+                kept.rename_entity(self._index, connection, name, None)
             count = connection.execute(delete(self._rows.table).where(self._rows.table.c.entity_name == name)).rowcount
             for table in self._beside:
                 connection.execute(delete(table).where(table.c.entity_name == name))
@@ -87,7 +88,8 @@ class Administering:
             tenants, tables = self._tenants(connection, name), self._index.tables.keywords
             renaming.rename(connection, self._index.store.postings, tables, tenants, name, new_name)
             self._index.store.schema.rename_entity(connection, name, new_name, self._catalog.with_tables(connection))
-            rename_entity(self._index, connection, name, new_name)
+            for kept in (rules, judgements):
+                kept.rename_entity(self._index, connection, name, new_name)
             for table in (self._rows.table, *self._beside):
                 own = update(table).where(table.c.entity_name == name)
                 connection.execute(own.values(entity_name=new_name))

@@ -42,10 +42,10 @@ def app(
     """
     sessions = None if token is None else Sessions(token)
     serving = Serving(search, write, tenant, title, signs_in=token is not None)
-    names = tuple(map(checked_host, hosts))
+    guard = Middleware(Guard, hosts=tuple(map(checked_host, hosts)), sessions=sessions, page=page)
     return Starlette(
-        routes=[*(sessions.routes() if sessions else ()), *routes_of(serving, page=page, mcp=mcp)],
-        middleware=[Middleware(metrics.Measured), Middleware(Guard, hosts=names, sessions=sessions)],
+        routes=[*(sessions.routes() if sessions and page else ()), *routes_of(serving, page=page, mcp=mcp)],
+        middleware=[Middleware(metrics.Measured), guard],
         exception_handlers=HANDLERS,
     )
 

@@ -46,7 +46,8 @@ class Call(Generic[G]):
 @dataclass(frozen=True)
 class Operation:
     """`run` gives the JSON document of the answer, or a Reply. `parameters` are in the path and the query string,
-    `body` in a JSON body. One that `writes` is refused by a server that does not."""
+    `body` in a JSON body; `answer` is the type of the document. One that `writes` is refused by a server that does
+    not."""
 
     method: str
     path: str
@@ -56,7 +57,8 @@ class Operation:
     parameters: type[Given] = Given
     body: type[BaseModel] | None = None
     writes: bool = False
-    status: int = 200
+    statuses: tuple[int, ...] = (200,)
+    produces: str = "application/json"
 
 
 class Endpoint(Route):
@@ -80,7 +82,9 @@ class Endpoint(Route):
         content = checked(operation.body, parse(body)) if operation.body else None
         has_body_alone = content is not None and operation.parameters is Given
         made = operation.run(Call(self.serving, request, content if has_body_alone else given, content))
-        return response(request, made if isinstance(made, Reply) else Reply(made, operation.status))
+        if not isinstance(made, Reply):
+            made = Reply(made, operation.statuses[0], media_type=operation.produces)
+        return response(request, made)
 
 
 def endpoints(serving: Serving, operations: Sequence[Operation]) -> list[Endpoint]:

@@ -70,8 +70,8 @@ def parameters(model: type[Given], given: Any) -> dict[str, Any]:
     forms = forms_of(model)
     for name in given:
         form, values = forms.get(name, TEXT), given.getlist(name)
-        if LIST in form:
-            found[name] = values
+        if LIST in form and STRUCTURE not in form:
+            found[name] = values if len(values) > 1 or not form & TEXT else values[0]
         elif len(values) > 1:
             raise InvalidInput(f"{name[:80]} is given {len(values)} times: give it once")
         else:
@@ -98,7 +98,7 @@ def literal(text: str) -> Any:
 @cache
 def forms_of(model: type[Given]) -> Mapping[str, frozenset[str]]:
     """How a query string has each field: by the types of JSON that it takes."""
-    return {name: frozenset(_forms(schema)) for name, schema in model.model_json_schema()["properties"].items()}
+    return {name: frozenset(_forms(schema)) for name, schema in model.model_json_schema().get("properties", {}).items()}
 
 
 def _forms(schema: Mapping[str, Any]) -> Iterator[str]:

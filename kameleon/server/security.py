@@ -22,7 +22,7 @@ from .sessions import Sessions, path_of, sign_in_page
 SAFE = {"GET", "HEAD"}
 HEADERS: Mapping[str, str] = {
     "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'; "
-    "object-src 'none'",
+    "object-src 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
@@ -36,8 +36,11 @@ HEADERS: Mapping[str, str] = {
 class Guard:
     """Middleware that answers requests of other sites and, where there is a token, those without it."""
 
-    def __init__(self, app: ASGIApp, *, hosts: Iterable[str] = (), sessions: Sessions | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, *, hosts: Iterable[str] = (), sessions: Sessions | None = None, page: bool = True
+    ) -> None:
         self.app = app
+        self.has_page = page
         self.hosts = frozenset(map(checked_host, hosts))
         self.sessions = sessions
 
@@ -85,10 +88,15 @@ class Guard:
         is_link = request.method in SAFE and request.headers.get("sec-fetch-mode") == "navigate"
         return site is None or is_link
 
+    def is_open(self, request: Request) -> bool:
+        """Whether a path is for everyone: the sign-in form and what it is drawn with."""
+        path = path_of(request)
+        return self.has_page and (path == "/sign-in" or path.startswith("/static/"))
+
     def unless_signed_in(self, request: Request) -> Response | None:
-        if self.sessions is None or self.sessions.is_open(request) or self.sessions.admits(request):
+        if self.sessions is None or self.sessions.admits(request) or self.is_open(request):
             return None
-        if path_of(request) in ("", "/") and request.method in SAFE:
+        if self.has_page and path_of(request) in ("", "/") and request.method in SAFE:
             return sign_in_page(request)
         answer = problem(
             401,

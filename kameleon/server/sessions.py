@@ -61,10 +61,6 @@ class Sessions:
         end = str(int(time.time() + lasts_s))
         return f"{end}.{self._mac(end)}"
 
-    def is_open(self, request: Request) -> bool:
-        """Whether a path is for everyone: the sign-in form and what it is drawn with."""
-        return path_of(request) == "/sign-in" or path_of(request).startswith("/static/")
-
     def routes(self) -> list[BaseRoute]:
         return [
             Route("/sign-in", lambda _request: RedirectResponse("./"), methods=["GET"]),

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, FromClause
 
-from ..values import Generation, Ref, Tenants
+from ..values import Generation, Ref, Sizes, Tenants
 from .old_tables import OldTables
 from .values import Fault, Key
 
@@ -194,6 +194,9 @@ class Health(Protocol):
     ) -> tuple[Sequence[Key], Any]:
         """Returns the next embeddings that are not of length 1 in the generation's dimensions, and the key to continue
         at."""
+
+    def sizes(self, connection: Connection) -> Sizes:
+        """Returns the bytes of the database, and of each table where the database counts them."""
 
     def unused_index(self, connection: Connection, generation: Generation) -> str:
         """Explains why searches do not use the approximate index that so many embeddings should have; else empty."""

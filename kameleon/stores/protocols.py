@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from sqlalchemy import ColumnElement, Connection, Table
 
 from ..boosts import Boost
-from ..values import Failure, Generation, IndexStatus, Ref, Tenants
+from ..values import Failure, Generation, IndexStatus, Ref, Tenants, TenantStatus
 from .counting import Members
 from .database_protocols import Connections, Health, Policies, Schema
 from .filters import Filter
@@ -165,6 +165,9 @@ class Contents(Protocol):
 
     def entities(self, connection: Connection, tenants: Tenants = None) -> list[str]:
         """Returns those that are in the index, by name."""
+
+    def tenants(self, connection: Connection, limit: int) -> list[TenantStatus]:
+        """Returns the tenants that have most records."""
 
     def named(
         self, connection: Connection, tenants: Sequence[str], entities: Sequence[str], ids: Sequence[str]

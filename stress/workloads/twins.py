@@ -42,9 +42,10 @@ TIMES = ("created_at", "updated_at", "last_updated")
 BY_OTHERS = {
     "the writes of each way": "SearchEngine.index_records_batch SearchEngine.delete_records RecordStore.insert "
     "RecordStore.delete",
-    "what each tenant keeps for its searches": "Synonyms.add QueryRules.set",
+    "what each tenant keeps for its searches": "Synonyms.add QueryRules.set Judgements.set",
     "calls a verb that is observed": "Synonyms.aadd Synonyms.load Synonyms.aload Synonyms.aremove QueryRules.aset "
-    "QueryRules.aremove SearchEngine.index_record SearchEngine.delete_record Coroutines.aindex_record "
+    "QueryRules.aremove Judgements.aset Judgements.load Judgements.aload Judgements.aremove "
+    "SearchEngine.index_record SearchEngine.delete_record Coroutines.aindex_record "
     "Coroutines.aindex_records_batch Coroutines.adelete_record Coroutines.adelete_records Coroutines.ainsert "
     "Coroutines.aupdate Coroutines.adelete Coroutines.alist RecordStore.update",
     "takes no tenant: an operator's, of the whole index": "SearchEngine.reindex Administration.index_vectors "
@@ -111,6 +112,7 @@ class ByHand:
     def keep_rules(self, synonyms: str, query: str, pinned: int, hidden: int) -> None:
         self.search.synonyms.add(synonyms)
         self.search.rules.set(query, pin=[("Parcel", pinned)], hide=[("Parcel", hidden)])
+        self.search.judgements.set(query, [("Parcel", pinned)])
 
     def observed(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Returns the value of a call in plain objects, or its error, and counts those that have a value."""
@@ -230,9 +232,11 @@ def observations(way: ByHand, queries: Sequence[str], is_thorough: bool) -> Iter
         yield ("legs", query), [asdict(leg) for leg in found.legs]
     for id_ in (*way.written, 1, 10_002, "absent"):
         yield ("similar", id_), observed(search.similar, "Parcel", id_, limit=4, explain=True)
-    for call in (search.synonyms.list, search.synonyms.alist, search.rules.list, search.rules.alist):
-        yield call.__qualname__, observed(call)
-    for remove, kept in ((search.synonyms.remove, OWN_RULES[0]), (search.rules.remove, OWN_RULES[1])):
+    for each in (search.synonyms, search.rules, search.judgements):
+        for call in (each.list, each.alist):
+            yield call.__qualname__, observed(call)
+    removed = ((search.synonyms.remove, OWN_RULES[0]), (search.rules.remove, OWN_RULES[1]))
+    for remove, kept in (*removed, (search.judgements.remove, OWN_RULES[1])):
         yield remove.__qualname__, observed(remove, kept)
     way.keep_rules(*OWN_RULES)
     yield "status", observed(search.get_status)

@@ -2,11 +2,12 @@
 
 from starlette.routing import BaseRoute
 
+from .. import openapi
 from ..operations import endpoints
 from ..serving import Serving
 from . import index, records, searching
 
-OPERATIONS = [*searching.OPERATIONS, *records.OPERATIONS, *index.OPERATIONS]
+OPERATIONS = [*searching.OPERATIONS, *records.OPERATIONS, *index.OPERATIONS, *openapi.OPERATIONS]
 
 
 def routes(serving: Serving) -> list[BaseRoute]:

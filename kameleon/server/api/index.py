@@ -1,5 +1,5 @@
-"""What is in the index: /api/entities, /api/status, /api/failures and /api/doctor. Imports `documents`, `entities`,
-`doctor`, `errors` and `values`."""
+"""What is in the index: /api/entities, /api/status, /api/failures and /api/doctor. Imports `documents`, `engine`,
+`entities`, `doctor`, `errors` and `values`."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -8,9 +8,11 @@ from typing import Any
 
 from ...doctor import examine
 from ...documents import facets_document, run_document
+from ...engine import SearchEngine
 from ...entities import EntityDescription, describe, named
 from ...errors import InvalidInput, UnknownEntity, seen
 from ...values import Generation
+from ..answers import EntitiesAnswer, EntityAnswer, FailuresAnswer, FindingsAnswer, StatusAnswer
 from ..models import EntityRequest, FailuresRequest, Within
 from ..operations import Call, Operation
 
@@ -55,7 +57,16 @@ def status(call: Call[Within]) -> Mapping[str, Any]:
         "entities": [asdict(one) for one in search.get_status(**counted(call))],
         "generations": [generation(call, one) for one in search.generations()],
         "reindex": next((run_document(run) for run in runs), None),
-        "cache": [] if call.serving.tenant else [asdict(one) for one in search.cache.status()],
+        **({"cache": [], "size": None, "tenants": []} if call.serving.tenant else of_all_tenants(search)),
+    }
+
+
+def of_all_tenants(search: SearchEngine) -> Mapping[str, Any]:
+    """What a server of one tenant does not answer."""
+    return {
+        "cache": [asdict(one) for one in search.cache.status()],
+        "size": asdict(search.admin.sizes()),
+        "tenants": [asdict(one) for one in search.admin.tenants()],
     }
 
 
@@ -76,10 +87,11 @@ def doctor(call: Call[Within]) -> Mapping[str, Any]:
     return {"findings": [asdict(one) for one in examine(call.serving.search, **counted(call))]}
 
 
+ENTITY = "/api/entities/{name}"
 OPERATIONS = [
-    Operation("GET", "/api/entities", "List the entities and their fields.", entities, None, Within),
-    Operation("GET", "/api/entities/{name}", "Show an entity and its values.", entity, None, EntityRequest),
-    Operation("GET", "/api/status", "Show what is in the index.", status, parameters=Within),
-    Operation("GET", "/api/failures", "List refused records.", failures, parameters=FailuresRequest),
-    Operation("GET", "/api/doctor", "List what is wrong with the index.", doctor, parameters=Within),
+    Operation("GET", "/api/entities", "List the entities and their fields.", entities, EntitiesAnswer, Within),
+    Operation("GET", ENTITY, "Show an entity and its most frequent values.", entity, EntityAnswer, EntityRequest),
+    Operation("GET", "/api/status", "Show what is in the index.", status, StatusAnswer, Within),
+    Operation("GET", "/api/failures", "List refused records.", failures, FailuresAnswer, FailuresRequest),
+    Operation("GET", "/api/doctor", "List what is wrong with the index.", doctor, FindingsAnswer, Within),
 ]

@@ -1,5 +1,5 @@
-"""/api/records: reads records, and writes those of the record store. Imports `documents`, `entities`, `errors`, `records`
-and `values`."""
+"""/api/records: reads records, and writes those of the record store. Imports `documents`, `entities`, `errors`,
+`records` and `values`."""
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -13,6 +13,7 @@ from ...entities import kind_of, named
 from ...errors import InvalidInput, RecordMissing, UnknownEntity, seen
 from ...records import Record
 from ...values import SearchResult
+from ..answers import DeleteAnswer, InsertAnswer, RecordAnswer, RecordsAnswer
 from ..models import Fields, InsertRequest, ListRequest, RecordRequest
 from ..operations import Call, Operation
 from ..replies import Reply
@@ -127,10 +128,14 @@ def read_cursor(entity: str, cursor: str) -> Record:
 
 ONE = "/api/records/{entity}/{id:path}"
 OPERATIONS = [
-    Operation("GET", "/api/records", "List records by id.", list_, parameters=ListRequest),
-    Operation("POST", "/api/records", "Store records and index them.", insert, body=InsertRequest, writes=True),
-    Operation("GET", ONE, "Get a record.", get, parameters=RecordRequest),
-    Operation("PUT", ONE, "Store a record.", put, parameters=RecordRequest, body=Fields, writes=True),
-    Operation("PATCH", ONE, "Set fields of a record.", patch, parameters=RecordRequest, body=Fields, writes=True),
-    Operation("DELETE", ONE, "Delete a record.", delete, parameters=RecordRequest, writes=True),
+    Operation("GET", "/api/records", "List records by id.", list_, RecordsAnswer, ListRequest),
+    Operation(
+        "POST", "/api/records", "Store records and index them.", insert, InsertAnswer, body=InsertRequest, writes=True
+    ),
+    Operation("GET", ONE, "Get a record.", get, RecordAnswer, RecordRequest),
+    Operation(
+        "PUT", ONE, "Store a record.", put, RecordAnswer, RecordRequest, Fields, writes=True, statuses=(200, 201)
+    ),
+    Operation("PATCH", ONE, "Set fields of a record.", patch, RecordAnswer, RecordRequest, Fields, True),
+    Operation("DELETE", ONE, "Delete a record.", delete, DeleteAnswer, RecordRequest, writes=True),
 ]

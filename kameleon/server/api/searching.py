@@ -8,6 +8,7 @@ from ...documents import hit_document, results_document
 from ...entities import named
 from ...errors import ProviderError
 from ...values import SearchResult, SearchResults
+from ..answers import SearchAnswer, Suggestions
 from ..models import Searching, SearchRequest, SimilarRequest, SuggestRequest, Within
 from ..operations import Call, Operation
 from ..replies import Reply
@@ -90,10 +91,17 @@ def timings(results: SearchResults, began: float) -> Mapping[str, float]:
     return {**results.plan.legs, "total": total}
 
 
+SEARCH: dict[str, Any] = {
+    "path": "/api/search",
+    "summary": "Search, best first.",
+    "run": search,
+}
+SIMILAR: dict[str, Any] = {"path": "/api/similar", "summary": "Find the records most like one.", "run": similar}
+SUGGEST: dict[str, Any] = {"path": "/api/suggest", "summary": "Complete the last word of a text.", "run": suggest}
 OPERATIONS = [
-    Operation("GET", "/api/search", "Search by keywords and by meaning, best first.", search, parameters=SearchRequest),
-    Operation("POST", "/api/search", "Search by keywords and by meaning, best first.", search, body=SearchRequest),
-    Operation("GET", "/api/similar", "Find the records most like one.", similar, parameters=SimilarRequest),
-    Operation("POST", "/api/similar", "Find the records most like one.", similar, body=SimilarRequest),
-    Operation("GET", "/api/suggest", "Complete the last word of a text.", suggest, parameters=SuggestRequest),
+    Operation("GET", **SEARCH, parameters=SearchRequest, answer=SearchAnswer),
+    Operation("POST", **SEARCH, body=SearchRequest, answer=SearchAnswer),
+    Operation("GET", **SIMILAR, parameters=SimilarRequest, answer=SearchAnswer),
+    Operation("POST", **SIMILAR, body=SimilarRequest, answer=SearchAnswer),
+    Operation("GET", **SUGGEST, parameters=SuggestRequest, answer=Suggestions),
 ]

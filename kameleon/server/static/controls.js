@@ -5,7 +5,6 @@ import { get } from "./http.js";
 import * as judging from "./judging.js";
 
 const TYPING = 100;
-const MANY = 7;
 const STEP = 0.05;
 
 /** The query's field, with words that complete it below. */
@@ -33,13 +32,12 @@ export function queryBar(state) {
     "form",
     { class: "query-bar", role: "search", onsubmit: (event) => event.preventDefault() },
     h("div", { class: "query-field" }, input, h("kbd", { class: "query-key", "aria-hidden": "true" }, "/")),
-    offered,
   );
   form.addEventListener("submit", () => state.set({ q: input.value, like: null }, { push: true }));
   state.subscribe((values, changed) => {
     if (changed.has("q") && input.value !== values.q && document.activeElement !== input) input.value = values.q;
   });
-  return { element: form, input };
+  return { element: form, input, offered };
 }
 
 function completing(input, offered, state) {
@@ -69,14 +67,17 @@ function completing(input, offered, state) {
   return ask;
 }
 
-/** Which entities are searched: buttons, or a list where there are many. */
+/** Which entities are searched: none chosen is all of them. */
 export function entityPicker(state) {
-  const element = h("div", { class: "entities", role: "group", "aria-label": "Entities" });
+  const list = h("ul", { class: "values" });
+  const element = h("fieldset", { class: "group entities", hidden: true }, h("legend", {}, "Entities"), list);
   let known = [];
   const draw = () => {
     const chosen = state.values.entity;
-    if (known.length < 2) return void fill(element);
-    fill(element, known.length > MANY ? list(known, chosen, state) : buttons(known, chosen, state));
+    const focused = document.activeElement?.dataset?.focus;
+    element.hidden = known.length < 2;
+    fill(list, known.map((entity) => entityItem(entity, chosen, state)));
+    if (focused) [...list.querySelectorAll("[data-focus]")].find((one) => one.dataset.focus === focused)?.focus();
   };
   state.subscribe((_values, changed) => changed.has("entity") && draw());
   return {
@@ -88,28 +89,13 @@ export function entityPicker(state) {
   };
 }
 
-function buttons(known, chosen, state) {
-  const all = h("button", { type: "button", class: "pill", "aria-pressed": String(!chosen.length), onclick: () => state.set({ entity: [], where: null, sort: "" }, { push: true }) }, "All");
-  return [
-    all,
-    known.map(({ name, indexed }) => {
-      const toggle = () => {
-        const entity = chosen.includes(name) ? chosen.filter((one) => one !== name) : [...chosen, name];
-        state.set({ entity }, { push: true });
-      };
-      const count = indexed === undefined ? null : h("span", { class: "count figure" }, number(indexed));
-      return h("button", { type: "button", class: "pill", "aria-pressed": String(chosen.includes(name)), onclick: toggle }, name, count);
-    }),
-  ];
-}
-
-function list(known, chosen, state) {
-  const names = ["", ...known.map(({ name }) => name)];
-  return h(
-    "select",
-    { class: "select", "aria-label": "Entity", onchange: (event) => state.set({ entity: event.target.value ? [event.target.value] : [] }, { push: true }) },
-    names.map((name) => h("option", { value: name, selected: name === (chosen[0] ?? "") }, name || "All entities")),
-  );
+function entityItem({ name, indexed }, chosen, state) {
+  const toggle = () => {
+    const entity = chosen.includes(name) ? chosen.filter((one) => one !== name) : [...chosen, name];
+    state.set({ entity, where: null, sort: "" }, { push: true });
+  };
+  const box = h("input", { type: "checkbox", ".checked": chosen.includes(name), "data-focus": `entity=${name}`, onchange: toggle });
+  return h("li", {}, h("label", { class: "value" }, box, h("span", { class: "value-name", title: name }, name), h("span", { class: "count figure" }, number(indexed))));
 }
 
 /** Buttons of which one is pressed. */
@@ -148,7 +134,7 @@ export function weightSlider(state) {
   const vectors = h("span", { class: "figure" });
   const reset = h("button", { type: "button", class: "link-button small", onclick: () => state.set({ weight: null }) }, "Use the index’s own");
   const curve = h("div", { class: "weight-curve" });
-  const own = h("span", { class: "soft small" }, "the index’s own weight");
+  const own = h("span", { class: "soft small" }, "The index’s own weight for this query");
   const element = h(
     "div",
     { class: "weight" },

@@ -11,6 +11,8 @@ const MOST_FIELDS = 20;
 const OPEN_AT_FIRST = 4;
 const LONGEST_VALUE = 60;
 const MONTHS = 24;
+const SAMPLED = 50;
+const LONGEST_SAMPLED = 40;
 const DATE = /^\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?$/;
 
 /** How a field is filtered: "values", "range", "dates", or null where its values are too many to choose from. */
@@ -26,7 +28,7 @@ function kindOf({ type }, values) {
 /** The panel. `entities()` are all there are; `show(values)` counts for a search that was made. */
 export function filtersPanel(state, entities) {
   const groups = h("div", { class: "groups" });
-  const element = h("aside", { class: "filters", "aria-label": "Filters" }, groups, jsonFilter(state));
+  const element = h("section", { class: "filters", "aria-label": "Filters" }, groups, jsonFilter(state));
   const panel = new Panel(state, entities, groups);
   return { element, show: () => panel.count(), define: () => panel.define(), isFilterable: (entity, field) => panel.isFilterable(entity, field) };
 }
@@ -81,7 +83,7 @@ class Panel {
   async #entity(name, within) {
     const key = JSON.stringify([name, within]);
     if (!this.#described.has(key)) {
-      const asked = get(`api/entities/${encodeURIComponent(name)}`, within).catch(() => null);
+      const asked = get(`api/entities/${encodeURIComponent(name)}`, within).then((entity) => withShort(entity, within), () => null);
       this.#described.set(key, asked);
     }
     return this.#described.get(key);
@@ -185,7 +187,7 @@ class Panel {
       this.#set(withCondition(this.state.values.where, name, Object.keys(condition).length ? condition : undefined));
     };
     for (const field of fields) field.addEventListener("change", change);
-    return h("div", { class: "bounds" }, fields[0], h("span", { class: "soft", "aria-hidden": "true" }, "to"), fields[1]);
+    return h("div", { class: `bounds of-${type}` }, fields[0], h("span", { class: "soft", "aria-hidden": "true" }, "to"), fields[1]);
   }
 
   /** The latest months as columns, and two dates. */
@@ -215,6 +217,22 @@ class Panel {
 /** A counted value as `where` takes it. */
 function valueOf(counted) {
   return counted.where ? Object.values(counted.where)[0] : counted.value;
+}
+
+/** An entity with the values of those searched fields, too, that are short in the first records: names, states. */
+async function withShort(entity, within) {
+  const { hits } = await get("api/search", { ...within, entity: entity.name, limit: SAMPLED, highlight: false });
+  const texts = entity.fields.filter(({ filterable, text }) => text && !filterable).map(({ name }) => name);
+  const short = texts.filter((name) => isShort(hits.map((hit) => hit.data?.[name])));
+  if (!short.length) return entity;
+  const { facets } = await get("api/search", { ...within, entity: entity.name, limit: 1, highlight: false, facets: JSON.stringify(short.slice(0, MOST_FIELDS)) });
+  const fields = entity.fields.map((field) => (short.includes(field.name) ? { ...field, filterable: true } : field));
+  return { ...entity, fields, values: { ...entity.values, ...facets } };
+}
+
+function isShort(values) {
+  const given = values.filter((value) => value !== undefined && value !== null).map(String);
+  return given.length > 1 && given.every((text) => text.length <= LONGEST_SAMPLED) && new Set(given).size < given.length;
 }
 
 /** The fields that all entities have, with the values of all, and of which kind each filter is. */

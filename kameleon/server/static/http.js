@@ -45,6 +45,7 @@ async function call(url, options) {
   }
   const text = await response.text();
   const document_ = parsed(text);
+  if (document_?.title === "TokenRequired") location.reload(); // The session ended: the server shows its sign-in form.
   if (!response.ok) throw new Problem({ title: response.statusText, ...document_, status: response.status });
   return document_;
 }

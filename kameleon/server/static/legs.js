@@ -2,7 +2,7 @@
 
 import { fill, h, share, svg } from "./dom.js";
 import { keyOf } from "./hits.js";
-import { titled } from "./texts.js";
+import { titleText } from "./texts.js";
 
 /** The three columns. `show(answer)` draws the legs, `link()` the lines; `fused` is the element of the fused hits. */
 export function legsView(fused) {
@@ -18,6 +18,11 @@ export function legsView(fused) {
     const key = event.type === "pointerleave" || event.type === "focusout" ? null : event.target.closest("[data-key]")?.dataset.key;
     for (const one of element.querySelectorAll("[data-key]")) one.classList.toggle("is-pointed", one.dataset.key === key);
   };
+  element.addEventListener("click", (event) => {
+    const key = event.target.closest(".leg-hit")?.dataset.key;
+    const item = key && [...fused.children].find((one) => one.dataset.key === key);
+    item?.focus();
+  });
   for (const name of ["pointerover", "pointerleave", "focusin", "focusout"]) element.addEventListener(name, point);
   return {
     element,
@@ -42,13 +47,12 @@ function column(name, how, side) {
 }
 
 function legItem(hit, place, fusedPlace, side) {
-  const { title } = titled(hit);
   const where = fusedPlace ? `place ${fusedPlace} in the fusion` : "not on the fused page";
   return h(
     "li",
     { class: `leg-hit ${fusedPlace ? "" : "is-left-out"}`, "data-key": keyOf(hit), title: `${hit.entity} ${hit.id}: ${where}` },
     h("span", { class: "place figure" }, place),
-    h("span", { class: "leg-title" }, title ?? hit.matched_text.slice(0, 120)),
+    h("span", { class: "leg-title" }, titleText(hit)),
     h("span", { class: "leg-score figure" }, share(hit.score)),
     h("span", { class: `leg-bar ${side}`, "aria-hidden": "true" }, h("span", { "--share": hit.score })),
     h("span", { class: "visually-hidden" }, where),

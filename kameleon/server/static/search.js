@@ -5,7 +5,7 @@ import { entityPicker, modePicker, optionsMenu, queryBar, weightSlider } from ".
 import { withCondition } from "./conditions.js";
 import { announce, fill, h, number } from "./dom.js";
 import { filterChips, filtersPanel } from "./filters.js";
-import { hitItem, keyOf } from "./hits.js";
+import { hitItem } from "./hits.js";
 import { get } from "./http.js";
 import { legsView } from "./legs.js";
 import { emptyIndex, noHits, notices, problem } from "./messages.js";
@@ -35,7 +35,7 @@ class SearchView {
     this.weight = weightSlider(state);
     this.filters = filtersPanel(state, () => this.#entities);
     this.sort = sortPicker(state, () => this.#entities);
-    this.summary = h("p", { class: "summary" });
+    this.summary = h("h2", { class: "summary" });
     this.notes = h("div", { class: "notes" });
     this.list = h("ol", { class: "hits" });
     this.after = h("div", { class: "after" });
@@ -52,10 +52,15 @@ class SearchView {
       const isShown = element.classList.toggle("shows-filters");
       filtersButton.setAttribute("aria-expanded", String(isShown));
     });
-    const head = h("div", { class: "results-head" }, this.summary, h("div", { class: "results-tools" }, filtersButton, this.sort.element, this.legsButton, shareButton(state)));
-    this.results.append(head, filterChips(state), this.weight.element, this.notes, this.legs.element, this.after);
-    const controls = h("div", { class: "controls" }, this.picker.element, h("div", { class: "controls-end" }, modePicker(state), optionsMenu(state)));
-    fill(element, h("div", { class: "asking" }, this.bar.element, controls), h("div", { class: "columns" }, this.filters.element, this.results));
+    this.results.append(
+      h("div", { class: "results-head" }, this.summary, h("div", { class: "results-tools" }, filtersButton, this.sort.element, this.legsButton, shareButton(state))),
+      ...[filterChips(state), this.weight.element, this.notes, this.legs.element, this.after],
+    );
+    const controls = h("div", { class: "controls" }, this.bar.offered, modePicker(state), optionsMenu(state));
+    const main = h("div", { class: "found" }, h("div", { class: "asking" }, this.bar.element, controls), this.results);
+    this.filters.element.prepend(this.picker.element);
+    fill(element, h("div", { class: "columns" }, this.filters.element, main));
+    this.element = element;
   }
 
   start() {
@@ -75,21 +80,24 @@ class SearchView {
       this.#entities = entities;
       this.picker.show(entities);
       this.sort.draw();
-      this.filters.define();
-      if (this.#answer) this.#draw(this.#answer);
+      await this.filters.define();
+      if (this.#answer && !this.#open.size) this.#draw(this.#answer);
     } catch {
       this.picker.show([]);
     }
   }
 
-  /** Asks for the first page; an older request that still runs is aborted. */
+  /** Asks for the first page; an older request that still runs is aborted. `isMoved`: only what orders the fusion was
+   * changed, so that the legs are as they were. */
   async #ask({ isMoved = false } = {}) {
     this.#running?.abort();
     const running = (this.#running = new AbortController());
     const slow = setTimeout(() => this.#waits(true), SLOW);
-    const { path, params } = pageRequest(this.state.values);
+    const had = isMoved && this.state.values.legs ? this.#answer?.legs : null;
+    const { path, params } = pageRequest(this.state.values, { withLegs: !had });
     try {
       const answer = await get(path, params, { signal: running.signal });
+      if (had) answer.legs = had;
       if (!isMoved) this.#open.clear();
       this.#draw(answer, { isMoved });
       this.filters.show();
@@ -124,6 +132,7 @@ class SearchView {
     if (before) move(this.list, before);
     const showsLegs = Boolean(answer.legs);
     this.legs.element.classList.toggle("is-on", showsLegs);
+    this.element.classList.toggle("compares", showsLegs);
     if (showsLegs) this.legs.show(answer);
     requestAnimationFrame(() => this.legs.link());
     this.weight.show(answer.plan);
@@ -144,17 +153,17 @@ class SearchView {
   }
 
   #item(hit, place) {
-    return hitItem(hit, place, { state: this.state, actions: this.actions, open: this.#open });
+    const isRanked = Boolean(this.state.values.q.trim() || this.state.values.like);
+    return hitItem(hit, place, { state: this.state, actions: this.actions, open: this.#open, isRanked });
   }
 
   #more(cursor) {
     const button = h("button", { type: "button", class: "button" }, "More hits");
     button.addEventListener("click", async () => {
       button.disabled = true;
-      const { path, params } = pageRequest(this.state.values);
-      const { legs: _legs, ...asked } = params;
+      const { path, params } = pageRequest(this.state.values, { withLegs: false });
       try {
-        const answer = await get(path, { ...asked, cursor }, { signal: this.#running.signal });
+        const answer = await get(path, { ...params, cursor }, { signal: this.#running.signal });
         const shown = this.list.children.length;
         const items = answer.hits.map((hit, index) => this.#item(hit, shown + index + 1));
         this.list.append(...items);
@@ -226,5 +235,3 @@ function move(list, before) {
     else if (from === undefined) item.animate([{ opacity: 0 }, { opacity: 1 }], { duration: 180 });
   }
 }
-
-export { keyOf };

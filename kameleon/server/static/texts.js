@@ -3,6 +3,9 @@
 import { h } from "./dom.js";
 
 const LONGEST_TITLE = 160;
+const LONGEST_FACT = 48;
+const LONGEST_MARKED = 20_000;
+const MOST_FACTS = 6;
 const BEYOND_BMP = /[\u{10000}-\u{10FFFF}]/u;
 
 /** The nodes of a text with <mark> around its spans. */
@@ -22,35 +25,97 @@ function lengthOf(text) {
   return BEYOND_BMP.test(text) ? Array.from(text).length : text.length;
 }
 
+/** A hit's first line where that is short enough for a title. */
+function titleLine(hit) {
+  const line = (hit.matched_text ?? "").slice(0, LONGEST_TITLE + 1).split("\n", 1)[0];
+  return line.length > 0 && line.length <= LONGEST_TITLE ? line : null;
+}
+
+/** One line for a hit. */
+export function titleText(hit) {
+  return titleLine(hit) ?? hit.matched_text?.slice(0, LONGEST_TITLE) ?? hit.id;
+}
+
 /** A hit's title, which is its first line where that is short, and its snippet without that. */
-export function titled(hit) {
-  const text = hit.matched_text ?? "";
-  const line = text.slice(0, LONGEST_TITLE + 1).split("\n", 1)[0];
-  const isTitled = line.length > 0 && line.length <= LONGEST_TITLE && line.length < text.length;
-  const isWhole = line.length === text.length && line.length > 0 && line.length <= LONGEST_TITLE;
-  if (!isTitled && !isWhole) return { title: null, snippet: whole(hit.snippet) };
+export function titled(hit, facts = []) {
+  const line = titleLine(hit);
+  const lines = new Set(facts.map((fact) => fact.line));
+  if (line === null) return { title: null, snippet: snippetNodes(hit, 0, lines) };
   const end = lengthOf(line);
   const spans = hit.spans.filter(([, stop]) => stop <= end);
-  return { title: marked(line, spans), snippet: isWhole ? null : after(hit.snippet, end) };
+  return { title: marked(line, spans), snippet: snippetNodes(hit, end, lines) };
 }
 
-function whole(snippet) {
-  return snippet && snippetNodes(snippet.text, snippet.spans, snippet.is_cut_before, snippet.is_cut_after);
-}
-
-/** The part of a snippet that is after the title. */
-function after(snippet, end) {
+/** The snippet from a character of the hit's text on, its fields apart; without those of `facts`, which are shown with
+ * their names. */
+function snippetNodes(hit, from, facts) {
+  const { snippet } = hit;
   if (!snippet) return null;
-  const cut = end - snippet.start;
-  if (cut <= 0) return whole(snippet);
-  const text = Array.from(snippet.text).slice(cut).join("");
-  const blank = text.length - text.trimStart().length;
-  const moved = snippet.spans.filter(([start]) => start >= cut).map((span) => span.map((place) => place - cut - blank));
-  return text.trim() ? snippetNodes(text.trimStart(), moved, false, snippet.is_cut_after) : null;
+  const characters = Array.from(snippet.text);
+  const begin = Math.max(0, from - snippet.start);
+  const lines = fieldsOf(characters, begin, Array.from(hit.matched_text).slice(snippet.start, snippet.start + characters.length));
+  const kept = lines.filter(({ start, stop }) => !facts.has(characters.slice(start, stop).join("")));
+  const nodes = kept.map(({ start, stop }, index) => [index > 0 && h("span", { class: "between" }, " · "), marked(characters.slice(start, stop).join(""), within(snippet.spans, start, stop))]);
+  if (!nodes.length) return null;
+  return [snippet.is_cut_before && begin === 0 && "…", ...nodes, snippet.is_cut_after && kept.at(-1) === lines.at(-1) && "…"].flat(3);
 }
 
-function snippetNodes(text, spans, isCutBefore, isCutAfter) {
-  return [isCutBefore && "…", ...marked(text, spans), isCutAfter && "…"];
+/** The short values of a record that are beside its text, {name, line, values, isList}: the first, and those that have
+ * what matched. */
+export function factsOf(hit) {
+  const title = titleLine(hit);
+  const matched = matchedLines(hit);
+  const all = Object.entries(hit.data ?? {})
+    .filter(([, value]) => isShort(value))
+    .map(([name, value]) => ({ name, line: shown(value), values: Array.isArray(value) ? value : [value] }))
+    .filter(({ line }) => line !== title);
+  return all.filter(({ line }, index) => index < MOST_FACTS || matched.get(line)?.length).map((fact) => ({ ...fact, spans: matched.get(fact.line) ?? [] }));
+}
+
+function isShort(value) {
+  if (value === null || value === "") return false;
+  if (Array.isArray(value)) return value.length > 0 && value.every((one) => typeof one !== "object") && shown(value).length <= LONGEST_FACT;
+  return typeof value !== "object" && String(value).length <= LONGEST_FACT;
+}
+
+/** What matched in each line of the hit's text. */
+function matchedLines(hit) {
+  const lines = new Map();
+  let start = 0;
+  for (const line of (hit.matched_text ?? "").slice(0, LONGEST_MARKED).split("\n")) {
+    const stop = start + lengthOf(line);
+    lines.set(line, within(hit.spans, start, stop));
+    start = stop + 1;
+  }
+  return lines;
+}
+
+/** The nodes of each value of a fact, with what matched marked. */
+export function factNodes({ values, spans }) {
+  let start = 0;
+  return values.map((value) => {
+    const text = shown(value);
+    const stop = start + lengthOf(text);
+    const nodes = marked(text, within(spans, start, stop));
+    start = stop + ", ".length;
+    return { value, text, nodes };
+  });
+}
+
+/** Where the fields of a snippet are: it has a blank where the text has a line break. */
+function fieldsOf(characters, begin, source) {
+  const lines = [];
+  let start = begin;
+  for (let place = begin; place <= characters.length; place += 1) {
+    if (place < characters.length && source[place] !== "\n") continue;
+    if (characters.slice(start, place).join("").trim()) lines.push({ start, stop: place });
+    start = place + 1;
+  }
+  return lines;
+}
+
+function within(spans, start, stop) {
+  return spans.filter(([from, to]) => from < stop && to > start).map(([from, to]) => [Math.max(from, start) - start, Math.min(to, stop) - start]);
 }
 
 /** A value of a record as a short text. */

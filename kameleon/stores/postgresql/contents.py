@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from ...values import Generation, Ref, Tenants
+from ...values import Generation, Ref, Tenants, TenantStatus
 from ..values import Entry, Hit, Matches, Scope, State, bound, embedded_text, make_hit, stored_entry
 from . import statements as sql
 from . import statements_vectors as vector_sql
@@ -44,6 +44,9 @@ class PostgreSQLContents:
         statement = sql.ENTITIES if tenants is None else sql.ENTITIES_OF
         binds = {} if tenants is None else {"tenants": list(tenants)}
         return list(connection.execute(self._templates.text(statement), binds).scalars())
+
+    def tenants(self, connection: Connection, limit: int) -> list[TenantStatus]:
+        return [TenantStatus(*row) for row in connection.execute(self._templates.text(sql.TENANTS), {"limit": limit})]
 
     def named(
         self, connection: Connection, tenants: Sequence[str], entities: Sequence[str], ids: Sequence[str]

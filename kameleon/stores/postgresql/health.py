@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from ...values import Generation, Ref
+from ...values import Generation, Ref, Sizes
 from ..keyword_faults import keyword_faults, server_faults
 from ..settings import Settings
 from ..tables import Tables
@@ -30,6 +30,14 @@ INVALID_INDEXES = text("""
       AND t.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass(:search))
       AND NOT EXISTS (SELECT 1 FROM pg_stat_progress_create_index AS p WHERE p.index_relid = i.indexrelid)
     ORDER BY name
+""")
+
+SIZES = text("""
+    SELECT c.relname, pg_total_relation_size(c.oid), pg_database_size(current_database())
+    FROM pg_class AS c
+    WHERE c.relkind = 'r' AND starts_with(c.relname, 'kdb_')
+      AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = to_regclass(:search))
+    ORDER BY 2 DESC, 1
 """)
 
 REFS_AFTER = """
@@ -75,6 +83,10 @@ class PostgreSQLHealth:
     _tables: Tables
     _vectors: PostgreSQLVectors
     _settings: Settings
+
+    def sizes(self, connection: Connection) -> Sizes:
+        rows = connection.execute(SIZES, {"search": self._templates.names["search"]}).all()
+        return Sizes(rows[0][2] if rows else 0, {name: size for name, size, _ in rows})
 
     def faults(self, connection: Connection, *, has_provider: bool) -> list[Fault]:
         self._templates.pgvector = None

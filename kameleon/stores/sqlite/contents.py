@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from ...values import Generation, Ref, Tenants
+from ...values import Generation, Ref, Tenants, TenantStatus
 from ..values import Entry, Hit, Matches, Scope, State, bound, embedded_text, make_hit, stored_entry
 from . import statements as sql
 from .rows import as_json, fetched, keys_of, readable
@@ -43,6 +43,9 @@ class SQLiteContents:
         these = sql.OF_ALL_TENANTS if tenants is None else sql.OF_TENANTS
         binds = {} if tenants is None else {"tenants": as_json(tenants)}
         return list(connection.exec_driver_sql(sql.ENTITIES.format(tenants=these), binds).scalars())
+
+    def tenants(self, connection: Connection, limit: int) -> list[TenantStatus]:
+        return [TenantStatus(*row) for row in connection.execute(text(sql.TENANTS), {"limit": limit})]
 
     def named(
         self, connection: Connection, tenants: Sequence[str], entities: Sequence[str], ids: Sequence[str]

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, text
 
-from ...values import Generation, Ref
+from ...values import Generation, Ref, Sizes
 from ..keyword_faults import keyword_faults
 from ..tables import Tables
 from ..values import Fault
@@ -32,6 +32,7 @@ DUPLICATES = text("""
     GROUP BY tenant, entity_name, record_id HAVING count(*) > 1
     ORDER BY tenant, entity_name, record_id LIMIT :limit
 """)
+SIZE = text("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
 LEFTOVERS = """
     SELECT DISTINCT e.search_id FROM kdb_embedding_g{number} AS e
     WHERE e.search_id > :after AND NOT EXISTS (SELECT 1 FROM kdb_search AS s WHERE s.id = e.search_id)
@@ -49,6 +50,9 @@ class SQLiteHealth:
     _engine: Engine
     _tables: Tables
     _vectors: SQLiteVectors
+
+    def sizes(self, connection: Connection) -> Sizes:
+        return Sizes(int(connection.execute(SIZE).scalar_one()), {})
 
     def faults(self, connection: Connection, *, has_provider: bool) -> list[Fault]:
         found = []

@@ -1,0 +1,236 @@
+"""Judgements that are kept with the index, on each database."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import async_sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
+
+import kameleon
+from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
+from kameleon.errors import InvalidInput
+from kameleon.indexing import judgements as limits
+from kameleon.judgements import Judgement
+from kameleon.testing import HashProvider
+from kameleon.values import Ref
+
+from .conftest import ids
+
+SHOES = [{"id": f"s{n}", "name": f"running shoes model {n}"} for n in range(4)]
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+@searchable(fields=["name"])
+class Article(Base):
+    __tablename__ = "judged_article"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def shop(search: SearchEngine) -> SearchEngine:
+    RecordStore(search).insert("Product", SHOES)
+    return search
+
+
+def kept(search: Any, **options: Any) -> list[tuple[str, str, str, float, str]]:
+    return [(one.query, one.entity, one.id, one.gain, one.tenant) for one in search.judgements.list(**options)]
+
+
+def test_a_record_is_judged_by_its_key_its_ref_or_its_hit(shop: SearchEngine) -> None:
+    (hit, *_) = shop.search("running shoes")
+    made = shop.judgements.set("  running \n shoes ", [hit])
+    assert [(one.query, one.id, one.gain) for one in made] == [("running shoes", hit.id, 1.0)]
+    shop.judgements.set("running shoes", [("Product", "later"), Ref("Product", hit.id)], 2)
+    shop.judgements.set("running shoes", [("Page", 7)], 0)
+    assert kept(shop) == [
+        ("running shoes", "Page", "7", 0.0, ""),
+        ("running shoes", "Product", "later", 2.0, ""),
+        ("running shoes", "Product", hit.id, 2.0, ""),
+    ]
+    again = {one.id: one for one in shop.judgements.list()}
+    assert again[hit.id].created_at == made[0].created_at
+    assert again[hit.id].updated_at != made[0].updated_at
+    assert kept(shop, query="running shoes", entities=["Page"]) == [("running shoes", "Page", "7", 0.0, "")]
+    assert kept(shop, query="other") == []
+
+
+def test_judgements_are_removed_by_record_and_by_query(shop: SearchEngine) -> None:
+    shop.judgements.set("shoes", [("Product", "s0"), ("Product", "s1"), ("Product", "s2")])
+    shop.judgements.set("model", [("Product", "s0")])
+    assert shop.judgements.remove("shoes", [("Product", "s0"), ("Product", "none")]) == 1
+    assert [one[:3] for one in kept(shop)] == [
+        ("model", "Product", "s0"),
+        ("shoes", "Product", "s1"),
+        ("shoes", "Product", "s2"),
+    ]
+    assert shop.judgements.remove("shoes") == 2
+    assert shop.judgements.remove("shoes") == 0
+    assert [one[0] for one in kept(shop)] == ["model"]
+
+
+def test_many_are_loaded_and_the_last_of_a_key_counts(shop: SearchEngine) -> None:
+    many = [Judgement(f"query {n % 7}", "Product", f"p{n}", 1.0) for n in range(1_200)]
+    assert shop.judgements.load([*many, Judgement("query 0", "Product", "p0", 3)]) == 1_200
+    assert len(shop.judgements.list()) == 1_200
+    assert kept(shop, query="query 0")[0] == ("query 0", "Product", "p0", 3.0, "")
+    assert shop.judgements.load([Judgement("query 0", "Product", "p0", 0), Judgement("a", "Product", "p0")]) == 2
+    assert (kept(shop, query="query 0")[0][3], len(shop.judgements.list())) == (0.0, 1_201)
+
+
+@pytest.mark.parametrize(
+    ("query", "records", "gain", "message"),
+    [
+        (" ", [("Product", "s0")], 1, "an empty query"),
+        (5, [("Product", "s0")], 1, "a query is text, not 5"),
+        ("é" * 501, [("Product", "s0")], 1, "1,000 bytes at most, not 1,002"),
+        ("shoes", [("Product", "s0")], -1, "a number from 0"),
+        ("shoes", [("Product", "s0")], float("nan"), "a number from 0"),
+        ("shoes", [("Product", "s0")], True, "a number from 0"),
+        ("shoes", ["s0"], 1, "without its entity"),
+        ("shoes", [("Product", "x" * 1_025)], 1, "a record id"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(shop: SearchEngine, query: Any, records: Any, gain: Any, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        shop.judgements.set(query, records, gain)
+    assert shop.judgements.list() == []
+
+
+def test_the_longest_key_is_kept(shop: SearchEngine) -> None:
+    parts: dict[str, Any] = {"query": "é" * 500, "entity": "E" * 255, "id": "i" * 1_024, "tenant": "t" * 255}
+    shop.judgements.load([Judgement(**parts)])
+    assert [one.query for one in shop.judgements.list(tenant="t" * 255)] == ["é" * 500]
+
+
+def test_too_many_are_refused(shop: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_JUDGEMENTS", 2)
+    shop.judgements.set("shoes", [("Product", "s0"), ("Product", "s1")])
+    with pytest.raises(InvalidInput, match="2 at most for a tenant"):
+        shop.judgements.set("shoes", [("Product", "s2")])
+    shop.judgements.set("shoes", [("Product", "s1")], 0)
+    assert len(shop.judgements.list()) == 2
+
+
+def test_they_are_of_the_callers_transaction(shop: SearchEngine, engine: Engine) -> None:
+    with engine.connect() as connection:
+        shop.judgements.set("shoes", [("Product", "s0")], connection=connection)
+        assert len(shop.judgements.list(connection=connection)) == 1
+        connection.rollback()
+    sessions = shop.attach(sessionmaker(engine))
+    with sessions() as session:
+        shop.judgements.load([Judgement("shoes", "Product", "s0")], session=session)
+        assert shop.judgements.remove("shoes", session=session) == 1
+        session.rollback()
+    assert shop.judgements.list() == []
+
+
+def test_a_mapped_class_names_its_records(search: SearchEngine, engine: Engine) -> None:
+    Base.metadata.create_all(engine)
+    with search.attach(sessionmaker(engine)).begin() as session:
+        session.add_all([Article(id=n, name=f"lamp {n}") for n in range(3)])
+    search.judgements.set("lamps", [(Article, 2)])
+    search.judgements.set("lamps", search.search("lamp", entity=Article, limit=1), 0)
+    assert [one[1] for one in kept(search)] == ["Article", "Article"]
+
+
+def test_a_renamed_entity_keeps_its_judgements_and_a_dropped_one_leaves_them(shop: SearchEngine) -> None:
+    shop.judgements.set("shoes", [("Product", "s0"), ("Page", "1")])
+    shop.judgements.set("shoes", [("Item", "s0"), ("Item", "none")], 0)
+    RecordStore(shop).rename_entity("Product", "Item")
+    assert [one[1:4] for one in kept(shop)] == [("Item", "none", 0.0), ("Item", "s0", 1.0), ("Page", "1", 1.0)]
+    RecordStore(shop).drop_entity("Item")
+    assert [one[1] for one in kept(shop)] == ["Page"]
+
+
+def test_a_rebuild_keeps_them(shop: SearchEngine, engine: Engine) -> None:
+    shop.judgements.set("shoes", [("Product", "s0")], 2)
+    before = shop.judgements.list()
+    kameleon.rebuild(engine)
+    assert SearchEngine(engine, HashProvider()).judgements.list() == before
+
+
+@pytest.fixture
+def tenants(search: SearchEngine) -> SearchEngine:
+    for tenant in ("acme", "beta"):
+        RecordStore(search).insert("Product", SHOES, tenant=tenant)
+    return search
+
+
+def test_each_tenant_has_its_own(tenants: SearchEngine) -> None:
+    acme, beta = tenants.for_tenant("acme"), tenants.for_tenant("beta")
+    hits = tenants.search("shoes", tenant="acme", limit=2)
+    tenants.judgements.set("shoes", hits, 2)
+    beta.judgements.set("shoes", [("Product", "s0")], 0)
+    tenants.judgements.load([Judgement("model", "Product", "s1", tenant=name) for name in ("acme", "beta", "")])
+    assert kept(tenants) == [("model", "Product", "s1", 1.0, "")]
+    assert {one[4] for one in kept(acme)} == {"acme"}
+    assert sorted(one[2] for one in kept(acme, query="shoes")) == sorted(ids(hits))
+    assert kept(beta) == [("model", "Product", "s1", 1.0, "beta"), ("shoes", "Product", "s0", 0.0, "beta")]
+    assert len(kept(tenants, tenant=ALL_TENANTS)) == 6
+    assert len(kept(tenants, tenant=["acme", ""])) == 4
+    both = tenants.search("shoes", tenant=ALL_TENANTS, limit=8)
+    with pytest.raises(InvalidInput, match="of the tenants 'acme' and 'beta'"):
+        tenants.judgements.set("shoes", both)
+    with pytest.raises(InvalidInput, match="of the tenant 'acme', and these judgements are of 'beta'"):
+        beta.judgements.set("shoes", hits)
+    with pytest.raises(InvalidInput, match="for the tenant 'beta' alone"):
+        beta.judgements.list(tenant="acme")
+    assert tenants.judgements.remove("shoes", hits) == 2
+    assert beta.judgements.remove("shoes") == 1
+
+
+def test_a_dropped_tenant_has_none_and_an_exported_one_takes_its_own(tenants: SearchEngine, tmp_path: Path) -> None:
+    for tenant in ("acme", "beta"):
+        tenants.judgements.set("shoes", [("Product", "s0"), ("Product", "later")], 3, tenant=tenant)
+    file = tmp_path / "acme.jsonl.gz"
+    tenants.admin.export_tenant("acme", file)
+    tenants.admin.drop_tenant("acme")
+    assert {one[4] for one in kept(tenants, tenant=ALL_TENANTS)} == {"beta"}
+    tenants.judgements.set("model", [("Product", "s1")], tenant="acme")
+    tenants.admin.import_tenant(file)
+    assert [one[:4] for one in kept(tenants, tenant="acme")] == [
+        ("model", "Product", "s1", 1.0),
+        ("shoes", "Product", "later", 3.0),
+        ("shoes", "Product", "s0", 3.0),
+    ]
+
+
+def test_coroutines_judge_in_a_sessions_transaction(backend: str, tmp_path: Path, request: Any) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path / 'a.db'}" if backend == "sqlite" else request.getfixturevalue("pg_url")
+
+    async def judge() -> list[str]:
+        engine = kameleon.create_async_engine(url)
+        search = SearchEngine(engine, HashProvider())
+        sessions = search.attach(async_sessionmaker(engine))
+        async with sessions() as session:
+            await search.judgements.aset("shoes", [("Product", "s0")], session=session)
+            assert len(await search.judgements.alist(session=session)) == 1
+            await session.rollback()
+        assert await search.judgements.alist() == []
+        await search.judgements.aload([Judgement("shoes", "Product", "s1"), Judgement("red", "Product", "s2")])
+        assert await search.judgements.aremove("red") == 1
+        found = [one.id for one in await search.judgements.alist(query="shoes")]
+        await search.aclose()
+        await engine.dispose()
+        return found
+
+    assert asyncio.run(judge()) == ["s1"]
+
+
+def test_a_judgement_as_json_names_its_tenant_where_it_has_one() -> None:
+    assert json.dumps(Judgement("q", "E", "1").as_document()) == '{"query": "q", "entity": "E", "id": "1", "gain": 1.0}'
+    assert Judgement("q", "E", "1", 0.0, "acme").as_document()["tenant"] == "acme"
