@@ -1,5 +1,5 @@
 """Makes the embeddings that commits left for later: `kameleon embeddings worker`, on any number of machines. Imports
-`values`, `errors`, `forking`, `stores`, `orm` and `engine`.
+`values`, `errors`, `telemetry`, `forking`, `stores`, `orm` and `engine`.
 
 A claim is a lease: a worker that dies loses it when it ends, and another does the work once more, to the same effect.
 No transaction is open while the provider works; an edit made meanwhile wins, and is claimed again.
@@ -16,6 +16,8 @@ from .errors import KameleonError
 from .forking import per_process
 from .orm.syncing import index_marked
 from .stores.claims import CLAIM_LEASE, worker_name
+from .telemetry import operation
+from .telemetry.measures import BATCH_SIZE, TASK, WORK
 from .values import IndexReport
 
 log = logging.getLogger("kameleon.worker")
@@ -62,7 +64,9 @@ class Worker:
             self._index_vectors()
             return self.search.reindexing.building.help_out()
         most = max(claim.attempts for claim in claimed)
-        return self._index.filling.work_off(claimed, pause=timedelta(seconds=min(LONGEST_PAUSE_S, 2.0**most)))
+        pause = timedelta(seconds=min(LONGEST_PAUSE_S, 2.0**most))
+        with operation(WORK, attributes={TASK: "queue", BATCH_SIZE: len(claimed)}):
+            return self._index.filling.work_off(claimed, pause=pause)
 
     def _trim_cache(self) -> None:
         """Evict from the whole cache once, when nothing else is due, then as often as this worker writes enough."""

@@ -52,7 +52,7 @@ def run(args: Arguments) -> Figures:
         with worker(serve, address(engine)) as (url, _), worker(answer, address(engine)) as (_, library):
             compare(url, library, queries[:COMPARED])
             found = {"rows": args.rows, "insert_seconds": round(watch.seconds, 1), "clients": CLIENTS}
-            return {**found, **throughput(url, library, queries)}
+            return {**found, **throughput(url, library, queries), "page": page(url, texts, args.seed)}
 
 
 # Two processes
@@ -222,29 +222,26 @@ def typed(texts: Sequence[str], seed: int) -> str:
 
 
 OBSERVE = """
+const [box, summary] = arguments;
 window.shown = [];
-const box = arguments[0];
-const hits = arguments[1];
 box.addEventListener('input', () => { window.started = performance.now(); }, true);
-new MutationObserver(() => { window.shown.push(performance.now() - window.started); })
-  .observe(hits, {childList: true, subtree: true, characterData: true, attributes: true});
+new MutationObserver(() => window.shown.push(performance.now() - window.started)).observe(summary, {childList: true});
 """
+"""The line above the hits changes with each answer, in the same task as the hits."""
 
 
 def keystrokes(driver: Any, words: str) -> Mapping[str, Any]:
-    """From each keystroke to the last change of the hits that it causes, its pause before the request included; and the
-    requests alone."""
+    """From each keystroke until its hits are in the page, with its pause before the request; and the requests alone."""
     from tests.browser import until
 
-    box = until(driver, lambda: driver.find_element("css selector", "input[type=search]"))
-    hits = driver.find_element("css selector", "main")
-    driver.execute_script(OBSERVE, box, hits)
+    box = until(driver, lambda: driver.find_element("id", "query"))
+    driver.execute_script(OBSERVE, box, driver.find_element("class name", "summary"))
     took = []
     for character in words:
         driver.execute_script("window.shown = []")
         box.send_keys(character)
         until(driver, lambda: driver.execute_script("return window.shown.length"))
-        took.append(driver.execute_script("return window.shown.at(-1)"))
+        took.append(driver.execute_script("return window.shown[0]"))
     entries = "return performance.getEntriesByType('resource').filter(e => e.name.includes('/api/search'))"
     requests = driver.execute_script(f"{entries}.map(e => e.responseEnd - e.startTime)")
     return {"keystroke": latencies(took), "requests": latencies(requests)}

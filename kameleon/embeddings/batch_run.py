@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, NamedTuple
@@ -113,7 +114,7 @@ class BatchRun:
                     self._wait_for_server()
                 while self._waiting and len(sent) < self._window and not self._is_stopped and not is_draining:
                     slice_ = self._next(running=len(sent) + 1)
-                    sent[pool.submit(self._answer, slice_)] = slice_
+                    sent[pool.submit(copy_context().run, self._answer, slice_)] = slice_
                     for other in sent.values():
                         other.running = max(other.running, len(sent))
                 done, _ = wait(sent, return_when=FIRST_COMPLETED)

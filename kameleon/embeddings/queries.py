@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ..errors import ProviderError, ProviderUnavailable, TextRefused
 from ..forking import per_process
 from .checking import check_vector, provider_error
+from .describing import request
 from .provider import EmbeddingProvider, Vector
 
 log: logging.Logger = logging.getLogger("kameleon.embeddings")
@@ -118,7 +119,8 @@ class Queries:
     def _run(self, query: Query, flight: Future[Vector]) -> None:
         try:
             text = self._provider.query_prefix + query.text
-            vector = check_vector(self._provider.embed_query(text), self._provider.dimensions)
+            with request(self._provider, "query", 1):
+                vector = check_vector(self._provider.embed_query(text), self._provider.dimensions)
         except Exception as error:  # noqa: BLE001 - raised by `result` in every thread that waits for this query
             self._ended(query, flight)
             flight.set_exception(provider_error(error))

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from ..errors import ProviderError, ProviderRefused, ProviderUnavailable, TextRefused
 from .batching import Limits
 from .checking import Unexplained, checked, provider_error
+from .describing import request
 from .provider import EmbeddingProvider, Vector
 from .report import EmbeddingReport
 from .retry import LONGEST_WAIT_S, Pace, backoff_s
@@ -135,7 +136,8 @@ class Requests:
         started = time.perf_counter()
         is_answered = False
         try:
-            answer = self._call(texts)
+            with request(self._provider, "passages", len(texts)):
+                answer = self._call(texts)
             is_answered = True
             return answer
         except ProviderError:

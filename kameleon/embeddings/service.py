@@ -1,5 +1,5 @@
 """Between the write path and a provider: texts in, one embedding or one error a position out, in order. Imports
-`values`, `errors` and `forking`.
+`values`, `errors`, `telemetry` and `forking`.
 
 validate -> deduplicate -> look up in the cache -> slice -> request -> check -> merge -> report
 
@@ -24,6 +24,7 @@ from .batch_run import BatchRun
 from .batching import Limits, slices
 from .cache import EmbeddingCache, text_key
 from .checking import outage
+from .describing import batch, count_texts
 from .in_flight import InFlight, InFlightTexts
 from .noise import SENTENCES, noise_of
 from .options import check_passage_tokens, check_query_timeout
@@ -150,7 +151,9 @@ class EmbeddingService:
         started = time.perf_counter()
         report = EmbeddingReport(self.provider.model_name, self.batch_size, workers or self.workers)
         if texts:
-            self._embed(texts, on_error, progress, cache or self.cache, report)
+            with batch(self.provider) as observed:
+                self._embed(texts, on_error, progress, cache or self.cache, report)
+                count_texts(observed, report)
         if report.outage or report.requests:
             self.outage = report.outage
         report.texts = texts

@@ -1,6 +1,6 @@
 """`Index`: what the packages above build on. It joins the store, the catalog of generations, the embedding services and
-the write path (compare, embed, apply) of one database. Imports `values`, `errors`, `forking`, `async_connections`,
-`database`, `embeddings`, `stores` and `keywords`."""
+the write path (compare, embed, apply) of one database. Imports `values`, `errors`, `telemetry`, `forking`,
+`async_connections`, `database`, `embeddings`, `stores` and `keywords`."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -20,9 +20,11 @@ from ..stores.factory import make_store
 from ..stores.refs import tenants_of
 from ..stores.transactions import Transactions
 from ..stores.values import Entry, State
+from ..telemetry.measures import RECORDS
 from ..values import Failure, Generation, IndexReport, Ref, Tenants
 from .classes import Classes, redefined, topic
 from .curation import Curation
+from .describing import writing
 from .embedded import Ahead
 from .entries import Contents, make_entry
 from .filling import Filling
@@ -153,8 +155,10 @@ class Index(Transactions):
 
     def _delete(self, connection: Connection, refs: Iterable[Ref]) -> int:
         ordered = sorted(refs, key=attrgetter("key"))
-        deleted = self.store.writes.delete(connection, ordered, self.catalog.generations(connection))
-        self.keywords.bury(connection, deleted)
+        with writing(connection, len(ordered)) as observed:
+            deleted = self.store.writes.delete(connection, ordered, self.catalog.generations(connection))
+            self.keywords.bury(connection, deleted)
+            observed.count(RECORDS, {"deleted": len(deleted)})
         return len(deleted)
 
     def maintain_keywords(self, connection: Connection | None) -> None:

@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from threading import BoundedSemaphore, Lock, Thread
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -52,7 +53,7 @@ class BudgetedCalls:
             finally:
                 places.release()
 
-        thread = Thread(target=run, name="kameleon-budget", daemon=True)
+        thread = Thread(target=copy_context().run, args=(run,), name="kameleon-budget", daemon=True)
         thread.start()
         thread.join(max(0.0, until - time.monotonic()))
         if errors:

@@ -22,6 +22,7 @@ from ..stores.protocols import Store
 from ..stores.values import Embedding, Entry, State
 from ..values import MAX_FAILURES_SHOWN, Generation, IndexReport, Noise, Ref
 from .classes import Standing
+from .describing import count_records, writing
 from .embedded import Ahead, counts, embeddings, flattened, merged, owners_of, positions, with_pieces
 from .moving import Move, located, move, moved
 from .tenanted import Tenanted
@@ -234,6 +235,12 @@ class Writer:
 
     def apply(self, connection: Connection, plan: Plan) -> IndexReport:
         """Write the plan on this connection, inside its transaction."""
+        with writing(connection, len(plan.wanted)) as observed:
+            report = self._apply(connection, plan)
+            count_records(observed, report)
+        return report
+
+    def _apply(self, connection: Connection, plan: Plan) -> IndexReport:
         now = datetime.now(UTC)
         generations = self._catalog.generations(connection) if plan.generations is None else plan.generations
         docs = self._write_contents(connection, plan, generations, now)

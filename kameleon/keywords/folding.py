@@ -1,5 +1,5 @@
-"""Moves the tail of a partition to segments, and says what is due: a fold, or a step of a merge. Imports `forking` and
-`stores`.
+"""Moves the tail of a partition to segments, and says what is due: a fold, or a step of a merge. Imports `telemetry`,
+`forking` and `stores`.
 
 Folds and merges run in transactions of kameleon's own, after those of the application. What a step takes it deletes and
 counts: who finds less than it read has been overtaken and rolls back.
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, Row, Select, Table, and_, case, func,
 
 from ..forking import per_process
 from ..stores.keyword_tables import LIVE, KeywordTables
+from ..telemetry import Operation, operation
 from .dialect import Dialect, Partition
 from .merging import DEAD_SHARE, MOST_SEGMENTS, Merges, MergeStep
 from .packing import Array, TailRow
@@ -53,10 +54,10 @@ class Maintenance:
         if not self._dialect.may_fold(self._engine) or not self._lock.acquire(blocking=False):
             return False
         try:
-            with self._dialect.folding(self._engine) as connection:
+            with operation() as observed, self._dialect.folding(self._engine) as connection:
                 if not self._dialect.try_lock(connection, *partition):
                     return False
-                return self._step(connection, partition, purges)
+                return self._step(connection, partition, purges, observed)
         except Overtaken:
             return False
         except Exception as error:  # noqa: BLE001 - whatever a database, a pool or a driver raises, the commit is done
@@ -65,16 +66,18 @@ class Maintenance:
         finally:
             self._lock.release()
 
-    def _step(self, connection: Connection, partition: Partition, purges: bool) -> bool:
+    def _step(self, connection: Connection, partition: Partition, purges: bool, observed: Operation) -> bool:
         fold = FoldStep(connection, self._dialect, self._tables, partition)
         tail = fold.count(self._tables.tail, self._limits.fold_from)
         takes_tail = tail >= self._limits.fold_from
         if purges and not takes_tail and tail and fold.clean():
+            fold.begin(observed, "clean")
             return True
         if takes_tail or fold.count(self._tables.dead, self._limits.pack_from) >= self._limits.pack_from:
+            fold.begin(observed, "fold")
             return fold.make(takes_tail)
         merge = MergeStep(connection, self._dialect, self._tables, partition)
-        return merge.make(self._merges, self._limits.most_segments, purges)
+        return merge.make(self._merges, self._limits.most_segments, purges, observed)
 
     def run(self, partition: Partition, *, purges: bool = False) -> int:
         """Makes steps until none is due; how many."""

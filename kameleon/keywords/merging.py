@@ -1,4 +1,4 @@
-"""Merges segments of a partition, a bounded step a transaction. Imports `stores`.
+"""Merges segments of a partition, a bounded step a transaction. Imports `telemetry` and `stores`.
 
 A merge inserts a segment that is BUILDING, fills it with the postings of its parents in the order of the terms, makes
 it LIVE and the parents DROPPING in one transaction, and empties these. Where it is in this is in the tables, so whoever
@@ -12,6 +12,7 @@ import numpy as np
 from sqlalchemy import delete, func, select, update
 
 from ..stores.keyword_tables import BUILDING, DROPPING, LIVE
+from ..telemetry import Operation
 from .packing import Array, Words
 from .segments import Columns, Parent, PostingRow, merged, merged_words
 from .steps import Overtaken, Step, docs_of
@@ -45,18 +46,23 @@ Merges = dict[int, Merge]
 
 
 class MergeStep(Step):
-    def make(self, merges: Merges, most_segments: int, purges: bool) -> bool:
+    def make(self, merges: Merges, most_segments: int, purges: bool, observed: Operation) -> bool:
         """The next step of a merge that was begun, or of one that is due; False where none is."""
         columns = self.tables.segment.c
         segments = self._all(select(columns.segment, columns.state, columns.records).where(self._own(columns)))
         building, dropping = ([row.segment for row in segments if row.state == state] for state in (BUILDING, DROPPING))
         if building:
+            self.begin(observed, "merge")
             return self._build(building[0], merges)
         if dropping:
+            self.begin(observed, "drop")
             return self._drop(dropping[0])
         live = sorted((row.records, row.segment) for row in segments)
         parents = self._with_dead(live, purges) or smallest(live, most_segments)
-        return bool(parents) and self._begin(parents)
+        if not parents:
+            return False
+        self.begin(observed, "merge")
+        return self._begin(parents)
 
     def _with_dead(self, live: Sequence[tuple[int, int]], purges: bool) -> list[int]:
         """Segments with more dead documents than they may have."""

@@ -1,5 +1,5 @@
 """What the steps of a fold and of a merge have in common. Each is one transaction of kameleon's own. Imports
-`stores`."""
+`telemetry` and `stores`."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -8,6 +8,8 @@ import numpy as np
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, select
 
 from ..stores.keyword_tables import KeywordTables
+from ..telemetry import Operation
+from ..telemetry.measures import FOLD, STEP
 from .dialect import Dialect, Partition
 from .packing import Array
 from .writing import DEAD
@@ -31,6 +33,10 @@ class Head(NamedTuple):
 class Step:
     def __init__(self, connection: Connection, dialect: Dialect, tables: KeywordTables, partition: Partition) -> None:
         self.connection, self.dialect, self.tables, self.partition = connection, dialect, tables, partition
+
+    def begin(self, observed: Operation, step: str) -> None:
+        """Begin the operation whose work this is."""
+        observed.begin(FOLD, attributes={STEP: step, "kameleon.entity": self.partition.entity})
 
     def _own(self, columns: Any) -> ColumnElement[bool]:
         return and_(columns.tenant == self.partition.tenant, columns.entity_name == self.partition.entity)

@@ -1,5 +1,5 @@
 """Writes the pending changes of a session: embeds them before its flush, and applies them before its commit. Imports
-`values`, `errors`, `content` and `indexing`."""
+`values`, `errors`, `telemetry`, `content` and `indexing`."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -15,6 +15,8 @@ from ..indexing.ahead import embed_ahead
 from ..indexing.index import Index
 from ..indexing.time_limits import run_off_loop
 from ..indexing.writer import Indexing, check_indexing
+from ..telemetry import Operation, operation
+from ..telemetry.measures import COMMIT, database
 from ..values import Ref
 from .binds import Binds
 from .mapping import Mapped
@@ -65,10 +67,25 @@ class Commits:
     def commit(self, session: Session) -> None:
         """Embed, holding no lock; flush; write."""
         self.end(session)
-        ahead = self._embed_ahead(session)
-        session.flush()
-        self.write(session, ahead)
+        with self._observed(session):
+            ahead = self._embed_ahead(session)
+            session.flush()
+            self.write(session, ahead)
         self.state(session).is_written = True
+
+    def _observed(self, session: Session) -> Operation:
+        """The commit, to be entered: observed if it may change the index."""
+        begun = operation()
+        if begun.is_observed and self._may_change(session):
+            begun.begin(COMMIT, attributes=database(self._index.engine))
+        return begun
+
+    def _may_change(self, session: Session) -> bool:
+        """Whether the transaction has pending changes, or objects of mapped classes are to be flushed."""
+        connections = self.state(session).connections
+        if any(self._pending.existing(one) is not None for one in connections if one.in_transaction()):
+            return True
+        return any(self._mappings.of(type(obj)) for obj in (*session.new, *session.dirty, *session.deleted))
 
     def write(self, session: Session, ahead: "Ahead | None" = None) -> None:
         for connection in list(self.state(session).connections):

@@ -1,5 +1,5 @@
 """Makes a `Query` of the arguments for entities and mapped classes alike, for `search` to answer. Imports `values`,
-`errors`, `boosts`, `content`, `stores`, `indexing` and `search`."""
+`errors`, `telemetry`, `boosts`, `content`, `stores`, `indexing` and `search`."""
 
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,11 +15,14 @@ from ..indexing.rules import MAX_HIDES, MAX_PINS
 from ..search.answering import Answering
 from ..search.boost_sets import ClassBoosts
 from ..search.checks import check_text, check_whole
+from ..search.describing import describe_query, describe_results, retrieval
 from ..search.given_refs import RefReader
 from ..search.query import Query, SearchOptions, TenantOption, make_query
 from ..search.sources import Sources
 from ..search.syntax import may_name_field, parse
 from ..stores.values import Among
+from ..telemetry import Operation, operation
+from ..telemetry.measures import SUGGESTION
 from ..values import Ref, SearchResults, Tenants
 from .callers import sessions_of
 
@@ -52,9 +55,10 @@ class Queries:
         session: "Session | None" = None,
         **options: Unpack[SearchOptions],
     ) -> SearchResults:
-        loading = self._loading(listed(entity, entities), session, options)
-        found = self._answering.search(self._query(query, entity, entities, connection, **options), connection)
-        return found if loading is None else loading.load(found)
+        with retrieval(self._index.engine) as observed:
+            loading = self._loading(listed(entity, entities), session, options)
+            asked = self._query(query, entity, entities, connection, **options)
+            return self._answered(observed, asked, connection, loading)
 
     def similar(
         self,
@@ -65,17 +69,27 @@ class Queries:
         session: "Session | None" = None,
         **options: Unpack[SearchOptions],
     ) -> SearchResults:
-        among = listed(entity, None) if entities is None else listed(None, entities)
-        loading = self._loading(among, session, options)
-        tenants, _ = self.tenants([entity], options, connection)
-        if tenants is None or len(tenants) != 1:
-            raise InvalidInput("similar takes the record's own tenant alone: tenant='…'")
-        (name,) = self.names([entity])
-        ref = Ref(check_entity(name), check_id(id), tenants[0])
-        options.setdefault("boost", ())
-        content = self._content(ref, connection)[:SIMILAR_CHARACTERS]
-        query = self._query(content, None, among, connection, like=ref, **options)
+        with retrieval(self._index.engine) as observed:
+            among = listed(entity, None) if entities is None else listed(None, entities)
+            loading = self._loading(among, session, options)
+            tenants, _ = self.tenants([entity], options, connection)
+            if tenants is None or len(tenants) != 1:
+                raise InvalidInput("similar takes the record's own tenant alone: tenant='…'")
+            (name,) = self.names([entity])
+            ref = Ref(check_entity(name), check_id(id), tenants[0])
+            options.setdefault("boost", ())
+            content = self._content(ref, connection)[:SIMILAR_CHARACTERS]
+            query = self._query(content, None, among, connection, like=ref, **options)
+            return self._answered(observed, query, connection, loading)
+
+    def _answered(
+        self, observed: Operation, query: Query, connection: Connection | None, loading: "Loading | None"
+    ) -> SearchResults:
+        if observed.is_observed:
+            describe_query(observed, query)
         found = self._answering.search(query, connection)
+        if observed.is_observed:
+            describe_results(observed, found)
         return found if loading is None else loading.load(found)
 
     def _loading(
@@ -119,7 +133,7 @@ class Queries:
         is_nowhere = tenants == () or (not names and not (entity is None and entities is None))
         if is_nowhere or hides_words(self._secured(names, connection), tenants):
             return []
-        with self._index.preserving(connection, tenants) as conn:
+        with operation(SUGGESTION), self._index.preserving(connection, tenants) as conn:
             self._index.store.connections.prepare_search(conn)
             return self._index.keywords.suggest(conn, tenants, names, text, limit)
 

@@ -1,5 +1,5 @@
 """Sets triggers on the tables of searchable classes, and indexes the rows that they mark in `kdb_dirty`, whatever wrote
-them. Imports `values`, `errors`, `content`, `stores` and `indexing`.
+them. Imports `values`, `errors`, `telemetry`, `content`, `stores` and `indexing`.
 
 A mark states that a row changed, not how: its content is read when the mark is worked off, by `sync` or a worker. Marks
 of rows that a session's own commit writes to the index are deleted by that commit.
@@ -19,6 +19,8 @@ from ..indexing.ahead import embed_ahead
 from ..indexing.index import Index
 from ..stores.claims import Mark, claim_marks, release_marks
 from ..stores.refs import ids_by_entity
+from ..telemetry import operation
+from ..telemetry.measures import BATCH_SIZE, TASK, WORK
 from ..values import IndexReport, Ref
 from .mapping import Mapped
 from .marks import Marks
@@ -70,7 +72,8 @@ class Tracking:
         if not marks:
             return None
         try:
-            return self._index_marked([mark.ref for mark in marks], worker, marks)
+            with operation(WORK, attributes={TASK: "marks", BATCH_SIZE: len(marks)}):
+                return self._index_marked([mark.ref for mark in marks], worker, marks)
         except BaseException:  # whatever ends the work, the marks are not to wait for the lease
             self._release(worker, marks)
             raise

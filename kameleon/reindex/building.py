@@ -1,6 +1,6 @@
 """Fills a generation, batch by batch: pending records in the order of their keys, embedded with no transaction open,
 then written with the run's progress in one transaction. Memory is that of a batch. Imports `values`, `errors`,
-`embeddings`, `stores` and `indexing`."""
+`telemetry`, `embeddings`, `stores` and `indexing`."""
 
 import logging
 import time
@@ -14,6 +14,8 @@ from ..indexing.index import Index
 from ..indexing.writer import Plan
 from ..stores.tables import parts
 from ..stores.values import WHOLE, Entry, Part
+from ..telemetry import operation
+from ..telemetry.measures import BATCH_SIZE, TASK, WORK
 from ..values import Generation, IndexReport
 from .lease import Runs
 from .ranges import RANGE_LEASE, WHOLE_RUN, Range, Ranges
@@ -101,6 +103,10 @@ class Building:
     def write(self, job: Job, batch: Sequence[Entry], range_: Range | None = None) -> Written:
         """Embed a batch and write it. An outage, or a refusal of all texts, is in the report; what came before it is
         kept. Raises ReindexRunning where the lease was lost or the generation pruned: nothing of the batch is kept."""
+        with operation(WORK, attributes={TASK: "reindex", BATCH_SIZE: len(batch)}):
+            return self._write(job, batch, range_)
+
+    def _write(self, job: Job, batch: Sequence[Entry], range_: Range | None) -> Written:
         started = time.perf_counter()
         number = job.generation.number
         lacks_noise = job.generation.noise is None and not job.written

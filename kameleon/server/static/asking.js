@@ -29,11 +29,15 @@ export function request(values) {
   return { path: "api/search", params: { query: values.q, ...(entity ? { entity } : {}), ...rest } };
 }
 
+/** Whether the two legs are to be shown beside the fusion, where there is one. */
+export function comparesLegs(values) {
+  return Boolean(values.legs && values.mode === "hybrid" && values.q.trim() && !values.like);
+}
+
 /** What the page asks for, beside what the user did. */
-export function pageRequest(values) {
+export function pageRequest(values, { withLegs = true } = {}) {
   const { path, params } = request(values);
-  const legs = values.legs && values.mode === "hybrid" && values.q.trim() && !values.like;
-  return { path, params: { ...params, explain: true, ...(legs ? { legs: true } : {}) } };
+  return { path, params: { ...params, explain: true, ...(withLegs && comparesLegs(values) ? { legs: true } : {}) } };
 }
 
 /** The same as a request for the counts of fields. */

@@ -134,7 +134,7 @@ export function weightSlider(state) {
   const vectors = h("span", { class: "figure" });
   const reset = h("button", { type: "button", class: "link-button small", onclick: () => state.set({ weight: null }) }, "Use the index’s own");
   const curve = h("div", { class: "weight-curve" });
-  const own = h("span", { class: "soft small" }, "the index’s own weight");
+  const own = h("span", { class: "soft small" }, "The index’s own weight for this query");
   const element = h(
     "div",
     { class: "weight" },

@@ -10,9 +10,9 @@ const LONGEST_FACT = 48;
 
 export const keyOf = (hit) => JSON.stringify([hit.entity, hit.id, hit.tenant ?? ""]);
 
-/** The list item of a hit. `actions` are {similar(hit), filter(field, value), isFilterable(entity, field)}, `open` the
- * keys of the hits whose explanation is shown. */
-export function hitItem(hit, place, { state, actions, open }) {
+/** The list item of a hit; one of a listing is not ranked. `actions` are {similar(hit), filter(field, value),
+ * isFilterable(entity, field)}, `open` the keys of the hits whose explanation is shown. */
+export function hitItem(hit, place, { state, actions, open, isRanked }) {
   const key = keyOf(hit);
   const { title, snippet } = titled(hit);
   const details = h("div", { class: "details" });
@@ -27,7 +27,7 @@ export function hitItem(hit, place, { state, actions, open }) {
         "div",
         { class: "hit-head" },
         h("h3", { class: title ? "hit-title" : "hit-title is-untitled" }, title ?? `${hit.entity} ${hit.id}`),
-        scoreOf(hit),
+        isRanked && scoreOf(hit),
       ),
       snippet && h("p", { class: "snippet" }, snippet),
       facts(hit, actions),

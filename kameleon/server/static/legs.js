@@ -18,6 +18,11 @@ export function legsView(fused) {
     const key = event.type === "pointerleave" || event.type === "focusout" ? null : event.target.closest("[data-key]")?.dataset.key;
     for (const one of element.querySelectorAll("[data-key]")) one.classList.toggle("is-pointed", one.dataset.key === key);
   };
+  element.addEventListener("click", (event) => {
+    const key = event.target.closest(".leg-hit")?.dataset.key;
+    const item = key && [...fused.children].find((one) => one.dataset.key === key);
+    item?.focus();
+  });
   for (const name of ["pointerover", "pointerleave", "focusin", "focusout"]) element.addEventListener(name, point);
   return {
     element,

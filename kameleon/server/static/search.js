@@ -5,7 +5,7 @@ import { entityPicker, modePicker, optionsMenu, queryBar, weightSlider } from ".
 import { withCondition } from "./conditions.js";
 import { announce, fill, h, number } from "./dom.js";
 import { filterChips, filtersPanel } from "./filters.js";
-import { hitItem, keyOf } from "./hits.js";
+import { hitItem } from "./hits.js";
 import { get } from "./http.js";
 import { legsView } from "./legs.js";
 import { emptyIndex, noHits, notices, problem } from "./messages.js";
@@ -80,21 +80,24 @@ class SearchView {
       this.#entities = entities;
       this.picker.show(entities);
       this.sort.draw();
-      this.filters.define();
-      if (this.#answer) this.#draw(this.#answer);
+      await this.filters.define();
+      if (this.#answer && !this.#open.size) this.#draw(this.#answer);
     } catch {
       this.picker.show([]);
     }
   }
 
-  /** Asks for the first page; an older request that still runs is aborted. */
+  /** Asks for the first page; an older request that still runs is aborted. `isMoved`: only what orders the fusion was
+   * changed, so that the legs are as they were. */
   async #ask({ isMoved = false } = {}) {
     this.#running?.abort();
     const running = (this.#running = new AbortController());
     const slow = setTimeout(() => this.#waits(true), SLOW);
-    const { path, params } = pageRequest(this.state.values);
+    const had = isMoved && this.state.values.legs ? this.#answer?.legs : null;
+    const { path, params } = pageRequest(this.state.values, { withLegs: !had });
     try {
       const answer = await get(path, params, { signal: running.signal });
+      if (had) answer.legs = had;
       if (!isMoved) this.#open.clear();
       this.#draw(answer, { isMoved });
       this.filters.show();
@@ -150,17 +153,17 @@ class SearchView {
   }
 
   #item(hit, place) {
-    return hitItem(hit, place, { state: this.state, actions: this.actions, open: this.#open });
+    const isRanked = Boolean(this.state.values.q.trim() || this.state.values.like);
+    return hitItem(hit, place, { state: this.state, actions: this.actions, open: this.#open, isRanked });
   }
 
   #more(cursor) {
     const button = h("button", { type: "button", class: "button" }, "More hits");
     button.addEventListener("click", async () => {
       button.disabled = true;
-      const { path, params } = pageRequest(this.state.values);
-      const { legs: _legs, ...asked } = params;
+      const { path, params } = pageRequest(this.state.values, { withLegs: false });
       try {
-        const answer = await get(path, { ...asked, cursor }, { signal: this.#running.signal });
+        const answer = await get(path, { ...params, cursor }, { signal: this.#running.signal });
         const shown = this.list.children.length;
         const items = answer.hits.map((hit, index) => this.#item(hit, shown + index + 1));
         this.list.append(...items);
@@ -232,5 +235,3 @@ function move(list, before) {
     else if (from === undefined) item.animate([{ opacity: 0 }, { opacity: 1 }], { duration: 180 });
   }
 }
-
-export { keyOf };

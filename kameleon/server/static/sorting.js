@@ -10,11 +10,12 @@ export function sortPicker(state, entities) {
     const chosen = entities().filter(({ name }) => !state.values.entity.length || state.values.entity.includes(name));
     const fields = chosen.length ? chosen[0].fields.filter(({ name, type, text }) => !text && SORTABLE.includes(type) && chosen.every((one) => one.fields.some((field) => field.name === name))) : [];
     const { sort } = state.values;
-    const known = [["", "By relevance"], ...fields.flatMap(({ name }) => [[name, `${name}, ascending`], [`-${name}`, `${name}, descending`]])];
+    const isRanked = state.values.q.trim() || state.values.like;
+    const known = [["", isRanked ? "By relevance" : "By entity and id"], ...fields.flatMap(({ name }) => [[name, `${name}, ascending`], [`-${name}`, `${name}, descending`]])];
     if (!known.some(([value]) => value === sort)) known.push([sort, sort]);
     fill(element, known.map(([value, text]) => h("option", { value, selected: value === sort }, text)));
   };
-  state.subscribe((_values, changed) => (changed.has("sort") || changed.has("entity")) && draw());
+  state.subscribe((_values, changed) => ["sort", "entity", "q", "like"].some((name) => changed.has(name)) && draw());
   draw();
   return { element, draw };
 }

@@ -1,0 +1,90 @@
+"""The names of operations, and what is measured of them: those of OpenTelemetry's semantic conventions where there is
+one (`gen_ai.*`, `db.*`, `error.type`), others begin with `kameleon.`. Imports nothing of kameleon's.
+
+Prometheus has the same measures under the names that a collector gives them: `.` becomes `_`, units are appended."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Engine
+
+RETRIEVAL = "retrieval"
+EMBEDDINGS = "embeddings"
+EMBEDDING = "kameleon.embedding"
+SUGGESTION = "kameleon.suggest"
+COMMIT = "kameleon.commit"
+WRITE = "kameleon.write"
+FOLD = "kameleon.fold"
+WORK = "kameleon.worker"
+
+ERROR = "error.type"
+OPERATION = "gen_ai.operation.name"
+PROVIDER = "gen_ai.provider.name"
+MODEL = "gen_ai.request.model"
+QUERY_TEXT = "gen_ai.retrieval.query.text"
+DOCUMENTS = "gen_ai.retrieval.documents"
+RETURNED_ROWS = "db.response.returned_rows"
+BATCH_SIZE = "db.operation.batch.size"
+SYSTEM = "db.system.name"
+MODE = "kameleon.search.mode"
+LEGS = "kameleon.search.legs"
+STEP = "kameleon.step"
+TASK = "kameleon.worker.task"
+OUTCOME = "kameleon.outcome"
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""The borders of the durations that are counted together: searches of small indexes take 1 ms, calls of a provider over
+the network seconds. Chosen, not measured."""
+ROWS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""The borders of the numbers of hits that are counted together. Chosen, not measured."""
+
+
+class Measure(NamedTuple):
+    """`labels` are the attributes of an operation that its figures are told apart by."""
+
+    name: str
+    unit: str
+    description: str
+    labels: tuple[str, ...] = ()
+
+
+CLIENT = Measure(
+    "gen_ai.client.operation.duration",
+    "s",
+    "Duration of a search, or of a call of the embedding provider",
+    (OPERATION, PROVIDER, MODEL, MODE, LEGS, ERROR),
+)
+DURATIONS: Mapping[str, Measure] = {
+    RETRIEVAL: CLIENT,
+    EMBEDDINGS: CLIENT,
+    SUGGESTION: Measure("kameleon.suggest.duration", "s", "Duration of a suggestion", (ERROR,)),
+    COMMIT: Measure("kameleon.commit.duration", "s", "What indexing adds to a session's commit", (SYSTEM, ERROR)),
+    WRITE: Measure("kameleon.write.duration", "s", "Writing of a batch inside its transaction", (SYSTEM, ERROR)),
+    FOLD: Measure("kameleon.fold.duration", "s", "A step of a fold or a merge of keywords", (STEP, ERROR)),
+    WORK: Measure("kameleon.worker.duration", "s", "A batch of a worker", (TASK, ERROR)),
+}
+STEPS: Mapping[str, Measure] = {
+    STEP: Measure("kameleon.search.step.duration", "s", "Duration of a step of a search", (STEP,)),
+}
+RETURNED = Measure("db.client.response.returned_rows", "{row}", "Hits of a search", (SYSTEM, MODE))
+RECORDS, TEXTS, RETRIES = "kameleon.index.records", "kameleon.embedding.texts", "kameleon.embedding.retries"
+COUNTERS: Mapping[str, Measure] = {
+    RECORDS: Measure(RECORDS, "{record}", "Records that were written", (OUTCOME,)),
+    TEXTS: Measure(TEXTS, "{text}", "Texts to be embedded", (OUTCOME,)),
+    RETRIES: Measure(RETRIES, "{request}", "Repeated, divided and test requests to the provider", (OUTCOME,)),
+}
+SIZE = Measure(
+    "kameleon.index.size",
+    "{record}",
+    "Records in the index, those that lack a current embedding or were refused, and rows that are not indexed",
+    ("kameleon.entity", "kameleon.state"),
+)
+STATES = ("indexed", "pending", "failed", "unindexed")
+"""The figures of an IndexStatus."""
+
+
+def database(bind: Engine | Connection) -> dict[str, Any]:
+    """The attributes of a database: its system and its name, without the folder of a file."""
+    name = (bind.engine.url.database or "").replace("\\", "/").rpartition("/")[2]
+    system = bind.dialect.name
+    return {SYSTEM: system, **({"db.namespace": name} if name else {})}
