@@ -113,7 +113,7 @@ def test_the_files_are_those_that_eval_reads(shop: SearchEngine) -> None:
 
 def test_an_evaluation_is_of_what_is_kept_or_given_and_its_weight_is_saved(shop: SearchEngine) -> None:
     client = serving(shop)
-    assert "none has a relevant record" in detail(client.post("/api/evaluate", json={}))
+    assert "no query is judged" in detail(client.post("/api/evaluate", json={}))
     client.put("/api/judgements", json=[judged("model 4", "s4"), judged("gone", "gone"), judged("red", "s1", 0)])
     kept = client.post("/api/evaluate", json={}).json()
     assert (kept["queries"], kept["skipped"], kept["judged"], kept["unknown"]) == (1, 2, 3, 1)
@@ -121,7 +121,7 @@ def test_an_evaluation_is_of_what_is_kept_or_given_and_its_weight_is_saved(shop:
     assert kept["errors_by_weight"].keys() == kept["ndcg_by_weight"].keys()
     given = client.post("/api/evaluate", json={"judgements": [judged("fox", "0") | {"entity": "Note"}]}).json()
     assert (given["queries"], given["judged"]) == (1, 1)
-    assert "none has" in detail(client.post("/api/evaluate", json={"entity": ["Note"]}))
+    assert "no query is judged" in detail(client.post("/api/evaluate", json={"entity": ["Note"]}))
     saved = client.put("/api/weight", json={"weight": 0.25}).json()
     assert saved == {"weight": 0.25, "generation": 1, "model": "hash"}
     assert shop.search("red").plan.weight == 0.25
