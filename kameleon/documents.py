@@ -41,7 +41,7 @@ def hit_document(hit: SearchResult, *, explain: bool = False) -> dict[str, Any]:
         "data": hit.data,
         "matched_text": hit.matched_text,
         "spans": hit.spans,
-        "snippet": hit.snippet and asdict(hit.snippet),
+        "snippet": hit.snippet and dict(vars(hit.snippet)),
         **({"passages": [passage_document(passage) for passage in hit.passages]} if hit.passages else {}),
         **({"explanation": [asdict(leg) for leg in hit.explanation]} if explain else {}),
     }
