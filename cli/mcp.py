@@ -1,6 +1,7 @@
 """`kameleon mcp`: search as tools of an agent. Imports what commands share, and the server when it is used."""
 
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -79,6 +80,7 @@ def mcp(app: App, binding: Binding, http: bool, write: bool, max_tokens: int, de
         raise click.UsageError("--tenant-header is of requests by HTTP: add --http, or name one tenant with --tenant")
     from kameleon.server.mcp_server import serve_stdio
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a thread waits for input, which no exception ends
     serve_stdio(search, write=write, tenant=binding.tenant, **options)
 
 

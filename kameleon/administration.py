@@ -29,7 +29,7 @@ from .search.weighting import Weighting, check_weighting
 from .stores.catalog import active
 from .stores.values import State
 from .synonyms import Synonyms
-from .tenants import one_tenant
+from .tenants import ImportReport, one_tenant
 from .values import CacheStatus, Generation, IndexReport, Ref, Sizes, TenantStatus
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Administration:
         words of mapped classes are in fields of more weight is read from their rows, so import these classes before."""
         return tenants.export(self._index, one_tenant(tenant), Path(file))
 
-    def import_tenant(self, file: str | PathLike[str]) -> "tenants.ImportReport":
+    def import_tenant(self, file: str | PathLike[str]) -> ImportReport:
         """Write the records of a file that `export_tenant` made, replacing those of the same keys, and its
         synonyms, query rules and judgements beside those that are there. Nothing is embedded: what has no embedding in
         the file, or one of another model, is pending."""

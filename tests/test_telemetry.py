@@ -331,7 +331,8 @@ def test_an_observer_that_fails_is_logged_and_stops_nothing(
     assert "failed at the end" in caplog.text
 
 
-def test_without_an_observer_there_is_one_operation_that_does_nothing() -> None:
+def test_without_an_observer_there_is_one_operation_that_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kameleon.telemetry.operations._observers", ())
     with operation("x") as first, operation() as second:
         assert first is second is UNOBSERVED
         assert second.begin("y") is UNOBSERVED

@@ -1,7 +1,7 @@
-"""Compares two settings of a search by judged queries, query by query. Imports `errors`, `metrics`, `search`, `values`
-and `engine`."""
+"""Compares two settings of a search by judged queries, query by query. Imports `errors`, `judgements`, `metrics`,
+`search`, `values` and `engine`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Unpack
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from ..errors import InvalidInput, seen
+from ..judgements import Judgement
 from ..metrics import DEPTH, ndcg, reciprocal_rank
 from ..search.query import SearchOptions, TenantOption
 from ..values import Ref
 from .fitting import paired
-from .judged import Gains, find_judged
+from .judged import Gains, judged_by
 
 if TYPE_CHECKING:
     from ..engine import SearchEngine
@@ -27,6 +28,7 @@ order."""
 ROUNDS, PART = 10_000, 500
 """How many random signs of the differences are tried, and how many at once."""
 TIE = 1e-9
+NO_OPTIONS: SearchOptions = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +95,22 @@ class Comparison:
 
 def compare(
     search: "SearchEngine",
-    queries: Mapping[str, str],
-    qrels: Mapping[str, Mapping[str, float]],
-    before: SearchOptions,
-    after: SearchOptions,
+    queries: Mapping[str, str] | None = None,
+    qrels: Mapping[str, Mapping[str, float]] | None = None,
+    before: SearchOptions = NO_OPTIONS,
+    after: SearchOptions = NO_OPTIONS,
     *,
+    judgements: Iterable[Judgement] | None = None,
     entities: Sequence[str] = (),
     **options: Unpack[TenantOption],
 ) -> Comparison:
     """`before` and `after` are options of `search`, {} the index's own settings; the others as in `evaluate`."""
     settings = [check_setting(name, setting) for name, setting in (("before", before), ("after", after))]
-    judged = find_judged(search, queries, qrels, entities, options)
+    judged = judged_by(search, queries, qrels, judgements, entities, options)
     notes: dict[str, None] = {}
     compared = []
     for query, gains in judged.gains.items():
-        text = queries[query]
+        text = judged.texts[query]
         old, new = (_measured(search, text, gains, entities, {**one, **options}, notes) for one in settings)
         compared.append(Compared(query, text, old[0], new[0], old[1], new[1]))
     compared.sort(key=lambda one: -one.difference)

@@ -1,14 +1,17 @@
-"""Finds the records that were judged in the index. Imports `errors`, `orm`, `search`, `values` and `engine`."""
+"""Finds the records that were judged in the index. Imports `errors`, `judgements`, `orm`, `search`, `stores`,
+`values` and `engine`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from ..errors import InvalidInput, seen
+from ..judgements import Judgement
 from ..orm.queries import Queries
 from ..search.query import TenantOption
+from ..stores.tables import parts
 from ..values import ALL_TENANTS, Ref, Tenants
 
 if TYPE_CHECKING:
@@ -20,10 +23,11 @@ Gains = Mapping[Ref, float]
 
 @dataclass(frozen=True)
 class Judged:
-    """The gains of each query that has a relevant record in the index, by query; `skipped` queries have none. Of
+    """The gains of each query that has a relevant record in the index, and its text; `skipped` queries have none. Of
     `judged` records `unknown` are not in the index."""
 
     gains: Mapping[str, Gains]
+    texts: Mapping[str, str]
     skipped: int
     judged: int
     unknown: int
@@ -31,6 +35,58 @@ class Judged:
     @property
     def counts(self) -> tuple[int, int, int, int]:
         return len(self.gains), self.skipped, self.judged, self.unknown
+
+
+def judged_by(
+    search: "SearchEngine",
+    queries: Mapping[str, str] | None,
+    qrels: Mapping[str, Mapping[str, float]] | None,
+    judgements: Iterable[Judgement] | None,
+    entities: Sequence[str],
+    options: TenantOption,
+) -> Judged:
+    """By queries and qrels, by judgements, or by those that are kept with the index. Raises InvalidInput for two of
+    these, and where no query has a relevant record."""
+    if isinstance(entities, str):
+        raise InvalidInput(f"entities is a list of names; for one, use entities=[{entities!r}]")
+    if queries is not None and qrels is not None and judgements is None:
+        return find_judged(search, queries, qrels, entities, options)
+    if queries is not None or qrels is not None:
+        raise InvalidInput("give queries and qrels, or judgements, or neither for those that are kept with the index")
+    tenants, _ = search.index.part(Queries).tenants(entities, options, None)
+    whose = ALL_TENANTS if tenants is None else tenants
+    kept = search.judgements.list(tenant=whose, entities=entities) if judgements is None else judgements
+    own = [
+        one.checked()
+        for one in kept
+        if (not entities or one.entity in entities) and (tenants is None or one.tenant in tenants)
+    ]
+    return _find_kept(search, own, tenants)
+
+
+def _find_kept(search: "SearchEngine", judgements: Sequence[Judgement], tenants: Tenants) -> Judged:
+    refs = list(dict.fromkeys(one.ref for one in judgements))
+    there = _there(search, refs, tenants)
+    gains: dict[str, dict[Ref, float]] = {one.query: {} for one in judgements}
+    for one in judgements:
+        if one.gain > 0:
+            gains[one.query][one.ref] = one.gain
+    found = {query: relevant for query, relevant in gains.items() if not there.isdisjoint(relevant)}
+    if not found:
+        raise InvalidInput(
+            f"of {len(gains)} judged queries none has a relevant record that is in the index. Judge hits as relevant: "
+            "search.judgements.set(query, [hit]), or `kameleon serve --write`"
+        )
+    return Judged(found, {query: query for query in found}, len(gains) - len(found), len(refs), len(refs) - len(there))
+
+
+def _there(search: "SearchEngine", refs: Sequence[Ref], tenants: Tenants) -> set[Ref]:
+    """Those that are in the index."""
+    found = set[Ref]()
+    for part in parts(refs, IDS_A_READ):
+        with search.index.reading(tenants=tenants) as connection:
+            found.update(ref for ref, _ in search.index.store.contents.located(connection, part, None))
+    return found.intersection(refs)
 
 
 def find_judged(
@@ -41,8 +97,6 @@ def find_judged(
     options: TenantOption,
 ) -> Judged:
     """Raises InvalidInput for a gain that is no number, and where no query has a relevant record."""
-    if isinstance(entities, str):
-        raise InvalidInput(f"entities is a list of names; for one, use entities=[{entities!r}]")
     judged = dict.fromkeys(id_ for query in queries.keys() & qrels.keys() for id_ in qrels[query])
     for query in queries.keys() & qrels.keys():
         _check_gains(query, qrels[query])
@@ -55,7 +109,27 @@ def find_judged(
             gains[query] = {refs.get(id_, Ref("", id_)): gain for id_, gain in relevant.items()}
     if not gains:
         raise _nothing_judged(queries, qrels, len(judged), len(refs))
-    return Judged(gains, len(queries) - len(gains), len(judged), len(judged) - len(refs))
+    return Judged(gains, queries, len(queries) - len(gains), len(judged), len(judged) - len(refs))
+
+
+def judgements_of(
+    search: "SearchEngine",
+    queries: Mapping[str, str],
+    qrels: Mapping[str, Mapping[str, float]],
+    *,
+    entities: Sequence[str] = (),
+    **options: Unpack[TenantOption],
+) -> list[Judgement]:
+    """Those of queries and qrels whose records are in the index, for `search.judgements.load`."""
+    tenants, _ = search.index.part(Queries).tenants(entities, options, None)
+    refs = _refs(search, list(dict.fromkeys(id_ for gains in qrels.values() for id_ in gains)), entities, tenants)
+    return [
+        Judgement(queries[query], ref.entity, ref.id, gain, ref.tenant)
+        for query, gains in qrels.items()
+        if query in queries
+        for id_, gain in gains.items()
+        if (ref := refs.get(id_)) is not None
+    ]
 
 
 def _check_gains(query: str, gains: Mapping[str, object]) -> None:
@@ -91,7 +165,7 @@ def _refs(search: "SearchEngine", ids: Sequence[str], entities: Sequence[str], t
     rest = iter(ids)
     while part := list(islice(rest, IDS_A_READ)):
         possible = {id_: [*_spelled(id_, names), *(Ref(name, id_) for name in names)] for id_ in part}
-        with search.index.reading() as connection:
+        with search.index.reading(tenants=tenants) as connection:
             every = list(dict.fromkeys(ref for refs in possible.values() for ref in refs))
             there: dict[Ref, list[Ref]] = {}
             for ref, _ in search.index.store.contents.located(connection, every, None):

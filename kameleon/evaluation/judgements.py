@@ -1,11 +1,14 @@
-"""Reads queries and judgements, as BEIR has them. Imports `errors`."""
+"""Reads and writes files of queries and judgements, as BEIR has them. Imports `errors`, `indexing` and
+`judgements`."""
 
 import json
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 
 from ..errors import InvalidInput
+from ..indexing.judgements import MAX_GAIN
+from ..judgements import Judgement
 
-MAX_GAIN = 1e9
 QUERY, JUDGEMENT = '{"_id": "…", "text": "…"}', "query-id, corpus-id and score, separated by tabs"
 
 
@@ -52,6 +55,30 @@ def read_qrels(lines: Iterable[str], name: str = "qrels") -> dict[str, dict[str,
     if not qrels:
         raise InvalidInput(f"{name} judges nothing: one record a line, {JUDGEMENT}")
     return qrels
+
+
+def query_lines(judgements: Iterable[Judgement]) -> Iterator[str]:
+    """The judged queries as JSON lines, each with an id that follows from its text."""
+    for query in sorted({one.query for one in judgements}):
+        yield json.dumps({"_id": id_of(query), "text": query}, ensure_ascii=False) + "\n"
+
+
+def qrels_lines(judgements: Iterable[Judgement]) -> Iterator[str]:
+    """A header, and the judgements with the ids of `query_lines`; a record is entity/id. Raises InvalidInput for a
+    record that a line cannot hold."""
+    yield "query-id\tcorpus-id\tscore\n"
+    for one in judgements:
+        record = f"{one.entity}/{one.id}"
+        if "\t" in record or len(record.splitlines()) > 1 or record != record.strip():
+            raise InvalidInput(
+                f"a line of qrels cannot hold the record {record!r:.80}: it has tabs, ends of lines or spaces at an "
+                "end. `kameleon judgements list --json` has it"
+            )
+        yield f"{id_of(one.query)}\t{record}\t{one.gain:g}\n"
+
+
+def id_of(query: str) -> str:
+    return sha256(query.encode()).hexdigest()[:12]
 
 
 def _numbered(lines: Iterable[str], name: str) -> Iterator[tuple[int, str]]:

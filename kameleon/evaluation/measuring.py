@@ -1,5 +1,5 @@
 """Measures how well an index answers judged queries, and which weight of the vector answers them best. Imports
-`metrics`, `search`, `values` and `engine`.
+`judgements`, `metrics`, `search`, `values` and `engine`.
 
 Each query is embedded once and its legs run once; they are then fused in memory as often as there are ways and weights.
 """
@@ -9,33 +9,20 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Unpack
 
-from ..metrics import ndcg, recall, reciprocal_rank
-from ..search.fusion import WAYS
+from ..judgements import Judgement
 from ..search.query import TenantOption
 from ..search.weighting import features_of
-from ..values import Generation, Ref
+from ..values import Generation
+from .answers import Answer, AnswerCache, Figures, answers_of
 from .fitting import ENOUGH_FITTED, Fit, fit_weighting, paired
-from .judged import Gains, find_judged
-from .rankings import WEIGHTS, alone, fused, ndcg_by_weight, own_weight
+from .judged import judged_by
+from .rankings import WEIGHTS
 
 if TYPE_CHECKING:
     from ..engine import SearchEngine
-    from ..search.retrieval import Legs
 
-DEPTH = 100
-"""Bounds the hits of a query, as recall@100 does."""
 ENOUGH_QUERIES = 10
 """Bounds the judged queries for keeping a weight. Chosen, not measured."""
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """Means over the judged queries: nDCG@10 with linear gain, recall@100, and the reciprocal rank of the first
-    relevant among 100."""
-
-    ndcg: float
-    recall: float
-    mrr: float
 
 
 @dataclass(frozen=True)
@@ -45,7 +32,8 @@ class Evaluation:
     `queries` were searched; `skipped` have no relevant record judged, or none that is in the index. Of `judged` records
     `unknown` are not in the index; they count as not found. `figures` by what was searched: keyword, vector where the
     index has a model, and each way of fusing at `weight`, the generation's, or by its weighting; `curve` is nDCG@10 of
-    the weighted fusion by weight, and `best` the weight where it is highest, the nearest to the current of several.
+    the weighted fusion by weight, `errors` two standard errors of the difference between that and the index as it is,
+    query by query, and `best` the weight where it is highest, the nearest to the current of several.
     Both are of what `set_weight` would do: as in every search without `weight=`, the vector counts for less where the
     model's vocabulary lacks a query's words, so that `search(weight=w)`, which lowers nothing, may differ from the
     curve at w. `gain` is by how much `best` is better than the index as it is, `noise` two standard errors of that,
@@ -65,6 +53,7 @@ class Evaluation:
     noise: float = 0.0
     fit: Fit | None = None
     notes: tuple[str, ...] = ()
+    errors: Mapping[float, float] | None = None
 
     @property
     def objection(self) -> str | None:
@@ -93,34 +82,47 @@ class Evaluation:
 
 def evaluate(
     search: "SearchEngine",
-    queries: Mapping[str, str],
-    qrels: Mapping[str, Mapping[str, float]],
+    queries: Mapping[str, str] | None = None,
+    qrels: Mapping[str, Mapping[str, float]] | None = None,
     *,
+    judgements: Iterable[Judgement] | None = None,
     entities: Sequence[str] = (),
+    fits: bool = True,
+    cache: AnswerCache | None = None,
     **options: Unpack[TenantOption],
 ) -> Evaluation:
     """`queries` are texts by id, `qrels` the gains of records by query: a record by its id, or as `entity/id` where
-    several entities have that id. `tenant` as in `search`. Raises InvalidInput where no query has a relevant record."""
-    judged = find_judged(search, queries, qrels, entities, options)
-    answers = [
-        (search.admin.legs(queries[query], entities=entities, limit=DEPTH, **options), gains)
-        for query, gains in judged.gains.items()
-    ]
-    notes = tuple(dict.fromkeys(legs.note for legs, _ in answers if legs.note))
-    generation = next((legs.generation for legs, _ in answers if legs.generation is not None), None)
-    figures = {"keyword": _figures((alone(legs, "keyword"), gains) for legs, gains in answers)}
+    several entities have that id. `judgements` name the records of theirs; without any of these those are taken that
+    are kept with the index. `fits` is whether a weight by query is fitted; with a `cache` queries are not searched for
+    again that another call with it has searched for. `tenant` as in `search`. Raises InvalidInput where no query has a
+    relevant record."""
+    judged = judged_by(search, queries, qrels, judgements, entities, options)
+    found = answers_of if cache is None else cache.answers
+    answers, gains = found(search, judged, entities, options), list(judged.gains.values())
+    notes = tuple(dict.fromkeys(answer.legs.note for answer in answers if answer.legs.note))
+    generation = next((answer.legs.generation for answer in answers if answer.legs.generation is not None), None)
     if generation is None:
-        return Evaluation(*judged.counts, figures, notes=notes)
-    figures["vector"] = _figures((alone(legs, "vector"), gains) for legs, gains in answers)
-    for way in WAYS:
-        figures[way] = _figures((fused(legs, own_weight(legs), way), gains) for legs, gains in answers)
-    scores = [ndcg_by_weight(legs, gains) for legs, gains in answers]
+        by_keywords = _mean([answer.by_keywords(own) for answer, own in zip(answers, gains, strict=True)])
+        return Evaluation(*judged.counts, {"keyword": by_keywords}, notes=notes)
+    measured = [answer.measured(own) for answer, own in zip(answers, gains, strict=True)]
+    scores, figures = [each.scores for each in measured], [each.figures for each in measured]
     curve = dict(zip(WEIGHTS, map(fmean, zip(*scores, strict=True)), strict=True))
     best = best_weight(curve, generation.weight)
-    at_best = [each[WEIGHTS.index(best)] for each in scores]
-    gain, noise = paired([ndcg(fused(legs, own_weight(legs)), gains) for legs, gains in answers], at_best)
-    fit = _fit(list(judged.gains), answers, scores)
-    return Evaluation(*judged.counts, figures, generation, generation.weight, best, curve, gain, noise, fit, notes)
+    current = [each["weighted"].ndcg for each in figures]
+    differences = [paired(current, column) for column in zip(*scores, strict=True)]
+    errors = {weight: noise for weight, (_, noise) in zip(WEIGHTS, differences, strict=True)}
+    return Evaluation(
+        *judged.counts,
+        {name: _mean([each[name] for each in figures]) for name in figures[0]},
+        generation,
+        generation.weight,
+        best,
+        curve,
+        *differences[WEIGHTS.index(best)],
+        _fit(list(judged.gains), answers, scores) if fits else None,
+        notes,
+        errors,
+    )
 
 
 def keep(search: "SearchEngine", found: Evaluation) -> Generation | None:
@@ -136,12 +138,11 @@ def keep(search: "SearchEngine", found: Evaluation) -> Generation | None:
     return search.admin.set_weight(weight, generation, weighting=weighting)
 
 
-def _fit(
-    queries: Sequence[str], answers: Sequence[tuple["Legs", Gains]], scores: Sequence[Sequence[float]]
-) -> Fit | None:
+def _fit(queries: Sequence[str], answers: Sequence[Answer], scores: Sequence[Sequence[float]]) -> Fit | None:
     if len(queries) < ENOUGH_FITTED:
         return None
-    return fit_weighting(queries, scores, [features_of(legs.legs, legs.known_share) for legs, _ in answers])
+    legs = [answer.legs for answer in answers]
+    return fit_weighting(queries, scores, [features_of(each.legs, each.known_share) for each in legs])
 
 
 def best_weight(curve: Mapping[float, float], current: float) -> float:
@@ -149,6 +150,7 @@ def best_weight(curve: Mapping[float, float], current: float) -> float:
     return max(curve, key=lambda weight: (round(curve[weight], 9), -round(abs(weight - current), 9), -weight))
 
 
-def _figures(answers: Iterable[tuple[Sequence[Ref], Gains]]) -> Figures:
-    measured = [(ndcg(r, gains), recall(r, gains), reciprocal_rank(r, gains)) for r, gains in answers]
-    return Figures(*(fmean(column) for column in zip(*measured, strict=True)))
+def _mean(figures: Sequence[Figures]) -> Figures:
+    return Figures(
+        *(fmean(column) for column in zip(*((one.ndcg, one.recall, one.mrr) for one in figures), strict=True))
+    )

@@ -45,14 +45,21 @@ def key_of(entity: str, id: str, tenant: str = "") -> dict[str, Any]:
 
 
 def fitted(hits: Sequence[SearchResult], budget: int) -> list[dict[str, Any]]:
-    """The hits, as many of the best as the budget is enough for; those that are short whole, others cut to equal
-    shares of what is left."""
+    """The hits, as many of the best as the budget is enough for, but one at least; those that are short whole, others
+    cut to equal shares of what is left."""
+    hits = hits[: max(1, budget // LEAST)]
     whole = [whole_hit(hit) for hit in hits]
-    needs = [tokens(document) for document in whole]
-    kept = max(1, min(len(hits), budget // LEAST)) if hits else 0
-    level = water_level(needs[:kept], budget)
-    pairs = zip(hits[:kept], whole, needs, strict=False)
-    return [document if need <= level else cut_hit(hit, level) for hit, document, need in pairs]
+    needs = [size_of(document) for document in whole]
+    level = water_level(needs, budget)
+    made = [doc if need <= level else cut_hit(hit, level) for hit, doc, need in zip(hits, whole, needs, strict=True)]
+    while len(made) > 1 and sum(map(size_of, made)) > budget:
+        made.pop()
+    return made
+
+
+def size_of(hit: Mapping[str, Any]) -> int:
+    """With the comma after it."""
+    return tokens(hit) + 1
 
 
 def water_level(needs: Sequence[int], budget: int) -> int:
@@ -74,13 +81,14 @@ def whole_hit(hit: SearchResult) -> dict[str, Any]:
 def cut_hit(hit: SearchResult, most: int) -> dict[str, Any]:
     """A hit of at most so many tokens: its best passage, then its short fields, then more passages, while they fit."""
     made: dict[str, Any] = {**key_of(hit.entity, hit.id, hit.tenant), "score": round(hit.score, 6), "is_cut": True}
-    left = most - tokens(made)
+    left = most - size_of(made)
     chosen: list[dict[str, Any]] = []
     offered = [passage_document(passage) for passage in hit.passages]
     if not offered or tokens(offered[0]) > left:
         offered = [snippet_of(hit)] if hit.snippet else []
     for passage in offered[:1]:
-        chosen, left = [passage], left - tokens(passage)
+        if (need := tokens(passage)) <= left:
+            chosen, left = [passage], left - need
     data, left = short_fields(hit.data or {}, left)
     for passage in offered[1:]:
         if (need := tokens(passage)) <= left:

@@ -18,9 +18,8 @@ from .mcp_budget import as_text
 from .mcp_entities import names_of, summary_of
 from .mcp_models import schema_of
 from .mcp_resources import TEMPLATE, entity_uri, resource
-from .mcp_tools import TOOLS, Call, Tool, check_may_write
+from .mcp_tools import TOOLS, Call, Tool, check_may_write, read_arguments
 from .problems import status_of
-from .reading import checked
 from .serving import Serving
 
 try:
@@ -116,7 +115,7 @@ class MCP:
         try:
             if tool.writes:
                 check_may_write(self.serving)
-            document = tool.run(call, checked(tool.arguments, arguments))
+            document = tool.run(call, read_arguments(tool, arguments))
         except Exception as error:  # noqa: BLE001 - a client gets an answer whatever fails; the log has the error
             return types.CallToolResult(content=[text_of(explained(error))], is_error=True)
         text = as_text(document)

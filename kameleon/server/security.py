@@ -22,7 +22,7 @@ from .sessions import Sessions, path_of, sign_in_page
 SAFE = {"GET", "HEAD"}
 HEADERS: Mapping[str, str] = {
     "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'; "
-    "object-src 'none'",
+    "object-src 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",

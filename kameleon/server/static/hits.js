@@ -3,10 +3,7 @@
 import { h, share } from "./dom.js";
 import { explanation, scoreBar } from "./explaining.js";
 import * as judging from "./judging.js";
-import { shown, titled } from "./texts.js";
-
-const MOST_FACTS = 6;
-const LONGEST_FACT = 48;
+import { factNodes, factsOf, titled } from "./texts.js";
 
 export const keyOf = (hit) => JSON.stringify([hit.entity, hit.id, hit.tenant ?? ""]);
 
@@ -14,7 +11,8 @@ export const keyOf = (hit) => JSON.stringify([hit.entity, hit.id, hit.tenant ?? 
  * isFilterable(entity, field)}, `open` the keys of the hits whose explanation is shown. */
 export function hitItem(hit, place, { state, actions, open, isRanked }) {
   const key = keyOf(hit);
-  const { title, snippet } = titled(hit);
+  const facts = factsOf(hit);
+  const { title, snippet } = titled(hit, facts);
   const details = h("div", { class: "details" });
   const item = h(
     "li",
@@ -30,7 +28,7 @@ export function hitItem(hit, place, { state, actions, open, isRanked }) {
         isRanked && scoreOf(hit),
       ),
       snippet && h("p", { class: "snippet" }, snippet),
-      facts(hit, actions),
+      factList(hit, facts, actions),
       passages(hit),
       footOf(hit, { state, actions, open, details, key }),
       details,
@@ -50,29 +48,14 @@ function scoreOf(hit) {
   );
 }
 
-/** The short values of a record that its text does not show. */
-function facts(hit, actions) {
-  const entries = Object.entries(hit.data ?? {}).filter(([, value]) => isShort(value) && !hit.matched_text?.startsWith(String(value)));
-  if (!entries.length) return null;
-  return h(
-    "dl",
-    { class: "facts" },
-    entries.slice(0, MOST_FACTS).map(([field, value]) => h("div", {}, h("dt", {}, field), h("dd", {}, factValues(hit, field, value, actions)))),
-  );
+function factList(hit, facts, actions) {
+  if (!facts.length) return null;
+  return h("dl", { class: "facts" }, facts.map((fact) => h("div", {}, h("dt", {}, fact.name), h("dd", {}, factNodes(fact).map((one) => factValue(hit, fact.name, one, actions))))));
 }
 
-function factValues(hit, field, value, actions) {
-  const values = Array.isArray(value) ? value : [value];
-  return values.map((one) => {
-    if (!actions.isFilterable(hit.entity, field)) return h("span", {}, shown(one));
-    return h("button", { type: "button", class: "fact", title: `Only ${field}: ${shown(one)}`, onclick: () => actions.filter(field, one) }, shown(one));
-  });
-}
-
-function isShort(value) {
-  if (value === null || value === "") return false;
-  if (Array.isArray(value)) return value.length > 0 && value.every((one) => typeof one !== "object") && shown(value).length <= LONGEST_FACT;
-  return typeof value !== "object" && String(value).length <= LONGEST_FACT;
+function factValue(hit, field, { value, text, nodes }, actions) {
+  if (!actions.isFilterable(hit.entity, field)) return h("span", {}, nodes);
+  return h("button", { type: "button", class: "fact", title: `Only ${field}: ${text}`, onclick: () => actions.filter(field, value) }, nodes);
 }
 
 function passages(hit) {

@@ -35,7 +35,7 @@ class SearchView {
     this.weight = weightSlider(state);
     this.filters = filtersPanel(state, () => this.#entities);
     this.sort = sortPicker(state, () => this.#entities);
-    this.summary = h("p", { class: "summary" });
+    this.summary = h("h2", { class: "summary" });
     this.notes = h("div", { class: "notes" });
     this.list = h("ol", { class: "hits" });
     this.after = h("div", { class: "after" });
