@@ -14,6 +14,7 @@ const EVAL = "kameleon eval --queries queries.jsonl --qrels qrels.tsv --save";
 export function view(element, state, { judgements, evaluations }) {
   const parts = Object.fromEntries(["problem", "measured", "local", "list"].map((name) => [name, h("div", { class: `judged-${name}` })]));
   const files = fileButtons(judgements);
+  let isLoaded = false;
   fill(element, h("div", { class: "view-head" }, h("h2", {}, "Judgements"), files), Object.values(parts));
 
   const showMeasured = () => refill(parts.measured, measured(evaluations, judgements, state, parts.measured.clientWidth));
@@ -21,13 +22,16 @@ export function view(element, state, { judgements, evaluations }) {
     const all = judgements.list();
     files.hidden = !all.length;
     fill(parts.local, localNote(judgements, state));
-    refill(parts.list, all.length ? queries(all, judgements, state) : nothing(state));
+    refill(parts.list, all.length ? queries(all, judgements, state) : isLoaded && nothing(state));
     showMeasured();
   };
   const load = async () => {
-    fill(parts.problem);
+    fill(parts.problem, h("p", { class: "notice working", role: "status" }, "Reading the judgements …"));
     try {
       await judgements.load();
+      isLoaded = true;
+      fill(parts.problem);
+      showList();
       if (!evaluations.found && !evaluations.isBusy) evaluations.measure();
     } catch (problem) {
       fill(parts.problem, problemBox(problem, load));
