@@ -3,7 +3,7 @@ tenants, and refuses what it cannot take with a problem. On both databases."""
 
 import gzip
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -104,7 +104,7 @@ def client(filled: SearchEngine) -> TestClient:
 
 
 @pytest.fixture
-def writing(make: Make) -> Iterator[TestClient]:
+def writing(make: Make) -> TestClient:
     search = make(HashProvider())
     RecordStore(search).insert("Lamp", LAMPS)
     return TestClient(app(search, write=True), PLACE)
@@ -296,16 +296,18 @@ def test_records_are_inserted_and_replaced(writing: TestClient) -> None:
 
 def test_records_are_listed_in_pages(filled: SearchEngine, client: TestClient) -> None:
     store = RecordStore(filled)
-    for entity, given, options in (
+    lists: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         ("Lamp", {}, {}),
         ("Lamp", {"where": {"kind": "desk"}}, {"where": {"kind": "desk"}}),
         ("Order", {"all_tenants": True}, {"tenant": ALL_TENANTS}),
         ("Order", {"tenant": "a"}, {"tenant": "a"}),
-    ):
-        wanted = [record_document(record) for record in store.list(entity, **options)]  # type: ignore[arg-type]
-        found, cursor = [], {}
+    ]
+    for entity, given, options in lists:
+        wanted = [record_document(record) for record in store.list(entity, **options)]
+        found: list[Any] = []
+        cursor: dict[str, str] = {}
         while True:
-            page = get(client, "/api/records", entity=entity, limit=1, **given, **cursor)  # type: ignore[arg-type]
+            page = get(client, "/api/records", entity=entity, limit=1, **given, **cursor)
             found += page["records"]
             if page["cursor"] is None:
                 break
