@@ -83,7 +83,7 @@ function footOf(hit, { state, actions, open, details, key }) {
     { class: "hit-foot" },
     h("span", { class: "ref" }, h("span", {}, hit.entity), h("code", {}, hit.id), hit.tenant && h("span", { class: "badge", title: "Tenant" }, hit.tenant)),
     h("span", { class: "hit-actions" }, hit.explanation?.length > 0 && why, similarButton(hit, actions), recordButton(hit, details)),
-    judging.control(hit, state),
+    !state.values.like && judging.control(hit, state),
   );
 }
 

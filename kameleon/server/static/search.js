@@ -92,7 +92,8 @@ class SearchView {
   async #ask({ isMoved = false } = {}) {
     this.#running?.abort();
     const running = (this.#running = new AbortController());
-    const slow = setTimeout(() => this.#waits(true), SLOW);
+    this.results.setAttribute("aria-busy", "true");
+    const slow = setTimeout(() => this.#isSlow(true), SLOW);
     const had = isMoved && this.state.values.legs ? this.#answer?.legs : null;
     const { path, params } = pageRequest(this.state.values, { withLegs: !had });
     try {
@@ -106,13 +107,16 @@ class SearchView {
       this.#fail(error);
     } finally {
       clearTimeout(slow);
-      if (running === this.#running) this.#waits(false);
+      if (running === this.#running) {
+        this.#isSlow(false);
+        this.results.setAttribute("aria-busy", "false");
+      }
     }
   }
 
-  #waits(isWaiting) {
-    document.getElementById("progress").hidden = !isWaiting;
-    this.results.setAttribute("aria-busy", String(isWaiting));
+  #isSlow(isSlow) {
+    document.getElementById("progress").hidden = !isSlow;
+    this.results.classList.toggle("is-slow", isSlow);
   }
 
   #fail(error) {
