@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import pytest
@@ -13,6 +15,18 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 import kameleon
 from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
 from kameleon.errors import InvalidInput
+from kameleon.evaluation import (
+    AnswerCache,
+    compare,
+    evaluate,
+    judgements_of,
+    qrels_lines,
+    query_lines,
+    read_qrels,
+    read_queries,
+)
+from kameleon.evaluation.answers import Answer
+from kameleon.evaluation.judged import judged_by
 from kameleon.indexing import judgements as limits
 from kameleon.judgements import Judgement
 from kameleon.testing import HashProvider
@@ -234,3 +248,82 @@ def test_coroutines_judge_in_a_sessions_transaction(backend: str, tmp_path: Path
 def test_a_judgement_as_json_names_its_tenant_where_it_has_one() -> None:
     assert json.dumps(Judgement("q", "E", "1").as_document()) == '{"query": "q", "entity": "E", "id": "1", "gain": 1.0}'
     assert Judgement("q", "E", "1", 0.0, "acme").as_document()["tenant"] == "acme"
+
+
+# evaluation
+
+
+def test_an_evaluation_is_of_what_is_kept_or_given(shop: SearchEngine) -> None:
+    with pytest.raises(InvalidInput, match="no query is judged"):
+        evaluate(shop)
+    shop.judgements.set("model 2", [("Product", "s2"), ("Product", "gone")], 2)
+    shop.judgements.set("model 3", [("Product", "s3"), ("Page", "1")])
+    shop.judgements.set("model 1", [("Product", "s1")], 0)
+    found = evaluate(shop)
+    assert (found.queries, found.skipped, found.judged, found.unknown) == (2, 1, 5, 2)
+    as_files = read_queries(query_lines(shop.judgements.list())), read_qrels(qrels_lines(shop.judgements.list()))
+    by_files = evaluate(shop, *as_files)
+    assert (by_files.figures, by_files.curve, by_files.errors) == (found.figures, found.curve, found.errors)
+    assert evaluate(shop, entities=["Product"]).unknown == 1
+    given = evaluate(shop, judgements=[Judgement("model 1", "Product", "s1")])
+    assert (given.queries, given.judged) == (1, 1)
+    assert compare(shop, before={"mode": "keyword"}, after={"mode": "vector"}).judged == 5
+    with pytest.raises(InvalidInput, match="give queries and qrels, or judgements"):
+        evaluate(shop, {"q": "model"}, judgements=[])
+
+
+def test_the_error_of_a_weight_is_that_of_its_difference_to_the_current(shop: SearchEngine) -> None:
+    shop.admin.set_weight(0.5)
+    judged = [Judgement(f"model {n}", "Product", f"s{(n * n) % 4}") for n in range(4)]
+    found = evaluate(shop, judgements=judged)
+    each = [evaluate(shop, judgements=[one]).curve or {} for one in judged]
+    assert found.errors is not None
+    assert found.errors[0.5] == 0.0
+    assert max(found.errors.values()) > 0
+    for weight, error in found.errors.items():
+        differences = [curve[weight] - curve[0.5] for curve in each]
+        assert error == pytest.approx(2 * stdev(differences) / 2)
+    assert found.best is not None
+    assert found.noise == found.errors[found.best]
+
+
+def test_a_query_is_searched_again_once_the_index_has_changed(shop: SearchEngine) -> None:
+    cache, judged = AnswerCache(checked_s=0), [Judgement(f"model {n}", "Product", f"s{n}") for n in range(2)]
+
+    def answers(judgements: list[Judgement] = judged) -> list[Answer]:
+        return cache.answers(shop, judged_by(shop, None, None, judgements, [], {}), [], {})
+
+    first = answers()
+    assert [one is other for one, other in zip(first, answers(), strict=True)] == [True, True]
+    more = answers([*judged, Judgement("model 3", "Product", "s3")])
+    assert [one is other for one, other in zip(first, more, strict=False)] == [True, True]
+    shop.admin.set_weight(0.25)
+    weighted = answers()
+    assert [one.legs.legs is other.legs.legs for one, other in zip(first, weighted, strict=True)] == [True, True]
+    assert {one.legs.generation and one.legs.generation.weight for one in weighted} == {0.25}
+    changes: list[Callable[[], Any]] = [
+        lambda: shop.index_record("Product", "s9", "a model"),
+        lambda: shop.index_record("Product", "s9", "another model"),
+        lambda: shop.delete_record("Product", "s9"),
+        lambda: shop.synonyms.add("model, version"),
+        lambda: shop.rules.set("model 1", hide=[("Product", "s0")]),
+        lambda: shop.reindex(force=True),
+    ]
+    for change in changes:
+        before = answers()
+        change()
+        after = answers()
+        assert [one.legs.legs is other.legs.legs for one, other in zip(before, after, strict=True)] == [False, False]
+    with_cache, without = (evaluate(shop, judgements=judged, cache=each) for each in (cache, None))
+    assert with_cache == without
+
+
+def test_files_are_read_as_judgements_of_records_in_the_index(tenants: SearchEngine) -> None:
+    qrels = {"1": {"s1": 1.0, "Product/s2": 0.0, "gone": 1.0}, "unknown": {"s1": 1.0}}
+    found = judgements_of(tenants, {"1": "shoes", "2": "red"}, qrels, tenant="acme")
+    assert found == [
+        Judgement("shoes", "Product", "s1", 1.0, "acme"),
+        Judgement("shoes", "Product", "s2", 0.0, "acme"),
+    ]
+    with pytest.raises(InvalidInput, match=r"cannot hold the record 'E/a\\tb'"):
+        list(qrels_lines([Judgement("q", "E", "a\tb")]))

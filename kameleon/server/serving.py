@@ -1,4 +1,4 @@
-"""What an application serves, and to whom. Imports `engine`, `errors`, `records` and `values`."""
+"""What an application serves, and to whom. Imports `engine`, `errors`, `evaluation`, `records` and `values`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from ..engine import SearchEngine
 from ..errors import InvalidInput
+from ..evaluation import AnswerCache
 from ..records import RecordStore
 from ..values import ALL_TENANTS
 
@@ -46,6 +47,11 @@ class Serving:
     @cached_property
     def records(self) -> RecordStore:
         return RecordStore(self.search)
+
+    @cached_property
+    def answers(self) -> AnswerCache:
+        """What judged queries found, for evaluations one after another."""
+        return AnswerCache()
 
     def within(
         self, request: Request, tenant: str | Sequence[str] | None = None, *, all_tenants: bool = False
