@@ -29,7 +29,7 @@ from starlette.types import ASGIApp
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 import kameleon
-from kameleon import RecordStore, SearchEngine
+from kameleon import ALL_TENANTS, RecordStore, SearchEngine
 from kameleon.errors import InvalidInput, TextRefused
 from kameleon.server import app, tenant_of_header
 from kameleon.server.running import Prefixed, address_of, is_loopback, listen
@@ -320,6 +320,25 @@ def test_a_tenants_server_shows_nothing_of_another_at_any_path(make: Make) -> No
     assert "acme-only" in answers["/api/search"]
     assert [path for path, text in answers.items() if OTHER in text] == ["/api/records/{entity}/{id:path}"]
     assert answers["/api/records/{entity}/{id:path}"].count(OTHER) == 1, "the id that was requested"
+
+
+@pytest.mark.parametrize("given", [None, "", ALL_TENANTS, [], ["acme"], True])
+def test_a_function_gives_each_request_one_tenant(notes: SearchEngine, given: Any) -> None:
+    answer = client(app(notes, tenant=lambda _: given)).get(SEARCH)
+    assert answer.status_code == 400
+    assert "tenant" in answer.json()["detail"]
+
+
+@BOTH
+def test_a_tenant_may_be_a_number(search: SearchEngine) -> None:
+    search.index_record("Memo", "1", "wages", tenant=7)
+    assert found(client(app(search, tenant=lambda _: 7)).get(SEARCH)) == ["1"]
+    assert found(client(app(search, tenant=lambda _: 8)).get(f"{SEARCH}&tenant=8")) == []
+
+
+def test_an_empty_tenant_is_refused(notes: SearchEngine) -> None:
+    with pytest.raises(InvalidInput, match="is not empty"):
+        app(notes, tenant="")
 
 
 # mounted in applications
