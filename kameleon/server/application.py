@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
 from ..engine import SearchEngine
-from . import api
+from . import api, metrics
 from .page import routes as page_routes
 from .problems import HANDLERS
 from .security import Guard, checked_host
@@ -45,7 +45,7 @@ def app(
     guard = Middleware(Guard, hosts=tuple(map(checked_host, hosts)), sessions=sessions, page=page)
     return Starlette(
         routes=[*(sessions.routes() if sessions and page else ()), *routes_of(serving, page=page, mcp=mcp)],
-        middleware=[guard],
+        middleware=[Middleware(metrics.Measured), guard],
         exception_handlers=HANDLERS,
     )
 
@@ -53,7 +53,7 @@ def app(
 def routes_of(serving: Serving, *, page: bool, mcp: bool | Mapping[str, Any]) -> list[BaseRoute]:
     files = Mount("/static", StaticFiles(directory=STATIC), name="static")
     tools = () if mcp is False else mcp_routes(serving, **({} if mcp is True else mcp))
-    return [*(page_routes(serving) if page else ()), *api.routes(serving), *tools, files]
+    return [*(page_routes(serving) if page else ()), *api.routes(serving), *metrics.routes(serving), *tools, files]
 
 
 def mcp_routes(serving: Serving, **options: Any) -> list[BaseRoute]:

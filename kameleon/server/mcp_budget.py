@@ -116,7 +116,10 @@ def short_fields(data: Mapping[str, Any], left: int) -> tuple[dict[str, Any], in
 def part_of(text: str, start: int, most: int) -> str:
     """The text from a character on, as much as fits in so many tokens, ended with a line, a sentence or a word."""
     size = max(1, most) * BYTES_A_TOKEN
-    part = text[start : start + size].encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
+    part = (
+        text[start : start + size].encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
+        or text[start : start + 1]
+    )
     while tokens(part) > max(1, most) and len(part) > 1:  # what JSON escapes
         part = part[: len(part) * 9 // 10]
     if start + len(part) >= len(text):

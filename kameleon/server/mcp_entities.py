@@ -38,12 +38,12 @@ def entities_document(serving: Serving, within: Mapping[str, Any], name: str | N
     if name is not None and not chosen:
         raise UnknownEntity(f"unknown entity {seen(name)}. Known: {', '.join(one.name for one in found) or 'none'}")
     shown: list[dict[str, Any]] = []
-    left = budget
+    left = budget - tokens({"entities": [], "left_out": len(chosen)})
     for place, one in enumerate(chosen):
         document = entity_document(one, values_of(serving, one, within) if place < DETAILED else {})
-        if tokens(document) > left:
+        if tokens(document) >= left:
             document = entity_document(one, {})
-        left -= tokens(document)
+        left -= tokens(document) + 1
         if left < 0 and shown:
             return {"entities": shown, "left_out": len(chosen) - len(shown)}
         shown.append(document)

@@ -22,13 +22,13 @@ from .measures import (
     ROWS,
     SECONDS,
     SIZE,
-    STATES,
     STEP,
     STEPS,
     WRITE,
     Measure,
 )
-from .operations import Observed, log
+from .operations import Observed
+from .sizes import index_sizes
 
 SCOPE = "kameleon"
 CALLS = (RETRIEVAL, EMBEDDINGS, WRITE)
@@ -105,24 +105,11 @@ class OpenTelemetry:
     def read_status(self, read: Callable[[], Sequence[Any]]) -> None:
         """Read the sizes of an index whenever metrics are collected."""
 
-        def sizes(_options: CallbackOptions) -> Iterable[Observation]:
-            return [Observation(size, of) for size, of in index_sizes(read)] if self.is_active else []
+        def observed(_options: CallbackOptions) -> Iterable[Observation]:
+            sizes = index_sizes(read) if self.is_active else None
+            return [Observation(size, labels) for size, labels in sizes or ()]
 
-        self._meter.create_observable_gauge(SIZE.name, [sizes], SIZE.unit, SIZE.description)
-
-
-def index_sizes(read: Callable[[], Sequence[Any]]) -> list[tuple[int, dict[str, str]]]:
-    """The figures of each IndexStatus with their labels; none where the index cannot be read now."""
-    try:
-        found = read()
-    except Exception as error:  # noqa: BLE001 - the collection of all other metrics goes on
-        log.warning("the status of the index cannot be read now: %s", type(error).__name__)
-        return []
-    return [
-        (getattr(one, state), dict(zip(SIZE.labels, (one.entity, state), strict=True)))
-        for one in found
-        for state in STATES
-    ]
+        self._meter.create_observable_gauge(SIZE.name, [observed], SIZE.unit, SIZE.description)
 
 
 def histogram(meter: Meter, measure: Measure, borders: Sequence[float]) -> Histogram:
