@@ -2,13 +2,13 @@
 and `values`."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import date, time
 from decimal import Decimal
 from enum import Enum
 from typing import Any
 
-from .excerpts import Passage
+from .excerpts import Passage, Snippet
 from .values import Bucket, IndexReport, ReindexRun, SearchResult, SearchResults
 
 

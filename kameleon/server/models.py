@@ -1,5 +1,5 @@
 """What requests have, by the names that the verbs of the library have: of query parameters, of a JSON body, and of a
-tool's arguments. Imports `search`.
+tool's arguments. Imports `indexing` and `search`.
 
 What is neither a text, a number, a boolean nor a list of these is JSON text in a query string. What the verbs check
 themselves is of type Any here, so that the messages are theirs.
@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
 
+from ..indexing.judgements import MAX_GAIN, MAX_QUERY_BYTES
 from ..search.checks import MAX_LIMIT
 from ..search.query import MAX_PASSAGES, MAX_SNIPPET, MIN_SNIPPET
 
@@ -30,6 +31,8 @@ Id = Annotated[str, StringConstraints(min_length=1)] | int
 Ids = Id | list[Id]
 Tenants = str | list[str]
 Cursor = Annotated[str, StringConstraints(min_length=1)]
+Query = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUERY_BYTES)]
+Gain = Annotated[float, Field(ge=0, le=MAX_GAIN)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -147,3 +150,47 @@ class Fields(RootModel[dict[FieldName, Any]]):
     """The fields of a record."""
 
     model_config = ConfigDict(strict=True)
+
+
+class Judged(OneTenant):
+    query: Query = Field(description="The query that was searched for.")
+    entity: Name = Field(description="The entity of the record.")
+    id: Id = Field(description="The record's id.")
+    gain: Gain | None = Field(description="0 for a record that is not relevant; null removes the judgement.")
+
+
+class Judgements(RootModel[Judged | list[Judged]]):
+    """One judgement, or a list of them."""
+
+    model_config = ConfigDict(strict=True)
+
+    @property
+    def several(self) -> list[Judged]:
+        return self.root if isinstance(self.root, list) else [self.root]
+
+
+class OfEntities(Within):
+    entity: Names | None = Field(None, description="As `entities`; repeatable.")
+    entities: Names | None = Field(None, description="The entities whose records are judged; all without it.")
+
+    @property
+    def named(self) -> list[str]:
+        return [name for one in (self.entity, self.entities) for name in ([one] if isinstance(one, str) else one or [])]
+
+
+class ListJudgements(OfEntities):
+    query: Query | None = Field(None, description="What was judged of this query alone.")
+
+
+class UnjudgeRequest(OneTenant):
+    query: Query = Field(description="The query.")
+    entity: Name | None = Field(None, description="The entity of the record; with `id`.")
+    id: str | None = Field(None, min_length=1, description="The record; without it all that was judged of the query.")
+
+
+class EvaluateRequest(OfEntities):
+    judgements: list[Judged] | None = Field(None, description="What is judged; without it what the index keeps.")
+
+
+class WeightRequest(Given):
+    weight: Share = Field(description="The vector leg's share of the score in every search that gives none.")

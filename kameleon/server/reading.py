@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -49,7 +49,7 @@ def parse(text: str | bytes, what: str = "the body") -> Any:
 
 def checked(model: type[G], values: Mapping[str, Any]) -> G:
     """Raises InvalidInput."""
-    if not isinstance(values, Mapping):
+    if not isinstance(values, Mapping) and not (issubclass(model, RootModel) and isinstance(values, list)):
         raise InvalidInput(f"the body is a JSON object, not {seen(values)}")
     try:
         return model.model_validate(values)

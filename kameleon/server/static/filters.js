@@ -28,7 +28,7 @@ function kindOf({ type }, values) {
 /** The panel. `entities()` are all there are; `show(values)` counts for a search that was made. */
 export function filtersPanel(state, entities) {
   const groups = h("div", { class: "groups" });
-  const element = h("aside", { class: "filters", "aria-label": "Filters" }, groups, jsonFilter(state));
+  const element = h("section", { class: "filters", "aria-label": "Filters" }, groups, jsonFilter(state));
   const panel = new Panel(state, entities, groups);
   return { element, show: () => panel.count(), define: () => panel.define(), isFilterable: (entity, field) => panel.isFilterable(entity, field) };
 }

@@ -3,10 +3,9 @@
 import { h, share } from "./dom.js";
 import { explanation, scoreBar } from "./explaining.js";
 import * as judging from "./judging.js";
-import { shown, titled } from "./texts.js";
+import { factNodes, factsOf, titled } from "./texts.js";
 
-const MOST_FACTS = 6;
-const LONGEST_FACT = 48;
+const shownHits = new WeakMap();
 
 export const keyOf = (hit) => JSON.stringify([hit.entity, hit.id, hit.tenant ?? ""]);
 
@@ -14,7 +13,8 @@ export const keyOf = (hit) => JSON.stringify([hit.entity, hit.id, hit.tenant ?? 
  * isFilterable(entity, field)}, `open` the keys of the hits whose explanation is shown. */
 export function hitItem(hit, place, { state, actions, open, isRanked }) {
   const key = keyOf(hit);
-  const { title, snippet } = titled(hit);
+  const facts = factsOf(hit);
+  const { title, snippet } = titled(hit, facts);
   const details = h("div", { class: "details" });
   const item = h(
     "li",
@@ -30,14 +30,23 @@ export function hitItem(hit, place, { state, actions, open, isRanked }) {
         isRanked && scoreOf(hit),
       ),
       snippet && h("p", { class: "snippet" }, snippet),
-      facts(hit, actions),
+      factList(hit, facts, actions),
       passages(hit),
       footOf(hit, { state, actions, open, details, key }),
       details,
     ),
   );
   if (open.has(key)) details.append(explanation(hit));
+  shownHits.set(item, hit);
   return item;
+}
+
+/** Draws the facts of hits again, once it is known which fields are filtered by. */
+export function redrawFacts(list, actions) {
+  for (const item of list.children) {
+    const hit = shownHits.get(item);
+    item.querySelector(".facts")?.replaceWith(factList(hit, factsOf(hit), actions));
+  }
 }
 
 function scoreOf(hit) {
@@ -50,29 +59,14 @@ function scoreOf(hit) {
   );
 }
 
-/** The short values of a record that its text does not show. */
-function facts(hit, actions) {
-  const entries = Object.entries(hit.data ?? {}).filter(([, value]) => isShort(value) && !hit.matched_text?.startsWith(String(value)));
-  if (!entries.length) return null;
-  return h(
-    "dl",
-    { class: "facts" },
-    entries.slice(0, MOST_FACTS).map(([field, value]) => h("div", {}, h("dt", {}, field), h("dd", {}, factValues(hit, field, value, actions)))),
-  );
+function factList(hit, facts, actions) {
+  if (!facts.length) return null;
+  return h("dl", { class: "facts" }, facts.map((fact) => h("div", {}, h("dt", {}, fact.name), h("dd", {}, factNodes(fact).map((one) => factValue(hit, fact.name, one, actions))))));
 }
 
-function factValues(hit, field, value, actions) {
-  const values = Array.isArray(value) ? value : [value];
-  return values.map((one) => {
-    if (!actions.isFilterable(hit.entity, field)) return h("span", {}, shown(one));
-    return h("button", { type: "button", class: "fact", title: `Only ${field}: ${shown(one)}`, onclick: () => actions.filter(field, one) }, shown(one));
-  });
-}
-
-function isShort(value) {
-  if (value === null || value === "") return false;
-  if (Array.isArray(value)) return value.length > 0 && value.every((one) => typeof one !== "object") && shown(value).length <= LONGEST_FACT;
-  return typeof value !== "object" && String(value).length <= LONGEST_FACT;
+function factValue(hit, field, { value, text, nodes }, actions) {
+  if (!actions.isFilterable(hit.entity, field)) return h("span", {}, nodes);
+  return h("button", { type: "button", class: "fact", title: `Only ${field}: ${text}`, onclick: () => actions.filter(field, value) }, nodes);
 }
 
 function passages(hit) {
@@ -100,7 +94,7 @@ function footOf(hit, { state, actions, open, details, key }) {
     { class: "hit-foot" },
     h("span", { class: "ref" }, h("span", {}, hit.entity), h("code", {}, hit.id), hit.tenant && h("span", { class: "badge", title: "Tenant" }, hit.tenant)),
     h("span", { class: "hit-actions" }, hit.explanation?.length > 0 && why, similarButton(hit, actions), recordButton(hit, details)),
-    judging.control(hit, state),
+    !state.values.like && judging.control(hit, state),
   );
 }
 

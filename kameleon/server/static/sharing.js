@@ -17,7 +17,7 @@ export function shareButton(state) {
     fill(body, texts.map(([name, text]) => block(name, text)));
     dialog.showModal();
   };
-  return h("button", { type: "button", class: "button", "aria-haspopup": "dialog", onclick: open }, "Copy as…");
+  return h("button", { type: "button", class: "button", "aria-haspopup": "dialog", onclick: open }, "Copy");
 }
 
 function block(name, text) {

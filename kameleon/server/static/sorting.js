@@ -11,7 +11,7 @@ export function sortPicker(state, entities) {
     const fields = chosen.length ? chosen[0].fields.filter(({ name, type, text }) => !text && SORTABLE.includes(type) && chosen.every((one) => one.fields.some((field) => field.name === name))) : [];
     const { sort } = state.values;
     const isRanked = state.values.q.trim() || state.values.like;
-    const known = [["", isRanked ? "By relevance" : "By entity and id"], ...fields.flatMap(({ name }) => [[name, `${name}, ascending`], [`-${name}`, `${name}, descending`]])];
+    const known = [["", isRanked ? "Relevance" : "Entity and id"], ...fields.flatMap(({ name }) => [[name, `${name}, ascending`], [`-${name}`, `${name}, descending`]])];
     if (!known.some(([value]) => value === sort)) known.push([sort, sort]);
     fill(element, known.map(([value, text]) => h("option", { value, selected: value === sort }, text)));
   };

@@ -3,7 +3,9 @@
 import { h } from "./dom.js";
 
 const LONGEST_TITLE = 160;
-const LONGEST_VALUE = 48;
+const LONGEST_FACT = 48;
+const LONGEST_MARKED = 20_000;
+const MOST_FACTS = 6;
 const BEYOND_BMP = /[\u{10000}-\u{10FFFF}]/u;
 
 /** The nodes of a text with <mark> around its spans. */
@@ -35,27 +37,69 @@ export function titleText(hit) {
 }
 
 /** A hit's title, which is its first line where that is short, and its snippet without that. */
-export function titled(hit) {
+export function titled(hit, facts = []) {
   const line = titleLine(hit);
-  if (line === null) return { title: null, snippet: snippetNodes(hit, 0) };
+  const lines = new Set(facts.map((fact) => fact.line));
+  if (line === null) return { title: null, snippet: snippetNodes(hit, 0, lines) };
   const end = lengthOf(line);
   const spans = hit.spans.filter(([, stop]) => stop <= end);
-  return { title: marked(line, spans), snippet: snippetNodes(hit, end) };
+  return { title: marked(line, spans), snippet: snippetNodes(hit, end, lines) };
 }
 
-/** The snippet from a character of the hit's text on. Its fields are apart; those without a match that are short values
- * of the record are left out, as they are shown with their names. */
-function snippetNodes(hit, from) {
+/** The snippet from a character of the hit's text on, its fields apart; without those of `facts`, which are shown with
+ * their names. */
+function snippetNodes(hit, from, facts) {
   const { snippet } = hit;
   if (!snippet) return null;
   const characters = Array.from(snippet.text);
   const begin = Math.max(0, from - snippet.start);
   const lines = fieldsOf(characters, begin, Array.from(hit.matched_text).slice(snippet.start, snippet.start + characters.length));
-  const values = new Set(Object.values(hit.data ?? {}).map(shown));
-  const kept = lines.filter(({ start, stop }) => isMarked(snippet, start, stop) || !values.has(characters.slice(start, stop).join("")) || stop - start > LONGEST_VALUE);
+  const kept = lines.filter(({ start, stop }) => !facts.has(characters.slice(start, stop).join("")));
   const nodes = kept.map(({ start, stop }, index) => [index > 0 && h("span", { class: "between" }, " · "), marked(characters.slice(start, stop).join(""), within(snippet.spans, start, stop))]);
   if (!nodes.length) return null;
   return [snippet.is_cut_before && begin === 0 && "…", ...nodes, snippet.is_cut_after && kept.at(-1) === lines.at(-1) && "…"].flat(3);
+}
+
+/** The short values of a record that are beside its text, {name, line, values, isList}: the first, and those that have
+ * what matched. */
+export function factsOf(hit) {
+  const title = titleLine(hit);
+  const matched = matchedLines(hit);
+  const all = Object.entries(hit.data ?? {})
+    .filter(([, value]) => isShort(value))
+    .map(([name, value]) => ({ name, line: shown(value), values: Array.isArray(value) ? value : [value] }))
+    .filter(({ line }) => line !== title);
+  return all.filter(({ line }, index) => index < MOST_FACTS || matched.get(line)?.length).map((fact) => ({ ...fact, spans: matched.get(fact.line) ?? [] }));
+}
+
+function isShort(value) {
+  if (value === null || value === "") return false;
+  if (Array.isArray(value)) return value.length > 0 && value.every((one) => typeof one !== "object") && shown(value).length <= LONGEST_FACT;
+  return typeof value !== "object" && String(value).length <= LONGEST_FACT;
+}
+
+/** What matched in each line of the hit's text. */
+function matchedLines(hit) {
+  const lines = new Map();
+  let start = 0;
+  for (const line of (hit.matched_text ?? "").slice(0, LONGEST_MARKED).split("\n")) {
+    const stop = start + lengthOf(line);
+    lines.set(line, within(hit.spans, start, stop));
+    start = stop + 1;
+  }
+  return lines;
+}
+
+/** The nodes of each value of a fact, with what matched marked. */
+export function factNodes({ values, spans }) {
+  let start = 0;
+  return values.map((value) => {
+    const text = shown(value);
+    const stop = start + lengthOf(text);
+    const nodes = marked(text, within(spans, start, stop));
+    start = stop + ", ".length;
+    return { value, text, nodes };
+  });
 }
 
 /** Where the fields of a snippet are: it has a blank where the text has a line break. */
@@ -68,10 +112,6 @@ function fieldsOf(characters, begin, source) {
     start = place + 1;
   }
   return lines;
-}
-
-function isMarked(snippet, start, stop) {
-  return snippet.spans.some(([from, to]) => from < stop && to > start);
 }
 
 function within(spans, start, stop) {
