@@ -2,13 +2,13 @@
 and `values`."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import date, time
 from decimal import Decimal
 from enum import Enum
 from typing import Any
 
-from .excerpts import Passage, Snippet
+from .excerpts import Passage
 from .values import Bucket, IndexReport, ReindexRun, SearchResult, SearchResults
 
 
