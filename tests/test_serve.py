@@ -214,8 +214,8 @@ def test_a_page_signs_in_and_out(notes: SearchEngine) -> None:
     wrong = browser.post("/sign-in", data={"token": "wrong", "query": "q=wages"})
     assert (wrong.status_code, "set-cookie" in wrong.headers) == (401, False)
     assert 'role="alert"' in wrong.text
-    signed = browser.post("/sign-in", data={"token": TOKEN, "query": "q=wages&mode=keyword"})
-    assert (signed.status_code, signed.headers["location"]) == (303, "./?q=wages&mode=keyword")
+    signed = browser.post("/sign-in", data={"token": TOKEN, "query": "q=a%26b+c&where=%7B%7D"})
+    assert (signed.status_code, signed.headers["location"]) == (303, "./?q=a%26b+c&where=%7B%7D")
     cookie = signed.headers["set-cookie"]
     assert {"HttpOnly", "SameSite=strict", "Path=/", f"Max-Age={SESSION_S}"} <= set(cookie.split("; "))
     assert TOKEN not in cookie
