@@ -3,7 +3,7 @@ tenants, and refuses what it cannot take with a problem. On both databases."""
 
 import gzip
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -104,7 +104,7 @@ def client(filled: SearchEngine) -> TestClient:
 
 
 @pytest.fixture
-def writing(make: Make) -> Iterator[TestClient]:
+def writing(make: Make) -> TestClient:
     search = make(HashProvider())
     RecordStore(search).insert("Lamp", LAMPS)
     return TestClient(app(search, write=True), PLACE)
@@ -296,16 +296,18 @@ def test_records_are_inserted_and_replaced(writing: TestClient) -> None:
 
 def test_records_are_listed_in_pages(filled: SearchEngine, client: TestClient) -> None:
     store = RecordStore(filled)
-    for entity, given, options in (
+    lists: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         ("Lamp", {}, {}),
         ("Lamp", {"where": {"kind": "desk"}}, {"where": {"kind": "desk"}}),
         ("Order", {"all_tenants": True}, {"tenant": ALL_TENANTS}),
         ("Order", {"tenant": "a"}, {"tenant": "a"}),
-    ):
-        wanted = [record_document(record) for record in store.list(entity, **options)]  # type: ignore[arg-type]
-        found, cursor = [], {}
+    ]
+    for entity, given, options in lists:
+        wanted = [record_document(record) for record in store.list(entity, **options)]
+        found: list[Any] = []
+        cursor: dict[str, str] = {}
         while True:
-            page = get(client, "/api/records", entity=entity, limit=1, **given, **cursor)  # type: ignore[arg-type]
+            page = get(client, "/api/records", entity=entity, limit=1, **given, **cursor)
             found += page["records"]
             if page["cursor"] is None:
                 break
@@ -370,15 +372,15 @@ def test_what_has_tenants_is_searched_for_one(client: TestClient) -> None:
 
 
 REFUSED: Mapping[str, tuple[int, str, str]] = {
-    "search?limit=x": (400, "InvalidInput", "limit: "),
-    "search?limit=0": (400, "InvalidInput", "limit: "),
+    "search?limit=x": (400, "InvalidInput", "limit should be "),
+    "search?limit=0": (400, "InvalidInput", "limit should be "),
     "search?limit=1&limit=2": (400, "InvalidInput", "limit is given 2 times"),
-    "search?explain=yes": (400, "InvalidInput", "explain: "),
-    "search?weight=NaN": (400, "InvalidInput", "weight: "),
+    "search?explain=yes": (400, "InvalidInput", "explain should be "),
+    "search?weight=NaN": (400, "InvalidInput", "weight should be "),
     "search?where=[": (400, "InvalidInput", "where is no JSON"),
-    "search?where=3": (400, "InvalidInput", "where: "),
+    "search?where=3": (400, "InvalidInput", "where should be "),
     'search?entity=Lamp&where={"kind":{"$no":1}}': (400, "InvalidFilter", "$no"),
-    "search?mode=fast": (400, "InvalidInput", "mode: "),
+    "search?mode=fast": (400, "InvalidInput", "mode should be "),
     "search?rerank=x": (400, "InvalidInput", "rerank takes an object of Python"),
     "search?load=true": (400, "InvalidInput", "load takes an object of Python"),
     "search?nothing=1": (400, "InvalidInput", "unknown name 'nothing'"),
@@ -386,8 +388,8 @@ REFUSED: Mapping[str, tuple[int, str, str]] = {
     "search?query=x&entity=Lamp&cursor=abc": (400, "InvalidInput", "cursor"),
     "search?entity=Lamp&query=x&boost=[{}]": (400, "InvalidInput", ""),
     "similar?entity=Lamp&id=99": (404, "RecordMissing", "99"),
-    "similar?entity=Lamp": (400, "InvalidInput", "id: "),
-    "suggest": (400, "InvalidInput", "text: "),
+    "similar?entity=Lamp": (400, "InvalidInput", "id is missing"),
+    "suggest": (400, "InvalidInput", "text is missing"),
     "records?entity=Lamp&cursor=abc": (400, "InvalidInput", "no cursor"),
     "records?entity=Lamp&cursor=WyJcdTAwMDAiLCIiXQ": (400, "InvalidRecord", "NUL"),
     "records/Lamp/99": (404, "RecordMissing", "99"),

@@ -1,5 +1,5 @@
-"""What an application serves, and to whom. Imports `content`, `engine`, `errors`, `records`
-and `values`."""
+"""What an application serves, and to whom. Imports `content`, `engine`, `errors`, `evaluation`, `records` and `values`.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from starlette.requests import Request
 from ..content import check_tenant
 from ..engine import SearchEngine
 from ..errors import InvalidInput
+from ..evaluation import AnswerCache
 from ..records import RecordStore
 from ..values import ALL_TENANTS
 
@@ -52,6 +53,11 @@ class Serving:
     @cached_property
     def records(self) -> RecordStore:
         return RecordStore(self.search)
+
+    @cached_property
+    def answers(self) -> AnswerCache:
+        """What judged queries found, for evaluations one after another."""
+        return AnswerCache()
 
     def within(
         self, request: Request, tenant: str | Sequence[str] | None = None, *, all_tenants: bool = False
