@@ -119,6 +119,8 @@ def test_named_hosts_are_answered_besides(notes: SearchEngine) -> None:
 def test_a_host_is_a_name(notes: SearchEngine, host: Any) -> None:
     with pytest.raises(InvalidInput, match=r"is a name such as search\.example"):
         app(notes, hosts=[host])
+    with pytest.raises(InvalidInput, match=r"for one, use hosts=\['search\.example'\]"):
+        app(notes, hosts="search.example")
 
 
 OWN = {"origin": PLACE}
