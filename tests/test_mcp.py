@@ -24,7 +24,7 @@ BACKENDS = ("sqlite", "postgresql")
 READ = ["search", "fetch", "similar", "suggest", "list_entities", "status"]
 SENTENCE = "The page of chapter {} says how a kettle of water is boiled on a small stove. "
 BODY = 'a "quoted" wörd\n of a 漢字 text ' * 20
-LONG = "".join(SENTENCE.format(n) for n in range(300))
+LONG = "".join(SENTENCE.format(n) for n in range(150))
 
 
 class Base(DeclarativeBase):
@@ -209,7 +209,7 @@ def test_a_long_record_is_fetched_in_parts(index: SearchEngine) -> None:
         assert parts[-1]["text"].endswith(". ")
         parts.append(call(index, "fetch", {**arguments, "start": parts[-1]["next_start"]}, max_tokens=1000))
     assert "".join(part["text"] for part in parts) == f"kettle 2\n{LONG}"
-    assert len(parts) > 5
+    assert len(parts) > 2
     field = call(index, "fetch", {**arguments, "field": "text", "start": 100}, max_tokens=1000)
     assert LONG[100:].startswith(field["text"])
     assert call(index, "fetch", {"entity": "Ticket", "id": "T-4"})["data"]["stars"] == 4
