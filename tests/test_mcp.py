@@ -307,8 +307,13 @@ def test_records_are_stored_and_deleted(search: SearchEngine) -> None:
     assert (
         refused == "UnknownEntity: unknown entity 'Note'. Known: none. With create = true it is made of these records"
     )
-    made = call(search, "store", {"entity": "Note", "records": [note, {"id": 7, **note}], "create": True}, write=True)
-    assert (made["inserted"], made["created_entity"], made["ids"][1]) == (2, True, "7")
+    made = call(
+        search,
+        "store",
+        {"entity": "Note", "records": [note, {"id": 7, **note}, {"id": 0, **note}], "create": True},
+        write=True,
+    )
+    assert (made["inserted"], made["created_entity"], made["ids"][1:]) == (3, True, ["7", "0"])
     found = call(search, "search", {"query": "plants"})
     assert {hit["id"] for hit in found["hits"]} == set(made["ids"])
     again = {"entity": "Note", "records": [{"id": "7", "text": "feed the cat"}]}
