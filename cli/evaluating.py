@@ -23,8 +23,8 @@ NAMES = {"ndcg": "nDCG@10", "recall": "recall@100", "mrr": "MRR"}
 
 
 @click.command("eval")
-@click.option("--queries", type=FILE, required=True, help='JSON lines of {"_id": "…", "text": "…"}.')
-@click.option("--qrels", type=FILE, required=True, help="Lines of query-id, corpus-id and score, separated by tabs.")
+@click.option("--queries", type=FILE, help='JSON lines of {"_id": "…", "text": "…"}; without it what the index keeps.')
+@click.option("--qrels", type=FILE, help="Lines of query-id, corpus-id and score, separated by tabs; with --queries.")
 @click.option("-e", "--entity", "entities", metavar="NAME", multiple=True, help="Only this entity. Repeatable.")
 @click.option("--plot", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write a bar chart (SVG).")
 @click.option(
@@ -43,8 +43,8 @@ NAMES = {"ndcg": "nDCG@10", "recall": "recall@100", "mrr": "MRR"}
 def evaluation(
     app: App,
     /,
-    queries: Path,
-    qrels: Path,
+    queries: Path | None,
+    qrels: Path | None,
     entities: tuple[str, ...],
     before: str | None,
     after: str | None,
@@ -54,54 +54,61 @@ def evaluation(
 ) -> None:
     """Measure how well this index answers judged queries, or which of two settings answers them better.
 
-    Both files are as BEIR has them; a corpus-id is a record's id, or entity/id where several entities have it. Each way
-    of searching is measured, and every weight of the vector from 0 to 1 in steps of .05. --save wants ten judged
-    queries, and a weight that is better on them by more than chance. From fifty queries on a weight that follows from
-    the query is fitted, too, and kept if it is better than one weight on queries that it was not fitted to.
+    Judged are the queries of both files, which are as BEIR has them (a corpus-id is a record's id, or entity/id where
+    several entities have it), or those that are kept with the index: by `kameleon judgements`, or on the page of
+    `kameleon serve --write`.
+
+    Each way of searching is measured, and every weight of the vector from 0 to 1 in steps of .05. --save wants ten
+    judged queries, and a weight that is better on them by more than chance. From fifty queries on a weight that follows
+    from the query is fitted, too, and kept if it is better than one weight on queries that it was not fitted to.
 
     With --before or --after, options of a search as JSON, each query is searched with both.
 
     \b
+    kameleon eval
     kameleon eval --queries queries.jsonl --qrels qrels.tsv --plot quality.svg
     kameleon eval --queries queries.jsonl --qrels qrels.tsv --entity Ticket --save
     kameleon eval --queries queries.jsonl --qrels qrels.tsv --before '{"mode": "keyword"}' --after '{"weight": 0.5}'
     """
-    texts, judged = read(queries, qrels)
+    files: dict[str, Any] = {}
+    if queries and qrels:
+        files["queries"], files["qrels"] = read(queries, qrels)
+    if (queries is None) != (qrels is None):
+        raise click.UsageError("--queries and --qrels belong together: give both, or none for what the index keeps")
     is_compared = not (before is None and after is None)
     if is_compared and (wanted["save"] or wanted["plot"]):
         raise click.UsageError("--before and --after compare two settings: leave --save and --plot out")
-    settings = [read_setting(text, name) for text, name in ((before, "--before"), (after, "--after"))]
+    settings: Any = {name: read_setting(text, f"--{name}") for name, text in (("before", before), ("after", after))}
     engine = app.open()
     check_entities(engine, entities)
     if not is_compared:
-        measure(app, engine, texts, judged, entities, within, **wanted)
+        measure(app, engine, files, entities, within, **wanted)
         return
     from kameleon.evaluation import compare
 
-    print_comparison(app, compare(engine, texts, judged, *settings, entities=entities, **within), shown)
+    print_comparison(app, compare(engine, **files, **settings, entities=entities, **within), shown)
 
 
 def measure(
     app: App,
     engine: "SearchEngine",
-    texts: Mapping[str, str],
-    judged: Mapping[str, Mapping[str, float]],
+    files: Mapping[str, Any],
     entities: tuple[str, ...],
     within: Mapping[str, Any],
     *,
     plot: Path | None,
     save: bool,
 ) -> None:
-    from kameleon.evaluation import ENOUGH_QUERIES, evaluate, keep
+    from kameleon.evaluation import ENOUGH_QUERIES, evaluate, evaluation_document, keep
 
-    found = evaluate(engine, texts, judged, entities=entities, **within)
+    found = evaluate(engine, **files, entities=entities, **within)
     if save and (found.best is None or found.queries < ENOUGH_QUERIES):
         raise click.UsageError(f"--save: {'. '.join([str(found.objection), *found.notes])}")
     if plot is not None:
         draw(found, plot)
     is_saved = save and keep(engine, found) is not None
     if app.as_json:
-        app.print_json(as_json(found, is_saved))
+        app.print_json({**evaluation_document(found), "saved": is_saved})
         return
     rows = [(name, *(f"{value:.4f}" for value in named(found, name).values())) for name in found.figures]
     app.print_rows(("search", *NAMES.values()), rows, is_headed=True)
@@ -164,29 +171,3 @@ def lines_of_fit(found: "Evaluation", save: bool) -> list[str]:
         return [*lines, f"{'not saved' if save else 'nothing for --save'}: {found.fit_objection}"]
     better = f"{fit.gain:.4f} better (chance: {fit.noise:.4f}): {fit.weighting}"
     return [*lines, f"saved: {better}" if save else f"--save keeps it: {better}"]
-
-
-def as_json(found: "Evaluation", is_saved: bool) -> dict[str, Any]:
-    return {
-        "queries": found.queries,
-        "skipped": found.skipped,
-        "judged": found.judged,
-        "unknown": found.unknown,
-        "figures": {name: asdict(figures) for name, figures in found.figures.items()},
-        "model": found.generation.model_name if found.generation else None,
-        "generation": found.generation.number if found.generation else None,
-        "weight": found.weight,
-        "best_weight": found.best,
-        "gain": found.gain,
-        "noise": found.noise,
-        "ndcg_by_weight": {f"{weight:.2f}": value for weight, value in (found.curve or {}).items()},
-        "fit": fit_as_json(found),
-        "saved": is_saved,
-        "notes": found.notes,
-    }
-
-
-def fit_as_json(found: "Evaluation") -> dict[str, Any] | None:
-    if found.fit is None:
-        return None
-    return {**asdict(found.fit), "weighting": found.fit.weighting.as_document(), "objection": found.fit_objection}

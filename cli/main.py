@@ -15,6 +15,7 @@ from .doctor import doctor
 from .embeddings import embeddings
 from .entity import entity
 from .evaluating import evaluation
+from .judgements import judgements
 from .mcp import mcp
 from .purging import purge
 from .rebuilding import rebuild
@@ -43,7 +44,7 @@ def kameleon() -> None:
 
 
 for command in (
-    *(data, distribute, doctor, embeddings, entity, evaluation),
+    *(data, distribute, doctor, embeddings, entity, evaluation, judgements),
     *(mcp, purge, rebuild, rules, search, serve, similar, suggest, synonyms, tenants),
 ):
     kameleon.add_command(command)

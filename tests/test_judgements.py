@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import pytest
@@ -12,13 +14,29 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
 import kameleon
 from kameleon import ALL_TENANTS, RecordStore, SearchEngine, searchable
+from kameleon.doctor import examine
 from kameleon.errors import InvalidInput
+from kameleon.evaluation import (
+    AnswerCache,
+    compare,
+    evaluate,
+    judgements_of,
+    qrels_lines,
+    query_lines,
+    read_qrels,
+    read_queries,
+)
+from kameleon.evaluation.answers import Answer
+from kameleon.evaluation.judged import judged_by
 from kameleon.indexing import judgements as limits
 from kameleon.judgements import Judgement
 from kameleon.testing import HashProvider
 from kameleon.values import Ref
 
 from .conftest import ids
+from .test_cli import Run, run
+
+__all__ = ["run"]
 
 SHOES = [{"id": f"s{n}", "name": f"running shoes model {n}"} for n in range(4)]
 
@@ -234,3 +252,141 @@ def test_coroutines_judge_in_a_sessions_transaction(backend: str, tmp_path: Path
 def test_a_judgement_as_json_names_its_tenant_where_it_has_one() -> None:
     assert json.dumps(Judgement("q", "E", "1").as_document()) == '{"query": "q", "entity": "E", "id": "1", "gain": 1.0}'
     assert Judgement("q", "E", "1", 0.0, "acme").as_document()["tenant"] == "acme"
+
+
+# evaluation
+
+
+def test_an_evaluation_is_of_what_is_kept_or_given(shop: SearchEngine) -> None:
+    with pytest.raises(InvalidInput, match="no query is judged"):
+        evaluate(shop)
+    shop.judgements.set("model 2", [("Product", "s2"), ("Product", "gone")], 2)
+    shop.judgements.set("model 3", [("Product", "s3"), ("Page", "1")])
+    shop.judgements.set("model 1", [("Product", "s1")], 0)
+    found = evaluate(shop)
+    assert (found.queries, found.skipped, found.judged, found.unknown) == (2, 1, 5, 2)
+    as_files = read_queries(query_lines(shop.judgements.list())), read_qrels(qrels_lines(shop.judgements.list()))
+    by_files = evaluate(shop, *as_files)
+    assert (by_files.figures, by_files.curve, by_files.errors) == (found.figures, found.curve, found.errors)
+    assert evaluate(shop, entities=["Product"]).unknown == 1
+    given = evaluate(shop, judgements=[Judgement("model 1", "Product", "s1")])
+    assert (given.queries, given.judged) == (1, 1)
+    assert compare(shop, before={"mode": "keyword"}, after={"mode": "vector"}).judged == 5
+    with pytest.raises(InvalidInput, match="give queries and qrels, or judgements"):
+        evaluate(shop, {"q": "model"}, judgements=[])
+
+
+def test_the_error_of_a_weight_is_that_of_its_difference_to_the_current(shop: SearchEngine) -> None:
+    shop.admin.set_weight(0.5)
+    judged = [Judgement(f"model {n}", "Product", f"s{(n * n) % 4}") for n in range(4)]
+    found = evaluate(shop, judgements=judged)
+    each = [evaluate(shop, judgements=[one]).curve or {} for one in judged]
+    assert found.errors is not None
+    assert found.errors[0.5] == 0.0
+    assert max(found.errors.values()) > 0
+    for weight, error in found.errors.items():
+        differences = [curve[weight] - curve[0.5] for curve in each]
+        assert error == pytest.approx(2 * stdev(differences) / 2)
+    assert found.best is not None
+    assert found.noise == found.errors[found.best]
+
+
+def test_a_query_is_searched_again_once_the_index_has_changed(shop: SearchEngine) -> None:
+    cache, judged = AnswerCache(checked_s=0), [Judgement(f"model {n}", "Product", f"s{n}") for n in range(2)]
+
+    def answers(judgements: list[Judgement] = judged) -> list[Answer]:
+        return cache.answers(shop, judged_by(shop, None, None, judgements, [], {}), [], {})
+
+    first = answers()
+    assert [one is other for one, other in zip(first, answers(), strict=True)] == [True, True]
+    more = answers([*judged, Judgement("model 3", "Product", "s3")])
+    assert [one is other for one, other in zip(first, more, strict=False)] == [True, True]
+    shop.admin.set_weight(0.25)
+    weighted = answers()
+    assert [one.legs.legs is other.legs.legs for one, other in zip(first, weighted, strict=True)] == [True, True]
+    assert {one.legs.generation and one.legs.generation.weight for one in weighted} == {0.25}
+    changes: list[Callable[[], Any]] = [
+        lambda: shop.index_record("Product", "s9", "a model"),
+        lambda: shop.index_record("Product", "s9", "another model"),
+        lambda: shop.delete_record("Product", "s9"),
+        lambda: shop.synonyms.add("model, version"),
+        lambda: shop.rules.set("model 1", hide=[("Product", "s0")]),
+        lambda: shop.reindex(force=True),
+    ]
+    for change in changes:
+        before = answers()
+        change()
+        after = answers()
+        assert [one.legs.legs is other.legs.legs for one, other in zip(before, after, strict=True)] == [False, False]
+    with_cache, without = (evaluate(shop, judgements=judged, cache=each) for each in (cache, None))
+    assert with_cache == without
+
+
+def test_files_are_read_as_judgements_of_records_in_the_index(tenants: SearchEngine) -> None:
+    qrels = {"1": {"s1": 1.0, "Product/s2": 0.0, "gone": 1.0}, "unknown": {"s1": 1.0}}
+    found = judgements_of(tenants, {"1": "shoes", "2": "red"}, qrels, tenant="acme")
+    assert found == [
+        Judgement("shoes", "Product", "s1", 1.0, "acme"),
+        Judgement("shoes", "Product", "s2", 0.0, "acme"),
+    ]
+    with pytest.raises(InvalidInput, match=r"cannot hold the record 'E/a\\tb'"):
+        list(qrels_lines([Judgement("q", "E", "a\tb")]))
+
+
+def test_the_doctor_notes_judged_records_that_are_not_there(tenants: SearchEngine) -> None:
+    tenants.judgements.set("shoes", [("Product", "s0"), ("Product", "gone"), ("Page", "1")], tenant="acme")
+    tenants.judgements.set("model", [("Product", "gone")], 0, tenant="acme")
+    notes = [one for one in examine(tenants) if one.check == "unknown-judged"]
+    assert [(one.entity, one.count, one.ids, one.severity) for one in notes] == [
+        ("Page", 1, ("acme/1",), "note"),
+        ("Product", 1, ("acme/gone",), "note"),
+    ]
+    assert "unknown-judged" not in {one.check for one in examine(tenants, tenant="beta")}
+
+
+# the command
+
+
+def test_the_command_keeps_judgements_that_eval_takes(run: Run, tmp_path: Path) -> None:
+    run("data", "insert", "Product", stdin="".join(json.dumps(shoe) + "\n" for shoe in SHOES))
+    assert "no query is judged" in run("eval", status=1).stderr
+    done = run("judgements", "set", "model 2", "--relevant", "Product/s2", "--irrelevant", "Product/s1", "--gain", "2")
+    assert done.stdout == "model 2: judged 2\n"
+    assert "give --relevant or --irrelevant" in run("judgements", "set", "model", status=2).stderr
+    assert "ENTITY/ID" in run("judgements", "set", "model", "--relevant", "s1", status=2).stderr
+    run("judgements", "set", "model 3", "--relevant", "Product/s3")
+    listed = "model 2\tProduct/s1\t0\t\nmodel 2\tProduct/s2\t2\t\nmodel 3\tProduct/s3\t1\t\n"
+    assert run("judgements", "list").stdout == listed
+    (one,) = json.loads(run("judgements", "list", "--query", "model 3", "--json").stdout)
+    assert one == {"query": "model 3", "entity": "Product", "id": "s3", "gain": 1.0}
+    measured = json.loads(run("eval", "--json").stdout)
+    assert (measured["queries"], measured["judged"], measured["saved"]) == (2, 3, False)
+    assert len(measured["errors_by_weight"]) == 21
+    files = ["--queries", "q.jsonl", "--qrels", "r.tsv"]
+    assert run("judgements", "export", *files).stdout == "exported 3 judgements of 2 queries\n"
+    of_files = json.loads(run("eval", *files, "--json").stdout)
+    assert of_files["figures"] == measured["figures"]
+    assert json.loads(run("eval", "--after", '{"mode": "keyword"}', "--json").stdout)["judged"] == 3
+    assert "belong together" in run("eval", "--qrels", "r.tsv", status=2).stderr
+    assert run("judgements", "remove", "model 2", "--record", "Product/s2").stdout == "removed 1\n"
+    assert run("judgements", "remove", "model 2").stdout == "removed 1\n"
+    assert "no judgement without a tenant is of" in run("judgements", "remove", "model 2", status=1).stderr
+    run("data", "delete", "Product", "s3")
+    done = run("judgements", "import", *files)
+    assert done.stdout == "imported 2 judgements; left out 1 of records that are not in the index\n"
+    assert len(json.loads(run("judgements", "list", "--json").stdout)) == 3
+
+
+def test_the_command_judges_for_a_tenant(run: Run) -> None:
+    run("data", "insert", "Product", "--tenant", "acme", stdin=json.dumps(SHOES[0]))
+    run("judgements", "set", "shoes", "--relevant", "Product/s0", "--tenant", "acme")
+    assert run("judgements", "list").stdout == ""
+    assert run("judgements", "list", "--all-tenants").stdout == "shoes\tProduct/s0\t1\tacme\n"
+    assert json.loads(run("eval", "--tenant", "acme", "--json").stdout)["queries"] == 1
+    assert "has tenants" in run("eval", status=1).stderr
+    files = ["--queries", "q.jsonl", "--qrels", "r.tsv", "--tenant", "acme"]
+    run("judgements", "export", *files)
+    assert "of the tenant acme" in run("judgements", "remove", "gone", "--tenant", "acme", status=1).stderr
+    run("judgements", "remove", "shoes", "--tenant", "acme")
+    assert run("judgements", "import", *files).stdout == "imported 1 judgements\n"
+    assert run("judgements", "list", "--tenant", "acme").stdout == "shoes\tProduct/s0\t1\tacme\n"

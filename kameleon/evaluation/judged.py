@@ -73,9 +73,10 @@ def _find_kept(search: "SearchEngine", judgements: Sequence[Judgement], tenants:
             gains[one.query][one.ref] = one.gain
     found = {query: relevant for query, relevant in gains.items() if not there.isdisjoint(relevant)}
     if not found:
+        judged = f"of {len(gains)} judged queries none has a relevant record that is in the index"
         raise InvalidInput(
-            f"of {len(gains)} judged queries none has a relevant record that is in the index. Judge hits as relevant: "
-            "search.judgements.set(query, [hit]), or `kameleon serve --write`"
+            f"{judged if gains else 'no query is judged'}. Judge hits as relevant: on the page of `kameleon serve "
+            "--write`, by `kameleon judgements`, or search.judgements.set(query, [hit])"
         )
     return Judged(found, {query: query for query in found}, len(gains) - len(found), len(refs), len(refs) - len(there))
 
@@ -85,8 +86,8 @@ def _there(search: "SearchEngine", refs: Sequence[Ref], tenants: Tenants) -> set
     found = set[Ref]()
     for part in parts(refs, IDS_A_READ):
         with search.index.reading(tenants=tenants) as connection:
-            found.update(ref for ref, _ in search.index.store.contents.located(connection, part, None))
-    return found.intersection(refs)
+            found.update(search.index.store.contents.states(connection, part, None))
+    return found
 
 
 def find_judged(

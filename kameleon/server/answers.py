@@ -1,5 +1,5 @@
 """What the API answers, for the OpenAPI document: the documents of the library by their types. Imports `doctor`,
-`entities`, `excerpts` and `values`."""
+`entities`, `evaluation`, `excerpts` and `values`."""
 
 from datetime import datetime
 from typing import Any
@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from ..doctor.findings import Finding
 from ..entities import FieldDescription, Kind
+from ..evaluation import Figures
 from ..excerpts import Passage, Snippet
 from ..values import CacheStatus, Failure, IndexStatus, LegScore, QueryPlan, Sizes, TenantStatus
 
@@ -169,6 +170,50 @@ class FailuresAnswer(BaseModel):
 
 class FindingsAnswer(BaseModel):
     findings: list[Finding]
+
+
+class JudgementAnswer(BaseModel):
+    query: str
+    entity: str
+    id: str
+    gain: float
+    tenant: str = ""
+
+
+class JudgementsAnswer(BaseModel):
+    judgements: list[JudgementAnswer]
+
+
+class KeptAnswer(BaseModel):
+    kept: int
+    removed: int
+
+
+class EvaluationAnswer(BaseModel):
+    """`figures` by what was searched; `errors_by_weight` are two standard errors of the difference to the index's."""
+
+    queries: int
+    skipped: int
+    judged: int
+    unknown: int
+    figures: dict[str, Figures]
+    model: str | None
+    generation: int | None
+    weight: float | None
+    best_weight: float | None
+    gain: float
+    noise: float
+    objection: str | None
+    ndcg_by_weight: dict[str, float]
+    errors_by_weight: dict[str, float]
+    fit: dict[str, Any] | None
+    notes: list[str]
+
+
+class WeightAnswer(BaseModel):
+    weight: float
+    generation: int
+    model: str
 
 
 class Problem(BaseModel):

@@ -1,5 +1,5 @@
 """What requests have, by the names that the verbs of the library have: of query parameters, of a JSON body, and of a
-tool's arguments. Imports `search`.
+tool's arguments. Imports `indexing` and `search`.
 
 What is neither a text, a number, a boolean nor a list of these is JSON text in a query string. What the verbs check
 themselves is of type Any here, so that the messages are theirs.
@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
 
+from ..indexing.judgements import MAX_GAIN, MAX_QUERY_BYTES
 from ..search.checks import MAX_LIMIT
 from ..search.query import MAX_PASSAGES, MAX_SNIPPET, MIN_SNIPPET
 
@@ -22,13 +23,27 @@ PYTHON_ALONE = ("rerank", "rerank_top", "load", "session", "connection")
 """Options of the verbs that JSON cannot have."""
 
 
+FieldName = Annotated[str, StringConstraints(min_length=1)]
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Names = Name | list[Name]
-Id = str | int
+Id = Annotated[str, StringConstraints(min_length=1)] | int
 Ids = Id | list[Id]
 Tenants = str | list[str]
+Cursor = Annotated[str, StringConstraints(min_length=1)]
+Query = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUERY_BYTES)]
+Gain = Annotated[float, Field(ge=0, le=MAX_GAIN)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Hit(BaseModel):
+    """A hit, of which its entity and id are read."""
+
+    entity: Name
+    id: Id
+
+
+Record = Id | Annotated[list[Id], Field(min_length=2, max_length=2)] | Hit
 
 
 class Given(BaseModel):
@@ -52,12 +67,12 @@ class Searching(Within):
     entities: Names | None = Field(None, description="The entities to search; of all without it.")
     limit: int = Field(10, ge=1, le=MAX_LIMIT, description="Hits at most.")
     offset: int = Field(0, ge=0, le=MAX_LIMIT, description="Skip so many of the best hits.")
-    cursor: str | None = Field(None, description="The `cursor` of the page before.")
+    cursor: Cursor | None = Field(None, description="The `cursor` of the page before.")
     mode: Literal["hybrid", "keyword", "vector"] = Field("hybrid", description="By both legs, or by one.")
     where: dict[str, Any] | None = Field(None, description='A filter, such as {"status": "open"}.')
     ids: Ids | None = Field(None, description="The only records to search.")
     min_score: Share = Field(0.0, description="Leave out hits of a lower score.")
-    hide: list[Any] = Field([], description="Records that are no hits: ids, or [entity, id].")
+    hide: list[Record] = Field([], description="Records that are no hits: ids, or [entity, id].")
     fusion: Literal["weighted", "rrf", "dbsf"] = Field("weighted", description="How the legs' scores are combined.")
     weight: Share | None = Field(None, description="The vector leg's share of the score; the model's own without it.")
     boost: Any = Field(None, description="Boosts as JSON; [] for none.")
@@ -82,7 +97,7 @@ class Searching(Within):
 class SearchRequest(Searching):
     query: Text = Field("", description="Any text; an empty one lists records.")
     entity: Names | None = Field(None, description="As `entities`; repeatable.")
-    pin: list[Any] = Field([], description="Records to put first: ids, or [entity, id].")
+    pin: list[Record] = Field([], description="Records to put first: ids, or [entity, id].")
     legs: bool = Field(False, description="Give the best hits of each leg alone, too.")
 
 
@@ -110,7 +125,7 @@ class ListRequest(Within):
     entity: Name = Field(description="The entity of the records.")
     where: dict[str, Any] | None = Field(None, description="A filter, as of a search.")
     limit: int = Field(100, ge=1, le=MAX_LISTED, description="Records at most.")
-    cursor: str | None = Field(None, description="The `cursor` of the page before.")
+    cursor: Cursor | None = Field(None, description="The `cursor` of the page before.")
 
 
 class OneTenant(Given):
@@ -124,14 +139,58 @@ class RecordRequest(OneTenant):
 
 class InsertRequest(OneTenant):
     entity: Name = Field(description="The entity, which is made if it is missing.")
-    records: list[dict[str, Any]] = Field(description="The records; one without `id` gets a random one.")
+    records: list[dict[FieldName, Any]] = Field(description="The records; one without `id` gets a random one.")
     on_conflict: Literal["error", "replace", "merge", "ignore"] = Field(
         "replace", description="Where an id exists: refuse, replace the record, set its fields, or leave it."
     )
     create: bool = Field(True, description="Make a missing entity.")
 
 
-class Fields(RootModel[dict[str, Any]]):
+class Fields(RootModel[dict[FieldName, Any]]):
     """The fields of a record."""
 
     model_config = ConfigDict(strict=True)
+
+
+class Judged(OneTenant):
+    query: Query = Field(description="The query that was searched for.")
+    entity: Name = Field(description="The entity of the record.")
+    id: Id = Field(description="The record's id.")
+    gain: Gain | None = Field(description="0 for a record that is not relevant; null removes the judgement.")
+
+
+class Judgements(RootModel[Judged | list[Judged]]):
+    """One judgement, or a list of them."""
+
+    model_config = ConfigDict(strict=True)
+
+    @property
+    def several(self) -> list[Judged]:
+        return self.root if isinstance(self.root, list) else [self.root]
+
+
+class OfEntities(Within):
+    entity: Names | None = Field(None, description="As `entities`; repeatable.")
+    entities: Names | None = Field(None, description="The entities whose records are judged; all without it.")
+
+    @property
+    def named(self) -> list[str]:
+        return [name for one in (self.entity, self.entities) for name in ([one] if isinstance(one, str) else one or [])]
+
+
+class ListJudgements(OfEntities):
+    query: Query | None = Field(None, description="What was judged of this query alone.")
+
+
+class UnjudgeRequest(OneTenant):
+    query: Query = Field(description="The query.")
+    entity: Name | None = Field(None, description="The entity of the record; with `id`.")
+    id: str | None = Field(None, min_length=1, description="The record; without it all that was judged of the query.")
+
+
+class EvaluateRequest(OfEntities):
+    judgements: list[Judged] | None = Field(None, description="What is judged; without it what the index keeps.")
+
+
+class WeightRequest(Given):
+    weight: Share = Field(description="The vector leg's share of the score in every search that gives none.")

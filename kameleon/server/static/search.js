@@ -5,7 +5,7 @@ import { entityPicker, modePicker, optionsMenu, queryBar, weightSlider } from ".
 import { withCondition } from "./conditions.js";
 import { announce, fill, h, number } from "./dom.js";
 import { filterChips, filtersPanel } from "./filters.js";
-import { hitItem } from "./hits.js";
+import { hitItem, redrawFacts } from "./hits.js";
 import { get } from "./http.js";
 import { legsView } from "./legs.js";
 import { emptyIndex, noHits, notices, problem } from "./messages.js";
@@ -81,7 +81,7 @@ class SearchView {
       this.picker.show(entities);
       this.sort.draw();
       await this.filters.define();
-      if (this.#answer && !this.#open.size) this.#draw(this.#answer);
+      redrawFacts(this.list, this.actions);
     } catch {
       this.picker.show([]);
     }
@@ -92,7 +92,8 @@ class SearchView {
   async #ask({ isMoved = false } = {}) {
     this.#running?.abort();
     const running = (this.#running = new AbortController());
-    const slow = setTimeout(() => this.#waits(true), SLOW);
+    this.results.setAttribute("aria-busy", "true");
+    const slow = setTimeout(() => this.#isSlow(true), SLOW);
     const had = isMoved && this.state.values.legs ? this.#answer?.legs : null;
     const { path, params } = pageRequest(this.state.values, { withLegs: !had });
     try {
@@ -106,13 +107,16 @@ class SearchView {
       this.#fail(error);
     } finally {
       clearTimeout(slow);
-      if (running === this.#running) this.#waits(false);
+      if (running === this.#running) {
+        this.#isSlow(false);
+        this.results.setAttribute("aria-busy", "false");
+      }
     }
   }
 
-  #waits(isWaiting) {
-    document.getElementById("progress").hidden = !isWaiting;
-    this.results.setAttribute("aria-busy", String(isWaiting));
+  #isSlow(isSlow) {
+    document.getElementById("progress").hidden = !isSlow;
+    this.results.classList.toggle("is-slow", isSlow);
   }
 
   #fail(error) {
